@@ -1,0 +1,1 @@
+"""One job: reference voice and texts in, watermarked and sealed speech out."""

@@ -1,0 +1,1 @@
+"""Who calls us: the function platform, the command line."""
