@@ -1,0 +1,111 @@
+"""The one place that makes ONNX Runtime sessions: which device, how many threads, how quietly."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+_QUIET = 4
+"""Fatal only: probing CUDA on a machine without it logs errors that are the answer, not a fault."""
+_WARNINGS_OFF = 3
+
+_IDENTITY = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04'
+    b"\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
+"""The smallest model there is, y = x, in ONNX's protobuf: only a session that really starts on
+CUDA proves that driver, CUDA and cuDNN fit together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    names: tuple[str, ...]
+    """Execution providers in order of preference, as ONNX Runtime names them."""
+    reason: str
+    """Why these, for people: shown by `voicedrop doctor`."""
+
+    @property
+    def cuda(self) -> bool:
+        return "CUDAExecutionProvider" in self.names
+
+
+@cache
+def providers() -> Providers:
+    """CUDA if a session really starts on it here, otherwise the CPU; decided once a process."""
+    runtime = _runtime()
+    cpu = ("CPUExecutionProvider",)
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        return Providers(cpu, "this build of ONNX Runtime has no CUDA")
+    if not Path("/dev/nvidiactl").exists() and not Path("/dev/dxg").exists():
+        return Providers(cpu, "no NVIDIA device on this machine")
+    runtime.preload_dlls()  # finds CUDA and cuDNN inside nvidia-* wheels too
+    both = ("CUDAExecutionProvider", *cpu)
+    probe = runtime.InferenceSession(_IDENTITY, _options(1, log=_QUIET), providers=list(both))
+    if "CUDAExecutionProvider" in probe.get_providers():
+        return Providers(both, "CUDA works here")
+    return Providers(cpu, "there is an NVIDIA device, but CUDA or cuDNN could not be loaded")
+
+
+def session(
+    model: Path | bytes, *, threads: int | None = None, cpu_only: bool = False
+) -> ort.InferenceSession:
+    """Open a model on the best device of this machine.
+
+    `threads` is for the CPU part (default: every CPU we may use). `cpu_only` keeps small models
+    off the GPU, where copying would cost more than computing. Raises what ONNX Runtime raises on a
+    file that is no model; callers translate it.
+    """
+    runtime = _runtime()
+    names = ("CPUExecutionProvider",) if cpu_only else providers().names
+    source = model if isinstance(model, bytes) else str(model)
+    return runtime.InferenceSession(source, _options(threads or cpus()), providers=list(names))
+
+
+@cache
+def cpus() -> int:
+    """CPUs this process may use: the smaller of its affinity mask and its cgroup quota."""
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    return max(1, min(allowed, quota(Path("/sys/fs/cgroup"), unlimited=allowed)))
+
+
+def quota(root: Path, *, unlimited: int) -> int:
+    """CPUs granted by the cgroup mounted at `root` (v2 `cpu.max`, v1 `cpu.cfs_quota_us`), rounded
+    up; `unlimited` if it sets no limit or there is none."""
+    try:
+        if (root / "cpu.max").exists():
+            granted, period = (root / "cpu.max").read_text().split()
+        else:
+            granted = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        return math.ceil(int(granted) / int(period)) if int(granted) > 0 else unlimited
+    except (OSError, ValueError):  # no cgroup, or the word "max"
+        return unlimited
+
+
+def _options(threads: int, *, log: int = _WARNINGS_OFF) -> ort.SessionOptions:
+    options = _runtime().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = log
+    # Threads that spin while they wait take the CPU from everything else in a container.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+@cache
+def _runtime() -> Any:
+    import onnxruntime  # a slow import that many commands do not need
+
+    onnxruntime.set_default_logger_severity(_QUIET)
+    return onnxruntime

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import onnx
+
+
+def cgroup(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({"cpu.max": "150000 100000\n"}, 2, id="v2-rounds-up"),
+        pytest.param({"cpu.max": "max 100000\n"}, 7, id="v2-unlimited"),
+        pytest.param(
+            {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4, id="v1"
+        ),
+        pytest.param(
+            {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 7, id="v1-none"
+        ),
+        pytest.param({}, 7, id="no-cgroup"),
+    ],
+)
+def test_threads_follow_the_cgroup_quota(tmp_path, files, expected):
+    assert onnx.quota(cgroup(tmp_path, files), unlimited=7) == expected
+
+
+def test_we_use_at_least_one_cpu_and_never_more_than_allowed():
+    assert onnx.cpus() >= 1
+
+
+def test_a_session_runs_and_uses_the_providers_we_report():
+    session = onnx.session(onnx._IDENTITY)
+    (y,) = session.run(None, {"x": np.array([3.5], np.float32)})
+    assert y == 3.5
+    assert session.get_providers() == list(onnx.providers().names)
+    assert onnx.providers().cuda == ("CUDAExecutionProvider" in session.get_providers())
+    assert onnx.providers().reason
+
+
+def test_small_models_can_be_kept_on_the_cpu():
+    session = onnx.session(onnx._IDENTITY, threads=1, cpu_only=True)
+    assert session.get_providers() == ["CPUExecutionProvider"]
+    assert session.get_session_options().intra_op_num_threads == 1
+
+
+def test_opening_a_session_prints_nothing():
+    """A GPU build on a CPU machine must not frighten people with CUDA errors."""
+    code = "from core import onnx; onnx.session(onnx._IDENTITY); print(onnx.providers().reason)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+
+
+def test_importing_the_module_does_not_load_onnx_runtime():
+    code = "import sys, core.onnx; sys.exit('onnxruntime' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
