@@ -1,0 +1,58 @@
+"""What a watermark payload means: 32 bits -> job and item, as objects in the results bucket.
+
+    marks/<first two hex digits>/<payload in hex>.json = {"item": ..., "job": ..., "schema": "voicedrop/mark/1"}
+
+A number is taken by writing its object once, so no two items can share one; an item that is
+repeated finds its own number again, because candidates come in an order fixed by job and item.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import msgspec
+
+from core.errors import Refused, Unavailable
+from core.storage import Store
+
+CANDIDATES = 64
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    item: str
+    job: str
+    schema: str = "voicedrop/mark/1"
+
+
+def register(results: Store, key: bytes, job_id: str, item_id: str) -> int:
+    """The payload of this item; the same on every call."""
+    mark = Mark(item=item_id, job=job_id)
+    for number in range(CANDIDATES):
+        payload = _candidate(key, mark, number)
+        if results.put_once(object_key(payload), msgspec.json.encode(mark)):
+            return payload
+        if resolve(results, payload) == mark:
+            return payload
+    # With a billion numbers taken this happens once in 10^38 items: the store lied to us.
+    raise Unavailable("STORAGE_UNAVAILABLE", "no free watermark number was found")
+
+
+def resolve(results: Store, payload: int) -> Mark | None:
+    """The item that carries this payload, if the bucket knows it."""
+    try:
+        data = results.get(object_key(payload), limit=4096).data
+    except Refused:
+        return None
+    return msgspec.json.decode(data, type=Mark)
+
+
+def object_key(payload: int) -> str:
+    name = f"{payload:08x}"
+    return f"marks/{name[:2]}/{name}.json"
+
+
+def _candidate(key: bytes, mark: Mark, number: int) -> int:
+    # Keyed, so that payloads tell nothing about jobs to those who read them elsewhere.
+    message = b"voicedrop/payload/1\0" + f"{mark.job}\0{mark.item}\0{number}".encode()
+    return int.from_bytes(hmac.digest(key, message, hashlib.sha256)[:4], "big")
