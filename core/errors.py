@@ -87,6 +87,9 @@ REFUSED: Mapping[str, str] = {
     "JSONL_BLANK_LINE": "Remove the blank line.",
     "JSONL_HEADER": "The first line must be the job header, and only the first.",
     "JSONL_LINE_TOO_LONG": "Lines may hold at most 64 KiB.",
+    # checkpoints
+    "CHECKPOINT_INVALID": "Not a whole GPT-SoVITS v2, v2Pro or v2ProPlus checkpoint: fetch it again.",
+    "CHECKPOINT_UNSAFE": "The file asks for more than tensors: it could run code, so it is not opened.",
     # events
     "EVENT_INVALID": "Not an OSS notification or a CloudEvent that wraps one.",
     # stores and sealed files
@@ -102,6 +105,7 @@ FAILED: Mapping[str, str] = {
     "WATERMARK_VERIFY_FAILED": "The mark could not be read back, so the audio was not released.",
     "LABEL_VERIFY_FAILED": "The label could not be read back, so the audio was not released.",
     "OUTPUT_SILENT": "The voice engine produced silence.",
+    "SPEECH_UNSTABLE": "The voice engine dropped, repeated or stretched words at every attempt.",
     "RETRIES_EXHAUSTED": "The job failed at every attempt: see the dead letter for the last error.",
     "INTERNAL": "An error of ours: please report it with the job id.",
 }
