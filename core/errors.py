@@ -88,8 +88,8 @@ REFUSED: Mapping[str, str] = {
     "JSONL_HEADER": "The first line must be the job header, and only the first.",
     "JSONL_LINE_TOO_LONG": "Lines may hold at most 64 KiB.",
     # checkpoints
-    "CHECKPOINT_INVALID": "Not a whole GPT-SoVITS v2, v2Pro or v2ProPlus checkpoint: fetch it again.",
-    "CHECKPOINT_UNSAFE": "The file asks for more than tensors: it could run code, so it is not opened.",
+    "CHECKPOINT_INVALID": "Not a whole GPT-SoVITS v2, v2Pro or v2ProPlus file: fetch it again.",
+    "CHECKPOINT_UNSAFE": "The file holds more than tensors and could run code: not opened.",
     # events
     "EVENT_INVALID": "Not an OSS notification or a CloudEvent that wraps one.",
     # stores and sealed files
