@@ -1,0 +1,119 @@
+"""Files of a folder: durable writing, versions, a walk in a bucket's order, errors explained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.errors import JobError, Misconfigured, Refused, Unavailable
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_BAD_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ}
+
+
+def write(path: Path, data: bytes) -> os.stat_result:
+    """Durable before anything points to it. The time of modification tells versions apart, but file
+    systems count it in ticks of milliseconds: below those it is drawn at random."""
+    millisecond = time.time_ns() // 1_000_000 - 1
+    modified = millisecond * 1_000_000 + secrets.randbelow(1_000_000)
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.utime(file.fileno(), ns=(modified, modified))
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno())
+
+
+def read(path: Path, size: int) -> bytes:
+    """At most `size` bytes, even if the file has grown; none if it has vanished."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+
+
+def try_linking(asides: Path) -> None:
+    """Some file systems have no hard links: say so at start-up, not at the first commit."""
+    first, second = asides / uuid.uuid4().hex, asides / uuid.uuid4().hex
+    try:
+        write(first, b"")
+        second.hardlink_to(first)
+    finally:
+        first.unlink(missing_ok=True)
+        second.unlink(missing_ok=True)
+
+
+def lstat(path: Path) -> os.stat_result | None:
+    """None for what is no object: nothing there, a folder, a pipe, a link."""
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def version(found: os.stat_result) -> str:
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def walk(
+    folder: Path, base: str, prefix: bytes, after: bytes
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Files below `folder`, whose keys begin with `base`, in byte order: `a-b`, `a/b`, `a0`."""
+    for key, entry in _entries(folder, base):
+        name = key.encode()
+        if entry.is_dir(follow_symlinks=False):
+            relevant = name.startswith(prefix) or prefix.startswith(name)
+            if relevant and (name > after or after.startswith(name)):
+                yield from walk(Path(entry.path), key, prefix, after)
+        elif name.startswith(prefix) and name > after and (found := lstat(Path(entry.path))):
+            yield key, found
+
+
+def _entries(folder: Path, base: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return  # vanished meanwhile
+    keyed = []
+    for entry in entries:
+        key = base + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+        if _encodable(key):
+            keyed.append((key, entry))
+    yield from sorted(keyed, key=lambda pair: pair[0].encode())
+
+
+def _encodable(key: str) -> bool:
+    """Names that are not UTF-8 reach Python as lone surrogates; no bucket has such keys."""
+    return not any("\ud800" <= char <= "\udfff" for char in key)
+
+
+@contextmanager
+def explained(root: Path, key: str) -> Iterator[None]:
+    """Turn the system's errors into ours."""
+    try:
+        yield
+    except OSError as exc:
+        raise _explain(root, key, exc) from exc
+
+
+def _explain(root: Path, key: str, exc: OSError) -> JobError:
+    if not root.is_dir():
+        return Misconfigured("BUCKET_MISSING", f"There is no folder {root}: create it.")
+    why = f"{root}: {exc.strerror}."
+    if exc.errno in _NO_SPACE:
+        return Unavailable("NO_SPACE", why, pointer=key)
+    if exc.errno in _FORBIDDEN:
+        return Misconfigured("BUCKET_FORBIDDEN", why, pointer=key)
+    if exc.errno in _BAD_NAME:
+        return Refused("KEY_INVALID", f"The folder cannot hold this name: {why}", pointer=key)
+    return Unavailable("STORAGE_UNAVAILABLE", why, pointer=key)
