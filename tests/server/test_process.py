@@ -1,0 +1,154 @@
+"""The server as the container starts it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from core.errors import Misconfigured
+from handlers.jsonlog import JsonLines
+from handlers.server import _port
+from tests.server.running import Client
+
+ROOT = Path(__file__).parents[2]
+
+
+def spawn(**environ: str):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.server.process"],
+        cwd=ROOT,
+        env=os.environ | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running(**environ: str):
+    port = free_port()
+    with spawn(FC_SERVER_PORT=str(port), **environ) as process:
+        client = Client(port)
+        try:
+            for _ in range(400):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.025)
+            yield process, client
+        finally:
+            client.connection.close()
+            process.kill()
+
+
+def test_sigterm_lets_the_job_finish_then_closes_the_worker():
+    with running() as (process, client):
+        answers = []
+        job = threading.Thread(
+            target=lambda: answers.append(client.invoke({"sleep": 0.7}, x_fc_request_id="r-1"))
+        )
+        job.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "FC Invoke Start RequestId: r-1\n":
+                break
+        process.send_signal(signal.SIGTERM)
+        job.join()
+        rest, errors = process.communicate(timeout=10)
+    assert answers[0][0].status == 200
+    assert "FC Invoke End RequestId: r-1\n" in rest
+    assert rest.index("closed\n") > rest.index("FC Invoke End")
+    assert errors == ""
+
+
+def test_everything_else_in_the_log_is_one_json_object_a_line():
+    with running() as (process, client):
+        client.invoke({"crash": "two\nlines"}, x_fc_request_id="r-1")
+        client.connection.close()
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+    assert errors == ""
+    lines = [line for line in output.splitlines() if not line.startswith(("FC ", "closed"))]
+    records = [json.loads(line) for line in lines]
+    assert all({"time", "level", "logger", "message"} <= set(record) for record in records)
+    (failure,) = [record for record in records if record["level"] == "ERROR"]
+    assert failure["request_id"] == "r-1"
+    assert failure["error"]["code"] == "INTERNAL"
+    assert "two\nlines" in failure["trace"]
+
+
+def test_settings_that_make_no_worker_are_explained_before_leaving():
+    with spawn(TEST_NO_KEYS="1") as process:
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors == ""
+    record = json.loads(output)
+    assert (record["level"], record["code"]) == ("CRITICAL", "KEY_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [
+        ({}, 9000),
+        ({"FC_SERVER_PORT": "8080", "FC_CUSTOM_LISTEN_PORT": "1"}, 8080),
+        ({"FC_CUSTOM_LISTEN_PORT": "8081"}, 8081),
+        ({"FC_SERVER_PORT": "", "FC_CUSTOM_LISTEN_PORT": "8081"}, 8081),
+    ],
+    ids=["default", "first", "second", "empty"],
+)
+def test_the_platform_names_the_port(environ, port):
+    assert _port(environ) == port
+
+
+@pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "8e3", "٣"])
+def test_a_port_that_is_none_is_refused_by_name(text):
+    with pytest.raises(Misconfigured) as caught:
+        _port({"FC_CUSTOM_LISTEN_PORT": text})
+    assert caught.value.code == "SETTING_INVALID"
+    assert "FC_CUSTOM_LISTEN_PORT" in caught.value.message
+
+
+def test_importing_the_server_is_quick_and_loads_nothing_heavy():
+    code = """
+import sys, time
+start = time.perf_counter()
+import handlers.server
+took = time.perf_counter() - start
+heavy = {"numpy", "scipy", "librosa", "onnxruntime", "oss2", "soundfile", "uvicorn", "msgspec"}
+print(took, sorted(heavy & set(sys.modules)))
+"""
+    best = 10.0
+    for _ in range(2):  # the first may still have to compile
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        took, heavy = run.stdout.split(maxsplit=1)
+        assert heavy.strip() == "[]"
+        best = min(best, float(took))
+    assert best < 1.0
+
+
+def test_a_logged_exception_is_part_of_its_line():
+    record = logging.makeLogRecord({"msg": "x %s", "args": ("y",), "levelname": "ERROR"})
+    why = ValueError("why")
+    record.exc_info = (type(why), why, None)
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["message"] == "x y"
+    assert "ValueError: why" in json.loads(line)["trace"]
