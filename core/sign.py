@@ -1,0 +1,64 @@
+"""Signed JSON documents: Ed25519 (RFC 8032) over the canonical form (RFC 8785).
+
+    {"schema": "...", ..., "signature": {"alg": "Ed25519", "key_id": "...", "value": "..."}}
+
+The signature covers the canonical bytes of the document without its `signature` member, so white
+space and the order of keys may change on the way. docs/format.md shows how to check one with
+openssl alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from core import canonical
+from core.errors import Refused, raising
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    alg: Literal["Ed25519"] = "Ed25519"
+    key_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    value: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{86}$")]
+    """64 bytes, base64url without padding."""
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """The first 16 hex digits of the SHA-256 of the 32 key bytes."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def sign(document: Any, key: Ed25519PrivateKey) -> bytes:
+    """Canonical bytes of a Struct or dict with its signature; the same input gives the same bytes.
+
+    A signature already there is replaced. Raises ValueError as `canonical.dump` does.
+    """
+    body = {**msgspec.to_builtins(document)}
+    body.pop("signature", None)
+    value = base64.urlsafe_b64encode(key.sign(canonical.dump(body))).rstrip(b"=").decode()
+    return canonical.dump(
+        {**body, "signature": Signature(key_id=key_id(key.public_key()), value=value)}
+    )
+
+
+def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
+    """The document without its signature, once it is proven to be what a key in `keys` signed.
+
+    `keys` maps `key_id` to key. Raises Refused SIGNATURE_INVALID.
+    """
+    with raising(Refused("SIGNATURE_INVALID", "Not a signed document."), on=ValueError):
+        body = msgspec.convert(canonical.load(document), dict[str, Any])
+        signature = msgspec.convert(body.pop("signature", None), Signature)
+        signed = canonical.dump(body)
+    key = keys.get(signature.key_id)
+    if key is None:
+        raise Refused("SIGNATURE_INVALID", f"Signed with a key we do not know: {signature.key_id}.")
+    with raising(Refused("SIGNATURE_INVALID"), on=InvalidSignature):
+        key.verify(base64.urlsafe_b64decode(signature.value + "=="), signed)
+    return body

@@ -1,0 +1,21 @@
+"""The known-answer files under tests/vectors, read strictly: an unknown field is an error."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+FOLDER = Path(__file__).parent.parent / "vectors"
+V = TypeVar("V", bound=msgspec.Struct)
+
+
+def read(name: str, kind: type[V]) -> list[V]:
+    return msgspec.json.decode((FOLDER / name).read_bytes(), type=list[kind])
+
+
+def stream(length: int) -> bytes:
+    """The plaintext of long vectors: SHAKE-256 of a fixed string."""
+    return hashlib.shake_256(b"voicedrop/vector").digest(length)
