@@ -1,0 +1,25 @@
+"""Real speech for the watermark's tests."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+FOLDER = Path(__file__).parents[1] / "data" / "speech"
+NAMES = tuple(sorted(path.name for path in FOLDER.glob("*.flac")))
+RATE = 16_000
+KEY = bytes(range(32))
+OTHER_KEY = bytes(range(1, 33))
+
+
+@cache
+def speech(name: str = NAMES[0]) -> NDArray[np.float32]:
+    """Six seconds at 16 kHz."""
+    samples, rate = soundfile.read(FOLDER / name, dtype="float32")
+    assert rate == RATE
+    samples.setflags(write=False)
+    return samples

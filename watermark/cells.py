@@ -1,0 +1,152 @@
+"""How embedder and detector see sound: the log-energy of cells, and what the host did not foretell.
+
+Speech is smooth: a cell's level follows from its neighbours'. An interpolation-error filter removes
+what they foretell, and what remains is divided by its own local spread, so that a steady vowel and
+a burst of noise count alike. The result is close to a log-likelihood ratio per cell: positive where
+a cell is louder than speech alone would make it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark.layout import HIGH_EDGES, LOW_BANDS, LOW_EDGES, SLOT
+
+Floats = NDArray[np.float32]
+Taps = tuple[tuple[float, float, float], ...]
+
+FRAME = 0.032
+HOP = 0.008
+HOPS_A_SLOT = round(SLOT / HOP)
+TOP = 8400.0
+"""Highest frequency looked at, in Hz: the highest band, pitched up by 12 %."""
+
+# Interpolation-error filters of speech log-energies over (bands, slots), symmetric in both: rows are
+# 0, 1, 2 bands away, columns 0, 1, 2 slots. Fitted by least squares on 70 LibriSpeech utterances.
+_LOW_FILTER = ((1.0, -0.4176, 0.0319), (-0.3993, 0.1356, -0.0035), (-0.0818, 0.0599, -0.0084))
+_HIGH_FILTER = ((1.0, -0.3705, -0.0006), (-0.4403, 0.1173, 0.0188), (-0.0427, 0.0566, -0.0156))
+_ONES = ((1.0,) * 3,) * 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spectrum:
+    """Short-time power of a clip."""
+
+    power: Floats
+    """(frames, bins)"""
+    bin_width: float
+    """Hz"""
+    hop: float
+    """Seconds from frame to frame; frame 0 is centred at time 0."""
+
+    @property
+    def seconds(self) -> float:
+        return (len(self.power) - 1) * self.hop
+
+
+def spectrum(samples: Floats, rate: int) -> Spectrum:
+    """Power spectra every 8 ms at the native rate: nothing is resampled."""
+    width = round(FRAME * rate)
+    count = int(len(samples) / (HOP * rate)) + 1
+    padded = np.pad(samples, (width // 2, width))
+    starts = np.rint(np.arange(count) * (HOP * rate)).astype(np.intp)
+    size = fast_size(width)
+    keep = min(int(TOP / rate * size) + 1, size // 2 + 1)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, width)[starts] * hann(width)
+    bins = np.fft.rfft(frames, size, axis=1)[:, :keep]
+    return Spectrum(bins.real**2 + bins.imag**2, rate / size, HOP)
+
+
+def hann(width: int) -> Floats:
+    """Periodic Hann window, (width,)."""
+    phase = 2 * np.pi / width * np.arange(width)
+    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+
+
+def fast_size(width: int) -> int:
+    """The least even number >= width that has no prime factor above 5."""
+    size = width + width % 2
+    while _rest(size) > 1:
+        size += 2
+    return size
+
+
+def _rest(size: int) -> int:
+    for prime in (2, 3, 5):
+        while size % prime == 0:
+            size //= prime
+    return size
+
+
+def band_energies(view: Spectrum, pitch: float = 1.0) -> Floats:
+    """Energy of each band at each frame, with all frequencies multiplied by pitch: (frames, BANDS)."""
+    return view.power @ _band_matrix(view.power.shape[1], view.bin_width, pitch)
+
+
+def _band_matrix(bins: int, bin_width: float, pitch: float) -> Floats:
+    """Share of each bin that each band covers: (bins, BANDS). Bin i covers i -+ 1/2."""
+    edges = np.concatenate([LOW_EDGES, HIGH_EDGES[1:]]) * (pitch / bin_width) + 0.5
+    below = np.clip(edges[None, :] - np.arange(bins)[:, None], 0, 1)
+    return np.diff(below, axis=1).astype(np.float32)
+
+
+def cell_energies(bands: Floats, slot_frames: float, offset: float) -> Floats:
+    """Energy of each cell: (BANDS, slots).
+
+    bands: (frames, BANDS); slot_frames: frames in a slot, offset: frames before the first slot.
+    """
+    total = np.zeros((len(bands) + 1, bands.shape[1]))
+    np.cumsum(bands, axis=0, out=total[1:])
+    count = max(int((len(bands) - 0.5 - offset) / slot_frames), 0)
+    at = np.minimum(offset + 0.5 + slot_frames * np.arange(count + 1), len(bands))
+    low = at.astype(np.intp)
+    part = (at - low)[:, None]
+    edges = total[low] * (1 - part) + total[np.minimum(low + 1, len(bands))] * part
+    return np.diff(edges, axis=0).T.astype(np.float32)
+
+
+def soften(energies: Floats) -> Floats:
+    """Soft value of each cell, about a log-likelihood ratio: positive where it was raised.
+
+    energies: (BANDS, slots) of one stretch of sound; its own statistics set the scale.
+    """
+    loudness = energies.sum(axis=0)
+    # Digital silence, as at padded ends, must not set the scale of the speech beside it.
+    live = loudness > 1e-6 * loudness.max(initial=0)
+    floor = np.float32(1e-7) * loudness[live].mean() if live.any() else np.float32(1)
+    low = _soften_group(energies[:LOW_BANDS], _LOW_FILTER, floor, live)
+    high = _soften_group(energies[LOW_BANDS:], _HIGH_FILTER, floor, live)
+    return np.concatenate([low, high])
+
+
+def _soften_group(
+    energies: Floats, taps: Taps, floor: np.float32, live: NDArray[np.bool_]
+) -> Floats:
+    if not live.any():
+        return np.zeros_like(energies)
+    level = 10 * np.log10(energies + floor)
+    surprise = symmetric_filter(level, taps)
+    spread = 1.48 * np.median(np.abs(surprise[:, live])) + 0.3
+    surprise /= spread
+    squares = np.minimum(surprise * surprise, 25)
+    around = (symmetric_filter(squares, _ONES) - squares) / 24
+    precision = 1 / np.sqrt(0.15 + np.maximum(around, 0))
+    # Cells near the noise floor say little: the mark there is drowned.
+    noise = np.quantile(energies[:, live], 0.1, axis=1, keepdims=True) + 10 * floor
+    clear = energies / (energies + noise)
+    soft = np.clip(surprise * precision, -2, 2) * precision * clear / spread
+    return soft.astype(np.float32)
+
+
+def symmetric_filter(cells: Floats, taps: Taps) -> Floats:
+    """5 x 5 correlation with edges repeated; taps: one quadrant, rows bands, columns slots."""
+    wide = np.pad(cells, 2, mode="edge")
+    here = wide[:, 2:-2]
+    near = wide[:, 1:-3] + wide[:, 3:-1]
+    far = wide[:, :-4] + wide[:, 4:]
+    rows = [a * here + b * near + c * far for a, b, c in taps]
+    same, one, two = rows
+    return same[2:-2] + one[1:-3] + one[3:-1] + two[:-4] + two[4:]

@@ -1,0 +1,114 @@
+"""What the mark says: 32 payload bits as 264 coded bits, and back from soft values.
+
+payload (32) | CRC-12  ->  tail-biting convolutional code, constraint length 15, rate 1/6.
+
+The code is the one NASA flew on Pathfinder and Cassini (generators below, octal). Tail-biting
+(Ma and Wolf, 1986) spends no bits on a tail, which matters at 44 bits: the encoder starts in the
+state that it will end in. The decoder is a Viterbi over the circle, entered `WRAP` steps early and
+left as many late, by when the true path has won.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+PAYLOAD_BITS = 32
+CRC_BITS = 12
+CRC_POLYNOMIAL = 0x80F
+GENERATORS = (0o46321, 0o51271, 0o63667, 0o70535, 0o73277, 0o76513)
+MEMORY = 14
+INFO_BITS = PAYLOAD_BITS + CRC_BITS
+CODED_BITS = INFO_BITS * len(GENERATORS)
+WRAP = 20
+
+
+def crc12(payload: int) -> int:
+    """CRC-12 (polynomial x^12+x^11+x^3+x^2+x+1, all ones to start) of 32 bits, high bit first."""
+    register = 0xFFF
+    for shift in range(PAYLOAD_BITS - 1, -1, -1):
+        feedback = (payload >> shift ^ register >> (CRC_BITS - 1)) & 1
+        register = (register << 1 & 0xFFF) ^ (CRC_POLYNOMIAL * feedback)
+    return register
+
+
+@lru_cache(maxsize=1024)
+def encode(payload: int) -> Floats:
+    """The codeword as signs: shape (264,), +1 for a coded 0 and -1 for a coded 1."""
+    if not 0 <= payload < 1 << PAYLOAD_BITS:
+        raise ValueError(f"payload must be an unsigned 32-bit number, not {payload}")
+    word = payload << CRC_BITS | crc12(payload)
+    bits = [word >> shift & 1 for shift in range(INFO_BITS - 1, -1, -1)]
+    register = 0
+    for bit in bits[-MEMORY:]:
+        register = (bit << MEMORY | register) >> 1
+    signs = np.empty((INFO_BITS, len(GENERATORS)), np.float32)
+    for step, bit in enumerate(bits):
+        register |= bit << MEMORY
+        signs[step] = [1 - 2 * ((register & taps).bit_count() & 1) for taps in GENERATORS]
+        register >>= 1
+    signs = signs.reshape(-1)
+    signs.setflags(write=False)
+    return signs
+
+
+def decode(soft: Floats) -> int | None:
+    """The payload whose codeword lies nearest, or None where the CRC denies it.
+
+    soft: shape (264,), proportional to the log-likelihood ratio; positive speaks for a coded 0.
+    """
+    word = 0
+    for bit in _viterbi(soft.reshape(INFO_BITS, len(GENERATORS))):
+        word = word << 1 | int(bit)
+    payload, crc = word >> CRC_BITS, word & ((1 << CRC_BITS) - 1)
+    return payload if crc12(payload) == crc else None
+
+
+@lru_cache(maxsize=1)
+def _trellis() -> tuple[NDArray[np.intp], Floats]:
+    """Output symbol of each even state at input 0, and each symbol's signs: (8192,), (6, 64)."""
+    states = np.arange(0, 1 << MEMORY, 2)
+    symbol = np.zeros(len(states), np.intp)
+    for place, taps in enumerate(GENERATORS):
+        parity = states & taps
+        for shift in (8, 4, 2, 1):
+            parity ^= parity >> shift
+        symbol |= (parity & 1) << place
+    table = np.arange(1 << len(GENERATORS))
+    places = np.arange(len(GENERATORS))[:, None]
+    return symbol, (1 - 2 * (table >> places & 1)).astype(np.float32)
+
+
+def _viterbi(soft: Floats) -> NDArray[np.intp]:
+    """Most likely input bits, (44,). State = the last 14 inputs, newest in the highest place.
+
+    Every generator taps both the newest and the oldest bit, so flipping either negates the whole
+    symbol: one metric per pair of states serves all four branches of the butterfly.
+    """
+    symbol, signs = _trellis()
+    around = np.arange(-WRAP, len(soft) + WRAP) % len(soft)
+    branches = (soft[around] @ signs).astype(np.float32)
+    half = 1 << (MEMORY - 1)
+    metric = np.zeros((half, 2), np.float32)
+    from_odd = np.empty((len(around), 2, half), bool)
+    for step, branch in enumerate(branches):
+        gain = branch[symbol]
+        even, odd = metric[:, 0], metric[:, 1]
+        stay = np.stack([even + gain, even - gain])
+        move = np.stack([odd - gain, odd + gain])
+        np.greater(move, stay, out=from_odd[step])
+        metric = np.maximum(stay, move).reshape(half, 2)
+    return _trace_back(from_odd.reshape(len(around), -1), int(np.argmax(metric)))
+
+
+def _trace_back(from_odd: NDArray[np.bool_], state: int) -> NDArray[np.intp]:
+    steps = len(from_odd)
+    bits = np.empty(steps, np.intp)
+    for step in range(steps - 1, -1, -1):
+        bits[step] = state >> (MEMORY - 1)
+        state = (state << 1 & ((1 << MEMORY) - 1)) | int(from_odd[step, state])
+    return bits[WRAP : steps - WRAP]
