@@ -1,0 +1,175 @@
+"""Manifest bytes -> header and items as written, bad items kept as the error they are.
+
+One JSON document, or JSON Lines: the header on line 1, then one item a line. Only one item is in
+memory as parsed JSON at a time. Pointers are JSON pointers (RFC 6901) into the document,
+`/items/3/text`; in JSON Lines the line comes first, counted from 1, and the pointer is into that
+line: `line 17/text`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from core import manifest, strictjson
+from core.errors import JobError, Notice, Refused
+from core.manifest import Manifest, join
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    manifest_bytes: int = 32 * 1024 * 1024
+    line_bytes: int = 64 * 1024
+    items: int = manifest.MAX_ITEMS
+    item_chars: int = 5_000
+    job_chars: int = 2_000_000
+    meta_bytes: int = 4096
+    bad_lines: float = 0.1
+    """Share of unreadable lines above which the file was hardly meant to be JSON Lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An item as written."""
+
+    pointer: str
+    id: str
+    """Empty if it has no valid one."""
+    spec: manifest.Item | Refused
+
+
+@dataclass(slots=True)
+class Draft:
+    header: Manifest
+    notices: list[Notice]
+    entries: list[Entry] = field(default_factory=list)
+
+    def add(self, entry: Entry, limits: Limits) -> None:
+        if len(self.entries) == limits.items:
+            message = f"At most {limits.items} items: split the job."
+            raise Refused("ITEMS_TOO_MANY", message, pointer=entry.pointer)
+        self.entries.append(entry)
+
+
+def read_document(data: bytes, limits: Limits) -> Draft:
+    """Raises Refused for what is wrong with the document or its header."""
+    text, notices = strictjson.text(data)
+    reader = strictjson.Reader(text)
+    if not text.lstrip().startswith("{"):
+        reader.whole()
+        raise Refused("SCHEMA_TYPE", "A manifest is one JSON object.")
+    fields: dict[str, Any] = {}
+    draft = Draft(manifest.NOTHING, notices)
+    for key, decoded in reader.members("items"):
+        if key == "items/":
+            draft.add(_entry(decoded, f"/items/{len(draft.entries)}"), limits)
+            continue
+        if decoded.error:
+            raise _placed(decoded.error, join("", key))
+        if key in fields:
+            message = f"The key {key[:80]!r} stands twice."
+            raise Refused("JSON_DUPLICATE_KEY", message, pointer=join("", key))
+        fields[key] = decoded.value
+    if not isinstance(fields.pop("items", []), list):
+        raise Refused("SCHEMA_TYPE", "Items are an array.", pointer="/items")
+    draft.header = manifest.header(fields)
+    return draft
+
+
+def read_lines(data: bytes, limits: Limits) -> Draft:
+    """Raises Refused for what is wrong with the header, or if many lines cannot be read at all."""
+    lines = _lines(data)
+    draft = _line_header(next(lines)[1])
+    unreadable = 0
+    for number, line in lines:
+        entry = _line_entry(line, number, limits)
+        unreadable += isinstance(entry.spec, Refused) and entry.spec.code in _UNREADABLE
+        draft.add(entry, limits)
+    if unreadable > 10 and unreadable > limits.bad_lines * len(draft.entries):
+        message = f"{unreadable} of {len(draft.entries)} items cannot be read as JSON."
+        raise Refused("JSON_SYNTAX", message)
+    return draft
+
+
+_UNREADABLE = ("JSON_SYNTAX", "JSON_ENCODING", "JSONL_LINE_TOO_LONG")
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Numbers and lines without their ends; the empty rest after the last end is no line."""
+    start, number = 0, 1
+    while start < len(data) or number == 1:
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        yield number, data[start:end].removesuffix(b"\r")
+        start, number = end + 1, number + 1
+
+
+def _line_header(line: bytes) -> Draft:
+    try:
+        text, notices = strictjson.text(line)
+        return Draft(manifest.header(_header_fields(text)), notices)
+    except Refused as exc:
+        raise _placed(exc, f"line 1{exc.pointer}") from None
+
+
+def _header_fields(text: str) -> dict[str, Any]:
+    value, _, error = strictjson.Reader(text).whole()
+    if error:
+        raise error
+    if not isinstance(value, dict) or "schema" not in value:
+        raise Refused("JSONL_HEADER")
+    if value.pop("items", "jsonl") != "jsonl":
+        raise Refused("JSONL_HEADER", "The items follow, one a line.", pointer="/items")
+    return value
+
+
+def _line_entry(line: bytes, number: int, limits: Limits) -> Entry:
+    pointer = f"line {number}"
+    try:
+        decoded = _line_value(line, number, limits)
+    except Refused as exc:
+        return Entry(pointer, "", _placed(exc, pointer))
+    if isinstance(decoded.value, dict) and "schema" in decoded.value:
+        raise Refused("JSONL_HEADER", "A second header: two manifests in one?", pointer=pointer)
+    return _entry(decoded, pointer)
+
+
+def _line_value(line: bytes, number: int, limits: Limits) -> strictjson.Decoded:
+    if len(line) > limits.line_bytes:
+        raise Refused("JSONL_LINE_TOO_LONG")
+    if not line.strip():
+        raise Refused("JSONL_BLANK_LINE")
+    text, _ = strictjson.text(line)
+    return strictjson.Reader(text, line=number).whole(depth=strictjson.MAX_DEPTH - 2)
+
+
+def _entry(decoded: strictjson.Decoded, pointer: str) -> Entry:
+    try:
+        if decoded.error:
+            raise _placed(decoded.error, pointer)
+        spec = manifest.convert(decoded.value, manifest.Item, pointer)
+    except Refused as exc:
+        name = decoded.value.get("id") if isinstance(decoded.value, dict) else None
+        return Entry(pointer, valid_id(name), light(exc))
+    return Entry(pointer, spec.id, spec)
+
+
+_ID = re.compile(manifest.ID_PATTERN)
+
+
+def valid_id(name: Any) -> str:
+    """The name if it may be an item's or a voice's, else an empty string."""
+    return name if isinstance(name, str) and _ID.search(name) else ""
+
+
+def light(error: Refused) -> Refused:
+    """The error without the frames it came through: a hundred thousand may be kept."""
+    error.__traceback__ = error.__context__ = None
+    return error
+
+
+def _placed(error: JobError, pointer: str) -> Refused:
+    """The same error, saying where."""
+    return Refused(error.code, error.message, pointer=pointer)

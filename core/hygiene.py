@@ -1,0 +1,150 @@
+"""Texts as they reach the voice: composed, visible, speakable.
+
+Pure functions. What can be mended silently for the listener (invisible marks, emoji) is mended and
+noticed; what would change the words is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+from typing import NamedTuple
+
+from core.errors import Notice, Refused
+
+MAX_COMBINING = 8
+"""Marks on one letter; Hebrew, Thai and phonetic notation need up to four."""
+
+INVISIBLE = frozenset(
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200d\u200e\u200f"
+    "\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2065\u2066\u2067\u2068\u2069"
+    "\u206a\u206b\u206c\u206d\u206e\u206f\u3164\ufeff\uffa0\ufff9\ufffa\ufffb"
+)
+"""Direction marks, zero-width characters and fillers: they can hide or reorder what is read."""
+
+_NEWLINE = re.compile(r"\r\n?|[\u2028\u2029]")
+# Emoji and dingbats; other symbols (degree signs, currency, circled numbers) have names to speak.
+_PICTURES = ((0x2600, 0x27BF), (0x2B00, 0x2BFF), (0x1F000, 0x1FAFF), (0xE0000, 0xE0FFF))
+_SELECTORS = range(0xFE00, 0xFE10)
+_KEYCAP = "\u20e3"
+
+
+class Character(NamedTuple):
+    kind: str
+    """One of word, mark, plain, invisible, picture, control, surrogate."""
+    script: str
+    """Of letters: latin, han, kana, hangul, other; empty otherwise."""
+
+
+def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, list[Notice]]:
+    """The text to be spoken and what was done to it.
+
+    `limit` counts code points. Raises Refused TEXT_EMPTY, TEXT_TOO_LONG, TEXT_SURROGATE,
+    TEXT_CONTROL, TEXT_COMBINING_LIMIT, TEXT_UNSPEAKABLE with `pointer`.
+    """
+    if len(text) > limit:
+        message = f"The text has {len(text)} characters; at most {limit}: split it."
+        raise Refused("TEXT_TOO_LONG", message, pointer=pointer)
+    text = _NEWLINE.sub("\n", text)
+    if not text.strip():
+        raise Refused("TEXT_EMPTY", pointer=pointer)
+    count = Counter(text)
+    kinds = {character(c).kind for c in count}
+    _refuse(text, kinds, pointer)
+    notices = [
+        Notice(code, pointer=pointer)
+        for kind, code in (("invisible", "TEXT_BIDI"), ("picture", "TEXT_DROPPED_CHARS"))
+        if kind in kinds
+    ]
+    if notices:
+        text = "".join(c for c in text if character(c).kind not in ("invisible", "picture"))
+    if "word" not in kinds:
+        raise Refused("TEXT_UNSPEAKABLE", pointer=pointer)
+    if _other_script(count, language):
+        notices.append(Notice("LANGUAGE_MISMATCH", pointer=pointer))
+    return unicodedata.normalize("NFC", text).strip(), notices
+
+
+@lru_cache(maxsize=16384)
+def character(c: str) -> Character:
+    """What one code point is, for speaking."""
+    category = unicodedata.category(c)
+    if c in INVISIBLE:
+        kind = "invisible"
+    elif category in ("Co", "Cn", "Cf") or _is_picture(c):
+        kind = "picture"
+    elif c in "\t\n":
+        kind = "plain"
+    else:
+        kind = _KINDS.get(category, _KINDS.get(category[0], "plain"))
+    return Character(kind, _script(ord(c)) if kind == "word" and category[0] == "L" else "")
+
+
+_KINDS = {"L": "word", "N": "word", "M": "mark", "Cs": "surrogate", "Cc": "control"}
+
+
+def _is_picture(c: str) -> bool:
+    code = ord(c)
+    return c == _KEYCAP or code in _SELECTORS or any(a <= code <= b for a, b in _PICTURES)
+
+
+_SCRIPTS = (
+    (0x0041, 0x024F, "latin"),
+    (0x1E00, 0x1EFF, "latin"),
+    (0x3041, 0x30FF, "kana"),
+    (0x31F0, 0x31FF, "kana"),
+    (0xFF66, 0xFF9D, "kana"),
+    (0x3005, 0x3007, "han"),
+    (0x3400, 0x4DBF, "han"),
+    (0x4E00, 0x9FFF, "han"),
+    (0xF900, 0xFAFF, "han"),
+    (0x20000, 0x323AF, "han"),
+    (0x1100, 0x11FF, "hangul"),
+    (0x3130, 0x318F, "hangul"),
+    (0xAC00, 0xD7A3, "hangul"),
+    (0xFF21, 0xFF5A, "latin"),
+)
+
+
+def _script(code: int) -> str:
+    return next((name for first, last, name in _SCRIPTS if first <= code <= last), "other")
+
+
+def _refuse(text: str, kinds: set[str], pointer: str) -> None:
+    if "surrogate" in kinds:
+        raise Refused("TEXT_SURROGATE", pointer=pointer)
+    if "control" in kinds:
+        first = next(ord(c) for c in text if character(c).kind == "control")
+        message = f"Remove the control character U+{first:04X}."
+        raise Refused("TEXT_CONTROL", message, pointer=pointer)
+    if "mark" in kinds and _longest_run(text) > MAX_COMBINING:
+        raise Refused("TEXT_COMBINING_LIMIT", pointer=pointer)
+
+
+def _longest_run(text: str) -> int:
+    """Of combining marks."""
+    longest = run = 0
+    for c in text:
+        run = run + 1 if character(c).kind == "mark" else 0
+        longest = max(longest, run)
+    return longest
+
+
+# Chinese, Japanese and Korean texts quote Latin words freely, so only the absence of their own
+# script, or more of a neighbour's, is a sign; Latin languages quote little of the others.
+_OWN = {"zh": {"han"}, "yue": {"han"}, "ja": {"han", "kana"}, "ko": {"hangul"}, "en": {"latin"}}
+
+
+def _other_script(count: Counter[str], language: str) -> bool:
+    """`count`: how often each character stands in the text."""
+    if language not in _OWN:
+        return False
+    scripts: Counter[str] = Counter()
+    for c, times in count.items():
+        scripts[character(c).script] += times
+    own = sum(scripts[name] for name in _OWN[language])
+    latin = 0 if language == "en" else scripts["latin"]
+    foreign = scripts.total() - scripts[""] - own - latin
+    return foreign > own or (own == 0 and latin > 0)

@@ -1,0 +1,47 @@
+"""Keys that a manifest may name: objects of the inbox bucket itself, and nothing beyond.
+
+A key is taken literally, never decoded or normalised: `%2f` and a full-width dot are characters of
+a name. What would become a traversal in a program that does decode is refused all the same.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import unquote
+
+from core.errors import Refused
+from core.hygiene import INVISIBLE
+from core.naming import check_key
+
+_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(data|acs|arn|file|oss):", re.IGNORECASE)
+
+
+def check(key: str, pointer: str) -> str:
+    """The key itself. Raises Refused REF_FORBIDDEN for URLs and other buckets, KEY_INVALID."""
+    if _ELSEWHERE.match(key):
+        raise Refused("REF_FORBIDDEN", pointer=pointer)
+    if key.startswith("/") or key.endswith("/"):
+        raise Refused("KEY_INVALID", "A key neither begins nor ends with a slash.", pointer=pointer)
+    for c in key:
+        if c == "\\" or c in INVISIBLE or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp"):
+            message = f"A key may not hold the character U+{ord(c):04X}."
+            raise Refused("KEY_INVALID", message, pointer=pointer)
+    for view in _views(key):
+        try:
+            check_key(view)
+        except Refused as exc:
+            message = exc.message if view == key else "The key would be a path traversal elsewhere."
+            raise Refused("KEY_INVALID", message, pointer=pointer) from None
+    return key
+
+
+def _views(key: str) -> list[str]:
+    """The key as it is, and with the dots and slashes that decoders and normalisers would see."""
+    decoded = unquote(unquote(key))
+    disguised = [unicodedata.normalize("NFKC", name) for name in (key, decoded)]
+    return [key, *(name for name in disguised if _climbs(name))]
+
+
+def _climbs(name: str) -> bool:
+    return any(part in (".", "..") for part in re.split(r"[/\\]", name))

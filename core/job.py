@@ -1,0 +1,244 @@
+"""A job as the pipeline sees it: defaults resolved, texts clean, bad items set aside.
+
+What is wrong with the document as a whole raises Refused; what is wrong with one item costs that
+item alone. How pointers are written: core/draft.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from core import draft, hygiene, inboxkey, manifest
+from core.draft import Draft, Entry, Limits
+from core.errors import Notice, Refused
+from core.manifest import Format, Label, Manifest, Voice, guess, join
+
+LIMITS = Limits()
+OPUS_RATES = frozenset({8000, 12000, 16000, 24000, 48000})
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One thing to say, complete."""
+
+    index: int
+    """Place among the manifest's items, from 0, bad ones counted."""
+    id: str
+    text: str
+    """Clean, composed (NFC), not empty."""
+    voice: str
+    """A key of `Job.voices`."""
+    language: str
+    format: Format
+    sample_rate: int | None
+    """Hz; None: the engine's own, or the nearest rate the container allows."""
+    speed: float
+    seed: int | None
+    """None: to be derived from the item."""
+    pause_ms: int
+    """Silence at the end."""
+    meta: dict[str, Any] | None
+    pointer: str
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    index: int
+    id: str
+    """As far as the item has a valid one, else empty."""
+    error: Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    id: str
+    """The producer's own name for it, or empty; not the job_id."""
+    labels: dict[str, str]
+    voices: dict[str, Voice]
+    """Only keys and names are checked: whether the objects exist is for the pipeline to see."""
+    label: Label
+    wait_s: int
+    items: list[Item]
+    errors: list[ItemError]
+    """In the order of the manifest, like `items`; no index stands in both."""
+    notices: list[Notice]
+
+
+def job_id(bucket: str, key: str, data: bytes) -> str:
+    """The first 32 hex digits of a SHA-256 over four fields, each after its own length in eight
+    bytes, most significant first: `voicedrop/job/1`, bucket and key in UTF-8, and the 32 bytes of
+    the manifest's SHA-256."""
+    digest = hashlib.sha256()
+    fields = (manifest.SCHEMA.encode(), bucket.encode(), key.encode())
+    for part in (*fields, hashlib.sha256(data).digest()):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()[:32]
+
+
+def parse(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Job:
+    """The job in a manifest; `lines`: JSON Lines, a header and then one item a line.
+
+    Raises Refused with any code of the manifest, text or label family for the document as a whole.
+    """
+    if len(data) > limits.manifest_bytes:
+        message = f"The manifest has {len(data)} bytes; at most {limits.manifest_bytes}."
+        raise Refused("MANIFEST_TOO_LARGE", message)
+    written = (draft.read_lines if lines else draft.read_document)(data, limits)
+    if not written.entries:
+        raise Refused("ITEMS_EMPTY", pointer="" if lines else "/items")
+    _refuse_twins(written.entries)
+    return _resolve(written, limits)
+
+
+def _refuse_twins(entries: list[Entry]) -> None:
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        # Ids become file names, and some file systems fold case.
+        earlier = first.setdefault(entry.id.casefold(), entry)
+        if entry.id and earlier is not entry:
+            message = f"The id {entry.id!r} stands at {earlier.pointer} already (case ignored)."
+            raise Refused("DUPLICATE_ID", message, pointer=join(entry.pointer, "id"))
+
+
+def _resolve(written: Draft, limits: Limits) -> Job:
+    head = written.header
+    if head.defaults.voice is not None:
+        _known_voice(head.defaults.voice, head, "/defaults/voice")
+    voices, notices = _voices(head.voices)
+    items: list[Item] = []
+    errors: list[ItemError] = []
+    for index, entry in enumerate(written.entries):
+        try:
+            items.append(_item(index, entry, head, limits))
+        except Refused as exc:
+            errors.append(ItemError(index, entry.id, draft.light(exc)))
+    chars = sum(len(item.text) for item in items)
+    if chars > limits.job_chars:
+        message = f"The texts have {chars} characters; at most {limits.job_chars}: split the job."
+        raise Refused("TEXT_TOO_LONG", message, pointer="/items")
+    return Job(
+        id=head.id or "",
+        labels=_labels(head.labels),
+        voices=voices,
+        label=_label(head.label),
+        wait_s=head.wait_s,
+        items=items,
+        errors=errors,
+        notices=written.notices + notices,
+    )
+
+
+def _item(index: int, entry: Entry, head: Manifest, limits: Limits) -> Item:
+    spec, pointer, defaults = entry.spec, entry.pointer, head.defaults
+    if isinstance(spec, Refused):
+        raise spec
+    voice = spec.voice or defaults.voice or _only_voice(head, pointer)
+    _known_voice(voice, head, join(pointer, "voice"))
+    language = spec.language or defaults.language or head.voices[voice].language
+    text, notices = hygiene.clean(
+        spec.text, language=language, limit=limits.item_chars, pointer=join(pointer, "text")
+    )
+    format_ = spec.format or defaults.format
+    return Item(
+        index=index,
+        id=spec.id,
+        text=text,
+        voice=voice,
+        language=language,
+        format=format_,
+        sample_rate=_rate(spec.sample_rate or defaults.sample_rate, format_, pointer),
+        speed=defaults.speed if spec.speed is None else spec.speed,
+        seed=defaults.seed if spec.seed is None else spec.seed,
+        pause_ms=defaults.pause_ms if spec.pause_ms is None else spec.pause_ms,
+        meta=_meta(spec.meta, limits, join(pointer, "meta")),
+        pointer=pointer,
+        notices=tuple(notices),
+    )
+
+
+def _only_voice(head: Manifest, pointer: str) -> str:
+    if len(head.voices) == 1:
+        return next(iter(head.voices))
+    message = "Name a voice here or in the defaults: the manifest defines several."
+    raise Refused("FIELD_MISSING", message, pointer=join(pointer, "voice"))
+
+
+def _known_voice(name: str, head: Manifest, pointer: str) -> None:
+    if name not in head.voices:
+        near = guess(name, head.voices) or " Add it under `voices`."
+        raise Refused("VOICE_UNKNOWN", f"There is no voice `{name}`.{near}", pointer=pointer)
+
+
+def _rate(rate: int | None, format_: Format, pointer: str) -> int | None:
+    if format_ == "opus" and rate is not None and rate not in OPUS_RATES:
+        allowed = ", ".join(map(str, sorted(OPUS_RATES)))
+        message = f"Opus has no sample rate of {rate} Hz: use one of {allowed}."
+        raise Refused("VALUE_RANGE", message, pointer=join(pointer, "sample_rate"))
+    return rate
+
+
+def _meta(meta: dict[str, Any] | None, limits: Limits, pointer: str) -> dict[str, Any] | None:
+    if meta is None:
+        return None
+    written = _encodable(json.dumps(meta, ensure_ascii=False), pointer)
+    if len(written) > limits.meta_bytes:
+        message = f"At most {limits.meta_bytes} bytes of meta an item, not {len(written)}."
+        raise Refused("VALUE_RANGE", message, pointer=pointer)
+    return meta
+
+
+def _voices(voices: dict[str, Voice]) -> tuple[dict[str, Voice], list[Notice]]:
+    checked: dict[str, Voice] = {}
+    notices: list[Notice] = []
+    for name, voice in voices.items():
+        pointer = join("/voices", name)
+        checked[name], remarks = _voice(name, voice, pointer)
+        notices += remarks
+    return checked, notices
+
+
+def _voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Notice]]:
+    if not draft.valid_id(name):
+        raise Refused("ID_INVALID", pointer=pointer)
+    inboxkey.check(voice.reference, join(pointer, "reference"))
+    if voice.consent is not None:
+        inboxkey.check(voice.consent, join(pointer, "consent"))
+    transcript = voice.transcript
+    notices: list[Notice] = []
+    if transcript:
+        transcript, notices = hygiene.clean(
+            transcript,
+            language=voice.language,
+            limit=len(transcript),
+            pointer=join(pointer, "transcript"),
+        )
+    sha256 = voice.sha256.lower() if voice.sha256 else None
+    return msgspec.structs.replace(voice, sha256=sha256, transcript=transcript), notices
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > 32:
+        raise Refused("VALUE_RANGE", "At most 32 labels.", pointer="/labels")
+    for name, value in labels.items():
+        _encodable(name + value, join("/labels", name))
+    return labels
+
+
+def _label(label: Label) -> Label:
+    if label.profile == "none" and not label.waiver.strip():
+        message = "Say in `waiver` why the label that the law asks for may be left out."
+        raise Refused("FIELD_MISSING", message, pointer="/label/waiver")
+    _encodable(label.waiver, "/label/waiver")
+    return label
+
+
+def _encodable(text: str, pointer: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Refused("TEXT_SURROGATE", pointer=pointer) from None

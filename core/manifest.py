@@ -1,0 +1,269 @@
+"""What producers write: the fields of `voicedrop/job/1`, checked one object at a time.
+
+The Structs below are the format; docs/schemas/job-1.json is generated from them. An unknown field
+is refused with a guess at what was meant, because a misspelt field that is ignored speaks with the
+wrong voice and nobody notices. Keys that begin with `x-` belong to the producer.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import msgspec
+from msgspec import Meta
+
+from core.errors import Refused
+
+SCHEMA = "voicedrop/job/1"
+MAX_ITEMS = 100_000
+MAX_VOICES = 32
+
+Format = Literal["wav", "flac", "mp3", "opus"]
+SampleRate = Literal[8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000]
+Cue = Literal["none", "morse-start", "morse-end", "morse-both"]
+Profile = Literal["none", "cn"]
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+Id = Annotated[str, Meta(pattern=ID_PATTERN)]
+Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}\Z", examples=["en", "zh", "ja"])]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{64}\Z")]
+Key = Annotated[str, Meta(min_length=1, max_length=1023)]
+Producer = Annotated[str, Meta(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{0,128}\Z")]
+Speed = Annotated[float, Meta(ge=0.5, le=2.0)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Pause = Annotated[int, Meta(ge=0, le=10_000)]
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What items take that do not say otherwise."""
+
+    voice: Id | None = None
+    """Of a manifest with one voice: that voice."""
+    language: Language | None = None
+    """ISO 639-1, or 639-3 where there is no shorter code; else the language of the voice."""
+    format: Format = "wav"
+    sample_rate: SampleRate | None = None
+    """Hz; null: as the voice engine speaks, or the nearest rate the container allows."""
+    speed: Speed = 1.0
+    seed: Seed | None = None
+    """Null: derived from the item, so that a repetition sounds the same."""
+    pause_ms: Pause = 0
+    """Silence at the end of the item."""
+
+
+class Voice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reference: Key
+    """Key of the recording in the inbox bucket."""
+    language: Language
+    """Spoken in the recording."""
+    sha256: Sha256 | None = None
+    """Pins the recording's bytes."""
+    transcript: Annotated[str, Meta(max_length=2000)] = ""
+    """What is said in the recording."""
+    consent: Key | None = None
+    """Key of the consent record in the inbox bucket."""
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    profile: Profile = "cn"
+    """cn: the implicit AIGC label of GB 45438-2025 in the file; none: a waiver must say why."""
+    cue: Cue = "none"
+    """The audible label of GB 45438-2025 5.3: `AI` in Morse code."""
+    producer: Producer | None = None
+    """ContentProducer: the provider code; null: the operator's."""
+    waiver: Annotated[str, Meta(max_length=500)] = ""
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: Id
+    text: str
+    voice: Id | None = None
+    language: Language | None = None
+    format: Format | None = None
+    sample_rate: SampleRate | None = None
+    speed: Speed | None = None
+    seed: Seed | None = None
+    pause_ms: Pause | None = None
+    meta: dict[str, Any] | None = None
+    """Returned unchanged in the result; at most 4 KiB."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/job/1"]
+    voices: dict[str, Voice]
+    id: Id | None = None
+    """The producer's own name for the job, returned in the result."""
+    labels: dict[str, Annotated[str, Meta(max_length=256)]] = {}
+    """Returned in the result and the event."""
+    defaults: Defaults = Defaults()
+    label: Label = Label()
+    wait_s: Annotated[int, Meta(ge=0, le=86_400)] = 900
+    """Seconds to wait for references that have not arrived."""
+    items: list[Item] = []
+
+
+NOTHING = Manifest(schema="voicedrop/job/1", voices={})
+
+ACCEPTED_ONLY: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]] = {
+    Manifest: {
+        "mode": ("run",),
+        "priority": ("normal",),
+        "encrypt": ({"enabled": True}, {}),
+        "notify": ({"events": True}, {}),
+        "output": ({"concatenate": "none"}, {}),
+        "retry_of": (),
+        "rerun_nonce": (),
+        "markup": (False,),
+    },
+    Defaults: {"normalize_text": (True,), "lexicon": (), "subtitle": ([],), "chapter": ()},
+    Voice: {"aux": ([],)},
+    Label: {"visible_text": ()},
+    Item: {
+        "chapter": (),
+        "ssml": (False,),
+        "markup": (False,),
+        "after_ms": (),
+        "normalize_text": (True,),
+        "lexicon": (),
+        "subtitle": ([],),
+    },
+}
+"""Fields of the format that are not honoured, and the values that ask for what happens anyway.
+
+To honour a field: delete its line here and add it to the Struct above."""
+
+LATER: Mapping[str, tuple[str, ...]] = {
+    "profile": ("eu", "cn+eu"),
+    "cue": ("spoken-start", "spoken-end", "spoken-both"),
+}
+"""Values of honoured fields that are part of the format but not honoured."""
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def convert(value: Any, type_: type[S], pointer: str) -> S:
+    """A JSON value as one of the Structs above; Refused with a pointer to what is wrong.
+
+    Codes: SCHEMA_TYPE, FIELD_MISSING, UNKNOWN_FIELD, FIELD_UNSUPPORTED, VALUE_RANGE, ID_INVALID,
+    LANGUAGE_UNSUPPORTED, LABEL_CHARSET.
+    """
+    if isinstance(value, dict) and not value.keys() <= _FIELDS[type_]:
+        value = _known(value, type_, pointer)
+    try:
+        return msgspec.convert(value, type_, strict=True)
+    except msgspec.ValidationError as exc:
+        raise _refusal(str(exc), value, pointer) from None
+
+
+def header(fields: dict[str, Any]) -> Manifest:
+    """The document without its items.
+
+    Raises what `convert` raises, and SCHEMA_UNSUPPORTED first of all: another major version may
+    have other fields.
+    """
+    if fields.get("schema") != SCHEMA:
+        raise Refused("SCHEMA_UNSUPPORTED", pointer="/schema")
+    fields = _known(fields, Manifest, "")
+    voices = fields.get("voices", {})
+    if isinstance(voices, dict) and len(voices) > MAX_VOICES:
+        raise Refused("VALUE_RANGE", f"At most {MAX_VOICES} voices.", pointer="/voices")
+    parts: dict[str, Any] = {
+        "defaults": convert(fields.get("defaults", {}), Defaults, "/defaults"),
+        "label": convert(fields.get("label", {}), Label, "/label"),
+    }
+    if isinstance(voices, dict):
+        parts["voices"] = {
+            name: convert(voice, Voice, join("/voices", name)) for name, voice in voices.items()
+        }
+        fields["voices"] = {}
+    rest = {name: value for name, value in fields.items() if name not in ("defaults", "label")}
+    return msgspec.structs.replace(convert(rest, Manifest, ""), **parts)
+
+
+def join(pointer: str, *names: object) -> str:
+    """A JSON pointer (RFC 6901) with further reference tokens."""
+    tokens = (str(name)[:80].replace("~", "~0").replace("/", "~1") for name in names)
+    return "/".join((pointer, *tokens))
+
+
+def guess(name: str, known: Any) -> str:
+    """` Did you mean ...?` if one of the known names is near; else nothing."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+_FIELDS: dict[type[msgspec.Struct], frozenset[str]] = {
+    type_: frozenset(type_.__struct_fields__) for type_ in (Manifest, Defaults, Voice, Label, Item)
+}
+
+
+def _known(value: dict[str, Any], type_: type[msgspec.Struct], pointer: str) -> dict[str, Any]:
+    """Without the producer's own keys and without fields that ask for what happens anyway."""
+    only = ACCEPTED_ONLY[type_]
+    kept = {}
+    for name, field in value.items():
+        if name in _FIELDS[type_]:
+            kept[name] = field
+        elif name in only:
+            _refuse_unless_accepted(name, field, only[name], join(pointer, name))
+        elif not name.startswith("x-"):
+            near = guess(name, [*_FIELDS[type_], *only])
+            message = f"There is no field `{ascii(name)[1:-1][:80]}`.{near}"
+            raise Refused("UNKNOWN_FIELD", message, pointer=join(pointer, ascii(name)[1:-1]))
+    return kept
+
+
+def _refuse_unless_accepted(name: str, field: Any, accepted: tuple[Any, ...], pointer: str) -> None:
+    # Compared as JSON, where true is not 1.
+    if json.dumps(field, sort_keys=True) in {json.dumps(a, sort_keys=True) for a in accepted}:
+        return
+    only = f", only {json.dumps(accepted[0])}" if accepted else ""
+    message = f"This version cannot honour `{name}`{only}: remove it."
+    raise Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
+
+
+_PATTERNS = {
+    "id": ("ID_INVALID", ""),
+    "voice": ("ID_INVALID", ""),
+    "language": ("LANGUAGE_UNSUPPORTED", "Write the language as ISO 639: en, zh, ja, ko, yue."),
+    "producer": ("LABEL_CHARSET", ""),
+    "sha256": ("VALUE_RANGE", "A SHA-256 is 64 hexadecimal digits."),
+}
+_CHOICES = {
+    "format": get_args(Format),
+    "sample_rate": get_args(SampleRate),
+    "profile": get_args(Profile),
+    "cue": get_args(Cue),
+}
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+
+
+def _refusal(message: str, value: Any, pointer: str) -> Refused:
+    """What msgspec found, as one of our errors."""
+    message, _, path = message.replace(" | null`", "`").partition(" - at `$")
+    names = re.findall(r"\w+", path.partition("[...]")[0])
+    pointer = join(pointer, *names)
+    field = names[-1] if names else ""
+    if missing := _MISSING.match(message):
+        name = missing[1]
+        return Refused("FIELD_MISSING", f"`{name}` is missing.", pointer=join(pointer, name))
+    if "matching regex" in message:
+        code, advice = _PATTERNS[field]
+        return Refused(code, advice, pointer=pointer)
+    if message.startswith("Invalid enum value"):
+        return _wrong_choice(field, value.get(field), pointer)
+    if message.startswith(("Expected `str` of length", "Expected `int` ", "Expected `float` ")):
+        return Refused("VALUE_RANGE", f"{message}.", pointer=pointer)
+    return Refused("SCHEMA_TYPE", f"{message}.", pointer=pointer)
+
+
+def _wrong_choice(field: str, given: Any, pointer: str) -> Refused:
+    if given in LATER.get(field, ()):
+        message = f"This version cannot honour {json.dumps(given)} yet."
+        return Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
+    allowed = ", ".join(map(str, _CHOICES.get(field, ())))
+    return Refused("VALUE_RANGE", f"Use one of {allowed}.", pointer=pointer)

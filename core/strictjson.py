@@ -1,0 +1,234 @@
+"""JSON as manifests must be: UTF-8, no key twice, no NaN, numbers that every reader keeps.
+
+Every common parser lets duplicate keys pass (the last wins), so a typo in a generated manifest
+would silently drop an item's text. The standard library's scanner is used because it alone tells
+where each value ends, which lets one bad item be reported while its neighbours go on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+from core.errors import Notice, Refused
+
+MAX_DEPTH = 16
+EXACT = 2**53 - 1
+"""RFC 7493: larger integers lose digits in readers that keep every number as a double."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Decoded(NamedTuple):
+    value: Any
+    end: int
+    """Index of the first character after the value."""
+    error: Refused | None
+    """What is wrong with the value although it can be read to its end."""
+
+
+class Reader:
+    """Reads values out of one text; errors that hide a value's end are raised, others returned.
+
+    Raises Refused JSON_SYNTAX with line and column, JSON_TOO_DEEP beyond the parser's own depth.
+    """
+
+    def __init__(self, text: str, *, line: int = 1) -> None:
+        self.text = text
+        self._line = line
+        self._found: list[Refused] = []
+        self._scan = json.JSONDecoder(
+            object_pairs_hook=self._object,
+            parse_int=self._integer,
+            parse_float=self._float,
+            parse_constant=self._constant,
+        ).raw_decode
+
+    def value(self, start: int, *, depth: int = MAX_DEPTH) -> Decoded:
+        """The value that begins at `start`, at most `depth` levels deep."""
+        self._found.clear()
+        try:
+            value, end = self._scan(self.text, start)
+        except json.JSONDecodeError as exc:
+            raise self.syntax(exc.msg, exc.pos) from None
+        except RecursionError:
+            raise Refused("JSON_TOO_DEEP") from None
+        if not _fits(value, depth):
+            self._found.append(Refused("JSON_TOO_DEEP"))
+        return Decoded(value, end, self._found[0] if self._found else None)
+
+    def whole(self, *, depth: int = MAX_DEPTH) -> Decoded:
+        """The only value of the text."""
+        decoded = self.value(self.space(0), depth=depth)
+        self.finish(decoded.end)
+        return decoded
+
+    def members(self, streamed: str) -> Iterator[tuple[str, Decoded]]:
+        """Keys and values of the object that is the text, each as soon as it is read.
+
+        The member `streamed`, if it is an array, comes as an empty list under its own key, then
+        its elements one by one under that key with a slash.
+        """
+        at = self.space(self.expect("{", self.space(0)))
+        while not self.text.startswith("}", at):
+            if not self.text.startswith('"', at):
+                raise self.syntax("Expecting a key in double quotes", at)
+            key, at, _ = self.value(at)
+            at = self.space(self.expect(":", self.space(at)))
+            if key == streamed and self.text.startswith("[", at):
+                yield key, Decoded([], at, None)
+                at = yield from self._elements(f"{key}/", at)
+            else:
+                decoded = self.value(at, depth=MAX_DEPTH - 1)
+                yield key, decoded
+                at = decoded.end
+            at = self._separator(at, "}")
+        self.finish(at + 1)
+
+    def _elements(self, key: str, start: int) -> Generator[tuple[str, Decoded], None, int]:
+        """The elements of the array at `start`; returns the index after its bracket."""
+        at = self.space(start + 1)
+        while not self.text.startswith("]", at):
+            element = self.value(at, depth=MAX_DEPTH - 2)
+            yield key, element
+            at = self._separator(element.end, "]")
+        return at + 1
+
+    def _separator(self, at: int, closing: str) -> int:
+        """From the end of a member to the next one or the closing mark."""
+        at = self.space(at)
+        if self.text.startswith(closing, at):
+            return at
+        at = self.space(self.expect(",", at))
+        if self.text.startswith(closing, at):
+            raise self.syntax("A comma may not stand before the end", at)
+        return at
+
+    def space(self, at: int) -> int:
+        """The first index from `at` that is not white space."""
+        match = _SPACE.match(self.text, at)
+        return match.end() if match else at
+
+    def expect(self, mark: str, at: int) -> int:
+        if not self.text.startswith(mark, at):
+            raise self.syntax(f"Expecting {mark!r}", at)
+        return at + 1
+
+    def finish(self, at: int) -> None:
+        """Nothing but white space may follow."""
+        at = self.space(at)
+        if at < len(self.text):
+            raise self.syntax("Nothing may follow the document", at)
+
+    def syntax(self, reason: str, at: int) -> Refused:
+        line = self.text.count("\n", 0, at) + self._line
+        column = at - self.text.rfind("\n", 0, at)
+        return Refused("JSON_SYNTAX", f"{reason}: line {line} column {column}.")
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            self._found.append(
+                Refused("JSON_DUPLICATE_KEY", f"The key {twice[:80]!r} stands twice in one object.")
+            )
+        return made
+
+    def _integer(self, digits: str) -> int:
+        # int() takes quadratic time, and longer numbers would not survive other readers.
+        if len(digits) > 17 or abs(int(digits)) > EXACT:
+            self._found.append(
+                Refused("NUMBER_RANGE", f"The integer {digits[:20]}... is beyond 2^53 - 1.")
+            )
+            return 0
+        return int(digits)
+
+    def _float(self, digits: str) -> float:
+        number = float(digits)
+        if not math.isfinite(number):
+            self._found.append(Refused("NUMBER_RANGE", f"The number {digits[:20]} is too large."))
+            return 0.0
+        return number
+
+    def _constant(self, name: str) -> None:
+        self._found.append(Refused("JSON_SYNTAX", f"{name} is not JSON: leave the field out."))
+
+
+def text(data: bytes) -> tuple[str, list[Notice]]:
+    """UTF-8 bytes as text, without a byte order mark.
+
+    Raises Refused MANIFEST_EMPTY, JSON_ENCODING naming the encoding it looks like.
+    """
+    notices = [Notice("BOM")] if data.startswith(_BOM) else []
+    data = data.removeprefix(_BOM)
+    if not data.strip():
+        raise Refused("MANIFEST_EMPTY")
+    if guess := _wide(data):
+        raise Refused("JSON_ENCODING", f"This looks like {guess}: save the manifest as UTF-8.")
+    try:
+        return data.decode(), notices
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise Refused(
+            "JSON_ENCODING",
+            f"Line {line} is not UTF-8{_narrow(data)}: save the manifest as UTF-8.",
+        ) from None
+
+
+def _wide(data: bytes) -> str:
+    for start, name in _STARTS.items():
+        if data.startswith(start):
+            return name
+    # JSON begins with an ASCII character, so the place of the first NUL tells width and order.
+    if data[:4].count(0):
+        wide = data[:3].count(0) > 1
+        return f"UTF-{32 if wide else 16} ({'big' if data[0] == 0 else 'little'} endian)"
+    return ""
+
+
+_STARTS = {
+    b"\xff\xfe\0\0": "UTF-32 (little endian)",
+    b"\0\0\xfe\xff": "UTF-32 (big endian)",
+    b"\xff\xfe": "UTF-16 (little endian)",
+    b"\xfe\xff": "UTF-16 (big endian)",
+    b"\x1f\x8b": "a gzip file",
+    b"PK\x03\x04": "a zip file",
+}
+
+
+def _narrow(data: bytes) -> str:
+    """Which legacy encoding the bytes would be valid in, as far as that can be told."""
+    for codec, name, letters in _LEGACY:
+        try:
+            decoded = data.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        foreign = [c for c in decoded if c > "\x7f"]
+        if sum(map(letters, foreign)) > 0.5 * len(foreign):
+            return f" and looks like {name}"
+    return ""
+
+
+_LEGACY = (
+    ("shift_jis", "Shift-JIS", lambda c: "\u3041" <= c <= "\u30ff"),
+    ("gb18030", "GBK or GB 18030", lambda c: "\u4e00" <= c <= "\u9fff"),
+    ("cp1252", "Windows-1252 or Latin-1", str.isalpha),
+)
+
+
+def _fits(value: Any, depth: int) -> bool:
+    """Whether containers are nested at most `depth` levels."""
+    if isinstance(value, dict):
+        return depth > 0 and all(_fits(v, depth - 1) for v in value.values() if _nests(v))
+    if isinstance(value, list):
+        return depth > 0 and all(_fits(v, depth - 1) for v in value if _nests(v))
+    return True
+
+
+def _nests(value: Any) -> bool:
+    return isinstance(value, dict | list)
