@@ -1,0 +1,91 @@
+"""A small OSS over HTTP, for tests: real signatures, real error XML, and faults on demand.
+
+    with OssServer() as server:
+        server.add_key("id", "secret")
+        server.create_bucket("results")
+        server.inject(Fault("lost_reply", method="PUT"))
+        auth = oss2.AuthV4("id", "secret")
+        bucket = oss2.Bucket(auth, server.endpoint, "results", region=server.region)
+
+As a process: `python -m tests.oss_server --help`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+
+from tests.oss_server.faults import Fault, Faults
+from tests.oss_server.state import AccessKey, Bucket, State
+from tests.oss_server.wire import Server
+
+__all__ = ["Fault", "OssServer"]
+
+
+class OssServer:
+    """`folder` keeps buckets and objects (not unfinished uploads) across processes."""
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        region: str = "cn-hangzhou",
+        folder: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.region = region
+        self.state = State(region, folder)
+        self.faults = Faults(seed)
+        self._server = Server(("127.0.0.1", port), self.state, self.faults)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> OssServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.stop()
+        self._thread.join()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def add_key(
+        self,
+        name: str,
+        secret: str,
+        *,
+        token: str = "",
+        expires: float = float("inf"),
+        buckets: Collection[str] | None = None,
+    ) -> None:
+        """With a `token` the key is temporary, until `expires` (Unix seconds). `buckets`: which it
+        may touch, None for all."""
+        allowed = None if buckets is None else frozenset(buckets)
+        self.state.keys[name] = AccessKey(name, secret, token, expires, allowed)
+
+    def create_bucket(self, name: str, *, versioning: str = "", acl: str = "private") -> None:
+        if name not in self.state.buckets:
+            bucket = Bucket(name, owner="test-owner", acl=acl, versioning=versioning)
+            self.state.store_bucket(bucket)
+
+    def objects(self, bucket: str) -> dict[str, bytes]:
+        """What lies in a bucket, without going through the network."""
+        with self.state.lock:
+            found = self.state.buckets[bucket].objects
+            return {key: stored.data for key, stored in found.items()}
+
+    def inject(self, fault: Fault) -> Fault:
+        return self.faults.add(fault)
