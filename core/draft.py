@@ -2,8 +2,8 @@
 
 One JSON document, or JSON Lines: the header on line 1, then one item a line. Only one item is in
 memory as parsed JSON at a time. Pointers are JSON pointers (RFC 6901) into the document,
-`/items/3/text`; in JSON Lines the line comes first, counted from 1, and the pointer is into that
-line: `line 17/text`.
+`/items/3/text`. In JSON Lines the header is the document, and an item's pointer is into its line,
+counted from 1: `line 17/text`.
 """
 
 from __future__ import annotations
@@ -107,19 +107,16 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _line_header(line: bytes) -> Draft:
-    try:
-        text, notices = strictjson.text(line)
-        return Draft(manifest.header(_header_fields(text)), notices)
-    except Refused as exc:
-        raise _placed(exc, f"line 1{exc.pointer}") from None
+    text, notices = strictjson.text(line)
+    return Draft(manifest.header(_header_fields(text)), notices)
 
 
 def _header_fields(text: str) -> dict[str, Any]:
     value, _, error = strictjson.Reader(text).whole()
     if error:
-        raise error
+        raise _placed(error, "line 1")
     if not isinstance(value, dict) or "schema" not in value:
-        raise Refused("JSONL_HEADER")
+        raise Refused("JSONL_HEADER", pointer="line 1")
     if value.pop("items", "jsonl") != "jsonl":
         raise Refused("JSONL_HEADER", "The items follow, one a line.", pointer="/items")
     return value
