@@ -1,0 +1,194 @@
+"""Notifications of a bucket -> objects to act on.
+
+Three shapes arrive: OSS triggers, `{"events": [...]}`; EventBridge, a CloudEvent (or a list of
+them) whose `data` is one such record; and the envelope of an asynchronous destination, which keeps
+the original notification in `requestPayload`. Unknown fields are left alone, because the cloud adds
+some without telling.
+
+Sources: Alibaba Cloud, Function Compute, "Event formats for different triggers"; EventBridge, "OSS
+events". No document says whether keys are percent-encoded: see `key_candidates`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import unquote_plus
+
+from core.errors import Refused
+from core.naming import check_key
+
+Kind = Literal["manifest", "clip", "audio", "other"]
+
+CREATED = frozenset({"PutObject", "PostObject", "CompleteMultipartUpload", "CopyObject"})
+"""An upload in parts also fires for its start and for every part: those name no object yet."""
+
+MANIFESTS = "jobs/"
+CLIPS = "audit/"
+OURS = ("out/", "events/", "marks/", "lease/", "pending/", "dead/", "log/")
+"""Prefixes that we write ourselves, in buckets of our own: acting on them would never end."""
+MANIFEST_ENDINGS = (".manifest.json", ".manifest.jsonl")
+TEMPORARY_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
+AUDIO_EXTENSIONS = (
+    *(".wav", ".wave", ".rf64", ".w64", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"),
+    *(".aifc", ".caf", ".au", ".snd", ".m4a", ".aac", ".amr", ".wma", ".webm"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """An object that has just been written."""
+
+    bucket: str
+    key: str
+    """As it stands in the notification."""
+    etag: str
+    size: int | None
+    region: str
+    event_name: str
+    """`ObjectCreated:PutObject`"""
+    request_id: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    created: list[Created] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Reason -> how many records: event-type, other-source, other-bucket, folder, temporary,
+    marker, own-prefix, invalid-key, malformed."""
+
+
+def parse(body: bytes, *, bucket: str = "") -> Incoming:
+    """What a notification asks for. `bucket`: the inbox; records of another one are ignored.
+
+    Raises Refused EVENT_INVALID if nothing in it can be understood as a record.
+    """
+    try:
+        document = json.loads(body.decode("utf-8-sig"))
+        records = list(_records(document))
+    except (ValueError, RecursionError):
+        raise Refused("EVENT_INVALID", "The notification is not JSON.") from None
+    incoming = Incoming()
+    for record in records:
+        made = _created(record, bucket)
+        if isinstance(made, Created):
+            incoming.created.append(made)
+        else:
+            incoming.ignored[made] += 1
+    if records and incoming.ignored["malformed"] == len(records):
+        raise Refused("EVENT_INVALID")
+    return incoming
+
+
+def key_candidates(key: str) -> list[str]:
+    """Keys to try in turn: as written, then decoded once as a form would be.
+
+    A raw key that exists is right even if it looks encoded; a decoded one is never decoded again.
+    """
+    try:
+        decoded = unquote_plus(key, errors="strict")
+    except UnicodeDecodeError:
+        decoded = key
+    return [name for name in dict.fromkeys((key, decoded)) if _valid(name)]
+
+
+def kind(key: str) -> Kind:
+    """What an object of the inbox is for, by its name."""
+    if key.startswith(MANIFESTS) and key.endswith(MANIFEST_ENDINGS):
+        return "manifest"
+    if key.startswith(CLIPS):
+        return "clip"
+    if key.lower().endswith(AUDIO_EXTENSIONS):
+        return "audio"
+    return "other"
+
+
+def _records(document: Any) -> Iterator[Any]:
+    """Every record, whatever it is wrapped in."""
+    if isinstance(document, str):
+        document = json.loads(document)
+    if isinstance(document, list):
+        for element in document:
+            yield from _records(element)
+    elif isinstance(document, dict):
+        for wrapper in ("events", "requestPayload", "data"):
+            if wrapper in document:
+                yield from _records(document[wrapper])
+                return
+        yield document
+    else:
+        yield None
+
+
+def _created(record: Any, bucket: str) -> Created | str:
+    """The object, or why it is ignored."""
+    name = _text(record, "eventName").removeprefix("oss:")
+    if not name:
+        return "malformed"
+    if _text(record, "eventSource") not in ("acs:oss", ""):
+        return "other-source"
+    family, _, operation = name.partition(":")
+    if family != "ObjectCreated" or operation not in CREATED:
+        return "event-type"
+    key, place = _text(record, "oss", "object", "key"), _text(record, "oss", "bucket", "name")
+    if not (key and place):
+        return "malformed"
+    if bucket and place != bucket:
+        return "other-bucket"
+    return _unwanted(key) or _read(record, name, place, key)
+
+
+def _read(record: Any, name: str, bucket: str, key: str) -> Created:
+    size = _at(record, "oss", "object", "size")
+    kinds = [kind(candidate) for candidate in key_candidates(key)]
+    return Created(
+        bucket=bucket,
+        key=key,
+        etag=_text(record, "oss", "object", "eTag").strip('"'),
+        size=size if type(size) is int else None,
+        region=_text(record, "region"),
+        event_name=name,
+        request_id=_text(record, "responseElements", "requestId"),
+        kind=next((k for k in kinds if k != "other"), "other"),
+    )
+
+
+def _at(record: Any, *path: str) -> Any:
+    """The value at a path, or None: only bucket and key are worth refusing a record for."""
+    for name in path:
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
+
+
+def _text(record: Any, *path: str) -> str:
+    value = _at(record, *path)
+    return value if isinstance(value, str) else ""
+
+
+def _unwanted(key: str) -> str:
+    """Why an object is none of our business, or an empty string."""
+    candidates = key_candidates(key)
+    name = unquote_plus(key)
+    if name.endswith("/"):
+        return "folder"
+    if not candidates:
+        return "invalid-key"
+    if name.rpartition("/")[2] in ("_SUCCESS", "_STARTED", ".keep", ".DS_Store"):
+        return "marker"
+    if name.endswith(TEMPORARY_ENDINGS):
+        return "temporary"
+    if name.startswith(OURS) or (name.startswith(CLIPS) and name.endswith(".json")):
+        return "own-prefix"
+    return ""
+
+
+def _valid(key: str) -> bool:
+    try:
+        check_key(key)
+    except Refused:
+        return False
+    return True

@@ -1,0 +1,126 @@
+"""Results -> CloudEvents 1.0, one JSON object on one line.
+
+Everything in an event derives from the document it announces, so that a worker that repeats an
+event after a crash writes the same bytes, and consumers may drop what they have seen: `source` and
+`id` together name an event for ever.
+
+Source: CloudEvents 1.0.2, cloudevents.io; required attributes id, source, specversion, type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import Counter
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from core import canonical, result
+from core.result import Result, Status, Totals
+
+MAX_LISTED = 100
+"""Outputs named in an event; buses accept 64 KiB. The result document names them all."""
+_NAMESPACE = uuid.UUID("6f8f2a52-3f0e-5d0c-9a63-8d1f2f0c6f10")
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a consumer needs to decide whether to fetch the result."""
+
+    job_id: str
+    status: Status
+    id: str
+    """The producer's own name for the job."""
+    labels: dict[str, str]
+    manifest_key: str
+    manifest_sha256: str
+    result_key: str
+    """In the results bucket."""
+    totals: Totals
+    outputs: Annotated[list[str], msgspec.Meta(max_length=MAX_LISTED)]
+    """Keys of the first outputs."""
+    outputs_complete: bool
+    errors: dict[str, int]
+    """Code -> how many items."""
+    error: str
+    """Code of what ended the job as a whole, or empty."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: Any
+
+
+class JobEvent(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    type: Literal[
+        "com.voicedrop.job.succeeded",
+        "com.voicedrop.job.partial",
+        "com.voicedrop.job.failed",
+        "com.voicedrop.job.rejected",
+    ]
+    data: Data
+
+
+def job_event(finished: Result) -> bytes:
+    """The event of a finished job, ending in a newline."""
+    outputs = [item.output.key for item in finished.items if item.output]
+    errors = Counter(item.error.code for item in finished.items if item.error)
+    data = Data(
+        job_id=finished.job_id,
+        status=finished.status,
+        id=finished.id,
+        labels=finished.labels,
+        manifest_key=finished.manifest.key,
+        manifest_sha256=finished.manifest.sha256,
+        result_key=result.result_key(finished.job_id),
+        totals=finished.totals,
+        outputs=outputs[:MAX_LISTED],
+        outputs_complete=len(outputs) <= MAX_LISTED,
+        errors=dict(errors),
+        error=finished.error.code if finished.error else "",
+    )
+    return event(
+        document=result.dump(finished),
+        type_=f"com.voicedrop.job.{finished.status}",
+        bucket=finished.manifest.bucket,
+        subject=finished.manifest.key,
+        time=finished.finished,
+        data=data,
+    )
+
+
+def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) -> bytes:
+    """The event of a finished trace. `report`: the bytes it announces; `clip`: the key traced."""
+    return event(
+        document=report,
+        type_="com.voicedrop.trace.completed",
+        bucket=bucket,
+        subject=clip,
+        time=time,
+        data=data,
+    )
+
+
+def event(*, document: bytes, type_: str, bucket: str, subject: str, time: str, data: Any) -> bytes:
+    """`bucket`: the inbox, which names the source; `subject`: the object that caused it all."""
+    made = Event(
+        id=str(uuid.uuid5(_NAMESPACE, hashlib.sha256(document).hexdigest())),
+        source=f"/voicedrop/{quote(bucket, safe='')}",
+        type=type_,
+        subject=subject,
+        time=time,
+        data=data,
+    )
+    return canonical.dump(made) + b"\n"
+
+
+def event_key(name: str, time: str) -> str:
+    """Where the event of a job or trace lies: by the day (UTC) on which it finished."""
+    return f"events/dt={time[:10]}/{name}.json"
