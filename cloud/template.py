@@ -1,0 +1,262 @@
+"""What is wrong with an s.yaml, found without a cloud.
+
+The deployer's own schemas are stale (cards of 2024), lenient (a misspelt key passes) and never look
+into a trigger's configuration, so they come first and our rules after them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+
+HERE = Path(__file__).parent
+SCHEMAS = {
+    name: json.loads((HERE / f"{name}.schema.json").read_text()) for name in ("fc3", "fc3-domain")
+}
+# Keys that the component reads but its schema forgets.
+FORGOTTEN = {"disableOndemand", "idleTimeout", "disableInjectCredentials"}
+# Card -> (its memory, allowed memorySize, allowed cpu); cards come whole. Source: FC FAQ, 2026.
+CARDS: Mapping[str, tuple[int, set[int], set[int]]] = {
+    "fc.gpu.tesla.1": (16384, set(range(128, 32769, 64)), set(range(1, 9))),
+    "fc.gpu.ada.1": (49152, {32768, 65536, 98304}, {4, 8, 16}),
+    "fc.gpu.ada.2": (24576, {32768, 65536}, {8, 16}),
+    "fc.gpu.ada.3": (49152, {65536, 98304}, {8, 16}),
+    "fc.gpu.hopper.1": (98304, {98304}, {16}),
+}
+CARD_PATHS = {"gpuConfig/gpuType", "gpuConfig/gpuMemorySize", "memorySize"}
+TRIGGERS = {
+    "oss": "IOssTriggerConfig",
+    "http": "IHttpTriggerConfig",
+    "timer": "ITimerTriggerConfig",
+    "eventbridge": "IEventBridge",
+    "mns_topic": "IMnsTriggerConfig",
+}
+WHOLE_OBJECT = {
+    f"oss:ObjectCreated:{name}" for name in ("PutObject", "PostObject", "CompleteMultipartUpload")
+}
+IMAGE = re.compile(r"[\w-]+\.[\w.-]+\.aliyuncs\.com/.+:(?!latest$)[\w.-]+")
+
+
+def check(template: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Every fault of an s.yaml already parsed; `environ` fills its ${env(...)}."""
+    if str(template.get("edition")) != "3.0.0":
+        yield "edition: must be 3.0.0"
+    for name, resource in template["resources"].items():
+        component = resource.get("component")
+        if component not in SCHEMAS:
+            yield f"{name}/component: must be one of {', '.join(SCHEMAS)}"
+            continue
+        props = resolve(resource["props"], template.get("vars", {}), environ)
+        yield from (f"{name}/{fault}" for fault in _props(component, props))
+
+
+def _props(component: str, props: Mapping[str, Any]) -> Iterator[str]:
+    malformed = list(_schema(component, props))
+    yield from malformed
+    yield from _unknown_keys(component, props)
+    yield from _leftovers(props)
+    if component == "fc3" and props.get("runtime") != "custom-container":
+        yield "runtime: must be custom-container"
+    elif not malformed:  # our rules read what the schema has promised
+        for rule in FUNCTION_RULES if component == "fc3" else [_tls]:
+            yield from rule(props)
+
+
+def resolve(value: Any, variables: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
+    """Fill ${vars.x} and ${env('X', 'default')} as the deployer does."""
+    if isinstance(value, dict):
+        return {key: resolve(item, variables, environ) for key, item in value.items()}
+    if isinstance(value, list):
+        return [resolve(item, variables, environ) for item in value]
+    if not isinstance(value, str):
+        return value
+    env = r"\$\{env\('(\w+)'(?:,\s*'([^']*)')?\)\}"
+    value = re.sub(env, lambda m: environ.get(m[1], m[2] or ""), value)
+    named = r"\$\{vars\.(\w+)\}"
+    return re.sub(
+        named,
+        lambda m: str(resolve(variables[m[1]], variables, environ)) if m[1] in variables else m[0],
+        value,
+    )
+
+
+def _schema(component: str, props: Mapping[str, Any]) -> Iterator[str]:
+    card = props.get("gpuConfig", {}).get("gpuType")
+    for error in jsonschema.Draft7Validator(SCHEMAS[component]).iter_errors(props):
+        path = "/".join(map(str, error.path))
+        if not (card in CARDS and path in CARD_PATHS):  # the schema knows older cards only
+            yield f"{path}: {error.message[:200]}"
+
+
+def _unknown_keys(component: str, props: Mapping[str, Any]) -> Iterator[str]:
+    root = SCHEMAS[component]
+    for fault in _strange(root, root, props, ""):
+        if fault.split(":")[0] not in FORGOTTEN:
+            yield fault
+
+
+def _strange(root: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
+    while "$ref" in schema:
+        schema = root["definitions"][schema["$ref"].rsplit("/", 1)[-1]]
+    if "anyOf" in schema:
+        choices = [choice for choice in schema["anyOf"] if _fits(root, choice, value)]
+        yield from min((list(_strange(root, c, value, path)) for c in choices), key=len, default=[])
+    elif isinstance(value, dict) and "properties" in schema:
+        yield from _strange_keys(root, schema, value, path)
+    elif isinstance(value, list) and "items" in schema:
+        for i, item in enumerate(value):
+            yield from _strange(root, schema["items"], item, f"{path}{i}/")
+
+
+def _fits(root: Any, schema: Any, value: Any) -> bool:
+    whole = schema | {"definitions": root["definitions"]}
+    return bool(jsonschema.Draft7Validator(whole).is_valid(value))
+
+
+def _strange_keys(root: Any, schema: Any, value: dict[str, Any], path: str) -> Iterator[str]:
+    for key, item in value.items():
+        if key in schema["properties"]:
+            yield from _strange(root, schema["properties"][key], item, f"{path}{key}/")
+        elif not schema.get("additionalProperties"):
+            yield f"{path}{key}: unknown key"
+
+
+def _leftovers(props: Mapping[str, Any]) -> Iterator[str]:
+    text = json.dumps(props)
+    yield from (f"{found}: nothing fills this" for found in re.findall(r"\$\{[^}]*\}", text))
+
+
+def _tls(props: Mapping[str, Any]) -> Iterator[str]:
+    tls = props.get("tlsConfig", {})
+    if props.get("protocol") != "HTTPS":
+        yield "protocol: must be HTTPS"
+    if tls.get("minVersion") not in ("TLSv1.2", "TLSv1.3"):
+        yield "tlsConfig/minVersion: must be TLSv1.2 or TLSv1.3 (the default is 1.0)"
+    for suite in tls.get("cipherSuites", ["(the default list)"]):
+        if not re.fullmatch(r"TLS_ECDHE_(RSA|ECDSA)_WITH_(AES_\d+_GCM|CHACHA20_POLY1305).*", suite):
+            yield f"tlsConfig/cipherSuites: {suite} has no forward secrecy or no authentication"
+
+
+def _machine(props: Mapping[str, Any]) -> Iterator[str]:
+    card = props.get("gpuConfig", {}).get("gpuType")
+    memory, cpu = props.get("memorySize", 0), props.get("cpu", 0)
+    if props.get("diskSize") not in (512, 10240):
+        yield "diskSize: must be 512 or 10240"
+    if card is None:
+        if not cpu or not 1 <= memory / 1024 / cpu <= 4:
+            yield "cpu: 1 to 4 GB of memory a core"
+    elif card not in CARDS:
+        yield f"gpuConfig/gpuType: must be one of {', '.join(CARDS)}"
+    else:
+        whole, memories, cpus = CARDS[card]
+        if props["gpuConfig"].get("gpuMemorySize") != whole:
+            yield f"gpuConfig/gpuMemorySize: {card} comes whole, with {whole}"
+        if memory not in memories:
+            yield f"memorySize: not offered with {card}"
+        if cpu not in cpus:
+            yield f"cpu: not offered with {card}"
+
+
+def _container(props: Mapping[str, Any]) -> Iterator[str]:
+    container, hooks = props["customContainerConfig"], props.get("instanceLifecycleConfig", {})
+    if not IMAGE.fullmatch(container.get("image", "")):
+        yield "customContainerConfig/image: must be in ACR, with a tag other than latest"
+    if container.get("healthCheckConfig") and "initializer" not in hooks:
+        yield "healthCheckConfig: without an initializer the first check finds nothing ready"
+    if props.get("instanceConcurrency") != 1:
+        yield "instanceConcurrency: must be 1, the server runs one job at a time"
+    if props.get("logConfig", {}).get("logBeginRule") != "None":
+        yield "logConfig/logBeginRule: must be None, or JSON lines are glued together"
+
+
+def _hooks(props: Mapping[str, Any]) -> Iterator[str]:
+    for name, hook in props.get("instanceLifecycleConfig", {}).items():
+        if ("handler" in hook) == ("command" in hook):
+            yield f"instanceLifecycleConfig/{name}: needs handler or command, not both"
+        if not 4 <= hook.get("timeout", 3) <= 300:
+            yield f"instanceLifecycleConfig/{name}/timeout: 4 to 300 s (the default is 3)"
+
+
+def _environment(props: Mapping[str, Any]) -> Iterator[str]:
+    variables = props.get("environmentVariables", {})
+    if sum(len(name) + len(str(value)) for name, value in variables.items()) > 4096:
+        yield "environmentVariables: more than 4 KB together"
+    if not str(variables.get("VOICEDROP_OSS_ENDPOINT", "")).startswith("https://"):
+        yield "environmentVariables/VOICEDROP_OSS_ENDPOINT: must begin with https://"
+    buckets = [variables.get(f"VOICEDROP_{n}") for n in ("INBOX", "RESULTS", "CONTROL")]
+    if None in buckets or len(set(buckets)) < len(buckets):
+        yield "environmentVariables: inbox, results and control must be three buckets"
+
+
+def _money(props: Mapping[str, Any]) -> Iterator[str]:
+    if "reservedConcurrency" not in props.get("concurrencyConfig", {}):
+        yield "concurrencyConfig/reservedConcurrency: without it nothing bounds the bill"
+    for action in props.get("provisionConfig", {}).get("scheduledActions", []):
+        if not re.fullmatch(r"cron\((\S+ ){5}\S+\)", action["scheduleExpression"]):
+            yield f"provisionConfig/{action['name']}: scheduleExpression needs six fields"
+        if action["startTime"] >= action["endTime"]:
+            yield f"provisionConfig/{action['name']}: ends before it starts"
+    if "provisionConfig" in props and "scalingConfig" in props:
+        yield "scalingConfig: not beside provisionConfig"
+
+
+def _retries(props: Mapping[str, Any]) -> Iterator[str]:
+    config = props.get("asyncInvokeConfig", {})
+    if not config.get("destinationConfig", {}).get("onFailure", {}).get("destination"):
+        yield "asyncInvokeConfig: no failure destination, a notification could be lost"
+    if not 60 <= config.get("maxAsyncEventAgeInSeconds", 0) <= 604800:
+        yield "asyncInvokeConfig/maxAsyncEventAgeInSeconds: 60 to 604800"
+
+
+def _triggers(props: Mapping[str, Any]) -> Iterator[str]:
+    sources: dict[str, list[tuple[str, str, str]]] = {}
+    inbox = str(props.get("environmentVariables", {}).get("VOICEDROP_INBOX", ""))
+    for trigger in props.get("triggers", []):
+        name, kind, config = (
+            trigger["triggerName"],
+            trigger["triggerType"],
+            trigger["triggerConfig"],
+        )
+        yield from (f"triggers/{name}/{fault}" for fault in _trigger(kind, config))
+        if kind == "oss":
+            arn = trigger.get("sourceArn", "")
+            if arn.rsplit(":", 1)[-1] != inbox.removeprefix("oss://"):
+                yield f"triggers/{name}/sourceArn: must be the inbox, or results make new jobs"
+            key = config.get("filter", {}).get("key", {})
+            sources.setdefault(arn, []).append((name, key.get("prefix", ""), key.get("suffix", "")))
+    for rules in sources.values():
+        if len(rules) > 10:
+            yield "triggers: a bucket may have ten"
+        for (one, prefix, suffix), (two, other, ending) in combinations(rules, 2):
+            if _nested(prefix, other, str.startswith) and _nested(suffix, ending, str.endswith):
+                yield f"triggers: {one} and {two} overlap"
+
+
+def _nested(a: str, b: str, test: Callable[[str, str], bool]) -> bool:
+    return test(a, b) or test(b, a)
+
+
+def _trigger(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
+    if kind not in TRIGGERS:
+        yield f"triggerType: {kind} is none we use"
+        return
+    definitions = SCHEMAS["fc3"]["definitions"]
+    schema = {"$ref": f"#/definitions/{TRIGGERS[kind]}", "definitions": definitions}
+    for error in jsonschema.Draft7Validator(schema).iter_errors(config):
+        yield f"{'/'.join(map(str, error.path))}: {error.message[:200]}"
+    yield from _strange(schema, schema, config, "")
+    if kind == "oss" and not set(config.get("events", [])) <= WHOLE_OBJECT:
+        yield "events: only those that a whole object causes once"
+    if kind == "oss" and not config.get("filter", {}).get("key", {}).get("prefix"):
+        yield "filter/key/prefix: must not be empty"
+    if kind == "http" and config.get("authType") == "anonymous":
+        yield "authType: anonymous calls would start cards at our cost"
+
+
+FUNCTION_RULES = [_machine, _container, _hooks, _environment, _money, _retries, _triggers]

@@ -1,0 +1,148 @@
+"""The roles can do their work and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from string import Template
+
+import pytest
+import yaml
+
+from cloud import check, ram, template
+
+ROOT = Path(__file__).parents[2]
+POLICIES = {path.name: path.read_text() for path in (ROOT / "cloud" / "policies").glob("*.json")}
+NAMES = {
+    "ACCOUNT": "1234567890123456",
+    "REGION": "cn-hangzhou",
+    "INBOX": "voicedrop-inbox",
+    "RESULTS": "voicedrop-results",
+    "CONTROL": "voicedrop-control",
+    "FUNCTION": "voicedrop-worker",
+    "KMS_KEY": "key-1",
+}
+
+
+def granted(role: str) -> set[tuple[str, str]]:
+    policy = json.loads(Template(POLICIES[f"{role}.json"]).substitute(NAMES))
+    return {
+        (action, resource)
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+        for resource in statement["Resource"]
+    }
+
+
+def function():
+    s_yaml = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
+    return template.resolve(s_yaml["resources"]["worker"]["props"], s_yaml["vars"], {})
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_ours_have_no_fault(name):
+    assert list(ram.check(name, POLICIES[name])) == []
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_every_placeholder_is_filled(name):
+    assert "$" not in Template(POLICIES[name]).substitute(NAMES)
+
+
+def test_no_role_is_without_a_policy():
+    assert {f"{role}.json" for role in [*ram.POWERS, *ram.TRUSTED]} == set(POLICIES)
+
+
+def test_the_worker_can_do_what_the_store_port_asks():
+    needed = {
+        ("oss:GetObject", "voicedrop-inbox/*"),
+        ("oss:GetObject", "voicedrop-results/*"),
+        ("oss:PutObject", "voicedrop-results/*"),
+        ("oss:ListObjects", "voicedrop-results"),
+        ("oss:GetBucketVersioning", "voicedrop-results"),
+        ("oss:PutObject", "voicedrop-control/*"),
+        ("oss:DeleteObject", "voicedrop-control/*"),
+        ("oss:ListObjects", "voicedrop-control"),
+        ("oss:GetBucketInfo", "voicedrop-control"),
+    }
+    assert needed <= {(action, resource.split(":", 4)[4]) for action, resource in granted("worker")}
+
+
+def test_nobody_can_delete_a_result_or_write_the_inbox_but_its_producer():
+    for role in ram.POWERS:
+        for action, resource in granted(role):
+            assert not (action == "oss:DeleteObject" and "voicedrop-control/" not in resource)
+            if action == "oss:PutObject" and "voicedrop-inbox" in resource:
+                assert role == "producer"
+
+
+def test_the_auditor_reads_no_audio_and_decrypts_nothing():
+    powers = granted("auditor")
+    assert {action for action, _ in powers} == {"oss:GetObject", "oss:ListObjects"}
+    assert not any(resource.endswith("/out/*") for _, resource in powers)
+
+
+def test_the_producer_reads_nothing():
+    assert {action for action, _ in granted("producer")} == {
+        "oss:PutObject",
+        "oss:AbortMultipartUpload",
+    }
+
+
+def test_policies_and_template_speak_of_the_same_places():
+    props = function()
+    resources = {resource for _, resource in granted("worker")}
+    assert props["asyncInvokeConfig"]["destinationConfig"]["onFailure"]["destination"] in resources
+    log = props["logConfig"]
+    assert any(
+        r.endswith(f"project/{log['project']}/logstore/{log['logstore']}") for r in resources
+    )
+    assert props["role"].endswith(":role/voicedrop-worker")
+    invoked = {resource for _, resource in granted("oss-notification")}
+    assert any(resource.endswith(f"functions/{props['functionName']}") for resource in invoked)
+
+
+def grants(action, resource, **more):
+    statement = {"Effect": "Allow", "Action": [action], "Resource": [resource], **more}
+    return json.dumps({"Version": "1", "Statement": [statement]})
+
+
+MINE = "acs:oss:*:${ACCOUNT}:"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("worker", grants("oss:*", MINE + "${INBOX}/*"), "more than this role needs"),
+        ("worker", grants("oss:GetObject", "*"), "not a resource of this account"),
+        ("worker", grants("oss:GetObject", "acs:oss:*:*:${INBOX}/*"), "not a resource of this"),
+        ("worker", grants("oss:GetObject", "acs:kms:*:${ACCOUNT}:${INBOX}/*"), "not a resource"),
+        ("worker", grants("oss:PutObject", MINE + "${INBOX}/*"), "more than this role needs"),
+        ("worker", grants("oss:DeleteObject", MINE + "${RESULTS}/*"), "more than this role needs"),
+        ("worker", grants("oss:GetObject", MINE + "other/*"), "more than this role needs"),
+        ("worker", grants("oss:GetObject", MINE + "${INBOX}-2/*"), "more than this role needs"),
+        ("worker", grants("oss:GetObject", MINE + "${INBOX}"), "objects are bucket/..."),
+        ("worker", grants("oss:ListObjects", MINE + "${INBOX}/*"), "objects are bucket/..."),
+        ("auditor", grants("oss:PutObject", MINE + "${RESULTS}/*"), "more than this role needs"),
+        ("producer", grants("oss:GetObject", MINE + "${INBOX}/*"), "more than this role needs"),
+        ("worker-kms", grants("kms:Decrypt", "acs:kms:*:${ACCOUNT}:key/${KMS_KEY}"), "more than"),
+        ("worker", grants("oss:GetObject", "x", Principal="*"), "at most a Condition"),
+        ("worker", grants("oss:GetObject", "x", Effect="Deny"), "must be Effect Allow"),
+        ("worker", '{"Version": "2", "Statement": []}', '"Version": "1"'),
+        ("worker", '{"Version": "1"}', '"Version": "1"'),
+        ("stranger", '{"Version": "1", "Statement": []}', "no rule says"),
+        ("worker.trust", '{"Version": "1", "Statement": []}', "only fc.aliyuncs.com"),
+        ("oss-notification.trust", POLICIES["worker.trust.json"], "only oss.aliyuncs.com"),
+    ],
+)
+def test_too_much_power_is_found(name, text, fault):
+    assert any(fault in line for line in ram.check(f"{name}.json", text))
+
+
+def test_the_command_checks_the_policies_too(tmp_path):
+    for name, text in POLICIES.items():
+        (tmp_path / name).write_text(re.sub(r"oss:GetBucketInfo", "oss:PutBucketAcl", text))
+    found = list(check.faults(ROOT / "s.yaml", tmp_path))
+    assert len(found) == 3
+    assert all("oss:PutBucketAcl" in fault for fault in found)

@@ -1,0 +1,215 @@
+"""What the offline check of s.yaml lets pass, and what it finds."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cloud import check, template
+from core.settings import Settings
+from handlers.instance import DRAIN_SECONDS
+
+ROOT = Path(__file__).parents[2]
+S_YAML = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
+FUNCTION = S_YAML["resources"]["worker"]["props"]
+
+
+def resolved() -> dict[str, Any]:
+    return template.resolve(FUNCTION, S_YAML["vars"], {})
+
+
+def changed(change: Callable[[Any], Any]) -> list[str]:
+    """Faults after `change` to the resources."""
+    broken = copy.deepcopy(S_YAML)
+    change(broken["resources"])
+    return list(template.check(broken, {}))
+
+
+def edit(path: str, value: Any) -> Callable[[Any], None]:
+    """Set, or with None delete, what stands at `path` under the resources."""
+
+    def change(resources: Any) -> None:
+        *parents, last = (int(p) if p.isdigit() else p for p in path.split("/"))
+        place = resources
+        for parent in parents:
+            place = place[parent]
+        if value is None:
+            del place[last]
+        else:
+            place[last] = value
+
+    return change
+
+
+def test_ours_has_no_fault():
+    assert list(template.check(S_YAML, {})) == []
+
+
+P = "worker/props"
+OSS = f"{P}/triggers/0/triggerConfig"
+FAULTS = [
+    # what the deployer's schema knows
+    (f"{P}/timeout", 99999, "timeout: 99999 is greater than"),
+    (f"{P}/functionName", None, "'functionName' is a required property"),
+    (f"{P}/provisionConfig/alwaysAllocateGPU", None, "'alwaysAllocateGPU' is a required"),
+    ("domain/props/tlsConfig/maxVersion", None, "'maxVersion' is a required property"),
+    # misspelt keys, which it lets pass
+    (f"{P}/instanceConcurency", 1, "instanceConcurency: unknown key"),
+    (f"{P}/logConfig/logBeginrule", "None", "logConfig/logBeginrule: unknown key"),
+    (f"{P}/tags/0/vaule", "x", "tags/0/vaule: unknown key"),
+    (f"{OSS}/filter/key/sufix", "", "triggers/manifest/filter/key/sufix: unknown key"),
+    (f"{P}/environmentVariables/X", "${vars.nothing}", "${vars.nothing}: nothing fills this"),
+    # triggers, into which it never looks
+    (f"{OSS}/filter/key/suffix", None, "triggers/manifest/filter/key: 'suffix' is a required"),
+    (f"{OSS}/filter/key/prefix", "", "filter/key/prefix: must not be empty"),
+    (f"{OSS}/events/0", "oss:ObjectCreated:*", "only those that a whole object causes once"),
+    (f"{OSS}/events/0", "oss:ObjectCreated:Puts", "is not one of"),
+    (f"{P}/triggers/1/triggerConfig/filter/key/suffix", ".json", "manifest and batch overlap"),
+    (f"{P}/triggers/2/triggerConfig/filter/key/prefix", "job", "manifest and reference overlap"),
+    (f"{P}/triggers/0/sourceArn", "acs:oss:x:1:voicedrop-results", "must be the inbox"),
+    (f"{P}/triggers/4/triggerConfig/authType", "anonymous", "anonymous calls"),
+    (f"{P}/triggers/4/triggerType", "log", "log is none we use"),
+    # cards and machines
+    (f"{P}/gpuConfig/gpuType", "fc.gpu.ada.9", "is not one of"),
+    (f"{P}/gpuConfig/gpuType", "fc.gpu.ampere.1", "gpuConfig/gpuType: must be one of"),
+    (f"{P}/gpuConfig/gpuMemorySize", 8192, "fc.gpu.ada.2 comes whole"),
+    (f"{P}/memorySize", 16384, "memorySize: not offered"),
+    (f"{P}/cpu", 4, "cpu: not offered"),
+    (f"{P}/diskSize", 2048, "diskSize"),
+    # the container
+    (f"{P}/runtime", "python3.10", "runtime: must be custom-container"),
+    (f"{P}/customContainerConfig/image", "docker.io/x/y:1", "must be in ACR"),
+    (f"{P}/customContainerConfig/image", "a.cn-x.aliyuncs.com/x/y:latest", "other than latest"),
+    (f"{P}/instanceLifecycleConfig/initializer", None, "without an initializer"),
+    (f"{P}/instanceLifecycleConfig/preStop/timeout", None, "preStop/timeout: 4 to 300"),
+    (f"{P}/instanceLifecycleConfig/preStop/command", ["x"], "handler or command, not both"),
+    (f"{P}/instanceConcurrency", 20, "instanceConcurrency: must be 1"),
+    (f"{P}/logConfig/logBeginRule", "DefaultRegex", "logConfig/logBeginRule"),
+    # settings
+    (f"{P}/environmentVariables/VOICEDROP_OSS_ENDPOINT", "http://x", "must begin with https://"),
+    (f"{P}/environmentVariables/VOICEDROP_RESULTS", "oss://voicedrop-inbox", "three buckets"),
+    (f"{P}/environmentVariables/VOICEDROP_CONTROL", None, "three buckets"),
+    (f"{P}/environmentVariables/BIG", "x" * 4096, "more than 4 KB"),
+    # money and loss
+    (f"{P}/concurrencyConfig", None, "nothing bounds the bill"),
+    (f"{P}/provisionConfig/scheduledActions/0/scheduleExpression", "cron(0 1 * * *)", "six"),
+    (f"{P}/provisionConfig/scheduledActions/0/endTime", "2020-01-01T00:00:00Z", "ends before"),
+    (f"{P}/scalingConfig", {"minInstances": 1}, "not beside provisionConfig"),
+    (f"{P}/asyncInvokeConfig/destinationConfig", None, "no failure destination"),
+    (f"{P}/asyncInvokeConfig/maxAsyncEventAgeInSeconds", 700000, "60 to 604800"),
+    # the domain
+    ("domain/props/protocol", "HTTP,HTTPS", "protocol: must be HTTPS"),
+    ("domain/props/tlsConfig/minVersion", "TLSv1.1", "must be TLSv1.2 or TLSv1.3"),
+    ("domain/props/tlsConfig", None, "must be TLSv1.2 or TLSv1.3"),
+    ("domain/props/tlsConfig/cipherSuites/0", "TLS_RSA_WITH_RC4_128_SHA", "no forward secrecy"),
+    ("domain/component", "fc3-domian", "component: must be one of"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    FAULTS,
+    ids=lambda value: str(value)[-40:] if not isinstance(value, dict) else "dict",
+)
+def test_one_mistake_is_found_and_named(path, value, fault):
+    found = changed(edit(path, value))
+    assert any(fault in line for line in found), found
+
+
+def test_eleven_triggers_on_a_bucket_are_too_many():
+    def crowd(resources):
+        triggers = resources["worker"]["props"]["triggers"]
+        for i in range(7):
+            more = copy.deepcopy(triggers[0])
+            more["triggerConfig"]["filter"]["key"]["prefix"] = f"more{i}/"
+            triggers.append(more | {"triggerName": f"more{i}"})
+
+    assert changed(crowd) == ["worker/triggers: a bucket may have ten"]
+
+
+def test_without_a_card_the_ratio_of_memory_to_cores_counts():
+    def plain(cpu):
+        def change(resources):
+            del resources["worker"]["props"]["gpuConfig"]
+            resources["worker"]["props"] |= {"cpu": cpu, "memorySize": 8192}
+
+        return change
+
+    assert changed(plain(4)) == []
+    assert changed(plain(1)) == ["worker/cpu: 1 to 4 GB of memory a core"]
+
+
+def test_the_edition_matters():
+    assert list(template.check(S_YAML | {"edition": "1.0.0"}, {})) == ["edition: must be 3.0.0"]
+
+
+def test_the_environment_fills_the_template():
+    buckets = {"VOICEDROP_INBOX_BUCKET": "mine-in", "VOICEDROP_OSS_REGION": "cn-shanghai"}
+    props = template.resolve(FUNCTION, S_YAML["vars"], buckets)
+    assert props["environmentVariables"]["VOICEDROP_INBOX"] == "oss://mine-in"
+    assert props["triggers"][0]["sourceArn"] == "acs:oss:cn-shanghai:1234567890123456:mine-in"
+    assert list(template.check(S_YAML, buckets)) == []
+
+
+def test_the_settings_understand_the_variables():
+    settings = Settings.from_environ(resolved()["environmentVariables"])
+    settings.refuse_loops()
+    assert settings.inbox == "oss://voicedrop-inbox"
+    assert settings.consent == "required"
+
+
+def test_every_variable_is_one_that_the_settings_read():
+    source = (ROOT / "core" / "settings.py").read_text(encoding="utf-8")
+    assert set(resolved()["environmentVariables"]) <= set(re.findall("VOICEDROP_[A-Z_]+", source))
+
+
+def test_secrets_are_never_written_in_the_template():
+    for name in ("VOICEDROP_KEK", "VOICEDROP_SIGNING_KEY", "VOICEDROP_WATERMARK_KEY"):
+        assert FUNCTION["environmentVariables"][name] == f"${{env('{name}', '')}}"
+
+
+def test_pre_stop_outlasts_the_draining():
+    assert FUNCTION["instanceLifecycleConfig"]["preStop"]["timeout"] > DRAIN_SECONDS + 5
+
+
+def test_the_platform_repeats_often_enough_for_the_last_attempt_to_be_recorded():
+    assert FUNCTION["asyncInvokeConfig"]["maxAsyncRetryAttempts"] + 1 >= Settings().max_attempts
+
+
+def test_triggers_fire_once_for_a_whole_object_only():
+    events = {
+        event
+        for trigger in FUNCTION["triggers"]
+        for event in trigger["triggerConfig"].get("events", [])
+    }
+    assert events == {
+        "oss:ObjectCreated:PutObject",
+        "oss:ObjectCreated:PostObject",
+        "oss:ObjectCreated:CompleteMultipartUpload",
+    }
+
+
+def test_the_command_says_ok(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert check.main([]) == 0
+    assert capsys.readouterr().out == "s.yaml and policies: OK\n"
+
+
+def test_the_command_names_the_file_and_fails(capsys, tmp_path):
+    text = (ROOT / "s.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        text.replace("timeout: 3600", "timeout: 0").replace(
+            "${env('VOICEDROP_KEK', '')}", "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="
+        )
+    )
+    assert check.main([str(path)]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"{path}: holds something that looks like a secret"
+    assert second.startswith(f"{path}: worker/timeout: 0 is less than")
