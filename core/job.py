@@ -222,8 +222,8 @@ def _voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Notice]]:
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
-    if len(labels) > 32:
-        raise Refused("VALUE_RANGE", "At most 32 labels.", pointer="/labels")
+    if len(labels) > manifest.MAX_LABELS:
+        raise Refused("VALUE_RANGE", f"At most {manifest.MAX_LABELS} labels.", pointer="/labels")
     for name, value in labels.items():
         _encodable(name + value, join("/labels", name))
     return labels

@@ -21,6 +21,7 @@ from core.errors import Refused
 SCHEMA = "voicedrop/job/1"
 MAX_ITEMS = 100_000
 MAX_VOICES = 32
+MAX_LABELS = 32
 
 Format = Literal["wav", "flac", "mp3", "opus"]
 SampleRate = Literal[8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000]
@@ -169,6 +170,8 @@ def header(fields: dict[str, Any]) -> Manifest:
         raise Refused("SCHEMA_UNSUPPORTED", pointer="/schema")
     fields = _known(fields, Manifest, "")
     voices = fields.get("voices", {})
+    if voices == {}:
+        raise Refused("FIELD_MISSING", "Define at least one voice.", pointer="/voices")
     if isinstance(voices, dict) and len(voices) > MAX_VOICES:
         raise Refused("VALUE_RANGE", f"At most {MAX_VOICES} voices.", pointer="/voices")
     parts: dict[str, Any] = {

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from core import canonical, result
+from core import canonical, result, schemas
 from core.result import Result, Status, Totals
 
 MAX_LISTED = 100
@@ -124,3 +124,8 @@ def event(*, document: bytes, type_: str, bucket: str, subject: str, time: str, 
 def event_key(name: str, time: str) -> str:
     """Where the event of a job or trace lies: by the day (UTC) on which it finished."""
     return f"events/dt={time[:10]}/{name}.json"
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of a job's event; docs/schemas/event-1.json is this."""
+    return schemas.of(JobEvent, "voicedrop/event/1")

@@ -1,7 +1,7 @@
 """The Publish port: where events go. By default an object in the results bucket, written once.
 
-Buses are reached from there: an EventBridge or SMQ rule on the results bucket forwards what
-appears under `events/`, with retries and dead letters that we need not repeat here.
+A bus needs no code here: a rule on the results bucket tells its subscribers of every new object
+under `events/` (docs/events.md), and repeats and dead letters are the bus's own.
 """
 
 from __future__ import annotations

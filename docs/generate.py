@@ -1,0 +1,83 @@
+"""Write the pages and schemas that are made from the code: `python docs/generate.py`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from core import errors, schemas  # noqa: E402
+from events import outgoing  # noqa: E402
+
+FAMILIES = (
+    (
+        "Refused",
+        errors.REFUSED,
+        "The producer must act: something in the manifest, a recording or a record is wrong. "
+        "Never retried.",
+    ),
+    (
+        "Failed",
+        errors.FAILED,
+        "We tried and could not make a result worth releasing. Never retried by itself.",
+    ),
+    (
+        "Misconfigured",
+        errors.MISCONFIGURED,
+        "The operator must act: keys, buckets, policy. Never retried by itself.",
+    ),
+    (
+        "Unavailable",
+        errors.UNAVAILABLE,
+        "Nobody must act yet: the platform calls again, and the job goes on where it stopped.",
+    ),
+)
+
+
+def pages() -> dict[Path, str]:
+    """Path -> content of every generated file."""
+    documents = {
+        "job-1.json": schemas.job(),
+        "result-1.json": schemas.result(),
+        "event-1.json": outgoing.schema(),
+    }
+    made = {
+        HERE / "schemas" / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in documents.items()
+    }
+    return made | {HERE / "errors.md": error_page()}
+
+
+def error_page() -> str:
+    parts = [
+        "# Error codes",
+        "Generated from `core/errors.py` by `python docs/generate.py`; a test keeps it current.",
+        "Every error in a result has a `code`, a `message` about this case, the `advice` below, a "
+        "`pointer` and `retryable`. A code never changes its meaning; a message may. The pointer "
+        "is a JSON pointer (RFC 6901) into the manifest, `/items/3/text`; in JSON Lines the line "
+        "comes first, `line 17/text`; for an object it is the key.",
+    ]
+    for family, codes, who in FAMILIES:
+        parts += [f"## {family}", who, table(codes, "what to do")]
+    parts += [
+        "## Notices",
+        "Remarks that do not stop anything. They stand in `notices` of the job, a voice or an "
+        "item.",
+        table(errors.NOTICES, "meaning"),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(codes: Mapping[str, str], heading: str) -> str:
+    rows = [f"| `{code}` | {text.replace('|', '&#124;')} |" for code, text in codes.items()]
+    return "\n".join([f"| code | {heading} |", "|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    for path, content in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, encoding="utf-8")
