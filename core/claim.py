@@ -85,7 +85,10 @@ class Lease:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._thread.join()
@@ -105,6 +108,11 @@ class Lease:
         with self._lock:
             if done > self._record.done:
                 self._record = replace(self._record, attempt=1, done=done)
+
+    def forgive(self) -> None:
+        """This attempt broke off through no fault of the job: do not count it."""
+        with self._lock:
+            self._record = replace(self._record, attempt=self._record.attempt - 1)
 
     def _keep(self) -> None:
         while not self._stop.wait(self._seconds / 3):

@@ -1,0 +1,178 @@
+"""From a key in the inbox to a voice that may be used: fetch, gates, preparation, voiceprint.
+
+A voiceprint costs half a minute, so it is kept in the control bucket under a name made of all that
+it depends on. It describes a person: it is sealed like any output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+import watermark
+from core import audio, consent, crypto, manifest, reference
+from core.audio import Audio
+from core.consent import Cited
+from core.crypto import Context
+from core.errors import Misconfigured, Notice, Refused
+from core.job import Job
+from core.settings import ConsentPolicy
+from core.storage import Object
+from core.studio import Stopwatch, Studio
+from core.version import VERSION
+from core.voice import Voiceprint
+
+VOICEPRINT_LIMIT = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The consent record of one voice, asked once for each language it shall speak."""
+
+    policy: ConsentPolicy
+    record: bytes | None
+    digest: str
+    at: datetime
+    revoked: bool
+    pointer: str
+
+    def admit(self, language: str) -> tuple[Cited | None, list[Notice]]:
+        """Refused with a code of the consent family."""
+        return consent.gate(
+            self.policy,
+            self.record,
+            reference_sha256=self.digest,
+            language=language,
+            at=self.at,
+            revoked=self.revoked,
+            pointer=self.pointer,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """A voice of a job, ready to speak."""
+
+    name: str
+    reference: str
+    """Object key."""
+    sha256: str
+    """Of the recording."""
+    gate: Gate
+    consent: Cited | None
+    voiceprint: Voiceprint
+    notices: tuple[Notice, ...]
+
+
+def enrol(
+    name: str, spec: manifest.Voice, languages: Iterable[str], studio: Studio, watch: Stopwatch
+) -> Enrolled:
+    """`languages`: those its items speak. Consent comes before decoding: what nobody allowed is not
+    even opened. Raises Refused with a code of the recording or consent families; REF_NOT_FOUND."""
+    pointer = manifest.join("/voices", name)
+    with watch.stage("fetch"):
+        recording = _fetch(spec, studio, manifest.join(pointer, "reference"))
+    digest = hashlib.sha256(recording.data).hexdigest()
+    if spec.sha256 and spec.sha256.lower() != digest:
+        raise Refused("REF_HASH_MISMATCH", pointer=manifest.join(pointer, "sha256"))
+    with watch.stage("consent"):
+        gate = _gate(spec, digest, studio, manifest.join(pointer, "consent"))
+        cited, notices = _first_admitted(gate, languages)
+    with watch.stage("prepare"):
+        prepared = reference.prepare(recording.data, spec.reference)
+        _refuse_synthetic(prepared.audio, studio, spec.reference)
+    return Enrolled(
+        name=name,
+        reference=spec.reference,
+        sha256=digest,
+        gate=gate,
+        consent=cited,
+        voiceprint=_voiceprint(prepared.audio, spec, digest, studio, watch),
+        notices=(*notices, *prepared.notices),
+    )
+
+
+def missing(job: Job, studio: Studio) -> list[str]:
+    """Keys of references that have not arrived."""
+    keys = {voice.reference for voice in job.voices.values()}
+    return sorted(key for key in keys if studio.inbox.head(key) is None)
+
+
+def _fetch(spec: manifest.Voice, studio: Studio, pointer: str) -> Object:
+    try:
+        return studio.inbox.get(spec.reference, limit=audio.BYTES_LIMIT)
+    except Refused as exc:
+        codes = {"OBJECT_MISSING": "REF_NOT_FOUND", "OBJECT_TOO_LARGE": "AUDIO_TOO_LARGE"}
+        code = codes.get(exc.code, exc.code)
+        message = exc.message if code == exc.code else f"{spec.reference}: {Refused(code).advice}"
+        raise Refused(code, message, pointer=pointer) from exc
+
+
+def _first_admitted(gate: Gate, languages: Iterable[str]) -> tuple[Cited | None, list[Notice]]:
+    """What the voice may rest on, if any of its languages is allowed; items ask for their own."""
+    refused: Refused | None = None
+    for language in languages:
+        try:
+            return gate.admit(language)
+        except Refused as exc:
+            refused = refused or exc
+    raise refused or Refused("CONSENT_SCOPE", "No item speaks with this voice.")
+
+
+def _gate(spec: manifest.Voice, digest: str, studio: Studio, pointer: str) -> Gate:
+    now = datetime.fromtimestamp(studio.inbox.now(), UTC)
+    if spec.consent is None:
+        return Gate(studio.consent, None, digest, now, False, pointer)
+    try:
+        record = studio.inbox.get(spec.consent, limit=consent.LIMIT).data
+    except Refused as exc:
+        # A record that is named must hold, whatever the policy: a typing error must not open the gate.
+        code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
+        raise Refused(code, f"{spec.consent}: {exc.message}", pointer=pointer) from exc
+    revoked = studio.inbox.head(spec.consent + consent.REVOKED) is not None
+    return Gate(studio.consent, record, digest, now, revoked, pointer)
+
+
+def _refuse_synthetic(speech: Audio, studio: Studio, key: str) -> None:
+    """A clone of a clone would launder a voice past its consent."""
+    found = watermark.detect_any(speech.samples, speech.rate, studio.keys.watermark, thorough=False)
+    if found.payload is not None:
+        raise Refused("REF_IS_SYNTHETIC", pointer=key)
+
+
+def _voiceprint(
+    speech: Audio, spec: manifest.Voice, digest: str, studio: Studio, watch: Stopwatch
+) -> Voiceprint:
+    context = _context(spec, digest, studio.voice.fingerprint)
+    key = f"voiceprints/{context.item}.sealed"
+    if kept := _kept(key, context, studio):
+        return kept
+    with watch.stage("enrol"):
+        voiceprint = studio.voice.enrol(speech, spec.transcript, spec.language)
+    sealed = crypto.seal(voiceprint.dump(), context, studio.keys.wrapping)
+    studio.control.put(key, sealed.body, metadata=crypto.metadata(sealed.envelope))
+    return voiceprint
+
+
+def _kept(key: str, context: Context, studio: Studio) -> Voiceprint | None:
+    try:
+        stored = studio.control.get(key, limit=VOICEPRINT_LIMIT)
+        envelope = crypto.from_metadata(stored.info.metadata)
+        if envelope.ctx != context:
+            return None
+        data = crypto.open_sealed(stored.data, envelope, studio.keys.wrapping)
+        return Voiceprint.parse(data)
+    except (Refused, Misconfigured, msgspec.DecodeError):
+        # Not there, damaged, or sealed with a key that was destroyed: made anew and replaced.
+        return None
+
+
+def _context(spec: manifest.Voice, digest: str, fingerprint: str) -> Context:
+    """Names a voiceprint by all that it was made from."""
+    parts = (fingerprint, VERSION, repr(reference.Steps()), digest, spec.language, spec.transcript)
+    name = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+    return Context(job="voiceprints", item=name, mt="application/msgpack")

@@ -1,0 +1,196 @@
+"""One item: a text in, a sealed object out. Nothing is released that was not read back.
+
+The object carries its own signed record in its metadata, so that a worker that takes over a job
+adopts what is finished instead of speaking it again, and cannot be made to adopt a stranger's.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+
+import msgspec
+
+import watermark
+from core import audio, canonical, crypto, label, registry, sign
+from core.audio import Audio, Encoded
+from core.crypto import Context, Envelope
+from core.enrolment import Enrolled
+from core.errors import Failed, Notice, Refused
+from core.job import Item, Job
+from core.result import ItemResult, LabelUsed, Output, Watermark
+from core.storage import Object
+from core.studio import Stopwatch, Studio
+from core.version import VERSION
+
+SCHEME = "voicedrop/mark/1"
+SENTENCE_PAUSE = 0.25
+"""Seconds of silence between sentences."""
+OUTPUT_LIMIT = 4 << 30
+RECORD = "vc-record"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What the metadata of an output says about it, signed."""
+
+    key: str
+    fingerprint: str
+    item: ItemResult
+    """Without envelope and meta, which stand elsewhere."""
+
+
+def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:
+    """Speak, mark, label, seal and store. Raises Refused or Failed for what costs this item alone."""
+    key = f"out/{job_id}/{item.id}.{item.format}.sealed"
+    fingerprint = _fingerprint(item, voice, studio)
+    if finished := _adopt(key, fingerprint, item, studio):
+        return finished
+    watch = Stopwatch(studio, job_id, item.id)
+    _, remarks = voice.gate.admit(item.language)
+    speech = _shape(_speak(item, voice, job_id, studio, watch), item, job, watch)
+    payload = registry.register(studio.results, _mark_key(studio), job_id, item.id)
+    with watch.stage("watermark"):
+        marked = watermark.embed(speech.samples, speech.rate, payload, _mark_key(studio))
+    with watch.stage("encode"):
+        encoded = audio.encode(Audio(marked, speech.rate), item.format)
+    with watch.stage("verify"):
+        mark = _read_back(encoded, payload, studio)
+    with watch.stage("label"):
+        plain, used, waived = _label(encoded, item, job, job_id, studio)
+    with watch.stage("seal"):
+        context = Context(job=job_id, item=item.id, mt=encoded.media_type)
+        sealed = crypto.seal(plain, context, studio.keys.wrapping)
+    done = ItemResult(
+        id=item.id,
+        index=item.index,
+        status="succeeded",
+        output=_output(key, sealed.envelope, speech, encoded),
+        watermark=mark,
+        label=used,
+        voice=item.voice,
+        timings=watch.seconds,
+        notices=[*item.notices, *waived],
+    )
+    with watch.stage("store"):
+        metadata = _describe(Record(key=key, fingerprint=fingerprint, item=done), studio)
+        metadata |= crypto.metadata(sealed.envelope)
+        if not studio.results.put_once(key, sealed.body, metadata=metadata):
+            # Somebody else finished this item at this moment: the output is theirs.
+            winner = _adopt(key, fingerprint, item, studio)
+            if winner is not None:
+                return winner
+    return msgspec.structs.replace(done, envelope=sealed.envelope, meta=item.meta)
+
+
+def _speak(item: Item, voice: Enrolled, job_id: str, studio: Studio, watch: Stopwatch) -> Audio:
+    seed = _seed(job_id, item) if item.seed is None else item.seed
+    sentences: list[Audio] = []
+    start = time.perf_counter()
+    for sentence in studio.voice.speak(
+        item.text, voice.voiceprint, language=item.language, speed=item.speed, seed=seed
+    ):
+        now = time.perf_counter()
+        watch.add("speak", now - start, sentence.seconds)
+        sentences.append(sentence)
+        start = now
+    if not sentences:
+        raise Failed("OUTPUT_SILENT", pointer=item.pointer)
+    return audio.join(sentences, SENTENCE_PAUSE)
+
+
+def _shape(speech: Audio, item: Item, job: Job, watch: Stopwatch) -> Audio:
+    """Loudness, rate, the pause after it and the audible label around it."""
+    with watch.stage("shape"):
+        rate = item.sample_rate or speech.rate
+        speech = audio.resample(audio.loud(speech), rate)
+        if item.pause_ms:
+            speech = audio.join([speech, audio.silence(item.pause_ms / 1000, rate)])
+        return label.with_cue(speech, job.label.cue)
+
+
+def _read_back(encoded: Encoded, payload: int, studio: Studio) -> Watermark:
+    """Detect the mark in the finished file, as anybody who finds it would."""
+    heard = audio.decode_own(encoded.data)
+    key_id, key = next(iter(studio.keys.watermark.items()))
+    found = watermark.detect(heard.samples, heard.rate, key, thorough=False)
+    if found.payload != payload:
+        # Too short to be read blind: it still vouches for a payload that is claimed.
+        found = watermark.verify(heard.samples, heard.rate, payload, key)
+    if found.payload != payload:
+        message = f"The mark reads with score {found.score:.1f} in {heard.seconds:.1f} s of sound."
+        raise Failed("WATERMARK_VERIFY_FAILED", message)
+    return Watermark(
+        scheme=SCHEME, key_id=key_id, payload=f"{payload:08x}", score=round(found.score, 2)
+    )
+
+
+def _output(key: str, envelope: Envelope, speech: Audio, encoded: Encoded) -> Output:
+    return Output(
+        key=key,
+        bytes=envelope.ct_len,
+        sealed_sha256=envelope.ct_sha256,
+        plain_sha256=envelope.pt_sha256,
+        media_type=encoded.media_type,
+        duration_s=round(speech.seconds, 3),
+        sample_rate=encoded.rate,
+    )
+
+
+def _describe(record: Record, studio: Studio) -> dict[str, str]:
+    signed = sign.sign(record, studio.keys.signing)
+    return {RECORD: base64.urlsafe_b64encode(signed).decode().rstrip("=")}
+
+
+def _adopt(key: str, fingerprint: str, item: Item, studio: Studio) -> ItemResult | None:
+    """The finished item, if a worker of ours has stored it. Refused OUTPUT_EXISTS if what lies
+    there is not ours."""
+    if studio.results.head(key) is None:
+        return None
+    stored = studio.results.get(key, limit=OUTPUT_LIMIT)
+    try:
+        record, envelope = _read_record(stored, studio)
+    except Refused as exc:
+        raise Refused("OUTPUT_EXISTS", f"{key} was not written by us: {exc.message}") from exc
+    whole = hashlib.sha256(stored.data).hexdigest() == envelope.ct_sha256
+    if record.key != key or not whole:
+        raise Refused("OUTPUT_EXISTS", f"{key} is not the object that its record describes.")
+    changed = [Notice("ENGINE_CHANGED")] if record.fingerprint != fingerprint else []
+    return msgspec.structs.replace(
+        record.item, envelope=envelope, meta=item.meta, notices=[*record.item.notices, *changed]
+    )
+
+
+def _read_record(stored: Object, studio: Studio) -> tuple[Record, Envelope]:
+    text = stored.info.metadata.get(RECORD, "")
+    signed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    body = sign.verify(signed, studio.keys.verifying)
+    return msgspec.convert(body, Record), crypto.from_metadata(stored.info.metadata)
+
+
+def _label(
+    encoded: Encoded, item: Item, job: Job, job_id: str, studio: Studio
+) -> tuple[bytes, LabelUsed, list[Notice]]:
+    """The file with the label that law asks for, read back; and what the result says of it."""
+    raise NotImplementedError
+
+
+def _mark_key(studio: Studio) -> bytes:
+    return next(iter(studio.keys.watermark.values()))
+
+
+def _seed(job_id: str, item: Item) -> int:
+    """From what the item is, so that a repeated job draws the same."""
+    return int.from_bytes(hashlib.sha256(f"{job_id}/{item.id}".encode()).digest()[:4], "big")
+
+
+def _fingerprint(item: Item, voice: Enrolled, studio: Studio) -> str:
+    """Two outputs with the same fingerprint were made from the same things in the same way."""
+    parts = {
+        "item": [item.text, item.language, item.format, item.sample_rate, item.speed, item.seed],
+        "pause_ms": item.pause_ms,
+        "reference": voice.sha256,
+        "engine": studio.voice.fingerprint,
+        "processor": VERSION,
+    }
+    return hashlib.sha256(canonical.dump(parts)).hexdigest()

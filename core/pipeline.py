@@ -1,0 +1,315 @@
+"""The whole job, top to bottom.
+
+    manifest -> claim -> voices (fetch, consent, decode, prepare, enrol)
+             -> items (speak, watermark, read back, label, seal, put once)
+             -> result.json (put once: the commit marker)
+
+Safe to repeat, by anybody, at any time: every write that counts is a put-once, and whoever comes
+second takes over what the first one wrote. The event is written after this, from the result alone
+(`events/`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from core import enrolment, item, result, sign
+from core import job as jobs
+from core.claim import Lease
+from core.enrolment import Enrolled
+from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
+from core.job import Item, Job
+from core.result import Engine, ItemResult, ManifestRef, Problem, Result, Status, Totals, VoiceUsed
+from core.studio import Stopwatch, Studio
+from core.version import VERSION
+
+RESULT_LIMIT = 512 << 20
+
+log = logging.getLogger("voicedrop.pipeline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A manifest that was read: what there is to do, and under which name."""
+
+    job_id: str
+    manifest: ManifestRef
+    data: bytes
+    refused: Refused | None = None
+    """Why it was not even read."""
+
+
+class Waiting(Exception):
+    """References of a job have not arrived: no error, the job goes on when they do."""
+
+    def __init__(self, job_id: str, references: list[str], until: float) -> None:
+        super().__init__(f"{job_id} waits for {', '.join(references)}")
+        self.job_id = job_id
+        self.references = references
+        self.until = until
+        """Unix seconds by the store's clock."""
+
+
+def run(key: str, studio: Studio) -> Result:
+    """Carry out the manifest at `key` of the inbox, or return the result it already has.
+
+    Raises Waiting; Refused MANIFEST_GONE; Unavailable (call again), Misconfigured (mend, then call
+    again). Everything else that is wrong stands in the result.
+    """
+    order = read(key, studio)
+    if finished := committed(order.job_id, studio):
+        return finished
+    with Lease.acquire(studio.control, order.job_id, studio.worker, studio.lease_seconds) as lease:
+        if finished := committed(order.job_id, studio):
+            return finished
+        if lease.attempt > studio.max_attempts:
+            return _give_up(order, lease, studio)
+        with _remembering_why(order, lease, studio):
+            return _commit(_carry_out(order, lease, studio), order, lease, studio)
+
+
+def read(key: str, studio: Studio) -> Order:
+    """Get the manifest once; these bytes are the job, whatever lies at the key later."""
+    limit = jobs.LIMITS.manifest_bytes
+    refused = None
+    try:
+        data = studio.inbox.get(key, limit=limit).data
+    except Refused as exc:
+        info = studio.inbox.head(key) if exc.code == "OBJECT_TOO_LARGE" else None
+        if info is None:
+            raise Refused("MANIFEST_GONE", pointer=key) from exc
+        refused = Refused("MANIFEST_TOO_LARGE", f"{info.size} bytes; at most {limit}.", pointer=key)
+        data = b"voicedrop/unread/1 " + info.etag.encode()  # names the job in place of the content
+    digest = hashlib.sha256(data).hexdigest()
+    size = info.size if refused and info else len(data)
+    return Order(
+        job_id=jobs.job_id(studio.inbox.name, key, data),
+        manifest=ManifestRef(bucket=studio.inbox.name, key=key, sha256=digest, size=size),
+        data=data,
+        refused=refused,
+    )
+
+
+def committed(job_id: str, studio: Studio) -> Result | None:
+    """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours."""
+    key = result.result_key(job_id)
+    if studio.results.head(key) is None:
+        return None
+    data = studio.results.get(key, limit=RESULT_LIMIT).data
+    sign.verify(data, studio.keys.verifying)
+    return result.parse(data)
+
+
+def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
+    watch = Stopwatch(studio, order.job_id)
+    draft = Result(
+        job_id=order.job_id,
+        status="rejected",
+        manifest=order.manifest,
+        processor=VERSION,
+        started=result.timestamp(studio.control.now()),
+        finished="",
+        consent_policy=studio.consent,
+    )
+    try:
+        job = _parse(order)
+    except Refused as exc:
+        return msgspec.structs.replace(draft, error=Problem.of(exc))
+    _wait_for_references(order, job, studio)
+    voices, used = _enrol(job, studio, watch)
+    items = _make(job, voices, order.job_id, lease, studio)
+    return msgspec.structs.replace(
+        draft,
+        status=_status(items),
+        engine=Engine(name=studio.voice.name, fingerprint=studio.voice.fingerprint),
+        id=job.id,
+        labels=job.labels,
+        totals=_totals(items, job),
+        voices=used,
+        items=items,
+        stages=_stages(watch, items),
+        notices=job.notices,
+    )
+
+
+def _parse(order: Order) -> Job:
+    if order.refused:
+        raise order.refused
+    return jobs.parse(order.data, lines=order.manifest.key.endswith(".jsonl"))
+
+
+def _wait_for_references(order: Order, job: Job, studio: Studio) -> None:
+    """Raise Waiting until the deadline; after it the voices say REF_NOT_FOUND themselves."""
+    absent = enrolment.missing(job, studio)
+    for reference in absent:
+        marker = pending_key(reference, order.job_id)
+        studio.control.put_once(marker, order.manifest.key.encode())
+        since = studio.control.head(marker)
+        until = (since.modified if since else studio.control.now()) + job.wait_s
+        if studio.control.now() < until:
+            raise Waiting(order.job_id, absent, until)
+
+
+def pending_key(reference: str, job_id: str = "") -> str:
+    """Where a job says that it waits for a reference; without a job, the prefix of all of them."""
+    return f"pending/{hashlib.sha256(reference.encode()).hexdigest()[:32]}/{job_id}"
+
+
+def _enrol(
+    job: Job, studio: Studio, watch: Stopwatch
+) -> tuple[dict[str, Enrolled | JobError], dict[str, VoiceUsed]]:
+    voices: dict[str, Enrolled | JobError] = {}
+    used: dict[str, VoiceUsed] = {}
+    for name, spec in job.voices.items():
+        languages = sorted({item.language for item in job.items if item.voice == name})
+        if not languages:
+            continue  # A voice that says nothing needs neither consent nor half a minute.
+        try:
+            voice = enrolment.enrol(name, spec, languages, studio, watch)
+        except (Refused, Failed) as exc:
+            voices[name] = exc
+            used[name] = VoiceUsed(reference=spec.reference, error=Problem.of(exc))
+            continue
+        voices[name] = voice
+        used[name] = VoiceUsed(
+            reference=voice.reference,
+            reference_sha256=voice.sha256,
+            consent=voice.consent,
+            match=voice.voiceprint.match,
+            notices=list(voice.notices),
+        )
+    return voices, used
+
+
+def _make(
+    job: Job, voices: dict[str, Enrolled | JobError], job_id: str, lease: Lease, studio: Studio
+) -> list[ItemResult]:
+    results = [_failed(e.id, e.index, e.error) for e in job.errors]
+    for done, wanted in enumerate(job.items, start=1):
+        lease.check()
+        try:
+            results.append(_make_one(wanted, voices[wanted.voice], job, job_id, studio))
+        except (Refused, Failed) as exc:
+            results.append(_failed(wanted.id, wanted.index, exc, wanted))
+        lease.progress(done)
+    return sorted(results, key=lambda r: r.index)
+
+
+def _make_one(
+    wanted: Item, voice: Enrolled | JobError, job: Job, job_id: str, studio: Studio
+) -> ItemResult:
+    if isinstance(voice, JobError):
+        raise voice
+    if wanted.language not in studio.voice.languages:
+        spoken = ", ".join(sorted(studio.voice.languages))
+        message = f"{studio.voice.name} speaks {spoken}, not {wanted.language}."
+        raise Refused("LANGUAGE_UNSUPPORTED", message, pointer=f"{wanted.pointer}/language")
+    try:
+        return item.make(wanted, voice, job, job_id, studio)
+    except (JobError, MemoryError):
+        raise
+    except Exception as exc:
+        # One item that trips over a bug of ours must not cost the other ten thousand.
+        log.exception("item failed", extra={"job": job_id, "item": wanted.id})
+        raise Failed("INTERNAL", type(exc).__name__, pointer=wanted.pointer) from exc
+
+
+def _failed(id_: str, index: int, error: JobError, wanted: Item | None = None) -> ItemResult:
+    return ItemResult(
+        id=id_,
+        index=index,
+        status="failed",
+        error=Problem.of(error),
+        voice=wanted.voice if wanted else "",
+        notices=list(wanted.notices) if wanted else [],
+        meta=wanted.meta if wanted else None,
+    )
+
+
+def _status(items: list[ItemResult]) -> Status:
+    succeeded = sum(i.status == "succeeded" for i in items)
+    if succeeded == len(items):
+        return "succeeded"
+    return "partial" if succeeded else "failed"
+
+
+def _totals(items: list[ItemResult], job: Job) -> Totals:
+    spoken = [i for i in items if i.output]
+    length = {i.id: len(i.text) for i in job.items}
+    return Totals(
+        items=len(items),
+        succeeded=len(spoken),
+        failed=len(items) - len(spoken),
+        characters=sum(length[i.id] for i in spoken),
+        audio_s=round(sum(i.output.duration_s for i in spoken if i.output), 3),
+    )
+
+
+def _stages(watch: Stopwatch, items: list[ItemResult]) -> dict[str, float]:
+    total = dict(watch.seconds)
+    for made in items:
+        for stage, seconds in made.timings.items():
+            total[stage] = round(total.get(stage, 0.0) + seconds, 4)
+    return total
+
+
+def _commit(draft: Result, order: Order, lease: Lease, studio: Studio) -> Result:
+    """Write the result once; whoever comes second returns what the first one wrote."""
+    lease.check()
+    finished = result.timestamp(studio.control.now())
+    document = sign.sign(msgspec.structs.replace(draft, finished=finished), studio.keys.signing)
+    if not studio.results.put_once(result.result_key(order.job_id), document):
+        winner = committed(order.job_id, studio)
+        if winner is None:
+            raise Unavailable("STORAGE_UNAVAILABLE", "a result is there and is not there")
+        return winner
+    for voice in draft.voices.values():
+        studio.control.delete(pending_key(voice.reference, order.job_id))
+    return result.parse(document)
+
+
+def _give_up(order: Order, lease: Lease, studio: Studio) -> Result:
+    """Attempts without progress are used up: say so for good, and keep the reasons for people."""
+    with suppress(Refused):
+        reason = studio.control.get(_reason_key(order.job_id), limit=1 << 20).data
+        studio.control.put(f"dead/{order.job_id}.json", reason)
+    error = Failed("RETRIES_EXHAUSTED", f"{studio.max_attempts} attempts made no progress.")
+    draft = Result(
+        job_id=order.job_id,
+        status="failed",
+        manifest=order.manifest,
+        processor=VERSION,
+        started=result.timestamp(studio.control.now()),
+        finished="",
+        consent_policy=studio.consent,
+        error=Problem.of(error),
+    )
+    return _commit(draft, order, lease, studio)
+
+
+@contextmanager
+def _remembering_why(order: Order, lease: Lease, studio: Studio) -> Iterator[None]:
+    """Keep the last reason why an attempt broke off, for the dead letter. Waiting for a file or for
+    the operator is no fault of the job and uses up no attempt."""
+    try:
+        yield
+    except Waiting:
+        lease.forgive()
+        raise
+    except (Unavailable, Misconfigured) as exc:
+        if isinstance(exc, Misconfigured):
+            lease.forgive()
+        note = {"manifest": order.manifest, "error": Problem.of(exc)}
+        with suppress(JobError):
+            studio.control.put(_reason_key(order.job_id), msgspec.json.encode(note))
+        raise
+
+
+def _reason_key(job_id: str) -> str:
+    return f"lease/{job_id}.reason"

@@ -1,0 +1,76 @@
+"""What a job needs that outlives it, and what it tells while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from core.keys import Keyring
+from core.settings import ConsentPolicy
+from core.storage import Store
+from core.voice import Voice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A stage of a job has begun (`seconds` is None) or ended."""
+
+    job: str
+    stage: str
+    item: str = ""
+    seconds: float | None = None
+    audio_seconds: float = 0.0
+    """Sound made by this stage, where it makes any: with `seconds` this is the real-time factor."""
+
+
+Observer = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Studio:
+    """Built in `handlers/wiring.py`; a test builds its own."""
+
+    inbox: Store
+    results: Store
+    control: Store
+    voice: Voice
+    keys: Keyring
+    worker: str
+    """At most 16 ASCII characters, unique to this run."""
+    consent: ConsentPolicy = "required"
+    producer: str = ""
+    """Provider code for the AIGC label, where the manifest gives none."""
+    lease_seconds: float = 30.0
+    max_attempts: int = 5
+    observe: Observer = field(default=lambda step: None)
+
+
+class Stopwatch:
+    """Seconds spent in each stage of one job or item."""
+
+    def __init__(self, studio: Studio, job: str, item: str = "") -> None:
+        self.seconds: dict[str, float] = {}
+        self._observe, self._job, self._item = studio.observe, job, item
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._observe(Step(job=self._job, stage=name, item=self._item))
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - start)
+
+    def add(self, name: str, seconds: float, audio_seconds: float = 0.0) -> None:
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 4)
+        self._observe(
+            Step(
+                job=self._job,
+                stage=name,
+                item=self._item,
+                seconds=seconds,
+                audio_seconds=audio_seconds,
+            )
+        )

@@ -1,0 +1,196 @@
+"""`voicedrop`: the same pipeline over folders or buckets, for people and for scripts.
+
+Results go to standard output (with --json as one JSON document), progress to standard error.
+Exit codes: 0 done; 1 something was refused or failed; 2 wrong usage; 3 a job waits for a file;
+4 a setting or key needs you; 5 try again later.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from core.errors import JobError, Misconfigured, Unavailable
+from core.settings import Settings
+from handlers import screen
+
+app = typer.Typer(
+    name="voicedrop",
+    help="Drop a manifest and a reference recording; get watermarked, sealed speech in that voice.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 waiting for a file, "
+    "4 a setting or key needs you, 5 try again later. Settings: see the README.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+consent_app = typer.Typer(help="Consent records: who allowed which recording.", no_args_is_help=True)
+app.add_typer(consent_app, name="consent")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Bucket = Annotated[
+    Path | None,
+    typer.Option(help="Folder with inbox, results and control (default: $VOICEDROP_BUCKET or ./bucket)."),
+]
+EXIT_FAILED, EXIT_WAITING, EXIT_OPERATOR, EXIT_LATER = 1, 3, 4, 5
+
+
+def settings(bucket: Path | None = None) -> Settings:
+    environ = dict(os.environ)
+    if bucket is not None:
+        environ |= {"VOICEDROP_BUCKET": str(bucket)}
+        for name in ("INBOX", "RESULTS", "CONTROL"):
+            environ.pop(f"VOICEDROP_{name}", None)
+    return Settings.from_environ(environ)
+
+
+@app.command()
+def init(bucket: Bucket = None, as_json: AsJson = False) -> None:
+    """Make the three folders and the keys. Safe to repeat: nothing is ever replaced."""
+    from handlers import desk
+
+    screen.show(desk.init(settings(bucket)), as_json=as_json)
+
+
+@app.command()
+def watch(
+    bucket: Bucket = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop when nothing is left to do.")] = False,
+    poll: Annotated[float, typer.Option(help="Seconds between looks at the inbox.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out every manifest in the inbox that has no result, then wait for more."""
+    from handlers import desk
+
+    with screen.Progress(quiet=as_json) as progress:
+        found = desk.watch(settings(bucket), once=once, poll=poll, progress=progress)
+    screen.show(found, as_json=as_json)
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def submit(
+    manifest: Annotated[Path, typer.Argument(help="A .manifest.json file.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Recordings and consent records it names.")
+    ] = None,
+    bucket: Bucket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a manifest and put it and its files into the inbox, the manifest last.
+
+    A file goes to the key of that name in the manifest: my/alice.wav becomes refs/alice.wav if
+    that is what the manifest says.
+    """
+    from handlers import desk
+
+    screen.show(desk.submit(settings(bucket), manifest, files or []), as_json=as_json)
+
+
+@app.command(name="open")
+def open_(
+    source: Annotated[str, typer.Argument(help="A job id, result.json, or a .sealed file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the audio.")] = Path("."),
+    bucket: Bucket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a result, unseal its audio and check every digest."""
+    from handlers import desk
+
+    screen.show(desk.open_result(settings(bucket), source, out), as_json=as_json)
+
+
+@app.command()
+def trace(
+    clips: Annotated[list[Path], typer.Argument(help="Audio files of any origin.")],
+    bucket: Bucket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which job made these clips? Reads the watermark; says nothing about what is genuine."""
+    from handlers import desk
+
+    found = desk.trace_files(settings(bucket), clips)
+    screen.show(found, as_json=as_json)
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def doctor(bucket: Bucket = None, as_json: AsJson = False) -> None:
+    """What works here, what is missing, and how to get it."""
+    from handlers.doctor import examine
+
+    found = examine(lambda: settings(bucket), os.environ)
+    screen.show(found, as_json=as_json)
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def schema(
+    name: Annotated[str, typer.Argument(help="job, result, event or consent.")] = "job",
+) -> None:
+    """Print the JSON Schema of a document."""
+    from handlers import desk
+
+    screen.show_document(desk.schema(name))
+
+
+@consent_app.command("new")
+def consent_new(
+    reference: Annotated[Path, typer.Argument(help="The recording it covers.")],
+    subject: Annotated[str, typer.Option(help="Whose voice: a name, or a pseudonym you can resolve.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="recorded-statement, signed-document, own-voice, public-domain, synthetic-voice."
+        ),
+    ] = "own-voice",
+    controller: Annotated[str, typer.Option(help="Who makes and uses the voice.")] = "me",
+    purpose: Annotated[list[str] | None, typer.Option(help="What for; may be repeated.")] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Languages it may speak (default: any).")
+    ] = None,
+    days: Annotated[int, typer.Option(help="How long it holds; 0: until withdrawn.")] = 365,
+    proof: Annotated[
+        str, typer.Option(help="A file (signed document, statement) or words (source, licence).")
+    ] = "",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write it.")] = None,
+) -> None:
+    """Write a consent record for a recording. Read what it states before you use it."""
+    from handlers import desk
+
+    record = desk.new_consent(
+        reference,
+        subject=subject,
+        method=method,
+        controller=controller,
+        purposes=purpose or ["speech synthesis"],
+        languages=language or [],
+        days=days,
+        proof=proof,
+    )
+    desk.write_record(record, out)
+
+
+def main() -> None:
+    """Entry point: errors end in a sentence and an exit code, never in a traceback."""
+    try:
+        app()
+    except JobError as error:
+        Console(stderr=True, highlight=False).print(f"{error}\n{error.advice}", markup=False)
+        sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _exit_code(error: JobError) -> int:
+    if isinstance(error, Misconfigured):
+        return EXIT_OPERATOR
+    return EXIT_LATER if isinstance(error, Unavailable) else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    main()

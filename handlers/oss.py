@@ -1,0 +1,169 @@
+"""Notification -> work. A permanent failure stands in a result; a retryable one is raised, so that
+the platform delivers the notification again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core import canonical, pipeline, trace
+from core.audio import BYTES_LIMIT
+from core.errors import JobError, Refused
+from core.pipeline import Waiting
+from core.result import Result, timestamp
+from core.settings import Settings
+from core.studio import Studio
+from core.trace import Trace
+from events import outgoing
+from events.incoming import Created, key_candidates, parse
+from events.publish import ResultsBucket
+
+if TYPE_CHECKING:
+    from core.oss import Credentials
+    from handlers.wiring import Purse
+
+MANIFEST_KEY_LIMIT = 2048
+
+
+def carry_out(key: str, studio: Studio) -> Result:
+    """The job of one manifest, and its event, last. Raises what `pipeline.run` raises."""
+    finished = pipeline.run(key, studio)
+    name = outgoing.event_key(finished.job_id, finished.finished)
+    ResultsBucket(studio.results).publish(name, outgoing.job_event(finished))
+    return finished
+
+
+def handle(body: bytes, studio: Studio) -> dict[str, Any]:
+    """Everything one notification asks for. One record that fails does not stop the others; the
+    first error that a repetition may mend is raised at the end."""
+    incoming = parse(body, bucket=studio.inbox.name)
+    done: list[dict[str, Any]] = []
+    again: list[JobError] = []
+    for created in incoming.created:
+        for work in _work(created, studio):
+            try:
+                done.append(work())
+            except Waiting as exc:
+                done.append(_waiting(exc))
+            except Refused as exc:
+                done.append({"key": created.key, "error": exc.code, "message": exc.message})
+            except JobError as exc:
+                again.append(exc)
+    if again:
+        raise again[0]
+    return {"done": done, "ignored": dict(incoming.ignored)}
+
+
+def _work(created: Created, studio: Studio) -> Iterator[Callable[[], dict[str, Any]]]:
+    key = _existing(created, studio)
+    if created.kind == "manifest":
+        yield lambda: _summary(carry_out(key, studio))
+    elif created.kind == "clip":
+        yield lambda: trace_object(key, studio)
+    else:
+        for waiting in _waiting_for(key, studio):
+            yield lambda waiting=waiting: _summary(carry_out(waiting, studio))  # type: ignore[misc]
+
+
+def _existing(created: Created, studio: Studio) -> str:
+    """The spelling of the key that names an object; of one that is gone, the first."""
+    candidates = key_candidates(created.key)
+    if len(candidates) > 1:
+        candidates.sort(key=lambda name: studio.inbox.head(name) is None)
+    return candidates[0]
+
+
+def _waiting_for(reference: str, studio: Studio) -> list[str]:
+    """Manifests of the jobs that wait for this object."""
+    markers = list(studio.control.list(pipeline.pending_key(reference)))
+    manifests = []
+    for marker in markers:
+        manifests.append(studio.control.get(marker.key, limit=MANIFEST_KEY_LIMIT).data.decode())
+    return manifests
+
+
+def trace_object(key: str, studio: Studio) -> dict[str, Any]:
+    """Trace a clip of the inbox: report, then event. A repeated notification finds them there."""
+    data = studio.inbox.get(key, limit=BYTES_LIMIT).data
+    report = trace.trace(data, key, studio)
+    name = f"audit/{report.trace_id}.json"
+    document = canonical.dump(report) + b"\n"
+    if not studio.results.put_once(name, document):
+        document = studio.results.get(name, limit=BYTES_LIMIT).data
+        report = msgspec.json.decode(document, type=Trace)
+    event = outgoing.trace_event(
+        document,
+        bucket=studio.inbox.name,
+        clip=report.clip.name,
+        time=report.finished,
+        data={
+            "trace_id": report.trace_id,
+            "report_key": name,
+            "marked": report.marked,
+            "jobs": sorted({finding.job for finding in report.findings if finding.job}),
+        },
+    )
+    ResultsBucket(studio.results).publish(
+        outgoing.event_key(report.trace_id, report.finished), event
+    )
+    return {"trace": report.trace_id, "marked": report.marked, "meaning": report.meaning}
+
+
+def _summary(finished: Result) -> dict[str, Any]:
+    return {
+        "job": finished.job_id,
+        "status": finished.status,
+        "items": finished.totals.items,
+        "succeeded": finished.totals.succeeded,
+    }
+
+
+def _waiting(waiting: Waiting) -> dict[str, Any]:
+    return {
+        "job": waiting.job_id,
+        "status": "waiting",
+        "for": waiting.references,
+        "until": timestamp(waiting.until),
+    }
+
+
+class Worker:
+    """What the container server runs: one engine for its whole life, fresh credentials a call."""
+
+    def __init__(self, settings: Settings, purse: Purse) -> None:
+        self._settings, self._purse = settings, purse
+        self._studio: Studio | None = None
+        self._checked = False
+        self._lock = threading.Lock()
+
+    def warm(self) -> None:
+        """Load keys and models. Buckets are checked with the first notification, because the
+        platform hands out credentials with calls, not with the start."""
+        from handlers import wiring
+
+        with self._lock:
+            if self._studio is None:
+                engine = wiring.voice(self._settings)
+                self._studio = wiring.studio(self._settings, self._purse, engine)
+
+    def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
+        from handlers import wiring
+
+        self._purse.replace(credentials)
+        self.warm()
+        studio = self._studio
+        if studio is None:
+            raise RuntimeError("warm() leaves a studio")
+        if not self._checked:
+            wiring.check_stores(studio)
+            self._checked = True
+        return json.dumps({"request": request_id, **handle(body, studio)}).encode()
+
+    def close(self) -> None:
+        """Leases end with their jobs; a job that outlives the instance loses its lease by time."""
+        with self._lock:
+            self._studio = None

@@ -1,0 +1,135 @@
+"""Settings -> Studio: the only place where adapters are chosen."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core import keys
+from core.errors import Misconfigured
+from core.keys import KeyProvider, Keyring
+from core.settings import Settings
+from core.storage import LocalStore, Store
+from core.studio import Step, Studio
+from core.voice import Voice
+
+if TYPE_CHECKING:
+    from core.oss import Credentials
+    from handlers.oss import Worker
+
+log = logging.getLogger("voicedrop.steps")
+
+
+class Purse:
+    """The credentials in force: those of the last call, or the environment's."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._current: Credentials | None = None
+
+    def replace(self, credentials: Credentials | None) -> None:
+        self._current = credentials or self._current
+
+    def __call__(self) -> Credentials:
+        """Raises Misconfigured SETTING_INVALID if there are none anywhere."""
+        return self._current or self._from_environ()
+
+    def _from_environ(self) -> Credentials:
+        from core.oss import Credentials
+
+        for prefix, token in (("OSS", "SESSION"), ("ALIBABA_CLOUD", "SECURITY")):
+            key = self._environ.get(f"{prefix}_ACCESS_KEY_ID", "")
+            secret = self._environ.get(f"{prefix}_ACCESS_KEY_SECRET", "")
+            if key and secret:
+                return Credentials(key, secret, self._environ.get(f"{prefix}_{token}_TOKEN", ""))
+        raise Misconfigured("SETTING_INVALID", "OSS_ACCESS_KEY_ID and its secret are not set")
+
+
+def store(place: str, settings: Settings, purse: Callable[[], Credentials]) -> Store:
+    """A folder, or `oss://bucket`."""
+    if not place.startswith("oss://"):
+        return LocalStore(Path(place))
+    from core.oss import OssStore
+
+    if not settings.oss_region:
+        raise Misconfigured("SETTING_INVALID", "VOICEDROP_OSS_REGION is not set")
+    endpoint = settings.oss_endpoint or f"https://oss-{settings.oss_region}.aliyuncs.com"
+    bucket = place.removeprefix("oss://").rstrip("/")
+    return OssStore(bucket, endpoint, settings.oss_region, purse)
+
+
+def keyring(settings: Settings, purse: Callable[[], Credentials]) -> Keyring:
+    """From setting values if any is given, else from the folder `settings.keys`."""
+    wrapping = _kms(settings, purse) if settings.kms_key else None
+    if settings.signing_key or settings.watermark_key or settings.kek:
+        return keys.from_values(
+            kek=settings.kek,
+            signing=settings.signing_key,
+            watermark=settings.watermark_key,
+            wrapping=wrapping,
+        )
+    return keys.load(settings.keys, wrapping=wrapping)
+
+
+def voice(settings: Settings) -> Voice:
+    if settings.engine == "kokoro":
+        from core.voice.kokoro import KokoroVoice
+
+        return KokoroVoice.load(
+            settings.cache, model=settings.kokoro, threads=settings.threads or None
+        )
+    raise Misconfigured("ENGINE_UNSUPPORTED", f"{settings.engine} is not installed")
+
+
+def studio(
+    settings: Settings,
+    purse: Callable[[], Credentials],
+    engine: Voice,
+    observe: Callable[[Step], None] | None = None,
+) -> Studio:
+    settings.refuse_loops()
+    return Studio(
+        inbox=store(settings.inbox, settings, purse),
+        results=store(settings.results, settings, purse),
+        control=store(settings.control, settings, purse),
+        voice=engine,
+        keys=keyring(settings, purse),
+        worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],
+        consent=settings.consent,
+        producer=settings.label_producer,
+        lease_seconds=settings.lease_seconds,
+        max_attempts=settings.max_attempts,
+        observe=observe or _log_step,
+    )
+
+
+def check_stores(studio: Studio) -> None:
+    """At start-up: the buckets are there, and those that must keep the first writer do."""
+    studio.inbox.check(writable_once=False)
+    studio.results.check(writable_once=True)
+    studio.control.check(writable_once=False)
+
+
+def worker_from(environ: Mapping[str, str]) -> Worker:
+    """What `handlers.server` runs. Raises Misconfigured."""
+    from handlers.oss import Worker
+
+    settings = Settings.from_environ(environ)
+    settings.refuse_loops()
+    return Worker(settings, Purse(environ))
+
+
+def _log_step(step: Step) -> None:
+    if step.seconds is not None:
+        fields = {"job": step.job, "item": step.item, "seconds": round(step.seconds, 3)}
+        log.info(step.stage, extra=fields)
+
+
+def _kms(settings: Settings, purse: Callable[[], Credentials]) -> KeyProvider:
+    from core.kms import AliyunKms
+
+    return AliyunKms(settings.kms_key, region=settings.oss_region, credentials=purse)
