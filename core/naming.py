@@ -25,6 +25,14 @@ def check_key(key: str) -> str:
     return key
 
 
+def addressable(key: str) -> bool:
+    """False for what other tools leave in buckets, such as folder markers."""
+    try:
+        return bool(check_key(key))
+    except Refused:
+        return False
+
+
 _NAME = re.compile(r"[a-z0-9-]+")
 _VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from core import folder
 from core.errors import Refused, Unavailable
-from core.naming import check_key, check_metadata
+from core.naming import addressable, check_key, check_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class LocalStore:
             except Refused:
                 return  # no key that we would write begins so
             for key, found in folder.walk(start, base, prefix.encode(), after.encode()):
-                if key.split("/", 1)[0] != _HIDDEN:
+                if key.split("/", 1)[0] != _HIDDEN and addressable(key):
                     yield _info(key, found, {})
 
     def delete(self, key: str) -> None:

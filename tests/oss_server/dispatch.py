@@ -50,9 +50,9 @@ _OBJECT: list[tuple[str, str, Operation]] = [
 ]
 # Parameters that choose an operation which is not offered: never mistaken for a plain request.
 _UNKNOWN = set(
-    "cors lifecycle website logging referer policy worm inventory replication encryption stat "
+    "cors lifecycle website logging referer policy worm inventory replication encryption stat "  # noqa: SIM905
     "x-oss-process x-oss-async-process asyncFetch versions qos vod bucketArchiveDirectRead "
-    "metaQuery style cname".split()  # noqa: SIM905 (a list of forty strings reads worse)
+    "metaQuery style cname".split()
 )
 
 

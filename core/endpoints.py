@@ -1,0 +1,50 @@
+"""Where OSS is reached, and how: https with TLS 1.2 or newer, or on this machine."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from core.errors import Misconfigured
+
+
+def adapter() -> Any:
+    """Connections that refuse TLS below 1.2."""
+    import ssl
+
+    from requests.adapters import HTTPAdapter
+
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, **kwargs, ssl_context=context)
+
+    return Adapter(pool_connections=32, pool_maxsize=32)
+
+
+def secure(endpoint: str) -> str:
+    """The endpoint as an https URL; plain http only to this machine."""
+    url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+    if url.scheme not in ("https", "http") or not url.hostname or url.path.strip("/") or url.query:
+        raise Misconfigured("SETTING_INVALID", f"{endpoint!r} is not an OSS endpoint's URL.")
+    if url.scheme == "http" and not _loopback(url.hostname):
+        raise Misconfigured("ENDPOINT_INSECURE", f"Use https://{url.netloc}.")
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def region(endpoint: str) -> str:
+    found = re.search(r"//oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com$", endpoint)
+    if not found:
+        raise Misconfigured("SETTING_INVALID", f"Name the region: {endpoint} does not tell it.")
+    return found[1]

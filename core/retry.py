@@ -1,0 +1,41 @@
+"""Trying again: exponential backoff with full jitter, bounded in number and in time.
+
+Source: M. Brooker, "Exponential Backoff And Jitter" (2015): of the strategies compared there, full
+jitter needs the fewest calls when many clients retry at once.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    attempts: int = 6
+    first: float = 0.2
+    """Seconds: the longest first pause; each next may be twice as long."""
+    longest: float = 8.0
+    budget: float = 60.0
+    """Seconds after which no further attempt begins."""
+    sleep: Callable[[float], None] = time.sleep
+    uniform: Callable[[float, float], float] = random.uniform
+    clock: Callable[[], float] = time.monotonic
+
+    def run(self, action: Callable[[], T], worth: Callable[[Exception], bool]) -> T:
+        """What `action` returns, or its last exception; only those `worth` it are tried again."""
+        ends = self.clock() + self.budget
+        for attempt in range(self.attempts - 1):
+            pause = self.uniform(0, min(self.longest, self.first * 2**attempt))
+            try:
+                return action()
+            except Exception as exc:
+                if not worth(exc) or self.clock() + pause > ends:
+                    raise
+            self.sleep(pause)
+        return action()
