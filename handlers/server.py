@@ -31,11 +31,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core.errors import Failed, JobError, Misconfigured
+from core.version import VERSION
 from handlers.instance import DRAIN_SECONDS, Instance, Worker
 from handlers.jsonlog import log_to
 
 if TYPE_CHECKING:
     import uvicorn
+
     from core.oss import Credentials
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -80,7 +82,7 @@ class Endpoints:
 
     async def about(self, _: Request) -> Response:
         return JSONResponse(
-            {"service": "voicedrop", "version": _version(), "ready": self._instance.ready}
+            {"service": "voicedrop", "version": VERSION, "ready": self._instance.ready}
         )
 
 
@@ -194,15 +196,6 @@ async def _http_error(_: Request, raised: Exception) -> Response:
     error = cast(HTTPException, raised)
     fields = {"code": f"HTTP_{error.status_code}", "message": error.detail}
     return JSONResponse({"error": fields}, error.status_code, headers=error.headers)
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("voicedrop")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def configuration(app: Starlette, port: int) -> uvicorn.Config:
