@@ -1,0 +1,206 @@
+"""Checkpoints -> bundle: every graph, the shared weights and `bundle.json`, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from core.convert import bert, checkpoint, hubert, quantize, sovits, speaker, t2s, vocoder
+from core.convert.checkpoint import Checkpoint
+from core.convert.graph import Graph, Weights
+from core.errors import Refused, raising
+from core.voice.gpt_sovits.bundle import SPEC, Part, Precision, Spec, T2SSpec, digest
+
+CONVERTER = "voicedrop/1"
+"""Named in every bundle, and changed whenever the graphs it writes change."""
+_BINS = 704
+Progress = Callable[[str, float], None]
+"""Told what is done now and how much is done, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the official files are."""
+
+    t2s: Path
+    sovits: Path
+    hubert: Path
+    """Folder with `config.json` and `pytorch_model.bin` or `model.safetensors`."""
+    speaker: Path | None = None
+    """ERes2NetV2: needed by v2Pro and v2ProPlus."""
+    bert: Path | None = None
+    """Folder like `hubert`, with `vocab.txt` or `tokenizer.json`: for Chinese."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The sources, opened."""
+
+    t2s: t2s.T2S
+    sovits: sovits.Sovits
+    plan: vocoder.Plan
+    hubert: tuple[Checkpoint, Mapping[str, Any]]
+    speaker: Checkpoint | None
+    bert: tuple[Checkpoint, Mapping[str, Any]] | None
+
+
+def convert(
+    sources: Sources,
+    out: Path,
+    *,
+    precision: Precision = "int8",
+    licence: str = "unstated",
+    progress: Progress = lambda what, done: None,
+) -> Spec:
+    """Write the bundle folder `out`, which must not exist.
+
+    Raises Refused CHECKPOINT_INVALID, CHECKPOINT_UNSAFE or OUTPUT_EXISTS and leaves nothing behind.
+    """
+    model = _open(sources)
+    with _aside(out) as folder:
+        with Weights(folder / "weights.bin") as weights:
+            graphs = _graphs(model, precision)
+            for i, (name, build) in enumerate(graphs.items()):
+                progress(name, i / (len(graphs) + 2))
+                graph = Graph(weights, _dtype(name, precision))
+                build(graph)
+                graph.save(folder / f"{name}.onnx")
+        if sources.bert:
+            _copy_vocabulary(sources.bert, folder)
+        if precision == "fast":
+            progress("calibrating", len(graphs) / (len(graphs) + 2))
+            quantize.vocoder(folder, model.sovits, model.plan)
+        progress("digests", 1 - 1 / (len(graphs) + 2))
+        spec = _describe(model, precision, licence, sources, folder)
+        (folder / SPEC).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
+    progress("done", 1.0)
+    return spec
+
+
+def _open(sources: Sources) -> _Model:
+    model = sovits.recognise(checkpoint.read(sources.sovits))
+    if model.pro and sources.speaker is None:
+        what = f"{sources.sovits.name} is a {model.version} model: name a speaker encoder as well"
+        raise Refused("CHECKPOINT_INVALID", what)
+    encoder = checkpoint.read(sources.speaker) if model.pro and sources.speaker else None
+    text = _folder(sources.bert) if sources.bert else None
+    return _Model(
+        t2s.T2S(checkpoint.read(sources.t2s)),
+        model,
+        vocoder.Plan.of(model.ckpt),
+        _folder(sources.hubert),
+        encoder,
+        text,
+    )
+
+
+def _folder(path: Path) -> tuple[Checkpoint, Mapping[str, Any]]:
+    """A model folder as Hugging Face lays it out."""
+    with raising(Refused("CHECKPOINT_INVALID", f"{path}/config.json is missing or damaged"),
+                 on=(OSError, ValueError)):  # fmt: skip
+        config = json.loads((path / "config.json").read_bytes())
+    return checkpoint.read(_weights_file(path)), config
+
+
+def _weights_file(path: Path) -> Path:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return path / name
+    raise Refused("CHECKPOINT_INVALID", f"{path} holds no model.safetensors or pytorch_model.bin")
+
+
+def _graphs(model: _Model, precision: Precision) -> dict[str, Callable[[Graph], None]]:
+    step, prefill = quantize.projections(precision)
+    graphs: dict[str, Callable[[Graph], None]] = {
+        "ssl": lambda g: hubert.build(g, *model.hubert, model.sovits.ckpt),
+        "timbre": lambda g: sovits.build_timbre(g, model.sovits),
+        "prefill": lambda g: t2s.build_prefill(g, model.t2s, prefill),
+        "step": lambda g: t2s.build_step(g, model.t2s, step),
+        "encode": lambda g: sovits.build_encode(g, model.sovits),
+        "flow": lambda g: sovits.build_flow(g, model.sovits),
+        "vocoder": lambda g: vocoder.build(g, model.sovits.ckpt, model.plan),
+    }
+    if model.speaker is not None:
+        encoder = model.speaker
+        graphs["speaker"] = lambda g: speaker.build(g, encoder)
+    if model.bert is not None:
+        text = model.bert
+        graphs["bert"] = lambda g: bert.build(g, *text)
+    return graphs
+
+
+def _dtype(graph: str, precision: Precision) -> type[np.floating[Any]]:
+    """Half precision pays where time goes; the analysis of a reference stays exact."""
+    hot = graph in ("prefill", "step", "vocoder")
+    return np.float16 if precision == "fp16" and hot else np.float32
+
+
+def _describe(
+    model: _Model, precision: Precision, licence: str, sources: Sources, folder: Path
+) -> Spec:
+    files = [sources.t2s, sources.sovits, _weights_file(sources.hubert)]
+    files += [sources.speaker] if model.speaker is not None and sources.speaker else []
+    files += [_weights_file(sources.bert)] if sources.bert else []
+    ckpt, text = model.sovits.ckpt, model.t2s
+    return Spec(
+        version=model.sovits.version,
+        precision=precision,
+        converter=CONVERTER,
+        licence=licence,
+        rate=int(ckpt.setting("data", "sampling_rate")),
+        hop=int(ckpt.setting("data", "hop_length")),
+        window=int(ckpt.setting("data", "filter_length")),
+        bins=min(_BINS, ckpt.shape("ref_enc.spectral.0.fc.weight")[1]),
+        inter=ckpt.shape("enc_p.proj.weight")[0] // 2,
+        t2s=T2SSpec(
+            layers=text.layers,
+            heads=text.heads,
+            head_width=text.head_width,
+            vocabulary=text.vocabulary,
+            bert=text.bert,
+        ),
+        speaker=model.speaker is not None,
+        bert=model.bert is not None,
+        sources={f"{path.parent.name}/{path.name}": digest(path) for path in files},
+        parts={
+            path.name: Part(size=path.stat().st_size, sha256=digest(path))
+            for path in sorted(folder.iterdir())
+        },
+    )
+
+
+def _copy_vocabulary(source: Path, folder: Path) -> None:
+    """The tokens of BERT in order, one a line."""
+    lines: list[str] = []
+    if (source / "vocab.txt").is_file():
+        lines = (source / "vocab.txt").read_text("utf-8").splitlines()
+    elif (source / "tokenizer.json").is_file():
+        vocabulary = json.loads((source / "tokenizer.json").read_bytes())["model"]["vocab"]
+        lines = sorted(vocabulary, key=vocabulary.__getitem__)
+    if lines:
+        (folder / "vocab.txt").write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@contextmanager
+def _aside(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes `out` if all goes well and vanishes if not."""
+    if out.exists():
+        raise Refused("OUTPUT_EXISTS", f"{out} exists already: remove it or choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)  # mkdtemp keeps others out; a model is no secret
+        folder.rename(out)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise

@@ -1,0 +1,1 @@
+"""GPT-SoVITS v2, v2Pro and v2ProPlus on ONNX Runtime, from bundles that `core.convert` writes."""

@@ -1,0 +1,118 @@
+"""A bundle: the folder of ONNX graphs that stands for one converted model."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from core import onnx
+from core.errors import Misconfigured, raising
+
+SCHEMA = "voicedrop/gpt-sovits/1"
+SPEC = "bundle.json"
+Precision = Literal["fp32", "int8", "fast", "fp16"]
+
+
+class T2SSpec(msgspec.Struct, frozen=True, kw_only=True):
+    layers: int
+    heads: int
+    head_width: int
+    vocabulary: int
+    """Semantic tokens and, as the last one, the end."""
+    bert: int
+    """Features a phoneme."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    size: int
+    sha256: str
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """`bundle.json`."""
+
+    schema: str = SCHEMA
+    version: Literal["v2", "v2Pro", "v2ProPlus"]
+    precision: Precision
+    converter: str
+    licence: str
+    rate: int
+    """Of the reference spectrogram and of the speech, in Hz."""
+    hop: int
+    window: int
+    bins: int
+    """Of the spectrogram that the timbre encoder sees, counted from 0 Hz."""
+    inter: int
+    """Channels of the latent that noise is added to."""
+    t2s: T2SSpec
+    speaker: bool
+    """Whether the timbre wants a speaker vector: the Pro family."""
+    bert: bool
+    """Whether Chinese text features can be computed."""
+    sources: dict[str, str]
+    """File name -> SHA-256 of what was converted."""
+    parts: dict[str, Part]
+
+
+class Bundle:
+    """Opens graphs on demand, each once a process. Sessions may be used by several threads."""
+
+    def __init__(self, folder: Path, *, threads: int | None = None, cpu_only: bool = False) -> None:
+        """Raises Misconfigured MODEL_MISSING or MODEL_INVALID."""
+        self.folder = folder
+        self.threads = threads or onnx.cpus()
+        self.cpu_only = cpu_only
+        self.spec, self.digest = _spec(folder)
+        self._sessions: dict[str, Any] = {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return f"gpt-sovits/{self.spec.version}/{self.spec.precision}/{self.digest[:16]}"
+
+    def run(self, graph: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+        """Values of `outputs` in order."""
+        return list(self.session(graph).run(outputs, inputs))
+
+    def session(self, graph: str, *, threads: int | None = None) -> Any:
+        """An ONNX Runtime session. Raises Misconfigured MODEL_INVALID on a damaged part."""
+        if graph not in self._sessions:
+            path = self.folder / f"{graph}.onnx"
+            with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
+                self._sessions[graph] = onnx.session(
+                    path, threads=threads or self.threads, cpu_only=self.cpu_only
+                )
+        return self._sessions[graph]
+
+    def damage(self) -> list[str]:
+        """Names of parts whose content is not what the converter wrote. Reads everything."""
+        return [
+            name
+            for name, part in self.spec.parts.items()
+            if digest(self.folder / name) != part.sha256
+        ]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _spec(folder: Path) -> tuple[Spec, str]:
+    if not (folder / SPEC).is_file():
+        raise Misconfigured("MODEL_MISSING", f"{folder} holds no {SPEC}: convert a model first")
+    data = (folder / SPEC).read_bytes()
+    damaged = Misconfigured("MODEL_INVALID", f"{folder / SPEC} is damaged: convert the model again")
+    with raising(damaged, on=msgspec.DecodeError):
+        spec = msgspec.json.decode(data, type=Spec)
+    if spec.schema != SCHEMA:
+        raise Misconfigured("MODEL_INVALID", f"{folder} is of the format {spec.schema}")
+    for name, part in spec.parts.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != part.size:
+            raise Misconfigured("MODEL_INVALID", f"{path} is missing or cut: convert it again")
+    return spec, hashlib.sha256(data).hexdigest()

@@ -1,0 +1,109 @@
+"""What the networks hear of a reference: resampled waves, spectrogram, filter bank. Pure functions.
+
+Each follows the library that GPT-SoVITS was trained with, because the networks know its habits:
+librosa for HuBERT, torchaudio's sinc resampling and STFT for the timbre, Kaldi's filter bank for
+the speaker vector.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from core.audio import Samples
+
+Float = NDArray[np.float32]
+
+HUBERT_RATE = 16000
+_TAIL = 9600
+"""Zeros after the reference: upstream means 0.3 s but counts it at 32 kHz."""
+_ZEROS = 6
+_ROLLOFF = 0.99
+
+_FBANK_BINS = 80
+_FRAME, _SHIFT, _FFT = 400, 160, 512
+_LOWEST = 20.0
+_FLOOR = 1.1920929e-07
+
+
+def hubert_wave(samples: Samples, rate: int) -> Float:
+    """(1, n) at 16 kHz with its tail of silence, as HuBERT wants it: not normalised."""
+    if rate != HUBERT_RATE:
+        from librosa import resample  # slow to import, and only enrolment needs it
+
+        samples = resample(samples, orig_sr=rate, target_sr=HUBERT_RATE, res_type="soxr_hq")
+    return np.concatenate([samples, np.zeros(_TAIL, np.float32)])[None].astype(np.float32)
+
+
+def resampled(samples: Samples, source: int, target: int) -> Samples:
+    """Band-limited by a Hann-windowed sinc of 6 zeros (torchaudio's default)."""
+    if source == target:
+        return samples
+    common = math.gcd(source, target)
+    orig, new = source // common, target // common
+    kernel, width = _sinc(orig, new)
+    padded = np.pad(samples, (width, width + orig))
+    frames = sliding_window_view(padded, kernel.shape[1])[::orig]
+    length = math.ceil(new * len(samples) / orig)
+    return np.asarray((frames @ kernel.T).reshape(-1)[:length], np.float32)
+
+
+def levelled(samples: Samples) -> Samples:
+    """Too loud a reference is halved at most: upstream's rule, which the timbre depends on."""
+    peak = float(np.abs(samples).max(initial=0))
+    return np.asarray(samples / min(2.0, peak), np.float32) if peak > 1 else samples
+
+
+def spectrogram(samples: Samples, window: int, hop: int) -> Float:
+    """Linear magnitudes (1, window / 2 + 1, frames), centred on nothing, mirrored at the ends."""
+    padded = np.pad(samples, (window - hop) // 2, mode="reflect")
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    frames = sliding_window_view(padded, window)[::hop] * hann.astype(np.float32)
+    spectrum = np.fft.rfft(frames, axis=1)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    return np.sqrt(power + 1e-8).astype(np.float32).T[None]
+
+
+def fbank(samples: Samples) -> Float:
+    """Kaldi's log mel filter bank of 16 kHz sound, (1, frames, 80), without dither or mean."""
+    if len(samples) < _FRAME:
+        samples = np.pad(samples, (0, _FRAME - len(samples)))
+    frames = sliding_window_view(samples, _FRAME)[::_SHIFT]
+    frames = frames - frames.mean(1, keepdims=True)
+    before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    povey = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FRAME) / (_FRAME - 1))) ** 0.85
+    emphasised = (frames - np.float32(0.97) * before) * povey.astype(np.float32)
+    power = np.abs(np.fft.rfft(emphasised, _FFT, axis=1)) ** 2
+    energies = power[:, :-1] @ _mel_bank().T
+    return np.log(np.maximum(energies, np.float32(_FLOOR)))[None]
+
+
+@cache
+def _sinc(orig: int, new: int) -> tuple[Float, int]:
+    """Kernels (new, taps), one a phase, and how far they reach back."""
+    base = min(orig, new) * _ROLLOFF
+    width = math.ceil(_ZEROS * orig / base)
+    taps = np.arange(-width, width + orig) / orig
+    t = (-np.arange(new)[:, None] / new + taps) * base
+    t = np.clip(t, -_ZEROS, _ZEROS)
+    window = np.cos(t * np.pi / _ZEROS / 2) ** 2
+    return (np.sinc(t) * window * base / orig).astype(np.float32), width
+
+
+@cache
+def _mel_bank() -> Float:
+    """Triangles (80, bins without Nyquist) that are straight on the mel scale."""
+    low, high = _mel(np.array([_LOWEST, HUBERT_RATE / 2]))
+    edges = np.linspace(low, high, _FBANK_BINS + 2)[:, None]
+    mel = _mel(np.arange(_FFT // 2) * HUBERT_RATE / _FFT)
+    rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - mel) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1127.0 * np.log1p(hertz / 700.0)
