@@ -127,18 +127,23 @@ def _soften_group(
 ) -> Floats:
     if not live.any():
         return np.zeros_like(energies)
-    level = 10 * np.log10(energies + floor)
-    surprise = symmetric_filter(level, taps)
-    spread = 1.48 * np.median(np.abs(surprise[:, live])) + 0.3
-    surprise /= spread
-    squares = np.minimum(surprise * surprise, 25)
+    rest = symmetric_filter(10 * np.log10(energies + floor), taps)
+    spread = 1.48 * np.median(np.abs(rest[:, live])) + 0.3
+    rest /= spread
+    squares = np.minimum(rest * rest, 25)
     around = (symmetric_filter(squares, _ONES) - squares) / 24
     precision = 1 / np.sqrt(0.15 + np.maximum(around, 0))
     # Cells near the noise floor say little: the mark there is drowned.
     noise = np.quantile(energies[:, live], 0.1, axis=1, keepdims=True) + 10 * floor
     clear = energies / (energies + noise)
-    soft = np.clip(surprise * precision, -2, 2) * precision * clear / spread
+    soft = np.clip(rest * precision, -2, 2) * precision * clear / spread
     return soft.astype(np.float32)
+
+
+def surprise(levels: Floats) -> Floats:
+    """What the neighbours do not foretell of log-energies: (BANDS, slots) in and out."""
+    low = symmetric_filter(levels[:LOW_BANDS], _LOW_FILTER)
+    return np.concatenate([low, symmetric_filter(levels[LOW_BANDS:], _HIGH_FILTER)])
 
 
 def symmetric_filter(cells: Floats, taps: Taps) -> Floats:

@@ -165,7 +165,7 @@ class Embedder:
         offset = (first_slot - grid.slots(first)) * slot_hops
         energies = cells.cell_energies(cells.band_energies(view), slot_hops, offset)
         signs = self._signs(first_slot, energies.shape[1])
-        push = self._strength * _inform(signs, cells.soften(energies))
+        push = self._strength * _inform(signs, energies)
         at = (np.arange(len(bins)) + first) * grid.hop / grid.rate / SLOT - 0.5 - first_slot
         over_bands = _spread(push, bins.shape[1], view.bin_width)
         low, part = _ramp(at, energies.shape[1])
@@ -180,11 +180,21 @@ class Embedder:
         return self._pattern[:, (starts + slots) % PERIOD]
 
 
-def _inform(signs: Floats, host: Floats) -> Floats:
-    """Push of each cell, root mean square about 1."""
-    host = host / (np.sqrt(np.mean(host * host)) + np.float32(1e-12))
-    share = 1 - np.tanh(signs * host / np.float32(1.5))
-    return (signs * share / np.sqrt(np.mean(share * share))).astype(np.float32)
+def _inform(signs: Floats, energies: Floats) -> Floats:
+    """Push of each cell, root mean square 1: (BANDS, slots).
+
+    The first half is a step uphill in what the detector will sum, saturating where the host already
+    agrees. The second half takes the same step through the detector's own filter, so that what a
+    neighbour's sign would foretell is made up for: a tenth more range in decibels at a better SNR.
+    """
+    host = cells.soften(energies)
+    agreement = signs * host / (np.sqrt(np.mean(host * host)) + np.float32(1e-12))
+    step = signs * (1 - np.tanh(agreement / 2))
+    wide = np.pad(step, ((0, 0), (1, 1)), mode="edge")
+    smeared = 0.7 * step + 0.15 * (wide[:, :-2] + wide[:, 2:])
+    push = step + cells.surprise(smeared)
+    push /= np.sqrt(np.mean(push * push))
+    return np.clip(push, -3, 3).astype(np.float32)
 
 
 def _ramp(at: Floats, count: int) -> tuple[NDArray[np.intp], Floats]:

@@ -1,173 +1,212 @@
-"""Find where in the sign stream a clip stands, and read it.
+"""Look for the mark: as it was embedded, then cut and joined, then sped up, stretched or pitched.
 
-Everything tried is a Hypothesis with a cost: minus the logarithm of its share of one unit of
-belief. Shares of all hypotheses that could be tried sum to at most one, so by the union bound the
-chance that any of them shows `bound(z, cost) >= s` on unmarked sound is at most 10^-s
-(docs/watermark.md has the proof). Trying more is free; only describing more costs.
+Costs (reader.py) of the three searches: one half of all belief goes to sound as it was, a quarter
+to cut sound, an eighth each to warped sound and to sound both warped and cut.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from watermark import cells
-from watermark import payload as code
-from watermark.layout import BANDS, PERIOD, TILE, Layout, layout
+from watermark.layout import PERIOD
+from watermark.reader import PHASES, START_COST, Finding, Place, Reader, read, worth
 
 Floats = NDArray[np.float32]
+Warp = tuple[float, float]
+"""(tempo, pitch): how many times too fast and too high the sound is played."""
 
-PHASES = cells.HOPS_A_SLOT
-TAIL_CONSTANT = 3.18
-"""P(sum a_i e_i > z |a|) <= 3.18 Q(z) for random signs e_i (Bentkus and Dzindzalieta, 2015)."""
-MESSAGE_COST = code.PAYLOAD_BITS * math.log(2)
-START_COST = math.log(PHASES * PERIOD)
-SHORTLIST = 64
+PLAIN: Warp = (1.0, 1.0)
+SHORTLIST = 48
 DECODES = 3
 LEAST_SLOTS = 8
 
+SPAN = math.log(1.115)
+"""Speed, tempo and pitch are searched this far up and down."""
+FINEST_STEP = 0.0035
+COARSEST_STEP = 0.012
+MAX_WARPS = 2 * (3 * math.ceil(SPAN / FINEST_STEP)) * 3
 
-def bound(z: float, cost: float) -> float:
-    """-log10 of the bound on the false-positive probability of one hypothesis, never below 0."""
-    if z > 30:
-        log_tail = -z * z / 2 - math.log(z * math.sqrt(2 * math.pi))
-    else:
-        log_tail = math.log(math.erfc(z / math.sqrt(2)) / 2)
-    return max(0.0, -(math.log(TAIL_CONSTANT) + log_tail + cost) / math.log(10))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reader:
-    """One key's plan, unrolled for reading."""
-
-    signs: Floats
-    """(BANDS, 2 * PERIOD): any stretch of up to PERIOD slots is a slice."""
-    parts: NDArray[np.intp]
-    """Coded bit of each cell, CODED_BITS for sync: (BANDS, TILE + PERIOD)."""
-    sync_spectrum: NDArray[np.complex64]
-    mask_spectrum: NDArray[np.complex64]
-
-    def sync_z(self, soft: Floats) -> Floats:
-        """z of the sync cells for each start in the sign stream: (PERIOD,). soft: (BANDS, slots)."""
-        across = np.fft.rfft(soft, PERIOD, axis=1)
-        inner = np.fft.irfft((np.conj(across) * self.sync_spectrum).sum(axis=0), PERIOD)
-        squares = np.pad(soft * soft, ((0, 0), (0, -soft.shape[1] % TILE)))
-        tile = np.fft.rfft(squares.reshape(BANDS, -1, TILE).sum(axis=1), axis=1)
-        energy = np.fft.irfft((np.conj(tile) * self.mask_spectrum).sum(axis=0), TILE)
-        scale = 1 / np.sqrt(np.maximum(energy, 1e-12))
-        return (inner.reshape(-1, TILE) * scale).reshape(-1).astype(np.float32)
-
-    def pattern_z(self, soft: Floats, pattern: NDArray[np.complex64]) -> Floats:
-        """z of all cells for each start, given the spectrum of a payload's signs: (PERIOD,)."""
-        across = np.fft.rfft(soft, PERIOD, axis=1)
-        inner = np.fft.irfft((np.conj(across) * pattern).sum(axis=0), PERIOD)
-        return (inner / math.sqrt(max(float((soft * soft).sum()), 1e-12))).astype(np.float32)
-
-    def bits(self, soft: Floats, start: int) -> tuple[Floats, Floats]:
-        """Sum and variance of each coded bit; the last entry is the sync: (CODED_BITS + 1,) each."""
-        slots = soft.shape[1]
-        signed = soft * self.signs[:, start : start + slots]
-        part = self.parts[:, start % TILE : start % TILE + slots].reshape(-1)
-        size = code.CODED_BITS + 1
-        total = np.bincount(part, signed.reshape(-1), size)
-        variance = np.bincount(part, (soft * soft).reshape(-1), size)
-        return total.astype(np.float32), variance.astype(np.float32)
+SLICE = 12
+"""Slots of a slice of the track: 0.38 s."""
+STATES = PHASES * PERIOD
+NEAR_JUMP = 256
+"""A cut of up to this many hops (2 s) is called near."""
+STAY, DRIFT, NEAR, FAR = (
+    -math.log(0.85),
+    -math.log(0.03),
+    -math.log(0.05 / NEAR_JUMP),
+    -math.log(0.04 / STATES),
+)
+"""Costs of what may happen to the place between two slices; their shares sum to one."""
 
 
-@lru_cache(maxsize=64)
-def reader(key: bytes) -> Reader:
-    """The reader of a key. Raises ValueError for a key that is not 32 bytes long."""
-    plan: Layout = layout(key)
-    parts = np.where(plan.parts < 0, code.CODED_BITS, plan.parts)
-    return Reader(
-        signs=np.tile(plan.signs, (1, 2)),
-        parts=np.tile(parts, (1, 1 + PERIOD // TILE)),
-        sync_spectrum=np.fft.rfft(plan.sync, axis=1).astype(np.complex64),
-        mask_spectrum=np.fft.rfft(plan.sync_mask, axis=1).astype(np.complex64),
-    )
+def grids(view: cells.Spectrum, warp: Warp, phases: int = PHASES) -> list[Floats]:
+    """Soft cells of a clip after undoing a warp, at evenly spaced fractions of a slot.
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Place:
-    """A guess at where a stretch of sound stands: how it was warped, and its start in the stream."""
-
-    soft: Floats
-    """Soft cells under this guess: (BANDS, slots)."""
-    start: int
-    z: float
-    cost: float
-    tempo: float = 1.0
-    pitch: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The best hypothesis of a search. score: `bound` of it; payload: None where only sync spoke."""
-
-    score: float = 0.0
-    payload: int | None = None
-    tempo: float = 1.0
-    pitch: float = 1.0
-    pieces: int = 1
-
-
-def grids(view: cells.Spectrum, tempo: float, pitch: float, phases: int = PHASES) -> list[Floats]:
-    """Soft cells of a clip played `tempo` times too fast and `pitch` times too high, at evenly
-    spaced fractions of a slot. Empty where the clip is too short to say anything."""
+    Empty where the clip is too short to say anything.
+    """
+    tempo, pitch = warp
     bands = cells.band_energies(view, pitch)
     slot = cells.HOPS_A_SLOT / tempo
     out = []
     for phase in range(phases):
         energies = cells.cell_energies(bands, slot, phase * slot / phases)
         if energies.shape[1] >= LEAST_SLOTS:
-            out.append(cells.soften(energies))
+            out.append(cells.soften(energies[:, :PERIOD]))
     return out
 
 
-def places(
-    plan: Reader, softs: list[Floats], cost: float, warp: tuple[float, float]
-) -> list[Place]:
-    """The best starts of each grid by sync alone, best first."""
+def places(plan: Reader, softs: list[Floats], warp: Warp, cost: float) -> list[Place]:
+    """The likeliest starts by the anchor alone, best first."""
     found = []
     for soft in softs:
-        z = plan.sync_z(soft)
-        best = np.argpartition(z, -SHORTLIST)[-SHORTLIST:]
-        found += [Place(soft, int(d), float(z[d]), cost, *warp) for d in best]
-    return sorted(found, key=lambda place: -place.z)[:SHORTLIST]
+        inner, energy = plan.correlate(soft)
+        z = inner / np.sqrt(energy)
+        for start in np.argpartition(z, -SHORTLIST)[-SHORTLIST:]:
+            found.append((float(z[start]), soft, int(start)))
+    found.sort(key=lambda entry: -entry[0])
+    return [Place(((soft, start),), z, cost, *warp) for z, soft, start in found[:SHORTLIST]]
 
 
-def evidence(total: Floats, variance: Floats) -> float:
-    """Log-likelihood ratio "marked here" : "not", whatever the payload says."""
-    scale = max(total[-1] / max(variance[-1], 1e-12), 0.3 / math.sqrt(max(variance[-1], 1e-12)))
-    lean = np.abs(total[:-1]) * scale
-    log_cosh = lean + np.log1p(np.exp(-2 * lean)) - math.log(2)
-    return float(log_cosh.sum() + scale * total[-1] - scale * scale * variance.sum() / 2)
-
-
-def read(plan: Reader, candidates: list[Place]) -> Finding:
-    """The best of what sync and the decoder say at these places."""
-    if not candidates:
-        return Finding()
-    first = candidates[0]
-    best = Finding(bound(first.z, first.cost + math.log(2)), None, first.tempo, first.pitch)
-    weighed = [(place, *plan.bits(place.soft, place.start)) for place in candidates]
-    weighed.sort(key=lambda entry: -evidence(entry[1], entry[2]))
-    for place, total, variance in weighed[:DECODES]:
-        payload = code.decode(total[:-1])
-        if payload is None:
-            continue
-        z = message_z(payload, total, variance)
-        score = bound(z, place.cost + math.log(2) + MESSAGE_COST)
-        if score > best.score:
-            best = Finding(score, payload, place.tempo, place.pitch)
+def find(plan: Reader, view: cells.Spectrum, *, thorough: bool) -> Finding:
+    """The best hypothesis of all searches; later ones only run where the earlier did not settle it."""
+    best = Finding()
+    for candidates, decodes in _searches(plan, view, thorough=thorough):
+        best = max(best, read(plan, candidates, decodes), key=worth)
+        if worth(best)[0]:
+            break
     return best
 
 
-def message_z(payload: int, total: Floats, variance: Floats) -> float:
-    """z of all cells under one payload."""
-    word = np.append(code.encode(payload), np.float32(1))
-    return float(word @ total / math.sqrt(max(float(variance.sum()), 1e-12)))
+def _searches(
+    plan: Reader, view: cells.Spectrum, *, thorough: bool
+) -> Iterator[tuple[list[Place], int]]:
+    softs = grids(view, PLAIN)
+    if not softs:
+        return
+    yield places(plan, softs, PLAIN, START_COST + math.log(2)), DECODES
+    if not thorough:
+        return
+    yield track(plan, softs, PLAIN, math.log(4)), 1
+    warped = _warped_places(plan, view)
+    yield warped, DECODES
+    described = math.log(8 * MAX_WARPS)
+    for warp in list(dict.fromkeys((place.tempo, place.pitch) for place in warped))[:2]:
+        yield track(plan, grids(view, warp), warp, described), 1
+
+
+def warps(step: float) -> list[Warp]:
+    """Speed, tempo and pitch changes to try. Frequency bears coarser steps than time does."""
+    rates = np.exp(step * np.arange(1, int(SPAN / step) + 1))
+    both = [float(rate) for up in rates for rate in (up, 1 / up)]
+    coarse = np.exp(COARSEST_STEP * np.arange(1, int(SPAN / COARSEST_STEP) + 1))
+    pitches = [float(rate) for up in coarse for rate in (up, 1 / up)]
+    return [*((r, r) for r in both), *((r, 1.0) for r in both), *((1.0, r) for r in pitches)]
+
+
+def _warped_places(plan: Reader, view: cells.Spectrum) -> list[Place]:
+    """The likeliest places over all warps: coarse steps first, then around the best of them."""
+    step = min(max(0.04 / max(view.seconds, 0.1), FINEST_STEP), COARSEST_STEP)
+    cost = START_COST + math.log(8 * MAX_WARPS)
+    heights = []
+    for warp in warps(step):
+        for soft in grids(view, warp, 2):
+            inner, energy = plan.correlate(soft)
+            heights.append((float((inner / np.sqrt(energy)).max()), warp))
+    heights.sort(reverse=True)
+    found: list[Place] = []
+    for tempo, pitch in list(dict.fromkeys(warp for _, warp in heights))[:5]:
+        for nudge in (-step / 3, 0.0, step / 3):
+            warp = (
+                tempo * math.exp(nudge) if tempo != 1 else 1.0,
+                pitch * math.exp(nudge) if pitch != 1 else 1.0,
+            )
+            found += places(plan, grids(view, warp), warp, cost)
+    return sorted(found, key=lambda place: -place.z)[:SHORTLIST]
+
+
+def track(plan: Reader, softs: list[Floats], warp: Warp, cost: float) -> list[Place]:
+    """The likeliest path through the stream of sound that was cut, joined or stretched in places.
+
+    Viterbi over slices of 0.38 s. A state is a place in the stream at time 0, in hops: it stays
+    the same in sound left whole, moves by one where a clock drifts, and jumps at a cut. At most
+    one place: the path, or none where the clip is one slice.
+    """
+    count = min(soft.shape[1] for soft in softs) // SLICE if softs else 0
+    if count < 2:
+        return []
+    gains = _score_slices(plan, softs, count)
+    best = [gains[0]]
+    for gain in gains[1:]:
+        best.append(gain + np.max(_arrivals(best[-1]), axis=0))
+    path, path_cost = _trace(best)
+    place = Place(_stretches(softs, path), 0.0, cost + START_COST + path_cost, *warp)
+    return [replace(place, z=plan.z(place.stream()))]
+
+
+def _score_slices(plan: Reader, softs: list[Floats], count: int) -> Floats:
+    """Log-likelihood ratio of each slice in each state: (count, STATES)."""
+    out = np.empty((count, PERIOD, PHASES), np.float32)
+    for phase, soft in enumerate(softs):
+        for number in range(count):
+            inner, energy = plan.correlate(soft[:, _slice(number, count)])
+            z = inner / np.sqrt(energy)
+            likely = np.clip(z, 1.5, 3.5)
+            # Grid `phase` begins phase / PHASES of a slot late: state = PHASES * start - phase.
+            shift = -number * SLICE - (phase > 0)
+            out[number, :, -phase % PHASES] = np.roll(likely * (z - likely / 2), shift)
+    return out.reshape(count, STATES)
+
+
+def _slice(number: int, count: int) -> slice:
+    return slice(number * SLICE, (number + 1) * SLICE if number < count - 1 else None)
+
+
+def _arrivals(last: Floats) -> Floats:
+    """Best score on arrival in each state by staying, drifting, near and far jumps: (4, STATES)."""
+    window = np.roll(last, 1)
+    for reach in (1, 2, 4, 8, 16, 32, 64, 128):
+        window = np.maximum(window, np.roll(window, reach))
+    drift = np.maximum(np.roll(last, 1), np.roll(last, -1))
+    far = np.full_like(last, last.max())
+    return np.stack([last - STAY, drift - DRIFT, window - NEAR, far - FAR])
+
+
+def _trace(best: list[Floats]) -> tuple[list[int], float]:
+    """States of the best path and the cost of its moves."""
+    state = int(np.argmax(best[-1]))
+    path, cost = [state], 0.0
+    for last in reversed(best[:-1]):
+        around = [(state - 1) % STATES, (state + 1) % STATES]
+        behind = (state - 1 - np.arange(NEAR_JUMP)) % STATES
+        moves = [
+            (STAY, state),
+            (DRIFT, max(around, key=lambda index: last[index])),  # noqa: B023
+            (NEAR, int(behind[np.argmax(last[behind])])),
+            (FAR, int(np.argmax(last))),
+        ]
+        price, state = max(moves, key=lambda move: last[move[1]] - move[0])  # noqa: B023
+        path.append(state)
+        cost += price
+    return path[::-1], cost
+
+
+def _stretches(softs: list[Floats], path: list[int]) -> tuple[tuple[Floats, int], ...]:
+    """Runs of slices in one state, as soft cells with their start in the stream."""
+    out = []
+    first = 0
+    for number in range(1, len(path) + 1):
+        if number < len(path) and path[number] == path[first]:
+            continue
+        phase = -path[first] % PHASES
+        start = (path[first] + phase) // PHASES + first * SLICE
+        stop = number * SLICE if number < len(path) else None
+        out.append((softs[phase][:, first * SLICE : stop], start % PERIOD))
+        first = number
+    return tuple(out)

@@ -1,0 +1,189 @@
+"""Weigh one guess at where a clip stands in the sign stream, and read the payload there.
+
+Everything tried is a hypothesis with a cost: minus the logarithm of its share of one unit of
+belief. The shares of all hypotheses that could be tried sum to at most one, so by the union bound
+the chance that any of them reaches `bound(z, cost) >= s` on unmarked sound is at most 10^-s
+(docs/watermark.md has the proof). Trying more is free; what takes longer to describe costs more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark import cells
+from watermark import payload as code
+from watermark.layout import BANDS, PERIOD, TILE, layout
+
+Floats = NDArray[np.float32]
+
+CLAIM = 6.0
+"""A mark is claimed from this score on: wrongly on at most one clip in a million."""
+PHASES = cells.HOPS_A_SLOT
+TAIL_CONSTANT = 3.18
+"""P(sum a_i e_i >= z |a|) <= 3.18 Q(z) for random signs e_i (Bentkus and Dzindzalieta, 2015)."""
+START_COST = math.log(PHASES * PERIOD)
+SYNC_COST = math.log(2)
+"""A hypothesis speaks of the sync cells alone ..."""
+MESSAGE_COST = math.log(2) + code.PAYLOAD_BITS * math.log(2)
+"""... or of all cells under one of 2^32 payloads."""
+
+
+def bound(z: float, cost: float) -> float:
+    """-log10 of the bound on the false-positive probability of a hypothesis, never below 0."""
+    if z > 30:
+        log_tail = -z * z / 2 - math.log(z * math.sqrt(2 * math.pi))
+    else:
+        log_tail = math.log(math.erfc(z / math.sqrt(2)) / 2)
+    return max(0.0, -(math.log(TAIL_CONSTANT) + log_tail + cost) / math.log(10))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reader:
+    """One key's plan, unrolled. The anchor is what a search correlates with: the sync cells, or all
+    cells where the payload is known."""
+
+    signs: Floats
+    """(BANDS, PERIOD)"""
+    parts: NDArray[np.intp]
+    """Coded bit of each cell, CODED_BITS for sync: (BANDS, PERIOD)."""
+    anchor: NDArray[np.complex64]
+    """Spectrum over slots of the anchor's signs: (BANDS, PERIOD / 2 + 1)."""
+    mask: NDArray[np.complex64]
+    """Spectrum over slots of the anchor's cells in one tile: (BANDS, TILE / 2 + 1)."""
+    payload: int | None = None
+    """The payload whose pattern is the anchor."""
+
+    def correlate(self, soft: Floats) -> tuple[Floats, Floats]:
+        """Inner product with the anchor and its variance for every start: (PERIOD,) each.
+
+        soft: (BANDS, slots), slots <= PERIOD.
+        """
+        across = np.fft.rfft(soft, PERIOD, axis=1)
+        inner = np.fft.irfft(np.einsum("bf,bf->f", across.conj(), self.anchor), PERIOD)
+        squares = np.pad(soft * soft, ((0, 0), (0, -soft.shape[1] % TILE)))
+        tile = np.fft.rfft(squares.reshape(BANDS, -1, TILE).sum(axis=1), axis=1)
+        energy = np.fft.irfft(np.einsum("bf,bf->f", tile.conj(), self.mask), TILE)
+        return inner, np.tile(np.maximum(energy, 1e-12), PERIOD // TILE)
+
+    def bits(self, stream: Floats) -> tuple[Floats, Floats]:
+        """Sum and variance of each coded bit; the last entry is sync: (CODED_BITS + 1,) each.
+
+        stream: soft cells folded on the sign stream, (BANDS, PERIOD).
+        """
+        used = np.flatnonzero(stream.any(axis=0))
+        soft, part = stream[:, used], self.parts[:, used].reshape(-1)
+        size = code.CODED_BITS + 1
+        total = np.bincount(part, (soft * self.signs[:, used]).reshape(-1), size)
+        return total, np.bincount(part, (soft * soft).reshape(-1), size)
+
+    def z(self, stream: Floats) -> float:
+        """z of the anchor, the stream taken as it lies."""
+        total, variance = self.bits(stream)
+        if self.payload is not None:
+            return message_z(self.payload, total, variance)
+        return float(total[-1]) / math.sqrt(max(float(variance[-1]), 1e-12))
+
+    def knowing(self, payload: int) -> Reader:
+        """A reader that looks for one payload."""
+        word = np.append(code.encode(payload), np.float32(1))
+        anchor = np.fft.rfft(self.signs * word[self.parts], axis=1).astype(np.complex64)
+        mask = np.fft.rfft(np.ones((BANDS, TILE), np.float32), axis=1).astype(np.complex64)
+        return replace(self, anchor=anchor, mask=mask, payload=payload)
+
+
+@lru_cache(maxsize=64)
+def reader(key: bytes) -> Reader:
+    """The reader of a key. Raises ValueError for a key that is not 32 bytes long."""
+    plan = layout(key)
+    parts = np.where(plan.parts < 0, code.CODED_BITS, plan.parts)
+    return Reader(
+        signs=plan.signs,
+        parts=np.tile(parts, (1, PERIOD // TILE)),
+        anchor=np.fft.rfft(plan.sync, axis=1).astype(np.complex64),
+        mask=np.fft.rfft(plan.sync_mask, axis=1).astype(np.complex64),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """A guess: stretches of soft cells, each with its start in the sign stream."""
+
+    stretches: tuple[tuple[Floats, int], ...]
+    """Pairs of (BANDS, slots) and a slot of the stream."""
+    z: float
+    """Of the anchor."""
+    cost: float
+    tempo: float = 1.0
+    pitch: float = 1.0
+
+    def stream(self) -> Floats:
+        """All stretches added up where they meet the stream: (BANDS, PERIOD).
+
+        Sound that repeats, or clips that overlap, thus meet each sign once, as the proof needs.
+        """
+        out = np.zeros((BANDS, PERIOD), np.float32)
+        for soft, start in self.stretches:
+            fits = min(soft.shape[1], PERIOD - start)
+            out[:, start : start + fits] += soft[:, :fits]
+            out[:, : soft.shape[1] - fits] += soft[:, fits:]
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the best hypothesis says."""
+
+    score: float = 0.0
+    payload: int | None = None
+    """None where only the sync cells speak."""
+    tempo: float = 1.0
+    pitch: float = 1.0
+    pieces: int = 1
+
+
+def worth(finding: Finding) -> tuple[bool, float]:
+    """Order of findings: a payload that may be claimed comes before any score without one."""
+    return finding.payload is not None and finding.score >= CLAIM, finding.score
+
+
+def read(plan: Reader, candidates: list[Place], decodes: int) -> Finding:
+    """The best of what the anchor says at these places and of what can be decoded there."""
+    anchored = SYNC_COST if plan.payload is None else 0.0
+    found = [_finding(place, place.z, anchored, plan.payload) for place in candidates]
+    if plan.payload is None:
+        weighed = [(place, *plan.bits(place.stream())) for place in candidates]
+        weighed.sort(key=lambda entry: -evidence(entry[1], entry[2]))
+        for place, total, variance in weighed[:decodes]:
+            payload = code.decode(total[:-1])
+            if payload is not None:
+                z = message_z(payload, total, variance)
+                found.append(_finding(place, z, MESSAGE_COST, payload))
+    return max(found, key=worth, default=Finding())
+
+
+def _finding(place: Place, z: float, cost: float, payload: int | None) -> Finding:
+    score = bound(z, place.cost + cost)
+    return Finding(score, payload, place.tempo, place.pitch, len(place.stretches))
+
+
+def message_z(payload: int, total: Floats, variance: Floats) -> float:
+    """z of all cells under one payload."""
+    word = np.append(code.encode(payload), np.float32(1))
+    return float(word @ total / math.sqrt(max(float(variance.sum()), 1e-12)))
+
+
+def evidence(total: Floats, variance: Floats) -> float:
+    """Log-likelihood ratio "marked here" against "not", whatever the payload says.
+
+    Soft values are matched to their noise, so a mark of scale m gives each sum the mean m * variance.
+    """
+    spread = max(float(variance[-1]), 1e-12)
+    scale = max(float(total[-1]) / spread, 0.3 / math.sqrt(spread))
+    lean = np.abs(total[:-1]) * scale
+    log_cosh = lean + np.log1p(np.exp(-2 * lean)) - math.log(2)
+    return float(log_cosh.sum() + scale * total[-1] - scale * scale * variance.sum() / 2)
