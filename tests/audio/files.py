@@ -72,5 +72,5 @@ def id3(size: int) -> bytes:
 
 
 @cache
-def hour_of_silence(container: str, subtype: str | None = None) -> bytes:
-    return pack(np.zeros(8_000 * 3_600, np.int16), 8_000, container, subtype)
+def minutes_of_silence(minutes: int, container: str, subtype: str | None = None) -> bytes:
+    return pack(np.zeros(8_000 * 60 * minutes, np.int16), 8_000, container, subtype)

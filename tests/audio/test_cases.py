@@ -1,0 +1,52 @@
+"""Every kind of reference recording ends in its code, or is accepted with its remarks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from core.errors import REFUSED, Refused
+from core.reference import LONGEST_WINDOW_S, SHORTEST_S, prepare
+from tests.audio.cases import CASES, Case
+
+REFUSED_CASES = [case for case in CASES if case.code]
+ACCEPTED_CASES = [case for case in CASES if not case.code]
+
+
+@pytest.mark.parametrize("case", REFUSED_CASES, ids=lambda case: case.id)
+def test_unfit_recordings_are_refused_by_code(case: Case) -> None:
+    data = case.make()
+    with pytest.raises(Refused) as refusal:
+        prepare(data, case.name)
+    assert refusal.value.code == case.code
+    assert refusal.value.pointer == case.name
+    assert "object at 0x" not in refusal.value.message
+    assert "libsndfile" not in refusal.value.message.lower()
+
+
+@pytest.mark.parametrize("case", ACCEPTED_CASES, ids=lambda case: case.id)
+def test_fit_recordings_are_accepted_with_their_remarks(case: Case) -> None:
+    reference = prepare(case.make(), case.name)
+    assert [notice.code for notice in reference.notices] == list(case.notices)
+    assert SHORTEST_S <= reference.audio.seconds <= LONGEST_WINDOW_S
+    assert reference.audio.rate <= 48_000
+    assert reference.quality.speech_s > 2
+
+
+def test_all_cases_of_the_table_that_concern_one_recording_are_here() -> None:
+    """30 (several speakers), 48 (archived object), 50 (our own mark) and 51 (transcript) are judged
+    by others: no detector, the store, the pipeline, a transcriber."""
+    assert {case.number for case in CASES} == set(range(1, 52)) - {30, 48, 50, 51}
+    assert {case.code for case in REFUSED_CASES} <= set(REFUSED)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in REFUSED_CASES if 43 <= c.number <= 46], ids=lambda case: case.id
+)
+def test_bombs_are_refused_within_two_seconds(case: Case) -> None:
+    data = case.make()
+    begun = time.monotonic()
+    with pytest.raises(Refused):
+        prepare(data, case.name)
+    assert time.monotonic() - begun < 2
