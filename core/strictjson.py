@@ -186,7 +186,7 @@ def _wide(data: bytes) -> str:
             return name
     # JSON begins with an ASCII character, so the place of the first NUL tells width and order.
     if data[:4].count(0):
-        wide = data[:3].count(0) > 1
+        wide = data[:4].count(0) > 2
         return f"UTF-{32 if wide else 16} ({'big' if data[0] == 0 else 'little'} endian)"
     return ""
 

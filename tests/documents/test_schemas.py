@@ -1,0 +1,139 @@
+"""The published schemas and pages are those of the code, and mean what the code means."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from core import errors, job, result, schemas
+from core.errors import Refused
+from docs import generate
+from events import outgoing
+from tests.documents.results import FULL, rejected
+from tests.documents.samples import ITEM, VOICE, encode, manifest
+from tests.documents.test_items import ITEMS
+from tests.documents.test_manifest_refused import FIELDS, LATER
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("path", generate.pages(), ids=lambda path: path.name)
+def test_generated_files_are_current(path: Path):
+    """Otherwise: python docs/generate.py"""
+    assert path.read_text(encoding="utf-8") == generate.pages()[path]
+
+
+@pytest.mark.parametrize(
+    "schema", [schemas.job(), schemas.result(), outgoing.schema()], ids=["job", "result", "event"]
+)
+def test_schemas_are_schemas(schema: dict[str, Any]):
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def valid(document: Any, schema: dict[str, Any]) -> bool:
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(document))
+
+
+GOOD = [
+    manifest(),
+    manifest(items=[ITEM | {"x-row": 1, "meta": {"a": 1}, "seed": None, "ssml": False}]),
+    manifest(mode="run", priority="normal", defaults={"format": "opus", "sample_rate": 48000}),
+    manifest(label={"profile": "none", "waiver": "test", "cue": "morse-end"}, labels={"a": "b"}),
+]
+
+
+@pytest.mark.parametrize("document", GOOD)
+def test_what_we_accept_is_valid(document: dict[str, Any]):
+    assert not job.parse(encode(document)).errors
+    assert valid(document, schemas.job())
+
+
+# What a schema cannot say: these need a second look at another field, a budget or the bucket.
+BEYOND = {
+    "two items with one id",
+    "two ids that differ by case",
+    "the id of a bad item again",
+    "a default voice that is not there",
+    "a reference on the web",
+    "a consent record that climbs",
+    "a transcript with control characters",
+    "half a character in a label",
+    "half a character in the reason",
+    "no label and no reason",
+    "a number of 5,000 digits",
+    "17 levels",
+    "a wait of a fraction",
+    "an unknown field that needs escapes",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in {**FIELDS, **LATER} if name not in BEYOND])
+def test_what_we_refuse_is_not_valid(name: str):
+    assert not valid(manifest(**{**FIELDS, **LATER}[name][0]), schemas.job())
+
+
+CONTEXT = ("TEXT_", "VOICE_UNKNOWN", "NUMBER_RANGE", "JSON_TOO_DEEP")
+OTHERS = {
+    "a seed with a fraction",  # 1.0 is an integer to JSON Schema
+    "a rate that Opus has not",
+    "meta of 5 KiB",
+    "an id that ends a line",  # this validator runs patterns in Python, where $ forgives a newline
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, (_, code, _) in ITEMS.items()
+        if not code.startswith(CONTEXT) and name not in OTHERS
+    ],
+)
+def test_an_item_we_refuse_is_not_valid(name: str):
+    assert not valid(manifest(items=[ITEM | ITEMS[name][0]]), schemas.job())
+
+
+@pytest.mark.parametrize("document", [FULL, rejected()], ids=["partial", "rejected"])
+def test_results_and_their_events_are_valid(document: result.Result):
+    assert valid(json.loads(result.dump(document)), schemas.result())
+    assert valid(json.loads(outgoing.job_event(document)), outgoing.schema())
+
+
+def test_the_page_of_errors_names_every_code_once():
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([A-Z_0-9]+)` \|", page, flags=re.MULTILINE)
+    tables = (errors.REFUSED, errors.FAILED, errors.MISCONFIGURED, errors.UNAVAILABLE)
+    assert listed == [code for table in (*tables, errors.NOTICES) for code in table]
+
+
+EXAMPLES = re.findall(
+    r"```(json|jsonl)\n(.*?)```",
+    (DOCS / "manifest.md").read_text(encoding="utf-8"),
+    flags=re.DOTALL,
+)
+
+
+@pytest.mark.parametrize(("kind", "example"), EXAMPLES)
+def test_examples_of_the_page_work(kind: str, example: str):
+    parsed = job.parse(example.encode(), lines=kind == "jsonl")
+    assert parsed.items
+    assert not parsed.errors
+
+
+def test_every_field_stands_on_the_page():
+    page = (DOCS / "manifest.md").read_text(encoding="utf-8")
+    for name, definition in schemas.job()["$defs"].items():
+        for field in definition["properties"]:
+            assert f"`{field}`" in page, f"{name}.{field}"
+
+
+def test_the_voice_of_the_sample_is_used():
+    """Guards the tests above against a sample that is refused for another reason."""
+    assert VOICE["reference"] == job.parse(encode(manifest())).voices["alice"].reference
+    with pytest.raises(Refused):
+        job.parse(encode(manifest(voices={"alice": {}})))
