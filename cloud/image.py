@@ -17,18 +17,19 @@ def requirements(pyproject: Path) -> list[str]:
     return list(project["dependencies"])
 
 
-def onnxruntimes() -> list[str]:
-    """Installed distributions that bring the module `onnxruntime`: the last one wins silently."""
-    names = {d.metadata["Name"].lower().replace("_", "-") for d in metadata.distributions()}
+def onnxruntimes(path: list[str]) -> list[str]:
+    """Distributions that bring the module `onnxruntime`: the last one installed wins silently."""
+    found = metadata.distributions(path=path)
+    names = {d.metadata["Name"].lower().replace("_", "-") for d in found}
     return sorted(name for name in names if name.split("-")[0] == "onnxruntime")
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], path: list[str]) -> int:
     match arguments:
-        case ["requirements", path]:
-            sys.stdout.write("\n".join(requirements(Path(path))) + "\n")
+        case ["requirements", pyproject]:
+            sys.stdout.write("\n".join(requirements(Path(pyproject))) + "\n")
         case ["one-onnxruntime"]:
-            found = onnxruntimes()
+            found = onnxruntimes(path)
             if found != ["onnxruntime-gpu"]:
                 sys.stderr.write(f"need exactly onnxruntime-gpu, found {found}\n")
                 return 1
@@ -39,4 +40,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], sys.path))

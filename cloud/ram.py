@@ -25,7 +25,7 @@ POWERS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "queues/voicedrop-failed/messages": frozenset({"mns:SendMessage"}),
         "project/voicedrop-logs-${ACCOUNT}/logstore/worker": frozenset({"log:PostLogStoreLogs"}),
     },
-    "worker-kms": {"key/${KMS_KEY}": frozenset({"kms:GenerateDataKey", "kms:Encrypt"})},
+    "worker-kms": {"key/${KMS_KEY}": frozenset({"kms:Encrypt"})},
     "oss-notification": {"functions/${FUNCTION}": frozenset({"fc:InvokeFunction"})},
     "producer": {"${INBOX}": frozenset({"oss:PutObject", "oss:AbortMultipartUpload"})},
     "consumer": {"${RESULTS}": _READ},

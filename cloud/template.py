@@ -146,8 +146,6 @@ def _tls(props: Mapping[str, Any]) -> Iterator[str]:
 def _machine(props: Mapping[str, Any]) -> Iterator[str]:
     card = props.get("gpuConfig", {}).get("gpuType")
     memory, cpu = props.get("memorySize", 0), props.get("cpu", 0)
-    if props.get("diskSize") not in (512, 10240):
-        yield "diskSize: must be 512 or 10240"
     if card is None:
         if not cpu or not 1 <= memory / 1024 / cpu <= 4:
             yield "cpu: 1 to 4 GB of memory a core"

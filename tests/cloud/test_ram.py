@@ -137,7 +137,8 @@ MINE = "acs:oss:*:${ACCOUNT}:"
     ],
 )
 def test_too_much_power_is_found(name, text, fault):
-    assert any(fault in line for line in ram.check(f"{name}.json", text))
+    found = list(ram.check(f"{name}.json", text))
+    assert any(fault in line for line in found), found
 
 
 def test_the_command_checks_the_policies_too(tmp_path):

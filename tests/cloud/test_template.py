@@ -78,6 +78,7 @@ FAULTS = [
     # cards and machines
     (f"{P}/gpuConfig/gpuType", "fc.gpu.ada.9", "is not one of"),
     (f"{P}/gpuConfig/gpuType", "fc.gpu.ampere.1", "gpuConfig/gpuType: must be one of"),
+    (f"{P}/gpuConfig", {"gpuType": "fc.gpu.ada.2"}, "fc.gpu.ada.2 comes whole"),
     (f"{P}/gpuConfig/gpuMemorySize", 8192, "fc.gpu.ada.2 comes whole"),
     (f"{P}/memorySize", 16384, "memorySize: not offered"),
     (f"{P}/cpu", 4, "cpu: not offered"),
