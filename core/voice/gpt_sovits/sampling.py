@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,23 +58,26 @@ def draw(probs: Float, noise: Float) -> int:
     return int(np.argmax(probs / noise))
 
 
-@dataclass(slots=True)
+@dataclass
 class Chooser:
     """One row's choices. Two of the same seed and logits choose the same, in whatever company."""
 
     how: Sampling
     seen: NDArray[np.bool_]
-    random: np.random.Generator
+    noise: Callable[[int], Float]
+    """Exponential noise (vocabulary,) for the choice of a number."""
     tokens: list[int] = field(default_factory=list)
     ended: bool = False
     """By the end token, not by the limit."""
 
-    @staticmethod
-    def of(how: Sampling, prompt: NDArray[np.int64], vocabulary: int, seed: object) -> Chooser:
-        """`seed` is what `numpy.random.SeedSequence` takes."""
+    @classmethod
+    def of(
+        cls, how: Sampling, prompt: NDArray[np.int64], vocabulary: int, seed: Sequence[int]
+    ) -> Self:
+        random = np.random.Generator(np.random.PCG64(seed))
         seen = np.zeros(vocabulary, np.bool_)
         seen[prompt] = True
-        return Chooser(how, seen, np.random.Generator(np.random.PCG64(seed)))  # type: ignore[arg-type]
+        return cls(how, seen, lambda _: random.standard_exponential(vocabulary, np.float32))
 
     @property
     def finished(self) -> bool:
@@ -96,8 +101,8 @@ class Chooser:
     def _drawn(self, scores: Float) -> int:
         if self.how.top_k == 1:
             return int(scores.argmax())
-        noise = self.random.standard_exponential(len(self.seen), dtype=np.float32)
-        return draw(probabilities(scores, self.how), noise[: len(scores)])
+        noise = self.noise(len(self.tokens))[: len(scores)]
+        return draw(probabilities(scores, self.how), noise)
 
 
 def _nucleus(scores: Float, p: float) -> Float:

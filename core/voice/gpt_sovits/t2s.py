@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.voice.gpt_sovits.bundle import Bundle
-from core.voice.gpt_sovits.sampling import Chooser, Sampling
+from core.voice.gpt_sovits.sampling import Chooser
 
 Ids = NDArray[np.int64]
 Float = NDArray[np.float32]
@@ -27,7 +27,7 @@ BUCKET = 64
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """What T2S is told to say, and how to choose."""
+    """What T2S is told to say, and who chooses."""
 
     phones: Ids
     """(T,): of the prompt, if there is one, and of the sentence."""
@@ -35,8 +35,7 @@ class Sentence:
     """(T, features): zeros where the language has none."""
     prompt: Ids
     """Semantic tokens of the reference, (P,); empty to speak without one."""
-    how: Sampling
-    seed: tuple[int, ...]
+    chooser: Chooser
 
 
 @dataclass(slots=True)
@@ -85,10 +84,8 @@ class Decoder:
         outputs = ["logits", "keys", "values"]
         inputs = {"phones": sentence.phones, "bert": sentence.bert, "prompt": sentence.prompt}
         logits, keys, values = self._bundle.run("prefill", outputs, inputs)
-        vocabulary = self._bundle.spec.t2s.vocabulary
-        chooser = Chooser.of(sentence.how, sentence.prompt, vocabulary, list(sentence.seed))
-        row = _Row(index, chooser, len(sentence.prompt), keys.shape[2], logits[0])
-        self._rows.append(row)
+        prompt, length = len(sentence.prompt), keys.shape[2]
+        self._rows.append(_Row(index, sentence.chooser, prompt, length, logits[0]))
         self._caches.add(keys, values, self._places())
 
     def _places(self) -> int:
