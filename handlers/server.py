@@ -24,13 +24,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from core.errors import Failed, JobError, Misconfigured
+from core.errors import Failed, JobError, Misconfigured, Unavailable
 from core.version import VERSION
 from handlers.instance import DRAIN_SECONDS, Instance, Worker
 from handlers.jsonlog import log_to
@@ -46,11 +47,15 @@ log = logging.getLogger("voicedrop.server")
 
 MAX_BODY = 32 * 1024 * 1024  # what the platform itself accepts for a synchronous call
 KEEP_ALIVE_SECONDS = 900  # the platform reuses connections for 15 minutes
+# Nowhere is it written how soon the platform repeats. Were it at once, all its attempts would fall
+# into the lease of a worker that has just been killed, and nobody would finish that job.
+RETRY_PAUSE_SECONDS = 5.0
 
 
 class Endpoints:
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, retry_pause: float) -> None:
         self._instance = instance
+        self._retry_pause = retry_pause
 
     async def invoke(self, request: Request) -> Response:
         request_id = _control(request)
@@ -61,6 +66,8 @@ class Endpoints:
                 credentials = _credentials(request.headers)
                 summary = await self._instance.work(body, credentials, request_id)
             except Exception as error:
+                if isinstance(error, Unavailable):
+                    await anyio.sleep(self._retry_pause)
                 return _failure(error, request_id, credentials)
             return Response(summary, headers={"x-fc-status": "200"}, media_type="application/json")
 
@@ -86,9 +93,11 @@ class Endpoints:
         )
 
 
-def create_app(worker: Worker, *, drain_seconds: float = DRAIN_SECONDS) -> Starlette:
+def create_app(
+    worker: Worker, *, drain_seconds: float = DRAIN_SECONDS, retry_pause: float = 0.0
+) -> Starlette:
     instance = Instance(worker, drain_seconds)
-    endpoints = Endpoints(instance)
+    endpoints = Endpoints(instance, retry_pause)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -228,7 +237,8 @@ def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[s
     except JobError as error:
         log.critical("cannot start", extra={"code": error.code, "error": error.message})
         return 1
-    uvicorn.Server(configuration(create_app(worker), port)).run()
+    app = create_app(worker, retry_pause=RETRY_PAUSE_SECONDS)
+    uvicorn.Server(configuration(app, port)).run()
     return 0
 
 

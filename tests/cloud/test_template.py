@@ -14,6 +14,7 @@ import yaml
 from cloud import check, template
 from core.settings import Settings
 from handlers.instance import DRAIN_SECONDS
+from handlers.server import RETRY_PAUSE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 S_YAML = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
@@ -181,6 +182,11 @@ def test_pre_stop_outlasts_the_draining():
 
 def test_the_platform_repeats_often_enough_for_the_last_attempt_to_be_recorded():
     assert FUNCTION["asyncInvokeConfig"]["maxAsyncRetryAttempts"] + 1 >= Settings().max_attempts
+
+
+def test_the_attempts_outlast_the_lease_of_a_killed_worker():
+    retries = FUNCTION["asyncInvokeConfig"]["maxAsyncRetryAttempts"]
+    assert retries * RETRY_PAUSE_SECONDS > Settings().lease_seconds
 
 
 def test_triggers_fire_once_for_a_whole_object_only():

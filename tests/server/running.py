@@ -87,8 +87,11 @@ class Client:
 
 
 @contextmanager
-def serving(worker: Orders, *, drain_seconds: float = 5.0) -> Iterator[Client]:
-    server = uvicorn.Server(configuration(create_app(worker, drain_seconds=drain_seconds), 0))
+def serving(
+    worker: Orders, *, drain_seconds: float = 5.0, retry_pause: float = 0.0
+) -> Iterator[Client]:
+    app = create_app(worker, drain_seconds=drain_seconds, retry_pause=retry_pause)
+    server = uvicorn.Server(configuration(app, 0))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -74,6 +74,21 @@ def test_only_what_may_be_mended_comes_again(client, fail, expected):
     assert answer["error"]["retryable"] is (expected[0] == 404)
 
 
+@pytest.mark.parametrize(
+    ("family", "paused"), [("Unavailable", True), ("Misconfigured", False), ("Refused", False)]
+)
+def test_only_what_time_may_mend_is_answered_after_a_pause(family, paused):
+    codes = {
+        "Unavailable": "JOB_BUSY",
+        "Misconfigured": "KEY_NOT_FOUND",
+        "Refused": "EVENT_INVALID",
+    }
+    with serving(Orders(), retry_pause=0.3) as client:
+        start = time.monotonic()
+        client.invoke({"fail": [family, codes[family]]})
+        assert (time.monotonic() - start >= 0.3) is paused
+
+
 def test_a_crash_comes_again_and_tells_the_caller_nothing(client, caplog):
     response, answer = client.invoke({"crash": "cannot open /secret/place"}, x_fc_request_id="r-9")
     assert status(response) == (404, "404")

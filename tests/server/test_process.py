@@ -102,6 +102,21 @@ def test_settings_that_make_no_worker_are_explained_before_leaving():
     assert (record["level"], record["code"]) == ("CRITICAL", "KEY_NOT_FOUND")
 
 
+def test_the_real_server_names_the_setting_it_cannot_start_with():
+    run = subprocess.run(
+        [sys.executable, "-m", "handlers.server"],
+        cwd=ROOT,
+        env=os.environ | {"VOICEDROP_CONSENT": "perhaps"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (1, "")
+    record = json.loads(run.stdout)
+    assert record["code"] == "SETTING_INVALID"
+    assert "VOICEDROP_CONSENT" in record["error"]
+
+
 @pytest.mark.parametrize(
     ("environ", "port"),
     [
