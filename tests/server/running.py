@@ -31,10 +31,12 @@ class Orders:
         self.at_once = 0
         self.peak = 0
         self.cold: Exception | None = None
+        self.warming = 0.0
         self._lock = threading.Lock()
 
     def warm(self) -> None:
         self.steps.append("warm")
+        time.sleep(self.warming)
         if self.cold:
             raise self.cold
 
@@ -71,6 +73,12 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port = port
         self.connection = HTTPConnection("127.0.0.1", port, timeout=20)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
 
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
@@ -110,9 +118,8 @@ def parallel(port: int, bodies: list[Any]) -> list[tuple[HTTPResponse, Any]]:
     answers: dict[int, tuple[HTTPResponse, Any]] = {}
 
     def one(i: int) -> None:
-        client = Client(port)
-        answers[i] = client.invoke(bodies[i])
-        client.connection.close()
+        with Client(port) as client:
+            answers[i] = client.invoke(bodies[i])
 
     threads = [threading.Thread(target=one, args=(i,)) for i in range(len(bodies))]
     for thread in threads:

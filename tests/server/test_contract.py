@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import Unavailable
-from tests.server.running import Orders, parallel, serving
+from core.errors import Failed, Unavailable
+from handlers.server import configuration, create_app
+from tests.server.running import Client, Orders, parallel, serving
 
 NOTIFICATION = Path(__file__).with_name("notification.json").read_bytes()
 STS = {
@@ -174,9 +175,21 @@ def test_a_failed_initialize_says_why_and_may_be_tried_again(worker, client, col
     assert client.ask("POST", "/initialize")[0].status == 200
 
 
-def test_a_permanent_fault_at_start_is_still_a_failed_initialize(worker, client):
-    from core.errors import Failed
+def test_health_and_a_second_initialize_wait_for_a_slow_first_one(worker, client):
+    worker.warming = 0.4
+    other = Client(client.port)
+    first = threading.Thread(target=other.ask, args=("POST", "/initialize"))
+    first.start()
+    while not worker.steps:
+        time.sleep(0.005)
+    assert client.ask("GET", "/healthz")[0].status == 503
+    assert client.ask("POST", "/initialize")[1] == {"ready": True}
+    first.join()
+    other.connection.close()
+    assert worker.steps == ["warm"]
 
+
+def test_a_permanent_fault_at_start_is_still_a_failed_initialize(worker, client):
     worker.cold = Failed("INTERNAL")
     assert client.ask("POST", "/initialize")[0].status == 404
 
@@ -277,6 +290,12 @@ def test_a_body_over_the_limit_is_refused_unread(worker, client):
     assert client.ask("GET", "/")[0].status == 200
 
 
+def test_a_body_in_chunks_is_joined(worker, client):
+    client.connection.request("POST", "/invoke", iter([b"a" * 10, b"b" * 10]), encode_chunked=True)
+    assert client.connection.getresponse().status == 200
+    assert worker.seen[0][0] == b"a" * 10 + b"b" * 10
+
+
 def test_a_body_at_the_limit_is_taken(worker, client):
     assert client.invoke(bytes(32 * 1024 * 1024))[1]["bytes"] == 32 * 1024 * 1024
 
@@ -336,8 +355,6 @@ def test_answers_carry_no_header_that_the_platform_forbids(client, path):
 
 
 def test_connections_are_kept_for_fifteen_minutes():
-    from handlers.server import configuration, create_app
-
     config = configuration(create_app(Orders()), 9000)
     assert config.timeout_keep_alive == 900
     assert (config.host, config.port) == ("0.0.0.0", 9000)  # noqa: S104
