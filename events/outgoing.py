@@ -87,7 +87,7 @@ def job_event(finished: Result) -> bytes:
         error=finished.error.code if finished.error else "",
     )
     return event(
-        document=result.dump(finished),
+        identity=f"{finished.job_id} {finished.status} {finished.finished}",
         type_=f"com.voicedrop.job.{finished.status}",
         bucket=finished.manifest.bucket,
         subject=finished.manifest.key,
@@ -99,7 +99,7 @@ def job_event(finished: Result) -> bytes:
 def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) -> bytes:
     """The event of a finished trace. `report`: the bytes it announces; `clip`: the key traced."""
     return event(
-        document=report,
+        identity=hashlib.sha256(report).hexdigest(),
         type_="com.voicedrop.trace.completed",
         bucket=bucket,
         subject=clip,
@@ -108,10 +108,11 @@ def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) 
     )
 
 
-def event(*, document: bytes, type_: str, bucket: str, subject: str, time: str, data: Any) -> bytes:
-    """`bucket`: the inbox, which names the source; `subject`: the object that caused it all."""
+def event(*, identity: str, type_: str, bucket: str, subject: str, time: str, data: Any) -> bytes:
+    """`bucket`: the inbox, which names the source; `subject`: the object that caused it all;
+    `identity`: what makes this event another one than any other of its source."""
     made = Event(
-        id=str(uuid.uuid5(_NAMESPACE, hashlib.sha256(document).hexdigest())),
+        id=str(uuid.uuid5(_NAMESPACE, identity)),
         source=f"/voicedrop/{quote(bucket, safe='')}",
         type=type_,
         subject=subject,

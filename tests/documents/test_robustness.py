@@ -1,0 +1,153 @@
+"""Whatever arrives: a result or Refused, in bounded time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core import job
+from core.draft import Limits
+from core.errors import Refused
+from events import incoming
+from tests.documents.samples import ITEM, VOICE, encode, lines, manifest
+
+quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20)
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def fields(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with our names and anybody's values."""
+    return st.dictionaries(st.sampled_from(names) | st.text(max_size=6), JSON, max_size=4)
+
+
+ITEMS = fields(["id", "text", "voice", "language", "speed", "seed", "format", "meta", "chapter"])
+TOP = fields(["schema", "voices", "items", "defaults", "label", "labels", "id", "wait_s", "mode"])
+
+
+def tried(data: bytes, *, lines: bool = False) -> None:
+    with contextlib.suppress(Refused):
+        parsed = job.parse(data, lines=lines, limits=Limits(items=50))
+        places = sorted([i.index for i in parsed.items] + [e.index for e in parsed.errors])
+        assert places == list(range(len(places)))
+
+
+@quick
+@given(st.binary(max_size=200))
+def test_any_bytes_as_a_manifest(data: bytes):
+    tried(data)
+    tried(data, lines=True)
+
+
+@quick
+@given(TOP)
+def test_any_fields_at_the_top(top: dict[str, Any]):
+    tried(json.dumps(manifest(**top)).encode())
+
+
+@quick
+@given(st.lists(ITEMS | JSON, max_size=4))
+def test_any_items(items: list[Any]):
+    merged = [ITEM | item if isinstance(item, dict) else item for item in items]
+    tried(json.dumps(manifest(items=merged)).encode())
+    tried(lines(*(json.dumps(item) for item in merged)), lines=True)
+
+
+@quick
+@given(JSON, JSON)
+def test_any_voice(voice: Any, value: Any):
+    tried(json.dumps(manifest(voices={"alice": voice})).encode())
+    tried(json.dumps(manifest(voices={"alice": VOICE | {"reference": value}})).encode())
+
+
+@quick
+@given(st.integers(0, 400), st.binary(min_size=0, max_size=3), st.integers(0, 3))
+def test_any_damage_to_a_good_manifest(at: int, put: bytes, cut: int):
+    data = encode(manifest(items=[ITEM | {"text": "你好 😀 \u202e", "meta": {"a": [1]}}]))
+    tried(data[:at] + put + data[at + cut :])
+
+
+@quick
+@given(st.text(st.characters(), max_size=60))
+def test_any_text(text: str):
+    parsed = job.parse(json.dumps(manifest(items=[ITEM | {"text": text}])).encode())
+    for item in parsed.items:
+        assert item.text == item.text.strip()
+        item.text.encode()
+
+
+@quick
+@given(JSON)
+def test_any_notification(document: Any):
+    with contextlib.suppress(Refused):
+        incoming.parse(json.dumps(document).encode())
+
+
+@quick
+@given(st.binary(max_size=100))
+def test_any_bytes_as_a_notification(data: bytes):
+    with contextlib.suppress(Refused):
+        incoming.parse(data)
+
+
+PROBE = """
+import resource, sys, time
+from pathlib import Path
+from core import job
+data = Path(sys.argv[1]).read_bytes()
+start = time.process_time()
+parsed = job.parse(data, lines=sys.argv[1].endswith("l"))
+seconds = time.process_time() - start
+print(len(parsed.items), len(parsed.errors), seconds)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_hundred_thousand_items(tmp_path: Path):
+    """Measured in a process of its own; the bounds are three times what this took when written."""
+    path = tmp_path / "big.manifest.jsonl"
+    items = (
+        json.dumps({"id": f"row-{n:06}", "text": f"第{n}行，你好。", "x-pad": "x" * 150})
+        if n % 100
+        else json.dumps({"id": f"row-{n:06}", "text": n})
+        for n in range(100_000)
+    )
+    path.write_bytes(lines(*items))
+    run = subprocess.run(
+        [sys.executable, "-c", PROBE, str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    good, bad, seconds, kilobytes = run.stdout.split()
+    assert (int(good), int(bad)) == (99_000, 1_000)
+    assert float(seconds) < 10
+    assert int(kilobytes) < 600 * 1024
+
+
+def test_a_name_that_is_a_megabyte_costs_no_time():
+    """A guess at a misspelt name compares it with every known one."""
+    data = json.dumps(manifest(items=[ITEM | {"a" * 1_000_000: 1}])).encode()
+    start = time.process_time()
+    error = job.parse(data).errors[0].error
+    assert time.process_time() - start < 2
+    assert len(error.message) < 300
+    assert len(error.pointer) < 300

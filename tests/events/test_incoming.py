@@ -1,0 +1,241 @@
+"""Notifications: which objects they announce, and what is ignored for which reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import Refused
+from events import incoming
+from events.incoming import Created
+
+DATA = Path(__file__).parents[1] / "data" / "notifications"
+
+
+def payload(name: str) -> bytes:
+    return (DATA / name).read_bytes()
+
+
+def record(key: Any = "jobs/a.manifest.json", **changes: Any) -> dict[str, Any]:
+    return {
+        "eventName": "ObjectCreated:PutObject",
+        "eventSource": "acs:oss",
+        "region": "cn-hangzhou",
+        "responseElements": {"requestId": "R"},
+        "oss": {"bucket": {"name": "inbox"}, "object": {"key": key, "eTag": "E", "size": 3}},
+    } | changes
+
+
+def parse(*records: Any, bucket: str = "inbox") -> incoming.Incoming:
+    return incoming.parse(json.dumps({"events": records}).encode(), bucket=bucket)
+
+
+def test_the_sample_of_the_documentation():
+    found = incoming.parse(payload("native_put.json"))
+    assert found.created == [
+        Created(
+            bucket="testbucket",
+            key="source/a.png",
+            etag="688A7BF4F233DC9C88A80BF985AB****",
+            size=122539,
+            region="cn-hangzhou",
+            event_name="ObjectCreated:PutObject",
+            request_id="58F9FF2D3DF792092E12044C",
+            kind="other",
+        )
+    ]
+    assert not found.ignored
+
+
+def test_several_records_in_one_notification():
+    found = incoming.parse(payload("native_several.json"), bucket="inbox")
+    assert [(c.key, c.kind, c.etag) for c in found.created] == [
+        ("refs/alice.FLAC", "audio", "A1"),
+        ("jobs/batch/nightly.manifest.jsonl", "manifest", "A2-3"),
+    ]
+    assert found.ignored == {"event-type": 2}
+
+
+def test_a_cloud_event_of_eventbridge():
+    found = incoming.parse(payload("eventbridge.json"), bucket="inbox")
+    assert [(c.key, c.kind, c.size) for c in found.created] == [
+        ("jobs/书 1.manifest.json", "manifest", 59537)
+    ]
+    assert found.created[0].request_id == "69B1000000000000000000A8"
+
+
+def test_a_list_of_cloud_events():
+    one = payload("eventbridge.json")
+    assert len(incoming.parse(b"[" + one + b"," + one + b"]").created) == 2
+
+
+def test_a_notification_that_comes_back_in_a_destination():
+    found = incoming.parse(payload("destination.json"), bucket="inbox")
+    assert [c.key for c in found.created] == ["jobs/a.manifest.json"]
+
+
+def test_a_single_record_without_a_wrapper():
+    """EventBridge can be told to deliver `data` alone."""
+    assert incoming.parse(json.dumps(record()).encode()).created
+
+
+def test_the_prefix_of_trigger_names_is_no_part_of_the_name():
+    found = parse(record(eventName="oss:ObjectCreated:CopyObject"))
+    assert found.created[0].event_name == "ObjectCreated:CopyObject"
+
+
+def test_a_byte_order_mark_is_borne():
+    assert incoming.parse(b"\xef\xbb\xbf" + json.dumps(record()).encode()).created
+
+
+KINDS = {
+    "jobs/a.manifest.json": "manifest",
+    "jobs/deep/er/a.manifest.jsonl": "manifest",
+    "jobs/a.json": "other",
+    "jobs/a.manifest.json.bak": "other",
+    "elsewhere/a.manifest.json": "other",
+    "jobs/a%20b.manifest.json": "manifest",
+    "jobs%2Fa.manifest.json": "manifest",
+    "audit/clip.mp3": "clip",
+    "audit/2026/clip": "clip",
+    "refs/alice.wav": "audio",
+    "refs/ALICE.Opus": "audio",
+    "参考/小明.m4a": "audio",
+    "wav": "other",
+    "consent/alice.json": "other",
+}
+
+
+@pytest.mark.parametrize(("key", "kind"), KINDS.items())
+def test_kinds(key: str, kind: str):
+    assert [c.kind for c in parse(record(key)).created] == [kind]
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    made = record()
+    made["oss"][path] = value
+    return made
+
+
+IGNORED = {
+    "deletion": (record(eventName="ObjectRemoved:DeleteObject"), "event-type"),
+    "a part": (record(eventName="ObjectCreated:UploadPart"), "event-type"),
+    "a copied part": (record(eventName="ObjectCreated:UploadPartCopy"), "event-type"),
+    "an append": (record(eventName="ObjectCreated:AppendObject"), "event-type"),
+    "a link": (record(eventName="ObjectCreated:PutSymlink"), "event-type"),
+    "metadata": (record(eventName="ObjectModified:UpdateObjectMeta"), "event-type"),
+    "a name without a family": (record(eventName="PutObject"), "event-type"),
+    "another service": (record(eventSource="acs:mns"), "other-source"),
+    "another bucket": (changed("bucket", {"name": "outbox"}), "other-bucket"),
+    "a folder": (record("jobs/"), "folder"),
+    "an encoded folder": (record("jobs%2F"), "folder"),
+    "a temporary file": (record("jobs/a.manifest.json.tmp"), "temporary"),
+    "a cut download": (record("refs/a.wav.crdownload"), "temporary"),
+    "a marker": (record("jobs/_SUCCESS"), "marker"),
+    "an output": (record("out/j/a.wav.sealed"), "own-prefix"),
+    "an event": (record("events/dt=2026-01-01/j.json"), "own-prefix"),
+    "a lease": (record("lease/j"), "own-prefix"),
+    "a trace report": (record("audit/0123.json"), "own-prefix"),
+    "a key that climbs": (record("jobs/../a.manifest.json"), "invalid-key"),
+    "half a character": (record("jobs/\ud800"), "invalid-key"),
+    "a long key": (record("a" * 1024), "invalid-key"),
+}
+
+
+@pytest.mark.parametrize(("ignored", "reason"), IGNORED.values(), ids=IGNORED)
+def test_what_is_none_of_our_business_is_counted(ignored: dict[str, Any], reason: str):
+    found = parse(ignored)
+    assert (found.created, dict(found.ignored)) == ([], {reason: 1})
+
+
+def test_an_empty_manifest_is_an_object_like_any_other():
+    """It is answered with a result that says so."""
+    made = record()
+    made["oss"]["object"]["size"] = 0
+    assert parse(made).created[0].size == 0
+
+
+def test_what_a_record_leaves_out_stays_empty():
+    bare = {
+        "eventName": "ObjectCreated:PutObject",
+        "oss": {"bucket": {"name": "inbox"}, "object": {"key": "refs/a.wav"}},
+    }
+    found = parse(bare).created[0]
+    assert (found.etag, found.size, found.region, found.request_id) == ("", None, "", "")
+
+
+def test_fields_of_another_type_are_taken_as_missing():
+    made = record(responseElements=[], region=None)
+    made["oss"]["object"] |= {"size": True, "eTag": 5}
+    found = parse(made).created[0]
+    assert (found.etag, found.size, found.region, found.request_id) == ("", None, "", "")
+
+
+MALFORMED = {
+    "no name": {k: v for k, v in record().items() if k != "eventName"},
+    "a name that is a number": record(eventName=1),
+    "no object": record(oss={"bucket": {"name": "inbox"}}),
+    "no bucket": record(oss={"object": {"key": "a"}}),
+    "a key that is a number": record(7),
+    "an empty key": record(""),
+    "text": "record",
+    "nothing": None,
+    "a number": 1,
+}
+
+
+@pytest.mark.parametrize("broken", MALFORMED.values(), ids=MALFORMED)
+def test_a_broken_record_among_good_ones_is_counted(broken: Any):
+    if broken == "record":
+        broken = '"record"'  # text is taken as JSON in JSON
+    found = parse(broken, record())
+    assert (len(found.created), dict(found.ignored)) == (1, {"malformed": 1})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hello",
+        b"{",
+        b"\xff\xfe",
+        b"{}",
+        b"7",
+        b"null",
+        b'{"events": 1}',
+        b'{"events": [{}]}',
+        b'{"events": ["{"]}',
+        b'{"specversion": "1.0", "type": "other", "data": {"a": 1}}',
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a": ' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda body: ascii(body[:40]),
+)
+def test_what_is_no_notification(body: bytes):
+    with pytest.raises(Refused, match="EVENT_INVALID"):
+        incoming.parse(body)
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"events": []}'])
+def test_nothing_to_do_is_no_error(body: bytes):
+    assert incoming.parse(body) == incoming.Incoming()
+
+
+CANDIDATES = {
+    "plain": ("jobs/a.json", ["jobs/a.json"]),
+    "plus": ("a+b.wav", ["a+b.wav", "a b.wav"]),
+    "space": ("a%20b.wav", ["a%20b.wav", "a b.wav"]),
+    "chinese": ("%E5%B0%8F.wav", ["%E5%B0%8F.wav", "小.wav"]),
+    "decoded once only": ("a%2520b", ["a%2520b", "a%20b"]),
+    "not decodable": ("a%FFb", ["a%FFb"]),
+    "climbing when decoded": ("refs/..%2F..%2Fx", ["refs/..%2F..%2Fx"]),
+    "climbing": ("../x", []),
+}
+
+
+@pytest.mark.parametrize(("key", "candidates"), CANDIDATES.values(), ids=CANDIDATES)
+def test_keys_to_try(key: str, candidates: list[str]):
+    assert incoming.key_candidates(key) == candidates

@@ -1,0 +1,121 @@
+"""Events: CloudEvents 1.0, the same bytes for the same result."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from core import result
+from core.errors import Refused
+from core.result import Problem
+from core.storage import LocalStore
+from events import outgoing
+from events.publish import Publish, ResultsBucket
+from tests.documents.results import FULL, GOOD, JOB, rejected
+
+
+def test_the_event_of_a_job():
+    event = json.loads(outgoing.job_event(FULL))
+    assert event.pop("id")
+    assert event == {
+        "specversion": "1.0",
+        "source": "/voicedrop/inbox",
+        "type": "com.voicedrop.job.partial",
+        "subject": "jobs/2026/书.manifest.json",
+        "time": "2026-11-23T00:00:01.500Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "job_id": JOB,
+            "status": "partial",
+            "id": "book-42",
+            "labels": {"team": "a"},
+            "manifest_key": "jobs/2026/书.manifest.json",
+            "manifest_sha256": "ab" * 32,
+            "result_key": f"out/{JOB}/result.json",
+            "totals": {
+                "items": 2,
+                "succeeded": 1,
+                "failed": 1,
+                "characters": 28,
+                "audio_s": 1.25,
+            },
+            "outputs": [f"out/{JOB}/hello.wav.sealed"],
+            "outputs_complete": True,
+            "errors": {"ID_INVALID": 1},
+            "error": "",
+        },
+    }
+
+
+def test_an_event_is_one_line():
+    data = outgoing.job_event(FULL)
+    assert data.endswith(b"}\n")
+    assert data.count(b"\n") == 1
+
+
+def test_the_same_result_gives_the_same_bytes():
+    again = result.parse(result.dump(FULL))
+    assert outgoing.job_event(again) == outgoing.job_event(FULL)
+
+
+def test_another_result_gives_another_id():
+    other = msgspec.structs.replace(FULL, finished="2026-11-23T00:00:01.501Z")
+    ids = {json.loads(outgoing.job_event(r))["id"] for r in (FULL, other, rejected())}
+    assert len(ids) == 3
+    assert all(uuid.UUID(made).version == 5 for made in ids)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "partial", "failed", "rejected"])
+def test_the_type_says_how_it_ended(status: result.Status):
+    made = outgoing.job_event(msgspec.structs.replace(FULL, status=status))
+    assert json.loads(made)["type"] == f"com.voicedrop.job.{status}"
+
+
+def test_a_rejected_job_tells_why():
+    data = json.loads(outgoing.job_event(rejected()))["data"]
+    assert (data["status"], data["error"], data["outputs"]) == ("rejected", "JSON_SYNTAX", [])
+
+
+def test_a_big_job_fits_on_a_bus():
+    """EventBridge takes 64 KiB."""
+    failed = msgspec.structs.replace(
+        GOOD, output=None, status="failed", error=Problem.of(Refused("TEXT_EMPTY"))
+    )
+    items = [GOOD] * 500 + [failed] * 9500
+    event = outgoing.job_event(msgspec.structs.replace(FULL, items=items))
+    data = json.loads(event)["data"]
+    assert len(event) < 64 * 1024
+    assert (len(data["outputs"]), data["outputs_complete"]) == (outgoing.MAX_LISTED, False)
+    assert data["errors"] == {"TEXT_EMPTY": 9500}
+
+
+def test_a_bucket_with_a_slash_is_one_part_of_the_source():
+    ref = msgspec.structs.replace(FULL.manifest, bucket="a/b c")
+    made = outgoing.job_event(msgspec.structs.replace(FULL, manifest=ref))
+    assert json.loads(made)["source"] == "/voicedrop/a%2Fb%20c"
+
+
+def test_the_event_of_a_trace():
+    report, time = b'{"trace":1}', "2026-11-22T00:00:00.000Z"
+    made = outgoing.trace_event(
+        report, bucket="inbox", clip="audit/a.mp3", time=time, data={"trace_id": "t", "found": 1}
+    )
+    event = json.loads(made)
+    assert event["type"] == "com.voicedrop.trace.completed"
+    assert (event["subject"], event["data"]) == ("audit/a.mp3", {"trace_id": "t", "found": 1})
+
+
+def test_events_lie_by_day():
+    assert outgoing.event_key(JOB, FULL.finished) == f"events/dt=2026-11-23/{JOB}.json"
+
+
+def test_an_event_is_published_once(tmp_path: Path):
+    bucket: Publish = ResultsBucket(LocalStore(tmp_path))
+    event, key = outgoing.job_event(FULL), outgoing.event_key(JOB, FULL.finished)
+    assert bucket.publish(key, event) is True
+    assert bucket.publish(key, b"something else\n") is False
+    assert (tmp_path / key).read_bytes() == event
