@@ -1,0 +1,160 @@
+"""From a reference recording to a recipe: search the space of styles, then fit pitch, formants and
+tone colour, keeping each only if the speaker encoders agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from core.audio import Audio
+from core.speaker import RATE as ENCODER_RATE
+from core.speaker import CamPlus, Encoder, Ge2e, resample
+from core.voice import Match
+from core.voice.kokoro import surrogate, text
+from core.voice.kokoro.render import (
+    Recipe,
+    Renderer,
+    equalise,
+    equaliser,
+    spectrum,
+)
+from core.voice.kokoro.surrogate import Array, Surrogate
+
+SEARCH = ("The old house stood near the road.", "The boy was there when we came.")
+"""The sentences of the prior's renders."""
+HELD_OUT = (
+    "She picked a basket of ripe apples for her mother.",
+    "Tomorrow morning they will drive down to the lake.",
+)
+"""Sentences the search never hears, to measure the match on."""
+DEFAULT_VOICE = "af_heart"
+_WORTH_IT = 0.003
+"""Gain in mean similarity under which a change is noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enroller:
+    renderer: Renderer
+    encoders: tuple[Encoder, Encoder]
+    prior: surrogate.Prior
+    renders: int = 8
+    """Styles tried by ear; more is slower and a little nearer."""
+
+    @classmethod
+    def load(cls, renderer: Renderer, *, threads: int = 1) -> Enroller:
+        encoders = (Ge2e.load(threads=threads), CamPlus.load(threads=threads))
+        return cls(renderer, encoders, surrogate.load())
+
+    def enrol(self, reference: Audio) -> tuple[Recipe, dict[str, Match]]:
+        """The recipe, and by each encoder how near it comes on sentences the search never heard."""
+        speech = resample(reference, ENCODER_RATE)
+        target = self._hear(speech)
+        recipe = self._search(target)
+        recipe = self._colour(recipe, speech, target)
+        return recipe, self._match(recipe, target)
+
+    def _search(self, target: Array) -> Recipe:
+        """Try the most promising style, learn from how it sounds, repeat."""
+        guide = Surrogate.toward(self.prior, target)
+        spoken = [_tokens(sentence) for sentence in SEARCH]
+        tried: list[tuple[float, Array, int]] = []
+        starts = self.prior.voices()
+        for i in range(self.renders):
+            point = guide.best(starts)
+            side = i % len(spoken)
+            heard = self._hear(self.renderer.render(spoken[side], self._recipe(point)))
+            guide.learn(point, heard)
+            tried.append((_likeness(heard, target), point, side))
+            starts = np.stack([p for _, p, _ in sorted(tried, key=lambda t: -t[0])[:3]])
+        finalists = sorted(tried, key=lambda t: -t[0])[:3]
+        scored = [
+            (score + self._score(self._recipe(point), [spoken[1 - side]], target), point)
+            for score, point, side in finalists
+        ]
+        return self._recipe(max(scored, key=lambda s: s[0])[1])
+
+    def _colour(self, recipe: Recipe, speech: Audio, target: Array) -> Recipe:
+        """Pitch, formants, then tone colour: each kept only if it brings the voice nearer."""
+        spoken = [_tokens(sentence) for sentence in SEARCH]
+        takes = [self.renderer.with_pitch(tokens, recipe) for tokens in spoken]
+        best = float(np.mean([_likeness(self._hear(audio), target) for audio, _ in takes]))
+        own = float(np.exp(np.mean([np.log(hertz) for _, hertz in takes])))
+        ratio = float(np.clip(pitch(speech) / own, 0.6, 1.7))
+        changes = [{"pitch": ratio**0.5}, {"pitch": ratio}, {"formants": 0.94}, {"formants": 1.06}]
+        for change in changes:
+            changed = msgspec.structs.replace(recipe, **change)
+            score = self._score(changed, spoken, target)
+            if score > best + _WORTH_IT:
+                recipe, best = changed, score
+        return self._tone(recipe, best, speech, target)
+
+    def _tone(self, recipe: Recipe, best: float, speech: Audio, target: Array) -> Recipe:
+        takes = [self.renderer.render(_tokens(sentence), recipe) for sentence in SEARCH]
+        joined = Audio(np.concatenate([take.samples for take in takes]), takes[0].rate)
+        full = equaliser(spectrum(joined), spectrum(speech))
+        for share in (0.5, 1.0):
+            tone = [share * c for c in full]
+            coloured = [Audio(equalise(take.samples, tone), take.rate) for take in takes]
+            score = float(np.mean([_likeness(self._hear(take), target) for take in coloured]))
+            if score > best + _WORTH_IT:
+                recipe, best = msgspec.structs.replace(recipe, tone=tone), score
+        return recipe
+
+    def _match(self, recipe: Recipe, target: Array) -> dict[str, Match]:
+        heard = [self._hear(self.renderer.render(_tokens(s), recipe)) for s in HELD_OUT]
+        parts = np.split(np.stack([target, *heard]), [256], axis=1)
+        return {
+            encoder.name: Match(
+                default=float(np.mean(self.prior.default[encoder.name] @ part[0])),
+                achieved=float(np.mean(part[1:] @ part[0])),
+                same_person=encoder.same_person,
+            )
+            for encoder, part in zip(self.encoders, parts, strict=True)
+        }
+
+    def _score(self, recipe: Recipe, spoken: Sequence[list[int]], target: Array) -> float:
+        takes = [self.renderer.render(tokens, recipe) for tokens in spoken]
+        return float(np.mean([_likeness(self._hear(take), target) for take in takes]))
+
+    def _hear(self, audio: Audio) -> Array:
+        """Both embeddings side by side, shape (448,)."""
+        speech = resample(audio, ENCODER_RATE)
+        return np.concatenate([encoder.embed(speech) for encoder in self.encoders]).astype(float)
+
+    def _recipe(self, point: Array) -> Recipe:
+        timbre, prosody = self.prior.weights(point)
+        return Recipe(timbre=timbre.tolist(), prosody=prosody.tolist())
+
+
+def _likeness(heard: Array, target: Array) -> float:
+    """Mean of the two cosines."""
+    return float(heard @ target) / 2
+
+
+def _tokens(sentence: str) -> list[int]:
+    (tokens,) = text.utterances(sentence, "en")
+    return tokens
+
+
+def pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0) -> float:
+    """Mean pitch in Hz (geometric, of clearly voiced frames) by normalised autocorrelation."""
+    rate = speech.rate
+    size, hop = int(0.05 * rate), int(0.02 * rate)
+    wave = np.pad(speech.samples.astype(np.float64), (0, size))
+    frames = np.lib.stride_tricks.sliding_window_view(wave, size)[::hop]
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    spectra = np.abs(np.fft.rfft(frames * np.hanning(size), 2 * size, axis=1)) ** 2
+    correlation = np.fft.irfft(spectra, axis=1)[:, : int(rate / lowest) + 1]
+    window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(size), 2 * size)) ** 2)
+    level = correlation[:, :1] + 1e-12
+    correlation = correlation / level / (window[: correlation.shape[1]] / window[0])
+    shortest = int(rate / highest)
+    lags = correlation[:, shortest:].argmax(axis=1) + shortest
+    clarity = correlation[np.arange(len(lags)), lags]
+    voiced = (clarity > 0.7) & (level[:, 0] > 0.01 * level.max())
+    if not voiced.any():
+        return 150.0
+    return float(np.exp(np.median(np.log(rate / lags[voiced]))))

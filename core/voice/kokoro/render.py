@@ -1,0 +1,125 @@
+"""A recipe for a voice, and speech made by it: style, pitch, formants and tone colour, all without
+a vocoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from core.audio import Audio, Samples
+from core.speaker import resample
+from core.voice.kokoro import styles
+from core.voice.kokoro.model import RATE, Model
+
+_FFT = 1024
+_CEPSTRUM = 14
+_LIMIT = 12.0
+"""Decibels; a stronger equaliser would lift a recording's noise into the voice."""
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What makes one voice."""
+
+    timbre: list[float]
+    """Weights of the 54 voices (styles.Weights, row 0)."""
+    prosody: list[float]
+    pitch: float = 1.0
+    """Multiplies the pitch the network chooses."""
+    formants: float = 1.0
+    """Multiplies the resonances: above 1 = a shorter vocal tract."""
+    tone: list[float] = []
+    """Cepstrum of the equaliser in dB; empty = none."""
+
+    @property
+    def weights(self) -> styles.Weights:
+        return np.array([self.timbre, self.prosody], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    model: Model
+
+    def render(self, tokens: list[int], recipe: Recipe, *, speed: float = 1.0) -> Audio:
+        """Speech at model.RATE, silence at its edges cut to a breath."""
+        audio, _ = self.with_pitch(tokens, recipe, speed=speed)
+        return audio
+
+    def with_pitch(
+        self, tokens: list[int], recipe: Recipe, *, speed: float = 1.0
+    ) -> tuple[Audio, float]:
+        """The speech and its mean pitch in Hz (geometric, of voiced frames)."""
+        style = styles.load().style(recipe.weights, len(tokens))
+        # Lower and slower, then resampled: pitch and speed come out as asked, formants moved.
+        samples, pitch = self.model.run(
+            tokens, style, speed=speed / recipe.formants, f0=recipe.pitch / recipe.formants
+        )
+        voiced = pitch[pitch > 50]
+        hertz = float(np.exp(np.log(voiced).mean())) if len(voiced) else 100.0
+        samples = _stretch_spectrum(samples, recipe.formants)
+        return Audio(equalise(trim(samples), recipe.tone), RATE), hertz * recipe.formants
+
+
+def trim(samples: Samples, *, keep: float = 0.06, floor: float = 0.01) -> Samples:
+    """Cut silence (below `floor` of the peak) from both ends, keeping `keep` seconds of it."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    loud = np.flatnonzero(np.abs(samples) > floor * peak)
+    if not len(loud):
+        return samples[:0]
+    margin = int(keep * RATE)
+    return samples[max(0, loud[0] - margin) : loud[-1] + margin]
+
+
+def equaliser(spectrum: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
+    """The tone that turns one long-term spectrum into another (dB, shape (513,), at RATE).
+
+    Only the shape between 120 Hz and 7 kHz counts; above, the correction fades out.
+    """
+    hertz = np.fft.rfftfreq(_FFT, 1 / RATE)
+    difference = target - spectrum
+    band = (hertz > 120) & (hertz < 7000)
+    difference -= difference[band].mean()
+    low, high = np.flatnonzero(band)[[0, -1]]
+    difference[:low] = difference[low]
+    difference[high:] = difference[high] * np.exp(-(hertz[high:] - hertz[high]) / 1500)
+    return [float(c) for c in np.fft.irfft(difference)[:_CEPSTRUM]]
+
+
+def equalise(samples: Samples, tone: list[float]) -> Samples:
+    """Filter with a linear-phase FIR of the tone; loudness stays."""
+    if not tone or not len(samples):
+        return samples
+    from scipy.signal import fftconvolve
+
+    cepstrum = np.zeros(_FFT)
+    cepstrum[: len(tone)] = tone
+    cepstrum[-len(tone) + 1 :] = tone[:0:-1]
+    decibels = np.clip(np.fft.rfft(cepstrum).real, -_LIMIT, _LIMIT)
+    taps = np.roll(np.fft.irfft(10 ** (decibels / 20)), _FFT // 2) * np.hanning(_FFT)
+    filtered = fftconvolve(samples, taps)[_FFT // 2 :][: len(samples)]
+    filtered *= np.sqrt(np.mean(samples**2) / (np.mean(filtered**2) + 1e-12))
+    filtered *= min(1.0, 0.98 / (np.abs(filtered).max() + 1e-12))
+    return np.asarray(filtered, np.float32)
+
+
+def spectrum(audio: Audio) -> NDArray[np.float64]:
+    """Long-term average spectrum of the speech in dB on the bins of RATE, shape (513,)."""
+    size = 2 * round(_FFT / 2 * audio.rate / RATE)
+    wave = np.pad(audio.samples.astype(np.float64), (0, max(0, size - len(audio.samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(wave, size)[:: size // 4]
+    power = np.abs(np.fft.rfft(frames * np.hanning(size), axis=1)) ** 2
+    energy = power.sum(axis=1)
+    speech = power[energy >= np.percentile(energy, 95) * 1e-3].mean(axis=0)
+    own = np.fft.rfftfreq(size, 1 / audio.rate)
+    hertz = np.fft.rfftfreq(_FFT, 1 / RATE)
+    return np.asarray(np.interp(hertz, own, 10 * np.log10(speech + 1e-10)))
+
+
+def _stretch_spectrum(samples: Samples, ratio: float) -> Samples:
+    step = Fraction(ratio).limit_denominator(100)
+    if step == 1:
+        return samples
+    return resample(Audio(samples, step.numerator), step.denominator).samples

@@ -1,0 +1,97 @@
+"""Text -> Kokoro's phonemes (the alphabet of hexgrad/misaki), a sentence at a time.
+
+Every sentence has a main language; runs in another script (a Latin word in Chinese, a kanji in
+English) are read by the language they belong to, so nothing that can be spoken is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from core.voice.kokoro import model
+
+LANGUAGES = frozenset({"en", "ja", "zh"})
+
+_LATIN = r"[A-Za-zÀ-ÖØ-öø-ɏ]+(?:['’\-.&/:@_][A-Za-zÀ-ÖØ-öø-ɏ0-9]+)*"
+_KANA = r"[ぁ-ゖァ-ヺー゛-ゟ々〆]+"
+_HAN = r"[㐀-鿿豈-﫿々〇]+"
+_FOREIGN = {
+    "en": re.compile(rf"(?P<ja>(?:{_HAN})?{_KANA}(?:{_HAN}|{_KANA})*)|(?P<zh>{_HAN})"),
+    "zh": re.compile(rf"(?P<en>{_LATIN}(?:\s+{_LATIN})*)|(?P<ja>{_KANA})"),
+    "ja": re.compile(rf"(?P<en>{_LATIN}(?:\s+{_LATIN})*)"),
+}
+_END = re.compile(r"(?<=[.!?…])(?:[\"'”’)\]]*)\s+|(?<=[。！？])[”’」』）】]*|\n+")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e)\.\s*$"
+)
+_VOWEL_OR_TONE = re.compile(r"[A-Za-zɑ-ʒᵊᵻæøœβθχ]")
+
+
+def utterances(text: str, language: str) -> Iterator[list[int]]:
+    """Token ids of one utterance a sentence; a sentence too long for the model becomes several.
+
+    Sentences without anything to speak (only marks, only unknown scripts) are left out.
+    """
+    ids = model.vocabulary()
+    for sentence in sentences(text):
+        for piece in _fit(phonemes(sentence, language)):
+            if _VOWEL_OR_TONE.search(piece):
+                yield [ids[symbol] for symbol in piece]
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Cut after sentence marks and at line ends, but not after `Dr.` or an initial."""
+    start = 0
+    for end in _END.finditer(text):
+        sentence = text[start : end.end()]
+        if "\n" not in end.group() and _ABBREVIATION.search(sentence):
+            continue
+        if sentence.strip():
+            yield sentence.strip()
+        start = end.end()
+    if text[start:].strip():
+        yield text[start:].strip()
+
+
+def phonemes(sentence: str, language: str) -> str:
+    """One sentence in Kokoro's alphabet, in the reading of its main language."""
+    pieces: list[str] = []
+    start = 0
+    for run in _FOREIGN[language].finditer(sentence):
+        pieces.append(_reader(language)(sentence[start : run.start()]))
+        pieces.append(_reader(str(run.lastgroup))(run.group()))
+        start = run.end()
+    pieces.append(_reader(language)(sentence[start:]))
+    spoken = " ".join(piece for piece in pieces if piece)
+    known = "".join(symbol for symbol in spoken if symbol in model.vocabulary())
+    known = re.sub(r"\s+(?=[,.!?;:…)”])", "", known)
+    return re.sub(r"\s+", " ", known).strip()
+
+
+@cache
+def _reader(language: str) -> Callable[[str], str]:
+    """The languages' dictionaries are slow to load, so each comes with its first sentence."""
+    if language == "en":
+        from core.voice.kokoro.text.english import read
+    elif language == "zh":
+        from core.voice.kokoro.text.chinese import read
+    else:
+        from core.voice.kokoro.text.japanese import read
+    return read
+
+
+def _fit(spoken: str, limit: int = 400) -> Iterator[str]:
+    """Pieces of at most `limit` tokens, cut at the last clause mark, else at the last space.
+
+    The limit is below the model's own because it hurries and skips near its end.
+    """
+    while len(spoken) > limit:
+        head = spoken[:limit]
+        cut = max(head.rfind(mark) for mark in (", ", "; ", ": ", "— ", "… ")) + 1
+        cut = cut or head.rfind(" ") + 1 or limit
+        yield spoken[:cut].strip()
+        spoken = spoken[cut:].strip()
+    if spoken:
+        yield spoken

@@ -1,0 +1,81 @@
+"""Chinese: words by jieba, readings by pypinyin, syllables in Kokoro's IPA.
+
+The alphabet follows misaki's Chinese front end for Kokoro v1.0 (Apache-2.0), itself after
+stefantaubert/pinyin-to-ipa (MIT): affricates as one symbol, tones as arrows after the vowel.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from functools import cache
+from typing import Any
+
+from core.voice.kokoro.text.chinese_numbers import expand
+
+_INITIALS = {
+    "b": "p", "c": "ʦʰ", "ch": "ꭧʰ", "d": "t", "f": "f", "g": "k", "h": "x", "j": "ʨ",
+    "k": "kʰ", "l": "l", "m": "m", "n": "n", "p": "pʰ", "q": "ʨʰ", "r": "ɻ", "s": "s",
+    "sh": "ʂ", "t": "tʰ", "x": "ɕ", "z": "ʦ", "zh": "ꭧ", "": "",
+}  # fmt: skip
+# "0" marks where the tone goes.
+_FINALS = {
+    "a": "a0", "ai": "ai0", "an": "a0n", "ang": "a0ŋ", "ao": "au0", "e": "ɤ0", "ei": "ei0",
+    "en": "ə0n", "eng": "ə0ŋ", "er": "ɚ0", "i": "i0", "ia": "ja0", "ian": "jɛ0n", "iang": "ja0ŋ",
+    "iao": "jau0", "ie": "je0", "in": "i0n", "ing": "i0ŋ", "io": "jɔ0", "iong": "jʊ0ŋ",
+    "iou": "jou0", "o": "wo0", "ong": "ʊ0ŋ", "ou": "ou0", "u": "u0", "ua": "wa0", "uai": "wai0",
+    "uan": "wa0n", "uang": "wa0ŋ", "uei": "wei0", "uen": "wə0n", "ueng": "wə0ŋ", "uo": "wo0",
+    "v": "y0", "van": "ɥɛ0n", "ve": "ɥe0", "vn": "y0n", "ê": "ɛ0", "m": "m0", "n": "n0", "ng": "ŋ0",
+}  # fmt: skip
+_TONES = {"1": "→", "2": "↗", "3": "↓", "4": "↘", "5": ""}
+_MARKS = str.maketrans(
+    {
+        "，": ",", "、": ",", "。": ".", "．": ".", "！": "!", "？": "?", "：": ":", "；": ";",
+        "（": "(", "）": ")", "《": "“", "》": "”", "「": "“", "」": "”", "『": "“", "』": "”",
+        "【": "“", "】": "”", "～": "—", "·": " ", "〈": "“", "〉": "”",
+    }
+)  # fmt: skip
+_TOKEN = re.compile(r"[㐀-鿿豈-﫿〇]+|[^㐀-鿿豈-﫿〇]+")
+
+
+def read(text: str) -> str:
+    """Chinese text, numbers included, in Kokoro's alphabet; words are separated by spaces."""
+    pieces = []
+    for run in _TOKEN.findall(expand(text)):
+        if re.match(r"[㐀-鿿豈-﫿〇]", run):
+            pieces.append(" ".join(_word(word) for word in _jieba().cut(run)))
+        else:
+            pieces.append(re.sub(r"([,.!?:;”)])", r"\1 ", run.translate(_MARKS)))
+    return "".join(pieces)
+
+
+def _word(word: str) -> str:
+    from pypinyin import Style, lazy_pinyin
+
+    syllables = lazy_pinyin(word, style=Style.TONE3, neutral_tone_with_five=True, errors="ignore")
+    return "".join(_syllable(syllable) for syllable in syllables)
+
+
+@cache
+def _syllable(syllable: str) -> str:
+    """`zhong1` -> `ꭧʊ→ŋ`; a reading that is no syllable of Mandarin is left out."""
+    from pypinyin.contrib.tone_convert import to_finals, to_initials
+
+    plain, tone = syllable[:-1], syllable[-1]
+    initial, final = to_initials(plain, strict=True), to_finals(plain, strict=True)
+    if final == "i" and initial in {"z", "c", "s", "zh", "ch", "sh", "r"}:
+        sound = "ɨ0"  # the buzzed vowel of 四 and 是
+    elif final == "o" and not initial:
+        sound = "ɔ0"
+    else:
+        sound = _FINALS.get(final or plain, "")
+    return _INITIALS.get(initial, "") + sound.replace("0", _TONES.get(tone, ""))
+
+
+@cache
+def _jieba() -> Any:
+    with warnings.catch_warnings():  # its source has invalid escapes that new Pythons complain of
+        warnings.simplefilter("ignore")
+        import jieba  # type: ignore[import-untyped]
+    jieba.setLogLevel("WARNING")
+    return jieba

@@ -1,0 +1,194 @@
+"""English (US): misaki's lexicon, its rules for function words and endings, and a speller for the
+rest.
+
+After hexgrad/misaki's `en.py` (Apache-2.0), without its part-of-speech tagger: the few words whose
+sound depends on it are decided by the word before them.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+from core.voice.kokoro.text.english_numbers import expand
+
+_VOWELS = frozenset("AIOQWYaiuæɑɒɔəɛɜɪʊʌᵻɐ")
+_CONSONANTS = frozenset("bdfhjklmnpstvwzðŋɡɹɾʃʒʤʧθ")
+_PAUSES = frozenset(";:,.!?—…")
+_FLAPPING = frozenset("AIOWYiuæɑəɛɪɹʊʌ")
+"""After these an American t becomes a flap."""
+_TOKEN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?|[;:,.!?—…()“”\"]")
+_MARKS = str.maketrans("‘’–−[]{}，。！？：；、", "''—-()(),.!?:;,")
+_BEFORE_VERB = frozenset(
+    "to will would can could may might must shall should do does did don't doesn't didn't won't "  # noqa: SIM905
+    "can't cannot couldn't wouldn't shouldn't i you we they who let's please".split()
+)
+_BEFORE_NOUN = frozenset(
+    "the a an this that these those my your his her its our their no any some of each every in on "  # noqa: SIM905
+    "at with for by from".split()
+)
+
+_FUNCTION_WORDS: dict[str, tuple[str, ...]] = {
+    "a": ("ˈA", "ɐ"),
+    "an": ("ɐn", "ɐn", "ɐn"),
+    "the": ("ðə", "ðə", "ði"),
+    "THE": ("ðə", "ðə", "ði"),
+    "to": ("tu", "tə", "tʊ"),
+    "in": ("ˈɪn", "ɪn", "ɪn"),
+    "I": ("ˌI", "ˌI", "ˌI"),
+    "am": ("æm", "ɐm", "ɐm"),
+    "used": ("jˈuzd", "jˈust"),
+}
+"""Sounds before a pause, a consonant, a vowel; for `used` and `a`: otherwise, before `to` or a
+word."""
+
+
+def read(text: str) -> str:
+    """English text, numbers included, in Kokoro's alphabet."""
+    plain = unicodedata.normalize("NFKD", text.translate(_MARKS))
+    plain = "".join(char for char in plain if not unicodedata.combining(char))
+    tokens = _TOKEN.findall(re.sub(r"\.{2,}", "…", re.sub(r"-{2,}|\s-\s", "—", expand(plain))))
+    spoken: list[str] = []
+    after: bool | None = None  # does a vowel follow? None: a pause does
+    for i in range(len(tokens) - 1, -1, -1):
+        before = tokens[i - 1].lower() if i else ""
+        following = tokens[i + 1].lower() if i + 1 < len(tokens) else ""
+        sound = _word(tokens[i], before, following, after)
+        after = _begins(sound, after)
+        spoken.append(sound)
+    line = " ".join(reversed(spoken)).replace("ɾ", "T").replace("ʔ", "t")
+    return re.sub(r"\s+([;:,.!?…)”])", r"\1", re.sub(r"([(“])\s+", r"\1", line))
+
+
+def _begins(sound: str, after: bool | None) -> bool | None:
+    for symbol in sound:
+        if symbol in _PAUSES:
+            return None
+        if symbol in _VOWELS or symbol in _CONSONANTS:
+            return symbol in _VOWELS
+    return after
+
+
+def _word(word: str, before: str, following: str, after: bool | None) -> str:
+    if not word[0].isalpha():
+        return word
+    weak = _function_word(word, following, after)
+    if weak:
+        return weak
+    stress = None if word == word.lower() else 2.0 if word == word.upper() else 0.5
+    found = _known(word, before, after) or _inflected(word, before, after)
+    if not found and word != word.lower():
+        found = _known(word.lower(), before, after) or _inflected(word.lower(), before, after)
+    if found:
+        return _stressed(found, stress)
+    if word.isupper() and len(word) <= 5:
+        return _letters(word)
+    from core.voice.kokoro.text.spelling import pronounce
+
+    return pronounce(word.replace("'", ""))
+
+
+def _function_word(word: str, following: str, after: bool | None) -> str:
+    """Words whose sound depends on what follows: a pause (None), a vowel or a consonant."""
+    sounds = _FUNCTION_WORDS.get(word) or _FUNCTION_WORDS.get(
+        word.lower() if word.istitle() else ""
+    )
+    if not sounds:
+        return ""
+    if word.lower() == "used":
+        return sounds[following == "to"]
+    if word.lower() == "a":
+        return sounds[following.isalpha()]
+    return sounds[0 if after is None else 1 + after]
+
+
+def _known(word: str, before: str, after: bool | None) -> str:
+    entry = _lexicon().get(word, "")
+    if "=" not in entry:
+        return entry
+    readings = dict(reading.split("=", 1) for reading in entry.split(" "))
+    if after is None and "None" in readings:
+        kind = "None"
+    elif before in _BEFORE_VERB:
+        kind = "VERB"
+    else:
+        kind = "NOUN" if before in _BEFORE_NOUN else "DEFAULT"
+    return readings.get(kind) or readings["DEFAULT"]
+
+
+def _inflected(word: str, before: str, after: bool | None) -> str:
+    """-s, -'s, -ed and -ing on a known word."""
+    for ending, stems, join in _ENDINGS:
+        if word.endswith(ending) and len(word) > len(ending) + 1:
+            root = word[: -len(ending)]
+            if ending == "ing" and root[-1:] == root[-2:-1]:
+                stems = (*stems, "<")
+            for stem in stems:
+                sound = _known(root[:-1] if stem == "<" else root + stem, before, after)
+                if sound:
+                    return join(sound)
+    return ""
+
+
+def _plural(stem: str) -> str:
+    if stem[-1] in "ptkfθ":
+        return stem + "s"
+    return stem + ("ᵻz" if stem[-1] in "szʃʒʧʤ" else "z")
+
+
+def _past(stem: str) -> str:
+    if stem[-1] in "pkfθʃsʧ":
+        return stem + "t"
+    if stem[-1] == "t" and stem[-2:-1] in _FLAPPING:
+        return stem[:-1] + "ɾᵻd"
+    return stem + ("ᵻd" if stem[-1] in "dt" else "d")
+
+
+def _progressive(stem: str) -> str:
+    flaps = stem[-1] == "t" and stem[-2:-1] in _FLAPPING
+    return (stem[:-1] + "ɾ" if flaps else stem) + "ɪŋ"
+
+
+_ENDINGS = (
+    ("'s", ("",), _plural),
+    ("s'", ("",), _plural),
+    ("'", ("",), str),
+    ("ies", ("y",), _plural),
+    ("es", ("", "e"), _plural),
+    ("s", ("",), _plural),
+    ("ied", ("y",), _past),
+    ("ed", ("", "e"), _past),
+    ("ing", ("", "e"), _progressive),
+)
+
+
+def _letters(word: str) -> str:
+    """Letter by letter, stress on the last: `GPT`."""
+    names = [_stressed(_lexicon()[letter], -1.0) for letter in word if letter.isalpha()]
+    return "".join([*names[:-1], names[-1].replace("ˌ", "ˈ")])
+
+
+def _stressed(sound: str, stress: float | None) -> str:
+    """Raise (2), give at least some (0.5), or lower (-1) the stress of a word."""
+    marked = "ˈ" in sound or "ˌ" in sound
+    if stress is None or not any(symbol in _VOWELS for symbol in sound):
+        return sound
+    if stress < 0:
+        return sound.replace("ˌ", "").replace("ˈ", "ˌ")
+    if not marked:
+        first = next(i for i, symbol in enumerate(sound) if symbol in _VOWELS)
+        return sound[:first] + ("ˈ" if stress > 1 else "ˌ") + sound[first:]
+    if stress > 1 and "ˈ" not in sound:
+        return sound.replace("ˌ", "ˈ")
+    return sound
+
+
+@cache
+def _lexicon() -> dict[str, str]:
+    """Word -> phonemes, or `KIND=phonemes KIND=phonemes`; 183,000 words."""
+    packed = (Path(__file__).parents[1] / "data/en_us.tsv.xz").read_bytes()
+    lines = lzma.decompress(packed).decode().split("\n")
+    return dict(line.split("\t", 1) for line in lines)

@@ -1,0 +1,93 @@
+"""Japanese: words and readings by OpenJTalk, morae in Kokoro's IPA.
+
+The alphabet follows misaki's Japanese front end for Kokoro v1.0 (Apache-2.0), itself after
+polm/cutlet (MIT). Pitch accent is not written: the model was trained without it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+_VOWELS = {"あ": "a", "い": "i", "う": "ɯ", "え": "e", "お": "o"}
+_ROWS = {
+    "かきくけこ": "ka kʲi kɯ ke ko", "がぎぐげご": "ɡa ɡʲi ɡɯ ɡe ɡo",
+    "さしすせそ": "sa ɕi sɨ se so", "ざじずぜぞ": "ʣa ʥi zɨ ʣe ʣo",
+    "たちつてと": "ta ʨi ʦɨ te to", "だぢづでど": "da ʥi zɨ de do",
+    "なにぬねの": "na ɲi nɯ ne no", "はひふへほ": "ha çi ɸɯ he ho",
+    "ばびぶべぼ": "ba bʲi bɯ be bo", "ぱぴぷぺぽ": "pa pʲi pɯ pe po",
+    "まみむめも": "ma mʲi mɯ me mo", "やゆよ": "ja jɯ jo", "らりるれろ": "ɾa ɾʲi ɾɯ ɾe ɾo",
+    "わゐゑをゔ": "βa i e o vɯ",
+}  # fmt: skip
+_GLIDES = {
+    "き": "kʲ", "ぎ": "ɡʲ", "し": "ɕ", "じ": "ʥ", "ち": "ʨ", "ぢ": "ʥ", "に": "ɲ", "ひ": "ç",
+    "び": "bʲ", "ぴ": "pʲ", "み": "mʲ", "り": "ɾʲ", "て": "tʲ", "で": "dʲ",
+}  # fmt: skip
+_FOREIGN = {
+    "いぇ": "je", "うぃ": "βi", "うぇ": "βe", "うぉ": "βo", "くぁ": "kᵝa", "くぃ": "kᵝi",
+    "くぇ": "kᵝe", "くぉ": "kᵝo", "ぐぁ": "ɡᵝa", "ぐぃ": "ɡᵝi", "ぐぇ": "ɡᵝe", "ぐぉ": "ɡᵝo",
+    "しぇ": "ɕe", "じぇ": "ʥe", "ちぇ": "ʨe", "つぁ": "ʦa", "つぃ": "ʦʲi", "つぇ": "ʦe",
+    "つぉ": "ʦo", "てぃ": "tʲi", "でぃ": "dʲi", "とぅ": "tɯ", "どぅ": "dɯ", "ふぁ": "ɸa",
+    "ふぃ": "ɸʲi", "ふぇ": "ɸe", "ふぉ": "ɸo", "ゔぁ": "va", "ゔぃ": "vʲi", "ゔぇ": "ve",
+    "ゔぉ": "vo", "すぃ": "si", "ずぃ": "zi",
+}  # fmt: skip
+
+
+def _table() -> dict[str, str]:
+    table = _VOWELS | _FOREIGN
+    for row, ipas in _ROWS.items():
+        table |= dict(zip(row, ipas.split(), strict=True))
+    for kana, onset in _GLIDES.items():
+        table |= {kana + "ゃ": onset + "a", kana + "ゅ": onset + "ɨ", kana + "ょ": onset + "o"}
+    sounds = ["a", "i", "ɯ", "e", "o", "ja", "jɯ", "jo", "βa"]
+    small = dict(zip("ぁぃぅぇぉゃゅょゎ", sounds, strict=True))
+    return table | small | {"っ": "ʔ", "ー": "ː"}
+
+
+_MORAE: Final = _table()
+_MARKS = {
+    "。": ".", "、": ",", "？": "?", "！": "!", "「": "“", "」": "”", "『": "“", "』": "”",
+    "：": ":", "；": ";", "（": "(", "）": ")", "，": ",", "～": "—", "〜": "—",
+    "…": "…", "・": " ",
+}  # fmt: skip
+_PARTICLES = {"助詞", "助動詞"}
+_NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
+
+
+def read(text: str) -> str:
+    """Japanese text in Kokoro's alphabet; words are separated by spaces."""
+    import pyopenjtalk  # type: ignore[import-untyped]
+
+    text = unicodedata.normalize("NFKC", re.sub(r"[〜～](?=\d)", "から", text))
+    pieces: list[str] = []
+    for word in pyopenjtalk.run_frontend(text):
+        if word["pos"] == "記号" or not word["pron"].strip("*"):
+            pieces.append(_mark(word["string"]))
+        else:
+            pieces.append(" " + kana(word["pron"].replace("’", "")))
+    return re.sub(r"\s+", " ", "".join(pieces)).strip()
+
+
+def _mark(string: str) -> str:
+    return "".join(_MARKS.get(char, char) for char in unicodedata.normalize("NFKC", string))
+
+
+def kana(reading: str) -> str:
+    """Katakana or hiragana -> IPA: `コンニチワ` -> `koɲɲiʨiβa`."""
+    hira = "".join(chr(ord(c) - 0x60) if "ァ" <= c <= "ヶ" else c for c in reading)
+    morae: list[str] = []
+    while hira:
+        size = 2 if hira[:2] in _MORAE else 1
+        morae.append("ん" if hira[0] == "ん" else _MORAE.get(hira[:size], ""))
+        hira = hira[size:]
+    following = [*morae[1:], ""]
+    return "".join(
+        _nasal(after) if mora == "ん" else mora
+        for mora, after in zip(morae, following, strict=True)
+    )
+
+
+def _nasal(after: str) -> str:
+    """ん sounds like what follows it."""
+    return next((n for onsets, n in _NASAL if after and after[0] in onsets), "ɴ")

@@ -1,0 +1,78 @@
+"""The embedded default voice as an engine: enrol a reference, speak as it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from core.audio import Audio
+from core.errors import Failed, Refused
+from core.voice import Voiceprint
+from core.voice.kokoro import model as kokoro_model
+from core.voice.kokoro import text as front_end
+from core.voice.kokoro.enrol import Enroller
+from core.voice.kokoro.render import Recipe, Renderer
+
+_VERSION = 1
+"""Changes whenever the same reference would give another voiceprint."""
+
+
+@dataclass(frozen=True, slots=True)
+class KokoroVoice:
+    """Kokoro-82M moved toward the reference: it resembles the speaker, it is no exact clone."""
+
+    renderer: Renderer
+    enroller: Enroller
+    name: str = "kokoro-adapt (approximate)"
+    fingerprint: str = f"kokoro-adapt/{_VERSION} kokoro-82m-int8/{kokoro_model.SHA256[:16]}"
+    rate: int = kokoro_model.RATE
+    languages: frozenset[str] = front_end.LANGUAGES
+
+    @classmethod
+    def load(cls, cache: Path, *, model: Path | None = None, threads: int = 1) -> KokoroVoice:
+        """Open the installed model, or the file `model`; `cache` keeps a prepared copy of it.
+
+        Raises Misconfigured MODEL_MISSING, MODEL_INVALID.
+        """
+        renderer = Renderer(kokoro_model.load(cache, model, threads=threads))
+        return cls(renderer, Enroller.load(renderer, threads=threads))
+
+    def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
+        """The language is the reference's, and any will do: the search hears sound, not words."""
+        del transcript, language
+        recipe, match = self.enroller.enrol(reference)
+        data = msgspec.msgpack.encode(recipe)
+        return Voiceprint(fingerprint=self.fingerprint, data=data, match=match)
+
+    def speak(
+        self,
+        text: str,
+        voiceprint: Voiceprint,
+        *,
+        language: str,
+        speed: float = 1.0,
+        seed: int = 0,
+    ) -> Iterator[Audio]:
+        del seed  # nothing here is random
+        if language not in self.languages:
+            spoken = ", ".join(sorted(self.languages))
+            raise Refused("LANGUAGE_UNSUPPORTED", f"This voice speaks {spoken}, not {language!r}.")
+        if voiceprint.fingerprint != self.fingerprint:
+            raise ValueError("the voiceprint was made by another engine: enrol again")
+        recipe = msgspec.msgpack.decode(voiceprint.data, type=Recipe)
+        return self._stream(text, recipe, language, speed)
+
+    def _stream(self, words: str, recipe: Recipe, language: str, speed: float) -> Iterator[Audio]:
+        silent = True
+        for tokens in front_end.utterances(words, language):
+            silent = False
+            audio = self.renderer.render(tokens, recipe, speed=speed)
+            if not np.abs(audio.samples).max(initial=0.0) > 0.01:  # also true of NaN
+                raise Failed("OUTPUT_SILENT")
+            yield audio
+        if silent:
+            raise Refused("TEXT_UNSPEAKABLE")
