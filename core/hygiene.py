@@ -141,10 +141,11 @@ def _other_script(count: Counter[str], language: str) -> bool:
     """`count`: how often each character stands in the text."""
     if language not in _OWN:
         return False
-    scripts: Counter[str] = Counter()
+    scripts: dict[str, int] = {}
     for c, times in count.items():
-        scripts[character(c).script] += times
-    own = sum(scripts[name] for name in _OWN[language])
-    latin = 0 if language == "en" else scripts["latin"]
-    foreign = scripts.total() - scripts[""] - own - latin
+        script = character(c).script
+        scripts[script] = scripts.get(script, 0) + times
+    own = sum(scripts.get(name, 0) for name in _OWN[language])
+    latin = 0 if language == "en" else scripts.get("latin", 0)
+    foreign = count.total() - scripts.get("", 0) - own - latin
     return foreign > own or (own == 0 and latin > 0)

@@ -7,7 +7,6 @@ item alone. How pointers are written: core/draft.py.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import msgspec
 
 from core import draft, hygiene, inboxkey, manifest
 from core.draft import Draft, Entry, Limits
-from core.errors import Notice, Refused
+from core.errors import Notice, Refused, raising
 from core.manifest import Format, Label, Manifest, Voice, guess, join
 
 LIMITS = Limits()
@@ -102,7 +101,7 @@ def _refuse_twins(entries: list[Entry]) -> None:
         earlier = first.setdefault(entry.id.casefold(), entry)
         if entry.id and earlier is not entry:
             message = f"The id {entry.id!r} stands at {earlier.pointer} already (case ignored)."
-            raise Refused("DUPLICATE_ID", message, pointer=join(entry.pointer, "id"))
+            raise Refused("DUPLICATE_ID", message, pointer=f"{entry.pointer}/id")
 
 
 def _resolve(written: Draft, limits: Limits) -> Job:
@@ -138,10 +137,10 @@ def _item(index: int, entry: Entry, head: Manifest, limits: Limits) -> Item:
     if isinstance(spec, Refused):
         raise spec
     voice = spec.voice or defaults.voice or _only_voice(head, pointer)
-    _known_voice(voice, head, join(pointer, "voice"))
+    _known_voice(voice, head, f"{pointer}/voice")
     language = spec.language or defaults.language or head.voices[voice].language
     text, notices = hygiene.clean(
-        spec.text, language=language, limit=limits.item_chars, pointer=join(pointer, "text")
+        spec.text, language=language, limit=limits.item_chars, pointer=f"{pointer}/text"
     )
     format_ = spec.format or defaults.format
     return Item(
@@ -155,7 +154,7 @@ def _item(index: int, entry: Entry, head: Manifest, limits: Limits) -> Item:
         speed=defaults.speed if spec.speed is None else spec.speed,
         seed=defaults.seed if spec.seed is None else spec.seed,
         pause_ms=defaults.pause_ms if spec.pause_ms is None else spec.pause_ms,
-        meta=_meta(spec.meta, limits, join(pointer, "meta")),
+        meta=_meta(spec.meta, limits, f"{pointer}/meta"),
         pointer=pointer,
         notices=tuple(notices),
     )
@@ -165,7 +164,7 @@ def _only_voice(head: Manifest, pointer: str) -> str:
     if len(head.voices) == 1:
         return next(iter(head.voices))
     message = "Name a voice here or in the defaults: the manifest defines several."
-    raise Refused("FIELD_MISSING", message, pointer=join(pointer, "voice"))
+    raise Refused("FIELD_MISSING", message, pointer=f"{pointer}/voice")
 
 
 def _known_voice(name: str, head: Manifest, pointer: str) -> None:
@@ -178,16 +177,17 @@ def _rate(rate: int | None, format_: Format, pointer: str) -> int | None:
     if format_ == "opus" and rate is not None and rate not in OPUS_RATES:
         allowed = ", ".join(map(str, sorted(OPUS_RATES)))
         message = f"Opus has no sample rate of {rate} Hz: use one of {allowed}."
-        raise Refused("VALUE_RANGE", message, pointer=join(pointer, "sample_rate"))
+        raise Refused("VALUE_RANGE", message, pointer=f"{pointer}/sample_rate")
     return rate
 
 
 def _meta(meta: dict[str, Any] | None, limits: Limits, pointer: str) -> dict[str, Any] | None:
     if meta is None:
         return None
-    written = _encodable(json.dumps(meta, ensure_ascii=False), pointer)
-    if len(written) > limits.meta_bytes:
-        message = f"At most {limits.meta_bytes} bytes of meta an item, not {len(written)}."
+    with raising(Refused("TEXT_SURROGATE", pointer=pointer), on=UnicodeEncodeError):
+        size = len(msgspec.json.encode(meta))
+    if size > limits.meta_bytes:
+        message = f"At most {limits.meta_bytes} bytes of meta an item, not {size}."
         raise Refused("VALUE_RANGE", message, pointer=pointer)
     return meta
 
@@ -205,9 +205,9 @@ def _voices(voices: dict[str, Voice]) -> tuple[dict[str, Voice], list[Notice]]:
 def _voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Notice]]:
     if not draft.valid_id(name):
         raise Refused("ID_INVALID", pointer=pointer)
-    inboxkey.check(voice.reference, join(pointer, "reference"))
+    inboxkey.check(voice.reference, f"{pointer}/reference")
     if voice.consent is not None:
-        inboxkey.check(voice.consent, join(pointer, "consent"))
+        inboxkey.check(voice.consent, f"{pointer}/consent")
     transcript = voice.transcript
     notices: list[Notice] = []
     if transcript:
@@ -215,7 +215,7 @@ def _voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Notice]]:
             transcript,
             language=voice.language,
             limit=len(transcript),
-            pointer=join(pointer, "transcript"),
+            pointer=f"{pointer}/transcript",
         )
     sha256 = voice.sha256.lower() if voice.sha256 else None
     return msgspec.structs.replace(voice, sha256=sha256, transcript=transcript), notices
@@ -225,7 +225,7 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     if len(labels) > manifest.MAX_LABELS:
         raise Refused("VALUE_RANGE", f"At most {manifest.MAX_LABELS} labels.", pointer="/labels")
     for name, value in labels.items():
-        _encodable(name + value, join("/labels", name))
+        _refuse_surrogates(name + value, join("/labels", name))
     return labels
 
 
@@ -233,12 +233,11 @@ def _label(label: Label) -> Label:
     if label.profile == "none" and not label.waiver.strip():
         message = "Say in `waiver` why the label that the law asks for may be left out."
         raise Refused("FIELD_MISSING", message, pointer="/label/waiver")
-    _encodable(label.waiver, "/label/waiver")
+    _refuse_surrogates(label.waiver, "/label/waiver")
     return label
 
 
-def _encodable(text: str, pointer: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise Refused("TEXT_SURROGATE", pointer=pointer) from None
+def _refuse_surrogates(text: str, pointer: str) -> None:
+    # Half a character has no UTF-8 form: the result could not be written.
+    with raising(Refused("TEXT_SURROGATE", pointer=pointer), on=UnicodeEncodeError):
+        text.encode()
