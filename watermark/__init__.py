@@ -4,7 +4,20 @@ embed.py puts the mark in, detect.py reads it back; layout.py says where it stan
 it says, cells.py how both see sound, search.py how a warped or cut clip is found. Numpy only.
 """
 
-from watermark.detect import CLAIM, Detection, detect, verify
+from watermark.detect import Detection, detect, detect_any, detect_joint, scan, verify
 from watermark.embed import DEFAULT, Embedder, embed, embed_blocks
+from watermark.reader import CLAIM
 
-__all__ = ["CLAIM", "DEFAULT", "Detection", "Embedder", "detect", "embed", "embed_blocks", "verify"]
+__all__ = [
+    "CLAIM",
+    "DEFAULT",
+    "Detection",
+    "Embedder",
+    "detect",
+    "detect_any",
+    "detect_joint",
+    "embed",
+    "embed_blocks",
+    "scan",
+    "verify",
+]

@@ -136,12 +136,12 @@ class Embedder:
         padded = np.pad(sound, (width // 2, width // 2))
         window = cells.hann(width)
         frames = np.lib.stride_tricks.sliding_window_view(padded, width)[::hop] * window
-        bins = np.fft.rfft(frames, axis=1)
+        bins = cells.rfft(frames, width)
         first = self._grid.block_edge(self._block) - halo
         gain = self._gain(bins, first)
         inner = slice(halo - 3, halo + hops + 4)
-        marked = np.fft.irfft(bins[inner] * gain[inner], width, axis=1) * window
-        joined = _overlap_add(marked.astype(np.float32), hop)
+        marked = cells.irfft(bins[inner] * gain[inner], width) * window
+        joined = _overlap_add(marked, hop)
         # Hann squared at four frames a width sums to 3/2; five hops of run-in are cut off.
         return _limit(host, joined[5 * hop : (5 + hops) * hop] / np.float32(1.5), hop)
 
@@ -163,7 +163,7 @@ class Embedder:
         first_slot = int(np.ceil(grid.slots(first)))
         slot_hops = SLOT * grid.rate / grid.hop
         offset = (first_slot - grid.slots(first)) * slot_hops
-        energies = cells.cell_energies(cells.band_energies(view), slot_hops, offset)
+        energies = cells.cell_energies(cells.band_energies(view), slot_hops, np.array([offset]))[0]
         signs = self._signs(first_slot, energies.shape[1])
         push = self._strength * _inform(signs, energies)
         at = (np.arange(len(bins)) + first) * grid.hop / grid.rate / SLOT - 0.5 - first_slot
@@ -187,7 +187,7 @@ def _inform(signs: Floats, energies: Floats) -> Floats:
     agrees. The second half takes the same step through the detector's own filter, so that what a
     neighbour's sign would foretell is made up for: a tenth more range in decibels at a better SNR.
     """
-    host = cells.soften(energies)
+    host = cells.soften(energies[None])[0]
     agreement = signs * host / (np.sqrt(np.mean(host * host)) + np.float32(1e-12))
     step = signs * (1 - np.tanh(agreement / 2))
     wide = np.pad(step, ((0, 0), (1, 1)), mode="edge")

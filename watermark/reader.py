@@ -58,16 +58,17 @@ class Reader:
     payload: int | None = None
     """The payload whose pattern is the anchor."""
 
-    def correlate(self, soft: Floats) -> tuple[Floats, Floats]:
-        """Inner product with the anchor and its variance for every start: (PERIOD,) each.
+    def correlate(self, softs: Floats) -> tuple[Floats, Floats]:
+        """Inner product with the anchor and its variance for every start: (grids, PERIOD) each.
 
-        soft: (BANDS, slots), slots <= PERIOD.
+        softs: (grids, BANDS, slots), slots <= PERIOD.
         """
-        across = np.fft.rfft(soft, PERIOD, axis=1)
-        inner = np.fft.irfft(np.einsum("bf,bf->f", across.conj(), self.anchor), PERIOD)
-        squares = np.pad(soft * soft, ((0, 0), (0, -soft.shape[1] % TILE)))
-        tile = np.fft.rfft(squares.reshape(BANDS, -1, TILE).sum(axis=1), axis=1)
-        energy = np.fft.irfft(np.einsum("bf,bf->f", tile.conj(), self.mask), TILE)
+        spectra = np.conj(cells.rfft(softs, PERIOD))
+        inner = cells.irfft((spectra * self.anchor).sum(axis=1), PERIOD)
+        squares = np.zeros((*softs.shape[:2], -(-softs.shape[2] // TILE) * TILE), np.float32)
+        np.square(softs, out=squares[..., : softs.shape[2]])
+        tile = cells.rfft(squares.reshape(*softs.shape[:2], -1, TILE).sum(axis=2), TILE)
+        energy = cells.irfft((np.conj(tile) * self.mask).sum(axis=1), TILE)
         return inner, np.tile(np.maximum(energy, 1e-12), PERIOD // TILE)
 
     def bits(self, stream: Floats) -> tuple[Floats, Floats]:
@@ -91,8 +92,8 @@ class Reader:
     def knowing(self, payload: int) -> Reader:
         """A reader that looks for one payload."""
         word = np.append(code.encode(payload), np.float32(1))
-        anchor = np.fft.rfft(self.signs * word[self.parts], axis=1).astype(np.complex64)
-        mask = np.fft.rfft(np.ones((BANDS, TILE), np.float32), axis=1).astype(np.complex64)
+        anchor = cells.rfft(self.signs * word[self.parts], PERIOD)
+        mask = cells.rfft(np.ones((BANDS, TILE), np.float32), TILE)
         return replace(self, anchor=anchor, mask=mask, payload=payload)
 
 
@@ -104,8 +105,8 @@ def reader(key: bytes) -> Reader:
     return Reader(
         signs=plan.signs,
         parts=np.tile(parts, (1, PERIOD // TILE)),
-        anchor=np.fft.rfft(plan.sync, axis=1).astype(np.complex64),
-        mask=np.fft.rfft(plan.sync_mask, axis=1).astype(np.complex64),
+        anchor=cells.rfft(plan.sync, PERIOD),
+        mask=cells.rfft(plan.sync_mask, TILE),
     )
 
 
@@ -141,9 +142,7 @@ class Finding:
     score: float = 0.0
     payload: int | None = None
     """None where only the sync cells speak."""
-    tempo: float = 1.0
-    pitch: float = 1.0
-    pieces: int = 1
+    place: Place | None = None
 
 
 def worth(finding: Finding) -> tuple[bool, float]:
@@ -168,7 +167,7 @@ def read(plan: Reader, candidates: list[Place], decodes: int) -> Finding:
 
 def _finding(place: Place, z: float, cost: float, payload: int | None) -> Finding:
     score = bound(z, place.cost + cost)
-    return Finding(score, payload, place.tempo, place.pitch, len(place.stretches))
+    return Finding(score, payload, place)
 
 
 def message_z(payload: int, total: Floats, variance: Floats) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from watermark import cells
 from watermark.layout import PERIOD
-from watermark.reader import PHASES, START_COST, Finding, Place, Reader, read, worth
+from watermark.reader import PHASES, START_COST, Finding, Place, Reader, bound, read, worth
 
 Floats = NDArray[np.float32]
 Warp = tuple[float, float]
@@ -24,6 +24,7 @@ Warp = tuple[float, float]
 PLAIN: Warp = (1.0, 1.0)
 SHORTLIST = 48
 DECODES = 3
+GUESSES = 8
 LEAST_SLOTS = 8
 
 SPAN = math.log(1.115)
@@ -46,38 +47,39 @@ STAY, DRIFT, NEAR, FAR = (
 """Costs of what may happen to the place between two slices; their shares sum to one."""
 
 
-def grids(view: cells.Spectrum, warp: Warp, phases: int = PHASES) -> list[Floats]:
+def grids(view: cells.Spectrum, warp: Warp, phases: int = PHASES) -> Floats:
     """Soft cells of a clip after undoing a warp, at evenly spaced fractions of a slot.
 
-    Empty where the clip is too short to say anything.
+    (phases, BANDS, slots), or no slots where the clip is too short to say anything.
     """
     tempo, pitch = warp
-    bands = cells.band_energies(view, pitch)
+    return _grids(cells.band_energies(view, pitch), tempo, phases)
+
+
+def _grids(bands: Floats, tempo: float, phases: int) -> Floats:
     slot = cells.HOPS_A_SLOT / tempo
-    out = []
-    for phase in range(phases):
-        energies = cells.cell_energies(bands, slot, phase * slot / phases)
-        if energies.shape[1] >= LEAST_SLOTS:
-            out.append(cells.soften(energies[:, :PERIOD]))
-    return out
+    energies = cells.cell_energies(bands, slot, slot / phases * np.arange(phases))[..., :PERIOD]
+    return cells.soften(energies) if energies.shape[2] >= LEAST_SLOTS else energies[..., :0]
 
 
-def places(plan: Reader, softs: list[Floats], warp: Warp, cost: float) -> list[Place]:
+def places(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
     """The likeliest starts by the anchor alone, best first."""
+    inner, energy = plan.correlate(softs)
+    z = inner / np.sqrt(energy)
+    best = np.argpartition(z, -SHORTLIST, axis=None)[-SHORTLIST:]
     found = []
-    for soft in softs:
-        inner, energy = plan.correlate(soft)
-        z = inner / np.sqrt(energy)
-        for start in np.argpartition(z, -SHORTLIST)[-SHORTLIST:]:
-            found.append((float(z[start]), soft, int(start)))
-    found.sort(key=lambda entry: -entry[0])
-    return [Place(((soft, start),), z, cost, *warp) for z, soft, start in found[:SHORTLIST]]
+    for phase, start in zip(*np.unravel_index(best, z.shape), strict=True):
+        found.append(Place(((softs[phase], int(start)),), float(z[phase, start]), cost, *warp))
+    return sorted(found, key=lambda place: -place.z)
 
 
-def find(plan: Reader, view: cells.Spectrum, *, thorough: bool) -> Finding:
-    """The best hypothesis of all searches; later ones only run where the earlier did not settle it."""
+def find(plan: Reader, view: cells.Spectrum, *, thorough: bool, cost: float = 0.0) -> Finding:
+    """The best hypothesis of all searches; later ones only run where the earlier did not settle it.
+
+    cost: nats that all hypotheses share, as where one of several keys was tried.
+    """
     best = Finding()
-    for candidates, decodes in _searches(plan, view, thorough=thorough):
+    for candidates, decodes in _searches(plan, view, thorough, cost):
         best = max(best, read(plan, candidates, decodes), key=worth)
         if worth(best)[0]:
             break
@@ -85,20 +87,29 @@ def find(plan: Reader, view: cells.Spectrum, *, thorough: bool) -> Finding:
 
 
 def _searches(
-    plan: Reader, view: cells.Spectrum, *, thorough: bool
+    plan: Reader, view: cells.Spectrum, thorough: bool, cost: float
 ) -> Iterator[tuple[list[Place], int]]:
     softs = grids(view, PLAIN)
-    if not softs:
+    if not softs.shape[2]:
         return
-    yield places(plan, softs, PLAIN, START_COST + math.log(2)), DECODES
+    yield places(plan, softs, PLAIN, cost + START_COST + math.log(2)), DECODES
     if not thorough:
         return
-    yield track(plan, softs, PLAIN, math.log(4)), 1
-    warped = _warped_places(plan, view)
+    yield track(plan, softs, PLAIN, cost + START_COST + math.log(4)), 1
+    described = cost + START_COST + math.log(8 * MAX_WARPS)
+    warped = _warped_places(plan, view, described)
     yield warped, DECODES
-    described = math.log(8 * MAX_WARPS)
     for warp in list(dict.fromkeys((place.tempo, place.pitch) for place in warped))[:2]:
         yield track(plan, grids(view, warp), warp, described), 1
+
+
+def guess(plan: Reader, view: cells.Spectrum, *, thorough: bool) -> list[Place]:
+    """The likeliest places of a clip by the search that speaks loudest, best first; for joining."""
+    found = [group for group, _ in _searches(plan, view, thorough, 0.0) if group]
+    if not found:
+        return []
+    loudest = max(found, key=lambda group: bound(group[0].z, group[0].cost))
+    return loudest[:GUESSES]
 
 
 def warps(step: float) -> list[Warp]:
@@ -110,15 +121,18 @@ def warps(step: float) -> list[Warp]:
     return [*((r, r) for r in both), *((r, 1.0) for r in both), *((1.0, r) for r in pitches)]
 
 
-def _warped_places(plan: Reader, view: cells.Spectrum) -> list[Place]:
+def _warped_places(plan: Reader, view: cells.Spectrum, cost: float) -> list[Place]:
     """The likeliest places over all warps: coarse steps first, then around the best of them."""
     step = min(max(0.04 / max(view.seconds, 0.1), FINEST_STEP), COARSEST_STEP)
-    cost = START_COST + math.log(8 * MAX_WARPS)
     heights = []
-    for warp in warps(step):
-        for soft in grids(view, warp, 2):
-            inner, energy = plan.correlate(soft)
-            heights.append((float((inner / np.sqrt(energy)).max()), warp))
+    bands = {1.0: cells.band_energies(view)}
+    for tempo, pitch in warps(step):
+        if pitch not in bands:
+            bands = {1.0: bands[1.0], pitch: cells.band_energies(view, pitch)}
+        softs = _grids(bands[pitch], tempo, 2)
+        if softs.shape[2]:
+            inner, energy = plan.correlate(softs)
+            heights.append((float((inner / np.sqrt(energy)).max()), (tempo, pitch)))
     heights.sort(reverse=True)
     found: list[Place] = []
     for tempo, pitch in list(dict.fromkeys(warp for _, warp in heights))[:5]:
@@ -127,18 +141,19 @@ def _warped_places(plan: Reader, view: cells.Spectrum) -> list[Place]:
                 tempo * math.exp(nudge) if tempo != 1 else 1.0,
                 pitch * math.exp(nudge) if pitch != 1 else 1.0,
             )
-            found += places(plan, grids(view, warp), warp, cost)
+            softs = grids(view, warp)
+            found += places(plan, softs, warp, cost) if softs.shape[2] else []
     return sorted(found, key=lambda place: -place.z)[:SHORTLIST]
 
 
-def track(plan: Reader, softs: list[Floats], warp: Warp, cost: float) -> list[Place]:
+def track(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
     """The likeliest path through the stream of sound that was cut, joined or stretched in places.
 
     Viterbi over slices of 0.38 s. A state is a place in the stream at time 0, in hops: it stays
     the same in sound left whole, moves by one where a clock drifts, and jumps at a cut. At most
     one place: the path, or none where the clip is one slice.
     """
-    count = min(soft.shape[1] for soft in softs) // SLICE if softs else 0
+    count = softs.shape[2] // SLICE
     if count < 2:
         return []
     gains = _score_slices(plan, softs, count)
@@ -146,21 +161,22 @@ def track(plan: Reader, softs: list[Floats], warp: Warp, cost: float) -> list[Pl
     for gain in gains[1:]:
         best.append(gain + np.max(_arrivals(best[-1]), axis=0))
     path, path_cost = _trace(best)
-    place = Place(_stretches(softs, path), 0.0, cost + START_COST + path_cost, *warp)
+    place = Place(_stretches(softs, path), 0.0, cost + path_cost, *warp)
     return [replace(place, z=plan.z(place.stream()))]
 
 
-def _score_slices(plan: Reader, softs: list[Floats], count: int) -> Floats:
+def _score_slices(plan: Reader, softs: Floats, count: int) -> Floats:
     """Log-likelihood ratio of each slice in each state: (count, STATES)."""
     out = np.empty((count, PERIOD, PHASES), np.float32)
-    for phase, soft in enumerate(softs):
-        for number in range(count):
-            inner, energy = plan.correlate(soft[:, _slice(number, count)])
-            z = inner / np.sqrt(energy)
-            likely = np.clip(z, 1.5, 3.5)
+    for number in range(count):
+        inner, energy = plan.correlate(softs[:, :, _slice(number, count)])
+        z = inner / np.sqrt(energy)
+        likely = np.clip(z, 1.5, 3.5)
+        gain = likely * (z - likely / 2)
+        for phase in range(PHASES):
             # Grid `phase` begins phase / PHASES of a slot late: state = PHASES * start - phase.
             shift = -number * SLICE - (phase > 0)
-            out[number, :, -phase % PHASES] = np.roll(likely * (z - likely / 2), shift)
+            out[number, :, -phase % PHASES] = np.roll(gain[phase], shift)
     return out.reshape(count, STATES)
 
 
@@ -187,17 +203,17 @@ def _trace(best: list[Floats]) -> tuple[list[int], float]:
         behind = (state - 1 - np.arange(NEAR_JUMP)) % STATES
         moves = [
             (STAY, state),
-            (DRIFT, max(around, key=lambda index: last[index])),  # noqa: B023
+            (DRIFT, max(around, key=lambda index: last[index])),
             (NEAR, int(behind[np.argmax(last[behind])])),
             (FAR, int(np.argmax(last))),
         ]
-        price, state = max(moves, key=lambda move: last[move[1]] - move[0])  # noqa: B023
+        price, state = max(moves, key=lambda move: last[move[1]] - move[0])
         path.append(state)
         cost += price
     return path[::-1], cost
 
 
-def _stretches(softs: list[Floats], path: list[int]) -> tuple[tuple[Floats, int], ...]:
+def _stretches(softs: Floats, path: list[int]) -> tuple[tuple[Floats, int], ...]:
     """Runs of slices in one state, as soft cells with their start in the stream."""
     out = []
     first = 0
