@@ -15,6 +15,8 @@ ARG PIP_INDEX_URL=https://pypi.org/simple
 ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
+# Ubuntu keeps only the newest version of a package: a pin would soon break the build.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* \
@@ -37,6 +39,7 @@ RUN rm -r cloud \
     && python -c "from core.voice.kokoro import model; model.load(None, threads=1)"
 
 FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* \
