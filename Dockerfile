@@ -33,10 +33,12 @@ COPY core core
 COPY events events
 COPY handlers handlers
 COPY watermark watermark
-# The default voice is part of the image: this fails if it is not, or is not the pinned one.
-RUN rm -r cloud \
-    && python -m compileall -q . \
-    && python -c "from core.voice.kokoro import model; model.load(None, threads=1)"
+# The default voice is part of the image, prepared: this fails if it is not the pinned one. The copy
+# is written readable by its owner only, and who runs the server is somebody else.
+RUN python -c "from pathlib import Path; from core.voice.kokoro import KokoroVoice; KokoroVoice.load(Path('cache'))" \
+    && chmod -R a+rX cache \
+    && rm -r cloud \
+    && python -m compileall -q .
 
 FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04
 # hadolint ignore=DL3008
@@ -46,12 +48,12 @@ RUN apt-get update \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin voicedrop
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
-# Only /tmp is writable. Numba compiles parts of librosa there.
+# Only /tmp is writable to this user. Numba compiles parts of librosa there.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     NUMBA_CACHE_DIR=/tmp/numba \
-    VOICEDROP_CACHE=/tmp/voicedrop
+    VOICEDROP_CACHE=/app/cache
 WORKDIR /app
 USER 10001:10001
 EXPOSE 9000

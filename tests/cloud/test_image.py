@@ -89,7 +89,10 @@ def test_no_secret_can_enter():
 def test_the_build_proves_one_onnxruntime_and_the_default_voice():
     runs = " ".join(arguments for name, arguments in stages()[1] if name == "RUN")
     assert "image.py one-onnxruntime" in runs
-    assert "model.load(None, threads=1)" in runs
+    assert "KokoroVoice.load(Path('cache'))" in runs
+    assert "chmod -R a+rX cache" in runs  # the copy is written 0600, by root
+    environment = " ".join(arguments for name, arguments in stages()[2] if name == "ENV")
+    assert "VOICEDROP_CACHE=/app/cache" in environment
 
 
 def test_its_way_of_building_is_written_down():
