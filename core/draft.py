@@ -82,9 +82,10 @@ def read_lines(data: bytes, limits: Limits) -> Draft:
     """Raises Refused for what is wrong with the header, or if many lines cannot be read at all."""
     lines = _lines(data)
     draft = _line_header(next(lines)[1])
+    reader = strictjson.Reader()
     unreadable = 0
     for number, line in lines:
-        entry = _line_entry(line, number, limits)
+        entry = _line_entry(line, number, reader, limits)
         unreadable += isinstance(entry.spec, Refused) and entry.spec.code in _UNREADABLE
         draft.add(entry, limits)
     if unreadable > 10 and unreadable > limits.bad_lines * len(draft.entries):
@@ -122,10 +123,11 @@ def _header_fields(text: str) -> dict[str, Any]:
     return value
 
 
-def _line_entry(line: bytes, number: int, limits: Limits) -> Entry:
+def _line_entry(line: bytes, number: int, reader: strictjson.Reader, limits: Limits) -> Entry:
     pointer = f"line {number}"
     try:
-        decoded = _line_value(line, number, limits)
+        reader.load(_line_text(line, limits), line=number)
+        decoded = reader.whole(depth=strictjson.MAX_DEPTH - 2)
     except Refused as exc:
         return Entry(pointer, "", _placed(exc, pointer))
     if isinstance(decoded.value, dict) and "schema" in decoded.value:
@@ -133,13 +135,12 @@ def _line_entry(line: bytes, number: int, limits: Limits) -> Entry:
     return _entry(decoded, pointer)
 
 
-def _line_value(line: bytes, number: int, limits: Limits) -> strictjson.Decoded:
+def _line_text(line: bytes, limits: Limits) -> str:
     if len(line) > limits.line_bytes:
         raise Refused("JSONL_LINE_TOO_LONG")
     if not line.strip():
         raise Refused("JSONL_BLANK_LINE")
-    text, _ = strictjson.text(line)
-    return strictjson.Reader(text, line=number).whole(depth=strictjson.MAX_DEPTH - 2)
+    return strictjson.text(line)[0]
 
 
 def _entry(decoded: strictjson.Decoded, pointer: str) -> Entry:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -193,9 +194,14 @@ def join(pointer: str, *names: object) -> str:
     return "/".join((pointer, *tokens))
 
 
-def guess(name: str, known: Any) -> str:
+def guess(name: str, known: Iterable[str]) -> str:
     """` Did you mean ...?` if one of the known names is near; else nothing."""
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return _guess(name, tuple(known)) if len(name) <= 32 else ""
+
+
+@lru_cache(maxsize=4096)  # one generator makes the same mistake in a hundred thousand items
+def _guess(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean `{near[0]}`?" if near else ""
 
 

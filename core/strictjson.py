@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
@@ -37,9 +38,8 @@ class Reader:
     Raises Refused JSON_SYNTAX with line and column, JSON_TOO_DEEP beyond the parser's own depth.
     """
 
-    def __init__(self, text: str, *, line: int = 1) -> None:
-        self.text = text
-        self._line = line
+    def __init__(self, text: str = "") -> None:
+        self.load(text)
         self._found: list[Refused] = []
         self._scan = json.JSONDecoder(
             object_pairs_hook=self._object,
@@ -47,6 +47,11 @@ class Reader:
             parse_float=self._float,
             parse_constant=self._constant,
         ).raw_decode
+
+    def load(self, text: str, *, line: int = 1) -> None:
+        """Go on with another text, which begins at this line of its file."""
+        self.text = text
+        self._line = line
 
     def value(self, start: int, *, depth: int = MAX_DEPTH) -> Decoded:
         """The value that begins at `start`, at most `depth` levels deep."""
@@ -132,8 +137,8 @@ class Reader:
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            times = Counter(key for key, _ in pairs)
+            twice = next(key for key in times if times[key] > 1)
             self._found.append(
                 Refused("JSON_DUPLICATE_KEY", f"The key {twice[:80]!r} stands twice in one object.")
             )

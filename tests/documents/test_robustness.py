@@ -151,3 +151,20 @@ def test_a_name_that_is_a_megabyte_costs_no_time():
     assert time.process_time() - start < 2
     assert len(error.message) < 300
     assert len(error.pointer) < 300
+
+
+def test_half_a_million_keys_of_which_one_stands_twice():
+    members = ",".join(f'"x-{n}":0' for n in range(500_000))
+    data = encode(manifest(items=[ITEM, "?"])).replace(b'"?"', f'{{{members},"x-9":1}}'.encode())
+    start = time.process_time()
+    assert job.parse(data).errors[0].error.code == "JSON_DUPLICATE_KEY"
+    assert time.process_time() - start < 5
+
+
+def test_the_same_mistake_in_every_item():
+    items = [{**ITEM, "id": f"i{n}", "txet": ""} for n in range(20_000)]
+    data = encode(manifest(items=items))
+    start = time.process_time()
+    errors = job.parse(data).errors
+    assert time.process_time() - start < 3
+    assert all("Did you mean `text`?" in e.error.message for e in errors)

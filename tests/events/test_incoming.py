@@ -239,3 +239,9 @@ CANDIDATES = {
 @pytest.mark.parametrize(("key", "candidates"), CANDIDATES.values(), ids=CANDIDATES)
 def test_keys_to_try(key: str, candidates: list[str]):
     assert incoming.key_candidates(key) == candidates
+
+
+def test_every_reason_stands_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+    assert all(f"| `{reason}` |" in page for reason in {reason for _, reason in IGNORED.values()})
+    assert all(f"`{prefix}`" in page for prefix in incoming.OURS)

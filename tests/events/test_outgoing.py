@@ -51,6 +51,12 @@ def test_the_event_of_a_job():
     }
 
 
+def test_the_example_of_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+    example = page.partition("```json\n")[2].partition("```")[0]
+    assert json.loads(example) == json.loads(outgoing.job_event(FULL))
+
+
 def test_an_event_is_one_line():
     data = outgoing.job_event(FULL)
     assert data.endswith(b"}\n")
