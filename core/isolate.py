@@ -37,13 +37,12 @@ class Crashed(Exception):
 
 
 class Workshop:
-    """A handle on the server process. Safe from several threads and after a fork."""
+    """A handle on the server process. Safe from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._owner = 0
 
     def start(self) -> None:
         """Start the server unless it runs. Call early: it takes about 0.3 s, in the background."""
@@ -69,12 +68,8 @@ class Workshop:
 
     def _connect(self) -> socket.socket:
         with self._lock:
-            # A forked worker shares the parent's server but could never wait for it: own one each.
-            if self._owner != os.getpid():
-                self._server = self._control = None
             if self._control is None:
                 self._control, self._server = _launch()
-                self._owner = os.getpid()
             return self._control
 
     def _send(self, control: socket.socket, message: bytes, fds: list[int]) -> None:
@@ -87,10 +82,17 @@ class Workshop:
             if self._control is control:
                 self._close()
 
-    def _close(self) -> None:
-        if self._control is not None:
+    def disown(self) -> None:
+        """In a forked child: the server belongs to the parent, who waits for it. Take another."""
+        self._lock = threading.Lock()  # the old one may be held by a thread that was not copied
+        if self._control is not None and self._server is not None:
             self._control.close()
-        if self._server is not None and self._owner == os.getpid():
+            self._server.returncode = 0  # nothing to wait for, nothing to warn about
+        self._server = self._control = None
+
+    def _close(self) -> None:
+        if self._control is not None and self._server is not None:
+            self._control.close()
             try:
                 self._server.wait(timeout=2)
             except subprocess.TimeoutExpired:
@@ -101,6 +103,7 @@ class Workshop:
 
 _workshop = Workshop()
 atexit.register(_workshop.close)
+os.register_at_fork(after_in_child=_workshop.disown)
 start = _workshop.start
 run = _workshop.run
 

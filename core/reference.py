@@ -42,8 +42,8 @@ class Steps:
     """Hand on 16 kHz, the rate of the analysis, instead of the recording's own (at most 48 kHz)."""
     compress: bool = False
     """Logarithmic dynamic range compression: raise weak passages."""
-    level: bool = True
-    """Scale to a peak of 0.9."""
+    level: float | None = 0.5
+    """Scale to this peak; None: leave it."""
     pad: bool = False
     """Half a second of silence at both ends, or less where ten seconds would be passed."""
 
@@ -255,8 +255,8 @@ def _shape(audio: Audio, steps: Steps) -> Audio:
         audio = resample(audio, speech.RATE)
     if steps.compress:
         audio = compress(audio)
-    if steps.level:
-        audio = level(audio, 0.9)
+    if steps.level is not None:
+        audio = level(audio, steps.level)
     if steps.pad:
         edge = pause(min(0.5, max(0.0, (LONGEST_WINDOW_S - audio.seconds) / 2)), audio.rate)
         audio = join([edge, audio, edge])

@@ -101,10 +101,11 @@ def like_speech(frames: Frames, part: slice) -> bool:
     bands = frames.bands_db[part]
     shape = bands - bands.mean(axis=1, keepdims=True)
     moved = np.sqrt(np.mean((shape[8:] - shape[:-8]) ** 2, axis=1))[active[8:]]
+    spread = float(frames.centroid[part][active].std())
     return (
-        gliding > 0.35
+        min(gliding, spread) > 0.3
+        and gliding + spread > 0.95
         and _median_run(voiced) < 90
-        and float(frames.centroid[part][active].std()) > 0.45
         and (float(moved.mean()) if moved.size else 0.0) > 3.7
         and _syllabic(bands) > 0.12
     )
