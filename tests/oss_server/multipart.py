@@ -54,7 +54,9 @@ def copy_part(state: State, request: Request) -> Reply:
     data = source.data[found[0] : found[1]] if found else source.data
     _add_part(state, request, data)
     nodes = [("LastModified", iso(time.time())), ("ETag", f'"{md5(data)}"')]
-    return xml_reply("CopyPartResult", nodes)
+    reply = xml_reply("CopyPartResult", nodes)
+    reply.headers["ETag"] = f'"{md5(data)}"'
+    return reply
 
 
 def complete(state: State, request: Request) -> Reply:

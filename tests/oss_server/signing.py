@@ -60,7 +60,7 @@ def _v4_header(request: Request, state: State, now: float) -> str:
         raise OssError("InvalidArgument", "Missing x-oss-content-sha256 header.")
     moment = request.header("x-oss-date")
     access = _access(request, state, credential.split("/", 1)[0], "x-oss-security-token", now)
-    _check_scope(credential, moment, state)
+    _check_scope(credential, moment, state, "Invalid signing region in Authorization header.")
     _check_skew(_v4_time(moment), now)
     _check_v4(request, access, credential, moment, before or behind or "", signature)
     return access.id
@@ -70,7 +70,7 @@ def _v4_query(request: Request, state: State, now: float) -> str:
     query = request.query
     credential, moment = query.get("x-oss-credential", ""), query.get("x-oss-date", "")
     access = _access(request, state, credential.split("/", 1)[0], "x-oss-security-token", now)
-    _check_scope(credential, moment, state)
+    _check_scope(credential, moment, state, "The signing region in credential is invalid.")
     if now > _v4_time(moment) + int(query.get("x-oss-expires", "0")):
         raise OssError("AccessDenied", "Request has expired.", ec="0002-00000069")
     extra, signature = query.get("x-oss-additional-headers", ""), query.get("x-oss-signature", "")
@@ -78,13 +78,12 @@ def _v4_query(request: Request, state: State, now: float) -> str:
     return access.id
 
 
-def _check_scope(credential: str, moment: str, state: State) -> None:
+def _check_scope(credential: str, moment: str, state: State, wrong_region: str) -> None:
     parts = credential.split("/")
     if len(parts) != 5 or parts[1] != moment[:8] or parts[3:] != ["oss", "aliyun_v4_request"]:
         raise OssError("InvalidArgument", "Invalid Credential.", ec="0002-00000225")
     if parts[2] != state.region:
-        message = "Invalid signing region in Authorization header."
-        raise OssError("InvalidArgument", message, ec="0002-00000226")
+        raise OssError("InvalidArgument", wrong_region, ec="0002-00000226")
 
 
 def _check_v4(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 import threading
@@ -17,6 +18,9 @@ from tests.oss_server.state import State
 
 CONTROL = "/-/faults"
 """Unsigned: POST a fault as JSON, DELETE all, GET how often each has struck."""
+_VIRTUAL = re.compile(r"([^.]+)\.((?:oss-[a-z0-9-]+\.aliyuncs\.com|localhost)(?::\d+)?)$")
+_OURS = re.compile(r"([\d.]+|(.+\.)?localhost|(.+\.)?oss-[a-z0-9-]+\.aliyuncs\.com)(:\d+)?$")
+_SERVICE = re.compile(r"oss-[a-z0-9-]+\.aliyuncs\.com(?::\d+)?$")
 
 
 class Server(ThreadingHTTPServer):
@@ -65,6 +69,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith(CONTROL):
             self._send(control(self.server.faults, self.command, body))
             return
+        if not _OURS.match(self.headers.get("Host", "")):
+            self.close_connection = True  # as a proxy, we reach nobody else
+            return
         request = parse(self.command, self.path, dict(self._headers()), body or b"")
         if body is None:
             self._send(error_reply(OssError("MissingContentLength"), request, ""))
@@ -90,6 +97,9 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
             return b"".join(chunks)
         length = self.headers.get("Content-Length")
+        if self.command in ("GET", "HEAD"):
+            self.close_connection = length is not None  # some announce a body that never comes
+            return b""
         if length is None:
             return None if self.command in ("PUT", "POST") else b""
         return self.rfile.read(int(length))
@@ -145,21 +155,19 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def parse(method: str, target: str, headers: dict[str, str], body: bytes) -> Request:
-    """`target` may be absolute, as a proxy gets it. The bucket stands in the host's name, or first
-    in the path if the host is an address or localhost."""
+    """`target` may be absolute, as a proxy gets it. The bucket stands before the
+    service's host name, or first in the path if the host is an address."""
     url = urlsplit(target)
     host = url.netloc or headers.get("host", "")
-    raw = target.split("?", 1)[0] if not url.netloc else url.path
-    path = unquote(raw.lstrip("/") if url.netloc else raw[1:])
+    path = unquote(target.split("?", 1)[0].removeprefix(f"http://{url.netloc}")[1:])
     query = dict(parse_qsl(url.query, keep_blank_values=True))
-    name = host.rsplit(":", 1)[0]
-    if name == "localhost" or name.replace(".", "").isdigit():
-        bucket, _, key = path.partition("/")
-    else:
+    named = _VIRTUAL.match(host)
+    if named:
+        bucket, host, key = named[1], named[2], path
+    elif _SERVICE.match(host):
         bucket, key = "", path
-        first = name.partition(".")[0]
-        if not first.startswith("oss-"):
-            bucket, host = first, host.removeprefix(f"{first}.")
+    else:
+        bucket, _, key = path.partition("/")
     return Request(method, bucket, key, query, headers, body, host)
 
 
