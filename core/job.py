@@ -225,6 +225,9 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     if len(labels) > manifest.MAX_LABELS:
         raise Refused("VALUE_RANGE", f"At most {manifest.MAX_LABELS} labels.", pointer="/labels")
     for name, value in labels.items():
+        if not 1 <= len(name) <= manifest.MAX_LABEL_NAME:
+            message = f"A label's name has 1-{manifest.MAX_LABEL_NAME} characters."
+            raise Refused("VALUE_RANGE", message, pointer=join("/labels", name))
         _refuse_surrogates(name + value, join("/labels", name))
     return labels
 

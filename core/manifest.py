@@ -23,6 +23,7 @@ SCHEMA = "voicedrop/job/1"
 MAX_ITEMS = 100_000
 MAX_VOICES = 32
 MAX_LABELS = 32
+MAX_LABEL_NAME = 64
 
 Format = Literal["wav", "flac", "mp3", "opus"]
 SampleRate = Literal[8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000]

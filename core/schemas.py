@@ -13,6 +13,7 @@ from core.manifest import (
     ACCEPTED_ONLY,
     ID_PATTERN,
     MAX_ITEMS,
+    MAX_LABEL_NAME,
     MAX_LABELS,
     MAX_VOICES,
     SCHEMA,
@@ -36,7 +37,10 @@ def job() -> dict[str, Any]:
     properties = manifest["properties"]
     properties["items"] |= {"minItems": 1, "maxItems": MAX_ITEMS}
     properties["items"].pop("default")
-    properties["labels"]["maxProperties"] = MAX_LABELS
+    properties["labels"] |= {
+        "maxProperties": MAX_LABELS,
+        "propertyNames": {"minLength": 1, "maxLength": MAX_LABEL_NAME},
+    }
     properties["voices"] |= {
         "minProperties": 1,
         "maxProperties": MAX_VOICES,

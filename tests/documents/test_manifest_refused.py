@@ -146,6 +146,12 @@ FIELDS = {
     "text for a number": ({"wait_s": "1"}, "SCHEMA_TYPE", "/wait_s"),
     "a label that is a number": ({"labels": {"a": 1}}, "SCHEMA_TYPE", "/labels"),
     "33 labels": ({"labels": {f"l{n}": "" for n in range(33)}}, "VALUE_RANGE", "/labels"),
+    "a label without a name": ({"labels": {"": "a"}}, "VALUE_RANGE", "/labels/"),
+    "a label with a long name": (
+        {"labels": {"n" * 65: "a"}},
+        "VALUE_RANGE",
+        f"/labels/{'n' * 65}",
+    ),
     "half a character in a label": ({"labels": {"a": "\ud800"}}, "TEXT_SURROGATE", "/labels/a"),
     "a producer in Chinese": ({"label": {"producer": "公司"}}, "LABEL_CHARSET", "/label/producer"),
     "a producer with a space": ({"label": {"producer": "a b"}}, "LABEL_CHARSET", "/label/producer"),
