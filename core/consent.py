@@ -50,7 +50,7 @@ _OPEN_END = {"en": "I withdraw it", "zh": "本人撤回之日"}
 Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Language = Annotated[str, msgspec.Meta(pattern="^[a-z]{2}$")]
+Language = Annotated[str, msgspec.Meta(pattern="^[a-z]{2,3}$")]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -69,7 +69,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Where the voice may speak; an empty list sets no limit."""
 
     languages: list[Language] = []
-    """Checked: ISO 639-1 codes."""
+    """Checked: the codes that manifests use, ISO 639."""
     channels: list[Text] = []
     """For people: radio, audiobook, telephone ..."""
 

@@ -155,6 +155,7 @@ NOTICES: Mapping[str, str] = {
     "SENTENCE_SPLIT": "A very long sentence was cut.",
     "CONSENT_OPTIONAL": "The operator allows voices without a consent record.",
     "LABEL_WAIVED": "The operator or producer waived the label the law asks for.",
+    "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file names none.",
     "ENGINE_CHANGED": "Items of this job were made by different engine versions.",
 }
 

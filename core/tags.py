@@ -1,0 +1,232 @@
+"""One text field in an audio file's own metadata; the sound is not touched.
+
+    WAV      a RIFF chunk named like the field (RIFF, Microsoft 1991)
+    MP3      an ID3v2 TXXX frame (id3.org, ID3v2.3 and 2.4)
+    FLAC     a Vorbis comment (RFC 9639, 8.6)
+    Ogg      a Vorbis comment in the second packet: Opus (RFC 7845, 5.2); Vorbis is only read
+
+`add` is for files our own encoders wrote; `read` takes whatever it is given and stops quietly
+where a file ends. Written here because the libraries that edit all four are GPL or LGPL.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+_OPUS, _VORBIS = b"OpusTags", b"\x03vorbis"
+
+
+def add(data: bytes, name: str, value: str) -> bytes:
+    """The file with the field added. ASCII only. Raises ValueError for a container, or a form of
+    its metadata, that we do not write."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return _add_riff(data, name, value)
+    if data[:4] == b"fLaC":
+        return _add_flac(data, f"{name}={value}".encode("ascii"))
+    if data[:4] == b"OggS":
+        return _add_opus(data, f"{name}={value}".encode("ascii"))
+    if data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
+        return _add_id3(data, name, value)
+    raise ValueError("not a container whose metadata we write")
+
+
+def read(data: bytes, name: str) -> list[bytes]:
+    """Every value of the field, in the order of the file."""
+    if data[:4] == b"RIFF":
+        return [data[at : at + size] for kind, at, size in _riff(data) if kind == name.encode()]
+    if data[:4] == b"fLaC":
+        comments = [data[at : at + size] for kind, at, size in _flac(data) if kind == 4]
+        return [value for block in comments for value in _comments(block, name)]
+    if data[:4] == b"OggS":
+        packet, _ = _second_packet(_pages(data))
+        magic = next((m for m in (_OPUS, _VORBIS) if packet.startswith(m)), None)
+        return _comments(packet[len(magic) :], name) if magic else []
+    return [text for described, text in _id3_texts(data) if described == name.encode()]
+
+
+# RIFF
+
+
+def _riff(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, offset of the content, size) of each chunk."""
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield data[at : at + 4], at + 8, size
+        at += 8 + size + size % 2
+
+
+def _add_riff(data: bytes, name: str, value: str) -> bytes:
+    content = value.encode("ascii")
+    body = data[12:] + bytes(len(data) % 2)
+    body += name.encode("ascii") + struct.pack("<I", len(content)) + content
+    body += bytes(len(content) % 2)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
+
+
+# Vorbis comments: vendor, count, then comments; every string after its length
+
+
+def _comments(block: bytes, name: str) -> list[bytes]:
+    head = f"{name}=".encode().lower()
+    return [text[len(head) :] for text in _strings(block)[1:] if text[: len(head)].lower() == head]
+
+
+def _strings(block: bytes) -> list[bytes]:
+    """The vendor and every comment; fewer if the block is cut."""
+    strings, at, left = [], 0, 1
+    while left and at + 4 <= len(block):
+        size = int.from_bytes(block[at : at + 4], "little")
+        strings.append(block[at + 4 : at + 4 + size])
+        at += 4 + size
+        left -= 1
+        if len(strings) == 1:
+            left = int.from_bytes(block[at : at + 4], "little")
+            at += 4
+    return strings
+
+
+def _comment_block(strings: list[bytes]) -> bytes:
+    vendor, *comments = [struct.pack("<I", len(text)) + text for text in strings]
+    return vendor + struct.pack("<I", len(comments)) + b"".join(comments)
+
+
+# FLAC
+
+
+def _flac(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(type, offset of the content, size) of each metadata block."""
+    at, last = 4, False
+    while not last and at + 4 <= len(data):
+        last = bool(data[at] & 0x80)
+        size = int.from_bytes(data[at + 1 : at + 4], "big")
+        yield data[at] & 0x7F, at + 4, size
+        at += 4 + size
+
+
+def _add_flac(data: bytes, comment: bytes) -> bytes:
+    blocks = [(kind, data[at : at + size], at + size) for kind, at, size in _flac(data)]
+    if not blocks:
+        raise ValueError("a FLAC file without a header")
+    found = next((content for kind, content, _ in blocks if kind == 4), b"")
+    strings = _strings(found) or [b""]
+    kept = [(kind, content) for kind, content, _ in blocks if kind != 4]
+    # STREAMINFO stays the first block, as the format demands.
+    written = [*kept[:1], (4, _comment_block([*strings, comment])), *kept[1:]]
+    head = b"".join(
+        bytes([kind | (0x80 if i == len(written) - 1 else 0)])
+        + len(content).to_bytes(3, "big")
+        + content
+        for i, (kind, content) in enumerate(written)
+    )
+    return b"fLaC" + head + data[blocks[-1][2] :]
+
+
+# Ogg (RFC 3533)
+
+
+class _Page(NamedTuple):
+    serial: bytes
+    lacing: bytes
+    content: bytes
+    end: int
+    """Offset of the next page."""
+
+
+def _pages(data: bytes) -> Iterator[_Page]:
+    at = 0
+    while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
+        start = at + 27 + data[at + 26]
+        lacing = data[at + 27 : start]
+        end = start + sum(lacing)
+        yield _Page(data[at + 14 : at + 18], lacing, data[start:end], end)
+        at = end
+
+
+def _second_packet(pages: Iterable[_Page]) -> tuple[bytes, _Page | None]:
+    """The packet that begins the second page, and the page that ends with it, if one does."""
+    packet = b""
+    for page in itertools.islice(pages, 1, None):
+        at = 0
+        for i, size in enumerate(page.lacing, 1):
+            packet += page.content[at : at + size]
+            at += size
+            if size < 255:
+                return packet, page if i == len(page.lacing) else None
+    return packet, None
+
+
+def _add_opus(data: bytes, comment: bytes) -> bytes:
+    first = next(_pages(data))
+    packet, page = _second_packet(_pages(data))
+    strings = _strings(packet.removeprefix(_OPUS))
+    tags = _OPUS + _comment_block([*strings, comment])
+    lacing = b"\xff" * (len(tags) // 255) + bytes([len(tags) % 255])
+    # One page before and after: then no other page changes its number.
+    alone = page is not None and page.content == packet
+    if page is None or not alone or not packet.startswith(_OPUS) or len(lacing) > 255:
+        raise ValueError("an Ogg stream that is not Opus as we write it")
+    head = b"OggS" + bytes(10) + first.serial + struct.pack("<I", 1)
+    tail = bytes([len(lacing)]) + lacing + tags
+    checksum = struct.pack("<I", _crc(head + bytes(4) + tail))
+    return data[: first.end] + head + checksum + tail + data[page.end :]
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        value = byte << 24
+        for _ in range(8):
+            value = (value << 1) ^ (0x04C11DB7 if value & 0x80000000 else 0)
+        table.append(value & 0xFFFFFFFF)
+    return table
+
+
+_CRC = _crc_table()
+
+
+def _crc(data: bytes) -> int:
+    """Ogg's CRC-32: not reflected, from zero."""
+    value = 0
+    for byte in data:
+        value = (value << 8 & 0xFFFFFFFF) ^ _CRC[value >> 24 ^ byte]
+    return value
+
+
+# ID3v2
+
+
+def _syncsafe(data: bytes) -> int:
+    return data[0] << 21 | data[1] << 14 | data[2] << 7 | data[3]
+
+
+def _id3_texts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(description, value) of each TXXX frame of a plain ID3v2.3 or 2.4 tag, both in UTF-8."""
+    if data[:3] != b"ID3" or len(data) < 10 or data[3] not in (3, 4) or data[5] & 0xC0:
+        return
+    at, end = 10, 10 + _syncsafe(data[6:10])
+    while at + 10 <= min(end, len(data)) and data[at]:
+        size = data[at + 4 : at + 8]
+        length = _syncsafe(size) if data[3] == 4 else int.from_bytes(size, "big")
+        content = data[at + 10 : at + 10 + length]
+        if data[at : at + 4] == b"TXXX" and content:
+            encoding = ("latin-1", "utf-16", "utf-16-be", "utf-8")[content[0] & 3]
+            text = content[1:].decode(encoding, errors="replace")
+            described, _, value = text.partition("\0")
+            yield described.encode(), value.removeprefix("\ufeff").rstrip("\0").encode()
+        at += 10 + length
+
+
+def _add_id3(data: bytes, name: str, value: str) -> bytes:
+    if data[:3] == b"ID3":
+        raise ValueError("an MP3 file that has an ID3 tag already")
+    content = b"\0" + name.encode("ascii") + b"\0" + value.encode("ascii")
+    frame = b"TXXX" + _as_syncsafe(len(content)) + b"\0\0" + content
+    return b"ID3\4\0\0" + _as_syncsafe(len(frame)) + frame + data
+
+
+def _as_syncsafe(size: int) -> bytes:
+    return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
