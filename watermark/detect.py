@@ -187,9 +187,9 @@ def scan(
 ) -> Iterator[tuple[float, float, Detection]]:
     """Every marked stretch of a stream, in order: (start, end, the strongest detection in it).
 
-    blocks: successive samples, (n,) each, of any lengths; memory stays bounded by one window of 6 s.
-    Neighbouring windows that say the same become one stretch. The bound of a score holds for one
-    window: of ten hours of unmarked sound, one in eighty claims a mark somewhere.
+    blocks: successive samples, (n,) each, of any lengths; memory holds one window of 6 s. Windows
+    in a row that say the same become one stretch. The bound of a score holds for one window: of
+    ten hours of unmarked sound, at most one in eighty claims a mark somewhere.
     """
     readers = {key_id: reader(key) for key_id, key in keys.items()}
     open_runs: dict[tuple[str, int | None], Detection] = {}

@@ -22,7 +22,7 @@ from watermark.layout import BANDS, HIGH_EDGES, LOW_BANDS, LOW_EDGES, PERIOD, SE
 
 Floats = NDArray[np.float32]
 
-DEFAULT = 2.5
+DEFAULT = 2.1
 """Strength in decibels, root mean square over cells."""
 BLOCK_SLOTS = 128
 HALO_SLOTS = 16
@@ -46,7 +46,7 @@ def embed(
 def embed_blocks(
     blocks: Iterator[Floats], rate: int, payload: int, key: bytes, *, strength: float = DEFAULT
 ) -> Iterator[Floats]:
-    """`embed` for a stream: joined, the blocks that come out equal the sound marked in one piece."""
+    """`embed` for a stream: joined, the blocks that come out equal sound marked in one piece."""
     marker = Embedder(rate, payload, key, strength=strength)
     for block in blocks:
         yield marker.push(block)
@@ -194,10 +194,11 @@ def _inform(signs: Floats, energies: Floats) -> Floats:
     smeared = 0.7 * step + 0.15 * (wide[:, :-2] + wide[:, 2:])
     push = step + cells.surprise(smeared)
     push /= np.sqrt(np.mean(push * push))
-    return np.clip(push, -3, 3).astype(np.float32)
+    clipped: Floats = np.clip(push, -3, 3).astype(np.float32)
+    return clipped
 
 
-def _ramp(at: Floats, count: int) -> tuple[NDArray[np.intp], Floats]:
+def _ramp(at: NDArray[np.float64], count: int) -> tuple[NDArray[np.intp], Floats]:
     """Cell below each position and the share of the next: level within half a cell, then a ramp."""
     low = np.floor(at)
     part = np.clip(2 * (at - low) - 0.5, 0, 1)
@@ -234,4 +235,5 @@ def _limit(host: Floats, marked: Floats, hop: int) -> Floats:
     least = share.reshape(-1, hop).min(axis=1)
     knots = np.minimum(np.append(least, 1), np.append(1, least))
     fade = np.interp(np.arange(len(host)) / hop, np.arange(len(knots)), knots)
-    return np.clip(host + fade.astype(np.float32) * (marked - host), -room, room)
+    faded: Floats = np.clip(host + fade.astype(np.float32) * (marked - host), -room, room)
+    return faded

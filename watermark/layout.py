@@ -5,7 +5,8 @@ Telephone speech keeps the first group; nothing lies where wide-band codecs give
 
 Each cell plays a part: about one in six is a sync cell, the others carry one coded bit each. The
 plan of parts repeats every TILE slots (1.024 s), so any second of speech holds every coded bit four
-or five times. Each cell also has a keyed sign, and signs repeat only after PERIOD slots (65.5 s). The mark raises a cell by its sign (sync) or its sign times its coded bit.
+or five times. Each cell also has a keyed sign, and signs repeat only after PERIOD slots (65.5 s).
+The mark raises a cell by its sign (sync) or by its sign times its coded bit.
 
 Every SEGMENT slots (32.8 s), and in each new clip, the mark goes on at another secret point of the
 sign stream, chosen by HMAC from payload and host. So two marked clips do not line up, and averaging

@@ -51,9 +51,9 @@ def encode(payload: int) -> Floats:
         register |= bit << MEMORY
         signs[step] = [1 - 2 * ((register & taps).bit_count() & 1) for taps in GENERATORS]
         register >>= 1
-    signs = signs.reshape(-1)
-    signs.setflags(write=False)
-    return signs
+    codeword = signs.reshape(-1)
+    codeword.setflags(write=False)
+    return codeword
 
 
 def decode(soft: Floats) -> int | None:

@@ -80,7 +80,8 @@ class Reader:
         soft, part = stream[:, used], self.parts[:, used].reshape(-1)
         size = code.CODED_BITS + 1
         total = np.bincount(part, (soft * self.signs[:, used]).reshape(-1), size)
-        return total, np.bincount(part, (soft * soft).reshape(-1), size)
+        variance = np.bincount(part, (soft * soft).reshape(-1), size)
+        return total.astype(np.float32), variance.astype(np.float32)
 
     def z(self, stream: Floats) -> float:
         """z of the anchor, the stream taken as it lies."""
@@ -179,7 +180,7 @@ def message_z(payload: int, total: Floats, variance: Floats) -> float:
 def evidence(total: Floats, variance: Floats) -> float:
     """Log-likelihood ratio "marked here" against "not", whatever the payload says.
 
-    Soft values are matched to their noise, so a mark of scale m gives each sum the mean m * variance.
+    Soft values are matched to their noise: a mark of scale m gives each sum mean m * variance.
     """
     spread = max(float(variance[-1]), 1e-12)
     scale = max(float(total[-1]) / spread, 0.3 / math.sqrt(spread))
