@@ -1,7 +1,8 @@
 """Who works on a job: a lease kept as an append-only log, used as compare-and-swap.
 
-    lease/<job_id> = record*          record = 64 bytes of JSON, padded with spaces, ending in newline
-    record = {"w": worker, "e": expires (store's clock, 0 = released), "a": attempt, "d": items done}
+    lease/<job_id> = record*
+    record = 64 bytes: JSON, spaces, newline
+    JSON   = {"w": worker, "e": expires (store's clock, 0 = released), "a": attempt, "d": done}
 
 A worker owns the job while the last record is its own and has not expired. Two workers that
 append at the same position cannot both succeed, whatever they believe about the time; so a lease
@@ -46,7 +47,9 @@ class Record:
 class Lease:
     """Hold a job: `with Lease.acquire(...) as lease`. Renewed from a thread until left."""
 
-    def __init__(self, store: Store, key: str, record: Record, position: int, seconds: float):
+    def __init__(
+        self, store: Store, key: str, record: Record, position: int, seconds: float
+    ) -> None:
         self._store, self._key, self._seconds = store, key, seconds
         self._record, self._position = record, position
         self._lock = threading.Lock()

@@ -130,7 +130,7 @@ def _gate(spec: manifest.Voice, digest: str, studio: Studio, pointer: str) -> Ga
     try:
         record = studio.inbox.get(spec.consent, limit=consent.LIMIT).data
     except Refused as exc:
-        # A record that is named must hold, whatever the policy: a typing error must not open the gate.
+        # A record that is named must hold, whatever the policy: no typing error opens the gate.
         code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
         raise Refused(code, f"{spec.consent}: {exc.message}", pointer=pointer) from exc
     revoked = studio.inbox.head(spec.consent + consent.REVOKED) is not None
@@ -139,7 +139,9 @@ def _gate(spec: manifest.Voice, digest: str, studio: Studio, pointer: str) -> Ga
 
 def _refuse_synthetic(speech: Audio, studio: Studio, key: str) -> None:
     """A clone of a clone would launder a voice past its consent."""
-    found = watermark.detect_any(speech.samples, speech.rate, studio.keys.watermark, thorough=False)
+    found = watermark.detect_any(
+        speech.samples, speech.rate, studio.keys.watermark, thorough=False
+    )
     if found.payload is not None:
         raise Refused("REF_IS_SYNTHETIC", pointer=key)
 

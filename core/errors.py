@@ -1,7 +1,7 @@
 """Every way a job can fail, and every remark it can make.
 
 JobError                retry   who must act
-├── Refused             no      the producer: something in the manifest, recording or record is wrong
+├── Refused             no      the producer: manifest, recording or record is wrong
 ├── Failed              no      nobody: we tried and could not make a result worth releasing
 ├── Misconfigured       no      the operator: keys, buckets, policy
 └── Unavailable         yes     nobody yet: the platform calls again
@@ -38,7 +38,7 @@ REFUSED: Mapping[str, str] = {
     "AUDIO_TOO_SHORT": "Send at least three seconds of speech.",
     "AUDIO_TOO_LONG": "The recording is longer than we accept: cut it to the best ten seconds.",
     "AUDIO_TOO_LARGE": "The object is larger than we accept.",
-    "AUDIO_DECODE_LIMIT": "Decoding produced more sound than the header announced: export it again.",
+    "AUDIO_DECODE_LIMIT": "Decoding gave more sound than the header announced: export it again.",
     "REF_NOT_FOUND": "No object has this key: upload the reference, then the manifest.",
     "REF_FORBIDDEN": "References must be keys in the inbox bucket itself.",
     "REF_NOT_READABLE": "The object is archived: restore it first.",
@@ -63,7 +63,7 @@ REFUSED: Mapping[str, str] = {
     "ITEMS_EMPTY": "A job needs at least one item.",
     "ITEMS_TOO_MANY": "Split the job into several.",
     "DUPLICATE_ID": "Two items share an id (compared without case).",
-    "ID_INVALID": "Use 1-64 letters, digits, dot, underscore or hyphen; begin with a letter or digit.",
+    "ID_INVALID": "Use 1-64 letters, digits, `.`, `_` or `-`, a letter or digit first.",
     "VOICE_UNKNOWN": "The item names a voice that the manifest does not define.",
     "KEY_INVALID": "Object keys are relative paths without . or .. segments.",
     "OUTPUT_EXISTS": "Another job has already written this output.",
@@ -97,11 +97,11 @@ REFUSED: Mapping[str, str] = {
     "OBJECT_TOO_LARGE": "The object is larger than the reader accepts.",
     "OBJECT_CHANGED": "The object was replaced while we read it.",
     "SEAL_INVALID": "The sealed file is damaged, cut, or was sealed for another job or item.",
-    "SIGNATURE_INVALID": "The document was changed after it was signed, or signed with another key.",
+    "SIGNATURE_INVALID": "The document was changed after signing, or signed with another key.",
 }
 
 FAILED: Mapping[str, str] = {
-    "AUDIO_DECODER_CRASHED": "The decoder crashed or ran out of its limits on this file: convert it.",
+    "AUDIO_DECODER_CRASHED": "The decoder crashed or met its limits on this file: convert it.",
     "WATERMARK_VERIFY_FAILED": "The mark could not be read back, so the audio was not released.",
     "LABEL_VERIFY_FAILED": "The label could not be read back, so the audio was not released.",
     "OUTPUT_SILENT": "The voice engine produced silence.",
@@ -113,7 +113,7 @@ FAILED: Mapping[str, str] = {
 MISCONFIGURED: Mapping[str, str] = {
     "SETTING_INVALID": "Correct the setting named in the message.",
     "CONFIG_LOOP": "Inbox and results must not overlap, or results would trigger new jobs.",
-    "BUCKET_VERSIONING_UNSAFE": "Use results and control buckets that never had versioning enabled.",
+    "BUCKET_VERSIONING_UNSAFE": "Use results and control buckets that never had versioning.",
     "BUCKET_MISSING": "Create the bucket or correct its name.",
     "BUCKET_FORBIDDEN": "Grant the role the rights listed in docs/deploy.md.",
     "ENDPOINT_INSECURE": "Use an https:// endpoint.",

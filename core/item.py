@@ -41,13 +41,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:
-    """Speak, mark, label, seal and store. Raises Refused or Failed for what costs this item alone."""
+    """Speak, mark, label, seal, store. Raises Refused or Failed for what costs this item alone."""
     key = f"out/{job_id}/{item.id}.{item.format}.sealed"
     fingerprint = _fingerprint(item, voice, studio)
     if finished := _adopt(key, fingerprint, item, studio):
         return finished
     watch = Stopwatch(studio, job_id, item.id)
-    _, remarks = voice.gate.admit(item.language)
+    voice.gate.admit(item.language)
     speech = _shape(_speak(item, voice, job_id, studio, watch), item, job, watch)
     payload = registry.register(studio.results, _mark_key(studio), job_id, item.id)
     with watch.stage("watermark"):
@@ -172,7 +172,16 @@ def _label(
     encoded: Encoded, item: Item, job: Job, job_id: str, studio: Studio
 ) -> tuple[bytes, LabelUsed, list[Notice]]:
     """The file with the label that law asks for, read back; and what the result says of it."""
-    raise NotImplementedError
+    asked = job.label
+    if asked.profile == "none":
+        used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
+        return encoded.data, used, [Notice("LABEL_WAIVED")]
+    producer = studio.producer if asked.producer is None else asked.producer
+    made, remarks = label.aigc(producer, f"{job_id}/{item.id}")
+    used = LabelUsed(
+        profile=asked.profile, cue=asked.cue, producer=producer, produce_id=made.produce_id
+    )
+    return label.write(encoded.data, made), used, remarks
 
 
 def _mark_key(studio: Studio) -> bytes:

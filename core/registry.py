@@ -1,6 +1,7 @@
 """What a watermark payload means: 32 bits -> job and item, as objects in the results bucket.
 
-    marks/<first two hex digits>/<payload in hex>.json = {"item": ..., "job": ..., "schema": "voicedrop/mark/1"}
+    marks/<payload: first two hex digits>/<payload: eight hex digits>.json
+    {"item": ..., "job": ..., "schema": "voicedrop/mark/1"}
 
 A number is taken by writing its object once, so no two items can share one; an item that is
 repeated finds its own number again, because candidates come in an order fixed by job and item.

@@ -1,4 +1,4 @@
-"""Every setting, read once from an environ that is a parameter. No other module reads the environment."""
+"""Every setting, read once from an environ that is a parameter: nothing else reads it."""
 
 from __future__ import annotations
 

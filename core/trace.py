@@ -99,7 +99,7 @@ def _meaning(found: watermark.Detection, findings: list[Finding]) -> str:
             "Our mark was not found. That does not say that the clip is genuine, nor that we did "
             "not make it: it may be too short or too damaged."
         )
-    chance = f"by chance this happens less than once in 10^{int(found.score)} clips"
+    chance = f"by chance this happens less than once in 10^{min(int(found.score), 30)} clips"
     if not findings:
         return f"Carries our mark ({chance}), but too damaged to say of which job."
     one = findings[0]

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from core.consent import Method
 from core.errors import JobError, Misconfigured, Unavailable
 from core.settings import Settings
 from handlers import screen
@@ -25,16 +26,21 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 waiting for a file, "
     "4 a setting or key needs you, 5 try again later. Settings: see the README.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-consent_app = typer.Typer(help="Consent records: who allowed which recording.", no_args_is_help=True)
+consent_app = typer.Typer(
+    help="Consent records: who allowed which recording.", no_args_is_help=True
+)
 app.add_typer(consent_app, name="consent")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Bucket = Annotated[
     Path | None,
-    typer.Option(help="Folder with inbox, results and control (default: $VOICEDROP_BUCKET or ./bucket)."),
+    typer.Option(
+        help="Folder with inbox, results and control (default: $VOICEDROP_BUCKET or ./bucket)."
+    ),
 ]
 EXIT_FAILED, EXIT_WAITING, EXIT_OPERATOR, EXIT_LATER = 1, 3, 4, 5
 
@@ -50,7 +56,10 @@ def settings(bucket: Path | None = None) -> Settings:
 
 @app.command()
 def init(bucket: Bucket = None, as_json: AsJson = False) -> None:
-    """Make the three folders and the keys. Safe to repeat: nothing is ever replaced."""
+    """Make the folders and keys.
+
+    Safe to repeat: nothing is ever replaced.
+    """
     from handlers import desk
 
     screen.show(desk.init(settings(bucket)), as_json=as_json)
@@ -63,7 +72,10 @@ def watch(
     poll: Annotated[float, typer.Option(help="Seconds between looks at the inbox.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Carry out every manifest in the inbox that has no result, then wait for more."""
+    """Carry out the manifests in the inbox.
+
+    Every manifest that has no result yet; then wait for more, unless --once.
+    """
     from handlers import desk
 
     with screen.Progress(quiet=as_json) as progress:
@@ -81,7 +93,9 @@ def submit(
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a manifest and put it and its files into the inbox, the manifest last.
+    """Put a manifest and its files into the inbox.
+
+    The manifest is checked first and stored last, because its arrival starts the job.
 
     A file goes to the key of that name in the manifest: my/alice.wav becomes refs/alice.wav if
     that is what the manifest says.
@@ -94,11 +108,14 @@ def submit(
 @app.command(name="open")
 def open_(
     source: Annotated[str, typer.Argument(help="A job id, result.json, or a .sealed file.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the audio.")] = Path("."),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the audio.")] = Path(),
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a result, unseal its audio and check every digest."""
+    """Unseal the audio of a result.
+
+    The signature, the envelopes and every digest are checked before a file appears.
+    """
     from handlers import desk
 
     screen.show(desk.open_result(settings(bucket), source, out), as_json=as_json)
@@ -110,7 +127,10 @@ def trace(
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which job made these clips? Reads the watermark; says nothing about what is genuine."""
+    """Tell which job made these clips.
+
+    Reads the watermark. It says "carries our mark" or not, never what is genuine.
+    """
     from handlers import desk
 
     found = desk.trace_files(settings(bucket), clips)
@@ -120,7 +140,7 @@ def trace(
 
 @app.command()
 def doctor(bucket: Bucket = None, as_json: AsJson = False) -> None:
-    """What works here, what is missing, and how to get it."""
+    """Tell what works here and what is missing."""
     from handlers.doctor import examine
 
     found = examine(lambda: settings(bucket), os.environ)
@@ -139,15 +159,12 @@ def schema(
 
 
 @consent_app.command("new")
-def consent_new(
+def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer reads them
     reference: Annotated[Path, typer.Argument(help="The recording it covers.")],
-    subject: Annotated[str, typer.Option(help="Whose voice: a name, or a pseudonym you can resolve.")],
-    method: Annotated[
-        str,
-        typer.Option(
-            help="recorded-statement, signed-document, own-voice, public-domain, synthetic-voice."
-        ),
-    ] = "own-voice",
+    subject: Annotated[
+        str, typer.Option(help="Whose voice: a name, or a pseudonym you can resolve.")
+    ],
+    method: Annotated[Method, typer.Option(help="What the consent rests on.")] = "own-voice",
     controller: Annotated[str, typer.Option(help="Who makes and uses the voice.")] = "me",
     purpose: Annotated[list[str] | None, typer.Option(help="What for; may be repeated.")] = None,
     language: Annotated[

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import keys
+from core.audio import Audio
 from core.errors import Misconfigured
 from core.keys import KeyProvider, Keyring
 from core.settings import Settings
 from core.storage import LocalStore, Store
 from core.studio import Step, Studio
-from core.voice import Voice
+from core.voice import Voice, Voiceprint
 
 if TYPE_CHECKING:
     from core.oss import Credentials
@@ -80,9 +82,49 @@ def voice(settings: Settings) -> Voice:
         from core.voice.kokoro import KokoroVoice
 
         return KokoroVoice.load(
-            settings.cache, model=settings.kokoro, threads=settings.threads or None
+            settings.cache, model=settings.kokoro, threads=settings.threads or 1
         )
     raise Misconfigured("ENGINE_UNSUPPORTED", f"{settings.engine} is not installed")
+
+
+class OnFirstUse:
+    """A voice that is loaded when something is asked of it: looking and opening need none."""
+
+    def __init__(self, load: Callable[[], Voice]) -> None:
+        self._load = load
+
+    @cached_property
+    def _voice(self) -> Voice:
+        return self._load()
+
+    @property
+    def name(self) -> str:
+        return self._voice.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self._voice.fingerprint
+
+    @property
+    def rate(self) -> int:
+        return self._voice.rate
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return self._voice.languages
+
+    def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
+        return self._voice.enrol(reference, transcript, language)
+
+    def speak(
+        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
+    ) -> Iterator[Audio]:
+        return self._voice.speak(text, voiceprint, language=language, speed=speed, seed=seed)
+
+
+def bare_studio(settings: Settings) -> Studio:
+    """For commands that read: the voice is there, but costs nothing until it is used."""
+    return studio(settings, Purse(os.environ), OnFirstUse(lambda: voice(settings)))
 
 
 def studio(

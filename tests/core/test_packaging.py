@@ -14,7 +14,7 @@ def names() -> set[str]:
 
 
 def test_this_environment_holds_exactly_one_onnx_runtime():
-    """Two of them share one folder: the one installed last wins, and CUDA is gone without a word."""
+    """Two share one folder: the one installed last wins, and CUDA is gone without a word."""
     found = {n for n in names() if re.fullmatch(r"onnxruntime(-gpu|-directml|-openvino)?", n)}
     assert len(found) == 1
 

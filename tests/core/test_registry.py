@@ -26,7 +26,7 @@ def test_an_item_keeps_its_payload_when_it_is_repeated(results):
 
 
 def test_a_number_already_taken_is_never_given_twice(results):
-    """The first candidate of an item is occupied by another item, as one in four billion would be."""
+    """The first candidate is occupied by another item, as one in four billion would be."""
     free = register(results, KEY, "j1", "hello")
     other = LocalStore(results._root.parent / "other")
     other._root.mkdir()

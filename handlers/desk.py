@@ -1,0 +1,281 @@
+"""What each command of `voicedrop` does, apart from how it is spelled and shown."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from core import consent, job, keys, schemas
+from core import trace as tracing
+from core.audio import BYTES_LIMIT
+from core.errors import Refused, Unavailable
+from core.pipeline import Waiting
+from core.result import Result
+from core.settings import Settings
+from core.storage import Info
+from core.studio import Studio
+from events import outgoing
+from events.incoming import CLIPS, MANIFEST_ENDINGS, MANIFESTS, kind
+from handlers import wiring
+from handlers.oss import carry_out, trace_object
+from handlers.screen import Progress, Report
+
+EXIT_FAILED, EXIT_WAITING = 1, 3
+
+
+def init(settings: Settings) -> Report:
+    made: list[Path] = []
+    for place in (settings.inbox, settings.results, settings.control):
+        folder = Path(place)
+        if not place.startswith("oss://") and not folder.exists():
+            folder.mkdir(parents=True)
+            made.append(folder)
+    made += keys.create(settings.keys)
+    lines = [f"made {path}" for path in made] or ["Everything was there already."]
+    lines.append(f"Keep {settings.keys} safe and private: without it nothing can be opened.")
+    lines.append(f"Next: put files into {settings.inbox}, then run `voicedrop watch --once`.")
+    return Report({"made": [str(path) for path in made]}, lines)
+
+
+class Watch:
+    """One look after another at the inbox, until nothing is left to do."""
+
+    def __init__(self, studio: Studio, progress: Progress) -> None:
+        self._studio, self._progress = studio, progress
+        self._seen: dict[str, str] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.lines: list[str] = []
+        self.waiting = False
+        self.failed = False
+
+    def look(self) -> bool:
+        """Carry out what has no result yet; say whether something must be tried again."""
+        again = self.waiting = False
+        for info in self._new():
+            try:
+                if kind(info.key) == "clip":
+                    self._note(info, trace_object(info.key, self._studio))
+                else:
+                    self._finish(info, carry_out(info.key, self._studio))
+            except Waiting as exc:
+                self.waiting = True
+                self.jobs[info.key] = {"status": "waiting", "for": exc.references}
+                self._progress.doing(str(exc))
+            except Unavailable as exc:
+                again = True
+                self._progress.doing(f"{info.key}: {exc.message} Trying again.")
+            except Refused as exc:
+                self._note(info, {"status": "refused", "error": exc.code, "message": exc.message})
+        return again
+
+    def _new(self) -> list[Info]:
+        inbox = self._studio.inbox
+        found = [i for i in inbox.list(MANIFESTS) if i.key.endswith(MANIFEST_ENDINGS)]
+        found += [i for i in inbox.list(CLIPS) if not i.key.endswith(".json")]
+        return [info for info in found if self._seen.get(info.key) != info.etag]
+
+    def _finish(self, info: Info, finished: Result) -> None:
+        totals = finished.totals
+        self._note(info, {"status": finished.status, **_job_summary(finished)})
+        self.failed |= finished.status != "succeeded"
+        spoken = f"{totals.succeeded} of {totals.items} items, {totals.audio_s:.1f} s of speech"
+        self.lines.append(f"{info.key}: {finished.status}, {spoken}")
+        self.lines += [f"  {line}" for line in _complaints(finished)]
+        self.lines.append(f"  result: {_place(self._studio, finished)}")
+
+    def _note(self, info: Info, summary: dict[str, Any]) -> None:
+        self._seen[info.key] = info.etag
+        self.jobs[info.key] = summary
+        if "meaning" in summary:
+            self.lines.append(f"{info.key}: {summary['meaning']}")
+        elif summary["status"] == "refused":
+            self.failed = True
+            self.lines.append(f"{info.key}: {summary['error']}: {summary['message']}")
+
+
+def watch(settings: Settings, *, once: bool, poll: float, progress: Progress) -> Report:
+    purse = wiring.Purse(os.environ)
+    engine = wiring.OnFirstUse(lambda: wiring.voice(settings))
+    studio = wiring.studio(settings, purse, engine, progress)
+    wiring.check_stores(studio)
+    looking = Watch(studio, progress)
+    while looking.look() or not once:
+        for line in looking.lines:
+            progress.say(line)
+        looking.lines.clear()
+        time.sleep(poll)
+    lines = looking.lines or ["Nothing new in the inbox."]
+    for key, state in looking.jobs.items():
+        if state.get("status") == "waiting":
+            lines.append(f"{key}: waits for {', '.join(state['for'])}")
+    code = EXIT_FAILED if looking.failed else EXIT_WAITING if looking.waiting else 0
+    return Report({"jobs": looking.jobs}, lines, code)
+
+
+def submit(settings: Settings, manifest: Path, files: list[Path]) -> Report:
+    """Files first, the manifest last: its arrival starts the job."""
+    data = _read(manifest)
+    lines = manifest.name.endswith(".jsonl")
+    draft = job.parse(data, lines=lines)
+    if draft.errors:
+        for bad in draft.errors:
+            os.write(2, f"item {bad.id or bad.index}: {bad.error}\n".encode())
+        raise draft.errors[0].error
+    named = {v.reference for v in draft.voices.values()}
+    named |= {v.consent for v in draft.voices.values() if v.consent}
+    studio = wiring.bare_studio(settings)
+    placed: dict[str, str] = {}
+    for path in files:
+        key = _key_of(path, named)
+        studio.inbox.put(key, _read(path))
+        placed[str(path)] = key
+    absent = sorted(key for key in named if studio.inbox.head(key) is None)
+    ending = ".manifest.jsonl" if lines else ".manifest.json"
+    stem = manifest.name.removesuffix(ending).removesuffix(".jsonl").removesuffix(".json")
+    key = f"{MANIFESTS}{stem}{ending}"
+    studio.inbox.put(key, data)
+    name = job.job_id(studio.inbox.name, key, data)
+    said = [f"{path} -> {placed[path]}" for path in placed] + [
+        f"{manifest} -> {key}",
+        f"job {name}",
+    ]
+    said += [f"not there yet: {key}" for key in absent]
+    return Report({"job": name, "manifest": key, "files": placed, "absent": absent}, said)
+
+
+def open_result(settings: Settings, source: str, out: Path) -> Report:
+    from handlers.opening import Opened, open_all
+
+    opened: list[Opened] = open_all(settings, source, out)
+    lines = [f"{one.path}  {one.seconds:.1f} s  item {one.item}" for one in opened]
+    data = {"opened": [msgspec.to_builtins(one) for one in opened]}
+    return Report(data, [*lines, "The signature and every digest are right."])
+
+
+def trace_files(settings: Settings, clips: list[Path]) -> Report:
+    studio = wiring.bare_studio(settings)
+    traces = {str(clip): tracing.trace(_read(clip), clip.name, studio) for clip in clips}
+    lines = [f"{name}: {found.meaning}" for name, found in traces.items()]
+    unread = any(found.error for found in traces.values())
+    data = {"traces": [msgspec.to_builtins(found) for found in traces.values()]}
+    return Report(data, lines, EXIT_FAILED if unread else 0)
+
+
+def schema(name: str) -> dict[str, Any]:
+    made = {
+        "job": schemas.job,
+        "result": schemas.result,
+        "event": outgoing.schema,
+        "consent": consent.schema,
+    }
+    if name not in made:
+        raise Refused("VALUE_RANGE", f"There is a schema of {', '.join(made)}, not of {name}.")
+    return made[name]()
+
+
+def new_consent(  # noqa: PLR0913 - the fields of a record
+    reference: Path,
+    *,
+    subject: str,
+    method: consent.Method,
+    controller: str,
+    purposes: list[str],
+    languages: list[str],
+    days: int,
+    proof: str,
+) -> consent.Consent:
+    start = datetime.now(UTC).replace(microsecond=0)
+    end = start + timedelta(days=days) if days else None
+    fields: dict[str, Any] = {
+        "schema": consent.SCHEMA,
+        "id": consent.new_id(),
+        "subject": consent.Subject(name=subject),
+        "controller": controller,
+        "purposes": purposes,
+        "scope": consent.Scope(languages=languages),
+        "valid_from": start,
+        "valid_until": end,
+        "method": method,
+        "ref_audio_sha256": [hashlib.sha256(_read(reference)).hexdigest()],
+        "created_by": controller,
+    }
+    fields |= _proof(method, proof)
+    if method in ("own-voice", "recorded-statement", "signed-document"):
+        words = consent.statement(
+            "en", name=subject, controller=controller, purposes=purposes, start=start, end=end
+        )
+        fields.setdefault("statement_text", words)
+    try:
+        return consent.Consent(**fields)
+    except ValueError as exc:
+        raise Refused("CONSENT_INVALID", f"{exc}: give it with --proof.") from exc
+
+
+def write_record(record: consent.Consent, out: Path | None) -> None:
+    data = consent.write(record)
+    if out is None:
+        os.write(1, data)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("xb") as file:
+        file.write(data)
+    os.write(2, f"wrote {out}: read it, it speaks for a person\n".encode())
+
+
+def _proof(method: str, proof: str) -> dict[str, Any]:
+    """The field that the method cannot do without, from a file or from words."""
+    field = consent.PROOF.get(method, "")
+    if not proof:
+        return {}
+    if field == "evidence_sha256":
+        return {field: hashlib.sha256(_read(Path(proof))).hexdigest()}
+    if field == "statement_audio":
+        digest = hashlib.sha256(_read(Path(proof))).hexdigest()
+        return {field: consent.StatementAudio(key=Path(proof).name, sha256=digest)}
+    return {field: proof} if field else {}
+
+
+def _key_of(path: Path, named: set[str]) -> str:
+    keys_ = sorted(key for key in named if key.rpartition("/")[2] == path.name)
+    if len(keys_) != 1:
+        why = "no file of that name" if not keys_ else "several files of that name"
+        raise Refused("REF_NOT_FOUND", f"The manifest names {why}: {path.name}", pointer=str(path))
+    return keys_[0]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > BYTES_LIMIT:
+            raise Refused("OBJECT_TOO_LARGE", pointer=str(path))
+        return path.read_bytes()
+    except OSError as exc:
+        raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(path)) from exc
+
+
+def _job_summary(finished: Result) -> dict[str, Any]:
+    return {"job": finished.job_id, "totals": msgspec.to_builtins(finished.totals)}
+
+
+def _complaints(finished: Result) -> list[str]:
+    told = [finished.error, *(voice.error for voice in finished.voices.values())]
+    lines = [f"{e.code} {e.pointer}: {e.message}" for e in told if e]
+    for item in finished.items:
+        if item.error and item.error not in told:
+            lines.append(f"item {item.id or item.index}: {item.error.code}: {item.error.message}")
+    for name, voice in finished.voices.items():
+        for encoder, match in voice.match.items():
+            lines.append(
+                f"voice {name}, by {encoder}: {match.default:.2f} unadapted -> "
+                f"{match.achieved:.2f} (the same person: {match.same_person:.2f})"
+            )
+    return lines
+
+
+def _place(studio: Studio, finished: Result) -> str:
+    return f"{studio.results.name}/out/{finished.job_id}/result.json"

@@ -1,0 +1,553 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import watermark
+from core import audio, claim, consent, crypto, label, pipeline, registry, sign
+from core.errors import Misconfigured, Refused, Unavailable
+from core.pipeline import Waiting, pending_key
+from core.result import Result, parse, result_key
+from core.storage import LocalStore
+from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    return studio(tmp_path)
+
+
+def outputs(made) -> list[str]:
+    return [info.key for info in made.results.list("out/")]
+
+
+def opened(made, done: Result, index: int = 0) -> bytes:
+    item = done.items[index]
+    body = made.results.get(item.output.key, limit=10**8).data
+    return crypto.open_sealed(body, item.envelope, made.keys.wrapping)
+
+
+def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made):
+    done = pipeline.run(drop(made), made)
+    assert done.status == "succeeded"
+    speech = audio.decode_own(opened(made, done))
+    found = watermark.detect(speech.samples, speech.rate, *made.keys.watermark.values())
+    item = done.items[0]
+    assert f"{found.payload:08x}" == item.watermark.payload
+    mark = registry.resolve(made.results, found.payload)
+    assert (mark.job, mark.item) == (done.job_id, "hello")
+    assert item.output.duration_s == pytest.approx(speech.seconds, abs=0.01)
+    document = made.results.get(result_key(done.job_id), limit=10**6).data
+    sign.verify(document, made.keys.verifying)
+    assert parse(document) == done
+
+
+def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made):
+    done = pipeline.run(drop(made, id="book", labels={"team": "a"}), made)
+    voice = done.voices["alice"]
+    assert voice.reference_sha256 == hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
+    assert (voice.consent.id, done.consent_policy) == ("alice-1", "required")
+    assert voice.match["ge2e"].achieved == 0.7
+    assert (done.id, done.labels, done.engine.name) == ("book", {"team": "a"}, "buzz")
+    document = made.results.get(result_key(done.job_id), limit=10**6).data
+    assert b"first words" not in document
+    assert {"enrol", "prepare", "speak", "watermark", "verify", "seal"} <= set(done.stages)
+
+
+def test_a_repeated_job_returns_its_first_result_without_speaking_again(made):
+    key = drop(made)
+    first = pipeline.run(key, made)
+    assert pipeline.run(key, made) == first
+    assert len(made.voice.spoken) == 1
+
+
+def test_the_same_voice_is_learned_once_for_all_jobs(made):
+    pipeline.run(drop(made, name="one"), made)
+    pipeline.run(drop(made, name="two"), made)
+    assert len(made.voice.enrolled) == 1
+
+
+def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made):
+    pipeline.run(drop(made, name="one"), made)
+    (kept,) = made.control.list("voiceprints/")
+    stored = made.control.get(kept.key, limit=10**6)
+    damaged = stored.data[:-1] + b"x"
+    made.control.put(kept.key, damaged, metadata=stored.info.metadata)
+    pipeline.run(drop(made, name="two"), made)
+    assert len(made.voice.enrolled) == 2
+
+
+def test_a_kept_voiceprint_of_another_voice_is_not_taken(made):
+    pipeline.run(drop(made, name="one"), made)
+    (kept,) = made.control.list("voiceprints/")
+    stored = made.control.get(kept.key, limit=10**6)
+    context = crypto.Context(job="voiceprints", item="other", mt="application/msgpack")
+    sealed = crypto.seal(b"other", context, made.keys.wrapping)
+    made.control.put(kept.key, sealed.body, metadata=crypto.metadata(sealed.envelope))
+    pipeline.run(drop(made, name="two"), made)
+    assert len(made.voice.enrolled) == 2
+    assert stored.data != made.control.get(kept.key, limit=10**6).data
+
+
+# --- items
+
+
+def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made):
+    items = [
+        {"id": "a", "text": "This one is quite fine, thank you."},
+        {"id": "b", "text": ""},
+        {"id": "c", "text": "!silence"},
+        {"id": "d", "text": "!bug"},
+        {"id": "e", "text": "Tout va bien, merci beaucoup.", "language": "fr"},
+        {"id": "f", "text": "!unspeakable"},
+        {"id": "g", "text": "And this one is fine as well, as you hear."},
+    ]
+    done = pipeline.run(drop(made, items=items), made)
+    assert done.status == "partial"
+    codes = [(item.id, item.error.code if item.error else None) for item in done.items]
+    assert codes == [
+        ("a", None),
+        ("b", "TEXT_EMPTY"),
+        ("c", "OUTPUT_SILENT"),
+        ("d", "INTERNAL"),
+        ("e", "LANGUAGE_UNSUPPORTED"),
+        ("f", "TEXT_UNSPEAKABLE"),
+        ("g", None),
+    ]
+    assert (done.totals.succeeded, done.totals.failed) == (2, 5)
+    assert len(outputs(made)) == 3
+
+
+def test_a_job_without_any_good_item_has_failed(made):
+    done = pipeline.run(drop(made, items=[{"id": "a", "text": "!silence"}]), made)
+    assert done.status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("form", "magic"), [("wav", b"RIFF"), ("flac", b"fLaC"), ("mp3", b"ID3"), ("opus", b"OggS")]
+)
+def test_every_container_carries_the_mark_and_opens(made, form, magic):
+    items = [{"id": "x", "text": "A sentence that is long enough to carry it.", "format": form}]
+    done = pipeline.run(drop(made, items=items), made)
+    assert done.items[0].error is None
+    assert opened(made, done).startswith(magic)
+    assert f"out/{done.job_id}/x.{form}.sealed" in outputs(made)
+
+
+def test_rate_speed_and_pause_are_honoured(made):
+    text = "A sentence that is long enough to carry it."
+    items = [
+        {"id": "plain", "text": text},
+        {"id": "fast", "text": text, "speed": 1.5},
+        {"id": "low", "text": text, "sample_rate": 16000, "pause_ms": 500},
+    ]
+    plain, fast, low = pipeline.run(drop(made, items=items), made).items
+    assert fast.output.duration_s < 0.8 * plain.output.duration_s
+    assert low.output.sample_rate == 16000
+    assert low.output.duration_s == pytest.approx(plain.output.duration_s + 0.5, abs=0.05)
+
+
+def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made):
+    done = pipeline.run(drop(made, label={"cue": "morse-start"}), made)
+    plain = pipeline.run(drop(made, name="quiet"), made)
+    (found,) = label.read(opened(made, done))
+    assert found.label == "1"
+    assert found.content_producer == made.producer
+    assert found.produce_id == done.items[0].label.produce_id == f"{done.job_id}/hello"
+    longer = done.items[0].output.duration_s - plain.items[0].output.duration_s
+    assert longer == pytest.approx(1.32 + 0.36, abs=0.05)
+
+
+def test_a_waived_label_is_left_out_and_the_result_says_why(made):
+    waived = {"profile": "none", "waiver": "heard by the tests only"}
+    done = pipeline.run(drop(made, label=waived), made)
+    assert label.read(opened(made, done)) == []
+    assert done.items[0].label.waiver == "heard by the tests only"
+    assert [n.code for n in done.items[0].notices] == ["LABEL_WAIVED"]
+
+
+def test_meta_comes_back_and_remarks_are_kept(made):
+    items = [{"id": "a", "text": "Fine 😀 text, long enough to say.", "meta": {"row": 17}}]
+    (item,) = pipeline.run(drop(made, items=items), made).items
+    assert item.meta == {"row": 17}
+    assert [n.code for n in item.notices] == ["TEXT_DROPPED_CHARS"]
+
+
+def test_silence_from_the_engine_is_not_released(made):
+    """Nothing can be marked in digital silence, so the mark does not read back."""
+    done = pipeline.run(drop(made, items=[{"id": "a", "text": "!zeros"}]), made)
+    assert done.items[0].error.code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
+    assert outputs(made) == [result_key(done.job_id)]
+
+
+# --- voices and consent
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        pytest.param({"ref_audio_sha256": ["0" * 64]}, "CONSENT_SCOPE", id="other-recording"),
+        pytest.param(
+            {"valid_until": datetime.now(UTC) - timedelta(days=1),
+             "valid_from": datetime.now(UTC) - timedelta(days=9)},
+            "CONSENT_EXPIRED",
+            id="expired",
+        ),
+        pytest.param({"scope": consent.Scope(languages=["zh"])}, "CONSENT_SCOPE", id="language"),
+    ],
+)  # fmt: skip
+def test_a_record_that_does_not_cover_the_use_refuses_the_voice(made, change, code):
+    key = drop(made)
+    made.inbox.put("consent/alice.json", consent.write(record(REFERENCE.read_bytes(), **change)))
+    done = pipeline.run(key, made)
+    assert done.voices["alice"].error.code == code
+    assert done.items[0].error.code == code
+    assert made.voice.enrolled == []
+
+
+def test_one_language_outside_the_consent_costs_only_its_items(made):
+    items = [
+        {"id": "en", "text": "This is allowed, the record says so."},
+        {"id": "zh", "text": "这一句没有得到许可。", "language": "zh"},
+    ]
+    key = drop(made, items=items)
+    limited = record(REFERENCE.read_bytes(), scope=consent.Scope(languages=["en"]))
+    made.inbox.put("consent/alice.json", consent.write(limited))
+    done = pipeline.run(key, made)
+    assert [item.status for item in done.items] == ["succeeded", "failed"]
+    assert done.items[1].error.code == "CONSENT_SCOPE"
+
+
+def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_path):
+    made = studio(tmp_path, consent="optional")
+    key = drop(made)
+    made.inbox.put("consent/alice.json.revoked", b"")
+    assert pipeline.run(key, made).items[0].error.code == "CONSENT_REVOKED"
+
+
+def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(tmp_path):
+    made = studio(tmp_path, consent="optional")
+    key = drop(made)
+    made.inbox.delete("consent/alice.json")
+    assert pipeline.run(key, made).items[0].error.code == "CONSENT_MISSING"
+
+
+def test_an_oversized_record_is_invalid(made):
+    key = drop(made)
+    made.inbox.put("consent/alice.json", b" " * (consent.LIMIT + 1))
+    assert pipeline.run(key, made).items[0].error.code == "CONSENT_INVALID"
+
+
+VOICE = {"reference": "refs/alice.flac", "language": "en"}
+
+
+def test_without_a_record_the_voice_is_refused(made):
+    done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
+    assert done.items[0].error.code == "CONSENT_MISSING"
+
+
+def test_the_operator_may_make_consent_optional_and_every_result_says_so(tmp_path):
+    made = studio(tmp_path, consent="optional")
+    done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
+    assert (done.status, done.consent_policy) == ("succeeded", "optional")
+    assert "CONSENT_OPTIONAL" in [n.code for n in done.voices["alice"].notices]
+
+
+def test_a_pinned_reference_with_other_bytes_is_refused(made):
+    voice = VOICE | {"consent": "consent/alice.json", "sha256": "0" * 64}
+    done = pipeline.run(drop(made, voices={"alice": voice}), made)
+    assert done.items[0].error.code == "REF_HASH_MISMATCH"
+    assert done.items[0].error.pointer == "/voices/alice/sha256"
+
+
+def test_a_clone_is_no_reference(made):
+    """What we made is refused as a voice, so that nobody launders one past its consent."""
+    key = next(iter(made.keys.watermark.values()))
+    speech = audio.decode_own(REFERENCE.read_bytes())
+    marked = watermark.embed(speech.samples, speech.rate, 7, key)
+    data = audio.encode(audio.Audio(marked, speech.rate), "flac").data
+    done = pipeline.run(drop(made, reference=data), made)
+    assert done.items[0].error.code == "REF_IS_SYNTHETIC"
+
+
+def test_an_unfit_recording_costs_its_voice(made):
+    done = pipeline.run(drop(made, reference=b"<html>gone</html>"), made)
+    assert (done.status, done.items[0].error.code) == ("failed", "AUDIO_NOT_AUDIO")
+
+
+def test_a_reference_above_the_limit_is_refused_before_it_is_read(made, tmp_path):
+    key = drop(made)
+    with (tmp_path / "inbox/refs/alice.flac").open("r+b") as file:
+        file.truncate(audio.BYTES_LIMIT + 1)
+    assert pipeline.run(key, made).items[0].error.code == "AUDIO_TOO_LARGE"
+
+
+def test_a_voice_nobody_uses_is_not_even_fetched(made):
+    voices = {"alice": VOICE | {"consent": "consent/alice.json"}, "bob": VOICE | {"reference": "b"}}
+    items = [{"id": "a", "text": "Only Alice speaks in this one.", "voice": "alice"}]
+    made.inbox.put("b", b"no audio")
+    done = pipeline.run(drop(made, voices=voices, items=items), made)
+    assert done.status == "succeeded"
+    assert list(done.voices) == ["alice"]
+
+
+# --- manifests
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b"", "MANIFEST_EMPTY", id="empty"),
+        pytest.param(b"{", "JSON_SYNTAX", id="syntax"),
+        pytest.param(b'{"schema":"voicedrop/job/9"}', "SCHEMA_UNSUPPORTED", id="schema"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(made, data, code):
+    made.inbox.put("jobs/x.manifest.json", data)
+    done = pipeline.run("jobs/x.manifest.json", made)
+    assert (done.status, done.error.code) == ("rejected", code)
+    assert pipeline.committed(done.job_id, made) == done
+
+
+def test_a_manifest_that_is_gone_is_not_retried(made):
+    with pytest.raises(Refused, match="MANIFEST_GONE"):
+        pipeline.run("jobs/x.manifest.json", made)
+
+
+def test_a_manifest_too_large_is_rejected_without_being_read(made, tmp_path):
+    key = "jobs/x.manifest.json"
+    made.inbox.put(key, b"")
+    with (tmp_path / "inbox" / key).open("r+b") as file:
+        file.truncate(33 * 1024 * 1024)
+    done = pipeline.run(key, made)
+    assert done.error.code == "MANIFEST_TOO_LARGE"
+    assert pipeline.run(key, made) == done
+
+
+def test_json_lines_are_read_as_such(made):
+    drop(made)
+    header = {
+        "schema": "voicedrop/job/1",
+        "voices": {"alice": VOICE | {"consent": "consent/alice.json"}},
+    }
+    lines = [header, {"id": "a", "text": "The first of two lines, long enough."}]
+    data = "\n".join(json.dumps(line) for line in lines) + "\nnot json\n"
+    made.inbox.put("jobs/b.manifest.jsonl", data.encode())
+    done = pipeline.run("jobs/b.manifest.jsonl", made)
+    assert [item.status for item in done.items] == ["succeeded", "failed"]
+    assert done.items[1].error.pointer.startswith("line 3")
+
+
+# --- orders of arrival
+
+
+def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made):
+    key = drop(made, wait_s=60)
+    made.inbox.delete("refs/alice.flac")
+    for _ in range(made.max_attempts + 2):  # waiting uses up no attempt
+        with pytest.raises(Waiting) as caught:
+            pipeline.run(key, made)
+    assert caught.value.references == ["refs/alice.flac"]
+    (marker,) = made.control.list(pending_key("refs/alice.flac"))
+    assert made.control.get(marker.key, limit=999).data.decode() == key
+    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    assert pipeline.run(key, made).status == "succeeded"
+    assert list(made.control.list("pending/")) == []
+
+
+def test_after_its_deadline_a_missing_reference_fails_its_items(made):
+    key = drop(made, wait_s=0)
+    made.inbox.delete("refs/alice.flac")
+    done = pipeline.run(key, made)
+    assert (done.status, done.items[0].error.code) == ("failed", "REF_NOT_FOUND")
+    assert done.items[0].error.pointer == "/voices/alice/reference"
+
+
+def test_a_manifest_replaced_by_other_bytes_is_another_job(made):
+    first = pipeline.run(drop(made), made)
+    second = pipeline.run(drop(made, id="again"), made)
+    assert first.job_id != second.job_id
+    assert pipeline.committed(first.job_id, made) == first
+
+
+# --- repeated, interrupted, contested
+
+
+def test_of_twenty_deliveries_at_once_one_speaks(
+    tmp_path,
+):
+    made = studio(tmp_path, voice=Buzz(seconds_each=0.3))
+    key = drop(made)
+    start = threading.Barrier(20)
+
+    def deliver(_: int) -> str:
+        start.wait()
+        try:
+            return pipeline.run(key, made).job_id
+        except Unavailable as exc:
+            return exc.code
+
+    with ThreadPoolExecutor(20) as pool:
+        seen = list(pool.map(deliver, range(20)))
+    assert set(seen) <= {pipeline.run(key, made).job_id, "JOB_BUSY"}
+    assert len(made.voice.spoken) == 1
+    assert len(outputs(made)) == 2
+
+
+def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made):
+    items = [{"id": f"i{n}", "text": f"Sentence number {n} of this long job."} for n in range(3)]
+    key = drop(made, items=items)
+    first = pipeline.run(key, made)
+    made.results.delete(result_key(first.job_id))
+    made.results.delete(first.items[2].output.key)
+    again = pipeline.run(key, made)
+    assert len(made.voice.spoken) == 3 + 1
+    kept = [(item.output, item.envelope, item.watermark) for item in first.items[:2]]
+    assert [(item.output, item.envelope, item.watermark) for item in again.items[:2]] == kept
+    assert again.status == "succeeded"
+
+
+def test_an_item_adopted_from_another_engine_version_says_so(made):
+    key = drop(made)
+    first = pipeline.run(key, made)
+    made.results.delete(result_key(first.job_id))
+    made.voice.fingerprint = "buzz/2"
+    again = pipeline.run(key, made)
+    assert "ENGINE_CHANGED" in [n.code for n in again.items[0].notices]
+    assert again.items[0].output == first.items[0].output
+
+
+@pytest.mark.parametrize("how", ["stranger", "moved", "damaged"])
+def test_an_output_that_we_did_not_write_is_never_adopted(made, how):
+    items = [{"id": "a", "text": "The first of the two, long enough."},
+             {"id": "b", "text": "The second of the two, long enough."}]  # fmt: skip
+    key = drop(made, items=items)
+    first = pipeline.run(key, made)
+    made.results.delete(result_key(first.job_id))
+    a, b = (made.results.get(item.output.key, limit=10**8) for item in first.items)
+    made.results.delete(a.info.key)
+    data, metadata = {
+        "stranger": (a.data, {}),
+        "moved": (b.data, b.info.metadata),
+        "damaged": (a.data[:-1] + b"x", a.info.metadata),
+    }[how]
+    made.results.put(a.info.key, data, metadata=metadata)
+    again = pipeline.run(key, made)
+    assert again.items[0].error.code == "OUTPUT_EXISTS"
+    assert again.items[1].status == "succeeded"
+
+
+def test_a_planted_result_is_not_believed(made):
+    key = drop(made)
+    order = pipeline.read(key, made)
+    made.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
+    with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+        pipeline.run(key, made)
+
+
+class Racing(Buzz):
+    """A voice that lets another worker run the whole job while it speaks."""
+
+    def speak(self, *args, **kwargs):
+        self.spoken.append("racing")
+        yield from buzzing(*args, **kwargs)
+        self.race()
+
+
+def buzzing(*args, **kwargs):
+    yield from Buzz().speak(*args, **kwargs)
+
+
+def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(tmp_path):
+    slow = studio(tmp_path, voice=Racing(), lease_seconds=1.0)
+    key = drop(slow)
+
+    def race() -> None:
+        # The second worker believes the lease expired: it takes the next record by force.
+        log = slow.control.get(f"lease/{order.job_id}", limit=10**6).data
+        forced = claim.Record("other", 0.0, 1, 0)
+        assert slow.control.append(f"lease/{order.job_id}", forced.dump(), position=len(log))
+        fast = studio(tmp_path, keys=slow.keys)
+        winner.append(pipeline.run(key, fast))
+
+    order = pipeline.read(key, slow)
+    winner: list[Result] = []
+    slow.voice.race = race
+    with pytest.raises(Unavailable, match="LEASE_LOST"):
+        pipeline.run(key, slow)
+    assert pipeline.run(key, slow) == winner[0]
+    stored = slow.results.get(winner[0].items[0].output.key, limit=10**8).data
+    assert hashlib.sha256(stored).hexdigest() == winner[0].items[0].output.sealed_sha256
+
+
+class Away(LocalStore):
+    """A store whose writes below a prefix fail."""
+
+    prefix = "\0"
+
+    def put_once(self, key, data, *, metadata=None):
+        if key.startswith(self.prefix):
+            raise Unavailable("STORAGE_UNAVAILABLE", "injected", pointer=key)
+        return super().put_once(key, data, metadata=metadata)
+
+
+def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_path):
+    (tmp_path / "results").mkdir()
+    results = Away(tmp_path / "results")
+    results.prefix = "marks/"
+    made = studio(tmp_path, results=results, max_attempts=2)
+    key = drop(made)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="injected"):
+            pipeline.run(key, made)
+    done = pipeline.run(key, made)
+    assert (done.status, done.error.code) == ("failed", "RETRIES_EXHAUSTED")
+    letter = json.loads(made.control.get(f"dead/{done.job_id}.json", limit=10**6).data)
+    assert letter["error"]["code"] == "STORAGE_UNAVAILABLE"
+    assert letter["manifest"]["key"] == key
+
+
+def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path):
+    class Keyless(Buzz):
+        def enrol(self, reference, transcript, language):
+            raise Misconfigured("MODEL_MISSING")
+
+    made = studio(tmp_path, voice=Keyless(), max_attempts=1)
+    key = drop(made)
+    for _ in range(3):
+        with pytest.raises(Misconfigured, match="MODEL_MISSING"):
+            pipeline.run(key, made)
+    mended = studio(tmp_path, max_attempts=1, keys=made.keys)
+    assert pipeline.run(key, mended).status == "succeeded"
+
+
+def test_a_job_that_kills_its_worker_is_counted_and_given_up(made):
+    """A killed worker leaves its claim behind; the claim is written before anything is decoded."""
+    key = drop(made)
+    order = pipeline.read(key, made)
+    for _ in range(made.max_attempts):
+        claim.Lease.acquire(made.control, order.job_id, "killed", -1.0)
+    done = pipeline.run(key, made)
+    assert done.error.code == "RETRIES_EXHAUSTED"
+    assert made.voice.enrolled == []
+
+
+def test_stages_are_told_while_the_job_runs(tmp_path):
+    steps = []
+    made = studio(tmp_path, observe=steps.append)
+    pipeline.run(drop(made), made)
+    begun = [s.stage for s in steps if s.seconds is None]
+    assert begun.index("consent") < begun.index("prepare") < begun.index("enrol")
+    assert (
+        begun.index("watermark")
+        < begun.index("verify")
+        < begun.index("seal")
+        < begun.index("store")
+    )
+    assert any(s.stage == "speak" and s.audio_seconds > 1 for s in steps)
