@@ -24,8 +24,8 @@ from core.errors import Refused, raising
 
 _MAX_MEMBERS = 100_000
 _VERSION_CODES = {b"PK", *(b"%02d" % code for code in range(7))}
-_BFLOAT16 = np.dtype("V2")
-_STORAGE_TYPES = {
+_BFLOAT16: np.dtype[Any] = np.dtype("V2")
+_STORAGE_TYPES: Mapping[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
     "DoubleStorage": np.dtype("<f8"),
@@ -37,7 +37,7 @@ _STORAGE_TYPES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
-_SAFETENSORS_TYPES = {
+_SAFETENSORS_TYPES: Mapping[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "F64": np.dtype("<f8"),

@@ -44,7 +44,7 @@ class Weights:
 
     def add(self, value: NDArray[Any]) -> tuple[int, int]:
         """Offset and length of the value's bytes in the file."""
-        data = memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
         key = hashlib.sha256(data).digest()
         if key not in self._places:
             offset = self._file.tell()

@@ -163,10 +163,10 @@ def _spectrogram(bundle: Bundle, audio: Audio) -> NDArray[np.float32]:
 def _sampler(own: Golden) -> Iterator[Check]:
     logits = own["sampler_logits"]
     seen = np.isin(np.arange(len(logits)), own["sampler_prev"])
-    worst = max(
-        float(np.abs(probabilities(penalised(logits, seen, how.repetition_penalty), how) - want).max())
-        for how, want in ((how, own[f"sampler_probs_{name}"]) for name, how in _SAMPLERS.items())
-    )  # fmt: skip
+    worst = 0.0
+    for name, how in _SAMPLERS.items():
+        found = probabilities(penalised(logits, seen, how.repetition_penalty), how)
+        worst = max(worst, float(np.abs(found - own[f"sampler_probs_{name}"]).max()))
     yield Check("sampler probabilities", worst, 1e-6)
 
 
@@ -298,4 +298,5 @@ def _pcm(waves: list[NDArray[np.float32]]) -> NDArray[np.int16]:
     """As upstream writes it: levelled, 0.3 s of silence after each, cut off to 16 bits."""
     gap = np.zeros(_SILENCE, np.float32)
     parts = [part for wave in waves for part in (wave / max(1.0, float(np.abs(wave).max())), gap)]
-    return np.trunc(np.concatenate(parts) * 32768).clip(-32768, 32767).astype(np.int16)
+    samples: NDArray[np.float32] = np.trunc(np.concatenate(parts) * 32768)
+    return samples.clip(-32768, 32767).astype(np.int16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +15,8 @@ from core.errors import Misconfigured, raising
 
 SCHEMA = "voicedrop/gpt-sovits/1"
 SPEC = "bundle.json"
+_POOLED = {"vocoder"}
+"""Cut into pieces for threads of ours, which scales better than threads within an operator."""
 Precision = Literal["fp32", "int8", "fast", "fp16"]
 
 
@@ -68,6 +71,7 @@ class Bundle:
         self.cpu_only = cpu_only
         self.spec, self.digest = _spec(folder)
         self._sessions: dict[str, Any] = {}
+        self._opening = Lock()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -77,15 +81,18 @@ class Bundle:
         """Values of `outputs` in order."""
         return list(self.session(graph).run(outputs, inputs))
 
-    def session(self, graph: str, *, threads: int | None = None) -> Any:
+    def session(self, graph: str) -> Any:
         """An ONNX Runtime session. Raises Misconfigured MODEL_INVALID on a damaged part."""
-        if graph not in self._sessions:
-            path = self.folder / f"{graph}.onnx"
-            with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
-                self._sessions[graph] = onnx.session(
-                    path, threads=threads or self.threads, cpu_only=self.cpu_only
-                )
-        return self._sessions[graph]
+        with self._opening:
+            if graph not in self._sessions:
+                self._sessions[graph] = self._open(graph)
+            return self._sessions[graph]
+
+    def _open(self, graph: str) -> Any:
+        path = self.folder / f"{graph}.onnx"
+        threads = 1 if graph in _POOLED else self.threads
+        with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
+            return onnx.session(path, threads=threads, cpu_only=self.cpu_only)
 
     def damage(self) -> list[str]:
         """Names of parts whose content is not what the converter wrote. Reads everything."""

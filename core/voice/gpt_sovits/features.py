@@ -79,7 +79,7 @@ def fbank(samples: Samples) -> Float:
     emphasised = (frames - np.float32(0.97) * before) * povey.astype(np.float32)
     power = np.abs(np.fft.rfft(emphasised, _FFT, axis=1)) ** 2
     energies = power[:, :-1] @ _mel_bank().T
-    return np.log(np.maximum(energies, np.float32(_FLOOR)))[None]
+    return np.asarray(np.log(np.maximum(energies, np.float32(_FLOOR)))[None])
 
 
 @cache
@@ -106,4 +106,4 @@ def _mel_bank() -> Float:
 
 
 def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1127.0 * np.log1p(hertz / 700.0)
+    return np.asarray(1127.0 * np.log1p(hertz / 700.0))

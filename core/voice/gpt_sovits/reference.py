@@ -33,7 +33,8 @@ def codes(bundle: Bundle, reference: Audio) -> Ids:
 
 def timbre(bundle: Bundle, references: Sequence[Audio]) -> Float:
     """The mean timbre (1, gin, 1) of one or several recordings of any length."""
-    return np.mean([_timbre(bundle, audio) for audio in references], axis=0, dtype=np.float32)
+    each = [_timbre(bundle, audio) for audio in references]
+    return np.asarray(np.mean(each, axis=0, dtype=np.float32))
 
 
 def _timbre(bundle: Bundle, audio: Audio) -> Float:

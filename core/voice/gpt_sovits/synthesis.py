@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def vocode(bundle: Bundle, z: Float, timbre: Float, pool: Executor | None = None
     frames = z.shape[2]
     workers = max(1, min(bundle.threads, frames // _PIECE)) if pool else 1
     edges = [frames * i // workers for i in range(workers + 1)]
-    pieces = list(zip(edges[:-1], edges[1:], strict=True))
+    pieces = list(pairwise(edges))
     if pool is None or workers == 1:
         return vocode_part(bundle, z, timbre, 0, frames)
     work = partial(vocode_part, bundle, z, timbre)
