@@ -1,0 +1,167 @@
+"""A small KMS over TLS: Encrypt and Decrypt of API 2016-01-20, signatures checked, with faults."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import hmac
+import ipaddress
+import json
+import os
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from cryptography import x509
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+SECRET = "secret-of-test"
+
+
+class Kms:
+    """Keys by id; `faults` are (status, code) answers given before the service works again."""
+
+    def __init__(self, endpoint: str, ca_file: str) -> None:
+        self.endpoint, self.ca_file = endpoint, ca_file
+        self.keys: dict[str, bytes] = {}
+        self.states: dict[str, str] = {}
+        self.faults: list[tuple[int, str]] = []
+        self.requests: list[dict[str, str]] = []
+
+    def answer(
+        self, headers: dict[str, str], params: dict[str, str], query: str
+    ) -> tuple[int, dict[str, str]]:
+        self.requests.append(headers | params)
+        if self.faults:
+            status, code = self.faults.pop(0)
+            return status, {"Code": code, "Message": "ordered"}
+        if not _authentic(headers, query):
+            return 400, {"Code": "SignatureDoesNotMatch", "Message": "signature"}
+        encrypting = headers["x-acs-action"] == "Encrypt"
+        return self._encrypt(params) if encrypting else self._decrypt(params)
+
+    def _encrypt(self, params: dict[str, str]) -> tuple[int, dict[str, str]]:
+        name = params["KeyId"]
+        if error := self._state(name):
+            return error
+        nonce = os.urandom(12)
+        plaintext = base64.b64decode(params["Plaintext"])
+        sealed = AESGCM(self.keys[name]).encrypt(nonce, plaintext, _context(params))
+        blob = bytes([len(name)]) + name.encode() + nonce + sealed
+        return 200, {
+            "KeyId": name,
+            "KeyVersionId": f"{name}-v2",
+            "CiphertextBlob": base64.b64encode(blob).decode(),
+        }
+
+    def _decrypt(self, params: dict[str, str]) -> tuple[int, dict[str, str]]:
+        blob = base64.b64decode(params["CiphertextBlob"])
+        name, rest = blob[1 : 1 + blob[0]].decode(errors="replace"), blob[1 + blob[0] :]
+        if error := self._state(name):
+            return error
+        try:
+            plain = AESGCM(self.keys[name]).decrypt(rest[:12], rest[12:], _context(params))
+        except (InvalidTag, ValueError):
+            return 400, {"Code": "InvalidParameter", "Message": "ciphertext or context"}
+        return 200, {"KeyId": name, "Plaintext": base64.b64encode(plain).decode()}
+
+    def _state(self, name: str) -> tuple[int, dict[str, str]] | None:
+        if name not in self.keys:
+            return 404, {"Code": "Forbidden.KeyNotFound", "Message": "no such key"}
+        if state := self.states.get(name):
+            return 409, {"Code": f"Rejected.{state}", "Message": "state"}
+        return None
+
+
+def _context(params: dict[str, str]) -> bytes:
+    return json.dumps(json.loads(params["EncryptionContext"]), sort_keys=True).encode()
+
+
+def _authentic(headers: dict[str, str], query: str) -> bool:
+    """ACS3-HMAC-SHA256 over what arrived: the query as sent, the headers it says it signed."""
+    scheme, _, rest = headers["authorization"].partition(" ")
+    given = dict(part.split("=", 1) for part in rest.split(","))
+    names = given["SignedHeaders"].split(";")
+    must = {"host", "x-acs-action", "x-acs-date", "x-acs-signature-nonce", "x-acs-version"}
+    canonical = ["POST", "/", query, *(f"{name}:{headers[name]}" for name in names), ""]
+    canonical += [given["SignedHeaders"], hashlib.sha256(b"").hexdigest()]
+    digest = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
+    mac = hmac.new(SECRET.encode(), f"{scheme}\n{digest}".encode(), hashlib.sha256)
+    sorted_query = "&".join(sorted(query.split("&"))) == query
+    return must <= set(names) and sorted_query and mac.hexdigest() == given["Signature"]
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Clients that refuse our certificate are part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    kms: Kms
+
+    def do_POST(self) -> None:
+        query = urlsplit(self.path).query
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        status, answer = self.kms.answer(headers, dict(parse_qsl(query)), query)
+        data = b"<html>" if answer.get("Code") == "html" else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _certificate(folder: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kms")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = folder / "kms.pem"
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Kms]:
+    pem = _certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    handler = type("Handler", (_Handler,), {})
+    server = _Server(("127.0.0.1", 0), handler)
+    # The handshake belongs to the thread of its connection, or one bad client stops all.
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    kms = handler.kms = Kms(f"127.0.0.1:{server.server_port}", str(pem))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield kms
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
