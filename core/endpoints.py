@@ -29,8 +29,10 @@ def adapter() -> Any:
 def secure(endpoint: str) -> str:
     """The endpoint as an https URL; plain http only to this machine."""
     url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
-    if url.scheme not in ("https", "http") or not url.hostname or url.path.strip("/") or url.query:
-        raise Misconfigured("SETTING_INVALID", f"{endpoint!r} is not an OSS endpoint's URL.")
+    bare = not (url.path.strip("/") or url.query or url.username)
+    if url.scheme not in ("https", "http") or not url.hostname or not bare:
+        message = "An endpoint is a URL such as https://oss-cn-hangzhou.aliyuncs.com, without more."
+        raise Misconfigured("SETTING_INVALID", message)
     if url.scheme == "http" and not _loopback(url.hostname):
         raise Misconfigured("ENDPOINT_INSECURE", f"Use https://{url.netloc}.")
     return f"{url.scheme}://{url.netloc}"

@@ -238,7 +238,9 @@ class OssStore:
         wanted = (position, position + len(data) - 1)
         reply = self._bucket.get_object(key, byte_range=wanted)
         with closing(reply.resp.response) as response:
-            return reply.status == 206 and _body(response, len(data), whole=False) == data
+            if reply.status != 206 or reply.headers["Content-Length"] != str(len(data)):
+                return False
+            return _body(response, len(data), whole=False) == data
 
     def _page(self, prefix: str, after: str, token: str, keys: int = 1000) -> Any:
         return self._bucket.list_objects_v2(

@@ -23,6 +23,7 @@ _EXPLAINED: Mapping[str, tuple[type[JobError], str]] = {
     "InvalidSecurityToken": (Misconfigured, "BUCKET_FORBIDDEN"),
     "SignatureDoesNotMatch": (Misconfigured, "BUCKET_FORBIDDEN"),
     "UserDisable": (Misconfigured, "BUCKET_FORBIDDEN"),
+    "RequestTimeTooSkewed": (Unavailable, "STORAGE_UNAVAILABLE"),  # another worker's clock may do
     "SecurityTokenExpired": (Unavailable, "CREDENTIALS_EXPIRED"),
     "NoSuchBucket": (Misconfigured, "BUCKET_MISSING"),
     "InvalidBucketName": (Misconfigured, "BUCKET_MISSING"),

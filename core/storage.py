@@ -233,8 +233,8 @@ class LocalStore:
                     text.replace(described)
                 finally:
                     text.unlink(missing_ok=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 yield aside, path, described
             except OSError:
                 described.unlink(missing_ok=True)

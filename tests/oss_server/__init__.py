@@ -16,16 +16,18 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tests.oss_server.faults import Fault, Faults
-from tests.oss_server.state import AccessKey, Bucket, State
+from tests.oss_server.state import AccessKey, Bucket, State, Stored, md5
 from tests.oss_server.wire import Server
 
 __all__ = ["Fault", "OssServer"]
 
 
 class OssServer:
-    """`folder` keeps buckets and objects (not unfinished uploads) across processes."""
+    """`folder` keeps buckets and objects (not unfinished uploads) across processes; `seed` is that
+    of faults which strike by chance; the clock goes `ahead` by so many seconds."""
 
     def __init__(
         self,
@@ -34,9 +36,10 @@ class OssServer:
         region: str = "cn-hangzhou",
         folder: Path | None = None,
         seed: int = 0,
+        ahead: float = 0.0,
     ) -> None:
         self.region = region
-        self.state = State(region, folder)
+        self.state = State(region, folder, ahead)
         self.faults = Faults(seed)
         self._server = Server(("127.0.0.1", port), self.state, self.faults)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -53,6 +56,8 @@ class OssServer:
     ) -> None:
         self._server.stop()
         self._thread.join()
+        if self._server.mistakes:
+            raise self._server.mistakes[0]
 
     @property
     def port(self) -> int:
@@ -86,6 +91,13 @@ class OssServer:
         with self.state.lock:
             found = self.state.buckets[bucket].objects
             return {key: stored.data for key, stored in found.items()}
+
+    def place(self, bucket: str, key: str, data: bytes, **fields: Any) -> None:
+        """Put an object without going through the network; `fields` are those of Stored."""
+        with self.state.lock:
+            kind = {"content-type": "application/octet-stream"}
+            stored = Stored(data, md5(data), **{"headers": kind, **fields})
+            self.state.store(self.state.buckets[bucket], key, stored)
 
     def inject(self, fault: Fault) -> Fault:
         return self.faults.add(fault)

@@ -66,7 +66,7 @@ def answer(state: State, request: Request) -> Reply:
         reply = error_reply(error, request, request_id)
     common = {
         "Server": "AliyunOSS",
-        "Date": http_date(time.time()),
+        "Date": http_date(state.now()),
         "x-oss-request-id": request_id,
         "x-oss-server-time": str(int((time.monotonic() - began) * 1000)),
     }
@@ -74,7 +74,7 @@ def answer(state: State, request: Request) -> Reply:
 
 
 def _perform(state: State, request: Request) -> Reply:
-    request.account = authenticate(request, state, time.time())
+    request.account = authenticate(request, state, state.now())
     _authorize(state, request)
     if not request.bucket:
         if request.method != "GET":

@@ -18,6 +18,7 @@ Kind = Literal[
     "lost_reply",  # perform, then hang up
     "duplicate",  # perform twice, as a repeating proxy would; the second answer is sent
     "cut",  # perform, hang up in the middle of the answer's body
+    "stall",  # perform, stay silent for `seconds` in the middle of the answer's body, hang up
     "corrupt",  # perform, flip one bit of the answer's body
     "wrong_crc",  # perform, send another x-oss-hash-crc64ecma
 ]

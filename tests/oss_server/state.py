@@ -79,8 +79,9 @@ class Bucket:
 
 
 class State:
-    def __init__(self, region: str, folder: Path | None = None) -> None:
+    def __init__(self, region: str, folder: Path | None = None, ahead: float = 0.0) -> None:
         self.region = region
+        self.ahead = ahead
         self.lock = threading.RLock()
         self.keys: dict[str, AccessKey] = {}
         self.buckets: dict[str, Bucket] = {}
@@ -92,6 +93,9 @@ class State:
             for path in folder.glob("*/*.object"):
                 key, stored = pickle.loads(path.read_bytes())  # noqa: S301
                 self.buckets[path.parent.name].objects[key] = stored
+
+    def now(self) -> float:
+        return time.time() + self.ahead
 
     def bucket(self, name: str) -> Bucket:
         try:

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -31,6 +32,7 @@ class Server(ThreadingHTTPServer):
         self.state = state
         self.faults = faults
         self.stopping = threading.Event()
+        self.mistakes: list[BaseException] = []
         self.connections: set[socket.socket] = set()
         super().__init__(address, Handler)
 
@@ -45,7 +47,10 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients hang up, and so do we; a real mistake is for `answer` to let through."""
+        """Clients hang up, and so do we. Anything else is a mistake in this server."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            self.mistakes.append(error)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -125,7 +130,9 @@ class Handler(BaseHTTPRequestHandler):
             reply.headers["x-oss-hash-crc64ecma"] = "1"
         elif fault.kind == "corrupt" and reply.body:
             reply.body = bytes([reply.body[0] ^ 1]) + reply.body[1:]
-        self._send(reply, cut=fault.kind == "cut")
+        self._send(reply, cut=fault.kind in ("cut", "stall"))
+        if fault.kind == "stall":
+            self.server.stopping.wait(fault.seconds)
 
     def _hang_up(self, fault: Fault) -> None:
         self.close_connection = True

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.storage import LocalStore, Store
+from tests.oss_server import OssServer
+from tests.storage.stores import oss_store
+
+
+@pytest.fixture
+def server() -> Iterator[OssServer]:
+    with OssServer() as running:
+        running.add_key("contract-id", "contract-secret")
+        running.create_bucket("results")
+        yield running
+
+
+@pytest.fixture(params=["folder", "oss"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """The same contract for every kind of bucket."""
+    if request.param == "oss":
+        return oss_store(request.getfixturevalue("server"))
+    root = tmp_path / "results"
+    root.mkdir()
+    return LocalStore(root)

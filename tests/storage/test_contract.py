@@ -1,0 +1,275 @@
+"""What every bucket does: a folder, and OSS over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import pytest
+
+from core.errors import JobError, Refused
+from core.storage import Store
+from tests.storage.stores import together
+
+_BAD_KEYS = {
+    "empty": "",
+    "leading slash": "/a",
+    "leading backslash": "\\a",
+    "empty segment": "a//b",
+    "folder": "a/",
+    "this folder": "a/./b",
+    "parent": "../a",
+    "inner parent": "a/../../b",
+    "only parent": "..",
+    "nul": "a\0b",
+    "too long": "é" * 512,
+    "lone surrogate": "a\ud800",
+}
+
+
+def _refusal(code: str):
+    return pytest.raises(JobError, match=f"^{code}:")
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"x" * 300_000], ids=["empty", "nul", "large"])
+def test_what_is_put_is_got(store: Store, data: bytes) -> None:
+    store.put("a/b.bin", data)
+    found = store.get("a/b.bin", limit=len(data))
+    assert found.data == data
+    assert (found.info.key, found.info.size) == ("a/b.bin", len(data))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["plain", "a b+c%2fd.txt", "é/中文/日本語.wav", "a&b=c?d#e", "dots..in/.hidden", "x" * 255],
+)
+def test_any_name_works_everywhere(store: Store, key: str) -> None:
+    assert store.put_once(key, b"1")
+    store.put(key, b"2", metadata={"kind": "test"})
+    assert store.get(key, limit=9).data == b"2"
+    assert store.head(key).metadata == {"kind": "test"}
+    assert [info.key for info in store.list("")] == [key]
+    store.delete(key)
+    assert store.head(key) is None
+
+
+@pytest.mark.parametrize("key", _BAD_KEYS.values(), ids=_BAD_KEYS.keys())
+def test_bad_keys_are_refused_by_every_operation(store: Store, key: str) -> None:
+    for operation in (
+        lambda: store.get(key, limit=1),
+        lambda: store.head(key),
+        lambda: store.put(key, b""),
+        lambda: store.put_once(key, b""),
+        lambda: store.append(key, b"", position=0),
+        lambda: store.delete(key),
+    ):
+        with _refusal("KEY_INVALID"):
+            operation()
+
+
+def test_a_missing_object_is_refused_by_get_and_none_for_head(store: Store) -> None:
+    with _refusal("OBJECT_MISSING"):
+        store.get("nothing", limit=1)
+    assert store.head("nothing") is None
+    assert store.head("nothing/below") is None
+
+
+def test_deleting_a_missing_object_is_no_error(store: Store) -> None:
+    store.delete("nothing")
+
+
+def test_an_object_above_the_limit_is_refused(store: Store) -> None:
+    store.put("big", b"12345")
+    assert store.get("big", limit=5).data == b"12345"
+    with _refusal("OBJECT_TOO_LARGE"):
+        store.get("big", limit=4)
+
+
+def test_put_replaces_data_and_metadata(store: Store) -> None:
+    store.put("k", b"old", metadata={"a": "1", "b": "2"})
+    store.put("k", b"new", metadata={"b": "3"})
+    found = store.get("k", limit=9)
+    assert (found.data, found.info.metadata) == (b"new", {"b": "3"})
+    store.put("k", b"last")
+    assert store.head("k").metadata == {}
+
+
+def test_metadata_is_returned_as_given(store: Store) -> None:
+    metadata = {"item-1": "a b;c=d", "envelope": "A" * 4000, "empty": ""}
+    assert store.put_once("k", b"", metadata=metadata)
+    assert store.head("k").metadata == metadata
+    assert store.get("k", limit=0).info.metadata == metadata
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"under_score": "1"},
+        {"Upper": "1"},
+        {"a": "é"},
+        {"a": "b\nc"},
+        {"a": " b"},
+        {"a": "x" * 8192},
+    ],
+    ids=["underscore", "upper case", "not ascii", "line break", "outer space", "too much"],
+)
+def test_metadata_that_oss_would_change_or_refuse_is_a_mistake_of_ours(
+    store: Store, metadata: dict[str, str]
+) -> None:
+    with pytest.raises(ValueError, match="metadata"):
+        store.put("k", b"", metadata=metadata)
+    assert store.head("k") is None
+
+
+def test_put_once_keeps_the_first(store: Store) -> None:
+    assert store.put_once("k", b"first", metadata={"by": "first"}) is True
+    assert store.put_once("k", b"second", metadata={"by": "second"}) is False
+    found = store.get("k", limit=9)
+    assert (found.data, found.info.metadata) == (b"first", {"by": "first"})
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["equal bytes", "different bytes"])
+def test_of_32_writers_at_once_exactly_one_wins(store: Store, same: bool) -> None:
+    def write(number: int) -> bool:
+        data = b"equal" if same else f"writer {number}".encode()
+        return store.put_once("race", data, metadata={"writer": str(number)})
+
+    wins = together(32, write)
+    assert sum(wins) == 1
+    found = store.get("race", limit=99)
+    assert found.info.metadata == {"writer": str(wins.index(True))}
+    assert found.data == (b"equal" if same else f"writer {wins.index(True)}".encode())
+
+
+def test_a_changed_object_is_refused_under_its_old_etag(store: Store) -> None:
+    store.put("k", b"old")
+    old = store.head("k").etag
+    assert store.get("k", limit=9, etag=old).data == b"old"
+    store.put("k", b"new")
+    assert store.head("k").etag != old
+    with _refusal("OBJECT_CHANGED"):
+        store.get("k", limit=9, etag=old)
+
+
+def test_head_get_and_list_agree_on_an_object(store: Store) -> None:
+    store.put("k", b"data", metadata={"a": "b"})
+    head, got, (listed,) = store.head("k"), store.get("k", limit=9).info, store.list("")
+    assert head == got
+    assert (listed.key, listed.size, listed.etag) == (head.key, head.size, head.etag)
+    assert int(listed.modified) == int(head.modified)
+    assert listed.metadata == {}
+
+
+def test_append_is_compare_and_swap(store: Store) -> None:
+    assert store.append("log", b"one;", position=0) is True
+    assert store.append("log", b"two;", position=0) is False
+    assert store.append("log", b"two;", position=4) is True
+    assert store.append("log", b"gap;", position=99) is False
+    assert store.get("log", limit=99).data == b"one;two;"
+
+
+def test_of_16_appenders_at_one_position_exactly_one_wins(store: Store) -> None:
+    wins = together(16, lambda number: store.append("log", b"%02d" % number, position=0))
+    assert sum(wins) == 1
+    assert store.get("log", limit=99).data == b"%02d" % wins.index(True)
+
+
+def test_appenders_that_try_until_they_win_lose_nothing(store: Store) -> None:
+    def join(number: int) -> None:
+        for _ in range(200):
+            info = store.head("log")
+            if store.append("log", b"<%d>" % number, position=info.size if info else 0):
+                return
+        pytest.fail("never won")
+
+    together(8, join)
+    data = store.get("log", limit=999).data
+    assert sorted(data[1:-1].split(b"><")) == [b"%d" % number for number in range(8)]
+
+
+def test_readers_never_see_a_mix_of_two_versions(store: Store) -> None:
+    versions = {letter * 50_000: letter.decode() for letter in (b"a", b"b", b"c")}
+    store.put("k", b"a" * 50_000, metadata={"v": "a"})
+
+    def work(number: int) -> list[tuple[str, str]]:
+        if number < 2:
+            for data, letter in list(versions.items()) * 5:
+                store.put("k", data, metadata={"v": letter})
+            return []
+        seen = [store.get("k", limit=50_000) for _ in range(15)]
+        return [(versions[found.data], found.info.metadata["v"]) for found in seen]
+
+    for seen in together(5, work):
+        assert all(data == described for data, described in seen)
+
+
+def test_list_is_in_the_byte_order_of_utf_8(store: Store) -> None:
+    keys = [
+        "a",
+        "a-b",
+        "a.b",
+        "a0",
+        "b/c/d",
+        "b/c-d",
+        "B",
+        "é",
+        "z/1",
+        "z/2",
+        "日本",
+        "\uffee",
+        "𝄞",
+    ]
+    keys.remove("a")
+    keys += ["a/b", "a/b0"]
+    for key in keys:
+        store.put(key, b"")
+    expected = sorted(keys, key=str.encode)
+    assert [info.key for info in store.list("")] == expected
+    for after in [*keys, "a/", "b", "b/c", "zz", "\U0010ffff"]:
+        found = [info.key for info in store.list("", after=after)]
+        assert found == [key for key in expected if key.encode() > after.encode()], after
+    for prefix in ["a", "a/", "a/b", "b/", "b/c", "é", "zz", "b/c/d/", "/", "../", "x//y"]:
+        found = [info.key for info in store.list(prefix)]
+        assert found == [key for key in expected if key.startswith(prefix)], prefix
+    assert [info.key for info in store.list("b/", after="b/c-d")] == ["b/c/d"]
+
+
+def test_list_is_lazy_and_bears_objects_that_vanish(store: Store) -> None:
+    for number in range(5):
+        store.put(f"d{number}/x", b"")
+    listing = store.list("")
+    assert next(listing).key == "d0/x"
+    store.delete("d4/x")
+    assert {info.key for info in listing} >= {"d1/x", "d2/x", "d3/x"}
+
+
+def test_an_empty_bucket_lists_nothing(store: Store) -> None:
+    assert list(store.list("")) == []
+    assert list(store.list("some/prefix/")) == []
+
+
+def test_the_store_has_a_clock(store: Store) -> None:
+    first = store.now()
+    store.put("k", b"")
+    assert abs(first - time.time()) < 5
+    assert first - 1.5 <= store.head("k").modified <= store.now() + 1.5
+
+
+def test_the_check_passes_where_put_once_is_safe(store: Store) -> None:
+    store.check(writable_once=True)
+    store.check(writable_once=False)
+    assert list(store.list("")) == []
+    assert store.name == "results"
+
+
+def test_large_objects_survive_unchanged(store: Store) -> None:
+    data = hashlib.shake_256(b"noise").digest(3_000_000)
+    store.put("big", data)
+    assert store.get("big", limit=3_000_000).data == data
+
+
+def test_a_refusal_names_the_key(store: Store) -> None:
+    with pytest.raises(Refused) as caught:
+        store.get("some/key", limit=1)
+    assert caught.value.pointer == "some/key"
+    assert caught.value.retry is False

@@ -1,0 +1,244 @@
+"""What a folder must bear beyond the contract: its users, other processes, full disks, crashes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core import folder
+from core.errors import JobError
+from core.storage import LocalStore
+
+_PRELUDE = """
+import sys, time, resource, os
+from pathlib import Path
+from core.errors import JobError
+from core.storage import LocalStore
+store = LocalStore(Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+def _process(root: Path, code: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _PRELUDE + code, str(root)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    )
+
+
+def _left(root: Path) -> list[str]:
+    """What the hidden folder holds beside the lock."""
+    hidden = root / ".meta"
+    return [path.name for path in hidden.rglob("*") if path.is_file() and path.name != "lock"]
+
+
+def test_a_file_that_a_user_drops_is_an_object(root: Path) -> None:
+    (root / "refs").mkdir()
+    (root / "refs" / "alice.wav").write_bytes(b"sound")
+    found = LocalStore(root).get("refs/alice.wav", limit=9)
+    assert found.data == b"sound"
+    assert found.info.metadata == {}
+    assert [info.key for info in LocalStore(root).list("")] == ["refs/alice.wav"]
+
+
+def test_a_file_that_a_user_replaces_has_another_etag_and_no_metadata(root: Path) -> None:
+    store = LocalStore(root)
+    store.put("k", b"old", metadata={"a": "b"})
+    before = store.head("k")
+    (root / "k").write_bytes(b"new")
+    after = store.head("k")
+    assert before.etag != after.etag
+    assert after.metadata == {}
+
+
+def test_two_files_of_one_size_and_time_have_different_etags(root: Path) -> None:
+    for name in ("one", "two"):
+        (root / name).write_bytes(name.encode())
+        os.utime(root / name, (1, 1))
+    store = LocalStore(root)
+    before = store.head("one").etag
+    (root / "two").replace(root / "one")
+    assert store.head("one").etag != before
+
+
+def test_metadata_survive_a_copy_of_the_folder(root: Path, tmp_path: Path) -> None:
+    LocalStore(root).put("k", b"1", metadata={"a": "b"})
+    shutil.copytree(root, tmp_path / "copy")
+    assert LocalStore(tmp_path / "copy").head("k").metadata == {"a": "b"}
+
+
+def test_nothing_is_left_behind(root: Path) -> None:
+    store = LocalStore(root)
+    for _ in range(3):
+        store.put("k", b"1", metadata={"a": "b"})
+        assert store.put_once("k", b"2", metadata={"a": "c"}) is False
+    assert len(_left(root)) == 1  # the metadata of k
+    store.put("k", b"1")
+    store.put_once("j", b"1", metadata={"a": "b"})
+    store.delete("j")
+    store.append("l", b"1", position=0)
+    assert _left(root) == []
+
+
+def test_the_hidden_folder_is_no_object(root: Path) -> None:
+    store = LocalStore(root)
+    store.put("k", b"1", metadata={"a": "b"})
+    assert [info.key for info in store.list("")] == ["k"]
+    assert list(store.list(".meta/")) == []
+    for key in (".meta", ".meta/lock"):
+        with pytest.raises(JobError, match="KEY_INVALID"):
+            store.get(key, limit=9)
+
+
+def test_links_and_pipes_are_no_objects_and_lead_nowhere(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (root / "file").symlink_to(tmp_path / "secret")
+    (root / "folder").symlink_to(tmp_path)
+    os.mkfifo(root / "pipe")
+    store = LocalStore(root)
+    for key in ("file", "folder/secret"):
+        for operation in (lambda k=key: store.get(k, limit=9), lambda k=key: store.put(k, b"")):
+            with pytest.raises(JobError, match="symbolic link"):
+                operation()
+    assert store.head("pipe") is None
+    assert list(store.list("")) == list(store.list("folder/")) == []
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_names_that_are_not_utf_8_or_too_long_for_a_key_are_not_listed(root: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(root) + b"/\xff.wav"))).write_bytes(b"")
+    deep = root / "/".join(["d" * 200] * 6)
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"")
+    assert list(LocalStore(root).list("")) == []
+
+
+@pytest.mark.parametrize("key", ["a/b", "d", "n" * 256], ids=["below a file", "a folder", "long"])
+def test_names_that_a_folder_cannot_hold_are_refused(root: Path, key: str) -> None:
+    (root / "a").write_bytes(b"")
+    (root / "d" / "e").mkdir(parents=True)
+    store = LocalStore(root)
+    for write in (store.put, store.put_once):
+        with pytest.raises(JobError, match="KEY_INVALID"):
+            write(key, b"", metadata={"a": "b"})
+    assert _left(root) == []
+
+
+def test_a_missing_folder_is_a_missing_bucket(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "nowhere")
+    for operation in (
+        lambda: store.get("k", limit=1),
+        lambda: store.head("k"),
+        lambda: store.put("k", b""),
+        lambda: store.put_once("k", b""),
+        lambda: store.append("k", b"", position=0),
+        lambda: store.delete("k"),
+        lambda: list(store.list("")),
+        lambda: store.check(writable_once=False),
+    ):
+        with pytest.raises(JobError, match="BUCKET_MISSING"):
+            operation()
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder nobody may write to")
+def test_a_folder_that_may_not_be_written_is_forbidden() -> None:
+    with pytest.raises(JobError, match="BUCKET_FORBIDDEN"):
+        LocalStore(Path("/sys/kernel")).put("k", b"")
+
+
+def test_other_errors_of_the_system_are_temporary(root: Path) -> None:
+    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE"), folder.explained(root, "k"):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_full_disk_is_temporary_and_leaves_nothing(root: Path) -> None:
+    code = """
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+for write in (store.put, store.put_once):
+    try:
+        write("k", b"x" * 5000, metadata={"a": "b"})
+    except JobError as error:
+        print(error.code, error.retry)
+"""
+    process = _process(root, code)
+    assert process.communicate(timeout=60)[0].split() == ["NO_SPACE", "True"] * 2
+    assert _left(root) == []
+    assert LocalStore(root).head("k") is None
+
+
+def test_asides_of_killed_workers_are_swept_up_at_the_start(root: Path) -> None:
+    store = LocalStore(root)
+    store.put("k", b"1")
+    old, young = root / ".meta/aside/old", root / ".meta/aside/young"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, time.time() - 7200))
+    store.check(writable_once=True)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_of_several_processes_one_wins_and_appends_are_never_lost(root: Path) -> None:
+    code = """
+while not (Path(sys.argv[1]) / "go").exists():
+    time.sleep(0.001)
+first = store.put_once("once", str(os.getpid()).encode(), metadata={"pid": str(os.getpid())})
+for _ in range(20):
+    won = False
+    while not won:
+        info = store.head("log")
+        won = store.append("log", b"%07d\\n" % os.getpid(), position=info.size if info else 0)
+print(os.getpid(), first)
+"""
+    processes = [_process(root, code) for _ in range(4)]
+    time.sleep(0.2)
+    (root / "go").touch()
+    answers = dict(process.communicate(timeout=60)[0].split() for process in processes)
+    store = LocalStore(root)
+    (winner,) = [pid for pid, won in answers.items() if won == "True"]
+    found = store.get("once", limit=99)
+    assert (found.data.decode(), found.info.metadata) == (winner, {"pid": winner})
+    lines = store.get("log", limit=9999).data.split()
+    assert {int(line): lines.count(line) for line in lines} == {int(pid): 20 for pid in answers}
+
+
+def test_a_killed_writer_leaves_whole_objects_only(root: Path) -> None:
+    code = """
+for number in range(10**9):
+    letter = b"abc"[number % 3 : number % 3 + 1]
+    store.put("k", letter * 40_000, metadata={"v": letter.decode()})
+    store.put_once(f"n/{number}", letter * 9_000)
+    store.append("log", b"0123456789\\n", position=number * 11)
+    if number == 0:
+        print("ready", flush=True)
+"""
+    for pause in (0.0, 0.004, 0.013):
+        shutil.rmtree(root)
+        root.mkdir()
+        process = _process(root, code)
+        process.stdout.readline()
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        store = LocalStore(root)
+        found = store.get("k", limit=40_000)
+        assert found.data == found.info.metadata["v"].encode() * 40_000
+        assert {info.size for info in store.list("n/")} == {9_000}
+        log = store.get("log", limit=10**6).data
+        assert log == b"0123456789\n" * (len(log) // 11)
+        assert {info.key.split("/")[0] for info in store.list("")} == {"k", "n", "log"}

@@ -1,0 +1,354 @@
+"""What the OSS store must bear beyond the contract: a bad network, other keys, other buckets."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import ssl
+import time
+from dataclasses import replace
+
+import oss2
+import pytest
+
+from core import endpoints
+from core.errors import JobError
+from core.oss import Credentials, OssStore
+from core.retry import Retry
+from tests.oss_server import Fault, OssServer
+from tests.storage.stores import KEYS, QUICK, oss_store, patient, together
+
+_BEFORE = ("error", "reset", "hang")
+_AFTER = ("lost_reply", "duplicate", "wrong_crc")
+
+
+def _fault(kind: str, method: str, **fields: object) -> Fault:
+    return Fault(kind, method=method, seconds=5.0, **fields)
+
+
+@pytest.mark.parametrize("kind", [*_BEFORE, "cut", "stall", "corrupt", "wrong_crc", "lost_reply"])
+def test_get_returns_the_right_bytes_through(server: OssServer, kind: str) -> None:
+    server.place("results", "k", b"x" * 2000)
+    fault = server.inject(_fault(kind, "GET", times=2))
+    found = oss_store(server, patience=0.2).get("k", limit=2000)
+    assert found.data == b"x" * 2000
+    assert fault.fired == 2
+
+
+@pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
+def test_put_arrives_through(server: OssServer, kind: str) -> None:
+    fault = server.inject(_fault(kind, "PUT"))
+    oss_store(server, patience=0.2).put("k", b"data")
+    assert server.objects("results") == {"k": b"data"}
+    assert fault.fired == 1
+
+
+@pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
+def test_put_once_knows_its_own_object_through(server: OssServer, kind: str) -> None:
+    fault = server.inject(_fault(kind, "PUT"))
+    store = oss_store(server, patience=0.2)
+    assert store.put_once("k", b"data", metadata={"a": "b"}) is True
+    assert fault.fired == 1
+    assert store.put_once("k", b"data", metadata={"a": "b"}) is False
+    assert store.head("k").metadata == {"a": "b"}
+
+
+def test_of_32_writers_of_equal_bytes_on_a_bad_network_exactly_one_wins() -> None:
+    for seed in range(3):
+        with OssServer(seed=seed) as server:
+            server.add_key(KEYS.access_key_id, KEYS.access_key_secret)
+            server.create_bucket("results")
+            for kind in ("lost_reply", "duplicate", "error", "reset"):
+                server.inject(Fault(kind, method="PUT", chance=0.2, times=99))
+            store = oss_store(server, retry=patient(20))
+            wins = together(32, lambda _, store=store: store.put_once("race", b"equal"))
+            assert sum(wins) == 1
+
+
+@pytest.mark.parametrize("kind", [*_BEFORE, "lost_reply"])
+def test_append_knows_its_own_record_through(server: OssServer, kind: str) -> None:
+    store = oss_store(server, patience=0.2)
+    store.append("log", b"first;", position=0)
+    server.inject(_fault(kind, "POST"))
+    assert store.append("log", b"second;", position=6) is True
+    assert server.objects("results") == {"log": b"first;second;"}
+
+
+@pytest.mark.parametrize("theirs", [b"theirs", b"x"], ids=["longer", "shorter"])
+def test_append_loses_to_a_writer_who_came_between_its_attempts(
+    server: OssServer, theirs: bytes
+) -> None:
+    other = oss_store(server)
+    between = replace(QUICK, sleep=lambda _: other.append("log", theirs, position=0) and None)
+    server.inject(_fault("error", "POST"))
+    assert oss_store(server, retry=between).append("log", b"ours", position=0) is False
+    assert server.objects("results") == {"log": theirs}
+
+
+def test_append_to_another_kind_of_object_fails(server: OssServer) -> None:
+    server.place("results", "k", b"1")
+    with pytest.raises(JobError, match=r"STORAGE_UNAVAILABLE.*ObjectNotAppendable"):
+        oss_store(server).append("k", b"2", position=1)
+
+
+@pytest.mark.parametrize("kind", [*_BEFORE, "cut", "lost_reply"])
+def test_a_listing_is_complete_through(server: OssServer, kind: str) -> None:
+    keys = [f"k{number:04}" for number in range(1003)]
+    for key in keys:
+        server.place("results", key, b"")
+    server.inject(_fault(kind, "GET", after=1))
+    assert [info.key for info in oss_store(server, patience=0.5).list("k")] == keys
+
+
+def test_head_and_delete_are_repeated(server: OssServer) -> None:
+    server.place("results", "k", b"1")
+    store = oss_store(server)
+    server.inject(_fault("reset", "HEAD"))
+    assert store.head("k").size == 1
+    server.inject(_fault("lost_reply", "DELETE"))
+    store.delete("k")
+    assert server.objects("results") == {}
+
+
+def test_an_attempt_that_never_succeeds_ends_as_temporary(server: OssServer) -> None:
+    fault = server.inject(_fault("error", "GET", times=99))
+    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: OSS answered 503") as caught:
+        oss_store(server).get("k", limit=1)
+    assert caught.value.retry
+    assert fault.fired == QUICK.attempts
+
+
+def test_no_server_at_all_is_temporary() -> None:
+    with OssServer() as server:
+        store = oss_store(server, retry=patient(2))
+    with pytest.raises(JobError, match=r"STORAGE_UNAVAILABLE: No usable answer.*ConnectionError"):
+        store.get("k", limit=1)
+
+
+def test_an_object_above_the_limit_is_refused_before_its_body_is_read(server: OssServer) -> None:
+    server.place("results", "k", b"x" * 2000)
+    fault = server.inject(_fault("cut", "GET", times=9))
+    with pytest.raises(JobError, match="OBJECT_TOO_LARGE"):
+        oss_store(server).get("k", limit=1999)
+    assert fault.fired == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "ours"),
+    [
+        (403, "AccessDenied", "BUCKET_FORBIDDEN"),
+        (403, "SomethingNew", "BUCKET_FORBIDDEN"),
+        (403, "UserDisable", "BUCKET_FORBIDDEN"),
+        (404, "NoSuchBucket", "BUCKET_MISSING"),
+        (403, "InvalidObjectState", "REF_NOT_READABLE"),
+        (403, "SecurityTokenExpired", "CREDENTIALS_EXPIRED"),
+        (403, "RequestTimeTooSkewed", "STORAGE_UNAVAILABLE"),
+        (400, "SomethingOdd", "STORAGE_UNAVAILABLE"),
+    ],
+)
+def test_answers_that_will_not_change_are_not_repeated(
+    server: OssServer, status: int, code: str, ours: str
+) -> None:
+    fault = server.inject(_fault("error", "GET", status=status, code=code, times=9))
+    with pytest.raises(JobError, match=f"^{ours}: OSS answered {status} {code}"):
+        oss_store(server).get("k", limit=1)
+    assert fault.fired == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(500, "InternalError"), (503, "QpsLimitExceeded"), (429, "X"), (400, "RequestTimeout")],
+)
+def test_answers_that_may_change_are_repeated(server: OssServer, status: int, code: str) -> None:
+    server.place("results", "k", b"1")
+    server.inject(_fault("error", "GET", status=status, code=code, times=3))
+    assert oss_store(server).get("k", limit=1).data == b"1"
+
+
+def test_pauses_are_random_below_a_doubling_limit_and_the_budget_ends_them() -> None:
+    limits, slept, clock = [], [], [0.0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    def uniform(low: float, high: float) -> float:
+        limits.append((low, high))
+        return high
+
+    retry = Retry(8, 1.0, 5.0, 13.0, sleep, uniform, lambda: clock[0])
+    with pytest.raises(ZeroDivisionError):
+        retry.run(lambda: 1 // 0, lambda _: True)
+    assert limits == [(0, 1), (0, 2), (0, 4), (0, 5), (0, 5)]
+    assert slept == [1, 2, 4, 5]  # a fifth pause would end after 13 s
+
+
+def test_credentials_are_asked_for_at_every_request(server: OssServer) -> None:
+    server.add_key("sts-1", "secret-1", token="token-1")
+    server.add_key("sts-2", "secret-2", token="token-2")
+    handed = iter(
+        [Credentials("sts-1", "secret-1", "token-1")] * 2
+        + [Credentials("sts-2", "secret-2", "token-2")] * 2
+    )
+    store = oss_store(server, keys=lambda: next(handed))
+    store.put("k", b"1")
+    store.put("k", b"2")
+    del server.state.keys["sts-1"]
+    store.put("k", b"3")
+    assert store.get("k", limit=1).data == b"3"
+
+
+def test_expired_and_forgotten_temporary_keys_are_temporary(server: OssServer) -> None:
+    keys = Credentials("sts-1", "secret-1", "token-1")
+    store = oss_store(server, keys=lambda: keys)
+    with pytest.raises(JobError, match=r"CREDENTIALS_EXPIRED.*InvalidAccessKeyId") as caught:
+        store.head("k")
+    assert caught.value.retry
+    server.add_key("sts-1", "secret-1", token="token-1", expires=time.time() - 1)
+    with pytest.raises(JobError, match=r"CREDENTIALS_EXPIRED.*SecurityTokenExpired"):
+        store.head("k")
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        (Credentials("nobody", "s3cr3t-value"), "InvalidAccessKeyId"),
+        (Credentials("contract-id", "s3cr3t-value"), "SignatureDoesNotMatch"),
+        (Credentials("sts-1", "s3cr3t-value", "t0k3n-value"), "SignatureDoesNotMatch"),
+        (Credentials("sts-1", "secret-1", "t0k3n-other"), "InvalidSecurityToken"),
+        (Credentials("narrow", "s3cr3t-value"), "AccessDenied"),
+    ],
+    ids=["unknown", "wrong secret", "wrong secret with token", "wrong token", "no right"],
+)
+def test_refused_keys_are_the_operators_task_and_never_shown(
+    server: OssServer, keys: Credentials, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.add_key("sts-1", "secret-1", token="t0k3n-value")
+    server.add_key("narrow", "s3cr3t-value", buckets=["other"])
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(JobError, match=f"BUCKET_FORBIDDEN.*{code}") as caught:
+        oss_store(server, keys=lambda: keys).get("k", limit=1)
+    shown = [str(caught.value), repr(caught.value), repr(keys), caplog.text]
+    shown += [repr(caught.value.__context__), repr(caught.value.__cause__)]
+    assert not any(secret in text for secret in ("s3cr3t", "t0k3n") for text in shown)
+    assert keys.access_key_id in repr(keys)
+
+
+@pytest.mark.parametrize("state", ["Enabled", "Suspended"])
+def test_a_bucket_that_ever_had_versioning_is_refused(server: OssServer, state: str) -> None:
+    server.create_bucket("versioned", versioning=state)
+    store = oss_store(server, "versioned")
+    store.check(writable_once=False)
+    with pytest.raises(JobError, match=f"BUCKET_VERSIONING_UNSAFE.*{state}"):
+        store.check(writable_once=True)
+
+
+def test_a_missing_bucket_is_the_operators_task(server: OssServer) -> None:
+    store = oss_store(server, "nowhere")
+    for operation in (
+        lambda: store.check(writable_once=True),
+        lambda: store.head("k"),
+        lambda: store.get("k", limit=1),
+        lambda: store.put("k", b""),
+        lambda: list(store.list("")),
+    ):
+        with pytest.raises(JobError, match="BUCKET_MISSING"):
+            operation()
+
+
+def test_an_archived_object_is_not_readable(server: OssServer) -> None:
+    server.place("results", "k", b"1", storage_class="Archive")
+    with pytest.raises(JobError, match="REF_NOT_READABLE"):
+        oss_store(server).get("k", limit=1)
+
+
+def test_bytes_are_returned_as_stored_whatever_their_encoding(server: OssServer) -> None:
+    packed = gzip.compress(b"text" * 100)
+    auth = oss2.AuthV4(KEYS.access_key_id, KEYS.access_key_secret)
+    bucket = oss2.Bucket(auth, server.endpoint, "results", region=server.region)
+    bucket.put_object("k.gz", packed, headers={"Content-Encoding": "gzip"})
+    bucket.session.session.close()
+    assert oss_store(server).get("k.gz", limit=999).data == packed
+
+
+def test_folder_markers_are_left_out_of_listings(server: OssServer) -> None:
+    for key in ("refs/", "refs/a.wav", "/odd", "a//b"):
+        server.place("results", key, b"")
+    assert [info.key for info in oss_store(server).list("")] == ["refs/a.wav"]
+
+
+@pytest.mark.parametrize("ahead", [-400.0, 0.0, 400.0])
+def test_the_clock_is_the_servers(ahead: float) -> None:
+    with OssServer(ahead=ahead) as server:
+        server.add_key(KEYS.access_key_id, KEYS.access_key_secret)
+        server.create_bucket("results")
+        store = oss_store(server)
+        for _ in range(3):
+            assert -1.2 < store.now() - time.time() - ahead < 0.2
+            store.head("k")
+
+
+def test_a_worker_whose_clock_is_far_off_is_told(server: OssServer) -> None:
+    server.state.ahead = 3600.0
+    with pytest.raises(JobError, match=r"STORAGE_UNAVAILABLE.*RequestTimeTooSkewed"):
+        oss_store(server).head("k")
+
+
+def test_proxies_of_the_environment_are_ignored(
+    server: OssServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    oss_store(server).put("k", b"1")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "code"),
+    [
+        ("http://oss-cn-hangzhou.aliyuncs.com", "ENDPOINT_INSECURE"),
+        ("http://127.0.0.1.example.com", "ENDPOINT_INSECURE"),
+        ("http://10.0.0.1:8080", "ENDPOINT_INSECURE"),
+        ("ftp://oss-cn-hangzhou.aliyuncs.com", "SETTING_INVALID"),
+        ("https://", "SETTING_INVALID"),
+        ("https://oss-cn-hangzhou.aliyuncs.com/bucket", "SETTING_INVALID"),
+        ("https://user:pass@oss-cn-hangzhou.aliyuncs.com", "SETTING_INVALID"),
+    ],
+)
+def test_endpoints_that_are_not_safe_or_none_are_refused(endpoint: str, code: str) -> None:
+    with pytest.raises(JobError, match=code) as caught:
+        OssStore("results", endpoint, "cn-hangzhou", lambda: KEYS)
+    assert "pass" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ("oss-cn-hangzhou.aliyuncs.com", "https://oss-cn-hangzhou.aliyuncs.com"),
+        ("https://oss-cn-hangzhou.aliyuncs.com/", "https://oss-cn-hangzhou.aliyuncs.com"),
+        ("http://localhost:9000", "http://localhost:9000"),
+        ("http://[::1]:9000", "http://[::1]:9000"),
+    ],
+)
+def test_safe_endpoints_are_completed(endpoint: str, url: str) -> None:
+    assert endpoints.secure(endpoint) == url
+
+
+def test_the_region_is_read_from_the_endpoint_or_asked_for() -> None:
+    assert endpoints.region("https://oss-cn-shanghai-internal.aliyuncs.com") == "cn-shanghai"
+    assert endpoints.region("https://oss-ap-southeast-1.aliyuncs.com") == "ap-southeast-1"
+    with pytest.raises(JobError, match="SETTING_INVALID: Name the region"):
+        OssStore("results", "https://files.example.com", "", lambda: KEYS)
+
+
+@pytest.mark.parametrize("name", ["", "ab", "Upper", "under_score", "-dash", "x" * 64])
+def test_impossible_bucket_names_are_refused(name: str) -> None:
+    with pytest.raises(JobError, match="BUCKET_MISSING"):
+        OssStore(name, "https://oss-cn-hangzhou.aliyuncs.com", "", lambda: KEYS)
+
+
+def test_connections_refuse_tls_below_1_2() -> None:
+    adapter = endpoints.adapter()
+    context = adapter.poolmanager.connection_pool_kw["ssl_context"]
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
