@@ -4,8 +4,8 @@
 keys of a KMS instance it uses the primary version of the key, so automatic rotation takes effect
 (KMS API 2016-01-20). The role needs kms:Encrypt to seal and kms:Decrypt to open.
 
-No SDK for two calls: the old one brings a urllib3 of its own that Python warns about, the new one 28
-packages.
+No SDK for two calls: the old one brings a urllib3 of its own that Python warns about, the new
+one 28 packages.
 """
 
 from __future__ import annotations
