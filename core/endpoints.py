@@ -1,13 +1,32 @@
-"""Where OSS is reached, and how: https with TLS 1.2 or newer, or on this machine."""
+"""Where OSS is reached, as whom, and how: https with TLS 1.2 or newer, or on this machine."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from core.errors import Misconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An access key; with a security token a temporary one (STS)."""
+
+    access_key_id: str
+    access_key_secret: str = field(repr=False)
+    security_token: str = field(default="", repr=False)
+
+    def get_access_key_id(self) -> str:  # the names by which oss2 asks
+        return self.access_key_id
+
+    def get_access_key_secret(self) -> str:
+        return self.access_key_secret
+
+    def get_security_token(self) -> str:
+        return self.security_token
 
 
 def adapter() -> Any:

@@ -14,13 +14,13 @@ import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from core import endpoints
 from core import oss_answers as answers
+from core.endpoints import Credentials as Credentials
 from core.errors import Misconfigured, Unavailable
 from core.naming import addressable, check_key, check_metadata
 from core.retry import Retry
@@ -32,24 +32,6 @@ _META = "x-oss-meta-"
 _WRITER = "voicedrop-writer"
 """Metadata that names one call of put_once, so that its repetition knows its own object."""
 _CLOCK_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """An access key; with a security token a temporary one (STS)."""
-
-    access_key_id: str
-    access_key_secret: str = field(repr=False)
-    security_token: str = field(default="", repr=False)
-
-    def get_access_key_id(self) -> str:  # the names by which oss2 asks
-        return self.access_key_id
-
-    def get_access_key_secret(self) -> str:
-        return self.access_key_secret
-
-    def get_security_token(self) -> str:
-        return self.security_token
 
 
 class OssStore:
