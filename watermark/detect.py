@@ -159,14 +159,14 @@ def detect_joint(
     views = [cells.spectrum(check_samples(samples), rate) for samples, rate in clips]
     guesses = [search.guess(plan, view, thorough=thorough) for view in views]
     guesses = sorted((g for g in guesses if g), key=lambda found: -_evidence(plan, found[0]))
-    # Each clip is in or out, at even odds; the first is in.
-    out = math.log(2) * max(len(clips) - 1, 0)
+    # Each clip is in or out, at even odds.
+    choice = math.log(2) * len(clips)
     best = Finding()
     joined: Place | None = None
     for candidates in guesses:
         options = [_join(plan, joined, place) for place in candidates]
         joined = max(options, key=lambda place: _evidence(plan, place))
-        priced = replace(joined, cost=joined.cost + out)
+        priced = replace(joined, cost=joined.cost + choice)
         best = max(best, read(plan, [priced], 1), key=worth)
     return replace(_report(plan, best, "", 0.0), start=0.0, end=0.0)
 

@@ -22,11 +22,13 @@ from watermark.layout import BANDS, HIGH_EDGES, LOW_BANDS, LOW_EDGES, PERIOD, SE
 
 Floats = NDArray[np.float32]
 
-DEFAULT = 2.1
+DEFAULT = 2.2
 """Strength in decibels, root mean square over cells."""
 BLOCK_SLOTS = 128
 HALO_SLOTS = 16
 BLOCKS_A_SEGMENT = SEGMENT // BLOCK_SLOTS
+_CENTRES = np.concatenate([LOW_EDGES[1:] + LOW_EDGES[:-1], HIGH_EDGES[1:] + HIGH_EDGES[:-1]]) / 2
+_BARK = 13 * np.arctan(0.00076 * _CENTRES) + 3.5 * np.arctan((_CENTRES / 7500) ** 2)
 RATES = range(8_000, 192_001)
 
 
@@ -165,8 +167,9 @@ class Embedder:
         offset = (first_slot - grid.slots(first)) * slot_hops
         energies = cells.cell_energies(cells.band_energies(view), slot_hops, np.array([offset]))[0]
         signs = self._signs(first_slot, energies.shape[1])
-        push = self._strength * _inform(signs, energies)
         at = (np.arange(len(bins)) + first) * grid.hop / grid.rate / SLOT - 0.5 - first_slot
+        tolerance = _tolerance(view.power, at, energies.shape[1])
+        push = self._strength * _inform(signs, energies, tolerance)
         over_bands = _spread(push, bins.shape[1], view.bin_width)
         low, part = _ramp(at, energies.shape[1])
         decibels = over_bands[low] * (1 - part[:, None]) + over_bands[low + 1] * part[:, None]
@@ -180,7 +183,21 @@ class Embedder:
         return self._pattern[:, (starts + slots) % PERIOD]
 
 
-def _inform(signs: Floats, energies: Floats) -> Floats:
+def _tolerance(power: Floats, at: NDArray[np.float64], count: int) -> Floats:
+    """How much change each cell hides, about 1: (BANDS, slots). Noise hides more than tones do, and
+    tones hide least at high pitch (Johnston, 1988); half of that difference, in decibels, is used.
+
+    power: (frames, bins), frame i standing at slot at[i].
+    """
+    power = power[:, 1:] + np.float32(1e-12)
+    flatness = 10 * (np.log10(power).mean(axis=1) - np.log10(power.mean(axis=1)))
+    tonal = np.interp(np.arange(count), at, np.clip(flatness / -60, 0, 1))
+    masking = tonal * (15 + _BARK[:, None]) + (1 - tonal) * 5.5
+    tolerance: Floats = np.clip(10 ** ((12 - masking) / 40), 0.5, 1.6).astype(np.float32)
+    return tolerance
+
+
+def _inform(signs: Floats, energies: Floats, tolerance: Floats) -> Floats:
     """Push of each cell, root mean square 1: (BANDS, slots).
 
     The first half is a step uphill in what the detector will sum, saturating where the host already
@@ -192,7 +209,7 @@ def _inform(signs: Floats, energies: Floats) -> Floats:
     step = signs * (1 - np.tanh(agreement / 2))
     wide = np.pad(step, ((0, 0), (1, 1)), mode="edge")
     smeared = 0.7 * step + 0.15 * (wide[:, :-2] + wide[:, 2:])
-    push = step + cells.surprise(smeared)
+    push = (step + cells.surprise(smeared)) * tolerance
     push /= np.sqrt(np.mean(push * push))
     clipped: Floats = np.clip(push, -3, 3).astype(np.float32)
     return clipped

@@ -25,6 +25,7 @@ PLAIN: Warp = (1.0, 1.0)
 SHORTLIST = 48
 DECODES = 3
 GUESSES = 8
+REFINED = 3
 LEAST_SLOTS = 8
 
 SPAN = math.log(1.115)
@@ -99,7 +100,8 @@ def _searches(
     described = cost + START_COST + math.log(8 * MAX_WARPS)
     warped = _warped_places(plan, view, described)
     yield warped, DECODES
-    for warp in list(dict.fromkeys((place.tempo, place.pitch) for place in warped))[:2]:
+    if warped:
+        warp = (warped[0].tempo, warped[0].pitch)
         yield track(plan, grids(view, warp), warp, described), 1
 
 
@@ -135,7 +137,7 @@ def _warped_places(plan: Reader, view: cells.Spectrum, cost: float) -> list[Plac
             heights.append((float((inner / np.sqrt(energy)).max()), (tempo, pitch)))
     heights.sort(reverse=True)
     found: list[Place] = []
-    for tempo, pitch in list(dict.fromkeys(warp for _, warp in heights))[:5]:
+    for tempo, pitch in list(dict.fromkeys(warp for _, warp in heights))[:REFINED]:
         for nudge in (-step / 3, 0.0, step / 3):
             warp = (
                 tempo * math.exp(nudge) if tempo != 1 else 1.0,
