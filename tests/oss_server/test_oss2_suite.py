@@ -81,7 +81,11 @@ def _fetch(folder: Path) -> Path:
 
 def _run(sources: Path, server: OssServer, home: Path) -> subprocess.CompletedProcess[str]:
     plugin = Path(__file__).with_name("suite")
-    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if "proxy" not in name.lower() and "COVERAGE" not in name
+    }
     environment |= {
         "HOME": str(home),  # resumable uploads keep their state there
         "PYTHONPATH": f"{sources}{os.pathsep}{plugin}",

@@ -35,8 +35,14 @@ def root(tmp_path: Path) -> Path:
 
 def _process(root: Path, code: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", _PRELUDE + code, str(root)]
+    # A killed process would leave half a coverage file.
+    environment = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=environment,
     )
 
 
@@ -161,9 +167,25 @@ def test_a_folder_that_may_not_be_written_is_forbidden() -> None:
         LocalStore(Path("/sys/kernel")).put("k", b"")
 
 
-def test_other_errors_of_the_system_are_temporary(root: Path) -> None:
-    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE"), folder.explained(root, "k"):
-        raise OSError(errno.EIO, "Input/output error")
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, "NO_SPACE"),
+        (errno.EDQUOT, "NO_SPACE"),
+        (errno.EACCES, "BUCKET_FORBIDDEN"),
+        (errno.EROFS, "BUCKET_FORBIDDEN"),
+        (errno.ENAMETOOLONG, "KEY_INVALID"),
+        (errno.EIO, "STORAGE_UNAVAILABLE"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_errors_of_the_system_are_explained(root: Path, number: int, code: str) -> None:
+    with pytest.raises(JobError, match=code), folder.explained(root, "k"):
+        raise OSError(number, os.strerror(number))
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_empty(root: Path) -> None:
+    assert folder.read(root / "gone", 9) == b""
 
 
 def test_a_full_disk_is_temporary_and_leaves_nothing(root: Path) -> None:
