@@ -25,16 +25,18 @@ from core.audio import Audio, Samples, level, resample
 from core.reference import Steps, prepare
 from core.speaker import CamPlus, Ge2e
 
-NOTHING = Steps(window=True, trim=False, level=None)
+NOTHING = Steps(window=True, trim=False, loudness=None)
 CHAINS = {
     "nothing": NOTHING,
     "trim": replace(NOTHING, trim=True),
     "resample to 16 kHz": replace(NOTHING, resample=True),
     "level to 0.9": replace(NOTHING, level=0.9),
-    "level to 0.5": replace(NOTHING, level=0.5),
+    "loudness of -26 LUFS": replace(NOTHING, loudness=-26.0),
     "compress": replace(NOTHING, compress=True),
     "0.5 s of silence": replace(NOTHING, pad=True),
-    "the article's chain": Steps(trim=False, resample=True, compress=True, level=0.9, pad=True),
+    "the article's chain": Steps(
+        trim=False, resample=True, compress=True, level=0.9, loudness=None, pad=True
+    ),
     "defaults": Steps(),
 }
 Change = Callable[[Samples, np.random.Generator], Samples]

@@ -133,7 +133,7 @@ def resample(audio: Audio, rate: int) -> Audio:
     """Band-limited conversion (libsoxr, high quality)."""
     if audio.rate == rate:
         return audio
-    import soxr  # type: ignore[import-untyped]
+    import soxr
 
     return Audio(np.asarray(soxr.resample(audio.samples, audio.rate, rate), np.float32), rate)
 
@@ -255,14 +255,18 @@ class _Container:
     media_type: str
     rates: tuple[int, ...] = ()
     """Those the codec knows; empty: any."""
+    compression: float | None = None
+    """libsndfile's 0 (best) to 1 (smallest). At its defaults speech comes back with a signal to
+    noise ratio of 6 to 22 dB; at these with 18 to 33 (MP3 about 70, Opus about 110 kbit/s)."""
 
 
 _MPEG_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+_OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 _CONTAINERS = {
     "wav": _Container("WAV", "PCM_16", "audio/wav"),
     "flac": _Container("FLAC", "PCM_16", "audio/flac"),
-    "mp3": _Container("MP3", "MPEG_LAYER_III", "audio/mpeg", _MPEG_RATES),
-    "opus": _Container("OGG", "OPUS", "audio/ogg", (8_000, 12_000, 16_000, 24_000, 48_000)),
+    "mp3": _Container("MP3", "MPEG_LAYER_III", "audio/mpeg", _MPEG_RATES, 0.0),
+    "opus": _Container("OGG", "OPUS", "audio/ogg", _OPUS_RATES, 0.6),
 }
 CONTAINERS = frozenset(_CONTAINERS)
 
@@ -281,7 +285,13 @@ def encode(audio: Audio, container: str) -> Encoded:
     samples = np.clip(audio.samples, -1.0, 1.0)  # libsndfile would wrap them round
     file = io.BytesIO()
     with soundfile.SoundFile(
-        file, "w", audio.rate, 1, format=kind.format, subtype=kind.subtype
+        file,
+        "w",
+        audio.rate,
+        1,
+        format=kind.format,
+        subtype=kind.subtype,
+        compression_level=kind.compression,
     ) as sound:
         # One large write overflows the stack inside libvorbis and libopus.
         for start in range(0, len(samples), audio.rate):

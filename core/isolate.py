@@ -139,7 +139,7 @@ def _scratch() -> int:
     """A file of memory, without a name on a disk, where the system has such a thing."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("voicedrop")
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file:  # pragma: no cover - not on Linux
         return os.dup(file.fileno())
 
 

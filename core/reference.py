@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import speech
-from core.audio import LONGEST_S, Audio, Decoded, Samples, decode, join, level, peak, resample
+from core.audio import LONGEST_S, Audio, Decoded, Samples, decode, join, level, loud, peak, resample
 from core.audio import silence as pause
 from core.errors import Notice, Refused
 
@@ -42,8 +42,10 @@ class Steps:
     """Hand on 16 kHz, the rate of the analysis, instead of the recording's own (at most 48 kHz)."""
     compress: bool = False
     """Logarithmic dynamic range compression: raise weak passages."""
-    level: float | None = 0.5
-    """Scale to this peak; None: leave it."""
+    level: float | None = None
+    """Scale to this peak (the usual figure is 0.9)."""
+    loudness: float | None = -26.0
+    """Scale to this loudness in LUFS, or to a peak of 0.9 where that comes first."""
     pad: bool = False
     """Half a second of silence at both ends, or less where ten seconds would be passed."""
 
@@ -226,7 +228,7 @@ def _speech_span(activity: speech.Activity, seconds: float) -> tuple[float, floa
 def best_window(mask: NDArray[np.bool_], longest: float) -> tuple[float, float]:
     """The stretch of at most `longest` seconds with the most speech, begun and ended in pauses
     where there are any. mask: one entry per 10 ms. Answer in seconds."""
-    most, least = round(longest * 100), round(SHORTEST_S * 100)
+    most, least = min(round(longest * 100), len(mask)), round(SHORTEST_S * 100)
     heard = np.concatenate([[0], np.cumsum(mask)])
     stretches = speech.runs(mask)
     starts = np.maximum(0, stretches[:, 0] - 10)
@@ -257,6 +259,8 @@ def _shape(audio: Audio, steps: Steps) -> Audio:
         audio = compress(audio)
     if steps.level is not None:
         audio = level(audio, steps.level)
+    if steps.loudness is not None:
+        audio = loud(audio, steps.loudness)
     if steps.pad:
         edge = pause(min(0.5, max(0.0, (LONGEST_WINDOW_S - audio.seconds) / 2)), audio.rate)
         audio = join([edge, audio, edge])

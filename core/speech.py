@@ -26,6 +26,8 @@ _RUMBLE: Final = 7
 the harmonics of a lower voice remain."""
 _BLOCK: Final = 400
 """Frames judged together, 4 s: long enough for a few words."""
+_STEP: Final = 100
+"""Blocks overlap, and three of four must agree on a frame: music beside speech is not speech."""
 
 Floats = NDArray[np.float64]
 
@@ -62,14 +64,13 @@ def detect(samples: Samples) -> Activity:
     """Find speech in mono audio at 16 kHz."""
     frames = analyse(samples)
     voiced = _voiced(frames)
-    speech = np.zeros_like(voiced)
-    starts = range(0, max(1, len(voiced) - _BLOCK // 2), _BLOCK // 2)
+    votes = np.zeros(len(voiced))
+    starts = range(0, max(1, len(voiced) - _BLOCK + _STEP), _STEP)
     for start in starts:
         # The last block reaches to the end, so that no short rest is judged alone.
         stop = len(voiced) if start == starts[-1] else start + _BLOCK
-        if like_speech(frames, slice(start, stop)):
-            speech[start:stop] = voiced[start:stop]
-    mask = _fill(speech)
+        votes[start:stop] += 1 if like_speech(frames, slice(start, stop)) else -3
+    mask = _fill(voiced & (votes >= 0))
     floor = float(np.percentile(frames.power_db, 10)) if len(mask) else 0.0
     level = 10 * np.log10(np.mean(10 ** (frames.power_db[mask] / 10))) if mask.any() else floor
     return Activity(mask, float(level - floor))

@@ -23,7 +23,7 @@ def au(data: bytes) -> Source:
 
 
 def w64(data: bytes) -> Source:
-    announced(data, int.from_bytes(data[16:24], "little"))
+    announced(data, max(40, int.from_bytes(data[16:24], "little")))
     return Source("w64", data)
 
 
@@ -51,7 +51,9 @@ def flac(data: bytes) -> Source:
         last = bool(data[at] & 0x80)
         at += 4 + int.from_bytes(data[at + 1 : at + 4], "big")
     sane_tags(at)
-    if at >= len(data):
+    if not last or at > len(data):
+        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
+    if at == len(data):
         raise Refused("AUDIO_NO_SAMPLES")
     endless = (fields ^ frames).to_bytes(8, "big")
     return Source("flac", data[:18] + endless + data[26:], frames or None)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from core import decoder
+from core.audio import decode
 from core.errors import REFUSED, Refused
 from core.reference import LONGEST_WINDOW_S, SHORTEST_S, prepare
 from tests.audio.cases import CASES, Case
@@ -32,6 +36,20 @@ def test_fit_recordings_are_accepted_with_their_remarks(case: Case) -> None:
     assert SHORTEST_S <= reference.audio.seconds <= LONGEST_WINDOW_S
     assert reference.audio.rate <= 48_000
     assert reference.quality.speech_s > 2
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.number not in (45, 47)], ids=lambda c: c.id)
+def test_the_decoder_alone_judges_as_it_does_in_its_cage(case: Case) -> None:
+    parts: list[NDArray[np.float32]] = []
+    data = case.make()
+    here = decoder.read_task(data, parts.append, name=case.name, longest=600.0)
+    if refused := here.get("refused"):
+        with pytest.raises(Refused) as refusal:
+            decode(data, name=case.name)
+        assert refusal.value.code == refused
+    else:
+        there = decode(data, name=case.name)
+        np.testing.assert_array_equal(there.channels.T, np.concatenate(parts))
 
 
 def test_all_cases_of_the_table_that_concern_one_recording_are_here() -> None:

@@ -163,6 +163,18 @@ def test_a_forked_worker_starts_a_server_of_its_own(workshop: Workshop) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_disowned_server_ends_by_itself_and_is_replaced() -> None:
+    shop = Workshop()
+    try:
+        shop.start()
+        first = server_pid(shop)
+        shop.disown()
+        assert os.waitpid(first, 0)[0] == first
+        assert shop.run(TASKS + "echo", b"x", times=1)[0] == b"x"
+    finally:
+        shop.close()
+
+
 def test_the_server_ends_with_a_process_that_is_killed() -> None:
     program = (
         "import os\nfrom core import isolate\nisolate.start()\n"

@@ -1,0 +1,210 @@
+"""Shaping and files: what goes in comes out, at the level, length and rate that was asked."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from core import decoder
+from core.audio import (
+    CONTAINERS,
+    Audio,
+    Encoded,
+    decode,
+    decode_own,
+    encode,
+    fade,
+    join,
+    level,
+    loud,
+    loudness,
+    peak,
+    probe,
+    resample,
+    silence,
+    trim,
+)
+from core.errors import Failed, Refused
+from tests.audio.files import minutes_of_silence, noise, pack, speech, speech_as
+
+
+def tone(hertz: float, seconds: float = 2.0, rate: int = 48_000, amplitude: float = 1.0) -> Audio:
+    t = np.arange(round(seconds * rate)) / rate
+    return Audio((amplitude * np.sin(2 * np.pi * hertz * t)).astype(np.float32), rate)
+
+
+def snr(a: Audio, b: Audio) -> float:
+    """dB of `a` over the difference, at the best lag of the codec's delay."""
+    n = min(len(a.samples), len(b.samples))
+    x, y = a.samples[:n].astype(float), b.samples[:n].astype(float)
+    return float(10 * np.log10(np.sum(x**2) / np.sum((x - y) ** 2)))
+
+
+@pytest.mark.parametrize("container", sorted(CONTAINERS))
+@pytest.mark.parametrize("rate", [16_000, 24_000, 32_000])
+def test_encoded_speech_decodes_to_itself(container: str, rate: int) -> None:
+    audio = level(resample(speech(), rate), 0.7)
+    file = encode(audio, container)
+    back = decode_own(file.data)
+    assert back.rate == file.rate
+    assert back.seconds == pytest.approx(audio.seconds, abs=0.03)
+    least = {"wav": 55, "flac": 55, "mp3": 18, "opus": 20}[container]
+    assert snr(audio, resample(back, rate)) > least
+
+
+def test_opus_says_the_rate_it_took() -> None:
+    file = encode(resample(speech(), 32_000), "opus")
+    assert (file.rate, file.media_type) == (48_000, "audio/ogg")
+    assert encode(resample(speech(), 96_000), "mp3").rate == 48_000
+    assert encode(resample(speech(), 22_050), "wav").rate == 22_050
+
+
+def test_samples_beyond_full_scale_are_clipped_not_wrapped() -> None:
+    back = decode_own(encode(Audio(speech().samples * 20, 16_000), "wav").data)
+    assert np.corrcoef(back.samples, np.clip(speech().samples * 20, -1, 1))[0, 1] > 0.999
+
+
+def test_minutes_of_opus_and_mp3_are_written_in_small_blocks() -> None:
+    for container in ("mp3", "opus"):
+        file = encode(Audio(np.zeros(8_000 * 60, np.float32), 8_000), container)
+        assert decode_own(file.data).seconds == pytest.approx(60, abs=0.1)
+
+
+def test_our_own_output_is_read_back_by_the_confined_decoder_as_well() -> None:
+    file: Encoded = encode(speech(), "flac")
+    decoded = decode(file.data, name="a.flac")
+    assert (decoded.format, decoded.codec, decoded.rate) == ("flac", "pcm_16", 16_000)
+    np.testing.assert_array_equal(decoded.channels[0], decode_own(file.data).samples)
+
+
+def test_channels_keep_their_order() -> None:
+    rng = np.random.default_rng(0)
+    samples = (rng.standard_normal((4_000, 6)) * 0.1).astype(np.float32)
+    decoded = decode(pack(samples, subtype="FLOAT"), name="a.wav")
+    np.testing.assert_array_equal(decoded.channels, samples.T)
+
+
+def test_resampling_keeps_tones_and_removes_what_does_not_fit() -> None:
+    kept = resample(tone(1_000), 16_000)
+    assert (kept.rate, len(kept.samples)) == (16_000, 32_000)
+    assert np.sqrt(np.mean(kept.samples[1_000:-1_000] ** 2)) == pytest.approx(2**-0.5, rel=1e-3)
+    assert peak(resample(tone(12_000), 16_000).samples[1_000:-1_000]) < 1e-4
+    assert resample(kept, 16_000) is kept
+
+
+def test_level_sets_the_peak_and_leaves_silence() -> None:
+    assert peak(level(speech(), 0.9).samples) == pytest.approx(0.9)
+    quiet = silence(1, 8_000)
+    assert level(quiet) is quiet
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_loudness_agrees_with_the_recommendation(rate: int) -> None:
+    """BS.1770: a 997 Hz tone at full scale in one channel reads -3.01 LUFS."""
+    assert loudness(tone(997, 5, rate)) == pytest.approx(-3.01, abs=0.05)
+    assert loudness(tone(997, 5, rate, 0.1)) == pytest.approx(-23.01, abs=0.05)
+
+
+def test_loudness_gates_pauses() -> None:
+    spoken = tone(997, 5)
+    with_pause = join([spoken, silence(5, 48_000)])
+    assert loudness(with_pause) == pytest.approx(loudness(spoken), abs=0.2)
+    assert loudness(silence(1, 48_000)) == -np.inf
+
+
+def test_loud_reaches_the_loudness_unless_the_ceiling_comes_first() -> None:
+    assert loudness(loud(tone(997, 5), -20.0)) == pytest.approx(-20, abs=0.05)
+    assert peak(loud(tone(997, 5), 3.0, ceiling=0.8).samples) == pytest.approx(0.8)
+    assert peak(loud(silence(1, 8_000)).samples) == 0
+
+
+def test_join_puts_pauses_between_parts_only() -> None:
+    part = tone(100, 0.5, 8_000)
+    assert join([part, part, part], 0.25).seconds == 2.0
+    assert join([part, part, part], [0.1, 0.2]).seconds == pytest.approx(1.8)
+    assert join([part]).seconds == 0.5
+    with pytest.raises(ValueError, match="rates"):
+        join([part, tone(100, 0.5, 16_000)])
+    with pytest.raises(ValueError, match="argument 2"):
+        join([part, part, part], [0.1])
+
+
+def test_trim_cuts_quiet_edges_and_keeps_a_margin() -> None:
+    padded = join([silence(1, 16_000), tone(300, 1, 16_000), silence(2, 16_000)])
+    assert trim(padded).seconds == pytest.approx(1.1, abs=0.03)
+    assert trim(silence(1, 16_000)).seconds == 0
+    assert trim(Audio(np.zeros(0, np.float32), 16_000)).seconds == 0
+
+
+def test_fading_does_not_change_the_caller_s_samples() -> None:
+    before = speech().samples.copy()
+    faded = fade(speech())
+    np.testing.assert_array_equal(speech().samples, before)
+    assert abs(faded.samples[0]) <= abs(before[0])
+    assert fade(Audio(before[:1], 16_000)).samples[0] == before[0]
+
+
+def test_probe_tells_the_length_without_decoding() -> None:
+    found = probe(speech_as("FLAC"), name="a.wav")
+    assert found.seconds == pytest.approx(speech().seconds)
+    assert (found.format, found.channels, found.rate) == ("flac", 1, 16_000)
+    assert [notice.code for notice in found.notices] == ["EXTENSION_MISMATCH"]
+    with pytest.raises(Refused, match="AUDIO_TOO_LONG"):
+        probe(minutes_of_silence(60, "FLAC"), name="a.flac")
+    with pytest.raises(Refused, match="AUDIO_NOT_AUDIO"):
+        probe(b"<html>", name="a.flac")
+
+
+def test_a_longer_limit_admits_a_longer_recording() -> None:
+    data = minutes_of_silence(11, "FLAC")
+    assert decode(data, name="a.flac", longest=700).seconds == 660
+
+
+def test_many_channels_at_a_high_rate_leave_less_time() -> None:
+    data = pack(np.zeros((96_000 * 80, 8), np.int16), 96_000, "FLAC")
+    with pytest.raises(Refused, match="8 channels at 96000 Hz") as refusal:
+        decode(data, name="a.flac")
+    assert refusal.value.code == "AUDIO_TOO_LONG"
+
+
+def test_a_decoder_that_runs_out_of_memory_is_reported_by_code() -> None:
+    """Three hours of silence are a small file, but more output than a child may write."""
+    data = pack(np.zeros(8_000 * 3_600 * 3, np.int16), 8_000, "FLAC")
+    with pytest.raises(Failed) as failure:
+        decode(data, name="refs/a.flac", longest=36_000)
+    assert failure.value.code == "AUDIO_DECODER_CRASHED"
+    assert failure.value.pointer == "refs/a.flac"
+
+
+def test_probing_in_this_process_finds_the_same() -> None:
+    for data in (speech_as("MP3"), b"<html>"):
+        here = decoder.probe_task(data, list, name="a", longest=600.0)
+        if "refused" in here:
+            continue
+        assert here["seconds"] == probe(data, name="a").seconds
+
+
+def test_no_message_of_the_library_reaches_the_user() -> None:
+    """GSM in a WAV that announces two channels: only libsndfile knows that this cannot be."""
+    data = bytearray(speech_as("WAV", "GSM610", 8_000))
+    data[22] = 2
+    with pytest.raises(Refused) as refusal:
+        decode(bytes(data), name="a.wav")
+    assert refusal.value.code == "AUDIO_HEADER_INVALID"
+    assert "BytesIO" not in str(refusal.value)
+
+
+def test_noise_is_not_mistaken_for_a_container() -> None:
+    for seed in range(20):
+        data = np.random.default_rng(seed).bytes(5_000)
+        with pytest.raises(Refused):
+            decode(data, name="a.wav")
+
+
+def test_files_written_elsewhere_are_read() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, noise(1), 16_000, format="WAVEX", subtype="PCM_24")
+    assert decode(file.getvalue(), name="a.wav").codec == "pcm_24"

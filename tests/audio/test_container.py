@@ -1,0 +1,158 @@
+"""Header walks see through every disguise and never fail in any other way than by refusing."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from core.audio import decode
+from core.container import inspect
+from core.errors import Refused
+from tests.audio.cases import CASES, flac_announcing, id3, mp3, pack, patched, speech, wav
+from tests.audio.files import random_bytes, speech_as
+
+SEEDS = ["WAV", "RF64", "FLAC", "OGG", "MP3", "AIFF", "CAF", "AU", "W64"]
+
+
+def refusal(data: bytes, name: str = "a") -> str:
+    with pytest.raises(Refused) as refused:
+        inspect(data, name)
+    return refused.value.code
+
+
+@pytest.mark.parametrize("container", SEEDS)
+def test_damaged_headers_are_refused_or_read_but_never_raise_anything_else(container: str) -> None:
+    good = speech_as(container)
+    rng = np.random.default_rng(7)
+    for _ in range(150):
+        data = bytearray(good[: int(rng.integers(1, 6_000))] if rng.random() < 0.5 else good)
+        for at in rng.integers(0, min(len(data), 128), 4):
+            data[at] = rng.integers(256)
+        try:
+            inspect(bytes(data), "a.wav")
+        except Refused:
+            continue
+
+
+def test_every_prefix_of_a_header_is_refused() -> None:
+    for container in SEEDS:
+        data = speech_as(container)
+        for size in range(1, 64):
+            try:
+                inspect(data[:size], "a.wav")
+            except Refused:
+                continue
+            assert container in ("AU", "CAF"), size  # only the decoder can tell
+
+
+def test_a_riff_that_is_no_wav_and_a_form_that_is_no_aiff_are_unrecognised() -> None:
+    assert refusal(wav()[:8] + b"AVI " + wav()[12:]) == "AUDIO_UNRECOGNIZED"
+    aiff = speech_as("AIFF")
+    assert refusal(aiff[:8] + b"ILBM" + aiff[12:]) == "AUDIO_UNRECOGNIZED"
+
+
+def test_an_adpcm_header_without_a_block_size_is_invalid() -> None:
+    data = speech_as("WAV", "IMA_ADPCM")
+    assert refusal(patched(data, 32, "H", 0)) == "AUDIO_HEADER_INVALID"
+
+
+def test_a_wrong_block_size_of_plain_samples_is_ignored() -> None:
+    assert inspect(patched(wav(), 32, "H", 7), "a.wav").data == inspect(wav(), "a.wav").data
+
+
+def test_extensible_headers_are_read_by_their_subformat() -> None:
+    source = inspect(pack(speech().samples, container="WAVEX", subtype="FLOAT"), "a.wav")
+    assert struct.unpack("<H", source.data[20:22]) == (3,)
+    assert source.frames == len(speech().samples)
+
+
+def test_chunks_before_the_samples_are_skipped() -> None:
+    at = wav().index(b"data")
+    extra = b"LIST" + struct.pack("<I", 5) + b"hello\0"
+    data = patched(wav()[:at] + extra + wav()[at:], 4, "I", len(wav()) - 8 + len(extra))
+    source = inspect(data, "a.wav")
+    assert (source.data, source.notices) == (inspect(wav(), "").data, ())
+
+
+def test_a_wav_without_samples_chunk_is_invalid() -> None:
+    assert refusal(wav()[: wav().index(b"data")]) == "AUDIO_HEADER_INVALID"
+    assert refusal(b"RIFF\x04\0\0\0WAVEdata\x04\0\0\0abcd") == "AUDIO_HEADER_INVALID"
+
+
+def test_a_wav_of_too_many_bits_or_in_rf64_with_other_chunks_is_judged_by_its_fields() -> None:
+    assert refusal(patched(wav(), 34, "H", 64)) == "AUDIO_CODEC_UNSUPPORTED"
+    assert refusal(wav()[:12] + b"fmt \x04\0\0\0abcd" + wav()[36:]) == "AUDIO_HEADER_INVALID"
+
+
+def test_ogg_of_another_codec_is_unsupported() -> None:
+    ogg = speech_as("OGG")
+    assert refusal(ogg.replace(b"\x01vorbis", b"Speex  ")) == "AUDIO_CODEC_UNSUPPORTED"
+
+
+def test_bytes_after_the_end_of_an_ogg_stream_are_remarked() -> None:
+    assert inspect(speech_as("OGG") + random_bytes(320), "a.ogg").notices == ("TRAILING_BYTES",)
+
+
+def test_flac_with_padding_or_art_beyond_the_limit_is_too_large() -> None:
+    flac = speech_as("FLAC")
+    art = b"\x06\xff\xff\xff" + bytes(0xFFFFFF)
+    assert refusal(flac[:42] + art + art + flac[42:]) == "AUDIO_TOO_LARGE"
+
+
+def test_flac_that_ends_after_its_headers_holds_no_samples() -> None:
+    flac = speech_as("FLAC")[:42]
+    assert refusal(flac) == "AUDIO_HEADER_INVALID"
+    assert refusal(patched(flac, 4, "B", 0x80)) == "AUDIO_NO_SAMPLES"
+
+
+def test_flac_of_unannounced_length_is_read() -> None:
+    assert inspect(flac_announcing(speech_as("FLAC"), 0), "a.flac").frames is None
+
+
+def test_tags_in_front_of_mp3_are_usual_and_behind_it_too() -> None:
+    assert inspect(id3(500) + bytes(100) + mp3() + b"TAG" + bytes(125), "a.mp3").notices == ()
+    assert inspect(mp3() + random_bytes(640), "a.mp3").notices == ("TRAILING_BYTES",)
+
+
+def test_an_mp3_without_an_announced_length_is_read() -> None:
+    data = mp3().replace(b"Xing", b"Xinq")
+    assert inspect(data, "a.mp3").format == "mp3"
+    assert refusal(data[:-20], "a.mp3") == "AUDIO_TRUNCATED"
+
+
+@pytest.mark.parametrize(
+    ("head", "frame"),
+    [
+        (0xFFFB9064, (417, 1152)),
+        (0xFFF34064, (104, 576)),
+        (0xFFFDB064, (731, 1152)),
+        (0xFFFF9064, (312, 384)),
+        (0xFFE31864, (72, 576)),
+    ],
+    ids=["MPEG-1 layer 3", "MPEG-2 layer 3", "MPEG-1 layer 2", "MPEG-1 layer 1", "MPEG-2.5"],
+)
+def test_frame_sizes_follow_the_standard(head: int, frame: tuple[int, int]) -> None:
+    from core.container.mpeg import frame_at
+
+    found = frame_at(head.to_bytes(4, "big"), 0)
+    assert found is not None
+    assert (found.size, found.samples) == frame
+
+
+def test_names_without_a_known_extension_are_not_compared() -> None:
+    for name in ("voice", "voice.bin", "refs.d/voice"):
+        assert inspect(mp3(), name).notices == ()
+
+
+def test_the_table_has_no_case_twice() -> None:
+    assert len({case.id for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("container", ["AU", "CAF"])
+def test_what_the_walk_lets_pass_the_decoder_refuses(container: str) -> None:
+    data = speech_as(container)
+    for size in range(4, 64, 7):
+        with pytest.raises(Refused):
+            decode(data[:size], name="a.wav")
