@@ -57,6 +57,8 @@ class Checkpoint:
     """How errors name the file."""
     tensors: Mapping[str, NDArray[Any]]
     config: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    """What `below` took off the keys."""
 
     def __contains__(self, key: str) -> bool:
         return key in self.tensors
@@ -73,7 +75,7 @@ class Checkpoint:
         else:
             value = stored.astype(np.float32)
         if not np.isfinite(value).all():
-            raise self.invalid(f"{key} holds values that are not finite")
+            raise self.invalid(f"{self.prefix}{key} holds values that are not finite")
         return np.ascontiguousarray(value)
 
     def count(self, pattern: str) -> int:
@@ -86,7 +88,7 @@ class Checkpoint:
     def below(self, prefix: str) -> Checkpoint:
         """The same file seen from `prefix`, which is removed from the keys."""
         kept = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
-        return Checkpoint(self.name, kept, self.config)
+        return Checkpoint(self.name, kept, self.config, self.prefix + prefix)
 
     def setting(self, *path: str) -> Any:
         """A value of the config. Refused CHECKPOINT_INVALID if it is absent."""
@@ -102,7 +104,7 @@ class Checkpoint:
 
     def _stored(self, key: str) -> NDArray[Any]:
         if key not in self.tensors:
-            raise self.invalid(f"the tensor {key} is missing")
+            raise self.invalid(f"the tensor {self.prefix}{key} is missing")
         return self.tensors[key]
 
 

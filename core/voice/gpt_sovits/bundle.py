@@ -15,8 +15,9 @@ from core.errors import Misconfigured, raising
 
 SCHEMA = "voicedrop/gpt-sovits/1"
 SPEC = "bundle.json"
-_POOLED = {"vocoder"}
-"""Cut into pieces for threads of ours, which scales better than threads within an operator."""
+_POOLED = {"encode", "flow", "vocoder"}
+"""Run on threads of ours, a sentence or a piece each: that scales better than threads within an
+operator, and makes samples that do not depend on the number of threads."""
 Precision = Literal["fp32", "int8", "fast", "fp16"]
 
 

@@ -42,7 +42,7 @@ class Stream:
         """Frames whose wave has left, but for the fade."""
         self._z = np.empty((1, bundle.spec.inter, 0), np.float32)
         self._tail = np.empty(0, np.float32)
-        self._next = FIRST
+        self._piece = self._next = FIRST
 
     def wants(self, tokens: int) -> bool:
         """Whether so many tokens make another piece."""
@@ -53,7 +53,8 @@ class Stream:
         z = self._blended(self._latent(np.array(tokens, np.int64)))
         ready = len(tokens) if final else len(tokens) - AHEAD
         last = z.shape[2] if final else int(ready * synthesis.FRAMES_PER_TOKEN / self._speed)
-        self._next = len(tokens) - AHEAD + 2 * (ready - self._next + FIRST)
+        self._piece *= 2
+        self._next = ready + self._piece
         return self._wave(z, last, final=final)
 
     def _latent(self, tokens: Ids) -> Float:

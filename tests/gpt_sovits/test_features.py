@@ -1,0 +1,51 @@
+"""What the networks hear. Exactness against upstream is tested by verifying a bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.voice.gpt_sovits import features
+
+
+def tone(hertz: float, rate: int, seconds: float = 1.0) -> np.ndarray:
+    return np.sin(2 * np.pi * hertz * np.arange(int(rate * seconds)) / rate).astype(np.float32)
+
+
+@pytest.mark.parametrize("source", [8000, 16000, 22050, 44100, 48000])
+def test_resampling_keeps_a_tone_in_place(source: int) -> None:
+    got, want = features.resampled(tone(440, source), source, 32000), tone(440, 32000)
+    assert len(got) == len(want)
+    inner = slice(1000, -1000)
+    np.testing.assert_allclose(got[inner], want[inner], atol=4e-3)
+
+
+def test_resampling_removes_what_the_new_rate_cannot_hold() -> None:
+    assert np.abs(features.resampled(tone(15000, 48000), 48000, 16000)[200:-200]).max() < 0.02
+
+
+def test_the_same_rate_is_left_alone() -> None:
+    wave = tone(100, 32000)
+    assert features.resampled(wave, 32000, 32000) is wave
+
+
+@pytest.mark.parametrize(("peak", "kept"), [(0.5, 0.5), (1.0, 1.0), (1.5, 1.0), (5.0, 2.5)])
+def test_too_loud_a_reference_is_halved_at_most(peak: float, kept: float) -> None:
+    wave = np.array([0, peak, -peak / 2], np.float32)
+    assert features.levelled(wave).max() == pytest.approx(kept)
+
+
+def test_a_tone_stands_in_its_bin_of_the_spectrogram() -> None:
+    heard = features.spectrogram(tone(1000, 32000), 2048, 640)
+    assert heard.shape == (1, 1025, 50)
+    assert heard[0, :, 25].argmax() == 64
+
+
+def test_sound_shorter_than_a_frame_has_one_frame() -> None:
+    assert features.fbank(np.zeros(10, np.float32)).shape == (1, 1, 80)
+
+
+def test_silence_is_at_the_floor_of_the_filter_bank() -> None:
+    bank = features.fbank(np.zeros(1600, np.float32))
+    assert bank.shape == (1, 8, 80)
+    assert np.allclose(bank, np.log(1.1920929e-07))

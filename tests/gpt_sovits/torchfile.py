@@ -1,0 +1,78 @@
+"""Writing the files that torch writes, and files that it would never write."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STORAGES = {"<f4": "FloatStorage", "<f2": "HalfStorage", "<i8": "LongStorage", "<f8": "DoubleStorage"}
+
+
+def write(
+    path: Path, weights: Mapping[str, np.ndarray], config: Any = None, *, header: bytes = b"PK"
+) -> Path:
+    """A checkpoint with `weight` and `config`, or a bare state dict where there is no config."""
+    tensors = {f"{i}": np.ascontiguousarray(value) for i, value in enumerate(weights.values())}
+    state = _mapping({key: _tensor(str(i), tensors[str(i)]) for i, key in enumerate(weights)})
+    body = state if config is None else _mapping({"weight": state, "config": _plain(config)})
+    members = {"archive/data.pkl": b"\x80\x02" + body + b"."}
+    members |= {f"archive/data/{name}": value.tobytes() for name, value in tensors.items()}
+    return write_zip(path, members, header=header)
+
+
+def write_pickle(path: Path, body: bytes) -> Path:
+    """A torch file whose pickle is `body`."""
+    return write_zip(path, {"archive/data.pkl": body})
+
+
+def write_zip(path: Path, members: Mapping[str, bytes], *, header: bytes = b"PK") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    path.write_bytes(header + path.read_bytes()[2:])
+    return path
+
+
+def _tensor(member: str, value: np.ndarray) -> bytes:
+    kind = STORAGES[value.dtype.str]
+    storage = b"(" + _text("storage") + f"ctorch\n{kind}\n".encode() + _text(member) + _text("cpu")
+    storage += _plain(value.size) + b"tQ"
+    shape, stride = value.shape, tuple(s // value.itemsize for s in value.strides)
+    arguments = storage + _plain(0) + _plain(shape) + _plain(stride) + b"\x89"
+    arguments += b"ccollections\nOrderedDict\n)R"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + b"tR"
+
+
+def _mapping(pickled: Mapping[str, bytes]) -> bytes:
+    return b"}(" + b"".join(_text(key) + value for key, value in pickled.items()) + b"u"
+
+
+def _plain(value: Any) -> bytes:
+    match value:
+        case dict():
+            return _mapping({key: _plain(item) for key, item in value.items()})
+        case tuple():
+            return b"(" + b"".join(map(_plain, value)) + b"t"
+        case list():
+            return b"](" + b"".join(map(_plain, value)) + b"e"
+        case bool():
+            return b"\x88" if value else b"\x89"
+        case int():
+            return b"J" + struct.pack("<i", value)
+        case float():
+            return b"G" + struct.pack(">d", value)
+        case None:
+            return b"N"
+        case str():
+            return _text(value)
+    raise TypeError(type(value))
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
