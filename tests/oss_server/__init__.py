@@ -12,6 +12,7 @@ As a process: `python -m tests.oss_server --help`.
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Collection
 from pathlib import Path
@@ -37,11 +38,15 @@ class OssServer:
         folder: Path | None = None,
         seed: int = 0,
         ahead: float = 0.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.region = region
         self.state = State(region, folder, ahead)
         self.faults = Faults(seed)
         self._server = Server(("127.0.0.1", port), self.state, self.faults)
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     def __enter__(self) -> OssServer:
@@ -65,7 +70,7 @@ class OssServer:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def add_key(
         self,

@@ -6,10 +6,19 @@ import gzip
 import logging
 import ssl
 import time
+import warnings
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import oss2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from core import endpoints
 from core.errors import JobError
@@ -344,6 +353,53 @@ def test_the_region_is_read_from_the_endpoint_or_asked_for() -> None:
 def test_impossible_bucket_names_are_refused(name: str) -> None:
     with pytest.raises(JobError, match="BUCKET_MISSING"):
         OssStore(name, "https://oss-cn-hangzhou.aliyuncs.com", "", lambda: KEYS)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 and its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    built = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    built = built.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = built.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(signed.public_bytes(Encoding.PEM) + key.private_bytes(*form))
+    return path
+
+
+def _put_over_tls(certificate: Path, newest: ssl.TLSVersion) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, newest
+    with OssServer(tls=context) as server:
+        server.add_key(KEYS.access_key_id, KEYS.access_key_secret)
+        server.create_bucket("results")
+        oss_store(server, retry=patient(2)).put("k", b"1")
+        assert server.objects("results") == {"k": b"1"}
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_from_1_2_on_is_spoken(
+    certificate: Path, newest: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    _put_over_tls(certificate, newest)
+
+
+def test_older_tls_and_unknown_certificates_are_refused(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: No usable answer"):
+        _put_over_tls(certificate, ssl.TLSVersion.TLSv1_3)  # nobody vouches for it
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: No usable answer"):
+        _put_over_tls(certificate, ssl.TLSVersion.TLSv1_1)
 
 
 def test_connections_refuse_tls_below_1_2() -> None:
