@@ -8,13 +8,24 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from core.convert import bert, checkpoint, hubert, quantize, sovits, speaker, t2s, vocoder
+from core.convert import (
+    bert,
+    calibrate,
+    checkpoint,
+    hubert,
+    quantize,
+    sovits,
+    speaker,
+    t2s,
+    vocoder,
+)
 from core.convert.checkpoint import Checkpoint
 from core.convert.graph import Graph, Weights
 from core.errors import Refused, raising
@@ -68,17 +79,15 @@ def convert(
     model = _open(sources)
     with _aside(out) as folder:
         with Weights(folder / "weights.bin") as weights:
-            graphs = _graphs(model, precision)
+            graphs = _graphs(model, precision, folder)
             for i, (name, build) in enumerate(graphs.items()):
                 progress(name, i / (len(graphs) + 2))
                 graph = Graph(weights, _dtype(name, precision))
                 build(graph)
                 graph.save(folder / f"{name}.onnx")
+                weights.flush()
         if sources.bert:
             _copy_vocabulary(sources.bert, folder)
-        if precision == "fast":
-            progress("calibrating", len(graphs) / (len(graphs) + 2))
-            quantize.vocoder(folder, model.sovits, model.plan)
         progress("digests", 1 - 1 / (len(graphs) + 2))
         spec = _describe(model, precision, licence, sources, folder)
         (folder / SPEC).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
@@ -118,7 +127,10 @@ def _weights_file(path: Path) -> Path:
     raise Refused("CHECKPOINT_INVALID", f"{path} holds no model.safetensors or pytorch_model.bin")
 
 
-def _graphs(model: _Model, precision: Precision) -> dict[str, Callable[[Graph], None]]:
+def _graphs(
+    model: _Model, precision: Precision, folder: Path
+) -> dict[str, Callable[[Graph], None]]:
+    """The vocoder last: it may be calibrated with the others."""
     step, prefill = quantize.projections(precision)
     graphs: dict[str, Callable[[Graph], None]] = {
         "ssl": lambda g: hubert.build(g, *model.hubert, model.sovits.ckpt),
@@ -127,7 +139,6 @@ def _graphs(model: _Model, precision: Precision) -> dict[str, Callable[[Graph], 
         "step": lambda g: t2s.build_step(g, model.t2s, step),
         "encode": lambda g: sovits.build_encode(g, model.sovits),
         "flow": lambda g: sovits.build_flow(g, model.sovits),
-        "vocoder": lambda g: vocoder.build(g, model.sovits.ckpt, model.plan),
     }
     if model.speaker is not None:
         encoder = model.speaker
@@ -135,6 +146,10 @@ def _graphs(model: _Model, precision: Precision) -> dict[str, Callable[[Graph], 
     if model.bert is not None:
         text = model.bert
         graphs["bert"] = lambda g: bert.build(g, *text)
+    branch = partial(calibrate.branch, folder, model.sovits.ckpt, model.plan)
+    graphs["vocoder"] = lambda g: vocoder.build(
+        g, model.sovits.ckpt, model.plan, branch() if precision == "fast" else vocoder.exact
+    )
     return graphs
 
 

@@ -42,6 +42,10 @@ class Weights:
     ) -> None:
         self._file.close()
 
+    def flush(self) -> None:
+        """Let graphs that are saved already be loaded."""
+        self._file.flush()
+
     def add(self, value: NDArray[Any]) -> tuple[int, int]:
         """Offset and length of the value's bytes in the file."""
         data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data

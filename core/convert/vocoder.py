@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -31,7 +33,55 @@ class Plan:
         return Plan(rates, tuple(tuple(int(d) for d in row) for row in dilations))
 
 
-def build(g: Graph, ckpt: Checkpoint, plan: Plan) -> None:
+class Branch(Protocol):
+    """How the convolutions of the residual blocks are computed."""
+
+    def __call__(
+        self, g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str
+    ) -> str: ...
+
+
+def exact(g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str) -> str:
+    return _conv(g, _leaky(g, x), weight, bias, dilation)
+
+
+def observed(g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str) -> str:
+    """Exact, and tells the extremes of what goes in and comes out."""
+    heard = _leaky(g, x)
+    out = _conv(g, heard, weight, bias, dilation)
+    for tap, value in ((f"{name}.in", heard), (f"{name}.out", out)):
+        extremes = [g.op(f"Reduce{kind}", value, keepdims=0) for kind in ("Min", "Max")]
+        flat = [g.op("Unsqueeze", extreme, np.array([0])) for extreme in extremes]
+        g.output(tap, g.op("Concat", *flat, axis=0), (2,))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """In 8 bits between the extremes that `observed` told; exact where it told none."""
+
+    ranges: Mapping[str, tuple[float, float]]
+
+    def __call__(
+        self, g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str
+    ) -> str:
+        if f"{name}.in" not in self.ranges:
+            return exact(g, x, weight, bias, dilation, name)
+        heard = self._rounded(g, _leaky(g, x), f"{name}.in")
+        scale = np.maximum(np.abs(weight).max((1, 2)) / 127, 1e-12).astype(np.float32)
+        stored = np.rint(weight / scale[:, None, None]).astype(np.int8)[:, :, None]
+        kernel = g.op("DequantizeLinear", stored, scale, np.zeros(len(scale), np.int8), axis=0)
+        return self._rounded(g, _convolved(g, heard, kernel, bias, dilation, weight.shape[2]),
+                             f"{name}.out")  # fmt: skip
+
+    def _rounded(self, g: Graph, x: str, tap: str) -> str:
+        low, high = min(self.ranges[tap][0], 0.0), max(self.ranges[tap][1], 0.0)
+        scale = np.float32(max(high - low, 1e-6) / 255)
+        zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
+        return g.op("DequantizeLinear", g.op("QuantizeLinear", x, scale, zero), scale, zero)
+
+
+def build(g: Graph, ckpt: Checkpoint, plan: Plan, branch: Branch = exact) -> None:
     """z (1, inter, frames), timbre (1, gin, 1) -> wave (samples,), 640 a frame.
 
     Written as 2-D convolutions of height 1: ONNX Runtime has its fast blocked layout (NCHWc) only
@@ -50,8 +100,7 @@ def build(g: Graph, ckpt: Checkpoint, plan: Plan) -> None:
         weight = folded(dec, f"ups.{i}") * share
         x = _upsample(g, _leaky(g, x), weight, dec.take(f"ups.{i}.bias"), rate)
         blocks = [
-            _residual(g, x, dec.below(f"resblocks.{kinds * i + j}."), plan.dilations[j])
-            for j in range(kinds)
+            _residual(g, x, dec, kinds * i + j, plan.dilations[j], branch) for j in range(kinds)
         ]
         x = g.op("Sum", *blocks)
     x = _leaky(g, x, _LAST_SLOPE)
@@ -59,18 +108,27 @@ def build(g: Graph, ckpt: Checkpoint, plan: Plan) -> None:
     g.output("wave", g.reshape(g.op("Tanh", x), -1), ("samples",))
 
 
-def _residual(g: Graph, x: str, block: Checkpoint, dilations: tuple[int, ...]) -> str:
+def _residual(
+    g: Graph, x: str, dec: Checkpoint, number: int, dilations: tuple[int, ...], branch: Branch
+) -> str:
     for i, dilation in enumerate(dilations):
         y = x
-        for name, step in ((f"convs1.{i}", dilation), (f"convs2.{i}", 1)):
-            y = _conv(g, _leaky(g, y), folded(block, name), block.take(f"{name}.bias"), step)
+        for layer, step in ((f"convs1.{i}", dilation), (f"convs2.{i}", 1)):
+            name = f"resblocks.{number}.{layer}"
+            y = branch(g, y, folded(dec, name), dec.take(f"{name}.bias"), step, name)
         x = g.op("Add", y, x)
     return x
 
 
 def _conv(g: Graph, x: str, weight: Float, bias: Float | None, dilation: int = 1) -> str:
-    pad = dilation * (weight.shape[2] - 1) // 2
-    inputs = [weight[:, :, None]] if bias is None else [weight[:, :, None], bias]
+    return _convolved(g, x, weight[:, :, None], bias, dilation, weight.shape[2])
+
+
+def _convolved(
+    g: Graph, x: str, kernel: Float | str, bias: Float | None, dilation: int, width: int
+) -> str:
+    pad = dilation * (width - 1) // 2
+    inputs = [kernel] if bias is None else [kernel, bias]
     return g.op("Conv", x, *inputs, dilations=[1, dilation], pads=[0, pad, 0, pad])
 
 

@@ -151,7 +151,9 @@ def test_zip_members_that_point_elsewhere_are_refused(path: Path, name: str) -> 
 
 
 def test_two_members_of_one_name_are_refused(path: Path) -> None:
-    torchfile.write_zip(path, {"archive/data.pkl": b"\x80\x02}.", "archive/data.pkk": b"\x80\x02N."})
+    torchfile.write_zip(
+        path, {"archive/data.pkl": b"\x80\x02}.", "archive/data.pkk": b"\x80\x02N."}
+    )
     path.write_bytes(path.read_bytes().replace(b"data.pkk", b"data.pkl"))
     assert refused(path).code == "CHECKPOINT_UNSAFE"
 

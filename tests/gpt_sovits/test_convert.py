@@ -50,9 +50,9 @@ def test_verify_sees_a_network_that_is_a_little_wrong(
     sources: Sources, golden: Path, tmp_path: Path
 ) -> None:
     read = checkpoint.read(sources.sovits)
-    bent = read.take("enc_p.encoder2.attn_layers.0.emb_rel_k") * 1.01
+    bent = read.take("enc_p.encoder2.attn_layers.0.emb_rel_v") * 1.1
     out = tmp_path / "bent.pth"
-    rewritten(sources.sovits, out, enc_p__encoder2__attn_layers__0__emb_rel_k=bent)
+    rewritten(sources.sovits, out, enc_p__encoder2__attn_layers__0__emb_rel_v=bent)
     convert(replace(sources, sovits=out, bert=None), tmp_path / "bundle", precision="fp32")
     checks = list(verify(Bundle(tmp_path / "bundle", threads=1, cpu_only=True), golden))
     failed = {check.stage for check in checks if not check.passed}
@@ -97,7 +97,13 @@ def v2(sources: Sources, folder: Path) -> Path:
     read = checkpoint.read(sources.sovits)
     narrow = read.shape("ge_to512.weight")[0]
     tensors = {name: read.take(name) for name in read.tensors}
-    for name in ("sv_emb.weight", "sv_emb.bias", "ge_to512.weight", "ge_to512.bias", "prelu.weight"):
+    for name in (
+        "sv_emb.weight",
+        "sv_emb.bias",
+        "ge_to512.weight",
+        "ge_to512.bias",
+        "prelu.weight",
+    ):
         del tensors[name]
     for name, value in tensors.items():
         if name.startswith("ref_enc.fc.fc."):

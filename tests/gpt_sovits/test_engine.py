@@ -95,9 +95,7 @@ def test_two_voices_from_several_threads_never_mix(
 
 
 @pytest.mark.parametrize("speed", [0.75, 1.3])
-def test_speed_changes_the_length(
-    engine: GptSovits, voiceprint: Voiceprint, speed: float
-) -> None:
+def test_speed_changes_the_length(engine: GptSovits, voiceprint: Voiceprint, speed: float) -> None:
     plain = samples(engine, voiceprint, "what a day")
     assert len(samples(engine, voiceprint, "what a day", speed=speed)) == pytest.approx(
         len(plain) / speed, abs=1280
@@ -122,9 +120,7 @@ def test_auxiliary_references_change_the_timbre(
         engine.enrol(recording, "", "en", auxiliary=[Audio(second[:100], rate)])
 
 
-@pytest.mark.parametrize(
-    ("seconds", "code"), [(2.9, "AUDIO_TOO_SHORT"), (10.1, "AUDIO_TOO_LONG")]
-)
+@pytest.mark.parametrize(("seconds", "code"), [(2.9, "AUDIO_TOO_SHORT"), (10.1, "AUDIO_TOO_LONG")])
 def test_a_reference_has_3_to_10_seconds(engine: GptSovits, seconds: float, code: str) -> None:
     with pytest.raises(Refused, match=code):
         engine.enrol(Audio(np.zeros(int(seconds * 16000), np.float32), 16000), "text", "en")
@@ -144,13 +140,13 @@ def test_a_text_without_words_is_refused(engine: GptSovits, voiceprint: Voicepri
 def test_a_damaged_voiceprint_is_refused(engine: GptSovits, data: bytes) -> None:
     with pytest.raises(Misconfigured, match="damaged"):
         list(
-            engine.speak(
-                "x", Voiceprint(fingerprint=engine.fingerprint, data=data), language="en"
-            )
+            engine.speak("x", Voiceprint(fingerprint=engine.fingerprint, data=data), language="en")
         )
 
 
-def test_a_voiceprint_of_another_model_is_refused(engine: GptSovits, voiceprint: Voiceprint) -> None:
+def test_a_voiceprint_of_another_model_is_refused(
+    engine: GptSovits, voiceprint: Voiceprint
+) -> None:
     other = Voiceprint(fingerprint="kokoro", data=voiceprint.data)
     with pytest.raises(Misconfigured, match="enrol the voice again"):
         list(engine.speak("x", other, language="en"))
@@ -160,7 +156,9 @@ def test_a_bad_draw_is_drawn_again_and_said_to_be(
     bundle: Bundle, engine: GptSovits, voiceprint: Voiceprint
 ) -> None:
     """At least as many tokens as the longest of the first draws had: shorter ones come back."""
-    lengths = [len(a.samples) // 1280 for a in engine.speak("what a day", voiceprint, language="en")]
+    lengths = [
+        len(a.samples) // 1280 for a in engine.speak("what a day", voiceprint, language="en")
+    ]
     strict = Guard(fewest=(lengths[0] + 1) / 10, most=99, cycle=999, blank=99, redraws=40)
     strict_engine = GptSovits(bundle, Letters(), guard=strict)
     (said,) = strict_engine.utter("what a day", voiceprint, language="en")

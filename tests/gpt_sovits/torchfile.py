@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-STORAGES = {"<f4": "FloatStorage", "<f2": "HalfStorage", "<i8": "LongStorage", "<f8": "DoubleStorage"}
+STORAGES = {
+    "<f4": "FloatStorage",
+    "<f2": "HalfStorage",
+    "<i8": "LongStorage",
+    "<f8": "DoubleStorage",
+}
 
 
 def write(
@@ -53,24 +58,21 @@ def _mapping(pickled: Mapping[str, bytes]) -> bytes:
 
 
 def _plain(value: Any) -> bytes:
-    match value:
-        case dict():
-            return _mapping({key: _plain(item) for key, item in value.items()})
-        case tuple():
-            return b"(" + b"".join(map(_plain, value)) + b"t"
-        case list():
-            return b"](" + b"".join(map(_plain, value)) + b"e"
-        case bool():
-            return b"\x88" if value else b"\x89"
-        case int():
-            return b"J" + struct.pack("<i", value)
-        case float():
-            return b"G" + struct.pack(">d", value)
-        case None:
-            return b"N"
-        case str():
-            return _text(value)
-    raise TypeError(type(value))
+    if isinstance(value, dict):
+        return _mapping({key: _plain(item) for key, item in value.items()})
+    if isinstance(value, tuple | list):
+        items = b"".join(map(_plain, value))
+        return b"(" + items + b"t" if isinstance(value, tuple) else b"](" + items + b"e"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float):
+        return b"G" + struct.pack(">d", value)
+    words = {None: b"N", True: b"\x88", False: b"\x89"}
+    return words[value] if value is None or value is True or value is False else _integer(value)
+
+
+def _integer(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
 
 
 def _text(text: str) -> bytes:

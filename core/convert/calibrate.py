@@ -1,0 +1,75 @@
+"""Finding the ranges that let the vocoder's inner convolutions run in 8 bits."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core import onnx
+from core.convert import vocoder
+from core.convert.checkpoint import Checkpoint
+from core.convert.graph import Graph, Weights
+
+_STAGES = 3
+"""The last two upsampling stages stay exact: they are cheap, and their rounding is audible."""
+_DRAWS, _TOKENS = 4, 50
+
+
+def branch(folder: Path, ckpt: Checkpoint, plan: vocoder.Plan) -> vocoder.Rounded:
+    """Ranges over random speech: random tokens, phonemes and timbres through the graphs in
+    `folder`. Deterministic."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "observed.onnx"
+        with Weights(Path(scratch) / "weights.bin") as weights:
+            graph = Graph(weights)
+            vocoder.build(graph, ckpt, plan, vocoder.observed)
+            graph.save(path)
+        session = onnx.session(path, cpu_only=True)
+        taps = [out.name for out in session.get_outputs() if _inner(out.name, plan)]
+        found = [session.run(taps, inputs) for inputs in _speech(folder, ckpt)]
+    extremes = np.array(found)  # (draws, taps, 2)
+    low, high = extremes[:, :, 0].min(0), extremes[:, :, 1].max(0)
+    return vocoder.Rounded(
+        {tap: (float(a), float(b)) for tap, a, b in zip(taps, low, high, strict=True)}
+    )
+
+
+def _inner(output: str, plan: vocoder.Plan) -> bool:
+    parts = output.split(".")
+    return parts[0] == "resblocks" and int(parts[1]) < _STAGES * len(plan.dilations)
+
+
+def _speech(folder: Path, ckpt: Checkpoint) -> list[dict[str, Any]]:
+    random = np.random.default_rng(0)
+    encode, flow, timbre = (
+        onnx.session(folder / f"{name}.onnx", cpu_only=True)
+        for name in ("encode", "flow", "timbre")
+    )
+    inter = ckpt.shape("enc_p.proj.weight")[0] // 2
+    made = []
+    for _ in range(_DRAWS):
+        tone = timbre.run(None, _heard(random, ckpt, timbre))[0]
+        tokens = random.integers(
+            0, len(ckpt.take("quantizer.vq.layers.0._codebook.embed")), _TOKENS
+        )
+        phones = random.integers(0, ckpt.shape("enc_p.text_embedding.weight")[0], _TOKENS // 2)
+        inputs = {"tokens": tokens, "phones": phones, "timbre": tone}
+        latent = encode.run(["latent"], inputs)[0]
+        noise = 0.5 * random.standard_normal((1, inter, latent.shape[1]), np.float32)
+        z = flow.run(["z"], {"latent": latent, "noise": noise, "timbre": tone})[0]
+        made.append({"z": z, "timbre": tone})
+    return made
+
+
+def _heard(random: np.random.Generator, ckpt: Checkpoint, timbre: Any) -> dict[str, Any]:
+    """Noise that falls off to high frequencies as speech does, and any speaker."""
+    bins = ckpt.shape("ref_enc.spectral.0.fc.weight")[1]
+    slope = 30 / (1 + np.arange(bins) / 20)[:, None]
+    heard = {"spectrogram": (slope * random.random((1, bins, 200))).astype(np.float32)}
+    if "speaker" in {one.name for one in timbre.get_inputs()}:
+        size = ckpt.shape("sv_emb.weight")[1]
+        heard["speaker"] = random.standard_normal((1, size), np.float32)
+    return heard
