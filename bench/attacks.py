@@ -1,0 +1,281 @@
+"""What happens to leaked speech, as functions (samples, rate) -> samples; mono float32 in and out.
+
+Codecs are real: PyAV encodes and decodes in memory. Every attack is deterministic.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
+
+Samples = NDArray[np.float32]
+Attack = Callable[[Samples, int], Samples]
+
+MUXERS = {
+    "libmp3lame": "mp3",
+    "aac": "mp4",
+    "libopus": "ogg",
+    "g722": "wav",
+    "pcm_mulaw": "wav",
+    "pcm_alaw": "wav",
+    "libopencore_amrnb": "amr",
+    "ac3": "ac3",
+    "wmav2": "asf",
+}
+RATES = {
+    "libopus": 48_000,
+    "g722": 16_000,
+    "pcm_mulaw": 8_000,
+    "pcm_alaw": 8_000,
+    "libopencore_amrnb": 8_000,
+    "ac3": 32_000,
+    "wmav2": 32_000,
+}
+"""The rate a codec is fed at; others take the clip's own."""
+
+
+def resample(samples: Samples, old: int, new: int) -> Samples:
+    if old == new:
+        return np.asarray(samples, np.float32)
+    ratio = Fraction(new, old)
+    out = signal.resample_poly(samples.astype(np.float64), ratio.numerator, ratio.denominator)
+    return out.astype(np.float32)
+
+
+def chain(*attacks: Attack) -> Attack:
+    def run(samples: Samples, rate: int) -> Samples:
+        for attack in attacks:
+            samples = attack(samples, rate)
+        return samples
+
+    return run
+
+
+def codec(name: str, kbps: float = 0, **options: str) -> Attack:
+    def run(samples: Samples, rate: int) -> Samples:
+        fed = RATES.get(name, rate)
+        coded = io.BytesIO()
+        with av.open(coded, "w", format=MUXERS[name]) as out:
+            stream = out.add_stream(name, rate=fed, options=options)
+            stream.codec_context.layout = "mono"
+            if kbps:
+                stream.codec_context.bit_rate = int(kbps * 1000)
+            sound = np.rint(np.clip(resample(samples, rate, fed), -1, 1) * 32767)
+            frame = av.AudioFrame.from_ndarray(sound.astype(np.int16)[None], "s16", "mono")
+            frame.sample_rate, frame.pts = fed, 0
+            out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+        return _decode(coded, rate)
+
+    return run
+
+
+def _decode(coded: io.BytesIO, rate: int) -> Samples:
+    coded.seek(0)
+    with av.open(coded) as source:
+        to_float = av.AudioResampler("flt", "mono", source.streams.audio[0].rate)
+        frames = [*source.decode(audio=0), None]
+        pieces = [made.to_ndarray()[0] for frame in frames for made in to_float.resample(frame)]
+        return resample(np.concatenate(pieces), source.streams.audio[0].rate, rate)
+
+
+def tempo(factor: float, samples: Samples, rate: int) -> Samples:
+    """Faster at the same pitch (ffmpeg's atempo, WSOLA)."""
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(
+        sample_rate=rate, format="flt", layout="mono", time_base=Fraction(1, rate)
+    )
+    stretch, sink = graph.add("atempo", str(factor)), graph.add("abuffersink")
+    source.link_to(stretch)
+    stretch.link_to(sink)
+    graph.configure()
+    frame = av.AudioFrame.from_ndarray(np.asarray(samples, np.float32)[None], "flt", "mono")
+    frame.sample_rate, frame.pts = rate, 0
+    source.push(frame)
+    source.push(None)
+    out = []
+    while True:
+        try:
+            out.append(sink.pull().to_ndarray()[0])
+        except (av.error.EOFError, av.error.BlockingIOError):
+            return np.concatenate(out)
+
+
+def speed(factor: float, samples: Samples, rate: int) -> Samples:
+    """Faster and higher."""
+    ratio = Fraction(factor).limit_denominator(1000)
+    out = signal.resample_poly(samples.astype(np.float64), ratio.denominator, ratio.numerator)
+    return out.astype(np.float32)
+
+
+def pitch(semitones: float) -> Attack:
+    """Higher at the same tempo."""
+    ratio = 2 ** (semitones / 12)
+    return chain(partial(tempo, 1 / ratio), partial(speed, ratio))
+
+
+def _chance(label: str, samples: Samples) -> np.random.Generator:
+    return np.random.default_rng([zlib.crc32(label.encode()), len(samples)])
+
+
+def noise(decibels: float, samples: Samples, rate: int, *, pink: bool = False) -> Samples:
+    """Noise at a signal-to-noise ratio."""
+    wave = _chance(f"noise{decibels}", samples).standard_normal(len(samples))
+    if pink:
+        spectrum = np.fft.rfft(wave)
+        spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(len(wave), 1 / rate), 20))
+        wave = np.fft.irfft(spectrum, len(wave))
+    scale = np.sqrt(np.mean(samples**2) / np.mean(wave**2)) * 10 ** (-decibels / 20)
+    return (samples + scale * wave).astype(np.float32)
+
+
+def passing(kind: str, hertz: float | tuple[float, float], order: int = 6) -> Attack:
+    def run(samples: Samples, rate: int) -> Samples:
+        edges = np.minimum(hertz, 0.49 * rate)
+        sections = signal.butter(order, edges, kind, fs=rate, output="sos")
+        return signal.sosfilt(sections, samples).astype(np.float32)
+
+    return run
+
+
+def via(rate_between: int) -> Attack:
+    return lambda samples, rate: resample(resample(samples, rate, rate_between), rate_between, rate)
+
+
+def room(seconds: float, samples: Samples, rate: int) -> Samples:
+    """Reverberation by an exponentially decaying noise tail half as strong as the direct sound."""
+    count = int(seconds * rate)
+    tail = np.random.default_rng(5).standard_normal(count) * 10 ** (-3 * np.arange(count) / count)
+    tail[: rate // 500] = 0
+    tail *= 0.5 / np.sqrt(np.sum(tail**2))
+    tail[0] = 1
+    return signal.fftconvolve(samples, tail)[: len(samples)].astype(np.float32)
+
+
+def echo(samples: Samples, rate: int) -> Samples:
+    out = samples.copy()
+    out[rate // 10 :] += 0.3 * samples[: -(rate // 10)]
+    return out
+
+
+def crop(seconds: float, at: float, samples: Samples, rate: int) -> Samples:
+    start = int(max(len(samples) - seconds * rate, 0) * at)
+    return samples[start : start + int(seconds * rate)]
+
+
+def cut(share: float, samples: Samples, rate: int) -> Samples:
+    """Delete a share of all pieces of 0.2 s and join what is left."""
+    pieces = np.array_split(samples, max(len(samples) // (rate // 5), 1))
+    gone = _chance(f"cut{share}", samples).permutation(len(pieces))[: round(share * len(pieces))]
+    return np.concatenate([piece for at, piece in enumerate(pieces) if at not in gone])
+
+
+def mute(share: float, samples: Samples, rate: int) -> Samples:
+    out = samples.copy()
+    pieces = np.array_split(out, max(len(out) // (rate // 10), 1))
+    for at in _chance(f"mute{share}", out).permutation(len(pieces))[: round(share * len(pieces))]:
+        pieces[at][:] = 0
+    return out
+
+
+def reorder(parts: int, samples: Samples, rate: int) -> Samples:
+    return np.concatenate(np.array_split(samples, parts)[::-1])
+
+
+def quantise(bits: int, samples: Samples, rate: int) -> Samples:
+    steps = 2 ** (bits - 1)
+    return (np.rint(samples / np.abs(samples).max() * 0.9 * steps) / steps).astype(np.float32)
+
+
+def clip(samples: Samples, rate: int) -> Samples:
+    limit = 0.3 * np.abs(samples).max()
+    return np.clip(samples, -limit, limit)
+
+
+def compress(samples: Samples, rate: int) -> Samples:
+    """Four to one above -25 dB."""
+    smooth = np.exp(-100 / rate)
+    power = signal.lfilter([1 - smooth], [1, -smooth], (samples / np.abs(samples).max()) ** 2)
+    over = np.maximum(10 * np.log10(power + 1e-12) + 25, 0)
+    return (samples * 10 ** (-over * 0.75 / 20)).astype(np.float32)
+
+
+def denoise(samples: Samples, rate: int) -> Samples:
+    """Spectral subtraction."""
+    _, _, bins = signal.stft(samples, rate, nperseg=512)
+    level = np.abs(bins)
+    floor = np.quantile(level, 0.15, axis=1, keepdims=True)
+    bins *= np.maximum(1 - floor / (level + 1e-12), 0.08)
+    return signal.istft(bins, rate, nperseg=512)[1][: len(samples)].astype(np.float32)
+
+
+def tilt(samples: Samples, rate: int) -> Samples:
+    spectrum = np.fft.rfft(samples)
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(len(samples), 1 / rate), 60) / 1000)
+    return np.fft.irfft(spectrum * 10 ** (3 * octaves / 20), len(samples)).astype(np.float32)
+
+
+MP3_64, OPUS_16 = codec("libmp3lame", 64), codec("libopus", 16)
+PHONE = chain(passing("bandpass", (300, 3400), 4), via(8_000))
+RERECORD = chain(
+    passing("bandpass", (150, 7000), 2),
+    partial(room, 0.25),
+    partial(noise, 25, pink=True),
+    partial(speed, 1.001),
+)
+
+ATTACKS: dict[str, Attack] = {
+    "none": lambda samples, rate: samples,
+    **{f"mp3 {k}k": codec("libmp3lame", k) for k in (96, 64, 48, 32, 24)},
+    **{f"aac {k}k": codec("aac", k) for k in (64, 32, 24)},
+    **{f"opus {k}k": codec("libopus", k) for k in (32, 24, 16, 12)},
+    "opus 20k voip": codec("libopus", 20, application="voip"),
+    "amr-nb 12.2k": codec("libopencore_amrnb", 12.2),
+    "g.722": codec("g722"),
+    "a-law": codec("pcm_alaw"),
+    "mu-law": codec("pcm_mulaw"),
+    "ac3 64k": codec("ac3", 64),
+    "wma 48k": codec("wmav2", 48),
+    "via 8 kHz": via(8_000),
+    "via 11.025 kHz": via(11_025),
+    "via 44.1 kHz": via(44_100),
+    **{f"white noise {d} dB": partial(noise, d) for d in (30, 20, 15, 10)},
+    "pink noise 15 dB": partial(noise, 15, pink=True),
+    "telephone": PHONE,
+    "low-pass 2.8 kHz": passing("lowpass", 2800),
+    "high-pass 1 kHz": passing("highpass", 1000),
+    "equaliser tilt": tilt,
+    "gain -15 dB": lambda samples, rate: samples * np.float32(0.18),
+    "polarity": lambda samples, rate: -samples,
+    "clipped": clip,
+    "8 bit": partial(quantise, 8),
+    "compressor": compress,
+    "denoiser": denoise,
+    "echo": echo,
+    "room 0.3 s": partial(room, 0.3),
+    "room 0.6 s": partial(room, 0.6),
+    "re-recorded": RERECORD,
+    **{f"speed {f}": partial(speed, f) for f in (0.9, 0.97, 1.03, 1.1)},
+    **{f"tempo {f}": partial(tempo, f) for f in (0.9, 0.96, 1.04, 1.1)},
+    **{f"pitch {s:+} st": pitch(s) for s in (-1.5, -0.5, 1)},
+    "crop 3 s": partial(crop, 3, 0.6),
+    "crop 2 s": partial(crop, 2, 0.3),
+    "cut 10 %": partial(cut, 0.1),
+    "cut 20 %": partial(cut, 0.2),
+    "mute 25 %": partial(mute, 0.25),
+    "reorder 3": partial(reorder, 3),
+    "reorder 5": partial(reorder, 5),
+    "mp3 64k, 4 s, speed 1.03": chain(MP3_64, partial(crop, 4, 0.5), partial(speed, 1.03)),
+    "opus 16k, 3 s": chain(OPUS_16, partial(crop, 3, 0.4)),
+    "phone, opus 12k": chain(PHONE, codec("libopus", 12)),
+    "8 kHz, opus 12k, noise 25 dB": chain(via(8_000), codec("libopus", 12), partial(noise, 25)),
+    "noise 20 dB, aac 32k, 5 s": chain(partial(noise, 20), codec("aac", 32), partial(crop, 5, 0.5)),
+}

@@ -1,0 +1,277 @@
+"""Measure the watermark: what it survives, what it costs, what it claims falsely, what it reveals.
+
+    python -m bench.watermark robust --seconds 5 --clips 40      payloads read, per attack
+    python -m bench.watermark false --segments 2000 --keys 4     scores of unmarked sound
+    python -m bench.watermark leak --minutes 10                  what averaging shows without the key
+    python -m bench.watermark quality                            PESQ, STOI, SNR, noise to mask
+    python -m bench.watermark speed                              CPU seconds per second
+    python -m bench.watermark short                              the least duration that reads
+    python -m bench.watermark plot                               docs/watermark.svg from the above
+
+Each command prints a table and keeps its figures in bench/results/watermark/. Speech comes from
+--audio, by default ../shared/speech (LibriSpeech, CC BY 4.0), which is not part of this repository.
+Needs `av`, `pesq`, `pystoi` and `soundfile`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+import zlib
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+import watermark
+from bench import noise_to_mask
+from bench.attacks import ATTACKS, Samples, resample
+from bench.watermark_plot import draw
+from watermark import cells, search
+from watermark.layout import BANDS, PERIOD, TILE, layout
+from watermark.reader import reader
+
+RESULTS = Path(__file__).parent / "results" / "watermark"
+PLOT = Path(__file__).parents[1] / "docs" / "watermark.svg"
+KEY = bytes(range(32))
+
+
+def clips(options: argparse.Namespace, seconds: float, count: int) -> list[Samples]:
+    """Cuts of equal length, one a file before a second of any, files in a fixed shuffled order."""
+    files = sorted(options.audio.rglob("*.flac"), key=lambda path: zlib.crc32(path.name.encode()))
+    if not files:
+        sys.exit(f"no speech under {options.audio}: name a folder of FLAC files with --audio")
+    out: list[Samples] = []
+    for turn in range(1000):
+        before = len(out)
+        for path in files:
+            info = soundfile.info(path)
+            start = int(turn * seconds * info.samplerate)
+            stop = start + int(seconds * info.samplerate)
+            if stop <= info.frames:
+                samples, rate = soundfile.read(path, start=start, stop=stop, dtype="float32")
+                out.append(resample(samples, rate, options.rate))
+            if len(out) == count:
+                return out
+        if len(out) == before:
+            return out
+    return out
+
+
+def robust(options: argparse.Namespace) -> dict[str, object]:
+    """Payloads read under every attack."""
+    read: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for number, host in enumerate(clips(options, options.seconds, options.clips)):
+        payload = zlib.crc32(f"payload {number}".encode())
+        marked = watermark.embed(host, options.rate, payload, KEY, strength=options.strength)
+        for name, attack in ATTACKS.items():
+            found = watermark.detect(attack(marked, options.rate), options.rate, KEY).payload
+            tally = read[name]
+            tally[0] += 1
+            tally[1] += found == payload
+            tally[2] += found not in (None, payload)
+    table = {name: {"clips": n, "read": r, "wrong": w} for name, (n, r, w) in read.items()}
+    for name, row in table.items():
+        print(f"| {name} | {100 * row['read'] / row['clips']:.0f} | {row['wrong']} |")
+    mean = sum(row["read"] for row in table.values()) / sum(r["clips"] for r in table.values())
+    print(f"| mean | {100 * mean:.1f} | {sum(row['wrong'] for row in table.values())} |")
+    return {"seconds": options.seconds, "rate": options.rate, "attacks": table, "mean": mean}
+
+
+def false(options: argparse.Namespace) -> dict[str, object]:
+    """Scores and the tail of z over unmarked segments, clean and attacked, under several keys."""
+    names = [
+        "none",
+        "mp3 48k",
+        "opus 16k",
+        "white noise 20 dB",
+        "telephone",
+        "mu-law",
+        "speed 1.03",
+    ]
+    scores, tails, total = [], np.zeros(3), 0
+    hosts = clips(options, options.seconds, options.segments)
+    for number, host in enumerate(hosts):
+        attack = ATTACKS[names[number % len(names)]]
+        sound = attack(host, options.rate)
+        key = zlib.crc32(bytes([number % options.keys])).to_bytes(4, "big") * 8
+        thorough = number % options.thorough_every == 0
+        scores.append(watermark.detect(sound, options.rate, key, thorough=thorough).score)
+        view = cells.spectrum(sound, options.rate)
+        inner, energy = reader(key).correlate(search.grids(view, search.PLAIN))
+        z = inner / np.sqrt(energy)
+        tails += [(z > limit).sum() for limit in (3, 3.5, 4)]
+        total += z.size
+    theory = [total * math.erfc(limit / math.sqrt(2)) / 2 for limit in (3, 3.5, 4)]
+    above = {str(limit): int(sum(score >= limit for score in scores)) for limit in (1, 2, 3, 4, 6)}
+    ratios = [float(seen / due) for seen, due in zip(tails, theory, strict=True)]
+    print(f"{len(scores)} segments, {options.keys} keys; highest score {max(scores):.2f}")
+    print("scores at or above", above)
+    print(f"{total} values of z; tail beyond 3, 3.5, 4 against theory:", np.round(ratios, 2))
+    return {"segments": len(scores), "keys": options.keys, "above": above, "tails": ratios}
+
+
+def leak(options: argparse.Namespace) -> dict[str, object]:
+    """Share of signs that averaging marked clips shows: as embedded, and with the start fixed."""
+    count = int(options.minutes * 60 / options.seconds)
+    plan = layout(KEY)
+    slots = int(options.seconds / 0.032) - 2
+    mean = {"secret start": np.zeros((BANDS, slots)), "known start": np.zeros((BANDS, slots))}
+    tile = np.zeros((BANDS, TILE))
+    for number, host in enumerate(clips(options, options.seconds, count)):
+        payload = options.payload or zlib.crc32(f"payload {number}".encode())
+        marked = watermark.embed(host, options.rate, payload, KEY)
+        soft = search.grids(cells.spectrum(marked, options.rate), search.PLAIN, 1)[0][:, :slots]
+        start = _true_start(marked, payload, options.rate)
+        mean["secret start"] += soft
+        mean["known start"] += soft * _signs(plan.signs, start, slots) * plan.signs[:, :slots]
+        tile += soft[:, : slots // TILE * TILE].reshape(BANDS, -1, TILE).sum(axis=1)
+    out = {}
+    for name, average in (*mean.items(), ("folded at a tile", np.tile(tile, (1, PERIOD // TILE)))):
+        out[name] = _best_agreement(average, plan.sync)
+        print(f"{name}: {100 * out[name]:.1f} % of the sync signs agree at the best alignment")
+    other = layout(bytes(32)).sync
+    out["chance"] = _best_agreement(mean["secret start"], other)
+    print(f"chance (a key that was never used): {100 * out['chance']:.1f} %")
+    return out
+
+
+def _true_start(marked: Samples, payload: int, rate: int) -> int:
+    softs = search.grids(cells.spectrum(marked, rate), search.PLAIN, 1)
+    inner, energy = reader(KEY).knowing(payload).correlate(softs)
+    return int(np.argmax(inner / np.sqrt(energy)))
+
+
+def _signs(signs: Samples, start: int, slots: int) -> Samples:
+    return signs[:, (start + np.arange(slots)) % PERIOD]
+
+
+def _best_agreement(average: Samples, sync: Samples) -> float:
+    """Share of equal signs over sync cells, at the start in the stream where it is highest."""
+    slots = average.shape[1]
+    guess = np.sign(average)
+    shares = []
+    for start in range(PERIOD):
+        truth = _signs(sync, start, slots)
+        shares.append(np.mean((guess == truth)[truth != 0]))
+    return float(max(shares))
+
+
+def quality(options: argparse.Namespace) -> dict[str, object]:
+    """Medians per strength, with codecs that people call transparent or fair beside them."""
+    from pesq import pesq
+    from pystoi import stoi
+
+    hosts = clips(options, 6, options.clips)
+    treated = {f"mark {db} dB": _marker(db, options.rate) for db in (1.5, 1.8, 2.2, 2.6, 3.0)}
+    treated |= {name: ATTACKS[name] for name in ("mp3 96k", "mp3 64k", "aac 64k", "opus 32k")}
+    out = {}
+    for name, treat in treated.items():
+        rows = []
+        for host in hosts:
+            changed = _aligned(treat(host, options.rate), host)
+            narrow = [resample(sound, options.rate, 16_000) for sound in (host, changed)]
+            audible, high = noise_to_mask.measure(host, changed, options.rate)
+            error = 10 * np.log10(np.sum(host**2) / np.sum((host - changed) ** 2))
+            grade = pesq(16_000, *narrow, "wb")
+            rows.append((grade, stoi(host, changed, options.rate), error, 100 * audible, high))
+        grades = np.array(rows)
+        out[name] = [float(v) for v in (*np.median(grades, axis=0), np.quantile(grades[:, 0], 0.1))]
+        print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in out[name]) + " |")
+    return out
+
+
+def _marker(strength: float, rate: int) -> object:
+    return lambda samples, _: watermark.embed(samples, rate, 1, KEY, strength=strength)
+
+
+def _aligned(changed: Samples, host: Samples) -> Samples:
+    """Take out a codec's delay, and pad or cut to the host's length."""
+    size = 1 << (len(host) + len(changed)).bit_length()
+    product = np.fft.rfft(changed, size) * np.conj(np.fft.rfft(host, size))
+    lag = int(np.argmax(np.fft.irfft(product, size)))
+    lag -= size if lag > size // 2 else 0
+    changed = changed[lag:] if lag > 0 else np.pad(changed, (-lag, 0))
+    return np.pad(changed, (0, max(len(host) - len(changed), 0)))[: len(host)].astype(np.float32)
+
+
+def speed(options: argparse.Namespace) -> dict[str, object]:
+    """Median CPU seconds per second of sound, one core."""
+    out: dict[str, object] = {}
+    for rate in (16_000, 24_000, 48_000):
+        options.rate = rate
+        rows = []
+        for host in clips(options, options.seconds, options.clips):
+            marked, embed = _timed(lambda h: watermark.embed(h, rate, 1, KEY), host)
+            rows.append(
+                [
+                    embed,
+                    _timed(lambda m: watermark.detect(m, rate, KEY), marked)[1],
+                    _timed(lambda h: watermark.detect(h, rate, KEY, thorough=False), host)[1],
+                    _timed(lambda h: watermark.detect(h, rate, KEY), host)[1],
+                ]
+            )
+        medians = np.median(np.array(rows), axis=0) / options.seconds
+        out[str(rate)] = medians.tolist()
+        cost = " | ".join(f"{value:.4f}" for value in medians)
+        print(f"| {rate} | {cost} |  (embed, detect marked, unmarked fast, unmarked thorough)")
+    return out
+
+
+def _timed(work: object, argument: Samples) -> tuple[Samples, float]:
+    begin = time.process_time()
+    result = work(argument)  # type: ignore[operator]
+    return result, time.process_time() - begin
+
+
+def short(options: argparse.Namespace) -> dict[str, object]:
+    """How often an undistorted short utterance reads, by detect and by verify."""
+    out: dict[str, object] = {}
+    for seconds in (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0):
+        tally = np.zeros(3, int)
+        for host in clips(options, seconds, options.clips):
+            marked = watermark.embed(host, options.rate, 9, KEY)
+            read = watermark.detect(marked, options.rate, KEY, thorough=False).payload == 9
+            known = watermark.verify(marked, options.rate, 9, KEY, thorough=False).marked
+            tally += [1, read, known]
+        out[str(seconds)] = tally.tolist()
+        print(f"| {seconds} s | {tally[0]} clips | read {tally[1]} | verified {tally[2]} |")
+    return out
+
+
+def plot(options: argparse.Namespace) -> dict[str, object]:
+    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("robust-*.json"))]
+    PLOT.write_text(draw(sorted(runs, key=lambda run: run["seconds"])))
+    print(PLOT)
+    return {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = (robust, false, leak, quality, speed, short, plot)
+    parser.add_argument("command", choices=[command.__name__ for command in commands])
+    parser.add_argument("--audio", type=Path, default=Path("../shared/speech"))
+    parser.add_argument("--rate", type=int, default=16_000)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--strength", type=float, default=watermark.DEFAULT)
+    parser.add_argument("--segments", type=int, default=2000)
+    parser.add_argument("--keys", type=int, default=4)
+    parser.add_argument("--thorough-every", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--payload", type=int, default=0, help="leak: one payload for all clips")
+    options = parser.parse_args()
+    result = globals()[options.command](options)
+    if result:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        suffix = f"-{options.seconds:g}s-{options.rate}" if options.command == "robust" else ""
+        path = RESULTS / f"{options.command}{suffix}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
