@@ -98,6 +98,7 @@ REFUSED: Mapping[str, str] = {
     "OBJECT_CHANGED": "The object was replaced while we read it.",
     "SEAL_INVALID": "The sealed file is damaged, cut, or was sealed for another job or item.",
     "SIGNATURE_INVALID": "The document was changed after signing, or signed with another key.",
+    "LOG_INVALID": "The log contradicts its signature, its entries or what it was before.",
 }
 
 FAILED: Mapping[str, str] = {

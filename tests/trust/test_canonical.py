@@ -76,13 +76,13 @@ def test_numbers_of_rfc_8785_appendix_b(bits: str, text: str) -> None:
     assert canonical.dump(value).decode() == text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(JSON)
 def test_agrees_with_an_independent_implementation(value: object) -> None:
     assert canonical.dump(value) == rfc8785.dumps(value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(JSON)
 def test_reading_and_writing_again_changes_nothing(value: object) -> None:
     once = canonical.dump(value)

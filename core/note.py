@@ -1,0 +1,88 @@
+"""Signed notes and checkpoints: C2SP signed-note and tlog-checkpoint, Ed25519.
+
+    <origin>\\n<size>\\n<root, base64>\\n
+    \\n
+    — <origin> <base64 of key id[4] and signature[64]>\\n
+
+The signing key is that of results. A note begins with its origin and a result with `{`, so one can
+never pass for the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from core.errors import Refused, raising
+
+_ED25519 = b"\1"
+_DASH = "\N{EM DASH} "
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a log was at some moment."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def text(self) -> str:
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+def sign(text: str, name: str, key: Ed25519PrivateKey) -> str:
+    """`text`, which ends in a line feed, with a signature by `name`, which has no spaces."""
+    blob = _key_id(name, key.public_key()) + key.sign(text.encode())
+    return f"{text}\n{_DASH}{name} {base64.b64encode(blob).decode()}\n"
+
+
+def open_note(note: str, name: str, keys: Iterable[Ed25519PublicKey]) -> str:
+    """The text, once one of `keys` is proven to have signed it as `name`; other signatures are
+    passed over. Raises Refused LOG_INVALID."""
+    text, split, signatures = note.rpartition("\n\n")
+    text += "\n"
+    for key in keys if split else ():
+        for line in signatures.splitlines():
+            blob = _blob(line, name)
+            if blob[:4] == _key_id(name, key) and _valid(key, blob[4:], text):
+                return text
+    raise Refused("LOG_INVALID", f"No signature of {name} by a key we know.")
+
+
+def checkpoint(note: str, origin: str, keys: Iterable[Ed25519PublicKey]) -> Checkpoint:
+    """A log's checkpoint, verified. Raises Refused LOG_INVALID."""
+    lines = open_note(note, origin, keys).split("\n")
+    with raising(Refused("LOG_INVALID", "Not a checkpoint."), on=(ValueError, IndexError)):
+        found = Checkpoint(lines[0], int(lines[1]), base64.b64decode(lines[2], validate=True))
+        if found.text() != "\n".join([*lines[:3], ""]):
+            raise ValueError
+    if found.origin != origin:
+        raise Refused("LOG_INVALID", f"The checkpoint is of {found.origin}, not of {origin}.")
+    return found
+
+
+def _key_id(name: str, key: Ed25519PublicKey) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + key.public_bytes_raw()).digest()[:4]
+
+
+def _blob(line: str, name: str) -> bytes:
+    head = f"{_DASH}{name} "
+    try:
+        return base64.b64decode(line.removeprefix(head), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _valid(key: Ed25519PublicKey, signature: bytes, text: str) -> bool:
+    try:
+        key.verify(signature, text.encode())
+    except InvalidSignature:
+        return False
+    return True
