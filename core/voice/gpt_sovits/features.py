@@ -102,7 +102,8 @@ def _mel_bank() -> Float:
     mel = _mel(np.arange(_FFT // 2) * HUBERT_RATE / _FFT)
     rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - mel) / (edges[2:] - edges[1:-1])
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    bank: Float = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return bank
 
 
 def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
