@@ -20,6 +20,7 @@ from core.consent import Cited
 from core.crypto import Context
 from core.errors import Misconfigured, Notice, Refused
 from core.job import Job
+from core.reference import Reference
 from core.settings import ConsentPolicy
 from core.storage import Object
 from core.studio import Stopwatch, Studio
@@ -91,7 +92,7 @@ def enrol(
         sha256=digest,
         gate=gate,
         consent=cited,
-        voiceprint=_voiceprint(prepared.audio, spec, digest, studio, watch),
+        voiceprint=_voiceprint(prepared, spec, studio, watch),
         notices=(*notices, *prepared.notices),
     )
 
@@ -139,22 +140,23 @@ def _gate(spec: manifest.Voice, digest: str, studio: Studio, pointer: str) -> Ga
 
 def _refuse_synthetic(speech: Audio, studio: Studio, key: str) -> None:
     """A clone of a clone would launder a voice past its consent."""
-    found = watermark.detect_any(
-        speech.samples, speech.rate, studio.keys.watermark, thorough=False
-    )
+    found = watermark.detect_any(speech.samples, speech.rate, studio.keys.watermark, thorough=False)
     if found.payload is not None:
         raise Refused("REF_IS_SYNTHETIC", pointer=key)
 
 
 def _voiceprint(
-    speech: Audio, spec: manifest.Voice, digest: str, studio: Studio, watch: Stopwatch
+    prepared: Reference, spec: manifest.Voice, studio: Studio, watch: Stopwatch
 ) -> Voiceprint:
-    context = _context(spec, digest, studio.voice.fingerprint)
+    # A part of the recording says a part of the transcript, and nobody told us which.
+    whole = all(notice.code != "TRIMMED" for notice in prepared.notices)
+    transcript = spec.transcript if whole else ""
+    context = _context(prepared.sha256, transcript, spec.language, studio.voice.fingerprint)
     key = f"voiceprints/{context.item}.sealed"
     if kept := _kept(key, context, studio):
         return kept
     with watch.stage("enrol"):
-        voiceprint = studio.voice.enrol(speech, spec.transcript, spec.language)
+        voiceprint = studio.voice.enrol(prepared.audio, transcript, spec.language)
     sealed = crypto.seal(voiceprint.dump(), context, studio.keys.wrapping)
     studio.control.put(key, sealed.body, metadata=crypto.metadata(sealed.envelope))
     return voiceprint
@@ -173,8 +175,8 @@ def _kept(key: str, context: Context, studio: Studio) -> Voiceprint | None:
         return None
 
 
-def _context(spec: manifest.Voice, digest: str, fingerprint: str) -> Context:
+def _context(digest: str, transcript: str, language: str, fingerprint: str) -> Context:
     """Names a voiceprint by all that it was made from."""
-    parts = (fingerprint, VERSION, repr(reference.Steps()), digest, spec.language, spec.transcript)
+    parts = (fingerprint, VERSION, repr(reference.Steps()), digest, language, transcript)
     name = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
     return Context(job="voiceprints", item=name, mt="application/msgpack")

@@ -127,7 +127,7 @@ def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
     return msgspec.structs.replace(
         draft,
         status=_status(items),
-        engine=Engine(name=studio.voice.name, fingerprint=studio.voice.fingerprint),
+        engine=_engine(voices, studio),
         id=job.id,
         labels=job.labels,
         totals=_totals(items, job),
@@ -249,6 +249,13 @@ def _totals(items: list[ItemResult], job: Job) -> Totals:
         characters=sum(length[i.id] for i in spoken),
         audio_s=round(sum(i.output.duration_s for i in spoken if i.output), 3),
     )
+
+
+def _engine(voices: dict[str, Enrolled | JobError], studio: Studio) -> Engine | None:
+    """None if no voice got as far as the engine: it need not be there to refuse a job."""
+    if not any(isinstance(voice, Enrolled) for voice in voices.values()):
+        return None
+    return Engine(name=studio.voice.name, fingerprint=studio.voice.fingerprint)
 
 
 def _stages(watch: Stopwatch, items: list[ItemResult]) -> dict[str, float]:

@@ -27,6 +27,9 @@ from handlers.oss import carry_out, trace_object
 from handlers.screen import Progress, Report
 
 EXIT_FAILED, EXIT_WAITING = 1, 3
+SETTLED = 0.5
+"""Seconds since the last write after which a file in a folder is taken for whole: a bucket shows
+only whole objects, but `cp` into a folder writes while we look."""
 
 
 def init(settings: Settings) -> Report:
@@ -55,9 +58,12 @@ class Watch:
         self.failed = False
 
     def look(self) -> bool:
-        """Carry out what has no result yet; say whether something must be tried again."""
+        """Carry out what has no result yet; say whether there is more to do."""
         again = self.waiting = False
         for info in self._new():
+            if self._studio.inbox.now() - info.modified < SETTLED:
+                again = True
+                continue
             try:
                 if kind(info.key) == "clip":
                     self._note(info, trace_object(info.key, self._studio))
@@ -109,7 +115,7 @@ def watch(settings: Settings, *, once: bool, poll: float, progress: Progress) ->
         for line in looking.lines:
             progress.say(line)
         looking.lines.clear()
-        time.sleep(poll)
+        time.sleep(SETTLED if once else poll)
     lines = looking.lines or ["Nothing new in the inbox."]
     for key, state in looking.jobs.items():
         if state.get("status") == "waiting":

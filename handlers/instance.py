@@ -19,7 +19,7 @@ DRAIN_SECONDS = 25.0  # below the pre-stop time-out of s.yaml
 class Worker(Protocol):
     """What the container runs; called from a thread, one notification at a time."""
 
-    def warm(self) -> None:
+    def warm(self) -> object:
         """Load models, check buckets. Called again after `close`. Raises JobError."""
         ...
 

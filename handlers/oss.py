@@ -140,7 +140,7 @@ class Worker:
         self._checked = False
         self._lock = threading.Lock()
 
-    def warm(self) -> None:
+    def warm(self) -> Studio:
         """Load keys and models. Buckets are checked with the first notification, because the
         platform hands out credentials with calls, not with the start."""
         from handlers import wiring
@@ -149,19 +149,21 @@ class Worker:
             if self._studio is None:
                 engine = wiring.voice(self._settings)
                 self._studio = wiring.studio(self._settings, self._purse, engine)
+            return self._studio
 
     def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
         from handlers import wiring
 
         self._purse.replace(credentials)
-        self.warm()
-        studio = self._studio
-        if studio is None:
-            raise RuntimeError("warm() leaves a studio")
-        if not self._checked:
-            wiring.check_stores(studio)
-            self._checked = True
-        return json.dumps({"request": request_id, **handle(body, studio)}).encode()
+        try:
+            studio = self._studio or self.warm()
+            if not self._checked:
+                wiring.check_stores(studio)
+                self._checked = True
+            return json.dumps({"request": request_id, **handle(body, studio)}).encode()
+        finally:
+            # Between calls an instance lies frozen in memory: without anybody's credentials.
+            self._purse.replace(None)
 
     def close(self) -> None:
         """Leases end with their jobs; a job that outlives the instance loses its lease by time."""

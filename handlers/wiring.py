@@ -34,7 +34,7 @@ class Purse:
         self._current: Credentials | None = None
 
     def replace(self, credentials: Credentials | None) -> None:
-        self._current = credentials or self._current
+        self._current = credentials
 
     def __call__(self) -> Credentials:
         """Raises Misconfigured SETTING_INVALID if there are none anywhere."""

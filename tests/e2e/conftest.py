@@ -1,0 +1,61 @@
+"""One real voice is learned once, from the command line; other tests build on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INBOX = ROOT / "examples" / "inbox"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which somebody works with voicedrop."""
+
+    root: Path
+
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """`voicedrop ARGUMENTS` as its own process."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("VOICEDROP_")}
+        return subprocess.run(
+            [sys.executable, "-m", "handlers.cli", *arguments],
+            cwd=self.root,
+            env=clean | {"PYTHONPATH": str(ROOT)} | environ,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        ran = self.run(*arguments, "--json")
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout)
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The example, carried out with the embedded voice by `voicedrop watch --once`."""
+    place = Place(tmp_path_factory.mktemp("spoken"))
+    assert place.run("init").returncode == 0
+    shutil.copytree(INBOX, place.root / "bucket" / "inbox", dirs_exist_ok=True)
+    ran = place.run("watch", "--once", "--json")
+    assert ran.returncode == 0, ran.stderr
+    (place.root / "watched.json").write_text(ran.stdout)
+    return place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    made = Place(tmp_path)
+    assert made.run("init").returncode == 0
+    return made

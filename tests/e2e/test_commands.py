@@ -1,0 +1,223 @@
+"""Every command as a process: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from core import consent
+from core.consent import read
+from tests.e2e.conftest import INBOX, ROOT
+
+MANIFEST = INBOX / "jobs" / "hello.manifest.json"
+REFERENCE = INBOX / "refs" / "reader.flac"
+RECORD = INBOX / "consent" / "reader.json"
+
+
+def test_init_makes_folders_and_private_keys_and_never_replaces_one(place):
+    keys = {p.name: p.read_bytes() for p in (place.root / "keys").iterdir()}
+    assert len(keys) == 4
+    assert all(
+        (place.root / "keys" / n).stat().st_mode & 0o077 == 0 for n in keys if "pub" not in n
+    )
+    again = place.run("init")
+    assert "already" in again.stdout
+    assert {p.name: p.read_bytes() for p in (place.root / "keys").iterdir()} == keys
+
+
+def test_help_teaches_every_command_and_the_exit_codes(place):
+    told = place.run("--help")
+    for word in ("init", "watch", "submit", "open", "trace", "doctor", "schema", "consent", "Exit"):
+        assert word in told.stdout
+    for command in ("watch", "submit", "open", "trace", "consent"):
+        assert place.run(command, "--help").returncode == 0
+
+
+def test_a_job_that_waits_for_a_file_says_so(place):
+    shutil.copytree(INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
+    (place.root / "bucket/inbox/refs/reader.flac").unlink()
+    ran = place.run("watch", "--once")
+    assert (ran.returncode, "waits for refs/reader.flac" in ran.stdout) == (3, True)
+
+
+def test_a_manifest_that_is_refused_is_explained_without_loading_a_voice(place):
+    (place.root / "bucket/inbox/jobs").mkdir()
+    wrong = MANIFEST.read_text().replace('"text"', '"txet"')
+    (place.root / "bucket/inbox/jobs/x.manifest.json").write_text("{")
+    (place.root / "bucket/inbox/jobs/y.manifest.json").write_text(wrong)
+    (place.root / "bucket/inbox/refs").mkdir()
+    shutil.copy(REFERENCE, place.root / "bucket/inbox/refs/")
+    ran = place.run("watch", "--once", VOICEDROP_KOKORO="/nowhere")
+    assert ran.returncode == 1
+    assert "JSON_SYNTAX" in ran.stdout
+    assert "UNKNOWN_FIELD" in ran.stdout
+    assert "Did you mean `text`?" in ran.stdout
+
+
+def test_a_clip_dropped_under_audit_is_traced_by_watch(place):
+    (place.root / "bucket/inbox/audit").mkdir()
+    shutil.copy(REFERENCE, place.root / "bucket/inbox/audit/clip.flac")
+    ran = place.run("watch", "--once")
+    assert (ran.returncode, "was not found" in ran.stdout) == (0, True)
+
+
+def test_submit_puts_files_where_the_manifest_wants_them_and_itself_last(place):
+    told = place.json("submit", str(MANIFEST), str(REFERENCE), str(RECORD))
+    assert told["manifest"] == "jobs/hello.manifest.json"
+    assert told["absent"] == []
+    inbox = place.root / "bucket/inbox"
+    assert (inbox / "refs/reader.flac").read_bytes() == REFERENCE.read_bytes()
+    manifest = inbox / "jobs/hello.manifest.json"
+    assert manifest.stat().st_mtime_ns >= (inbox / "consent/reader.json").stat().st_mtime_ns
+
+
+def test_submit_names_what_is_still_absent(place):
+    told = place.json("submit", str(MANIFEST), str(RECORD))
+    assert told["absent"] == ["refs/reader.flac"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        pytest.param([str(RECORD)], "SCHEMA_UNSUPPORTED", id="not-a-manifest"),
+        pytest.param([str(MANIFEST), str(MANIFEST)], "REF_NOT_FOUND", id="file-nobody-names"),
+        pytest.param(["/nowhere.json"], "OBJECT_MISSING", id="no-such-file"),
+    ],
+)
+def test_submit_refuses_before_anything_is_stored(place, arguments, word):
+    ran = place.run("submit", *arguments)
+    assert (ran.returncode, word in ran.stderr) == (1, True)
+    assert not (place.root / "bucket/inbox/jobs").exists()
+
+
+def test_submit_lists_every_bad_item(place, tmp_path):
+    bad = tmp_path / "bad.manifest.json"
+    document = json.loads(MANIFEST.read_text())
+    document["items"][0]["text"] = ""
+    document["items"][1]["speed"] = 9
+    bad.write_text(json.dumps(document))
+    ran = place.run("submit", str(bad))
+    assert ran.returncode == 1
+    assert "TEXT_EMPTY" in ran.stderr
+    assert "VALUE_RANGE" in ran.stderr
+
+
+def test_doctor_tells_what_works(place):
+    told = place.json("doctor")
+    assert told["ready"] is True
+    found = {f["what"]: f for f in told["findings"]}
+    assert "CPUExecutionProvider" in found["ONNX Runtime"]["detail"]
+    assert found["voice kokoro"]["ok"]
+
+
+def test_doctor_tells_what_is_missing_and_how_to_get_it(place):
+    shutil.rmtree(place.root / "keys")
+    shutil.rmtree(place.root / "bucket/results")
+    ran = place.run("doctor", VOICEDROP_KOKORO="/nowhere")
+    assert ran.returncode == 4
+    assert "run `voicedrop init`" in ran.stdout
+    assert "BUCKET_MISSING" in ran.stdout
+    assert "MODEL_MISSING" in ran.stdout
+    assert "Something needs you." in ran.stdout
+
+
+def test_doctor_names_a_wrong_setting(place):
+    ran = place.run("doctor", VOICEDROP_THREADS="many")
+    assert (ran.returncode, "VOICEDROP_THREADS" in ran.stdout) == (4, True)
+
+
+@pytest.mark.parametrize("name", ["job", "result", "event", "consent"])
+def test_schemas_are_those_of_the_docs(place, name):
+    shown = json.loads(place.run("schema", name).stdout)
+    assert shown == json.loads((ROOT / f"docs/schemas/{name}-1.json").read_text())
+
+
+def test_an_unknown_schema_is_refused(place):
+    ran = place.run("schema", "voice")
+    assert (ran.returncode, "job, result, event, consent" in ran.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        pytest.param([], "statement_text", id="own-voice"),
+        pytest.param(["--method", "public-domain", "--proof", "LibriVox"], "source", id="public"),
+        pytest.param(
+            ["--method", "signed-document", "--proof", str(ROOT / "LICENSE")],
+            "evidence_sha256",
+            id="signed",
+        ),
+        pytest.param(
+            ["--method", "recorded-statement", "--proof", str(REFERENCE)],
+            "statement_audio",
+            id="recorded",
+        ),
+    ],
+)
+def test_a_consent_record_covers_the_recording_and_names_its_proof(place, options, field):
+    ran = place.run(
+        "consent", "new", str(REFERENCE), "--subject", "Ann", "-o", "c/ann.json", *options
+    )
+    assert ran.returncode == 0, ran.stderr
+    record = read((place.root / "c/ann.json").read_bytes())
+    assert record.ref_audio_sha256 == [hashlib.sha256(REFERENCE.read_bytes()).hexdigest()]
+    assert getattr(record, field)
+    assert (record.valid_until - record.valid_from).days == 365
+
+
+def test_a_consent_record_without_its_proof_is_not_written(place):
+    ran = place.run(
+        "consent", "new", str(REFERENCE), "--subject", "Ann", "--method", "public-domain"
+    )
+    assert (ran.returncode, "CONSENT_INVALID" in ran.stderr) == (1, True)
+
+
+def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(place):
+    (place.root / "ann.json").write_text("mine")
+    arguments = ("consent", "new", str(REFERENCE), "--subject", "Ann")
+    assert place.run(*arguments, "-o", "ann.json").returncode != 0
+    assert (place.root / "ann.json").read_text() == "mine"
+    assert consent.read(place.run(*arguments).stdout.encode()).subject.name == "Ann"
+
+
+def test_without_keys_work_is_refused_with_the_remedy(place):
+    shutil.rmtree(place.root / "keys")
+    ran = place.run("watch", "--once")
+    assert (ran.returncode, "voicedrop init" in ran.stderr) == (4, True)
+    assert "Traceback" not in ran.stderr
+
+
+def test_results_inside_the_inbox_are_refused(place):
+    ran = place.run("watch", "--once", VOICEDROP_RESULTS="bucket/inbox/out")
+    assert (ran.returncode, "CONFIG_LOOP" in ran.stderr) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "word"),
+    [
+        pytest.param({"VOICEDROP_INBOX": "oss://a-bucket"}, "VOICEDROP_OSS_REGION", id="no-region"),
+        pytest.param(
+            {"VOICEDROP_INBOX": "oss://a-bucket", "VOICEDROP_OSS_REGION": "cn-hangzhou"},
+            "OSS_ACCESS_KEY_ID",
+            id="no-credentials",
+        ),
+        pytest.param({"VOICEDROP_KEK": "AAAA"}, "KEY_UNUSABLE", id="half-the-keys"),
+    ],
+)
+def test_settings_for_a_bucket_are_asked_for_by_name(place, environ, word):
+    ran = place.run("watch", "--once", **environ)
+    assert (ran.returncode, word in ran.stderr) == (4, True), ran.stderr
+
+
+def test_opening_what_is_not_there_says_so(place):
+    ran = place.run("open", "0" * 32)
+    assert (ran.returncode, "OBJECT_MISSING" in ran.stderr) == (1, True)
+
+
+def test_an_unreadable_clip_is_reported_and_fails(place):
+    (place.root / "x.wav").write_bytes(b"<html>")
+    ran = place.run("trace", "x.wav")
+    assert (ran.returncode, "AUDIO_NOT_AUDIO" in ran.stdout) == (1, True)

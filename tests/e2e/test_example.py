@@ -1,0 +1,137 @@
+"""The example job, from files to sound, as a person would run it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+import tink
+from pypinyin import lazy_pinyin
+from tink import secret_key_access, streaming_aead
+
+from core import crypto, keys, sign
+from core.audio import decode_own
+from core.recognise import Recogniser, error_rate
+from core.result import parse
+from tests.e2e.conftest import INBOX, Place
+
+TEXTS = {
+    item["id"]: item
+    for item in json.loads((INBOX / "jobs/hello.manifest.json").read_text())["items"]
+}
+
+
+def result_path(place: Place) -> Path:
+    (path,) = (place.root / "bucket/results/out").glob("*/result.json")
+    return path
+
+
+@pytest.fixture(scope="module")
+def heard(spoken: Place) -> Path:
+    ran = spoken.run("open", str(result_path(spoken)), "--out", "heard")
+    assert ran.returncode == 0, ran.stderr
+    return spoken.root / "heard"
+
+
+def test_three_items_one_signed_result_and_one_event(spoken):
+    told = json.loads((spoken.root / "watched.json").read_text())
+    assert told["jobs"]["jobs/hello.manifest.json"]["status"] == "succeeded"
+    document = result_path(spoken).read_bytes()
+    sign.verify(document, keys.public_keys(spoken.root / "keys"))
+    done = parse(document)
+    assert [item.status for item in done.items] == ["succeeded"] * 3
+    (event,) = (spoken.root / "bucket/results/events").rglob("*.json")
+    assert json.loads(event.read_text())["type"] == "com.voicedrop.job.succeeded"
+
+
+def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken):
+    done = parse(result_path(spoken).read_bytes())
+    assert done.engine.name == "kokoro-adapt (approximate)"
+    match = done.voices["reader"].match
+    assert set(match) == {"ge2e", "campplus"}
+    for encoder in match.values():
+        assert encoder.default < encoder.achieved < encoder.same_person
+
+
+def test_everything_but_speaking_and_learning_is_cheap(spoken):
+    """The bound for a minute of speech is 5 %; this job has a quarter of that to spread it over."""
+    stages = dict(parse(result_path(spoken).read_bytes()).stages)
+    speaking = stages.pop("speak")
+    stages.pop("enrol")
+    stages.pop("prepare")  # includes the start of the decoder's process
+    assert sum(stages.values()) < 0.10 * speaking
+
+
+@pytest.mark.parametrize("item", list(TEXTS))
+def test_a_recogniser_hears_what_was_written(heard, item):
+    speech = decode_own((heard / f"{item}.wav").read_bytes())
+    language = TEXTS[item].get("language", "en")
+    text = Recogniser.load().transcribe(speech, language)
+    wanted, by = TEXTS[item]["text"], "characters"
+    if language == "en":
+        by = "words"
+    if language == "zh":  # by sound: the recogniser writes traditional characters
+        wanted, text = (" ".join(lazy_pinyin(t)) for t in (wanted, text))
+    assert error_rate(wanted, text, by=by) <= (0.05 if language == "en" else 0.2), text
+
+
+def test_stock_tink_opens_every_sealed_file(spoken, heard):
+    streaming_aead.register()
+    done = parse(result_path(spoken).read_bytes())
+    wrapping = keys.load(spoken.root / "keys").wrapping
+    for item in done.items:
+        key = crypto.data_key(item.envelope, wrapping)
+        keyset = tink.json_proto_keyset_format.parse(
+            crypto.tink_keyset(key), secret_key_access.TOKEN
+        )
+        body = (spoken.root / "bucket/results" / item.output.key).read_bytes()
+        opener = keyset.primitive(streaming_aead.StreamingAead)
+        associated = item.envelope.ctx.associated_data
+        with opener.new_decrypting_stream(io.BytesIO(body), associated) as stream:
+            assert stream.read() == (heard / f"{item.id}.wav").read_bytes()
+
+
+def test_a_leaked_mp3_is_traced_to_its_job(spoken, heard, tmp_path):
+    samples, rate = soundfile.read(heard / "english.wav", dtype="float32")
+    soundfile.write(tmp_path / "leak.mp3", samples, rate)
+    told = spoken.json("trace", str(tmp_path / "leak.mp3"))
+    (found,) = told["traces"][0]["findings"]
+    assert (found["job"], found["item"]) == (result_path(spoken).parent.name, "english")
+
+
+def test_nothing_is_done_twice(spoken):
+    ran = spoken.run("watch", "--once")
+    assert (ran.returncode, "succeeded" in ran.stdout) == (0, True)
+    assert len(list((spoken.root / "bucket/results/out").glob("*/*"))) == 4
+
+
+def test_one_sealed_file_opens_by_itself(spoken, tmp_path):
+    sealed = result_path(spoken).with_name("english.wav.sealed")
+    told = spoken.json("open", str(sealed), "--out", str(tmp_path))
+    assert [one["item"] for one in told["opened"]] == ["english"]
+
+
+def test_a_job_id_opens_too(spoken, tmp_path):
+    told = spoken.json("open", result_path(spoken).parent.name, "--out", str(tmp_path))
+    assert len(told["opened"]) == 3
+
+
+def test_a_changed_result_is_not_opened(spoken, tmp_path):
+    copy = tmp_path / "result.json"
+    copy.write_bytes(result_path(spoken).read_bytes().replace(b'"succeeded"', b'"partial"', 1))
+    ran = spoken.run("open", str(copy))
+    assert (ran.returncode, "SIGNATURE_INVALID" in ran.stderr) == (1, True)
+
+
+def test_a_changed_sealed_file_is_not_opened(spoken, tmp_path):
+    folder = result_path(spoken).parent
+    (tmp_path / "result.json").write_bytes((folder / "result.json").read_bytes())
+    body = bytearray((folder / "english.wav.sealed").read_bytes())
+    body[5000] ^= 1
+    (tmp_path / "english.wav.sealed").write_bytes(body)
+    ran = spoken.run("open", str(tmp_path / "english.wav.sealed"), "--out", str(tmp_path))
+    assert (ran.returncode, "SEAL_INVALID" in ran.stderr) == (1, True)
+    assert not (tmp_path / "english.wav").exists()

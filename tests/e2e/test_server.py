@@ -1,0 +1,172 @@
+"""The container server, over the OSS test server, with credentials in the headers alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from core import keys, sign
+from core.oss import Credentials, OssStore
+from core.result import parse
+from core.storage import LocalStore
+from tests.e2e.conftest import INBOX, ROOT, Place
+from tests.oss_server import OssServer
+
+SECRET = "kT9-secret-of-the-function-role"
+TOKEN = "CAIS-security-token-of-this-call"
+HEADERS = {
+    "x-fc-access-key-id": "STS.NUexample",
+    "x-fc-access-key-secret": SECRET,
+    "x-fc-security-token": TOKEN,
+    "x-fc-control-path": "/invoke",
+    "content-type": "application/octet-stream",
+}
+NOTIFICATION = json.loads((ROOT / "tests/server/notification.json").read_text())
+
+
+class Function:
+    """A running container."""
+
+    def __init__(self, environ: dict[str, str], log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder = log.parent
+        self._log = log.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "handlers.server"],
+            cwd=ROOT,
+            env=environ | {"FC_SERVER_PORT": str(self.port), "PATH": os.environ["PATH"]},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def call(
+        self, method: str, path: str, body: bytes = b"", number: int = 0
+    ) -> tuple[int, str, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        with closing(connection):
+            connection.request(method, path, body, HEADERS | {"x-fc-request-id": f"r-{number}"})
+            answer = connection.getresponse()
+            return answer.status, answer.headers.get("x-fc-status", ""), answer.read()
+
+    def wait(self) -> None:
+        for _ in range(200):
+            try:
+                self.call("GET", "/")
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        raise TimeoutError
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self._log.close()
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[OssServer]:
+    with OssServer() as server:
+        server.add_key("STS.NUexample", SECRET, token=TOKEN)
+        for name in ("voicedrop-inbox", "voicedrop-results", "voicedrop-control"):
+            server.create_bucket(name)
+        yield server
+
+
+def bucket(cloud: OssServer, name: str) -> OssStore:
+    credentials = Credentials("STS.NUexample", SECRET, TOKEN)
+    return OssStore(f"voicedrop-{name}", cloud.endpoint, cloud.region, lambda: credentials)
+
+
+@pytest.fixture(scope="module")
+def function(cloud: OssServer, spoken: Place, tmp_path_factory) -> Iterator[Function]:
+    """The container with the keys of the place where the voice was learned already."""
+    folder = tmp_path_factory.mktemp("function")
+    shutil.copytree(spoken.root / "keys", folder / "keys")
+    (folder / "log").touch()
+    environ = {
+        "VOICEDROP_INBOX": "oss://voicedrop-inbox",
+        "VOICEDROP_RESULTS": "oss://voicedrop-results",
+        "VOICEDROP_CONTROL": "oss://voicedrop-control",
+        "VOICEDROP_OSS_ENDPOINT": cloud.endpoint,
+        "VOICEDROP_OSS_REGION": cloud.region,
+        "VOICEDROP_KEYS": str(folder / "keys"),
+        "HOME": str(folder),
+    }
+    for name in ("refs/reader.flac", "consent/reader.json"):
+        bucket(cloud, "inbox").put(name, (INBOX / name).read_bytes())
+    learned = LocalStore(spoken.root / "bucket/control")
+    for info in learned.list("voiceprints/"):
+        kept = learned.get(info.key, limit=10**7)
+        bucket(cloud, "control").put(info.key, kept.data, metadata=kept.info.metadata)
+    started = Function(environ, folder / "log")
+    started.wait()
+    yield started
+    started.stop()
+
+
+def notification(key: str) -> bytes:
+    body = json.dumps(NOTIFICATION).replace(
+        json.dumps(NOTIFICATION["events"][0]["oss"]["object"]["key"]), json.dumps(key)
+    )
+    return body.encode()
+
+
+def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_event(
+    cloud, function, tmp_path
+):
+    manifest = json.loads((INBOX / "jobs/hello.manifest.json").read_text())
+    manifest["items"] = manifest["items"][:1]
+    bucket(cloud, "inbox").put("jobs/朗读/one.manifest.json", json.dumps(manifest).encode())
+    assert function.call("POST", "/initialize")[:2] == (200, "200")
+
+    def deliver(number: int) -> tuple[int, str, bytes]:
+        return function.call("POST", "/invoke", notification("jobs/朗读/one.manifest.json"), number)
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(deliver, range(20)))
+    assert {(status, fc) for status, fc, _ in answers} == {(200, "200")}
+    results = bucket(cloud, "results")
+    assert len({json.loads(body)["done"][0]["job"] for _, _, body in answers}) == 1
+    found = [info.key for info in results.list("")]
+    (result,) = [key for key in found if key.endswith("result.json")]
+    (event,) = [key for key in found if key.startswith("events/")]
+    document = results.get(result, limit=10**7).data
+    sign.verify(document, keys.public_keys(function.folder / "keys"))
+    done = parse(document)
+    assert done.status == "succeeded"
+    assert json.loads(results.get(event, limit=10**6).data)["data"]["job_id"] == done.job_id
+    assert [key for key in found if key.endswith(".sealed")] == [done.items[0].output.key]
+
+
+def test_what_can_never_work_is_answered_once_and_for_all(function):
+    status, fc, body = function.call("POST", "/invoke", notification("jobs/gone.manifest.json"))
+    assert (status, fc) == (200, "200")
+    assert json.loads(body)["done"][0]["error"] == "MANIFEST_GONE"
+
+
+def test_no_secret_is_in_the_log(function):
+    log = (function.folder / "log").read_text()
+    assert "FC Invoke Start RequestId: r-7" in log
+    assert SECRET not in log
+    assert TOKEN not in log
+    for line in (function.folder / "keys").glob("*.key"):
+        assert line.read_text().strip() not in log
+
+
+def test_the_server_stops_when_told(function):
+    assert function.call("GET", "/pre-stop")[0] == 200
