@@ -22,7 +22,7 @@ Higher rates and more channels leave less time; this bounds memory whatever a he
 _BLOCK: Final = 1 << 16
 _RANGE: Final = 16.0
 _UNKNOWN: Final = 1 << 60
-_UNSUPPORTED_ENCODING: Final = 4  # SF_ERR_UNSUPPORTED_ENCODING of sndfile.h
+_UNSUPPORTED: Final = (4, 18)  # SF_ERR_UNSUPPORTED_ENCODING, SFE_UNIMPLEMENTED of libsndfile
 
 
 class Sound(soundfile.SoundFile):  # type: ignore[misc]
@@ -67,7 +67,7 @@ def open_sound(source: Source) -> Sound:
     try:
         sound = Sound(io.BytesIO(source.data))
     except soundfile.SoundFileError as exc:
-        if getattr(exc, "code", 0) == _UNSUPPORTED_ENCODING:
+        if getattr(exc, "code", 0) in _UNSUPPORTED:
             raise Refused("AUDIO_CODEC_UNSUPPORTED") from exc
         raise Refused("AUDIO_HEADER_INVALID") from exc
     sane_rate(sound.samplerate)

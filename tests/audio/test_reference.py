@@ -178,6 +178,12 @@ def test_compression_raises_weak_passages_and_leaves_pauses_and_peaks() -> None:
     assert still == pytest.approx(0.0005, rel=0.02)
 
 
+def test_compression_is_a_step_that_can_be_asked_for() -> None:
+    plain = prepare(wav(), "a.wav", NOTHING).audio.samples
+    raised = prepare(wav(), "a.wav", replace(NOTHING, compress=True)).audio.samples
+    assert np.sqrt(np.mean(raised**2)) > 1.05 * np.sqrt(np.mean(plain**2))
+
+
 def test_compression_of_silence_is_silence() -> None:
     assert not compress(silence(1, 16_000)).samples.any()
 
@@ -209,7 +215,7 @@ def test_bandwidth_without_speech_is_the_nyquist_rate() -> None:
 
 
 def test_ten_minutes_are_prepared_in_seconds(tmp_path: Path) -> None:
-    whole = np.tile(reading().samples, 136)[: 600 * 16_000]
+    whole = np.tile(reading().samples, 135)[: 590 * 16_000]
     prepared = prepare(pack(whole, container="FLAC"), "a.flac")
     assert [notice.code for notice in prepared.notices] == ["TRIMMED"]
 
