@@ -5,12 +5,14 @@ it says, cells.py how both see sound, search.py how a warped or cut clip is foun
 """
 
 from watermark.detect import Detection, detect, detect_any, detect_joint, scan, verify
-from watermark.embed import DEFAULT, Embedder, embed, embed_blocks
+from watermark.embed import DEFAULT, QUIET, ROBUST, Embedder, embed, embed_blocks
 from watermark.reader import CLAIM
 
 __all__ = [
     "CLAIM",
     "DEFAULT",
+    "QUIET",
+    "ROBUST",
     "Detection",
     "Embedder",
     "detect",

@@ -11,18 +11,9 @@ from numpy.typing import NDArray
 
 from watermark import cells, search
 from watermark import payload as code
-from watermark.embed import check_samples
+from watermark.embed import check_rate, check_samples
 from watermark.layout import PERIOD, SLOT
-from watermark.reader import (
-    CLAIM,
-    Finding,
-    Place,
-    Reader,
-    evidence,
-    read,
-    reader,
-    worth,
-)
+from watermark.reader import CLAIM, Finding, Place, Reader, reader
 
 Floats = NDArray[np.float32]
 
@@ -91,7 +82,7 @@ def _detect(
     """The worthiest finding over windows and keys: everywhere quickly, then thoroughly."""
     starts = [0]
     size = len(samples)
-    if size > LONG * rate:
+    if size > LONG * check_rate(rate):
         size = int(WINDOW * rate)
         starts = list(range(0, len(samples) - size // 2, int(HOP * rate)))
     cost = math.log(max(len(readers) * len(starts), 1))
@@ -150,36 +141,15 @@ def _extent(plan: Reader, place: Place, payload: int | None) -> tuple[int, int]:
 def detect_joint(
     clips: Sequence[tuple[Floats, int]], key: bytes, *, thorough: bool = True
 ) -> Detection:
-    """Read one payload from several clips of the same item, each too weak alone.
+    """Read one payload from several clips of one item, each perhaps too weak alone.
 
-    clips: pairs of samples and rate. Each clip that helps is added at its likeliest place; it costs
-    the bound as much as that place takes to describe.
+    clips: pairs of samples and rate. Which clips carry the mark need not be known. `start` and
+    `end` stay 0: they would mean nothing across clips.
     """
     plan = reader(key)
-    views = [cells.spectrum(check_samples(samples), rate) for samples, rate in clips]
-    guesses = [search.guess(plan, view, thorough=thorough) for view in views]
-    guesses = sorted((g for g in guesses if g), key=lambda found: -_evidence(plan, found[0]))
-    # Each clip is in or out, at even odds.
-    choice = math.log(2) * len(clips)
-    best = Finding()
-    joined: Place | None = None
-    for candidates in guesses:
-        options = [_join(plan, joined, place) for place in candidates]
-        joined = max(options, key=lambda place: _evidence(plan, place))
-        priced = replace(joined, cost=joined.cost + choice)
-        best = max(best, read(plan, [priced], 1), key=worth)
-    return replace(_report(plan, best, "", 0.0), start=0.0, end=0.0)
-
-
-def _evidence(plan: Reader, place: Place) -> float:
-    return evidence(*plan.bits(place.stream()))
-
-
-def _join(plan: Reader, joined: Place | None, place: Place) -> Place:
-    if joined is None:
-        return place
-    both = Place(joined.stretches + place.stretches, 0.0, joined.cost + place.cost)
-    return replace(both, z=plan.z(both.stream()))
+    views = [cells.spectrum(check_samples(samples), check_rate(rate)) for samples, rate in clips]
+    found = search.find_joint(plan, views, thorough=thorough)
+    return replace(_report(plan, found, "", 0.0), start=0.0, end=0.0)
 
 
 def scan(

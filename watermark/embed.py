@@ -22,8 +22,8 @@ from watermark.layout import BANDS, HIGH_EDGES, LOW_BANDS, LOW_EDGES, PERIOD, SE
 
 Floats = NDArray[np.float32]
 
-DEFAULT = 2.2
-"""Strength in decibels, root mean square over cells."""
+QUIET, DEFAULT, ROBUST = 1.6, 2.2, 2.8
+"""Strengths in decibels, root mean square over cells; docs/watermark.md compares them."""
 BLOCK_SLOTS = 128
 HALO_SLOTS = 16
 BLOCKS_A_SEGMENT = SEGMENT // BLOCK_SLOTS
@@ -53,6 +53,13 @@ def embed_blocks(
     for block in blocks:
         yield marker.push(block)
     yield marker.finish()
+
+
+def check_rate(rate: int) -> int:
+    """The rate, or ValueError."""
+    if rate not in RATES:
+        raise ValueError(f"rate must be {RATES.start} to {RATES.stop - 1} Hz, not {rate}")
+    return rate
 
 
 def check_samples(samples: Floats) -> Floats:
@@ -89,8 +96,6 @@ class Embedder:
     """Marks a stream: push sound, take marked sound, finish."""
 
     def __init__(self, rate: int, payload: int, key: bytes, *, strength: float = DEFAULT) -> None:
-        if rate not in RATES:
-            raise ValueError(f"rate must be {RATES.start} to {RATES.stop - 1} Hz, not {rate}")
         if not 0 <= strength <= 6:
             raise ValueError(f"strength must be 0 to 6 dB, not {strength}")
         self._layout = layout(key)
@@ -98,7 +103,7 @@ class Embedder:
         self._payload = payload
         self._strength = strength
         # A multiple of 8 keeps the transform fast at 22.05 and 44.1 kHz.
-        self._grid = _Grid(rate, 8 * round(SLOT * rate / 32))
+        self._grid = _Grid(check_rate(rate), 8 * round(SLOT * rate / 32))
         self._halo = round(HALO_SLOTS * SLOT * rate / self._grid.hop)
         self._block = 0
         self._starts: list[int] = []

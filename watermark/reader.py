@@ -180,13 +180,16 @@ def message_z(payload: int, total: Floats, variance: Floats) -> float:
     return float(word @ total / math.sqrt(max(float(variance.sum()), 1e-12)))
 
 
-def evidence(total: Floats, variance: Floats) -> float:
-    """Log-likelihood ratio "marked here" against "not", whatever the payload says.
+def evidence(total: Floats, variance: Floats) -> Floats:
+    """Log-likelihood ratio "marked here" against "not", whatever the payload says: (...).
 
-    Soft values are matched to their noise: a mark of scale m gives each sum mean m * variance.
+    total, variance: (..., CODED_BITS + 1) as from `Reader.bits`. Soft values are matched to their
+    noise: a mark of scale m gives each sum mean m * variance.
     """
-    spread = max(float(variance[-1]), 1e-12)
-    scale = max(float(total[-1]) / spread, 0.3 / math.sqrt(spread))
-    lean = np.abs(total[:-1]) * scale
+    spread = np.maximum(variance[..., -1:], 1e-12)
+    scale = np.maximum(total[..., -1:] / spread, 0.3 / np.sqrt(spread))
+    lean = np.abs(total[..., :-1]) * scale
     log_cosh = lean + np.log1p(np.exp(-2 * lean)) - math.log(2)
-    return float(log_cosh.sum() + scale * total[-1] - scale * scale * variance.sum() / 2)
+    anchor, power = (scale * total[..., -1:])[..., 0], (scale * scale)[..., 0] / 2
+    weight: Floats = log_cosh.sum(axis=-1) + anchor - power * variance.sum(axis=-1)
+    return weight

@@ -14,17 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watermark import cells
+from watermark import payload as code
 from watermark.layout import PERIOD
-from watermark.reader import PHASES, START_COST, Finding, Place, Reader, bound, read, worth
+from watermark.reader import (
+    PHASES,
+    START_COST,
+    Finding,
+    Place,
+    Reader,
+    bound,
+    evidence,
+    read,
+    worth,
+)
 
 Floats = NDArray[np.float32]
 Warp = tuple[float, float]
 """(tempo, pitch): how many times too fast and too high the sound is played."""
 
+Branch = tuple[tuple[Place, ...], Floats, Floats]
+"""Places chosen in several clips, with the sum and variance of their coded bits."""
+
 PLAIN: Warp = (1.0, 1.0)
 SHORTLIST = 48
 DECODES = 3
-GUESSES = 8
+BEAM = 48
 REFINED = 3
 LEAST_SLOTS = 8
 
@@ -105,13 +119,50 @@ def _searches(
         yield track(plan, grids(view, warp), warp, described), 1
 
 
-def guess(plan: Reader, view: cells.Spectrum, *, thorough: bool) -> list[Place]:
-    """The likeliest places of a clip by the search that speaks loudest, best first; for joining."""
+def find_joint(plan: Reader, views: list[cells.Spectrum], *, thorough: bool) -> Finding:
+    """One payload in several clips: a beam over the likely places of each, most telling clip first.
+
+    The bound pays for every clip's place, and a bit a clip for saying whether it is in.
+    """
+    groups = [group for view in views if (group := _guess(plan, view, thorough=thorough))]
+    told = [[plan.bits(place.stream()) for place in group] for group in groups]
+    order = sorted(range(len(groups)), key=lambda at: -max(evidence(*bits) for bits in told[at]))
+    nothing = np.zeros(code.CODED_BITS + 1, np.float32)
+    beam: list[Branch] = [((), nothing, nothing)]
+    best = Finding()
+    for at in order:
+        beam = _extend(beam, list(zip(groups[at], told[at], strict=True)))
+        joined = [_join(plan, chosen, math.log(2) * len(views)) for chosen, _, _ in beam[:DECODES]]
+        best = max(best, read(plan, joined, DECODES), key=worth)
+    return best
+
+
+def _extend(beam: list[Branch], choices: list[tuple[Place, tuple[Floats, Floats]]]) -> list[Branch]:
+    """The likeliest ways to add one more clip."""
+    grown = [
+        ((*chosen, place), total + more, variance + spread)
+        for chosen, total, variance in beam
+        for place, (more, spread) in choices
+    ]
+    weight = evidence(np.stack([g[1] for g in grown]), np.stack([g[2] for g in grown]))
+    return [grown[at] for at in np.argsort(-weight)[:BEAM]]
+
+
+def _join(plan: Reader, chosen: tuple[Place, ...], cost: float) -> Place:
+    stretches = tuple(stretch for place in chosen for stretch in place.stretches)
+    place = Place(stretches, 0.0, cost + sum(place.cost for place in chosen))
+    return replace(place, z=plan.z(place.stream()))
+
+
+def _guess(plan: Reader, view: cells.Spectrum, *, thorough: bool) -> list[Place]:
+    """The likely places of a clip by the search that speaks loudest."""
     found = [group for group, _ in _searches(plan, view, thorough, 0.0) if group]
-    if not found:
-        return []
-    loudest = max(found, key=lambda group: bound(group[0].z, group[0].cost))
-    return loudest[:GUESSES]
+    return max(found, key=lambda group: bound(group[0].z, group[0].cost), default=[])
+
+
+def step_for(seconds: float) -> float:
+    """The step between rates at which a clip drifts by no more than a third of a slot."""
+    return min(max(0.04 / max(seconds, 0.1), FINEST_STEP), COARSEST_STEP)
 
 
 def warps(step: float) -> list[Warp]:
@@ -125,7 +176,7 @@ def warps(step: float) -> list[Warp]:
 
 def _warped_places(plan: Reader, view: cells.Spectrum, cost: float) -> list[Place]:
     """The likeliest places over all warps: coarse steps first, then around the best of them."""
-    step = min(max(0.04 / max(view.seconds, 0.1), FINEST_STEP), COARSEST_STEP)
+    step = step_for(view.seconds)
     heights = []
     bands = {1.0: cells.band_energies(view)}
     for tempo, pitch in warps(step):

@@ -10,7 +10,7 @@ import soundfile
 from numpy.typing import NDArray
 
 FOLDER = Path(__file__).parents[1] / "data" / "speech"
-NAMES = tuple(sorted(path.name for path in FOLDER.glob("*.flac")))
+NAMES = tuple(sorted(path.name for path in FOLDER.glob("*.6s.flac")))
 RATE = 16_000
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(1, 33))

@@ -16,11 +16,16 @@ def marked():
     return watermark.embed(speech(), RATE, PAYLOAD, KEY)
 
 
+def quick(samples, rate=RATE, key=KEY):
+    return watermark.detect(samples, rate, key, thorough=False)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_embedded_is_read_back(name):
-    found = watermark.detect(watermark.embed(speech(name), RATE, PAYLOAD, KEY), RATE, KEY)
+    found = quick(watermark.embed(speech(name), RATE, PAYLOAD, KEY))
     assert found.payload == PAYLOAD
     assert found.score > 50
+    assert (found.tempo, found.pitch, found.pieces) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 24_000, 44_100, 48_000])
@@ -28,18 +33,44 @@ def test_any_rate_carries_the_mark(rate):
     samples = np.interp(np.arange(0, 5, 1 / rate), np.arange(len(speech())) / RATE, speech())
     out = watermark.embed(samples.astype(np.float32), rate, PAYLOAD, KEY)
     assert len(out) == len(samples)
-    assert watermark.detect(out, rate, KEY).payload == PAYLOAD
+    assert quick(out, rate).payload == PAYLOAD
+
+
+def test_two_seconds_of_speech_are_enough():
+    out = watermark.embed(speech()[RATE : 3 * RATE], RATE, PAYLOAD, KEY)
+    assert quick(out).payload == PAYLOAD
+
+
+def test_one_second_still_verifies():
+    out = watermark.embed(speech()[RATE : 2 * RATE], RATE, PAYLOAD, KEY)
+    assert watermark.verify(out, RATE, PAYLOAD, KEY, thorough=False).payload == PAYLOAD
+
+
+def test_the_mark_is_quiet(marked):
+    error = 10 * np.log10(np.sum(speech() ** 2) / np.sum((speech() - marked) ** 2))
+    assert error > 13
+
+
+def test_more_strength_changes_more(marked):
+    loud = watermark.embed(speech(), RATE, PAYLOAD, KEY, strength=watermark.ROBUST)
+    assert np.std(loud - speech()) > 1.2 * np.std(marked - speech())
+    assert quick(loud).score > quick(marked).score
 
 
 def test_unmarked_speech_carries_nothing():
-    for name in NAMES:
-        found = watermark.detect(speech(name), RATE, KEY)
-        assert (found.payload, found.marked) == (None, False)
+    found = watermark.detect(speech()[: 3 * RATE], RATE, KEY)
+    assert (found.payload, found.marked, found.start, found.end) == (None, False, 0, 0)
 
 
 def test_another_key_reads_nothing(marked):
-    found = watermark.detect(marked, RATE, OTHER_KEY)
+    found = quick(marked, key=OTHER_KEY)
     assert (found.payload, found.marked) == (None, False)
+
+
+def test_a_second_mark_does_not_erase_the_first(marked):
+    twice = watermark.embed(marked, RATE, 7, OTHER_KEY)
+    assert quick(twice).payload == PAYLOAD
+    assert quick(twice, key=OTHER_KEY).payload == 7
 
 
 def test_embedding_twice_gives_the_same_bytes(marked):
@@ -64,7 +95,7 @@ def test_the_mark_never_leaves_full_scale():
     loud = np.clip(speech() / np.abs(speech()).max() * 1.5, -1, 1).astype(np.float32)
     out = watermark.embed(loud, RATE, PAYLOAD, KEY)
     assert np.abs(out).max() <= 1
-    assert watermark.detect(out, RATE, KEY).payload == PAYLOAD
+    assert quick(out).payload == PAYLOAD
 
 
 def test_silence_stays_silent():
@@ -73,17 +104,41 @@ def test_silence_stays_silent():
     assert watermark.detect(silence, RATE, KEY).score == 0
 
 
-@pytest.mark.parametrize("count", [0, 1, 100, 3_000])
-def test_sound_too_short_to_mark_comes_back_whole(count):
+@pytest.mark.parametrize("count", [0, 1, 100, 3_000, 8_000])
+def test_sound_too_short_to_read_comes_back_whole(count):
     out = watermark.embed(speech()[:count], RATE, PAYLOAD, KEY)
     assert len(out) == count
-    assert watermark.detect(out, RATE, KEY).payload is None
+    assert not watermark.verify(speech()[:count], RATE, PAYLOAD, KEY).marked
 
 
 def test_verify_confirms_the_true_payload_only(marked):
-    assert watermark.verify(marked, RATE, PAYLOAD, KEY).payload == PAYLOAD
-    assert not watermark.verify(marked, RATE, PAYLOAD ^ 1, OTHER_KEY).marked
-    assert not watermark.verify(speech(), RATE, PAYLOAD, KEY).marked
+    short = marked[: 3 * RATE]
+    assert watermark.verify(short, RATE, PAYLOAD, KEY).payload == PAYLOAD
+    assert not watermark.verify(short, RATE, PAYLOAD, OTHER_KEY, thorough=False).marked
+    assert not watermark.verify(speech()[: 3 * RATE], RATE, PAYLOAD, KEY).marked
+
+
+def test_verify_hears_what_detect_cannot(marked):
+    noise = np.random.default_rng(4).standard_normal(len(marked)).astype(np.float32)
+    drowned = marked + noise * np.std(marked) * np.float32(10 ** (-6 / 20))
+    assert quick(drowned).payload is None
+    assert watermark.verify(drowned, RATE, PAYLOAD, KEY, thorough=False).payload == PAYLOAD
+
+
+def test_a_neighbouring_payload_scores_lower(marked):
+    true = watermark.verify(marked, RATE, PAYLOAD, KEY, thorough=False)
+    near = watermark.verify(marked, RATE, PAYLOAD ^ 1, KEY, thorough=False)
+    assert near.score < true.score / 2
+
+
+def test_the_key_that_matches_is_named(marked):
+    keys = {"2025": OTHER_KEY, "2026": KEY}
+    found = watermark.detect_any(marked, RATE, keys, thorough=False)
+    assert (found.key_id, found.payload) == ("2026", PAYLOAD)
+
+
+def test_no_keys_find_nothing(marked):
+    assert watermark.detect_any(marked, RATE, {}).score == 0
 
 
 @pytest.mark.parametrize(
@@ -101,11 +156,19 @@ def test_other_arrays_are_refused(samples, message):
         watermark.detect(samples, RATE, KEY)
 
 
-def test_other_settings_are_refused():
+@pytest.mark.parametrize("rate", [0, 4_000, 200_000])
+def test_other_rates_are_refused(rate):
     with pytest.raises(ValueError, match="rate"):
-        watermark.embed(speech(), 4_000, PAYLOAD, KEY)
+        watermark.embed(speech(), rate, PAYLOAD, KEY)
+    with pytest.raises(ValueError, match="rate"):
+        watermark.detect(speech(), rate, KEY)
+
+
+def test_other_settings_are_refused():
     with pytest.raises(ValueError, match="strength"):
         watermark.embed(speech(), RATE, PAYLOAD, KEY, strength=7)
+    with pytest.raises(ValueError, match="32-bit"):
+        watermark.embed(speech(), RATE, 2**32, KEY)
     with pytest.raises(ValueError, match="32 bytes"):
         watermark.embed(speech(), RATE, PAYLOAD, b"short")
     with pytest.raises(ValueError, match="32 bytes"):

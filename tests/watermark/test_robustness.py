@@ -1,0 +1,146 @@
+"""What the mark survives: one test a kind of damage; bench/watermark.py measures how well."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import signal
+
+import watermark
+from tests.watermark.speech import KEY, NAMES, OTHER_KEY, RATE, speech
+
+PAYLOAD = 0x1234ABCD
+
+
+@cache
+def marked(name=NAMES[1], payload=PAYLOAD):
+    return watermark.embed(speech(name), RATE, payload, KEY)
+
+
+def noisy(samples, decibels):
+    noise = np.random.default_rng(3).standard_normal(len(samples))
+    return (samples + noise * np.std(samples) * 10 ** (-decibels / 20)).astype(np.float32)
+
+
+def telephone(samples):
+    band = signal.butter(4, (300, 3400), "bandpass", fs=RATE, output="sos")
+    narrow = signal.resample_poly(signal.sosfilt(band, samples), 1, 2)
+    companded = np.sign(narrow) * np.rint(127 * np.log1p(255 * np.abs(narrow)) / np.log(256)) / 127
+    expanded = np.sign(companded) * np.expm1(np.abs(companded) * np.log(256)) / 255
+    return signal.resample_poly(expanded, 2, 1).astype(np.float32)
+
+
+def resample(samples, up, down):
+    return signal.resample_poly(samples, up, down).astype(np.float32)
+
+
+QUICK = {
+    "white noise at 20 dB": lambda x: noisy(x, 20),
+    "telephone": telephone,
+    "eight bits": lambda x: (np.rint(x * 128) / 128).astype(np.float32),
+    "polarity": lambda x: -x,
+    "gain": lambda x: x * np.float32(0.1),
+    "three seconds from the middle": lambda x: x[RATE : 4 * RATE],
+    "beginning cut within a cell": lambda x: x[5_003:],
+    "silence before and after": lambda x: np.pad(x, RATE),
+    "twice in a row": lambda x: np.tile(x, 2),
+}
+
+
+@pytest.mark.parametrize("damage", QUICK.values(), ids=QUICK.keys())
+def test_read_by_the_fast_search(damage):
+    found = watermark.detect(damage(marked()), RATE, KEY, thorough=False)
+    assert found.payload == PAYLOAD
+
+
+def test_read_at_another_rate():
+    assert watermark.detect(resample(marked(), 441, 160), 44_100, KEY).payload == PAYLOAD
+
+
+@pytest.mark.parametrize(("up", "down"), [(100, 107), (10, 9)], ids=["7 % faster", "11 % slower"])
+def test_read_at_another_speed(up, down):
+    found = watermark.detect(resample(marked()[: 4 * RATE], up, down), RATE, KEY)
+    assert found.payload == PAYLOAD
+    assert found.tempo == pytest.approx(down / up, rel=0.004)
+    assert found.pitch == pytest.approx(down / up, rel=0.01)
+
+
+def test_read_after_pieces_were_cut_out_and_moved():
+    pieces = np.split(noisy(marked(), 30), [20_000, 38_000, 58_000, 76_000])
+    found = watermark.detect(np.concatenate([pieces[at] for at in (3, 1, 0, 2)]), RATE, KEY)
+    assert found.payload == PAYLOAD
+    assert found.pieces >= 3
+
+
+def test_read_where_pieces_were_cut_and_sped_up():
+    whole = watermark.embed(np.tile(speech(NAMES[2]), 2), RATE, PAYLOAD, KEY)
+    cut = np.concatenate([whole[: 2 * RATE], whole[int(3.1 * RATE) : 5 * RATE], whole[9 * RATE :]])
+    found = watermark.detect(resample(cut, 20, 21), RATE, KEY)
+    assert found.payload == PAYLOAD
+    assert found.tempo == pytest.approx(1.05, rel=0.004)
+
+
+def test_found_where_it_lies():
+    clean = speech(NAMES[3])
+    found = watermark.detect(
+        np.concatenate([clean[: 3 * RATE], marked()[: 4 * RATE], clean[: 2 * RATE]]), RATE, KEY
+    )
+    assert found.payload == PAYLOAD
+    assert found.start == pytest.approx(3, abs=0.7)
+    assert found.end == pytest.approx(7, abs=0.7)
+
+
+def test_a_long_recording_reads_across_changes_of_place():
+    long = watermark.embed(np.tile(speech(), 7), RATE, PAYLOAD, KEY)
+    found = watermark.detect(long, RATE, KEY)
+    assert found.payload == PAYLOAD
+    across = long[29 * RATE : 37 * RATE]
+    assert watermark.detect(across, RATE, KEY).payload == PAYLOAD
+
+
+def test_a_mark_in_a_long_unmarked_recording_is_found():
+    clean = [speech(name) for name in NAMES]
+    hidden = np.concatenate([*clean, marked()[: 5 * RATE], *clean])
+    found = watermark.detect(hidden, RATE, KEY, thorough=False)
+    assert found.payload == PAYLOAD
+    assert found.start == pytest.approx(24, abs=1)
+
+
+def test_clips_too_weak_alone_are_read_together():
+    weak = [(noisy(marked(name)[: 2 * RATE], 13), RATE) for name in NAMES]
+    alone = [watermark.detect(*clip, KEY, thorough=False).payload for clip in weak]
+    assert watermark.detect_joint(weak, KEY, thorough=False).payload == PAYLOAD
+    assert alone.count(None) >= 3
+
+
+def test_the_same_clip_many_times_proves_no_more_than_once():
+    """Repeats meet the same signs: counting them as new evidence would break the bound."""
+    clip = noisy(marked()[: 2 * RATE], 12), RATE
+    once = watermark.detect_joint([clip], KEY, thorough=False)
+    assert watermark.detect_joint([clip] * 6, KEY, thorough=False).score <= once.score + 1
+
+
+def test_no_clips_or_silent_ones_say_nothing():
+    assert watermark.detect_joint([], KEY).score == 0
+    assert watermark.detect_joint([(np.zeros(100, np.float32), RATE)], KEY).payload is None
+
+
+def test_scanning_a_stream_finds_each_marked_stretch():
+    other = watermark.embed(speech(NAMES[0]), RATE, 77, OTHER_KEY)
+    whole = np.concatenate([marked(), speech(NAMES[3]), marked(NAMES[2], 5), other])
+    blocks = (whole[at : at + 9_999] for at in range(0, len(whole), 9_999))
+    found = list(watermark.scan(blocks, RATE, {"a": KEY, "b": OTHER_KEY}))
+    assert [(hit.key_id, hit.payload) for _, _, hit in found] == [
+        ("a", PAYLOAD),
+        ("a", 5),
+        ("b", 77),
+    ]
+    for (start, end, _), due in zip(found, [(0, 6), (12, 18), (18, 24)], strict=True):
+        assert (start, end) == pytest.approx(due, abs=0.9)
+
+
+def test_scanning_nothing_finds_nothing():
+    assert list(watermark.scan([], RATE, {"a": KEY})) == []
+    assert list(watermark.scan([speech()[: 2 * RATE]], RATE, {"a": KEY})) == []
