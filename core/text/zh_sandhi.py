@@ -1,0 +1,250 @@
+"""Mandarin tones in context: 不, 一, neutral and third tones, 儿.
+
+The rules and word lists are those of PaddleSpeech (Apache-2.0) as GPT-SoVITS was trained with
+them; tones are the last character of a final (`ao3`), 5 is neutral.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from core.text.symbols import DATA
+
+_PARTICLES = frozenset("吧呢哈啊呐噻嘛吖嗨呐哦哒额滴哩哟喽啰耶喔诶的地得")
+_COUNTERS = frozenset("几有两半多各整每做是")
+_MARKS = frozenset("、：，；。？！“”‘’':,;.?!")
+
+Finals = list[str]
+Halves = tuple[str, str]
+
+
+class Word(NamedTuple):
+    text: str
+    pos: str
+    """Part of speech, in jieba's letters."""
+
+
+@cache
+def word_lists() -> dict[str, frozenset[str]]:
+    stored = json.loads((DATA / "zh.json").read_text("utf-8"))
+    return {name: frozenset(stored[name]) for name in ("neutral", "full", "erhua", "no_erhua")}
+
+
+def merged(words: Sequence[Word], finals: Callable[[str], Finals]) -> list[Word]:
+    """Join words whose tones depend on each other; `finals` reads a word out of context."""
+    joined = _join_reduplication(_join_yi(_join_bu(words)))
+    joined = _join_third_tones(joined, finals, _all_third)
+    joined = _join_third_tones(joined, finals, _touching_thirds)
+    return _join_er(joined)
+
+
+def _join_bu(words: Sequence[Word]) -> list[Word]:
+    joined: list[Word] = []
+    for word in words:
+        if joined and joined[-1].text == "不":
+            joined[-1] = Word("不" + word.text, word.pos)
+        else:
+            joined.append(word)
+    if joined and joined[-1].text == "不":
+        joined[-1] = Word("不", "d")
+    return joined
+
+
+def _join_yi(words: Sequence[Word]) -> list[Word]:
+    """听 一 听 -> 听一听; 一 with the word after it."""
+    joined: list[Word] = []
+    skip = False
+    for i, word in enumerate(words):
+        before = words[i - 1] if i else Word("", "")
+        after = words[i + 1].text if i + 1 < len(words) else ""
+        if skip:
+            skip = False
+        elif word.text == "一" and before.pos == "v" and before.text == after:
+            joined[-1] = Word(f"{after}一{after}", before.pos)
+            skip = words[i + 1].pos == "v"
+        elif joined and joined[-1].text == "一":
+            joined[-1] = Word("一" + word.text, joined[-1].pos)
+        else:
+            joined.append(word)
+    return joined
+
+
+def _join_reduplication(words: Sequence[Word]) -> list[Word]:
+    joined: list[Word] = []
+    for word in words:
+        if joined and joined[-1].text == word.text:
+            joined[-1] = Word(joined[-1].text + word.text, joined[-1].pos)
+        else:
+            joined.append(word)
+    return joined
+
+
+def _join_third_tones(
+    words: Sequence[Word],
+    finals: Callable[[str], Finals],
+    meet: Callable[[Finals, Finals], bool],
+) -> list[Word]:
+    tones = [finals(word.text) for word in words]
+    joined: list[Word] = []
+    just_joined = False
+    for i, word in enumerate(words):
+        before = words[i - 1].text if i else ""
+        fits = (
+            len(before) + len(word.text) <= 3
+            # a doubled word needs its own neutral tone first
+            and not (len(before) == 2 and before[0] == before[1])
+        )
+        if before and fits and not just_joined and meet(tones[i - 1], tones[i]):
+            joined[-1] = Word(joined[-1].text + word.text, joined[-1].pos)
+            just_joined = True
+        else:
+            joined.append(word)
+            just_joined = False
+    return joined
+
+
+def _third(final: str) -> bool:
+    return final.endswith("3")
+
+
+def _all_third(left: Finals, right: Finals) -> bool:
+    return all(map(_third, left)) and all(map(_third, right))
+
+
+def _touching_thirds(left: Finals, right: Finals) -> bool:
+    return bool(left and right) and _third(left[-1]) and _third(right[0])
+
+
+def _join_er(words: Sequence[Word]) -> list[Word]:
+    joined: list[Word] = []
+    for word in words:
+        if joined and word.text == "儿":
+            joined[-1] = Word(joined[-1].text + "儿", joined[-1].pos)
+        else:
+            joined.append(word)
+    return joined
+
+
+def sandhi(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
+    """The finals of a word as they are spoken; `split` cuts a word at its inner boundary."""
+    finals = _bu(word.text, finals)
+    finals = _yi(word.text, finals)
+    finals = _neutral(word, finals, split)
+    return _third_tones(word.text, finals, split)
+
+
+def _toned(final: str, tone: str) -> str:
+    return final[:-1] + tone
+
+
+def _bu(text: str, finals: Finals) -> Finals:
+    if len(text) == 3 and text[1] == "不":  # 看不懂
+        return [finals[0], _toned(finals[1], "5"), finals[2]]
+    spoken = list(finals)
+    for i, char in enumerate(text[:-1]):
+        if char == "不" and spoken[i + 1].endswith("4"):
+            spoken[i] = _toned(spoken[i], "2")
+    return spoken
+
+
+def _yi(text: str, finals: Finals) -> Finals:
+    spoken = list(finals)
+    if "一" not in text or all(char.isnumeric() for char in text):
+        return spoken
+    if len(text) == 3 and text[1] == "一" and text[0] == text[2]:  # 看一看
+        spoken[1] = _toned(spoken[1], "5")
+    elif text.startswith("第一"):
+        spoken[1] = _toned(spoken[1], "1")
+    else:
+        for i, char in enumerate(text[:-1]):
+            if char == "一" and spoken[i + 1].endswith("4"):
+                spoken[i] = _toned(spoken[i], "2")
+            elif char == "一" and text[i + 1] not in _MARKS:
+                spoken[i] = _toned(spoken[i], "4")
+    return spoken
+
+
+def _neutral(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
+    text, spoken, lists = word.text, list(finals), word_lists()
+    for i in range(1, len(text)):
+        if text[i] == text[i - 1] and word.pos[:1] in "nva" and text not in lists["full"]:
+            spoken[i] = _toned(spoken[i], "5")
+    lightened = _lightened(word)
+    if lightened is not None:
+        spoken[lightened] = _toned(spoken[lightened], "5")
+    end = 0
+    for part in split(text):
+        end += len(part)
+        if part and (part in lists["neutral"] or part[-2:] in lists["neutral"]):
+            spoken[end - 1] = _toned(spoken[end - 1], "5")
+    return spoken
+
+
+def _lightened(word: Word) -> int | None:
+    """Which syllable loses its tone by the word's ending, if any."""
+    text, pos = word
+    counter = text.find("个")
+    last = len(text) - 1
+    light_ending = (
+        text[-1] in _PARTICLES
+        or (text in ("了", "着", "过") and pos in ("ul", "uz", "ug"))  # 走了, 看着, 去过
+        or (last > 0 and text[-1] in "们子" and pos in "rn" and text not in word_lists()["full"])
+        or (last > 0 and text[-1] in "上下里" and pos in "slf")  # 桌上, 家里
+        or (last > 0 and text[-1] in "来去" and text[-2] in "上下进出回过起开")
+    )
+    if light_ending:
+        return last
+    counts = counter > 0 and (text[counter - 1].isnumeric() or text[counter - 1] in _COUNTERS)
+    if counts or text == "个":
+        return counter
+    neutral = word_lists()["neutral"]
+    return last if text in neutral or text[-2:] in neutral else None
+
+
+def _third_tones(text: str, finals: Finals, split: Callable[[str], Halves]) -> Finals:
+    """Of neighbouring third tones in a word of two to four syllables the first rises."""
+    spoken = list(finals)
+    if len(text) == 2 and all(map(_third, spoken)):
+        spoken[0] = _toned(spoken[0], "2")
+    elif len(text) == 3:
+        return _three_syllables(spoken, len(split(text)[0]))
+    elif len(text) == 4:  # an idiom: two and two
+        for i in (0, 2):
+            if all(map(_third, spoken[i : i + 2])):
+                spoken[i] = _toned(spoken[i], "2")
+    return spoken
+
+
+def _three_syllables(finals: Finals, head: int) -> Finals:
+    rising: list[int] = []
+    if all(map(_third, finals)):
+        rising = {2: [0, 1], 1: [1]}.get(head, [])  # 蒙古/包, 纸/老虎
+    elif head == 2:
+        if all(map(_third, finals[:2])):  # 所有/人
+            rising = [0]
+    elif head == 1:
+        if all(map(_third, finals[1:])):
+            rising = [1]
+        elif _third(finals[0]) and _third(finals[1]):  # 好/喜欢
+            rising = [0]
+    return [_toned(f, "2") if i in rising else f for i, f in enumerate(finals)]
+
+
+def erhua(word: Word, finals: Finals) -> Finals:
+    """A final 儿 takes the tone of the syllable before it, unless it is a syllable of its own."""
+    if not word.text.endswith("儿") or len(finals) != len(word.text):
+        return finals
+    spoken = list(finals)
+    if spoken[-1] == "er1":
+        spoken[-1] = "er2"
+    lists = word_lists()
+    own_syllable = word.text in lists["no_erhua"] or word.pos in ("a", "j", "nr")
+    if word.text not in lists["erhua"] and own_syllable:
+        return spoken
+    attached = spoken[-1] in ("er2", "er5") and word.text[-2:] not in lists["no_erhua"]
+    if attached and len(spoken) > 1:
+        spoken[-1] = "er" + spoken[-2][-1]
+    return spoken

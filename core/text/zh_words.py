@@ -1,0 +1,99 @@
+"""Chinese words: boundaries and parts of speech by jieba, readings by pypinyin."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import cache
+from typing import Any
+
+from core.text.symbols import DATA
+from core.text.zh_sandhi import Word
+
+
+def cut(text: str) -> list[Word]:
+    """Words with their part of speech."""
+    return [Word(pair.word, pair.flag) for pair in _tagger().lcut(text)]
+
+
+@cache
+def split(word: str) -> tuple[str, str]:
+    """A word at its inner boundary: 纸老虎 -> 纸, 老虎; the second half may be empty."""
+    shortest = min(_tagger().tokenizer.cut_for_search(word), key=len)
+    if word.startswith(shortest):
+        return shortest, word[len(shortest) :]
+    return word[: -len(shortest)], shortest
+
+
+def pinyin(text: str) -> list[str]:
+    """One reading a character, the tone last (5: neutral); a mark reads as itself."""
+    from pypinyin import Style, lazy_pinyin
+
+    return list(
+        lazy_pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, errors=lambda x: list(x))
+    )
+
+
+@cache
+def finals(word: str) -> list[str]:
+    """The finals of a word out of context."""
+    from pypinyin import Style, lazy_pinyin
+
+    return list(lazy_pinyin(word, style=Style.FINALS_TONE3, neutral_tone_with_five=True))
+
+
+@cache
+def phrase(word: str) -> list[str] | None:
+    """The reading of a word that a dictionary fixes."""
+    from pypinyin.constants import PHRASES_DICT
+
+    if fixed := _fixed().get(word):
+        return fixed
+    return pinyin(word) if word in PHRASES_DICT else None
+
+
+@cache
+def _fixed() -> dict[str, list[str]]:
+    """Where GPT-SoVITS was trained with another reading than pypinyin's."""
+    stored = json.loads((DATA / "zh.json").read_text("utf-8"))["readings"]
+    return {word: reading.split(" ") for word, reading in stored.items()}
+
+
+@cache
+def _tagger() -> Any:
+    with warnings.catch_warnings():  # its source has invalid escapes that new Pythons complain of
+        warnings.simplefilter("ignore")
+        import jieba
+        from jieba import posseg
+
+    jieba.setLogLevel("WARNING")
+
+    class Words(jieba.Tokenizer):  # type: ignore[misc]
+        """jieba without its table of prefixes: half the start, and no cache file in a folder that
+        others may write to."""
+
+        def initialize(self, dictionary: str | None = None) -> None:
+            if self.initialized:
+                return
+            with self.get_dict_file() as lines:
+                rows = [line.split(" ", 2) for line in lines.read().decode().splitlines()]
+            self.FREQ = {word: int(freq) for word, freq, _ in rows}
+            self.total = sum(self.FREQ.values())
+            self.longest: dict[str, int] = {}
+            for word in self.FREQ:
+                self.longest[word[0]] = max(self.longest.get(word[0], 1), len(word))
+            self.initialized = True
+
+        def get_DAG(self, sentence: str) -> dict[int, list[int]]:  # noqa: N802
+            self.check_initialized()
+            ends = {}
+            for i, char in enumerate(sentence):
+                reach = range(i + 1, min(len(sentence), i + self.longest.get(char, 1)) + 1)
+                ends[i] = [end - 1 for end in reach if sentence[i:end] in self.FREQ] or [i]
+            return ends
+
+    class Tagger(posseg.POSTokenizer):  # type: ignore[misc]
+        def load_word_tag(self, _: Any) -> None:
+            self.word_tag_tab = posseg.dt.word_tag_tab
+
+    return Tagger(Words())
