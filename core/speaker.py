@@ -134,11 +134,11 @@ def _mel40(samples: Samples) -> NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(padded, 400)[::160]
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
-    return np.asarray(power @ _slaney_bank(40, 400), np.float32)
+    return np.asarray(power @ slaney_bank(40, 400), np.float32)
 
 
 @cache
-def _slaney_bank(bands: int, n_fft: int) -> NDArray[np.float64]:
+def slaney_bank(bands: int, n_fft: int) -> NDArray[np.float64]:
     """Triangles of equal area on Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz,
     logarithmic above; shape (n_fft/2+1, bands), 0 to 8 kHz."""
     step = np.log(6.4) / 27

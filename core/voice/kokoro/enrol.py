@@ -31,6 +31,7 @@ HELD_OUT = (
 )
 """Sentences the search never hears, to measure the match on."""
 DEFAULT_VOICE = "af_heart"
+_LEVEL = 0.085
 _WORTH_IT = 0.003
 """Gain in mean similarity under which a change is noise."""
 
@@ -59,7 +60,7 @@ class Enroller:
     def _search(self, target: Array) -> Recipe:
         """Try the most promising style, learn from how it sounds, repeat."""
         guide = Surrogate.toward(self.prior, target)
-        spoken = [_tokens(sentence) for sentence in SEARCH]
+        spoken = [tokens(sentence) for sentence in SEARCH]
         tried: list[tuple[float, Array, int]] = []
         starts = self.prior.voices()
         for i in range(self.renders):
@@ -78,8 +79,8 @@ class Enroller:
 
     def _colour(self, recipe: Recipe, speech: Audio, target: Array) -> Recipe:
         """Pitch, formants, then tone colour: each kept only if it brings the voice nearer."""
-        spoken = [_tokens(sentence) for sentence in SEARCH]
-        takes = [self.renderer.with_pitch(tokens, recipe) for tokens in spoken]
+        spoken = [tokens(sentence) for sentence in SEARCH]
+        takes = [self.renderer.with_pitch(ids, recipe) for ids in spoken]
         best = float(np.mean([_likeness(self._hear(audio), target) for audio, _ in takes]))
         own = float(np.exp(np.mean([np.log(hertz) for _, hertz in takes])))
         ratio = float(np.clip(pitch(speech) / own, 0.6, 1.7))
@@ -92,7 +93,7 @@ class Enroller:
         return self._tone(recipe, best, speech, target)
 
     def _tone(self, recipe: Recipe, best: float, speech: Audio, target: Array) -> Recipe:
-        takes = [self.renderer.render(_tokens(sentence), recipe) for sentence in SEARCH]
+        takes = [self.renderer.render(tokens(sentence), recipe) for sentence in SEARCH]
         joined = Audio(np.concatenate([take.samples for take in takes]), takes[0].rate)
         full = equaliser(spectrum(joined), spectrum(speech))
         for share in (0.5, 1.0):
@@ -104,7 +105,7 @@ class Enroller:
         return recipe
 
     def _match(self, recipe: Recipe, target: Array) -> dict[str, Match]:
-        heard = [self._hear(self.renderer.render(_tokens(s), recipe)) for s in HELD_OUT]
+        heard = [self._hear(self.renderer.render(tokens(s), recipe)) for s in HELD_OUT]
         parts = np.split(np.stack([target, *heard]), [256], axis=1)
         return {
             encoder.name: Match(
@@ -116,17 +117,23 @@ class Enroller:
         }
 
     def _score(self, recipe: Recipe, spoken: Sequence[list[int]], target: Array) -> float:
-        takes = [self.renderer.render(tokens, recipe) for tokens in spoken]
+        takes = [self.renderer.render(ids, recipe) for ids in spoken]
         return float(np.mean([_likeness(self._hear(take), target) for take in takes]))
 
     def _hear(self, audio: Audio) -> Array:
         """Both embeddings side by side, shape (448,)."""
-        speech = resample(audio, ENCODER_RATE)
-        return np.concatenate([encoder.embed(speech) for encoder in self.encoders]).astype(float)
+        speech = levelled(resample(audio, ENCODER_RATE))
+        return np.concatenate([encoder.embed(speech) for encoder in self.encoders])
 
     def _recipe(self, point: Array) -> Recipe:
         timbre, prosody = self.prior.weights(point)
         return Recipe(timbre=timbre.tolist(), prosody=prosody.tolist())
+
+
+def levelled(speech: Audio) -> Audio:
+    """At the level of the prior's renders: GE2E hears loudness as part of a voice."""
+    rms = float(np.sqrt(np.mean(speech.samples.astype(np.float64) ** 2)))
+    return Audio(speech.samples * np.float32(_LEVEL / max(rms, 1e-6)), speech.rate)
 
 
 def _likeness(heard: Array, target: Array) -> float:
@@ -134,9 +141,10 @@ def _likeness(heard: Array, target: Array) -> float:
     return float(heard @ target) / 2
 
 
-def _tokens(sentence: str) -> list[int]:
-    (tokens,) = text.utterances(sentence, "en")
-    return tokens
+def tokens(sentence: str) -> list[int]:
+    """Of one English sentence."""
+    (ids,) = text.utterances(sentence, "en")
+    return ids
 
 
 def pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0) -> float:

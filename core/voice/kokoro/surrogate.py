@@ -1,8 +1,8 @@
 """What a style will sound like to the speaker encoders, without rendering it.
 
-A small network learned from 3,902 renders of random mixtures, corrected near the styles that have
-been rendered for the voice at hand by a Gaussian process on the network's errors, so its cost does
-not grow with what the network has seen.
+A few small networks learned from 3,902 renders of random mixtures (bench/voice_prior.py); their mean
+is corrected near the styles that have been rendered for the voice at hand by a Gaussian process on
+its errors. So the cost does not grow with what the networks have seen.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.voice.kokoro.styles import Weights
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 DIMENSIONS = 60
 """40 for timbre, 20 for prosody: principal components of the 54 voices, whitened."""
@@ -25,12 +26,15 @@ _NOISE = 0.15
 """Share of an error that is the sentence's, not the style's."""
 
 
+Network = tuple[tuple[Array, Array], ...]
+"""Matrix [in, out] and offset of each layer; tanh between them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prior:
     basis: Array
     """Components -> weights of the voices, shape (2, 54, 60)."""
-    layers: tuple[tuple[Array, Array], ...]
-    """Matrix [in, out] and offset of each layer; tanh between them."""
+    networks: tuple[Network, ...]
     default: dict[str, Array]
     """Encoder -> embeddings of the unadapted voice saying the held-out sentences, (n, dims)."""
 
@@ -39,24 +43,32 @@ class Prior:
 
     def voices(self) -> Array:
         """The 54 voices as points, shape (54, 60)."""
-        scale = (self.basis**2).sum(axis=1, keepdims=True)
-        points = self.basis / np.where(scale > 0, scale, 1)
-        return np.asarray(points[0] + points[1])
+        return np.asarray(self.basis.sum(axis=0) * self.basis.shape[1])
 
-    def predict(self, points: Array) -> tuple[Array, list[Array]]:
+    def predict(self, points: Array) -> tuple[Array, list[list[Array]]]:
         """Embeddings side by side (n, 448), and the activations `gradient` needs."""
-        active = [points]
-        for matrix, offset in self.layers[:-1]:
-            active.append(np.tanh(active[-1] @ matrix + offset))
-        matrix, offset = self.layers[-1]
-        return active[-1] @ matrix + offset, active
+        passes = [_forward(network, points) for network in self.networks]
+        return np.mean([out for out, _ in passes], axis=0), [active for _, active in passes]
 
-    def gradient(self, upstream: Array, active: list[Array]) -> Array:
+    def gradient(self, upstream: Array, passes: list[list[Array]]) -> Array:
         """d(loss)/d(points) from d(loss)/d(embeddings)."""
-        flow: Array = np.asarray(upstream @ self.layers[-1][0].T, np.float64)
-        for (weights, _), after in zip(self.layers[-2::-1], active[:0:-1], strict=True):
-            flow = np.asarray((flow * (1 - after**2)) @ weights.T, np.float64)
-        return flow
+        slopes = [_backward(n, upstream, a) for n, a in zip(self.networks, passes, strict=True)]
+        return np.asarray(np.mean(slopes, axis=0))
+
+
+def _forward(network: Network, points: Array) -> tuple[Array, list[Array]]:
+    active = [points]
+    for matrix, offset in network[:-1]:
+        active.append(np.tanh(active[-1] @ matrix + offset))
+    matrix, offset = network[-1]
+    return active[-1] @ matrix + offset, active
+
+
+def _backward(network: Network, upstream: Array, active: list[Array]) -> Array:
+    flow: Array = upstream @ network[-1][0].T
+    for (matrix, _), after in zip(network[-2::-1], active[:0:-1], strict=True):
+        flow = np.asarray((flow * (1 - after**2)) @ matrix.T)
+    return flow
 
 
 @dataclass(slots=True)
@@ -83,7 +95,7 @@ class Surrogate:
         kernel = self._kernel(self._points) + _NOISE * np.eye(len(self._points))
         self._pull = np.linalg.solve(kernel, self._errors)
 
-    def best(self, starts: Array, *, steps: int = 120, rate: float = 0.08) -> Array:
+    def best(self, starts: Array, *, steps: int = 60, rate: float = 0.1) -> Array:
         """The most promising point found by gradient ascent (Adam) from each start; (60,)."""
         points = starts.copy()
         mean, square = np.zeros_like(points), np.zeros_like(points)
@@ -132,8 +144,13 @@ def _similarity(embeddings: Array, target: Array) -> tuple[Array, Array]:
 @cache
 def load() -> Prior:
     with np.load(Path(__file__).parent / "data/prior.npz") as stored:
-        arrays = {name: stored[name].astype(np.float64) for name in stored.files}
-    depth = sum(name.startswith("matrix") for name in arrays)
-    layers = tuple((arrays[f"matrix{i}"], arrays[f"offset{i}"]) for i in range(depth))
+        arrays = {name: stored[name].astype(np.float32) for name in stored.files}
+    layers: dict[str, list[tuple[Array, Array]]] = {}
+    for name in sorted(arrays):
+        if name.startswith("matrix_"):
+            _, network, layer = name.split("_")
+            layers.setdefault(network, []).append(
+                (arrays[name], arrays[f"offset_{network}_{layer}"])
+            )
     default = {name: arrays[f"default_{name}"] for name in ("ge2e", "campplus")}
-    return Prior(arrays["basis"], layers, default)
+    return Prior(arrays["basis"], tuple(tuple(network) for network in layers.values()), default)

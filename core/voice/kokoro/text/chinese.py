@@ -76,6 +76,6 @@ def _syllable(syllable: str) -> str:
 def _jieba() -> Any:
     with warnings.catch_warnings():  # its source has invalid escapes that new Pythons complain of
         warnings.simplefilter("ignore")
-        import jieba  # type: ignore[import-untyped]
+        import jieba
     jieba.setLogLevel("WARNING")
     return jieba

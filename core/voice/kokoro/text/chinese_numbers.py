@@ -25,7 +25,7 @@ def expand(text: str) -> str:
 
 def cardinal(digits: str) -> str:
     """An unsigned decimal number: `10500.5` -> `一万零五百点五`."""
-    import cn2an  # type: ignore[import-untyped]
+    import cn2an
 
     whole, _, fraction = digits.partition(".")
     if len(whole) > 16 or (len(whole) > 1 and whole.startswith("0")):

@@ -124,8 +124,8 @@ def _inflected(word: str, before: str, after: bool | None) -> str:
     for ending, stems, join in _ENDINGS:
         if word.endswith(ending) and len(word) > len(ending) + 1:
             root = word[: -len(ending)]
-            if ending == "ing" and root[-1:] == root[-2:-1]:
-                stems = (*stems, "<")
+            if ending in {"ing", "ed"} and root[-1] == root[-2]:
+                stems = (*stems, "<")  # stopping, stopped: the doubled consonant goes
             for stem in stems:
                 sound = _known(root[:-1] if stem == "<" else root + stem, before, after)
                 if sound:

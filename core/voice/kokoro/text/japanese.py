@@ -57,7 +57,7 @@ _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 def read(text: str) -> str:
     """Japanese text in Kokoro's alphabet; words are separated by spaces."""
-    import pyopenjtalk  # type: ignore[import-untyped]
+    import pyopenjtalk
 
     text = unicodedata.normalize("NFKC", re.sub(r"[〜～](?=\d)", "から", text))
     pieces: list[str] = []

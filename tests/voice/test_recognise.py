@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core import recognise
+from core.audio import Audio
+from core.errors import Misconfigured
+from tests.voice.conftest import recording
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "by", "expected"),
+    [
+        pytest.param("a b c d", "a b c d", "words", 0, id="same"),
+        pytest.param("a b c d", "a x c", "words", 0.5, id="one-wrong-one-missing"),
+        pytest.param("Don't stop!", "dont stop", "words", 0, id="marks-do-not-count"),
+        pytest.param("a", "a b c", "words", 2, id="insertions-may-exceed-one"),
+        pytest.param("今天天气", "今天天汽。", "characters", 0.25, id="characters"),
+        pytest.param("ＡＢ", "ab", "characters", 0, id="width-does-not-count"),
+        pytest.param("", "", "words", 0, id="nothing"),
+    ],
+)
+def test_error_rate_counts_edits(said, heard, by, expected):
+    assert recognise.error_rate(said, heard, by=by) == expected
+
+
+def test_a_real_recording_is_understood(recogniser):
+    heard = recogniser.transcribe(recording("ref_1688.flac"), "en")
+    assert len(heard.split()) > 10
+    assert heard == recogniser.transcribe(recording("ref_1688.flac"), "en")
+
+
+def test_long_audio_is_cut_where_it_is_quiet():
+    noise = np.random.default_rng(0).normal(0, 0.1, 40 * 16_000).astype(np.float32)
+    noise[25 * 16_000 : 25 * 16_000 + 8_000] = 0
+    windows = recognise._windows(noise)
+    assert sum(map(len, windows)) == len(noise)
+    assert [round(len(w) / 16_000) for w in windows] == [25, 15]
+
+
+def test_features_have_the_models_shape_and_range():
+    features = recognise._log_mel(recording("ref_1688.flac").samples)
+    assert features.shape == (80, 3000)
+    assert features.dtype == np.float32
+    assert features.max() - features.min() <= 2.0001
+
+
+def test_a_missing_package_names_the_remedy():
+    with pytest.raises(ImportError, match="missing"):
+        recognise._folder("no_such_package_for_speech")
+
+
+def test_without_its_packages_recognition_says_how_to_install_them(tmp_path):
+    """In a process of its own that cannot see ctranslate2."""
+    import subprocess
+    import sys
+
+    (tmp_path / "ctranslate2.py").write_text("raise ImportError('not here')")
+    code = "from core import recognise; recognise.Recogniser.load()"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": f"{tmp_path}:."},
+    )  # fmt: skip
+    assert Misconfigured.__name__ in run.stderr
+    assert "[asr]" in run.stderr
+
+
+def test_silence_transcribes_to_little(recogniser):
+    silence = Audio(np.zeros(16_000, np.float32), 16_000)
+    assert len(recogniser.transcribe(silence, "en")) < 40

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+
+from core import speaker
+from core.audio import Audio
+from tests.voice.conftest import recording
+
+
+def halves(audio: Audio) -> tuple[Audio, Audio]:
+    middle = len(audio.samples) // 2
+    return Audio(audio.samples[:middle], audio.rate), Audio(audio.samples[middle:], audio.rate)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["ge2e", "campplus"])
+def test_one_person_is_above_the_threshold_and_two_people_below(encoders, which):
+    encoder = encoders[which]
+    one, again = halves(recording("ref_367.flac"))
+    other = recording("ref_1688.flac")
+    own = encoder.embed(one)
+    assert speaker.similarity(own, encoder.embed(again)) > encoder.threshold
+    assert speaker.similarity(own, encoder.embed(other)) < encoder.threshold
+    assert encoder.threshold < encoder.same_person < 1
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["ge2e", "campplus"])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_embeddings_are_unit_vectors_that_hardly_depend_on_the_rate(encoders, which, rate):
+    encoder = encoders[which]
+    audio = recording("ref_1688.flac")
+    embedding = encoder.embed(speaker.resample(audio, rate))
+    assert embedding.dtype == np.float32
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
+    likeness = speaker.similarity(embedding, encoder.embed(audio))
+    assert likeness > (0.75 if rate == 8_000 else 0.99)
+
+
+def test_a_recording_too_quiet_is_raised_to_minus_30_decibels(encoders):
+    """Below that level, how quiet it is does not matter to GE2E; CAM++ hears no levels at all."""
+    audio = recording("ref_1688.flac")
+    quiet, quieter = (Audio(audio.samples * np.float32(g), audio.rate) for g in (0.1, 0.02))
+    for encoder in encoders:
+        assert speaker.similarity(encoder.embed(quiet), encoder.embed(quieter)) > 0.97
+
+
+def test_half_a_second_is_enough_to_embed(encoders):
+    short = Audio(recording("ref_1688.flac").samples[16_000:24_000], 16_000)
+    for encoder in encoders:
+        assert np.isfinite(encoder.embed(short)).all()
+
+
+@pytest.mark.parametrize(("bands", "n_fft"), [(40, 400), (80, 400)])
+def test_the_mel_scale_is_slaneys(bands, n_fft):
+    theirs = librosa.filters.mel(sr=16_000, n_fft=n_fft, n_mels=bands).T
+    np.testing.assert_allclose(speaker.slaney_bank(bands, n_fft), theirs, atol=1e-6)
+
+
+def test_the_mel_spectrogram_equals_librosas():
+    samples = recording("ref_1688.flac").samples[:32_000]
+    power = np.abs(librosa.stft(samples, n_fft=400, hop_length=160)) ** 2
+    theirs = (librosa.filters.mel(sr=16_000, n_fft=400, n_mels=40) @ power).T
+    np.testing.assert_allclose(speaker._mel40(samples), theirs, atol=1e-5 * theirs.max())
+
+
+def test_kaldi_features_are_centred_and_follow_a_tone():
+    tone = np.sin(2 * np.pi * 1000 * np.arange(32_000) / 16_000).astype(np.float32)
+    noise = recording("ref_1688.flac").samples[:32_000]
+    features = speaker._fbank80(noise)
+    assert features.shape == (198, 80)
+    np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-5)
+    assert np.argmax(speaker._kaldi_bank(80)[32]) in (27, 28, 29)  # 1000 Hz is bin 32 of 512
+    assert np.isfinite(speaker._fbank80(tone[:100])).all()
+
+
+def test_resampling_keeps_length_and_pitch():
+    tone = np.sin(2 * np.pi * 440 * np.arange(24_000) / 24_000).astype(np.float32)
+    there = speaker.resample(Audio(tone, 24_000), 16_000)
+    assert (there.rate, len(there.samples)) == (16_000, 16_000)
+    assert np.argmax(np.abs(np.fft.rfft(there.samples))) == 440
+    assert speaker.resample(there, 16_000) is there

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from core.voice.kokoro import model, text
+from core.voice.kokoro.text import chinese, chinese_numbers, english, english_numbers, japanese
+from core.voice.kokoro.text.spelling import pronounce
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("Dr. Smith met J. K. Rowling. She left.", ["Dr. Smith met J. K. Rowling.", "She left."]),
+        (
+            "It costs 3.50 today. “Really?” he said.",
+            ["It costs 3.50 today.", "“Really?”", "he said."],
+        ),
+        ("第一句。第二句！“第三句？”完", ["第一句。", "第二句！", "“第三句？”", "完"]),
+        ("line one\nline two", ["line one", "line two"]),
+        ("  \n ", []),
+    ],
+)
+def test_text_is_cut_into_sentences(written, expected):
+    assert list(text.sentences(written)) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("The quick brown fox.", "ðə kwˈɪk bɹˈWn fˈɑks."),
+        ("the apple, the end", "ði ˈæpᵊl, ði ˈɛnd"),
+        ("I want to go to Asia.", "ˌI wˈɑnt tə ɡˌO tʊ ˈAʒə."),
+        ("I am in.", "ˌI ɐm ˈɪn."),
+        ("She used to read a record; I record it.", None),
+        ("cities’ boxes, wanted, stopping", None),
+    ],
+)
+def test_english_words_sound_as_in_context(written, spoken):
+    result = text.phonemes(written, "en")
+    assert result
+    if spoken is not None:
+        assert result == spoken
+
+
+def test_a_word_that_is_noun_or_verb_follows_the_word_before_it():
+    noun = text.phonemes("the record was", "en").split()[1]
+    verb = text.phonemes("to record was", "en").split()[1]
+    assert noun != verb
+
+
+def test_used_to_and_used_differ():
+    assert "jˈust" in english.read("used to go")
+    assert "jˈuzd" in english.read("used tools")
+
+
+@pytest.mark.parametrize(
+    ("word", "sound"),
+    [
+        ("vlogged", "vlˈɑɡd"), ("googling", "ɡˈuɡᵊlɪŋ"), ("tweeted", "twˈiɾᵻd"),
+        ("podcasts", "pˈɑdkˌæsts"), ("Obama's", "Obˈɑməz"), ("selfies", "sˈɛlfiz"),
+        ("the bosses' cars", "ðə"),
+    ],
+)  # fmt: skip
+def test_inflected_forms_build_on_their_base(word, sound):
+    assert english.read(word).replace("T", "ɾ").startswith(sound)
+
+
+@pytest.mark.parametrize(
+    ("join", "stem", "whole"),
+    [
+        (english._plural, "kˈæt", "kˈæts"),
+        (english._plural, "dˈɔɡ", "dˈɔɡz"),
+        (english._plural, "bˈʌs", "bˈʌsᵻz"),
+        (english._past, "wˈɔk", "wˈɔkt"),
+        (english._past, "plˈA", "plˈAd"),
+        (english._past, "nˈid", "nˈidᵻd"),
+        (english._past, "wˈAt", "wˈAɾᵻd"),
+        (english._past, "ˈækt", "ˈæktᵻd"),
+        (english._progressive, "wˈAt", "wˈAɾɪŋ"),
+        (english._progressive, "rˈʌn", "rˈʌnɪŋ"),
+    ],
+)
+def test_endings_follow_the_sound_before_them(join, stem, whole):
+    assert join(stem) == whole
+
+
+@pytest.mark.parametrize(
+    ("sound", "stress", "expected"),
+    [("ænd", 0.5, "ˌænd"), ("ænd", 2.0, "ˈænd"), ("ˌOvəɹ", 2.0, "ˈOvəɹ"), ("kˈæt", -1.0, "kˌæt"),
+     ("kˈæt", 0.5, "kˈæt"), ("hm", 2.0, "hm")],
+)  # fmt: skip
+def test_stress_is_raised_or_lowered(sound, stress, expected):
+    assert english._stressed(sound, stress) == expected
+
+
+def test_unknown_words_are_spelt_out_or_guessed():
+    assert english.read("GPT") == "ʤˌipˌitˈi"
+    guess = pronounce("zyxqvort")
+    assert guess
+    assert all(symbol in model.vocabulary() for symbol in guess)
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("0 12 21 101", "zero twelve twenty-one one hundred one"),
+        ("1,000,000 and 3.14", "one million and three point one four"),
+        ("in 1999, 2005, 1905, 1900, 2024",
+         "in nineteen ninety-nine , two thousand five , nineteen oh five , nineteen hundred , "
+         "twenty twenty-four"),
+        ("007", "zero zero seven"),
+        ("1" * 20, " ".join(["one"] * 20)),
+        ("1st 2nd 22nd 20th 112th", "first second twenty-second twentieth one hundred twelfth"),
+        ("$1 $1.01 £2.50 $0.99", "one dollar one dollar one cent two pounds fifty pence "
+                                 "ninety-nine cents"),
+        ("€3 million, $1.5", "three million euros, one point five dollars"),
+        ("10:00 9:05 am 12:30", "ten o'clock nine oh five am twelve thirty"),
+        ("5km, 30°C", "five kilometers, thirty degrees Celsius"),
+        ("-5 1/2 10-20 50%", "minus five one over two ten to twenty fifty percent"),
+        ("the 1980s and 1900s", "the nineteen eighties and nineteen hundreds"),
+        ("me@x.com at https://a.b/c-d", "me at x dot com at a dot b slash c dash d"),
+        ("Mr. A & Mrs. B etc.", "Mister A and Missus B et cetera"),
+    ],
+)  # fmt: skip
+def test_english_numbers_are_read(written, spoken):
+    assert " ".join(english_numbers.expand(written).split()) == spoken
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("2024年3月5日", "二零二四年三月五日"),
+        ("2024-03-05", "二零二四年三月五日"),
+        ("8:30、9:05、10:00", "八点三十分、九点零五分、十点"),
+        ("￥1,200", "一千二百元"),
+        ("25.5℃，75%", "二十五点五摄氏度，百分之七十五"),
+        ("3/4", "四分之三"),
+        ("打13812345678", "打幺三八幺二三四五六七八"),
+        ("2个，12个，22个", "两个，十二个，二十二个"),
+        ("今天 -5度", "今天 负五度"),
+        ("10-20公斤", "十至二十公斤"),
+        ("1+1=2", "一加一等于二"),
+        ("007和" + "1" * 20, "零零七和" + "一" * 20),
+    ],
+)
+def test_chinese_numbers_are_read(written, spoken):
+    assert chinese_numbers.expand(written) == spoken
+
+
+def test_chinese_words_and_tones():
+    assert text.phonemes("我们去公园。", "zh") == "wo↓mən ʨʰy↘ kʊ→ŋɥɛ↗n."
+    assert chinese._syllable("si4") == "sɨ↘"
+    assert chinese._syllable("o5") == "ɔ"
+    assert chinese._syllable("er2") == "ɚ↗"
+    assert chinese._syllable("lv4") == "ly↘"
+
+
+def test_japanese_morae():
+    assert japanese.kana("コンニチワ") == "koɲɲiʨiβa"
+    assert japanese.kana("キャッカ") == "kʲaʔka"
+    assert japanese.kana("シンブン") == "ɕimbɯɴ"
+    assert japanese.kana("ファイル") == "ɸaiɾɯ"
+    assert text.phonemes("今日は、東京へ行った！", "ja").startswith("kʲoː βa,")
+
+
+@pytest.mark.parametrize(
+    ("written", "language", "parts"),
+    [
+        ("我用GPT写了program。", "zh", ["ʤˌipˌitˈi", "pɹˈOɡɹˌæm", "wo↓"]),
+        ("ひらがな也可以", "zh", ["çiɾaɡana", "kʰɤ↓"]),
+        ("In 北京 we said こんにちは.", "en", ["pei↓ʨi→ŋ", "koɲɲiʨiβa"]),
+        ("helloと言った", "ja", ["həlˈO", "to"]),
+    ],
+)
+def test_words_of_another_script_are_spoken_not_dropped(written, language, parts):
+    spoken = text.phonemes(written, language)
+    for part in parts:
+        assert part in spoken
+
+
+def test_a_long_sentence_becomes_several_utterances_without_losing_words():
+    written = "word, " * 200 + "end."
+    pieces = list(text.utterances(written, "en"))
+    assert len(pieces) > 1
+    assert all(0 < len(piece) <= 400 for piece in pieces)
+    assert sum(map(len, pieces)) >= len(text.phonemes(written, "en")) - len(pieces)
+
+
+def test_a_long_run_without_clauses_or_spaces_is_still_cut():
+    assert [len(p) for p in text._fit("a b" * 300)][0] <= 400
+    assert [len(p) for p in text._fit("a" * 900)] == [400, 400, 100]
+
+
+@pytest.mark.parametrize("written", ["...!?", "Привет", "🙂", "—"])
+def test_text_without_anything_to_say_gives_nothing(written):
+    assert list(text.utterances(written, "en")) == []
+
+
+def test_every_phoneme_is_in_the_models_alphabet():
+    for language, written in (("en", "Judge Thomas measured vision, youth & joy."), ("zh", "女儿绿色"),
+                              ("ja", "「ゔぁいおりん」をちょっと弾く。")):  # fmt: skip
+        assert text.phonemes(written, language)
+        assert set(text.phonemes(written, language)) <= set(model.vocabulary())
+
+
+def test_languages_load_only_when_spoken():
+    code = (
+        "import sys; from core.voice.kokoro import KokoroVoice;"
+        "sys.exit(bool({'jieba', 'pyopenjtalk', 'onnxruntime', 'scipy.signal', 'onnx'}"
+        " & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
