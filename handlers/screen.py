@@ -53,8 +53,8 @@ def show_document(document: Any) -> None:
 class Progress:
     """Tells on standard error what a job is doing; an observer of `core.studio`."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self._console = console or Console(stderr=True, highlight=False, quiet=quiet)
         self._status: Status | None = None
         self._spoken: dict[str, tuple[float, float]] = {}
 

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from core import pipeline
+from core.errors import Unavailable
+from core.storage import LocalStore
+from handlers.desk import SETTLED, Watch
+from handlers.screen import Progress
+from tests.pipeline.kit import REFERENCE, drop, studio
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    return studio(tmp_path)
+
+
+def looking(made) -> Watch:
+    return Watch(made, Progress(Console(file=io.StringIO())))
+
+
+def settle(made) -> None:
+    for path in Path(made.inbox._root).rglob("*"):
+        if path.is_file():
+            os.utime(path, (time.time() - 60,) * 2)
+
+
+def test_a_finished_job_is_told_once_with_its_voice_and_place(made):
+    key = drop(made)
+    settle(made)
+    watch = looking(made)
+    assert watch.look() is False
+    text = "\n".join(watch.lines)
+    assert f"{key}: succeeded, 1 of 1 items" in text
+    assert "voice alice, by ge2e: 0.50 unadapted -> 0.70 (the same person: 0.90)" in text
+    assert "results/out/" in text
+    watch.lines.clear()
+    assert watch.look() is False
+    assert watch.lines == []
+
+
+def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made):
+    drop(made)
+    watch = looking(made)
+    assert watch.look() is True
+    assert made.voice.spoken == []
+    time.sleep(SETTLED)
+    assert watch.look() is False
+    assert len(made.voice.spoken) == 1
+
+
+def test_problems_of_items_and_voices_are_told(made):
+    items = [
+        {"id": "a", "text": "!bug"},
+        {"id": "", "text": "x"},
+        {"id": "c", "text": "Fine words."},
+    ]
+    drop(made, items=items)
+    settle(made)
+    watch = looking(made)
+    watch.look()
+    text = "\n".join(watch.lines)
+    assert "item a: INTERNAL" in text
+    assert "item 1: ID_INVALID" in text
+    assert watch.failed
+
+
+def test_a_replaced_manifest_is_a_new_job(made):
+    drop(made)
+    settle(made)
+    watch = looking(made)
+    watch.look()
+    drop(made, id="other")
+    time.sleep(SETTLED)
+    watch.look()
+    assert len(list(made.results.list("events/"))) == 2
+
+
+def test_an_outage_is_tried_again(tmp_path):
+    class Away(LocalStore):
+        down = True
+
+        def put_once(self, key, data, *, metadata=None):
+            if self.down:
+                raise Unavailable("STORAGE_UNAVAILABLE")
+            return super().put_once(key, data, metadata=metadata)
+
+    (tmp_path / "results").mkdir()
+    made = studio(tmp_path, results=Away(tmp_path / "results"))
+    drop(made)
+    settle(made)
+    watch = looking(made)
+    assert watch.look() is True
+    made.results.down = False
+    assert watch.look() is False
+    assert not watch.failed
+
+
+def test_a_manifest_that_vanishes_is_told(made):
+    """It is listed and gone before it is read, as when a producer changes its mind."""
+    drop(made)
+    settle(made)
+
+    class Vanishing(LocalStore):
+        def get(self, key, **limits):
+            if key.startswith("jobs/"):
+                self.delete(key)
+            return super().get(key, **limits)
+
+    vanishing = studio(made.inbox._root.parent, inbox=Vanishing(made.inbox._root), keys=made.keys)
+    watch = looking(vanishing)
+    watch.look()
+    assert any("MANIFEST_GONE" in line for line in watch.lines)
+    assert watch.failed
+
+
+def test_waiting_is_told_and_ends_when_the_file_comes(made):
+    key = drop(made, wait_s=600)
+    made.inbox.delete("refs/alice.flac")
+    settle(made)
+    watch = looking(made)
+    watch.look()
+    assert watch.waiting
+    assert watch.jobs[key] == {"status": "waiting", "for": ["refs/alice.flac"]}
+    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    watch.look()
+    assert not watch.waiting
+    assert pipeline.committed(watch.jobs[key]["job"], made)

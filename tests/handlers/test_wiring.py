@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from core import keys
+from core.endpoints import Credentials
+from core.errors import Misconfigured
+from core.kms import AliyunKms
+from core.oss import OssStore
+from core.settings import Settings
+from core.storage import LocalStore
+from core.studio import Step, Stopwatch
+from handlers import wiring
+from handlers.oss import Worker
+from handlers.wiring import OnFirstUse, Purse
+from tests.pipeline.kit import Buzz, drop, studio
+from tests.pipeline.test_notifications import notification
+
+
+def test_credentials_of_the_call_come_before_those_of_the_environment():
+    purse = Purse({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
+    assert purse() == Credentials("a", "b", "")
+    purse.replace(Credentials("c", "d", "e"))
+    assert purse() == Credentials("c", "d", "e")
+    purse.replace(None)
+    assert purse().access_key_id == "a"
+
+
+def test_the_names_of_the_platform_are_read_too():
+    names = ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "SECURITY_TOKEN")
+    purse = Purse({f"ALIBABA_CLOUD_{name}": name for name in names})
+    assert purse().security_token == "SECURITY_TOKEN"
+
+
+def test_without_any_credentials_the_variable_is_named():
+    with pytest.raises(Misconfigured, match="OSS_ACCESS_KEY_ID"):
+        Purse({})()
+
+
+def test_places_become_folders_or_buckets(tmp_path):
+    settings = Settings(oss_region="cn-hangzhou")
+    purse = Purse({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
+    assert isinstance(wiring.store(str(tmp_path), settings, purse), LocalStore)
+    made = wiring.store("oss://some-bucket/", settings, purse)
+    assert isinstance(made, OssStore)
+    assert made.name == "some-bucket"
+
+
+def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path):
+    keys.create(tmp_path)
+    purse = Purse({})
+    folder = wiring.keyring(Settings(keys=tmp_path), purse)
+    pem = base64.b64encode((tmp_path / "sign-001.pem").read_bytes()).decode()
+    values = Settings(
+        kek=(tmp_path / "kek-001.key").read_text(),
+        signing_key=pem,
+        watermark_key=(tmp_path / "watermark-001.key").read_text(),
+    )
+    same = wiring.keyring(values, purse)
+    assert same.watermark == folder.watermark
+    assert set(same.verifying) == set(folder.verifying)
+    kms = wiring.keyring(
+        Settings(keys=tmp_path, kms_key="alias/v", oss_region="cn-hangzhou"), purse
+    )
+    assert isinstance(kms.wrapping, AliyunKms)
+
+
+def test_a_voice_is_loaded_on_first_use_and_once():
+    loaded = []
+
+    def load() -> Buzz:
+        loaded.append(1)
+        return Buzz()
+
+    lazy = OnFirstUse(load)
+    assert loaded == []
+    assert (lazy.name, lazy.fingerprint, lazy.rate) == ("buzz", "buzz/1", 24_000)
+    assert "zh" in lazy.languages
+    assert len(loaded) == 1
+
+
+def test_an_engine_without_its_model_is_refused():
+    with pytest.raises(Misconfigured):
+        wiring.voice(Settings(engine="gpt_sovits"))
+
+
+def test_steps_are_logged_where_nobody_watches(caplog):
+    with caplog.at_level(logging.INFO, "voicedrop.steps"):
+        wiring._log_step(Step(job="j", stage="speak", item="i"))
+        wiring._log_step(Step(job="j", stage="speak", item="i", seconds=1.5))
+    (record,) = caplog.records
+    assert (record.message, record.job, record.seconds) == ("speak", "j", 1.5)
+
+
+def test_a_stage_that_fails_is_timed_all_the_same(tmp_path):
+    watch = Stopwatch(studio(tmp_path), "job")
+    with pytest.raises(ValueError), watch.stage("seal"):  # noqa: PT011
+        raise ValueError
+    assert watch.seconds["seal"] >= 0
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker:
+    """A worker over folders; its engine is loaded from the packages, as in the container."""
+    made = studio(tmp_path)
+    made.inbox.put("jobs/x.manifest.json", b"{")
+    return wiring.worker_from(
+        {"VOICEDROP_BUCKET": str(tmp_path), "VOICEDROP_KEYS": str(tmp_path / "keys")}
+    )
+
+
+def test_the_worker_warms_once_handles_and_forgets_credentials(worker, tmp_path):
+    credentials = Credentials("id", "very-secret", "token")
+    told = json.loads(worker.handle(notification("jobs/x.manifest.json"), credentials, "r-1"))
+    assert (told["request"], told["done"][0]["status"]) == ("r-1", "rejected")
+    assert worker.warm() is worker.warm()
+    with pytest.raises(Misconfigured):
+        worker._purse()
+    worker.close()
+    assert drop(studio(tmp_path)) == "jobs/one.manifest.json"
+
+
+def test_a_worker_whose_places_overlap_is_not_made(tmp_path):
+    environ = {"VOICEDROP_INBOX": str(tmp_path), "VOICEDROP_RESULTS": str(tmp_path / "out")}
+    with pytest.raises(Misconfigured, match="CONFIG_LOOP"):
+        wiring.worker_from(environ)
