@@ -78,6 +78,17 @@ class Bundle:
     def fingerprint(self) -> str:
         return f"gpt-sovits/{self.spec.version}/{self.spec.precision}/{self.digest[:16]}"
 
+    @property
+    def cuda(self) -> bool:
+        return onnx.providers().cuda and not self.cpu_only
+
+    @property
+    def device(self) -> str:
+        """Where it runs, and why, for people."""
+        if self.cpu_only:
+            return "cpu: asked for"
+        return f"{'cuda' if self.cuda else 'cpu'}: {onnx.providers().reason}"
+
     def run(self, graph: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
         """Values of `outputs` in order."""
         return list(self.session(graph).run(outputs, inputs))
