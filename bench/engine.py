@@ -1,0 +1,178 @@
+"""How fast the GPT-SoVITS engine is, and whether it still computes what upstream computes.
+
+    python bench/engine.py --tiny [--device cuda] [--precision fp16]
+        needs only this repository: converts the small test network, verifies it, times it
+    python bench/engine.py --full DIR --version v2ProPlus [--precision int8] [--threads 1]
+        DIR holds full-size checkpoints of random weights as `make_full.py` of the golden set
+        writes them (s1_full.ckpt, s2_<version>_full.pth, chinese-hubert-base/, ...)
+
+Times are CPU seconds of this process on CPU, so that a busy machine does not matter much, and wall
+seconds on CUDA. Random weights never end by themselves, so the number of tokens is forced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tarfile
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from core.audio import Audio
+from core.convert.bundle import Sources, convert
+from core.convert.verify import table, verify
+from core.voice.gpt_sovits import reference, synthesis
+from core.voice.gpt_sovits.bundle import Bundle, Spec
+from core.voice.gpt_sovits.sampling import Chooser, Sampling
+from core.voice.gpt_sovits.streaming import AHEAD, FIRST
+from core.voice.gpt_sovits.t2s import Decoder, Sentence
+
+TINY = Path(__file__).parents[1] / "tests" / "data" / "gpt_sovits" / "v2ProPlus_tiny.tar.xz"
+PHONES, PROMPT, PROMPT_PHONES = 100, 125, 40
+
+
+@dataclass
+class Forced(Chooser):
+    """Samples as always, but is never offered the end."""
+
+    def choose(self, logits: np.ndarray) -> None:
+        held = logits.copy()
+        held[-1] = -np.inf
+        super().choose(held)
+
+
+def main() -> int:
+    args = arguments()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        golden = unpacked(folder / "golden") if args.tiny else None
+        sources = tiny(golden) if golden else full(args.full, args.version)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        took = timed(lambda: convert(sources, folder / "bundle", precision=args.precision))
+        print(f"convert {took:.1f} s, {peak() - before / 1024:.0f} MB more at the peak")
+        bundle = Bundle(folder / "bundle", threads=args.threads, cpu_only=args.device == "cpu")
+        print(f"device {bundle.device}")
+        if args.device == "cuda" and not bundle.cuda:
+            return 2
+        failed = False
+        if golden:
+            checks = list(verify(bundle, golden))
+            print(table(checks))
+            failed = not all(check.passed for check in checks)
+        measure(bundle)
+        print(f"peak memory {peak():.0f} MB")
+        return int(failed)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--tiny", action="store_true")
+    which.add_argument("--full", type=Path)
+    parser.add_argument("--version", default="v2ProPlus", choices=["v2", "v2Pro", "v2ProPlus"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "int8", "fast", "fp16"])
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def unpacked(folder: Path) -> Path:
+    with tarfile.open(TINY) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def tiny(golden: Path) -> Sources:
+    return Sources(
+        golden / "s1_v2ProPlus_tiny.ckpt",
+        golden / "s2_v2ProPlus_tiny.pth",
+        golden / "chinese-hubert-base",
+        golden / "pretrained_eres2netv2_tiny.ckpt",
+    )
+
+
+def full(folder: Path, version: str) -> Sources:
+    if not (folder / "s1_full.ckpt").is_file():
+        sys.exit(f"{folder} holds no s1_full.ckpt: write it with make_full.py of the golden set")
+    speaker = folder / "pretrained_eres2netv2w24s4ep4.ckpt"
+    return Sources(
+        folder / "s1_full.ckpt",
+        folder / f"s2_{version}_full.pth",
+        folder / "chinese-hubert-base",
+        speaker if version != "v2" else None,
+    )
+
+
+def measure(bundle: Bundle) -> None:
+    clock = time.perf_counter if bundle.cuda else time.process_time
+    took = timed(lambda: [bundle.session(name) for name in ("prefill", "step", "encode", "flow")])
+    took += timed(lambda: bundle.session("vocoder"))
+    print(f"load {took:.2f} s")
+    for rows, tokens in ((1, 150), (1, 500), (2, 150), (8, 150)):
+        decoder = Decoder(bundle, rows=rows)
+        waiting = deque((i, sentence(bundle.spec, i, tokens)) for i in range(rows))
+        marks = [clock()]
+        for _ in decoder.steps(waiting):
+            if len(marks) == 1:
+                marks.append(clock())
+        marks.append(clock())
+        step = (marks[2] - marks[1]) / (tokens - 1)
+        prefill = (marks[1] - marks[0]) / rows
+        print(f"t2s rows {rows} tokens {tokens}: prefill {prefill * 1e3:.0f} ms, ", end="")
+        print(f"step {step * 1e3:.2f} ms, {rows / step:.0f} tokens/s")
+    sound(bundle, clock)
+
+
+def sound(bundle: Bundle, clock: Callable[[], float]) -> None:
+    random = np.random.default_rng(0)
+    timbre = some_timbre(bundle)
+    phones = random.integers(0, 700, PHONES - PROMPT_PHONES)
+    for tokens in (150, FIRST + AHEAD, 150):  # the first warms up
+        ids = random.integers(0, 1024, tokens)
+        marks = [clock()]
+        latent = synthesis.encode(bundle, ids, phones, timbre)
+        noise = synthesis.noise(bundle, latent.shape[1], (1,))
+        z = synthesis.flow(bundle, latent, noise, timbre)
+        marks.append(clock())
+        wave = synthesis.vocode_part(bundle, z, timbre, 0, z.shape[2])
+        marks.append(clock())
+        seconds = len(wave) / bundle.spec.rate
+        flow, vocoder = marks[1] - marks[0], marks[2] - marks[1]
+        print(f"sovits {tokens} tokens: encode and flow {flow * 1e3:.0f} ms, ", end="")
+        print(f"vocoder {vocoder * 1e3:.0f} ms, {(flow + vocoder) / seconds:.3f} of real time")
+
+
+def some_timbre(bundle: Bundle) -> np.ndarray:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(bundle.spec.rate, np.float32)
+    return reference.timbre(bundle, [Audio(noise, bundle.spec.rate)])
+
+
+def sentence(spec: Spec, seed: int, tokens: int) -> Sentence:
+    random = np.random.default_rng(seed)
+    prompt = random.integers(0, 1024, PROMPT)
+    bert = np.zeros((PHONES, spec.t2s.bert), np.float32)
+    chooser = Forced.of(Sampling(limit=tokens), prompt, spec.t2s.vocabulary, [seed])
+    return Sentence(random.integers(0, 700, PHONES), bert, prompt, chooser)
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())
