@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -50,7 +50,7 @@ CODE_SHARE = 0.825
 class Layout:
     """One key's plan. Arrays are read-only; bands run upward, slots onward."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     signs: Floats
     """+1 or -1: (BANDS, PERIOD)."""
     parts: NDArray[np.intp]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,9 @@ from tests.watermark.speech import FOLDER, KEY, NAMES, OTHER_KEY, RATE, speech
 from watermark import cells, search
 from watermark.layout import BANDS, PERIOD, TILE, layout
 from watermark.reader import MESSAGE_COST, SYNC_COST, bound, reader
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def digest(array):
@@ -69,6 +75,16 @@ def test_every_tile_holds_every_coded_bit_four_or_five_times():
     counts = np.bincount(plan.parts[plan.parts >= 0], minlength=264)
     assert set(counts.tolist()) == {4, 5}
     assert int((plan.parts < 0).sum()) == 252
+
+
+def test_a_plan_does_not_print_its_key():
+    assert repr(KEY) not in repr(layout(KEY))
+    assert "key" not in repr(layout(KEY))
+
+
+def test_importing_the_watermark_loads_nothing_slow():
+    code = "import sys, watermark; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_plans_of_two_keys_have_nothing_in_common():
