@@ -18,7 +18,6 @@ from watermark import cells, search
 from watermark.layout import BANDS, PERIOD, TILE, layout
 from watermark.reader import MESSAGE_COST, SYNC_COST, bound, reader
 
-
 ROOT = Path(__file__).parents[2]
 
 
