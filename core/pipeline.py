@@ -2,7 +2,7 @@
 
     manifest -> claim -> voices (fetch, consent, decode, prepare, enrol)
              -> items (speak, watermark, read back, label, seal, put once)
-             -> result.json (put once: the commit marker)
+             -> result.json (put once: the commit marker) -> queued for the log
 
 Safe to repeat, by anybody, at any time: every write that counts is a put-once, and whoever comes
 second takes over what the first one wrote. The event is written after this, from the result alone
@@ -25,6 +25,7 @@ from core.claim import Lease
 from core.enrolment import Enrolled
 from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
 from core.job import Item, Job
+from core.log import Leaf, enqueue, proof_key
 from core.result import Engine, ItemResult, ManifestRef, Problem, Result, Status, Totals, VoiceUsed
 from core.studio import Stopwatch, Studio
 from core.version import VERSION
@@ -97,13 +98,23 @@ def read(key: str, studio: Studio) -> Order:
 
 
 def committed(job_id: str, studio: Studio) -> Result | None:
-    """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours."""
+    """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours.
+
+    A job that broke off between its result and its leaf is queued for the log here.
+    """
     key = result.result_key(job_id)
     if studio.results.head(key) is None:
         return None
     data = studio.results.get(key, limit=RESULT_LIMIT).data
     sign.verify(data, studio.keys.verifying)
+    if studio.results.head(proof_key(job_id)) is None:
+        _queue(job_id, data, studio)
     return result.parse(data)
+
+
+def _queue(job_id: str, document: bytes, studio: Studio) -> None:
+    digest = hashlib.sha256(document).hexdigest()
+    enqueue(studio.control, Leaf(job=job_id, result_sha256=digest))
 
 
 def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
@@ -276,6 +287,7 @@ def _commit(draft: Result, order: Order, lease: Lease, studio: Studio) -> Result
         if winner is None:
             raise Unavailable("STORAGE_UNAVAILABLE", "a result is there and is not there")
         return winner
+    _queue(order.job_id, document, studio)
     for voice in draft.voices.values():
         studio.control.delete(pending_key(voice.reference, order.job_id))
     return result.parse(document)
