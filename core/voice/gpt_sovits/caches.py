@@ -20,11 +20,13 @@ every new shape costs, and few shapes are what CUDA graphs will want."""
 class Caches:
     """Room for some rows, bound to the step graph.
 
-    On CUDA the memory lives on the device while steps are made and is brought back only when rows
-    come or go.
+    With a device named, the memory lives there while steps are made and is brought back only when
+    rows come or go; without, numpy and the graph share it.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, device: str = "") -> None:
+        self._name = device
+        self._bucket = _CUDA_BUCKET if device else _BUCKET
         self._bundle = bundle
         self._spec = bundle.spec.t2s
         self._kind = np.float16 if bundle.spec.precision == "fp16" else np.float32
@@ -67,11 +69,10 @@ class Caches:
 
     def _resize(self, rows: int, places: int) -> None:
         """Room for a power of two of rows and a whole number of buckets."""
-        bucket = _CUDA_BUCKET if self._bundle.cuda else _BUCKET
         size = 1 << (rows - 1).bit_length()
-        capacity = -(-places // bucket) * bucket
+        capacity = -(-places // self._bucket) * self._bucket
         held_size, _, held, _ = self._arrays[0].shape if self._arrays else (0, 0, 0, 0)
-        if size == held_size and held - bucket <= capacity <= held:
+        if size == held_size and held - self._bucket <= capacity <= held:
             return
         self._ashore()
         shape = (size, self._spec.heads, capacity, self._spec.head_width)
@@ -84,7 +85,8 @@ class Caches:
     def _ashore(self) -> None:
         """Back into memory that numpy can reach."""
         if self._device:
-            self._arrays = [value.numpy() for value in self._device]
+            # `numpy()` of memory that is not CUDA's is a view that does not keep it alive.
+            self._arrays = [value.numpy().copy() for value in self._device]
             self._device, self._bound = [], None
 
     def _bind(self) -> None:
@@ -95,7 +97,7 @@ class Caches:
         self._bound.bind_output("logits", "cpu", 0, out.dtype, out.shape, out.ctypes.data)
         # Rows that nobody uses compute too, on the first place of their own memory.
         self._inputs = {name: np.zeros(size, np.int64) for name in ("token", "position", "length")}
-        (self._bind_device if self._bundle.cuda else self._bind_host)()
+        (self._bind_device if self._name else self._bind_host)()
 
     def _bind_host(self) -> None:
         for name, array in [*self._inputs.items(), *zip(self._names, self._arrays, strict=True)]:
@@ -107,12 +109,14 @@ class Caches:
     def _bind_device(self) -> None:
         from onnxruntime import OrtValue
 
-        self._device = [OrtValue.ortvalue_from_numpy(array, "cuda", 0) for array in self._arrays]
+        self._device = [
+            OrtValue.ortvalue_from_numpy(array, self._name, 0) for array in self._arrays
+        ]
         for name, value in zip(self._names, self._device, strict=True):
             self._bound.bind_ortvalue_input(name, value)
             self._bound.bind_ortvalue_output(name.upper(), value)
         for name, array in self._inputs.items():
-            self._inputs[name] = OrtValue.ortvalue_from_numpy(array, "cuda", 0)
+            self._inputs[name] = OrtValue.ortvalue_from_numpy(array, self._name, 0)
             self._bound.bind_ortvalue_input(name, self._inputs[name])
 
     def _put(self, name: str, value: Ids) -> None:

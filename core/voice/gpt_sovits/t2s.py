@@ -50,11 +50,13 @@ class _Row:
 class Decoder:
     """Rows in flight. Not for several threads at once; make one a thread, they share weights."""
 
-    def __init__(self, bundle: Bundle, *, rows: int = 8) -> None:
+    def __init__(self, bundle: Bundle, *, rows: int = 8, device: str | None = None) -> None:
+        """`device` holds the caches: CUDA's if the bundle runs there, unless told otherwise."""
         self._bundle = bundle
         self._most = rows
         self._rows: list[_Row] = []
-        self._caches = Caches(bundle)
+        where = "cuda" if bundle.cuda else ""
+        self._caches = Caches(bundle, where if device is None else device)
 
     def decode(self, waiting: deque[tuple[int, Sentence]]) -> Iterator[tuple[int, Chooser]]:
         """(index, its choices) of every sentence as it ends; `waiting` may grow meanwhile."""
