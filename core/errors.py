@@ -44,7 +44,6 @@ REFUSED: Mapping[str, str] = {
     "REF_NOT_READABLE": "The object is archived: restore it first.",
     "REF_HASH_MISMATCH": "The object's SHA-256 is not the one the manifest pins.",
     "REF_IS_SYNTHETIC": "The recording carries our watermark: clone from a human recording.",
-    "TRANSCRIPT_MISMATCH": "The transcript is not what the recording says.",
     # manifests
     "MANIFEST_GONE": "The manifest was deleted before it could be read.",
     "MANIFEST_EMPTY": "The manifest holds nothing but white space.",
@@ -75,7 +74,6 @@ REFUSED: Mapping[str, str] = {
     "TEXT_CONTROL": "Remove control characters other than tab and newline.",
     "TEXT_SURROGATE": "The text holds half of a character (a lone surrogate): encode it again.",
     "TEXT_COMBINING_LIMIT": "Too many combining marks on one letter.",
-    "MARKUP_INVALID": "The markup is broken or uses an unknown tag.",
     # consent, labels, keys
     "CONSENT_MISSING": "Name a consent record for this voice: `voicedrop consent new` writes one.",
     "CONSENT_INVALID": "The consent record is not a valid voicedrop/consent/1 document.",
@@ -134,7 +132,6 @@ UNAVAILABLE: Mapping[str, str] = {
     "NO_SPACE": "The disk is full: tried again later.",
     "JOB_BUSY": "Another worker holds this job: tried again later.",
     "LEASE_LOST": "Another worker took over this job.",
-    "REF_PENDING": "The reference has not arrived yet: tried again when it does.",
 }
 
 NOTICES: Mapping[str, str] = {
@@ -153,7 +150,6 @@ NOTICES: Mapping[str, str] = {
     "TEXT_BIDI": "Invisible direction marks were removed.",
     "TEXT_DROPPED_CHARS": "Characters that cannot be spoken were dropped.",
     "LANGUAGE_MISMATCH": "The text is written in another script than its language.",
-    "SENTENCE_SPLIT": "A very long sentence was cut.",
     "CONSENT_OPTIONAL": "The operator allows voices without a consent record.",
     "LABEL_WAIVED": "The operator or producer waived the label the law asks for.",
     "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file names none.",

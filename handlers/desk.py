@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from core import consent, job, keys, schemas
+from core import consent, isolate, job, keys, schemas
 from core import trace as tracing
 from core.audio import BYTES_LIMIT
 from core.errors import Refused, Unavailable
@@ -106,6 +106,7 @@ class Watch:
 
 
 def watch(settings: Settings, *, once: bool, poll: float, progress: Progress) -> Report:
+    isolate.start()  # beside the rest, instead of before the first recording
     purse = wiring.Purse(os.environ)
     engine = wiring.OnFirstUse(lambda: wiring.voice(settings))
     studio = wiring.studio(settings, purse, engine, progress)

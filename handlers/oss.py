@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core import canonical, pipeline, trace
+from core import canonical, isolate, pipeline, trace
 from core.audio import BYTES_LIMIT
 from core.errors import JobError, Refused
 from core.pipeline import Waiting
@@ -147,6 +147,7 @@ class Worker:
 
         with self._lock:
             if self._studio is None:
+                isolate.start()
                 engine = wiring.voice(self._settings)
                 self._studio = wiring.studio(self._settings, self._purse, engine)
             return self._studio
