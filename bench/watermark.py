@@ -127,28 +127,32 @@ def false(options: argparse.Namespace) -> dict[str, object]:
 
 
 def leak(options: argparse.Namespace) -> dict[str, object]:
-    """Share of signs that averaging marked clips shows: as embedded, and with the start fixed."""
+    """Share of signs that averaging marked clips shows, and what it would if starts were known."""
     count = int(options.minutes * 60 / options.seconds)
     plan = layout(KEY)
     slots = int(options.seconds / 0.032) - 2
-    mean = {"secret start": np.zeros((BANDS, slots)), "known start": np.zeros((BANDS, slots))}
-    tile = np.zeros((BANDS, TILE))
+    mean, tile = np.zeros((BANDS, slots)), np.zeros((BANDS, TILE))
+    stream = np.zeros((BANDS, PERIOD))
     for number, host in enumerate(clips(options, options.seconds, count)):
         payload = options.payload or zlib.crc32(f"payload {number}".encode())
         marked = watermark.embed(host, options.rate, payload, KEY)
         soft = search.grids(cells.spectrum(marked, options.rate), search.PLAIN, 1)[0][:, :slots]
         start = _true_start(marked, payload, options.rate)
-        mean["secret start"] += soft
-        mean["known start"] += soft * _signs(plan.signs, start, slots) * plan.signs[:, :slots]
+        mean += soft
+        stream[:, (start + np.arange(slots)) % PERIOD] += soft
         tile += soft[:, : slots // TILE * TILE].reshape(BANDS, -1, TILE).sum(axis=1)
-    out = {}
-    for name, average in (*mean.items(), ("folded at a tile", np.tile(tile, (1, PERIOD // TILE)))):
-        out[name] = _best_agreement(average, plan.sync)
-        print(f"{name}: {100 * out[name]:.1f} % of the sync signs agree at the best alignment")
-    other = layout(bytes(32)).sync
-    out["chance"] = _best_agreement(mean["secret start"], other)
-    print(f"chance (a key that was never used): {100 * out['chance']:.1f} %")
-    return out
+    never_used = layout(bytes(32)).sync
+    truth = plan.sync != 0
+    out = {
+        "clips aligned at their beginnings": _best_agreement(mean, plan.sync),
+        "the same against a key never used: chance": _best_agreement(mean, never_used),
+        "folded at a tile": _best_agreement(np.tile(tile, (1, PERIOD // TILE)), plan.sync),
+        "if the secret starts were known": np.mean((np.sign(stream) == plan.sync)[truth]),
+    }
+    out = {name: float(share) for name, share in out.items()}
+    for name, share in out.items():
+        print(f"| {name} | {100 * share:.1f} % |")
+    return {"minutes": options.minutes, "clips": count, "agreement": out}
 
 
 def _true_start(marked: Samples, payload: int, rate: int) -> int:
