@@ -21,7 +21,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -118,6 +118,16 @@ class Keyring:
         return f"Keyring({self.wrapping!r}, signing={key_id(self.signing.public_key())}, {marks})"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class ReadingKeys:
+    """What an auditor may hold: the public keys, and perhaps the secrets that only read."""
+
+    verifying: Mapping[str, Ed25519PublicKey]
+    wrapping: KeyProvider | None = None
+    """None: nothing sealed can be opened."""
+    watermark: Mapping[str, bytes] = field(default_factory=dict)
+
+
 def create(folder: Path) -> list[Path]:
     """Make the secrets that are missing; never replace one. Returns the files made.
 
@@ -152,6 +162,18 @@ def load(folder: Path, *, wrapping: KeyProvider | None = None) -> Keyring:
     verifying = {key_id(key): key for key in (*public, signing.public_key())}
     keks = wrapping or LocalKeys(_secret_files(folder, "kek-*.key"))
     return Keyring(keks, signing, verifying, _secret_files(folder, "watermark-*.key"))
+
+
+def load_reading(folder: Path, *, wrapping: KeyProvider | None = None) -> ReadingKeys:
+    """As much of a folder as there is; nothing in it is needed. Raises Misconfigured
+    KEY_PERMISSIONS, KEY_UNUSABLE."""
+    public = [_public_key(path) for path in sorted(folder.glob("sign-*.pub.pem"))]
+    keks, marks = (
+        _secret_files(folder, pattern) if any(folder.glob(pattern)) else {}
+        for pattern in ("kek-*.key", "watermark-*.key")
+    )
+    local = LocalKeys(keks) if keks else None
+    return ReadingKeys({key_id(key): key for key in public}, wrapping or local, marks)
 
 
 def from_values(

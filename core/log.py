@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -26,7 +25,7 @@ from typing import Annotated, Literal
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from core import canonical, merkle, note
+from core import canonical, merkle, note, tiles
 from core.errors import Refused
 from core.merkle import HASH, WIDTH
 from core.note import Checkpoint
@@ -62,17 +61,29 @@ def enqueue(control: Store, leaf: Leaf) -> None:
 
 
 def integrate(
-    control: Store, results: Store, key: Ed25519PrivateKey, origin: str, *, most: int = BATCH
+    control: Store,
+    results: Store,
+    key: Ed25519PrivateKey,
+    origin: str,
+    *,
+    earlier: Iterable[Ed25519PublicKey] = (),
+    most: int = BATCH,
 ) -> Checkpoint | None:
     """Log what is queued, at most `most` leaves a checkpoint, finishing first what another
-    sequencer left. None: an empty log."""
-    last = _finish_last(control, results, key, origin)
+    sequencer left. None: an empty log. `earlier`: keys that signed before `key` did."""
+    known = [key.public_key(), *earlier]
+    last = _finish_last(control, results, key, origin, known)
     while batch := _next_batch(control, results, most):
         size = last.size if last else 0
         # Whoever comes second reads the first one's batch back in _finish_last.
-        results.put_once(f"{BATCHES}{size:020}", _bundle(batch))
-        last = _finish_last(control, results, key, origin)
+        results.put_once(f"{BATCHES}{size:020}", tiles.bundle(batch))
+        last = _finish_last(control, results, key, origin, known)
     return last
+
+
+def waiting(control: Store) -> Iterator[str]:
+    """Jobs that are queued and not logged yet."""
+    return (info.key.removeprefix(QUEUE) for info in control.list(QUEUE))
 
 
 def latest(results: Store) -> str | None:
@@ -83,9 +94,9 @@ def latest(results: Store) -> str | None:
 
 def entries(results: Store, size: int) -> Iterator[bytes]:
     """Every logged entry, from the first. Refused OBJECT_MISSING, LOG_INVALID."""
-    for number, width in _tile_widths(size):
-        data = results.get(_tile_key("entries", number, width), limit=_LIMIT).data
-        bundle = _unbundle(data)
+    for number, width in tiles.widths(size):
+        data = results.get(tiles.key("entries", number, width), limit=_LIMIT).data
+        bundle = tiles.unbundle(data)
         if len(bundle) != width:
             raise Refused("LOG_INVALID", f"Bundle {number} holds {len(bundle)} entries of {width}.")
         yield from bundle
@@ -155,25 +166,29 @@ def _next_batch(control: Store, results: Store, most: int) -> list[bytes]:
 
 
 def _finish_last(
-    control: Store, results: Store, key: Ed25519PrivateKey, origin: str
+    control: Store,
+    results: Store,
+    key: Ed25519PrivateKey,
+    origin: str,
+    known: Iterable[Ed25519PublicKey],
 ) -> Checkpoint | None:
     """Write everything that follows from the last batch, as far as it is missing."""
     name = _last(results, BATCHES)
     if name is None:
         return None
     start = int(name.removeprefix(BATCHES))
-    batch = _unbundle(results.get(name, limit=_LIMIT).data)
-    tiles = _Tiles(results, start + len(batch))
-    checkpoint = f"{CHECKPOINTS}{tiles.size:020}"
+    batch = tiles.unbundle(results.get(name, limit=_LIMIT).data)
+    tree = _Tiles(results, start + len(batch))
+    checkpoint = f"{CHECKPOINTS}{tree.size:020}"
     if results.head(checkpoint):
-        return note.checkpoint(_get(results, checkpoint).decode(), origin, [key.public_key()])
+        return note.checkpoint(_get(results, checkpoint).decode(), origin, known)
     _write_tiles(results, start, batch)
-    made = Checkpoint(origin, tiles.size, merkle.root(tiles.size, tiles.node))
+    made = Checkpoint(origin, tree.size, merkle.root(tree.size, tree.node))
     signed = note.sign(made.text(), origin, key)
     # The checkpoint comes last: it says that nothing of this batch is missing.
     for index, entry in enumerate(batch, start):
         job = msgspec.json.decode(entry, type=Leaf).job
-        path = merkle.inclusion(index, tiles.size, tiles.node)
+        path = merkle.inclusion(index, tree.size, tree.node)
         results.put_once(proof_key(job), _proof(index, path, signed))
         control.delete(QUEUE + job)
     results.put_once(checkpoint, signed.encode())
@@ -182,18 +197,18 @@ def _finish_last(
 
 def _write_tiles(results: Store, start: int, batch: Sequence[bytes]) -> None:
     whole, width = divmod(start, WIDTH)
-    held = _unbundle(_get(results, _tile_key("entries", whole, width))) if width else []
-    for i, piece in enumerate(_split([*held, *batch]), whole):
-        results.put_once(_tile_key("entries", i, len(piece)), _bundle(piece))
+    held = tiles.unbundle(_get(results, tiles.key("entries", whole, width))) if width else []
+    for i, piece in enumerate(tiles.split([*held, *batch]), whole):
+        results.put_once(tiles.key("entries", i, len(piece)), tiles.bundle(piece))
     old = _Tiles(results, start)
     hashes = [merkle.leaf_hash(entry) for entry in batch]
     for level, number, data in merkle.tiles(start, hashes, old.read):
-        results.put_once(_tile_key(str(level), number, len(data) // HASH), data)
+        results.put_once(tiles.key(str(level), number, len(data) // HASH), data)
 
 
 def _compare_tiles(results: Store, hashes: Sequence[bytes]) -> None:
     for level, number, data in merkle.tiles(0, hashes, lambda *_: b""):
-        key = _tile_key(str(level), number, len(data) // HASH)
+        key = tiles.key(str(level), number, len(data) // HASH)
         if _get(results, key) != data:
             raise Refused("LOG_INVALID", f"{key} is not made from the entries.")
 
@@ -214,7 +229,7 @@ class _Tiles:
 
     def read(self, level: int, number: int, width: int) -> bytes:
         if (level, number) not in self.cache:
-            data = _get(self.results, _tile_key(str(level), number, width))
+            data = _get(self.results, tiles.key(str(level), number, width))
             self.cache[level, number] = data
         return self.cache[level, number]
 
@@ -240,32 +255,3 @@ def _last(results: Store, prefix: str) -> str | None:
 
 def _get(results: Store, key: str) -> bytes:
     return results.get(key, limit=_LIMIT).data
-
-
-def _split(batch: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    return (batch[i : i + WIDTH] for i in range(0, len(batch), WIDTH))
-
-
-def _tile_widths(size: int) -> Iterator[tuple[int, int]]:
-    return ((i, min(WIDTH, size - i * WIDTH)) for i in range(-(-size // WIDTH)))
-
-
-def _tile_key(level: str, number: int, width: int) -> str:
-    parts = [f"{number % 1000:03}"]
-    while number := number // 1000:
-        parts.append(f"x{number % 1000:03}")
-    partial = f".p/{width}" if width < WIDTH else ""
-    return f"log/tile/{level}/{'/'.join(reversed(parts))}{partial}"
-
-
-def _bundle(batch: Sequence[bytes]) -> bytes:
-    return b"".join(struct.pack(">H", len(entry)) + entry for entry in batch)
-
-
-def _unbundle(data: bytes) -> list[bytes]:
-    batch, at = [], 0
-    while at < len(data):
-        size = int.from_bytes(data[at : at + 2], "big")
-        batch.append(data[at + 2 : at + 2 + size])
-        at += 2 + size
-    return batch

@@ -56,6 +56,11 @@ def open_note(note: str, name: str, keys: Iterable[Ed25519PublicKey]) -> str:
     raise Refused("LOG_INVALID", f"No signature of {name} by a key we know.")
 
 
+def origin(note: str) -> str:
+    """The name that a checkpoint gives its log, not verified."""
+    return note.partition("\n")[0]
+
+
 def checkpoint(note: str, origin: str, keys: Iterable[Ed25519PublicKey]) -> Checkpoint:
     """A log's checkpoint, verified. Raises Refused LOG_INVALID."""
     lines = open_note(note, origin, keys).split("\n")

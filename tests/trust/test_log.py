@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core import log, merkle, note
+from core import log, merkle, note, tiles
 from core.errors import Refused
 from core.log import Leaf
 from core.storage import Info, LocalStore, Object
@@ -120,8 +120,8 @@ def test_what_is_no_proof_is_refused(
 
 
 def test_numbers_of_tiles_are_split_as_c2sp_says() -> None:
-    assert log._tile_key("0", 1_234_067, 256) == "log/tile/0/x001/x234/067"
-    assert log._tile_key("entries", 1000, 3) == "log/tile/entries/x001/000.p/3"
+    assert tiles.key("0", 1_234_067, 256) == "log/tile/0/x001/x234/067"
+    assert tiles.key("entries", 1000, 3) == "log/tile/entries/x001/000.p/3"
 
 
 class Crash(Exception):
@@ -307,8 +307,8 @@ def test_changed_entries_with_fitting_tiles_are_found(logged: LocalStore) -> Non
     entries[7] = leaf(999).dump()
     hashes = [merkle.leaf_hash(entry) for entry in entries]
     for level, number, data in merkle.tiles(0, hashes, lambda *_: b""):
-        logged.put(log._tile_key(str(level), number, len(data) // 32), data)
-    logged.put("log/tile/entries/000", log._bundle(entries[:256]))
+        logged.put(tiles.key(str(level), number, len(data) // 32), data)
+    logged.put("log/tile/entries/000", tiles.bundle(entries[:256]))
     with pytest.raises(Refused, match="not those that the checkpoint"):
         log.verify(logged, KEYS, ORIGIN)
 
