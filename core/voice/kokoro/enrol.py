@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from core.audio import Audio
 from core.speaker import RATE as ENCODER_RATE
@@ -159,10 +160,19 @@ def pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0) -> flo
     window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(size), 2 * size)) ** 2)
     level = correlation[:, :1] + 1e-12
     correlation = correlation / level / (window[: correlation.shape[1]] / window[0])
-    shortest = int(rate / highest)
-    lags = correlation[:, shortest:].argmax(axis=1) + shortest
+    lags = _first_peak(correlation, int(rate / highest))
     clarity = correlation[np.arange(len(lags)), lags]
     voiced = (clarity > 0.7) & (level[:, 0] > 0.01 * level.max())
     if not voiced.any():
         return 150.0
     return float(np.exp(np.median(np.log(rate / lags[voiced]))))
+
+
+def _first_peak(correlation: Array, shortest: int) -> NDArray[np.intp]:
+    """The shortest lag whose peak is nearly the highest: multiples of the period are as high."""
+    middle = correlation[:, shortest:-1]
+    peak = (middle >= correlation[:, shortest - 1 : -2]) & (
+        middle >= correlation[:, shortest + 1 :]
+    )
+    high = middle >= 0.85 * middle.max(axis=1, keepdims=True)
+    return np.asarray(np.argmax(peak & high, axis=1) + shortest)

