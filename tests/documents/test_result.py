@@ -40,9 +40,9 @@ def test_a_rejected_job_has_an_error_and_no_items():
 
 
 def test_a_problem_says_all_that_the_error_knew():
-    error = Unavailable("REF_PENDING", "not there", pointer="refs/a.wav")
+    error = Unavailable("NO_SPACE", "not there", pointer="refs/a.wav")
     assert Problem.of(error) == Problem(
-        code="REF_PENDING",
+        code="NO_SPACE",
         message="not there",
         advice=error.advice,
         pointer="refs/a.wav",
