@@ -76,19 +76,17 @@ def _tagger() -> Any:
             if self.initialized:
                 return
             with self.get_dict_file() as lines:
-                rows = [line.split(" ", 2) for line in lines.read().decode().splitlines()]
-            self.FREQ = {word: int(freq) for word, freq, _ in rows}
+                cells = lines.read().decode().split()
+            self.FREQ = dict(zip(cells[::3], map(int, cells[1::3]), strict=True))
             self.total = sum(self.FREQ.values())
-            self.longest: dict[str, int] = {}
-            for word in self.FREQ:
-                self.longest[word[0]] = max(self.longest.get(word[0], 1), len(word))
+            self.longest = max(map(len, self.FREQ))
             self.initialized = True
 
         def get_DAG(self, sentence: str) -> dict[int, list[int]]:  # noqa: N802
             self.check_initialized()
             ends = {}
-            for i, char in enumerate(sentence):
-                reach = range(i + 1, min(len(sentence), i + self.longest.get(char, 1)) + 1)
+            for i in range(len(sentence)):
+                reach = range(i + 1, min(len(sentence), i + self.longest) + 1)
                 ends[i] = [end - 1 for end in reach if sentence[i:end] in self.FREQ] or [i]
             return ends
 

@@ -1,0 +1,156 @@
+"""English: text -> ARPAbet, by dictionary, part of speech, compounds, and spelling."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import unicodedata
+from functools import cache
+from typing import Any
+
+from core.text import en_tags
+from core.text.en_numbers import expand
+from core.text.reading import Reading
+from core.text.spelling import arpabet
+from core.text.symbols import DATA, table
+
+_WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {
+    ord(mark): plain
+    for mark, plain in {
+        "，": ", ", "。": ". ", "！": "! ", "？": "? ", "；": ", ", "：": ", ", "、": ", ",
+        ";": ",", "　": " ", "‘": "", "“": "", "”": "", "…": "...", "ʼ": "'", "`": "'",
+        "œ": "oe", "Œ": "Oe", "æ": "ae", "ß": "ss", "ø": "o", "ł": "l",
+    }.items()
+}  # fmt: skip
+_TOKEN = re.compile(r"[A-Za-z](?:[A-Za-z]|['\-])+[A-Za-z]|[A-Za-z]+|\S")
+_RUN = re.compile(r"\s*([.,?!])(?:\s*[.,?!])*")
+_INITIALS = re.compile(r"(?<![A-Za-z])(?:(?:[A-Z]\.){2,}|(?:[a-z]\.){2,})")
+_OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?=[A-Za-z])(?!(?:em|til|cause|bout|tis|twas|n)\b)")
+_VOICELESS = frozenset({"P", "T", "K", "F", "TH", "HH"})
+_SIBILANTS = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
+
+_SAID_AS_WORDS = frozenset({"RAM", "ROM", "PIN", "SIM", "GIF", "LAN", "COVID", "JPEG", "BIOS"})
+
+Phones = tuple[str, ...]
+
+
+def read(text: str) -> Reading:
+    """English text; other scripts are dropped (the segmenter gives them to their language)."""
+    spoken = normal(text)
+    tokens = _TOKEN.findall(spoken)
+    ambiguous = any(token.lower() in en_tags.homographs() for token in tokens)
+    tags = en_tags.tags(tokens) if ambiguous else [""] * len(tokens)
+    sounds = [phone for pair in zip(tokens, tags, strict=True) for phone in _token(*pair)]
+    phones = ["-" if phone == "'" else phone for phone in sounds]
+    phones = [phone for phone in phones if phone in table() and phone != "UW"]
+    if len(phones) < 4:  # as in training, where very short texts were padded
+        phones.insert(0, ",")
+    return Reading(spoken, tuple(phones))
+
+
+def normal(text: str) -> str:
+    """Letters, spaces and the marks `'.,?!-`, with everything else spoken or left out."""
+    text = re.sub(r"(?<=\w)’(?=\w)", "'", text.translate(_WIDE)).replace("’", "")
+    text = expand(_quieted(text))
+    decomposed = unicodedata.normalize("NFD", text)
+    text = "".join(char for char in decomposed if not unicodedata.combining(char))
+    text = re.sub(r"\s*:(?=\s|$)", ",", text)
+    text = _INITIALS.sub(_initials, text)
+    text = re.sub(r"[—–]|[^ A-Za-z'.,?!\-]", " ", text)
+    if _OPENING_QUOTE.search(text):
+        text = re.sub(r"(?<=[A-Za-z.,?!])'(?![A-Za-z])", "", _OPENING_QUOTE.sub("", text))
+    text = re.sub(r"(?<![A-Za-z])-|-(?![A-Za-z])", " ", text)
+    text = re.sub(r"[A-Za-z']+", lambda word: _cased(word[0]), text)
+    return re.sub(r"\s+", " ", _RUN.sub(lambda run: run[1] + " ", text)).strip()
+
+
+def _quieted(text: str) -> str:
+    """A text all in capitals is shouted, not spelt."""
+    words = re.findall(r"[A-Za-z]{2,}", text)
+    shouted = len(words) > 2 and not any(char.islower() for char in text)
+    known = sum(word.lower() in _dictionary() for word in words)
+    return text.lower() if shouted and 2 * known > len(words) else text
+
+
+def _initials(found: re.Match[str]) -> str:
+    """`U.S.` -> `U S`, and the sentence ends there if the text does."""
+    ends = not found.string[found.end() :].strip()
+    return " ".join(found[0].upper().split(".")).strip() + ("." if ends else "")
+
+
+def _cased(word: str) -> str:
+    """Spaces where a word of capitals is spelt: `GPT` -> `G P T`, `OpenAI` -> `Open A I`."""
+    if word == word.lower() or word[1:] == word[1:].lower():
+        return word
+    plain = word.lower()
+    base = re.sub(r"'s$|s$", "", word)
+    if len(base) > 3 and (plain in _dictionary() or base.lower() in _dictionary()):
+        return word
+    if base in _SAID_AS_WORDS:
+        return word
+    if plain.capitalize() in _dictionary():
+        return plain.capitalize()
+    if base.isupper():
+        return " ".join(base) + ("" if base == word else "'s")
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", word).split(" ")
+    return " ".join(map(_cased, parts))
+
+
+def _token(token: str, tag: str) -> Phones:
+    word = token.lower()
+    if not word[0].isalpha():
+        return (token,)
+    if token == "A":
+        return ("EY1",)
+    if len(word) == 1:
+        return _dictionary()[word]
+    if word in en_tags.homographs():
+        return tuple(en_tags.sound(word, tag).split(" "))
+    return _word(token)
+
+
+def _word(token: str) -> Phones:
+    """By dictionary, else by name, letters, parts, and at last by the network."""
+    word = token.lower()
+    known = _dictionary().get(word) if len(word) > 1 else None
+    if known or (token.istitle() and (known := _dictionary().get(token.capitalize()))):
+        return known
+    if len(word) > 2 and word.endswith("'s"):
+        return _possessive(_word(token[:-2]))
+    if len(word) <= 3:
+        return tuple(phone for letter in word for phone in _letter(letter))
+    parts = word.split("-") if "-" in word else _compound(word)
+    if len(parts) == 1:
+        return arpabet(word)
+    return tuple(phone for part in parts if part for phone in _word(part))
+
+
+def _letter(letter: str) -> Phones:
+    return ("EY1",) if letter == "a" else _dictionary().get(letter, (letter,))
+
+
+def _possessive(phones: Phones) -> Phones:
+    if phones[-1] in _VOICELESS:
+        return (*phones, "S")
+    return (*phones, "AH0", "Z") if phones[-1] in _SIBILANTS else (*phones, "Z")
+
+
+def _compound(word: str) -> list[str]:
+    """`smartwatchband` -> `smart watch band`, by how often the parts are written."""
+    return [str(part) for part in _segmenter().segment(word)]
+
+
+@cache
+def _segmenter() -> Any:
+    import wordsegment
+
+    wordsegment.load()
+    return wordsegment
+
+
+@cache
+def _dictionary() -> dict[str, Phones]:
+    """Word -> phones; names that are no words are capitalised. 146,000 entries."""
+    lines = lzma.decompress((DATA / "en.tsv.xz").read_bytes()).decode().split("\n")
+    entries = (line.split("\t") for line in lines)
+    return {word: tuple(sounds.split(" ")) for word, sounds in entries}

@@ -1,0 +1,331 @@
+"""Numbers, dates, times, money, units, addresses and abbreviations in English text, as words.
+
+Numbers are worded as by inflect (`one thousand, two hundred`), with which GPT-SoVITS was trained;
+inflect itself takes two seconds to import.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+
+Match = re.Match[str]
+
+_SMALL = (  # noqa: SIM905
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
+_SCALES = (
+    "", " thousand", " million", " billion", " trillion", " quadrillion", " quintillion",
+)  # fmt: skip
+_ORDINALS = {
+    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
+    "nine": "ninth", "twelve": "twelfth",
+}  # fmt: skip
+_MONTHS = (  # noqa: SIM905
+    "January February March April May June July August September October November December"
+).split()
+_UNITS = {
+    "km/h": ("kilometer per hour", "kilometers per hour"), "mph": ("mile per hour", "miles per hour"),
+    "m/s": ("meter per second", "meters per second"), "kWh": ("kilowatt hour", "kilowatt hours"),
+    "m²": ("square meter", "square meters"), "km²": ("square kilometer", "square kilometers"),
+    "m³": ("cubic meter", "cubic meters"), "km": ("kilometer", "kilometers"),
+    "cm": ("centimeter", "centimeters"), "mm": ("millimeter", "millimeters"),
+    "kg": ("kilogram", "kilograms"), "mg": ("milligram", "milligrams"), "g": ("gram", "grams"),
+    "ml": ("milliliter", "milliliters"), "mL": ("milliliter", "milliliters"),
+    "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
+    "GHz": ("gigahertz", "gigahertz"), "Hz": ("hertz", "hertz"), "GB": ("gigabyte", "gigabytes"),
+    "MB": ("megabyte", "megabytes"), "KB": ("kilobyte", "kilobytes"), "TB": ("terabyte", "terabytes"),
+    "Mbps": ("megabit per second", "megabits per second"), "kW": ("kilowatt", "kilowatts"),
+    "ms": ("millisecond", "milliseconds"), "min": ("minute", "minutes"), "hrs": ("hour", "hours"),
+    "hr": ("hour", "hours"), "°C": ("degree celsius", "degrees celsius"),
+    "℃": ("degree celsius", "degrees celsius"), "°F": ("degree fahrenheit", "degrees fahrenheit"),
+    "℉": ("degree fahrenheit", "degrees fahrenheit"), "°": ("degree", "degrees"),
+    "ft": ("foot", "feet"), "lbs": ("pound", "pounds"), "lb": ("pound", "pounds"),
+    "oz": ("ounce", "ounces"), "tbsp": ("tablespoon", "tablespoons"), "mi": ("mile", "miles"),
+    "tsp": ("teaspoon", "teaspoons"), "m": ("meter", "meters"), "L": ("liter", "liters"),
+    "h": ("hour", "hours"), "s": ("second", "seconds"), "dB": ("decibel", "decibels"),
+    "W": ("watt", "watts"), "V": ("volt", "volts"),
+}  # fmt: skip
+_MONEY = {
+    "US$": ("dollar", "dollars", "cent", "cents"), "$": ("dollar", "dollars", "cent", "cents"),
+    "£": ("pound", "pounds", "penny", "pence"), "€": ("euro", "euros", "cent", "cents"),
+    "¥": ("yen", "yen", "sen", "sen"), "￥": ("yuan", "yuan", "fen", "fen"),
+    "₹": ("rupee", "rupees", "paisa", "paise"),
+}  # fmt: skip
+_ABBREVIATIONS = {
+    "Mr.": "Mister", "Mrs.": "Missus", "Ms.": "Miz", "Dr.": "Doctor", "Prof.": "Professor",
+    "Jr.": "Junior", "Sr.": "Senior", "St.": "Saint", "vs.": "versus", "approx.": "approximately",
+    "dept.": "department", "e.g.": "for example", "i.e.": "that is", "w/": "with", "Ave.": "Avenue",
+    "24/7": "twenty-four seven",
+}  # fmt: skip
+_ADDRESS_MARKS = {
+    "@": " at ", ".": " dot ", "/": " slash ", "-": " dash ", "_": " underscore ", ":": " colon ",
+    "?": " question mark ", "=": " equals ", "&": " and ", "#": " hash ", "+": " plus ",
+}  # fmt: skip
+_OPERATORS = {
+    "+": " plus ", "-": " minus ", "−": " minus ", "×": " times ", "*": " times ",
+    "÷": " divided by ", "/": " divided by ", "=": " Equals ",
+}  # fmt: skip
+_SYMBOLS = {"%": " percent", "&": " and ", "+": " plus ", "=": " equals ", "@": " at ", "#": " "}
+_ROMANS = {
+    "II": 2, "III": 3, "IV": 4, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "XI": 11, "XII": 12,
+    "XIII": 13, "XIV": 14, "XV": 15, "XVI": 16, "XVII": 17, "XVIII": 18, "XIX": 19, "XX": 20,
+}  # fmt: skip
+_REGNAL = frozenset(
+    "Louis Henry George Edward Charles William James Richard Elizabeth Mary John Pius Benedict "  # noqa: SIM905
+    "Francis Paul Philip Ferdinand Napoleon Alexander Catherine Peter Nicholas Frederick".split()
+)
+NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+
+
+def expand(text: str) -> str:
+    """`$3.50 at 9:30 on Mar 2` -> `three dollars and fifty cents at nine thirty on March second`."""
+    for pattern, say in _rules():
+        text = pattern.sub(say, text)
+    return text
+
+
+def cardinal(digits: str) -> str:
+    """`12,345` -> `twelve thousand, three hundred forty-five`; `3.14` -> `three point one four`."""
+    whole, _, fraction = digits.replace(",", "").partition(".")
+    if len(whole) > 3 * len(_SCALES):
+        return spell(whole)
+    spoken = _whole(int(whole or 0))
+    return f"{spoken} point {spell(fraction)}" if fraction else spoken
+
+
+def ordinal(digits: str) -> str:
+    """`22` -> `twenty-second`."""
+    head, last = re.fullmatch(r"(.*?)(\w+)", cardinal(digits)).groups()  # type: ignore[union-attr]
+    if last in _ORDINALS:
+        return head + _ORDINALS[last]
+    return head + (last[:-1] + "ieth" if last.endswith("y") else last + "th")
+
+
+def spell(digits: str) -> str:
+    """Digit by digit."""
+    return " ".join(_SMALL[int(digit)] for digit in digits)
+
+
+def year(digits: str) -> str:
+    """`1999` -> `nineteen ninety-nine`, `2005` -> `two thousand five`, `1905` -> `nineteen oh five`."""
+    high, low = int(digits[:2]), int(digits[2:])
+    if digits[1:3] == "00":
+        return cardinal(digits)
+    tail = "hundred" if not low else ("oh " if low < 10 else "") + _whole(low)
+    return f"{_whole(high)} {tail}"
+
+
+def _whole(number: int) -> str:
+    spoken, joint = "", " "
+    for scale in _SCALES:
+        number, group = divmod(number, 1000)
+        if group:
+            joint = ", " if scale or group > 99 else " "
+            spoken = _below_thousand(group) + scale + (joint_before + spoken if spoken else "")
+        joint_before = joint
+    return spoken or "zero"
+
+
+def _below_thousand(number: int) -> str:
+    if number >= 100:
+        rest = f" {_below_thousand(number % 100)}" if number % 100 else ""
+        return f"{_SMALL[number // 100]} hundred{rest}"
+    if number < 20:
+        return _SMALL[number]
+    return _TENS[number // 10 - 2] + (f"-{_SMALL[number % 10]}" if number % 10 else "")
+
+
+def _money(found: Match) -> str:
+    one, many, cent, cents = _MONEY[found["sign"]]
+    amount, scale = found["amount"].replace(",", ""), found["scale"]
+    whole, _, part = amount.partition(".")
+    if scale or len(part) > 2:
+        large = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion"}
+        word = large.get((scale or "").lower(), scale or "")
+        return f"{cardinal(amount)} {word} {many}"
+    said = []
+    if int(whole) or not int(part or 0):
+        said.append(f"{cardinal(whole)} {one if int(whole) == 1 else many}")
+    if int(part or 0):
+        pieces = int(part.ljust(2, "0"))
+        said.append(f"{_whole(pieces)} {cent if pieces == 1 else cents}")
+    return " and ".join(said)
+
+
+def _clock(found: Match) -> str:
+    """As written: `a.m.` is said where it stands, and `p.m.` for hours above twelve."""
+    hour, minute = int(found["h"]), int(found["m"])
+    half = re.sub(r"[^apm]", "", (found["half"] or "").lower())
+    if hour > 12:
+        hour, half = hour - 12, "pm"
+    spoken = _whole(hour) if hour or minute else "midnight"
+    if minute:
+        spoken += (" oh " if minute < 10 else " ") + _whole(minute)
+    elif not half and hour:
+        spoken += " o'clock"
+    if found["s"] and int(found["s"]):
+        spoken += f" and {_whole(int(found['s']))} seconds"
+    ends_sentence = (found["half"] or "").endswith(".") and not found.string[found.end() :].strip()
+    return spoken + (f" {half[0].upper()} M" if half else "") + ("." if ends_sentence else "")
+
+
+def _date(day: str, month: int, written_year: str = "") -> str:
+    said = f"{_MONTHS[month - 1]} {ordinal(day)}"
+    return f"{said}, {year(written_year)}" if written_year else said
+
+
+def _month(found: Match) -> int:
+    return [name[:3] for name in _MONTHS].index(found["month"][:3]) + 1
+
+
+def _numeric_date(found: Match) -> str:
+    if int(found["m"]) > 12:  # day first
+        return _date(found["m"], int(found["d"]), found["y"])
+    return _date(found["d"], int(found["m"]), found["y"])
+
+
+def _address(found: Match) -> str:
+    """Web and mail addresses: the marks are spoken, the words stay words."""
+    bare = re.sub(r"^[a-z]+://", "", found[0]).rstrip("/")
+    bare = re.sub(r"^www\b", "W W W", bare)
+    bare = re.sub(r"\d+", lambda digits: f" {_plain_number(digits)} ", bare)
+    return "".join(_ADDRESS_MARKS.get(char, char) for char in bare)
+
+
+def _unit(found: Match) -> str:
+    one, many = _UNITS[found["unit"]]
+    return f"{cardinal(found['amount'])} {one if found['amount'] == '1' else many}"
+
+
+def _fraction(found: Match) -> str:
+    top, bottom = found[1], found[2]
+    if top == bottom:  # 50/50
+        return f"{cardinal(top)} {cardinal(bottom)}"
+    if bottom == "1" or len(top) > 2 or len(bottom) > 3 or int(bottom) == 0:
+        return f"{cardinal(top)} over {cardinal(bottom)}"
+    part = {"2": "half"}.get(bottom) or ordinal(bottom)
+    if top != "1":
+        part = "halves" if part == "half" else part + "s"
+    return f"{cardinal(top)} {part}"
+
+
+def _decade(found: Match) -> str:
+    spoken = year(found[1]) if len(found[1]) == 4 else cardinal(found[1])
+    return spoken[:-1] + "ies" if spoken.endswith("y") else spoken + "s"
+
+
+def _roman(found: Match) -> str:
+    number = str(_ROMANS[found[2]])
+    return f"{found[1]} " + (f"the {ordinal(number)}" if found[1] in _REGNAL else cardinal(number))
+
+
+def _plain_number(found: Match) -> str:
+    digits = found[0]
+    if re.fullmatch(r"[12]\d{3}", digits) and digits != "1000":
+        return year(digits)
+    if re.fullmatch(r"0\d+", digits):
+        return spell(digits)
+    return cardinal(digits)
+
+
+def _telephone(found: Match) -> str:
+    return ", ".join(spell(group) for group in re.findall(r"\d+", found[0]))
+
+
+def _sum(found: Match) -> str:
+    return found[1] + _OPERATORS[found[2]]
+
+
+Rule = tuple[str, Callable[[Match], str]]
+
+
+def _codes() -> list[Rule]:
+    """Addresses, abbreviations, dates, times and telephone numbers."""
+    months = "|".join(f"{name[:3]}(?:{name[3:]})?" for name in _MONTHS) + "|Sept"
+    short = "|".join(map(re.escape, _ABBREVIATIONS))
+    day = r"(?P<d>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?"
+
+    def named(found: Match) -> str:
+        return _date(found["d"], _month(found), found["y"] or "")
+
+    def day_first(found: Match) -> str:
+        said = f"the {ordinal(found['d'])} of {_MONTHS[_month(found) - 1]}"
+        return f"{said}, {year(found['y'])}" if found["y"] else said
+
+    return [
+        (
+            r"(?:https?://|www\.)[^\s,;]*[A-Za-z0-9/]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+            r"|\b[a-z][\w-]*(?:\.[\w-]+)*\.(?:com|org|net|io|cn|edu|gov|dev|ai|co\.uk)\b(?:/[\w./-]*\w)?",
+            _address,
+        ),
+        (rf"(?<![\w/.])({short})(?![\w])", lambda m: _ABBREVIATIONS[m[1]]),
+        (r"\bNo\.\s?(?=\d)", lambda m: "number "),
+        (r"(?<=:[0-5]\d)\s?[-–~]\s?(?=\d)", lambda m: " to "),
+        (r"(?<=[ap]m)\s?[-–~]\s?(?=\d)", lambda m: " to "),
+        (
+            rf"\b(?P<month>{months})\.?\s{day}(?:,?\s(?P<y>[12]\d{{3}}))?\b(?![:.]\d)",
+            named,
+        ),
+        (
+            rf"\b(?:the )?{day}\s(?:of )?(?P<month>{months})\b\.?(?:,?\s(?P<y>[12]\d{{3}}))?\b",
+            day_first,
+        ),
+        (r"\b(?P<y>[12]\d{3})-(?P<m>\d{1,2})-(?P<d>\d{1,2})\b", _numeric_date),
+        (r"\b(?P<m>\d{1,2})/(?P<d>\d{1,2})/(?P<y>[12]\d{3})\b", _numeric_date),
+        (
+            r"\b(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?P<half>\s?[AaPp]\.?[Mm]\b\.?)?(?!\d)",
+            _clock,
+        ),
+        (r"\b(?P<h>1[0-2]|[1-9])(?P<m>)\s?(?P<half>[ap]\.m\.|[ap]m\b)", _hour),
+        (r"(?<![\w.])(?:\+\d{1,3}[- ]?)?(?:\(\d{3}\)\s?|\d{3}[-.])\d{3}[-.]\d{4}\b", _telephone),
+        (r"(?<![\w-])\d+(?:-\d+){2,}(?![\w-])", _telephone),
+        (r"\b\d+(?:\.\d+){2,}\b", lambda m: " point ".join(map(cardinal, m[0].split(".")))),
+    ]
+
+
+def _hour(found: Match) -> str:
+    return f"{cardinal(found['h'])} {found['half'][0].upper()} M"
+
+
+def _amounts() -> list[Rule]:
+    units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
+    signs = "|".join(map(re.escape, _MONEY))
+    scales = r"thousand|million|billion|trillion|[kKmMbB](?![A-Za-z])|bn(?![A-Za-z])"
+    operand = r"(?:\d+(?:\.\d+)?|[A-Za-z])"
+    return [
+        (rf"(?<![\w.])({operand})\s+([-+−×*÷=])\s+(?={operand}\b)", _sum),
+        (r"(?<=[\d%])\s?[-–~]\s?(?=[\d$£€])", lambda m: " to "),
+        (r"(?<![\w)])[-−](?=[$£€]?\.?\d)", lambda m: "negative "),
+        (r"\b(\d)'\s?(\d{1,2})(?:\"|''|\b)", lambda m: f"{m[1]} foot {m[2]}"),
+        (r"(?<=\d)\s?[xX×]\s?(?=\d)(?!.*=)", lambda m: " by "),
+        (rf"(?P<sign>{signs})\s?(?P<amount>{NUMBER})(?:\s?(?P<scale>{scales}))?", _money),
+        (rf"(?P<amount>{NUMBER})(?P<scale>)(?P<sign>[$£€])", _money),
+        (r"(?:(?<=^)|(?<=\n))(\d{1,2})\. ", lambda m: f"{ordinal(m[1])}, "),
+        (r"(\d)\s?([+×÷=])\s?(?=\d)", _sum),
+        (r"\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: ordinal(m[1].replace(",", ""))),
+        (r"(?<!\w)'?((?:1\d|20)\d0|[2-9]0)s\b", _decade),
+        (rf"(?<![\w.])(?P<amount>{NUMBER})[ -]?(?P<unit>{units})(?![A-Za-z'])", _unit),
+        (r"(?<![\d/])(\d+)/(\d+)(?![\d/])", _fraction),
+        (r"\b\d+:\d+\b", lambda m: " to ".join(map(cardinal, m[0].split(":")))),
+    ]
+
+
+def _rest() -> list[Rule]:
+    romans = "|".join(_ROMANS)
+    return [
+        (rf"\b([A-Z][a-z]+)\s({romans})\b", _roman),
+        (r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+", lambda m: f" {cardinal(m[0])} "),
+        (r"(?<!\d)\.(\d+)", lambda m: f" point {spell(m[1])}"),
+        (r"\d+", lambda m: f" {_plain_number(m)} "),
+        (r"\s[-–]+\s", lambda m: ", "),
+        (f"[{re.escape(''.join(_SYMBOLS))}]", lambda m: _SYMBOLS[m[0]]),
+    ]
+
+
+@cache
+def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
+    return [(re.compile(pattern), say) for pattern, say in [*_codes(), *_amounts(), *_rest()]]

@@ -1,0 +1,72 @@
+"""Japanese: text -> OpenJTalk phones with the rises and falls of pitch.
+
+Phones and `[` (rise), `]` (fall), `_` (pause) after Kurihara et al. 2021
+(https://doi.org/10.1587/transinf.2020EDP7104). The border of an accent phrase has no symbol in the
+table and becomes `UNK`: the model was trained that way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from core.text.ja_numbers import expand
+from core.text.reading import Reading
+from core.text.symbols import MARKS, UNKNOWN, table
+
+_CHUNK = re.compile(r"[A-Za-z\d々\u3040-\u30ff\u4e00-\u9fff１-９Ａ-Ｚａ-ｚｦ-ﾝ]+|.", re.S)
+_MARK_OF = {
+    "：": ",", "；": ",", "，": ",", "。": ".", "！": "!", "？": "?", "\n": ".", "·": ",",
+    "、": ",",
+}  # fmt: skip
+_RUN = re.compile(rf"([{re.escape(MARKS)}])[{re.escape(MARKS)}]+")
+_FEATURES = re.compile(
+    r"-(?P<phone>.*?)\+.*/A:(?P<accent>-?\w+)\+(?P<mora>\w+)\+(?P<left>\w+)/B:.*/F:(?P<morae>\w+)_"
+)
+
+
+def read(text: str) -> Reading:
+    """Japanese text; OpenJTalk reads the kanji, numbers and Latin letters left in it."""
+    spoken = _RUN.sub(r"\1", expand(text))
+    phones: list[str] = []
+    for chunk in _CHUNK.findall(spoken.lower()):
+        if len(chunk) > 1 or re.match(r"\w", chunk):
+            phones += _phones(chunk)
+        elif chunk != " ":
+            phones.append(_MARK_OF.get(chunk, chunk))
+    known = table()
+    return Reading(spoken, tuple(phone if phone in known else UNKNOWN for phone in phones))
+
+
+def _phones(chunk: str) -> Iterator[str]:
+    """Phones and pitch marks of a run without punctuation."""
+    import pyopenjtalk
+
+    labels = pyopenjtalk.make_label(pyopenjtalk.run_frontend(chunk))
+    parsed = [_FEATURES.search(label) for label in labels]
+    for found, following in zip(parsed[1:-1], parsed[2:], strict=True):
+        if found is None or following is None:
+            continue
+        phone = found["phone"]
+        if phone == "pau":
+            yield "_"
+            continue
+        yield phone.lower() if phone in "AEIOU" else phone
+        yield from _pitch(found, following)
+
+
+def _pitch(found: re.Match[str], following: re.Match[str]) -> Iterator[str]:
+    """The border of an accent phrase, a fall or a rise after this phone, if there is one."""
+    accent, mora, left, morae = (_number(found[name]) for name in ("accent", "mora", "left", "morae"))
+    next_mora = _number(following["mora"])
+    if left == 1 and next_mora == 1 and found["phone"] in "aeiouAEIOUNcl":
+        yield "#"
+    elif accent == 0 and next_mora == mora + 1 and mora != morae:
+        yield "]"
+    elif mora == 1 and next_mora == 2:
+        yield "["
+
+
+def _number(feature: str) -> int:
+    """A numeric feature of a full-context label; `xx` where it does not apply."""
+    return int(feature) if feature.lstrip("-").isdigit() else -50

@@ -1,0 +1,3 @@
+"""x"""
+def expand(text: str) -> str:
+    return text.replace("％", "パーセント")
