@@ -93,6 +93,10 @@ def test_exponential_noise_draws_as_often_as_probable() -> None:
     np.testing.assert_allclose(np.bincount(drawn) / 4000, [0.5, 0.3, 0.2], atol=0.03)
 
 
+def test_noise_of_zero_never_draws_the_impossible() -> None:
+    assert draw(np.array([0, 0.9, 0.1], np.float32), np.array([0, 1, 1], np.float32)) == 1
+
+
 @pytest.fixture(scope="module")
 def timbre(bundle: Bundle) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((1, 72, 1), np.float32) * np.float32(0.3)

@@ -15,6 +15,7 @@ MIN_TOKENS = 11
 """The end is not offered earlier."""
 MAX_TOKENS = 1500
 """60 s: what positions were trained for."""
+_LEAST = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ def probabilities(scores: Float, how: Sampling) -> Float:
 
 def draw(probs: Float, noise: Float) -> int:
     """A token by exponential noise (n,): the same as a multinomial draw."""
-    return int(np.argmax(probs / noise))
+    # Noise is rounded to 0 now and then, and 0 / 0 would win.
+    return int(np.argmax(probs / np.maximum(noise, _LEAST)))
 
 
 @dataclass
