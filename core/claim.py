@@ -30,8 +30,9 @@ class Record:
     worker: str
     expires: float
     attempt: int
-    """Acquisitions in a row during which no further item was finished."""
+    """Acquisitions in a row during which no further output was stored."""
     done: int
+    """Outputs known to be stored."""
 
     def dump(self) -> bytes:
         fields = {"w": self.worker, "e": round(self.expires, 1), "a": self.attempt, "d": self.done}
@@ -106,7 +107,8 @@ class Lease:
             raise self._lost
 
     def progress(self, done: int) -> None:
-        """`done` items are finished: the attempts counted so far were not in vain."""
+        """`done` outputs are stored: if that is more than was known, the attempts counted so far
+        were not in vain. Others learn of it with the next renewal."""
         self.check()
         with self._lock:
             if done > self._record.done:
@@ -117,11 +119,15 @@ class Lease:
         with self._lock:
             self._record = replace(self._record, attempt=self._record.attempt - 1)
 
+    def renew(self) -> None:
+        """Hold the job for the full time again. Unavailable if the store is away."""
+        self._write(expires=self._store.now() + self._seconds)
+
     def _keep(self) -> None:
         while not self._stop.wait(self._seconds / 3):
             # While the store is away we try again; the lease itself may run out meanwhile.
             with suppress(JobError):
-                self._write(expires=self._store.now() + self._seconds)
+                self.renew()
             if self._lost:
                 return
 
@@ -132,6 +138,12 @@ class Lease:
                 self._record, self._position = record, self._position + RECORD
             else:
                 self._lost = Unavailable("LEASE_LOST")
+
+
+def last(store: Store, job_id: str) -> Record | None:
+    """The claim that counts; None if nobody has ever worked on the job."""
+    log = _read(store, f"lease/{job_id}")
+    return Record.parse(log[-RECORD:]) if log else None
 
 
 def _read(store: Store, key: str) -> bytes:

@@ -98,8 +98,8 @@ def enrol(
 
 
 def missing(job: Job, studio: Studio) -> list[str]:
-    """Keys of references that have not arrived."""
-    keys = {voice.reference for voice in job.voices.values()}
+    """Keys of references that have not arrived, of voices that have something to say."""
+    keys = {job.voices[item.voice].reference for item in job.items}
     return sorted(key for key in keys if studio.inbox.head(key) is None)
 
 

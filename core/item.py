@@ -17,7 +17,7 @@ from core import audio, canonical, crypto, label, registry, sign
 from core.audio import Audio, Encoded
 from core.crypto import Context, Envelope
 from core.enrolment import Enrolled
-from core.errors import Failed, Notice, Refused
+from core.errors import Failed, Notice, Refused, Unavailable
 from core.job import Item, Job
 from core.result import ItemResult, LabelUsed, Output, Watermark
 from core.storage import Object
@@ -78,8 +78,9 @@ def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> 
         if not studio.results.put_once(key, sealed.body, metadata=metadata):
             # Somebody else finished this item at this moment: the output is theirs.
             winner = _adopt(key, fingerprint, item, studio)
-            if winner is not None:
-                return winner
+            if winner is None:
+                raise Unavailable("STORAGE_UNAVAILABLE", "an output is there and is not there")
+            return winner
     return msgspec.structs.replace(done, envelope=sealed.envelope, meta=item.meta)
 
 

@@ -70,6 +70,8 @@ def run(key: str, studio: Studio) -> Result:
         if finished := committed(order.job_id, studio):
             return finished
         if lease.attempt > studio.max_attempts:
+            _count_outputs(order.job_id, lease, studio)
+        if lease.attempt > studio.max_attempts:
             return _give_up(order, lease, studio)
         with _remembering_why(order, lease, studio):
             return _commit(_carry_out(order, lease, studio), order, lease, studio)
@@ -157,14 +159,20 @@ def _parse(order: Order) -> Job:
 
 def _wait_for_references(order: Order, job: Job, studio: Studio) -> None:
     """Raise Waiting until the deadline; after it the voices say REF_NOT_FOUND themselves."""
-    absent = enrolment.missing(job, studio)
-    for reference in absent:
-        marker = pending_key(reference, order.job_id)
-        studio.control.put_once(marker, order.manifest.key.encode())
-        since = studio.control.head(marker)
-        until = (since.modified if since else studio.control.now()) + job.wait_s
+    since = [_mark_pending(key, order, studio) for key in enrolment.missing(job, studio)]
+    # Looked for again: what arrived before its mark was written found nobody to awaken.
+    if since and (absent := enrolment.missing(job, studio)):
+        until = min(since) + job.wait_s
         if studio.control.now() < until:
             raise Waiting(order.job_id, absent, until)
+
+
+def _mark_pending(reference: str, order: Order, studio: Studio) -> float:
+    """Ask to be awakened when the reference arrives; since when this job has asked."""
+    marker = pending_key(reference, order.job_id)
+    studio.control.put_once(marker, order.manifest.key.encode())
+    since = studio.control.head(marker)
+    return since.modified if since else studio.control.now()
 
 
 def pending_key(reference: str, job_id: str = "") -> str:
@@ -202,13 +210,15 @@ def _make(
     job: Job, voices: dict[str, Enrolled | JobError], job_id: str, lease: Lease, studio: Studio
 ) -> list[ItemResult]:
     results = [_failed(e.id, e.index, e.error) for e in job.errors]
-    for done, wanted in enumerate(job.items, start=1):
+    made = 0
+    for wanted in job.items:
         lease.check()
         try:
             results.append(_make_one(wanted, voices[wanted.voice], job, job_id, studio))
+            made += 1
         except (Refused, Failed) as exc:
             results.append(_failed(wanted.id, wanted.index, exc, wanted))
-        lease.progress(done)
+        lease.progress(made)
     return sorted(results, key=lambda r: r.index)
 
 
@@ -291,6 +301,14 @@ def _commit(draft: Result, order: Order, lease: Lease, studio: Studio) -> Result
     for voice in draft.voices.values():
         studio.control.delete(pending_key(voice.reference, order.job_id))
     return result.parse(document)
+
+
+def _count_outputs(job_id: str, lease: Lease, studio: Studio) -> None:
+    """Workers that were killed could not say how far they came; what they stored does."""
+    stored = studio.results.list(f"out/{job_id}/")
+    lease.progress(sum(info.key.endswith(".sealed") for info in stored))
+    lease.renew()
+    lease.check()
 
 
 def _give_up(order: Order, lease: Lease, studio: Studio) -> Result:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from core import canonical, isolate, pipeline, trace
 from core.audio import BYTES_LIMIT
-from core.errors import JobError, Refused
+from core.errors import Refused
 from core.pipeline import Waiting
 from core.result import Result, timestamp
 from core.settings import Settings
@@ -42,17 +43,24 @@ def handle(body: bytes, studio: Studio) -> dict[str, Any]:
     first error that a repetition may mend is raised at the end."""
     incoming = parse(body, bucket=studio.inbox.name)
     done: list[dict[str, Any]] = []
-    again: list[JobError] = []
+    again: list[Exception] = []
+
+    @contextmanager
+    def noting(key: str) -> Iterator[None]:
+        try:
+            yield
+        except Waiting as exc:
+            done.append(_waiting(exc))
+        except Refused as exc:
+            done.append({"key": key, "error": exc.code, "message": exc.message})
+        except Exception as exc:
+            again.append(exc)
+
     for created in incoming.created:
-        for work in _work(created, studio):
-            try:
-                done.append(work())
-            except Waiting as exc:
-                done.append(_waiting(exc))
-            except Refused as exc:
-                done.append({"key": created.key, "error": exc.code, "message": exc.message})
-            except JobError as exc:
-                again.append(exc)
+        with noting(created.key):
+            for work in _work(created, studio):
+                with noting(created.key):
+                    done.append(work())
     if again:
         raise again[0]
     return {"done": done, "ignored": dict(incoming.ignored)}
@@ -79,10 +87,11 @@ def _existing(created: Created, studio: Studio) -> str:
 
 def _waiting_for(reference: str, studio: Studio) -> list[str]:
     """Manifests of the jobs that wait for this object."""
-    markers = list(studio.control.list(pipeline.pending_key(reference)))
     manifests = []
-    for marker in markers:
-        manifests.append(studio.control.get(marker.key, limit=MANIFEST_KEY_LIMIT).data.decode())
+    for marker in list(studio.control.list(pipeline.pending_key(reference))):
+        with suppress(Refused):  # its job has just finished and took it away
+            data = studio.control.get(marker.key, limit=MANIFEST_KEY_LIMIT).data
+            manifests.append(data.decode())
     return manifests
 
 
