@@ -1,0 +1,117 @@
+"""What lies about that should not: the findings a sweeper acts on, each with its reason.
+
+Notifications get lost, workers die, producers replace and delete. Nothing here is needed for a
+result to be right; it is what makes sure that there is one, and that nothing is left unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Literal
+
+import msgspec
+
+from core import claim, pipeline
+from core.errors import Refused
+from core.result import Result, result_key
+from core.storage import Info
+from core.studio import Studio
+
+MANIFEST_KEY_LIMIT = 2048
+SEALED = ".sealed"
+
+Kind = Literal[
+    "unfinished",  # a manifest without result, on which nobody works
+    "running",  # somebody works on it
+    "fresh",  # too young to be called forgotten
+    "waiting",  # for a file, until its deadline
+    "unannounced",  # a result without event
+    "stale-pending",  # a wake-up mark that nobody needs any more
+    "orphans",  # outputs that the result does not name
+    "abandoned",  # begun, and then the manifest was deleted or replaced
+    "foreign",  # not written by us, where only we should write
+]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    kind: Kind
+    job: str = ""
+    manifest: str = ""
+    detail: str = ""
+    """Why, in words."""
+    keys: list[str] = []
+    """Objects concerned."""
+    action: str = ""
+    """What was done about it; empty: nothing."""
+    error: str = ""
+    """Code of what stood in the way."""
+
+
+def unfinished(info: Info, job_id: str, studio: Studio, grace: float) -> Finding:
+    """How a manifest without result stands: does anybody work on it, and if not, since when?"""
+    now = studio.control.now()
+    last = claim.last(studio.control, job_id)
+    kind: Kind = "unfinished"
+    if last is None:
+        age = studio.inbox.now() - info.modified
+        kind = "fresh" if age < grace else kind
+        detail = f"It arrived {age:.0f} s ago and nobody has begun."
+    elif last.expires > now:
+        kind = "running"
+        detail = f"{last.worker} holds it for {last.expires - now:.0f} s more."
+    elif last.expires:
+        silent = now - last.expires
+        detail = f"The lease of {last.worker} ran out {silent:.0f} s ago, attempt {last.attempt}."
+    else:
+        detail = f"{last.worker} left it unfinished, attempt {last.attempt}."
+    return Finding(kind=kind, job=job_id, manifest=info.key, detail=detail)
+
+
+def begun(studio: Studio) -> Iterator[tuple[str, list[Info]]]:
+    """Jobs that have objects in the results bucket, with those objects."""
+    for job_id, infos in groupby(studio.results.list("out/"), lambda i: i.key.split("/")[1]):
+        yield job_id, list(infos)
+
+
+def orphans(job_id: str, infos: list[Info], finished: Result) -> Finding | None:
+    named = {item.output.key for item in finished.items if item.output}
+    keys = [i.key for i in infos if i.key.endswith(SEALED) and i.key not in named]
+    if not keys:
+        return None
+    given_up = finished.error and finished.error.code == "RETRIES_EXHAUSTED"
+    why = "The job was given up when they were made already." if given_up else "Not named by it."
+    return Finding(
+        kind="orphans", job=job_id, manifest=finished.manifest.key, keys=keys, detail=why
+    )
+
+
+def abandoned(job_id: str, keys: list[str]) -> Finding:
+    detail = "Begun, but no manifest in the inbox has these bytes: it was deleted or replaced."
+    return Finding(kind="abandoned", job=job_id, keys=keys, detail=detail)
+
+
+def stale_pending(studio: Studio) -> Iterator[Finding]:
+    """Marks of jobs that are finished, or whose manifest is no longer that job."""
+    for info in studio.control.list("pending/"):
+        job_id = info.key.rpartition("/")[2]
+        try:
+            manifest = studio.control.get(info.key, limit=MANIFEST_KEY_LIMIT).data.decode()
+        except Refused:
+            continue  # its job has just finished
+        if studio.results.head(result_key(job_id)):
+            why = "Its job has a result."
+        elif not _is_job(manifest, job_id, studio):
+            why = "Its manifest was deleted or replaced."
+        else:
+            continue
+        yield Finding(
+            kind="stale-pending", job=job_id, manifest=manifest, keys=[info.key], detail=why
+        )
+
+
+def _is_job(manifest: str, job_id: str, studio: Studio) -> bool:
+    try:
+        return pipeline.read(manifest, studio).job_id == job_id
+    except Refused:
+        return False

@@ -1,0 +1,193 @@
+"""The sweeper: what notifications did not bring about is brought about here.
+
+Safe at any time, beside live workers and other sweepers: it does nothing but what a repeated
+notification would do, and takes away only marks that nobody waits for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from core import pipeline, sweep
+from core.errors import JobError, Misconfigured, Refused, Unavailable
+from core.pipeline import Waiting
+from core.result import Result, result_key
+from core.storage import Info
+from core.studio import Studio
+from core.sweep import Finding
+from events import outgoing
+from events.incoming import MANIFESTS, kind
+from events.publish import ResultsBucket
+from handlers.oss import carry_out
+from handlers.screen import Report
+
+EXIT_FAILED, EXIT_WAITING, EXIT_LATER = 1, 3, 5
+GRACE = 60.0
+"""Seconds in which the notification of a manifest is taken to be still on its way."""
+
+log = logging.getLogger("voicedrop.sweep")
+
+
+class Swept(msgspec.Struct, kw_only=True):
+    """What one sweep found and did."""
+
+    manifests: int = 0
+    finished: int = 0
+    """Jobs that have a result, now."""
+    findings: list[Finding] = []
+
+    @property
+    def open(self) -> list[Finding]:
+        """Jobs that have no result or no event yet: look again later."""
+        undone = ("unfinished", "running", "fresh", "waiting", "unannounced")
+        return [f for f in self.findings if f.kind in undone and not f.action]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(finding.kind for finding in self.findings))
+
+
+def run(studio: Studio, *, grace: float = GRACE) -> Swept:
+    """Every manifest gets its result, every result its event; what is left over is explained.
+
+    One job that cannot be helped does not stop the others; only what makes all of it impossible is
+    raised: Unavailable, Misconfigured from listing the buckets.
+    """
+    return _Sweep(studio, grace).run()
+
+
+class _Sweep:
+    def __init__(self, studio: Studio, grace: float) -> None:
+        self._studio, self._grace = studio, grace
+        self._began = studio.control.now()
+        self._alive: set[str] = set()
+        """Jobs of the manifests that are in the inbox."""
+        self._done: set[str] = set()
+        self._swept = Swept()
+
+    def run(self) -> Swept:
+        for info in self._studio.inbox.list(MANIFESTS):
+            if kind(info.key) == "manifest":
+                self._swept.manifests += 1
+                self._guard(Finding(kind="unfinished", manifest=info.key), self._manifest, info)
+        for job_id, infos in sweep.begun(self._studio):
+            self._guard(Finding(kind="unannounced", job=job_id), self._begun, job_id, infos)
+        for found in sweep.stale_pending(self._studio):
+            self._guard(found, self._drop_marker, found)
+        self._leases()
+        self._swept.finished = len(self._done)
+        return self._swept
+
+    def _guard(self, about: Finding, act: Callable[..., None], *args: Any) -> None:
+        """One job's trouble is a finding, and the sweep goes on."""
+        try:
+            act(*args)
+        except (Unavailable, Misconfigured) as exc:
+            self._note(about, error=exc.code, detail=exc.message)
+        except Refused as exc:
+            if exc.code == "MANIFEST_GONE":
+                return  # deleted while we looked
+            self._note(about, kind="foreign", error=exc.code, detail=exc.message)
+        except Exception as exc:
+            log.exception("sweep", extra={"job": about.job, "manifest": about.manifest})
+            self._note(about, error="INTERNAL", detail=type(exc).__name__)
+
+    def _note(self, finding: Finding, **changes: Any) -> None:
+        self._swept.findings.append(msgspec.structs.replace(finding, **changes))
+
+    def _manifest(self, info: Info) -> None:
+        order = pipeline.read(info.key, self._studio)
+        self._alive.add(order.job_id)
+        if self._studio.results.head(result_key(order.job_id)):
+            return
+        found = sweep.unfinished(info, order.job_id, self._studio, self._grace)
+        if found.kind != "unfinished":
+            self._note(found)
+            return
+        try:
+            finished = carry_out(info.key, self._studio)
+        except Waiting as exc:
+            self._note(found, kind="waiting", detail=f"Waits for {', '.join(exc.references)}.")
+        except JobError as exc:
+            if isinstance(exc, Refused):
+                raise
+            self._note(found, error=exc.code, detail=f"{found.detail} {exc.message}")
+        else:
+            self._note(found, action=f"carried out: {finished.status}")
+
+    def _begun(self, job_id: str, infos: list[Info]) -> None:
+        if result_key(job_id) not in {info.key for info in infos}:
+            if job_id not in self._alive and all(i.modified < self._began for i in infos):
+                self._note(sweep.abandoned(job_id, [info.key for info in infos]))
+            return
+        finished = pipeline.committed(job_id, self._studio)
+        if finished is None:
+            return
+        self._done.add(job_id)
+        self._announce(finished)
+        if found := sweep.orphans(job_id, infos, finished):
+            self._note(found)
+
+    def _announce(self, finished: Result) -> None:
+        key = outgoing.event_key(finished.job_id, finished.finished)
+        if self._studio.results.head(key):
+            return
+        new = ResultsBucket(self._studio.results).publish(key, outgoing.job_event(finished))
+        found = Finding(
+            kind="unannounced",
+            job=finished.job_id,
+            manifest=finished.manifest.key,
+            detail="The result is there, its event was not.",
+        )
+        self._note(found, action="event written" if new else "announced meanwhile")
+
+    def _drop_marker(self, found: Finding) -> None:
+        for key in found.keys:
+            self._studio.control.delete(key)
+        self._note(found, action="removed")
+
+    def _leases(self) -> None:
+        seen = {f.job for f in self._swept.findings if f.kind == "abandoned"}
+        known = self._alive | self._done | seen
+        for info in self._studio.control.list("lease/"):
+            job_id = info.key.removeprefix("lease/").removesuffix(".reason")
+            if job_id not in known and info.modified < self._began:
+                known.add(job_id)
+                self._note(sweep.abandoned(job_id, [info.key]))
+
+
+def report(swept: Swept) -> Report:
+    """For `voicedrop sweep`, and as the answer to a timer."""
+    data = {
+        "manifests": swept.manifests,
+        "finished": swept.finished,
+        "open": len(swept.open),
+        "counts": swept.counts,
+        "findings": [msgspec.to_builtins(finding) for finding in swept.findings],
+    }
+    lines = [_line(finding) for finding in swept.findings]
+    lines.append(
+        f"{swept.manifests} manifests, {swept.finished} jobs finished, {len(swept.open)} open."
+    )
+    return Report(data, lines, _exit_code(swept))
+
+
+def _line(finding: Finding) -> str:
+    about = finding.manifest or f"job {finding.job}"
+    what = f"{finding.action}. " if finding.action else ""
+    code = f"{finding.error}: " if finding.error else ""
+    more = f" ({len(finding.keys)} objects)" if finding.keys else ""
+    return f"{about}: {finding.kind}: {what}{code}{finding.detail}{more}"
+
+
+def _exit_code(swept: Swept) -> int:
+    if any(f.kind == "foreign" or f.error == "INTERNAL" for f in swept.findings):
+        return EXIT_FAILED
+    if not swept.open:
+        return 0
+    return EXIT_WAITING if all(f.kind == "waiting" for f in swept.open) else EXIT_LATER
