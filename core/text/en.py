@@ -43,8 +43,6 @@ def read(text: str) -> Reading:
     sounds = [phone for pair in zip(tokens, tags, strict=True) for phone in _token(*pair)]
     phones = ["-" if phone == "'" else phone for phone in sounds]
     phones = [phone for phone in phones if phone in table() and phone != "UW"]
-    if len(phones) < 4:  # as in training, where very short texts were padded
-        phones.insert(0, ",")
     return Reading(spoken, tuple(phones))
 
 

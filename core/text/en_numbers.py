@@ -78,6 +78,12 @@ _REGNAL = frozenset(
     "Louis Henry George Edward Charles William James Richard Elizabeth Mary John Pius Benedict "  # noqa: SIM905
     "Francis Paul Philip Ferdinand Napoleon Alexander Catherine Peter Nicholas Frederick".split()
 )
+_HOST = r"[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*"
+ADDRESS = (
+    r"(?:https?://|www\.)[!-~]*[A-Za-z0-9/]|[A-Za-z0-9.+_-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+    rf"|(?<![A-Za-z0-9.]){_HOST}\.(?:com|org|net|io|cn|edu|gov|dev|ai|co\.uk)(?![A-Za-z0-9])"
+    r"(?:/[A-Za-z0-9./_-]*[A-Za-z0-9])?"
+)
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 
 
@@ -257,11 +263,7 @@ def _codes() -> list[Rule]:
         return f"{said}, {year(found['y'])}" if found["y"] else said
 
     return [
-        (
-            r"(?:https?://|www\.)[^\s,;]*[A-Za-z0-9/]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
-            r"|\b[a-z][\w-]*(?:\.[\w-]+)*\.(?:com|org|net|io|cn|edu|gov|dev|ai|co\.uk)\b(?:/[\w./-]*\w)?",
-            _address,
-        ),
+        (ADDRESS, _address),
         (rf"(?<![\w/.])({short})(?![\w])", lambda m: _ABBREVIATIONS[m[1]]),
         (r"\bNo\.\s?(?=\d)", lambda m: "number "),
         (r"(?<=:[0-5]\d)\s?[-–~]\s?(?=\d)", lambda m: " to "),

@@ -14,7 +14,10 @@ from core.text.ja_numbers import expand
 from core.text.reading import Reading
 from core.text.symbols import MARKS, UNKNOWN, table
 
-_CHUNK = re.compile(r"[A-Za-z\d々\u3040-\u30ff\u4e00-\u9fff１-９Ａ-Ｚａ-ｚｦ-ﾝ]+|.", re.S)
+_CHUNK = re.compile(
+    r"(?:[A-Za-z\d々\u3040-\u30ff\u4e00-\u9fffｦ-ﾝ]|(?<=\d)\.(?=\d))+|.",
+    re.S,
+)
 _MARK_OF = {
     "：": ",", "；": ",", "，": ",", "。": ".", "！": "!", "？": "?", "\n": ".", "·": ",",
     "、": ",",

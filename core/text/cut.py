@@ -1,0 +1,193 @@
+"""Cutting a text into pieces that are spoken one by one.
+
+`cut0` to `cut5` are the methods of GPT-SoVITS (`pieces` gives its list, short heads and ends
+included); `sentence` is ours: whole sentences, long ones at their commas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from core.errors import Refused
+
+_SPLITS = "，。？！,.?!~:：—…"
+_MARKS = frozenset("!?…,.- ") | frozenset("，。？！~:：—、；;\n")
+_CUT5 = frozenset(",.;?!、，。？！：…")
+_LONGEST = 510
+"""BERT has 512 positions, two of which frame the text."""
+_RUN = re.compile(r"([!?…,.\-])[!?…,.\-]+")
+_END = re.compile(
+    r"[。！？!?…]+[”’」』）】\"')\]]*\s*|(?<=[^\d\s.])\.+[\"')\]]*(?=\s|$)\s*|(?<=\d)\.(?=\s|$)\s*|\n+"
+)
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|No|e\.g|i\.e|[ap]\.m|(?:[A-Z]\.)+[A-Z])\.\s*$"
+)
+_CLAUSE = re.compile(r"(?<=[，、；：])|(?<=[,;:])(?=\s)|(?<=[—])")
+
+
+def pieces(text: str, language: str, method: str = "sentence") -> list[str]:
+    """Pieces of a text, each to be spoken in one breath and ending in a mark.
+
+    Raises Refused VALUE_RANGE for an unknown method. A text without words has no pieces.
+    """
+    if method not in _METHODS:
+        raise Refused("VALUE_RANGE", f"no such way of cutting: {method}; try {', '.join(_METHODS)}")
+    text = text.strip("\n")
+    stop = "." if language == "en" else "。"
+    if method != "sentence":
+        text = _RUN.sub(r"\1", text)
+        head = re.split(f"[{_SPLITS}]", text, maxsplit=1)[0]
+        if text and text[0] not in _SPLITS and len(head) < 4:
+            text = stop + text
+    lines = [line for line in _METHODS[method](text).split("\n") if line.strip()]
+    ended = (_ended(line, stop) for line in _merged(lines) if re.search(r"\w", line))
+    return [part for line in ended for part in _bounded(line) if re.search(r"\w", part)]
+
+
+def _ended(line: str, stop: str) -> str:
+    return line if line[-1] in _SPLITS else line + stop
+
+
+def _merged(lines: list[str], least: int = 5) -> list[str]:
+    """Lines of fewer than `least` characters join the next; a short rest joins the last."""
+    merged: list[str] = []
+    held = ""
+    for line in lines:
+        apart = held[-1:].isascii() and line[:1].isascii() and not line[:1].isspace()
+        held += (" " if held and apart else "") + line
+        if len(held) >= least:
+            merged.append(held)
+            held = ""
+    if held and merged:
+        apart = merged[-1][-1].isascii() and held[0].isascii() and not held[0].isspace()
+        merged[-1] += (" " if apart else "") + held
+    elif held:
+        merged.append(held)
+    return merged
+
+
+def _bounded(line: str) -> list[str]:
+    """At most 510 characters a piece, cut at marks, or anywhere where there is none."""
+    if len(line) <= _LONGEST:
+        return [line]
+    parts, held = [], ""
+    for clause in re.split(f"(?<=[{_SPLITS}])", line):
+        if len(held) + len(clause) > _LONGEST and held:
+            parts.append(held)
+            held = ""
+        held += clause
+        while len(held) > _LONGEST:
+            parts.append(held[:_LONGEST])
+            held = held[_LONGEST:]
+    return [part for part in [*parts, held] if part]
+
+
+def _clauses(text: str) -> list[str]:
+    text = text.replace("……", "。").replace("——", "，")
+    if text and text[-1] not in _SPLITS:
+        text += "。"
+    return [clause for clause in re.split(f"(?<=[{_SPLITS}])", text) if clause]
+
+
+def _spoken(lines: list[str]) -> str:
+    return "\n".join(line for line in lines if not _MARKS.issuperset(line))
+
+
+def _by_four(text: str) -> str:
+    clauses = _clauses(text)
+    if len(clauses) <= 4:
+        return _spoken([text])
+    starts = list(range(0, len(clauses), 4))[:-1]
+    ends: list[int | None] = [*starts[1:], None]
+    return _spoken(["".join(clauses[a:b]) for a, b in zip(starts, ends, strict=True)])
+
+
+def _by_fifty(text: str) -> str:
+    clauses = _clauses(text)
+    if len(clauses) < 2:
+        return text
+    lines, held = [], ""
+    for clause in clauses:
+        held += clause
+        if len(held) > 50:
+            lines.append(held)
+            held = ""
+    if held:
+        lines.append(held)
+    if len(lines) > 1 and len(lines[-1]) < 50:
+        lines[-2:] = [lines[-2] + lines[-1]]
+    return _spoken(lines)
+
+
+def _at_full_stops(text: str) -> str:
+    return _spoken(text.strip("。").split("。"))
+
+
+def _at_periods(text: str) -> str:
+    return _spoken(re.split(r"(?<!\d)\.(?!\d)", text.strip(".")))
+
+
+def _at_marks(text: str) -> str:
+    lines, held = [], ""
+    for i, char in enumerate(text):
+        held += char
+        decimal = char == "." and text[i - 1 : i].isdigit() and text[i + 1 : i + 2].isdigit()
+        if char in _CUT5 and not decimal:
+            lines.append(held)
+            held = ""
+    return _spoken([*lines, held])
+
+
+def _by_sentence(text: str) -> str:
+    text = re.sub(r"\s*[—–―]{2,}\s*|\s[—–―]\s", lambda m: "，" if m[0].isspace() else _dash(m), text)
+    return "\n".join(part for sentence in sentences(text) for part in _clipped(sentence))
+
+
+def _dash(found: re.Match[str]) -> str:
+    """A dash is a pause, in the comma of its neighbours' script."""
+    return ", " if found.string[: found.start()].isascii() else "，"
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Cut after sentence marks and at line ends, but not after `Dr.` or an initial."""
+    start = 0
+    for end in _END.finditer(text):
+        sentence = text[start : end.end()]
+        if "\n" not in end.group() and _ABBREVIATION.search(sentence):
+            continue
+        if sentence.strip():
+            yield sentence.strip()
+        start = end.end()
+    if text[start:].strip():
+        yield text[start:].strip()
+
+
+def _clipped(sentence: str) -> Iterator[str]:
+    """A sentence of more than about twelve seconds, at its commas."""
+    width = sum(1 if char.isascii() else 3 for char in sentence)
+    if width <= 180:
+        yield sentence
+        return
+    held = 0
+    part = ""
+    for clause in _CLAUSE.split(sentence):
+        wide = sum(1 if char.isascii() else 3 for char in clause)
+        if part and held + wide > 120:
+            yield part.strip()
+            part, held = "", 0
+        part += clause
+        held += wide
+    yield part.strip()
+
+
+_METHODS: dict[str, Callable[[str], str]] = {
+    "sentence": _by_sentence,
+    "cut0": str,
+    "cut1": _by_four,
+    "cut2": _by_fifty,
+    "cut3": _at_full_stops,
+    "cut4": _at_periods,
+    "cut5": _at_marks,
+}
+METHODS = tuple(_METHODS)
