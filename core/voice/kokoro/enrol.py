@@ -22,7 +22,7 @@ from core.voice.kokoro.render import (
     equaliser,
     spectrum,
 )
-from core.voice.kokoro.surrogate import Array, Surrogate
+from core.voice.kokoro.surrogate import Array, Surrogate, likeness
 
 SEARCH = ("The old house stood near the road.", "The boy was there when we came.")
 """The sentences of the prior's renders."""
@@ -34,7 +34,7 @@ HELD_OUT = (
 DEFAULT_VOICE = "af_heart"
 _LEVEL = 0.085
 _WORTH_IT = 0.003
-"""Gain in mean similarity under which a change is noise."""
+"""Gain in likeness under which a change is noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Enroller:
             side = i % len(spoken)
             heard = self._hear(self.renderer.render(spoken[side], self._recipe(point)))
             guide.learn(point, heard)
-            tried.append((_likeness(heard, target), point, side))
+            tried.append((likeness(heard, target), point, side))
             starts = np.stack([p for _, p, _ in sorted(tried, key=lambda t: -t[0])[:3]])
         finalists = sorted(tried, key=lambda t: -t[0])[:3]
         scored = [
@@ -82,7 +82,7 @@ class Enroller:
         """Pitch, formants, then tone colour: each kept only if it brings the voice nearer."""
         spoken = [tokens(sentence) for sentence in SEARCH]
         takes = [self.renderer.with_pitch(ids, recipe) for ids in spoken]
-        best = float(np.mean([_likeness(self._hear(audio), target) for audio, _ in takes]))
+        best = float(np.mean([likeness(self._hear(audio), target) for audio, _ in takes]))
         own = float(np.exp(np.mean([np.log(hertz) for _, hertz in takes])))
         ratio = float(np.clip(pitch(speech) / own, 0.6, 1.7))
         changes = [{"pitch": ratio**0.5}, {"pitch": ratio}, {"formants": 0.94}, {"formants": 1.06}]
@@ -100,7 +100,7 @@ class Enroller:
         for share in (0.5, 1.0):
             tone = [share * c for c in full]
             coloured = [Audio(equalise(take.samples, tone), take.rate) for take in takes]
-            score = float(np.mean([_likeness(self._hear(take), target) for take in coloured]))
+            score = float(np.mean([likeness(self._hear(take), target) for take in coloured]))
             if score > best + _WORTH_IT:
                 recipe, best = msgspec.structs.replace(recipe, tone=tone), score
         return recipe
@@ -119,7 +119,7 @@ class Enroller:
 
     def _score(self, recipe: Recipe, spoken: Sequence[list[int]], target: Array) -> float:
         takes = [self.renderer.render(ids, recipe) for ids in spoken]
-        return float(np.mean([_likeness(self._hear(take), target) for take in takes]))
+        return float(np.mean([likeness(self._hear(take), target) for take in takes]))
 
     def _hear(self, audio: Audio) -> Array:
         """Both embeddings side by side, shape (448,)."""
@@ -135,11 +135,6 @@ def levelled(speech: Audio) -> Audio:
     """At the level of the prior's renders: GE2E hears loudness as part of a voice."""
     rms = float(np.sqrt(np.mean(speech.samples.astype(np.float64) ** 2)))
     return Audio(speech.samples * np.float32(_LEVEL / max(rms, 1e-6)), speech.rate)
-
-
-def _likeness(heard: Array, target: Array) -> float:
-    """Mean of the two cosines."""
-    return float(heard @ target) / 2
 
 
 def tokens(sentence: str) -> list[int]:

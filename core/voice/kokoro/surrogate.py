@@ -21,7 +21,9 @@ Array = NDArray[np.floating[Any]]
 
 DIMENSIONS = 60
 """40 for timbre, 20 for prosody: principal components of the 54 voices, whitened."""
-_GE2E = 256
+WEIGHTS = {"ge2e": 0.35, "campplus": 0.65}
+"""Shares of the encoders in what is sought: CAM++ is the stricter judge of who speaks."""
+_PARTS = {"ge2e": slice(0, 256), "campplus": slice(256, None)}
 _NOISE = 0.15
 """Share of an error that is the sentence's, not the style's."""
 
@@ -109,7 +111,7 @@ class Surrogate:
         return np.asarray(points[np.argmax(values)])
 
     def score(self, points: Array, *, restraint: float = 0.02) -> tuple[Array, Array]:
-        """Expected mean similarity to the target less a restraint on going far from the mean voice,
+        """Expected likeness to the target less a restraint on going far from the mean voice,
         where the network guesses; values (n,) and slopes (n, 60)."""
         predicted, active = self.prior.predict(points)
         kernel = self._kernel(points)
@@ -128,16 +130,23 @@ class Surrogate:
         return np.asarray(np.exp(-distance / (2 * DIMENSIONS)))
 
 
+def likeness(heard: Array, target: Array) -> float:
+    """Weighted mean of the encoders' cosines; both arguments as embeddings side by side."""
+    shares = ((weight, _PARTS[name]) for name, weight in WEIGHTS.items())
+    return float(sum(weight * (heard[part] @ target[part]) for weight, part in shares))
+
+
 def _similarity(embeddings: Array, target: Array) -> tuple[Array, Array]:
-    """Mean of the two cosines, and its slope with respect to the embeddings."""
+    """The likeness of predictions of any length, (n,), and its slopes with respect to them."""
     values = np.zeros(len(embeddings))
     slopes = np.zeros_like(embeddings)
-    for part in (slice(0, _GE2E), slice(_GE2E, None)):
+    for name, weight in WEIGHTS.items():
+        part = _PARTS[name]
         vectors, aim = embeddings[:, part], target[part]
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         cosine = (vectors @ aim)[:, None] / length
-        values += 0.5 * cosine[:, 0]
-        slopes[:, part] = 0.5 * (aim / length - vectors * cosine / length**2)
+        values += weight * cosine[:, 0]
+        slopes[:, part] = weight * (aim / length - vectors * cosine / length**2)
     return values, slopes
 
 
