@@ -133,7 +133,7 @@ class _History:
         self.theatre.put(key, data)
         lost = not self.calm and self.draw.random() < 0.1
         for _ in range(0 if lost else self.draw.choice([1, 1, 2, 3])):
-            self._later(self.draw.choice([0.2, 5]), lambda: self._deliver(key))
+            self._later(self.draw.choice([0.02, 0.2, 5]), lambda: self._deliver(key))
 
     def _deliver(self, key: str) -> None:
         skew = self.draw.choice([0.0, 0.0, HOUR, -HOUR])
@@ -153,7 +153,7 @@ class _History:
         if task.error:
             self.theatre.unexpected(task.error)
             return False
-        return not task.result.open
+        return not task.result.open  # type: ignore[attr-defined]
 
     def _settle(self) -> int:
         """The storm is over: how many rounds of the sweeper until nothing is left to do."""
@@ -164,10 +164,9 @@ class _History:
             else:
                 self.theatre.watcher.settled(self.theatre.quiet_studio(), self._manifests())
         for number in range(1, 20):
-            outcome: list[bool] = []
-            self.world.spawn(lambda: outcome.append(self._sweep(quiet)), self.platform)
+            task = self.world.spawn(lambda: self._sweep(quiet), self.platform)
             self.world.run()
-            if outcome == [True]:
+            if task.result:
                 return number
             self.world.now += LEASE if number < 10 else WAIT_S
         raise AssertionError("the sweeper never came to an end")

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 
 from core import pipeline
-from core.claim import RECORD, Record
+from core.claim import Record
 from core.result import Result, parse, result_key
 from core.storage import Object
 from core.studio import Studio
@@ -39,9 +39,9 @@ class Watcher:
         self._engine_of[host] = fingerprint
 
     def before(self, call: Call) -> None:
-        if call.operation == "get" and call.key.startswith("refs/"):
-            if call.host.name not in self._claimed:
-                self._fail(call, "a reference was fetched before the attempt was counted")
+        fetches = call.operation == "get" and call.key.startswith("refs/")
+        if fetches and call.host.name not in self._claimed:
+            self._fail(call, "a reference was fetched before the attempt was counted")
         if call.bucket == "results" and call.operation == "put_once":
             self._no_write_after_fencing(call)
 
@@ -55,7 +55,7 @@ class Watcher:
 
     def _written(self, call: Call, answer: object) -> None:
         key = call.key
-        if call.operation == "delete" or (call.operation == "put"):
+        if call.operation in ("delete", "put"):
             self._fail(call, "something in the results bucket was replaced or removed")
         stored = self.results.objects[key].data
         if self._first.setdefault(key, stored) != stored:

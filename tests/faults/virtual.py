@@ -11,13 +11,14 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 
 START = 1_795_000_000.0
 
 
-class Crash(BaseException):  # noqa: N818 - nothing that catches Exception may catch it
-    """The process that runs this is gone."""
+class Crash(BaseException):
+    """The process that runs this is gone. No Exception, so that no handler revives it."""
 
 
 @dataclass(eq=False)
@@ -143,40 +144,44 @@ class World:
         (task.baton if task else self._ended).release()
 
 
+class _Lock:
+    def __init__(self, world: World) -> None:
+        self._world, self._held = world, False
+
+    def __enter__(self) -> None:
+        while self._held:
+            self._world.pause(float("inf"), lambda: not self._held)
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
+
+
+class _Event:
+    def __init__(self, world: World) -> None:
+        self._world, self._set = world, False
+
+    def set(self) -> None:
+        self._set = True
+
+    def wait(self, timeout: float) -> bool:
+        self._world.pause(timeout, lambda: self._set)
+        return self._set
+
+
+class _Thread:
+    def __init__(self, world: World, *, target: Callable[[], None], **_: object) -> None:
+        self._world, self._target = world, target
+
+    def start(self) -> None:
+        self._task = self._world.spawn(self._target, self._world.me.host)
+
+    def join(self) -> None:
+        self._world.pause(float("inf"), lambda: self._task.done)
+
+
 def threads(world: World) -> SimpleNamespace:
     """Stands for the module `threading` in code that runs inside the world."""
-
-    class Lock:
-        def __init__(self) -> None:
-            self._held = False
-
-        def __enter__(self) -> None:
-            while self._held:
-                world.pause(float("inf"), lambda: not self._held)
-            self._held = True
-
-        def __exit__(self, *_: object) -> None:
-            self._held = False
-
-    class Event:
-        def __init__(self) -> None:
-            self._set = False
-
-        def set(self) -> None:
-            self._set = True
-
-        def wait(self, timeout: float) -> bool:
-            world.pause(timeout, lambda: self._set)
-            return self._set
-
-    class Thread:
-        def __init__(self, *, target: Callable[[], None], name: str, daemon: bool) -> None:
-            self._target = target
-
-        def start(self) -> None:
-            self._task = world.spawn(self._target, world.me.host)
-
-        def join(self) -> None:
-            world.pause(float("inf"), lambda: self._task.done)
-
-    return SimpleNamespace(Lock=Lock, Event=Event, Thread=Thread)
+    return SimpleNamespace(
+        Lock=partial(_Lock, world), Event=partial(_Event, world), Thread=partial(_Thread, world)
+    )

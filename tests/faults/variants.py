@@ -1,0 +1,67 @@
+"""The pipeline, broken on purpose in one place: histories must see each of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import msgspec
+
+from core import item, pipeline
+from core.claim import Lease
+from core.result import ItemResult, Result, timestamp
+from core.studio import Studio
+from events import outgoing
+from events.publish import ResultsBucket
+from tests.faults.history import Setting
+from tests.faults.theatre import Theatre
+
+
+@dataclass(frozen=True)
+class Variant:
+    setting: Setting = Theatre
+    broken: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+def no_fencing() -> AbstractContextManager[Any]:
+    """Who loses the lease is not told."""
+    return mock.patch.object(Lease, "check", return_value=None)
+
+
+@contextmanager
+def event_before_result() -> Iterator[None]:
+    commit = pipeline._commit
+
+    def broken(draft: Result, order: Any, lease: Any, studio: Studio) -> Result:
+        early = msgspec.structs.replace(draft, finished=timestamp(studio.control.now()))
+        key = outgoing.event_key(early.job_id, early.finished)
+        ResultsBucket(studio.results).publish(key, outgoing.job_event(early))
+        return commit(draft, order, lease, studio)
+
+    with mock.patch.object(pipeline, "_commit", broken):
+        yield
+
+
+def adopt_without_compare() -> AbstractContextManager[Any]:
+    """What lies at an item's key is taken for the item, whatever it was made from."""
+
+    def broken(key: str, fingerprint: str, wanted: Any, studio: Studio) -> ItemResult | None:
+        if studio.results.head(key) is None:
+            return None
+        record, envelope = item._read_record(studio.results.get(key, limit=1 << 30), studio)
+        return msgspec.structs.replace(record.item, envelope=envelope, meta=wanted.meta)
+
+    return mock.patch.object(item, "_adopt", broken)
+
+
+VARIANTS = {
+    "no-fencing": Variant(broken=no_fencing),
+    "event-before-result": Variant(broken=event_before_result),
+    "adopt-without-compare": Variant(broken=adopt_without_compare),
+    "lease-by-wall-clock": Variant(partial(Theatre, wall_clock=True)),
+    "versioned-bucket": Variant(partial(Theatre, versioned=True)),
+}
