@@ -1,0 +1,126 @@
+"""Korean: text -> jamo as they sound, by the standard pronunciation rules.
+
+Rules and tables after g2pK (Kyubyong Park, Apache-2.0), which GPT-SoVITS was trained with; parts of
+speech by mecab-ko. Rule numbers are those of the Standard Pronunciation (표준 발음법).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from functools import cache
+from typing import Any
+
+from mecab import MeCab
+
+from core.text.ko_numbers import expand
+from core.text.reading import Reading
+from core.text.symbols import DATA, table
+
+_LATIN = dict(
+    zip(
+        "abcdefghijklmnopqrstuvwxyz",
+        "에이 비 시 디 이 에프 지 에이치 아이 제이 케이 엘 엠 엔 오 피 큐 아르 에스 티 유 브이 "  # noqa: SIM905
+        "더블유 엑스 와이 제트".split(),
+        strict=True,
+    )
+)
+_SPLIT_VOWELS = {
+    "ㅘ": "ㅗㅏ", "ㅙ": "ㅗㅐ", "ㅚ": "ㅗㅣ", "ㅝ": "ㅜㅓ", "ㅞ": "ㅜㅔ", "ㅟ": "ㅜㅣ", "ㅢ": "ㅡㅣ",
+    "ㅑ": "ㅣㅏ", "ㅒ": "ㅣㅐ", "ㅕ": "ㅣㅓ", "ㅖ": "ㅣㅔ", "ㅛ": "ㅣㅗ", "ㅠ": "ㅣㅜ",
+}  # fmt: skip
+_MARK_OF = {
+    "：": ",", "；": ",", "，": ",", "。": ".", "！": "!", "？": "?", "\n": ".", "·": ",",
+    "、": ",", " ": "空",
+}  # fmt: skip
+_LEADS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
+_TAILS = "ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ"
+_SOUNDS = (
+    {chr(0x1100 + i): jamo for i, jamo in enumerate(_LEADS)}
+    | {chr(0x1161 + i): chr(0x314F + i) for i in range(21)}
+    | {chr(0x11A8 + i): jamo for i, jamo in enumerate(_TAILS)}
+)
+_TENSE = dict(zip("ᄀᄃᄇᄉᄌ", "ᄁᄄᄈᄊᄍ", strict=True))
+_STEMS = (
+    # stem endings that tense the consonant after them: rules 11.1, 24, 25
+    ("ᆰ/P([ᄀᄁ])", lambda m: "ᆯᄁ"),
+    ("([ᆲᆴᆫᆷ])/P([ᄀᄃᄉᄌ])", lambda m: m[1] + _TENSE[m[2]]),
+    ("ᆬ/P([ᄀᄃᄉᄌ])", lambda m: "ᆫ" + _TENSE[m[1]]),
+    ("ᆱ/P([ᄀᄃᄉᄌ])", lambda m: "ᆷ" + _TENSE[m[1]]),
+    # 밟다, 넓죽하다: rule 10.1
+    ("(바)ᆲ(/P)?($|[^ᄋᄒ])", lambda m: f"{m[1]}ᆸ{m[3]}"),
+    ("(너)ᆲ([ᄌᄍᄃᄄ]ᅮ)", lambda m: f"{m[1]}ᆸ{m[2]}"),
+    # palatalisation: rule 17
+    ("ᆮᄋ([ᅵᅧ])", lambda m: "ᄌ" + m[1]),
+    ("ᇀᄋ([ᅵᅧ])", lambda m: "ᄎ" + m[1]),
+    ("ᆴᄋ([ᅵᅧ])", lambda m: "ᆯᄎ" + m[1]),
+    ("ᆮ히", lambda m: "치"),
+    # the future's ㄹ tenses the next word: rule 27
+    ("ᆯ/E ([ᄀᄃᄇᄉᄌ])", lambda m: "ᆯ " + _TENSE[m[1]]),
+)
+_LINKS = {  # a tail moves to an empty lead: rules 12.4, 13, 14
+    "ᆨ": "ᄀ", "ᆩ": "ᄁ", "ᆫ": "ᄂ", "ᆮ": "ᄃ", "ᆯ": "ᄅ", "ᆷ": "ᄆ", "ᆸ": "ᄇ", "ᆺ": "ᄉ", "ᆻ": "ᄊ",
+    "ᆽ": "ᄌ", "ᆾ": "ᄎ", "ᆿ": "ᄏ", "ᇀ": "ᄐ", "ᇁ": "ᄑ", "ᆪ": "ᆨᄊ", "ᆬ": "ᆫᄌ", "ᆰ": "ᆯᄀ",
+    "ᆱ": "ᆯᄆ", "ᆲ": "ᆯᄇ", "ᆳ": "ᆯᄊ", "ᆴ": "ᆯᄐ", "ᆵ": "ᆯᄑ", "ᆹ": "ᆸᄊ", "ᇂ": "ᄋ", "ᆭ": "ᄂ",
+    "ᆶ": "ᄅ",
+}  # fmt: skip
+
+
+def read(text: str) -> Reading:
+    """Korean text; Latin letters are named, Chinese characters are left out."""
+    spoken = re.sub("[A-Za-z]", lambda m: _LATIN[m[0].lower()], expand(text))
+    jamo = "".join(_SPLIT_VOWELS.get(sound, sound) for sound in sounds(spoken))
+    # 을 before ㄹ in the next word: the liquid stays a nasal
+    jamo = re.sub("([ㅇㄹ]ㅡㄹ) ㄹ", r"\1 ㄴ", jamo)
+    if "ㄱ" <= jamo[-1:] <= "ㅣ":
+        jamo += "."
+    known = table()
+    marked = (_MARK_OF.get(char, char) for char in jamo)
+    return Reading(spoken, tuple(char if char in known else "停" for char in marked))
+
+
+def sounds(text: str) -> str:
+    """Hangul as it sounds, in single jamo."""
+    stored = _stored()
+    for written, said in stored["idioms"]:
+        text = re.sub(written, said, text)
+    out = unicodedata.normalize("NFD", _annotated(text))
+    out = re.sub("([ᄌᄍᄎ])ᅧ", r"\1ᅥ", out)  # 5.1
+    out = re.sub("([ᄀᄁᄂᄃᄄᄅᄆᄇᄈᄉᄊᄌᄍᄎᄏᄐᄑᄒ])ᅴ", r"\1ᅵ", out)  # 5.3
+    for written, tensed in _STEMS:
+        out = re.sub(written, tensed, out)
+    out = re.sub("/[PE]", "", out)
+    for written, said in stored["table"]:
+        out = re.sub(written, said, out)
+    out = re.sub(f"([{''.join(_LINKS)}])ᄋ", lambda m: _LINKS[m[1]], out)
+    return "".join(_SOUNDS.get(char, char) for char in out)
+
+
+def _annotated(text: str) -> str:
+    """`/P` after a verb stem and `/E` after an ending in ㄹ, which change what follows."""
+    tokens = _tagger().pos(text)
+    if text.replace(" ", "") != "".join(token for token, _ in tokens):
+        return text
+    marks: dict[int, str] = {}
+    at = 0
+    for token, tags in tokens:
+        at = text.index(token[-1], text.index(token[0], at) + len(token) - 1) + 1
+        tail = unicodedata.normalize("NFD", token[-1])[-1]
+        tag = tags.split("+")[-1]
+        if tag[0] == "E" and tail == "ᆯ":
+            marks[at] = "/E"
+        elif tag[0] == "V" and tail in "ᆫᆬᆷᆱᆰᆲᆴ":
+            marks[at] = "/P"
+    return "".join(char + marks.get(i + 1, "") for i, char in enumerate(text))
+
+
+@cache
+def _stored() -> dict[str, list[list[str]]]:
+    stored: dict[str, list[list[str]]] = json.loads((DATA / "ko.json").read_text("utf-8"))
+    return stored
+
+
+@cache
+def _tagger() -> Any:
+    return MeCab()

@@ -1,0 +1,105 @@
+"""Numbers, dates, times, money and units in Korean text, written out as they are said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+
+Match = re.Match[str]
+
+_DIGITS = "영일이삼사오육칠팔구"
+_ONES = ("", "한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉")
+_TENS = ("", "열", "스물", "서른", "마흔", "쉰", "예순", "일흔", "여든", "아흔")
+_COUNTERS = (
+    "군데|권|개(?!월|년|국)|그루|대(?!학)|마리|모금|발짝|번째|번(?!호)|벌|보루|살|시간|시(?!속)|쌈|움큼|"
+    "짝|채|켤레|톨|통|명|사람|잔|병|곳|가지|송이|다발|배(?!터)|장|척|달"
+)
+_UNITS = {
+    "km/h": "킬로미터", "km": "킬로미터", "cm": "센티미터", "mm": "밀리미터", "kg": "킬로그램",
+    "mg": "밀리그램", "ml": "밀리리터", "mL": "밀리리터", "GB": "기가바이트", "MB": "메가바이트",
+    "℃": "도", "°C": "도", "m²": "제곱미터", "㎡": "제곱미터", "m": "미터", "g": "그램", "L": "리터",
+    "t": "톤",
+}  # fmt: skip
+_MONEY = {"₩": "원", "$": "달러", "€": "유로", "¥": "엔", "£": "파운드"}
+
+
+def expand(text: str) -> str:
+    """`사과 3개, 12.5%, 2024년 6월` -> `사과 세개, 십이점오퍼센트, 이천이십사년 유월`."""
+    for pattern, say in _rules():
+        text = pattern.sub(say, text)
+    return text
+
+
+def cardinal(digits: str) -> str:
+    """Sino-Korean: `12345` -> `만이천삼백사십오`, `3.14` -> `삼점일사`."""
+    whole, _, fraction = digits.partition(".")
+    spoken = _whole(whole.lstrip("0")) or "영"
+    return f"{spoken}점{spell(fraction)}" if fraction else spoken
+
+
+def native(digits: str) -> str:
+    """Before a counter, to 99: `3` -> `세`, `20` -> `스무`, `12` -> `열두`."""
+    number = int(digits)
+    if not 0 < number < 100:
+        return cardinal(digits)
+    return "스무" if number == 20 else _TENS[number // 10] + _ONES[number % 10]
+
+
+def spell(digits: str, zero: str = "영") -> str:
+    """Digit by digit."""
+    return "".join(_DIGITS[int(digit)] for digit in digits).replace("영", zero)
+
+
+def _whole(digits: str) -> str:
+    for size, unit in ((16, "경"), (12, "조"), (8, "억"), (4, "만")):
+        if len(digits) > size:
+            head = _whole(digits[:-size])
+            head = "" if head == "일" and unit == "만" else head
+            return head + unit + _whole(digits[-size:].lstrip("0"))
+    said = ""
+    for i, digit in enumerate(digits):
+        unit = ("", "십", "백", "천")[len(digits) - i - 1]
+        if digit != "0":
+            said += ("" if digit == "1" and unit else _DIGITS[int(digit)]) + unit
+    return said
+
+
+def _month(found: Match) -> str:
+    return {"6": "유", "06": "유", "10": "시"}.get(found[1]) or cardinal(found[1])
+
+
+def _telephone(found: Match) -> str:
+    return ", ".join(spell(group, "공") for group in re.findall(r"\d+", found[0]))
+
+
+def _clock(found: Match) -> str:
+    minute = int(found[2])
+    return f"{native(found[1])} 시" + (f" {cardinal(str(minute))} 분" if minute else "")
+
+
+@cache
+def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
+    number = r"\d+(?:\.\d+)?"
+    units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
+    signs = re.escape("".join(_MONEY))
+    rules: dict[str, Callable[[Match], str]] = {
+        r"(?<![\d,])\d{1,3}(?:,\d{3})+(?!\d)": lambda m: m[0].replace(",", ""),
+        r"(?<!\d)(\d{4})[-./](\d{1,2})[-./](\d{1,2})(?!\d)": lambda m: (
+            f"{m[1]}년 {int(m[2])}월 {int(m[3])}일"
+        ),
+        r"(?<!\d)0\d{1,2}-\d{3,4}-\d{4}(?!\d)|(?<!\d)1\d{3}-\d{4}(?!\d)": _telephone,
+        r"(?<![\d:])([01]?\d|2[0-4]):([0-5]\d)(?![\d:])": _clock,
+        rf"([{signs}])\s?({number})": lambda m: cardinal(m[2]) + _MONEY[m[1]],
+        rf"(?<=[\d%])\s?[-~〜～]\s?(?={number})": lambda m: "에서 ",
+        rf"({number})\s?[%％]": lambda m: cardinal(m[1]) + "퍼센트",
+        rf"({number})\s?({units})(?![A-Za-z])": lambda m: cardinal(m[1]) + _UNITS[m[2]],
+        r"(\d+)/(\d+)": lambda m: f"{cardinal(m[2])}분의 {cardinal(m[1])}",
+        r"(\d+)(?=월)": _month,
+        r"(?<!\d)1번째": lambda m: "첫번째",
+        rf"(?<![\d.])(\d+)(?=\s?(?:{_COUNTERS}))": lambda m: native(m[1]),
+        r"(?<!\d)[-−](?=\d)": lambda m: "마이너스 ",
+        r"(?<!\d)0\d+": lambda m: spell(m[0], "공"),
+        number: lambda m: cardinal(m[0]),
+    }
+    return [(re.compile(pattern), say) for pattern, say in rules.items()]

@@ -1,0 +1,48 @@
+"""Cantonese: text -> two phones a syllable, one a mark; jyutping by ToJyutping."""
+
+from __future__ import annotations
+
+import re
+
+import ToJyutping
+
+from core.text.reading import Reading
+from core.text.symbols import MARKS
+from core.text.zh_numbers import expand
+
+_MARK_OF = {
+    "：": ",", "；": ",", "，": ",", "。": ".", "！": "!", "？": "?", "\n": ".", "·": ",",
+    "、": ",", "...": "…", "—": "-", "～": "-", "~": "-",
+}  # fmt: skip
+_ANY_MARK = re.compile("|".join(map(re.escape, _MARK_OF)))
+_UNSPOKEN = re.compile(rf"[^\u4e00-\u9fa5{re.escape(MARKS)}]+")
+# The first that fits is taken, longest or not: the model was trained on such halves.
+_INITIALS = (  # noqa: SIM905
+    "aa aai aak aap aat aau ai au ap at ak a p b e ts t dz d kw k gw g f h l m ng n s y w c z j "
+    "ong on ou oi ok o uk ung"
+).split()
+
+
+def read(text: str) -> Reading:
+    """Cantonese in either script; Latin letters are dropped."""
+    marked = _ANY_MARK.sub(lambda found: _MARK_OF[found[0]], expand(text))
+    spoken = _UNSPOKEN.sub("", marked)
+    phones: list[str] = []
+    word2ph: list[int] = []
+    for word, jyutping in ToJyutping.get_jyutping_list(spoken):
+        syllables = jyutping.split(" ") if jyutping else [""] * len(word)
+        for char, syllable in zip(word, syllables, strict=True):
+            halves = _halves(syllable) if syllable else (char if char in MARKS else "UNK",)
+            phones += halves
+            word2ph.append(len(halves))
+    return Reading(spoken, tuple(phones), tuple(word2ph))
+
+
+def _halves(syllable: str) -> tuple[str, str]:
+    """`hou2` -> `Yh`, `You2`; a syllable that is all initial repeats its last letter."""
+    plain, tone = syllable[:-1], syllable[-1]
+    initial = next((start for start in _INITIALS if plain.startswith(start)), plain)
+    if plain.startswith("nga"):
+        initial = "ng"
+    final = plain[len(initial) :] or initial[-1]
+    return f"Y{initial}", f"Y{final}{tone}"
