@@ -71,7 +71,8 @@ def robust(options: argparse.Namespace) -> dict[str, object]:
     for number, host in enumerate(clips(options, options.seconds, options.clips)):
         payload = zlib.crc32(f"payload {number}".encode())
         marked = watermark.embed(host, options.rate, payload, KEY, strength=options.strength)
-        for name, attack in ATTACKS.items():
+        for name in options.only.split(",") if options.only else ATTACKS:
+            attack = ATTACKS[name]
             found = watermark.detect(attack(marked, options.rate), options.rate, KEY).payload
             tally = read[name]
             tally[0] += 1
@@ -276,6 +277,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=16_000)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--only", default="", help="robust: names of attacks, comma separated")
     parser.add_argument("--strength", type=float, default=watermark.DEFAULT)
     parser.add_argument("--segments", type=int, default=2000)
     parser.add_argument("--keys", type=int, default=4)
@@ -284,7 +286,7 @@ def main() -> None:
     parser.add_argument("--payload", type=int, default=0, help="leak: one payload for all clips")
     options = parser.parse_args()
     result = globals()[options.command](options)
-    if result:
+    if result and not options.only:
         RESULTS.mkdir(parents=True, exist_ok=True)
         suffix = f"-{options.seconds:g}s-{options.rate}" if options.command == "robust" else ""
         path = RESULTS / f"{options.command}{suffix}.json"
