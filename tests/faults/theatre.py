@@ -88,7 +88,6 @@ Wrap = Callable[[Store, Host], Store]
 class Theatre:
     world: World
     versioned: bool = False
-    wall_clock: bool = False
     max_attempts: int = 5
     names: int = 0
     trouble: Callable[[Host], None] = lambda host: None
@@ -115,9 +114,6 @@ class Theatre:
             name: FaultyStore(store, host, self.world, plan or self.plan)
             for name, store in self.buckets.items()
         }
-        if self.wall_clock:
-            for store in stores.values():
-                store.now = lambda: self.world.now + host.skew
         return Studio(
             **stores,
             voice=voice,

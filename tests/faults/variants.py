@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -58,10 +59,32 @@ def adopt_without_compare() -> AbstractContextManager[Any]:
     return mock.patch.object(item, "_adopt", broken)
 
 
+class _WallClock:
+    """A store whose clock is that of the worker's own machine."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def now(self) -> float:
+        return time.time()
+
+
+def lease_by_wall_clock() -> AbstractContextManager[Any]:
+    acquire = Lease.acquire
+
+    def broken(store: Any, *args: Any) -> Lease:
+        return acquire(_WallClock(store), *args)
+
+    return mock.patch.object(Lease, "acquire", broken)
+
+
 VARIANTS = {
     "no-fencing": Variant(broken=no_fencing),
     "event-before-result": Variant(broken=event_before_result),
     "adopt-without-compare": Variant(broken=adopt_without_compare),
-    "lease-by-wall-clock": Variant(partial(Theatre, wall_clock=True)),
+    "lease-by-wall-clock": Variant(broken=lease_by_wall_clock),
     "versioned-bucket": Variant(partial(Theatre, versioned=True)),
 }

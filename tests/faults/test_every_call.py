@@ -1,0 +1,103 @@
+"""One worker, one job, one fault, at each of its store calls in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from core.result import Result
+from tests.faults.injector import FAULTS, Call, Fault
+from tests.faults.theatre import (
+    LEASE,
+    NoFaults,
+    Theatre,
+    consent_record,
+    manifest,
+    playing,
+    reference,
+)
+from tests.faults.virtual import World
+
+KEY = "jobs/a.manifest.json"
+REFERENCE_KEY = "refs/alice.flac"
+
+
+class AtCall(NoFaults):
+    """Something happens at the n-th call of the first worker."""
+
+    def __init__(self, theatre: Theatre, number: int, happens: Callable[[], Fault | None]) -> None:
+        super().__init__(theatre.watcher, theatre.world)
+        self._number, self._happens = number, happens
+        self._first = ""
+        self.calls: list[Call] = []
+
+    def fault(self, call: Call) -> Fault | None:
+        self._first = self._first or call.host.name
+        if call.host.name == self._first:
+            self.calls.append(call)
+            if len(self.calls) == self._number:
+                return self._happens()
+        return None
+
+
+def stage(number: int, *, waits: bool = False) -> tuple[Theatre, AtCall]:
+    theatre = Theatre(World(number))
+    theatre.put("consent/alice.json", consent_record())
+    if not waits:
+        theatre.put(REFERENCE_KEY, reference())
+    theatre.put(KEY, manifest(2))
+    plan = AtCall(theatre, number, lambda: None)
+    theatre.plan = plan
+    return theatre, plan
+
+
+def play(theatre: Theatre, *, rival: float | None = None) -> Result:
+    """The notification is delivered until it is done, and perhaps a second time beside that."""
+    world, platform = theatre.world, theatre.host("platform")
+    with playing(world):
+        world.spawn(lambda: theatre.deliver(KEY, times=10), platform)
+        if rival is not None:
+            world.spawn(lambda: theatre.deliver(KEY, times=10), platform, rival)
+        world.run()
+    return theatre.watcher.settled(theatre.quiet_studio(), [KEY])[KEY]
+
+
+def calls(*, waits: bool = False) -> int:
+    theatre, plan = stage(0, waits=waits)
+    with playing(theatre.world):
+        theatre.world.spawn(lambda: theatre.deliver(KEY), theatre.host("platform"))
+        theatre.world.run()
+    return len(plan.calls)
+
+
+@pytest.mark.parametrize("rival", [None, 0.5], ids=["alone", "beside-another"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(fault, rival):
+    for number in range(1, calls() + 1):
+        theatre, plan = stage(number)
+        plan._happens = lambda: fault
+        done = play(theatre, rival=rival)
+        assert done.status == "succeeded", (number, plan.calls[number - 1])
+        assert sum(len(voice.spoken) for voice in theatre.voices) <= 2 + 2, number
+
+
+def test_a_reference_that_arrives_at_any_call_awakens_the_job():
+    """No second notification of the manifest, no sweeper: the upload's own one must do."""
+    for number in range(1, calls(waits=True) + 1):
+        theatre, plan = stage(number, waits=True)
+        world = theatre.world
+        platform = theatre.host("platform")
+
+        def arrive(theatre: Theatre = theatre, platform: object = platform) -> Fault:
+            theatre.put(REFERENCE_KEY, reference())
+            theatre.world.spawn(lambda: theatre.deliver(REFERENCE_KEY, times=8), platform)
+            return "freeze-before"
+
+        plan._happens = arrive
+        plan.freeze = lambda: LEASE / 3
+        with playing(world):
+            world.spawn(lambda theatre=theatre: theatre.deliver(KEY), platform)
+            world.run()
+        done = theatre.watcher.settled(theatre.quiet_studio(), [KEY])[KEY]
+        assert done.status == "succeeded", (number, plan.calls[number - 1])
