@@ -86,6 +86,12 @@ def waiting(control: Store) -> Iterator[str]:
     return (info.key.removeprefix(QUEUE) for info in control.list(QUEUE))
 
 
+def batches(results: Store) -> Iterator[tuple[int, list[bytes]]]:
+    """Where each batch starts, and its entries."""
+    for info in results.list(BATCHES):
+        yield int(info.key.removeprefix(BATCHES)), tiles.unbundle(_get(results, info.key))
+
+
 def latest(results: Store) -> str | None:
     """The newest checkpoint, as it is signed."""
     info = _last(results, CHECKPOINTS)

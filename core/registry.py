@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Literal
 
 import msgspec
 
@@ -43,9 +44,29 @@ def resolve(results: Store, payload: int) -> Mark | None:
     """The item that carries this payload, if the bucket knows it."""
     try:
         data = results.get(object_key(payload), limit=4096).data
-    except Refused:
+        return msgspec.json.decode(data, type=Mark)
+    except (Refused, msgspec.DecodeError):
         return None
-    return msgspec.json.decode(data, type=Mark)
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A registry to carry along: with it and the watermark key, clips are traced offline."""
+
+    schema: Literal["voicedrop/index/1"] = "voicedrop/index/1"
+    bucket: str
+    marks: dict[str, Mark]
+    """Payload, eight hexadecimal digits -> whose it is."""
+
+    def resolve(self, payload: int) -> Mark | None:
+        return self.marks.get(f"{payload:08x}")
+
+
+def read_index(data: bytes) -> Index:
+    """Raises Refused SCHEMA_TYPE."""
+    try:
+        return msgspec.json.decode(data, type=Index)
+    except msgspec.DecodeError as exc:
+        raise Refused("SCHEMA_TYPE", f"Not an index of marks: {exc}.") from exc
 
 
 def object_key(payload: int) -> str:

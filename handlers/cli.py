@@ -34,6 +34,8 @@ consent_app = typer.Typer(
     help="Consent records: who allowed which recording.", no_args_is_help=True
 )
 app.add_typer(consent_app, name="consent")
+log_app = typer.Typer(help="The tamper-evident log of results.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Bucket = Annotated[
@@ -136,6 +138,55 @@ def trace(
     found = desk.trace_files(settings(bucket), clips)
     screen.show(found, as_json=as_json)
     raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def audit(
+    bucket: Bucket = None,
+    since: Annotated[str, typer.Option(help="Results from this day on, YYYY-MM-DD (UTC).")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("audit"),
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs looked at side by side.")] = 2,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint of the log that was kept elsewhere.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every result: signed, there, unchanged, marked, logged, consented to.
+
+    Reads only, and needs public keys only; what it cannot check without the others it says. Writes
+    report.html, items.csv, report.json and index.json. Cut off, it goes on where it was.
+
+    Exit codes: 0 clean, 1 findings, 2 it could not be done.
+    """
+    from handlers import auditing
+
+    wish = auditing.Wish(out=out, since=since, workers=jobs, checkpoint=checkpoint)
+    with screen.Progress(quiet=as_json) as progress:
+        found = auditing.audit(settings(bucket), wish, progress)
+    screen.show(found, as_json=as_json)
+    raise typer.Exit(found.exit_code)
+
+
+@log_app.command("integrate")
+def log_integrate(bucket: Bucket = None, as_json: AsJson = False) -> None:
+    """Log the results that workers have queued, and sign a checkpoint."""
+    from handlers import auditing
+
+    screen.show(auditing.integrate(settings(bucket)), as_json=as_json)
+
+
+@log_app.command("verify")
+def log_verify(
+    bucket: Bucket = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint that was kept elsewhere.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the whole log with public keys alone."""
+    from handlers import auditing
+
+    screen.show(auditing.verify(settings(bucket), checkpoint), as_json=as_json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from core import keys
 from core.audio import Audio
 from core.errors import Misconfigured
-from core.keys import KeyProvider, Keyring
+from core.keys import KeyProvider, Keyring, ReadingKeys
 from core.settings import Settings
 from core.storage import LocalStore, Store
 from core.studio import Step, Studio
@@ -75,6 +75,15 @@ def keyring(settings: Settings, purse: Callable[[], Credentials]) -> Keyring:
             wrapping=wrapping,
         )
     return keys.load(settings.keys, wrapping=wrapping)
+
+
+def reading_keys(settings: Settings, purse: Callable[[], Credentials]) -> ReadingKeys:
+    """As much of a keyring as there is: auditors hold public keys, and perhaps some secrets."""
+    if settings.signing_key or settings.watermark_key or settings.kek:
+        ring = keyring(settings, purse)
+        return ReadingKeys(ring.verifying, ring.wrapping, ring.watermark)
+    wrapping = _kms(settings, purse) if settings.kms_key else None
+    return keys.load_reading(settings.keys, wrapping=wrapping)
 
 
 def voice(settings: Settings) -> Voice:

@@ -1,0 +1,128 @@
+"""The walk over a whole bucket: every job, and what belongs to none. Reads, never writes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from core import log, registry
+from core import result as results
+from core.audit import jobs, logbook
+from core.audit.logbook import Logbook
+from core.audit.model import COMPLETENESS, JobChecked, Outcome, failed, passed
+from core.audit.sources import Sources, held
+from core.storage import Info
+
+OUT = "out/"
+_OURS = (
+    re.compile(r"audit/(?P<trace>[0-9a-f]{32})\.json"),
+    re.compile(r"events/dt=\d{4}-\d\d-\d\d/(?P<event>[0-9a-f]{32})\.json"),
+    re.compile(r"log/(batches|checkpoints)/\d{20}"),
+    re.compile(r"log/tile/(entries|\d)/(x\d{3}/)*\d{3}(\.p/\d{1,3})?"),
+    re.compile(r"marks/(?P<shelf>[0-9a-f]{2})/(?P<mark>(?P=shelf)[0-9a-f]{6})\.json"),
+    re.compile(r"out/[0-9a-f]{32}/[A-Za-z0-9._-]+"),
+)
+_TOGETHER = 256
+"""Jobs handed out at a time: what bounds memory."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """What an audit found."""
+
+    book: Logbook
+    jobs: list[JobChecked] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    """Of the bucket as a whole."""
+    objects: int = 0
+    bytes: int = 0
+
+
+def walk(
+    sources: Sources,
+    *,
+    since: str = "",
+    earlier: str = "",
+    workers: int = 1,
+    known: Mapping[str, JobChecked] | None = None,
+    done: Callable[[JobChecked], None] = lambda job: None,
+) -> Bucket:
+    """Check everything. `known`: what an audit that broke off had looked at already; `done` is
+    told of every job. Raises Unavailable, Misconfigured."""
+    listing = _Listing()
+    bucket = Bucket(logbook.read(sources, earlier))
+    bucket.outcomes += bucket.book.outcomes
+
+    def look(group: tuple[str, list[Info]]) -> JobChecked:
+        job, infos = group
+        before = (known or {}).get(job)
+        if before is not None and before.seen == jobs.digest(infos):
+            return before
+        return jobs.check(job, infos, sources, bucket.book, since)
+
+    with ThreadPoolExecutor(workers) as pool:
+        groups = listing.groups(sources)
+        while some := list(itertools.islice(groups, _TOGETHER)):
+            for checked in pool.map(look, some):
+                bucket.jobs.append(checked)
+                done(checked)
+    bucket.objects, bucket.bytes = listing.objects, listing.bytes
+    bucket.outcomes += _complete(bucket, listing, sources)
+    return bucket
+
+
+@dataclass(slots=True)
+class _Listing:
+    """One pass over all keys, in their order, so that the objects of a job stand together."""
+
+    objects: int = 0
+    bytes: int = 0
+    foreign: list[str] = field(default_factory=list)
+    events: dict[str, str] = field(default_factory=dict)
+    traces: set[str] = field(default_factory=set)
+    marks: set[str] = field(default_factory=set)
+
+    def groups(self, sources: Sources) -> Iterator[tuple[str, list[Info]]]:
+        """Job -> everything in its folder."""
+        ours = (info for info in sources.results.list("") if self._note(info))
+        for job, infos in itertools.groupby(ours, key=lambda info: info.key.split("/")[1]):
+            yield job, list(infos)
+
+    def _note(self, info: Info) -> bool:
+        """Whether it lies in the folder of a job."""
+        self.objects += 1
+        self.bytes += info.size
+        match = next((m for m in (form.fullmatch(info.key) for form in _OURS) if m), None)
+        if match is None:
+            self.foreign.append(info.key)
+            return False
+        named = match.groupdict()
+        if "event" in named:
+            self.events[named["event"]] = info.key
+        elif "trace" in named:
+            self.traces.add(named["trace"])
+        elif "mark" in named:
+            self.marks.add(named["mark"])
+        return info.key.startswith(OUT)
+
+
+def _complete(bucket: Bucket, listing: _Listing, sources: Sources) -> list[Outcome]:
+    """Check 10, for what no job's folder shows."""
+    seen = {checked.job for checked in bucket.jobs}
+    bad = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in listing.foreign]
+    for name in listing.events.keys() - seen - listing.traces:
+        bad.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=listing.events[name]))
+    queued = set(log.waiting(sources.control)) if sources.control else set()
+    for job in sorted((bucket.book.leaves.keys() | queued) - seen):
+        bad.append(failed(COMPLETENESS, "RESULT_MISSING", key=results.result_key(job)))
+    used = {payload for checked in bucket.jobs for payload in checked.marks}
+    for payload in sorted(listing.marks - used):
+        # An item that was marked and then not released keeps its number.
+        mark = registry.resolve(sources.results, int(payload, 16))
+        if mark is None or not (mark.job in seen or held(sources, mark.job)):
+            key = registry.object_key(int(payload, 16))
+            bad.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
+    return bad or [passed(COMPLETENESS)]

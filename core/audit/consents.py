@@ -1,0 +1,80 @@
+"""Check 11: consent to each voice, as it was when the job ran."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+from core import consent
+from core import job as jobs
+from core.audit.model import CONSENT, Outcome, attempt, failed, passed, skipped
+from core.audit.sources import Sources
+from core.errors import Refused
+from core.job import Job
+from core.result import Result, VoiceUsed
+from core.storage import Store
+
+
+def check(result: Result, sources: Sources) -> list[Outcome]:
+    """One outcome a voice that spoke."""
+    used = {name: voice for name, voice in result.voices.items() if voice.error is None}
+    if not used:
+        return [skipped(CONSENT, "NO_VOICE")]
+    job = _manifest(result, sources)
+    return [_voice(name, voice, result, job, sources) for name, voice in used.items()]
+
+
+def _manifest(result: Result, sources: Sources) -> Job | None:
+    """The manifest that the result answers, if it still lies where it lay."""
+    if sources.inbox is None:
+        return None
+    named = result.manifest
+    try:
+        data = sources.inbox.get(named.key, limit=jobs.LIMITS.manifest_bytes).data
+        if hashlib.sha256(data).hexdigest() != named.sha256:
+            return None
+        return jobs.parse(data, lines=named.key.endswith(".jsonl"))
+    except Refused:
+        return None
+
+
+def _voice(
+    name: str, used: VoiceUsed, result: Result, job: Job | None, sources: Sources
+) -> Outcome:
+    if used.consent is None:
+        if result.consent_policy == "optional":
+            return skipped(CONSENT, "WAIVED", f"voice {name}")
+        return failed(CONSENT, "CONSENT_MISSING", f"The result cites none for voice {name}.")
+    key = job.voices[name].consent if job and name in job.voices else None
+    if job is None or sources.inbox is None or not key:
+        return skipped(CONSENT, "NO_INBOX", f"voice {name}")
+    with attempt(CONSENT, key) as made:
+        record = _record(key, sources.inbox)
+        if hashlib.sha256(record).hexdigest() != used.consent.sha256:
+            return failed(CONSENT, "CONSENT_REPLACED", f"voice {name}", key)
+        at = datetime.fromisoformat(result.started)
+        withdrawn = sources.inbox.head(key + consent.REVOKED)
+        for language in _spoken(name, result, job):
+            consent.check(
+                record,
+                reference_sha256=used.reference_sha256 or "",
+                language=language,
+                at=at,
+                revoked=withdrawn is not None and withdrawn.modified < at.timestamp(),
+                pointer=key,
+            )
+        made.outcome = passed(CONSENT, f"voice {name}", key)
+    return made.outcome
+
+
+def _spoken(name: str, result: Result, job: Job) -> list[str]:
+    """Languages of what came out; an item that consent did not cover was refused."""
+    made = {item.id for item in result.items if item.output}
+    return sorted({i.language for i in job.items if i.voice == name and i.id in made})
+
+
+def _record(key: str, inbox: Store) -> bytes:
+    try:
+        return inbox.get(key, limit=consent.LIMIT).data
+    except Refused as exc:
+        raise Refused("CONSENT_MISSING", exc.message, pointer=key) from exc

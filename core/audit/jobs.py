@@ -1,0 +1,112 @@
+"""One job's folder: its result (check 1), what lies beside it (10), and all that it names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from core import log, sign
+from core import result as results
+from core.audit import consents, logbook, outputs
+from core.audit.logbook import Logbook
+from core.audit.model import (
+    COMPLETENESS,
+    SIGNATURE,
+    JobChecked,
+    Outcome,
+    attempt,
+    failed,
+    passed,
+    skipped,
+)
+from core.audit.sources import MOMENT, Sources, held
+from core.result import Result
+from core.storage import Info
+
+_LIMIT = 512 << 20
+
+
+def check(
+    job: str, listing: Sequence[Info], sources: Sources, book: Logbook, since: str
+) -> JobChecked:
+    """`listing`: everything under `out/<job>/`. `since`: RFC 3339; earlier results are left out."""
+    seen = digest(listing)
+    stored = {info.key: info for info in listing}
+    info = stored.get(results.result_key(job))
+    if info is None:
+        outcomes = _without_result(job, listing, sources, book)
+        return JobChecked(job=job, seen=seen, outcomes=outcomes)
+    document = sources.results.get(info.key, limit=_LIMIT).data
+    found, genuine = _read(document, job, sources)
+    age = sources.results.now() - info.modified
+    proof = stored.get(log.proof_key(job))
+    sha256 = hashlib.sha256(document).hexdigest()
+    included = logbook.inclusion(sources, book, job, sha256, proof, age)
+    if found is None:
+        return JobChecked(job=job, seen=seen, outcomes=[genuine, included])
+    made = JobChecked(
+        job=job,
+        seen=seen,
+        finished=found.finished,
+        status=found.status,
+        marks=[item.watermark.payload for item in found.items if item.watermark],
+        early=found.finished < since,
+    )
+    if made.early:
+        return made
+    return _looked_at(made, found, listing, sources, [genuine, included])
+
+
+def digest(listing: Sequence[Info]) -> str:
+    """Names a state of a folder: any write to it gives another."""
+    lines = sorted(f"{info.key} {info.etag} {info.size}" for info in listing)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
+def _looked_at(
+    made: JobChecked,
+    found: Result,
+    listing: Sequence[Info],
+    sources: Sources,
+    outcomes: list[Outcome],
+) -> JobChecked:
+    return msgspec.structs.replace(
+        made,
+        outcomes=[*outcomes, *_unclaimed(found, listing), *consents.check(found, sources)],
+        items=[outputs.check(item, made.job, sources) for item in found.items],
+    )
+
+
+def _read(document: bytes, job: str, sources: Sources) -> tuple[Result | None, Outcome]:
+    found = None
+    key = results.result_key(job)
+    with attempt(SIGNATURE, key) as made:
+        sign.verify(document, sources.keys.verifying)
+        found = results.parse(document)
+        if found.job_id != job:
+            said = f"It is the result of {found.job_id}."
+            return None, failed(SIGNATURE, "RESULT_MISPLACED", said, key)
+    return found, made.outcome
+
+
+def _unclaimed(found: Result, listing: Sequence[Info]) -> list[Outcome]:
+    claimed = {item.output.key for item in found.items if item.output}
+    claimed |= {results.result_key(found.job_id), log.proof_key(found.job_id)}
+    foreign = [info.key for info in listing if info.key not in claimed]
+    bad = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in foreign]
+    return bad or [passed(COMPLETENESS)]
+
+
+def _without_result(
+    job: str, listing: Sequence[Info], sources: Sources, book: Logbook
+) -> list[Outcome]:
+    control = sources.control
+    queued = control is not None and control.head(log.QUEUE + job) is not None
+    if queued or job in book.leaves or any(i.key == log.proof_key(job) for i in listing):
+        return [failed(COMPLETENESS, "RESULT_MISSING", key=results.result_key(job))]
+    newest = max(info.modified for info in listing)
+    if held(sources, job) or sources.results.now() - newest < MOMENT:
+        return [skipped(COMPLETENESS, "IN_PROGRESS", key=f"out/{job}/")]
+    return [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=info.key) for info in listing]

@@ -1,0 +1,153 @@
+"""Checks 8 and 9: what the log says about results, and whether it agrees with itself."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from core import log, merkle, note, tiles
+from core.audit.model import (
+    CONSISTENCY,
+    INCLUSION,
+    Outcome,
+    attempt,
+    failed,
+    passed,
+    skipped,
+)
+from core.audit.sources import MOMENT, Sources
+from core.errors import Refused
+from core.log import Leaf
+from core.storage import Info
+
+_LIMIT = 64 << 20
+
+
+@dataclass(slots=True)
+class Logbook:
+    """The log as it was when the audit began."""
+
+    origin: str = ""
+    size: int = 0
+    root: str = ""
+    checkpoint: str = ""
+    """As it is signed; empty where there is no log. Keep it where the operator cannot reach it."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    leaves: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Job -> place and digest of its result."""
+
+
+def read(sources: Sources, earlier: str = "") -> Logbook:
+    """The newest log that can be read, and check 9. `earlier`: a checkpoint kept elsewhere."""
+    book = Logbook(checkpoint=log.latest(sources.results) or "")
+    if not book.checkpoint:
+        book.outcomes.append(_absent(sources, earlier))
+        return book
+    book.origin = note.origin(book.checkpoint)
+    with attempt(CONSISTENCY, log.CHECKPOINTS) as signed:
+        found = note.checkpoint(book.checkpoint, book.origin, sources.keys.verifying.values())
+        book.size, book.root = found.size, found.root.hex()
+    if signed.outcome.verdict == "fail":
+        book.outcomes.append(signed.outcome)
+        return book
+    book.leaves = {leaf.job: (place, leaf.result_sha256) for place, leaf in _salvage(sources, book)}
+    with attempt(CONSISTENCY, log.CHECKPOINTS) as whole:
+        known = sources.keys.verifying.values()
+        log.verify(sources.results, known, book.origin, earlier=earlier or None)
+        _check_batches(sources, book.size)
+        whole.outcome = passed(CONSISTENCY, _continuing(earlier, book.size))
+    book.outcomes.append(whole.outcome)
+    return book
+
+
+def inclusion(
+    sources: Sources, book: Logbook, job: str, result_sha256: str, proof: Info | None, age: float
+) -> Outcome:
+    """Check 8. `age`: seconds since the result was stored."""
+    place, logged = book.leaves.get(job, (-1, ""))
+    leaf = Leaf(job=job, result_sha256=result_sha256)
+    if logged and logged != result_sha256:
+        return failed(INCLUSION, "LOG_MISMATCH", key=log.proof_key(job))
+    if not logged:
+        return _unlogged(sources, book, leaf, proof, age)
+    if proof is None:
+        return failed(INCLUSION, "PROOF_MISSING", key=log.proof_key(job))
+    with attempt(INCLUSION, proof.key) as made:
+        index, _ = _check_proof(sources, book.origin, leaf, proof)
+        if index != place:
+            raise Refused("LOG_INVALID", f"The proof is of entry {index}, the log has it {place}.")
+    return made.outcome
+
+
+def _absent(sources: Sources, earlier: str) -> Outcome:
+    if earlier or next(log.batches(sources.results), None):
+        return failed(CONSISTENCY, "LOG_INVALID", "There was a log; its checkpoints are gone.")
+    return skipped(CONSISTENCY, "NO_LOG")
+
+
+def _continuing(earlier: str, size: int) -> str:
+    return f"It continues the checkpoint of {_size(earlier)}." if earlier else f"{size} entries."
+
+
+def _size(signed: str) -> str:
+    return signed.split("\n")[1]
+
+
+def _unlogged(
+    sources: Sources, book: Logbook, leaf: Leaf, proof: Info | None, age: float
+) -> Outcome:
+    queue = sources.control
+    if proof is None:
+        waiting = queue is not None and queue.head(log.QUEUE + leaf.job) is not None
+        # Results are stored a moment before they are queued.
+        if waiting or age < MOMENT:
+            return skipped(INCLUSION, "NOT_LOGGED_YET")
+        if queue is None and not book.checkpoint:
+            return skipped(INCLUSION, "NO_LOG")
+        return failed(INCLUSION, "NOT_LOGGED")
+    with attempt(INCLUSION, proof.key) as made:
+        _, found = _check_proof(sources, book.origin, leaf, proof)
+        if found.size <= book.size:
+            raise Refused("LOG_INVALID", "The log no longer holds the entry that the proof is of.")
+        if sources.results.now() - proof.modified > MOMENT:
+            raise Refused(
+                "LOG_INVALID",
+                f"The proof is of a log of {found.size} entries, the log has {book.size}: it lost "
+                "its end, or a sequencer broke off. Run `voicedrop log integrate`, then audit.",
+            )
+        made.outcome = skipped(INCLUSION, "NOT_LOGGED_YET", "It was logged during the audit.")
+    return made.outcome
+
+
+def _check_proof(
+    sources: Sources, origin: str, leaf: Leaf, proof: Info
+) -> tuple[int, note.Checkpoint]:
+    text = sources.results.get(proof.key, limit=_LIMIT).data.decode("utf-8", "replace")
+    name = origin or note.origin(text.partition("\n\n")[2])
+    return log.check_proof(text, leaf.dump(), sources.keys.verifying.values(), name)
+
+
+def _salvage(sources: Sources, book: Logbook) -> list[tuple[int, Leaf]]:
+    """The entries that can be read even if the log does not verify: to tell which one is missing.
+    Those of a damaged bundle have no certain place."""
+    found = []
+    for number, width in tiles.widths(book.size):
+        with suppress(Refused):
+            data = sources.results.get(tiles.key("entries", number, width), limit=_LIMIT).data
+            for place, entry in enumerate(tiles.unbundle(data), number * merkle.WIDTH):
+                with suppress(msgspec.DecodeError):
+                    found.append((place, msgspec.json.decode(entry, type=Leaf)))
+    return found
+
+
+def _check_batches(sources: Sources, size: int) -> None:
+    """What sequencers fixed is what was logged, without a gap."""
+    logged = log.entries(sources.results, size)
+    for start, batch in log.batches(sources.results):
+        for place, entry in enumerate(batch, start):
+            if place < size and next(logged, None) != entry:
+                raise Refused("LOG_INVALID", f"Batch {start} is not what was logged.")
+    if next(logged, None) is not None:
+        raise Refused("LOG_INVALID", "A batch is missing.")

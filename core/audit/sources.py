@@ -1,0 +1,36 @@
+"""What an audit reads. It writes to none of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core import claim
+from core.errors import Refused
+from core.keys import ReadingKeys
+from core.storage import Store
+
+MOMENT = 60.0
+"""Seconds in which what belongs together may still be arriving."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    results: Store
+    keys: ReadingKeys
+    control: Store | None = None
+    """None: what is still queued or in progress cannot be told."""
+    inbox: Store | None = None
+    """None: consent records cannot be looked at."""
+
+
+def held(sources: Sources, job: str) -> bool:
+    """Whether a worker holds the job at this moment."""
+    if sources.control is None:
+        return False
+    try:
+        record = sources.control.get(f"lease/{job}", limit=claim.LOG_LIMIT).data
+    except Refused:
+        return False
+    whole = record[: len(record) // claim.RECORD * claim.RECORD]
+    last = claim.Record.parse(whole[-claim.RECORD :]) if whole else None
+    return last is not None and last.expires > sources.control.now()
