@@ -36,7 +36,7 @@ class Call:
 
 
 class Plan(Protocol):
-    """Decides what happens to a call, and sees what came of it."""
+    """Decides what happens to a call, and sees what came of it, and what the caller heard of it."""
 
     def fault(self, call: Call) -> Fault | None: ...
 
@@ -47,6 +47,8 @@ class Plan(Protocol):
     def before(self, call: Call) -> None: ...
 
     def after(self, call: Call, answer: object) -> None: ...
+
+    def heard(self, call: Call, answer: object) -> None: ...
 
 
 class FaultyStore:
@@ -104,6 +106,7 @@ class FaultyStore:
         self._break(fault, "after")
         if fault == "lost-reply":
             raise Unavailable("STORAGE_UNAVAILABLE", "injected after the fact", pointer=key)
+        self._plan.heard(call, answer)
         return answer
 
     def _break(self, fault: Fault | None, when: str) -> None:

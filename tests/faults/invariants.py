@@ -50,8 +50,16 @@ class Watcher:
             self._reference_of[call.host.name] = hashlib.sha256(answer.data).hexdigest()
         if call.bucket == "results" and call.operation in ("put", "put_once", "delete"):
             self._written(call, answer)
-        elif call.operation == "append" and call.key.startswith("lease/"):
-            self._appended(call, answer)
+        elif answer is True and call.key.startswith("lease/"):
+            self._appended(call)
+
+    def heard(self, call: Call, answer: object) -> None:
+        if call.operation == "append" and call.key.startswith("lease/"):
+            claim = (call.host.name, call.key.removeprefix("lease/"))
+            if answer:
+                self._fenced.pop(claim, None)
+            else:
+                self._fenced.setdefault(claim, (self._world.steps, 0))
 
     def _written(self, call: Call, answer: object) -> None:
         key = call.key
@@ -96,12 +104,8 @@ class Watcher:
         if len(same) != 1:
             self._fail(call, "a job was announced twice")
 
-    def _appended(self, call: Call, answer: object) -> None:
-        record, claim = Record.parse(call.data), (call.host.name, call.key.partition("/")[2])
-        if not answer:
-            self._fenced.setdefault(claim, (self._world.steps, 0))
-            return
-        self._fenced.pop(claim, None)
+    def _appended(self, call: Call) -> None:
+        record = Record.parse(call.data)
         self._claimed.add(call.host.name)
         held = self._held.get(call.key, record)
         if held.worker != record.worker and held.expires > self._world.now:

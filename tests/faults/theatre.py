@@ -80,6 +80,9 @@ class NoFaults:
     def after(self, call: Call, answer: object) -> None:
         self.watcher.after(call, answer)
 
+    def heard(self, call: Call, answer: object) -> None:
+        self.watcher.heard(call, answer)
+
 
 Wrap = Callable[[Store, Host], Store]
 
