@@ -19,6 +19,7 @@ from core.consent import Method
 from core.errors import JobError, Misconfigured, Unavailable
 from core.settings import Settings
 from handlers import screen
+from handlers.cli_models import models_app
 
 app = typer.Typer(
     name="voicedrop",
@@ -34,6 +35,7 @@ consent_app = typer.Typer(
     help="Consent records: who allowed which recording.", no_args_is_help=True
 )
 app.add_typer(consent_app, name="consent")
+app.add_typer(models_app, name="models")
 log_app = typer.Typer(help="The tamper-evident log of results.", no_args_is_help=True)
 app.add_typer(log_app, name="log")
 
@@ -187,6 +189,27 @@ def log_verify(
     from handlers import auditing
 
     screen.show(auditing.verify(settings(bucket), checkpoint), as_json=as_json)
+
+
+@app.command()
+def sweep(
+    bucket: Bucket = None,
+    grace: Annotated[
+        float, typer.Option(help="Seconds in which a new manifest's notification may still come.")
+    ] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Finish what lost notifications and dead workers left behind.
+
+    Manifests without result are carried out, results without event announced, stale marks removed;
+    what is left over is explained. Safe at any time, beside running workers.
+    """
+    from handlers import sweeping
+
+    with screen.Progress(quiet=as_json) as progress:
+        found = sweeping.sweep_settings(settings(bucket), grace=grace, progress=progress)
+    screen.show(found, as_json=as_json)
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()

@@ -7,6 +7,7 @@ notification would do, and takes away only marks that nobody waits for.
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +18,16 @@ from core import pipeline, sweep
 from core.errors import JobError, Misconfigured, Refused, Unavailable
 from core.pipeline import Waiting
 from core.result import Result, result_key
+from core.settings import Settings
 from core.storage import Info
 from core.studio import Studio
 from core.sweep import Finding
 from events import outgoing
 from events.incoming import MANIFESTS, kind
 from events.publish import ResultsBucket
+from handlers import wiring
 from handlers.oss import carry_out
-from handlers.screen import Report
+from handlers.screen import Progress, Report
 
 EXIT_FAILED, EXIT_WAITING, EXIT_LATER = 1, 3, 5
 GRACE = 60.0
@@ -161,8 +164,16 @@ class _Sweep:
                 self._note(sweep.abandoned(job_id, [info.key]))
 
 
+def sweep_settings(settings: Settings, *, grace: float, progress: Progress) -> Report:
+    """`voicedrop sweep`."""
+    engine = wiring.OnFirstUse(lambda: wiring.voice(settings))
+    studio = wiring.studio(settings, wiring.Purse(os.environ), engine, progress)
+    wiring.check_stores(studio)
+    return report(run(studio, grace=grace))
+
+
 def report(swept: Swept) -> Report:
-    """For `voicedrop sweep`, and as the answer to a timer."""
+    """For people and machines; `data` is what a timer's invocation answers."""
     data = {
         "manifests": swept.manifests,
         "finished": swept.finished,

@@ -1,0 +1,238 @@
+"""What the sweeper finds, mends and explains."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core import claim, pipeline
+from core.errors import Unavailable
+from core.pipeline import Waiting
+from core.result import result_key
+from core.storage import LocalStore
+from handlers import oss, sweeping
+from handlers.sweeping import Swept
+from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
+from tests.pipeline.test_notifications import events
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    return studio(tmp_path)
+
+
+def sweep(made) -> Swept:
+    return sweeping.run(made, grace=0.0)
+
+
+def kinds(swept: Swept) -> list[tuple[str, str]]:
+    return [(finding.kind, finding.action) for finding in swept.findings]
+
+
+def test_a_manifest_whose_notification_was_lost_is_carried_out(made):
+    drop(made)
+    assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
+    assert [event["type"] for event in events(made)] == ["com.voicedrop.job.succeeded"]
+    swept = sweep(made)
+    assert (swept.findings, swept.finished, swept.open) == ([], 1, [])
+
+
+def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made):
+    key = drop(made)
+    oss.carry_out(key, made)
+    (event,) = made.results.list("events/")
+    before = made.results.get(event.key, limit=10**6).data
+    made.results.delete(event.key)
+    made.inbox.delete(key)
+    assert kinds(sweep(made)) == [("unannounced", "event written")]
+    assert made.results.get(event.key, limit=10**6).data == before
+
+
+def test_a_job_that_somebody_works_on_is_left_alone(made):
+    key = drop(made)
+    with claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "live", 60):
+        swept = sweep(made)
+    assert kinds(swept) == [("running", "")]
+    assert "live holds it" in swept.findings[0].detail
+    assert made.voice.spoken == []
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (0, "ran out")])
+def test_an_expired_lease_is_named_and_its_job_finished(made, seconds, words):
+    key = drop(made)
+    claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "dead", seconds)
+    (finding,) = sweep(made).findings
+    assert words in finding.detail
+    assert finding.action == "carried out: succeeded"
+
+
+def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(made):
+    key = drop(made)
+    with claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "tired", 9):
+        pass
+    assert "tired left it unfinished" in sweep(made).findings[0].detail
+
+
+def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(made):
+    drop(made)
+    swept = sweeping.run(made)
+    assert kinds(swept) == [("fresh", "")]
+    assert len(swept.open) == 1
+
+
+def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_event_was_lost(made):
+    key = drop(made, wait_s=600)
+    made.inbox.delete("refs/alice.flac")
+    assert kinds(sweep(made)) == [("waiting", "")]
+    assert sweep(made).open[0].manifest == key
+    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
+
+
+@pytest.mark.parametrize("how", ["finished", "deleted", "replaced"])
+def test_a_mark_that_nobody_needs_is_removed(made, how):
+    key = drop(made, wait_s=600)
+    made.inbox.delete("refs/alice.flac")
+    with pytest.raises(Waiting):
+        pipeline.run(key, made)
+    (marker,) = made.control.list("pending/")
+    if how == "finished":
+        drop(made, wait_s=600)
+        oss.carry_out(key, made)
+        made.control.put(marker.key, key.encode())  # its removal failed
+    elif how == "deleted":
+        made.inbox.delete(key)
+    else:
+        drop(made, id="other bytes")
+    assert ("stale-pending", "removed") in kinds(sweep(made))
+    assert list(made.control.list("pending/")) == []
+
+
+def test_the_mark_of_a_job_that_still_waits_is_kept(made):
+    drop(made, wait_s=600)
+    made.inbox.delete("refs/alice.flac")
+    sweep(made)
+    sweep(made)
+    assert len(list(made.control.list("pending/"))) == 1
+
+
+def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(made):
+    key = drop(made)
+    done = oss.carry_out(key, made)
+    made.results.delete(result_key(done.job_id))
+    made.inbox.delete(key)
+    (finding,) = sweep(made).findings
+    assert (finding.kind, finding.keys) == ("abandoned", [done.items[0].output.key])
+    assert made.results.head(done.items[0].output.key)
+
+
+def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(made):
+    claim.Lease.acquire(made.control, "0" * 32, "gone", -1)
+    assert [f.kind for f in sweep(made).findings] == ["abandoned"]
+
+
+def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(made):
+    key = drop(made)
+    order = pipeline.read(key, made)
+    for _ in range(made.max_attempts):
+        claim.Lease.acquire(made.control, order.job_id, "killed", -1.0)
+    oss.carry_out(key, made)
+    made.results.put(f"out/{order.job_id}/hello.wav.sealed", b"late")
+    (finding,) = sweep(made).findings
+    assert (finding.kind, "given up" in finding.detail) == ("orphans", True)
+
+
+def test_an_output_that_no_result_names_is_found(made):
+    done = oss.carry_out(drop(made), made)
+    made.results.put(f"out/{done.job_id}/stranger.wav.sealed", b"?")
+    assert [f.keys for f in sweep(made).findings] == [[f"out/{done.job_id}/stranger.wav.sealed"]]
+
+
+def test_a_planted_result_is_reported_and_does_not_stop_the_others(made):
+    key = drop(made, name="a")
+    made.results.put(result_key(pipeline.read(key, made).job_id), b'{"status":"succeeded"}')
+    drop(made, name="b")
+    swept = sweep(made)
+    assert {f.error for f in swept.findings} == {"SIGNATURE_INVALID", ""}
+    assert sweeping.report(swept).exit_code == sweeping.EXIT_FAILED
+    assert len(events(made)) == 1
+
+
+def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(tmp_path):
+    class Moody(Buzz):
+        def enrol(self, reference, transcript, language):
+            self.moods = [*getattr(self, "moods", []), language]
+            if len(self.moods) == 1:
+                raise Unavailable("KMS_UNAVAILABLE")
+            if len(self.moods) == 2:
+                raise ZeroDivisionError
+            return super().enrol(reference, transcript, language)
+
+    made = studio(tmp_path, voice=Moody())
+    for name in "abc":
+        drop(made, name=name)
+    swept = sweep(made)
+    assert [f.error for f in swept.findings] == ["KMS_UNAVAILABLE", "INTERNAL", ""]
+    assert len(swept.open) == 2
+    assert sweep(made).open == []
+
+
+def test_a_rejected_manifest_is_finished_too(made):
+    made.inbox.put("jobs/bad.manifest.json", b"{")
+    made.inbox.put("jobs/readme.txt", b"no manifest")
+    assert kinds(sweep(made)) == [("unfinished", "carried out: rejected")]
+
+
+def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path):
+    class Vanishing(LocalStore):
+        def get(self, key, *, limit, etag=""):
+            self.delete(key)
+            return super().get(key, limit=limit, etag=etag)
+
+    (tmp_path / "inbox").mkdir()
+    made = studio(tmp_path, inbox=Vanishing(tmp_path / "inbox"))
+    drop(made)
+    assert sweep(made).findings == []
+
+
+def test_the_report_is_json_and_words_and_an_exit_code(made):
+    drop(made, wait_s=600)
+    made.inbox.delete("refs/alice.flac")
+    report = sweeping.report(sweep(made))
+    assert report.exit_code == sweeping.EXIT_WAITING
+    assert report.lines[0].startswith("jobs/one.manifest.json: waiting: Waits for refs/alice.flac")
+    assert report.lines[-1] == "1 manifests, 0 jobs finished, 1 open."
+    assert json.loads(json.dumps(report.data))["counts"] == {"waiting": 1}
+    assert sweeping.report(Swept()).exit_code == 0
+
+
+def test_voicedrop_sweep_finishes_what_is_left(tmp_path):
+    """The command, as a process, on a manifest that needs no voice to be refused."""
+
+    def voicedrop(*arguments: str) -> subprocess.CompletedProcess[str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("VOICEDROP_")}
+        return subprocess.run(
+            [sys.executable, "-m", "handlers.cli", *arguments],
+            cwd=tmp_path,
+            env=clean | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    assert voicedrop("init").returncode == 0
+    (tmp_path / "bucket/inbox/jobs").mkdir()
+    (tmp_path / "bucket/inbox/jobs/x.manifest.json").write_text("{")
+    waiting = voicedrop("sweep", "--json")
+    assert (waiting.returncode, json.loads(waiting.stdout)["counts"]) == (5, {"fresh": 1})
+    swept = voicedrop("sweep", "--grace", "0")
+    assert swept.returncode == 0, swept.stderr
+    assert "jobs/x.manifest.json: unfinished: carried out: rejected." in swept.stdout
