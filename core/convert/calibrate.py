@@ -15,12 +15,13 @@ from core.convert.graph import Graph, Weights
 
 _STAGES = 3
 """The last two upsampling stages stay exact: they are cheap, and their rounding is audible."""
-_DRAWS, _TOKENS = 4, 50
+_DRAWS, _TOKENS = 8, 25
 
 
 def branch(folder: Path, ckpt: Checkpoint, plan: vocoder.Plan) -> vocoder.Rounded:
     """Ranges over random speech: random tokens, phonemes and timbres through the graphs in
     `folder`. Deterministic."""
+    speech = _speech(folder, ckpt)  # first, so that its sessions are gone when memory is needed
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "observed.onnx"
         with Weights(Path(scratch) / "weights.bin") as weights:
@@ -29,7 +30,7 @@ def branch(folder: Path, ckpt: Checkpoint, plan: vocoder.Plan) -> vocoder.Rounde
             graph.save(path)
         session = onnx.session(path, cpu_only=True)
         taps = [out.name for out in session.get_outputs() if _inner(out.name, plan)]
-        found = [session.run(taps, inputs) for inputs in _speech(folder, ckpt)]
+        found = [session.run(taps, inputs) for inputs in speech]
     extremes = np.array(found)  # (draws, taps, 2)
     low, high = extremes[:, :, 0].min(0), extremes[:, :, 1].max(0)
     return vocoder.Rounded(

@@ -18,6 +18,8 @@ SPEC = "bundle.json"
 _POOLED = {"encode", "flow", "vocoder"}
 """Run on threads of ours, a sentence or a piece each: that scales better than threads within an
 operator, and makes samples that do not depend on the number of threads."""
+_ANALYSIS = {"ssl", "timbre", "speaker"}
+"""Stay on the CPU: they run once a voice, and CUDA's shorter mantissas would move its codes."""
 Precision = Literal["fp32", "int8", "fast", "fp16"]
 
 
@@ -104,7 +106,8 @@ class Bundle:
         path = self.folder / f"{graph}.onnx"
         threads = 1 if graph in _POOLED else self.threads
         with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
-            return onnx.session(path, threads=threads, cpu_only=self.cpu_only)
+            alone = self.cpu_only or graph in _ANALYSIS
+            return onnx.session(path, threads=threads, cpu_only=alone)
 
     def damage(self) -> list[str]:
         """Names of parts whose content is not what the converter wrote. Reads everything."""

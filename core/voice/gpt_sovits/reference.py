@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Audio
+from core.audio import Audio, Samples
 from core.errors import Refused
 from core.voice.gpt_sovits import features
 from core.voice.gpt_sovits.bundle import Bundle
@@ -39,7 +39,7 @@ def timbre(bundle: Bundle, references: Sequence[Audio]) -> Float:
 
 def _timbre(bundle: Bundle, audio: Audio) -> Float:
     spec = bundle.spec
-    samples = features.levelled(features.resampled(audio.samples, audio.rate, spec.rate))
+    samples = prepared(bundle, audio)
     if len(samples) < spec.window:
         raise Refused("AUDIO_TOO_SHORT", "an auxiliary reference of less than a tenth of a second")
     heard = features.spectrogram(samples, spec.window, spec.hop)
@@ -47,6 +47,11 @@ def _timbre(bundle: Bundle, audio: Audio) -> Float:
     if spec.speaker:
         inputs["speaker"] = speaker(bundle, samples)
     return np.asarray(bundle.run("timbre", ["timbre"], inputs)[0])
+
+
+def prepared(bundle: Bundle, audio: Audio) -> Samples:
+    """At the bundle's rate, and not too loud."""
+    return features.levelled(features.resampled(audio.samples, audio.rate, bundle.spec.rate))
 
 
 def speaker(bundle: Bundle, samples: Float) -> Float:
