@@ -86,9 +86,7 @@ def verify(settings: Settings, checkpoint: Path | None) -> Shown:
     since = (
         f"It continues the checkpoint of {checkpoint}."
         if checkpoint
-        else (
-            "Nothing earlier was given to compare it with: keep a checkpoint, and give it next time."
-        )
+        else ("Nothing earlier was given to compare it with: keep a checkpoint for the next time.")
     )
     lines = [f"The log {found.origin} of {found.size} results is whole.", since]
     data = {"origin": found.origin, "size": found.size, "root": found.root.hex()}

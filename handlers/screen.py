@@ -50,11 +50,16 @@ def show_document(document: Any) -> None:
     print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201 - this is the output
 
 
+def stderr(*, quiet: bool = False) -> Console:
+    """Where progress goes, so that standard output stays for results."""
+    return Console(stderr=True, highlight=False, quiet=quiet)
+
+
 class Progress:
     """Tells on standard error what a job is doing; an observer of `core.studio`."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self._console = console or Console(stderr=True, highlight=False, quiet=quiet)
+        self._console = console or stderr(quiet=quiet)
         self._status: Status | None = None
         self._spoken: dict[str, tuple[float, float]] = {}
 

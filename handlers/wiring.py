@@ -93,7 +93,15 @@ def voice(settings: Settings) -> Voice:
         return KokoroVoice.load(
             settings.cache, model=settings.kokoro, threads=settings.threads or 1
         )
-    raise Misconfigured("ENGINE_UNSUPPORTED", f"{settings.engine} is not installed")
+    if settings.bundle is None:
+        raise Misconfigured(
+            "ENGINE_UNSUPPORTED", "VOICEDROP_BUNDLE is not set: `voicedrop models list` shows them."
+        )
+    from core.text.frontend import Frontend
+    from core.voice.gpt_sovits.bundle import Bundle
+    from core.voice.gpt_sovits.engine import GptSovits
+
+    return GptSovits(Bundle(settings.bundle, threads=settings.threads or None), Frontend())
 
 
 class OnFirstUse:

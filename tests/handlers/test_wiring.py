@@ -85,8 +85,10 @@ def test_a_voice_is_loaded_on_first_use_and_once():
 
 
 def test_an_engine_without_its_model_is_refused():
-    with pytest.raises(Misconfigured):
+    with pytest.raises(Misconfigured, match="ENGINE_UNSUPPORTED"):
         wiring.voice(Settings(engine="gpt_sovits"))
+    with pytest.raises(Misconfigured, match="MODEL_MISSING"):
+        wiring.voice(Settings(engine="gpt_sovits", bundle=Path("/nowhere")))
 
 
 def test_steps_are_logged_where_nobody_watches(caplog):

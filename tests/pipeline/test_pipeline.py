@@ -179,6 +179,13 @@ def test_meta_comes_back_and_remarks_are_kept(made):
     assert [n.code for n in item.notices] == ["TEXT_DROPPED_CHARS"]
 
 
+@pytest.mark.parametrize("text", ["Yes", "A bit more", "One and two, three and four"])
+def test_even_a_word_carries_a_mark_that_reads(made, text):
+    done = pipeline.run(drop(made, items=[{"id": "a", "text": text}]), made)
+    assert done.items[0].error is None
+    assert done.items[0].watermark.score >= watermark.CLAIM
+
+
 def test_silence_from_the_engine_is_not_released(made):
     """Nothing can be marked in digital silence, so the mark does not read back."""
     done = pipeline.run(drop(made, items=[{"id": "a", "text": "!zeros"}]), made)
