@@ -29,6 +29,7 @@ _OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?=[A-Za-z])(?!(?:em|til|cause|bout|
 _VOICELESS = frozenset({"P", "T", "K", "F", "TH", "HH"})
 _SIBILANTS = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 
+_NAME_PREFIXES = ("Mc", "Mac", "De", "Di", "Du", "La", "Le", "O'", "Van", "Von", "St")
 _SAID_AS_WORDS = frozenset({"RAM", "ROM", "PIN", "SIM", "GIF", "LAN", "COVID", "JPEG", "BIOS"})
 
 Phones = tuple[str, ...]
@@ -82,12 +83,11 @@ def _cased(word: str) -> str:
         return word
     plain = word.lower()
     base = re.sub(r"'s$|s$", "", word)
-    if len(base) > 3 and (plain in _dictionary() or base.lower() in _dictionary()):
-        return word
+    if word.startswith(_NAME_PREFIXES) or (base.isupper() and len(base) > 3):
+        if plain in _dictionary() or base.lower() in _dictionary():
+            return word
     if base in _SAID_AS_WORDS:
         return word
-    if plain.capitalize() in _dictionary():
-        return plain.capitalize()
     if base.isupper():
         return " ".join(base) + ("" if base == word else "'s")
     parts = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", word).split(" ")

@@ -1,0 +1,42 @@
+"""How a native speaker says numbers, dates, times, money, units and addresses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.text import read
+
+DATA = Path(__file__).parents[1] / "data/text"
+
+
+def rows(language: str) -> list[tuple[str, str]]:
+    lines = (DATA / f"{language}_numbers.tsv").read_text("utf-8").splitlines()
+    return [(line.split("\t")[0], line.split("\t")[1]) for line in lines]
+
+
+@pytest.mark.parametrize(("text", "spoken"), rows("zh"))
+def test_chinese(text, spoken):
+    assert read(text, "zh").text == spoken
+
+
+@pytest.mark.parametrize(("text", "spoken"), rows("en"))
+def test_english(text, spoken):
+    assert read(text, "en").text == spoken
+
+
+@pytest.mark.parametrize(("text", "spoken"), rows("ja"))
+def test_japanese(text, spoken):
+    assert kana(read(text, "ja").text) == spoken
+
+
+def kana(text: str) -> str:
+    import pyopenjtalk
+
+    words = pyopenjtalk.run_frontend(text)
+    return "".join(word["pron"].strip("*’、。？！") for word in words).replace("’", "")
+
+
+def test_every_language_has_its_table():
+    assert min(len(rows(language)) for language in ("zh", "en", "ja")) >= 60
