@@ -76,7 +76,7 @@ def inclusion(
         return failed(INCLUSION, "PROOF_MISSING", key=log.proof_key(job))
     with attempt(INCLUSION, proof.key) as made:
         index, _ = _check_proof(sources, book.origin, leaf, proof)
-        if index != place:
+        if place not in (index, -1):
             raise Refused("LOG_INVALID", f"The proof is of entry {index}, the log has it {place}.")
     return made.outcome
 
@@ -131,14 +131,16 @@ def _check_proof(
 
 def _salvage(sources: Sources, book: Logbook) -> list[tuple[int, Leaf]]:
     """The entries that can be read even if the log does not verify: to tell which one is missing.
-    Those of a damaged bundle have no certain place."""
+    Those of a bundle that has lost some have no certain place: -1."""
     found = []
     for number, width in tiles.widths(book.size):
         with suppress(Refused):
             data = sources.results.get(tiles.key("entries", number, width), limit=_LIMIT).data
-            for place, entry in enumerate(tiles.unbundle(data), number * merkle.WIDTH):
+            bundle = tiles.unbundle(data)
+            for place, entry in enumerate(bundle, number * merkle.WIDTH):
                 with suppress(msgspec.DecodeError):
-                    found.append((place, msgspec.json.decode(entry, type=Leaf)))
+                    leaf = msgspec.json.decode(entry, type=Leaf)
+                    found.append((place if len(bundle) == width else -1, leaf))
     return found
 
 

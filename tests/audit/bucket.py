@@ -1,14 +1,15 @@
-"""A results bucket of many genuine jobs, made quickly: the parts of the pipeline without a voice."""
+"""A results bucket of many genuine jobs, made by the parts of the pipeline without a voice."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 
 import watermark
@@ -41,12 +42,12 @@ REFERENCE = b"the bytes of a recording"
 BEGIN = datetime(2026, 11, 1, 8, tzinfo=UTC)
 
 
-def fill(root: Path, count: int, *, integrate: bool = True, **changes: Any) -> Studio:
-    """A studio whose results bucket holds `count` jobs of one item: every tenth partial, every
-    twentieth rejected, seven a day."""
-    made = studio(root, **changes)
+def fill(root: Path, numbers: Iterable[int], *, integrate: bool = True) -> Studio:
+    """A studio whose results bucket holds jobs of one item: every tenth partial, every twentieth
+    rejected, seven a day."""
+    made = studio(root)
     made.inbox.put("consent/alice.json", consent.write(record(REFERENCE)))
-    for number in range(count):
+    for number in numbers:
         add(made, number)
     if integrate:
         sequence(made)
@@ -104,8 +105,6 @@ def _manifest(made: Studio, number: int) -> ManifestRef:
 
 
 def _carried_out(draft: Result, made: Studio, number: int, *, marked: bool) -> Result:
-    import msgspec
-
     items = [_item(draft.job_id, "hello", made, number, marked=marked)]
     if number % 10 == 9:
         problem = Problem(code="TEXT_EMPTY", message="Nothing.", advice="Say something.")

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core import keys
+from core.audit import Sources
+from core.storage import LocalStore
+from core.studio import Studio
+from tests.audit.bucket import fill
+from tests.pipeline.kit import studio
+
+JOBS = (0, 1, 2, 3, 4, 9, 19)
+SIZE = len(JOBS)
+
+
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven jobs, logged; the last two partial and rejected."""
+    root = tmp_path_factory.mktemp("clean")
+    fill(root, JOBS)
+    return root
+
+
+@pytest.fixture(scope="session")
+def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty jobs, logged."""
+    root = tmp_path_factory.mktemp("sixty")
+    fill(root, range(60))
+    return root
+
+
+@pytest.fixture
+def copy(clean: Path, tmp_path: Path) -> Path:
+    """The same, to spoil."""
+    return shutil.copytree(clean, tmp_path / "copy")
+
+
+def opened(root: Path) -> Studio:
+    return studio(root)
+
+
+def sources(root: Path, **changes: object) -> Sources:
+    fields: dict[str, object] = {
+        "results": LocalStore(root / "results"),
+        "control": LocalStore(root / "control"),
+        "inbox": LocalStore(root / "inbox"),
+        "keys": keys.load_reading(root / "keys"),
+    }
+    return Sources(**(fields | changes))
