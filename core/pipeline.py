@@ -313,10 +313,12 @@ def _count_outputs(job_id: str, lease: Lease, studio: Studio) -> None:
 
 def _give_up(order: Order, lease: Lease, studio: Studio) -> Result:
     """Attempts without progress are used up: say so for good, and keep the reasons for people."""
-    with suppress(Refused):
-        reason = studio.control.get(_reason_key(order.job_id), limit=1 << 20).data
-        studio.control.put(f"dead/{order.job_id}.json", reason)
     error = Failed("RETRIES_EXHAUSTED", f"{studio.max_attempts} attempts made no progress.")
+    try:
+        reason = studio.control.get(_reason_key(order.job_id), limit=1 << 20).data
+    except Refused:  # every worker was killed before it could say anything
+        reason = _letter(order, error)
+    studio.control.put(f"dead/{order.job_id}.json", reason)
     draft = Result(
         job_id=order.job_id,
         status="failed",
@@ -342,10 +344,13 @@ def _remembering_why(order: Order, lease: Lease, studio: Studio) -> Iterator[Non
     except (Unavailable, Misconfigured) as exc:
         if isinstance(exc, Misconfigured):
             lease.forgive()
-        note = {"manifest": order.manifest, "error": Problem.of(exc)}
         with suppress(JobError):
-            studio.control.put(_reason_key(order.job_id), msgspec.json.encode(note))
+            studio.control.put(_reason_key(order.job_id), _letter(order, exc))
         raise
+
+
+def _letter(order: Order, error: JobError) -> bytes:
+    return msgspec.json.encode({"manifest": order.manifest, "error": Problem.of(error)})
 
 
 def _reason_key(job_id: str) -> str:
