@@ -52,6 +52,13 @@ class Sources:
     """Folder like `hubert`, with `vocab.txt` or `tokenizer.json`: for Chinese."""
 
 
+class _Config(dict[str, Any]):
+    """Of Hugging Face."""
+
+    def __missing__(self, key: str) -> Any:
+        raise Refused("CHECKPOINT_INVALID", f"a config.json lacks {key}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Model:
     """The sources, opened."""
@@ -76,8 +83,10 @@ def convert(
 
     Raises Refused CHECKPOINT_INVALID, CHECKPOINT_UNSAFE or OUTPUT_EXISTS and leaves nothing behind.
     """
-    model = _open(sources)
-    with _aside(out) as folder:
+    misfit = Refused("CHECKPOINT_INVALID", "The settings and tensors of these files do not fit.")
+    with raising(misfit, on=(ValueError, TypeError, ArithmeticError, LookupError)):
+        model = _open(sources)
+    with _aside(out) as folder, raising(misfit, on=(ValueError, TypeError, ArithmeticError)):
         with Weights(folder / "weights.bin") as weights:
             graphs = _graphs(model, precision, folder)
             for i, (name, build) in enumerate(graphs.items()):
@@ -102,14 +111,24 @@ def _open(sources: Sources) -> _Model:
         raise Refused("CHECKPOINT_INVALID", what)
     encoder = checkpoint.read(sources.speaker) if model.pro and sources.speaker else None
     text = _folder(sources.bert) if sources.bert else None
-    return _Model(
-        t2s.T2S(checkpoint.read(sources.t2s)),
-        model,
-        vocoder.Plan.of(model.ckpt),
-        _folder(sources.hubert),
-        encoder,
-        text,
-    )
+    said, heard = t2s.T2S(checkpoint.read(sources.t2s)), _folder(sources.hubert)
+    _match(said, model, heard[0])
+    return _Model(said, model, vocoder.Plan.of(model.ckpt), heard, encoder, text)
+
+
+def _match(said: t2s.T2S, model: sovits.Sovits, hubert: Checkpoint) -> None:
+    """Files that were not trained together are refused here, not when they first speak."""
+    ckpt, codes = model.ckpt, model.ckpt.shape("quantizer.vq.layers.0._codebook.embed")
+    symbols = ckpt.shape("enc_p.text_embedding.weight")[0]
+    known = said.ckpt.shape("ar_text_embedding.word_embeddings.weight")[0]
+    if known < symbols:
+        raise said.ckpt.invalid(f"it knows {known} symbols, {ckpt.name} {symbols}: not a pair")
+    if said.vocabulary != codes[0] + 1:
+        raise said.ckpt.invalid(f"it says {said.vocabulary - 1} tokens, {ckpt.name} {codes[0]}")
+    widths = [hubert.shape(key)[0] for key in hubert.tensors if key.endswith("k_proj.bias")]
+    width = max(widths, default=0)
+    if width != ckpt.shape("ssl_proj.weight")[1]:
+        raise hubert.invalid(f"{width} channels are not what {ckpt.name} was trained with")
 
 
 def _folder(path: Path) -> tuple[Checkpoint, Mapping[str, Any]]:
@@ -117,7 +136,7 @@ def _folder(path: Path) -> tuple[Checkpoint, Mapping[str, Any]]:
     with raising(Refused("CHECKPOINT_INVALID", f"{path}/config.json is missing or damaged"),
                  on=(OSError, ValueError)):  # fmt: skip
         config = json.loads((path / "config.json").read_bytes())
-    return checkpoint.read(_weights_file(path)), config
+    return checkpoint.read(_weights_file(path)), _Config(config)
 
 
 def _weights_file(path: Path) -> Path:
@@ -182,6 +201,7 @@ def _describe(
             head_width=text.head_width,
             vocabulary=text.vocabulary,
             bert=text.bert,
+            positions=t2s.MAX_POSITIONS,
         ),
         speaker=model.speaker is not None,
         bert=model.bert is not None,

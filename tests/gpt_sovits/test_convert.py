@@ -156,6 +156,25 @@ def test_what_cannot_be_converted_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == [bad]
 
 
+@pytest.mark.parametrize(
+    ("field", "key", "said"),
+    [
+        ("t2s", "model.ar_text_embedding.word_embeddings.weight", "it knows 512 symbols"),
+        ("t2s", "model.ar_predict_layer.weight", "it says 511 tokens"),
+        ("sovits", "ssl_proj.weight", "channels are not what"),
+    ],
+)
+def test_files_that_were_not_trained_together_are_refused(
+    sources: Sources, tmp_path: Path, field: str, key: str, said: str
+) -> None:
+    source = getattr(sources, field)
+    value = checkpoint.read(source).take(key)
+    other = value[:512] if field == "t2s" else value[:, :20]
+    rewritten(source, tmp_path / "other.pth", **{key.replace(".", "__"): other})
+    with pytest.raises(Refused, match=said):
+        convert(replace(sources, **{field: tmp_path / "other.pth"}), tmp_path / "bundle")
+
+
 def test_pro_models_ask_for_the_speaker_encoder(sources: Sources, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="name a speaker encoder"):
         convert(replace(sources, speaker=None), tmp_path / "bundle")
@@ -174,6 +193,35 @@ def test_an_incomplete_hubert_folder_is_refused(
     (tmp_path / "hubert" / lost).unlink()
     with pytest.raises(Refused, match="CHECKPOINT_INVALID"):
         convert(replace(sources, hubert=tmp_path / "hubert"), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"conv_stride": [5]}, "lacks num_conv_pos"),
+        ([], "lacks conv_stride"),
+        ("[", "missing or damaged"),
+    ],
+    ids=["incomplete", "list", "damaged"],
+)
+def test_a_config_that_does_not_fit_is_refused(
+    sources: Sources, tmp_path: Path, config: object, said: str
+) -> None:
+    shutil.copytree(sources.hubert, tmp_path / "hubert")
+    text = config if isinstance(config, str) else json.dumps(config)
+    (tmp_path / "hubert" / "config.json").write_text(text)
+    with pytest.raises(Refused, match=said):
+        convert(replace(sources, hubert=tmp_path / "hubert"), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_config_of_words_is_refused(sources: Sources, tmp_path: Path) -> None:
+    read = checkpoint.read(sources.sovits)
+    config = json.loads(json.dumps(read.config))
+    config["model"]["upsample_rates"] = ["ten"]
+    torchfile.write(tmp_path / "s2.pth", {k: read.take(k) for k in read.tensors}, config)
+    with pytest.raises(Refused, match="do not fit"):
+        convert(replace(sources, sovits=tmp_path / "s2.pth"), tmp_path / "bundle")
 
 
 def test_an_existing_folder_is_never_touched(sources: Sources, tmp_path: Path) -> None:

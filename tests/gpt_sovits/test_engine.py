@@ -136,6 +136,11 @@ def test_a_text_without_words_is_refused(engine: GptSovits, voiceprint: Voicepri
         list(engine.speak("...", voiceprint, language="en"))
 
 
+def test_a_sentence_without_end_is_refused(engine: GptSovits, voiceprint: Voiceprint) -> None:
+    with pytest.raises(Refused, match="TEXT_TOO_LONG"):
+        list(engine.speak("la" * 3000, voiceprint, language="en"))
+
+
 @pytest.mark.parametrize("data", [b"", b"\x80", b"not a voiceprint"])
 def test_a_damaged_voiceprint_is_refused(engine: GptSovits, data: bytes) -> None:
     with pytest.raises(Misconfigured, match="damaged"):

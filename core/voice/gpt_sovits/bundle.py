@@ -31,6 +31,8 @@ class T2SSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Semantic tokens and, as the last one, the end."""
     bert: int
     """Features a phoneme."""
+    positions: int
+    """Most phonemes of prompt and sentence together."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

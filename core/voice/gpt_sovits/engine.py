@@ -131,6 +131,9 @@ class GptSovits:
     def _line(self, phrase: Phrase, prompt: Prompt) -> Line:
         """T2S reads the prompt's text and the sentence's as one."""
         own, text = phones(phrase), self._features(phrase)
+        room = self._bundle.spec.t2s.positions - len(prompt.phones)
+        if len(own) > room:
+            raise Refused("TEXT_TOO_LONG", f"A sentence of {len(own)} phonemes: at most {room}.")
         both = np.concatenate([prompt.bert, text]) if len(prompt.phones) else text
         return Line(own, np.concatenate([prompt.phones, own]), both)
 
