@@ -1,0 +1,123 @@
+"""A converted network instead of the embedded voice: the same job, locally and through the server.
+
+The network is tiny and random: it says nothing, but it says it through every stage.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from core.result import parse
+from tests.e2e.conftest import INBOX, ROOT, Place
+from tests.e2e.test_server import Function, notification
+
+TINY = ROOT / "tests/data/gpt_sovits/v2ProPlus_tiny.tar.xz"
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("golden")
+    with tarfile.open(TINY) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place where the bundle was made by `voicedrop models convert`."""
+    place = Place(tmp_path_factory.mktemp("converted"))
+    assert place.run("init").returncode == 0
+    ran = place.run(
+        *("models", "convert", "--out", "cache/bundles/tiny", "--precision", "fp32"),
+        *("--t2s", str(golden / "s1_v2ProPlus_tiny.ckpt")),
+        *("--sovits", str(golden / "s2_v2ProPlus_tiny.pth")),
+        *("--hubert", str(golden / "chinese-hubert-base")),
+        *("--speaker-encoder", str(golden / "pretrained_eres2netv2_tiny.ckpt")),
+        *("--bert", str(golden / "roberta-tiny"), "--licence", "random weights"),
+    )
+    assert ran.returncode == 0, ran.stderr
+    return place
+
+
+def test_a_bundle_verifies_stage_by_stage(converted, golden):
+    told = converted.json("models", "verify", "cache/bundles/tiny", str(golden))
+    assert told["passed"] is True
+    assert len(told["checks"]) > 20
+
+
+def test_a_bundle_that_computes_something_else_fails(converted, golden, tmp_path):
+    for name in ("golden_common.npz", "golden_v2ProPlus.npz", "ref.wav", "aux_ref.wav"):
+        shutil.copy(golden / name, tmp_path / name)
+    samples, rate = soundfile.read(golden / "ref.wav")
+    soundfile.write(tmp_path / "ref.wav", samples[::-1], rate)
+    ran = converted.run("models", "verify", "cache/bundles/tiny", str(tmp_path))
+    assert (ran.returncode, "FAILED" in ran.stdout) == (1, True)
+
+
+def test_bundles_are_listed(converted):
+    ran = converted.run("models", "list", "--json", VOICEDROP_CACHE="cache")
+    (found,) = json.loads(ran.stdout)["bundles"]
+    assert (found["version"], found["precision"]) == ("v2ProPlus", "fp32")
+    assert "models get" in converted.run("models", "list", VOICEDROP_CACHE="none").stdout
+
+
+def test_an_unknown_model_is_not_downloaded(converted):
+    ran = converted.run("models", "get", "gpt-sovits-v9", VOICEDROP_CACHE="cache")
+    assert (ran.returncode, "gpt-sovits-v2proplus" in ran.stderr) == (4, True)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_and_leaves_no_bundle(converted, golden):
+    ran = converted.run(
+        *("models", "convert", "--out", "cache/bundles/bad", "--t2s", str(golden / "ref.wav")),
+        *("--sovits", str(golden / "ref.wav"), "--hubert", str(golden / "chinese-hubert-base")),
+    )
+    assert (ran.returncode, "CHECKPOINT_INVALID" in ran.stderr) == (1, True)
+    assert not (converted.root / "cache/bundles/bad").exists()
+
+
+ENGINE = {"VOICEDROP_ENGINE": "gpt_sovits"}
+
+
+def test_the_example_is_spoken_by_the_bundle(converted):
+    shutil.copytree(INBOX, converted.root / "bucket/inbox", dirs_exist_ok=True)
+    bundle = {"VOICEDROP_BUNDLE": "cache/bundles/tiny"}
+    ran = converted.run("watch", "--once", **ENGINE, **bundle)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (path,) = (converted.root / "bucket/results/out").glob("*/result.json")
+    done = parse(path.read_bytes())
+    assert done.engine.name == "gpt-sovits v2ProPlus"
+    assert [item.status for item in done.items] == ["succeeded"] * 3
+    opened = converted.run("open", str(path), "--out", "heard")
+    assert opened.returncode == 0, opened.stderr
+
+
+def test_the_example_is_spoken_by_the_bundle_in_the_container(converted, tmp_path):
+    bucket = tmp_path / "bucket"
+    for part in ("results", "control"):
+        (bucket / part).mkdir(parents=True)
+    shutil.copytree(INBOX, bucket / "inbox")
+    function = Function(
+        ENGINE
+        | {
+            "VOICEDROP_BUCKET": str(bucket),
+            "VOICEDROP_BUNDLE": str(converted.root / "cache/bundles/tiny"),
+            "VOICEDROP_KEYS": str(converted.root / "keys"),
+            "HOME": str(tmp_path),
+        },
+        tmp_path / "log",
+    )
+    try:
+        function.wait()
+        assert function.call("POST", "/initialize")[0] == 200
+        body = notification("jobs/hello.manifest.json").replace(b"voicedrop-inbox", b"inbox")
+        status, fc, answer = function.call("POST", "/invoke", body)
+    finally:
+        function.stop()
+    assert (status, fc) == (200, "200"), answer
+    assert json.loads(answer)["done"][0]["status"] == "succeeded"
