@@ -211,7 +211,7 @@ def manifest(items: int, *, variant: int = 0, wait_s: int = 600, **fields: Any) 
                 "consent": "consent/alice.json",
             }
         },
-        "items": [{"id": f"i{n}", "text": "hi"} for n in range(items)],
+        "items": [{"id": f"i{n}", "text": f"hi {n}"} for n in range(items)],
         "wait_s": wait_s,
     }
     return json.dumps(document | fields).encode()
