@@ -88,7 +88,8 @@ def _sinc(orig: int, new: int) -> tuple[Float, int]:
     base = min(orig, new) * _ROLLOFF
     width = math.ceil(_ZEROS * orig / base)
     taps = np.arange(-width, width + orig) / orig
-    t = (-np.arange(new)[:, None] / new + taps) * base
+    phases = (-np.arange(new)[:, None] / new).astype(np.float32)  # as torchaudio rounds them
+    t = (phases + taps) * base
     t = np.clip(t, -_ZEROS, _ZEROS)
     window = np.cos(t * np.pi / _ZEROS / 2) ** 2
     return (np.sinc(t) * window * base / orig).astype(np.float32), width
