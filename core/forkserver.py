@@ -27,13 +27,15 @@ class Limits:
     memory: int = 512 << 20
     """Bytes of address space a task may add to what the server holds."""
     output: int = 320 << 20
+    stream: bool = False
+    """The task is given the descriptor of a file instead of its bytes, and writes to a pipe."""
 
 
 class Task(Protocol):
     """What may run in a child: a module-level function, addressed as `module:name`."""
 
     def __call__(
-        self, data: bytes, write: Callable[[Any], object], **arguments: Any
+        self, data: Any, write: Callable[[Any], object], **arguments: Any
     ) -> Mapping[str, Any]:
         """Hand bulk output to `write`, return a small JSON object."""
         ...
@@ -122,7 +124,9 @@ def _work(
     function: Task = getattr(importlib.import_module(module), name)
     try:
         _confine(limits)
-        data = bytes(read_all(source, 0, os.fstat(source).st_size))
+        data: Any = source
+        if not limits.stream:
+            data = bytes(read_all(source, 0, os.fstat(source).st_size))
         answer = json.dumps(
             function(data, lambda part: write_all(sink, part), **arguments)
         ).encode()

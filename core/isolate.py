@@ -19,14 +19,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from core.forkserver import ANSWER_LIMIT, Limits, read_all, write_all
 
-__all__ = ["Crashed", "Limits", "Workshop", "run", "start"]
+__all__ = ["Crashed", "Limits", "Workshop", "run", "start", "stream"]
 
 
 _DEFAULT = Limits()
@@ -60,6 +60,35 @@ class Workshop:
             except _ServerDied:
                 self._discard(control)
         raise Crashed("the process that starts decoders died")
+
+    def stream(
+        self, task: str, source: int, limits: Limits, **arguments: Any
+    ) -> Generator[bytes, None, dict[str, Any]]:
+        """What the task writes, while it writes it; returns its answer. Raises Crashed.
+
+        source: a descriptor of the file, which the task reads itself, so that neither side holds
+        more than a block. `limits.stream` must be set.
+        """
+        request = json.dumps([task, asdict(limits), arguments]).encode()
+        with contextlib.ExitStack() as stack:
+            (out, sink), (status, report) = os.pipe(), os.pipe()
+            stack.callback(os.close, out)
+            stack.callback(os.close, status)
+            try:
+                self._send(self._connect(), request, [source, sink, report])
+            except OSError as exc:
+                raise Crashed("the process that starts decoders died") from exc
+            finally:
+                os.close(sink)
+                os.close(report)
+            tail = yield from _flowing(out)
+            try:
+                _await(status, limits)
+            except _ServerDied as exc:
+                raise Crashed("the process that starts decoders died") from exc
+            bulk, answer = _divide(tail)
+            yield bytes(bulk)
+            return answer
 
     def close(self) -> None:
         """End the server and its children, and wait for it."""
@@ -106,6 +135,7 @@ atexit.register(_workshop.close)
 os.register_at_fork(after_in_child=_workshop.disown)
 start = _workshop.start
 run = _workshop.run
+stream = _workshop.stream
 
 
 class _ServerDied(Exception):
@@ -166,6 +196,36 @@ def _run(
         return _collect(sink, limits)
 
 
+def _flowing(out: int) -> Generator[bytes, None, bytearray]:
+    """Everything but what may belong to the answer at the end, which is returned."""
+    held = bytearray()
+    while part := os.read(out, 1 << 20):
+        held += part
+        if len(held) > 4 * ANSWER_LIMIT:
+            yield bytes(held[: -ANSWER_LIMIT - 4])
+            del held[: -ANSWER_LIMIT - 4]
+    return held
+
+
+def _divide(tail: bytearray) -> tuple[bytearray, dict[str, Any]]:
+    """Bulk and answer: JSON, then its length in 4 bytes."""
+    size = int.from_bytes(tail[-4:], "little")
+    bulk = len(tail) - 4 - size
+    if bulk < 0 or size > ANSWER_LIMIT:
+        raise Crashed("its answer was malformed")
+    return tail[:bulk], _answer(tail[bulk:-4])
+
+
+def _answer(text: bytearray) -> dict[str, Any]:
+    try:
+        answer = json.loads(text)
+    except ValueError as exc:
+        raise Crashed("its answer was malformed") from exc
+    if not isinstance(answer, dict):
+        raise Crashed("its answer was malformed")
+    return answer
+
+
 def _await(status: int, limits: Limits) -> None:
     """Wait for the server's word on how the child ended."""
     # The server enforces the limit; the margin only guards against a server that hangs itself.
@@ -184,10 +244,5 @@ def _collect(sink: int, limits: Limits) -> tuple[bytearray, dict[str, Any]]:
     bulk = size - 4 - tail
     if not 0 <= bulk <= limits.output or tail > ANSWER_LIMIT:
         raise Crashed("its answer was malformed")
-    try:
-        answer = json.loads(read_all(sink, bulk, tail))
-    except ValueError as exc:
-        raise Crashed("its answer was malformed") from exc
-    if not isinstance(answer, dict):
-        raise Crashed("its answer was malformed")
+    answer = _answer(read_all(sink, bulk, tail))
     return read_all(sink, 0, bulk), answer

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from core import audit as audits
-from core import log, note
+from core import log, note, registry
+from core import trace as tracing
 from core.audit import JobChecked, Sources, page
 from core.claim import Lease
 from core.errors import JobError, Misconfigured, Refused
+from core.result import timestamp
 from core.settings import Settings
 from core.storage import Store
 from core.studio import Studio
@@ -52,6 +56,32 @@ def audit(settings: Settings, wish: Wish, progress: Progress) -> Shown:
         return Shown(data, lines, EXIT_IMPOSSIBLE)
 
 
+def trace(settings: Settings, clips: list[Path], index: Path | None) -> Shown:
+    """Read marks with the watermark keys alone; whose they are, from an index or the bucket."""
+    purse = wiring.Purse(os.environ)
+    marks = wiring.reading_keys(settings, purse).watermark
+    if not marks:
+        raise Misconfigured("KEY_NOT_FOUND", f"No watermark-*.key in {settings.keys}.")
+    resolve: tracing.Resolve = partial(
+        registry.resolve, wiring.store(settings.results, settings, purse)
+    )
+    if index:
+        resolve = registry.read_index(_read(index)).resolve
+    traces = {str(clip): _trace(clip, marks, resolve) for clip in clips}
+    lines = [f"{name}: {found.meaning}" for name, found in traces.items()]
+    unread = any(found.error for found in traces.values())
+    data = {"traces": [msgspec.to_builtins(found) for found in traces.values()]}
+    return Shown(data, lines, EXIT_FINDINGS if unread else 0)
+
+
+def _trace(clip: Path, marks: tracing.Keys, resolve: tracing.Resolve) -> tracing.Trace:
+    try:
+        with clip.open("rb") as file:
+            return tracing.trace(file, clip.name, marks, resolve, timestamp(time.time()))
+    except OSError as exc:
+        raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(clip)) from exc
+
+
 def integrate(settings: Settings) -> Shown:
     """Log what workers have queued. Unavailable JOB_BUSY while another sequencer is at work."""
     studio = wiring.bare_studio(settings)
@@ -79,7 +109,7 @@ def sequence(studio: Studio) -> note.Checkpoint | None:
 def verify(settings: Settings, checkpoint: Path | None) -> Shown:
     """Check the log with public keys alone. Refused LOG_INVALID."""
     sources = _sources(settings)
-    earlier = checkpoint.read_text(encoding="utf-8") if checkpoint else None
+    earlier = _read(checkpoint).decode() if checkpoint else None
     origin = note.origin(log.latest(sources.results) or "")
     known = sources.keys.verifying.values()
     found, leaves = log.verify(sources.results, known, origin, earlier=earlier)
@@ -164,15 +194,19 @@ def _moment(since: str) -> str:
 def _earlier(wish: Wish, sources: Sources) -> str:
     """The checkpoint that this log must continue."""
     if wish.checkpoint:
-        try:
-            return wish.checkpoint.read_text(encoding="utf-8")
-        except OSError as exc:
-            raise Refused("OBJECT_MISSING", f"{wish.checkpoint}: {exc.strerror}.") from exc
+        return _read(wish.checkpoint).decode()
     with suppress(OSError, msgspec.DecodeError):
         last = msgspec.json.decode((wish.out / "report.json").read_bytes(), type=audits.Report)
         if last.log and last.bucket == sources.results.name:
             return last.log.checkpoint
     return ""
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(path)) from exc
 
 
 def _identity(sources: Sources, wish: Wish) -> str:

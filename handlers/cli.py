@@ -128,16 +128,19 @@ def open_(
 @app.command()
 def trace(
     clips: Annotated[list[Path], typer.Argument(help="Audio files of any origin.")],
+    index: Annotated[
+        Path | None, typer.Option(help="index.json of an audit, in place of the bucket.")
+    ] = None,
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell which job made these clips.
+    """Tell which job made these clips, of up to ten hours each.
 
     Reads the watermark. It says "carries our mark" or not, never what is genuine.
     """
-    from handlers import desk
+    from handlers import auditing
 
-    found = desk.trace_files(settings(bucket), clips)
+    found = auditing.trace(settings(bucket), clips, index)
     screen.show(found, as_json=as_json)
     raise typer.Exit(found.exit_code)
 

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from core import consent, isolate, job, keys, schemas
-from core import trace as tracing
 from core.audio import BYTES_LIMIT
 from core.errors import Refused, Unavailable
 from core.pipeline import Waiting
@@ -163,15 +162,6 @@ def open_result(settings: Settings, source: str, out: Path) -> Report:
     lines = [f"{one.path}  {one.seconds:.1f} s  item {one.item}" for one in opened]
     data = {"opened": [msgspec.to_builtins(one) for one in opened]}
     return Report(data, [*lines, "The signature and every digest are right."])
-
-
-def trace_files(settings: Settings, clips: list[Path]) -> Report:
-    studio = wiring.bare_studio(settings)
-    traces = {str(clip): tracing.trace(_read(clip), clip.name, studio) for clip in clips}
-    lines = [f"{name}: {found.meaning}" for name, found in traces.items()]
-    unread = any(found.error for found in traces.values())
-    data = {"traces": [msgspec.to_builtins(found) for found in traces.values()]}
-    return Report(data, lines, EXIT_FAILED if unread else 0)
 
 
 def schema(name: str) -> dict[str, Any]:

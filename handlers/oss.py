@@ -4,14 +4,16 @@ the platform delivers the notification again."""
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core import canonical, isolate, pipeline, trace
+from core import canonical, isolate, pipeline, registry, trace
 from core.audio import BYTES_LIMIT
 from core.errors import Refused
 from core.pipeline import Waiting
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from handlers.wiring import Purse
 
 MANIFEST_KEY_LIMIT = 2048
+CLIP_LIMIT = 1 << 30
+"""Bytes of a clip to be traced: ten hours at 200 kbit/s."""
 
 
 def carry_out(key: str, studio: Studio) -> Result:
@@ -97,8 +101,16 @@ def _waiting_for(reference: str, studio: Studio) -> list[str]:
 
 def trace_object(key: str, studio: Studio) -> dict[str, Any]:
     """Trace a clip of the inbox: report, then event. A repeated notification finds them there."""
-    data = studio.inbox.get(key, limit=BYTES_LIMIT).data
-    report = trace.trace(data, key, studio)
+    with tempfile.TemporaryFile() as file:
+        file.write(studio.inbox.get(key, limit=CLIP_LIMIT).data)
+        file.seek(0)
+        report = trace.trace(
+            file,
+            key,
+            studio.keys.watermark,
+            partial(registry.resolve, studio.results),
+            timestamp(studio.results.now()),
+        )
     name = f"audit/{report.trace_id}.json"
     document = canonical.dump(report) + b"\n"
     if not studio.results.put_once(name, document):
