@@ -1,0 +1,289 @@
+"""The fault table of docs/reliability.md: stores, keys, disks, settings (25-29, 31-34, 38, 39)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import keys, pipeline
+from core.errors import Misconfigured, Unavailable
+from core.kms import AliyunKms
+from core.oss import Credentials
+from core.result import Result
+from core.settings import Settings
+from core.storage import LocalStore
+from core.studio import Studio
+from handlers import oss, sweeping, wiring
+from handlers.oss import carry_out
+from tests.faults import sound
+from tests.oss_server import Fault, OssServer
+from tests.pipeline.kit import Buzz, drop, studio
+from tests.pipeline.test_notifications import events, notification
+from tests.storage.stores import KEYS, oss_store
+from tests.trust import kms_server
+from tests.trust.kms_server import Kms
+
+ROOT = Path(__file__).parents[2]
+BUCKETS = ("inbox", "results", "control")
+
+
+@pytest.fixture(autouse=True)
+def quick_sound() -> Iterator[None]:
+    with sound.remembered():
+        yield
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Studio:
+    return studio(tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[OssServer]:
+    with OssServer(seed=5) as running:
+        running.add_key(KEYS.access_key_id, KEYS.access_key_secret)
+        for name in BUCKETS:
+            running.create_bucket(name)
+        yield running
+
+
+def over_oss(
+    server: OssServer, root: Path, given: Callable[[], Credentials] = lambda: KEYS
+) -> Studio:
+    stores = {name: oss_store(server, name, keys=given) for name in BUCKETS}
+    return studio(root, **stores)
+
+
+def insist(key: str, made: Studio, times: int = 30) -> Result:
+    """As the platform does with what is retryable."""
+    for _ in range(times):
+        try:
+            return carry_out(key, made)
+        except Unavailable:
+            time.sleep(0.05)
+    raise TimeoutError(key)
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "ServiceUnavailable"), (500, "InternalError")])
+def test_row_25_an_object_store_that_answers_errors_costs_time_and_nothing_else(
+    server, tmp_path, status, code
+):
+    made = over_oss(server, tmp_path)
+    key = drop(made)
+    struck = server.inject(Fault("error", chance=0.25, times=10**6, status=status, code=code))
+    done = insist(key, made)
+    assert (done.status, struck.fired > 5) == ("succeeded", True)
+    server.faults.clear()
+    assert len(events(made)) == 1
+    assert sweeping.run(made, grace=0).findings == []
+
+
+@pytest.mark.parametrize("kind", ["corrupt", "cut", "wrong_crc"])
+def test_row_26_damaged_and_lost_answers_are_asked_for_again(server, tmp_path, kind):
+    made = over_oss(server, tmp_path)
+    key = drop(made)
+    objects = ("manifest", "refs/", "consent/alice.json$")
+    struck = [server.inject(Fault(kind, method="GET", key=part, times=2)) for part in objects]
+    assert insist(key, made).status == "succeeded"
+    assert [fault.fired for fault in struck] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["lost_reply", "reset"])
+def test_row_26_after_silence_everything_is_asked_again_and_nothing_is_written_twice(
+    server, tmp_path, kind
+):
+    made = over_oss(server, tmp_path)
+    key = drop(made)
+    struck = server.inject(Fault(kind, chance=0.3, times=10**6))
+    assert insist(key, made).status == "succeeded"
+    assert struck.fired > 5
+    server.faults.clear()
+    assert len(events(made)) == 1
+    assert sweeping.run(made, grace=0).findings == []
+
+
+@pytest.fixture(scope="module")
+def kms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
+    with kms_server.running(tmp_path_factory.mktemp("kms")) as running:
+        running.keys = {"alias/voices": bytes(32)}
+        yield running
+
+
+def with_kms(kms: Kms, root: Path) -> Studio:
+    given = Credentials("id", kms_server.SECRET)
+    wrapping = AliyunKms(
+        key="alias/voices",
+        region="cn-hangzhou",
+        credentials=lambda: given,
+        endpoint=kms.endpoint,
+        ca_file=kms.ca_file,
+    )
+    made = studio(root)
+    return replace(made, keys=keys.load(root / "keys", wrapping=wrapping))
+
+
+def no_plain_sound(made: Studio) -> bool:
+    found = [store.get(info.key, limit=10**8).data for store in (made.results, made.control)
+             for info in store.list("")]  # fmt: skip
+    return not any(data.startswith((b"RIFF", b"fLaC", b"ID3", b"OggS")) for data in found)
+
+
+def test_row_27_while_the_key_service_is_away_nothing_is_written_in_the_clear(kms, tmp_path):
+    made = with_kms(kms, tmp_path)
+    key = drop(made)
+    kms.faults = [(503, "ServiceUnavailable")] * 3
+    with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
+        carry_out(key, made)
+    assert (no_plain_sound(made), list(made.results.list("out/"))) == (True, [])
+    assert carry_out(key, made).status == "succeeded"
+    assert no_plain_sound(made)
+
+
+def test_row_28_a_disabled_key_is_for_the_operator_and_counts_against_no_job(kms, tmp_path):
+    made = replace(with_kms(kms, tmp_path), max_attempts=1)
+    key = drop(made)
+    kms.states = {"alias/voices": "Disabled"}
+    for _ in range(3):
+        with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
+            carry_out(key, made)
+    (found,) = sweeping.run(made, grace=0).open
+    assert found.error == "KEY_UNUSABLE"
+    kms.states = {}
+    assert carry_out(key, made).status == "succeeded"
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from core.errors import Unavailable
+from handlers.oss import carry_out
+from tests.pipeline.kit import Buzz, studio
+
+class Filling(Buzz):
+    def speak(self, *args, **options):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        return super().speak(*args, **options)
+
+try:
+    carry_out(sys.argv[2], studio(Path(sys.argv[1]), voice=Filling()))
+except Unavailable as error:
+    print(error.code)
+"""
+
+
+def test_row_29_a_full_disk_is_temporary_and_leaves_no_half_files(made, tmp_path):
+    key = drop(made)
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path), key],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.stdout.split() == ["NO_SPACE"], ran.stderr
+    assert list((tmp_path / "results/.meta/aside").iterdir()) == []
+    assert insist(key, made).status == "succeeded"
+
+
+@pytest.mark.parametrize("state", ["Enabled", "Suspended"])
+def test_row_31_a_results_bucket_with_versioning_is_refused_at_start(server, tmp_path, state):
+    server.state.buckets["results"].versioning = state
+    with pytest.raises(Misconfigured, match="BUCKET_VERSIONING_UNSAFE"):
+        wiring.check_stores(over_oss(server, tmp_path))
+
+
+class Worm(LocalStore):
+    """A bucket under a retention policy: what is written stays as it is."""
+
+    def put(self, key: str, data: bytes, **more: Any) -> None:
+        if self.head(key):
+            raise Misconfigured("BUCKET_FORBIDDEN", "FileImmutable", pointer=key)
+        super().put(key, data, **more)
+
+    def delete(self, key: str) -> None:
+        raise Misconfigured("BUCKET_FORBIDDEN", "FileImmutable", pointer=key)
+
+
+def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path):
+    (tmp_path / "results").mkdir()
+    broken = studio(tmp_path, results=Worm(tmp_path / "results"), voice=Buzz())
+    items = [{"id": f"i{n}", "text": "One of several items, said twice."} for n in range(3)]
+    key = drop(broken, items=items)
+    with sound.remembered(), pytest.raises(KeyboardInterrupt):
+        pipeline.run(key, replace(broken, voice=Interrupted()))
+    assert insist(key, broken).status == "succeeded"
+    oss.handle(notification(key), broken)
+    assert sweeping.run(broken, grace=0).findings == []
+
+
+class Interrupted(Buzz):
+    def speak(self, *args: Any, **options: Any) -> Iterator[Any]:
+        if self.spoken:
+            raise KeyboardInterrupt
+        yield from super().speak(*args, **options)
+
+
+def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_goes_on(
+    server, tmp_path
+):
+    server.add_key("sts", "s", token="old", expires=time.time() + 3600)
+    given = [Credentials("sts", "s", "old")]
+    made = over_oss(server, tmp_path, lambda: given[0])
+
+    class Slow(Buzz):
+        def speak(self, *args: Any, **options: Any) -> Iterator[Any]:
+            yield from super().speak(*args, **options)
+            server.add_key("sts", "s", token="old", expires=time.time() - 1)
+
+    key = drop(made)
+    with pytest.raises(Unavailable, match="CREDENTIALS_EXPIRED"):
+        carry_out(key, replace(made, voice=Slow(), lease_seconds=1.0))
+    server.add_key("new", "n", token="new")
+    given[0] = Credentials("new", "n", "new")
+    assert insist(key, made, times=60).status == "succeeded"
+
+
+@pytest.mark.parametrize("place", ["RESULTS", "CONTROL"])
+def test_row_34_places_that_would_trigger_themselves_are_refused_at_start(place):
+    environ = {"VOICEDROP_INBOX": "oss://voices", f"VOICEDROP_{place}": "oss://voices/"}
+    with pytest.raises(Misconfigured, match="CONFIG_LOOP"):
+        wiring.worker_from(environ)
+
+
+def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made):
+    items = [{"id": "a", "text": "!zeros"}, {"id": "b", "text": "A sentence that can be marked."}]
+    done = carry_out(drop(made, items=items), made)
+    assert done.items[0].error.code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
+    assert [i.key.rpartition("/")[2] for i in made.results.list(f"out/{done.job_id}/")] == [
+        "b.wav.sealed",
+        "result.json",
+    ]
+
+
+@pytest.mark.parametrize("name", ["sign", "watermark", "kek"])
+def test_row_39_without_its_keys_a_worker_does_not_start(tmp_path, name):
+    studio(tmp_path)
+    for path in (tmp_path / "keys").glob(f"*{name}*"):
+        path.unlink()
+    settings = Settings(**{b: str(tmp_path / b) for b in BUCKETS}, keys=tmp_path / "keys")
+    with pytest.raises(Misconfigured, match="KEY_NOT_FOUND"):
+        wiring.bare_studio(settings)
+
+
+def test_the_table_of_the_docs_names_every_row_and_every_test_exists():
+    text = (ROOT / "docs/reliability.md").read_text()
+    named = {word for word in text.replace("`", " ").split() if word.startswith("test_row_")}
+    folder = Path(__file__).parent
+    written = "".join(path.read_text() for path in folder.glob("test_rows_*.py"))
+    assert {name[9:11] for name in named} == {f"{n:02}" for n in range(1, 41)}
+    assert [name for name in sorted(named) if f"def {name}(" not in written] == []
