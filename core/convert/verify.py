@@ -268,6 +268,10 @@ def _end_to_end(bundle: Bundle, common: Golden, own: Golden, ref: Audio) -> Iter
     # Upstream draws noise for the shortest segment first.
     order = sorted(_segments(common), key=lambda i: len(phones[i]))
     noise = {segment: own[f"e2e_default_noise{k}"] for k, segment in enumerate(order)}
+    frames = [len(tokens[i]) * synthesis.FRAMES_PER_TOKEN for i in _segments(common)]
+    if (wanted := [noise[i].shape[-1] for i in _segments(common)]) != frames:
+        yield Check(f"end to end, frames {frames} not {wanted}", np.inf, _LSB)
+        return
     waves = [
         _spoken(bundle, tokens[i], phones[i], timbre, noise[i]) for i in _segments(common)
     ]  # fmt: skip
