@@ -1,0 +1,326 @@
+"""Real processes: workers over an OSS server that fails, one of them killed every second.
+
+One process, without threads, plays the platform: it forks the workers, hands each one notification
+at a time, repeats and loses some, kills workers with SIGKILL and starts others. Everything between
+a notification and the bucket is the product's own; only the voice is a small one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core import consent, crypto, keys, pipeline, reference
+from core.errors import JobError
+from core.retry import Retry
+from core.studio import Studio
+from events import outgoing
+from handlers import oss, sweeping
+from tests.faults.theatre import notification
+from tests.oss_server import Fault, OssServer
+from tests.pipeline.kit import REFERENCE, Buzz, record, studio
+from tests.storage.stores import KEYS, OssStore
+
+BUCKETS = ("inbox", "results", "control")
+LEASE = 3.0
+TRIES = 4
+"""How often the platform delivers a notification that fails."""
+RETRY = Retry(attempts=2, first=0.02, longest=0.1)
+"""Less patient than in production, so that failures reach the pipeline."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    workers: int = 8
+    jobs: int = 500
+    seed: int = 1
+    failing: float = 0.05
+    """Share of calls to the object store that fail."""
+    lost: float = 0.02
+    """Share of notifications that never come."""
+    kill_every: float = 1.0
+    limit: float = 3600.0
+    """Seconds after which it has failed."""
+
+
+@dataclass
+class Worker:
+    pid: int
+    line: socket.socket
+    order: dict[str, Any] | None = None
+
+
+@dataclass
+class Chaos:
+    plan: Plan
+    folder: Path
+    counts: Counter[str] = field(default_factory=Counter)
+    swept: Counter[str] = field(default_factory=Counter)
+    _queue: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
+    _workers: list[Worker] = field(default_factory=list)
+
+    def run(self) -> dict[str, Any]:
+        started, cpu = time.monotonic(), sum(os.times()[:4])
+        with serving(self.plan) as endpoint:
+            self._endpoint = endpoint
+            self._draw = random.Random(self.plan.seed)
+            reference.prepare(REFERENCE.read_bytes(), "warm-up")  # slow imports, once for all
+            self._studio = self._open("platform")
+            manifests = self._produce()
+            try:
+                self._work(started + self.plan.limit)
+            finally:
+                self._stop()
+            found = self._look(manifests)
+        return {
+            **found,
+            **self.counts,
+            "swept": dict(self.swept),
+            "wall_s": round(time.monotonic() - started, 1),
+            "cpu_s": round(sum(os.times()[:4]) - cpu, 1),
+        }
+
+    def _open(self, name: str) -> Studio:
+        stores = {
+            bucket: OssStore(bucket, self._endpoint, "cn-hangzhou", lambda: KEYS, retry=RETRY)
+            for bucket in BUCKETS
+        }
+        given: dict[str, Any] = {"worker": name[-16:], "lease_seconds": LEASE, "max_attempts": 50}
+        if (self.folder / "keys").exists():
+            given["keys"] = keys.load(self.folder / "keys")
+        return studio(self.folder, voice=Buzz(), **stores, **given)
+
+    def _produce(self) -> list[str]:
+        """Upload everything; one in ten recordings comes after its manifest."""
+        data = REFERENCE.read_bytes()
+        insist(lambda: self._studio.inbox.put("refs/alice.flac", data))
+        insist(lambda: self._studio.inbox.put("consent/alice.json", consent.write(record(data))))
+        draw, manifests = self._draw, []
+        for number in range(self.plan.jobs):
+            key = f"jobs/{number}.manifest.json"
+            late = draw.random() < 0.1
+            reference_key = f"refs/{number}.flac" if late else "refs/alice.flac"
+            document = {
+                "schema": "voicedrop/job/1",
+                "voices": {
+                    "alice": {
+                        "reference": reference_key,
+                        "language": "en",
+                        "consent": "consent/alice.json",
+                    }
+                },
+                "items": [
+                    {"id": f"i{n}", "text": "A few words of speech."}
+                    for n in range(draw.randint(1, 3))
+                ],
+            }
+            data = json.dumps(document).encode()
+            insist(lambda k=key, d=data: self._studio.inbox.put(k, d))
+            manifests.append(key)
+            self._announce(key, 0.0)
+            if late:
+                self._later(draw.uniform(1, 5), {"upload": reference_key})
+        return manifests
+
+    def _announce(self, key: str, after: float) -> None:
+        if self._draw.random() < self.plan.lost:
+            self.counts["notifications_lost"] += 1
+            return
+        for _ in range(self._draw.randint(1, 5)):
+            self.counts["notifications"] += 1
+            self._later(after + self._draw.uniform(0, 5), {"deliver": key, "tries": 1})
+
+    def _later(self, seconds: float, order: dict[str, Any]) -> None:
+        heapq.heappush(self._queue, (time.monotonic() + seconds, self._draw.getrandbits(60), order))
+
+    def _work(self, until: float) -> None:
+        kill = time.monotonic() + self.plan.kill_every
+        self._later(5.0, {"sweep": LEASE})
+        while True:
+            now = time.monotonic()
+            if now > until:
+                raise TimeoutError(f"not done after {self.plan.limit} s: {self.counts}")
+            while len(self._workers) < self.plan.workers:
+                self._fork()
+            if now > kill and not self.counts["settled"]:
+                kill = now + self.plan.kill_every
+                self._kill()
+            self._hand_out(now)
+            self._listen()
+            if self.counts["settled"] == 2:
+                return
+
+    def _hand_out(self, now: float) -> None:
+        for worker in self._workers:
+            if not self._queue or self._queue[0][0] > now:
+                return
+            if worker.order is None:
+                _, _, order = heapq.heappop(self._queue)
+                if "upload" in order:
+                    insist(
+                        lambda k=order["upload"]: self._studio.inbox.put(k, REFERENCE.read_bytes())
+                    )
+                    self._announce(order["upload"], 0.0)
+                    continue
+                worker.order = order
+                worker.line.sendall(json.dumps(order).encode() + b"\n")
+
+    def _listen(self) -> None:
+        ready, _, _ = select.select([worker.line for worker in self._workers], [], [], 0.02)
+        for worker in [w for w in self._workers if w.line in ready]:
+            try:
+                answer = worker.line.recv(1 << 16)
+            except ConnectionError:
+                answer = b""
+            order, worker.order = worker.order, None
+            if not answer:
+                self._bury(worker)
+            if order:
+                self._answered(order, json.loads(answer) if answer else {"error": "killed"})
+
+    def _answered(self, order: dict[str, Any], answer: dict[str, Any]) -> None:
+        if "sweep" in order:
+            self.swept.update(answer.get("counts", {}))
+            quiet = not self._queue and answer.get("open") == 0
+            self.counts["settled"] = self.counts["settled"] + 1 if quiet else 0
+            self._later(0.5 if not self._queue else 5.0, {"sweep": LEASE})
+        elif "error" in answer:
+            self.counts[f"answer_{answer['error']}"] += 1
+            if order["tries"] < TRIES:
+                again = order | {"tries": order["tries"] + 1}
+                self._later(self._draw.uniform(0, LEASE) * 2 ** order["tries"] / 2, again)
+
+    def _fork(self) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            for other in self._workers:
+                other.line.close()
+            try:
+                self._serve(theirs)
+            finally:
+                os._exit(1)
+        theirs.close()
+        self._workers.append(Worker(pid, ours))
+
+    def _serve(self, line: socket.socket) -> None:
+        """The worker's life."""
+        made = self._open(f"{os.getpid():x}-{time.monotonic_ns() & 0xFFFF:x}")
+        for text in line.makefile():
+            order = json.loads(text)
+            try:
+                if "sweep" in order:
+                    answer = sweeping.report(sweeping.run(made, grace=order["sweep"])).data
+                    del answer["findings"]
+                else:
+                    oss.handle(notification(order["deliver"]), made)
+                    answer = {"done": True}
+            except JobError as exc:
+                answer = {"error": exc.code}
+            line.sendall(json.dumps(answer).encode())
+
+    def _kill(self) -> None:
+        busy = [worker for worker in self._workers if worker.order]
+        if busy:
+            os.kill(self._draw.choice(busy).pid, signal.SIGKILL)
+            self.counts["killed"] += 1
+
+    def _bury(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        worker.line.close()
+        _, status = os.waitpid(worker.pid, 0)
+        if not os.WIFSIGNALED(status):
+            self.counts["died_by_itself"] += 1
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            os.kill(worker.pid, signal.SIGKILL)
+            os.waitpid(worker.pid, 0)
+            worker.line.close()
+
+    def _look(self, manifests: list[str]) -> dict[str, Any]:
+        """What is there in the end. AssertionError if anything is missing, doubled, unreadable."""
+        made, statuses, opened = self._studio, Counter[str](), 0
+        announced = [info.key for info in insist(lambda: list(made.results.list("events/")))]
+        assert len(announced) == len(set(announced)) == len(manifests)
+        for key in manifests:
+            job_id = insist(lambda k=key: pipeline.read(k, made)).job_id
+            done = insist(lambda j=job_id: pipeline.committed(j, made))
+            assert done is not None, key
+            assert outgoing.event_key(done.job_id, done.finished) in announced
+            statuses[done.error.code if done.error else done.status] += 1
+            for item in done.items:
+                assert item.output, item.error
+                sealed = insist(lambda k=item.output.key: made.results.get(k, limit=10**8)).data
+                plain = crypto.open_sealed(sealed, item.envelope, made.keys.wrapping)
+                opened += plain.startswith(b"RIFF")
+        left = insist(lambda: sweeping.run(made, grace=0.0)).findings
+        return {
+            "jobs": len(manifests),
+            "results": dict(statuses),
+            "events": len(announced),
+            "sealed_objects_opened": opened,
+            "left_over": [f"{finding.kind}: {finding.detail}" for finding in left],
+        }
+
+
+def insist(action: Any) -> Any:
+    """What a producer or auditor does when the store fails: again."""
+    for attempt in range(30):
+        try:
+            return action()
+        except JobError as exc:
+            if not exc.retry or attempt == 29:
+                raise
+            time.sleep(0.05)
+    raise AssertionError
+
+
+class serving:  # noqa: N801 - a context manager, used like a function
+    """The OSS server as a process of its own."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._arguments = [str(plan.failing), str(plan.seed)]
+
+    def __enter__(self) -> str:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.chaos", *self._arguments],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=20)  # its standard input ends: so does the server
+
+
+def serve(failing: float, seed: int) -> None:
+    with OssServer(seed=seed) as server:
+        server.add_key(KEYS.access_key_id, KEYS.access_key_secret)
+        for name in BUCKETS:
+            server.create_bucket(name)
+        shares = {"error": 0.6, "reset": 0.2, "lost_reply": 0.2}
+        for kind, share in shares.items():
+            server.inject(Fault(kind, chance=failing * share, times=10**9))  # type: ignore[arg-type]
+        sys.stdout.write(server.endpoint + "\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    serve(float(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_killed_workers_over_a_failing_store_lose_and_double_nothing():
+    """Two workers, twelve jobs; `python -m bench.chaos` runs eight workers and five hundred."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.chaos", "--workers", "2", "--jobs", "12", "--limit", "150"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found = json.loads(ran.stdout)
+    assert (found["results"], found["events"]) == ({"succeeded": 12}, 12)
+    assert found["sealed_objects_opened"] >= 12
+    assert found["killed"] > 2
+    assert found["left_over"] == []
