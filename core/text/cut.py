@@ -140,7 +140,7 @@ def _at_marks(text: str) -> str:
 
 
 def _by_sentence(text: str) -> str:
-    text = re.sub(r"\s*[—–―]{2,}\s*|\s[—–―]\s", lambda m: "，" if m[0].isspace() else _dash(m), text)
+    text = re.sub(r"\s*[—–―]{2,}\s*|\s[—–―]\s", _dash, text)
     return "\n".join(part for sentence in sentences(text) for part in _clipped(sentence))
 
 

@@ -83,22 +83,21 @@ def _cased(word: str) -> str:
         return word
     plain = word.lower()
     base = re.sub(r"'s$|s$", "", word)
-    if word.startswith(_NAME_PREFIXES) or (base.isupper() and len(base) > 3):
-        if plain in _dictionary() or base.lower() in _dictionary():
-            return word
-    if base in _SAID_AS_WORDS:
+    whole = word.startswith(_NAME_PREFIXES) or (base.isupper() and len(base) > 3)
+    known = plain in _dictionary() or base.lower() in _dictionary()
+    if (whole and known) or base in _SAID_AS_WORDS:
         return word
     if base.isupper():
         return " ".join(base) + ("" if base == word else "'s")
     parts = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", word).split(" ")
-    return " ".join(map(_cased, parts))
+    return " ".join(map(_cased, parts)) if len(parts) > 1 else word
 
 
 def _token(token: str, tag: str) -> Phones:
     word = token.lower()
     if not word[0].isalpha():
         return (token,)
-    if token == "A":
+    if token == "A":  # noqa: S105
         return ("EY1",)
     if len(word) == 1:
         return _dictionary()[word]
@@ -140,7 +139,7 @@ def _compound(word: str) -> list[str]:
 
 @cache
 def _segmenter() -> Any:
-    import wordsegment
+    import wordsegment  # type: ignore[import-untyped]
 
     wordsegment.load()
     return wordsegment

@@ -1,8 +1,4 @@
-"""Numbers, dates, times, money, units, addresses and abbreviations in English text, as words.
-
-Numbers are worded as by inflect (`one thousand, two hundred`), with which GPT-SoVITS was trained;
-inflect itself takes two seconds to import.
-"""
+"""Numbers, dates, times, money, units, addresses and abbreviations in English text, as words."""
 
 from __future__ import annotations
 
@@ -10,25 +6,16 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from core.text.en_cardinal import cardinal, ordinal, plain, spell, whole, year
+
 Match = re.Match[str]
 
-_SMALL = (  # noqa: SIM905
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
-_SCALES = (
-    "", " thousand", " million", " billion", " trillion", " quadrillion", " quintillion",
-)  # fmt: skip
-_ORDINALS = {
-    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
-    "nine": "ninth", "twelve": "twelfth",
-}  # fmt: skip
 _MONTHS = (  # noqa: SIM905
     "January February March April May June July August September October November December"
 ).split()
 _UNITS = {
-    "km/h": ("kilometer per hour", "kilometers per hour"), "mph": ("mile per hour", "miles per hour"),
+    "km/h": ("kilometer per hour", "kilometers per hour"),
+    "mph": ("mile per hour", "miles per hour"),
     "m/s": ("meter per second", "meters per second"), "kWh": ("kilowatt hour", "kilowatt hours"),
     "m²": ("square meter", "square meters"), "km²": ("square kilometer", "square kilometers"),
     "m³": ("cubic meter", "cubic meters"), "km": ("kilometer", "kilometers"),
@@ -37,7 +24,8 @@ _UNITS = {
     "ml": ("milliliter", "milliliters"), "mL": ("milliliter", "milliliters"),
     "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
     "GHz": ("gigahertz", "gigahertz"), "Hz": ("hertz", "hertz"), "GB": ("gigabyte", "gigabytes"),
-    "MB": ("megabyte", "megabytes"), "KB": ("kilobyte", "kilobytes"), "TB": ("terabyte", "terabytes"),
+    "MB": ("megabyte", "megabytes"), "KB": ("kilobyte", "kilobytes"),
+    "TB": ("terabyte", "terabytes"),
     "Mbps": ("megabit per second", "megabits per second"), "kW": ("kilowatt", "kilowatts"),
     "ms": ("millisecond", "milliseconds"), "min": ("minute", "minutes"), "hrs": ("hour", "hours"),
     "hr": ("hour", "hours"), "°C": ("degree celsius", "degrees celsius"),
@@ -88,77 +76,26 @@ NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 
 
 def expand(text: str) -> str:
-    """`$3.50 at 9:30 on Mar 2` -> `three dollars and fifty cents at nine thirty on March second`."""
+    """`$2 at 9:30 on Mar 2` -> `two dollars at nine thirty on March second`."""
     for pattern, say in _rules():
         text = pattern.sub(say, text)
     return text
 
 
-def cardinal(digits: str) -> str:
-    """`12,345` -> `twelve thousand, three hundred forty-five`; `3.14` -> `three point one four`."""
-    whole, _, fraction = digits.replace(",", "").partition(".")
-    if len(whole) > 3 * len(_SCALES):
-        return spell(whole)
-    spoken = _whole(int(whole or 0))
-    return f"{spoken} point {spell(fraction)}" if fraction else spoken
-
-
-def ordinal(digits: str) -> str:
-    """`22` -> `twenty-second`."""
-    head, last = re.fullmatch(r"(.*?)(\w+)", cardinal(digits)).groups()  # type: ignore[union-attr]
-    if last in _ORDINALS:
-        return head + _ORDINALS[last]
-    return head + (last[:-1] + "ieth" if last.endswith("y") else last + "th")
-
-
-def spell(digits: str) -> str:
-    """Digit by digit."""
-    return " ".join(_SMALL[int(digit)] for digit in digits)
-
-
-def year(digits: str) -> str:
-    """`1999` -> `nineteen ninety-nine`, `2005` -> `two thousand five`, `1905` -> `nineteen oh five`."""
-    high, low = int(digits[:2]), int(digits[2:])
-    if digits[1:3] == "00":
-        return cardinal(digits)
-    tail = "hundred" if not low else ("oh " if low < 10 else "") + _whole(low)
-    return f"{_whole(high)} {tail}"
-
-
-def _whole(number: int) -> str:
-    spoken, joint = "", " "
-    for scale in _SCALES:
-        number, group = divmod(number, 1000)
-        if group:
-            joint = ", " if scale or group > 99 else " "
-            spoken = _below_thousand(group) + scale + (joint_before + spoken if spoken else "")
-        joint_before = joint
-    return spoken or "zero"
-
-
-def _below_thousand(number: int) -> str:
-    if number >= 100:
-        rest = f" {_below_thousand(number % 100)}" if number % 100 else ""
-        return f"{_SMALL[number // 100]} hundred{rest}"
-    if number < 20:
-        return _SMALL[number]
-    return _TENS[number // 10 - 2] + (f"-{_SMALL[number % 10]}" if number % 10 else "")
-
-
 def _money(found: Match) -> str:
     one, many, cent, cents = _MONEY[found["sign"]]
     amount, scale = found["amount"].replace(",", ""), found["scale"]
-    whole, _, part = amount.partition(".")
+    units, _, part = amount.partition(".")
     if scale or len(part) > 2:
         large = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion"}
         word = large.get((scale or "").lower(), scale or "")
         return f"{cardinal(amount)} {word} {many}"
     said = []
-    if int(whole) or not int(part or 0):
-        said.append(f"{cardinal(whole)} {one if int(whole) == 1 else many}")
+    if int(units) or not int(part or 0):
+        said.append(f"{cardinal(units)} {one if int(units) == 1 else many}")
     if int(part or 0):
         pieces = int(part.ljust(2, "0"))
-        said.append(f"{_whole(pieces)} {cent if pieces == 1 else cents}")
+        said.append(f"{whole(pieces)} {cent if pieces == 1 else cents}")
     return " and ".join(said)
 
 
@@ -168,13 +105,13 @@ def _clock(found: Match) -> str:
     half = re.sub(r"[^apm]", "", (found["half"] or "").lower())
     if hour > 12:
         hour, half = hour - 12, "pm"
-    spoken = _whole(hour) if hour or minute else "midnight"
+    spoken = whole(hour) if hour or minute else "midnight"
     if minute:
-        spoken += (" oh " if minute < 10 else " ") + _whole(minute)
+        spoken += (" oh " if minute < 10 else " ") + whole(minute)
     elif not half and hour:
         spoken += " o'clock"
     if found["s"] and int(found["s"]):
-        spoken += f" and {_whole(int(found['s']))} seconds"
+        spoken += f" and {whole(int(found['s']))} seconds"
     ends_sentence = (found["half"] or "").endswith(".") and not found.string[found.end() :].strip()
     return spoken + (f" {half[0].upper()} M" if half else "") + ("." if ends_sentence else "")
 
@@ -198,7 +135,7 @@ def _address(found: Match) -> str:
     """Web and mail addresses: the marks are spoken, the words stay words."""
     bare = re.sub(r"^[a-z]+://", "", found[0]).rstrip("/")
     bare = re.sub(r"^www\b", "W W W", bare)
-    bare = re.sub(r"\d+", lambda digits: f" {_plain_number(digits)} ", bare)
+    bare = re.sub(r"\d+", lambda digits: f" {plain(digits[0])} ", bare)
     return "".join(_ADDRESS_MARKS.get(char, char) for char in bare)
 
 
@@ -229,15 +166,6 @@ def _roman(found: Match) -> str:
     return f"{found[1]} " + (f"the {ordinal(number)}" if found[1] in _REGNAL else cardinal(number))
 
 
-def _plain_number(found: Match) -> str:
-    digits = found[0]
-    if re.fullmatch(r"[12]\d{3}", digits) and digits != "1000":
-        return year(digits)
-    if re.fullmatch(r"0\d+", digits):
-        return spell(digits)
-    return cardinal(digits)
-
-
 def _telephone(found: Match) -> str:
     return ", ".join(spell(group) for group in re.findall(r"\d+", found[0]))
 
@@ -253,6 +181,7 @@ def _codes() -> list[Rule]:
     """Addresses, abbreviations, dates, times and telephone numbers."""
     months = "|".join(f"{name[:3]}(?:{name[3:]})?" for name in _MONTHS) + "|Sept"
     short = "|".join(map(re.escape, _ABBREVIATIONS))
+    month, date = r"(?:1[0-2]|0?[1-9])", r"(?:[12]\d|3[01]|0?[1-9])"
     day = r"(?P<d>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?"
 
     def named(found: Match) -> str:
@@ -276,8 +205,9 @@ def _codes() -> list[Rule]:
             rf"\b(?:the )?{day}\s(?:of )?(?P<month>{months})\b\.?(?:,?\s(?P<y>[12]\d{{3}}))?\b",
             day_first,
         ),
-        (r"\b(?P<y>[12]\d{3})-(?P<m>\d{1,2})-(?P<d>\d{1,2})\b", _numeric_date),
-        (r"\b(?P<m>\d{1,2})/(?P<d>\d{1,2})/(?P<y>[12]\d{3})\b", _numeric_date),
+        (rf"\b(?P<y>[12]\d{{3}})-(?P<m>{month})-(?P<d>{date})\b", _numeric_date),
+        (rf"\b(?P<m>{month})/(?P<d>{date})/(?P<y>[12]\d{{3}})\b", _numeric_date),
+        (rf"\b(?P<m>{date})/(?P<d>{month})/(?P<y>[12]\d{{3}})\b", _numeric_date),
         (
             r"\b(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?P<half>\s?[AaPp]\.?[Mm]\b\.?)?(?!\d)",
             _clock,
@@ -322,7 +252,7 @@ def _rest() -> list[Rule]:
         (rf"\b([A-Z][a-z]+)\s({romans})\b", _roman),
         (r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+", lambda m: f" {cardinal(m[0])} "),
         (r"(?<!\d)\.(\d+)", lambda m: f" point {spell(m[1])}"),
-        (r"\d+", lambda m: f" {_plain_number(m)} "),
+        (r"\d+", lambda m: f" {plain(m[0])} "),
         (r"\s[-–]+\s", lambda m: ", "),
         (f"[{re.escape(''.join(_SYMBOLS))}]", lambda m: _SYMBOLS[m[0]]),
     ]

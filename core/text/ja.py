@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from core.text.ja_numbers import expand
 from core.text.reading import Reading
@@ -47,7 +48,7 @@ def _phones(chunk: str) -> Iterator[str]:
 
     labels = pyopenjtalk.make_label(pyopenjtalk.run_frontend(chunk))
     parsed = [_FEATURES.search(label) for label in labels]
-    for found, following in zip(parsed[1:-1], parsed[2:], strict=True):
+    for found, following in pairwise(parsed[1:]):
         if found is None or following is None:
             continue
         phone = found["phone"]
@@ -60,7 +61,9 @@ def _phones(chunk: str) -> Iterator[str]:
 
 def _pitch(found: re.Match[str], following: re.Match[str]) -> Iterator[str]:
     """The border of an accent phrase, a fall or a rise after this phone, if there is one."""
-    accent, mora, left, morae = (_number(found[name]) for name in ("accent", "mora", "left", "morae"))
+    accent, mora, left, morae = (
+        _number(found[name]) for name in ("accent", "mora", "left", "morae")
+    )
     next_mora = _number(following["mora"])
     if left == 1 and next_mora == 1 and found["phone"] in "aeiouAEIOUNcl":
         yield "#"

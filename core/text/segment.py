@@ -62,19 +62,17 @@ def _default(home: str) -> str:
 def _language(kind: str, home: str, mode: str, found: list[Run], i: int) -> str:
     """Whose token this is; empty: that of the token before."""
     auto = home.startswith("auto")
-    if kind == "en":
-        return "en"
-    if kind == "mark":
-        return ""
+    if kind in ("en", "mark"):
+        return "en" if kind == "en" else ""
     if kind == "number":
         return _number(found, i, home) if auto else home
     if mode.startswith("all_"):
         return home
-    if kind == "han" and not auto:
-        return "zh" if home in ("en", "ko") else home
-    if kind == "han":
+    if kind != "han":
+        return kind
+    if auto:
         return "ja" if _near_kana(found, i) else _default(home)
-    return "ja" if kind == "ja" and home != "ja" else kind
+    return "zh" if home in ("en", "ko") else home
 
 
 def _near_kana(found: list[Run], i: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-import ToJyutping
+import ToJyutping  # type: ignore[import-untyped]
 
 from core.text.reading import Reading
 from core.text.symbols import MARKS

@@ -64,8 +64,6 @@ def _clause(clause: str) -> list[list[str]]:
 def _word(word: Word, in_context: list[str]) -> list[list[str]]:
     from pypinyin.contrib.tone_convert import to_finals_tone3, to_initials
 
-    if not word.text[0] >= "\u4e00":
-        return [[char] for char in word.text]
     readings = zh_words.phrase(word.text)
     if readings is None:
         alone = (zh_words.phrase(char) for char in word.text)
@@ -73,7 +71,10 @@ def _word(word: Word, in_context: list[str]) -> list[list[str]]:
     initials = [to_initials(reading) for reading in readings]
     finals = [to_finals_tone3(reading, neutral_tone_with_five=True) for reading in readings]
     finals = erhua(word, sandhi(word, finals, zh_words.split))
-    return [_syllable(*halves) for halves in zip(initials, finals, strict=True)]
+    halves = zip(word.text, initials, finals, strict=True)
+    return [
+        [char] if char in MARKS else _syllable(initial, final) for char, initial, final in halves
+    ]
 
 
 def _syllable(initial: str, final: str) -> list[str]:

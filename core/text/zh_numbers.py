@@ -192,6 +192,7 @@ Rule = tuple[str, Callable[[Match], str]]
 def _codes() -> list[Rule]:
     """Dates, times and telephone numbers, whose marks are no operators."""
     century, dash = r"(?:1[89]|20)", r"\s*[-~～—–]+\s*"
+    month, day = r"0?[1-9]|1[0-2]", r"0?[1-9]|[12]\d|3[01]"
     clock = r"(?:[01]?\d|2[0-4]):[0-5]\d(?::[0-5]\d)?"
     telephone = (
         r"(?:\+?86[- ]?)?1[3-9]\d[- ]?\d{4}[- ]?\d{4}|0\d{2,3}-[1-9]\d{6,7}(?:-\d{1,4})?"
@@ -210,7 +211,7 @@ def _codes() -> list[Rule]:
         (rf"(?<=[日号月年]){dash}(?=\d)", lambda m: "到"),
         (r"(?<!\d)(\d[05])(?=后)", lambda m: spell(m[1])),
         (r"(\d+)\s?[xX×]\s?(\d+)(?!\s?=)", lambda m: f"{cardinal(m[1])}乘{cardinal(m[2])}"),
-        (r"(?<!\d)(?P<y>\d{4})([-/.])(?P<m>0?[1-9]|1[0-2])\2(?P<d>0?[1-9]|[12]\d|3[01])(?!\d)", _date),
+        (rf"(?<!\d)(?P<y>\d{{4}})([-/.])(?P<m>{month})\2(?P<d>{day})(?!\d)", _date),
         (r"(?<![\d.])(\d{1,4})(?=年(\d{1,2}月)?)(?!年代)", _year),
         (r"(?<!\d)([1-9]0)(?=年代)", lambda m: cardinal(m[1])),
         (r"(?<!\d)([12]\d{3})(?=年代)", lambda m: spell(m[1])),
@@ -277,7 +278,7 @@ def _rest() -> list[Rule]:
         (r"(?<=第)\d+", lambda m: cardinal(m[0])),
         (r"\d+\.\d+|(?<!\d)\.\d+", lambda m: _signed(m[0])),
         (r"(\d+)\+(?=[一-龥])", lambda m: quantity(m[1]) + "多"),
-        (rf"(?<![\d.])2(?=[层楼号级等两])", lambda m: "二"),
+        (r"(?<![\d.])2(?=[层楼号级等两])", lambda m: "二"),
         (rf"(?<!\d)(?:[1-9]\d*|0)(?=\s?{_COUNTED})", lambda m: quantity(m[0])),
         (r"\d+", _plain_number),
         (r"[⁰¹²³⁴⁵⁶⁷⁸⁹ˣʸⁿ]+", _power),

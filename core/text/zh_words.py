@@ -7,6 +7,11 @@ import warnings
 from functools import cache
 from typing import Any
 
+with warnings.catch_warnings():  # invalid escapes, and a file left open
+    warnings.simplefilter("ignore")
+    import jieba
+    from jieba import posseg
+
 from core.text.symbols import DATA
 from core.text.zh_sandhi import Word
 
@@ -29,9 +34,8 @@ def pinyin(text: str) -> list[str]:
     """One reading a character, the tone last (5: neutral); a mark reads as itself."""
     from pypinyin import Style, lazy_pinyin
 
-    return list(
-        lazy_pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, errors=lambda x: list(x))
-    )
+    each: Any = list  # what has no reading is kept, character by character
+    return list(lazy_pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, errors=each))
 
 
 @cache
@@ -59,39 +63,33 @@ def _fixed() -> dict[str, list[str]]:
     return {word: reading.split(" ") for word, reading in stored.items()}
 
 
+class _Words(jieba.Tokenizer):  # type: ignore[misc]
+    """jieba without its table of prefixes: half the start, and no cache file in a folder that
+    others may write to."""
+
+    def initialize(self, dictionary: str | None = None) -> None:
+        with self.get_dict_file() as lines:
+            cells = lines.read().decode().split()
+        self.FREQ = dict(zip(cells[::3], map(int, cells[1::3]), strict=True))
+        self.total = sum(self.FREQ.values())
+        self.longest = max(map(len, self.FREQ))
+        self.initialized = True
+
+    def get_DAG(self, sentence: str) -> dict[int, list[int]]:  # noqa: N802
+        self.check_initialized()
+        ends = {}
+        for i in range(len(sentence)):
+            reach = range(i + 1, min(len(sentence), i + self.longest) + 1)
+            ends[i] = [end - 1 for end in reach if sentence[i:end] in self.FREQ] or [i]
+        return ends
+
+
+class _Tagger(posseg.POSTokenizer):  # type: ignore[misc]
+    def load_word_tag(self, _: Any) -> None:
+        self.word_tag_tab = posseg.dt.word_tag_tab
+
+
 @cache
 def _tagger() -> Any:
-    with warnings.catch_warnings():  # its source has invalid escapes that new Pythons complain of
-        warnings.simplefilter("ignore")
-        import jieba
-        from jieba import posseg
-
     jieba.setLogLevel("WARNING")
-
-    class Words(jieba.Tokenizer):  # type: ignore[misc]
-        """jieba without its table of prefixes: half the start, and no cache file in a folder that
-        others may write to."""
-
-        def initialize(self, dictionary: str | None = None) -> None:
-            if self.initialized:
-                return
-            with self.get_dict_file() as lines:
-                cells = lines.read().decode().split()
-            self.FREQ = dict(zip(cells[::3], map(int, cells[1::3]), strict=True))
-            self.total = sum(self.FREQ.values())
-            self.longest = max(map(len, self.FREQ))
-            self.initialized = True
-
-        def get_DAG(self, sentence: str) -> dict[int, list[int]]:  # noqa: N802
-            self.check_initialized()
-            ends = {}
-            for i in range(len(sentence)):
-                reach = range(i + 1, min(len(sentence), i + self.longest) + 1)
-                ends[i] = [end - 1 for end in reach if sentence[i:end] in self.FREQ] or [i]
-            return ends
-
-    class Tagger(posseg.POSTokenizer):  # type: ignore[misc]
-        def load_word_tag(self, _: Any) -> None:
-            self.word_tag_tab = posseg.dt.word_tag_tab
-
-    return Tagger(Words())
+    return _Tagger(_Words())

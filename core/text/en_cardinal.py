@@ -1,0 +1,78 @@
+"""English number words, as inflect forms them (`one thousand, two hundred`), with which GPT-SoVITS
+was trained; inflect itself takes two seconds to import."""
+
+from __future__ import annotations
+
+import re
+
+_SMALL = (  # noqa: SIM905
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
+_SCALES = (
+    "", " thousand", " million", " billion", " trillion", " quadrillion", " quintillion",
+)  # fmt: skip
+_ORDINALS = {
+    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
+    "nine": "ninth", "twelve": "twelfth",
+}  # fmt: skip
+
+
+def cardinal(digits: str) -> str:
+    """`12,345` -> `twelve thousand, three hundred forty-five`; `3.14` -> `three point one four`."""
+    integer, _, fraction = digits.replace(",", "").partition(".")
+    if len(integer) > 3 * len(_SCALES):
+        return spell(integer)
+    spoken = whole(int(integer or 0))
+    return f"{spoken} point {spell(fraction)}" if fraction else spoken
+
+
+def ordinal(digits: str) -> str:
+    """`22` -> `twenty-second`."""
+    head, last = re.fullmatch(r"(.*?)(\w+)", cardinal(digits)).groups()  # type: ignore[union-attr]
+    if last in _ORDINALS:
+        return head + _ORDINALS[last]
+    return head + (last[:-1] + "ieth" if last.endswith("y") else last + "th")
+
+
+def spell(digits: str) -> str:
+    """Digit by digit."""
+    return " ".join(_SMALL[int(digit)] for digit in digits)
+
+
+def year(digits: str) -> str:
+    """`1999` -> `nineteen ninety-nine`, `2005` -> `two thousand five`, `1905` with an `oh`."""
+    high, low = int(digits[:2]), int(digits[2:])
+    if digits[1:3] == "00":
+        return cardinal(digits)
+    tail = "hundred" if not low else ("oh " if low < 10 else "") + whole(low)
+    return f"{whole(high)} {tail}"
+
+
+def whole(number: int) -> str:
+    spoken, joint = "", " "
+    for scale in _SCALES:
+        number, group = divmod(number, 1000)
+        if group:
+            spoken = _below_thousand(group) + scale + (joint + spoken if spoken else "")
+            joint = ", " if scale or group > 99 else " "
+    return spoken or "zero"
+
+
+def _below_thousand(number: int) -> str:
+    if number >= 100:
+        rest = f" {_below_thousand(number % 100)}" if number % 100 else ""
+        return f"{_SMALL[number // 100]} hundred{rest}"
+    if number < 20:
+        return _SMALL[number]
+    return _TENS[number // 10 - 2] + (f"-{_SMALL[number % 10]}" if number % 10 else "")
+
+
+def plain(digits: str) -> str:
+    """A number on its own: a year if it can be one, a code if it begins with 0."""
+    if re.fullmatch(r"[12]\d{3}", digits) and digits != "1000":
+        return year(digits)
+    if re.fullmatch(r"0\d+", digits):
+        return spell(digits)
+    return cardinal(digits)
