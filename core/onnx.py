@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+_CUDA = "CUDAExecutionProvider"
 _QUIET = 4
 """Fatal only: probing CUDA on a machine without it logs errors that are the answer, not a fault."""
 _WARNINGS_OFF = 3
@@ -33,24 +35,34 @@ class Providers:
 
     @property
     def cuda(self) -> bool:
-        return "CUDAExecutionProvider" in self.names
+        return _CUDA in self.names
 
 
 @cache
 def providers() -> Providers:
     """CUDA if a session really starts on it here, otherwise the CPU; decided once a process."""
-    runtime = _runtime()
+    device = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    return decide(_runtime().get_available_providers(), device, _cuda_starts)
+
+
+def decide(built: Sequence[str], device: bool, starts: Callable[[], bool]) -> Providers:
+    """From what the build offers, whether there is an NVIDIA device, and a trial start on it."""
     cpu = ("CPUExecutionProvider",)
-    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+    if _CUDA not in built:
         return Providers(cpu, "this build of ONNX Runtime has no CUDA")
-    if not Path("/dev/nvidiactl").exists() and not Path("/dev/dxg").exists():
+    if not device:
         return Providers(cpu, "no NVIDIA device on this machine")
+    if not starts():
+        return Providers(cpu, "there is an NVIDIA device, but CUDA or cuDNN could not be loaded")
+    return Providers((_CUDA, *cpu), "CUDA works here")
+
+
+def _cuda_starts() -> bool:
+    runtime = _runtime()
     runtime.preload_dlls()  # finds CUDA and cuDNN inside nvidia-* wheels too
-    both = ("CUDAExecutionProvider", *cpu)
-    probe = runtime.InferenceSession(_IDENTITY, _options(1, log=_QUIET), providers=list(both))
-    if "CUDAExecutionProvider" in probe.get_providers():
-        return Providers(both, "CUDA works here")
-    return Providers(cpu, "there is an NVIDIA device, but CUDA or cuDNN could not be loaded")
+    both = [_CUDA, "CPUExecutionProvider"]
+    probe = runtime.InferenceSession(_IDENTITY, _options(1, log=_QUIET), providers=both)
+    return _CUDA in probe.get_providers()
 
 
 def session(
@@ -71,10 +83,8 @@ def session(
 @cache
 def cpus() -> int:
     """CPUs this process may use: the smaller of its affinity mask and its cgroup quota."""
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-    else:
-        allowed = os.cpu_count() or 1
+    everywhere = os.cpu_count() or 1  # macOS and Windows have no affinity masks
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everywhere
     return max(1, min(allowed, quota(Path("/sys/fs/cgroup"), unlimited=allowed)))
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from core import onnx
+from core.audio import Audio
 from core.errors import Misconfigured
-from core.voice.kokoro import enrol, graph, model, styles
+from core.voice.kokoro import enrol, graph, model, render, styles
 
 
 def test_a_missing_model_file_names_the_remedy(tmp_path):
@@ -56,10 +57,11 @@ def test_an_unwritable_cache_costs_time_but_not_the_voice(tmp_path, voice):
     assert isinstance(model._prepare(source, blocked / "copy.onnx"), bytes)
 
 
-def test_our_graph_speaks_the_same_samples_as_the_original(voice):
-    """The convolutions are laid out anew, but integer sums are integer sums."""
+def test_our_graph_speaks_as_the_original_does(voice):
+    """The convolutions are laid out anew; only their bias is less rounded, so durations are the
+    same and spectra differ by what rounding differs."""
     original = onnx.session(model._read(None), threads=1, cpu_only=True)
-    ids = enrol.tokens("Same samples.")
+    ids = enrol.tokens("The boy was there when we came.")
     style = styles.load().style(styles.load().only("af_heart"), len(ids))
     (theirs,) = original.run(
         None,
@@ -70,7 +72,9 @@ def test_our_graph_speaks_the_same_samples_as_the_original(voice):
         },
     )
     ours, _ = voice.renderer.model.run(ids, style)
-    np.testing.assert_array_equal(ours, theirs.ravel())
+    assert len(ours) == theirs.size
+    spectra = [render.spectrum(Audio(wave, model.RATE)) for wave in (ours, theirs.ravel())]
+    assert np.abs(spectra[0] - spectra[1]).mean() < 0.7
 
 
 def test_pitch_follows_its_scale(voice):
@@ -87,6 +91,7 @@ def test_strided_convolutions_are_left_alone():
     edited = format_.load_from_string(graph.prepare(model._read(None)))
     kinds = [node.op_type for node in edited.graph.node]
     assert kinds.count("ConvInteger") == 3
+    assert kinds.count("MatMulIntegerToFloat") == 84
     names = {tensor.name for tensor in edited.graph.initializer}
     assert all(w.dims for w in edited.graph.initializer if w.name.endswith("/rows"))
     assert len(names) == len(edited.graph.initializer)

@@ -48,6 +48,27 @@ def test_a_session_runs_and_uses_the_providers_we_report():
     assert onnx.providers().reason
 
 
+@pytest.mark.parametrize(
+    ("built", "device", "starts", "cuda", "reason"),
+    [
+        pytest.param(["CPUExecutionProvider"], True, True, False, "no CUDA", id="cpu-build"),
+        pytest.param([onnx._CUDA], False, True, False, "no NVIDIA device", id="no-device"),
+        pytest.param([onnx._CUDA], True, False, False, "could not be loaded", id="no-cudnn"),
+        pytest.param([onnx._CUDA], True, True, True, "works", id="cuda"),
+    ],
+)
+def test_the_device_is_chosen_for_a_stated_reason(built, device, starts, cuda, reason):
+    chosen = onnx.decide(built, device, lambda: starts)
+    assert chosen.cuda is cuda
+    assert reason in chosen.reason
+    assert chosen.names[-1] == "CPUExecutionProvider"
+
+
+def test_a_trial_start_says_whether_cuda_works_without_noise(capfd):
+    assert onnx._cuda_starts() == onnx.providers().cuda
+    assert capfd.readouterr().err == ""
+
+
 def test_small_models_can_be_kept_on_the_cpu():
     session = onnx.session(onnx._IDENTITY, threads=1, cpu_only=True)
     assert session.get_providers() == ["CPUExecutionProvider"]

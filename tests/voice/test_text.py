@@ -52,6 +52,11 @@ def test_a_word_that_is_noun_or_verb_follows_the_word_before_it():
     assert noun != verb
 
 
+def test_function_words_are_strong_before_a_pause():
+    assert text.phonemes("Yes, I can!", "en").endswith("kˈæn!")
+    assert "kæn" in text.phonemes("I can go.", "en")
+
+
 def test_used_to_and_used_differ():
     assert "jˈust" in english.read("used to go")
     assert "jˈuzd" in english.read("used tools")

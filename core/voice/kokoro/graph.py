@@ -11,10 +11,7 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 
 def prepare(model: bytes) -> bytes:
-    """Add input `f0_scale` [1] and output `f0_scaled` [1, 1, frames], and rewrite convolutions.
-
-    Given the same f0_scale of 1, the audio is the same to the last bit.
-    """
+    """Add input `f0_scale` [1] and output `f0_scaled` [1, 1, frames], and rewrite convolutions."""
     edited = onnx.load_from_string(model)
     _open_pitch(edited)
     _convolve_by_matmul(edited)
@@ -35,26 +32,57 @@ def _open_pitch(model: ModelProto) -> None:
 
 def _convolve_by_matmul(model: ModelProto) -> None:
     """ONNX Runtime has no fast kernel for ConvInteger with the weights on the left, but a very
-    fast one (VNNI, signed weights on the right, packed once) for MatMulInteger: lay the windows out
-    as rows and multiply. Twice as fast on AVX-512, and integer arithmetic leaves the sums as they
-    were.
+    fast one (VNNI, signed weights on the right, packed once) for MatMulIntegerToFloat: lay the
+    windows out as rows, multiply, scale and add the bias at once. The integer sums stay as they
+    were; only the bias is no longer rounded down to whole steps.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes: list[NodeProto] = []
-    for node in model.graph.node:
-        if node.op_type == "ConvInteger" and _attribute(node, "strides") == [1]:
-            nodes += _as_matmul(node, weights)
-        else:
-            nodes.append(node)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    users = {name: node for node in model.graph.node for name in node.input}
+    replaced: dict[str, list[NodeProto]] = {}
+    gone: set[str] = set()
+    for conv in model.graph.node:
+        if conv.op_type == "ConvInteger" and _attribute(conv, "strides") == [1]:
+            tail = _tail(conv, users)
+            bias = _bias(tail, makers)
+            scale = next(name for name in tail[-1].input if name not in tail[-2].output)
+            last = tail[-1].output[0]
+            replaced[last] = _as_matmul(conv, weights, scale, bias, last)
+            gone |= {name for node in tail[:-1] for name in node.output}
+    nodes = [
+        new
+        for node in model.graph.node
+        if node.output[0] not in gone
+        for new in replaced.get(node.output[0], [node])
+    ]
+    used = {name for node in nodes for name in node.input}
     del model.graph.node[:], model.graph.initializer[:]
     model.graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input}
     model.graph.initializer.extend(w for name, w in weights.items() if name in used)
 
 
-def _as_matmul(conv: NodeProto, weights: dict[str, TensorProto]) -> list[NodeProto]:
+def _tail(conv: NodeProto, users: dict[str, NodeProto]) -> list[NodeProto]:
+    """The convolution and what turns its sums into floats: [Add bias], Cast, Mul scale."""
+    tail = [conv]
+    while tail[-1].op_type != "Mul":
+        tail.append(users[tail[-1].output[0]])
+    return tail
+
+
+def _bias(tail: list[NodeProto], makers: dict[str, NodeProto]) -> str:
+    """The float bias behind the quantised one (Reshape, Cast, Floor, Div), "" if there is none."""
+    if tail[1].op_type != "Add":
+        return ""
+    name: str = next(name for name in tail[1].input if name not in tail[0].output)
+    while name in makers:
+        name = str(makers[name].input[0])
+    return name
+
+
+def _as_matmul(
+    conv: NodeProto, weights: dict[str, TensorProto], scale: str, bias: str, output: str
+) -> list[NodeProto]:
     source, kernel, zero, kernel_zero = conv.input
-    (output,) = conv.output
     (dilation,) = _attribute(conv, "dilations")
     before, after = _attribute(conv, "pads")
 
@@ -68,25 +96,26 @@ def _as_matmul(conv: NodeProto, weights: dict[str, TensorProto]) -> list[NodePro
     signed = constant(f"{kernel}/rows", (rows.astype(np.int16) - 128).astype(np.int8))
     point = numpy_helper.to_array(weights[kernel_zero]).astype(np.int16) - 128
     signed_zero = constant(f"{kernel_zero}/signed", point.astype(np.int8))
+    one = constant("conv/one", np.array(1, np.float32))
     axis = constant("conv/time", np.array([1], np.int64))
     pads = constant(f"conv/{before}_{after}", np.array([0, before, 0, 0, after, 0], np.int64))
 
-    made = [
-        helper.make_node("Transpose", [source], [f"{output}/t"], perm=[0, 2, 1]),
-        helper.make_node("Pad", [f"{output}/t", pads, zero], [f"{output}/padded"]),
-    ]
-    for k in range(width):
+    windows = [f"{output}/{k}" for k in range(width)]
+    slices = []
+    for k, window in enumerate(windows):
         left = (width - 1 - k) * dilation
         start = constant(f"conv/{k * dilation}", np.array([k * dilation], np.int64))
         end = constant(f"conv/-{left}", np.array([-left if left else _TO_THE_END], np.int64))
-        inputs = [f"{output}/padded", start, end, axis]
-        made.append(helper.make_node("Slice", inputs, [f"{output}/{k}"]))
-    windows = [f"{output}/{k}" for k in range(width)]
-    factors = [f"{output}/windows", signed, zero, signed_zero]
+        slices.append(helper.make_node("Slice", [f"{output}/padded", start, end, axis], [window]))
+    factors = [f"{output}/windows", signed, scale, one, zero, signed_zero, bias]
     return [
-        *made,
+        helper.make_node("Transpose", [source], [f"{output}/t"], perm=[0, 2, 1]),
+        helper.make_node("Pad", [f"{output}/t", pads, zero], [f"{output}/padded"]),
+        *slices,
         helper.make_node("Concat", windows, [f"{output}/windows"], axis=2),
-        helper.make_node("MatMulInteger", factors, [f"{output}/rows"]),
+        helper.make_node(
+            "MatMulIntegerToFloat", factors, [f"{output}/rows"], domain="com.microsoft"
+        ),
         helper.make_node("Transpose", [f"{output}/rows"], [output], perm=[0, 2, 1]),
     ]
 

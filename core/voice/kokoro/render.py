@@ -17,6 +17,7 @@ from core.voice.kokoro.model import RATE, Model
 
 _FFT = 1024
 _CEPSTRUM = 14
+BEFORE, AFTER = 0.05, 0.2
 _LIMIT = 12.0
 """Decibels; a stronger equaliser would lift a recording's noise into the voice."""
 
@@ -63,14 +64,14 @@ class Renderer:
         return Audio(equalise(trim(samples), recipe.tone), RATE), hertz * recipe.formants
 
 
-def trim(samples: Samples, *, keep: float = 0.06, floor: float = 0.01) -> Samples:
-    """Cut silence (below `floor` of the peak) from both ends, keeping `keep` seconds of it."""
+def trim(samples: Samples, *, floor: float = 0.01) -> Samples:
+    """Cut silence (below `floor` of the peak) from both ends, but for the pause that belongs
+    between sentences: BEFORE seconds in front, AFTER behind."""
     peak = float(np.abs(samples).max(initial=0.0))
     loud = np.flatnonzero(np.abs(samples) > floor * peak)
     if not len(loud):
         return samples[:0]
-    margin = int(keep * RATE)
-    return samples[max(0, loud[0] - margin) : loud[-1] + margin]
+    return samples[max(0, loud[0] - int(BEFORE * RATE)) : loud[-1] + int(AFTER * RATE)]
 
 
 def equaliser(spectrum: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
