@@ -61,10 +61,11 @@ class Recording:
         name: str,
         channel: int | None = None,
         longest: float = LONGEST_S,
+        limits: isolate.Limits = _LIMITS,
     ) -> None:
         self.rate = 0
         self.facts = Facts(seconds=0.0, channels=0, apart=0.0, damaged=False)
-        self._name = name
+        self._name, self._limits = name, limits
         arguments = {"name": name, "channel": channel, "longest": longest}
         self._blocks = self._read(file.fileno(), arguments)
         self._first = next(self._blocks, np.zeros(0, np.float32))
@@ -86,7 +87,9 @@ class Recording:
 
     def _parts(self, source: int, arguments: dict[str, Any]) -> Iterator[bytes]:
         try:
-            answer = yield from isolate.stream("core.recording:task", source, _LIMITS, **arguments)
+            answer = yield from isolate.stream(
+                "core.recording:task", source, self._limits, **arguments
+            )
         except isolate.Crashed as exc:
             message = f"The decoder failed on this file: {exc}. Convert it to WAV or FLAC."
             raise Failed("AUDIO_DECODER_CRASHED", message, pointer=self._name) from exc

@@ -5,7 +5,7 @@ recording without our mark may come from anywhere.
 
 The whole recording is read in windows as it streams by, so that several jobs joined in one clip are
 told apart, with their places. What that leaves unexplained is searched for changed speed, tempo or
-pitch: all of it in a recording of up to a minute, ten samples of a longer one.
+pitch: all of it in a recording of up to a minute, eight samples of a longer one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from watermark import Detection
 SCHEMA = "voicedrop/trace/1"
 THOROUGH_S = 60.0
 """Seconds up to which a recording is searched everywhere for changed speed, tempo and pitch."""
-_SAMPLES, _SAMPLE_S = 10, 16.0
+_SAMPLES, _SAMPLE_S = 8, 8.0
 _APART = 0.01
 """Channels that differ by more than this share of their power are listened to one by one."""
 _WINDOW_S = 3.0
@@ -174,8 +174,9 @@ def _pass(
 
 def _tapped(blocks: Iterable[Samples], held: list[Samples], most: int) -> Iterator[Samples]:
     for block in blocks:
-        held.append(block[:most])
-        most -= len(held[-1])
+        if most > 0:
+            held.append(block[:most])
+            most -= len(block)
         yield block
 
 
@@ -217,7 +218,7 @@ def _sampled(file: BinaryIO, name: str, keys: Keys, facts: Facts) -> list[Detect
 
 
 def _samples(file: BinaryIO, name: str, facts: Facts) -> list[tuple[float, Samples, int]]:
-    """Ten parts of 16 s, evenly spread: (start, samples, rate)."""
+    """Eight parts of 8 s, evenly spread: (start, samples, rate)."""
     recording = Recording(file, name=name)
     rate = recording.rate
     starts = np.linspace(0, facts.seconds - _SAMPLE_S, _SAMPLES)

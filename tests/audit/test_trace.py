@@ -1,0 +1,252 @@
+"""Which jobs are heard in a recording, and where."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+import watermark
+from core import audio, crypto, registry, trace
+from core.audio import Audio
+from core.errors import Failed, Refused
+from core.isolate import Limits
+from core.recording import Recording
+from core.registry import Mark
+from core.result import parse, result_key
+from core.storage import Store
+from core.trace import Trace
+from handlers.oss import handle
+from tests.oss_server import OssServer
+from tests.pipeline.kit import buzz, drop, studio
+from tests.pipeline.test_notifications import notification
+from tests.storage.stores import KEYS as OSS_KEYS
+from tests.storage.stores import oss_store
+
+KEY = b"k" * 32
+RATE = 16_000
+MARKS = {0xA: Mark(job="job-a", item="one"), 0xB: Mark(job="job-b", item="two")}
+
+
+@cache
+def speech(seconds: float, payload: int | None = None, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
+    sound = buzz(seconds, RATE, seed) + 0.003 * noise.astype(np.float32)
+    return sound if payload is None else watermark.embed(sound, RATE, payload, KEY)
+
+
+def file(tmp_path: Path, samples: np.ndarray, *, rate: int = RATE, name: str = "clip.flac") -> Path:
+    """samples: (n,) or (n, channels)."""
+    soundfile.write(tmp_path / name, samples, rate)
+    return tmp_path / name
+
+
+def traced(path: Path, key: bytes = KEY) -> Trace:
+    with path.open("rb") as opened:
+        return trace.trace(opened, path.name, {"k1": key}, MARKS.get, "2026-11-22T00:00:00Z")
+
+
+def said(report: Trace) -> list[tuple[str, float, float]]:
+    return [(found.job, found.start, found.end) for found in report.findings]
+
+
+def near(found: list[tuple[str, float, float]], wanted: list[tuple[str, float, float]]) -> bool:
+    """Within two seconds: a mark shows and fades in less."""
+    return [f[0] for f in found] == [w[0] for w in wanted] and all(
+        abs(f[1] - w[1]) < 2 and abs(f[2] - w[2]) < 2 for f, w in zip(found, wanted, strict=True)
+    )
+
+
+def test_two_jobs_in_a_spliced_clip_are_told_apart_with_their_places(tmp_path: Path) -> None:
+    parts = [speech(9, 0xA), speech(8, None, 1), speech(10, 0xB, 2)]
+    report = traced(file(tmp_path, np.concatenate(parts)))
+    assert near(said(report), [("job-a", 0, 9), ("job-b", 17, 27)])
+    assert "item one of job job-a from 0." in report.meaning
+    assert "item two of job job-b" in report.meaning
+    assert report.clip.seconds == 27
+
+
+def test_a_job_that_is_heard_twice_is_named_twice(tmp_path: Path) -> None:
+    parts = [speech(6, 0xA), np.zeros(15 * RATE, np.float32), speech(6, 0xA)]
+    report = traced(file(tmp_path, np.concatenate(parts)))
+    assert near(said(report), [("job-a", 0, 6), ("job-a", 21, 27)])
+
+
+def test_a_part_that_was_sped_up_is_found_beside_one_that_was_not(tmp_path: Path) -> None:
+    fast = soxr.resample(speech(8, 0xB, 2), RATE, round(RATE / 1.03))
+    report = traced(file(tmp_path, np.concatenate([speech(8, 0xA), fast])))
+    assert [found.job for found in report.findings] == ["job-a", "job-b"]
+    assert report.findings[1].tempo == pytest.approx(1.03, abs=0.002)
+    assert re.search(r"played [23]\.\d% too fast", report.meaning)
+
+
+def test_a_longer_recording_that_was_slowed_down_is_read_as_a_whole(tmp_path: Path) -> None:
+    parts = [speech(20, 0xA), np.zeros(20 * RATE, np.float32), speech(24, 0xB, 2)]
+    slow = soxr.resample(np.concatenate(parts), RATE, round(RATE * 1.05))
+    report = traced(file(tmp_path, slow))
+    assert near(said(report), [("job-a", 0, 21), ("job-b", 42, 67.2)])
+    assert "too slow" in report.meaning
+
+
+def test_a_longer_recording_without_a_mark_says_so_and_no_more(tmp_path: Path) -> None:
+    pause = np.zeros(52 * RATE, np.float32)
+    report = traced(file(tmp_path, np.concatenate([speech(10), pause])))
+    assert (report.marked, report.findings, report.score) == (False, [], 0.0)
+    assert "does not say that the clip is genuine" in report.meaning
+
+
+def test_with_another_key_nothing_is_found(tmp_path: Path) -> None:
+    assert traced(file(tmp_path, speech(4, 0xA)), b"x" * 32).marked is False
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["left", "right"])
+def test_a_mark_in_one_channel_is_found(tmp_path: Path, side: int) -> None:
+    both = np.stack([speech(8, None, 5), speech(8, None, 6)], axis=1)
+    both[:, side] = speech(8, 0xA)
+    assert {found.job for found in traced(file(tmp_path, both)).findings} == {"job-a"}
+
+
+def test_channels_that_cancel_each_other_hide_nothing(tmp_path: Path) -> None:
+    left = speech(6, 0xA)
+    report = traced(file(tmp_path, np.stack([left, -left], axis=1)))
+    assert {found.job for found in report.findings} == {"job-a"}
+
+
+def test_channels_that_are_alike_are_read_once(tmp_path: Path) -> None:
+    left = speech(6, 0xA)
+    path = file(tmp_path, np.stack([left, left], axis=1))
+    report = traced(path)
+    assert report.clip.channels == 2
+    assert report.score == traced(file(tmp_path, left, name="mono.flac")).score
+
+
+def test_a_clip_that_was_cut_in_the_middle_of_a_byte_stream_is_read_as_far_as_it_goes(
+    tmp_path: Path,
+) -> None:
+    path = file(tmp_path, speech(12, 0xA), name="clip.wav")
+    path.write_bytes(path.read_bytes()[: 7 * RATE * 2])
+    report = traced(path)
+    assert near(said(report), [("job-a", 0, 7)])
+    assert report.error is None
+
+
+def test_a_damaged_clip_without_a_mark_is_not_called_unmarked(tmp_path: Path) -> None:
+    path = file(tmp_path, speech(5, None, 1))
+    data = bytearray(path.read_bytes())
+    middle = len(data) * 3 // 4
+    data[middle : middle + 4000] = bytes(4000)
+    path.write_bytes(data)
+    report = traced(path)
+    assert report.marked is None
+    assert report.error is not None
+    assert report.error.code == "AUDIO_CORRUPT"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b"", "AUDIO_EMPTY", id="empty"),
+        pytest.param(b"<html></html>", "AUDIO_NOT_AUDIO", id="page"),
+        pytest.param(b"\0" * 999, "AUDIO_UNRECOGNIZED", id="zeros"),
+        pytest.param(b"#!AMR\n" + bytes(99), "AUDIO_CODEC_UNSUPPORTED", id="amr"),
+        pytest.param(b"RIFF\x24\0\0\0WAVE", "AUDIO_HEADER_INVALID", id="cut-header"),
+    ],
+)
+def test_what_cannot_be_read_gets_a_code(tmp_path: Path, data: bytes, code: str) -> None:
+    (tmp_path / "clip.wav").write_bytes(data)
+    report = traced(tmp_path / "clip.wav")
+    assert report.error is not None
+    assert (report.marked, report.error.code) == (None, code)
+
+
+def test_a_file_without_samples_gets_a_code(tmp_path: Path) -> None:
+    report = traced(file(tmp_path, np.zeros(0, np.float32), name="clip.wav"))
+    assert report.error is not None
+    assert report.error.code == "AUDIO_NO_SAMPLES"
+
+
+def test_a_recording_is_read_up_to_a_length(tmp_path: Path) -> None:
+    path = file(tmp_path, speech(6))
+    with path.open("rb") as opened, pytest.raises(Refused, match="AUDIO_TOO_LONG"):
+        list(Recording(opened, name="x", longest=5))
+
+
+def test_what_is_not_a_number_is_taken_for_silence(tmp_path: Path) -> None:
+    sound = speech(6, 0xA).copy()
+    sound[100:200] = np.nan
+    soundfile.write(tmp_path / "clip.wav", sound, RATE, subtype="FLOAT")
+    assert said(traced(tmp_path / "clip.wav"))[0][0] == "job-a"
+
+
+def test_a_decoder_that_dies_is_a_finding(tmp_path: Path) -> None:
+    starved = Limits(memory=1 << 20, stream=True)
+    path = file(tmp_path, speech(6))
+    with path.open("rb") as opened, pytest.raises(Failed, match="AUDIO_DECODER_CRASHED"):
+        list(Recording(opened, name="x", limits=starved))
+
+
+def test_an_index_resolves_without_a_bucket() -> None:
+    index = registry.Index(bucket="results", marks={"0000000a": MARKS[0xA]})
+    again = registry.read_index(registry.msgspec.json.encode(index))
+    assert again.resolve(0xA) == MARKS[0xA]
+    assert again.resolve(0xB) is None
+    with pytest.raises(Refused, match="SCHEMA_TYPE"):
+        registry.read_index(b"[]")
+
+
+@pytest.fixture
+def oss() -> Iterator[dict[str, Store]]:
+    with OssServer() as server:
+        server.add_key(OSS_KEYS.access_key_id, OSS_KEYS.access_key_secret)
+        names = ("inbox", "results", "control")
+        for name in names:
+            server.create_bucket(name)
+        yield {name: oss_store(server, name) for name in names}
+
+
+def leak(sealed: bytes, made, item) -> bytes:
+    """What gets out: through MP3 at 64 kbit/s, four seconds of it, played 3 % too fast."""
+    plain = crypto.open_sealed(sealed, item.envelope, made.keys.wrapping)
+    heard = audio.decode_own(plain)
+    at_64k = io.BytesIO()
+    soundfile.write(
+        at_64k, heard.samples, heard.rate, format="MP3", bitrate_mode="CONSTANT",
+        compression_level=0.6,
+    )  # fmt: skip
+    again, rate = soundfile.read(io.BytesIO(at_64k.getvalue()), dtype="float32")
+    part = again[rate : 5 * rate]
+    fast = soxr.resample(part, rate, round(rate / 1.03)).astype(np.float32)
+    return audio.encode(Audio(fast, rate), "wav").data
+
+
+@pytest.mark.parametrize("where", ["local", "oss"])
+def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
+    tmp_path: Path, where: str, request: pytest.FixtureRequest
+) -> None:
+    stores = request.getfixturevalue("oss") if where == "oss" else {}
+    made = studio(tmp_path, **stores)
+    text = "Words that somebody will pass on to a stranger. " * 3
+    handle(notification(drop(made, items=[{"id": "hello", "text": text}])), made)
+    (key,) = (i.key for i in made.results.list("out/") if i.key.endswith("result.json"))
+    done = parse(made.results.get(key, limit=10**6).data)
+    assert key == result_key(done.job_id)
+    (item,) = done.items
+    sealed = made.results.get(item.output.key, limit=10**8).data
+    made.inbox.put("audit/found/leak.wav", leak(sealed, made, item))
+    told = handle(notification("audit/found/leak.wav"), made)["done"][0]
+    report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    assert report["marked"] is True
+    assert [(f["job"], f["item"]) for f in report["findings"]] == [(done.job_id, "hello")]
+    assert report["findings"][0]["tempo"] == pytest.approx(1.03, abs=0.003)
+    events = [made.results.get(i.key, limit=10**6).data for i in made.results.list("events/")]
+    (event,) = (e for e in map(json.loads, events) if e["type"] == "com.voicedrop.trace.completed")
+    assert event["data"]["jobs"] == [done.job_id]
+    assert event["subject"] == "audit/found/leak.wav"
