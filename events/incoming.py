@@ -1,8 +1,8 @@
 """Notifications of a bucket -> objects to act on.
 
-Three shapes arrive: OSS triggers, `{"events": [...]}`; EventBridge, a CloudEvent (or a list of
-them) whose `data` is one such record; and the envelope of an asynchronous destination, which keeps
-the original notification in `requestPayload`. Unknown fields are left alone, because the cloud adds
+Four shapes arrive: OSS triggers, `{"events": [...]}`; EventBridge, a CloudEvent (or a list of
+them) whose `data` is one such record; the envelope of an asynchronous destination, which keeps the
+original notification in `requestPayload`; and timers, `{"triggerTime", "triggerName", "payload"}`. Unknown fields are left alone, because the cloud adds
 some without telling.
 
 Sources: Alibaba Cloud, Function Compute, "Event formats for different triggers"; EventBridge, "OSS
@@ -57,6 +57,8 @@ class Created:
 @dataclass(frozen=True, slots=True)
 class Incoming:
     created: list[Created] = field(default_factory=list)
+    turns: list[str] = field(default_factory=list)
+    """Payloads of timers: what it is time for."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Reason -> how many records: event-type, other-source, other-bucket, folder, temporary,
     marker, own-prefix, invalid-key, malformed."""
@@ -74,6 +76,9 @@ def parse(body: bytes, *, bucket: str = "") -> Incoming:
         raise Refused("EVENT_INVALID", "The notification is not JSON.") from None
     incoming = Incoming()
     for record in records:
+        if _text(record, "triggerTime"):
+            incoming.turns.append(_text(record, "payload").strip())
+            continue
         made = _created(record, bucket)
         if isinstance(made, Created):
             incoming.created.append(made)

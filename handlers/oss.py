@@ -65,6 +65,9 @@ def handle(body: bytes, studio: Studio) -> dict[str, Any]:
             for work in _work(created, studio):
                 with noting(created.key):
                     done.append(work())
+    for turn in incoming.turns:
+        with noting(turn):
+            done.append(_take_turn(turn, studio))
     if again:
         raise again[0]
     return {"done": done, "ignored": dict(incoming.ignored)}
@@ -79,6 +82,16 @@ def _work(created: Created, studio: Studio) -> Iterator[Callable[[], dict[str, A
     else:
         for waiting in _waiting_for(key, studio):
             yield lambda waiting=waiting: _summary(carry_out(waiting, studio))  # type: ignore[misc]
+
+
+def _take_turn(turn: str, studio: Studio) -> dict[str, Any]:
+    """What a timer asks for. Refused EVENT_INVALID if it is nothing we do."""
+    if turn != "integrate":
+        raise Refused("EVENT_INVALID", f"A timer asks for {turn!r}; we know `integrate`.")
+    from handlers import auditing
+
+    found = auditing.sequence(studio)
+    return {"turn": turn, "logged": found.size if found else 0}
 
 
 def _existing(created: Created, studio: Studio) -> str:

@@ -1,0 +1,53 @@
+"""The sequencer, woken by a timer of Function Compute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core import log
+from core.claim import Lease
+from core.errors import Unavailable
+from events import incoming
+from handlers.oss import handle
+from tests.audit.bucket import fill
+
+
+def timer(payload: str) -> bytes:
+    """As "Timer trigger: event format" shows it."""
+    fields = {"triggerTime": "2026-11-22T10:50:00Z", "triggerName": "integrate"}
+    return json.dumps(fields | {"payload": payload}).encode()
+
+
+def test_a_timer_logs_what_waits(tmp_path: Path) -> None:
+    made = fill(tmp_path, [0, 1], integrate=False)
+    assert handle(timer("integrate"), made)["done"] == [{"turn": "integrate", "logged": 2}]
+    assert (log.latest(made.results) or "").startswith("voicedrop/results\n2\n")
+    assert list(log.waiting(made.control)) == []
+    assert handle(timer("integrate\n"), made)["done"] == [{"turn": "integrate", "logged": 2}]
+
+
+def test_an_empty_log_stays_empty(tmp_path: Path) -> None:
+    made = fill(tmp_path, [])
+    assert handle(timer("integrate"), made)["done"] == [{"turn": "integrate", "logged": 0}]
+
+
+def test_a_timer_that_asks_for_something_else_is_told_so(tmp_path: Path) -> None:
+    (told,) = handle(timer("dance"), fill(tmp_path, []))["done"]
+    assert told["error"] == "EVENT_INVALID"
+
+
+def test_one_sequencer_works_at_a_time(tmp_path: Path) -> None:
+    made = fill(tmp_path, [0], integrate=False)
+    with (
+        Lease.acquire(made.control, "log", "other", 30),
+        pytest.raises(Unavailable, match="JOB_BUSY"),
+    ):
+        handle(timer("integrate"), made)
+
+
+def test_a_timer_beside_notifications_is_both() -> None:
+    found = incoming.parse(b'[{"triggerTime": "t", "triggerName": "n"}, {"eventName": "x:y"}]')
+    assert (found.turns, dict(found.ignored)) == ([""], {"event-type": 1})
