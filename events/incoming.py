@@ -2,8 +2,8 @@
 
 Four shapes arrive: OSS triggers, `{"events": [...]}`; EventBridge, a CloudEvent (or a list of
 them) whose `data` is one such record; the envelope of an asynchronous destination, which keeps the
-original notification in `requestPayload`; and timers, `{"triggerTime", "triggerName", "payload"}`. Unknown fields are left alone, because the cloud adds
-some without telling.
+original notification in `requestPayload`; and timers, `{"triggerTime", "triggerName", "payload"}`.
+Unknown fields are left alone, because the cloud adds some without telling.
 
 Sources: Alibaba Cloud, Function Compute, "Event formats for different triggers"; EventBridge, "OSS
 events". No document says whether keys are percent-encoded: see `key_candidates`.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,14 +60,15 @@ def handle(body: bytes, studio: Studio) -> dict[str, Any]:
         except Exception as exc:
             again.append(exc)
 
-    for created in incoming.created:
-        with noting(created.key):
-            for work in _work(created, studio):
-                with noting(created.key):
+    asked: list[tuple[str, Iterable[Callable[[], dict[str, Any]]]]] = [
+        *((created.key, _work(created, studio)) for created in incoming.created),
+        *((turn, [partial(_take_turn, turn, studio)]) for turn in incoming.turns),
+    ]
+    for key, works in asked:
+        with noting(key):
+            for work in works:
+                with noting(key):
                     done.append(work())
-    for turn in incoming.turns:
-        with noting(turn):
-            done.append(_take_turn(turn, studio))
     if again:
         raise again[0]
     return {"done": done, "ignored": dict(incoming.ignored)}
