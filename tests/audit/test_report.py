@@ -1,0 +1,352 @@
+"""`voicedrop audit`, `log` and `trace --index`: files, exit codes, going on after a break."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from typer.testing import CliRunner
+
+from core import audit, crypto, log
+from core.audit import page, report
+from core.errors import Misconfigured
+from core.result import parse
+from handlers import auditing, cli
+from handlers.screen import Progress
+from tests.audit.bucket import add, fill
+from tests.audit.conftest import SIZE, opened, sources
+from tests.audit.test_findings import flip_a_bit, release_without_a_mark, results, sealed
+
+
+@pytest.fixture
+def voicedrop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Runs a command on a folder of buckets, in an environment of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("VOICEDROP_BUCKET", "VOICEDROP_RESULTS", "VOICEDROP_INBOX", "VOICEDROP_CONTROL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(root: Path, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setenv("VOICEDROP_KEYS", str(root / "keys"))
+        ran = CliRunner().invoke(cli.app, [*arguments, "--bucket", str(root)])
+        if ran.exception and not isinstance(ran.exception, SystemExit):
+            raise ran.exception
+        return ran.exit_code, ran.output
+
+    return run
+
+
+def test_a_clean_bucket_is_clean(voicedrop, clean: Path, tmp_path: Path) -> None:
+    code, said = voicedrop(clean, "audit")
+    assert code == 0, said
+    assert said.rstrip().splitlines()[-2:] == ["clean", "report: audit/report.html"]
+    names = {path.name for path in (tmp_path / "audit").iterdir()}
+    assert names == {"report.html", "report.json", "items.csv", "index.json"}
+
+
+def test_findings_end_with_1_and_are_told(voicedrop, copy: Path) -> None:
+    flip_a_bit(copy)
+    code, said = voicedrop(copy, "audit")
+    assert code == 1
+    assert f"OBJECT_CHANGED  out/{sealed(copy).parent.name}/hello.wav.sealed" in said
+
+
+def test_more_findings_than_fit_are_counted(voicedrop, copy: Path) -> None:
+    for number in range(25):
+        (copy / "results" / f"foreign-{number}").write_bytes(b"")
+    assert "  and 5 more" in voicedrop(copy, "audit")[1]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda root: shutil.rmtree(root / "results"), id="no-bucket"),
+        pytest.param(lambda root: shutil.rmtree(root / "keys"), id="no-public-keys"),
+    ],
+)
+def test_what_cannot_be_audited_ends_with_2(voicedrop, copy: Path, spoil) -> None:
+    spoil(copy)
+    code, said = voicedrop(copy, "audit")
+    assert code == 2
+    assert "could not be done" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--since", "yesterday"], id="since"),
+        pytest.param(["--checkpoint", "nowhere"], id="checkpoint"),
+        pytest.param(["--out", "copy/results/audit"], id="out-in-the-bucket"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_ends_with_2(voicedrop, copy: Path, arguments) -> None:
+    assert voicedrop(copy, "audit", *arguments)[0] == 2
+
+
+def test_since_leaves_earlier_results_out(voicedrop, clean: Path, tmp_path: Path) -> None:
+    voicedrop(clean, "audit", "--since", "2026-11-02")
+    made = json.loads((tmp_path / "audit/report.json").read_text())
+    assert (made["totals"]["jobs"], made["totals"]["left_out"]) == (2, SIZE - 2)
+    assert {period["period"] for period in made["outcomes"]} == {"2026-11-02", "2026-11-03"}
+
+
+def test_the_next_audit_holds_the_log_to_the_last_checkpoint(voicedrop, copy: Path) -> None:
+    made = opened(copy)
+    before = {info.key for info in made.results.list("")}
+    add(made, 100)
+    assert voicedrop(copy, "log", "integrate")[0] == 0
+    assert voicedrop(copy, "audit")[0] == 0
+    for info in list(made.results.list("")):
+        if info.key not in before:
+            made.results.delete(info.key)
+    code, said = voicedrop(copy, "audit")
+    assert (code, "LOG_INVALID" in said) == (1, True)
+
+
+def test_an_audit_that_was_cut_off_goes_on(copy: Path, tmp_path: Path) -> None:
+    """The same answers, and what was looked at is not looked at again."""
+    settings = cli.Settings.from_environ(
+        {"VOICEDROP_BUCKET": str(copy), "VOICEDROP_KEYS": str(copy / "keys")}
+    )
+    wish = auditing.Wish(out=tmp_path / "out")
+
+    class Interrupted(Progress):
+        def doing(self, text: str) -> None:
+            if text.startswith("3 jobs"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        auditing.audit(settings, wish, Interrupted(quiet=True))
+    journal = tmp_path / "out/progress.jsonl"
+    kept = journal.read_bytes().splitlines()
+    assert len(kept) == 1 + 3
+    journal.write_bytes(b"\n".join(kept) + b'\n{"job":"cut')
+    done = [json.loads(line)["job"] for line in kept[1:]]
+    # A job that was looked at is taken from the journal, unless its folder has changed since.
+    for path in copy.glob("results/marks/*/*.json"):
+        path.unlink()
+    (copy / f"results/out/{done[0]}/foreign").write_bytes(b"")
+    told = auditing.audit(settings, wish, Progress(quiet=True))
+    unmarked = {f["job"] for f in told.data["findings"] if f["code"] == "MARK_UNREGISTERED"}
+    assert not set(done[1:]) & unmarked
+    assert done[0] in unmarked
+    assert not journal.exists()
+
+
+def test_two_wishes_share_no_journal(copy: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "progress.jsonl"
+    journal.write_bytes(b'"another"\n{"job":"x","seen":"y"}\n')
+    assert list(auditing._kept(journal, "this")) == []
+
+
+@pytest.fixture(scope="module")
+def spoiled(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> report.Report:
+    root = shutil.copytree(clean, tmp_path_factory.mktemp("spoiled") / "<b>spoiled & so")
+    flip_a_bit(root)
+    release_without_a_mark(root)
+    (root / "results" / "<script>").write_bytes(b"")
+    found = sources(root)
+    return audit.build(audit.walk(found, workers=2), found, "")
+
+
+class Text(HTMLParser):
+    """What a reader sees, and the elements there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] != "style":
+            self.words.append(data)
+
+
+def read(made: report.Report) -> Text:
+    text = Text()
+    text.feed(page.render(made))
+    return text
+
+
+def numbers(value: Any) -> Iterator[str]:
+    """Every number in a JSON document, those inside its texts and names too."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from numbers(name)
+            yield from numbers(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from numbers(part)
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, str):
+        yield from re.findall(r"\d+(?:\.\d+)?", value)
+    else:
+        yield f"{value:g}" if isinstance(value, float) else str(value)
+        yield str(value)
+
+
+def test_every_number_on_the_page_is_in_the_report(spoiled: report.Report) -> None:
+    known = set(numbers(report.msgspec.to_builtins(spoiled)))
+    shown = set(re.findall(r"\d+(?:\.\d+)?", " ".join(read(spoiled).words)))
+    assert len(shown) > 30
+    assert shown <= known
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing(spoiled: report.Report) -> None:
+    text = read(spoiled)
+    assert text.links == []
+    assert not {"script", "link", "img", "iframe", "b>spoiled"} & set(text.tags)
+    assert "url(" not in page.render(spoiled)
+    assert "<script>" in " ".join(text.words)  # the name of the foreign object, as text
+
+
+def test_the_plots_draw_what_the_report_counts(spoiled: report.Report) -> None:
+    plots = [
+        ET.fromstring(svg)  # noqa: S314 - our own
+        for svg in re.findall(r"<svg.*?</svg>", page.render(spoiled), flags=re.DOTALL)
+    ]
+    assert [plot.get("id") for plot in plots] == ["plot-outcomes", "plot-score", "plot-duration"]
+    for plot, counts in zip(
+        plots, (None, spoiled.scores.counts, spoiled.durations.counts), strict=True
+    ):
+        bars = [bar for bar in plot.iter("rect") if float(bar.get("height", "0")) > 0]
+        drawn = sum(int(bar[0].text.rpartition(": ")[2]) for bar in bars)
+        assert drawn == (spoiled.totals.jobs if counts is None else sum(counts))
+        assert all(0 <= float(bar.get("x")) <= 720 for bar in bars)
+    assert sum(spoiled.scores.counts) == spoiled.totals.outputs
+
+
+def test_an_unmarked_output_shows_in_the_first_bar(spoiled: report.Report) -> None:
+    assert spoiled.scores.edges[0] == 0
+    assert spoiled.scores.counts[0] == 1
+
+
+def test_an_empty_report_is_a_page_too(tmp_path: Path) -> None:
+    fill(tmp_path, [], integrate=False)
+    found = sources(tmp_path)
+    text = " ".join(read(audit.build(audit.walk(found), found, "2026-01-01")).words)
+    assert "No genuine result." in text
+    assert "This bucket has no log." in text
+
+
+def test_many_findings_are_cut_on_the_page_alone(spoiled: report.Report) -> None:
+    many = report.msgspec.structs.replace(spoiled, findings=spoiled.findings * 100)
+    assert page.render(many).count("OBJECT_CHANGED</code><td>") <= page.SHOWN
+    assert "The first ones; report.json has all." in page.render(many)
+
+
+def test_long_times_are_counted_by_months() -> None:
+    jobs = [
+        audit.JobChecked(
+            job="j", seen="s", finished=f"2026-{1 + n // 28:02}-{1 + n % 28:02}T", status="failed"
+        )
+        for n in range(120)
+    ]
+    assert [p.period for p in report._periods(jobs)] == [f"2026-0{n}" for n in range(1, 6)]
+    assert sum(p.failed for p in report._periods(jobs)) == 120
+
+
+@pytest.mark.parametrize(
+    ("values", "edges", "counts"),
+    [
+        pytest.param([], [], [], id="none"),
+        pytest.param([0.0], [0, 0.001], [1], id="zero"),
+        pytest.param([1.0, 12.0], list(range(14)), [0, 1, *[0] * 10, 1], id="units"),
+        pytest.param([-3.0, 3.0], [-3, -2.5, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5],
+                     [1, *[0] * 11, 1], id="below"),
+    ],
+)  # fmt: skip
+def test_bins_are_round_and_hold_every_value(values, edges, counts) -> None:
+    made = report.histogram(values)
+    assert (made.edges, made.counts) == (edges, counts)
+
+
+def test_the_table_has_a_line_an_item_and_a_column_a_check(
+    voicedrop, copy: Path, tmp_path: Path
+) -> None:
+    flip_a_bit(copy)
+    voicedrop(copy, "audit")
+    rows = list(csv.DictReader((tmp_path / "audit/items.csv").read_text().splitlines()))
+    assert len(rows) == SIZE + 1  # the partial job has two items, the rejected one none
+    bad = next(row for row in rows if row["job"] == sealed(copy).parent.name)
+    assert (bad["signature"], bad["object"]) == ("pass", "fail OBJECT_CHANGED")
+    assert (bad["plaintext"], bad["watermark"]) == ("fail SEAL_INVALID", "skip NOT_OPENED")
+    names = [name for name, _ in audit.CHECKS.values()]
+    assert list(rows[0])[-len(names) :] == names
+
+
+def test_as_json_the_report_is_on_standard_output(voicedrop, clean: Path, tmp_path: Path) -> None:
+    code, said = voicedrop(clean, "audit", "--json")
+    assert code == 0
+    assert json.loads(said) == json.loads((tmp_path / "audit/report.json").read_text())
+
+
+def test_a_clip_is_traced_with_an_index_and_the_watermark_key_alone(
+    voicedrop, copy: Path, tmp_path: Path
+) -> None:
+    voicedrop(copy, "audit")
+    made = opened(copy)
+    done = parse(results(copy)[0].read_bytes())
+    clip = tmp_path / "clip.wav"
+    body = crypto.open_sealed(sealed(copy).read_bytes(), done.items[0].envelope, made.keys.wrapping)
+    clip.write_bytes(body)
+    for name in ("results", "control", "inbox"):
+        shutil.rmtree(copy / name)
+    for other in (*copy.glob("keys/kek*"), *copy.glob("keys/sign*")):
+        other.unlink()
+    index = str(tmp_path / "audit/index.json")
+    code, said = voicedrop(copy, "trace", str(clip), "--index", index)
+    assert code == 0
+    assert f"item hello of job {done.job_id}" in said.replace("\n", "")
+    code, said = voicedrop(copy, "trace", str(clip), "--json", "--index", index)
+    assert json.loads(said)["traces"][0]["findings"][0]["job"] == done.job_id
+
+
+def test_tracing_needs_a_watermark_key_and_a_clip(voicedrop, copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(auditing.Refused, match="OBJECT_MISSING"):
+        voicedrop(copy, "trace", str(tmp_path / "nowhere.wav"))
+    (tmp_path / "page.wav").write_bytes(b"<html>")
+    assert voicedrop(copy, "trace", str(tmp_path / "page.wav"))[0] == 1
+    (copy / "keys/watermark-001.key").unlink()
+    with pytest.raises(Misconfigured, match="KEY_NOT_FOUND"):
+        voicedrop(copy, "trace", str(tmp_path / "page.wav"))
+
+
+def test_the_log_verifies_with_public_keys_alone(voicedrop, copy: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text(log.latest(opened(copy).results) or "")
+    add(opened(copy), 100)
+    code, said = voicedrop(copy, "log", "integrate")
+    assert (code, f"{SIZE + 1} results are in the log" in said) == (0, True)
+    for secret in (*copy.glob("keys/*.key"), copy / "keys/sign-001.pem"):
+        secret.unlink()
+    code, said = voicedrop(copy, "log", "verify", "--checkpoint", str(kept))
+    assert (code, "It continues the checkpoint" in said.replace("\n", " ")) == (0, True)
+    assert "keep a checkpoint" in voicedrop(copy, "log", "verify")[1].replace("\n", " ")
+
+
+def test_the_log_goes_on_after_the_signing_key_changed(voicedrop, copy: Path) -> None:
+    (copy / "keys/sign-001.pem").unlink()
+    auditing.wiring.keys.create(copy / "keys")
+    add(opened(copy), 100)
+    assert voicedrop(copy, "log", "integrate")[0] == 0
+    assert voicedrop(copy, "log", "verify")[0] == 0
+    assert voicedrop(copy, "audit")[0] == 0
+
+
+def test_an_empty_log_is_said_to_be_empty(voicedrop, tmp_path: Path) -> None:
+    fill(tmp_path / "empty", [], integrate=False)
+    assert "Nothing is queued" in voicedrop(tmp_path / "empty", "log", "integrate")[1]
