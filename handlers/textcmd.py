@@ -24,7 +24,7 @@ def read(text: str, language: str, cut: str = "sentence") -> Report:
 
 def _sentence(phrase: Phrase, names: dict[int, str]) -> dict[str, object]:
     return {
-        "text": _joined(phrase),
+        "text": joined(phrase),
         "spans": [
             {
                 "language": span.language,
@@ -38,7 +38,7 @@ def _sentence(phrase: Phrase, names: dict[int, str]) -> dict[str, object]:
     }
 
 
-def _joined(phrase: Phrase) -> str:
+def joined(phrase: Phrase) -> str:
     """The spans in one line, with a space where Latin words meet."""
     text = ""
     for span in phrase:
@@ -48,7 +48,7 @@ def _joined(phrase: Phrase) -> str:
 
 
 def _lines(phrase: Phrase, names: dict[int, str]) -> list[str]:
-    lines = [_joined(phrase)]
+    lines = [joined(phrase)]
     for span in phrase:
         lines.append(f"  {span.language:<3} {_aligned(span, names)}")
     return lines

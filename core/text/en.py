@@ -32,6 +32,15 @@ _SIBILANTS = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 _NAME_PREFIXES = ("Mc", "Mac", "De", "Di", "Du", "La", "Le", "O'", "Van", "Von", "St")
 _SAID_AS_WORDS = frozenset({"RAM", "ROM", "PIN", "SIM", "GIF", "LAN", "COVID", "JPEG", "BIOS"})
 
+_BEFORE = {
+    "lead": ("pipe pipes paint poisoning pencil acid", "L EH1 D", "L IY1 D"),
+    "used": ("to", "Y UW1 S T", "Y UW1 Z D"),
+    "wound": ("up down around through back", "W AW1 N D", "W UW1 N D"),
+    "close": ("the your my his her our their this that it all", "K L OW1 Z", ""),
+}
+"""Homographs that the next word tells apart: those words, the sound before them, the other (where
+there is none, the part of speech decides)."""
+
 Phones = tuple[str, ...]
 
 
@@ -41,7 +50,8 @@ def read(text: str) -> Reading:
     tokens = _TOKEN.findall(spoken)
     ambiguous = any(token.lower() in en_tags.homographs() for token in tokens)
     tags = en_tags.tags(tokens) if ambiguous else [""] * len(tokens)
-    sounds = [phone for pair in zip(tokens, tags, strict=True) for phone in _token(*pair)]
+    words = zip(tokens, tags, [*tokens, ""][1:], strict=True)
+    sounds = [phone for word in words for phone in _token(*word)]
     phones = ["-" if phone == "'" else phone for phone in sounds]
     phones = [phone for phone in phones if phone in table() and phone != "UW"]
     return Reading(spoken, tuple(phones))
@@ -93,7 +103,7 @@ def _cased(word: str) -> str:
     return " ".join(map(_cased, parts)) if len(parts) > 1 else word
 
 
-def _token(token: str, tag: str) -> Phones:
+def _token(token: str, tag: str, following: str) -> Phones:
     word = token.lower()
     if not word[0].isalpha():
         return (token,)
@@ -101,6 +111,9 @@ def _token(token: str, tag: str) -> Phones:
         return ("EY1",)
     if len(word) == 1:
         return _dictionary()[word]
+    hints, before, otherwise = _BEFORE.get(word, ("", "", ""))
+    if hint := before if following.lower() in hints.split() else otherwise:
+        return tuple(hint.split(" "))
     if word in en_tags.homographs():
         return tuple(en_tags.sound(word, tag).split(" "))
     return _word(token)

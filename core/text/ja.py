@@ -46,7 +46,8 @@ def _phones(chunk: str) -> Iterator[str]:
     """Phones and pitch marks of a run without punctuation."""
     import pyopenjtalk
 
-    labels = pyopenjtalk.make_label(pyopenjtalk.run_frontend(chunk))
+    # a dot in front makes OpenJTalk complain, and has no sound
+    labels = pyopenjtalk.make_label(pyopenjtalk.run_frontend(chunk.lstrip("・")))
     parsed = [_FEATURES.search(label) for label in labels]
     for found, following in pairwise(parsed[1:]):
         if found is None or following is None:

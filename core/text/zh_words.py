@@ -7,7 +7,7 @@ import warnings
 from functools import cache
 from typing import Any
 
-with warnings.catch_warnings():  # invalid escapes, and a file left open
+with warnings.catch_warnings():  # its source has invalid escapes
     warnings.simplefilter("ignore")
     import jieba
     from jieba import posseg
@@ -85,7 +85,8 @@ class _Words(jieba.Tokenizer):  # type: ignore[misc]
 
 
 class _Tagger(posseg.POSTokenizer):  # type: ignore[misc]
-    def load_word_tag(self, _: Any) -> None:
+    def load_word_tag(self, dictionary: Any) -> None:
+        dictionary.close()  # which the package has read already
         self.word_tag_tab = posseg.dt.word_tag_tab
 
 

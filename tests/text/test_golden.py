@@ -1,0 +1,75 @@
+"""The same phonemes as GPT-SoVITS itself, but for the rows that docs/text.md lists."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from core.text import cut, read
+from core.text.frontend import phrase
+from core.text.symbols import ids
+from handlers.textcmd import joined
+
+ROOT = Path(__file__).parents[2]
+ROWS = [
+    json.loads(line) for line in (ROOT / "tests/data/text/golden.jsonl").read_text().splitlines()
+]
+CUTS = [
+    json.loads(line)
+    for line in (ROOT / "tests/data/text/golden_cut.jsonl").read_text().splitlines()
+]
+LISTED = {
+    (language, text): ours
+    for language, text, ours in re.findall(
+        r"^\| (\w+) \| `(.*?)` \| .*? \| (.*?) \| .*? \|$", (ROOT / "docs/text.md").read_text(), re.M
+    )
+}
+CORE = {"plain", "punct", "ellipsis", "erhua", "yi", "bu", "tone3", "neutral", "polyphone", "sandhi"}
+
+
+def spoken(row: dict[str, str]) -> tuple[str, tuple[int, ...], str]:
+    """Our words, phoneme ids and alignment of a row."""
+    if row["level"] == "unit":
+        reading = read(row["text"], row["lang"])
+        return reading.text, ids(reading.phones), "".join(map(str, reading.word2ph))
+    spans = phrase(row["text"], row["lang"])
+    return joined(spans), tuple(phone for span in spans for phone in span.phones), ""
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['lang']}-{row['category']}")
+def test_a_row_is_upstreams_or_a_listed_difference(row):
+    text, phones, word2ph = spoken(row)
+    if (row["lang"], row["text"]) in LISTED:
+        assert phones != ids(row["phones"].split())
+        assert text == LISTED[row["lang"], row["text"]]
+    else:
+        assert phones == ids(row["phones"].split())
+        assert word2ph == row.get("word2ph", "") or row["level"] == "segment"
+
+
+def test_the_list_names_no_row_that_does_not_exist():
+    assert LISTED.keys() <= {(row["lang"], row["text"]) for row in ROWS}
+
+
+def test_at_most_two_in_a_hundred_ordinary_rows_differ():
+    core = [row for row in ROWS if row["level"] == "unit" and row["category"] in CORE]
+    assert len(core) > 80
+    assert sum((row["lang"], row["text"]) in LISTED for row in core) <= 0.02 * len(core)
+
+
+@pytest.mark.parametrize("row", CUTS, ids=lambda row: f"{row['method']}-{row['text'][:6]}")
+def test_cutting_gives_upstreams_pieces(row):
+    assert cut.pieces(row["text"], row["lang"], row["method"]) == row["pieces"]
+
+
+def test_the_document_counts_the_rows_as_they_are():
+    def same(level: str) -> int:
+        rows = [row for row in ROWS if row["level"] == level]
+        return sum((row["lang"], row["text"]) not in LISTED for row in rows)
+
+    said = " ".join((ROOT / "docs/text.md").read_text().split())
+    assert f"{same('unit')} are identical" in said
+    assert f"mixed-language rows {same('segment')}." in said
