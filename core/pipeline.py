@@ -14,18 +14,19 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
-from core import enrolment, item, result, sign
+from core import deadletter, enrolment, item, pending, result, sign
 from core import job as jobs
 from core.claim import Lease
 from core.enrolment import Enrolled
 from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
 from core.job import Item, Job
 from core.log import Leaf, enqueue, proof_key
+from core.pending import Waiting
 from core.result import Engine, ItemResult, ManifestRef, Problem, Result, Status, Totals, VoiceUsed
 from core.studio import Stopwatch, Studio
 from core.version import VERSION
@@ -44,17 +45,6 @@ class Order:
     data: bytes
     refused: Refused | None = None
     """Why it was not even read."""
-
-
-class Waiting(Exception):
-    """References of a job have not arrived: no error, the job goes on when they do."""
-
-    def __init__(self, job_id: str, references: list[str], until: float) -> None:
-        super().__init__(f"{job_id} waits for {', '.join(references)}")
-        self.job_id = job_id
-        self.references = references
-        self.until = until
-        """Unix seconds by the store's clock."""
 
 
 def run(key: str, studio: Studio) -> Result:
@@ -159,25 +149,14 @@ def _parse(order: Order) -> Job:
 
 def _wait_for_references(order: Order, job: Job, studio: Studio) -> None:
     """Raise Waiting until the deadline; after it the voices say REF_NOT_FOUND themselves."""
-    since = [_mark_pending(key, order, studio) for key in enrolment.missing(job, studio)]
+    control, manifest = studio.control, order.manifest.key
+    absent = enrolment.missing(job, studio)
+    since = [pending.mark(control, key, order.job_id, manifest) for key in absent]
     # Looked for again: what arrived before its mark was written found nobody to awaken.
     if since and (absent := enrolment.missing(job, studio)):
         until = min(since) + job.wait_s
-        if studio.control.now() < until:
+        if control.now() < until:
             raise Waiting(order.job_id, absent, until)
-
-
-def _mark_pending(reference: str, order: Order, studio: Studio) -> float:
-    """Ask to be awakened when the reference arrives; since when this job has asked."""
-    marker = pending_key(reference, order.job_id)
-    studio.control.put_once(marker, order.manifest.key.encode())
-    since = studio.control.head(marker)
-    return since.modified if since else studio.control.now()
-
-
-def pending_key(reference: str, job_id: str = "") -> str:
-    """Where a job says that it waits for a reference; without a job, the prefix of all of them."""
-    return f"pending/{hashlib.sha256(reference.encode()).hexdigest()[:32]}/{job_id}"
 
 
 def _enrol(
@@ -299,7 +278,7 @@ def _commit(draft: Result, order: Order, lease: Lease, studio: Studio) -> Result
         return winner
     _queue(order.job_id, document, studio)
     for voice in draft.voices.values():
-        studio.control.delete(pending_key(voice.reference, order.job_id))
+        studio.control.delete(pending.mark_key(voice.reference, order.job_id))
     return result.parse(document)
 
 
@@ -314,11 +293,7 @@ def _count_outputs(job_id: str, lease: Lease, studio: Studio) -> None:
 def _give_up(order: Order, lease: Lease, studio: Studio) -> Result:
     """Attempts without progress are used up: say so for good, and keep the reasons for people."""
     error = Failed("RETRIES_EXHAUSTED", f"{studio.max_attempts} attempts made no progress.")
-    try:
-        reason = studio.control.get(_reason_key(order.job_id), limit=1 << 20).data
-    except Refused:  # every worker was killed before it could say anything
-        reason = _letter(order, error)
-    studio.control.put(f"dead/{order.job_id}.json", reason)
+    deadletter.write(studio.control, order.job_id, order.manifest, error)
     draft = Result(
         job_id=order.job_id,
         status="failed",
@@ -344,14 +319,5 @@ def _remembering_why(order: Order, lease: Lease, studio: Studio) -> Iterator[Non
     except (Unavailable, Misconfigured) as exc:
         if isinstance(exc, Misconfigured):
             lease.forgive()
-        with suppress(JobError):
-            studio.control.put(_reason_key(order.job_id), _letter(order, exc))
+        deadletter.note(studio.control, order.job_id, order.manifest, exc)
         raise
-
-
-def _letter(order: Order, error: JobError) -> bytes:
-    return msgspec.json.encode({"manifest": order.manifest, "error": Problem.of(error)})
-
-
-def _reason_key(job_id: str) -> str:
-    return f"lease/{job_id}.reason"

@@ -12,13 +12,12 @@ from typing import Literal
 
 import msgspec
 
-from core import claim, pipeline
+from core import claim, pending, pipeline
 from core.errors import Refused
 from core.result import Result, result_key
 from core.storage import Info
 from core.studio import Studio
 
-MANIFEST_KEY_LIMIT = 2048
 SEALED = ".sealed"
 
 Kind = Literal[
@@ -96,7 +95,7 @@ def stale_pending(studio: Studio) -> Iterator[Finding]:
     for info in studio.control.list("pending/"):
         job_id = info.key.rpartition("/")[2]
         try:
-            manifest = studio.control.get(info.key, limit=MANIFEST_KEY_LIMIT).data.decode()
+            manifest = studio.control.get(info.key, limit=pending.KEY_LIMIT).data.decode()
         except Refused:
             continue  # its job has just finished
         if studio.results.head(result_key(job_id)):

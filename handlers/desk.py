@@ -14,7 +14,7 @@ import msgspec
 from core import consent, isolate, job, keys, schemas
 from core.audio import BYTES_LIMIT
 from core.errors import Refused, Unavailable
-from core.pipeline import Waiting
+from core.pending import Waiting
 from core.result import Result
 from core.settings import Settings
 from core.storage import Info

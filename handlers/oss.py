@@ -7,16 +7,16 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core import canonical, isolate, pipeline, registry, trace
+from core import canonical, isolate, pending, pipeline, registry, trace
 from core.audio import BYTES_LIMIT
 from core.errors import Refused
-from core.pipeline import Waiting
+from core.pending import Waiting
 from core.result import Result, timestamp
 from core.settings import Settings
 from core.studio import Studio
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from core.oss import Credentials
     from handlers.wiring import Purse
 
-MANIFEST_KEY_LIMIT = 2048
 CLIP_LIMIT = 1 << 30
 """Bytes of a clip to be traced: ten hours at 200 kbit/s."""
 
@@ -81,7 +80,7 @@ def _work(created: Created, studio: Studio) -> Iterator[Callable[[], dict[str, A
     elif created.kind == "clip":
         yield lambda: trace_object(key, studio)
     else:
-        for waiting in _waiting_for(key, studio):
+        for waiting in pending.awakened(studio.control, key):
             yield lambda waiting=waiting: _summary(carry_out(waiting, studio))  # type: ignore[misc]
 
 
@@ -101,16 +100,6 @@ def _existing(created: Created, studio: Studio) -> str:
     if len(candidates) > 1:
         candidates.sort(key=lambda name: studio.inbox.head(name) is None)
     return candidates[0]
-
-
-def _waiting_for(reference: str, studio: Studio) -> list[str]:
-    """Manifests of the jobs that wait for this object."""
-    manifests = []
-    for marker in list(studio.control.list(pipeline.pending_key(reference))):
-        with suppress(Refused):  # its job has just finished and took it away
-            data = studio.control.get(marker.key, limit=MANIFEST_KEY_LIMIT).data
-            manifests.append(data.decode())
-    return manifests
 
 
 def trace_object(key: str, studio: Studio) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import msgspec
 
 from core import pipeline, sweep
 from core.errors import JobError, Misconfigured, Refused, Unavailable
-from core.pipeline import Waiting
+from core.pending import Waiting
 from core.result import Result, result_key
 from core.settings import Settings
 from core.storage import Info

@@ -84,7 +84,7 @@ class _History:
         self.draw = self.world.draw
         self.theatre = setting(self.world)
         self.calm = self.draw.random() < 0.2
-        chance = 0.0 if self.calm else self.draw.choice([0.005, 0.02, 0.05])
+        chance = 0.0 if self.calm else self.draw.choice([0.01, 0.05, 0.1])
         self.plan = Random(self.theatre, chance)
         self.theatre.plan = self.plan
         self.theatre.trouble = self.plan.in_speech

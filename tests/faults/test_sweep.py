@@ -12,7 +12,7 @@ import pytest
 
 from core import claim, pipeline
 from core.errors import Unavailable
-from core.pipeline import Waiting
+from core.pending import Waiting
 from core.result import result_key
 from core.storage import LocalStore
 from handlers import oss, sweeping

@@ -17,7 +17,7 @@ from unittest import mock
 from core import claim, consent, keys
 from core.audio import Audio
 from core.errors import JobError
-from core.pipeline import Waiting
+from core.pending import Waiting
 from core.storage import Store
 from core.studio import Studio
 from core.voice import Voiceprint

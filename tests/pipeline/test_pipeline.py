@@ -12,7 +12,7 @@ import pytest
 import watermark
 from core import audio, claim, consent, crypto, label, pipeline, registry, sign
 from core.errors import Misconfigured, Refused, Unavailable
-from core.pipeline import Waiting, pending_key
+from core.pending import Waiting, mark_key
 from core.result import Result, parse, result_key
 from core.storage import LocalStore
 from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio
@@ -361,7 +361,7 @@ def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made):
         with pytest.raises(Waiting) as caught:
             pipeline.run(key, made)
     assert caught.value.references == ["refs/alice.flac"]
-    (marker,) = made.control.list(pending_key("refs/alice.flac"))
+    (marker,) = made.control.list(mark_key("refs/alice.flac"))
     assert made.control.get(marker.key, limit=999).data.decode() == key
     made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
     assert pipeline.run(key, made).status == "succeeded"
