@@ -33,6 +33,7 @@ HELD_OUT = (
 """Sentences the search never hears, to measure the match on."""
 DEFAULT_VOICE = "af_heart"
 _LEVEL = 0.085
+_BEST = 5
 _WORTH_IT = 0.003
 """Gain in likeness under which a change is noise."""
 
@@ -42,7 +43,7 @@ class Enroller:
     renderer: Renderer
     encoders: tuple[Encoder, Encoder]
     prior: surrogate.Prior
-    renders: int = 8
+    renders: int = 10
     """Styles tried by ear; more is slower and a little nearer."""
 
     @classmethod
@@ -59,24 +60,23 @@ class Enroller:
         return recipe, self._match(recipe, target)
 
     def _search(self, target: Array) -> Recipe:
-        """Try the most promising style, learn from how it sounds, repeat."""
+        """Try the most promising style, learn from how it sounds, repeat.
+
+        One sentence says little about a style, and far apart styles score alike: the mean of the
+        best comes nearer than the best.
+        """
         guide = Surrogate.toward(self.prior, target)
         spoken = [tokens(sentence) for sentence in SEARCH]
-        tried: list[tuple[float, Array, int]] = []
+        tried: list[tuple[float, Array]] = []
         starts = self.prior.voices()
         for i in range(self.renders):
             point = guide.best(starts)
-            side = i % len(spoken)
-            heard = self._hear(self.renderer.render(spoken[side], self._recipe(point)))
+            heard = self._hear(self.renderer.render(spoken[i % 2], self._recipe(point)))
             guide.learn(point, heard)
-            tried.append((likeness(heard, target), point, side))
-            starts = np.stack([p for _, p, _ in sorted(tried, key=lambda t: -t[0])[:3]])
-        finalists = sorted(tried, key=lambda t: -t[0])[:3]
-        scored = [
-            (score + self._score(self._recipe(point), [spoken[1 - side]], target), point)
-            for score, point, side in finalists
-        ]
-        return self._recipe(max(scored, key=lambda s: s[0])[1])
+            tried.append((likeness(heard, target), point))
+            tried.sort(key=lambda pair: -pair[0])
+            starts = np.stack([point for _, point in tried[:3]])
+        return self._recipe(np.mean([point for _, point in tried[:_BEST]], axis=0))
 
     def _colour(self, recipe: Recipe, speech: Audio, target: Array) -> Recipe:
         """Pitch, formants, then tone colour: each kept only if it brings the voice nearer."""
