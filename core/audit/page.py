@@ -32,11 +32,12 @@ svg { width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 11px
 table { border-collapse: collapse; width: 100%; background: var(--card); }
 th, td { border: 1px solid var(--line); padding: .35rem .5rem; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
+th, td.n { overflow-wrap: normal; white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; }
 td.bad { color: var(--failed); font-weight: 600; }
 pre { background: var(--card); border: 1px solid var(--line); padding: .75rem; overflow: auto; }
 """
-_WIDTH, _HEIGHT, _LEFT, _BASE, _TOP = 720, 220, 10, 180, 24
+_WIDTH, _HEIGHT, _LEFT, _BASE, _TOP = 720, 202, 10, 180, 24
 
 
 def render(report: Report) -> str:

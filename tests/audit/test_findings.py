@@ -14,7 +14,7 @@ import pytest
 from core import audit, consent, keys, log, registry, sign, tiles
 from core.audit import Report
 from core.claim import Lease
-from core.result import Result, parse, result_key
+from core.result import LabelUsed, Result, parse, result_key
 from core.storage import LocalStore
 from tests.audit.bucket import add, fill, sequence
 from tests.audit.conftest import SIZE, opened, sources
@@ -308,6 +308,103 @@ def test_in_a_larger_bucket_each_of_seven_wrongs_is_found_beside_the_others(
     }
     unmarked = [f.job for f in report.findings if f.code == "WATERMARK_VERIFY_FAILED"]
     assert len(unmarked) == 1
+
+
+def rewrite(root: Path, **changes: object) -> None:
+    """The first item of the first result, changed and signed again by who holds the key."""
+    done = of(root)
+    item = msgspec.structs.replace(done.items[0], **changes)
+    changed = msgspec.structs.replace(done, items=[item, *done.items[1:]])
+    results(root)[0].write_bytes(sign.sign(changed, opened(root).keys.signing))
+
+
+def envelope_of_another(root: Path) -> None:
+    rewrite(root, envelope=parse(results(root)[1].read_bytes()).items[0].envelope)
+
+
+def other_plaintext(root: Path) -> None:
+    rewrite(root, output=msgspec.structs.replace(of(root).items[0].output, plain_sha256="0" * 64))
+
+
+def no_envelope(root: Path) -> None:
+    rewrite(root, envelope=None)
+
+
+def label_denied(root: Path) -> None:
+    rewrite(root, label=LabelUsed(profile="none", cue="none"))
+
+
+def label_of_another(root: Path) -> None:
+    rewrite(root, label=LabelUsed(profile="cn", cue="none", producer="x", produce_id="y"))
+
+
+def no_mark_stated(root: Path) -> None:
+    rewrite(root, watermark=None)
+
+
+def mark_of_another(root: Path) -> None:
+    rewrite(root, watermark=parse(results(root)[1].read_bytes()).items[0].watermark)
+
+
+def mark_taken_away(root: Path) -> None:
+    payload = int(of(root).items[0].watermark.payload, 16)
+    (root / "results" / registry.object_key(payload)).write_bytes(b"[]")
+
+
+def no_consent(root: Path) -> None:
+    done = of(root)
+    voices = {n: msgspec.structs.replace(v, consent=None) for n, v in done.voices.items()}
+    changed = msgspec.structs.replace(done, voices=voices)
+    results(root)[0].write_bytes(sign.sign(changed, opened(root).keys.signing))
+
+
+@pytest.mark.parametrize(
+    ("claim", "found"),
+    [
+        (envelope_of_another, {(3, "SEAL_INVALID")}),
+        (no_envelope, {(3, "SEAL_INVALID")}),
+        (other_plaintext, {(4, "SEAL_INVALID")}),
+        (label_denied, {(5, "LABEL_MISMATCH")}),
+        (label_of_another, {(5, "LABEL_MISMATCH")}),
+        (no_mark_stated, {(7, "WATERMARK_VERIFY_FAILED")}),
+        (mark_of_another, {(7, "MARK_UNREGISTERED")}),
+        (no_consent, {(11, "CONSENT_MISSING")}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_signed_result_that_is_not_true_is_found(copy: Path, claim, found) -> None:
+    claim(copy)
+    assert told(run(copy)) == found | {(8, "LOG_MISMATCH")}
+
+
+def test_a_registry_entry_that_is_no_entry_is_found(copy: Path) -> None:
+    mark_taken_away(copy)
+    assert told(run(copy)) == {(7, "MARK_UNREGISTERED")}
+
+
+def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
+    from handlers.oss import carry_out
+
+    made = studio(tmp_path, consent="optional")
+    key = drop(made, label={"profile": "none", "waiver": "a test"})
+    document = msgspec.json.decode(made.inbox.get(key, limit=9999).data)
+    del document["voices"]["alice"]["consent"]
+    made.inbox.put(key, msgspec.json.encode(document))
+    carry_out(key, made)
+    report = run(tmp_path)
+    assert report.findings == []
+    assert report.checks[4].reasons == report.checks[10].reasons == {"WAIVED": 1}
+
+
+def test_a_manifest_that_was_replaced_leaves_consent_open(copy: Path) -> None:
+    for path in copy.glob("inbox/jobs/*"):
+        path.write_bytes(b"{}")
+    assert run(copy).checks[10].reasons == {"NO_INBOX": SIZE - 1, "NO_VOICE": 1}
+
+
+def test_without_the_control_bucket_outputs_without_a_result_are_foreign(copy: Path) -> None:
+    add_a_foreign_job(copy)
+    assert told(run(copy, control=None)) == {(10, "OBJECT_UNCLAIMED")}
 
 
 def test_only_what_was_spoiled_is_named(copy: Path) -> None:

@@ -15,10 +15,12 @@ import soundfile
 import soxr
 
 import watermark
-from core import audio, crypto, registry, trace
+from core import audio, audit, crypto, registry, trace
 from core.audio import Audio
+from core.audit import Sources
 from core.errors import Failed, Refused
 from core.isolate import Limits
+from core.keys import ReadingKeys
 from core.recording import Recording
 from core.registry import Mark
 from core.result import parse, result_key
@@ -32,6 +34,7 @@ from tests.storage.stores import KEYS as OSS_KEYS
 from tests.storage.stores import oss_store
 
 KEY = b"k" * 32
+READING = ReadingKeys(verifying={})
 RATE = 16_000
 MARKS = {0xA: Mark(job="job-a", item="one"), 0xB: Mark(job="job-b", item="two")}
 
@@ -139,7 +142,7 @@ def test_a_clip_that_was_cut_in_the_middle_of_a_byte_stream_is_read_as_far_as_it
 
 
 def test_a_damaged_clip_without_a_mark_is_not_called_unmarked(tmp_path: Path) -> None:
-    path = file(tmp_path, speech(5, None, 1))
+    path = file(tmp_path, speech(9, None, 1))
     data = bytearray(path.read_bytes())
     middle = len(data) * 3 // 4
     data[middle : middle + 4000] = bytes(4000)
@@ -250,3 +253,5 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     (event,) = (e for e in map(json.loads, events) if e["type"] == "com.voicedrop.trace.completed")
     assert event["data"]["jobs"] == [done.job_id]
     assert event["subject"] == "audit/found/leak.wav"
+    bucket = audit.walk(Sources(results=made.results, control=made.control, keys=READING))
+    assert "OBJECT_UNCLAIMED" not in {outcome.code for outcome in bucket.outcomes}
