@@ -199,7 +199,7 @@ def swap_a_proof(root: Path) -> None:
 def release_without_a_mark(root: Path) -> None:
     """By a worker of ours, signed and logged."""
     made = opened(root)
-    add(made, 100, marked=False)
+    add(made, 5000, marked=False)
     sequence(made)
 
 
