@@ -86,8 +86,12 @@ def _work(created: Created, studio: Studio) -> Iterator[Callable[[], dict[str, A
 
 def _take_turn(turn: str, studio: Studio) -> dict[str, Any]:
     """What a timer asks for. Refused EVENT_INVALID if it is nothing we do."""
+    if turn == "sweep":
+        from handlers import sweeping
+
+        return {"turn": turn, **sweeping.summary(sweeping.run(studio))}
     if turn != "integrate":
-        raise Refused("EVENT_INVALID", f"A timer asks for {turn!r}; we know `integrate`.")
+        raise Refused("EVENT_INVALID", f"We know the turns `integrate` and `sweep`, not {turn!r}.")
     from handlers import auditing
 
     found = auditing.sequence(studio)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 
 from core import pipeline, sweep
-from core.errors import JobError, Misconfigured, Refused, Unavailable
+from core.errors import Misconfigured, Refused, Unavailable
 from core.pending import Waiting
 from core.result import Result, result_key
 from core.settings import Settings
@@ -30,6 +31,7 @@ from handlers.oss import carry_out
 from handlers.screen import Progress, Report
 
 EXIT_FAILED, EXIT_WAITING, EXIT_LATER = 1, 3, 5
+JOB_ID = re.compile("[0-9a-f]{32}")
 GRACE = 60.0
 """Seconds in which the notification of a manifest is taken to be still on its way."""
 
@@ -101,7 +103,9 @@ class _Sweep:
             self._note(about, error="INTERNAL", detail=type(exc).__name__)
 
     def _note(self, finding: Finding, **changes: Any) -> None:
-        self._swept.findings.append(msgspec.structs.replace(finding, **changes))
+        found = msgspec.structs.replace(finding, **changes)
+        self._swept.findings.append(found)
+        log.info(_line(found), extra={"job": found.job, "kind": found.kind})
 
     def _manifest(self, info: Info) -> None:
         order = pipeline.read(info.key, self._studio)
@@ -116,9 +120,7 @@ class _Sweep:
             finished = carry_out(info.key, self._studio)
         except Waiting as exc:
             self._note(found, kind="waiting", detail=f"Waits for {', '.join(exc.references)}.")
-        except JobError as exc:
-            if isinstance(exc, Refused):
-                raise
+        except (Unavailable, Misconfigured) as exc:
             self._note(found, error=exc.code, detail=f"{found.detail} {exc.message}")
         else:
             self._note(found, action=f"carried out: {finished.status}")
@@ -128,13 +130,11 @@ class _Sweep:
             if job_id not in self._alive and all(i.modified < self._began for i in infos):
                 self._note(sweep.abandoned(job_id, [info.key for info in infos]))
             return
-        finished = pipeline.committed(job_id, self._studio)
-        if finished is None:
-            return
-        self._done.add(job_id)
-        self._announce(finished)
-        if found := sweep.orphans(job_id, infos, finished):
-            self._note(found)
+        if finished := pipeline.committed(job_id, self._studio):
+            self._done.add(job_id)
+            self._announce(finished)
+            if found := sweep.orphans(job_id, infos, finished):
+                self._note(found)
 
     def _announce(self, finished: Result) -> None:
         key = outgoing.event_key(finished.job_id, finished.finished)
@@ -159,7 +159,8 @@ class _Sweep:
         known = self._alive | self._done | seen
         for info in self._studio.control.list("lease/"):
             job_id = info.key.removeprefix("lease/").removesuffix(".reason")
-            if job_id not in known and info.modified < self._began:
+            is_job = JOB_ID.fullmatch(job_id)  # the log has a lease, too
+            if is_job and job_id not in known and info.modified < self._began:
                 known.add(job_id)
                 self._note(sweep.abandoned(job_id, [info.key]))
 
@@ -173,19 +174,22 @@ def sweep_settings(settings: Settings, *, grace: float, progress: Progress) -> R
 
 
 def report(swept: Swept) -> Report:
-    """For people and machines; `data` is what a timer's invocation answers."""
-    data = {
-        "manifests": swept.manifests,
-        "finished": swept.finished,
-        "open": len(swept.open),
-        "counts": swept.counts,
-        "findings": [msgspec.to_builtins(finding) for finding in swept.findings],
-    }
+    findings = [msgspec.to_builtins(finding) for finding in swept.findings]
     lines = [_line(finding) for finding in swept.findings]
     lines.append(
         f"{swept.manifests} manifests, {swept.finished} jobs finished, {len(swept.open)} open."
     )
-    return Report(data, lines, _exit_code(swept))
+    return Report(summary(swept) | {"findings": findings}, lines, _exit_code(swept))
+
+
+def summary(swept: Swept) -> dict[str, Any]:
+    """The numbers alone: what a timer's invocation answers."""
+    return {
+        "manifests": swept.manifests,
+        "finished": swept.finished,
+        "open": len(swept.open),
+        "counts": swept.counts,
+    }
 
 
 def _line(finding: Finding) -> str:

@@ -2,7 +2,8 @@
 
 One process, without threads, plays the platform: it forks the workers, hands each one notification
 at a time, repeats and loses some, kills workers with SIGKILL and starts others. Everything between
-a notification and the bucket is the product's own; only the voice is a small one.
+a notification and the bucket is the product's own; only the voice is a small one, and the recording
+that most jobs share is decoded before the workers are forked.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import consent, crypto, keys, pipeline, reference
+from core import consent, crypto, keys, pipeline
 from core.errors import JobError
 from core.retry import Retry
 from core.studio import Studio
 from events import outgoing
 from handlers import oss, sweeping
+from tests.faults import sound
 from tests.faults.theatre import notification
 from tests.oss_server import Fault, OssServer
-from tests.pipeline.kit import REFERENCE, Buzz, record, studio
+from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio
 from tests.storage.stores import KEYS, OssStore
 
 BUCKETS = ("inbox", "results", "control")
@@ -73,11 +75,11 @@ class Chaos:
 
     def run(self) -> dict[str, Any]:
         started, cpu = time.monotonic(), sum(os.times()[:4])
-        with serving(self.plan) as endpoint:
+        with serving(self.plan) as endpoint, sound.remembered():
             self._endpoint = endpoint
             self._draw = random.Random(self.plan.seed)
-            reference.prepare(REFERENCE.read_bytes(), "warm-up")  # slow imports, once for all
             self._studio = self._open("platform")
+            self._warm()
             manifests = self._produce()
             try:
                 self._work(started + self.plan.limit)
@@ -101,6 +103,12 @@ class Chaos:
         if (self.folder / "keys").exists():
             given["keys"] = keys.load(self.folder / "keys")
         return studio(self.folder, voice=Buzz(), **stores, **given)
+
+    def _warm(self) -> None:
+        """Workers are forked from here: with everything imported, and the common reference decoded,
+        or new workers would spend their second of life on that."""
+        warm = studio(self.folder / "warm", keys=self._studio.keys)
+        oss.carry_out(drop(warm, items=[{"id": "a", "text": "Warm."}]), warm)
 
     def _produce(self) -> list[str]:
         """Upload everything; one in ten recordings comes after its manifest."""
@@ -146,7 +154,7 @@ class Chaos:
         heapq.heappush(self._queue, (time.monotonic() + seconds, self._draw.getrandbits(60), order))
 
     def _work(self, until: float) -> None:
-        kill = time.monotonic() + self.plan.kill_every
+        kill, told = time.monotonic() + self.plan.kill_every, 0.0
         self._later(5.0, {"sweep": LEASE})
         while True:
             now = time.monotonic()
@@ -154,11 +162,14 @@ class Chaos:
                 raise TimeoutError(f"not done after {self.plan.limit} s: {self.counts}")
             while len(self._workers) < self.plan.workers:
                 self._fork()
-            if now > kill and not self.counts["settled"]:
+            if now > kill:
                 kill = now + self.plan.kill_every
                 self._kill()
             self._hand_out(now)
             self._listen()
+            if now > told:
+                told = now + 10.0
+                sys.stderr.write(f"{len(self._queue)} orders waiting, {dict(self.counts)}\n")
             if self.counts["settled"] == 2:
                 return
 
@@ -223,8 +234,7 @@ class Chaos:
             order = json.loads(text)
             try:
                 if "sweep" in order:
-                    answer = sweeping.report(sweeping.run(made, grace=order["sweep"])).data
-                    del answer["findings"]
+                    answer = sweeping.summary(sweeping.run(made, grace=order["sweep"]))
                 else:
                     oss.handle(notification(order["deliver"]), made)
                     answer = {"done": True}
@@ -233,8 +243,10 @@ class Chaos:
             line.sendall(json.dumps(answer).encode())
 
     def _kill(self) -> None:
+        """One that is at work. The storm is over with the last notification: what was lost by then
+        the sweeper finds in peace, or no sweep of a large bucket would ever end."""
         busy = [worker for worker in self._workers if worker.order]
-        if busy:
+        if any("deliver" in order for _, _, order in self._queue) and busy:
             os.kill(self._draw.choice(busy).pid, signal.SIGKILL)
             self.counts["killed"] += 1
 

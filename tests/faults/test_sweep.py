@@ -64,7 +64,9 @@ def test_a_job_that_somebody_works_on_is_left_alone(made):
     assert made.voice.spoken == []
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (0, "ran out")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (-1, "ran out 1 s ago")]
+)
 def test_an_expired_lease_is_named_and_its_job_finished(made, seconds, words):
     key = drop(made)
     claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "dead", seconds)
@@ -94,6 +96,19 @@ def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_even
     assert sweep(made).open[0].manifest == key
     made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
     assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
+
+
+def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path):
+    class Vanishing(LocalStore):
+        def get(self, key, *, limit, etag=""):
+            if key.startswith("pending/"):
+                self.delete(key)
+            return super().get(key, limit=limit, etag=etag)
+
+    (tmp_path / "control").mkdir()
+    made = studio(tmp_path, control=Vanishing(tmp_path / "control"))
+    made.control.put("pending/x/y", b"jobs/x.manifest.json")
+    assert sweep(made).findings == []
 
 
 @pytest.mark.parametrize("how", ["finished", "deleted", "replaced"])
@@ -135,7 +150,8 @@ def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(m
 
 def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(made):
     claim.Lease.acquire(made.control, "0" * 32, "gone", -1)
-    assert [f.kind for f in sweep(made).findings] == ["abandoned"]
+    claim.Lease.acquire(made.control, "log", "sequencer", -1)  # is no job's
+    assert [(f.kind, f.job) for f in sweep(made).findings] == [("abandoned", "0" * 32)]
 
 
 def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(made):
@@ -236,3 +252,13 @@ def test_voicedrop_sweep_finishes_what_is_left(tmp_path):
     swept = voicedrop("sweep", "--grace", "0")
     assert swept.returncode == 0, swept.stderr
     assert "jobs/x.manifest.json: unfinished: carried out: rejected." in swept.stdout
+
+
+def test_a_timer_sweeps(tmp_path):
+    made = studio(tmp_path)
+    made.inbox.put("jobs/bad.manifest.json", b"{")
+    fired = {"triggerTime": "2026-11-22T10:50:00Z", "triggerName": "often", "payload": "sweep"}
+    (told,) = oss.handle(json.dumps(fired).encode(), made)["done"]
+    assert told == {
+        "turn": "sweep", "manifests": 1, "finished": 0, "open": 1, "counts": {"fresh": 1}
+    }  # fmt: skip

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -472,7 +473,7 @@ def buzzing(*args, **kwargs):
 
 
 def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(tmp_path):
-    slow = studio(tmp_path, voice=Racing(), lease_seconds=1.0)
+    slow = studio(tmp_path, voice=Racing(), lease_seconds=0.3)
     key = drop(slow)
 
     def race() -> None:
@@ -482,6 +483,7 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
         assert slow.control.append(f"lease/{order.job_id}", forced.dump(), position=len(log))
         fast = studio(tmp_path, keys=slow.keys)
         winner.append(pipeline.run(key, fast))
+        time.sleep(0.3)  # the slow worker tries to renew meanwhile, and learns of it
 
     order = pipeline.read(key, slow)
     winner: list[Result] = []
