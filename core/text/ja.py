@@ -48,10 +48,8 @@ def _phones(chunk: str) -> Iterator[str]:
 
     # a dot in front makes OpenJTalk complain, and has no sound
     labels = pyopenjtalk.make_label(pyopenjtalk.run_frontend(chunk.lstrip("・")))
-    parsed = [_FEATURES.search(label) for label in labels]
+    parsed = [found for label in labels if (found := _FEATURES.search(label))]
     for found, following in pairwise(parsed[1:]):
-        if found is None or following is None:
-            continue
         phone = found["phone"]
         if phone == "pau":
             yield "_"

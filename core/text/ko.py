@@ -55,7 +55,7 @@ _STEMS = (
     # palatalisation: rule 17
     ("ᆮᄋ([ᅵᅧ])", lambda m: "ᄌ" + m[1]),
     ("ᇀᄋ([ᅵᅧ])", lambda m: "ᄎ" + m[1]),
-    ("ᆴᄋ([ᅵᅧ])", lambda m: "ᆯᄎ" + m[1]),
+    ("ᆴ(?:/P)?ᄋ([ᅵᅧ])", lambda m: "ᆯᄎ" + m[1]),
     ("ᆮ히", lambda m: "치"),
     # the future's ㄹ tenses the next word: rule 27
     ("ᆯ/E ([ᄀᄃᄇᄉᄌ])", lambda m: "ᆯ " + _TENSE[m[1]]),

@@ -31,8 +31,10 @@ def read(text: str) -> Reading:
     word2ph: list[int] = []
     for word, jyutping in ToJyutping.get_jyutping_list(spoken):
         syllables = jyutping.split(" ") if jyutping else [""] * len(word)
-        for char, syllable in zip(word, syllables, strict=True):
-            halves = _halves(syllable) if syllable else (char if char in MARKS else "UNK",)
+        parts = zip(word, syllables, strict=True) if len(word) > 1 else [(word, jyutping)]
+        for char, sounds in parts:
+            halves = [half for syllable in (sounds or "").split() for half in _halves(syllable)]
+            halves = halves or [char if char in MARKS else "UNK"]
             phones += halves
             word2ph.append(len(halves))
     return Reading(spoken, tuple(phones), tuple(word2ph))

@@ -27,6 +27,10 @@ _BARE = {
     "u": "w u", "uei": "w ei", "uen": "w en", "ê": "EE ei",
     "m": "m u", "n": "EE en", "ng": "EE en", "hm": "h en", "hng": "h eng",
 }  # fmt: skip
+_COUNTER = re.compile("(?<=[一二三四五六七八九十百千万两几每数这那])只(?![有是能要会好得不想在])")
+"""Where 只 counts animals (zhī) and is not only (zhǐ)."""
+_NUMERALS = frozenset("零一二三四五六七八九十百千万两半负约")
+_MEASURED = frozenset("率度量额数价值径积高长宽重龄果比计距离速温")
 _BARE_ONSETS = {"i": "y", "u": "w", "a": "AA", "e": "EE", "o": "OO"}
 
 
@@ -54,20 +58,43 @@ def marked(text: str) -> str:
 def _clause(clause: str) -> list[list[str]]:
     """Phones of each character of a clause, which is the context of its words."""
     in_context = zh_words.pinyin(clause)
+    counters = {found.start() for found in _COUNTER.finditer(clause)}
     sounds: list[list[str]] = []
     for word in merged(zh_words.cut(clause), zh_words.finals):
-        start = len(sounds)
-        sounds += _word(word, in_context[start : start + len(word.text)])
+        start, end = len(sounds), len(sounds) + len(word.text)
+        readings = _grammatical(word, clause[:start], clause[end:])
+        readings = readings or _looked_up(word.text, in_context[start:end])
+        spoken = ["zhi1" if start + i in counters else one for i, one in enumerate(readings)]
+        sounds += _word(word, spoken)
     return sounds
 
 
-def _word(word: Word, in_context: list[str]) -> list[list[str]]:
+def _grammatical(word: Word, before: str, after: str) -> list[str]:
+    """Readings that the grammar decides and that statistics of single characters get wrong."""
+    text, pos = word
+    counted = after[:1] in _NUMERALS
+    if text == "地" and pos == "uv":  # 慢慢地
+        return ["de5"]
+    if text == "教" and pos == "v":
+        return ["jiao1"]
+    if text == "长" and counted:  # 长六十厘米
+        return ["chang2"]
+    if text == "为" and counted and before[-1:] in _MEASURED:  # 温度为二十度
+        return ["wei2"]
+    return []
+
+
+def _looked_up(text: str, in_context: list[str]) -> list[str]:
+    """The reading of a word by the dictionary, else of each character by the clause."""
+    if whole := zh_words.phrase(text):
+        return whole
+    alone = (zh_words.phrase(char) for char in text)
+    return [(one or [here])[0] for one, here in zip(alone, in_context, strict=True)]
+
+
+def _word(word: Word, readings: list[str]) -> list[list[str]]:
     from pypinyin.contrib.tone_convert import to_finals_tone3, to_initials
 
-    readings = zh_words.phrase(word.text)
-    if readings is None:
-        alone = (zh_words.phrase(char) for char in word.text)
-        readings = [(one or [here])[0] for one, here in zip(alone, in_context, strict=True)]
     initials = [to_initials(reading) for reading in readings]
     finals = [to_finals_tone3(reading, neutral_tone_with_five=True) for reading in readings]
     finals = erhua(word, sandhi(word, finals, zh_words.split))

@@ -170,6 +170,10 @@ def _yi(text: str, finals: Finals) -> Finals:
 def _neutral(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
     text, spoken, lists = word.text, list(finals), word_lists()
     for i in range(1, len(text)):
+        if (
+            len(text) == 4 and i == 2 and text[:2] != text[2:]
+        ):  # 银行 and 行长 meet, nothing is doubled
+            continue
         if text[i] == text[i - 1] and word.pos[:1] in "nva" and text not in lists["full"]:
             spoken[i] = _toned(spoken[i], "5")
     lightened = _lightened(word)

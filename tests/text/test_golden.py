@@ -24,10 +24,23 @@ CUTS = [
 LISTED = {
     (language, text): ours
     for language, text, ours in re.findall(
-        r"^\| (\w+) \| `(.*?)` \| .*? \| (.*?) \| .*? \|$", (ROOT / "docs/text.md").read_text(), re.M
+        r"^\| (\w+) \| `(.*?)` \| .*? \| (.*?) \| .*? \|$",
+        (ROOT / "docs/text.md").read_text(),
+        re.M,
     )
 }
-CORE = {"plain", "punct", "ellipsis", "erhua", "yi", "bu", "tone3", "neutral", "polyphone", "sandhi"}
+CORE = {
+    "plain",
+    "punct",
+    "ellipsis",
+    "erhua",
+    "yi",
+    "bu",
+    "tone3",
+    "neutral",
+    "polyphone",
+    "sandhi",
+}
 
 
 def spoken(row: dict[str, str]) -> tuple[str, tuple[int, ...], str]:
