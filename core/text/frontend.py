@@ -55,5 +55,7 @@ def _spans(piece: str, mode: str) -> Phrase:
         if language == "en" and len(runs) == 1:
             reading = padded(reading)
         if reading.phones:
-            spans.append(Span(language, reading.text, ids(reading.phones), reading.word2ph))
+            # BERT was trained on Mandarin; Cantonese was trained without it
+            word2ph = reading.word2ph if language == "zh" else ()
+            spans.append(Span(language, reading.text, ids(reading.phones), word2ph))
     return tuple(spans)
