@@ -72,7 +72,7 @@ def main() -> int:
 
 def report(name: str, root: Path, wanted: argparse.Namespace, codes: set[str]) -> bool:
     """Whether what was found is what there is to find."""
-    out = (wanted.keep or root.parent) / f"audit {name}".replace(" ", "-")
+    out = root.parent / f"audit {name}".replace(" ", "-")
     settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(root), "VOICEDROP_KEYS": str(root / "keys")}
     )
@@ -81,6 +81,8 @@ def report(name: str, root: Path, wanted: argparse.Namespace, codes: set[str]) -
     shown = auditing.audit(settings, wish, Progress(quiet=True))
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     data: dict[str, Any] = json.loads((out / "report.json").read_text())
+    if wanted.keep:
+        shutil.copytree(out, wanted.keep / out.name, dirs_exist_ok=True)
     found = {finding["code"] for finding in data["findings"]}
     good = bool(codes) == bool(found) and codes <= found and shown.exit_code == bool(codes)
     counted = f"{len(data['findings'])} findings: {', '.join(sorted(found)) or 'none'}"

@@ -31,6 +31,8 @@ STRENGTHS = (watermark.DEFAULT, watermark.ROBUST, 4.5)
 """Decibels, tried in turn; the last one is for a word alone, about half a second."""
 OUTPUT_LIMIT = 4 << 30
 RECORD = "vc-record"
+SYNTHETIC = "vc-aigc"
+"""Says of the sealed object what its label says inside, where nobody can look."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +158,9 @@ def _output(key: str, envelope: Envelope, speech: Audio, encoded: Encoded) -> Ou
 
 def _describe(record: Record, studio: Studio) -> dict[str, str]:
     signed = sign.sign(record, studio.keys.signing)
-    return {RECORD: base64.urlsafe_b64encode(signed).decode().rstrip("=")}
+    described = {RECORD: base64.urlsafe_b64encode(signed).decode().rstrip("=")}
+    labelled = record.item.label and record.item.label.profile != "none"
+    return described | ({SYNTHETIC: "1"} if labelled else {})
 
 
 def _adopt(key: str, fingerprint: str, item: Item, studio: Studio) -> ItemResult | None:

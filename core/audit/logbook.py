@@ -55,6 +55,8 @@ def read(sources: Sources, earlier: str = "") -> Logbook:
     book.leaves = {leaf.job: (place, leaf.result_sha256) for place, leaf in _salvage(sources, book)}
     with attempt(CONSISTENCY, log.CHECKPOINTS) as whole:
         known = sources.keys.verifying.values()
+        if earlier:
+            _check_earlier(sources, book, earlier)
         log.verify(sources.results, known, book.origin, earlier=earlier or None)
         _check_batches(sources, book.size)
         whole.outcome = passed(CONSISTENCY, _continuing(earlier, book.size))
@@ -85,6 +87,14 @@ def _absent(sources: Sources, earlier: str) -> Outcome:
     if earlier or next(log.batches(sources.results), None):
         return failed(CONSISTENCY, "LOG_INVALID", "There was a log; its checkpoints are gone.")
     return skipped(CONSISTENCY, "NO_LOG")
+
+
+def _check_earlier(sources: Sources, book: Logbook, earlier: str) -> None:
+    try:
+        note.checkpoint(earlier, book.origin, sources.keys.verifying.values())
+    except Refused as exc:
+        said = f"The earlier checkpoint is none of this log. {exc.message}"
+        raise Refused("LOG_INVALID", said) from exc
 
 
 def _continuing(earlier: str, size: int) -> str:

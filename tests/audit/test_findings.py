@@ -69,6 +69,8 @@ def test_what_the_pipeline_itself_makes_passes(tmp_path: Path) -> None:
     sequence(made)
     report = run(tmp_path)
     assert report.findings == []
+    (key,) = (i.key for i in made.results.list("out/") if i.key.endswith(".sealed"))
+    assert made.results.head(key).metadata["vc-aigc"] == "1"
     passed = {check.name for check in report.checks if check.passed}
     assert passed == {name for name, _ in audit.CHECKS.values()} - {"c2pa"}
 
@@ -393,6 +395,8 @@ def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
     carry_out(key, made)
     report = run(tmp_path)
     assert report.findings == []
+    (key,) = (i.key for i in made.results.list("out/") if i.key.endswith(".sealed"))
+    assert "vc-aigc" not in made.results.head(key).metadata
     assert report.checks[4].reasons == report.checks[10].reasons == {"WAIVED": 1}
 
 
@@ -426,6 +430,12 @@ def test_a_log_that_was_cut_is_found_with_a_checkpoint_kept_elsewhere(copy: Path
     assert run(copy).findings == []
     assert told(run(copy, kept)) == {(9, "LOG_INVALID")}
     assert made.results.head(result_key(job)) is None
+
+
+def test_a_checkpoint_of_another_log_is_said_to_be_one(copy: Path, tmp_path: Path) -> None:
+    other = log.latest(fill(tmp_path / "other", [0]).results) or ""
+    (finding,) = run(copy, other).findings
+    assert "The earlier checkpoint is none of this log." in finding.message
 
 
 def test_a_log_that_has_grown_continues_its_earlier_checkpoint(copy: Path) -> None:
