@@ -215,6 +215,7 @@ def _codes() -> list[Rule]:
         (r"\b(?P<h>1[0-2]|[1-9])(?P<m>)\s?(?P<half>[ap]\.m\.|[ap]m\b)", _hour),
         (r"(?<![\w.])(?:\+\d{1,3}[- ]?)?(?:\(\d{3}\)\s?|\d{3}[-.])\d{3}[-.]\d{4}\b", _telephone),
         (r"(?<![\w-])\d+(?:-\d+){2,}(?![\w-])", _telephone),
+        (r"(?<=\b[Cc]all )\d{3}\b|(?<=\b[Dd]ial )\d{3}\b", _telephone),
         (r"\b\d+(?:\.\d+){2,}\b", lambda m: " point ".join(map(cardinal, m[0].split(".")))),
     ]
 

@@ -259,7 +259,6 @@ def _amounts() -> list[Rule]:
             rf"(?P<number>{number})\s?(?P<unit>{units})(?![A-Za-z])",
             lambda m: quantity(m["number"]) + _UNITS[m["unit"]],
         ),
-        (rf"(?<=[到至])({number})\s?({units})(?![A-Za-z])", lambda m: m[0]),
         (rf"(?<=[一二三四五六七八九十百千万亿零两])({units})(?![A-Za-z])", lambda m: _UNITS[m[1]]),
     ]
 

@@ -36,6 +36,7 @@ def phones(text: str) -> str:
         ("3/4/5", "three four five"),
         ("1/1 and 7/0 and 100/3", "one one and seven over zero and one hundred over three"),
         ("3/2", "three halves"),
+        ("Call 911, dial 112.", "Call nine one one, dial one one two."),
         ("1. Start", "first, Start"),
         ("No. 5, 2x, v2.0", "number five, two x, v two point zero"),
         ("$1 and $2.005", "one dollar and two point zero zero five dollars"),
