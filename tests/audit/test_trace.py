@@ -78,9 +78,9 @@ def test_two_jobs_in_a_spliced_clip_are_told_apart_with_their_places(tmp_path: P
 
 
 def test_a_job_that_is_heard_twice_is_named_twice(tmp_path: Path) -> None:
-    parts = [speech(6, 0xA), np.zeros(15 * RATE, np.float32), speech(6, 0xA)]
+    parts = [speech(6, 0xA), np.zeros(9 * RATE, np.float32), speech(6, 0xA)]
     report = traced(file(tmp_path, np.concatenate(parts)))
-    assert near(said(report), [("job-a", 0, 6), ("job-a", 21, 27)])
+    assert near(said(report), [("job-a", 0, 6), ("job-a", 15, 21)])
 
 
 def test_a_part_that_was_sped_up_is_found_beside_one_that_was_not(tmp_path: Path) -> None:
@@ -99,9 +99,8 @@ def test_a_longer_recording_that_was_slowed_down_is_read_as_a_whole(tmp_path: Pa
     assert "too slow" in report.meaning
 
 
-def test_a_longer_recording_without_a_mark_says_so_and_no_more(tmp_path: Path) -> None:
-    pause = np.zeros(52 * RATE, np.float32)
-    report = traced(file(tmp_path, np.concatenate([speech(10), pause])))
+def test_a_recording_without_a_mark_says_so_and_no_more(tmp_path: Path) -> None:
+    report = traced(file(tmp_path, speech(5)))
     assert (report.marked, report.findings, report.score) == (False, [], 0.0)
     assert "does not say that the clip is genuine" in report.meaning
 
