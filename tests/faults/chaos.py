@@ -41,6 +41,8 @@ TRIES = 4
 """How often the platform delivers a notification that fails."""
 RETRY = Retry(attempts=2, first=0.02, longest=0.1)
 """Less patient than in production, so that failures reach the pipeline."""
+PATIENT = Retry(first=0.02, longest=0.1)
+"""As many attempts as in production: among thousands of calls two failures in a row are certain."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Chaos:
         with serving(self.plan) as endpoint, sound.remembered():
             self._endpoint = endpoint
             self._draw = random.Random(self.plan.seed)
-            self._studio = self._open("platform")
+            self._studio = self._open("platform", PATIENT)
             self._warm()
             manifests = self._produce()
             try:
@@ -94,9 +96,9 @@ class Chaos:
             "cpu_s": round(sum(os.times()[:4]) - cpu, 1),
         }
 
-    def _open(self, name: str) -> Studio:
+    def _open(self, name: str, retry: Retry = RETRY) -> Studio:
         stores = {
-            bucket: OssStore(bucket, self._endpoint, "cn-hangzhou", lambda: KEYS, retry=RETRY)
+            bucket: OssStore(bucket, self._endpoint, "cn-hangzhou", lambda: KEYS, retry=retry)
             for bucket in BUCKETS
         }
         given: dict[str, Any] = {"worker": name[-16:], "lease_seconds": LEASE, "max_attempts": 50}
@@ -229,12 +231,13 @@ class Chaos:
 
     def _serve(self, line: socket.socket) -> None:
         """The worker's life."""
-        made = self._open(f"{os.getpid():x}-{time.monotonic_ns() & 0xFFFF:x}")
+        name = f"{os.getpid():x}-{time.monotonic_ns() & 0xFFFF:x}"
+        made, sweeper = self._open(name), self._open(name, PATIENT)
         for text in line.makefile():
             order = json.loads(text)
             try:
                 if "sweep" in order:
-                    answer = sweeping.summary(sweeping.run(made, grace=order["sweep"]))
+                    answer = sweeping.summary(sweeping.run(sweeper, grace=order["sweep"]))
                 else:
                     oss.handle(notification(order["deliver"]), made)
                     answer = {"done": True}
