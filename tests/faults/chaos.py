@@ -15,7 +15,6 @@ import random
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -30,12 +29,11 @@ from core.studio import Studio
 from events import outgoing
 from handlers import oss, sweeping
 from tests.faults import sound
+from tests.faults.chaos_store import BUCKETS, serving
 from tests.faults.theatre import notification
-from tests.oss_server import Fault, OssServer
 from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio
 from tests.storage.stores import KEYS, OssStore
 
-BUCKETS = ("inbox", "results", "control")
 LEASE = 3.0
 TRIES = 4
 """How often the platform delivers a notification that fails."""
@@ -77,7 +75,7 @@ class Chaos:
 
     def run(self) -> dict[str, Any]:
         started, cpu = time.monotonic(), sum(os.times()[:4])
-        with serving(self.plan) as endpoint, sound.remembered():
+        with serving(self.plan.failing, self.plan.seed) as endpoint, sound.remembered():
             self._endpoint = endpoint
             self._draw = random.Random(self.plan.seed)
             self._studio = self._open("platform", PATIENT)
@@ -257,8 +255,7 @@ class Chaos:
         self._workers.remove(worker)
         worker.line.close()
         _, status = os.waitpid(worker.pid, 0)
-        if not os.WIFSIGNALED(status):
-            self.counts["died_by_itself"] += 1
+        self.counts["died_by_itself"] += not os.WIFSIGNALED(status)
 
     def _stop(self) -> None:
         for worker in self._workers:
@@ -302,40 +299,3 @@ def insist(action: Any) -> Any:
                 raise
             time.sleep(0.05)
     raise AssertionError
-
-
-class serving:  # noqa: N801 - a context manager, used like a function
-    """The OSS server as a process of its own."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._arguments = [str(plan.failing), str(plan.seed)]
-
-    def __enter__(self) -> str:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.chaos", *self._arguments],
-            stdout=subprocess.PIPE,
-            stdin=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout
-        return self._process.stdout.readline().strip()
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=20)  # its standard input ends: so does the server
-
-
-def serve(failing: float, seed: int) -> None:
-    with OssServer(seed=seed) as server:
-        server.add_key(KEYS.access_key_id, KEYS.access_key_secret)
-        for name in BUCKETS:
-            server.create_bucket(name)
-        shares = {"error": 0.6, "reset": 0.2, "lost_reply": 0.2}
-        for kind, share in shares.items():
-            server.inject(Fault(kind, chance=failing * share, times=10**9))  # type: ignore[arg-type]
-        sys.stdout.write(server.endpoint + "\n")
-        sys.stdout.flush()
-        sys.stdin.read()
-
-
-if __name__ == "__main__":
-    serve(float(sys.argv[1]), int(sys.argv[2]))
