@@ -235,6 +235,24 @@ def schema(
     screen.show_document(desk.schema(name))
 
 
+@app.command()
+def text(
+    words: Annotated[str, typer.Argument(help="What shall be read.")],
+    language: Annotated[str, typer.Option(help="zh, en, ja, ko, yue, or auto.")] = "auto",
+    cut: Annotated[str, typer.Option(help="How to cut it: sentence, or cut0 to cut5.")] = (
+        "sentence"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Show how GPT-SoVITS will read a text.
+
+    The normalised text, the phonemes and their ids: why does a word sound wrong?
+    """
+    from handlers import textcmd
+
+    screen.show(textcmd.read(words, language, cut), as_json=as_json)
+
+
 @consent_app.command("new")
 def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer reads them
     reference: Annotated[Path, typer.Argument(help="The recording it covers.")],
