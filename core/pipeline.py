@@ -27,7 +27,7 @@ from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
 from core.job import Item, Job
 from core.log import Leaf, enqueue, proof_key
 from core.pending import Waiting
-from core.result import Engine, ItemResult, ManifestRef, Problem, Result, Status, Totals, VoiceUsed
+from core.result import Engine, ItemResult, ManifestRef, Problem, Result, Status, VoiceUsed
 from core.studio import Stopwatch, Studio
 from core.version import VERSION
 
@@ -111,33 +111,38 @@ def _queue(job_id: str, document: bytes, studio: Studio) -> None:
 
 def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
     watch = Stopwatch(studio, order.job_id)
-    draft = Result(
-        job_id=order.job_id,
-        status="rejected",
-        manifest=order.manifest,
-        processor=VERSION,
-        started=result.timestamp(studio.control.now()),
-        finished="",
-        consent_policy=studio.consent,
-    )
     try:
         job = _parse(order)
     except Refused as exc:
-        return msgspec.structs.replace(draft, error=Problem.of(exc))
+        return _draft("rejected", order, studio, exc)
+    draft = _draft("failed", order, studio)
     _wait_for_references(order, job, studio)
     voices, used = _enrol(job, studio, watch)
     items = _make(job, voices, order.job_id, lease, studio)
     return msgspec.structs.replace(
         draft,
-        status=_status(items),
+        status=result.status_of(items),
         engine=_engine(voices, studio),
         id=job.id,
         labels=job.labels,
-        totals=_totals(items, job),
+        totals=result.totals_of(items, {item.id: len(item.text) for item in job.items}),
         voices=used,
         items=items,
-        stages=_stages(watch, items),
+        stages=result.stages_of(watch.seconds, items),
         notices=job.notices,
+    )
+
+
+def _draft(status: Status, order: Order, studio: Studio, error: JobError | None = None) -> Result:
+    return Result(
+        job_id=order.job_id,
+        status=status,
+        manifest=order.manifest,
+        processor=VERSION,
+        started=result.timestamp(studio.control.now()),
+        finished="",
+        consent_policy=studio.consent,
+        error=Problem.of(error) if error else None,
     )
 
 
@@ -232,38 +237,11 @@ def _failed(id_: str, index: int, error: JobError, wanted: Item | None = None) -
     )
 
 
-def _status(items: list[ItemResult]) -> Status:
-    succeeded = sum(i.status == "succeeded" for i in items)
-    if succeeded == len(items):
-        return "succeeded"
-    return "partial" if succeeded else "failed"
-
-
-def _totals(items: list[ItemResult], job: Job) -> Totals:
-    spoken = [i for i in items if i.output]
-    length = {i.id: len(i.text) for i in job.items}
-    return Totals(
-        items=len(items),
-        succeeded=len(spoken),
-        failed=len(items) - len(spoken),
-        characters=sum(length[i.id] for i in spoken),
-        audio_s=round(sum(i.output.duration_s for i in spoken if i.output), 3),
-    )
-
-
 def _engine(voices: dict[str, Enrolled | JobError], studio: Studio) -> Engine | None:
     """None if no voice got as far as the engine: it need not be there to refuse a job."""
     if not any(isinstance(voice, Enrolled) for voice in voices.values()):
         return None
     return Engine(name=studio.voice.name, fingerprint=studio.voice.fingerprint)
-
-
-def _stages(watch: Stopwatch, items: list[ItemResult]) -> dict[str, float]:
-    total = dict(watch.seconds)
-    for made in items:
-        for stage, seconds in made.timings.items():
-            total[stage] = round(total.get(stage, 0.0) + seconds, 4)
-    return total
 
 
 def _commit(draft: Result, order: Order, lease: Lease, studio: Studio) -> Result:
@@ -294,17 +272,7 @@ def _give_up(order: Order, lease: Lease, studio: Studio) -> Result:
     """Attempts without progress are used up: say so for good, and keep the reasons for people."""
     error = Failed("RETRIES_EXHAUSTED", f"{studio.max_attempts} attempts made no progress.")
     deadletter.write(studio.control, order.job_id, order.manifest, error)
-    draft = Result(
-        job_id=order.job_id,
-        status="failed",
-        manifest=order.manifest,
-        processor=VERSION,
-        started=result.timestamp(studio.control.now()),
-        finished="",
-        consent_policy=studio.consent,
-        error=Problem.of(error),
-    )
-    return _commit(draft, order, lease, studio)
+    return _commit(_draft("failed", order, studio, error), order, lease, studio)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ has the same bytes. It holds no text and no name: meta and labels are the produc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -161,6 +162,34 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Stage -> seconds, over all items."""
     notices: list[Notice] = []
     signature: Signature | None = None
+
+
+def status_of(items: list[ItemResult]) -> Status:
+    succeeded = sum(item.status == "succeeded" for item in items)
+    if succeeded == len(items):
+        return "succeeded"
+    return "partial" if succeeded else "failed"
+
+
+def totals_of(items: list[ItemResult], length: Mapping[str, int]) -> Totals:
+    """`length`: characters of each item's text by its id."""
+    spoken = {item.id: item.output for item in items if item.output}
+    return Totals(
+        items=len(items),
+        succeeded=len(spoken),
+        failed=len(items) - len(spoken),
+        characters=sum(length[id_] for id_ in spoken),
+        audio_s=round(sum(output.duration_s for output in spoken.values()), 3),
+    )
+
+
+def stages_of(job: Mapping[str, float], items: list[ItemResult]) -> dict[str, float]:
+    """Seconds of each stage, of the job as a whole and of its items."""
+    total = dict(job)
+    for item in items:
+        for stage, seconds in item.timings.items():
+            total[stage] = round(total.get(stage, 0.0) + seconds, 4)
+    return total
 
 
 def result_key(job_id: str) -> str:

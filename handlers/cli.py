@@ -15,10 +15,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.consent import Method
 from core.errors import JobError, Misconfigured, Unavailable
 from core.settings import Settings
 from handlers import screen
+from handlers.cli_consent import consent_app
 from handlers.cli_models import models_app
 
 app = typer.Typer(
@@ -30,9 +30,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-)
-consent_app = typer.Typer(
-    help="Consent records: who allowed which recording.", no_args_is_help=True
 )
 app.add_typer(consent_app, name="consent")
 app.add_typer(models_app, name="models")
@@ -251,40 +248,6 @@ def text(
     from handlers import textcmd
 
     screen.show(textcmd.read(words, language, cut), as_json=as_json)
-
-
-@consent_app.command("new")
-def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer reads them
-    reference: Annotated[Path, typer.Argument(help="The recording it covers.")],
-    subject: Annotated[
-        str, typer.Option(help="Whose voice: a name, or a pseudonym you can resolve.")
-    ],
-    method: Annotated[Method, typer.Option(help="What the consent rests on.")] = "own-voice",
-    controller: Annotated[str, typer.Option(help="Who makes and uses the voice.")] = "me",
-    purpose: Annotated[list[str] | None, typer.Option(help="What for; may be repeated.")] = None,
-    language: Annotated[
-        list[str] | None, typer.Option(help="Languages it may speak (default: any).")
-    ] = None,
-    days: Annotated[int, typer.Option(help="How long it holds; 0: until withdrawn.")] = 365,
-    proof: Annotated[
-        str, typer.Option(help="A file (signed document, statement) or words (source, licence).")
-    ] = "",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write it.")] = None,
-) -> None:
-    """Write a consent record for a recording. Read what it states before you use it."""
-    from handlers import desk
-
-    record = desk.new_consent(
-        reference,
-        subject=subject,
-        method=method,
-        controller=controller,
-        purposes=purpose or ["speech synthesis"],
-        languages=language or [],
-        days=days,
-        proof=proof,
-    )
-    desk.write_record(record, out)
 
 
 def main() -> None:
