@@ -1,6 +1,6 @@
 """What a minute of speech costs beyond speaking it.
 
-    python bench/stages.py [--seconds 60]
+    python -m bench.stages [--seconds 60]
 
 Runs one job with the embedded voice over a temporary folder and prints the seconds of every stage
 and their share of synthesis (`speak`).
