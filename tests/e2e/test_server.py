@@ -160,6 +160,7 @@ def test_what_can_never_work_is_answered_once_and_for_all(function):
 
 
 def test_no_secret_is_in_the_log(function):
+    function.call("POST", "/invoke", notification("jobs/gone.manifest.json"), 7)
     log = (function.folder / "log").read_text()
     assert "FC Invoke Start RequestId: r-7" in log
     assert SECRET not in log
