@@ -43,7 +43,7 @@ class Settings:
     label_producer: str = ""
     """Your provider code for the AIGC label of GB 45438-2025."""
     threads: int = 0
-    """Threads per model; 0: what the container's quota allows."""
+    """Threads per model; 0: one for kokoro, the container's quota for gpt_sovits."""
     lease_seconds: float = 30.0
     """How long a silent worker keeps a job; it renews three times as often."""
     max_attempts: int = 5
