@@ -88,6 +88,8 @@ REFUSED: Mapping[str, str] = {
     # checkpoints
     "CHECKPOINT_INVALID": "Not a whole GPT-SoVITS v2, v2Pro or v2ProPlus file: fetch it again.",
     "CHECKPOINT_UNSAFE": "The file holds more than tensors and could run code: not opened.",
+    # quotas
+    "QUOTA_EXCEEDED": "Enough for one day: tomorrow (UTC) upload it again with any change in it.",
     # events
     "EVENT_INVALID": "Not an OSS notification or a CloudEvent that wraps one.",
     # stores and sealed files
@@ -132,6 +134,7 @@ UNAVAILABLE: Mapping[str, str] = {
     "NO_SPACE": "The disk is full: tried again later.",
     "JOB_BUSY": "Another worker holds this job: tried again later.",
     "LEASE_LOST": "Another worker took over this job.",
+    "OVERLOADED": "As much is in hand as may be: tried again later.",
 }
 
 NOTICES: Mapping[str, str] = {

@@ -43,6 +43,8 @@ class Order:
     job_id: str
     manifest: ManifestRef
     data: bytes
+    stored: float
+    """When the manifest was, in Unix seconds by the store's clock."""
     refused: Refused | None = None
     """Why it was not even read."""
 
@@ -72,19 +74,21 @@ def read(key: str, studio: Studio) -> Order:
     limit = jobs.LIMITS.manifest_bytes
     refused = None
     try:
-        data = studio.inbox.get(key, limit=limit).data
+        found = studio.inbox.get(key, limit=limit)
+        info, data = found.info, found.data
     except Refused as exc:
-        info = studio.inbox.head(key) if exc.code == "OBJECT_TOO_LARGE" else None
-        if info is None:
+        unread = studio.inbox.head(key) if exc.code == "OBJECT_TOO_LARGE" else None
+        if unread is None:
             raise Refused("MANIFEST_GONE", pointer=key) from exc
+        info = unread
         refused = Refused("MANIFEST_TOO_LARGE", f"{info.size} bytes; at most {limit}.", pointer=key)
         data = b"voicedrop/unread/1 " + info.etag.encode()  # names the job in place of the content
     digest = hashlib.sha256(data).hexdigest()
-    size = info.size if refused and info else len(data)
     return Order(
         job_id=jobs.job_id(studio.inbox.name, key, data),
-        manifest=ManifestRef(bucket=studio.inbox.name, key=key, sha256=digest, size=size),
+        manifest=ManifestRef(bucket=studio.inbox.name, key=key, sha256=digest, size=info.size),
         data=data,
+        stored=info.modified,
         refused=refused,
     )
 
@@ -113,6 +117,7 @@ def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
     watch = Stopwatch(studio, order.job_id)
     try:
         job = _parse(order)
+        _count(order, job, studio)
     except Refused as exc:
         return _draft("rejected", order, studio, exc)
     draft = _draft("failed", order, studio)
@@ -150,6 +155,12 @@ def _parse(order: Order) -> Job:
     if order.refused:
         raise order.refused
     return jobs.parse(order.data, lines=order.manifest.key.endswith(".jsonl"))
+
+
+def _count(order: Order, job: Job, studio: Studio) -> None:
+    """Refused QUOTA_EXCEEDED if the producer has had enough for the day."""
+    characters = sum(len(item.text) for item in job.items)
+    studio.quota.admit(studio.control, order.job_id, order.manifest.key, order.stored, characters)
 
 
 def _wait_for_references(order: Order, job: Job, studio: Studio) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from core.errors import Misconfigured
+from core.quota import Producers
 
 ConsentPolicy = Literal["required", "optional"]
 Engine = Literal["kokoro", "gpt_sovits"]
@@ -48,6 +49,16 @@ class Settings:
     """How long a silent worker keeps a job; it renews three times as often."""
     max_attempts: int = 5
     """Attempts without any progress before a job is committed as failed."""
+    quota_jobs: int = 0
+    """Jobs a day and producer; 0: no limit."""
+    quota_characters: int = 0
+    """Characters to be spoken, a day and producer; 0: no limit."""
+    quota_by: Producers = "prefix"
+    """Who a producer is: the folder under `jobs/`, or the RAM principal that uploaded."""
+    tokens: int = 50
+    """Notifications in hand at once, of this process or of all that share `redis`."""
+    redis: str = field(default="", repr=False)
+    """`redis://[:password@]host:6379/0`, where the tokens of several instances are kept."""
 
     @staticmethod
     def from_environ(environ: Mapping[str, str]) -> Settings:
@@ -73,6 +84,13 @@ class Settings:
             threads=int(_number(environ, "VOICEDROP_THREADS", 0, low=0, high=256)),
             lease_seconds=_number(environ, "VOICEDROP_LEASE_SECONDS", 30, low=1, high=3600),
             max_attempts=int(_number(environ, "VOICEDROP_MAX_ATTEMPTS", 5, low=1, high=100)),
+            quota_jobs=int(_number(environ, "VOICEDROP_QUOTA_JOBS", 0, low=0, high=100_000)),
+            quota_characters=int(
+                _number(environ, "VOICEDROP_QUOTA_CHARACTERS", 0, low=0, high=1e12)
+            ),
+            quota_by=_one_of(environ, "VOICEDROP_QUOTA_BY", get_args(Producers)),
+            tokens=int(_number(environ, "VOICEDROP_TOKENS", 50, low=1, high=10_000)),
+            redis=environ.get("VOICEDROP_REDIS", ""),
         )
 
     def refuse_loops(self) -> None:

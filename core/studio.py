@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from core.keys import Keyring
+from core.quota import Quota
 from core.settings import ConsentPolicy
 from core.storage import Store
 from core.voice import Voice
@@ -44,6 +45,7 @@ class Studio:
     """Provider code for the AIGC label, where the manifest gives none."""
     lease_seconds: float = 30.0
     max_attempts: int = 5
+    quota: Quota = field(default=Quota())
     observe: Observer = field(default=lambda step: None)
 
 

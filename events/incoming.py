@@ -51,6 +51,8 @@ class Created:
     event_name: str
     """`ObjectCreated:PutObject`"""
     request_id: str
+    principal: str
+    """Who wrote it: a RAM user, role session or account."""
     kind: Kind
 
 
@@ -158,6 +160,7 @@ def _read(record: Any, name: str, bucket: str, key: str) -> Created:
         region=_text(record, "region"),
         event_name=name,
         request_id=_text(record, "responseElements", "requestId"),
+        principal=_text(record, "userIdentity", "principalId"),
         kind=next((k for k in kinds if k != "other"), "other"),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -11,8 +13,8 @@ from core.errors import Unavailable
 
 if TYPE_CHECKING:
     from core.oss import Credentials
+    from handlers.tokens import Tokens
 
-MAX_WAITING = 64  # beyond it a notification is better off on another instance
 DRAIN_SECONDS = 25.0  # below the pre-stop time-out of s.yaml
 
 
@@ -33,11 +35,13 @@ class Worker(Protocol):
 
 
 class Instance:
-    """One container: warmed once, one job at a time, drained before it goes."""
+    """One container: warmed once, one job at a time, drained before it goes. Whoever finds no
+    token is better off on another instance, or later."""
 
-    def __init__(self, worker: Worker, drain_seconds: float) -> None:
+    def __init__(self, worker: Worker, tokens: Tokens, drain_seconds: float) -> None:
         self.ready = False
         self._worker = worker
+        self._tokens = tokens
         self._drain_seconds = drain_seconds
         self._stopping = False
         self._closed = False
@@ -56,15 +60,25 @@ class Instance:
         await self.warm()
 
     async def work(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
-        if self._slot.statistics().tasks_waiting >= MAX_WAITING:
-            raise Unavailable("JOB_BUSY", f"{MAX_WAITING} notifications already wait here")
-        async with self._slot:
+        async with self._token(), self._slot:
             if self._stopping:
                 raise Unavailable("JOB_BUSY", "this instance is stopping: another one takes over")
             await self.warm()
             return await to_thread.run_sync(
                 self._worker.handle, body, credentials, request_id, abandon_on_cancel=True
             )
+
+    @asynccontextmanager
+    async def _token(self) -> AsyncIterator[None]:
+        """Unavailable OVERLOADED if there is none."""
+        token = await to_thread.run_sync(self._tokens.take)
+        if token is None:
+            raise Unavailable("OVERLOADED")
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self._tokens.give, token)
 
     async def idle(self) -> None:
         """Wait for the running job, as long as we are given."""

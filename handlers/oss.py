@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ def handle(body: bytes, studio: Studio) -> dict[str, Any]:
 def _work(created: Created, studio: Studio) -> Iterator[Callable[[], dict[str, Any]]]:
     key = _existing(created, studio)
     if created.kind == "manifest":
-        yield lambda: _summary(carry_out(key, studio))
+        quota = replace(studio.quota, principal=created.principal)
+        yield lambda: _summary(carry_out(key, replace(studio, quota=quota)))
     elif created.kind == "clip":
         yield lambda: trace_object(key, studio)
     else:

@@ -35,6 +35,7 @@ from core.errors import Failed, JobError, Misconfigured, Unavailable
 from core.version import VERSION
 from handlers.instance import DRAIN_SECONDS, Instance, Worker
 from handlers.jsonlog import log_to
+from handlers.tokens import Tokens, tokens_from
 
 if TYPE_CHECKING:
     import uvicorn
@@ -94,9 +95,13 @@ class Endpoints:
 
 
 def create_app(
-    worker: Worker, *, drain_seconds: float = DRAIN_SECONDS, retry_pause: float = 0.0
+    worker: Worker,
+    tokens: Tokens,
+    *,
+    drain_seconds: float = DRAIN_SECONDS,
+    retry_pause: float = 0.0,
 ) -> Starlette:
-    instance = Instance(worker, drain_seconds)
+    instance = Instance(worker, tokens, drain_seconds)
     endpoints = Endpoints(instance, retry_pause)
 
     @asynccontextmanager
@@ -233,11 +238,11 @@ def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[s
     log_to(sys.stdout)
     try:
         port = _port(environ)
-        worker = worker_from(environ)
+        worker, tokens = worker_from(environ), tokens_from(environ)
     except JobError as error:
         log.critical("cannot start", extra={"code": error.code, "error": error.message})
         return 1
-    app = create_app(worker, retry_pause=RETRY_PAUSE_SECONDS)
+    app = create_app(worker, tokens, retry_pause=RETRY_PAUSE_SECONDS)
     uvicorn.Server(configuration(app, port)).run()
     return 0
 

@@ -14,6 +14,7 @@ from core import keys
 from core.audio import Audio
 from core.errors import Misconfigured
 from core.keys import KeyProvider, Keyring, ReadingKeys
+from core.quota import Quota
 from core.settings import Settings
 from core.storage import LocalStore, Store
 from core.studio import Step, Studio
@@ -162,6 +163,11 @@ def studio(
         producer=settings.label_producer,
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
+        quota=Quota(
+            jobs=settings.quota_jobs,
+            characters=settings.quota_characters,
+            by=settings.quota_by,
+        ),
         observe=observe or _log_step,
     )
 

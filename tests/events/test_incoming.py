@@ -44,6 +44,7 @@ def test_the_sample_of_the_documentation():
             region="cn-hangzhou",
             event_name="ObjectCreated:PutObject",
             request_id="58F9FF2D3DF792092E12044C",
+            principal="164901546557****",
             kind="other",
         )
     ]

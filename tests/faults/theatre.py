@@ -18,6 +18,7 @@ from core import claim, consent, keys
 from core.audio import Audio
 from core.errors import JobError
 from core.pending import Waiting
+from core.quota import Quota
 from core.storage import Store
 from core.studio import Studio
 from core.voice import Voiceprint
@@ -92,6 +93,7 @@ class Theatre:
     world: World
     versioned: bool = False
     max_attempts: int = 5
+    quota: Quota = field(default=Quota())
     names: int = 0
     trouble: Callable[[Host], None] = lambda host: None
     buckets: dict[str, MemoryStore] = field(default_factory=dict)
@@ -125,6 +127,7 @@ class Theatre:
             producer="00119111000000000000010000",
             lease_seconds=LEASE,
             max_attempts=self.max_attempts,
+            quota=self.quota,
         )
 
     def quiet_studio(self) -> Studio:

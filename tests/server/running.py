@@ -14,6 +14,7 @@ import uvicorn
 
 from core.errors import Failed, Misconfigured, Refused, Unavailable
 from handlers.server import configuration, create_app
+from handlers.tokens import OwnTokens, Tokens
 
 if TYPE_CHECKING:
     from core.oss import Credentials
@@ -96,9 +97,14 @@ class Client:
 
 @contextmanager
 def serving(
-    worker: Orders, *, drain_seconds: float = 5.0, retry_pause: float = 0.0
+    worker: Orders,
+    tokens: Tokens | None = None,
+    *,
+    drain_seconds: float = 5.0,
+    retry_pause: float = 0.0,
 ) -> Iterator[Client]:
-    app = create_app(worker, drain_seconds=drain_seconds, retry_pause=retry_pause)
+    made = tokens or OwnTokens(50)
+    app = create_app(worker, made, drain_seconds=drain_seconds, retry_pause=retry_pause)
     server = uvicorn.Server(configuration(app, 0))
     thread = threading.Thread(target=server.run)
     thread.start()

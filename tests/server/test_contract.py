@@ -13,6 +13,7 @@ import pytest
 
 from core.errors import Failed, Unavailable
 from handlers.server import configuration, create_app
+from handlers.tokens import OwnTokens
 from tests.server.running import Client, Orders, parallel, serving
 
 NOTIFICATION = Path(__file__).with_name("notification.json").read_bytes()
@@ -201,12 +202,14 @@ def test_one_job_runs_at_a_time_and_the_rest_wait(worker, client):
     assert len(worker.seen) == 20
 
 
-def test_too_many_waiting_are_sent_elsewhere(worker, client):
+def test_more_than_there_are_tokens_come_again(worker, client):
     answers = parallel(client.port, [{"sleep": 0.5}] + [{"sleep": 0.001}] * 75)
     refused = [answer for response, answer in answers if status(response) == (404, "404")]
-    assert 5 <= len(refused) <= 12
-    assert {answer["error"]["code"] for answer in refused} == {"JOB_BUSY"}
+    assert 20 <= len(refused) <= 26
+    assert {answer["error"]["code"] for answer in refused} == {"OVERLOADED"}
     assert len(worker.seen) == 76 - len(refused)
+    answers = parallel(client.port, [{"sleep": 0.001}] * 50)
+    assert {status(response) for response, _ in answers} == {(200, "200")}
 
 
 def test_health_answers_while_a_job_runs(worker, client):
@@ -355,7 +358,7 @@ def test_answers_carry_no_header_that_the_platform_forbids(client, path):
 
 
 def test_connections_are_kept_for_fifteen_minutes():
-    config = configuration(create_app(Orders()), 9000)
+    config = configuration(create_app(Orders(), OwnTokens(50)), 9000)
     assert config.timeout_keep_alive == 900
     assert (config.host, config.port) == ("0.0.0.0", 9000)  # noqa: S104
     assert config.workers == 1

