@@ -13,7 +13,7 @@ import time
 import msgspec
 
 import watermark
-from core import audio, canonical, crypto, label, registry, sign
+from core import audio, canonical, crypto, label, loudness, registry, sign
 from core.audio import Audio, Encoded
 from core.crypto import Context, Envelope
 from core.enrolment import Enrolled
@@ -103,7 +103,7 @@ def _shape(speech: Audio, item: Item, job: Job, watch: Stopwatch) -> Audio:
     """Loudness, rate, the pause after it and the audible label around it."""
     with watch.stage("shape"):
         rate = item.sample_rate or speech.rate
-        speech = audio.resample(audio.loud(speech), rate)
+        speech = audio.resample(loudness.loud(speech), rate)
         if item.pause_ms:
             speech = audio.join([speech, audio.silence(item.pause_ms / 1000, rate)])
         return label.with_cue(speech, job.label.cue)

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import speech
-from core.audio import LONGEST_S, Audio, Decoded, Samples, decode, join, level, loud, peak, resample
+from core.audio import LONGEST_S, Audio, Decoded, Samples, decode, join, level, peak, resample
 from core.audio import silence as pause
 from core.errors import Notice, Refused
+from core.loudness import loud
 
 SHORTEST_S: Final = 3.0
 LONGEST_WINDOW_S: Final = 10.0
@@ -181,9 +182,10 @@ def _refuse_unfit(quality: Quality, key: str) -> None:
             pointer=key,
         )
     if quality.speech_s < LEAST_SPEECH_S:
+        noise = " stands out of the noise" if quality.snr_db < _NOISY_DB else ""
         raise Refused(
             "AUDIO_TOO_SHORT",
-            f"Only {quality.speech_s:.1f} s of speech: send at least three seconds.",
+            f"Only {quality.speech_s:.1f} s of speech{noise}: send at least three seconds.",
             pointer=key,
         )
 

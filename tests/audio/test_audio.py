@@ -19,8 +19,6 @@ from core.audio import (
     fade,
     join,
     level,
-    loud,
-    loudness,
     peak,
     probe,
     resample,
@@ -28,6 +26,7 @@ from core.audio import (
     trim,
 )
 from core.errors import Failed, Refused
+from core.loudness import loud, loudness
 from tests.audio.files import (
     flac_announcing,
     minutes_of_silence,

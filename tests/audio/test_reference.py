@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from core import reference, speech
-from core.audio import Audio, Decoded, decode, join, level, loudness, peak, silence
+from core.audio import Audio, Decoded, decode, join, level, peak, silence
 from core.errors import Refused
+from core.loudness import loudness
 from core.reference import Steps, best_window, clipped_share, compress, mono, prepare
 from tests.audio.cases import long_speech, melody, wav
 from tests.audio.files import minutes_of_silence, noise, pack, resample
