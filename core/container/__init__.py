@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from core.container.mpeg import frame_at, mp3
+from core.container.mpeg import frame_at, free_format, mp3
 from core.container.others import aiff, au, caf, flac, ogg, w64
-from core.container.source import Source, sane_channels, sane_rate, sane_tags
+from core.container.source import Source, announced, sane_channels, sane_rate, sane_tags
 from core.container.wav import wav
 from core.errors import Refused
 
@@ -34,6 +34,7 @@ _OTHER_CODECS = {
     b"\x1a\x45\xdf\xa3": "WebM or Matroska",
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "WMA",
     b"ADIF": "AAC",
+    b"RIFX": "Big-endian WAV",
     b"wvpk": "WavPack",
     b"MAC ": "Monkey's Audio",
     b"DSD ": "DSD",
@@ -59,6 +60,7 @@ _EXTENSIONS = {
 }
 
 
+_MOST_TAGS = 16
 _Reader = Callable[[bytes], Source]
 
 
@@ -69,6 +71,8 @@ def inspect(data: bytes, name: str) -> Source:
     if not data:
         raise Refused("AUDIO_EMPTY")
     body = data[_id3_size(data) :]
+    if not body:
+        raise Refused("AUDIO_NO_SAMPLES", "The file holds tags and no sound.")
     source = _reader(body)(body)
     notices = list(source.notices)
     if len(body) < len(data) and source.format != "mp3":
@@ -108,6 +112,8 @@ def _refuse_foreign(data: bytes) -> None:
         codec = "M4A or MP4"
     elif data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xF6 == 0xF0:
         codec = "AAC"
+    elif free_format(data):
+        codec = "Free-format MP3"
     if codec:
         raise Refused(
             "AUDIO_CODEC_UNSUPPORTED",
@@ -118,11 +124,11 @@ def _refuse_foreign(data: bytes) -> None:
 
 def _id3_size(data: bytes) -> int:
     """Bytes of ID3v2 tags in front, zero padding included (ID3v2.4 section 3.1)."""
-    at = 0
-    while data[at : at + 3] == b"ID3" and len(data) >= at + 10:
+    at, tags = 0, 0
+    while data[at : at + 3] == b"ID3" and len(data) >= at + 10 and tags < _MOST_TAGS:
         a, b, c, d = (byte & 0x7F for byte in data[at + 6 : at + 10])
         at += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if data[at + 5] & 0x10 else 0)
+        tags += 1
     sane_tags(at)
-    while at and data[at : at + 1] == b"\0":
-        at += 1
-    return at
+    announced(data, at)
+    return len(data) - len(data[at:].lstrip(b"\0")) if at else 0

@@ -15,6 +15,8 @@ _BIT_RATES = {  # kbit/s by (MPEG-1, layer)
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+_MOST_FRAMES = 200_000
+"""Half an hour of the shortest ones."""
 _MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
@@ -41,29 +43,37 @@ def frame_at(data: bytes, at: int) -> _Mpeg | None:
     return _Mpeg(samples // 8 * bits // hertz + padding, samples, hertz)
 
 
+def free_format(data: bytes) -> bool:
+    """A frame whose size its header does not tell; hardly any decoder knows them."""
+    head = int.from_bytes(data[:4], "big")
+    return head >> 12 & 15 == 0 and frame_at((head | 0x1000).to_bytes(4, "big"), 0) is not None
+
+
 def mp3(data: bytes) -> Source:
     """Count the frames: decoders trust the Xing header, and stop or go on as it says."""
     first = frame_at(data, 0)
     count, at, frame = 0, 0, first
     while frame and at + frame.size <= len(data):
         count, at = count + 1, at + frame.size
+        if count > _MOST_FRAMES:
+            raise Refused("AUDIO_TOO_LONG", f"More than {_MOST_FRAMES} MP3 frames.")
         frame = frame_at(data, at)
     if first is None or count == 0:
         raise Refused("AUDIO_UNRECOGNIZED")
     if count * first.samples < first.rate // 4:
         raise Refused("AUDIO_TOO_SHORT", f"Only {count} MP3 frames: send at least three seconds.")
     promised = _xing_frames(data[: first.size])
-    if frame or (promised and count < promised):
+    if frame or (promised is not None and count < promised):
         raise Refused("AUDIO_TRUNCATED", f"The MP3 is cut after {count} frames: upload it again.")
-    if promised and (count - 1 - promised) * first.samples > first.rate:
+    if promised is not None and (count - 1 - promised) * first.samples > first.rate:
         raise Refused("AUDIO_DECODE_LIMIT")
     notices = ("TRAILING_BYTES",) if at + 128 + 32 < len(data) else ()  # ID3v1 and APE are usual
     return Source("mp3", data, None, notices)
 
 
-def _xing_frames(frame: bytes) -> int:
-    """Frames announced by a Xing or Info tag, itself not counted; 0 if there is none."""
+def _xing_frames(frame: bytes) -> int | None:
+    """Frames announced by a Xing or Info tag, itself not counted."""
     at = max(frame.find(b"Xing", 0, 64), frame.find(b"Info", 0, 64))
     if at < 0 or not frame[at + 7] & 1:
-        return 0
+        return None
     return int.from_bytes(frame[at + 8 : at + 12], "big")

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
-from core.container.source import STREAMED, Source, announced, sane_rate, sane_tags
+from core.container.source import (
+    STREAMED,
+    Source,
+    announced,
+    few,
+    sane_rate,
+    sane_tags,
+)
 from core.errors import Refused
+
+_MOST_CHUNKS = 1_000
+_MOST_PAGES = 200_000
 
 
 def aiff(data: bytes) -> Source:
@@ -17,6 +28,8 @@ def aiff(data: bytes) -> Source:
 
 def au(data: bytes) -> Source:
     offset, size = struct.unpack(">II", data[4:12].ljust(8, b"\0"))
+    if offset < 24:
+        raise Refused("AUDIO_HEADER_INVALID", "The AU header is cut.")
     if size < STREAMED:
         announced(data, offset + size)
     return Source("au", data)
@@ -24,19 +37,39 @@ def au(data: bytes) -> Source:
 
 def w64(data: bytes) -> Source:
     announced(data, max(40, int.from_bytes(data[16:24], "little")))
+    for name, at, size in few(_w64_chunks(data), _MOST_CHUNKS):
+        if name == b"data":
+            announced(data, at + size)
+            break
     return Source("w64", data)
 
 
+def _w64_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(first letters of the GUID, offset, size) of each chunk, which its 24 bytes of head count."""
+    at = 40
+    while at + 24 <= len(data):
+        size = int.from_bytes(data[at + 16 : at + 24], "little")
+        yield data[at : at + 4], at, size
+        at += max(24, -(-size // 8) * 8)
+
+
 def caf(data: bytes) -> Source:
-    at = 8
-    while at + 12 <= len(data):
-        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 12], "big", signed=True)
-        if name == b"data" and size != -1:
-            announced(data, at + 12 + size)
-        if size < 0:
-            break
-        at += 12 + size
+    for name, at, size in few(_caf_chunks(data), _MOST_CHUNKS):
+        if name == b"data" and size == -1:  # "to the end of the file", which decoders cannot read
+            whole = (len(data) - at).to_bytes(8, "big")
+            return Source("caf", data[: at - 8] + whole + data[at:])
+        if name == b"data":
+            announced(data, at + size)
     return Source("caf", data)
+
+
+def _caf_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, offset of the content, size) of each chunk; the last may have the size -1."""
+    at, size = 8, 0
+    while size >= 0 and at + 12 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 12], "big", signed=True)
+        yield data[at : at + 4], at + 12, size
+        at += 12 + size
 
 
 def flac(data: bytes) -> Source:
@@ -46,28 +79,46 @@ def flac(data: bytes) -> Source:
     fields = int.from_bytes(data[18:26], "big")  # rate 20, channels 3, bits 5, frames 36
     sane_rate(fields >> 44)
     frames = fields & 0xF_FFFF_FFFF
+    at = max(few(_flac_ends(data), _MOST_CHUNKS))
+    sane_tags(at)
+    if at > len(data):
+        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
+    if at == len(data):
+        raise Refused("AUDIO_NO_SAMPLES")
+    code = int.from_bytes(data[at + 2 : at + 3]) & 15
+    if _FLAC_RATES.get(code, fields >> 44) != fields >> 44:
+        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header names another rate than its sound.")
+    endless = (fields ^ frames).to_bytes(8, "big")
+    tagged = data[-128:-125] == b"TAG"  # ID3v1, which decoders take for a damaged frame
+    sound = data[26:-128] if tagged else data[26:]
+    notices = ("TRAILING_BYTES",) if tagged else ()
+    return Source("flac", data[:18] + endless + sound, frames or None, notices)
+
+
+_FLAC_RATES = dict(
+    enumerate(
+        (88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000), 1
+    )
+)
+"""By the code in a frame's header (RFC 9639, 9.1.2)."""
+
+
+def _flac_ends(data: bytes) -> Iterator[int]:
+    """Where each block of metadata ends; beyond the file if the last one is not marked."""
     at, last = 4, False
     while not last and at + 4 <= len(data):
         last = bool(data[at] & 0x80)
         at += 4 + int.from_bytes(data[at + 1 : at + 4], "big")
-    sane_tags(at)
-    if not last or at > len(data):
-        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
-    if at == len(data):
-        raise Refused("AUDIO_NO_SAMPLES")
-    endless = (fields ^ frames).to_bytes(8, "big")
-    return Source("flac", data[:18] + endless + data[26:], frames or None)
+        yield at
+    if not last:
+        yield len(data) + 1
 
 
 def ogg(data: bytes) -> Source:
-    at, ended = 0, False
-    while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
-        lacing = data[at + 27 : at + 27 + data[at + 26]]
-        size = 27 + data[at + 26] + sum(lacing)
-        if len(lacing) < data[at + 26] or at + size > len(data):
-            break
-        ended = ended or bool(data[at + 5] & 4)
-        at += size
+    end, ended, chained = 0, False, False
+    for flags, end in few(_ogg_pages(data), _MOST_PAGES):  # noqa: B007 - where the last page ended
+        chained = chained or (ended and bool(flags & 2))
+        ended = ended or bool(flags & 4)
     kinds = {b"\x01vorbis": "vorbis", b"OpusHead": "opus"}
     first = 27 + data[26] if len(data) > 26 else 0
     kind = next((k for magic, k in kinds.items() if data[first:].startswith(magic)), "")
@@ -75,4 +126,17 @@ def ogg(data: bytes) -> Source:
         raise Refused("AUDIO_CODEC_UNSUPPORTED", "Ogg, but neither Vorbis nor Opus: convert it.")
     if not ended:
         raise Refused("AUDIO_TRUNCATED", "The Ogg stream has no end: upload the file again.")
-    return Source(kind, data, None, ("TRAILING_BYTES",) if at < len(data) else ())
+    # Of streams one after the other the first alone is read.
+    return Source(kind, data, None, ("TRAILING_BYTES",) if chained or end < len(data) else ())
+
+
+def _ogg_pages(data: bytes) -> Iterator[tuple[int, int]]:
+    """(flags, offset of the end) of each whole page: 2 begins a stream, 4 ends it."""
+    at = 0
+    while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
+        lacing = data[at + 27 : at + 27 + data[at + 26]]
+        end = at + 27 + data[at + 26] + sum(lacing)
+        if len(lacing) < data[at + 26] or end > len(data):
+            return
+        yield data[at + 5], end
+        at = end

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from core.errors import Refused
 
@@ -10,6 +12,9 @@ TAGS_LIMIT = 16 << 20
 """Bytes of tags and cover art in front of the sound."""
 STREAMED = 0x7FFF_0000
 """Sizes from here up are what encoders write that cannot seek back: they mean "unknown"."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,15 @@ def announced(data: bytes, size: int) -> None:
         raise Refused(
             "AUDIO_TRUNCATED", f"The header announces {size} bytes, {len(data)} are there."
         )
+
+
+def few(parts: Iterable[T], most: int) -> Iterator[T]:
+    """The parts, unless there are more than any recorder writes: ten million empty ones fit into a
+    file that we accept, and walking them would take many seconds."""
+    for count, part in enumerate(parts):
+        if count == most:
+            raise Refused("AUDIO_HEADER_INVALID", f"The file has more than {most} parts.")
+        yield part
 
 
 def sane_tags(size: int) -> None:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.container.source import STREAMED, Source, sane_channels, sane_rate
+from core.container.source import STREAMED, Source, few, sane_channels, sane_rate
 from core.errors import Refused
 
 
@@ -16,14 +16,20 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         yield data[at : at + 4], at + 8, size
-        at += 8 + size + size % 2
+        at += 8 + size
+        if size % 2 and data[at : at + 4] not in _NAMES:  # some writers forget the padding
+            at += 1
+
+
+_MOST_CHUNKS = 1_000
+_NAMES = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"JUNK")
 
 
 def wav(data: bytes) -> Source:
     if data[8:12] != b"WAVE":
         raise Refused("AUDIO_UNRECOGNIZED", "A RIFF file, but not a WAV.")
     fmt = fact = ds64 = b""
-    for name, at, size in _chunks(data):
+    for name, at, size in few(_chunks(data), _MOST_CHUNKS):
         if name == b"fmt ":
             fmt = data[at : at + min(size, 128)]
         elif name == b"fact":
@@ -32,10 +38,11 @@ def wav(data: bytes) -> Source:
             ds64 = data[at : at + 16]
         elif name == b"data":
             wave = _wave_format(fmt)
+            streamed = size >= STREAMED
             if ds64 and size == 0xFFFFFFFF:
-                size = int.from_bytes(ds64[8:16], "little")
-            sound = _wave_data(data, at, size)
-            notice = _riff_end(data, at + size + size % 2, size >= STREAMED)
+                size, streamed = int.from_bytes(ds64[8:16], "little"), False
+            sound = _wave_data(data, at, size, streamed)
+            notice = _riff_end(data, at + size + size % 2, streamed)
             repaired = _rebuilt(wave, fmt, fact, sound)
             frames = len(sound) // wave.block if wave.plain else None
             return Source("wav", repaired, frames, notice)
@@ -57,6 +64,8 @@ class _Wave:
 
 
 _WAVE_BITS = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
+_GUID = bytes.fromhex("000000001000800000aa00389b71")
+"""What follows the tag in KSDATAFORMAT_SUBTYPE (Windows, mmreg.h)."""
 _WAVE_BLOCKS = (0x02, 0x11, 0x31)  # MS ADPCM, IMA ADPCM, GSM 6.10
 
 
@@ -65,7 +74,10 @@ def _wave_format(fmt: bytes) -> _Wave:
         raise Refused("AUDIO_HEADER_INVALID", "The WAV header does not describe its samples.")
     tag, channels, rate, _, block, bits = struct.unpack("<HHIIHH", fmt[:16])
     if tag == 0xFFFE:
-        tag = int.from_bytes(fmt[24:26], "little")
+        if len(fmt) < 40:
+            raise Refused("AUDIO_HEADER_INVALID", "The extensible WAV header is cut.")
+        # Another tail makes it a format of somebody else's, whatever number stands before it.
+        tag = int.from_bytes(fmt[24:26], "little") if fmt[26:40] == _GUID else tag
     sane_channels(channels)
     sane_rate(rate)
     if bits not in _WAVE_BITS.get(tag, (bits,)) or tag not in (*_WAVE_BITS, *_WAVE_BLOCKS):
@@ -80,7 +92,7 @@ def _wave_format(fmt: bytes) -> _Wave:
     return _Wave(tag, channels, rate, block, bits)
 
 
-def _wave_data(data: bytes, at: int, size: int) -> bytes:
+def _wave_data(data: bytes, at: int, size: int, streamed: bool) -> bytes:
     available = len(data) - at
     if size == 0 and available > 0:
         raise Refused(
@@ -89,7 +101,7 @@ def _wave_data(data: bytes, at: int, size: int) -> bytes:
         )
     if available <= 0:
         raise Refused("AUDIO_NO_SAMPLES")
-    if available < size < STREAMED:
+    if available < size and not streamed:
         raise Refused(
             "AUDIO_TRUNCATED", f"The header announces {size} bytes of sound, {available} are there."
         )
