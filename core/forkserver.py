@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 PRELOAD = ("core.decoder",)
 ANSWER_LIMIT = 1 << 16
+_NOBODY = 65534
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +118,10 @@ def _work(
 ) -> int:  # pragma: no cover
     """Run the task; the exit status says how it went."""
     signal.set_wakeup_fd(-1)
-    for fd in range(3, 256):
-        if fd not in (source, sink):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+    os.setpgid(0, 0)  # what it should manage to start ends with it
+    low, high = sorted((source, sink))
+    for first, beyond in ((3, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(first, beyond)
     module, name = task.split(":")
     function: Task = getattr(importlib.import_module(module), name)
     try:
@@ -133,8 +135,8 @@ def _work(
         write_all(sink, answer + len(answer).to_bytes(4, "little"))
     except MemoryError:
         return 3
-    except OSError:
-        return 4
+    except OSError as exc:
+        return 4 if exc.errno == errno.EFBIG else 1
     return 0
 
 
@@ -152,6 +154,12 @@ def _confine(limits: Limits) -> None:  # pragma: no cover
     limit(resource.RLIMIT_CORE, 0, 0)
     limit(resource.RLIMIT_NPROC, 0, 0)
     limit(resource.RLIMIT_NOFILE, 0, 0)  # files that are open stay so; no file or socket opens
+    if os.geteuid() == 0:
+        # The superuser may fork beyond its limit, raise it, and end or inspect any process.
+        with contextlib.suppress(PermissionError):  # a container may not let it change
+            os.setgroups([])
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
 def _reap(children: dict[int, _Child]) -> None:  # pragma: no cover
@@ -163,6 +171,8 @@ def _reap(children: dict[int, _Child]) -> None:  # pragma: no cover
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         if done or late:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
             word = _verdict(os.waitstatus_to_exitcode(status), child.limits, bool(done))
             with contextlib.suppress(OSError):  # nobody waits any more
                 os.write(child.report, word.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -63,6 +64,46 @@ def reach(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
         except OSError as exc:
             outcome[name] = type(exc).__name__
     return outcome
+
+
+def descriptors(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
+    """Numbers of open files beyond input, output, errors, the task's bytes and its results."""
+    found = []
+    for number in range(3, 10_000):
+        try:
+            os.fstat(number)
+        except OSError:
+            continue
+        found.append(number)
+    return {"open": found}
+
+
+def break_out(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
+    """Each attempt at something that a decoder has no use for, and how it ended."""
+    most = resource.RLIM_INFINITY
+    attempts: dict[str, Callable[[], object]] = {
+        "fork": _fork,
+        "raise the limit on files": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+        "raise the limit on memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+        "write a file": lambda: Path("/tmp/voicedrop-was-here").write_text("x"),
+        "make a pipe": os.pipe,
+        "end its parent": lambda: os.kill(os.getppid(), 0),
+        "run a program": lambda: os.posix_spawn("/bin/true", ["true"], {}),
+    }
+    return {name: _outcome(attempt) for name, attempt in attempts.items()}
+
+
+def _fork() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def _outcome(attempt: Callable[[], object]) -> str:
+    try:
+        attempt()
+    except (OSError, ValueError):
+        return "refused"
+    return "done"
 
 
 def kill_server(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
