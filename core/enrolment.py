@@ -100,7 +100,15 @@ def enrol(
 def missing(job: Job, studio: Studio) -> list[str]:
     """Keys of references that have not arrived, of voices that have something to say."""
     keys = {job.voices[item.voice].reference for item in job.items}
-    return sorted(key for key in keys if studio.inbox.head(key) is None)
+    return sorted(key for key in keys if _absent(key, studio))
+
+
+def _absent(key: str, studio: Studio) -> bool:
+    try:
+        return studio.inbox.head(key) is None
+    except Refused:
+        # A name that this store cannot hold, a symbolic link: the voice says so, in the result.
+        return False
 
 
 def _fetch(spec: manifest.Voice, studio: Studio, pointer: str) -> Object:

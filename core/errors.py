@@ -169,10 +169,10 @@ class JobError(Exception):
     def __init__(self, code: str, message: str = "", *, pointer: str = "") -> None:
         self.advice = self.codes[code]
         self.code = code
-        self.message = message or self.advice
-        self.pointer = pointer
+        self.message = _writable(message or self.advice)
+        self.pointer = _writable(pointer)
         """JSON pointer into the manifest, or an object key."""
-        super().__init__(f"{code}: {self.message}" + (f" (at {pointer})" if pointer else ""))
+        super().__init__(f"{code}: {self.message}" + (f" (at {self.pointer})" if pointer else ""))
 
 
 class Refused(JobError):
@@ -190,6 +190,12 @@ class Misconfigured(JobError):
 class Unavailable(JobError):
     codes = UNAVAILABLE
     retry = True
+
+
+def _writable(text: str) -> str:
+    """Half a character, which a producer may put into any name, has no UTF-8 form: a result that
+    quotes it could not be written, and its job would be tried again until it is given up."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)

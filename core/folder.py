@@ -33,12 +33,16 @@ def write(path: Path, data: bytes) -> os.stat_result:
 
 
 def read(path: Path, size: int) -> bytes:
-    """At most `size` bytes, even if the file has grown; none if it has vanished."""
+    """At most `size` bytes, even if the file has grown; none if it has vanished.
+
+    It was a plain file a moment ago: neither a link that took its place is followed, nor a pipe
+    waited for."""
     try:
-        with path.open("rb") as file:
-            return file.read(size)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(size)
 
 
 def try_linking(asides: Path) -> None:

@@ -139,6 +139,7 @@ def _copy(
 ) -> dict[str, Any]:  # pragma: no cover
     import soundfile
 
+    from core.container import sane_channels, sane_rate
     from core.decoder import Sound
 
     os.lseek(source, 0, os.SEEK_SET)
@@ -146,6 +147,8 @@ def _copy(
         sound = Sound(source, closefd=False)
     except soundfile.SoundFileError as exc:
         raise doubt or Refused("AUDIO_HEADER_INVALID") from exc
+    sane_rate(sound.samplerate)
+    sane_channels(sound.channels)
     write(struct.pack("<I", sound.samplerate))
     frames, total, apart, damaged = 0, 1e-12, 0.0, False
     try:

@@ -27,6 +27,7 @@ from core.recording import Facts, Recording
 from core.registry import Mark
 from core.result import Problem
 from watermark import Detection
+from watermark.embed import RATES
 
 SCHEMA = "voicedrop/trace/1"
 THOROUGH_S = 60.0
@@ -49,7 +50,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     score: float
     """-log10 of a bound on the probability that unmarked sound scores as high anywhere in a
     recording of this length."""
-    payload: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
+    payload: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
     key_id: str
     job: str = ""
     """Empty if the registry does not know the payload."""
@@ -210,7 +211,8 @@ def _sampled(file: BinaryIO, name: str, keys: Keys, facts: Facts) -> list[Detect
     for start, part, rate in _samples(file, name, facts):
         best = watermark.detect_any(part, rate, keys, thorough=True)
         if best.marked:
-            if abs(best.tempo - best.pitch) < 0.003:
+            readable = round(rate / best.tempo) in RATES
+            if abs(best.tempo - best.pitch) < 0.003 and readable:
                 # Played too fast or too slowly: undone, all of it can be read.
                 return _pass(file, name, keys, tempo=best.tempo)[2]
             return [replace(best, start=best.start + start, end=best.end + start)]
