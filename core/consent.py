@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -47,10 +47,10 @@ STATEMENT = {
 }
 _OPEN_END = {"en": "I withdraw it", "zh": "本人撤回之日"}
 
-Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
-Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Language = Annotated[str, msgspec.Meta(pattern="^[a-z]{2,3}$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Language = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}\Z")]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -220,12 +220,3 @@ def gate(
     )
     digest = hashlib.sha256(record or b"").hexdigest()
     return Cited(id=consent.id, sha256=digest, method=consent.method), notices
-
-
-def schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of the record; docs/schemas/consent-1.json is this."""
-    head = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "voicedrop/consent/1",
-    }
-    return head | msgspec.json.schema(Consent)

@@ -41,8 +41,8 @@ HEADER = 40
 TAG = 16
 _LENGTH_BYTE = bytes([HEADER])
 
-Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Base64Url = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Base64Url = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+\Z")]
 Size = Annotated[int, msgspec.Meta(ge=0)]
 
 

@@ -127,7 +127,10 @@ def _longest_run(text: str) -> int:
     """Of combining marks."""
     longest = run = 0
     for c in text:
-        run = run + 1 if character(c).kind == "mark" else 0
+        kind = character(c).kind
+        if kind in ("invisible", "picture"):
+            continue  # dropped later, so that the marks beside it will stand together
+        run = run + 1 if kind == "mark" else 0
         longest = max(longest, run)
     return longest
 

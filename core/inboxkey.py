@@ -24,7 +24,7 @@ def check(key: str, pointer: str) -> str:
     if key.startswith("/") or key.endswith("/"):
         raise Refused("KEY_INVALID", "A key neither begins nor ends with a slash.", pointer=pointer)
     for c in key:
-        if c == "\\" or c in INVISIBLE or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp"):
+        if c == "\\" or c in INVISIBLE or unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             message = f"A key may not hold the character U+{ord(c):04X}."
             raise Refused("KEY_INVALID", message, pointer=pointer)
     try:

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from core.consent import SCHEMA as CONSENT
+from core.consent import Consent
 from core.manifest import (
     ACCEPTED_ONLY,
     ID_PATTERN,
@@ -51,6 +53,10 @@ def job() -> dict[str, Any]:
 
 def result() -> dict[str, Any]:
     return of(Result, RESULT)
+
+
+def consent() -> dict[str, Any]:
+    return of(Consent, CONSENT)
 
 
 def of(type_: type[msgspec.Struct], title: str) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from core.errors import Refused, raising
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     alg: Literal["Ed25519"] = "Ed25519"
-    key_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
-    value: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{86}$")]
+    key_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+    value: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{86}\Z")]
     """64 bytes, base64url without padding."""
 
 

@@ -44,6 +44,7 @@ def pages() -> dict[Path, str]:
         "job-1.json": schemas.job(),
         "result-1.json": schemas.result(),
         "event-1.json": outgoing.schema(),
+        "consent-1.json": schemas.consent(),
     }
     made = {
         HERE / "schemas" / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -32,6 +32,8 @@ OURS = ("out/", "events/", "marks/", "lease/", "pending/", "dead/", "log/")
 """Prefixes that we write ourselves, in buckets of our own: acting on them would never end."""
 MANIFEST_ENDINGS = (".manifest.json", ".manifest.jsonl")
 TEMPORARY_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
+_LONGEST_KEY = 3 * 1023
+"""Characters of a key whose every byte is percent-encoded."""
 AUDIO_EXTENSIONS = (
     *(".wav", ".wave", ".rf64", ".w64", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"),
     *(".aifc", ".caf", ".au", ".snd", ".m4a", ".aac", ".amr", ".wma", ".webm"),
@@ -179,6 +181,8 @@ def _text(record: Any, *path: str) -> str:
 
 def _unwanted(key: str) -> str:
     """Why an object is none of our business, or an empty string."""
+    if len(key) > _LONGEST_KEY:
+        return "invalid-key"
     candidates = key_candidates(key)
     name = unquote_plus(key)
     if name.endswith("/"):

@@ -169,7 +169,7 @@ def schema(name: str) -> dict[str, Any]:
         "job": schemas.job,
         "result": schemas.result,
         "event": outgoing.schema,
-        "consent": consent.schema,
+        "consent": schemas.consent,
     }
     if name not in made:
         raise Refused("VALUE_RANGE", f"There is a schema of {', '.join(made)}, not of {name}.")
