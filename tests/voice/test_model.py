@@ -58,7 +58,7 @@ def test_an_unwritable_cache_costs_time_but_not_the_voice(tmp_path, voice):
 
 
 def test_our_graph_speaks_as_the_original_does(voice):
-    """The convolutions are laid out anew; only their bias is less rounded, so durations are the
+    """Convolutions and norms are laid out anew; only biases are less rounded, so durations are the
     same and spectra differ by what rounding differs."""
     original = onnx.session(model._read(None), threads=1, cpu_only=True)
     ids = enrol.tokens("The boy was there when we came.")
@@ -90,9 +90,13 @@ def test_strided_convolutions_are_left_alone():
 
     edited = format_.load_from_string(graph.prepare(model._read(None)))
     kinds = [node.op_type for node in edited.graph.node]
+    assert kinds.count("InstanceNormalization") == 62
     assert kinds.count("ConvInteger") == 3
     assert kinds.count("MatMulIntegerToFloat") == 84
     names = {tensor.name for tensor in edited.graph.initializer}
+    signed = {t.name for t in edited.graph.initializer if t.data_type == format_.TensorProto.INT8}
+    uses = [name for node in edited.graph.node for name in node.input if name in signed]
+    assert len(uses) == len(set(uses)) > 0
     assert all(w.dims for w in edited.graph.initializer if w.name.endswith("/rows"))
     assert len(names) == len(edited.graph.initializer)
 

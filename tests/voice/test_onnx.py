@@ -85,3 +85,29 @@ def test_opening_a_session_prints_nothing():
 def test_importing_the_module_does_not_load_onnx_runtime():
     code = "import sys, core.onnx; sys.exit('onnxruntime' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_products_of_bytes_are_exact_on_this_processor():
+    """Without VNNI, x86 cuts the sum of two products of bytes off at 16 bits unless told not to."""
+    import onnx as format_
+    from onnx import helper, numpy_helper
+
+    floats, byte = format_.TensorProto.FLOAT, format_.TensorProto.UINT8
+    weights = np.full((64, 32), 127, np.int8)
+    constants = {"w": weights, "one": np.float32(1), "zero": np.uint8(0), "signed": np.int8(0)}
+    node = helper.make_node(
+        "MatMulIntegerToFloat", ["x", "w", "one", "one", "zero", "signed"], ["y"],
+        domain="com.microsoft",
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", byte, [1, 64])],
+        [helper.make_tensor_value_info("y", floats, [1, 32])],
+        [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    session = onnx.session(model.SerializeToString(), threads=1, cpu_only=True)
+    (y,) = session.run(None, {"x": np.full((1, 64), 255, np.uint8)})
+    np.testing.assert_array_equal(y, 64 * 255 * 127)

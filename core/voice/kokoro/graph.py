@@ -1,4 +1,5 @@
-"""Edits of the Kokoro graph, made while loading: pitch in and out, and faster convolutions."""
+"""Edits of the Kokoro graph, made while loading: pitch in and out, faster convolutions and norms,
+and weights that stay exact on every processor."""
 
 from __future__ import annotations
 
@@ -11,10 +12,13 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 
 def prepare(model: bytes) -> bytes:
-    """Add input `f0_scale` [1] and output `f0_scaled` [1, 1, frames], and rewrite convolutions."""
+    """Add input `f0_scale` [1] and output `f0_scaled` [1, 1, frames]; rewrite convolutions and
+    norms."""
     edited = onnx.load_from_string(model)
     _open_pitch(edited)
+    _normalise_at_once(edited)
     _convolve_by_matmul(edited)
+    _own_zero_points(edited)
     return bytes(edited.SerializeToString())
 
 
@@ -28,6 +32,100 @@ def _open_pitch(model: ModelProto) -> None:
     floats = TensorProto.FLOAT
     graph.input.append(helper.make_tensor_value_info("f0_scale", floats, [1]))
     graph.output.append(helper.make_tensor_value_info("f0_scaled", floats, [1, 1, "frames"]))
+
+
+def _normalise_at_once(model: ModelProto) -> None:
+    """Adaptive instance norms are exported as nine operators, each a pass over memory: mean, two
+    differences, variance, quotient, scale, shift. InstanceNormalization takes scale and shift from
+    outside as well, and passes twice."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    flat = numpy_helper.from_array(np.array([-1], np.int64), "norm/flat")
+    graph.initializer.append(flat)
+    fused: dict[str, list[NodeProto]] = {}
+    gone: set[str] = set()
+    for root in graph.node:
+        if root.op_type != "Sqrt" or (chain := _norm(root, makers, users)) is None:
+            continue
+        mean, _, _, _, add, _, div, scaled, shifted = chain
+        scale = next(name for name in scaled.input if name != div.output[0])
+        shift = next(name for name in shifted.input if name != scaled.output[0])
+        (epsilon,) = numpy_helper.to_array(weights[add.input[1]]).ravel()
+        (output,) = shifted.output
+        fused[output] = [
+            helper.make_node("Reshape", [scale, flat.name], [f"{output}/scale"]),
+            helper.make_node("Reshape", [shift, flat.name], [f"{output}/shift"]),
+            helper.make_node(
+                "InstanceNormalization",
+                [mean.input[0], f"{output}/scale", f"{output}/shift"],
+                [output],
+                epsilon=float(epsilon),
+            ),
+        ]
+        gone |= {node.output[0] for node in chain[:-1]}
+    _replace(model, gone, fused)
+
+
+_NORM = ("ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add")
+
+
+def _norm(
+    root: NodeProto, makers: dict[str, NodeProto], users: dict[str, list[NodeProto]]
+) -> list[NodeProto] | None:
+    """The nine operators of a norm around its square root; None if it is another kind of root."""
+    chain = [root]
+    for position in (0, 0, 0, 0, 1):  # up: Add, ReduceMean, Mul, Sub, ReduceMean
+        inputs = chain[0].input
+        if position >= len(inputs) or inputs[position] not in makers:
+            return None
+        chain.insert(0, makers[inputs[position]])
+    while len(chain) < len(_NORM):
+        following = users[chain[-1].output[0]]
+        if len(following) != 1:
+            return None
+        chain.append(following[0])
+    return chain if tuple(node.op_type for node in chain) == _NORM else None
+
+
+def _own_zero_points(model: ModelProto) -> None:
+    """Give every node its own signed zero point: where ONNX Runtime makes weights unsigned (see
+    core/onnx.py) it replaces each by name, once."""
+    graph = model.graph
+    signed = {t.name: t for t in graph.initializer if t.data_type == TensorProto.INT8}
+    seen: set[str] = set()
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name in seen:
+                own = TensorProto()
+                own.CopyFrom(signed[name])
+                own.name = f"{name}/{len(seen)}"
+                graph.initializer.append(own)
+                node.input[i] = own.name
+                seen.add(own.name)
+            elif name in signed:
+                seen.add(name)
+
+
+def _replace(model: ModelProto, gone: set[str], made: dict[str, list[NodeProto]]) -> None:
+    """Leave out the nodes that write `gone`; put others where a name of `made` was written; drop
+    the weights that nobody uses any more."""
+    graph = model.graph
+    nodes = [
+        new
+        for node in graph.node
+        if node.output[0] not in gone
+        for new in made.get(node.output[0], [node])
+    ]
+    used = {name for node in nodes for name in node.input}
+    weights = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(weights)
 
 
 def _convolve_by_matmul(model: ModelProto) -> None:
@@ -49,16 +147,9 @@ def _convolve_by_matmul(model: ModelProto) -> None:
             last = tail[-1].output[0]
             replaced[last] = _as_matmul(conv, weights, scale, bias, last)
             gone |= {name for node in tail[:-1] for name in node.output}
-    nodes = [
-        new
-        for node in model.graph.node
-        if node.output[0] not in gone
-        for new in replaced.get(node.output[0], [node])
-    ]
-    used = {name for node in nodes for name in node.input}
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(w for name, w in weights.items() if name in used)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights.values())
+    _replace(model, gone, replaced)
 
 
 def _tail(conv: NodeProto, users: dict[str, NodeProto]) -> list[NodeProto]:
