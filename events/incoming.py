@@ -181,13 +181,10 @@ def _text(record: Any, *path: str) -> str:
 
 def _unwanted(key: str) -> str:
     """Why an object is none of our business, or an empty string."""
-    if len(key) > _LONGEST_KEY:
-        return "invalid-key"
-    candidates = key_candidates(key)
-    name = unquote_plus(key)
+    name = unquote_plus(key) if len(key) <= _LONGEST_KEY else ""
     if name.endswith("/"):
         return "folder"
-    if not candidates:
+    if not name or not key_candidates(key):
         return "invalid-key"
     if name.rpartition("/")[2] in ("_SUCCESS", "_STARTED", ".keep", ".DS_Store"):
         return "marker"
