@@ -1,0 +1,286 @@
+"""What `bench.fuzz` throws bytes at: every door through which a stranger's bytes come in.
+
+A target takes bytes and returns, or raises one of ours (`JobError`); whatever it would put into a
+result must have a canonical form, or the result could not be written. Seeds are made by the tests'
+own makers, so that the fuzzer begins with what a good producer sends and with every known mistake.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from core import audio, canonical, consent, container, crypto, job, label, sign, trace
+from core.convert import checkpoint
+from core.errors import Failed, JobError
+from core.keys import LocalKeys
+from core.result import Problem
+from events import incoming
+from tests.audio.files import flac_announcing, id3, noise, pack
+from tests.documents import samples
+from tests.gpt_sovits import torchfile
+from tests.pipeline.kit import record
+
+ROOT = Path(__file__).parents[1]
+KEY = bytes(range(32))
+KEYS = LocalKeys({"fuzz": KEY})
+CONTEXT = crypto.Context(job="0" * 32, item="hello", mt="audio/wav")
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def manifest(data: bytes) -> None:
+    """The first byte says whether it is JSON Lines, so that both doors share one corpus."""
+    made = job.parse(data[1:], lines=data[:1] == b"l")
+    canonical.dump([made.id, made.labels, made.label, made.voices])
+    canonical.dump([[item.id, item.text, item.meta] for item in made.items])
+    notices = [*made.notices, *(notice for item in made.items for notice in item.notices)]
+    canonical.dump([asdict(notice) for notice in notices])
+    for error in made.errors:
+        tellable(error.error)
+
+
+def event(data: bytes) -> None:
+    found = incoming.parse(data, bucket="inbox")
+    json.dumps([asdict(created) for created in found.created] + found.turns)
+    for created in found.created:
+        if not incoming.key_candidates(created.key):
+            raise AssertionError("a key that cannot be looked up was taken for one that can")
+
+
+def sound(data: bytes) -> None:
+    """Our own reading of headers here, libsndfile only in the confined child, one time in 16."""
+    source = container.inspect(data, "refs/a.wav")
+    label.read(data)
+    if zlib.crc32(data) % 16 == 0 and source.data:
+        try:
+            audio.decode(data, name="refs/a.wav", longest=30.0)
+        except Failed as exc:
+            if "failed inside" in exc.message:  # neither the decoder's crash nor a refusal
+                raise AssertionError(exc.message) from exc
+            raise
+
+
+def tagged(data: bytes) -> None:
+    """The reader of labels is given whatever lies in a bucket."""
+    label.read(data)
+
+
+def clip(data: bytes) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        report = trace.trace(file, "audit/a.wav", {"k": KEY}, lambda _: None, "now")
+    canonical.dump(report)
+    if report.error and "failed inside" in report.error.message:
+        raise AssertionError(report.error.message)
+
+
+def sealed(data: bytes) -> None:
+    """A line of JSON, as the object's metadata or as the envelope itself; then the body."""
+    head, _, body = data.partition(b"\n")
+    try:
+        fields = msgspec.json.decode(head)
+    except (ValueError, RecursionError):
+        sign.verify(data, {})
+        return
+    if isinstance(fields, dict) and "vc-v" in fields:
+        values = {name: str(value) for name, value in fields.items()}
+        crypto.open_sealed(body, crypto.from_metadata(values), KEYS)
+        return
+    if isinstance(fields, dict) and "signature" in fields:
+        sign.verify(head, {})
+    try:
+        envelope = msgspec.convert(fields, crypto.Envelope)
+    except ValueError:  # stands inside a signed result, whose reader checks it as a whole
+        crypto.decrypt(io.BytesIO(body), io.BytesIO(), KEY, CONTEXT.associated_data)
+        return
+    crypto.open_sealed(body, envelope, KEYS)
+
+
+def voice_consent(data: bytes) -> None:
+    consent.check(
+        data, reference_sha256="0" * 64, language="en", at=NOW, revoked=False, pointer="consent"
+    )
+
+
+def weights(data: bytes) -> None:
+    """The first byte says whether it is a torch file, a bare pickle in one, or safetensors."""
+    kind, data = data[:1], data[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("m.safetensors" if kind == b"s" else "m.pth")
+        if kind == b"p":
+            torchfile.write_pickle(path, data)
+        else:
+            path.write_bytes(data)
+        read = checkpoint.read(path)
+        for key in read.tensors:
+            read.take(key)
+
+
+def tellable(error: JobError) -> None:
+    """What an error says must fit into a result, and be short enough to read."""
+    told = canonical.dump(Problem.of(error))
+    if error.code == "INTERNAL" or len(told) > 4096:
+        raise AssertionError(f"{error.code}: {len(told)} bytes")
+
+
+# --- seeds
+
+
+def _manifests() -> Iterator[bytes]:
+    from tests.documents import test_items, test_manifest_refused
+
+    for data, *_ in test_manifest_refused.BYTES.values():
+        if len(data) < 4096:
+            yield b"d" + data
+    for changes, *_ in test_manifest_refused.FIELDS.values():
+        yield b"d" + json.dumps(samples.manifest(**changes)).encode()[:4096]
+    for changes, *_ in test_items.ITEMS.values():
+        item = samples.ITEM | changes
+        yield b"d" + json.dumps(samples.manifest(items=[item])).encode()[:2048]
+    for data, *_ in test_manifest_refused.HEADERS.values():
+        yield b"l" + data
+    good = samples.ITEM | {"meta": {"a": [1, None, 2.5]}, "speed": 1.5, "seed": 7}
+    yield b"l" + samples.lines(good, samples.ITEM | {"id": "b", "text": "第一句。😀"})
+
+
+def _events() -> Iterator[bytes]:
+    for path in sorted((ROOT / "tests/data/notifications").glob("*.json")):
+        yield path.read_bytes()
+    yield b'{"triggerTime": "2026-01-01T00:00:00Z", "triggerName": "t", "payload": "sweep"}'
+    for key in ("jobs/a%252f.manifest.json", "jobs/../a", "jobs/a\nb.manifest.json", "\ud800"):
+        bucket = {"bucket": {"name": "inbox"}, "object": {"key": key, "size": -1}}
+        one = {"eventName": "ObjectCreated:PutObject", "oss": bucket}
+        yield json.dumps({"events": [one]}).encode()
+        yield json.dumps([{"specversion": "1.0", "data": one}, {"data": json.dumps(one)}]).encode()
+
+
+def _sounds() -> Iterator[bytes]:
+    short = noise(0.3)
+    kinds = {
+        "WAV": ("PCM_16", "PCM_U8", "PCM_24", "FLOAT", "DOUBLE", "ALAW", "GSM610", "IMA_ADPCM"),
+        "FLAC": ("PCM_16",),
+        "OGG": ("VORBIS", "OPUS"),
+        "MP3": ("MPEG_LAYER_III",),
+        "AIFF": ("PCM_16", "FLOAT"),
+        "CAF": ("PCM_16", "ALAC_16"),
+        "AU": ("PCM_16", "ULAW"),
+        "W64": ("PCM_16",),
+        "RF64": ("PCM_16",),
+    }
+    for form, codecs in kinds.items():
+        for codec in codecs:
+            yield pack(short if form in ("MP3", "OGG") else short[:400], 16_000, form, codec)
+    yield id3(20) + pack(short, 16_000, "MP3")
+    yield flac_announcing(pack(short[:400], 16_000, "FLAC"), 0)
+    yield pack(np.stack([short[:400]] * 2, 1), 16_000, "WAV", "FLOAT")
+    yield from (b"", b"R", b"{}", b"\x1a\x45\xdf\xa3", b"#!AMR\n", b"\0\0\0\x20ftypM4A ")
+
+
+def _labelled() -> Iterator[bytes]:
+    made, _ = label.aigc("00119111000000000000010000", "job/item")
+    for form in ("wav", "flac", "mp3", "opus"):
+        yield label.write(audio.encode(audio.Audio(noise(0.3), 16_000), form).data, made)
+
+
+def _sealed() -> Iterator[bytes]:
+    for plain in (b"", b"hello voice"):
+        made = crypto.seal(plain, CONTEXT, KEYS)
+        yield canonical.dump(made.envelope) + b"\n" + made.body
+        yield json.dumps(crypto.metadata(made.envelope)).encode() + b"\n" + made.body
+    yield b'{"a":1,"signature":{"alg":"Ed25519","key_id":"' + b"0" * 16 + b'","value":"aa"}}'
+
+
+def _consents() -> Iterator[bytes]:
+    yield consent.write(record(b"x", ref_audio_sha256=["0" * 64]))
+    yield consent.write(record(b"x", valid_until=NOW, scope=consent.Scope(languages=["en"])))
+    yield b'{"schema": "voicedrop/consent/1", "valid_from": "9999-12-31T23:59:59+23:59"}'
+
+
+def _weights() -> Iterator[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.pth"
+        values = {"w": np.ones((2, 3), "<f4"), "v": np.ones(5, "<f2"), "n": np.arange(3)}
+        torchfile.write(path, values, {"model": {"a": [1, 2.5, None, True], "b": "text"}})
+        yield b"z" + path.read_bytes()
+        torchfile.write(path, values, header=b"05")
+        yield b"z" + path.read_bytes()
+    yield b"p\x80\x02}X\x01\x00\x00\x00aK\x01s."
+    yield b"p\x80\x02ccollections\nOrderedDict\n)R(X\x01\x00\x00\x00aK\x01u."
+    yield b"p\x80\x02cutils\nHParams\n)\x81}X\x05\x00\x00\x00modelK\x01sb."
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}}).encode()
+    yield b"s" + len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+@dataclass(frozen=True)
+class Target:
+    run: Callable[[bytes], None]
+    seeds: Callable[[], Iterator[bytes]]
+    words: tuple[str, ...] = ()
+    """Tokens that mutations seldom hit by chance."""
+    longest: int = 4096
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+TARGETS = {
+    "manifest": Target(
+        manifest,
+        _manifests,
+        _tokens(
+            '"schema" "voicedrop/job/1" "voices" "items" "defaults" "labels" "label" "meta" "id" '
+            '"text" "voice" "reference" "transcript" "consent" "sha256" "speed" "wait_s" "x-" '
+            '"language" "format" "opus" "sample_rate" \\u0069 \\ud800 1e400 -0 NaN \\xEF\\xBB\\xBF'
+        ),
+    ),
+    "event": Target(
+        event,
+        _events,
+        _tokens(
+            '"events" "data" "requestPayload" "eventName" "ObjectCreated:PutObject" "oss" "bucket" '
+            '"object" "key" "size" "name" "inbox" "triggerTime" "payload" %2F %252e \\ud800 jobs/'
+        ),
+    ),
+    "audio": Target(
+        sound,
+        _sounds,
+        _tokens(
+            "RIFF RF64 riff WAVE fmt\\x20 data ds64 fact LIST bext fLaC OggS OpusHead \\x01vorbis "
+            "FORM AIFF AIFC COMM SSND caff desc pakt .snd ID3 TAG APETAGEX Xing Info VBRI LAME "
+            "\\xFF\\xFB \\xFF\\xF3 \\xFF\\xE3 \\xFF\\xFF\\xFF\\xFF"
+        ),
+        longest=20_000,
+    ),
+    "tags": Target(tagged, _labelled, _tokens("AIGC= TXXX ID3 OpusTags \\x03vorbis")),
+    "sealed": Target(sealed, _sealed, _tokens('"v" "ctx" "wdek" "commit" local:fuzz vc-v vc-ctx')),
+    "pickle": Target(
+        weights, _weights, _tokens("ctorch\\n ccollections\\nOrderedDict\\n PK\\x03\\x04 BF16 F32")
+    ),
+    "consent": Target(
+        voice_consent,
+        _consents,
+        _tokens('"valid_until" "valid_from" 9999-12-31T23:59:59Z 0001-01-01T00:00:00+14:00'),
+    ),
+    "trace": Target(clip, _sounds, _tokens("RIFF data fLaC OggS"), longest=20_000),
+}
+
+
+def attempt(target: Target, data: bytes) -> str:
+    """The code that the bytes got, or an empty string. Every other exception passes."""
+    try:
+        target.run(data)
+    except JobError as error:
+        tellable(error)
+        return error.code
+    return ""

@@ -1,0 +1,73 @@
+"""Small files that would be hours of sound: refused in two seconds and 300 MB, the child included.
+
+Each is made here, written to disk, and read in a process of its own, whose peak is added to the
+largest peak of its descendants: server and decoder.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.audio.cases import lying_flac, lying_mp3
+from tests.audio.files import flac_announcing, id3, minutes_of_silence, pack, speech_as
+
+PROBE = """
+import json, resource, sys, time
+from core import isolate
+from core.errors import JobError
+from core.reference import prepare
+isolate.start()
+data = open(sys.argv[1], "rb").read()
+begun, code = time.monotonic(), ""
+try:
+    prepare(data, "refs/a.wav")
+except JobError as error:
+    code = error.code
+seconds = time.monotonic() - begun
+isolate._workshop.close()
+peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(json.dumps({"code": code, "seconds": seconds, "peak_mb": peak * 1024 / 1e6}))
+"""  # noqa: E501 - a program
+
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "one hour of flac": (lambda: minutes_of_silence(60, "FLAC"), "AUDIO_TOO_LONG"),
+    "one hour of flac of unannounced length": (
+        lambda: flac_announcing(minutes_of_silence(60, "FLAC"), 0),
+        "AUDIO_TOO_LONG",
+    ),
+    "flac that announces 5 s and holds 600": (lying_flac, "AUDIO_DECODE_LIMIT"),
+    "mp3 that announces 4 s and holds 60": (lying_mp3, "AUDIO_DECODE_LIMIT"),
+    "flac at 655 kHz": (
+        lambda: pack(np.zeros(655_350 * 5, np.int16), 655_350, "FLAC"),
+        "AUDIO_RATE_UNSUPPORTED",
+    ),
+    "one hour of vorbis": (lambda: minutes_of_silence(60, "OGG", "VORBIS"), "AUDIO_TOO_LONG"),
+    "one hour of opus": (lambda: minutes_of_silence(60, "OGG", "OPUS"), "AUDIO_TOO_LONG"),
+    "one hour of mp3": (lambda: minutes_of_silence(60, "MP3"), "AUDIO_TOO_LONG"),
+    "tags of 50 MB": (lambda: id3(50_000_000) + speech_as("MP3"), "AUDIO_TOO_LARGE"),
+}
+
+
+@pytest.mark.parametrize(("make", "code"), BOMBS.values(), ids=BOMBS)
+def test_a_bomb_is_refused_in_two_seconds_and_300_mb(
+    tmp_path: Path, make: Callable[[], bytes], code: str
+) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(make())
+    run = subprocess.run(
+        [sys.executable, "-c", PROBE, str(path)],
+        check=True,
+        capture_output=True,
+        cwd=Path(__file__).parents[2],
+    )
+    found = json.loads(run.stdout)
+    assert found["code"] == code
+    assert found["seconds"] < 2
+    assert found["peak_mb"] < 300
