@@ -15,8 +15,8 @@ _BIT_RATES = {  # kbit/s by (MPEG-1, layer)
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_MOST_FRAMES = 200_000
-"""Half an hour of the shortest ones."""
+_MOST_FRAMES = 100_000
+"""A quarter of an hour of the shortest ones."""
 _MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
