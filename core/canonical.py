@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ def dump(document: Any) -> bytes:
     lone surrogates, nesting too deep to write; TypeError for what is not JSON.
     """
     try:
-        return "".join(_write(msgspec.to_builtins(document))).encode()
+        return _write(msgspec.to_builtins(document)).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -44,40 +44,42 @@ def load(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def _write(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield "{"
-        for i, key in enumerate(sorted(value, key=lambda key: key.encode("utf-16-be"))):
-            yield f"{',' if i else ''}{_text(key)}:"
-            yield from _write(value[key])
-        yield "}"
-    elif isinstance(value, list):
-        yield "["
-        for i, element in enumerate(value):
-            if i:
-                yield ","
-            yield from _write(element)
-        yield "]"
-    else:
-        yield _scalar(value)
+def _write(value: Any) -> str:
+    kind = type(value)
+    if kind is str:
+        return _text(value)
+    if kind is dict:
+        members = [f"{_text(key)}:{_write(value[key])}" for key in _ordered(value)]
+        return "{" + ",".join(members) + "}"
+    if kind is list:
+        return "[" + ",".join([_write(element) for element in value]) + "]"
+    return _scalar(value)
+
+
+def _ordered(value: dict[str, Any]) -> list[str]:
+    """By UTF-16 code units, which for ASCII is how strings compare anyway."""
+    names = sorted(value)
+    return names if "".join(names).isascii() else sorted(names, key=_units)
+
+
+def _units(key: str) -> bytes:
+    return key.encode("utf-16-be")
 
 
 def _scalar(value: Any) -> str:
-    match value:
-        case str():
-            return _text(value)
-        case None | bool():
-            return json.dumps(value)
-        case int() if abs(value) <= EXACT:
-            return str(value)
-        case float() if math.isfinite(value):
-            return _number(value)
-        case _:
-            raise ValueError(f"{value!r} has no canonical form")
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and abs(value) <= EXACT:
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return _number(value)
+    raise ValueError(f"{value!r} has no canonical form")
 
 
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+_text = json.encoder.encode_basestring
+"""A string in quotes; only quotes, backslashes and control characters are escaped."""
 
 
 def _number(value: float) -> str:
@@ -103,8 +105,8 @@ def _number(value: float) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        times = Counter(key for key, _ in pairs)
+        twice = next(key for key in times if times[key] > 1)
         raise ValueError(f"the key {twice!r} stands twice in one object")
     return made
 

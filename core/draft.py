@@ -38,12 +38,18 @@ class Entry:
     id: str
     """Empty if it has no valid one."""
     spec: manifest.Item | Refused
+    span: tuple[int, int] = (0, 0)
+    """Where it stands in the draft's source."""
 
 
 @dataclass(slots=True)
 class Draft:
     header: Manifest
     notices: list[Notice]
+    source: str | bytes = b""
+    """The document as text, JSON Lines as bytes."""
+    first: int = 0
+    """Index of the first entry: not 0 in a part of a manifest."""
     entries: list[Entry] = field(default_factory=list)
 
     def add(self, entry: Entry, limits: Limits) -> None:
@@ -51,6 +57,17 @@ class Draft:
             message = f"At most {limits.items} items: split the job."
             raise Refused("ITEMS_TOO_MANY", message, pointer=entry.pointer)
         self.entries.append(entry)
+
+    def raw(self, start: int, stop: int, limits: Limits) -> Iterator[bytes]:
+        """The items from `start` to before `stop` as they were written, each on one line."""
+        for entry in self.entries[start:stop]:
+            piece = self.source[slice(*entry.span)]
+            if isinstance(piece, bytes):
+                # One byte more than a line may have shows that it is too long.
+                yield piece[: limits.line_bytes + 1]
+            else:
+                # Line ends inside strings are escaped, so these stand between values.
+                yield piece.replace("\n", " ").replace("\r", " ").encode()
 
 
 def read_document(data: bytes, limits: Limits) -> Draft:
@@ -61,10 +78,11 @@ def read_document(data: bytes, limits: Limits) -> Draft:
         reader.whole()
         raise Refused("SCHEMA_TYPE", "A manifest is one JSON object.")
     fields: dict[str, Any] = {}
-    draft = Draft(manifest.NOTHING, notices)
+    draft = Draft(manifest.NOTHING, notices, text)
     for key, decoded in reader.members("items"):
         if key == "items/":
-            draft.add(_entry(decoded, f"/items/{len(draft.entries)}"), limits)
+            span = (decoded.start, decoded.end)
+            draft.add(_entry(decoded, f"/items/{len(draft.entries)}", span), limits)
             continue
         if decoded.error:
             raise _placed(decoded.error, join("", key))
@@ -81,11 +99,13 @@ def read_document(data: bytes, limits: Limits) -> Draft:
 def read_lines(data: bytes, limits: Limits) -> Draft:
     """Raises Refused for what is wrong with the header, or if many lines cannot be read at all."""
     lines = _lines(data)
-    draft = _line_header(next(lines)[1])
+    start, end = next(lines)
+    draft = _line_header(data[start:end])
+    draft.source = data
     reader = strictjson.Reader()
     unreadable = 0
-    for number, line in lines:
-        entry = _line_entry(line, number, reader, limits)
+    for number, span in enumerate(lines, 2):
+        entry = _line_entry(data, span, number, reader, limits)
         unreadable += isinstance(entry.spec, Refused) and entry.spec.code in _UNREADABLE
         draft.add(entry, limits)
     if unreadable > 10 and unreadable > limits.bad_lines * len(draft.entries):
@@ -97,14 +117,32 @@ def read_lines(data: bytes, limits: Limits) -> Draft:
 _UNREADABLE = ("JSON_SYNTAX", "JSON_ENCODING", "JSONL_LINE_TOO_LONG")
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Numbers and lines without their ends; the empty rest after the last end is no line."""
-    start, number = 0, 1
-    while start < len(data) or number == 1:
+def read_part(header: Manifest, data: bytes, *, first: int, lines: bool, limits: Limits) -> Draft:
+    """Some items of a manifest as `Draft.raw` gave them, with the pointers they have there.
+
+    `first`: index of the first; `lines`: the manifest is JSON Lines.
+    """
+    draft = Draft(header, [], data, first)
+    reader = strictjson.Reader()
+    for index, span in enumerate(_lines(data), first):
+        if lines:
+            draft.add(_line_entry(data, span, index + 2, reader, limits), limits)
+        else:
+            reader.load(data[slice(*span)].decode())
+            decoded = reader.whole(depth=strictjson.MAX_DEPTH - 2)
+            draft.add(_entry(decoded, f"/items/{index}", span), limits)
+    return draft
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where lines begin and end, their ends left out; the empty rest after the last is no line."""
+    start = 0
+    while start < len(data) or start == 0:
         end = data.find(b"\n", start)
-        end = len(data) if end < 0 else end
-        yield number, data[start:end].removesuffix(b"\r")
-        start, number = end + 1, number + 1
+        following = (len(data) if end < 0 else end) + 1
+        end = following - 1
+        yield start, end - 1 if end > start and data[end - 1] == 13 else end
+        start = following
 
 
 def _line_header(line: bytes) -> Draft:
@@ -113,7 +151,7 @@ def _line_header(line: bytes) -> Draft:
 
 
 def _header_fields(text: str) -> dict[str, Any]:
-    value, _, error = strictjson.Reader(text).whole()
+    value, _, _, error = strictjson.Reader(text).whole()
     if error:
         raise _placed(error, "line 1")
     if not isinstance(value, dict) or "schema" not in value:
@@ -123,16 +161,18 @@ def _header_fields(text: str) -> dict[str, Any]:
     return value
 
 
-def _line_entry(line: bytes, number: int, reader: strictjson.Reader, limits: Limits) -> Entry:
+def _line_entry(
+    data: bytes, span: tuple[int, int], number: int, reader: strictjson.Reader, limits: Limits
+) -> Entry:
     pointer = f"line {number}"
     try:
-        reader.load(_line_text(line, limits), line=number)
+        reader.load(_line_text(data[slice(*span)], limits), line=number)
         decoded = reader.whole(depth=strictjson.MAX_DEPTH - 2)
     except Refused as exc:
-        return Entry(pointer, "", _placed(exc, pointer))
+        return Entry(pointer, "", _placed(exc, pointer), span)
     if isinstance(decoded.value, dict) and "schema" in decoded.value:
         raise Refused("JSONL_HEADER", "A second header: two manifests in one?", pointer=pointer)
-    return _entry(decoded, pointer)
+    return _entry(decoded, pointer, span)
 
 
 def _line_text(line: bytes, limits: Limits) -> str:
@@ -143,15 +183,15 @@ def _line_text(line: bytes, limits: Limits) -> str:
     return strictjson.text(line)[0]
 
 
-def _entry(decoded: strictjson.Decoded, pointer: str) -> Entry:
+def _entry(decoded: strictjson.Decoded, pointer: str, span: tuple[int, int]) -> Entry:
     try:
         if decoded.error:
             raise _placed(decoded.error, pointer)
         spec = manifest.convert(decoded.value, manifest.Item, pointer)
     except Refused as exc:
         name = decoded.value.get("id") if isinstance(decoded.value, dict) else None
-        return Entry(pointer, valid_id(name), light(exc))
-    return Entry(pointer, spec.id, spec)
+        return Entry(pointer, valid_id(name), light(exc), span)
+    return Entry(pointer, spec.id, spec, span)
 
 
 _ID = re.compile(manifest.ID_PATTERN)

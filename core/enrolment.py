@@ -69,11 +69,23 @@ class Enrolled:
     notices: tuple[Notice, ...]
 
 
-def enrol(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A voice that may be learned: its recording fits, and somebody allowed it."""
+
+    sha256: str
+    gate: Gate
+    consent: Cited | None
+    prepared: Reference
+    notices: tuple[Notice, ...]
+
+
+def admit(
     name: str, spec: manifest.Voice, languages: Iterable[str], studio: Studio, watch: Stopwatch
-) -> Enrolled:
-    """`languages`: those its items speak. Consent comes before decoding: what nobody allowed is not
-    even opened. Raises Refused with a code of the recording or consent families; REF_NOT_FOUND."""
+) -> Admitted:
+    """Everything but learning the voice. `languages`: those its items speak. Consent comes before
+    decoding: what nobody allowed is not even opened. Raises Refused with a code of the recording or
+    consent families; REF_NOT_FOUND."""
     pointer = manifest.join("/voices", name)
     with watch.stage("fetch"):
         recording = _fetch(spec, studio, manifest.join(pointer, "reference"))
@@ -86,14 +98,28 @@ def enrol(
     with watch.stage("prepare"):
         prepared = reference.prepare(recording.data, spec.reference)
         _refuse_synthetic(prepared.audio, studio, spec.reference)
-    return Enrolled(
-        name=name,
-        reference=spec.reference,
+    return Admitted(
         sha256=digest,
         gate=gate,
         consent=cited,
-        voiceprint=_voiceprint(prepared, spec, studio, watch),
+        prepared=prepared,
         notices=(*notices, *prepared.notices),
+    )
+
+
+def enrol(
+    name: str, spec: manifest.Voice, languages: Iterable[str], studio: Studio, watch: Stopwatch
+) -> Enrolled:
+    """A voice ready to speak. Raises what `admit` raises."""
+    found = admit(name, spec, languages, studio, watch)
+    return Enrolled(
+        name=name,
+        reference=spec.reference,
+        sha256=found.sha256,
+        gate=found.gate,
+        consent=found.consent,
+        voiceprint=_voiceprint(found.prepared, spec, studio, watch),
+        notices=found.notices,
     )
 
 

@@ -84,6 +84,7 @@ REFUSED: Mapping[str, str] = {
     # batches
     "JSONL_BLANK_LINE": "Remove the blank line.",
     "JSONL_HEADER": "The first line must be the job header, and only the first.",
+    "RETRY_UNKNOWN": "`retry_of` must be the id of a finished job of this results bucket.",
     "JSONL_LINE_TOO_LONG": "Lines may hold at most 64 KiB.",
     # checkpoints
     "CHECKPOINT_INVALID": "Not a whole GPT-SoVITS v2, v2Pro or v2ProPlus file: fetch it again.",

@@ -46,9 +46,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:
     """Speak, mark, label, seal, store. Raises Refused or Failed for what costs this item alone."""
-    key = f"out/{job_id}/{item.id}.{item.format}.sealed"
-    fingerprint = _fingerprint(item, voice, studio)
-    if finished := _adopt(key, fingerprint, item, studio):
+    key = output_key(item, job_id)
+    fingerprint = fingerprint_of(item, voice.sha256, studio.voice.fingerprint)
+    if finished := adopt(key, fingerprint, item, studio):
         return finished
     watch = Stopwatch(studio, job_id, item.id)
     voice.gate.admit(item.language)
@@ -76,7 +76,7 @@ def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> 
         metadata |= crypto.metadata(sealed.envelope)
         if not studio.results.put_once(key, sealed.body, metadata=metadata):
             # Somebody else finished this item at this moment: the output is theirs.
-            winner = _adopt(key, fingerprint, item, studio)
+            winner = adopt(key, fingerprint, item, studio)
             if winner is None:
                 raise Unavailable("STORAGE_UNAVAILABLE", "an output is there and is not there")
             return winner
@@ -163,7 +163,7 @@ def _describe(record: Record, studio: Studio) -> dict[str, str]:
     return described | ({SYNTHETIC: "1"} if labelled else {})
 
 
-def _adopt(key: str, fingerprint: str, item: Item, studio: Studio) -> ItemResult | None:
+def adopt(key: str, fingerprint: str, item: Item, studio: Studio) -> ItemResult | None:
     """The finished item, if a worker of ours has stored it. Refused OUTPUT_EXISTS if what lies
     there is not ours."""
     if studio.results.head(key) is None:
@@ -214,13 +214,20 @@ def _seed(job_id: str, item: Item) -> int:
     return int.from_bytes(hashlib.sha256(f"{job_id}/{item.id}".encode()).digest()[:4], "big")
 
 
-def _fingerprint(item: Item, voice: Enrolled, studio: Studio) -> str:
-    """Two outputs with the same fingerprint were made from the same things in the same way."""
+def output_key(item: Item, job_id: str) -> str:
+    return f"out/{job_id}/{item.id}.{item.format}.sealed"
+
+
+def fingerprint_of(item: Item, reference_sha256: str, engine: str) -> str:
+    """Two outputs with the same fingerprint were made from the same things in the same way.
+
+    `engine`: the fingerprint of the voice engine.
+    """
     parts = {
         "item": [item.text, item.language, item.format, item.sample_rate, item.speed, item.seed],
         "pause_ms": item.pause_ms,
-        "reference": voice.sha256,
-        "engine": studio.voice.fingerprint,
+        "reference": reference_sha256,
+        "engine": engine,
         "processor": VERSION,
     }
     return hashlib.sha256(canonical.dump(parts)).hexdigest()

@@ -15,7 +15,7 @@ import msgspec
 from core import draft, hygiene, inboxkey, manifest
 from core.draft import Draft, Entry, Limits
 from core.errors import Notice, Refused, raising
-from core.manifest import Format, Label, Manifest, Voice, guess, join
+from core.manifest import Format, Label, Manifest, Mode, Voice, guess, join
 
 LIMITS = Limits()
 OPUS_RATES = frozenset({8000, 12000, 16000, 24000, 48000})
@@ -66,6 +66,9 @@ class Job:
     errors: list[ItemError]
     """In the order of the manifest, like `items`; no index stands in both."""
     notices: list[Notice]
+    mode: Mode = "run"
+    retry_of: str = ""
+    """An earlier job, or empty."""
 
 
 def job_id(bucket: str, key: str, data: bytes) -> str:
@@ -84,6 +87,11 @@ def parse(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Job:
 
     Raises Refused with any code of the manifest, text or label family for the document as a whole.
     """
+    return resolve(read(data, lines=lines, limits=limits), limits)
+
+
+def read(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Draft:
+    """The manifest as written. Raises Refused with any code of the manifest family."""
     if len(data) > limits.manifest_bytes:
         message = f"The manifest has {len(data)} bytes; at most {limits.manifest_bytes}."
         raise Refused("MANIFEST_TOO_LARGE", message)
@@ -91,7 +99,7 @@ def parse(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Job:
     if not written.entries:
         raise Refused("ITEMS_EMPTY", pointer="" if lines else "/items")
     _refuse_twins(written.entries)
-    return _resolve(written, limits)
+    return written
 
 
 def _refuse_twins(entries: list[Entry]) -> None:
@@ -104,14 +112,16 @@ def _refuse_twins(entries: list[Entry]) -> None:
             raise Refused("DUPLICATE_ID", message, pointer=f"{entry.pointer}/id")
 
 
-def _resolve(written: Draft, limits: Limits) -> Job:
+def resolve(written: Draft, limits: Limits = LIMITS) -> Job:
+    """Defaults filled in, texts cleaned. Raises Refused with any code of the text or label family
+    for the document as a whole."""
     head = written.header
     if head.defaults.voice is not None:
         _known_voice(head.defaults.voice, head, "/defaults/voice")
     voices, notices = _voices(head.voices)
     items: list[Item] = []
     errors: list[ItemError] = []
-    for index, entry in enumerate(written.entries):
+    for index, entry in enumerate(written.entries, written.first):
         try:
             items.append(_item(index, entry, head, limits))
         except Refused as exc:
@@ -129,6 +139,8 @@ def _resolve(written: Draft, limits: Limits) -> Job:
         items=items,
         errors=errors,
         notices=written.notices + notices,
+        mode=head.mode,
+        retry_of=head.retry_of or "",
     )
 
 

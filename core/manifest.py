@@ -29,10 +29,12 @@ Format = Literal["wav", "flac", "mp3", "opus"]
 SampleRate = Literal[8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000]
 Cue = Literal["none", "morse-start", "morse-end", "morse-both"]
 Profile = Literal["none", "cn"]
+Mode = Literal["run", "validate"]
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}\Z", examples=["en", "zh", "ja"])]
+JobId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{64}\Z")]
 Key = Annotated[str, Meta(min_length=1, max_length=1023)]
 Producer = Annotated[str, Meta(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{0,128}\Z")]
@@ -106,6 +108,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     label: Label = Label()
     wait_s: Annotated[int, Meta(ge=0, le=86_400)] = 900
     """Seconds to wait for references that have not arrived."""
+    mode: Mode = "run"
+    """validate: everything is checked and estimated, nothing is spoken."""
+    retry_of: JobId | None = None
+    """An earlier job: items that succeeded there under the same id are not spoken again."""
     items: list[Item] = []
 
 
@@ -113,12 +119,10 @@ NOTHING = Manifest(schema="voicedrop/job/1", voices={})
 
 ACCEPTED_ONLY: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]] = {
     Manifest: {
-        "mode": ("run",),
         "priority": ("normal",),
         "encrypt": ({"enabled": True}, {}),
         "notify": ({"events": True}, {}),
         "output": ({"concatenate": "none"}, {}),
-        "retry_of": (),
         "rerun_nonce": (),
         "markup": (False,),
     },
@@ -241,11 +245,13 @@ _PATTERNS = {
     "voice": ("ID_INVALID", ""),
     "language": ("LANGUAGE_UNSUPPORTED", "Write the language as ISO 639: en, zh, ja, ko, yue."),
     "producer": ("LABEL_CHARSET", ""),
+    "retry_of": ("RETRY_UNKNOWN", "A job id is 32 hexadecimal digits, lower case."),
     "sha256": ("VALUE_RANGE", "A SHA-256 is 64 hexadecimal digits."),
 }
 _CHOICES = {
     "format": get_args(Format),
     "sample_rate": get_args(SampleRate),
+    "mode": get_args(Mode),
     "profile": get_args(Profile),
     "cue": get_args(Cue),
 }

@@ -4,6 +4,8 @@
              -> items (speak, watermark, read back, label, seal, put once)
              -> result.json (put once: the commit marker) -> queued for the log
 
+A job of many items is cut into shards after its voices were enrolled; core/batch.py goes on.
+
 Safe to repeat, by anybody, at any time: every write that counts is a put-once, and whoever comes
 second takes over what the first one wrote. The event is written after this, from the result alone
 (`events/`).
@@ -13,21 +15,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from core import deadletter, enrolment, item, pending, result, sign
+from core import deadletter, enrolment, item, parts, pending, rehearsal, result, shard, sign
 from core import job as jobs
 from core.claim import Lease
+from core.draft import Draft
 from core.enrolment import Enrolled
 from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
 from core.job import Item, Job
 from core.log import Leaf, enqueue, proof_key
 from core.pending import Waiting
-from core.result import Engine, ItemResult, ManifestRef, Problem, Result, Status, VoiceUsed
+from core.result import Engine, ItemResult, ManifestRef, Part, Problem, Result, Status, VoiceUsed
+from core.shard import Plan, Shared
 from core.studio import Stopwatch, Studio
 from core.version import VERSION
 
@@ -52,8 +56,8 @@ class Order:
 def run(key: str, studio: Studio) -> Result:
     """Carry out the manifest at `key` of the inbox, or return the result it already has.
 
-    Raises Waiting; Refused MANIFEST_GONE; Unavailable (call again), Misconfigured (mend, then call
-    again). Everything else that is wrong stands in the result.
+    Raises Waiting; Shared (the shards go on); Refused MANIFEST_GONE; Unavailable (call again),
+    Misconfigured (mend, then call again). Everything else that is wrong stands in the result.
     """
     order = read(key, studio)
     if finished := committed(order.job_id, studio):
@@ -65,8 +69,10 @@ def run(key: str, studio: Studio) -> Result:
             _count_outputs(order.job_id, lease, studio)
         if lease.attempt > studio.max_attempts:
             return _give_up(order, lease, studio)
-        with _remembering_why(order, lease, studio):
-            return _commit(_carry_out(order, lease, studio), order, lease, studio)
+        with remembering_why(order.job_id, order.manifest, lease, studio):
+            draft = _carry_out(order, lease, studio)
+            lease.check()
+            return commit(draft, studio)
 
 
 def read(key: str, studio: Studio) -> Order:
@@ -116,26 +122,128 @@ def _queue(job_id: str, document: bytes, studio: Studio) -> None:
 def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
     watch = Stopwatch(studio, order.job_id)
     try:
-        job = _parse(order)
-        _count(order, job, studio)
+        written = _read(order)
+        job = jobs.resolve(written)
+        kept = _kept(job, studio)
+        if job.mode == "run":
+            _count(order, without(job, kept), studio)
     except Refused as exc:
         return _draft("rejected", order, studio, exc)
-    draft = _draft("failed", order, studio)
-    _wait_for_references(order, job, studio)
-    voices, used = _enrol(job, studio, watch)
-    items = _make(job, voices, order.job_id, lease, studio)
-    return msgspec.structs.replace(
-        draft,
-        status=result.status_of(items),
-        engine=_engine(voices, studio),
+    draft = msgspec.structs.replace(
+        _draft("failed", order, studio),
         id=job.id,
         labels=job.labels,
-        totals=result.totals_of(items, {item.id: len(item.text) for item in job.items}),
-        voices=used,
+        notices=job.notices,
+        retry_of=job.retry_of,
+    )
+    if shards := shard.planned(studio.control, order.job_id, studio.keys.verifying):
+        raise Shared(order.job_id, shards)
+    asked = without(job, kept)
+    _wait_for_references(order, asked, studio)
+    if job.mode == "validate":
+        return _rehearse(draft, job, kept, watch, studio)
+    voices, used = enrol(asked, studio, watch)
+    draft = msgspec.structs.replace(draft, engine=engine_of(voices, studio), voices=used)
+    if len(written.entries) > studio.shard_items:
+        raise _share_out(draft, written, kept, watch, lease, studio)
+    items = make(job, voices, kept, order.job_id, lease, studio)
+    totals = result.totals_of(items, {item.id: len(item.text) for item in job.items})
+    return msgspec.structs.replace(
+        draft,
+        status=result.status_of(totals),
+        totals=totals,
         items=items,
         stages=result.stages_of(watch.seconds, items),
-        notices=job.notices,
     )
+
+
+def _rehearse(
+    draft: Result, job: Job, kept: Collection[str], watch: Stopwatch, studio: Studio
+) -> Result:
+    """A dry run. Many items go into parts, for they are too many for one document."""
+    done = rehearsal.rehearse(job, kept, studio, watch)
+    totals = result.totals_of(done.items, {})
+    draft = msgspec.structs.replace(
+        draft,
+        status=result.status_of(totals, dry=True),
+        totals=totals,
+        voices=done.voices,
+        estimate=done.estimate,
+        stages=watch.seconds,
+    )
+    if len(done.items) <= studio.shard_items:
+        return msgspec.structs.replace(draft, items=done.items)
+    count = parts.count(draft.job_id, studio) or -(-len(done.items) // studio.shard_items)
+    for number in range(count):
+        items = done.items[slice(*(n * len(done.items) // count for n in (number, number + 1)))]
+        totals = result.totals_of(items, {})
+        part = Part(job_id=draft.job_id, number=number, of=count, totals=totals, items=items)
+        parts.put(part, studio)
+    found, attachments = parts.gather(draft.job_id, count, studio)
+    return msgspec.structs.replace(
+        draft,
+        status=result.status_of(found.totals, dry=True),
+        totals=found.totals,
+        parts=found.refs,
+        attachments=attachments,
+    )
+
+
+def _share_out(
+    draft: Result,
+    written: Draft,
+    kept: Mapping[str, ItemResult],
+    watch: Stopwatch,
+    lease: Lease,
+    studio: Studio,
+) -> Shared:
+    """Put the plan and then the shards, each of which starts a worker by its arrival."""
+    plan = Plan(
+        job_id=draft.job_id,
+        manifest=draft.manifest,
+        header=written.header,
+        lines=isinstance(written.source, bytes),
+        items=len(written.entries),
+        shards=-(-len(written.entries) // studio.shard_items),
+        started=draft.started,
+        engine=draft.engine,
+        voices=draft.voices,
+        notices=draft.notices,
+        stages=watch.seconds,
+    )
+    plan = shard.settle(studio.control, plan, studio.keys)
+    for key, data in shard.cut(plan, written, kept, studio.keys.signing):
+        lease.check()
+        studio.control.put_once(key, data)
+    return Shared(plan.job_id, plan.shards)
+
+
+def _kept(job: Job, studio: Studio) -> dict[str, ItemResult]:
+    """What the job that this one repeats has made of its items, by their ids."""
+    if not job.retry_of:
+        return {}
+    earlier = committed(job.retry_of, studio)
+    if earlier is None:
+        raise Refused("RETRY_UNKNOWN", pointer="/retry_of")
+    wanted = {wanted.id for wanted in job.items}
+    made = [
+        msgspec.structs.replace(one, kept_from=one.kept_from or job.retry_of)
+        for one in result.items_of(earlier, fetching(studio))
+        if one.output and one.id in wanted
+    ]
+    sources = {one.kept_from for one in made}
+    there = {i.key for source in sources for i in studio.results.list(f"out/{source}/")}
+    return {one.id: one for one in made if one.output and one.output.key in there}
+
+
+def without(job: Job, kept: Collection[str]) -> Job:
+    """The job less the items that need not be made."""
+    return replace(job, items=[item for item in job.items if item.id not in kept])
+
+
+def fetching(studio: Studio) -> Callable[[str], bytes]:
+    """How the parts of a result are read."""
+    return lambda key: studio.results.get(key, limit=RESULT_LIMIT).data
 
 
 def _draft(status: Status, order: Order, studio: Studio, error: JobError | None = None) -> Result:
@@ -151,10 +259,10 @@ def _draft(status: Status, order: Order, studio: Studio, error: JobError | None 
     )
 
 
-def _parse(order: Order) -> Job:
+def _read(order: Order) -> Draft:
     if order.refused:
         raise order.refused
-    return jobs.parse(order.data, lines=order.manifest.key.endswith(".jsonl"))
+    return jobs.read(order.data, lines=order.manifest.key.endswith(".jsonl"))
 
 
 def _count(order: Order, job: Job, studio: Studio) -> None:
@@ -175,9 +283,10 @@ def _wait_for_references(order: Order, job: Job, studio: Studio) -> None:
             raise Waiting(order.job_id, absent, until)
 
 
-def _enrol(
+def enrol(
     job: Job, studio: Studio, watch: Stopwatch
 ) -> tuple[dict[str, Enrolled | JobError], dict[str, VoiceUsed]]:
+    """The voices that have something to say, and what the result says of them."""
     voices: dict[str, Enrolled | JobError] = {}
     used: dict[str, VoiceUsed] = {}
     for name, spec in job.voices.items():
@@ -201,20 +310,33 @@ def _enrol(
     return voices, used
 
 
-def _make(
-    job: Job, voices: dict[str, Enrolled | JobError], job_id: str, lease: Lease, studio: Studio
+def make(
+    job: Job,
+    voices: Mapping[str, Enrolled | JobError],
+    kept: Mapping[str, ItemResult],
+    job_id: str,
+    lease: Lease,
+    studio: Studio,
 ) -> list[ItemResult]:
-    results = [_failed(e.id, e.index, e.error) for e in job.errors]
+    """Every item of a job or of one of its shards, in the order of the manifest."""
+    results = [failed(e.id, e.index, e.error) for e in job.errors]
     made = 0
     for wanted in job.items:
         lease.check()
         try:
-            results.append(_make_one(wanted, voices[wanted.voice], job, job_id, studio))
+            if earlier := kept.get(wanted.id):
+                results.append(_keep(wanted, earlier))
+            else:
+                results.append(_make_one(wanted, voices[wanted.voice], job, job_id, studio))
             made += 1
         except (Refused, Failed) as exc:
-            results.append(_failed(wanted.id, wanted.index, exc, wanted))
+            results.append(failed(wanted.id, wanted.index, exc, wanted))
         lease.progress(made)
     return sorted(results, key=lambda r: r.index)
+
+
+def _keep(wanted: Item, earlier: ItemResult) -> ItemResult:
+    return msgspec.structs.replace(earlier, index=wanted.index, meta=wanted.meta, timings={})
 
 
 def _make_one(
@@ -236,7 +358,7 @@ def _make_one(
         raise Failed("INTERNAL", type(exc).__name__, pointer=wanted.pointer) from exc
 
 
-def _failed(id_: str, index: int, error: JobError, wanted: Item | None = None) -> ItemResult:
+def failed(id_: str, index: int, error: JobError, wanted: Item | None = None) -> ItemResult:
     return ItemResult(
         id=id_,
         index=index,
@@ -248,26 +370,25 @@ def _failed(id_: str, index: int, error: JobError, wanted: Item | None = None) -
     )
 
 
-def _engine(voices: dict[str, Enrolled | JobError], studio: Studio) -> Engine | None:
+def engine_of(voices: Mapping[str, Enrolled | JobError], studio: Studio) -> Engine | None:
     """None if no voice got as far as the engine: it need not be there to refuse a job."""
     if not any(isinstance(voice, Enrolled) for voice in voices.values()):
         return None
     return Engine(name=studio.voice.name, fingerprint=studio.voice.fingerprint)
 
 
-def _commit(draft: Result, order: Order, lease: Lease, studio: Studio) -> Result:
+def commit(draft: Result, studio: Studio) -> Result:
     """Write the result once; whoever comes second returns what the first one wrote."""
-    lease.check()
     finished = result.timestamp(studio.control.now())
     document = sign.sign(msgspec.structs.replace(draft, finished=finished), studio.keys.signing)
-    if not studio.results.put_once(result.result_key(order.job_id), document):
-        winner = committed(order.job_id, studio)
+    if not studio.results.put_once(result.result_key(draft.job_id), document):
+        winner = committed(draft.job_id, studio)
         if winner is None:
             raise Unavailable("STORAGE_UNAVAILABLE", "a result is there and is not there")
         return winner
-    _queue(order.job_id, document, studio)
+    _queue(draft.job_id, document, studio)
     for voice in draft.voices.values():
-        studio.control.delete(pending.mark_key(voice.reference, order.job_id))
+        studio.control.delete(pending.mark_key(voice.reference, draft.job_id))
     return result.parse(document)
 
 
@@ -283,20 +404,23 @@ def _give_up(order: Order, lease: Lease, studio: Studio) -> Result:
     """Attempts without progress are used up: say so for good, and keep the reasons for people."""
     error = Failed("RETRIES_EXHAUSTED", f"{studio.max_attempts} attempts made no progress.")
     deadletter.write(studio.control, order.job_id, order.manifest, error)
-    return _commit(_draft("failed", order, studio, error), order, lease, studio)
+    lease.check()
+    return commit(_draft("failed", order, studio, error), studio)
 
 
 @contextmanager
-def _remembering_why(order: Order, lease: Lease, studio: Studio) -> Iterator[None]:
-    """Keep the last reason why an attempt broke off, for the dead letter. Waiting for a file or for
-    the operator is no fault of the job and uses up no attempt."""
+def remembering_why(
+    name: str, manifest: ManifestRef, lease: Lease, studio: Studio
+) -> Iterator[None]:
+    """Keep the last reason why an attempt broke off, for the dead letter of `name`. Waiting for a
+    file or for the operator is no fault of the job and uses up no attempt."""
     try:
         yield
-    except Waiting:
+    except (Waiting, Shared):
         lease.forgive()
         raise
     except (Unavailable, Misconfigured) as exc:
         if isinstance(exc, Misconfigured):
             lease.forgive()
-        deadletter.note(studio.control, order.job_id, order.manifest, exc)
+        deadletter.note(studio.control, name, manifest, exc)
         raise

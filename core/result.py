@@ -6,7 +6,9 @@ has the same bytes. It holds no text and no name: meta and labels are the produc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,8 +24,9 @@ from core.sign import Signature
 from core.voice import Match
 
 SCHEMA = "voicedrop/result/1"
-Status = Literal["succeeded", "partial", "failed", "rejected"]
-"""rejected: the manifest itself was refused; failed: no item came out."""
+Status = Literal["succeeded", "partial", "failed", "rejected", "validated", "invalid"]
+"""rejected: the manifest itself was refused; failed: no item came out. Of a dry run, of which no
+speech ever comes: validated if nothing is wrong, else invalid."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +72,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     characters: int = 0
     """Of the items that succeeded, as spoken."""
     audio_s: float = 0.0
+    kept: int = 0
+    """Of those that succeeded: made by the job that this one repeats."""
 
 
 class VoiceUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,18 +121,22 @@ class LabelUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Either `output` or `error` is set."""
+    """Either `output` or `error` is set, or neither in a dry run."""
 
     id: str
     """Empty where the manifest gave no valid one: then the index names the item."""
     index: int
-    status: Literal["succeeded", "failed"]
+    status: Literal["succeeded", "failed", "validated"]
+    """validated: a dry run found nothing wrong with it; there is no output."""
     error: Problem | None = None
     output: Output | None = None
     watermark: Watermark | None = None
     label: LabelUsed | None = None
     envelope: Envelope | None = None
     voice: str = ""
+    kept_from: str = ""
+    """The earlier job that made the output, where it was not made again; it is sealed for that
+    job."""
     redrawn: int = 0
     """How often the item was spoken again with another seed before it was released."""
     timings: dict[str, float] = {}
@@ -135,6 +144,62 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notices: list[Notice] = []
     meta: dict[str, Any] | None = None
     """As the manifest gave it."""
+
+
+class PartRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where some of the items stand; in the order of the manifest."""
+
+    key: str
+    """In the results bucket."""
+    sha256: Digest
+    items: int
+    succeeded: int
+    failed: int
+    errors: dict[str, int] = {}
+    """Code -> how many items."""
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table beside the result, made from the items alone."""
+
+    key: str
+    """In the results bucket."""
+    sha256: Digest
+    bytes: int
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    items: int
+    characters: int
+    audio_s: float
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What speaking would come to: by the speaking rate of each language, not by speaking."""
+
+    items: int
+    characters: int
+    audio_s: float
+    languages: dict[str, Expected] = {}
+    cost: float | None = None
+    """By the operator's price of a minute of speech; null where none is set."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Some items of a job that was cut, signed: `out/<job_id>/parts/<number>.json`."""
+
+    schema: Literal["voicedrop/part/1"] = "voicedrop/part/1"
+    job_id: str
+    number: int
+    """From 0."""
+    of: int
+    engine: Engine | None = None
+    voices: dict[str, VoiceUsed] = {}
+    """As these items used them."""
+    totals: Totals = Totals()
+    items: list[ItemResult] = []
+    stages: dict[str, float] = {}
+    signature: Signature | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,18 +222,61 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of the job as a whole, if it was rejected or failed."""
     voices: dict[str, VoiceUsed] = {}
     items: list[ItemResult] = []
-    """In the order of the manifest."""
+    """In the order of the manifest; of a job that was cut, they stand in its parts."""
+    parts: list[PartRef] = []
+    attachments: dict[str, Attachment] = {}
+    """`items` and `errors` of a job that was cut: items.csv and errors.jsonl."""
+    retry_of: str = ""
+    """The earlier job whose outputs were kept."""
+    estimate: Estimate | None = None
+    """Of a dry run."""
     stages: dict[str, float] = {}
     """Stage -> seconds, over all items."""
     notices: list[Notice] = []
     signature: Signature | None = None
 
 
-def status_of(items: list[ItemResult]) -> Status:
-    succeeded = sum(item.status == "succeeded" for item in items)
-    if succeeded == len(items):
+def items_of(result: Result, fetch: Callable[[str], bytes]) -> Iterator[ItemResult]:
+    """Every item of a genuine result, in the order of the manifest, one part in memory at a time.
+
+    `fetch` gives the bytes of an object of the results bucket. Raises Refused OBJECT_CHANGED if a
+    part is not the one that the result names, and what `fetch` raises.
+    """
+    yield from result.items
+    for part in parts_of(result, fetch):
+        yield from part.items
+
+
+def parts_of(result: Result, fetch: Callable[[str], bytes]) -> Iterator[Part]:
+    """The parts of a genuine result. Raises as `items_of` does."""
+    for named in result.parts:
+        data = fetch(named.key)
+        if hashlib.sha256(data).hexdigest() != named.sha256:
+            message = "Its digest is not the one that the result states."
+            raise Refused("OBJECT_CHANGED", message, pointer=named.key)
+        yield read_part(data)
+
+
+def read_part(data: bytes) -> Part:
+    """Raises Refused SCHEMA_TYPE. Whether it is genuine: by its digest, or `core.sign.verify`."""
+    try:
+        return msgspec.json.decode(data, type=Part)
+    except (msgspec.DecodeError, KeyError, RecursionError) as exc:
+        raise Refused("SCHEMA_TYPE", f"Not a part of a result: {exc}.") from exc
+
+
+def errors_of(items: Iterable[ItemResult]) -> dict[str, int]:
+    """Code -> how many items, in the order of the codes."""
+    return dict(sorted(Counter(item.error.code for item in items if item.error).items()))
+
+
+def status_of(totals: Totals, *, dry: bool = False) -> Status:
+    """`dry`: of a dry run."""
+    if dry:
+        return "invalid" if totals.failed else "validated"
+    if totals.succeeded == totals.items:
         return "succeeded"
-    return "partial" if succeeded else "failed"
+    return "partial" if totals.succeeded else "failed"
 
 
 def totals_of(items: list[ItemResult], length: Mapping[str, int]) -> Totals:
@@ -177,23 +285,41 @@ def totals_of(items: list[ItemResult], length: Mapping[str, int]) -> Totals:
     return Totals(
         items=len(items),
         succeeded=len(spoken),
-        failed=len(items) - len(spoken),
+        failed=sum(item.status == "failed" for item in items),
         characters=sum(length[id_] for id_ in spoken),
         audio_s=round(sum(output.duration_s for output in spoken.values()), 3),
+        kept=sum(bool(item.kept_from) for item in items),
     )
 
 
-def stages_of(job: Mapping[str, float], items: list[ItemResult]) -> dict[str, float]:
+def sum_of(totals: Iterable[Totals]) -> Totals:
+    added = {name: 0.0 for name in Totals.__struct_fields__}
+    for one in totals:
+        for name in added:
+            added[name] = round(added[name] + getattr(one, name), 3)
+    return msgspec.convert(added, Totals, strict=False)
+
+
+def stages_of(job: Mapping[str, float], items: Iterable[ItemResult]) -> dict[str, float]:
     """Seconds of each stage, of the job as a whole and of its items."""
-    total = dict(job)
-    for item in items:
-        for stage, seconds in item.timings.items():
+    return added(job, *(item.timings for item in items))
+
+
+def added(*spent: Mapping[str, float]) -> dict[str, float]:
+    """Stage -> seconds, of all together."""
+    total: dict[str, float] = {}
+    for stages in spent:
+        for stage, seconds in stages.items():
             total[stage] = round(total.get(stage, 0.0) + seconds, 4)
     return total
 
 
 def result_key(job_id: str) -> str:
     return f"out/{job_id}/result.json"
+
+
+def part_key(job_id: str, number: int) -> str:
+    return f"out/{job_id}/parts/{number:05}.json"
 
 
 def dump(result: Result) -> bytes:

@@ -59,6 +59,10 @@ class Settings:
     """Notifications in hand at once, of this process or of all that share `redis`."""
     redis: str = field(default="", repr=False)
     """`redis://[:password@]host:6379/0`, where the tokens of several instances are kept."""
+    shard_items: int = 200
+    """Jobs of more items are cut into shards of at most as many, each a call of its own."""
+    price: float = 0.0
+    """Of a minute of speech, in a currency of your choice, for estimates; 0: not known."""
 
     @staticmethod
     def from_environ(environ: Mapping[str, str]) -> Settings:
@@ -91,6 +95,8 @@ class Settings:
             quota_by=_one_of(environ, "VOICEDROP_QUOTA_BY", get_args(Producers)),
             tokens=int(_number(environ, "VOICEDROP_TOKENS", 50, low=1, high=10_000)),
             redis=environ.get("VOICEDROP_REDIS", ""),
+            shard_items=int(_number(environ, "VOICEDROP_SHARD_ITEMS", 200, low=1, high=10_000)),
+            price=_number(environ, "VOICEDROP_PRICE", 0, low=0, high=1e6),
         )
 
     def refuse_loops(self) -> None:

@@ -26,6 +26,7 @@ _BOM = b"\xef\xbb\xbf"
 
 class Decoded(NamedTuple):
     value: Any
+    start: int
     end: int
     """Index of the first character after the value."""
     error: Refused | None
@@ -64,7 +65,7 @@ class Reader:
             raise Refused("JSON_TOO_DEEP") from None
         if not _fits(value, depth):
             self._found.append(Refused("JSON_TOO_DEEP"))
-        return Decoded(value, end, self._found[0] if self._found else None)
+        return Decoded(value, start, end, self._found[0] if self._found else None)
 
     def whole(self, *, depth: int = MAX_DEPTH) -> Decoded:
         """The only value of the text."""
@@ -82,10 +83,10 @@ class Reader:
         while not self.text.startswith("}", at):
             if not self.text.startswith('"', at):
                 raise self.syntax("Expecting a key in double quotes", at)
-            key, at, _ = self.value(at)
+            key, _, at, _ = self.value(at)
             at = self.space(self.expect(":", self.space(at)))
             if key == streamed and self.text.startswith("[", at):
-                yield key, Decoded([], at, None)
+                yield key, Decoded([], at, at, None)
                 at = yield from self._elements(f"{key}/", at)
             else:
                 decoded = self.value(at, depth=MAX_DEPTH - 1)

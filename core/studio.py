@@ -46,6 +46,10 @@ class Studio:
     lease_seconds: float = 30.0
     max_attempts: int = 5
     quota: Quota = field(default=Quota())
+    shard_items: int = 200
+    """Jobs of more items are cut into shards."""
+    price: float = 0.0
+    """Of a minute of speech; 0: not known."""
     observe: Observer = field(default=lambda step: None)
 
 

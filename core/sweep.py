@@ -12,9 +12,9 @@ from typing import Literal
 
 import msgspec
 
-from core import claim, pending, pipeline
+from core import claim, pending, pipeline, shard
 from core.errors import Refused
-from core.result import Result, result_key
+from core.result import Result, items_of, result_key
 from core.storage import Info
 from core.studio import Studio
 
@@ -26,6 +26,7 @@ Kind = Literal[
     "fresh",  # too young to be called forgotten
     "waiting",  # for a file, until its deadline
     "unannounced",  # a result without event
+    "stale-work",  # shards of a job that is finished, or can never be
     "stale-pending",  # a wake-up mark that nobody needs any more
     "orphans",  # outputs that the result does not name
     "abandoned",  # begun, and then the manifest was deleted or replaced
@@ -49,11 +50,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def unfinished(info: Info, job_id: str, studio: Studio, grace: float) -> Finding:
     """How a manifest without result stands: does anybody work on it, and if not, since when?"""
+    found = _standing(job_id, studio.inbox.now() - info.modified, studio, grace)
+    return msgspec.structs.replace(found, job=job_id, manifest=info.key)
+
+
+def _standing(name: str, age: float, studio: Studio, grace: float) -> Finding:
     now = studio.control.now()
-    last = claim.last(studio.control, job_id)
+    last = claim.last(studio.control, name)
     kind: Kind = "unfinished"
     if last is None:
-        age = studio.inbox.now() - info.modified
         kind = "fresh" if age < grace else kind
         detail = f"It arrived {age:.0f} s ago and nobody has begun."
     elif last.expires > now:
@@ -64,7 +69,18 @@ def unfinished(info: Info, job_id: str, studio: Studio, grace: float) -> Finding
         detail = f"The lease of {last.worker} ran out {silent:.0f} s ago, attempt {last.attempt}."
     else:
         detail = f"{last.worker} left it unfinished, attempt {last.attempt}."
-    return Finding(kind=kind, job=job_id, manifest=info.key, detail=detail)
+    return Finding(kind=kind, detail=detail)
+
+
+def shard_left(info: Info, job_id: str, studio: Studio, grace: float) -> Finding:
+    """How a shard without part stands: like a manifest without result."""
+    place = shard.place(info.key)
+    name = shard.name(job_id, place.number)
+    return msgspec.structs.replace(
+        _standing(name, studio.control.now() - info.modified, studio, grace),
+        job=job_id,
+        keys=[info.key],
+    )
 
 
 def begun(studio: Studio) -> Iterator[tuple[str, list[Info]]]:
@@ -73,8 +89,9 @@ def begun(studio: Studio) -> Iterator[tuple[str, list[Info]]]:
         yield job_id, list(infos)
 
 
-def orphans(job_id: str, infos: list[Info], finished: Result) -> Finding | None:
-    named = {item.output.key for item in finished.items if item.output}
+def orphans(job_id: str, infos: list[Info], finished: Result, studio: Studio) -> Finding | None:
+    items = items_of(finished, pipeline.fetching(studio))
+    named = {item.output.key for item in items if item.output}
     keys = [i.key for i in infos if i.key.endswith(SEALED) and i.key not in named]
     if not keys:
         return None

@@ -20,8 +20,9 @@ from urllib.parse import unquote_plus
 
 from core.errors import Refused
 from core.naming import check_key
+from core.shard import ENDING, WORK
 
-Kind = Literal["manifest", "clip", "audio", "other"]
+Kind = Literal["manifest", "clip", "audio", "other", "shard"]
 
 CREATED = frozenset({"PutObject", "PostObject", "CompleteMultipartUpload", "CopyObject"})
 """An upload in parts also fires for its start and for every part: those name no object yet."""
@@ -68,8 +69,9 @@ class Incoming:
     marker, own-prefix, invalid-key, malformed."""
 
 
-def parse(body: bytes, *, bucket: str = "") -> Incoming:
-    """What a notification asks for. `bucket`: the inbox; records of another one are ignored.
+def parse(body: bytes, *, bucket: str = "", control: str = "") -> Incoming:
+    """What a notification asks for. `bucket`: the inbox; of `control` only shards count; records of
+    another bucket are ignored.
 
     Raises Refused EVENT_INVALID if nothing in it can be understood as a record.
     """
@@ -83,7 +85,7 @@ def parse(body: bytes, *, bucket: str = "") -> Incoming:
         if _text(record, "triggerTime"):
             incoming.turns.append(_text(record, "payload").strip())
             continue
-        made = _created(record, bucket)
+        made = _created(record, bucket, control)
         if isinstance(made, Created):
             incoming.created.append(made)
         else:
@@ -133,7 +135,7 @@ def _records(document: Any) -> Iterator[Any]:
         yield None
 
 
-def _created(record: Any, bucket: str) -> Created | str:
+def _created(record: Any, bucket: str, control: str) -> Created | str:
     """The object, or why it is ignored."""
     name = _text(record, "eventName").removeprefix("oss:")
     if not name:
@@ -147,13 +149,19 @@ def _created(record: Any, bucket: str) -> Created | str:
     if not (key and place):
         return "malformed"
     if bucket and place != bucket:
-        return "other-bucket"
-    return _unwanted(key) or _read(record, name, place, key)
+        plain = unquote_plus(key[:_LONGEST_KEY])  # such keys hold nothing that an encoding could change
+        ours = place == control and plain.startswith(WORK) and plain.endswith(ENDING)
+        return _read(record, name, place, plain, "shard") if ours else "other-bucket"
+    return _unwanted(key) or _read(record, name, place, key, _meant(key))
 
 
-def _read(record: Any, name: str, bucket: str, key: str) -> Created:
+def _meant(key: str) -> Kind:
+    kinds = (kind(candidate) for candidate in key_candidates(key))
+    return next((k for k in kinds if k != "other"), "other")
+
+
+def _read(record: Any, name: str, bucket: str, key: str, kind: Kind) -> Created:
     size = _at(record, "oss", "object", "size")
-    kinds = [kind(candidate) for candidate in key_candidates(key)]
     return Created(
         bucket=bucket,
         key=key,
@@ -163,7 +171,7 @@ def _read(record: Any, name: str, bucket: str, key: str) -> Created:
         event_name=name,
         request_id=_text(record, "responseElements", "requestId"),
         principal=_text(record, "userIdentity", "principalId"),
-        kind=next((k for k in kinds if k != "other"), "other"),
+        kind=kind,
     )
 
 

@@ -39,7 +39,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """In the results bucket."""
     totals: Totals
     outputs: Annotated[list[str], msgspec.Meta(max_length=MAX_LISTED)]
-    """Keys of the first outputs."""
+    """Keys of the first outputs; none of a job that was cut into parts."""
     outputs_complete: bool
     errors: dict[str, int]
     """Code -> how many items."""
@@ -64,6 +64,8 @@ class JobEvent(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "com.voicedrop.job.partial",
         "com.voicedrop.job.failed",
         "com.voicedrop.job.rejected",
+        "com.voicedrop.job.validated",
+        "com.voicedrop.job.invalid",
     ]
     data: Data
 
@@ -71,7 +73,9 @@ class JobEvent(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def job_event(finished: Result) -> bytes:
     """The event of a finished job, ending in a newline."""
     outputs = [item.output.key for item in finished.items if item.output]
-    errors = Counter(item.error.code for item in finished.items if item.error)
+    errors = Counter(result.errors_of(finished.items))
+    for part in finished.parts:
+        errors.update(part.errors)
     data = Data(
         job_id=finished.job_id,
         status=finished.status,
@@ -82,7 +86,7 @@ def job_event(finished: Result) -> bytes:
         result_key=result.result_key(finished.job_id),
         totals=finished.totals,
         outputs=outputs[:MAX_LISTED],
-        outputs_complete=len(outputs) <= MAX_LISTED,
+        outputs_complete=len(outputs) <= MAX_LISTED and not finished.parts,
         errors=dict(errors),
         error=finished.error.code if finished.error else "",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -39,20 +40,31 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
             wanted, path = path.name, path.with_name("result.json")
         document = _file(path)
         folder = path.parent
-        # Beside the result, wherever both were copied to.
-        fetch = lambda key: _file(folder / key.rpartition("/")[2])  # noqa: E731
+        fetch = partial(_beside, folder)
     else:
         key = source.removeprefix(f"oss://{studio.results.name}/")
         key = key if key.endswith("result.json") else result.result_key(key)
         document = studio.results.get(key, limit=RESULT_LIMIT).data
         fetch = lambda key: studio.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
     sign.verify(document, studio.keys.verifying)
-    items = [item for item in result.parse(document).items if item.output]
-    chosen = [i for i in items if not wanted or (i.output and i.output.key.endswith(f"/{wanted}"))]
-    if not chosen:
-        raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
+    items = result.items_of(result.parse(document), fetch)
     out.mkdir(parents=True, exist_ok=True)
-    return [_open(item, fetch, studio.keys, out) for item in chosen]
+    opened = [
+        _open(item, fetch, studio.keys, out)
+        for item in items
+        if item.output and (not wanted or item.output.key.endswith(f"/{wanted}"))
+    ]
+    if not opened:
+        raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
+    return opened
+
+
+def _beside(folder: Path, key: str) -> bytes:
+    """An object that a result in `folder` names, wherever both were copied to: `out/<job>/` of its
+    key may be this folder under any name, and that of an earlier job beside it."""
+    _, job, rest = key.split("/", 2)
+    places = (folder.parent / job / rest, folder / rest, folder / rest.rpartition("/")[2])
+    return _file(next((place for place in places if place.is_file()), places[1]))
 
 
 def _open(item: ItemResult, fetch: Callable[[str], bytes], keys: Keyring, out: Path) -> Opened:

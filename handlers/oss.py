@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from core import canonical, isolate, pending, pipeline, registry, trace
+from core import batch, canonical, isolate, pending, pipeline, registry, shard, trace
 from core.audio import BYTES_LIMIT
 from core.errors import Refused
 from core.pending import Waiting
 from core.result import Result, timestamp
 from core.settings import Settings
+from core.shard import Shared
 from core.studio import Studio
 from core.trace import Trace
 from events import outgoing
@@ -37,15 +38,33 @@ CLIP_LIMIT = 1 << 30
 def carry_out(key: str, studio: Studio) -> Result:
     """The job of one manifest, and its event, last. Raises what `pipeline.run` raises."""
     finished = pipeline.run(key, studio)
-    name = outgoing.event_key(finished.job_id, finished.finished)
-    ResultsBucket(studio.results).publish(name, outgoing.job_event(finished))
+    announce(finished, studio)
     return finished
+
+
+def carry_out_shard(key: str, studio: Studio) -> Result | None:
+    """One shard of a job; its result and event, if it was the last. Raises what `batch.work`
+    raises."""
+    finished = batch.work(key, studio)
+    if finished:
+        announce(finished, studio)
+    return finished
+
+
+def announce(finished: Result, studio: Studio) -> bool:
+    """The event of a finished job, and then nothing is left to be worked on. Says whether it was
+    new."""
+    name = outgoing.event_key(finished.job_id, finished.finished)
+    new = ResultsBucket(studio.results).publish(name, outgoing.job_event(finished))
+    if finished.parts:
+        batch.clear(finished.job_id, studio)
+    return new
 
 
 def handle(body: bytes, studio: Studio) -> dict[str, Any]:
     """Everything one notification asks for. One record that fails does not stop the others; the
     first error that a repetition may mend is raised at the end."""
-    incoming = parse(body, bucket=studio.inbox.name)
+    incoming = parse(body, bucket=studio.inbox.name, control=studio.control.name)
     done: list[dict[str, Any]] = []
     again: list[Exception] = []
 
@@ -53,8 +72,8 @@ def handle(body: bytes, studio: Studio) -> dict[str, Any]:
     def noting(key: str) -> Iterator[None]:
         try:
             yield
-        except Waiting as exc:
-            done.append(_waiting(exc))
+        except (Waiting, Shared) as exc:
+            done.append(_unfinished(exc))
         except Refused as exc:
             done.append({"key": key, "error": exc.code, "message": exc.message})
         except Exception as exc:
@@ -75,6 +94,9 @@ def handle(body: bytes, studio: Studio) -> dict[str, Any]:
 
 
 def _work(created: Created, studio: Studio) -> Iterator[Callable[[], dict[str, Any]]]:
+    if created.kind == "shard":
+        yield lambda: _shard(created.key, studio)
+        return
     key = _existing(created, studio)
     if created.kind == "manifest":
         quota = replace(studio.quota, principal=created.principal)
@@ -84,6 +106,14 @@ def _work(created: Created, studio: Studio) -> Iterator[Callable[[], dict[str, A
     else:
         for waiting in pending.awakened(studio.control, key):
             yield lambda waiting=waiting: _summary(carry_out(waiting, studio))  # type: ignore[misc]
+
+
+def _shard(key: str, studio: Studio) -> dict[str, Any]:
+    finished = carry_out_shard(key, studio)
+    if finished:
+        return _summary(finished)
+    job_id, number = shard.place(key)
+    return {"job": job_id, "status": "shared", "shard": number}
 
 
 def _take_turn(turn: str, studio: Studio) -> dict[str, Any]:
@@ -152,12 +182,14 @@ def _summary(finished: Result) -> dict[str, Any]:
     }
 
 
-def _waiting(waiting: Waiting) -> dict[str, Any]:
+def _unfinished(why: Waiting | Shared) -> dict[str, Any]:
+    if isinstance(why, Shared):
+        return {"job": why.job_id, "status": "shared", "shards": why.shards}
     return {
-        "job": waiting.job_id,
+        "job": why.job_id,
         "status": "waiting",
-        "for": waiting.references,
-        "until": timestamp(waiting.until),
+        "for": why.references,
+        "until": timestamp(why.until),
     }
 
 

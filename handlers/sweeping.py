@@ -15,19 +15,19 @@ from typing import Any
 
 import msgspec
 
-from core import pipeline, sweep
+from core import batch, pipeline, shard, sweep
 from core.errors import Misconfigured, Refused, Unavailable
 from core.pending import Waiting
 from core.result import Result, result_key
 from core.settings import Settings
+from core.shard import Shared
 from core.storage import Info
 from core.studio import Studio
 from core.sweep import Finding
 from events import outgoing
 from events.incoming import MANIFESTS, kind
-from events.publish import ResultsBucket
 from handlers import wiring
-from handlers.oss import carry_out
+from handlers.oss import announce, carry_out, carry_out_shard
 from handlers.screen import Progress, Report
 
 EXIT_FAILED, EXIT_WAITING, EXIT_LATER = 1, 3, 5
@@ -80,6 +80,8 @@ class _Sweep:
             if kind(info.key) == "manifest":
                 self._swept.manifests += 1
                 self._guard(Finding(kind="unfinished", manifest=info.key), self._manifest, info)
+        for job_id, infos in list(batch.left(self._studio)):
+            self._guard(Finding(kind="unfinished", job=job_id), self._cut, job_id, infos)
         for job_id, infos in sweep.begun(self._studio):
             self._guard(Finding(kind="unannounced", job=job_id), self._begun, job_id, infos)
         for found in sweep.stale_pending(self._studio):
@@ -118,12 +120,45 @@ class _Sweep:
             return
         try:
             finished = carry_out(info.key, self._studio)
+        except Shared:
+            pass  # its shards come next
         except Waiting as exc:
             self._note(found, kind="waiting", detail=f"Waits for {', '.join(exc.references)}.")
         except (Unavailable, Misconfigured) as exc:
             self._note(found, error=exc.code, detail=f"{found.detail} {exc.message}")
         else:
             self._note(found, action=f"carried out: {finished.status}")
+
+    def _cut(self, job_id: str, infos: list[Info]) -> None:
+        """A job that was cut into shards: they are made where nobody makes them."""
+        if finished := pipeline.committed(job_id, self._studio):
+            self._announce(finished)
+            self._clear(job_id, "Its job has a result.")
+        elif shard.planned(self._studio.control, job_id, self._studio.keys.verifying):
+            self._alive.add(job_id)
+            for info in batch.todo(job_id, infos, self._studio):
+                about = Finding(kind="unfinished", job=job_id, keys=[info.key])
+                self._guard(about, self._shard, job_id, info)
+        elif job_id not in self._alive and all(i.modified < self._began for i in infos):
+            # Not cut to the end, and nobody can go on with it any more.
+            self._clear(job_id, "Its manifest was deleted or replaced.")
+
+    def _shard(self, job_id: str, info: Info) -> None:
+        found = sweep.shard_left(info, job_id, self._studio, self._grace)
+        if found.kind != "unfinished":
+            self._note(found)
+            return
+        try:
+            finished = carry_out_shard(info.key, self._studio)
+        except (Unavailable, Misconfigured) as exc:
+            self._note(found, error=exc.code, detail=f"{found.detail} {exc.message}")
+        else:
+            ended = f"carried out: {finished.status}" if finished else "shard made"
+            self._note(found, action=ended)
+
+    def _clear(self, job_id: str, why: str) -> None:
+        batch.clear(job_id, self._studio)
+        self._note(Finding(kind="stale-work", job=job_id, detail=why), action="removed")
 
     def _begun(self, job_id: str, infos: list[Info]) -> None:
         if result_key(job_id) not in {info.key for info in infos}:
@@ -133,14 +168,14 @@ class _Sweep:
         if finished := pipeline.committed(job_id, self._studio):
             self._done.add(job_id)
             self._announce(finished)
-            if found := sweep.orphans(job_id, infos, finished):
+            if found := sweep.orphans(job_id, infos, finished, self._studio):
                 self._note(found)
 
     def _announce(self, finished: Result) -> None:
         key = outgoing.event_key(finished.job_id, finished.finished)
         if self._studio.results.head(key):
             return
-        new = ResultsBucket(self._studio.results).publish(key, outgoing.job_event(finished))
+        new = announce(finished, self._studio)
         found = Finding(
             kind="unannounced",
             job=finished.job_id,
@@ -158,7 +193,7 @@ class _Sweep:
         seen = {f.job for f in self._swept.findings if f.kind == "abandoned"}
         known = self._alive | self._done | seen
         for info in self._studio.control.list("lease/"):
-            job_id = info.key.removeprefix("lease/").removesuffix(".reason")
+            job_id = info.key.removeprefix("lease/").partition(".")[0]
             is_job = JOB_ID.fullmatch(job_id)  # the log has a lease, too
             if is_job and job_id not in known and info.modified < self._began:
                 known.add(job_id)
@@ -167,7 +202,7 @@ class _Sweep:
 
 def sweep_settings(settings: Settings, *, grace: float, progress: Progress) -> Report:
     """`voicedrop sweep`."""
-    engine = wiring.OnFirstUse(lambda: wiring.voice(settings))
+    engine = wiring.on_first_use(settings)
     studio = wiring.studio(settings, wiring.Purse(os.environ), engine, progress)
     wiring.check_stores(studio)
     return report(run(studio, grace=grace))

@@ -105,11 +105,23 @@ def voice(settings: Settings) -> Voice:
     return GptSovits(Bundle(settings.bundle, threads=settings.threads or None), Frontend())
 
 
-class OnFirstUse:
-    """A voice that is loaded when something is asked of it: looking and opening need none."""
+def languages(settings: Settings) -> frozenset[str]:
+    """What the engine speaks, without loading it."""
+    if settings.engine == "kokoro":
+        from core.voice.kokoro.text import LANGUAGES
 
-    def __init__(self, load: Callable[[], Voice]) -> None:
-        self._load = load
+        return LANGUAGES
+    from core.text.frontend import Frontend
+
+    return Frontend().languages
+
+
+class OnFirstUse:
+    """A voice that is loaded when something is asked of it: looking, opening and dry runs need
+    none, for `languages` can be told without it."""
+
+    def __init__(self, load: Callable[[], Voice], languages: frozenset[str]) -> None:
+        self._load, self.languages = load, languages
 
     @cached_property
     def _voice(self) -> Voice:
@@ -127,10 +139,6 @@ class OnFirstUse:
     def rate(self) -> int:
         return self._voice.rate
 
-    @property
-    def languages(self) -> frozenset[str]:
-        return self._voice.languages
-
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         return self._voice.enrol(reference, transcript, language)
 
@@ -140,9 +148,13 @@ class OnFirstUse:
         return self._voice.speak(text, voiceprint, language=language, speed=speed, seed=seed)
 
 
+def on_first_use(settings: Settings) -> OnFirstUse:
+    return OnFirstUse(lambda: voice(settings), languages(settings))
+
+
 def bare_studio(settings: Settings) -> Studio:
     """For commands that read: the voice is there, but costs nothing until it is used."""
-    return studio(settings, Purse(os.environ), OnFirstUse(lambda: voice(settings)))
+    return studio(settings, Purse(os.environ), on_first_use(settings))
 
 
 def studio(
@@ -168,6 +180,8 @@ def studio(
             characters=settings.quota_characters,
             by=settings.quota_by,
         ),
+        shard_items=settings.shard_items,
+        price=settings.price,
         observe=observe or _log_step,
     )
 

@@ -8,10 +8,10 @@ from datetime import datetime
 from core import consent
 from core import job as jobs
 from core.audit.model import CONSENT, Outcome, attempt, failed, passed, skipped
-from core.audit.sources import Sources
+from core.audit.sources import Sources, fetching
 from core.errors import Refused
 from core.job import Job
-from core.result import Result, VoiceUsed
+from core.result import Result, VoiceUsed, items_of
 from core.storage import Store
 
 
@@ -54,7 +54,7 @@ def _voice(
             return failed(CONSENT, "CONSENT_REPLACED", f"voice {name}", key)
         at = datetime.fromisoformat(result.started)
         withdrawn = sources.inbox.head(key + consent.REVOKED)
-        for language in _spoken(name, result, job):
+        for language in _spoken(name, result, job, sources):
             consent.check(
                 record,
                 reference_sha256=used.reference_sha256 or "",
@@ -67,9 +67,10 @@ def _voice(
     return made.outcome
 
 
-def _spoken(name: str, result: Result, job: Job) -> list[str]:
+def _spoken(name: str, result: Result, job: Job, sources: Sources) -> list[str]:
     """Languages of what came out; an item that consent did not cover was refused."""
-    made = {item.id for item in result.items if item.output}
+    items = items_of(result, fetching(sources))
+    made = {item.id for item in items if item.output and not item.kept_from}
     return sorted({i.language for i in job.items if i.voice == name and i.id in made})
 
 

@@ -14,6 +14,7 @@ from core.audit.logbook import Logbook
 from core.audit.model import (
     COMPLETENESS,
     SIGNATURE,
+    ItemChecked,
     JobChecked,
     Outcome,
     attempt,
@@ -21,7 +22,8 @@ from core.audit.model import (
     passed,
     skipped,
 )
-from core.audit.sources import MOMENT, Sources, held
+from core.audit.sources import MOMENT, Sources, fetching, held
+from core.errors import Refused
 from core.result import Result
 from core.storage import Info
 
@@ -51,7 +53,7 @@ def check(
         seen=seen,
         finished=found.finished,
         status=found.status,
-        marks=[item.watermark.payload for item in found.items if item.watermark],
+        marks=_marks(found, sources),
         early=found.finished < since,
     )
     if made.early:
@@ -72,11 +74,43 @@ def _looked_at(
     sources: Sources,
     outcomes: list[Outcome],
 ) -> JobChecked:
+    whole = _attached(found, sources)
+    rows: list[ItemChecked] = []
+    claimed: set[str] = set()
+    with attempt(SIGNATURE, results.result_key(made.job)) as parts:
+        for item in results.items_of(found, fetching(sources)):
+            if item.output:
+                claimed.add(item.output.key)
+            rows.append(outputs.check(item, item.kept_from or made.job, sources))
+    if parts.outcome.verdict != "pass":
+        whole.append(parts.outcome)
+    unclaimed = _unclaimed(found, claimed, listing)
     return msgspec.structs.replace(
         made,
-        outcomes=[*outcomes, *_unclaimed(found, listing), *consents.check(found, sources)],
-        items=[outputs.check(item, made.job, sources) for item in found.items],
+        outcomes=[*outcomes, *whole, *unclaimed, *consents.check(found, sources)],
+        items=rows,
     )
+
+
+def _marks(found: Result, sources: Sources) -> list[str]:
+    try:
+        items = list(results.items_of(found, fetching(sources)))
+    except Refused:
+        return []  # told by the checks
+    return [item.watermark.payload for item in items if item.watermark]
+
+
+def _attached(found: Result, sources: Sources) -> list[Outcome]:
+    """The tables beside a result are those that it names."""
+    bad = []
+    for named in found.attachments.values():
+        with attempt(SIGNATURE, named.key) as made:
+            data = sources.results.get(named.key, limit=_LIMIT).data
+            if hashlib.sha256(data).hexdigest() != named.sha256:
+                raise Refused("OBJECT_CHANGED", "Its digest is not the one that the result states.")
+        if made.outcome.verdict != "pass":
+            bad.append(made.outcome)
+    return bad
 
 
 def _read(document: bytes, job: str, sources: Sources) -> tuple[Result | None, Outcome]:
@@ -91,9 +125,10 @@ def _read(document: bytes, job: str, sources: Sources) -> tuple[Result | None, O
     return found, made.outcome
 
 
-def _unclaimed(found: Result, listing: Sequence[Info]) -> list[Outcome]:
-    claimed = {item.output.key for item in found.items if item.output}
+def _unclaimed(found: Result, claimed: set[str], listing: Sequence[Info]) -> list[Outcome]:
     claimed |= {results.result_key(found.job_id), log.proof_key(found.job_id)}
+    claimed |= {part.key for part in found.parts}
+    claimed |= {named.key for named in found.attachments.values()}
     foreign = [info.key for info in listing if info.key not in claimed]
     bad = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in foreign]
     return bad or [passed(COMPLETENESS)]

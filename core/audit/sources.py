@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from core import claim
+from core import claim, parts
 from core.errors import Refused
 from core.keys import ReadingKeys
 from core.storage import Store
@@ -21,6 +22,11 @@ class Sources:
     """None: what is still queued or in progress cannot be told."""
     inbox: Store | None = None
     """None: consent records cannot be looked at."""
+
+
+def fetching(sources: Sources) -> Callable[[str], bytes]:
+    """How the parts of a result are read."""
+    return lambda key: sources.results.get(key, limit=parts.LIMIT).data
 
 
 def held(sources: Sources, job: str) -> bool:

@@ -178,14 +178,12 @@ def test_fields_that_no_job_can_have(changes: dict[str, object], code: str, poin
 
 
 LATER = {
-    "validation only": ({"mode": "validate"}, "/mode"),
     "priority": ({"priority": "high"}, "/priority"),
     "a key of one's own": ({"encrypt": {"key": "kms:alias/voices"}}, "/encrypt"),
     "plain outputs": ({"encrypt": {"enabled": False}}, "/encrypt"),
     "one for true": ({"encrypt": {"enabled": 1}}, "/encrypt"),
     "no events": ({"notify": {"events": False}}, "/notify"),
     "chapters joined": ({"output": {"concatenate": "chapters"}}, "/output"),
-    "retry": ({"retry_of": "0" * 32}, "/retry_of"),
     "markup": ({"markup": True}, "/markup"),
     "a lexicon": ({"defaults": {"lexicon": "lex/cn.json"}}, "/defaults/lexicon"),
     "subtitles": ({"defaults": {"subtitle": ["srt"]}}, "/defaults/subtitle"),

@@ -42,6 +42,7 @@ def test_the_event_of_a_job():
                 "failed": 1,
                 "characters": 28,
                 "audio_s": 1.25,
+                "kept": 0,
             },
             "outputs": [f"out/{JOB}/hello.wav.sealed"],
             "outputs_complete": True,

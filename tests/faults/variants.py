@@ -35,15 +35,15 @@ def no_fencing() -> AbstractContextManager[Any]:
 
 @contextmanager
 def event_before_result() -> Iterator[None]:
-    commit = pipeline._commit
+    commit = pipeline.commit
 
-    def broken(draft: Result, order: Any, lease: Any, studio: Studio) -> Result:
+    def broken(draft: Result, studio: Studio) -> Result:
         early = msgspec.structs.replace(draft, finished=timestamp(studio.control.now()))
         key = outgoing.event_key(early.job_id, early.finished)
         ResultsBucket(studio.results).publish(key, outgoing.job_event(early))
-        return commit(draft, order, lease, studio)
+        return commit(draft, studio)
 
-    with mock.patch.object(pipeline, "_commit", broken):
+    with mock.patch.object(pipeline, "commit", broken):
         yield
 
 
@@ -56,7 +56,7 @@ def adopt_without_compare() -> AbstractContextManager[Any]:
         record, envelope = item._read_record(studio.results.get(key, limit=1 << 30), studio)
         return msgspec.structs.replace(record.item, envelope=envelope, meta=wanted.meta)
 
-    return mock.patch.object(item, "_adopt", broken)
+    return mock.patch.object(item, "adopt", broken)
 
 
 class _WallClock:

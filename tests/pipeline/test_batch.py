@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import batch, claim, parts, pipeline, result, shard, sign
+from core.errors import Refused, Unavailable
+from core.result import Result, items_of, result_key
+from core.shard import Shared
+from handlers import sweeping
+from handlers.desk import SETTLED, Watch
+from handlers.oss import carry_out, carry_out_shard, handle
+from handlers.screen import Progress
+from tests.pipeline.kit import Buzz, drop, studio
+from tests.pipeline.test_notifications import events, notification
+
+WORDS = "Some words of speech, this is number"
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    return studio(tmp_path, shard_items=2)
+
+
+def some(count: int) -> list[dict[str, str]]:
+    return [{"id": f"i{n}", "text": f"{WORDS} {n}."} for n in range(count)]
+
+
+def drop_lines(made, rows: list[bytes], **fields) -> str:
+    """The same job as `drop` makes, as JSON Lines."""
+    key = drop(made, **fields)
+    document = json.loads(made.inbox.get(key, limit=10**8).data)
+    del document["items"]
+    made.inbox.delete(key)
+    made.inbox.put(f"{key}l", b"\n".join([json.dumps(document).encode(), *rows]))
+    return f"{key}l"
+
+
+def works(made) -> list[str]:
+    return [info.key for info in made.control.list("work/") if info.key.endswith(".jsonl")]
+
+
+def finish(made, key: str) -> Result:
+    """As the cloud does: the manifest's notification, then one for every shard."""
+    with pytest.raises(Shared):
+        carry_out(key, made)
+    answers = [carry_out_shard(work, made) for work in works(made)]
+    assert answers[:-1] == [None] * (len(answers) - 1)
+    return answers[-1]
+
+
+def items(made, done: Result) -> list[result.ItemResult]:
+    return list(items_of(done, pipeline.fetching(made)))
+
+
+def test_a_job_of_many_items_is_cut_made_by_shards_and_committed_by_the_last(made):
+    done = finish(made, drop(made, items=some(5), id="book", labels={"team": "a"}))
+    assert (done.status, done.items, done.totals.succeeded) == ("succeeded", [], 5)
+    assert [part.items for part in done.parts] == [1, 2, 2]
+    assert [item.id for item in items(made, done)] == [f"i{n}" for n in range(5)]
+    assert [item.index for item in items(made, done)] == [0, 1, 2, 3, 4]
+    assert (done.id, done.labels, done.engine.name) == ("book", {"team": "a"}, "buzz")
+    assert done.voices["alice"].consent.id == "alice-1"
+    assert len(made.voice.enrolled) == 1
+    assert sorted(made.voice.spoken) == [f"{WORDS} {n}." for n in range(5)]
+    (event,) = events(made)
+    assert (event["data"]["outputs"], event["data"]["outputs_complete"]) == ([], False)
+    assert list(made.control.list("work/")) == []
+    assert [i.key for i in made.control.list("lease/")] == [f"lease/{done.job_id}"]
+
+
+def test_a_job_of_few_items_stays_in_one_piece(made):
+    done = carry_out(drop(made, items=some(2)), made)
+    assert (len(done.items), done.parts, done.attachments) == (2, [], {})
+
+
+def test_items_of_either_form_of_manifest_come_out_as_if_uncut(made, tmp_path):
+    rows = [
+        b'{"id": "a", "text": "A fine sentence of some length."}',
+        b'{"id": "b", "text": ""}',
+        b"",
+        b'{"id": "c", "id": "d", "text": "twice"}',
+        b'{"id": "e", "text": "x", "meta": {"row": 17}, "language": "fr"}\r',
+        b'{"id": "f", "txt": "misspelt"}',
+        b'{"id": "g", "text": "Another fine sentence, quite long."}',
+    ]
+    whole = replace(made, shard_items=100)
+    for form in ("lines", "document"):
+        if form == "lines":
+            key = drop_lines(made, rows, name=form)
+        else:
+            written = b",\n ".join(row.strip() for row in rows if row)
+            key = drop(made, name=form)
+            document = json.loads(made.inbox.get(key, limit=10**6).data) | {"items": ["@"]}
+            data = json.dumps(document).encode().replace(b'"@"', written)
+            made.inbox.put(key, data)
+        cut = finish(made, key)
+        twin = f"jobs/twin-{key.removeprefix('jobs/')}"
+        made.inbox.put(twin, made.inbox.get(key, limit=10**6).data)
+        uncut = carry_out(twin, whole)
+        for one, other in zip(items(made, cut), uncut.items, strict=True):
+            assert (one.id, one.index, one.error, one.meta) == (
+                *(other.id, other.index, other.error, other.meta),
+            )
+        assert replace_kind(cut.totals) == replace_kind(uncut.totals)
+        assert (cut.status, cut.notices) == (uncut.status, uncut.notices)
+
+
+def replace_kind(totals: result.Totals) -> tuple[int, int, int, int]:
+    return totals.items, totals.succeeded, totals.failed, totals.characters
+
+
+def test_the_tables_beside_the_result_list_every_item_and_every_error(made):
+    rows = [json.dumps(item).encode() for item in some(3)]
+    rows[1] = b'{"id": "bad", "text": "x", "=cmd|calc": 1}'
+    done = finish(made, drop_lines(made, rows))
+    tables = {}
+    for name, named in done.attachments.items():
+        tables[name] = made.results.get(named.key, limit=10**6).data
+        assert hashlib.sha256(tables[name]).hexdigest() == named.sha256
+        assert len(tables[name]) == named.bytes
+    (error,) = map(json.loads, tables["errors"].splitlines())
+    assert (error["line"], error["code"], error["id"]) == (3, "UNKNOWN_FIELD", "bad")
+    table = list(csv.DictReader(io.StringIO(tables["items"].decode())))
+    assert [row["id"] for row in table] == ["i0", "bad", "i2"]
+    assert [row["status"] for row in table] == ["succeeded", "failed", "succeeded"]
+    assert table[0]["key"] == items(made, done)[0].output.key
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_cell_never_begins_like_a_formula(text):
+    assert parts._cell(text) == f"'{text}"
+    assert parts._cell("fine = 1") == "fine = 1"
+
+
+def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(made):
+    key = drop(made, items=some(4))
+    for _ in range(2):
+        (told,) = handle(notification(key), made)["done"]
+        assert (told["status"], told["shards"]) == ("shared", 2)
+    first, second = works(made)
+    for _ in range(2):
+        (told,) = handle(notification(first, bucket="control"), made)["done"]
+        assert (told["status"], told["shard"]) == ("shared", 0)
+    for work in (second, second, first):
+        (told,) = handle(notification(work, bucket="control"), made)["done"]
+        assert told["status"] == "succeeded"
+    assert handle(notification(key), made)["done"][0]["status"] == "succeeded"
+    assert len(made.voice.spoken) == 4
+    assert len(events(made)) == 1
+
+
+def test_a_manifest_that_is_gone_after_it_was_cut_is_finished_all_the_same(made):
+    key = drop(made, items=some(4))
+    with pytest.raises(Shared):
+        carry_out(key, made)
+    made.inbox.delete(key)
+    swept = sweeping.run(made, grace=0.0)
+    assert [f.action for f in swept.findings] == ["shard made", "carried out: succeeded"]
+    assert sweeping.run(made, grace=0.0).findings == []
+
+
+def test_a_sweep_commits_a_job_whose_parts_are_all_there(made):
+    with pytest.raises(Shared):
+        carry_out(drop(made, items=some(4)), made)
+    for work in works(made):
+        batch._make(shard.read(made.control, work, made.keys.verifying), made)
+    assert made.results.head(result_key(shard.place(works(made)[0]).job_id)) is None
+    swept = sweeping.run(made, grace=0.0)
+    assert [f.action for f in swept.findings] == ["carried out: succeeded"]
+
+
+def test_a_sweep_leaves_fresh_and_running_shards_alone(made):
+    with pytest.raises(Shared):
+        carry_out(drop(made, items=some(4)), made)
+    assert [f.kind for f in sweeping.run(made).findings] == ["fresh", "fresh"]
+    job_id = shard.place(works(made)[0]).job_id
+    with claim.Lease.acquire(made.control, shard.name(job_id, 0), "live", 60):
+        swept = sweeping.run(made, grace=0.0)
+    assert [f.kind for f in swept.findings] == ["running", "unfinished"]
+
+
+def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_now(made):
+    key = drop(made, items=some(6))
+    with pytest.raises(Shared):
+        carry_out(key, made)
+    last = works(made)[-1]
+    before = made.control.get(last, limit=10**6).data
+    made.control.delete(last)
+    with pytest.raises(Shared) as told:
+        carry_out(key, replace(made, shard_items=1))
+    assert told.value.shards == 3
+    assert made.control.get(last, limit=10**6).data == before
+
+
+def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(made):
+    key = drop(made, items=some(6))
+    with pytest.raises(Shared):
+        carry_out(key, made)
+    made.control.delete(works(made)[-1])
+    made.inbox.delete(key)
+    swept = sweeping.run(made, grace=0.0)
+    assert ("stale-work", "removed") in [(f.kind, f.action) for f in swept.findings]
+    assert list(made.control.list("work/")) == []
+
+
+def test_a_shard_that_kills_its_workers_costs_only_what_it_had_not_finished(made):
+    rows = some(4)
+    with pytest.raises(Shared):
+        carry_out(drop(made, items=rows), made)
+    first, second = works(made)
+
+    class Deadly(Buzz):
+        """Dies at the second item of the first shard, as a crash of the process would."""
+
+        def speak(self, text, voiceprint, **options):
+            if text.endswith("1."):
+                raise KeyboardInterrupt
+            return super().speak(text, voiceprint, **options)
+
+    deadly = replace(made, voice=Deadly(), max_attempts=2)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            carry_out_shard(first, deadly)
+    assert carry_out_shard(first, deadly) is None
+    done = carry_out_shard(second, deadly)
+    assert (done.status, done.totals.succeeded) == ("partial", 3)
+    told = {item.id: item.error.code for item in items(made, done) if item.error}
+    assert told == {"i1": "RETRIES_EXHAUSTED"}
+    (letter,) = made.control.list("dead/")
+    assert letter.key == f"dead/{done.job_id}.00000.json"
+
+
+@pytest.mark.parametrize("what", ["shard", "plan"])
+def test_work_that_was_not_signed_by_us_is_refused(made, what):
+    with pytest.raises(Shared):
+        carry_out(drop(made, items=some(4)), made)
+    work = works(made)[0]
+    key = work if what == "shard" else shard.plan_key(shard.place(work).job_id)
+    data = made.control.get(key, limit=10**6).data
+    made.control.put(key, data.replace(b"number 0", b"number 7").replace(b"alice.flac", b"a.flac"))
+    with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+        carry_out_shard(work, made)
+    assert made.voice.spoken == []
+
+
+def test_a_part_that_was_changed_is_not_read(made):
+    done = finish(made, drop(made, items=some(4)))
+    key = done.parts[1].key
+    made.results.put(key, made.results.get(key, limit=10**6).data + b" ")
+    with pytest.raises(Refused, match="OBJECT_CHANGED"):
+        items(made, done)
+
+
+def test_every_part_is_signed(made):
+    done = finish(made, drop(made, items=some(4)))
+    for part in done.parts:
+        sign.verify(made.results.get(part.key, limit=10**6).data, made.keys.verifying)
+
+
+def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(made):
+    with pytest.raises(Shared):
+        carry_out(drop(made, items=some(4)), made)
+    work = works(made)[0]
+    with (
+        claim.Lease.acquire(made.control, shard.name(*shard.place(work)), "live", 60),
+        pytest.raises(Unavailable, match="JOB_BUSY"),
+    ):
+        carry_out_shard(work, made)
+
+
+def test_watchers_work_through_the_shards(made):
+    drop(made, items=some(5))
+    looking = Watch(made, Progress(quiet=True))
+    time.sleep(SETTLED)
+    while looking.look():
+        pass
+    assert looking.jobs["jobs/one.manifest.json"]["status"] == "succeeded"
+    assert "5 of 5 items" in looking.lines[0]
+    assert len(events(made)) == 1
+    assert list(made.control.list("work/")) == []
