@@ -52,7 +52,9 @@ def histories(first: int, count: int) -> dict[str, Any]:
             violations.append(str(exc))
             print(exc, file=sys.stderr)
             continue
-        total.update(steps=one.steps, faults=one.faults, spoken=one.spoken, calm=one.calm)
+        total.update(
+            steps=one.steps, faults=one.faults, spoken=one.spoken, calm=one.calm, cut=one.cut
+        )
         for result in one.results.values():
             ended[result.error.code if result.error else result.status] += 1
             total["items"] += result.totals.items

@@ -149,7 +149,9 @@ def _created(record: Any, bucket: str, control: str) -> Created | str:
     if not (key and place):
         return "malformed"
     if bucket and place != bucket:
-        plain = unquote_plus(key[:_LONGEST_KEY])  # such keys hold nothing that an encoding could change
+        plain = unquote_plus(
+            key[:_LONGEST_KEY]
+        )  # such keys hold nothing that an encoding could change
         ours = place == control and plain.startswith(WORK) and plain.endswith(ENDING)
         return _read(record, name, place, plain, "shard") if ours else "other-bucket"
     return _unwanted(key) or _read(record, name, place, key, _meant(key))

@@ -63,6 +63,8 @@ class Played:
     faults: int = 0
     steps: int = 0
     spoken: int = 0
+    cut: int = 0
+    """Jobs that were cut into shards."""
     swept: int = 0
     """Rounds of the sweeper that were needed."""
 
@@ -91,6 +93,9 @@ class _History:
         self.platform = self.theatre.host("platform")
         self.jobs = list(JOBS[: self.draw.choice([1, 1, 2])])
         self.has_reference = self.draw.random() < 0.95
+        if self.draw.random() < 0.4:
+            self.theatre.shard_items = self.draw.choice([1, 1, 2])
+        self.theatre.on_work = self._announce
 
     def play(self) -> Played:
         with playing(self.world):
@@ -100,6 +105,7 @@ class _History:
             self.world.run()
             rounds = self._settle()
         assert not list(self.theatre.buckets["control"].list("pending/")), "a stale wake-up mark"
+        assert not list(self.theatre.buckets["control"].list("work/")), "work that is left lying"
         results = self.theatre.watcher.settled(self.theatre.quiet_studio(), self._manifests())
         for key, result in results.items():
             self._judge(key, result)
@@ -110,6 +116,7 @@ class _History:
             faults=self.plan.struck,
             steps=self.world.steps,
             spoken=sum(len(voice.spoken) for voice in self.theatre.voices),
+            cut=sum(bool(result.parts) for result in results.values()),
             swept=rounds,
         )
 
@@ -131,6 +138,10 @@ class _History:
 
     def _upload(self, key: str, data: bytes) -> None:
         self.theatre.put(key, data)
+        self._announce(key)
+
+    def _announce(self, key: str) -> None:
+        """Of a manifest, a recording or a shard; it may be lost or come several times."""
         lost = not self.calm and self.draw.random() < 0.1
         for _ in range(0 if lost else self.draw.choice([1, 1, 2, 3])):
             self._later(self.draw.choice([0.02, 0.2, 5]), lambda: self._deliver(key))
@@ -181,6 +192,10 @@ class _History:
             assert self.plan.struck >= self.theatre.max_attempts, "given up without enough faults"
             return
         if not self.has_reference:
-            assert {item.error.code for item in result.items} == {"REF_NOT_FOUND"}, key
+            items = self.theatre.watcher.items(result)
+            assert {item.error.code for item in items} == {"REF_NOT_FOUND"}, key
+            return
+        if any("RETRIES_EXHAUSTED" in part.errors for part in result.parts):
+            assert self.plan.struck >= self.theatre.max_attempts, "given up without enough faults"
             return
         assert result.status == "succeeded", f"{key} ended as {result.status}: {result.items}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
+from collections.abc import Callable, Iterator
 
-from core import pipeline
+from core import pipeline, shard
 from core.claim import Record
-from core.result import Result, parse, result_key
+from core.errors import Refused
+from core.result import ItemResult, Result, items_of, parse, parts_of, result_key
 from core.storage import Object
 from core.studio import Studio
 from events import outgoing
@@ -34,6 +37,9 @@ class Watcher:
         """Host and job -> step at which the host learned that it lost, outputs written since."""
         self._claimed: set[str] = set()
         self.written: Counter[str] = Counter()
+        self._shard_of: dict[tuple[str, str], str] = {}
+        """Job and item -> name of the shard that makes it."""
+        self.on_work: Callable[[str], None] = lambda key: None
 
     def engine(self, host: str, fingerprint: str) -> None:
         self._engine_of[host] = fingerprint
@@ -52,6 +58,14 @@ class Watcher:
             self._written(call, answer)
         elif answer is True and call.key.startswith("lease/"):
             self._appended(call)
+        elif answer is True and call.key.startswith("work/") and call.key.endswith(".jsonl"):
+            self._shared_out(call)
+
+    def _shared_out(self, call: Call) -> None:
+        job, number = shard.place(call.key)
+        for line in call.data.splitlines()[1:]:
+            self._shard_of[job, json.loads(line)["id"]] = shard.name(job, number)
+        self.on_work(call.key)
 
     def heard(self, call: Call, answer: object) -> None:
         if call.operation == "append" and call.key.startswith("lease/"):
@@ -78,8 +92,18 @@ class Watcher:
             elif key.startswith("events/"):
                 self._announced(call, key, stored)
 
+    def items(self, result: Result) -> Iterator[ItemResult]:
+        """All of a result; AssertionError if it names other parts than are there."""
+        try:
+            yield from items_of(result, lambda key: self.results.get(key, limit=10**8).data)
+        except Refused as exc:
+            self._world.violated(f"the result of {result.job_id} has no such part: {exc}")
+
     def _committed(self, call: Call, result: Result) -> None:
-        for item in result.items:
+        used = {}
+        for part in parts_of(result, lambda key: self.results.get(key, limit=10**8).data):
+            used |= {item.id: part for item in part.items}
+        for item in self.items(result):
             if item.output is None:
                 continue
             stored = self.results.objects.get(item.output.key)
@@ -88,8 +112,9 @@ class Watcher:
             elif hashlib.sha256(stored.data).hexdigest() != item.output.sealed_sha256:
                 self._fail(call, f"the result names other bytes than lie at {item.output.key}")
             noted = "ENGINE_CHANGED" in {notice.code for notice in item.notices}
-            engine = result.engine.fingerprint if result.engine else ""
-            said = (engine, result.voices[item.voice].reference_sha256)
+            source = used.get(item.id, result)
+            engine = source.engine.fingerprint if source.engine else ""
+            said = (engine, source.voices[item.voice].reference_sha256)
             if self._made_from[item.output.key] != said and not noted:
                 self._fail(call, f"{item.output.key} was made from something else; nobody said so")
 
@@ -115,12 +140,19 @@ class Watcher:
     def _no_write_after_fencing(self, call: Call) -> None:
         """Who learned that the job is somebody else's may end the item in hand, no more."""
         for (host, job), (learned, outputs) in self._fenced.items():
-            ours = host == call.host.name and f"out/{job}/" in call.key
+            ours = host == call.host.name and self._is_of(call.key, job)
             if not ours or call.began <= learned:
                 continue
-            if call.key.endswith("/result.json") or outputs >= 1:
+            if call.key.endswith((".json", ".csv", ".jsonl")) or outputs >= 1:
                 self._fail(call, "a worker wrote on after it had lost its lease")
             self._fenced[host, job] = (learned, outputs + 1)
+
+    def _is_of(self, key: str, claimed: str) -> bool:
+        """Whether an output, part or result is made under this claim, of a job or of a shard."""
+        job, _, name = key.removeprefix("out/").partition("/")
+        if name.startswith("parts/"):
+            return claimed == shard.name(job, int(name[6:11]))
+        return claimed == self._shard_of.get((job, name.partition(".")[0]), job)
 
     def _fail(self, call: Call, what: str) -> None:
         where = f"{call.host.name} {call.operation} {call.bucket}/{call.key}"

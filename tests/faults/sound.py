@@ -16,11 +16,12 @@ from typing import Any
 from unittest import mock
 
 import watermark
-from core import audio, reference
+from core import audio, loudness, reference
 
 PURE: list[tuple[Any, str]] = [
     *((watermark, name) for name in ("embed", "detect", "detect_any", "verify")),
-    *((audio, name) for name in ("encode", "decode_own", "loud")),
+    *((audio, name) for name in ("encode", "decode_own")),
+    (loudness, "loud"),
     (reference, "prepare"),
 ]
 _ANSWERS: dict[bytes, Any] = {}

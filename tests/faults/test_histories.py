@@ -21,6 +21,7 @@ def test_random_histories_break_no_invariant():
     assert ended["succeeded"] > HISTORIES * 0.8
     assert sum(one.faults for one in played) > HISTORIES
     assert sum(one.calm for one in played) > HISTORIES / 10
+    assert sum(one.cut for one in played) > HISTORIES / 10
     assert max(one.swept for one in played) > 2
 
 

@@ -93,6 +93,9 @@ class Theatre:
     world: World
     versioned: bool = False
     max_attempts: int = 5
+    shard_items: int = 200
+    on_work: Callable[[str], None] = lambda key: None
+    """What the platform does when a shard is put."""
     quota: Quota = field(default=Quota())
     names: int = 0
     trouble: Callable[[Host], None] = lambda host: None
@@ -103,6 +106,7 @@ class Theatre:
             versioned = self.versioned and name == "results"
             self.buckets[name] = MemoryStore(name, self.world.clock, versioned=versioned)
         self.watcher = Watcher(self.world, *self.buckets.values())
+        self.watcher.on_work = lambda key: self.on_work(key)
         self.plan: Plan = NoFaults(self.watcher, self.world)
         self.voices: list[Humming] = []
 
@@ -127,6 +131,7 @@ class Theatre:
             producer="00119111000000000000010000",
             lease_seconds=LEASE,
             max_attempts=self.max_attempts,
+            shard_items=self.shard_items,
             quota=self.quota,
         )
 
@@ -178,7 +183,10 @@ def notification(*keys_: str) -> bytes:
         {
             "eventName": "ObjectCreated:PutObject",
             "eventSource": "acs:oss",
-            "oss": {"bucket": {"name": "inbox"}, "object": {"key": key}},
+            "oss": {
+                "bucket": {"name": "control" if key.startswith("work/") else "inbox"},
+                "object": {"key": key},
+            },
         }
         for key in keys_
     ]
