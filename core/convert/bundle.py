@@ -31,7 +31,7 @@ from core.convert.graph import Graph, Weights
 from core.errors import Refused, raising
 from core.voice.gpt_sovits.bundle import SPEC, Part, Precision, Spec, T2SSpec, digest
 
-CONVERTER = "voicedrop/1"
+CONVERTER = "voicedrop/2"
 """Named in every bundle, and changed whenever the graphs it writes change."""
 _BINS = 704
 Progress = Callable[[str, float], None]
@@ -150,12 +150,12 @@ def _graphs(
     model: _Model, precision: Precision, folder: Path
 ) -> dict[str, Callable[[Graph], None]]:
     """The vocoder last: it may be calibrated with the others."""
-    step, prefill = quantize.projections(precision)
+    project = quantize.projection(precision)
     graphs: dict[str, Callable[[Graph], None]] = {
         "ssl": lambda g: hubert.build(g, *model.hubert, model.sovits.ckpt),
         "timbre": lambda g: sovits.build_timbre(g, model.sovits),
-        "prefill": lambda g: t2s.build_prefill(g, model.t2s, prefill),
-        "step": lambda g: t2s.build_step(g, model.t2s, step),
+        "prefill": lambda g: t2s.build_prefill(g, model.t2s, project),
+        "step": lambda g: t2s.build_step(g, model.t2s, project),
         "encode": lambda g: sovits.build_encode(g, model.sovits),
         "flow": lambda g: sovits.build_flow(g, model.sovits),
     }

@@ -9,48 +9,32 @@ from core.convert.graph import CONTRIB, Graph
 from core.convert.t2s import Project, plain
 from core.voice.gpt_sovits.bundle import Precision
 
-_BLOCK = 64
-"""With blocks of 128 and more ONNX Runtime sums a single row in another order than rows in pairs:
-a sentence would then depend on how many are spoken with it."""
+_STEPS = 127
+"""From 0 to the peak of a row."""
+_WEIGHTS = 64
+"""Largest magnitude of a weight: a byte of 255 times 64, twice, still fits the 16 bits that CPUs
+without VNNI add products in. Inputs that are never negative are bytes up to 127, and leave 127."""
 _ZERO = 128
-"""The byte that stands for 0: what MatMulNBits assumes where no zero points are given."""
-_INT8_ACTIVATIONS = 4
+"""The byte that stands for 0."""
 
 
-def projections(precision: Precision) -> tuple[Project, Project]:
-    """How T2S multiplies by its weights: in a step, and in the prefill.
+def projection(precision: Precision) -> Project:
+    """How T2S multiplies by its weights."""
+    return rowwise if precision in ("int8", "fast") else plain
 
-    In a step each row of the activations is quantised by itself, so rows of a batch stay
-    independent. The prefill has one row and so may use the faster kernel with one scale for all.
+
+def rowwise(g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bool = False) -> str:
+    """Weights (out, in) as bytes with a scale an output; inputs as bytes with a scale a row.
+
+    Products are added as integers, so a row comes out the same to the bit in any company.
     """
-    return (blockwise, whole) if precision in ("int8", "fast") else (plain, plain)
-
-
-def blockwise(g: Graph, x: str, weight: Float, bias: Float | None) -> str:
-    """Weights (out, in) as bytes with a scale for every 64 inputs of an output."""
-    out, inner = weight.shape
-    block = _BLOCK if inner % _BLOCK == 0 else 16
-    blocks = -(-inner // block)
-    padded = np.pad(weight, ((0, 0), (0, blocks * block - inner))).reshape(out, blocks, block)
-    scale = np.maximum(np.abs(padded).max(2, keepdims=True) / 127, 1e-12).astype(np.float32)
-    stored = (np.rint(padded / scale) + _ZERO).astype(np.uint8)
-    inputs = [stored, scale.reshape(out, blocks), None, None, *([] if bias is None else [bias])]
-    return g.op(
-        "MatMulNBits",
-        x,
-        *inputs,
-        domain=CONTRIB,
-        K=inner,
-        N=out,
-        bits=8,
-        block_size=block,
-        accuracy_level=_INT8_ACTIVATIONS,
-    )
-
-
-def whole(g: Graph, x: str, weight: Float, bias: Float | None) -> str:
-    """Weights (out, in) as signed bytes with a scale for every output; activations on the fly."""
-    scale = np.maximum(np.abs(weight).max(1) / 127, 1e-12).astype(np.float32)
-    stored = np.rint(weight / scale[:, None]).astype(np.int8).T
-    inputs = [stored, scale, None, *([] if bias is None else [bias])]
-    return g.op("DynamicQuantizeMatMul", x, *inputs, domain=CONTRIB)
+    most, zero = (127, 0) if positive else (_WEIGHTS, _ZERO)
+    scales = np.maximum(np.abs(weight).max(1) / most, 1e-12).astype(np.float32)
+    stored = np.rint(weight / scales[:, None]).astype(np.int8).T
+    peak = g.op("ReduceMax", x if positive else g.op("Abs", x), np.array([1]))
+    # A row of zeros has the peak 0: whatever 0 / 0 is rounded to comes out as 0 again.
+    step = np.float32(1 / _STEPS)
+    rounded = g.op("QuantizeLinear", g.op("Div", x, peak), step, np.uint8(zero))
+    operands = [rounded, stored, np.float32(1), scales * step, np.uint8(zero)]
+    product = g.op("Mul", g.op("MatMulIntegerToFloat", *operands, domain=CONTRIB), peak)
+    return product if bias is None else g.op("Add", product, bias)

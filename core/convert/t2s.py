@@ -7,7 +7,7 @@ text and the audio before them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -19,11 +19,17 @@ MAX_POSITIONS = 4096
 """Phonemes of prompt and sentence together, or tokens of prompt and sentence: a sentence has at
 most 510 characters and 1500 tokens."""
 
-Project = Callable[[Graph, str, Float, Float | None], str]
-"""Writes x W' + b for a (rows, in) x and an (out, in) W: plainly or quantised."""
+
+class Project(Protocol):
+    """Writes x W' + b for a (rows, in) x and an (out, in) W: plainly or quantised."""
+
+    def __call__(
+        self, g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bool = False
+    ) -> str:
+        """`positive`: no element of x is negative."""
 
 
-def plain(g: Graph, x: str, weight: Float, bias: Float | None) -> str:
+def plain(g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bool = False) -> str:
     return g.op("Gemm", x, weight.T, *([] if bias is None else [bias]))
 
 
@@ -59,8 +65,9 @@ def build_prefill(g: Graph, t2s: T2S, project: Project) -> None:
     keys, values = [], []
     for i in range(t2s.layers):
         layer = t2s.ckpt.below(f"h.layers.{i}.")
-        q, k, v = (_split_heads(g, y, t2s) for y in _qkv(g, x, layer, project))
-        y = g.op("Transpose", attend(g, q, k, v, t2s.head_width**-0.5, mask), perm=[0, 2, 1, 3])
+        rows = g.op("Transpose", _qkv(g, x, t2s, layer, project), perm=[2, 1, 0, 3])
+        q, k, v = g.ops("Split", 3, rows, axis=1, num_outputs=3)
+        y = g.op("Transpose", attend(g, q, k, v, 1, mask), perm=[0, 2, 1, 3])
         x = _rest(g, x, g.reshape(y, -1, t2s.width), layer, project)
         keys.append(k)
         values.append(v)
@@ -87,12 +94,10 @@ def build_step(g: Graph, t2s: T2S, project: Project) -> None:
     mask = _step_mask(g, caches[0][0], length)
     for i, (past_k, past_v) in enumerate(caches):
         layer = t2s.ckpt.below(f"h.layers.{i}.")
-        q, k, v = (
-            g.reshape(y, -1, t2s.heads, 1, t2s.head_width) for y in _qkv(g, x, layer, project)
-        )
+        q, k, v = g.ops("Split", 3, _qkv(g, x, t2s, layer, project), axis=1, num_outputs=3)
         g.write("TensorScatter", [f"K_{i}"], past_k, k, length, axis=2)
         g.write("TensorScatter", [f"V_{i}"], past_v, v, length, axis=2)
-        y = attend(g, q, f"K_{i}", f"V_{i}", t2s.head_width**-0.5, mask)
+        y = attend(g, q, f"K_{i}", f"V_{i}", 1, mask)
         x = _rest(g, x, g.reshape(y, -1, t2s.width), layer, project)
     logits = project(g, x, t2s.ckpt.take("ar_predict_layer.weight"), None)
     g.output("logits", logits, ("rows", t2s.vocabulary))
@@ -123,15 +128,17 @@ def _bert(t2s: T2S) -> tuple[Float, Float]:
     return t2s.ckpt.take("bert_proj.weight").T, t2s.ckpt.take("bert_proj.bias")
 
 
-def _qkv(g: Graph, x: str, layer: Checkpoint, project: Project) -> list[str]:
+def _qkv(g: Graph, x: str, t2s: T2S, layer: Checkpoint, project: Project) -> str:
+    """(rows, width) -> (rows, 3 heads, 1, head width): queries, keys, values.
+
+    The scale of attention is in the queries' weights: ONNX Runtime has a fast kernel for one row
+    times a matrix, but not with a factor.
+    """
     weight, bias = layer.take("self_attn.in_proj_weight"), layer.take("self_attn.in_proj_bias")
-    return g.ops("Split", 3, project(g, x, weight, bias), axis=1, num_outputs=3)
-
-
-def _split_heads(g: Graph, x: str, t2s: T2S) -> str:
-    """(sequence, width) -> (1, heads, sequence, head width)."""
-    parted = g.reshape(x, 1, -1, t2s.heads, t2s.head_width)
-    return g.op("Transpose", parted, perm=[0, 2, 1, 3])
+    factor = np.ones(len(bias), np.float32)
+    factor[: t2s.width] = t2s.head_width**-0.5
+    y = project(g, x, weight * factor[:, None], bias * factor)
+    return g.reshape(y, -1, 3 * t2s.heads, 1, t2s.head_width)
 
 
 def _rest(g: Graph, x: str, y: str, layer: Checkpoint, project: Project) -> str:
@@ -139,7 +146,7 @@ def _rest(g: Graph, x: str, y: str, layer: Checkpoint, project: Project) -> str:
     y = project(g, y, *_pair(layer, "self_attn.out_proj"))
     x = norm(g, g.op("Add", x, y), *_pair(layer, "norm1"))
     y = g.op("Relu", project(g, x, *_pair(layer, "linear1")))
-    y = project(g, y, *_pair(layer, "linear2"))
+    y = project(g, y, *_pair(layer, "linear2"), positive=True)
     return norm(g, g.op("Add", x, y), *_pair(layer, "norm2"))
 
 

@@ -15,6 +15,9 @@ from core.convert.layers import folded
 _SLOPE = 0.1
 _LAST_SLOPE = 0.01
 """Upstream leaves the last activation at torch's default."""
+_WEIGHTS = 64
+"""Largest magnitude of an 8-bit weight: with more, the 16 bits that CPUs without VNNI add products
+in overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Rounded:
         if f"{name}.in" not in self.ranges:
             return exact(g, x, weight, bias, dilation, name)
         heard = self._rounded(g, _leaky(g, x), f"{name}.in")
-        scale = np.maximum(np.abs(weight).max((1, 2)) / 127, 1e-12).astype(np.float32)
+        scale = np.maximum(np.abs(weight).max((1, 2)) / _WEIGHTS, 1e-12).astype(np.float32)
         stored = np.rint(weight / scale[:, None, None]).astype(np.int8)[:, :, None]
         kernel = g.op("DequantizeLinear", stored, scale, np.zeros(len(scale), np.int8), axis=0)
         return self._rounded(g, _convolved(g, heard, kernel, bias, dilation, weight.shape[2]),
