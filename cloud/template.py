@@ -214,7 +214,11 @@ def _retries(props: Mapping[str, Any]) -> Iterator[str]:
 
 def _triggers(props: Mapping[str, Any]) -> Iterator[str]:
     sources: dict[str, list[tuple[str, str, str]]] = {}
-    inbox = str(props.get("environmentVariables", {}).get("VOICEDROP_INBOX", ""))
+    variables = props.get("environmentVariables", {})
+    inbox, control = (
+        str(variables.get(f"VOICEDROP_{name}", "")).removeprefix("oss://")
+        for name in ("INBOX", "CONTROL")
+    )
     for trigger in props.get("triggers", []):
         name, kind, config = (
             trigger["triggerName"],
@@ -224,9 +228,11 @@ def _triggers(props: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"triggers/{name}/{fault}" for fault in _trigger(kind, config))
         if kind == "oss":
             arn = trigger.get("sourceArn", "")
-            if arn.rsplit(":", 1)[-1] != inbox.removeprefix("oss://"):
-                yield f"triggers/{name}/sourceArn: must be the inbox, or results make new jobs"
+            bucket = arn.rsplit(":", 1)[-1]
             key = config.get("filter", {}).get("key", {})
+            shards = bucket == control and key == {"prefix": "work/", "suffix": ".jsonl"}
+            if bucket != inbox and not shards:
+                yield f"triggers/{name}/sourceArn: must be the inbox, or results make new jobs"
             sources.setdefault(arn, []).append((name, key.get("prefix", ""), key.get("suffix", "")))
     for rules in sources.values():
         if len(rules) > 10:

@@ -74,7 +74,7 @@ FAULTS = [
     (f"{P}/triggers/1/triggerConfig/filter/key/suffix", ".json", "manifest and batch overlap"),
     (f"{P}/triggers/2/triggerConfig/filter/key/prefix", "job", "manifest and reference overlap"),
     (f"{P}/triggers/0/sourceArn", "acs:oss:x:1:voicedrop-results", "must be the inbox"),
-    (f"{P}/triggers/4/triggerConfig/authType", "anonymous", "anonymous calls"),
+    (f"{P}/triggers/5/triggerConfig/authType", "anonymous", "anonymous calls"),
     (f"{P}/triggers/4/triggerType", "log", "log is none we use"),
     # cards and machines
     (f"{P}/gpuConfig/gpuType", "fc.gpu.ada.9", "is not one of"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core import batch, claim, parts, pipeline, result, shard, sign
+from core import batch, claim, crypto, parts, pipeline, result, shard, sign
 from core.errors import Refused, Unavailable
 from core.result import Result, items_of, result_key
 from core.shard import Shared
@@ -286,3 +286,73 @@ def test_watchers_work_through_the_shards(made):
     assert "5 of 5 items" in looking.lines[0]
     assert len(events(made)) == 1
     assert list(made.control.list("work/")) == []
+
+
+# --- dry runs, and again what failed
+
+
+class Untouched(Buzz):
+    """Nobody may learn from it or speak with it."""
+
+    def enrol(self, reference, transcript, language):
+        raise AssertionError
+
+    def speak(self, text, voiceprint, **options):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
+def test_a_dry_run_checks_and_estimates_and_makes_nothing(made, count):
+    quiet = replace(made, voice=Untouched(), price=0.6)
+    rows = [*some(count - 1), {"id": "fr", "text": "Bonjour.", "language": "fr"}]
+    done = carry_out(drop(made, items=rows, mode="validate"), quiet)
+    assert done.status == "invalid"
+    told = [item.error.code if item.error else item.status for item in items(made, done)]
+    assert told == ["validated"] * (count - 1) + ["LANGUAGE_UNSUPPORTED"]
+    assert (done.estimate.items, done.totals.succeeded) == (count - 1, 0)
+    assert done.estimate.languages["en"].characters == (count - 1) * len(f"{WORDS} 0.")
+    assert done.estimate.cost == pytest.approx(done.estimate.audio_s / 60 * 0.6, abs=1e-3)
+    assert [e["type"] for e in events(made)] == ["com.voicedrop.job.invalid"]
+    assert [i.key for i in made.results.list("out/") if i.key.endswith(".sealed")] == []
+    assert list(made.control.list("voiceprints/")) == []
+
+
+def test_a_dry_run_says_that_a_voice_has_no_consent(made):
+    key = drop(made, items=some(2), mode="validate")
+    made.inbox.delete("consent/alice.json")
+    done = carry_out(key, replace(made, voice=Untouched()))
+    assert {item.error.code for item in done.items} == {"CONSENT_MISSING"}
+
+
+@pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
+def test_only_what_failed_is_made_again(made, count):
+    rows = some(count)
+    first = [*rows[:-1], rows[-1] | {"text": "!silence"}]
+    key = drop(made, name="first", items=first)
+    earlier = finish(made, key) if count > 2 else carry_out(key, made)
+    assert earlier.status == "partial"
+    made.voice.spoken.clear()
+    again = drop(made, name="again", items=rows, retry_of=earlier.job_id)
+    done = finish(made, again) if count > 2 else carry_out(again, made)
+    assert (done.status, done.totals.kept, done.retry_of) == (
+        *("succeeded", count - 1, earlier.job_id),
+    )
+    assert made.voice.spoken == [rows[-1]["text"]]
+    kept = [item.kept_from for item in items(made, done)]
+    assert kept == [earlier.job_id] * (count - 1) + [""]
+    for item in items(made, done):
+        body = made.results.get(item.output.key, limit=10**8).data
+        assert crypto.open_sealed(body, item.envelope, made.keys.wrapping).startswith(b"RIFF")
+
+
+def test_an_output_that_is_gone_is_made_anew(made):
+    earlier = carry_out(drop(made, name="first", items=some(2)), made)
+    made.results.delete(earlier.items[0].output.key)
+    done = carry_out(drop(made, name="again", items=some(2), retry_of=earlier.job_id), made)
+    assert [bool(item.kept_from) for item in done.items] == [False, True]
+
+
+def test_a_repetition_of_nothing_we_know_is_refused(made):
+    done = carry_out(drop(made, retry_of="0" * 32), made)
+    assert (done.status, done.error.code) == ("rejected", "RETRY_UNKNOWN")
+    assert done.error.pointer == "/retry_of"
