@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from core.audio import Audio
 from core.convert.bundle import Sources, convert
-from core.convert.verify import table, verify
+from core.convert.checks import table
+from core.convert.verify import verify
 from core.voice.gpt_sovits import reference, synthesis
 from core.voice.gpt_sovits.bundle import Bundle, Spec
 from core.voice.gpt_sovits.sampling import Chooser, Sampling

@@ -61,7 +61,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Compare a bundle with golden results, stage by stage."""
-    from core.convert.verify import table
+    from core.convert.checks import table
     from core.convert.verify import verify as checks
     from core.voice.gpt_sovits.bundle import Bundle
 

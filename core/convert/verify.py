@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.audio import Audio
+from core.convert.checks import Check, error, likeness, wrong
 from core.errors import Refused, raising
 from core.voice.gpt_sovits import features, reference, synthesis
 from core.voice.gpt_sovits.bundle import Bundle
@@ -31,7 +32,6 @@ from core.voice.gpt_sovits.t2s import Decoder, Sentence
 
 Golden = Mapping[str, NDArray[Any]]
 
-_CLOSE = 1e-4
 _LOGITS = 1e-3
 _FBANK = 1e-3
 """Logarithms of energies near zero: upstream's own rounding moves them by half of that."""
@@ -39,7 +39,7 @@ _SPEAKER = 2e-4
 """Relative to the largest: upstream's own float32 is 1e-4 from the same network in float64."""
 _LSB = 4.0
 _SILENCE = 9600
-_COSINE, _AGREEMENT, _SNR = 0.995, 0.9, 20.0
+_COSINE, _AGREEMENT = 0.995, 0.9
 """What a quantised bundle must keep, even of random weights."""
 _SAMPLERS = {
     "a": Sampling(15, 1.0, 1.0, 1.35),
@@ -47,24 +47,6 @@ _SAMPLERS = {
     "c": Sampling(50, 0.3, 1.5, 2.0),
     "d": Sampling(2000, 0.95, 1.0, 1.0),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    stage: str
-    value: float
-    """The largest error; or, where `at_least`, a measure of likeness."""
-    bound: float
-    at_least: bool = False
-
-    @property
-    def passed(self) -> bool:
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-    def __str__(self) -> str:
-        sign = ">=" if self.at_least else "<="
-        verdict = "ok" if self.passed else "FAILED"
-        return f"{self.stage:<28} {self.value:>12.3g} {sign} {self.bound:<8.3g} {verdict}"
 
 
 def verify(bundle: Bundle, golden: Path) -> Iterator[Check]:
@@ -86,13 +68,6 @@ def verify(bundle: Bundle, golden: Path) -> Iterator[Check]:
             yield from _end_to_end(bundle, common, own, audio[0])
 
 
-def table(checks: list[Check]) -> str:
-    """For people: a line a check, and a verdict."""
-    failed = sum(not check.passed for check in checks)
-    verdict = f"{failed} of {len(checks)} checks FAILED" if failed else f"all {len(checks)} passed"
-    return "\n".join([*map(str, checks), verdict])
-
-
 def _load(path: Path) -> Golden:
     with np.load(path) as file:
         return dict(file)
@@ -105,56 +80,31 @@ def _audio(path: Path) -> Audio:
     return Audio(samples.mean(axis=1), int(rate))
 
 
-def _error(stage: str, got: NDArray[Any], want: NDArray[Any], bound: float = _CLOSE) -> Check:
-    if got.shape != want.shape:
-        return Check(f"{stage} {got.shape} not {want.shape}", np.inf, bound)
-    return Check(stage, float(np.abs(got.astype(np.float64) - want).max(initial=0)), bound)
-
-
-def _wrong(stage: str, got: Any, want: NDArray[Any]) -> Check:
-    """How many of a list of tokens differ."""
-    got = np.asarray(got, np.int64)
-    same = min(len(got), len(want))
-    wrong = int((got[:same] != want[:same]).sum()) + abs(len(got) - len(want))
-    return Check(stage, wrong, 0)
-
-
-def _likeness(
-    stage: str, bundle: Bundle, got: NDArray[np.float32], want: NDArray[np.float32]
-) -> Check:
-    """Of waves: the largest error, or the signal to noise ratio where rounding is wanted."""
-    if bundle.spec.precision in ("fp32", "int8") or got.shape != want.shape:
-        return _error(stage, got, want)
-    noise = np.square(got - want, dtype=np.float64).sum()
-    ratio = 10 * np.log10(np.square(want, dtype=np.float64).sum() / max(noise, 1e-30))
-    return Check(f"{stage}, SNR in dB", float(ratio), _SNR, at_least=True)
-
-
 def _reference(bundle: Bundle, common: Golden, own: Golden, audio: list[Audio]) -> Iterator[Check]:
     spec, ref = bundle.spec, audio[0]
-    yield _error(
+    yield error(
         "wave at 16 kHz", features.hubert_wave(ref.samples, ref.rate)[0], common["wav16k_in"]
     )
     wave = {"wave": common["wav16k_in"][None]}
     ssl, codes = bundle.run("ssl", ["ssl", "codes"], wave)
-    yield _error("ssl", ssl, common["ssl_last_hidden_state"])
-    yield _wrong("prompt codes, wrong", codes, own["prompt_semantic"])
+    yield error("ssl", ssl, common["ssl_last_hidden_state"])
+    yield wrong("prompt codes, wrong", codes, own["prompt_semantic"])
     waves = [reference.prepared(bundle, one) for one in audio]
     heard = [features.spectrogram(one, spec.window, spec.hop) for one in waves]
-    yield _error("spectrogram", heard[0], common["refer_spec"])
+    yield error("spectrogram", heard[0], common["refer_spec"])
     few = heard[1][:, : spec.bins : 8]
-    yield _error("spectrogram, auxiliary", few, common["aux_refer_spec_704_every8"])
+    yield error("spectrogram, auxiliary", few, common["aux_refer_spec_704_every8"])
     inputs = {"spectrogram": np.ascontiguousarray(common["refer_spec"][:, : spec.bins])}
     if spec.speaker:
-        yield _error("filter bank", features.fbank(own["sv_wav16k"])[0], own["sv_fbank"], _FBANK)
+        yield error("filter bank", features.fbank(own["sv_wav16k"])[0], own["sv_fbank"], _FBANK)
         vector = bundle.run("speaker", ["speaker"], {"fbank": own["sv_fbank"][None]})[0]
         size = np.abs(own["sv_emb"]).max()
-        yield _error("sv_emb, relative", vector / size, own["sv_emb"] / size, _SPEAKER)
+        yield error("sv_emb, relative", vector / size, own["sv_emb"] / size, _SPEAKER)
         inputs["speaker"] = own["sv_emb"]
-    yield _error("ge", bundle.run("timbre", ["timbre"], inputs)[0], own["dec_ge"])
+    yield error("ge", bundle.run("timbre", ["timbre"], inputs)[0], own["dec_ge"])
     if bundle.spec.bert:
         found = bundle.run("bert", ["features"], {"ids": common["bert_input_ids"][0]})[0]
-        yield _error("bert", found, common["bert_char_feature"])
+        yield error("bert", found, common["bert_char_feature"])
 
 
 def _sampler(own: Golden) -> Iterator[Check]:
@@ -209,19 +159,19 @@ def _segments(common: Golden) -> range:
 def _t2s(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
     greedy = _run(bundle, *(_said(common, own, i) for i in _segments(common)))
     for i, recorder in enumerate(greedy):
-        yield _wrong(f"tokens of segment {i}, wrong", recorder.tokens, own[f"seg{i}_tokens"])
-    yield _error("logits", np.array(greedy[0].shown), own["seg0_logits"], _LOGITS)
+        yield wrong(f"tokens of segment {i}, wrong", recorder.tokens, own[f"seg{i}_tokens"])
+    yield error("logits", np.array(greedy[0].shown), own["seg0_logits"], _LOGITS)
     cases = {
         "norep": replace(GREEDY, repetition_penalty=1, limit=21),
         "noprompt": replace(GREEDY, limit=25),
     }
     for name, how in cases.items():
         (recorder,) = _run(bundle, _said(common, own, 0, how, prompted=name != "noprompt"))
-        yield _wrong(f"tokens, {name}, wrong", recorder.tokens, own[f"seg0_{name}_tokens"])
+        yield wrong(f"tokens, {name}, wrong", recorder.tokens, own[f"seg0_{name}_tokens"])
     sampled = _said(common, own, 0, Sampling(15, 0.4, 0.7, 1.35, limit=25))
     sampled[1].noise = lambda step: own["samp_exp_noise"][step]
     _run(bundle, sampled)
-    yield _wrong("tokens, sampled, wrong", sampled[1].tokens, own["samp_tokens"])
+    yield wrong("tokens, sampled, wrong", sampled[1].tokens, own["samp_tokens"])
 
 
 def _t2s_drift(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
@@ -239,24 +189,24 @@ def _t2s_drift(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
 def _sovits(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
     timbre, tokens, phones = own["dec_ge"], own["seg0_tokens"], common["seg0_phones"]
     latent = synthesis.encode(bundle, tokens, phones, timbre)
-    yield _error("enc_p latent", latent.transpose(0, 2, 1), own["dec_encp_enc2"])
+    yield error("enc_p latent", latent.transpose(0, 2, 1), own["dec_encp_enc2"])
     inputs = {"latent": latent, "noise": np.zeros_like(own["dec_m_p"]), "timbre": timbre}
     z, mean, log_std = bundle.run("flow", ["z", "mean", "log_std"], inputs)
-    yield _error("enc_p mean", mean, own["dec_m_p"])
-    yield _error("enc_p log std", log_std, own["dec_logs_p"])
-    yield _error("z", z, own["dec_z"])
+    yield error("enc_p mean", mean, own["dec_m_p"])
+    yield error("enc_p log std", log_std, own["dec_logs_p"])
+    yield error("z", z, own["dec_z"])
     wave = synthesis.vocode(bundle, own["dec_z"], timbre)
-    yield _likeness("wave", bundle, wave, own["wav_noise0"])
+    yield likeness("wave", bundle, wave, own["wav_noise0"])
     z = synthesis.flow(bundle, latent, own["noise"], timbre)
-    yield _likeness("wave, noise", bundle, synthesis.vocode(bundle, z, timbre), own["wav_noise05"])
+    yield likeness("wave, noise", bundle, synthesis.vocode(bundle, z, timbre), own["wav_noise05"])
     for name, speed in (("130", 1.3), ("075", 0.75)):
         paced = synthesis.paced(latent, speed)
         still = np.zeros((1, bundle.spec.inter, paced.shape[1]), np.float32)
         wave = synthesis.vocode(bundle, synthesis.flow(bundle, paced, still, timbre), timbre)
         length = int(own[f"wav_speed{name}_len"])
-        yield _wrong(f"length at speed {speed}, wrong", [len(wave)], np.array([length]))
+        yield wrong(f"length at speed {speed}, wrong", [len(wave)], np.array([length]))
         want = own[f"wav_speed{name}"]
-        yield _likeness(f"wave at speed {speed}", bundle, wave[: len(want)], want)
+        yield likeness(f"wave at speed {speed}", bundle, wave[: len(want)], want)
 
 
 def _end_to_end(bundle: Bundle, common: Golden, own: Golden, ref: Audio) -> Iterator[Check]:
@@ -275,13 +225,13 @@ def _end_to_end(bundle: Bundle, common: Golden, own: Golden, ref: Audio) -> Iter
     waves = [
         _spoken(bundle, tokens[i], phones[i], timbre, noise[i]) for i in _segments(common)
     ]  # fmt: skip
-    yield _error("end to end, 16 bit", _pcm(waves), own["e2e_default_audio"], _LSB)
+    yield error("end to end, 16 bit", _pcm(waves), own["e2e_default_audio"], _LSB)
     if "e2e_batch_audio" in own:
         joint = np.concatenate(tokens), np.concatenate(phones)
         wave = _spoken(bundle, *joint, timbre, own["e2e_batch_noise0"])
         samples = synthesis.FRAMES_PER_TOKEN * bundle.spec.hop
         parts = np.split(wave, np.cumsum([len(row) for row in tokens])[:-1] * samples)
-        yield _error("end to end, joint, 16 bit", _pcm(parts), own["e2e_batch_audio"], _LSB)
+        yield error("end to end, joint, 16 bit", _pcm(parts), own["e2e_batch_audio"], _LSB)
 
 
 def _spoken(

@@ -15,7 +15,8 @@ import pytest
 from core.audio import Audio
 from core.convert import checkpoint
 from core.convert.bundle import Sources, convert
-from core.convert.verify import Check, table, verify
+from core.convert.checks import Check, table
+from core.convert.verify import verify
 from core.errors import Misconfigured, Refused
 from core.voice.gpt_sovits import reference
 from core.voice.gpt_sovits.bundle import SPEC, Bundle

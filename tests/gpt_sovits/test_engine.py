@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,6 +81,22 @@ def test_a_sentence_is_the_same_alone_and_in_company(
     """To the bit, whatever the number of rows and threads."""
     alone = GptSovits(Bundle(bundle.folder, threads=1, cpu_only=True), Letters(), guard=LAX, rows=1)
     assert np.array_equal(samples(alone, voiceprint), samples(engine, voiceprint))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_hundred_texts_leave_no_memory_behind(engine: GptSovits, voiceprint: Voiceprint) -> None:
+    """`bench/soak.py` speaks three hundred."""
+
+    def resident() -> float:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    after = []
+    for i in range(100):
+        samples(engine, voiceprint, "good day" + " my friend" * (i % 5), seed=i)
+        after.append(resident() if i in (19, 99) else 0)
+    assert after[99] - after[19] < 10
 
 
 def test_two_voices_from_several_threads_never_mix(
