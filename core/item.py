@@ -27,8 +27,8 @@ from core.version import VERSION
 SCHEME = "voicedrop/mark/1"
 SENTENCE_PAUSE = 0.25
 """Seconds of silence between sentences."""
-STRENGTHS = (watermark.DEFAULT, watermark.ROBUST, 4.5)
-"""Decibels, tried in turn; the last one is for a word alone, about half a second."""
+STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
+"""Decibels, tried in turn from the preset's on; the last is for a word alone, half a second."""
 OUTPUT_LIMIT = 4 << 30
 RECORD = "vc-record"
 SYNTHETIC = "vc-aigc"
@@ -113,7 +113,8 @@ def _mark(
     speech: Audio, payload: int, item: Item, studio: Studio, watch: Stopwatch
 ) -> tuple[Encoded, Watermark]:
     """The encoded speech with a mark that reads; a second of sound needs a stronger one."""
-    for strength in STRENGTHS:
+    first = watermark.STRENGTHS[studio.mark]
+    for strength in STRENGTHS[STRENGTHS.index(first) :]:
         with watch.stage("watermark"):
             marked = watermark.embed(
                 speech.samples, speech.rate, payload, _mark_key(studio), strength=strength
@@ -121,7 +122,7 @@ def _mark(
         with watch.stage("encode"):
             encoded = audio.encode(Audio(marked, speech.rate), item.format)
         with watch.stage("verify"):
-            found = _read_back(encoded, payload, studio, claimed=strength > STRENGTHS[0])
+            found = _read_back(encoded, payload, studio, claimed=strength > first)
         if found.payload == payload:
             key_id, score = next(iter(studio.keys.watermark)), round(found.score, 2)
             return encoded, Watermark(

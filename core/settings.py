@@ -12,6 +12,7 @@ from core.quota import Producers
 
 ConsentPolicy = Literal["required", "optional"]
 Engine = Literal["kokoro", "gpt_sovits"]
+MarkPreset = Literal["balanced", "quiet", "robust"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class Settings:
     """Watermark key, base64 of 32 bytes."""
     kms_key: str = ""
     """Key id, alias or ARN in Alibaba Cloud KMS that wraps data keys instead of `kek`."""
+    mark: MarkPreset = "balanced"
+    """Strength of the watermark: less audible or harder to destroy."""
     consent: ConsentPolicy = "required"
     engine: Engine = "kokoro"
     bundle: Path | None = None
@@ -79,6 +82,7 @@ class Settings:
             signing_key=environ.get("VOICEDROP_SIGNING_KEY", ""),
             watermark_key=environ.get("VOICEDROP_WATERMARK_KEY", ""),
             kms_key=environ.get("VOICEDROP_KMS_KEY", ""),
+            mark=_one_of(environ, "VOICEDROP_MARK", get_args(MarkPreset)),
             consent=_one_of(environ, "VOICEDROP_CONSENT", get_args(ConsentPolicy)),
             engine=_one_of(environ, "VOICEDROP_ENGINE", get_args(Engine)),
             bundle=_path(environ, "VOICEDROP_BUNDLE"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from core.keys import Keyring
 from core.quota import Quota
-from core.settings import ConsentPolicy
+from core.settings import ConsentPolicy, MarkPreset
 from core.storage import Store
 from core.voice import Voice
 
@@ -40,6 +40,7 @@ class Studio:
     keys: Keyring
     worker: str
     """At most 16 ASCII characters, unique to this run."""
+    mark: MarkPreset = "balanced"
     consent: ConsentPolicy = "required"
     producer: str = ""
     """Provider code for the AIGC label, where the manifest gives none."""

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from core.errors import JobError, Misconfigured, Unavailable
-from core.settings import Settings
+from core.settings import MarkPreset, Settings
 from handlers import screen
 from handlers.cli_consent import consent_app
 from handlers.cli_models import models_app
@@ -167,6 +167,39 @@ def audit(
         found = auditing.audit(settings(bucket), wish, progress)
     screen.show(found, as_json=as_json)
     raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def abx(
+    recordings: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page.")] = Path("abx.html"),
+    trials: Annotated[
+        int, typer.Option(min=1, max=100, help="Questions a listener is asked.")
+    ] = 16,
+    seconds: Annotated[float, typer.Option(min=1, max=30, help="Length of an excerpt.")] = 5.0,
+    mark: Annotated[
+        MarkPreset | None, typer.Option(help="Strength of the mark (default: $VOICEDROP_MARK).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a listening test: can a person hear the mark?
+
+    Writes one HTML file that works from disk. In each trial X is A or B, one of them marked; at the
+    end the page weighs the answers against guessing (binomial test) and saves them as JSON.
+    Twelve of sixteen right happen by luck to four listeners in a hundred.
+    """
+    from handlers import listening
+
+    with screen.Progress(quiet=as_json) as progress:
+        found = listening.make(
+            recordings,
+            out,
+            trials=trials,
+            seconds=seconds,
+            preset=mark or settings().mark,
+            progress=progress,
+        )
+    screen.show(found, as_json=as_json)
 
 
 @log_app.command("integrate")

@@ -171,6 +171,7 @@ def studio(
         voice=engine,
         keys=keyring(settings, purse),
         worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],
+        mark=settings.mark,
         consent=settings.consent,
         producer=settings.label_producer,
         lease_seconds=settings.lease_seconds,

@@ -5,7 +5,7 @@ it says, cells.py how both see sound, search.py how a warped or cut clip is foun
 """
 
 from watermark.detect import Detection, detect, detect_any, detect_joint, scan, verify
-from watermark.embed import DEFAULT, QUIET, ROBUST, Embedder, embed, embed_blocks
+from watermark.embed import DEFAULT, QUIET, ROBUST, STRENGTHS, Embedder, embed, embed_blocks
 from watermark.reader import CLAIM
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DEFAULT",
     "QUIET",
     "ROBUST",
+    "STRENGTHS",
     "Detection",
     "Embedder",
     "detect",

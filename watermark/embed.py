@@ -24,6 +24,8 @@ Floats = NDArray[np.float32]
 
 QUIET, DEFAULT, ROBUST = 1.6, 2.2, 2.8
 """Strengths in decibels, root mean square over cells; docs/watermark.md compares them."""
+STRENGTHS = {"balanced": DEFAULT, "quiet": QUIET, "robust": ROBUST}
+"""The same by name: presets between inaudible and indestructible."""
 BLOCK_SLOTS = 128
 HALO_SLOTS = 16
 BLOCKS_A_SEGMENT = SEGMENT // BLOCK_SLOTS
