@@ -1,0 +1,61 @@
+"""The report as a browser shows it."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from core import audit
+from core.audit import page, report
+from tests import browser
+from tests.audit.conftest import sources
+from tests.audit.test_findings import flip_a_bit, release_without_a_mark
+
+SEEN = """return [...document.querySelectorAll("svg")].map((plot) => ({
+  name: plot.id, width: plot.getBoundingClientRect().width,
+  bars: [...plot.querySelectorAll("rect")].map((bar) => {
+    const box = bar.getBoundingClientRect();
+    return { label: bar.querySelector("title").textContent, height: box.height, width: box.width,
+      inside: box.left >= 0 && box.right <= innerWidth, fill: getComputedStyle(bar).fill };
+  }) }));"""
+
+
+@pytest.fixture
+def made(clean: Path, tmp_path: Path) -> report.Report:
+    root = shutil.copytree(clean, tmp_path / "spoiled")
+    flip_a_bit(root)
+    release_without_a_mark(root)
+    found = sources(root)
+    return audit.build(audit.walk(found), found, "")
+
+
+def test_the_plots_are_seen_in_a_browser(made: report.Report, tmp_path: Path) -> None:
+    shown = tmp_path / "report.html"
+    shown.write_text(page.render(made), encoding="utf-8")
+    plots = browser.ask(shown, tmp_path, SEEN)
+    assert [plot["name"] for plot in plots] == ["plot-outcomes", "plot-score", "plot-duration"]
+    for plot in plots:
+        assert plot["width"] > 500
+        assert plot["bars"]
+        counts = [int(bar["label"].rpartition(": ")[2]) for bar in plot["bars"]]
+        for count, bar in zip(counts, plot["bars"], strict=True):
+            assert bar["inside"]
+            assert bar["width"] > 3
+            assert bar["fill"] not in ("none", "rgb(0, 0, 0)")
+            highest = max(b["height"] / c for b, c in zip(plot["bars"], counts, strict=True))
+            assert bar["height"] == pytest.approx(count * highest, abs=1)
+    assert len({bar["fill"] for bar in plots[0]["bars"]}) == len(
+        {name for period in made.outcomes for name in page.STATUSES if getattr(period, name)}
+    )
+
+
+def test_a_picture_can_be_taken_of_the_report(made: report.Report, tmp_path: Path) -> None:
+    shown = tmp_path / "report.html"
+    shown.write_text(page.render(made), encoding="utf-8")
+    picture = browser.screenshot(shown, tmp_path / "report.png", width=900, height=1500)
+    assert picture.startswith(b"\x89PNG")
+    assert struct.unpack(">II", picture[16:24]) == (900, 1500)
+    assert len(picture) > 40_000  # an empty page of this size takes a tenth
