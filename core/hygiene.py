@@ -144,6 +144,8 @@ def _other_script(count: Counter[str], language: str) -> bool:
     """`count`: how often each character stands in the text."""
     if language not in _OWN:
         return False
+    if language == "en" and all(map(str.isascii, count)):
+        return False  # as it would come out, and most texts of large batches are so
     scripts: dict[str, int] = {}
     for c, times in count.items():
         script = character(c).script
