@@ -1,4 +1,4 @@
-"""What three hundred texts in one process leave behind: resident memory after the 20th and the last.
+"""What hundreds of texts in one process leave behind: memory after the 20th and after the last.
 
     python bench/soak.py [--texts 300]
 
