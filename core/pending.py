@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from itertools import islice
 
 from core.errors import Refused
 from core.storage import Store
 
 KEY_LIMIT = 2048
 """Bytes of a manifest's key."""
+AT_ONCE = 1000
+"""Jobs that one arrival awakens; more are left to the sweeper."""
 
 
 class Waiting(Exception):
@@ -42,7 +45,7 @@ def mark(control: Store, reference: str, job_id: str, manifest: str) -> float:
 def awakened(control: Store, reference: str) -> list[str]:
     """Keys of the manifests whose jobs wait for this reference."""
     manifests = []
-    for info in list(control.list(mark_key(reference))):
+    for info in list(islice(control.list(mark_key(reference)), AT_ONCE)):
         with suppress(Refused):  # its job has just finished and took it away
             manifests.append(control.get(info.key, limit=KEY_LIMIT).data.decode())
     return manifests

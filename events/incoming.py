@@ -27,6 +27,9 @@ Kind = Literal["manifest", "clip", "audio", "other", "shard"]
 CREATED = frozenset({"PutObject", "PostObject", "CompleteMultipartUpload", "CopyObject"})
 """An upload in parts also fires for its start and for every part: those name no object yet."""
 
+MAX_RECORDS = 1000
+"""Of one notification. Clouds send one, or a batch of a few."""
+
 MANIFESTS = "jobs/"
 CLIPS = "audit/"
 OURS = ("out/", "events/", "marks/", "lease/", "pending/", "dead/", "log/")
@@ -80,6 +83,8 @@ def parse(body: bytes, *, bucket: str = "", control: str = "") -> Incoming:
         records = list(_records(document))
     except (ValueError, RecursionError):
         raise Refused("EVENT_INVALID", "The notification is not JSON.") from None
+    if len(records) > MAX_RECORDS:
+        raise Refused("EVENT_INVALID", f"{len(records)} records; at most {MAX_RECORDS} at once.")
     incoming = Incoming()
     for record in records:
         if _text(record, "triggerTime"):

@@ -20,6 +20,7 @@ from core.settings import MarkPreset, Settings
 from handlers import screen
 from handlers.cli_consent import consent_app
 from handlers.cli_models import models_app
+from handlers.secrecy import keep_to_ourselves
 
 app = typer.Typer(
     name="voicedrop",
@@ -285,6 +286,7 @@ def text(
 
 def main() -> None:
     """Entry point: errors end in a sentence and an exit code, never in a traceback."""
+    keep_to_ourselves()
     try:
         app()
     except JobError as error:

@@ -22,6 +22,7 @@ import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
@@ -35,6 +36,7 @@ from core.errors import Failed, JobError, Misconfigured, Unavailable
 from core.version import VERSION
 from handlers.instance import DRAIN_SECONDS, Instance, Worker
 from handlers.jsonlog import log_to
+from handlers.secrecy import Mask, keep_to_ourselves, secrets_of
 from handlers.tokens import Tokens, tokens_from
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger("voicedrop.server")
 
-MAX_BODY = 32 * 1024 * 1024  # what the platform itself accepts for a synchronous call
+MAX_BODY = 1024 * 1024  # an asynchronous call carries 128 KiB, a batch of EventBridge 256
+BODY_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 900  # the platform reuses connections for 15 minutes
 # Nowhere is it written how soon the platform repeats. Were it at once, all its attempts would fall
 # into the lease of a worker that has just been killed, and nobody would finish that job.
@@ -54,32 +57,34 @@ RETRY_PAUSE_SECONDS = 5.0
 
 
 class Endpoints:
-    def __init__(self, instance: Instance, retry_pause: float) -> None:
+    def __init__(self, instance: Instance, mask: Mask, retry_pause: float) -> None:
         self._instance = instance
+        self._mask = mask
         self._retry_pause = retry_pause
 
     async def invoke(self, request: Request) -> Response:
         request_id = _control(request)
         with _announced("Invoke", request_id):
             body = await _body(request)
-            credentials = None
             try:
                 credentials = _credentials(request.headers)
+                self._mask.add(credentials)
                 summary = await self._instance.work(body, credentials, request_id)
             except Exception as error:
                 if isinstance(error, Unavailable):
                     await anyio.sleep(self._retry_pause)
-                return _failure(error, request_id, credentials)
+                return _failure(error, request_id, self._mask)
             return Response(summary, headers={"x-fc-status": "200"}, media_type="application/json")
 
     def hook(self, phase: str, step: Callable[[], Awaitable[None]]) -> Endpoint:
         async def answer(request: Request) -> Response:
             request_id = _control(request)
             with _announced(phase, request_id):
+                self._mask.add(_credentials(request.headers))
                 try:
                     await step()
                 except Exception as error:
-                    return _failure(error, request_id, _credentials(request.headers), final=404)
+                    return _failure(error, request_id, self._mask, final=404)
                 return JSONResponse({"ready": self._instance.ready}, headers={"x-fc-status": "200"})
 
         return answer
@@ -97,12 +102,13 @@ class Endpoints:
 def create_app(
     worker: Worker,
     tokens: Tokens,
+    mask: Mask,
     *,
     drain_seconds: float = DRAIN_SECONDS,
     retry_pause: float = 0.0,
 ) -> Starlette:
     instance = Instance(worker, tokens, drain_seconds)
-    endpoints = Endpoints(instance, retry_pause)
+    endpoints = Endpoints(instance, mask, retry_pause)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -147,15 +153,19 @@ def _print(line: str) -> None:
 
 
 async def _body(request: Request) -> bytes:
-    body = bytearray()
+    body, again = bytearray(), {"x-fc-status": "404"}
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                message = f"The body is larger than {MAX_BODY} bytes."
-                raise HTTPException(413, message, headers={"x-fc-status": "404"})
+        with anyio.fail_after(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    message = f"The body is larger than {MAX_BODY} bytes."
+                    raise HTTPException(413, message, headers=again)
+    except TimeoutError:
+        message = f"The body did not come within {BODY_SECONDS:g} s."
+        raise HTTPException(408, message, headers=again) from None
     except ClientDisconnect:
-        raise HTTPException(400, "The body was cut.", headers={"x-fc-status": "404"}) from None
+        raise HTTPException(400, "The body was cut.", headers=again) from None
     return bytes(body)
 
 
@@ -169,41 +179,26 @@ def _credentials(headers: Mapping[str, str]) -> Credentials | None:
     return Credentials(key, secret, headers.get("x-fc-security-token", ""))
 
 
-def _failure(
-    error: Exception, request_id: str, credentials: Credentials | None, *, final: int = 200
-) -> Response:
+def _failure(error: Exception, request_id: str, mask: Mask, *, final: int = 200) -> Response:
     """Answer `final` to what no repetition can mend. What the operator mends (keys, buckets) must
     not be answered 200: nothing was recorded, and the notification would be lost."""
     known = error if isinstance(error, JobError) else Failed("INTERNAL")
     again = known.retry or known is not error or isinstance(known, Misconfigured)
     fields: dict[str, Any] = {
         "code": known.code,
-        "message": _without(credentials, known.message),
+        "message": mask(known.message),
         "advice": known.advice,
-        "pointer": known.pointer,
+        "pointer": mask(known.pointer),
         "retryable": again,
     }
     extra = {"request_id": request_id, "error": fields}
     if known is error:
         log.warning("request failed", extra=extra)
     else:
-        trace = _without(credentials, "".join(traceback.format_exception(error)))
+        trace = mask("".join(traceback.format_exception(error)))
         log.error("request failed", extra=extra | {"trace": trace})
     status = 404 if again else final
     return JSONResponse({"error": fields}, status, headers={"x-fc-status": str(status)})
-
-
-def _without(credentials: Credentials | None, text: str) -> str:
-    """SDKs quote what they sent in their exceptions."""
-    if credentials is None:
-        return text
-    for secret in (
-        credentials.security_token,
-        credentials.access_key_secret,
-        credentials.access_key_id,
-    ):
-        text = text.replace(secret, "***") if secret else text
-    return text
 
 
 async def _http_error(_: Request, raised: Exception) -> Response:
@@ -235,14 +230,16 @@ def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[s
     """Run until SIGTERM. 1 if the settings do not make a worker, which the log explains."""
     import uvicorn
 
-    log_to(sys.stdout)
+    keep_to_ourselves()
+    mask = Mask(secrets_of(environ, Path(environ.get("VOICEDROP_KEYS", "keys"))))
+    log_to(sys.stdout, mask)
     try:
         port = _port(environ)
         worker, tokens = worker_from(environ), tokens_from(environ)
     except JobError as error:
         log.critical("cannot start", extra={"code": error.code, "error": error.message})
         return 1
-    app = create_app(worker, tokens, retry_pause=RETRY_PAUSE_SECONDS)
+    app = create_app(worker, tokens, mask, retry_pause=RETRY_PAUSE_SECONDS)
     uvicorn.Server(configuration(app, port)).run()
     return 0
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from core.errors import Failed, Misconfigured, Refused, Unavailable
+from handlers.secrecy import Mask
 from handlers.server import configuration, create_app
 from handlers.tokens import OwnTokens, Tokens
 
@@ -73,6 +74,8 @@ class Client:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.pid = 0
+        """Of the server, where it is a process of its own."""
         self.connection = HTTPConnection("127.0.0.1", port, timeout=20)
 
     def __enter__(self) -> Client:
@@ -104,7 +107,7 @@ def serving(
     retry_pause: float = 0.0,
 ) -> Iterator[Client]:
     made = tokens or OwnTokens(50)
-    app = create_app(worker, made, drain_seconds=drain_seconds, retry_pause=retry_pause)
+    app = create_app(worker, made, Mask(), drain_seconds=drain_seconds, retry_pause=retry_pause)
     server = uvicorn.Server(configuration(app, 0))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import Failed, Unavailable
-from handlers.server import configuration, create_app
+from handlers.secrecy import Mask
+from handlers.server import MAX_BODY, configuration, create_app
 from handlers.tokens import OwnTokens
 from tests.server.running import Client, Orders, parallel, serving
 
@@ -286,7 +287,7 @@ def test_leaving_closes_the_worker():
 
 
 def test_a_body_over_the_limit_is_refused_unread(worker, client):
-    response, answer = client.ask("POST", "/invoke", bytes(32 * 1024 * 1024 + 1))
+    response, answer = client.ask("POST", "/invoke", bytes(MAX_BODY + 1))
     assert status(response) == (413, "404")
     assert answer["error"]["code"] == "HTTP_413"
     assert worker.seen == []
@@ -300,7 +301,7 @@ def test_a_body_in_chunks_is_joined(worker, client):
 
 
 def test_a_body_at_the_limit_is_taken(worker, client):
-    assert client.invoke(bytes(32 * 1024 * 1024))[1]["bytes"] == 32 * 1024 * 1024
+    assert client.invoke(bytes(MAX_BODY))[1]["bytes"] == MAX_BODY
 
 
 def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(worker, client, capsys):
@@ -358,7 +359,7 @@ def test_answers_carry_no_header_that_the_platform_forbids(client, path):
 
 
 def test_connections_are_kept_for_fifteen_minutes():
-    config = configuration(create_app(Orders(), OwnTokens(50)), 9000)
+    config = configuration(create_app(Orders(), OwnTokens(50), Mask()), 9000)
     assert config.timeout_keep_alive == 900
     assert (config.host, config.port) == ("0.0.0.0", 9000)  # noqa: S104
     assert config.workers == 1

@@ -18,6 +18,7 @@ import pytest
 
 from core.errors import Misconfigured
 from handlers.jsonlog import JsonLines
+from handlers.secrecy import Mask
 from handlers.server import _port
 from tests.server.running import Client
 
@@ -163,7 +164,7 @@ def test_a_logged_exception_is_part_of_its_line():
     record = logging.makeLogRecord({"msg": "x %s", "args": ("y",), "levelname": "ERROR"})
     why = ValueError("why")
     record.exc_info = (type(why), why, None)
-    line = JsonLines().format(record)
+    line = JsonLines(Mask()).format(record)
     assert "\n" not in line
     assert json.loads(line)["message"] == "x y"
     assert "ValueError: why" in json.loads(line)["trace"]
