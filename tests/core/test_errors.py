@@ -65,3 +65,12 @@ def test_foreign_exceptions_become_ours_and_keep_their_cause():
 
 def test_a_notice_has_a_sentence_of_its_own():
     assert Notice("BOM").message == "A byte order mark was removed."
+
+
+def test_operators_are_told_what_to_do_about_every_code_that_is_theirs():
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text("utf-8")
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", page))
+    theirs = {code for family in (Misconfigured, Unavailable, Failed) for code in family.codes}
+    assert sorted(theirs - named) == []
+    settings = {name for name in named if name.startswith("VOICEDROP_")}
+    assert sorted(named - settings - theirs - set(Refused.codes) - set(errors.NOTICES)) == []
