@@ -1,0 +1,67 @@
+"""No GPL at run time, and the check would see one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+from cloud import licences
+
+ROOT = Path(__file__).parents[2]
+
+
+def package(**headers: str) -> Message:
+    made = Message()
+    for name, value in headers.items():
+        made[name.replace("_", "-")] = value
+    return made
+
+
+def test_what_the_image_installs_is_under_licences_that_we_accept():
+    done = subprocess.run(
+        [sys.executable, "-m", "cloud.licences"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split()[-1]) == (0, "OK"), done.stdout + done.stderr
+    assert int(done.stdout.split()[2]) > 50
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"License_Expression": "GPL-3.0-or-later"},
+        {"License_Expression": "MIT AND AGPL-3.0-only"},
+        {"Classifier": "License :: OSI Approved :: GNU General Public License v3 (GPLv3)"},
+        {"Classifier": "License :: OSI Approved :: GNU Affero General Public License v3"},
+        {"License": "GNU GENERAL PUBLIC LICENSE\n  Version 3, 29 June 2007"},
+        {"License": "GPLv2"},
+        {"License": "UNKNOWN", "Classifier": "License :: OSI Approved"},
+        {},
+    ],
+)
+def test_what_we_do_not_accept_is_named(headers):
+    (fault,) = licences.faults([("there", package(**headers))])
+    assert fault.startswith("there: ")
+    assert list(licences.faults([("there", package(**headers))], {"there": "a reason"})) == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"License_Expression": "LGPL-2.1-or-later"},
+        {"License_Expression": "Apache-2.0 OR BSD-3-Clause", "License": "GPL, they said once"},
+        {"Classifier": "License :: OSI Approved :: GNU Lesser General Public License v2 (LGPLv2)"},
+        {"Classifier": "License :: OSI Approved :: GNU Library General Public License (LGPL)"},
+        {"License": "BSD"},
+    ],
+)
+def test_other_licences_pass(headers):
+    assert list(licences.faults([("there", package(**headers))])) == []
+
+
+def test_an_exception_that_nothing_needs_is_a_fault():
+    found = licences.faults([("there", package(License="MIT"))], {"there": "a reason"})
+    assert list(found) == ["there: needs no exception"]
