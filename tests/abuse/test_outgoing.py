@@ -1,0 +1,38 @@
+"""Nothing phones home: a job calls the addresses it was configured with, and no other.
+
+Seen is the worker's own process, with the small voice of `tests.pipeline.kit`. Decoders run in
+children that cannot open a socket (tests/audio/test_isolate.py).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.abuse.container import ROOT, cloud
+
+
+def watched(folder: Path, *endpoint: str) -> dict[str, object]:
+    """The job in a process of its own; the hook of an interpreter cannot be taken off again."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.abuse.watched", str(folder), *endpoint],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_job_over_folders_calls_nobody(tmp_path):
+    assert watched(tmp_path) == {"ended": "succeeded", "called": []}
+
+
+def test_a_job_over_buckets_calls_their_endpoint_only(tmp_path):
+    with cloud() as server:
+        address = urlsplit(server.endpoint).netloc
+        assert watched(tmp_path, server.endpoint) == {"ended": "succeeded", "called": [address]}
