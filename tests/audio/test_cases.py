@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -57,14 +55,3 @@ def test_all_cases_of_the_table_that_concern_one_recording_are_here() -> None:
     by others: no detector, the store, the pipeline, a transcriber."""
     assert {case.number for case in CASES} == set(range(1, 52)) - {30, 48, 50, 51}
     assert {case.code for case in REFUSED_CASES} <= set(REFUSED)
-
-
-@pytest.mark.parametrize(
-    "case", [c for c in REFUSED_CASES if 43 <= c.number <= 46], ids=lambda case: case.id
-)
-def test_bombs_are_refused_within_two_seconds(case: Case) -> None:
-    data = case.make()
-    begun = time.monotonic()
-    with pytest.raises(Refused):
-        prepare(data, case.name)
-    assert time.monotonic() - begun < 2
