@@ -47,6 +47,8 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
     if len(text) > limit:
         message = f"The text has {len(text)} characters; at most {limit}: split it."
         raise Refused("TEXT_TOO_LONG", message, pointer=pointer)
+    if _is_plain(text) and (language == "en" or language not in _OWN):
+        return text.strip(), []
     text = _NEWLINE.sub("\n", text)
     if not text.strip():
         raise Refused("TEXT_EMPTY", pointer=pointer)
@@ -65,6 +67,14 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
     if _other_script(count, language):
         notices.append(Notice("LANGUAGE_MISMATCH", pointer=pointer))
     return unicodedata.normalize("NFC", text).strip(), notices
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it is one line of words in ASCII, as most texts of large batches are."""
+    return text.isascii() and text.isprintable() and bool(_WORD.search(text))
+
+
+_WORD = re.compile("[0-9A-Za-z]")
 
 
 @lru_cache(maxsize=16384)

@@ -117,7 +117,7 @@ class _Tables:
         self._errors = bytearray()
 
     def add(self, item: ItemResult) -> None:
-        self._writer.writerow([_cell(value) for value in _row(item)])
+        self._writer.writerow(map(_cell, _row(item)))
         if item.error:
             # In JSON Lines the header is line 1, and every line after it counts as an item.
             line = {"line": item.index + 2} if item.error.pointer.startswith("line ") else {}
@@ -133,22 +133,24 @@ class _Tables:
         yield "errors", f"out/{job_id}/errors.jsonl", bytes(self._errors)
 
 
-def _row(item: ItemResult) -> Iterator[Any]:
+def _row(item: ItemResult) -> tuple[Any, ...]:
     error, output = item.error, item.output
-    yield from (item.index, item.id, item.status)
-    yield from (error.code, error.message, error.pointer) if error else ("", "", "")
-    yield item.voice
-    yield from (output.key, output.media_type, output.duration_s) if output else ("", "", "")
-    yield from (output.sample_rate, output.bytes) if output else ("", "")
-    yield from (output.sealed_sha256, output.plain_sha256) if output else ("", "")
-    yield item.watermark.payload if item.watermark else ""
-    yield item.kept_from
+    return (
+        *(item.index, item.id, item.status),
+        *((error.code, error.message, error.pointer) if error else ("", "", "")),
+        item.voice,
+        *((output.key, output.media_type, output.duration_s) if output else ("", "", "")),
+        *((output.sample_rate, output.bytes) if output else ("", "")),
+        *((output.sealed_sha256, output.plain_sha256) if output else ("", "")),
+        item.watermark.payload if item.watermark else "",
+        item.kept_from,
+    )
 
 
 def _cell(value: Any) -> Any:
     """A spreadsheet runs what begins like a formula (OWASP, CSV injection): there it gets a quote
     before it. A message may quote what the producer wrote."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
+    return f"'{value}" if type(value) is str and value[:1] in _FORMULA else value
 
 
 _FORMULA = frozenset("=+-@\t\r\n")

@@ -187,6 +187,8 @@ def text(data: bytes) -> tuple[str, list[Notice]]:
 
 
 def _wide(data: bytes) -> str:
+    if data.startswith(b"{") and 0 not in data[:4]:
+        return ""
     for start, name in _STARTS.items():
         if data.startswith(start):
             return name

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from core import job
+from core import draft, job, strictjson
 from core.draft import Limits
 from core.errors import Refused
+from core.manifest import Item, convert
 from events import incoming
 from tests.documents.samples import ITEM, VOICE, encode, lines, manifest
 
@@ -107,10 +108,67 @@ def test_any_bytes_as_a_notification(data: bytes):
         incoming.parse(data)
 
 
+LINES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                '"id"',
+                '"text"',
+                '"voice"',
+                '"x-a"',
+                '"a"',
+                '"b c"',
+                '" : "',
+                '":"',
+                '""',
+                '"\\u0061"',
+            ),
+            *(
+                "{",
+                "}",
+                "[",
+                "]",
+                ":",
+                ",",
+                " ",
+                "\t",
+                "null",
+                "1",
+                "\x01",
+                "é",
+                "\ufeff",
+                '"id":"a"',
+            ),
+            *('"text":"a"', '"language":"en"', '"text": ":"', ',"text":"', '"'),
+        ]
+    ),
+    max_size=14,
+).map("".join)
+
+
+@quick
+@given(LINES.map(lambda inner: f'{{"id":"a",{inner}}}') | LINES)
+@example('{"id":"a","text":"b"}')
+@example('{"id":"a","text":"b","text":"c"}')
+@example('{"text":"b","id":"a","voice":":","text":"c"}')
+def test_the_quick_way_to_an_item_finds_what_the_strict_reader_finds(line: str):
+    found = draft._plain(line.encode(), job.LIMITS)
+    if found:
+        decoded = strictjson.Reader(strictjson.text(line.encode())[0]).whole()
+        assert decoded.error is None
+        assert found == convert(decoded.value, Item, "")
+
+
+def test_most_items_go_the_quick_way():
+    assert draft._plain('{"id": "a", "text": "第1行: yes", "voice": null}'.encode(), job.LIMITS)
+    assert draft._plain(b'{"id": "a", "id": "b", "text": "c"}', job.LIMITS) is None
+    assert draft._plain(b'{"id": "a", "text": "\xff"}', job.LIMITS) is None
+
+
 PROBE = """
 import resource, sys, time
 from pathlib import Path
-from core import job
+from core import draft, job, strictjson
 data = Path(sys.argv[1]).read_bytes()
 start = time.process_time()
 parsed = job.parse(data, lines=sys.argv[1].endswith("l"))

@@ -123,3 +123,17 @@ def test_the_shell_lines_of_the_documentation_verify_a_signed_document(tmp_path:
 
     assert verified(signed)
     assert not verified(signed.replace(b'"id":"a"', b'"id":"b"'))
+
+
+def test_a_signature_that_was_moved_inside_holds_no_more() -> None:
+    document = {"a": 1, "meta": {"b": 2}, "z": 3}
+    data = sign.sign(document, KEY)
+    assert sign.verify(data, PUBLIC) == document
+    member = data[data.index(b'"signature"') : data.index(b',"z"')]
+    moved = data.replace(b"," + member, b"").replace(b'{"b":2}', b'{"b":2,' + member + b"}")
+    spaced = member.replace(b'"signature":', b'"signature": ')
+    for changed in (moved, b"{" + spaced + b"," + moved[1:]):
+        with pytest.raises(Refused):
+            sign.verify(changed, PUBLIC)
+    again = data.replace(member, spaced)
+    assert sign.verify(again, PUBLIC) == document
