@@ -166,20 +166,24 @@ def test_most_items_go_the_quick_way():
 
 
 PROBE = """
-import resource, sys, time
+import json, resource, sys, time
 from pathlib import Path
 from core import draft, job, strictjson
 data = Path(sys.argv[1]).read_bytes()
 start = time.process_time()
+for line in data.splitlines():
+    json.dumps(json.loads(line))
+middle = time.process_time()
 parsed = job.parse(data, lines=sys.argv[1].endswith("l"))
-seconds = time.process_time() - start
-print(len(parsed.items), len(parsed.errors), seconds)
+times = (time.process_time() - middle) / (middle - start)
+print(len(parsed.items), len(parsed.errors), times)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 def test_a_hundred_thousand_items(tmp_path: Path):
-    """Measured in a process of its own; the bounds are three times what this took when written."""
+    """Measured in a process of its own, in processor time, beside what the standard library takes
+    to read and write the lines there: 4.2 times that when written, on any processor about so."""
     path = tmp_path / "big.manifest.jsonl"
     items = (
         json.dumps({"id": f"row-{n:06}", "text": f"第{n}行，你好。", "x-pad": "x" * 150})
@@ -195,9 +199,9 @@ def test_a_hundred_thousand_items(tmp_path: Path):
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    good, bad, seconds, kilobytes = run.stdout.split()
+    good, bad, times, kilobytes = run.stdout.split()
     assert (int(good), int(bad)) == (99_000, 1_000)
-    assert float(seconds) < 10
+    assert float(times) < 9
     assert int(kilobytes) < 600 * 1024
 
 
