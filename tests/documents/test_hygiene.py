@@ -99,6 +99,8 @@ REFUSED = {
     "private use only": ("\ue000", "TEXT_UNSPEAKABLE"),
     "a mark alone": ("\u0301", "TEXT_UNSPEAKABLE"),
     "nine marks": ("a" + "\u0301" * 9, "TEXT_COMBINING_LIMIT"),
+    "nine marks between invisibles": ("a" + "\u0301\u200b" * 9, "TEXT_COMBINING_LIMIT"),
+    "nine marks between emoji": ("a" + "\u0301😀" * 9, "TEXT_COMBINING_LIMIT"),
     "vertical tab": ("a\vb", "TEXT_CONTROL"),
     "delete": ("a\x7f", "TEXT_CONTROL"),
     "low surrogate": ("a\udfff", "TEXT_SURROGATE"),
