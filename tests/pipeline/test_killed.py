@@ -8,10 +8,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_path):
-    """SIGKILL at random moments of real processes; the next worker ends every job whole."""
+def killed(module: str, folder: Path, rounds: int) -> int:
+    """How many workers the module killed in the middle, once it has found every job whole."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.pipeline.mortal", str(tmp_path), "30", "20261122"],
+        [sys.executable, "-m", f"tests.pipeline.{module}", str(folder), str(rounds), "20261122"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -19,4 +19,14 @@ def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_p
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert json.loads(ran.stdout)["killed"] >= 15
+    return int(json.loads(ran.stdout)["killed"])
+
+
+def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_path):
+    """SIGKILL at random moments of real processes; the next worker ends every job whole."""
+    assert killed("mortal", tmp_path, 30) >= 15
+
+
+def test_shards_whose_workers_are_killed_at_random_moments_still_make_one_result(tmp_path):
+    """Each of three shards loses up to three workers to SIGKILL; then the others, all at once."""
+    assert killed("mortal_shards", tmp_path, 1) >= 4

@@ -1,0 +1,122 @@
+"""Kill the workers of a job's shards, again and again, let others finish, and look at what is left.
+
+    python -m tests.pipeline.mortal_shards FOLDER ROUNDS SEED
+
+Each round cuts a fresh job; for every shard a process is forked and killed with SIGKILL at its own
+moment, in several waves. Then one worker a shard runs to its end, all at once, and after them a
+sweep as the timer makes it. Prints one JSON line with how many workers were killed in the middle.
+Exit 1 at the first job that does not end whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from core import pipeline, reference, result, shard
+from core.errors import Unavailable
+from core.shard import ENDING, Shared
+from core.studio import Studio
+from handlers import sweeping
+from handlers.oss import carry_out, carry_out_shard
+from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
+from tests.pipeline.mortal import fork, look
+
+ITEMS, WAVES = 6, 3
+LONGEST = 1.5
+"""Seconds that a shard of two items takes at most, about, beside two others."""
+
+
+def main(root: Path, rounds: int, seed: int) -> int:
+    draw = random.Random(seed)
+    reference.prepare(REFERENCE.read_bytes(), "warm-up")  # slow imports, once for all rounds
+    killed = 0
+    for number in range(rounds):
+        made = studio(
+            root / str(number),
+            voice=Buzz(seconds_each=0.05),
+            lease_seconds=0.4,
+            shard_items=2,
+            max_attempts=100,
+        )
+        items = [{"id": f"i{n}", "text": "One sentence. Then another one."} for n in range(ITEMS)]
+        key = drop(made, items=items)
+        if wait([fork(lambda made=made, key=key: cut(key, made))]):
+            return 1
+        for _ in range(WAVES):
+            killed += wave(made, draw)
+            look(made, key, finished=False)
+        heirs = [fork(lambda work=work, made=made: insist(work, made)) for work in works(made)]
+        if wait(heirs) or wait([fork(lambda made=made: sweeping.run(made, grace=0))]):
+            return 1
+        whole(made, key)
+    sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
+    return 0
+
+
+def cut(key: str, made: Studio) -> None:
+    with suppress(Shared):
+        carry_out(key, made)
+
+
+def works(made: Studio) -> list[str]:
+    return [info.key for info in made.control.list("work/") if info.key.endswith(ENDING)]
+
+
+def wave(made: Studio, draw: random.Random) -> int:
+    """A worker for every shard, each killed at its own moment; how many were still at work."""
+    start = time.monotonic()
+    victims = {
+        fork(
+            lambda work=work: carry_out_shard(
+                work, replace(made, worker=f"w{shard.place(work).number}")
+            )
+        ): moment
+        for work, moment in ((work, draw.uniform(0, LONGEST)) for work in works(made))
+    }
+    killed = 0
+    for victim, moment in sorted(victims.items(), key=lambda one: one[1]):
+        time.sleep(max(0.0, start + moment - time.monotonic()))
+        os.kill(victim, signal.SIGKILL)
+        killed += os.WIFSIGNALED(os.waitpid(victim, 0)[1])
+    return killed
+
+
+def wait(workers: list[int]) -> bool:
+    """Whether any of them failed."""
+    return any([os.waitpid(worker, 0)[1] for worker in workers])
+
+
+def insist(work: str, made: Studio) -> None:
+    """What the platform does with a notification that met a held shard."""
+    for _ in range(100):
+        try:
+            carry_out_shard(work, replace(made, worker=f"h{shard.place(work).number}"))
+        except Unavailable:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(work)
+
+
+def whole(made: Studio, key: str) -> None:
+    """One result with every item, one event, and nothing left to be worked on."""
+    look(made, key, finished=True)
+    done = pipeline.committed(pipeline.read(key, made).job_id, made)
+    assert done is not None
+    items = list(result.items_of(done, pipeline.fetching(made)))
+    assert [item.id for item in items] == [f"i{n}" for n in range(ITEMS)]
+    stored = {info.key for info in made.results.list("out/") if info.key.endswith(".sealed")}
+    assert stored == {item.output.key for item in items}
+    assert list(made.control.list("work/")) == []
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
