@@ -72,5 +72,6 @@ def id3(size: int) -> bytes:
 
 
 @cache
+@cache
 def minutes_of_silence(minutes: int, container: str, subtype: str | None = None) -> bytes:
     return pack(np.zeros(8_000 * 60 * minutes, np.int16), 8_000, container, subtype)
