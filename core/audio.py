@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,23 +229,41 @@ def encode(audio: Audio, container: str) -> Encoded:
     Where the codec does not know the rate, the next higher one that it knows (or its highest) is
     used. Samples beyond full scale are clipped.
     """
+    file = io.BytesIO()
+    with writer(file, audio.rate, container) as sound:
+        rate = int(sound.samplerate)
+        samples = np.clip(resample(audio, rate).samples, -1.0, 1.0)
+        # One large write overflows the stack inside libvorbis and libopus.
+        for start in range(0, len(samples), rate):
+            sound.write(samples[start : start + rate])
+    return Encoded(file.getvalue(), rate, media_type(container))
+
+
+def writer(file: BinaryIO, rate: int, container: str) -> Any:
+    """A SoundFile for mono samples within [-1, 1], which libsndfile would wrap round beyond; its
+    `samplerate` is that of the container, see `encode`."""
     import soundfile
 
     kind = _CONTAINERS[container]
-    rate = next((r for r in kind.rates if r >= audio.rate), max(kind.rates, default=audio.rate))
-    audio = resample(audio, rate if kind.rates else audio.rate)
-    samples = np.clip(audio.samples, -1.0, 1.0)  # libsndfile would wrap them round
-    file = io.BytesIO()
-    with soundfile.SoundFile(
+    rate = next((r for r in kind.rates if r >= rate), max(kind.rates, default=rate))
+    return soundfile.SoundFile(
         file,
         "w",
-        audio.rate,
+        rate,
         1,
         format=kind.format,
         subtype=kind.subtype,
         compression_level=kind.compression,
-    ) as sound:
-        # One large write overflows the stack inside libvorbis and libopus.
-        for start in range(0, len(samples), audio.rate):
-            sound.write(samples[start : start + audio.rate])
-    return Encoded(file.getvalue(), audio.rate, kind.media_type)
+    )
+
+
+def reader(file: BinaryIO) -> Any:
+    """A SoundFile over a file that `writer` wrote, from front to end."""
+    from core import decoder
+
+    file.seek(0)
+    return decoder.Sound(file)
+
+
+def media_type(container: str) -> str:
+    return _CONTAINERS[container].media_type

@@ -15,7 +15,7 @@ from itertools import groupby
 
 import msgspec
 
-from core import deadletter, item, parts, pipeline, result, shard
+from core import deadletter, item, parts, pipeline, result, shard, subtitles
 from core.claim import Lease
 from core.errors import Failed, Notice, Refused
 from core.job import Item
@@ -167,5 +167,6 @@ def _finished(wanted: Item, plan: Plan, studio: Studio) -> ItemResult | None:
         return None
     made = item.fingerprint_of(wanted, voice.reference_sha256, plan.engine.fingerprint)
     with suppress(Refused):
-        return item.adopt(item.output_key(wanted, plan.job_id), made, wanted, studio)
+        done = item.adopt(item.output_key(wanted, plan.job_id), made, wanted, studio)
+        return subtitles.of_item(done, wanted, plan.job_id, studio) if done else None
     return None

@@ -63,6 +63,8 @@ REFUSED: Mapping[str, str] = {
     "ITEMS_TOO_MANY": "Split the job into several.",
     "DUPLICATE_ID": "Two items share an id (compared without case).",
     "ID_INVALID": "Use 1-64 letters, digits, `.`, `_` or `-`, a letter or digit first.",
+    "CHAPTER_INVALID": "Give each chapter one name, and put its items one after another.",
+    "CHAPTER_TOO_LONG": "A file may have 4 GiB: use flac, mp3 or opus, or make more chapters.",
     "VOICE_UNKNOWN": "The item names a voice that the manifest does not define.",
     "KEY_INVALID": "Object keys are relative paths without . or .. segments.",
     "OUTPUT_EXISTS": "Another job has already written this output.",
@@ -106,6 +108,7 @@ FAILED: Mapping[str, str] = {
     "AUDIO_DECODER_CRASHED": "The decoder crashed or met its limits on this file: convert it.",
     "WATERMARK_VERIFY_FAILED": "The mark could not be read back, so the audio was not released.",
     "LABEL_VERIFY_FAILED": "The label could not be read back, so the audio was not released.",
+    "CHAPTER_EMPTY": "No item of the chapter was made, so there is nothing to join.",
     "OUTPUT_SILENT": "The voice engine produced silence.",
     "SPEECH_UNSTABLE": "The voice engine dropped, repeated or stretched words at every attempt.",
     "RETRIES_EXHAUSTED": "The job failed at every attempt: see the dead letter for the last error.",
@@ -157,6 +160,7 @@ NOTICES: Mapping[str, str] = {
     "CONSENT_OPTIONAL": "The operator allows voices without a consent record.",
     "LABEL_WAIVED": "The operator or producer waived the label the law asks for.",
     "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file names none.",
+    "CHAPTERS_NOT_JOINED": "Items name chapters, but output.concatenate does not ask to join them.",
     "ENGINE_CHANGED": "Items of this job were made by different engine versions.",
 }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from core.errors import JobError, Misconfigured, Refused, Unavailable
 
@@ -19,13 +21,17 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _BAD_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ}
 
 
-def write(path: Path, data: bytes) -> os.stat_result:
+def write(path: Path, data: bytes | BinaryIO) -> os.stat_result:
     """Durable before anything points to it. The time of modification tells versions apart, but file
     systems count it in ticks of milliseconds: below those it is drawn at random."""
     millisecond = time.time_ns() // 1_000_000 - 1
     modified = millisecond * 1_000_000 + secrets.randbelow(1_000_000)
     with path.open("xb") as file:
-        file.write(data)
+        if isinstance(data, bytes):
+            file.write(data)
+        else:
+            data.seek(0)
+            shutil.copyfileobj(data, file, 1 << 20)
         file.flush()
         os.utime(file.fileno(), ns=(modified, modified))
         os.fsync(file.fileno())
@@ -43,6 +49,19 @@ def read(path: Path, size: int) -> bytes:
         return b""
     with os.fdopen(descriptor, "rb") as file:
         return file.read(size)
+
+
+def copy(path: Path, size: int, into: BinaryIO) -> None:
+    """`read`, into a file in place of what it holds."""
+    into.seek(0)
+    into.truncate()
+    try:
+        with path.open("rb") as file:
+            while size > 0 and (part := file.read(min(size, 1 << 20))):
+                into.write(part)
+                size -= len(part)
+    except FileNotFoundError:
+        return
 
 
 def try_linking(asides: Path) -> None:

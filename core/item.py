@@ -1,58 +1,54 @@
 """One item: a text in, a sealed object out. Nothing is released that was not read back.
 
-The object carries its own signed record in its metadata, so that a worker that takes over a job
-adopts what is finished instead of speaking it again, and cannot be made to adopt a stranger's.
+The object carries its own signed record (core/stamp.py), so that a worker that takes over a job
+adopts what is finished instead of speaking it again.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import time
 
 import msgspec
 
 import watermark
-from core import audio, canonical, crypto, label, loudness, registry, sign
+from core import audio, canonical, crypto, label, loudness, registry, stamp, subtitles
 from core.audio import Audio, Encoded
 from core.crypto import Context, Envelope
 from core.enrolment import Enrolled
-from core.errors import Failed, Notice, Refused, Unavailable
+from core.errors import Failed, Notice, Unavailable
 from core.job import Item, Job
-from core.result import ItemResult, LabelUsed, Output, Watermark
-from core.storage import Object
+from core.result import ItemResult, LabelUsed, Output, Sentence, Watermark
+from core.stamp import Stamp
 from core.studio import Stopwatch, Studio
 from core.version import VERSION
+from core.voice import Spoken
 
 SCHEME = "voicedrop/mark/1"
 SENTENCE_PAUSE = 0.25
 """Seconds of silence between sentences."""
 STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
 """Decibels, tried in turn from the preset's on; the last is for a word alone, half a second."""
-OUTPUT_LIMIT = 4 << 30
-RECORD = "vc-record"
-SYNTHETIC = "vc-aigc"
-"""Says of the sealed object what its label says inside, where nobody can look."""
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What the metadata of an output says about it, signed."""
-
-    key: str
-    fingerprint: str
-    item: ItemResult
-    """Without envelope and meta, which stand elsewhere."""
 
 
 def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:
-    """Speak, mark, label, seal, store. Raises Refused or Failed for what costs this item alone."""
+    """Speak, mark, label, seal, store, and the subtitles after it. Raises Refused or Failed for
+    what costs this item alone."""
+    made = _spoken(item, voice, job, job_id, studio)
+    if job.output.concatenate == "none":
+        made = subtitles.of_item(made, item, job_id, studio)
+    return msgspec.structs.replace(made, meta=item.meta)
+
+
+def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:
     key = output_key(item, job_id)
     fingerprint = fingerprint_of(item, voice.sha256, studio.voice.fingerprint)
     if finished := adopt(key, fingerprint, item, studio):
         return finished
     watch = Stopwatch(studio, job_id, item.id)
     voice.gate.admit(item.language)
-    speech = _shape(_speak(item, voice, job_id, studio, watch), item, job, watch)
+    spoken, sentences = _speak(item, voice, job_id, studio, watch)
+    speech = _shape(spoken, item, job, watch)
     payload = registry.register(studio.results, _mark_key(studio), job_id, item.id)
     encoded, mark = _mark(speech, payload, item, studio, watch)
     with watch.stage("label"):
@@ -70,22 +66,26 @@ def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> 
         voice=item.voice,
         timings=watch.seconds,
         notices=[*item.notices, *waived],
+        sentences=subtitles.shifted(sentences, label.lead(job.label.cue)) if item.subtitle else [],
     )
     with watch.stage("store"):
-        metadata = _describe(Record(key=key, fingerprint=fingerprint, item=done), studio)
-        metadata |= crypto.metadata(sealed.envelope)
-        if not studio.results.put_once(key, sealed.body, metadata=metadata):
+        labelled = used.profile != "none"
+        record = Stamp(key=key, fingerprint=fingerprint, made=done)
+        if not stamp.put_once(sealed.body, record, sealed.envelope, studio, labelled=labelled):
             # Somebody else finished this item at this moment: the output is theirs.
             winner = adopt(key, fingerprint, item, studio)
             if winner is None:
                 raise Unavailable("STORAGE_UNAVAILABLE", "an output is there and is not there")
             return winner
-    return msgspec.structs.replace(done, envelope=sealed.envelope, meta=item.meta)
+    return msgspec.structs.replace(done, envelope=sealed.envelope)
 
 
-def _speak(item: Item, voice: Enrolled, job_id: str, studio: Studio, watch: Stopwatch) -> Audio:
+def _speak(
+    item: Item, voice: Enrolled, job_id: str, studio: Studio, watch: Stopwatch
+) -> tuple[Audio, list[Sentence]]:
+    """All of it, and when each sentence is heard."""
     seed = _seed(job_id, item) if item.seed is None else item.seed
-    sentences: list[Audio] = []
+    sentences: list[Spoken] = []
     start = time.perf_counter()
     for sentence in studio.voice.speak(
         item.text, voice.voiceprint, language=item.language, speed=item.speed, seed=seed
@@ -96,7 +96,8 @@ def _speak(item: Item, voice: Enrolled, job_id: str, studio: Studio, watch: Stop
         start = now
     if not sentences:
         raise Failed("OUTPUT_SILENT", pointer=item.pointer)
-    return audio.join(sentences, SENTENCE_PAUSE)
+    times = subtitles.times(item.text, sentences, SENTENCE_PAUSE)
+    return audio.join(sentences, SENTENCE_PAUSE), times
 
 
 def _shape(speech: Audio, item: Item, job: Job, watch: Stopwatch) -> Audio:
@@ -157,37 +158,16 @@ def _output(key: str, envelope: Envelope, speech: Audio, encoded: Encoded) -> Ou
     )
 
 
-def _describe(record: Record, studio: Studio) -> dict[str, str]:
-    signed = sign.sign(record, studio.keys.signing)
-    described = {RECORD: base64.urlsafe_b64encode(signed).decode().rstrip("=")}
-    labelled = record.item.label and record.item.label.profile != "none"
-    return described | ({SYNTHETIC: "1"} if labelled else {})
-
-
 def adopt(key: str, fingerprint: str, item: Item, studio: Studio) -> ItemResult | None:
     """The finished item, if a worker of ours has stored it. Refused OUTPUT_EXISTS if what lies
     there is not ours."""
-    if studio.results.head(key) is None:
+    found = stamp.adopt(key, ItemResult, studio)
+    if found is None:
         return None
-    stored = studio.results.get(key, limit=OUTPUT_LIMIT)
-    try:
-        record, envelope = _read_record(stored, studio)
-    except Refused as exc:
-        raise Refused("OUTPUT_EXISTS", f"{key} was not written by us: {exc.message}") from exc
-    whole = hashlib.sha256(stored.data).hexdigest() == envelope.ct_sha256
-    if record.key != key or not whole:
-        raise Refused("OUTPUT_EXISTS", f"{key} is not the object that its record describes.")
+    record, envelope = found
     changed = [Notice("ENGINE_CHANGED")] if record.fingerprint != fingerprint else []
-    return msgspec.structs.replace(
-        record.item, envelope=envelope, meta=item.meta, notices=[*record.item.notices, *changed]
-    )
-
-
-def _read_record(stored: Object, studio: Studio) -> tuple[Record, Envelope]:
-    text = stored.info.metadata.get(RECORD, "")
-    signed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    body = sign.verify(signed, studio.keys.verifying)
-    return msgspec.convert(body, Record), crypto.from_metadata(stored.info.metadata)
+    notices = [*record.made.notices, *changed]
+    return msgspec.structs.replace(record.made, envelope=envelope, meta=item.meta, notices=notices)
 
 
 def _label(

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from core import draft, hygiene, inboxkey, manifest
+from core import chapters, draft, hygiene, inboxkey, manifest
 from core.draft import Draft, Entry, Limits
 from core.errors import Notice, Refused, raising
-from core.manifest import Format, Label, Manifest, Mode, Voice, guess, join
+from core.manifest import Delivery, Format, Label, Manifest, Mode, Subtitle, Voice, guess, join
 
 LIMITS = Limits()
 OPUS_RATES = frozenset({8000, 12000, 16000, 24000, 48000})
@@ -40,6 +40,11 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """None: to be derived from the item."""
     pause_ms: int
     """Silence at the end."""
+    after_ms: int | None
+    """Silence after it in a joined file, in place of `pause_ms`."""
+    chapter: str
+    """Empty if it is in none."""
+    subtitle: tuple[Subtitle, ...]
     meta: dict[str, Any] | None
     pointer: str
     notices: tuple[Notice, ...] = ()
@@ -51,6 +56,8 @@ class ItemError:
     id: str
     """As far as the item has a valid one, else empty."""
     error: Refused
+    chapters: tuple[str, ...] = ()
+    """Those it may belong to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +68,11 @@ class Job:
     voices: dict[str, Voice]
     """Only keys and names are checked: whether the objects exist is for the pipeline to see."""
     label: Label
+    output: Delivery
+    format: Format
+    """Of the joined files."""
+    subtitle: tuple[Subtitle, ...]
+    """Of the joined files, where items are joined."""
     wait_s: int
     items: list[Item]
     errors: list[ItemError]
@@ -119,13 +131,18 @@ def resolve(written: Draft, limits: Limits = LIMITS) -> Job:
     if head.defaults.voice is not None:
         _known_voice(head.defaults.voice, head, "/defaults/voice")
     voices, notices = _voices(head.voices)
+    chapters_of = chapters.assign(written.entries, head)
+    joined = head.output.concatenate != "none"
+    if not joined and any(any(names) for names in chapters_of):
+        notices.append(Notice("CHAPTERS_NOT_JOINED"))
     items: list[Item] = []
     errors: list[ItemError] = []
-    for index, entry in enumerate(written.entries, written.first):
+    placed = zip(written.entries, chapters_of, strict=True)
+    for index, (entry, names) in enumerate(placed, written.first):
         try:
-            items.append(_item(index, entry, head, limits))
+            items.append(_item(index, entry, names[0], head, limits))
         except Refused as exc:
-            errors.append(ItemError(index, entry.id, draft.light(exc)))
+            errors.append(ItemError(index, entry.id, draft.light(exc), names))
     chars = sum(len(item.text) for item in items)
     if chars > limits.job_chars:
         message = f"The texts have {chars} characters; at most {limits.job_chars}: split the job."
@@ -135,6 +152,9 @@ def resolve(written: Draft, limits: Limits = LIMITS) -> Job:
         labels=_labels(head.labels),
         voices=voices,
         label=_label(head.label),
+        output=head.output,
+        format=head.output.format or head.defaults.format,
+        subtitle=tuple(sorted(set(head.defaults.subtitle))) if joined else (),
         wait_s=head.wait_s,
         items=items,
         errors=errors,
@@ -144,7 +164,7 @@ def resolve(written: Draft, limits: Limits = LIMITS) -> Job:
     )
 
 
-def _item(index: int, entry: Entry, head: Manifest, limits: Limits) -> Item:
+def _item(index: int, entry: Entry, chapter: str, head: Manifest, limits: Limits) -> Item:
     spec, pointer, defaults = entry.spec, entry.pointer, head.defaults
     if isinstance(spec, Refused):
         raise spec
@@ -166,6 +186,9 @@ def _item(index: int, entry: Entry, head: Manifest, limits: Limits) -> Item:
         speed=defaults.speed if spec.speed is None else spec.speed,
         seed=defaults.seed if spec.seed is None else spec.seed,
         pause_ms=defaults.pause_ms if spec.pause_ms is None else spec.pause_ms,
+        after_ms=defaults.after_ms if spec.after_ms is None else spec.after_ms,
+        chapter=chapter,
+        subtitle=tuple(sorted(set(defaults.subtitle if spec.subtitle is None else spec.subtitle))),
         meta=_meta(spec.meta, limits, f"{pointer}/meta"),
         pointer=pointer,
         notices=tuple(notices),

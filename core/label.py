@@ -31,6 +31,8 @@ _RHYTHM = ((1, 1), (3, 3), (1, 1), (1, 0))
 _APART = 3
 """Units of silence between cue and speech."""
 
+_WITH_GAP = UNIT * (sum(tone + gap for tone, gap in _RHYTHM) + _APART)
+
 # Annex E j): 0x21, 0x23-0x5B, 0x5D-0x7E. The explicit end keeps a final line feed out.
 Value = Annotated[str, msgspec.Meta(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]*\Z")]
 
@@ -124,6 +126,16 @@ def with_cue(audio: Audio, where: Cue) -> Audio:
     before = [signal, gap] if where in ("morse-start", "morse-both") else []
     after = [gap, signal] if where in ("morse-end", "morse-both") else []
     return Audio(np.concatenate([*before, audio.samples, *after]), audio.rate)
+
+
+def lead(where: Cue) -> float:
+    """Seconds from the beginning of `with_cue`'s audio to that of the speech."""
+    return _WITH_GAP if where in ("morse-start", "morse-both") else 0.0
+
+
+def trail(where: Cue) -> float:
+    """Seconds from the end of the speech to that of `with_cue`'s audio."""
+    return _WITH_GAP if where in ("morse-end", "morse-both") else 0.0
 
 
 def _tone(length: int, rate: int) -> Samples:

@@ -29,6 +29,8 @@ Format = Literal["wav", "flac", "mp3", "opus"]
 SampleRate = Literal[8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000]
 Cue = Literal["none", "morse-start", "morse-end", "morse-both"]
 Profile = Literal["none", "cn"]
+Subtitle = Literal["srt", "vtt", "json"]
+Joining = Literal["none", "chapters", "book"]
 Mode = Literal["run", "validate"]
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
@@ -41,6 +43,8 @@ Producer = Annotated[str, Meta(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{0,128}\Z")]
 Speed = Annotated[float, Meta(ge=0.5, le=2.0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Pause = Annotated[int, Meta(ge=0, le=10_000)]
+Title = Annotated[str, Meta(min_length=1, max_length=200)]
+Subtitles = list[Subtitle]
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +62,11 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Null: derived from the item, so that a repetition sounds the same."""
     pause_ms: Pause = 0
     """Silence at the end of the item."""
+    after_ms: Pause | None = None
+    """Silence after the item in a joined file, in place of `pause_ms`."""
+    chapter: Id | None = None
+    subtitle: Subtitles = []
+    """Formats of the subtitles: of each item, or of the joined files where items are joined."""
 
 
 class Voice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +92,17 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     waiver: Annotated[str, Meta(max_length=500)] = ""
 
 
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files in which items follow one another."""
+
+    concatenate: Joining = "none"
+    """chapters: one file a chapter; book: one file with a mark at each chapter."""
+    format: Format | None = None
+    """Of the joined files; null: as in `defaults`."""
+    titles: dict[str, Title] = {}
+    """Chapter -> what its mark in a book says; else its id."""
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: Id
     text: str
@@ -93,6 +113,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     speed: Speed | None = None
     seed: Seed | None = None
     pause_ms: Pause | None = None
+    after_ms: Pause | None = None
+    chapter: Id | None = None
+    """Names the file, or the mark in the book, that the item belongs to."""
+    subtitle: Subtitles | None = None
     meta: dict[str, Any] | None = None
     """Returned unchanged in the result; at most 4 KiB."""
 
@@ -106,6 +130,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Returned in the result and the event."""
     defaults: Defaults = Defaults()
     label: Label = Label()
+    output: Delivery = Delivery()
     wait_s: Annotated[int, Meta(ge=0, le=86_400)] = 900
     """Seconds to wait for references that have not arrived."""
     mode: Mode = "run"
@@ -122,21 +147,18 @@ ACCEPTED_ONLY: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]] = {
         "priority": ("normal",),
         "encrypt": ({"enabled": True}, {}),
         "notify": ({"events": True}, {}),
-        "output": ({"concatenate": "none"}, {}),
         "rerun_nonce": (),
         "markup": (False,),
     },
-    Defaults: {"normalize_text": (True,), "lexicon": (), "subtitle": ([],), "chapter": ()},
+    Defaults: {"normalize_text": (True,), "lexicon": ()},
     Voice: {"aux": ([],)},
     Label: {"visible_text": ()},
+    Delivery: {"prefix": ()},
     Item: {
-        "chapter": (),
         "ssml": (False,),
         "markup": (False,),
-        "after_ms": (),
         "normalize_text": (True,),
         "lexicon": (),
-        "subtitle": ([],),
     },
 }
 """Fields of the format that are not honoured, and the values that ask for what happens anyway.
@@ -183,13 +205,14 @@ def header(fields: dict[str, Any]) -> Manifest:
     parts: dict[str, Any] = {
         "defaults": convert(fields.get("defaults", {}), Defaults, "/defaults"),
         "label": convert(fields.get("label", {}), Label, "/label"),
+        "output": convert(fields.get("output", {}), Delivery, "/output"),
     }
     if isinstance(voices, dict):
         parts["voices"] = {
             name: convert(voice, Voice, join("/voices", name)) for name, voice in voices.items()
         }
         fields["voices"] = {}
-    rest = {name: value for name, value in fields.items() if name not in ("defaults", "label")}
+    rest = {name: value for name, value in fields.items() if name == "voices" or name not in parts}
     return msgspec.structs.replace(convert(rest, Manifest, ""), **parts)
 
 
@@ -211,7 +234,7 @@ def _guess(name: str, known: tuple[str, ...]) -> str:
 
 
 _FIELDS: dict[type[msgspec.Struct], frozenset[str]] = {
-    type_: frozenset(type_.__struct_fields__) for type_ in (Manifest, Defaults, Voice, Label, Item)
+    type_: frozenset(type_.__struct_fields__) for type_ in ACCEPTED_ONLY
 }
 
 
@@ -243,6 +266,7 @@ def _refuse_unless_accepted(name: str, field: Any, accepted: tuple[Any, ...], po
 _PATTERNS = {
     "id": ("ID_INVALID", ""),
     "voice": ("ID_INVALID", ""),
+    "chapter": ("ID_INVALID", ""),
     "language": ("LANGUAGE_UNSUPPORTED", "Write the language as ISO 639: en, zh, ja, ko, yue."),
     "producer": ("LABEL_CHARSET", ""),
     "retry_of": ("RETRY_UNKNOWN", "A job id is 32 hexadecimal digits, lower case."),
@@ -254,6 +278,8 @@ _CHOICES = {
     "mode": get_args(Mode),
     "profile": get_args(Profile),
     "cue": get_args(Cue),
+    "concatenate": get_args(Joining),
+    "subtitle": get_args(Subtitle),
 }
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 
@@ -263,7 +289,7 @@ def _refusal(message: str, value: Any, pointer: str) -> Refused:
     message, _, path = message.replace(" | null`", "`").partition(" - at `$")
     names = re.findall(r"\w+", path.partition("[...]")[0])
     pointer = join(pointer, *names)
-    field = names[-1] if names else ""
+    field = next((name for name in reversed(names) if not name.isdigit()), "")
     if missing := _MISSING.match(message):
         name = missing[1]
         return Refused("FIELD_MISSING", f"`{name}` is missing.", pointer=join(pointer, name))

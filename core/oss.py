@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import cached_property, partial
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from core import endpoints
 from core import oss_answers as answers
@@ -24,7 +24,7 @@ from core.endpoints import Credentials as Credentials
 from core.errors import Misconfigured, Unavailable
 from core.naming import addressable, check_key, check_metadata
 from core.retry import Retry
-from core.storage import Info, Object, too_large
+from core.storage import Body, Info, Object, too_large
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ _META = "x-oss-meta-"
 _WRITER = "voicedrop-writer"
 """Metadata that names one call of put_once, so that its repetition knows its own object."""
 _CLOCK_SECONDS = 60.0
+_PART = 1 << 20
 
 
 class OssStore:
@@ -68,6 +69,10 @@ class OssStore:
         headers = {"If-Match": etag} if etag else {}
         return self._call(key, lambda: self._fetch(key, limit, headers))
 
+    def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
+        check_key(key)
+        return self._call(key, lambda: self._download(key, file, limit))
+
     def head(self, key: str) -> Info | None:
         check_key(key)
 
@@ -82,7 +87,7 @@ class OssStore:
         headers = _headers(data, metadata)
         self._call(key, lambda: self._bucket.put_object(key, data, headers=headers))
 
-    def put_once(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> bool:
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         check_key(key)
         writer = uuid.uuid4().hex
         headers = _headers(data, metadata)
@@ -197,6 +202,17 @@ class OssStore:
                 raise too_large(key, info.size, limit)
             return Object(info, _body(response, info.size))
 
+    def _download(self, key: str, file: BinaryIO, limit: int) -> Info:
+        reply = self._bucket.get_object(key)
+        with closing(reply.resp.response) as response:
+            info = _info(key, reply.headers)
+            if info.size > limit:
+                raise too_large(key, info.size, limit)
+            file.seek(0)
+            file.truncate()
+            file.writelines(_parts(response, info.size))
+            return info
+
     def _look(self, key: str) -> Mapping[str, str] | None:
         try:
             headers: Mapping[str, str] = self._bucket.head_object(key).headers
@@ -206,7 +222,9 @@ class OssStore:
             return None
         return headers
 
-    def _create(self, key: str, data: bytes, headers: dict[str, str], writer: str) -> bool:
+    def _create(self, key: str, data: Body, headers: dict[str, str], writer: str) -> bool:
+        if not isinstance(data, bytes):
+            data.seek(0)
         try:
             self._bucket.put_object(key, data, headers=headers)
         except self._oss.OssError as exc:
@@ -246,9 +264,16 @@ class _Damaged(Exception):
     """The body of an answer is short or not what its checksum says."""
 
 
-def _headers(data: bytes, metadata: Mapping[str, str] | None) -> dict[str, str]:
+def _headers(data: Body, metadata: Mapping[str, str] | None) -> dict[str, str]:
     """With the digest, OSS refuses bytes that were damaged on the way before it stores them."""
-    digest = b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+    md5 = hashlib.md5(usedforsecurity=False)
+    if isinstance(data, bytes):
+        md5.update(data)
+    else:
+        data.seek(0)
+        while part := data.read(_PART):
+            md5.update(part)
+    digest = b64encode(md5.digest()).decode()
     named = {_META + name: value for name, value in check_metadata(metadata).items()}
     return {"Content-MD5": digest, **named}
 
@@ -271,21 +296,27 @@ def _info(key: str, headers: Mapping[str, str]) -> Info:
 
 
 def _body(response: Any, size: int, *, whole: bool = True) -> bytes:
+    return b"".join(_parts(response, size, whole=whole, at_a_time=size))
+
+
+def _parts(
+    response: Any, size: int, *, whole: bool = True, at_a_time: int = _PART
+) -> Iterator[bytes]:
     """`size` bytes as they are stored, whatever Content-Encoding they claim. `whole`: the checksum
     that OSS sends is always that of the whole object."""
     from oss2.utils import Crc64
     from urllib3.exceptions import HTTPError
 
+    crc, left = Crc64(), size
     try:
-        data: bytes = response.raw.read(size, decode_content=False)
+        while left and (part := response.raw.read(min(left, at_a_time), decode_content=False)):
+            crc.update(part)
+            left -= len(part)
+            yield part
     except HTTPError as exc:
         raise _Damaged(type(exc).__name__) from exc
-    if len(data) != size:
-        raise _Damaged(f"{len(data)} of {size} bytes")
+    if left:
+        raise _Damaged(f"{size - left} of {size} bytes")
     wanted = response.headers.get("x-oss-hash-crc64ecma")
-    if whole and wanted is not None:
-        crc = Crc64()
-        crc.update(data)
-        if str(crc.crc) != wanted:
-            raise _Damaged("CRC64 mismatch")
-    return data
+    if whole and wanted is not None and str(crc.crc) != wanted:
+        raise _Damaged("CRC64 mismatch")

@@ -21,7 +21,18 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from core import deadletter, enrolment, item, parts, pending, rehearsal, result, shard, sign
+from core import (
+    deadletter,
+    enrolment,
+    item,
+    joining,
+    parts,
+    pending,
+    rehearsal,
+    result,
+    shard,
+    sign,
+)
 from core import job as jobs
 from core.claim import Lease
 from core.draft import Draft
@@ -124,6 +135,7 @@ def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
     try:
         written = _read(order)
         job = jobs.resolve(written)
+        _refuse_joining_shards(written, studio)
         kept = _kept(job, studio)
         if job.mode == "run":
             _count(order, without(job, kept), studio)
@@ -148,13 +160,23 @@ def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
         raise _share_out(draft, written, kept, watch, lease, studio)
     items = make(job, voices, kept, order.job_id, lease, studio)
     totals = result.totals_of(items, {item.id: len(item.text) for item in job.items})
+    joined = joining.join(job, items, order.job_id, lease, studio)
     return msgspec.structs.replace(
         draft,
-        status=result.status_of(totals),
+        status=result.status_of(totals, joined),
         totals=totals,
         items=items,
-        stages=result.stages_of(watch.seconds, items),
+        chapters=joined,
+        stages=result.stages_of(watch.seconds, [*items, *joined]),
     )
+
+
+def _refuse_joining_shards(written: Draft, studio: Studio) -> None:
+    """Nobody sees all items of a job that is cut, with their texts, at once."""
+    count, most = len(written.entries), studio.shard_items
+    if written.header.output.concatenate != "none" and count > most:
+        message = f"At most {most} items can be joined here, not {count}: split the job."
+        raise Refused("FIELD_UNSUPPORTED", message, pointer="/output/concatenate")
 
 
 def _rehearse(
@@ -227,15 +249,22 @@ def _kept(job: Job, studio: Studio) -> dict[str, ItemResult]:
     earlier = committed(job.retry_of, studio)
     if earlier is None:
         raise Refused("RETRY_UNKNOWN", pointer="/retry_of")
-    wanted = {wanted.id for wanted in job.items}
+    wanted = {wanted.id: wanted for wanted in job.items}
     made = [
         msgspec.structs.replace(one, kept_from=one.kept_from or job.retry_of)
         for one in result.items_of(earlier, fetching(studio))
-        if one.output and one.id in wanted
+        if one.output and one.id in wanted and _has_subtitles(one, wanted[one.id], job)
     ]
     sources = {one.kept_from for one in made}
     there = {i.key for source in sources for i in studio.results.list(f"out/{source}/")}
     return {one.id: one for one in made if one.output and one.output.key in there}
+
+
+def _has_subtitles(earlier: ItemResult, wanted: Item, job: Job) -> bool:
+    """Those that are asked for; of a joined file they are made from the times of the sentences."""
+    if job.output.concatenate != "none":
+        return bool(earlier.sentences) or not job.subtitle
+    return set(wanted.subtitle) <= {one.format for one in earlier.subtitles}
 
 
 def without(job: Job, kept: Collection[str]) -> Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from core import canonical
 from core.consent import Cited
 from core.crypto import Digest, Envelope
 from core.errors import JobError, Notice, Refused
-from core.manifest import Cue, Profile
+from core.manifest import Cue, Profile, Subtitle
 from core.settings import ConsentPolicy
 from core.sign import Signature
 from core.voice import Match
@@ -120,6 +120,25 @@ class LabelUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     waiver: str = ""
 
 
+class Sentence(msgspec.Struct, frozen=True, array_like=True):
+    """When one sentence of an item is heard."""
+
+    chars: int
+    """Characters of the item's text, as it was spoken, up to the end of the sentence."""
+    start_ms: int
+    """From the beginning of the item's file, as is `end_ms`."""
+    end_ms: int
+
+
+class Subtitled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Subtitles of one item or joined file, sealed like it: they hold the text."""
+
+    format: Subtitle
+    key: str
+    """In the results bucket."""
+    envelope: Envelope
+
+
 class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Either `output` or `error` is set, or neither in a dry run."""
 
@@ -142,8 +161,54 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     timings: dict[str, float] = {}
     """Stage -> seconds."""
     notices: list[Notice] = []
+    sentences: list[Sentence] = []
+    """Where subtitles were asked for."""
+    subtitles: list[Subtitled] = []
     meta: dict[str, Any] | None = None
     """As the manifest gave it."""
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An item, or all of a chapter, in a joined file."""
+
+    id: str
+    start: float
+    """Seconds from the beginning of the file, as is `end`."""
+    end: float
+
+
+class MarksRead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The marks of the items, as they read in the finished joined file."""
+
+    key_id: str
+    read: int
+    """Items whose mark was read."""
+    share: float
+    """Of the joined sound that lies in them, 0-1."""
+    weakest: float
+    """The least score among those read."""
+
+
+class Chapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A joined file: a chapter, or the whole book."""
+
+    id: str
+    status: Literal["succeeded", "partial", "failed"]
+    """partial: made, but items are missing; its key says so too."""
+    error: Problem | None = None
+    output: Output | None = None
+    label: LabelUsed | None = None
+    marks: MarksRead | None = None
+    envelope: Envelope | None = None
+    subtitles: list[Subtitled] = []
+    items: list[Placed] = []
+    """In the order in which they are heard."""
+    chapters: list[Placed] = []
+    """Of a book: what its chapter marks say."""
+    missing: list[int] = []
+    """Places, among the items of the job, of those that should be heard in it and are not."""
+    timings: dict[str, float] = {}
+    """Stage -> seconds."""
 
 
 class PartRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -223,6 +288,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     voices: dict[str, VoiceUsed] = {}
     items: list[ItemResult] = []
     """In the order of the manifest; of a job that was cut, they stand in its parts."""
+    chapters: list[Chapter] = []
+    """Joined files, where the manifest asks for them."""
     parts: list[PartRef] = []
     attachments: dict[str, Attachment] = {}
     """`items` and `errors` of a job that was cut: items.csv and errors.jsonl."""
@@ -270,11 +337,11 @@ def errors_of(items: Iterable[ItemResult]) -> dict[str, int]:
     return dict(sorted(Counter(item.error.code for item in items if item.error).items()))
 
 
-def status_of(totals: Totals, *, dry: bool = False) -> Status:
+def status_of(totals: Totals, chapters: Sequence[Chapter] = (), *, dry: bool = False) -> Status:
     """`dry`: of a dry run."""
     if dry:
         return "invalid" if totals.failed else "validated"
-    if totals.succeeded == totals.items:
+    if totals.succeeded == totals.items and all(one.status == "succeeded" for one in chapters):
         return "succeeded"
     return "partial" if totals.succeeded else "failed"
 
@@ -300,9 +367,9 @@ def sum_of(totals: Iterable[Totals]) -> Totals:
     return msgspec.convert(added, Totals, strict=False)
 
 
-def stages_of(job: Mapping[str, float], items: Iterable[ItemResult]) -> dict[str, float]:
-    """Seconds of each stage, of the job as a whole and of its items."""
-    return added(job, *(item.timings for item in items))
+def stages_of(job: Mapping[str, float], made: Iterable[ItemResult | Chapter]) -> dict[str, float]:
+    """Seconds of each stage, of the job as a whole, its items and its joined files."""
+    return added(job, *(one.timings for one in made))
 
 
 def added(*spent: Mapping[str, float]) -> dict[str, float]:
@@ -312,6 +379,14 @@ def added(*spent: Mapping[str, float]) -> dict[str, float]:
         for stage, seconds in stages.items():
             total[stage] = round(total.get(stage, 0.0) + seconds, 4)
     return total
+
+
+def objects(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
+    """Keys of all sealed objects that these name."""
+    for one in made:
+        if one.output:
+            yield one.output.key
+        yield from (subtitle.key for subtitle in one.subtitles)
 
 
 def result_key(job_id: str) -> str:

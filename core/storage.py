@@ -10,11 +10,11 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from core import folder
 from core.errors import Refused, Unavailable
@@ -41,6 +41,10 @@ class Object:
     data: bytes
 
 
+Body = bytes | BinaryIO
+"""What is written: bytes, or a file that is read from its beginning, as often as it takes."""
+
+
 class Store(Protocol):
     """A bucket. Every method may raise Unavailable STORAGE_UNAVAILABLE or CREDENTIALS_EXPIRED,
     Misconfigured BUCKET_MISSING or BUCKET_FORBIDDEN."""
@@ -56,6 +60,11 @@ class Store(Protocol):
         REF_NOT_READABLE if it is archived."""
         ...
 
+    def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
+        """As `get`, into an empty file, for objects that memory should not hold. After an error
+        the file may hold a part."""
+        ...
+
     def head(self, key: str) -> Info | None:
         """None if there is no such object."""
         ...
@@ -64,7 +73,7 @@ class Store(Protocol):
         """Write, replacing what was there; readers see the old or the new bytes, never a mix."""
         ...
 
-    def put_once(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> bool:
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         """Write unless the key exists; say whether we wrote. Of many writers one gets True."""
         ...
 
@@ -123,6 +132,17 @@ class LocalStore:
             raise Refused("OBJECT_MISSING", pointer=key)
         return found
 
+    def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
+        def copy(path: Path, size: int) -> bytes:
+            folder.copy(path, size, file)
+            return b""
+
+        with folder.explained(self._root, key):
+            found = self._read(key, limit, "", copy)
+        if found is None:
+            raise Refused("OBJECT_MISSING", pointer=key)
+        return found.info
+
     def head(self, key: str) -> Info | None:
         with folder.explained(self._root, key):
             found = self._read(key, None, "")
@@ -138,7 +158,7 @@ class LocalStore:
             if before and (old := self._description(key, before)) != described:
                 old.unlink(missing_ok=True)
 
-    def put_once(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> bool:
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         with (
             folder.explained(self._root, key),
             self._aside(key, data, metadata) as (aside, path, described),
@@ -196,7 +216,13 @@ class LocalStore:
                 self._make_hidden()
                 folder.try_linking(self._asides)
 
-    def _read(self, key: str, limit: int | None, etag: str) -> Object | None:
+    def _read(
+        self,
+        key: str,
+        limit: int | None,
+        etag: str,
+        read: Callable[[Path, int], bytes] = folder.read,
+    ) -> Object | None:
         """A consistent reading: an object that changes meanwhile is read again. Without `limit`
         the data stay unread."""
         path = self._path(key)
@@ -210,7 +236,7 @@ class LocalStore:
                 raise Refused("OBJECT_CHANGED", pointer=key)
             if limit is not None and info.size > limit:
                 raise too_large(key, info.size, limit)
-            data = folder.read(path, info.size) if limit is not None else b""
+            data = read(path, info.size) if limit is not None else b""
             after = folder.lstat(path)
             if after and folder.version(after) == folder.version(before):
                 return Object(info, data)
@@ -218,7 +244,7 @@ class LocalStore:
 
     @contextmanager
     def _aside(
-        self, key: str, data: bytes, metadata: Mapping[str, str] | None
+        self, key: str, data: Body, metadata: Mapping[str, str] | None
     ) -> Iterator[tuple[Path, Path, Path]]:
         """The object durable in a hidden place, where it shall go, and where its metadata are."""
         path, plain = self._path(key), check_metadata(metadata)

@@ -14,7 +14,7 @@ import msgspec
 
 from core import claim, pending, pipeline, shard
 from core.errors import Refused
-from core.result import Result, items_of, result_key
+from core.result import Result, items_of, objects, result_key
 from core.storage import Info
 from core.studio import Studio
 
@@ -91,7 +91,7 @@ def begun(studio: Studio) -> Iterator[tuple[str, list[Info]]]:
 
 def orphans(job_id: str, infos: list[Info], finished: Result, studio: Studio) -> Finding | None:
     items = items_of(finished, pipeline.fetching(studio))
-    named = {item.output.key for item in items if item.output}
+    named = {*objects(items), *objects(finished.chapters)}
     keys = [i.key for i in infos if i.key.endswith(SEALED) and i.key not in named]
     if not keys:
         return None

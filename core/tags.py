@@ -108,6 +108,12 @@ def _flac(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _add_flac(data: bytes, comment: bytes) -> bytes:
+    head, start = flac_head(data, [comment])
+    return head + data[start:]
+
+
+def flac_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
+    """All metadata with the comments among them, and where the sound begins in `data`."""
     blocks = [(kind, data[at : at + size], at + size) for kind, at, size in _flac(data)]
     if not blocks:
         raise ValueError("a FLAC file without a header")
@@ -115,14 +121,14 @@ def _add_flac(data: bytes, comment: bytes) -> bytes:
     strings = _strings(found) or [b""]
     kept = [(kind, content) for kind, content, _ in blocks if kind != 4]
     # STREAMINFO stays the first block, as the format demands.
-    written = [*kept[:1], (4, _comment_block([*strings, comment])), *kept[1:]]
+    written = [*kept[:1], (4, _comment_block([*strings, *comments])), *kept[1:]]
     head = b"".join(
         bytes([kind | (0x80 if i == len(written) - 1 else 0)])
         + len(content).to_bytes(3, "big")
         + content
         for i, (kind, content) in enumerate(written)
     )
-    return b"fLaC" + head + data[blocks[-1][2] :]
+    return b"fLaC" + head, blocks[-1][2]
 
 
 # Ogg (RFC 3533)
@@ -160,10 +166,16 @@ def _second_packet(pages: Iterable[_Page]) -> tuple[bytes, _Page | None]:
 
 
 def _add_opus(data: bytes, comment: bytes) -> bytes:
+    head, start = opus_head(data, [comment])
+    return head + data[start:]
+
+
+def opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
+    """The first two pages with the comments in them, and where the third begins in `data`."""
     first = next(_pages(data))
     packet, page = _second_packet(_pages(data))
     strings = _strings(packet.removeprefix(_OPUS))
-    tags = _OPUS + _comment_block([*strings, comment])
+    tags = _OPUS + _comment_block([*strings, *comments])
     lacing = b"\xff" * (len(tags) // 255) + bytes([len(tags) % 255])
     # One page before and after: then no other page changes its number.
     alone = page is not None and page.content == packet
@@ -172,7 +184,7 @@ def _add_opus(data: bytes, comment: bytes) -> bytes:
     head = b"OggS" + bytes(10) + first.serial + struct.pack("<I", 1)
     tail = bytes([len(lacing)]) + lacing + tags
     checksum = struct.pack("<I", _crc(head + bytes(4) + tail))
-    return data[: first.end] + head + checksum + tail + data[page.end :]
+    return data[: first.end] + head + checksum + tail, page.end
 
 
 def _crc_table() -> list[int]:
@@ -223,10 +235,15 @@ def _id3_texts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _add_id3(data: bytes, name: str, value: str) -> bytes:
     if data[:3] == b"ID3":
         raise ValueError("an MP3 file that has an ID3 tag already")
+    frame = id3_text(name, value)
+    return b"ID3\4\0\0" + as_syncsafe(len(frame)) + frame + data
+
+
+def id3_text(name: str, value: str) -> bytes:
+    """A TXXX frame, ASCII."""
     content = b"\0" + name.encode("ascii") + b"\0" + value.encode("ascii")
-    frame = b"TXXX" + _as_syncsafe(len(content)) + b"\0\0" + content
-    return b"ID3\4\0\0" + _as_syncsafe(len(frame)) + frame + data
+    return b"TXXX" + as_syncsafe(len(content)) + b"\0\0" + content
 
 
-def _as_syncsafe(size: int) -> bytes:
+def as_syncsafe(size: int) -> bytes:
     return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from core import crypto, result, sign
+from core.crypto import Envelope
 from core.errors import Refused
 from core.keys import Keyring
 from core.pipeline import RESULT_LIMIT
-from core.result import ItemResult
+from core.result import Chapter, ItemResult
 from core.settings import Settings
 from handlers import wiring
 
@@ -37,7 +40,9 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
     fetch: Callable[[str], bytes]
     if path.is_file():
         if path.suffix == ".sealed":
-            wanted, path = path.name, path.with_name("result.json")
+            wanted = path.name
+            folder = path.parent.parent if path.parent.name == "chapters" else path.parent
+            path = folder / "result.json"
         document = _file(path)
         folder = path.parent
         fetch = partial(_beside, folder)
@@ -47,16 +52,13 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
         document = studio.results.get(key, limit=RESULT_LIMIT).data
         fetch = lambda key: studio.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
     sign.verify(document, studio.keys.verifying)
-    items = result.items_of(result.parse(document), fetch)
-    out.mkdir(parents=True, exist_ok=True)
-    opened = [
-        _open(item, fetch, studio.keys, out)
-        for item in items
-        if item.output and (not wanted or item.output.key.endswith(f"/{wanted}"))
-    ]
-    if not opened:
+    found = result.parse(document)
+    made: Iterable[ItemResult | Chapter] = chain(result.items_of(found, fetch), found.chapters)
+    files = [one for one in _files(made) if not wanted or one.key.endswith(f"/{wanted}")]
+    if not files:
         raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
-    return opened
+    out.mkdir(parents=True, exist_ok=True)
+    return [_open(one, fetch, studio.keys, out) for one in files]
 
 
 def _beside(folder: Path, key: str) -> bytes:
@@ -67,16 +69,42 @@ def _beside(folder: Path, key: str) -> bytes:
     return _file(next((place for place in places if place.is_file()), places[1]))
 
 
-def _open(item: ItemResult, fetch: Callable[[str], bytes], keys: Keyring, out: Path) -> Opened:
-    if item.output is None or item.envelope is None:
-        raise Refused("SEAL_INVALID", "The result gives no envelope.", pointer=item.id)
-    plain = crypto.open_sealed(fetch(item.output.key), item.envelope, keys.wrapping)
-    name = item.output.key.rpartition("/")[2].removesuffix(".sealed")
-    path = out / name
-    aside = path.with_name(f".{name}.{os.getpid()}")
+@dataclass(frozen=True, slots=True)
+class _File:
+    owner: str
+    key: str
+    envelope: Envelope
+    seconds: float
+
+
+def _files(made: Iterable[ItemResult | Chapter]) -> list[_File]:
+    """Everything sealed that a result names: items, joined files, subtitles."""
+    files = []
+    for one in made:
+        if one.output is None:
+            continue
+        if one.envelope is None:
+            raise Refused("SEAL_INVALID", "The result gives no envelope.", pointer=one.id)
+        seconds = one.output.duration_s
+        files.append(_File(one.id, one.output.key, one.envelope, seconds))
+        files += [_File(one.id, s.key, s.envelope, seconds) for s in one.subtitles]
+    return files
+
+
+def _open(one: _File, fetch: Callable[[str], bytes], keys: Keyring, out: Path) -> Opened:
+    plain = crypto.open_sealed(fetch(one.key), one.envelope, keys.wrapping)
+    path = out / _within_job(one.key).removesuffix(".sealed")
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_bytes(plain)
     aside.replace(path)
-    return Opened(item=item.id, path=str(path), seconds=item.output.duration_s)
+    return Opened(item=one.owner, path=str(path), seconds=one.seconds)
+
+
+def _within_job(key: str) -> str:
+    """`out/<job>/chapters/a.wav.sealed` -> `chapters/a.wav.sealed`."""
+    name = key.rpartition("/")[2]
+    return f"chapters/{name}" if key.endswith(f"/chapters/{name}") else name
 
 
 def _file(path: Path) -> bytes:

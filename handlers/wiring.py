@@ -18,7 +18,7 @@ from core.quota import Quota
 from core.settings import Settings
 from core.storage import LocalStore, Store
 from core.studio import Step, Studio
-from core.voice import Voice, Voiceprint
+from core.voice import Spoken, Voice, Voiceprint
 
 if TYPE_CHECKING:
     from core.oss import Credentials
@@ -144,7 +144,7 @@ class OnFirstUse:
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Audio]:
+    ) -> Iterator[Spoken]:
         return self._voice.speak(text, voiceprint, language=language, speed=speed, seed=seed)
 
 

@@ -23,7 +23,7 @@ _OURS = (
     re.compile(r"log/(batches|checkpoints)/\d{20}"),
     re.compile(r"log/tile/(entries|\d)/(x\d{3}/)*\d{3}(\.p/\d{1,3})?"),
     re.compile(r"marks/(?P<shelf>[0-9a-f]{2})/(?P<mark>(?P=shelf)[0-9a-f]{6})\.json"),
-    re.compile(r"out/[0-9a-f]{32}/(parts/\d{5}\.json|[A-Za-z0-9._-]+)"),
+    re.compile(r"out/[0-9a-f]{32}/(parts/\d{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
 )
 _TOGETHER = 256
 """Jobs handed out at a time: what bounds memory."""

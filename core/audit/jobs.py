@@ -76,11 +76,10 @@ def _looked_at(
 ) -> JobChecked:
     whole = _attached(found, sources)
     rows: list[ItemChecked] = []
-    claimed: set[str] = set()
+    claimed = set(results.objects(found.chapters))
     with attempt(SIGNATURE, results.result_key(made.job)) as parts:
         for item in results.items_of(found, fetching(sources)):
-            if item.output:
-                claimed.add(item.output.key)
+            claimed.update(results.objects([item]))
             rows.append(outputs.check(item, item.kept_from or made.job, sources))
     if parts.outcome.verdict != "pass":
         whole.append(parts.outcome)

@@ -57,5 +57,5 @@ def _spans(piece: str, mode: str) -> Phrase:
         if reading.phones:
             # BERT was trained on Mandarin; Cantonese was trained without it
             word2ph = reading.word2ph if language == "zh" else ()
-            spans.append(Span(language, reading.text, ids(reading.phones), word2ph))
+            spans.append(Span(language, reading.text, ids(reading.phones), word2ph, text))
     return tuple(spans)

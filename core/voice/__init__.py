@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from core.audio import Audio
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken(Audio):
+    """A sentence, said."""
+
+    text: str = ""
+    """Its words as they stand in the text; empty: it goes on with the sentence before."""
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +83,7 @@ class Voice(Protocol):
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Audio]:
+    ) -> Iterator[Spoken]:
         """One chunk a sentence, in order, without silence added between them.
 
         The same arguments give the same samples. Raises Refused TEXT_UNSPEAKABLE,

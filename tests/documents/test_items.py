@@ -62,8 +62,9 @@ ITEMS = {
     "meta of 16 levels": ({"meta": json.loads('{"a":' * 14 + "1" + "}" * 14)}, "JSON_TOO_DEEP", ""),
     "lists of 16 levels": ({"meta": {"a": json.loads("[" * 13 + "]" * 13)}}, "JSON_TOO_DEEP", ""),
     "speech markup": ({"ssml": True}, "FIELD_UNSUPPORTED", "/ssml"),
-    "a chapter": ({"chapter": "ch01"}, "FIELD_UNSUPPORTED", "/chapter"),
-    "a pause by its other name": ({"after_ms": 500}, "FIELD_UNSUPPORTED", "/after_ms"),
+    "a chapter that is no file name": ({"chapter": "ch/01"}, "ID_INVALID", "/chapter"),
+    "a pause after it that is too long": ({"after_ms": 10_001}, "VALUE_RANGE", "/after_ms"),
+    "unknown subtitles": ({"subtitle": ["sub"]}, "VALUE_RANGE", "/subtitle/0"),
 }
 
 

@@ -28,6 +28,9 @@ def test_the_minimal_manifest():
             )
         },
         label=manifest.Label(profile="cn", cue="none"),
+        output=manifest.Delivery(),
+        format="wav",
+        subtitle=(),
         wait_s=900,
         items=[
             job.Item(
@@ -41,6 +44,9 @@ def test_the_minimal_manifest():
                 speed=1.0,
                 seed=None,
                 pause_ms=0,
+                after_ms=None,
+                chapter="",
+                subtitle=(),
                 meta=None,
                 pointer="/items/0",
             )

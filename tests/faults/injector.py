@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, get_args
+from typing import BinaryIO, Literal, Protocol, TypeVar, get_args
 
 from core.errors import Unavailable
-from core.storage import Info, Object, Store
+from core.storage import Body, Info, Object, Store
+from tests.faults.memory import whole
 from tests.faults.virtual import Crash, Host, World
 
 T = TypeVar("T")
@@ -64,15 +65,18 @@ class FaultyStore:
     def get(self, key: str, *, limit: int, etag: str = "") -> Object:
         return self._call("get", key, lambda: self._inner.get(key, limit=limit, etag=etag))
 
+    def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
+        return self._call("fetch", key, lambda: self._inner.fetch(key, file, limit=limit))
+
     def head(self, key: str) -> Info | None:
         return self._call("head", key, lambda: self._inner.head(key))
 
     def put(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
         return self._call("put", key, lambda: self._inner.put(key, data, metadata=metadata), data)
 
-    def put_once(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> bool:
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         return self._call(
-            "put_once", key, lambda: self._inner.put_once(key, data, metadata=metadata), data
+            "put_once", key, lambda: self._inner.put_once(key, data, metadata=metadata), whole(data)
         )
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO
 
 from core.errors import Refused
 from core.naming import check_key, check_metadata
-from core.storage import Info, Object, too_large
+from core.storage import Body, Info, Object, too_large
 
 
 class MemoryStore:
@@ -32,6 +33,13 @@ class MemoryStore:
             raise too_large(key, found.info.size, limit)
         return found
 
+    def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
+        found = self.get(key, limit=limit)
+        file.seek(0)
+        file.truncate()
+        file.write(found.data)
+        return found.info
+
     def head(self, key: str) -> Info | None:
         found = self.objects.get(check_key(key))
         return found.info if found else None
@@ -42,10 +50,10 @@ class MemoryStore:
         info = Info(check_key(key), len(data), etag, self.now(), plain)
         self.objects[key] = Object(info, bytes(data))
 
-    def put_once(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> bool:
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         if check_key(key) in self.objects and not self._versioned:
             return False
-        self.put(key, data, metadata=metadata)
+        self.put(key, whole(data), metadata=metadata)
         return True
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:
@@ -69,3 +77,11 @@ class MemoryStore:
 
     def check(self, *, writable_once: bool) -> None:
         """Nothing here can be missing."""
+
+
+def whole(data: Body) -> bytes:
+    """The bytes of what is to be written."""
+    if isinstance(data, bytes):
+        return data
+    data.seek(0)
+    return data.read()

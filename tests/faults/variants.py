@@ -12,7 +12,7 @@ from unittest import mock
 
 import msgspec
 
-from core import item, pipeline
+from core import item, pipeline, stamp
 from core.claim import Lease
 from core.result import ItemResult, Result, timestamp
 from core.studio import Studio
@@ -50,11 +50,9 @@ def event_before_result() -> Iterator[None]:
 def adopt_without_compare() -> AbstractContextManager[Any]:
     """What lies at an item's key is taken for the item, whatever it was made from."""
 
-    def broken(key: str, fingerprint: str, wanted: Any, studio: Studio) -> ItemResult | None:
-        if studio.results.head(key) is None:
-            return None
-        record, envelope = item._read_record(studio.results.get(key, limit=1 << 30), studio)
-        return msgspec.structs.replace(record.item, envelope=envelope, meta=wanted.meta)
+    def broken(key: str, fingerprint: str, studio: Studio) -> ItemResult | None:
+        found = stamp.adopt(key, ItemResult, studio)
+        return msgspec.structs.replace(found[0].made, envelope=found[1]) if found else None
 
     return mock.patch.object(item, "adopt", broken)
 

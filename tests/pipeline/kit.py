@@ -18,7 +18,7 @@ from core.audio import Audio
 from core.errors import Refused
 from core.storage import LocalStore
 from core.studio import Studio
-from core.voice import Match, Voiceprint
+from core.voice import Match, Spoken, Voiceprint
 
 REFERENCE = Path(__file__).parents[1] / "data" / "speech" / "ref_367.flac"
 
@@ -43,20 +43,21 @@ class Buzz:
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Audio]:
+    ) -> Iterator[Spoken]:
         self.spoken.append(text)
         if text == "!silence":
             return
         if text == "!bug":
             raise ZeroDivisionError(text)
         if text == "!zeros":
-            yield Audio(np.zeros(self.rate * 2, np.float32), self.rate)
+            yield Spoken(np.zeros(self.rate * 2, np.float32), self.rate)
             return
         if text == "!unspeakable":
             raise Refused("TEXT_UNSPEAKABLE", pointer="text")
         for sentence in filter(None, text.split(". ")):
             time.sleep(self.seconds_each)
-            yield Audio(buzz(len(sentence) / 12 / speed, self.rate, seed), self.rate)
+            sound = buzz(len(sentence) / 12 / speed, self.rate, seed)
+            yield Spoken(sound, self.rate, sentence)
 
 
 def buzz(seconds: float, rate: int, seed: int = 0) -> np.ndarray:

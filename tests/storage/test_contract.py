@@ -39,6 +39,23 @@ def test_what_is_put_is_got(store: Store, data: bytes) -> None:
     assert (found.info.key, found.info.size) == ("a/b.bin", len(data))
 
 
+def test_a_file_is_put_once_and_fetched_into_a_file(store: Store, tmp_path) -> None:
+    data = bytes(range(256)) * 9000  # more than two of the pieces in which it travels
+    with (tmp_path / "from").open("w+b") as source, (tmp_path / "into").open("w+b") as target:
+        source.write(data)  # left at its end: it is read from its beginning
+        target.write(b"what was there before")
+        assert store.put_once("big", source, metadata={"kind": "test"})
+        assert not store.put_once("big", source)
+        info = store.fetch("big", target, limit=len(data))
+        target.seek(0)
+        assert target.read() == data
+        assert (info.size, info.metadata) == (len(data), {"kind": "test"})
+        with _refusal("OBJECT_TOO_LARGE"):
+            store.fetch("big", target, limit=len(data) - 1)
+        with _refusal("OBJECT_MISSING"):
+            store.fetch("nothing", target, limit=1)
+
+
 @pytest.mark.parametrize(
     "key",
     ["plain", "a b+c%2fd.txt", "é/中文/日本語.wav", "a&b=c?d#e", "dots..in/.hidden", "x" * 255],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import logging
 import ssl
+import tempfile
 import time
 import warnings
 from dataclasses import replace
@@ -42,6 +44,11 @@ def test_get_returns_the_right_bytes_through(server: OssServer, kind: str) -> No
     found = oss_store(server, patience=0.2).get("k", limit=2000)
     assert found.data == b"x" * 2000
     assert fault.fired == 2
+    server.inject(_fault(kind, "GET", times=2))
+    with tempfile.TemporaryFile() as file:
+        oss_store(server, patience=0.2).fetch("k", file, limit=2000)
+        file.seek(0)
+        assert file.read() == b"x" * 2000
 
 
 @pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
@@ -56,7 +63,8 @@ def test_put_arrives_through(server: OssServer, kind: str) -> None:
 def test_put_once_knows_its_own_object_through(server: OssServer, kind: str) -> None:
     fault = server.inject(_fault(kind, "PUT"))
     store = oss_store(server, patience=0.2)
-    assert store.put_once("k", b"data", metadata={"a": "b"}) is True
+    assert store.put_once("k", io.BytesIO(b"data"), metadata={"a": "b"}) is True
+    assert server.objects("results") == {"k": b"data"}
     assert fault.fired == 1
     assert store.put_once("k", b"data", metadata={"a": "b"}) is False
     assert store.head("k").metadata == {"a": "b"}

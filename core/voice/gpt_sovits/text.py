@@ -27,6 +27,8 @@ class Span:
     """Of the 732 symbols of v2."""
     word2ph: tuple[int, ...] = ()
     """Phonemes of each character of `text`; empty where BERT cannot help (all but Chinese)."""
+    written: str = ""
+    """As it stands in the text that was read."""
 
 
 Phrase = tuple[Span, ...]
@@ -64,6 +66,10 @@ class TextFeatures:
         framed = [self._vocabulary[_CLS], *ids, self._vocabulary[_SEP]]
         rows = self._bundle.run("bert", ["features"], {"ids": np.array(framed)})[0]
         return np.repeat(rows, span.word2ph, axis=0)
+
+
+def written(phrase: Phrase) -> str:
+    return "".join(span.written or span.text for span in phrase)
 
 
 def phones(phrase: Phrase) -> NDArray[np.int64]:

@@ -139,7 +139,7 @@ def levelled(speech: Audio) -> Audio:
 
 def tokens(sentence: str) -> list[int]:
     """Of one English sentence."""
-    (ids,) = text.utterances(sentence, "en")
+    ((_, ids),) = text.utterances(sentence, "en")
     return ids
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.audio import Audio
 from core.errors import Failed, Refused
-from core.voice import Voiceprint
+from core.voice import Spoken, Voiceprint
 from core.voice.kokoro import model as kokoro_model
 from core.voice.kokoro import text as front_end
 from core.voice.kokoro.enrol import Enroller
@@ -56,7 +56,7 @@ class KokoroVoice:
         language: str,
         speed: float = 1.0,
         seed: int = 0,
-    ) -> Iterator[Audio]:
+    ) -> Iterator[Spoken]:
         del seed  # nothing here is random
         if language not in self.languages:
             spoken = ", ".join(sorted(self.languages))
@@ -66,13 +66,13 @@ class KokoroVoice:
         recipe = msgspec.msgpack.decode(voiceprint.data, type=Recipe)
         return self._stream(text, recipe, language, speed)
 
-    def _stream(self, words: str, recipe: Recipe, language: str, speed: float) -> Iterator[Audio]:
+    def _stream(self, text: str, recipe: Recipe, language: str, speed: float) -> Iterator[Spoken]:
         silent = True
-        for tokens in front_end.utterances(words, language):
+        for words, tokens in front_end.utterances(text, language):
             silent = False
             audio = self.renderer.render(tokens, recipe, speed=speed)
             if not np.abs(audio.samples).max(initial=0.0) > 0.01:  # also true of NaN
                 raise Failed("OUTPUT_SILENT")
-            yield audio
+            yield Spoken(audio.samples, audio.rate, words)
         if silent:
             raise Refused("TEXT_UNSPEAKABLE")

@@ -29,16 +29,19 @@ _ABBREVIATION = re.compile(
 _VOWEL_OR_TONE = re.compile(r"[A-Za-zɑ-ʒᵊᵻæøœβθχ]")
 
 
-def utterances(text: str, language: str) -> Iterator[list[int]]:
-    """Token ids of one utterance a sentence; a sentence too long for the model becomes several.
+def utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]]:
+    """The words and token ids of one utterance a sentence; a sentence too long for the model
+    becomes several, of which the first has all its words.
 
     Sentences without anything to speak (only marks, only unknown scripts) are left out.
     """
     ids = model.vocabulary()
     for sentence in sentences(text):
+        words = sentence
         for piece in _fit(phonemes(sentence, language)):
             if _VOWEL_OR_TONE.search(piece):
-                yield [ids[symbol] for symbol in piece]
+                yield words, [ids[symbol] for symbol in piece]
+                words = ""
 
 
 def sentences(text: str) -> Iterator[str]:

@@ -1,0 +1,335 @@
+"""Items -> one file a chapter, or a book: made from the sealed items, streaming, put once.
+
+Where every item lies in a joined file follows from the results of the items alone (`plan`), so a
+worker that comes second knows it without opening what the first one stored. The sound is that of
+the items with their own marks; the audible label of the first and last item is that of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, BinaryIO, cast
+
+import msgspec
+import numpy as np
+
+import watermark
+from core import audio, bookmarks, canonical, crypto, label, stamp, subtitles
+from core.audio import Audio, Samples
+from core.bookmarks import Bookmark
+from core.chapters import BOOK, PARTIAL
+from core.claim import Lease
+from core.crypto import Context
+from core.errors import Failed, Refused, Unavailable
+from core.job import Item, Job
+from core.result import Chapter, ItemResult, LabelUsed, MarksRead, Output, Placed, Problem
+from core.stamp import Stamp
+from core.studio import Stopwatch, Studio
+
+BREATH, BREAK = 0.25, 1.0
+"""Seconds between items, and between the chapters of a book, that ask for no pause."""
+LONGEST_WAV = (1 << 32) - (1 << 20)
+READABLE = 0.9
+"""Share of the joined sound whose marks must read in the finished file."""
+_HEAD = 1 << 20
+_REVISION = 1
+"""Raised whenever the same items are joined in another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One item in a joined file."""
+
+    item: Item
+    made: ItemResult
+    skip: float
+    """Seconds at the beginning of the item's file that are left out."""
+    start: float
+    """Seconds in the joined file, as is `end`."""
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    id: str
+    pieces: list[Piece]
+    missing: list[int]
+    seconds: float
+    rate: int
+    format: str
+    chapters: list[Placed]
+    """Of a book."""
+
+    @property
+    def name(self) -> str:
+        return self.id + (PARTIAL if self.missing else "")
+
+
+def join(
+    job: Job, made: Sequence[ItemResult], job_id: str, lease: Lease, studio: Studio
+) -> list[Chapter]:
+    """The joined files that the manifest asks for, stored. Raises Unavailable, Misconfigured."""
+    chapters = []
+    for one in plans(job, made):
+        lease.check()
+        try:
+            chapters.append(_make(one, job, job_id, lease, studio))
+        except (Refused, Failed) as exc:
+            chapters.append(
+                Chapter(id=one.id, status="failed", error=Problem.of(exc), missing=one.missing)
+            )
+        lease.progress(len(made) + len(chapters))
+    return chapters
+
+
+def plans(job: Job, made: Sequence[ItemResult]) -> list[Plan]:
+    """What is to be joined, from what became of the items (in the order of the manifest)."""
+    if job.output.concatenate == "none":
+        return []
+    wanted = {item.index: item for item in job.items}
+    unread = {error.index: error.chapters for error in job.errors}
+    places: dict[str, list[tuple[str, ItemResult]]] = {}
+    for one in made:
+        item = wanted.get(one.index)
+        for chapter in (item.chapter,) if item else unread[one.index]:
+            name = BOOK if job.output.concatenate == "book" else chapter
+            places.setdefault(name, []).append((chapter, one))
+    return [_plan(name, members, wanted, job) for name, members in places.items()]
+
+
+def _plan(
+    name: str, members: list[tuple[str, ItemResult]], wanted: dict[int, Item], job: Job
+) -> Plan:
+    heard = [(wanted[one.index], one) for _, one in members if one.output]
+    missing = sorted({one.index for _, one in members if not one.output})
+    pieces: list[Piece] = []
+    at = 0.0
+    for i, (item, one) in enumerate(heard):
+        cue = one.label.cue if one.label else "none"
+        skip = label.lead(cue) if i else 0.0
+        following = heard[i + 1][0] if i + 1 < len(heard) else None
+        trail = item.pause_ms / 1000 + (label.trail(cue) if following else 0.0)
+        if following is None and label.trail(cue):
+            trail = 0.0  # the cue comes after the pause
+        length = (one.output.duration_s if one.output else 0.0) - skip - trail
+        pieces.append(Piece(item, one, round(skip, 4), round(at, 4), round(at + length, 4)))
+        at += length + (0.0 if following is None and label.trail(cue) else _gap(item, following))
+    first = heard[0][1].output if heard else None
+    return Plan(
+        id=name,
+        pieces=pieces,
+        missing=missing,
+        seconds=round(at, 4),
+        rate=first.sample_rate if first else 0,
+        format=job.format,
+        chapters=list(_chapters(pieces)) if job.output.concatenate == "book" else [],
+    )
+
+
+def _gap(item: Item, following: Item | None) -> float:
+    asked = item.pause_ms if item.after_ms is None else item.after_ms
+    if asked or item.after_ms is not None:
+        return asked / 1000
+    if following is None:
+        return 0.0
+    return BREATH if item.chapter == following.chapter else BREAK
+
+
+def _chapters(pieces: list[Piece]) -> Iterator[Placed]:
+    for name, group in groupby(pieces, key=lambda piece: piece.item.chapter):
+        members = list(group)
+        if name:
+            yield Placed(id=name, start=members[0].start, end=members[-1].end)
+
+
+def _make(one: Plan, job: Job, job_id: str, lease: Lease, studio: Studio) -> Chapter:
+    if not one.pieces:
+        raise Failed("CHAPTER_EMPTY")
+    if one.format == "wav" and one.seconds * one.rate * 2 > LONGEST_WAV:
+        raise Refused("CHAPTER_TOO_LONG", pointer="/output")
+    stem = f"out/{job_id}/chapters/{one.name}"
+    key = f"{stem}.{one.format}.sealed"
+    made = _adopt(key, one, studio) or _stored(key, one, job, job_id, lease, studio)
+    said = [
+        line
+        for piece in one.pieces
+        for line in subtitles.lines(piece.item.text, piece.made.sentences, piece.start - piece.skip)
+    ]
+    owner = (job_id, f"chapters/{one.name}")
+    return msgspec.structs.replace(
+        made,
+        subtitles=subtitles.store(said, job.subtitle, stem, owner, studio),
+        items=[Placed(id=p.item.id, start=p.start, end=p.end) for p in one.pieces],
+        chapters=one.chapters,
+        missing=one.missing,
+    )
+
+
+def _adopt(key: str, one: Plan, studio: Studio) -> Chapter | None:
+    found = stamp.adopt(key, Chapter, studio)
+    if found is None:
+        return None
+    record, envelope = found
+    if record.fingerprint != _fingerprint(one):
+        raise Refused("OUTPUT_EXISTS", f"{key} was joined from other items or in another way.")
+    return msgspec.structs.replace(record.made, envelope=envelope)
+
+
+def _fingerprint(one: Plan) -> str:
+    parts: dict[str, Any] = {
+        "revision": _REVISION,
+        "format": one.format,
+        "missing": one.missing,
+        "pieces": [
+            [p.item.id, p.made.output.sealed_sha256 if p.made.output else "", p.start, p.end]
+            for p in one.pieces
+        ],
+    }
+    return hashlib.sha256(canonical.dump(parts)).hexdigest()
+
+
+def _stored(key: str, one: Plan, job: Job, job_id: str, lease: Lease, studio: Studio) -> Chapter:
+    watch = Stopwatch(studio, job_id, f"chapters/{one.name}")
+    with tempfile.TemporaryFile() as plain, tempfile.TemporaryFile() as sealed:
+        with tempfile.TemporaryFile() as encoded:
+            with watch.stage("join"):
+                rate = _encode(one, cast(BinaryIO, encoded), lease, studio)
+            with watch.stage("verify"):
+                marks = _read_marks(one, cast(BinaryIO, encoded), studio)
+            with watch.stage("label"):
+                used = _label(one, job, job_id, cast(BinaryIO, encoded), plain, studio, rate)
+        with watch.stage("seal"):
+            media = audio.media_type(one.format)
+            context = Context(job=job_id, item=f"chapters/{one.name}", mt=media)
+            plain.seek(0)
+            envelope = crypto.seal_stream(plain, sealed, context, studio.keys.wrapping)
+        output = Output(
+            key=key,
+            bytes=envelope.ct_len,
+            sealed_sha256=envelope.ct_sha256,
+            plain_sha256=envelope.pt_sha256,
+            media_type=media,
+            duration_s=round(one.seconds, 3),
+            sample_rate=rate,
+        )
+        made = Chapter(
+            id=one.id,
+            status="partial" if one.missing else "succeeded",
+            output=output,
+            label=used,
+            marks=marks,
+            timings=watch.seconds,
+        )
+        record = Stamp(key=key, fingerprint=_fingerprint(one), made=made)
+        lease.check()
+        labelled = used.profile != "none"
+        if not stamp.put_once(cast(BinaryIO, sealed), record, envelope, studio, labelled=labelled):
+            winner = _adopt(key, one, studio)
+            if winner is None:
+                raise Unavailable("STORAGE_UNAVAILABLE", "a chapter is there and is not there")
+            return winner
+    return msgspec.structs.replace(made, envelope=envelope)
+
+
+def _encode(one: Plan, file: BinaryIO, lease: Lease, studio: Studio) -> int:
+    """The joined sound in its container, one item in memory at a time; the rate of the file."""
+    with audio.writer(file, one.rate, one.format) as sound:
+        rate = int(sound.samplerate)
+        at = 0
+        for piece in one.pieces:
+            lease.check()
+            at += _silence(sound, round(piece.start * rate) - at)
+            samples = _fitted(_opened(piece.made, studio), piece, rate)
+            for i in range(0, len(samples), rate):
+                sound.write(samples[i : i + rate])
+            at += len(samples)
+        _silence(sound, round(one.seconds * rate) - at)
+    return rate
+
+
+def _silence(sound: Any, count: int) -> int:
+    for start in range(0, count, int(sound.samplerate)):
+        sound.write(np.zeros(min(int(sound.samplerate), count - start), np.float32))
+    return max(count, 0)
+
+
+def _opened(made: ItemResult, studio: Studio) -> Audio:
+    if made.output is None or made.envelope is None:
+        raise Failed("INTERNAL", "an item without sound in a chapter")
+    body = studio.results.get(made.output.key, limit=stamp.LIMIT).data
+    return audio.decode_own(crypto.open_sealed(body, made.envelope, studio.keys.wrapping))
+
+
+def _fitted(heard: Audio, piece: Piece, rate: int) -> Samples:
+    """Exactly the samples that the plan gives the item."""
+    heard = audio.resample(heard, rate)
+    count = round(piece.end * rate) - round(piece.start * rate)
+    part = heard.samples[round(piece.skip * rate) :][:count]
+    return np.clip(np.pad(part, (0, count - len(part))), -1.0, 1.0)
+
+
+def _read_marks(one: Plan, file: BinaryIO, studio: Studio) -> MarksRead:
+    """Detect each item's mark where it lies, as an auditor would who asks whether it is there."""
+    key_id, key = next(iter(studio.keys.watermark.items()))
+    scores: list[float] = []
+    sound_s = read_s = 0.0
+    with audio.reader(file) as sound:
+        rate, at = int(sound.samplerate), 0
+        for piece in one.pieces:
+            start, end = round(piece.start * rate), round(piece.end * rate)
+            _skip(sound, start - at)
+            samples, at = sound.read(end - start, dtype="float32"), end
+            payload = int(piece.made.watermark.payload, 16) if piece.made.watermark else 0
+            found = watermark.verify(samples, rate, payload, key, thorough=False)
+            sound_s += piece.end - piece.start
+            if found.payload == payload:
+                read_s += piece.end - piece.start
+                scores.append(found.score)
+    share = read_s / sound_s if sound_s else 0.0
+    if share < READABLE:
+        message = f"The marks of {share:.0%} of the joined sound read."
+        raise Failed("WATERMARK_VERIFY_FAILED", message)
+    return MarksRead(
+        key_id=key_id, read=len(scores), share=round(share, 3), weakest=round(min(scores), 2)
+    )
+
+
+def _skip(sound: Any, count: int) -> None:
+    while count > 0 and len(part := sound.read(min(count, 1 << 16))):
+        count -= len(part)
+
+
+def _label(
+    one: Plan, job: Job, job_id: str, encoded: BinaryIO, plain: Any, studio: Studio, rate: int
+) -> LabelUsed:
+    """The file with its label and chapter marks, into `plain`, read back."""
+    asked = job.label
+    made, field = None, None
+    used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
+    if asked.profile != "none":
+        producer = studio.producer if asked.producer is None else asked.producer
+        made, _ = label.aigc(producer, f"{job_id}/chapters/{one.name}")
+        field = (label.FIELD, msgspec.json.encode(made).decode())
+        used = LabelUsed(
+            profile=asked.profile, cue=asked.cue, producer=producer, produce_id=made.produce_id
+        )
+    titles = job.output.titles
+    marks = [Bookmark(c.start, c.end, c.id, titles.get(c.id, c.id)) for c in one.chapters]
+    size = encoded.seek(0, 2)
+    encoded.seek(0)
+    edit = bookmarks.splice(encoded.read(_HEAD), size, rate, field, marks)
+    plain.write(edit.head)
+    encoded.seek(edit.start)
+    while part := encoded.read(_HEAD):
+        plain.write(part)
+    plain.write(edit.tail)
+    plain.flush()
+    with mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        if label.read(cast(bytes, view)) != ([made] if made else []):
+            raise Failed("LABEL_VERIFY_FAILED")
+    return used
