@@ -214,13 +214,13 @@ def test_more_than_there_are_tokens_come_again(worker, client):
 
 
 def test_health_answers_while_a_job_runs(worker, client):
-    job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 0.5}]))
+    job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 2}]))
     job.start()
     while not worker.at_once:
         time.sleep(0.005)
     start = time.monotonic()
     assert client.ask("GET", "/healthz")[0].status == 200
-    assert time.monotonic() - start < 0.3
+    assert time.monotonic() - start < 1.5
     assert worker.at_once == 1
     job.join()
 
