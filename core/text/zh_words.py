@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-with warnings.catch_warnings():  # its source has invalid escapes
-    warnings.simplefilter("ignore")
-    import jieba
-    from jieba import posseg
-
 from core.text.symbols import DATA
 from core.text.zh_sandhi import Word
+
+
+@contextmanager
+def _briefly() -> Iterator[None]:
+    """Without what takes most of jieba's import: setuptools' pkg_resources, by which it would open
+    one file, as it does without; and warnings of the escapes in its source."""
+    modules: dict[str, Any] = sys.modules
+    there = modules.get("pkg_resources")
+    modules["pkg_resources"] = there  # None: as if it were not installed
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if there is None:
+            modules.pop("pkg_resources")
+
+
+with _briefly():
+    import jieba
+
+    # The package makes a tagger of its own as it is imported, which would read all words.
+    jieba.dt.dictionary = os.devnull
+    from jieba import posseg
+
+    jieba.dt.dictionary = jieba.DEFAULT_DICT
+
+
+def words(text: str) -> list[str]:
+    """A text cut into words; nothing is lost."""
+    return list(_tagger().tokenizer.cut(text))
 
 
 def cut(text: str) -> list[Word]:
@@ -71,6 +101,7 @@ class _Words(jieba.Tokenizer):  # type: ignore[misc]
         with self.get_dict_file() as lines:
             cells = lines.read().decode().split()
         self.FREQ = dict(zip(cells[::3], map(int, cells[1::3]), strict=True))
+        self.tags = dict(zip(cells[::3], cells[2::3], strict=True))
         self.total = sum(self.FREQ.values())
         self.longest = max(map(len, self.FREQ))
         self.initialized = True
@@ -86,8 +117,9 @@ class _Words(jieba.Tokenizer):  # type: ignore[misc]
 
 class _Tagger(posseg.POSTokenizer):  # type: ignore[misc]
     def load_word_tag(self, dictionary: Any) -> None:
-        dictionary.close()  # which the package has read already
-        self.word_tag_tab = posseg.dt.word_tag_tab
+        dictionary.close()  # read once, by the tokenizer
+        self.tokenizer.check_initialized()
+        self.word_tag_tab = self.tokenizer.tags
 
 
 @cache

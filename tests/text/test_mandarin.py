@@ -95,7 +95,7 @@ def test_words_are_cut_as_by_jieba_itself():
     import jieba.posseg
 
     text = "小明硕士毕业于中国科学院计算所，后在日本京都大学深造，欢迎新老师生前来就餐"
-    theirs = [(pair.word, pair.flag) for pair in jieba.posseg.lcut(text)]
+    theirs = [(pair.word, pair.flag) for pair in jieba.posseg.POSTokenizer().lcut(text)]
     assert [tuple(word) for word in zh_words.cut(text)] == theirs
 
 

@@ -7,9 +7,7 @@ stefantaubert/pinyin-to-ipa (MIT): affricates as one symbol, tones as arrows aft
 from __future__ import annotations
 
 import re
-import warnings
 from functools import cache
-from typing import Any
 
 from core.voice.kokoro.text.chinese_numbers import expand
 
@@ -40,10 +38,12 @@ _TOKEN = re.compile(r"[㐀-鿿豈-﫿〇]+|[^㐀-鿿豈-﫿〇]+")
 
 def read(text: str) -> str:
     """Chinese text, numbers included, in Kokoro's alphabet; words are separated by spaces."""
+    from core.text.zh_words import words  # dictionaries, which other languages do not need
+
     pieces = []
     for run in _TOKEN.findall(expand(text)):
         if re.match(r"[㐀-鿿豈-﫿〇]", run):
-            pieces.append(" ".join(_word(word) for word in _jieba().cut(run)))
+            pieces.append(" ".join(map(_word, words(run))))
         else:
             pieces.append(re.sub(r"([,.!?:;”)])", r"\1 ", run.translate(_MARKS)))
     return "".join(pieces)
@@ -70,12 +70,3 @@ def _syllable(syllable: str) -> str:
     else:
         sound = _FINALS.get(final or plain, "")
     return _INITIALS.get(initial, "") + sound.replace("0", _TONES.get(tone, ""))
-
-
-@cache
-def _jieba() -> Any:
-    with warnings.catch_warnings():  # its source has invalid escapes that new Pythons complain of
-        warnings.simplefilter("ignore")
-        import jieba
-    jieba.setLogLevel("WARNING")
-    return jieba
