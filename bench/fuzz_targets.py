@@ -23,7 +23,7 @@ from core import audio, canonical, consent, container, crypto, job, label, sign,
 from core.convert import checkpoint
 from core.errors import Failed, JobError
 from core.keys import LocalKeys
-from core.result import Problem
+from core.outcome import Problem
 from events import incoming
 from tests.audio.files import flac_announcing, id3, noise, pack
 from tests.documents import samples

@@ -15,11 +15,13 @@ from itertools import groupby
 
 import msgspec
 
-from core import deadletter, item, parts, pipeline, result, shard, subtitles
+from core import deadletter, enrolment, item, parts, pipeline, result, shard, subtitles
 from core.claim import Lease
+from core.earlier import without
 from core.errors import Failed, Notice, Refused
 from core.job import Item
-from core.result import ItemResult, Part, Result
+from core.outcome import ItemResult
+from core.result import Part, Result
 from core.shard import Plan, Shard
 from core.storage import Info
 from core.studio import Stopwatch, Studio
@@ -105,7 +107,7 @@ def _make(found: Shard, studio: Studio) -> None:
         if lease.attempt > studio.max_attempts:
             _count_outputs(found, lease, studio)
         given_up = lease.attempt > studio.max_attempts
-        with pipeline.remembering_why(found.name, plan.manifest, lease, studio):
+        with deadletter.remembering(found.name, plan.manifest, lease, studio.control):
             part = _give_up(found, studio) if given_up else _carry_out(found, lease, studio)
             lease.check()
             parts.put(part, studio)
@@ -113,11 +115,12 @@ def _make(found: Shard, studio: Studio) -> None:
 
 def _carry_out(found: Shard, lease: Lease, studio: Studio) -> Part:
     watch = Stopwatch(studio, found.plan.job_id)
-    voices, used = pipeline.enrol(pipeline.without(found.job, found.kept), studio, watch)
-    items = pipeline.make(found.job, voices, found.kept, found.plan.job_id, lease, studio)
+    asked = without(found.job, found.kept)
+    voices, used = enrolment.of_job(asked, enrolment.enrol, studio, watch)
+    items = item.make_all(found.job, voices, found.kept, found.plan.job_id, lease, studio)
     return msgspec.structs.replace(
         _part(found, items),
-        engine=pipeline.engine_of(voices, studio),
+        engine=enrolment.engine_of(voices, studio),
         voices=used,
         stages=result.stages_of(watch.seconds, items),
     )
@@ -149,10 +152,10 @@ def _give_up(found: Shard, studio: Studio) -> Part:
     message = f"{studio.max_attempts} attempts at these items made no progress."
     error = Failed("RETRIES_EXHAUSTED", message)
     deadletter.write(studio.control, found.name, plan.manifest, error)
-    items = [pipeline.failed(e.id, e.index, e.error) for e in found.job.errors]
+    items = [item.failed(e.id, e.index, e.error) for e in found.job.errors]
     for wanted in found.job.items:
         done = found.kept.get(wanted.id) or _finished(wanted, plan, studio)
-        items.append(done or pipeline.failed(wanted.id, wanted.index, error, wanted))
+        items.append(done or item.failed(wanted.id, wanted.index, error, wanted))
     return msgspec.structs.replace(
         _part(found, sorted(items, key=lambda one: one.index)),
         engine=plan.engine,

@@ -13,7 +13,8 @@ from itertools import groupby
 from core import manifest
 from core.draft import Entry
 from core.errors import Refused
-from core.manifest import Manifest, join
+from core.fields import guess, join
+from core.manifest import Manifest
 
 PARTIAL = ".partial"
 """Ends the name of a joined file in which items are missing."""
@@ -75,7 +76,7 @@ def _refuse_titles(named: Sequence[str | None], head: Manifest) -> None:
     known = {name for name in named if name}
     for chapter in head.output.titles:
         if chapter not in known:
-            message = f"No item is in this chapter.{manifest.guess(chapter, known)}"
+            message = f"No item is in this chapter.{guess(chapter, known)}"
             pointer = join("/output/titles", chapter)
             raise Refused("CHAPTER_INVALID", message, pointer=pointer)
 

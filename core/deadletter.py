@@ -5,15 +5,36 @@ lease/<job_id>.reason, dead/<job_id>.json = {"manifest": ..., "error": ...}
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 
-from core.errors import JobError, Refused
-from core.result import ManifestRef, Problem
+from core.claim import Lease
+from core.errors import JobError, Misconfigured, Refused, Unavailable
+from core.outcome import Problem
+from core.pending import Waiting
+from core.result import ManifestRef
+from core.shard import Shared
 from core.storage import Store
 
 LIMIT = 1 << 20
+
+
+@contextmanager
+def remembering(name: str, manifest: ManifestRef, lease: Lease, control: Store) -> Iterator[None]:
+    """Keep the last reason why an attempt broke off, for the dead letter of `name`. Waiting for a
+    file or for the operator is no fault of the job and uses up no attempt."""
+    try:
+        yield
+    except (Waiting, Shared):
+        lease.forgive()
+        raise
+    except (Unavailable, Misconfigured) as exc:
+        if isinstance(exc, Misconfigured):
+            lease.forgive()
+        note(control, name, manifest, exc)
+        raise
 
 
 def note(control: Store, job_id: str, manifest: ManifestRef, error: JobError) -> None:

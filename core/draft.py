@@ -17,7 +17,8 @@ import msgspec
 
 from core import manifest, strictjson
 from core.errors import JobError, Notice, Refused
-from core.manifest import Manifest, join
+from core.fields import convert, header, join
+from core.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def read_document(data: bytes, limits: Limits) -> Draft:
         fields[key] = decoded.value
     if not isinstance(fields.pop("items", []), list):
         raise Refused("SCHEMA_TYPE", "Items are an array.", pointer="/items")
-    draft.header = manifest.header(fields)
+    draft.header = header(fields)
     return draft
 
 
@@ -149,7 +150,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _line_header(line: bytes) -> Draft:
     text, notices = strictjson.text(line)
-    return Draft(manifest.header(_header_fields(text)), notices)
+    return Draft(header(_header_fields(text)), notices)
 
 
 def _header_fields(text: str) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def _entry(decoded: strictjson.Decoded, pointer: str, span: tuple[int, int]) -> 
     try:
         if decoded.error:
             raise _placed(decoded.error, pointer)
-        spec = manifest.convert(decoded.value, manifest.Item, pointer)
+        spec = convert(decoded.value, manifest.Item, pointer)
     except Refused as exc:
         name = decoded.value.get("id") if isinstance(decoded.value, dict) else None
         return Entry(pointer, valid_id(name), light(exc), span)

@@ -7,9 +7,10 @@ it depends on. It describes a person: it is sealed like any output.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -18,9 +19,12 @@ from core import audio, consent, crypto, manifest, reference
 from core.audio import Audio
 from core.consent import Cited
 from core.crypto import Context
-from core.errors import Misconfigured, Notice, Refused
+from core.errors import Failed, JobError, Misconfigured, Notice, Refused
+from core.fields import join
 from core.job import Job
+from core.outcome import Problem, VoiceUsed
 from core.reference import Reference
+from core.result import Engine
 from core.settings import ConsentPolicy
 from core.storage import Object
 from core.studio import Stopwatch, Studio
@@ -58,9 +62,6 @@ class Gate:
 class Enrolled:
     """A voice of a job, ready to speak."""
 
-    name: str
-    reference: str
-    """Object key."""
     sha256: str
     """Of the recording."""
     gate: Gate
@@ -80,20 +81,62 @@ class Admitted:
     notices: tuple[Notice, ...]
 
 
+V = TypeVar("V", bound=Admitted | Enrolled)
+
+
+def of_job(
+    job: Job,
+    learn: Callable[[str, manifest.Voice, list[str], Studio, Stopwatch], V],
+    studio: Studio,
+    watch: Stopwatch,
+) -> tuple[dict[str, V | JobError], dict[str, VoiceUsed]]:
+    """The voices that have something to say, and what the result says of them.
+
+    `learn`: `admit` or `enrol`."""
+    voices: dict[str, V | JobError] = {}
+    used: dict[str, VoiceUsed] = {}
+    for name, spec in job.voices.items():
+        languages = sorted({item.language for item in job.items if item.voice == name})
+        if not languages:
+            continue  # A voice that says nothing needs neither consent nor half a minute.
+        try:
+            voice = learn(name, spec, languages, studio, watch)
+        except (Refused, Failed) as exc:
+            voices[name] = exc
+            used[name] = VoiceUsed(reference=spec.reference, error=Problem.of(exc))
+            continue
+        voices[name] = voice
+        used[name] = VoiceUsed(
+            reference=spec.reference,
+            reference_sha256=voice.sha256,
+            consent=voice.consent,
+            match=voice.voiceprint.match if isinstance(voice, Enrolled) else {},
+            notices=list(voice.notices),
+        )
+    return voices, used
+
+
+def engine_of(voices: Mapping[str, Enrolled | JobError], studio: Studio) -> Engine | None:
+    """None if no voice got as far as the engine: it need not be there to refuse a job."""
+    if not any(isinstance(voice, Enrolled) for voice in voices.values()):
+        return None
+    return Engine(name=studio.voice.name, fingerprint=studio.voice.fingerprint)
+
+
 def admit(
     name: str, spec: manifest.Voice, languages: Iterable[str], studio: Studio, watch: Stopwatch
 ) -> Admitted:
     """Everything but learning the voice. `languages`: those its items speak. Consent comes before
     decoding: what nobody allowed is not even opened. Raises Refused with a code of the recording or
     consent families; REF_NOT_FOUND."""
-    pointer = manifest.join("/voices", name)
+    pointer = join("/voices", name)
     with watch.stage("fetch"):
-        recording = _fetch(spec, studio, manifest.join(pointer, "reference"))
+        recording = _fetch(spec, studio, join(pointer, "reference"))
     digest = hashlib.sha256(recording.data).hexdigest()
     if spec.sha256 and spec.sha256.lower() != digest:
-        raise Refused("REF_HASH_MISMATCH", pointer=manifest.join(pointer, "sha256"))
+        raise Refused("REF_HASH_MISMATCH", pointer=join(pointer, "sha256"))
     with watch.stage("consent"):
-        gate = _gate(spec, digest, studio, manifest.join(pointer, "consent"))
+        gate = _gate(spec, digest, studio, join(pointer, "consent"))
         cited, notices = _first_admitted(gate, languages)
     with watch.stage("prepare"):
         prepared = reference.prepare(recording.data, spec.reference)
@@ -113,8 +156,6 @@ def enrol(
     """A voice ready to speak. Raises what `admit` raises."""
     found = admit(name, spec, languages, studio, watch)
     return Enrolled(
-        name=name,
-        reference=spec.reference,
         sha256=found.sha256,
         gate=found.gate,
         consent=found.consent,

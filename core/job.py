@@ -15,7 +15,8 @@ import msgspec
 from core import chapters, draft, hygiene, inboxkey, manifest
 from core.draft import Draft, Entry, Limits
 from core.errors import Notice, Refused, raising
-from core.manifest import Delivery, Format, Label, Manifest, Mode, Subtitle, Voice, guess, join
+from core.fields import guess, join
+from core.manifest import Delivery, Format, Label, Manifest, Mode, Subtitle, Voice
 
 LIMITS = Limits()
 OPUS_RATES = frozenset({8000, 12000, 16000, 24000, 48000})

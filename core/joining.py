@@ -1,8 +1,8 @@
 """Items -> one file a chapter, or a book: made from the sealed items, streaming, put once.
 
-Where every item lies in a joined file follows from the results of the items alone (`plan`), so a
-worker that comes second knows it without opening what the first one stored. The sound is that of
-the items with their own marks; the audible label of the first and last item is that of the file.
+Where every item lies in a joined file follows from the results of the items alone, so a worker that
+comes second knows it (core/layout.py) without opening what the first one stored. The sound is that
+of the items with their own marks; the audible label of the first and last item is that of the file.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
 from typing import Any, BinaryIO, cast
 
 import msgspec
@@ -22,52 +20,21 @@ import watermark
 from core import audio, bookmarks, canonical, crypto, label, stamp, subtitles
 from core.audio import Audio, Samples
 from core.bookmarks import Bookmark
-from core.chapters import BOOK, PARTIAL
 from core.claim import Lease
 from core.crypto import Context
 from core.errors import Failed, Refused, Unavailable
-from core.job import Item, Job
-from core.result import Chapter, ItemResult, LabelUsed, MarksRead, Output, Placed, Problem
+from core.job import Job
+from core.layout import Piece, Plan, plans
+from core.outcome import Chapter, ItemResult, LabelUsed, MarksRead, Output, Placed, Problem
 from core.stamp import Stamp
 from core.studio import Stopwatch, Studio
 
-BREATH, BREAK = 0.25, 1.0
-"""Seconds between items, and between the chapters of a book, that ask for no pause."""
 LONGEST_WAV = (1 << 32) - (1 << 20)
 READABLE = 0.9
 """Share of the joined sound whose marks must read in the finished file."""
 _HEAD = 1 << 20
 _REVISION = 1
 """Raised whenever the same items are joined in another way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One item in a joined file."""
-
-    item: Item
-    made: ItemResult
-    skip: float
-    """Seconds at the beginning of the item's file that are left out."""
-    start: float
-    """Seconds in the joined file, as is `end`."""
-    end: float
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    id: str
-    pieces: list[Piece]
-    missing: list[int]
-    seconds: float
-    rate: int
-    format: str
-    chapters: list[Placed]
-    """Of a book."""
-
-    @property
-    def name(self) -> str:
-        return self.id + (PARTIAL if self.missing else "")
 
 
 def join(
@@ -85,66 +52,6 @@ def join(
             )
         lease.progress(len(made) + len(chapters))
     return chapters
-
-
-def plans(job: Job, made: Sequence[ItemResult]) -> list[Plan]:
-    """What is to be joined, from what became of the items (in the order of the manifest)."""
-    if job.output.concatenate == "none":
-        return []
-    wanted = {item.index: item for item in job.items}
-    unread = {error.index: error.chapters for error in job.errors}
-    places: dict[str, list[tuple[str, ItemResult]]] = {}
-    for one in made:
-        item = wanted.get(one.index)
-        for chapter in (item.chapter,) if item else unread[one.index]:
-            name = BOOK if job.output.concatenate == "book" else chapter
-            places.setdefault(name, []).append((chapter, one))
-    return [_plan(name, members, wanted, job) for name, members in places.items()]
-
-
-def _plan(
-    name: str, members: list[tuple[str, ItemResult]], wanted: dict[int, Item], job: Job
-) -> Plan:
-    heard = [(wanted[one.index], one) for _, one in members if one.output]
-    missing = sorted({one.index for _, one in members if not one.output})
-    pieces: list[Piece] = []
-    at = 0.0
-    for i, (item, one) in enumerate(heard):
-        cue = one.label.cue if one.label else "none"
-        skip = label.lead(cue) if i else 0.0
-        following = heard[i + 1][0] if i + 1 < len(heard) else None
-        trail = item.pause_ms / 1000 + (label.trail(cue) if following else 0.0)
-        if following is None and label.trail(cue):
-            trail = 0.0  # the cue comes after the pause
-        length = (one.output.duration_s if one.output else 0.0) - skip - trail
-        pieces.append(Piece(item, one, round(skip, 4), round(at, 4), round(at + length, 4)))
-        at += length + (0.0 if following is None and label.trail(cue) else _gap(item, following))
-    first = heard[0][1].output if heard else None
-    return Plan(
-        id=name,
-        pieces=pieces,
-        missing=missing,
-        seconds=round(at, 4),
-        rate=first.sample_rate if first else 0,
-        format=job.format,
-        chapters=list(_chapters(pieces)) if job.output.concatenate == "book" else [],
-    )
-
-
-def _gap(item: Item, following: Item | None) -> float:
-    asked = item.pause_ms if item.after_ms is None else item.after_ms
-    if asked or item.after_ms is not None:
-        return asked / 1000
-    if following is None:
-        return 0.0
-    return BREATH if item.chapter == following.chapter else BREAK
-
-
-def _chapters(pieces: list[Piece]) -> Iterator[Placed]:
-    for name, group in groupby(pieces, key=lambda piece: piece.item.chapter):
-        members = list(group)
-        if name:
-            yield Placed(id=name, start=members[0].start, end=members[-1].end)
 
 
 def _make(one: Plan, job: Job, job_id: str, lease: Lease, studio: Studio) -> Chapter:

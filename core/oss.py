@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import time
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -28,10 +27,6 @@ from core.storage import Body, Info, Object, too_large
 
 T = TypeVar("T")
 
-_META = "x-oss-meta-"
-_WRITER = "voicedrop-writer"
-"""Metadata that names one call of put_once, so that its repetition knows its own object."""
-_CLOCK_SECONDS = 60.0
 _PART = 1 << 20
 
 
@@ -57,8 +52,7 @@ class OssStore:
         self._credentials = credentials
         self._retry = retry
         self._timeout = timeout
-        self._ahead: tuple[float, float] | None = None
-        """Server's clock minus ours, and when that was learned; ours is monotonic."""
+        self._clock = answers.Clock()
 
     @property
     def name(self) -> str:
@@ -78,7 +72,7 @@ class OssStore:
 
         def look() -> Info | None:
             headers = self._look(key)
-            return None if headers is None else _info(key, headers)
+            return None if headers is None else answers.info(key, headers)
 
         return self._call(key, look)
 
@@ -91,7 +85,7 @@ class OssStore:
         check_key(key)
         writer = uuid.uuid4().hex
         headers = _headers(data, metadata)
-        headers |= {"x-oss-forbid-overwrite": "true", _META + _WRITER: writer}
+        headers |= {"x-oss-forbid-overwrite": "true", answers.META + answers.WRITER: writer}
         return self._call(key, lambda: self._create(key, data, headers, writer))
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:
@@ -127,11 +121,12 @@ class OssStore:
 
     def now(self) -> float:
         """From the `Date` of an answer at most a minute old, to the second."""
-        if self._ahead is None or time.monotonic() - self._ahead[1] > _CLOCK_SECONDS:
+        if (now := self._clock.now()) is None:
             self._call("", lambda: self._page("", "", "", keys=1))
-        if self._ahead is None:
+            now = self._clock.now()
+        if now is None:
             raise Unavailable("STORAGE_UNAVAILABLE", "The object store sends no Date.")
-        return time.monotonic() + self._ahead[0]
+        return now
 
     def check(self, *, writable_once: bool) -> None:
         self._call("", self._bucket.get_bucket_info)
@@ -155,7 +150,7 @@ class OssStore:
 
         from requests import RequestException
 
-        return (_Damaged, self._oss.OssError, RequestException, ParseError)
+        return (answers.Damaged, self._oss.OssError, RequestException, ParseError)
 
     @cached_property
     def _bucket(self) -> Any:
@@ -197,7 +192,7 @@ class OssStore:
     def _fetch(self, key: str, limit: int, headers: dict[str, str]) -> Object:
         reply = self._bucket.get_object(key, headers=headers)
         with closing(reply.resp.response) as response:
-            info = _info(key, reply.headers)
+            info = answers.info(key, reply.headers)
             if info.size > limit:
                 raise too_large(key, info.size, limit)
             return Object(info, _body(response, info.size))
@@ -205,7 +200,7 @@ class OssStore:
     def _download(self, key: str, file: BinaryIO, limit: int) -> Info:
         reply = self._bucket.get_object(key)
         with closing(reply.resp.response) as response:
-            info = _info(key, reply.headers)
+            info = answers.info(key, reply.headers)
             if info.size > limit:
                 raise too_large(key, info.size, limit)
             file.seek(0)
@@ -231,7 +226,7 @@ class OssStore:
             if exc.code != "FileAlreadyExists":
                 raise
             found = self._look(key)
-            return found is not None and found.get(_META + _WRITER) == writer
+            return found is not None and found.get(answers.META + answers.WRITER) == writer
         return True
 
     def _holds(self, key: str, data: bytes, position: int) -> bool:
@@ -242,26 +237,13 @@ class OssStore:
                 return False
             return _body(response, len(data), whole=False) == data
 
+    def _note_time(self, response: Any, *_: object, **__: object) -> None:
+        self._clock.note(response.headers.get("Date"))
+
     def _page(self, prefix: str, after: str, token: str, keys: int = 1000) -> Any:
         return self._bucket.list_objects_v2(
             prefix, start_after=after, continuation_token=token, max_keys=keys
         )
-
-    def _note_time(self, response: Any, *_: object, **__: object) -> None:
-        from email.utils import parsedate_to_datetime
-
-        date = response.headers.get("Date")
-        if not date:
-            return
-        here, old = time.monotonic(), self._ahead
-        fresh = parsedate_to_datetime(date).timestamp() - here
-        # Dates are cut to seconds, so of several the latest is nearest to the truth.
-        if old is None or here - old[1] > _CLOCK_SECONDS or not 0 <= old[0] - fresh < 1:
-            self._ahead = (fresh, here)
-
-
-class _Damaged(Exception):
-    """The body of an answer is short or not what its checksum says."""
 
 
 def _headers(data: Body, metadata: Mapping[str, str] | None) -> dict[str, str]:
@@ -274,25 +256,8 @@ def _headers(data: Body, metadata: Mapping[str, str] | None) -> dict[str, str]:
         while part := data.read(_PART):
             md5.update(part)
     digest = b64encode(md5.digest()).decode()
-    named = {_META + name: value for name, value in check_metadata(metadata).items()}
+    named = {answers.META + name: value for name, value in check_metadata(metadata).items()}
     return {"Content-MD5": digest, **named}
-
-
-def _info(key: str, headers: Mapping[str, str]) -> Info:
-    from oss2.utils import http_to_unixtime
-
-    metadata = {
-        name.lower().removeprefix(_META): value
-        for name, value in headers.items()
-        if name.lower().startswith(_META)
-    }
-    metadata.pop(_WRITER, None)
-    try:
-        size, etag = int(headers["Content-Length"]), headers["ETag"].strip('"')
-        modified = float(http_to_unixtime(headers["Last-Modified"]))
-    except KeyError as exc:
-        raise _Damaged(str(exc)) from exc
-    return Info(key, size, etag, modified, metadata)
 
 
 def _body(response: Any, size: int, *, whole: bool = True) -> bytes:
@@ -314,9 +279,9 @@ def _parts(
             left -= len(part)
             yield part
     except HTTPError as exc:
-        raise _Damaged(type(exc).__name__) from exc
+        raise answers.Damaged(type(exc).__name__) from exc
     if left:
-        raise _Damaged(f"{size - left} of {size} bytes")
+        raise answers.Damaged(f"{size - left} of {size} bytes")
     wanted = response.headers.get("x-oss-hash-crc64ecma")
     if whole and wanted is not None and str(crc.crc) != wanted:
-        raise _Damaged("CRC64 mismatch")
+        raise answers.Damaged("CRC64 mismatch")

@@ -17,7 +17,8 @@ import msgspec
 
 from core import result, sign
 from core.errors import Refused
-from core.result import Attachment, Engine, ItemResult, Part, PartRef, Totals, VoiceUsed
+from core.outcome import ItemResult, VoiceUsed
+from core.result import Attachment, Engine, Part, PartRef, Totals
 from core.studio import Studio
 
 LIMIT = 256 << 20

@@ -5,14 +5,18 @@ and no engine is loaded, no voice learned, nothing spoken.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
 
-from core import enrolment
+import msgspec
+
+from core import enrolment, parts, result
+from core.earlier import without
 from core.enrolment import Admitted
-from core.errors import Failed, JobError, Refused
+from core.errors import JobError, Refused
+from core.item import failed
 from core.job import Item, Job
-from core.result import Estimate, Expected, ItemResult, Problem, VoiceUsed
+from core.outcome import ItemResult
+from core.result import Estimate, Expected, Part, Result
 from core.studio import Stopwatch, Studio
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
@@ -21,43 +25,65 @@ OTHER = 14.0
 """Of a language that is not measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
-    items: list[ItemResult]
-    voices: dict[str, VoiceUsed]
-    estimate: Estimate
-
-
 Verdicts = dict[tuple[str, str], JobError | None]
 
 
-def rehearse(job: Job, kept: Container[str], studio: Studio, watch: Stopwatch) -> Rehearsed:
-    """`kept`: ids of items that an earlier job has made: they cost nothing and need no voice."""
-    asked = replace(job, items=[item for item in job.items if item.id not in kept])
-    voices, used = _admit(asked, studio, watch)
+def rehearse(
+    draft: Result, job: Job, kept: Collection[str], watch: Stopwatch, studio: Studio
+) -> Result:
+    """What the draft says once everything was looked at. `kept`: ids of items that an earlier job
+    has made: they cost nothing and need no voice."""
+    asked = without(job, kept)
+    voices, used = enrolment.of_job(asked, enrolment.admit, studio, watch)
     verdicts = _verdicts(asked, voices, studio)
-    wanted: list[Item] = []
-    items = [
-        ItemResult(id=e.id, index=e.index, status="failed", error=Problem.of(e.error))
-        for e in job.errors
+    items = [failed(e.id, e.index, e.error) for e in job.errors]
+    items += [
+        _looked_at(one, None if one.id in kept else verdicts[one.voice, one.language])
+        for one in job.items
     ]
-    for item in job.items:
-        problem = None if item.id in kept else verdicts[item.voice, item.language]
-        if item.id not in kept and problem is None:
-            wanted.append(item)
-        items.append(
-            ItemResult(
-                id=item.id,
-                index=item.index,
-                status="failed" if problem else "validated",
-                error=Problem.of(problem) if problem else None,
-                voice=item.voice,
-                notices=list(item.notices),
-                meta=item.meta,
-            )
-        )
     items.sort(key=lambda one: one.index)
-    return Rehearsed(items, used, estimate(wanted, studio.price))
+    good = [one for one in asked.items if verdicts[one.voice, one.language] is None]
+    draft = msgspec.structs.replace(
+        draft, voices=used, estimate=estimate(good, studio.price), stages=watch.seconds
+    )
+    return _with_items(draft, items, studio)
+
+
+def _looked_at(item: Item, problem: JobError | None) -> ItemResult:
+    if problem:
+        return failed(item.id, item.index, problem, item)
+    return ItemResult(
+        id=item.id,
+        index=item.index,
+        status="validated",
+        voice=item.voice,
+        notices=list(item.notices),
+        meta=item.meta,
+    )
+
+
+def _with_items(draft: Result, items: list[ItemResult], studio: Studio) -> Result:
+    """Many items go into parts, for they are too many for one document."""
+    totals = result.totals_of(items, {})
+    draft = msgspec.structs.replace(draft, totals=totals, status=result.status_of(totals, dry=True))
+    if len(items) <= studio.shard_items:
+        return msgspec.structs.replace(draft, items=items)
+    # Nobody waits for a part of a dry run, and every file costs.
+    fit = 10 * studio.shard_items
+    count = parts.count(draft.job_id, studio) or -(-len(items) // fit)
+    for number in range(count):
+        some = items[slice(*(n * len(items) // count for n in (number, number + 1)))]
+        totals = result.totals_of(some, {})
+        part = Part(job_id=draft.job_id, number=number, of=count, totals=totals, items=some)
+        parts.put(part, studio)
+    found, attachments = parts.gather(draft.job_id, count, studio)
+    return msgspec.structs.replace(
+        draft,
+        status=result.status_of(found.totals, dry=True),
+        totals=found.totals,
+        parts=found.refs,
+        attachments=attachments,
+    )
 
 
 def estimate(items: list[Item], price: float) -> Estimate:
@@ -88,31 +114,7 @@ def seconds(item: Item) -> float:
     return len(item.text) / RATES.get(item.language, OTHER) / item.speed + item.pause_ms / 1000
 
 
-def _admit(
-    job: Job, studio: Studio, watch: Stopwatch
-) -> tuple[dict[str, Admitted | JobError], dict[str, VoiceUsed]]:
-    voices: dict[str, Admitted | JobError] = {}
-    used: dict[str, VoiceUsed] = {}
-    for name, spec in job.voices.items():
-        languages = sorted({item.language for item in job.items if item.voice == name})
-        if not languages:
-            continue
-        try:
-            voices[name] = voice = enrolment.admit(name, spec, languages, studio, watch)
-        except (Refused, Failed) as exc:
-            voices[name] = exc
-            used[name] = VoiceUsed(reference=spec.reference, error=Problem.of(exc))
-            continue
-        used[name] = VoiceUsed(
-            reference=spec.reference,
-            reference_sha256=voice.sha256,
-            consent=voice.consent,
-            notices=list(voice.notices),
-        )
-    return voices, used
-
-
-def _verdicts(job: Job, voices: dict[str, Admitted | JobError], studio: Studio) -> Verdicts:
+def _verdicts(job: Job, voices: Mapping[str, Admitted | JobError], studio: Studio) -> Verdicts:
     """Voice and language -> why items of them cannot be spoken; None if they can."""
     asked = {(item.voice, item.language) for item in job.items if item.voice in voices}
     return {pair: _verdict(voices[pair[0]], pair[1], studio) for pair in asked}

@@ -26,15 +26,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from core import job as jobs
 from core import sign
+from core.claim import Lease
 from core.crypto import Digest
 from core.draft import Draft, read_part
 from core.errors import Notice, Refused
 from core.job import Job
 from core.keys import Keyring
 from core.manifest import Manifest
-from core.result import Engine, ItemResult, ManifestRef, VoiceUsed
+from core.outcome import ItemResult, VoiceUsed
+from core.result import Engine, ManifestRef, Result
 from core.sign import Signature
 from core.storage import Store
+from core.studio import Stopwatch, Studio
 
 WORK = "work/"
 ENDING = ".jsonl"
@@ -127,6 +130,43 @@ def plan_key(job_id: str) -> str:
 
 def work_key(job_id: str, number: int) -> str:
     return f"{WORK}{job_id}/{number:05}{ENDING}"
+
+
+def refuse_joining(written: Draft, studio: Studio) -> None:
+    """Nobody sees all items of a job that is cut, with their texts, at once."""
+    count, most = len(written.entries), studio.shard_items
+    if written.header.output.concatenate != "none" and count > most:
+        message = f"At most {most} items can be joined here, not {count}: split the job."
+        raise Refused("FIELD_UNSUPPORTED", message, pointer="/output/concatenate")
+
+
+def share_out(
+    draft: Result,
+    written: Draft,
+    kept: Mapping[str, ItemResult],
+    watch: Stopwatch,
+    lease: Lease,
+    studio: Studio,
+) -> Shared:
+    """Put the plan and then the shards, each of which starts a worker by its arrival."""
+    plan = Plan(
+        job_id=draft.job_id,
+        manifest=draft.manifest,
+        header=written.header,
+        lines=isinstance(written.source, bytes),
+        items=len(written.entries),
+        shards=-(-len(written.entries) // studio.shard_items),
+        started=draft.started,
+        engine=draft.engine,
+        voices=draft.voices,
+        notices=draft.notices,
+        stages=watch.seconds,
+    )
+    plan = settle(studio.control, plan, studio.keys)
+    for key, data in cut(plan, written, kept, studio.keys.signing):
+        lease.check()
+        studio.control.put_once(key, data)
+    return Shared(plan.job_id, plan.shards)
 
 
 def settle(control: Store, plan: Plan, keys: Keyring) -> Plan:

@@ -20,7 +20,7 @@ from core import crypto, stamp
 from core.crypto import Context
 from core.errors import Unavailable
 from core.job import Item
-from core.result import ItemResult, Sentence, Subtitled
+from core.outcome import ItemResult, Sentence, Subtitled
 from core.stamp import Stamp
 from core.studio import Studio
 from core.voice import Spoken

@@ -24,6 +24,7 @@ from core.errors import JobError, Misconfigured, Refused
 from core.result import timestamp
 from core.settings import Settings
 from core.storage import Store
+from core.stretches import Keys
 from core.studio import Studio
 from handlers import wiring
 from handlers.screen import Progress
@@ -74,7 +75,7 @@ def trace(settings: Settings, clips: list[Path], index: Path | None) -> Shown:
     return Shown(data, lines, EXIT_FINDINGS if unread else 0)
 
 
-def _trace(clip: Path, marks: tracing.Keys, resolve: tracing.Resolve) -> tracing.Trace:
+def _trace(clip: Path, marks: Keys, resolve: tracing.Resolve) -> tracing.Trace:
     try:
         with clip.open("rb") as file:
             return tracing.trace(file, clip.name, marks, resolve, timestamp(time.time()))

@@ -16,10 +16,12 @@ import typer
 from rich.console import Console
 
 from core.errors import JobError, Misconfigured, Unavailable
-from core.settings import MarkPreset, Settings
+from core.settings import MarkPreset
 from handlers import screen
 from handlers.cli_consent import consent_app
+from handlers.cli_log import log_app
 from handlers.cli_models import models_app
+from handlers.options import AsJson, Bucket, settings
 from handlers.secrecy import keep_to_ourselves
 
 app = typer.Typer(
@@ -34,26 +36,9 @@ app = typer.Typer(
 )
 app.add_typer(consent_app, name="consent")
 app.add_typer(models_app, name="models")
-log_app = typer.Typer(help="The tamper-evident log of results.", no_args_is_help=True)
 app.add_typer(log_app, name="log")
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Bucket = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder with inbox, results and control (default: $VOICEDROP_BUCKET or ./bucket)."
-    ),
-]
 EXIT_FAILED, EXIT_WAITING, EXIT_OPERATOR, EXIT_LATER = 1, 3, 4, 5
-
-
-def settings(bucket: Path | None = None) -> Settings:
-    environ = dict(os.environ)
-    if bucket is not None:
-        environ |= {"VOICEDROP_BUCKET": str(bucket)}
-        for name in ("INBOX", "RESULTS", "CONTROL"):
-            environ.pop(f"VOICEDROP_{name}", None)
-    return Settings.from_environ(environ)
 
 
 @app.command()
@@ -78,10 +63,10 @@ def watch(
 
     Every manifest that has no result yet; then wait for more, unless --once.
     """
-    from handlers import desk
+    from handlers import watching
 
     with screen.Progress(quiet=as_json) as progress:
-        found = desk.watch(settings(bucket), once=once, poll=poll, progress=progress)
+        found = watching.watch(settings(bucket), once=once, poll=poll, progress=progress)
     screen.show(found, as_json=as_json)
     raise typer.Exit(found.exit_code)
 
@@ -201,28 +186,6 @@ def abx(
             progress=progress,
         )
     screen.show(found, as_json=as_json)
-
-
-@log_app.command("integrate")
-def log_integrate(bucket: Bucket = None, as_json: AsJson = False) -> None:
-    """Log the results that workers have queued, and sign a checkpoint."""
-    from handlers import auditing
-
-    screen.show(auditing.integrate(settings(bucket)), as_json=as_json)
-
-
-@log_app.command("verify")
-def log_verify(
-    bucket: Bucket = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint that was kept elsewhere.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check the whole log with public keys alone."""
-    from handlers import auditing
-
-    screen.show(auditing.verify(settings(bucket), checkpoint), as_json=as_json)
 
 
 @app.command()

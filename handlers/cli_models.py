@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 
 from core.settings import Settings
 from handlers import screen
+from handlers.options import AsJson
 from handlers.screen import Report
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 models_app = typer.Typer(
     help="GPT-SoVITS models: download, convert, verify, list.", no_args_is_help=True
 )
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Precision = Literal["fp32", "int8", "fast", "fp16"]
 
 

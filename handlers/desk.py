@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from core import batch, consent, isolate, job, keys, schemas
+from core import consent, job, keys, schemas
 from core.audio import BYTES_LIMIT
-from core.errors import Refused, Unavailable
-from core.pending import Waiting
-from core.result import Result, result_key
+from core.errors import Refused
 from core.settings import Settings
-from core.shard import Shared
-from core.storage import Info
-from core.studio import Studio
 from events import outgoing
-from events.incoming import CLIPS, MANIFEST_ENDINGS, MANIFESTS, kind
+from events.incoming import MANIFESTS
 from handlers import wiring
-from handlers.oss import carry_out, carry_out_shard, trace_object
-from handlers.screen import Progress, Report
-
-EXIT_FAILED, EXIT_WAITING = 1, 3
-SETTLED = 0.5
-"""Seconds since the last write after which a file in a folder is taken for whole: a bucket shows
-only whole objects, but `cp` into a folder writes while we look."""
+from handlers.screen import Report
 
 
 def init(settings: Settings) -> Report:
@@ -45,115 +32,6 @@ def init(settings: Settings) -> Report:
     lines.append(f"Keep {settings.keys} safe and private: without it nothing can be opened.")
     lines.append(f"Next: put files into {settings.inbox}, then run `voicedrop watch --once`.")
     return Report({"made": [str(path) for path in made]}, lines)
-
-
-class Watch:
-    """One look after another at the inbox, until nothing is left to do."""
-
-    def __init__(self, studio: Studio, progress: Progress) -> None:
-        self._studio, self._progress = studio, progress
-        self._seen: dict[str, str] = {}
-        self._shared: dict[str, Shared] = {}
-        """ETag of a manifest -> how its job was cut; it is looked at again when it has a result."""
-        self.jobs: dict[str, dict[str, Any]] = {}
-        self.lines: list[str] = []
-        self.waiting = False
-        self.failed = False
-
-    def look(self) -> bool:
-        """Carry out what has no result yet; say whether there is more to do."""
-        again = self.waiting = False
-        for info in self._new():
-            if self._studio.inbox.now() - info.modified < SETTLED:
-                again = True
-                continue
-            try:
-                if kind(info.key) == "clip":
-                    self._note(info, trace_object(info.key, self._studio))
-                else:
-                    self._finish(info, carry_out(info.key, self._studio))
-            except Waiting as exc:
-                self.waiting = True
-                self.jobs[info.key] = {"status": "waiting", "for": exc.references}
-                self._progress.doing(str(exc))
-            except Shared as exc:
-                self._shared[info.etag] = exc
-                self.jobs[info.key] = {"status": "shared", "shards": exc.shards}
-                self._progress.say(f"{info.key}: cut into {exc.shards} shards")
-            except Unavailable as exc:
-                again = True
-                self._progress.doing(f"{info.key}: {exc.message} Trying again.")
-            except Refused as exc:
-                self._note(info, {"status": "refused", "error": exc.code, "message": exc.message})
-        return self._shards() or again
-
-    def _shards(self) -> bool:
-        """Make what is to be made of jobs that were cut, beside other watchers; say whether there
-        is more to do."""
-        again = False
-        for job_id, infos in list(batch.left(self._studio)):
-            for info in batch.todo(job_id, infos, self._studio):
-                again = True
-                try:
-                    carry_out_shard(info.key, self._studio)
-                except Unavailable as exc:
-                    self._progress.doing(f"{info.key}: {exc.message} Trying again.")
-                except Refused as exc:
-                    self._progress.doing(f"{info.key}: {exc}")
-        return again or any(self._unfinished(one) for one in self._shared.values())
-
-    def _unfinished(self, shared: Shared) -> bool:
-        return self._studio.results.head(result_key(shared.job_id)) is None
-
-    def _new(self) -> list[Info]:
-        inbox = self._studio.inbox
-        found = [i for i in inbox.list(MANIFESTS) if i.key.endswith(MANIFEST_ENDINGS)]
-        found += [i for i in inbox.list(CLIPS) if not i.key.endswith(".json")]
-        return [
-            info
-            for info in found
-            if self._seen.get(info.key) != info.etag
-            and not ((one := self._shared.get(info.etag)) and self._unfinished(one))
-        ]
-
-    def _finish(self, info: Info, finished: Result) -> None:
-        totals = finished.totals
-        self._note(info, {"status": finished.status, **_job_summary(finished)})
-        self.failed |= finished.status not in ("succeeded", "validated")
-        spoken = f"{totals.succeeded} of {totals.items} items, {totals.audio_s:.1f} s of speech"
-        self.lines.append(f"{info.key}: {finished.status}, {spoken}")
-        self.lines += [f"  {line}" for line in _complaints(finished)]
-        self.lines.append(f"  result: {_place(self._studio, finished)}")
-
-    def _note(self, info: Info, summary: dict[str, Any]) -> None:
-        self._seen[info.key] = info.etag
-        self._shared.pop(info.etag, None)
-        self.jobs[info.key] = summary
-        if "meaning" in summary:
-            self.lines.append(f"{info.key}: {summary['meaning']}")
-        elif summary["status"] == "refused":
-            self.failed = True
-            self.lines.append(f"{info.key}: {summary['error']}: {summary['message']}")
-
-
-def watch(settings: Settings, *, once: bool, poll: float, progress: Progress) -> Report:
-    isolate.start()  # beside the rest, instead of before the first recording
-    purse = wiring.Purse(os.environ)
-    engine = wiring.on_first_use(settings)
-    studio = wiring.studio(settings, purse, engine, progress)
-    wiring.check_stores(studio)
-    looking = Watch(studio, progress)
-    while looking.look() or not once:
-        for line in looking.lines:
-            progress.say(line)
-        looking.lines.clear()
-        time.sleep(SETTLED if once else poll)
-    lines = looking.lines or ["Nothing new in the inbox."]
-    for key, state in looking.jobs.items():
-        if state.get("status") == "waiting":
-            lines.append(f"{key}: waits for {', '.join(state['for'])}")
-    code = EXIT_FAILED if looking.failed else EXIT_WAITING if looking.waiting else 0
-    return Report({"jobs": looking.jobs}, lines, code)
 
 
 def submit(settings: Settings, manifest: Path, files: list[Path]) -> Report:
@@ -285,32 +163,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(path)) from exc
-
-
-def _job_summary(finished: Result) -> dict[str, Any]:
-    return {"job": finished.job_id, "totals": msgspec.to_builtins(finished.totals)}
-
-
-def _complaints(finished: Result) -> list[str]:
-    told = [finished.error, *(voice.error for voice in finished.voices.values())]
-    lines = [f"{e.code} {e.pointer}: {e.message}" for e in told if e]
-    many: Counter[str] = Counter()
-    for item in finished.items:
-        if item.error and item.error not in told:
-            lines.append(f"item {item.id or item.index}: {item.error.code}: {item.error.message}")
-    for part in finished.parts:
-        many.update(part.errors)
-    lines += [f"{count} items: {code}" for code, count in many.items()]
-    if many:
-        lines.append(f"each of them: {finished.attachments['errors'].key}")
-    for name, voice in finished.voices.items():
-        for encoder, match in voice.match.items():
-            lines.append(
-                f"voice {name}, by {encoder}: {match.default:.2f} unadapted -> "
-                f"{match.achieved:.2f} (the same person: {match.same_person:.2f})"
-            )
-    return lines
-
-
-def _place(studio: Studio, finished: Result) -> str:
-    return f"{studio.results.name}/out/{finished.job_id}/result.json"

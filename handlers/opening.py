@@ -15,8 +15,8 @@ from core import crypto, result, sign
 from core.crypto import Envelope
 from core.errors import Refused
 from core.keys import Keyring
+from core.outcome import Chapter, ItemResult
 from core.pipeline import RESULT_LIMIT
-from core.result import Chapter, ItemResult
 from core.settings import Settings
 from handlers import wiring
 

@@ -14,9 +14,10 @@ from core import keys
 from core.audio import Audio
 from core.errors import Misconfigured
 from core.keys import KeyProvider, Keyring, ReadingKeys
+from core.local import LocalStore
 from core.quota import Quota
 from core.settings import Settings
-from core.storage import LocalStore, Store
+from core.storage import Store
 from core.studio import Step, Studio
 from core.voice import Spoken, Voice, Voiceprint
 

@@ -11,7 +11,8 @@ from core.audit.model import CONSENT, Outcome, attempt, failed, passed, skipped
 from core.audit.sources import Sources, fetching
 from core.errors import Refused
 from core.job import Job
-from core.result import Result, VoiceUsed, items_of
+from core.outcome import VoiceUsed
+from core.result import Result, items_of
 from core.storage import Store
 
 

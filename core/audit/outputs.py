@@ -24,7 +24,7 @@ from core.audit.model import (
 )
 from core.audit.sources import Sources
 from core.errors import Refused
-from core.result import ItemResult, LabelUsed, Output, Watermark
+from core.outcome import ItemResult, LabelUsed, Output, Watermark
 
 _LIMIT = 4 << 30
 

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from core.errors import Refused
+from core.local import LocalStore
 from core.quota import Quota
-from core.storage import LocalStore, Store
+from core.storage import Store
 from handlers.oss import handle
 from tests.faults.injector import FAULTS
 from tests.faults.test_every_call import AtCall

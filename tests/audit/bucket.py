@@ -18,20 +18,8 @@ from core.audio import Audio
 from core.consent import Cited
 from core.crypto import Context
 from core.log import Leaf
-from core.result import (
-    Engine,
-    ItemResult,
-    LabelUsed,
-    ManifestRef,
-    Output,
-    Problem,
-    Result,
-    Totals,
-    VoiceUsed,
-    Watermark,
-    result_key,
-    timestamp,
-)
+from core.outcome import ItemResult, LabelUsed, Output, Problem, VoiceUsed, Watermark
+from core.result import Engine, ManifestRef, Result, Totals, result_key, timestamp
 from core.studio import Studio
 from events import outgoing
 from events.publish import ResultsBucket

@@ -7,7 +7,7 @@ import pytest
 
 from core import keys
 from core.audit import Sources
-from core.storage import LocalStore
+from core.local import LocalStore
 from core.studio import Studio
 from tests.audit.bucket import fill
 from tests.pipeline.kit import studio

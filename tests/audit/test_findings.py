@@ -14,8 +14,9 @@ import pytest
 from core import audit, consent, keys, log, registry, sign, tiles
 from core.audit import Report
 from core.claim import Lease
-from core.result import LabelUsed, Result, parse, result_key
-from core.storage import LocalStore
+from core.local import LocalStore
+from core.outcome import LabelUsed
+from core.result import Result, parse, result_key
 from tests.audit.bucket import add, fill, sequence
 from tests.audit.conftest import SIZE, opened, sources
 from tests.pipeline.kit import drop, studio

@@ -19,6 +19,7 @@ from core import audit, crypto, log
 from core.audit import page, report
 from core.errors import Misconfigured
 from core.result import parse
+from core.settings import Settings
 from handlers import auditing, cli
 from handlers.screen import Progress
 from tests.audit.bucket import add, fill
@@ -112,7 +113,7 @@ def test_the_next_audit_holds_the_log_to_the_last_checkpoint(voicedrop, copy: Pa
 
 def test_an_audit_that_was_cut_off_goes_on(copy: Path, tmp_path: Path) -> None:
     """The same answers, and what was looked at is not looked at again."""
-    settings = cli.Settings.from_environ(
+    settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(copy), "VOICEDROP_KEYS": str(copy / "keys")}
     )
     wish = auditing.Wish(out=tmp_path / "out")

@@ -8,7 +8,7 @@ import pytest
 
 from core.claim import LOG_LIMIT, RECORD, Lease, Record
 from core.errors import JobError, Refused, Unavailable
-from core.storage import LocalStore
+from core.local import LocalStore
 
 
 @pytest.fixture

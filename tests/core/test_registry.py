@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from core import registry
+from core.local import LocalStore
 from core.registry import Mark, object_key, register, resolve
-from core.storage import LocalStore
 
 KEY = bytes(range(32))
 

@@ -5,18 +5,8 @@ from __future__ import annotations
 from core import crypto
 from core.consent import Cited
 from core.errors import Notice, Refused
-from core.result import (
-    Engine,
-    ItemResult,
-    LabelUsed,
-    ManifestRef,
-    Output,
-    Problem,
-    Result,
-    Totals,
-    VoiceUsed,
-    Watermark,
-)
+from core.outcome import ItemResult, LabelUsed, Output, Problem, VoiceUsed, Watermark
+from core.result import Engine, ManifestRef, Result, Totals
 from core.sign import Signature
 from core.voice import Match
 

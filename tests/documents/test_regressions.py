@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core import folder, pipeline
-from core.storage import LocalStore
+from core.local import LocalStore
 from core.studio import Studio
 from handlers.oss import handle
 from tests.pipeline.kit import drop, studio

@@ -8,7 +8,8 @@ import pytest
 from core import canonical, crypto, result
 from core.consent import Cited
 from core.errors import Notice, Refused, Unavailable
-from core.result import ItemResult, Problem, Result
+from core.outcome import ItemResult, Problem
+from core.result import Result
 from core.voice import Match
 from tests.documents.results import FULL, rejected
 

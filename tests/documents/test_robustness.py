@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from core import draft, job, strictjson
 from core.draft import Limits
 from core.errors import Refused
-from core.manifest import Item, convert
+from core.fields import convert
+from core.manifest import Item
 from events import incoming
 from tests.documents.samples import ITEM, VOICE, encode, lines, manifest
 

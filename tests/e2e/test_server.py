@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from core import keys, sign
+from core.local import LocalStore
 from core.oss import Credentials, OssStore
 from core.result import parse
-from core.storage import LocalStore
 from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.oss_server import OssServer
 

@@ -11,8 +11,8 @@ import pytest
 
 from core import result
 from core.errors import Refused
-from core.result import Problem
-from core.storage import LocalStore
+from core.local import LocalStore
+from core.outcome import Problem
 from events import outgoing
 from events.publish import Publish, ResultsBucket
 from tests.documents.results import FULL, GOOD, JOB, rejected

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from core import pipeline, shard
 from core.claim import Record
 from core.errors import Refused
-from core.result import ItemResult, Result, items_of, parse, parts_of, result_key
+from core.outcome import ItemResult
+from core.result import Result, items_of, parse, parts_of, result_key
 from core.storage import Object
 from core.studio import Studio
 from events import outgoing

@@ -16,10 +16,10 @@ import pytest
 from core import keys, pipeline
 from core.errors import Misconfigured, Unavailable
 from core.kms import AliyunKms
+from core.local import LocalStore
 from core.oss import Credentials
 from core.result import Result
 from core.settings import Settings
-from core.storage import LocalStore
 from core.studio import Studio
 from handlers import oss, sweeping, wiring
 from handlers.oss import carry_out

@@ -12,9 +12,9 @@ import pytest
 
 from core import claim, pipeline
 from core.errors import Unavailable
+from core.local import LocalStore
 from core.pending import Waiting
 from core.result import result_key
-from core.storage import LocalStore
 from handlers import oss, sweeping
 from handlers.sweeping import Swept
 from tests.pipeline.kit import REFERENCE, Buzz, drop, studio

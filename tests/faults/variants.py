@@ -14,7 +14,8 @@ import msgspec
 
 from core import item, pipeline, stamp
 from core.claim import Lease
-from core.result import ItemResult, Result, timestamp
+from core.outcome import ItemResult
+from core.result import Result, timestamp
 from core.studio import Studio
 from events import outgoing
 from events.publish import ResultsBucket

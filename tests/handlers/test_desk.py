@@ -10,9 +10,9 @@ from rich.console import Console
 
 from core import pipeline
 from core.errors import Unavailable
-from core.storage import LocalStore
-from handlers.desk import SETTLED, Watch
+from core.local import LocalStore
 from handlers.screen import Progress
+from handlers.watching import SETTLED, Watch
 from tests.pipeline.kit import REFERENCE, drop, studio
 
 

@@ -11,9 +11,9 @@ from core import keys
 from core.endpoints import Credentials
 from core.errors import Misconfigured
 from core.kms import AliyunKms
+from core.local import LocalStore
 from core.oss import OssStore
 from core.settings import Settings
-from core.storage import LocalStore
 from core.studio import Step, Stopwatch
 from handlers import wiring
 from handlers.oss import Worker

@@ -16,7 +16,7 @@ import numpy as np
 from core import consent, keys
 from core.audio import Audio
 from core.errors import Refused
-from core.storage import LocalStore
+from core.local import LocalStore
 from core.studio import Studio
 from core.voice import Match, Spoken, Voiceprint
 

@@ -12,12 +12,13 @@ import pytest
 
 from core import batch, claim, crypto, parts, pipeline, result, shard, sign
 from core.errors import Refused, Unavailable
+from core.outcome import ItemResult
 from core.result import Result, items_of, result_key
 from core.shard import Shared
 from handlers import sweeping
-from handlers.desk import SETTLED, Watch
 from handlers.oss import carry_out, carry_out_shard, handle
 from handlers.screen import Progress
+from handlers.watching import SETTLED, Watch
 from tests.pipeline.kit import Buzz, drop, studio
 from tests.pipeline.test_notifications import events, notification
 
@@ -56,7 +57,7 @@ def finish(made, key: str) -> Result:
     return answers[-1]
 
 
-def items(made, done: Result) -> list[result.ItemResult]:
+def items(made, done: Result) -> list[ItemResult]:
     return list(items_of(done, pipeline.fetching(made)))
 
 

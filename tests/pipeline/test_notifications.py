@@ -10,8 +10,8 @@ import watermark
 from core import audio, registry
 from core.audio import Audio
 from core.errors import Refused, Unavailable
+from core.local import LocalStore
 from core.result import parse, result_key
-from core.storage import LocalStore
 from handlers.oss import handle
 from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
 

@@ -13,9 +13,9 @@ import pytest
 import watermark
 from core import audio, claim, consent, crypto, label, pipeline, registry, sign
 from core.errors import Misconfigured, Refused, Unavailable
+from core.local import LocalStore
 from core.pending import Waiting, mark_key
 from core.result import Result, parse, result_key
-from core.storage import LocalStore
 from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from core.storage import LocalStore, Store
+from core.local import LocalStore
+from core.storage import Store
 from tests.oss_server import OssServer
 from tests.storage.stores import oss_store
 

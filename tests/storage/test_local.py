@@ -15,13 +15,13 @@ import pytest
 
 from core import folder
 from core.errors import JobError
-from core.storage import LocalStore
+from core.local import LocalStore
 
 _PRELUDE = """
 import sys, time, resource, os
 from pathlib import Path
 from core.errors import JobError
-from core.storage import LocalStore
+from core.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
 """
 

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core import log, merkle, note, tiles
 from core.errors import Refused
+from core.local import LocalStore
 from core.log import Leaf
-from core.storage import Info, LocalStore, Object
+from core.storage import Info, Object
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 KEYS = [KEY.public_key()]

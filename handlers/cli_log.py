@@ -1,0 +1,35 @@
+"""`voicedrop log ...`: the tamper-evident log of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handlers import screen
+from handlers.options import AsJson, Bucket, settings
+
+log_app = typer.Typer(help="The tamper-evident log of results.", no_args_is_help=True)
+
+
+@log_app.command("integrate")
+def log_integrate(bucket: Bucket = None, as_json: AsJson = False) -> None:
+    """Log the results that workers have queued, and sign a checkpoint."""
+    from handlers import auditing
+
+    screen.show(auditing.integrate(settings(bucket)), as_json=as_json)
+
+
+@log_app.command("verify")
+def log_verify(
+    bucket: Bucket = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint that was kept elsewhere.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the whole log with public keys alone."""
+    from handlers import auditing
+
+    screen.show(auditing.verify(settings(bucket), checkpoint), as_json=as_json)
