@@ -159,11 +159,15 @@ def items_of(result: Result, fetch: Callable[[str], bytes]) -> Iterator[ItemResu
 def parts_of(result: Result, fetch: Callable[[str], bytes]) -> Iterator[Part]:
     """The parts of a genuine result. Raises as `items_of` does."""
     for named in result.parts:
-        data = fetch(named.key)
-        if hashlib.sha256(data).hexdigest() != named.sha256:
-            message = "Its digest is not the one that the result states."
-            raise Refused("OBJECT_CHANGED", message, pointer=named.key)
-        yield read_part(data)
+        yield part_of(named, fetch)
+
+
+def part_of(named: PartRef, fetch: Callable[[str], bytes]) -> Part:
+    data = fetch(named.key)
+    if hashlib.sha256(data).hexdigest() != named.sha256:
+        message = "Its digest is not the one that the result states."
+        raise Refused("OBJECT_CHANGED", message, pointer=named.key)
+    return read_part(data)
 
 
 def read_part(data: bytes) -> Part:
@@ -174,9 +178,9 @@ def read_part(data: bytes) -> Part:
         raise Refused("SCHEMA_TYPE", f"Not a part of a result: {exc}.") from exc
 
 
-def errors_of(items: Iterable[ItemResult]) -> dict[str, int]:
-    """Code -> how many items, in the order of the codes."""
-    return dict(sorted(Counter(item.error.code for item in items if item.error).items()))
+def errors_of(made: Iterable[ItemResult | Chapter]) -> dict[str, int]:
+    """Code -> how many of them, in the order of the codes."""
+    return dict(sorted(Counter(one.error.code for one in made if one.error).items()))
 
 
 def status_of(totals: Totals, chapters: Sequence[Chapter] = (), *, dry: bool = False) -> Status:

@@ -21,7 +21,7 @@ from core import canonical, result, schemas
 from core.result import Result, Status, Totals
 
 MAX_LISTED = 100
-"""Outputs named in an event; buses accept 64 KiB. The result document names them all."""
+"""Outputs, and joined files, named in an event; buses accept 64 KiB. The result names them all."""
 _NAMESPACE = uuid.UUID("6f8f2a52-3f0e-5d0c-9a63-8d1f2f0c6f10")
 
 
@@ -40,9 +40,12 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     totals: Totals
     outputs: Annotated[list[str], msgspec.Meta(max_length=MAX_LISTED)]
     """Keys of the first outputs; none of a job that was cut into parts."""
+    chapters: Annotated[list[str], msgspec.Meta(max_length=MAX_LISTED)]
+    """Keys of the first joined files."""
     outputs_complete: bool
+    """No output and no joined file is left out."""
     errors: dict[str, int]
-    """Code -> how many items."""
+    """Code -> how many items and joined files."""
     error: str
     """Code of what ended the job as a whole, or empty."""
 
@@ -73,7 +76,8 @@ class JobEvent(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def job_event(finished: Result) -> bytes:
     """The event of a finished job, ending in a newline."""
     outputs = [item.output.key for item in finished.items if item.output]
-    errors = Counter(result.errors_of(finished.items))
+    chapters = [one.output.key for one in finished.chapters if one.output]
+    errors = Counter(result.errors_of([*finished.items, *finished.chapters]))
     for part in finished.parts:
         errors.update(part.errors)
     data = Data(
@@ -86,7 +90,8 @@ def job_event(finished: Result) -> bytes:
         result_key=result.result_key(finished.job_id),
         totals=finished.totals,
         outputs=outputs[:MAX_LISTED],
-        outputs_complete=len(outputs) <= MAX_LISTED and not finished.parts,
+        chapters=chapters[:MAX_LISTED],
+        outputs_complete=max(len(outputs), len(chapters)) <= MAX_LISTED and not finished.parts,
         errors=dict(errors),
         error=finished.error.code if finished.error else "",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -24,6 +24,7 @@ from core.audit.model import (
 )
 from core.audit.sources import MOMENT, Sources, fetching, held
 from core.errors import Refused
+from core.outcome import ItemResult, Watermark
 from core.result import Result
 from core.storage import Info
 
@@ -53,11 +54,10 @@ def check(
         seen=seen,
         finished=found.finished,
         status=found.status,
-        marks=_marks(found, sources),
-        early=found.finished < since,
     )
-    if made.early:
-        return made
+    if found.finished < since:
+        marks = [i.watermark.payload for i in _items(found, sources, []) if i.watermark]
+        return msgspec.structs.replace(made, early=True, marks=marks)
     return _looked_at(made, found, listing, sources, [genuine, included])
 
 
@@ -76,27 +76,34 @@ def _looked_at(
 ) -> JobChecked:
     whole = _attached(found, sources)
     rows: list[ItemChecked] = []
+    marks: dict[str, Watermark] = {}
     claimed = set(results.objects(found.chapters))
-    with attempt(SIGNATURE, results.result_key(made.job)) as parts:
-        for item in results.items_of(found, fetching(sources)):
-            claimed.update(results.objects([item]))
-            rows.append(outputs.check(item, item.kept_from or made.job, sources))
-    if parts.outcome.verdict != "pass":
-        whole.append(parts.outcome)
+    for item in _items(found, sources, whole):
+        claimed.update(results.objects([item]))
+        rows.append(outputs.check(item, item.kept_from or made.job, sources))
+        if item.watermark:
+            marks[item.id] = item.watermark
+    joined = [outputs.check_joined(one, made.job, marks, sources) for one in found.chapters]
     unclaimed = _unclaimed(found, claimed, listing)
     return msgspec.structs.replace(
         made,
         outcomes=[*outcomes, *whole, *unclaimed, *consents.check(found, sources)],
         items=rows,
+        joined=joined,
+        marks=[mark.payload for mark in marks.values()],
     )
 
 
-def _marks(found: Result, sources: Sources) -> list[str]:
-    try:
-        items = list(results.items_of(found, fetching(sources)))
-    except Refused:
-        return []  # told by the checks
-    return [item.watermark.payload for item in items if item.watermark]
+def _items(found: Result, sources: Sources, bad: list[Outcome]) -> Iterator[ItemResult]:
+    """Every item, of as many parts as can be read; what is wrong with the others goes to `bad`."""
+    yield from found.items
+    for named in found.parts:
+        part: list[ItemResult] = []
+        with attempt(SIGNATURE, named.key) as made:
+            part = results.part_of(named, fetching(sources)).items
+        if made.outcome.verdict != "pass":
+            bad.append(made.outcome)
+        yield from part
 
 
 def _attached(found: Result, sources: Sources) -> list[Outcome]:

@@ -73,8 +73,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class ItemChecked(msgspec.Struct, frozen=True, kw_only=True):
     item: str
-    """Empty where the manifest gave no valid id."""
+    """Empty where the manifest gave no valid id; of a joined file `chapters/<id>`."""
     index: int
+    """-1 of a joined file."""
     status: str
     duration_s: float = 0.0
     bytes: int = 0
@@ -97,6 +98,8 @@ class JobChecked(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: list[Outcome] = []
     """Of the job as a whole."""
     items: list[ItemChecked] = []
+    joined: list[ItemChecked] = []
+    """Chapters, or the book."""
     marks: list[str] = []
     """Payloads of all its items."""
     early: bool = False

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import mmap
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, cast
 
 import msgspec
 
 import watermark
-from core import audio, crypto, label, registry
+from core import audio, label, marks, registry
+from core.audit import sealed
 from core.audit.model import (
     C2PA,
     ENVELOPE,
@@ -23,23 +27,22 @@ from core.audit.model import (
     skipped,
 )
 from core.audit.sources import Sources
-from core.errors import Refused
-from core.outcome import ItemResult, LabelUsed, Output, Watermark
-
-_LIMIT = 4 << 30
+from core.marks import Marked
+from core.outcome import Chapter, ItemResult, LabelUsed, Subtitled, Watermark
 
 
 def check(item: ItemResult, job: str, sources: Sources) -> ItemChecked:
-    """`item` is one that a genuine result names."""
+    """`item` is one that a genuine result names; `job` made it."""
     made, mark = item.output, item.watermark
     row = ItemChecked(item=item.id, index=item.index, status=item.status)
     if made is None:
-        numbers = (OBJECT, ENVELOPE, PLAINTEXT, LABEL, C2PA, WATERMARK)
-        none = [skipped(number, "NO_OUTPUT") for number in numbers]
-        return msgspec.structs.replace(row, outcomes=none)
-    body, stored = _object(made, sources)
-    plain, opened = _open(item, job, body, sources)
-    marked, score = _mark(item, job, plain, sources)
+        return msgspec.structs.replace(row, outcomes=_nothing())
+    owner = (job, item.id)
+    with tempfile.TemporaryFile() as file:
+        opened, whole = sealed.check(sealed.of_output(made, item.envelope, owner), sources, file)
+        plain = cast(BinaryIO, file) if whole else None
+        marked, score = _mark(item, job, plain, sources)
+        labelled = _labelled(item.label, plain)
     return msgspec.structs.replace(
         row,
         duration_s=made.duration_s,
@@ -48,51 +51,97 @@ def check(item: ItemResult, job: str, sources: Sources) -> ItemChecked:
         payload=mark.payload if mark else "",
         score=score,
         outcomes=[
-            stored,
             *opened,
-            _labelled(item.label, plain),
+            labelled,
             skipped(C2PA, "NOT_MADE"),
             marked,
+            *_subtitles(item.subtitles, owner, sources),
         ],
     )
 
 
-def _object(made: Output, sources: Sources) -> tuple[bytes | None, Outcome]:
-    body = None
-    with attempt(OBJECT, made.key) as result:
-        body = sources.results.get(made.key, limit=_LIMIT).data
-        if len(body) != made.bytes or hashlib.sha256(body).hexdigest() != made.sealed_sha256:
-            raise Refused("OBJECT_CHANGED", "Its digest is not the one that the result states.")
-    return body, result.outcome
+def check_joined(
+    one: Chapter, job: str, stated: Mapping[str, Watermark], sources: Sources
+) -> ItemChecked:
+    """A chapter or a book that a genuine result names. `stated`: id -> the mark of each item."""
+    row = ItemChecked(item=f"chapters/{one.id}", index=-1, status=one.status)
+    made = one.output
+    if made is None:
+        return msgspec.structs.replace(row, outcomes=_nothing())
+    # The name of a file in which items are missing says so: it is not the chapter's.
+    name = made.key.rpartition("/")[2].removesuffix(".sealed").rpartition(".")[0]
+    owner = (job, f"chapters/{name}")
+    with tempfile.TemporaryFile() as file:
+        opened, whole = sealed.check(sealed.of_output(made, one.envelope, owner), sources, file)
+        plain = cast(BinaryIO, file) if whole else None
+        marked, score = _joined_marks(one, stated, plain, sources)
+        labelled = _labelled(one.label, plain)
+    return msgspec.structs.replace(
+        row,
+        duration_s=made.duration_s,
+        bytes=made.bytes,
+        media_type=made.media_type,
+        score=score,
+        outcomes=[
+            *opened,
+            labelled,
+            skipped(C2PA, "NOT_MADE"),
+            marked,
+            *_subtitles(one.subtitles, owner, sources),
+        ],
+    )
 
 
-def _open(
-    item: ItemResult, job: str, body: bytes | None, sources: Sources
-) -> tuple[bytes | None, list[Outcome]]:
-    """The audio, and checks 3 and 4."""
-    key = item.output.key if item.output else ""
-    wrapping, envelope = sources.keys.wrapping, item.envelope
-    if wrapping is None:
-        return None, [skipped(ENVELOPE, "NO_KEY"), skipped(PLAINTEXT, "NO_KEY")]
-    with attempt(ENVELOPE, key) as opening:
-        if envelope is None or (envelope.ctx.job, envelope.ctx.item) != (job, item.id):
-            raise Refused("SEAL_INVALID", "The envelope is of another item.")
-        crypto.data_key(envelope, wrapping)
-    if opening.outcome.verdict != "pass" or body is None:
-        return None, [opening.outcome, skipped(PLAINTEXT, "NOT_OPENED")]
-    plain = None
-    with attempt(PLAINTEXT, key) as reading:
-        plain = crypto.open_sealed(body, envelope, wrapping)
-        if item.output and hashlib.sha256(plain).hexdigest() != item.output.plain_sha256:
-            raise Refused("SEAL_INVALID", "The audio is not the one that the result states.")
-    return plain, [opening.outcome, reading.outcome]
+def _nothing() -> list[Outcome]:
+    numbers = (OBJECT, ENVELOPE, PLAINTEXT, LABEL, C2PA, WATERMARK)
+    return [skipped(number, "NO_OUTPUT") for number in numbers]
 
 
-def _labelled(used: LabelUsed | None, plain: bytes | None) -> Outcome:
+def _subtitles(
+    made: Sequence[Subtitled], owner: tuple[str, str], sources: Sources
+) -> list[Outcome]:
+    outcomes = []
+    for one in made:
+        with tempfile.TemporaryFile() as file:
+            stated = sealed.of_subtitle(one, owner)
+            outcomes += sealed.check(stated, sources, cast(BinaryIO, file))[0]
+    return outcomes
+
+
+def _joined_marks(
+    one: Chapter, stated: Mapping[str, Watermark], plain: BinaryIO | None, sources: Sources
+) -> tuple[Outcome, float | None]:
+    """Check 7: the marks of the items read in it. The items themselves say whose they are."""
+    score = one.marks.weakest if one.marks else None
+    unknown = [placed.id for placed in one.items if placed.id not in stated]
+    if unknown or not one.items:
+        said = f"The result states no mark of {unknown[0] if unknown else 'any item'}."
+        return failed(WATERMARK, "WATERMARK_VERIFY_FAILED", said), score
+    keys = sources.keys.watermark
+    if plain is None or any(stated[placed.id].key_id not in keys for placed in one.items):
+        code = "NO_KEY" if plain or sources.keys.wrapping is None else "NOT_OPENED"
+        return skipped(WATERMARK, code), score
+    with attempt(WATERMARK) as made:
+        found = marks.read(
+            plain,
+            [
+                Marked(p.start, p.end, int(stated[p.id].payload, 16), keys[stated[p.id].key_id])
+                for p in one.items
+            ],
+        )
+        score = found.weakest
+        made.outcome = passed(WATERMARK)
+        if not found.enough:
+            said = f"The marks of {found.share:.0%} of the joined sound read."
+            made.outcome = failed(WATERMARK, "WATERMARK_VERIFY_FAILED", said)
+    return made.outcome, score
+
+
+def _labelled(used: LabelUsed | None, plain: BinaryIO | None) -> Outcome:
     if plain is None:
         return skipped(LABEL, "NOT_OPENED")
-    with attempt(LABEL) as made:
-        found = label.read(plain)
+    with attempt(LABEL) as made, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        found = label.read(cast(bytes, view))
         if used is None or used.profile == "none":
             made.outcome = skipped(LABEL, "WAIVED")
             wanted = []
@@ -104,7 +153,7 @@ def _labelled(used: LabelUsed | None, plain: bytes | None) -> Outcome:
 
 
 def _mark(
-    item: ItemResult, job: str, plain: bytes | None, sources: Sources
+    item: ItemResult, job: str, plain: BinaryIO | None, sources: Sources
 ) -> tuple[Outcome, float | None]:
     """Check 7, and the score: measured, or else as the result states it."""
     stated = item.watermark
@@ -118,7 +167,8 @@ def _mark(
     if plain is None or key is None:
         code = "NO_KEY" if key is None or sources.keys.wrapping is None else "NOT_OPENED"
         return skipped(WATERMARK, code), stated.score
-    return _measure(stated, plain, key)
+    plain.seek(0)
+    return _measure(stated, plain.read(), key)
 
 
 def _measure(stated: Watermark, plain: bytes, key: bytes) -> tuple[Outcome, float]:

@@ -164,7 +164,7 @@ def histogram(values: list[float]) -> Histogram:
 
 
 def items_csv(bucket: Bucket) -> Iterator[str]:
-    """One line an item, or a job without items, that was looked at; a column a check."""
+    """One line an item, a joined file, or a job without items; a column a check."""
     log = next((o for o in bucket.outcomes if o.check == CONSISTENCY), None)
     names = [name for name, _ in CHECKS.values()]
     head = ["job", "item", "index", "job_status", "item_status", "finished"]
@@ -173,11 +173,11 @@ def items_csv(bucket: Bucket) -> Iterator[str]:
     for job in bucket.jobs:
         if job.early:
             continue
-        for item in job.items or [ItemChecked(item="", index=-1, status="")]:
+        for item in [*job.items, *job.joined] or [ItemChecked(item="", index=-1, status="")]:
             found = [*job.outcomes, *item.outcomes, *([log] if log else [])]
             yield _line(
                 [
-                    *(job.job, item.item, item.index if job.items else ""),
+                    *(job.job, item.item, "" if item.index < 0 else item.index),
                     *(job.status, item.status, job.finished),
                     *(item.duration_s, item.bytes, item.media_type, item.payload),
                     "" if item.score is None else item.score,
@@ -213,7 +213,7 @@ def _every(bucket: Bucket, jobs: list[JobChecked]) -> Iterator[tuple[str, str, O
     yield from (("", "", outcome) for outcome in bucket.outcomes)
     for job in jobs:
         yield from ((job.job, "", outcome) for outcome in job.outcomes)
-        for item in job.items:
+        for item in [*job.items, *job.joined]:
             yield from ((job.job, item.item, outcome) for outcome in item.outcomes)
 
 

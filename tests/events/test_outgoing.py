@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from core import result
-from core.errors import Refused
+from core.errors import Failed, Refused
 from core.local import LocalStore
-from core.outcome import Problem
+from core.outcome import Chapter, Problem
 from events import outgoing
 from events.publish import Publish, ResultsBucket
 from tests.documents.results import FULL, GOOD, JOB, rejected
@@ -45,6 +45,7 @@ def test_the_event_of_a_job():
                 "kept": 0,
             },
             "outputs": [f"out/{JOB}/hello.wav.sealed"],
+            "chapters": [],
             "outputs_complete": True,
             "errors": {"ID_INVALID": 1},
             "error": "",
@@ -93,11 +94,27 @@ def test_a_big_job_fits_on_a_bus():
         GOOD, output=None, status="failed", error=Problem.of(Refused("TEXT_EMPTY"))
     )
     items = [GOOD] * 500 + [failed] * 9500
-    event = outgoing.job_event(msgspec.structs.replace(FULL, items=items))
+    output = msgspec.structs.replace(GOOD.output, key=f"out/{JOB}/chapters/{'c' * 64}.flac.sealed")
+    chapters = [Chapter(id="c", status="succeeded", output=output)] * 200
+    event = outgoing.job_event(msgspec.structs.replace(FULL, items=items, chapters=chapters))
     data = json.loads(event)["data"]
     assert len(event) < 64 * 1024
     assert (len(data["outputs"]), data["outputs_complete"]) == (outgoing.MAX_LISTED, False)
     assert data["errors"] == {"TEXT_EMPTY": 9500}
+
+
+def test_joined_files_are_named_and_what_failed_of_them_is_told():
+    output = msgspec.structs.replace(GOOD.output, key=f"out/{JOB}/chapters/one.wav.sealed")
+    chapters = [
+        Chapter(id="one", status="succeeded", output=output),
+        Chapter(id="two", status="failed", error=Problem.of(Failed("CHAPTER_EMPTY"))),
+    ]
+    event = outgoing.job_event(msgspec.structs.replace(FULL, items=[GOOD], chapters=chapters))
+    data = json.loads(event)["data"]
+    assert (data["chapters"], data["outputs_complete"]) == ([output.key], True)
+    assert data["errors"] == {"CHAPTER_EMPTY": 1}
+    many = msgspec.structs.replace(FULL, items=[], chapters=chapters[:1] * 101)
+    assert not json.loads(outgoing.job_event(many))["data"]["outputs_complete"]
 
 
 def test_a_bucket_with_a_slash_is_one_part_of_the_source():
