@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -20,10 +22,11 @@ from core.crypto import Context
 from core.log import Leaf
 from core.outcome import ItemResult, LabelUsed, Output, Problem, VoiceUsed, Watermark
 from core.result import Engine, ManifestRef, Result, Totals, result_key, timestamp
+from core.shard import Shared
 from core.studio import Studio
 from events import outgoing
 from events.publish import ResultsBucket
-from tests.pipeline.kit import buzz, record, studio
+from tests.pipeline.kit import buzz, drop, record, studio
 
 RATE = 16_000
 REFERENCE = b"the bytes of a recording"
@@ -153,6 +156,26 @@ def _item(name: str, item: str, made: Studio, number: int, *, marked: bool) -> I
         ),
         envelope=sealed.envelope,
     )
+
+
+def fill_joined(root: Path) -> None:
+    """What the pipeline itself makes of many items: see the fixture `joined`."""
+    from handlers.oss import carry_out, carry_out_shard
+
+    made = studio(root)
+    asked = {"output": {"concatenate": "chapters"}, "defaults": {"subtitle": ["srt"]}}
+    words = "Some words of speech that are long enough to carry a mark, number"
+    rows = [{"id": f"i{n}", "text": f"{words} {n}."} for n in range(4)]
+    placed = [row | {"chapter": f"c{n // 2}"} for n, row in enumerate(rows)]
+    spoiled = [*placed[:3], placed[3] | {"text": "!silence"}]
+    first = carry_out(drop(made, name="first", items=spoiled, **asked), made)
+    carry_out(drop(made, name="again", items=placed, retry_of=first.job_id, **asked), made)
+    cut = drop(made, name="cut", items=[row | {"subtitle": ["srt"]} for row in rows])
+    with suppress(Shared):
+        carry_out(cut, replace(made, shard_items=2))
+    for info in [i for i in made.control.list("work/") if i.key.endswith(".jsonl")]:
+        carry_out_shard(info.key, made)
+    sequence(made)
 
 
 @cache

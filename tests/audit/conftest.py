@@ -9,7 +9,7 @@ from core import keys
 from core.audit import Sources
 from core.local import LocalStore
 from core.studio import Studio
-from tests.audit.bucket import fill
+from tests.audit.bucket import fill, fill_joined
 from tests.pipeline.kit import studio
 
 JOBS = (0, 1, 2, 3, 4, 9, 19)
@@ -29,6 +29,15 @@ def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty jobs, logged."""
     root = tmp_path_factory.mktemp("sixty")
     fill(root, range(60))
+    return root
+
+
+@pytest.fixture(scope="session")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two chapters, one of them without an item; a repetition of it that keeps what was made; and a
+    job that was cut. All with subtitles, all in the log."""
+    root = tmp_path_factory.mktemp("joined")
+    fill_joined(root)
     return root
 
 

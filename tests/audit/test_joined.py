@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,43 +15,16 @@ from core import audio, audit, crypto, label, sign
 from core.audio import Audio
 from core.crypto import Context
 from core.result import Result, parse
-from handlers.oss import carry_out
-from tests.audit.bucket import sequence
 from tests.audit.conftest import opened
 from tests.audit.test_findings import run, told
-from tests.pipeline.kit import drop, studio
-from tests.pipeline.test_batch import finish
 
-WORDS = "Some words of speech that are long enough to carry a mark, number"
 CHANGED = {(2, "OBJECT_CHANGED"), (4, "SEAL_INVALID")}
 MISSING, UNCLAIMED = (2, "OBJECT_MISSING"), (10, "OBJECT_UNCLAIMED")
 
 
-def some(count: int, **fields: object) -> list[dict[str, object]]:
-    return [{"id": f"i{n}", "text": f"{WORDS} {n}.", **fields} for n in range(count)]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two chapters, one of them without an item; a repetition of it that keeps what was made; and a
-    job that was cut. All with subtitles, all in the log."""
-    root = tmp_path_factory.mktemp("joined")
-    made = studio(root)
-    asked = {"output": {"concatenate": "chapters"}, "defaults": {"subtitle": ["srt"]}}
-    rows = [row | {"chapter": f"c{n // 2}"} for n, row in enumerate(some(4))]
-    spoiled = [*rows[:3], rows[3] | {"text": "!silence"}]
-    first = carry_out(drop(made, name="first", items=spoiled, **asked), made)
-    again = drop(made, name="again", items=rows, retry_of=first.job_id, **asked)
-    carry_out(again, made)
-    cut = drop(made, name="cut", items=some(4, subtitle=["srt"]))
-    finish(replace(made, shard_items=2), cut)
-    sequence(made)
-    return root
-
-
 @pytest.fixture
-def copy(whole: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(whole, tmp_path / "copy")
+def copy(joined: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(joined, tmp_path / "copy")
 
 
 def places(root: Path, pattern: str) -> list[Path]:
@@ -65,15 +37,15 @@ def document(root: Path, name: str) -> Path:
     return found[0]
 
 
-def test_a_clean_bucket_gives_no_alarm(whole: Path) -> None:
-    report = run(whole)
+def test_a_clean_bucket_gives_no_alarm(joined: Path) -> None:
+    report = run(joined)
     assert report.findings == []
-    objects = len(places(whole, "**/*.sealed"))
+    objects = len(places(joined, "**/*.sealed"))
     kept = 3  # by the repetition: they are looked at for each of the two
     assert report.checks[1].passed == report.checks[3].passed == objects + kept
-    joined = len(places(whole, "chapters/*.wav.sealed"))
-    assert joined == 4
-    assert report.checks[6].passed == joined + report.totals.outputs
+    chapters = len(places(joined, "chapters/*.wav.sealed"))
+    assert chapters == 4
+    assert report.checks[6].passed == chapters + report.totals.outputs
 
 
 def flip(path: Path) -> None:
@@ -183,11 +155,11 @@ def test_a_chapter_whose_marks_were_taken_out_is_found(copy: Path) -> None:
     assert not {check for check, _ in found} & {2, 3, 4, 5}
 
 
-def test_the_table_and_the_page_tell_of_joined_files(whole: Path) -> None:
+def test_the_table_and_the_page_tell_of_joined_files(joined: Path) -> None:
     from core.audit import page
     from tests.audit.conftest import sources
 
-    held = sources(whole)
+    held = sources(joined)
     bucket = audit.walk(held)
     lines = "".join(audit.items_csv(bucket)).splitlines()
     assert sum(",chapters/c0,," in line for line in lines) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from string import Template
@@ -11,6 +12,13 @@ import pytest
 import yaml
 
 from cloud import check, ram, template
+from core import crypto
+from core.settings import Settings
+from handlers import auditing
+from handlers.screen import Progress
+from tests.audit.bucket import fill_joined
+from tests.oss_server import OssServer
+from tests.pipeline.kit import studio
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {path.name: path.read_text() for path in (ROOT / "cloud" / "policies").glob("*.json")}
@@ -77,10 +85,82 @@ def test_nobody_can_delete_a_result_or_write_the_inbox_but_its_producer():
                 assert role == "producer"
 
 
-def test_the_auditor_reads_no_audio_and_decrypts_nothing():
-    powers = granted("auditor")
-    assert {action for action, _ in powers} == {"oss:GetObject", "oss:ListObjects"}
-    assert not any(resource.endswith("/out/*") for _, resource in powers)
+class Allowed:
+    """A role's policy, asked by the OSS server: what was granted, by which lines, and what not."""
+
+    def __init__(self, role):
+        self._lines = [(action, arn.split(":", 4)[4]) for action, arn in granted(role)]
+        self.used, self.denied = set(), set()
+
+    @property
+    def idle(self):
+        return set(self._lines) - self.used
+
+    def __call__(self, action, resource):
+        fitting = {
+            (allowed, pattern)
+            for allowed, pattern in self._lines
+            if allowed == action and re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), resource)
+        }
+        self.used |= fitting
+        if not fitting:
+            self.denied.add((action, resource))
+        return bool(fitting)
+
+
+@pytest.fixture
+def cloud(tmp_path, monkeypatch):
+    """An OSS server with our three buckets, and the environment of somebody with one role."""
+    for name in list(os.environ):
+        if name.startswith(("VOICEDROP_", "OSS_", "ALIBABA_")):
+            monkeypatch.delenv(name)
+    with OssServer() as server:
+        for name in ("INBOX", "RESULTS", "CONTROL"):
+            server.create_bucket(NAMES[name])
+            monkeypatch.setenv(f"VOICEDROP_{name}", f"oss://{NAMES[name]}")
+        monkeypatch.setenv("VOICEDROP_OSS_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("VOICEDROP_OSS_REGION", server.region)
+        monkeypatch.setenv("OSS_ACCESS_KEY_ID", "somebody")
+        monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "secret")
+        yield server
+
+
+def test_an_auditor_can_audit_and_trace_and_nothing_besides(cloud, tmp_path, monkeypatch):
+    root = tmp_path / "bucket"
+    fill_joined(root)
+    allowed = Allowed("auditor")
+    cloud.add_key("somebody", "secret", policy=allowed)
+    for name in ("INBOX", "RESULTS", "CONTROL"):
+        folder = root / name.lower()
+        for path in folder.rglob("*"):
+            if path.is_file() and ".meta" not in path.parts:
+                cloud.place(NAMES[name], path.relative_to(folder).as_posix(), path.read_bytes())
+    monkeypatch.setenv("VOICEDROP_KEYS", str(root / "keys"))
+    settings = Settings.from_environ(os.environ)
+    wish = auditing.Wish(out=tmp_path / "audit")
+    found = auditing.audit(settings, wish, Progress(quiet=True))
+    assert found.data["verdict"] == "clean", found.lines
+    # Without them an audit says less, and says so.
+    assert allowed.denied == {
+        ("oss:ListObjects", NAMES["INBOX"]),
+        ("oss:ListObjects", NAMES["CONTROL"]),
+    }
+    checks = {check["name"]: check for check in found.data["checks"]}
+    assert all(checks[n]["passed"] for n in ("object", "plaintext", "watermark", "inclusion"))
+
+    made = studio(root)
+    item = next(i for i in made.results.list("out/") if i.key.endswith("i0.wav.sealed"))
+    body = made.results.get(item.key, limit=10**8)
+    envelope = crypto.from_metadata(body.info.metadata)
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(crypto.open_sealed(body.data, envelope, made.keys.wrapping))
+    (traced,) = auditing.trace(settings, [clip], None).data["traces"]
+    assert traced["findings"][0]["item"] == "i0"
+    assert allowed.idle == set()
+
+
+def test_the_auditor_decrypts_and_writes_nothing():
+    assert {action for action, _ in granted("auditor")} == {"oss:GetObject", "oss:ListObjects"}
 
 
 def test_the_producer_reads_nothing():

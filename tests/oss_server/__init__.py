@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -80,11 +80,12 @@ class OssServer:
         token: str = "",
         expires: float = float("inf"),
         buckets: Collection[str] | None = None,
+        policy: Callable[[str, str], bool] | None = None,
     ) -> None:
         """With a `token` the key is temporary, until `expires` (Unix seconds). `buckets`: which it
-        may touch, None for all."""
+        may touch, None for all. `policy`: see AccessKey."""
         allowed = None if buckets is None else frozenset(buckets)
-        self.state.keys[name] = AccessKey(name, secret, token, expires, allowed)
+        self.state.keys[name] = AccessKey(name, secret, token, expires, allowed, policy)
 
     def create_bucket(self, name: str, *, versioning: str = "", acl: str = "private") -> None:
         if name not in self.state.buckets:

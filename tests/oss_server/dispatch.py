@@ -104,10 +104,23 @@ def _put_operation(request: Request) -> Operation:
     return objects.copy_object if copy else objects.put_object
 
 
+def _action(request: Request) -> str:
+    """What the request needs. Source: OSS documentation, "Common examples of RAM policies"."""
+    if request.key:
+        named = {"GET": "GetObject", "HEAD": "GetObject", "DELETE": "DeleteObject"}
+        return f"oss:{named.get(request.method, 'PutObject')}"
+    asked = {"bucketInfo": "GetBucketInfo", "versioning": "GetBucketVersioning"}
+    parameter = next((name for name in asked if name in request.query), "")
+    return f"oss:{asked.get(parameter, 'ListObjects')}" if request.method == "GET" else "none"
+
+
 def _authorize(state: State, request: Request) -> None:
     if request.account:
-        allowed = state.keys[request.account].buckets
-        if allowed is not None and request.bucket not in allowed:
+        who = state.keys[request.account]
+        if who.buckets is not None and request.bucket not in who.buckets:
+            raise OssError("AccessDenied")
+        resource = "/".join(filter(None, (request.bucket, request.key)))
+        if who.policy and not who.policy(_action(request), resource):
             raise OssError("AccessDenied")
         return
     bucket = state.bucket(request.bucket) if request.bucket else None

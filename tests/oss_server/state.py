@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,9 @@ class AccessKey:
     expires: float = float("inf")
     buckets: frozenset[str] | None = None
     """The buckets that the key may touch; None for all."""
+    policy: Callable[[str, str], bool] | None = None
+    """Whether an action (`oss:GetObject`) on a resource (`bucket/key`, `bucket`) is granted, as a
+    RAM policy would say; None: every action is."""
 
 
 @dataclass(frozen=True)
