@@ -48,11 +48,10 @@ RUN apt-get update \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin voicedrop
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
-# Only /tmp is writable to this user. Numba compiles parts of librosa there.
+# Only /tmp is writable to this user.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
-    NUMBA_CACHE_DIR=/tmp/numba \
     VOICEDROP_CACHE=/app/cache
 WORKDIR /app
 USER 10001:10001

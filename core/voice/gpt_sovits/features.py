@@ -1,8 +1,8 @@
 """What the networks hear of a reference: resampled waves, spectrogram, filter bank. Pure functions.
 
 Each follows the library that GPT-SoVITS was trained with, because the networks know its habits:
-librosa for HuBERT, torchaudio's sinc resampling and STFT for the timbre, Kaldi's filter bank for
-the speaker vector.
+librosa (libsoxr) for HuBERT, torchaudio's sinc resampling and STFT for the timbre, Kaldi's filter
+bank for the speaker vector.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from core.audio import Samples
+from core.audio import Audio, Samples, resample
 
 Float = NDArray[np.float32]
 
@@ -31,12 +31,16 @@ _FLOOR = 1.1920929e-07
 
 
 def hubert_wave(samples: Samples, rate: int) -> Float:
-    """(1, n) at 16 kHz with its tail of silence, as HuBERT wants it: not normalised."""
-    if rate != HUBERT_RATE:
-        from librosa import resample  # slow to import, and only enrolment needs it
+    """(1, n) at 16 kHz with its tail of silence, as HuBERT wants it: not normalised.
 
-        samples = resample(samples, orig_sr=rate, target_sr=HUBERT_RATE, res_type="soxr_hq")
-    return np.concatenate([samples, np.zeros(_TAIL, np.float32)])[None].astype(np.float32)
+    What `librosa.resample` gives, without importing librosa: that takes 3 s of processor time, and
+    8 s or more where numba has not compiled it yet, as in every new instance.
+    """
+    length = math.ceil(len(samples) * HUBERT_RATE / rate)
+    heard = resample(Audio(samples, rate), HUBERT_RATE).samples[:length]
+    wave = np.zeros((1, length + _TAIL), np.float32)
+    wave[0, : len(heard)] = heard
+    return wave
 
 
 def resampled(samples: Samples, source: int, target: int) -> Samples:
