@@ -20,14 +20,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from core import pipeline, reference, result, shard
+from core import pipeline, result, shard
 from core.errors import Unavailable
 from core.shard import ENDING, Shared
 from core.studio import Studio
 from handlers import sweeping
 from handlers.oss import carry_out, carry_out_shard
-from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
-from tests.pipeline.mortal import fork, look
+from tests.pipeline.kit import Buzz, drop, studio
+from tests.pipeline.mortal import fork, look, warm
 
 ITEMS, WAVES = 6, 3
 LONGEST = 1.5
@@ -36,7 +36,7 @@ LONGEST = 1.5
 
 def main(root: Path, rounds: int, seed: int) -> int:
     draw = random.Random(seed)
-    reference.prepare(REFERENCE.read_bytes(), "warm-up")  # slow imports, once for all rounds
+    warm(root / "warm-up")
     killed = 0
     for number in range(rounds):
         made = studio(
