@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from core.errors import Misconfigured
 from core.keys import Keyring
 from core.quota import Quota
 from core.settings import ConsentPolicy, MarkPreset
@@ -39,7 +41,7 @@ class Studio:
     voice: Voice
     keys: Keyring
     worker: str
-    """At most 16 ASCII characters, unique to this run."""
+    """1 to 16 of 0-9 A-Z a-z . _ -, unique to this run: it must fit into a lease's record."""
     mark: MarkPreset = "balanced"
     consent: ConsentPolicy = "required"
     producer: str = ""
@@ -52,6 +54,11 @@ class Studio:
     price: float = 0.0
     """Of a minute of speech; 0: not known."""
     observe: Observer = field(default=lambda step: None)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9A-Za-z._-]{1,16}", self.worker):
+            message = f"A worker's name has 1 to 16 of 0-9 A-Z a-z . _ -, unlike {self.worker!r}."
+            raise Misconfigured("SETTING_INVALID", message)
 
 
 class Stopwatch:

@@ -6,8 +6,11 @@ result to be right; it is what makes sure that there is one, and that nothing is
 
 from __future__ import annotations
 
+import heapq
+import re
 from collections.abc import Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import Literal
 
 import msgspec
@@ -15,10 +18,11 @@ import msgspec
 from core import claim, pending, pipeline, shard
 from core.errors import Refused
 from core.result import Result, items_of, objects, result_key
-from core.storage import Info
+from core.storage import Info, Store
 from core.studio import Studio
 
 SEALED = ".sealed"
+_JOB = re.compile("[0-9a-f]{32}(?![0-9a-f])")
 
 Kind = Literal[
     "unfinished",  # a manifest without result, on which nobody works
@@ -46,6 +50,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What was done about it; empty: nothing."""
     error: str = ""
     """Code of what stood in the way."""
+
+    @property
+    def open(self) -> bool:
+        """The job has no result or no event yet."""
+        undone = ("unfinished", "running", "fresh", "waiting", "unannounced")
+        return self.kind in undone and not self.action
 
 
 def unfinished(info: Info, job_id: str, studio: Studio, grace: float) -> Finding:
@@ -87,6 +97,31 @@ def begun(studio: Studio) -> Iterator[tuple[str, list[Info]]]:
     """Jobs that have objects in the results bucket, with those objects."""
     for job_id, infos in groupby(studio.results.list("out/"), lambda i: i.key.split("/")[1]):
         yield job_id, list(infos)
+
+
+def without_result(studio: Studio, before: float) -> dict[str, list[str]]:
+    """Jobs that were begun and have no result, and in which nobody has written since `before`
+    (Unix seconds): job -> its objects. The listings are read side by side, for all three come in
+    the order of jobs: what is held in memory is what is returned."""
+    listings = (
+        _by_job(studio.results, "out/"),
+        _by_job(studio.control, "lease/"),
+        _by_job(studio.control, shard.WORK),
+    )
+    found = {}
+    for job_id, pairs in groupby(heapq.merge(*listings, key=itemgetter(0)), itemgetter(0)):
+        infos = [info for _, info in pairs]
+        done = any(info.key == result_key(job_id) for info in infos)
+        if not done and all(info.modified < before for info in infos):
+            made = [info.key for info in infos if info.key.startswith("out/")]
+            found[job_id] = made or [info.key for info in infos]
+    return found
+
+
+def _by_job(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
+    for info in store.list(prefix):
+        if found := _JOB.match(info.key, len(prefix)):
+            yield found[0], info
 
 
 def orphans(job_id: str, infos: list[Info], finished: Result, studio: Studio) -> Finding | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -31,9 +30,10 @@ from handlers.oss import announce, carry_out, carry_out_shard
 from handlers.screen import Progress, Report
 
 EXIT_FAILED, EXIT_WAITING, EXIT_LATER = 1, 3, 5
-JOB_ID = re.compile("[0-9a-f]{32}")
 GRACE = 60.0
 """Seconds in which the notification of a manifest is taken to be still on its way."""
+LISTED = 1000
+"""Findings that are kept: a bucket may hold any number of manifests."""
 
 log = logging.getLogger("voicedrop.sweep")
 
@@ -45,16 +45,27 @@ class Swept(msgspec.Struct, kw_only=True):
     finished: int = 0
     """Jobs that have a result, now."""
     findings: list[Finding] = []
+    """The first LISTED of them; the numbers are those of all."""
+    counts: Counter[str] = msgspec.field(default_factory=Counter)
+    """Kind -> how many."""
+    undone: int = 0
+    """Jobs that have no result or no event yet: look again later."""
+    waiting: int = 0
+    """Of those, the ones that wait for a file."""
+    broken: int = 0
+    """Findings that need somebody."""
+
+    def note(self, found: Finding) -> None:
+        self.counts[found.kind] += 1
+        self.undone += found.open
+        self.waiting += found.open and found.kind == "waiting"
+        self.broken += found.kind == "foreign" or found.error == "INTERNAL"
+        if len(self.findings) < LISTED:
+            self.findings.append(found)
 
     @property
     def open(self) -> list[Finding]:
-        """Jobs that have no result or no event yet: look again later."""
-        undone = ("unfinished", "running", "fresh", "waiting", "unannounced")
-        return [f for f in self.findings if f.kind in undone and not f.action]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return dict(Counter(finding.kind for finding in self.findings))
+        return [found for found in self.findings if found.open]
 
 
 def run(studio: Studio, *, grace: float = GRACE) -> Swept:
@@ -70,24 +81,24 @@ class _Sweep:
     def __init__(self, studio: Studio, grace: float) -> None:
         self._studio, self._grace = studio, grace
         self._began = studio.control.now()
-        self._alive: set[str] = set()
-        """Jobs of the manifests that are in the inbox."""
-        self._done: set[str] = set()
+        self._left: dict[str, list[str]] = {}
+        """Jobs without result of which no manifest was seen yet, and their objects."""
         self._swept = Swept()
 
     def run(self) -> Swept:
+        self._left = sweep.without_result(self._studio, self._began)
         for info in self._studio.inbox.list(MANIFESTS):
             if kind(info.key) == "manifest":
                 self._swept.manifests += 1
                 self._guard(Finding(kind="unfinished", manifest=info.key), self._manifest, info)
-        for job_id, infos in list(batch.left(self._studio)):
+        for job_id, infos in batch.left(self._studio):
             self._guard(Finding(kind="unfinished", job=job_id), self._cut, job_id, infos)
         for job_id, infos in sweep.begun(self._studio):
             self._guard(Finding(kind="unannounced", job=job_id), self._begun, job_id, infos)
         for found in sweep.stale_pending(self._studio):
             self._guard(found, self._drop_marker, found)
-        self._leases()
-        self._swept.finished = len(self._done)
+        for job_id, keys in self._left.items():
+            self._guard(Finding(kind="abandoned", job=job_id), self._abandoned, job_id, keys)
         return self._swept
 
     def _guard(self, about: Finding, act: Callable[..., None], *args: Any) -> None:
@@ -106,12 +117,12 @@ class _Sweep:
 
     def _note(self, finding: Finding, **changes: Any) -> None:
         found = msgspec.structs.replace(finding, **changes)
-        self._swept.findings.append(found)
+        self._swept.note(found)
         log.info(_line(found), extra={"job": found.job, "kind": found.kind})
 
     def _manifest(self, info: Info) -> None:
         order = pipeline.read(info.key, self._studio)
-        self._alive.add(order.job_id)
+        self._left.pop(order.job_id, None)
         if self._studio.results.head(result_key(order.job_id)):
             return
         found = sweep.unfinished(info, order.job_id, self._studio, self._grace)
@@ -135,11 +146,11 @@ class _Sweep:
             self._announce(finished)
             self._clear(job_id, "Its job has a result.")
         elif shard.planned(self._studio.control, job_id, self._studio.keys.verifying):
-            self._alive.add(job_id)
+            self._left.pop(job_id, None)
             for info in batch.todo(job_id, infos, self._studio):
                 about = Finding(kind="unfinished", job=job_id, keys=[info.key])
                 self._guard(about, self._shard, job_id, info)
-        elif job_id not in self._alive and all(i.modified < self._began for i in infos):
+        elif job_id in self._left:
             # Not cut to the end, and nobody can go on with it any more.
             self._clear(job_id, "Its manifest was deleted or replaced.")
 
@@ -161,12 +172,10 @@ class _Sweep:
         self._note(Finding(kind="stale-work", job=job_id, detail=why), action="removed")
 
     def _begun(self, job_id: str, infos: list[Info]) -> None:
-        if result_key(job_id) not in {info.key for info in infos}:
-            if job_id not in self._alive and all(i.modified < self._began for i in infos):
-                self._note(sweep.abandoned(job_id, [info.key for info in infos]))
+        if all(info.key != result_key(job_id) for info in infos):
             return
         if finished := pipeline.committed(job_id, self._studio):
-            self._done.add(job_id)
+            self._swept.finished += 1
             self._announce(finished)
             if found := sweep.orphans(job_id, infos, finished, self._studio):
                 self._note(found)
@@ -189,15 +198,9 @@ class _Sweep:
             self._studio.control.delete(key)
         self._note(found, action="removed")
 
-    def _leases(self) -> None:
-        seen = {f.job for f in self._swept.findings if f.kind == "abandoned"}
-        known = self._alive | self._done | seen
-        for info in self._studio.control.list("lease/"):
-            job_id = info.key.removeprefix("lease/").partition(".")[0]
-            is_job = JOB_ID.fullmatch(job_id)  # the log has a lease, too
-            if is_job and job_id not in known and info.modified < self._began:
-                known.add(job_id)
-                self._note(sweep.abandoned(job_id, [info.key]))
+    def _abandoned(self, job_id: str, keys: list[str]) -> None:
+        if self._studio.results.head(result_key(job_id)) is None:
+            self._note(sweep.abandoned(job_id, keys))
 
 
 def sweep_settings(settings: Settings, *, grace: float, progress: Progress) -> Report:
@@ -211,8 +214,10 @@ def sweep_settings(settings: Settings, *, grace: float, progress: Progress) -> R
 def report(swept: Swept) -> Report:
     findings = [msgspec.to_builtins(finding) for finding in swept.findings]
     lines = [_line(finding) for finding in swept.findings]
+    if (more := swept.counts.total() - len(swept.findings)) > 0:
+        lines.append(f"and {more} more")
     lines.append(
-        f"{swept.manifests} manifests, {swept.finished} jobs finished, {len(swept.open)} open."
+        f"{swept.manifests} manifests, {swept.finished} jobs finished, {swept.undone} open."
     )
     return Report(summary(swept) | {"findings": findings}, lines, _exit_code(swept))
 
@@ -222,8 +227,8 @@ def summary(swept: Swept) -> dict[str, Any]:
     return {
         "manifests": swept.manifests,
         "finished": swept.finished,
-        "open": len(swept.open),
-        "counts": swept.counts,
+        "open": swept.undone,
+        "counts": dict(swept.counts),
     }
 
 
@@ -236,8 +241,8 @@ def _line(finding: Finding) -> str:
 
 
 def _exit_code(swept: Swept) -> int:
-    if any(f.kind == "foreign" or f.error == "INTERNAL" for f in swept.findings):
+    if swept.broken:
         return EXIT_FAILED
-    if not swept.open:
+    if not swept.undone:
         return 0
-    return EXIT_WAITING if all(f.kind == "waiting" for f in swept.open) else EXIT_LATER
+    return EXIT_WAITING if swept.waiting == swept.undone else EXIT_LATER

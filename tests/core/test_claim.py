@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from core.claim import LOG_LIMIT, RECORD, Lease, Record
-from core.errors import JobError, Refused, Unavailable
+from core.errors import JobError, Misconfigured, Refused, Unavailable
 from core.local import LocalStore
+from tests.pipeline.kit import studio
 
 
 @pytest.fixture
@@ -29,6 +30,12 @@ def test_a_record_fills_its_64_bytes_and_reads_back():
     record = Record("w" * 16, 1795377600.5, 100, 100_000)
     assert len(record.dump()) == RECORD
     assert Record.parse(record.dump()) == record
+
+
+@pytest.mark.parametrize("worker", ["", "w" * 17, "a b", 'a"b', "工人"])
+def test_a_worker_whose_name_does_not_fit_into_a_record_does_not_start(tmp_path, worker):
+    with pytest.raises(Misconfigured, match="SETTING_INVALID"):
+        studio(tmp_path, worker=worker)
 
 
 def test_a_held_job_is_busy_for_everybody_else(control):

@@ -6,17 +6,21 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core import claim, pipeline
+from core import sweep as looking
 from core.errors import Unavailable
 from core.local import LocalStore
 from core.pending import Waiting
 from core.result import result_key
+from core.storage import Info
 from handlers import oss, sweeping
-from handlers.sweeping import Swept
+from handlers.sweeping import LISTED, Swept
 from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
 from tests.pipeline.test_notifications import events
 
@@ -262,3 +266,36 @@ def test_a_timer_sweeps(tmp_path):
     assert told == {
         "turn": "sweep", "manifests": 1, "finished": 0, "open": 1, "counts": {"fresh": 1}
     }  # fmt: skip
+
+
+class Long(LocalStore):
+    """Lists many finished jobs, one of which has no result."""
+
+    count = 20_000
+
+    def list(self, prefix, *, after=""):
+        endings = {"out/": ("/hello.wav.sealed", "/result.json"), "lease/": ("",)}
+        for number in range(self.count if prefix in endings else 0):
+            for ending in endings[prefix]:
+                if number != 7 or ending != "/result.json":
+                    yield Info(f"{prefix}{number:032x}{ending}", 1, "", 1.0)
+
+
+def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(made, tmp_path):
+    store = Long(tmp_path / "results")
+    tracemalloc.start()
+    found = looking.without_result(replace(made, results=store, control=store), 2.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {f"{7:032x}": [f"out/{7:032x}/hello.wav.sealed"]}
+    assert peak < 100_000  # bytes; the ids of all jobs alone would be two million
+
+
+def test_of_many_findings_the_first_are_kept_and_all_are_counted():
+    swept = Swept()
+    for number in range(LISTED + 5):
+        swept.note(looking.Finding(kind="waiting", job=f"{number:032x}"))
+    assert (len(swept.findings), swept.undone) == (LISTED, LISTED + 5)
+    shown = sweeping.report(swept)
+    assert (shown.data["open"], shown.exit_code) == (LISTED + 5, sweeping.EXIT_WAITING)
+    assert shown.lines[-2] == "and 5 more"

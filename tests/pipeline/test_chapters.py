@@ -8,6 +8,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from scipy import signal
@@ -140,6 +141,17 @@ def test_a_chapter_with_a_missing_item_says_so_by_its_name(made):
         drop(made, name="two", items=[i | {"text": "!silence"} for i in ITEMS],
              output={"concatenate": "chapters"}), made)  # fmt: skip
     assert [c.error.code for c in done.chapters] == ["CHAPTER_EMPTY", "CHAPTER_EMPTY"]
+
+
+def test_a_chapter_that_no_wav_file_can_hold_is_refused_before_anything_is_joined(made):
+    done = run(made, "book", form="flac")
+    long = msgspec.structs.replace(done.items[0].output, duration_s=25 * 3600.0)
+    items = [msgspec.structs.replace(done.items[0], output=long), *done.items[1:]]
+    job = replace(jobs.parse(made.inbox.get(done.manifest.key, limit=10**6).data), format="wav")
+    with Lease.acquire(made.control, done.job_id, "again", 60.0) as lease:
+        (chapter,) = joining.join(job, items, done.job_id, lease, made)
+    assert (chapter.status, chapter.error.code) == ("failed", "CHAPTER_TOO_LONG")
+    assert chapter.error.pointer == "/output"
 
 
 def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(made):
