@@ -20,6 +20,7 @@ from core.fields import convert
 from core.manifest import Item
 from events import incoming
 from tests.documents.samples import ITEM, VOICE, encode, lines, manifest
+from tests.untraced import environ
 
 quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
@@ -200,6 +201,7 @@ def test_a_hundred_thousand_items(tmp_path: Path):
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
+        env=environ(),
     )
     good, bad, times, kilobytes = run.stdout.split()
     assert (int(good), int(bad)) == (99_000, 1_000)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.untraced import environ
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -13,6 +15,7 @@ def test_killed_workers_over_a_failing_store_lose_and_double_nothing():
     ran = subprocess.run(
         [sys.executable, "-m", "bench.chaos", "--workers", "2", "--jobs", "12", "--limit", "150"],
         cwd=ROOT,
+        env=environ(),
         capture_output=True,
         text=True,
         timeout=200,

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.untraced import environ
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -13,6 +15,7 @@ def killed(module: str, folder: Path, rounds: int) -> int:
     ran = subprocess.run(
         [sys.executable, "-m", f"tests.pipeline.{module}", str(folder), str(rounds), "20261122"],
         cwd=ROOT,
+        env=environ(),
         capture_output=True,
         text=True,
         timeout=300,

@@ -16,6 +16,7 @@ import pytest
 from core import folder
 from core.errors import JobError
 from core.local import LocalStore
+from tests.untraced import environ
 
 _PRELUDE = """
 import sys, time, resource, os
@@ -35,14 +36,12 @@ def root(tmp_path: Path) -> Path:
 
 def _process(root: Path, code: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", _PRELUDE + code, str(root)]
-    # A killed process would leave half a coverage file.
-    environment = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        env=environment,
+        env=environ(),  # a killed process would leave half a coverage file
     )
 
 
