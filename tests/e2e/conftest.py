@@ -54,8 +54,13 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    made = Place(tmp_path)
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = Place(tmp_path_factory.mktemp("initialised"))
     assert made.run("init").returncode == 0
-    return made
+    return made.root
+
+
+@pytest.fixture
+def place(initialised: Path, tmp_path: Path) -> Place:
+    return Place(shutil.copytree(initialised, tmp_path, dirs_exist_ok=True))
