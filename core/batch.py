@@ -15,10 +15,10 @@ from itertools import groupby
 
 import msgspec
 
-from core import deadletter, enrolment, item, parts, pipeline, result, shard, subtitles
+from core import deadletter, enrolment, item, items, parts, pipeline, result, shard, subtitles
 from core.claim import Lease
 from core.earlier import without
-from core.errors import Failed, Notice, Refused
+from core.errors import Notice, Refused
 from core.job import Item
 from core.outcome import ItemResult
 from core.result import Part, Result
@@ -117,23 +117,23 @@ def _carry_out(found: Shard, lease: Lease, studio: Studio) -> Part:
     watch = Stopwatch(studio, found.plan.job_id)
     asked = without(found.job, found.kept)
     voices, used = enrolment.of_job(asked, enrolment.enrol, studio, watch)
-    items = item.make_all(found.job, voices, found.kept, found.plan.job_id, lease, studio)
+    made = items.make_all(found.job, voices, found.kept, found.plan.job_id, lease, studio)
     return msgspec.structs.replace(
-        _part(found, items),
+        _part(found, made),
         engine=enrolment.engine_of(voices, studio),
         voices=used,
-        stages=result.stages_of(watch.seconds, items),
+        stages=result.stages_of(watch.seconds, made),
     )
 
 
-def _part(found: Shard, items: list[ItemResult]) -> Part:
+def _part(found: Shard, made: list[ItemResult]) -> Part:
     lengths = {wanted.id: len(wanted.text) for wanted in found.job.items}
     return Part(
         job_id=found.plan.job_id,
         number=found.number,
         of=found.plan.shards,
-        totals=result.totals_of(items, lengths),
-        items=items,
+        totals=result.totals_of(made, lengths),
+        items=made,
     )
 
 
@@ -149,27 +149,29 @@ def _give_up(found: Shard, studio: Studio) -> Part:
     """Attempts without progress are used up: what is finished counts, the rest has failed, and the
     other shards go on. Nothing is decoded or spoken: that may be what kills."""
     plan = found.plan
-    message = f"{studio.max_attempts} attempts at these items made no progress."
-    error = Failed("RETRIES_EXHAUSTED", message)
+    error = items.exhausted(studio)
     deadletter.write(studio.control, found.name, plan.manifest, error)
-    items = [item.failed(e.id, e.index, e.error) for e in found.job.errors]
+    made = [items.failed(e.id, e.index, e.error) for e in found.job.errors]
     for wanted in found.job.items:
-        done = found.kept.get(wanted.id) or _finished(wanted, plan, studio)
-        items.append(done or item.failed(wanted.id, wanted.index, error, wanted))
+        done = found.kept.get(wanted.id) or _finished(wanted, found, studio)
+        made.append(done or items.failed(wanted.id, wanted.index, error, wanted))
     return msgspec.structs.replace(
-        _part(found, sorted(items, key=lambda one: one.index)),
+        _part(found, sorted(made, key=lambda one: one.index)),
         engine=plan.engine,
         voices=plan.voices,
     )
 
 
-def _finished(wanted: Item, plan: Plan, studio: Studio) -> ItemResult | None:
+def _finished(wanted: Item, found: Shard, studio: Studio) -> ItemResult | None:
     """The item, if a worker has stored it, compared with what the plan meant it to be."""
+    plan = found.plan
     voice = plan.voices[wanted.voice]
     if voice.reference_sha256 is None or plan.engine is None:
         return None
     made = item.fingerprint_of(wanted, voice.reference_sha256, plan.engine.fingerprint)
     with suppress(Refused):
         done = item.adopt(item.output_key(wanted, plan.job_id), made, wanted, studio)
-        return subtitles.of_item(done, wanted, plan.job_id, studio) if done else None
+        if done:
+            done = subtitles.of_item(done, wanted, plan.job_id, studio)
+            return item.as_asked(done, wanted, found.job, studio)
     return None

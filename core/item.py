@@ -7,21 +7,18 @@ adopts what is finished instead of speaking it again.
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
-from collections.abc import Mapping
 
 import msgspec
 
 import watermark
-from core import audio, canonical, crypto, label, loudness, registry, stamp, subtitles
+from core import audio, canonical, crypto, earlier, label, loudness, registry, stamp, subtitles
 from core.audio import Audio, Encoded
-from core.claim import Lease
 from core.crypto import Context, Envelope
 from core.enrolment import Enrolled
-from core.errors import Failed, JobError, Notice, Refused, Unavailable
+from core.errors import Failed, Notice, Unavailable
 from core.job import Item, Job
-from core.outcome import ItemResult, LabelUsed, Output, Problem, Sentence, Watermark
+from core.outcome import ItemResult, LabelUsed, Output, Sentence, Watermark
 from core.stamp import Stamp
 from core.studio import Stopwatch, Studio
 from core.version import VERSION
@@ -33,68 +30,6 @@ SENTENCE_PAUSE = 0.25
 STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
 """Decibels, tried in turn from the preset's on; the last is for a word alone, half a second."""
 
-log = logging.getLogger("voicedrop.item")
-
-
-def make_all(
-    job: Job,
-    voices: Mapping[str, Enrolled | JobError],
-    kept: Mapping[str, ItemResult],
-    job_id: str,
-    lease: Lease,
-    studio: Studio,
-) -> list[ItemResult]:
-    """Every item of a job or of one of its shards, in the order of the manifest."""
-    results = [failed(e.id, e.index, e.error) for e in job.errors]
-    made = 0
-    for wanted in job.items:
-        lease.check()
-        try:
-            if earlier := kept.get(wanted.id):
-                results.append(_keep(wanted, earlier))
-            else:
-                results.append(_make_one(wanted, voices[wanted.voice], job, job_id, studio))
-            made += 1
-        except (Refused, Failed) as exc:
-            results.append(failed(wanted.id, wanted.index, exc, wanted))
-        lease.progress(made)
-    return sorted(results, key=lambda r: r.index)
-
-
-def _keep(wanted: Item, earlier: ItemResult) -> ItemResult:
-    return msgspec.structs.replace(earlier, index=wanted.index, meta=wanted.meta, timings={})
-
-
-def _make_one(
-    wanted: Item, voice: Enrolled | JobError, job: Job, job_id: str, studio: Studio
-) -> ItemResult:
-    if isinstance(voice, JobError):
-        raise voice
-    if wanted.language not in studio.voice.languages:
-        spoken = ", ".join(sorted(studio.voice.languages))
-        message = f"{studio.voice.name} speaks {spoken}, not {wanted.language}."
-        raise Refused("LANGUAGE_UNSUPPORTED", message, pointer=f"{wanted.pointer}/language")
-    try:
-        return make(wanted, voice, job, job_id, studio)
-    except (JobError, MemoryError):
-        raise
-    except Exception as exc:
-        # One item that trips over a bug of ours must not cost the other ten thousand.
-        log.exception("item failed", extra={"job": job_id, "item": wanted.id})
-        raise Failed("INTERNAL", type(exc).__name__, pointer=wanted.pointer) from exc
-
-
-def failed(id_: str, index: int, error: JobError, wanted: Item | None = None) -> ItemResult:
-    return ItemResult(
-        id=id_,
-        index=index,
-        status="failed",
-        error=Problem.of(error),
-        voice=wanted.voice if wanted else "",
-        notices=list(wanted.notices) if wanted else [],
-        meta=wanted.meta if wanted else None,
-    )
-
 
 def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:
     """Speak, mark, label, seal, store, and the subtitles after it. Raises Refused or Failed for
@@ -102,7 +37,13 @@ def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> 
     made = _spoken(item, voice, job, job_id, studio)
     if job.output.concatenate == "none":
         made = subtitles.of_item(made, item, job_id, studio)
-    return msgspec.structs.replace(made, meta=item.meta)
+    return as_asked(made, item, job, studio)
+
+
+def as_asked(made: ItemResult, item: Item, job: Job, studio: Studio) -> ItemResult:
+    """With what the manifest says of it."""
+    asked = earlier.asked(item, job, _mark_key(studio))
+    return msgspec.structs.replace(made, meta=item.meta, asked=asked)
 
 
 def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:

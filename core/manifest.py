@@ -130,7 +130,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mode: Mode = "run"
     """validate: everything is checked and estimated, nothing is spoken."""
     retry_of: JobId | None = None
-    """An earlier job: items that succeeded there under the same id are not spoken again."""
+    """An earlier job: items that succeeded there and ask for the same are not spoken again."""
     items: list[Item] = []
 
 

@@ -114,6 +114,9 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     kept_from: str = ""
     """The earlier job that made the output, where it was not made again; it is sealed for that
     job."""
+    asked: str = ""
+    """Keyed digest of what the manifest asked for: text, voice and settings. A job that repeats
+    this one keeps the output only if it asks for the same."""
     redrawn: int = 0
     """How often the item was spoken again with another seed before it was released."""
     timings: dict[str, float] = {}

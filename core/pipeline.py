@@ -23,7 +23,7 @@ from core import (
     deadletter,
     earlier,
     enrolment,
-    item,
+    items,
     joining,
     pending,
     rehearsal,
@@ -34,7 +34,7 @@ from core import (
 from core import job as jobs
 from core.claim import Lease
 from core.draft import Draft
-from core.errors import Failed, JobError, Refused, Unavailable
+from core.errors import JobError, Refused, Unavailable
 from core.job import Job
 from core.log import Leaf, enqueue, proof_key
 from core.outcome import ItemResult, Problem
@@ -72,10 +72,8 @@ def run(key: str, studio: Studio) -> Result:
     with Lease.acquire(studio.control, order.job_id, studio.worker, studio.lease_seconds) as lease:
         if finished := committed(order.job_id, studio):
             return finished
-        if lease.attempt > studio.max_attempts:
-            _count_outputs(order.job_id, lease, studio)
-        if lease.attempt > studio.max_attempts:
-            return _give_up(order, lease, studio)
+        if lease.attempt > studio.max_attempts and _is_lost(order, lease, studio):
+            return commit(_draft("failed", order, studio, items.exhausted(studio)), studio)
         with deadletter.remembering(order.job_id, order.manifest, lease, studio.control):
             draft = _carry_out(order, lease, studio)
             lease.check()
@@ -155,16 +153,16 @@ def _carry_out(order: Order, lease: Lease, studio: Studio) -> Result:
     draft = msgspec.structs.replace(draft, engine=engine, voices=used)
     if len(written.entries) > studio.shard_items:
         raise shard.share_out(draft, written, kept, watch, lease, studio)
-    items = item.make_all(job, voices, kept, order.job_id, lease, studio)
-    totals = result.totals_of(items, {one.id: len(one.text) for one in job.items})
-    joined = joining.join(job, items, order.job_id, lease, studio)
+    made = items.make_all(job, voices, kept, order.job_id, lease, studio)
+    totals = result.totals_of(made, {one.id: len(one.text) for one in job.items})
+    joined = joining.join(job, made, order.job_id, lease, studio)
     return msgspec.structs.replace(
         draft,
         status=result.status_of(totals, joined),
         totals=totals,
-        items=items,
+        items=made,
         chapters=joined,
-        stages=result.stages_of(watch.seconds, [*items, *joined]),
+        stages=result.stages_of(watch.seconds, [*made, *joined]),
     )
 
 
@@ -175,7 +173,7 @@ def _kept(job: Job, studio: Studio) -> dict[str, ItemResult]:
     before = committed(job.retry_of, studio)
     if before is None:
         raise Refused("RETRY_UNKNOWN", pointer="/retry_of")
-    return earlier.kept(job, result.items_of(before, fetching(studio)), studio.results)
+    return earlier.kept(job, before, fetching(studio), studio)
 
 
 def fetching(studio: Studio) -> Callable[[str], bytes]:
@@ -235,17 +233,17 @@ def commit(draft: Result, studio: Studio) -> Result:
     return result.parse(document)
 
 
-def _count_outputs(job_id: str, lease: Lease, studio: Studio) -> None:
-    """Workers that were killed could not say how far they came; what they stored does."""
-    stored = studio.results.list(f"out/{job_id}/")
-    lease.progress(sum(info.key.endswith(".sealed") for info in stored))
+def _is_lost(order: Order, lease: Lease, studio: Studio) -> bool:
+    """Attempts are used up: whether nothing of the job can be saved. Else it is carried out without
+    speaking, so that what is stored counts; unless that breaks off as often again."""
+    # Workers that were killed could not say how far they came; what they stored does.
+    listed = studio.results.list(f"out/{order.job_id}/")
+    stored = sum(info.key.endswith(".sealed") for info in listed)
+    lease.progress(stored)
     lease.renew()
     lease.check()
-
-
-def _give_up(order: Order, lease: Lease, studio: Studio) -> Result:
-    """Attempts without progress are used up: say so for good, and keep the reasons for people."""
-    error = Failed("RETRIES_EXHAUSTED", f"{studio.max_attempts} attempts made no progress.")
-    deadletter.write(studio.control, order.job_id, order.manifest, error)
+    if lease.attempt <= studio.max_attempts:
+        return False
+    deadletter.write(studio.control, order.job_id, order.manifest, items.exhausted(studio))
     lease.check()
-    return commit(_draft("failed", order, studio, error), studio)
+    return not stored or lease.attempt > 2 * studio.max_attempts

@@ -13,7 +13,7 @@ from core import enrolment, parts, result
 from core.earlier import without
 from core.enrolment import Admitted
 from core.errors import JobError, Refused
-from core.item import failed
+from core.items import failed
 from core.job import Item, Job
 from core.outcome import ItemResult
 from core.result import Estimate, Expected, Part, Result

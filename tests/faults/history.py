@@ -195,7 +195,10 @@ class _History:
             items = self.theatre.watcher.items(result)
             assert {item.error.code for item in items} == {"REF_NOT_FOUND"}, key
             return
-        if any("RETRIES_EXHAUSTED" in part.errors for part in result.parts):
+        if any(
+            i.error and i.error.code == "RETRIES_EXHAUSTED"
+            for i in self.theatre.watcher.items(result)
+        ):
             assert self.plan.struck >= self.theatre.max_attempts, "given up without enough faults"
             return
         assert result.status == "succeeded", f"{key} ended as {result.status}: {result.items}"

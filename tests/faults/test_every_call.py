@@ -1,8 +1,9 @@
-"""One worker, one job, one fault, at each of its store calls in turn."""
+"""One job, one fault, at each of its store calls in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -24,32 +25,40 @@ REFERENCE_KEY = "refs/alice.flac"
 
 
 class AtCall(NoFaults):
-    """Something happens at the n-th call of the first worker."""
+    """Something happens at the n-th call of the first worker, or of any."""
 
-    def __init__(self, theatre: Theatre, number: int, happens: Callable[[], Fault | None]) -> None:
+    def __init__(
+        self, theatre: Theatre, number: int, happens: Callable[[], Fault | None], *, any_: bool
+    ) -> None:
         super().__init__(theatre.watcher, theatre.world)
-        self._number, self._happens = number, happens
+        self._number, self._happens, self._any = number, happens, any_
         self._first = ""
         self.calls: list[Call] = []
 
     def fault(self, call: Call) -> Fault | None:
         self._first = self._first or call.host.name
-        if call.host.name == self._first:
+        if self._any or call.host.name == self._first:
             self.calls.append(call)
             if len(self.calls) == self._number:
                 return self._happens()
         return None
 
 
-def stage(number: int, *, waits: bool = False) -> tuple[Theatre, AtCall]:
-    theatre = Theatre(World(number))
+def stage(number: int, *, waits: bool = False, cut: bool = False) -> tuple[Theatre, AtCall]:
+    """`cut`: into shards of one item each, whose workers' calls count too."""
+    theatre = Theatre(World(number), shard_items=1 if cut else 200)
+    theatre.on_work = partial(announce, theatre)
     theatre.put("consent/alice.json", consent_record())
     if not waits:
         theatre.put(REFERENCE_KEY, reference())
     theatre.put(KEY, manifest(2))
-    plan = AtCall(theatre, number, lambda: None)
+    plan = AtCall(theatre, number, lambda: None, any_=cut)
     theatre.plan = plan
     return theatre, plan
+
+
+def announce(theatre: Theatre, key: str) -> None:
+    theatre.world.spawn(lambda: theatre.deliver(key, times=10), theatre.host("platform"))
 
 
 def play(theatre: Theatre, *, rival: float | None = None) -> Result:
@@ -63,8 +72,8 @@ def play(theatre: Theatre, *, rival: float | None = None) -> Result:
     return theatre.watcher.settled(theatre.quiet_studio(), [KEY])[KEY]
 
 
-def calls(*, waits: bool = False) -> int:
-    theatre, plan = stage(0, waits=waits)
+def calls(*, waits: bool = False, cut: bool = False) -> int:
+    theatre, plan = stage(0, waits=waits, cut=cut)
     with playing(theatre.world):
         theatre.world.spawn(lambda: theatre.deliver(KEY), theatre.host("platform"))
         theatre.world.run()
@@ -79,6 +88,17 @@ def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(fault
         plan._happens = lambda: fault
         done = play(theatre, rival=rival)
         assert done.status == "succeeded", (number, plan.calls[number - 1])
+        assert sum(len(voice.spoken) for voice in theatre.voices) <= 2 + 2, number
+
+
+def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result():
+    """Every kind in turn; histories (bench/faults.py) put every kind everywhere."""
+    for number in range(1, calls(cut=True) + 1):
+        theatre, plan = stage(number, cut=True)
+        plan._happens = partial(lambda fault: fault, FAULTS[number % len(FAULTS)])
+        done = play(theatre)
+        assert (done.status, len(done.parts)) == ("succeeded", 2), (number, plan.calls[number - 1])
+        assert list(theatre.buckets["control"].list("work/")) == [], number
         assert sum(len(voice.spoken) for voice in theatre.voices) <= 2 + 2, number
 
 

@@ -173,6 +173,18 @@ def test_row_23_a_poisonous_item_of_a_large_batch_costs_only_itself():
     assert done.items[50].error.code == "INTERNAL"
 
 
+def test_row_23_an_item_that_kills_its_process_costs_only_itself():
+    scene = Scene(items=4)
+    scene.on("put_once", "i1.wav.sealed", "crash-before", times=99)
+    for _ in range(3):
+        scene.deliver(times=9)
+    done = scene.result
+    told = [item.error.code if item.error else item.status for item in done.items]
+    assert told == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
+    assert scene.keys("control", "dead/") == [f"dead/{done.job_id}.json"]
+    assert scene.sweep().findings == []
+
+
 def test_row_24_workers_that_are_killed_after_every_item_still_finish_the_job():
     """Each makes progress, so none of the kills counts against the job."""
     scene = Scene(items=8)

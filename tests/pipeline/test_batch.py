@@ -19,9 +19,10 @@ from handlers import sweeping
 from handlers.oss import carry_out, carry_out_shard, handle
 from handlers.screen import Progress
 from handlers.watching import SETTLED, Watch
-from tests.pipeline.kit import Buzz, drop, studio
+from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
 from tests.pipeline.test_notifications import events, notification
 
+OTHER = REFERENCE.with_name("ref_1688.flac")
 WORDS = "Some words of speech, this is number"
 
 
@@ -212,31 +213,47 @@ def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(made):
     assert list(made.control.list("work/")) == []
 
 
-def test_a_shard_that_kills_its_workers_costs_only_what_it_had_not_finished(made):
-    rows = some(4)
+class Deadly(Buzz):
+    """Takes its process with it at one item, and counts how often."""
+
+    def speak(self, text, voiceprint, **options):
+        if text.endswith(" 1."):
+            raise KeyboardInterrupt
+        return super().speak(text, voiceprint, **options)
+
+
+def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(made):
+    """Each attempt begins one item later, so those behind it are made all the same."""
+    deadly = replace(made, voice=Deadly(), shard_items=4, max_attempts=2)
     with pytest.raises(Shared):
-        carry_out(drop(made, items=rows), made)
+        carry_out(drop(made, items=some(8)), deadly)
     first, second = works(made)
-
-    class Deadly(Buzz):
-        """Dies at the second item of the first shard, as a crash of the process would."""
-
-        def speak(self, text, voiceprint, **options):
-            if text.endswith("1."):
-                raise KeyboardInterrupt
-            return super().speak(text, voiceprint, **options)
-
-    deadly = replace(made, voice=Deadly(), max_attempts=2)
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             carry_out_shard(first, deadly)
     assert carry_out_shard(first, deadly) is None
     done = carry_out_shard(second, deadly)
-    assert (done.status, done.totals.succeeded) == ("partial", 3)
+    assert (done.status, done.totals.succeeded) == ("partial", 7)
     told = {item.id: item.error.code for item in items(made, done) if item.error}
     assert told == {"i1": "RETRIES_EXHAUSTED"}
     (letter,) = made.control.list("dead/")
     assert letter.key == f"dead/{done.job_id}.00000.json"
+    again = drop(made, name="again", items=some(8), retry_of=done.job_id)
+    assert finish(replace(made, shard_items=4), again).totals.kept == 7
+
+
+def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_cut(made):
+    deadly = replace(made, voice=Deadly(), shard_items=4, max_attempts=2)
+    key = drop(made, items=some(4))
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(key, deadly)
+    done = carry_out(key, deadly)
+    assert (done.status, done.error) == ("partial", None)
+    told = [item.error.code if item.error else item.status for item in done.items]
+    assert told == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
+    assert [i.key for i in made.control.list("dead/")] == [f"dead/{done.job_id}.json"]
+    assert sweeping.run(made, grace=0.0).findings == []
 
 
 @pytest.mark.parametrize("what", ["shard", "plan"])
@@ -344,6 +361,54 @@ def test_only_what_failed_is_made_again(made, count):
     for item in items(made, done):
         body = made.results.get(item.output.key, limit=10**8).data
         assert crypto.open_sealed(body, item.envelope, made.keys.wrapping).startswith(b"RIFF")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"text": "Quite other words than these."}, {"speed": 1.25}, {"format": "flac"}, {"seed": 7}],
+    ids=lambda change: next(iter(change)),
+)
+@pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
+def test_an_item_that_asks_for_something_else_is_made_anew(made, change, count):
+    rows = some(count)
+    make = finish if count > 2 else lambda made, key: carry_out(key, made)
+    earlier = make(made, drop(made, name="first", items=rows))
+    rows[1] |= change
+    done = make(made, drop(made, name="again", items=rows, retry_of=earlier.job_id))
+    kept = [bool(item.kept_from) for item in items(made, done)]
+    assert kept == [True, False, *([True] * (count - 2))]
+    assert (done.status, made.voice.spoken[-1]) == ("succeeded", rows[1]["text"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reference": OTHER.read_bytes()},
+        {"defaults": {"pause_ms": 100}},
+        {"label": {"cue": "morse-start"}},
+    ],
+    ids=["recording", "defaults", "cue"],
+)
+def test_nothing_is_kept_if_all_would_sound_otherwise(made, change):
+    earlier = carry_out(drop(made, name="first", items=some(2)), made)
+    done = carry_out(
+        drop(made, name="again", items=some(2), retry_of=earlier.job_id, **change), made
+    )
+    assert (done.status, done.totals.kept) == ("succeeded", 0)
+
+
+def test_what_was_made_is_kept_after_the_watermark_key_was_rotated_and_the_recording_is_gone(made):
+    earlier = carry_out(drop(made, name="first", items=some(2)), made)
+    rotated = replace(made.keys, watermark={"new": bytes(32), **made.keys.watermark})
+    again = drop(made, name="again", items=some(2), retry_of=earlier.job_id)
+    made.inbox.delete("refs/alice.flac")
+    done = carry_out(again, replace(made, keys=rotated))
+    assert done.totals.kept == 2
+    unknown = replace(made.keys, watermark={"new": bytes(32)})
+    drop(made, name="other")
+    made.inbox.put("jobs/third.manifest.json", made.inbox.get(again, limit=10**6).data)
+    done = carry_out("jobs/third.manifest.json", replace(made, keys=unknown))
+    assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
 def test_an_output_that_is_gone_is_made_anew(made):
