@@ -22,19 +22,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import consent, crypto, keys, pipeline
+from core import consent, keys, shard
 from core.errors import JobError
 from core.retry import Retry
 from core.studio import Studio
-from events import outgoing
 from handlers import oss, sweeping
 from tests.faults import sound
+from tests.faults.aftermath import insist, look
 from tests.faults.chaos_store import BUCKETS, serving
 from tests.faults.theatre import notification
 from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio
 from tests.storage.stores import KEYS, OssStore
 
 LEASE = 3.0
+SHARD = 3
 TRIES = 4
 """How often the platform delivers a notification that fails."""
 RETRY = Retry(attempts=2, first=0.02, longest=0.1)
@@ -47,6 +48,8 @@ PATIENT = Retry(first=0.02, longest=0.1)
 class Plan:
     workers: int = 8
     jobs: int = 500
+    large: int = 25
+    """Further jobs, of so many items that they are cut into shards."""
     seed: int = 1
     failing: float = 0.05
     """Share of calls to the object store that fail."""
@@ -70,6 +73,7 @@ class Chaos:
     folder: Path
     counts: Counter[str] = field(default_factory=Counter)
     swept: Counter[str] = field(default_factory=Counter)
+    _shards: set[str] = field(default_factory=set)
     _queue: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
     _workers: list[Worker] = field(default_factory=list)
 
@@ -85,7 +89,7 @@ class Chaos:
                 self._work(started + self.plan.limit)
             finally:
                 self._stop()
-            found = self._look(manifests)
+            found = look(self._studio, manifests)
         return {
             **found,
             **self.counts,
@@ -99,7 +103,12 @@ class Chaos:
             bucket: OssStore(bucket, self._endpoint, "cn-hangzhou", lambda: KEYS, retry=retry)
             for bucket in BUCKETS
         }
-        given: dict[str, Any] = {"worker": name[-16:], "lease_seconds": LEASE, "max_attempts": 50}
+        given: dict[str, Any] = {
+            "worker": name[-16:],
+            "lease_seconds": LEASE,
+            "max_attempts": 50,
+            "shard_items": SHARD,
+        }
         if (self.folder / "keys").exists():
             given["keys"] = keys.load(self.folder / "keys")
         return studio(self.folder, voice=Buzz(), **stores, **given)
@@ -116,8 +125,9 @@ class Chaos:
         insist(lambda: self._studio.inbox.put("refs/alice.flac", data))
         insist(lambda: self._studio.inbox.put("consent/alice.json", consent.write(record(data))))
         draw, manifests = self._draw, []
-        for number in range(self.plan.jobs):
+        for number in range(self.plan.jobs + self.plan.large):
             key = f"jobs/{number}.manifest.json"
+            large = number >= self.plan.jobs
             late = draw.random() < 0.1
             reference_key = f"refs/{number}.flac" if late else "refs/alice.flac"
             document = {
@@ -131,7 +141,7 @@ class Chaos:
                 },
                 "items": [
                     {"id": f"i{n}", "text": "A few words of speech."}
-                    for n in range(draw.randint(1, 3))
+                    for n in range(draw.randint(SHARD + 1, 9) if large else draw.randint(1, SHARD))
                 ],
             }
             data = json.dumps(document).encode()
@@ -150,14 +160,27 @@ class Chaos:
             self.counts["notifications"] += 1
             self._later(after + self._draw.uniform(0, 5), {"deliver": key, "tries": 1})
 
+    def _announce_shards(self) -> None:
+        """What the trigger on the control bucket does when a shard is put."""
+        found = insist(lambda: list(self._studio.control.list(shard.WORK)))
+        arrived = {info.key for info in found if info.key.endswith(shard.ENDING)}
+        for key in sorted(arrived - self._shards):
+            self._announce(key, 0.0)
+        self.counts["shards"] += len(arrived - self._shards)
+        self._shards |= arrived
+
     def _later(self, seconds: float, order: dict[str, Any]) -> None:
         heapq.heappush(self._queue, (time.monotonic() + seconds, self._draw.getrandbits(60), order))
 
     def _work(self, until: float) -> None:
         kill, told = time.monotonic() + self.plan.kill_every, 0.0
+        look = 0.0
         self._later(5.0, {"sweep": LEASE})
         while True:
             now = time.monotonic()
+            if now > look:
+                look = now + 0.3
+                self._announce_shards()
             if now > until:
                 raise TimeoutError(f"not done after {self.plan.limit} s: {self.counts}")
             while len(self._workers) < self.plan.workers:
@@ -248,8 +271,11 @@ class Chaos:
         the sweeper finds in peace, or no sweep of a large bucket would ever end."""
         busy = [worker for worker in self._workers if worker.order]
         if any("deliver" in order for _, _, order in self._queue) and busy:
-            os.kill(self._draw.choice(busy).pid, signal.SIGKILL)
+            worker = self._draw.choice(busy)
+            os.kill(worker.pid, signal.SIGKILL)
             self.counts["killed"] += 1
+            at_shard = (worker.order or {}).get("deliver", "").startswith(shard.WORK)
+            self.counts["killed_at_a_shard"] += at_shard
 
     def _bury(self, worker: Worker) -> None:
         self._workers.remove(worker)
@@ -262,40 +288,3 @@ class Chaos:
             os.kill(worker.pid, signal.SIGKILL)
             os.waitpid(worker.pid, 0)
             worker.line.close()
-
-    def _look(self, manifests: list[str]) -> dict[str, Any]:
-        """What is there in the end. AssertionError if anything is missing, doubled, unreadable."""
-        made, statuses, opened = self._studio, Counter[str](), 0
-        announced = [info.key for info in insist(lambda: list(made.results.list("events/")))]
-        assert len(announced) == len(set(announced)) == len(manifests)
-        for key in manifests:
-            job_id = insist(lambda k=key: pipeline.read(k, made)).job_id
-            done = insist(lambda j=job_id: pipeline.committed(j, made))
-            assert done is not None, key
-            assert outgoing.event_key(done.job_id, done.finished) in announced
-            statuses[done.error.code if done.error else done.status] += 1
-            for item in done.items:
-                assert item.output, item.error
-                sealed = insist(lambda k=item.output.key: made.results.get(k, limit=10**8)).data
-                plain = crypto.open_sealed(sealed, item.envelope, made.keys.wrapping)
-                opened += plain.startswith(b"RIFF")
-        left = insist(lambda: sweeping.run(made, grace=0.0)).findings
-        return {
-            "jobs": len(manifests),
-            "results": dict(statuses),
-            "events": len(announced),
-            "sealed_objects_opened": opened,
-            "left_over": [f"{finding.kind}: {finding.detail}" for finding in left],
-        }
-
-
-def insist(action: Any) -> Any:
-    """What a producer or auditor does when the store fails: again."""
-    for attempt in range(30):
-        try:
-            return action()
-        except JobError as exc:
-            if not exc.retry or attempt == 29:
-                raise
-            time.sleep(0.05)
-    raise AssertionError

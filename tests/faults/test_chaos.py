@@ -11,9 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_killed_workers_over_a_failing_store_lose_and_double_nothing():
-    """Two workers, twelve jobs; `python -m bench.chaos` runs eight workers and five hundred."""
+    """Two workers, twelve jobs, two of them cut into shards whose workers are killed too;
+    `python -m bench.chaos` runs eight workers and five hundred."""
+    size = ["--workers", "2", "--jobs", "10", "--large", "2", "--limit", "150"]
     ran = subprocess.run(
-        [sys.executable, "-m", "bench.chaos", "--workers", "2", "--jobs", "12", "--limit", "150"],
+        [sys.executable, "-m", "bench.chaos", *size],
         cwd=ROOT,
         env=environ(),
         capture_output=True,
@@ -24,6 +26,7 @@ def test_killed_workers_over_a_failing_store_lose_and_double_nothing():
     assert ran.returncode == 0, ran.stderr[-3000:]
     found = json.loads(ran.stdout)
     assert (found["results"], found["events"]) == ({"succeeded": 12}, 12)
-    assert found["sealed_objects_opened"] >= 12
+    assert (found["cut"], found["shards"] >= 4) == (2, True)
+    assert found["sealed_objects_opened"] >= 10 + 2 * 4
     assert found["killed"] > 2
     assert found["left_over"] == []
