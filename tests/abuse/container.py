@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from core import consent
 from tests.oss_server import OssServer
@@ -56,7 +56,15 @@ def manifest(*texts: str, **fields: Any) -> bytes:
     return json.dumps(document | fields).encode()
 
 
-def environ_of(server: OssServer, **more: str) -> dict[str, str]:
+class Reachable(Protocol):
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def region(self) -> str: ...
+
+
+def environ_of(server: Reachable, **more: str) -> dict[str, str]:
     places = {f"VOICEDROP_{name.upper()}": f"oss://{name}" for name in BUCKETS}
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("VOICEDROP_")},
