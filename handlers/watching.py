@@ -118,11 +118,9 @@ class Watch:
         ]
 
     def _finish(self, info: Info, finished: Result) -> None:
-        totals = finished.totals
         self._note(info, {"status": finished.status, **_job_summary(finished)})
         self.failed |= finished.status not in ("succeeded", "validated")
-        spoken = f"{totals.succeeded} of {totals.items} items, {totals.audio_s:.1f} s of speech"
-        self.lines.append(f"{info.key}: {finished.status}, {spoken}")
+        self.lines.append(f"{info.key}: {finished.status}, {_amount(finished)}")
         self.lines += [f"  {line}" for line in _complaints(finished)]
         self.lines.append(f"  result: {_place(self._studio, finished)}")
 
@@ -138,7 +136,21 @@ class Watch:
 
 
 def _job_summary(finished: Result) -> dict[str, Any]:
-    return {"job": finished.job_id, "totals": msgspec.to_builtins(finished.totals)}
+    summary = {"job": finished.job_id, "totals": msgspec.to_builtins(finished.totals)}
+    if finished.estimate:
+        summary["estimate"] = msgspec.to_builtins(finished.estimate)
+    return summary
+
+
+def _amount(finished: Result) -> str:
+    totals, expected = finished.totals, finished.estimate
+    if expected:
+        cost = "" if expected.cost is None else f", cost {expected.cost:g}"
+        said = f"about {expected.audio_s:.1f} s of speech{cost}; nothing was spoken"
+        return f"{expected.items} of {totals.items} items can be made, {said}"
+    kept = f", {totals.kept} of them kept" if totals.kept else ""
+    made = f"{totals.succeeded} of {totals.items} items{kept}"
+    return f"{made}, {totals.audio_s:.1f} s of speech"
 
 
 def _complaints(finished: Result) -> list[str]:

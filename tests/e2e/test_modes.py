@@ -1,0 +1,124 @@
+"""Dry runs and repetitions, from the command line and as a notification."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import keys
+from core.result import Result, parse
+from tests.abuse.container import STS, cloud, container, environ_of, manifest
+from tests.e2e.conftest import INBOX, Place
+from tests.faults.theatre import notification
+
+HELLO = json.loads((INBOX / "jobs/hello.manifest.json").read_text())
+NO_ENGINE = "/nowhere"
+
+
+def dropped(place: Place, name: str, **fields: Any) -> str:
+    """A manifest like that of the example, with other fields, in the inbox of the place."""
+    key = f"jobs/{name}.manifest.json"
+    path = place.root / "bucket" / "inbox" / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(HELLO | fields))
+    return key
+
+
+def watched(place: Place, key: str, code: int = 0, **environ: str) -> dict[str, Any]:
+    """What `voicedrop watch --once` says of the manifest."""
+    ran = place.run("watch", "--once", "--json", **environ)
+    assert ran.returncode == code, ran.stderr
+    return json.loads(ran.stdout)["jobs"][key]
+
+
+def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(place):
+    shutil.copytree(INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
+    (place.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
+    key = dropped(place, "dry", mode="validate")
+    environ = {"VOICEDROP_KOKORO": NO_ENGINE, "VOICEDROP_PRICE": "0.6"}
+    told = watched(place, key, **environ)
+    assert (told["status"], told["estimate"]["items"]) == ("validated", 3)
+    assert told["estimate"]["cost"] > 0
+    assert not list((place.root / "bucket/results/out").rglob("*.sealed"))
+    (event,) = (place.root / "bucket/results/events").rglob("*.json")
+    assert json.loads(event.read_text())["type"] == "com.voicedrop.job.validated"
+
+
+def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place):
+    shutil.copytree(INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
+    (place.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
+    items = [HELLO["items"][0], {"id": "fr", "text": "Bonjour.", "language": "fr"}]
+    dropped(place, "bad", mode="validate", items=items)
+    ran = place.run("watch", "--once", VOICEDROP_KOKORO=NO_ENGINE)
+    assert (ran.returncode, "item fr: LANGUAGE_UNSUPPORTED" in ran.stdout) == (1, True)
+    assert "invalid, 1 of 2 items can be made, about " in ran.stdout
+
+
+def test_a_repetition_from_the_command_line_speaks_only_what_changed(spoken: Place, tmp_path: Path):
+    place = Place(tmp_path / "again")
+    shutil.copytree(spoken.root, place.root)
+    (earlier,) = (place.root / "bucket/results/out").iterdir()
+    same = dropped(place, "same", retry_of=earlier.name)
+    told = watched(place, same, VOICEDROP_KOKORO=NO_ENGINE)
+    assert (told["status"], told["totals"]["kept"]) == ("succeeded", 3)
+
+    items = [*HELLO["items"][1:], HELLO["items"][0] | {"text": "Other words."}]
+    changed = dropped(place, "changed", retry_of=told["job"], items=items)
+    told = watched(place, changed)
+    assert (told["status"], told["totals"]["kept"]) == ("succeeded", 2)
+    for job, folder in ((earlier.name, "before"), (told["job"], "after")):
+        assert place.run("open", job, "--out", folder).returncode == 0
+    before, after = (
+        {path.name: path.read_bytes() for path in (place.root / folder).iterdir()}
+        for folder in ("before", "after")
+    )
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == ["english.wav"]
+
+
+@pytest.fixture(scope="module")
+def function(tmp_path_factory: pytest.TempPathFactory):
+    """A container with a small quick voice, what lies in its buckets, and how to drop a manifest
+    there and announce it."""
+    folder = tmp_path_factory.mktemp("modes")
+    keys.create(folder / "keys")
+    with cloud() as server:
+        environ = environ_of(server, VOICEDROP_KEYS=str(folder / "keys"))
+        with container(environ, folder / "log") as client:
+
+            def drop(name: str, *texts: str, **fields: Any) -> Result:
+                key = f"jobs/{name}.manifest.json"
+                server.place("inbox", key, manifest(*texts, **fields))
+                response, answer = client.invoke(notification(key), **STS)
+                assert (response.status, response.headers["x-fc-status"]) == (200, "200")
+                (done,) = answer["done"]
+                return parse(server.objects("results")[f"out/{done['job']}/result.json"])
+
+            yield server, drop
+
+
+def test_a_dry_run_that_is_invoked_makes_a_result_and_an_event_and_no_sound(function):
+    server, drop = function
+    done = drop("dry", "Some words of speech.", "More of them.", mode="validate")
+    assert (done.status, done.estimate.items) == ("validated", 2)
+    stored = server.objects("results")
+    (event,) = (data for key, data in stored.items() if done.job_id in key and "events/" in key)
+    assert json.loads(event)["type"] == "com.voicedrop.job.validated"
+    assert not [key for key in stored if done.job_id in key and key.endswith(".sealed")]
+
+
+def test_a_repetition_that_is_invoked_keeps_what_asks_for_the_same(function):
+    _, drop = function
+    first = drop("first", "Some words of speech.", "!silence", "The last of three.")
+    assert [item.status for item in first.items] == ["succeeded", "failed", "succeeded"]
+    texts = ("Some words of speech.", "Now it can be said.", "The very last of three.")
+    done = drop("again", *texts, retry_of=first.job_id)
+    assert done.status == "succeeded"
+    assert [item.kept_from for item in done.items] == [first.job_id, "", ""]
+    assert done.items[0].output == first.items[0].output
+    assert done.items[2].output.plain_sha256 != first.items[2].output.plain_sha256
+    assert drop("none", "Words.", retry_of="0" * 32).error.code == "RETRY_UNKNOWN"
