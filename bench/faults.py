@@ -1,10 +1,13 @@
 """Random histories of the real pipeline over a store that fails in every way.
 
     python -m bench.faults --histories 20000        # and each broken variant until it is seen
+    python -m bench.faults --into found.json --minutes 4.5    # the next piece; again until it ends
     python -m bench.faults --seed 1234              # one history, to look at what a seed does
 
-Runs `handlers.oss.handle`, `core.pipeline` and the sweeper as they are, in a virtual time; sound is
-computed once for each distinct input (tests/faults/sound.py). Prints one JSON document.
+Runs `handlers.oss.handle`, `core.pipeline` and the sweeper as they are, in a virtual time; two jobs
+in five of the histories are cut into shards. Sound is computed once for each distinct input
+(tests/faults/sound.py). Prints one JSON document; exit code 1 if an invariant broke or a broken
+variant was not seen, 2 if there is more to play.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from tests.faults.history import play
@@ -24,32 +28,47 @@ WITHIN = 2000
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
-    parser.add_argument("--histories", type=int, default=20_000)
+    parser.add_argument("--histories", type=int, default=20_000, help="in all")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--seed", type=int, help="play this one alone")
+    parser.add_argument("--into", type=Path, help="go on from what this file holds, and keep it")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="then stop")
     options = parser.parse_args()
     if options.seed is not None:
         print(play(options.seed))
         return 0
-    found = {
-        "histories": histories(options.first, options.histories),
-        "seen_after": {name: seen_after(variant) for name, variant in VARIANTS.items()},
-    }
+    before = options.into and options.into.exists() and json.loads(options.into.read_text())
+    found = before or {"histories": {"count": 0, "first_seed": options.first}, "seen_after": {}}
+    until = time.monotonic() + 60 * options.minutes
+    found["histories"] = histories(found["histories"], options.histories, until)
+    for name, variant in VARIANTS.items():
+        if name not in found["seen_after"] and time.monotonic() < until:
+            found["seen_after"][name] = seen_after(variant)
+    if options.into:
+        options.into.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
     missed = [name for name, (count, _) in found["seen_after"].items() if count is None]
-    return 1 if found["histories"]["violations"] or missed else 0
+    if found["histories"]["violations"] or missed:
+        return 1
+    played = found["histories"]["count"] >= options.histories
+    return 0 if played and len(found["seen_after"]) == len(VARIANTS) else 2
 
 
-def histories(first: int, count: int) -> dict[str, Any]:
+def histories(before: dict[str, Any], count: int, until: float) -> dict[str, Any]:
+    """What came of the first `count` histories, of which `before` tells some, as far as time
+    allows."""
     start = time.process_time()
-    total: Counter[str] = Counter()
-    ended: Counter[str] = Counter()
-    violations: list[str] = []
-    for number, seed in enumerate(range(first, first + count), start=1):
+    total = Counter({name: n for name, n in before.items() if isinstance(n, int)})
+    ended = Counter(before.get("jobs", {}))
+    examples: list[str] = before.get("examples", [])
+    while total["count"] < count and time.monotonic() < until:
+        seed = before["first_seed"] + total["count"]
+        total["count"] += 1
         try:
             one = play(seed)
         except AssertionError as exc:
-            violations.append(str(exc))
+            total["violations"] += 1
+            examples = [*examples, str(exc)][:10]
             print(exc, file=sys.stderr)
             continue
         total.update(
@@ -58,18 +77,17 @@ def histories(first: int, count: int) -> dict[str, Any]:
         for result in one.results.values():
             ended[result.error.code if result.error else result.status] += 1
             total["items"] += result.totals.items
-        if number % 1000 == 0:
-            print(f"{number} histories, {len(violations)} violations", file=sys.stderr)
-    seconds = time.process_time() - start
+        if total["count"] % 1000 == 0:
+            print(f"{total['count']} histories, {total['violations']} violations", file=sys.stderr)
+    seconds = before.get("cpu_s", 0.0) + time.process_time() - start
     return {
-        "count": count,
-        "first_seed": first,
-        "violations": len(violations),
-        "examples": violations[:10],
-        "jobs": dict(ended),
         **total,
+        "first_seed": before["first_seed"],
+        "violations": total["violations"],
+        "examples": examples,
+        "jobs": dict(ended),
         "cpu_s": round(seconds, 1),
-        "ms_each": round(1000 * seconds / count, 2),
+        "ms_each": round(1000 * seconds / max(total["count"], 1), 2),
     }
 
 
