@@ -1,7 +1,7 @@
 """A thousand notifications at once against one container: is any lost, and how soon is it told?
 
     OMP_NUM_THREADS=1 python -m bench.load                    # 1,000 jobs, one notification each
-    python -m bench.load --jobs 15 --copies 4 --tokens 8      # 60, four for each job
+    python -m bench.load --jobs 6 --copies 10 --tokens 30     # 60, ten for each job
 
 The container is the server as production starts it, with a small voice that buzzes, and the buckets
 are those of the OSS test server; both are processes of their own. All connections are opened, then
