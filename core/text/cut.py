@@ -21,7 +21,7 @@ _END = re.compile(
     r"[。！？!?…]+[”’」』）】\"')\]]*\s*|(?<=[^\d\s.])\.+[\"')\]]*(?=\s|$)\s*|(?<=\d)\.(?=\s|$)\s*|\n+"
 )
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|No|e\.g|i\.e|[ap]\.m|(?:[A-Z]\.)+[A-Z])\.\s*$"
+    r"(?:^|[\s(])(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|No|e\.g|i\.e|[ap]\.m|(?:[A-Z]\.)+[A-Z])\.\s*$"
 )
 _CLAUSE = re.compile(r"(?<=[，、；：])|(?<=[,;:])(?=\s)|(?<=[—])")
 

@@ -76,6 +76,24 @@ def test_sentences(text, pieces):
     assert cut.pieces(text, language) == (expected if pieces != [] else [])
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("Dr. Smith met J. K. Rowling. She left.", ["Dr. Smith met J. K. Rowling.", "She left."]),
+        (
+            "It costs 3.50 today. “Really?” he said.",
+            ["It costs 3.50 today.", "“Really?”", "he said."],
+        ),
+        ("第一句。第二句！“第三句？”完", ["第一句。", "第二句！", "“第三句？”", "完"]),
+        ("line one\nline two", ["line one", "line two"]),
+        ("  \n ", []),
+    ],
+)
+def test_text_is_cut_into_sentences(written, expected):
+    assert list(cut.sentences(written)) == expected
+
+
 def test_a_long_sentence_is_cut_at_its_commas():
     text = "我们一起去公园散步，" * 12 + "然后回家。"
     parts = cut.pieces(text, "zh")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 
+from core.text.cut import sentences
 from core.voice.kokoro import model
 
 LANGUAGES = frozenset({"en", "ja", "zh"})
@@ -22,10 +23,6 @@ _FOREIGN = {
     "zh": re.compile(rf"(?P<en>{_LATIN}(?:\s+{_LATIN})*)|(?P<ja>{_KANA})"),
     "ja": re.compile(rf"(?P<en>{_LATIN}(?:\s+{_LATIN})*)"),
 }
-_END = re.compile(r"(?<=[.!?…])(?:[\"'”’)\]]*)\s+|(?<=[。！？])[”’」』）】]*|\n+")
-_ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e)\.\s*$"
-)
 _VOWEL_OR_TONE = re.compile(r"[A-Za-zɑ-ʒᵊᵻæøœβθχ]")
 
 
@@ -42,20 +39,6 @@ def utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]]:
             if _VOWEL_OR_TONE.search(piece):
                 yield words, [ids[symbol] for symbol in piece]
                 words = ""
-
-
-def sentences(text: str) -> Iterator[str]:
-    """Cut after sentence marks and at line ends, but not after `Dr.` or an initial."""
-    start = 0
-    for end in _END.finditer(text):
-        sentence = text[start : end.end()]
-        if "\n" not in end.group() and _ABBREVIATION.search(sentence):
-            continue
-        if sentence.strip():
-            yield sentence.strip()
-        start = end.end()
-    if text[start:].strip():
-        yield text[start:].strip()
 
 
 def phonemes(sentence: str, language: str) -> str:
