@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from core import onnx, recognise, speaker  # noqa: E402
-from core.audio import Audio  # noqa: E402
+from core.audio import Audio, resample  # noqa: E402
 from core.voice.kokoro import KokoroVoice, enrol, styles  # noqa: E402
 from core.voice.kokoro.render import Recipe  # noqa: E402
 
@@ -60,7 +60,7 @@ class Unseen:
     def embed(self, audio: Audio) -> np.ndarray:
         import librosa
 
-        speech = speaker.resample(audio, speaker.RATE).samples
+        speech = resample(audio, speaker.RATE).samples
         power = librosa.feature.melspectrogram(
             y=speech, sr=speaker.RATE, n_fft=512, win_length=400, hop_length=160, n_mels=40,
             window="hamming", center=False,

