@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Audio
+from core.audio import Audio, resample
 from core.speaker import RATE as ENCODER_RATE
-from core.speaker import CamPlus, Encoder, Ge2e, resample
+from core.speaker import CamPlus, Encoder, Ge2e
 from core.voice import Match
 from core.voice.kokoro import surrogate, text
 from core.voice.kokoro.render import (
@@ -36,6 +36,19 @@ _LEVEL = 0.085
 _BEST = 5
 _WORTH_IT = 0.003
 """Gain in likeness under which a change is noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A recipe, what it made of the sentences, and how like the target each is."""
+
+    recipe: Recipe
+    takes: list[Audio]
+    scores: list[float]
+
+    @property
+    def score(self) -> float:
+        return float(np.mean(self.scores))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +94,49 @@ class Enroller:
     def _colour(self, recipe: Recipe, speech: Audio, target: Array) -> Recipe:
         """Pitch, formants, then tone colour: each kept only if it brings the voice nearer."""
         spoken = [tokens(sentence) for sentence in SEARCH]
-        takes = [self.renderer.with_pitch(ids, recipe) for ids in spoken]
-        best = float(np.mean([likeness(self._hear(audio), target) for audio, _ in takes]))
-        own = float(np.exp(np.mean([np.log(hertz) for _, hertz in takes])))
+        heard = [self.renderer.with_pitch(ids, recipe) for ids in spoken]
+        own = float(np.exp(np.mean([np.log(hertz) for _, hertz in heard])))
         ratio = float(np.clip(pitch(speech) / own, 0.6, 1.7))
-        changes = [{"pitch": ratio**0.5}, {"pitch": ratio}, {"formants": 0.94}, {"formants": 1.06}]
-        for change in changes:
-            changed = msgspec.structs.replace(recipe, **change)
-            score = self._score(changed, spoken, target)
-            if score > best + _WORTH_IT:
-                recipe, best = changed, score
-        return self._tone(recipe, best, speech, target)
+        best = self._judge(recipe, [audio for audio, _ in heard], target)
+        for pitched in (ratio**0.5, ratio):  # where half the way is no gain, neither is all of it
+            changed = msgspec.structs.replace(best.recipe, pitch=pitched)
+            if (better := self._better(changed, spoken, best, target)) is None:
+                break
+            best = better
+        for formants in (0.94, 1.06):
+            changed = msgspec.structs.replace(best.recipe, formants=formants)
+            if (better := self._better(changed, spoken, best, target)) is not None:
+                best = better
+                break
+        return self._tone(best, speech, target)
 
-    def _tone(self, recipe: Recipe, best: float, speech: Audio, target: Array) -> Recipe:
-        takes = [self.renderer.render(tokens(sentence), recipe) for sentence in SEARCH]
-        joined = Audio(np.concatenate([take.samples for take in takes]), takes[0].rate)
+    def _better(
+        self, recipe: Recipe, spoken: Sequence[list[int]], best: Tried, target: Array
+    ) -> Tried | None:
+        """The recipe as tried, if it is nearer than the best. One that loses with the first
+        sentence does not get to speak the second."""
+        first = self._judge(recipe, [self.renderer.render(spoken[0], recipe)], target)
+        if first.scores[0] < best.scores[0]:
+            return None
+        takes = [*first.takes, *(self.renderer.render(ids, recipe) for ids in spoken[1:])]
+        tried = self._judge(recipe, takes, target)
+        return tried if tried.score > best.score + _WORTH_IT else None
+
+    def _tone(self, best: Tried, speech: Audio, target: Array) -> Recipe:
+        plain = best.takes
+        joined = Audio(np.concatenate([take.samples for take in plain]), plain[0].rate)
         full = equaliser(spectrum(joined), spectrum(speech))
         for share in (0.5, 1.0):
             tone = [share * c for c in full]
-            coloured = [Audio(equalise(take.samples, tone), take.rate) for take in takes]
-            score = float(np.mean([likeness(self._hear(take), target) for take in coloured]))
-            if score > best + _WORTH_IT:
-                recipe, best = msgspec.structs.replace(recipe, tone=tone), score
-        return recipe
+            changed = msgspec.structs.replace(best.recipe, tone=tone)
+            coloured = [Audio(equalise(take.samples, tone), take.rate) for take in plain]
+            tried = self._judge(changed, coloured, target)
+            if tried.score > best.score + _WORTH_IT:
+                best = tried
+        return best.recipe
+
+    def _judge(self, recipe: Recipe, takes: list[Audio], target: Array) -> Tried:
+        return Tried(recipe, takes, [likeness(self._hear(take), target) for take in takes])
 
     def _match(self, recipe: Recipe, target: Array) -> dict[str, Match]:
         heard = [self._hear(self.renderer.render(tokens(s), recipe)) for s in HELD_OUT]
@@ -116,10 +149,6 @@ class Enroller:
             )
             for encoder, part in zip(self.encoders, parts, strict=True)
         }
-
-    def _score(self, recipe: Recipe, spoken: Sequence[list[int]], target: Array) -> float:
-        takes = [self.renderer.render(ids, recipe) for ids in spoken]
-        return float(np.mean([likeness(self._hear(take), target) for take in takes]))
 
     def _hear(self, audio: Audio) -> Array:
         """Both embeddings side by side, shape (448,)."""
