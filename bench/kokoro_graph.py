@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m bench.kokoro_graph [--rounds 5]
 
-CPU seconds per second of sound on one thread. The first row is the graph as it is published.
+CPU seconds on one thread per second of speech, its silent ends trimmed. The first row is the graph
+as it is published.
 """
 
 from __future__ import annotations
@@ -16,20 +17,27 @@ import onnx as format_
 from onnx import ModelProto
 
 from core import onnx
-from core.voice.kokoro import enrol, graph, model, styles
+from core.voice.kokoro import enrol, graph, model, operators, render, styles
 
 SENTENCE = "It is easy to tell the depth of a well when the water is clear."
 STEPS: dict[str, tuple[Callable[[ModelProto], None], ...]] = {
     "as published": (),
-    "norms at once": (graph._normalise_at_once,),
-    "convolutions as products": (graph._convolve_by_matmul,),
-    "both": (graph._normalise_at_once, graph._convolve_by_matmul),
+    "silence cut": (graph.cut_silence,),
+    "norms at once": (operators.normalise_at_once,),
+    "norms and activations": (operators.normalise_at_once, operators.activate_by_cosine),
+    "convolutions as products": (operators.convolve_by_matmul,),
+    "all": (
+        graph.cut_silence,
+        operators.normalise_at_once,
+        operators.activate_by_cosine,
+        operators.convolve_by_matmul,
+    ),
 }
 
 
 def opened(steps: tuple[Callable[[ModelProto], None], ...]) -> model.Model:
     edited = format_.load_from_string(model._read(None))
-    for step in (graph._open_pitch, *steps, graph._own_zero_points):
+    for step in (graph.open_pitch, *steps, graph.own_zero_points):
         step(edited)
     return model.Model(onnx.session(edited.SerializeToString(), threads=1, cpu_only=True))
 
@@ -48,7 +56,8 @@ def main() -> None:
         for name, engine in models.items():
             start = time.process_time()
             samples, _ = engine.run(tokens, style)
-            spent[name].append((time.process_time() - start) * model.RATE / len(samples))
+            spoken = len(render.trim(samples)) / model.RATE
+            spent[name].append((time.process_time() - start) / spoken)
     first = statistics.median(spent["as published"][1:])
     for name, factors in spent.items():
         factor = statistics.median(factors[1:])  # the first run sizes the arena

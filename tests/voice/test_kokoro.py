@@ -124,6 +124,7 @@ def test_silence_at_the_edges_is_cut_to_a_breath():
     tone = np.sin(np.arange(24_000) / 10).astype(np.float32)
     padded = np.concatenate([np.zeros(12_000, np.float32), tone, np.zeros(12_000, np.float32)])
     assert len(render.trim(padded)) == pytest.approx(24_000 * 1.25, abs=40)
+    assert len(render.trim(tone)) == pytest.approx(24_000 * 1.25, abs=40)
     assert len(render.trim(np.zeros(100, np.float32))) == 0
 
 

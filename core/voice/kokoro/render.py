@@ -10,8 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Audio, Samples
-from core.speaker import resample
+from core.audio import Audio, Samples, resample
 from core.voice.kokoro import styles
 from core.voice.kokoro.model import RATE, Model
 
@@ -65,13 +64,15 @@ class Renderer:
 
 
 def trim(samples: Samples, *, floor: float = 0.01) -> Samples:
-    """Cut silence (below `floor` of the peak) from both ends, but for the pause that belongs
-    between sentences: BEFORE seconds in front, AFTER behind."""
+    """Make the silence (below `floor` of the peak) at both ends the pause that belongs between
+    sentences: BEFORE seconds in front, AFTER behind."""
     peak = float(np.abs(samples).max(initial=0.0))
     loud = np.flatnonzero(np.abs(samples) > floor * peak)
     if not len(loud):
         return samples[:0]
-    return samples[max(0, loud[0] - int(BEFORE * RATE)) : loud[-1] + int(AFTER * RATE)]
+    start, end = loud[0] - int(BEFORE * RATE), loud[-1] + int(AFTER * RATE)
+    missing = (max(0, -start), max(0, end - len(samples)))
+    return np.pad(samples[max(0, start) : end], missing)
 
 
 def equaliser(spectrum: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
@@ -93,14 +94,14 @@ def equalise(samples: Samples, tone: list[float]) -> Samples:
     """Filter with a linear-phase FIR of the tone; loudness stays."""
     if not tone or not len(samples):
         return samples
-    from scipy.signal import fftconvolve
-
     cepstrum = np.zeros(_FFT)
     cepstrum[: len(tone)] = tone
     cepstrum[-len(tone) + 1 :] = tone[:0:-1]
     decibels = np.clip(np.fft.rfft(cepstrum).real, -_LIMIT, _LIMIT)
     taps = np.roll(np.fft.irfft(10 ** (decibels / 20)), _FFT // 2) * np.hanning(_FFT)
-    filtered = fftconvolve(samples, taps)[_FFT // 2 :][: len(samples)]
+    size = 1 << (len(samples) + _FFT).bit_length()
+    spectrum = np.fft.rfft(samples, size) * np.fft.rfft(taps, size)
+    filtered = np.fft.irfft(spectrum, size)[_FFT // 2 :][: len(samples)]
     filtered *= np.sqrt(np.mean(samples**2) / (np.mean(filtered**2) + 1e-12))
     filtered *= min(1.0, 0.98 / (np.abs(filtered).max() + 1e-12))
     return np.asarray(filtered, np.float32)
