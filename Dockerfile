@@ -7,6 +7,8 @@
 # driver is older, /initialize logs that it fell back to the CPU; then build for CUDA 12:
 #
 #   docker build ... --build-arg CUDA=12.9.1 --build-arg ONNXRUNTIME=1.26.0 -t IMAGE .
+#
+# GPT-SoVITS bundles must be of fp32 or fp16 then: T2S in 8 bits needs 1.27.
 ARG CUDA=13.0.1
 
 FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04 AS build

@@ -71,6 +71,12 @@ def _cuda_starts() -> bool:
     return _CUDA in probe.get_providers()
 
 
+def at_least(version: tuple[int, int]) -> bool:
+    """Whether this ONNX Runtime is as new as that."""
+    major, minor = _runtime().__version__.split(".")[:2]
+    return (int(major), int(minor)) >= version
+
+
 def session(
     model: Path | bytes, *, threads: int | None = None, cpu_only: bool = False
 ) -> ort.InferenceSession:

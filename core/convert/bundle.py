@@ -31,7 +31,7 @@ from core.convert.graph import Graph, Weights
 from core.errors import Refused, raising
 from core.voice.gpt_sovits.bundle import SPEC, Part, Precision, Spec, T2SSpec, digest
 
-CONVERTER = "voicedrop/2"
+CONVERTER = "voicedrop/3"
 """Named in every bundle, and changed whenever the graphs it writes change."""
 _BINS = 704
 Progress = Callable[[str, float], None]
@@ -151,11 +151,12 @@ def _graphs(
 ) -> dict[str, Callable[[Graph], None]]:
     """The vocoder last: it may be calibrated with the others."""
     project = quantize.projection(precision)
+    spans = calibrate.spans(model.t2s) if _in_bytes(precision) else None
     graphs: dict[str, Callable[[Graph], None]] = {
         "ssl": lambda g: hubert.build(g, *model.hubert, model.sovits.ckpt),
         "timbre": lambda g: sovits.build_timbre(g, model.sovits),
-        "prefill": lambda g: t2s.build_prefill(g, model.t2s, project),
-        "step": lambda g: t2s.build_step(g, model.t2s, project),
+        "prefill": lambda g: t2s.build_prefill(g, model.t2s, project, spans),
+        "step": lambda g: t2s.build_step(g, model.t2s, project, spans),
         "encode": lambda g: sovits.build_encode(g, model.sovits),
         "flow": lambda g: sovits.build_flow(g, model.sovits),
     }
@@ -170,6 +171,11 @@ def _graphs(
         g, model.sovits.ckpt, model.plan, branch() if precision == "fast" else vocoder.exact
     )
     return graphs
+
+
+def _in_bytes(precision: Precision) -> bool:
+    """Whether T2S multiplies and remembers in 8 bits."""
+    return precision in ("int8", "fast")
 
 
 def _dtype(graph: str, precision: Precision) -> type[np.floating[Any]]:
@@ -198,7 +204,7 @@ def _describe(
         t2s=T2SSpec(
             layers=text.layers,
             heads=text.heads,
-            head_width=text.head_width,
+            head_width=t2s.kept_width(text, in_bytes=_in_bytes(precision)),
             vocabulary=text.vocabulary,
             bert=text.bert,
             positions=t2s.MAX_POSITIONS,

@@ -1,21 +1,54 @@
-"""Finding the ranges that let the vocoder's inner convolutions run in 8 bits."""
+"""Finding the ranges that let 8 bits hold keys, values and the vocoder's inner convolutions."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from core import onnx
-from core.convert import vocoder
+from core.convert import t2s, vocoder
 from core.convert.checkpoint import Checkpoint
 from core.convert.graph import Graph, Weights
 
 _STAGES = 3
 """The last two upsampling stages stay exact: they are cheap, and their rounding is audible."""
 _DRAWS, _TOKENS = 8, 25
+_SAID = 200
+"""Phonemes, and as many tokens, of a draw for keys and values."""
+_ROOM = 1.25
+"""Speech may be a quarter louder than what was drawn before it is cut off."""
+
+
+def spans(said: t2s.T2S) -> t2s.Spans:
+    """The largest keys and values over random phonemes and tokens, with and without the features of
+    Chinese text. Deterministic."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "prefill.onnx"
+        with Weights(Path(scratch) / "weights.bin") as weights:
+            graph = Graph(weights)
+            t2s.build_prefill(graph, said, t2s.plain)
+            graph.save(path)
+        session = onnx.session(path, cpu_only=True)
+        found = [session.run(["keys", "values"], inputs) for inputs in _sayings(said)]
+    keys, values = (
+        _ROOM * np.max([np.abs(one).max(2) for one in kind], 0) for kind in zip(*found, strict=True)
+    )
+    return t2s.Spans(keys, values)
+
+
+def _sayings(said: t2s.T2S) -> Iterator[dict[str, Any]]:
+    random = np.random.default_rng(0)
+    phonemes = said.ckpt.shape("ar_text_embedding.word_embeddings.weight")[0]
+    for chinese in (False, True, False, True):
+        yield {
+            "phones": random.integers(0, phonemes, _SAID),
+            "bert": chinese * random.standard_normal((_SAID, said.bert), np.float32),
+            "prompt": random.integers(0, said.vocabulary - 1, _SAID),
+        }
 
 
 def branch(folder: Path, ckpt: Checkpoint, plan: vocoder.Plan) -> vocoder.Rounded:

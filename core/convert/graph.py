@@ -104,9 +104,9 @@ class Graph:
         refs = [self._ref(value) for value in inputs]
         self._nodes.append(helper.make_node(kind, refs, names, **attributes))
 
-    def returns(self, name: str, shape: Shape) -> None:
+    def returns(self, name: str, shape: Shape, dtype: DTypeLike) -> None:
         """Declare a value named by `write` to be an output, without a copy."""
-        self._outputs.append(helper.make_tensor_value_info(name, type_of(self.dtype), shape))
+        self._outputs.append(helper.make_tensor_value_info(name, type_of(np.dtype(dtype)), shape))
 
     def shape(self, value: str, axis: int) -> str:
         """The size of one axis, shape (1,)."""

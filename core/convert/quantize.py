@@ -31,7 +31,7 @@ def rowwise(g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bo
     most, zero = (127, 0) if positive else (_WEIGHTS, _ZERO)
     scales = np.maximum(np.abs(weight).max(1) / most, 1e-12).astype(np.float32)
     stored = np.rint(weight / scales[:, None]).astype(np.int8).T
-    peak = g.op("ReduceMax", x if positive else g.op("Abs", x), np.array([1]))
+    peak = g.op("ReduceMax", x if positive else g.op("Abs", x), np.array([-1]))
     # A row of zeros has the peak 0: whatever 0 / 0 is rounded to comes out as 0 again.
     step = np.float32(1 / _STEPS)
     rounded = g.op("QuantizeLinear", g.op("Div", x, peak), step, np.uint8(zero))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,4 +36,12 @@ def sources(golden: Path) -> Sources:
 def bundle(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("bundles") / "fp32"
     convert(sources, folder, precision="fp32")
+    return Bundle(folder, threads=2, cpu_only=True)
+
+
+@pytest.fixture(scope="session")
+def in_bytes(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same in the default precision."""
+    folder = tmp_path_factory.mktemp("bundles") / "int8"
+    convert(replace(sources, bert=None), folder, precision="int8")
     return Bundle(folder, threads=2, cpu_only=True)

@@ -39,6 +39,17 @@ def test_rows_refill_and_never_see_each_other(bundle: Bundle, device: str) -> No
     }
 
 
+def test_keys_and_values_in_bytes_know_no_company_either(in_bytes: Bundle) -> None:
+    """Heads of 12, which the operator refuses, are filled up to 16."""
+    assert in_bytes.spec.t2s.head_width == 16
+    waiting = deque((seed, sentence(in_bytes, seed, prompt=30 + 40 * seed)) for seed in range(5))
+    found = dict(Decoder(in_bytes, rows=3).decode(waiting))
+    lone = Bundle(in_bytes.folder, threads=1, cpu_only=True)
+    assert {seed: chooser.tokens for seed, chooser in found.items()} == {
+        seed: alone(lone, seed, prompt=30 + 40 * seed) for seed in range(5)
+    }
+
+
 def test_caches_grow_and_shrink_under_a_row(bundle: Bundle) -> None:
     """A long neighbour moves the row to bigger memory and, when it ends, back."""
     long, short = (dict(limit=90, prompt=200), dict(limit=90))

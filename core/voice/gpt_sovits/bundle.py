@@ -20,6 +20,9 @@ _POOLED = {"encode", "flow", "vocoder"}
 operator, and makes samples that do not depend on the number of threads."""
 _ANALYSIS = {"ssl", "timbre", "speaker"}
 """Stay on the CPU: they run once a voice, and CUDA's shorter mantissas would move its codes."""
+_T2S = {"prefill", "step"}
+_BYTES_SINCE = (1, 27)
+"""The first ONNX Runtime whose attention reads keys and values of 8 bits on a CPU."""
 Precision = Literal["fp32", "int8", "fast", "fp16"]
 
 
@@ -93,6 +96,15 @@ class Bundle:
             return "cpu: asked for"
         return f"{'cuda' if self.cuda else 'cpu'}: {onnx.providers().reason}"
 
+    @property
+    def in_bytes(self) -> bool:
+        """Whether T2S multiplies and remembers in 8 bits."""
+        return self.spec.precision in ("int8", "fast")
+
+    def on_cuda(self, graph: str) -> bool:
+        """T2S in 8 bits stays on the CPU, the only one that has its operators."""
+        return self.cuda and graph not in _ANALYSIS and not (self.in_bytes and graph in _T2S)
+
     def run(self, graph: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
         """Values of `outputs` in order."""
         return list(self.session(graph).run(outputs, inputs))
@@ -105,11 +117,13 @@ class Bundle:
             return self._sessions[graph]
 
     def _open(self, graph: str) -> Any:
+        if graph in _T2S and self.in_bytes and not onnx.at_least(_BYTES_SINCE):
+            old = "T2S in 8 bits needs ONNX Runtime 1.27: convert with --precision fp32 or fp16"
+            raise Misconfigured("MODEL_INVALID", old)
         path = self.folder / f"{graph}.onnx"
         threads = 1 if graph in _POOLED else self.threads
         with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
-            alone = self.cpu_only or graph in _ANALYSIS
-            return onnx.session(path, threads=threads, cpu_only=alone)
+            return onnx.session(path, threads=threads, cpu_only=not self.on_cuda(graph))
 
     def damage(self) -> list[str]:
         """Names of parts whose content is not what the converter wrote. Reads everything."""

@@ -16,6 +16,12 @@ _BUCKET, _CUDA_BUCKET = 64, 512
 """Caches grow by this many places. On a CPU attention costs as much as the cache is long; on CUDA
 every new shape costs, and few shapes are what CUDA graphs will want."""
 
+_KINDS: dict[str, type[np.number[Any]]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+}
+
 
 class Caches:
     """Room for some rows, bound to the step graph.
@@ -29,7 +35,7 @@ class Caches:
         self._bucket = _CUDA_BUCKET if device else _BUCKET
         self._bundle = bundle
         self._spec = bundle.spec.t2s
-        self._kind = np.float16 if bundle.spec.precision == "fp16" else np.float32
+        self._kind = _KINDS[bundle.session("step").get_inputs()[-1].type]
         self._names = [f"{kind}_{i}" for i in range(self._spec.layers) for kind in "kv"]
         self._arrays: list[NDArray[Any]] = []
         self._device: list[Any] = []
