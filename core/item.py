@@ -18,7 +18,7 @@ from core.crypto import Context, Envelope
 from core.enrolment import Enrolled
 from core.errors import Failed, Notice, Unavailable
 from core.job import Item, Job
-from core.outcome import ItemResult, LabelUsed, Output, Sentence, Watermark
+from core.outcome import ItemResult, LabelUsed, Output, Watermark
 from core.stamp import Stamp
 from core.studio import Stopwatch, Studio
 from core.version import VERSION
@@ -53,8 +53,9 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) 
         return finished
     watch = Stopwatch(studio, job_id, item.id)
     voice.gate.admit(item.language)
-    spoken, sentences = _speak(item, voice, job_id, studio, watch)
-    speech = _shape(spoken, item, job, watch)
+    spoken = _speak(item, voice, job_id, studio, watch)
+    sentences = subtitles.times(item.text, spoken, SENTENCE_PAUSE)
+    speech = _shape(audio.join(spoken, SENTENCE_PAUSE), item, job, watch)
     payload = registry.register(studio.results, _mark_key(studio), job_id, item.id)
     encoded, mark = _mark(speech, payload, item, studio, watch)
     with watch.stage("label"):
@@ -70,6 +71,7 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) 
         watermark=mark,
         label=used,
         voice=item.voice,
+        redrawn=sum(len(sentence.redrawn) for sentence in spoken),
         timings=watch.seconds,
         notices=[*item.notices, *waived],
         sentences=subtitles.shifted(sentences, label.lead(job.label.cue)) if item.subtitle else [],
@@ -88,8 +90,7 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) 
 
 def _speak(
     item: Item, voice: Enrolled, job_id: str, studio: Studio, watch: Stopwatch
-) -> tuple[Audio, list[Sentence]]:
-    """All of it, and when each sentence is heard."""
+) -> list[Spoken]:
     seed = _seed(job_id, item) if item.seed is None else item.seed
     sentences: list[Spoken] = []
     start = time.perf_counter()
@@ -102,8 +103,7 @@ def _speak(
         start = now
     if not sentences:
         raise Failed("OUTPUT_SILENT", pointer=item.pointer)
-    times = subtitles.times(item.text, sentences, SENTENCE_PAUSE)
-    return audio.join(sentences, SENTENCE_PAUSE), times
+    return sentences
 
 
 def _shape(speech: Audio, item: Item, job: Job, watch: Stopwatch) -> Audio:

@@ -80,7 +80,8 @@ def build_prefill(g: Graph, t2s: T2S, project: Project, spans: Spans | None = No
     audio = _embedded(g, t2s, "ar_audio", prompt, _first(g, table, prompt))
     x = g.op("Concat", g.op("Add", text, bert), audio, axis=0)
     mask = _prefill_mask(g, x, g.shape(phones, 0))
-    keys, values = [], []
+    keys: list[str] = []
+    values: list[str] = []
     width = kept_width(t2s, in_bytes=spans is not None)
     for i in range(t2s.layers):
         layer = _Layer.of(t2s, i, spans)

@@ -17,6 +17,8 @@ class Spoken(Audio):
 
     text: str = ""
     """Its words as they stand in the text; empty: it goes on with the sentence before."""
+    redrawn: tuple[str, ...] = ()
+    """What was wrong with earlier draws, one reason a draw."""
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):

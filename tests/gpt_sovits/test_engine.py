@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from core import pipeline, reference
 from core.audio import Audio
 from core.errors import Failed, JobError, Misconfigured, Refused
 from core.voice import Voice, Voiceprint
@@ -22,6 +23,7 @@ from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampling
 from core.voice.gpt_sovits.text import Span, TextFeatures
 from tests.gpt_sovits.front import Letters
+from tests.pipeline.kit import REFERENCE, drop, studio
 
 TEXT = "hello there my friend. what a day. yes. one more and somewhat longer sentence follows"
 LAX = Guard(fewest=0, most=99, cycle=999, blank=99)
@@ -185,10 +187,24 @@ def test_a_bad_draw_is_drawn_again_and_said_to_be(
     ]
     strict = Guard(fewest=(lengths[0] + 1) / 10, most=99, cycle=999, blank=99, redraws=40)
     strict_engine = GptSovits(bundle, Letters(), guard=strict)
-    (said,) = strict_engine.utter("what a day", voiceprint, language="en")
+    (said,) = strict_engine.speak("what a day", voiceprint, language="en")
     assert len(said.redrawn) >= 1
     assert "drops words" in said.redrawn[0]
-    assert len(said.audio.samples) // 1280 > lengths[0]
+    assert len(said.samples) // 1280 > lengths[0]
+
+
+def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> None:
+    """A guard that wants more tokens than the first draw of this seed has."""
+    lax, text = GptSovits(bundle, Letters(), guard=LAX), "hello there my friend"
+    prepared = reference.prepare(REFERENCE.read_bytes(), "refs/alice.flac").audio
+    heard = lax.enrol(prepared, "what she says", "en")
+    (first,) = lax.speak(text, heard, language="en", seed=5)
+    fewest = (len(first.samples) // 1280 + 1) / len(text)
+    strict = Guard(fewest=fewest, most=99, cycle=999, blank=99, quiet=-99, redraws=40)
+    made = studio(tmp_path, voice=GptSovits(bundle, Letters(), guard=strict))
+    key = drop(made, items=[{"id": "hello", "text": text, "seed": 5}])
+    (item,) = pipeline.run(key, made).items
+    assert (item.status, item.redrawn >= 1) == ("succeeded", True)
 
 
 @pytest.mark.parametrize(

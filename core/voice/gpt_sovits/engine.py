@@ -13,7 +13,7 @@ from core.voice import Spoken, Voiceprint
 from core.voice.gpt_sovits import reference as analysis
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
-from core.voice.gpt_sovits.recital import Line, Pools, Prompt, Recital, Utterance
+from core.voice.gpt_sovits.recital import Line, Pools, Prompt, Recital
 from core.voice.gpt_sovits.sampling import Sampling
 from core.voice.gpt_sovits.text import (
     Phrase,
@@ -99,26 +99,15 @@ class GptSovits:
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
     ) -> Iterator[Spoken]:
-        """See the Voice port. Further: Failed SPEECH_UNSTABLE where redrawing does not help."""
-        phrases = self._sayable(text, language)
-        said = self._utter(phrases, self._prompt(voiceprint), speed=speed, seed=seed)
+        """See the Voice port; sentences are decoded together. Further: Failed SPEECH_UNSTABLE where
+        redrawing does not help."""
+        phrases, prompt = self._sayable(text, language), self._prompt(voiceprint)
+        lines = [self._line(phrase, prompt) for phrase in phrases]
+        recital = Recital(self._bundle, self._pools, self._how, self._guard, prompt)
+        said = recital.utter(lines, rows=self._rows, speed=speed, seed=seed)
         for phrase, utterance in zip(phrases, said, strict=True):
             audio = utterance.audio
-            yield Spoken(audio.samples, audio.rate, written(phrase))
-
-    def utter(
-        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Utterance]:
-        """`speak`, telling what had to be drawn again. Sentences are decoded together."""
-        prompt = self._prompt(voiceprint)
-        return self._utter(self._sayable(text, language), prompt, speed=speed, seed=seed)
-
-    def _utter(
-        self, phrases: Sequence[Phrase], prompt: Prompt, *, speed: float, seed: int
-    ) -> Iterator[Utterance]:
-        sentences = [self._line(phrase, prompt) for phrase in phrases]
-        recital = Recital(self._bundle, self._pools, self._how, self._guard, prompt)
-        return recital.utter(sentences, rows=self._rows, speed=speed, seed=seed)
+            yield Spoken(audio.samples, audio.rate, written(phrase), utterance.redrawn)
 
     def stream(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
