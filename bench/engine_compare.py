@@ -130,7 +130,7 @@ def forced(bundle: Bundle, threads: int, tokens: int) -> tuple[Forced, Line]:
     )
     how = Sampling(limit=tokens)
     recital = Forced(bundle, Pools(threads), how, Deaf(), prompt)
-    return recital, Line(own, said.phones, said.bert)
+    return recital, Line(own, said.phones, said.bert, "", "en")
 
 
 def told(command: list[object]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from core.quota import Producers
 
 ConsentPolicy = Literal["required", "optional"]
 Engine = Literal["kokoro", "gpt_sovits"]
+GuardKind = Literal["sound", "words"]
 MarkPreset = Literal["balanced", "quiet", "robust"]
 
 
@@ -40,6 +41,8 @@ class Settings:
     engine: Engine = "kokoro"
     bundle: Path | None = None
     """Converted GPT-SoVITS bundle for the engine `gpt_sovits`."""
+    guard: GuardKind = "sound"
+    """Of gpt_sovits: `words` has a recogniser listen to every sentence as well (extra `asr`)."""
     kokoro: Path | None = None
     """Kokoro model file, instead of the one from the packages."""
     cache: Path = Path.home() / ".cache" / "voicedrop"
@@ -86,6 +89,7 @@ class Settings:
             consent=_one_of(environ, "VOICEDROP_CONSENT", get_args(ConsentPolicy)),
             engine=_one_of(environ, "VOICEDROP_ENGINE", get_args(Engine)),
             bundle=_path(environ, "VOICEDROP_BUNDLE"),
+            guard=_one_of(environ, "VOICEDROP_GUARD", get_args(GuardKind)),
             kokoro=_path(environ, "VOICEDROP_KOKORO"),
             cache=_path(environ, "VOICEDROP_CACHE") or _user_cache(environ),
             label_producer=environ.get("VOICEDROP_LABEL_PRODUCER", ""),

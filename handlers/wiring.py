@@ -99,11 +99,15 @@ def voice(settings: Settings) -> Voice:
         raise Misconfigured(
             "ENGINE_UNSUPPORTED", "VOICEDROP_BUNDLE is not set: `voicedrop models list` shows them."
         )
+    from core.recognise import Recogniser
     from core.text.frontend import Frontend
     from core.voice.gpt_sovits.bundle import Bundle
     from core.voice.gpt_sovits.engine import GptSovits
+    from core.voice.gpt_sovits.guard import Guard
 
-    return GptSovits(Bundle(settings.bundle, threads=settings.threads or None), Frontend())
+    bundle = Bundle(settings.bundle, threads=settings.threads or None)
+    hear = Recogniser.load().transcribe if settings.guard == "words" else None
+    return GptSovits(bundle, Frontend(), guard=Guard(hear=hear))
 
 
 def languages(settings: Settings) -> frozenset[str]:

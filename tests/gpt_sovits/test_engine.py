@@ -16,6 +16,7 @@ import soundfile
 from core import pipeline, reference
 from core.audio import Audio
 from core.errors import Failed, JobError, Misconfigured, Refused
+from core.recognise import Recogniser
 from core.voice import Voice, Voiceprint
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.engine import GptSovits
@@ -224,6 +225,34 @@ def test_a_sentence_that_cannot_be_made_well_is_an_error(
         list(strict.speak("good day. and another", voiceprint, language="en"))
     assert said in str(caught.value)
     assert "2 draws" in str(caught.value)
+
+
+def test_what_a_recogniser_cannot_understand_is_drawn_again(
+    bundle: Bundle, voiceprint: Voiceprint
+) -> None:
+    """Whisper hears no such words in the noise of random weights."""
+    pytest.importorskip("ctranslate2")
+    hear = Recogniser.load().transcribe
+    deaf = Guard(fewest=0, most=99, cycle=999, blank=99, hear=hear, redraws=1)
+    with pytest.raises(Failed, match="SPEECH_UNSTABLE") as caught:
+        list(GptSovits(bundle, Letters(), guard=deaf).speak("good day", voiceprint, language="en"))
+    assert "says something else" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("heard", "language", "wrong"),
+    [
+        ("Good day, my friend!", "en", False),
+        ("good day my fiend", "en", False),
+        ("something else was said", "en", True),
+        ("", "en", True),
+        ("good daymyfriend", "zh", False),
+    ],
+)
+def test_what_is_heard_is_held_against_the_text(heard: str, language: str, wrong: bool) -> None:
+    guard = Guard(hear=lambda audio, spoken: heard)
+    silence = Audio(np.zeros(9, np.float32), 32000)
+    assert bool(guard.words(silence, "good day my friend", language)) == wrong
 
 
 def test_a_listener_may_leave_early(engine: GptSovits, voiceprint: Voiceprint) -> None:

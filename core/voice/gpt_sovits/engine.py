@@ -102,7 +102,7 @@ class GptSovits:
         """See the Voice port; sentences are decoded together. Further: Failed SPEECH_UNSTABLE where
         redrawing does not help."""
         phrases, prompt = self._sayable(text, language), self._prompt(voiceprint)
-        lines = [self._line(phrase, prompt) for phrase in phrases]
+        lines = [self._line(phrase, prompt, language) for phrase in phrases]
         recital = Recital(self._bundle, self._pools, self._how, self._guard, prompt)
         said = recital.utter(lines, rows=self._rows, speed=speed, seed=seed)
         for phrase, utterance in zip(phrases, said, strict=True):
@@ -118,7 +118,8 @@ class GptSovits:
         prompt = self._prompt(voiceprint)
         recital = Recital(self._bundle, self._pools, self._how, self._guard, prompt)
         for i, phrase in enumerate(self._sayable(text, language)):
-            yield from recital.stream(self._line(phrase, prompt), speed=speed, seed=(seed, i))
+            line = self._line(phrase, prompt, language)
+            yield from recital.stream(line, speed=speed, seed=(seed, i))
 
     def _read(self, text: str, language: str) -> Sequence[Phrase]:
         if language not in self.languages:
@@ -130,14 +131,15 @@ class GptSovits:
             return phrases
         raise Refused("TEXT_UNSPEAKABLE")
 
-    def _line(self, phrase: Phrase, prompt: Prompt) -> Line:
+    def _line(self, phrase: Phrase, prompt: Prompt, language: str) -> Line:
         """T2S reads the prompt's text and the sentence's as one."""
         own, text = phones(phrase), self._features(phrase)
         room = self._bundle.spec.t2s.positions - len(prompt.phones)
         if len(own) > room:
             raise Refused("TEXT_TOO_LONG", f"A sentence of {len(own)} phonemes: at most {room}.")
         both = np.concatenate([prompt.bert, text]) if len(prompt.phones) else text
-        return Line(own, np.concatenate([prompt.phones, own]), both)
+        read = np.concatenate([prompt.phones, own])
+        return Line(own, read, both, written(phrase), language)
 
     def _prompt(self, voiceprint: Voiceprint) -> Prompt:
         if voiceprint.fingerprint != self.fingerprint:

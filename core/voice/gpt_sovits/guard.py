@@ -6,15 +6,21 @@ trace that costs nothing to look for; a sentence that shows one is drawn again w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.audio import Audio
+from core.recognise import error_rate
 
 _CYCLES = 16
 """Tokens of the longest loop looked for: two thirds of a second."""
+
+_UNSPACED = {"ja", "ko", "yue", "zh"}
+"""Languages whose words nobody counts alike."""
+Hear = Callable[[Audio, str], str]
+"""Speech and its language -> the words in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,11 @@ class Guard:
     """Seconds of silence at either end."""
     quiet: float = -55.0
     """dBFS that the loudest fifth of a second must reach."""
+    hear: Hear | None = None
+    """A recogniser, to compare what is said with what was written."""
+    misheard: float = 0.6
+    """Share of the words or characters that may differ: recognisers err, write numbers their own
+    way, and Chinese in either script."""
     redraws: int = 3
     """Further attempts a sentence."""
 
@@ -63,6 +74,14 @@ class Guard:
         if max(loud[0], len(power) - 1 - loud[-1]) / 5 > self.blank:
             return "begins or ends with a long silence"
         return ""
+
+    def words(self, audio: Audio, text: str, language: str) -> str:
+        """What is wrong with what is heard, or nothing."""
+        if self.hear is None:
+            return ""
+        by = "characters" if language in _UNSPACED else "words"
+        rate = error_rate(text, self.hear(audio, language), by=by)
+        return f"says something else: {rate:.0%} of the {by}" if rate > self.misheard else ""
 
 
 def _longest_run(flags: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:

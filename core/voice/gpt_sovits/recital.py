@@ -44,6 +44,9 @@ class Line:
     read: Ids
     """The prompt's and its own, which T2S wants; `bert` (read, features) likewise."""
     bert: Float
+    text: str
+    """As it was written."""
+    language: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +181,11 @@ class _Run:
             if task.wave is None or not (wait or task.wave.done()):
                 return
             audio, task.wave = task.wave.result(), None
-            if fault := self._recital.guard.sound(audio):
+            guard, line = self._recital.guard, task.line
+            if fault := guard.sound(audio):
                 return self._redraw(self._told, fault, "OUTPUT_SILENT")
+            if fault := guard.words(audio, line.text, line.language):
+                return self._redraw(self._told, fault, "SPEECH_UNSTABLE")
             self._told += 1
             yield Utterance(audio, tuple(task.faults))
 
