@@ -1,6 +1,6 @@
 """What the edits of the embedded voice's graph bring, each step and all, in turn in one run.
 
-    OMP_NUM_THREADS=1 python -m bench.kokoro_graph [--rounds 5]
+    OMP_NUM_THREADS=1 python -m bench.kokoro_graph [--rounds 5] [--operators]
 
 CPU seconds on one thread per second of speech, its silent ends trimmed. The first row is the graph
 as it is published.
@@ -9,11 +9,17 @@ as it is published.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import onnx as format_
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 from core import onnx
@@ -42,20 +48,49 @@ def opened(steps: tuple[Callable[[ModelProto], None], ...]) -> model.Model:
     return model.Model(onnx.session(edited.SerializeToString(), threads=1, cpu_only=True))
 
 
+def by_operator(rounds: int) -> None:
+    """Seconds per second of speech of each kind of operator in the finished graph."""
+    runtime = onnx._runtime()
+    options = onnx._options(1)
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = f"{folder}/profile"
+        edited = graph.prepare(model._read(None))
+        engine = model.Model(runtime.InferenceSession(edited, options, ["CPUExecutionProvider"]))
+        for _ in range(rounds):
+            samples, _ = engine.run(*sentence())
+        events = json.loads(Path(engine.session.end_profiling()).read_bytes())
+    spent: Counter[str] = Counter()
+    for event in events:
+        if event["name"].endswith("_kernel_time"):
+            spent[event["args"]["op_name"]] += event["dur"] / 1e6
+    seconds = rounds * len(render.trim(samples)) / model.RATE
+    for kind, time_taken in spent.most_common(12):
+        print(f"{kind:26s} {time_taken / seconds:6.3f}  {time_taken / spent.total():4.0%}")
+
+
+def sentence() -> tuple[list[int], NDArray[np.float32]]:
+    tokens = enrol.tokens(SENTENCE)
+    packs = styles.load()
+    return tokens, packs.style(packs.only(enrol.DEFAULT_VOICE), len(tokens))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--operators", action="store_true", help="the finished graph, by operator")
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
+    if arguments.operators:
+        return by_operator(rounds)
     models = {name: opened(steps) for name, steps in STEPS.items()}
-    tokens = enrol.tokens(SENTENCE)
-    style = styles.load().style(styles.load().only(enrol.DEFAULT_VOICE), len(tokens))
     spent: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds + 1):
         for name, engine in models.items():
             start = time.process_time()
-            samples, _ = engine.run(tokens, style)
+            samples, _ = engine.run(*sentence())
             spoken = len(render.trim(samples)) / model.RATE
             spent[name].append((time.process_time() - start) / spoken)
     first = statistics.median(spent["as published"][1:])

@@ -56,7 +56,7 @@ class Enroller:
     renderer: Renderer
     encoders: tuple[Encoder, Encoder]
     prior: surrogate.Prior
-    renders: int = 10
+    renders: int = 13
     """Styles tried by ear; more is slower and a little nearer."""
 
     @classmethod
