@@ -19,6 +19,9 @@ from tests.faults.injector import Call
 from tests.faults.memory import MemoryStore
 from tests.faults.virtual import World
 
+TOGETHER = frozenset({"items.csv", "errors.jsonl", "result.json"})
+"""What is made from all parts of a job that was cut."""
+
 
 class Watcher:
     """Sees every call before and after; knows the buckets and the true time."""
@@ -40,6 +43,7 @@ class Watcher:
         self.written: Counter[str] = Counter()
         self._shard_of: dict[tuple[str, str], str] = {}
         """Job and item -> name of the shard that makes it."""
+        self._cut: set[str] = set()
         self.on_work: Callable[[str], None] = lambda key: None
 
     def engine(self, host: str, fingerprint: str) -> None:
@@ -64,6 +68,7 @@ class Watcher:
 
     def _shared_out(self, call: Call) -> None:
         job, number = shard.place(call.key)
+        self._cut.add(job)
         for line in call.data.splitlines()[1:]:
             self._shard_of[job, json.loads(line)["id"]] = shard.name(job, number)
         self.on_work(call.key)
@@ -153,6 +158,8 @@ class Watcher:
         job, _, name = key.removeprefix("out/").partition("/")
         if name.startswith("parts/"):
             return claimed == shard.name(job, int(name[6:11]))
+        if job in self._cut and name in TOGETHER:
+            return False  # whoever sees the last part commits, under no claim
         return claimed == self._shard_of.get((job, name.partition(".")[0]), job)
 
     def _fail(self, call: Call, what: str) -> None:

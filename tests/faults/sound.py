@@ -17,8 +17,10 @@ from unittest import mock
 
 import watermark
 from core import audio, loudness, reference
+from tests.pipeline import kit
 
 PURE: list[tuple[Any, str]] = [
+    (kit, "buzz"),
     *((watermark, name) for name in ("embed", "detect", "detect_any", "verify")),
     *((audio, name) for name in ("encode", "decode_own")),
     (loudness, "loud"),

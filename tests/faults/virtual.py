@@ -50,7 +50,9 @@ class Task:
         if self.host.dead:
             return now
         moment = now if self.until and self.until() else self.ready
-        return max(now, moment, self.host.frozen)
+        frozen = self.host.frozen
+        latest = moment if moment > frozen else frozen
+        return latest if latest > now else now
 
 
 class World:
@@ -130,15 +132,21 @@ class World:
         if not self._tasks:
             return None
         self.steps += 1
-        due = [(task.due(self.now), task) for task in self._tasks]
-        first = min(moment for moment, _ in due)
+        now = self.now
+        first, ready = float("inf"), self._tasks[:1]
+        for task in self._tasks:
+            moment = task.due(now)
+            if moment < first:
+                first, ready = moment, [task]
+            elif moment == first:
+                ready.append(task)
         if first == float("inf"):
             self.violations.append("deadlock")
             for host in self.hosts:
                 host.dead = True
             return self._tasks[0]
         self.now = first
-        return self.draw.choice([task for moment, task in due if moment == first])
+        return self.draw.choice(ready)
 
     def _hand_on(self, task: Task | None) -> None:
         (task.baton if task else self._ended).release()
