@@ -57,13 +57,22 @@ def _write(value: Any) -> str:
     if kind is str:
         return _text(value)
     if kind is dict:
+        # Written here and not each by a call: results of many items are mostly empty fields.
         members = [
-            begin + (_text(member) if type(member := value[key]) is str else _write(member))
+            begin
+            + (
+                "null"
+                if member is None
+                else _text(member)
+                if type(member) is str
+                else _write(member)
+            )
             for key, begin in _begun(value)
+            for member in (value[key],)
         ]
         return "{" + ",".join(members) + "}"
     if kind is list:
-        return "[" + ",".join([_write(element) for element in value]) + "]"
+        return "[" + ",".join([_write(element) for element in value]) + "]" if value else "[]"
     return "null" if value is None else _scalar(value)
 
 
@@ -88,9 +97,9 @@ def _units(key: str) -> bytes:
 
 
 def _scalar(value: Any) -> str:
-    if isinstance(value, bool):
+    if value is True or value is False:
         return "true" if value else "false"
-    if isinstance(value, int) and abs(value) <= EXACT:
+    if isinstance(value, int) and -EXACT <= value <= EXACT:
         return str(value)
     if isinstance(value, float) and math.isfinite(value):
         return _number(value)

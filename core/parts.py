@@ -118,7 +118,7 @@ class _Tables:
         self._errors = bytearray()
 
     def add(self, item: ItemResult) -> None:
-        self._writer.writerow(map(_cell, _row(item)))
+        self._writer.writerow(_row(item))
         if item.error:
             # In JSON Lines the header is line 1, and every line after it counts as an item.
             line = {"line": item.index + 2} if item.error.pointer.startswith("line ") else {}
@@ -138,7 +138,7 @@ def _row(item: ItemResult) -> tuple[Any, ...]:
     error, output = item.error, item.output
     return (
         *(item.index, item.id, item.status),
-        *((error.code, error.message, error.pointer) if error else ("", "", "")),
+        *((error.code, _cell(error.message), _cell(error.pointer)) if error else ("", "", "")),
         item.voice,
         *((output.key, output.media_type, output.duration_s) if output else ("", "", "")),
         *((output.sample_rate, output.bytes) if output else ("", "")),
@@ -148,10 +148,11 @@ def _row(item: ItemResult) -> tuple[Any, ...]:
     )
 
 
-def _cell(value: Any) -> Any:
+def _cell(text: str) -> str:
     """A spreadsheet runs what begins like a formula (OWASP, CSV injection): there it gets a quote
-    before it. A message may quote what the producer wrote."""
-    return f"'{value}" if type(value) is str and value[:1] in _FORMULA else value
+    before it. Messages and pointers may quote what the producer wrote; the other columns are ids,
+    which begin with a letter or digit, and our own words."""
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 _FORMULA = frozenset("=+-@\t\r\n")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -52,36 +53,50 @@ def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, A
 
     `keys` maps `key_id` to key. Raises Refused SIGNATURE_INVALID.
     """
+    with suppress(msgspec.DecodeError, RecursionError):
+        written = _as_written(document, _SIGNED.decode(document).signature, keys)
+        if written:
+            return msgspec.json.decode(written, type=dict[str, Any])
     with raising(Refused("SIGNATURE_INVALID", "Not a signed document."), on=ValueError):
         body = msgspec.convert(canonical.load(document), dict[str, Any])
         signature = msgspec.convert(body.pop("signature", None), Signature)
     key = keys.get(signature.key_id)
     if key is None:
         raise Refused("SIGNATURE_INVALID", f"Signed with a key we do not know: {signature.key_id}.")
-    value = base64.urlsafe_b64decode(signature.value + "==")
-    if not _holds(key, value, _as_written(document, signature)):
-        with raising(Refused("SIGNATURE_INVALID", "Not a signed document."), on=ValueError):
-            signed = canonical.dump(body)
-        if not _holds(key, value, signed):
-            raise Refused("SIGNATURE_INVALID")
+    with raising(Refused("SIGNATURE_INVALID", "Not a signed document."), on=ValueError):
+        signed = canonical.dump(body)
+    if not _holds(key, signature, signed):
+        raise Refused("SIGNATURE_INVALID")
     return body
 
 
-def _as_written(document: bytes, signature: Signature) -> bytes:
-    """The bytes without the signature: those that were signed, if nothing was written anew.
+class _Signed(msgspec.Struct):
+    """A document of which only the signature is read."""
+
+    signature: Signature
+
+
+_SIGNED = msgspec.json.Decoder(_Signed)
+
+
+def _as_written(
+    document: bytes, signature: Signature, keys: Mapping[str, Ed25519PublicKey]
+) -> bytes:
+    """The document without its signature, if it was not written anew since we signed it: then these
+    are the bytes that were signed, canonical and so without a key that stands twice. Else nothing.
 
     A string cannot hold the member, for its quotes would be escaped. Taken from an inner object it
     would leave the outer one in what is signed, and no signature can cover itself.
     """
     before, _, after = document.partition(b'"signature":' + canonical.dump(signature))
-    if before.endswith(b","):
-        return before[:-1] + after
-    return before + after.removeprefix(b",")
+    signed = before[:-1] + after if before.endswith(b",") else before + after.removeprefix(b",")
+    key = keys.get(signature.key_id)
+    return signed if key and _holds(key, signature, signed) else b""
 
 
-def _holds(key: Ed25519PublicKey, value: bytes, signed: bytes) -> bool:
+def _holds(key: Ed25519PublicKey, signature: Signature, signed: bytes) -> bool:
     try:
-        key.verify(value, signed)
+        key.verify(base64.urlsafe_b64decode(signature.value + "=="), signed)
     except InvalidSignature:
         return False
     return True
