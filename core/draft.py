@@ -33,8 +33,7 @@ class Limits:
     """Share of unreadable lines above which the file was hardly meant to be JSON Lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An item as written."""
 
     pointer: str

@@ -97,7 +97,7 @@ class Subtitled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     envelope: Envelope
 
 
-class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """Either `output` or `error` is set, or neither in a dry run."""
 
     id: str
