@@ -38,7 +38,7 @@ def convert(value: Any, type_: type[S], pointer: str) -> S:
     """A JSON value as one of the Structs above; Refused with a pointer to what is wrong.
 
     Codes: SCHEMA_TYPE, FIELD_MISSING, UNKNOWN_FIELD, FIELD_UNSUPPORTED, VALUE_RANGE, ID_INVALID,
-    LANGUAGE_UNSUPPORTED, LABEL_CHARSET.
+    LANGUAGE_UNSUPPORTED, LABEL_CHARSET, TEXT_SURROGATE.
     """
     if isinstance(value, dict) and not value.keys() <= _FIELDS[type_]:
         value = _known(value, type_, pointer)
@@ -46,6 +46,17 @@ def convert(value: Any, type_: type[S], pointer: str) -> S:
         return msgspec.convert(value, type_, strict=True)
     except msgspec.ValidationError as exc:
         raise _refusal(str(exc), value, pointer) from None
+    except UnicodeEncodeError:  # where one of a few words is expected
+        halved = next(name for name, given in value.items() if _halved(given))
+        raise Refused("TEXT_SURROGATE", pointer=join(pointer, ascii(halved)[1:-1])) from None
+
+
+def _halved(value: Any) -> bool:
+    """Whether a string in it holds half of a surrogate pair."""
+    return bool(_HALF.search(json.dumps(value, ensure_ascii=False)))
+
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def header(fields: dict[str, Any]) -> Manifest:

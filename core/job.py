@@ -153,7 +153,7 @@ def resolve(written: Draft, limits: Limits = LIMITS) -> Job:
         labels=_labels(head.labels),
         voices=voices,
         label=_label(head.label),
-        output=head.output,
+        output=_titled(head.output),
         format=head.output.format or head.defaults.format,
         subtitle=tuple(sorted(set(head.defaults.subtitle))) if joined else (),
         wait_s=head.wait_s,
@@ -266,6 +266,15 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
             raise Refused("VALUE_RANGE", message, pointer=join("/labels", name))
         _refuse_surrogates(name + value, join("/labels", name))
     return labels
+
+
+def _titled(output: Delivery) -> Delivery:
+    for chapter, title in output.titles.items():
+        pointer = join("/output/titles", chapter)
+        _refuse_surrogates(chapter + title, pointer)
+        if any(hygiene.character(c).kind == "control" or c in "\t\n" for c in title):
+            raise Refused("TEXT_CONTROL", "A title is one line of text.", pointer=pointer)
+    return output
 
 
 def _label(label: Label) -> Label:

@@ -124,9 +124,12 @@ def kind(key: str) -> Kind:
 
 
 def _records(document: Any) -> Iterator[Any]:
-    """Every record, whatever it is wrapped in."""
+    """Every record, whatever it is wrapped in; None for what is none and costs only itself."""
     if isinstance(document, str):
-        document = json.loads(document)
+        try:
+            document = json.loads(document)
+        except ValueError:
+            document = None
     if isinstance(document, list):
         for element in document:
             yield from _records(element)

@@ -123,7 +123,9 @@ def _take_turn(turn: str, studio: Studio) -> dict[str, Any]:
 
         return {"turn": turn, **sweeping.summary(sweeping.run(studio))}
     if turn != "integrate":
-        raise Refused("EVENT_INVALID", f"We know the turns `integrate` and `sweep`, not {turn!r}.")
+        raise Refused(
+            "EVENT_INVALID", f"We know the turns `integrate` and `sweep`, not {turn[:80]!r}."
+        )
     from handlers import auditing
 
     found = auditing.sequence(studio)

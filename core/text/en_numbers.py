@@ -91,8 +91,8 @@ def _money(found: Match) -> str:
         word = large.get((scale or "").lower(), scale or "")
         return f"{cardinal(amount)} {word} {many}"
     said = []
-    if int(units) or not int(part or 0):
-        said.append(f"{cardinal(units)} {one if int(units) == 1 else many}")
+    if units.strip("0") or not int(part or 0):
+        said.append(f"{cardinal(units)} {one if units.lstrip('0') == '1' else many}")
     if int(part or 0):
         pieces = int(part.ljust(2, "0"))
         said.append(f"{whole(pieces)} {cent if pieces == 1 else cents}")

@@ -8,9 +8,10 @@ table and becomes `UNK`: the model was trained that way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from core.text import openjtalk
 from core.text.ja_numbers import expand
 from core.text.reading import Reading
 from core.text.symbols import MARKS, UNKNOWN, table
@@ -47,7 +48,11 @@ def _phones(chunk: str) -> Iterator[str]:
     import pyopenjtalk
 
     # a dot in front makes OpenJTalk complain, and has no sound
-    labels = pyopenjtalk.make_label(pyopenjtalk.run_frontend(chunk.lstrip("・")))
+    for words in openjtalk.words(chunk.lstrip("・")):
+        yield from _spoken(pyopenjtalk.make_label(words))
+
+
+def _spoken(labels: Iterable[str]) -> Iterator[str]:
     parsed = [found for label in labels if (found := _FEATURES.search(label))]
     for found, following in pairwise(parsed[1:]):
         phone = found["phone"]

@@ -40,8 +40,8 @@ def cardinal(digits: str) -> str:
 
 def native(digits: str) -> str:
     """Before a counter, to 99: `3` -> `세`, `20` -> `스무`, `12` -> `열두`."""
-    number = int(digits)
-    if not 0 < number < 100:
+    number = int(digits[-3:])
+    if len(digits) > 2 or number == 0:
         return cardinal(digits)
     return "스무" if number == 20 else _TENS[number // 10] + _ONES[number % 10]
 

@@ -105,7 +105,7 @@ def _date(found: Match) -> str:
 def _year(found: Match) -> str:
     """Four digits name a year; two name one only before a month, otherwise they count."""
     digits = found[1]
-    named = 1000 <= int(digits) < 2200 and (len(digits) == 4)
+    named = len(digits) == 4 and 1000 <= int(digits) < 2200
     return spell(digits) if named or (len(digits) == 2 and found[2]) else quantity(digits)
 
 

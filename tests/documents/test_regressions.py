@@ -35,6 +35,37 @@ def test_half_a_character_in_a_pointer_still_gives_a_result(made: Studio) -> Non
     assert pipeline.committed(done.job_id, made) == done
 
 
+HALF = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"mode": HALF}, "/mode"),
+        ({"defaults": {"format": HALF}}, "/defaults/format"),
+        ({"label": {"cue": HALF}}, "/label/cue"),
+        ({"output": {"titles": {"c": HALF}}}, "/output/titles/c"),
+        ({"output": {"concatenate": HALF}}, "/output/concatenate"),
+    ],
+)
+def test_half_a_character_where_one_of_a_few_words_is_expected(
+    made: Studio, fields: dict[str, object], pointer: str
+) -> None:
+    done = pipeline.run(drop(made, **fields), made)
+    assert done.error
+    assert (done.error.code, done.error.pointer) == ("TEXT_SURROGATE", pointer)
+    items = [{"id": "a", "text": "Some words."}, {"id": "b", "text": "More.", "format": HALF}]
+    done = pipeline.run(drop(made, name="two", items=items, mode="validate"), made)
+    assert [item.error.code if item.error else "" for item in done.items] == ["", "TEXT_SURROGATE"]
+
+
+@pytest.mark.parametrize("title", ["a\0b", "a\nb", "a\x1b[31m", "a\tb"])
+def test_a_title_that_a_player_would_cut_is_refused(made: Studio, title: str) -> None:
+    done = pipeline.run(drop(made, output={"titles": {"c": title}}), made)
+    assert done.error
+    assert (done.error.code, done.error.pointer) == ("TEXT_CONTROL", "/output/titles/c")
+
+
 def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
     made: Studio, tmp_path: Path
 ) -> None:

@@ -246,3 +246,13 @@ def test_every_reason_stands_on_the_page():
     page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
     assert all(f"| `{reason}` |" in page for reason in {reason for _, reason in IGNORED.values()})
     assert all(f"`{prefix}`" in page for prefix in incoming.OURS)
+
+
+def test_a_record_that_is_none_costs_only_itself():
+    good = {
+        "eventName": "ObjectCreated:PutObject",
+        "oss": {"bucket": {"name": "inbox"}, "object": {"key": "jobs/a.manifest.json"}},
+    }
+    found = incoming.parse(json.dumps({"events": [None, 5, "x", good]}).encode(), bucket="inbox")
+    assert [one.key for one in found.created] == ["jobs/a.manifest.json"]
+    assert found.ignored["malformed"] == 3

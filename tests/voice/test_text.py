@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from core.text import en_numbers, ja
 from core.voice.kokoro import model, text
 from core.voice.kokoro.text import chinese, chinese_numbers, english, japanese
 from core.voice.kokoro.text.spelling import pronounce
@@ -181,3 +182,17 @@ def test_languages_load_only_when_spoken():
         " & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("written", ["$" + "9" * 4800, "9" * 4400 + "th", "1/" + "9" * 4998])
+def test_a_number_longer_than_python_reads_is_spelled(written):
+    assert en_numbers.expand(written).count("nine") > 4000
+
+
+@pytest.mark.parametrize(
+    "text_", ["ヴァ" * 2500, "っ" * 5000, "今日は良い天気で" * 600, "ア、" * 2500, "9" * 5000]
+)
+def test_japanese_without_an_end_does_not_end_the_process(text_):
+    """OpenJTalk has buffers of a fixed size: each of these was once a dead worker."""
+    assert japanese.read(text_)
+    assert ja.read(text_).phones

