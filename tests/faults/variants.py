@@ -14,6 +14,7 @@ import msgspec
 
 from core import item, pipeline, stamp
 from core.claim import Lease
+from core.job import Item
 from core.outcome import ItemResult
 from core.result import Result, timestamp
 from core.studio import Studio
@@ -51,7 +52,7 @@ def event_before_result() -> Iterator[None]:
 def adopt_without_compare() -> AbstractContextManager[Any]:
     """What lies at an item's key is taken for the item, whatever it was made from."""
 
-    def broken(key: str, fingerprint: str, studio: Studio) -> ItemResult | None:
+    def broken(key: str, fingerprint: str, wanted: Item, studio: Studio) -> ItemResult | None:
         found = stamp.adopt(key, ItemResult, studio)
         return msgspec.structs.replace(found[0].made, envelope=found[1]) if found else None
 
