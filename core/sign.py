@@ -53,7 +53,7 @@ def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, A
 
     `keys` maps `key_id` to key. Raises Refused SIGNATURE_INVALID.
     """
-    with suppress(msgspec.DecodeError, RecursionError):
+    with suppress(ValueError, RecursionError):
         written = _as_written(document, _SIGNED.decode(document).signature, keys)
         if written:
             return msgspec.json.decode(written, type=dict[str, Any])

@@ -142,7 +142,7 @@ def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault):
         theatre.put("refs/alice.flac", reference())
         for variant, key in enumerate(keys):
             theatre.put(key, manifest(1, variant=variant))
-        plan = AtCall(theatre, number, lambda: fault if number else None)
+        plan = AtCall(theatre, number, lambda: fault if number else None, any_=False)
         theatre.plan = plan
         with playing(theatre.world):
             for key in keys:

@@ -483,7 +483,7 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
         assert slow.control.append(f"lease/{order.job_id}", forced.dump(), position=len(log))
         fast = studio(tmp_path, keys=slow.keys)
         winner.append(pipeline.run(key, fast))
-        time.sleep(0.3)  # the slow worker tries to renew meanwhile, and learns of it
+        time.sleep(1)  # the slow worker tries to renew meanwhile, and learns of it
 
     order = pipeline.read(key, slow)
     winner: list[Result] = []
