@@ -29,6 +29,8 @@ MUXERS = {
     "libopencore_amrnb": "amr",
     "ac3": "ac3",
     "wmav2": "asf",
+    "mp2": "mp2",
+    "g726": "wav",
 }
 RATES = {
     "libopus": 48_000,
@@ -38,6 +40,7 @@ RATES = {
     "libopencore_amrnb": 8_000,
     "ac3": 32_000,
     "wmav2": 32_000,
+    "g726": 8_000,
 }
 """The rate a codec is fed at; others take the clip's own."""
 
@@ -87,26 +90,36 @@ def _decode(coded: io.BytesIO, rate: int) -> Samples:
         return resample(np.concatenate(pieces), source.streams.audio[0].rate, rate)
 
 
+def filtered(name: str, arguments: str) -> Attack:
+    """One of ffmpeg's filters."""
+
+    def run(samples: Samples, rate: int) -> Samples:
+        graph = av.filter.Graph()
+        source = graph.add_abuffer(
+            sample_rate=rate, format="flt", layout="mono", time_base=Fraction(1, rate)
+        )
+        middle, sink = graph.add(name, arguments), graph.add("abuffersink")
+        last = graph.add("aformat", f"sample_fmts=flt:sample_rates={rate}:channel_layouts=mono")
+        for one, next_one in ((source, middle), (middle, last), (last, sink)):
+            one.link_to(next_one)
+        graph.configure()
+        frame = av.AudioFrame.from_ndarray(np.asarray(samples, np.float32)[None], "flt", "mono")
+        frame.sample_rate, frame.pts = rate, 0
+        source.push(frame)
+        source.push(None)
+        out = []
+        while True:
+            try:
+                out.append(sink.pull().to_ndarray()[0])
+            except (av.error.EOFError, av.error.BlockingIOError):
+                return np.concatenate(out)
+
+    return run
+
+
 def tempo(factor: float, samples: Samples, rate: int) -> Samples:
     """Faster at the same pitch (ffmpeg's atempo, WSOLA)."""
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        sample_rate=rate, format="flt", layout="mono", time_base=Fraction(1, rate)
-    )
-    stretch, sink = graph.add("atempo", str(factor)), graph.add("abuffersink")
-    source.link_to(stretch)
-    stretch.link_to(sink)
-    graph.configure()
-    frame = av.AudioFrame.from_ndarray(np.asarray(samples, np.float32)[None], "flt", "mono")
-    frame.sample_rate, frame.pts = rate, 0
-    source.push(frame)
-    source.push(None)
-    out = []
-    while True:
-        try:
-            out.append(sink.pull().to_ndarray()[0])
-        except (av.error.EOFError, av.error.BlockingIOError):
-            return np.concatenate(out)
+    return filtered("atempo", str(factor))(samples, rate)
 
 
 def speed(factor: float, samples: Samples, rate: int) -> Samples:
@@ -150,12 +163,12 @@ def via(rate_between: int) -> Attack:
     return lambda samples, rate: resample(resample(samples, rate, rate_between), rate_between, rate)
 
 
-def room(seconds: float, samples: Samples, rate: int) -> Samples:
-    """Reverberation by an exponentially decaying noise tail half as strong as the direct sound."""
+def room(seconds: float, samples: Samples, rate: int, *, wet: float = 0.5) -> Samples:
+    """Reverberation by an exponentially decaying noise tail, `wet` times the direct sound."""
     count = int(seconds * rate)
     tail = np.random.default_rng(5).standard_normal(count) * 10 ** (-3 * np.arange(count) / count)
     tail[: rate // 500] = 0
-    tail *= 0.5 / np.sqrt(np.sum(tail**2))
+    tail *= wet / np.sqrt(np.sum(tail**2))
     tail[0] = 1
     return signal.fftconvolve(samples, tail)[: len(samples)].astype(np.float32)
 
@@ -195,8 +208,8 @@ def quantise(bits: int, samples: Samples, rate: int) -> Samples:
     return (np.rint(samples / np.abs(samples).max() * 0.9 * steps) / steps).astype(np.float32)
 
 
-def clip(samples: Samples, rate: int) -> Samples:
-    limit = 0.3 * np.abs(samples).max()
+def clip(share: float, samples: Samples, rate: int) -> Samples:
+    limit = share * np.abs(samples).max()
     return np.clip(samples, -limit, limit)
 
 
@@ -255,7 +268,7 @@ ATTACKS: dict[str, Attack] = {
     "equaliser tilt": tilt,
     "gain -15 dB": lambda samples, rate: samples * np.float32(0.18),
     "polarity": lambda samples, rate: -samples,
-    "clipped": clip,
+    "clipped": partial(clip, 0.3),
     "8 bit": partial(quantise, 8),
     "compressor": compress,
     "denoiser": denoise,

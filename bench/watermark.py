@@ -1,6 +1,7 @@
 """Measure the watermark: what it survives, what it costs, what it claims falsely, what it reveals.
 
     python -m bench.watermark robust --seconds 5 --clips 40    payloads read, per attack
+    python -m bench.watermark robust --suite harsh --seconds 8 the same beyond what is common
     python -m bench.watermark false --segments 2000 --keys 4   scores of unmarked sound
     python -m bench.watermark leak --minutes 10                what averaging shows without the key
     python -m bench.watermark quality                          PESQ, STOI, SNR, noise to mask
@@ -33,6 +34,7 @@ import soundfile
 import watermark
 from bench import noise_to_mask
 from bench.attacks import ATTACKS, Attack, Samples, resample
+from bench.harsh import HARSH
 from bench.watermark_plot import draw
 from watermark import cells, search
 from watermark.layout import BANDS, PERIOD, TILE, layout
@@ -41,6 +43,7 @@ from watermark.reader import reader
 RESULTS = Path(__file__).parent / "results" / "watermark"
 PLOT = Path(__file__).parents[1] / "docs" / "watermark.svg"
 KEY = bytes(range(32))
+SUITES = {"common": ATTACKS, "harsh": HARSH}
 
 
 def clips(options: argparse.Namespace, seconds: float, count: int) -> list[Samples]:
@@ -68,11 +71,12 @@ def clips(options: argparse.Namespace, seconds: float, count: int) -> list[Sampl
 def robust(options: argparse.Namespace) -> dict[str, object]:
     """Payloads read under every attack."""
     read: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    suite = SUITES[options.suite]
     for number, host in enumerate(clips(options, options.seconds, options.clips)):
         payload = zlib.crc32(f"payload {number}".encode())
         marked = watermark.embed(host, options.rate, payload, KEY, strength=options.strength)
-        for name in options.only.split(",") if options.only else ATTACKS:
-            attack = ATTACKS[name]
+        for name in options.only.split(",") if options.only else suite:
+            attack = suite[name]
             found = watermark.detect(attack(marked, options.rate), options.rate, KEY).payload
             tally = read[name]
             tally[0] += 1
@@ -263,7 +267,7 @@ def _loudest(samples: Samples, size: int) -> Samples:
 
 
 def plot(options: argparse.Namespace) -> dict[str, object]:
-    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("robust-*.json"))]
+    runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("robust-*[0-9].json"))]
     PLOT.write_text(draw(sorted(runs, key=lambda run: run["seconds"])))
     print(PLOT)
     return {}
@@ -277,6 +281,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=16_000)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--suite", choices=SUITES, default="common", help="robust: which attacks")
     parser.add_argument("--only", default="", help="robust: names of attacks, comma separated")
     parser.add_argument("--strength", type=float, default=watermark.DEFAULT)
     parser.add_argument("--segments", type=int, default=2000)
@@ -289,6 +294,7 @@ def main() -> None:
     if result and not options.only:
         RESULTS.mkdir(parents=True, exist_ok=True)
         suffix = f"-{options.seconds:g}s-{options.rate}" if options.command == "robust" else ""
+        suffix += "" if options.suite == "common" else f"-{options.suite}"
         path = RESULTS / f"{options.command}{suffix}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -110,10 +110,10 @@ def _report(plan: Reader, found: Finding, key_id: str, offset: float) -> Detecti
     return Detection(
         score=found.score,
         payload=found.payload,
-        start=offset + start * SLOT / place.tempo,
-        end=offset + end * SLOT / place.tempo,
-        tempo=place.tempo,
-        pitch=place.pitch,
+        start=offset + start * SLOT / place.warp.tempo,
+        end=offset + end * SLOT / place.warp.tempo,
+        tempo=place.warp.tempo,
+        pitch=place.warp.pitch,
         pieces=len(place.stretches),
         key_id=key_id,
     )

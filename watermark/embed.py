@@ -18,7 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watermark import cells
-from watermark.layout import BANDS, HIGH_EDGES, LOW_BANDS, LOW_EDGES, PERIOD, SEGMENT, SLOT, layout
+from watermark.layout import (
+    BANDS,
+    CENTRES,
+    HIGH_EDGES,
+    LOW_BANDS,
+    LOW_EDGES,
+    PERIOD,
+    SEGMENT,
+    SLOT,
+    layout,
+)
 
 Floats = NDArray[np.float32]
 
@@ -29,8 +39,7 @@ STRENGTHS = {"balanced": DEFAULT, "quiet": QUIET, "robust": ROBUST}
 BLOCK_SLOTS = 128
 HALO_SLOTS = 16
 BLOCKS_A_SEGMENT = SEGMENT // BLOCK_SLOTS
-_CENTRES = np.concatenate([LOW_EDGES[1:] + LOW_EDGES[:-1], HIGH_EDGES[1:] + HIGH_EDGES[:-1]]) / 2
-_BARK = 13 * np.arctan(0.00076 * _CENTRES) + 3.5 * np.arctan((_CENTRES / 7500) ** 2)
+_BARK = 13 * np.arctan(0.00076 * CENTRES) + 3.5 * np.arctan((CENTRES / 7500) ** 2)
 RATES = range(8_000, 192_001)
 
 
@@ -211,7 +220,7 @@ def _inform(signs: Floats, energies: Floats, tolerance: Floats) -> Floats:
     agrees. The second half takes the same step through the detector's own filter, so that what a
     neighbour's sign would foretell is made up for: a tenth more range in decibels at a better SNR.
     """
-    host = cells.soften(energies[None])[0]
+    host = cells.soften(energies[None], cells.HOST)[0]
     agreement = signs * host / (np.sqrt(np.mean(host * host)) + np.float32(1e-12))
     step = signs * (1 - np.tanh(agreement / 2))
     wide = np.pad(step, ((0, 0), (1, 1)), mode="edge")

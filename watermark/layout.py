@@ -36,6 +36,8 @@ LOW_EDGES = 250 + 125.0 * np.arange(26)
 HIGH_EDGES = 3375 + 200.0 * np.arange(21)
 LOW_BANDS = len(LOW_EDGES) - 1
 BANDS = LOW_BANDS + len(HIGH_EDGES) - 1
+CENTRES = np.concatenate([LOW_EDGES[1:] + LOW_EDGES[:-1], HIGH_EDGES[1:] + HIGH_EDGES[:-1]]) / 2
+"""Hz."""
 TILE = 32
 PERIOD = 64 * TILE
 SEGMENT = PERIOD // 2

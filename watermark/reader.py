@@ -53,10 +53,12 @@ class Reader:
     """(BANDS, PERIOD)"""
     parts: NDArray[np.intp]
     """Coded bit of each cell, CODED_BITS for sync: (BANDS, PERIOD)."""
-    anchor: NDArray[np.complex64]
-    """Spectrum over slots of the anchor's signs: (BANDS, PERIOD / 2 + 1)."""
-    mask: NDArray[np.complex64]
-    """Spectrum over slots of the anchor's cells in one tile: (BANDS, TILE / 2 + 1)."""
+    anchor: Floats
+    """The anchor's signs, 0 elsewhere: (BANDS, PERIOD)."""
+    mask: Floats
+    """1 where a cell of a tile is the anchor's: (BANDS, TILE)."""
+    spectrum: NDArray[np.complex64]
+    """Of the anchor, over slots: (BANDS, PERIOD / 2 + 1)."""
     payload: int | None = None
     """The payload whose pattern is the anchor."""
 
@@ -66,12 +68,27 @@ class Reader:
         softs: (grids, BANDS, slots), slots <= PERIOD.
         """
         spectra = np.conj(cells.rfft(softs, PERIOD))
-        inner = cells.irfft((spectra * self.anchor).sum(axis=1), PERIOD)
+        inner = cells.irfft((spectra * self.spectrum).sum(axis=1), PERIOD)
         squares = np.zeros((*softs.shape[:2], -(-softs.shape[2] // TILE) * TILE), np.float32)
         np.square(softs, out=squares[..., : softs.shape[2]])
         tile = cells.rfft(squares.reshape(*softs.shape[:2], -1, TILE).sum(axis=2), TILE)
-        energy = cells.irfft((np.conj(tile) * self.mask).sum(axis=1), TILE)
+        energy = cells.irfft((np.conj(tile) * cells.rfft(self.mask, TILE)).sum(axis=1), TILE)
         return inner, np.tile(np.maximum(energy, 1e-12), PERIOD // TILE)
+
+    def correlate_slices(self, softs: Floats, width: int) -> tuple[Floats, Floats]:
+        """The same for each slice of `width` slots by itself: (slices, grids, PERIOD) each.
+
+        What is left over at the end is not looked at. One product of matrices, which for slices as
+        short as these is far quicker than a transform.
+        """
+        grids, _, slots = softs.shape
+        count = slots // width
+        cut = softs[..., : count * width].reshape(grids, BANDS, count, width)
+        rows = cut.transpose(2, 0, 3, 1).reshape(count * grids, width * BANDS)
+        signs, mask = _windows(self, width)
+        inner, energy = rows @ signs, np.square(rows) @ mask
+        shape = count, grids, -1
+        return inner.reshape(shape), np.tile(energy, PERIOD // TILE).reshape(shape)
 
     def bits(self, stream: Floats) -> tuple[Floats, Floats]:
         """Sum and variance of each coded bit; the last entry is sync: (CODED_BITS + 1,) each.
@@ -95,9 +112,23 @@ class Reader:
     def knowing(self, payload: int) -> Reader:
         """A reader that looks for one payload."""
         word = np.append(code.encode(payload), np.float32(1))
-        anchor = cells.rfft(self.signs * word[self.parts], PERIOD)
-        mask = cells.rfft(np.ones((BANDS, TILE), np.float32), TILE)
-        return replace(self, anchor=anchor, mask=mask, payload=payload)
+        anchor = self.signs * word[self.parts]
+        return replace(
+            self,
+            anchor=anchor,
+            mask=np.ones((BANDS, TILE), np.float32),
+            spectrum=cells.rfft(anchor, PERIOD),
+            payload=payload,
+        )
+
+
+@lru_cache(maxsize=4)
+def _windows(plan: Reader, width: int) -> tuple[Floats, Floats]:
+    """What a slice meets of the anchor and its mask at each slot of the stream and of a tile:
+    (width * BANDS, PERIOD), (width * BANDS, TILE)."""
+    signs = [np.roll(plan.anchor, -at, axis=1) for at in range(width)]
+    mask = [np.roll(plan.mask, -at, axis=1) for at in range(width)]
+    return np.concatenate(signs), np.concatenate(mask)
 
 
 @lru_cache(maxsize=64)
@@ -108,9 +139,25 @@ def reader(key: bytes) -> Reader:
     return Reader(
         signs=plan.signs,
         parts=np.tile(parts, (1, PERIOD // TILE)),
-        anchor=cells.rfft(plan.sync, PERIOD),
-        mask=cells.rfft(plan.sync_mask, TILE),
+        anchor=plan.sync,
+        mask=plan.sync_mask,
+        spectrum=cells.rfft(plan.sync, PERIOD),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Warp:
+    """How a clip is played."""
+
+    tempo: float = 1.0
+    """How many times too fast."""
+    pitch: float = 1.0
+    """How many times too high."""
+    smeared: bool = False
+    """By a phase vocoder."""
+
+
+PLAIN = Warp()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,8 +169,7 @@ class Place:
     z: float
     """Of the anchor."""
     cost: float
-    tempo: float = 1.0
-    pitch: float = 1.0
+    warp: Warp = PLAIN
 
     def stream(self) -> Floats:
         """All stretches added up where they meet the stream: (BANDS, PERIOD).

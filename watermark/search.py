@@ -18,35 +18,27 @@ from watermark import payload as code
 from watermark.layout import PERIOD
 from watermark.reader import (
     PHASES,
+    PLAIN,
     START_COST,
     Finding,
     Place,
     Reader,
+    Warp,
     bound,
     evidence,
     read,
     worth,
 )
+from watermark.warps import likely_warps, warp_cost
 
 Floats = NDArray[np.float32]
-Warp = tuple[float, float]
-"""(tempo, pitch): how many times too fast and too high the sound is played."""
-
 Branch = tuple[tuple[Place, ...], Floats, Floats]
 """Places chosen in several clips, with the sum and variance of their coded bits."""
 
-PLAIN: Warp = (1.0, 1.0)
 SHORTLIST = 48
 DECODES = 3
 BEAM = 48
-REFINED = 3
 LEAST_SLOTS = 8
-
-SPAN = math.log(1.115)
-"""Speed, tempo and pitch are searched this far up and down."""
-FINEST_STEP = 0.0035
-COARSEST_STEP = 0.012
-MAX_WARPS = 2 * (3 * math.ceil(SPAN / FINEST_STEP)) * 3
 
 SLICE = 12
 """Slots of a slice of the track: 0.38 s."""
@@ -67,14 +59,11 @@ def grids(view: cells.Spectrum, warp: Warp, phases: int = PHASES) -> Floats:
 
     (phases, BANDS, slots), or no slots where the clip is too short to say anything.
     """
-    tempo, pitch = warp
-    return _grids(cells.band_energies(view, pitch), tempo, phases)
-
-
-def _grids(bands: Floats, tempo: float, phases: int) -> Floats:
-    slot = cells.HOPS_A_SLOT / tempo
+    bands = cells.band_energies(view, warp.pitch)
+    slot = cells.HOPS_A_SLOT / warp.tempo
     energies = cells.cell_energies(bands, slot, slot / phases * np.arange(phases))[..., :PERIOD]
-    return cells.soften(energies) if energies.shape[2] >= LEAST_SLOTS else energies[..., :0]
+    ear = cells.SMEARED if warp.smeared else cells.CODED
+    return cells.hear(energies, ear) if energies.shape[2] >= LEAST_SLOTS else energies[..., :0]
 
 
 def places(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
@@ -84,7 +73,7 @@ def places(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
     best = np.argpartition(z, -SHORTLIST, axis=None)[-SHORTLIST:]
     found = []
     for phase, start in zip(*np.unravel_index(best, z.shape), strict=True):
-        found.append(Place(((softs[phase], int(start)),), float(z[phase, start]), cost, *warp))
+        found.append(Place(((softs[phase], int(start)),), float(z[phase, start]), cost, warp))
     return sorted(found, key=lambda place: -place.z)
 
 
@@ -111,12 +100,12 @@ def _searches(
     if not thorough:
         return
     yield track(plan, softs, PLAIN, cost + START_COST + math.log(4)), 1
-    described = cost + START_COST + math.log(8 * MAX_WARPS)
-    warped = _warped_places(plan, view, described)
-    yield warped, DECODES
-    if warped:
-        warp = (warped[0].tempo, warped[0].pitch)
-        yield track(plan, grids(view, warp), warp, described), 1
+    for smeared in (False, True):
+        warped = _warped_places(plan, view, cost + START_COST + math.log(8), smeared=smeared)
+        yield warped, DECODES
+        if warped and not smeared:
+            again = track(plan, grids(view, warped[0].warp), warped[0].warp, warped[0].cost)
+            yield again, 1
 
 
 def find_joint(plan: Reader, views: list[cells.Spectrum], *, thorough: bool) -> Finding:
@@ -160,42 +149,14 @@ def _guess(plan: Reader, view: cells.Spectrum, *, thorough: bool) -> list[Place]
     return max(found, key=lambda group: bound(group[0].z, group[0].cost), default=[])
 
 
-def step_for(seconds: float) -> float:
-    """The step between rates at which a clip drifts by no more than a third of a slot."""
-    return min(max(0.04 / max(seconds, 0.1), FINEST_STEP), COARSEST_STEP)
-
-
-def warps(step: float) -> list[Warp]:
-    """Speed, tempo and pitch changes to try. Frequency bears coarser steps than time does."""
-    rates = np.exp(step * np.arange(1, int(SPAN / step) + 1))
-    both = [float(rate) for up in rates for rate in (up, 1 / up)]
-    coarse = np.exp(COARSEST_STEP * np.arange(1, int(SPAN / COARSEST_STEP) + 1))
-    pitches = [float(rate) for up in coarse for rate in (up, 1 / up)]
-    return [*((r, r) for r in both), *((r, 1.0) for r in both), *((1.0, r) for r in pitches)]
-
-
-def _warped_places(plan: Reader, view: cells.Spectrum, cost: float) -> list[Place]:
-    """The likeliest places over all warps: coarse steps first, then around the best of them."""
-    step = step_for(view.seconds)
-    heights = []
-    bands = {1.0: cells.band_energies(view)}
-    for tempo, pitch in warps(step):
-        if pitch not in bands:
-            bands = {1.0: bands[1.0], pitch: cells.band_energies(view, pitch)}
-        softs = _grids(bands[pitch], tempo, 2)
-        if softs.shape[2]:
-            inner, energy = plan.correlate(softs)
-            heights.append((float((inner / np.sqrt(energy)).max()), (tempo, pitch)))
-    heights.sort(reverse=True)
+def _warped_places(
+    plan: Reader, view: cells.Spectrum, cost: float, *, smeared: bool
+) -> list[Place]:
+    """The likeliest places over all warps, or over what a phase vocoder does."""
     found: list[Place] = []
-    for tempo, pitch in list(dict.fromkeys(warp for _, warp in heights))[:REFINED]:
-        for nudge in (-step / 3, 0.0, step / 3):
-            warp = (
-                tempo * math.exp(nudge) if tempo != 1 else 1.0,
-                pitch * math.exp(nudge) if pitch != 1 else 1.0,
-            )
-            softs = grids(view, warp)
-            found += places(plan, softs, warp, cost) if softs.shape[2] else []
+    for warp in likely_warps(plan, view, smeared=smeared):
+        softs = grids(view, warp)
+        found += places(plan, softs, warp, cost + warp_cost(warp)) if softs.shape[2] else []
     return sorted(found, key=lambda place: -place.z)[:SHORTLIST]
 
 
@@ -206,35 +167,29 @@ def track(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
     the same in sound left whole, moves by one where a clock drifts, and jumps at a cut. At most
     one place: the path, or none where the clip is one slice.
     """
-    count = softs.shape[2] // SLICE
-    if count < 2:
+    if softs.shape[2] < 2 * SLICE:
         return []
-    gains = _score_slices(plan, softs, count)
+    gains = _score_slices(plan, softs)
     best = [gains[0]]
     for gain in gains[1:]:
         best.append(gain + np.max(_arrivals(best[-1]), axis=0))
     path, path_cost = _trace(best)
-    place = Place(_stretches(softs, path), 0.0, cost + path_cost, *warp)
+    place = Place(_stretches(softs, path), 0.0, cost + path_cost, warp)
     return [replace(place, z=plan.z(place.stream()))]
 
 
-def _score_slices(plan: Reader, softs: Floats, count: int) -> Floats:
+def _score_slices(plan: Reader, softs: Floats) -> Floats:
     """Log-likelihood ratio of each slice in each state: (count, STATES)."""
-    out = np.empty((count, PERIOD, PHASES), np.float32)
-    for number in range(count):
-        inner, energy = plan.correlate(softs[:, :, _slice(number, count)])
-        z = inner / np.sqrt(energy)
-        likely = np.clip(z, 1.5, 3.5)
-        gain = likely * (z - likely / 2)
-        for phase in range(PHASES):
-            # Grid `phase` begins phase / PHASES of a slot late: state = PHASES * start - phase.
-            shift = -number * SLICE - (phase > 0)
-            out[number, :, -phase % PHASES] = np.roll(gain[phase], shift)
-    return out.reshape(count, STATES)
-
-
-def _slice(number: int, count: int) -> slice:
-    return slice(number * SLICE, (number + 1) * SLICE if number < count - 1 else None)
+    inner, energy = plan.correlate_slices(softs, SLICE)
+    z = inner / np.sqrt(np.maximum(energy, 1e-12))
+    likely = np.clip(z, 1.5, 3.5)
+    gain = likely * (z - likely / 2)
+    out = np.empty((len(z), PERIOD, PHASES), np.float32)
+    for number, phase in np.ndindex(*gain.shape[:2]):
+        # Grid `phase` begins phase / PHASES of a slot late: state = PHASES * start - phase.
+        shift = -number * SLICE - (phase > 0)
+        out[number, :, -phase % PHASES] = np.roll(gain[number, phase], shift)
+    return out.reshape(-1, STATES)
 
 
 def _arrivals(last: Floats) -> Floats:

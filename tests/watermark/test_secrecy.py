@@ -14,9 +14,9 @@ import soundfile
 
 import watermark
 from tests.watermark.speech import FOLDER, KEY, NAMES, OTHER_KEY, RATE, speech
-from watermark import cells, search
+from watermark import cells, search, warps
 from watermark.layout import BANDS, PERIOD, TILE, layout
-from watermark.reader import MESSAGE_COST, SYNC_COST, bound, reader
+from watermark.reader import MESSAGE_COST, SYNC_COST, Warp, bound, reader
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,13 +144,34 @@ def test_correlation_is_the_plain_sum_it_stands_for():
         assert energy[0, start] == pytest.approx(float((softs[0] ** 2 * signs**2).sum()), rel=1e-4)
 
 
+def test_slices_are_correlated_as_the_whole_is():
+    softs = np.random.default_rng(0).normal(size=(2, BANDS, 24)).astype(np.float32)
+    inner, energy = reader(KEY).correlate_slices(softs, 8)
+    whole = [reader(KEY).correlate(softs[:, :, at : at + 8]) for at in (0, 8, 16)]
+    assert inner == pytest.approx(np.stack([one for one, _ in whole]), abs=1e-3)
+    assert energy == pytest.approx(np.stack([one for _, one in whole]), rel=1e-3)
+
+
 def test_belief_shared_out_by_the_searches_is_at_most_one():
     moves = (search.STAY, search.FAR - math.log(search.STATES), search.NEAR - math.log(256))
     assert sum(math.exp(-cost) for cost in moves) + 2 * math.exp(-search.DRIFT) <= 1 + 1e-9
     assert math.exp(-SYNC_COST) + 2**32 * math.exp(-MESSAGE_COST) <= 1 + 1e-9
-    for seconds in (1, 3, 10, 60):
-        assert 3 * len(search.warps(search.step_for(seconds))) <= search.MAX_WARPS
     assert TILE * 64 == PERIOD
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 10, 60])
+def test_belief_shared_out_over_warps_is_at_most_one(seconds):
+    """Every warp that a search may look at closely, whatever it finds likely."""
+    step = warps.step_for(seconds)
+    looked_at = {
+        warp
+        for smeared in (False, True)
+        for pitch, tempos in warps.rounds(step, smeared=smeared)
+        for tempo in tempos
+        for warp in warps.close_by(Warp(tempo, pitch, smeared), step)
+    }
+    assert len(looked_at) > 900
+    assert sum(math.exp(-warps.warp_cost(warp)) for warp in looked_at) <= 1 + 1e-9
 
 
 def test_the_bound_is_continuous_and_falls_with_cost():
