@@ -62,8 +62,9 @@ def grids(view: cells.Spectrum, warp: Warp, phases: int = PHASES) -> Floats:
     bands = cells.band_energies(view, warp.pitch)
     slot = cells.HOPS_A_SLOT / warp.tempo
     energies = cells.cell_energies(bands, slot, slot / phases * np.arange(phases))[..., :PERIOD]
-    ear = cells.SMEARED if warp.smeared else cells.CODED
-    return cells.hear(energies, ear) if energies.shape[2] >= LEAST_SLOTS else energies[..., :0]
+    if energies.shape[2] < LEAST_SLOTS:
+        return energies[..., :0]
+    return cells.hear(energies, smeared=warp.smeared)
 
 
 def places(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
@@ -180,7 +181,8 @@ def track(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
 
 def _score_slices(plan: Reader, softs: Floats) -> Floats:
     """Log-likelihood ratio of each slice in each state: (count, STATES)."""
-    inner, energy = plan.correlate_slices(softs, SLICE)
+    whole = np.pad(softs, ((0, 0), (0, 0), (0, -softs.shape[2] % SLICE)))
+    inner, energy = plan.correlate_slices(whole, SLICE)
     z = inner / np.sqrt(np.maximum(energy, 1e-12))
     likely = np.clip(z, 1.5, 3.5)
     gain = likely * (z - likely / 2)

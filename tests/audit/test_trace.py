@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -15,8 +14,7 @@ import soundfile
 import soxr
 
 import watermark
-from core import audio, audit, crypto, registry, trace
-from core.audio import Audio
+from core import audit, crypto, registry, trace
 from core.audit import Sources
 from core.errors import Failed, Refused
 from core.isolate import Limits
@@ -27,6 +25,7 @@ from core.result import parse, result_key
 from core.storage import Store
 from core.trace import Trace
 from handlers.oss import handle
+from tests.audit.leak import leaked
 from tests.oss_server import OssServer
 from tests.pipeline.kit import buzz, drop, studio
 from tests.pipeline.test_notifications import notification
@@ -214,21 +213,6 @@ def oss() -> Iterator[dict[str, Store]]:
         yield {name: oss_store(server, name) for name in names}
 
 
-def leak(sealed: bytes, made, item) -> bytes:
-    """What gets out: through MP3 at 64 kbit/s, four seconds of it, played 3 % too fast."""
-    plain = crypto.open_sealed(sealed, item.envelope, made.keys.wrapping)
-    heard = audio.decode_own(plain)
-    at_64k = io.BytesIO()
-    soundfile.write(
-        at_64k, heard.samples, heard.rate, format="MP3", bitrate_mode="CONSTANT",
-        compression_level=0.6,
-    )  # fmt: skip
-    again, rate = soundfile.read(io.BytesIO(at_64k.getvalue()), dtype="float32")
-    part = again[rate : 5 * rate]
-    fast = soxr.resample(part, rate, round(rate / 1.03)).astype(np.float32)
-    return audio.encode(Audio(fast, rate), "wav").data
-
-
 @pytest.mark.parametrize("where", ["local", "oss"])
 def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     tmp_path: Path, where: str, request: pytest.FixtureRequest
@@ -242,7 +226,8 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     assert key == result_key(done.job_id)
     (item,) = done.items
     sealed = made.results.get(item.output.key, limit=10**8).data
-    made.inbox.put("audit/found/leak.wav", leak(sealed, made, item))
+    plain = crypto.open_sealed(sealed, item.envelope, made.keys.wrapping)
+    made.inbox.put("audit/found/leak.wav", leaked(plain))
     told = handle(notification("audit/found/leak.wav"), made)["done"][0]
     report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
     assert report["marked"] is True

@@ -16,6 +16,7 @@ from core import crypto, keys, sign
 from core.audio import decode_own
 from core.recognise import Recogniser, error_rate
 from core.result import parse
+from tests.audit.leak import leaked
 from tests.e2e.conftest import INBOX, Place
 
 TEXTS = {
@@ -102,9 +103,25 @@ def test_a_leaked_mp3_is_traced_to_its_job(spoken, heard, tmp_path):
     assert (found["job"], found["item"]) == (result_path(spoken).parent.name, "english")
 
 
-def test_nothing_is_done_twice(spoken):
-    ran = spoken.run("watch", "--once")
-    assert (ran.returncode, "succeeded" in ran.stdout) == (0, True)
+@pytest.fixture(scope="module")
+def watched_again(spoken, heard):
+    """What `watch --once` says of the same inbox with a leak of the first item dropped in it."""
+    clip = spoken.root / "bucket/inbox/audit/found/leak.wav"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(leaked((heard / "english.wav").read_bytes()))
+    return spoken.json("watch", "--once")["jobs"]
+
+
+def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(spoken, watched_again):
+    told = watched_again["audit/found/leak.wav"]
+    report = json.loads((spoken.root / f"bucket/results/audit/{told['trace']}.json").read_text())
+    (found,) = report["findings"]
+    assert (found["job"], found["item"]) == (result_path(spoken).parent.name, "english")
+    assert found["tempo"] == pytest.approx(1.03, abs=0.003)
+
+
+def test_nothing_is_done_twice(spoken, watched_again):
+    assert watched_again["jobs/hello.manifest.json"]["status"] == "succeeded"
     assert len(list((spoken.root / "bucket/results/out").glob("*/*"))) == 4
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from core import keys, sign
+from core import crypto, keys, sign
 from core.local import LocalStore
 from core.oss import Credentials, OssStore
 from core.result import parse
+from tests.audit.leak import leaked
 from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.oss_server import OssServer
 
@@ -151,6 +152,29 @@ def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_eve
     assert done.status == "succeeded"
     assert json.loads(results.get(event, limit=10**6).data)["data"]["job_id"] == done.job_id
     assert [key for key in found if key.endswith(".sealed")] == [done.items[0].output.key]
+
+
+def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(cloud, function):
+    results = bucket(cloud, "results")
+    (name,) = (info.key for info in results.list("out/") if info.key.endswith("result.json"))
+    done = parse(results.get(name, limit=10**7).data)
+    (item,) = done.items
+    sealed = results.get(item.output.key, limit=10**8).data
+    wrapping = keys.load(function.folder / "keys").wrapping
+    clip = leaked(crypto.open_sealed(sealed, item.envelope, wrapping))
+    bucket(cloud, "inbox").put("audit/found/leak.wav", clip)
+    status, fc, body = function.call("POST", "/invoke", notification("audit/found/leak.wav"))
+    assert (status, fc) == (200, "200")
+    told = json.loads(body)["done"][0]
+    report = json.loads(results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    assert [(f["job"], f["item"]) for f in report["findings"]] == [(done.job_id, item.id)]
+    (event,) = (
+        event
+        for info in results.list("events/")
+        if (event := json.loads(results.get(info.key, limit=10**6).data))["type"]
+        == "com.voicedrop.trace.completed"
+    )
+    assert event["data"]["jobs"] == [done.job_id]
 
 
 def test_what_can_never_work_is_answered_once_and_for_all(function):
