@@ -112,7 +112,8 @@ def filtered(name: str, arguments: str) -> Attack:
             try:
                 out.append(sink.pull().to_ndarray()[0])
             except (av.error.EOFError, av.error.BlockingIOError):
-                return np.concatenate(out)
+                # `vibrato` now and then reads what was never written.
+                return np.nan_to_num(np.concatenate(out))
 
     return run
 
