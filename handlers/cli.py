@@ -17,6 +17,7 @@ from rich.console import Console
 
 from core.errors import JobError, Misconfigured, Unavailable
 from core.settings import MarkPreset
+from core.version import VERSION
 from handlers import screen
 from handlers.cli_consent import consent_app
 from handlers.cli_log import log_app
@@ -27,7 +28,8 @@ from handlers.secrecy import keep_to_ourselves
 app = typer.Typer(
     name="voicedrop",
     help="Drop a manifest and a reference recording; get watermarked, sealed speech in that voice.",
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 waiting for a file, "
+    epilog="To begin: `init`, then `submit` a manifest and its files, `watch --once`, and `open` "
+    "the result. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 waiting for a file, "
     "4 a setting or key needs you, 5 try again later. Settings: see the README.",
     no_args_is_help=True,
     add_completion=False,
@@ -39,6 +41,23 @@ app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")
 
 EXIT_FAILED, EXIT_WAITING, EXIT_OPERATOR, EXIT_LATER = 1, 3, 4, 5
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -139,10 +158,11 @@ def audit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every result: signed, there, unchanged, marked, logged, consented to.
+    """Check every result of a bucket.
 
-    Reads only, and needs public keys only; what it cannot check without the others it says. Writes
-    report.html, items.csv, report.json and index.json. Cut off, it goes on where it was.
+    Signed, there, unchanged, marked, logged, consented to? Reads only, and needs public keys
+    only; what it cannot check without the others it says. Writes report.html, items.csv,
+    report.json and index.json. Cut off, it goes on where it was.
 
     Exit codes: 0 clean, 1 findings, 2 it could not be done.
     """

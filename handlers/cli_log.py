@@ -15,7 +15,10 @@ log_app = typer.Typer(help="The tamper-evident log of results.", no_args_is_help
 
 @log_app.command("integrate")
 def log_integrate(bucket: Bucket = None, as_json: AsJson = False) -> None:
-    """Log the results that workers have queued, and sign a checkpoint."""
+    """Log what workers have queued.
+
+    Their results become leaves of the tree, and a new checkpoint is signed.
+    """
     from handlers import auditing
 
     screen.show(auditing.integrate(settings(bucket)), as_json=as_json)

@@ -82,7 +82,10 @@ def get(
     precision: Annotated[Precision, typer.Option(help="Of the converted bundle.")] = "int8",
     as_json: AsJson = False,
 ) -> None:
-    """Download the official files and convert them; a broken download goes on where it stopped."""
+    """Download the official files and convert them.
+
+    A broken download goes on where it stopped.
+    """
     from core.convert import download
 
     cache = Settings.from_environ(os.environ).cache

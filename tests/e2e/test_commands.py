@@ -10,6 +10,7 @@ import pytest
 
 from core import consent
 from core.consent import read
+from core.version import VERSION
 from tests.e2e.conftest import INBOX, ROOT
 
 MANIFEST = INBOX / "jobs" / "hello.manifest.json"
@@ -32,8 +33,11 @@ def test_help_teaches_every_command_and_the_exit_codes(place):
     told = place.run("--help")
     for word in ("init", "watch", "submit", "open", "trace", "doctor", "schema", "consent", "Exit"):
         assert word in told.stdout
+    commands = told.stdout.split("Commands:")[1]
+    assert "..." not in commands, "a command's first line is too long to be shown whole"
     for command in ("watch", "submit", "open", "trace", "consent"):
         assert place.run(command, "--help").returncode == 0
+    assert place.run("--version").stdout == f"{VERSION}\n"
 
 
 def test_a_job_that_waits_for_a_file_says_so(place):
