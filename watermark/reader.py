@@ -112,13 +112,22 @@ class Reader:
     def knowing(self, payload: int) -> Reader:
         """A reader that looks for one payload."""
         word = np.append(code.encode(payload), np.float32(1))
+        return replace(self._listening(word), payload=payload)
+
+    def leaning(self, total: Floats, variance: Floats) -> Reader:
+        """A reader that looks for what `bits` of some sound make likely, the surest bits most."""
+        word = np.tanh(total * _scale(total, variance)).astype(np.float32)
+        word[-1] = 1
+        return self._listening(word)
+
+    def _listening(self, word: Floats) -> Reader:
+        """A reader whose anchor is all cells. word: (CODED_BITS + 1,), -1 to 1."""
         anchor = self.signs * word[self.parts]
         return replace(
             self,
             anchor=anchor,
-            mask=np.ones((BANDS, TILE), np.float32),
+            mask=np.square(word[self.parts[:, :TILE]]),
             spectrum=cells.rfft(anchor, PERIOD),
-            payload=payload,
         )
 
 
@@ -232,10 +241,16 @@ def evidence(total: Floats, variance: Floats) -> Floats:
     total, variance: (..., CODED_BITS + 1) as from `Reader.bits`. Soft values are matched to their
     noise: a mark of scale m gives each sum mean m * variance.
     """
-    spread = np.maximum(variance[..., -1:], 1e-12)
-    scale = np.maximum(total[..., -1:] / spread, 0.3 / np.sqrt(spread))
+    scale = _scale(total, variance)
     lean = np.abs(total[..., :-1]) * scale
     log_cosh = lean + np.log1p(np.exp(-2 * lean)) - math.log(2)
     anchor, power = (scale * total[..., -1:])[..., 0], (scale * scale)[..., 0] / 2
     weight: Floats = log_cosh.sum(axis=-1) + anchor - power * variance.sum(axis=-1)
     return weight
+
+
+def _scale(total: Floats, variance: Floats) -> Floats:
+    """How strong the mark is by the sync cells, in units of soft values: (..., 1)."""
+    spread = np.maximum(variance[..., -1:], 1e-12)
+    scale: Floats = np.maximum(total[..., -1:] / spread, 0.3 / np.sqrt(spread))
+    return scale

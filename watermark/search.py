@@ -17,6 +17,7 @@ from watermark import cells
 from watermark import payload as code
 from watermark.layout import PERIOD
 from watermark.reader import (
+    LEAST_EVIDENCE,
     PHASES,
     PLAIN,
     START_COST,
@@ -40,16 +41,19 @@ DECODES = 3
 BEAM = 48
 LEAST_SLOTS = 8
 
-SLICE = 12
-"""Slots of a slice of the track: 0.38 s."""
+SHARPENED = 2
+"""Times that a path is looked for again by what was heard along the one before."""
+SLICE = 6
+"""Slots of a slice of the track: 0.19 s."""
 STATES = PHASES * PERIOD
-NEAR_JUMP = 256
-"""A cut of up to this many hops (2 s) is called near."""
-STAY, DRIFT, NEAR, FAR = (
+SHORT_JUMP, NEAR_JUMP = 64, 256
+"""A cut of up to this many hops (0.5 s) is called short, one of up to that many (2 s) near."""
+STAY, DRIFT, SHORT, NEAR, FAR = (
     -math.log(0.85),
-    -math.log(0.03),
-    -math.log(0.05 / NEAR_JUMP),
-    -math.log(0.04 / STATES),
+    -math.log(0.02),
+    -math.log(0.06 / SHORT_JUMP),
+    -math.log(0.03 / NEAR_JUMP),
+    -math.log(0.02 / STATES),
 )
 """Costs of what may happen to the place between two slices; their shares sum to one."""
 
@@ -100,13 +104,15 @@ def _searches(
     yield places(plan, softs, PLAIN, cost + START_COST + math.log(2)), DECODES
     if not thorough:
         return
-    yield track(plan, softs, PLAIN, cost + START_COST + math.log(4)), 1
+    for path in track(plan, softs, PLAIN, cost + START_COST + math.log(4)):
+        yield [path], 1
     for smeared in (False, True):
         warped = _warped_places(plan, view, cost + START_COST + math.log(8), smeared=smeared)
         yield warped, DECODES
         if warped and not smeared:
-            again = track(plan, grids(view, warped[0].warp), warped[0].warp, warped[0].cost)
-            yield again, 1
+            warp = warped[0].warp
+            for path in track(plan, grids(view, warp), warp, warped[0].cost):
+                yield [path], 1
 
 
 def find_joint(plan: Reader, views: list[cells.Spectrum], *, thorough: bool) -> Finding:
@@ -161,22 +167,46 @@ def _warped_places(
     return sorted(found, key=lambda place: -place.z)[:SHORTLIST]
 
 
-def track(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
-    """The likeliest path through the stream of sound that was cut, joined or stretched in places.
+def track(plan: Reader, softs: Floats, warp: Warp, cost: float) -> Iterator[Place]:
+    """The likeliest paths through the stream of sound that was cut, joined or stretched in places,
+    each better informed than the one before; none where the clip is one slice.
 
-    Viterbi over slices of 0.38 s. A state is a place in the stream at time 0, in hops: it stays
-    the same in sound left whole, moves by one where a clock drifts, and jumps at a cut. At most
-    one place: the path, or none where the clip is one slice.
+    Viterbi over slices of 0.19 s. A state is a place in the stream at time 0, in hops: it stays
+    the same in sound left whole, moves by one where a clock drifts, and jumps at a cut. The first
+    path goes by the anchor. What it hears of the payload then tells what all other cells say.
     """
     if softs.shape[2] < 2 * SLICE:
-        return []
+        return
     gains = _score_slices(plan, softs)
+    for turn in range(1 + SHARPENED):
+        path, path_cost = _best_path(gains)
+        place = Place(_stretches(softs, path), 0.0, cost + path_cost, warp)
+        stream = place.stream()
+        yield replace(place, z=plan.z(stream))
+        hopeful = plan.payload is None and evidence(*plan.bits(stream)) >= LEAST_EVIDENCE
+        if turn == SHARPENED or not hopeful:
+            return
+        gains = _sharpened(plan, softs, path)
+
+
+def _best_path(gains: Floats) -> tuple[list[int], float]:
+    """The state of each slice, and the cost of its moves."""
     best = [gains[0]]
     for gain in gains[1:]:
         best.append(gain + np.max(_arrivals(best[-1]), axis=0))
-    path, path_cost = _trace(best)
-    place = Place(_stretches(softs, path), 0.0, cost + path_cost, warp)
-    return [replace(place, z=plan.z(place.stream()))]
+    return _trace(best)
+
+
+def _sharpened(plan: Reader, softs: Floats, path: list[int]) -> Floats:
+    """`_score_slices` by all cells. Every other slice says what the rest should say, lest a slice
+    in the wrong place confirms itself."""
+    odd = np.arange(softs.shape[2]) // SLICE % 2
+    gains = np.empty((-(-softs.shape[2] // SLICE), STATES), np.float32)
+    for half in (0, 1):
+        others = Place(_stretches(softs * (odd != half), path), 0.0, 0.0)
+        leaning = plan.leaning(*plan.bits(others.stream()))
+        gains[half::2] = _score_slices(leaning, softs)[half::2]
+    return gains
 
 
 def _score_slices(plan: Reader, softs: Floats) -> Floats:
@@ -195,13 +225,24 @@ def _score_slices(plan: Reader, softs: Floats) -> Floats:
 
 
 def _arrivals(last: Floats) -> Floats:
-    """Best score on arrival in each state by staying, drifting, near and far jumps: (4, STATES)."""
-    window = np.roll(last, 1)
-    for reach in (1, 2, 4, 8, 16, 32, 64, 128):
-        window = np.maximum(window, np.roll(window, reach))
-    drift = np.maximum(np.roll(last, 1), np.roll(last, -1))
+    """Best score on arrival in each state by staying, drifting, and short, near and far jumps:
+    (5, STATES)."""
+    behind = np.concatenate([last[-NEAR_JUMP:], last[:-1]])
+    ahead = np.append(last[1:], last[0])
+    short = _highest(behind, 1, SHORT_JUMP)
+    near = _highest(short, SHORT_JUMP, NEAR_JUMP)
+    drift = np.maximum(behind[NEAR_JUMP - 1 :], ahead)
     far = np.full_like(last, last.max())
-    return np.stack([last - STAY, drift - DRIFT, window - NEAR, far - FAR])
+    short = short[NEAR_JUMP - SHORT_JUMP :]
+    return np.stack([last - STAY, drift - DRIFT, short - SHORT, near - NEAR, far - FAR])
+
+
+def _highest(window: Floats, width: int, wanted: int) -> Floats:
+    """The highest of `wanted` neighbours, from the highest of `width` of them."""
+    while width < wanted:
+        window = np.maximum(window[:-width], window[width:])
+        width *= 2
+    return window
 
 
 def _trace(best: list[Floats]) -> tuple[list[int], float]:
@@ -211,9 +252,11 @@ def _trace(best: list[Floats]) -> tuple[list[int], float]:
     for last in reversed(best[:-1]):
         around = [(state - 1) % STATES, (state + 1) % STATES]
         behind = (state - 1 - np.arange(NEAR_JUMP)) % STATES
+        short = behind[:SHORT_JUMP]
         moves = [
             (STAY, state),
             (DRIFT, max(around, key=lambda index: last[index])),
+            (SHORT, int(short[np.argmax(last[short])])),
             (NEAR, int(behind[np.argmax(last[behind])])),
             (FAR, int(np.argmax(last))),
         ]

@@ -117,6 +117,16 @@ def test_read_after_pieces_were_cut_out_and_moved():
     assert found.pieces >= 3
 
 
+def test_read_where_pauses_were_taken_out():
+    """The sync cells of a piece say too little by themselves."""
+    whole = noisy(watermark.embed(np.tile(speech(NAMES[1]), 2), RATE, PAYLOAD, KEY), 30)
+    starts = range(0, 8 * RATE, RATE * 4 // 5)
+    pieces = [whole[start : start + RATE * 3 // 5] for start in starts]
+    found = watermark.detect(np.concatenate(pieces), RATE, KEY)
+    assert found.payload == PAYLOAD
+    assert found.pieces >= 6
+
+
 def test_read_where_pieces_were_cut_and_sped_up():
     whole = watermark.embed(np.tile(speech(NAMES[2]), 2), RATE, PAYLOAD, KEY)
     cut = np.concatenate([whole[: 2 * RATE], whole[int(3.1 * RATE) : 5 * RATE], whole[9 * RATE :]])

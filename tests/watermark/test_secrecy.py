@@ -153,8 +153,14 @@ def test_slices_are_correlated_as_the_whole_is():
 
 
 def test_belief_shared_out_by_the_searches_is_at_most_one():
-    moves = (search.STAY, search.FAR - math.log(search.STATES), search.NEAR - math.log(256))
-    assert sum(math.exp(-cost) for cost in moves) + 2 * math.exp(-search.DRIFT) <= 1 + 1e-9
+    shares = [
+        math.exp(-search.STAY),
+        2 * math.exp(-search.DRIFT),
+        search.SHORT_JUMP * math.exp(-search.SHORT),
+        search.NEAR_JUMP * math.exp(-search.NEAR),
+        search.STATES * math.exp(-search.FAR),
+    ]
+    assert sum(shares) <= 1 + 1e-9
     assert math.exp(-SYNC_COST) + 2**32 * math.exp(-MESSAGE_COST) <= 1 + 1e-9
     assert TILE * 64 == PERIOD
 
