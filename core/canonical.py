@@ -57,33 +57,34 @@ def _write(value: Any) -> str:
     if kind is str:
         return _text(value)
     if kind is dict:
+        names, form = _form(value)
         # Written here and not each by a call: results of many items are mostly empty fields.
-        members = [
-            begin
-            + (
-                "null"
-                if member is None
-                else _text(member)
+        return form % tuple(
+            [
+                _text(member)
                 if type(member) is str
-                else _write(member)
-            )
-            for key, begin in _begun(value)
-            for member in (value[key],)
-        ]
-        return "{" + ",".join(members) + "}"
+                else (not member and _EMPTY.get(type(member))) or _write(member)
+                for member in map(value.__getitem__, names)
+            ]
+        )
     if kind is list:
         return "[" + ",".join([_write(element) for element in value]) + "]" if value else "[]"
     return "null" if value is None else _scalar(value)
 
 
-def _begun(value: dict[str, Any]) -> list[tuple[str, str]]:
-    """Keys in their order, each with the text its member begins with."""
-    return (_sorted if len(value) <= 32 else _sorted.__wrapped__)(tuple(value))
+_EMPTY = {type(None): "null", bool: "false", int: "0", float: "0", list: "[]", dict: "{}"}
+
+
+def _form(value: dict[str, Any]) -> tuple[list[str], str]:
+    """Keys in their order, and the object with a place for the value of each."""
+    return (_formed if len(value) <= 32 else _formed.__wrapped__)(tuple(value))
 
 
 @lru_cache(maxsize=256)  # a document of many items has few kinds of objects
-def _sorted(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [(name, f"{_text(name)}:") for name in _ordered(names)]
+def _formed(names: tuple[str, ...]) -> tuple[list[str], str]:
+    ordered = _ordered(names)
+    members = [_text(name).replace("%", "%%") + ":%s" for name in ordered]
+    return ordered, "{" + ",".join(members) + "}"
 
 
 def _ordered(value: Iterable[str]) -> list[str]:

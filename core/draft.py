@@ -187,13 +187,16 @@ def _plain(line: bytes, limits: Limits) -> manifest.Item | None:
     """
     if len(line) > limits.line_bytes or b"\\" in line:
         return None
-    keys = _KEY.findall(line)
-    if not _STRINGS.issuperset(keys) or len(set(keys)) < len(keys):
-        return None
     try:
-        return _ITEM.decode(line)
-    except ValueError:  # of JSON, of the fields, of UTF-8
+        item = _ITEM.decode(line)
+    except (ValueError, RecursionError):  # of JSON, of the fields, of UTF-8
         return None
+    # A key and its string have four quotes, any other member two at least: with no more than these
+    # strings need there is nothing else, and no key twice.
+    if line.count(b'"') == 4 * (5 - (item.voice, item.language, item.format).count(None)):
+        return item
+    keys = _KEY.findall(line)
+    return item if _STRINGS.issuperset(keys) and len(set(keys)) == len(keys) else None
 
 
 _KEY = re.compile(rb'"([^"]*)"[ \t\n\r]*:')

@@ -129,8 +129,8 @@ def resolve(written: Draft, limits: Limits = LIMITS) -> Job:
     """Defaults filled in, texts cleaned. Raises Refused with any code of the text or label family
     for the document as a whole."""
     head = written.header
-    if head.defaults.voice is not None:
-        _known_voice(head.defaults.voice, head, "/defaults/voice")
+    if head.defaults.voice is not None and head.defaults.voice not in head.voices:
+        raise _unknown(head.defaults.voice, head, "/defaults/voice")
     voices, notices = _voices(head.voices)
     chapters_of = chapters.assign(written.entries, head)
     joined = head.output.concatenate != "none"
@@ -170,12 +170,14 @@ def _item(index: int, entry: Entry, chapter: str, head: Manifest, limits: Limits
     if isinstance(spec, Refused):
         raise spec
     voice = spec.voice or defaults.voice or _only_voice(head, pointer)
-    _known_voice(voice, head, f"{pointer}/voice")
+    if voice not in head.voices:
+        raise _unknown(voice, head, f"{pointer}/voice")
     language = spec.language or defaults.language or head.voices[voice].language
     text, notices = hygiene.clean(
         spec.text, language=language, limit=limits.item_chars, pointer=f"{pointer}/text"
     )
     format_ = spec.format or defaults.format
+    subtitle = defaults.subtitle if spec.subtitle is None else spec.subtitle
     return Item(
         index=index,
         id=spec.id,
@@ -189,8 +191,8 @@ def _item(index: int, entry: Entry, chapter: str, head: Manifest, limits: Limits
         pause_ms=defaults.pause_ms if spec.pause_ms is None else spec.pause_ms,
         after_ms=defaults.after_ms if spec.after_ms is None else spec.after_ms,
         chapter=chapter,
-        subtitle=tuple(sorted(set(defaults.subtitle if spec.subtitle is None else spec.subtitle))),
-        meta=_meta(spec.meta, limits, f"{pointer}/meta"),
+        subtitle=tuple(sorted(set(subtitle))) if subtitle else (),
+        meta=_meta(spec.meta, limits, pointer) if spec.meta else spec.meta,
         pointer=pointer,
         notices=tuple(notices),
     )
@@ -203,10 +205,9 @@ def _only_voice(head: Manifest, pointer: str) -> str:
     raise Refused("FIELD_MISSING", message, pointer=f"{pointer}/voice")
 
 
-def _known_voice(name: str, head: Manifest, pointer: str) -> None:
-    if name not in head.voices:
-        near = guess(name, head.voices) or " Add it under `voices`."
-        raise Refused("VOICE_UNKNOWN", f"There is no voice `{name}`.{near}", pointer=pointer)
+def _unknown(voice: str, head: Manifest, pointer: str) -> Refused:
+    near = guess(voice, head.voices) or " Add it under `voices`."
+    return Refused("VOICE_UNKNOWN", f"There is no voice `{voice}`.{near}", pointer=pointer)
 
 
 def _rate(rate: int | None, format_: Format, pointer: str) -> int | None:
@@ -217,9 +218,8 @@ def _rate(rate: int | None, format_: Format, pointer: str) -> int | None:
     return rate
 
 
-def _meta(meta: dict[str, Any] | None, limits: Limits, pointer: str) -> dict[str, Any] | None:
-    if meta is None:
-        return None
+def _meta(meta: dict[str, Any], limits: Limits, pointer: str) -> dict[str, Any]:
+    pointer = f"{pointer}/meta"
     with raising(Refused("TEXT_SURROGATE", pointer=pointer), on=UnicodeEncodeError):
         size = len(msgspec.json.encode(meta))
     if size > limits.meta_bytes:

@@ -78,7 +78,7 @@ def gather(job_id: str, count: int, studio: Studio) -> tuple[Gathered, dict[str,
 def _read(job_id: str, number: int, count: int, studio: Studio) -> tuple[Part, str]:
     key = result.part_key(job_id, number)
     data = studio.results.get(key, limit=LIMIT).data
-    sign.verify(data, studio.keys.verifying)
+    sign.check(data, studio.keys.verifying)
     part = result.read_part(data)
     if (part.job_id, part.number, part.of) != (job_id, number, count):
         raise Refused("SIGNATURE_INVALID", "It is another part.", pointer=key)

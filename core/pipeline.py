@@ -113,7 +113,7 @@ def committed(job_id: str, studio: Studio) -> Result | None:
     if studio.results.head(key) is None:
         return None
     data = studio.results.get(key, limit=RESULT_LIMIT).data
-    sign.verify(data, studio.keys.verifying)
+    sign.check(data, studio.keys.verifying)
     if studio.results.head(proof_key(job_id)) is None:
         _queue(job_id, data, studio)
     return result.parse(data)

@@ -38,17 +38,17 @@ def rehearse(
     asked = without(job, kept)
     voices, used = enrolment.of_job(asked, enrolment.admit, studio, watch)
     verdicts = _verdicts(asked, voices, studio)
-    items = [failed(e.id, e.index, e.error) for e in job.errors]
-    items += [
-        _looked_at(one, None if one.id in kept else verdicts[one.voice, one.language])
-        for one in job.items
-    ]
-    items.sort(key=lambda one: one.index)
     good = [one for one in asked.items if verdicts[one.voice, one.language] is None]
     draft = msgspec.structs.replace(
         draft, voices=used, estimate=estimate(good, studio.price), stages=watch.seconds
     )
     with _uncollected():
+        items = [failed(e.id, e.index, e.error) for e in job.errors]
+        items += [
+            _looked_at(one, None if one.id in kept else verdicts[one.voice, one.language])
+            for one in job.items
+        ]
+        items.sort(key=lambda one: one.index)
         return _with_items(draft, items, studio)
 
 

@@ -197,7 +197,7 @@ def cut(
 def read_plan(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey]) -> Plan:
     """Refused OBJECT_MISSING, SIGNATURE_INVALID."""
     data = control.get(plan_key(job_id), limit=LIMIT).data
-    sign.verify(data, keys)
+    sign.check(data, keys)
     plan = msgspec.json.decode(data, type=Plan)
     if plan.job_id != job_id:
         raise Refused("SIGNATURE_INVALID", "The plan of another job.", pointer=plan_key(job_id))
@@ -208,7 +208,7 @@ def read(control: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -> Shar
     """Refused OBJECT_MISSING, SIGNATURE_INVALID."""
     job_id, number = place(key)
     first, _, body = control.get(key, limit=LIMIT).data.partition(b"\n")
-    sign.verify(first, keys)
+    sign.check(first, keys)
     head = msgspec.json.decode(first, type=Head)
     genuine = (head.job_id, head.number) == (job_id, number)
     if not genuine or hashlib.sha256(body).hexdigest() != head.sha256:

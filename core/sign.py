@@ -54,9 +54,18 @@ def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, A
     `keys` maps `key_id` to key. Raises Refused SIGNATURE_INVALID.
     """
     with suppress(ValueError, RecursionError):
-        written = _as_written(document, _SIGNED.decode(document).signature, keys)
-        if written:
+        if written := _as_written(document, keys):
             return msgspec.json.decode(written, type=dict[str, Any])
+    return _read_anew(document, keys)
+
+
+def check(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> None:
+    """As `verify`, for whoever reads the document in another way."""
+    if not _as_written(document, keys):
+        _read_anew(document, keys)
+
+
+def _read_anew(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
     with raising(Refused("SIGNATURE_INVALID", "Not a signed document."), on=ValueError):
         body = msgspec.convert(canonical.load(document), dict[str, Any])
         signature = msgspec.convert(body.pop("signature", None), Signature)
@@ -79,19 +88,21 @@ class _Signed(msgspec.Struct):
 _SIGNED = msgspec.json.Decoder(_Signed)
 
 
-def _as_written(
-    document: bytes, signature: Signature, keys: Mapping[str, Ed25519PublicKey]
-) -> bytes:
+def _as_written(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
     """The document without its signature, if it was not written anew since we signed it: then these
     are the bytes that were signed, canonical and so without a key that stands twice. Else nothing.
 
     A string cannot hold the member, for its quotes would be escaped. Taken from an inner object it
     would leave the outer one in what is signed, and no signature can cover itself.
     """
-    before, _, after = document.partition(b'"signature":' + canonical.dump(signature))
-    signed = before[:-1] + after if before.endswith(b",") else before + after.removeprefix(b",")
-    key = keys.get(signature.key_id)
-    return signed if key and _holds(key, signature, signed) else b""
+    with suppress(ValueError, RecursionError):
+        signature = _SIGNED.decode(document).signature
+        before, _, after = document.partition(b'"signature":' + canonical.dump(signature))
+        signed = before[:-1] + after if before.endswith(b",") else before + after.removeprefix(b",")
+        key = keys.get(signature.key_id)
+        if key and _holds(key, signature, signed):
+            return signed
+    return b""
 
 
 def _holds(key: Ed25519PublicKey, signature: Signature, signed: bytes) -> bool:

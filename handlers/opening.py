@@ -51,7 +51,7 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
         key = key if key.endswith("result.json") else result.result_key(key)
         document = studio.results.get(key, limit=RESULT_LIMIT).data
         fetch = lambda key: studio.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
-    sign.verify(document, studio.keys.verifying)
+    sign.check(document, studio.keys.verifying)
     found = result.parse(document)
     made: Iterable[ItemResult | Chapter] = chain(result.items_of(found, fetch), found.chapters)
     files = [one for one in _files(made) if not wanted or one.key.endswith(f"/{wanted}")]

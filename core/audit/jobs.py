@@ -123,7 +123,7 @@ def _read(document: bytes, job: str, sources: Sources) -> tuple[Result | None, O
     found = None
     key = results.result_key(job)
     with attempt(SIGNATURE, key) as made:
-        sign.verify(document, sources.keys.verifying)
+        sign.check(document, sources.keys.verifying)
         found = results.parse(document)
         if found.job_id != job:
             said = f"It is the result of {found.job_id}."
