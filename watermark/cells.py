@@ -164,12 +164,15 @@ def cell_energies(bands: Floats, slot: float, offsets: Floats) -> Floats:
 def hear(energies: Floats, *, smeared: bool = False) -> Floats:
     """What a detector makes of cells: `soften`, and less trust the higher a band is. Codecs spend
     their bits on low bands, those of telephones most of all, and the mark fares as the sound does.
+    Phase vocoders treat all bands alike.
     """
+    if smeared:
+        return soften(energies, SMEARED)
     ground = _ground(energies[0])
     if ground is None:
         return np.zeros_like(energies)
     wide = float(_openness(energies[0], *ground)[CENTRES > 4000].mean())
-    ear = SMEARED if smeared else WIDE if wide > 0.2 else NARROW
+    ear = WIDE if wide > 0.2 else NARROW
     trust = 1 / (1 + CENTRES / (1500 + 6500 * wide))
     return soften(energies, ear) * trust[:, None].astype(np.float32)
 
