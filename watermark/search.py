@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +91,17 @@ def find(plan: Reader, view: cells.Spectrum, *, thorough: bool, cost: float = 0.
     best = Finding()
     for candidates, decodes in _searches(plan, view, thorough, cost):
         best = max(best, read(plan, candidates, decodes), key=worth)
-        if worth(best)[0]:
+        if worth(best)[0] and not _drifts(best.place):
             break
     return best
+
+
+def _drifts(place: Place | None) -> bool:
+    """Whether a path moves by a slot or less twice: as along sound that was sped up, of which the
+    warps may know more."""
+    joins = pairwise(place.stretches) if place else ()
+    gaps = [(start - before - soft.shape[1]) % PERIOD for (soft, before), (_, start) in joins]
+    return sum(gap in (0, 1, PERIOD - 1) for gap in gaps) >= 2
 
 
 def _searches(
