@@ -7,7 +7,7 @@ it depends on. It describes a person: it is sealed like any output.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 import watermark
-from core import audio, consent, crypto, manifest, reference
+from core import audio, consent, crypto, manifest, recognise, reference, speakers
 from core.audio import Audio
 from core.consent import Cited
 from core.crypto import Context
@@ -141,12 +141,13 @@ def admit(
     with watch.stage("prepare"):
         prepared = reference.prepare(recording.data, spec.reference)
         _refuse_synthetic(prepared.audio, studio, spec.reference)
+        remarks = tuple(_remarks(prepared, spec, studio, pointer))
     return Admitted(
         sha256=digest,
         gate=gate,
         consent=cited,
         prepared=prepared,
-        notices=(*notices, *prepared.notices),
+        notices=(*notices, *prepared.notices, *remarks),
     )
 
 
@@ -220,12 +221,30 @@ def _refuse_synthetic(speech: Audio, studio: Studio, key: str) -> None:
         raise Refused("REF_IS_SYNTHETIC", pointer=key)
 
 
+def _remarks(
+    prepared: Reference, spec: manifest.Voice, studio: Studio, pointer: str
+) -> Iterator[Notice]:
+    """Remarks and no refusals, for encoders and recognisers err."""
+    if speakers.several(prepared.audio):
+        yield Notice("AUDIO_MULTI_SPEAKER", pointer=spec.reference)
+    transcript = _transcript(prepared, spec)
+    if studio.hear and transcript and spec.language in recognise.LANGUAGES:
+        heard = studio.hear(prepared.audio, spec.language)
+        by = "characters" if spec.language in recognise.UNSPACED else "words"
+        if recognise.error_rate(transcript, heard, by=by) > recognise.MISHEARD:
+            yield Notice("TRANSCRIPT_MISMATCH", pointer=join(pointer, "transcript"))
+
+
+def _transcript(prepared: Reference, spec: manifest.Voice) -> str:
+    # A part of the recording says a part of the transcript, and nobody told us which.
+    whole = all(notice.code != "TRIMMED" for notice in prepared.notices)
+    return spec.transcript if whole else ""
+
+
 def _voiceprint(
     prepared: Reference, spec: manifest.Voice, studio: Studio, watch: Stopwatch
 ) -> Voiceprint:
-    # A part of the recording says a part of the transcript, and nobody told us which.
-    whole = all(notice.code != "TRIMMED" for notice in prepared.notices)
-    transcript = spec.transcript if whole else ""
+    transcript = _transcript(prepared, spec)
     context = _context(prepared.sha256, transcript, spec.language, studio.voice.fingerprint)
     key = f"voiceprints/{context.item}.sealed"
     if kept := _kept(key, context, studio):

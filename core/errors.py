@@ -152,6 +152,8 @@ NOTICES: Mapping[str, str] = {
     "CLIPPING": "Some samples are clipped.",
     "LOW_LEVEL": "The recording is very quiet and was raised.",
     "NOISY": "The recording is noisy.",
+    "AUDIO_MULTI_SPEAKER": "More than one person seems to speak: the voice will be neither's.",
+    "TRANSCRIPT_MISMATCH": "The transcript does not say what is heard in the recording: mend it.",
     "TRIMMED": "The best window of a longer recording was used.",
     "BOM": "A byte order mark was removed.",
     "TEXT_BIDI": "Invisible direction marks were removed.",

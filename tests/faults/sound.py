@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 import watermark
-from core import audio, loudness, reference
+from core import audio, loudness, reference, speakers
 from tests.pipeline import kit
 
 PURE: list[tuple[Any, str]] = [
@@ -25,6 +25,7 @@ PURE: list[tuple[Any, str]] = [
     *((audio, name) for name in ("encode", "decode_own")),
     (loudness, "loud"),
     (reference, "prepare"),
+    (speakers, "several"),
 ]
 _ANSWERS: dict[bytes, Any] = {}
 

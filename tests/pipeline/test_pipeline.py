@@ -284,6 +284,26 @@ def test_a_clone_is_no_reference(made):
     assert done.items[0].error.code == "REF_IS_SYNTHETIC"
 
 
+def test_two_people_in_a_recording_are_remarked_on(made):
+    both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
+    parts = [audio.decode_own(path.read_bytes()) for path in both]
+    done = pipeline.run(drop(made, reference=audio.encode(audio.join(parts), "flac").data), made)
+    notices = {notice.code: notice.pointer for notice in done.voices["alice"].notices}
+    assert notices["AUDIO_MULTI_SPEAKER"] == "refs/alice.flac"
+    assert done.status == "succeeded"
+
+
+@pytest.mark.parametrize(("transcript", "remarked"), [("SAID, he whispers", False), ("else", True)])
+def test_a_transcript_of_other_words_is_remarked_on(tmp_path, transcript, remarked):
+    """Only where a recogniser listens."""
+    made = studio(tmp_path, hear=lambda recording, language: "said he whispers")
+    voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
+    key = drop(made, voices={"alice": voice | {"transcript": transcript}})
+    notices = {one.code: one.pointer for one in pipeline.run(key, made).voices["alice"].notices}
+    assert ("TRANSCRIPT_MISMATCH" in notices) == remarked
+    assert notices.get("TRANSCRIPT_MISMATCH", "/voices/alice/transcript").endswith("/transcript")
+
+
 def test_an_unfit_recording_costs_its_voice(made):
     done = pipeline.run(drop(made, reference=b"<html>gone</html>"), made)
     assert (done.status, done.items[0].error.code) == ("failed", "AUDIO_NOT_AUDIO")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.text import read
+from core.text import ko_numbers, read, zh_numbers
 
 DATA = Path(__file__).parents[1] / "data/text"
 
@@ -40,3 +40,11 @@ def kana(text: str) -> str:
 
 def test_every_language_has_its_table():
     assert min(len(rows(language)) for language in ("zh", "en", "ja")) >= 60
+
+
+@pytest.mark.parametrize(("language", "nine"), [("zh", "九"), ("ko", "구")])
+@pytest.mark.parametrize("written", ["{}", "-{}", "{}%", "{}km", "0.{}"])
+def test_a_number_of_thousands_of_digits_is_spelled(language, nine, written):
+    """Python refuses to read more than 4,300."""
+    expand = {"zh": zh_numbers.expand, "ko": ko_numbers.expand}[language]
+    assert expand(written.format("9" * 4400)).count(nine) == 4400

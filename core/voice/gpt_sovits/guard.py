@@ -6,21 +6,16 @@ trace that costs nothing to look for; a sentence that shows one is drawn again w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.audio import Audio
-from core.recognise import error_rate
+from core.recognise import MISHEARD, UNSPACED, Hear, error_rate
 
 _CYCLES = 16
 """Tokens of the longest loop looked for: two thirds of a second."""
-
-_UNSPACED = {"ja", "ko", "yue", "zh"}
-"""Languages whose words nobody counts alike."""
-Hear = Callable[[Audio, str], str]
-"""Speech and its language -> the words in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +35,7 @@ class Guard:
     """dBFS that the loudest fifth of a second must reach."""
     hear: Hear | None = None
     """A recogniser, to compare what is said with what was written."""
-    misheard: float = 0.6
-    """Share of the words or characters that may differ: recognisers err, write numbers their own
-    way, and Chinese in either script."""
+    misheard: float = MISHEARD
     redraws: int = 3
     """Further attempts a sentence."""
 
@@ -79,7 +72,7 @@ class Guard:
         """What is wrong with what is heard, or nothing."""
         if self.hear is None:
             return ""
-        by = "characters" if language in _UNSPACED else "words"
+        by = "characters" if language in UNSPACED else "words"
         rate = error_rate(text, self.hear(audio, language), by=by)
         return f"says something else: {rate:.0%} of the {by}" if rate > self.misheard else ""
 
