@@ -31,7 +31,7 @@ from core.convert.graph import Graph, Weights
 from core.errors import Refused, raising
 from core.voice.gpt_sovits.bundle import SPEC, Part, Precision, Spec, T2SSpec, digest
 
-CONVERTER = "voicedrop/4"
+CONVERTER = "voicedrop/3"
 """Named in every bundle, and changed whenever the graphs it writes change."""
 _BINS = 704
 Progress = Callable[[str, float], None]

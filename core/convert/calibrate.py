@@ -11,7 +11,7 @@ import numpy as np
 
 from core import onnx
 from core.convert import t2s, vocoder
-from core.convert.checkpoint import Checkpoint, Float
+from core.convert.checkpoint import Checkpoint
 from core.convert.graph import Graph, Weights
 
 _STAGES = 3
@@ -21,43 +21,23 @@ _SAID = 200
 """Phonemes, and as many tokens, of a draw for keys and values."""
 _ROOM = 1.25
 """Speech may be a quarter louder than what was drawn before it is cut off."""
-_LITTLE_ROOM = 1.1
-"""For what norms and averages put out: they keep within bounds, and room costs precision."""
 
 
 def spans(said: t2s.T2S) -> t2s.Spans:
-    """The largest numbers over random phonemes and tokens, with and without the features of Chinese
-    text. Deterministic."""
+    """The largest keys and values over random phonemes and tokens, with and without the features of
+    Chinese text. Deterministic."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "prefill.onnx"
         with Weights(Path(scratch) / "weights.bin") as weights:
-            graph, project = Graph(weights), _Observed()
-            t2s.build_prefill(graph, said, project)
+            graph = Graph(weights)
+            t2s.build_prefill(graph, said, t2s.plain)
             graph.save(path)
         session = onnx.session(path, cpu_only=True)
-        names = ["keys", "values", *project.taps]
-        heard = [session.run(names, inputs) for inputs in _sayings(said)]
-    peaks = [np.max(np.abs(kind), 0) for kind in zip(*heard, strict=True)]
-    keys, values = (_ROOM * one.max(2) for one in peaks[:2])
-    found = _LITTLE_ROOM * np.reshape(peaks[3:-1:4], keys.shape)
-    inputs = _LITTLE_ROOM * np.stack([np.max(peaks[i:-1:4], 1) for i in (2, 4)], 1)
-    return t2s.Spans(keys, values, found.astype(np.float32), inputs.astype(np.float32))
-
-
-class _Observed:
-    """Plain products; tells the peak of every channel of what goes into each, in their order: four
-    a layer, and the last."""
-
-    def __init__(self) -> None:
-        self.taps: list[str] = []
-
-    def __call__(
-        self, g: Graph, x: str, weight: Float, bias: Float | None, **known: float | None
-    ) -> str:
-        self.taps.append(f"tap_{len(self.taps)}")
-        peak = g.op("ReduceMax", g.op("Abs", x), np.array([0]), keepdims=0)
-        g.output(self.taps[-1], peak, (weight.shape[1],))
-        return t2s.plain(g, x, weight, bias)
+        found = [session.run(["keys", "values"], inputs) for inputs in _sayings(said)]
+    keys, values = (
+        _ROOM * np.max([np.abs(one).max(2) for one in kind], 0) for kind in zip(*found, strict=True)
+    )
+    return t2s.Spans(keys, values)
 
 
 def _sayings(said: t2s.T2S) -> Iterator[dict[str, Any]]:

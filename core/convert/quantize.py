@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.convert.checkpoint import Float
 from core.convert.graph import CONTRIB, Graph
@@ -21,34 +20,17 @@ _ZERO = 128
 
 def projection(precision: Precision) -> Project:
     """How T2S multiplies by its weights."""
-    return bytewise if precision in ("int8", "fast") else plain
+    return rowwise if precision in ("int8", "fast") else plain
 
 
-def bytewise(
-    g: Graph,
-    x: str,
-    weight: Float,
-    bias: Float | None,
-    *,
-    positive: bool = False,
-    peak: float | None = None,
-) -> str:
-    """Weights (out, in) as bytes with a scale an output; inputs as bytes, with the scale of their
-    `peak` where it is known beforehand and a scale a row where it is not.
+def rowwise(g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bool = False) -> str:
+    """Weights (out, in) as bytes with a scale an output; inputs as bytes with a scale a row.
 
     Products are added as integers, so a row comes out the same to the bit in any company.
     """
-    if peak is None:
-        return _rowwise(g, x, weight, bias, positive=positive)
-    step, zero = np.float32(max(peak, 1e-6) / _STEPS), np.uint8(_ZERO)
-    stored, scales = _stored(weight, _WEIGHTS)
-    operands = [g.op("QuantizeLinear", x, step, zero), stored, step, scales, zero, None, bias]
-    return g.op("MatMulIntegerToFloat", *operands, domain=CONTRIB)
-
-
-def _rowwise(g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bool) -> str:
     most, zero = (127, 0) if positive else (_WEIGHTS, _ZERO)
-    stored, scales = _stored(weight, most)
+    scales = np.maximum(np.abs(weight).max(1) / most, 1e-12).astype(np.float32)
+    stored = np.rint(weight / scales[:, None]).astype(np.int8).T
     peak = g.op("ReduceMax", x if positive else g.op("Abs", x), np.array([-1]))
     # A row of zeros has the peak 0: whatever 0 / 0 is rounded to comes out as 0 again.
     step = np.float32(1 / _STEPS)
@@ -56,9 +38,3 @@ def _rowwise(g: Graph, x: str, weight: Float, bias: Float | None, *, positive: b
     operands = [rounded, stored, np.float32(1), scales * step, np.uint8(zero)]
     product = g.op("Mul", g.op("MatMulIntegerToFloat", *operands, domain=CONTRIB), peak)
     return product if bias is None else g.op("Add", product, bias)
-
-
-def _stored(weight: Float, most: int) -> tuple[NDArray[np.int8], Float]:
-    """(in, out) and a scale an output."""
-    scales = np.maximum(np.abs(weight).max(1) / most, 1e-12).astype(np.float32)
-    return np.rint(weight / scales[:, None]).astype(np.int8).T, scales

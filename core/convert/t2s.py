@@ -29,27 +29,12 @@ class Project(Protocol):
     """Writes x W' + b for a (rows, in) x and an (out, in) W: plainly or quantised."""
 
     def __call__(
-        self,
-        g: Graph,
-        x: str,
-        weight: Float,
-        bias: Float | None,
-        *,
-        positive: bool = False,
-        peak: float | None = None,
+        self, g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bool = False
     ) -> str:
-        """`positive`: no element of x is negative. `peak`: the largest magnitude in x, if known."""
+        """`positive`: no element of x is negative."""
 
 
-def plain(
-    g: Graph,
-    x: str,
-    weight: Float,
-    bias: Float | None,
-    *,
-    positive: bool = False,
-    peak: float | None = None,
-) -> str:
+def plain(g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bool = False) -> str:
     return g.op("Gemm", x, weight.T, *([] if bias is None else [bias]))
 
 
@@ -73,15 +58,10 @@ class T2S:
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """How large numbers become that are kept as bytes."""
+    """The largest keys and values to be kept as bytes, (layers, heads, head width) each."""
 
     keys: Float
-    """(layers, heads, head width), as are `values` and `found`."""
     values: Float
-    found: Float
-    """What attention finds."""
-    inputs: Float
-    """(layers, 2): of what enters attention and what enters the feed-forward network."""
 
 
 def kept_width(t2s: T2S, *, in_bytes: bool) -> int:
@@ -105,7 +85,7 @@ def build_prefill(g: Graph, t2s: T2S, project: Project, spans: Spans | None = No
     width = kept_width(t2s, in_bytes=spans is not None)
     for i in range(t2s.layers):
         layer = _Layer.of(t2s, i, spans)
-        qkv = g.reshape(layer.queries(g, x, project), -1, 3 * t2s.heads, 1, width)
+        qkv = g.reshape(project(g, x, layer.inner, layer.bias), -1, 3 * t2s.heads, 1, width)
         rows = g.op("Transpose", qkv, perm=[2, 1, 0, 3])
         q, k, v = g.ops("Split", 3, rows, axis=1, num_outputs=3)
         y = g.op("Transpose", attend(g, q, k, v, 1, mask), perm=[0, 2, 1, 3])
@@ -140,7 +120,7 @@ def build_step(g: Graph, t2s: T2S, project: Project, spans: Spans | None = None)
     remember = _remembered_in_bytes(g, t2s, length) if spans else _remembered(g, t2s, length)
     for i in range(t2s.layers):
         layer = _Layer.of(t2s, i, spans)
-        y = remember(layer.queries(g, x, project), i)
+        y = remember(project(g, x, layer.inner, layer.bias), i)
         x = _rest(g, x, y, layer, project)
     logits = project(g, x, t2s.ckpt.take("ar_predict_layer.weight"), None)
     g.output("logits", g.reshape(logits, -1, t2s.vocabulary), ("rows", t2s.vocabulary))
@@ -219,11 +199,6 @@ class _Layer:
     """Queries, keys and values of all heads, in this order."""
     bias: Float
     outer: Float
-    peaks: tuple[float | None, float | None, float | None] = (None, None, None)
-    """Of what goes into `inner`, `outer` and the feed-forward network, where known."""
-
-    def queries(self, g: Graph, x: str, project: Project) -> str:
-        return project(g, x, self.inner, self.bias, peak=self.peaks[0])
 
     @classmethod
     def of(cls, t2s: T2S, number: int, spans: Spans | None) -> Self:
@@ -244,16 +219,7 @@ class _Layer:
             _widened(weight * factor.reshape(-1, 1), 3, t2s, spans),
             _widened(bias * factor.reshape(-1), 3, t2s, spans),
             _widened((outer * value.reshape(-1)).T, 1, t2s, spans).T,
-            _peaks(spans, number, value) if spans else (None, None, None),
         )
-
-
-def _peaks(spans: Spans, number: int, value: Float) -> tuple[float | None, float, float]:
-    """Norms and averages of bytes keep within bounds. What the first layer hears is no norm: text,
-    Chinese text and audio differ there, and each row has its own scale."""
-    entering, inside = (float(one) for one in spans.inputs[number])
-    found = min(float((spans.found[number] / value).max()), float(_BYTE))
-    return entering if number else None, found, inside
 
 
 def _widened(rows: Float, kinds: int, t2s: T2S, spans: Spans | None) -> Float:
@@ -267,9 +233,9 @@ def _widened(rows: Float, kinds: int, t2s: T2S, spans: Spans | None) -> Float:
 def _rest(g: Graph, x: str, y: str, layer: _Layer, project: Project) -> str:
     """What follows attention in a layer."""
     ckpt = layer.ckpt
-    y = project(g, y, layer.outer, None, peak=layer.peaks[1])
+    y = project(g, y, layer.outer, None)
     x = joined(g, x, y, ckpt.take("self_attn.out_proj.bias"), *_pair(ckpt, "norm1"))
-    y = g.op("Relu", project(g, x, *_pair(ckpt, "linear1"), peak=layer.peaks[2]))
+    y = g.op("Relu", project(g, x, *_pair(ckpt, "linear1")))
     y = project(g, y, ckpt.take("linear2.weight"), None, positive=True)
     return joined(g, x, y, ckpt.take("linear2.bias"), *_pair(ckpt, "norm2"))
 
