@@ -47,6 +47,8 @@ SHARPENED = 2
 SLICE = 6
 """Slots of a slice of the track: 0.19 s."""
 STATES = PHASES * PERIOD
+FEW_SLOTS = 3
+"""A path along sound that was sped up moves by up to so much at a time."""
 SHORT_JUMP, NEAR_JUMP = 64, 256
 """A cut of up to this many hops (0.5 s) is called short, one of up to that many (2 s) near."""
 STAY, DRIFT, SHORT, NEAR, FAR = (
@@ -97,11 +99,11 @@ def find(plan: Reader, view: cells.Spectrum, *, thorough: bool, cost: float = 0.
 
 
 def _drifts(place: Place | None) -> bool:
-    """Whether a path moves by a slot or less twice: as along sound that was sped up, of which the
+    """Whether a path moves by a few slots twice: as along sound that was sped up, of which the
     warps may know more."""
     joins = pairwise(place.stretches) if place else ()
     gaps = [(start - before - soft.shape[1]) % PERIOD for (soft, before), (_, start) in joins]
-    return sum(gap in (0, 1, PERIOD - 1) for gap in gaps) >= 2
+    return len([gap for gap in gaps if min(gap, PERIOD - gap) <= FEW_SLOTS]) >= 2
 
 
 def _searches(
