@@ -1,4 +1,4 @@
-"""A hundred and fifty random histories; `python -m bench.faults` plays twenty thousand."""
+"""A few hundred random histories; `python -m bench.faults` plays twenty thousand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.faults.history import play
 from tests.faults.variants import VARIANTS, Variant
 
-HISTORIES = 150
+HISTORIES = 300
 FIRST_SEED = 1
 
 
