@@ -5,7 +5,7 @@
     python -m bench.watermark false --segments 2000 --keys 4   scores of unmarked sound
     python -m bench.watermark leak --minutes 10                what averaging shows without the key
     python -m bench.watermark quality                          PESQ, STOI, SNR, noise to mask
-    python -m bench.watermark speed                            CPU seconds per second
+    OMP_NUM_THREADS=1 python -m bench.watermark speed          CPU seconds per second, one core
     python -m bench.watermark short                            the least duration that reads
     python -m bench.watermark plot                             docs/watermark.svg from `robust`
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +46,6 @@ SHARPENED = 2
 SLICE = 6
 """Slots of a slice of the track: 0.19 s."""
 STATES = PHASES * PERIOD
-FEW_SLOTS = 3
-"""A path along sound that was sped up moves by up to so much at a time."""
 SHORT_JUMP, NEAR_JUMP = 64, 256
 """A cut of up to this many hops (0.5 s) is called short, one of up to that many (2 s) near."""
 STAY, DRIFT, SHORT, NEAR, FAR = (
@@ -88,22 +85,17 @@ def places(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
 def find(plan: Reader, view: cells.Spectrum, *, thorough: bool, cost: float = 0.0) -> Finding:
     """The best hypothesis of all searches; later ones only run where the earlier did not settle it.
 
+    A path of several stretches does not: along sound that was sped up it hears a little of what the
+    warps hear whole.
+
     cost: nats that all hypotheses share, as where one of several keys was tried.
     """
     best = Finding()
     for candidates, decodes in _searches(plan, view, thorough, cost):
         best = max(best, read(plan, candidates, decodes), key=worth)
-        if worth(best)[0] and not _drifts(best.place):
+        if worth(best)[0] and best.place is not None and len(best.place.stretches) == 1:
             break
     return best
-
-
-def _drifts(place: Place | None) -> bool:
-    """Whether a path moves by a few slots twice: as along sound that was sped up, of which the
-    warps may know more."""
-    joins = pairwise(place.stretches) if place else ()
-    gaps = [(start - before - soft.shape[1]) % PERIOD for (soft, before), (_, start) in joins]
-    return len([gap for gap in gaps if min(gap, PERIOD - gap) <= FEW_SLOTS]) >= 2
 
 
 def _searches(

@@ -90,6 +90,16 @@ def test_a_part_that_was_sped_up_is_found_beside_one_that_was_not(tmp_path: Path
     assert re.search(r"played [23]\.\d% too fast", report.meaning)
 
 
+def test_a_sped_up_clip_is_not_taken_for_one_that_was_cut() -> None:
+    """Under this payload a path of three stretches, at the speed of the original, may be claimed
+    too, with a score of 9.5 where the true speed has 389."""
+    fast = soxr.resample(speech(5, 0xE), RATE, round(RATE / 1.03))
+    found = watermark.detect(fast, RATE, KEY)
+    assert (found.payload, found.pieces) == (0xE, 1)
+    assert found.tempo == pytest.approx(1.03, abs=0.003)
+    assert found.score > 100
+
+
 def test_a_longer_recording_that_was_slowed_down_is_read_as_a_whole(tmp_path: Path) -> None:
     parts = [speech(20, 0xA), np.zeros(20 * RATE, np.float32), speech(24, 0xB, 2)]
     slow = soxr.resample(np.concatenate(parts), RATE, round(RATE * 1.05))
