@@ -3,9 +3,11 @@
     python -m tests.pipeline.mortal_shards FOLDER ROUNDS SEED
 
 Each round cuts a fresh job; for every shard a process is forked and killed with SIGKILL at its own
-moment, in several waves. Then one worker a shard runs to its end, all at once, and after them a
-sweep as the timer makes it. Prints one JSON line with how many workers were killed in the middle.
-Exit 1 at the first job that does not end whole.
+moment, in several waves. The moments lie within half the time that shards take here when nobody is
+killed, so that on a machine of any speed something is left for the next wave, which waits until no
+lease holds it off. Then one worker a shard runs to its end, all at once, and after them a sweep as
+the timer makes it. Prints one JSON line with how many workers were killed in the middle. Exit 1 at
+the first job that does not end whole.
 """
 
 from __future__ import annotations
@@ -30,35 +32,44 @@ from tests.pipeline.kit import Buzz, drop, studio
 from tests.pipeline.mortal import fork, look, warm
 
 ITEMS, WAVES = 6, 3
-LONGEST = 1.5
-"""Seconds that a shard of two items takes at most, about, beside two others."""
+LEASE = 0.4
 
 
 def main(root: Path, rounds: int, seed: int) -> int:
     draw = random.Random(seed)
     warm(root / "warm-up")
+    unhurt, _ = prepared(root / "unhurt")
+    start = time.monotonic()
+    if heirs(unhurt):
+        return 1
+    latest = (time.monotonic() - start) / 2
     killed = 0
     for number in range(rounds):
-        made = studio(
-            root / str(number),
-            voice=Buzz(seconds_each=0.05),
-            lease_seconds=0.4,
-            shard_items=2,
-            max_attempts=100,
-        )
-        items = [{"id": f"i{n}", "text": "One sentence. Then another one."} for n in range(ITEMS)]
-        key = drop(made, items=items)
-        if wait([fork(lambda made=made, key=key: cut(key, made))]):
-            return 1
+        made, key = prepared(root / str(number))
         for _ in range(WAVES):
-            killed += wave(made, draw)
+            killed += wave(made, draw, latest)
             look(made, key, finished=False)
-        heirs = [fork(lambda work=work, made=made: insist(work, made)) for work in works(made)]
-        if wait(heirs) or wait([fork(lambda made=made: sweeping.run(made, grace=0))]):
+            time.sleep(LEASE)
+        if heirs(made) or wait([fork(lambda made=made: sweeping.run(made, grace=0))]):
             return 1
         whole(made, key)
     sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
     return 0
+
+
+def prepared(folder: Path) -> tuple[Studio, str]:
+    """A studio, and the key of a job that waits there in shards."""
+    made = studio(
+        folder,
+        voice=Buzz(seconds_each=0.05),
+        lease_seconds=LEASE,
+        shard_items=2,
+        max_attempts=100,
+    )
+    items = [{"id": f"i{n}", "text": "One sentence. Then another one."} for n in range(ITEMS)]
+    key = drop(made, items=items)
+    assert not wait([fork(lambda: cut(key, made))])
+    return made, key
 
 
 def cut(key: str, made: Studio) -> None:
@@ -70,8 +81,9 @@ def works(made: Studio) -> list[str]:
     return [info.key for info in made.control.list("work/") if info.key.endswith(ENDING)]
 
 
-def wave(made: Studio, draw: random.Random) -> int:
-    """A worker for every shard, each killed at its own moment; how many were still at work."""
+def wave(made: Studio, draw: random.Random, latest: float) -> int:
+    """A worker for every shard, each killed at its own moment, by `latest` seconds; how many were
+    still at work."""
     start = time.monotonic()
     victims = {
         fork(
@@ -79,7 +91,7 @@ def wave(made: Studio, draw: random.Random) -> int:
                 work, replace(made, worker=f"w{shard.place(work).number}")
             )
         ): moment
-        for work, moment in ((work, draw.uniform(0, LONGEST)) for work in works(made))
+        for work, moment in ((work, draw.uniform(0, latest)) for work in works(made))
     }
     killed = 0
     for victim, moment in sorted(victims.items(), key=lambda one: one[1]):
@@ -87,6 +99,11 @@ def wave(made: Studio, draw: random.Random) -> int:
         os.kill(victim, signal.SIGKILL)
         killed += os.WIFSIGNALED(os.waitpid(victim, 0)[1])
     return killed
+
+
+def heirs(made: Studio) -> bool:
+    """One worker a shard, all at once, to the end; whether any of them failed."""
+    return wait([fork(lambda work=work: insist(work, made)) for work in works(made)])
 
 
 def wait(workers: list[int]) -> bool:
