@@ -150,6 +150,8 @@ class Handler(BaseHTTPRequestHandler):
             reply.headers["Content-Length"] = str(len(reply.body))
         for name, value in reply.headers.items():
             self.send_header(name, value)
+        if self.close_connection:  # untold, the client sends its next request into the closing
+            self.send_header("Connection", "close")
         self._headers_buffer.append(b"\r\n")
         head = b"".join(self._headers_buffer)
         self._headers_buffer = []
