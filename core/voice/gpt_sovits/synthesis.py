@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,8 @@ CONTEXT = 16
 the official kernels, so pieces cut with this margin fit together exactly."""
 _PIECE = 100
 """Frames (2 s) below which cutting costs more in margins than it gains."""
+_LONGEST = 500
+"""Frames (10 s) the vocoder makes in one piece: more would take more memory than all weights."""
 
 
 def encode(bundle: Bundle, tokens: Ids, phones: Ids, timbre: Float) -> Float:
@@ -54,15 +55,15 @@ def flow(bundle: Bundle, latent: Float, noise: Float, timbre: Float) -> Float:
 
 
 def vocode(bundle: Bundle, z: Float, timbre: Float, pool: Executor | None = None) -> Samples:
-    """The wave of z, one hop a frame; cut into pieces for a pool's threads if that pays."""
+    """The wave of z, one hop a frame, made in pieces: as many as a pool's threads where that pays,
+    and more where one would be long."""
     frames = z.shape[2]
     workers = max(1, min(bundle.threads, frames // _PIECE)) if pool else 1
-    edges = [frames * i // workers for i in range(workers + 1)]
-    pieces = list(pairwise(edges))
-    if pool is None or workers == 1:
-        return vocode_part(bundle, z, timbre, 0, frames)
+    count = max(workers, -(-frames // _LONGEST))
+    edges = [frames * i // count for i in range(count + 1)]
     work = partial(vocode_part, bundle, z, timbre)
-    return np.concatenate(list(pool.map(lambda piece: work(*piece), pieces)))
+    run = pool.map if pool and workers > 1 else map
+    return np.concatenate(list(run(work, edges[:-1], edges[1:])))
 
 
 def vocode_part(bundle: Bundle, z: Float, timbre: Float, first: int, last: int) -> Samples:
