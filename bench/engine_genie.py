@@ -4,6 +4,7 @@
     /tmp/genie/bin/python bench/engine_genie.py convert DIR v2 OUT    (DIR as for engine.py --full)
     /tmp/genie/bin/python bench/engine_genie.py run OUT [--threads 1]
 
+DIR holds s1_full.ckpt and s2_<version>_full.pth; versions v2 and v2ProPlus.
 Never in the project's own environment: genie-tts brings `onnxruntime`. Its graphs are loaded
 as it loads them, and stepped as it steps them, but for a forced number of tokens; `--threads 0`
 leaves threads as it ships.
@@ -129,14 +130,25 @@ def speak(sessions: dict[str, Any], tokens: int, clock: Callable[[], float]) -> 
     marks.append(clock())
     said = np.clip(state[0][:, -tokens:], 0, 1023)[None]
     vits = {"text_seq": inputs["text_seq"], "pred_semantic": said}
-    reference = 0.1 * random.standard_normal((1, REFERENCE), np.float32)
-    sessions["vits_fp32"].run(None, {**vits, "ref_audio": reference})
+    sessions["vits_fp32"].run(None, {**vits, **heard(sessions["vits_fp32"], random)})
     marks.append(clock())
     prefill, steps, sound = (float(part) for part in np.diff(marks))
     print(f"genie tokens {tokens}: prefill {prefill * 1e3:.0f} ms, ", end="")
     print(f"step {steps / tokens * 1e3:.2f} ms, vits {sound * 1e3:.0f} ms, ", end="")
     print(f"{(prefill + steps + sound) * 25 / tokens:.3f} of real time")
     return steps / tokens, prefill + steps + sound
+
+
+def heard(vits: Any, random: np.random.Generator) -> dict[str, Any]:
+    """The reference as it reaches its vocoder: of v2 the wave, each time anew; of v2ProPlus what
+    its prompt encoder makes of it once a reference, which is timed on neither side."""
+    wanted = {one.name: one.shape for one in vits.get_inputs()}
+    sizes = {"ref_audio": (1, REFERENCE)}
+    vectors = {name: tuple(wanted[name]) for name in ("ge", "ge_advanced") if name in wanted}
+    return {
+        name: 0.1 * random.standard_normal(size, np.float32)
+        for name, size in (vectors or sizes).items()
+    }
 
 
 if __name__ == "__main__":
