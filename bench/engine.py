@@ -115,7 +115,8 @@ def full(folder: Path, version: str) -> Sources:
 
 def measure(bundle: Bundle) -> None:
     clock = time.perf_counter if bundle.cuda else time.process_time
-    took = timed(lambda: [bundle.session(name) for name in ("prefill", "step", "encode", "flow")])
+    graphs = ("prefill", bundle.step, "encode", "flow")
+    took = timed(lambda: [bundle.session(name) for name in graphs])
     took += timed(lambda: bundle.session("vocoder"))
     print(f"load {took:.2f} s")
     for rows, tokens in ((1, 150), (1, 500), (2, 150), (8, 150)):

@@ -102,7 +102,7 @@ def once(folder: Path, threads: int, tokens: int, sentences: int) -> dict[str, f
 
     bundle = Bundle(folder, threads=threads, cpu_only=True)
     with timing("load", clock=time.perf_counter):
-        for graph in ("prefill", "step", "encode", "flow", "vocoder"):
+        for graph in ("prefill", bundle.step, "encode", "flow", "vocoder"):
             bundle.session(graph)
     recital, line = forced(bundle, threads, tokens)
     with timing("sentence"):

@@ -90,7 +90,13 @@ def session(
     names = ("CPUExecutionProvider",) if cpu_only else providers().names
     chosen = [(name, _CUDA_OPTIONS if name == _CUDA else {}) for name in names]
     source = model if isinstance(model, bytes) else str(model)
-    return runtime.InferenceSession(source, _options(threads or cpus()), providers=chosen)
+    options = _options(threads or cpus())
+    if _CUDA not in names:
+        # On a CPU the norm of a sum takes a third to a sixth of the time where it is not fused.
+        options.add_session_config_entry(
+            "optimization.disable_specified_optimizers", "SkipLayerNormFusion"
+        )
+    return runtime.InferenceSession(source, options, providers=chosen)
 
 
 @cache
@@ -99,6 +105,15 @@ def cpus() -> int:
     everywhere = os.cpu_count() or 1  # macOS and Windows have no affinity masks
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everywhere
     return max(1, min(allowed, quota(Path("/sys/fs/cgroup"), unlimited=allowed)))
+
+
+@cache
+def vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this CPU multiplies and adds four bytes at once in vectors of 512 bits."""
+    try:
+        return "avx512_vnni" in cpuinfo.read_text().split()
+    except OSError:  # macOS and Windows
+        return False
 
 
 def quota(root: Path, *, unlimited: int) -> int:

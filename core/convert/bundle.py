@@ -29,9 +29,9 @@ from core.convert import (
 from core.convert.checkpoint import Checkpoint
 from core.convert.graph import Graph, Weights
 from core.errors import Refused, raising
-from core.voice.gpt_sovits.bundle import SPEC, Part, Precision, Spec, T2SSpec, digest
+from core.voice.gpt_sovits.bundle import SPEC, STEP_VNNI, Part, Precision, Spec, T2SSpec, digest
 
-CONVERTER = "voicedrop/3"
+CONVERTER = "voicedrop/4"
 """Named in every bundle, and changed whenever the graphs it writes change."""
 _BINS = 704
 Progress = Callable[[str, float], None]
@@ -160,6 +160,8 @@ def _graphs(
         "encode": lambda g: sovits.build_encode(g, model.sovits),
         "flow": lambda g: sovits.build_flow(g, model.sovits),
     }
+    if _in_bytes(precision):
+        graphs[STEP_VNNI] = lambda g: t2s.build_step(g, model.t2s, quantize.blockwise, spans)
     if model.speaker is not None:
         encoder = model.speaker
         graphs["speaker"] = lambda g: speaker.build(g, encoder)

@@ -44,13 +44,6 @@ def norm(g: Graph, x: str, weight: Float, bias: Float, eps: float = 1e-5) -> str
     return g.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=eps)
 
 
-def joined(
-    g: Graph, x: str, y: str, bias: Float, weight: Float, shift: Float, eps: float = 1e-5
-) -> str:
-    """Layer norm of x + y + bias over the last axis."""
-    return g.op("SkipLayerNormalization", x, y, weight, shift, bias, domain=CONTRIB, epsilon=eps)
-
-
 def transposed(g: Graph, x: str) -> str:
     """(1, time, channels) <-> (1, channels, time)."""
     return g.op("Transpose", x, perm=[0, 2, 1])

@@ -16,6 +16,7 @@ _WEIGHTS = 64
 without VNNI add products in. Inputs that are never negative are bytes up to 127, and leave 127."""
 _ZERO = 128
 """The byte that stands for 0."""
+_BLOCK = 64
 
 
 def projection(precision: Precision) -> Project:
@@ -38,3 +39,19 @@ def rowwise(g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bo
     operands = [rounded, stored, np.float32(1), scales * step, np.uint8(zero)]
     product = g.op("Mul", g.op("MatMulIntegerToFloat", *operands, domain=CONTRIB), peak)
     return product if bias is None else g.op("Add", product, bias)
+
+
+def blockwise(
+    g: Graph, x: str, weight: Float, bias: Float | None, *, positive: bool = False
+) -> str:
+    """Weights as bytes with a scale for every 64 inputs of an output; ONNX Runtime rounds inputs
+    block by block as well. One operator instead of seven.
+
+    With blocks of 64 a row comes out the same to the bit in any company; with 128 it would not.
+    """
+    outputs, inputs = weight.shape
+    wide = np.pad(weight, ((0, 0), (0, -inputs % _BLOCK))).reshape(outputs, -1, _BLOCK)
+    scales = np.maximum(np.abs(wide).max(2) / 127, 1e-12).astype(np.float32)
+    stored = (np.rint(wide / scales[:, :, None]) + _ZERO).astype(np.uint8)
+    how = {"K": inputs, "N": outputs, "bits": 8, "block_size": _BLOCK, "accuracy_level": 4}
+    return g.op("MatMulNBits", x, stored, scales, None, None, bias, domain=CONTRIB, **how)

@@ -15,7 +15,7 @@ import numpy as np
 
 from core.convert.checkpoint import Checkpoint, Float
 from core.convert.graph import CONTRIB, Graph, type_of
-from core.convert.layers import attend, joined
+from core.convert.layers import attend, norm
 
 MAX_POSITIONS = 4096
 """Phonemes of prompt and sentence together, or tokens of prompt and sentence: a sentence has at
@@ -233,11 +233,11 @@ def _widened(rows: Float, kinds: int, t2s: T2S, spans: Spans | None) -> Float:
 def _rest(g: Graph, x: str, y: str, layer: _Layer, project: Project) -> str:
     """What follows attention in a layer."""
     ckpt = layer.ckpt
-    y = project(g, y, layer.outer, None)
-    x = joined(g, x, y, ckpt.take("self_attn.out_proj.bias"), *_pair(ckpt, "norm1"))
+    y = project(g, y, layer.outer, ckpt.take("self_attn.out_proj.bias"))
+    x = norm(g, g.op("Add", x, y), *_pair(ckpt, "norm1"))
     y = g.op("Relu", project(g, x, *_pair(ckpt, "linear1")))
-    y = project(g, y, ckpt.take("linear2.weight"), None, positive=True)
-    return joined(g, x, y, ckpt.take("linear2.bias"), *_pair(ckpt, "norm2"))
+    y = project(g, y, *_pair(ckpt, "linear2"), positive=True)
+    return norm(g, g.op("Add", x, y), *_pair(ckpt, "norm2"))
 
 
 def _pair(layer: Checkpoint, name: str) -> tuple[Float, Float]:

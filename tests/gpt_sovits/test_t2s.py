@@ -39,12 +39,15 @@ def test_rows_refill_and_never_see_each_other(bundle: Bundle, device: str) -> No
     }
 
 
-def test_keys_and_values_in_bytes_know_no_company_either(in_bytes: Bundle) -> None:
+@pytest.mark.parametrize("vnni", [False, True])
+def test_keys_and_values_in_bytes_know_no_company_either(in_bytes: Bundle, *, vnni: bool) -> None:
     """Heads of 12, which the operator refuses, are filled up to 16."""
     assert in_bytes.spec.t2s.head_width == 16
     waiting = deque((seed, sentence(in_bytes, seed, prompt=30 + 40 * seed)) for seed in range(5))
-    found = dict(Decoder(in_bytes, rows=3).decode(waiting))
-    lone = Bundle(in_bytes.folder, threads=1, cpu_only=True)
+    shared = Bundle(in_bytes.folder, threads=2, cpu_only=True, vnni=vnni)
+    found = dict(Decoder(shared, rows=3).decode(waiting))
+    lone = Bundle(in_bytes.folder, threads=1, cpu_only=True, vnni=vnni)
+    assert lone.step == ("step_vnni" if vnni else "step")
     assert {seed: chooser.tokens for seed, chooser in found.items()} == {
         seed: alone(lone, seed, prompt=30 + 40 * seed) for seed in range(5)
     }
@@ -120,6 +123,13 @@ def test_a_wave_in_pieces_is_the_wave(bundle: Bundle, timbre: np.ndarray) -> Non
     for first, last in ((0, 40), (40, 41), (60, 120), (CONTEXT, 120 - CONTEXT)):
         piece = vocode_part(bundle, z, timbre, first, last)
         assert np.array_equal(piece, whole[first * 640 : last * 640])
+
+
+def test_a_long_wave_is_made_in_pieces(bundle: Bundle, timbre: np.ndarray) -> None:
+    z = np.random.default_rng(1).standard_normal((1, bundle.spec.inter, 1003), np.float32)
+    wave = vocode(bundle, z, timbre)
+    assert len(wave) == 1003 * 640
+    assert np.array_equal(wave, vocode_part(bundle, z, timbre, 0, 1003))
 
 
 @pytest.mark.parametrize("speed", [1.0, 1.2])

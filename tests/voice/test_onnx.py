@@ -39,6 +39,21 @@ def test_we_use_at_least_one_cpu_and_never_more_than_allowed():
     assert onnx.cpus() >= 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param("flags : avx2 avx512f avx512_vnni\n", True, id="vnni"),
+        pytest.param("flags : avx2 avx_vnni\n", False, id="narrow-vectors-only"),
+        pytest.param(None, False, id="no-file"),
+    ],
+)
+def test_vnni_is_read_from_the_cpus_flags(tmp_path, flags, expected):
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(flags)
+    assert onnx.vnni(cpuinfo) is expected
+
+
 def test_a_session_runs_and_uses_the_providers_we_report():
     session = onnx.session(onnx._IDENTITY)
     (y,) = session.run(None, {"x": np.array([3.5], np.float32)})

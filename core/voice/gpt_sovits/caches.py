@@ -35,7 +35,7 @@ class Caches:
         self._bucket = _CUDA_BUCKET if device else _BUCKET
         self._bundle = bundle
         self._spec = bundle.spec.t2s
-        self._kind = _KINDS[bundle.session("step").get_inputs()[-1].type]
+        self._kind = _KINDS[bundle.session(bundle.step).get_inputs()[-1].type]
         self._names = [f"{kind}_{i}" for i in range(self._spec.layers) for kind in "kv"]
         self._arrays: list[NDArray[Any]] = []
         self._device: list[Any] = []
@@ -70,7 +70,7 @@ class Caches:
             self._bind()
         for name, value in (("token", token), ("position", position), ("length", length)):
             self._put(name, value)
-        self._bundle.session("step").run_with_iobinding(self._bound)
+        self._bundle.session(self._bundle.step).run_with_iobinding(self._bound)
         return self._out[: self.rows].copy()
 
     def _resize(self, rows: int, places: int) -> None:
@@ -97,7 +97,7 @@ class Caches:
 
     def _bind(self) -> None:
         size = len(self._arrays[0])
-        self._bound = self._bundle.session("step").io_binding()
+        self._bound = self._bundle.session(self._bundle.step).io_binding()
         self._out = np.empty((size, self._spec.vocabulary), np.float32)
         out = self._out
         self._bound.bind_output("logits", "cpu", 0, out.dtype, out.shape, out.ctypes.data)

@@ -55,7 +55,7 @@ class Decoder:
         self._bundle = bundle
         self._most = rows
         self._rows: list[_Row] = []
-        where = "cuda" if bundle.on_cuda("step") else ""
+        where = "cuda" if bundle.on_cuda(bundle.step) else ""
         self._caches = Caches(bundle, where if device is None else device)
 
     def decode(self, waiting: deque[tuple[int, Sentence]]) -> Iterator[tuple[int, Chooser]]:
