@@ -136,7 +136,7 @@ def measure(voice: KokoroVoice, encoders: list, folder: Path, default: list[Audi
 
 def word_error_rate(recogniser: recognise.Recogniser, takes: list[Audio]) -> float:
     heard = [recogniser.transcribe(take, "en") for take in takes]
-    return recognise.error_rate(" ".join(SENTENCES), " ".join(heard))
+    return recognise.error_rate(" ".join(SENTENCES), " ".join(heard), "en")
 
 
 def unadapted(voice: KokoroVoice) -> list[Audio]:

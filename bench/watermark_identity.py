@@ -59,7 +59,7 @@ def main() -> None:
     for name, treat in treatments.items():
         clips = [Audio(treat(clip.samples, clip.rate), clip.rate) for clip, _ in pairs]
         now = [recogniser.transcribe(clip, "en") for clip in clips]
-        changed = 100 * recognise.error_rate(" ".join(heard), " ".join(now))
+        changed = 100 * recognise.error_rate(" ".join(heard), " ".join(now), "en")
         likeness = [
             np.mean([speaker.similarity(e.embed(c), o) for c, o in zip(clips, row, strict=True)])
             for e, row in zip(encoders, others, strict=True)

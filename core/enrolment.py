@@ -230,8 +230,7 @@ def _remarks(
     transcript = _transcript(prepared, spec)
     if studio.hear and transcript and spec.language in recognise.LANGUAGES:
         heard = studio.hear(prepared.audio, spec.language)
-        by = "characters" if spec.language in recognise.UNSPACED else "words"
-        if recognise.error_rate(transcript, heard, by=by) > recognise.MISHEARD:
+        if recognise.error_rate(transcript, heard, spec.language) > recognise.MISHEARD:
             yield Notice("TRANSCRIPT_MISMATCH", pointer=join(pointer, "transcript"))
 
 

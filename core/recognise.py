@@ -27,7 +27,7 @@ Hear = Callable[[Audio, str], str]
 """Speech and its language -> the words in it."""
 LANGUAGES = frozenset({"en", "ja", "ko", "zh"})
 """Those of ours that the model knows by their own names."""
-UNSPACED = frozenset({"ja", "ko", "yue", "zh"})
+_UNSPACED = frozenset({"ja", "ko", "yue", "zh"})
 """Languages whose words nobody counts alike: there characters are counted."""
 MISHEARD = 0.6
 """Share of the words or characters that may differ: recognisers err, write numbers their own way,
@@ -74,12 +74,10 @@ class Recogniser:
         return bytes(_BYTES[c] for c in pieces if c in _BYTES).decode("utf-8", errors="replace")
 
 
-def error_rate(said: str, heard: str, *, by: str = "words") -> float:
-    """Edits (Levenshtein) per word or per character of what should be said.
-
-    Case, punctuation and width do not count. `by` is "words" or "characters".
-    """
-    reference, hypothesis = (_units(text, by) for text in (said, heard))
+def error_rate(said: str, heard: str, language: str) -> float:
+    """Edits (Levenshtein) per word, or character of a language without spaces, of what should be
+    said. Case, punctuation and width do not count."""
+    reference, hypothesis = (_units(text, language) for text in (said, heard))
     row = list(range(len(hypothesis) + 1))
     for i, expected in enumerate(reference, start=1):
         diagonal, row[0] = row[0], i
@@ -89,10 +87,10 @@ def error_rate(said: str, heard: str, *, by: str = "words") -> float:
     return row[-1] / max(1, len(reference))
 
 
-def _units(text: str, by: str) -> list[str]:
+def _units(text: str, language: str) -> list[str]:
     plain = unicodedata.normalize("NFKC", text).lower().replace("'", "").replace("’", "")
     words = re.findall(r"\w+", plain)
-    return words if by == "words" else list("".join(words))
+    return list("".join(words)) if language in _UNSPACED else words
 
 
 def _windows(samples: Samples) -> list[Samples]:

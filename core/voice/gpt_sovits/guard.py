@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.audio import Audio
-from core.recognise import MISHEARD, UNSPACED, Hear, error_rate
+from core.recognise import MISHEARD, Hear, error_rate
 
 _CYCLES = 16
 """Tokens of the longest loop looked for: two thirds of a second."""
@@ -72,9 +72,8 @@ class Guard:
         """What is wrong with what is heard, or nothing."""
         if self.hear is None:
             return ""
-        by = "characters" if language in UNSPACED else "words"
-        rate = error_rate(text, self.hear(audio, language), by=by)
-        return f"says something else: {rate:.0%} of the {by}" if rate > self.misheard else ""
+        rate = error_rate(text, self.hear(audio, language), language)
+        return f"says something else: {rate:.0%} of it" if rate > self.misheard else ""
 
 
 def _longest_run(flags: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
