@@ -127,7 +127,7 @@ def once(folder: Path, threads: int, tokens: int, sentences: int) -> dict[str, f
 def forced(bundle: Bundle, threads: int, tokens: int) -> tuple[Forced, Line]:
     said = engine.sentence(bundle.spec, 0, tokens)
     own = said.phones[engine.PROMPT_PHONES :]
-    # Drawn, in the official width: what the encoders of a reference take is counted on neither side.
+    # Drawn, in the official width: what encoders of a reference take is counted on neither side.
     width = 1024 if "speaker.onnx" in bundle.spec.parts else 512
     timbre = 0.1 * np.random.default_rng(0).standard_normal((1, width, 1), np.float32)
     prompt = Prompt(timbre, said.prompt, said.phones[: engine.PROMPT_PHONES], said.bert)

@@ -138,8 +138,8 @@ def _options(threads: int, *, log: int = _WARNINGS_OFF) -> ort.SessionOptions:
     # Threads that spin while they wait take the CPU from everything else in a container.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # A plan of memory is made per shape of the inputs, and speech has a new length each time: it took
-    # a block beside what was already had (a third more for the vocoder) and no time away.
+    # A plan of memory is made per shape of the inputs, and speech has a new length each time: it
+    # took a block beside what was already had (a third more for the vocoder) and no time away.
     options.enable_mem_pattern = False
     # Without VNNI, x86 adds two products of bytes in 16 bits and cuts off what does not fit, which
     # one hears: speech drowns in noise. This has signed weights multiplied the exact way there.
