@@ -1,10 +1,11 @@
 """Fit core/voice/kokoro/data/prior.npz: what styles sound like to the speaker encoders.
 
-    python bench/voice_prior.py [--nets 3]
+    python bench/voice_prior.py [--nets 3 | --keep-networks]
 
 Learns from ../shared/models/style_prior.npz: 3,902 renders of random mixtures of Kokoro's voices,
-with their GE2E and CAM++ embeddings. Needs scikit-learn. Run it after a change of the components,
-the encoders' front ends, or the held-out sentences of core/voice/kokoro/enrol.py.
+with their GE2E and CAM++ embeddings. Needs scikit-learn. Run it after a change of the components or
+the encoders' front ends; with --keep-networks, which only hears the unadapted voice again, after a
+change of the rendering or of the held-out sentences of core/voice/kokoro/enrol.py.
 """
 
 from __future__ import annotations
@@ -107,7 +108,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--nets", type=int, default=3)
+    parser.add_argument("--keep-networks", action="store_true")
     options = parser.parse_args()
+    default = {f"default_{name}": value for name, value in unadapted().items()}
+    if options.keep_networks:
+        with np.load(PRIOR) as stored:
+            np.savez_compressed(PRIOR, **({name: stored[name] for name in stored.files} | default))
+        return 0
     if not RENDERS.exists():
         Console().print(f"{RENDERS} is absent: this bench needs ../shared/models.")
         return 2
@@ -117,8 +124,7 @@ def main() -> int:
     points = points_of(renders, basis)
     halves = [renders[name].astype(float) for name in ("ge2e", "campplus")]
     embeddings = np.hstack([h / np.linalg.norm(h, axis=1, keepdims=True) for h in halves])
-    fitted = {"basis": basis.astype(np.float32)}
-    fitted |= {f"default_{name}": value for name, value in unadapted().items()}
+    fitted = {"basis": basis.astype(np.float32)} | default
     for seed in track(range(options.nets), "fitting"):
         for layer, (matrix, offset) in enumerate(fit(points, embeddings, seed)):
             fitted[f"matrix_{seed}_{layer}"] = matrix.astype(np.float16)

@@ -10,7 +10,7 @@ from core.audio import Audio
 from core.errors import Failed, Refused
 from core.recognise import error_rate
 from core.voice import Voiceprint
-from core.voice.kokoro import enrol, render, surrogate
+from core.voice.kokoro import enrol, render, styles, surrogate
 from core.voice.kokoro.render import Recipe, Renderer
 from core.voice.kokoro.surrogate import Surrogate
 
@@ -25,6 +25,16 @@ def test_enrolment_comes_nearer_to_the_speaker_by_both_encoders(voiceprint):
     for match in voiceprint.match.values():
         assert match.default < match.achieved < match.same_person
         assert match.gap_closed > 0.2
+
+
+def test_the_match_starts_from_what_the_unadapted_voice_sounds_like_today(voice):
+    timbre, prosody = styles.load().only(enrol.DEFAULT_VOICE).tolist()
+    recipe = Recipe(timbre=timbre, prosody=prosody)
+    stored = voice.enroller.prior.default
+    for i, sentence in enumerate(enrol.HELD_OUT):
+        heard = voice.enroller._hear(voice.renderer.render(enrol.tokens(sentence), recipe))
+        for name, part in zip(("ge2e", "campplus"), np.split(heard, [256]), strict=True):
+            assert stored[name][i] @ part > 0.99, "run bench/voice_prior.py --keep-networks"
 
 
 def test_a_voiceprint_is_small_and_survives_storage(voice, voiceprint):

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from core import onnx
 from core.audio import Audio, resample
 from core.speaker import RATE as ENCODER_RATE
 from core.speaker import CamPlus, Encoder, Ge2e
@@ -56,13 +57,15 @@ class Enroller:
     renderer: Renderer
     encoders: tuple[Encoder, Encoder]
     prior: surrogate.Prior
-    renders: int = 13
+    renders: int
     """Styles tried by ear; more is slower and a little nearer."""
 
     @classmethod
     def load(cls, renderer: Renderer, *, threads: int = 1) -> Enroller:
+        """As many styles are tried as fit into half a minute of one thread."""
         encoders = (Ge2e.load(threads=threads), CamPlus.load(threads=threads))
-        return cls(renderer, encoders, surrogate.load())
+        renders = 20 if onnx.vnni() else 13
+        return cls(renderer, encoders, surrogate.load(), renders)
 
     def enrol(self, reference: Audio) -> tuple[Recipe, dict[str, Match]]:
         """The recipe, and by each encoder how near it comes on sentences the search never heard."""

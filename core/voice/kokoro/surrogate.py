@@ -21,7 +21,7 @@ Array = NDArray[np.floating[Any]]
 
 DIMENSIONS = 60
 """40 for timbre, 20 for prosody: principal components of the 54 voices, whitened."""
-WEIGHTS = {"ge2e": 0.45, "campplus": 0.55}
+WEIGHTS = {"ge2e": 0.4, "campplus": 0.6}
 """Shares of the encoders in what is sought: CAM++ is the stricter judge of who speaks."""
 _PARTS = {"ge2e": slice(0, 256), "campplus": slice(256, None)}
 _NOISE = 0.15

@@ -17,7 +17,7 @@ from core.voice.kokoro import text as front_end
 from core.voice.kokoro.enrol import Enroller
 from core.voice.kokoro.render import Recipe, Renderer
 
-_VERSION = 3
+_VERSION = 4
 """Changes whenever the same reference would give another voiceprint."""
 
 
