@@ -12,13 +12,14 @@ import argparse
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from core import keys
 from core.result import Result
 from core.settings import Settings
 from handlers import wiring
-from handlers.oss import carry_out
+from handlers.oss import Worker, carry_out
 from handlers.screen import Progress
 
 INBOX = Path(__file__).parents[1] / "examples" / "inbox"
@@ -54,9 +55,8 @@ def run(folder: Path, text: str, progress: Progress) -> Result:
     settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(folder / "bucket"), "VOICEDROP_KEYS": str(folder / "keys")}
     )
-    engine = wiring.voice(settings)
-    studio = wiring.studio(settings, wiring.Purse({}), engine, progress)
-    return carry_out("jobs/hello.manifest.json", studio)
+    studio = Worker(settings, wiring.Purse({})).warm()
+    return carry_out("jobs/hello.manifest.json", replace(studio, observe=progress))
 
 
 if __name__ == "__main__":

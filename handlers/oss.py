@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+import watermark
 from core import batch, canonical, isolate, pending, pipeline, registry, shard, trace
 from core.audio import BYTES_LIMIT
 from core.errors import Refused
@@ -212,6 +213,7 @@ class Worker:
         with self._lock:
             if self._studio is None:
                 isolate.start()
+                watermark.warm()
                 engine = wiring.voice(self._settings)
                 self._studio = wiring.studio(self._settings, self._purse, engine)
             return self._studio

@@ -4,6 +4,7 @@ embed.py puts the mark in, detect.py reads it back; layout.py says where it stan
 it says, cells.py how both see sound, search.py how a warped or cut clip is found. Numpy only.
 """
 
+from watermark.cells import warm
 from watermark.detect import Detection, detect, detect_any, detect_joint, scan, verify
 from watermark.embed import DEFAULT, QUIET, ROBUST, STRENGTHS, Embedder, embed, embed_blocks
 from watermark.reader import CLAIM
@@ -23,4 +24,5 @@ __all__ = [
     "embed_blocks",
     "scan",
     "verify",
+    "warm",
 ]

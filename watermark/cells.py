@@ -97,6 +97,11 @@ def spectrum(samples: Floats, rate: int) -> Spectrum:
     return Spectrum(bins.real**2 + bins.imag**2, rate / size, HOP)
 
 
+def warm() -> None:
+    """Import now, where there is time, what the first call would wait 0.15 s for."""
+    import scipy.fft  # noqa: F401
+
+
 def rfft(rows: Floats, size: int, axis: int = -1) -> NDArray[np.complex64]:
     """Spectra along an axis, zero-padded to size. SciPy's works on many rows at once, three times
     as fast as NumPy's; it is imported here because importing it is slow."""
