@@ -34,7 +34,7 @@ def test_the_match_starts_from_what_the_unadapted_voice_sounds_like_today(voice)
     for i, sentence in enumerate(enrol.HELD_OUT):
         heard = voice.enroller._hear(voice.renderer.render(enrol.tokens(sentence), recipe))
         for name, part in zip(("ge2e", "campplus"), np.split(heard, [256]), strict=True):
-            assert stored[name][i] @ part > 0.99, "run bench/voice_prior.py --keep-networks"
+            assert stored[name][i] @ part > 0.98, "run bench/voice_prior.py --keep-networks"
 
 
 def test_a_voiceprint_is_small_and_survives_storage(voice, voiceprint):
