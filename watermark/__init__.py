@@ -1,7 +1,7 @@
 """A keyed, blind audio watermark: 32 bits that survive what happens to leaked speech.
 
 embed.py puts the mark in, detect.py reads it back; layout.py says where it stands, payload.py what
-it says, cells.py how both see sound, search.py how a warped or cut clip is found. NumPy and SciPy only.
+it says, cells.py how both see sound, search.py how a warped or cut clip is found. NumPy and SciPy.
 """
 
 from watermark.cells import warm
