@@ -12,7 +12,7 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-from mecab import MeCab  # type: ignore[import-untyped]
+import mecab_ko
 
 from core.text.ko_numbers import expand
 from core.text.reading import Reading
@@ -100,7 +100,7 @@ def sounds(text: str) -> str:
 
 def _annotated(text: str) -> str:
     """`/P` after a verb stem and `/E` after an ending in ㄹ, which change what follows."""
-    tokens = _tagger().pos(text)
+    tokens = _morphemes(text)
     if text.replace(" ", "") != "".join(token for token, _ in tokens):
         return text
     marks: dict[int, str] = {}
@@ -122,6 +122,13 @@ def _stored() -> dict[str, list[list[str]]]:
     return stored
 
 
+def _morphemes(text: str) -> list[tuple[str, str]]:
+    """Morphemes with their part-of-speech tags, several joined by `+`."""
+    # One call for the whole text: the tagger has a single buffer, and other threads read as well.
+    lines = [line.split("\t", 1) for line in _tagger().parse(text).splitlines()]
+    return [(line[0], line[1].split(",", 1)[0]) for line in lines if len(line) == 2]
+
+
 @cache
 def _tagger() -> Any:
-    return MeCab()
+    return mecab_ko.Tagger()
