@@ -3,17 +3,19 @@
 #
 #   docker build --platform linux/amd64 --provenance=false -t IMAGE .
 #
-# onnxruntime-gpu 1.31 wants CUDA 13 and cuDNN 9, CUDA 13 a driver of 580 or newer. Where the card's
-# driver is older, /initialize logs that it fell back to the CPU; then build for CUDA 12:
+# What is installed is requirements/image.txt: ONNX Runtime for CUDA 13 and cuDNN 9. CUDA 13 needs a
+# driver of 580 or newer. Where the card's driver is older, /initialize logs that it fell back to the
+# CPU; then build for CUDA 12:
 #
-#   docker build ... --build-arg CUDA=12.9.1 --build-arg ONNXRUNTIME=1.26.0 -t IMAGE .
+#   docker build ... --build-arg CUDA=12.9.1 --build-arg LOCK=image-cuda12 -t IMAGE .
 #
-# GPT-SoVITS bundles must be of fp32 or fp16 then: T2S in 8 bits needs 1.27.
+# GPT-SoVITS bundles must be of fp32 or fp16 then: T2S in 8 bits needs ONNX Runtime 1.27. Behind a
+# mirror of the package index, name it with --build-arg PIP_INDEX_URL=...
 ARG CUDA=13.0.1
 
 FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04 AS build
-ARG ONNXRUNTIME=1.31.1
-ARG PIP_INDEX_URL=https://pypi.org/simple
+ARG LOCK=image
+ARG PIP_INDEX_URL
 ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
@@ -25,11 +27,10 @@ RUN apt-get update \
     && python3 -m venv /opt/venv
 WORKDIR /app
 # Dependencies before the code: a change of ours does not install them again.
-COPY pyproject.toml cloud/constraints.txt cloud/image.py cloud/
-RUN python cloud/image.py requirements cloud/pyproject.toml > cloud/requirements.txt \
-    && sed "s/^onnxruntime-gpu==.*/onnxruntime-gpu==${ONNXRUNTIME}/" cloud/constraints.txt > cloud/pins.txt \
-    && pip install --requirement cloud/requirements.txt --constraint cloud/pins.txt \
-    && python cloud/image.py one-onnxruntime
+COPY requirements requirements
+RUN pip install --require-hashes --requirement requirements/build.txt \
+    && pip install --require-hashes --no-build-isolation --requirement requirements/${LOCK}.txt \
+    && pip uninstall --yes setuptools
 COPY LICENSE NOTICE ./
 COPY core core
 COPY events events
@@ -39,7 +40,7 @@ COPY watermark watermark
 # is written readable by its owner only, and who runs the server is somebody else.
 RUN python -c "from pathlib import Path; from core.voice.kokoro import KokoroVoice; KokoroVoice.load(Path('cache'))" \
     && chmod -R a+rX cache \
-    && rm -r cloud \
+    && rm -r requirements \
     && python -m compileall -q .
 
 FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04

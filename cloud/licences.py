@@ -1,6 +1,7 @@
 """Refuse GPL and AGPL at run time: `python -m cloud.licences`.
 
-Reads what each run-time dependency of the image, and each of theirs, declares in its metadata.
+Reads what each run-time package of the lock (requirements/) declares in its metadata: those of the
+image and of every extra that a setting switches on. They have to be installed (`scripts/setup dev`).
 Prints one fault a line and exits 1 if there is any. It does not look into the files of a package: a
 library that a wheel carries inside and does not declare is not seen.
 """
@@ -12,13 +13,17 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from importlib import metadata
-from pathlib import Path
 
-from cloud.image import requirements
-from cloud.pins import pins
+from scripts import lock
 
 REFUSED = re.compile(r"\bA?GPL|(?<!lesser )(?<!library )general public licen[cs]e", re.IGNORECASE)
 """Not the LGPL: a program of any licence may call a library that can be replaced."""
+
+RUNTIME = ("image", "cpu", "asr", "ko", "redis", "yue")
+"""The files of the lock whose packages run in our process."""
+
+TWIN = {"onnxruntime-gpu": "onnxruntime"}
+"""Package that cannot be installed here -> the one that is built from the same source."""
 
 EXCEPTIONS: Mapping[str, str] = {}
 """Package -> why it may be used all the same. An exception that nothing needs is a fault."""
@@ -54,11 +59,16 @@ def faults(
         yield f"{name}: needs no exception"
 
 
+def names() -> list[str]:
+    """The packages of `RUNTIME` that this platform needs."""
+    pins = {pin.name: pin for file in RUNTIME for pin in lock.read(file).values()}
+    return sorted({TWIN.get(name, name) for name, pin in pins.items() if pin.holds()})
+
+
 def main() -> int:
-    names = pins(requirements(Path("pyproject.toml")))
-    packages = [(name, metadata.distribution(name).metadata) for name in names]
+    packages = [(name, metadata.distribution(name).metadata) for name in names()]
     found = list(faults(packages))
-    last = [f"licences of {len(names)} packages: OK"]
+    last = [f"licences of {len(packages)} packages: OK"]
     sys.stdout.writelines(f"{line}\n" for line in found or last)
     return 1 if found else 0
 

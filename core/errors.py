@@ -194,6 +194,11 @@ class Misconfigured(JobError):
     codes = MISCONFIGURED
 
 
+def missing_extra(what: str, extra: str, code: str = "MODEL_MISSING") -> Misconfigured:
+    """An extra of pyproject.toml is needed that is not installed."""
+    return Misconfigured(code, f"{what} is not installed. Install it: scripts/setup {extra}")
+
+
 class Unavailable(JobError):
     codes = UNAVAILABLE
     retry = True

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.errors import missing_extra, raising
+
 if TYPE_CHECKING:
     import onnxruntime as ort
 
@@ -150,7 +152,8 @@ def _options(threads: int, *, log: int = _WARNINGS_OFF) -> ort.SessionOptions:
 
 @cache
 def _runtime() -> Any:
-    import onnxruntime  # a slow import that many commands do not need
+    with raising(missing_extra("ONNX Runtime", "cpu"), on=ImportError):
+        import onnxruntime  # a slow import that many commands do not need
 
     onnxruntime.set_default_logger_severity(_QUIET)
     return onnxruntime

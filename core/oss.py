@@ -7,6 +7,7 @@ its predecessor, whose answer was lost, has won.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import re
 import uuid
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 from core import endpoints
 from core import oss_answers as answers
 from core.endpoints import Credentials as Credentials
-from core.errors import Misconfigured, Unavailable
+from core.errors import Misconfigured, Unavailable, missing_extra
 from core.naming import addressable, check_key, check_metadata
 from core.retry import Retry
 from core.storage import Body, Info, Object, too_large
@@ -46,6 +47,8 @@ class OssStore:
     ) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket):
             raise Misconfigured("BUCKET_MISSING", f"{bucket!r} is not a bucket's name.")
+        if importlib.util.find_spec("oss2") is None:
+            raise missing_extra("oss2, which buckets of Alibaba Cloud need,", "oss", "SETTING_INVALID")
         self._name = bucket
         self._endpoint = endpoints.secure(endpoint)
         self._region = region or endpoints.region(self._endpoint)

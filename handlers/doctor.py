@@ -41,7 +41,7 @@ def _findings(
     read_settings: Callable[[], Settings], environ: Mapping[str, str]
 ) -> Iterator[Finding]:
     yield Finding("Python", True, platform.python_version())
-    yield _runtime()
+    yield _tried("ONNX Runtime", _runtime)
     try:
         settings = read_settings()
         settings.refuse_loops()
@@ -54,14 +54,14 @@ def _findings(
         place = str(getattr(settings, name))
         yield _tried(name, lambda place=place, name=name: _bucket(place, name, settings, purse))  # type: ignore[misc]
     yield _tried(f"voice {settings.engine}", lambda: wiring.voice(settings).name)
-    yield _optional("whisper, to check words", "ctranslate2", "pip install 'voicedrop[asr]'")
+    yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
 
 
-def _runtime() -> Finding:
+def _runtime() -> str:
     from core import onnx
 
     found = onnx.providers()
-    return Finding("ONNX Runtime", True, f"{', '.join(found.names)}: {found.reason}")
+    return f"{', '.join(found.names)}: {found.reason}"
 
 
 def _bucket(place: str, name: str, settings: Settings, purse: wiring.Purse) -> str:

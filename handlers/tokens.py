@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from core.errors import Misconfigured
+from core.errors import Misconfigured, missing_extra
 
 if TYPE_CHECKING:
     from core.settings import Settings
@@ -141,8 +141,8 @@ def _connect(url: str) -> tuple[Any, type[Exception]]:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
     except ImportError:
-        message = "VOICEDROP_REDIS needs the extra `redis`: pip install 'voicedrop[redis]'"
-        raise Misconfigured("SETTING_INVALID", message) from None
+        what = "The package redis, which VOICEDROP_REDIS needs,"
+        raise missing_extra(what, "redis", "SETTING_INVALID") from None
     try:
         client = redis.Redis.from_url(
             url,

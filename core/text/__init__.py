@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from core.errors import Misconfigured
+from core.errors import missing_extra
 from core.text.reading import Reading
 
 _SHORTEST_ENGLISH = 4
@@ -41,8 +41,6 @@ def reader(language: str) -> Callable[[str], Reading]:
         else:
             from core.text.yue import read
     except ModuleNotFoundError as missing:
-        advice = f"install it with: pip install 'voicedrop[{language}]'"
-        raise Misconfigured(
-            "MODEL_MISSING", f"reading {language} needs the package {missing.name}; {advice}"
-        ) from missing
+        what = f"The package {missing.name}, which texts in {language} need,"
+        raise missing_extra(what, language) from missing
     return read

@@ -143,12 +143,12 @@ def test_all_five_languages_are_offered():
     assert Frontend().languages == {"en", "ja", "ko", "yue", "zh"}
 
 
-@pytest.mark.parametrize(("language", "package"), [("ko", "mecab"), ("yue", "ToJyutping")])
+@pytest.mark.parametrize(("language", "package"), [("ko", "mecab_ko"), ("yue", "ToJyutping")])
 def test_a_missing_dictionary_says_how_to_get_it(language, package, monkeypatch):
     reader.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"core.text.{language}", raising=False)
-    with pytest.raises(Misconfigured, match=rf"pip install 'voicedrop\[{language}\]'") as missing:
+    with pytest.raises(Misconfigured, match=f"scripts/setup {language}") as missing:
         reader(language)
     assert missing.value.code == "MODEL_MISSING"
 

@@ -63,7 +63,7 @@ def test_without_its_packages_recognition_says_how_to_install_them(tmp_path):
         env={"PYTHONPATH": f"{tmp_path}:."},
     )  # fmt: skip
     assert Misconfigured.__name__ in run.stderr
-    assert "[asr]" in run.stderr
+    assert "scripts/setup asr" in run.stderr
 
 
 def test_silence_transcribes_to_little(recogniser):

@@ -1,0 +1,56 @@
+"""`scripts/setup` teaches, and knows what the lock has."""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+from pathlib import Path
+
+from scripts import install, lock
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def setup(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ROOT / "scripts/setup", *words], capture_output=True, text=True)
+
+
+def test_the_help_names_every_extra_that_a_person_may_want() -> None:
+    extras = {e for e in PYPROJECT["project"]["optional-dependencies"] if "image" not in e}
+    assert set(install.EXTRAS) == extras
+    shown = setup("--help")
+    assert shown.returncode == 0
+    assert all(f"  {name} " in shown.stdout for name in extras)
+
+
+def test_an_unknown_extra_is_refused_before_anything_happens() -> None:
+    refused = setup("cpu,japanese")
+    assert refused.returncode == 2
+    assert "there is no extra 'japanese'" in refused.stderr
+    assert "yue" in refused.stderr
+
+
+def test_an_extra_brings_the_files_it_stands_on_before_it() -> None:
+    assert install.closure(["ko"]) == ["run", "ko"]
+    everything = install.closure(["dev"])
+    assert everything[0] == "run"
+    assert everything[-1] == "dev"
+    assert sorted(everything) == sorted({*everything})
+    installed = {pin.name for name in everything for pin in own(name)}
+    assert installed == set(lock.read("dev"))
+
+
+def own(name: str) -> list[lock.Pin]:
+    return lock.parse((lock.FOLDER / f"{name}.txt").read_text(encoding="utf-8")).pins
+
+
+def test_the_size_of_everything_is_known() -> None:
+    for name in lock.files(PYPROJECT):
+        download, disk = install.size([name])
+        assert (download > 0) == (disk > 0) == bool(own(name)), name
+    assert 100 < install.size(install.closure(["cpu"]))[0] < 1000
+
+
+def test_the_range_of_pythons_is_that_of_the_project() -> None:
+    assert install.requires_python() == PYPROJECT["project"]["requires-python"]

