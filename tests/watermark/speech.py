@@ -9,6 +9,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float32]
+
 FOLDER = Path(__file__).parents[1] / "data" / "speech"
 NAMES = tuple(sorted(path.name for path in FOLDER.glob("*.6s.flac")))
 RATE = 16_000
@@ -17,8 +19,9 @@ OTHER_KEY = bytes(range(1, 33))
 
 
 @cache
-def speech(name: str = NAMES[0]) -> NDArray[np.float32]:
+def speech(name: str = NAMES[0]) -> Floats:
     """Six seconds at 16 kHz."""
+    samples: Floats
     samples, rate = soundfile.read(FOLDER / name, dtype="float32")
     assert rate == RATE
     samples.setflags(write=False)

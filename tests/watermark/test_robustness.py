@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -9,34 +10,34 @@ import pytest
 from scipy import signal
 
 import watermark
-from tests.watermark.speech import KEY, NAMES, OTHER_KEY, RATE, speech
+from tests.watermark.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, speech
 
 PAYLOAD = 0x1234ABCD
 
 
 @cache
-def marked(name=NAMES[1], payload=PAYLOAD):
+def marked(name: str = NAMES[1], payload: int = PAYLOAD) -> Floats:
     return watermark.embed(speech(name), RATE, payload, KEY)
 
 
-def noisy(samples, decibels):
+def noisy(samples: Floats, decibels: float) -> Floats:
     noise = np.random.default_rng(3).standard_normal(len(samples))
     return (samples + noise * np.std(samples) * 10 ** (-decibels / 20)).astype(np.float32)
 
 
-def telephone(samples):
+def telephone(samples: Floats) -> Floats:
     band = signal.butter(4, (300, 3400), "bandpass", fs=RATE, output="sos")
     narrow = signal.resample_poly(signal.sosfilt(band, samples), 1, 2)
     companded = np.sign(narrow) * np.rint(127 * np.log1p(255 * np.abs(narrow)) / np.log(256)) / 127
     expanded = np.sign(companded) * np.expm1(np.abs(companded) * np.log(256)) / 255
-    return signal.resample_poly(expanded, 2, 1).astype(np.float32)
+    return np.asarray(signal.resample_poly(expanded, 2, 1), np.float32)
 
 
-def resample(samples, up, down):
-    return signal.resample_poly(samples, up, down).astype(np.float32)
+def resample(samples: Floats, up: int, down: int) -> Floats:
+    return np.asarray(signal.resample_poly(samples, up, down), np.float32)
 
 
-QUICK = {
+QUICK: dict[str, Callable[[Floats], Floats]] = {
     "white noise at 20 dB": lambda x: noisy(x, 20),
     "telephone": telephone,
     "eight bits": lambda x: (np.rint(x * 128) / 128).astype(np.float32),
@@ -50,24 +51,24 @@ QUICK = {
 
 
 @pytest.mark.parametrize("damage", QUICK.values(), ids=QUICK.keys())
-def test_read_by_the_fast_search(damage):
+def test_read_by_the_fast_search(damage: Callable[[Floats], Floats]) -> None:
     found = watermark.detect(damage(marked()), RATE, KEY, thorough=False)
     assert found.payload == PAYLOAD
 
 
-def test_read_at_another_rate():
+def test_read_at_another_rate() -> None:
     assert watermark.detect(resample(marked(), 441, 160), 44_100, KEY).payload == PAYLOAD
 
 
 @pytest.mark.parametrize(("up", "down"), [(100, 107), (10, 9)], ids=["7 % faster", "11 % slower"])
-def test_read_at_another_speed(up, down):
+def test_read_at_another_speed(up: int, down: int) -> None:
     found = watermark.detect(resample(marked()[: 4 * RATE], up, down), RATE, KEY)
     assert found.payload == PAYLOAD
     assert found.tempo == pytest.approx(down / up, rel=0.004)
     assert found.pitch == pytest.approx(down / up, rel=0.01)
 
 
-def spread(samples, factor):
+def spread(samples: Floats, factor: float) -> Floats:
     """Slower by `factor` at the same pitch: windows of 40 ms laid where they fit best (WSOLA)."""
     size, reach = RATE // 25, RATE // 100
     hop, window = size // 2, np.hanning(size)
@@ -82,14 +83,14 @@ def spread(samples, factor):
     return out.astype(np.float32)
 
 
-def test_read_where_tempo_and_pitch_changed_apart():
+def test_read_where_tempo_and_pitch_changed_apart() -> None:
     found = watermark.detect(resample(spread(marked()[: 5 * RATE], 1.12), 20, 21), RATE, KEY)
     assert found.payload == PAYLOAD
     assert found.tempo == pytest.approx(1.05 / 1.12, rel=0.004)
     assert found.pitch == pytest.approx(1.05, rel=0.01)
 
 
-def vocoded(samples, rate):
+def vocoded(samples: Floats, rate: float) -> Floats:
     """Faster at the same pitch: frames of 128 ms, each phase turned on from the one before."""
     bins = signal.stft(samples, RATE, nperseg=2048, noverlap=1536)[2]
     at = np.arange(0, bins.shape[1] - 1, rate)
@@ -99,10 +100,10 @@ def vocoded(samples, rate):
     turn = np.angle(bins[:, low + 1] * np.conj(bins[:, low]) * np.exp(-1j * due)) + due
     phase = np.cumsum(np.pad(turn, ((0, 0), (1, 0)))[:, :-1], axis=1)
     out = signal.istft(level * np.exp(1j * phase), RATE, nperseg=2048, noverlap=1536)[1]
-    return out.astype(np.float32)
+    return np.asarray(out, np.float32)
 
 
-def test_known_behind_a_phase_vocoder():
+def test_known_behind_a_phase_vocoder() -> None:
     found = watermark.verify(vocoded(marked(), 1.06), RATE, PAYLOAD, KEY)
     assert found.marked
     # A path through the stream may take up a part of the tempo as drift.
@@ -110,14 +111,14 @@ def test_known_behind_a_phase_vocoder():
     assert found.pitch == 1
 
 
-def test_read_after_pieces_were_cut_out_and_moved():
+def test_read_after_pieces_were_cut_out_and_moved() -> None:
     pieces = np.split(noisy(marked(), 30), [20_000, 38_000, 58_000, 76_000])
     found = watermark.detect(np.concatenate([pieces[at] for at in (3, 1, 0, 2)]), RATE, KEY)
     assert found.payload == PAYLOAD
     assert found.pieces >= 3
 
 
-def test_read_where_pauses_were_taken_out():
+def test_read_where_pauses_were_taken_out() -> None:
     """The sync cells of a piece say too little by themselves."""
     whole = noisy(watermark.embed(np.tile(speech(NAMES[1]), 2), RATE, PAYLOAD, KEY), 30)
     starts = range(0, 8 * RATE, RATE * 4 // 5)
@@ -127,7 +128,7 @@ def test_read_where_pauses_were_taken_out():
     assert found.pieces >= 6
 
 
-def test_read_where_pieces_were_cut_and_sped_up():
+def test_read_where_pieces_were_cut_and_sped_up() -> None:
     whole = watermark.embed(np.tile(speech(NAMES[2]), 2), RATE, PAYLOAD, KEY)
     cut = np.concatenate([whole[: 2 * RATE], whole[int(3.1 * RATE) : 5 * RATE], whole[9 * RATE :]])
     found = watermark.detect(resample(cut, 20, 21), RATE, KEY)
@@ -135,7 +136,7 @@ def test_read_where_pieces_were_cut_and_sped_up():
     assert found.tempo == pytest.approx(1.05, rel=0.02)
 
 
-def test_found_where_it_lies():
+def test_found_where_it_lies() -> None:
     clean = speech(NAMES[3])
     found = watermark.detect(
         np.concatenate([clean[: 3 * RATE], marked()[: 4 * RATE], clean[: 2 * RATE]]), RATE, KEY
@@ -145,7 +146,7 @@ def test_found_where_it_lies():
     assert found.end == pytest.approx(7, abs=0.7)
 
 
-def test_a_long_recording_reads_across_changes_of_place():
+def test_a_long_recording_reads_across_changes_of_place() -> None:
     long = watermark.embed(np.tile(speech(), 7), RATE, PAYLOAD, KEY)
     found = watermark.detect(long, RATE, KEY)
     assert found.payload == PAYLOAD
@@ -153,7 +154,7 @@ def test_a_long_recording_reads_across_changes_of_place():
     assert watermark.detect(across, RATE, KEY).payload == PAYLOAD
 
 
-def test_a_mark_in_a_long_unmarked_recording_is_found():
+def test_a_mark_in_a_long_unmarked_recording_is_found() -> None:
     clean = [speech(name) for name in NAMES]
     hidden = np.concatenate([*clean, marked()[: 5 * RATE], *clean])
     found = watermark.detect(hidden, RATE, KEY, thorough=False)
@@ -161,26 +162,26 @@ def test_a_mark_in_a_long_unmarked_recording_is_found():
     assert found.start == pytest.approx(24, abs=1)
 
 
-def test_clips_too_weak_alone_are_read_together():
+def test_clips_too_weak_alone_are_read_together() -> None:
     weak = [(noisy(marked(name)[: 2 * RATE], 13), RATE) for name in NAMES]
     alone = [watermark.detect(*clip, KEY, thorough=False).payload for clip in weak]
     assert watermark.detect_joint(weak, KEY, thorough=False).payload == PAYLOAD
     assert alone.count(None) >= 3
 
 
-def test_the_same_clip_many_times_proves_no_more_than_once():
+def test_the_same_clip_many_times_proves_no_more_than_once() -> None:
     """Repeats meet the same signs: counting them as new evidence would break the bound."""
     clip = noisy(marked()[: 2 * RATE], 12), RATE
     once = watermark.detect_joint([clip], KEY, thorough=False)
     assert watermark.detect_joint([clip] * 6, KEY, thorough=False).score <= once.score + 1
 
 
-def test_no_clips_or_silent_ones_say_nothing():
+def test_no_clips_or_silent_ones_say_nothing() -> None:
     assert watermark.detect_joint([], KEY).score == 0
     assert watermark.detect_joint([(np.zeros(100, np.float32), RATE)], KEY).payload is None
 
 
-def test_scanning_a_stream_finds_each_marked_stretch():
+def test_scanning_a_stream_finds_each_marked_stretch() -> None:
     other = watermark.embed(speech(NAMES[0]), RATE, 77, OTHER_KEY)
     whole = np.concatenate([marked(), speech(NAMES[3]), marked(NAMES[2], 5), other])
     blocks = (whole[at : at + 9_999] for at in range(0, len(whole), 9_999))
@@ -194,6 +195,6 @@ def test_scanning_a_stream_finds_each_marked_stretch():
         assert (start, end) == pytest.approx(due, abs=0.9)
 
 
-def test_scanning_nothing_finds_nothing():
+def test_scanning_nothing_finds_nothing() -> None:
     assert list(watermark.scan([], RATE, {"a": KEY})) == []
     assert list(watermark.scan([speech()[: 2 * RATE]], RATE, {"a": KEY})) == []

@@ -7,25 +7,27 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 import watermark
 from tests.watermark.speech import FOLDER, KEY, NAMES, OTHER_KEY, RATE, speech
 from watermark import cells, search, warps
 from watermark.layout import BANDS, PERIOD, TILE, layout
-from watermark.reader import MESSAGE_COST, SYNC_COST, Warp, bound, reader
+from watermark.reader import MESSAGE_COST, PLAIN, SYNC_COST, Warp, bound, reader
 
 ROOT = Path(__file__).parents[2]
 
 
-def digest(array):
+def digest(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
-def test_the_plan_is_pinned():
+def test_the_plan_is_pinned() -> None:
     """The format must not drift: last year's audio is marked by this very plan."""
     plan = layout(KEY)
     assert digest((plan.signs < 0).astype(np.uint8)) == "de593555c915c85b"
@@ -34,7 +36,7 @@ def test_the_plan_is_pinned():
     assert [plan.start(7, segment, b"host") for segment in range(3)] == [897, 78, 1753]
 
 
-def test_the_embedder_is_pinned():
+def test_the_embedder_is_pinned() -> None:
     """Within a tolerance, since transforms may differ in the last bit from machine to machine."""
     out = watermark.embed(speech()[:RATE], RATE, 7, KEY)
     change = np.sqrt(np.mean((out - speech()[:RATE]).reshape(20, -1) ** 2, axis=1)) * 1e5
@@ -63,42 +65,42 @@ def test_the_embedder_is_pinned():
     assert change.tolist() == pytest.approx(due, rel=0.01, abs=0.1)
 
 
-def test_a_pinned_clip_still_reads():
+def test_a_pinned_clip_still_reads() -> None:
     """1.6 s marked by the first release, made once and kept as bytes."""
     samples, rate = soundfile.read(FOLDER.parent / "watermark" / "marked-1.flac", dtype="float32")
     assert watermark.detect(samples, rate, KEY, thorough=False).payload == 0xDEADBEEF
 
 
-def test_every_tile_holds_every_coded_bit_four_or_five_times():
+def test_every_tile_holds_every_coded_bit_four_or_five_times() -> None:
     plan = layout(KEY)
     counts = np.bincount(plan.parts[plan.parts >= 0], minlength=264)
     assert set(counts.tolist()) == {4, 5}
     assert int((plan.parts < 0).sum()) == 252
 
 
-def test_a_plan_does_not_print_its_key():
+def test_a_plan_does_not_print_its_key() -> None:
     assert repr(KEY) not in repr(layout(KEY))
     assert "key" not in repr(layout(KEY))
 
 
-def test_importing_the_watermark_loads_nothing_slow():
+def test_importing_the_watermark_loads_nothing_slow() -> None:
     code = "import sys, watermark; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_plans_of_two_keys_have_nothing_in_common():
+def test_plans_of_two_keys_have_nothing_in_common() -> None:
     one, other = layout(KEY), layout(OTHER_KEY)
     assert abs(np.mean(one.signs * other.signs)) < 0.02
 
 
-def test_each_host_and_payload_starts_elsewhere():
+def test_each_host_and_payload_starts_elsewhere() -> None:
     plan = layout(KEY)
     starts = {plan.start(payload, 0, bytes([host])) for payload in range(8) for host in range(8)}
     assert len(starts) > 60
     assert all(0 <= start < PERIOD for start in starts)
 
 
-def test_averaging_marked_clips_shows_no_signs():
+def test_averaging_marked_clips_shows_no_signs() -> None:
     """Forty clips of one payload, as an attacker without the key would add them up."""
     slots = 60
     average = np.zeros((BANDS, slots))
@@ -106,35 +108,35 @@ def test_averaging_marked_clips_shows_no_signs():
         at = number % 10 * 4_000
         host = np.roll(speech(NAMES[number % 4]), number)[at : at + 2 * RATE]
         view = cells.spectrum(watermark.embed(host, RATE, 7, KEY), RATE)
-        average += search.grids(view, search.PLAIN, 1)[0][:, :slots]
+        average += search.grids(view, PLAIN, 1)[0][:, :slots]
     chance = best_agreement(np.random.default_rng(1).normal(size=average.shape))
     assert best_agreement(average) < chance + 0.04
 
 
-def best_agreement(average):
+def best_agreement(average: NDArray[np.float64]) -> float:
     sync = layout(KEY).sync
     slots = average.shape[1]
     shares = []
     for start in range(PERIOD):
         truth = sync[:, (start + np.arange(slots)) % PERIOD]
-        shares.append(np.mean((np.sign(average) == truth)[truth != 0]))
+        shares.append(float(np.mean((np.sign(average) == truth)[truth != 0])))
     return max(shares)
 
 
-def test_z_on_unmarked_speech_is_no_wider_than_theory():
+def test_z_on_unmarked_speech_is_no_wider_than_theory() -> None:
     tail = total = 0
     for number, name in enumerate(NAMES):
         view = cells.spectrum(speech(name), RATE)
         for salt in range(3):
             plan = reader(bytes([number, salt]) * 16)
-            inner, energy = plan.correlate(search.grids(view, search.PLAIN))
+            inner, energy = plan.correlate(search.grids(view, PLAIN))
             z = inner / np.sqrt(energy)
             tail += int((z > 3).sum())
             total += z.size
     assert tail < 1.4 * total * math.erfc(3 / math.sqrt(2)) / 2
 
 
-def test_correlation_is_the_plain_sum_it_stands_for():
+def test_correlation_is_the_plain_sum_it_stands_for() -> None:
     softs = np.random.default_rng(0).normal(size=(1, BANDS, 50)).astype(np.float32)
     inner, energy = reader(KEY).correlate(softs)
     sync = layout(KEY).sync
@@ -144,7 +146,7 @@ def test_correlation_is_the_plain_sum_it_stands_for():
         assert energy[0, start] == pytest.approx(float((softs[0] ** 2 * signs**2).sum()), rel=1e-4)
 
 
-def test_slices_are_correlated_as_the_whole_is():
+def test_slices_are_correlated_as_the_whole_is() -> None:
     softs = np.random.default_rng(0).normal(size=(2, BANDS, 24)).astype(np.float32)
     inner, energy = reader(KEY).correlate_slices(softs, 8)
     whole = [reader(KEY).correlate(softs[:, :, at : at + 8]) for at in (0, 8, 16)]
@@ -152,7 +154,7 @@ def test_slices_are_correlated_as_the_whole_is():
     assert energy == pytest.approx(np.stack([one for _, one in whole]), rel=1e-3)
 
 
-def test_belief_shared_out_by_the_searches_is_at_most_one():
+def test_belief_shared_out_by_the_searches_is_at_most_one() -> None:
     shares = [
         math.exp(-search.STAY),
         2 * math.exp(-search.DRIFT),
@@ -166,7 +168,7 @@ def test_belief_shared_out_by_the_searches_is_at_most_one():
 
 
 @pytest.mark.parametrize("seconds", [1, 3, 10, 60])
-def test_belief_shared_out_over_warps_is_at_most_one(seconds):
+def test_belief_shared_out_over_warps_is_at_most_one(seconds: int) -> None:
     """Every warp that a search may look at closely, whatever it finds likely."""
     step = warps.step_for(seconds)
     looked_at = {
@@ -180,13 +182,13 @@ def test_belief_shared_out_over_warps_is_at_most_one(seconds):
     assert sum(math.exp(-warps.warp_cost(warp)) for warp in looked_at) <= 1 + 1e-9
 
 
-def test_the_bound_is_continuous_and_falls_with_cost():
+def test_the_bound_is_continuous_and_falls_with_cost() -> None:
     assert bound(30.001, 0) == pytest.approx(bound(29.999, 0), abs=0.1)
     assert bound(8, 5) == pytest.approx(bound(8, 0) - 5 / math.log(10))
     assert bound(1, 20) == 0
 
 
-def test_the_bound_holds_for_few_and_unequal_signs():
+def test_the_bound_holds_for_few_and_unequal_signs() -> None:
     """Every sum of twelve signed numbers, against the inequality the proof rests on."""
     weights = np.array([5, 3, 3, 2, 1, 1, 1, 0.5, 0.5, 0.2, 0.1, 0.1])
     signs = 1 - 2 * (np.arange(4096)[:, None] >> np.arange(12) & 1)
