@@ -35,7 +35,7 @@ UNTOUCHED = {
 
 
 @pytest.mark.parametrize(("text", "language"), UNTOUCHED.values(), ids=UNTOUCHED)
-def test_good_text_is_left_alone(text: str, language: str):
+def test_good_text_is_left_alone(text: str, language: str) -> None:
     assert cleaned(text, language) == (unicodedata.normalize("NFC", text), [])
 
 
@@ -56,20 +56,20 @@ MENDED = {
 
 
 @pytest.mark.parametrize(("text", "expected", "code"), MENDED.values(), ids=MENDED)
-def test_what_cannot_be_spoken_goes_with_a_remark(text: str, expected: str, code: str):
+def test_what_cannot_be_spoken_goes_with_a_remark(text: str, expected: str, code: str) -> None:
     assert cleaned(text) == (expected, [code])
 
 
-def test_a_family_of_joined_emoji_leaves_nothing_behind():
+def test_a_family_of_joined_emoji_leaves_nothing_behind() -> None:
     assert cleaned("hi 👨‍👩‍👧!") == ("hi !", ["TEXT_BIDI", "TEXT_DROPPED_CHARS"])
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\u2028", "\u2029"])
-def test_line_ends_become_newlines(end: str):
+def test_line_ends_become_newlines(end: str) -> None:
     assert cleaned(f"one{end}two") == ("one\ntwo", [])
 
 
-def test_space_around_the_text_goes():
+def test_space_around_the_text_goes() -> None:
     assert cleaned(" \n hello\t ") == ("hello", [])
 
 
@@ -86,7 +86,7 @@ OTHER_SCRIPT = {
 
 
 @pytest.mark.parametrize(("text", "language"), OTHER_SCRIPT.values(), ids=OTHER_SCRIPT)
-def test_another_script_is_remarked_on(text: str, language: str):
+def test_another_script_is_remarked_on(text: str, language: str) -> None:
     assert cleaned(text, language) == (text, ["LANGUAGE_MISMATCH"])
 
 
@@ -109,11 +109,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "code"), REFUSED.values(), ids=REFUSED)
-def test_what_would_change_the_words_is_refused(text: str, code: str):
+def test_what_would_change_the_words_is_refused(text: str, code: str) -> None:
     with pytest.raises(Refused) as caught:
         cleaned(text)
     assert (caught.value.code, caught.value.pointer) == (code, "/text")
 
 
-def test_eight_marks_are_borne():
+def test_eight_marks_are_borne() -> None:
     assert cleaned("a" + "\u0323" * 8 + "b")[1] == []

@@ -27,7 +27,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("key", GOOD)
-def test_a_key_is_taken_literally(key: str):
+def test_a_key_is_taken_literally(key: str) -> None:
     assert inboxkey.check(key, "/p") == key
 
 
@@ -62,7 +62,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("key", BAD.values(), ids=BAD)
-def test_a_key_that_could_mean_something_else_is_refused(key: str):
+def test_a_key_that_could_mean_something_else_is_refused(key: str) -> None:
     with pytest.raises(Refused) as caught:
         inboxkey.check(key, "/voices/a/reference")
     assert (caught.value.code, caught.value.pointer) == ("KEY_INVALID", "/voices/a/reference")
@@ -80,6 +80,6 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("key", ELSEWHERE)
-def test_other_places_are_forbidden(key: str):
+def test_other_places_are_forbidden(key: str) -> None:
     with pytest.raises(Refused, match="REF_FORBIDDEN"):
         inboxkey.check(key, "/p")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.documents.samples import ITEM, VOICE, encode, item_error, lines, mani
 
 TWO = {"voices": {"alice": VOICE, "bob": VOICE}}
 
-ITEMS = {
+ITEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no text": ({"text": None}, "SCHEMA_TYPE", "/text"),
     "a text that is a number": ({"text": 1}, "SCHEMA_TYPE", "/text"),
     "an empty text": ({"text": ""}, "TEXT_EMPTY", "/text"),
@@ -69,12 +70,12 @@ ITEMS = {
 
 
 @pytest.mark.parametrize(("changes", "code", "pointer"), ITEMS.values(), ids=ITEMS)
-def test_a_bad_item(changes: dict[str, object], code: str, pointer: str):
+def test_a_bad_item(changes: dict[str, Any], code: str, pointer: str) -> None:
     error = item_error(**changes)
     assert (error.code, error.pointer) == (code, f"/items/1{pointer}")
 
 
-def test_an_item_that_is_no_object():
+def test_an_item_that_is_no_object() -> None:
     parsed = job.parse(encode(manifest(items=[ITEM, "text", [], None, 7])))
     assert [item.id for item in parsed.items] == ["hello"]
     assert [(e.index, e.error.code, e.error.pointer) for e in parsed.errors] == [
@@ -83,13 +84,13 @@ def test_an_item_that_is_no_object():
 
 
 @pytest.mark.parametrize("literal", ["NaN", "-Infinity"])
-def test_an_item_with_a_number_that_json_does_not_have(literal: str):
+def test_an_item_with_a_number_that_json_does_not_have(literal: str) -> None:
     data = encode(manifest(items=[ITEM, ITEM | {"id": "b", "speed": "?"}]))
     parsed = job.parse(data.replace(b'"?"', literal.encode()))
     assert [e.error.code for e in parsed.errors] == ["JSON_SYNTAX"]
 
 
-def test_an_item_with_a_key_twice():
+def test_an_item_with_a_key_twice() -> None:
     data = encode(manifest(items=[ITEM, ITEM | {"id": "b"}]))
     parsed = job.parse(data.replace(b'"id": "b"', b'"id": "b", "text": "lost"'))
     error = parsed.errors[0]
@@ -101,34 +102,34 @@ def test_an_item_with_a_key_twice():
     assert "'text'" in error.error.message
 
 
-def test_an_item_with_a_key_twice_in_its_meta():
+def test_an_item_with_a_key_twice_in_its_meta() -> None:
     data = encode(manifest(items=[ITEM, ITEM | {"id": "b", "meta": {"q": 1}}]))
     parsed = job.parse(data.replace(b'"q": 1', b'"q": 1, "q": 2'))
     assert [e.error.code for e in parsed.errors] == ["JSON_DUPLICATE_KEY"]
 
 
-def test_a_misspelt_field_is_answered_with_the_right_one():
+def test_a_misspelt_field_is_answered_with_the_right_one() -> None:
     assert "Did you mean `text`?" in item_error(txet="x").message
 
 
-def test_messages_name_the_wrong_character():
+def test_messages_name_the_wrong_character() -> None:
     assert "U+0007" in item_error(text="ding \x07").message
 
 
-def test_several_voices_and_none_chosen():
+def test_several_voices_and_none_chosen() -> None:
     parsed = job.parse(encode(manifest(**TWO, items=[{"id": "a", "text": "Hello."}])))
     error = parsed.errors[0].error
     assert (error.code, error.pointer) == ("FIELD_MISSING", "/items/0/voice")
 
 
-def test_errors_hold_no_frames():
+def test_errors_hold_no_frames() -> None:
     """A hundred thousand of them would hold a hundred thousand stacks."""
     error = item_error(speed="fast")
     assert error.__traceback__ is None
     assert error.__context__ is None
 
 
-def test_an_error_knows_the_id_of_its_item_if_it_has_one():
+def test_an_error_knows_the_id_of_its_item_if_it_has_one() -> None:
     parsed = of_item(id="second", speed=0)
     assert parsed.errors[0].id == "second"
     assert of_item(id="a/b").errors[0].id == ""
@@ -148,29 +149,29 @@ LINES = {
 
 
 @pytest.mark.parametrize(("line", "code", "pointer"), LINES.values(), ids=LINES)
-def test_a_bad_line(line: str, code: str, pointer: str):
+def test_a_bad_line(line: str, code: str, pointer: str) -> None:
     first, last = ITEM | {"id": "first"}, ITEM | {"id": "last"}
     parsed = job.parse(lines(first, line, last), lines=True)
     assert [(item.index, item.pointer) for item in parsed.items] == [(0, "line 2"), (2, "line 4")]
     assert [(e.index, e.error.code, e.error.pointer) for e in parsed.errors] == [(1, code, pointer)]
 
 
-def test_a_line_that_is_not_utf8():
+def test_a_line_that_is_not_utf8() -> None:
     data = lines(ITEM, "?").replace(b"?", "你好".encode("gbk"))
     assert [e.error.code for e in job.parse(data, lines=True).errors] == ["JSON_ENCODING"]
 
 
-def test_a_syntax_error_names_the_line_of_the_file():
+def test_a_syntax_error_names_the_line_of_the_file() -> None:
     parsed = job.parse(lines(ITEM, '{"id": 1,}'), lines=True)
     assert "line 3 column 10" in parsed.errors[0].error.message
 
 
-def test_a_tenth_of_unreadable_lines_is_borne():
+def test_a_tenth_of_unreadable_lines_is_borne() -> None:
     good = [ITEM | {"id": f"i{n}"} for n in range(100)]
     parsed = job.parse(lines(*good, *["not json"] * 11), lines=True)
     assert (len(parsed.items), len(parsed.errors)) == (100, 11)
 
 
-def test_the_limit_of_a_text_can_be_set():
+def test_the_limit_of_a_text_can_be_set() -> None:
     parsed = job.parse(encode(manifest()), limits=Limits(item_chars=10))
     assert parsed.errors[0].error.code == "TEXT_TOO_LONG"

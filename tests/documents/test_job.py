@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.documents.samples import ITEM, VOICE, encode, lines, of_item
 from tests.documents.samples import manifest as sample
 
 
-def test_the_minimal_manifest():
+def test_the_minimal_manifest() -> None:
     parsed = job.parse(encode(sample()))
     assert parsed == job.Job(
         id="",
@@ -67,7 +68,7 @@ DEFAULTS = {
 }
 
 
-def test_defaults_reach_every_item():
+def test_defaults_reach_every_item() -> None:
     voices = {"alice": VOICE, "bob": VOICE | {"language": "ja"}}
     items = [{"id": "a", "text": "你好。"}]
     parsed = job.parse(encode(sample(voices=voices, defaults=DEFAULTS, items=items)))
@@ -75,7 +76,7 @@ def test_defaults_reach_every_item():
     assert {name: getattr(item, name) for name in DEFAULTS} == DEFAULTS
 
 
-def test_an_item_overrides_every_default():
+def test_an_item_overrides_every_default() -> None:
     own = {
         "voice": "alice",
         "language": "en",
@@ -91,24 +92,24 @@ def test_an_item_overrides_every_default():
     assert {name: getattr(parsed.items[0], name) for name in own} == own
 
 
-def test_a_single_voice_need_not_be_named():
+def test_a_single_voice_need_not_be_named() -> None:
     parsed = job.parse(encode(sample(items=[{"id": "a", "text": "Hello."}])))
     assert parsed.items[0].voice == "alice"
 
 
-def test_the_language_of_the_voice_is_the_last_resort():
+def test_the_language_of_the_voice_is_the_last_resort() -> None:
     voices = {"alice": VOICE | {"language": "ja"}}
     parsed = job.parse(encode(sample(voices=voices, items=[ITEM | {"text": "こんにちは"}])))
     assert parsed.items[0].language == "ja"
 
 
-def test_fields_may_come_in_any_order():
+def test_fields_may_come_in_any_order() -> None:
     document = json.dumps(sample(), sort_keys=True).encode()
     assert document.index(b'"items"') < document.index(b'"schema"')
     assert job.parse(document).items == job.parse(encode(sample())).items
 
 
-def test_keys_of_the_producer_are_left_alone():
+def test_keys_of_the_producer_are_left_alone() -> None:
     voices = {"alice": VOICE | {"x-a": 1}}
     changes = {"x-trace": {"a": [1]}, "defaults": {"x-b": 1}, "label": {"x-c": 1}}
     items = [ITEM | {"x-row": 17}]
@@ -116,7 +117,7 @@ def test_keys_of_the_producer_are_left_alone():
     assert [item.id for item in parsed.items] == ["hello"]
 
 
-def test_fields_that_ask_for_what_happens_anyway_are_accepted():
+def test_fields_that_ask_for_what_happens_anyway_are_accepted() -> None:
     changes = {
         "mode": "run",
         "priority": "normal",
@@ -129,8 +130,8 @@ def test_fields_that_ask_for_what_happens_anyway_are_accepted():
     assert job.parse(encode(sample(items=items, **changes))).items
 
 
-def test_every_field_of_the_result_is_carried():
-    changes = {
+def test_every_field_of_the_result_is_carried() -> None:
+    changes: dict[str, Any] = {
         "id": "book-42",
         "labels": {"team": "a"},
         "wait_s": 0,
@@ -146,22 +147,22 @@ def test_every_field_of_the_result_is_carried():
     assert parsed.label == manifest.Label(**changes["label"])
 
 
-def test_a_waiver_allows_no_label():
+def test_a_waiver_allows_no_label() -> None:
     label = {"profile": "none", "waiver": "internal test"}
     assert job.parse(encode(sample(label=label))).label.profile == "none"
 
 
-def test_a_pinned_hash_is_lower_case():
+def test_a_pinned_hash_is_lower_case() -> None:
     voices = {"alice": VOICE | {"sha256": "AB" * 32}}
     assert job.parse(encode(sample(voices=voices))).voices["alice"].sha256 == "ab" * 32
 
 
-def test_a_voice_needs_no_transcript():
+def test_a_voice_needs_no_transcript() -> None:
     voices = {"alice": {"reference": "a.wav", "language": "en"}}
     assert job.parse(encode(sample(voices=voices))).voices["alice"].transcript == ""
 
 
-def test_remarks_on_a_transcript_belong_to_the_job():
+def test_remarks_on_a_transcript_belong_to_the_job() -> None:
     voices = {"alice": VOICE | {"transcript": "hello 😀"}}
     parsed = job.parse(encode(sample(voices=voices)))
     assert parsed.voices["alice"].transcript == "hello"
@@ -170,12 +171,12 @@ def test_remarks_on_a_transcript_belong_to_the_job():
     ]
 
 
-def test_meta_comes_back_unchanged():
+def test_meta_comes_back_unchanged() -> None:
     meta = {"row": 17, "f": 0.5, "deep": {"a": [1, None, True, "é"]}}
     assert of_item(id="b", meta=meta).items[1].meta == meta
 
 
-def test_a_byte_order_mark_is_removed_with_a_remark():
+def test_a_byte_order_mark_is_removed_with_a_remark() -> None:
     parsed = job.parse(b"\xef\xbb\xbf" + encode(sample()))
     assert parsed.notices == [Notice("BOM")]
     assert len(parsed.items) == 1
@@ -183,7 +184,7 @@ def test_a_byte_order_mark_is_removed_with_a_remark():
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("last", [True, False], ids=["ended", "not ended"])
-def test_json_lines(end: str, last: bool):
+def test_json_lines(end: str, last: bool) -> None:
     data = lines(ITEM, ITEM | {"id": "b"}, end=end) + (end.encode() if last else b"")
     parsed = job.parse(data, lines=True)
     assert [(i.index, i.id, i.pointer) for i in parsed.items] == [
@@ -193,12 +194,12 @@ def test_json_lines(end: str, last: bool):
     assert not parsed.errors
 
 
-def test_json_lines_may_say_where_the_items_are():
+def test_json_lines_may_say_where_the_items_are() -> None:
     header = {k: v for k, v in sample().items() if k != "items"} | {"items": "jsonl"}
     assert job.parse(lines(ITEM, header=header), lines=True).items
 
 
-def test_json_lines_and_json_mean_the_same():
+def test_json_lines_and_json_mean_the_same() -> None:
     items = [ITEM | {"id": f"i{n}", "speed": 0.5 + n / 10} for n in range(9)]
     one = job.parse(encode(sample(items=items)))
     other = job.parse(lines(*items), lines=True)
@@ -206,12 +207,12 @@ def test_json_lines_and_json_mean_the_same():
     assert [i.speed for i in one.items] == [i.speed for i in other.items]
 
 
-def test_text_is_composed():
+def test_text_is_composed() -> None:
     text = unicodedata.normalize("NFD", "Déjà vu, プログラム")
     assert of_item(id="b", text=text).items[1].text == "Déjà vu, プログラム"
 
 
-def test_job_id_by_hand():
+def test_job_id_by_hand() -> None:
     """The bytes of the docstring, written out."""
     manifest_hash = hashlib.sha256(b"{}").digest()
     hashed = (
@@ -226,12 +227,12 @@ def test_job_id_by_hand():
     )
 
 
-def test_job_id_vector():
+def test_job_id_vector() -> None:
     """Changing the id of a job would repeat every job that is running."""
     assert (
         job.job_id("inbox", "jobs/参考.manifest.json", b"{}") == "c9a4f805663586716f60bbccd36bc3c2"
     )
 
 
-def test_job_id_does_not_confuse_bucket_and_key():
+def test_job_id_does_not_confuse_bucket_and_key() -> None:
     assert job.job_id("ab", "c", b"") != job.job_id("a", "bc", b"")

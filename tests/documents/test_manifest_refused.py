@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,9 @@ MINIMAL = encode(manifest())
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
-def refused(data: bytes, **options: object) -> Refused:
+def refused(data: bytes, *, lines: bool = False, limits: Limits = job.LIMITS) -> Refused:
     with pytest.raises(Refused) as caught:
-        job.parse(data, **options)
+        job.parse(data, lines=lines, limits=limits)
     return caught.value
 
 
@@ -71,13 +72,13 @@ BYTES = {
 
 
 @pytest.mark.parametrize(("data", "code", "words"), BYTES.values(), ids=BYTES)
-def test_bytes_that_are_no_manifest(data: bytes, code: str, words: str):
+def test_bytes_that_are_no_manifest(data: bytes, code: str, words: str) -> None:
     error = refused(data)
     assert error.code == code
     assert words in error.message
 
 
-FIELDS = {
+FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "another major version": ({"schema": "voicedrop/job/2"}, "SCHEMA_UNSUPPORTED", "/schema"),
     "a schema that is a number": ({"schema": 1}, "SCHEMA_UNSUPPORTED", "/schema"),
     "an unknown field": ({"colour": "red"}, "UNKNOWN_FIELD", "/colour"),
@@ -172,12 +173,12 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(("changes", "code", "pointer"), FIELDS.values(), ids=FIELDS)
-def test_fields_that_no_job_can_have(changes: dict[str, object], code: str, pointer: str):
+def test_fields_that_no_job_can_have(changes: dict[str, Any], code: str, pointer: str) -> None:
     error = refused(json.dumps(manifest(**changes)).encode())
     assert (error.code, error.pointer) == (code, pointer)
 
 
-LATER = {
+LATER: dict[str, tuple[dict[str, Any], str]] = {
     "priority": ({"priority": "high"}, "/priority"),
     "a key of one's own": ({"encrypt": {"key": "kms:alias/voices"}}, "/encrypt"),
     "plain outputs": ({"encrypt": {"enabled": False}}, "/encrypt"),
@@ -195,26 +196,28 @@ LATER = {
 
 
 @pytest.mark.parametrize(("changes", "pointer"), LATER.values(), ids=LATER)
-def test_a_wish_that_cannot_be_honoured_is_refused_by_name(changes: dict, pointer: str):
+def test_a_wish_that_cannot_be_honoured_is_refused_by_name(
+    changes: dict[str, Any], pointer: str
+) -> None:
     error = refused(encode(manifest(**changes)))
     assert (error.code, error.pointer) == ("FIELD_UNSUPPORTED", pointer)
 
 
-def test_a_misspelt_field_is_answered_with_the_right_one():
+def test_a_misspelt_field_is_answered_with_the_right_one() -> None:
     assert "Did you mean `voices`?" in refused(encode(manifest(voice={}))).message
 
 
-def test_a_misspelt_voice_is_answered_with_the_right_one():
+def test_a_misspelt_voice_is_answered_with_the_right_one() -> None:
     assert "Did you mean `alice`?" in refused(encode(manifest(defaults={"voice": "alise"}))).message
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_that_json_does_not_have(literal: str):
+def test_numbers_that_json_does_not_have(literal: str) -> None:
     error = refused(MINIMAL.replace(b'"schema"', f'"wait_s": {literal}, "schema"'.encode()))
     assert (error.code, error.pointer) == ("JSON_SYNTAX", "/wait_s")
 
 
-def test_a_float_beyond_all_numbers():
+def test_a_float_beyond_all_numbers() -> None:
     error = refused(MINIMAL.replace(b'"schema"', b'"wait_s": 1e999, "schema"'))
     assert (error.code, error.pointer) == ("NUMBER_RANGE", "/wait_s")
 
@@ -228,23 +231,23 @@ def test_a_float_beyond_all_numbers():
     ],
     ids=["at the top", "the items", "in a voice"],
 )
-def test_a_key_that_stands_twice(before: bytes, twice: bytes, pointer: str):
+def test_a_key_that_stands_twice(before: bytes, twice: bytes, pointer: str) -> None:
     error = refused(MINIMAL.replace(before, twice))
     assert (error.code, error.pointer) == ("JSON_DUPLICATE_KEY", pointer)
 
 
-def test_a_manifest_larger_than_the_limit():
+def test_a_manifest_larger_than_the_limit() -> None:
     error = refused(MINIMAL, limits=Limits(manifest_bytes=len(MINIMAL) - 1))
     assert error.code == "MANIFEST_TOO_LARGE"
 
 
-def test_one_item_too_many():
+def test_one_item_too_many() -> None:
     items = [ITEM | {"id": f"i{n}"} for n in range(4)]
     error = refused(encode(manifest(items=items)), limits=Limits(items=3))
     assert (error.code, error.pointer) == ("ITEMS_TOO_MANY", "/items/3")
 
 
-def test_the_texts_of_a_job_together():
+def test_the_texts_of_a_job_together() -> None:
     items = [ITEM | {"id": f"i{n}", "text": "a" * 10} for n in range(4)]
     error = refused(encode(manifest(items=items)), limits=Limits(job_chars=39))
     assert (error.code, error.pointer) == ("TEXT_TOO_LONG", "/items")
@@ -274,19 +277,19 @@ HEADERS = {
 
 
 @pytest.mark.parametrize(("data", "code", "pointer"), HEADERS.values(), ids=HEADERS)
-def test_json_lines_that_are_no_manifest(data: bytes, code: str, pointer: str):
+def test_json_lines_that_are_no_manifest(data: bytes, code: str, pointer: str) -> None:
     error = refused(data, lines=True)
     assert (error.code, error.pointer) == (code, pointer)
 
 
-def test_json_lines_with_more_than_a_tenth_unreadable():
+def test_json_lines_with_more_than_a_tenth_unreadable() -> None:
     good = [ITEM | {"id": f"i{n}"} for n in range(90)]
     error = refused(lines(*good, *["not json"] * 11), lines=True)
     assert error.code == "JSON_SYNTAX"
     assert "11 of 101" in error.message
 
 
-def test_json_lines_with_one_item_too_many():
+def test_json_lines_with_one_item_too_many() -> None:
     items = [ITEM | {"id": f"i{n}"} for n in range(4)]
     error = refused(lines(*items), lines=True, limits=Limits(items=3))
     assert (error.code, error.pointer) == ("ITEMS_TOO_MANY", "line 5")

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ HALF = "\ud83d"
     ],
 )
 def test_half_a_character_where_one_of_a_few_words_is_expected(
-    made: Studio, fields: dict[str, object], pointer: str
+    made: Studio, fields: dict[str, Any], pointer: str
 ) -> None:
     done = pipeline.run(drop(made, **fields), made)
     assert done.error

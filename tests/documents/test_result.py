@@ -14,33 +14,33 @@ from core.voice import Match
 from tests.documents.results import FULL, rejected
 
 
-def test_a_result_comes_back_as_it_was():
+def test_a_result_comes_back_as_it_was() -> None:
     assert result.parse(result.dump(FULL)) == FULL
 
 
-def test_dumping_what_was_parsed_gives_the_same_bytes():
+def test_dumping_what_was_parsed_gives_the_same_bytes() -> None:
     data = result.dump(FULL)
     assert result.dump(result.parse(data)) == data
 
 
-def test_the_bytes_are_canonical():
+def test_the_bytes_are_canonical() -> None:
     data = result.dump(FULL)
     assert canonical.dump(canonical.load(data)) == data
 
 
-def test_the_order_of_dictionaries_does_not_matter():
+def test_the_order_of_dictionaries_does_not_matter() -> None:
     stages = dict(reversed(FULL.stages.items()))
     assert list(stages) != list(FULL.stages)
     assert result.dump(msgspec.structs.replace(FULL, stages=stages)) == result.dump(FULL)
 
 
-def test_a_rejected_job_has_an_error_and_no_items():
+def test_a_rejected_job_has_an_error_and_no_items() -> None:
     parsed = result.parse(result.dump(rejected()))
     assert parsed.error is not None
     assert (parsed.status, parsed.error.code, parsed.items) == ("rejected", "JSON_SYNTAX", [])
 
 
-def test_a_problem_says_all_that_the_error_knew():
+def test_a_problem_says_all_that_the_error_knew() -> None:
     error = Unavailable("NO_SPACE", "not there", pointer="refs/a.wav")
     assert Problem.of(error) == Problem(
         code="NO_SPACE",
@@ -66,26 +66,26 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_a_broken_document_is_refused(data: bytes):
+def test_a_broken_document_is_refused(data: bytes) -> None:
     with pytest.raises(Refused, match="SCHEMA_TYPE"):
         result.parse(data)
 
 
-def test_what_has_no_canonical_form_is_not_written():
+def test_what_has_no_canonical_form_is_not_written() -> None:
     with pytest.raises(ValueError, match="canonical"):
         result.dump(msgspec.structs.replace(FULL, stages={"speak": float("nan")}))
 
 
-def test_timestamps_are_utc_with_milliseconds():
+def test_timestamps_are_utc_with_milliseconds() -> None:
     assert result.timestamp(1_800_000_000.1239) == "2027-01-15T08:00:00.123Z"
     assert result.timestamp(0) == "1970-01-01T00:00:00.000Z"
 
 
-def test_the_result_lies_beside_its_outputs():
+def test_the_result_lies_beside_its_outputs() -> None:
     assert result.result_key("abc") == "out/abc/result.json"
 
 
-def test_parts_of_other_modules_keep_their_types():
+def test_parts_of_other_modules_keep_their_types() -> None:
     parsed = result.parse(result.dump(FULL))
     item: ItemResult = parsed.items[0]
     assert isinstance(item.envelope, crypto.Envelope)

@@ -54,20 +54,20 @@ def tried(data: bytes, *, lines: bool = False) -> None:
 
 @quick
 @given(st.binary(max_size=200))
-def test_any_bytes_as_a_manifest(data: bytes):
+def test_any_bytes_as_a_manifest(data: bytes) -> None:
     tried(data)
     tried(data, lines=True)
 
 
 @quick
 @given(TOP)
-def test_any_fields_at_the_top(top: dict[str, Any]):
+def test_any_fields_at_the_top(top: dict[str, Any]) -> None:
     tried(json.dumps(manifest(**top)).encode())
 
 
 @quick
 @given(st.lists(ITEMS | JSON, max_size=4))
-def test_any_items(items: list[Any]):
+def test_any_items(items: list[Any]) -> None:
     merged = [ITEM | item if isinstance(item, dict) else item for item in items]
     tried(json.dumps(manifest(items=merged)).encode())
     tried(lines(*(json.dumps(item) for item in merged)), lines=True)
@@ -75,21 +75,21 @@ def test_any_items(items: list[Any]):
 
 @quick
 @given(JSON, JSON)
-def test_any_voice(voice: Any, value: Any):
+def test_any_voice(voice: Any, value: Any) -> None:
     tried(json.dumps(manifest(voices={"alice": voice})).encode())
     tried(json.dumps(manifest(voices={"alice": VOICE | {"reference": value}})).encode())
 
 
 @quick
 @given(st.integers(0, 400), st.binary(min_size=0, max_size=3), st.integers(0, 3))
-def test_any_damage_to_a_good_manifest(at: int, put: bytes, cut: int):
+def test_any_damage_to_a_good_manifest(at: int, put: bytes, cut: int) -> None:
     data = encode(manifest(items=[ITEM | {"text": "你好 😀 \u202e", "meta": {"a": [1]}}]))
     tried(data[:at] + put + data[at + cut :])
 
 
 @quick
 @given(st.text(st.characters(), max_size=60))
-def test_any_text(text: str):
+def test_any_text(text: str) -> None:
     parsed = job.parse(json.dumps(manifest(items=[ITEM | {"text": text}])).encode())
     for item in parsed.items:
         assert item.text == item.text.strip()
@@ -98,14 +98,14 @@ def test_any_text(text: str):
 
 @quick
 @given(JSON)
-def test_any_notification(document: Any):
+def test_any_notification(document: Any) -> None:
     with contextlib.suppress(Refused):
         incoming.parse(json.dumps(document).encode())
 
 
 @quick
 @given(st.binary(max_size=100))
-def test_any_bytes_as_a_notification(data: bytes):
+def test_any_bytes_as_a_notification(data: bytes) -> None:
     with contextlib.suppress(Refused):
         incoming.parse(data)
 
@@ -153,7 +153,7 @@ LINES = st.lists(
 @example('{"id":"a","text":"b"}')
 @example('{"id":"a","text":"b","text":"c"}')
 @example('{"text":"b","id":"a","voice":":","text":"c"}')
-def test_the_quick_way_to_an_item_finds_what_the_strict_reader_finds(line: str):
+def test_the_quick_way_to_an_item_finds_what_the_strict_reader_finds(line: str) -> None:
     found = draft._plain(line.encode(), job.LIMITS)
     if found:
         decoded = strictjson.Reader(strictjson.text(line.encode())[0]).whole()
@@ -161,7 +161,7 @@ def test_the_quick_way_to_an_item_finds_what_the_strict_reader_finds(line: str):
         assert found == convert(decoded.value, Item, "")
 
 
-def test_most_items_go_the_quick_way():
+def test_most_items_go_the_quick_way() -> None:
     assert draft._plain('{"id": "a", "text": "第1行: yes", "voice": null}'.encode(), job.LIMITS)
     assert draft._plain(b'{"id": "a", "id": "b", "text": "c"}', job.LIMITS) is None
     assert draft._plain(b'{"id": "a", "text": "\xff"}', job.LIMITS) is None
@@ -184,7 +184,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
-def test_a_hundred_thousand_items(tmp_path: Path):
+def test_a_hundred_thousand_items(tmp_path: Path) -> None:
     """Measured in a process of its own, in processor time, beside what the standard library takes
     to read and write the lines there: 4.2 times that when written, on any processor about so."""
     path = tmp_path / "big.manifest.jsonl"
@@ -209,7 +209,7 @@ def test_a_hundred_thousand_items(tmp_path: Path):
     assert int(kilobytes) < 600 * 1024
 
 
-def test_a_name_that_is_a_megabyte_costs_no_time():
+def test_a_name_that_is_a_megabyte_costs_no_time() -> None:
     """A guess at a misspelt name compares it with every known one."""
     data = json.dumps(manifest(items=[ITEM | {"a" * 1_000_000: 1}])).encode()
     start = time.process_time()
@@ -219,7 +219,7 @@ def test_a_name_that_is_a_megabyte_costs_no_time():
     assert len(error.pointer) < 300
 
 
-def test_half_a_million_keys_of_which_one_stands_twice():
+def test_half_a_million_keys_of_which_one_stands_twice() -> None:
     members = ",".join(f'"x-{n}":0' for n in range(500_000))
     data = encode(manifest(items=[ITEM, "?"])).replace(b'"?"', f'{{{members},"x-9":1}}'.encode())
     start = time.process_time()
@@ -227,7 +227,7 @@ def test_half_a_million_keys_of_which_one_stands_twice():
     assert time.process_time() - start < 5
 
 
-def test_the_same_mistake_in_every_item():
+def test_the_same_mistake_in_every_item() -> None:
     items = [{**ITEM, "id": f"i{n}", "txet": ""} for n in range(20_000)]
     data = encode(manifest(items=items))
     start = time.process_time()
