@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core import consent, keys
 from core.audio import Audio
@@ -60,7 +61,7 @@ class Buzz:
             yield Spoken(sound, self.rate, sentence)
 
 
-def buzz(seconds: float, rate: int, seed: int = 0) -> np.ndarray:
+def buzz(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
     """Speech-like: pulses at a gliding pitch and breath, in syllables of a quarter second."""
     n = int(max(seconds, 0.4) * rate)
     t = np.arange(n) / rate
@@ -74,7 +75,13 @@ def buzz(seconds: float, rate: int, seed: int = 0) -> np.ndarray:
     formants = sum(1 / (1 + ((f - c) / 120) ** 2) for c in (500, 1500, 2500, 3500)) + 0.05
     voiced = np.fft.irfft(spectrum * tilt * formants, n)
     envelope = 0.55 - 0.45 * np.cos(2 * np.pi * 4 * t)
-    return (0.5 * voiced * envelope / np.abs(voiced).max()).astype(np.float32)
+    return np.asarray(0.5 * voiced * envelope / np.abs(voiced).max(), np.float32)
+
+
+def voice_of(made: Studio) -> Buzz:
+    """The voice that `studio` gave it."""
+    assert isinstance(made.voice, Buzz)
+    return made.voice
 
 
 def keyring(folder: Path) -> keys.Keyring:

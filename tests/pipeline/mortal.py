@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from core import crypto, pipeline, sign
@@ -26,6 +27,7 @@ from core.result import parse, result_key
 from core.studio import Studio
 from handlers.oss import carry_out
 from tests.pipeline.kit import Buzz, drop, studio
+from tests.present import present
 
 LONGEST = 0.8
 """Seconds that the job takes at most, about."""
@@ -43,13 +45,13 @@ def main(root: Path, rounds: int, seed: int) -> int:
             for n in range(2)
         ]
         key = drop(made, items=items)
-        victim = fork(lambda made=made, key=key: carry_out(key, made))
+        victim = fork(partial(carry_out, key, made))
         time.sleep(draw.uniform(0, LONGEST))
         os.kill(victim, signal.SIGKILL)
         _, status = os.waitpid(victim, 0)
         killed += os.WIFSIGNALED(status)
         look(made, key, finished=False)
-        heir = fork(lambda made=made, key=key: insist(key, replace(made, worker="heir")))
+        heir = fork(partial(insist, key, replace(made, worker="heir")))
         if os.waitpid(heir, 0)[1] != 0:
             return 1
         look(made, key, finished=True)
@@ -104,8 +106,9 @@ def look(made: Studio, key: str, *, finished: bool) -> None:
     done = parse(document)
     assert done.status == "succeeded", done
     for item in done.items:
-        sealed = made.results.get(item.output.key, limit=10**8).data
-        assert hashlib.sha256(sealed).hexdigest() == item.output.sealed_sha256
+        output = present(item.output)
+        sealed = made.results.get(output.key, limit=10**8).data
+        assert hashlib.sha256(sealed).hexdigest() == output.sealed_sha256
     if finished:
         assert len(list(made.results.list("events/"))) == 1
 

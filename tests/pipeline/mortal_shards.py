@@ -20,6 +20,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from core import pipeline, result, shard
@@ -30,6 +31,7 @@ from handlers import sweeping
 from handlers.oss import carry_out, carry_out_shard
 from tests.pipeline.kit import Buzz, drop, studio
 from tests.pipeline.mortal import fork, look, warm
+from tests.present import present
 
 ITEMS, WAVES = 6, 3
 LEASE = 0.4
@@ -50,7 +52,7 @@ def main(root: Path, rounds: int, seed: int) -> int:
             killed += wave(made, draw, latest)
             look(made, key, finished=False)
             time.sleep(LEASE)
-        if heirs(made) or wait([fork(lambda made=made: sweeping.run(made, grace=0))]):
+        if heirs(made) or wait([fork(partial(sweeping.run, made, grace=0))]):
             return 1
         whole(made, key)
     sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
@@ -87,9 +89,7 @@ def wave(made: Studio, draw: random.Random, latest: float) -> int:
     start = time.monotonic()
     victims = {
         fork(
-            lambda work=work: carry_out_shard(
-                work, replace(made, worker=f"w{shard.place(work).number}")
-            )
+            partial(carry_out_shard, work, replace(made, worker=f"w{shard.place(work).number}"))
         ): moment
         for work, moment in ((work, draw.uniform(0, latest)) for work in works(made))
     }
@@ -103,7 +103,7 @@ def wave(made: Studio, draw: random.Random, latest: float) -> int:
 
 def heirs(made: Studio) -> bool:
     """One worker a shard, all at once, to the end; whether any of them failed."""
-    return wait([fork(lambda work=work: insist(work, made)) for work in works(made)])
+    return wait([fork(partial(insist, work, made)) for work in works(made)])
 
 
 def wait(workers: list[int]) -> bool:
@@ -131,7 +131,7 @@ def whole(made: Studio, key: str) -> None:
     items = list(result.items_of(done, pipeline.fetching(made)))
     assert [item.id for item in items] == [f"i{n}" for n in range(ITEMS)]
     stored = {info.key for info in made.results.list("out/") if info.key.endswith(".sealed")}
-    assert stored == {item.output.key for item in items}
+    assert stored == {present(item.output).key for item in items}
     assert list(made.control.list("work/")) == []
 
 

@@ -25,11 +25,13 @@ def killed(module: str, folder: Path, rounds: int) -> int:
     return int(json.loads(ran.stdout)["killed"])
 
 
-def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_path):
+def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_path: Path) -> None:
     """SIGKILL at random moments of real processes; the next worker ends every job whole."""
     assert killed("mortal", tmp_path, 30) >= 15
 
 
-def test_shards_whose_workers_are_killed_at_random_moments_still_make_one_result(tmp_path):
+def test_shards_whose_workers_are_killed_at_random_moments_still_make_one_result(
+    tmp_path: Path,
+) -> None:
     """Each of three shards loses up to three workers to SIGKILL; then the others, all at once."""
     assert killed("mortal_shards", tmp_path, 1) >= 4

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from core.audio import Audio
 from core.errors import Refused, Unavailable
 from core.local import LocalStore
 from core.result import parse, result_key
+from core.storage import Body
+from core.studio import Studio
 from handlers.oss import handle
-from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
+from tests.pipeline.kit import REFERENCE, Buzz, drop, studio, voice_of
 
 
 def notification(*keys: str, bucket: str = "inbox", name: str = "ObjectCreated:PutObject") -> bytes:
@@ -30,16 +33,16 @@ def notification(*keys: str, bucket: str = "inbox", name: str = "ObjectCreated:P
 
 
 @pytest.fixture
-def made(tmp_path: Path):
+def made(tmp_path: Path) -> Studio:
     return studio(tmp_path)
 
 
-def events(made) -> list[dict[str, Any]]:
+def events(made: Studio) -> list[dict[str, Any]]:
     keys = [info.key for info in made.results.list("events/")]
     return [json.loads(made.results.get(key, limit=10**6).data) for key in keys]
 
 
-def test_a_manifest_that_arrives_is_carried_out_and_announced(made):
+def test_a_manifest_that_arrives_is_carried_out_and_announced(made: Studio) -> None:
     told = handle(notification(drop(made)), made)
     (event,) = events(made)
     assert told["done"][0]["status"] == "succeeded"
@@ -51,17 +54,19 @@ def test_a_manifest_that_arrives_is_carried_out_and_announced(made):
     assert parse(result).job_id == told["done"][0]["job"]
 
 
-def test_the_same_notification_again_changes_nothing(made):
+def test_the_same_notification_again_changes_nothing(made: Studio) -> None:
     body = notification(drop(made))
     handle(body, made)
     before = {info.key: info.etag for info in made.results.list("")}
     for _ in range(3):
         handle(body, made)
     assert {info.key: info.etag for info in made.results.list("")} == before
-    assert len(made.voice.spoken) == 1
+    assert len(voice_of(made).spoken) == 1
 
 
-def test_an_event_lost_in_a_crash_is_written_by_the_next_delivery_with_the_same_bytes(made):
+def test_an_event_lost_in_a_crash_is_written_by_the_next_delivery_with_the_same_bytes(
+    made: Studio,
+) -> None:
     body = notification(drop(made))
     handle(body, made)
     (info,) = made.results.list("events/")
@@ -71,13 +76,13 @@ def test_an_event_lost_in_a_crash_is_written_by_the_next_delivery_with_the_same_
     assert made.results.get(info.key, limit=10**6).data == first
 
 
-def test_a_rejected_manifest_is_announced_too(made):
+def test_a_rejected_manifest_is_announced_too(made: Studio) -> None:
     made.inbox.put("jobs/x.manifest.json", b"{}")
     handle(notification("jobs/x.manifest.json"), made)
     assert [e["type"] for e in events(made)] == ["com.voicedrop.job.rejected"]
 
 
-def test_audio_awakes_the_jobs_that_wait_for_it(made):
+def test_audio_awakes_the_jobs_that_wait_for_it(made: Studio) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     told = handle(notification(key), made)
@@ -89,36 +94,38 @@ def test_audio_awakes_the_jobs_that_wait_for_it(made):
     assert handle(notification("refs/alice.flac"), made)["done"] == []
 
 
-def test_one_record_that_is_gone_does_not_stop_the_others(made):
+def test_one_record_that_is_gone_does_not_stop_the_others(made: Studio) -> None:
     told = handle(notification("jobs/gone.manifest.json", drop(made)), made)
     assert [d.get("error") or d["status"] for d in told["done"]] == ["MANIFEST_GONE", "succeeded"]
 
 
-def test_other_events_are_ignored_and_counted(made):
+def test_other_events_are_ignored_and_counted(made: Studio) -> None:
     body = notification("jobs/a.manifest.json", name="ObjectRemoved:DeleteObject")
     assert handle(body, made) == {"done": [], "ignored": {"event-type": 1}}
 
 
-def test_a_notification_that_is_none_is_refused(made):
+def test_a_notification_that_is_none_is_refused(made: Studio) -> None:
     with pytest.raises(Refused, match="EVENT_INVALID"):
         handle(b"hello", made)
 
 
-def test_a_key_that_arrives_encoded_is_found_decoded(made):
+def test_a_key_that_arrives_encoded_is_found_decoded(made: Studio) -> None:
     made.inbox.put("jobs/x y.manifest.json", made.inbox.get(drop(made), limit=10**6).data)
     told = handle(notification("jobs/x+y.manifest.json"), made)
     assert told["done"][0]["status"] == "succeeded"
 
 
-def test_a_literal_percent_key_is_not_decoded(made):
+def test_a_literal_percent_key_is_not_decoded(made: Studio) -> None:
     made.inbox.put("jobs/x%2fy.manifest.json", made.inbox.get(drop(made), limit=10**6).data)
     told = handle(notification("jobs/x%2fy.manifest.json"), made)
     assert told["done"][0]["status"] == "succeeded"
 
 
-def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path):
+def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: Path) -> None:
     class Away(LocalStore):
-        def put_once(self, key, data, *, metadata=None):
+        def put_once(
+            self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None
+        ) -> bool:
             if b"bad" in data and key.startswith("marks/"):
                 raise Unavailable("STORAGE_UNAVAILABLE")
             return super().put_once(key, data, metadata=metadata)
@@ -132,7 +139,7 @@ def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path):
     assert [e["subject"] for e in events(made)] == [good]
 
 
-def test_a_clip_under_audit_is_traced_to_its_job(made):
+def test_a_clip_under_audit_is_traced_to_its_job(made: Studio) -> None:
     payload = registry.register(made.results, b"k" * 32, "job-7", "hello")
     speech = audio.decode_own(REFERENCE.read_bytes())
     key = next(iter(made.keys.watermark.values()))
@@ -156,7 +163,9 @@ def test_a_clip_under_audit_is_traced_to_its_job(made):
         pytest.param(b"<html></html>", None, "AUDIO_NOT_AUDIO", id="unreadable"),
     ],
 )
-def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(made, data, marked, word):
+def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(
+    made: Studio, data: bytes, marked: bool | None, word: str
+) -> None:
     made.inbox.put("audit/clip.wav", data)
     told = handle(notification("audit/clip.wav"), made)["done"][0]
     report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
@@ -164,7 +173,7 @@ def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(made, data, m
     assert word in report["meaning"]
 
 
-def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made):
+def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made: Studio) -> None:
     speech = audio.decode_own(REFERENCE.read_bytes())
     key = next(iter(made.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, 0xABCD, key)
@@ -174,18 +183,18 @@ def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made):
     assert "does not know" in told["meaning"]
 
 
-def test_the_engine_is_not_asked_for_a_finished_job(tmp_path):
+def test_the_engine_is_not_asked_for_a_finished_job(tmp_path: Path) -> None:
     made = studio(tmp_path)
     body = notification(drop(made))
     job = handle(body, made)["done"][0]["job"]
 
     class Absent(Buzz):
         @property
-        def fingerprint(self):
+        def fingerprint(self) -> str:
             raise AssertionError("loaded for nothing")
 
         @fingerprint.setter
-        def fingerprint(self, value):
+        def fingerprint(self, value: str) -> None:
             pass
 
     again = studio(tmp_path, voice=Absent(), keys=made.keys)

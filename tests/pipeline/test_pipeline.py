@@ -4,9 +4,11 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,75 +18,80 @@ from core.errors import Misconfigured, Refused, Unavailable
 from core.local import LocalStore
 from core.pending import Waiting, mark_key
 from core.result import Result, parse, result_key
-from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio
+from core.storage import Body
+from core.studio import Step, Studio
+from core.voice import Spoken, Voiceprint
+from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio, voice_of
+from tests.present import present
 
 
 @pytest.fixture
-def made(tmp_path: Path):
+def made(tmp_path: Path) -> Studio:
     return studio(tmp_path)
 
 
-def outputs(made) -> list[str]:
+def outputs(made: Studio) -> list[str]:
     return [info.key for info in made.results.list("out/")]
 
 
-def opened(made, done: Result, index: int = 0) -> bytes:
+def opened(made: Studio, done: Result, index: int = 0) -> bytes:
     item = done.items[index]
-    body = made.results.get(item.output.key, limit=10**8).data
-    return crypto.open_sealed(body, item.envelope, made.keys.wrapping)
+    body = made.results.get(present(item.output).key, limit=10**8).data
+    return crypto.open_sealed(body, present(item.envelope), made.keys.wrapping)
 
 
-def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made):
+def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Studio) -> None:
     done = pipeline.run(drop(made), made)
     assert done.status == "succeeded"
     speech = audio.decode_own(opened(made, done))
     found = watermark.detect(speech.samples, speech.rate, *made.keys.watermark.values())
     item = done.items[0]
-    assert f"{found.payload:08x}" == item.watermark.payload
-    mark = registry.resolve(made.results, found.payload)
+    payload = present(found.payload)
+    assert f"{payload:08x}" == present(item.watermark).payload
+    mark = present(registry.resolve(made.results, payload))
     assert (mark.job, mark.item) == (done.job_id, "hello")
-    assert item.output.duration_s == pytest.approx(speech.seconds, abs=0.01)
+    assert present(item.output).duration_s == pytest.approx(speech.seconds, abs=0.01)
     document = made.results.get(result_key(done.job_id), limit=10**6).data
     sign.verify(document, made.keys.verifying)
     assert parse(document) == done
 
 
-def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made):
+def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made: Studio) -> None:
     done = pipeline.run(drop(made, id="book", labels={"team": "a"}), made)
     voice = done.voices["alice"]
     assert voice.reference_sha256 == hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
-    assert (voice.consent.id, done.consent_policy) == ("alice-1", "required")
+    assert (present(voice.consent).id, done.consent_policy) == ("alice-1", "required")
     assert voice.match["ge2e"].achieved == 0.7
-    assert (done.id, done.labels, done.engine.name) == ("book", {"team": "a"}, "buzz")
+    assert (done.id, done.labels, present(done.engine).name) == ("book", {"team": "a"}, "buzz")
     document = made.results.get(result_key(done.job_id), limit=10**6).data
     assert b"first words" not in document
     assert {"enrol", "prepare", "speak", "watermark", "verify", "seal"} <= set(done.stages)
 
 
-def test_a_repeated_job_returns_its_first_result_without_speaking_again(made):
+def test_a_repeated_job_returns_its_first_result_without_speaking_again(made: Studio) -> None:
     key = drop(made)
     first = pipeline.run(key, made)
     assert pipeline.run(key, made) == first
-    assert len(made.voice.spoken) == 1
+    assert len(voice_of(made).spoken) == 1
 
 
-def test_the_same_voice_is_learned_once_for_all_jobs(made):
+def test_the_same_voice_is_learned_once_for_all_jobs(made: Studio) -> None:
     pipeline.run(drop(made, name="one"), made)
     pipeline.run(drop(made, name="two"), made)
-    assert len(made.voice.enrolled) == 1
+    assert len(voice_of(made).enrolled) == 1
 
 
-def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made):
+def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made: Studio) -> None:
     pipeline.run(drop(made, name="one"), made)
     (kept,) = made.control.list("voiceprints/")
     stored = made.control.get(kept.key, limit=10**6)
     damaged = stored.data[:-1] + b"x"
     made.control.put(kept.key, damaged, metadata=stored.info.metadata)
     pipeline.run(drop(made, name="two"), made)
-    assert len(made.voice.enrolled) == 2
+    assert len(voice_of(made).enrolled) == 2
 
 
-def test_a_kept_voiceprint_of_another_voice_is_not_taken(made):
+def test_a_kept_voiceprint_of_another_voice_is_not_taken(made: Studio) -> None:
     pipeline.run(drop(made, name="one"), made)
     (kept,) = made.control.list("voiceprints/")
     stored = made.control.get(kept.key, limit=10**6)
@@ -92,14 +99,14 @@ def test_a_kept_voiceprint_of_another_voice_is_not_taken(made):
     sealed = crypto.seal(b"other", context, made.keys.wrapping)
     made.control.put(kept.key, sealed.body, metadata=crypto.metadata(sealed.envelope))
     pipeline.run(drop(made, name="two"), made)
-    assert len(made.voice.enrolled) == 2
+    assert len(voice_of(made).enrolled) == 2
     assert stored.data != made.control.get(kept.key, limit=10**6).data
 
 
 # --- items
 
 
-def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made):
+def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Studio) -> None:
     items = [
         {"id": "a", "text": "This one is quite fine, thank you."},
         {"id": "b", "text": ""},
@@ -125,7 +132,7 @@ def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made):
     assert len(outputs(made)) == 3
 
 
-def test_a_job_without_any_good_item_has_failed(made):
+def test_a_job_without_any_good_item_has_failed(made: Studio) -> None:
     done = pipeline.run(drop(made, items=[{"id": "a", "text": "!silence"}]), made)
     assert done.status == "failed"
 
@@ -133,7 +140,7 @@ def test_a_job_without_any_good_item_has_failed(made):
 @pytest.mark.parametrize(
     ("form", "magic"), [("wav", b"RIFF"), ("flac", b"fLaC"), ("mp3", b"ID3"), ("opus", b"OggS")]
 )
-def test_every_container_carries_the_mark_and_opens(made, form, magic):
+def test_every_container_carries_the_mark_and_opens(made: Studio, form: str, magic: bytes) -> None:
     items = [{"id": "x", "text": "A sentence that is long enough to carry it.", "format": form}]
     done = pipeline.run(drop(made, items=items), made)
     assert done.items[0].error is None
@@ -141,39 +148,40 @@ def test_every_container_carries_the_mark_and_opens(made, form, magic):
     assert f"out/{done.job_id}/x.{form}.sealed" in outputs(made)
 
 
-def test_rate_speed_and_pause_are_honoured(made):
+def test_rate_speed_and_pause_are_honoured(made: Studio) -> None:
     text = "A sentence that is long enough to carry it."
-    items = [
+    items: list[dict[str, Any]] = [
         {"id": "plain", "text": text},
         {"id": "fast", "text": text, "speed": 1.5},
         {"id": "low", "text": text, "sample_rate": 16000, "pause_ms": 500},
     ]
-    plain, fast, low = pipeline.run(drop(made, items=items), made).items
-    assert fast.output.duration_s < 0.8 * plain.output.duration_s
-    assert low.output.sample_rate == 16000
-    assert low.output.duration_s == pytest.approx(plain.output.duration_s + 0.5, abs=0.05)
+    done = pipeline.run(drop(made, items=items), made)
+    plain, fast, low = (present(item.output) for item in done.items)
+    assert fast.duration_s < 0.8 * plain.duration_s
+    assert low.sample_rate == 16000
+    assert low.duration_s == pytest.approx(plain.duration_s + 0.5, abs=0.05)
 
 
-def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made):
+def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Studio) -> None:
     done = pipeline.run(drop(made, label={"cue": "morse-start"}), made)
     plain = pipeline.run(drop(made, name="quiet"), made)
     (found,) = label.read(opened(made, done))
     assert found.label == "1"
     assert found.content_producer == made.producer
-    assert found.produce_id == done.items[0].label.produce_id == f"{done.job_id}/hello"
-    longer = done.items[0].output.duration_s - plain.items[0].output.duration_s
-    assert longer == pytest.approx(1.32 + 0.36, abs=0.05)
+    assert found.produce_id == present(done.items[0].label).produce_id == f"{done.job_id}/hello"
+    cued, quiet = (present(one.items[0].output).duration_s for one in (done, plain))
+    assert cued - quiet == pytest.approx(1.32 + 0.36, abs=0.05)
 
 
-def test_a_waived_label_is_left_out_and_the_result_says_why(made):
+def test_a_waived_label_is_left_out_and_the_result_says_why(made: Studio) -> None:
     waived = {"profile": "none", "waiver": "heard by the tests only"}
     done = pipeline.run(drop(made, label=waived), made)
     assert label.read(opened(made, done)) == []
-    assert done.items[0].label.waiver == "heard by the tests only"
+    assert present(done.items[0].label).waiver == "heard by the tests only"
     assert [n.code for n in done.items[0].notices] == ["LABEL_WAIVED"]
 
 
-def test_meta_comes_back_and_remarks_are_kept(made):
+def test_meta_comes_back_and_remarks_are_kept(made: Studio) -> None:
     items = [{"id": "a", "text": "Fine 😀 text, long enough to say.", "meta": {"row": 17}}]
     (item,) = pipeline.run(drop(made, items=items), made).items
     assert item.meta == {"row": 17}
@@ -181,16 +189,16 @@ def test_meta_comes_back_and_remarks_are_kept(made):
 
 
 @pytest.mark.parametrize("text", ["Yes", "A bit more", "One and two, three and four"])
-def test_even_a_word_carries_a_mark_that_reads(made, text):
+def test_even_a_word_carries_a_mark_that_reads(made: Studio, text: str) -> None:
     done = pipeline.run(drop(made, items=[{"id": "a", "text": text}]), made)
     assert done.items[0].error is None
-    assert done.items[0].watermark.score >= watermark.CLAIM
+    assert present(done.items[0].watermark).score >= watermark.CLAIM
 
 
-def test_silence_from_the_engine_is_not_released(made):
+def test_silence_from_the_engine_is_not_released(made: Studio) -> None:
     """Nothing can be marked in digital silence, so the mark does not read back."""
     done = pipeline.run(drop(made, items=[{"id": "a", "text": "!zeros"}]), made)
-    assert done.items[0].error.code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
+    assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
     assert outputs(made) == [result_key(done.job_id)]
 
 
@@ -210,16 +218,18 @@ def test_silence_from_the_engine_is_not_released(made):
         pytest.param({"scope": consent.Scope(languages=["zh"])}, "CONSENT_SCOPE", id="language"),
     ],
 )  # fmt: skip
-def test_a_record_that_does_not_cover_the_use_refuses_the_voice(made, change, code):
+def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
+    made: Studio, change: dict[str, Any], code: str
+) -> None:
     key = drop(made)
     made.inbox.put("consent/alice.json", consent.write(record(REFERENCE.read_bytes(), **change)))
     done = pipeline.run(key, made)
-    assert done.voices["alice"].error.code == code
-    assert done.items[0].error.code == code
-    assert made.voice.enrolled == []
+    assert present(done.voices["alice"].error).code == code
+    assert present(done.items[0].error).code == code
+    assert voice_of(made).enrolled == []
 
 
-def test_one_language_outside_the_consent_costs_only_its_items(made):
+def test_one_language_outside_the_consent_costs_only_its_items(made: Studio) -> None:
     items = [
         {"id": "en", "text": "This is allowed, the record says so."},
         {"id": "zh", "text": "这一句没有得到许可。", "language": "zh"},
@@ -229,62 +239,65 @@ def test_one_language_outside_the_consent_costs_only_its_items(made):
     made.inbox.put("consent/alice.json", consent.write(limited))
     done = pipeline.run(key, made)
     assert [item.status for item in done.items] == ["succeeded", "failed"]
-    assert done.items[1].error.code == "CONSENT_SCOPE"
+    assert present(done.items[1].error).code == "CONSENT_SCOPE"
 
 
-def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_path):
+def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_path: Path) -> None:
     made = studio(tmp_path, consent="optional")
     key = drop(made)
     made.inbox.put("consent/alice.json.revoked", b"")
-    assert pipeline.run(key, made).items[0].error.code == "CONSENT_REVOKED"
+    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_REVOKED"
 
 
-def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(tmp_path):
+def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
+    tmp_path: Path,
+) -> None:
     made = studio(tmp_path, consent="optional")
     key = drop(made)
     made.inbox.delete("consent/alice.json")
-    assert pipeline.run(key, made).items[0].error.code == "CONSENT_MISSING"
+    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_MISSING"
 
 
-def test_an_oversized_record_is_invalid(made):
+def test_an_oversized_record_is_invalid(made: Studio) -> None:
     key = drop(made)
     made.inbox.put("consent/alice.json", b" " * (consent.LIMIT + 1))
-    assert pipeline.run(key, made).items[0].error.code == "CONSENT_INVALID"
+    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_INVALID"
 
 
 VOICE = {"reference": "refs/alice.flac", "language": "en"}
 
 
-def test_without_a_record_the_voice_is_refused(made):
+def test_without_a_record_the_voice_is_refused(made: Studio) -> None:
     done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
-    assert done.items[0].error.code == "CONSENT_MISSING"
+    assert present(done.items[0].error).code == "CONSENT_MISSING"
 
 
-def test_the_operator_may_make_consent_optional_and_every_result_says_so(tmp_path):
+def test_the_operator_may_make_consent_optional_and_every_result_says_so(tmp_path: Path) -> None:
     made = studio(tmp_path, consent="optional")
     done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
     assert (done.status, done.consent_policy) == ("succeeded", "optional")
     assert "CONSENT_OPTIONAL" in [n.code for n in done.voices["alice"].notices]
 
 
-def test_a_pinned_reference_with_other_bytes_is_refused(made):
+def test_a_pinned_reference_with_other_bytes_is_refused(made: Studio) -> None:
     voice = VOICE | {"consent": "consent/alice.json", "sha256": "0" * 64}
     done = pipeline.run(drop(made, voices={"alice": voice}), made)
-    assert done.items[0].error.code == "REF_HASH_MISMATCH"
-    assert done.items[0].error.pointer == "/voices/alice/sha256"
+    error = present(done.items[0].error)
+    assert error.code == "REF_HASH_MISMATCH"
+    assert error.pointer == "/voices/alice/sha256"
 
 
-def test_a_clone_is_no_reference(made):
+def test_a_clone_is_no_reference(made: Studio) -> None:
     """What we made is refused as a voice, so that nobody launders one past its consent."""
     key = next(iter(made.keys.watermark.values()))
     speech = audio.decode_own(REFERENCE.read_bytes())
     marked = watermark.embed(speech.samples, speech.rate, 7, key)
     data = audio.encode(audio.Audio(marked, speech.rate), "flac").data
     done = pipeline.run(drop(made, reference=data), made)
-    assert done.items[0].error.code == "REF_IS_SYNTHETIC"
+    assert present(done.items[0].error).code == "REF_IS_SYNTHETIC"
 
 
-def test_two_people_in_a_recording_are_remarked_on(made):
+def test_two_people_in_a_recording_are_remarked_on(made: Studio) -> None:
     both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
     parts = [audio.decode_own(path.read_bytes()) for path in both]
     done = pipeline.run(drop(made, reference=audio.encode(audio.join(parts), "flac").data), made)
@@ -294,7 +307,9 @@ def test_two_people_in_a_recording_are_remarked_on(made):
 
 
 @pytest.mark.parametrize(("transcript", "remarked"), [("SAID, he whispers", False), ("else", True)])
-def test_a_transcript_of_other_words_is_remarked_on(tmp_path, transcript, remarked):
+def test_a_transcript_of_other_words_is_remarked_on(
+    tmp_path: Path, transcript: str, remarked: bool
+) -> None:
     """Only where a recogniser listens."""
     made = studio(tmp_path, hear=lambda recording, language: "said he whispers")
     voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
@@ -304,19 +319,21 @@ def test_a_transcript_of_other_words_is_remarked_on(tmp_path, transcript, remark
     assert notices.get("TRANSCRIPT_MISMATCH", "/voices/alice/transcript").endswith("/transcript")
 
 
-def test_an_unfit_recording_costs_its_voice(made):
+def test_an_unfit_recording_costs_its_voice(made: Studio) -> None:
     done = pipeline.run(drop(made, reference=b"<html>gone</html>"), made)
-    assert (done.status, done.items[0].error.code) == ("failed", "AUDIO_NOT_AUDIO")
+    assert (done.status, present(done.items[0].error).code) == ("failed", "AUDIO_NOT_AUDIO")
 
 
-def test_a_reference_above_the_limit_is_refused_before_it_is_read(made, tmp_path):
+def test_a_reference_above_the_limit_is_refused_before_it_is_read(
+    made: Studio, tmp_path: Path
+) -> None:
     key = drop(made)
     with (tmp_path / "inbox/refs/alice.flac").open("r+b") as file:
         file.truncate(audio.BYTES_LIMIT + 1)
-    assert pipeline.run(key, made).items[0].error.code == "AUDIO_TOO_LARGE"
+    assert present(pipeline.run(key, made).items[0].error).code == "AUDIO_TOO_LARGE"
 
 
-def test_a_voice_nobody_uses_is_not_even_fetched(made):
+def test_a_voice_nobody_uses_is_not_even_fetched(made: Studio) -> None:
     voices = {"alice": VOICE | {"consent": "consent/alice.json"}, "bob": VOICE | {"reference": "b"}}
     items = [{"id": "a", "text": "Only Alice speaks in this one.", "voice": "alice"}]
     made.inbox.put("b", b"no audio")
@@ -336,29 +353,31 @@ def test_a_voice_nobody_uses_is_not_even_fetched(made):
         pytest.param(b'{"schema":"voicedrop/job/9"}', "SCHEMA_UNSUPPORTED", id="schema"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(made, data, code):
+def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(
+    made: Studio, data: bytes, code: str
+) -> None:
     made.inbox.put("jobs/x.manifest.json", data)
     done = pipeline.run("jobs/x.manifest.json", made)
-    assert (done.status, done.error.code) == ("rejected", code)
+    assert (done.status, present(done.error).code) == ("rejected", code)
     assert pipeline.committed(done.job_id, made) == done
 
 
-def test_a_manifest_that_is_gone_is_not_retried(made):
+def test_a_manifest_that_is_gone_is_not_retried(made: Studio) -> None:
     with pytest.raises(Refused, match="MANIFEST_GONE"):
         pipeline.run("jobs/x.manifest.json", made)
 
 
-def test_a_manifest_too_large_is_rejected_without_being_read(made, tmp_path):
+def test_a_manifest_too_large_is_rejected_without_being_read(made: Studio, tmp_path: Path) -> None:
     key = "jobs/x.manifest.json"
     made.inbox.put(key, b"")
     with (tmp_path / "inbox" / key).open("r+b") as file:
         file.truncate(33 * 1024 * 1024)
     done = pipeline.run(key, made)
-    assert done.error.code == "MANIFEST_TOO_LARGE"
+    assert present(done.error).code == "MANIFEST_TOO_LARGE"
     assert pipeline.run(key, made) == done
 
 
-def test_json_lines_are_read_as_such(made):
+def test_json_lines_are_read_as_such(made: Studio) -> None:
     drop(made)
     header = {
         "schema": "voicedrop/job/1",
@@ -369,13 +388,13 @@ def test_json_lines_are_read_as_such(made):
     made.inbox.put("jobs/b.manifest.jsonl", data.encode())
     done = pipeline.run("jobs/b.manifest.jsonl", made)
     assert [item.status for item in done.items] == ["succeeded", "failed"]
-    assert done.items[1].error.pointer.startswith("line 3")
+    assert present(done.items[1].error).pointer.startswith("line 3")
 
 
 # --- orders of arrival
 
 
-def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made):
+def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made: Studio) -> None:
     key = drop(made, wait_s=60)
     made.inbox.delete("refs/alice.flac")
     for _ in range(made.max_attempts + 2):  # waiting uses up no attempt
@@ -389,15 +408,16 @@ def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made):
     assert list(made.control.list("pending/")) == []
 
 
-def test_after_its_deadline_a_missing_reference_fails_its_items(made):
+def test_after_its_deadline_a_missing_reference_fails_its_items(made: Studio) -> None:
     key = drop(made, wait_s=0)
     made.inbox.delete("refs/alice.flac")
     done = pipeline.run(key, made)
-    assert (done.status, done.items[0].error.code) == ("failed", "REF_NOT_FOUND")
-    assert done.items[0].error.pointer == "/voices/alice/reference"
+    error = present(done.items[0].error)
+    assert (done.status, error.code) == ("failed", "REF_NOT_FOUND")
+    assert error.pointer == "/voices/alice/reference"
 
 
-def test_a_manifest_replaced_by_other_bytes_is_another_job(made):
+def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Studio) -> None:
     first = pipeline.run(drop(made), made)
     second = pipeline.run(drop(made, id="again"), made)
     assert first.job_id != second.job_id
@@ -408,8 +428,8 @@ def test_a_manifest_replaced_by_other_bytes_is_another_job(made):
 
 
 def test_of_twenty_deliveries_at_once_one_speaks(
-    tmp_path,
-):
+    tmp_path: Path,
+) -> None:
     made = studio(tmp_path, voice=Buzz(seconds_each=0.3))
     key = drop(made)
     start = threading.Barrier(20)
@@ -424,41 +444,41 @@ def test_of_twenty_deliveries_at_once_one_speaks(
     with ThreadPoolExecutor(20) as pool:
         seen = list(pool.map(deliver, range(20)))
     assert set(seen) <= {pipeline.run(key, made).job_id, "JOB_BUSY"}
-    assert len(made.voice.spoken) == 1
+    assert len(voice_of(made).spoken) == 1
     assert len(outputs(made)) == 2
 
 
-def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made):
+def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made: Studio) -> None:
     items = [{"id": f"i{n}", "text": f"Sentence number {n} of this long job."} for n in range(3)]
     key = drop(made, items=items)
     first = pipeline.run(key, made)
     made.results.delete(result_key(first.job_id))
-    made.results.delete(first.items[2].output.key)
+    made.results.delete(present(first.items[2].output).key)
     again = pipeline.run(key, made)
-    assert len(made.voice.spoken) == 3 + 1
+    assert len(voice_of(made).spoken) == 3 + 1
     kept = [(item.output, item.envelope, item.watermark) for item in first.items[:2]]
     assert [(item.output, item.envelope, item.watermark) for item in again.items[:2]] == kept
     assert again.status == "succeeded"
 
 
-def test_an_item_adopted_from_another_engine_version_says_so(made):
+def test_an_item_adopted_from_another_engine_version_says_so(made: Studio) -> None:
     key = drop(made)
     first = pipeline.run(key, made)
     made.results.delete(result_key(first.job_id))
-    made.voice.fingerprint = "buzz/2"
+    voice_of(made).fingerprint = "buzz/2"
     again = pipeline.run(key, made)
     assert "ENGINE_CHANGED" in [n.code for n in again.items[0].notices]
     assert again.items[0].output == first.items[0].output
 
 
 @pytest.mark.parametrize("how", ["stranger", "moved", "damaged"])
-def test_an_output_that_we_did_not_write_is_never_adopted(made, how):
+def test_an_output_that_we_did_not_write_is_never_adopted(made: Studio, how: str) -> None:
     items = [{"id": "a", "text": "The first of the two, long enough."},
              {"id": "b", "text": "The second of the two, long enough."}]  # fmt: skip
     key = drop(made, items=items)
     first = pipeline.run(key, made)
     made.results.delete(result_key(first.job_id))
-    a, b = (made.results.get(item.output.key, limit=10**8) for item in first.items)
+    a, b = (made.results.get(present(item.output).key, limit=10**8) for item in first.items)
     made.results.delete(a.info.key)
     data, metadata = {
         "stranger": (a.data, {}),
@@ -467,11 +487,11 @@ def test_an_output_that_we_did_not_write_is_never_adopted(made, how):
     }[how]
     made.results.put(a.info.key, data, metadata=metadata)
     again = pipeline.run(key, made)
-    assert again.items[0].error.code == "OUTPUT_EXISTS"
+    assert present(again.items[0].error).code == "OUTPUT_EXISTS"
     assert again.items[1].status == "succeeded"
 
 
-def test_a_planted_result_is_not_believed(made):
+def test_a_planted_result_is_not_believed(made: Studio) -> None:
     key = drop(made)
     order = pipeline.read(key, made)
     made.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
@@ -482,18 +502,21 @@ def test_a_planted_result_is_not_believed(made):
 class Racing(Buzz):
     """A voice that lets another worker run the whole job while it speaks."""
 
-    def speak(self, *args, **kwargs):
+    race: Callable[[], None]
+
+    def speak(
+        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
+    ) -> Iterator[Spoken]:
         self.spoken.append("racing")
-        yield from buzzing(*args, **kwargs)
+        yield from Buzz().speak(text, voiceprint, language=language, speed=speed, seed=seed)
         self.race()
 
 
-def buzzing(*args, **kwargs):
-    yield from Buzz().speak(*args, **kwargs)
-
-
-def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(tmp_path):
-    slow = studio(tmp_path, voice=Racing(), lease_seconds=0.3)
+def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
+    tmp_path: Path,
+) -> None:
+    voice = Racing()
+    slow = studio(tmp_path, voice=voice, lease_seconds=0.3)
     key = drop(slow)
 
     def race() -> None:
@@ -507,12 +530,13 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
 
     order = pipeline.read(key, slow)
     winner: list[Result] = []
-    slow.voice.race = race
+    voice.race = race
     with pytest.raises(Unavailable, match="LEASE_LOST"):
         pipeline.run(key, slow)
     assert pipeline.run(key, slow) == winner[0]
-    stored = slow.results.get(winner[0].items[0].output.key, limit=10**8).data
-    assert hashlib.sha256(stored).hexdigest() == winner[0].items[0].output.sealed_sha256
+    output = present(winner[0].items[0].output)
+    stored = slow.results.get(output.key, limit=10**8).data
+    assert hashlib.sha256(stored).hexdigest() == output.sealed_sha256
 
 
 class Away(LocalStore):
@@ -520,13 +544,13 @@ class Away(LocalStore):
 
     prefix = "\0"
 
-    def put_once(self, key, data, *, metadata=None):
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         if key.startswith(self.prefix):
             raise Unavailable("STORAGE_UNAVAILABLE", "injected", pointer=key)
         return super().put_once(key, data, metadata=metadata)
 
 
-def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_path):
+def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     results = Away(tmp_path / "results")
     results.prefix = "marks/"
@@ -536,15 +560,15 @@ def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_
         with pytest.raises(Unavailable, match="injected"):
             pipeline.run(key, made)
     done = pipeline.run(key, made)
-    assert (done.status, done.error.code) == ("failed", "RETRIES_EXHAUSTED")
+    assert (done.status, present(done.error).code) == ("failed", "RETRIES_EXHAUSTED")
     letter = json.loads(made.control.get(f"dead/{done.job_id}.json", limit=10**6).data)
     assert letter["error"]["code"] == "STORAGE_UNAVAILABLE"
     assert letter["manifest"]["key"] == key
 
 
-def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path):
+def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path: Path) -> None:
     class Keyless(Buzz):
-        def enrol(self, reference, transcript, language):
+        def enrol(self, reference: audio.Audio, transcript: str, language: str) -> Voiceprint:
             raise Misconfigured("MODEL_MISSING")
 
     made = studio(tmp_path, voice=Keyless(), max_attempts=1)
@@ -556,19 +580,19 @@ def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path):
     assert pipeline.run(key, mended).status == "succeeded"
 
 
-def test_a_job_that_kills_its_worker_is_counted_and_given_up(made):
+def test_a_job_that_kills_its_worker_is_counted_and_given_up(made: Studio) -> None:
     """A killed worker leaves its claim behind; the claim is written before anything is decoded."""
     key = drop(made)
     order = pipeline.read(key, made)
     for _ in range(made.max_attempts):
         claim.Lease.acquire(made.control, order.job_id, "killed", -1.0)
     done = pipeline.run(key, made)
-    assert done.error.code == "RETRIES_EXHAUSTED"
-    assert made.voice.enrolled == []
+    assert present(done.error).code == "RETRIES_EXHAUSTED"
+    assert voice_of(made).enrolled == []
 
 
-def test_stages_are_told_while_the_job_runs(tmp_path):
-    steps = []
+def test_stages_are_told_while_the_job_runs(tmp_path: Path) -> None:
+    steps: list[Step] = []
     made = studio(tmp_path, observe=steps.append)
     pipeline.run(drop(made), made)
     begun = [s.stage for s in steps if s.seconds is None]
