@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from core import crypto, pipeline, result
 from core.errors import JobError
+from core.outcome import ItemResult
 from core.studio import Studio
 from events import outgoing
 from handlers import sweeping
+from tests.present import present
+
+T = TypeVar("T")
 
 
 def look(made: Studio, manifests: list[str]) -> dict[str, Any]:
@@ -20,16 +26,16 @@ def look(made: Studio, manifests: list[str]) -> dict[str, Any]:
     announced = [info.key for info in insist(lambda: list(made.results.list("events/")))]
     assert len(announced) == len(set(announced)) == len(manifests)
     for key in manifests:
-        job_id = insist(lambda k=key: pipeline.read(k, made)).job_id
-        done = insist(lambda j=job_id: pipeline.committed(j, made))
+        job_id = insist(partial(pipeline.read, key, made)).job_id
+        done = insist(partial(pipeline.committed, job_id, made))
         assert done is not None, key
         assert outgoing.event_key(done.job_id, done.finished) in announced
         statuses[done.error.code if done.error else done.status] += 1
         cut += bool(done.parts)
-        for item in insist(lambda d=done: list(result.items_of(d, pipeline.fetching(made)))):
+        for item in insist(partial(items, done, made)):
             assert item.output, item.error
-            sealed = insist(lambda k=item.output.key: made.results.get(k, limit=10**8)).data
-            plain = crypto.open_sealed(sealed, item.envelope, made.keys.wrapping)
+            sealed = insist(partial(made.results.get, item.output.key, limit=10**8)).data
+            plain = crypto.open_sealed(sealed, present(item.envelope), made.keys.wrapping)
             opened += plain.startswith(b"RIFF")
     left = insist(lambda: sweeping.run(made, grace=0.0)).findings
     return {
@@ -42,7 +48,11 @@ def look(made: Studio, manifests: list[str]) -> dict[str, Any]:
     }
 
 
-def insist(action: Any) -> Any:
+def items(done: result.Result, made: Studio) -> list[ItemResult]:
+    return list(result.items_of(done, pipeline.fetching(made)))
+
+
+def insist(action: Callable[[], T]) -> T:
     """What a producer or auditor does when the store fails: again."""
     for attempt in range(30):
         try:

@@ -19,11 +19,13 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core import consent, keys, shard
 from core.errors import JobError
+from core.oss import OssStore
 from core.retry import Retry
 from core.studio import Studio
 from handlers import oss, sweeping
@@ -32,7 +34,7 @@ from tests.faults.aftermath import insist, look
 from tests.faults.chaos_store import BUCKETS, serving
 from tests.faults.theatre import notification
 from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio
-from tests.storage.stores import KEYS, OssStore
+from tests.storage.stores import KEYS
 
 LEASE = 3.0
 SHARD = 3
@@ -122,8 +124,8 @@ class Chaos:
     def _produce(self) -> list[str]:
         """Upload everything; one in ten recordings comes after its manifest."""
         data = REFERENCE.read_bytes()
-        insist(lambda: self._studio.inbox.put("refs/alice.flac", data))
-        insist(lambda: self._studio.inbox.put("consent/alice.json", consent.write(record(data))))
+        insist(partial(self._studio.inbox.put, "refs/alice.flac", data))
+        insist(partial(self._studio.inbox.put, "consent/alice.json", consent.write(record(data))))
         draw, manifests = self._draw, []
         for number in range(self.plan.jobs + self.plan.large):
             key = f"jobs/{number}.manifest.json"
@@ -145,7 +147,7 @@ class Chaos:
                 ],
             }
             data = json.dumps(document).encode()
-            insist(lambda k=key, d=data: self._studio.inbox.put(k, d))
+            insist(partial(self._studio.inbox.put, key, data))
             manifests.append(key)
             self._announce(key, 0.0)
             if late:
@@ -203,9 +205,8 @@ class Chaos:
             if worker.order is None:
                 _, _, order = heapq.heappop(self._queue)
                 if "upload" in order:
-                    insist(
-                        lambda k=order["upload"]: self._studio.inbox.put(k, REFERENCE.read_bytes())
-                    )
+                    data = REFERENCE.read_bytes()
+                    insist(partial(self._studio.inbox.put, order["upload"], data))
                     self._announce(order["upload"], 0.0)
                     continue
                 worker.order = order

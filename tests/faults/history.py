@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from core.result import Result
 from handlers import sweeping
+from handlers.sweeping import Swept
 from tests.faults.injector import FAULTS, Call, Fault
 from tests.faults.theatre import (
     ENGINES,
@@ -127,7 +129,7 @@ class _History:
             self._later(8, lambda: self._upload(REFERENCE_KEY, reference()))
         for key in self.jobs:
             data = manifest(self.draw.randint(1, 3), wait_s=WAIT_S)
-            self._later(8, lambda key=key, data=data: self._upload(key, data))
+            self._later(8, partial(self._upload, key, data))
         if self.draw.random() < 0.15:
             other = manifest(self.draw.randint(1, 3), variant=1, wait_s=WAIT_S)
             self._later(15, lambda: self._upload(self.jobs[0], other))
@@ -164,7 +166,8 @@ class _History:
         if task.error:
             self.theatre.unexpected(task.error)
             return False
-        return not task.result.open  # type: ignore[attr-defined]
+        assert isinstance(task.result, Swept)
+        return not task.result.open
 
     def _settle(self) -> int:
         """The storm is over: how many rounds of the sweeper until nothing is left to do."""
@@ -193,7 +196,8 @@ class _History:
             return
         if not self.has_reference:
             items = self.theatre.watcher.items(result)
-            assert {item.error.code for item in items} == {"REF_NOT_FOUND"}, key
+            codes = {item.error.code if item.error else "" for item in items}
+            assert codes == {"REF_NOT_FOUND"}, key
             return
         if any(
             i.error and i.error.code == "RETRIES_EXHAUSTED"

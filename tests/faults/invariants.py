@@ -11,7 +11,7 @@ from core import pipeline, shard
 from core.claim import Record
 from core.errors import Refused
 from core.outcome import ItemResult
-from core.result import Result, items_of, parse, parts_of, result_key
+from core.result import Part, Result, items_of, parse, parts_of, result_key
 from core.storage import Object
 from core.studio import Studio
 from events import outgoing
@@ -106,7 +106,7 @@ class Watcher:
             self._world.violated(f"the result of {result.job_id} has no such part: {exc}")
 
     def _committed(self, call: Call, result: Result) -> None:
-        used = {}
+        used: dict[str, Part] = {}
         for part in parts_of(result, lambda key: self.results.get(key, limit=10**8).data):
             used |= {item.id: part for item in part.items}
         for item in self.items(result):

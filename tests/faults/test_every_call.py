@@ -18,7 +18,7 @@ from tests.faults.theatre import (
     playing,
     reference,
 )
-from tests.faults.virtual import World
+from tests.faults.virtual import Host, World
 
 KEY = "jobs/a.manifest.json"
 REFERENCE_KEY = "refs/alice.flac"
@@ -82,7 +82,9 @@ def calls(*, waits: bool = False, cut: bool = False) -> int:
 
 @pytest.mark.parametrize("rival", [None, 0.5], ids=["alone", "beside-another"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(fault, rival):
+def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(
+    fault: Fault, rival: float | None
+) -> None:
     for number in range(1, calls() + 1):
         theatre, plan = stage(number)
         plan._happens = lambda: fault
@@ -91,7 +93,7 @@ def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(fault
         assert sum(len(voice.spoken) for voice in theatre.voices) <= 2 + 2, number
 
 
-def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result():
+def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result() -> None:
     """Every kind in turn; histories (bench/faults.py) put every kind everywhere."""
     for number in range(1, calls(cut=True) + 1):
         theatre, plan = stage(number, cut=True)
@@ -102,22 +104,22 @@ def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result():
         assert sum(len(voice.spoken) for voice in theatre.voices) <= 2 + 2, number
 
 
-def test_a_reference_that_arrives_at_any_call_awakens_the_job():
+def test_a_reference_that_arrives_at_any_call_awakens_the_job() -> None:
     """No second notification of the manifest, no sweeper: the upload's own one must do."""
     for number in range(1, calls(waits=True) + 1):
         theatre, plan = stage(number, waits=True)
         world = theatre.world
         platform = theatre.host("platform")
 
-        def arrive(theatre: Theatre = theatre, platform: object = platform) -> Fault:
+        def arrive(theatre: Theatre = theatre, platform: Host = platform) -> Fault:
             theatre.put(REFERENCE_KEY, reference())
             theatre.world.spawn(lambda: theatre.deliver(REFERENCE_KEY, times=8), platform)
             return "freeze-before"
 
         plan._happens = arrive
-        plan.freeze = lambda: LEASE / 3
+        plan.frozen_for = LEASE / 3
         with playing(world):
-            world.spawn(lambda theatre=theatre: theatre.deliver(KEY), platform)
+            world.spawn(partial(theatre.deliver, KEY), platform)
             world.run()
         done = theatre.watcher.settled(theatre.quiet_studio(), [KEY])[KEY]
         assert done.status == "succeeded", (number, plan.calls[number - 1])

@@ -13,7 +13,7 @@ HISTORIES = 300
 FIRST_SEED = 1
 
 
-def test_random_histories_break_no_invariant():
+def test_random_histories_break_no_invariant() -> None:
     """Crashes, freezes past the lease, outages, lost answers, lost and repeated notifications,
     clocks an hour off, uploads in any order, files replaced and deleted, a sweeper beside it."""
     played = [play(seed) for seed in range(FIRST_SEED, FIRST_SEED + HISTORIES)]
@@ -25,13 +25,13 @@ def test_random_histories_break_no_invariant():
     assert max(one.swept for one in played) > 2
 
 
-def test_a_seed_fixes_its_history():
+def test_a_seed_fixes_its_history() -> None:
     first, second = play(77), play(77)
     assert (first.steps, first.faults, first.spoken) == (second.steps, second.faults, second.spoken)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_broken_pipeline_is_seen(variant: Variant):
+def test_a_broken_pipeline_is_seen(variant: Variant) -> None:
     with pytest.raises(AssertionError, match=r"^seed \d+: ") as seen, variant.broken():  # noqa: PT012
         for seed in range(2000):
             play(seed, variant.setting)

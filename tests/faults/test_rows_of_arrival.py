@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,21 +12,26 @@ import pytest
 from core import pipeline
 from tests.faults.scene import KEY, REFERENCE_KEY, Scene, codes
 from tests.faults.theatre import LEASE, manifest, other_reference, reference
+from tests.faults.virtual import Task
+from tests.present import present
 
 OTHER = "jobs/b.manifest.json"
 
 
-def replaced(scene: Scene, key: str, data: bytes) -> Any:
+def replaced(scene: Scene, key: str, data: bytes) -> Callable[[], None]:
     """The producer overwrites an object at this very moment."""
     return lambda: scene.theatre.put(key, data)
 
 
-def done(scene: Scene, tasks: list[Any]) -> list[dict[str, Any]]:
+def done(scene: Scene, tasks: list[Task]) -> list[dict[str, Any]]:
     assert codes(tasks) == [""]
-    return tasks[0].result["done"]
+    told = tasks[0].result
+    assert isinstance(told, dict)
+    summaries: list[dict[str, Any]] = told["done"]
+    return summaries
 
 
-def test_row_13_audio_before_its_manifest_costs_one_look():
+def test_row_13_audio_before_its_manifest_costs_one_look() -> None:
     scene = Scene()
     scene.theatre.buckets["inbox"].delete(KEY)
     assert done(scene, scene.deliver(REFERENCE_KEY)) == []
@@ -39,7 +45,7 @@ def waiting(**fields: Any) -> Scene:
 
 
 @pytest.mark.parametrize("by", ["audio event", "sweeper"])
-def test_row_14_a_manifest_before_its_audio_waits_and_is_awakened(by):
+def test_row_14_a_manifest_before_its_audio_waits_and_is_awakened(by: str) -> None:
     scene = waiting(wait_s=600)
     (told,) = done(scene, scene.deliver())
     assert (told["status"], told["for"]) == ("waiting", [REFERENCE_KEY])
@@ -50,7 +56,7 @@ def test_row_14_a_manifest_before_its_audio_waits_and_is_awakened(by):
     assert scene.keys("control", "pending/") == []
 
 
-def test_row_14_the_deadline_runs_from_the_first_look_and_not_anew_for_each_file():
+def test_row_14_the_deadline_runs_from_the_first_look_and_not_anew_for_each_file() -> None:
     scene = waiting(wait_s=600)
     document = json.loads(manifest(1, wait_s=600))
     document["voices"]["bob"] = document["voices"]["alice"] | {"reference": "refs/bob.flac"}
@@ -65,7 +71,7 @@ def test_row_14_the_deadline_runs_from_the_first_look_and_not_anew_for_each_file
     assert [item.status for item in scene.result.items] == ["succeeded", "failed"]
 
 
-def test_row_14_a_voice_that_says_nothing_is_not_waited_for():
+def test_row_14_a_voice_that_says_nothing_is_not_waited_for() -> None:
     scene = Scene()
     document = json.loads(manifest(1))
     document["voices"]["bob"] = document["voices"]["alice"] | {"reference": "refs/bob.flac"}
@@ -75,7 +81,7 @@ def test_row_14_a_voice_that_says_nothing_is_not_waited_for():
     assert scene.result.status == "succeeded"
 
 
-def test_row_15_audio_that_never_comes_ends_the_job_at_the_deadline():
+def test_row_15_audio_that_never_comes_ends_the_job_at_the_deadline() -> None:
     scene = waiting(wait_s=600)
     scene.deliver()
     scene.world.now += 599
@@ -83,11 +89,11 @@ def test_row_15_audio_that_never_comes_ends_the_job_at_the_deadline():
     scene.world.now += 2
     scene.sweep()
     result = scene.result
-    assert (result.status, result.items[0].error.code) == ("failed", "REF_NOT_FOUND")
+    assert (result.status, present(result.items[0].error).code) == ("failed", "REF_NOT_FOUND")
     assert scene.sweep().findings == []
 
 
-def test_row_16_the_reference_that_was_read_is_the_one_that_is_named():
+def test_row_16_the_reference_that_was_read_is_the_one_that_is_named() -> None:
     scene = Scene()
     scene.on("put_once", "i0.wav.sealed", replaced(scene, REFERENCE_KEY, other_reference()))
     scene.deliver()
@@ -95,7 +101,7 @@ def test_row_16_the_reference_that_was_read_is_the_one_that_is_named():
     assert scene.result.voices["alice"].reference_sha256 == digest
 
 
-def test_row_16_after_a_crash_items_of_an_earlier_reference_say_so():
+def test_row_16_after_a_crash_items_of_an_earlier_reference_say_so() -> None:
     scene = Scene()
     scene.on("put_once", "i1.wav.sealed", "crash-before")
     scene.deliver(times=1)
@@ -106,17 +112,17 @@ def test_row_16_after_a_crash_items_of_an_earlier_reference_say_so():
     assert noted == [["ENGINE_CHANGED"], []]
 
 
-def test_row_16_a_pinned_reference_is_the_pinned_one_or_none():
+def test_row_16_a_pinned_reference_is_the_pinned_one_or_none() -> None:
     scene = Scene()
     document = json.loads(manifest(1))
     document["voices"]["alice"]["sha256"] = hashlib.sha256(reference()).hexdigest()
     scene.theatre.put(KEY, json.dumps(document).encode())
     scene.theatre.put(REFERENCE_KEY, other_reference())
     scene.deliver()
-    assert scene.result.items[0].error.code == "REF_HASH_MISMATCH"
+    assert present(scene.result.items[0].error).code == "REF_HASH_MISMATCH"
 
 
-def test_row_17_a_manifest_replaced_meanwhile_is_another_job():
+def test_row_17_a_manifest_replaced_meanwhile_is_another_job() -> None:
     scene = Scene()
     first = pipeline.read(KEY, scene.studio).job_id
     scene.on("get", "refs/", replaced(scene, KEY, manifest(1, variant=1)))
@@ -128,7 +134,7 @@ def test_row_17_a_manifest_replaced_meanwhile_is_another_job():
     assert len(scene.keys("results", "events/")) == 2
 
 
-def test_row_18_a_manifest_deleted_before_it_was_read_is_no_reason_to_try_again():
+def test_row_18_a_manifest_deleted_before_it_was_read_is_no_reason_to_try_again() -> None:
     scene = Scene()
     scene.theatre.buckets["inbox"].delete(KEY)
     (told,) = done(scene, scene.deliver())
@@ -136,7 +142,7 @@ def test_row_18_a_manifest_deleted_before_it_was_read_is_no_reason_to_try_again(
     assert scene.keys("results") + scene.keys("control") == []
 
 
-def test_row_18_what_was_begun_for_a_manifest_deleted_since_is_explained():
+def test_row_18_what_was_begun_for_a_manifest_deleted_since_is_explained() -> None:
     scene = Scene()
     scene.on("put_once", "i1.wav.sealed", "crash-before")
     scene.deliver(times=1)
@@ -149,7 +155,7 @@ def test_row_18_what_was_begun_for_a_manifest_deleted_since_is_explained():
     )
 
 
-def test_row_19_an_identical_upload_changes_nothing_and_other_bytes_are_another_job():
+def test_row_19_an_identical_upload_changes_nothing_and_other_bytes_are_another_job() -> None:
     scene = Scene()
     scene.deliver()
     before = dict(scene.theatre.buckets["results"].objects)
@@ -161,23 +167,23 @@ def test_row_19_an_identical_upload_changes_nothing_and_other_bytes_are_another_
     assert len(scene.keys("results", "events/")) == 2
 
 
-def test_row_20_two_manifests_never_share_an_output():
+def test_row_20_two_manifests_never_share_an_output() -> None:
     scene = Scene()
     scene.theatre.put(OTHER, manifest(2))
     scene.deliver(KEY, OTHER)
     results = scene.watcher.settled(scene.studio, [KEY, OTHER])
-    keys = [item.output.key for result in results.values() for item in result.items]
+    keys = [present(item.output).key for result in results.values() for item in result.items]
     assert len(set(keys)) == 4
 
 
-def test_row_21_an_id_that_stands_twice_refuses_the_manifest_before_anything_is_made():
+def test_row_21_an_id_that_stands_twice_refuses_the_manifest_before_anything_is_made() -> None:
     scene = Scene()
     document = json.loads(manifest(1))
     document["items"] *= 2
     scene.theatre.put(KEY, json.dumps(document).encode())
     scene.deliver()
     result = scene.result
-    assert (result.status, result.error.code) == ("rejected", "DUPLICATE_ID")
+    assert (result.status, present(result.error).code) == ("rejected", "DUPLICATE_ID")
     assert scene.spoken == []
 
 
@@ -190,7 +196,7 @@ def test_row_21_an_id_that_stands_twice_refuses_the_manifest_before_anything_is_
     ],
     ids=["encoded", "plain", "literal-percent"],
 )
-def test_row_35_a_key_is_decoded_once_at_most(stored, told):
+def test_row_35_a_key_is_decoded_once_at_most(stored: str, told: str) -> None:
     scene = Scene()
     scene.theatre.buckets["inbox"].delete(KEY)
     scene.theatre.put(stored, manifest(1))
@@ -199,7 +205,7 @@ def test_row_35_a_key_is_decoded_once_at_most(stored, told):
     assert scene.watcher.settled(scene.studio, [stored])
 
 
-def test_row_36_events_out_of_order_belong_to_jobs_of_their_own():
+def test_row_36_events_out_of_order_belong_to_jobs_of_their_own() -> None:
     scene = Scene()
     newer, older = manifest(1, variant=2), manifest(1, variant=1)
     scene.theatre.put(KEY, newer)
@@ -211,7 +217,7 @@ def test_row_36_events_out_of_order_belong_to_jobs_of_their_own():
     assert len(scene.keys("results", "events/")) == 2
 
 
-def test_a_mark_that_vanishes_while_it_is_read_awakens_the_others_all_the_same():
+def test_a_mark_that_vanishes_while_it_is_read_awakens_the_others_all_the_same() -> None:
     scene = waiting()
     scene.theatre.put(OTHER, manifest(1))
     scene.deliver(KEY, OTHER)

@@ -21,12 +21,15 @@ from core.oss import Credentials
 from core.result import Result
 from core.settings import Settings
 from core.studio import Studio
+from core.voice import Spoken
 from handlers import oss, sweeping, wiring
 from handlers.oss import carry_out
 from tests.faults import sound
 from tests.oss_server import Fault, OssServer
+from tests.oss_server.faults import Kind
 from tests.pipeline.kit import Buzz, drop, studio
 from tests.pipeline.test_notifications import events, notification
+from tests.present import present
 from tests.storage.stores import KEYS, oss_store
 from tests.trust import kms_server
 from tests.trust.kms_server import Kms
@@ -74,8 +77,8 @@ def insist(key: str, made: Studio, times: int = 30) -> Result:
 
 @pytest.mark.parametrize(("status", "code"), [(503, "ServiceUnavailable"), (500, "InternalError")])
 def test_row_25_an_object_store_that_answers_errors_costs_time_and_nothing_else(
-    server, tmp_path, status, code
-):
+    server: OssServer, tmp_path: Path, status: int, code: str
+) -> None:
     made = over_oss(server, tmp_path)
     key = drop(made)
     struck = server.inject(Fault("error", chance=0.25, times=10**6, status=status, code=code))
@@ -87,7 +90,9 @@ def test_row_25_an_object_store_that_answers_errors_costs_time_and_nothing_else(
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "cut", "wrong_crc"])
-def test_row_26_damaged_and_lost_answers_are_asked_for_again(server, tmp_path, kind):
+def test_row_26_damaged_and_lost_answers_are_asked_for_again(
+    server: OssServer, tmp_path: Path, kind: Kind
+) -> None:
     made = over_oss(server, tmp_path)
     key = drop(made)
     objects = ("manifest", "refs/", "consent/alice.json$")
@@ -98,8 +103,8 @@ def test_row_26_damaged_and_lost_answers_are_asked_for_again(server, tmp_path, k
 
 @pytest.mark.parametrize("kind", ["lost_reply", "reset"])
 def test_row_26_after_silence_everything_is_asked_again_and_nothing_is_written_twice(
-    server, tmp_path, kind
-):
+    server: OssServer, tmp_path: Path, kind: Kind
+) -> None:
     made = over_oss(server, tmp_path)
     key = drop(made)
     struck = server.inject(Fault(kind, chance=0.3, times=10**6))
@@ -136,7 +141,9 @@ def no_plain_sound(made: Studio) -> bool:
     return not any(data.startswith((b"RIFF", b"fLaC", b"ID3", b"OggS")) for data in found)
 
 
-def test_row_27_while_the_key_service_is_away_nothing_is_written_in_the_clear(kms, tmp_path):
+def test_row_27_while_the_key_service_is_away_nothing_is_written_in_the_clear(
+    kms: Kms, tmp_path: Path
+) -> None:
     made = with_kms(kms, tmp_path)
     key = drop(made)
     kms.faults = [(503, "ServiceUnavailable")] * 3
@@ -147,7 +154,9 @@ def test_row_27_while_the_key_service_is_away_nothing_is_written_in_the_clear(km
     assert no_plain_sound(made)
 
 
-def test_row_28_a_disabled_key_is_for_the_operator_and_counts_against_no_job(kms, tmp_path):
+def test_row_28_a_disabled_key_is_for_the_operator_and_counts_against_no_job(
+    kms: Kms, tmp_path: Path
+) -> None:
     made = replace(with_kms(kms, tmp_path), max_attempts=1)
     key = drop(made)
     kms.states = {"alias/voices": "Disabled"}
@@ -179,7 +188,9 @@ except Unavailable as error:
 """
 
 
-def test_row_29_a_full_disk_is_temporary_and_leaves_no_half_files(made, tmp_path):
+def test_row_29_a_full_disk_is_temporary_and_leaves_no_half_files(
+    made: Studio, tmp_path: Path
+) -> None:
     key = drop(made)
     ran = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path), key],
@@ -196,7 +207,9 @@ def test_row_29_a_full_disk_is_temporary_and_leaves_no_half_files(made, tmp_path
 
 
 @pytest.mark.parametrize("state", ["Enabled", "Suspended"])
-def test_row_31_a_results_bucket_with_versioning_is_refused_at_start(server, tmp_path, state):
+def test_row_31_a_results_bucket_with_versioning_is_refused_at_start(
+    server: OssServer, tmp_path: Path, state: str
+) -> None:
     server.state.buckets["results"].versioning = state
     with pytest.raises(Misconfigured, match="BUCKET_VERSIONING_UNSAFE"):
         wiring.check_stores(over_oss(server, tmp_path))
@@ -214,7 +227,7 @@ class Worm(LocalStore):
         raise Misconfigured("BUCKET_FORBIDDEN", "FileImmutable", pointer=key)
 
 
-def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path):
+def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     broken = studio(tmp_path, results=Worm(tmp_path / "results"), voice=Buzz())
     items = [{"id": f"i{n}", "text": "One of several items, said twice."} for n in range(3)]
@@ -227,21 +240,21 @@ def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path):
 
 
 class Interrupted(Buzz):
-    def speak(self, *args: Any, **options: Any) -> Iterator[Any]:
+    def speak(self, *args: Any, **options: Any) -> Iterator[Spoken]:
         if self.spoken:
             raise KeyboardInterrupt
         yield from super().speak(*args, **options)
 
 
 def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_goes_on(
-    server, tmp_path
-):
+    server: OssServer, tmp_path: Path
+) -> None:
     server.add_key("sts", "s", token="old", expires=time.time() + 3600)
     given = [Credentials("sts", "s", "old")]
     made = over_oss(server, tmp_path, lambda: given[0])
 
     class Slow(Buzz):
-        def speak(self, *args: Any, **options: Any) -> Iterator[Any]:
+        def speak(self, *args: Any, **options: Any) -> Iterator[Spoken]:
             yield from super().speak(*args, **options)
             server.add_key("sts", "s", token="old", expires=time.time() - 1)
 
@@ -254,16 +267,16 @@ def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_
 
 
 @pytest.mark.parametrize("place", ["RESULTS", "CONTROL"])
-def test_row_34_places_that_would_trigger_themselves_are_refused_at_start(place):
+def test_row_34_places_that_would_trigger_themselves_are_refused_at_start(place: str) -> None:
     environ = {"VOICEDROP_INBOX": "oss://voices", f"VOICEDROP_{place}": "oss://voices/"}
     with pytest.raises(Misconfigured, match="CONFIG_LOOP"):
         wiring.worker_from(environ)
 
 
-def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made):
+def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made: Studio) -> None:
     items = [{"id": "a", "text": "!zeros"}, {"id": "b", "text": "A sentence that can be marked."}]
     done = carry_out(drop(made, items=items), made)
-    assert done.items[0].error.code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
+    assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
     assert [i.key.rpartition("/")[2] for i in made.results.list(f"out/{done.job_id}/")] == [
         "b.wav.sealed",
         "result.json",
@@ -271,16 +284,17 @@ def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made):
 
 
 @pytest.mark.parametrize("name", ["sign", "watermark", "kek"])
-def test_row_39_without_its_keys_a_worker_does_not_start(tmp_path, name):
+def test_row_39_without_its_keys_a_worker_does_not_start(tmp_path: Path, name: str) -> None:
     studio(tmp_path)
     for path in (tmp_path / "keys").glob(f"*{name}*"):
         path.unlink()
-    settings = Settings(**{b: str(tmp_path / b) for b in BUCKETS}, keys=tmp_path / "keys")
+    inbox, results, control = (str(tmp_path / name) for name in BUCKETS)
+    settings = Settings(inbox=inbox, results=results, control=control, keys=tmp_path / "keys")
     with pytest.raises(Misconfigured, match="KEY_NOT_FOUND"):
         wiring.bare_studio(settings)
 
 
-def test_the_table_of_the_docs_names_every_row_and_every_test_exists():
+def test_the_table_of_the_docs_names_every_row_and_every_test_exists() -> None:
     text = (ROOT / "docs/reliability.md").read_text()
     named = {word for word in text.replace("`", " ").split() if word.startswith("test_row_")}
     folder = Path(__file__).parent

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,25 +15,29 @@ import pytest
 
 from core import claim, pipeline
 from core import sweep as looking
+from core.audio import Audio
 from core.errors import Unavailable
 from core.local import LocalStore
 from core.pending import Waiting
 from core.result import result_key
-from core.storage import Info
+from core.storage import Info, Object
+from core.studio import Studio
+from core.voice import Voiceprint
 from handlers import oss, sweeping
 from handlers.sweeping import LISTED, Swept
-from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
+from tests.pipeline.kit import REFERENCE, Buzz, drop, studio, voice_of
 from tests.pipeline.test_notifications import events
+from tests.present import present
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def made(tmp_path: Path):
+def made(tmp_path: Path) -> Studio:
     return studio(tmp_path)
 
 
-def sweep(made) -> Swept:
+def sweep(made: Studio) -> Swept:
     return sweeping.run(made, grace=0.0)
 
 
@@ -40,7 +45,7 @@ def kinds(swept: Swept) -> list[tuple[str, str]]:
     return [(finding.kind, finding.action) for finding in swept.findings]
 
 
-def test_a_manifest_whose_notification_was_lost_is_carried_out(made):
+def test_a_manifest_whose_notification_was_lost_is_carried_out(made: Studio) -> None:
     drop(made)
     assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
     assert [event["type"] for event in events(made)] == ["com.voicedrop.job.succeeded"]
@@ -48,7 +53,7 @@ def test_a_manifest_whose_notification_was_lost_is_carried_out(made):
     assert (swept.findings, swept.finished, swept.open) == ([], 1, [])
 
 
-def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made):
+def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made: Studio) -> None:
     key = drop(made)
     oss.carry_out(key, made)
     (event,) = made.results.list("events/")
@@ -59,19 +64,21 @@ def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made):
     assert made.results.get(event.key, limit=10**6).data == before
 
 
-def test_a_job_that_somebody_works_on_is_left_alone(made):
+def test_a_job_that_somebody_works_on_is_left_alone(made: Studio) -> None:
     key = drop(made)
     with claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "live", 60):
         swept = sweep(made)
     assert kinds(swept) == [("running", "")]
     assert "live holds it" in swept.findings[0].detail
-    assert made.voice.spoken == []
+    assert voice_of(made).spoken == []
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (-1, "ran out 1 s ago")]
 )
-def test_an_expired_lease_is_named_and_its_job_finished(made, seconds, words):
+def test_an_expired_lease_is_named_and_its_job_finished(
+    made: Studio, seconds: float, words: str
+) -> None:
     key = drop(made)
     claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "dead", seconds)
     (finding,) = sweep(made).findings
@@ -79,21 +86,23 @@ def test_an_expired_lease_is_named_and_its_job_finished(made, seconds, words):
     assert finding.action == "carried out: succeeded"
 
 
-def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(made):
+def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(made: Studio) -> None:
     key = drop(made)
     with claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "tired", 9):
         pass
     assert "tired left it unfinished" in sweep(made).findings[0].detail
 
 
-def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(made):
+def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(made: Studio) -> None:
     drop(made)
     swept = sweeping.run(made)
     assert kinds(swept) == [("fresh", "")]
     assert len(swept.open) == 1
 
 
-def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_event_was_lost(made):
+def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_event_was_lost(
+    made: Studio,
+) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     assert kinds(sweep(made)) == [("waiting", "")]
@@ -102,9 +111,9 @@ def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_even
     assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
 
 
-def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path):
+def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> None:
     class Vanishing(LocalStore):
-        def get(self, key, *, limit, etag=""):
+        def get(self, key: str, *, limit: int, etag: str = "") -> Object:
             if key.startswith("pending/"):
                 self.delete(key)
             return super().get(key, limit=limit, etag=etag)
@@ -116,7 +125,7 @@ def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["finished", "deleted", "replaced"])
-def test_a_mark_that_nobody_needs_is_removed(made, how):
+def test_a_mark_that_nobody_needs_is_removed(made: Studio, how: str) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     with pytest.raises(Waiting):
@@ -134,7 +143,7 @@ def test_a_mark_that_nobody_needs_is_removed(made, how):
     assert list(made.control.list("pending/")) == []
 
 
-def test_the_mark_of_a_job_that_still_waits_is_kept(made):
+def test_the_mark_of_a_job_that_still_waits_is_kept(made: Studio) -> None:
     drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     sweep(made)
@@ -142,23 +151,25 @@ def test_the_mark_of_a_job_that_still_waits_is_kept(made):
     assert len(list(made.control.list("pending/"))) == 1
 
 
-def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(made):
+def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
+    made: Studio,
+) -> None:
     key = drop(made)
     done = oss.carry_out(key, made)
     made.results.delete(result_key(done.job_id))
     made.inbox.delete(key)
     (finding,) = sweep(made).findings
-    assert (finding.kind, finding.keys) == ("abandoned", [done.items[0].output.key])
-    assert made.results.head(done.items[0].output.key)
+    assert (finding.kind, finding.keys) == ("abandoned", [present(done.items[0].output).key])
+    assert made.results.head(present(done.items[0].output).key)
 
 
-def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(made):
+def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(made: Studio) -> None:
     claim.Lease.acquire(made.control, "0" * 32, "gone", -1)
     claim.Lease.acquire(made.control, "log", "sequencer", -1)  # is no job's
     assert [(f.kind, f.job) for f in sweep(made).findings] == [("abandoned", "0" * 32)]
 
 
-def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(made):
+def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(made: Studio) -> None:
     key = drop(made)
     order = pipeline.read(key, made)
     for _ in range(made.max_attempts):
@@ -169,13 +180,13 @@ def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(mad
     assert (finding.kind, "given up" in finding.detail) == ("orphans", True)
 
 
-def test_an_output_that_no_result_names_is_found(made):
+def test_an_output_that_no_result_names_is_found(made: Studio) -> None:
     done = oss.carry_out(drop(made), made)
     made.results.put(f"out/{done.job_id}/stranger.wav.sealed", b"?")
     assert [f.keys for f in sweep(made).findings] == [[f"out/{done.job_id}/stranger.wav.sealed"]]
 
 
-def test_a_planted_result_is_reported_and_does_not_stop_the_others(made):
+def test_a_planted_result_is_reported_and_does_not_stop_the_others(made: Studio) -> None:
     key = drop(made, name="a")
     made.results.put(result_key(pipeline.read(key, made).job_id), b'{"status":"succeeded"}')
     drop(made, name="b")
@@ -185,9 +196,11 @@ def test_a_planted_result_is_reported_and_does_not_stop_the_others(made):
     assert len(events(made)) == 1
 
 
-def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(tmp_path):
+def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(
+    tmp_path: Path,
+) -> None:
     class Moody(Buzz):
-        def enrol(self, reference, transcript, language):
+        def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
             self.moods = [*getattr(self, "moods", []), language]
             if len(self.moods) == 1:
                 raise Unavailable("KMS_UNAVAILABLE")
@@ -204,15 +217,15 @@ def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(tm
     assert sweep(made).open == []
 
 
-def test_a_rejected_manifest_is_finished_too(made):
+def test_a_rejected_manifest_is_finished_too(made: Studio) -> None:
     made.inbox.put("jobs/bad.manifest.json", b"{")
     made.inbox.put("jobs/readme.txt", b"no manifest")
     assert kinds(sweep(made)) == [("unfinished", "carried out: rejected")]
 
 
-def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path):
+def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path: Path) -> None:
     class Vanishing(LocalStore):
-        def get(self, key, *, limit, etag=""):
+        def get(self, key: str, *, limit: int, etag: str = "") -> Object:
             self.delete(key)
             return super().get(key, limit=limit, etag=etag)
 
@@ -222,7 +235,7 @@ def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path):
     assert sweep(made).findings == []
 
 
-def test_the_report_is_json_and_words_and_an_exit_code(made):
+def test_the_report_is_json_and_words_and_an_exit_code(made: Studio) -> None:
     drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     report = sweeping.report(sweep(made))
@@ -233,7 +246,7 @@ def test_the_report_is_json_and_words_and_an_exit_code(made):
     assert sweeping.report(Swept()).exit_code == 0
 
 
-def test_voicedrop_sweep_finishes_what_is_left(tmp_path):
+def test_voicedrop_sweep_finishes_what_is_left(tmp_path: Path) -> None:
     """The command, as a process, on a manifest that needs no voice to be refused."""
 
     def voicedrop(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -258,7 +271,7 @@ def test_voicedrop_sweep_finishes_what_is_left(tmp_path):
     assert "jobs/x.manifest.json: unfinished: carried out: rejected." in swept.stdout
 
 
-def test_a_timer_sweeps(tmp_path):
+def test_a_timer_sweeps(tmp_path: Path) -> None:
     made = studio(tmp_path)
     made.inbox.put("jobs/bad.manifest.json", b"{")
     fired = {"triggerTime": "2026-11-22T10:50:00Z", "triggerName": "often", "payload": "sweep"}
@@ -273,7 +286,7 @@ class Long(LocalStore):
 
     count = 20_000
 
-    def list(self, prefix, *, after=""):
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Info]:
         endings = {"out/": ("/hello.wav.sealed", "/result.json"), "lease/": ("",)}
         for number in range(self.count if prefix in endings else 0):
             for ending in endings[prefix]:
@@ -281,7 +294,9 @@ class Long(LocalStore):
                     yield Info(f"{prefix}{number:032x}{ending}", 1, "", 1.0)
 
 
-def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(made, tmp_path):
+def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(
+    made: Studio, tmp_path: Path
+) -> None:
     store = Long(tmp_path / "results")
     tracemalloc.start()
     found = looking.without_result(replace(made, results=store, control=store), 2.0)
@@ -291,7 +306,7 @@ def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(made, tmp_path
     assert peak < 100_000  # bytes; the ids of all jobs alone would be two million
 
 
-def test_of_many_findings_the_first_are_kept_and_all_are_counted():
+def test_of_many_findings_the_first_are_kept_and_all_are_counted() -> None:
     swept = Swept()
     for number in range(LISTED + 5):
         swept.note(looking.Finding(kind="waiting", job=f"{number:032x}"))

@@ -9,19 +9,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from core import claim, consent, keys
-from core.audio import Audio
 from core.errors import JobError
 from core.pending import Waiting
 from core.quota import Quota
 from core.storage import Store
 from core.studio import Studio
-from core.voice import Voiceprint
+from core.voice import Spoken, Voiceprint
 from handlers import oss
 from tests.faults import sound
 from tests.faults.injector import Call, Fault, FaultyStore, Plan
@@ -43,10 +42,13 @@ class Humming(Buzz):
     host: Host | None = None
     trouble: Callable[[Host], None] = lambda host: None
 
-    def speak(self, text: str, voiceprint: Voiceprint, **options: Any) -> Iterator[Audio]:
+    def speak(
+        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
+    ) -> Iterator[Spoken]:
         assert self.world
         assert self.host
-        for sentence in super().speak(text, voiceprint, **options):
+        said = super().speak(text, voiceprint, language=language, speed=speed, seed=seed)
+        for sentence in said:
             self.trouble(self.host)
             self.world.pause(self.world.draw.uniform(0.05, 0.6))
             yield sentence
@@ -65,6 +67,8 @@ class NoFaults:
     def __init__(self, watcher: Watcher, world: World) -> None:
         self.watcher, self.world = watcher, world
         self.struck = 0
+        self.frozen_for: float | None = None
+        """Seconds of every freeze; None: drawn anew for each."""
 
     def fault(self, call: Call) -> Fault | None:
         return None
@@ -73,6 +77,8 @@ class NoFaults:
         return self.world.draw.uniform(0.005, 0.1)
 
     def freeze(self) -> float:
+        if self.frozen_for is not None:
+            return self.frozen_for
         return LEASE * self.world.draw.uniform(1.1, 3)
 
     def before(self, call: Call) -> None:
@@ -137,7 +143,14 @@ class Theatre:
 
     def quiet_studio(self) -> Studio:
         """To look at the buckets from outside of time."""
-        return Studio(**self.buckets, voice=Buzz(), keys=keyring(), worker="onlooker")
+        return Studio(
+            inbox=self.buckets["inbox"],
+            results=self.buckets["results"],
+            control=self.buckets["control"],
+            voice=Buzz(),
+            keys=keyring(),
+            worker="onlooker",
+        )
 
     def deliver(self, *keys_: str, times: int = 4, **worker: Any) -> list[Task]:
         """As the platform does: again after every error, with growing pauses, then no more.
@@ -147,7 +160,7 @@ class Theatre:
         for number in range(times):
             host = self.host("w", worker.get("skew", 0.0))
             studio = self.studio(host, worker.get("engine", ENGINES[0]))
-            attempts.append(self.world.spawn(lambda s=studio: oss.handle(body, s), host))
+            attempts.append(self.world.spawn(partial(oss.handle, body, studio), host))
             self.world.pause(float("inf"), lambda: attempts[-1].done)
             if attempts[-1].error is None:
                 break
