@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyopenjtalk
 import pytest
@@ -19,6 +20,7 @@ from core.recognise import Recogniser, error_rate
 from core.result import parse
 from tests.audit.leak import leaked
 from tests.e2e.conftest import INBOX, Place
+from tests.present import present
 
 TEXTS = {
     item["id"]: item
@@ -38,7 +40,7 @@ def heard(spoken: Place) -> Path:
     return spoken.root / "heard"
 
 
-def test_three_items_one_signed_result_and_one_event(spoken):
+def test_three_items_one_signed_result_and_one_event(spoken: Place) -> None:
     told = json.loads((spoken.root / "watched.json").read_text())
     assert told["jobs"]["jobs/hello.manifest.json"]["status"] == "succeeded"
     document = result_path(spoken).read_bytes()
@@ -49,16 +51,16 @@ def test_three_items_one_signed_result_and_one_event(spoken):
     assert json.loads(event.read_text())["type"] == "com.voicedrop.job.succeeded"
 
 
-def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken):
+def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken: Place) -> None:
     done = parse(result_path(spoken).read_bytes())
-    assert done.engine.name == "kokoro-adapt (approximate)"
+    assert present(done.engine).name == "kokoro-adapt (approximate)"
     match = done.voices["reader"].match
     assert set(match) == {"ge2e", "campplus"}
     for encoder in match.values():
         assert encoder.default < encoder.achieved < encoder.same_person
 
 
-def test_everything_but_speaking_and_learning_is_cheap(spoken):
+def test_everything_but_speaking_and_learning_is_cheap(spoken: Place) -> None:
     """The bound for a minute of speech is 5 %; this job has a quarter of that to spread it over."""
     stages = dict(parse(result_path(spoken).read_bytes()).stages)
     speaking = stages.pop("speak")
@@ -68,7 +70,7 @@ def test_everything_but_speaking_and_learning_is_cheap(spoken):
 
 
 @pytest.mark.parametrize("item", list(TEXTS))
-def test_a_recogniser_hears_what_was_written(heard, item):
+def test_a_recogniser_hears_what_was_written(heard: Path, item: str) -> None:
     speech = decode_own((heard / f"{item}.wav").read_bytes())
     language = TEXTS[item].get("language", "en")
     text = Recogniser.load().transcribe(speech, language)
@@ -88,23 +90,24 @@ def as_sound(text: str, language: str) -> str:
             return text
 
 
-def test_stock_tink_opens_every_sealed_file(spoken, heard):
+def test_stock_tink_opens_every_sealed_file(spoken: Place, heard: Path) -> None:
     streaming_aead.register()
     done = parse(result_path(spoken).read_bytes())
     wrapping = keys.load(spoken.root / "keys").wrapping
     for item in done.items:
-        key = crypto.data_key(item.envelope, wrapping)
+        envelope = present(item.envelope)
+        key = crypto.data_key(envelope, wrapping)
         keyset = tink.json_proto_keyset_format.parse(
             crypto.tink_keyset(key), secret_key_access.TOKEN
         )
-        body = (spoken.root / "bucket/results" / item.output.key).read_bytes()
+        body = (spoken.root / "bucket/results" / present(item.output).key).read_bytes()
         opener = keyset.primitive(streaming_aead.StreamingAead)
-        associated = item.envelope.ctx.associated_data
+        associated = envelope.ctx.associated_data
         with opener.new_decrypting_stream(io.BytesIO(body), associated) as stream:
             assert stream.read() == (heard / f"{item.id}.wav").read_bytes()
 
 
-def test_a_leaked_mp3_is_traced_to_its_job(spoken, heard, tmp_path):
+def test_a_leaked_mp3_is_traced_to_its_job(spoken: Place, heard: Path, tmp_path: Path) -> None:
     samples, rate = soundfile.read(heard / "english.wav", dtype="float32")
     soundfile.write(tmp_path / "leak.mp3", samples, rate)
     told = spoken.json("trace", str(tmp_path / "leak.mp3"))
@@ -113,15 +116,18 @@ def test_a_leaked_mp3_is_traced_to_its_job(spoken, heard, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def watched_again(spoken, heard):
+def watched_again(spoken: Place, heard: Path) -> dict[str, Any]:
     """What `watch --once` says of the same inbox with a leak of the first item dropped in it."""
     clip = spoken.root / "bucket/inbox/audit/found/leak.wav"
     clip.parent.mkdir(parents=True)
     clip.write_bytes(leaked((heard / "english.wav").read_bytes()))
-    return spoken.json("watch", "--once")["jobs"]
+    jobs: dict[str, Any] = spoken.json("watch", "--once")["jobs"]
+    return jobs
 
 
-def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(spoken, watched_again):
+def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
+    spoken: Place, watched_again: dict[str, Any]
+) -> None:
     told = watched_again["audit/found/leak.wav"]
     report = json.loads((spoken.root / f"bucket/results/audit/{told['trace']}.json").read_text())
     (found,) = report["findings"]
@@ -129,30 +135,30 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(spoken, watched_again)
     assert found["tempo"] == pytest.approx(1.03, abs=0.003)
 
 
-def test_nothing_is_done_twice(spoken, watched_again):
+def test_nothing_is_done_twice(spoken: Place, watched_again: dict[str, Any]) -> None:
     assert watched_again["jobs/hello.manifest.json"]["status"] == "succeeded"
     assert len(list((spoken.root / "bucket/results/out").glob("*/*"))) == 4
 
 
-def test_one_sealed_file_opens_by_itself(spoken, tmp_path):
+def test_one_sealed_file_opens_by_itself(spoken: Place, tmp_path: Path) -> None:
     sealed = result_path(spoken).with_name("english.wav.sealed")
     told = spoken.json("open", str(sealed), "--out", str(tmp_path))
     assert [one["item"] for one in told["opened"]] == ["english"]
 
 
-def test_a_job_id_opens_too(spoken, tmp_path):
+def test_a_job_id_opens_too(spoken: Place, tmp_path: Path) -> None:
     told = spoken.json("open", result_path(spoken).parent.name, "--out", str(tmp_path))
     assert len(told["opened"]) == 3
 
 
-def test_a_changed_result_is_not_opened(spoken, tmp_path):
+def test_a_changed_result_is_not_opened(spoken: Place, tmp_path: Path) -> None:
     copy = tmp_path / "result.json"
     copy.write_bytes(result_path(spoken).read_bytes().replace(b'"succeeded"', b'"partial"', 1))
     ran = spoken.run("open", str(copy))
     assert (ran.returncode, "SIGNATURE_INVALID" in ran.stderr) == (1, True)
 
 
-def test_a_changed_sealed_file_is_not_opened(spoken, tmp_path):
+def test_a_changed_sealed_file_is_not_opened(spoken: Place, tmp_path: Path) -> None:
     folder = result_path(spoken).parent
     (tmp_path / "result.json").write_bytes((folder / "result.json").read_bytes())
     body = bytearray((folder / "english.wav.sealed").read_bytes())

@@ -16,6 +16,7 @@ import soundfile
 from core.result import parse
 from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.e2e.test_server import Function, notification
+from tests.present import present
 
 TINY = ROOT / "tests/data/gpt_sovits/v2ProPlus_tiny.tar.xz"
 
@@ -45,13 +46,15 @@ def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def test_a_bundle_verifies_stage_by_stage(converted, golden):
+def test_a_bundle_verifies_stage_by_stage(converted: Place, golden: Path) -> None:
     told = converted.json("models", "verify", "cache/bundles/tiny", str(golden))
     assert told["passed"] is True
     assert len(told["checks"]) > 20
 
 
-def test_a_bundle_that_computes_something_else_fails(converted, golden, tmp_path):
+def test_a_bundle_that_computes_something_else_fails(
+    converted: Place, golden: Path, tmp_path: Path
+) -> None:
     for name in ("golden_common.npz", "golden_v2ProPlus.npz", "ref.wav", "aux_ref.wav"):
         shutil.copy(golden / name, tmp_path / name)
     samples, rate = soundfile.read(golden / "ref.wav")
@@ -60,19 +63,21 @@ def test_a_bundle_that_computes_something_else_fails(converted, golden, tmp_path
     assert (ran.returncode, "FAILED" in ran.stdout) == (1, True)
 
 
-def test_bundles_are_listed(converted):
+def test_bundles_are_listed(converted: Place) -> None:
     ran = converted.run("models", "list", "--json", VOICEDROP_CACHE="cache")
     (found,) = json.loads(ran.stdout)["bundles"]
     assert (found["version"], found["precision"]) == ("v2ProPlus", "fp32")
     assert "models get" in converted.run("models", "list", VOICEDROP_CACHE="none").stdout
 
 
-def test_an_unknown_model_is_not_downloaded(converted):
+def test_an_unknown_model_is_not_downloaded(converted: Place) -> None:
     ran = converted.run("models", "get", "gpt-sovits-v9", VOICEDROP_CACHE="cache")
     assert (ran.returncode, "gpt-sovits-v2proplus" in ran.stderr) == (4, True)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused_and_leaves_no_bundle(converted, golden):
+def test_a_file_that_is_no_checkpoint_is_refused_and_leaves_no_bundle(
+    converted: Place, golden: Path
+) -> None:
     ran = converted.run(
         *("models", "convert", "--out", "cache/bundles/bad", "--t2s", str(golden / "ref.wav")),
         *("--sovits", str(golden / "ref.wav"), "--hubert", str(golden / "chinese-hubert-base")),
@@ -84,20 +89,22 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_leaves_no_bundle(converted,
 ENGINE = {"VOICEDROP_ENGINE": "gpt_sovits"}
 
 
-def test_the_example_is_spoken_by_the_bundle(converted):
+def test_the_example_is_spoken_by_the_bundle(converted: Place) -> None:
     shutil.copytree(INBOX, converted.root / "bucket/inbox", dirs_exist_ok=True)
     bundle = {"VOICEDROP_BUNDLE": "cache/bundles/tiny"}
     ran = converted.run("watch", "--once", **ENGINE, **bundle)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     (path,) = (converted.root / "bucket/results/out").glob("*/result.json")
     done = parse(path.read_bytes())
-    assert done.engine.name == "gpt-sovits v2ProPlus"
+    assert present(done.engine).name == "gpt-sovits v2ProPlus"
     assert [item.status for item in done.items] == ["succeeded"] * 3
     opened = converted.run("open", str(path), "--out", "heard")
     assert opened.returncode == 0, opened.stderr
 
 
-def test_the_example_is_spoken_by_the_bundle_in_the_container(converted, tmp_path):
+def test_the_example_is_spoken_by_the_bundle_in_the_container(
+    converted: Place, tmp_path: Path
+) -> None:
     bucket = tmp_path / "bucket"
     for part in ("results", "control"):
         (bucket / part).mkdir(parents=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -14,6 +15,8 @@ from core.result import Result, parse
 from tests.abuse.container import STS, cloud, container, environ_of, manifest
 from tests.e2e.conftest import INBOX, Place
 from tests.faults.theatre import notification
+from tests.oss_server import OssServer
+from tests.present import present
 
 HELLO = json.loads((INBOX / "jobs/hello.manifest.json").read_text())
 NO_ENGINE = "/nowhere"
@@ -28,14 +31,15 @@ def dropped(place: Place, name: str, **fields: Any) -> str:
     return key
 
 
-def watched(place: Place, key: str, code: int = 0, **environ: str) -> dict[str, Any]:
+def watched(place: Place, key: str, code: int = 0, /, **environ: str) -> dict[str, Any]:
     """What `voicedrop watch --once` says of the manifest."""
     ran = place.run("watch", "--once", "--json", **environ)
     assert ran.returncode == code, ran.stderr
-    return json.loads(ran.stdout)["jobs"][key]
+    told: dict[str, Any] = json.loads(ran.stdout)["jobs"][key]
+    return told
 
 
-def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(place):
+def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(place: Place) -> None:
     shutil.copytree(INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
     (place.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
     key = dropped(place, "dry", mode="validate")
@@ -48,7 +52,7 @@ def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(place):
     assert json.loads(event.read_text())["type"] == "com.voicedrop.job.validated"
 
 
-def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place):
+def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place: Place) -> None:
     shutil.copytree(INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
     (place.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
     items = [HELLO["items"][0], {"id": "fr", "text": "Bonjour.", "language": "fr"}]
@@ -58,7 +62,9 @@ def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place)
     assert "invalid, 1 of 2 items can be made, about " in ran.stdout
 
 
-def test_a_repetition_from_the_command_line_speaks_only_what_changed(spoken: Place, tmp_path: Path):
+def test_a_repetition_from_the_command_line_speaks_only_what_changed(
+    spoken: Place, tmp_path: Path
+) -> None:
     place = Place(tmp_path / "again")
     shutil.copytree(spoken.root, place.root)
     (earlier,) = (place.root / "bucket/results/out").iterdir()
@@ -80,8 +86,14 @@ def test_a_repetition_from_the_command_line_speaks_only_what_changed(spoken: Pla
     assert [name for name in before if before[name] != after[name]] == ["english.wav"]
 
 
+class Drop(Protocol):
+    """Puts a manifest of these texts and fields, and announces it; the result."""
+
+    def __call__(self, name: str, *texts: str, **fields: Any) -> Result: ...
+
+
 @pytest.fixture(scope="module")
-def function(tmp_path_factory: pytest.TempPathFactory):
+def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OssServer, Drop]]:
     """A container with a small quick voice, what lies in its buckets, and how to drop a manifest
     there and announce it."""
     folder = tmp_path_factory.mktemp("modes")
@@ -101,17 +113,21 @@ def function(tmp_path_factory: pytest.TempPathFactory):
             yield server, drop
 
 
-def test_a_dry_run_that_is_invoked_makes_a_result_and_an_event_and_no_sound(function):
+def test_a_dry_run_that_is_invoked_makes_a_result_and_an_event_and_no_sound(
+    function: tuple[OssServer, Drop],
+) -> None:
     server, drop = function
     done = drop("dry", "Some words of speech.", "More of them.", mode="validate")
-    assert (done.status, done.estimate.items) == ("validated", 2)
+    assert (done.status, present(done.estimate).items) == ("validated", 2)
     stored = server.objects("results")
     (event,) = (data for key, data in stored.items() if done.job_id in key and "events/" in key)
     assert json.loads(event)["type"] == "com.voicedrop.job.validated"
     assert not [key for key in stored if done.job_id in key and key.endswith(".sealed")]
 
 
-def test_a_repetition_that_is_invoked_keeps_what_asks_for_the_same(function):
+def test_a_repetition_that_is_invoked_keeps_what_asks_for_the_same(
+    function: tuple[OssServer, Drop],
+) -> None:
     _, drop = function
     first = drop("first", "Some words of speech.", "!silence", "The last of three.")
     assert [item.status for item in first.items] == ["succeeded", "failed", "succeeded"]
@@ -120,5 +136,6 @@ def test_a_repetition_that_is_invoked_keeps_what_asks_for_the_same(function):
     assert done.status == "succeeded"
     assert [item.kept_from for item in done.items] == [first.job_id, "", ""]
     assert done.items[0].output == first.items[0].output
-    assert done.items[2].output.plain_sha256 != first.items[2].output.plain_sha256
-    assert drop("none", "Words.", retry_of="0" * 32).error.code == "RETRY_UNKNOWN"
+    was, now = (present(one.items[2].output).plain_sha256 for one in (first, done))
+    assert was != now
+    assert present(drop("none", "Words.", retry_of="0" * 32).error).code == "RETRY_UNKNOWN"

@@ -24,6 +24,7 @@ from core.result import parse
 from tests.audit.leak import leaked
 from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.oss_server import OssServer
+from tests.present import present
 
 SECRET = "kT9-secret-of-the-function-role"
 TOKEN = "CAIS-security-token-of-this-call"
@@ -94,7 +95,9 @@ def bucket(cloud: OssServer, name: str) -> OssStore:
 
 
 @pytest.fixture(scope="module")
-def function(cloud: OssServer, spoken: Place, tmp_path_factory) -> Iterator[Function]:
+def function(
+    cloud: OssServer, spoken: Place, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Function]:
     """The container with the keys of the place where the voice was learned already."""
     folder = tmp_path_factory.mktemp("function")
     shutil.copytree(spoken.root / "keys", folder / "keys")
@@ -128,8 +131,8 @@ def notification(key: str) -> bytes:
 
 
 def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_event(
-    cloud, function, tmp_path
-):
+    cloud: OssServer, function: Function, tmp_path: Path
+) -> None:
     manifest = json.loads((INBOX / "jobs/hello.manifest.json").read_text())
     manifest["items"] = manifest["items"][:1]
     bucket(cloud, "inbox").put("jobs/朗读/one.manifest.json", json.dumps(manifest).encode())
@@ -151,17 +154,19 @@ def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_eve
     done = parse(document)
     assert done.status == "succeeded"
     assert json.loads(results.get(event, limit=10**6).data)["data"]["job_id"] == done.job_id
-    assert [key for key in found if key.endswith(".sealed")] == [done.items[0].output.key]
+    assert [key for key in found if key.endswith(".sealed")] == [present(done.items[0].output).key]
 
 
-def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(cloud, function):
+def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
+    cloud: OssServer, function: Function
+) -> None:
     results = bucket(cloud, "results")
     (name,) = (info.key for info in results.list("out/") if info.key.endswith("result.json"))
     done = parse(results.get(name, limit=10**7).data)
     (item,) = done.items
-    sealed = results.get(item.output.key, limit=10**8).data
+    sealed = results.get(present(item.output).key, limit=10**8).data
     wrapping = keys.load(function.folder / "keys").wrapping
-    clip = leaked(crypto.open_sealed(sealed, item.envelope, wrapping))
+    clip = leaked(crypto.open_sealed(sealed, present(item.envelope), wrapping))
     bucket(cloud, "inbox").put("audit/found/leak.wav", clip)
     status, fc, body = function.call("POST", "/invoke", notification("audit/found/leak.wav"))
     assert (status, fc) == (200, "200")
@@ -177,13 +182,13 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(cloud, function):
     assert event["data"]["jobs"] == [done.job_id]
 
 
-def test_what_can_never_work_is_answered_once_and_for_all(function):
+def test_what_can_never_work_is_answered_once_and_for_all(function: Function) -> None:
     status, fc, body = function.call("POST", "/invoke", notification("jobs/gone.manifest.json"))
     assert (status, fc) == (200, "200")
     assert json.loads(body)["done"][0]["error"] == "MANIFEST_GONE"
 
 
-def test_no_secret_is_in_the_log(function):
+def test_no_secret_is_in_the_log(function: Function) -> None:
     function.call("POST", "/invoke", notification("jobs/gone.manifest.json"), 7)
     log = (function.folder / "log").read_text()
     assert "FC Invoke Start RequestId: r-7" in log
@@ -193,5 +198,5 @@ def test_no_secret_is_in_the_log(function):
         assert line.read_text().strip() not in log
 
 
-def test_the_server_stops_when_told(function):
+def test_the_server_stops_when_told(function: Function) -> None:
     assert function.call("GET", "/pre-stop")[0] == 200
