@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from tests.oss_server import Fault, OssServer
+from tests.oss_server.faults import Kind
 from tests.storage.stores import KEYS
 
 BUCKETS = ("inbox", "results", "control")
@@ -39,9 +40,9 @@ def serve(failing: float, seed: int) -> None:
         server.add_key(KEYS.access_key_id, KEYS.access_key_secret)
         for name in BUCKETS:
             server.create_bucket(name)
-        shares = {"error": 0.6, "reset": 0.2, "lost_reply": 0.2}
+        shares: dict[Kind, float] = {"error": 0.6, "reset": 0.2, "lost_reply": 0.2}
         for kind, share in shares.items():
-            server.inject(Fault(kind, chance=failing * share, times=10**9))  # type: ignore[arg-type]
+            server.inject(Fault(kind, chance=failing * share, times=10**9))
         sys.stdout.write(server.endpoint + "\n")
         sys.stdout.flush()
         sys.stdin.read()
