@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 from urllib.parse import quote, unquote_plus
 
 from tests.oss_server.errors import OssError
@@ -86,7 +87,7 @@ def restore(state: State, request: Request) -> Reply:
     return Reply(202)
 
 
-def _change(state: State, request: Request, **fields: object) -> Reply:
+def _change(state: State, request: Request, **fields: Any) -> Reply:
     bucket, stored = state.bucket(request.bucket), state.object(request.bucket, request.key)
     state.store(bucket, request.key, replace(stored, **fields))
     return Reply(200)

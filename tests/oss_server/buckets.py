@@ -169,7 +169,7 @@ def page(
             continue
         cut = name.find(delimiter, len(prefix)) if delimiter else -1
         shown = name if cut < 0 else name[: cut + len(delimiter)]
-        if cut >= 0 and (shown == after or shown == (prefixes or [None])[-1]):
+        if cut >= 0 and shown in (after, *prefixes[-1:]):
             continue
         if len(keys) + len(prefixes) == limit:
             return keys, prefixes, last

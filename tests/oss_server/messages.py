@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from urllib.parse import quote
@@ -43,7 +43,8 @@ def document(root: str, nodes: Iterable[Node]) -> bytes:
     """`nodes` are (tag, text) or (tag, nested nodes), in the order given; None is left out."""
     element = ET.Element(root)
     _fill(element, nodes)
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(element, encoding="utf-8")
+    body: bytes = ET.tostring(element, encoding="utf-8")
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + body
 
 
 def _fill(parent: ET.Element, nodes: Iterable[Node]) -> None:
@@ -95,7 +96,7 @@ def http_date(moment: float) -> str:
     return formatdate(moment, usegmt=True)
 
 
-def encoder(query: Mapping[str, str]):
+def encoder(query: Mapping[str, str]) -> Callable[[str], str]:
     """How names stand in a listing: `encoding-type=url` percent-encodes them."""
     encoding = query.get("encoding-type", "")
     if encoding not in ("", "url"):

@@ -121,26 +121,27 @@ class State:
             bucket.objects[key] = stored
         if self._folder:
             name = hashlib.sha256(key.encode()).hexdigest()
-            self._keep(Path(bucket.name) / f"{name}.object", stored and (key, stored))
+            _keep(self._folder / bucket.name / f"{name}.object", stored and (key, stored))
 
     def store_bucket(self, bucket: Bucket) -> None:
         """Remember a new bucket or changed settings of an old one."""
         self.buckets[bucket.name] = bucket
         if self._folder:
             bare = Bucket(**{**vars(bucket), "objects": {}, "uploads": {}})
-            self._keep(Path(f"{bucket.name}.bucket"), bare)
+            _keep(self._folder / f"{bucket.name}.bucket", bare)
 
     def remove_bucket(self, bucket: Bucket) -> None:
         del self.buckets[bucket.name]
         if self._folder:
-            self._keep(Path(f"{bucket.name}.bucket"), None)
+            _keep(self._folder / f"{bucket.name}.bucket", None)
 
-    def _keep(self, name: Path, value: object) -> None:
-        path = self._folder / name
-        if value is None:
-            path.unlink(missing_ok=True)
-            return
-        path.parent.mkdir(exist_ok=True)
-        aside = path.with_name(uuid.uuid4().hex)
-        aside.write_bytes(pickle.dumps(value))
-        aside.replace(path)
+
+def _keep(path: Path, value: object) -> None:
+    """None removes."""
+    if value is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_name(uuid.uuid4().hex)
+    aside.write_bytes(pickle.dumps(value))
+    aside.replace(path)

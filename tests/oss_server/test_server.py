@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import oss2
@@ -40,7 +41,7 @@ def _bucket(server: OssServer, auth: object, name: str = "box") -> oss2.Bucket:
     return oss2.Bucket(auth, server.endpoint, name, region=server.region)
 
 
-def _code(action) -> tuple[int, str]:
+def _code(action: Callable[[], object]) -> tuple[int, str]:
     with pytest.raises(ServerError) as caught:
         action()
     assert caught.value.request_id
@@ -68,9 +69,9 @@ def test_a_token_is_needed_where_the_key_has_one(server: OssServer) -> None:
         right.put_object("k", b"1")
         assert requests.get(right.sign_url("GET", "k", 60), timeout=5).content == b"1"
         wrong = _bucket(server, oss2.StsAuth("sts", "secret", "other", auth_version=version))
-        assert _code(lambda box=wrong: box.get_object("k")) == (403, "InvalidSecurityToken")
+        assert _code(partial(wrong.get_object, "k")) == (403, "InvalidSecurityToken")
         none = _bucket(server, _MAKERS[version]("sts", "secret"))
-        assert _code(lambda box=none: box.get_object("k")) == (403, "InvalidAccessKeyId")
+        assert _code(partial(none.get_object, "k")) == (403, "InvalidAccessKeyId")
 
 
 def test_a_wrong_signature_and_a_wrong_clock_are_refused(
@@ -152,7 +153,7 @@ def test_reading_is_conditional(bucket: oss2.Bucket, headers: dict[str, str], st
         if status == 200:
             assert read("k", headers=headers).status == 200
         else:
-            assert _code(lambda read=read: read("k", headers=headers))[0] == status
+            assert _code(partial(read, "k", headers=headers))[0] == status
 
 
 @pytest.mark.parametrize(
@@ -230,10 +231,11 @@ def test_the_process_keeps_its_objects_across_a_restart(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.oss_server", "--folder", str(tmp_path / "oss")]
     command += ["--bucket", "box", "--bucket", "old:Suspended", "--key", "id:secret:to:ken"]
 
-    def run(use) -> None:
+    def run(use: Callable[[oss2.Bucket, dict[str, str]], None]) -> None:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
         )
+        assert process.stdout is not None
         try:
             told = json.loads(process.stdout.readline())
             auth = oss2.StsAuth("id", "secret", "to:ken", auth_version="v4")

@@ -57,6 +57,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    _headers_buffer: list[bytes]
+    """The base class's own, which its stub leaves out."""
 
     def setup(self) -> None:
         super().setup()

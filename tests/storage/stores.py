@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from core.oss import Credentials, OssStore
 from core.retry import Retry
+from core.storage import Info, Store
 from tests.oss_server import OssServer
 
 T = TypeVar("T")
@@ -27,6 +28,13 @@ def oss_store(
 ) -> OssStore:
     timeout = (3.0, patience)
     return OssStore(bucket, server.endpoint, server.region, keys, retry=retry, timeout=timeout)
+
+
+def head(store: Store, key: str) -> Info:
+    """Of an object that must be there."""
+    found = store.head(key)
+    assert found is not None, key
+    return found
 
 
 def patient(attempts: int) -> Retry:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import oss2
 import pytest
@@ -26,19 +27,21 @@ from core import endpoints
 from core.errors import JobError
 from core.oss import Credentials, OssStore
 from core.retry import Retry
+from core.storage import Store
 from tests.oss_server import Fault, OssServer
-from tests.storage.stores import KEYS, QUICK, oss_store, patient, together
+from tests.oss_server.faults import Kind
+from tests.storage.stores import KEYS, QUICK, head, oss_store, patient, together
 
-_BEFORE = ("error", "reset", "hang")
-_AFTER = ("lost_reply", "duplicate", "wrong_crc")
+_BEFORE: tuple[Kind, ...] = ("error", "reset", "hang")
+_AFTER: tuple[Kind, ...] = ("lost_reply", "duplicate", "wrong_crc")
 
 
-def _fault(kind: str, method: str, **fields: object) -> Fault:
+def _fault(kind: Kind, method: str, **fields: Any) -> Fault:
     return Fault(kind, method=method, seconds=5.0, **fields)
 
 
 @pytest.mark.parametrize("kind", [*_BEFORE, "cut", "stall", "corrupt", "wrong_crc", "lost_reply"])
-def test_get_returns_the_right_bytes_through(server: OssServer, kind: str) -> None:
+def test_get_returns_the_right_bytes_through(server: OssServer, kind: Kind) -> None:
     server.place("results", "k", b"x" * 2000)
     fault = server.inject(_fault(kind, "GET", times=2))
     found = oss_store(server, patience=0.2).get("k", limit=2000)
@@ -52,7 +55,7 @@ def test_get_returns_the_right_bytes_through(server: OssServer, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
-def test_put_arrives_through(server: OssServer, kind: str) -> None:
+def test_put_arrives_through(server: OssServer, kind: Kind) -> None:
     fault = server.inject(_fault(kind, "PUT"))
     oss_store(server, patience=0.2).put("k", b"data")
     assert server.objects("results") == {"k": b"data"}
@@ -60,14 +63,14 @@ def test_put_arrives_through(server: OssServer, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
-def test_put_once_knows_its_own_object_through(server: OssServer, kind: str) -> None:
+def test_put_once_knows_its_own_object_through(server: OssServer, kind: Kind) -> None:
     fault = server.inject(_fault(kind, "PUT"))
     store = oss_store(server, patience=0.2)
     assert store.put_once("k", io.BytesIO(b"data"), metadata={"a": "b"}) is True
     assert server.objects("results") == {"k": b"data"}
     assert fault.fired == 1
     assert store.put_once("k", b"data", metadata={"a": "b"}) is False
-    assert store.head("k").metadata == {"a": "b"}
+    assert head(store, "k").metadata == {"a": "b"}
 
 
 def test_of_32_writers_of_equal_bytes_on_a_bad_network_exactly_one_wins() -> None:
@@ -78,12 +81,15 @@ def test_of_32_writers_of_equal_bytes_on_a_bad_network_exactly_one_wins() -> Non
             for kind in ("lost_reply", "duplicate", "error", "reset"):
                 server.inject(Fault(kind, method="PUT", chance=0.2, times=99))
             store = oss_store(server, retry=patient(20))
-            wins = together(32, lambda _, store=store: store.put_once("race", b"equal"))
-            assert sum(wins) == 1
+
+            def write(_: int, store: Store = store) -> bool:
+                return store.put_once("race", b"equal")
+
+            assert sum(together(32, write)) == 1
 
 
 @pytest.mark.parametrize("kind", [*_BEFORE, "lost_reply"])
-def test_append_knows_its_own_record_through(server: OssServer, kind: str) -> None:
+def test_append_knows_its_own_record_through(server: OssServer, kind: Kind) -> None:
     store = oss_store(server, patience=0.2)
     store.append("log", b"first;", position=0)
     server.inject(_fault(kind, "POST"))
@@ -96,7 +102,11 @@ def test_append_loses_to_a_writer_who_came_between_its_attempts(
     server: OssServer, theirs: bytes
 ) -> None:
     other = oss_store(server)
-    between = replace(QUICK, sleep=lambda _: other.append("log", theirs, position=0) and None)
+
+    def come_between(_: float) -> None:
+        other.append("log", theirs, position=0)
+
+    between = replace(QUICK, sleep=come_between)
     server.inject(_fault("error", "POST"))
     assert oss_store(server, retry=between).append("log", b"ours", position=0) is False
     assert server.objects("results") == {"log": theirs}
@@ -109,7 +119,7 @@ def test_append_to_another_kind_of_object_fails(server: OssServer) -> None:
 
 
 @pytest.mark.parametrize("kind", [*_BEFORE, "cut", "lost_reply"])
-def test_a_listing_is_complete_through(server: OssServer, kind: str) -> None:
+def test_a_listing_is_complete_through(server: OssServer, kind: Kind) -> None:
     keys = [f"k{number:04}" for number in range(1003)]
     for key in keys:
         server.place("results", key, b"")
@@ -121,7 +131,7 @@ def test_head_and_delete_are_repeated(server: OssServer) -> None:
     server.place("results", "k", b"1")
     store = oss_store(server)
     server.inject(_fault("reset", "HEAD"))
-    assert store.head("k").size == 1
+    assert head(store, "k").size == 1
     server.inject(_fault("lost_reply", "DELETE"))
     store.delete("k")
     assert server.objects("results") == {}

@@ -10,7 +10,8 @@ import unittest.mock
 
 sys.modules["mock"] = unittest.mock  # test_upload imports the back-port of the same thing
 
-from tests import common  # noqa: E402 (oss2's: the run's path begins with its sources)
+# oss2's: the run's path begins with its sources
+from tests import common  # type: ignore[attr-defined]  # noqa: E402
 
 _set_up = common.OssTestCase.setUp
 
