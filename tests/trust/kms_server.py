@@ -150,7 +150,7 @@ def running(folder: Path) -> Iterator[Kms]:
     pem = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    handler = type("Handler", (_Handler,), {})
+    handler: type[_Handler] = type("Handler", (_Handler,), {})
     server = _Server(("127.0.0.1", 0), handler)
     # The handshake belongs to the thread of its connection, or one bad client stops all.
     server.socket = context.wrap_socket(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 import msgspec
 import pytest
@@ -78,7 +79,7 @@ def test_numbers_of_rfc_8785_appendix_b(bits: str, text: str) -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(JSON)
-def test_agrees_with_an_independent_implementation(value: object) -> None:
+def test_agrees_with_an_independent_implementation(value: Any) -> None:
     assert canonical.dump(value) == rfc8785.dumps(value)
 
 

@@ -6,18 +6,21 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
 import pytest
 
 from core import consent
-from core.consent import Consent, Scope, StatementAudio, Subject
-from core.errors import Refused
+from core.consent import Cited, Consent, Scope, StatementAudio, Subject
+from core.errors import Notice, Refused
+from core.settings import ConsentPolicy
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs/schemas/consent-1.json"
 REFERENCE = hashlib.sha256(b"alice.wav").hexdigest()
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+END = NOW + timedelta(days=1)
 RECORD = Consent(
     schema=consent.SCHEMA,
     id="alice-2026",
@@ -26,7 +29,7 @@ RECORD = Consent(
     purposes=["audiobooks"],
     scope=Scope(languages=["en", "zh"], channels=["web"]),
     valid_from=NOW - timedelta(days=1),
-    valid_until=NOW + timedelta(days=1),
+    valid_until=END,
     method="own-voice",
     statement_text="I agree.",
     ref_audio_sha256=["0" * 64, REFERENCE],
@@ -34,12 +37,17 @@ RECORD = Consent(
 )
 
 
-def use(record: bytes | None, **changes: object) -> Consent:
-    arguments = {"reference_sha256": REFERENCE, "language": "en", "at": NOW, "revoked": False}
+def use(record: bytes | None, **changes: Any) -> Consent:
+    arguments: dict[str, Any] = {
+        "reference_sha256": REFERENCE,
+        "language": "en",
+        "at": NOW,
+        "revoked": False,
+    }
     return consent.check(record, pointer="/voices/a", **(arguments | changes))
 
 
-def code(record: bytes | None, **changes: object) -> str:
+def code(record: bytes | None, **changes: Any) -> str:
     with pytest.raises(Refused) as caught:
         use(record, **changes)
     assert caught.value.pointer == "/voices/a"
@@ -47,7 +55,7 @@ def code(record: bytes | None, **changes: object) -> str:
     return caught.value.code
 
 
-def altered(**fields: object) -> bytes:
+def altered(**fields: Any) -> bytes:
     """The record with some fields changed; None removes one."""
     values = {**json.loads(consent.write(RECORD)), **fields}
     return json.dumps({k: v for k, v in values.items() if v is not None}).encode()
@@ -72,7 +80,7 @@ def test_withdrawal_comes_before_everything() -> None:
     [{"reference_sha256": "1" * 64}, {"language": "ja"}],
     ids=["another recording", "another language"],
 )
-def test_outside_its_scope(changes: dict[str, object]) -> None:
+def test_outside_its_scope(changes: dict[str, str]) -> None:
     assert code(consent.write(RECORD), **changes) == "CONSENT_SCOPE"
 
 
@@ -85,19 +93,19 @@ def test_an_empty_language_list_sets_no_limit() -> None:
     [
         pytest.param(RECORD.valid_from - timedelta(seconds=1), "CONSENT_EXPIRED", id="too early"),
         pytest.param(RECORD.valid_from, None, id="first moment"),
-        pytest.param(RECORD.valid_until - timedelta(seconds=1), None, id="last second"),
-        pytest.param(RECORD.valid_until, "CONSENT_EXPIRED", id="the end is not included"),
+        pytest.param(END - timedelta(seconds=1), None, id="last second"),
+        pytest.param(END, "CONSENT_EXPIRED", id="the end is not included"),
     ],
 )
 def test_the_time_it_holds(at: datetime, expected: str | None) -> None:
     if expected:
         assert code(consent.write(RECORD), at=at) == expected
     else:
-        assert use(consent.write(RECORD), at=at)
+        assert use(consent.write(RECORD), at=at) == RECORD
 
 
 def test_without_an_end_it_holds_on() -> None:
-    assert use(altered(valid_until=None), at=NOW + timedelta(days=36500))
+    assert use(altered(valid_until=None), at=NOW + timedelta(days=36500)).valid_until is None
 
 
 @pytest.mark.parametrize(
@@ -158,14 +166,16 @@ def test_an_invalid_record_is_not_written() -> None:
 def test_results_cite_the_record_and_not_the_person() -> None:
     record = consent.write(RECORD)
     cited, notices = gate("required", record)
-    assert cited == consent.Cited(
+    assert cited == Cited(
         id="alice-2026", sha256=hashlib.sha256(record).hexdigest(), method="own-voice"
     )
     assert notices == []
     assert b"Alice" not in msgspec.json.encode(cited)
 
 
-def gate(policy: str, record: bytes | None, *, revoked: bool = False) -> object:
+def gate(
+    policy: ConsentPolicy, record: bytes | None, *, revoked: bool = False
+) -> tuple[Cited | None, list[Notice]]:
     return consent.gate(
         policy, record, reference_sha256=REFERENCE, language="en", at=NOW, revoked=revoked
     )
@@ -194,7 +204,7 @@ def test_optional_policy_is_noted_even_when_there_is_a_record() -> None:
     ids=["required", "withdrawn", "broken", "another recording"],
 )
 def test_no_policy_lets_a_withdrawn_or_wrong_record_pass(
-    policy: str, record: bytes | None, revoked: bool, expected: str
+    policy: ConsentPolicy, record: bytes | None, revoked: bool, expected: str
 ) -> None:
     with pytest.raises(Refused) as caught:
         gate(policy, record, revoked=revoked)
@@ -230,5 +240,6 @@ def test_ids_are_random_and_valid() -> None:
 def test_the_published_schema_accepts_our_records_and_refuses_typos() -> None:
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
     assert validator.is_valid(json.loads(consent.write(RECORD)))
-    for wrong in ({"extra": 1}, {"purposes": []}, {"method": "shrug"}):
+    typos: list[dict[str, Any]] = [{"extra": 1}, {"purposes": []}, {"method": "shrug"}]
+    for wrong in typos:
         assert not validator.is_valid(json.loads(altered(**wrong)))

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -114,7 +115,7 @@ def test_every_sampled_bit_flip_is_refused() -> None:
         ),
     ],
 )
-def test_segments_cannot_be_cut_repeated_or_swapped(damage: object) -> None:
+def test_segments_cannot_be_cut_repeated_or_swapped(damage: Callable[[bytes], bytes]) -> None:
     key, start, plain = os.urandom(32), os.urandom(39), vectors.stream(3 * SEGMENT - 16 * 3 - 40)
     sink = io.BytesIO()
     crypto.encrypt(io.BytesIO(plain), sink, key, b"", start=start)

@@ -139,7 +139,7 @@ def test_a_key_keeps_its_id_in_a_setting_value(folder: Path) -> None:
     assert list(given.verifying) == list(ring.verifying)
 
 
-def pem(key: object) -> bytes:
+def pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -166,9 +166,13 @@ def test_values_of_the_wrong_form_are_unusable(values: dict[str, str]) -> None:
         "signing": text(pem(Ed25519PrivateKey.generate())),
         "watermark": text(bytes(32)),
     }
-    assert keys.from_values(**good)
+
+    def read(kek: str, signing: str, watermark: str) -> keys.Keyring:
+        return keys.from_values(kek=kek, signing=signing, watermark=watermark)
+
+    assert read(**good).watermark
     with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
-        keys.from_values(**(good | values))
+        read(**(good | values))
 
 
 @pytest.mark.parametrize("content", ["nonsense", "ec"])
@@ -215,6 +219,7 @@ def test_an_empty_ring_cannot_wrap() -> None:
 
 def test_no_secret_appears_in_a_repr(folder: Path) -> None:
     ring = keys.load(folder)
+    assert isinstance(ring.wrapping, LocalKeys)
     shown = repr(ring)
     for key in (*ring.wrapping.keys.values(), *ring.watermark.values()):
         assert text(key) not in shown

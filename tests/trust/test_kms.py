@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -43,7 +43,7 @@ def provider(kms: Kms, given: Credentials = ROLE, **fields: str) -> AliyunKms:
     return AliyunKms(region="cn-hangzhou", credentials=lambda: given, **fields)
 
 
-def code(call: object, *args: object) -> str:
+def code(call: Callable[..., object], *args: object) -> str:
     with pytest.raises(JobError) as caught:
         call(*args)
     return caught.value.code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from core import log, merkle, note, tiles
 from core.errors import Refused
 from core.local import LocalStore
 from core.log import Leaf
-from core.storage import Info, Object
+from core.storage import Body
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 KEYS = [KEY.public_key()]
@@ -129,46 +129,47 @@ class Crash(Exception):
     """The process ends here."""
 
 
-class Mortal:
+class Mortal(LocalStore):
     """A bucket whose user dies at the n-th change, before it or after it."""
 
-    def __init__(self, store: LocalStore, life: list[int]) -> None:
-        self.store, self.life = store, life
+    def __init__(self, root: Path, life: list[int]) -> None:
+        super().__init__(root)
+        self.life = life
 
     def _change(self) -> None:
         self.life[0] -= 1
         if self.life[0] < 0:
             raise Crash
 
-    def put_once(self, key: str, data: bytes) -> bool:
+    def put(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
         self._change()
-        return self.store.put_once(key, data)
+        super().put(key, data, metadata=metadata)
+
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
+        self._change()
+        return super().put_once(key, data, metadata=metadata)
+
+    def append(self, key: str, data: bytes, *, position: int) -> bool:
+        self._change()
+        return super().append(key, data, position=position)
 
     def delete(self, key: str) -> None:
         self._change()
-        self.store.delete(key)
-
-    def get(self, key: str, *, limit: int) -> Object:
-        return self.store.get(key, limit=limit)
-
-    def head(self, key: str) -> Info | None:
-        return self.store.head(key)
-
-    def list(self, prefix: str) -> Iterator[Info]:
-        return self.store.list(prefix)
+        super().delete(key)
 
 
 def test_a_crash_at_any_change_leaves_a_log_that_the_next_run_completes(tmp_path: Path) -> None:
     changes = 0
     while True:
-        control = bucket(tmp_path / f"{changes}/control")
-        results = bucket(tmp_path / f"{changes}/results")
+        root = tmp_path / str(changes)
+        control, results = bucket(root / "control"), bucket(root / "results")
         queue(control, range(2))
         integrate(control, results)
         queue(control, range(2, 5))
         life = [changes]
         try:
-            log.integrate(Mortal(control, life), Mortal(results, life), KEY, ORIGIN)
+            mortal = Mortal(root / "control", life), Mortal(root / "results", life)
+            log.integrate(*mortal, KEY, ORIGIN)
         except Crash:
             crashed = log.verify(results, KEYS, ORIGIN)[0]
             assert crashed.size in (2, 5)

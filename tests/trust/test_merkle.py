@@ -125,8 +125,8 @@ def test_tiles_do_not_depend_on_the_steps(first: int, more: int) -> None:
     leaves = many(first + more)
     kept: dict[tuple[int, int, int], bytes] = {}
 
-    def held(*where: int) -> bytes:
-        return kept[where]
+    def held(level: int, number: int, width: int) -> bytes:
+        return kept[level, number, width]
 
     for old, new in ((0, first), (first, first + more)):
         added = merkle.tiles(old, leaves[old:new], held)

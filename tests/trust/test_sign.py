@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -88,7 +90,7 @@ def test_structs_are_signed_as_their_json() -> None:
         pytest.param(lambda d: d.pop("signature"), id="no signature"),
     ],
 )
-def test_changed_documents_are_refused(change: object) -> None:
+def test_changed_documents_are_refused(change: Callable[[Any], object]) -> None:
     document = json.loads(sign.sign(DOCUMENT, KEY))
     change(document)
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):

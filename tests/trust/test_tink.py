@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import pytest
 import tink
@@ -72,7 +73,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_both_refuse_the_same_damage(stock: streaming_aead.StreamingAead, damage: object) -> None:
+def test_both_refuse_the_same_damage(
+    stock: streaming_aead.StreamingAead, damage: Callable[[bytes], bytes]
+) -> None:
     body = damage(ours(vectors.stream(BODY_LENGTH), b"a"))
     with pytest.raises(Refused, match="SEAL_INVALID"):
         crypto.decrypt(io.BytesIO(body), io.BytesIO(), KEY, b"a")

@@ -13,7 +13,11 @@ V = TypeVar("V", bound=msgspec.Struct)
 
 
 def read(name: str, kind: type[V]) -> list[V]:
-    return msgspec.json.decode((FOLDER / name).read_bytes(), type=list[kind])
+    found: list[V] = msgspec.json.decode(
+        (FOLDER / name).read_bytes(),
+        type=list[kind],  # type: ignore[valid-type]  # a type made at run time
+    )
+    return found
 
 
 def stream(length: int) -> bytes:
