@@ -14,10 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from core import isolate
-from core.audio import Audio
 from core.settings import Settings
 from core.studio import Studio
-from core.voice import Voiceprint
+from core.voice import Spoken, Voiceprint
 from handlers import oss, wiring
 from handlers.server import serve
 from tests.pipeline.kit import Buzz
@@ -46,7 +45,7 @@ class Leaky(Buzz):
         super().__init__()
         self._secrets, self._credentials = secrets, credentials
 
-    def speak(self, text: str, voiceprint: Voiceprint, **options: Any) -> Iterator[Audio]:
+    def speak(self, text: str, voiceprint: Voiceprint, **options: Any) -> Iterator[Spoken]:
         if text == "!leak":
             now = self._credentials()
             found = [*self._secrets, now.access_key_secret, now.security_token]

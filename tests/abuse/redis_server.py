@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 PASSWORD = "redis-password-3f9a"
 
@@ -62,7 +61,7 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[Any]:
+def redis_server(folder: Path) -> Iterator[RedisServer]:
     server = RedisServer(folder)
     try:
         yield server

@@ -10,12 +10,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.abuse.container import ROOT, cloud
 
 
-def watched(folder: Path, *endpoint: str) -> dict[str, object]:
+def watched(folder: Path, *endpoint: str) -> dict[str, Any]:
     """The job in a process of its own; the hook of an interpreter cannot be taken off again."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.abuse.watched", str(folder), *endpoint],
@@ -25,14 +26,15 @@ def watched(folder: Path, *endpoint: str) -> dict[str, object]:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
-def test_a_job_over_folders_calls_nobody(tmp_path):
+def test_a_job_over_folders_calls_nobody(tmp_path: Path) -> None:
     assert watched(tmp_path) == {"ended": "succeeded", "called": []}
 
 
-def test_a_job_over_buckets_calls_their_endpoint_only(tmp_path):
+def test_a_job_over_buckets_calls_their_endpoint_only(tmp_path: Path) -> None:
     with cloud() as server:
         address = urlsplit(server.endpoint).netloc
         assert watched(tmp_path, server.endpoint) == {"ended": "succeeded", "called": [address]}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from core.errors import Refused
 from core.local import LocalStore
-from core.quota import Quota
+from core.quota import Producers, Quota
 from core.storage import Store
 from handlers.oss import handle
-from tests.faults.injector import FAULTS
+from tests.faults.injector import FAULTS, Fault
 from tests.faults.test_every_call import AtCall
 from tests.faults.theatre import Theatre, consent_record, manifest, playing, reference
 from tests.faults.virtual import World
@@ -26,7 +29,7 @@ DAY = 86_400.0
 
 
 @pytest.fixture(params=["folder", "oss"])
-def control(request, tmp_path):
+def control(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "folder":
         (tmp_path / "control").mkdir()
         yield LocalStore(tmp_path / "control")
@@ -55,26 +58,26 @@ def admitted(
     return True
 
 
-def test_of_fifty_racing_workers_exactly_ten_are_admitted(control):
+def test_of_fifty_racing_workers_exactly_ten_are_admitted(control: Store) -> None:
     quota = Quota(jobs=10)
     assert sum(together(50, lambda n: admitted(quota, control, n))) == 10
 
 
-def test_racing_jobs_never_speak_more_characters_than_the_limit(control):
+def test_racing_jobs_never_speak_more_characters_than_the_limit(control: Store) -> None:
     quota = Quota(characters=100)
     assert sum(together(30, lambda n: admitted(quota, control, n, characters=30))) == 3
     assert admitted(quota, control, 99, characters=10)
     assert not admitted(quota, control, 98, characters=1)
 
 
-def test_a_job_is_counted_once_however_often_it_comes(control):
+def test_a_job_is_counted_once_however_often_it_comes(control: Store) -> None:
     quota = Quota(jobs=1)
     assert all(together(20, lambda _: admitted(quota, control, 1)))
     assert not admitted(quota, control, 2)
     assert admitted(quota, control, 1)
 
 
-def test_days_and_producers_are_counted_apart(control):
+def test_days_and_producers_are_counted_apart(control: Store) -> None:
     quota = Quota(jobs=1)
     assert admitted(quota, control, 1, key="jobs/acme/x.manifest.json")
     assert not admitted(quota, control, 2, key="jobs/acme/deep/y.manifest.json")
@@ -99,23 +102,25 @@ def test_days_and_producers_are_counted_apart(control):
         ("principal", "", "jobs/acme"),
     ],
 )
-def test_who_a_producer_is(by, principal, producer):
+def test_who_a_producer_is(by: Producers, principal: str, producer: str) -> None:
     quota = Quota(jobs=1, by=by, principal=principal)
     assert quota.producer("jobs/acme/x.manifest.json") == producer
 
 
-def test_a_job_known_by_its_principal_stays_counted_when_a_sweep_goes_on_with_it(control):
+def test_a_job_known_by_its_principal_stays_counted_when_a_sweep_goes_on_with_it(
+    control: Store,
+) -> None:
     of_acme = Quota(jobs=1, by="principal", principal="2651")
     assert admitted(of_acme, control, 1)
     assert admitted(replace(of_acme, principal=""), control, 1)
     assert not admitted(of_acme, control, 2)
 
 
-def test_without_limits_no_call_is_made(tmp_path):
+def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
     Quota().admit(LocalStore(tmp_path / "nowhere"), "j", "jobs/a.manifest.json", NOON, 5)
 
 
-def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path):
+def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path: Path) -> None:
     made = studio(tmp_path, quota=Quota(jobs=1, by="principal"))
     told = []
     for name in ("one", "two", "three"):
@@ -132,7 +137,7 @@ def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault):
+def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault: Fault) -> None:
     """Two jobs, room for one: whichever it is, one speaks and the other is refused."""
     keys = ("jobs/a.manifest.json", "jobs/b.manifest.json")
 
@@ -147,7 +152,7 @@ def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault):
         with playing(theatre.world):
             for key in keys:
                 theatre.world.spawn(
-                    lambda key=key: theatre.deliver(key, times=10), theatre.host("platform")
+                    partial(theatre.deliver, key, times=10), theatre.host("platform")
                 )
             theatre.world.run()
         done = theatre.watcher.settled(theatre.quiet_studio(), list(keys)).values()

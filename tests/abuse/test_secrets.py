@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -50,13 +51,23 @@ def raw(secret: str) -> list[str]:
     return [key.hex(), repr(key)[2:-1]]
 
 
+class After(NamedTuple):
+    """All that a container wrote and answered, and what was secret."""
+
+    log: str
+    said: list[str]
+    stored: str
+    secrets: list[str]
+
+
 @pytest.fixture(scope="module")
-def after(tmp_path_factory):
-    """All that a container wrote and answered while everything secret failed, and what it was."""
+def after(tmp_path_factory: pytest.TempPathFactory) -> After:
+    """While everything secret failed."""
     folder = tmp_path_factory.mktemp("secrets")
     made = values(folder / "keys")
     redis = f"redis://:{REDIS.replace('/', '%2F')}@127.0.0.1:9/0"
-    log, said = folder / "log", []
+    log = folder / "log"
+    said: list[str] = []
     with cloud() as server:
         environ = environ_of(server, VOICEDROP_REDIS=redis, TEST_SECRET_A=NEVER, **made)
         with container(environ | {"FC_TOKEN": NEVER}, log) as client:
@@ -79,10 +90,10 @@ def after(tmp_path_factory):
         ]
     stored = b"".join(objects).decode("latin-1")
     secrets = [SECRET, SECRET[::-1], TOKEN, TOKEN[::-1], REDIS, NEVER, *made.values()]
-    return log.read_text(), said, stored, secrets
+    return After(log.read_text(), said, stored, secrets)
 
 
-def test_the_job_ran_and_what_failed_was_logged(after):
+def test_the_job_ran_and_what_failed_was_logged(after: After) -> None:
     log, said, stored, _ = after
     assert "'succeeded': 1" in said[2]
     assert "BUCKET_FORBIDDEN" in said[0] + said[1] + said[3] or "CREDENTIALS" in said[0]
@@ -93,7 +104,7 @@ def test_the_job_ran_and_what_failed_was_logged(after):
     assert '"code":"INTERNAL"' in stored
 
 
-def test_no_secret_is_in_what_was_logged_answered_or_stored(after):
+def test_no_secret_is_in_what_was_logged_answered_or_stored(after: After) -> None:
     log, said, stored, secrets = after
     key = secrets[-3]
     assert leaks(log, secrets) == []
@@ -102,20 +113,20 @@ def test_no_secret_is_in_what_was_logged_answered_or_stored(after):
     assert [form for form in raw(key) if form in log + stored + "".join(said)] == []
 
 
-def test_the_search_itself_finds_every_spelling():
+def test_the_search_itself_finds_every_spelling() -> None:
     for form in (*spellings(SECRET), *buried(SECRET)):
         assert leaks(f"x{form}x", [SECRET]), form
 
 
 @pytest.mark.parametrize("secret", ["kT9-secret/of+the-role", "ünïcode+pass/w", "x" * 40])
-def test_the_mask_covers_every_spelling_and_nothing_else(secret):
+def test_the_mask_covers_every_spelling_and_nothing_else(secret: str) -> None:
     mask = Mask([secret])
     for form in (*spellings(secret), *buried(secret)):
         assert leaks(mask(f"before {form} after"), [secret]) == []
     assert mask("a log line without any") == "a log line without any"
 
 
-def test_the_mask_follows_the_credentials_of_the_calls():
+def test_the_mask_follows_the_credentials_of_the_calls() -> None:
     mask = Mask()
     for number in range(100):
         mask.add(Credentials(f"STS.key-{number:03}", f"secret-{number:03}", ""))
@@ -123,7 +134,7 @@ def test_the_mask_follows_the_credentials_of_the_calls():
     assert mask("secret-001") == "secret-001"  # long expired
 
 
-def test_key_files_are_masked_like_values(tmp_path):
+def test_key_files_are_masked_like_values(tmp_path: Path) -> None:
     made = values(tmp_path)
     mask = Mask(secrets_of({}, tmp_path))
     assert mask(f"<{made['VOICEDROP_KEK']}>") == "<***>"
@@ -144,7 +155,7 @@ os.kill(os.getpid(), 11)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_worker_that_crashes_leaves_no_dump_of_its_memory():
+def test_a_worker_that_crashes_leaves_no_dump_of_its_memory() -> None:
     told = {}
     for how in ("open", "kept"):
         ran = subprocess.run(
@@ -161,7 +172,7 @@ def test_a_worker_that_crashes_leaves_no_dump_of_its_memory():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_the_server_can_write_no_core_file(tmp_path):
+def test_the_server_can_write_no_core_file(tmp_path: Path) -> None:
     with cloud() as server, container(environ_of(server), tmp_path / "log") as client:
         client.ask("GET", "/")
         limits = Path(f"/proc/{client.pid}/limits").read_text()

@@ -6,15 +6,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
 from core.errors import Misconfigured
 from core.settings import Settings
 from handlers.tokens import OwnTokens, SharedTokens, tokens, tokens_from
-from tests.abuse.redis_server import PASSWORD, executable, redis_server
+from tests.abuse.redis_server import PASSWORD, RedisServer, executable, redis_server
 from tests.server.running import Orders, parallel, serving
 from tests.server.test_contract import status
 from tests.storage.stores import together
@@ -27,18 +30,26 @@ needs_redis = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory):
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
+class Shared(Protocol):
+    def __call__(self, limit: int, lease: float = ...) -> SharedTokens: ...
+
+
 @pytest.fixture
-def shared(redis):
+def shared(redis: RedisServer) -> Shared:
     redis.ask("FLUSHALL")
-    return lambda limit, lease=60.0: SharedTokens(redis.url, limit, "tokens", lease=lease)
+
+    def made(limit: int, lease: float = 60.0) -> SharedTokens:
+        return SharedTokens(redis.url, limit, "tokens", lease=lease)
+
+    return made
 
 
-def test_of_fifty_racing_threads_ten_get_a_token_of_the_process():
+def test_of_fifty_racing_threads_ten_get_a_token_of_the_process() -> None:
     made = OwnTokens(10)
     taken = [token for token in together(50, lambda _: made.take()) if token]
     assert len(set(taken)) == 10
@@ -50,17 +61,19 @@ def test_of_fifty_racing_threads_ten_get_a_token_of_the_process():
 
 
 @needs_redis
-def test_of_fifty_racing_instances_ten_get_a_token_of_redis(shared):
+def test_of_fifty_racing_instances_ten_get_a_token_of_redis(shared: Shared) -> None:
     instances = [shared(10) for _ in range(50)]
     taken = together(50, lambda n: instances[n].take())
     assert sum(token is not None for token in taken) == 10
-    holder = next(n for n, token in enumerate(taken) if token)
-    instances[holder].give(taken[holder])
+    holder, token = next((n, token) for n, token in enumerate(taken) if token)
+    instances[holder].give(token)
     assert [instance.take() is not None for instance in instances[:2]] == [True, False]
 
 
 @needs_redis
-def test_the_token_of_a_worker_that_was_killed_comes_back(shared, redis):
+def test_the_token_of_a_worker_that_was_killed_comes_back(
+    shared: Shared, redis: RedisServer
+) -> None:
     command = [sys.executable, "-m", "tests.abuse.holder", redis.url, "1", "0.9"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -79,10 +92,11 @@ def test_the_token_of_a_worker_that_was_killed_comes_back(shared, redis):
 
 
 @needs_redis
-def test_the_keeper_ends_with_the_last_token_and_begins_again(shared):
+def test_the_keeper_ends_with_the_last_token_and_begins_again(shared: Shared) -> None:
     made = shared(2, 0.15)
     for _ in range(2):
         token = made.take()
+        assert token is not None
         time.sleep(0.3)
         assert made.take() is not None
         assert made.take() is None
@@ -94,7 +108,9 @@ def test_the_keeper_ends_with_the_last_token_and_begins_again(shared):
         assert made._keeper is None
 
 
-def test_while_redis_is_away_each_process_counts_alone(tmp_path, caplog):
+def test_while_redis_is_away_each_process_counts_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     if executable() is None:
         pytest.skip("no redis-server")
     with redis_server(tmp_path) as server:
@@ -103,8 +119,9 @@ def test_while_redis_is_away_each_process_counts_alone(tmp_path, caplog):
         server.stop()
         alone = [made.take(), made.take(), made.take()]
         assert [token is not None for token in alone] == [True, True, False]
-        made.give(before)
-        made.give(alone[0])
+        for token in (before, alone[0]):
+            assert token is not None
+            made.give(token)
         assert made.take()
         server.start()
         assert made.take()
@@ -113,17 +130,19 @@ def test_while_redis_is_away_each_process_counts_alone(tmp_path, caplog):
 
 
 @contextmanager
-def two_instances(url: str):
+def two_instances(url: str) -> Iterator[list[int]]:
     both = [SharedTokens(url, 3, "tokens") for _ in range(2)]
     with serving(Orders(), both[0]) as one, serving(Orders(), both[1]) as other:
         yield [one.port, other.port]
 
 
 @needs_redis
-def test_two_servers_share_their_tokens_and_send_the_rest_away(shared, redis):
+def test_two_servers_share_their_tokens_and_send_the_rest_away(
+    shared: Shared, redis: RedisServer
+) -> None:
     shared(3)
     with two_instances(redis.url) as ports:
-        answers = {}
+        answers: dict[int, list[tuple[HTTPResponse, Any]]] = {}
         threads = [
             threading.Thread(
                 target=lambda p=p: answers.update({p: parallel(p, [{"sleep": 1}] * 5)})
@@ -144,7 +163,7 @@ def test_two_servers_share_their_tokens_and_send_the_rest_away(shared, redis):
 
 
 @pytest.mark.parametrize("url", ["http://a", "redis-host:6379", "redis://h:port"])
-def test_an_address_that_is_none_is_refused_without_being_quoted(url):
+def test_an_address_that_is_none_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(Misconfigured, match="VOICEDROP_REDIS") as caught:
         tokens(Settings(redis=url.replace("//", "//:hunter2@", 1)))
     assert caught.value.code == "SETTING_INVALID"
@@ -152,7 +171,7 @@ def test_an_address_that_is_none_is_refused_without_being_quoted(url):
     assert "hunter2" not in repr(Settings(redis="redis://:hunter2@h"))
 
 
-def test_without_redis_a_process_has_fifty_of_its_own():
+def test_without_redis_a_process_has_fifty_of_its_own() -> None:
     made = tokens_from({})
     assert isinstance(made, OwnTokens)
     assert sum(made.take() is not None for _ in range(60)) == 50

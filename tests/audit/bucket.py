@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -163,7 +164,10 @@ def fill_joined(root: Path) -> None:
     from handlers.oss import carry_out, carry_out_shard
 
     made = studio(root)
-    asked = {"output": {"concatenate": "chapters"}, "defaults": {"subtitle": ["srt"]}}
+    asked: dict[str, Any] = {
+        "output": {"concatenate": "chapters"},
+        "defaults": {"subtitle": ["srt"]},
+    }
     words = "Some words of speech that are long enough to carry a mark, number"
     rows = [{"id": f"i{n}", "text": f"{words} {n}."} for n in range(4)]
     placed = [row | {"chapter": f"c{n // 2}"} for n, row in enumerate(rows)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,8 +52,8 @@ def opened(root: Path) -> Studio:
     return studio(root)
 
 
-def sources(root: Path, **changes: object) -> Sources:
-    fields: dict[str, object] = {
+def sources(root: Path, **changes: Any) -> Sources:
+    fields: dict[str, Any] = {
         "results": LocalStore(root / "results"),
         "control": LocalStore(root / "control"),
         "inbox": LocalStore(root / "inbox"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,9 +17,11 @@ from core.claim import Lease
 from core.local import LocalStore
 from core.outcome import LabelUsed
 from core.result import Result, parse, result_key
+from core.storage import Info
 from tests.audit.bucket import add, fill, sequence
 from tests.audit.conftest import SIZE, opened, sources
 from tests.pipeline.kit import drop, studio
+from tests.storage.stores import head
 
 HOUR_AGO = time.time() - 3600
 
@@ -71,7 +73,7 @@ def test_what_the_pipeline_itself_makes_passes(tmp_path: Path) -> None:
     report = run(tmp_path)
     assert report.findings == []
     (key,) = (i.key for i in made.results.list("out/") if i.key.endswith(".sealed"))
-    assert made.results.head(key).metadata["vc-aigc"] == "1"
+    assert head(made.results, key).metadata["vc-aigc"] == "1"
     passed = {check.name for check in report.checks if check.passed}
     assert passed == {name for name, _ in audit.CHECKS.values()} - {"c2pa"}
 
@@ -128,8 +130,15 @@ def add_a_foreign_mark(root: Path) -> None:
     registry_entry.write_bytes(b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}')
 
 
+def payload_of(root: Path) -> int:
+    """That its first result states."""
+    mark = of(root).items[0].watermark
+    assert mark
+    return int(mark.payload, 16)
+
+
 def rename_a_mark(root: Path) -> None:
-    path = root / "results" / registry.object_key(int(of(root).items[0].watermark.payload, 16))
+    path = root / "results" / registry.object_key(payload_of(root))
     path.write_bytes(path.read_bytes().replace(b"hello", b"other"))
 
 
@@ -326,7 +335,9 @@ def envelope_of_another(root: Path) -> None:
 
 
 def other_plaintext(root: Path) -> None:
-    rewrite(root, output=msgspec.structs.replace(of(root).items[0].output, plain_sha256="0" * 64))
+    output = of(root).items[0].output
+    assert output
+    rewrite(root, output=msgspec.structs.replace(output, plain_sha256="0" * 64))
 
 
 def no_envelope(root: Path) -> None:
@@ -350,7 +361,7 @@ def mark_of_another(root: Path) -> None:
 
 
 def mark_taken_away(root: Path) -> None:
-    payload = int(of(root).items[0].watermark.payload, 16)
+    payload = payload_of(root)
     (root / "results" / registry.object_key(payload)).write_bytes(b"[]")
 
 
@@ -375,7 +386,9 @@ def no_consent(root: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_signed_result_that_is_not_true_is_found(copy: Path, claim, found) -> None:
+def test_a_signed_result_that_is_not_true_is_found(
+    copy: Path, claim: Callable[[Path], None], found: set[tuple[int, str]]
+) -> None:
     claim(copy)
     assert told(run(copy)) == found | {(8, "LOG_MISMATCH")}
 
@@ -397,7 +410,7 @@ def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
     report = run(tmp_path)
     assert report.findings == []
     (key,) = (i.key for i in made.results.list("out/") if i.key.endswith(".sealed"))
-    assert "vc-aigc" not in made.results.head(key).metadata
+    assert "vc-aigc" not in head(made.results, key).metadata
     assert report.checks[4].reasons == report.checks[10].reasons == {"WAIVED": 1}
 
 
@@ -501,7 +514,7 @@ def test_what_was_logged_during_the_audit_is_no_finding(copy: Path) -> None:
     made = opened(copy)
 
     class Late(LocalStore):
-        def list(self, prefix, *, after=""):
+        def list(self, prefix: str, *, after: str = "") -> Iterator[Info]:
             if prefix == "" and not self.head(result_key(late[0])):
                 shutil.copytree(aside, copy / "results/out", dirs_exist_ok=True)
             return super().list(prefix, after=after)

@@ -6,18 +6,19 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from core import audit, crypto, log
+from core import audit, crypto, keys, log
 from core.audit import page, report
-from core.errors import Misconfigured
+from core.errors import Misconfigured, Refused
 from core.result import parse
 from core.settings import Settings
 from handlers import auditing, cli
@@ -27,8 +28,14 @@ from tests.audit.conftest import SIZE, opened, sources
 from tests.audit.test_findings import flip_a_bit, release_without_a_mark, results, sealed
 
 
+class Voicedrop(Protocol):
+    def __call__(self, root: Path, *arguments: str) -> tuple[int, str]:
+        """The exit code and what was said."""
+        ...
+
+
 @pytest.fixture
-def voicedrop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def voicedrop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Voicedrop:
     """Runs a command on a folder of buckets, in an environment of its own."""
     monkeypatch.chdir(tmp_path)
     for name in ("VOICEDROP_BUCKET", "VOICEDROP_RESULTS", "VOICEDROP_INBOX", "VOICEDROP_CONTROL"):
@@ -44,7 +51,7 @@ def voicedrop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     return run
 
 
-def test_a_clean_bucket_is_clean(voicedrop, clean: Path, tmp_path: Path) -> None:
+def test_a_clean_bucket_is_clean(voicedrop: Voicedrop, clean: Path, tmp_path: Path) -> None:
     code, said = voicedrop(clean, "audit")
     assert code == 0, said
     assert said.rstrip().splitlines()[-2:] == ["clean", "report: audit/report.html"]
@@ -52,14 +59,14 @@ def test_a_clean_bucket_is_clean(voicedrop, clean: Path, tmp_path: Path) -> None
     assert names == {"report.html", "report.json", "items.csv", "index.json"}
 
 
-def test_findings_end_with_1_and_are_told(voicedrop, copy: Path) -> None:
+def test_findings_end_with_1_and_are_told(voicedrop: Voicedrop, copy: Path) -> None:
     flip_a_bit(copy)
     code, said = voicedrop(copy, "audit")
     assert code == 1
     assert f"OBJECT_CHANGED  out/{sealed(copy).parent.name}/hello.wav.sealed" in said
 
 
-def test_more_findings_than_fit_are_counted(voicedrop, copy: Path) -> None:
+def test_more_findings_than_fit_are_counted(voicedrop: Voicedrop, copy: Path) -> None:
     for number in range(25):
         (copy / "results" / f"foreign-{number}").write_bytes(b"")
     assert "  and 5 more" in voicedrop(copy, "audit")[1]
@@ -72,7 +79,9 @@ def test_more_findings_than_fit_are_counted(voicedrop, copy: Path) -> None:
         pytest.param(lambda root: shutil.rmtree(root / "keys"), id="no-public-keys"),
     ],
 )
-def test_what_cannot_be_audited_ends_with_2(voicedrop, copy: Path, spoil) -> None:
+def test_what_cannot_be_audited_ends_with_2(
+    voicedrop: Voicedrop, copy: Path, spoil: Callable[[Path], None]
+) -> None:
     spoil(copy)
     code, said = voicedrop(copy, "audit")
     assert code == 2
@@ -87,18 +96,24 @@ def test_what_cannot_be_audited_ends_with_2(voicedrop, copy: Path, spoil) -> Non
         pytest.param(["--out", "copy/results/audit"], id="out-in-the-bucket"),
     ],
 )
-def test_a_wish_that_makes_no_sense_ends_with_2(voicedrop, copy: Path, arguments) -> None:
+def test_a_wish_that_makes_no_sense_ends_with_2(
+    voicedrop: Voicedrop, copy: Path, arguments: list[str]
+) -> None:
     assert voicedrop(copy, "audit", *arguments)[0] == 2
 
 
-def test_since_leaves_earlier_results_out(voicedrop, clean: Path, tmp_path: Path) -> None:
+def test_since_leaves_earlier_results_out(
+    voicedrop: Voicedrop, clean: Path, tmp_path: Path
+) -> None:
     voicedrop(clean, "audit", "--since", "2026-11-02")
     made = json.loads((tmp_path / "audit/report.json").read_text())
     assert (made["totals"]["jobs"], made["totals"]["left_out"]) == (2, SIZE - 2)
     assert {period["period"] for period in made["outcomes"]} == {"2026-11-02", "2026-11-03"}
 
 
-def test_the_next_audit_holds_the_log_to_the_last_checkpoint(voicedrop, copy: Path) -> None:
+def test_the_next_audit_holds_the_log_to_the_last_checkpoint(
+    voicedrop: Voicedrop, copy: Path
+) -> None:
     made = opened(copy)
     before = {info.key for info in made.results.list("")}
     add(made, 100)
@@ -200,7 +215,7 @@ def numbers(value: Any) -> Iterator[str]:
 
 
 def test_every_number_on_the_page_is_in_the_report(spoiled: report.Report) -> None:
-    known = set(numbers(report.msgspec.to_builtins(spoiled)))
+    known = set(numbers(msgspec.to_builtins(spoiled)))
     shown = set(re.findall(r"\d+(?:\.\d+)?", " ".join(read(spoiled).words)))
     assert len(shown) > 30
     assert shown <= known
@@ -224,9 +239,9 @@ def test_the_plots_draw_what_the_report_counts(spoiled: report.Report) -> None:
         plots, (None, spoiled.scores.counts, spoiled.durations.counts), strict=True
     ):
         bars = [bar for bar in plot.iter("rect") if float(bar.get("height", "0")) > 0]
-        drawn = sum(int(bar[0].text.rpartition(": ")[2]) for bar in bars)
+        drawn = sum(int((bar[0].text or "").rpartition(": ")[2]) for bar in bars)
         assert drawn == (spoiled.totals.jobs if counts is None else sum(counts))
-        assert all(0 <= float(bar.get("x")) <= 720 for bar in bars)
+        assert all(0 <= float(bar.attrib["x"]) <= 720 for bar in bars)
     assert sum(spoiled.scores.counts) == spoiled.totals.outputs
 
 
@@ -244,7 +259,7 @@ def test_an_empty_report_is_a_page_too(tmp_path: Path) -> None:
 
 
 def test_many_findings_are_cut_on_the_page_alone(spoiled: report.Report) -> None:
-    many = report.msgspec.structs.replace(spoiled, findings=spoiled.findings * 100)
+    many = msgspec.structs.replace(spoiled, findings=spoiled.findings * 100)
     assert page.render(many).count("OBJECT_CHANGED</code><td>") <= page.SHOWN
     assert "The first ones; report.json has all." in page.render(many)
 
@@ -270,13 +285,15 @@ def test_long_times_are_counted_by_months() -> None:
                      [1, *[0] * 11, 1], id="below"),
     ],
 )  # fmt: skip
-def test_bins_are_round_and_hold_every_value(values, edges, counts) -> None:
+def test_bins_are_round_and_hold_every_value(
+    values: list[float], edges: list[float], counts: list[int]
+) -> None:
     made = report.histogram(values)
     assert (made.edges, made.counts) == (edges, counts)
 
 
 def test_the_table_has_a_line_an_item_and_a_column_a_check(
-    voicedrop, copy: Path, tmp_path: Path
+    voicedrop: Voicedrop, copy: Path, tmp_path: Path
 ) -> None:
     flip_a_bit(copy)
     voicedrop(copy, "audit")
@@ -289,20 +306,24 @@ def test_the_table_has_a_line_an_item_and_a_column_a_check(
     assert list(rows[0])[-len(names) :] == names
 
 
-def test_as_json_the_report_is_on_standard_output(voicedrop, clean: Path, tmp_path: Path) -> None:
+def test_as_json_the_report_is_on_standard_output(
+    voicedrop: Voicedrop, clean: Path, tmp_path: Path
+) -> None:
     code, said = voicedrop(clean, "audit", "--json")
     assert code == 0
     assert json.loads(said) == json.loads((tmp_path / "audit/report.json").read_text())
 
 
 def test_a_clip_is_traced_with_an_index_and_the_watermark_key_alone(
-    voicedrop, copy: Path, tmp_path: Path
+    voicedrop: Voicedrop, copy: Path, tmp_path: Path
 ) -> None:
     voicedrop(copy, "audit")
     made = opened(copy)
     done = parse(results(copy)[0].read_bytes())
     clip = tmp_path / "clip.wav"
-    body = crypto.open_sealed(sealed(copy).read_bytes(), done.items[0].envelope, made.keys.wrapping)
+    envelope = done.items[0].envelope
+    assert envelope
+    body = crypto.open_sealed(sealed(copy).read_bytes(), envelope, made.keys.wrapping)
     clip.write_bytes(body)
     for name in ("results", "control", "inbox"):
         shutil.rmtree(copy / name)
@@ -316,8 +337,10 @@ def test_a_clip_is_traced_with_an_index_and_the_watermark_key_alone(
     assert json.loads(said)["traces"][0]["findings"][0]["job"] == done.job_id
 
 
-def test_tracing_needs_a_watermark_key_and_a_clip(voicedrop, copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(auditing.Refused, match="OBJECT_MISSING"):
+def test_tracing_needs_a_watermark_key_and_a_clip(
+    voicedrop: Voicedrop, copy: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match="OBJECT_MISSING"):
         voicedrop(copy, "trace", str(tmp_path / "nowhere.wav"))
     (tmp_path / "page.wav").write_bytes(b"<html>")
     assert voicedrop(copy, "trace", str(tmp_path / "page.wav"))[0] == 1
@@ -326,7 +349,9 @@ def test_tracing_needs_a_watermark_key_and_a_clip(voicedrop, copy: Path, tmp_pat
         voicedrop(copy, "trace", str(tmp_path / "page.wav"))
 
 
-def test_the_log_verifies_with_public_keys_alone(voicedrop, copy: Path, tmp_path: Path) -> None:
+def test_the_log_verifies_with_public_keys_alone(
+    voicedrop: Voicedrop, copy: Path, tmp_path: Path
+) -> None:
     kept = tmp_path / "kept"
     kept.write_text(log.latest(opened(copy).results) or "")
     add(opened(copy), 100)
@@ -339,15 +364,15 @@ def test_the_log_verifies_with_public_keys_alone(voicedrop, copy: Path, tmp_path
     assert "keep a checkpoint" in voicedrop(copy, "log", "verify")[1].replace("\n", " ")
 
 
-def test_the_log_goes_on_after_the_signing_key_changed(voicedrop, copy: Path) -> None:
+def test_the_log_goes_on_after_the_signing_key_changed(voicedrop: Voicedrop, copy: Path) -> None:
     (copy / "keys/sign-001.pem").unlink()
-    auditing.wiring.keys.create(copy / "keys")
+    keys.create(copy / "keys")
     add(opened(copy), 100)
     assert voicedrop(copy, "log", "integrate")[0] == 0
     assert voicedrop(copy, "log", "verify")[0] == 0
     assert voicedrop(copy, "audit")[0] == 0
 
 
-def test_an_empty_log_is_said_to_be_empty(voicedrop, tmp_path: Path) -> None:
+def test_an_empty_log_is_said_to_be_empty(voicedrop: Voicedrop, tmp_path: Path) -> None:
     fill(tmp_path / "empty", [], integrate=False)
     assert "Nothing is queued" in voicedrop(tmp_path / "empty", "log", "integrate")[1]

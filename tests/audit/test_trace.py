@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -206,7 +207,7 @@ def test_a_decoder_that_dies_is_a_finding(tmp_path: Path) -> None:
 
 def test_an_index_resolves_without_a_bucket() -> None:
     index = registry.Index(bucket="results", marks={"0000000a": MARKS[0xA]})
-    again = registry.read_index(registry.msgspec.json.encode(index))
+    again = registry.read_index(msgspec.json.encode(index))
     assert again.resolve(0xA) == MARKS[0xA]
     assert again.resolve(0xB) is None
     with pytest.raises(Refused, match="SCHEMA_TYPE"):
@@ -235,6 +236,8 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     done = parse(made.results.get(key, limit=10**6).data)
     assert key == result_key(done.job_id)
     (item,) = done.items
+    assert item.output
+    assert item.envelope
     sealed = made.results.get(item.output.key, limit=10**8).data
     plain = crypto.open_sealed(sealed, item.envelope, made.keys.wrapping)
     made.inbox.put("audit/found/leak.wav", leaked(plain))
