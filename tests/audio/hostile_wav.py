@@ -287,10 +287,12 @@ CASES: list[Hostile] = [
         lambda: pack(np.full(80000, 0.2, np.float32), subtype="FLOAT"),
         "AUDIO_SILENT",
     ),
-    case("dc step", lambda: pack(np.repeat(np.float32([0, 0.5]), 40000)), "AUDIO_NO_SPEECH"),
+    case(
+        "dc step", lambda: pack(np.repeat(np.array([0, 0.5], np.float32), 40000)), "AUDIO_NO_SPEECH"
+    ),
     case(
         "square 1 Hz",
-        lambda: pack(np.tile(np.repeat(np.float32([0.5, -0.5]), 8000), 5)),
+        lambda: pack(np.tile(np.repeat(np.array([0.5, -0.5], np.float32), 8000), 5)),
         "AUDIO_NO_SPEECH",
     ),
     case(
@@ -305,7 +307,9 @@ CASES: list[Hostile] = [
     case(
         "am noise",
         lambda: pack(
-            noise(6) * (1 + np.sin(2 * np.pi * 4 * np.arange(96000) / 16000)).astype(np.float32) / 2
+            noise(6)
+            * (1 + np.sin(2 * np.pi * 4 * np.arange(96000) / 16000)).astype(np.float32)
+            / np.float32(2)
         ),
         "AUDIO_NO_SPEECH",
     ),

@@ -53,11 +53,12 @@ def environment(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
 
 def reach(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
     """What a decoder that was taken over might try."""
-    outcome = {}
-    for name, attempt in {
+    attempts: dict[str, Callable[[], object]] = {
         "open a file": lambda: Path("/etc/passwd").read_text(),
         "open a socket": lambda: socket.socket().close(),
-    }.items():
+    }
+    outcome = {}
+    for name, attempt in attempts.items():
         try:
             attempt()
             outcome[name] = "done"

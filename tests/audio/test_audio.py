@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_probing_in_this_process_finds_the_same() -> None:
         assert here["seconds"] == probe(data, name="a").seconds
 
 
-DAMAGE = {
+DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a GSM file of two channels": (
         lambda: patched(speech_as("WAV", "GSM610", 8_000), 22, "B", 2),
         "AUDIO_HEADER_INVALID",

@@ -10,8 +10,16 @@ import pytest
 from core.audio import decode
 from core.container import inspect
 from core.errors import Refused
-from tests.audio.cases import CASES, flac_announcing, id3, mp3, pack, patched, speech, wav
-from tests.audio.files import random_bytes, speech_as
+from tests.audio.cases import CASES, mp3, wav
+from tests.audio.files import (
+    flac_announcing,
+    id3,
+    pack,
+    patched,
+    random_bytes,
+    speech,
+    speech_as,
+)
 
 SEEDS = ["WAV", "RF64", "FLAC", "OGG", "MP3", "AIFF", "CAF", "AU", "W64"]
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from core import reference, speech
-from core.audio import Audio, Decoded, decode, join, level, peak, silence
+from core.audio import Audio, Decoded, decode, join, level, peak, resample, silence
 from core.errors import Refused
 from core.loudness import loudness
 from core.reference import Steps, best_window, clipped_share, compress, mono, prepare
 from tests.audio.cases import long_speech, melody, wav
-from tests.audio.files import noise, pack, resample
+from tests.audio.files import noise, pack
 from tests.audio.files import speech as reading
 
 NOTHING = Steps(window=True, trim=False, loudness=None)
@@ -102,8 +104,7 @@ def test_the_best_window_begins_and_ends_in_pauses() -> None:
     mask = np.zeros(3_000, bool)
     for start, stop in [(100, 500), (540, 980), (1_100, 1_600), (1_650, 2_050)]:
         mask[start:stop] = True
-    start, stop = best_window(mask, 10.0)
-    assert (start, stop) == (10.9, 20.6)
+    assert best_window(mask, 10.0) == (10.9, 20.6)
 
 
 def test_speech_without_pauses_is_cut_at_the_longest_length() -> None:
@@ -137,7 +138,9 @@ def test_a_second_of_speech_in_much_silence_is_too_short() -> None:
     ],
     ids=["quiet", "noisy"],
 )
-def test_poor_recordings_are_remarked(change, code: str) -> None:
+def test_poor_recordings_are_remarked(
+    change: Callable[[NDArray[np.float32]], NDArray[np.float32]], code: str
+) -> None:
     prepared = prepare(pack(change(reading().samples)), "a.wav")
     assert [notice.code for notice in prepared.notices] == [code]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import pytest
 import yaml
@@ -43,26 +45,28 @@ def granted(role: str) -> set[tuple[str, str]]:
     }
 
 
-def function():
+def function() -> dict[str, Any]:
     s_yaml = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
-    return template.resolve(s_yaml["resources"]["worker"]["props"], s_yaml["vars"], {})
+    props = template.resolve(s_yaml["resources"]["worker"]["props"], s_yaml["vars"], {})
+    assert isinstance(props, dict)
+    return props
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
-def test_ours_have_no_fault(name):
+def test_ours_have_no_fault(name: str) -> None:
     assert list(ram.check(name, POLICIES[name])) == []
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
-def test_every_placeholder_is_filled(name):
+def test_every_placeholder_is_filled(name: str) -> None:
     assert "$" not in Template(POLICIES[name]).substitute(NAMES)
 
 
-def test_no_role_is_without_a_policy():
+def test_no_role_is_without_a_policy() -> None:
     assert {f"{role}.json" for role in [*ram.POWERS, *ram.TRUSTED]} == set(POLICIES)
 
 
-def test_the_worker_can_do_what_the_store_port_asks():
+def test_the_worker_can_do_what_the_store_port_asks() -> None:
     needed = {
         ("oss:GetObject", "voicedrop-inbox/*"),
         ("oss:GetObject", "voicedrop-results/*"),
@@ -77,7 +81,7 @@ def test_the_worker_can_do_what_the_store_port_asks():
     assert needed <= {(action, resource.split(":", 4)[4]) for action, resource in granted("worker")}
 
 
-def test_nobody_can_delete_a_result_or_write_the_inbox_but_its_producer():
+def test_nobody_can_delete_a_result_or_write_the_inbox_but_its_producer() -> None:
     for role in ram.POWERS:
         for action, resource in granted(role):
             assert not (action == "oss:DeleteObject" and "voicedrop-control/" not in resource)
@@ -88,15 +92,16 @@ def test_nobody_can_delete_a_result_or_write_the_inbox_but_its_producer():
 class Allowed:
     """A role's policy, asked by the OSS server: what was granted, by which lines, and what not."""
 
-    def __init__(self, role):
+    def __init__(self, role: str) -> None:
         self._lines = [(action, arn.split(":", 4)[4]) for action, arn in granted(role)]
-        self.used, self.denied = set(), set()
+        self.used: set[tuple[str, str]] = set()
+        self.denied: set[tuple[str, str]] = set()
 
     @property
-    def idle(self):
+    def idle(self) -> set[tuple[str, str]]:
         return set(self._lines) - self.used
 
-    def __call__(self, action, resource):
+    def __call__(self, action: str, resource: str) -> bool:
         fitting = {
             (allowed, pattern)
             for allowed, pattern in self._lines
@@ -109,7 +114,7 @@ class Allowed:
 
 
 @pytest.fixture
-def cloud(tmp_path, monkeypatch):
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OssServer]:
     """An OSS server with our three buckets, and the environment of somebody with one role."""
     for name in list(os.environ):
         if name.startswith(("VOICEDROP_", "OSS_", "ALIBABA_")):
@@ -125,7 +130,9 @@ def cloud(tmp_path, monkeypatch):
         yield server
 
 
-def test_an_auditor_can_audit_and_trace_and_nothing_besides(cloud, tmp_path, monkeypatch):
+def test_an_auditor_can_audit_and_trace_and_nothing_besides(
+    cloud: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "bucket"
     fill_joined(root)
     allowed = Allowed("auditor")
@@ -159,18 +166,18 @@ def test_an_auditor_can_audit_and_trace_and_nothing_besides(cloud, tmp_path, mon
     assert allowed.idle == set()
 
 
-def test_the_auditor_decrypts_and_writes_nothing():
+def test_the_auditor_decrypts_and_writes_nothing() -> None:
     assert {action for action, _ in granted("auditor")} == {"oss:GetObject", "oss:ListObjects"}
 
 
-def test_the_producer_reads_nothing():
+def test_the_producer_reads_nothing() -> None:
     assert {action for action, _ in granted("producer")} == {
         "oss:PutObject",
         "oss:AbortMultipartUpload",
     }
 
 
-def test_policies_and_template_speak_of_the_same_places():
+def test_policies_and_template_speak_of_the_same_places() -> None:
     props = function()
     resources = {resource for _, resource in granted("worker")}
     assert props["asyncInvokeConfig"]["destinationConfig"]["onFailure"]["destination"] in resources
@@ -183,7 +190,7 @@ def test_policies_and_template_speak_of_the_same_places():
     assert any(resource.endswith(f"functions/{props['functionName']}") for resource in invoked)
 
 
-def grants(action, resource, **more):
+def grants(action: str, resource: str, **more: str) -> str:
     statement = {"Effect": "Allow", "Action": [action], "Resource": [resource], **more}
     return json.dumps({"Version": "1", "Statement": [statement]})
 
@@ -216,12 +223,12 @@ MINE = "acs:oss:*:${ACCOUNT}:"
         ("oss-notification.trust", POLICIES["worker.trust.json"], "only oss.aliyuncs.com"),
     ],
 )
-def test_too_much_power_is_found(name, text, fault):
+def test_too_much_power_is_found(name: str, text: str, fault: str) -> None:
     found = list(ram.check(f"{name}.json", text))
     assert any(fault in line for line in found), found
 
 
-def test_the_command_checks_the_policies_too(tmp_path):
+def test_the_command_checks_the_policies_too(tmp_path: Path) -> None:
     for name, text in POLICIES.items():
         (tmp_path / name).write_text(re.sub(r"oss:GetBucketInfo", "oss:PutBucketAcl", text))
     found = list(check.faults(ROOT / "s.yaml", tmp_path))

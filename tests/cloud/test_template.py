@@ -22,7 +22,9 @@ FUNCTION = S_YAML["resources"]["worker"]["props"]
 
 
 def resolved() -> dict[str, Any]:
-    return template.resolve(FUNCTION, S_YAML["vars"], {})
+    props = template.resolve(FUNCTION, S_YAML["vars"], {})
+    assert isinstance(props, dict)
+    return props
 
 
 def changed(change: Callable[[Any], Any]) -> list[str]:
@@ -48,7 +50,7 @@ def edit(path: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
-def test_ours_has_no_fault():
+def test_ours_has_no_fault() -> None:
     assert list(template.check(S_YAML, {})) == []
 
 
@@ -119,13 +121,13 @@ FAULTS = [
     FAULTS,
     ids=lambda value: str(value)[-40:] if not isinstance(value, dict) else "dict",
 )
-def test_one_mistake_is_found_and_named(path, value, fault):
+def test_one_mistake_is_found_and_named(path: str, value: Any, fault: str) -> None:
     found = changed(edit(path, value))
     assert any(fault in line for line in found), found
 
 
-def test_eleven_triggers_on_a_bucket_are_too_many():
-    def crowd(resources):
+def test_eleven_triggers_on_a_bucket_are_too_many() -> None:
+    def crowd(resources: Any) -> None:
         triggers = resources["worker"]["props"]["triggers"]
         for i in range(7):
             more = copy.deepcopy(triggers[0])
@@ -135,9 +137,9 @@ def test_eleven_triggers_on_a_bucket_are_too_many():
     assert changed(crowd) == ["worker/triggers: a bucket may have ten"]
 
 
-def test_without_a_card_the_ratio_of_memory_to_cores_counts():
-    def plain(cpu):
-        def change(resources):
+def test_without_a_card_the_ratio_of_memory_to_cores_counts() -> None:
+    def plain(cpu: int) -> Callable[[Any], None]:
+        def change(resources: Any) -> None:
             del resources["worker"]["props"]["gpuConfig"]
             resources["worker"]["props"] |= {"cpu": cpu, "memorySize": 8192}
 
@@ -147,11 +149,11 @@ def test_without_a_card_the_ratio_of_memory_to_cores_counts():
     assert changed(plain(1)) == ["worker/cpu: 1 to 4 GB of memory a core"]
 
 
-def test_the_edition_matters():
+def test_the_edition_matters() -> None:
     assert list(template.check(S_YAML | {"edition": "1.0.0"}, {})) == ["edition: must be 3.0.0"]
 
 
-def test_the_environment_fills_the_template():
+def test_the_environment_fills_the_template() -> None:
     buckets = {"VOICEDROP_INBOX_BUCKET": "mine-in", "VOICEDROP_OSS_REGION": "cn-shanghai"}
     props = template.resolve(FUNCTION, S_YAML["vars"], buckets)
     assert props["environmentVariables"]["VOICEDROP_INBOX"] == "oss://mine-in"
@@ -159,37 +161,37 @@ def test_the_environment_fills_the_template():
     assert list(template.check(S_YAML, buckets)) == []
 
 
-def test_the_settings_understand_the_variables():
+def test_the_settings_understand_the_variables() -> None:
     settings = Settings.from_environ(resolved()["environmentVariables"])
     settings.refuse_loops()
     assert settings.inbox == "oss://voicedrop-inbox"
     assert settings.consent == "required"
 
 
-def test_every_variable_is_one_that_the_settings_read():
+def test_every_variable_is_one_that_the_settings_read() -> None:
     source = (ROOT / "core" / "settings.py").read_text(encoding="utf-8")
     assert set(resolved()["environmentVariables"]) <= set(re.findall("VOICEDROP_[A-Z_]+", source))
 
 
-def test_secrets_are_never_written_in_the_template():
+def test_secrets_are_never_written_in_the_template() -> None:
     for name in ("VOICEDROP_KEK", "VOICEDROP_SIGNING_KEY", "VOICEDROP_WATERMARK_KEY"):
         assert FUNCTION["environmentVariables"][name] == f"${{env('{name}', '')}}"
 
 
-def test_pre_stop_outlasts_the_draining():
+def test_pre_stop_outlasts_the_draining() -> None:
     assert FUNCTION["instanceLifecycleConfig"]["preStop"]["timeout"] > DRAIN_SECONDS + 5
 
 
-def test_the_platform_repeats_often_enough_for_the_last_attempt_to_be_recorded():
+def test_the_platform_repeats_often_enough_for_the_last_attempt_to_be_recorded() -> None:
     assert FUNCTION["asyncInvokeConfig"]["maxAsyncRetryAttempts"] + 1 >= Settings().max_attempts
 
 
-def test_the_attempts_outlast_the_lease_of_a_killed_worker():
+def test_the_attempts_outlast_the_lease_of_a_killed_worker() -> None:
     retries = FUNCTION["asyncInvokeConfig"]["maxAsyncRetryAttempts"]
     assert retries * RETRY_PAUSE_SECONDS > Settings().lease_seconds
 
 
-def test_triggers_fire_once_for_a_whole_object_only():
+def test_triggers_fire_once_for_a_whole_object_only() -> None:
     events = {
         event
         for trigger in FUNCTION["triggers"]
@@ -202,13 +204,17 @@ def test_triggers_fire_once_for_a_whole_object_only():
     }
 
 
-def test_the_command_says_ok(capsys, monkeypatch):
+def test_the_command_says_ok(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     assert check.main([]) == 0
     assert capsys.readouterr().out == "s.yaml and policies: OK\n"
 
 
-def test_the_command_names_the_file_and_fails(capsys, tmp_path):
+def test_the_command_names_the_file_and_fails(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     text = (ROOT / "s.yaml").read_text(encoding="utf-8")
     path = tmp_path / "s.yaml"
     path.write_text(

@@ -18,7 +18,7 @@ from events.publish import Publish, ResultsBucket
 from tests.documents.results import FULL, GOOD, JOB, rejected
 
 
-def test_the_event_of_a_job():
+def test_the_event_of_a_job() -> None:
     event = json.loads(outgoing.job_event(FULL))
     assert event.pop("id")
     assert event == {
@@ -53,24 +53,24 @@ def test_the_event_of_a_job():
     }
 
 
-def test_the_example_of_the_page():
+def test_the_example_of_the_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
     example = page.partition("```json\n")[2].partition("```")[0]
     assert json.loads(example) == json.loads(outgoing.job_event(FULL))
 
 
-def test_an_event_is_one_line():
+def test_an_event_is_one_line() -> None:
     data = outgoing.job_event(FULL)
     assert data.endswith(b"}\n")
     assert data.count(b"\n") == 1
 
 
-def test_the_same_result_gives_the_same_bytes():
+def test_the_same_result_gives_the_same_bytes() -> None:
     again = result.parse(result.dump(FULL))
     assert outgoing.job_event(again) == outgoing.job_event(FULL)
 
 
-def test_another_result_gives_another_id():
+def test_another_result_gives_another_id() -> None:
     other = msgspec.structs.replace(FULL, finished="2026-11-23T00:00:01.501Z")
     ids = {json.loads(outgoing.job_event(r))["id"] for r in (FULL, other, rejected())}
     assert len(ids) == 3
@@ -78,22 +78,23 @@ def test_another_result_gives_another_id():
 
 
 @pytest.mark.parametrize("status", ["succeeded", "partial", "failed", "rejected"])
-def test_the_type_says_how_it_ended(status: result.Status):
+def test_the_type_says_how_it_ended(status: result.Status) -> None:
     made = outgoing.job_event(msgspec.structs.replace(FULL, status=status))
     assert json.loads(made)["type"] == f"com.voicedrop.job.{status}"
 
 
-def test_a_rejected_job_tells_why():
+def test_a_rejected_job_tells_why() -> None:
     data = json.loads(outgoing.job_event(rejected()))["data"]
     assert (data["status"], data["error"], data["outputs"]) == ("rejected", "JSON_SYNTAX", [])
 
 
-def test_a_big_job_fits_on_a_bus():
+def test_a_big_job_fits_on_a_bus() -> None:
     """EventBridge takes 64 KiB."""
     failed = msgspec.structs.replace(
         GOOD, output=None, status="failed", error=Problem.of(Refused("TEXT_EMPTY"))
     )
     items = [GOOD] * 500 + [failed] * 9500
+    assert GOOD.output
     output = msgspec.structs.replace(GOOD.output, key=f"out/{JOB}/chapters/{'c' * 64}.flac.sealed")
     chapters = [Chapter(id="c", status="succeeded", output=output)] * 200
     event = outgoing.job_event(msgspec.structs.replace(FULL, items=items, chapters=chapters))
@@ -103,7 +104,8 @@ def test_a_big_job_fits_on_a_bus():
     assert data["errors"] == {"TEXT_EMPTY": 9500}
 
 
-def test_joined_files_are_named_and_what_failed_of_them_is_told():
+def test_joined_files_are_named_and_what_failed_of_them_is_told() -> None:
+    assert GOOD.output
     output = msgspec.structs.replace(GOOD.output, key=f"out/{JOB}/chapters/one.wav.sealed")
     chapters = [
         Chapter(id="one", status="succeeded", output=output),
@@ -117,13 +119,13 @@ def test_joined_files_are_named_and_what_failed_of_them_is_told():
     assert not json.loads(outgoing.job_event(many))["data"]["outputs_complete"]
 
 
-def test_a_bucket_with_a_slash_is_one_part_of_the_source():
+def test_a_bucket_with_a_slash_is_one_part_of_the_source() -> None:
     ref = msgspec.structs.replace(FULL.manifest, bucket="a/b c")
     made = outgoing.job_event(msgspec.structs.replace(FULL, manifest=ref))
     assert json.loads(made)["source"] == "/voicedrop/a%2Fb%20c"
 
 
-def test_the_event_of_a_trace():
+def test_the_event_of_a_trace() -> None:
     report, time = b'{"trace":1}', "2026-11-22T00:00:00.000Z"
     made = outgoing.trace_event(
         report, bucket="inbox", clip="audit/a.mp3", time=time, data={"trace_id": "t", "found": 1}
@@ -133,11 +135,11 @@ def test_the_event_of_a_trace():
     assert (event["subject"], event["data"]) == ("audit/a.mp3", {"trace_id": "t", "found": 1})
 
 
-def test_events_lie_by_day():
+def test_events_lie_by_day() -> None:
     assert outgoing.event_key(JOB, FULL.finished) == f"events/dt=2026-11-23/{JOB}.json"
 
 
-def test_an_event_is_published_once(tmp_path: Path):
+def test_an_event_is_published_once(tmp_path: Path) -> None:
     bucket: Publish = ResultsBucket(LocalStore(tmp_path))
     event, key = outgoing.job_event(FULL), outgoing.event_key(JOB, FULL.finished)
     assert bucket.publish(key, event) is True

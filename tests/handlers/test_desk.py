@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,27 +12,34 @@ from rich.console import Console
 from core import pipeline
 from core.errors import Unavailable
 from core.local import LocalStore
+from core.storage import Body, Object, Store
+from core.studio import Studio
 from handlers.screen import Progress
 from handlers.watching import SETTLED, Watch
-from tests.pipeline.kit import REFERENCE, drop, studio
+from tests.pipeline.kit import REFERENCE, Buzz, drop, studio
 
 
 @pytest.fixture
-def made(tmp_path: Path):
+def made(tmp_path: Path) -> Studio:
     return studio(tmp_path)
 
 
-def looking(made) -> Watch:
+def looking(made: Studio) -> Watch:
     return Watch(made, Progress(Console(file=io.StringIO())))
 
 
-def settle(made) -> None:
-    for path in Path(made.inbox._root).rglob("*"):
+def folder(store: Store) -> Path:
+    assert isinstance(store, LocalStore)
+    return store._root
+
+
+def settle(made: Studio) -> None:
+    for path in folder(made.inbox).rglob("*"):
         if path.is_file():
             os.utime(path, (time.time() - 60,) * 2)
 
 
-def test_a_finished_job_is_told_once_with_its_voice_and_place(made):
+def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Studio) -> None:
     key = drop(made)
     settle(made)
     watch = looking(made)
@@ -45,9 +53,10 @@ def test_a_finished_job_is_told_once_with_its_voice_and_place(made):
     assert watch.lines == []
 
 
-def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made):
+def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made: Studio) -> None:
     drop(made)
     watch = looking(made)
+    assert isinstance(made.voice, Buzz)
     assert watch.look() is True
     assert made.voice.spoken == []
     time.sleep(SETTLED)
@@ -55,7 +64,7 @@ def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made):
     assert len(made.voice.spoken) == 1
 
 
-def test_problems_of_items_and_voices_are_told(made):
+def test_problems_of_items_and_voices_are_told(made: Studio) -> None:
     items = [
         {"id": "a", "text": "!bug"},
         {"id": "", "text": "x"},
@@ -71,7 +80,7 @@ def test_problems_of_items_and_voices_are_told(made):
     assert watch.failed
 
 
-def test_a_replaced_manifest_is_a_new_job(made):
+def test_a_replaced_manifest_is_a_new_job(made: Studio) -> None:
     drop(made)
     settle(made)
     watch = looking(made)
@@ -82,52 +91,56 @@ def test_a_replaced_manifest_is_a_new_job(made):
     assert len(list(made.results.list("events/"))) == 2
 
 
-def test_an_outage_is_tried_again(tmp_path):
+def test_an_outage_is_tried_again(tmp_path: Path) -> None:
     class Away(LocalStore):
         down = True
 
-        def put_once(self, key, data, *, metadata=None):
+        def put_once(
+            self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None
+        ) -> bool:
             if self.down:
                 raise Unavailable("STORAGE_UNAVAILABLE")
             return super().put_once(key, data, metadata=metadata)
 
     (tmp_path / "results").mkdir()
-    made = studio(tmp_path, results=Away(tmp_path / "results"))
+    away = Away(tmp_path / "results")
+    made = studio(tmp_path, results=away)
     drop(made)
     settle(made)
     watch = looking(made)
     assert watch.look() is True
-    made.results.down = False
+    away.down = False
     assert watch.look() is False
     assert not watch.failed
 
 
-def test_a_manifest_that_vanishes_is_told(made):
+def test_a_manifest_that_vanishes_is_told(made: Studio) -> None:
     """It is listed and gone before it is read, as when a producer changes its mind."""
     drop(made)
     settle(made)
 
     class Vanishing(LocalStore):
-        def get(self, key, **limits):
+        def get(self, key: str, *, limit: int, etag: str = "") -> Object:
             if key.startswith("jobs/"):
                 self.delete(key)
-            return super().get(key, **limits)
+            return super().get(key, limit=limit, etag=etag)
 
-    vanishing = studio(made.inbox._root.parent, inbox=Vanishing(made.inbox._root), keys=made.keys)
+    inbox = folder(made.inbox)
+    vanishing = studio(inbox.parent, inbox=Vanishing(inbox), keys=made.keys)
     watch = looking(vanishing)
     watch.look()
     assert any("MANIFEST_GONE" in line for line in watch.lines)
     assert watch.failed
 
 
-def test_waiting_is_told_and_ends_when_the_file_comes(made):
+def test_waiting_is_told_and_ends_when_the_file_comes(made: Studio) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     settle(made)
     watch = looking(made)
     watch.look()
-    assert watch.waiting
-    assert watch.jobs[key] == {"status": "waiting", "for": ["refs/alice.flac"]}
+    waits = {"status": "waiting", "for": ["refs/alice.flac"]}
+    assert (watch.waiting, watch.jobs[key]) == (True, waits)
     made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
     watch.look()
     assert not watch.waiting

@@ -24,20 +24,22 @@ from tests.watermark.speech import FOLDER, NAMES, RATE, speech
 
 
 def make(sources: list[Path], out: Path, **wish: Any) -> dict[str, Any]:
-    wish = {"trials": 4, "seconds": 2.0, "preset": "balanced"} | wish
-    return listening.make(sources, out, **wish, progress=Progress(quiet=True)).data
+    usual: dict[str, Any] = {"trials": 4, "seconds": 2.0, "preset": "balanced"}
+    return listening.make(sources, out, **(usual | wish), progress=Progress(quiet=True)).data
 
 
 def held(page: Path) -> dict[str, Any]:
     """The one line of the page that is not the same in every page."""
     found = re.search(r"^const page = (.*);$", page.read_text(), flags=re.MULTILINE)
     assert found
-    return json.loads(found[1])
+    told: dict[str, Any] = json.loads(found[1])
+    return told
 
 
 def sound(address: str) -> np.ndarray:
     kind, _, data = address.partition(",")
     assert kind == "data:audio/wav;base64"
+    samples: np.ndarray
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data)), dtype="float32")
     assert rate == RATE
     return samples

@@ -25,17 +25,21 @@ def told(*, terminal: bool, quiet: bool = False) -> str:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_tells_voices_learned_and_items_with_their_real_time_factor(terminal):
+def test_progress_tells_voices_learned_and_items_with_their_real_time_factor(
+    terminal: bool,
+) -> None:
     text = told(terminal=terminal)
     assert "01234567: voice learned in 31 s" in text
     assert "01234567 a: 5.0 s of speech, real-time factor 0.40" in text
 
 
-def test_a_quiet_progress_says_nothing():
+def test_a_quiet_progress_says_nothing() -> None:
     assert told(terminal=False, quiet=True) == ""
 
 
-def test_a_report_is_lines_for_people_and_json_for_machines(capsys):
+def test_a_report_is_lines_for_people_and_json_for_machines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     report = Report({"n": 1}, ["one [bold]line[/bold]"])
     show(report, as_json=False)
     assert capsys.readouterr().out == "one [bold]line[/bold]\n"

@@ -7,7 +7,10 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,21 +29,21 @@ STS = {
 
 
 @pytest.fixture
-def worker():
+def worker() -> Orders:
     return Orders()
 
 
 @pytest.fixture
-def client(worker):
+def client(worker: Orders) -> Iterator[Client]:
     with serving(worker) as client:
         yield client
 
 
-def status(response):
+def status(response: HTTPResponse) -> tuple[int, str | None]:
     return response.status, response.headers["x-fc-status"]
 
 
-def test_the_worker_gets_the_body_byte_for_byte(worker, client):
+def test_the_worker_gets_the_body_byte_for_byte(worker: Orders, client: Client) -> None:
     response, summary = client.invoke(NOTIFICATION, x_fc_request_id="r-1")
     assert status(response) == (200, "200")
     assert response.headers["content-type"] == "application/json"
@@ -48,13 +51,13 @@ def test_the_worker_gets_the_body_byte_for_byte(worker, client):
     assert worker.seen == [(NOTIFICATION, None, "r-1")]
 
 
-def test_invoke_warms_an_instance_without_initializer(worker, client):
+def test_invoke_warms_an_instance_without_initializer(worker: Orders, client: Client) -> None:
     client.invoke(b"")
     client.invoke(b"")
     assert worker.steps == ["warm", "handled", "handled"]
 
 
-def test_a_request_without_id_gets_one(worker, client):
+def test_a_request_without_id_gets_one(worker: Orders, client: Client) -> None:
     client.invoke(b"")
     assert re.fullmatch("[0-9a-f]{32}", worker.seen[0][2])
 
@@ -69,7 +72,9 @@ def test_a_request_without_id_gets_one(worker, client):
     ],
     ids=lambda value: str(value[0]),
 )
-def test_only_what_may_be_mended_comes_again(client, fail, expected):
+def test_only_what_may_be_mended_comes_again(
+    client: Client, fail: list[str], expected: tuple[int, str]
+) -> None:
     response, answer = client.invoke({"fail": fail})
     assert status(response) == expected
     assert answer["error"]["code"] == fail[1]
@@ -80,7 +85,7 @@ def test_only_what_may_be_mended_comes_again(client, fail, expected):
 @pytest.mark.parametrize(
     ("family", "paused"), [("Unavailable", True), ("Misconfigured", False), ("Refused", False)]
 )
-def test_only_what_time_may_mend_is_answered_after_a_pause(family, paused):
+def test_only_what_time_may_mend_is_answered_after_a_pause(family: str, paused: bool) -> None:
     codes = {
         "Unavailable": "JOB_BUSY",
         "Misconfigured": "KEY_NOT_FOUND",
@@ -92,19 +97,22 @@ def test_only_what_time_may_mend_is_answered_after_a_pause(family, paused):
         assert (time.monotonic() - start >= 0.3) is paused
 
 
-def test_a_crash_comes_again_and_tells_the_caller_nothing(client, caplog):
+def test_a_crash_comes_again_and_tells_the_caller_nothing(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     response, answer = client.invoke({"crash": "cannot open /secret/place"}, x_fc_request_id="r-9")
     assert status(response) == (404, "404")
     assert answer["error"]["code"] == "INTERNAL"
     assert "/secret/place" not in json.dumps(answer)
     (record,) = [r for r in caplog.records if r.name == "voicedrop.server"]
-    assert record.request_id == "r-9"
-    assert "cannot open /secret/place" in record.trace
+    assert vars(record)["request_id"] == "r-9"
+    assert "cannot open /secret/place" in vars(record)["trace"]
 
 
-def test_credentials_come_from_the_headers(worker, client):
+def test_credentials_come_from_the_headers(worker: Orders, client: Client) -> None:
     client.invoke(b"", **STS)
     credentials = worker.seen[0][1]
+    assert credentials is not None
     assert credentials.access_key_id == "STS.idididid"
     assert credentials.access_key_secret == "secretsecret"
     assert credentials.security_token == "tokentoken"
@@ -113,7 +121,7 @@ def test_credentials_come_from_the_headers(worker, client):
 
 
 @pytest.mark.parametrize("missing", ["x_fc_access_key_id", "x_fc_access_key_secret"])
-def test_half_a_credential_is_none(worker, client, missing):
+def test_half_a_credential_is_none(worker: Orders, client: Client, missing: str) -> None:
     client.invoke(b"", **{name: value for name, value in STS.items() if name != missing})
     assert worker.seen[0][1] is None
 
@@ -126,7 +134,12 @@ def test_half_a_credential_is_none(worker, client, missing):
     ],
     ids=["crash", "error"],
 )
-def test_secrets_that_an_sdk_quotes_are_neither_logged_nor_answered(client, caplog, capsys, order):
+def test_secrets_that_an_sdk_quotes_are_neither_logged_nor_answered(
+    client: Client,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    order: dict[str, Any],
+) -> None:
     _, answer = client.invoke(order, **STS)
     logged = "".join(str(vars(record)) for record in caplog.records)
     printed = "".join(capsys.readouterr())
@@ -135,7 +148,9 @@ def test_secrets_that_an_sdk_quotes_are_neither_logged_nor_answered(client, capl
     assert "***" in logged
 
 
-def test_the_platform_finds_its_lines_in_the_log(client, capsys):
+def test_the_platform_finds_its_lines_in_the_log(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
     client.ask("POST", "/initialize", headers={"x-fc-request-id": "r-0"})
     client.invoke({"fail": ["Failed", "INTERNAL"]}, x_fc_request_id="r-1")
     client.ask("GET", "/pre-freeze", headers={"x-fc-request-id": "r-2"})
@@ -152,7 +167,9 @@ def test_the_platform_finds_its_lines_in_the_log(client, capsys):
     ]
 
 
-def test_initialize_is_idempotent_and_makes_the_instance_ready(worker, client):
+def test_initialize_is_idempotent_and_makes_the_instance_ready(
+    worker: Orders, client: Client
+) -> None:
     assert client.ask("GET", "/healthz")[0].status == 503
     for _ in range(3):
         response, answer = client.ask("POST", "/initialize")
@@ -167,7 +184,9 @@ def test_initialize_is_idempotent_and_makes_the_instance_ready(worker, client):
     [(Unavailable("STORAGE_UNAVAILABLE"), "STORAGE_UNAVAILABLE"), (OSError("x"), "INTERNAL")],
     ids=["error", "crash"],
 )
-def test_a_failed_initialize_says_why_and_may_be_tried_again(worker, client, cold, code):
+def test_a_failed_initialize_says_why_and_may_be_tried_again(
+    worker: Orders, client: Client, cold: Exception, code: str
+) -> None:
     worker.cold = cold
     response, answer = client.ask("POST", "/initialize")
     assert status(response) == (404, "404")
@@ -177,7 +196,9 @@ def test_a_failed_initialize_says_why_and_may_be_tried_again(worker, client, col
     assert client.ask("POST", "/initialize")[0].status == 200
 
 
-def test_health_and_a_second_initialize_wait_for_a_slow_first_one(worker, client):
+def test_health_and_a_second_initialize_wait_for_a_slow_first_one(
+    worker: Orders, client: Client
+) -> None:
     worker.warming = 0.4
     other = Client(client.port)
     first = threading.Thread(target=other.ask, args=("POST", "/initialize"))
@@ -191,19 +212,21 @@ def test_health_and_a_second_initialize_wait_for_a_slow_first_one(worker, client
     assert worker.steps == ["warm"]
 
 
-def test_a_permanent_fault_at_start_is_still_a_failed_initialize(worker, client):
+def test_a_permanent_fault_at_start_is_still_a_failed_initialize(
+    worker: Orders, client: Client
+) -> None:
     worker.cold = Failed("INTERNAL")
     assert client.ask("POST", "/initialize")[0].status == 404
 
 
-def test_one_job_runs_at_a_time_and_the_rest_wait(worker, client):
+def test_one_job_runs_at_a_time_and_the_rest_wait(worker: Orders, client: Client) -> None:
     answers = parallel(client.port, [{"sleep": 0.02}] * 20)
     assert {status(response) for response, _ in answers} == {(200, "200")}
     assert worker.peak == 1
     assert len(worker.seen) == 20
 
 
-def test_more_than_there_are_tokens_come_again(worker, client):
+def test_more_than_there_are_tokens_come_again(worker: Orders, client: Client) -> None:
     answers = parallel(client.port, [{"sleep": 0.5}] + [{"sleep": 0.001}] * 75)
     refused = [answer for response, answer in answers if status(response) == (404, "404")]
     assert 20 <= len(refused) <= 26
@@ -213,7 +236,7 @@ def test_more_than_there_are_tokens_come_again(worker, client):
     assert {status(response) for response, _ in answers} == {(200, "200")}
 
 
-def test_health_answers_while_a_job_runs(worker, client):
+def test_health_answers_while_a_job_runs(worker: Orders, client: Client) -> None:
     job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 2}]))
     job.start()
     while not worker.at_once:
@@ -225,7 +248,7 @@ def test_health_answers_while_a_job_runs(worker, client):
     job.join()
 
 
-def test_pre_stop_lets_the_job_finish_then_closes_once(worker, client):
+def test_pre_stop_lets_the_job_finish_then_closes_once(worker: Orders, client: Client) -> None:
     answers = []
     job = threading.Thread(
         target=lambda: answers.extend(parallel(client.port, [{"sleep": 0.3}, {"sleep": 0.3}]))
@@ -242,7 +265,9 @@ def test_pre_stop_lets_the_job_finish_then_closes_once(worker, client):
     assert worker.steps.count("close") == 1
 
 
-def test_a_stopped_instance_takes_no_work_until_it_is_initialized_again(worker, client):
+def test_a_stopped_instance_takes_no_work_until_it_is_initialized_again(
+    worker: Orders, client: Client
+) -> None:
     client.ask("GET", "/pre-stop")
     response, answer = client.invoke(b"")
     assert status(response) == (404, "404")
@@ -254,7 +279,7 @@ def test_a_stopped_instance_takes_no_work_until_it_is_initialized_again(worker, 
     assert worker.steps == ["close", "warm", "handled", "close"]
 
 
-def test_a_job_that_outlives_its_time_does_not_hold_the_instance():
+def test_a_job_that_outlives_its_time_does_not_hold_the_instance() -> None:
     worker = Orders()
     with serving(worker, drain_seconds=0.1) as client:
         job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 0.6}]))
@@ -268,7 +293,9 @@ def test_a_job_that_outlives_its_time_does_not_hold_the_instance():
         job.join()
 
 
-def test_pre_freeze_waits_for_the_job_and_keeps_the_instance_open(worker, client):
+def test_pre_freeze_waits_for_the_job_and_keeps_the_instance_open(
+    worker: Orders, client: Client
+) -> None:
     job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 0.2}]))
     job.start()
     while not worker.at_once:
@@ -279,14 +306,14 @@ def test_pre_freeze_waits_for_the_job_and_keeps_the_instance_open(worker, client
     assert client.invoke(b"")[0].status == 200
 
 
-def test_leaving_closes_the_worker():
+def test_leaving_closes_the_worker() -> None:
     worker = Orders()
     with serving(worker) as client:
         client.invoke(b"")
     assert worker.steps == ["warm", "handled", "close"]
 
 
-def test_a_body_over_the_limit_is_refused_unread(worker, client):
+def test_a_body_over_the_limit_is_refused_unread(worker: Orders, client: Client) -> None:
     response, answer = client.ask("POST", "/invoke", bytes(MAX_BODY + 1))
     assert status(response) == (413, "404")
     assert answer["error"]["code"] == "HTTP_413"
@@ -294,17 +321,19 @@ def test_a_body_over_the_limit_is_refused_unread(worker, client):
     assert client.ask("GET", "/")[0].status == 200
 
 
-def test_a_body_in_chunks_is_joined(worker, client):
+def test_a_body_in_chunks_is_joined(worker: Orders, client: Client) -> None:
     client.connection.request("POST", "/invoke", iter([b"a" * 10, b"b" * 10]), encode_chunked=True)
     assert client.connection.getresponse().status == 200
     assert worker.seen[0][0] == b"a" * 10 + b"b" * 10
 
 
-def test_a_body_at_the_limit_is_taken(worker, client):
+def test_a_body_at_the_limit_is_taken(worker: Orders, client: Client) -> None:
     assert client.invoke(bytes(MAX_BODY))[1]["bytes"] == MAX_BODY
 
 
-def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(worker, client, capsys):
+def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(
+    worker: Orders, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_connection(("127.0.0.1", client.port)) as raw:
         raw.sendall(b"POST /invoke HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
         time.sleep(0.1)
@@ -318,7 +347,9 @@ def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(worker, client, capsys)
     ("method", "path", "expected"),
     [("GET", "/nothing", 404), ("GET", "/invoke", 405), ("POST", "/pre-stop", 405)],
 )
-def test_what_does_not_exist_is_answered_in_json(client, method, path, expected):
+def test_what_does_not_exist_is_answered_in_json(
+    client: Client, method: str, path: str, expected: int
+) -> None:
     response, answer = client.ask(method, path)
     assert response.status == expected
     assert answer["error"]["code"] == f"HTTP_{expected}"
@@ -328,21 +359,23 @@ def test_what_does_not_exist_is_answered_in_json(client, method, path, expected)
     ("method", "path"),
     [("POST", "/invoke"), ("POST", "/initialize"), ("GET", "/pre-stop"), ("GET", "/pre-freeze")],
 )
-def test_the_http_trigger_cannot_reach_the_control_paths(worker, client, method, path):
+def test_the_http_trigger_cannot_reach_the_control_paths(
+    worker: Orders, client: Client, method: str, path: str
+) -> None:
     response, _ = client.ask(method, path, headers={"x-fc-control-path": "/http-invoke"})
     assert response.status == 404
     assert worker.steps == []
     assert worker.seen == []
 
 
-def test_the_front_page_says_what_runs(client):
+def test_the_front_page_says_what_runs(client: Client) -> None:
     response, answer = client.ask("GET", "/", headers={"x-fc-control-path": "/http-invoke"})
     assert response.status == 200
     assert answer["service"] == "voicedrop"
     assert set(answer) == {"service", "version", "ready"}
 
 
-def test_one_connection_serves_many_requests(client):
+def test_one_connection_serves_many_requests(client: Client) -> None:
     client.invoke(b"")
     socket_before = client.connection.sock
     for _ in range(5):
@@ -352,13 +385,13 @@ def test_one_connection_serves_many_requests(client):
 
 
 @pytest.mark.parametrize("path", ["/invoke", "/initialize"])
-def test_answers_carry_no_header_that_the_platform_forbids(client, path):
+def test_answers_carry_no_header_that_the_platform_forbids(client: Client, path: str) -> None:
     response, _ = client.ask("POST", path)
     names = {name.lower() for name in response.headers}
     assert names <= {"x-fc-status", "content-type", "content-length"}
 
 
-def test_connections_are_kept_for_fifteen_minutes():
+def test_connections_are_kept_for_fifteen_minutes() -> None:
     config = configuration(create_app(Orders(), OwnTokens(50), Mask()), 9000)
     assert config.timeout_keep_alive == 900
     assert (config.host, config.port) == ("0.0.0.0", 9000)  # noqa: S104

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_sixty_notifications_at_once_are_dealt_with_or_told_to_come_again():
+def test_sixty_notifications_at_once_are_dealt_with_or_told_to_come_again() -> None:
     """Six jobs, each announced ten times; `python -m bench.load` does it with a thousand."""
     size = ["--jobs", "6", "--copies", "10", "--tokens", "30"]
     ran = subprocess.run(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.server.running import Client
 ROOT = Path(__file__).parents[2]
 
 
-def spawn(**environ: str):
+def spawn(**environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.server.process"],
         cwd=ROOT,
@@ -38,11 +39,12 @@ def spawn(**environ: str):
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager
-def running(**environ: str):
+def running(**environ: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
     port = free_port()
     with spawn(FC_SERVER_PORT=str(port), **environ) as process:
         client = Client(port)
@@ -58,7 +60,7 @@ def running(**environ: str):
             process.kill()
 
 
-def test_sigterm_lets_the_job_finish_then_closes_the_worker():
+def test_sigterm_lets_the_job_finish_then_closes_the_worker() -> None:
     with running() as (process, client):
         answers = []
         job = threading.Thread(
@@ -78,7 +80,7 @@ def test_sigterm_lets_the_job_finish_then_closes_the_worker():
     assert errors == ""
 
 
-def test_everything_else_in_the_log_is_one_json_object_a_line():
+def test_everything_else_in_the_log_is_one_json_object_a_line() -> None:
     with running() as (process, client):
         client.invoke({"crash": "two\nlines"}, x_fc_request_id="r-1")
         client.connection.close()
@@ -94,7 +96,7 @@ def test_everything_else_in_the_log_is_one_json_object_a_line():
     assert "two\nlines" in failure["trace"]
 
 
-def test_settings_that_make_no_worker_are_explained_before_leaving():
+def test_settings_that_make_no_worker_are_explained_before_leaving() -> None:
     with spawn(TEST_NO_KEYS="1") as process:
         output, errors = process.communicate(timeout=20)
     assert process.returncode == 1
@@ -103,7 +105,7 @@ def test_settings_that_make_no_worker_are_explained_before_leaving():
     assert (record["level"], record["code"]) == ("CRITICAL", "KEY_NOT_FOUND")
 
 
-def test_the_real_server_names_the_setting_it_cannot_start_with():
+def test_the_real_server_names_the_setting_it_cannot_start_with() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "handlers.server"],
         cwd=ROOT,
@@ -128,19 +130,19 @@ def test_the_real_server_names_the_setting_it_cannot_start_with():
     ],
     ids=["default", "first", "second", "empty"],
 )
-def test_the_platform_names_the_port(environ, port):
+def test_the_platform_names_the_port(environ: dict[str, str], port: int) -> None:
     assert _port(environ) == port
 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "8e3", "٣"])
-def test_a_port_that_is_none_is_refused_by_name(text):
+def test_a_port_that_is_none_is_refused_by_name(text: str) -> None:
     with pytest.raises(Misconfigured) as caught:
         _port({"FC_CUSTOM_LISTEN_PORT": text})
     assert caught.value.code == "SETTING_INVALID"
     assert "FC_CUSTOM_LISTEN_PORT" in caught.value.message
 
 
-def test_importing_the_server_is_quick_and_loads_nothing_heavy():
+def test_importing_the_server_is_quick_and_loads_nothing_heavy() -> None:
     code = """
 import sys, time
 start = time.perf_counter()
@@ -160,7 +162,7 @@ print(took, sorted(heavy & set(sys.modules)))
     assert best < 1.0
 
 
-def test_a_logged_exception_is_part_of_its_line():
+def test_a_logged_exception_is_part_of_its_line() -> None:
     record = logging.makeLogRecord({"msg": "x %s", "args": ("y",), "levelname": "ERROR"})
     why = ValueError("why")
     record.exc_info = (type(why), why, None)
