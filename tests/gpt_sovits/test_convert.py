@@ -24,7 +24,7 @@ from tests.gpt_sovits import torchfile
 
 
 def rewritten(
-    source: Path, out: Path, dtype: str = "<f4", **changes: np.ndarray | None
+    source: Path, out: Path, dtype: str = "<f4", /, **changes: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """The tensors and config of a checkpoint, written to `out` again with changes."""
     read = checkpoint.read(source)
@@ -131,7 +131,7 @@ def test_v2_is_told_by_its_structure_and_speaks(
         replace(sources, sovits=path, speaker=None, bert=None), tmp_path / "b", precision="fp32"
     )
     assert (spec.version, spec.speaker, spec.bert) == ("v2", False, False)
-    noise = np.random.default_rng(0).standard_normal(40000).astype(np.float32) / 9
+    noise = np.random.default_rng(0).standard_normal(40000).astype(np.float32) / np.float32(9)
     timbre = reference.timbre(Bundle(tmp_path / "b", cpu_only=True), [Audio(noise, 32000)])
     assert np.isfinite(timbre).all()
 

@@ -46,7 +46,7 @@ def phones(text: str) -> str:
         ("99999999999999999999999", " ".join(["nine"] * 23)),
     ],
 )  # fmt: skip
-def test_normalised(text, spoken):
+def test_normalised(text: str, spoken: str) -> None:
     assert normal(text) == spoken
 
 
@@ -65,33 +65,33 @@ def test_normalised(text, spoken):
         ("smart-looking", "S M AA1 R T L UH1 K IH0 NG"),
     ],
 )
-def test_sounds(text, sounds):
+def test_sounds(text: str, sounds: str) -> None:
     assert phones(text) == sounds
 
 
-def test_a_name_is_read_as_a_name_only_with_its_capital():
+def test_a_name_is_read_as_a_name_only_with_its_capital() -> None:
     assert phones("Aadil spoke") == "AA1 D AH0 L S P OW1 K"
     assert phones("aadil spoke") != phones("Aadil spoke")
 
 
-def test_the_shortest_texts_begin_with_a_pause():
+def test_the_shortest_texts_begin_with_a_pause() -> None:
     assert phones("Hi") == ", HH AY1"
     assert phones("") == ","
 
 
-def test_unknown_words_are_spelt_by_the_network():
+def test_unknown_words_are_spelt_by_the_network() -> None:
     assert arpabet("frumious") == ("F", "R", "AH1", "M", "IY0", "AH0", "S")
     assert len(arpabet("a" * 60)) <= 20
     assert arpabet("été") != ()
 
 
-def test_homographs_take_the_sound_of_their_part_of_speech():
+def test_homographs_take_the_sound_of_their_part_of_speech() -> None:
     assert en_tags.tags(["I", "will", "object", "."])[2].startswith("V")
     assert en_tags.sound("read", "VBP") != en_tags.sound("read", "VBD")
     assert en_tags.tags(["well-known", "2024"])[0] == "JJ"
 
 
-def test_number_words():
+def test_number_words() -> None:
     assert cardinal("12,345.60") == "twelve thousand, three hundred forty-five point six zero"
     assert [ordinal(n) for n in ("1", "12", "20", "101")] == [
         "first", "twelfth", "twentieth", "one hundred first",

@@ -52,7 +52,7 @@ ALPHABET = st.sampled_from(
         ("zh", "", []),
     ],
 )  # fmt: skip
-def test_languages_are_told_by_script(mode, text, runs):
+def test_languages_are_told_by_script(mode: str, text: str, runs: list[tuple[str, str]]) -> None:
     assert segments(text, mode) == runs
 
 
@@ -70,7 +70,7 @@ def test_languages_are_told_by_script(mode, text, runs):
         ("第一行\n第二行很长", ["第一行第二行很长。"]),
     ],
 )
-def test_sentences(text, pieces):
+def test_sentences(text: str, pieces: list[str] | None) -> None:
     language = "en" if text.isascii() or "one" in text else "zh"
     expected = pieces or ["He met Dr. Smith at 3.14 p.m. on 5.", "Then he left... OK?"]
     assert cut.pieces(text, language) == (expected if pieces != [] else [])
@@ -90,11 +90,11 @@ def test_sentences(text, pieces):
         ("  \n ", []),
     ],
 )
-def test_text_is_cut_into_sentences(written, expected):
+def test_text_is_cut_into_sentences(written: str, expected: list[str]) -> None:
     assert list(cut.sentences(written)) == expected
 
 
-def test_a_long_sentence_is_cut_at_its_commas():
+def test_a_long_sentence_is_cut_at_its_commas() -> None:
     text = "我们一起去公园散步，" * 12 + "然后回家。"
     parts = cut.pieces(text, "zh")
     assert "".join(parts) == text
@@ -103,48 +103,50 @@ def test_a_long_sentence_is_cut_at_its_commas():
 
 
 @pytest.mark.parametrize("method", cut.METHODS)
-def test_no_piece_is_longer_than_bert_reads(method):
+def test_no_piece_is_longer_than_bert_reads(method: str) -> None:
     assert all(
         len(part) <= 510 for part in cut.pieces("好" * 1200 + "，" + "是" * 100, "zh", method)
     )
 
 
-def test_an_unknown_way_of_cutting_is_refused():
+def test_an_unknown_way_of_cutting_is_refused() -> None:
     with pytest.raises(Refused, match="cut9"):
         cut.pieces("好", "zh", "cut9")
 
 
-def test_an_unknown_language_is_refused():
+def test_an_unknown_language_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         Frontend()("bonjour", "fr")
     assert refused.value.code == "LANGUAGE_UNSUPPORTED"
 
 
-def test_what_has_no_words_has_no_phrases():
+def test_what_has_no_words_has_no_phrases() -> None:
     assert Frontend()("。。。！", "zh") == []
 
 
-def test_a_short_phrase_begins_with_a_pause():
+def test_a_short_phrase_begins_with_a_pause() -> None:
     spans = phrase("好", "zh")
     assert spans[0].phones == ids([".", "h", "ao3"])
     assert spans[0].word2ph == (1, 2)
 
 
-def test_a_pause_before_a_number_is_no_decimal_point():
+def test_a_pause_before_a_number_is_no_decimal_point() -> None:
     assert phrase("5", "en")[0].text == ". five"
     assert phrase("1", "zh")[0].text == ".一"
 
 
-def test_english_is_padded_only_where_it_stands_alone():
+def test_english_is_padded_only_where_it_stands_alone() -> None:
     assert phrase("我说OK吧。", "zh")[1].phones == ids(["OW1", "K", "EY1"])
 
 
-def test_all_five_languages_are_offered():
+def test_all_five_languages_are_offered() -> None:
     assert Frontend().languages == {"en", "ja", "ko", "yue", "zh"}
 
 
 @pytest.mark.parametrize(("language", "package"), [("ko", "mecab_ko"), ("yue", "ToJyutping")])
-def test_a_missing_dictionary_says_how_to_get_it(language, package, monkeypatch):
+def test_a_missing_dictionary_says_how_to_get_it(
+    language: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reader.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"core.text.{language}", raising=False)
@@ -155,7 +157,7 @@ def test_a_missing_dictionary_says_how_to_get_it(language, package, monkeypatch)
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(ALPHABET, max_size=20).map("".join), st.sampled_from(MODES))
-def test_any_text_has_phonemes_that_align(text, mode):
+def test_any_text_has_phonemes_that_align(text: str, mode: str) -> None:
     for spans in Frontend()(text, mode):
         for span in spans:
             assert span.phones
@@ -171,7 +173,7 @@ def test_any_text_has_phonemes_that_align(text, mode):
     ("language", "text"),
     [("zh", "今天天气真好，我们去散步吧。"), ("en", "The quick brown fox read 3 books.")],
 )
-def test_the_first_sentence_comes_within_a_second_and_a_half(language, text):
+def test_the_first_sentence_comes_within_a_second_and_a_half(language: str, text: str) -> None:
     program = (
         "import time; from core.text import read; "
         f"read({text!r}, {language!r}); print(time.process_time())"
@@ -185,7 +187,7 @@ def test_the_first_sentence_comes_within_a_second_and_a_half(language, text):
     assert min(spent) < 1.5
 
 
-def test_the_command_shows_sounds_with_their_characters():
+def test_the_command_shows_sounds_with_their_characters() -> None:
     report = textcmd.read("你好，这是GPT。", "zh")
     assert report.lines == [
         "你好,这是G P T.",
@@ -198,11 +200,11 @@ def test_the_command_shows_sounds_with_their_characters():
     assert span["word2ph"] == [2, 2, 1, 2, 2]
 
 
-def test_the_command_says_when_there_is_nothing_to_speak():
+def test_the_command_says_when_there_is_nothing_to_speak() -> None:
     report = textcmd.read("……", "zh")
     assert report.lines == ["nothing that can be spoken"]
     assert report.data["sentences"] == []
 
 
-def test_the_command_cuts_as_asked():
+def test_the_command_cuts_as_asked() -> None:
     assert len(textcmd.read("你最近好吗，我一直很好。", "zh", "cut5").data["sentences"]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ CORE = {
 }
 
 
-def spoken(row: dict[str, str]) -> tuple[str, tuple[int, ...], str]:
+def spoken(row: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
     """Our words, phoneme ids and alignment of a row."""
     if row["level"] == "unit":
         reading = read(row["text"], row["lang"])
@@ -53,7 +54,7 @@ def spoken(row: dict[str, str]) -> tuple[str, tuple[int, ...], str]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['lang']}-{row['category']}")
-def test_a_row_is_upstreams_or_a_listed_difference(row):
+def test_a_row_is_upstreams_or_a_listed_difference(row: dict[str, Any]) -> None:
     text, phones, word2ph = spoken(row)
     if (row["lang"], row["text"]) in LISTED:
         assert phones != ids(row["phones"].split())
@@ -63,22 +64,22 @@ def test_a_row_is_upstreams_or_a_listed_difference(row):
         assert word2ph == row.get("word2ph", "") or row["level"] == "segment"
 
 
-def test_the_list_names_no_row_that_does_not_exist():
+def test_the_list_names_no_row_that_does_not_exist() -> None:
     assert LISTED.keys() <= {(row["lang"], row["text"]) for row in ROWS}
 
 
-def test_at_most_two_in_a_hundred_ordinary_rows_differ():
+def test_at_most_two_in_a_hundred_ordinary_rows_differ() -> None:
     core = [row for row in ROWS if row["level"] == "unit" and row["category"] in CORE]
     assert len(core) > 80
     assert sum((row["lang"], row["text"]) in LISTED for row in core) <= 0.02 * len(core)
 
 
 @pytest.mark.parametrize("row", CUTS, ids=lambda row: f"{row['method']}-{row['text'][:6]}")
-def test_cutting_gives_upstreams_pieces(row):
+def test_cutting_gives_upstreams_pieces(row: dict[str, Any]) -> None:
     assert cut.pieces(row["text"], row["lang"], row["method"]) == row["pieces"]
 
 
-def test_the_document_counts_the_rows_as_they_are():
+def test_the_document_counts_the_rows_as_they_are() -> None:
     def same(level: str) -> int:
         rows = [row for row in ROWS if row["level"] == level]
         return sum((row["lang"], row["text"]) not in LISTED for row in rows)

@@ -42,7 +42,7 @@ def phones(text: str) -> str:
         ("乌龟。", "w u1 g ui1 ."),
     ],
 )
-def test_tones_and_syllables(text, spoken):
+def test_tones_and_syllables(text: str, spoken: str) -> None:
     assert phones(text) == spoken
 
 
@@ -58,40 +58,42 @@ def test_tones_and_syllables(text, spoken):
     ],
     ids=["2+1", "1+2", "first two", "last two", "across", "apart"],
 )
-def test_third_tones_of_three_syllables_follow_the_words_boundary(finals, split, spoken):
+def test_third_tones_of_three_syllables_follow_the_words_boundary(
+    finals: list[str], split: tuple[str, str], spoken: list[str]
+) -> None:
     assert sandhi(Word("米老马", "x"), finals, lambda _: split) == spoken
 
 
-def test_an_er_that_is_a_syllable_keeps_its_tone():
+def test_an_er_that_is_a_syllable_keeps_its_tone() -> None:
     assert erhua(Word("女儿", "n"), ["v3", "er2"]) == ["v3", "er2"]
     assert erhua(Word("好儿", "a"), ["ao3", "er1"]) == ["ao3", "er2"]
     assert erhua(Word("范儿", "n"), ["an4", "er2"]) == ["an4", "er4"]
     assert erhua(Word("儿", "n"), ["er2"]) == ["er2"]
 
 
-def test_each_character_knows_its_phonemes():
+def test_each_character_knows_its_phonemes() -> None:
     reading = read("你好，世界。", "zh")
     assert reading.text == "你好,世界."
     assert reading.word2ph == (2, 2, 1, 2, 2, 1)
     assert sum(reading.word2ph) == len(reading.phones)
 
 
-def test_pauses_asked_for_take_the_place_of_commas():
+def test_pauses_asked_for_take_the_place_of_commas() -> None:
     assert phones("停，顿^再￥来。") == "t ing2 SP2 d un4 SP2 z ai4 SP2 l ai2 ."
     assert phones("停^再来。") == "t ing2 SP3 z ai4 l ai2 ."
 
 
-def test_a_character_without_a_reading_is_unknown():
+def test_a_character_without_a_reading_is_unknown() -> None:
     reading = read("好瓧。", "zh")
     assert reading.phones[2] == "UNK"
     assert sum(reading.word2ph) == len(reading.phones)
 
 
-def test_traditional_characters_sound_like_simplified_ones():
+def test_traditional_characters_sound_like_simplified_ones() -> None:
     assert read("臺灣", "zh").phones == read("台湾", "zh").phones
 
 
-def test_words_are_cut_as_by_jieba_itself():
+def test_words_are_cut_as_by_jieba_itself() -> None:
     import jieba.posseg
 
     text = "小明硕士毕业于中国科学院计算所，后在日本京都大学深造，欢迎新老师生前来就餐"
@@ -114,11 +116,11 @@ def test_words_are_cut_as_by_jieba_itself():
         ("007", "七"),
     ],
 )
-def test_cardinals(digits, spoken):
+def test_cardinals(digits: str, spoken: str) -> None:
     assert cardinal(digits) == spoken
 
 
-def test_two_of_something():
+def test_two_of_something() -> None:
     assert [quantity(n) for n in ("2", "12", "20", "2000", "20000")] == [
         "两", "十二", "二十", "两千", "两万",
     ]  # fmt: skip
@@ -147,5 +149,5 @@ def test_two_of_something():
         ("转8001", "转八零零幺"),
     ],
 )
-def test_more_numbers(written, said):
+def test_more_numbers(written: str, said: str) -> None:
     assert expand(written) == said

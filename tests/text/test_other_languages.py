@@ -12,20 +12,20 @@ def phones(text: str, language: str) -> str:
     return " ".join(read(text, language).phones)
 
 
-def test_japanese_marks_pitch_and_phrase_borders():
+def test_japanese_marks_pitch_and_phrase_borders() -> None:
     assert phones("橋と箸。", "ja") == "h a [ sh i ] t o UNK h a ] sh i ."
 
 
-def test_japanese_devoiced_vowels_count_as_vowels():
+def test_japanese_devoiced_vowels_count_as_vowels() -> None:
     assert "s u" in phones("好きです", "ja")
 
 
 @pytest.mark.parametrize("text", ["・", "ー", "", " ", "゛"])
-def test_japanese_marks_alone_are_no_error(text):
+def test_japanese_marks_alone_are_no_error(text: str) -> None:
     assert set(read(text, "ja").phones) <= {"UNK"}
 
 
-def test_japanese_pause_within_a_run():
+def test_japanese_pause_within_a_run() -> None:
     assert "_" in read("リンゴ・ミカン", "ja").phones
 
 
@@ -52,7 +52,7 @@ def test_japanese_pause_within_a_run():
         ("갈 것이다", "ㄱㅏㄹ ㄲㅓㅅㅣㄷㅏ"),
     ],
 )
-def test_korean_sounds_by_the_rules(written, sounds):
+def test_korean_sounds_by_the_rules(written: str, sounds: str) -> None:
     assert ko.sounds(written) == sounds
 
 
@@ -79,30 +79,30 @@ def test_korean_sounds_by_the_rules(written, sounds):
         ("007", "공공칠"),
     ],
 )
-def test_korean_numbers(written, said):
+def test_korean_numbers(written: str, said: str) -> None:
     assert ko_numbers.expand(written) == said
 
 
-def test_korean_names_latin_letters_and_ends_a_last_sound():
+def test_korean_names_latin_letters_and_ends_a_last_sound() -> None:
     assert phones("TV", "ko") == "ㅌ ㅣ ㅂ ㅡ ㅇ ㅣ ."
 
 
-def test_korean_keeps_what_the_tagger_takes_apart():
+def test_korean_keeps_what_the_tagger_takes_apart() -> None:
     assert read("ㅋㅋ 값!", "ko").phones[-1] == "!"
 
 
-def test_cantonese_reads_either_script():
+def test_cantonese_reads_either_script() -> None:
     assert read("你係香港人。", "yue").phones[-1] == "."
     assert read("龘瓧。", "yue").word2ph
 
 
-def test_cantonese_halves_align_with_characters():
+def test_cantonese_halves_align_with_characters() -> None:
     reading = read("我哋1,000個人，好嘢！", "yue")
     assert reading.text == "我哋一千个人,好嘢!"
     assert sum(reading.word2ph) == len(reading.phones)
     assert len(reading.word2ph) == len(reading.text)
 
 
-def test_words_are_split_at_their_inner_boundary():
+def test_words_are_split_at_their_inner_boundary() -> None:
     assert split("纸老虎") == ("纸", "老虎")
     assert split("好") == ("好", "")

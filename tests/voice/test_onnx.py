@@ -31,11 +31,13 @@ def cgroup(root: Path, files: dict[str, str]) -> Path:
         pytest.param({}, 7, id="no-cgroup"),
     ],
 )
-def test_threads_follow_the_cgroup_quota(tmp_path, files, expected):
+def test_threads_follow_the_cgroup_quota(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
     assert onnx.quota(cgroup(tmp_path, files), unlimited=7) == expected
 
 
-def test_we_use_at_least_one_cpu_and_never_more_than_allowed():
+def test_we_use_at_least_one_cpu_and_never_more_than_allowed() -> None:
     assert onnx.cpus() >= 1
 
 
@@ -47,14 +49,16 @@ def test_we_use_at_least_one_cpu_and_never_more_than_allowed():
         pytest.param(None, False, id="no-file"),
     ],
 )
-def test_vnni_is_read_from_the_cpus_flags(tmp_path, flags, expected):
+def test_vnni_is_read_from_the_cpus_flags(
+    tmp_path: Path, flags: str | None, expected: bool
+) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     if flags is not None:
         cpuinfo.write_text(flags)
     assert onnx.vnni(cpuinfo) is expected
 
 
-def test_a_session_runs_and_uses_the_providers_we_report():
+def test_a_session_runs_and_uses_the_providers_we_report() -> None:
     session = onnx.session(onnx._IDENTITY)
     (y,) = session.run(None, {"x": np.array([3.5], np.float32)})
     assert y == 3.5
@@ -72,37 +76,41 @@ def test_a_session_runs_and_uses_the_providers_we_report():
         pytest.param([onnx._CUDA], True, True, True, "works", id="cuda"),
     ],
 )
-def test_the_device_is_chosen_for_a_stated_reason(built, device, starts, cuda, reason):
+def test_the_device_is_chosen_for_a_stated_reason(
+    built: list[str], device: bool, starts: bool, cuda: bool, reason: str
+) -> None:
     chosen = onnx.decide(built, device, lambda: starts)
     assert chosen.cuda is cuda
     assert reason in chosen.reason
     assert chosen.names[-1] == "CPUExecutionProvider"
 
 
-def test_a_trial_start_says_whether_cuda_works_without_noise(capfd):
+def test_a_trial_start_says_whether_cuda_works_without_noise(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     assert onnx._cuda_starts() == onnx.providers().cuda
     assert capfd.readouterr().err == ""
 
 
-def test_small_models_can_be_kept_on_the_cpu():
+def test_small_models_can_be_kept_on_the_cpu() -> None:
     session = onnx.session(onnx._IDENTITY, threads=1, cpu_only=True)
     assert session.get_providers() == ["CPUExecutionProvider"]
     assert session.get_session_options().intra_op_num_threads == 1
 
 
-def test_opening_a_session_prints_nothing():
+def test_opening_a_session_prints_nothing() -> None:
     """A GPU build on a CPU machine must not frighten people with CUDA errors."""
     code = "from core import onnx; onnx.session(onnx._IDENTITY); print(onnx.providers().reason)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr == ""
 
 
-def test_importing_the_module_does_not_load_onnx_runtime():
+def test_importing_the_module_does_not_load_onnx_runtime() -> None:
     code = "import sys, core.onnx; sys.exit('onnxruntime' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_products_of_bytes_are_exact_on_this_processor():
+def test_products_of_bytes_are_exact_on_this_processor() -> None:
     """Without VNNI, x86 cuts the sum of two products of bytes off at 16 bits unless told not to."""
     import onnx as format_
     from onnx import helper, numpy_helper

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from core import recognise
 from core.audio import Audio
 from core.errors import Misconfigured
+from core.recognise import Recogniser
 from tests.voice.conftest import recording
 
 
@@ -21,17 +24,17 @@ from tests.voice.conftest import recording
         pytest.param("", "", "en", 0, id="nothing"),
     ],
 )
-def test_error_rate_counts_edits(said, heard, language, expected):
+def test_error_rate_counts_edits(said: str, heard: str, language: str, expected: float) -> None:
     assert recognise.error_rate(said, heard, language) == expected
 
 
-def test_a_real_recording_is_understood(recogniser):
+def test_a_real_recording_is_understood(recogniser: Recogniser) -> None:
     heard = recogniser.transcribe(recording("ref_1688.flac"), "en")
     assert len(heard.split()) > 10
     assert heard == recogniser.transcribe(recording("ref_1688.flac"), "en")
 
 
-def test_long_audio_is_cut_where_it_is_quiet():
+def test_long_audio_is_cut_where_it_is_quiet() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 40 * 16_000).astype(np.float32)
     noise[25 * 16_000 : 25 * 16_000 + 8_000] = 0
     windows = recognise._windows(noise)
@@ -39,19 +42,19 @@ def test_long_audio_is_cut_where_it_is_quiet():
     assert [round(len(w) / 16_000) for w in windows] == [25, 15]
 
 
-def test_features_have_the_models_shape_and_range():
+def test_features_have_the_models_shape_and_range() -> None:
     features = recognise._log_mel(recording("ref_1688.flac").samples)
     assert features.shape == (80, 3000)
     assert features.dtype == np.float32
     assert features.max() - features.min() <= 2.0001
 
 
-def test_a_missing_package_names_the_remedy():
+def test_a_missing_package_names_the_remedy() -> None:
     with pytest.raises(ImportError, match="missing"):
         recognise._folder("no_such_package_for_speech")
 
 
-def test_without_its_packages_recognition_says_how_to_install_them(tmp_path):
+def test_without_its_packages_recognition_says_how_to_install_them(tmp_path: Path) -> None:
     """In a process of its own that cannot see ctranslate2."""
     import subprocess
     import sys
@@ -66,6 +69,6 @@ def test_without_its_packages_recognition_says_how_to_install_them(tmp_path):
     assert "scripts/setup asr" in run.stderr
 
 
-def test_silence_transcribes_to_little(recogniser):
+def test_silence_transcribes_to_little(recogniser: Recogniser) -> None:
     silence = Audio(np.zeros(16_000, np.float32), 16_000)
     assert len(recogniser.transcribe(silence, "en")) < 40

@@ -5,6 +5,7 @@ import pytest
 
 from core import speaker
 from core.audio import Audio, resample
+from core.speaker import CamPlus, Ge2e
 from tests.voice.conftest import recording
 
 
@@ -14,7 +15,9 @@ def halves(audio: Audio) -> tuple[Audio, Audio]:
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["ge2e", "campplus"])
-def test_one_person_is_above_the_threshold_and_two_people_below(encoders, which):
+def test_one_person_is_above_the_threshold_and_two_people_below(
+    encoders: tuple[Ge2e, CamPlus], which: int
+) -> None:
     encoder = encoders[which]
     one, again = halves(recording("ref_367.flac"))
     other = recording("ref_1688.flac")
@@ -26,7 +29,9 @@ def test_one_person_is_above_the_threshold_and_two_people_below(encoders, which)
 
 @pytest.mark.parametrize("which", [0, 1], ids=["ge2e", "campplus"])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
-def test_embeddings_are_unit_vectors_that_hardly_depend_on_the_rate(encoders, which, rate):
+def test_embeddings_are_unit_vectors_that_hardly_depend_on_the_rate(
+    encoders: tuple[Ge2e, CamPlus], which: int, rate: int
+) -> None:
     encoder = encoders[which]
     audio = recording("ref_1688.flac")
     embedding = encoder.embed(resample(audio, rate))
@@ -36,7 +41,9 @@ def test_embeddings_are_unit_vectors_that_hardly_depend_on_the_rate(encoders, wh
     assert likeness > (0.75 if rate == 8_000 else 0.99)
 
 
-def test_a_recording_too_quiet_is_raised_to_minus_30_decibels(encoders):
+def test_a_recording_too_quiet_is_raised_to_minus_30_decibels(
+    encoders: tuple[Ge2e, CamPlus],
+) -> None:
     """Below that level, how quiet it is does not matter to GE2E; CAM++ hears no levels at all."""
     audio = recording("ref_1688.flac")
     quiet, quieter = (Audio(audio.samples * np.float32(g), audio.rate) for g in (0.1, 0.02))
@@ -44,13 +51,13 @@ def test_a_recording_too_quiet_is_raised_to_minus_30_decibels(encoders):
         assert speaker.similarity(encoder.embed(quiet), encoder.embed(quieter)) > 0.97
 
 
-def test_half_a_second_is_enough_to_embed(encoders):
+def test_half_a_second_is_enough_to_embed(encoders: tuple[Ge2e, CamPlus]) -> None:
     short = Audio(recording("ref_1688.flac").samples[16_000:24_000], 16_000)
     for encoder in encoders:
         assert np.isfinite(encoder.embed(short)).all()
 
 
-def test_kaldi_features_are_centred_and_follow_a_tone():
+def test_kaldi_features_are_centred_and_follow_a_tone() -> None:
     tone = np.sin(2 * np.pi * 1000 * np.arange(32_000) / 16_000).astype(np.float32)
     noise = recording("ref_1688.flac").samples[:32_000]
     features = speaker._fbank80(noise)

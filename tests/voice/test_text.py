@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -22,25 +23,25 @@ from core.voice.kokoro.text.spelling import pronounce
         ("cities’ boxes, wanted, stopping", None),
     ],
 )
-def test_english_words_sound_as_in_context(written, spoken):
+def test_english_words_sound_as_in_context(written: str, spoken: str | None) -> None:
     result = text.phonemes(written, "en")
     assert result
     if spoken is not None:
         assert result == spoken
 
 
-def test_a_word_that_is_noun_or_verb_follows_the_word_before_it():
+def test_a_word_that_is_noun_or_verb_follows_the_word_before_it() -> None:
     noun = text.phonemes("the record was", "en").split()[1]
     verb = text.phonemes("to record was", "en").split()[1]
     assert noun != verb
 
 
-def test_function_words_are_strong_before_a_pause():
+def test_function_words_are_strong_before_a_pause() -> None:
     assert text.phonemes("Yes, I can!", "en").endswith("kˈæn!")
     assert "kæn" in text.phonemes("I can go.", "en")
 
 
-def test_used_to_and_used_differ():
+def test_used_to_and_used_differ() -> None:
     assert "jˈust" in english.read("used to go")
     assert "jˈuzd" in english.read("used tools")
 
@@ -53,7 +54,7 @@ def test_used_to_and_used_differ():
         ("the bosses' cars", "ðə"),
     ],
 )  # fmt: skip
-def test_inflected_forms_build_on_their_base(word, sound):
+def test_inflected_forms_build_on_their_base(word: str, sound: str) -> None:
     assert english.read(word).replace("T", "ɾ").startswith(sound)
 
 
@@ -72,7 +73,9 @@ def test_inflected_forms_build_on_their_base(word, sound):
         (english._progressive, "rˈʌn", "rˈʌnɪŋ"),
     ],
 )
-def test_endings_follow_the_sound_before_them(join, stem, whole):
+def test_endings_follow_the_sound_before_them(
+    join: Callable[[str], str], stem: str, whole: str
+) -> None:
     assert join(stem) == whole
 
 
@@ -81,18 +84,18 @@ def test_endings_follow_the_sound_before_them(join, stem, whole):
     [("ænd", 0.5, "ˌænd"), ("ænd", 2.0, "ˈænd"), ("ˌOvəɹ", 2.0, "ˈOvəɹ"), ("kˈæt", -1.0, "kˌæt"),
      ("kˈæt", 0.5, "kˈæt"), ("hm", 2.0, "hm")],
 )  # fmt: skip
-def test_stress_is_raised_or_lowered(sound, stress, expected):
+def test_stress_is_raised_or_lowered(sound: str, stress: float, expected: str) -> None:
     assert english._stressed(sound, stress) == expected
 
 
-def test_unknown_words_are_spelt_out_or_guessed():
+def test_unknown_words_are_spelt_out_or_guessed() -> None:
     assert english.read("GPT") == "ʤˌipˌitˈi"
     guess = pronounce("zyxqvort")
     assert guess
     assert all(symbol in model.vocabulary() for symbol in guess)
 
 
-def test_english_numbers_are_read_as_by_the_other_engine():
+def test_english_numbers_are_read_as_by_the_other_engine() -> None:
     written = "Mr. A paid $3.50 at 9:05 am on the 2nd"
     spoken = "Mister A paid three dollars and fifty cents at nine oh five A M on the second"
     assert english.read(written) == english.read(spoken)
@@ -115,11 +118,11 @@ def test_english_numbers_are_read_as_by_the_other_engine():
         ("007和" + "1" * 20, "零零七和" + "一" * 20),
     ],
 )
-def test_chinese_numbers_are_read(written, spoken):
+def test_chinese_numbers_are_read(written: str, spoken: str) -> None:
     assert chinese_numbers.expand(written) == spoken
 
 
-def test_chinese_words_and_tones():
+def test_chinese_words_and_tones() -> None:
     assert text.phonemes("我们去公园。", "zh") == "wo↓mən ʨʰy↘ kʊ→ŋɥɛ↗n."
     assert chinese._syllable("si4") == "sɨ↘"
     assert chinese._syllable("o5") == "ɔ"
@@ -127,7 +130,7 @@ def test_chinese_words_and_tones():
     assert chinese._syllable("lv4") == "ly↘"
 
 
-def test_japanese_morae():
+def test_japanese_morae() -> None:
     assert japanese.kana("コンニチワ") == "koɲɲiʨiβa"
     assert japanese.kana("キャッカ") == "kʲaʔka"
     assert japanese.kana("シンブン") == "ɕimbɯɴ"
@@ -144,13 +147,15 @@ def test_japanese_morae():
         ("helloと言った", "ja", ["həlˈO", "to"]),
     ],
 )
-def test_words_of_another_script_are_spoken_not_dropped(written, language, parts):
+def test_words_of_another_script_are_spoken_not_dropped(
+    written: str, language: str, parts: list[str]
+) -> None:
     spoken = text.phonemes(written, language)
     for part in parts:
         assert part in spoken
 
 
-def test_a_long_sentence_becomes_several_utterances_without_losing_words():
+def test_a_long_sentence_becomes_several_utterances_without_losing_words() -> None:
     written = "word, " * 200 + "end."
     pieces = [tokens for _, tokens in text.utterances(written, "en")]
     assert len(pieces) > 1
@@ -158,24 +163,24 @@ def test_a_long_sentence_becomes_several_utterances_without_losing_words():
     assert sum(map(len, pieces)) >= len(text.phonemes(written, "en")) - len(pieces)
 
 
-def test_a_long_run_without_clauses_or_spaces_is_still_cut():
+def test_a_long_run_without_clauses_or_spaces_is_still_cut() -> None:
     assert max(len(p) for p in text._fit("a b" * 300)) <= 400
     assert [len(p) for p in text._fit("a" * 900)] == [400, 400, 100]
 
 
 @pytest.mark.parametrize("written", ["...!?", "Привет", "🙂", "—"])
-def test_text_without_anything_to_say_gives_nothing(written):
+def test_text_without_anything_to_say_gives_nothing(written: str) -> None:
     assert list(text.utterances(written, "en")) == []
 
 
-def test_every_phoneme_is_in_the_models_alphabet():
+def test_every_phoneme_is_in_the_models_alphabet() -> None:
     for language, written in (("en", "Judge Tom saw youth & joy."), ("zh", "女儿绿色"),
                               ("ja", "「ゔぁいおりん」をちょっと弾く。")):  # fmt: skip
         assert text.phonemes(written, language)
         assert set(text.phonemes(written, language)) <= set(model.vocabulary())
 
 
-def test_languages_load_only_when_spoken():
+def test_languages_load_only_when_spoken() -> None:
     code = (
         "import sys; from core.voice.kokoro import KokoroVoice;"
         "sys.exit(bool({'jieba', 'pyopenjtalk', 'onnxruntime', 'scipy.signal', 'onnx'}"
@@ -185,14 +190,14 @@ def test_languages_load_only_when_spoken():
 
 
 @pytest.mark.parametrize("written", ["$" + "9" * 4800, "9" * 4400 + "th", "1/" + "9" * 4998])
-def test_a_number_longer_than_python_reads_is_spelled(written):
+def test_a_number_longer_than_python_reads_is_spelled(written: str) -> None:
     assert en_numbers.expand(written).count("nine") > 4000
 
 
 @pytest.mark.parametrize(
     "text_", ["ヴァ" * 2500, "っ" * 5000, "今日は良い天気で" * 600, "ア、" * 2500, "9" * 5000]
 )
-def test_japanese_without_an_end_does_not_end_the_process(text_):
+def test_japanese_without_an_end_does_not_end_the_process(text_: str) -> None:
     """OpenJTalk has buffers of a fixed size: each of these was once a dead worker."""
     assert japanese.read(text_)
     assert ja.read(text_).phones
