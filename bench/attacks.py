@@ -50,7 +50,7 @@ def resample(samples: Samples, old: int, new: int) -> Samples:
         return np.asarray(samples, np.float32)
     ratio = Fraction(new, old)
     out = signal.resample_poly(samples.astype(np.float64), ratio.numerator, ratio.denominator)
-    return out.astype(np.float32)
+    return np.asarray(out, np.float32)
 
 
 def chain(*attacks: Attack) -> Attack:
@@ -113,7 +113,7 @@ def filtered(name: str, arguments: str) -> Attack:
                 out.append(sink.pull().to_ndarray()[0])
             except (av.error.EOFError, av.error.BlockingIOError):
                 # `vibrato` now and then reads what was never written.
-                return np.nan_to_num(np.concatenate(out))
+                return np.asarray(np.nan_to_num(np.concatenate(out)), np.float32)
 
     return run
 
@@ -127,7 +127,7 @@ def speed(factor: float, samples: Samples, rate: int) -> Samples:
     """Faster and higher."""
     ratio = Fraction(factor).limit_denominator(1000)
     out = signal.resample_poly(samples.astype(np.float64), ratio.denominator, ratio.numerator)
-    return out.astype(np.float32)
+    return np.asarray(out, np.float32)
 
 
 def pitch(semitones: float) -> Attack:
@@ -148,14 +148,14 @@ def noise(decibels: float, samples: Samples, rate: int, *, pink: bool = False) -
         spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(len(wave), 1 / rate), 20))
         wave = np.fft.irfft(spectrum, len(wave))
     scale = np.sqrt(np.mean(samples**2) / np.mean(wave**2)) * 10 ** (-decibels / 20)
-    return (samples + scale * wave).astype(np.float32)
+    return np.asarray(samples + scale * wave, np.float32)
 
 
 def passing(kind: str, hertz: float | tuple[float, float], order: int = 6) -> Attack:
     def run(samples: Samples, rate: int) -> Samples:
         edges = np.minimum(hertz, 0.49 * rate)
         sections = signal.butter(order, edges, kind, fs=rate, output="sos")
-        return signal.sosfilt(sections, samples).astype(np.float32)
+        return np.asarray(signal.sosfilt(sections, samples), np.float32)
 
     return run
 
@@ -171,7 +171,7 @@ def room(seconds: float, samples: Samples, rate: int, *, wet: float = 0.5) -> Sa
     tail[: rate // 500] = 0
     tail *= wet / np.sqrt(np.sum(tail**2))
     tail[0] = 1
-    return signal.fftconvolve(samples, tail)[: len(samples)].astype(np.float32)
+    return np.asarray(signal.fftconvolve(samples, tail)[: len(samples)], np.float32)
 
 
 def echo(samples: Samples, rate: int) -> Samples:
@@ -206,12 +206,13 @@ def reorder(parts: int, samples: Samples, rate: int) -> Samples:
 
 def quantise(bits: int, samples: Samples, rate: int) -> Samples:
     steps = 2 ** (bits - 1)
-    return (np.rint(samples / np.abs(samples).max() * 0.9 * steps) / steps).astype(np.float32)
+    stepped = np.rint(samples / np.abs(samples).max() * 0.9 * steps) / steps
+    return np.asarray(stepped, np.float32)
 
 
 def clip(share: float, samples: Samples, rate: int) -> Samples:
     limit = share * np.abs(samples).max()
-    return np.clip(samples, -limit, limit)
+    return np.asarray(np.clip(samples, -limit, limit), np.float32)
 
 
 def compress(samples: Samples, rate: int) -> Samples:
@@ -219,7 +220,7 @@ def compress(samples: Samples, rate: int) -> Samples:
     smooth = np.exp(-100 / rate)
     power = signal.lfilter([1 - smooth], [1, -smooth], (samples / np.abs(samples).max()) ** 2)
     over = np.maximum(10 * np.log10(power + 1e-12) + 25, 0)
-    return (samples * 10 ** (-over * 0.75 / 20)).astype(np.float32)
+    return np.asarray(samples * 10 ** (-over * 0.75 / 20), np.float32)
 
 
 def denoise(samples: Samples, rate: int) -> Samples:
@@ -228,7 +229,7 @@ def denoise(samples: Samples, rate: int) -> Samples:
     level = np.abs(bins)
     floor = np.quantile(level, 0.15, axis=1, keepdims=True)
     bins *= np.maximum(1 - floor / (level + 1e-12), 0.08)
-    return signal.istft(bins, rate, nperseg=512)[1][: len(samples)].astype(np.float32)
+    return np.asarray(signal.istft(bins, rate, nperseg=512)[1][: len(samples)], np.float32)
 
 
 def tilt(samples: Samples, rate: int) -> Samples:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from core.shard import Shared
+from core.studio import Studio
 from handlers.oss import carry_out, carry_out_shard
 from tests.pipeline.kit import drop, studio
 
@@ -35,7 +36,7 @@ def lines(count: int) -> bytes:
     )
 
 
-def manifest(made: Any, count: int, **fields: Any) -> str:
+def manifest(made: Studio, count: int, **fields: Any) -> str:
     key = drop(made, **fields)
     header = json.loads(made.inbox.get(key, limit=10**6).data)
     del header["items"]
@@ -53,6 +54,8 @@ def validate(folder: Path, count: int) -> dict[str, Any]:
     numbers = [json.loads(line)["line"] for line in errors]
     if numbers != [n + 2 for n in range(count) if n % 100 == 99]:
         raise ValueError("errors.jsonl does not name the bad lines")
+    if done.estimate is None:
+        raise ValueError("the result of the dry run holds no estimate")
     return {**spent, "failed": done.totals.failed, "estimate_s": done.estimate.audio_s}
 
 

@@ -55,7 +55,7 @@ def package() -> None:
     bare = types.ModuleType("genie_tts")
     bare.__path__ = [str(home)]
     sys.modules["genie_tts"] = bare
-    importlib.resources.files = lambda _: home  # type: ignore[assignment, misc]
+    importlib.resources.files = lambda _: home  # type: ignore[assignment]
     importlib.resources.as_file = contextlib.nullcontext  # type: ignore[assignment]
 
 

@@ -11,10 +11,11 @@ import io
 import json
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -142,9 +143,11 @@ def _manifests() -> Iterator[bytes]:
     for data, *_ in test_manifest_refused.BYTES.values():
         if len(data) < 4096:
             yield b"d" + data
-    for changes, *_ in test_manifest_refused.FIELDS.values():
+    fields: Mapping[str, tuple[Any, ...]] = test_manifest_refused.FIELDS
+    for changes, *_ in fields.values():
         yield b"d" + json.dumps(samples.manifest(**changes)).encode()[:4096]
-    for changes, *_ in test_items.ITEMS.values():
+    items: Mapping[str, tuple[Any, ...]] = test_items.ITEMS
+    for changes, *_ in items.values():
         item = samples.ITEM | changes
         yield b"d" + json.dumps(samples.manifest(items=[item])).encode()[:2048]
     for data, *_ in test_manifest_refused.HEADERS.values():

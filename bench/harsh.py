@@ -15,6 +15,7 @@ import av
 import librosa
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 from scipy import signal
 
 from bench.attacks import (
@@ -90,16 +91,17 @@ def packets(encoder: str, decoder: str, kbps: float = 0) -> Attack:
     return run
 
 
-def _mixed(samples: Samples, other: Samples, decibels: float) -> Samples:
+def _mixed(samples: Samples, other: Samples | NDArray[np.float64], decibels: float) -> Samples:
     scale = np.sqrt(np.mean(samples**2) / np.mean(other**2)) * 10 ** (-decibels / 20)
-    return (samples + scale * np.resize(other, len(samples))).astype(np.float32)
+    return np.asarray(samples + scale * np.resize(other, len(samples)), np.float32)
 
 
 def talkers(count: int, decibels: float, samples: Samples, rate: int) -> Samples:
     """Other people talk."""
     total = np.zeros(6 * rate, np.float32)
     for number, path in enumerate((VOICES * count)[:count]):
-        voice = resample(*soundfile.read(path, dtype="float32"), rate)[: len(total)]
+        sound, recorded_at = soundfile.read(path, dtype="float32")
+        voice = resample(sound, recorded_at, rate)[: len(total)]
         total += np.roll(voice / np.sqrt(np.mean(voice**2)), number * rate)
     return _mixed(samples, total, decibels)
 
@@ -123,7 +125,7 @@ def wobble(depth: float, hertz: float, samples: Samples, rate: int) -> Samples:
     place = np.cumsum(1 + depth * np.sin(2 * np.pi * hertz * time))
     fine = signal.resample_poly(samples.astype(np.float64), 4, 1)
     place = 4 * place[place < len(samples) - 2]
-    return np.interp(place, np.arange(len(fine)), fine).astype(np.float32)
+    return np.asarray(np.interp(place, np.arange(len(fine)), fine), np.float32)
 
 
 def drift(first: float, last: float, samples: Samples, rate: int) -> Samples:
@@ -184,7 +186,7 @@ def with_pauses(samples: Samples, rate: int) -> Samples:
 
 
 def wiener(samples: Samples, rate: int) -> Samples:
-    return np.nan_to_num(signal.wiener(samples.astype(np.float64), 9)).astype(np.float32)
+    return np.asarray(np.nan_to_num(signal.wiener(samples.astype(np.float64), 9)), np.float32)
 
 
 def half_inverted(samples: Samples, rate: int) -> Samples:

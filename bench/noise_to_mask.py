@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Sound = NDArray[np.float32] | Floats
 
 
-def measure(host: Floats, changed: Floats, rate: int) -> tuple[float, float]:
+def measure(host: Sound, changed: Sound, rate: int) -> tuple[float, float]:
     """Share of cells (0 to 1) where the change is above the threshold, and the 95th percentile of
     the ratio in decibels. Cells 60 dB below the loudest and pauses are left out."""
     sound, change = _power(host, rate), _power(changed - host, rate)
@@ -27,10 +28,11 @@ def measure(host: Floats, changed: Floats, rate: int) -> tuple[float, float]:
     return float(np.mean(ratio[heard] > 0)), float(np.quantile(ratio[heard], 0.95))
 
 
-def _power(samples: Floats, rate: int) -> Floats:
+def _power(samples: Sound, rate: int) -> Floats:
     width = int(0.032 * rate) // 2 * 2
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(float), width)[:: width // 2]
-    return np.abs(np.fft.rfft(frames * np.hanning(width))) ** 2
+    power: Floats = np.abs(np.fft.rfft(frames * np.hanning(width))) ** 2
+    return power
 
 
 def _threshold(power: Floats, level: Floats) -> Floats:
@@ -41,4 +43,5 @@ def _threshold(power: Floats, level: Floats) -> Floats:
     flatness = 10 * (np.mean(np.log10(inner), axis=1) - np.log10(np.mean(inner, axis=1)))
     tonal = np.clip(flatness / -60, 0, 1)[:, None]
     offset = tonal * (15 + bands) + (1 - tonal) * 5.5
-    return level @ spread / spread.sum(axis=0) * 10 ** (-offset / 10)
+    threshold: Floats = level @ spread / spread.sum(axis=0) * 10 ** (-offset / 10)
+    return threshold

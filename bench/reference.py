@@ -56,7 +56,7 @@ class Take:
 def pink(count: int, rng: np.random.Generator) -> Samples:
     spectrum = np.fft.rfft(rng.standard_normal(count))
     noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1), count)
-    return (noise / noise.std()).astype(np.float32)
+    return np.asarray(noise / noise.std(), np.float32)
 
 
 def rms(samples: Samples) -> float:
@@ -64,16 +64,18 @@ def rms(samples: Samples) -> float:
 
 
 def quiet(x: Samples, rng: np.random.Generator) -> Samples:
-    return np.round(x * 0.01 / np.abs(x).max() * 32_768).astype(np.float32) / 32_768
+    stepped = np.round(x * 0.01 / np.abs(x).max() * 32_768)
+    return np.asarray(stepped, np.float32) / np.float32(32_768)
 
 
 def noisy(x: Samples, rng: np.random.Generator) -> Samples:
     y = x + pink(len(x), rng) * rms(x) * 10 ** (-10 / 20)
-    return (0.5 * y / np.abs(y).max()).astype(np.float32)
+    return np.asarray(0.5 * y / np.abs(y).max(), np.float32)
 
 
 def clipped(x: Samples, rng: np.random.Generator) -> Samples:
-    return np.clip(x, -np.quantile(np.abs(x), 0.993), np.quantile(np.abs(x), 0.993))
+    limit = np.quantile(np.abs(x), 0.993)
+    return np.clip(x, -limit, limit)
 
 
 def telephone(x: Samples, rng: np.random.Generator) -> Samples:

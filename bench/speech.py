@@ -30,7 +30,7 @@ SCALE = 220 * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)
 def white(decibels: float) -> Callable[[Samples, np.random.Generator], Samples]:
     def change(x: Samples, rng: np.random.Generator) -> Samples:
         noise = rng.standard_normal(len(x)) * np.sqrt(np.mean(x**2))
-        return (x + noise * 10 ** (-decibels / 20)).astype(np.float32)
+        return np.asarray(x + noise * 10 ** (-decibels / 20), np.float32)
 
     return change
 
@@ -56,7 +56,8 @@ CONDITIONS = {
 
 def harmonics(hertz: NDArray[np.float64] | float, count: int, roll: float = 1.0) -> Samples:
     phase = 2 * np.pi * np.cumsum(np.broadcast_to(hertz, T.shape)) / RATE
-    return sum(np.sin(h * phase) / h**roll for h in range(1, count + 1)).astype(np.float32)
+    partials = (np.sin(h * phase) / h**roll for h in range(1, count + 1))
+    return sum(partials, np.zeros_like(phase)).astype(np.float32)
 
 
 def notes(voices: int, seconds: float, decay: float, seed: int) -> Samples:

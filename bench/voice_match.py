@@ -20,10 +20,13 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import onnxruntime as ort
 import soundfile
 from rich.console import Console
 from rich.progress import track
@@ -50,11 +53,18 @@ SENTENCES = (
 )
 
 
+class Encoder(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def embed(self, audio: Audio) -> np.ndarray: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Unseen:
     """A d-vector (LSTM, 256) trained by others on other data; front end as its package has it."""
 
-    session: object
+    session: ort.InferenceSession
     name: str = "d-vector"
 
     def embed(self, audio: Audio) -> np.ndarray:
@@ -70,7 +80,7 @@ class Unseen:
         windows = np.stack([log[i : i + 80] for i in range(0, len(log) - 79, 40)])
         (parts,) = self.session.run(None, {"mel_window": windows.astype(np.float32)})
         mean = (parts / np.linalg.norm(parts, axis=1, keepdims=True)).mean(axis=0)
-        return mean / np.linalg.norm(mean)
+        return np.asarray(mean / np.linalg.norm(mean))
 
 
 def fetch_unseen(console: Console) -> list[Unseen]:
@@ -94,7 +104,7 @@ class Row:
     factor: float
     """CPU seconds of synthesis per second of speech."""
     megabytes: float
-    takes: list[Audio]
+    takes: Sequence[Audio]
 
     def gap(self, encoder: str) -> float:
         default, achieved, same = self.levels[encoder]
@@ -114,7 +124,9 @@ def reference_of(recordings: list[Audio]) -> tuple[Audio, list[Audio]]:
     return window, recordings[:i] + recordings[i + 1 :]
 
 
-def measure(voice: KokoroVoice, encoders: list, folder: Path, default: list[Audio]) -> Row:
+def measure(
+    voice: KokoroVoice, encoders: Sequence[Encoder], folder: Path, default: list[Audio]
+) -> Row:
     reference, others = reference_of(utterances(folder))
     start = time.process_time()
     voiceprint = voice.enrol(reference, "", "en")
@@ -127,14 +139,16 @@ def measure(voice: KokoroVoice, encoders: list, folder: Path, default: list[Audi
     for encoder in encoders:
         own = np.stack([encoder.embed(enrol.levelled(audio)) for audio in others])
 
-        def near(audios: list[Audio], encoder=encoder, own=own) -> float:  # noqa: ANN001
+        def near(
+            audios: Sequence[Audio], encoder: Encoder = encoder, own: np.ndarray = own
+        ) -> float:
             return float(np.mean([own @ encoder.embed(enrol.levelled(audio)) for audio in audios]))
 
         levels[encoder.name] = (near(default), near(takes), near([reference]))
     return Row(folder.name, levels, enrol_seconds, factor, peak, takes)
 
 
-def word_error_rate(recogniser: recognise.Recogniser, takes: list[Audio]) -> float:
+def word_error_rate(recogniser: recognise.Recogniser, takes: Sequence[Audio]) -> float:
     heard = [recogniser.transcribe(take, "en") for take in takes]
     return recognise.error_rate(" ".join(SENTENCES), " ".join(heard), "en")
 
@@ -197,7 +211,7 @@ def main() -> int:
         return 2
     voice = KokoroVoice.load(CACHE, threads=options.threads)
     default = unadapted(voice)
-    encoders = [*voice.enroller.encoders, *fetch_unseen(console)]
+    encoders: list[Encoder] = [*voice.enroller.encoders, *fetch_unseen(console)]
     rows = [
         measure(voice, encoders, f, default) for f in track(folders, "enrolling", console=console)
     ]

@@ -75,7 +75,9 @@ def points_of(renders: dict[str, np.ndarray], basis: np.ndarray) -> np.ndarray:
     return points
 
 
-def fit(points: np.ndarray, embeddings: np.ndarray, seed: int, epochs: int = 80) -> list:
+def fit(
+    points: np.ndarray, embeddings: np.ndarray, seed: int, epochs: int = 80
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Matrices and offsets of a network of two hidden layers, tanh."""
     from sklearn.neural_network import MLPRegressor
 

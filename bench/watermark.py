@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 import watermark
 from bench import noise_to_mask
@@ -38,7 +39,7 @@ from bench.harsh import HARSH
 from bench.watermark_plot import draw
 from watermark import cells, search
 from watermark.layout import BANDS, PERIOD, TILE, layout
-from watermark.reader import reader
+from watermark.reader import PLAIN, reader
 
 RESULTS = Path(__file__).parent / "results" / "watermark"
 PLOT = Path(__file__).parents[1] / "docs" / "watermark.svg"
@@ -111,7 +112,7 @@ def false(options: argparse.Namespace) -> dict[str, object]:
         thorough = number % options.thorough_every == 0
         scores.append(watermark.detect(sound, options.rate, key, thorough=thorough).score)
         view = cells.spectrum(sound, options.rate)
-        inner, energy = reader(key).correlate(search.grids(view, search.PLAIN))
+        inner, energy = reader(key).correlate(search.grids(view, PLAIN))
         z = inner / np.sqrt(energy)
         tails += [(z > limit).sum() for limit in (3, 3.5, 4)]
         total += z.size
@@ -141,7 +142,7 @@ def leak(options: argparse.Namespace) -> dict[str, object]:
     for number, host in enumerate(clips(options, options.seconds, count)):
         payload = options.payload or zlib.crc32(f"payload {number}".encode())
         marked = watermark.embed(host, options.rate, payload, KEY)
-        soft = search.grids(cells.spectrum(marked, options.rate), search.PLAIN, 1)[0][:, :slots]
+        soft = search.grids(cells.spectrum(marked, options.rate), PLAIN, 1)[0][:, :slots]
         start = _true_start(marked, payload, options.rate)
         mean += soft
         stream[:, (start + np.arange(slots)) % PERIOD] += soft
@@ -161,7 +162,7 @@ def leak(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _true_start(marked: Samples, payload: int, rate: int) -> int:
-    softs = search.grids(cells.spectrum(marked, rate), search.PLAIN, 1)
+    softs = search.grids(cells.spectrum(marked, rate), PLAIN, 1)
     inner, energy = reader(KEY).knowing(payload).correlate(softs)
     return int(np.argmax(inner / np.sqrt(energy)))
 
@@ -170,7 +171,7 @@ def _signs(signs: Samples, start: int, slots: int) -> Samples:
     return signs[:, (start + np.arange(slots)) % PERIOD]
 
 
-def _best_agreement(average: Samples, sync: Samples) -> float:
+def _best_agreement(average: NDArray[np.float64], sync: Samples) -> float:
     """Share of equal signs over sync cells, at the start in the stream where it is highest."""
     slots = average.shape[1]
     guess = np.sign(average)
@@ -189,7 +190,7 @@ def quality(options: argparse.Namespace) -> dict[str, object]:
     hosts = clips(options, 6, options.clips)
     treated = {f"mark {db} dB": _marker(db) for db in (1.5, 1.8, 2.2, 2.6, 3.0)}
     treated |= {name: ATTACKS[name] for name in ("mp3 96k", "mp3 64k", "aac 64k", "opus 32k")}
-    out = {}
+    out: dict[str, object] = {}
     for name, treat in treated.items():
         rows = []
         for host in hosts:
@@ -200,8 +201,9 @@ def quality(options: argparse.Namespace) -> dict[str, object]:
             grade = pesq(16_000, *narrow, "wb")
             rows.append((grade, stoi(host, changed, options.rate), error, 100 * audible, high))
         grades = np.array(rows)
-        out[name] = [float(v) for v in (*np.median(grades, axis=0), np.quantile(grades[:, 0], 0.1))]
-        print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in out[name]) + " |")
+        row = [float(v) for v in (*np.median(grades, axis=0), np.quantile(grades[:, 0], 0.1))]
+        out[name] = row
+        print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in row) + " |")
     return out
 
 

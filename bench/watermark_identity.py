@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8)
     options = parser.parse_args()
     recogniser = recognise.Recogniser.load()
-    encoders = [speaker.Ge2e.load(), speaker.CamPlus.load()]
+    encoders: list[speaker.Encoder] = [speaker.Ge2e.load(), speaker.CamPlus.load()]
     pairs = utterances(options.audio, options.clips)
     heard = [recogniser.transcribe(clip, "en") for clip, _ in pairs]
     others = [[encoder.embed(other) for _, other in pairs] for encoder in encoders]
