@@ -48,7 +48,7 @@ class OssStore:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket):
             raise Misconfigured("BUCKET_MISSING", f"{bucket!r} is not a bucket's name.")
         if importlib.util.find_spec("oss2") is None:
-            raise missing_extra("oss2, which buckets of Alibaba Cloud need,", "oss", "SETTING_INVALID")
+            raise missing_extra("oss2, which OSS buckets need,", "oss", "SETTING_INVALID")
         self._name = bucket
         self._endpoint = endpoints.secure(endpoint)
         self._region = region or endpoints.region(self._endpoint)

@@ -56,9 +56,12 @@ def main() -> int:
     missing = [name for name in files if text(INSTALLED / name) != current()]
     if not missing:
         return 0
-    download, disk = size(missing)
-    say(f"Installing voicedrop ({', '.join(extras)}) into .venv, with Python {version()}:")
-    say(f"about {download} MB to download, less what pip has kept, and {disk} MB on disk ...")
+    if added := [name for name in missing if not (INSTALLED / name).exists()]:
+        download, disk = size(added)
+        say(f"Installing voicedrop ({', '.join(extras)}) into .venv, with Python {version()}:")
+        say(f"about {download} MB to download, less what pip has kept, and {disk} MB on disk ...")
+    else:
+        say("Bringing .venv up to date with requirements/ ...")
     install(files, missing)
     return 0
 
@@ -157,7 +160,7 @@ def text(path: Path) -> str:
 
 
 def version() -> str:
-    return "%d.%d" % sys.version_info[:2]
+    return "{}.{}".format(*sys.version_info)
 
 
 def say(line: str) -> None:

@@ -40,7 +40,7 @@ RUN = "run"
 APART = "image-cuda12"
 """The one extra that pins a version of its own, of ONNX Runtime with CUDA."""
 SIZES = FOLDER / "sizes.json"
-"""File of the lock -> megabytes to download and on disk, of what it adds to the files it includes."""
+"""File of the lock -> megabytes to download and on disk of what it adds to those it includes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _resolve(
 ) -> list[Pin]:
     """All that `selection` needs, within `constraints`: the newest versions, but rather those that
     are `preferred`."""
-    command = [Path(sysconfig.get_path("scripts")) / "uv", "pip", "compile", *selection]
+    command = [f"{sysconfig.get_path('scripts')}/uv", "pip", "compile", *selection]
     command += ["--universal", "--python-version", FIRST_PYTHON, "--fork-strategy", "fewest"]
     command += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
     command += ["--no-emit-package", "voicedrop"]
@@ -204,10 +204,16 @@ def main() -> int:
         return 0
     FOLDER.mkdir(exist_ok=True)
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    contents = resolve(pyproject, upgrade=options.upgrade)
-    write(contents)
-    sizes = {name: measure(content.pins) for name, content in sorted(contents.items())}
-    SIZES.write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
+    old = {path.stem: parse(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.txt")}
+    new = resolve(pyproject, upgrade=options.upgrade)
+    write(new)
+    known = json.loads(SIZES.read_text(encoding="utf-8")) if SIZES.exists() else {}
+    sizes = {
+        name: known[name] if name in known and new[name] == old.get(name) else measure(content.pins)
+        for name, content in sorted(new.items())
+    }
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(size)}" for name, size in sizes.items())
+    SIZES.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     return 0
 
 

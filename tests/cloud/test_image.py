@@ -86,10 +86,10 @@ def test_the_build_proves_the_default_voice() -> None:
 def test_it_installs_the_lock_and_nothing_else() -> None:
     runs = " ".join(arguments for name, arguments in stages()[1] if name == "RUN")
     installs = re.findall(r"pip install [^&]*", runs)
+    hashed = ["pip", "install", "--require-hashes"]
     assert [line.split() for line in installs] == [
-        "pip install --require-hashes --requirement requirements/build.txt".split(),
-        "pip install --require-hashes --no-build-isolation "
-        "--requirement requirements/${LOCK}.txt".split(),
+        [*hashed, "--requirement", "requirements/build.txt"],
+        [*hashed, "--no-build-isolation", "--requirement", "requirements/${LOCK}.txt"],
     ]
     assert ("ARG", "LOCK=image") in stages()[1]
     for name in {"image", *re.findall(r"--build-arg LOCK=(\S+)", DOCKERFILE)}:

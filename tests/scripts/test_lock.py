@@ -1,4 +1,4 @@
-"""The lock holds all that pyproject.toml asks for, and nothing is installed that it does not hold."""
+"""The lock holds all that pyproject.toml asks for, and what is installed is what it holds."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         lock.Pin("one", "1.0", "", ("sha256:aa", "sha256:bb")),
         lock.Pin("two", "2.post1", "python_full_version < '3.12' and extra != 'x'", ("sha256:cc",)),
     ]
-    lock.write({"run": lock.Content([], pins[:1]), "cpu": lock.Content(["run"], pins[1:])}, tmp_path)
+    lock.write(
+        {"run": lock.Content([], pins[:1]), "cpu": lock.Content(["run"], pins[1:])}, tmp_path
+    )
     assert lock.read("cpu", tmp_path) == {pin.name: pin for pin in pins}
     lock.write({"run": lock.Content([], pins)}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
