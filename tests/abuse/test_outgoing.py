@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.abuse.container import ROOT, cloud
 
 
@@ -30,10 +32,12 @@ def watched(folder: Path, *endpoint: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_a_job_over_folders_calls_nobody(tmp_path: Path) -> None:
     assert watched(tmp_path) == {"ended": "succeeded", "called": []}
 
 
+@pytest.mark.slow
 def test_a_job_over_buckets_calls_their_endpoint_only(tmp_path: Path) -> None:
     with cloud() as server:
         address = urlsplit(server.endpoint).netloc

@@ -136,6 +136,7 @@ def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path
     assert sorted(event["error"] for event in events) == ["", "", "QUOTA_EXCEEDED"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault: Fault) -> None:
     """Two jobs, room for one: whichever it is, one speaks and the other is refused."""

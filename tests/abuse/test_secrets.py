@@ -93,6 +93,7 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> After:
     return After(log.read_text(), said, stored, secrets)
 
 
+@pytest.mark.slow
 def test_the_job_ran_and_what_failed_was_logged(after: After) -> None:
     log, said, stored, _ = after
     assert "'succeeded': 1" in said[2]
@@ -104,6 +105,7 @@ def test_the_job_ran_and_what_failed_was_logged(after: After) -> None:
     assert '"code":"INTERNAL"' in stored
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_what_was_logged_answered_or_stored(after: After) -> None:
     log, said, stored, secrets = after
     key = secrets[-3]
@@ -126,6 +128,7 @@ def test_the_mask_covers_every_spelling_and_nothing_else(secret: str) -> None:
     assert mask("a log line without any") == "a log line without any"
 
 
+@pytest.mark.slow
 def test_the_mask_follows_the_credentials_of_the_calls() -> None:
     mask = Mask()
     for number in range(100):

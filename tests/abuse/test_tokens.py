@@ -70,6 +70,7 @@ def test_of_fifty_racing_instances_ten_get_a_token_of_redis(shared: Shared) -> N
     assert [instance.take() is not None for instance in instances[:2]] == [True, False]
 
 
+@pytest.mark.slow
 @needs_redis
 def test_the_token_of_a_worker_that_was_killed_comes_back(
     shared: Shared, redis: RedisServer
@@ -136,6 +137,7 @@ def two_instances(url: str) -> Iterator[list[int]]:
         yield [one.port, other.port]
 
 
+@pytest.mark.slow
 @needs_redis
 def test_two_servers_share_their_tokens_and_send_the_rest_away(
     shared: Shared, redis: RedisServer

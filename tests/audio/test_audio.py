@@ -51,6 +51,7 @@ def snr(a: Audio, b: Audio) -> float:
     return float(10 * np.log10(np.sum(x**2) / np.sum((x - y) ** 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", sorted(CONTAINERS))
 @pytest.mark.parametrize("rate", [16_000, 24_000, 32_000])
 def test_encoded_speech_decodes_to_itself(container: str, rate: int) -> None:
@@ -75,6 +76,7 @@ def test_samples_beyond_full_scale_are_clipped_not_wrapped() -> None:
     assert np.corrcoef(back.samples, np.clip(speech().samples * 20, -1, 1))[0, 1] > 0.999
 
 
+@pytest.mark.slow
 def test_minutes_of_opus_and_mp3_are_written_in_small_blocks() -> None:
     for container in ("mp3", "opus"):
         file = encode(Audio(np.zeros(8_000 * 60, np.float32), 8_000), container)
@@ -155,6 +157,7 @@ def test_fading_does_not_change_the_caller_s_samples() -> None:
     assert fade(Audio(before[:1], 16_000)).samples[0] == before[0]
 
 
+@pytest.mark.slow
 def test_probe_tells_the_length_without_decoding() -> None:
     found = probe(speech_as("FLAC"), name="a.wav")
     assert found.seconds == pytest.approx(speech().seconds)
@@ -171,6 +174,7 @@ def test_a_longer_limit_admits_a_longer_recording() -> None:
     assert decode(data, name="a.flac", longest=700).seconds == 660
 
 
+@pytest.mark.slow
 def test_a_decoder_that_runs_out_of_memory_is_reported_by_code() -> None:
     """Three hours of silence are a small file, but more output than a child may write."""
     data = pack(np.zeros(8_000 * 3_600 * 3, np.int16), 8_000, "FLAC")

@@ -55,6 +55,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "code"), BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_in_two_seconds_and_300_mb(
     tmp_path: Path, make: Callable[[], bytes], code: str

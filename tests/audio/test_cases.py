@@ -16,6 +16,7 @@ REFUSED_CASES = [case for case in CASES if case.code]
 ACCEPTED_CASES = [case for case in CASES if not case.code]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED_CASES, ids=lambda case: case.id)
 def test_unfit_recordings_are_refused_by_code(case: Case) -> None:
     data = case.make()
@@ -27,6 +28,7 @@ def test_unfit_recordings_are_refused_by_code(case: Case) -> None:
     assert "libsndfile" not in refusal.value.message.lower()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ACCEPTED_CASES, ids=lambda case: case.id)
 def test_fit_recordings_are_accepted_with_their_remarks(case: Case) -> None:
     reference = prepare(case.make(), case.name)
@@ -36,6 +38,7 @@ def test_fit_recordings_are_accepted_with_their_remarks(case: Case) -> None:
     assert reference.quality.speech_s > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in CASES if c.number not in (45, 47)], ids=lambda c: c.id)
 def test_the_decoder_alone_judges_as_it_does_in_its_cage(case: Case) -> None:
     parts: list[NDArray[np.float32]] = []

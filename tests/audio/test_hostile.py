@@ -36,6 +36,7 @@ def cpu_seconds() -> float:
     return time.process_time() + sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
 def test_a_hostile_file_ends_in_its_code_within_two_seconds(case: Hostile) -> None:
     data, begun = case.make(), cpu_seconds()

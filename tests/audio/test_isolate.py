@@ -43,6 +43,7 @@ def test_a_task_gets_its_bytes_and_hands_back_bytes_and_json(workshop: Workshop)
     assert answer == {"length": 200_000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "limits", "says"),
     [
@@ -154,6 +155,7 @@ def test_closing_ends_the_server_and_leaves_no_zombie() -> None:
     shop.close()  # a second time is harmless
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_leave_is_killed() -> None:
     shop = Workshop()
     shop.run(TASKS + "echo", b"x", times=1)

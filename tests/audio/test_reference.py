@@ -216,6 +216,7 @@ def test_bandwidth_without_speech_is_the_nyquist_rate() -> None:
     assert reference.bandwidth(silence(1, 16_000), quiet) == 8_000
 
 
+@pytest.mark.slow
 def test_ten_minutes_are_prepared_in_seconds(tmp_path: Path) -> None:
     whole = np.tile(reading().samples, 135)[: 590 * 16_000]
     prepared = prepare(pack(whole, container="FLAC"), "a.flac")

@@ -279,12 +279,14 @@ SPOILED: dict[Callable[[Path], None], set[tuple[int, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__)
 def test_it_is_found(copy: Path, spoil: Callable[[Path], None]) -> None:
     spoil(copy)
     assert told(run(copy)) == SPOILED[spoil]
 
 
+@pytest.mark.slow
 def test_in_a_larger_bucket_each_of_seven_wrongs_is_found_beside_the_others(
     sixty: Path, tmp_path: Path
 ) -> None:
@@ -372,6 +374,7 @@ def no_consent(root: Path) -> None:
     results(root)[0].write_bytes(sign.sign(changed, opened(root).keys.signing))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("claim", "found"),
     [
@@ -431,6 +434,7 @@ def test_only_what_was_spoiled_is_named(copy: Path) -> None:
     assert {finding.job for finding in run(copy).findings} == {name}
 
 
+@pytest.mark.slow
 def test_a_log_that_was_cut_is_found_with_a_checkpoint_kept_elsewhere(copy: Path) -> None:
     """Somebody with every key removes the end of the log and all traces of it."""
     made = opened(copy)

@@ -18,6 +18,8 @@ from core.result import Result, parse
 from tests.audit.conftest import opened
 from tests.audit.test_findings import run, told
 
+pytestmark = pytest.mark.slow
+
 CHANGED = {(2, "OBJECT_CHANGED"), (4, "SEAL_INVALID")}
 MISSING, UNCLAIMED = (2, "OBJECT_MISSING"), (10, "OBJECT_UNCLAIMED")
 

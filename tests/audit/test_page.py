@@ -32,6 +32,7 @@ def made(clean: Path, tmp_path: Path) -> report.Report:
     return audit.build(audit.walk(found), found, "")
 
 
+@pytest.mark.slow
 def test_the_plots_are_seen_in_a_browser(made: report.Report, tmp_path: Path) -> None:
     shown = tmp_path / "report.html"
     shown.write_text(page.render(made), encoding="utf-8")
@@ -52,6 +53,7 @@ def test_the_plots_are_seen_in_a_browser(made: report.Report, tmp_path: Path) ->
     )
 
 
+@pytest.mark.slow
 def test_a_picture_can_be_taken_of_the_report(made: report.Report, tmp_path: Path) -> None:
     shown = tmp_path / "report.html"
     shown.write_text(page.render(made), encoding="utf-8")

@@ -33,6 +33,8 @@ from tests.pipeline.test_notifications import notification
 from tests.storage.stores import KEYS as OSS_KEYS
 from tests.storage.stores import oss_store
 
+pytestmark = pytest.mark.slow
+
 KEY = b"k" * 32
 READING = ReadingKeys(verifying={})
 RATE = 16_000

@@ -130,6 +130,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OssServer
         yield server
 
 
+@pytest.mark.slow
 def test_an_auditor_can_audit_and_trace_and_nothing_besides(
     cloud: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

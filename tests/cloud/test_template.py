@@ -116,6 +116,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "fault"),
     FAULTS,

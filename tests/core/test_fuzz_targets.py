@@ -18,6 +18,7 @@ CRASHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_door_ends_in_an_error_that_is_not_ours(name: str) -> None:
     target, dice = TARGETS[name], random.Random(1)

@@ -39,6 +39,7 @@ def test_half_a_character_in_a_pointer_still_gives_a_result(made: Studio) -> Non
 HALF = "\ud83d"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "pointer"),
     [
@@ -113,6 +114,7 @@ def test_what_takes_the_place_of_a_file_at_the_last_moment_is_not_followed(tmp_p
         folder.read(tmp_path / "link", 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "code"),
     [

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def tried(data: bytes, *, lines: bool = False) -> None:
         assert places == list(range(len(places)))
 
 
+@pytest.mark.slow
 @quick
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_manifest(data: bytes) -> None:
@@ -59,12 +61,14 @@ def test_any_bytes_as_a_manifest(data: bytes) -> None:
     tried(data, lines=True)
 
 
+@pytest.mark.slow
 @quick
 @given(TOP)
 def test_any_fields_at_the_top(top: dict[str, Any]) -> None:
     tried(json.dumps(manifest(**top)).encode())
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(ITEMS | JSON, max_size=4))
 def test_any_items(items: list[Any]) -> None:
@@ -184,6 +188,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_items(tmp_path: Path) -> None:
     """Measured in a process of its own, in processor time, beside what the standard library takes
     to read and write the lines there: 4.2 times that when written, on any processor about so."""
@@ -219,6 +224,7 @@ def test_a_name_that_is_a_megabyte_costs_no_time() -> None:
     assert len(error.pointer) < 300
 
 
+@pytest.mark.slow
 def test_half_a_million_keys_of_which_one_stands_twice() -> None:
     members = ",".join(f'"x-{n}":0' for n in range(500_000))
     data = encode(manifest(items=[ITEM, "?"])).replace(b'"?"', f'{{{members},"x-9":1}}'.encode())
@@ -227,6 +233,7 @@ def test_half_a_million_keys_of_which_one_stands_twice() -> None:
     assert time.process_time() - start < 5
 
 
+@pytest.mark.slow
 def test_the_same_mistake_in_every_item() -> None:
     items = [{**ITEM, "id": f"i{n}", "txet": ""} for n in range(20_000)]
     data = encode(manifest(items=items))

@@ -15,6 +15,8 @@ from core.version import VERSION
 from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.present import present
 
+pytestmark = pytest.mark.slow
+
 MANIFEST = INBOX / "jobs" / "hello.manifest.json"
 REFERENCE = INBOX / "refs" / "reader.flac"
 RECORD = INBOX / "consent" / "reader.json"

@@ -22,6 +22,8 @@ from tests.audit.leak import leaked
 from tests.e2e.conftest import INBOX, Place
 from tests.present import present
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {
     item["id"]: item
     for item in json.loads((INBOX / "jobs/hello.manifest.json").read_text())["items"]

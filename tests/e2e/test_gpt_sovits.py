@@ -18,6 +18,8 @@ from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.e2e.test_server import Function, notification
 from tests.present import present
 
+pytestmark = pytest.mark.slow
+
 TINY = ROOT / "tests/data/gpt_sovits/v2ProPlus_tiny.tar.xz"
 
 

@@ -18,6 +18,8 @@ from tests.faults.theatre import notification
 from tests.oss_server import OssServer
 from tests.present import present
 
+pytestmark = pytest.mark.slow
+
 HELLO = json.loads((INBOX / "jobs/hello.manifest.json").read_text())
 NO_ENGINE = "/nowhere"
 

@@ -26,6 +26,8 @@ from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.oss_server import OssServer
 from tests.present import present
 
+pytestmark = pytest.mark.slow
+
 SECRET = "kT9-secret-of-the-function-role"
 TOKEN = "CAIS-security-token-of-this-call"
 HEADERS = {

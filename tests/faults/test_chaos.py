@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.untraced import environ
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_killed_workers_over_a_failing_store_lose_and_double_nothing() -> None:
     """Two workers, twelve jobs, two of them cut into shards whose workers are killed too;
     `python -m bench.chaos` runs eight workers and five hundred."""

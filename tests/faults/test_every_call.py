@@ -80,6 +80,7 @@ def calls(*, waits: bool = False, cut: bool = False) -> int:
     return len(plan.calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rival", [None, 0.5], ids=["alone", "beside-another"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(
@@ -93,6 +94,7 @@ def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(
         assert sum(len(voice.spoken) for voice in theatre.voices) <= 2 + 2, number
 
 
+@pytest.mark.slow
 def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result() -> None:
     """Every kind in turn; histories (bench/faults.py) put every kind everywhere."""
     for number in range(1, calls(cut=True) + 1):

@@ -13,6 +13,7 @@ HISTORIES = 300
 FIRST_SEED = 1
 
 
+@pytest.mark.slow
 def test_random_histories_break_no_invariant() -> None:
     """Crashes, freezes past the lease, outages, lost answers, lost and repeated notifications,
     clocks an hour off, uploads in any order, files replaced and deleted, a sweeper beside it."""
@@ -30,6 +31,7 @@ def test_a_seed_fixes_its_history() -> None:
     assert (first.steps, first.faults, first.spoken) == (second.steps, second.faults, second.spoken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_a_broken_pipeline_is_seen(variant: Variant) -> None:
     with pytest.raises(AssertionError, match=r"^seed \d+: ") as seen, variant.broken():  # noqa: PT012

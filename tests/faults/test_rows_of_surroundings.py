@@ -34,6 +34,8 @@ from tests.storage.stores import KEYS, oss_store
 from tests.trust import kms_server
 from tests.trust.kms_server import Kms
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BUCKETS = ("inbox", "results", "control")
 

@@ -165,6 +165,7 @@ def test_row_22_a_job_that_kills_every_worker_is_given_up_and_costs_no_other_job
     assert max(record.attempt for record in scene.records(done[KEY].job_id)) == 6
 
 
+@pytest.mark.slow
 def test_row_23_a_poisonous_item_of_a_large_batch_costs_only_itself() -> None:
     scene = Scene()
     items = [{"id": f"i{n}", "text": "!bug" if n == 50 else "hi"} for n in range(100)]
@@ -188,6 +189,7 @@ def test_row_23_an_item_that_kills_its_process_costs_only_itself() -> None:
     assert scene.sweep().findings == []
 
 
+@pytest.mark.slow
 def test_row_24_workers_that_are_killed_after_every_item_still_finish_the_job() -> None:
     """Each makes progress, so none of the kills counts against the job."""
     scene = Scene(items=8)

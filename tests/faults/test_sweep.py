@@ -196,6 +196,7 @@ def test_a_planted_result_is_reported_and_does_not_stop_the_others(made: Studio)
     assert len(events(made)) == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(
     tmp_path: Path,
 ) -> None:
@@ -246,6 +247,7 @@ def test_the_report_is_json_and_words_and_an_exit_code(made: Studio) -> None:
     assert sweeping.report(Swept()).exit_code == 0
 
 
+@pytest.mark.slow
 def test_voicedrop_sweep_finishes_what_is_left(tmp_path: Path) -> None:
     """The command, as a process, on a manifest that needs no voice to be refused."""
 
@@ -294,6 +296,7 @@ class Long(LocalStore):
                     yield Info(f"{prefix}{number:032x}{ending}", 1, "", 1.0)
 
 
+@pytest.mark.slow
 def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(
     made: Studio, tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from core.voice.gpt_sovits import reference
 from core.voice.gpt_sovits.bundle import SPEC, Bundle
 from tests.gpt_sovits import torchfile
 
+pytestmark = pytest.mark.slow
+
 
 def rewritten(
     source: Path, out: Path, dtype: str = "<f4", /, **changes: np.ndarray | None

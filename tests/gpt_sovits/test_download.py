@@ -160,6 +160,7 @@ def test_the_pro_models_bring_their_speaker_encoder() -> None:
         assert any(file.path.startswith("sv/") for file in MODELS[name].files)
 
 
+@pytest.mark.slow
 def test_whole_bundles_are_listed(sources: Sources, bundle: Bundle, tmp_path: Path) -> None:
     shutil.copytree(bundle.folder, tmp_path / "mine")
     (tmp_path / "broken").mkdir()

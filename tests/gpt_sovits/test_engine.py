@@ -26,6 +26,8 @@ from core.voice.gpt_sovits.text import Span, TextFeatures
 from tests.gpt_sovits.front import Letters
 from tests.pipeline.kit import REFERENCE, drop, studio
 
+pytestmark = pytest.mark.slow
+
 TEXT = "hello there my friend. what a day. yes. one more and somewhat longer sentence follows"
 LAX = Guard(fewest=0, most=99, cycle=999, blank=99)
 """Random weights say nonsense: what a trained network may not do, this one does."""

@@ -125,6 +125,7 @@ def test_a_wave_in_pieces_is_the_wave(bundle: Bundle, timbre: np.ndarray) -> Non
         assert np.array_equal(piece, whole[first * 640 : last * 640])
 
 
+@pytest.mark.slow
 def test_a_long_wave_is_made_in_pieces(bundle: Bundle, timbre: np.ndarray) -> None:
     z = np.random.default_rng(1).standard_normal((1, bundle.spec.inter, 1003), np.float32)
     wave = vocode(bundle, z, timbre)

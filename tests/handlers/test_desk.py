@@ -53,6 +53,7 @@ def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Studio) -> N
     assert watch.lines == []
 
 
+@pytest.mark.slow
 def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made: Studio) -> None:
     drop(made)
     watch = looking(made)
@@ -80,6 +81,7 @@ def test_problems_of_items_and_voices_are_told(made: Studio) -> None:
     assert watch.failed
 
 
+@pytest.mark.slow
 def test_a_replaced_manifest_is_a_new_job(made: Studio) -> None:
     drop(made)
     settle(made)

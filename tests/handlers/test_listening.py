@@ -137,6 +137,7 @@ LISTEN = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", [5, 2])
 def test_a_listener_is_told_how_likely_guessing_is(page: Path, tmp_path: Path, right: int) -> None:
     told = browser.ask(page, tmp_path, LISTEN % right)

@@ -117,6 +117,7 @@ def worker(tmp_path: Path) -> Worker:
     )
 
 
+@pytest.mark.slow
 def test_the_worker_warms_once_handles_and_forgets_credentials(
     worker: Worker, tmp_path: Path
 ) -> None:

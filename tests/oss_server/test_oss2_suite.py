@@ -49,6 +49,7 @@ _LEFT_OUT = {
 _FEWEST = 120
 
 
+@pytest.mark.slow
 def test_oss2s_own_tests_for_objects_parts_lists_and_appends_pass(tmp_path: Path) -> None:
     sources = _fetch(tmp_path)
     with OssServer() as server:

@@ -28,6 +28,8 @@ from tests.pipeline.kit import REFERENCE, Buzz, drop, studio, voice_of
 from tests.pipeline.test_notifications import events, notification
 from tests.present import present
 
+pytestmark = pytest.mark.slow
+
 OTHER = REFERENCE.with_name("ref_1688.flac")
 WORDS = "Some words of speech, this is number"
 

@@ -26,6 +26,8 @@ from tests.pipeline.kit import drop, studio, voice_of
 from tests.pipeline.test_batch import finish
 from tests.present import present
 
+pytestmark = pytest.mark.slow
+
 SAID = [
     ("a", "ch1", "The first sentence of it all. And here is the second one of them."),
     ("b", "ch1", "Another item of the same first chapter, somewhat longer than that."),

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.untraced import environ
 
 ROOT = Path(__file__).parents[2]
@@ -25,11 +27,13 @@ def killed(module: str, folder: Path, rounds: int) -> int:
     return int(json.loads(ran.stdout)["killed"])
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_path: Path) -> None:
     """SIGKILL at random moments of real processes; the next worker ends every job whole."""
     assert killed("mortal", tmp_path, 30) >= 15
 
 
+@pytest.mark.slow
 def test_shards_whose_workers_are_killed_at_random_moments_still_make_one_result(
     tmp_path: Path,
 ) -> None:

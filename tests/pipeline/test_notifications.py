@@ -156,6 +156,7 @@ def test_a_clip_under_audit_is_traced_to_its_job(made: Studio) -> None:
     assert len(events(made)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "marked", "word"),
     [

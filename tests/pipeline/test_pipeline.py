@@ -137,6 +137,7 @@ def test_a_job_without_any_good_item_has_failed(made: Studio) -> None:
     assert done.status == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "magic"), [("wav", b"RIFF"), ("flac", b"fLaC"), ("mp3", b"ID3"), ("opus", b"OggS")]
 )
@@ -148,6 +149,7 @@ def test_every_container_carries_the_mark_and_opens(made: Studio, form: str, mag
     assert f"out/{done.job_id}/x.{form}.sealed" in outputs(made)
 
 
+@pytest.mark.slow
 def test_rate_speed_and_pause_are_honoured(made: Studio) -> None:
     text = "A sentence that is long enough to carry it."
     items: list[dict[str, Any]] = [
@@ -162,6 +164,7 @@ def test_rate_speed_and_pause_are_honoured(made: Studio) -> None:
     assert low.duration_s == pytest.approx(plain.duration_s + 0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Studio) -> None:
     done = pipeline.run(drop(made, label={"cue": "morse-start"}), made)
     plain = pipeline.run(drop(made, name="quiet"), made)
@@ -188,6 +191,7 @@ def test_meta_comes_back_and_remarks_are_kept(made: Studio) -> None:
     assert [n.code for n in item.notices] == ["TEXT_DROPPED_CHARS"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["Yes", "A bit more", "One and two, three and four"])
 def test_even_a_word_carries_a_mark_that_reads(made: Studio, text: str) -> None:
     done = pipeline.run(drop(made, items=[{"id": "a", "text": text}]), made)
@@ -306,6 +310,7 @@ def test_two_people_in_a_recording_are_remarked_on(made: Studio) -> None:
     assert done.status == "succeeded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("transcript", "remarked"), [("SAID, he whispers", False), ("else", True)])
 def test_a_transcript_of_other_words_is_remarked_on(
     tmp_path: Path, transcript: str, remarked: bool
@@ -417,6 +422,7 @@ def test_after_its_deadline_a_missing_reference_fails_its_items(made: Studio) ->
     assert error.pointer == "/voices/alice/reference"
 
 
+@pytest.mark.slow
 def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Studio) -> None:
     first = pipeline.run(drop(made), made)
     second = pipeline.run(drop(made, id="again"), made)
@@ -448,6 +454,7 @@ def test_of_twenty_deliveries_at_once_one_speaks(
     assert len(outputs(made)) == 2
 
 
+@pytest.mark.slow
 def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made: Studio) -> None:
     items = [{"id": f"i{n}", "text": f"Sentence number {n} of this long job."} for n in range(3)]
     key = drop(made, items=items)
@@ -461,6 +468,7 @@ def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made: Studio) -
     assert again.status == "succeeded"
 
 
+@pytest.mark.slow
 def test_an_item_adopted_from_another_engine_version_says_so(made: Studio) -> None:
     key = drop(made)
     first = pipeline.run(key, made)
@@ -471,6 +479,7 @@ def test_an_item_adopted_from_another_engine_version_says_so(made: Studio) -> No
     assert again.items[0].output == first.items[0].output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stranger", "moved", "damaged"])
 def test_an_output_that_we_did_not_write_is_never_adopted(made: Studio, how: str) -> None:
     items = [{"id": "a", "text": "The first of the two, long enough."},
@@ -566,6 +575,7 @@ def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_
     assert letter["manifest"]["key"] == key
 
 
+@pytest.mark.slow
 def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path: Path) -> None:
     class Keyless(Buzz):
         def enrol(self, reference: audio.Audio, transcript: str, language: str) -> Voiceprint:

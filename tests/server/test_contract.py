@@ -236,6 +236,7 @@ def test_more_than_there_are_tokens_come_again(worker: Orders, client: Client) -
     assert {status(response) for response, _ in answers} == {(200, "200")}
 
 
+@pytest.mark.slow
 def test_health_answers_while_a_job_runs(worker: Orders, client: Client) -> None:
     job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 2}]))
     job.start()

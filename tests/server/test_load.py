@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_sixty_notifications_at_once_are_dealt_with_or_told_to_come_again() -> None:
     """Six jobs, each announced ten times; `python -m bench.load` does it with a thousand."""
     size = ["--jobs", "6", "--copies", "10", "--tokens", "30"]

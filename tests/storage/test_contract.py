@@ -58,6 +58,7 @@ def test_a_file_is_put_once_and_fetched_into_a_file(store: Store, tmp_path: Path
             store.fetch("nothing", target, limit=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key",
     ["plain", "a b+c%2fd.txt", "é/中文/日本語.wav", "a&b=c?d#e", "dots..in/.hidden", "x" * 255],

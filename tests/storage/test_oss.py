@@ -40,6 +40,7 @@ def _fault(kind: Kind, method: str, **fields: Any) -> Fault:
     return Fault(kind, method=method, seconds=5.0, **fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, "cut", "stall", "corrupt", "wrong_crc", "lost_reply"])
 def test_get_returns_the_right_bytes_through(server: OssServer, kind: Kind) -> None:
     server.place("results", "k", b"x" * 2000)
@@ -62,6 +63,7 @@ def test_put_arrives_through(server: OssServer, kind: Kind) -> None:
     assert fault.fired == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
 def test_put_once_knows_its_own_object_through(server: OssServer, kind: Kind) -> None:
     fault = server.inject(_fault(kind, "PUT"))
@@ -73,6 +75,7 @@ def test_put_once_knows_its_own_object_through(server: OssServer, kind: Kind) ->
     assert head(store, "k").metadata == {"a": "b"}
 
 
+@pytest.mark.slow
 def test_of_32_writers_of_equal_bytes_on_a_bad_network_exactly_one_wins() -> None:
     for seed in range(3):
         with OssServer(seed=seed) as server:
@@ -118,6 +121,7 @@ def test_append_to_another_kind_of_object_fails(server: OssServer) -> None:
         oss_store(server).append("k", b"2", position=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, "cut", "lost_reply"])
 def test_a_listing_is_complete_through(server: OssServer, kind: Kind) -> None:
     keys = [f"k{number:04}" for number in range(1003)]
@@ -160,6 +164,7 @@ def test_an_object_above_the_limit_is_refused_before_its_body_is_read(server: Os
     assert fault.fired == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code", "ours"),
     [

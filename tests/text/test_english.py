@@ -50,6 +50,7 @@ def test_normalised(text: str, spoken: str) -> None:
     assert normal(text) == spoken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "sounds"),
     [

@@ -155,6 +155,7 @@ def test_a_missing_dictionary_says_how_to_get_it(
     assert missing.value.code == "MODEL_MISSING"
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(ALPHABET, max_size=20).map("".join), st.sampled_from(MODES))
 def test_any_text_has_phonemes_that_align(text: str, mode: str) -> None:
@@ -169,6 +170,7 @@ def test_any_text_has_phonemes_that_align(text: str, mode: str) -> None:
                 assert span.word2ph == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "text"),
     [("zh", "今天天气真好，我们去散步吧。"), ("en", "The quick brown fox read 3 books.")],

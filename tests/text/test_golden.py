@@ -53,6 +53,7 @@ def spoken(row: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
     return joined(spans), tuple(phone for span in spans for phone in span.phones), ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['lang']}-{row['category']}")
 def test_a_row_is_upstreams_or_a_listed_difference(row: dict[str, Any]) -> None:
     text, phones, word2ph = spoken(row)

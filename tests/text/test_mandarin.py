@@ -93,6 +93,7 @@ def test_traditional_characters_sound_like_simplified_ones() -> None:
     assert read("臺灣", "zh").phones == read("台湾", "zh").phones
 
 
+@pytest.mark.slow
 def test_words_are_cut_as_by_jieba_itself() -> None:
     import jieba.posseg
 

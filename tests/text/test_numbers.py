@@ -42,6 +42,7 @@ def test_every_language_has_its_table() -> None:
     assert min(len(rows(language)) for language in ("zh", "en", "ja")) >= 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("language", "nine"), [("zh", "九"), ("ko", "구")])
 @pytest.mark.parametrize("written", ["{}", "-{}", "{}%", "{}km", "0.{}"])
 def test_a_number_of_thousands_of_digits_is_spelled(language: str, nine: str, written: str) -> None:

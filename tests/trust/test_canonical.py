@@ -77,12 +77,14 @@ def test_numbers_of_rfc_8785_appendix_b(bits: str, text: str) -> None:
     assert canonical.dump(value).decode() == text
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(JSON)
 def test_agrees_with_an_independent_implementation(value: Any) -> None:
     assert canonical.dump(value) == rfc8785.dumps(value)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(JSON)
 def test_reading_and_writing_again_changes_nothing(value: object) -> None:

@@ -15,6 +15,8 @@ from core.voice.kokoro import KokoroVoice, enrol, render, styles, surrogate
 from core.voice.kokoro.render import Recipe, Renderer
 from core.voice.kokoro.surrogate import Surrogate
 
+pytestmark = pytest.mark.slow
+
 
 def joined(chunks: Iterable[Audio]) -> Audio:
     parts = list(chunks)

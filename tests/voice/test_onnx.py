@@ -88,6 +88,8 @@ def test_the_device_is_chosen_for_a_stated_reason(
 def test_a_trial_start_says_whether_cuda_works_without_noise(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    if onnx._CUDA not in onnx._runtime().get_available_providers():
+        pytest.skip("this build of ONNX Runtime has no CUDA")
     assert onnx._cuda_starts() == onnx.providers().cuda
     assert capfd.readouterr().err == ""
 

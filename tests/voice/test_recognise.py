@@ -28,6 +28,7 @@ def test_error_rate_counts_edits(said: str, heard: str, language: str, expected:
     assert recognise.error_rate(said, heard, language) == expected
 
 
+@pytest.mark.slow
 def test_a_real_recording_is_understood(recogniser: Recogniser) -> None:
     heard = recogniser.transcribe(recording("ref_1688.flac"), "en")
     assert len(heard.split()) > 10
@@ -69,6 +70,7 @@ def test_without_its_packages_recognition_says_how_to_install_them(tmp_path: Pat
     assert "scripts/setup asr" in run.stderr
 
 
+@pytest.mark.slow
 def test_silence_transcribes_to_little(recogniser: Recogniser) -> None:
     silence = Audio(np.zeros(16_000, np.float32), 16_000)
     assert len(recogniser.transcribe(silence, "en")) < 40

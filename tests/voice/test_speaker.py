@@ -27,6 +27,7 @@ def test_one_person_is_above_the_threshold_and_two_people_below(
     assert encoder.threshold < encoder.same_person < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1], ids=["ge2e", "campplus"])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_embeddings_are_unit_vectors_that_hardly_depend_on_the_rate(

@@ -101,6 +101,7 @@ def test_english_numbers_are_read_as_by_the_other_engine() -> None:
     assert english.read(written) == english.read(spoken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "spoken"),
     [
@@ -189,11 +190,13 @@ def test_languages_load_only_when_spoken() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", ["$" + "9" * 4800, "9" * 4400 + "th", "1/" + "9" * 4998])
 def test_a_number_longer_than_python_reads_is_spelled(written: str) -> None:
     assert en_numbers.expand(written).count("nine") > 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text_", ["ヴァ" * 2500, "っ" * 5000, "今日は良い天気で" * 600, "ア、" * 2500, "9" * 5000]
 )

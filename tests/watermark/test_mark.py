@@ -60,6 +60,7 @@ def test_more_strength_changes_more(marked: Floats) -> None:
     assert quick(loud).score > quick(marked).score
 
 
+@pytest.mark.slow
 def test_unmarked_speech_carries_nothing() -> None:
     found = watermark.detect(speech()[: 3 * RATE], RATE, KEY)
     assert (found.payload, found.marked, found.start, found.end) == (None, False, 0, 0)
@@ -86,6 +87,7 @@ def test_the_input_is_left_alone() -> None:
     assert np.array_equal(host, speech())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [160, 7_919, 70_000])
 def test_a_stream_comes_out_as_one_piece(step: int) -> None:
     host = np.tile(speech(), 7)

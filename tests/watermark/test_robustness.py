@@ -111,6 +111,7 @@ def test_known_behind_a_phase_vocoder() -> None:
     assert found.pitch == 1
 
 
+@pytest.mark.slow
 def test_read_after_pieces_were_cut_out_and_moved() -> None:
     pieces = np.split(noisy(marked(), 30), [20_000, 38_000, 58_000, 76_000])
     found = watermark.detect(np.concatenate([pieces[at] for at in (3, 1, 0, 2)]), RATE, KEY)
@@ -118,6 +119,7 @@ def test_read_after_pieces_were_cut_out_and_moved() -> None:
     assert found.pieces >= 3
 
 
+@pytest.mark.slow
 def test_read_where_pauses_were_taken_out() -> None:
     """The sync cells of a piece say too little by themselves."""
     whole = noisy(watermark.embed(np.tile(speech(NAMES[1]), 2), RATE, PAYLOAD, KEY), 30)
@@ -128,6 +130,7 @@ def test_read_where_pauses_were_taken_out() -> None:
     assert found.pieces >= 6
 
 
+@pytest.mark.slow
 def test_read_where_pieces_were_cut_and_sped_up() -> None:
     whole = watermark.embed(np.tile(speech(NAMES[2]), 2), RATE, PAYLOAD, KEY)
     cut = np.concatenate([whole[: 2 * RATE], whole[int(3.1 * RATE) : 5 * RATE], whole[9 * RATE :]])
@@ -169,6 +172,7 @@ def test_clips_too_weak_alone_are_read_together() -> None:
     assert alone.count(None) >= 3
 
 
+@pytest.mark.slow
 def test_the_same_clip_many_times_proves_no_more_than_once() -> None:
     """Repeats meet the same signs: counting them as new evidence would break the bound."""
     clip = noisy(marked()[: 2 * RATE], 12), RATE

@@ -100,6 +100,7 @@ def test_each_host_and_payload_starts_elsewhere() -> None:
     assert all(0 <= start < PERIOD for start in starts)
 
 
+@pytest.mark.slow
 def test_averaging_marked_clips_shows_no_signs() -> None:
     """Forty clips of one payload, as an attacker without the key would add them up."""
     slots = 60
