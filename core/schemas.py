@@ -1,13 +1,17 @@
 """JSON Schemas (2020-12) of our documents, made from the Structs that read and write them.
 
-docs/schemas/ holds what these functions return; a test compares them.
+docs/schemas/ holds what these functions return; a test compares them. msgspec writes schemas too,
+but their order, indentation and choice of words are its own and change with its versions: only the
+types of the fields are asked of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import inspect as types
 
 from core.consent import SCHEMA as CONSENT
 from core.consent import Consent
@@ -61,21 +65,106 @@ def consent() -> dict[str, Any]:
 
 def of(type_: type[msgspec.Struct], title: str) -> dict[str, Any]:
     """The schema of one Struct."""
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
-    schema: dict[str, Any] = _translated(head | msgspec.json.schema(type_))
-    return schema
+    definitions: dict[str, Any] = {}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **_schema(types.type_info(type_), definitions),
+        "$defs": definitions,
+    }
 
 
-def _translated(value: Any) -> Any:
-    """With patterns as ECMA 262 writes them."""
-    if isinstance(value, dict):
-        return {
-            name: _ecma(part) if name == "pattern" else _translated(part)
-            for name, part in value.items()
-        }
-    if isinstance(value, list):
-        return [_translated(part) for part in value]
-    return value
+def _schema(kind: types.Type, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Of a value of this kind; the Structs it is made of are added to the definitions."""
+    match kind:
+        case types.StructType() | types.DataclassType():
+            made = _reference(kind, definitions)
+        case types.UnionType():
+            ordered = sorted(kind.types, key=lambda one: isinstance(one, types.NoneType))
+            made = {"anyOf": [_schema(one, definitions) for one in ordered]}
+        case types.LiteralType():
+            made = {"enum": sorted(kind.values)}
+        case types.ListType():
+            made = {"type": "array", "items": _schema(kind.item_type, definitions)}
+        case types.DictType():
+            values = _schema(kind.value_type, definitions)
+            made = {"type": "object"} | ({"additionalProperties": values} if values else {})
+        case types.Metadata():
+            made = (kind.extra_json_schema or {}) | _schema(kind.type, definitions)
+        case _:
+            made = _PLAIN[type(kind)]
+    return made | _limits(kind)
+
+
+_PLAIN: Mapping[type[types.Type], dict[str, Any]] = {
+    types.AnyType: {},
+    types.NoneType: {"type": "null"},
+    types.BoolType: {"type": "boolean"},
+    types.IntType: {"type": "integer"},
+    types.FloatType: {"type": "number"},
+    types.StrType: {"type": "string"},
+    types.DateTimeType: {"type": "string", "format": "date-time"},
+}
+_RANGE = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+}
+_LIMITS: Mapping[type[types.Type], Mapping[str, str]] = {
+    types.StrType: {"pattern": "pattern", "max_length": "maxLength", "min_length": "minLength"},
+    types.IntType: _RANGE,
+    types.FloatType: _RANGE,
+    types.ListType: {"min_length": "minItems", "max_length": "maxItems"},
+    types.DictType: {"min_length": "minProperties", "max_length": "maxProperties"},
+}
+
+
+def _limits(kind: types.Type) -> dict[str, Any]:
+    names = _LIMITS.get(type(kind), {})
+    found = {keyword: getattr(kind, name) for name, keyword in names.items()}
+    return {
+        keyword: _ecma(limit) if keyword == "pattern" else limit
+        for keyword, limit in found.items()
+        if limit is not None
+    }
+
+
+def _reference(
+    kind: types.StructType | types.DataclassType, definitions: dict[str, Any]
+) -> dict[str, Any]:
+    name = kind.cls.__name__
+    if name not in definitions:
+        definitions[name] = {}  # keeps its place before those it is made of
+        definitions[name] = _definition(kind, definitions)
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _definition(
+    kind: types.StructType | types.DataclassType, definitions: dict[str, Any]
+) -> dict[str, Any]:
+    made: dict[str, Any] = {"title": kind.cls.__name__}
+    if said := " ".join((kind.cls.__doc__ or "").split()):
+        made["description"] = said
+    fields = {
+        field.encode_name: _schema(field.type, definitions) | _default(field)
+        for field in kind.fields
+    }
+    required = [field.encode_name for field in kind.fields if field.required]
+    if isinstance(kind, types.StructType) and kind.array_like:
+        listed = {"prefixItems": list(fields.values()), "minItems": len(required)}
+        return made | {"type": "array"} | listed
+    closed = isinstance(kind, types.StructType) and kind.forbid_unknown_fields
+    named = {"type": "object", "properties": fields, "required": required}
+    return made | named | ({"additionalProperties": False} if closed else {})
+
+
+def _default(field: types.Field) -> dict[str, Any]:
+    if field.required:
+        return {}
+    made = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return {"default": msgspec.to_builtins(made)}
 
 
 def _ecma(pattern: str) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
+from msgspec import inspect as types
 
 from core import errors, job, result, schemas
 from core.errors import Refused
@@ -33,6 +35,60 @@ def test_generated_files_are_current(path: Path) -> None:
 )
 def test_schemas_are_schemas(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
+
+
+LIBRARY = {
+    "alternatives": (
+        types.UnionType((types.NoneType(), types.StrType())),
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    ),
+    "choices": (types.LiteralType(("b", "a")), {"enum": ["a", "b"]}),
+    "limits": (
+        types.StrType(min_length=1, max_length=9, pattern=r"^a\Z"),
+        {"type": "string", "pattern": "^a$", "maxLength": 9, "minLength": 1},
+    ),
+    "a range": (types.IntType(le=9, ge=1), {"type": "integer", "minimum": 1, "maximum": 9}),
+    "limits of a list": (
+        types.ListType(types.AnyType(), max_length=2, min_length=1),
+        {"type": "array", "items": {}, "minItems": 1, "maxItems": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "expected"), LIBRARY.values(), ids=LIBRARY)
+def test_the_order_of_a_schema_is_ours(kind: types.Type, expected: dict[str, Any]) -> None:
+    assert json.dumps(schemas._schema(kind, {})) == json.dumps(expected)
+
+
+def test_a_schema_is_laid_out_by_us() -> None:
+    """msgspec 0.23 keeps the indentation of a docstring, 0.22 does not, and Python 3.13 takes it
+    away before either of them sees it."""
+    made = [
+        msgspec.defstruct("Made", [("zeta", int), ("alpha", int, 7)], namespace={"__doc__": said})
+        for said in ("Two lines:\n    the second.", "\n  Two lines:\n  the second.\n")
+    ]
+    one, other = (schemas.of(type_, "made") for type_ in made)
+    assert one == other
+    assert list(one) == ["$schema", "title", "$ref", "$defs"]
+    assert json.dumps(one["$defs"]["Made"]) == json.dumps(
+        {
+            "title": "Made",
+            "description": "Two lines: the second.",
+            "type": "object",
+            "properties": {
+                "zeta": {"type": "integer"},
+                "alpha": {"type": "integer", "default": 7},
+            },
+            "required": ["zeta"],
+        }
+    )
+
+
+def test_no_schema_is_written_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("schema", "schema_components"):
+        monkeypatch.delattr(msgspec.json, name)
+    for path, content in generate.pages().items():
+        assert path.read_text(encoding="utf-8") == content
 
 
 def valid(document: Any, schema: dict[str, Any]) -> bool:
