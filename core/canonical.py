@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from core import strictjson
+
 EXACT = 2**53 - 1
 """Larger integers lose digits in readers that keep every number as a double (RFC 7493)."""
 
@@ -50,6 +52,12 @@ def load(data: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except UnicodeDecodeError as exc:
+        raise ValueError("not UTF-8") from exc
+    except json.JSONDecodeError as exc:
+        reason, at = strictjson.found(exc)
+        line = exc.doc.count("\n", 0, at) + 1
+        raise ValueError(f"not JSON: {reason} (line {line})") from exc
 
 
 def _write(value: Any) -> str:

@@ -60,7 +60,7 @@ class Reader:
         try:
             value, end = self._scan(self.text, start)
         except json.JSONDecodeError as exc:
-            raise self.syntax(exc.msg, exc.pos) from None
+            raise self.syntax(*found(exc)) from None
         except RecursionError:
             raise Refused("JSON_TOO_DEEP") from None
         if not _fits(value, depth):
@@ -116,8 +116,7 @@ class Reader:
 
     def space(self, at: int) -> int:
         """The first index from `at` that is not white space."""
-        match = _SPACE.match(self.text, at)
-        return match.end() if match else at
+        return _space(self.text, at)
 
     def expect(self, mark: str, at: int) -> int:
         if not self.text.startswith(mark, at):
@@ -128,7 +127,7 @@ class Reader:
         """Nothing but white space may follow."""
         at = self.space(at)
         if at < len(self.text):
-            raise self.syntax("Nothing may follow the document", at)
+            raise self.syntax(_WRONG["Extra data"], at)
 
     def syntax(self, reason: str, at: int) -> Refused:
         line = self.text.count("\n", 0, at) + self._line
@@ -163,6 +162,35 @@ class Reader:
 
     def _constant(self, name: str) -> None:
         self._found.append(Refused("JSON_SYNTAX", f"{name} is not JSON: leave the field out."))
+
+
+def _space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def found(error: json.JSONDecodeError) -> tuple[str, int]:
+    """What is wrong and where, the same with every version of Python."""
+    at, trailing = error.pos, "A comma may not stand before the end"
+    if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 stops at the comma
+        return trailing, _space(error.doc, at + 1)
+    comma = error.doc.rfind(",", 0, at)
+    if comma >= 0 and error.doc[at : at + 1] in ("}", "]") and _space(error.doc, comma + 1) == at:
+        return trailing, at
+    return _WRONG.get(error.msg, "This is not JSON"), at
+
+
+_WRONG = {
+    "Expecting property name enclosed in double quotes": "Expecting a key in double quotes",
+    "Expecting ':' delimiter": "Expecting ':'",
+    "Expecting ',' delimiter": "Expecting ','",
+    "Expecting value": "Expecting a value",
+    "Unterminated string starting at": "Unterminated string",
+    "Invalid control character at": "A control character in a string must be escaped",
+    "Invalid \\escape": "An escape that JSON does not have",
+    "Invalid \\uXXXX escape": "After \\u come four hexadecimal digits",
+    "Extra data": "Nothing may follow the document",
+}
 
 
 def text(data: bytes) -> tuple[str, list[Notice]]:

@@ -78,6 +78,38 @@ def test_bytes_that_are_no_manifest(data: bytes, code: str, words: str) -> None:
     assert words in error.message
 
 
+SYNTAX = {
+    "a key is no string": ('{"a": {1: 2}}', "Expecting a key in double quotes", 1, 8),
+    "no colon": ('{"a": {"b" 2}}', "Expecting ':'", 1, 12),
+    "no comma": ('{"a": [1 2]}', "Expecting ','", 1, 10),
+    "no value": ('{"a": [1, nul]}', "Expecting a value", 1, 11),
+    "no end of a string": ('{"a": "b}', "Unterminated string", 1, 7),
+    "a raw tab": ('{"a": "\t"}', "A control character in a string must be escaped", 1, 8),
+    "an unknown escape": ('{"a": "\\x"}', "An escape that JSON does not have", 1, 8),
+    "a short escape": ('{"a": "\\u12"}', "After \\u come four hexadecimal digits", 1, 9),
+    "a comma at the end of an object": (
+        '{"a": {"b": 1, \n }}',
+        "A comma may not stand before the end",
+        2,
+        2,
+    ),
+    "a comma at the end of an array": (
+        '{"a": [1,]}',
+        "A comma may not stand before the end",
+        1,
+        10,
+    ),
+    "only a comma": ('{"a": [,]}', "Expecting a value", 1, 8),
+}
+
+
+@pytest.mark.parametrize(("text", "reason", "line", "column"), SYNTAX.values(), ids=SYNTAX)
+def test_a_syntax_error_is_told_alike_by_every_python(
+    text: str, reason: str, line: int, column: int
+) -> None:
+    assert refused(text.encode()).message == f"{reason}: line {line} column {column}."
+
+
 FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "another major version": ({"schema": "voicedrop/job/2"}, "SCHEMA_UNSUPPORTED", "/schema"),
     "a schema that is a number": ({"schema": 1}, "SCHEMA_UNSUPPORTED", "/schema"),
