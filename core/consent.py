@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from core import canonical
+from core import canonical, misfit
 from core.errors import Notice, Refused
+from core.fields import join
 from core.settings import ConsentPolicy
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
@@ -124,7 +125,17 @@ def read(record: bytes, *, pointer: str = "") -> Consent:
     try:
         return msgspec.convert(canonical.load(record), Consent)
     except ValueError as exc:
-        raise Refused("CONSENT_INVALID", f"Not a consent record: {exc}.", pointer=pointer) from exc
+        message = f"Not a consent record: {_why(exc, record)}."
+        raise Refused("CONSENT_INVALID", message, pointer=pointer) from exc
+
+
+def _why(error: ValueError, record: bytes) -> str:
+    if not isinstance(error, msgspec.ValidationError):
+        return str(error)
+    found = misfit.find(canonical.load(record), Consent)
+    if found is None:  # the fields fit, but a Struct does not take them together
+        return str(error.__cause__)
+    return f"{join('', *found.path)}: {found.message}" if found.path else found.message
 
 
 def new_id() -> str:

@@ -5,31 +5,26 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import msgspec
 
+from core import misfit
 from core.errors import Refused
 from core.manifest import (
     ACCEPTED_ONLY,
     LATER,
     MAX_VOICES,
     SCHEMA,
-    Cue,
     Defaults,
     Delivery,
-    Format,
-    Joining,
     Label,
     Manifest,
-    Mode,
-    Profile,
-    SampleRate,
-    Subtitle,
     Voice,
 )
+from core.misfit import Misfit, What
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -44,8 +39,8 @@ def convert(value: Any, type_: type[S], pointer: str) -> S:
         value = _known(value, type_, pointer)
     try:
         return msgspec.convert(value, type_, strict=True)
-    except msgspec.ValidationError as exc:
-        raise _refusal(str(exc), value, pointer) from None
+    except msgspec.ValidationError:
+        raise _refusal(misfit.find(value, type_), pointer) from None
     except UnicodeEncodeError:  # where one of a few words is expected
         halved = next(name for name, given in value.items() if _halved(given))
         raise Refused("TEXT_SURROGATE", pointer=join(pointer, ascii(halved)[1:-1])) from None
@@ -143,40 +138,26 @@ _PATTERNS = {
     "retry_of": ("RETRY_UNKNOWN", "A job id is 32 hexadecimal digits, lower case."),
     "sha256": ("VALUE_RANGE", "A SHA-256 is 64 hexadecimal digits."),
 }
-_CHOICES = {
-    "format": get_args(Format),
-    "sample_rate": get_args(SampleRate),
-    "mode": get_args(Mode),
-    "profile": get_args(Profile),
-    "cue": get_args(Cue),
-    "concatenate": get_args(Joining),
-    "subtitle": get_args(Subtitle),
-}
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
-def _refusal(message: str, value: Any, pointer: str) -> Refused:
-    """What msgspec found, as one of our errors."""
-    message, _, path = message.replace(" | null`", "`").partition(" - at `$")
-    names = re.findall(r"\w+", path.partition("[...]")[0])
-    pointer = join(pointer, *names)
-    field = next((name for name in reversed(names) if not name.isdigit()), "")
-    if missing := _MISSING.match(message):
-        name = missing[1]
-        return Refused("FIELD_MISSING", f"`{name}` is missing.", pointer=join(pointer, name))
-    if "matching regex" in message:
+def _refusal(found: Misfit | None, pointer: str) -> Refused:
+    if found is None:
+        return Refused("SCHEMA_TYPE", pointer=pointer)
+    pointer = join(pointer, *found.path)
+    field = next((name for name in reversed(found.path) if isinstance(name, str)), "")
+    if found.what == "pattern":
         code, advice = _PATTERNS[field]
         return Refused(code, advice, pointer=pointer)
-    if message.startswith("Invalid enum value"):
-        return _wrong_choice(field, value.get(field), pointer)
-    if message.startswith(("Expected `str` of length", "Expected `int` ", "Expected `float` ")):
-        return Refused("VALUE_RANGE", f"{message}.", pointer=pointer)
-    return Refused("SCHEMA_TYPE", f"{message}.", pointer=pointer)
-
-
-def _wrong_choice(field: str, given: Any, pointer: str) -> Refused:
-    if given in LATER.get(field, ()):
-        message = f"This version cannot honour {json.dumps(given)} yet."
+    if found.what == "choice" and found.value in LATER.get(field, ()):
+        message = f"This version cannot honour {json.dumps(found.value)} yet."
         return Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
-    allowed = ", ".join(map(str, _CHOICES.get(field, ())))
-    return Refused("VALUE_RANGE", f"Use one of {allowed}.", pointer=pointer)
+    return Refused(_CODES[found.what], f"{found.message}.", pointer=pointer)
+
+
+_CODES: Mapping[What, str] = {
+    "choice": "VALUE_RANGE",
+    "missing": "FIELD_MISSING",
+    "range": "VALUE_RANGE",
+    "type": "SCHEMA_TYPE",
+    "unknown": "UNKNOWN_FIELD",
+}

@@ -177,7 +177,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a wait of a fraction": ({"wait_s": 1.0}, "SCHEMA_TYPE", "/wait_s"),
     "true for a number": ({"wait_s": True}, "SCHEMA_TYPE", "/wait_s"),
     "text for a number": ({"wait_s": "1"}, "SCHEMA_TYPE", "/wait_s"),
-    "a label that is a number": ({"labels": {"a": 1}}, "SCHEMA_TYPE", "/labels"),
+    "a label that is a number": ({"labels": {"a": 1}}, "SCHEMA_TYPE", "/labels/a"),
     "33 labels": ({"labels": {f"l{n}": "" for n in range(33)}}, "VALUE_RANGE", "/labels"),
     "a label without a name": ({"labels": {"": "a"}}, "VALUE_RANGE", "/labels/"),
     "a label with a long name": (
