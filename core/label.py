@@ -97,7 +97,7 @@ def read(container: bytes) -> list[Aigc]:
     try:
         return [_parse(value.rstrip(b"\0")) for value in tags.read(container, FIELD)]
     except (ValueError, RecursionError) as exc:
-        raise Failed("LABEL_VERIFY_FAILED", f"The label breaks the standard: {exc}.") from exc
+        raise Failed("LABEL_VERIFY_FAILED", "The label breaks the standard.") from exc
 
 
 class _Wrapper(msgspec.Struct, rename="upper"):

@@ -126,8 +126,10 @@ def verify(
         hashes = [merkle.leaf_hash(entry) for entry in logged]
         _compare_tiles(results, hashes)
         leaves = [msgspec.json.decode(entry, type=Leaf) for entry in logged]
-    except (Refused, msgspec.DecodeError) as exc:
+    except Refused as exc:
         raise Refused("LOG_INVALID", f"The log is damaged: {exc}") from exc
+    except msgspec.DecodeError as exc:
+        raise Refused("LOG_INVALID", "The log is damaged: an entry is no leaf of ours.") from exc
     if merkle.root(found.size, merkle.in_memory(hashes)) != found.root:
         raise Refused("LOG_INVALID", "The entries are not those that the checkpoint was made for.")
     if earlier is not None:

@@ -66,7 +66,7 @@ def read_index(data: bytes) -> Index:
     try:
         return msgspec.json.decode(data, type=Index)
     except msgspec.DecodeError as exc:
-        raise Refused("SCHEMA_TYPE", f"Not an index of marks: {exc}.") from exc
+        raise Refused("SCHEMA_TYPE", "Not an index of marks.") from exc
 
 
 def object_key(payload: int) -> str:

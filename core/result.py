@@ -175,7 +175,7 @@ def read_part(data: bytes) -> Part:
     try:
         return msgspec.json.decode(data, type=Part)
     except (msgspec.DecodeError, KeyError, RecursionError) as exc:
-        raise Refused("SCHEMA_TYPE", f"Not a part of a result: {exc}.") from exc
+        raise Refused("SCHEMA_TYPE", "Not a part of a result.") from exc
 
 
 def errors_of(made: Iterable[ItemResult | Chapter]) -> dict[str, int]:
@@ -253,7 +253,7 @@ def parse(data: bytes) -> Result:
     try:
         return msgspec.json.decode(data, type=Result)
     except (msgspec.DecodeError, KeyError, RecursionError) as exc:
-        raise Refused("SCHEMA_TYPE", f"Not a {SCHEMA} document: {exc}.") from exc
+        raise Refused("SCHEMA_TYPE", f"Not a {SCHEMA} document.") from exc
 
 
 def timestamp(seconds: float) -> str:

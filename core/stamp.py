@@ -83,5 +83,5 @@ def _read(info: Info, type_: type[T], studio: Studio) -> tuple[Stamp[T], Envelop
         made = msgspec.convert(body["made"], type_)
         stamp = Stamp(key=str(body["key"]), fingerprint=str(body["fingerprint"]), made=made)
     except (KeyError, msgspec.ValidationError) as exc:
-        raise Refused("SIGNATURE_INVALID", f"Its record is of another kind: {exc}.") from exc
+        raise Refused("SIGNATURE_INVALID", "Its record is of another kind.") from exc
     return stamp, crypto.from_metadata(info.metadata)

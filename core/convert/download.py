@@ -202,6 +202,9 @@ def _opened(request: urllib.request.Request) -> Iterator[http.client.HTTPRespons
 def _network(url: str) -> Iterator[None]:
     try:
         yield
+    except urllib.error.HTTPError as exc:
+        what = f"{url} answered {exc.code}: try again, or another home."
+        raise Unavailable("STORAGE_UNAVAILABLE", what) from exc
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as exc:
-        what = f"{url} did not answer ({exc}): try again, or another home."
+        what = f"{url} did not answer: try again, or another home."
         raise Unavailable("STORAGE_UNAVAILABLE", what) from exc
