@@ -201,9 +201,14 @@ def _failure(error: Exception, request_id: str, mask: Mask, *, final: int = 200)
     return JSONResponse({"error": fields}, status, headers={"x-fc-status": str(status)})
 
 
+_UNROUTED = {404: "No such path.", 405: "This path does not take this method."}
+"""What the router would say in words of its own."""
+
+
 async def _http_error(_: Request, raised: Exception) -> Response:
     error = cast(HTTPException, raised)
-    fields = {"code": f"HTTP_{error.status_code}", "message": error.detail}
+    message = _UNROUTED.get(error.status_code, error.detail)
+    fields = {"code": f"HTTP_{error.status_code}", "message": message}
     return JSONResponse({"error": fields}, error.status_code, headers=error.headers)
 
 

@@ -353,7 +353,8 @@ def test_what_does_not_exist_is_answered_in_json(
 ) -> None:
     response, answer = client.ask(method, path)
     assert response.status == expected
-    assert answer["error"]["code"] == f"HTTP_{expected}"
+    said = {404: "No such path.", 405: "This path does not take this method."}[expected]
+    assert answer["error"] == {"code": f"HTTP_{expected}", "message": said}
 
 
 @pytest.mark.parametrize(
