@@ -91,7 +91,15 @@ def _schema(component: str, props: Mapping[str, Any]) -> Iterator[str]:
     for error in jsonschema.Draft7Validator(SCHEMAS[component]).iter_errors(props):
         path = "/".join(map(str, error.path))
         if not (card in CARDS and path in CARD_PATHS):  # the schema knows older cards only
-            yield f"{path}: {error.message[:200]}"
+            yield f"{path}: {_broken(error)}"
+
+
+def _broken(error: Any) -> str:
+    """The rule of a schema that a value breaks."""
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in error.instance]
+        return f"missing: {', '.join(missing)}"
+    return f"{error.instance} breaks {error.validator}: {error.validator_value}"[:200]
 
 
 def _unknown_keys(component: str, props: Mapping[str, Any]) -> Iterator[str]:
@@ -253,7 +261,7 @@ def _trigger(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
     definitions = SCHEMAS["fc3"]["definitions"]
     schema = {"$ref": f"#/definitions/{TRIGGERS[kind]}", "definitions": definitions}
     for error in jsonschema.Draft7Validator(schema).iter_errors(config):
-        yield f"{'/'.join(map(str, error.path))}: {error.message[:200]}"
+        yield f"{'/'.join(map(str, error.path))}: {_broken(error)}"
     yield from _strange(schema, schema, config, "")
     if kind == "oss" and not set(config.get("events", [])) <= WHOLE_OBJECT:
         yield "events: only those that a whole object causes once"

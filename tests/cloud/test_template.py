@@ -58,10 +58,10 @@ P = "worker/props"
 OSS = f"{P}/triggers/0/triggerConfig"
 FAULTS = [
     # what the deployer's schema knows
-    (f"{P}/timeout", 99999, "timeout: 99999 is greater than"),
-    (f"{P}/functionName", None, "'functionName' is a required property"),
-    (f"{P}/provisionConfig/alwaysAllocateGPU", None, "'alwaysAllocateGPU' is a required"),
-    ("domain/props/tlsConfig/maxVersion", None, "'maxVersion' is a required property"),
+    (f"{P}/timeout", 99999, "timeout: 99999 breaks maximum: 86400"),
+    (f"{P}/functionName", None, "worker/: missing: functionName"),
+    (f"{P}/provisionConfig/alwaysAllocateGPU", None, "provisionConfig: missing: alwaysAllocateGPU"),
+    ("domain/props/tlsConfig/maxVersion", None, "tlsConfig: missing: maxVersion"),
     # misspelt keys, which it lets pass
     (f"{P}/instanceConcurency", 1, "instanceConcurency: unknown key"),
     (f"{P}/logConfig/logBeginrule", "None", "logConfig/logBeginrule: unknown key"),
@@ -69,17 +69,17 @@ FAULTS = [
     (f"{OSS}/filter/key/sufix", "", "triggers/manifest/filter/key/sufix: unknown key"),
     (f"{P}/environmentVariables/X", "${vars.nothing}", "${vars.nothing}: nothing fills this"),
     # triggers, into which it never looks
-    (f"{OSS}/filter/key/suffix", None, "triggers/manifest/filter/key: 'suffix' is a required"),
+    (f"{OSS}/filter/key/suffix", None, "triggers/manifest/filter/key: missing: suffix"),
     (f"{OSS}/filter/key/prefix", "", "filter/key/prefix: must not be empty"),
     (f"{OSS}/events/0", "oss:ObjectCreated:*", "only those that a whole object causes once"),
-    (f"{OSS}/events/0", "oss:ObjectCreated:Puts", "is not one of"),
+    (f"{OSS}/events/0", "oss:ObjectCreated:Puts", "Puts breaks enum"),
     (f"{P}/triggers/1/triggerConfig/filter/key/suffix", ".json", "manifest and batch overlap"),
     (f"{P}/triggers/2/triggerConfig/filter/key/prefix", "job", "manifest and reference overlap"),
     (f"{P}/triggers/0/sourceArn", "acs:oss:x:1:voicedrop-results", "must be the inbox"),
     (f"{P}/triggers/5/triggerConfig/authType", "anonymous", "anonymous calls"),
     (f"{P}/triggers/4/triggerType", "log", "log is none we use"),
     # cards and machines
-    (f"{P}/gpuConfig/gpuType", "fc.gpu.ada.9", "is not one of"),
+    (f"{P}/gpuConfig/gpuType", "fc.gpu.ada.9", "fc.gpu.ada.9 breaks enum"),
     (f"{P}/gpuConfig/gpuType", "fc.gpu.ampere.1", "gpuConfig/gpuType: must be one of"),
     (f"{P}/gpuConfig", {"gpuType": "fc.gpu.ada.2"}, "fc.gpu.ada.2 comes whole"),
     (f"{P}/gpuConfig/gpuMemorySize", 8192, "fc.gpu.ada.2 comes whole"),
@@ -226,4 +226,4 @@ def test_the_command_names_the_file_and_fails(
     assert check.main([str(path)]) == 1
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"{path}: holds something that looks like a secret"
-    assert second.startswith(f"{path}: worker/timeout: 0 is less than")
+    assert second.startswith(f"{path}: worker/timeout: 0 breaks minimum: 1")
