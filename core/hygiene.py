@@ -27,6 +27,8 @@ INVISIBLE = frozenset(
 _NEWLINE = re.compile(r"\r\n?|[\u2028\u2029]")
 # Emoji and dingbats; other symbols (degree signs, currency, circled numbers) have names to speak.
 _PICTURES = ((0x2600, 0x27BF), (0x2B00, 0x2BFF), (0x1F000, 0x1FAFF), (0xE0000, 0xE0FFF))
+# Extensions I and H, which the Unicode of Python 3.12 and of 3.11 does not know yet.
+_NEW_HAN = ((0x2EBF0, 0x2EE5D), (0x31350, 0x323AF))
 _SELECTORS = range(0xFE00, 0xFE10)
 _KEYCAP = "\u20e3"
 
@@ -81,6 +83,8 @@ _WORD = re.compile("[0-9A-Za-z]")
 def character(c: str) -> Character:
     """What one code point is, for speaking."""
     category = unicodedata.category(c)
+    if category == "Cn" and any(a <= ord(c) <= b for a, b in _NEW_HAN):
+        category = "Lo"
     if c in INVISIBLE:
         kind = "invisible"
     elif category in ("Co", "Cn", "Cf") or _is_picture(c):

@@ -22,6 +22,7 @@ UNTOUCHED = {
     "chinese": ("你好，世界！今天是2026年。", "zh"),
     "chinese with product names": ("我用iPhone 15 Pro Max拍的。", "zh"),
     "rare chinese": ("𠮷野家", "zh"),
+    "chinese of unicode 15": ("\U00031350\U0002ebf0", "zh"),
     "japanese": ("プログラムを、書きます。々〆ヶ", "ja"),
     "half-width kana": ("ｱｲｳｴｵ", "ja"),
     "korean": ("안녕하세요.", "ko"),
