@@ -158,6 +158,8 @@ def join(parts: Sequence[Audio], pause: float | Sequence[float] = 0.0) -> Audio:
     if any(part.rate != rate for part in parts):
         raise ValueError("parts of different rates cannot be joined")
     gaps = [pause] * (len(parts) - 1) if isinstance(pause, (int, float)) else list(pause)
+    if len(gaps) != len(parts) - 1:
+        raise ValueError(f"{len(parts)} parts have {len(parts) - 1} gaps, not {len(gaps)}")
     pieces = [parts[0].samples]
     for gap, part in zip(gaps, parts[1:], strict=True):
         pieces += [silence(gap, rate).samples, part.samples]

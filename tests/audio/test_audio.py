@@ -138,7 +138,7 @@ def test_join_puts_pauses_between_parts_only() -> None:
     assert join([part]).seconds == 0.5
     with pytest.raises(ValueError, match="rates"):
         join([part, tone(100, 0.5, 16_000)])
-    with pytest.raises(ValueError, match="argument 2"):
+    with pytest.raises(ValueError, match="3 parts have 2 gaps, not 1"):
         join([part, part, part], [0.1])
 
 

