@@ -58,11 +58,13 @@ def admitted(
     return True
 
 
+@pytest.mark.slow
 def test_of_fifty_racing_workers_exactly_ten_are_admitted(control: Store) -> None:
     quota = Quota(jobs=10)
     assert sum(together(50, lambda n: admitted(quota, control, n))) == 10
 
 
+@pytest.mark.slow
 def test_racing_jobs_never_speak_more_characters_than_the_limit(control: Store) -> None:
     quota = Quota(characters=100)
     assert sum(together(30, lambda n: admitted(quota, control, n, characters=30))) == 3
@@ -120,6 +122,7 @@ def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
     Quota().admit(LocalStore(tmp_path / "nowhere"), "j", "jobs/a.manifest.json", NOON, 5)
 
 
+@pytest.mark.slow
 def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path: Path) -> None:
     made = studio(tmp_path, quota=Quota(jobs=1, by="principal"))
     told = []

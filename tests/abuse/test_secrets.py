@@ -174,6 +174,7 @@ def test_a_worker_that_crashes_leaves_no_dump_of_its_memory() -> None:
     assert told["open"][1] == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_server_can_write_no_core_file(tmp_path: Path) -> None:
     with cloud() as server, container(environ_of(server), tmp_path / "log") as client:

@@ -92,6 +92,7 @@ def test_the_token_of_a_worker_that_was_killed_comes_back(
     assert redis.ask("ZCARD tokens") == ":0"
 
 
+@pytest.mark.slow
 @needs_redis
 def test_the_keeper_ends_with_the_last_token_and_begins_again(shared: Shared) -> None:
     made = shared(2, 0.15)

@@ -169,6 +169,7 @@ def test_probe_tells_the_length_without_decoding() -> None:
         probe(b"<html>", name="a.flac")
 
 
+@pytest.mark.slow
 def test_a_longer_limit_admits_a_longer_recording() -> None:
     data = minutes_of_silence(11, "FLAC")
     assert decode(data, name="a.flac", longest=700).seconds == 660
@@ -220,6 +221,7 @@ DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", list(DAMAGE))
 def test_what_only_the_decoder_can_tell_is_refused_in_our_words(what: str) -> None:
     make, code = DAMAGE[what]

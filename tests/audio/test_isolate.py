@@ -94,6 +94,7 @@ def test_children_hold_no_secret_and_open_nothing(
         fresh.close()
 
 
+@pytest.mark.slow
 def test_children_hold_no_file_but_their_own(tmp_path: Path) -> None:
     """Not those of the parent, and not those by which the server answers for other children."""
     with (tmp_path / "secret").open("w") as secret:
@@ -123,6 +124,7 @@ def test_many_threads_share_one_server(workshop: Workshop) -> None:
     assert children_of(server) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_replaced() -> None:
     shop = Workshop()
     try:
@@ -146,6 +148,7 @@ def test_a_task_that_keeps_killing_the_server_fails() -> None:
         shop.close()
 
 
+@pytest.mark.slow
 def test_closing_ends_the_server_and_leaves_no_zombie() -> None:
     shop = Workshop()
     shop.start()
@@ -165,6 +168,7 @@ def test_a_server_that_does_not_leave_is_killed() -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_a_forked_worker_starts_a_server_of_its_own(workshop: Workshop) -> None:
     program = (
         "import os\nfrom core import isolate\n"
@@ -185,6 +189,7 @@ def test_a_forked_worker_starts_a_server_of_its_own(workshop: Workshop) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 def test_a_disowned_server_ends_by_itself_and_is_replaced() -> None:
     shop = Workshop()
     try:
@@ -197,6 +202,7 @@ def test_a_disowned_server_ends_by_itself_and_is_replaced() -> None:
         shop.close()
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_a_process_that_is_killed() -> None:
     program = (
         "import os\nfrom core import isolate\nisolate.start()\n"

@@ -12,6 +12,7 @@ from tests.audio.files import noise, speech
 READERS = ("ref_367.flac", "ref_1688.flac", "2843-152918-0000.6s.flac", "7226-86964-0000.6s.flac")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_one_reader_is_one(reader: str) -> None:
     assert not speakers.several(speech(reader))
@@ -21,6 +22,7 @@ def test_a_recording_said_twice_is_one_reader() -> None:
     assert not speakers.several(join([speech(), speech()]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", READERS[1:])
 def test_two_readers_one_after_the_other_are_two(second: str) -> None:
     assert speakers.several(join([speech(), speech(second)]))

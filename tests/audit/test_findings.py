@@ -52,6 +52,7 @@ def age(root: Path) -> None:
             os.utime(path, (HOUR_AGO, HOUR_AGO))
 
 
+@pytest.mark.slow
 def test_a_clean_bucket_gives_no_alarm(clean: Path) -> None:
     report = run(clean)
     assert report.findings == []
@@ -62,6 +63,7 @@ def test_a_clean_bucket_gives_no_alarm(clean: Path) -> None:
     assert {code for reasons in skipped.values() for code in reasons} == {"NO_OUTPUT", "NO_VOICE"}
 
 
+@pytest.mark.slow
 def test_what_the_pipeline_itself_makes_passes(tmp_path: Path) -> None:
     from handlers.oss import carry_out
 
@@ -401,6 +403,7 @@ def test_a_registry_entry_that_is_no_entry_is_found(copy: Path) -> None:
     assert told(run(copy)) == {(7, "MARK_UNREGISTERED")}
 
 
+@pytest.mark.slow
 def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
     from handlers.oss import carry_out
 
@@ -450,12 +453,14 @@ def test_a_log_that_was_cut_is_found_with_a_checkpoint_kept_elsewhere(copy: Path
     assert made.results.head(result_key(job)) is None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_log_is_said_to_be_one(copy: Path, tmp_path: Path) -> None:
     other = log.latest(fill(tmp_path / "other", [0]).results) or ""
     (finding,) = run(copy, other).findings
     assert "The earlier checkpoint is none of this log." in finding.message
 
 
+@pytest.mark.slow
 def test_a_log_that_has_grown_continues_its_earlier_checkpoint(copy: Path) -> None:
     made = opened(copy)
     kept = log.latest(made.results) or ""
@@ -497,6 +502,7 @@ def test_the_results_alone_are_enough(clean: Path) -> None:
     assert report.checks[10].reasons == {"NO_INBOX": SIZE - 1, "NO_VOICE": 1}
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_sequencer_is_no_finding(copy: Path) -> None:
     add(opened(copy), 100)
     age(copy)
@@ -513,6 +519,7 @@ def test_a_bucket_that_was_never_logged_is_told_so(tmp_path: Path) -> None:
     assert report.checks[7].reasons == {"NO_LOG": 1}
 
 
+@pytest.mark.slow
 def test_what_was_logged_during_the_audit_is_no_finding(copy: Path) -> None:
     """The log is read first; then a job and its proof arrive."""
     made = opened(copy)

@@ -51,6 +51,7 @@ def voicedrop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Voicedrop:
     return run
 
 
+@pytest.mark.slow
 def test_a_clean_bucket_is_clean(voicedrop: Voicedrop, clean: Path, tmp_path: Path) -> None:
     code, said = voicedrop(clean, "audit")
     assert code == 0, said
@@ -66,6 +67,7 @@ def test_findings_end_with_1_and_are_told(voicedrop: Voicedrop, copy: Path) -> N
     assert f"OBJECT_CHANGED  out/{sealed(copy).parent.name}/hello.wav.sealed" in said
 
 
+@pytest.mark.slow
 def test_more_findings_than_fit_are_counted(voicedrop: Voicedrop, copy: Path) -> None:
     for number in range(25):
         (copy / "results" / f"foreign-{number}").write_bytes(b"")
@@ -111,6 +113,7 @@ def test_since_leaves_earlier_results_out(
     assert {period["period"] for period in made["outcomes"]} == {"2026-11-02", "2026-11-03"}
 
 
+@pytest.mark.slow
 def test_the_next_audit_holds_the_log_to_the_last_checkpoint(
     voicedrop: Voicedrop, copy: Path
 ) -> None:
@@ -314,6 +317,7 @@ def test_as_json_the_report_is_on_standard_output(
     assert json.loads(said) == json.loads((tmp_path / "audit/report.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_clip_is_traced_with_an_index_and_the_watermark_key_alone(
     voicedrop: Voicedrop, copy: Path, tmp_path: Path
 ) -> None:
@@ -364,6 +368,7 @@ def test_the_log_verifies_with_public_keys_alone(
     assert "keep a checkpoint" in voicedrop(copy, "log", "verify")[1].replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_the_log_goes_on_after_the_signing_key_changed(voicedrop: Voicedrop, copy: Path) -> None:
     (copy / "keys/sign-001.pem").unlink()
     keys.create(copy / "keys")

@@ -52,6 +52,7 @@ def test_a_job_that_was_left_is_free_at_once(control: LocalStore) -> None:
         assert lease.attempt == 2
 
 
+@pytest.mark.slow
 def test_an_expired_lease_is_taken_over_and_the_first_worker_learns_of_it(
     control: LocalStore,
 ) -> None:
@@ -64,6 +65,7 @@ def test_an_expired_lease_is_taken_over_and_the_first_worker_learns_of_it(
         assert records(control)[-1].worker == "b"
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed_while_it_is_held(control: LocalStore) -> None:
     with acquire(control, "a", seconds=0.3) as lease:
         time.sleep(0.6)
@@ -72,6 +74,7 @@ def test_a_lease_is_renewed_while_it_is_held(control: LocalStore) -> None:
         lease.check()
 
 
+@pytest.mark.slow
 def test_a_worker_that_lost_its_lease_stops_renewing_and_does_not_release_it(
     control: LocalStore,
 ) -> None:
@@ -130,6 +133,7 @@ class Flaky(LocalStore):
         return super().append(key, data, position=position)
 
 
+@pytest.mark.slow
 def test_an_outage_shorter_than_the_lease_does_not_lose_it(tmp_path: Path) -> None:
     store = Flaky(tmp_path)
     with acquire(store, seconds=0.3) as lease:

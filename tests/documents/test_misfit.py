@@ -84,6 +84,7 @@ def fits(value: Any, type_: type[msgspec.Struct]) -> bool:
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, database=None, derandomize=True)
 @given(bent())
 def test_a_misfit_is_found_exactly_when_there_is_one(case: tuple[type[Any], Any]) -> None:

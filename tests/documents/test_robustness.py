@@ -77,6 +77,7 @@ def test_any_items(items: list[Any]) -> None:
     tried(lines(*(json.dumps(item) for item in merged)), lines=True)
 
 
+@pytest.mark.slow
 @quick
 @given(JSON, JSON)
 def test_any_voice(voice: Any, value: Any) -> None:

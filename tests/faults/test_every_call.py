@@ -106,6 +106,7 @@ def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result() -> None:
         assert sum(len(voice.spoken) for voice in theatre.voices) <= 2 + 2, number
 
 
+@pytest.mark.slow
 def test_a_reference_that_arrives_at_any_call_awakens_the_job() -> None:
     """No second notification of the manifest, no sweeper: the upload's own one must do."""
     for number in range(1, calls(waits=True) + 1):

@@ -26,6 +26,7 @@ def test_random_histories_break_no_invariant() -> None:
     assert max(one.swept for one in played) > 2
 
 
+@pytest.mark.slow
 def test_a_seed_fixes_its_history() -> None:
     first, second = play(77), play(77)
     assert (first.steps, first.faults, first.spoken) == (second.steps, second.faults, second.spoken)

@@ -62,6 +62,7 @@ def test_row_04_a_crash_after_the_claim_is_counted_and_waits_for_the_lease_at_mo
     assert scene.result.status == "succeeded"
 
 
+@pytest.mark.slow
 def test_row_05_a_crash_in_an_item_costs_only_that_item() -> None:
     scene = Scene(items=3)
     scene.on("put_once", "i1.wav.sealed", "crash-before")
@@ -177,6 +178,7 @@ def test_row_23_a_poisonous_item_of_a_large_batch_costs_only_itself() -> None:
     assert present(done.items[50].error).code == "INTERNAL"
 
 
+@pytest.mark.slow
 def test_row_23_an_item_that_kills_its_process_costs_only_itself() -> None:
     scene = Scene(items=4)
     scene.on("put_once", "i1.wav.sealed", "crash-before", times=99)

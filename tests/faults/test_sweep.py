@@ -45,6 +45,7 @@ def kinds(swept: Swept) -> list[tuple[str, str]]:
     return [(finding.kind, finding.action) for finding in swept.findings]
 
 
+@pytest.mark.slow
 def test_a_manifest_whose_notification_was_lost_is_carried_out(made: Studio) -> None:
     drop(made)
     assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
@@ -53,6 +54,7 @@ def test_a_manifest_whose_notification_was_lost_is_carried_out(made: Studio) -> 
     assert (swept.findings, swept.finished, swept.open) == ([], 1, [])
 
 
+@pytest.mark.slow
 def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made: Studio) -> None:
     key = drop(made)
     oss.carry_out(key, made)
@@ -73,6 +75,7 @@ def test_a_job_that_somebody_works_on_is_left_alone(made: Studio) -> None:
     assert voice_of(made).spoken == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (-1, "ran out 1 s ago")]
 )
@@ -100,6 +103,7 @@ def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(made: Stud
     assert len(swept.open) == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_event_was_lost(
     made: Studio,
 ) -> None:
@@ -124,6 +128,7 @@ def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> 
     assert sweep(made).findings == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["finished", "deleted", "replaced"])
 def test_a_mark_that_nobody_needs_is_removed(made: Studio, how: str) -> None:
     key = drop(made, wait_s=600)
@@ -151,6 +156,7 @@ def test_the_mark_of_a_job_that_still_waits_is_kept(made: Studio) -> None:
     assert len(list(made.control.list("pending/"))) == 1
 
 
+@pytest.mark.slow
 def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
     made: Studio,
 ) -> None:
@@ -186,6 +192,7 @@ def test_an_output_that_no_result_names_is_found(made: Studio) -> None:
     assert [f.keys for f in sweep(made).findings] == [[f"out/{done.job_id}/stranger.wav.sealed"]]
 
 
+@pytest.mark.slow
 def test_a_planted_result_is_reported_and_does_not_stop_the_others(made: Studio) -> None:
     key = drop(made, name="a")
     made.results.put(result_key(pipeline.read(key, made).job_id), b'{"status":"succeeded"}')

@@ -130,6 +130,7 @@ def test_a_damaged_pickle_is_an_error_of_ours(path: Path, body: bytes) -> None:
     assert refused(torchfile.write_pickle(path, body)).code == "CHECKPOINT_INVALID"
 
 
+@pytest.mark.slow
 def test_tuples_nested_without_end_neither_hang_nor_crash(path: Path) -> None:
     deep = b"\x80\x02)" + b"\x85" * 200_000 + b"."
     doubled = b"\x80\x02)" + b"q\x00h\x00\x86" * 60 + b"."  # 2**60 leaves, if they were walked
@@ -230,6 +231,7 @@ def test_values_that_are_not_finite_are_refused(path: Path) -> None:
         read.take("w")
 
 
+@pytest.mark.slow
 def test_random_damage_never_ends_in_another_error(path: Path) -> None:
     """A short fuzz; the same loop has run for minutes."""
     config = {"model": {"a": [1, 2.5, None, True], "b": "text"}}

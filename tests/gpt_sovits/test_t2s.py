@@ -30,6 +30,7 @@ def alone(bundle: Bundle, seed: int, **how: int) -> list[int]:
     return chooser.tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["", "cpu"], ids=["shared memory", "device memory"])
 def test_rows_refill_and_never_see_each_other(bundle: Bundle, device: str) -> None:
     waiting = deque((seed, sentence(bundle, seed)) for seed in range(7))
@@ -39,6 +40,7 @@ def test_rows_refill_and_never_see_each_other(bundle: Bundle, device: str) -> No
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vnni", [False, True])
 def test_keys_and_values_in_bytes_know_no_company_either(in_bytes: Bundle, *, vnni: bool) -> None:
     """Heads of 12, which the operator refuses, are filled up to 16."""
@@ -133,6 +135,7 @@ def test_a_long_wave_is_made_in_pieces(bundle: Bundle, timbre: np.ndarray) -> No
     assert np.array_equal(wave, vocode_part(bundle, z, timbre, 0, 1003))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [1.0, 1.2])
 def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float) -> None:
     """Near a seam nothing moves faster than elsewhere, and all stays near the whole sentence."""

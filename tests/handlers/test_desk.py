@@ -39,6 +39,7 @@ def settle(made: Studio) -> None:
             os.utime(path, (time.time() - 60,) * 2)
 
 
+@pytest.mark.slow
 def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Studio) -> None:
     key = drop(made)
     settle(made)
@@ -65,6 +66,7 @@ def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made: Studi
     assert len(made.voice.spoken) == 1
 
 
+@pytest.mark.slow
 def test_problems_of_items_and_voices_are_told(made: Studio) -> None:
     items = [
         {"id": "a", "text": "!bug"},
@@ -93,6 +95,7 @@ def test_a_replaced_manifest_is_a_new_job(made: Studio) -> None:
     assert len(list(made.results.list("events/"))) == 2
 
 
+@pytest.mark.slow
 def test_an_outage_is_tried_again(tmp_path: Path) -> None:
     class Away(LocalStore):
         down = True
@@ -135,6 +138,7 @@ def test_a_manifest_that_vanishes_is_told(made: Studio) -> None:
     assert watch.failed
 
 
+@pytest.mark.slow
 def test_waiting_is_told_and_ends_when_the_file_comes(made: Studio) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")

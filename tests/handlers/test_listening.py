@@ -107,6 +107,7 @@ def test_what_cannot_be_listened_to_is_refused(tmp_path: Path, source: str, code
     assert not (tmp_path / "abx.html").exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
     arguments = ["abx", str(FOLDER), "-o", str(tmp_path / "abx.html"), "--seconds", "1"]
     ran = CliRunner().invoke(cli.app, [*arguments, "--mark", "quiet"])
@@ -155,6 +156,7 @@ def test_a_listener_is_told_how_likely_guessing_is(page: Path, tmp_path: Path, r
     assert "clips" not in answers
 
 
+@pytest.mark.slow
 def test_x_and_sides_are_drawn_by_chance(page: Path, tmp_path: Path) -> None:
     script = """const count = { a: 0, b: 0 }, sides = { a: 0, b: 0 };
       for (let i = 0; i < 400; i++) for (const trial of begin().trials) {

@@ -100,6 +100,7 @@ def test_the_bucket_may_stand_in_the_hosts_name(server: OssServer, host: str) ->
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["", "Enabled", "Suspended"])
 def test_forbid_overwrite_has_no_effect_once_versioning_was_on(
     server: OssServer, bucket: oss2.Bucket, state: str
@@ -135,6 +136,7 @@ def test_copy_conditions_hold(bucket: oss2.Bucket) -> None:
     assert _code(lambda: bucket.copy_object("box", "a", "b", headers=same))[0] == 304
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -156,6 +158,7 @@ def test_reading_is_conditional(bucket: oss2.Bucket, headers: dict[str, str], st
             assert _code(partial(read, "k", headers=headers))[0] == status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "headers",
     [
@@ -227,6 +230,7 @@ def test_a_slow_answer_is_slow(server: OssServer) -> None:
     assert time.monotonic() - began >= 0.15
 
 
+@pytest.mark.slow
 def test_the_process_keeps_its_objects_across_a_restart(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.oss_server", "--folder", str(tmp_path / "oss")]
     command += ["--bucket", "box", "--bucket", "old:Suspended", "--key", "id:secret:to:ken"]

@@ -42,6 +42,7 @@ def events(made: Studio) -> list[dict[str, Any]]:
     return [json.loads(made.results.get(key, limit=10**6).data) for key in keys]
 
 
+@pytest.mark.slow
 def test_a_manifest_that_arrives_is_carried_out_and_announced(made: Studio) -> None:
     told = handle(notification(drop(made)), made)
     (event,) = events(made)
@@ -54,6 +55,7 @@ def test_a_manifest_that_arrives_is_carried_out_and_announced(made: Studio) -> N
     assert parse(result).job_id == told["done"][0]["job"]
 
 
+@pytest.mark.slow
 def test_the_same_notification_again_changes_nothing(made: Studio) -> None:
     body = notification(drop(made))
     handle(body, made)
@@ -121,6 +123,7 @@ def test_a_literal_percent_key_is_not_decoded(made: Studio) -> None:
     assert told["done"][0]["status"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: Path) -> None:
     class Away(LocalStore):
         def put_once(
@@ -139,6 +142,7 @@ def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: 
     assert [e["subject"] for e in events(made)] == [good]
 
 
+@pytest.mark.slow
 def test_a_clip_under_audit_is_traced_to_its_job(made: Studio) -> None:
     payload = registry.register(made.results, b"k" * 32, "job-7", "hello")
     speech = audio.decode_own(REFERENCE.read_bytes())
@@ -184,6 +188,7 @@ def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made: Studio) ->
     assert "does not know" in told["meaning"]
 
 
+@pytest.mark.slow
 def test_the_engine_is_not_asked_for_a_finished_job(tmp_path: Path) -> None:
     made = studio(tmp_path)
     body = notification(drop(made))

@@ -40,6 +40,7 @@ def opened(made: Studio, done: Result, index: int = 0) -> bytes:
     return crypto.open_sealed(body, present(item.envelope), made.keys.wrapping)
 
 
+@pytest.mark.slow
 def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Studio) -> None:
     done = pipeline.run(drop(made), made)
     assert done.status == "succeeded"
@@ -56,6 +57,7 @@ def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Studio) ->
     assert parse(document) == done
 
 
+@pytest.mark.slow
 def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made: Studio) -> None:
     done = pipeline.run(drop(made, id="book", labels={"team": "a"}), made)
     voice = done.voices["alice"]
@@ -68,6 +70,7 @@ def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made: Stud
     assert {"enrol", "prepare", "speak", "watermark", "verify", "seal"} <= set(done.stages)
 
 
+@pytest.mark.slow
 def test_a_repeated_job_returns_its_first_result_without_speaking_again(made: Studio) -> None:
     key = drop(made)
     first = pipeline.run(key, made)
@@ -75,12 +78,14 @@ def test_a_repeated_job_returns_its_first_result_without_speaking_again(made: St
     assert len(voice_of(made).spoken) == 1
 
 
+@pytest.mark.slow
 def test_the_same_voice_is_learned_once_for_all_jobs(made: Studio) -> None:
     pipeline.run(drop(made, name="one"), made)
     pipeline.run(drop(made, name="two"), made)
     assert len(voice_of(made).enrolled) == 1
 
 
+@pytest.mark.slow
 def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made: Studio) -> None:
     pipeline.run(drop(made, name="one"), made)
     (kept,) = made.control.list("voiceprints/")
@@ -91,6 +96,7 @@ def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made: Studio) -> 
     assert len(voice_of(made).enrolled) == 2
 
 
+@pytest.mark.slow
 def test_a_kept_voiceprint_of_another_voice_is_not_taken(made: Studio) -> None:
     pipeline.run(drop(made, name="one"), made)
     (kept,) = made.control.list("voiceprints/")
@@ -106,6 +112,7 @@ def test_a_kept_voiceprint_of_another_voice_is_not_taken(made: Studio) -> None:
 # --- items
 
 
+@pytest.mark.slow
 def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Studio) -> None:
     items = [
         {"id": "a", "text": "This one is quite fine, thank you."},
@@ -176,6 +183,7 @@ def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Studio) -> 
     assert cued - quiet == pytest.approx(1.32 + 0.36, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_waived_label_is_left_out_and_the_result_says_why(made: Studio) -> None:
     waived = {"profile": "none", "waiver": "heard by the tests only"}
     done = pipeline.run(drop(made, label=waived), made)
@@ -301,6 +309,7 @@ def test_a_clone_is_no_reference(made: Studio) -> None:
     assert present(done.items[0].error).code == "REF_IS_SYNTHETIC"
 
 
+@pytest.mark.slow
 def test_two_people_in_a_recording_are_remarked_on(made: Studio) -> None:
     both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
     parts = [audio.decode_own(path.read_bytes()) for path in both]
@@ -433,6 +442,7 @@ def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Studio) -> None
 # --- repeated, interrupted, contested
 
 
+@pytest.mark.slow
 def test_of_twenty_deliveries_at_once_one_speaks(
     tmp_path: Path,
 ) -> None:
@@ -521,6 +531,7 @@ class Racing(Buzz):
         self.race()
 
 
+@pytest.mark.slow
 def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
     tmp_path: Path,
 ) -> None:

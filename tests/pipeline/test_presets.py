@@ -27,6 +27,7 @@ def score(tmp_path: Path, mark: MarkPreset) -> float:
     return item.watermark.score
 
 
+@pytest.mark.slow
 def test_a_stronger_preset_reads_with_a_higher_score(tmp_path: Path) -> None:
     assert score(tmp_path, "robust") > score(tmp_path, "quiet")
 

@@ -74,6 +74,7 @@ def test_what_pyproject_asks_for_is_locked_within_its_range(file: str) -> None:
         assert pin.marker == str(requirement.marker or "").replace('"', "'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", HERE)
 def test_what_is_needed_here_is_locked_and_installed_in_that_version(file: str) -> None:
     """Otherwise: python -m scripts.lock, then scripts/setup dev"""

@@ -37,6 +37,7 @@ def registries(text: str) -> list[str]:
     return [found[0] for found in REGISTRY.finditer(text)]
 
 
+@pytest.mark.slow
 def test_no_address_of_a_package_registry_is_in_the_tree() -> None:
     found = {
         str(path.relative_to(ROOT)): addresses

@@ -62,6 +62,7 @@ def test_a_request_without_id_gets_one(worker: Orders, client: Client) -> None:
     assert re.fullmatch("[0-9a-f]{32}", worker.seen[0][2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fail", "expected"),
     [
@@ -82,6 +83,7 @@ def test_only_what_may_be_mended_comes_again(
     assert answer["error"]["retryable"] is (expected[0] == 404)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "paused"), [("Unavailable", True), ("Misconfigured", False), ("Refused", False)]
 )
@@ -120,12 +122,14 @@ def test_credentials_come_from_the_headers(worker: Orders, client: Client) -> No
     assert "tokentoken" not in repr(credentials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["x_fc_access_key_id", "x_fc_access_key_secret"])
 def test_half_a_credential_is_none(worker: Orders, client: Client, missing: str) -> None:
     client.invoke(b"", **{name: value for name, value in STS.items() if name != missing})
     assert worker.seen[0][1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order",
     [
@@ -179,6 +183,7 @@ def test_initialize_is_idempotent_and_makes_the_instance_ready(
     assert client.ask("GET", "/healthz")[0].status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cold", "code"),
     [(Unavailable("STORAGE_UNAVAILABLE"), "STORAGE_UNAVAILABLE"), (OSError("x"), "INTERNAL")],
@@ -196,6 +201,7 @@ def test_a_failed_initialize_says_why_and_may_be_tried_again(
     assert client.ask("POST", "/initialize")[0].status == 200
 
 
+@pytest.mark.slow
 def test_health_and_a_second_initialize_wait_for_a_slow_first_one(
     worker: Orders, client: Client
 ) -> None:
@@ -219,6 +225,7 @@ def test_a_permanent_fault_at_start_is_still_a_failed_initialize(
     assert client.ask("POST", "/initialize")[0].status == 404
 
 
+@pytest.mark.slow
 def test_one_job_runs_at_a_time_and_the_rest_wait(worker: Orders, client: Client) -> None:
     answers = parallel(client.port, [{"sleep": 0.02}] * 20)
     assert {status(response) for response, _ in answers} == {(200, "200")}
@@ -226,6 +233,7 @@ def test_one_job_runs_at_a_time_and_the_rest_wait(worker: Orders, client: Client
     assert len(worker.seen) == 20
 
 
+@pytest.mark.slow
 def test_more_than_there_are_tokens_come_again(worker: Orders, client: Client) -> None:
     answers = parallel(client.port, [{"sleep": 0.5}] + [{"sleep": 0.001}] * 75)
     refused = [answer for response, answer in answers if status(response) == (404, "404")]
@@ -249,6 +257,7 @@ def test_health_answers_while_a_job_runs(worker: Orders, client: Client) -> None
     job.join()
 
 
+@pytest.mark.slow
 def test_pre_stop_lets_the_job_finish_then_closes_once(worker: Orders, client: Client) -> None:
     answers = []
     job = threading.Thread(
@@ -280,6 +289,7 @@ def test_a_stopped_instance_takes_no_work_until_it_is_initialized_again(
     assert worker.steps == ["close", "warm", "handled", "close"]
 
 
+@pytest.mark.slow
 def test_a_job_that_outlives_its_time_does_not_hold_the_instance() -> None:
     worker = Orders()
     with serving(worker, drain_seconds=0.1) as client:
@@ -294,6 +304,7 @@ def test_a_job_that_outlives_its_time_does_not_hold_the_instance() -> None:
         job.join()
 
 
+@pytest.mark.slow
 def test_pre_freeze_waits_for_the_job_and_keeps_the_instance_open(
     worker: Orders, client: Client
 ) -> None:
@@ -332,6 +343,7 @@ def test_a_body_at_the_limit_is_taken(worker: Orders, client: Client) -> None:
     assert client.invoke(bytes(MAX_BODY))[1]["bytes"] == MAX_BODY
 
 
+@pytest.mark.slow
 def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(
     worker: Orders, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -344,6 +356,7 @@ def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(
     assert client.invoke(b"")[0].status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [("GET", "/nothing", 404), ("GET", "/invoke", 405), ("POST", "/pre-stop", 405)],
@@ -357,6 +370,7 @@ def test_what_does_not_exist_is_answered_in_json(
     assert answer["error"] == {"code": f"HTTP_{expected}", "message": said}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/invoke"), ("POST", "/initialize"), ("GET", "/pre-stop"), ("GET", "/pre-freeze")],
@@ -386,6 +400,7 @@ def test_one_connection_serves_many_requests(client: Client) -> None:
     assert client.connection.sock is socket_before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/invoke", "/initialize"])
 def test_answers_carry_no_header_that_the_platform_forbids(client: Client, path: str) -> None:
     response, _ = client.ask("POST", path)

@@ -60,6 +60,7 @@ def running(**environ: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_sigterm_lets_the_job_finish_then_closes_the_worker() -> None:
     with running() as (process, client):
         answers = []
@@ -80,6 +81,7 @@ def test_sigterm_lets_the_job_finish_then_closes_the_worker() -> None:
     assert errors == ""
 
 
+@pytest.mark.slow
 def test_everything_else_in_the_log_is_one_json_object_a_line() -> None:
     with running() as (process, client):
         client.invoke({"crash": "two\nlines"}, x_fc_request_id="r-1")
@@ -96,6 +98,7 @@ def test_everything_else_in_the_log_is_one_json_object_a_line() -> None:
     assert "two\nlines" in failure["trace"]
 
 
+@pytest.mark.slow
 def test_settings_that_make_no_worker_are_explained_before_leaving() -> None:
     with spawn(TEST_NO_KEYS="1") as process:
         output, errors = process.communicate(timeout=20)
@@ -105,6 +108,7 @@ def test_settings_that_make_no_worker_are_explained_before_leaving() -> None:
     assert (record["level"], record["code"]) == ("CRITICAL", "KEY_NOT_FOUND")
 
 
+@pytest.mark.slow
 def test_the_real_server_names_the_setting_it_cannot_start_with() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "handlers.server"],
@@ -142,6 +146,7 @@ def test_a_port_that_is_none_is_refused_by_name(text: str) -> None:
     assert "FC_CUSTOM_LISTEN_PORT" in caught.value.message
 
 
+@pytest.mark.slow
 def test_importing_the_server_is_quick_and_loads_nothing_heavy() -> None:
     code = """
 import sys, time

@@ -33,6 +33,7 @@ def _refusal(code: str) -> AbstractContextManager[pytest.ExceptionInfo[JobError]
     return pytest.raises(JobError, match=f"^{code}:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [b"", b"\0", b"x" * 300_000], ids=["empty", "nul", "large"])
 def test_what_is_put_is_got(store: Store, data: bytes) -> None:
     store.put("a/b.bin", data)
@@ -73,6 +74,7 @@ def test_any_name_works_everywhere(store: Store, key: str) -> None:
     assert store.head(key) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", _BAD_KEYS.values(), ids=_BAD_KEYS.keys())
 def test_bad_keys_are_refused_by_every_operation(store: Store, key: str) -> None:
     for operation in (
@@ -121,6 +123,7 @@ def test_metadata_is_returned_as_given(store: Store) -> None:
     assert store.get("k", limit=0).info.metadata == metadata
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -148,6 +151,7 @@ def test_put_once_keeps_the_first(store: Store) -> None:
     assert (found.data, found.info.metadata) == (b"first", {"by": "first"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False], ids=["equal bytes", "different bytes"])
 def test_of_32_writers_at_once_exactly_one_wins(store: Store, same: bool) -> None:
     def write(number: int) -> bool:
@@ -207,6 +211,7 @@ def test_appenders_that_try_until_they_win_lose_nothing(store: Store) -> None:
     assert sorted(data[1:-1].split(b"><")) == [b"%d" % number for number in range(8)]
 
 
+@pytest.mark.slow
 def test_readers_never_see_a_mix_of_two_versions(store: Store) -> None:
     versions = {letter * 50_000: letter.decode() for letter in (b"a", b"b", b"c")}
     store.put("k", b"a" * 50_000, metadata={"v": "a"})

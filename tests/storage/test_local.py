@@ -215,6 +215,7 @@ def test_asides_of_killed_workers_are_swept_up_at_the_start(root: Path) -> None:
     assert young.exists()
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_wins_and_appends_are_never_lost(root: Path) -> None:
     code = """
 while not (Path(sys.argv[1]) / "go").exists():

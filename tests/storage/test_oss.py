@@ -55,6 +55,7 @@ def test_get_returns_the_right_bytes_through(server: OssServer, kind: Kind) -> N
         assert file.read() == b"x" * 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
 def test_put_arrives_through(server: OssServer, kind: Kind) -> None:
     fault = server.inject(_fault(kind, "PUT"))
@@ -91,6 +92,7 @@ def test_of_32_writers_of_equal_bytes_on_a_bad_network_exactly_one_wins() -> Non
             assert sum(together(32, write)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, "lost_reply"])
 def test_append_knows_its_own_record_through(server: OssServer, kind: Kind) -> None:
     store = oss_store(server, patience=0.2)
@@ -100,6 +102,7 @@ def test_append_knows_its_own_record_through(server: OssServer, kind: Kind) -> N
     assert server.objects("results") == {"log": b"first;second;"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", [b"theirs", b"x"], ids=["longer", "shorter"])
 def test_append_loses_to_a_writer_who_came_between_its_attempts(
     server: OssServer, theirs: bytes
@@ -187,6 +190,7 @@ def test_answers_that_will_not_change_are_not_repeated(
     assert fault.fired == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code"),
     [(500, "InternalError"), (503, "QpsLimitExceeded"), (429, "X"), (400, "RequestTimeout")],
@@ -241,6 +245,7 @@ def test_expired_and_forgotten_temporary_keys_are_temporary(server: OssServer) -
         store.head("k")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "code"),
     [
@@ -309,6 +314,7 @@ def test_folder_markers_are_left_out_of_listings(server: OssServer) -> None:
     assert [info.key for info in oss_store(server).list("")] == ["refs/a.wav"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [-400.0, 0.0, 400.0])
 def test_the_clock_is_the_servers(ahead: float) -> None:
     with OssServer(ahead=ahead) as server:

@@ -14,6 +14,7 @@ def phones(text: str) -> str:
     return " ".join(read(text, "en").phones)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "spoken"),
     [
@@ -70,6 +71,7 @@ def test_sounds(text: str, sounds: str) -> None:
     assert phones(text) == sounds
 
 
+@pytest.mark.slow
 def test_a_name_is_read_as_a_name_only_with_its_capital() -> None:
     assert phones("Aadil spoke") == "AA1 D AH0 L S P OW1 K"
     assert phones("aadil spoke") != phones("Aadil spoke")

@@ -124,6 +124,7 @@ def test_what_has_no_words_has_no_phrases() -> None:
     assert Frontend()("。。。！", "zh") == []
 
 
+@pytest.mark.slow
 def test_a_short_phrase_begins_with_a_pause() -> None:
     spans = phrase("好", "zh")
     assert spans[0].phones == ids([".", "h", "ao3"])

@@ -29,6 +29,7 @@ def test_japanese_pause_within_a_run() -> None:
     assert "_" in read("リンゴ・ミカン", "ja").phones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "sounds"),
     [
@@ -91,6 +92,7 @@ def test_korean_keeps_what_the_tagger_takes_apart() -> None:
     assert read("ㅋㅋ 값!", "ko").phones[-1] == "!"
 
 
+@pytest.mark.slow
 def test_cantonese_reads_either_script() -> None:
     assert read("你係香港人。", "yue").phones[-1] == "."
     assert read("龘瓧。", "yue").word2ph

@@ -97,6 +97,7 @@ def test_a_key_that_is_not_enabled_is_unusable(kms: Kms, state: str) -> None:
     assert code(provider(kms).unwrap, wrapped, b"{}") == "KEY_UNUSABLE"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -115,6 +116,7 @@ def test_a_wrong_secret_is_unusable(kms: Kms) -> None:
     assert code(provider(kms, Credentials("id", "wrong")).wrap, DATA_KEY, b"{}") == "KEY_UNUSABLE"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [(503, "ServiceUnavailable"), (429, "Throttling.User")])
 def test_a_service_that_stays_away_is_retryable(kms: Kms, fault: tuple[int, str]) -> None:
     kms.faults = [fault] * kms_module.ATTEMPTS
@@ -128,11 +130,13 @@ def test_a_short_outage_is_outlasted(kms: Kms) -> None:
     assert provider(kms).wrap(DATA_KEY, b"{}").blob
 
 
+@pytest.mark.slow
 def test_nobody_at_the_other_end(kms: Kms) -> None:
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
         provider(kms, endpoint="127.0.0.1:9").wrap(DATA_KEY, b"{}")
 
 
+@pytest.mark.slow
 def test_a_certificate_of_somebody_else_is_refused(kms: Kms) -> None:
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
         provider(kms, ca_file="").wrap(DATA_KEY, b"{}")

@@ -184,6 +184,7 @@ def test_a_crash_at_any_change_leaves_a_log_that_the_next_run_completes(tmp_path
     assert changes == 10  # batch, entries, hashes, three proofs, three deletions, checkpoint
 
 
+@pytest.mark.slow
 def test_many_sequencers_at_once_write_one_log(control: LocalStore, results: LocalStore) -> None:
     queue(control, range(40))
     with ThreadPoolExecutor(6) as pool:
@@ -221,6 +222,7 @@ def logged(three_hundred: Path, tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "logged")
 
 
+@pytest.mark.slow
 def test_tiles_lie_where_c2sp_says(logged: LocalStore) -> None:
     kept = contents(logged)
     names = {name for name in kept if name.startswith("log/tile/")}

@@ -11,6 +11,7 @@ from core.voice.gpt_sovits import features
 from tests.voice.conftest import recording
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bands", "n_fft"), [(40, 400), (80, 400)])
 def test_the_mel_scale_is_slaneys(bands: int, n_fft: int) -> None:
     theirs = librosa.filters.mel(sr=16_000, n_fft=n_fft, n_mels=bands).T

@@ -100,6 +100,7 @@ def test_small_models_can_be_kept_on_the_cpu() -> None:
     assert session.get_session_options().intra_op_num_threads == 1
 
 
+@pytest.mark.slow
 def test_opening_a_session_prints_nothing() -> None:
     """A GPU build on a CPU machine must not frighten people with CUDA errors."""
     code = "from core import onnx; onnx.session(onnx._IDENTITY); print(onnx.providers().reason)"

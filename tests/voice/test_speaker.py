@@ -14,6 +14,7 @@ def halves(audio: Audio) -> tuple[Audio, Audio]:
     return Audio(audio.samples[:middle], audio.rate), Audio(audio.samples[middle:], audio.rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1], ids=["ge2e", "campplus"])
 def test_one_person_is_above_the_threshold_and_two_people_below(
     encoders: tuple[Ge2e, CamPlus], which: int
@@ -42,6 +43,7 @@ def test_embeddings_are_unit_vectors_that_hardly_depend_on_the_rate(
     assert likeness > (0.75 if rate == 8_000 else 0.99)
 
 
+@pytest.mark.slow
 def test_a_recording_too_quiet_is_raised_to_minus_30_decibels(
     encoders: tuple[Ge2e, CamPlus],
 ) -> None:

@@ -23,6 +23,7 @@ def quick(samples: Floats, rate: int = RATE, key: bytes = KEY) -> watermark.Dete
     return watermark.detect(samples, rate, key, thorough=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_embedded_is_read_back(name: str) -> None:
     found = quick(watermark.embed(speech(name), RATE, PAYLOAD, KEY))
@@ -31,6 +32,7 @@ def test_what_was_embedded_is_read_back(name: str) -> None:
     assert (found.tempo, found.pitch, found.pieces) == (1, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 22_050, 24_000, 44_100, 48_000])
 def test_any_rate_carries_the_mark(rate: int) -> None:
     samples = np.interp(np.arange(0, 5, 1 / rate), np.arange(len(speech())) / RATE, speech())
@@ -103,12 +105,14 @@ def test_the_mark_never_leaves_full_scale() -> None:
     assert quick(out).payload == PAYLOAD
 
 
+@pytest.mark.slow
 def test_silence_stays_silent() -> None:
     silence = np.zeros(RATE, np.float32)
     assert not watermark.embed(silence, RATE, PAYLOAD, KEY).any()
     assert watermark.detect(silence, RATE, KEY).score == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 100, 3_000, 8_000])
 def test_sound_too_short_to_read_comes_back_whole(count: int) -> None:
     out = watermark.embed(speech()[:count], RATE, PAYLOAD, KEY)
@@ -116,6 +120,7 @@ def test_sound_too_short_to_read_comes_back_whole(count: int) -> None:
     assert not watermark.verify(speech()[:count], RATE, PAYLOAD, KEY).marked
 
 
+@pytest.mark.slow
 def test_verify_confirms_the_true_payload_only(marked: Floats) -> None:
     short = marked[: 3 * RATE]
     assert watermark.verify(short, RATE, PAYLOAD, KEY).payload == PAYLOAD

@@ -34,6 +34,7 @@ def test_noise_at_two_decibels_per_bit_is_corrected() -> None:
     assert read >= 18
 
 
+@pytest.mark.slow
 def test_noise_alone_hardly_ever_passes_the_crc() -> None:
     noise = np.random.default_rng(2)
     soft = noise.standard_normal((50, code.CODED_BITS)).astype(np.float32)

@@ -50,6 +50,7 @@ QUICK: dict[str, Callable[[Floats], Floats]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", QUICK.values(), ids=QUICK.keys())
 def test_read_by_the_fast_search(damage: Callable[[Floats], Floats]) -> None:
     found = watermark.detect(damage(marked()), RATE, KEY, thorough=False)
@@ -60,6 +61,7 @@ def test_read_at_another_rate() -> None:
     assert watermark.detect(resample(marked(), 441, 160), 44_100, KEY).payload == PAYLOAD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("up", "down"), [(100, 107), (10, 9)], ids=["7 % faster", "11 % slower"])
 def test_read_at_another_speed(up: int, down: int) -> None:
     found = watermark.detect(resample(marked()[: 4 * RATE], up, down), RATE, KEY)
@@ -83,6 +85,7 @@ def spread(samples: Floats, factor: float) -> Floats:
     return out.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_read_where_tempo_and_pitch_changed_apart() -> None:
     found = watermark.detect(resample(spread(marked()[: 5 * RATE], 1.12), 20, 21), RATE, KEY)
     assert found.payload == PAYLOAD
@@ -103,6 +106,7 @@ def vocoded(samples: Floats, rate: float) -> Floats:
     return np.asarray(out, np.float32)
 
 
+@pytest.mark.slow
 def test_known_behind_a_phase_vocoder() -> None:
     found = watermark.verify(vocoded(marked(), 1.06), RATE, PAYLOAD, KEY)
     assert found.marked
@@ -149,6 +153,7 @@ def test_found_where_it_lies() -> None:
     assert found.end == pytest.approx(7, abs=0.7)
 
 
+@pytest.mark.slow
 def test_a_long_recording_reads_across_changes_of_place() -> None:
     long = watermark.embed(np.tile(speech(), 7), RATE, PAYLOAD, KEY)
     found = watermark.detect(long, RATE, KEY)
@@ -165,6 +170,7 @@ def test_a_mark_in_a_long_unmarked_recording_is_found() -> None:
     assert found.start == pytest.approx(24, abs=1)
 
 
+@pytest.mark.slow
 def test_clips_too_weak_alone_are_read_together() -> None:
     weak = [(noisy(marked(name)[: 2 * RATE], 13), RATE) for name in NAMES]
     alone = [watermark.detect(*clip, KEY, thorough=False).payload for clip in weak]
@@ -185,6 +191,7 @@ def test_no_clips_or_silent_ones_say_nothing() -> None:
     assert watermark.detect_joint([(np.zeros(100, np.float32), RATE)], KEY).payload is None
 
 
+@pytest.mark.slow
 def test_scanning_a_stream_finds_each_marked_stretch() -> None:
     other = watermark.embed(speech(NAMES[0]), RATE, 77, OTHER_KEY)
     whole = np.concatenate([marked(), speech(NAMES[3]), marked(NAMES[2], 5), other])

@@ -83,6 +83,7 @@ def test_a_plan_does_not_print_its_key() -> None:
     assert "key" not in repr(layout(KEY))
 
 
+@pytest.mark.slow
 def test_importing_the_watermark_loads_nothing_slow() -> None:
     code = "import sys, watermark; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -124,6 +125,7 @@ def best_agreement(average: NDArray[np.float64]) -> float:
     return max(shares)
 
 
+@pytest.mark.slow
 def test_z_on_unmarked_speech_is_no_wider_than_theory() -> None:
     tail = total = 0
     for number, name in enumerate(NAMES):
@@ -147,6 +149,7 @@ def test_correlation_is_the_plain_sum_it_stands_for() -> None:
         assert energy[0, start] == pytest.approx(float((softs[0] ** 2 * signs**2).sum()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_slices_are_correlated_as_the_whole_is() -> None:
     softs = np.random.default_rng(0).normal(size=(2, BANDS, 24)).astype(np.float32)
     inner, energy = reader(KEY).correlate_slices(softs, 8)
