@@ -140,9 +140,10 @@ def create(folder: Path) -> list[Path]:
             made += _write_once(
                 folder / f"{kind}-001.key", base64.b64encode(os.urandom(32)) + b"\n"
             )
+    # A public key left by an earlier signing key keeps its number: it still verifies. These are
+    # counted before the private key is looked for, as another process may be making both now.
+    earlier = len(list(folder.glob("sign-???.pub.pem")))
     if not any(folder.glob("sign-???.pem")):
-        # A public key left by an earlier signing key keeps its number: it still verifies.
-        earlier = len(list(folder.glob("sign-???.pub.pem")))
         pem = _private_pem(Ed25519PrivateKey.generate())
         made += _write_once(folder / f"sign-{earlier + 1:03}.pem", pem)
     for private in folder.glob("sign-???.pem"):
