@@ -1,6 +1,6 @@
 """Guided mutation of every door for strangers' bytes: is there one that ends in another error?
 
-    pip install -e '.[fuzz]'
+    scripts/setup fuzz
     python -m bench.fuzz --target manifest --minutes 5
     python -m bench.fuzz --target all --minutes 1        # a minute each
 

@@ -275,7 +275,7 @@ def plot(options: argparse.Namespace) -> dict[str, object]:
     return {}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = (robust, false, leak, quality, speed, short, plot)
     parser.add_argument("command", choices=[command.__name__ for command in commands])
@@ -290,16 +290,27 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=4)
     parser.add_argument("--thorough-every", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument(
+        "--at-least", type=float, default=0, metavar="SHARE",
+        help="robust: exit code 1 if fewer payloads are read; a wrong one is always an error",
+    )  # fmt: skip
     parser.add_argument("--payload", type=int, default=0, help="leak: one payload for all clips")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are kept")
     options = parser.parse_args()
     result = globals()[options.command](options)
     if result and not options.only:
-        RESULTS.mkdir(parents=True, exist_ok=True)
+        options.results.mkdir(parents=True, exist_ok=True)
         suffix = f"-{options.seconds:g}s-{options.rate}" if options.command == "robust" else ""
         suffix += "" if options.suite == "common" else f"-{options.suite}"
-        path = RESULTS / f"{options.command}{suffix}.json"
+        path = options.results / f"{options.command}{suffix}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
+    return int(options.command == "robust" and not _robust_enough(result, options.at_least))
+
+
+def _robust_enough(result: dict[str, Any], mean: float) -> bool:
+    wrong = sum(row["wrong"] for row in result["attacks"].values())
+    return result["mean"] >= mean and not wrong
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,7 @@
-"""Write the pages and schemas that are made from the code: `python docs/generate.py`."""
+"""Write the pages and schemas that are made from the code: `python docs/generate.py`.
+
+With `--check` nothing is written: exit code 1 if one of them is not what the code makes.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,9 @@ def table(codes: Mapping[str, str], heading: str) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        stale = [path.name for path, made in pages().items() if path.read_text("utf-8") != made]
+        sys.exit(f"not current: {', '.join(stale)}" if stale else 0)
     for path, content in pages().items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(content, encoding="utf-8")
