@@ -23,6 +23,7 @@ from core.studio import Step, Studio
 from core.voice import Spoken, Voiceprint
 from tests.pipeline.kit import REFERENCE, Buzz, drop, record, studio, voice_of
 from tests.present import present
+from tests.storage.stores import head
 
 
 @pytest.fixture
@@ -541,9 +542,10 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
 
     def race() -> None:
         # The second worker believes the lease expired: it takes the next record by force.
-        log = slow.control.get(f"lease/{order.job_id}", limit=10**6).data
-        forced = claim.Record("other", 0.0, 1, 0)
-        assert slow.control.append(f"lease/{order.job_id}", forced.dump(), position=len(log))
+        lease = f"lease/{order.job_id}"
+        forced = claim.Record("other", 0.0, 1, 0).dump()
+        while not slow.control.append(lease, forced, position=head(slow.control, lease).size):
+            pass  # the slow worker renewed it in between
         fast = studio(tmp_path, keys=slow.keys)
         winner.append(pipeline.run(key, fast))
         time.sleep(1)  # the slow worker tries to renew meanwhile, and learns of it

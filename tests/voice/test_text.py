@@ -191,14 +191,20 @@ def test_languages_load_only_when_spoken() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("written", ["$" + "9" * 4800, "9" * 4400 + "th", "1/" + "9" * 4998])
+@pytest.mark.parametrize(
+    "written",
+    ["$" + "9" * 4800, "9" * 4400 + "th", "1/" + "9" * 4998],
+    ids=["money", "ordinal", "fraction"],
+)
 def test_a_number_longer_than_python_reads_is_spelled(written: str) -> None:
     assert en_numbers.expand(written).count("nine") > 4000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "text_", ["ヴァ" * 2500, "っ" * 5000, "今日は良い天気で" * 600, "ア、" * 2500, "9" * 5000]
+    "text_",
+    ["ヴァ" * 2500, "っ" * 5000, "今日は良い天気で" * 600, "ア、" * 2500, "9" * 5000],
+    ids=["two kana", "one kana", "words", "commas", "digits"],
 )
 def test_japanese_without_an_end_does_not_end_the_process(text_: str) -> None:
     """OpenJTalk has buffers of a fixed size: each of these was once a dead worker."""
