@@ -1,10 +1,10 @@
 """Make .venv and install voicedrop into it, in the versions of requirements/ (scripts/setup).
 
-Extras that are installed stay, and nothing is done when all is current. PYTHON=/path/to/python
-names the Python that .venv is made with.
+Extras that are installed stay and are kept current; when all is current, nothing is done.
+PYTHON=/path/to/python names the Python that .venv is made with.
 """
 
-# Any Python 3 that a person has should get as far as the message that asks for another one.
+# Python 3.8 and later get as far as the message that asks for another one.
 from __future__ import annotations
 
 import argparse
@@ -37,33 +37,42 @@ EXTRAS = {
     "upgrade": "what raises the lock",
     "dev": "everything that a contributor needs",
 }
-RUNTIMES = {"cpu": "gpu", "gpu": "cpu"}
+RUNTIMES = ("cpu", "gpu")
+"""Both builds of ONNX Runtime install into one folder: there is one of them."""
 
 
 def main() -> int:
-    extras = arguments()
+    asked = arguments()
     first, end = (int(minor) for minor in re.findall(r"3\.(\d+)", requires_python()))
     if not first <= sys.version_info.minor < end:
         return other_python([f"python3.{minor}" for minor in reversed(range(first, end))])
     if not made_with_this_python():
         if VENV.exists():
-            say("Making .venv anew: it was made with another Python.")
+            say("Making .venv anew: it is damaged, or was made with another Python.")
             shutil.rmtree(VENV)
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    if not RUNTIMES.keys() & {"cpu" if extra == "dev" else extra for extra in extras}:
-        extras.insert(0, "gpu" if (INSTALLED / "gpu").exists() else "cpu")
+    extras = chosen(asked, [name for name in EXTRAS if (INSTALLED / name).exists()])
     files = closure(extras)
     missing = [name for name in files if text(INSTALLED / name) != current()]
     if not missing:
         return 0
-    if added := [name for name in missing if not (INSTALLED / name).exists()]:
+    added = [name for name in missing if not (INSTALLED / name).exists()]
+    if added:
         download, disk = size(added)
         say(f"Installing voicedrop ({', '.join(extras)}) into .venv, with Python {version()}:")
         say(f"about {download} MB to download, less what pip has kept, and {disk} MB on disk ...")
     else:
         say("Bringing .venv up to date with requirements/ ...")
-    install(files, missing)
+    install(files)
     return 0
+
+
+def chosen(asked: list[str], installed: list[str]) -> list[str]:
+    """What to install: the extras that are asked for and those that are there already, and of
+    `RUNTIMES` the one that is asked for, else the one that is there, else the first."""
+    runtime = next((name for name in [*asked, *installed] if name in RUNTIMES), RUNTIMES[0])
+    extras = [name for name in [*asked, *installed] if name not in RUNTIMES]
+    return [runtime, *dict.fromkeys(extras)]
 
 
 def arguments() -> list[str]:
@@ -78,6 +87,8 @@ def arguments() -> list[str]:
     for name in extras:
         if name not in EXTRAS:
             parser.error(f"there is no extra {name!r}; there are {', '.join(EXTRAS)}")
+    if {*RUNTIMES} <= {*extras}:
+        parser.error("cpu and gpu replace each other: ask for one of them")
     return extras
 
 
@@ -102,7 +113,7 @@ def made_with_this_python() -> bool:
     """Whether .venv is there and works; if PYTHON names a Python, with that version."""
     if not PYTHON.exists():
         return False
-    print_version = "import sys; print('%d.%d' % sys.version_info[:2])"
+    print_version = "import pip, sys; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([PYTHON, "-c", print_version], capture_output=True, text=True)
     return done.returncode == 0 and ("PYTHON" not in os.environ or done.stdout.strip() == version())
 
@@ -128,13 +139,11 @@ def size(names: list[str]) -> tuple[int, int]:
     return sum(sizes[name][0] for name in names), sum(sizes[name][1] for name in names)
 
 
-def install(files: list[str], missing: list[str]) -> None:
-    for runtime, other in RUNTIMES.items():
-        # Both builds install into one folder: the first has to go before the other comes.
-        if runtime in missing and (INSTALLED / other).exists():
+def install(files: list[str]) -> None:
+    for runtime in RUNTIMES:
+        if runtime not in files and (INSTALLED / runtime).exists():
             pip("uninstall", "--yes", "onnxruntime", "onnxruntime-gpu")
-            for name in (other, "dev"):
-                (INSTALLED / name).unlink(missing_ok=True)
+            (INSTALLED / runtime).unlink()
     locked = ("install", "--require-hashes", "--no-build-isolation")
     for builders in ("build", *(f"build-{name}" for name in files)):
         if (LOCK / f"{builders}.txt").exists():
@@ -151,7 +160,7 @@ def pip(*words: str | Path) -> None:
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     command = [PYTHON, "-m", "pip", "--disable-pip-version-check", *quiet, *words]
     if subprocess.run(command, stdout=sys.stderr).returncode:
-        say("pip could not install it. Mend what it names above, then run scripts/setup again.")
+        say("pip failed: see above. Correct that, then run scripts/setup again.")
         sys.exit(1)
 
 

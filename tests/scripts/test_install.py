@@ -33,12 +33,12 @@ def test_an_unknown_extra_is_refused_before_anything_happens() -> None:
 
 def test_an_extra_brings_the_files_it_stands_on_before_it() -> None:
     assert install.closure(["ko"]) == ["run", "ko"]
-    everything = install.closure(["dev"])
-    assert everything[0] == "run"
+    everything = install.closure(["cpu", "dev"])
+    assert everything[:2] == ["run", "cpu"]
     assert everything[-1] == "dev"
-    assert sorted(everything) == sorted({*everything})
+    assert len(everything) == len({*everything})
     installed = {pin.name for name in everything for pin in own(name)}
-    assert installed == set(lock.read("dev"))
+    assert installed == {*lock.read("cpu"), *lock.read("dev")}
 
 
 def own(name: str) -> list[lock.Pin]:
@@ -54,3 +54,17 @@ def test_the_size_of_everything_is_known() -> None:
 
 def test_the_range_of_pythons_is_that_of_the_project() -> None:
     assert install.requires_python() == PYPROJECT["project"]["requires-python"]
+
+
+def test_of_the_two_builds_of_onnx_runtime_there_is_one() -> None:
+    assert install.chosen([], []) == ["cpu"]
+    assert install.chosen(["dev"], []) == ["cpu", "dev"]
+    assert install.chosen(["ko"], ["gpu", "asr"]) == ["gpu", "ko", "asr"]
+    assert install.chosen(["gpu"], ["cpu", "dev"]) == ["gpu", "dev"]
+    refused = setup("gpu", "cpu")
+    assert refused.returncode == 2
+    assert "cpu and gpu replace each other" in refused.stderr
+
+
+def test_an_extra_that_is_there_stays() -> None:
+    assert install.chosen(["ko"], ["cpu", "ko", "yue"]) == ["cpu", "ko", "yue"]
