@@ -20,8 +20,8 @@ from scripts import lock
 REFUSED = re.compile(r"\bA?GPL|(?<!lesser )(?<!library )general public licen[cs]e", re.IGNORECASE)
 """Not the LGPL: a program of any licence may call a library that can be replaced."""
 
-RUNTIME = ("image", "cpu", "asr", "ko", "redis", "yue")
-"""The files of the lock whose packages run in our process."""
+TOOLS = {"bench", "build", "build-bench", "dev", "fuzz", "upgrade"}
+"""The files of the lock whose packages never run in our process."""
 
 TWIN = {"onnxruntime-gpu": "onnxruntime"}
 """Package that cannot be installed here -> the one that is built from the same source."""
@@ -62,8 +62,9 @@ def faults(packages: Iterable[tuple[str, Message]], exceptions: Mapping[str, str
 
 
 def names() -> list[str]:
-    """The packages of `RUNTIME` that this platform needs."""
-    pins = {pin.name: pin for file in RUNTIME for pin in lock.read(file).values()}
+    """The packages of the lock, but those of `TOOLS` alone, that this platform needs."""
+    files = [path.stem for path in lock.FOLDER.glob("*.txt") if path.stem not in TOOLS]
+    pins = {pin.name: pin for file in files for pin in lock.read(file).values()}
     return sorted({TWIN.get(name, name) for name, pin in pins.items() if pin.holds()})
 
 

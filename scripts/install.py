@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements"
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PLACE = VENV / "made-in"
+"""Holds the folder of the project as it was then: the scripts in .venv name it."""
 INSTALLED = VENV / "installed"
 """For each file of the lock that is installed, a file that holds the checksum of `current`."""
 
@@ -34,7 +36,7 @@ EXTRAS = {
     "redis": "limits that several instances share",
     "bench": "what benchmarks compare with",
     "fuzz": "guided fuzzing",
-    "upgrade": "what raises the lock",
+    "upgrade": "what updates the lock",
     "dev": "everything that a contributor needs",
 }
 RUNTIMES = ("cpu", "gpu")
@@ -46,24 +48,25 @@ def main() -> int:
     first, end = (int(minor) for minor in re.findall(r"3\.(\d+)", requires_python()))
     if not first <= sys.version_info.minor < end:
         return other_python([f"python3.{minor}" for minor in reversed(range(first, end))])
-    if not made_with_this_python():
-        if VENV.exists():
-            say("Making .venv anew: it is damaged, or was made with another Python.")
-            shutil.rmtree(VENV)
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+    if not usable(range(first, end)):
+        make()
     extras = chosen(asked, [name for name in EXTRAS if (INSTALLED / name).exists()])
     files = closure(extras)
+    if {*RUNTIMES} <= {*files}:
+        say("cpu and gpu replace each other, and bench needs cpu.")
+        return 2
     missing = [name for name in files if text(INSTALLED / name) != current()]
     if not missing:
         return 0
     added = [name for name in missing if not (INSTALLED / name).exists()]
     if added:
         download, disk = size(added)
-        say(f"Installing voicedrop ({', '.join(extras)}) into .venv, with Python {version()}:")
+        say(f"Installing voicedrop ({', '.join(extras)}) into .venv:")
         say(f"about {download} MB to download, less what pip has kept, and {disk} MB on disk ...")
     else:
         say("Bringing .venv up to date with requirements/ ...")
     install(files)
+    say("Done. To use it: . .venv/bin/activate")
     return 0
 
 
@@ -109,13 +112,27 @@ def other_python(names: list[str]) -> int:
     return 1
 
 
-def made_with_this_python() -> bool:
-    """Whether .venv is there and works; if PYTHON names a Python, with that version."""
-    if not PYTHON.exists():
+def usable(minors: range) -> bool:
+    """Whether .venv works, is where it was made, and has a Python that fits: the version of this
+    one if PYTHON names it, else Python 3 of any of these minor versions."""
+    if text(PLACE) != str(ROOT) or not PYTHON.exists():
         return False
-    print_version = "import pip, sys; print('%d.%d' % sys.version_info[:2])"
-    done = subprocess.run([PYTHON, "-c", print_version], capture_output=True, text=True)
-    return done.returncode == 0 and ("PYTHON" not in os.environ or done.stdout.strip() == version())
+    code = "import pip, sys; print(sys.version_info[1])"
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True)
+    fitting = [sys.version_info.minor] if "PYTHON" in os.environ else minors
+    return done.returncode == 0 and int(done.stdout) in fitting
+
+
+def make() -> None:
+    """Make .venv with this Python, in place of one that cannot be used."""
+    if VENV.is_symlink() or VENV.is_file():
+        VENV.unlink()
+    elif VENV.exists():
+        say("Recreating .venv: it does not work, was moved, or has another Python.")
+        shutil.rmtree(VENV)
+    if subprocess.run([sys.executable, "-m", "venv", VENV]).returncode:
+        sys.exit("python -m venv failed: see above. On Debian and Ubuntu: apt install python3-venv")
+    PLACE.write_text(str(ROOT), encoding="utf-8")
 
 
 def closure(names: list[str]) -> list[str]:
@@ -140,10 +157,12 @@ def size(names: list[str]) -> tuple[int, int]:
 
 
 def install(files: list[str]) -> None:
-    for runtime in RUNTIMES:
-        if runtime not in files and (INSTALLED / runtime).exists():
-            pip("uninstall", "--yes", "onnxruntime", "onnxruntime-gpu")
-            (INSTALLED / runtime).unlink()
+    other = "onnxruntime-gpu" if "cpu" in files else "onnxruntime"
+    if any(VENV.glob(f"lib/python*/site-packages/{other.replace('-', '_')}-*.dist-info")):
+        say(f"{other} goes, because the other build of ONNX Runtime comes into its folder.")
+        pip("uninstall", "--yes", "onnxruntime", "onnxruntime-gpu")
+        for runtime in RUNTIMES:
+            (INSTALLED / runtime).unlink(missing_ok=True)
     locked = ("install", "--require-hashes", "--no-build-isolation")
     for builders in ("build", *(f"build-{name}" for name in files)):
         if (LOCK / f"{builders}.txt").exists():

@@ -200,18 +200,20 @@ def main() -> int:
     parser.add_argument("--changes-since", type=Path, metavar="FOLDER", help="only compare")
     options = parser.parse_args()
     if options.changes_since:
+        if not any(options.changes_since.glob("*.txt")):
+            parser.error(f"{options.changes_since} is not a folder with a lock")
         sys.stdout.write(changes(options.changes_since))
         return 0
     FOLDER.mkdir(exist_ok=True)
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     old = {path.stem: parse(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.txt")}
     new = resolve(pyproject, upgrade=options.upgrade)
-    write(new)
     known = json.loads(SIZES.read_text(encoding="utf-8")) if SIZES.exists() else {}
     sizes = {
-        name: known[name] if name in known and new[name] == old.get(name) else measure(content.pins)
+        name: known[name] if name in known and content == old.get(name) else measure(content.pins)
         for name, content in sorted(new.items())
     }
+    write(new)
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(size)}" for name, size in sizes.items())
     SIZES.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     return 0

@@ -84,10 +84,15 @@ def test_the_build_proves_the_default_voice() -> None:
 
 
 def test_it_installs_the_lock_and_nothing_else() -> None:
-    runs = " ".join(arguments for name, arguments in stages()[1] if name == "RUN")
-    installs = re.findall(r"pip install [^&]*", runs)
+    runs = " && ".join(line for stage in stages() for name, line in stage if name == "RUN")
+    installs = re.findall(r"[^&;|]*\b(?:install|add|sync)\b[^&;|]*", runs)
+    system = [line for line in installs if line.split()[0] == "apt-get"]
+    assert [line.split()[3:] for line in system] == [
+        ["--no-install-recommends", "gcc", "libc6-dev", "python3-dev", "python3-venv"],
+        ["--no-install-recommends", "python3"],
+    ]
     hashed = ["pip", "install", "--require-hashes"]
-    assert [line.split() for line in installs] == [
+    assert [line.split() for line in installs if line not in system] == [
         [*hashed, "--requirement", "requirements/build.txt"],
         [*hashed, "--no-build-isolation", "--requirement", "requirements/${LOCK}.txt"],
     ]

@@ -6,6 +6,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from scripts import install, lock
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +52,15 @@ def test_the_size_of_everything_is_known() -> None:
         download, disk = install.size([name])
         assert (download > 0) == (disk > 0) == bool(own(name)), name
     assert 100 < install.size(install.closure(["cpu"]))[0] < 1000
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_readme_says_what_setup_downloads(readme: str) -> None:
+    said = (ROOT / readme).read_text(encoding="utf-8")
+    for extras in (["cpu"], ["cpu", "dev"]):
+        download, disk = install.size(install.closure(extras))
+        assert f"{round(download, -1)} MB" in said
+        assert f"{round(disk, -1)} MB" in said or f"{disk / 1000:.1f} GB" in said
 
 
 def test_the_range_of_pythons_is_that_of_the_project() -> None:

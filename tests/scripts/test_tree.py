@@ -10,12 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = re.compile(
-    # where packages are asked for, and the mirrors that people set up in their place
-    r"\b(pypi\.org/simple|pypi\.python\.org|(files\.)?pythonhosted\.org|registry\.(npmjs|yarnpkg)|"
-    r"registry\.npmmirror\.com|deb\.debian\.org|archive\.ubuntu\.com|"
-    r"(tuna|ustc|aliyun|huaweicloud|tencent|douban)[\w.-]*/(pypi|simple|npm)\b)"
-    # an option or a setting that gives an address
-    r"|(extra-)?index-url[ =]+\S*://|INDEX_URL[ =]+\S*://",
+    # hosts that serve packages, and the paths at which their mirrors do
+    r"\b(pypi\.(python\.)?org/(simple|pypi)|upload\.pypi\.org|pythonhosted\.org|pypi\.nvidia\.com|"
+    r"download\.pytorch\.org|anaconda\.(com|org)|registry\.(npmjs|yarnpkg|npmmirror)|"
+    r"(deb|security|archive)\.(debian\.org|ubuntu\.com))"
+    r"|(://|file:)[^\s\"'<>]*/(pypi|simple|\+simple|npm)(/|\b(?![-\w.]))"
+    # options and variables that give an address
+    r"|(?<![\w-])(--?(extra-|default-)?index(-url)?|--find-links|-i|-f)[\"']?[\s=:]+[\"']?\w+://"
+    r"|(INDEX|INDEX_URL|FIND_LINKS|index-url|find-links)[\"']?\s*[=:]\s*[\"']?\w+://"
+    r"|\[tool\.uv\.(index|pip)|\[\[tool\.(uv\.index|poetry\.source)",
     re.IGNORECASE,
 )
 
@@ -42,21 +45,35 @@ def test_no_address_of_a_package_registry_is_in_the_tree() -> None:
     found = {
         str(path.relative_to(ROOT)): addresses
         for path in tracked()
-        if path != Path(__file__) and (addresses := registries(text(path)))
+        if (addresses := registries(text(path)))
     }
     assert found == {}
+
+
+HOST = "https://mirror.example/{}"
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "ARG PIP_INDEX_URL=https://pypi.org/simple",
-        "--index-url https://mirror.example/simple",
-        "--extra-index-url=https://mirror.example/simple",
-        "numpy @ https://files.pythonhosted.org/packages/00/numpy.whl",
-        'resolved "https://registry.npmjs.org/left-pad/-/left-pad-1.3.0.tgz"',
-        "pip install -i https://pypi.tuna.tsinghua.edu.cn/simple numpy",
-        "https://mirrors.aliyun.com/pypi/simple/",
+        # put together here, so that this file holds none of them
+        "ARG PIP_INDEX_URL=" + HOST.format("packages"),
+        "PIP_INDEX_URL: " + HOST.format("packages"),
+        '"index-url": "' + HOST.format("packages"),
+        "UV_DEFAULT_INDEX=" + HOST.format("packages"),
+        "pip install -i " + HOST.format("packages") + " numpy",
+        "--index-url " + HOST.format("packages"),
+        "--extra-index-url=" + HOST.format("packages"),
+        "--find-links " + HOST.format("packages"),
+        HOST.format("repository/py" + "pi/numpy"),
+        HOST.format("py" + "pi/simp" + "le/"),
+        "file:///opt/py" + "pi/simp" + "le numpy",
+        "http://localhost:3141/root/py" + "pi",
+        "numpy @ https://files.python" + "hosted.org/packages/00/numpy.whl",
+        'resolved "https://registry.' + 'npmjs.org/left-pad/-/left-pad-1.3.0.tgz"',
+        "https://download." + "pytorch.org/whl/cpu",
+        "deb http://security." + "debian.org/debian-security bookworm-security main",
+        "[[tool.uv." + "index]]",
     ],
 )
 def test_an_address_would_be_seen(line: str) -> None:
@@ -65,7 +82,14 @@ def test_an_address_would_be_seen(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["ARG PIP_INDEX_URL", "--build-arg PIP_INDEX_URL=...", "https://oss-cn-hangzhou.aliyuncs.com"],
+    [
+        "ARG PIP_INDEX_URL",
+        "--build-arg PIP_INDEX_URL=...",
+        "https://oss-cn-hangzhou.aliyuncs.com",
+        "registry.$REGION.aliyuncs.com/acme/voicedrop:0.1.0",
+        "https://pypi.org/project/oss2/",
+        "https://example.org/simple-clips/a.wav",
+    ],
 )
 def test_other_lines_are_left_alone(line: str) -> None:
     assert not registries(line)
