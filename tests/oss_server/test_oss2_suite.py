@@ -6,7 +6,6 @@ go to the host names of OSS; our server gets them because it stands in `http_pro
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import lock
 from tests.oss_server import OssServer
 
 _MODULES = (
@@ -63,15 +63,18 @@ def test_oss2s_own_tests_for_objects_parts_lists_and_appends_pass(tmp_path: Path
 
 
 def _fetch(folder: Path) -> Path:
-    wanted = f"oss2=={importlib.metadata.version('oss2')}"
+    pin = lock.read("oss")["oss2"]
+    wanted = folder / "oss2.txt"
+    wanted.write_text(str(pin), encoding="utf-8")
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", "oss2"]
-    command = [sys.executable, "-m", "pip", "download", *options, wanted]
+    options += ["--no-build-isolation", "--require-hashes", "--requirement", str(wanted)]
+    command = [sys.executable, "-m", "pip", "download", *options]
     fetched = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
     found = list(folder.glob("oss2-*.tar.gz"))
     if not found:
-        pytest.fail(f"The package registry gave no sources of {wanted}:\n{fetched.stderr[-2000:]}")
+        pytest.fail(f"No sources of oss2 {pin.version} were given:\n{fetched.stderr[-2000:]}")
     with tarfile.open(found[0]) as archive:
         tests = [member for member in archive if "/tests/" in member.name]
         archive.extractall(folder, members=tests, filter="data")
