@@ -65,7 +65,7 @@ def rms(samples: Samples) -> float:
 
 def quiet(x: Samples, rng: np.random.Generator) -> Samples:
     stepped = np.round(x * 0.01 / np.abs(x).max() * 32_768)
-    return np.asarray(stepped, np.float32) / np.float32(32_768)
+    return np.asarray(stepped / 32_768, np.float32)
 
 
 def noisy(x: Samples, rng: np.random.Generator) -> Samples:

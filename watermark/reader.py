@@ -245,8 +245,8 @@ def evidence(total: Floats, variance: Floats) -> Floats:
     lean = np.abs(total[..., :-1]) * scale
     log_cosh = lean + np.log1p(np.exp(-2 * lean)) - math.log(2)
     anchor, power = (scale * total[..., -1:])[..., 0], (scale * scale)[..., 0] / 2
-    weight: Floats = log_cosh.sum(axis=-1) + anchor - power * variance.sum(axis=-1)
-    return weight
+    weight = log_cosh.sum(axis=-1) + anchor - power * variance.sum(axis=-1)
+    return np.asarray(weight, np.float32)
 
 
 def _scale(total: Floats, variance: Floats) -> Floats:

@@ -35,7 +35,8 @@ def spans(said: t2s.T2S) -> t2s.Spans:
         session = onnx.session(path, cpu_only=True)
         found = [session.run(["keys", "values"], inputs) for inputs in _sayings(said)]
     keys, values = (
-        _ROOM * np.max([np.abs(one).max(2) for one in kind], 0) for kind in zip(*found, strict=True)
+        np.asarray(_ROOM * np.max([np.abs(one).max(2) for one in kind], 0), np.float32)
+        for kind in zip(*found, strict=True)
     )
     return t2s.Spans(keys, values)
 
