@@ -204,6 +204,10 @@ class Unavailable(JobError):
     retry = True
 
 
+class Explained(ValueError):
+    """A ValueError whose text is ours: a message may quote it, as it may not quote a library's."""
+
+
 def _writable(text: str) -> str:
     """Half a character, which a producer may put into any name, has no UTF-8 form: a result that
     quotes it could not be written, and its job would be tried again until it is given up."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import Refused
+from core.errors import Explained, Refused
 
 MAX_BYTES = 16 * 2**20
 """A full-size checkpoint's pickle is a tenth of a megabyte."""
@@ -74,6 +74,8 @@ def loads(data: bytes) -> Any:
         for opcode, argument, _ in pickletools.genops(data):
             machine.run(opcode.name, argument)
         return machine.stack.pop()
+    except Explained as exc:
+        raise Refused("CHECKPOINT_INVALID", f"the pickle inside is damaged: {exc}") from exc
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise Refused("CHECKPOINT_INVALID", "the pickle inside is damaged") from exc
 
@@ -123,14 +125,14 @@ class _Machine:
 
     def _tuple(self, start: int) -> None:
         if start < 0:
-            raise ValueError("stack underflow")
+            raise Explained("stack underflow")
         made = tuple(self.stack[start:])
         del self.stack[start:]
         self.stack.append(made)
 
     def _fill(self, start: int, name: str) -> None:
         if start < 1:
-            raise ValueError("stack underflow")
+            raise Explained("stack underflow")
         items, target = self.stack[start:], self.stack[start - 1]
         del self.stack[start:]
         if name == "APPENDS":
@@ -157,7 +159,7 @@ def _call(function: _Global, arguments: tuple[Any, ...]) -> Any:
         case "_rebuild_parameter" if isinstance(arguments[0], Strided):
             return arguments[0]
         case name:
-            raise ValueError(f"{name} called with other things than tensors")
+            raise Explained(f"{name} called with other things than tensors")
 
 
 def _build(state: Any, target: Any) -> None:
@@ -169,18 +171,18 @@ def _build(state: Any, target: Any) -> None:
 def _strided(storage: Any, offset: Any, shape: Any, stride: Any) -> Strided:
     sizes = [offset, *shape, *stride]
     if not (isinstance(storage, tuple) and all(type(size) is int and size >= 0 for size in sizes)):
-        raise ValueError("a tensor without a storage or with negative sizes")
+        raise Explained("a tensor without a storage or with negative sizes")
     if len(shape) != len(stride) or len(shape) > 8:
-        raise ValueError("a tensor whose strides do not fit its shape")
+        raise Explained("a tensor whose strides do not fit its shape")
     return Strided((storage[0], storage[1], storage[2]), offset, tuple(shape), tuple(stride))
 
 
 def _storage(identity: Any) -> Storage:
     kind, element, member, _, count = identity
     if kind != "storage" or not isinstance(element, _Global) or not isinstance(member, str):
-        raise ValueError("a persistent id that is no storage")
+        raise Explained("a persistent id that is no storage")
     if type(count) is not int:
-        raise ValueError("a storage without a size")
+        raise Explained("a storage without a size")
     return element.name.rsplit(".", 1)[-1], member, count
 
 
@@ -188,6 +190,6 @@ def _mapping(pairs: Iterable[Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in pairs:
         if not isinstance(key, str):
-            raise ValueError("a key that is not a string")  # noqa: TRY004
+            raise Explained("a key that is not a string")
         made[key] = value
     return made

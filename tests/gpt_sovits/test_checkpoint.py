@@ -98,36 +98,59 @@ def test_opcodes_that_torch_does_not_write_are_refused(path: Path, body: bytes) 
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "why"),
     [
-        pytest.param(b"\x80\x02", id="cut"),
-        pytest.param(b"\x80\x02.", id="empty stack"),
-        pytest.param(b"\x80\x02\x85.", id="underflow"),
-        pytest.param(b"\x80\x02NK\x01s.", id="dict underflow"),
-        pytest.param(b"\x80\x02]K\x01Ns.", id="items of a list"),
-        pytest.param(b"\x80\x02}K\x01Ns.", id="key no string"),
-        pytest.param(b"\x80\x02h\x09.", id="no memo"),
-        pytest.param(b"\x80\x02K\x01)R.", id="calls a number"),
-        pytest.param(b"\x80\x02ctorch\nFloatStorage\n)R.", id="calls a storage"),
-        pytest.param(b"\x80\x02K\x01.", id="no mapping"),
-        pytest.param(b"\x80\x02K\x01\x85Q.", id="persistent id"),
-        pytest.param(b"\x80\x02(NNNNNtQ.", id="persistent id of nothing"),
+        pytest.param(b"\x80\x02", "", id="cut"),
+        pytest.param(b"\x80\x02.", "", id="empty stack"),
+        pytest.param(b"\x80\x02\x85.", "stack underflow", id="underflow"),
+        pytest.param(b"\x80\x02NK\x01s.", "stack underflow", id="dict underflow"),
+        pytest.param(b"\x80\x02]K\x01Ns.", "", id="items of a list"),
+        pytest.param(b"\x80\x02}K\x01Ns.", "a key that is not a string", id="key no string"),
+        pytest.param(b"\x80\x02h\x09.", "", id="no memo"),
+        pytest.param(b"\x80\x02K\x01)R.", "", id="calls a number"),
+        pytest.param(
+            b"\x80\x02ctorch\nFloatStorage\n)R.",
+            "FloatStorage called with other things than tensors",
+            id="calls a storage",
+        ),
+        pytest.param(b"\x80\x02K\x01.", "", id="no mapping"),
+        pytest.param(b"\x80\x02K\x01\x85Q.", "", id="persistent id"),
+        pytest.param(
+            b"\x80\x02(NNNNNtQ.",
+            "a persistent id that is no storage",
+            id="persistent id of nothing",
+        ),
         pytest.param(
             b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000NNtQ.",
+            "a storage without a size",
             id="storage without size",
         ),
-        pytest.param(b"\x80\x02ctorch._utils\n_rebuild_parameter\nN\x85R.", id="parameter of None"),
         pytest.param(
-            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.", id="tensor of None"
+            b"\x80\x02ctorch._utils\n_rebuild_parameter\nN\x85R.",
+            "_rebuild_parameter called with other things than tensors",
+            id="parameter of None",
         ),
         pytest.param(
-            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n()K\x00)K\x01\x85tR.", id="strides"
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.",
+            "a tensor without a storage or with negative sizes",
+            id="tensor of None",
         ),
-        pytest.param(b"\x80\x02ccollections\nOrderedDict\n(K\x01K\x02\x86\x85tR.", id="pairs"),
+        pytest.param(
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n()K\x00)K\x01\x85tR.",
+            "a tensor whose strides do not fit its shape",
+            id="strides",
+        ),
+        pytest.param(
+            b"\x80\x02ccollections\nOrderedDict\n(K\x01K\x02\x86\x85tR.",
+            "a key that is not a string",
+            id="pairs",
+        ),
     ],
 )
-def test_a_damaged_pickle_is_an_error_of_ours(path: Path, body: bytes) -> None:
-    assert refused(torchfile.write_pickle(path, body)).code == "CHECKPOINT_INVALID"
+def test_what_is_wrong_with_a_damaged_pickle(path: Path, body: bytes, why: str) -> None:
+    error = refused(torchfile.write_pickle(path, body))
+    assert error.code == "CHECKPOINT_INVALID"
+    assert error.message.partition("the pickle inside is damaged: ")[2] == why
 
 
 @pytest.mark.slow
