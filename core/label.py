@@ -14,7 +14,7 @@ import numpy as np
 
 from core import tags
 from core.audio import Audio, Samples
-from core.errors import Failed, Notice, Refused
+from core.errors import Explained, Failed, Notice, Refused
 
 FIELD = "AIGC"
 Cue = Literal["none", "morse-start", "morse-end", "morse-both"]
@@ -81,8 +81,10 @@ def write(container: bytes, label: Aigc) -> bytes:
         raise Failed("LABEL_VERIFY_FAILED", "The file carries a label already; we change none.")
     try:
         labelled = tags.add(container, FIELD, msgspec.json.encode(label).decode())
-    except ValueError as exc:
+    except Explained as exc:
         raise Failed("LABEL_VERIFY_FAILED", f"The label was not written: {exc}.") from exc
+    except ValueError as exc:
+        raise Failed("LABEL_VERIFY_FAILED", "The label was not written: it is not ASCII.") from exc
     if read(labelled) != [label]:
         raise Failed("LABEL_VERIFY_FAILED")
     return labelled

@@ -16,12 +16,14 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from core.errors import Explained
+
 _OPUS, _VORBIS = b"OpusTags", b"\x03vorbis"
 
 
 def add(data: bytes, name: str, value: str) -> bytes:
-    """The file with the field added. ASCII only. Raises ValueError for a container, or a form of
-    its metadata, that we do not write."""
+    """The file with the field added. ASCII only. Raises Explained for a container, or a form of
+    its metadata, that we do not write, and ValueError for what is not ASCII."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         return _add_riff(data, name, value)
     if data[:4] == b"fLaC":
@@ -30,7 +32,7 @@ def add(data: bytes, name: str, value: str) -> bytes:
         return _add_opus(data, f"{name}={value}".encode("ascii"))
     if data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
         return _add_id3(data, name, value)
-    raise ValueError("not a container whose metadata we write")
+    raise Explained("not a container whose metadata we write")
 
 
 def read(data: bytes, name: str) -> list[bytes]:
@@ -116,7 +118,7 @@ def flac_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
     """All metadata with the comments among them, and where the sound begins in `data`."""
     blocks = [(kind, data[at : at + size], at + size) for kind, at, size in _flac(data)]
     if not blocks:
-        raise ValueError("a FLAC file without a header")
+        raise Explained("a FLAC file without a header")
     found = next((content for kind, content, _ in blocks if kind == 4), b"")
     strings = _strings(found) or [b""]
     kept = [(kind, content) for kind, content, _ in blocks if kind != 4]
@@ -172,15 +174,21 @@ def _add_opus(data: bytes, comment: bytes) -> bytes:
 
 def opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
     """The first two pages with the comments in them, and where the third begins in `data`."""
-    first = next(_pages(data))
+    first = next(_pages(data), None)
     packet, page = _second_packet(_pages(data))
     strings = _strings(packet.removeprefix(_OPUS))
     tags = _OPUS + _comment_block([*strings, *comments])
     lacing = b"\xff" * (len(tags) // 255) + bytes([len(tags) % 255])
     # One page before and after: then no other page changes its number.
     alone = page is not None and page.content == packet
-    if page is None or not alone or not packet.startswith(_OPUS) or len(lacing) > 255:
-        raise ValueError("an Ogg stream that is not Opus as we write it")
+    if (
+        first is None
+        or page is None
+        or not alone
+        or not packet.startswith(_OPUS)
+        or len(lacing) > 255
+    ):
+        raise Explained("an Ogg stream that is not Opus as we write it")
     head = b"OggS" + bytes(10) + first.serial + struct.pack("<I", 1)
     tail = bytes([len(lacing)]) + lacing + tags
     checksum = struct.pack("<I", _crc(head + bytes(4) + tail))
@@ -234,7 +242,7 @@ def _id3_texts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _add_id3(data: bytes, name: str, value: str) -> bytes:
     if data[:3] == b"ID3":
-        raise ValueError("an MP3 file that has an ID3 tag already")
+        raise Explained("an MP3 file that has an ID3 tag already")
     frame = id3_text(name, value)
     return b"ID3\4\0\0" + as_syncsafe(len(frame)) + frame + data
 

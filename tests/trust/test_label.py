@@ -117,6 +117,7 @@ def test_a_second_label_is_never_written(kind: str) -> None:
         pytest.param(b"", id="nothing"),
         pytest.param(b"<html>", id="not audio"),
         pytest.param(b"fLaC", id="FLAC header only"),
+        pytest.param(b"OggS", id="Ogg without a page"),
         pytest.param(encoded("opus")[:40], id="Ogg cut in its first page"),
         pytest.param(encoded("opus")[:60], id="Ogg cut in its second page"),
         pytest.param(b"ID3\4\0\0\0\0\0\0" + encoded("mp3"), id="MP3 with a tag of its own"),
@@ -125,6 +126,23 @@ def test_a_second_label_is_never_written(kind: str) -> None:
 def test_files_that_cannot_take_a_label_are_not_released(container: bytes) -> None:
     with pytest.raises(Failed, match="LABEL_VERIFY_FAILED"):
         label.write(container, LABEL)
+
+
+@pytest.mark.parametrize(
+    ("container", "made", "why"),
+    [
+        pytest.param(b"<html>", LABEL, "not a container whose metadata we write", id="not audio"),
+        pytest.param(b"fLaC", LABEL, "a FLAC file without a header", id="FLAC"),
+        pytest.param(encoded("mp3"), Aigc(label="1", content_producer="公司"), "it is not ASCII",
+                     id="not ASCII"),
+    ],
+)  # fmt: skip
+def test_why_a_label_was_not_written_is_said_in_our_words(
+    container: bytes, made: Aigc, why: str
+) -> None:
+    with pytest.raises(Failed) as caught:
+        label.write(container, made)
+    assert caught.value.message == f"The label was not written: {why}."
 
 
 def test_a_label_that_does_not_read_back_is_not_released() -> None:
