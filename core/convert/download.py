@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -205,6 +207,24 @@ def _network(url: str) -> Iterator[None]:
     except urllib.error.HTTPError as exc:
         what = f"{url} answered {exc.code}: try again, or another home."
         raise Unavailable("STORAGE_UNAVAILABLE", what) from exc
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as exc:
-        what = f"{url} did not answer: try again, or another home."
-        raise Unavailable("STORAGE_UNAVAILABLE", what) from exc
+    except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError,
+            ConnectionError) as exc:  # fmt: skip
+        reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+        raise Unavailable("STORAGE_UNAVAILABLE", _why(url, reason)) from exc
+
+
+def _why(url: str, reason: object) -> str:
+    """Why there is no answer. A certificate or a name is wrong until somebody changes something."""
+    host = urlsplit(url).hostname
+    match reason:
+        case ssl.SSLCertVerificationError():
+            return (
+                f"The TLS certificate of {host} cannot be verified: look at this machine's clock, "
+                "its certificates, and a proxy between."
+            )
+        case ssl.SSLError():
+            return f"The TLS connection to {host} failed: try again, or another home."
+        case socket.gaierror():
+            return f"The name {host} cannot be resolved: look at the network and its DNS."
+        case _:
+            return f"{url} did not answer: try again, or another home."

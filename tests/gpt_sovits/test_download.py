@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
+import ssl
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -142,6 +146,36 @@ def test_a_missing_file_is_said(home: Home, models: dict[str, Model], tmp_path: 
 def test_a_home_that_is_gone_is_said(models: dict[str, Model], tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="did not answer"):
         get("small", tmp_path, models=models, home="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (
+            ssl.SSLCertVerificationError(1, "[SSL] in _ssl.c:1000"),
+            "certificate of 127.0.0.1 cannot",
+        ),
+        (ssl.SSLError(1, "[SSL] in _ssl.c:1000"), "TLS connection to 127.0.0.1 failed"),
+        (socket.gaierror(-2, "Name or service not known"), "name 127.0.0.1 cannot be resolved"),
+        (OSError(113, "No route to host"), "did not answer"),
+    ],
+    ids=["certificate", "TLS", "name", "route"],
+)
+def test_why_there_is_no_connection_is_said_in_our_words(
+    models: dict[str, Model],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reason: OSError,
+    said: str,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise urllib.error.URLError(reason)
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(Unavailable, match="STORAGE_UNAVAILABLE") as caught:
+        get("small", tmp_path, models=models, home="http://127.0.0.1:9")
+    assert said in caught.value.message
+    assert str(reason.strerror) not in caught.value.message
 
 
 def test_models_come_over_https_only(tmp_path: Path) -> None:
