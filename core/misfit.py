@@ -50,14 +50,14 @@ def _misfits(value: Any, kind: types.Type) -> Iterator[Misfit]:
         if type(value) in given:
             yield from check(value, kind)
         else:
-            yield Misfit("type", (), f"Expected {expected}, not {_called(value)}", value)
+            yield Misfit("type", (), f"Expected {expected}, not {_type_name(value)}", value)
 
 
 def _struct(value: dict[str, Any], kind: types.StructType) -> Iterator[Misfit]:
     fields = {field.encode_name: field for field in kind.fields}
     for name, part in value.items():
         if name in fields:
-            yield from _below(name, _misfits(part, fields[name].type))
+            yield from _prefixed(name, _misfits(part, fields[name].type))
         elif kind.forbid_unknown_fields:
             yield Misfit("unknown", (name,), f"There is no field `{name[:80]}`", part)
     for name, field in fields.items():
@@ -67,12 +67,12 @@ def _struct(value: dict[str, Any], kind: types.StructType) -> Iterator[Misfit]:
 
 def _map(value: dict[str, Any], kind: types.DictType) -> Iterator[Misfit]:
     for name, part in value.items():
-        yield from _below(name, _misfits(part, kind.value_type))
+        yield from _prefixed(name, _misfits(part, kind.value_type))
 
 
 def _list(value: list[Any], kind: types.ListType) -> Iterator[Misfit]:
     for index, part in enumerate(value):
-        yield from _below(index, _misfits(part, kind.item_type))
+        yield from _prefixed(index, _misfits(part, kind.item_type))
     yield from _range(len(value), kind.min_length, kind.max_length, "a length of ")
 
 
@@ -98,7 +98,8 @@ def _range(value: float, low: float | None, high: float | None, what: str = "") 
 def _choice(value: Any, allowed: Iterable[Any]) -> Iterator[Misfit]:
     expected = sorted(allowed)
     if type(value) is not type(expected[0]):
-        yield Misfit("type", (), f"Expected {_called(expected[0])}, not {_called(value)}", value)
+        message = f"Expected {_type_name(expected[0])}, not {_type_name(value)}"
+        yield Misfit("type", (), message, value)
     elif value not in expected:
         yield Misfit("choice", (), f"Use one of {', '.join(map(str, expected))}", value)
 
@@ -110,11 +111,11 @@ def _moment(value: str, kind: types.DateTimeType) -> Iterator[Misfit]:
         yield Misfit("range", (), "Expected a time such as 2026-01-31T00:00:00Z", value)
 
 
-def _nothing(value: Any, kind: types.Type) -> Iterator[Misfit]:
+def _no_check(value: Any, kind: types.Type) -> Iterator[Misfit]:
     yield from ()
 
 
-def _below(name: str | int, found: Iterator[Misfit]) -> Iterator[Misfit]:
+def _prefixed(name: str | int, found: Iterator[Misfit]) -> Iterator[Misfit]:
     return (one._replace(path=(name, *one.path)) for one in found)
 
 
@@ -128,9 +129,9 @@ _EXPECTED: Mapping[
     types.DateTimeType: ("a string", (str,), _moment),
     types.IntType: ("an integer", (int,), _number),
     types.FloatType: ("a number", (int, float), _number),
-    types.BoolType: ("true or false", (bool,), _nothing),
+    types.BoolType: ("true or false", (bool,), _no_check),
 }
-_CALLED: Mapping[type, str] = {
+_TYPE_NAMES: Mapping[type, str] = {
     type(None): "null",
     bool: "true or false",
     int: "an integer",
@@ -141,5 +142,5 @@ _CALLED: Mapping[type, str] = {
 }
 
 
-def _called(value: Any) -> str:
-    return _CALLED.get(type(value), "something else")
+def _type_name(value: Any) -> str:
+    return _TYPE_NAMES.get(type(value), "something else")

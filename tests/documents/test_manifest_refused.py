@@ -79,7 +79,7 @@ def test_bytes_that_are_no_manifest(data: bytes, code: str, words: str) -> None:
 
 
 SYNTAX = {
-    "a key is no string": ('{"a": {1: 2}}', "Expecting a key in double quotes", 1, 8),
+    "a key that is not a string": ('{"a": {1: 2}}', "Expecting a key in double quotes", 1, 8),
     "no colon": ('{"a": {"b" 2}}', "Expecting ':'", 1, 12),
     "no comma": ('{"a": [1 2]}', "Expecting ','", 1, 10),
     "no value": ('{"a": [1, nul]}', "Expecting a value", 1, 11),
