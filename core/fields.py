@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -39,19 +38,8 @@ def convert(value: Any, type_: type[S], pointer: str) -> S:
         value = _known(value, type_, pointer)
     try:
         return msgspec.convert(value, type_, strict=True)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # half a character, but for plain text
         raise _refusal(misfit.find(value, type_), pointer) from None
-    except UnicodeEncodeError:  # where one of a few words is expected
-        halved = next(name for name, given in value.items() if _halved(given))
-        raise Refused("TEXT_SURROGATE", pointer=join(pointer, ascii(halved)[1:-1])) from None
-
-
-def _halved(value: Any) -> bool:
-    """Whether a string in it holds half of a surrogate pair."""
-    return bool(_HALF.search(json.dumps(value, ensure_ascii=False)))
-
-
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 def header(fields: dict[str, Any]) -> Manifest:
@@ -158,6 +146,7 @@ _CODES: Mapping[What, str] = {
     "choice": "VALUE_RANGE",
     "missing": "FIELD_MISSING",
     "range": "VALUE_RANGE",
+    "surrogate": "TEXT_SURROGATE",
     "type": "SCHEMA_TYPE",
     "unknown": "UNKNOWN_FIELD",
 }

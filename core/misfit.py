@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import inspect as types
 
-What = Literal["type", "missing", "unknown", "pattern", "choice", "range"]
+from core.errors import REFUSED
+
+What = Literal["type", "missing", "unknown", "pattern", "choice", "range", "surrogate"]
 
 
 class Misfit(NamedTuple):
@@ -100,6 +102,8 @@ def _choice(value: Any, allowed: Iterable[Any]) -> Iterator[Misfit]:
     if type(value) is not type(expected[0]):
         message = f"Expected {_type_name(expected[0])}, not {_type_name(value)}"
         yield Misfit("type", (), message, value)
+    elif isinstance(value, str) and _SURROGATE.search(value):
+        yield _HALVED
     elif value not in expected:
         yield Misfit("choice", (), f"Use one of {', '.join(map(str, expected))}", value)
 
@@ -107,8 +111,14 @@ def _choice(value: Any, allowed: Iterable[Any]) -> Iterator[Misfit]:
 def _moment(value: str, kind: types.DateTimeType) -> Iterator[Misfit]:
     try:
         msgspec.convert(value, Annotated[datetime, msgspec.Meta(tz=kind.tz)])
+    except UnicodeEncodeError:
+        yield _HALVED
     except msgspec.ValidationError:
         yield Misfit("range", (), "Expected a time such as 2026-01-31T00:00:00Z", value)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HALVED = Misfit("surrogate", (), REFUSED["TEXT_SURROGATE"].removesuffix("."))
 
 
 def _no_check(value: Any, kind: types.Type) -> Iterator[Misfit]:

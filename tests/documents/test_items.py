@@ -75,8 +75,9 @@ def test_a_bad_item(changes: dict[str, Any], code: str, pointer: str) -> None:
     assert (error.code, error.pointer) == (code, f"/items/1{pointer}")
 
 
-def test_an_item_that_is_no_object() -> None:
-    parsed = job.parse(encode(manifest(items=[ITEM, "text", [], None, 7])))
+def test_an_item_that_is_not_an_object() -> None:
+    items: list[object] = [ITEM, "text", [], None, "\ud800"]
+    parsed = job.parse(json.dumps(manifest(items=items)).encode())
     assert [item.id for item in parsed.items] == ["hello"]
     assert [(e.index, e.error.code, e.error.pointer) for e in parsed.errors] == [
         (n, "SCHEMA_TYPE", f"/items/{n}") for n in (1, 2, 3, 4)
@@ -145,6 +146,7 @@ LINES = {
     "17 levels": (DEEP_LINE, "JSON_TOO_DEEP", "line 3"),
     "a wrong type": (json.dumps(ITEM | {"text": 1}), "SCHEMA_TYPE", "line 3/text"),
     "a list": ("[]", "SCHEMA_TYPE", "line 3"),
+    "half a character": ('"\\ud800"', "SCHEMA_TYPE", "line 3"),
 }
 
 

@@ -173,6 +173,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a default speed of 0": ({"defaults": {"speed": 0}}, "VALUE_RANGE", "/defaults/speed"),
     "defaults of the wrong type": ({"defaults": []}, "SCHEMA_TYPE", "/defaults"),
+    "half a character for the defaults": ({"defaults": "\ud800"}, "SCHEMA_TYPE", "/defaults"),
     "a negative wait": ({"wait_s": -1}, "VALUE_RANGE", "/wait_s"),
     "a wait of a fraction": ({"wait_s": 1.0}, "SCHEMA_TYPE", "/wait_s"),
     "true for a number": ({"wait_s": True}, "SCHEMA_TYPE", "/wait_s"),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import consent, fields, misfit
-from core.errors import Refused
+from core.errors import REFUSED, Refused
 from core.manifest import Defaults, Delivery, Item, Label, Manifest, Voice
 from tests.documents.samples import ITEM, VOICE, manifest
 
@@ -43,7 +43,18 @@ GOOD: list[tuple[type[msgspec.Struct], dict[str, Any]]] = [
 OTHERS = st.sampled_from(
     [
         *(None, True, 0, 1, -1, 1.0, 0.5, 2**40, 1e300, 24000),
-        *("", "a", "en", "wav", "none", "a\n", "x" * 5000, "2026-01-01", "2026-01-01T00:00:00"),
+        *(
+            "",
+            "a",
+            "en",
+            "wav",
+            "none",
+            "a\n",
+            "x" * 5000,
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "\ud800",
+        ),
         *([], [1], ["srt"], {}, {"a": 1}),
     ]
 )
@@ -81,6 +92,8 @@ def fits(value: Any, type_: type[msgspec.Struct]) -> bool:
         msgspec.convert(value, type_)
     except msgspec.ValidationError as exc:
         return exc.__cause__ is not None
+    except UnicodeEncodeError:
+        return False
     return True
 
 
@@ -109,6 +122,18 @@ SAID: dict[str, tuple[type[msgspec.Struct], dict[str, Any], str, str]] = {
     "too long": (Label, {"waiver": "x" * 501}, "/waiver", "Expected a length of at most 500."),
     "in a map": (Delivery, {"titles": {"a": ""}}, "/titles/a", "Expected a length of 1 to 200."),
     "in an array": (Item, {"subtitle": ["sub"]}, "/subtitle/0", "Use one of json, srt, vtt."),
+    "half a character": (
+        Item,
+        {"format": "\ud800"},
+        "/format",
+        REFUSED["TEXT_SURROGATE"],
+    ),
+    "half a character for a number": (
+        Item,
+        {"seed": "\ud800"},
+        "/seed",
+        "Expected an integer, not a string.",
+    ),
     "a choice": (Item, {"format": "aac"}, "/format", "Use one of flac, mp3, opus, wav."),
     "no field": (Voice, {"language": "en"}, "/reference", "`reference` is missing."),
 }
