@@ -7,6 +7,7 @@ text is UTF-8, numbers are written as ECMAScript writes them.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 
 from core import strictjson
+from core.errors import Explained
 
 EXACT = 2**53 - 1
 """Larger integers lose digits in readers that keep every number as a double (RFC 7493)."""
@@ -43,21 +45,24 @@ def join(members: Mapping[str, bytes]) -> bytes:
 def load(data: bytes) -> Any:
     """The values in strict JSON, canonical or not.
 
-    Raises ValueError where two readers could see two documents: duplicate keys, NaN, integers that
-    do not fit a double, text that is not UTF-8; and for nesting too deep to read.
+    Raises Explained where two readers could see two documents: duplicate keys, NaN, integers that
+    do not fit a double, text that is not UTF-8, a byte order mark; and for nesting too deep to
+    read.
     """
+    if data.startswith(codecs.BOM_UTF8):
+        raise Explained("a byte order mark stands before it: save it as UTF-8 without one")
     try:
         return json.loads(
             data.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_int=_integer
         )
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise Explained("nested too deeply") from None
     except UnicodeDecodeError as exc:
-        raise ValueError("not UTF-8") from exc
+        raise Explained("not UTF-8") from exc
     except json.JSONDecodeError as exc:
         reason, at = strictjson.found(exc)
         line = exc.doc.count("\n", 0, at) + 1
-        raise ValueError(f"not JSON: {reason} (line {line})") from exc
+        raise Explained(f"not JSON: {reason} (line {line})") from exc
 
 
 def _write(value: Any) -> str:
@@ -144,12 +149,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         times = Counter(key for key, _ in pairs)
         twice = next(key for key in times if times[key] > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise Explained(f"the key {twice!r} stands twice in one object")
     return made
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    raise Explained(f"{name} is not JSON")
 
 
 def _integer(digits: str) -> int | float:
@@ -158,5 +163,5 @@ def _integer(digits: str) -> int | float:
     # A large float is written without point or exponent; any other digits would read differently.
     value = float(digits)
     if abs(value) > EXACT and (math.isinf(value) or _number(value) != digits):
-        raise ValueError(f"{digits[:24]} does not fit a double")
+        raise Explained(f"{digits[:24]} does not fit a double")
     return value if abs(value) > EXACT else int(digits)

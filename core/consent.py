@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from core import canonical, misfit
-from core.errors import Notice, Refused
+from core.errors import Explained, Notice, Refused
 from core.fields import join
 from core.settings import ConsentPolicy
 
@@ -63,7 +63,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         if not (self.name or self.pseudonym):
-            raise ValueError("a subject needs a name or a pseudonym")
+            raise Explained("a subject needs a name or a pseudonym")
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,9 +106,9 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         if not getattr(self, PROOF[self.method]):
-            raise ValueError(f"the method {self.method} needs {PROOF[self.method]}")
+            raise Explained(f"the method {self.method} needs {PROOF[self.method]}")
         if self.valid_until and self.valid_until <= self.valid_from:
-            raise ValueError("valid_until is not after valid_from")
+            raise Explained("valid_until is not after valid_from")
 
 
 class Cited(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,11 +130,13 @@ def read(record: bytes, *, pointer: str = "") -> Consent:
 
 
 def _why(error: ValueError, record: bytes) -> str:
-    if not isinstance(error, msgspec.ValidationError):
+    if isinstance(error, Explained):
         return str(error)
-    found = misfit.find(canonical.load(record), Consent)
-    if found is None:  # the fields fit, but a Struct does not take them together
+    if isinstance(error.__cause__, Explained):  # a Struct does not take its fields together
         return str(error.__cause__)
+    found = misfit.find(canonical.load(record), Consent)
+    if found is None:
+        return "its fields do not fit"
     return f"{join('', *found.path)}: {found.message}" if found.path else found.message
 
 

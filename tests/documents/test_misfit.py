@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -149,6 +150,7 @@ def test_what_a_producer_is_told(
     assert (caught.value.pointer, caught.value.message) == (pointer, message)
 
 
+HALF = REFUSED["TEXT_SURROGATE"].removesuffix(".")
 CONSENTS = {
     "no JSON": (b"{", "not JSON: Expecting a key in double quotes (line 1)"),
     "a comma too many": (
@@ -156,6 +158,14 @@ CONSENTS = {
         "not JSON: A comma may not stand before the end (line 3)",
     ),
     "not UTF-8": (b"\xff", "not UTF-8"),
+    "a byte order mark": (
+        codecs.BOM_UTF8 + b"{}",
+        "a byte order mark stands before it: save it as UTF-8 without one",
+    ),
+    "half a character": ({"method": "\ud800"}, f"/method: {HALF}"),
+    "half a character in a time": ({"valid_until": "\ud800"}, f"/valid_until: {HALF}"),
+    "half a character as a name": ({"\ud800": 1}, "/\\ud800: There is no field `\\ud800`"),
+    "half a character alone": (b'"\\ud800"', "Expected an object, not a string"),
     "a list": (b"[]", "Expected an object, not an array"),
     "no purpose": ({"purposes": []}, "/purposes: Expected a length of at least 1"),
     "a bad digest": (
