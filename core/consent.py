@@ -20,6 +20,8 @@ import msgspec
 from core import canonical, misfit
 from core.errors import Explained, Notice, Refused
 from core.fields import join
+from core.manifest import Id, Language
+from core.misfit import written
 from core.settings import ConsentPolicy
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
@@ -48,10 +50,10 @@ STATEMENT = {
 }
 _OPEN_END = {"en": "I withdraw it", "zh": "本人撤回之日"}
 
-Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Language = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2,3}\Z")]
+Digest = Annotated[
+    str, written(r"^[0-9a-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits, lower case")
+]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 

@@ -118,13 +118,13 @@ def _refuse_unless_accepted(name: str, field: Any, accepted: tuple[Any, ...], po
 
 
 _PATTERNS = {
-    "id": ("ID_INVALID", ""),
-    "voice": ("ID_INVALID", ""),
-    "chapter": ("ID_INVALID", ""),
-    "language": ("LANGUAGE_UNSUPPORTED", "Write the language as ISO 639: en, zh, ja, ko, yue."),
-    "producer": ("LABEL_CHARSET", ""),
-    "retry_of": ("RETRY_UNKNOWN", "A job id is 32 hexadecimal digits, lower case."),
-    "sha256": ("VALUE_RANGE", "A SHA-256 is 64 hexadecimal digits."),
+    "id": "ID_INVALID",
+    "voice": "ID_INVALID",
+    "chapter": "ID_INVALID",
+    "language": "LANGUAGE_UNSUPPORTED",
+    "producer": "LABEL_CHARSET",
+    "retry_of": "RETRY_UNKNOWN",
+    "sha256": "VALUE_RANGE",
 }
 
 
@@ -133,13 +133,11 @@ def _refusal(found: Misfit | None, pointer: str) -> Refused:
         return Refused("SCHEMA_TYPE", pointer=pointer)
     pointer = join(pointer, *found.path)
     field = next((name for name in reversed(found.path) if isinstance(name, str)), "")
-    if found.what == "pattern":
-        code, advice = _PATTERNS[field]
-        return Refused(code, advice, pointer=pointer)
     if found.what == "choice" and found.value in LATER.get(field, ()):
         message = f"This version cannot honour {json.dumps(found.value)} yet."
         return Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
-    return Refused(_CODES[found.what], f"{found.message}.", pointer=pointer)
+    code = _PATTERNS[field] if found.what == "pattern" else _CODES[found.what]
+    return Refused(code, f"{found.message}.", pointer=pointer)
 
 
 _CODES: Mapping[What, str] = {

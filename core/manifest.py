@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from core.errors import REFUSED
+from core.misfit import written
+
 SCHEMA = "voicedrop/job/1"
 MAX_ITEMS = 100_000
 MAX_VOICES = 32
@@ -28,12 +31,22 @@ Joining = Literal["none", "chapters", "book"]
 Mode = Literal["run", "validate"]
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
-Id = Annotated[str, Meta(pattern=ID_PATTERN)]
-Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}\Z", examples=["en", "zh", "ja"])]
-JobId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{64}\Z")]
+Id = Annotated[str, written(ID_PATTERN, REFUSED["ID_INVALID"].removesuffix("."))]
+Language = Annotated[
+    str,
+    written(
+        r"^[a-z]{2,3}\Z",
+        "Write the language as ISO 639: en, zh, ja, ko, yue",
+        examples=["en", "zh", "ja"],
+    ),
+]
+JobId = Annotated[str, written(r"^[0-9a-f]{32}\Z", "A job id is 32 hexadecimal digits, lower case")]
+Sha256 = Annotated[str, written(r"^[0-9A-Fa-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits")]
 Key = Annotated[str, Meta(min_length=1, max_length=1023)]
-Producer = Annotated[str, Meta(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{0,128}\Z")]
+Producer = Annotated[
+    str,
+    written(r"^[\x21\x23-\x5b\x5d-\x7e]{0,128}\Z", REFUSED["LABEL_CHARSET"].removesuffix(".")),
+]
 Speed = Annotated[float, Meta(ge=0.5, le=2.0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Pause = Annotated[int, Meta(ge=0, le=10_000)]

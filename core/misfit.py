@@ -30,6 +30,11 @@ class Misfit(NamedTuple):
     """What stands there."""
 
 
+def written(pattern: str, advice: str, *, examples: list[Any] | None = None) -> msgspec.Meta:
+    """That a string fits a pattern; `advice`: the message for one that does not."""
+    return msgspec.Meta(pattern=pattern, examples=examples, extra={"advice": advice})
+
+
 def find(value: Any, type_: type[msgspec.Struct]) -> Misfit | None:
     """The first misfit of values as JSON has them; None if there is none that can be named."""
     return next(_misfits(value, _kind(type_)), None)
@@ -40,7 +45,7 @@ _kind = lru_cache(types.type_info)
 
 def _misfits(value: Any, kind: types.Type) -> Iterator[Misfit]:
     if isinstance(kind, types.Metadata):
-        yield from _misfits(value, kind.type)
+        yield from _advised(_misfits(value, kind.type), kind.extra or {})
     elif isinstance(kind, types.UnionType):
         others = [one for one in kind.types if not isinstance(one, types.NoneType)]
         if value is not None and len(others) == 1:
@@ -53,6 +58,12 @@ def _misfits(value: Any, kind: types.Type) -> Iterator[Misfit]:
             yield from check(value, kind)
         else:
             yield Misfit("type", (), f"Expected {expected}, not {_type_name(value)}", value)
+
+
+def _advised(found: Iterator[Misfit], extra: Mapping[str, Any]) -> Iterator[Misfit]:
+    for one in found:
+        ours = one.what == "pattern" and not one.path
+        yield one._replace(message=extra.get("advice", one.message)) if ours else one
 
 
 def _struct(value: dict[str, Any], kind: types.StructType) -> Iterator[Misfit]:

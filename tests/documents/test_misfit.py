@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import inspect as types
 
 from core import consent, fields, misfit
 from core.errors import REFUSED, Refused
@@ -151,6 +152,33 @@ def test_what_a_producer_is_told(
 
 
 HALF = REFUSED["TEXT_SURROGATE"].removesuffix(".")
+
+
+def patterns(kind: Any, advice: str = "") -> Iterator[tuple[str, str]]:
+    """Patterns in a type and the types it is made of, and the advice of each."""
+    if isinstance(kind, types.Metadata):
+        yield from patterns(kind.type, (kind.extra or {}).get("advice", ""))
+    elif isinstance(kind, types.StructType):
+        for field in kind.fields:
+            yield from patterns(field.type)
+    elif isinstance(kind, types.UnionType):
+        for one in kind.types:
+            yield from patterns(one)
+    elif isinstance(kind, types.ListType):
+        yield from patterns(kind.item_type)
+    elif isinstance(kind, types.DictType):
+        yield from patterns(kind.value_type)
+    elif isinstance(kind, types.StrType) and kind.pattern:
+        yield kind.pattern, advice
+
+
+@pytest.mark.parametrize("type_", [Manifest, Item, consent.Consent])
+def test_every_pattern_comes_with_advice(type_: type[msgspec.Struct]) -> None:
+    found = list(patterns(types.type_info(type_)))
+    assert len(found) >= 3
+    assert all(advice and advice[-1] != "." for _, advice in found), found
+
+
 CONSENTS = {
     "no JSON": (b"{", "not JSON: Expecting a key in double quotes (line 1)"),
     "a comma too many": (
@@ -170,7 +198,19 @@ CONSENTS = {
     "no purpose": ({"purposes": []}, "/purposes: Expected a length of at least 1"),
     "a bad digest": (
         {"statement_audio": {"key": "a", "sha256": "a"}},
-        "/statement_audio/sha256: It is not written as it must be",
+        "/statement_audio/sha256: A SHA-256 is 64 hexadecimal digits, lower case",
+    ),
+    "evidence in capitals": (
+        {"evidence_sha256": "A" * 64},
+        "/evidence_sha256: A SHA-256 is 64 hexadecimal digits, lower case",
+    ),
+    "a bad language": (
+        {"scope": {"languages": ["english"]}},
+        "/scope/languages/0: Write the language as ISO 639: en, zh, ja, ko, yue",
+    ),
+    "a bad id": (
+        {"id": "a/b"},
+        "/id: Use 1-64 letters, digits, `.`, `_` or `-`, a letter or digit first",
     ),
     "a day": (
         {"valid_from": "2026-01-01"},
