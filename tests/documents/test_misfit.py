@@ -158,18 +158,13 @@ def patterns(kind: Any, advice: str = "") -> Iterator[tuple[str, str]]:
     """Patterns in a type and the types it is made of, and the advice of each."""
     if isinstance(kind, types.Metadata):
         yield from patterns(kind.type, (kind.extra or {}).get("advice", ""))
-    elif isinstance(kind, types.StructType):
-        for field in kind.fields:
-            yield from patterns(field.type)
-    elif isinstance(kind, types.UnionType):
-        for one in kind.types:
-            yield from patterns(one)
-    elif isinstance(kind, types.ListType):
-        yield from patterns(kind.item_type)
-    elif isinstance(kind, types.DictType):
-        yield from patterns(kind.value_type)
-    elif isinstance(kind, types.StrType) and kind.pattern:
+    if isinstance(kind, types.StrType) and kind.pattern:
         yield kind.pattern, advice
+    inner = [field.type for field in getattr(kind, "fields", ())]
+    inner += [*getattr(kind, "types", ())]
+    inner += [getattr(kind, name) for name in ("item_type", "value_type") if hasattr(kind, name)]
+    for one in inner:
+        yield from patterns(one)
 
 
 @pytest.mark.parametrize("type_", [Manifest, Item, consent.Consent])
