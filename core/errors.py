@@ -194,15 +194,21 @@ class Misconfigured(JobError):
     codes = MISCONFIGURED
 
 
+INSTALL_AGAIN = "Install it again: scripts/setup"
+
+
 def missing_extra(what: str, extra: str, code: str = "MODEL_MISSING") -> Misconfigured:
-    """An extra of pyproject.toml is needed that is not installed."""
-    return Misconfigured(code, f"{what} is not installed. Install it: scripts/setup {extra}")
+    """A package is needed that is not installed: one of an extra of pyproject.toml, or, where no
+    extra is named, one that every installation has."""
+    advice = f"Install it: scripts/setup {extra}" if extra else INSTALL_AGAIN
+    return Misconfigured(code, f"{what} is not installed. {advice}")
 
 
 @contextmanager
-def importing(what: str, packages: Collection[str], extra: str) -> Iterator[None]:
-    """Around imports of an extra. Misconfigured MODEL_MISSING says whether the packages are not
-    installed, or are and cannot be loaded, with the reason: it names the file that is not there."""
+def importing(what: str, packages: Collection[str], extra: str = "") -> Iterator[None]:
+    """Around imports, of an extra if one is named. Misconfigured MODEL_MISSING says whether the
+    packages are not installed, or are and cannot be loaded, with the reason: it names the file that
+    is not there."""
     try:
         yield
     except ImportError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from core.errors import missing_extra
+from core.errors import importing
 from core.text.reading import Reading
 
 _SHORTEST_ENGLISH = 4
@@ -29,18 +29,16 @@ def padded(reading: Reading) -> Reading:
 @cache
 def reader(language: str) -> Callable[[str], Reading]:
     """Dictionaries are slow to load, so each language comes with its first text."""
-    try:
-        if language == "zh":
-            from core.text.zh import read
-        elif language == "en":
-            from core.text.en import read
-        elif language == "ja":
-            from core.text.ja import read
-        elif language == "ko":
+    if language == "zh":
+        from core.text.zh import read
+    elif language == "en":
+        from core.text.en import read
+    elif language == "ja":
+        from core.text.ja import read
+    elif language == "ko":
+        with importing("The package mecab_ko, which texts in ko need,", ("mecab_ko",), "ko"):
             from core.text.ko import read
-        else:
+    else:
+        with importing("The package ToJyutping, which texts in yue need,", ("ToJyutping",), "yue"):
             from core.text.yue import read
-    except ModuleNotFoundError as missing:
-        what = f"The package {missing.name}, which texts in {language} need,"
-        raise missing_extra(what, language) from missing
     return read

