@@ -99,7 +99,12 @@ def _broken(error: Any) -> str:
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         return f"missing: {', '.join(missing)}"
-    return f"{error.instance} breaks {error.validator}: {error.validator_value}"[:200]
+    rule = f"{error.validator}: {error.validator_value}"
+    return f"the rule {_cut(rule, 120)} is broken by {_cut(str(error.instance), 80)}"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _unknown_keys(component: str, props: Mapping[str, Any]) -> Iterator[str]:

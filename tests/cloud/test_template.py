@@ -58,10 +58,15 @@ P = "worker/props"
 OSS = f"{P}/triggers/0/triggerConfig"
 FAULTS = [
     # what the deployer's schema knows
-    (f"{P}/timeout", 99999, "timeout: 99999 breaks maximum: 86400"),
+    (f"{P}/timeout", 99999, "timeout: the rule maximum: 86400 is broken by 99999"),
     (f"{P}/functionName", None, "worker/: missing: functionName"),
     (f"{P}/provisionConfig/alwaysAllocateGPU", None, "provisionConfig: missing: alwaysAllocateGPU"),
     ("domain/props/tlsConfig/maxVersion", None, "tlsConfig: missing: maxVersion"),
+    (
+        f"{P}/timeout",
+        {"a": "x" * 300},
+        "timeout: the rule type: integer is broken by {'a': 'xx",
+    ),
     # misspelt keys, which it lets pass
     (f"{P}/instanceConcurency", 1, "instanceConcurency: unknown key"),
     (f"{P}/logConfig/logBeginrule", "None", "logConfig/logBeginrule: unknown key"),
@@ -72,14 +77,14 @@ FAULTS = [
     (f"{OSS}/filter/key/suffix", None, "triggers/manifest/filter/key: missing: suffix"),
     (f"{OSS}/filter/key/prefix", "", "filter/key/prefix: must not be empty"),
     (f"{OSS}/events/0", "oss:ObjectCreated:*", "only those that a whole object causes once"),
-    (f"{OSS}/events/0", "oss:ObjectCreated:Puts", "Puts breaks enum"),
+    (f"{OSS}/events/0", "oss:ObjectCreated:Puts", "is broken by oss:ObjectCreated:Puts"),
     (f"{P}/triggers/1/triggerConfig/filter/key/suffix", ".json", "manifest and batch overlap"),
     (f"{P}/triggers/2/triggerConfig/filter/key/prefix", "job", "manifest and reference overlap"),
     (f"{P}/triggers/0/sourceArn", "acs:oss:x:1:voicedrop-results", "must be the inbox"),
     (f"{P}/triggers/5/triggerConfig/authType", "anonymous", "anonymous calls"),
     (f"{P}/triggers/4/triggerType", "log", "log is none we use"),
     # cards and machines
-    (f"{P}/gpuConfig/gpuType", "fc.gpu.ada.9", "fc.gpu.ada.9 breaks enum"),
+    (f"{P}/gpuConfig/gpuType", "fc.gpu.ada.9", "is broken by fc.gpu.ada.9"),
     (f"{P}/gpuConfig/gpuType", "fc.gpu.ampere.1", "gpuConfig/gpuType: must be one of"),
     (f"{P}/gpuConfig", {"gpuType": "fc.gpu.ada.2"}, "fc.gpu.ada.2 comes whole"),
     (f"{P}/gpuConfig/gpuMemorySize", 8192, "fc.gpu.ada.2 comes whole"),
@@ -226,4 +231,4 @@ def test_the_command_names_the_file_and_fails(
     assert check.main([str(path)]) == 1
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"{path}: holds something that looks like a secret"
-    assert second.startswith(f"{path}: worker/timeout: 0 breaks minimum: 1")
+    assert second.startswith(f"{path}: worker/timeout: the rule minimum: 1 is broken by 0")
