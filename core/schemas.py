@@ -105,19 +105,12 @@ _PLAIN: Mapping[type[types.Type], dict[str, Any]] = {
     types.StrType: {"type": "string"},
     types.DateTimeType: {"type": "string", "format": "date-time"},
 }
-_RANGE = {
-    "ge": "minimum",
-    "gt": "exclusiveMinimum",
-    "le": "maximum",
-    "lt": "exclusiveMaximum",
-    "multiple_of": "multipleOf",
-}
+_RANGE = {"ge": "minimum", "le": "maximum"}
 _LIMITS: Mapping[type[types.Type], Mapping[str, str]] = {
     types.StrType: {"pattern": "pattern", "max_length": "maxLength", "min_length": "minLength"},
     types.IntType: _RANGE,
     types.FloatType: _RANGE,
     types.ListType: {"min_length": "minItems", "max_length": "maxItems"},
-    types.DictType: {"min_length": "minProperties", "max_length": "maxProperties"},
 }
 
 

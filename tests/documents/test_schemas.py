@@ -60,6 +60,23 @@ def test_the_order_of_a_schema_is_ours(kind: types.Type, expected: dict[str, Any
     assert json.dumps(schemas._schema(kind, {})) == json.dumps(expected)
 
 
+def test_the_limits_that_are_written_are_those_that_our_types_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
+    used: set[tuple[type[types.Type], str]] = set()
+    write = schemas._limits
+
+    def watched(kind: types.Type) -> dict[str, Any]:
+        used.update((type(kind), name) for name in names if getattr(kind, name, None) is not None)
+        return write(kind)
+
+    monkeypatch.setattr(schemas, "_limits", watched)
+    for made in (schemas.job, schemas.result, schemas.consent, outgoing.schema):
+        made()
+    assert used == {(kind, name) for kind, named in schemas._LIMITS.items() for name in named}
+
+
 def test_a_schema_is_laid_out_by_us() -> None:
     """msgspec 0.23 keeps the indentation of a docstring, 0.22 does not, and Python 3.13 takes it
     away before either of them sees it."""
