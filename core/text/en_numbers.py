@@ -236,7 +236,10 @@ def _amounts() -> list[Rule]:
         (r"\b(\d)'\s?(\d{1,2})(?:\"|''|\b)", lambda m: f"{m[1]} foot {m[2]}"),
         (r"(?<=\d)\s?[xX×]\s?(?=\d)(?!.*=)", lambda m: " by "),
         (rf"(?P<sign>{signs})\s?(?P<amount>{NUMBER})(?:\s?(?P<scale>{scales}))?", _money),
-        (rf"(?P<amount>{NUMBER})(?P<scale>)(?P<sign>[$£€])", _money),
+        (
+            rf"(?:(?<!\d)|(?=\d{{1,3}},))(?P<amount>{NUMBER})(?P<scale>)(?P<sign>[$£€])",
+            _money,
+        ),
         (r"(?:(?<=^)|(?<=\n))(\d{1,2})\. ", lambda m: f"{ordinal(m[1])}, "),
         (r"(\d)\s?([+×÷=])\s?(?=\d)", _sum),
         (r"\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: ordinal(m[1].replace(",", ""))),
@@ -251,7 +254,10 @@ def _rest() -> list[Rule]:
     romans = "|".join(_ROMANS)
     return [
         (rf"\b([A-Z][a-z]+)\s({romans})\b", _roman),
-        (r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+", lambda m: f" {cardinal(m[0])} "),
+        (
+            r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?:(?<!\d)|(?<=,\d{3}))\d+\.\d+",
+            lambda m: f" {cardinal(m[0])} ",
+        ),
         (r"(?<!\d)\.(\d+)", lambda m: f" point {spell(m[1])}"),
         (r"\d+", lambda m: f" {plain(m[0])} "),
         (r"\s[-–]+\s", lambda m: ", "),
@@ -259,6 +265,9 @@ def _rest() -> list[Rule]:
     ]
 
 
+# Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
+# takes time by the square of its length. Two may also begin inside one: at the last digits before a
+# comma (1234,567€), and after the three digits that end a number with commas (1,2345.6).
 @cache
 def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
     return [(re.compile(pattern), say) for pattern, say in [*_codes(), *_amounts(), *_rest()]]

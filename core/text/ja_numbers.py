@@ -65,6 +65,8 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
     units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
     signs = "|".join(map(re.escape, _MONEY))
     telephone = r"(?<!\d)0\d{1,3}-\d{2,4}-\d{3,4}(?!\d)|(?<!\d)\d+(?:-\d+){2,}(?!\d)"
+    # Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
+    # takes time by the square of its length.
     rules: dict[str, Callable[[Match], str]] = {
         r"(?<![\d,])\d{1,3}(?:,\d{3})+(?!\d)": lambda m: m[0].replace(",", ""),
         r"(?<!\d)(\d{4})([-/.])(0?[1-9]|1[0-2])\2(0?[1-9]|[12]\d|3[01])(?!\d)": lambda m: (
@@ -75,14 +77,14 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
         r"(?<![\d:])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?![\d:])": _clock,
         r"(?<![\d:])(\d+):(\d+)(?![\d:])": lambda m: f"{m[1]}対{m[2]}",
         rf"(?P<sign>{signs})\s?(?P<amount>{number})(?P<scale>[千万億兆]+)?": _money,
-        rf"{number}(?:\s?[-+−×*÷]\s?{number})*\s?[=≒]\s?-?{number}": _sum,
-        rf"{number}(?:\s?[+×÷]\s?{number})+": _sum,
+        rf"(?<!\d){number}(?:\s?[-+−×*÷]\s?{number})*\s?[=≒]\s?-?{number}": _sum,
+        rf"(?<!\d){number}(?:\s?[+×÷]\s?{number})+": _sum,
         rf"(?<=[\d%年月日時分秒円度人個回]){dash}(?=[\d¥$])": lambda m: "から",
         r"(?<![\d/])(\d+)/(\d+)(?![\d/])": lambda m: f"{m[2]}ぶんの{m[1]}",
         r"(?<![A-Za-z\d.)])[-−](?=\d)": lambda m: "マイナス",
         rf"(?<=\d)\s?({units})(?![A-Za-z])": lambda m: _UNITS[m[1]],
         r"%": lambda m: "パーセント",
-        r"\d+(?:\.\d+){2,}": lambda m: m[0].replace(".", "点"),
+        r"(?<!\d)\d+(?:\.\d+){2,}": lambda m: m[0].replace(".", "点"),
         r"No\.\s?(?=\d)": lambda m: "ナンバー",
         r"(?<=\d)\s?[xX×]\s?(?=\d)": lambda m: "かける",
         r"(?<=\d)\+": lambda m: "プラス",

@@ -83,6 +83,8 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
     number = r"\d+(?:\.\d+)?"
     units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
     signs = re.escape("".join(_MONEY))
+    # Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
+    # takes time by the square of its length.
     rules: dict[str, Callable[[Match], str]] = {
         r"(?<![\d,])\d{1,3}(?:,\d{3})+(?!\d)": lambda m: m[0].replace(",", ""),
         r"(?<!\d)(\d{4})[-./](\d{1,2})[-./](\d{1,2})(?!\d)": lambda m: (
@@ -92,10 +94,10 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
         r"(?<![\d:])([01]?\d|2[0-4]):([0-5]\d)(?![\d:])": _clock,
         rf"([{signs}])\s?({number})": lambda m: cardinal(m[2]) + _MONEY[m[1]],
         rf"(?<=[\d%])\s?[-~〜～]\s?(?={number})": lambda m: "에서 ",
-        rf"({number})\s?[%％]": lambda m: cardinal(m[1]) + "퍼센트",
-        rf"({number})\s?({units})(?![A-Za-z])": lambda m: cardinal(m[1]) + _UNITS[m[2]],
-        r"(\d+)/(\d+)": lambda m: f"{cardinal(m[2])}분의 {cardinal(m[1])}",
-        r"(\d+)(?=월)": _month,
+        rf"(?<!\d)({number})\s?[%％]": lambda m: cardinal(m[1]) + "퍼센트",
+        rf"(?<!\d)({number})\s?({units})(?![A-Za-z])": lambda m: cardinal(m[1]) + _UNITS[m[2]],
+        r"(?<!\d)(\d+)/(\d+)": lambda m: f"{cardinal(m[2])}분의 {cardinal(m[1])}",
+        r"(?<!\d)(\d+)(?=월)": _month,
         r"(?<!\d)1번째": lambda m: "첫번째",
         rf"(?<![\d.])(\d+)(?=\s?(?:{_COUNTERS}))": lambda m: native(m[1]),
         r"(?<!\d)[-−](?=\d)": lambda m: "마이너스 ",

@@ -210,7 +210,10 @@ def _codes() -> list[Rule]:
         ),
         (rf"(?<=[日号月年]){dash}(?=\d)", lambda m: "到"),
         (r"(?<!\d)(\d[05])(?=后)", lambda m: spell(m[1])),
-        (r"(\d+)\s?[xX×]\s?(\d+)(?!\s?=)", lambda m: f"{cardinal(m[1])}乘{cardinal(m[2])}"),
+        (
+            r"(?<!\d)(\d+)\s?[xX×]\s?(\d+)(?!\s?=)",
+            lambda m: f"{cardinal(m[1])}乘{cardinal(m[2])}",
+        ),
         (rf"(?<!\d)(?P<y>\d{{4}})([-/.])(?P<m>{month})\2(?P<d>{day})(?!\d)", _date),
         (r"(?<![\d.])(\d{1,4})(?=年(\d{1,2}月)?)(?!年代)", _year),
         (r"(?<!\d)([1-9]0)(?=年代)", lambda m: cardinal(m[1])),
@@ -220,7 +223,7 @@ def _codes() -> list[Rule]:
         (r"(?<![\d:.])(\d+):(\d+)(?![\d:.])", lambda m: f"{cardinal(m[1])}比{cardinal(m[2])}"),
         (rf"(?<![\d.])(?:{telephone})(?![\d.])", _telephone),
         (r"(?<=[转电拨码])(\d{3,})", lambda m: spell(m[1], "幺")),
-        (r"\d+(?:\.\d+){2,}", lambda m: "点".join(map(spell, m[0].split(".")))),
+        (r"(?<!\d)\d+(?:\.\d+){2,}", lambda m: "点".join(map(spell, m[0].split(".")))),
     ]  # fmt: skip
 
 
@@ -238,11 +241,12 @@ def _amounts() -> list[Rule]:
         ),
         (
             rf"(?:(?P<low>(?<![A-Za-z\d])[-−]?{number})(?:℃|°C)?{dash})?(?P<high>(?:(?<![A-Za-z\d])[-−])?"
-            rf"{number})(?P<unit>℃|°C|℉|°F|摄氏度)",
+            rf"(?<!\d){number})(?P<unit>℃|°C|℉|°F|摄氏度)",
             _temperature,
         ),
         (
-            rf"(?P<amount>(?:(?<![A-Za-z\d%])[-−])?{number}(?:(?<=\d)[%‰]?{dash}{number})?)(?P<sign>[%‰])",
+            rf"(?P<amount>(?:(?<![A-Za-z\d%])[-−])?(?<!\d){number}"
+            rf"(?:(?<=\d)[%‰]?{dash}{number})?)(?P<sign>[%‰])",
             lambda m: _percent(_tilde(m)),
         ),
         (
@@ -256,7 +260,8 @@ def _amounts() -> list[Rule]:
             _range,
         ),
         (
-            rf"(?P<number>{number})\s?(?P<unit>{units})(?![A-Za-z])",
+            # or after `m2`, as in 5m25km
+            rf"(?:(?<!\d)|(?<=m[23]))(?P<number>{number})\s?(?P<unit>{units})(?![A-Za-z])",
             lambda m: quantity(m["number"]) + _UNITS[m["unit"]],
         ),
         (rf"(?<=[一二三四五六七八九十百千万亿零两])({units})(?![A-Za-z])", lambda m: _UNITS[m[1]]),
@@ -275,8 +280,8 @@ def _rest() -> list[Rule]:
     return [
         (rf"(?<![A-Za-z\d.])[-−]({number}|\.\d+)", lambda m: _signed(m[0])),
         (r"(?<=第)\d+", lambda m: cardinal(m[0])),
-        (r"\d+\.\d+|(?<!\d)\.\d+", lambda m: _signed(m[0])),
-        (r"(\d+)\+(?=[一-龥])", lambda m: quantity(m[1]) + "多"),
+        (r"(?<!\d)\d*\.\d+", lambda m: _signed(m[0])),
+        (r"(?<!\d)(\d+)\+(?=[一-龥])", lambda m: quantity(m[1]) + "多"),
         (r"(?<![\d.])2(?=[层楼号级等两])", lambda m: "二"),
         (rf"(?<!\d)(?:[1-9]\d*|0)(?=\s?{_COUNTED})", lambda m: quantity(m[0])),
         (r"\d+", _plain_number),
@@ -294,6 +299,8 @@ def _power(found: Match) -> str:
     return f"的{cardinal(power) if power.isdigit() else power}次方"
 
 
+# Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
+# takes time by the square of its length.
 @cache
 def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
     return [(re.compile(pattern), say) for pattern, say in [*_codes(), *_amounts(), *_rest()]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from core.text import ko_numbers, read, zh_numbers
+from core.text import en_numbers, ja_numbers, ko_numbers, read, zh_numbers
+from core.voice.kokoro.text import chinese_numbers
 
 DATA = Path(__file__).parents[1] / "data/text"
 
@@ -42,10 +45,57 @@ def test_every_language_has_its_table() -> None:
     assert min(len(rows(language)) for language in ("zh", "en", "ja")) >= 60
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("language", "nine"), [("zh", "九"), ("ko", "구")])
 @pytest.mark.parametrize("written", ["{}", "-{}", "{}%", "{}km", "0.{}"])
 def test_a_number_of_thousands_of_digits_is_spelled(language: str, nine: str, written: str) -> None:
     """Python refuses to read more than 4,300."""
     expand = {"zh": zh_numbers.expand, "ko": ko_numbers.expand}[language]
     assert expand(written.format("9" * 4400)).count(nine) == 4400
+
+
+EXPAND = {
+    "zh": zh_numbers.expand,
+    "ko": ko_numbers.expand,
+    "ja": ja_numbers.expand,
+    "en": en_numbers.expand,
+    "zh of Kokoro": chinese_numbers.expand,
+}
+
+
+@pytest.mark.parametrize("expand", EXPAND.values(), ids=EXPAND)
+@pytest.mark.parametrize(
+    "written", ["{}", "-{}", "{}.", "{}个", "{}월", "a{}", "{0}.{0}", "{0} {0}"]
+)
+def test_a_long_number_is_not_tried_at_each_of_its_digits(
+    expand: Callable[[str], str], written: str
+) -> None:
+    expand("1")
+    text = written.format("9" * (4900 // written.count("{")))
+    start = time.process_time()
+    assert expand(text)
+    assert time.process_time() - start < 0.7  # it took one to nine seconds
+
+
+@pytest.mark.parametrize(
+    ("expand", "text", "spoken"),
+    [
+        (zh_numbers.expand, "5m25km", "五平方米五千米"),
+        (zh_numbers.expand, "3x45=", "三乘四五等于"),
+        (ko_numbers.expand, "1.2.3%", "일.이점삼퍼센트"),
+        (ja_numbers.expand, "1.2.3=4", "1点2点3イコール4"),
+        (
+            en_numbers.expand,
+            "1234,567€",
+            " one two hundred thirty-four thousand, five hundred sixty-seven euros",
+        ),
+        (
+            en_numbers.expand,
+            "1,2345.6",
+            " one thousand, two hundred thirty-four  five point six ",
+        ),
+    ],
+)
+def test_a_reading_may_begin_inside_a_number(
+    expand: Callable[[str], str], text: str, spoken: str
+) -> None:
+    assert expand(text) == spoken

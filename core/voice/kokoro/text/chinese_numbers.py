@@ -51,6 +51,8 @@ def _clock(found: re.Match[str]) -> str:
 def _rules() -> list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]:
     number = r"(\d+(?:\.\d+)?)"
     units = "|".join(map(re.escape, _UNITS))
+    # Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
+    # takes time by the square of its length.
     rules: dict[str, Callable[[re.Match[str]], str]] = {
         r"(\d{4})(?=\s*年)": lambda m: spell(m[1]),
         r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})": lambda m: (
@@ -58,9 +60,9 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]:
         ),
         r"(?<!\d)([01]?\d|2[0-4]):([0-5]\d)(?!\d)": _clock,
         rf"([{''.join(_MONEY)}])\s*{number}": lambda m: cardinal(m[2]) + _MONEY[m[1]],
-        rf"{number}\s*[%％]": lambda m: f"百分之{cardinal(m[1])}",
-        r"(\d+)/(\d+)": lambda m: f"{cardinal(m[2])}分之{cardinal(m[1])}",
-        rf"{number}\s*({units})(?![A-Za-z])": lambda m: cardinal(m[1]) + _UNITS[m[2]],
+        rf"(?<!\d){number}\s*[%％]": lambda m: f"百分之{cardinal(m[1])}",
+        r"(?<!\d)(\d+)/(\d+)": lambda m: f"{cardinal(m[2])}分之{cardinal(m[1])}",
+        rf"(?<!\d){number}\s*({units})(?![A-Za-z])": lambda m: cardinal(m[1]) + _UNITS[m[2]],
         rf"(?<=[\d.])\s*[-~～—至]+\s*{number}": lambda m: f"至{cardinal(m[1])}",
         rf"(?<![\w])[-−]{number}": lambda m: f"负{cardinal(m[1])}",
         r"(?<![\d.])(1\d{10}|\d{7,8})(?![\d.])": lambda m: spell(m[1]).replace("一", "幺"),
