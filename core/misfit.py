@@ -56,8 +56,10 @@ def _misfits(value: Any, kind: types.Type) -> Iterator[Misfit]:
         expected, given, check = _EXPECTED[type(kind)]
         if type(value) in given:
             yield from check(value, kind)
-        else:
+        elif given in ((dict,), (list,)):
             yield Misfit("type", (), f"Expected {expected}, not {_type_name(value)}", value)
+        else:
+            yield _wrong_type(value, expected)
 
 
 def _advised(found: Iterator[Misfit], extra: Mapping[str, Any]) -> Iterator[Misfit]:
@@ -110,11 +112,8 @@ def _range(value: float, low: float | None, high: float | None, what: str = "") 
 
 def _choice(value: Any, allowed: Iterable[Any]) -> Iterator[Misfit]:
     expected = sorted(allowed)
-    if type(value) is not type(expected[0]):
-        message = f"Expected {_type_name(expected[0])}, not {_type_name(value)}"
-        yield Misfit("type", (), message, value)
-    elif isinstance(value, str) and _SURROGATE.search(value):
-        yield _HALVED
+    if type(value) is not type(expected[0]) or _halved(value):
+        yield _wrong_type(value, _type_name(expected[0]))
     elif value not in expected:
         yield Misfit("choice", (), f"Use one of {', '.join(map(str, expected))}", value)
 
@@ -128,7 +127,18 @@ def _moment(value: str, kind: types.DateTimeType) -> Iterator[Misfit]:
         yield Misfit("range", (), "Expected a time such as 2026-01-31T00:00:00Z", value)
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+def _wrong_type(value: Any, expected: str) -> Misfit:
+    """Of a field for one string, number, truth value or moment."""
+    if _halved(value):
+        return _HALVED
+    return Misfit("type", (), f"Expected {expected}, not {_type_name(value)}", value)
+
+
+def _halved(value: Any) -> bool:
+    """Whether it is a string with half of a surrogate pair, which no text can hold."""
+    return isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
+
+
 _HALVED = Misfit("surrogate", (), REFUSED["TEXT_SURROGATE"].removesuffix("."))
 
 

@@ -134,7 +134,7 @@ SAID: dict[str, tuple[type[msgspec.Struct], dict[str, Any], str, str]] = {
         Item,
         {"seed": "\ud800"},
         "/seed",
-        "Expected an integer, not a string.",
+        REFUSED["TEXT_SURROGATE"],
     ),
     "a choice": (Item, {"format": "aac"}, "/format", "Use one of flac, mp3, opus, wav."),
     "no field": (Voice, {"language": "en"}, "/reference", "`reference` is missing."),
