@@ -3,7 +3,7 @@
     python -m bench.audit [--results 1000] [--jobs 2] [--keep FOLDER]
 
 The results are made by the parts of the pipeline from synthetic speech of about two seconds each
-(tests/audit/bucket.py); everything the audit looks at is genuine. Needs no network.
+(tests/support/audited_bucket.py); everything the audit looks at is genuine. Needs no network.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from core.settings import Settings
-from handlers import auditing
-from handlers.screen import Progress
+from handlers.cli import audit as auditing
+from handlers.cli.screen import Progress
 from tests.audit import test_findings as wrongs
-from tests.audit.bucket import fill
+from tests.support.audited_bucket import fill
 
 Spoil = Callable[[Path], None]
 

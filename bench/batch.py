@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m bench.batch --items 1000 10000 100000
 
 Each figure comes from a process of its own over three folders. The dry run loads no engine; the
-shard is made with a small real voice that buzzes (tests/pipeline/kit.py), and everything else is
+shard is made with a small real voice that buzzes (tests/support/runtime.py), and everything else is
 the product's: consent, watermark, label, seal, signature. One item in a hundred has no text. Prints
 one JSON document.
 """
@@ -21,10 +21,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.shard import Shared
-from core.studio import Studio
+from core.job.runtime import Studio
+from core.job.waiting import Shared
 from handlers.oss import carry_out, carry_out_shard
-from tests.pipeline.kit import drop, studio
+from tests.support.runtime import drop, studio
 
 SHARD = 200
 

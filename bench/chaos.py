@@ -4,7 +4,7 @@
     python -m bench.chaos --workers 2 --jobs 10 --large 2
 
 Prints one JSON document; exit code 1 with the reason if a result, an event or an output is missing,
-doubled or unreadable, or if something is left over. See tests/faults/chaos.py.
+doubled or unreadable, or if something is left over. See tests/support/faults/chaos.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: workers are forked
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from tests.faults.chaos import Chaos, Plan
+from tests.support.faults.chaos import Chaos, Plan
 
 
 def main() -> int:

@@ -27,12 +27,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from core.audio import Audio
-from core.convert.bundle import Sources, convert
-from core.convert.checks import table
-from core.convert.verify import verify
+from core.audio.waveform import Audio
 from core.voice.gpt_sovits import reference, synthesis
 from core.voice.gpt_sovits.bundle import Bundle, Spec
+from core.voice.gpt_sovits.convert.bundle import Sources, convert
+from core.voice.gpt_sovits.convert.checks import table
+from core.voice.gpt_sovits.convert.verify import verify
 from core.voice.gpt_sovits.sampling import Chooser, Sampling
 from core.voice.gpt_sovits.streaming import AHEAD, FIRST
 from core.voice.gpt_sovits.t2s import Decoder, Sentence

@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import engine
-from core.audio import Audio
+from core.audio.waveform import Audio
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.recital import Line, Pools, Prompt, Recital

@@ -6,8 +6,8 @@
 
 Runs `handlers.oss.handle`, `core.pipeline` and the sweeper as they are, in a virtual time; two jobs
 in five of the histories are cut into shards. Sound is computed once for each distinct input
-(tests/faults/sound.py). Prints one JSON document; exit code 1 if an invariant broke or a broken
-variant was not seen, 2 if there is more to play.
+(tests/support/faults/cached_audio.py). Prints one JSON document; exit code 1 if an invariant broke
+or a broken variant was not seen, 2 if there is more to play.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.faults.history import play
-from tests.faults.variants import VARIANTS, Variant
+from tests.support.faults.broken_variants import VARIANTS, Variant
+from tests.support.faults.history import play
 
 WITHIN = 2000
 

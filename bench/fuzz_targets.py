@@ -20,27 +20,32 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from core import audio, canonical, consent, container, crypto, job, label, sign, trace
-from core.convert import checkpoint
+from core.audio import container, decoding, encoding, waveform
+from core.consent import records
+from core.crypto import sealing
+from core.crypto.keys import LocalKeys
+from core.documents import canonical, signed
 from core.errors import Failed, JobError
-from core.keys import LocalKeys
-from core.outcome import Problem
+from core.label import aigc as label
+from core.manifest import resolve
+from core.result.item_result import Problem
+from core.trace import trace
+from core.voice.gpt_sovits.convert import checkpoint
 from events import incoming
-from tests.audio.files import flac_announcing, id3, noise, pack
-from tests.documents import samples
-from tests.gpt_sovits import torchfile
-from tests.pipeline.kit import record
+from tests.support import manifests, torch_files
+from tests.support.recordings.files import flac_announcing, id3, noise, pack
+from tests.support.runtime import record
 
 ROOT = Path(__file__).parents[1]
 KEY = bytes(range(32))
 KEYS = LocalKeys({"fuzz": KEY})
-CONTEXT = crypto.Context(job="0" * 32, item="hello", mt="audio/wav")
+CONTEXT = sealing.Context(job="0" * 32, item="hello", mt="audio/wav")
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def manifest(data: bytes) -> None:
     """The first byte says whether it is JSON Lines, so that both doors share one corpus."""
-    made = job.parse(data[1:], lines=data[:1] == b"l")
+    made = resolve.parse(data[1:], lines=data[:1] == b"l")
     canonical.dump([made.id, made.labels, made.label, made.voices])
     canonical.dump([[item.id, item.text, item.meta] for item in made.items])
     notices = [*made.notices, *(notice for item in made.items for notice in item.notices)]
@@ -63,7 +68,7 @@ def sound(data: bytes) -> None:
     label.read(data)
     if zlib.crc32(data) % 16 == 0 and source.data:
         try:
-            audio.decode(data, name="refs/a.wav", longest=30.0)
+            decoding.decode(data, name="refs/a.wav", longest=30.0)
         except Failed as exc:
             if "failed inside" in exc.message:  # neither the decoder's crash nor a refusal
                 raise AssertionError(exc.message) from exc
@@ -91,24 +96,24 @@ def sealed(data: bytes) -> None:
     try:
         fields = msgspec.json.decode(head)
     except (ValueError, RecursionError):
-        sign.verify(data, {})
+        signed.verify(data, {})
         return
     if isinstance(fields, dict) and "vc-v" in fields:
         values = {name: str(value) for name, value in fields.items()}
-        crypto.open_sealed(body, crypto.from_metadata(values), KEYS)
+        sealing.open_sealed(body, sealing.from_metadata(values), KEYS)
         return
     if isinstance(fields, dict) and "signature" in fields:
-        sign.verify(head, {})
+        signed.verify(head, {})
     try:
-        envelope = msgspec.convert(fields, crypto.Envelope)
+        envelope = msgspec.convert(fields, sealing.Envelope)
     except ValueError:  # stands inside a signed result, whose reader checks it as a whole
-        crypto.decrypt(io.BytesIO(body), io.BytesIO(), KEY, CONTEXT.associated_data)
+        sealing.decrypt(io.BytesIO(body), io.BytesIO(), KEY, CONTEXT.associated_data)
         return
-    crypto.open_sealed(body, envelope, KEYS)
+    sealing.open_sealed(body, envelope, KEYS)
 
 
 def voice_consent(data: bytes) -> None:
-    consent.check(
+    records.check(
         data, reference_sha256="0" * 64, language="en", at=NOW, revoked=False, pointer="consent"
     )
 
@@ -119,7 +124,7 @@ def weights(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("m.safetensors" if kind == b"s" else "m.pth")
         if kind == b"p":
-            torchfile.write_pickle(path, data)
+            torch_files.write_pickle(path, data)
         else:
             path.write_bytes(data)
         read = checkpoint.read(path)
@@ -138,22 +143,22 @@ def tellable(error: JobError) -> None:
 
 
 def _manifests() -> Iterator[bytes]:
-    from tests.documents import test_items, test_manifest_refused
+    from tests.manifest import test_manifest_refused, test_parse
 
     for data, *_ in test_manifest_refused.BYTES.values():
         if len(data) < 4096:
             yield b"d" + data
     fields: Mapping[str, tuple[Any, ...]] = test_manifest_refused.FIELDS
     for changes, *_ in fields.values():
-        yield b"d" + json.dumps(samples.manifest(**changes)).encode()[:4096]
-    items: Mapping[str, tuple[Any, ...]] = test_items.ITEMS
+        yield b"d" + json.dumps(manifests.manifest(**changes)).encode()[:4096]
+    items: Mapping[str, tuple[Any, ...]] = test_parse.ITEMS
     for changes, *_ in items.values():
-        item = samples.ITEM | changes
-        yield b"d" + json.dumps(samples.manifest(items=[item])).encode()[:2048]
+        item = manifests.ITEM | changes
+        yield b"d" + json.dumps(manifests.manifest(items=[item])).encode()[:2048]
     for data, *_ in test_manifest_refused.HEADERS.values():
         yield b"l" + data
-    good = samples.ITEM | {"meta": {"a": [1, None, 2.5]}, "speed": 1.5, "seed": 7}
-    yield b"l" + samples.lines(good, samples.ITEM | {"id": "b", "text": "第一句。😀"})
+    good = manifests.ITEM | {"meta": {"a": [1, None, 2.5]}, "speed": 1.5, "seed": 7}
+    yield b"l" + manifests.lines(good, manifests.ITEM | {"id": "b", "text": "第一句。😀"})
 
 
 def _events() -> Iterator[bytes]:
@@ -192,20 +197,20 @@ def _sounds() -> Iterator[bytes]:
 def _labelled() -> Iterator[bytes]:
     made, _ = label.aigc("00119111000000000000010000", "job/item")
     for form in ("wav", "flac", "mp3", "opus"):
-        yield label.write(audio.encode(audio.Audio(noise(0.3), 16_000), form).data, made)
+        yield label.write(encoding.encode(waveform.Audio(noise(0.3), 16_000), form).data, made)
 
 
 def _sealed() -> Iterator[bytes]:
     for plain in (b"", b"hello voice"):
-        made = crypto.seal(plain, CONTEXT, KEYS)
+        made = sealing.seal(plain, CONTEXT, KEYS)
         yield canonical.dump(made.envelope) + b"\n" + made.body
-        yield json.dumps(crypto.metadata(made.envelope)).encode() + b"\n" + made.body
+        yield json.dumps(sealing.metadata(made.envelope)).encode() + b"\n" + made.body
     yield b'{"a":1,"signature":{"alg":"Ed25519","key_id":"' + b"0" * 16 + b'","value":"aa"}}'
 
 
 def _consents() -> Iterator[bytes]:
-    yield consent.write(record(b"x", ref_audio_sha256=["0" * 64]))
-    yield consent.write(record(b"x", valid_until=NOW, scope=consent.Scope(languages=["en"])))
+    yield records.write(record(b"x", ref_audio_sha256=["0" * 64]))
+    yield records.write(record(b"x", valid_until=NOW, scope=records.Scope(languages=["en"])))
     yield b'{"schema": "voicedrop/consent/1", "valid_from": "9999-12-31T23:59:59+23:59"}'
 
 
@@ -213,9 +218,9 @@ def _weights() -> Iterator[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.pth"
         values = {"w": np.ones((2, 3), "<f4"), "v": np.ones(5, "<f2"), "n": np.arange(3)}
-        torchfile.write(path, values, {"model": {"a": [1, 2.5, None, True], "b": "text"}})
+        torch_files.write(path, values, {"model": {"a": [1, 2.5, None, True], "b": "text"}})
         yield b"z" + path.read_bytes()
-        torchfile.write(path, values, header=b"05")
+        torch_files.write(path, values, header=b"05")
         yield b"z" + path.read_bytes()
     yield b"p\x80\x02}X\x01\x00\x00\x00aK\x01s."
     yield b"p\x80\x02ccollections\nOrderedDict\n)R(X\x01\x00\x00\x00aK\x01u."

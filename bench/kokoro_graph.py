@@ -22,7 +22,7 @@ import onnx as format_
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from core import onnx
+from core import inference
 from core.voice.kokoro import enrol, graph, model, operators, render, styles
 
 SENTENCE = "It is easy to tell the depth of a well when the water is clear."
@@ -45,13 +45,13 @@ def opened(steps: tuple[Callable[[ModelProto], None], ...]) -> model.Model:
     edited = format_.load_from_string(model._read(None))
     for step in (graph.open_pitch, *steps, graph.own_zero_points):
         step(edited)
-    return model.Model(onnx.session(edited.SerializeToString(), threads=1, cpu_only=True))
+    return model.Model(inference.session(edited.SerializeToString(), threads=1, cpu_only=True))
 
 
 def by_operator(rounds: int) -> None:
     """Seconds per second of speech of each kind of operator in the finished graph."""
-    runtime = onnx._runtime()
-    options = onnx._options(1)
+    runtime = inference._runtime()
+    options = inference._options(1)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"

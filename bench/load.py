@@ -34,11 +34,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from core import consent
-from core.oss import Credentials, OssStore
-from core.studio import Studio
-from handlers.server import RETRY_PAUSE_SECONDS
-from tests.abuse.container import (
+from core.consent import records
+from core.job.runtime import Studio
+from core.storage.oss import Credentials, OssStore
+from handlers.server.app import RETRY_PAUSE_SECONDS
+from tests.support.container import (
     BUCKETS,
     NAME,
     ROOT,
@@ -49,9 +49,9 @@ from tests.abuse.container import (
     environ_of,
     manifest,
 )
-from tests.faults.aftermath import look
-from tests.faults.theatre import notification
-from tests.pipeline.kit import REFERENCE, record, studio
+from tests.support.faults.final_state import look
+from tests.support.faults.simulation import notification
+from tests.support.runtime import REFERENCE, record, studio
 
 BACK_PRESSURE = ("OVERLOADED", "JOB_BUSY", "LEASE_LOST")
 LONGEST_PAUSE = 4.0
@@ -119,7 +119,13 @@ def measure(place: Cloud, folder: Path, options: argparse.Namespace) -> dict[str
 def cloud() -> Iterator[Cloud]:
     """The OSS test server as a process of its own."""
     buckets = [argument for name in BUCKETS for argument in ("--bucket", name)]
-    command = [sys.executable, "-m", "tests.oss_server", "--key", f"{NAME}:{SECRET}:{TOKEN}"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.oss_server",
+        "--key",
+        f"{NAME}:{SECRET}:{TOKEN}",
+    ]
     process = subprocess.Popen([*command, *buckets], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         yield Cloud(**json.loads(next(iter(process.stdout or []))))
@@ -139,7 +145,7 @@ def bucket_studio(place: Cloud, folder: Path) -> Studio:
 def produce(made: Studio, keys: list[str]) -> None:
     data = REFERENCE.read_bytes()
     made.inbox.put("refs/alice.flac", data)
-    made.inbox.put("consent/alice.json", consent.write(record(data)))
+    made.inbox.put("consent/alice.json", records.write(record(data)))
     for key in keys:
         made.inbox.put(key, manifest(f"This is {key}."))
 

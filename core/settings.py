@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from core.errors import Misconfigured
-from core.quota import Producers
 
 ConsentPolicy = Literal["required", "optional"]
 Engine = Literal["kokoro", "gpt_sovits"]
 GuardKind = Literal["sound", "words"]
+Producers = Literal["prefix", "principal"]
 MarkPreset = Literal["balanced", "quiet", "robust"]
 
 

@@ -15,11 +15,12 @@ from typing import Literal
 
 import msgspec
 
-from core import claim, pending, pipeline, shard
+from core.batch import plan
 from core.errors import Refused
-from core.result import Result, items_of, objects, result_key
-from core.storage import Info, Store
-from core.studio import Studio
+from core.job import commit, lease, waiting
+from core.job.runtime import Studio
+from core.result.document import Result, items_of, objects, result_key
+from core.storage.port import Info, Store
 
 SEALED = ".sealed"
 _JOB = re.compile("[0-9a-f]{32}(?![0-9a-f])")
@@ -66,7 +67,7 @@ def unfinished(info: Info, job_id: str, studio: Studio, grace: float) -> Finding
 
 def _standing(name: str, age: float, studio: Studio, grace: float) -> Finding:
     now = studio.control.now()
-    last = claim.last(studio.control, name)
+    last = lease.last(studio.control, name)
     kind: Kind = "unfinished"
     if last is None:
         kind = "fresh" if age < grace else kind
@@ -84,8 +85,8 @@ def _standing(name: str, age: float, studio: Studio, grace: float) -> Finding:
 
 def shard_left(info: Info, job_id: str, studio: Studio, grace: float) -> Finding:
     """How a shard without part stands: like a manifest without result."""
-    place = shard.place(info.key)
-    name = shard.name(job_id, place.number)
+    place = plan.place(info.key)
+    name = plan.name(job_id, place.number)
     return msgspec.structs.replace(
         _standing(name, studio.control.now() - info.modified, studio, grace),
         job=job_id,
@@ -106,7 +107,7 @@ def without_result(studio: Studio, before: float) -> dict[str, list[str]]:
     listings = (
         _by_job(studio.results, "out/"),
         _by_job(studio.control, "lease/"),
-        _by_job(studio.control, shard.WORK),
+        _by_job(studio.control, plan.WORK),
     )
     found = {}
     for job_id, pairs in groupby(heapq.merge(*listings, key=itemgetter(0)), itemgetter(0)):
@@ -125,7 +126,7 @@ def _by_job(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
 
 
 def orphans(job_id: str, infos: list[Info], finished: Result, studio: Studio) -> Finding | None:
-    items = items_of(finished, pipeline.fetching(studio))
+    items = items_of(finished, commit.part_reader(studio))
     named = {*objects(items), *objects(finished.chapters)}
     keys = [i.key for i in infos if i.key.endswith(SEALED) and i.key not in named]
     if not keys:
@@ -147,7 +148,7 @@ def stale_pending(studio: Studio) -> Iterator[Finding]:
     for info in studio.control.list("pending/"):
         job_id = info.key.rpartition("/")[2]
         try:
-            manifest = studio.control.get(info.key, limit=pending.KEY_LIMIT).data.decode()
+            manifest = studio.control.get(info.key, limit=waiting.KEY_LIMIT).data.decode()
         except Refused:
             continue  # its job has just finished
         if studio.results.head(result_key(job_id)):
@@ -163,6 +164,6 @@ def stale_pending(studio: Studio) -> Iterator[Finding]:
 
 def _is_job(manifest: str, job_id: str, studio: Studio) -> bool:
     try:
-        return pipeline.read(manifest, studio).job_id == job_id
+        return commit.read_manifest(manifest, studio).job_id == job_id
     except Refused:
         return False

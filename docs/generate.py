@@ -13,7 +13,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from core import errors, schemas  # noqa: E402
+from core import errors  # noqa: E402
+from core.result import schemas  # noqa: E402
 from events import outgoing  # noqa: E402
 
 FAMILIES = (

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote_plus
 
+from core.batch.plan import ENDING, WORK
 from core.errors import Refused
-from core.naming import check_key
-from core.shard import ENDING, WORK
+from core.storage.object_keys import check_key
 
 Kind = Literal["manifest", "clip", "audio", "other", "shard"]
 

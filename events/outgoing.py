@@ -17,8 +17,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from core import canonical, result, schemas
-from core.result import Result, Status, Totals
+from core.documents import canonical
+from core.result import document, schemas
+from core.result.document import Result, Status, Totals
 
 MAX_LISTED = 100
 """Outputs, and joined files, named in an event; buses accept 64 KiB. The result names them all."""
@@ -77,7 +78,7 @@ def job_event(finished: Result) -> bytes:
     """The event of a finished job, ending in a newline."""
     outputs = [item.output.key for item in finished.items if item.output]
     chapters = [one.output.key for one in finished.chapters if one.output]
-    errors = Counter(result.errors_of([*finished.items, *finished.chapters]))
+    errors = Counter(document.errors_of([*finished.items, *finished.chapters]))
     for part in finished.parts:
         errors.update(part.errors)
     data = Data(
@@ -87,7 +88,7 @@ def job_event(finished: Result) -> bytes:
         labels=finished.labels,
         manifest_key=finished.manifest.key,
         manifest_sha256=finished.manifest.sha256,
-        result_key=result.result_key(finished.job_id),
+        result_key=document.result_key(finished.job_id),
         totals=finished.totals,
         outputs=outputs[:MAX_LISTED],
         chapters=chapters[:MAX_LISTED],

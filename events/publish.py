@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from core.storage import Store
+from core.storage.port import Store
 
 
 class Publish(Protocol):

@@ -15,21 +15,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import watermark
-from core import batch, canonical, isolate, pending, pipeline, registry, shard, trace
-from core.audio import BYTES_LIMIT
+from core import pipeline
+from core.audio import sandbox
+from core.audio.decoding import BYTES_LIMIT
+from core.batch import plan, worker
+from core.documents import canonical
 from core.errors import Refused
-from core.pending import Waiting
-from core.result import Result, timestamp
+from core.job import waiting as pending
+from core.job.runtime import Studio
+from core.job.waiting import Shared, Waiting
+from core.result.document import Result, timestamp
 from core.settings import Settings
-from core.shard import Shared
-from core.studio import Studio
-from core.trace import Trace
+from core.trace import registry, trace
+from core.trace.trace import Trace
 from events import outgoing
 from events.incoming import Created, key_candidates, parse
 from events.publish import ResultsBucket
 
 if TYPE_CHECKING:
-    from core.oss import Credentials
+    from core.storage.oss import Credentials
     from handlers.wiring import Purse
 
 CLIP_LIMIT = 1 << 30
@@ -46,7 +50,7 @@ def carry_out(key: str, studio: Studio) -> Result:
 def carry_out_shard(key: str, studio: Studio) -> Result | None:
     """One shard of a job; its result and event, if it was the last. Raises what `batch.work`
     raises."""
-    finished = batch.work(key, studio)
+    finished = worker.work(key, studio)
     if finished:
         announce(finished, studio)
     return finished
@@ -58,7 +62,7 @@ def announce(finished: Result, studio: Studio) -> bool:
     name = outgoing.event_key(finished.job_id, finished.finished)
     new = ResultsBucket(studio.results).publish(name, outgoing.job_event(finished))
     if finished.parts:
-        batch.clear(finished.job_id, studio)
+        worker.clear(finished.job_id, studio)
     return new
 
 
@@ -113,23 +117,23 @@ def _shard(key: str, studio: Studio) -> dict[str, Any]:
     finished = carry_out_shard(key, studio)
     if finished:
         return _summary(finished)
-    job_id, number = shard.place(key)
+    job_id, number = plan.place(key)
     return {"job": job_id, "status": "shared", "shard": number}
 
 
 def _take_turn(turn: str, studio: Studio) -> dict[str, Any]:
     """What a timer asks for. Refused EVENT_INVALID if it is nothing we do."""
     if turn == "sweep":
-        from handlers import sweeping
+        from handlers.cli import sweep
 
-        return {"turn": turn, **sweeping.summary(sweeping.run(studio))}
+        return {"turn": turn, **sweep.summary(sweep.run(studio))}
     if turn != "integrate":
         raise Refused(
             "EVENT_INVALID", f"We know the turns `integrate` and `sweep`, not {turn[:80]!r}."
         )
-    from handlers import auditing
+    from handlers.cli import audit
 
-    found = auditing.sequence(studio)
+    found = audit.sequence(studio)
     return {"turn": turn, "logged": found.size if found else 0}
 
 
@@ -212,7 +216,7 @@ class Worker:
 
         with self._lock:
             if self._studio is None:
-                isolate.start()
+                sandbox.start()
                 watermark.warm()
                 engine = wiring.voice(self._settings)
                 self._studio = wiring.studio(self._settings, self._purse, engine)

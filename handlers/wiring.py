@@ -10,20 +10,20 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core import keys
-from core.audio import Audio
+from core.audio.waveform import Audio
+from core.crypto import keys
+from core.crypto.keys import KeyProvider, Keyring, ReadingKeys
 from core.errors import Misconfigured
-from core.keys import KeyProvider, Keyring, ReadingKeys
-from core.local import LocalStore
-from core.quota import Quota
+from core.job.quota import Quota
+from core.job.runtime import Step, Studio
 from core.settings import Settings
-from core.storage import Store
-from core.studio import Step, Studio
+from core.storage.local import LocalStore
+from core.storage.port import Store
 from core.voice import Spoken, Voice, Voiceprint
 
 if TYPE_CHECKING:
-    from core.oss import Credentials
-    from core.recognise import Hear, Recogniser
+    from core.speech.recognise import Hear, Recogniser
+    from core.storage.oss import Credentials
     from handlers.oss import Worker
 
 log = logging.getLogger("voicedrop.steps")
@@ -44,7 +44,7 @@ class Purse:
         return self._current or self._from_environ()
 
     def _from_environ(self) -> Credentials:
-        from core.oss import Credentials
+        from core.storage.oss import Credentials
 
         for prefix, token in (("OSS", "SESSION"), ("ALIBABA_CLOUD", "SECURITY")):
             key = self._environ.get(f"{prefix}_ACCESS_KEY_ID", "")
@@ -58,7 +58,7 @@ def store(place: str, settings: Settings, purse: Callable[[], Credentials]) -> S
     """A folder, or `oss://bucket`."""
     if not place.startswith("oss://"):
         return LocalStore(Path(place))
-    from core.oss import OssStore
+    from core.storage.oss import OssStore
 
     if not settings.oss_region:
         raise Misconfigured("SETTING_INVALID", "VOICEDROP_OSS_REGION is not set")
@@ -100,9 +100,9 @@ def voice(settings: Settings) -> Voice:
         raise Misconfigured(
             "ENGINE_UNSUPPORTED", "VOICEDROP_BUNDLE is not set: `voicedrop models list` shows them."
         )
-    from core.text.frontend import Frontend
     from core.voice.gpt_sovits.bundle import Bundle
     from core.voice.gpt_sovits.engine import GptSovits
+    from core.voice.gpt_sovits.frontend import Frontend
     from core.voice.gpt_sovits.guard import Guard
 
     bundle = Bundle(settings.bundle, threads=settings.threads or None)
@@ -120,7 +120,7 @@ def ears(settings: Settings) -> Hear | None:
 
 @cache
 def _recogniser() -> Recogniser:
-    from core.recognise import Recogniser
+    from core.speech.recognise import Recogniser
 
     return Recogniser.load()
 
@@ -131,7 +131,7 @@ def languages(settings: Settings) -> frozenset[str]:
         from core.voice.kokoro.text import LANGUAGES
 
         return LANGUAGES
-    from core.text.frontend import Frontend
+    from core.voice.gpt_sovits.frontend import Frontend
 
     return Frontend().languages
 
@@ -231,6 +231,6 @@ def _log_step(step: Step) -> None:
 
 
 def _kms(settings: Settings, purse: Callable[[], Credentials]) -> KeyProvider:
-    from core.kms import AliyunKms
+    from core.crypto.kms import AliyunKms
 
     return AliyunKms(settings.kms_key, region=settings.oss_region, credentials=purse)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-DEAREST = ("e2e", "voice/test_kokoro.py", "faults/test_histories.py", "pipeline/test_killed.py")
+from core.speech.encoders import CamPlus, Ge2e
+from core.speech.recognise import Recogniser
+
+DEAREST = ("e2e", "kokoro/test_kokoro.py", "faults/test_histories.py", "job/test_killed.py")
 """Begun first, so that no process works on one of them alone when all else is done."""
 
 
@@ -19,3 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def group(item: pytest.Item) -> str:
     folder = item.path.parent.name
     return folder if folder == "e2e" else f"{folder}/{item.path.name}"
+
+
+@pytest.fixture(scope="session")
+def encoders() -> tuple[Ge2e, CamPlus]:
+    return Ge2e.load(), CamPlus.load()
+
+
+@pytest.fixture(scope="session")
+def recogniser() -> Recogniser:
+    return Recogniser.load()

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from core import log, registry
-from core import result as results
 from core.audit import jobs, logbook
 from core.audit.logbook import Logbook
 from core.audit.model import COMPLETENESS, JobChecked, Outcome, failed, passed
 from core.audit.sources import Sources, held
-from core.storage import Info
+from core.result import document as results
+from core.storage.port import Info
+from core.tlog import log
+from core.trace import registry
 
 OUT = "out/"
 _OURS = (

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from core import consent
-from core import job as jobs
 from core.audit.model import CONSENT, Outcome, attempt, failed, passed, skipped
 from core.audit.sources import Sources, fetching
+from core.consent import records
 from core.errors import Refused
-from core.job import Job
-from core.outcome import VoiceUsed
-from core.result import Result, items_of
-from core.storage import Store
+from core.manifest import resolve as jobs
+from core.manifest.resolve import Job
+from core.result.document import Result, items_of
+from core.result.item_result import VoiceUsed
+from core.storage.port import Store
 
 
 def check(result: Result, sources: Sources) -> list[Outcome]:
@@ -54,9 +54,9 @@ def _voice(
         if hashlib.sha256(record).hexdigest() != used.consent.sha256:
             return failed(CONSENT, "CONSENT_REPLACED", f"voice {name}", key)
         at = datetime.fromisoformat(result.started)
-        withdrawn = sources.inbox.head(key + consent.REVOKED)
+        withdrawn = sources.inbox.head(key + records.REVOKED)
         for language in _spoken(name, result, job, sources):
-            consent.check(
+            records.check(
                 record,
                 reference_sha256=used.reference_sha256 or "",
                 language=language,
@@ -77,6 +77,6 @@ def _spoken(name: str, result: Result, job: Job, sources: Sources) -> list[str]:
 
 def _record(key: str, inbox: Store) -> bytes:
     try:
-        return inbox.get(key, limit=consent.LIMIT).data
+        return inbox.get(key, limit=records.LIMIT).data
     except Refused as exc:
         raise Refused("CONSENT_MISSING", exc.message, pointer=key) from exc

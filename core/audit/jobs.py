@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from core import log, sign
-from core import result as results
 from core.audit import consents, logbook, outputs
 from core.audit.logbook import Logbook
 from core.audit.model import (
@@ -23,10 +21,13 @@ from core.audit.model import (
     skipped,
 )
 from core.audit.sources import MOMENT, Sources, fetching, held
+from core.documents import signed
 from core.errors import Refused
-from core.outcome import ItemResult, Watermark
-from core.result import Result
-from core.storage import Info
+from core.result import document as results
+from core.result.document import Result
+from core.result.item_result import ItemResult, Watermark
+from core.storage.port import Info
+from core.tlog import log
 
 _LIMIT = 512 << 20
 
@@ -123,7 +124,7 @@ def _read(document: bytes, job: str, sources: Sources) -> tuple[Result | None, O
     found = None
     key = results.result_key(job)
     with attempt(SIGNATURE, key) as made:
-        sign.check(document, sources.keys.verifying)
+        signed.check(document, sources.keys.verifying)
         found = results.parse(document)
         if found.job_id != job:
             said = f"It is the result of {found.job_id}."

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from core import log, merkle, note, tiles
 from core.audit.model import (
     CONSISTENCY,
     INCLUSION,
@@ -19,8 +18,9 @@ from core.audit.model import (
 )
 from core.audit.sources import MOMENT, Sources
 from core.errors import Refused
-from core.log import Leaf
-from core.storage import Info
+from core.storage.port import Info
+from core.tlog import log, merkle, signed_note, tiles
+from core.tlog.log import Leaf
 
 _LIMIT = 64 << 20
 
@@ -45,9 +45,11 @@ def read(sources: Sources, earlier: str = "") -> Logbook:
     if not book.checkpoint:
         book.outcomes.append(_absent(sources, earlier))
         return book
-    book.origin = note.origin(book.checkpoint)
+    book.origin = signed_note.origin(book.checkpoint)
     with attempt(CONSISTENCY, log.CHECKPOINTS) as signed:
-        found = note.checkpoint(book.checkpoint, book.origin, sources.keys.verifying.values())
+        found = signed_note.checkpoint(
+            book.checkpoint, book.origin, sources.keys.verifying.values()
+        )
         book.size, book.root = found.size, found.root.hex()
     if signed.outcome.verdict == "fail":
         book.outcomes.append(signed.outcome)
@@ -91,7 +93,7 @@ def _absent(sources: Sources, earlier: str) -> Outcome:
 
 def _check_earlier(sources: Sources, book: Logbook, earlier: str) -> None:
     try:
-        note.checkpoint(earlier, book.origin, sources.keys.verifying.values())
+        signed_note.checkpoint(earlier, book.origin, sources.keys.verifying.values())
     except Refused as exc:
         said = f"The earlier checkpoint is none of this log. {exc.message}"
         raise Refused("LOG_INVALID", said) from exc
@@ -133,9 +135,9 @@ def _unlogged(
 
 def _check_proof(
     sources: Sources, origin: str, leaf: Leaf, proof: Info
-) -> tuple[int, note.Checkpoint]:
+) -> tuple[int, signed_note.Checkpoint]:
     text = sources.results.get(proof.key, limit=_LIMIT).data.decode("utf-8", "replace")
-    name = origin or note.origin(text.partition("\n\n")[2])
+    name = origin or signed_note.origin(text.partition("\n\n")[2])
     return log.check_proof(text, leaf.dump(), sources.keys.verifying.values(), name)
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 import watermark
-from core import audio, label, marks, registry
+from core.audio import decoding
 from core.audit import sealed
 from core.audit.model import (
     C2PA,
@@ -27,8 +27,11 @@ from core.audit.model import (
     skipped,
 )
 from core.audit.sources import Sources
-from core.marks import Marked
-from core.outcome import Chapter, ItemResult, LabelUsed, Subtitled, Watermark
+from core.joined import readback
+from core.joined.readback import Marked
+from core.label import aigc as label
+from core.result.item_result import Chapter, ItemResult, LabelUsed, Subtitled, Watermark
+from core.trace import registry
 
 
 def check(item: ItemResult, job: str, sources: Sources) -> ItemChecked:
@@ -122,7 +125,7 @@ def _joined_marks(
         code = "NO_KEY" if plain or sources.keys.wrapping is None else "NOT_OPENED"
         return skipped(WATERMARK, code), score
     with attempt(WATERMARK) as made:
-        found = marks.read(
+        found = readback.read(
             plain,
             [
                 Marked(p.start, p.end, int(stated[p.id].payload, 16), keys[stated[p.id].key_id])
@@ -174,7 +177,7 @@ def _mark(
 def _measure(stated: Watermark, plain: bytes, key: bytes) -> tuple[Outcome, float]:
     score = 0.0
     with attempt(WATERMARK) as made:
-        heard = audio.decode_own(plain)
+        heard = decoding.decode_own(plain)
         payload = int(stated.payload, 16)
         found = watermark.verify(heard.samples, heard.rate, payload, key, thorough=False)
         score = round(found.score, 2)

@@ -21,8 +21,8 @@ from core.audit.model import (
     explained,
 )
 from core.audit.sources import Sources
-from core.registry import Index, Mark
-from core.result import timestamp
+from core.result.document import timestamp
+from core.trace.registry import Index, Mark
 from core.version import VERSION
 
 MOST_PERIODS = 92

@@ -7,12 +7,13 @@ import tempfile
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from core import crypto, stamp
 from core.audit.model import ENVELOPE, OBJECT, PLAINTEXT, Outcome, attempt, skipped
 from core.audit.sources import Sources
-from core.crypto import Envelope
+from core.crypto import sealing
+from core.crypto.sealing import Envelope
 from core.errors import Refused
-from core.outcome import Output, Subtitled
+from core.job import object_record
+from core.result.item_result import Output, Subtitled
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def check(stated: Stated, sources: Sources, plain: BinaryIO) -> tuple[list[Outco
     with tempfile.TemporaryFile() as body:
         there = False
         with attempt(OBJECT, stated.key) as stored:
-            sources.results.fetch(stated.key, body, limit=stamp.LIMIT)
+            sources.results.fetch(stated.key, body, limit=object_record.LIMIT)
             there = True
             body.seek(0)
             digest = hashlib.file_digest(body, "sha256").hexdigest()
@@ -62,12 +63,12 @@ def _open(
     with attempt(ENVELOPE, stated.key) as opening:
         if envelope is None or (envelope.ctx.job, envelope.ctx.item) != stated.owner:
             raise Refused("SEAL_INVALID", "The envelope is of another item.")
-        crypto.data_key(envelope, wrapping)
+        sealing.data_key(envelope, wrapping)
     if opening.outcome.verdict != "pass" or body is None:
         return [opening.outcome, skipped(PLAINTEXT, "NOT_OPENED")], False
     with attempt(PLAINTEXT, stated.key) as reading:
         body.seek(0)
-        crypto.open_stream(body, plain, envelope, wrapping)
+        sealing.open_stream(body, plain, envelope, wrapping)
         if envelope.pt_sha256 != stated.plain_sha256:
             raise Refused("SEAL_INVALID", "The plaintext is not the one that the result states.")
     return [opening.outcome, reading.outcome], reading.outcome.verdict == "pass"

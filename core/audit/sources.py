@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core import claim, parts
+from core.batch import parts
+from core.crypto.keys import ReadingKeys
 from core.errors import Refused
-from core.keys import ReadingKeys
-from core.storage import Store
+from core.job import lease
+from core.storage.port import Store
 
 MOMENT = 60.0
 """Seconds in which what belongs together may still be arriving."""
@@ -34,9 +35,9 @@ def held(sources: Sources, job: str) -> bool:
     if sources.control is None:
         return False
     try:
-        record = sources.control.get(f"lease/{job}", limit=claim.LOG_LIMIT).data
+        record = sources.control.get(f"lease/{job}", limit=lease.LOG_LIMIT).data
     except Refused:
         return False
-    whole = record[: len(record) // claim.RECORD * claim.RECORD]
-    last = claim.Record.parse(whole[-claim.RECORD :]) if whole else None
+    whole = record[: len(record) // lease.RECORD * lease.RECORD]
+    last = lease.Record.parse(whole[-lease.RECORD :]) if whole else None
     return last is not None and last.expires > sources.control.now()

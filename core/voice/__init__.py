@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from core.audio import Audio
+from core.audio.waveform import Audio
 
 
 @dataclass(frozen=True, slots=True)

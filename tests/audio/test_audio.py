@@ -9,26 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from core import decoder
-from core.audio import (
-    CONTAINERS,
-    Audio,
-    Encoded,
-    decode,
-    decode_own,
-    encode,
-    fade,
-    join,
-    level,
-    peak,
-    probe,
-    resample,
-    silence,
-    trim,
-)
+from core.audio import libsndfile
+from core.audio.decoding import decode, decode_own, probe
+from core.audio.encoding import CONTAINERS, Encoded, encode
+from core.audio.loudness import loud, loudness
+from core.audio.waveform import Audio, fade, join, level, peak, resample, silence, trim
 from core.errors import Failed, Refused
-from core.loudness import loud, loudness
-from tests.audio.files import (
+from tests.support.recordings.files import (
     flac_announcing,
     minutes_of_silence,
     noise,
@@ -187,7 +174,7 @@ def test_a_decoder_that_runs_out_of_memory_is_reported_by_code() -> None:
 
 def test_probing_in_this_process_finds_the_same() -> None:
     for data in (speech_as("MP3"), b"<html>"):
-        here = decoder.probe_task(data, list, name="a", longest=600.0)
+        here = libsndfile.probe_task(data, list, name="a", longest=600.0)
         if "refused" in here:
             continue
         assert here["seconds"] == probe(data, name="a").seconds
@@ -226,7 +213,7 @@ DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_what_only_the_decoder_can_tell_is_refused_in_our_words(what: str) -> None:
     make, code = DAMAGE[what]
     data = make()
-    here = decoder.read_task(data, lambda block: None, name="a", longest=600.0)
+    here = libsndfile.read_task(data, lambda block: None, name="a", longest=600.0)
     assert here["refused"] == code
     with pytest.raises(Refused) as refusal:
         decode(data, name="a.x")

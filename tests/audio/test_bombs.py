@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.audio.cases import lying_flac, lying_mp3
-from tests.audio.files import flac_announcing, id3, minutes_of_silence, speech_as
+from tests.support.recordings.cases import lying_flac, lying_mp3
+from tests.support.recordings.files import flac_announcing, id3, minutes_of_silence, speech_as
 
 PROBE = """
 import json, resource, sys, time
-from core import isolate
+from core.audio import sandbox
 from core.errors import JobError
-from core.reference import prepare
-isolate.start()
+from core.speech.reference import prepare
+sandbox.start()
 data = open(sys.argv[1], "rb").read()
 begun, code = time.process_time(), ""
 try:
@@ -31,7 +31,7 @@ try:
 except JobError as error:
     code = error.code
 seconds = time.process_time() - begun
-isolate._workshop.close()
+sandbox._workshop.close()
 children = resource.getrusage(resource.RUSAGE_CHILDREN)
 seconds += children.ru_utime + children.ru_stime
 # Its own getrusage would begin with what the test runner held before this program was started.

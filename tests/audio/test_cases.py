@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core import decoder
-from core.audio import decode
+from core.audio import libsndfile
+from core.audio.decoding import decode
 from core.errors import REFUSED, Refused
-from core.reference import LONGEST_WINDOW_S, SHORTEST_S, prepare
-from tests.audio.cases import CASES, Case
+from core.speech.reference import LONGEST_WINDOW_S, SHORTEST_S, prepare
+from tests.support.recordings.cases import CASES, Case
 
 REFUSED_CASES = [case for case in CASES if case.code]
 ACCEPTED_CASES = [case for case in CASES if not case.code]
@@ -43,7 +43,7 @@ def test_fit_recordings_are_accepted_with_their_remarks(case: Case) -> None:
 def test_the_decoder_alone_judges_as_it_does_in_its_cage(case: Case) -> None:
     parts: list[NDArray[np.float32]] = []
     data = case.make()
-    here = decoder.read_task(data, parts.append, name=case.name, longest=600.0)
+    here = libsndfile.read_task(data, parts.append, name=case.name, longest=600.0)
     if refused := here.get("refused"):
         with pytest.raises(Refused) as refusal:
             decode(data, name=case.name)

@@ -7,11 +7,11 @@ import struct
 import numpy as np
 import pytest
 
-from core.audio import decode
-from core.container import inspect
+from core.audio.container import inspect
+from core.audio.decoding import decode
 from core.errors import Refused
-from tests.audio.cases import CASES, mp3, wav
-from tests.audio.files import (
+from tests.support.recordings.cases import CASES, mp3, wav
+from tests.support.recordings.files import (
     flac_announcing,
     id3,
     pack,
@@ -142,7 +142,7 @@ def test_an_mp3_without_an_announced_length_is_read() -> None:
     ids=["MPEG-1 layer 3", "MPEG-2 layer 3", "MPEG-1 layer 2", "MPEG-1 layer 1", "MPEG-2.5"],
 )
 def test_frame_sizes_follow_the_standard(head: int, frame: tuple[int, int]) -> None:
-    from core.container.mpeg import frame_at
+    from core.audio.container.mpeg import frame_at
 
     found = frame_at(head.to_bytes(4, "big"), 0)
     assert found is not None

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core import isolate
+from core.audio import sandbox
 from core.errors import JobError
-from core.reference import prepare
-from tests.audio import hostile_flac_mp3, hostile_others, hostile_wav
-from tests.audio.hostile import Hostile
+from core.speech.reference import prepare
+from tests.support.recordings import hostile_flac_mp3, hostile_others, hostile_wav
+from tests.support.recordings.hostile import Hostile
 
 CASES = [*hostile_wav.CASES, *hostile_flac_mp3.CASES, *hostile_others.CASES]
 
@@ -29,8 +29,8 @@ def outcome(data: bytes, name: str) -> tuple[str, str]:
 def cpu_seconds() -> float:
     """Of this process, the decoders' server and every decoder that ended: unlike time on the wall,
     no more where others work, too. One that waits instead of working ends as a crash of its own."""
-    isolate.start()
-    server = isolate._workshop._server
+    sandbox.start()
+    server = sandbox._workshop._server
     assert server
     fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
     return time.process_time() + sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from core import keys
 from core.audit import Sources
-from core.local import LocalStore
-from core.studio import Studio
-from tests.audit.bucket import fill, fill_joined
-from tests.pipeline.kit import studio
+from core.crypto import keys
+from core.job.runtime import Studio
+from core.storage.local import LocalStore
+from tests.support.audited_bucket import fill, fill_joined
+from tests.support.runtime import studio
 
 JOBS = (0, 1, 2, 3, 4, 9, 19)
 SIZE = len(JOBS)

@@ -11,17 +11,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from core import audit, consent, keys, log, registry, sign, tiles
+from core import audit
 from core.audit import Report
-from core.claim import Lease
-from core.local import LocalStore
-from core.outcome import LabelUsed
-from core.result import Result, parse, result_key
-from core.storage import Info
-from tests.audit.bucket import add, fill, sequence
+from core.consent import records
+from core.crypto import keys
+from core.documents import signed
+from core.job.lease import Lease
+from core.result.document import Result, parse, result_key
+from core.result.item_result import LabelUsed
+from core.storage.local import LocalStore
+from core.storage.port import Info
+from core.tlog import log, tiles
+from core.trace import registry
 from tests.audit.conftest import SIZE, opened, sources
-from tests.pipeline.kit import drop, studio
-from tests.storage.stores import head
+from tests.support.audited_bucket import add, fill, sequence
+from tests.support.runtime import drop, studio
+from tests.support.stores import head
 
 HOUR_AGO = time.time() - 3600
 
@@ -152,7 +157,7 @@ def change_a_field(root: Path) -> None:
 def resign_a_changed_result(root: Path) -> None:
     """By somebody who holds the signing key."""
     changed = msgspec.structs.replace(of(root), labels={"new": "label"})
-    results(root)[0].write_bytes(sign.sign(changed, opened(root).keys.signing))
+    results(root)[0].write_bytes(signed.sign(changed, opened(root).keys.signing))
 
 
 def move_a_result(root: Path) -> None:
@@ -238,7 +243,7 @@ def replace_the_consent(root: Path) -> None:
 
 
 def withdraw_consent_before(root: Path) -> None:
-    path = root / "inbox/consent" / f"alice.json{consent.REVOKED}"
+    path = root / "inbox/consent" / f"alice.json{records.REVOKED}"
     path.write_bytes(b"")
     os.utime(path, (0, 0))
 
@@ -331,7 +336,7 @@ def rewrite(root: Path, **changes: object) -> None:
     done = of(root)
     item = msgspec.structs.replace(done.items[0], **changes)
     changed = msgspec.structs.replace(done, items=[item, *done.items[1:]])
-    results(root)[0].write_bytes(sign.sign(changed, opened(root).keys.signing))
+    results(root)[0].write_bytes(signed.sign(changed, opened(root).keys.signing))
 
 
 def envelope_of_another(root: Path) -> None:
@@ -373,7 +378,7 @@ def no_consent(root: Path) -> None:
     done = of(root)
     voices = {n: msgspec.structs.replace(v, consent=None) for n, v in done.voices.items()}
     changed = msgspec.structs.replace(done, voices=voices)
-    results(root)[0].write_bytes(sign.sign(changed, opened(root).keys.signing))
+    results(root)[0].write_bytes(signed.sign(changed, opened(root).keys.signing))
 
 
 @pytest.mark.slow
@@ -552,8 +557,8 @@ def test_outputs_of_a_job_at_work_are_no_finding(copy: Path) -> None:
 
 
 def test_consent_withdrawn_afterwards_is_no_finding(copy: Path) -> None:
-    (copy / "inbox/consent" / f"alice.json{consent.REVOKED}").write_bytes(b"")
-    os.utime(copy / "inbox/consent" / f"alice.json{consent.REVOKED}", (4e9, 4e9))
+    (copy / "inbox/consent" / f"alice.json{records.REVOKED}").write_bytes(b"")
+    os.utime(copy / "inbox/consent" / f"alice.json{records.REVOKED}", (4e9, 4e9))
     assert run(copy).findings == []
 
 

@@ -11,10 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from core import audio, audit, crypto, label, sign
-from core.audio import Audio
-from core.crypto import Context
-from core.result import Result, parse
+from core import audit
+from core.audio import encoding
+from core.audio.waveform import Audio
+from core.crypto import sealing
+from core.crypto.sealing import Context
+from core.documents import signed
+from core.label import aigc as label
+from core.result.document import Result, parse
 from tests.audit.conftest import opened
 from tests.audit.test_findings import run, told
 
@@ -113,7 +117,7 @@ def test_what_was_done_to_a_part_is_found_and_the_others_are_read(copy: Path, ho
 def resigned(root: Path, name: str, change: Callable[[Result], Result]) -> None:
     """By somebody who holds the signing key; not logged."""
     path = document(root, name)
-    path.write_bytes(sign.sign(change(parse(path.read_bytes())), opened(root).keys.signing))
+    path.write_bytes(signed.sign(change(parse(path.read_bytes())), opened(root).keys.signing))
 
 
 def test_an_envelope_of_another_chapter_is_found(copy: Path) -> None:
@@ -136,11 +140,11 @@ def test_a_chapter_whose_marks_were_taken_out_is_found(copy: Path) -> None:
         assert first.label
         rate = first.output.sample_rate
         noise = np.random.default_rng(1).standard_normal(round(first.output.duration_s * rate))
-        sound = audio.encode(Audio(noise.astype(np.float32) * 0.1, rate), "wav")
+        sound = encoding.encode(Audio(noise.astype(np.float32) * 0.1, rate), "wav")
         plain = label.write(sound.data, label.aigc(made.producer, first.label.produce_id)[0])
         owner = Context(job=found.job_id, item="chapters/c0", mt=sound.media_type)
         sealed = io.BytesIO()
-        envelope = crypto.seal_stream(io.BytesIO(plain), sealed, owner, made.keys.wrapping)
+        envelope = sealing.seal_stream(io.BytesIO(plain), sealed, owner, made.keys.wrapping)
         (copy / "results" / first.output.key).write_bytes(sealed.getvalue())
         output = msgspec.structs.replace(
             first.output,

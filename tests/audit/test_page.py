@@ -10,9 +10,9 @@ import pytest
 
 from core import audit
 from core.audit import page, report
-from tests import browser
 from tests.audit.conftest import sources
 from tests.audit.test_findings import flip_a_bit, release_without_a_mark
+from tests.support import browser
 
 SEEN = """return [...document.querySelectorAll("svg")].map((plot) => ({
   name: plot.id, width: plot.getBoundingClientRect().width,

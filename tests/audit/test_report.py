@@ -16,16 +16,19 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from core import audit, crypto, keys, log
+from core import audit
 from core.audit import page, report
+from core.crypto import keys, sealing
 from core.errors import Misconfigured, Refused
-from core.result import parse
+from core.result.document import parse
 from core.settings import Settings
-from handlers import auditing, cli
-from handlers.screen import Progress
-from tests.audit.bucket import add, fill
+from core.tlog import log
+from handlers.cli import app as cli
+from handlers.cli import audit as auditing
+from handlers.cli.screen import Progress
 from tests.audit.conftest import SIZE, opened, sources
 from tests.audit.test_findings import flip_a_bit, release_without_a_mark, results, sealed
+from tests.support.audited_bucket import add, fill
 
 
 class Voicedrop(Protocol):
@@ -327,7 +330,7 @@ def test_a_clip_is_traced_with_an_index_and_the_watermark_key_alone(
     clip = tmp_path / "clip.wav"
     envelope = done.items[0].envelope
     assert envelope
-    body = crypto.open_sealed(sealed(copy).read_bytes(), envelope, made.keys.wrapping)
+    body = sealing.open_sealed(sealed(copy).read_bytes(), envelope, made.keys.wrapping)
     clip.write_bytes(body)
     for name in ("results", "control", "inbox"):
         shutil.rmtree(copy / name)

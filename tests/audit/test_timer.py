@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from core import log
-from core.claim import Lease
 from core.errors import Unavailable
+from core.job.lease import Lease
+from core.tlog import log
 from events import incoming
 from handlers.oss import handle
-from tests.audit.bucket import fill
+from tests.support.audited_bucket import fill
 
 
 def timer(payload: str) -> bytes:

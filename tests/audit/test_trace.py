@@ -15,23 +15,25 @@ import soundfile
 import soxr
 
 import watermark
-from core import audit, crypto, registry, trace
+from core import audit
+from core.audio.sandbox import Limits
+from core.audio.stream import Recording
 from core.audit import Sources
+from core.crypto import sealing
+from core.crypto.keys import ReadingKeys
 from core.errors import Failed, Refused
-from core.isolate import Limits
-from core.keys import ReadingKeys
-from core.recording import Recording
-from core.registry import Mark
-from core.result import parse, result_key
-from core.storage import Store
-from core.trace import Trace
+from core.result.document import parse, result_key
+from core.storage.port import Store
+from core.trace import registry, trace
+from core.trace.registry import Mark
+from core.trace.trace import Trace
 from handlers.oss import handle
-from tests.audit.leak import leaked
-from tests.oss_server import OssServer
-from tests.pipeline.kit import buzz, drop, studio
-from tests.pipeline.test_notifications import notification
-from tests.storage.stores import KEYS as OSS_KEYS
-from tests.storage.stores import oss_store
+from tests.handlers.test_oss import notification
+from tests.support.leak import leaked
+from tests.support.oss_server import OssServer
+from tests.support.runtime import buzz, drop, studio
+from tests.support.stores import KEYS as OSS_KEYS
+from tests.support.stores import oss_store
 
 pytestmark = pytest.mark.slow
 
@@ -241,7 +243,7 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     assert item.output
     assert item.envelope
     sealed = made.results.get(item.output.key, limit=10**8).data
-    plain = crypto.open_sealed(sealed, item.envelope, made.keys.wrapping)
+    plain = sealing.open_sealed(sealed, item.envelope, made.keys.wrapping)
     made.inbox.put("audit/found/leak.wav", leaked(plain))
     told = handle(notification("audit/found/leak.wav"), made)["done"][0]
     report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)

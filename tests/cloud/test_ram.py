@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from cloud import check, ram, template
-from core import crypto
+from core.crypto import sealing
 from core.settings import Settings
-from handlers import auditing
-from handlers.screen import Progress
-from tests.audit.bucket import fill_joined
-from tests.oss_server import OssServer
-from tests.pipeline.kit import studio
+from handlers.cli import audit as auditing
+from handlers.cli.screen import Progress
+from tests.support.audited_bucket import fill_joined
+from tests.support.oss_server import OssServer
+from tests.support.runtime import studio
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {path.name: path.read_text() for path in (ROOT / "cloud" / "policies").glob("*.json")}
@@ -159,9 +159,9 @@ def test_an_auditor_can_audit_and_trace_and_nothing_besides(
     made = studio(root)
     item = next(i for i in made.results.list("out/") if i.key.endswith("i0.wav.sealed"))
     body = made.results.get(item.key, limit=10**8)
-    envelope = crypto.from_metadata(body.info.metadata)
+    envelope = sealing.from_metadata(body.info.metadata)
     clip = tmp_path / "clip.wav"
-    clip.write_bytes(crypto.open_sealed(body.data, envelope, made.keys.wrapping))
+    clip.write_bytes(sealing.open_sealed(body.data, envelope, made.keys.wrapping))
     (traced,) = auditing.trace(settings, [clip], None).data["traces"]
     assert traced["findings"][0]["item"] == "i0"
     assert allowed.idle == set()

@@ -13,8 +13,8 @@ import yaml
 
 from cloud import check, template
 from core.settings import Settings
-from handlers.instance import DRAIN_SECONDS
-from handlers.server import RETRY_PAUSE_SECONDS
+from handlers.server.app import RETRY_PAUSE_SECONDS
+from handlers.server.instance import DRAIN_SECONDS
 
 ROOT = Path(__file__).parents[2]
 S_YAML = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))

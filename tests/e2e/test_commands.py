@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from core import consent
-from core.consent import read
+from core.consent import records
+from core.consent.records import read
 from core.version import VERSION
 from tests.e2e.conftest import INBOX, ROOT, Place
-from tests.present import present
+from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 
@@ -195,7 +195,7 @@ def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(place: 
     arguments = ("consent", "new", str(REFERENCE), "--subject", "Ann")
     assert place.run(*arguments, "-o", "ann.json").returncode != 0
     assert (place.root / "ann.json").read_text() == "mine"
-    assert consent.read(place.run(*arguments).stdout.encode()).subject.name == "Ann"
+    assert records.read(place.run(*arguments).stdout.encode()).subject.name == "Ann"
 
 
 def test_without_keys_work_is_refused_with_the_remedy(place: Place) -> None:

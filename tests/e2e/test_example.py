@@ -14,13 +14,14 @@ import tink
 from pypinyin import lazy_pinyin
 from tink import secret_key_access, streaming_aead
 
-from core import crypto, keys, sign
-from core.audio import decode_own
-from core.recognise import Recogniser, error_rate
-from core.result import parse
-from tests.audit.leak import leaked
+from core.audio.decoding import decode_own
+from core.crypto import keys, sealing
+from core.documents import signed
+from core.result.document import parse
+from core.speech.recognise import Recogniser, error_rate
 from tests.e2e.conftest import INBOX, Place
-from tests.present import present
+from tests.support.leak import leaked
+from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ def test_three_items_one_signed_result_and_one_event(spoken: Place) -> None:
     told = json.loads((spoken.root / "watched.json").read_text())
     assert told["jobs"]["jobs/hello.manifest.json"]["status"] == "succeeded"
     document = result_path(spoken).read_bytes()
-    sign.verify(document, keys.public_keys(spoken.root / "keys"))
+    signed.verify(document, keys.public_keys(spoken.root / "keys"))
     done = parse(document)
     assert [item.status for item in done.items] == ["succeeded"] * 3
     (event,) = (spoken.root / "bucket/results/events").rglob("*.json")
@@ -98,9 +99,9 @@ def test_stock_tink_opens_every_sealed_file(spoken: Place, heard: Path) -> None:
     wrapping = keys.load(spoken.root / "keys").wrapping
     for item in done.items:
         envelope = present(item.envelope)
-        key = crypto.data_key(envelope, wrapping)
+        key = sealing.data_key(envelope, wrapping)
         keyset = tink.json_proto_keyset_format.parse(
-            crypto.tink_keyset(key), secret_key_access.TOKEN
+            sealing.tink_keyset(key), secret_key_access.TOKEN
         )
         body = (spoken.root / "bucket/results" / present(item.output).key).read_bytes()
         opener = keyset.primitive(streaming_aead.StreamingAead)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from core.result import parse
+from core.result.document import parse
 from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.e2e.test_server import Function, notification
-from tests.present import present
+from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 

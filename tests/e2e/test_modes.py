@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 import pytest
 
-from core import keys
-from core.result import Result, parse
-from tests.abuse.container import STS, cloud, container, environ_of, manifest
+from core.crypto import keys
+from core.result.document import Result, parse
 from tests.e2e.conftest import INBOX, Place
-from tests.faults.theatre import notification
-from tests.oss_server import OssServer
-from tests.present import present
+from tests.support.container import STS, cloud, container, environ_of, manifest
+from tests.support.faults.simulation import notification
+from tests.support.oss_server import OssServer
+from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from core import crypto, keys, sign
-from core.local import LocalStore
-from core.oss import Credentials, OssStore
-from core.result import parse
-from tests.audit.leak import leaked
+from core.crypto import keys, sealing
+from core.documents import signed
+from core.result.document import parse
+from core.storage.local import LocalStore
+from core.storage.oss import Credentials, OssStore
 from tests.e2e.conftest import INBOX, ROOT, Place
-from tests.oss_server import OssServer
-from tests.present import present
+from tests.support.leak import leaked
+from tests.support.oss_server import OssServer
+from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +38,7 @@ HEADERS = {
     "x-fc-control-path": "/invoke",
     "content-type": "application/octet-stream",
 }
-NOTIFICATION = json.loads((ROOT / "tests/server/notification.json").read_text())
+NOTIFICATION = json.loads((ROOT / "tests/handlers/server/notification.json").read_text())
 
 
 class Function:
@@ -152,7 +153,7 @@ def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_eve
     (result,) = [key for key in found if key.endswith("result.json")]
     (event,) = [key for key in found if key.startswith("events/")]
     document = results.get(result, limit=10**7).data
-    sign.verify(document, keys.public_keys(function.folder / "keys"))
+    signed.verify(document, keys.public_keys(function.folder / "keys"))
     done = parse(document)
     assert done.status == "succeeded"
     assert json.loads(results.get(event, limit=10**6).data)["data"]["job_id"] == done.job_id
@@ -168,7 +169,7 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     (item,) = done.items
     sealed = results.get(present(item.output).key, limit=10**8).data
     wrapping = keys.load(function.folder / "keys").wrapping
-    clip = leaked(crypto.open_sealed(sealed, present(item.envelope), wrapping))
+    clip = leaked(sealing.open_sealed(sealed, present(item.envelope), wrapping))
     bucket(cloud, "inbox").put("audit/found/leak.wav", clip)
     status, fc, body = function.call("POST", "/invoke", notification("audit/found/leak.wav"))
     assert (status, fc) == (200, "200")

@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from core import result
 from core.errors import Failed, Refused
-from core.local import LocalStore
-from core.outcome import Chapter, Problem
+from core.result import document
+from core.result.item_result import Chapter, Problem
+from core.storage.local import LocalStore
 from events import outgoing
 from events.publish import Publish, ResultsBucket
-from tests.documents.results import FULL, GOOD, JOB, rejected
+from tests.support.results import FULL, GOOD, JOB, rejected
 
 
 def test_the_event_of_a_job() -> None:
@@ -66,7 +66,7 @@ def test_an_event_is_one_line() -> None:
 
 
 def test_the_same_result_gives_the_same_bytes() -> None:
-    again = result.parse(result.dump(FULL))
+    again = document.parse(document.dump(FULL))
     assert outgoing.job_event(again) == outgoing.job_event(FULL)
 
 
@@ -78,7 +78,7 @@ def test_another_result_gives_another_id() -> None:
 
 
 @pytest.mark.parametrize("status", ["succeeded", "partial", "failed", "rejected"])
-def test_the_type_says_how_it_ended(status: result.Status) -> None:
+def test_the_type_says_how_it_ended(status: document.Status) -> None:
     made = outgoing.job_event(msgspec.structs.replace(FULL, status=status))
     assert json.loads(made)["type"] == f"com.voicedrop.job.{status}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.untraced import environ
+from tests.support.untraced import environ
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from core.result import Result
-from tests.faults.injector import FAULTS, Call, Fault
-from tests.faults.theatre import (
+from core.result.document import Result
+from tests.support.faults.injector import FAULTS, Call, Fault
+from tests.support.faults.simulation import (
     LEASE,
     NoFaults,
     Theatre,
@@ -18,7 +18,7 @@ from tests.faults.theatre import (
     playing,
     reference,
 )
-from tests.faults.virtual import Host, World
+from tests.support.faults.virtual_time import Host, World
 
 KEY = "jobs/a.manifest.json"
 REFERENCE_KEY = "refs/alice.flac"

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.history import play
-from tests.faults.variants import VARIANTS, Variant
+from tests.support.faults.broken_variants import VARIANTS, Variant
+from tests.support.faults.history import play
 
 HISTORIES = 300
 FIRST_SEED = 1

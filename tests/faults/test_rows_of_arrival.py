@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from core import pipeline
-from tests.faults.scene import KEY, REFERENCE_KEY, Scene, codes
-from tests.faults.theatre import LEASE, manifest, other_reference, reference
-from tests.faults.virtual import Task
-from tests.present import present
+from core.job import commit
+from tests.support.faults.simulation import LEASE, manifest, other_reference, reference
+from tests.support.faults.single_fault import KEY, REFERENCE_KEY, Scene, codes
+from tests.support.faults.virtual_time import Task
+from tests.support.present import present
 
 OTHER = "jobs/b.manifest.json"
 
@@ -124,7 +124,7 @@ def test_row_16_a_pinned_reference_is_the_pinned_one_or_none() -> None:
 
 def test_row_17_a_manifest_replaced_meanwhile_is_another_job() -> None:
     scene = Scene()
-    first = pipeline.read(KEY, scene.studio).job_id
+    first = commit.read_manifest(KEY, scene.studio).job_id
     scene.on("get", "refs/", replaced(scene, KEY, manifest(1, variant=1)))
     scene.deliver()
     scene.deliver()

@@ -13,26 +13,28 @@ from typing import Any
 
 import pytest
 
-from core import keys, pipeline
+from core import pipeline
+from core.crypto import keys
+from core.crypto.kms import AliyunKms
 from core.errors import Misconfigured, Unavailable
-from core.kms import AliyunKms
-from core.local import LocalStore
-from core.oss import Credentials
-from core.result import Result
+from core.job.runtime import Studio
+from core.result.document import Result
 from core.settings import Settings
-from core.studio import Studio
+from core.storage.local import LocalStore
+from core.storage.oss import Credentials
 from core.voice import Spoken
-from handlers import oss, sweeping, wiring
+from handlers import oss, wiring
+from handlers.cli import sweep
 from handlers.oss import carry_out
-from tests.faults import sound
-from tests.oss_server import Fault, OssServer
-from tests.oss_server.faults import Kind
-from tests.pipeline.kit import Buzz, drop, studio
-from tests.pipeline.test_notifications import events, notification
-from tests.present import present
-from tests.storage.stores import KEYS, oss_store
-from tests.trust import kms_server
-from tests.trust.kms_server import Kms
+from tests.handlers.test_oss import events, notification
+from tests.support import kms_server
+from tests.support.faults import cached_audio
+from tests.support.kms_server import Kms
+from tests.support.oss_server import Fault, OssServer
+from tests.support.oss_server.faults import Kind
+from tests.support.present import present
+from tests.support.runtime import Buzz, drop, studio
+from tests.support.stores import KEYS, oss_store
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +44,7 @@ BUCKETS = ("inbox", "results", "control")
 
 @pytest.fixture(autouse=True)
 def quick_sound() -> Iterator[None]:
-    with sound.remembered():
+    with cached_audio.remembered():
         yield
 
 
@@ -88,7 +90,7 @@ def test_row_25_an_object_store_that_answers_errors_costs_time_and_nothing_else(
     assert (done.status, struck.fired > 5) == ("succeeded", True)
     server.faults.clear()
     assert len(events(made)) == 1
-    assert sweeping.run(made, grace=0).findings == []
+    assert sweep.run(made, grace=0).findings == []
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "cut", "wrong_crc"])
@@ -114,7 +116,7 @@ def test_row_26_after_silence_everything_is_asked_again_and_nothing_is_written_t
     assert struck.fired > 5
     server.faults.clear()
     assert len(events(made)) == 1
-    assert sweeping.run(made, grace=0).findings == []
+    assert sweep.run(made, grace=0).findings == []
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +167,7 @@ def test_row_28_a_disabled_key_is_for_the_operator_and_counts_against_no_job(
     for _ in range(3):
         with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
             carry_out(key, made)
-    (found,) = sweeping.run(made, grace=0).open
+    (found,) = sweep.run(made, grace=0).open
     assert found.error == "KEY_UNUSABLE"
     kms.states = {}
     assert carry_out(key, made).status == "succeeded"
@@ -176,7 +178,7 @@ import resource, sys
 from pathlib import Path
 from core.errors import Unavailable
 from handlers.oss import carry_out
-from tests.pipeline.kit import Buzz, studio
+from tests.support.runtime import Buzz, studio
 
 class Filling(Buzz):
     def speak(self, *args, **options):
@@ -234,11 +236,11 @@ def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -
     broken = studio(tmp_path, results=Worm(tmp_path / "results"), voice=Buzz())
     items = [{"id": f"i{n}", "text": "One of several items, said twice."} for n in range(3)]
     key = drop(broken, items=items)
-    with sound.remembered(), pytest.raises(KeyboardInterrupt):
+    with cached_audio.remembered(), pytest.raises(KeyboardInterrupt):
         pipeline.run(key, replace(broken, voice=Interrupted()))
     assert insist(key, broken).status == "succeeded"
     oss.handle(notification(key), broken)
-    assert sweeping.run(broken, grace=0).findings == []
+    assert sweep.run(broken, grace=0).findings == []
 
 
 class Interrupted(Buzz):

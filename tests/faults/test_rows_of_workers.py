@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from handlers.sweeping import Swept
-from tests.faults.injector import Fault
-from tests.faults.scene import KEY, Scene, codes
-from tests.faults.theatre import ENGINES, LEASE, manifest
-from tests.faults.virtual import Crash, Host, Task
-from tests.present import present
+from handlers.cli.sweep import Swept
+from tests.support.faults.injector import Fault
+from tests.support.faults.simulation import ENGINES, LEASE, manifest
+from tests.support.faults.single_fault import KEY, Scene, codes
+from tests.support.faults.virtual_time import Crash, Host, Task
+from tests.support.present import present
 
 
 def test_row_01_the_same_event_twice_in_turn_costs_only_a_look() -> None:

@@ -13,21 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from core import claim, pipeline
+from core import pipeline
 from core import sweep as looking
-from core.audio import Audio
+from core.audio.waveform import Audio
 from core.errors import Unavailable
-from core.local import LocalStore
-from core.pending import Waiting
-from core.result import result_key
-from core.storage import Info, Object
-from core.studio import Studio
+from core.job import commit, lease
+from core.job.runtime import Studio
+from core.job.waiting import Waiting
+from core.result.document import result_key
+from core.storage.local import LocalStore
+from core.storage.port import Info, Object
 from core.voice import Voiceprint
-from handlers import oss, sweeping
-from handlers.sweeping import LISTED, Swept
-from tests.pipeline.kit import REFERENCE, Buzz, drop, studio, voice_of
-from tests.pipeline.test_notifications import events
-from tests.present import present
+from handlers import oss
+from handlers.cli import sweep as sweeping
+from handlers.cli.sweep import LISTED, Swept
+from tests.handlers.test_oss import events
+from tests.support.present import present
+from tests.support.runtime import REFERENCE, Buzz, drop, studio, voice_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +70,7 @@ def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made: 
 
 def test_a_job_that_somebody_works_on_is_left_alone(made: Studio) -> None:
     key = drop(made)
-    with claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "live", 60):
+    with lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "live", 60):
         swept = sweep(made)
     assert kinds(swept) == [("running", "")]
     assert "live holds it" in swept.findings[0].detail
@@ -83,7 +85,7 @@ def test_an_expired_lease_is_named_and_its_job_finished(
     made: Studio, seconds: float, words: str
 ) -> None:
     key = drop(made)
-    claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "dead", seconds)
+    lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "dead", seconds)
     (finding,) = sweep(made).findings
     assert words in finding.detail
     assert finding.action == "carried out: succeeded"
@@ -91,7 +93,7 @@ def test_an_expired_lease_is_named_and_its_job_finished(
 
 def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(made: Studio) -> None:
     key = drop(made)
-    with claim.Lease.acquire(made.control, pipeline.read(key, made).job_id, "tired", 9):
+    with lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "tired", 9):
         pass
     assert "tired left it unfinished" in sweep(made).findings[0].detail
 
@@ -170,16 +172,16 @@ def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
 
 
 def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(made: Studio) -> None:
-    claim.Lease.acquire(made.control, "0" * 32, "gone", -1)
-    claim.Lease.acquire(made.control, "log", "sequencer", -1)  # is no job's
+    lease.Lease.acquire(made.control, "0" * 32, "gone", -1)
+    lease.Lease.acquire(made.control, "log", "sequencer", -1)  # is no job's
     assert [(f.kind, f.job) for f in sweep(made).findings] == [("abandoned", "0" * 32)]
 
 
 def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(made: Studio) -> None:
     key = drop(made)
-    order = pipeline.read(key, made)
+    order = commit.read_manifest(key, made)
     for _ in range(made.max_attempts):
-        claim.Lease.acquire(made.control, order.job_id, "killed", -1.0)
+        lease.Lease.acquire(made.control, order.job_id, "killed", -1.0)
     oss.carry_out(key, made)
     made.results.put(f"out/{order.job_id}/hello.wav.sealed", b"late")
     (finding,) = sweep(made).findings
@@ -195,7 +197,7 @@ def test_an_output_that_no_result_names_is_found(made: Studio) -> None:
 @pytest.mark.slow
 def test_a_planted_result_is_reported_and_does_not_stop_the_others(made: Studio) -> None:
     key = drop(made, name="a")
-    made.results.put(result_key(pipeline.read(key, made).job_id), b'{"status":"succeeded"}')
+    made.results.put(result_key(commit.read_manifest(key, made).job_id), b'{"status":"succeeded"}')
     drop(made, name="b")
     swept = sweep(made)
     assert {f.error for f in swept.findings} == {"SIGNATURE_INVALID", ""}

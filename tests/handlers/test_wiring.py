@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from core import keys
-from core.endpoints import Credentials
+from core.crypto import keys
+from core.crypto.kms import AliyunKms
 from core.errors import Misconfigured
-from core.kms import AliyunKms
-from core.local import LocalStore
-from core.oss import OssStore
+from core.job.runtime import Step, Stopwatch
 from core.settings import Settings
-from core.studio import Step, Stopwatch
+from core.storage.local import LocalStore
+from core.storage.oss import OssStore
+from core.storage.oss_connection import Credentials
 from handlers import wiring
 from handlers.oss import Worker
 from handlers.wiring import OnFirstUse, Purse
-from tests.pipeline.kit import Buzz, drop, studio
-from tests.pipeline.test_notifications import notification
+from tests.handlers.test_oss import notification
+from tests.support.runtime import Buzz, drop, studio
 
 
 def test_credentials_of_the_call_come_before_those_of_the_environment() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from core.local import LocalStore
-from core.storage import Store
-from tests.oss_server import OssServer
-from tests.storage.stores import oss_store
+from core.storage.local import LocalStore
+from core.storage.port import Store
+from tests.support.oss_server import OssServer
+from tests.support.stores import oss_store
 
 
 @pytest.fixture

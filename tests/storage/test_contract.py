@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import JobError, Refused
-from core.storage import Store
-from tests.storage.stores import head, together
+from core.storage.port import Store
+from tests.support.stores import head, together
 
 _BAD_KEYS = {
     "empty": "",

@@ -23,14 +23,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from core import endpoints
 from core.errors import JobError
-from core.oss import Credentials, OssStore
-from core.retry import Retry
-from core.storage import Store
-from tests.oss_server import Fault, OssServer
-from tests.oss_server.faults import Kind
-from tests.storage.stores import KEYS, QUICK, head, oss_store, patient, together
+from core.storage import oss_connection
+from core.storage.oss import Credentials, OssStore
+from core.storage.port import Store
+from core.storage.retry import Retry
+from tests.support.oss_server import Fault, OssServer
+from tests.support.oss_server.faults import Kind
+from tests.support.stores import KEYS, QUICK, head, oss_store, patient, together
 
 _BEFORE: tuple[Kind, ...] = ("error", "reset", "hang")
 _AFTER: tuple[Kind, ...] = ("lost_reply", "duplicate", "wrong_crc")
@@ -368,12 +368,12 @@ def test_endpoints_that_are_not_safe_or_none_are_refused(endpoint: str, code: st
     ],
 )
 def test_safe_endpoints_are_completed(endpoint: str, url: str) -> None:
-    assert endpoints.secure(endpoint) == url
+    assert oss_connection.secure(endpoint) == url
 
 
 def test_the_region_is_read_from_the_endpoint_or_asked_for() -> None:
-    assert endpoints.region("https://oss-cn-shanghai-internal.aliyuncs.com") == "cn-shanghai"
-    assert endpoints.region("https://oss-ap-southeast-1.aliyuncs.com") == "ap-southeast-1"
+    assert oss_connection.region("https://oss-cn-shanghai-internal.aliyuncs.com") == "cn-shanghai"
+    assert oss_connection.region("https://oss-ap-southeast-1.aliyuncs.com") == "ap-southeast-1"
     with pytest.raises(JobError, match="SETTING_INVALID: Name the region"):
         OssStore("results", "https://files.example.com", "", lambda: KEYS)
 
@@ -432,7 +432,7 @@ def test_older_tls_and_unknown_certificates_are_refused(
 
 
 def test_connections_refuse_tls_below_1_2() -> None:
-    adapter = endpoints.adapter()
+    adapter = oss_connection.adapter()
     context = adapter.poolmanager.connection_pool_kw["ssl_context"]
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED

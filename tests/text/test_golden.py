@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from core.text import cut, read
-from core.text.frontend import phrase
 from core.text.symbols import ids
-from handlers.textcmd import joined
+from core.voice.gpt_sovits.frontend import phrase
+from handlers.cli.text import joined
 
 ROOT = Path(__file__).parents[2]
 ROWS = [

@@ -4,25 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import soundfile
 
-from core.audio import Audio
-from core.recognise import Recogniser
-from core.speaker import CamPlus, Ge2e
+from core.audio.waveform import Audio
 from core.voice import Voiceprint
 from core.voice.kokoro import KokoroVoice
-
-SPEECH = Path(__file__).parents[1] / "data/speech"
-
-
-def recording(name: str) -> Audio:
-    samples, rate = soundfile.read(SPEECH / name, dtype="float32")
-    return Audio(samples[: 10 * rate], rate)
-
-
-@pytest.fixture(scope="session")
-def encoders() -> tuple[Ge2e, CamPlus]:
-    return Ge2e.load(), CamPlus.load()
+from tests.support.speech import recording
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +31,3 @@ def reference() -> Audio:
 @pytest.fixture(scope="session")
 def voiceprint(voice: KokoroVoice, reference: Audio) -> Voiceprint:
     return voice.enrol(reference, "", "en")
-
-
-@pytest.fixture(scope="session")
-def recogniser() -> Recogniser:
-    return Recogniser.load()

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import watermark
-from tests.watermark.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, speech
+from tests.support.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, speech
 
 PAYLOAD = 0xC0FFEE42
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import signal
 
 import watermark
-from tests.watermark.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, speech
+from tests.support.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, speech
 
 PAYLOAD = 0x1234ABCD
 

@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 import watermark
-from tests.watermark.speech import FOLDER, KEY, NAMES, OTHER_KEY, RATE, speech
+from tests.support.speech import FOLDER, KEY, NAMES, OTHER_KEY, RATE, speech
 from watermark import cells, search, warps
 from watermark.layout import BANDS, PERIOD, TILE, layout
 from watermark.reader import MESSAGE_COST, PLAIN, SYNC_COST, Warp, bound, reader

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from core import onnx
+from core import inference
 from core.errors import Misconfigured, raising
 
 SCHEMA = "voicedrop/gpt-sovits/1"
@@ -86,9 +86,9 @@ class Bundle:
         """`vnni`: of the CPU, asked of it unless told. Raises Misconfigured MODEL_MISSING or
         MODEL_INVALID."""
         self.folder = folder
-        self.threads = threads or onnx.cpus()
+        self.threads = threads or inference.cpus()
         self.cpu_only = cpu_only
-        self._vnni = onnx.vnni() if vnni is None else vnni
+        self._vnni = inference.vnni() if vnni is None else vnni
         self.spec, self.digest = _spec(folder)
         self._sessions: dict[str, Any] = {}
         self._opening = Lock()
@@ -99,14 +99,14 @@ class Bundle:
 
     @property
     def cuda(self) -> bool:
-        return onnx.providers().cuda and not self.cpu_only
+        return inference.providers().cuda and not self.cpu_only
 
     @property
     def device(self) -> str:
         """Where it runs, and why, for people."""
         if self.cpu_only:
             return "cpu: asked for"
-        return f"{'cuda' if self.cuda else 'cpu'}: {onnx.providers().reason}"
+        return f"{'cuda' if self.cuda else 'cpu'}: {inference.providers().reason}"
 
     @property
     def in_bytes(self) -> bool:
@@ -134,13 +134,13 @@ class Bundle:
             return self._sessions[graph]
 
     def _open(self, graph: str) -> Any:
-        if graph in _T2S and self.in_bytes and not onnx.at_least(_BYTES_SINCE):
+        if graph in _T2S and self.in_bytes and not inference.at_least(_BYTES_SINCE):
             old = "T2S in 8 bits needs ONNX Runtime 1.27: convert with --precision fp32 or fp16"
             raise Misconfigured("MODEL_INVALID", old)
         path = self.folder / f"{graph}.onnx"
         threads = 1 if graph in _POOLED else self.threads
         with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
-            return onnx.session(path, threads=threads, cpu_only=not self.on_cuda(graph))
+            return inference.session(path, threads=threads, cpu_only=not self.on_cuda(graph))
 
     def damage(self) -> list[str]:
         """Names of parts whose content is not what the converter wrote. Reads everything."""

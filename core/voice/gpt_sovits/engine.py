@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
-from core.audio import Audio
+from core.audio.waveform import Audio
 from core.errors import Misconfigured, Refused, raising
 from core.voice import Spoken, Voiceprint
 from core.voice.gpt_sovits import reference as analysis
@@ -15,13 +15,7 @@ from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.recital import Line, Pools, Prompt, Recital
 from core.voice.gpt_sovits.sampling import Sampling
-from core.voice.gpt_sovits.text import (
-    Phrase,
-    TextFeatures,
-    TextFrontend,
-    phones,
-    written,
-)
+from core.voice.gpt_sovits.text_features import Phrase, TextFeatures, TextFrontend, phones, written
 
 _REVISION = 1
 """Raised whenever the same bundle and seed give other samples than before."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from core.audio import Audio, Samples, resample
+from core.audio.waveform import Audio, Samples, resample
 
 Float = NDArray[np.float32]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.audio import Audio
-from core.recognise import MISHEARD, Hear, error_rate
+from core.audio.waveform import Audio
+from core.speech.recognise import MISHEARD, Hear, error_rate
 
 _CYCLES = 16
 """Tokens of the longest loop looked for: two thirds of a second."""

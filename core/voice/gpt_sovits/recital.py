@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Audio, Samples
+from core.audio.waveform import Audio, Samples
 from core.errors import Failed
 from core.voice.gpt_sovits import synthesis
 from core.voice.gpt_sovits.bundle import Bundle

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Audio, Samples
+from core.audio.waveform import Audio, Samples
 from core.errors import Refused
 from core.voice.gpt_sovits import features
 from core.voice.gpt_sovits.bundle import Bundle

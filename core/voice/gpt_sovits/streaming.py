@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Samples
+from core.audio.waveform import Samples
 from core.voice.gpt_sovits import synthesis
 from core.voice.gpt_sovits.bundle import Bundle
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Samples
+from core.audio.waveform import Samples
 from core.voice.gpt_sovits.bundle import Bundle
 
 Float = NDArray[np.float32]

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core import onnx
-from core.audio import Audio, resample
-from core.speaker import RATE as ENCODER_RATE
-from core.speaker import CamPlus, Encoder, Ge2e
+from core import inference
+from core.audio.waveform import Audio, resample
+from core.speech.encoders import RATE as ENCODER_RATE
+from core.speech.encoders import CamPlus, Encoder, Ge2e
 from core.voice import Match
 from core.voice.kokoro import surrogate, text
 from core.voice.kokoro.render import (
@@ -64,7 +64,7 @@ class Enroller:
     def load(cls, renderer: Renderer, *, threads: int = 1) -> Enroller:
         """As many styles are tried as fit into half a minute of one thread."""
         encoders = (Ge2e.load(threads=threads), CamPlus.load(threads=threads))
-        renders = 20 if onnx.vnni() else 13
+        renders = 20 if inference.vnni() else 13
         return cls(renderer, encoders, surrogate.load(), renders)
 
     def enrol(self, reference: Audio) -> tuple[Recipe, dict[str, Match]]:

@@ -108,7 +108,7 @@ def _sort(graph: onnx.GraphProto) -> None:
 
 def own_zero_points(model: ModelProto) -> None:
     """Give every node its own signed zero point: where ONNX Runtime makes weights unsigned (see
-    core/onnx.py) it replaces each by name, once."""
+    core/inference.py) it replaces each by name, once."""
     graph = model.graph
     signed = {t.name: t for t in graph.initializer if t.data_type == TensorProto.INT8}
     seen: set[str] = set()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from core import onnx
-from core.audio import Samples
+from core import inference
+from core.audio.waveform import Samples
 from core.errors import INSTALL_AGAIN, Misconfigured
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def load(cache: Path, path: Path | None, *, threads: int) -> Model:
     prepared = cache / f"kokoro-{SHA256[:16]}-{_EDITION}.onnx"
     source = prepared if path is None and prepared.exists() else _prepare(path, prepared)
     # int8 operators exist for the CPU only; on a GPU every one of them would be a round trip.
-    return Model(onnx.session(source, threads=threads, cpu_only=True))
+    return Model(inference.session(source, threads=threads, cpu_only=True))
 
 
 def _prepare(path: Path | None, prepared: Path) -> Path | bytes:

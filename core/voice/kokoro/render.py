@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio import Audio, Samples, resample
+from core.audio.waveform import Audio, Samples, resample
 from core.voice.kokoro import styles
 from core.voice.kokoro.model import RATE, Model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from core.audio import Audio
+from core.audio.waveform import Audio
 from core.errors import Failed, Refused
 from core.voice import Spoken, Voiceprint
 from core.voice.kokoro import model as kokoro_model

@@ -1,0 +1,134 @@
+"""What an audio file says of itself, read before any decoder sees it.
+
+`inspect` names the format by its first bytes, walks the headers, refuses what cannot be a good
+recording and hands on bytes that a decoder reads without guessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from core.audio.container.mpeg import frame_at, free_format, mp3
+from core.audio.container.others import aiff, au, caf, flac, ogg, w64
+from core.audio.container.source import Source, announced, sane_channels, sane_rate, sane_tags
+from core.audio.container.wav import wav
+from core.errors import Refused
+
+__all__ = ["Source", "inspect", "sane_channels", "sane_rate"]
+
+_NOT_AUDIO = {
+    b"<": "a web page or XML document",
+    b"{": "a JSON document",
+    b"[": "a JSON document",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"%PDF": "a PDF document",
+    b"\x7fELF": "a program",
+}
+_OTHER_CODECS = {
+    b"#!AMR": "AMR",
+    b"\x1a\x45\xdf\xa3": "WebM or Matroska",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "WMA",
+    b"ADIF": "AAC",
+    b"RIFX": "Big-endian WAV",
+    b"wvpk": "WavPack",
+    b"MAC ": "Monkey's Audio",
+    b"DSD ": "DSD",
+}
+_EXTENSIONS = {
+    "wav": "wav",
+    "wave": "wav",
+    "rf64": "wav",
+    "flac": "flac",
+    "mp3": "mp3",
+    "ogg": "vorbis opus",
+    "oga": "vorbis opus",
+    "opus": "opus",
+    "aif": "aiff",
+    "aiff": "aiff",
+    "aifc": "aiff",
+    "caf": "caf",
+    "au": "au",
+    "snd": "au",
+    "w64": "w64",
+    "m4a": "",
+    "aac": "",
+}
+
+
+_MOST_TAGS = 16
+_Reader = Callable[[bytes], Source]
+
+
+def inspect(data: bytes, name: str) -> Source:
+    """Raises Refused AUDIO_EMPTY, AUDIO_NOT_AUDIO, AUDIO_UNRECOGNIZED, AUDIO_CODEC_UNSUPPORTED,
+    AUDIO_HEADER_INVALID, AUDIO_NO_SAMPLES, AUDIO_TRUNCATED, AUDIO_TOO_SHORT, AUDIO_TOO_LARGE,
+    AUDIO_RATE_UNSUPPORTED, AUDIO_CHANNELS_UNSUPPORTED, AUDIO_CORRUPT or AUDIO_DECODE_LIMIT."""
+    if not data:
+        raise Refused("AUDIO_EMPTY")
+    body = data[_id3_size(data) :]
+    if not body:
+        raise Refused("AUDIO_NO_SAMPLES", "The file holds tags and no sound.")
+    source = _reader(body)(body)
+    notices = list(source.notices)
+    if len(body) < len(data) and source.format != "mp3":
+        notices.append("TRAILING_BYTES")
+    extension = name.rpartition(".")[2].lower()
+    if source.format not in _EXTENSIONS.get(extension, source.format).split():
+        notices.append("EXTENSION_MISMATCH")
+    return Source(source.format, source.data, source.frames, tuple(dict.fromkeys(notices)))
+
+
+def _reader(data: bytes) -> _Reader:
+    readers: dict[bytes, _Reader] = {
+        b"RIFF": wav,
+        b"RF64": wav,
+        b"fLaC": flac,
+        b"OggS": ogg,
+        b"FORM": aiff,
+        b"caff": caf,
+        b".snd": au,
+        b"riff": w64,
+    }
+    if reader := readers.get(data[:4]):
+        return reader
+    if frame_at(data, 0):
+        return mp3
+    _refuse_foreign(data)
+    raise Refused("AUDIO_UNRECOGNIZED")
+
+
+def _refuse_foreign(data: bytes) -> None:
+    head = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
+    for magic, what in _NOT_AUDIO.items():
+        if head.startswith(magic):
+            raise Refused("AUDIO_NOT_AUDIO", f"This is {what} under an audio name.")
+    codec = next((what for magic, what in _OTHER_CODECS.items() if data.startswith(magic)), "")
+    if data[4:8] == b"ftyp":
+        codec = "M4A or MP4"
+    elif data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xF6 == 0xF0:
+        codec = "AAC"
+    elif free_format(data):
+        codec = "Free-format MP3"
+    if codec:
+        raise Refused(
+            "AUDIO_CODEC_UNSUPPORTED",
+            f"{codec} cannot be read here: convert it, for example with "
+            "`ffmpeg -i INPUT OUTPUT.flac`.",
+        )
+
+
+def _id3_size(data: bytes) -> int:
+    """Bytes of ID3v2 tags in front, zero padding included (ID3v2.4 section 3.1)."""
+    at, tags = 0, 0
+    while data[at : at + 3] == b"ID3" and len(data) >= at + 10 and tags < _MOST_TAGS:
+        a, b, c, d = (byte & 0x7F for byte in data[at + 6 : at + 10])
+        at += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if data[at + 5] & 0x10 else 0)
+        tags += 1
+    sane_tags(at)
+    announced(data, at)
+    return len(data) - len(data[at:].lstrip(b"\0")) if at else 0

@@ -1,0 +1,135 @@
+"""FLAC (RFC 9639), Ogg (RFC 3533), AIFF, AU, Wave64 and CAF."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from core.audio.container.source import STREAMED, Source, announced, few, sane_rate, sane_tags
+from core.errors import Refused
+
+_MOST_CHUNKS = 1_000
+_MOST_PAGES = 200_000
+
+
+def aiff(data: bytes) -> Source:
+    if data[8:12] not in (b"AIFF", b"AIFC"):
+        raise Refused("AUDIO_UNRECOGNIZED", "An IFF file, but not AIFF.")
+    announced(data, 8 + int.from_bytes(data[4:8], "big"))
+    return Source("aiff", data)
+
+
+def au(data: bytes) -> Source:
+    offset, size = struct.unpack(">II", data[4:12].ljust(8, b"\0"))
+    if offset < 24:
+        raise Refused("AUDIO_HEADER_INVALID", "The AU header is cut.")
+    if size < STREAMED:
+        announced(data, offset + size)
+    return Source("au", data)
+
+
+def w64(data: bytes) -> Source:
+    announced(data, max(40, int.from_bytes(data[16:24], "little")))
+    for name, at, size in few(_w64_chunks(data), _MOST_CHUNKS):
+        if name == b"data":
+            announced(data, at + size)
+            break
+    return Source("w64", data)
+
+
+def _w64_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(first letters of the GUID, offset, size) of each chunk, which its 24 bytes of head count."""
+    at = 40
+    while at + 24 <= len(data):
+        size = int.from_bytes(data[at + 16 : at + 24], "little")
+        yield data[at : at + 4], at, size
+        at += max(24, -(-size // 8) * 8)
+
+
+def caf(data: bytes) -> Source:
+    for name, at, size in few(_caf_chunks(data), _MOST_CHUNKS):
+        if name == b"data" and size == -1:  # "to the end of the file", which decoders cannot read
+            whole = (len(data) - at).to_bytes(8, "big")
+            return Source("caf", data[: at - 8] + whole + data[at:])
+        if name == b"data":
+            announced(data, at + size)
+    return Source("caf", data)
+
+
+def _caf_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, offset of the content, size) of each chunk; the last may have the size -1."""
+    at, size = 8, 0
+    while size >= 0 and at + 12 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 12], "big", signed=True)
+        yield data[at : at + 4], at + 12, size
+        at += 12 + size
+
+
+def flac(data: bytes) -> Source:
+    """Zero the announced length, so that decoding goes on to the true end."""
+    if len(data) < 42 or data[4] & 0x7F:
+        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
+    fields = int.from_bytes(data[18:26], "big")  # rate 20, channels 3, bits 5, frames 36
+    sane_rate(fields >> 44)
+    frames = fields & 0xF_FFFF_FFFF
+    at = max(few(_flac_ends(data), _MOST_CHUNKS))
+    sane_tags(at)
+    if at > len(data):
+        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
+    if at == len(data):
+        raise Refused("AUDIO_NO_SAMPLES")
+    code = int.from_bytes(data[at + 2 : at + 3]) & 15
+    if _FLAC_RATES.get(code, fields >> 44) != fields >> 44:
+        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header names another rate than its sound.")
+    endless = (fields ^ frames).to_bytes(8, "big")
+    tagged = data[-128:-125] == b"TAG"  # ID3v1, which decoders take for a damaged frame
+    sound = data[26:-128] if tagged else data[26:]
+    notices = ("TRAILING_BYTES",) if tagged else ()
+    return Source("flac", data[:18] + endless + sound, frames or None, notices)
+
+
+_FLAC_RATES = dict(
+    enumerate(
+        (88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000), 1
+    )
+)
+"""By the code in a frame's header (RFC 9639, 9.1.2)."""
+
+
+def _flac_ends(data: bytes) -> Iterator[int]:
+    """Where each block of metadata ends; beyond the file if the last one is not marked."""
+    at, last = 4, False
+    while not last and at + 4 <= len(data):
+        last = bool(data[at] & 0x80)
+        at += 4 + int.from_bytes(data[at + 1 : at + 4], "big")
+        yield at
+    if not last:
+        yield len(data) + 1
+
+
+def ogg(data: bytes) -> Source:
+    end, ended, chained = 0, False, False
+    for flags, end in few(_ogg_pages(data), _MOST_PAGES):  # noqa: B007 - where the last page ended
+        chained = chained or (ended and bool(flags & 2))
+        ended = ended or bool(flags & 4)
+    kinds = {b"\x01vorbis": "vorbis", b"OpusHead": "opus"}
+    first = 27 + data[26] if len(data) > 26 else 0
+    kind = next((k for magic, k in kinds.items() if data[first:].startswith(magic)), "")
+    if not kind:
+        raise Refused("AUDIO_CODEC_UNSUPPORTED", "Ogg, but neither Vorbis nor Opus: convert it.")
+    if not ended:
+        raise Refused("AUDIO_TRUNCATED", "The Ogg stream has no end: upload the file again.")
+    # Of streams one after the other the first alone is read.
+    return Source(kind, data, None, ("TRAILING_BYTES",) if chained or end < len(data) else ())
+
+
+def _ogg_pages(data: bytes) -> Iterator[tuple[int, int]]:
+    """(flags, offset of the end) of each whole page: 2 begins a stream, 4 ends it."""
+    at = 0
+    while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
+        lacing = data[at + 27 : at + 27 + data[at + 26]]
+        end = at + 27 + data[at + 26] + sum(lacing)
+        if len(lacing) < data[at + 26] or end > len(data):
+            return
+        yield data[at + 5], end
+        at = end

@@ -1,0 +1,141 @@
+"""WAV and RF64 (RIFF/WAVE, Microsoft 1991; EBU Tech 3306)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from core.audio.container.source import STREAMED, Source, few, sane_channels, sane_rate
+from core.errors import Refused
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, offset of the content, declared size) of each RIFF chunk."""
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield data[at : at + 4], at + 8, size
+        at += 8 + size
+        if size % 2 and data[at : at + 4] not in _NAMES:  # some writers forget the padding
+            at += 1
+
+
+_MOST_CHUNKS = 1_000
+_NAMES = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"JUNK")
+
+
+def wav(data: bytes) -> Source:
+    if data[8:12] != b"WAVE":
+        raise Refused("AUDIO_UNRECOGNIZED", "A RIFF file, but not a WAV.")
+    fmt = fact = ds64 = b""
+    for name, at, size in few(_chunks(data), _MOST_CHUNKS):
+        if name == b"fmt ":
+            fmt = data[at : at + min(size, 128)]
+        elif name == b"fact":
+            fact = data[at : at + 4]
+        elif name == b"ds64":
+            ds64 = data[at : at + 16]
+        elif name == b"data":
+            wave = _wave_format(fmt)
+            streamed = size >= STREAMED
+            if ds64 and size == 0xFFFFFFFF:
+                size, streamed = int.from_bytes(ds64[8:16], "little"), False
+            sound = _wave_data(data, at, size, streamed)
+            notice = _riff_end(data, at + size + size % 2, streamed)
+            repaired = _rebuilt(wave, fmt, fact, sound)
+            frames = len(sound) // wave.block if wave.plain else None
+            return Source("wav", repaired, frames, notice)
+    raise Refused("AUDIO_HEADER_INVALID", "The WAV header is cut: no sound follows it.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wave:
+    tag: int
+    channels: int
+    rate: int
+    block: int
+    bits: int
+
+    @property
+    def plain(self) -> bool:
+        """Samples stand one beside the other: PCM, float, A-law, mu-law."""
+        return self.tag in (1, 3, 6, 7)
+
+
+_WAVE_BITS = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
+_GUID = bytes.fromhex("000000001000800000aa00389b71")
+"""What follows the tag in KSDATAFORMAT_SUBTYPE (Windows, mmreg.h)."""
+_WAVE_BLOCKS = (0x02, 0x11, 0x31)  # MS ADPCM, IMA ADPCM, GSM 6.10
+
+
+def _wave_format(fmt: bytes) -> _Wave:
+    if len(fmt) < 16:
+        raise Refused("AUDIO_HEADER_INVALID", "The WAV header does not describe its samples.")
+    tag, channels, rate, _, block, bits = struct.unpack("<HHIIHH", fmt[:16])
+    if tag == 0xFFFE:
+        if len(fmt) < 40:
+            raise Refused("AUDIO_HEADER_INVALID", "The extensible WAV header is cut.")
+        # Another tail makes it a format of somebody else's, whatever number stands before it.
+        tag = int.from_bytes(fmt[24:26], "little") if fmt[26:40] == _GUID else tag
+    sane_channels(channels)
+    sane_rate(rate)
+    if bits not in _WAVE_BITS.get(tag, (bits,)) or tag not in (*_WAVE_BITS, *_WAVE_BLOCKS):
+        raise Refused(
+            "AUDIO_CODEC_UNSUPPORTED",
+            f"WAV codec {tag:#06x} with {bits} bits: export as 16-bit PCM.",
+        )
+    if tag in _WAVE_BITS:
+        block = channels * bits // 8  # some encoders leave it wrong; the other fields decide
+    elif block == 0:
+        raise Refused("AUDIO_HEADER_INVALID", "The WAV header names a block size of 0.")
+    return _Wave(tag, channels, rate, block, bits)
+
+
+def _wave_data(data: bytes, at: int, size: int, streamed: bool) -> bytes:
+    available = len(data) - at
+    if size == 0 and available > 0:
+        raise Refused(
+            "AUDIO_NO_SAMPLES",
+            "The header announces no sound although bytes follow: export the recording again.",
+        )
+    if available <= 0:
+        raise Refused("AUDIO_NO_SAMPLES")
+    if available < size and not streamed:
+        raise Refused(
+            "AUDIO_TRUNCATED", f"The header announces {size} bytes of sound, {available} are there."
+        )
+    return data[at : at + size]
+
+
+def _riff_end(data: bytes, sound_end: int, streamed: bool) -> tuple[str, ...]:
+    """Compare the file's own idea of its end with the truth."""
+    riff_end = 8 + int.from_bytes(data[4:8], "little")
+    if data[riff_end : riff_end + 4] in (b"RIFF", b"RF64"):
+        raise Refused("AUDIO_HEADER_INVALID", "Two WAV files in one object: send one.")
+    if data[:4] == b"RF64":
+        return ()
+    if streamed or riff_end > len(data) + 1 or riff_end < sound_end - 1:
+        return ("RIFF_SIZE_FIXED",)
+    return ("TRAILING_BYTES",) if riff_end < len(data) - 1 else ()
+
+
+def _rebuilt(wave: _Wave, fmt: bytes, fact: bytes, sound: bytes) -> bytes:
+    """The same sound in the plainest WAV: what a decoder reads no longer depends on its guesses."""
+    if wave.plain:
+        fmt = struct.pack(
+            "<HHIIHH",
+            wave.tag,
+            wave.channels,
+            wave.rate,
+            wave.rate * wave.block,
+            wave.block,
+            wave.bits,
+        )
+        sound = sound[: len(sound) // wave.block * wave.block]
+    chunks = [(b"fmt ", fmt), *([(b"fact", fact)] if fact else []), (b"data", sound)]
+    body = b"".join(
+        name + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2)
+        for name, part in chunks
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body

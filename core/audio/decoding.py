@@ -1,0 +1,106 @@
+"""Audio files into samples: a stranger's in a confined process, our own in this one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from core.audio import sandbox
+from core.audio.waveform import Audio, Samples
+from core.errors import Failed, Notice, Refused
+
+BYTES_LIMIT: Final = 64 << 20
+LONGEST_S: Final = 600.0
+"""What `decode` accepts unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    channels: Samples
+    """Shape (channels, n), float32, finite, nominally in [-1, 1]; order as in WAVE."""
+    rate: int
+    format: str
+    """wav, flac, mp3, vorbis, opus, aiff, caf, au or w64."""
+    codec: str
+    """libsndfile's name of the sample format, lower case: pcm_16, float, alaw, gsm610 ..."""
+    notices: tuple[Notice, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return int(self.channels.shape[1]) / self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the headers promise, without decoding."""
+
+    format: str
+    codec: str
+    rate: int
+    channels: int
+    seconds: float | None
+    """None where only decoding can tell."""
+    notices: tuple[Notice, ...] = ()
+
+
+def decode(data: bytes, *, name: str, longest: float = LONGEST_S) -> Decoded:
+    """Decode an untrusted recording in a confined process.
+
+    Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED; `name` (an object
+    key) becomes the pointer of the error and tells the expected format by its extension.
+    """
+    bulk, answer = _isolated("core.audio.libsndfile:read_task", data, name=name, longest=longest)
+    channels = np.frombuffer(bulk, np.float32).reshape(-1, answer["channels"]).T
+    return Decoded(
+        channels, answer["rate"], answer["format"], answer["codec"], _notices(answer, name)
+    )
+
+
+def probe(data: bytes, *, name: str, longest: float = LONGEST_S) -> Probe:
+    """Check the headers of an untrusted recording in a confined process; errors as in `decode`."""
+    _, answer = _isolated("core.audio.libsndfile:probe_task", data, name=name, longest=longest)
+    return Probe(
+        answer["format"],
+        answer["codec"],
+        answer["rate"],
+        answer["channels"],
+        answer["seconds"],
+        _notices(answer, name),
+    )
+
+
+def decode_own(data: bytes) -> Audio:
+    """Decode mono audio that `encode` made, in this process. Raises Refused as `decode`."""
+    from core.audio import container, libsndfile
+
+    source = container.inspect(data, "")
+    with libsndfile.open_sound(source) as sound:
+        parts = list(libsndfile.blocks(sound, source, 24 * 3600.0))
+        return Audio(np.concatenate(parts)[:, 0], sound.samplerate)
+
+
+def _isolated(task: str, data: bytes, **arguments: Any) -> tuple[bytearray, dict[str, Any]]:
+    name = arguments["name"]
+    if len(data) > BYTES_LIMIT:
+        raise Refused(
+            "AUDIO_TOO_LARGE",
+            f"{len(data) >> 20} MiB: we accept up to {BYTES_LIMIT >> 20} MiB.",
+            pointer=name,
+        )
+    try:
+        bulk, answer = sandbox.run(task, data, **arguments)
+    except sandbox.Crashed as exc:
+        raise Failed(
+            "AUDIO_DECODER_CRASHED",
+            f"The decoder failed on this file: {exc}. Convert it to WAV or FLAC.",
+            pointer=name,
+        ) from exc
+    if refused := answer.get("refused"):
+        raise Refused(refused, str(answer["message"]), pointer=name)
+    return bulk, answer
+
+
+def _notices(answer: dict[str, Any], name: str) -> tuple[Notice, ...]:
+    return tuple(Notice(code, pointer=name) for code in answer["notices"])

@@ -1,0 +1,86 @@
+"""Mono samples and the pure functions on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    samples: Samples
+    """One channel, float32, in [-1, 1]; shape (n,)."""
+    rate: int
+    """Samples per second."""
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.rate
+
+
+def resample(audio: Audio, rate: int) -> Audio:
+    """Band-limited conversion (libsoxr, high quality)."""
+    if audio.rate == rate:
+        return audio
+    import soxr
+
+    return Audio(np.asarray(soxr.resample(audio.samples, audio.rate, rate), np.float32), rate)
+
+
+def peak(samples: Samples) -> float:
+    return float(np.abs(samples).max(initial=0.0))
+
+
+def level(audio: Audio, to: float = 0.9) -> Audio:
+    """Scale so that the largest sample is `to`; silence stays silence."""
+    top = peak(audio.samples)
+    return Audio(audio.samples * np.float32(to / top), audio.rate) if top > 0 else audio
+
+
+def silence(seconds: float, rate: int) -> Audio:
+    return Audio(np.zeros(round(seconds * rate), np.float32), rate)
+
+
+def join(parts: Sequence[Audio], pause: float | Sequence[float] = 0.0) -> Audio:
+    """One after the other, all of one rate, with seconds of silence between (one figure for all
+    gaps or one for each)."""
+    rate = parts[0].rate
+    if any(part.rate != rate for part in parts):
+        raise ValueError("parts of different rates cannot be joined")
+    gaps = [pause] * (len(parts) - 1) if isinstance(pause, (int, float)) else list(pause)
+    if len(gaps) != len(parts) - 1:
+        raise ValueError(f"{len(parts)} parts have {len(parts) - 1} gaps, not {len(gaps)}")
+    pieces = [parts[0].samples]
+    for gap, part in zip(gaps, parts[1:], strict=True):
+        pieces += [silence(gap, rate).samples, part.samples]
+    return Audio(np.concatenate(pieces), rate)
+
+
+def trim(audio: Audio, *, below_db: float = -45.0, keep: float = 0.05) -> Audio:
+    """Cut quiet edges, measured against the loudest 10 ms, but keep some seconds of them; fade the
+    new edges over 5 ms so that they do not click. Silence becomes empty."""
+    hop = max(1, audio.rate // 100)
+    count = -(-len(audio.samples) // hop)
+    power = np.add.reduceat(audio.samples.astype(np.float64) ** 2, np.arange(count) * hop)
+    loud_at = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (below_db / 10))
+    if not loud_at.size:
+        return Audio(audio.samples[:0], audio.rate)
+    margin = round(keep * audio.rate)
+    start = max(0, int(loud_at[0]) * hop - margin)
+    stop = min(len(audio.samples), (int(loud_at[-1]) + 1) * hop + margin)
+    return fade(Audio(audio.samples[start:stop], audio.rate))
+
+
+def fade(audio: Audio, seconds: float = 0.005) -> Audio:
+    """Raise and lower the edges linearly."""
+    n = min(round(seconds * audio.rate), len(audio.samples) // 2)
+    ramp = (np.arange(n, dtype=np.float32) + 1) / (n + 1)
+    samples = audio.samples.copy()
+    samples[:n] *= ramp
+    samples[len(samples) - n :] *= ramp[::-1]
+    return Audio(samples, audio.rate)

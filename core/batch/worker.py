@@ -1,0 +1,180 @@
+"""A job that was cut into shards: each is made alone, and whoever sees the last part commits.
+
+    shard -> claim of its own -> voices (their voiceprints are kept) -> items -> part (put once)
+          -> all parts there? -> tables -> result.json (put once) -> nothing of it is left to do
+
+Nobody coordinates: a worker that has put its part looks whether it was the last. Two may see that
+at once, and then the first result stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import groupby
+
+import msgspec
+
+from core.batch import parts
+from core.batch import plan as shard
+from core.batch.plan import Plan, Shard
+from core.errors import Notice, Refused
+from core.job import commit, dead_letter, each_item, enrolment, item, subtitles
+from core.job.lease import Lease
+from core.job.reuse import without
+from core.job.runtime import Stopwatch, Studio
+from core.manifest.resolve import Item
+from core.result import document
+from core.result.document import Part, Result
+from core.result.item_result import ItemResult
+from core.storage.port import Info
+from core.version import VERSION
+
+
+def work(key: str, studio: Studio) -> Result | None:
+    """Make the shard at `key` of the control bucket; the result, if with it the job is finished.
+
+    Raises Refused OBJECT_MISSING if it is gone and its job has no result, SIGNATURE_INVALID;
+    Unavailable, Misconfigured as `pipeline.run`.
+    """
+    job_id = shard.place(key).job_id
+    if finished := commit.committed_result(job_id, studio):
+        return finished
+    found = shard.read(studio.control, key, studio.keys.verifying)
+    _make(found, studio)
+    return commit_if_complete(found.plan, studio)
+
+
+def commit_if_complete(plan: Plan, studio: Studio) -> Result | None:
+    """The result, if every part is there."""
+    if len(parts.there(plan.job_id, studio)) < plan.shards:
+        return None
+    found, attachments = parts.gather(plan.job_id, plan.shards, studio)
+    return commit.commit_result(
+        Result(
+            job_id=plan.job_id,
+            status=document.status_of(found.totals),
+            manifest=plan.manifest,
+            processor=VERSION,
+            started=plan.started,
+            finished="",
+            consent_policy=studio.consent,
+            engine=found.engine,
+            id=plan.header.id or "",
+            labels=plan.header.labels,
+            totals=found.totals,
+            voices=found.voices,
+            parts=found.refs,
+            attachments=attachments,
+            retry_of=plan.header.retry_of or "",
+            stages=document.added(plan.stages, found.stages),
+            notices=[*plan.notices, *([Notice("ENGINE_CHANGED")] if found.changed else [])],
+        ),
+        studio,
+    )
+
+
+def clear(job_id: str, studio: Studio) -> int:
+    """Remove what was there to be worked on; the plan last, so that what is left can be told.
+    Says how many objects that were."""
+    keys = [info.key for info in studio.control.list(f"{shard.WORK}{job_id}/")]
+    for key in sorted(keys, key=lambda key: key == shard.plan_key(job_id)):
+        studio.control.delete(key)
+    for info in list(studio.control.list(f"lease/{job_id}.")):
+        studio.control.delete(info.key)
+    return len(keys)
+
+
+def left(studio: Studio) -> Iterator[tuple[str, list[Info]]]:
+    """Jobs that have something in `work/`, with those objects."""
+    for job_id, infos in groupby(studio.control.list(shard.WORK), lambda i: i.key.split("/")[1]):
+        yield job_id, list(infos)
+
+
+def todo(job_id: str, infos: list[Info], studio: Studio) -> list[Info]:
+    """Shards of a job whose part is missing; if none is, any of them, whose worker commits."""
+    done = parts.there(job_id, studio)
+    shards = [info for info in infos if info.key.endswith(shard.ENDING)]
+    missing = [info for info in shards if shard.place(info.key).number not in done]
+    return missing or shards[:1]
+
+
+def _make(found: Shard, studio: Studio) -> None:
+    plan = found.plan
+    key = document.part_key(plan.job_id, found.number)
+    if studio.results.head(key):
+        return
+    with Lease.acquire(studio.control, found.name, studio.worker, studio.lease_seconds) as lease:
+        if studio.results.head(key):
+            return
+        if lease.attempt > studio.max_attempts:
+            _count_outputs(found, lease, studio)
+        given_up = lease.attempt > studio.max_attempts
+        with dead_letter.remembering(found.name, plan.manifest, lease, studio.control):
+            part = _give_up(found, studio) if given_up else _carry_out(found, lease, studio)
+            lease.check()
+            parts.put(part, studio)
+
+
+def _carry_out(found: Shard, lease: Lease, studio: Studio) -> Part:
+    watch = Stopwatch(studio, found.plan.job_id)
+    asked = without(found.job, found.kept)
+    voices, used = enrolment.of_job(asked, enrolment.enrol, studio, watch)
+    made = each_item.make_all(found.job, voices, found.kept, found.plan.job_id, lease, studio)
+    return msgspec.structs.replace(
+        _part(found, made),
+        engine=enrolment.engine_of(voices, studio),
+        voices=used,
+        stages=document.stages_of(watch.seconds, made),
+    )
+
+
+def _part(found: Shard, made: list[ItemResult]) -> Part:
+    lengths = {wanted.id: len(wanted.text) for wanted in found.job.items}
+    return Part(
+        job_id=found.plan.job_id,
+        number=found.number,
+        of=found.plan.shards,
+        totals=document.totals_of(made, lengths),
+        items=made,
+    )
+
+
+def _count_outputs(found: Shard, lease: Lease, studio: Studio) -> None:
+    """Workers that were killed could not say how far they came; what they stored does."""
+    keys = (item.output_key(wanted, found.plan.job_id) for wanted in found.job.items)
+    lease.progress(sum(studio.results.head(key) is not None for key in keys) + len(found.kept))
+    lease.renew()
+    lease.check()
+
+
+def _give_up(found: Shard, studio: Studio) -> Part:
+    """Attempts without progress are used up: what is finished counts, the rest has failed, and the
+    other shards go on. Nothing is decoded or spoken: that may be what kills."""
+    plan = found.plan
+    error = each_item.exhausted(studio)
+    dead_letter.write(studio.control, found.name, plan.manifest, error)
+    made = [each_item.failed(e.id, e.index, e.error) for e in found.job.errors]
+    for wanted in found.job.items:
+        done = found.kept.get(wanted.id) or _finished(wanted, found, studio)
+        made.append(done or each_item.failed(wanted.id, wanted.index, error, wanted))
+    return msgspec.structs.replace(
+        _part(found, sorted(made, key=lambda one: one.index)),
+        engine=plan.engine,
+        voices=plan.voices,
+    )
+
+
+def _finished(wanted: Item, found: Shard, studio: Studio) -> ItemResult | None:
+    """The item, if a worker has stored it, compared with what the plan meant it to be."""
+    plan = found.plan
+    voice = plan.voices[wanted.voice]
+    if voice.reference_sha256 is None or plan.engine is None:
+        return None
+    made = item.fingerprint_of(wanted, voice.reference_sha256, plan.engine.fingerprint)
+    with suppress(Refused):
+        done = item.adopt(item.output_key(wanted, plan.job_id), made, wanted, studio)
+        if done:
+            done = subtitles.of_item(done, wanted, plan.job_id, studio)
+            return item.as_asked(done, wanted, found.job, studio)
+    return None

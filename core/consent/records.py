@@ -1,0 +1,237 @@
+"""Consent records: who allowed which recording to become a voice. `voicedrop/consent/1`.
+
+A record names the SHA-256 of every recording it covers, so it cannot be moved to another voice.
+It lies in the inbox; an object `<key>.revoked` beside it, whatever it holds, withdraws it. Results
+cite a record by id and SHA-256 and never name the person.
+
+Why: separate consent of the person whose voice is edited (China, Provisions on Deep Synthesis,
+Art. 14; PIPL, Art. 29); voice protected like portrait (Civil Code, Art. 1023). docs/consent.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from core.documents import canonical, violation
+from core.documents.violation import written
+from core.errors import Explained, Notice, Refused
+from core.manifest.fields import Id, Language
+from core.manifest.validate import join
+from core.settings import ConsentPolicy
+
+SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
+LIMIT = 64 * 1024
+"""Bytes a record may have."""
+REVOKED = ".revoked"
+
+Method = Literal[
+    "recorded-statement", "signed-document", "own-voice", "public-domain", "synthetic-voice"
+]
+PROOF = {
+    "recorded-statement": "statement_audio",
+    "signed-document": "evidence_sha256",
+    "own-voice": "statement_text",
+    "public-domain": "source",
+    "synthetic-voice": "source",
+}
+"""Method -> the field that it cannot do without."""
+
+STATEMENT = {
+    "en": "I, {name}, agree that {controller} uses the recordings of my voice to make and use "
+    "synthetic speech that sounds like me, for these purposes: {purposes}. This holds from {start} "
+    "until {end}. I can withdraw it at any time.",
+    "zh": "本人{name}单独同意{controller}使用本人的声音录音,合成与本人声音相似的语音并予以使用,"
+    "用途限于:{purposes}。有效期自{start}至{end}。本人可以随时撤回本同意。",
+}
+_OPEN_END = {"en": "I withdraw it", "zh": "本人撤回之日"}
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+Digest = Annotated[
+    str, written(r"^[0-9a-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits, lower case")
+]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose voice it is: a name, or a pseudonym that the controller can resolve."""
+
+    name: Text | None = None
+    pseudonym: Text | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.name or self.pseudonym):
+            raise Explained("a subject needs a name or a pseudonym")
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the voice may speak; an empty list sets no limit."""
+
+    languages: list[Language] = []
+    """Checked: the codes that manifests use, ISO 639."""
+    channels: list[Text] = []
+    """For people: radio, audiobook, telephone ..."""
+
+
+class StatementAudio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    key: Text
+    sha256: Digest
+
+
+class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/consent/1"]
+    id: Id
+    subject: Subject
+    controller: Text
+    """Who makes and uses the voice."""
+    purposes: Annotated[list[Text], msgspec.Meta(min_length=1)]
+    scope: Scope = Scope()
+    valid_from: Moment
+    valid_until: Moment | None = None
+    """The first moment at which it no longer holds."""
+    revocable: bool = True
+    method: Method
+    statement_text: Annotated[str, msgspec.Meta(max_length=4000)] = ""
+    """What the person said or signed."""
+    statement_audio: StatementAudio | None = None
+    evidence_sha256: Digest | None = None
+    """Of the signed document."""
+    source: Annotated[str, msgspec.Meta(max_length=4000)] = ""
+    """Where the recording comes from and under which licence."""
+    ref_audio_sha256: Annotated[list[Digest], msgspec.Meta(min_length=1)]
+    """Of every recording this covers, as the bytes of the file."""
+    created_by: Text
+
+    def __post_init__(self) -> None:
+        if not getattr(self, PROOF[self.method]):
+            raise Explained(f"the method {self.method} needs {PROOF[self.method]}")
+        if self.valid_until and self.valid_until <= self.valid_from:
+            raise Explained("valid_until is not after valid_from")
+
+
+class Cited(msgspec.Struct, frozen=True, kw_only=True):
+    """What a result says about consent."""
+
+    id: str
+    sha256: str
+    """Of the record's bytes."""
+    method: Method
+
+
+def read(record: bytes, *, pointer: str = "") -> Consent:
+    """Refused CONSENT_INVALID, with the field and what is wrong with it."""
+    try:
+        return msgspec.convert(canonical.load(record), Consent)
+    except ValueError as exc:
+        message = f"Not a consent record: {_why(exc, record)}."
+        raise Refused("CONSENT_INVALID", message, pointer=pointer) from exc
+
+
+def _why(error: ValueError, record: bytes) -> str:
+    if isinstance(error, Explained):
+        return str(error)
+    if isinstance(error.__cause__, Explained):  # a Struct does not take its fields together
+        return str(error.__cause__)
+    found = violation.find(canonical.load(record), Consent)
+    if found is None:
+        return "its fields do not fit"
+    return f"{join('', *found.path)}: {found.message}" if found.path else found.message
+
+
+def new_id() -> str:
+    """An id that says nothing about the person."""
+    return f"consent-{secrets.token_hex(6)}"
+
+
+def write(consent: Consent) -> bytes:
+    """The record as a file for people: indented JSON. Refused CONSENT_INVALID as `read`."""
+    data = msgspec.json.format(msgspec.json.encode(consent), indent=2) + b"\n"
+    read(data)
+    return data
+
+
+def statement(
+    language: str, *, name: str, controller: str, purposes: list[str], start: datetime,
+    end: datetime | None = None,
+) -> str:  # fmt: skip
+    """Words for the person to say or sign, in English (`en`) or Chinese (`zh`)."""
+    return STATEMENT[language].format(
+        name=name,
+        controller=controller,
+        purposes=("、" if language == "zh" else ", ").join(purposes),
+        start=f"{start:%Y-%m-%d}",
+        end=f"{end:%Y-%m-%d}" if end else _OPEN_END[language],
+    )
+
+
+def check(
+    record: bytes | None,
+    *,
+    reference_sha256: str,
+    language: str,
+    at: datetime,
+    revoked: bool,
+    pointer: str = "",
+) -> Consent:
+    """The record, if it allows this recording to speak this language at this time.
+
+    Refused CONSENT_REVOKED, _MISSING, _INVALID, _SCOPE or _EXPIRED, whichever comes first.
+    """
+    if revoked:
+        raise Refused("CONSENT_REVOKED", pointer=pointer)
+    if record is None:
+        raise Refused("CONSENT_MISSING", pointer=pointer)
+    consent = read(record, pointer=pointer)
+    if reference_sha256 not in consent.ref_audio_sha256:
+        raise Refused(
+            "CONSENT_SCOPE",
+            f"The record {consent.id} does not cover the recording {reference_sha256}.",
+            pointer=pointer,
+        )
+    if consent.scope.languages and language not in consent.scope.languages:
+        allowed = ", ".join(consent.scope.languages)
+        raise Refused(
+            "CONSENT_SCOPE",
+            f"The record {consent.id} allows {allowed}, not {language}.",
+            pointer=pointer,
+        )
+    if at < consent.valid_from or (consent.valid_until and at >= consent.valid_until):
+        raise Refused(
+            "CONSENT_EXPIRED",
+            f"The record {consent.id} does not hold at {at:%Y-%m-%d %H:%M} UTC.",
+            pointer=pointer,
+        )
+    return consent
+
+
+def gate(
+    policy: ConsentPolicy,
+    record: bytes | None,
+    *,
+    reference_sha256: str,
+    language: str,
+    at: datetime,
+    revoked: bool,
+    pointer: str = "",
+) -> tuple[Cited | None, list[Notice]]:
+    """`check` under the operator's policy: what the result says, and its remarks.
+
+    `optional` waives a record that is missing, never one that was withdrawn or does not fit.
+    """
+    notices = [Notice("CONSENT_OPTIONAL", pointer=pointer)] if policy == "optional" else []
+    if policy == "optional" and record is None and not revoked:
+        return None, notices
+    consent = check(
+        record,
+        reference_sha256=reference_sha256,
+        language=language,
+        at=at,
+        revoked=revoked,
+        pointer=pointer,
+    )
+    digest = hashlib.sha256(record or b"").hexdigest()
+    return Cited(id=consent.id, sha256=digest, method=consent.method), notices

@@ -1,0 +1,283 @@
+"""The sealed format: a Tink AES256_GCM_HKDF_1MB body and an envelope beside it.
+
+    body    = 0x28 || salt[32] || prefix[7] || segment_0 || ... || segment_n-1
+    key     = HKDF-SHA256(ikm = data key[32], salt, info = associated data, 32 bytes)
+    segment = AES-256-GCM(key, nonce = prefix || uint32_be(i) || (1 if last else 0), no aad)
+    sizes   : 1 MiB of ciphertext a segment; the first shares its MiB with the header
+
+Source: the wire format of Google Tink's AES-GCM-HKDF streaming AEAD, which the body follows byte
+for byte, so that any Tink can read it. The associated data is the RFC 8785 form of the context.
+
+Tink's body does not commit to its key: whoever knows two keys can craft one body that opens to two
+texts. The envelope therefore carries HKDF-SHA256(data key, salt = "voicedrop/commit/v1",
+info = associated data), compared before anything is decrypted. docs/format.md is the whole story.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import io
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from core.crypto.keys import KeyProvider, Wrapped
+from core.documents import canonical
+from core.errors import Refused, raising
+
+SEGMENT = 1 << 20
+HEADER = 40
+TAG = 16
+_LENGTH_BYTE = bytes([HEADER])
+
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Base64Url = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+\Z")]
+Size = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Source(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a sealed file is; opening it as anything else fails. Never where it lies: copies and
+    renamed objects must stay readable."""
+
+    job: str
+    item: str
+    mt: str
+    """Media type of the plaintext."""
+    v: Literal[1] = 1
+
+    @property
+    def associated_data(self) -> bytes:
+        return canonical.dump(self)
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a key holder needs besides the body. Its authority is the signed result document."""
+
+    v: Literal[1] = 1
+    alg: Literal["TINK-AES256-GCM-HKDF-1MB"] = "TINK-AES256-GCM-HKDF-1MB"
+    kek: str
+    kek_ver: str
+    wdek: Base64Url
+    """The data key, wrapped."""
+    commit: Base64Url
+    ctx: Context
+    ct_sha256: Digest
+    ct_len: Size
+    pt_sha256: Digest
+    pt_len: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    body: bytes = field(repr=False)
+    envelope: Envelope
+
+
+def seal(plaintext: bytes, context: Context, keys: KeyProvider) -> Sealed:
+    """Encrypt under a fresh data key, wrapped by `keys`. Raises what `keys.wrap` raises."""
+    sink = io.BytesIO()
+    envelope = seal_stream(io.BytesIO(plaintext), sink, context, keys)
+    return Sealed(sink.getvalue(), envelope)
+
+
+def open_sealed(body: bytes, envelope: Envelope, keys: KeyProvider) -> bytes:
+    """The plaintext. Refused SEAL_INVALID unless everything fits; and what `keys.unwrap` raises."""
+    sink = io.BytesIO()
+    open_stream(io.BytesIO(body), sink, envelope, keys)
+    return sink.getvalue()
+
+
+def seal_stream(source: Source, sink: Sink, context: Context, keys: KeyProvider) -> Envelope:
+    """`seal` from file to file in about 4 MiB of memory. The body is whole when this returns."""
+    key = os.urandom(32)
+    plain, body = _Meter(source), _Meter(sink)
+    wrapped = keys.wrap(key, context.associated_data)
+    encrypt(plain, body, key, context.associated_data, start=os.urandom(HEADER - 1))
+    return Envelope(
+        kek=wrapped.kek,
+        kek_ver=wrapped.version,
+        wdek=_b64(wrapped.blob),
+        commit=_b64(commitment(key, context)),
+        ctx=context,
+        ct_sha256=body.sha256.hexdigest(),
+        ct_len=body.size,
+        pt_sha256=plain.sha256.hexdigest(),
+        pt_len=plain.size,
+    )
+
+
+def open_stream(source: Source, sink: Sink, envelope: Envelope, keys: KeyProvider) -> None:
+    """`open_sealed` from file to file. Each segment is authentic when it is written, but only the
+    return says that none is missing: write aside, and publish afterwards."""
+    key = data_key(envelope, keys)
+    body, plain = _Meter(source), _Meter(sink)
+    decrypt(body, plain, key, envelope.ctx.associated_data)
+    found = (body.size, body.sha256.hexdigest(), plain.size, plain.sha256.hexdigest())
+    if found != (envelope.ct_len, envelope.ct_sha256, envelope.pt_len, envelope.pt_sha256):
+        raise Refused("SEAL_INVALID", "The sealed file is not the one its envelope describes.")
+
+
+def data_key(envelope: Envelope, keys: KeyProvider) -> bytes:
+    """Unwrap the data key and check the commitment to it."""
+    with raising(Refused("SEAL_INVALID"), on=ValueError):
+        wrapped = Wrapped(envelope.kek, envelope.kek_ver, _unb64(envelope.wdek))
+        committed = _unb64(envelope.commit)
+        associated_data = envelope.ctx.associated_data
+    key = keys.unwrap(wrapped, associated_data)
+    if not hmac.compare_digest(commitment(key, envelope.ctx), committed):
+        raise Refused("SEAL_INVALID", "The envelope commits to another key than it carries.")
+    return key
+
+
+def rewrap(envelope: Envelope, keys: KeyProvider) -> Envelope:
+    """The same body's envelope under the current key-encryption key."""
+    wrapped = keys.wrap(data_key(envelope, keys), envelope.ctx.associated_data)
+    return msgspec.structs.replace(
+        envelope, kek=wrapped.kek, kek_ver=wrapped.version, wdek=_b64(wrapped.blob)
+    )
+
+
+def commitment(key: bytes, context: Context) -> bytes:
+    """32 bytes that only this key and context give."""
+    return _hkdf(key, b"voicedrop/commit/v1", context.associated_data)
+
+
+def sealed_size(plain: int) -> int:
+    """Bytes of the body of `plain` bytes of plaintext."""
+    return HEADER + plain + TAG * max(1, -(-(plain + HEADER) // (SEGMENT - TAG)))
+
+
+def encrypt(
+    source: Source, sink: Sink, key: bytes, associated_data: bytes, *, start: bytes
+) -> None:
+    """The body alone, deterministic. `start`: 39 bytes, salt and nonce prefix; random, never twice
+    with one key."""
+    salt, prefix = start[:32], start[32:]
+    gcm = AESGCM(_hkdf(key, salt, associated_data))
+    sink.write(_LENGTH_BYTE + start)
+    for i, piece, last in _pieces(source, SEGMENT - TAG):
+        sink.write(gcm.encrypt(_nonce(prefix, i, last), piece, None))
+
+
+def decrypt(source: Source, sink: Sink, key: bytes, associated_data: bytes) -> None:
+    """Undo `encrypt`. Refused SEAL_INVALID at the first segment that is not authentic."""
+    header = _read(source, HEADER)
+    if len(header) < HEADER or header[:1] != _LENGTH_BYTE:
+        raise Refused("SEAL_INVALID", "Not a sealed file: its header is cut or wrong.")
+    salt, prefix = header[1:33], header[33:]
+    gcm = AESGCM(_hkdf(key, salt, associated_data))
+    with raising(Refused("SEAL_INVALID"), on=InvalidTag):
+        for i, piece, last in _pieces(source, SEGMENT):
+            sink.write(gcm.decrypt(_nonce(prefix, i, last), piece, None))
+
+
+def tink_keyset(key: bytes) -> str:
+    """A Tink JSON keyset with one file's data key, for opening its body with stock Tink.
+
+    Whoever holds it can read that file, and no other.
+    """
+    # protobuf AesGcmHkdfStreamingKey: params{segment 2^20, derived key 32, SHA256}, key_value
+    value = bytes.fromhex("12080880804010201803 1a20") + key
+    data = {
+        "typeUrl": "type.googleapis.com/google.crypto.tink.AesGcmHkdfStreamingKey",
+        "value": base64.b64encode(value).decode(),
+        "keyMaterialType": "SYMMETRIC",
+    }
+    entry = {"keyData": data, "status": "ENABLED", "keyId": 1, "outputPrefixType": "RAW"}
+    return json.dumps({"primaryKeyId": 1, "key": [entry]})
+
+
+METADATA = {name: f"vc-{name.replace('_', '-')}" for name in Envelope.__struct_fields__}
+_OPAQUE = ("kek", "kek_ver")  # key names may hold characters that object metadata may not
+
+
+def metadata(envelope: Envelope) -> dict[str, str]:
+    """The envelope as object metadata: `vc-*` names; values of letters, digits, `-` and `_`."""
+    fields = msgspec.to_builtins(envelope) | {"ctx": _b64(envelope.ctx.associated_data)}
+    fields |= {name: _b64(fields[name].encode()) for name in _OPAQUE}
+    return {METADATA[name]: str(value) for name, value in fields.items()}
+
+
+def from_metadata(values: Mapping[str, str]) -> Envelope:
+    """Read it back; other metadata is ignored. Refused SEAL_INVALID if it is not an envelope."""
+    error = Refused("SEAL_INVALID", "The object's metadata holds no envelope: use result.json.")
+    with raising(error, on=(ValueError, KeyError)):
+        fields = {name: values[header] for name, header in METADATA.items()}
+        decoded = {name: _unb64(fields[name]).decode() for name in _OPAQUE}
+        context = msgspec.json.decode(_unb64(fields["ctx"]), type=Context)
+        return msgspec.convert(fields | decoded | {"ctx": context}, Envelope, strict=False)
+
+
+class _Meter:
+    """A stream that counts and hashes what passes through it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self.stream.read(size)
+        self._note(data)
+        return data
+
+    def write(self, data: bytes) -> None:
+        self.stream.write(data)
+        self._note(data)
+
+    def _note(self, data: bytes) -> None:
+        self.size += len(data)
+        self.sha256.update(data)
+
+
+def _pieces(source: Source, size: int) -> Iterator[tuple[int, bytes, bool]]:
+    """Index, bytes and whether it is the last. The first is shorter by the header; none is empty
+    but the only one of an empty source."""
+    i, piece = 0, _read(source, size - HEADER)
+    while following := _read(source, size):
+        yield i, piece, False
+        i, piece = i + 1, following
+    yield i, piece, True
+
+
+def _read(source: Source, size: int) -> bytes:
+    """`size` bytes unless the source ends before: a raw stream may give fewer at a time."""
+    data = source.read(size)
+    while len(data) < size and (more := source.read(size - len(data))):
+        data += more
+    return data
+
+
+def _nonce(prefix: bytes, i: int, last: bool) -> bytes:
+    return prefix + struct.pack(">I?", i, last)
+
+
+def _hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(SHA256(), 32, salt=salt, info=info).derive(key)
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _unb64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

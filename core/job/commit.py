@@ -1,0 +1,97 @@
+"""The beginning and the end of a job: its manifest is read once, and its result is written once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from core.documents import signed
+from core.errors import Refused, Unavailable
+from core.job import waiting
+from core.job.runtime import Studio
+from core.manifest import resolve
+from core.result import document
+from core.result.document import ManifestRef, Result
+from core.tlog.log import Leaf, enqueue, proof_key
+
+RESULT_LIMIT = 512 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedManifest:
+    """A manifest that was read: what there is to do, and under which name."""
+
+    job_id: str
+    manifest: ManifestRef
+    data: bytes
+    stored: float
+    """When the manifest was, in Unix seconds by the store's clock."""
+    refused: Refused | None = None
+    """Why it was not even read."""
+
+
+def read_manifest(key: str, studio: Studio) -> ReceivedManifest:
+    """Get the manifest once; these bytes are the job, whatever lies at the key later."""
+    limit = resolve.LIMITS.manifest_bytes
+    refused = None
+    try:
+        found = studio.inbox.get(key, limit=limit)
+        info, data = found.info, found.data
+    except Refused as exc:
+        unread = studio.inbox.head(key) if exc.code == "OBJECT_TOO_LARGE" else None
+        if unread is None:
+            raise Refused("MANIFEST_GONE", pointer=key) from exc
+        info = unread
+        refused = Refused("MANIFEST_TOO_LARGE", f"{info.size} bytes; at most {limit}.", pointer=key)
+        data = b"voicedrop/unread/1 " + info.etag.encode()  # names the job in place of the content
+    digest = hashlib.sha256(data).hexdigest()
+    return ReceivedManifest(
+        job_id=resolve.job_id(studio.inbox.name, key, data),
+        manifest=ManifestRef(bucket=studio.inbox.name, key=key, sha256=digest, size=info.size),
+        data=data,
+        stored=info.modified,
+        refused=refused,
+    )
+
+
+def committed_result(job_id: str, studio: Studio) -> Result | None:
+    """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours.
+
+    A job that broke off between its result and its leaf is queued for the log here.
+    """
+    key = document.result_key(job_id)
+    if studio.results.head(key) is None:
+        return None
+    data = studio.results.get(key, limit=RESULT_LIMIT).data
+    signed.check(data, studio.keys.verifying)
+    if studio.results.head(proof_key(job_id)) is None:
+        _queue(job_id, data, studio)
+    return document.parse(data)
+
+
+def _queue(job_id: str, data: bytes, studio: Studio) -> None:
+    digest = hashlib.sha256(data).hexdigest()
+    enqueue(studio.control, Leaf(job=job_id, result_sha256=digest))
+
+
+def part_reader(studio: Studio) -> Callable[[str], bytes]:
+    """How the parts of a result are read."""
+    return lambda key: studio.results.get(key, limit=RESULT_LIMIT).data
+
+
+def commit_result(draft: Result, studio: Studio) -> Result:
+    """Write the result once; whoever comes second returns what the first one wrote."""
+    finished = document.timestamp(studio.control.now())
+    data = signed.sign(msgspec.structs.replace(draft, finished=finished), studio.keys.signing)
+    if not studio.results.put_once(document.result_key(draft.job_id), data):
+        winner = committed_result(draft.job_id, studio)
+        if winner is None:
+            raise Unavailable("STORAGE_UNAVAILABLE", "a result is there and is not there")
+        return winner
+    _queue(draft.job_id, data, studio)
+    for voice in draft.voices.values():
+        studio.control.delete(waiting.mark_key(voice.reference, draft.job_id))
+    return document.parse(data)

@@ -1,0 +1,110 @@
+"""Which items stand together: the chapters of a manifest whose items are joined into files.
+
+What could be meant in two ways is refused as a whole before anything is spoken: an item that names
+no chapter among items that do, a chapter that goes on after another has begun, two names that
+differ only by case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from core.errors import Refused
+from core.manifest import fields as manifest
+from core.manifest.fields import Manifest
+from core.manifest.parse import Entry
+from core.manifest.validate import guess, join
+
+PARTIAL = ".partial"
+"""Ends the name of a joined file in which items are missing."""
+BOOK = "book"
+MOST = 255
+"""Chapters in a book: ID3v2 counts the entries of its table of contents in one byte."""
+
+
+def assign(entries: Sequence[Entry], head: Manifest) -> list[tuple[str, ...]]:
+    """The chapter of each entry, `("",)` where none is named. An entry that cannot be read may
+    belong to the chapter before it or to the one after it: it counts in both.
+
+    Raises Refused CHAPTER_INVALID, FIELD_MISSING, FIELD_UNSUPPORTED.
+    """
+    named = [_named(entry, head) for entry in entries]
+    if head.output.concatenate != "none":
+        _refuse_gaps(entries, named, head)
+        _refuse_returns(entries, named)
+        _refuse_titles(named, head)
+        _refuse_own_subtitles(entries)
+        _refuse_many(named, head)
+    return list(_filled(named))
+
+
+def _named(entry: Entry, head: Manifest) -> str | None:
+    """None where nobody can tell."""
+    if isinstance(entry.spec, Refused):
+        return None
+    return entry.spec.chapter or head.defaults.chapter or ""
+
+
+def _refuse_gaps(entries: Sequence[Entry], named: Sequence[str | None], head: Manifest) -> None:
+    if head.output.concatenate == "book" and not any(named):
+        return  # a book without marks
+    for entry, name in zip(entries, named, strict=True):
+        if name == "":
+            message = "Name the chapter of this item: the items of this job are joined."
+            raise Refused("FIELD_MISSING", message, pointer=f"{entry.pointer}/chapter")
+
+
+def _refuse_returns(entries: Sequence[Entry], named: Sequence[str | None]) -> None:
+    known = [(entry, name) for entry, name in zip(entries, named, strict=True) if name]
+    seen: dict[str, str] = {}
+    for name, members in groupby(known, key=lambda pair: pair[1]):
+        pointer = f"{next(members)[0].pointer}/chapter"
+        if name.endswith(PARTIAL):
+            message = f"{PARTIAL!r} at the end of a name says that items are missing."
+            raise Refused("CHAPTER_INVALID", message, pointer=pointer)
+        twin = seen.setdefault(name.casefold(), name)
+        if twin != name:
+            message = f"{name!r} and {twin!r} differ only by case."
+            raise Refused("CHAPTER_INVALID", message, pointer=pointer)
+        if list(seen)[-1] != name.casefold():
+            message = f"The chapter {name!r} ended before: put its items together."
+            raise Refused("CHAPTER_INVALID", message, pointer=pointer)
+
+
+def _refuse_titles(named: Sequence[str | None], head: Manifest) -> None:
+    known = {name for name in named if name}
+    for chapter in head.output.titles:
+        if chapter not in known:
+            message = f"No item is in this chapter.{guess(chapter, known)}"
+            pointer = join("/output/titles", chapter)
+            raise Refused("CHAPTER_INVALID", message, pointer=pointer)
+
+
+def _refuse_own_subtitles(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if isinstance(entry.spec, manifest.Item) and entry.spec.subtitle is not None:
+            message = "Items are joined: ask for the subtitles of the joined files in `defaults`."
+            raise Refused("FIELD_UNSUPPORTED", message, pointer=f"{entry.pointer}/subtitle")
+
+
+def _refuse_many(named: Sequence[str | None], head: Manifest) -> None:
+    count = len({name for name in named if name})
+    if head.output.concatenate == "book" and count > MOST:
+        message = f"A book has at most {MOST} chapters, not {count}."
+        raise Refused("CHAPTER_INVALID", message, pointer="/output/concatenate")
+
+
+def _filled(named: Sequence[str | None]) -> Iterator[tuple[str, ...]]:
+    following: list[str] = []
+    after = ""
+    for name in reversed(named):
+        after = after if name is None else name
+        following.append(after)
+    before = following[-1] if following else ""
+    for name, after in zip(named, reversed(following), strict=True):
+        if name is None:
+            yield (before,) if after in (before, "") else (before, after)
+        else:
+            before = name
+            yield (name,)

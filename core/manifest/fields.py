@@ -1,0 +1,179 @@
+"""What producers write: the fields of `voicedrop/job/1`, checked one object at a time.
+
+The Structs below are the format; docs/schemas/job-1.json is generated from them. An unknown field
+is refused with a guess at what was meant, because a misspelt field that is ignored speaks with the
+wrong voice and nobody notices. Keys that begin with `x-` belong to the producer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from core.documents.violation import written
+from core.errors import REFUSED
+
+SCHEMA = "voicedrop/job/1"
+MAX_ITEMS = 100_000
+MAX_VOICES = 32
+MAX_LABELS = 32
+MAX_LABEL_NAME = 64
+
+Format = Literal["wav", "flac", "mp3", "opus"]
+SampleRate = Literal[8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000]
+Cue = Literal["none", "morse-start", "morse-end", "morse-both"]
+Profile = Literal["none", "cn"]
+Subtitle = Literal["srt", "vtt", "json"]
+Joining = Literal["none", "chapters", "book"]
+Mode = Literal["run", "validate"]
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+Id = Annotated[str, written(ID_PATTERN, REFUSED["ID_INVALID"].removesuffix("."))]
+Language = Annotated[
+    str,
+    written(
+        r"^[a-z]{2,3}\Z",
+        "Write the language as ISO 639: en, zh, ja, ko, yue",
+        examples=["en", "zh", "ja"],
+    ),
+]
+JobId = Annotated[str, written(r"^[0-9a-f]{32}\Z", "A job id is 32 hexadecimal digits, lower case")]
+Sha256 = Annotated[str, written(r"^[0-9A-Fa-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits")]
+Key = Annotated[str, Meta(min_length=1, max_length=1023)]
+Producer = Annotated[
+    str,
+    written(r"^[\x21\x23-\x5b\x5d-\x7e]{0,128}\Z", REFUSED["LABEL_CHARSET"].removesuffix(".")),
+]
+Speed = Annotated[float, Meta(ge=0.5, le=2.0)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Pause = Annotated[int, Meta(ge=0, le=10_000)]
+Title = Annotated[str, Meta(min_length=1, max_length=200)]
+Subtitles = list[Subtitle]
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What items take that do not say otherwise."""
+
+    voice: Id | None = None
+    """Of a manifest with one voice: that voice."""
+    language: Language | None = None
+    """ISO 639-1, or 639-3 where there is no shorter code; else the language of the voice."""
+    format: Format = "wav"
+    sample_rate: SampleRate | None = None
+    """Hz; null: as the voice engine speaks, or the nearest rate the container allows."""
+    speed: Speed = 1.0
+    seed: Seed | None = None
+    """Null: derived from the item, so that a repetition sounds the same."""
+    pause_ms: Pause = 0
+    """Silence at the end of the item."""
+    after_ms: Pause | None = None
+    """Silence after the item in a joined file, in place of `pause_ms`."""
+    chapter: Id | None = None
+    subtitle: Subtitles = []
+    """Formats of the subtitles: of each item, or of the joined files where items are joined."""
+
+
+class Voice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reference: Key
+    """Key of the recording in the inbox bucket."""
+    language: Language
+    """Spoken in the recording."""
+    sha256: Sha256 | None = None
+    """Pins the recording's bytes."""
+    transcript: Annotated[str, Meta(max_length=2000)] = ""
+    """What is said in the recording."""
+    consent: Key | None = None
+    """Key of the consent record in the inbox bucket."""
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    profile: Profile = "cn"
+    """cn: the implicit AIGC label of GB 45438-2025 in the file; none: a waiver must say why."""
+    cue: Cue = "none"
+    """The audible label of GB 45438-2025 5.3: `AI` in Morse code."""
+    producer: Producer | None = None
+    """ContentProducer: the provider code; null: the operator's."""
+    waiver: Annotated[str, Meta(max_length=500)] = ""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files in which items follow one another."""
+
+    concatenate: Joining = "none"
+    """chapters: one file a chapter; book: one file with a mark at each chapter."""
+    format: Format | None = None
+    """Of the joined files; null: as in `defaults`."""
+    titles: dict[str, Title] = {}
+    """Chapter -> what its mark in a book says; else its id."""
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    id: Id
+    text: str
+    voice: Id | None = None
+    language: Language | None = None
+    format: Format | None = None
+    sample_rate: SampleRate | None = None
+    speed: Speed | None = None
+    seed: Seed | None = None
+    pause_ms: Pause | None = None
+    after_ms: Pause | None = None
+    chapter: Id | None = None
+    """Names the file, or the mark in the book, that the item belongs to."""
+    subtitle: Subtitles | None = None
+    meta: dict[str, Any] | None = None
+    """Returned unchanged in the result; at most 4 KiB."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/job/1"]
+    voices: dict[str, Voice]
+    id: Id | None = None
+    """The producer's own name for the job, returned in the result."""
+    labels: dict[str, Annotated[str, Meta(max_length=256)]] = {}
+    """Returned in the result and the event."""
+    defaults: Defaults = Defaults()
+    label: Label = Label()
+    output: Delivery = Delivery()
+    wait_s: Annotated[int, Meta(ge=0, le=86_400)] = 900
+    """Seconds to wait for references that have not arrived."""
+    mode: Mode = "run"
+    """validate: everything is checked and estimated, nothing is spoken."""
+    retry_of: JobId | None = None
+    """An earlier job: items that succeeded there and ask for the same are not spoken again."""
+    items: list[Item] = []
+
+
+NOTHING = Manifest(schema="voicedrop/job/1", voices={})
+
+ACCEPTED_ONLY: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]] = {
+    Manifest: {
+        "priority": ("normal",),
+        "encrypt": ({"enabled": True}, {}),
+        "notify": ({"events": True}, {}),
+        "rerun_nonce": (),
+        "markup": (False,),
+    },
+    Defaults: {"normalize_text": (True,), "lexicon": ()},
+    Voice: {"aux": ([],)},
+    Label: {"visible_text": ()},
+    Delivery: {"prefix": ()},
+    Item: {
+        "ssml": (False,),
+        "markup": (False,),
+        "normalize_text": (True,),
+        "lexicon": (),
+    },
+}
+"""Fields of the format that are not honoured, and the values that ask for what happens anyway.
+
+To honour a field: delete its line here and add it to the Struct above."""
+
+LATER: Mapping[str, tuple[str, ...]] = {
+    "profile": ("eu", "cn+eu"),
+    "cue": ("spoken-start", "spoken-end", "spoken-both"),
+}
+"""Values of honoured fields that are part of the format but not honoured."""

@@ -1,0 +1,150 @@
+"""The fields of a manifest, checked one object at a time, with a pointer to what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from core.documents import violation
+from core.documents.violation import Misfit, What
+from core.errors import Refused
+from core.manifest.fields import (
+    ACCEPTED_ONLY,
+    LATER,
+    MAX_VOICES,
+    SCHEMA,
+    Defaults,
+    Delivery,
+    Label,
+    Manifest,
+    Voice,
+)
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def convert(value: Any, type_: type[S], pointer: str) -> S:
+    """A JSON value as one of the Structs above; Refused with a pointer to what is wrong.
+
+    Codes: SCHEMA_TYPE, FIELD_MISSING, UNKNOWN_FIELD, FIELD_UNSUPPORTED, VALUE_RANGE, ID_INVALID,
+    LANGUAGE_UNSUPPORTED, LABEL_CHARSET, TEXT_SURROGATE.
+    """
+    if isinstance(value, dict) and not value.keys() <= _FIELDS[type_]:
+        value = _known(value, type_, pointer)
+    try:
+        return msgspec.convert(value, type_, strict=True)
+    except (msgspec.ValidationError, UnicodeEncodeError):  # half a character, but for plain text
+        raise _refusal(violation.find(value, type_), pointer) from None
+
+
+def header(fields: dict[str, Any]) -> Manifest:
+    """The document without its items.
+
+    Raises what `convert` raises, and SCHEMA_UNSUPPORTED first of all: another major version may
+    have other fields.
+    """
+    if fields.get("schema") != SCHEMA:
+        raise Refused("SCHEMA_UNSUPPORTED", pointer="/schema")
+    fields = _known(fields, Manifest, "")
+    voices = fields.get("voices", {})
+    if voices == {}:
+        raise Refused("FIELD_MISSING", "Define at least one voice.", pointer="/voices")
+    if isinstance(voices, dict) and len(voices) > MAX_VOICES:
+        raise Refused("VALUE_RANGE", f"At most {MAX_VOICES} voices.", pointer="/voices")
+    parts: dict[str, Any] = {
+        "defaults": convert(fields.get("defaults", {}), Defaults, "/defaults"),
+        "label": convert(fields.get("label", {}), Label, "/label"),
+        "output": convert(fields.get("output", {}), Delivery, "/output"),
+    }
+    if isinstance(voices, dict):
+        parts["voices"] = {
+            name: convert(voice, Voice, join("/voices", name)) for name, voice in voices.items()
+        }
+        fields["voices"] = {}
+    rest = {name: value for name, value in fields.items() if name == "voices" or name not in parts}
+    return msgspec.structs.replace(convert(rest, Manifest, ""), **parts)
+
+
+def join(pointer: str, *names: object) -> str:
+    """A JSON pointer (RFC 6901) with further reference tokens."""
+    tokens = (str(name)[:80].replace("~", "~0").replace("/", "~1") for name in names)
+    return "/".join((pointer, *tokens))
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """` Did you mean ...?` if one of the known names is near; else nothing."""
+    return _guess(name, tuple(known)) if len(name) <= 32 else ""
+
+
+@lru_cache(maxsize=4096)  # one generator makes the same mistake in a hundred thousand items
+def _guess(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+_FIELDS: dict[type[msgspec.Struct], frozenset[str]] = {
+    type_: frozenset(type_.__struct_fields__) for type_ in ACCEPTED_ONLY
+}
+
+
+def _known(value: dict[str, Any], type_: type[msgspec.Struct], pointer: str) -> dict[str, Any]:
+    """Without the producer's own keys and without fields that ask for what happens anyway."""
+    only = ACCEPTED_ONLY[type_]
+    kept = {}
+    for name, field in value.items():
+        if name in _FIELDS[type_]:
+            kept[name] = field
+        elif name in only:
+            _refuse_unless_accepted(name, field, only[name], join(pointer, name))
+        elif not name.startswith("x-"):
+            near = guess(name, [*_FIELDS[type_], *only])
+            message = f"There is no field `{ascii(name)[1:-1][:80]}`.{near}"
+            raise Refused("UNKNOWN_FIELD", message, pointer=join(pointer, ascii(name)[1:-1]))
+    return kept
+
+
+def _refuse_unless_accepted(name: str, field: Any, accepted: tuple[Any, ...], pointer: str) -> None:
+    # Compared as JSON, where true is not 1.
+    if json.dumps(field, sort_keys=True) in {json.dumps(a, sort_keys=True) for a in accepted}:
+        return
+    only = f", only {json.dumps(accepted[0])}" if accepted else ""
+    message = f"This version cannot honour `{name}`{only}: remove it."
+    raise Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
+
+
+_PATTERNS = {
+    "id": "ID_INVALID",
+    "voice": "ID_INVALID",
+    "chapter": "ID_INVALID",
+    "language": "LANGUAGE_UNSUPPORTED",
+    "producer": "LABEL_CHARSET",
+    "retry_of": "RETRY_UNKNOWN",
+    "sha256": "VALUE_RANGE",
+}
+
+
+def _refusal(found: Misfit | None, pointer: str) -> Refused:
+    if found is None:
+        return Refused("SCHEMA_TYPE", pointer=pointer)
+    pointer = join(pointer, *found.path)
+    field = next((name for name in reversed(found.path) if isinstance(name, str)), "")
+    if found.what == "choice" and found.value in LATER.get(field, ()):
+        message = f"This version cannot honour {json.dumps(found.value)} yet."
+        return Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
+    code = _PATTERNS[field] if found.what == "pattern" else _CODES[found.what]
+    return Refused(code, f"{found.message}.", pointer=pointer)
+
+
+_CODES: Mapping[What, str] = {
+    "choice": "VALUE_RANGE",
+    "missing": "FIELD_MISSING",
+    "range": "VALUE_RANGE",
+    "surrogate": "TEXT_SURROGATE",
+    "type": "SCHEMA_TYPE",
+    "unknown": "UNKNOWN_FIELD",
+}

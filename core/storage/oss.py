@@ -1,0 +1,290 @@
+"""A bucket of Alibaba Cloud OSS. The only module that imports oss2, and only on first use.
+
+oss2 2.19.1 repeats nothing by itself, so retries are ours; a repeated write first finds out whether
+its predecessor, whose answer was lost, has won.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import re
+import uuid
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import cached_property, partial
+from types import SimpleNamespace
+from typing import Any, BinaryIO, TypeVar
+
+from core.errors import Misconfigured, Unavailable, missing_extra
+from core.storage import oss_connection
+from core.storage import oss_errors as answers
+from core.storage.object_keys import addressable, check_key, check_metadata
+from core.storage.oss_connection import Credentials as Credentials
+from core.storage.port import Body, Info, Object, too_large
+from core.storage.retry import Retry
+
+T = TypeVar("T")
+
+_PART = 1 << 20
+
+
+class OssStore:
+    """`credentials` is asked before every request: Function Compute hands out new temporary keys
+    with each invocation. An empty `region` is read from the endpoint."""
+
+    def __init__(
+        self,
+        bucket: str,
+        endpoint: str,
+        region: str,
+        credentials: Callable[[], Credentials],
+        *,
+        retry: Retry = Retry(),  # noqa: B008 (frozen)
+        timeout: tuple[float, float] = (3.0, 30.0),
+    ) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket):
+            raise Misconfigured("BUCKET_MISSING", f"{bucket!r} is not a bucket's name.")
+        if importlib.util.find_spec("oss2") is None:
+            raise missing_extra("oss2, which OSS buckets need,", "oss", "SETTING_INVALID")
+        self._name = bucket
+        self._endpoint = oss_connection.secure(endpoint)
+        self._region = region or oss_connection.region(self._endpoint)
+        self._credentials = credentials
+        self._retry = retry
+        self._timeout = timeout
+        self._clock = answers.Clock()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def get(self, key: str, *, limit: int, etag: str = "") -> Object:
+        check_key(key)
+        headers = {"If-Match": etag} if etag else {}
+        return self._call(key, lambda: self._fetch(key, limit, headers))
+
+    def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
+        check_key(key)
+        return self._call(key, lambda: self._download(key, file, limit))
+
+    def head(self, key: str) -> Info | None:
+        check_key(key)
+
+        def look() -> Info | None:
+            headers = self._look(key)
+            return None if headers is None else answers.info(key, headers)
+
+        return self._call(key, look)
+
+    def put(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
+        check_key(key)
+        headers = _headers(data, metadata)
+        self._call(key, lambda: self._bucket.put_object(key, data, headers=headers))
+
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
+        check_key(key)
+        writer = uuid.uuid4().hex
+        headers = _headers(data, metadata)
+        headers |= {"x-oss-forbid-overwrite": "true", answers.META + answers.WRITER: writer}
+        return self._call(key, lambda: self._create(key, data, headers, writer))
+
+    def append(self, key: str, data: bytes, *, position: int) -> bool:
+        """As the port says. If an answer was lost, our bytes are looked for at `position`: equal
+        bytes of two writers cannot be told apart, so records should name their writer."""
+        check_key(key)
+        headers, attempts = _headers(data, None), iter(range(self._retry.attempts))
+
+        def extend() -> bool:
+            repeated = next(attempts) > 0
+            try:
+                self._bucket.append_object(key, position, data, headers=headers)
+            except self._oss.OssError as exc:
+                if exc.code != "PositionNotEqualToLength":
+                    raise
+                return repeated and self._holds(key, data, position)
+            return True
+
+        return self._call(key, extend)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Info]:
+        token, more = "", True
+        while more:
+            page = self._call(prefix, partial(self._page, prefix, after, token))
+            for item in page.object_list:
+                if addressable(item.key):
+                    yield Info(item.key, item.size, item.etag, float(item.last_modified))
+            token, more = page.next_continuation_token, page.is_truncated
+
+    def delete(self, key: str) -> None:
+        check_key(key)
+        self._call(key, lambda: self._bucket.delete_object(key))
+
+    def now(self) -> float:
+        """From the `Date` of an answer at most a minute old, to the second."""
+        if (now := self._clock.now()) is None:
+            self._call("", lambda: self._page("", "", "", keys=1))
+            now = self._clock.now()
+        if now is None:
+            raise Unavailable("STORAGE_UNAVAILABLE", "The object store sends no Date.")
+        return now
+
+    def check(self, *, writable_once: bool) -> None:
+        self._call("", self._bucket.get_bucket_info)
+        if not writable_once:
+            return
+        status = self._call("", self._bucket.get_bucket_versioning).status
+        if status:  # documented: x-oss-forbid-overwrite does nothing, even if suspended since
+            message = f"Versioning of {self._name} is {status}: results could be overwritten."
+            raise Misconfigured("BUCKET_VERSIONING_UNSAFE", message)
+
+    @cached_property
+    def _oss(self) -> Any:
+        import oss2.exceptions
+
+        return oss2.exceptions
+
+    @cached_property
+    def _silences(self) -> tuple[type[Exception], ...]:
+        """What is raised when no answer came, or less than a whole one."""
+        from xml.etree.ElementTree import ParseError
+
+        from requests import RequestException
+
+        return (answers.Damaged, self._oss.OssError, RequestException, ParseError)
+
+    @cached_property
+    def _bucket(self) -> Any:
+        import oss2
+
+        # oss2 logs requests with their security tokens: at DEBUG all of them, at INFO refused ones.
+        logging.getLogger("oss2").setLevel(logging.WARNING)
+        session = oss2.Session(adapter=oss_connection.adapter())
+        session.session.trust_env = False  # neither proxies nor .netrc
+        session.session.hooks["response"].append(self._note_time)
+        return oss2.Bucket(
+            oss2.ProviderAuthV4(SimpleNamespace(get_credentials=self._credentials)),
+            self._endpoint,
+            self._name,
+            session=session,
+            region=self._region,
+            connect_timeout=self._timeout,
+        )
+
+    def _call(self, key: str, action: Callable[[], T]) -> T:
+        try:
+            return self._retry.run(action, self._worth_repeating)
+        except self._oss.ServerError as exc:
+            temporary = bool(self._credentials().security_token)
+            failure = answers.explain(exc, self._name, key, temporary=temporary)
+        except self._silences as exc:
+            cause = type(getattr(exc, "exception", exc)).__name__
+            message = f"No usable answer from {self._endpoint}: {cause}."
+            failure = Unavailable("STORAGE_UNAVAILABLE", message, pointer=key)
+        # Out of the handler: OSS answers a wrong signature with all that was signed, tokens
+        # included, and a chained exception would carry that into logs.
+        raise failure
+
+    def _worth_repeating(self, exc: Exception) -> bool:
+        if isinstance(exc, self._oss.ServerError):
+            return answers.repeatable(exc)
+        return isinstance(exc, self._silences)
+
+    def _fetch(self, key: str, limit: int, headers: dict[str, str]) -> Object:
+        reply = self._bucket.get_object(key, headers=headers)
+        with closing(reply.resp.response) as response:
+            info = answers.info(key, reply.headers)
+            if info.size > limit:
+                raise too_large(key, info.size, limit)
+            return Object(info, _body(response, info.size))
+
+    def _download(self, key: str, file: BinaryIO, limit: int) -> Info:
+        reply = self._bucket.get_object(key)
+        with closing(reply.resp.response) as response:
+            info = answers.info(key, reply.headers)
+            if info.size > limit:
+                raise too_large(key, info.size, limit)
+            file.seek(0)
+            file.truncate()
+            file.writelines(_parts(response, info.size))
+            return info
+
+    def _look(self, key: str) -> Mapping[str, str] | None:
+        try:
+            headers: Mapping[str, str] = self._bucket.head_object(key).headers
+        except self._oss.NotFound as exc:
+            if exc.code == "NoSuchBucket":
+                raise
+            return None
+        return headers
+
+    def _create(self, key: str, data: Body, headers: dict[str, str], writer: str) -> bool:
+        if not isinstance(data, bytes):
+            data.seek(0)
+        try:
+            self._bucket.put_object(key, data, headers=headers)
+        except self._oss.OssError as exc:
+            if exc.code != "FileAlreadyExists":
+                raise
+            found = self._look(key)
+            return found is not None and found.get(answers.META + answers.WRITER) == writer
+        return True
+
+    def _holds(self, key: str, data: bytes, position: int) -> bool:
+        wanted = (position, position + len(data) - 1)
+        reply = self._bucket.get_object(key, byte_range=wanted)
+        with closing(reply.resp.response) as response:
+            if reply.status != 206 or reply.headers["Content-Length"] != str(len(data)):
+                return False
+            return _body(response, len(data), whole=False) == data
+
+    def _note_time(self, response: Any, *_: object, **__: object) -> None:
+        self._clock.note(response.headers.get("Date"))
+
+    def _page(self, prefix: str, after: str, token: str, keys: int = 1000) -> Any:
+        return self._bucket.list_objects_v2(
+            prefix, start_after=after, continuation_token=token, max_keys=keys
+        )
+
+
+def _headers(data: Body, metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """With the digest, OSS refuses bytes that were damaged on the way before it stores them."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    if isinstance(data, bytes):
+        md5.update(data)
+    else:
+        data.seek(0)
+        while part := data.read(_PART):
+            md5.update(part)
+    digest = b64encode(md5.digest()).decode()
+    named = {answers.META + name: value for name, value in check_metadata(metadata).items()}
+    return {"Content-MD5": digest, **named}
+
+
+def _body(response: Any, size: int, *, whole: bool = True) -> bytes:
+    return b"".join(_parts(response, size, whole=whole, at_a_time=size))
+
+
+def _parts(
+    response: Any, size: int, *, whole: bool = True, at_a_time: int = _PART
+) -> Iterator[bytes]:
+    """`size` bytes as they are stored, whatever Content-Encoding they claim. `whole`: the checksum
+    that OSS sends is always that of the whole object."""
+    from oss2.utils import Crc64
+    from urllib3.exceptions import HTTPError
+
+    crc, left = Crc64(), size
+    try:
+        while left and (part := response.raw.read(min(left, at_a_time), decode_content=False)):
+            crc.update(part)
+            left -= len(part)
+            yield part
+    except HTTPError as exc:
+        raise answers.Damaged(type(exc).__name__) from exc
+    if left:
+        raise answers.Damaged(f"{size - left} of {size} bytes")
+    wanted = response.headers.get("x-oss-hash-crc64ecma")
+    if whole and wanted is not None and str(crc.crc) != wanted:
+        raise answers.Damaged("CRC64 mismatch")

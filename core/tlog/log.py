@@ -1,0 +1,266 @@
+"""A log of results that nobody can change unseen: RFC 6962 tree, C2SP tiles and checkpoints.
+
+    control  log/leaves/<job_id>             a queue: what workers have finished
+    results  log/batches/<start>             what was taken from the queue, fixed once, and from it:
+             log/tile/entries/<N>[.p/<W>]    entry bundles
+             log/tile/<L>/<N>[.p/<W>]        hashes
+             log/checkpoints/<size>          signed checkpoints; the last one is current
+             out/<job_id>/result.tlog-proof  proof of inclusion, beside the result
+
+Workers only queue. A sequencer fixes the next batch by a put-once and then writes what follows from
+it. All of that is determined by the batch, so a sequencer that was killed is completed by the next,
+and two at once write the same bytes. Nothing in the results bucket is overwritten or deleted.
+
+A log proves that it was not changed since somebody else saw it: keep checkpoints elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from core.documents import canonical
+from core.errors import Refused
+from core.storage.port import Store
+from core.tlog import merkle, signed_note, tiles
+from core.tlog.merkle import HASH, WIDTH
+from core.tlog.signed_note import Checkpoint
+
+QUEUE = "log/leaves/"
+BATCHES = "log/batches/"
+CHECKPOINTS = "log/checkpoints/"
+BATCH = 4096
+"""Leaves that a batch takes unless told otherwise."""
+_LIMIT = 64 << 20
+_PROOF = "c2sp.org/tlog-proof@v1"
+
+Job = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class Leaf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One finished job. Its result names everything else by digest."""
+
+    schema: Literal["voicedrop/leaf/1"] = "voicedrop/leaf/1"
+    job: Job
+    result_sha256: Digest
+    """Of the bytes of result.json."""
+
+    def dump(self) -> bytes:
+        return canonical.dump(self)
+
+
+def enqueue(control: Store, leaf: Leaf) -> None:
+    """Ask the sequencer to log a job. Safe to repeat."""
+    control.put(QUEUE + leaf.job, leaf.dump())
+
+
+def integrate(
+    control: Store,
+    results: Store,
+    key: Ed25519PrivateKey,
+    origin: str,
+    *,
+    earlier: Iterable[Ed25519PublicKey] = (),
+    most: int = BATCH,
+) -> Checkpoint | None:
+    """Log what is queued, at most `most` leaves a checkpoint, finishing first what another
+    sequencer left. None: an empty log. `earlier`: keys that signed before `key` did."""
+    known = [key.public_key(), *earlier]
+    last = _finish_last(control, results, key, origin, known)
+    while batch := _next_batch(control, results, most):
+        size = last.size if last else 0
+        # Whoever comes second reads the first one's batch back in _finish_last.
+        results.put_once(f"{BATCHES}{size:020}", tiles.bundle(batch))
+        last = _finish_last(control, results, key, origin, known)
+    return last
+
+
+def waiting(control: Store) -> Iterator[str]:
+    """Jobs that are queued and not logged yet."""
+    return (info.key.removeprefix(QUEUE) for info in control.list(QUEUE))
+
+
+def batches(results: Store) -> Iterator[tuple[int, list[bytes]]]:
+    """Where each batch starts, and its entries."""
+    for info in results.list(BATCHES):
+        yield int(info.key.removeprefix(BATCHES)), tiles.unbundle(_get(results, info.key))
+
+
+def latest(results: Store) -> str | None:
+    """The newest checkpoint, as it is signed."""
+    info = _last(results, CHECKPOINTS)
+    return results.get(info, limit=_LIMIT).data.decode() if info else None
+
+
+def entries(results: Store, size: int) -> Iterator[bytes]:
+    """Every logged entry, from the first. Refused OBJECT_MISSING, LOG_INVALID."""
+    for number, width in tiles.widths(size):
+        data = results.get(tiles.key("entries", number, width), limit=_LIMIT).data
+        bundle = tiles.unbundle(data)
+        if len(bundle) != width:
+            raise Refused("LOG_INVALID", f"Bundle {number} holds {len(bundle)} entries of {width}.")
+        yield from bundle
+
+
+def verify(
+    results: Store, keys: Iterable[Ed25519PublicKey], origin: str, *, earlier: str | None = None
+) -> tuple[Checkpoint, list[Leaf]]:
+    """Check the whole log with nothing but public keys: signature, entries, tiles, root, and that
+    it continues `earlier`, a checkpoint that was kept elsewhere. Returns the leaves.
+
+    Raises Refused LOG_INVALID.
+    """
+    keys = list(keys)
+    signed = latest(results)
+    if signed is None:
+        raise Refused("LOG_INVALID", "There is no checkpoint.")
+    found = signed_note.checkpoint(signed, origin, keys)
+    try:
+        logged = list(entries(results, found.size))
+        hashes = [merkle.leaf_hash(entry) for entry in logged]
+        _compare_tiles(results, hashes)
+        leaves = [msgspec.json.decode(entry, type=Leaf) for entry in logged]
+    except Refused as exc:
+        raise Refused("LOG_INVALID", f"The log is damaged: {exc}") from exc
+    except msgspec.DecodeError as exc:
+        raise Refused("LOG_INVALID", "The log is damaged: an entry is no leaf of ours.") from exc
+    if merkle.root(found.size, merkle.in_memory(hashes)) != found.root:
+        raise Refused("LOG_INVALID", "The entries are not those that the checkpoint was made for.")
+    if earlier is not None:
+        _continues(signed_note.checkpoint(earlier, origin, keys), hashes)
+    return found, leaves
+
+
+def check_proof(
+    proof: str, leaf: bytes, keys: Iterable[Ed25519PublicKey], origin: str
+) -> tuple[int, Checkpoint]:
+    """Where `leaf` stands in the log, offline. Raises Refused LOG_INVALID."""
+    head, _, signed = proof.partition("\n\n")
+    found = signed_note.checkpoint(signed, origin, keys)
+    try:
+        first, number, *path = head.split("\n")
+        index = int(number.removeprefix("index "))
+        hashes = [base64.b64decode(line, validate=True) for line in path]
+    except ValueError as exc:
+        raise Refused("LOG_INVALID", "Not a proof of inclusion.") from exc
+    whole = first == _PROOF and merkle.includes(
+        merkle.leaf_hash(leaf), index, found.size, hashes, found.root
+    )
+    if not whole:
+        raise Refused("LOG_INVALID", "The proof is not of this entry.")
+    return index, found
+
+
+def proof_key(job: str) -> str:
+    return f"out/{job}/result.tlog-proof"
+
+
+def _next_batch(control: Store, results: Store, most: int) -> list[bytes]:
+    batch = []
+    for info in itertools.islice(control.list(QUEUE), most):
+        leaf = control.get(info.key, limit=_LIMIT).data
+        # A worker that repeats a job queues it again; logged once is enough.
+        if results.head(proof_key(info.key.removeprefix(QUEUE))):
+            control.delete(info.key)
+        else:
+            batch.append(leaf)
+    return batch
+
+
+def _finish_last(
+    control: Store,
+    results: Store,
+    key: Ed25519PrivateKey,
+    origin: str,
+    known: Iterable[Ed25519PublicKey],
+) -> Checkpoint | None:
+    """Write everything that follows from the last batch, as far as it is missing."""
+    name = _last(results, BATCHES)
+    if name is None:
+        return None
+    start = int(name.removeprefix(BATCHES))
+    batch = tiles.unbundle(results.get(name, limit=_LIMIT).data)
+    tree = _Tiles(results, start + len(batch))
+    checkpoint = f"{CHECKPOINTS}{tree.size:020}"
+    if results.head(checkpoint):
+        return signed_note.checkpoint(_get(results, checkpoint).decode(), origin, known)
+    _write_tiles(results, start, batch)
+    made = Checkpoint(origin, tree.size, merkle.root(tree.size, tree.node))
+    signed = signed_note.sign(made.text(), origin, key)
+    # The checkpoint comes last: it says that nothing of this batch is missing.
+    for index, entry in enumerate(batch, start):
+        job = msgspec.json.decode(entry, type=Leaf).job
+        path = merkle.inclusion(index, tree.size, tree.node)
+        results.put_once(proof_key(job), _proof(index, path, signed))
+        control.delete(QUEUE + job)
+    results.put_once(checkpoint, signed.encode())
+    return made
+
+
+def _write_tiles(results: Store, start: int, batch: Sequence[bytes]) -> None:
+    whole, width = divmod(start, WIDTH)
+    held = tiles.unbundle(_get(results, tiles.key("entries", whole, width))) if width else []
+    for i, piece in enumerate(tiles.split([*held, *batch]), whole):
+        results.put_once(tiles.key("entries", i, len(piece)), tiles.bundle(piece))
+    old = _Tiles(results, start)
+    hashes = [merkle.leaf_hash(entry) for entry in batch]
+    for level, number, data in merkle.tiles(start, hashes, old.read):
+        results.put_once(tiles.key(str(level), number, len(data) // HASH), data)
+
+
+def _compare_tiles(results: Store, hashes: Sequence[bytes]) -> None:
+    for level, number, data in merkle.tiles(0, hashes, lambda *_: b""):
+        key = tiles.key(str(level), number, len(data) // HASH)
+        if _get(results, key) != data:
+            raise Refused("LOG_INVALID", f"{key} is not made from the entries.")
+
+
+def _continues(earlier: Checkpoint, hashes: Sequence[bytes]) -> None:
+    fits = earlier.size <= len(hashes)
+    if not fits or merkle.root(earlier.size, merkle.in_memory(hashes)) != earlier.root:
+        raise Refused("LOG_INVALID", f"The log no longer contains what it was at {earlier.size}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """The hashes of a tree of `size` leaves, read from its tiles."""
+
+    results: Store
+    size: int
+    cache: dict[tuple[int, int], bytes] = field(default_factory=dict)
+
+    def read(self, level: int, number: int, width: int) -> bytes:
+        if (level, number) not in self.cache:
+            data = _get(self.results, tiles.key(str(level), number, width))
+            self.cache[level, number] = data
+        return self.cache[level, number]
+
+    def node(self, level: int, index: int) -> bytes:
+        tile, height = divmod(level, 8)
+        number, first = divmod(index << height, WIDTH)
+        width = min(WIDTH, (self.size >> 8 * tile) - number * WIDTH)
+        data = self.read(tile, number, width)
+        return merkle.subtree(data[first * HASH : (first + (1 << height)) * HASH])
+
+
+def _proof(index: int, path: Sequence[bytes], signed: str) -> bytes:
+    lines = [_PROOF, f"index {index}", *(base64.b64encode(part).decode() for part in path)]
+    return ("\n".join(lines) + "\n\n" + signed).encode()
+
+
+def _last(results: Store, prefix: str) -> str | None:
+    key = None
+    for info in results.list(prefix):
+        key = info.key
+    return key
+
+
+def _get(results: Store, key: str) -> bytes:
+    return results.get(key, limit=_LIMIT).data

@@ -1,0 +1,236 @@
+"""Tensors out of torch zip files and .safetensors, mapped from disk and never executed.
+
+A torch file is a zip of one pickle (`<prefix>/data.pkl`) and one stored member a storage.
+GPT-SoVITS overwrites the first two bytes of some files with a version code; since versions are told
+from the tensors themselves (`sovits`), the code is only allowed here, not believed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import Refused, raising
+from core.voice.gpt_sovits.convert import unpickle
+
+_MAX_MEMBERS = 100_000
+_VERSION_CODES = {b"PK", *(b"%02d" % code for code in range(7))}
+_BFLOAT16: np.dtype[Any] = np.dtype("V2")
+_STORAGE_TYPES: Mapping[str, np.dtype[Any]] = {
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "DoubleStorage": np.dtype("<f8"),
+    "BFloat16Storage": _BFLOAT16,
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+}
+_SAFETENSORS_TYPES: Mapping[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "F64": np.dtype("<f8"),
+    "BF16": _BFLOAT16,
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "U8": np.dtype("u1"),
+}
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A state dict by name. Nothing is read from disk before `tensors[name]` is used."""
+
+    name: str
+    """How errors name the file."""
+    tensors: Mapping[str, NDArray[Any]]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    """What `below` took off the keys."""
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.tensors
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return self._stored(key).shape
+
+    def take(self, key: str) -> Float:
+        """The tensor as float32. Refused CHECKPOINT_INVALID if it is absent or not finite."""
+        stored = self._stored(key)
+        if stored.dtype == _BFLOAT16:
+            wide = stored.view("<u2").astype(np.uint32) << 16
+            value = wide.view(np.float32)
+        else:
+            value = stored.astype(np.float32)
+        if not np.isfinite(value).all():
+            raise self.invalid(f"{self.prefix}{key} holds values that are not finite")
+        return np.ascontiguousarray(value)
+
+    def count(self, pattern: str) -> int:
+        """How many consecutive layers there are: the first n for which `pattern % n` is absent."""
+        number = 0
+        while pattern % number in self.tensors:
+            number += 1
+        return number
+
+    def below(self, prefix: str) -> Checkpoint:
+        """The same file seen from `prefix`, which is removed from the keys."""
+        kept = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+        return Checkpoint(self.name, kept, self.config, self.prefix + prefix)
+
+    def setting(self, *path: str) -> Any:
+        """A value of the config. Refused CHECKPOINT_INVALID if it is absent."""
+        value: Any = self.config
+        for step in path:
+            if not isinstance(value, Mapping) or step not in value:
+                raise self.invalid(f"its config lacks {'.'.join(path)}")
+            value = value[step]
+        return value
+
+    def invalid(self, what: str) -> Refused:
+        return Refused("CHECKPOINT_INVALID", f"{self.name}: {what}")
+
+    def _stored(self, key: str) -> NDArray[Any]:
+        if key not in self.tensors:
+            raise self.invalid(f"the tensor {self.prefix}{key} is missing")
+        return self.tensors[key]
+
+
+def read(path: Path) -> Checkpoint:
+    """Open a .ckpt, .pth, .bin or .safetensors file.
+
+    A mapping with `weight` (and `config`), as GPT-SoVITS writes it, or a bare state dict. Raises
+    Refused CHECKPOINT_INVALID on a damaged file, CHECKPOINT_UNSAFE on one that asks for more than
+    tensors.
+    """
+    with raising(Refused("CHECKPOINT_INVALID", f"{path.name} cannot be read"), on=OSError):
+        data = (
+            np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, "u1")
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return Checkpoint(path.name, dict(_safetensors(data)))
+        return _torch(path, data)
+    except Refused as exc:
+        raise Refused(exc.code, f"{path.name}: {exc.message}") from exc
+
+
+def _torch(path: Path, data: NDArray[np.uint8]) -> Checkpoint:
+    members = _members(path, data)
+    pickles = [name for name in members if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise Refused("CHECKPOINT_INVALID", f"{len(pickles)} pickles inside, one expected")
+    prefix = pickles[0].removesuffix("data.pkl")
+    if bytes(members.get(prefix + "byteorder", b"little")) != b"little":
+        raise Refused("CHECKPOINT_INVALID", "written on a big-endian machine")
+    if len(members[pickles[0]]) > unpickle.MAX_BYTES:
+        raise Refused("CHECKPOINT_UNSAFE", f"its pickle has {len(members[pickles[0]])} bytes")
+    content = unpickle.loads(bytes(members[pickles[0]]))
+    if not isinstance(content, dict):
+        raise Refused("CHECKPOINT_INVALID", "the pickle inside is no mapping")
+    wrapped = isinstance(content.get("weight"), dict)
+    weights = content["weight"] if wrapped else content
+    config = content.get("config") if wrapped else None
+    tensors = {
+        name: _view(value, members, prefix)
+        for name, value in weights.items()
+        if isinstance(value, unpickle.Strided)
+    }
+    return Checkpoint(path.name, tensors, config if isinstance(config, dict) else {})
+
+
+def _members(path: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """Each zip member's bytes, without copying. Nothing is extracted; odd names are refused all
+    the same, because no honest writer makes them."""
+    broken = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error)
+    damaged = Refused("CHECKPOINT_INVALID", "not a torch zip file, or a cut one")
+    with raising(damaged, on=broken), zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if len(entries) > _MAX_MEMBERS:
+        raise Refused("CHECKPOINT_UNSAFE", f"{len(entries)} zip members")
+    members: dict[str, NDArray[np.uint8]] = {}
+    for entry in entries:
+        parts = PurePosixPath(entry.filename).parts
+        if ".." in parts or "\\" in entry.orig_filename or entry.filename.startswith("/"):
+            raise Refused("CHECKPOINT_UNSAFE", f"a zip member named {entry.filename!r}")
+        if entry.filename in members:
+            raise Refused("CHECKPOINT_UNSAFE", f"two zip members named {entry.filename!r}")
+        members[entry.filename] = _stored_bytes(entry, data)
+    return members
+
+
+def _stored_bytes(entry: zipfile.ZipInfo, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Found through the local header by hand: zipfile would stumble over the version code."""
+    start = entry.header_offset
+    header = bytes(data[start : start + 30])
+    signed = header[2:4] == b"\x03\x04" and header[:2] in (
+        _VERSION_CODES if start == 0 else {b"PK"}
+    )
+    if len(header) < 30 or not signed:
+        raise Refused("CHECKPOINT_INVALID", f"no zip header before {entry.filename!r}")
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise Refused(
+            "CHECKPOINT_INVALID", f"{entry.filename!r} is compressed; torch stores plainly"
+        )
+    names = sum(struct.unpack("<HH", header[26:30]))
+    first = start + 30 + names
+    if first + entry.file_size > len(data):
+        size = f"{entry.filename!r} declares {entry.file_size} bytes, more than the file has"
+        raise Refused("CHECKPOINT_INVALID", size)
+    return data[first : first + entry.file_size]
+
+
+def _view(
+    tensor: unpickle.Strided, members: Mapping[str, NDArray[np.uint8]], prefix: str
+) -> NDArray[Any]:
+    kind, member, count = tensor.storage
+    dtype = _STORAGE_TYPES[kind]
+    raw = members.get(f"{prefix}data/{member}")
+    if raw is None or len(raw) != count * dtype.itemsize:
+        raise Refused("CHECKPOINT_INVALID", f"the storage {member} is missing or cut")
+    flat = raw.view(dtype)
+    steps = [(n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True)]
+    size = math.prod(tensor.shape)
+    if size and (tensor.offset + sum(steps) >= count or size > count):
+        raise Refused("CHECKPOINT_INVALID", "a tensor reaches beyond its storage")
+    if not size:
+        return np.empty(tensor.shape, dtype)
+    strides = tuple(s * dtype.itemsize for s in tensor.stride)
+    return np.lib.stride_tricks.as_strided(
+        flat[tensor.offset :], tensor.shape, strides, writeable=False
+    )
+
+
+def _safetensors(data: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """https://huggingface.co/docs/safetensors: 8 bytes of header length, JSON, then raw data."""
+    damaged = Refused("CHECKPOINT_INVALID", "not a safetensors file, or a cut one")
+    if len(data) < 8:
+        raise damaged
+    length = int(data[:8].view("<u8")[0])
+    if length > min(len(data) - 8, unpickle.MAX_BYTES):
+        raise damaged
+    body = data[8 + length :]
+    with raising(damaged, on=(ValueError, KeyError, TypeError, AttributeError, RecursionError)):
+        header = json.loads(bytes(data[8 : 8 + length]))
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            first, last = entry["data_offsets"]
+            if not 0 <= first <= last <= len(body):
+                raise ValueError(name)
+            yield (
+                name,
+                body[first:last].view(_SAFETENSORS_TYPES[entry["dtype"]]).reshape(entry["shape"]),
+            )

@@ -1,0 +1,1 @@
+"""The command `voicedrop`: one module a command."""

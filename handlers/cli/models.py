@@ -1,0 +1,142 @@
+"""`voicedrop models ...`: GPT-SoVITS checkpoints in, bundles out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from core.settings import Settings
+from handlers.cli import screen
+from handlers.cli.options import AsJson
+from handlers.cli.screen import Report
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from core.voice.gpt_sovits.convert.bundle import Sources
+
+models_app = typer.Typer(
+    help="GPT-SoVITS models: download, convert, verify, list.", no_args_is_help=True
+)
+Precision = Literal["fp32", "int8", "fast", "fp16"]
+
+
+@models_app.command()
+def convert(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer reads them
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle; must not exist.")],
+    t2s: Annotated[Path, typer.Option(help="S1 checkpoint (.ckpt, .safetensors).")],
+    sovits: Annotated[Path, typer.Option(help="S2 checkpoint (.pth, .safetensors).")],
+    hubert: Annotated[Path, typer.Option(help="Folder of chinese-hubert-base.")],
+    speaker_encoder: Annotated[
+        Path | None, typer.Option(help="ERes2NetV2, for v2Pro and v2ProPlus.")
+    ] = None,
+    bert: Annotated[Path | None, typer.Option(help="Folder of the RoBERTa for Chinese.")] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="fp32 exact; int8 default; fast; fp16 for CUDA.")
+    ] = "int8",
+    licence: Annotated[str, typer.Option(help="Licence of the weights, kept in the bundle.")] = (
+        "unstated"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Convert official or fine-tuned checkpoints, without torch.
+
+    The files are read as data only: a checkpoint that would run code is refused.
+    """
+    from core.voice.gpt_sovits.convert.bundle import Sources
+
+    sources = Sources(t2s, sovits, hubert, speaker_encoder, bert)
+    screen.show(_convert(sources, out, precision, licence, quiet=as_json), as_json=as_json)
+
+
+@models_app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A converted bundle.")],
+    golden: Annotated[Path, typer.Argument(help="Folder with the results of upstream's own code.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare a bundle with golden results, stage by stage."""
+    from core.voice.gpt_sovits.bundle import Bundle
+    from core.voice.gpt_sovits.convert.checks import table
+    from core.voice.gpt_sovits.convert.verify import verify as checks
+
+    made = list(checks(Bundle(bundle), golden))
+    data = [{"stage": c.stage, "value": c.value, "bound": c.bound, "ok": c.passed} for c in made]
+    passed = all(check.passed for check in made)
+    report = Report({"passed": passed, "checks": data}, [table(made)], 0 if passed else 1)
+    screen.show(report, as_json=as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@models_app.command()
+def get(
+    name: Annotated[
+        str, typer.Argument(help="gpt-sovits-v2, gpt-sovits-v2pro or gpt-sovits-v2proplus.")
+    ],
+    mirror: Annotated[bool, typer.Option("--mirror", help="Download from hf-mirror.com.")] = False,
+    precision: Annotated[Precision, typer.Option(help="Of the converted bundle.")] = "int8",
+    as_json: AsJson = False,
+) -> None:
+    """Download the official files and convert them.
+
+    A broken download goes on where it stopped.
+    """
+    from core.voice.gpt_sovits.convert import download
+
+    cache = Settings.from_environ(os.environ).cache
+    home = download.MIRROR if mirror else download.HOME
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Bars(*columns, console=screen.stderr(quiet=as_json)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def told(path: str, here: int, whole: int) -> None:
+            if path not in tasks:
+                tasks[path] = bars.add_task(path)
+            bars.update(tasks[path], completed=here, total=whole or None)
+
+        sources = download.get(name, cache / "checkpoints", home=home, progress=told)
+    out = cache / "bundles" / f"{name}-{precision}"
+    report = _convert(sources, out, precision, download.LICENCE, quiet=as_json)
+    screen.show(report, as_json=as_json)
+
+
+@models_app.command(name="list")
+def list_(as_json: AsJson = False) -> None:
+    """Show the bundles that are installed."""
+    from core.voice.gpt_sovits.convert.download import MODELS, installed
+
+    folder = Settings.from_environ(os.environ).cache / "bundles"
+    found = [
+        {"bundle": str(b.folder), "version": b.spec.version, "precision": b.spec.precision}
+        for b in installed(folder)
+    ]
+    lines = [f"{b['bundle']}  {b['version']} {b['precision']}" for b in found]
+    lines = lines or [f"None in {folder}. `voicedrop models get NAME` knows {', '.join(MODELS)}."]
+    screen.show(Report({"bundles": found}, lines), as_json=as_json)
+
+
+def _convert(
+    sources: Sources, out: Path, precision: Precision, licence: str, *, quiet: bool
+) -> Report:
+    from core.voice.gpt_sovits.convert.bundle import convert
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with screen.stderr(quiet=quiet).status("converting") as status:
+        spec = convert(
+            sources,
+            out,
+            precision=precision,
+            licence=licence,
+            progress=lambda what, done: status.update(f"converting: {what} ({done:.0%})"),
+        )
+    lines = [
+        f"{out}: {spec.version}, {spec.precision}",
+        f"Use it: VOICEDROP_ENGINE=gpt_sovits VOICEDROP_BUNDLE={out}",
+    ]
+    data = {"bundle": str(out), "version": spec.version, "precision": spec.precision}
+    return Report(data, lines)

@@ -1,0 +1,1 @@
+"""The container server that Function Compute calls over HTTP: `python -m handlers.server`."""

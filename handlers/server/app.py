@@ -1,0 +1,268 @@
+"""The custom-container contract of Function Compute over HTTP.
+
+    POST /invoke      one notification; 200 when it is dealt with, 404 when it must come again
+    POST /initialize  load the models, check the buckets; a second call is free
+    GET  /pre-stop    take no more work, let the running job finish, release what we hold
+    GET  /pre-freeze  let the running job finish
+    GET  /healthz     200 when ready for work, 503 when not
+    GET  /            what runs here; this and /healthz are all that the HTTP trigger reaches
+
+The platform believes the header `x-fc-status`, not the status line: without it every answer counts
+as success and the notification is gone. Answered 404 it comes again, and after its last attempt
+goes to the failure destination of s.yaml.
+Source: Alibaba Cloud, "Custom container: function handler, lifecycle hooks, health checks".
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from core.errors import Failed, JobError, Misconfigured, Unavailable
+from core.version import VERSION
+from handlers.server.instance import DRAIN_SECONDS, Instance, Worker
+from handlers.server.jsonlog import log_to
+from handlers.server.secrecy import Mask, keep_to_ourselves, secrets_of
+from handlers.server.tokens import Tokens, tokens_from
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from core.storage.oss import Credentials
+
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+log = logging.getLogger("voicedrop.server")
+
+MAX_BODY = 1024 * 1024  # an asynchronous call carries 128 KiB, a batch of EventBridge 256
+BODY_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 900  # the platform reuses connections for 15 minutes
+# Nowhere is it written how soon the platform repeats. Were it at once, all its attempts would fall
+# into the lease of a worker that has just been killed, and nobody would finish that job.
+RETRY_PAUSE_SECONDS = 5.0
+
+
+class Endpoints:
+    def __init__(self, instance: Instance, mask: Mask, retry_pause: float) -> None:
+        self._instance = instance
+        self._mask = mask
+        self._retry_pause = retry_pause
+
+    async def invoke(self, request: Request) -> Response:
+        request_id = _control(request)
+        with _announced("Invoke", request_id):
+            body = await _body(request)
+            try:
+                credentials = _credentials(request.headers)
+                self._mask.add(credentials)
+                summary = await self._instance.work(body, credentials, request_id)
+            except Exception as error:
+                if isinstance(error, Unavailable):
+                    await anyio.sleep(self._retry_pause)
+                return _failure(error, request_id, self._mask)
+            return Response(summary, headers={"x-fc-status": "200"}, media_type="application/json")
+
+    def hook(self, phase: str, step: Callable[[], Awaitable[None]]) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            request_id = _control(request)
+            with _announced(phase, request_id):
+                self._mask.add(_credentials(request.headers))
+                try:
+                    await step()
+                except Exception as error:
+                    return _failure(error, request_id, self._mask, final=404)
+                return JSONResponse({"ready": self._instance.ready}, headers={"x-fc-status": "200"})
+
+        return answer
+
+    async def healthz(self, _: Request) -> Response:
+        ready = self._instance.ready
+        return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+    async def about(self, _: Request) -> Response:
+        return JSONResponse(
+            {"service": "voicedrop", "version": VERSION, "ready": self._instance.ready}
+        )
+
+
+def create_app(
+    worker: Worker,
+    tokens: Tokens,
+    mask: Mask,
+    *,
+    drain_seconds: float = DRAIN_SECONDS,
+    retry_pause: float = 0.0,
+) -> Starlette:
+    instance = Instance(worker, tokens, drain_seconds)
+    endpoints = Endpoints(instance, mask, retry_pause)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await instance.stop()
+
+    return Starlette(
+        routes=[
+            Route("/invoke", endpoints.invoke, methods=["POST"]),
+            Route("/initialize", endpoints.hook("Initialize", instance.reopen), methods=["POST"]),
+            Route("/pre-stop", endpoints.hook("PreStop", instance.stop)),
+            Route("/pre-freeze", endpoints.hook("PreFreeze", instance.idle)),
+            Route("/healthz", endpoints.healthz),
+            Route("/", endpoints.about),
+        ],
+        exception_handlers={HTTPException: _http_error},
+        lifespan=lifespan,
+    )
+
+
+def _control(request: Request) -> str:
+    """The request's id. Refuses what came through the HTTP trigger: there the path is the caller's
+    choice, and anybody on the internet could start jobs or stop the instance."""
+    if request.headers.get("x-fc-control-path") == "/http-invoke":
+        raise HTTPException(404, "No such path.")
+    return request.headers.get("x-fc-request-id") or uuid.uuid4().hex
+
+
+@contextmanager
+def _announced(phase: str, request_id: str) -> Iterator[None]:
+    """The platform cuts its logs into requests at these two lines."""
+    _print(f"FC {phase} Start RequestId: {request_id}")
+    try:
+        yield
+    finally:
+        _print(f"FC {phase} End RequestId: {request_id}")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()  # an instance may freeze the moment it has answered
+
+
+async def _body(request: Request) -> bytes:
+    body, again = bytearray(), {"x-fc-status": "404"}
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    message = f"The body is larger than {MAX_BODY} bytes."
+                    raise HTTPException(413, message, headers=again)
+    except TimeoutError:
+        message = f"The body did not come within {BODY_SECONDS:g} s."
+        raise HTTPException(408, message, headers=again) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "The body was cut.", headers=again) from None
+    return bytes(body)
+
+
+def _credentials(headers: Mapping[str, str]) -> Credentials | None:
+    """The function role's credentials; None where the platform puts them into the environment."""
+    key, secret = headers.get("x-fc-access-key-id"), headers.get("x-fc-access-key-secret")
+    if not key or not secret:
+        return None
+    from core.storage.oss import Credentials
+
+    return Credentials(key, secret, headers.get("x-fc-security-token", ""))
+
+
+def _failure(error: Exception, request_id: str, mask: Mask, *, final: int = 200) -> Response:
+    """Answer `final` to what no repetition can mend. What the operator mends (keys, buckets) must
+    not be answered 200: nothing was recorded, and the notification would be lost."""
+    known = error if isinstance(error, JobError) else Failed("INTERNAL")
+    again = known.retry or known is not error or isinstance(known, Misconfigured)
+    fields: dict[str, Any] = {
+        "code": known.code,
+        "message": mask(known.message),
+        "advice": known.advice,
+        "pointer": mask(known.pointer),
+        "retryable": again,
+    }
+    extra = {"request_id": request_id, "error": fields}
+    if known is error:
+        log.warning("request failed", extra=extra)
+    else:
+        trace = mask("".join(traceback.format_exception(error)))
+        log.error("request failed", extra=extra | {"trace": trace})
+    status = 404 if again else final
+    return JSONResponse({"error": fields}, status, headers={"x-fc-status": str(status)})
+
+
+_UNROUTED = {404: "No such path.", 405: "This path does not take this method."}
+"""What the router would say in words of its own."""
+
+
+async def _http_error(_: Request, raised: Exception) -> Response:
+    error = cast(HTTPException, raised)
+    message = _UNROUTED.get(error.status_code, error.detail)
+    fields = {"code": f"HTTP_{error.status_code}", "message": message}
+    return JSONResponse({"error": fields}, error.status_code, headers=error.headers)
+
+
+def configuration(app: Starlette, port: int) -> uvicorn.Config:
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        host="0.0.0.0",  # noqa: S104  (the platform calls from outside the container)
+        port=port,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,  # the platform forbids both
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(DRAIN_SECONDS),
+    )
+
+
+def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[str, str]) -> int:
+    """Run until SIGTERM. 1 if the settings do not make a worker, which the log explains."""
+    import uvicorn
+
+    keep_to_ourselves()
+    mask = Mask(secrets_of(environ, Path(environ.get("VOICEDROP_KEYS", "keys"))))
+    log_to(sys.stdout, mask)
+    try:
+        port = _port(environ)
+        worker, tokens = worker_from(environ), tokens_from(environ)
+    except JobError as error:
+        log.critical("cannot start", extra={"code": error.code, "error": error.message})
+        return 1
+    app = create_app(worker, tokens, mask, retry_pause=RETRY_PAUSE_SECONDS)
+    uvicorn.Server(configuration(app, port)).run()
+    return 0
+
+
+def _port(environ: Mapping[str, str]) -> int:
+    names = ("FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT")
+    name = next((name for name in names if environ.get(name)), names[0])
+    text = environ.get(name) or "9000"
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise Misconfigured("SETTING_INVALID", f"{name} must be a port from 1 to 65535")
+    return int(text)
+
+
+def main() -> int:
+    from handlers.wiring import worker_from
+
+    return serve(worker_from, os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

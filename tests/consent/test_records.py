@@ -1,0 +1,245 @@
+"""core.consent.records: what a record must say, what it allows, and the published schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from core.consent import records
+from core.consent.records import Cited, Consent, Scope, StatementAudio, Subject
+from core.errors import Notice, Refused
+from core.settings import ConsentPolicy
+
+SCHEMA_FILE = Path(__file__).parents[2] / "docs/schemas/consent-1.json"
+REFERENCE = hashlib.sha256(b"alice.wav").hexdigest()
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+END = NOW + timedelta(days=1)
+RECORD = Consent(
+    schema=records.SCHEMA,
+    id="alice-2026",
+    subject=Subject(name="Alice Example"),
+    controller="Example Books Ltd",
+    purposes=["audiobooks"],
+    scope=Scope(languages=["en", "zh"], channels=["web"]),
+    valid_from=NOW - timedelta(days=1),
+    valid_until=END,
+    method="own-voice",
+    statement_text="I agree.",
+    ref_audio_sha256=["0" * 64, REFERENCE],
+    created_by="studio",
+)
+
+
+def use(record: bytes | None, **changes: Any) -> Consent:
+    arguments: dict[str, Any] = {
+        "reference_sha256": REFERENCE,
+        "language": "en",
+        "at": NOW,
+        "revoked": False,
+    }
+    return records.check(record, pointer="/voices/a", **(arguments | changes))
+
+
+def code(record: bytes | None, **changes: Any) -> str:
+    with pytest.raises(Refused) as caught:
+        use(record, **changes)
+    assert caught.value.pointer == "/voices/a"
+    assert "Alice" not in str(caught.value)
+    return caught.value.code
+
+
+def altered(**fields: Any) -> bytes:
+    """The record with some fields changed; None removes one."""
+    values = {**json.loads(records.write(RECORD)), **fields}
+    return json.dumps({k: v for k, v in values.items() if v is not None}).encode()
+
+
+def test_a_fitting_record_is_returned() -> None:
+    assert use(records.write(RECORD)) == RECORD
+
+
+def test_no_record_no_voice() -> None:
+    assert code(None) == "CONSENT_MISSING"
+
+
+def test_withdrawal_comes_before_everything() -> None:
+    assert code(records.write(RECORD), revoked=True) == "CONSENT_REVOKED"
+    assert code(None, revoked=True) == "CONSENT_REVOKED"
+    assert code(b"broken", revoked=True) == "CONSENT_REVOKED"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"reference_sha256": "1" * 64}, {"language": "ja"}],
+    ids=["another recording", "another language"],
+)
+def test_outside_its_scope(changes: dict[str, str]) -> None:
+    assert code(records.write(RECORD), **changes) == "CONSENT_SCOPE"
+
+
+def test_an_empty_language_list_sets_no_limit() -> None:
+    assert use(altered(scope={}), language="ja").scope.languages == []
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        pytest.param(RECORD.valid_from - timedelta(seconds=1), "CONSENT_EXPIRED", id="too early"),
+        pytest.param(RECORD.valid_from, None, id="first moment"),
+        pytest.param(END - timedelta(seconds=1), None, id="last second"),
+        pytest.param(END, "CONSENT_EXPIRED", id="the end is not included"),
+    ],
+)
+def test_the_time_it_holds(at: datetime, expected: str | None) -> None:
+    if expected:
+        assert code(records.write(RECORD), at=at) == expected
+    else:
+        assert use(records.write(RECORD), at=at) == RECORD
+
+
+def test_without_an_end_it_holds_on() -> None:
+    assert use(altered(valid_until=None), at=NOW + timedelta(days=36500)).valid_until is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\xff\xfe{\0", id="UTF-16"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(altered(schema="voicedrop/consent/2"), id="another schema"),
+        pytest.param(altered(schema=None), id="no schema"),
+        pytest.param(altered(id=None), id="no id"),
+        pytest.param(altered(id="a b"), id="id with a space"),
+        pytest.param(altered(id="a\n"), id="id that ends a line"),
+        pytest.param(altered(extra=1), id="unknown field"),
+        pytest.param(altered(subject={}), id="nobody"),
+        pytest.param(altered(purposes=[]), id="no purpose"),
+        pytest.param(altered(ref_audio_sha256=[]), id="no recording"),
+        pytest.param(altered(ref_audio_sha256=["abc"]), id="not a digest"),
+        pytest.param(altered(valid_from="2026-01-01T00:00:00"), id="no time zone"),
+        pytest.param(altered(valid_from="yesterday"), id="not a time"),
+        pytest.param(altered(valid_until="2020-01-01T00:00:00Z"), id="ends before it begins"),
+        pytest.param(altered(scope={"languages": ["english"]}), id="not a language code"),
+        pytest.param(altered(scope={"languages": ["en\n"]}), id="language that ends a line"),
+        pytest.param(altered(ref_audio_sha256=["0" * 64 + "\n"]), id="digest that ends a line"),
+        pytest.param(altered(method="shrug"), id="unknown method"),
+        pytest.param(altered(statement_text=""), id="own voice without statement"),
+        pytest.param(altered(method="recorded-statement"), id="no recorded statement"),
+        pytest.param(altered(method="signed-document"), id="no document"),
+        pytest.param(altered(method="public-domain"), id="no source"),
+        pytest.param(altered(method="synthetic-voice"), id="synthetic without source"),
+        pytest.param(
+            records.write(RECORD).replace(b'"revocable"', b'"id": "other",\n"revocable"'),
+            id="a key twice",
+        ),
+    ],
+)
+def test_records_that_are_not_valid(record: bytes) -> None:
+    assert code(record) == "CONSENT_INVALID"
+
+
+def test_every_method_has_a_proof_that_suffices() -> None:
+    proofs = {
+        "statement_audio": StatementAudio(key="consent/alice.wav", sha256="0" * 64),
+        "evidence_sha256": "0" * 64,
+        "statement_text": "I agree.",
+        "source": "LibriVox, public domain in the USA",
+    }
+    for method, field in records.PROOF.items():
+        record = msgspec.structs.replace(RECORD, method=method, **{field: proofs[field]})
+        assert use(records.write(record)).method == method
+
+
+def test_an_invalid_record_is_not_written() -> None:
+    with pytest.raises(Refused, match=r"CONSENT_INVALID.*purposes"):
+        records.write(msgspec.structs.replace(RECORD, purposes=[]))
+
+
+def test_results_cite_the_record_and_not_the_person() -> None:
+    record = records.write(RECORD)
+    cited, notices = gate("required", record)
+    assert cited == Cited(
+        id="alice-2026", sha256=hashlib.sha256(record).hexdigest(), method="own-voice"
+    )
+    assert notices == []
+    assert b"Alice" not in msgspec.json.encode(cited)
+
+
+def gate(
+    policy: ConsentPolicy, record: bytes | None, *, revoked: bool = False
+) -> tuple[Cited | None, list[Notice]]:
+    return records.gate(
+        policy, record, reference_sha256=REFERENCE, language="en", at=NOW, revoked=revoked
+    )
+
+
+def test_optional_policy_waives_a_missing_record_and_says_so() -> None:
+    cited, notices = gate("optional", None)
+    assert cited is None
+    assert [notice.code for notice in notices] == ["CONSENT_OPTIONAL"]
+
+
+def test_optional_policy_is_noted_even_when_there_is_a_record() -> None:
+    cited, notices = gate("optional", records.write(RECORD))
+    assert cited is not None
+    assert [notice.code for notice in notices] == ["CONSENT_OPTIONAL"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "record", "revoked", "expected"),
+    [
+        ("required", None, False, "CONSENT_MISSING"),
+        ("optional", None, True, "CONSENT_REVOKED"),
+        ("optional", b"{}", False, "CONSENT_INVALID"),
+        ("optional", altered(ref_audio_sha256=["1" * 64]), False, "CONSENT_SCOPE"),
+    ],
+    ids=["required", "withdrawn", "broken", "another recording"],
+)
+def test_no_policy_lets_a_withdrawn_or_wrong_record_pass(
+    policy: ConsentPolicy, record: bytes | None, revoked: bool, expected: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        gate(policy, record, revoked=revoked)
+    assert caught.value.code == expected
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_statements_name_person_controller_purpose_and_time(language: str) -> None:
+    words = records.statement(
+        language,
+        name="Alice",
+        controller="Example Ltd",
+        purposes=["books", "radio"],
+        start=NOW,
+        end=NOW + timedelta(days=365),
+    )
+    assert all(part in words for part in ("Alice", "Example Ltd", "books", "radio"))
+    assert "2026-06-01" in words
+    assert "2027-06-01" in words
+    open_ended = records.statement(
+        language, name="A", controller="B", purposes=["c"], start=NOW, end=None
+    )
+    assert "{" not in open_ended
+
+
+def test_ids_are_random_and_valid() -> None:
+    ids = {records.new_id() for _ in range(50)}
+    assert len(ids) == 50
+    for identity in ids:
+        assert use(altered(id=identity)).id == identity
+
+
+def test_the_published_schema_accepts_our_records_and_refuses_typos() -> None:
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+    assert validator.is_valid(json.loads(records.write(RECORD)))
+    typos: list[dict[str, Any]] = [{"extra": 1}, {"purposes": []}, {"method": "shrug"}]
+    for wrong in typos:
+        assert not validator.is_valid(json.loads(altered(**wrong)))

@@ -1,0 +1,142 @@
+"""core.documents.signed: known answers, openssl as the independent path, tampering."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from core.crypto import keys
+from core.documents import signed as sign
+from core.errors import JobError, Refused
+from tests.support import vectors
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = {sign.key_id(KEY.public_key()): KEY.public_key()}
+DOCUMENT = {"schema": "voicedrop/result/1", "items": [{"id": "a", "seconds": 1.0}], "ü": "第一"}
+
+
+class Vector(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    why: str
+    public_key: str
+    """32 bytes, hex."""
+    document: str
+    expect: str
+    """`valid`, or the code of the error."""
+
+
+@pytest.mark.parametrize("vector", vectors.read("signed.json", Vector), ids=lambda v: v.name)
+def test_vector(vector: Vector) -> None:
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(vector.public_key))
+    known = {sign.key_id(key): key}
+    if vector.expect == "valid":
+        assert "signature" not in sign.verify(vector.document.encode(), known)
+    else:
+        with pytest.raises(JobError) as caught:
+            sign.verify(vector.document.encode(), known)
+        assert caught.value.code == vector.expect
+
+
+def test_signing_twice_gives_the_same_bytes() -> None:
+    assert sign.sign(DOCUMENT, KEY) == sign.sign(dict(reversed(DOCUMENT.items())), KEY)
+
+
+def test_signing_again_replaces_the_signature() -> None:
+    once = sign.sign(DOCUMENT, KEY)
+    assert sign.sign(json.loads(once), KEY) == once
+
+
+def test_the_document_comes_back_without_its_signature() -> None:
+    assert sign.verify(sign.sign(DOCUMENT, KEY), PUBLIC) == DOCUMENT
+
+
+def test_white_space_and_order_do_not_matter() -> None:
+    values = json.loads(sign.sign(DOCUMENT, KEY))
+    other = json.dumps(dict(reversed(values.items())), indent=4, ensure_ascii=True).encode()
+    assert sign.verify(other, PUBLIC) == DOCUMENT
+
+
+class Small(msgspec.Struct):
+    schema: str
+    duration: float
+
+
+def test_structs_are_signed_as_their_json() -> None:
+    assert sign.verify(sign.sign(Small("x/1", 2.0), KEY), PUBLIC) == {
+        "schema": "x/1",
+        "duration": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda d: d["items"][0].update(id="b"), id="a value"),
+        pytest.param(lambda d: d.update(more=1), id="an added field"),
+        pytest.param(lambda d: d.pop("items"), id="a removed field"),
+        pytest.param(lambda d: d["signature"].update(alg="none"), id="algorithm none"),
+        pytest.param(lambda d: d["signature"].update(key_id="0" * 16), id="another key id"),
+        pytest.param(lambda d: d["signature"].update(extra=1), id="unknown signature field"),
+        pytest.param(lambda d: d["signature"].update(value="A" * 86), id="another value"),
+        pytest.param(lambda d: d["signature"].update(value="A" * 85), id="a short value"),
+        pytest.param(lambda d: d.pop("signature"), id="no signature"),
+    ],
+)
+def test_changed_documents_are_refused(change: Callable[[Any], object]) -> None:
+    document = json.loads(sign.sign(DOCUMENT, KEY))
+    change(document)
+    with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+        sign.verify(json.dumps(document).encode(), PUBLIC)
+
+
+def test_another_persons_key_is_refused() -> None:
+    stranger = Ed25519PrivateKey.generate()
+    with pytest.raises(Refused, match="key we do not know"):
+        sign.verify(sign.sign(DOCUMENT, stranger), PUBLIC)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 5000, b'{"a":1,"a":1}']
+)
+def test_what_is_no_document_is_refused(data: bytes) -> None:
+    with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+        sign.verify(data, PUBLIC)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+def test_the_shell_lines_of_the_documentation_verify_a_signed_document(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/format.md").read_text()
+    (lines,) = re.findall(r"```sh\n(sed .*?)```", page, re.DOTALL)
+    keys.create(tmp_path / "keys")
+    signed = sign.sign(DOCUMENT | {"totals": {}}, keys.load(tmp_path / "keys").signing)
+
+    def verified(document: bytes) -> bool:
+        (tmp_path / "result.json").write_bytes(document)
+        shell = ["bash", "-ec", lines]
+        return subprocess.run(shell, cwd=tmp_path, check=False, capture_output=True).returncode == 0
+
+    assert verified(signed)
+    assert not verified(signed.replace(b'"id":"a"', b'"id":"b"'))
+
+
+def test_a_signature_that_was_moved_inside_holds_no_more() -> None:
+    document = {"a": 1, "meta": {"b": 2}, "z": 3}
+    data = sign.sign(document, KEY)
+    assert sign.verify(data, PUBLIC) == document
+    member = data[data.index(b'"signature"') : data.index(b',"z"')]
+    moved = data.replace(b"," + member, b"").replace(b'{"b":2}', b'{"b":2,' + member + b"}")
+    spaced = member.replace(b'"signature":', b'"signature": ')
+    for changed in (moved, b"{" + spaced + b"," + moved[1:]):
+        with pytest.raises(Refused):
+            sign.verify(changed, PUBLIC)
+    again = data.replace(member, spaced)
+    assert sign.verify(again, PUBLIC) == document

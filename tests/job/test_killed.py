@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.untraced import environ
+
+ROOT = Path(__file__).parents[2]
+
+
+def killed(module: str, folder: Path, rounds: int) -> int:
+    """How many workers the module killed in the middle, once it has found every job whole."""
+    ran = subprocess.run(
+        [sys.executable, "-m", f"tests.pipeline.{module}", str(folder), str(rounds), "20261122"],
+        cwd=ROOT,
+        env=environ(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return int(json.loads(ran.stdout)["killed"])
+
+
+@pytest.mark.slow
+def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_path: Path) -> None:
+    """SIGKILL at random moments of real processes; the next worker ends every job whole."""
+    assert killed("mortal", tmp_path, 30) >= 15
+
+
+@pytest.mark.slow
+def test_shards_whose_workers_are_killed_at_random_moments_still_make_one_result(
+    tmp_path: Path,
+) -> None:
+    """Each of three shards loses up to three workers to SIGKILL; then the others, all at once."""
+    assert killed("mortal_shards", tmp_path, 1) >= 4

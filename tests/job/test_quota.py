@@ -1,0 +1,168 @@
+"""No more is admitted than the limit, whoever comes at once and whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from core.errors import Refused
+from core.job.quota import Quota
+from core.settings import Producers
+from core.storage.local import LocalStore
+from core.storage.port import Store
+from handlers.oss import handle
+from tests.faults.test_every_call import AtCall
+from tests.support.faults.injector import FAULTS, Fault
+from tests.support.faults.simulation import Theatre, consent_record, manifest, playing, reference
+from tests.support.faults.virtual_time import World
+from tests.support.oss_server import OssServer
+from tests.support.runtime import drop, studio
+from tests.support.stores import oss_store, together
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
+DAY = 86_400.0
+
+
+@pytest.fixture(params=["folder", "oss"])
+def control(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "folder":
+        (tmp_path / "control").mkdir()
+        yield LocalStore(tmp_path / "control")
+        return
+    with OssServer() as server:
+        server.add_key("contract-id", "contract-secret")
+        server.create_bucket("control")
+        yield oss_store(server, "control")
+
+
+def admitted(
+    quota: Quota,
+    control: Store,
+    number: int,
+    *,
+    key: str = "jobs/a.manifest.json",
+    at: float = NOON,
+    characters: int = 7,
+) -> bool:
+    try:
+        quota.admit(control, f"{number:032x}", key, at, characters)
+    except Refused as error:
+        if error.code != "QUOTA_EXCEEDED":
+            raise
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_of_fifty_racing_workers_exactly_ten_are_admitted(control: Store) -> None:
+    quota = Quota(jobs=10)
+    assert sum(together(50, lambda n: admitted(quota, control, n))) == 10
+
+
+@pytest.mark.slow
+def test_racing_jobs_never_speak_more_characters_than_the_limit(control: Store) -> None:
+    quota = Quota(characters=100)
+    assert sum(together(30, lambda n: admitted(quota, control, n, characters=30))) == 3
+    assert admitted(quota, control, 99, characters=10)
+    assert not admitted(quota, control, 98, characters=1)
+
+
+def test_a_job_is_counted_once_however_often_it_comes(control: Store) -> None:
+    quota = Quota(jobs=1)
+    assert all(together(20, lambda _: admitted(quota, control, 1)))
+    assert not admitted(quota, control, 2)
+    assert admitted(quota, control, 1)
+
+
+def test_days_and_producers_are_counted_apart(control: Store) -> None:
+    quota = Quota(jobs=1)
+    assert admitted(quota, control, 1, key="jobs/acme/x.manifest.json")
+    assert not admitted(quota, control, 2, key="jobs/acme/deep/y.manifest.json")
+    assert admitted(quota, control, 3, key="jobs/书 店/x.manifest.json")
+    assert not admitted(quota, control, 4, key="jobs/书 店/y.manifest.json")
+    assert admitted(quota, control, 5, key="jobs/x.manifest.json")
+    assert admitted(quota, control, 6, key=f"jobs/{'l' * 400}/x.manifest.json")
+    assert not admitted(quota, control, 7, key=f"jobs/{'l' * 400}/y.manifest.json")
+    assert admitted(quota, control, 2, key="jobs/acme/deep/y.manifest.json", at=NOON + DAY)
+    assert {info.key for info in control.list("quota/")} == {
+        "quota/2026-11-25.log",
+        "quota/2026-11-26.log",
+    }
+
+
+@pytest.mark.parametrize(
+    ("by", "principal", "producer"),
+    [
+        ("prefix", "2651", "jobs/acme"),
+        ("principal", "2651", "ram:2651"),
+        ("principal", "3907:any-name-of-a-session", "ram:3907"),
+        ("principal", "", "jobs/acme"),
+    ],
+)
+def test_who_a_producer_is(by: Producers, principal: str, producer: str) -> None:
+    quota = Quota(jobs=1, by=by, principal=principal)
+    assert quota.producer("jobs/acme/x.manifest.json") == producer
+
+
+def test_a_job_known_by_its_principal_stays_counted_when_a_sweep_goes_on_with_it(
+    control: Store,
+) -> None:
+    of_acme = Quota(jobs=1, by="principal", principal="2651")
+    assert admitted(of_acme, control, 1)
+    assert admitted(replace(of_acme, principal=""), control, 1)
+    assert not admitted(of_acme, control, 2)
+
+
+def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
+    Quota().admit(LocalStore(tmp_path / "nowhere"), "j", "jobs/a.manifest.json", NOON, 5)
+
+
+@pytest.mark.slow
+def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path: Path) -> None:
+    made = studio(tmp_path, quota=Quota(jobs=1, by="principal"))
+    told = []
+    for name in ("one", "two", "three"):
+        record = {
+            "eventName": "ObjectCreated:PutObject",
+            "oss": {"bucket": {"name": "inbox"}, "object": {"key": drop(made, name=name)}},
+            "userIdentity": {"principalId": "2651" if name != "three" else "9999"},
+        }
+        told += handle(json.dumps({"events": [record]}).encode(), made)["done"]
+    assert [answer["status"] for answer in told] == ["succeeded", "rejected", "succeeded"]
+    keys = [info.key for info in made.results.list("events/")]
+    events = [json.loads(made.results.get(key, limit=10**6).data)["data"] for key in keys]
+    assert sorted(event["error"] for event in events) == ["", "", "QUOTA_EXCEEDED"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault: Fault) -> None:
+    """Two jobs, room for one: whichever it is, one speaks and the other is refused."""
+    keys = ("jobs/a.manifest.json", "jobs/b.manifest.json")
+
+    def play(number: int) -> int:
+        theatre = Theatre(World(number), quota=Quota(jobs=1))
+        theatre.put("consent/alice.json", consent_record())
+        theatre.put("refs/alice.flac", reference())
+        for variant, key in enumerate(keys):
+            theatre.put(key, manifest(1, variant=variant))
+        plan = AtCall(theatre, number, lambda: fault if number else None, any_=False)
+        theatre.plan = plan
+        with playing(theatre.world):
+            for key in keys:
+                theatre.world.spawn(
+                    partial(theatre.deliver, key, times=10), theatre.host("platform")
+                )
+            theatre.world.run()
+        done = theatre.watcher.settled(theatre.quiet_studio(), list(keys)).values()
+        assert sorted(result.status for result in done) == ["rejected", "succeeded"], number
+        return len(plan.calls)
+
+    for number in range(1, play(0) + 1):
+        play(number)

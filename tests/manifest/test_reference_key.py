@@ -1,0 +1,85 @@
+"""Which keys a manifest may name."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import Refused
+from core.manifest import reference_key
+
+GOOD = [
+    "a",
+    "refs/alice.wav",
+    "参考/小明.wav",
+    "リファレンス/声 1.flac",
+    "with space.wav",
+    "plus+sign.wav",
+    "percent%20literal.wav",
+    "literal%2fslash.wav",
+    "100%.wav",
+    "..hidden/...wav",
+    "a..b/c.",
+    "colon:name.wav",
+    "x" * 1023,
+    "名" * 341,
+    "full／width.wav",
+]
+
+
+@pytest.mark.parametrize("key", GOOD)
+def test_a_key_is_taken_literally(key: str) -> None:
+    assert reference_key.check(key, "/p") == key
+
+
+BAD = {
+    "empty": "",
+    "absolute": "/etc/passwd",
+    "a folder": "refs/",
+    "climbing": "../a.wav",
+    "climbing later": "refs/../../a.wav",
+    "climbing at the end": "refs/..",
+    "here": "./a.wav",
+    "an empty part": "a//b",
+    "backslash": "a\\b",
+    "backslash first": "\\\\server\\share",
+    "encoded": "..%2fa.wav",
+    "encoded dots": "%2e%2e/a.wav",
+    "encoded twice": "%252e%252e%252fa.wav",
+    "encoded backslash": "..%5ca.wav",
+    "full-width dots": "．．/a.wav",
+    "full-width everything": "．．／a.wav",
+    "a two-dot leader": "‥/a.wav",
+    "a full-width encoding": "%EF%BC%8E%EF%BC%8E/a.wav",
+    "a NUL": "a\0b",
+    "a newline": "a\nb",
+    "delete": "a\x7fb",
+    "a direction mark": "a\u202egnp.wav",
+    "a zero-width space": "a\u200bb",
+    "half a character": "a\ud800",
+    "1,024 bytes": "x" * 1024,
+    "1,024 bytes of Chinese": "名" * 342,
+}
+
+
+@pytest.mark.parametrize("key", BAD.values(), ids=BAD)
+def test_a_key_that_could_mean_something_else_is_refused(key: str) -> None:
+    with pytest.raises(Refused) as caught:
+        reference_key.check(key, "/voices/a/reference")
+    assert (caught.value.code, caught.value.pointer) == ("KEY_INVALID", "/voices/a/reference")
+
+
+ELSEWHERE = [
+    "oss://other/x.wav",
+    "OSS://other/x.wav",
+    "http://169.254.169.254/latest/meta-data",
+    "https://example.com/a.wav",
+    "file:///etc/passwd",
+    "data:audio/wav;base64,AAAA",
+    "acs:oss:cn-hangzhou:1:other/x.wav",
+]
+
+
+@pytest.mark.parametrize("key", ELSEWHERE)
+def test_other_places_are_forbidden(key: str) -> None:
+    with pytest.raises(Refused, match="REF_FORBIDDEN"):
+        reference_key.check(key, "/p")

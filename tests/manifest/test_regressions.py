@@ -1,0 +1,140 @@
+"""What ended a job without an answer once, or passed where it should not have."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import pipeline
+from core.job import commit
+from core.job.runtime import Studio
+from core.storage import local_files
+from core.storage.local import LocalStore
+from handlers.oss import handle
+from tests.support.runtime import drop, studio
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Studio:
+    return studio(tmp_path)
+
+
+def naming(made: Studio, reference: str) -> str:
+    """A job whose voice names this reference."""
+    voice = {"reference": reference, "language": "en", "consent": "consent/alice.json"}
+    return drop(made, voices={"alice": voice})
+
+
+def test_half_a_character_in_a_pointer_still_gives_a_result(made: Studio) -> None:
+    done = pipeline.run(drop(made, labels={"n" * 65 + "\ud800": "a"}), made)
+    assert done.error
+    assert (done.status, done.error.code) == ("rejected", "VALUE_RANGE")
+    assert done.error.pointer.endswith("\\ud800")
+    assert commit.committed_result(done.job_id, made) == done
+
+
+HALF = "\ud83d"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"mode": HALF}, "/mode"),
+        ({"defaults": {"format": HALF}}, "/defaults/format"),
+        ({"label": {"cue": HALF}}, "/label/cue"),
+        ({"output": {"titles": {"c": HALF}}}, "/output/titles/c"),
+        ({"output": {"concatenate": HALF}}, "/output/concatenate"),
+    ],
+)
+def test_half_a_character_where_one_of_a_few_words_is_expected(
+    made: Studio, fields: dict[str, Any], pointer: str
+) -> None:
+    done = pipeline.run(drop(made, **fields), made)
+    assert done.error
+    assert (done.error.code, done.error.pointer) == ("TEXT_SURROGATE", pointer)
+    items = [{"id": "a", "text": "Some words."}, {"id": "b", "text": "More.", "format": HALF}]
+    done = pipeline.run(drop(made, name="two", items=items, mode="validate"), made)
+    assert [item.error.code if item.error else "" for item in done.items] == ["", "TEXT_SURROGATE"]
+
+
+@pytest.mark.parametrize("title", ["a\0b", "a\nb", "a\x1b[31m", "a\tb"])
+def test_a_title_that_a_player_would_cut_is_refused(made: Studio, title: str) -> None:
+    done = pipeline.run(drop(made, output={"titles": {"c": title}}), made)
+    assert done.error
+    assert (done.error.code, done.error.pointer) == ("TEXT_CONTROL", "/output/titles/c")
+
+
+def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
+    made: Studio, tmp_path: Path
+) -> None:
+    key = naming(made, "refs/link.flac")
+    (tmp_path / "inbox/refs/link.flac").symlink_to(tmp_path / "inbox/refs/alice.flac")
+    done = pipeline.run(key, made)
+    error = done.items[0].error
+    assert error
+    assert (done.status, error.code, error.pointer) == (
+        "failed",
+        "KEY_INVALID",
+        "/voices/alice/reference",
+    )
+    assert commit.committed_result(done.job_id, made) == done
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "名" * 86], ids=["letters", "bytes"])
+def test_a_reference_whose_name_no_folder_holds_costs_its_voice(made: Studio, name: str) -> None:
+    done = pipeline.run(naming(made, f"refs/{name}"), made)
+    assert done.items[0].error
+    assert (done.status, done.items[0].error.code) == ("failed", "KEY_INVALID")
+
+
+def test_a_pipe_in_the_inbox_is_neither_an_object_nor_waited_for(
+    made: Studio, tmp_path: Path
+) -> None:
+    key = naming(made, "refs/pipe.flac")
+    os.mkfifo(tmp_path / "inbox/refs/pipe.flac")
+    done = pipeline.run(key, made)
+    assert done.items[0].error
+    assert done.items[0].error.code == "REF_NOT_FOUND"
+
+
+def test_what_takes_the_place_of_a_file_at_the_last_moment_is_not_followed(tmp_path: Path) -> None:
+    LocalStore(tmp_path).put("secret", b"secret")
+    os.mkfifo(tmp_path / "pipe")
+    reader = threading.Thread(target=local_files.read, args=(tmp_path / "pipe", 9), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert local_files.read(tmp_path / "pipe", 9) == b""
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="symbolic links"):
+        local_files.read(tmp_path / "link", 9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rate", "code"),
+    [
+        (1, "AUDIO_RATE_UNSUPPORTED"),
+        (0x3E00, None),
+        (655_350, "AUDIO_RATE_UNSUPPORTED"),
+        (0x7FFFFFFF, "AUDIO_HEADER_INVALID"),
+    ],
+)
+def test_a_clip_of_any_rate_gets_a_report(made: Studio, rate: int, code: str | None) -> None:
+    head = b".snd" + b"".join(n.to_bytes(4, "big") for n in (24, 0xFFFFFFFF, 3, rate, 1))
+    made.inbox.put("audit/clip.au", head + bytes(20_000))
+    record = {
+        "eventName": "ObjectCreated:PutObject",
+        "eventSource": "acs:oss",
+        "oss": {"bucket": {"name": "inbox"}, "object": {"key": "audit/clip.au", "size": 1}},
+    }
+    told = handle(json.dumps({"events": [record]}).encode(), made)["done"][0]
+    report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    assert (report["error"] or {"code": None})["code"] == code
+    assert report["marked"] is (None if code else False)

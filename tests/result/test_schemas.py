@@ -1,0 +1,219 @@
+"""The published schemas and pages are those of the code, and mean what the code means."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from msgspec import inspect as types
+
+from core import errors
+from core.errors import Refused
+from core.manifest import resolve
+from core.result import document as result
+from core.result import schemas
+from docs import generate
+from events import outgoing
+from tests.manifest.test_manifest_refused import FIELDS, LATER
+from tests.manifest.test_parse import ITEMS
+from tests.support.manifests import ITEM, VOICE, encode, manifest
+from tests.support.results import FULL, rejected
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("path", generate.pages(), ids=lambda path: path.name)
+def test_generated_files_are_current(path: Path) -> None:
+    """Otherwise: python docs/generate.py"""
+    assert path.read_text(encoding="utf-8") == generate.pages()[path]
+
+
+@pytest.mark.parametrize(
+    "schema", [schemas.job(), schemas.result(), outgoing.schema()], ids=["job", "result", "event"]
+)
+def test_schemas_are_schemas(schema: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+LIBRARY = {
+    "alternatives": (
+        types.UnionType((types.NoneType(), types.StrType())),
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    ),
+    "choices": (types.LiteralType(("b", "a")), {"enum": ["a", "b"]}),
+    "limits": (
+        types.StrType(min_length=1, max_length=9, pattern=r"^a\Z"),
+        {"type": "string", "pattern": "^a$", "maxLength": 9, "minLength": 1},
+    ),
+    "a range": (types.IntType(le=9, ge=1), {"type": "integer", "minimum": 1, "maximum": 9}),
+    "limits of a list": (
+        types.ListType(types.AnyType(), max_length=2, min_length=1),
+        {"type": "array", "items": {}, "minItems": 1, "maxItems": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "expected"), LIBRARY.values(), ids=LIBRARY)
+def test_the_order_of_a_schema_is_ours(kind: types.Type, expected: dict[str, Any]) -> None:
+    assert json.dumps(schemas._schema(kind, {})) == json.dumps(expected)
+
+
+def test_the_limits_that_are_written_are_those_that_our_types_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
+    used: set[tuple[type[types.Type], str]] = set()
+    write = schemas._limits
+
+    def watched(kind: types.Type) -> dict[str, Any]:
+        used.update((type(kind), name) for name in names if getattr(kind, name, None) is not None)
+        return write(kind)
+
+    monkeypatch.setattr(schemas, "_limits", watched)
+    for made in (schemas.job, schemas.result, schemas.consent, outgoing.schema):
+        made()
+    assert used == {(kind, name) for kind, named in schemas._LIMITS.items() for name in named}
+
+
+def test_a_schema_is_laid_out_by_us() -> None:
+    """msgspec 0.23 keeps the indentation of a docstring, 0.22 does not, and Python 3.13 takes it
+    away before either of them sees it."""
+    made = [
+        msgspec.defstruct("Made", [("zeta", int), ("alpha", int, 7)], namespace={"__doc__": said})
+        for said in ("Two lines:\n    the second.", "\n  Two lines:\n  the second.\n")
+    ]
+    one, other = (schemas.of(type_, "made") for type_ in made)
+    assert one == other
+    assert list(one) == ["$schema", "title", "$ref", "$defs"]
+    assert json.dumps(one["$defs"]["Made"]) == json.dumps(
+        {
+            "title": "Made",
+            "description": "Two lines: the second.",
+            "type": "object",
+            "properties": {
+                "zeta": {"type": "integer"},
+                "alpha": {"type": "integer", "default": 7},
+            },
+            "required": ["zeta"],
+        }
+    )
+
+
+def test_no_schema_is_written_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("schema", "schema_components"):
+        monkeypatch.delattr(msgspec.json, name)
+    for path, content in generate.pages().items():
+        assert path.read_text(encoding="utf-8") == content
+
+
+def valid(document: Any, schema: dict[str, Any]) -> bool:
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(document))
+
+
+GOOD = [
+    manifest(),
+    manifest(items=[ITEM | {"x-row": 1, "meta": {"a": 1}, "seed": None, "ssml": False}]),
+    manifest(mode="run", priority="normal", defaults={"format": "opus", "sample_rate": 48000}),
+    manifest(label={"profile": "none", "waiver": "test", "cue": "morse-end"}, labels={"a": "b"}),
+]
+
+
+@pytest.mark.parametrize("document", GOOD)
+def test_what_we_accept_is_valid(document: dict[str, Any]) -> None:
+    assert not resolve.parse(encode(document)).errors
+    assert valid(document, schemas.job())
+
+
+# What a schema cannot say: these need a second look at another field, a budget or the bucket.
+BEYOND = {
+    "two items with one id",
+    "two ids that differ by case",
+    "the id of a bad item again",
+    "a default voice that is not there",
+    "a reference on the web",
+    "a consent record that climbs",
+    "a transcript with control characters",
+    "half a character in a label",
+    "half a character in the reason",
+    "no label and no reason",
+    "a number of 5,000 digits",
+    "17 levels",
+    "a wait of a fraction",
+    "an unknown field that needs escapes",
+}
+
+
+CHANGES = {name: changes for name, (changes, _, _) in FIELDS.items()}
+CHANGES |= {name: changes for name, (changes, _) in LATER.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if name not in BEYOND])
+def test_what_we_refuse_is_not_valid(name: str) -> None:
+    assert not valid(manifest(**CHANGES[name]), schemas.job())
+
+
+CONTEXT = ("TEXT_", "VOICE_UNKNOWN", "NUMBER_RANGE", "JSON_TOO_DEEP")
+OTHERS = {
+    "a seed with a fraction",  # 1.0 is an integer to JSON Schema
+    "a rate that Opus has not",
+    "meta of 5 KiB",
+    "an id that ends a line",  # this validator runs patterns in Python, where $ forgives a newline
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, (_, code, _) in ITEMS.items()
+        if not code.startswith(CONTEXT) and name not in OTHERS
+    ],
+)
+def test_an_item_we_refuse_is_not_valid(name: str) -> None:
+    assert not valid(manifest(items=[ITEM | ITEMS[name][0]]), schemas.job())
+
+
+@pytest.mark.parametrize("document", [FULL, rejected()], ids=["partial", "rejected"])
+def test_results_and_their_events_are_valid(document: result.Result) -> None:
+    assert valid(json.loads(result.dump(document)), schemas.result())
+    assert valid(json.loads(outgoing.job_event(document)), outgoing.schema())
+
+
+def test_the_page_of_errors_names_every_code_once() -> None:
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([A-Z_0-9]+)` \|", page, flags=re.MULTILINE)
+    tables = (errors.REFUSED, errors.FAILED, errors.MISCONFIGURED, errors.UNAVAILABLE)
+    assert listed == [code for table in (*tables, errors.NOTICES) for code in table]
+
+
+EXAMPLES = re.findall(
+    r"```(json|jsonl)\n(.*?)```",
+    (DOCS / "manifest.md").read_text(encoding="utf-8"),
+    flags=re.DOTALL,
+)
+
+
+@pytest.mark.parametrize(("kind", "example"), EXAMPLES)
+def test_examples_of_the_page_work(kind: str, example: str) -> None:
+    parsed = resolve.parse(example.encode(), lines=kind == "jsonl")
+    assert parsed.items
+    assert not parsed.errors
+
+
+def test_every_field_stands_on_the_page() -> None:
+    page = (DOCS / "manifest.md").read_text(encoding="utf-8")
+    for name, definition in schemas.job()["$defs"].items():
+        for field in definition["properties"]:
+            assert f"`{field}`" in page, f"{name}.{field}"
+
+
+def test_the_voice_of_the_sample_is_used() -> None:
+    """Guards the tests above against a sample that is refused for another reason."""
+    assert VOICE["reference"] == resolve.parse(encode(manifest())).voices["alice"].reference
+    with pytest.raises(Refused):
+        resolve.parse(encode(manifest(voices={"alice": {}})))

@@ -1,0 +1,91 @@
+"""The pipeline, broken on purpose in one place: histories must see each of these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import msgspec
+
+from core import pipeline
+from core.job import commit, item, object_record
+from core.job.lease import Lease
+from core.job.runtime import Studio
+from core.manifest.resolve import Item
+from core.result.document import Result, timestamp
+from core.result.item_result import ItemResult
+from events import outgoing
+from events.publish import ResultsBucket
+from tests.support.faults.history import Setting
+from tests.support.faults.simulation import Theatre
+
+
+@dataclass(frozen=True)
+class Variant:
+    setting: Setting = Theatre
+    broken: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+def no_fencing() -> AbstractContextManager[Any]:
+    """Who loses the lease is not told."""
+    return mock.patch.object(Lease, "check", return_value=None)
+
+
+@contextmanager
+def event_before_result() -> Iterator[None]:
+    unbroken = commit.commit_result
+
+    def broken(draft: Result, studio: Studio) -> Result:
+        early = msgspec.structs.replace(draft, finished=timestamp(studio.control.now()))
+        key = outgoing.event_key(early.job_id, early.finished)
+        ResultsBucket(studio.results).publish(key, outgoing.job_event(early))
+        return unbroken(draft, studio)
+
+    with mock.patch.object(pipeline, "commit_result", broken):
+        yield
+
+
+def adopt_without_compare() -> AbstractContextManager[Any]:
+    """What lies at an item's key is taken for the item, whatever it was made from."""
+
+    def broken(key: str, fingerprint: str, wanted: Item, studio: Studio) -> ItemResult | None:
+        found = object_record.adopt(key, ItemResult, studio)
+        return msgspec.structs.replace(found[0].made, envelope=found[1]) if found else None
+
+    return mock.patch.object(item, "adopt", broken)
+
+
+class _WallClock:
+    """A store whose clock is that of the worker's own machine."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def now(self) -> float:
+        return time.time()
+
+
+def lease_by_wall_clock() -> AbstractContextManager[Any]:
+    acquire = Lease.acquire
+
+    def broken(store: Any, *args: Any) -> Lease:
+        return acquire(_WallClock(store), *args)
+
+    return mock.patch.object(Lease, "acquire", broken)
+
+
+VARIANTS = {
+    "no-fencing": Variant(broken=no_fencing),
+    "event-before-result": Variant(broken=event_before_result),
+    "adopt-without-compare": Variant(broken=adopt_without_compare),
+    "lease-by-wall-clock": Variant(broken=lease_by_wall_clock),
+    "versioned-bucket": Variant(partial(Theatre, versioned=True)),
+}

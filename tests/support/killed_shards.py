@@ -1,0 +1,142 @@
+"""Kill the workers of a job's shards, again and again, let others finish, and look at what is left.
+
+    python -m tests.support.killed_shards FOLDER ROUNDS SEED
+
+Each round cuts a fresh job; for every shard a process is forked and killed with SIGKILL at its own
+moment, in several waves. The moments lie within half the time that shards take here when nobody is
+killed, so that on a machine of any speed something is left for the next wave, which waits until no
+lease holds it off. Then one worker a shard runs to its end, all at once, and after them a sweep as
+the timer makes it. Prints one JSON line with how many workers were killed in the middle. Exit 1 at
+the first job that does not end whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from core.batch import plan
+from core.batch.plan import ENDING
+from core.errors import Unavailable
+from core.job import commit
+from core.job.runtime import Studio
+from core.job.waiting import Shared
+from core.result import document
+from handlers.cli import sweep
+from handlers.oss import carry_out, carry_out_shard
+from tests.support.killed_worker import fork, look, warm
+from tests.support.present import present
+from tests.support.runtime import Buzz, drop, studio
+
+ITEMS, WAVES = 6, 3
+LEASE = 0.4
+
+
+def main(root: Path, rounds: int, seed: int) -> int:
+    draw = random.Random(seed)
+    warm(root / "warm-up")
+    unhurt, _ = prepared(root / "unhurt")
+    start = time.monotonic()
+    if heirs(unhurt):
+        return 1
+    latest = (time.monotonic() - start) / 2
+    killed = 0
+    for number in range(rounds):
+        made, key = prepared(root / str(number))
+        for _ in range(WAVES):
+            killed += wave(made, draw, latest)
+            look(made, key, finished=False)
+            time.sleep(LEASE)
+        if heirs(made) or wait([fork(partial(sweep.run, made, grace=0))]):
+            return 1
+        whole(made, key)
+    sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
+    return 0
+
+
+def prepared(folder: Path) -> tuple[Studio, str]:
+    """A studio, and the key of a job that waits there in shards."""
+    made = studio(
+        folder,
+        voice=Buzz(seconds_each=0.05),
+        lease_seconds=LEASE,
+        shard_items=2,
+        max_attempts=100,
+    )
+    items = [{"id": f"i{n}", "text": "One sentence. Then another one."} for n in range(ITEMS)]
+    key = drop(made, items=items)
+    assert not wait([fork(lambda: cut(key, made))])
+    return made, key
+
+
+def cut(key: str, made: Studio) -> None:
+    with suppress(Shared):
+        carry_out(key, made)
+
+
+def works(made: Studio) -> list[str]:
+    return [info.key for info in made.control.list("work/") if info.key.endswith(ENDING)]
+
+
+def wave(made: Studio, draw: random.Random, latest: float) -> int:
+    """A worker for every shard, each killed at its own moment, by `latest` seconds; how many were
+    still at work."""
+    start = time.monotonic()
+    victims = {
+        fork(
+            partial(carry_out_shard, work, replace(made, worker=f"w{plan.place(work).number}"))
+        ): moment
+        for work, moment in ((work, draw.uniform(0, latest)) for work in works(made))
+    }
+    killed = 0
+    for victim, moment in sorted(victims.items(), key=lambda one: one[1]):
+        time.sleep(max(0.0, start + moment - time.monotonic()))
+        os.kill(victim, signal.SIGKILL)
+        killed += os.WIFSIGNALED(os.waitpid(victim, 0)[1])
+    return killed
+
+
+def heirs(made: Studio) -> bool:
+    """One worker a shard, all at once, to the end; whether any of them failed."""
+    return wait([fork(partial(insist, work, made)) for work in works(made)])
+
+
+def wait(workers: list[int]) -> bool:
+    """Whether any of them failed."""
+    return any([os.waitpid(worker, 0)[1] for worker in workers])
+
+
+def insist(work: str, made: Studio) -> None:
+    """What the platform does with a notification that met a held shard."""
+    for _ in range(100):
+        try:
+            carry_out_shard(work, replace(made, worker=f"h{plan.place(work).number}"))
+        except Unavailable:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(work)
+
+
+def whole(made: Studio, key: str) -> None:
+    """One result with every item, one event, and nothing left to be worked on."""
+    look(made, key, finished=True)
+    done = commit.committed_result(commit.read_manifest(key, made).job_id, made)
+    assert done is not None
+    items = list(document.items_of(done, commit.part_reader(made)))
+    assert [item.id for item in items] == [f"i{n}" for n in range(ITEMS)]
+    stored = {info.key for info in made.results.list("out/") if info.key.endswith(".sealed")}
+    assert stored == {present(item.output).key for item in items}
+    assert list(made.control.list("work/")) == []
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,56 @@
+"""Small manifests to bend."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from core.errors import Refused
+from core.manifest import resolve
+
+VOICE = {
+    "reference": "refs/alice.flac",
+    "transcript": "what alice says in it",
+    "language": "en",
+    "consent": "consent/alice.json",
+}
+ITEM = {"id": "hello", "text": "The first words in her voice.", "voice": "alice"}
+
+
+def manifest(**changes: Any) -> dict[str, Any]:
+    """The minimal manifest of the documentation, with top-level fields changed."""
+    return {
+        "schema": "voicedrop/job/1",
+        "voices": {"alice": VOICE},
+        "items": [ITEM],
+    } | changes
+
+
+def encode(document: Any) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def of_item(**changes: Any) -> resolve.Job:
+    """A job with one good item and, second, one with these fields."""
+    items = [{**ITEM, "id": "good"}, ITEM | changes]
+    return resolve.parse(json.dumps(manifest(items=items)).encode())
+
+
+def item_error(**changes: Any) -> Refused:
+    """What is wrong with an item with these fields; the good one beside it must survive."""
+    parsed = of_item(**changes)
+    assert [item.id for item in parsed.items] == ["good"]
+    assert [error.index for error in parsed.errors] == [1]
+    return parsed.errors[0].error
+
+
+def text_of(text: str, **changes: Any) -> resolve.Item:
+    return of_item(text=text, **changes).items[1]
+
+
+def lines(*items: Any, header: Any = None, end: str = "\n") -> bytes:
+    """JSON Lines; items that are strings stand as they are."""
+    head = header if header is not None else {k: v for k, v in manifest().items() if k != "items"}
+    return end.join(
+        part if isinstance(part, str) else json.dumps(part) for part in (head, *items)
+    ).encode()

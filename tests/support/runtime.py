@@ -1,0 +1,152 @@
+"""A studio over three folders with a small real voice that buzzes in syllables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.audio.waveform import Audio
+from core.consent import records
+from core.crypto import keys
+from core.errors import Refused
+from core.job.runtime import Studio
+from core.storage.local import LocalStore
+from core.voice import Match, Spoken, Voiceprint
+
+REFERENCE = Path(__file__).parents[1] / "data" / "speech" / "ref_367.flac"
+
+
+@dataclass
+class Buzz:
+    """A Voice: pulses through a fixed formant filter. Deterministic, broad-band, cheap."""
+
+    name: str = "buzz"
+    fingerprint: str = "buzz/1"
+    rate: int = 24_000
+    languages: frozenset[str] = frozenset({"en", "zh", "ja"})
+    seconds_each: float = 0.0
+    """How long a sentence takes: to give other workers and signals time."""
+    enrolled: list[str] = field(default_factory=list)
+    spoken: list[str] = field(default_factory=list)
+
+    def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
+        self.enrolled.append(transcript)
+        match = {"ge2e": Match(default=0.5, achieved=0.7, same_person=0.9)}
+        return Voiceprint(fingerprint=self.fingerprint, data=b"buzz", match=match)
+
+    def speak(
+        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
+    ) -> Iterator[Spoken]:
+        self.spoken.append(text)
+        if text == "!silence":
+            return
+        if text == "!bug":
+            raise ZeroDivisionError(text)
+        if text == "!zeros":
+            yield Spoken(np.zeros(self.rate * 2, np.float32), self.rate)
+            return
+        if text == "!unspeakable":
+            raise Refused("TEXT_UNSPEAKABLE", pointer="text")
+        for sentence in filter(None, text.split(". ")):
+            time.sleep(self.seconds_each)
+            sound = buzz(len(sentence) / 12 / speed, self.rate, seed)
+            yield Spoken(sound, self.rate, sentence)
+
+
+def buzz(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
+    """Speech-like: pulses at a gliding pitch and breath, in syllables of a quarter second."""
+    n = int(max(seconds, 0.4) * rate)
+    t = np.arange(n) / rate
+    rng = np.random.default_rng(seed)
+    phase = np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * t)) / rate
+    pulses = np.diff(np.floor(phase), prepend=0.0)
+    source = pulses + 0.02 * rng.standard_normal(n)
+    spectrum = np.fft.rfft(source)
+    f = np.fft.rfftfreq(n, 1 / rate)
+    tilt = 1 / (1 + (f / 500) ** 2) ** 0.5
+    formants = sum(1 / (1 + ((f - c) / 120) ** 2) for c in (500, 1500, 2500, 3500)) + 0.05
+    voiced = np.fft.irfft(spectrum * tilt * formants, n)
+    envelope = 0.55 - 0.45 * np.cos(2 * np.pi * 4 * t)
+    return np.asarray(0.5 * voiced * envelope / np.abs(voiced).max(), np.float32)
+
+
+def voice_of(made: Studio) -> Buzz:
+    """The voice that `studio` gave it."""
+    assert isinstance(made.voice, Buzz)
+    return made.voice
+
+
+def keyring(folder: Path) -> keys.Keyring:
+    keys.create(folder)
+    return keys.load(folder)
+
+
+def studio(root: Path, **changes: Any) -> Studio:
+    for name in ("inbox", "results", "control"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    fields: dict[str, Any] = {
+        "inbox": LocalStore(root / "inbox"),
+        "results": LocalStore(root / "results"),
+        "control": LocalStore(root / "control"),
+        "voice": Buzz(),
+        "keys": keyring(root / "keys"),
+        "worker": "test",
+        "producer": "00119111000000000000010000",
+        "lease_seconds": 5.0,
+    }
+    return Studio(**(fields | changes))
+
+
+def drop(
+    made: Studio,
+    *,
+    name: str = "one",
+    items: list[dict[str, Any]] | None = None,
+    reference: bytes | None = None,
+    **fields: Any,
+) -> str:
+    """Put a reference, its consent and a manifest into the inbox; returns the manifest's key."""
+    data = REFERENCE.read_bytes() if reference is None else reference
+    made.inbox.put("refs/alice.flac", data)
+    made.inbox.put("consent/alice.json", records.write(record(data)))
+    document = {
+        "schema": "voicedrop/job/1",
+        "voices": {
+            "alice": {
+                "reference": "refs/alice.flac",
+                "transcript": "what she says",
+                "language": "en",
+                "consent": "consent/alice.json",
+            }
+        },
+        "items": items or [{"id": "hello", "text": "The first words in her own voice, twice."}],
+        "wait_s": 0,
+    }
+    key = f"jobs/{name}.manifest.json"
+    made.inbox.put(key, json.dumps(document | fields).encode())
+    return key
+
+
+def record(data: bytes, **changes: Any) -> records.Consent:
+    fields: dict[str, Any] = {
+        "schema": records.SCHEMA,
+        "id": "alice-1",
+        "subject": records.Subject(pseudonym="alice"),
+        "controller": "tests",
+        "purposes": ["tests"],
+        "valid_from": datetime(2026, 1, 1, tzinfo=UTC),
+        "method": "public-domain",
+        "source": "LibriSpeech, CC BY 4.0",
+        "ref_audio_sha256": [hashlib.sha256(data).hexdigest()],
+        "created_by": "tests",
+    }
+    return records.Consent(**(fields | changes))

@@ -1,0 +1,26 @@
+"""The server as a process of its own: `python -m tests.support.server_process`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from core.errors import Misconfigured
+from handlers.server.app import serve
+from tests.support.running_server import Orders
+
+
+def worker_from(environ: Mapping[str, str]) -> Orders:
+    if environ.get("TEST_NO_KEYS"):
+        raise Misconfigured("KEY_NOT_FOUND", "no keys in ./keys")
+    return Announcing()
+
+
+class Announcing(Orders):
+    def close(self) -> None:
+        sys.stdout.write("closed\n")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(worker_from, os.environ))

@@ -1,0 +1,14 @@
+"""A process that takes a token and holds it until it is killed: `... URL LIMIT LEASE`."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from handlers.server.tokens import SharedTokens
+
+if __name__ == "__main__":
+    url, limit, lease = sys.argv[1:]
+    tokens = SharedTokens(url, int(limit), "tokens", lease=float(lease))
+    print(tokens.take() is not None, flush=True)  # noqa: T201 (its answer)
+    time.sleep(60)

@@ -1,0 +1,44 @@
+"""One job in a process that notes whom it calls.
+
+    python -m tests.support.watched_job FOLDER [ENDPOINT]
+
+The hook is installed before anything of ours or a library is imported. Prints one JSON document:
+how the job ended and every address that was connected to, sent to or looked up.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+CALLS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
+called: list[str] = []
+
+
+def note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in CALLS:
+        where = arguments[1] if event in {"socket.connect", "socket.sendto"} else arguments[:2]
+        called.append(f"{where[0]}:{where[1]}" if isinstance(where, tuple) else str(where))
+
+
+def main(folder: Path, endpoint: str) -> None:
+    from handlers.oss import carry_out
+    from tests.support.container import BUCKETS, NAME, SECRET, TOKEN
+    from tests.support.runtime import drop, studio
+
+    stores: dict[str, Any] = {}
+    if endpoint:
+        from core.storage.oss import Credentials, OssStore
+
+        keys = Credentials(NAME, SECRET, TOKEN)
+        stores = {b: OssStore(b, endpoint, "cn-hangzhou", lambda: keys) for b in BUCKETS}
+    made = studio(folder, **stores)
+    answer = carry_out(drop(made), made)
+    json.dump({"ended": answer.status, "called": sorted(set(called))}, sys.stdout)
+
+
+if __name__ == "__main__":
+    sys.addaudithook(note)
+    main(Path(sys.argv[1]), "".join(sys.argv[2:]))

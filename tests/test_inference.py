@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import inference
+from core.errors import Misconfigured
+
+
+def cgroup(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({"cpu.max": "150000 100000\n"}, 2, id="v2-rounds-up"),
+        pytest.param({"cpu.max": "max 100000\n"}, 7, id="v2-unlimited"),
+        pytest.param(
+            {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4, id="v1"
+        ),
+        pytest.param(
+            {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 7, id="v1-none"
+        ),
+        pytest.param({}, 7, id="no-cgroup"),
+    ],
+)
+def test_threads_follow_the_cgroup_quota(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    assert inference.quota(cgroup(tmp_path, files), unlimited=7) == expected
+
+
+def test_we_use_at_least_one_cpu_and_never_more_than_allowed() -> None:
+    assert inference.cpus() >= 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param("flags : avx2 avx512f avx512_vnni\n", True, id="vnni"),
+        pytest.param("flags : avx2 avx_vnni\n", False, id="narrow-vectors-only"),
+        pytest.param(None, False, id="no-file"),
+    ],
+)
+def test_vnni_is_read_from_the_cpus_flags(
+    tmp_path: Path, flags: str | None, expected: bool
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(flags)
+    assert inference.vnni(cpuinfo) is expected
+
+
+def test_a_session_runs_and_uses_the_providers_we_report() -> None:
+    session = inference.session(inference._IDENTITY)
+    (y,) = session.run(None, {"x": np.array([3.5], np.float32)})
+    assert y == 3.5
+    assert session.get_providers() == list(inference.providers().names)
+    assert inference.providers().cuda == ("CUDAExecutionProvider" in session.get_providers())
+    assert inference.providers().reason
+
+
+@pytest.mark.parametrize(
+    ("built", "device", "starts", "cuda", "reason"),
+    [
+        pytest.param(["CPUExecutionProvider"], True, True, False, "no CUDA", id="cpu-build"),
+        pytest.param([inference._CUDA], False, True, False, "no NVIDIA device", id="no-device"),
+        pytest.param([inference._CUDA], True, False, False, "could not be loaded", id="no-cudnn"),
+        pytest.param([inference._CUDA], True, True, True, "works", id="cuda"),
+    ],
+)
+def test_the_device_is_chosen_for_a_stated_reason(
+    built: list[str], device: bool, starts: bool, cuda: bool, reason: str
+) -> None:
+    chosen = inference.decide(built, device, lambda: starts)
+    assert chosen.cuda is cuda
+    assert reason in chosen.reason
+    assert chosen.names[-1] == "CPUExecutionProvider"
+
+
+def test_a_trial_start_says_whether_cuda_works_without_noise(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    if inference._CUDA not in inference._runtime().get_available_providers():
+        pytest.skip("this build of ONNX Runtime has no CUDA")
+    assert inference._cuda_starts() == inference.providers().cuda
+    assert capfd.readouterr().err == ""
+
+
+def test_small_models_can_be_kept_on_the_cpu() -> None:
+    session = inference.session(inference._IDENTITY, threads=1, cpu_only=True)
+    assert session.get_providers() == ["CPUExecutionProvider"]
+    assert session.get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.slow
+def test_opening_a_session_prints_nothing() -> None:
+    """A GPU build on a CPU machine must not frighten people with CUDA errors."""
+    code = "from core import inference as i; i.session(i._IDENTITY); print(i.providers().reason)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+
+
+@pytest.fixture
+def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder where Python looks for ONNX Runtime first."""
+    inference._runtime.cache_clear()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    yield tmp_path
+    inference._runtime.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "raise ModuleNotFoundError('No module', name='onnxruntime')",
+            "ONNX Runtime is not installed. Install it: scripts/setup cpu",
+        ),
+        (
+            "raise ImportError('libcublasLt.so.13: no such file')",
+            "ONNX Runtime is installed but cannot be loaded: libcublasLt.so.13: no such file",
+        ),
+        (
+            "import onnxruntime_parts_that_are_not_there",
+            "ONNX Runtime is installed but cannot be loaded: "
+            "No module named 'onnxruntime_parts_that_are_not_there'",
+        ),
+    ],
+    ids=["not installed", "a library is missing", "a module is missing"],
+)
+def test_a_runtime_that_cannot_be_loaded_says_why(another: Path, source: str, said: str) -> None:
+    (another / "onnxruntime.py").write_text(source)
+    with pytest.raises(Misconfigured, match="MODEL_MISSING") as caught:
+        inference.session(inference._IDENTITY)
+    assert caught.value.message == said
+
+
+def test_importing_the_module_does_not_load_onnx_runtime() -> None:
+    code = "import sys, core.inference; sys.exit('onnxruntime' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_products_of_bytes_are_exact_on_this_processor() -> None:
+    """Without VNNI, x86 cuts the sum of two products of bytes off at 16 bits unless told not to."""
+    import onnx as format_
+    from onnx import helper, numpy_helper
+
+    floats, byte = format_.TensorProto.FLOAT, format_.TensorProto.UINT8
+    weights = np.full((64, 32), 127, np.int8)
+    constants = {"w": weights, "one": np.float32(1), "zero": np.uint8(0), "signed": np.int8(0)}
+    node = helper.make_node(
+        "MatMulIntegerToFloat", ["x", "w", "one", "one", "zero", "signed"], ["y"],
+        domain="com.microsoft",
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", byte, [1, 64])],
+        [helper.make_tensor_value_info("y", floats, [1, 32])],
+        [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    session = inference.session(model.SerializeToString(), threads=1, cpu_only=True)
+    (y,) = session.run(None, {"x": np.full((1, 64), 255, np.uint8)})
+    np.testing.assert_array_equal(y, 64 * 255 * 127)

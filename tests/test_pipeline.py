@@ -1,0 +1,639 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import watermark
+from core import pipeline
+from core.audio import decoding, encoding, waveform
+from core.consent import records
+from core.crypto import sealing
+from core.documents import signed
+from core.errors import Misconfigured, Refused, Unavailable
+from core.job import commit
+from core.job import lease as claim
+from core.job.runtime import Step, Studio
+from core.job.waiting import Waiting, mark_key
+from core.label import aigc
+from core.result.document import Result, parse, result_key
+from core.storage.local import LocalStore
+from core.storage.port import Body
+from core.trace import registry
+from core.voice import Spoken, Voiceprint
+from tests.support.present import present
+from tests.support.runtime import REFERENCE, Buzz, drop, record, studio, voice_of
+from tests.support.stores import head
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Studio:
+    return studio(tmp_path)
+
+
+def outputs(made: Studio) -> list[str]:
+    return [info.key for info in made.results.list("out/")]
+
+
+def opened(made: Studio, done: Result, index: int = 0) -> bytes:
+    item = done.items[index]
+    body = made.results.get(present(item.output).key, limit=10**8).data
+    return sealing.open_sealed(body, present(item.envelope), made.keys.wrapping)
+
+
+@pytest.mark.slow
+def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Studio) -> None:
+    done = pipeline.run(drop(made), made)
+    assert done.status == "succeeded"
+    speech = decoding.decode_own(opened(made, done))
+    found = watermark.detect(speech.samples, speech.rate, *made.keys.watermark.values())
+    item = done.items[0]
+    payload = present(found.payload)
+    assert f"{payload:08x}" == present(item.watermark).payload
+    mark = present(registry.resolve(made.results, payload))
+    assert (mark.job, mark.item) == (done.job_id, "hello")
+    assert present(item.output).duration_s == pytest.approx(speech.seconds, abs=0.01)
+    document = made.results.get(result_key(done.job_id), limit=10**6).data
+    signed.verify(document, made.keys.verifying)
+    assert parse(document) == done
+
+
+@pytest.mark.slow
+def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made: Studio) -> None:
+    done = pipeline.run(drop(made, id="book", labels={"team": "a"}), made)
+    voice = done.voices["alice"]
+    assert voice.reference_sha256 == hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
+    assert (present(voice.consent).id, done.consent_policy) == ("alice-1", "required")
+    assert voice.match["ge2e"].achieved == 0.7
+    assert (done.id, done.labels, present(done.engine).name) == ("book", {"team": "a"}, "buzz")
+    document = made.results.get(result_key(done.job_id), limit=10**6).data
+    assert b"first words" not in document
+    assert {"enrol", "prepare", "speak", "watermark", "verify", "seal"} <= set(done.stages)
+
+
+@pytest.mark.slow
+def test_a_repeated_job_returns_its_first_result_without_speaking_again(made: Studio) -> None:
+    key = drop(made)
+    first = pipeline.run(key, made)
+    assert pipeline.run(key, made) == first
+    assert len(voice_of(made).spoken) == 1
+
+
+@pytest.mark.slow
+def test_the_same_voice_is_learned_once_for_all_jobs(made: Studio) -> None:
+    pipeline.run(drop(made, name="one"), made)
+    pipeline.run(drop(made, name="two"), made)
+    assert len(voice_of(made).enrolled) == 1
+
+
+@pytest.mark.slow
+def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made: Studio) -> None:
+    pipeline.run(drop(made, name="one"), made)
+    (kept,) = made.control.list("voiceprints/")
+    stored = made.control.get(kept.key, limit=10**6)
+    damaged = stored.data[:-1] + b"x"
+    made.control.put(kept.key, damaged, metadata=stored.info.metadata)
+    pipeline.run(drop(made, name="two"), made)
+    assert len(voice_of(made).enrolled) == 2
+
+
+@pytest.mark.slow
+def test_a_kept_voiceprint_of_another_voice_is_not_taken(made: Studio) -> None:
+    pipeline.run(drop(made, name="one"), made)
+    (kept,) = made.control.list("voiceprints/")
+    stored = made.control.get(kept.key, limit=10**6)
+    context = sealing.Context(job="voiceprints", item="other", mt="application/msgpack")
+    sealed = sealing.seal(b"other", context, made.keys.wrapping)
+    made.control.put(kept.key, sealed.body, metadata=sealing.metadata(sealed.envelope))
+    pipeline.run(drop(made, name="two"), made)
+    assert len(voice_of(made).enrolled) == 2
+    assert stored.data != made.control.get(kept.key, limit=10**6).data
+
+
+# --- items
+
+
+@pytest.mark.slow
+def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Studio) -> None:
+    items = [
+        {"id": "a", "text": "This one is quite fine, thank you."},
+        {"id": "b", "text": ""},
+        {"id": "c", "text": "!silence"},
+        {"id": "d", "text": "!bug"},
+        {"id": "e", "text": "Tout va bien, merci beaucoup.", "language": "fr"},
+        {"id": "f", "text": "!unspeakable"},
+        {"id": "g", "text": "And this one is fine as well, as you hear."},
+    ]
+    done = pipeline.run(drop(made, items=items), made)
+    assert done.status == "partial"
+    codes = [(item.id, item.error.code if item.error else None) for item in done.items]
+    assert codes == [
+        ("a", None),
+        ("b", "TEXT_EMPTY"),
+        ("c", "OUTPUT_SILENT"),
+        ("d", "INTERNAL"),
+        ("e", "LANGUAGE_UNSUPPORTED"),
+        ("f", "TEXT_UNSPEAKABLE"),
+        ("g", None),
+    ]
+    assert (done.totals.succeeded, done.totals.failed) == (2, 5)
+    assert len(outputs(made)) == 3
+
+
+def test_a_job_without_any_good_item_has_failed(made: Studio) -> None:
+    done = pipeline.run(drop(made, items=[{"id": "a", "text": "!silence"}]), made)
+    assert done.status == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "magic"), [("wav", b"RIFF"), ("flac", b"fLaC"), ("mp3", b"ID3"), ("opus", b"OggS")]
+)
+def test_every_container_carries_the_mark_and_opens(made: Studio, form: str, magic: bytes) -> None:
+    items = [{"id": "x", "text": "A sentence that is long enough to carry it.", "format": form}]
+    done = pipeline.run(drop(made, items=items), made)
+    assert done.items[0].error is None
+    assert opened(made, done).startswith(magic)
+    assert f"out/{done.job_id}/x.{form}.sealed" in outputs(made)
+
+
+@pytest.mark.slow
+def test_rate_speed_and_pause_are_honoured(made: Studio) -> None:
+    text = "A sentence that is long enough to carry it."
+    items: list[dict[str, Any]] = [
+        {"id": "plain", "text": text},
+        {"id": "fast", "text": text, "speed": 1.5},
+        {"id": "low", "text": text, "sample_rate": 16000, "pause_ms": 500},
+    ]
+    done = pipeline.run(drop(made, items=items), made)
+    plain, fast, low = (present(item.output) for item in done.items)
+    assert fast.duration_s < 0.8 * plain.duration_s
+    assert low.sample_rate == 16000
+    assert low.duration_s == pytest.approx(plain.duration_s + 0.5, abs=0.05)
+
+
+@pytest.mark.slow
+def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Studio) -> None:
+    done = pipeline.run(drop(made, label={"cue": "morse-start"}), made)
+    plain = pipeline.run(drop(made, name="quiet"), made)
+    (found,) = aigc.read(opened(made, done))
+    assert found.label == "1"
+    assert found.content_producer == made.producer
+    assert found.produce_id == present(done.items[0].label).produce_id == f"{done.job_id}/hello"
+    cued, quiet = (present(one.items[0].output).duration_s for one in (done, plain))
+    assert cued - quiet == pytest.approx(1.32 + 0.36, abs=0.05)
+
+
+@pytest.mark.slow
+def test_a_waived_label_is_left_out_and_the_result_says_why(made: Studio) -> None:
+    waived = {"profile": "none", "waiver": "heard by the tests only"}
+    done = pipeline.run(drop(made, label=waived), made)
+    assert aigc.read(opened(made, done)) == []
+    assert present(done.items[0].label).waiver == "heard by the tests only"
+    assert [n.code for n in done.items[0].notices] == ["LABEL_WAIVED"]
+
+
+def test_meta_comes_back_and_remarks_are_kept(made: Studio) -> None:
+    items = [{"id": "a", "text": "Fine 😀 text, long enough to say.", "meta": {"row": 17}}]
+    (item,) = pipeline.run(drop(made, items=items), made).items
+    assert item.meta == {"row": 17}
+    assert [n.code for n in item.notices] == ["TEXT_DROPPED_CHARS"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["Yes", "A bit more", "One and two, three and four"])
+def test_even_a_word_carries_a_mark_that_reads(made: Studio, text: str) -> None:
+    done = pipeline.run(drop(made, items=[{"id": "a", "text": text}]), made)
+    assert done.items[0].error is None
+    assert present(done.items[0].watermark).score >= watermark.CLAIM
+
+
+def test_silence_from_the_engine_is_not_released(made: Studio) -> None:
+    """Nothing can be marked in digital silence, so the mark does not read back."""
+    done = pipeline.run(drop(made, items=[{"id": "a", "text": "!zeros"}]), made)
+    assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
+    assert outputs(made) == [result_key(done.job_id)]
+
+
+# --- voices and consent
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        pytest.param({"ref_audio_sha256": ["0" * 64]}, "CONSENT_SCOPE", id="other-recording"),
+        pytest.param(
+            {"valid_until": datetime.now(UTC) - timedelta(days=1),
+             "valid_from": datetime.now(UTC) - timedelta(days=9)},
+            "CONSENT_EXPIRED",
+            id="expired",
+        ),
+        pytest.param({"scope": records.Scope(languages=["zh"])}, "CONSENT_SCOPE", id="language"),
+    ],
+)  # fmt: skip
+def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
+    made: Studio, change: dict[str, Any], code: str
+) -> None:
+    key = drop(made)
+    made.inbox.put("consent/alice.json", records.write(record(REFERENCE.read_bytes(), **change)))
+    done = pipeline.run(key, made)
+    assert present(done.voices["alice"].error).code == code
+    assert present(done.items[0].error).code == code
+    assert voice_of(made).enrolled == []
+
+
+def test_one_language_outside_the_consent_costs_only_its_items(made: Studio) -> None:
+    items = [
+        {"id": "en", "text": "This is allowed, the record says so."},
+        {"id": "zh", "text": "这一句没有得到许可。", "language": "zh"},
+    ]
+    key = drop(made, items=items)
+    limited = record(REFERENCE.read_bytes(), scope=records.Scope(languages=["en"]))
+    made.inbox.put("consent/alice.json", records.write(limited))
+    done = pipeline.run(key, made)
+    assert [item.status for item in done.items] == ["succeeded", "failed"]
+    assert present(done.items[1].error).code == "CONSENT_SCOPE"
+
+
+def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_path: Path) -> None:
+    made = studio(tmp_path, consent="optional")
+    key = drop(made)
+    made.inbox.put("consent/alice.json.revoked", b"")
+    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_REVOKED"
+
+
+def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
+    tmp_path: Path,
+) -> None:
+    made = studio(tmp_path, consent="optional")
+    key = drop(made)
+    made.inbox.delete("consent/alice.json")
+    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_MISSING"
+
+
+def test_an_oversized_record_is_invalid(made: Studio) -> None:
+    key = drop(made)
+    made.inbox.put("consent/alice.json", b" " * (records.LIMIT + 1))
+    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_INVALID"
+
+
+VOICE = {"reference": "refs/alice.flac", "language": "en"}
+
+
+def test_without_a_record_the_voice_is_refused(made: Studio) -> None:
+    done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
+    assert present(done.items[0].error).code == "CONSENT_MISSING"
+
+
+def test_the_operator_may_make_consent_optional_and_every_result_says_so(tmp_path: Path) -> None:
+    made = studio(tmp_path, consent="optional")
+    done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
+    assert (done.status, done.consent_policy) == ("succeeded", "optional")
+    assert "CONSENT_OPTIONAL" in [n.code for n in done.voices["alice"].notices]
+
+
+def test_a_pinned_reference_with_other_bytes_is_refused(made: Studio) -> None:
+    voice = VOICE | {"consent": "consent/alice.json", "sha256": "0" * 64}
+    done = pipeline.run(drop(made, voices={"alice": voice}), made)
+    error = present(done.items[0].error)
+    assert error.code == "REF_HASH_MISMATCH"
+    assert error.pointer == "/voices/alice/sha256"
+
+
+def test_a_clone_is_no_reference(made: Studio) -> None:
+    """What we made is refused as a voice, so that nobody launders one past its consent."""
+    key = next(iter(made.keys.watermark.values()))
+    speech = decoding.decode_own(REFERENCE.read_bytes())
+    marked = watermark.embed(speech.samples, speech.rate, 7, key)
+    data = encoding.encode(waveform.Audio(marked, speech.rate), "flac").data
+    done = pipeline.run(drop(made, reference=data), made)
+    assert present(done.items[0].error).code == "REF_IS_SYNTHETIC"
+
+
+@pytest.mark.slow
+def test_two_people_in_a_recording_are_remarked_on(made: Studio) -> None:
+    both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
+    parts = [decoding.decode_own(path.read_bytes()) for path in both]
+    done = pipeline.run(
+        drop(made, reference=encoding.encode(waveform.join(parts), "flac").data), made
+    )
+    notices = {notice.code: notice.pointer for notice in done.voices["alice"].notices}
+    assert notices["AUDIO_MULTI_SPEAKER"] == "refs/alice.flac"
+    assert done.status == "succeeded"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("transcript", "remarked"), [("SAID, he whispers", False), ("else", True)])
+def test_a_transcript_of_other_words_is_remarked_on(
+    tmp_path: Path, transcript: str, remarked: bool
+) -> None:
+    """Only where a recogniser listens."""
+    made = studio(tmp_path, hear=lambda recording, language: "said he whispers")
+    voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
+    key = drop(made, voices={"alice": voice | {"transcript": transcript}})
+    notices = {one.code: one.pointer for one in pipeline.run(key, made).voices["alice"].notices}
+    assert ("TRANSCRIPT_MISMATCH" in notices) == remarked
+    assert notices.get("TRANSCRIPT_MISMATCH", "/voices/alice/transcript").endswith("/transcript")
+
+
+def test_an_unfit_recording_costs_its_voice(made: Studio) -> None:
+    done = pipeline.run(drop(made, reference=b"<html>gone</html>"), made)
+    assert (done.status, present(done.items[0].error).code) == ("failed", "AUDIO_NOT_AUDIO")
+
+
+def test_a_reference_above_the_limit_is_refused_before_it_is_read(
+    made: Studio, tmp_path: Path
+) -> None:
+    key = drop(made)
+    with (tmp_path / "inbox/refs/alice.flac").open("r+b") as file:
+        file.truncate(decoding.BYTES_LIMIT + 1)
+    assert present(pipeline.run(key, made).items[0].error).code == "AUDIO_TOO_LARGE"
+
+
+def test_a_voice_nobody_uses_is_not_even_fetched(made: Studio) -> None:
+    voices = {"alice": VOICE | {"consent": "consent/alice.json"}, "bob": VOICE | {"reference": "b"}}
+    items = [{"id": "a", "text": "Only Alice speaks in this one.", "voice": "alice"}]
+    made.inbox.put("b", b"no audio")
+    done = pipeline.run(drop(made, voices=voices, items=items), made)
+    assert done.status == "succeeded"
+    assert list(done.voices) == ["alice"]
+
+
+# --- manifests
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b"", "MANIFEST_EMPTY", id="empty"),
+        pytest.param(b"{", "JSON_SYNTAX", id="syntax"),
+        pytest.param(b'{"schema":"voicedrop/job/9"}', "SCHEMA_UNSUPPORTED", id="schema"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(
+    made: Studio, data: bytes, code: str
+) -> None:
+    made.inbox.put("jobs/x.manifest.json", data)
+    done = pipeline.run("jobs/x.manifest.json", made)
+    assert (done.status, present(done.error).code) == ("rejected", code)
+    assert commit.committed_result(done.job_id, made) == done
+
+
+def test_a_manifest_that_is_gone_is_not_retried(made: Studio) -> None:
+    with pytest.raises(Refused, match="MANIFEST_GONE"):
+        pipeline.run("jobs/x.manifest.json", made)
+
+
+def test_a_manifest_too_large_is_rejected_without_being_read(made: Studio, tmp_path: Path) -> None:
+    key = "jobs/x.manifest.json"
+    made.inbox.put(key, b"")
+    with (tmp_path / "inbox" / key).open("r+b") as file:
+        file.truncate(33 * 1024 * 1024)
+    done = pipeline.run(key, made)
+    assert present(done.error).code == "MANIFEST_TOO_LARGE"
+    assert pipeline.run(key, made) == done
+
+
+def test_json_lines_are_read_as_such(made: Studio) -> None:
+    drop(made)
+    header = {
+        "schema": "voicedrop/job/1",
+        "voices": {"alice": VOICE | {"consent": "consent/alice.json"}},
+    }
+    lines = [header, {"id": "a", "text": "The first of two lines, long enough."}]
+    data = "\n".join(json.dumps(line) for line in lines) + "\nnot json\n"
+    made.inbox.put("jobs/b.manifest.jsonl", data.encode())
+    done = pipeline.run("jobs/b.manifest.jsonl", made)
+    assert [item.status for item in done.items] == ["succeeded", "failed"]
+    assert present(done.items[1].error).pointer.startswith("line 3")
+
+
+# --- orders of arrival
+
+
+def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made: Studio) -> None:
+    key = drop(made, wait_s=60)
+    made.inbox.delete("refs/alice.flac")
+    for _ in range(made.max_attempts + 2):  # waiting uses up no attempt
+        with pytest.raises(Waiting) as caught:
+            pipeline.run(key, made)
+    assert caught.value.references == ["refs/alice.flac"]
+    (marker,) = made.control.list(mark_key("refs/alice.flac"))
+    assert made.control.get(marker.key, limit=999).data.decode() == key
+    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    assert pipeline.run(key, made).status == "succeeded"
+    assert list(made.control.list("pending/")) == []
+
+
+def test_after_its_deadline_a_missing_reference_fails_its_items(made: Studio) -> None:
+    key = drop(made, wait_s=0)
+    made.inbox.delete("refs/alice.flac")
+    done = pipeline.run(key, made)
+    error = present(done.items[0].error)
+    assert (done.status, error.code) == ("failed", "REF_NOT_FOUND")
+    assert error.pointer == "/voices/alice/reference"
+
+
+@pytest.mark.slow
+def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Studio) -> None:
+    first = pipeline.run(drop(made), made)
+    second = pipeline.run(drop(made, id="again"), made)
+    assert first.job_id != second.job_id
+    assert commit.committed_result(first.job_id, made) == first
+
+
+# --- repeated, interrupted, contested
+
+
+@pytest.mark.slow
+def test_of_twenty_deliveries_at_once_one_speaks(
+    tmp_path: Path,
+) -> None:
+    made = studio(tmp_path, voice=Buzz(seconds_each=0.3))
+    key = drop(made)
+    start = threading.Barrier(20)
+
+    def deliver(_: int) -> str:
+        start.wait()
+        try:
+            return pipeline.run(key, made).job_id
+        except Unavailable as exc:
+            return exc.code
+
+    with ThreadPoolExecutor(20) as pool:
+        seen = list(pool.map(deliver, range(20)))
+    assert set(seen) <= {pipeline.run(key, made).job_id, "JOB_BUSY"}
+    assert len(voice_of(made).spoken) == 1
+    assert len(outputs(made)) == 2
+
+
+@pytest.mark.slow
+def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made: Studio) -> None:
+    items = [{"id": f"i{n}", "text": f"Sentence number {n} of this long job."} for n in range(3)]
+    key = drop(made, items=items)
+    first = pipeline.run(key, made)
+    made.results.delete(result_key(first.job_id))
+    made.results.delete(present(first.items[2].output).key)
+    again = pipeline.run(key, made)
+    assert len(voice_of(made).spoken) == 3 + 1
+    kept = [(item.output, item.envelope, item.watermark) for item in first.items[:2]]
+    assert [(item.output, item.envelope, item.watermark) for item in again.items[:2]] == kept
+    assert again.status == "succeeded"
+
+
+@pytest.mark.slow
+def test_an_item_adopted_from_another_engine_version_says_so(made: Studio) -> None:
+    key = drop(made)
+    first = pipeline.run(key, made)
+    made.results.delete(result_key(first.job_id))
+    voice_of(made).fingerprint = "buzz/2"
+    again = pipeline.run(key, made)
+    assert "ENGINE_CHANGED" in [n.code for n in again.items[0].notices]
+    assert again.items[0].output == first.items[0].output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["stranger", "moved", "damaged"])
+def test_an_output_that_we_did_not_write_is_never_adopted(made: Studio, how: str) -> None:
+    items = [{"id": "a", "text": "The first of the two, long enough."},
+             {"id": "b", "text": "The second of the two, long enough."}]  # fmt: skip
+    key = drop(made, items=items)
+    first = pipeline.run(key, made)
+    made.results.delete(result_key(first.job_id))
+    a, b = (made.results.get(present(item.output).key, limit=10**8) for item in first.items)
+    made.results.delete(a.info.key)
+    data, metadata = {
+        "stranger": (a.data, {}),
+        "moved": (b.data, b.info.metadata),
+        "damaged": (a.data[:-1] + b"x", a.info.metadata),
+    }[how]
+    made.results.put(a.info.key, data, metadata=metadata)
+    again = pipeline.run(key, made)
+    assert present(again.items[0].error).code == "OUTPUT_EXISTS"
+    assert again.items[1].status == "succeeded"
+
+
+def test_a_planted_result_is_not_believed(made: Studio) -> None:
+    key = drop(made)
+    order = commit.read_manifest(key, made)
+    made.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
+    with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+        pipeline.run(key, made)
+
+
+class Racing(Buzz):
+    """A voice that lets another worker run the whole job while it speaks."""
+
+    race: Callable[[], None]
+
+    def speak(
+        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
+    ) -> Iterator[Spoken]:
+        self.spoken.append("racing")
+        yield from Buzz().speak(text, voiceprint, language=language, speed=speed, seed=seed)
+        self.race()
+
+
+@pytest.mark.slow
+def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
+    tmp_path: Path,
+) -> None:
+    voice = Racing()
+    slow = studio(tmp_path, voice=voice, lease_seconds=0.3)
+    key = drop(slow)
+
+    def race() -> None:
+        # The second worker believes the lease expired: it takes the next record by force.
+        lease = f"lease/{order.job_id}"
+        forced = claim.Record("other", 0.0, 1, 0).dump()
+        while not slow.control.append(lease, forced, position=head(slow.control, lease).size):
+            pass  # the slow worker renewed it in between
+        fast = studio(tmp_path, keys=slow.keys)
+        winner.append(pipeline.run(key, fast))
+        time.sleep(1)  # the slow worker tries to renew meanwhile, and learns of it
+
+    order = commit.read_manifest(key, slow)
+    winner: list[Result] = []
+    voice.race = race
+    with pytest.raises(Unavailable, match="LEASE_LOST"):
+        pipeline.run(key, slow)
+    assert pipeline.run(key, slow) == winner[0]
+    output = present(winner[0].items[0].output)
+    stored = slow.results.get(output.key, limit=10**8).data
+    assert hashlib.sha256(stored).hexdigest() == output.sealed_sha256
+
+
+class Away(LocalStore):
+    """A store whose writes below a prefix fail."""
+
+    prefix = "\0"
+
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
+        if key.startswith(self.prefix):
+            raise Unavailable("STORAGE_UNAVAILABLE", "injected", pointer=key)
+        return super().put_once(key, data, metadata=metadata)
+
+
+def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    results = Away(tmp_path / "results")
+    results.prefix = "marks/"
+    made = studio(tmp_path, results=results, max_attempts=2)
+    key = drop(made)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="injected"):
+            pipeline.run(key, made)
+    done = pipeline.run(key, made)
+    assert (done.status, present(done.error).code) == ("failed", "RETRIES_EXHAUSTED")
+    letter = json.loads(made.control.get(f"dead/{done.job_id}.json", limit=10**6).data)
+    assert letter["error"]["code"] == "STORAGE_UNAVAILABLE"
+    assert letter["manifest"]["key"] == key
+
+
+@pytest.mark.slow
+def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path: Path) -> None:
+    class Keyless(Buzz):
+        def enrol(self, reference: waveform.Audio, transcript: str, language: str) -> Voiceprint:
+            raise Misconfigured("MODEL_MISSING")
+
+    made = studio(tmp_path, voice=Keyless(), max_attempts=1)
+    key = drop(made)
+    for _ in range(3):
+        with pytest.raises(Misconfigured, match="MODEL_MISSING"):
+            pipeline.run(key, made)
+    mended = studio(tmp_path, max_attempts=1, keys=made.keys)
+    assert pipeline.run(key, mended).status == "succeeded"
+
+
+def test_a_job_that_kills_its_worker_is_counted_and_given_up(made: Studio) -> None:
+    """A killed worker leaves its claim behind; the claim is written before anything is decoded."""
+    key = drop(made)
+    order = commit.read_manifest(key, made)
+    for _ in range(made.max_attempts):
+        claim.Lease.acquire(made.control, order.job_id, "killed", -1.0)
+    done = pipeline.run(key, made)
+    assert present(done.error).code == "RETRIES_EXHAUSTED"
+    assert voice_of(made).enrolled == []
+
+
+def test_stages_are_told_while_the_job_runs(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    made = studio(tmp_path, observe=steps.append)
+    pipeline.run(drop(made), made)
+    begun = [s.stage for s in steps if s.seconds is None]
+    assert begun.index("consent") < begun.index("prepare") < begun.index("enrol")
+    assert (
+        begun.index("watermark")
+        < begun.index("verify")
+        < begun.index("seal")
+        < begun.index("store")
+    )
+    assert any(s.stage == "speak" and s.audio_seconds > 1 for s in steps)

@@ -1,0 +1,322 @@
+"""core.tlog.log over folders: any crash, any number of sequencers, every kind of tampering."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import struct
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from core.errors import Refused
+from core.storage.local import LocalStore
+from core.storage.port import Body
+from core.tlog import log, merkle, signed_note, tiles
+from core.tlog.log import Leaf
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+KEYS = [KEY.public_key()]
+ORIGIN = "voicedrop.example/results"
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> LocalStore:
+    return bucket(tmp_path / "control")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> LocalStore:
+    return bucket(tmp_path / "results")
+
+
+def bucket(path: Path) -> LocalStore:
+    path.mkdir(parents=True)
+    return LocalStore(path)
+
+
+def leaf(number: int) -> Leaf:
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    return Leaf(job=digest[:32], result_sha256=digest)
+
+
+def queue(control: LocalStore, numbers: range) -> None:
+    for number in numbers:
+        log.enqueue(control, leaf(number))
+
+
+def integrate(control: LocalStore, results: LocalStore) -> signed_note.Checkpoint | None:
+    return log.integrate(control, results, KEY, ORIGIN)
+
+
+def contents(store: LocalStore) -> dict[str, bytes]:
+    return {info.key: store.get(info.key, limit=1 << 20).data for info in store.list("")}
+
+
+def test_nothing_queued_nothing_logged(control: LocalStore, results: LocalStore) -> None:
+    assert integrate(control, results) is None
+    assert log.latest(results) is None
+    assert contents(results) == {}
+
+
+def test_what_was_queued_is_logged_once_and_the_queue_is_empty(
+    control: LocalStore, results: LocalStore
+) -> None:
+    queue(control, range(3))
+    made = integrate(control, results)
+    assert made is not None
+    assert made.size == 3
+    assert contents(control) == {}
+    found, leaves = log.verify(results, KEYS, ORIGIN)
+    assert found == made
+    assert sorted(leaves, key=lambda item: item.job) == sorted(
+        map(leaf, range(3)), key=lambda item: item.job
+    )
+
+
+def test_a_job_that_is_queued_again_is_not_logged_again(
+    control: LocalStore, results: LocalStore
+) -> None:
+    queue(control, range(3))
+    first = integrate(control, results)
+    queue(control, range(3))
+    assert integrate(control, results) == first
+    assert contents(control) == {}
+
+
+def test_every_proof_stands_beside_its_result_and_verifies_alone(
+    control: LocalStore, results: LocalStore
+) -> None:
+    queue(control, range(5))
+    integrate(control, results)
+    queue(control, range(5, 9))
+    integrate(control, results)
+    places = set()
+    for number in range(9):
+        proof = results.get(f"out/{leaf(number).job}/result.tlog-proof", limit=4096).data.decode()
+        place, _ = log.check_proof(proof, leaf(number).dump(), KEYS, ORIGIN)
+        places.add(place)
+        with pytest.raises(Refused, match="LOG_INVALID"):
+            log.check_proof(proof, leaf(number + 1).dump(), KEYS, ORIGIN)
+    assert places == set(range(9))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("c2sp.org/tlog-proof@v1", "c2sp.org/tlog-proof@v2"), ("index 1", "index x")]
+)
+def test_what_is_no_proof_is_refused(
+    control: LocalStore, results: LocalStore, old: str, new: str
+) -> None:
+    queue(control, range(2))
+    integrate(control, results)
+    proofs = [log.proof_key(leaf(i).job) for i in range(2)]
+    texts = [results.get(key, limit=4096).data.decode() for key in proofs]
+    text = next(text for text in texts if old in text)
+    for number in range(2):
+        with pytest.raises(Refused, match="LOG_INVALID"):
+            log.check_proof(text.replace(old, new), leaf(number).dump(), KEYS, ORIGIN)
+
+
+def test_numbers_of_tiles_are_split_as_c2sp_says() -> None:
+    assert tiles.key("0", 1_234_067, 256) == "log/tile/0/x001/x234/067"
+    assert tiles.key("entries", 1000, 3) == "log/tile/entries/x001/000.p/3"
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class Mortal(LocalStore):
+    """A bucket whose user dies at the n-th change, before it or after it."""
+
+    def __init__(self, root: Path, life: list[int]) -> None:
+        super().__init__(root)
+        self.life = life
+
+    def _change(self) -> None:
+        self.life[0] -= 1
+        if self.life[0] < 0:
+            raise Crash
+
+    def put(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
+        self._change()
+        super().put(key, data, metadata=metadata)
+
+    def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
+        self._change()
+        return super().put_once(key, data, metadata=metadata)
+
+    def append(self, key: str, data: bytes, *, position: int) -> bool:
+        self._change()
+        return super().append(key, data, position=position)
+
+    def delete(self, key: str) -> None:
+        self._change()
+        super().delete(key)
+
+
+def test_a_crash_at_any_change_leaves_a_log_that_the_next_run_completes(tmp_path: Path) -> None:
+    changes = 0
+    while True:
+        root = tmp_path / str(changes)
+        control, results = bucket(root / "control"), bucket(root / "results")
+        queue(control, range(2))
+        integrate(control, results)
+        queue(control, range(2, 5))
+        life = [changes]
+        try:
+            mortal = Mortal(root / "control", life), Mortal(root / "results", life)
+            log.integrate(*mortal, KEY, ORIGIN)
+        except Crash:
+            crashed = log.verify(results, KEYS, ORIGIN)[0]
+            assert crashed.size in (2, 5)
+            queue(control, range(5, 6))
+            integrate(control, results)
+            _, leaves = log.verify(results, KEYS, ORIGIN)
+            assert len(leaves) == len({item.job for item in leaves}) == 6
+            assert contents(control) == {}
+            changes += 1
+        else:
+            break
+    assert changes == 10  # batch, entries, hashes, three proofs, three deletions, checkpoint
+
+
+@pytest.mark.slow
+def test_many_sequencers_at_once_write_one_log(control: LocalStore, results: LocalStore) -> None:
+    queue(control, range(40))
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(40, 60):
+            pool.submit(integrate, control, results)
+            log.enqueue(control, leaf(number))
+    integrate(control, results)
+    _, leaves = log.verify(results, KEYS, ORIGIN)
+    assert len(leaves) == len({item.job for item in leaves}) == 60
+
+
+def test_large_queues_are_taken_in_batches(control: LocalStore, results: LocalStore) -> None:
+    queue(control, range(10))
+    made = log.integrate(control, results, KEY, ORIGIN, most=4)
+    assert made is not None
+    assert made.size == 10
+    starts = [info.key for info in results.list(log.BATCHES)]
+    assert starts == [f"log/batches/{start:020}" for start in (0, 4, 8)]
+
+
+@pytest.fixture(scope="module")
+def three_hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("log")
+    control, results = bucket(folder / "control"), bucket(folder / "results")
+    queue(control, range(200))
+    integrate(control, results)
+    queue(control, range(200, 300))
+    integrate(control, results)
+    return folder / "results"
+
+
+@pytest.fixture
+def logged(three_hundred: Path, tmp_path: Path) -> LocalStore:
+    shutil.copytree(three_hundred / "log", tmp_path / "logged/log")
+    return LocalStore(tmp_path / "logged")
+
+
+@pytest.mark.slow
+def test_tiles_lie_where_c2sp_says(logged: LocalStore) -> None:
+    kept = contents(logged)
+    names = {name for name in kept if name.startswith("log/tile/")}
+    assert names == {
+        "log/tile/0/000",
+        "log/tile/0/000.p/200",
+        "log/tile/0/001.p/44",
+        "log/tile/1/000.p/1",
+        "log/tile/entries/000",
+        "log/tile/entries/000.p/200",
+        "log/tile/entries/001.p/44",
+    }
+    assert kept["log/tile/1/000.p/1"] == merkle.subtree(kept["log/tile/0/000"])
+    size = struct.unpack(">H", kept["log/tile/entries/000"][:2])[0]
+    entry = kept["log/tile/entries/000"][2 : 2 + size]
+    assert merkle.leaf_hash(entry) == kept["log/tile/0/000"][:32]
+    assert log.verify(logged, KEYS, ORIGIN)[0].size == 300
+
+
+def test_an_earlier_checkpoint_is_continued(control: LocalStore, logged: LocalStore) -> None:
+    earlier = log.latest(logged)
+    queue(control, range(300, 310))
+    integrate(control, logged)
+    assert log.verify(logged, KEYS, ORIGIN, earlier=earlier)[0].size == 310
+
+
+def test_a_rewritten_log_does_not_continue_what_was_kept(
+    tmp_path: Path, control: LocalStore, results: LocalStore
+) -> None:
+    """The operator holds every key, makes the log anew without one job, and is found out."""
+    queue(control, range(5))
+    integrate(control, results)
+    anew = bucket(tmp_path / "anew")
+    queue(control, range(1, 9))
+    integrate(control, anew)
+    assert log.verify(anew, KEYS, ORIGIN)
+    with pytest.raises(Refused, match="no longer contains"):
+        log.verify(anew, KEYS, ORIGIN, earlier=log.latest(results))
+
+
+def test_a_shortened_log_is_found_out(
+    control: LocalStore, results: LocalStore, logged: LocalStore
+) -> None:
+    queue(control, range(4))
+    integrate(control, results)
+    with pytest.raises(Refused, match="no longer contains"):
+        log.verify(results, KEYS, ORIGIN, earlier=log.latest(logged))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "log/tile/entries/000",
+        "log/tile/entries/001.p/44",
+        "log/tile/0/000",
+        "log/tile/0/001.p/44",
+        "log/tile/1/000.p/1",
+    ],
+)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "removed"])
+def test_damage_is_found(logged: LocalStore, key: str, damage: str) -> None:
+    data = logged.get(key, limit=1 << 20).data
+    if damage == "removed":
+        logged.delete(key)
+    else:
+        flipped = data[:9] + bytes([data[9] ^ 1]) + data[10:]
+        logged.put(key, {"flipped": flipped, "cut": data[:-1], "emptied": b""}[damage])
+    with pytest.raises(Refused, match="LOG_INVALID"):
+        log.verify(logged, KEYS, ORIGIN)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "removed"])
+def test_a_lost_checkpoint_is_found_by_whoever_kept_it(logged: LocalStore, damage: str) -> None:
+    kept, key = log.latest(logged), f"log/checkpoints/{300:020}"
+    assert kept is not None
+    if damage == "removed":
+        logged.delete(key)
+    else:
+        logged.put(key, kept.replace("\n300\n", "\n299\n").encode())
+    with pytest.raises(Refused, match="LOG_INVALID"):
+        log.verify(logged, KEYS, ORIGIN, earlier=kept)
+
+
+def test_changed_entries_with_fitting_tiles_are_found(logged: LocalStore) -> None:
+    entries = list(log.entries(logged, 300))
+    entries[7] = leaf(999).dump()
+    hashes = [merkle.leaf_hash(entry) for entry in entries]
+    for level, number, data in merkle.tiles(0, hashes, lambda *_: b""):
+        logged.put(tiles.key(str(level), number, len(data) // 32), data)
+    logged.put("log/tile/entries/000", tiles.bundle(entries[:256]))
+    with pytest.raises(Refused, match="not those that the checkpoint"):
+        log.verify(logged, KEYS, ORIGIN)
+
+
+def test_a_log_that_is_not_there_proves_nothing(results: LocalStore) -> None:
+    with pytest.raises(Refused, match="no checkpoint"):
+        log.verify(results, KEYS, ORIGIN)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.storage.local import LocalStore
+from core.trace import registry
+from core.trace.registry import Mark, object_key, register, resolve
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path)
+
+
+def test_a_payload_resolves_to_its_job_and_item(results: LocalStore) -> None:
+    payload = register(results, KEY, "j1", "hello")
+    assert resolve(results, payload) == Mark(job="j1", item="hello")
+
+
+def test_an_item_keeps_its_payload_when_it_is_repeated(results: LocalStore) -> None:
+    assert register(results, KEY, "j1", "hello") == register(results, KEY, "j1", "hello")
+
+
+def test_a_number_already_taken_is_never_given_twice(results: LocalStore) -> None:
+    """The first candidate is occupied by another item, as one in four billion would be."""
+    free = register(results, KEY, "j1", "hello")
+    other = LocalStore(results._root.parent / "other")
+    other._root.mkdir()
+    other.put(object_key(free), results.get(object_key(free), limit=999).data.replace(b"j1", b"j0"))
+    second = register(other, KEY, "j1", "hello")
+    assert second != free
+    assert resolve(other, second) == Mark(job="j1", item="hello")
+    assert resolve(other, free) == Mark(job="j0", item="hello")
+
+
+def test_another_key_gives_other_payloads(results: LocalStore) -> None:
+    assert register(results, KEY, "j", "i") != register(results, bytes(32), "j", "i")
+
+
+def test_an_unknown_payload_resolves_to_nothing(results: LocalStore) -> None:
+    assert resolve(results, 0xDEADBEEF) is None
+    assert object_key(0xDEADBEEF) == "marks/de/deadbeef.json"
+
+
+def test_a_store_where_every_number_is_taken_is_reported_not_trusted(results: LocalStore) -> None:
+    mark = Mark(job="j1", item="hello")
+    for number in range(registry.CANDIDATES):
+        payload = registry._candidate(KEY, mark, number)
+        results.put(object_key(payload), b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}')
+    with pytest.raises(Exception, match="no free watermark number"):
+        register(results, KEY, "j1", "hello")

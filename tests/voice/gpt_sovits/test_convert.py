@@ -1,0 +1,328 @@
+"""From checkpoints to a bundle that computes what upstream computes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from core.audio.waveform import Audio
+from core.errors import Misconfigured, Refused
+from core.voice.gpt_sovits import reference
+from core.voice.gpt_sovits.bundle import SPEC, Bundle
+from core.voice.gpt_sovits.convert import checkpoint
+from core.voice.gpt_sovits.convert.bundle import Sources, convert
+from core.voice.gpt_sovits.convert.checks import Check, table
+from core.voice.gpt_sovits.convert.verify import verify
+from tests.support import torch_files
+
+pytestmark = pytest.mark.slow
+
+
+def rewritten(
+    source: Path, out: Path, dtype: str = "<f4", /, **changes: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The tensors and config of a checkpoint, written to `out` again with changes."""
+    read = checkpoint.read(source)
+    tensors = {name: read.take(name).astype(dtype) for name in read.tensors}
+    for name, value in changes.items():
+        key = name.replace("__", ".")
+        if value is None:
+            del tensors[key]
+        else:
+            tensors[key] = value
+    torch_files.write(out, tensors, dict(read.config) or None)
+    return tensors
+
+
+def test_every_stage_is_what_upstream_computes(bundle: Bundle, golden: Path) -> None:
+    """v2ProPlus at full precision: tokens and codes exactly, all else within tolerance."""
+    checks = list(verify(bundle, golden))
+    assert len(checks) >= 26
+    assert [str(check) for check in checks if not check.passed] == []
+    assert table(checks).endswith(f"all {len(checks)} passed")
+
+
+def test_verify_sees_a_network_that_is_a_little_wrong(
+    sources: Sources, golden: Path, tmp_path: Path
+) -> None:
+    read = checkpoint.read(sources.sovits)
+    bent = read.take("enc_p.encoder2.attn_layers.0.emb_rel_v") * 1.1
+    out = tmp_path / "bent.pth"
+    rewritten(sources.sovits, out, enc_p__encoder2__attn_layers__0__emb_rel_v=bent)
+    convert(replace(sources, sovits=out, bert=None), tmp_path / "bundle", precision="fp32")
+    checks = list(verify(Bundle(tmp_path / "bundle", threads=1, cpu_only=True), golden))
+    failed = {check.stage for check in checks if not check.passed}
+    assert "enc_p latent" in failed
+    assert not {"ssl", "ge", "logits", "wave"} & failed
+    assert "FAILED" in table(checks)
+
+
+def test_verify_says_when_shapes_differ() -> None:
+    check = Check("stage (3,) not (2,)", np.inf, 1e-4)
+    assert not check.passed
+    assert Check("likeness", 0.99, 0.95, at_least=True).passed
+
+
+def test_verify_needs_a_golden_folder(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="OBJECT_MISSING"):
+        list(verify(bundle, tmp_path))
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", "fast"])
+def test_smaller_numbers_stay_near(
+    sources: Sources, golden: Path, tmp_path: Path, precision: Any
+) -> None:
+    convert(replace(sources, bert=None), tmp_path / "b", precision=precision)
+    for vnni in (False, True) if precision == "int8" else (False,):
+        made = Bundle(tmp_path / "b", threads=1, cpu_only=True, vnni=vnni)
+        checks = list(verify(made, golden))
+        assert [str(check) for check in checks if not check.passed] == []
+        assert any("cosine" in check.stage for check in checks)
+
+
+def test_half_precision_files_convert(sources: Sources, tmp_path: Path) -> None:
+    """Fine-tunes are stored in fp16: the graphs are those of the same numbers in fp32."""
+    made = []
+    for dtype in ("<f2", "<f4"):
+        folder = tmp_path / dtype[1:]
+        folder.mkdir()
+        rewritten(sources.t2s, folder / "s1.ckpt", dtype)
+        rewritten(sources.sovits, folder / "s2.pth", dtype)
+        files = replace(sources, t2s=folder / "s1.ckpt", sovits=folder / "s2.pth", bert=None)
+        made.append(convert(files, folder / "bundle", precision="fp32"))
+        sources = files
+    assert made[0].version == "v2ProPlus"
+    assert made[0].parts == made[1].parts
+
+
+def v2(sources: Sources, folder: Path) -> Path:
+    """A v2 network cut out of the v2ProPlus one: no speaker vector, one width for all timbres."""
+    read = checkpoint.read(sources.sovits)
+    narrow = read.shape("ge_to512.weight")[0]
+    tensors = {name: read.take(name) for name in read.tensors}
+    for name in (
+        "sv_emb.weight",
+        "sv_emb.bias",
+        "ge_to512.weight",
+        "ge_to512.bias",
+        "prelu.weight",
+    ):
+        del tensors[name]
+    for name, value in tensors.items():
+        if name.startswith("ref_enc.fc.fc."):
+            tensors[name] = value[:narrow]
+        elif name.endswith("cond_layer.weight_v") or name == "dec.cond.weight":
+            tensors[name] = value[:, :narrow]
+    config = json.loads(json.dumps(read.config))
+    return torch_files.write(folder / "s2_v2.pth", tensors, config)
+
+
+def test_v2_is_told_by_its_structure_and_speaks(
+    sources: Sources, golden: Path, tmp_path: Path
+) -> None:
+    """No speaker encoder is asked for, and other widths are taken as they come."""
+    path = v2(sources, tmp_path)
+    spec = convert(
+        replace(sources, sovits=path, speaker=None, bert=None), tmp_path / "b", precision="fp32"
+    )
+    assert (spec.version, spec.speaker, spec.bert) == ("v2", False, False)
+    noise = np.random.default_rng(0).standard_normal(40000).astype(np.float32) / np.float32(9)
+    timbre = reference.timbre(Bundle(tmp_path / "b", cpu_only=True), [Audio(noise, 32000)])
+    assert np.isfinite(timbre).all()
+
+
+def test_the_kernel_of_the_first_upsampling_tells_v2pro(sources: Sources, tmp_path: Path) -> None:
+    kernel = checkpoint.read(sources.sovits).take("dec.ups.0.weight_v")[:, :, 2:-2]
+    rewritten(sources.sovits, tmp_path / "pro.pth", dec__ups__0__weight_v=kernel)
+    pro = replace(sources, sovits=tmp_path / "pro.pth", bert=None)
+    assert convert(pro, tmp_path / "b", precision="fp32").version == "v2Pro"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cfm.x": np.ones(1, "<f4")}, "v3 or v4"),
+        ({"enc_p.text_embedding.weight": np.ones((322, 24), "<f4")}, "v1"),
+        ({"enc_p.mrte.c_pre.weight": None}, "enc_p.mrte.c_pre.weight"),
+        ({"dec.conv_post.weight": np.full((1, 1, 7), np.inf, "<f4")}, "not finite"),
+    ],
+    ids=["v3", "v1", "missing", "infinite"],
+)
+def test_what_cannot_be_converted_leaves_nothing_behind(
+    sources: Sources, tmp_path: Path, change: dict[str, np.ndarray | None], said: str
+) -> None:
+    bad = tmp_path / "bad.pth"
+    rewritten(sources.sovits, bad, **{k.replace(".", "__"): v for k, v in change.items()})
+    with pytest.raises(Refused, match="CHECKPOINT_INVALID") as caught:
+        convert(replace(sources, sovits=bad), tmp_path / "bundle", precision="fp32")
+    assert said in str(caught.value)
+    assert list(tmp_path.iterdir()) == [bad]
+
+
+@pytest.mark.parametrize(
+    ("field", "key", "said"),
+    [
+        ("t2s", "model.ar_text_embedding.word_embeddings.weight", "it knows 512 symbols"),
+        ("t2s", "model.ar_predict_layer.weight", "it says 511 tokens"),
+        ("sovits", "ssl_proj.weight", "channels are not what"),
+    ],
+)
+def test_files_that_were_not_trained_together_are_refused(
+    sources: Sources, tmp_path: Path, field: str, key: str, said: str
+) -> None:
+    source = getattr(sources, field)
+    value = checkpoint.read(source).take(key)
+    other = value[:512] if field == "t2s" else value[:, :20]
+    rewritten(source, tmp_path / "other.pth", **{key.replace(".", "__"): other})
+    with pytest.raises(Refused, match=said):
+        convert(replace(sources, **{field: tmp_path / "other.pth"}), tmp_path / "bundle")
+
+
+def test_pro_models_ask_for_the_speaker_encoder(sources: Sources, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="name a speaker encoder"):
+        convert(replace(sources, speaker=None), tmp_path / "bundle")
+
+
+def test_t2s_and_sovits_in_the_wrong_order_are_refused(sources: Sources, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="CHECKPOINT_INVALID"):
+        convert(replace(sources, t2s=sources.sovits, sovits=sources.t2s), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("lost", ["config.json", "pytorch_model.bin"])
+def test_an_incomplete_hubert_folder_is_refused(
+    sources: Sources, tmp_path: Path, lost: str
+) -> None:
+    shutil.copytree(sources.hubert, tmp_path / "hubert")
+    (tmp_path / "hubert" / lost).unlink()
+    with pytest.raises(Refused, match="CHECKPOINT_INVALID"):
+        convert(replace(sources, hubert=tmp_path / "hubert"), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"conv_stride": [5]}, "lacks num_conv_pos"),
+        ([], "lacks conv_stride"),
+        ("[", "missing or damaged"),
+    ],
+    ids=["incomplete", "list", "damaged"],
+)
+def test_a_config_that_does_not_fit_is_refused(
+    sources: Sources, tmp_path: Path, config: object, said: str
+) -> None:
+    shutil.copytree(sources.hubert, tmp_path / "hubert")
+    text = config if isinstance(config, str) else json.dumps(config)
+    (tmp_path / "hubert" / "config.json").write_text(text)
+    with pytest.raises(Refused, match=said):
+        convert(replace(sources, hubert=tmp_path / "hubert"), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_config_of_words_is_refused(sources: Sources, tmp_path: Path) -> None:
+    read = checkpoint.read(sources.sovits)
+    config = json.loads(json.dumps(read.config))
+    config["model"]["upsample_rates"] = ["ten"]
+    torch_files.write(tmp_path / "s2.pth", {k: read.take(k) for k in read.tensors}, config)
+    with pytest.raises(Refused, match="do not fit"):
+        convert(replace(sources, sovits=tmp_path / "s2.pth"), tmp_path / "bundle")
+
+
+def test_an_existing_folder_is_never_touched(sources: Sources, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="OUTPUT_EXISTS"):
+        convert(sources, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hubert_with_new_key_names_is_the_same(
+    sources: Sources, golden: Path, tmp_path: Path
+) -> None:
+    """Prefix `hubert.`, parametrised weight norm, and a vocabulary beside BERT."""
+    shutil.copytree(sources.hubert, tmp_path / "hubert")
+    read = checkpoint.read(sources.hubert / "pytorch_model.bin")
+    new = {"weight_g": "parametrizations.weight.original0"}
+    new["weight_v"] = "parametrizations.weight.original1"
+    tensors = {}
+    for name in read.tensors:
+        leaf = name.rsplit(".", 1)[-1]
+        tensors["hubert." + name.replace(leaf, new.get(leaf, leaf))] = read.take(name)
+    torch_files.write(tmp_path / "hubert" / "pytorch_model.bin", tensors)
+    assert sources.bert is not None
+    shutil.copytree(sources.bert, tmp_path / "bert")
+    tokens = {"[UNK]": 0, "[SEP]": 2, "[CLS]": 1}
+    (tmp_path / "bert" / "tokenizer.json").write_text(json.dumps({"model": {"vocab": tokens}}))
+    both = replace(sources, hubert=tmp_path / "hubert", bert=tmp_path / "bert")
+    convert(both, tmp_path / "bundle", precision="fp32")
+    made = Bundle(tmp_path / "bundle", threads=1, cpu_only=True)
+    checks = {check.stage: check.passed for check in verify(made, golden)}
+    assert checks["ssl"]
+    assert (tmp_path / "bundle" / "vocab.txt").read_text() == "[UNK]\n[CLS]\n[SEP]\n"
+
+
+def test_progress_is_told_to_the_end(sources: Sources, tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+    convert(sources, tmp_path / "b", progress=lambda what, done: told.append((what, done)))
+    assert [done for _, done in told] == sorted(done for _, done in told)
+    assert told[-1] == ("done", 1.0)
+
+
+def test_graphs_are_valid_onnx(bundle: Bundle) -> None:
+    """But for operators of ONNX Runtime's own, which the checker does not know."""
+    for path in bundle.folder.glob("*.onnx"):
+        model = onnx.load(str(path), load_external_data=False)
+        own = [node for node in model.graph.node if node.domain]
+        assert {node.op_type for node in own} <= {"FusedMatMul"}
+        assert len(model.graph.node) > len(own)
+
+
+def test_a_bundle_knows_when_it_was_damaged(
+    sources: Sources, bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bundle.folder, tmp_path / "copy")
+    assert Bundle(folder).damage() == []
+    with (folder / "weights.bin").open("r+b") as file:
+        file.write(b"\x01")
+    assert Bundle(folder).damage() == ["weights.bin"]
+    with (folder / "weights.bin").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(Misconfigured, match=r"weights\.bin is missing or cut"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (None, "MODEL_MISSING"),
+        (b"{", "MODEL_INVALID"),
+        (b"{}", "MODEL_INVALID"),
+    ],
+    ids=["absent", "cut", "empty"],
+)
+def test_a_folder_that_is_no_bundle_is_named(
+    tmp_path: Path, content: bytes | None, code: str
+) -> None:
+    if content is not None:
+        (tmp_path / SPEC).write_bytes(content)
+    with pytest.raises(Misconfigured, match=code):
+        Bundle(tmp_path)
+
+
+def test_a_bundle_of_another_format_is_named(bundle: Bundle, tmp_path: Path) -> None:
+    spec = json.loads((bundle.folder / SPEC).read_bytes())
+    (tmp_path / SPEC).write_text(json.dumps({**spec, "schema": "voicedrop/gpt-sovits/9"}))
+    with pytest.raises(Misconfigured, match="voicedrop/gpt-sovits/9"):
+        Bundle(tmp_path)
+
+
+def test_a_graph_that_cannot_be_loaded_is_a_damaged_model(bundle: Bundle, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle.folder, tmp_path / "copy")
+    size = (folder / "flow.onnx").stat().st_size
+    (folder / "flow.onnx").write_bytes(b"x" * size)
+    with pytest.raises(Misconfigured, match=r"flow\.onnx cannot be loaded"):
+        Bundle(folder).session("flow")

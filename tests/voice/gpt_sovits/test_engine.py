@@ -1,0 +1,316 @@
+"""The Voice port on a network that knows no language but has everything else."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from core import pipeline
+from core.audio.waveform import Audio
+from core.errors import Failed, JobError, Misconfigured, Refused
+from core.speech import reference
+from core.speech.recognise import Recogniser
+from core.voice import Voice, Voiceprint
+from core.voice.gpt_sovits.bundle import Bundle
+from core.voice.gpt_sovits.engine import GptSovits
+from core.voice.gpt_sovits.guard import Guard
+from core.voice.gpt_sovits.sampling import Sampling
+from core.voice.gpt_sovits.text_features import Span, TextFeatures
+from tests.support.letters import Letters
+from tests.support.runtime import REFERENCE, drop, studio
+
+pytestmark = pytest.mark.slow
+
+TEXT = "hello there my friend. what a day. yes. one more and somewhat longer sentence follows"
+LAX = Guard(fewest=0, most=99, cycle=999, blank=99)
+"""Random weights say nonsense: what a trained network may not do, this one does."""
+
+
+@pytest.fixture(scope="module")
+def recording(golden: Path) -> Audio:
+    samples, rate = soundfile.read(golden / "ref.wav", dtype="float32")
+    return Audio(samples, rate)
+
+
+@pytest.fixture(scope="module")
+def engine(bundle: Bundle) -> GptSovits:
+    return GptSovits(bundle, Letters(), guard=LAX)
+
+
+@pytest.fixture(scope="module")
+def voiceprint(engine: GptSovits, recording: Audio) -> Voiceprint:
+    return engine.enrol(recording, "what is said", "en")
+
+
+def samples(engine: Voice, voiceprint: Voiceprint, text: str = TEXT, **how: float) -> np.ndarray:
+    spoken = engine.speak(text, voiceprint, language="en", **how)  # type: ignore[arg-type]
+    return np.concatenate([audio.samples for audio in spoken])
+
+
+def test_it_is_a_voice(engine: GptSovits) -> None:
+    voice: Voice = engine
+    assert (voice.name, voice.rate) == ("gpt-sovits v2ProPlus", 32000)
+    assert voice.languages == {"en", "zh"}
+    assert voice.fingerprint.startswith("gpt-sovits/v2ProPlus/fp32/")
+
+
+def test_a_voiceprint_is_small_and_survives_storage(
+    engine: GptSovits, recording: Audio, voiceprint: Voiceprint
+) -> None:
+    assert engine.enrol(recording, "what is said", "en") == voiceprint
+    assert len(voiceprint.dump()) < 4000
+    assert Voiceprint.parse(voiceprint.dump()) == voiceprint
+
+
+def test_every_sentence_is_a_chunk_that_differs_by_seed(
+    engine: GptSovits, voiceprint: Voiceprint
+) -> None:
+    spoken = list(engine.speak(TEXT, voiceprint, language="en"))
+    assert len(spoken) == 4
+    assert all(audio.rate == 32000 and len(audio.samples) % 1280 == 0 for audio in spoken)
+    one = samples(engine, voiceprint, seed=1)
+    assert np.array_equal(one, samples(engine, voiceprint, seed=1))
+    assert not np.array_equal(one, samples(engine, voiceprint, seed=2))
+
+
+def test_a_sentence_is_the_same_alone_and_in_company(
+    bundle: Bundle, engine: GptSovits, voiceprint: Voiceprint
+) -> None:
+    """To the bit, whatever the number of rows and threads."""
+    alone = GptSovits(Bundle(bundle.folder, threads=1, cpu_only=True), Letters(), guard=LAX, rows=1)
+    assert np.array_equal(samples(alone, voiceprint), samples(engine, voiceprint))
+
+
+def resident() -> float:
+    """Memory of this process, in MiB."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def growth_over_texts(folder: Path, voiceprint: Voiceprint) -> float:
+    """MiB that a process grows by between its 20th and its 100th text."""
+    engine = GptSovits(Bundle(folder, cpu_only=True), Letters(), guard=LAX)
+    before = 0.0
+    for i in range(100):
+        samples(engine, voiceprint, "good day" + " my friend" * (i % 5), seed=i)
+        if i == 19:
+            before = resident()
+    return resident() - before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_hundred_texts_leave_no_memory_behind(bundle: Bundle, voiceprint: Voiceprint) -> None:
+    """`bench/soak.py` speaks three hundred.
+
+    In a process of its own: the memory of one that has run other tests tells nothing.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        assert process.submit(growth_over_texts, bundle.folder, voiceprint).result() < 10
+
+
+def test_two_voices_from_several_threads_never_mix(
+    engine: GptSovits, recording: Audio, voiceprint: Voiceprint
+) -> None:
+    slow = Audio(np.repeat(recording.samples, 2)[: 9 * recording.rate], recording.rate)
+    prints = [voiceprint, engine.enrol(slow, "something else", "en")]
+    want = [samples(engine, one, "hello there. good day") for one in prints]
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(samples, engine, prints[i % 2], "hello there. good day") for i in range(12)
+        ]
+        for i, job in enumerate(jobs):
+            assert np.array_equal(job.result(), want[i % 2])
+
+
+@pytest.mark.parametrize("speed", [0.75, 1.3])
+def test_speed_changes_the_length(engine: GptSovits, voiceprint: Voiceprint, speed: float) -> None:
+    plain = samples(engine, voiceprint, "what a day")
+    assert len(samples(engine, voiceprint, "what a day", speed=speed)) == pytest.approx(
+        len(plain) / speed, abs=1280
+    )
+
+
+def test_without_a_transcript_only_the_timbre_is_learned(
+    engine: GptSovits, recording: Audio, voiceprint: Voiceprint
+) -> None:
+    timbre_only = engine.enrol(recording, "", "en")
+    assert len(timbre_only.data) < len(voiceprint.data)
+    assert len(samples(engine, timbre_only, "good day"))
+
+
+def test_auxiliary_references_change_the_timbre(
+    engine: GptSovits, recording: Audio, voiceprint: Voiceprint, golden: Path
+) -> None:
+    second, rate = soundfile.read(golden / "aux_ref.wav", dtype="float32")
+    more = engine.enrol(recording, "what is said", "en", auxiliary=[Audio(second, rate)])
+    assert more.data != voiceprint.data
+    with pytest.raises(Refused, match="AUDIO_TOO_SHORT"):
+        engine.enrol(recording, "", "en", auxiliary=[Audio(second[:100], rate)])
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(2.9, "AUDIO_TOO_SHORT"), (10.1, "AUDIO_TOO_LONG")])
+def test_a_reference_has_3_to_10_seconds(engine: GptSovits, seconds: float, code: str) -> None:
+    with pytest.raises(Refused, match=code):
+        engine.enrol(Audio(np.zeros(int(seconds * 16000), np.float32), 16000), "text", "en")
+
+
+def test_a_language_it_cannot_read_is_refused(engine: GptSovits, voiceprint: Voiceprint) -> None:
+    with pytest.raises(Refused, match="LANGUAGE_UNSUPPORTED"):
+        list(engine.speak("hallo", voiceprint, language="de"))
+
+
+def test_a_text_without_words_is_refused(engine: GptSovits, voiceprint: Voiceprint) -> None:
+    with pytest.raises(Refused, match="TEXT_UNSPEAKABLE"):
+        list(engine.speak("...", voiceprint, language="en"))
+
+
+def test_a_sentence_without_end_is_refused(engine: GptSovits, voiceprint: Voiceprint) -> None:
+    with pytest.raises(Refused, match="TEXT_TOO_LONG"):
+        list(engine.speak("la" * 3000, voiceprint, language="en"))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"not a voiceprint"])
+def test_a_damaged_voiceprint_is_refused(engine: GptSovits, data: bytes) -> None:
+    with pytest.raises(Misconfigured, match="damaged"):
+        list(
+            engine.speak("x", Voiceprint(fingerprint=engine.fingerprint, data=data), language="en")
+        )
+
+
+def test_a_voiceprint_of_another_model_is_refused(
+    engine: GptSovits, voiceprint: Voiceprint
+) -> None:
+    other = Voiceprint(fingerprint="kokoro", data=voiceprint.data)
+    with pytest.raises(Misconfigured, match="enrol the voice again"):
+        list(engine.speak("x", other, language="en"))
+
+
+def test_a_bad_draw_is_drawn_again_and_said_to_be(
+    bundle: Bundle, engine: GptSovits, voiceprint: Voiceprint
+) -> None:
+    """At least as many tokens as the longest of the first draws had: shorter ones come back."""
+    lengths = [
+        len(a.samples) // 1280 for a in engine.speak("what a day", voiceprint, language="en")
+    ]
+    strict = Guard(fewest=(lengths[0] + 1) / 10, most=99, cycle=999, blank=99, redraws=40)
+    strict_engine = GptSovits(bundle, Letters(), guard=strict)
+    (said,) = strict_engine.speak("what a day", voiceprint, language="en")
+    assert len(said.redrawn) >= 1
+    assert "drops words" in said.redrawn[0]
+    assert len(said.samples) // 1280 > lengths[0]
+
+
+def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> None:
+    """A guard that wants more tokens than the first draw of this seed has."""
+    lax, text = GptSovits(bundle, Letters(), guard=LAX), "hello there my friend"
+    prepared = reference.prepare(REFERENCE.read_bytes(), "refs/alice.flac").audio
+    heard = lax.enrol(prepared, "what she says", "en")
+    (first,) = lax.speak(text, heard, language="en", seed=5)
+    fewest = (len(first.samples) // 1280 + 1) / len(text)
+    strict = Guard(fewest=fewest, most=99, cycle=999, blank=99, quiet=-99, redraws=40)
+    made = studio(tmp_path, voice=GptSovits(bundle, Letters(), guard=strict))
+    key = drop(made, items=[{"id": "hello", "text": text, "seed": 5}])
+    (item,) = pipeline.run(key, made).items
+    assert (item.status, item.redrawn >= 1) == ("succeeded", True)
+
+
+@pytest.mark.parametrize(
+    ("guard", "code", "said"),
+    [
+        (Guard(fewest=999, redraws=1), "SPEECH_UNSTABLE", "drops words"),
+        (Guard(fewest=0, most=0, pause=0, redraws=1), "SPEECH_UNSTABLE", "does not end"),
+        (Guard(fewest=0, most=99, cycle=999, quiet=40, redraws=1), "OUTPUT_SILENT", "is silent"),
+    ],
+    ids=["dropped", "endless", "silent"],
+)
+def test_a_sentence_that_cannot_be_made_well_is_an_error(
+    bundle: Bundle, voiceprint: Voiceprint, guard: Guard, code: str, said: str
+) -> None:
+    strict = GptSovits(bundle, Letters(), guard=guard)
+    with pytest.raises(Failed, match=code) as caught:
+        list(strict.speak("good day. and another", voiceprint, language="en"))
+    assert said in str(caught.value)
+    assert "2 draws" in str(caught.value)
+
+
+def test_what_a_recogniser_cannot_understand_is_drawn_again(
+    bundle: Bundle, voiceprint: Voiceprint
+) -> None:
+    """Whisper hears no such words in the noise of random weights."""
+    pytest.importorskip("ctranslate2")
+    hear = Recogniser.load().transcribe
+    deaf = Guard(fewest=0, most=99, cycle=999, blank=99, hear=hear, redraws=1)
+    with pytest.raises(Failed, match="SPEECH_UNSTABLE") as caught:
+        list(GptSovits(bundle, Letters(), guard=deaf).speak("good day", voiceprint, language="en"))
+    assert "says something else" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("heard", "language", "wrong"),
+    [
+        ("Good day, my friend!", "en", False),
+        ("good day my fiend", "en", False),
+        ("something else was said", "en", True),
+        ("", "en", True),
+        ("good daymyfriend", "zh", False),
+    ],
+)
+def test_what_is_heard_is_held_against_the_text(heard: str, language: str, wrong: bool) -> None:
+    guard = Guard(hear=lambda audio, spoken: heard)
+    silence = Audio(np.zeros(9, np.float32), 32000)
+    assert bool(guard.words(silence, "good day my friend", language)) == wrong
+
+
+def test_a_listener_may_leave_early(engine: GptSovits, voiceprint: Voiceprint) -> None:
+    spoken = engine.speak(TEXT, voiceprint, language="en")
+    first = next(iter(spoken))
+    assert len(first.samples)
+    del spoken
+    assert len(samples(engine, voiceprint, "good day"))
+
+
+def test_streams_say_what_speak_says(engine: GptSovits, voiceprint: Voiceprint) -> None:
+    pieces = list(engine.stream(TEXT, voiceprint, language="en", seed=4))
+    assert len(np.concatenate([a.samples for a in pieces])) == len(
+        samples(engine, voiceprint, seed=4)
+    )
+
+
+def test_a_long_sentence_streams_in_pieces(
+    bundle: Bundle, recording: Audio, voiceprint: Voiceprint
+) -> None:
+    how = Sampling(repetition_penalty=3, temperature=3, top_k=1025)
+    engine = GptSovits(bundle, Letters(), guard=LAX, how=how)
+    longest = max(
+        (list(engine.stream("good day", voiceprint, language="en", seed=s)) for s in range(40)),
+        key=len,
+    )
+    assert len(longest) > 1
+    assert len(longest[0].samples) == 24.5 * 1280
+
+
+def test_a_stream_that_goes_wrong_ends_in_an_error(bundle: Bundle, voiceprint: Voiceprint) -> None:
+    engine = GptSovits(bundle, Letters(), guard=Guard(fewest=999))
+    with pytest.raises(JobError, match="SPEECH_UNSTABLE"):
+        list(engine.stream("good day", voiceprint, language="en"))
+
+
+def test_chinese_characters_are_seen_by_bert(bundle: Bundle, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle.folder, tmp_path / "copy")
+    (folder / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\n天\n地\n", "utf-8")
+    span = Span("zh", "天地人", (1, 2, 3, 4, 5), (2, 1, 2))
+    seen = TextFeatures(Bundle(folder, cpu_only=True))((span,))
+    assert seen.shape == (5, 32)
+    assert np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[1], seen[2])
+    assert not TextFeatures(bundle)((span,)).any()

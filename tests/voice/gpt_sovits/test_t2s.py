@@ -1,0 +1,194 @@
+"""Rows that come and go, and what they choose."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+
+from core.audio.waveform import Audio
+from core.voice.gpt_sovits.bundle import Bundle
+from core.voice.gpt_sovits.guard import Guard
+from core.voice.gpt_sovits.sampling import GREEDY, Chooser, Sampling, draw, probabilities
+from core.voice.gpt_sovits.streaming import AHEAD, FIRST, Stream
+from core.voice.gpt_sovits.synthesis import CONTEXT, encode, flow, noise, vocode, vocode_part
+from core.voice.gpt_sovits.t2s import Decoder, Sentence
+
+
+def sentence(bundle: Bundle, seed: int, *, limit: int = 40, prompt: int = 30) -> Sentence:
+    random = np.random.default_rng(seed)
+    said, phones = random.integers(0, 1024, prompt), random.integers(0, 700, 20 + seed)
+    bert = np.zeros((len(phones), bundle.spec.t2s.bert), np.float32)
+    chooser = Chooser.of(Sampling(limit=limit), said, bundle.spec.t2s.vocabulary, [seed])
+    return Sentence(phones, bert, said, chooser)
+
+
+def alone(bundle: Bundle, seed: int, **how: int) -> list[int]:
+    waiting = deque([(0, sentence(bundle, seed, **how))])
+    ((_, chooser),) = Decoder(bundle, rows=1).decode(waiting)
+    return chooser.tokens
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["", "cpu"], ids=["shared memory", "device memory"])
+def test_rows_refill_and_never_see_each_other(bundle: Bundle, device: str) -> None:
+    waiting = deque((seed, sentence(bundle, seed)) for seed in range(7))
+    found = dict(Decoder(bundle, rows=3, device=device).decode(waiting))
+    assert {seed: chooser.tokens for seed, chooser in found.items()} == {
+        seed: alone(bundle, seed) for seed in range(7)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vnni", [False, True])
+def test_keys_and_values_in_bytes_know_no_company_either(in_bytes: Bundle, *, vnni: bool) -> None:
+    """Heads of 12, which the operator refuses, are filled up to 16."""
+    assert in_bytes.spec.t2s.head_width == 16
+    waiting = deque((seed, sentence(in_bytes, seed, prompt=30 + 40 * seed)) for seed in range(5))
+    shared = Bundle(in_bytes.folder, threads=2, cpu_only=True, vnni=vnni)
+    found = dict(Decoder(shared, rows=3).decode(waiting))
+    lone = Bundle(in_bytes.folder, threads=1, cpu_only=True, vnni=vnni)
+    assert lone.step == ("step_vnni" if vnni else "step")
+    assert {seed: chooser.tokens for seed, chooser in found.items()} == {
+        seed: alone(lone, seed, prompt=30 + 40 * seed) for seed in range(5)
+    }
+
+
+def test_caches_grow_and_shrink_under_a_row(bundle: Bundle) -> None:
+    """A long neighbour moves the row to bigger memory and, when it ends, back."""
+    long, short = (dict(limit=90, prompt=200), dict(limit=90))
+    waiting = deque([(0, sentence(bundle, 0, **long)), (1, sentence(bundle, 1, **short))])
+    found = dict(Decoder(bundle, rows=2).decode(waiting))
+    assert found[0].tokens == alone(bundle, 0, **long)
+    assert found[1].tokens == alone(bundle, 1, **short)
+
+
+def test_sentences_may_be_added_while_others_are_decoded(bundle: Bundle) -> None:
+    waiting = deque([(0, sentence(bundle, 0))])
+    seen = []
+    for seed, _ in Decoder(bundle, rows=2).decode(waiting):
+        seen.append(seed)
+        if seed < 3:
+            waiting.append((seed + 1, sentence(bundle, seed + 1)))
+    assert seen == [0, 1, 2, 3]
+
+
+def test_the_end_is_not_offered_too_early_and_ends_the_row() -> None:
+    logits = np.zeros(5, np.float32)
+    logits[4] = 9
+    chooser = Chooser.of(GREEDY, np.zeros(0, np.int64), 5, [0])
+    for _ in range(12):
+        chooser.choose(logits)
+    assert len(chooser.tokens) == 11
+    assert chooser.ended
+
+
+def test_a_drawn_end_ends_the_row_too() -> None:
+    logits = np.zeros(5, np.float32)
+    chooser = Chooser.of(Sampling(top_k=5, repetition_penalty=1), np.zeros(0, np.int64), 5, [0])
+    chooser.noise = lambda step: np.array([1, 1, 1, 1, 1e-9 if step > 10 else 1], np.float32)
+    for _ in range(12):
+        chooser.choose(logits)
+    assert (len(chooser.tokens), chooser.ended) == (11, True)
+
+
+def test_a_row_ends_at_its_limit() -> None:
+    chooser = Chooser.of(Sampling(top_k=1, limit=3), np.zeros(0, np.int64), 5, [0])
+    for _ in range(3):
+        assert not chooser.finished
+        chooser.choose(np.zeros(5, np.float32))
+    assert chooser.finished
+    assert not chooser.ended
+
+
+def test_exponential_noise_draws_as_often_as_probable() -> None:
+    random = np.random.default_rng(0)
+    probs = probabilities(np.log(np.array([0.5, 0.3, 0.2], np.float32)), Sampling(top_k=3))
+    drawn = [draw(probs, random.standard_exponential(3, np.float32)) for _ in range(4000)]
+    np.testing.assert_allclose(np.bincount(drawn) / 4000, [0.5, 0.3, 0.2], atol=0.03)
+
+
+def test_noise_of_zero_never_draws_the_impossible() -> None:
+    assert draw(np.array([0, 0.9, 0.1], np.float32), np.array([0, 1, 1], np.float32)) == 1
+
+
+@pytest.fixture(scope="module")
+def timbre(bundle: Bundle) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((1, 72, 1), np.float32) * np.float32(0.3)
+
+
+def test_a_wave_in_pieces_is_the_wave(bundle: Bundle, timbre: np.ndarray) -> None:
+    """The margin covers the vocoder's reach: pieces are equal to the bit."""
+    z = np.random.default_rng(1).standard_normal((1, bundle.spec.inter, 120), np.float32)
+    whole = vocode(bundle, z, timbre)
+    for first, last in ((0, 40), (40, 41), (60, 120), (CONTEXT, 120 - CONTEXT)):
+        piece = vocode_part(bundle, z, timbre, first, last)
+        assert np.array_equal(piece, whole[first * 640 : last * 640])
+
+
+@pytest.mark.slow
+def test_a_long_wave_is_made_in_pieces(bundle: Bundle, timbre: np.ndarray) -> None:
+    z = np.random.default_rng(1).standard_normal((1, bundle.spec.inter, 1003), np.float32)
+    wave = vocode(bundle, z, timbre)
+    assert len(wave) == 1003 * 640
+    assert np.array_equal(wave, vocode_part(bundle, z, timbre, 0, 1003))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("speed", [1.0, 1.2])
+def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float) -> None:
+    """Near a seam nothing moves faster than elsewhere, and all stays near the whole sentence."""
+    random = np.random.default_rng(2)
+    phones, tokens = random.integers(0, 700, 50), random.integers(0, 1024, 110).tolist()
+    stream = Stream(bundle, phones, timbre, speed=speed, seed=(5,))
+    pieces = [stream.feed(tokens[:n]) for n in range(1, 110) if stream.wants(n)]
+    pieces.append(stream.feed(tokens, final=True))
+    wave = np.concatenate(pieces)
+    assert [len(piece) > 0 for piece in pieces] == [True] * 3
+    edges = np.cumsum([len(piece) for piece in pieces])[:-1]
+    jumps = np.abs(np.diff(wave, 2))
+    assert max(jumps[edge - 700 : edge + 700].max() for edge in edges) <= jumps.max() * 1.001
+    if speed == 1:
+        latent = encode(bundle, np.array(tokens), phones, timbre)
+        z = flow(bundle, latent, noise(bundle, latent.shape[1], (5,)), timbre)
+        whole = vocode(bundle, z, timbre)
+        assert len(wave) == len(whole)
+        assert np.std(wave - whole) < 0.1 * np.std(whole)
+    assert FIRST + AHEAD < 110
+
+
+@pytest.mark.parametrize(
+    ("tokens", "phones", "ended", "said"),
+    [
+        (range(100), 40, True, ""),
+        (range(10), 40, True, "drops words"),
+        (range(900), 40, True, "does not end"),
+        (range(100), 40, False, "does not end"),
+        ([7] * 60, 40, True, "repeats itself"),
+        ([1, 2, 3, 4] * 20, 40, True, "repeats itself"),
+        ([*range(20), *[486] * 30, *range(20)], 40, True, ""),
+    ],
+    ids=["good", "dropped", "endless", "cut", "stuck", "loop", "pause"],
+)
+def test_bad_rows_are_seen(tokens: list[int], phones: int, ended: bool, said: str) -> None:
+    assert Guard().tokens(list(tokens), phones, ended=ended).startswith(said)
+    assert bool(Guard().tokens(list(tokens), phones, ended=ended)) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("before", "loud", "after", "said"),
+    [
+        (0.3, 2, 0.3, ""),
+        (3, 2, 0, "long silence"),
+        (0, 2, 3, "long silence"),
+        (0, 0, 2, "silent"),
+    ],
+    ids=["good", "late", "early", "silent"],
+)
+def test_bad_waves_are_seen(before: float, loud: float, after: float, said: str) -> None:
+    tone = 0.3 * np.sin(np.arange(int(loud * 32000)) / 20)
+    parts = [np.zeros(int(before * 32000)), tone, np.zeros(int(after * 32000))]
+    fault = Guard().sound(Audio(np.concatenate(parts).astype(np.float32), 32000))
+    assert said in fault
+    assert bool(fault) == bool(said)

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from core.audio.waveform import Audio, resample
+from core.errors import Failed, Refused
+from core.speech.recognise import Recogniser, error_rate
+from core.voice import Voiceprint
+from core.voice.kokoro import KokoroVoice, enrol, render, styles, surrogate
+from core.voice.kokoro.render import Recipe, Renderer
+from core.voice.kokoro.surrogate import Surrogate
+
+pytestmark = pytest.mark.slow
+
+
+def joined(chunks: Iterable[Audio]) -> Audio:
+    parts = list(chunks)
+    return Audio(np.concatenate([part.samples for part in parts]), parts[0].rate)
+
+
+def test_enrolment_comes_nearer_to_the_speaker_by_both_encoders(voiceprint: Voiceprint) -> None:
+    assert set(voiceprint.match) == {"ge2e", "campplus"}
+    for match in voiceprint.match.values():
+        assert match.default < match.achieved < match.same_person
+        assert match.gap_closed > 0.2
+
+
+def test_the_match_starts_from_what_the_unadapted_voice_sounds_like_today(
+    voice: KokoroVoice,
+) -> None:
+    timbre, prosody = styles.load().only(enrol.DEFAULT_VOICE).tolist()
+    recipe = Recipe(timbre=timbre, prosody=prosody)
+    stored = voice.enroller.prior.default
+    for i, sentence in enumerate(enrol.HELD_OUT):
+        heard = voice.enroller._hear(voice.renderer.render(enrol.tokens(sentence), recipe))
+        for name, part in zip(("ge2e", "campplus"), np.split(heard, [256]), strict=True):
+            assert stored[name][i] @ part > 0.98, "run bench/voice_prior.py --keep-networks"
+
+
+def test_a_voiceprint_is_small_and_survives_storage(
+    voice: KokoroVoice, voiceprint: Voiceprint
+) -> None:
+    stored = voiceprint.dump()
+    assert len(stored) < 4096
+    assert Voiceprint.parse(stored) == voiceprint
+    assert voiceprint.fingerprint == voice.fingerprint
+    assert "approximate" in voice.name
+
+
+def test_enrolment_is_deterministic(
+    voice: KokoroVoice, reference: Audio, voiceprint: Voiceprint
+) -> None:
+    search = voice.enroller
+    target = search._hear(resample(reference, 16_000))
+    quick = replace(search, renders=1)
+    assert quick._search(target) == quick._search(target)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "limit"),
+    [
+        ("en", "The weather is lovely today, and we are going to the park.", 0.1),
+        ("zh", "今天天气很好，我们去公园散步吧。", 0.3),
+        ("ja", "こんにちは、今日はとてもいい天気ですね。", 0.3),
+    ],
+)
+def test_speech_is_understood(
+    voice: KokoroVoice,
+    voiceprint: Voiceprint,
+    recogniser: Recogniser,
+    language: str,
+    text: str,
+    limit: float,
+) -> None:
+    spoken = joined(voice.speak(text, voiceprint, language=language))
+    assert spoken.rate == voice.rate == 24_000
+    assert spoken.samples.dtype == np.float32
+    assert np.abs(spoken.samples).max() <= 1
+    heard = recogniser.transcribe(spoken, language)
+    simplified = heard.translate(str.maketrans("氣們園會說這", "气们园会说这"))
+    assert error_rate(text, simplified, language) <= limit
+
+
+def test_a_chunk_comes_a_sentence_and_the_same_words_give_the_same_samples(
+    voice: KokoroVoice, voiceprint: Voiceprint
+) -> None:
+    first = list(voice.speak("One. Two!", voiceprint, language="en", seed=1))
+    second = list(voice.speak("One. Two!", voiceprint, language="en", seed=2))
+    assert len(first) == 2
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a.samples, b.samples)
+
+
+def test_speed_changes_the_duration(voice: KokoroVoice, voiceprint: Voiceprint) -> None:
+    normal, fast = (
+        joined(voice.speak("We count to ten.", voiceprint, language="en", speed=speed)).seconds
+        for speed in (1.0, 1.5)
+    )
+    assert fast < 0.8 * normal
+
+
+def test_unknown_languages_are_refused_before_any_work(
+    voice: KokoroVoice, voiceprint: Voiceprint
+) -> None:
+    with pytest.raises(Refused) as caught:
+        voice.speak("Привет", voiceprint, language="ru")
+    assert caught.value.code == "LANGUAGE_UNSUPPORTED"
+
+
+def test_text_without_words_is_refused(voice: KokoroVoice, voiceprint: Voiceprint) -> None:
+    with pytest.raises(Refused) as caught:
+        list(voice.speak("...", voiceprint, language="en"))
+    assert caught.value.code == "TEXT_UNSPEAKABLE"
+
+
+def test_another_engines_voiceprint_is_no_voice_of_ours(
+    voice: KokoroVoice, voiceprint: Voiceprint
+) -> None:
+    other = msgspec.structs.replace(voiceprint, fingerprint="other/1")
+    with pytest.raises(ValueError, match="enrol again"):
+        voice.speak("Hello.", other, language="en")
+
+
+class Mute(Renderer):
+    """A renderer whose model has gone silent."""
+
+    def render(self, tokens: list[int], recipe: Recipe, *, speed: float = 1.0) -> Audio:
+        return Audio(np.zeros(2400, np.float32), 24_000)
+
+
+def test_silence_is_a_failure(voice: KokoroVoice, voiceprint: Voiceprint) -> None:
+    mute = replace(voice, renderer=Mute(voice.renderer.model))
+    with pytest.raises(Failed) as caught:
+        list(mute.speak("Hello.", voiceprint, language="en"))
+    assert caught.value.code == "OUTPUT_SILENT"
+
+
+def test_formants_move_but_pitch_and_duration_stay(
+    voice: KokoroVoice, voiceprint: Voiceprint
+) -> None:
+    recipe = msgspec.msgpack.decode(voiceprint.data, type=Recipe)
+    plain = msgspec.structs.replace(recipe, formants=1.0, tone=[])
+    moved = msgspec.structs.replace(plain, formants=1.06)
+    ids = enrol.tokens("The boy was there when we came.")
+    (a, low), (b, high) = (voice.renderer.with_pitch(ids, r) for r in (plain, moved))
+    assert a.seconds == pytest.approx(b.seconds, rel=0.06)
+    assert low == pytest.approx(high, rel=0.05)
+    centroid = [float((np.arange(513) * 10 ** (render.spectrum(x) / 10)).sum()) for x in (a, b)]
+    assert centroid[0] != centroid[1]
+
+
+def test_silence_at_the_edges_is_cut_to_a_breath() -> None:
+    tone = np.sin(np.arange(24_000) / 10).astype(np.float32)
+    padded = np.concatenate([np.zeros(12_000, np.float32), tone, np.zeros(12_000, np.float32)])
+    assert len(render.trim(padded)) == pytest.approx(24_000 * 1.25, abs=40)
+    assert len(render.trim(tone)) == pytest.approx(24_000 * 1.25, abs=40)
+    assert len(render.trim(np.zeros(100, np.float32))) == 0
+
+
+def test_the_equaliser_turns_one_colour_into_another() -> None:
+    rng = np.random.default_rng(1)
+    white = Audio(rng.normal(0, 0.1, 48_000).astype(np.float32), 24_000)
+    dull = Audio(
+        np.convolve(white.samples, np.ones(4, np.float32) / 4, "same").astype(np.float32), 24_000
+    )
+    tone = render.equaliser(render.spectrum(white), render.spectrum(dull))
+    made = Audio(render.equalise(white.samples, tone), 24_000)
+    band = slice(20, 280)
+
+    def distance(audio: Audio) -> float:
+        difference = (render.spectrum(audio) - render.spectrum(dull))[band]
+        return float(np.std(difference))
+
+    assert distance(made) < 0.5 * distance(white)
+    assert np.sqrt(np.mean(made.samples**2)) == pytest.approx(0.1, rel=0.05)
+
+
+def test_no_tone_and_no_samples_pass_untouched() -> None:
+    some = np.ones(5, np.float32)
+    assert render.equalise(some, []) is some
+    assert len(render.equalise(some[:0], [0.0, 1.0])) == 0
+
+
+@pytest.mark.parametrize("hertz", [90.0, 150.0, 220.0])
+def test_pitch_is_measured(hertz: float) -> None:
+    time = np.arange(32_000) / 16_000
+    partials = (np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 9))
+    buzz = sum(partials, np.zeros_like(time))
+    assert enrol.pitch(Audio(buzz.astype(np.float32), 16_000)) == pytest.approx(hertz, rel=0.02)
+
+
+def test_pitch_of_noise_is_a_neutral_guess() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    assert enrol.pitch(Audio(noise, 16_000)) == 150.0
+
+
+def test_the_surrogates_slope_is_its_slope() -> None:
+    rng = np.random.default_rng(0)
+    guide = Surrogate.toward(surrogate.load(), target(rng))
+    for _ in range(2):
+        guide.learn(rng.normal(size=60), target(rng))
+    point, step = rng.normal(size=(1, 60)), rng.normal(size=60) * 1e-3
+    rise = guide.score(point + step)[0] - guide.score(point - step)[0]
+    assert guide.score(point)[1][0] @ step * 2 == pytest.approx(float(rise[0]), rel=0.02)
+
+
+def test_the_surrogate_believes_what_it_has_heard() -> None:
+    rng = np.random.default_rng(0)
+    goal = target(rng)
+    guide = Surrogate.toward(surrogate.load(), goal)
+    point = rng.normal(size=60)
+    before = guide.score(point[None])[0][0]
+    guide.learn(point, goal)
+    assert guide.score(point[None])[0][0] > before + 0.1
+
+
+def test_the_best_point_beats_its_starts() -> None:
+    rng = np.random.default_rng(0)
+    prior = surrogate.load()
+    guide = Surrogate.toward(prior, target(rng))
+    starts = prior.voices()[:4]
+    assert guide.score(guide.best(starts)[None])[0][0] > guide.score(starts)[0].max()
+
+
+def target(rng: np.random.Generator) -> np.ndarray:
+    return np.concatenate([v / np.linalg.norm(v) for v in (rng.random(256), rng.normal(size=192))])
