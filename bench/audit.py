@@ -77,8 +77,8 @@ def report(name: str, root: Path, wanted: argparse.Namespace, codes: set[str]) -
         {"VOICEDROP_BUCKET": str(root), "VOICEDROP_KEYS": str(root / "keys")}
     )
     wall, processor = time.perf_counter(), time.process_time()
-    wish = auditing.Wish(out=out, workers=wanted.jobs)
-    shown = auditing.audit(settings, wish, Progress(quiet=True))
+    request = auditing.AuditRequest(out=out, workers=wanted.jobs)
+    shown = auditing.audit(settings, request, Progress(quiet=True))
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     data: dict[str, Any] = json.loads((out / "report.json").read_text())
     if wanted.keep:

@@ -21,10 +21,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from handlers.oss import carry_out, carry_out_shard
-from tests.support.runtime import drop, studio
+from tests.support.runtime import drop, runtime
 
 SHARD = 200
 
@@ -36,7 +36,7 @@ def lines(count: int) -> bytes:
     )
 
 
-def manifest(made: Studio, count: int, **fields: Any) -> str:
+def manifest(made: Runtime, count: int, **fields: Any) -> str:
     key = drop(made, **fields)
     header = json.loads(made.inbox.get(key, limit=10**6).data)
     del header["items"]
@@ -45,7 +45,7 @@ def manifest(made: Studio, count: int, **fields: Any) -> str:
 
 
 def validate(folder: Path, count: int) -> dict[str, Any]:
-    made = studio(folder)
+    made = runtime(folder)
     key = manifest(made, count, mode="validate")
     start, cpu = time.perf_counter(), time.process_time()
     done = carry_out(key, made)
@@ -60,7 +60,7 @@ def validate(folder: Path, count: int) -> dict[str, Any]:
 
 
 def plan(folder: Path, count: int) -> dict[str, Any]:
-    made = studio(folder, shard_items=SHARD)
+    made = runtime(folder, shard_items=SHARD)
     key = manifest(made, count)
     start = time.perf_counter()
     with suppress(Shared):
@@ -69,7 +69,7 @@ def plan(folder: Path, count: int) -> dict[str, Any]:
 
 
 def work(folder: Path, count: int) -> dict[str, Any]:
-    made = studio(folder, shard_items=SHARD)
+    made = runtime(folder, shard_items=SHARD)
     (job,) = (folder / "control" / "work").iterdir()
     start = time.perf_counter()
     carry_out_shard(f"work/{job.name}/00001.jsonl", made)

@@ -31,8 +31,8 @@ from bench import engine
 from core.audio.waveform import Audio
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
-from core.voice.gpt_sovits.recital import Line, Pools, Prompt, Recital
 from core.voice.gpt_sovits.sampling import Sampling
+from core.voice.gpt_sovits.speech_run import Line, Pools, Prompt, SpeechRun
 from core.voice.gpt_sovits.t2s import Decoder, Sentence
 
 HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ class Deaf(Guard):
         return ""
 
 
-class Forced(Recital):
+class Forced(SpeechRun):
     def sentence(self, line: Line, seed: tuple[int, ...]) -> Sentence:
         drawn = engine.sentence(self.bundle.spec, seed[0], self.how.limit)
         return replace(drawn, phones=line.read)
@@ -106,21 +106,21 @@ def once(folder: Path, threads: int, tokens: int, sentences: int) -> dict[str, f
     with timing("load", clock=time.perf_counter):
         for graph in ("prefill", bundle.step, "encode", "flow", "vocoder"):
             bundle.session(graph)
-    recital, line = forced(bundle, threads, tokens)
+    speech_run, line = forced(bundle, threads, tokens)
     with timing("sentence"):
-        list(recital.utter([line], rows=8, speed=1, seed=0))
+        list(speech_run.utter([line], rows=8, speed=1, seed=0))
     found["peak"] = engine.peak()
     with timing("first"):
-        next(recital.stream(line, speed=1, seed=(0,)))
+        next(speech_run.stream(line, speed=1, seed=(0,)))
     for name, rows in (("step", 1), ("step8", 8)):
         decoder = Decoder(bundle, rows=rows)
-        waiting = deque((i, recital.sentence(line, (i,))) for i in range(rows))
+        waiting = deque((i, speech_run.sentence(line, (i,))) for i in range(rows))
         steps = decoder.steps(waiting)
         next(steps)
         with timing(name, rows * (tokens - 1)):
             list(steps)
     with timing("text", sentences):
-        list(recital.utter([line] * sentences, rows=8, speed=1, seed=0))
+        list(speech_run.utter([line] * sentences, rows=8, speed=1, seed=0))
     return found
 
 
@@ -132,8 +132,8 @@ def forced(bundle: Bundle, threads: int, tokens: int) -> tuple[Forced, Line]:
     timbre = 0.1 * np.random.default_rng(0).standard_normal((1, width, 1), np.float32)
     prompt = Prompt(timbre, said.prompt, said.phones[: engine.PROMPT_PHONES], said.bert)
     how = Sampling(limit=tokens)
-    recital = Forced(bundle, Pools(threads), how, Deaf(), prompt)
-    return recital, Line(own, said.phones, said.bert, "", "en")
+    speech_run = Forced(bundle, Pools(threads), how, Deaf(), prompt)
+    return speech_run, Line(own, said.phones, said.bert, "", "en")
 
 
 def told(command: list[object]) -> dict[str, float]:

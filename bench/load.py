@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.consent import records
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.storage.oss import Credentials, OssStore
 from handlers.server.app import RETRY_PAUSE_SECONDS
 from tests.support.container import (
@@ -51,7 +51,7 @@ from tests.support.container import (
 )
 from tests.support.faults.final_state import look
 from tests.support.faults.simulation import notification
-from tests.support.runtime import REFERENCE, record, studio
+from tests.support.runtime import REFERENCE, record, runtime
 
 BACK_PRESSURE = ("OVERLOADED", "JOB_BUSY", "LEASE_LOST")
 LONGEST_PAUSE = 4.0
@@ -88,7 +88,7 @@ def main() -> int:
 
 
 def measure(place: Cloud, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    made = bucket_studio(place, folder)
+    made = bucket_runtime(place, folder)
     keys = [f"jobs/{number}.manifest.json" for number in range(options.jobs)]
     produce(made, keys)
     environ = environ_of(
@@ -134,15 +134,15 @@ def cloud() -> Iterator[Cloud]:
         process.communicate(timeout=60)
 
 
-def bucket_studio(place: Cloud, folder: Path) -> Studio:
+def bucket_runtime(place: Cloud, folder: Path) -> Runtime:
     credentials = Credentials(NAME, SECRET, TOKEN)
     stores: dict[str, Any] = {
         name: OssStore(name, place.endpoint, place.region, lambda: credentials) for name in BUCKETS
     }
-    return studio(folder, **stores)
+    return runtime(folder, **stores)
 
 
-def produce(made: Studio, keys: list[str]) -> None:
+def produce(made: Runtime, keys: list[str]) -> None:
     data = REFERENCE.read_bytes()
     made.inbox.put("refs/alice.flac", data)
     made.inbox.put("consent/alice.json", records.write(record(data)))

@@ -55,8 +55,8 @@ def run(folder: Path, text: str, progress: Progress) -> Result:
     settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(folder / "bucket"), "VOICEDROP_KEYS": str(folder / "keys")}
     )
-    studio = Worker(settings, wiring.Purse({})).warm()
-    return carry_out("jobs/hello.manifest.json", replace(studio, observe=progress))
+    runtime = Worker(settings, wiring.CurrentCredentials({})).warm()
+    return carry_out("jobs/hello.manifest.json", replace(runtime, observe=progress))
 
 
 if __name__ == "__main__":

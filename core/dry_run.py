@@ -17,7 +17,7 @@ from core.job import enrolment
 from core.job.each_item import failed
 from core.job.enrolment import Admitted
 from core.job.reuse import without
-from core.job.runtime import Stopwatch, Studio
+from core.job.runtime import Runtime, Stopwatch
 from core.manifest.resolve import Item, Job
 from core.result import document
 from core.result.document import Estimate, Expected, Part, Result
@@ -33,16 +33,16 @@ Verdicts = dict[tuple[str, str], JobError | None]
 
 
 def rehearse(
-    draft: Result, job: Job, kept: Collection[str], watch: Stopwatch, studio: Studio
+    draft: Result, job: Job, kept: Collection[str], watch: Stopwatch, runtime: Runtime
 ) -> Result:
     """What the draft says once everything was looked at. `kept`: ids of items that an earlier job
     has made: they cost nothing and need no voice."""
     asked = without(job, kept)
-    voices, used = enrolment.of_job(asked, enrolment.admit, studio, watch)
-    verdicts = _verdicts(asked, voices, studio)
+    voices, used = enrolment.of_job(asked, enrolment.admit, runtime, watch)
+    verdicts = _verdicts(asked, voices, runtime)
     good = [one for one in asked.items if verdicts[one.voice, one.language] is None]
     draft = msgspec.structs.replace(
-        draft, voices=used, estimate=estimate(good, studio.price), stages=watch.seconds
+        draft, voices=used, estimate=estimate(good, runtime.price), stages=watch.seconds
     )
     with _uncollected():
         items = [failed(e.id, e.index, e.error) for e in job.errors]
@@ -51,7 +51,7 @@ def rehearse(
             for one in job.items
         ]
         items.sort(key=lambda one: one.index)
-        return _with_items(draft, items, studio)
+        return _with_items(draft, items, runtime)
 
 
 @contextmanager
@@ -80,23 +80,23 @@ def _looked_at(item: Item, problem: JobError | None) -> ItemResult:
     )
 
 
-def _with_items(draft: Result, items: list[ItemResult], studio: Studio) -> Result:
+def _with_items(draft: Result, items: list[ItemResult], runtime: Runtime) -> Result:
     """Many items go into parts, for they are too many for one document."""
     totals = document.totals_of(items, {})
     draft = msgspec.structs.replace(
         draft, totals=totals, status=document.status_of(totals, dry=True)
     )
-    if len(items) <= studio.shard_items:
+    if len(items) <= runtime.shard_items:
         return msgspec.structs.replace(draft, items=items)
     # Nobody waits for a part of a dry run, and every file costs.
-    fit = 10 * studio.shard_items
-    count = parts.count(draft.job_id, studio) or -(-len(items) // fit)
+    fit = 10 * runtime.shard_items
+    count = parts.count(draft.job_id, runtime) or -(-len(items) // fit)
     for number in range(count):
         some = items[slice(*(n * len(items) // count for n in (number, number + 1)))]
         totals = document.totals_of(some, {})
         part = Part(job_id=draft.job_id, number=number, of=count, totals=totals, items=some)
-        parts.put(part, studio)
-    found, attachments = parts.gather(draft.job_id, count, studio)
+        parts.put(part, runtime)
+    found, attachments = parts.gather(draft.job_id, count, runtime)
     return msgspec.structs.replace(
         draft,
         status=document.status_of(found.totals, dry=True),
@@ -134,17 +134,17 @@ def seconds(item: Item) -> float:
     return len(item.text) / RATES.get(item.language, OTHER) / item.speed + item.pause_ms / 1000
 
 
-def _verdicts(job: Job, voices: Mapping[str, Admitted | JobError], studio: Studio) -> Verdicts:
+def _verdicts(job: Job, voices: Mapping[str, Admitted | JobError], runtime: Runtime) -> Verdicts:
     """Voice and language -> why items of them cannot be spoken; None if they can."""
     asked = {(item.voice, item.language) for item in job.items if item.voice in voices}
-    return {pair: _verdict(voices[pair[0]], pair[1], studio) for pair in asked}
+    return {pair: _verdict(voices[pair[0]], pair[1], runtime) for pair in asked}
 
 
-def _verdict(voice: Admitted | JobError, language: str, studio: Studio) -> JobError | None:
+def _verdict(voice: Admitted | JobError, language: str, runtime: Runtime) -> JobError | None:
     if isinstance(voice, JobError):
         return voice
-    if language not in studio.voice.languages:
-        spoken = ", ".join(sorted(studio.voice.languages))
+    if language not in runtime.voice.languages:
+        spoken = ", ".join(sorted(runtime.voice.languages))
         return Refused("LANGUAGE_UNSUPPORTED", f"The engine speaks {spoken}.")
     try:
         voice.gate.admit(language)

@@ -18,7 +18,7 @@ import msgspec
 from core.batch import plan
 from core.errors import Refused
 from core.job import commit, lease, waiting
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result.document import Result, items_of, objects, result_key
 from core.storage.port import Info, Store
 
@@ -59,15 +59,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind in undone and not self.action
 
 
-def unfinished(info: Info, job_id: str, studio: Studio, grace: float) -> Finding:
+def unfinished(info: Info, job_id: str, runtime: Runtime, grace: float) -> Finding:
     """How a manifest without result stands: does anybody work on it, and if not, since when?"""
-    found = _standing(job_id, studio.inbox.now() - info.modified, studio, grace)
+    found = _standing(job_id, runtime.inbox.now() - info.modified, runtime, grace)
     return msgspec.structs.replace(found, job=job_id, manifest=info.key)
 
 
-def _standing(name: str, age: float, studio: Studio, grace: float) -> Finding:
-    now = studio.control.now()
-    last = lease.last(studio.control, name)
+def _standing(name: str, age: float, runtime: Runtime, grace: float) -> Finding:
+    now = runtime.control.now()
+    last = lease.last(runtime.control, name)
     kind: Kind = "unfinished"
     if last is None:
         kind = "fresh" if age < grace else kind
@@ -83,31 +83,31 @@ def _standing(name: str, age: float, studio: Studio, grace: float) -> Finding:
     return Finding(kind=kind, detail=detail)
 
 
-def shard_left(info: Info, job_id: str, studio: Studio, grace: float) -> Finding:
+def shard_left(info: Info, job_id: str, runtime: Runtime, grace: float) -> Finding:
     """How a shard without part stands: like a manifest without result."""
     place = plan.place(info.key)
     name = plan.name(job_id, place.number)
     return msgspec.structs.replace(
-        _standing(name, studio.control.now() - info.modified, studio, grace),
+        _standing(name, runtime.control.now() - info.modified, runtime, grace),
         job=job_id,
         keys=[info.key],
     )
 
 
-def begun(studio: Studio) -> Iterator[tuple[str, list[Info]]]:
+def begun(runtime: Runtime) -> Iterator[tuple[str, list[Info]]]:
     """Jobs that have objects in the results bucket, with those objects."""
-    for job_id, infos in groupby(studio.results.list("out/"), lambda i: i.key.split("/")[1]):
+    for job_id, infos in groupby(runtime.results.list("out/"), lambda i: i.key.split("/")[1]):
         yield job_id, list(infos)
 
 
-def without_result(studio: Studio, before: float) -> dict[str, list[str]]:
+def without_result(runtime: Runtime, before: float) -> dict[str, list[str]]:
     """Jobs that were begun and have no result, and in which nobody has written since `before`
     (Unix seconds): job -> its objects. The listings are read side by side, for all three come in
     the order of jobs: what is held in memory is what is returned."""
     listings = (
-        _by_job(studio.results, "out/"),
-        _by_job(studio.control, "lease/"),
-        _by_job(studio.control, plan.WORK),
+        _by_job(runtime.results, "out/"),
+        _by_job(runtime.control, "lease/"),
+        _by_job(runtime.control, plan.WORK),
     )
     found = {}
     for job_id, pairs in groupby(heapq.merge(*listings, key=itemgetter(0)), itemgetter(0)):
@@ -125,8 +125,8 @@ def _by_job(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
             yield found[0], info
 
 
-def orphans(job_id: str, infos: list[Info], finished: Result, studio: Studio) -> Finding | None:
-    items = items_of(finished, commit.part_reader(studio))
+def orphans(job_id: str, infos: list[Info], finished: Result, runtime: Runtime) -> Finding | None:
+    items = items_of(finished, commit.part_reader(runtime))
     named = {*objects(items), *objects(finished.chapters)}
     keys = [i.key for i in infos if i.key.endswith(SEALED) and i.key not in named]
     if not keys:
@@ -143,17 +143,17 @@ def abandoned(job_id: str, keys: list[str]) -> Finding:
     return Finding(kind="abandoned", job=job_id, keys=keys, detail=detail)
 
 
-def stale_pending(studio: Studio) -> Iterator[Finding]:
+def stale_pending(runtime: Runtime) -> Iterator[Finding]:
     """Marks of jobs that are finished, or whose manifest is no longer that job."""
-    for info in studio.control.list("pending/"):
+    for info in runtime.control.list("pending/"):
         job_id = info.key.rpartition("/")[2]
         try:
-            manifest = studio.control.get(info.key, limit=waiting.KEY_LIMIT).data.decode()
+            manifest = runtime.control.get(info.key, limit=waiting.KEY_LIMIT).data.decode()
         except Refused:
             continue  # its job has just finished
-        if studio.results.head(result_key(job_id)):
+        if runtime.results.head(result_key(job_id)):
             why = "Its job has a result."
-        elif not _is_job(manifest, job_id, studio):
+        elif not _is_job(manifest, job_id, runtime):
             why = "Its manifest was deleted or replaced."
         else:
             continue
@@ -162,8 +162,8 @@ def stale_pending(studio: Studio) -> Iterator[Finding]:
         )
 
 
-def _is_job(manifest: str, job_id: str, studio: Studio) -> bool:
+def _is_job(manifest: str, job_id: str, runtime: Runtime) -> bool:
     try:
-        return commit.read_manifest(manifest, studio).job_id == job_id
+        return commit.read_manifest(manifest, runtime).job_id == job_id
     except Refused:
         return False

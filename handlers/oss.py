@@ -22,7 +22,7 @@ from core.batch import plan, worker
 from core.documents import canonical
 from core.errors import Refused
 from core.job import waiting as pending
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Shared, Waiting
 from core.result.document import Result, timestamp
 from core.settings import Settings
@@ -34,42 +34,42 @@ from events.publish import ResultsBucket
 
 if TYPE_CHECKING:
     from core.storage.oss import Credentials
-    from handlers.wiring import Purse
+    from handlers.wiring import CurrentCredentials
 
 CLIP_LIMIT = 1 << 30
 """Bytes of a clip to be traced: ten hours at 200 kbit/s."""
 
 
-def carry_out(key: str, studio: Studio) -> Result:
+def carry_out(key: str, runtime: Runtime) -> Result:
     """The job of one manifest, and its event, last. Raises what `pipeline.run` raises."""
-    finished = pipeline.run(key, studio)
-    announce(finished, studio)
+    finished = pipeline.run(key, runtime)
+    announce(finished, runtime)
     return finished
 
 
-def carry_out_shard(key: str, studio: Studio) -> Result | None:
+def carry_out_shard(key: str, runtime: Runtime) -> Result | None:
     """One shard of a job; its result and event, if it was the last. Raises what `batch.work`
     raises."""
-    finished = worker.work(key, studio)
+    finished = worker.work(key, runtime)
     if finished:
-        announce(finished, studio)
+        announce(finished, runtime)
     return finished
 
 
-def announce(finished: Result, studio: Studio) -> bool:
+def announce(finished: Result, runtime: Runtime) -> bool:
     """The event of a finished job, and then nothing is left to be worked on. Says whether it was
     new."""
     name = outgoing.event_key(finished.job_id, finished.finished)
-    new = ResultsBucket(studio.results).publish(name, outgoing.job_event(finished))
+    new = ResultsBucket(runtime.results).publish(name, outgoing.job_event(finished))
     if finished.parts:
-        worker.clear(finished.job_id, studio)
+        worker.clear(finished.job_id, runtime)
     return new
 
 
-def handle(body: bytes, studio: Studio) -> dict[str, Any]:
+def handle(body: bytes, runtime: Runtime) -> dict[str, Any]:
     """Everything one notification asks for. One record that fails does not stop the others; the
     first error that a repetition may mend is raised at the end."""
-    incoming = parse(body, bucket=studio.inbox.name, control=studio.control.name)
+    incoming = parse(body, bucket=runtime.inbox.name, control=runtime.control.name)
     done: list[dict[str, Any]] = []
     again: list[Exception] = []
 
@@ -85,8 +85,8 @@ def handle(body: bytes, studio: Studio) -> dict[str, Any]:
             again.append(exc)
 
     asked: list[tuple[str, Iterable[Callable[[], dict[str, Any]]]]] = [
-        *((created.key, _work(created, studio)) for created in incoming.created),
-        *((turn, [partial(_take_turn, turn, studio)]) for turn in incoming.turns),
+        *((created.key, _work(created, runtime)) for created in incoming.created),
+        *((turn, [partial(_run_timer, turn, runtime)]) for turn in incoming.turns),
     ]
     for key, works in asked:
         with noting(key):
@@ -98,73 +98,73 @@ def handle(body: bytes, studio: Studio) -> dict[str, Any]:
     return {"done": done, "ignored": dict(incoming.ignored)}
 
 
-def _work(created: Created, studio: Studio) -> Iterator[Callable[[], dict[str, Any]]]:
+def _work(created: Created, runtime: Runtime) -> Iterator[Callable[[], dict[str, Any]]]:
     if created.kind == "shard":
-        yield lambda: _shard(created.key, studio)
+        yield lambda: _shard(created.key, runtime)
         return
-    key = _existing(created, studio)
+    key = _existing(created, runtime)
     if created.kind == "manifest":
-        quota = replace(studio.quota, principal=created.principal)
-        yield lambda: _summary(carry_out(key, replace(studio, quota=quota)))
+        quota = replace(runtime.quota, principal=created.principal)
+        yield lambda: _summary(carry_out(key, replace(runtime, quota=quota)))
     elif created.kind == "clip":
-        yield lambda: trace_object(key, studio)
+        yield lambda: trace_object(key, runtime)
     else:
-        for waiting in pending.awakened(studio.control, key):
-            yield lambda waiting=waiting: _summary(carry_out(waiting, studio))  # type: ignore[misc]
+        for waiting in pending.awakened(runtime.control, key):
+            yield lambda waiting=waiting: _summary(carry_out(waiting, runtime))  # type: ignore[misc]
 
 
-def _shard(key: str, studio: Studio) -> dict[str, Any]:
-    finished = carry_out_shard(key, studio)
+def _shard(key: str, runtime: Runtime) -> dict[str, Any]:
+    finished = carry_out_shard(key, runtime)
     if finished:
         return _summary(finished)
     job_id, number = plan.place(key)
     return {"job": job_id, "status": "shared", "shard": number}
 
 
-def _take_turn(turn: str, studio: Studio) -> dict[str, Any]:
+def _run_timer(turn: str, runtime: Runtime) -> dict[str, Any]:
     """What a timer asks for. Refused EVENT_INVALID if it is nothing we do."""
     if turn == "sweep":
         from handlers.cli import sweep
 
-        return {"turn": turn, **sweep.summary(sweep.run(studio))}
+        return {"turn": turn, **sweep.summary(sweep.run(runtime))}
     if turn != "integrate":
         raise Refused(
             "EVENT_INVALID", f"We know the turns `integrate` and `sweep`, not {turn[:80]!r}."
         )
     from handlers.cli import audit
 
-    found = audit.sequence(studio)
+    found = audit.sequence(runtime)
     return {"turn": turn, "logged": found.size if found else 0}
 
 
-def _existing(created: Created, studio: Studio) -> str:
+def _existing(created: Created, runtime: Runtime) -> str:
     """The spelling of the key that names an object; of one that is gone, the first."""
     candidates = key_candidates(created.key)
     if len(candidates) > 1:
-        candidates.sort(key=lambda name: studio.inbox.head(name) is None)
+        candidates.sort(key=lambda name: runtime.inbox.head(name) is None)
     return candidates[0]
 
 
-def trace_object(key: str, studio: Studio) -> dict[str, Any]:
+def trace_object(key: str, runtime: Runtime) -> dict[str, Any]:
     """Trace a clip of the inbox: report, then event. A repeated notification finds them there."""
     with tempfile.TemporaryFile() as file:
-        file.write(studio.inbox.get(key, limit=CLIP_LIMIT).data)
+        file.write(runtime.inbox.get(key, limit=CLIP_LIMIT).data)
         file.seek(0)
         report = trace.trace(
             file,
             key,
-            studio.keys.watermark,
-            partial(registry.resolve, studio.results),
-            timestamp(studio.results.now()),
+            runtime.keys.watermark,
+            partial(registry.resolve, runtime.results),
+            timestamp(runtime.results.now()),
         )
     name = f"audit/{report.trace_id}.json"
     document = canonical.dump(report) + b"\n"
-    if not studio.results.put_once(name, document):
-        document = studio.results.get(name, limit=BYTES_LIMIT).data
+    if not runtime.results.put_once(name, document):
+        document = runtime.results.get(name, limit=BYTES_LIMIT).data
         report = msgspec.json.decode(document, type=Trace)
     event = outgoing.trace_event(
         document,
-        bucket=studio.inbox.name,
+        bucket=runtime.inbox.name,
         clip=report.clip.name,
         time=report.finished,
         data={
@@ -174,7 +174,7 @@ def trace_object(key: str, studio: Studio) -> dict[str, Any]:
             "jobs": sorted({finding.job for finding in report.findings if finding.job}),
         },
     )
-    ResultsBucket(studio.results).publish(
+    ResultsBucket(runtime.results).publish(
         outgoing.event_key(report.trace_id, report.finished), event
     )
     return {"trace": report.trace_id, "marked": report.marked, "meaning": report.meaning}
@@ -203,40 +203,40 @@ def _unfinished(why: Waiting | Shared) -> dict[str, Any]:
 class Worker:
     """What the container server runs: one engine for its whole life, fresh credentials a call."""
 
-    def __init__(self, settings: Settings, purse: Purse) -> None:
-        self._settings, self._purse = settings, purse
-        self._studio: Studio | None = None
+    def __init__(self, settings: Settings, credentials: CurrentCredentials) -> None:
+        self._settings, self._credentials = settings, credentials
+        self._runtime: Runtime | None = None
         self._checked = False
         self._lock = threading.Lock()
 
-    def warm(self) -> Studio:
+    def warm(self) -> Runtime:
         """Load keys and models. Buckets are checked with the first notification, because the
         platform hands out credentials with calls, not with the start."""
         from handlers import wiring
 
         with self._lock:
-            if self._studio is None:
+            if self._runtime is None:
                 sandbox.start()
                 watermark.warm()
                 engine = wiring.voice(self._settings)
-                self._studio = wiring.studio(self._settings, self._purse, engine)
-            return self._studio
+                self._runtime = wiring.runtime(self._settings, self._credentials, engine)
+            return self._runtime
 
     def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
         from handlers import wiring
 
-        self._purse.replace(credentials)
+        self._credentials.replace(credentials)
         try:
-            studio = self._studio or self.warm()
+            runtime = self._runtime or self.warm()
             if not self._checked:
-                wiring.check_stores(studio)
+                wiring.check_stores(runtime)
                 self._checked = True
-            return json.dumps({"request": request_id, **handle(body, studio)}).encode()
+            return json.dumps({"request": request_id, **handle(body, runtime)}).encode()
         finally:
             # Between calls an instance lies frozen in memory: without anybody's credentials.
-            self._purse.replace(None)
+            self._credentials.replace(None)
 
     def close(self) -> None:
         """Leases end with their jobs; a job that outlives the instance loses its lease by time."""
         with self._lock:
-            self._studio = None
+            self._runtime = None

@@ -1,4 +1,4 @@
-"""Settings -> Studio: the only place where adapters are chosen."""
+"""Settings -> Runtime: the only place where adapters are chosen."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from core.crypto import keys
 from core.crypto.keys import KeyProvider, Keyring, ReadingKeys
 from core.errors import Misconfigured
 from core.job.quota import Quota
-from core.job.runtime import Step, Studio
+from core.job.runtime import Runtime, Step
 from core.settings import Settings
 from core.storage.local import LocalStore
 from core.storage.port import Store
 from core.voice import Spoken, Voice, Voiceprint
 
 if TYPE_CHECKING:
-    from core.speech.recognise import Hear, Recogniser
+    from core.speech.recognise import Recogniser, Transcribe
     from core.storage.oss import Credentials
     from handlers.oss import Worker
 
 log = logging.getLogger("voicedrop.steps")
 
 
-class Purse:
+class CurrentCredentials:
     """The credentials in force: those of the last call, or the environment's."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -54,7 +54,7 @@ class Purse:
         raise Misconfigured("SETTING_INVALID", "OSS_ACCESS_KEY_ID and its secret are not set")
 
 
-def store(place: str, settings: Settings, purse: Callable[[], Credentials]) -> Store:
+def store(place: str, settings: Settings, credentials: Callable[[], Credentials]) -> Store:
     """A folder, or `oss://bucket`."""
     if not place.startswith("oss://"):
         return LocalStore(Path(place))
@@ -64,12 +64,12 @@ def store(place: str, settings: Settings, purse: Callable[[], Credentials]) -> S
         raise Misconfigured("SETTING_INVALID", "VOICEDROP_OSS_REGION is not set")
     endpoint = settings.oss_endpoint or f"https://oss-{settings.oss_region}.aliyuncs.com"
     bucket = place.removeprefix("oss://").rstrip("/")
-    return OssStore(bucket, endpoint, settings.oss_region, purse)
+    return OssStore(bucket, endpoint, settings.oss_region, credentials)
 
 
-def keyring(settings: Settings, purse: Callable[[], Credentials]) -> Keyring:
+def keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyring:
     """From setting values if any is given, else from the folder `settings.keys`."""
-    wrapping = _kms(settings, purse) if settings.kms_key else None
+    wrapping = _kms(settings, credentials) if settings.kms_key else None
     if settings.signing_key or settings.watermark_key or settings.kek:
         return keys.from_values(
             kek=settings.kek,
@@ -80,12 +80,12 @@ def keyring(settings: Settings, purse: Callable[[], Credentials]) -> Keyring:
     return keys.load(settings.keys, wrapping=wrapping)
 
 
-def reading_keys(settings: Settings, purse: Callable[[], Credentials]) -> ReadingKeys:
+def reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:
     """As much of a keyring as there is: auditors hold public keys, and perhaps some secrets."""
     if settings.signing_key or settings.watermark_key or settings.kek:
-        ring = keyring(settings, purse)
+        ring = keyring(settings, credentials)
         return ReadingKeys(ring.verifying, ring.wrapping, ring.watermark)
-    wrapping = _kms(settings, purse) if settings.kms_key else None
+    wrapping = _kms(settings, credentials) if settings.kms_key else None
     return keys.load_reading(settings.keys, wrapping=wrapping)
 
 
@@ -108,10 +108,10 @@ def voice(settings: Settings) -> Voice:
     bundle = Bundle(settings.bundle, threads=settings.threads or None)
     if settings.guard == "words":
         _recogniser()  # one that is missing is to be known before the first sentence
-    return GptSovits(bundle, Frontend(), guard=Guard(hear=ears(settings)))
+    return GptSovits(bundle, Frontend(), guard=Guard(hear=transcriber(settings)))
 
 
-def ears(settings: Settings) -> Hear | None:
+def transcriber(settings: Settings) -> Transcribe | None:
     """A recogniser, if words are to be listened to; loaded when it first hears something."""
     if settings.guard != "words":
         return None
@@ -172,24 +172,24 @@ def on_first_use(settings: Settings) -> OnFirstUse:
     return OnFirstUse(lambda: voice(settings), languages(settings))
 
 
-def bare_studio(settings: Settings) -> Studio:
+def runtime_without_voice(settings: Settings) -> Runtime:
     """For commands that read: the voice is there, but costs nothing until it is used."""
-    return studio(settings, Purse(os.environ), on_first_use(settings))
+    return runtime(settings, CurrentCredentials(os.environ), on_first_use(settings))
 
 
-def studio(
+def runtime(
     settings: Settings,
-    purse: Callable[[], Credentials],
+    credentials: Callable[[], Credentials],
     engine: Voice,
     observe: Callable[[Step], None] | None = None,
-) -> Studio:
+) -> Runtime:
     settings.refuse_loops()
-    return Studio(
-        inbox=store(settings.inbox, settings, purse),
-        results=store(settings.results, settings, purse),
-        control=store(settings.control, settings, purse),
+    return Runtime(
+        inbox=store(settings.inbox, settings, credentials),
+        results=store(settings.results, settings, credentials),
+        control=store(settings.control, settings, credentials),
         voice=engine,
-        keys=keyring(settings, purse),
+        keys=keyring(settings, credentials),
         worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],
         mark=settings.mark,
         consent=settings.consent,
@@ -203,16 +203,16 @@ def studio(
         ),
         shard_items=settings.shard_items,
         price=settings.price,
-        hear=ears(settings),
+        hear=transcriber(settings),
         observe=observe or _log_step,
     )
 
 
-def check_stores(studio: Studio) -> None:
+def check_stores(runtime: Runtime) -> None:
     """At start-up: the buckets are there, and those that must keep the first writer do."""
-    studio.inbox.check(writable_once=False)
-    studio.results.check(writable_once=True)
-    studio.control.check(writable_once=False)
+    runtime.inbox.check(writable_once=False)
+    runtime.results.check(writable_once=True)
+    runtime.control.check(writable_once=False)
 
 
 def worker_from(environ: Mapping[str, str]) -> Worker:
@@ -221,7 +221,7 @@ def worker_from(environ: Mapping[str, str]) -> Worker:
 
     settings = Settings.from_environ(environ)
     settings.refuse_loops()
-    return Worker(settings, Purse(environ))
+    return Worker(settings, CurrentCredentials(environ))
 
 
 def _log_step(step: Step) -> None:
@@ -230,7 +230,7 @@ def _log_step(step: Step) -> None:
         log.info(step.stage, extra=fields)
 
 
-def _kms(settings: Settings, purse: Callable[[], Credentials]) -> KeyProvider:
+def _kms(settings: Settings, credentials: Callable[[], Credentials]) -> KeyProvider:
     from core.crypto.kms import AliyunKms
 
-    return AliyunKms(settings.kms_key, region=settings.oss_region, credentials=purse)
+    return AliyunKms(settings.kms_key, region=settings.oss_region, credentials=credentials)

@@ -21,7 +21,7 @@ from core.documents import signed
 from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit
 from core.job import lease as claim
-from core.job.runtime import Step, Studio
+from core.job.runtime import Runtime, Step
 from core.job.waiting import Waiting, mark_key
 from core.label import aigc
 from core.result.document import Result, parse, result_key
@@ -30,27 +30,27 @@ from core.storage.port import Body
 from core.trace import registry
 from core.voice import Spoken, Voiceprint
 from tests.support.present import present
-from tests.support.runtime import REFERENCE, Buzz, drop, record, studio, voice_of
+from tests.support.runtime import REFERENCE, Buzz, drop, record, runtime, voice_of
 from tests.support.stores import head
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Studio:
-    return studio(tmp_path)
+def made(tmp_path: Path) -> Runtime:
+    return runtime(tmp_path)
 
 
-def outputs(made: Studio) -> list[str]:
+def outputs(made: Runtime) -> list[str]:
     return [info.key for info in made.results.list("out/")]
 
 
-def opened(made: Studio, done: Result, index: int = 0) -> bytes:
+def opened(made: Runtime, done: Result, index: int = 0) -> bytes:
     item = done.items[index]
     body = made.results.get(present(item.output).key, limit=10**8).data
     return sealing.open_sealed(body, present(item.envelope), made.keys.wrapping)
 
 
 @pytest.mark.slow
-def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Studio) -> None:
+def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Runtime) -> None:
     done = pipeline.run(drop(made), made)
     assert done.status == "succeeded"
     speech = decoding.decode_own(opened(made, done))
@@ -67,7 +67,7 @@ def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Studio) ->
 
 
 @pytest.mark.slow
-def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made: Studio) -> None:
+def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made: Runtime) -> None:
     done = pipeline.run(drop(made, id="book", labels={"team": "a"}), made)
     voice = done.voices["alice"]
     assert voice.reference_sha256 == hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
@@ -80,7 +80,7 @@ def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made: Stud
 
 
 @pytest.mark.slow
-def test_a_repeated_job_returns_its_first_result_without_speaking_again(made: Studio) -> None:
+def test_a_repeated_job_returns_its_first_result_without_speaking_again(made: Runtime) -> None:
     key = drop(made)
     first = pipeline.run(key, made)
     assert pipeline.run(key, made) == first
@@ -88,14 +88,14 @@ def test_a_repeated_job_returns_its_first_result_without_speaking_again(made: St
 
 
 @pytest.mark.slow
-def test_the_same_voice_is_learned_once_for_all_jobs(made: Studio) -> None:
+def test_the_same_voice_is_learned_once_for_all_jobs(made: Runtime) -> None:
     pipeline.run(drop(made, name="one"), made)
     pipeline.run(drop(made, name="two"), made)
     assert len(voice_of(made).enrolled) == 1
 
 
 @pytest.mark.slow
-def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made: Studio) -> None:
+def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made: Runtime) -> None:
     pipeline.run(drop(made, name="one"), made)
     (kept,) = made.control.list("voiceprints/")
     stored = made.control.get(kept.key, limit=10**6)
@@ -106,7 +106,7 @@ def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made: Studio) -> 
 
 
 @pytest.mark.slow
-def test_a_kept_voiceprint_of_another_voice_is_not_taken(made: Studio) -> None:
+def test_a_kept_voiceprint_of_another_voice_is_not_taken(made: Runtime) -> None:
     pipeline.run(drop(made, name="one"), made)
     (kept,) = made.control.list("voiceprints/")
     stored = made.control.get(kept.key, limit=10**6)
@@ -122,7 +122,7 @@ def test_a_kept_voiceprint_of_another_voice_is_not_taken(made: Studio) -> None:
 
 
 @pytest.mark.slow
-def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Studio) -> None:
+def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Runtime) -> None:
     items = [
         {"id": "a", "text": "This one is quite fine, thank you."},
         {"id": "b", "text": ""},
@@ -148,7 +148,7 @@ def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Studio) -> Non
     assert len(outputs(made)) == 3
 
 
-def test_a_job_without_any_good_item_has_failed(made: Studio) -> None:
+def test_a_job_without_any_good_item_has_failed(made: Runtime) -> None:
     done = pipeline.run(drop(made, items=[{"id": "a", "text": "!silence"}]), made)
     assert done.status == "failed"
 
@@ -157,7 +157,7 @@ def test_a_job_without_any_good_item_has_failed(made: Studio) -> None:
 @pytest.mark.parametrize(
     ("form", "magic"), [("wav", b"RIFF"), ("flac", b"fLaC"), ("mp3", b"ID3"), ("opus", b"OggS")]
 )
-def test_every_container_carries_the_mark_and_opens(made: Studio, form: str, magic: bytes) -> None:
+def test_every_container_carries_the_mark_and_opens(made: Runtime, form: str, magic: bytes) -> None:
     items = [{"id": "x", "text": "A sentence that is long enough to carry it.", "format": form}]
     done = pipeline.run(drop(made, items=items), made)
     assert done.items[0].error is None
@@ -166,7 +166,7 @@ def test_every_container_carries_the_mark_and_opens(made: Studio, form: str, mag
 
 
 @pytest.mark.slow
-def test_rate_speed_and_pause_are_honoured(made: Studio) -> None:
+def test_rate_speed_and_pause_are_honoured(made: Runtime) -> None:
     text = "A sentence that is long enough to carry it."
     items: list[dict[str, Any]] = [
         {"id": "plain", "text": text},
@@ -181,7 +181,7 @@ def test_rate_speed_and_pause_are_honoured(made: Studio) -> None:
 
 
 @pytest.mark.slow
-def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Studio) -> None:
+def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Runtime) -> None:
     done = pipeline.run(drop(made, label={"cue": "morse-start"}), made)
     plain = pipeline.run(drop(made, name="quiet"), made)
     (found,) = aigc.read(opened(made, done))
@@ -193,7 +193,7 @@ def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Studio) -> 
 
 
 @pytest.mark.slow
-def test_a_waived_label_is_left_out_and_the_result_says_why(made: Studio) -> None:
+def test_a_waived_label_is_left_out_and_the_result_says_why(made: Runtime) -> None:
     waived = {"profile": "none", "waiver": "heard by the tests only"}
     done = pipeline.run(drop(made, label=waived), made)
     assert aigc.read(opened(made, done)) == []
@@ -201,7 +201,7 @@ def test_a_waived_label_is_left_out_and_the_result_says_why(made: Studio) -> Non
     assert [n.code for n in done.items[0].notices] == ["LABEL_WAIVED"]
 
 
-def test_meta_comes_back_and_remarks_are_kept(made: Studio) -> None:
+def test_meta_comes_back_and_remarks_are_kept(made: Runtime) -> None:
     items = [{"id": "a", "text": "Fine 😀 text, long enough to say.", "meta": {"row": 17}}]
     (item,) = pipeline.run(drop(made, items=items), made).items
     assert item.meta == {"row": 17}
@@ -210,13 +210,13 @@ def test_meta_comes_back_and_remarks_are_kept(made: Studio) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["Yes", "A bit more", "One and two, three and four"])
-def test_even_a_word_carries_a_mark_that_reads(made: Studio, text: str) -> None:
+def test_even_a_word_carries_a_mark_that_reads(made: Runtime, text: str) -> None:
     done = pipeline.run(drop(made, items=[{"id": "a", "text": text}]), made)
     assert done.items[0].error is None
     assert present(done.items[0].watermark).score >= watermark.CLAIM
 
 
-def test_silence_from_the_engine_is_not_released(made: Studio) -> None:
+def test_silence_from_the_engine_is_not_released(made: Runtime) -> None:
     """Nothing can be marked in digital silence, so the mark does not read back."""
     done = pipeline.run(drop(made, items=[{"id": "a", "text": "!zeros"}]), made)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
@@ -240,7 +240,7 @@ def test_silence_from_the_engine_is_not_released(made: Studio) -> None:
     ],
 )  # fmt: skip
 def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
-    made: Studio, change: dict[str, Any], code: str
+    made: Runtime, change: dict[str, Any], code: str
 ) -> None:
     key = drop(made)
     made.inbox.put("consent/alice.json", records.write(record(REFERENCE.read_bytes(), **change)))
@@ -250,7 +250,7 @@ def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
     assert voice_of(made).enrolled == []
 
 
-def test_one_language_outside_the_consent_costs_only_its_items(made: Studio) -> None:
+def test_one_language_outside_the_consent_costs_only_its_items(made: Runtime) -> None:
     items = [
         {"id": "en", "text": "This is allowed, the record says so."},
         {"id": "zh", "text": "这一句没有得到许可。", "language": "zh"},
@@ -264,7 +264,7 @@ def test_one_language_outside_the_consent_costs_only_its_items(made: Studio) -> 
 
 
 def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_path: Path) -> None:
-    made = studio(tmp_path, consent="optional")
+    made = runtime(tmp_path, consent="optional")
     key = drop(made)
     made.inbox.put("consent/alice.json.revoked", b"")
     assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_REVOKED"
@@ -273,13 +273,13 @@ def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_pat
 def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
     tmp_path: Path,
 ) -> None:
-    made = studio(tmp_path, consent="optional")
+    made = runtime(tmp_path, consent="optional")
     key = drop(made)
     made.inbox.delete("consent/alice.json")
     assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_MISSING"
 
 
-def test_an_oversized_record_is_invalid(made: Studio) -> None:
+def test_an_oversized_record_is_invalid(made: Runtime) -> None:
     key = drop(made)
     made.inbox.put("consent/alice.json", b" " * (records.LIMIT + 1))
     assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_INVALID"
@@ -288,19 +288,19 @@ def test_an_oversized_record_is_invalid(made: Studio) -> None:
 VOICE = {"reference": "refs/alice.flac", "language": "en"}
 
 
-def test_without_a_record_the_voice_is_refused(made: Studio) -> None:
+def test_without_a_record_the_voice_is_refused(made: Runtime) -> None:
     done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
     assert present(done.items[0].error).code == "CONSENT_MISSING"
 
 
 def test_the_operator_may_make_consent_optional_and_every_result_says_so(tmp_path: Path) -> None:
-    made = studio(tmp_path, consent="optional")
+    made = runtime(tmp_path, consent="optional")
     done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
     assert (done.status, done.consent_policy) == ("succeeded", "optional")
     assert "CONSENT_OPTIONAL" in [n.code for n in done.voices["alice"].notices]
 
 
-def test_a_pinned_reference_with_other_bytes_is_refused(made: Studio) -> None:
+def test_a_pinned_reference_with_other_bytes_is_refused(made: Runtime) -> None:
     voice = VOICE | {"consent": "consent/alice.json", "sha256": "0" * 64}
     done = pipeline.run(drop(made, voices={"alice": voice}), made)
     error = present(done.items[0].error)
@@ -308,7 +308,7 @@ def test_a_pinned_reference_with_other_bytes_is_refused(made: Studio) -> None:
     assert error.pointer == "/voices/alice/sha256"
 
 
-def test_a_clone_is_no_reference(made: Studio) -> None:
+def test_a_clone_is_no_reference(made: Runtime) -> None:
     """What we made is refused as a voice, so that nobody launders one past its consent."""
     key = next(iter(made.keys.watermark.values()))
     speech = decoding.decode_own(REFERENCE.read_bytes())
@@ -319,7 +319,7 @@ def test_a_clone_is_no_reference(made: Studio) -> None:
 
 
 @pytest.mark.slow
-def test_two_people_in_a_recording_are_remarked_on(made: Studio) -> None:
+def test_two_people_in_a_recording_are_remarked_on(made: Runtime) -> None:
     both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
     parts = [decoding.decode_own(path.read_bytes()) for path in both]
     done = pipeline.run(
@@ -336,7 +336,7 @@ def test_a_transcript_of_other_words_is_remarked_on(
     tmp_path: Path, transcript: str, remarked: bool
 ) -> None:
     """Only where a recogniser listens."""
-    made = studio(tmp_path, hear=lambda recording, language: "said he whispers")
+    made = runtime(tmp_path, hear=lambda recording, language: "said he whispers")
     voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
     key = drop(made, voices={"alice": voice | {"transcript": transcript}})
     notices = {one.code: one.pointer for one in pipeline.run(key, made).voices["alice"].notices}
@@ -344,13 +344,13 @@ def test_a_transcript_of_other_words_is_remarked_on(
     assert notices.get("TRANSCRIPT_MISMATCH", "/voices/alice/transcript").endswith("/transcript")
 
 
-def test_an_unfit_recording_costs_its_voice(made: Studio) -> None:
+def test_an_unfit_recording_costs_its_voice(made: Runtime) -> None:
     done = pipeline.run(drop(made, reference=b"<html>gone</html>"), made)
     assert (done.status, present(done.items[0].error).code) == ("failed", "AUDIO_NOT_AUDIO")
 
 
 def test_a_reference_above_the_limit_is_refused_before_it_is_read(
-    made: Studio, tmp_path: Path
+    made: Runtime, tmp_path: Path
 ) -> None:
     key = drop(made)
     with (tmp_path / "inbox/refs/alice.flac").open("r+b") as file:
@@ -358,7 +358,7 @@ def test_a_reference_above_the_limit_is_refused_before_it_is_read(
     assert present(pipeline.run(key, made).items[0].error).code == "AUDIO_TOO_LARGE"
 
 
-def test_a_voice_nobody_uses_is_not_even_fetched(made: Studio) -> None:
+def test_a_voice_nobody_uses_is_not_even_fetched(made: Runtime) -> None:
     voices = {"alice": VOICE | {"consent": "consent/alice.json"}, "bob": VOICE | {"reference": "b"}}
     items = [{"id": "a", "text": "Only Alice speaks in this one.", "voice": "alice"}]
     made.inbox.put("b", b"no audio")
@@ -379,7 +379,7 @@ def test_a_voice_nobody_uses_is_not_even_fetched(made: Studio) -> None:
     ],
 )
 def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(
-    made: Studio, data: bytes, code: str
+    made: Runtime, data: bytes, code: str
 ) -> None:
     made.inbox.put("jobs/x.manifest.json", data)
     done = pipeline.run("jobs/x.manifest.json", made)
@@ -387,12 +387,12 @@ def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(
     assert commit.committed_result(done.job_id, made) == done
 
 
-def test_a_manifest_that_is_gone_is_not_retried(made: Studio) -> None:
+def test_a_manifest_that_is_gone_is_not_retried(made: Runtime) -> None:
     with pytest.raises(Refused, match="MANIFEST_GONE"):
         pipeline.run("jobs/x.manifest.json", made)
 
 
-def test_a_manifest_too_large_is_rejected_without_being_read(made: Studio, tmp_path: Path) -> None:
+def test_a_manifest_too_large_is_rejected_without_being_read(made: Runtime, tmp_path: Path) -> None:
     key = "jobs/x.manifest.json"
     made.inbox.put(key, b"")
     with (tmp_path / "inbox" / key).open("r+b") as file:
@@ -402,7 +402,7 @@ def test_a_manifest_too_large_is_rejected_without_being_read(made: Studio, tmp_p
     assert pipeline.run(key, made) == done
 
 
-def test_json_lines_are_read_as_such(made: Studio) -> None:
+def test_json_lines_are_read_as_such(made: Runtime) -> None:
     drop(made)
     header = {
         "schema": "voicedrop/job/1",
@@ -419,7 +419,7 @@ def test_json_lines_are_read_as_such(made: Studio) -> None:
 # --- orders of arrival
 
 
-def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made: Studio) -> None:
+def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made: Runtime) -> None:
     key = drop(made, wait_s=60)
     made.inbox.delete("refs/alice.flac")
     for _ in range(made.max_attempts + 2):  # waiting uses up no attempt
@@ -433,7 +433,7 @@ def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made: Studio)
     assert list(made.control.list("pending/")) == []
 
 
-def test_after_its_deadline_a_missing_reference_fails_its_items(made: Studio) -> None:
+def test_after_its_deadline_a_missing_reference_fails_its_items(made: Runtime) -> None:
     key = drop(made, wait_s=0)
     made.inbox.delete("refs/alice.flac")
     done = pipeline.run(key, made)
@@ -443,7 +443,7 @@ def test_after_its_deadline_a_missing_reference_fails_its_items(made: Studio) ->
 
 
 @pytest.mark.slow
-def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Studio) -> None:
+def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Runtime) -> None:
     first = pipeline.run(drop(made), made)
     second = pipeline.run(drop(made, id="again"), made)
     assert first.job_id != second.job_id
@@ -457,7 +457,7 @@ def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Studio) -> None
 def test_of_twenty_deliveries_at_once_one_speaks(
     tmp_path: Path,
 ) -> None:
-    made = studio(tmp_path, voice=Buzz(seconds_each=0.3))
+    made = runtime(tmp_path, voice=Buzz(seconds_each=0.3))
     key = drop(made)
     start = threading.Barrier(20)
 
@@ -476,7 +476,7 @@ def test_of_twenty_deliveries_at_once_one_speaks(
 
 
 @pytest.mark.slow
-def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made: Studio) -> None:
+def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made: Runtime) -> None:
     items = [{"id": f"i{n}", "text": f"Sentence number {n} of this long job."} for n in range(3)]
     key = drop(made, items=items)
     first = pipeline.run(key, made)
@@ -490,7 +490,7 @@ def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made: Studio) -
 
 
 @pytest.mark.slow
-def test_an_item_adopted_from_another_engine_version_says_so(made: Studio) -> None:
+def test_an_item_adopted_from_another_engine_version_says_so(made: Runtime) -> None:
     key = drop(made)
     first = pipeline.run(key, made)
     made.results.delete(result_key(first.job_id))
@@ -502,7 +502,7 @@ def test_an_item_adopted_from_another_engine_version_says_so(made: Studio) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stranger", "moved", "damaged"])
-def test_an_output_that_we_did_not_write_is_never_adopted(made: Studio, how: str) -> None:
+def test_an_output_that_we_did_not_write_is_never_adopted(made: Runtime, how: str) -> None:
     items = [{"id": "a", "text": "The first of the two, long enough."},
              {"id": "b", "text": "The second of the two, long enough."}]  # fmt: skip
     key = drop(made, items=items)
@@ -521,7 +521,7 @@ def test_an_output_that_we_did_not_write_is_never_adopted(made: Studio, how: str
     assert again.items[1].status == "succeeded"
 
 
-def test_a_planted_result_is_not_believed(made: Studio) -> None:
+def test_a_planted_result_is_not_believed(made: Runtime) -> None:
     key = drop(made)
     order = commit.read_manifest(key, made)
     made.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
@@ -547,7 +547,7 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
     tmp_path: Path,
 ) -> None:
     voice = Racing()
-    slow = studio(tmp_path, voice=voice, lease_seconds=0.3)
+    slow = runtime(tmp_path, voice=voice, lease_seconds=0.3)
     key = drop(slow)
 
     def race() -> None:
@@ -556,7 +556,7 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
         forced = claim.Record("other", 0.0, 1, 0).dump()
         while not slow.control.append(lease, forced, position=head(slow.control, lease).size):
             pass  # the slow worker renewed it in between
-        fast = studio(tmp_path, keys=slow.keys)
+        fast = runtime(tmp_path, keys=slow.keys)
         winner.append(pipeline.run(key, fast))
         time.sleep(1)  # the slow worker tries to renew meanwhile, and learns of it
 
@@ -586,7 +586,7 @@ def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_
     (tmp_path / "results").mkdir()
     results = Away(tmp_path / "results")
     results.prefix = "marks/"
-    made = studio(tmp_path, results=results, max_attempts=2)
+    made = runtime(tmp_path, results=results, max_attempts=2)
     key = drop(made)
     for _ in range(2):
         with pytest.raises(Unavailable, match="injected"):
@@ -604,16 +604,16 @@ def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path: Path) -> None:
         def enrol(self, reference: waveform.Audio, transcript: str, language: str) -> Voiceprint:
             raise Misconfigured("MODEL_MISSING")
 
-    made = studio(tmp_path, voice=Keyless(), max_attempts=1)
+    made = runtime(tmp_path, voice=Keyless(), max_attempts=1)
     key = drop(made)
     for _ in range(3):
         with pytest.raises(Misconfigured, match="MODEL_MISSING"):
             pipeline.run(key, made)
-    mended = studio(tmp_path, max_attempts=1, keys=made.keys)
+    mended = runtime(tmp_path, max_attempts=1, keys=made.keys)
     assert pipeline.run(key, mended).status == "succeeded"
 
 
-def test_a_job_that_kills_its_worker_is_counted_and_given_up(made: Studio) -> None:
+def test_a_job_that_kills_its_worker_is_counted_and_given_up(made: Runtime) -> None:
     """A killed worker leaves its claim behind; the claim is written before anything is decoded."""
     key = drop(made)
     order = commit.read_manifest(key, made)
@@ -626,7 +626,7 @@ def test_a_job_that_kills_its_worker_is_counted_and_given_up(made: Studio) -> No
 
 def test_stages_are_told_while_the_job_runs(tmp_path: Path) -> None:
     steps: list[Step] = []
-    made = studio(tmp_path, observe=steps.append)
+    made = runtime(tmp_path, observe=steps.append)
     pipeline.run(drop(made), made)
     begun = [s.stage for s in steps if s.seconds is None]
     assert begun.index("consent") < begun.index("prepare") < begun.index("enrol")

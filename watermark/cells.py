@@ -166,7 +166,7 @@ def cell_energies(bands: Floats, slot: float, offsets: Floats) -> Floats:
     return np.diff(edges, axis=1).transpose(0, 2, 1).astype(np.float32)
 
 
-def hear(energies: Floats, *, smeared: bool = False) -> Floats:
+def soft_values(energies: Floats, *, smeared: bool = False) -> Floats:
     """What a detector makes of cells: `soften`, and less trust the higher a band is. Codecs spend
     their bits on low bands, those of telephones most of all, and the mark fares as the sound does.
     Phase vocoders treat all bands alike.

@@ -68,7 +68,7 @@ def grids(view: cells.Spectrum, warp: Warp, phases: int = PHASES) -> Floats:
     energies = cells.cell_energies(bands, slot, slot / phases * np.arange(phases))[..., :PERIOD]
     if energies.shape[2] < LEAST_SLOTS:
         return energies[..., :0]
-    return cells.hear(energies, smeared=warp.smeared)
+    return cells.soft_values(energies, smeared=warp.smeared)
 
 
 def places(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:

@@ -146,7 +146,7 @@ def softened(view: cells.Spectrum, pitch: float, *, smeared: bool) -> Floats:
     count = -(-energies.shape[2] // SLICE) * SLICE if energies.shape[2] >= SLICE else 0
     softs = np.zeros((GRAIN, BANDS, count), np.float32)
     if count:
-        softs[..., : energies.shape[2]] = cells.hear(energies, smeared=smeared)
+        softs[..., : energies.shape[2]] = cells.soft_values(energies, smeared=smeared)
     return softs
 
 

@@ -25,7 +25,7 @@ def loudness(audio: Audio) -> float:
     return float(-0.691 + 10 * np.log10(gated.mean())) if gated.size else -np.inf
 
 
-def loud(audio: Audio, lufs: float = -18.0, ceiling: float = 0.9) -> Audio:
+def normalise_loudness(audio: Audio, lufs: float = -18.0, ceiling: float = 0.9) -> Audio:
     """Scale to a loudness, or less where the largest sample would pass the ceiling."""
     top = peak(audio.samples)
     gain = min(10 ** ((lufs - loudness(audio)) / 20), ceiling / top) if top > 0 else 1.0

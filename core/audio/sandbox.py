@@ -26,7 +26,7 @@ from typing import Any
 
 from core.audio.sandbox_server import ANSWER_LIMIT, Limits, read_all, write_all
 
-__all__ = ["Crashed", "Limits", "Workshop", "run", "start", "stream"]
+__all__ = ["Crashed", "Limits", "Sandbox", "run", "start", "stream"]
 
 
 _DEFAULT = Limits()
@@ -36,7 +36,7 @@ class Crashed(Exception):
     """The child ended without an answer; the text says why, in words for a human."""
 
 
-class Workshop:
+class Sandbox:
     """A handle on the server process. Safe from several threads."""
 
     def __init__(self) -> None:
@@ -130,12 +130,12 @@ class Workshop:
         self._server = self._control = None
 
 
-_workshop = Workshop()
-atexit.register(_workshop.close)
-os.register_at_fork(after_in_child=_workshop.disown)
-start = _workshop.start
-run = _workshop.run
-stream = _workshop.stream
+_sandbox = Sandbox()
+atexit.register(_sandbox.close)
+os.register_at_fork(after_in_child=_sandbox.disown)
+start = _sandbox.start
+run = _sandbox.run
+stream = _sandbox.stream
 
 
 class _ServerDied(Exception):

@@ -17,7 +17,7 @@ import msgspec
 
 from core.documents import signed
 from core.errors import Refused
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result import document
 from core.result.document import Attachment, Engine, Part, PartRef, Totals
 from core.result.item_result import ItemResult, VoiceUsed
@@ -43,43 +43,43 @@ class Gathered:
     """Engine or recording were not the same for all parts; each says what it used."""
 
 
-def put(part: Part, studio: Studio) -> None:
+def put(part: Part, runtime: Runtime) -> None:
     """Write a part unless somebody has."""
-    studio.results.put_once(
-        document.part_key(part.job_id, part.number), signed.sign(part, studio.keys.signing)
+    runtime.results.put_once(
+        document.part_key(part.job_id, part.number), signed.sign(part, runtime.keys.signing)
     )
 
 
-def there(job_id: str, studio: Studio) -> set[int]:
+def written_part_numbers(job_id: str, runtime: Runtime) -> set[int]:
     """Numbers of the parts that are written."""
-    keys = (info.key for info in studio.results.list(f"out/{job_id}/parts/"))
+    keys = (info.key for info in runtime.results.list(f"out/{job_id}/parts/"))
     return {int(key.rpartition("/")[2].removesuffix(".json")) for key in keys}
 
 
-def count(job_id: str, studio: Studio) -> int:
+def count(job_id: str, runtime: Runtime) -> int:
     """How many parts the job has, as the first one says; 0 if that is not written."""
     try:
-        data = studio.results.get(document.part_key(job_id, 0), limit=LIMIT).data
+        data = runtime.results.get(document.part_key(job_id, 0), limit=LIMIT).data
     except Refused:
         return 0
     return document.read_part(data).of
 
 
-def gather(job_id: str, count: int, studio: Studio) -> tuple[Gathered, dict[str, Attachment]]:
+def gather(job_id: str, count: int, runtime: Runtime) -> tuple[Gathered, dict[str, Attachment]]:
     """Read all parts, one at a time, and write the tables made from them."""
     found, tables = Gathered(), _Tables()
     for number in range(count):
-        part, digest = _read(job_id, number, count, studio)
+        part, digest = _read(job_id, number, count, runtime)
         _count(found, part, digest)
         for item in part.items:
             tables.add(item)
-    return found, {name: _attach(key, data, studio) for name, key, data in tables.files(job_id)}
+    return found, {name: _attach(key, data, runtime) for name, key, data in tables.files(job_id)}
 
 
-def _read(job_id: str, number: int, count: int, studio: Studio) -> tuple[Part, str]:
+def _read(job_id: str, number: int, count: int, runtime: Runtime) -> tuple[Part, str]:
     key = document.part_key(job_id, number)
-    data = studio.results.get(key, limit=LIMIT).data
-    signed.check(data, studio.keys.verifying)
+    data = runtime.results.get(key, limit=LIMIT).data
+    signed.check(data, runtime.keys.verifying)
     part = document.read_part(data)
     if (part.job_id, part.number, part.of) != (job_id, number, count):
         raise Refused("SIGNATURE_INVALID", "It is another part.", pointer=key)
@@ -159,9 +159,9 @@ def _cell(text: str) -> str:
 _FORMULA = frozenset("=+-@\t\r\n")
 
 
-def _attach(key: str, data: bytes, studio: Studio) -> Attachment:
-    if not studio.results.put_once(key, data):
-        stored = studio.results.get(key, limit=LIMIT).data
+def _attach(key: str, data: bytes, runtime: Runtime) -> Attachment:
+    if not runtime.results.put_once(key, data):
+        stored = runtime.results.get(key, limit=LIMIT).data
         if stored != data:
             raise Refused("OUTPUT_EXISTS", f"{key} is not what the items say.", pointer=key)
     return Attachment(key=key, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

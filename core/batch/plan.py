@@ -30,11 +30,11 @@ from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Notice, Refused
 from core.job.lease import Lease
-from core.job.runtime import Stopwatch, Studio
+from core.job.runtime import Runtime, Stopwatch
 from core.job.waiting import Shared
 from core.manifest import resolve as jobs
 from core.manifest.fields import Manifest
-from core.manifest.parse import Draft, read_part
+from core.manifest.parse import ParsedManifest, read_part
 from core.manifest.resolve import Job
 from core.result.document import Engine, ManifestRef, Result
 from core.result.item_result import ItemResult, VoiceUsed
@@ -124,21 +124,21 @@ def work_key(job_id: str, number: int) -> str:
     return f"{WORK}{job_id}/{number:05}{ENDING}"
 
 
-def refuse_joining(written: Draft, studio: Studio) -> None:
+def refuse_joining(written: ParsedManifest, runtime: Runtime) -> None:
     """Nobody sees all items of a job that is cut, with their texts, at once."""
-    count, most = len(written.entries), studio.shard_items
+    count, most = len(written.entries), runtime.shard_items
     if written.header.output.concatenate != "none" and count > most:
         message = f"At most {most} items can be joined here, not {count}: split the job."
         raise Refused("FIELD_UNSUPPORTED", message, pointer="/output/concatenate")
 
 
-def share_out(
+def write_shards(
     draft: Result,
-    written: Draft,
+    written: ParsedManifest,
     kept: Mapping[str, ItemResult],
     watch: Stopwatch,
     lease: Lease,
-    studio: Studio,
+    runtime: Runtime,
 ) -> Shared:
     """Put the plan and then the shards, each of which starts a worker by its arrival."""
     plan = Plan(
@@ -147,21 +147,21 @@ def share_out(
         header=written.header,
         lines=isinstance(written.source, bytes),
         items=len(written.entries),
-        shards=-(-len(written.entries) // studio.shard_items),
+        shards=-(-len(written.entries) // runtime.shard_items),
         started=draft.started,
         engine=draft.engine,
         voices=draft.voices,
         notices=draft.notices,
         stages=watch.seconds,
     )
-    plan = settle(studio.control, plan, studio.keys)
-    for key, data in cut(plan, written, kept, studio.keys.signing):
+    plan = put_plan(runtime.control, plan, runtime.keys)
+    for key, data in cut(plan, written, kept, runtime.keys.signing):
         lease.check()
-        studio.control.put_once(key, data)
+        runtime.control.put_once(key, data)
     return Shared(plan.job_id, plan.shards)
 
 
-def settle(control: Store, plan: Plan, keys: Keyring) -> Plan:
+def put_plan(control: Store, plan: Plan, keys: Keyring) -> Plan:
     """The plan that counts: this one, or the one that somebody put before."""
     if control.put_once(plan_key(plan.job_id), signed.sign(plan, keys.signing)):
         return plan
@@ -169,7 +169,7 @@ def settle(control: Store, plan: Plan, keys: Keyring) -> Plan:
 
 
 def cut(
-    plan: Plan, draft: Draft, kept: Mapping[str, ItemResult], key: Ed25519PrivateKey
+    plan: Plan, draft: ParsedManifest, kept: Mapping[str, ItemResult], key: Ed25519PrivateKey
 ) -> Iterator[tuple[str, bytes]]:
     """Key and bytes of every shard; the same for the same plan, whoever cuts."""
     for number in range(plan.shards):
@@ -214,7 +214,7 @@ def read(control: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -> Shar
     return Shard(plan, number, jobs.resolve(draft), {one.id: one for one in earlier})
 
 
-def planned(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey]) -> int:
+def complete_shard_count(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey]) -> int:
     """How many shards the job was cut into, all of which are there; 0: it has not been cut yet, or
     not to the end."""
     with suppress(Refused):

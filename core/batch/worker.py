@@ -22,7 +22,7 @@ from core.errors import Notice, Refused
 from core.job import commit, dead_letter, each_item, enrolment, item, subtitles
 from core.job.lease import Lease
 from core.job.reuse import without
-from core.job.runtime import Stopwatch, Studio
+from core.job.runtime import Runtime, Stopwatch
 from core.manifest.resolve import Item
 from core.result import document
 from core.result.document import Part, Result
@@ -31,25 +31,25 @@ from core.storage.port import Info
 from core.version import VERSION
 
 
-def work(key: str, studio: Studio) -> Result | None:
+def work(key: str, runtime: Runtime) -> Result | None:
     """Make the shard at `key` of the control bucket; the result, if with it the job is finished.
 
     Raises Refused OBJECT_MISSING if it is gone and its job has no result, SIGNATURE_INVALID;
     Unavailable, Misconfigured as `pipeline.run`.
     """
     job_id = shard.place(key).job_id
-    if finished := commit.committed_result(job_id, studio):
+    if finished := commit.committed_result(job_id, runtime):
         return finished
-    found = shard.read(studio.control, key, studio.keys.verifying)
-    _make(found, studio)
-    return commit_if_complete(found.plan, studio)
+    found = shard.read(runtime.control, key, runtime.keys.verifying)
+    _make(found, runtime)
+    return commit_if_complete(found.plan, runtime)
 
 
-def commit_if_complete(plan: Plan, studio: Studio) -> Result | None:
+def commit_if_complete(plan: Plan, runtime: Runtime) -> Result | None:
     """The result, if every part is there."""
-    if len(parts.there(plan.job_id, studio)) < plan.shards:
+    if len(parts.written_part_numbers(plan.job_id, runtime)) < plan.shards:
         return None
-    found, attachments = parts.gather(plan.job_id, plan.shards, studio)
+    found, attachments = parts.gather(plan.job_id, plan.shards, runtime)
     return commit.commit_result(
         Result(
             job_id=plan.job_id,
@@ -58,7 +58,7 @@ def commit_if_complete(plan: Plan, studio: Studio) -> Result | None:
             processor=VERSION,
             started=plan.started,
             finished="",
-            consent_policy=studio.consent,
+            consent_policy=runtime.consent,
             engine=found.engine,
             id=plan.header.id or "",
             labels=plan.header.labels,
@@ -70,60 +70,60 @@ def commit_if_complete(plan: Plan, studio: Studio) -> Result | None:
             stages=document.added(plan.stages, found.stages),
             notices=[*plan.notices, *([Notice("ENGINE_CHANGED")] if found.changed else [])],
         ),
-        studio,
+        runtime,
     )
 
 
-def clear(job_id: str, studio: Studio) -> int:
+def clear(job_id: str, runtime: Runtime) -> int:
     """Remove what was there to be worked on; the plan last, so that what is left can be told.
     Says how many objects that were."""
-    keys = [info.key for info in studio.control.list(f"{shard.WORK}{job_id}/")]
+    keys = [info.key for info in runtime.control.list(f"{shard.WORK}{job_id}/")]
     for key in sorted(keys, key=lambda key: key == shard.plan_key(job_id)):
-        studio.control.delete(key)
-    for info in list(studio.control.list(f"lease/{job_id}.")):
-        studio.control.delete(info.key)
+        runtime.control.delete(key)
+    for info in list(runtime.control.list(f"lease/{job_id}.")):
+        runtime.control.delete(info.key)
     return len(keys)
 
 
-def left(studio: Studio) -> Iterator[tuple[str, list[Info]]]:
+def left(runtime: Runtime) -> Iterator[tuple[str, list[Info]]]:
     """Jobs that have something in `work/`, with those objects."""
-    for job_id, infos in groupby(studio.control.list(shard.WORK), lambda i: i.key.split("/")[1]):
+    for job_id, infos in groupby(runtime.control.list(shard.WORK), lambda i: i.key.split("/")[1]):
         yield job_id, list(infos)
 
 
-def todo(job_id: str, infos: list[Info], studio: Studio) -> list[Info]:
+def unfinished_shards(job_id: str, infos: list[Info], runtime: Runtime) -> list[Info]:
     """Shards of a job whose part is missing; if none is, any of them, whose worker commits."""
-    done = parts.there(job_id, studio)
+    done = parts.written_part_numbers(job_id, runtime)
     shards = [info for info in infos if info.key.endswith(shard.ENDING)]
     missing = [info for info in shards if shard.place(info.key).number not in done]
     return missing or shards[:1]
 
 
-def _make(found: Shard, studio: Studio) -> None:
+def _make(found: Shard, runtime: Runtime) -> None:
     plan = found.plan
     key = document.part_key(plan.job_id, found.number)
-    if studio.results.head(key):
+    if runtime.results.head(key):
         return
-    with Lease.acquire(studio.control, found.name, studio.worker, studio.lease_seconds) as lease:
-        if studio.results.head(key):
+    with Lease.acquire(runtime.control, found.name, runtime.worker, runtime.lease_seconds) as lease:
+        if runtime.results.head(key):
             return
-        if lease.attempt > studio.max_attempts:
-            _count_outputs(found, lease, studio)
-        given_up = lease.attempt > studio.max_attempts
-        with dead_letter.remembering(found.name, plan.manifest, lease, studio.control):
-            part = _give_up(found, studio) if given_up else _carry_out(found, lease, studio)
+        if lease.attempt > runtime.max_attempts:
+            _count_outputs(found, lease, runtime)
+        given_up = lease.attempt > runtime.max_attempts
+        with dead_letter.remembering(found.name, plan.manifest, lease, runtime.control):
+            part = _give_up(found, runtime) if given_up else _carry_out(found, lease, runtime)
             lease.check()
-            parts.put(part, studio)
+            parts.put(part, runtime)
 
 
-def _carry_out(found: Shard, lease: Lease, studio: Studio) -> Part:
-    watch = Stopwatch(studio, found.plan.job_id)
+def _carry_out(found: Shard, lease: Lease, runtime: Runtime) -> Part:
+    watch = Stopwatch(runtime, found.plan.job_id)
     asked = without(found.job, found.kept)
-    voices, used = enrolment.of_job(asked, enrolment.enrol, studio, watch)
-    made = each_item.make_all(found.job, voices, found.kept, found.plan.job_id, lease, studio)
+    voices, used = enrolment.of_job(asked, enrolment.enrol, runtime, watch)
+    made = each_item.make_all(found.job, voices, found.kept, found.plan.job_id, lease, runtime)
     return msgspec.structs.replace(
         _part(found, made),
-        engine=enrolment.engine_of(voices, studio),
+        engine=enrolment.engine_of(voices, runtime),
         voices=used,
         stages=document.stages_of(watch.seconds, made),
     )
@@ -140,23 +140,23 @@ def _part(found: Shard, made: list[ItemResult]) -> Part:
     )
 
 
-def _count_outputs(found: Shard, lease: Lease, studio: Studio) -> None:
+def _count_outputs(found: Shard, lease: Lease, runtime: Runtime) -> None:
     """Workers that were killed could not say how far they came; what they stored does."""
     keys = (item.output_key(wanted, found.plan.job_id) for wanted in found.job.items)
-    lease.progress(sum(studio.results.head(key) is not None for key in keys) + len(found.kept))
+    lease.progress(sum(runtime.results.head(key) is not None for key in keys) + len(found.kept))
     lease.renew()
     lease.check()
 
 
-def _give_up(found: Shard, studio: Studio) -> Part:
+def _give_up(found: Shard, runtime: Runtime) -> Part:
     """Attempts without progress are used up: what is finished counts, the rest has failed, and the
     other shards go on. Nothing is decoded or spoken: that may be what kills."""
     plan = found.plan
-    error = each_item.exhausted(studio)
-    dead_letter.write(studio.control, found.name, plan.manifest, error)
+    error = each_item.exhausted(runtime)
+    dead_letter.write(runtime.control, found.name, plan.manifest, error)
     made = [each_item.failed(e.id, e.index, e.error) for e in found.job.errors]
     for wanted in found.job.items:
-        done = found.kept.get(wanted.id) or _finished(wanted, found, studio)
+        done = found.kept.get(wanted.id) or _finished(wanted, found, runtime)
         made.append(done or each_item.failed(wanted.id, wanted.index, error, wanted))
     return msgspec.structs.replace(
         _part(found, sorted(made, key=lambda one: one.index)),
@@ -165,7 +165,7 @@ def _give_up(found: Shard, studio: Studio) -> Part:
     )
 
 
-def _finished(wanted: Item, found: Shard, studio: Studio) -> ItemResult | None:
+def _finished(wanted: Item, found: Shard, runtime: Runtime) -> ItemResult | None:
     """The item, if a worker has stored it, compared with what the plan meant it to be."""
     plan = found.plan
     voice = plan.voices[wanted.voice]
@@ -173,8 +173,8 @@ def _finished(wanted: Item, found: Shard, studio: Studio) -> ItemResult | None:
         return None
     made = item.fingerprint_of(wanted, voice.reference_sha256, plan.engine.fingerprint)
     with suppress(Refused):
-        done = item.adopt(item.output_key(wanted, plan.job_id), made, wanted, studio)
+        done = item.adopt(item.output_key(wanted, plan.job_id), made, wanted, runtime)
         if done:
-            done = subtitles.of_item(done, wanted, plan.job_id, studio)
-            return item.as_asked(done, wanted, found.job, studio)
+            done = subtitles.of_item(done, wanted, plan.job_id, runtime)
+            return item.as_asked(done, wanted, found.job, runtime)
     return None

@@ -11,7 +11,7 @@ import msgspec
 from core.documents import signed
 from core.errors import Refused, Unavailable
 from core.job import waiting
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.result import document
 from core.result.document import ManifestRef, Result
@@ -33,15 +33,15 @@ class ReceivedManifest:
     """Why it was not even read."""
 
 
-def read_manifest(key: str, studio: Studio) -> ReceivedManifest:
+def read_manifest(key: str, runtime: Runtime) -> ReceivedManifest:
     """Get the manifest once; these bytes are the job, whatever lies at the key later."""
     limit = resolve.LIMITS.manifest_bytes
     refused = None
     try:
-        found = studio.inbox.get(key, limit=limit)
+        found = runtime.inbox.get(key, limit=limit)
         info, data = found.info, found.data
     except Refused as exc:
-        unread = studio.inbox.head(key) if exc.code == "OBJECT_TOO_LARGE" else None
+        unread = runtime.inbox.head(key) if exc.code == "OBJECT_TOO_LARGE" else None
         if unread is None:
             raise Refused("MANIFEST_GONE", pointer=key) from exc
         info = unread
@@ -49,49 +49,49 @@ def read_manifest(key: str, studio: Studio) -> ReceivedManifest:
         data = b"voicedrop/unread/1 " + info.etag.encode()  # names the job in place of the content
     digest = hashlib.sha256(data).hexdigest()
     return ReceivedManifest(
-        job_id=resolve.job_id(studio.inbox.name, key, data),
-        manifest=ManifestRef(bucket=studio.inbox.name, key=key, sha256=digest, size=info.size),
+        job_id=resolve.job_id(runtime.inbox.name, key, data),
+        manifest=ManifestRef(bucket=runtime.inbox.name, key=key, sha256=digest, size=info.size),
         data=data,
         stored=info.modified,
         refused=refused,
     )
 
 
-def committed_result(job_id: str, studio: Studio) -> Result | None:
+def committed_result(job_id: str, runtime: Runtime) -> Result | None:
     """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours.
 
     A job that broke off between its result and its leaf is queued for the log here.
     """
     key = document.result_key(job_id)
-    if studio.results.head(key) is None:
+    if runtime.results.head(key) is None:
         return None
-    data = studio.results.get(key, limit=RESULT_LIMIT).data
-    signed.check(data, studio.keys.verifying)
-    if studio.results.head(proof_key(job_id)) is None:
-        _queue(job_id, data, studio)
+    data = runtime.results.get(key, limit=RESULT_LIMIT).data
+    signed.check(data, runtime.keys.verifying)
+    if runtime.results.head(proof_key(job_id)) is None:
+        _queue(job_id, data, runtime)
     return document.parse(data)
 
 
-def _queue(job_id: str, data: bytes, studio: Studio) -> None:
+def _queue(job_id: str, data: bytes, runtime: Runtime) -> None:
     digest = hashlib.sha256(data).hexdigest()
-    enqueue(studio.control, Leaf(job=job_id, result_sha256=digest))
+    enqueue(runtime.control, Leaf(job=job_id, result_sha256=digest))
 
 
-def part_reader(studio: Studio) -> Callable[[str], bytes]:
+def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
     """How the parts of a result are read."""
-    return lambda key: studio.results.get(key, limit=RESULT_LIMIT).data
+    return lambda key: runtime.results.get(key, limit=RESULT_LIMIT).data
 
 
-def commit_result(draft: Result, studio: Studio) -> Result:
+def commit_result(draft: Result, runtime: Runtime) -> Result:
     """Write the result once; whoever comes second returns what the first one wrote."""
-    finished = document.timestamp(studio.control.now())
-    data = signed.sign(msgspec.structs.replace(draft, finished=finished), studio.keys.signing)
-    if not studio.results.put_once(document.result_key(draft.job_id), data):
-        winner = committed_result(draft.job_id, studio)
+    finished = document.timestamp(runtime.control.now())
+    data = signed.sign(msgspec.structs.replace(draft, finished=finished), runtime.keys.signing)
+    if not runtime.results.put_once(document.result_key(draft.job_id), data):
+        winner = committed_result(draft.job_id, runtime)
         if winner is None:
             raise Unavailable("STORAGE_UNAVAILABLE", "a result is there and is not there")
         return winner
-    _queue(draft.job_id, data, studio)
+    _queue(draft.job_id, data, runtime)
     for voice in draft.voices.values():
-        studio.control.delete(waiting.mark_key(voice.reference, draft.job_id))
+        runtime.control.delete(waiting.mark_key(voice.reference, draft.job_id))
     return document.parse(data)

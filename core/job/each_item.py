@@ -11,7 +11,7 @@ from core.errors import Failed, JobError, Refused
 from core.job import item
 from core.job.enrolment import Enrolled
 from core.job.lease import Lease
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, Problem
 
@@ -24,13 +24,13 @@ def make_all(
     kept: Mapping[str, ItemResult],
     job_id: str,
     lease: Lease,
-    studio: Studio,
+    runtime: Runtime,
 ) -> list[ItemResult]:
     """What became of each, in the order of the manifest."""
     results = [failed(e.id, e.index, e.error) for e in job.errors]
-    stored, rest = _in_turn(job, kept, job_id, lease, studio)
-    if lease.attempt > studio.max_attempts:
-        error = exhausted(studio)
+    stored, rest = _in_turn(job, kept, job_id, lease, runtime)
+    if lease.attempt > runtime.max_attempts:
+        error = exhausted(runtime)
         results += [failed(wanted.id, wanted.index, error, wanted) for wanted in rest]
         rest = []
     made = 0
@@ -40,7 +40,7 @@ def make_all(
             if earlier := kept.get(wanted.id):
                 results.append(_keep(wanted, earlier))
             else:
-                results.append(_make_one(wanted, voices[wanted.voice], job, job_id, studio))
+                results.append(_make_one(wanted, voices[wanted.voice], job, job_id, runtime))
             made += 1
         except (Refused, Failed) as exc:
             results.append(failed(wanted.id, wanted.index, exc, wanted))
@@ -48,13 +48,13 @@ def make_all(
     return sorted(results, key=lambda r: r.index)
 
 
-def exhausted(studio: Studio) -> Failed:
+def exhausted(runtime: Runtime) -> Failed:
     """Why what is not stored after so many attempts never will be."""
-    return Failed("RETRIES_EXHAUSTED", f"{studio.max_attempts} attempts made no progress.")
+    return Failed("RETRIES_EXHAUSTED", f"{runtime.max_attempts} attempts made no progress.")
 
 
 def _in_turn(
-    job: Job, kept: Collection[str], job_id: str, lease: Lease, studio: Studio
+    job: Job, kept: Collection[str], job_id: str, lease: Lease, runtime: Runtime
 ) -> tuple[list[Item], list[Item]]:
     """What is there already, and what is to be made: after each attempt that stored nothing it
     begins one later, so that an item that kills its process does not cost those behind it."""
@@ -63,7 +63,7 @@ def _in_turn(
     there = {
         wanted.id
         for wanted in job.items
-        if wanted.id in kept or studio.results.head(item.output_key(wanted, job_id))
+        if wanted.id in kept or runtime.results.head(item.output_key(wanted, job_id))
     }
     rest = [wanted for wanted in job.items if wanted.id not in there]
     turn = (lease.attempt - 1) % max(len(rest), 1)
@@ -75,16 +75,16 @@ def _keep(wanted: Item, earlier: ItemResult) -> ItemResult:
 
 
 def _make_one(
-    wanted: Item, voice: Enrolled | JobError, job: Job, job_id: str, studio: Studio
+    wanted: Item, voice: Enrolled | JobError, job: Job, job_id: str, runtime: Runtime
 ) -> ItemResult:
     if isinstance(voice, JobError):
         raise voice
-    if wanted.language not in studio.voice.languages:
-        spoken = ", ".join(sorted(studio.voice.languages))
-        message = f"{studio.voice.name} speaks {spoken}, not {wanted.language}."
+    if wanted.language not in runtime.voice.languages:
+        spoken = ", ".join(sorted(runtime.voice.languages))
+        message = f"{runtime.voice.name} speaks {spoken}, not {wanted.language}."
         raise Refused("LANGUAGE_UNSUPPORTED", message, pointer=f"{wanted.pointer}/language")
     try:
-        return item.make(wanted, voice, job, job_id, studio)
+        return item.make(wanted, voice, job, job_id, runtime)
     except (JobError, MemoryError):
         raise
     except Exception as exc:

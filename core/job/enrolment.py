@@ -22,7 +22,7 @@ from core.consent.records import Cited
 from core.crypto import sealing
 from core.crypto.sealing import Context
 from core.errors import Failed, JobError, Misconfigured, Notice, Refused
-from core.job.runtime import Stopwatch, Studio
+from core.job.runtime import Runtime, Stopwatch
 from core.manifest import fields as manifest
 from core.manifest.resolve import Job
 from core.manifest.validate import join
@@ -91,8 +91,8 @@ V = TypeVar("V", bound=Admitted | Enrolled)
 
 def of_job(
     job: Job,
-    learn: Callable[[str, manifest.Voice, list[str], Studio, Stopwatch], V],
-    studio: Studio,
+    learn: Callable[[str, manifest.Voice, list[str], Runtime, Stopwatch], V],
+    runtime: Runtime,
     watch: Stopwatch,
 ) -> tuple[dict[str, V | JobError], dict[str, VoiceUsed]]:
     """The voices that have something to say, and what the result says of them.
@@ -105,7 +105,7 @@ def of_job(
         if not languages:
             continue  # A voice that says nothing needs neither consent nor half a minute.
         try:
-            voice = learn(name, spec, languages, studio, watch)
+            voice = learn(name, spec, languages, runtime, watch)
         except (Refused, Failed) as exc:
             voices[name] = exc
             used[name] = VoiceUsed(reference=spec.reference, error=Problem.of(exc))
@@ -121,32 +121,32 @@ def of_job(
     return voices, used
 
 
-def engine_of(voices: Mapping[str, Enrolled | JobError], studio: Studio) -> Engine | None:
+def engine_of(voices: Mapping[str, Enrolled | JobError], runtime: Runtime) -> Engine | None:
     """None if no voice got as far as the engine: it need not be there to refuse a job."""
     if not any(isinstance(voice, Enrolled) for voice in voices.values()):
         return None
-    return Engine(name=studio.voice.name, fingerprint=studio.voice.fingerprint)
+    return Engine(name=runtime.voice.name, fingerprint=runtime.voice.fingerprint)
 
 
 def admit(
-    name: str, spec: manifest.Voice, languages: Iterable[str], studio: Studio, watch: Stopwatch
+    name: str, spec: manifest.Voice, languages: Iterable[str], runtime: Runtime, watch: Stopwatch
 ) -> Admitted:
     """Everything but learning the voice. `languages`: those its items speak. Consent comes before
     decoding: what nobody allowed is not even opened. Raises Refused with a code of the recording or
     consent families; REF_NOT_FOUND."""
     pointer = join("/voices", name)
     with watch.stage("fetch"):
-        recording = _fetch(spec, studio, join(pointer, "reference"))
+        recording = _fetch(spec, runtime, join(pointer, "reference"))
     digest = hashlib.sha256(recording.data).hexdigest()
     if spec.sha256 and spec.sha256.lower() != digest:
         raise Refused("REF_HASH_MISMATCH", pointer=join(pointer, "sha256"))
     with watch.stage("consent"):
-        gate = _gate(spec, digest, studio, join(pointer, "consent"))
+        gate = _gate(spec, digest, runtime, join(pointer, "consent"))
         cited, notices = _first_admitted(gate, languages)
     with watch.stage("prepare"):
         prepared = reference.prepare(recording.data, spec.reference)
-        _refuse_synthetic(prepared.audio, studio, spec.reference)
-        remarks = tuple(_remarks(prepared, spec, studio, pointer))
+        _refuse_synthetic(prepared.audio, runtime, spec.reference)
+        remarks = tuple(_remarks(prepared, spec, runtime, pointer))
     return Admitted(
         sha256=digest,
         gate=gate,
@@ -157,36 +157,36 @@ def admit(
 
 
 def enrol(
-    name: str, spec: manifest.Voice, languages: Iterable[str], studio: Studio, watch: Stopwatch
+    name: str, spec: manifest.Voice, languages: Iterable[str], runtime: Runtime, watch: Stopwatch
 ) -> Enrolled:
     """A voice ready to speak. Raises what `admit` raises."""
-    found = admit(name, spec, languages, studio, watch)
+    found = admit(name, spec, languages, runtime, watch)
     return Enrolled(
         sha256=found.sha256,
         gate=found.gate,
         consent=found.consent,
-        voiceprint=_voiceprint(found.prepared, spec, studio, watch),
+        voiceprint=_voiceprint(found.prepared, spec, runtime, watch),
         notices=found.notices,
     )
 
 
-def missing(job: Job, studio: Studio) -> list[str]:
+def missing(job: Job, runtime: Runtime) -> list[str]:
     """Keys of references that have not arrived, of voices that have something to say."""
     keys = {job.voices[item.voice].reference for item in job.items}
-    return sorted(key for key in keys if _absent(key, studio))
+    return sorted(key for key in keys if _absent(key, runtime))
 
 
-def _absent(key: str, studio: Studio) -> bool:
+def _absent(key: str, runtime: Runtime) -> bool:
     try:
-        return studio.inbox.head(key) is None
+        return runtime.inbox.head(key) is None
     except Refused:
         # A name that this store cannot hold, a symbolic link: the voice says so, in the result.
         return False
 
 
-def _fetch(spec: manifest.Voice, studio: Studio, pointer: str) -> Object:
+def _fetch(spec: manifest.Voice, runtime: Runtime, pointer: str) -> Object:
     try:
-        return studio.inbox.get(spec.reference, limit=decoding.BYTES_LIMIT)
+        return runtime.inbox.get(spec.reference, limit=decoding.BYTES_LIMIT)
     except Refused as exc:
         codes = {"OBJECT_MISSING": "REF_NOT_FOUND", "OBJECT_TOO_LARGE": "AUDIO_TOO_LARGE"}
         code = codes.get(exc.code, exc.code)
@@ -205,36 +205,38 @@ def _first_admitted(gate: Gate, languages: Iterable[str]) -> tuple[Cited | None,
     raise refused or Refused("CONSENT_SCOPE", "No item speaks with this voice.")
 
 
-def _gate(spec: manifest.Voice, digest: str, studio: Studio, pointer: str) -> Gate:
-    now = datetime.fromtimestamp(studio.inbox.now(), UTC)
+def _gate(spec: manifest.Voice, digest: str, runtime: Runtime, pointer: str) -> Gate:
+    now = datetime.fromtimestamp(runtime.inbox.now(), UTC)
     if spec.consent is None:
-        return Gate(studio.consent, None, digest, now, False, pointer)
+        return Gate(runtime.consent, None, digest, now, False, pointer)
     try:
-        record = studio.inbox.get(spec.consent, limit=records.LIMIT).data
+        record = runtime.inbox.get(spec.consent, limit=records.LIMIT).data
     except Refused as exc:
         # A record that is named must hold, whatever the policy: no typing error opens the gate.
         code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
         raise Refused(code, f"{spec.consent}: {exc.message}", pointer=pointer) from exc
-    revoked = studio.inbox.head(spec.consent + records.REVOKED) is not None
-    return Gate(studio.consent, record, digest, now, revoked, pointer)
+    revoked = runtime.inbox.head(spec.consent + records.REVOKED) is not None
+    return Gate(runtime.consent, record, digest, now, revoked, pointer)
 
 
-def _refuse_synthetic(speech: Audio, studio: Studio, key: str) -> None:
+def _refuse_synthetic(speech: Audio, runtime: Runtime, key: str) -> None:
     """A clone of a clone would launder a voice past its consent."""
-    found = watermark.detect_any(speech.samples, speech.rate, studio.keys.watermark, thorough=False)
+    found = watermark.detect_any(
+        speech.samples, speech.rate, runtime.keys.watermark, thorough=False
+    )
     if found.payload is not None:
         raise Refused("REF_IS_SYNTHETIC", pointer=key)
 
 
 def _remarks(
-    prepared: Reference, spec: manifest.Voice, studio: Studio, pointer: str
+    prepared: Reference, spec: manifest.Voice, runtime: Runtime, pointer: str
 ) -> Iterator[Notice]:
     """Remarks and no refusals, for encoders and recognisers err."""
     if speakers.several(prepared.audio):
         yield Notice("AUDIO_MULTI_SPEAKER", pointer=spec.reference)
     transcript = _transcript(prepared, spec)
-    if studio.hear and transcript and spec.language in recognise.LANGUAGES:
-        heard = studio.hear(prepared.audio, spec.language)
+    if runtime.hear and transcript and spec.language in recognise.LANGUAGES:
+        heard = runtime.hear(prepared.audio, spec.language)
         if recognise.error_rate(transcript, heard, spec.language) > recognise.MISHEARD:
             yield Notice("TRANSCRIPT_MISMATCH", pointer=join(pointer, "transcript"))
 
@@ -246,27 +248,27 @@ def _transcript(prepared: Reference, spec: manifest.Voice) -> str:
 
 
 def _voiceprint(
-    prepared: Reference, spec: manifest.Voice, studio: Studio, watch: Stopwatch
+    prepared: Reference, spec: manifest.Voice, runtime: Runtime, watch: Stopwatch
 ) -> Voiceprint:
     transcript = _transcript(prepared, spec)
-    context = _context(prepared.sha256, transcript, spec.language, studio.voice.fingerprint)
+    context = _context(prepared.sha256, transcript, spec.language, runtime.voice.fingerprint)
     key = f"voiceprints/{context.item}.sealed"
-    if kept := _kept(key, context, studio):
+    if kept := _kept(key, context, runtime):
         return kept
     with watch.stage("enrol"):
-        voiceprint = studio.voice.enrol(prepared.audio, transcript, spec.language)
-    sealed = sealing.seal(voiceprint.dump(), context, studio.keys.wrapping)
-    studio.control.put(key, sealed.body, metadata=sealing.metadata(sealed.envelope))
+        voiceprint = runtime.voice.enrol(prepared.audio, transcript, spec.language)
+    sealed = sealing.seal(voiceprint.dump(), context, runtime.keys.wrapping)
+    runtime.control.put(key, sealed.body, metadata=sealing.metadata(sealed.envelope))
     return voiceprint
 
 
-def _kept(key: str, context: Context, studio: Studio) -> Voiceprint | None:
+def _kept(key: str, context: Context, runtime: Runtime) -> Voiceprint | None:
     try:
-        stored = studio.control.get(key, limit=VOICEPRINT_LIMIT)
+        stored = runtime.control.get(key, limit=VOICEPRINT_LIMIT)
         envelope = sealing.from_metadata(stored.info.metadata)
         if envelope.ctx != context:
             return None
-        data = sealing.open_sealed(stored.data, envelope, studio.keys.wrapping)
+        data = sealing.open_sealed(stored.data, envelope, runtime.keys.wrapping)
         return Voiceprint.parse(data)
     except (Refused, Misconfigured, msgspec.DecodeError):
         # Not there, damaged, or sealed with a key that was destroyed: made anew and replaced.

@@ -21,8 +21,8 @@ from core.documents import canonical
 from core.errors import Failed, Notice, Unavailable
 from core.job import object_record, reuse, subtitles
 from core.job.enrolment import Enrolled
-from core.job.object_record import Stamp
-from core.job.runtime import Stopwatch, Studio
+from core.job.object_record import ObjectRecord
+from core.job.runtime import Runtime, Stopwatch
 from core.label import aigc as label
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, LabelUsed, Output, Watermark
@@ -37,38 +37,38 @@ STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
 """Decibels, tried in turn from the preset's on; the last is for a word alone, half a second."""
 
 
-def make(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:
+def make(item: Item, voice: Enrolled, job: Job, job_id: str, runtime: Runtime) -> ItemResult:
     """Speak, mark, label, seal, store, and the subtitles after it. Raises Refused or Failed for
     what costs this item alone."""
-    made = _spoken(item, voice, job, job_id, studio)
+    made = _spoken(item, voice, job, job_id, runtime)
     if job.output.concatenate == "none":
-        made = subtitles.of_item(made, item, job_id, studio)
-    return as_asked(made, item, job, studio)
+        made = subtitles.of_item(made, item, job_id, runtime)
+    return as_asked(made, item, job, runtime)
 
 
-def as_asked(made: ItemResult, item: Item, job: Job, studio: Studio) -> ItemResult:
+def as_asked(made: ItemResult, item: Item, job: Job, runtime: Runtime) -> ItemResult:
     """With what the manifest says of it."""
-    asked = reuse.asked(item, job, _mark_key(studio))
+    asked = reuse.asked(item, job, _mark_key(runtime))
     return msgspec.structs.replace(made, meta=item.meta, asked=asked)
 
 
-def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) -> ItemResult:
+def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, runtime: Runtime) -> ItemResult:
     key = output_key(item, job_id)
-    fingerprint = fingerprint_of(item, voice.sha256, studio.voice.fingerprint)
-    if finished := adopt(key, fingerprint, item, studio):
+    fingerprint = fingerprint_of(item, voice.sha256, runtime.voice.fingerprint)
+    if finished := adopt(key, fingerprint, item, runtime):
         return finished
-    watch = Stopwatch(studio, job_id, item.id)
+    watch = Stopwatch(runtime, job_id, item.id)
     voice.gate.admit(item.language)
-    spoken = _speak(item, voice, job_id, studio, watch)
+    spoken = _speak(item, voice, job_id, runtime, watch)
     sentences = subtitles.times(item.text, spoken, SENTENCE_PAUSE)
     speech = _shape(waveform.join(spoken, SENTENCE_PAUSE), item, job, watch)
-    payload = registry.register(studio.results, _mark_key(studio), job_id, item.id)
-    encoded, mark = _mark(speech, payload, item, studio, watch)
+    payload = registry.register(runtime.results, _mark_key(runtime), job_id, item.id)
+    encoded, mark = _mark(speech, payload, item, runtime, watch)
     with watch.stage("label"):
-        plain, used, waived = _label(encoded, item, job, job_id, studio)
+        plain, used, waived = _label(encoded, item, job, job_id, runtime)
     with watch.stage("seal"):
         context = Context(job=job_id, item=item.id, mt=encoded.media_type)
-        sealed = sealing.seal(plain, context, studio.keys.wrapping)
+        sealed = sealing.seal(plain, context, runtime.keys.wrapping)
     done = ItemResult(
         id=item.id,
         index=item.index,
@@ -84,12 +84,12 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) 
     )
     with watch.stage("store"):
         labelled = used.profile != "none"
-        record = Stamp(key=key, fingerprint=fingerprint, made=done)
+        record = ObjectRecord(key=key, fingerprint=fingerprint, made=done)
         if not object_record.put_once(
-            sealed.body, record, sealed.envelope, studio, labelled=labelled
+            sealed.body, record, sealed.envelope, runtime, labelled=labelled
         ):
             # Somebody else finished this item at this moment: the output is theirs.
-            winner = adopt(key, fingerprint, item, studio)
+            winner = adopt(key, fingerprint, item, runtime)
             if winner is None:
                 raise Unavailable("STORAGE_UNAVAILABLE", "an output is there and is not there")
             return winner
@@ -97,12 +97,12 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, studio: Studio) 
 
 
 def _speak(
-    item: Item, voice: Enrolled, job_id: str, studio: Studio, watch: Stopwatch
+    item: Item, voice: Enrolled, job_id: str, runtime: Runtime, watch: Stopwatch
 ) -> list[Spoken]:
     seed = _seed(job_id, item) if item.seed is None else item.seed
     sentences: list[Spoken] = []
     start = time.perf_counter()
-    for sentence in studio.voice.speak(
+    for sentence in runtime.voice.speak(
         item.text, voice.voiceprint, language=item.language, speed=item.speed, seed=seed
     ):
         now = time.perf_counter()
@@ -118,28 +118,28 @@ def _shape(speech: Audio, item: Item, job: Job, watch: Stopwatch) -> Audio:
     """Loudness, rate, the pause after it and the audible label around it."""
     with watch.stage("shape"):
         rate = item.sample_rate or speech.rate
-        speech = waveform.resample(loudness.loud(speech), rate)
+        speech = waveform.resample(loudness.normalise_loudness(speech), rate)
         if item.pause_ms:
             speech = waveform.join([speech, waveform.silence(item.pause_ms / 1000, rate)])
         return label.with_cue(speech, job.label.cue)
 
 
 def _mark(
-    speech: Audio, payload: int, item: Item, studio: Studio, watch: Stopwatch
+    speech: Audio, payload: int, item: Item, runtime: Runtime, watch: Stopwatch
 ) -> tuple[Encoded, Watermark]:
     """The encoded speech with a mark that reads; a second of sound needs a stronger one."""
-    first = watermark.STRENGTHS[studio.mark]
+    first = watermark.STRENGTHS[runtime.mark]
     for strength in STRENGTHS[STRENGTHS.index(first) :]:
         with watch.stage("watermark"):
             marked = watermark.embed(
-                speech.samples, speech.rate, payload, _mark_key(studio), strength=strength
+                speech.samples, speech.rate, payload, _mark_key(runtime), strength=strength
             )
         with watch.stage("encode"):
             encoded = encoding.encode(Audio(marked, speech.rate), item.format)
         with watch.stage("verify"):
-            found = _read_back(encoded, payload, studio, claimed=strength > first)
+            found = _read_back(encoded, payload, runtime, claimed=strength > first)
         if found.payload == payload:
-            key_id, score = next(iter(studio.keys.watermark)), round(found.score, 2)
+            key_id, score = next(iter(runtime.keys.watermark)), round(found.score, 2)
             return encoded, Watermark(
                 scheme=SCHEME, key_id=key_id, payload=f"{payload:08x}", score=score
             )
@@ -148,12 +148,12 @@ def _mark(
 
 
 def _read_back(
-    encoded: Encoded, payload: int, studio: Studio, *, claimed: bool
+    encoded: Encoded, payload: int, runtime: Runtime, *, claimed: bool
 ) -> watermark.Detection:
     """Detect the mark in the finished file, as anybody who finds it would; `claimed`: or at least
     as an auditor who asks whether it is this one, with the same bound on chance."""
     heard = decoding.decode_own(encoded.data)
-    key = _mark_key(studio)
+    key = _mark_key(runtime)
     found = watermark.detect(heard.samples, heard.rate, key, thorough=False)
     if found.payload != payload and claimed:
         found = watermark.verify(heard.samples, heard.rate, payload, key, thorough=False)
@@ -172,10 +172,10 @@ def _output(key: str, envelope: Envelope, speech: Audio, encoded: Encoded) -> Ou
     )
 
 
-def adopt(key: str, fingerprint: str, item: Item, studio: Studio) -> ItemResult | None:
+def adopt(key: str, fingerprint: str, item: Item, runtime: Runtime) -> ItemResult | None:
     """The finished item, if a worker of ours has stored it. Refused OUTPUT_EXISTS if what lies
     there is not ours."""
-    found = object_record.adopt(key, ItemResult, studio)
+    found = object_record.adopt(key, ItemResult, runtime)
     if found is None:
         return None
     record, envelope = found
@@ -185,14 +185,14 @@ def adopt(key: str, fingerprint: str, item: Item, studio: Studio) -> ItemResult 
 
 
 def _label(
-    encoded: Encoded, item: Item, job: Job, job_id: str, studio: Studio
+    encoded: Encoded, item: Item, job: Job, job_id: str, runtime: Runtime
 ) -> tuple[bytes, LabelUsed, list[Notice]]:
     """The file with the label that law asks for, read back; and what the result says of it."""
     asked = job.label
     if asked.profile == "none":
         used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
         return encoded.data, used, [Notice("LABEL_WAIVED")]
-    producer = studio.producer if asked.producer is None else asked.producer
+    producer = runtime.producer if asked.producer is None else asked.producer
     made, remarks = label.aigc(producer, f"{job_id}/{item.id}")
     used = LabelUsed(
         profile=asked.profile, cue=asked.cue, producer=producer, produce_id=made.produce_id
@@ -200,8 +200,8 @@ def _label(
     return label.write(encoded.data, made), used, remarks
 
 
-def _mark_key(studio: Studio) -> bytes:
-    return next(iter(studio.keys.watermark.values()))
+def _mark_key(runtime: Runtime) -> bytes:
+    return next(iter(runtime.keys.watermark.values()))
 
 
 def _seed(job_id: str, item: Item) -> int:

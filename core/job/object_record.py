@@ -18,7 +18,7 @@ from core.crypto import sealing
 from core.crypto.sealing import Envelope
 from core.documents import signed as sign
 from core.errors import Refused
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.storage.port import Body, Info
 
 RECORD = "vc-record"
@@ -31,7 +31,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp(Generic[T]):
+class ObjectRecord(Generic[T]):
     key: str
     """Where the object belongs."""
     fingerprint: str
@@ -41,48 +41,53 @@ class Stamp(Generic[T]):
 
 
 def put_once(
-    body: Body, stamp: Stamp[Any], envelope: Envelope, studio: Studio, *, labelled: bool = False
+    body: Body,
+    record: ObjectRecord[Any],
+    envelope: Envelope,
+    runtime: Runtime,
+    *,
+    labelled: bool = False,
 ) -> bool:
-    """Store a sealed body with its stamp, unless something lies there already."""
+    """Store a sealed body with its record, unless something lies there already."""
     signed = sign.sign(
         {
-            "key": stamp.key,
-            "fingerprint": stamp.fingerprint,
-            "made": msgspec.to_builtins(stamp.made),
+            "key": record.key,
+            "fingerprint": record.fingerprint,
+            "made": msgspec.to_builtins(record.made),
         },
-        studio.keys.signing,
+        runtime.keys.signing,
     )
     metadata = {RECORD: base64.urlsafe_b64encode(signed).decode().rstrip("=")}
     metadata |= sealing.metadata(envelope) | ({SYNTHETIC: "1"} if labelled else {})
-    return studio.results.put_once(stamp.key, body, metadata=metadata)
+    return runtime.results.put_once(record.key, body, metadata=metadata)
 
 
-def adopt(key: str, type_: type[T], studio: Studio) -> tuple[Stamp[T], Envelope] | None:
+def adopt(key: str, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T], Envelope] | None:
     """What a worker of ours has stored there, whole. Refused OUTPUT_EXISTS if it is not ours."""
-    if studio.results.head(key) is None:
+    if runtime.results.head(key) is None:
         return None
     with tempfile.TemporaryFile() as file:
-        info = studio.results.fetch(key, file, limit=LIMIT)
+        info = runtime.results.fetch(key, file, limit=LIMIT)
         file.seek(0)
         digest = hashlib.sha256()
         while part := file.read(1 << 20):
             digest.update(part)
     try:
-        stamp, envelope = _read(info, type_, studio)
+        record, envelope = _read(info, type_, runtime)
     except Refused as exc:
         raise Refused("OUTPUT_EXISTS", f"{key} was not written by us: {exc.message}") from exc
-    if stamp.key != key or digest.hexdigest() != envelope.ct_sha256:
+    if record.key != key or digest.hexdigest() != envelope.ct_sha256:
         raise Refused("OUTPUT_EXISTS", f"{key} is not the object that its record describes.")
-    return stamp, envelope
+    return record, envelope
 
 
-def _read(info: Info, type_: type[T], studio: Studio) -> tuple[Stamp[T], Envelope]:
+def _read(info: Info, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T], Envelope]:
     text = info.metadata.get(RECORD, "")
     signed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    body = sign.verify(signed, studio.keys.verifying)
+    body = sign.verify(signed, runtime.keys.verifying)
     try:
         made = msgspec.convert(body["made"], type_)
-        stamp = Stamp(key=str(body["key"]), fingerprint=str(body["fingerprint"]), made=made)
+        record = ObjectRecord(key=str(body["key"]), fingerprint=str(body["fingerprint"]), made=made)
     except (KeyError, msgspec.ValidationError) as exc:
         raise Refused("SIGNATURE_INVALID", "Its record is of another kind.") from exc
-    return stamp, sealing.from_metadata(info.metadata)
+    return record, sealing.from_metadata(info.metadata)

@@ -15,7 +15,7 @@ import msgspec
 
 from core.audio import decoding
 from core.errors import Refused
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.manifest.fields import Voice
 from core.manifest.resolve import Item, Job
 from core.result import document
@@ -24,17 +24,17 @@ from core.result.item_result import ItemResult, VoiceUsed
 
 
 def kept(
-    job: Job, before: Result, fetch: Callable[[str], bytes], studio: Studio
+    job: Job, before: Result, fetch: Callable[[str], bytes], runtime: Runtime
 ) -> dict[str, ItemResult]:
     """Id -> what the earlier job has made of the item, where it is wanted and is still there.
 
     `fetch` gives the bytes of a part. Raises what `result.items_of` raises.
     """
-    keys = list(studio.keys.watermark.values())
+    keys = list(runtime.keys.watermark.values())
     others = {
         name
         for name, spec in job.voices.items()
-        if _is_other(spec, before.voices.get(name), studio)
+        if _is_other(spec, before.voices.get(name), runtime)
     }
     wanted = {item.id: item for item in job.items if item.voice not in others}
     made = [
@@ -43,7 +43,7 @@ def kept(
         if one.output and one.id in wanted and _fits(one, wanted[one.id], job, keys)
     ]
     sources = {one.kept_from for one in made}
-    there = {info.key for source in sources for info in studio.results.list(f"out/{source}/")}
+    there = {info.key for source in sources for info in runtime.results.list(f"out/{source}/")}
     return {one.id: one for one in made if one.output and one.output.key in there}
 
 
@@ -76,14 +76,14 @@ def _has_subtitles(made: ItemResult, wanted: Item, job: Job) -> bool:
     return set(wanted.subtitle) <= {one.format for one in made.subtitles}
 
 
-def _is_other(spec: Voice, used: VoiceUsed | None, studio: Studio) -> bool:
+def _is_other(spec: Voice, used: VoiceUsed | None, runtime: Runtime) -> bool:
     """Whether the recording is another than it was then. One that is gone says nothing new."""
     if used is None or used.reference_sha256 is None:
         return False
     digest = spec.sha256
     if digest is None:
         try:
-            recording = studio.inbox.get(spec.reference, limit=decoding.BYTES_LIMIT).data
+            recording = runtime.inbox.get(spec.reference, limit=decoding.BYTES_LIMIT).data
         except Refused:
             return False
         digest = hashlib.sha256(recording).hexdigest()

@@ -12,7 +12,7 @@ from core.crypto.keys import Keyring
 from core.errors import Misconfigured
 from core.job.quota import Quota
 from core.settings import ConsentPolicy, MarkPreset
-from core.speech.recognise import Hear
+from core.speech.recognise import Transcribe
 from core.storage.port import Store
 from core.voice import Voice
 
@@ -33,7 +33,7 @@ Observer = Callable[[Step], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Studio:
+class Runtime:
     """Built in `handlers/wiring.py`; a test builds its own."""
 
     inbox: Store
@@ -54,7 +54,7 @@ class Studio:
     """Jobs of more items are cut into shards."""
     price: float = 0.0
     """Of a minute of speech; 0: not known."""
-    hear: Hear | None = None
+    hear: Transcribe | None = None
     """A recogniser, to compare recordings with their transcripts."""
     observe: Observer = field(default=lambda step: None)
 
@@ -67,9 +67,9 @@ class Studio:
 class Stopwatch:
     """Seconds spent in each stage of one job or item."""
 
-    def __init__(self, studio: Studio, job: str, item: str = "") -> None:
+    def __init__(self, runtime: Runtime, job: str, item: str = "") -> None:
         self.seconds: dict[str, float] = {}
-        self._observe, self._job, self._item = studio.observe, job, item
+        self._observe, self._job, self._item = runtime.observe, job, item
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -20,8 +20,8 @@ from core.crypto import sealing
 from core.crypto.sealing import Context
 from core.errors import Unavailable
 from core.job import object_record
-from core.job.object_record import Stamp
-from core.job.runtime import Studio
+from core.job.object_record import ObjectRecord
+from core.job.runtime import Runtime
 from core.manifest.resolve import Item
 from core.result.item_result import ItemResult, Sentence, Subtitled
 from core.voice import Spoken
@@ -204,10 +204,10 @@ def _clock(seconds: float, mark: str) -> str:
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{mark}{ms % 1000:03}"
 
 
-def of_item(made: ItemResult, item: Item, job_id: str, studio: Studio) -> ItemResult:
+def of_item(made: ItemResult, item: Item, job_id: str, runtime: Runtime) -> ItemResult:
     """The item with its subtitles stored beside it."""
     said = list(lines(item.text, made.sentences))
-    stored = store(said, item.subtitle, f"out/{job_id}/{item.id}", (job_id, item.id), studio)
+    stored = store(said, item.subtitle, f"out/{job_id}/{item.id}", (job_id, item.id), runtime)
     return msgspec.structs.replace(made, subtitles=stored)
 
 
@@ -216,22 +216,22 @@ def store(
     formats: Iterable[str],
     stem: str,
     owner: tuple[str, str],
-    studio: Studio,
+    runtime: Runtime,
 ) -> list[Subtitled]:
     """Sealed files beside an output. `owner`: job and item, for the envelopes."""
     made = []
     for form in formats:
         key = f"{stem}.{form}.sealed"
-        found = object_record.adopt(key, Subtitled, studio)
+        found = object_record.adopt(key, Subtitled, runtime)
         if found is None:
             context = Context(job=owner[0], item=owner[1], mt=_MEDIA[form])
-            sealed = sealing.seal(_WRITERS[form](said).encode(), context, studio.keys.wrapping)
+            sealed = sealing.seal(_WRITERS[form](said).encode(), context, runtime.keys.wrapping)
             fresh = Subtitled(format=form, key=key, envelope=sealed.envelope)  # type: ignore[arg-type]  # one of _WRITERS
-            record = Stamp(key=key, fingerprint="", made=fresh)
-            if object_record.put_once(sealed.body, record, sealed.envelope, studio):
+            record = ObjectRecord(key=key, fingerprint="", made=fresh)
+            if object_record.put_once(sealed.body, record, sealed.envelope, runtime):
                 made.append(fresh)
                 continue
-            found = object_record.adopt(key, Subtitled, studio)
+            found = object_record.adopt(key, Subtitled, runtime)
         if found is None:
             raise Unavailable("STORAGE_UNAVAILABLE", "subtitles are there and are not there")
         made.append(found[0].made)

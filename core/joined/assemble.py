@@ -25,8 +25,8 @@ from core.documents import canonical
 from core.errors import Failed, Refused, Unavailable
 from core.job import object_record, subtitles
 from core.job.lease import Lease
-from core.job.object_record import Stamp
-from core.job.runtime import Stopwatch, Studio
+from core.job.object_record import ObjectRecord
+from core.job.runtime import Runtime, Stopwatch
 from core.joined import chapter_tags, readback
 from core.joined.chapter_tags import Bookmark
 from core.joined.readback import Marked
@@ -50,14 +50,14 @@ _REVISION = 1
 
 
 def join(
-    job: Job, made: Sequence[ItemResult], job_id: str, lease: Lease, studio: Studio
+    job: Job, made: Sequence[ItemResult], job_id: str, lease: Lease, runtime: Runtime
 ) -> list[Chapter]:
     """The joined files that the manifest asks for, stored. Raises Unavailable, Misconfigured."""
     chapters = []
     for one in plans(job, made):
         lease.check()
         try:
-            chapters.append(_make(one, job, job_id, lease, studio))
+            chapters.append(_make(one, job, job_id, lease, runtime))
         except (Refused, Failed) as exc:
             chapters.append(
                 Chapter(id=one.id, status="failed", error=Problem.of(exc), missing=one.missing)
@@ -66,14 +66,14 @@ def join(
     return chapters
 
 
-def _make(one: Plan, job: Job, job_id: str, lease: Lease, studio: Studio) -> Chapter:
+def _make(one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime) -> Chapter:
     if not one.pieces:
         raise Failed("CHAPTER_EMPTY")
     if one.format == "wav" and one.seconds * one.rate * 2 > LONGEST_WAV:
         raise Refused("CHAPTER_TOO_LONG", pointer="/output")
     stem = f"out/{job_id}/chapters/{one.name}"
     key = f"{stem}.{one.format}.sealed"
-    made = _adopt(key, one, studio) or _stored(key, one, job, job_id, lease, studio)
+    made = _adopt(key, one, runtime) or _stored(key, one, job, job_id, lease, runtime)
     said = [
         line
         for piece in one.pieces
@@ -82,15 +82,15 @@ def _make(one: Plan, job: Job, job_id: str, lease: Lease, studio: Studio) -> Cha
     owner = (job_id, f"chapters/{one.name}")
     return msgspec.structs.replace(
         made,
-        subtitles=subtitles.store(said, job.subtitle, stem, owner, studio),
+        subtitles=subtitles.store(said, job.subtitle, stem, owner, runtime),
         items=[Placed(id=p.item.id, start=p.start, end=p.end) for p in one.pieces],
         chapters=one.chapters,
         missing=one.missing,
     )
 
 
-def _adopt(key: str, one: Plan, studio: Studio) -> Chapter | None:
-    found = object_record.adopt(key, Chapter, studio)
+def _adopt(key: str, one: Plan, runtime: Runtime) -> Chapter | None:
+    found = object_record.adopt(key, Chapter, runtime)
     if found is None:
         return None
     record, envelope = found
@@ -112,21 +112,21 @@ def _fingerprint(one: Plan) -> str:
     return hashlib.sha256(canonical.dump(parts)).hexdigest()
 
 
-def _stored(key: str, one: Plan, job: Job, job_id: str, lease: Lease, studio: Studio) -> Chapter:
-    watch = Stopwatch(studio, job_id, f"chapters/{one.name}")
+def _stored(key: str, one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime) -> Chapter:
+    watch = Stopwatch(runtime, job_id, f"chapters/{one.name}")
     with tempfile.TemporaryFile() as plain, tempfile.TemporaryFile() as sealed:
         with tempfile.TemporaryFile() as encoded:
             with watch.stage("join"):
-                rate = _encode(one, cast(BinaryIO, encoded), lease, studio)
+                rate = _encode(one, cast(BinaryIO, encoded), lease, runtime)
             with watch.stage("verify"):
-                heard = _read_marks(one, cast(BinaryIO, encoded), studio)
+                heard = _read_marks(one, cast(BinaryIO, encoded), runtime)
             with watch.stage("label"):
-                used = _label(one, job, job_id, cast(BinaryIO, encoded), plain, studio, rate)
+                used = _label(one, job, job_id, cast(BinaryIO, encoded), plain, runtime, rate)
         with watch.stage("seal"):
             media = encoding.media_type(one.format)
             context = Context(job=job_id, item=f"chapters/{one.name}", mt=media)
             plain.seek(0)
-            envelope = sealing.seal_stream(plain, sealed, context, studio.keys.wrapping)
+            envelope = sealing.seal_stream(plain, sealed, context, runtime.keys.wrapping)
         output = Output(
             key=key,
             bytes=envelope.ct_len,
@@ -144,20 +144,20 @@ def _stored(key: str, one: Plan, job: Job, job_id: str, lease: Lease, studio: St
             marks=heard,
             timings=watch.seconds,
         )
-        record = Stamp(key=key, fingerprint=_fingerprint(one), made=made)
+        record = ObjectRecord(key=key, fingerprint=_fingerprint(one), made=made)
         lease.check()
         labelled = used.profile != "none"
         if not object_record.put_once(
-            cast(BinaryIO, sealed), record, envelope, studio, labelled=labelled
+            cast(BinaryIO, sealed), record, envelope, runtime, labelled=labelled
         ):
-            winner = _adopt(key, one, studio)
+            winner = _adopt(key, one, runtime)
             if winner is None:
                 raise Unavailable("STORAGE_UNAVAILABLE", "a chapter is there and is not there")
             return winner
     return msgspec.structs.replace(made, envelope=envelope)
 
 
-def _encode(one: Plan, file: BinaryIO, lease: Lease, studio: Studio) -> int:
+def _encode(one: Plan, file: BinaryIO, lease: Lease, runtime: Runtime) -> int:
     """The joined sound in its container, one item in memory at a time; the rate of the file."""
     with encoding.writer(file, one.rate, one.format) as sound:
         rate = int(sound.samplerate)
@@ -165,7 +165,7 @@ def _encode(one: Plan, file: BinaryIO, lease: Lease, studio: Studio) -> int:
         for piece in one.pieces:
             lease.check()
             at += _silence(sound, round(piece.start * rate) - at)
-            samples = _fitted(_opened(piece.made, studio), piece, rate)
+            samples = _fitted(_opened(piece.made, runtime), piece, rate)
             for i in range(0, len(samples), rate):
                 sound.write(samples[i : i + rate])
             at += len(samples)
@@ -179,11 +179,11 @@ def _silence(sound: Any, count: int) -> int:
     return max(count, 0)
 
 
-def _opened(made: ItemResult, studio: Studio) -> Audio:
+def _opened(made: ItemResult, runtime: Runtime) -> Audio:
     if made.output is None or made.envelope is None:
         raise Failed("INTERNAL", "an item without sound in a chapter")
-    body = studio.results.get(made.output.key, limit=object_record.LIMIT).data
-    return decoding.decode_own(sealing.open_sealed(body, made.envelope, studio.keys.wrapping))
+    body = runtime.results.get(made.output.key, limit=object_record.LIMIT).data
+    return decoding.decode_own(sealing.open_sealed(body, made.envelope, runtime.keys.wrapping))
 
 
 def _fitted(heard: Audio, piece: Piece, rate: int) -> Samples:
@@ -194,8 +194,8 @@ def _fitted(heard: Audio, piece: Piece, rate: int) -> Samples:
     return np.clip(np.pad(part, (0, count - len(part))), -1.0, 1.0)
 
 
-def _read_marks(one: Plan, file: BinaryIO, studio: Studio) -> MarksRead:
-    keys = studio.keys.watermark
+def _read_marks(one: Plan, file: BinaryIO, runtime: Runtime) -> MarksRead:
+    keys = runtime.keys.watermark
     current = next(iter(keys))
     # An item that is kept from an earlier job may carry the mark of an earlier key.
     stated = [(piece, piece.made.watermark) for piece in one.pieces if piece.made.watermark]
@@ -218,14 +218,14 @@ def _read_marks(one: Plan, file: BinaryIO, studio: Studio) -> MarksRead:
 
 
 def _label(
-    one: Plan, job: Job, job_id: str, encoded: BinaryIO, plain: Any, studio: Studio, rate: int
+    one: Plan, job: Job, job_id: str, encoded: BinaryIO, plain: Any, runtime: Runtime, rate: int
 ) -> LabelUsed:
     """The file with its label and chapter marks, into `plain`, read back."""
     asked = job.label
     made, field = None, None
     used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
     if asked.profile != "none":
-        producer = studio.producer if asked.producer is None else asked.producer
+        producer = runtime.producer if asked.producer is None else asked.producer
         made, _ = label.aigc(producer, f"{job_id}/chapters/{one.name}")
         field = (label.FIELD, msgspec.json.encode(made).decode())
         used = LabelUsed(

@@ -46,7 +46,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(slots=True)
-class Draft:
+class ParsedManifest:
     header: Manifest
     notices: list[Notice]
     source: str | bytes = b""
@@ -73,7 +73,7 @@ class Draft:
                 yield piece.replace("\n", " ").replace("\r", " ").encode()
 
 
-def read_document(data: bytes, limits: Limits) -> Draft:
+def read_document(data: bytes, limits: Limits) -> ParsedManifest:
     """Raises Refused for what is wrong with the document or its header."""
     text, notices = strict.text(data)
     reader = strict.Reader(text)
@@ -81,7 +81,7 @@ def read_document(data: bytes, limits: Limits) -> Draft:
         reader.whole()
         raise Refused("SCHEMA_TYPE", "A manifest is one JSON object.")
     fields: dict[str, Any] = {}
-    draft = Draft(manifest.NOTHING, notices, text)
+    draft = ParsedManifest(manifest.NOTHING, notices, text)
     for key, decoded in reader.members("items"):
         if key == "items/":
             span = (decoded.start, decoded.end)
@@ -99,7 +99,7 @@ def read_document(data: bytes, limits: Limits) -> Draft:
     return draft
 
 
-def read_lines(data: bytes, limits: Limits) -> Draft:
+def read_lines(data: bytes, limits: Limits) -> ParsedManifest:
     """Raises Refused for what is wrong with the header, or if many lines cannot be read at all."""
     lines = _lines(data)
     start, end = next(lines)
@@ -120,12 +120,14 @@ def read_lines(data: bytes, limits: Limits) -> Draft:
 _UNREADABLE = ("JSON_SYNTAX", "JSON_ENCODING", "JSONL_LINE_TOO_LONG")
 
 
-def read_part(header: Manifest, data: bytes, *, first: int, lines: bool, limits: Limits) -> Draft:
+def read_part(
+    header: Manifest, data: bytes, *, first: int, lines: bool, limits: Limits
+) -> ParsedManifest:
     """Some items of a manifest as `Draft.raw` gave them, with the pointers they have there.
 
     `first`: index of the first; `lines`: the manifest is JSON Lines.
     """
-    draft = Draft(header, [], data, first)
+    draft = ParsedManifest(header, [], data, first)
     reader = strict.Reader()
     for index, span in enumerate(_lines(data), first):
         if lines:
@@ -148,9 +150,9 @@ def _lines(data: bytes) -> Iterator[tuple[int, int]]:
         start = following
 
 
-def _line_header(line: bytes) -> Draft:
+def _line_header(line: bytes) -> ParsedManifest:
     text, notices = strict.text(line)
-    return Draft(header(_header_fields(text)), notices)
+    return ParsedManifest(header(_header_fields(text)), notices)
 
 
 def _header_fields(text: str) -> dict[str, Any]:
@@ -220,7 +222,7 @@ def _entry(decoded: strict.Decoded, pointer: str, span: tuple[int, int]) -> Entr
         spec = convert(decoded.value, manifest.Item, pointer)
     except Refused as exc:
         name = decoded.value.get("id") if isinstance(decoded.value, dict) else None
-        return Entry(pointer, valid_id(name), light(exc), span)
+        return Entry(pointer, valid_id(name), without_traceback(exc), span)
     return Entry(pointer, spec.id, spec, span)
 
 
@@ -232,7 +234,7 @@ def valid_id(name: Any) -> str:
     return name if isinstance(name, str) and _ID.search(name) else ""
 
 
-def light(error: Refused) -> Refused:
+def without_traceback(error: Refused) -> Refused:
     """The error without the frames it came through: a hundred thousand may be kept."""
     error.__traceback__ = error.__context__ = None
     return error

@@ -17,7 +17,7 @@ from core.manifest import chapters, clean_text, reference_key
 from core.manifest import fields as manifest
 from core.manifest import parse as draft
 from core.manifest.fields import Delivery, Format, Label, Manifest, Mode, Subtitle, Voice
-from core.manifest.parse import Draft, Entry, Limits
+from core.manifest.parse import Entry, Limits, ParsedManifest
 from core.manifest.validate import guess, join
 
 LIMITS = Limits()
@@ -105,7 +105,7 @@ def parse(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Job:
     return resolve(read(data, lines=lines, limits=limits), limits)
 
 
-def read(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Draft:
+def read(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> ParsedManifest:
     """The manifest as written. Raises Refused with any code of the manifest family."""
     if len(data) > limits.manifest_bytes:
         message = f"The manifest has {len(data)} bytes; at most {limits.manifest_bytes}."
@@ -113,11 +113,11 @@ def read(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Draft:
     written = (draft.read_lines if lines else draft.read_document)(data, limits)
     if not written.entries:
         raise Refused("ITEMS_EMPTY", pointer="" if lines else "/items")
-    _refuse_twins(written.entries)
+    _refuse_duplicate_ids(written.entries)
     return written
 
 
-def _refuse_twins(entries: list[Entry]) -> None:
+def _refuse_duplicate_ids(entries: list[Entry]) -> None:
     first: dict[str, Entry] = {}
     for entry in entries:
         # Ids become file names, and some file systems fold case.
@@ -127,7 +127,7 @@ def _refuse_twins(entries: list[Entry]) -> None:
             raise Refused("DUPLICATE_ID", message, pointer=f"{entry.pointer}/id")
 
 
-def resolve(written: Draft, limits: Limits = LIMITS) -> Job:
+def resolve(written: ParsedManifest, limits: Limits = LIMITS) -> Job:
     """Defaults filled in, texts cleaned. Raises Refused with any code of the text or label family
     for the document as a whole."""
     head = written.header
@@ -145,7 +145,7 @@ def resolve(written: Draft, limits: Limits = LIMITS) -> Job:
         try:
             items.append(_item(index, entry, names[0], head, limits))
         except Refused as exc:
-            errors.append(ItemError(index, entry.id, draft.light(exc), names))
+            errors.append(ItemError(index, entry.id, draft.without_traceback(exc), names))
     chars = sum(len(item.text) for item in items)
     if chars > limits.job_chars:
         message = f"The texts have {chars} characters; at most {limits.job_chars}: split the job."

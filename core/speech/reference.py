@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.audio.decoding import LONGEST_S, Decoded, decode
-from core.audio.loudness import loud
+from core.audio.loudness import normalise_loudness
 from core.audio.waveform import Audio, Samples, join, level, peak, resample
 from core.audio.waveform import silence as pause
 from core.errors import Notice, Refused
@@ -263,7 +263,7 @@ def _shape(audio: Audio, steps: Steps) -> Audio:
     if steps.level is not None:
         audio = level(audio, steps.level)
     if steps.loudness is not None:
-        audio = loud(audio, steps.loudness)
+        audio = normalise_loudness(audio, steps.loudness)
     if steps.pad:
         edge = pause(min(0.5, max(0.0, (LONGEST_WINDOW_S - audio.seconds) / 2)), audio.rate)
         audio = join([edge, audio, edge])

@@ -23,7 +23,7 @@ from handlers.cli.consent import consent_app
 from handlers.cli.log import log_app
 from handlers.cli.models import models_app
 from handlers.cli.options import AsJson, Bucket, settings
-from handlers.server.secrecy import keep_to_ourselves
+from handlers.server.secrecy import disable_core_dumps
 
 app = typer.Typer(
     name="voicedrop",
@@ -168,9 +168,9 @@ def audit(
     """
     from handlers.cli import audit as auditing
 
-    wish = auditing.Wish(out=out, since=since, workers=jobs, checkpoint=checkpoint)
+    request = auditing.AuditRequest(out=out, since=since, workers=jobs, checkpoint=checkpoint)
     with screen.Progress(quiet=as_json) as progress:
-        found = auditing.audit(settings(bucket), wish, progress)
+        found = auditing.audit(settings(bucket), request, progress)
     screen.show(found, as_json=as_json)
     raise typer.Exit(found.exit_code)
 
@@ -269,7 +269,7 @@ def text(
 
 def main() -> None:
     """Entry point: errors end in a sentence and an exit code, never in a traceback."""
-    keep_to_ourselves()
+    disable_core_dumps()
     try:
         app()
     except JobError as error:

@@ -19,7 +19,7 @@ from core import audit as audits
 from core.audit import JobChecked, Sources, page
 from core.errors import JobError, Misconfigured, Refused
 from core.job.lease import Lease
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result.document import timestamp
 from core.settings import Settings
 from core.storage.port import Store
@@ -37,7 +37,7 @@ LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class AuditRequest:
     """What an audit was asked for."""
 
     out: Path
@@ -48,10 +48,10 @@ class Wish:
     """One that was kept elsewhere; else that of the last report in `out`."""
 
 
-def audit(settings: Settings, wish: Wish, progress: Progress) -> Shown:
+def audit(settings: Settings, request: AuditRequest, progress: Progress) -> Shown:
     """Exit code 0: clean, 1: findings, 2: it could not be done."""
     try:
-        return _audit(settings, wish, progress)
+        return _audit(settings, request, progress)
     except JobError as exc:
         data = {"verdict": "impossible", "error": exc.code, "message": exc.message}
         lines = [f"The audit could not be done. {exc}", exc.advice]
@@ -60,12 +60,12 @@ def audit(settings: Settings, wish: Wish, progress: Progress) -> Shown:
 
 def trace(settings: Settings, clips: list[Path], index: Path | None) -> Shown:
     """Read marks with the watermark keys alone; whose they are, from an index or the bucket."""
-    purse = wiring.Purse(os.environ)
-    marks = wiring.reading_keys(settings, purse).watermark
+    credentials = wiring.CurrentCredentials(os.environ)
+    marks = wiring.reading_keys(settings, credentials).watermark
     if not marks:
         raise Misconfigured("KEY_NOT_FOUND", f"No watermark-*.key in {settings.keys}.")
     resolve: tracing.Resolve = partial(
-        registry.resolve, wiring.store(settings.results, settings, purse)
+        registry.resolve, wiring.store(settings.results, settings, credentials)
     )
     if index:
         resolve = registry.read_index(_read(index)).resolve
@@ -86,25 +86,25 @@ def _trace(clip: Path, marks: Keys, resolve: tracing.Resolve) -> tracing.Trace:
 
 def integrate(settings: Settings) -> Shown:
     """Log what workers have queued. Unavailable JOB_BUSY while another sequencer is at work."""
-    studio = wiring.bare_studio(settings)
-    found = sequence(studio)
+    runtime = wiring.runtime_without_voice(settings)
+    found = sequence(runtime)
     if found is None:
         return Shown({"size": 0}, ["Nothing is queued, and nothing was ever logged."])
-    signed = log.latest(studio.results) or ""
+    signed = log.latest(runtime.results) or ""
     data = {"origin": found.origin, "size": found.size, "checkpoint": signed}
     words = "Keep this checkpoint where the operator cannot reach it:"
     return Shown(data, [f"{found.size} results are in the log.", words, signed.rstrip()])
 
 
-def sequence(studio: Studio) -> signed_note.Checkpoint | None:
+def sequence(runtime: Runtime) -> signed_note.Checkpoint | None:
     """One turn of the sequencer, alone."""
-    with Lease.acquire(studio.control, "log", studio.worker, studio.lease_seconds):
+    with Lease.acquire(runtime.control, "log", runtime.worker, runtime.lease_seconds):
         return log.integrate(
-            studio.control,
-            studio.results,
-            studio.keys.signing,
-            f"voicedrop/{studio.results.name}",
-            earlier=studio.keys.verifying.values(),
+            runtime.control,
+            runtime.results,
+            runtime.keys.signing,
+            f"voicedrop/{runtime.results.name}",
+            earlier=runtime.keys.verifying.values(),
         )
 
 
@@ -125,11 +125,11 @@ def verify(settings: Settings, checkpoint: Path | None) -> Shown:
     return Shown(data | {"jobs": len({leaf.job for leaf in leaves})}, lines)
 
 
-def _audit(settings: Settings, wish: Wish, progress: Progress) -> Shown:
-    _keep_out(settings, wish.out)
+def _audit(settings: Settings, request: AuditRequest, progress: Progress) -> Shown:
+    _keep_out(settings, request.out)
     sources = _sources(settings)
-    wish.out.mkdir(parents=True, exist_ok=True)
-    with _Journal(wish.out / "progress.jsonl", _identity(sources, wish)) as journal:
+    request.out.mkdir(parents=True, exist_ok=True)
+    with _Journal(request.out / "progress.jsonl", _identity(sources, request)) as journal:
 
         def done(job: JobChecked) -> None:
             journal.add(job)
@@ -137,35 +137,35 @@ def _audit(settings: Settings, wish: Wish, progress: Progress) -> Shown:
 
         bucket = audits.walk(
             sources,
-            since=_moment(wish.since),
-            earlier=_earlier(wish, sources),
-            workers=wish.workers,
+            since=_moment(request.since),
+            earlier=_earlier(request, sources),
+            workers=request.workers,
             known=journal.known,
             done=done,
         )
-    report = audits.build(bucket, sources, wish.since)
-    _write(wish.out / "items.csv", "".join(audits.items_csv(bucket)).encode())
+    report = audits.build(bucket, sources, request.since)
+    _write(request.out / "items.csv", "".join(audits.items_csv(bucket)).encode())
     index = msgspec.json.encode(audits.index(bucket, sources.results.name))
-    _write(wish.out / "index.json", msgspec.json.format(index))
-    _write(wish.out / "report.html", page.render(report).encode())
-    _write(wish.out / "report.json", msgspec.json.format(msgspec.json.encode(report)))
+    _write(request.out / "index.json", msgspec.json.format(index))
+    _write(request.out / "report.html", page.render(report).encode())
+    _write(request.out / "report.json", msgspec.json.format(msgspec.json.encode(report)))
     journal.path.unlink()
     code = EXIT_FINDINGS if report.findings else 0
-    return Shown(msgspec.to_builtins(report), list(_lines(report, wish.out)), code)
+    return Shown(msgspec.to_builtins(report), list(_lines(report, request.out)), code)
 
 
 def _sources(settings: Settings) -> Sources:
-    purse = wiring.Purse(os.environ)
-    held = wiring.reading_keys(settings, purse)
+    credentials = wiring.CurrentCredentials(os.environ)
+    held = wiring.reading_keys(settings, credentials)
     if not held.verifying:
         raise Misconfigured("KEY_NOT_FOUND", f"No sign-*.pub.pem in {settings.keys}.")
-    results = wiring.store(settings.results, settings, purse)
+    results = wiring.store(settings.results, settings, credentials)
     next(results.list(""), None)
     return Sources(
         results=results,
         keys=held,
-        control=_if_there(wiring.store(settings.control, settings, purse)),
-        inbox=_if_there(wiring.store(settings.inbox, settings, purse)),
+        control=_if_there(wiring.store(settings.control, settings, credentials)),
+        inbox=_if_there(wiring.store(settings.inbox, settings, credentials)),
     )
 
 
@@ -193,12 +193,12 @@ def _moment(since: str) -> str:
         raise Refused("VALUE_RANGE", f"--since {since}: write YYYY-MM-DD.") from exc
 
 
-def _earlier(wish: Wish, sources: Sources) -> str:
+def _earlier(request: AuditRequest, sources: Sources) -> str:
     """The checkpoint that this log must continue."""
-    if wish.checkpoint:
-        return _read(wish.checkpoint).decode()
+    if request.checkpoint:
+        return _read(request.checkpoint).decode()
     with suppress(OSError, msgspec.DecodeError):
-        last = msgspec.json.decode((wish.out / "report.json").read_bytes(), type=audits.Report)
+        last = msgspec.json.decode((request.out / "report.json").read_bytes(), type=audits.Report)
         if last.log and last.bucket == sources.results.name:
             return last.log.checkpoint
     return ""
@@ -211,12 +211,12 @@ def _read(path: Path) -> bytes:
         raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(path)) from exc
 
 
-def _identity(sources: Sources, wish: Wish) -> str:
+def _identity(sources: Sources, request: AuditRequest) -> str:
     """Of an audit: what another one looked at counts only if it was asked the same."""
     keys = sources.keys
     known = [*sorted(keys.verifying), *sorted(keys.watermark), bool(keys.wrapping)]
     there = [sources.control is not None, sources.inbox is not None]
-    asked = [sources.results.name, log.latest(sources.results), wish.since, *known, *there]
+    asked = [sources.results.name, log.latest(sources.results), request.since, *known, *there]
     return hashlib.sha256(repr(asked).encode()).hexdigest()
 
 

@@ -48,18 +48,18 @@ def submit(settings: Settings, manifest: Path, files: list[Path]) -> Report:
         raise draft.errors[0].error
     named = {v.reference for v in draft.voices.values()}
     named |= {v.consent for v in draft.voices.values() if v.consent}
-    studio = wiring.bare_studio(settings)
+    runtime = wiring.runtime_without_voice(settings)
     placed: dict[str, str] = {}
     for path in files:
         key = _key_of(path, named)
-        studio.inbox.put(key, _read(path))
+        runtime.inbox.put(key, _read(path))
         placed[str(path)] = key
-    absent = sorted(key for key in named if studio.inbox.head(key) is None)
+    absent = sorted(key for key in named if runtime.inbox.head(key) is None)
     ending = ".manifest.jsonl" if lines else ".manifest.json"
     stem = manifest.name.removesuffix(ending).removesuffix(".jsonl").removesuffix(".json")
     key = f"{MANIFESTS}{stem}{ending}"
-    studio.inbox.put(key, data)
-    name = resolve.job_id(studio.inbox.name, key, data)
+    runtime.inbox.put(key, data)
+    name = resolve.job_id(runtime.inbox.name, key, data)
     said = [f"{path} -> {placed[path]}" for path in placed] + [
         f"{manifest} -> {key}",
         f"job {name}",

@@ -6,6 +6,7 @@ import importlib.util
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from core.errors import JobError
 from core.settings import Settings
@@ -48,11 +49,11 @@ def _findings(
     except JobError as exc:
         yield Finding("settings", False, _told(exc))
         return
-    purse = wiring.Purse(environ)
-    yield _tried("keys", lambda: repr(wiring.keyring(settings, purse)))
+    credentials = wiring.CurrentCredentials(environ)
+    yield _tried("keys", lambda: repr(wiring.keyring(settings, credentials)))
     for name in ("inbox", "results", "control"):
         place = str(getattr(settings, name))
-        yield _tried(name, lambda place=place, name=name: _bucket(place, name, settings, purse))  # type: ignore[misc]
+        yield _tried(name, partial(_bucket, place, name, settings, credentials))
     yield _tried(f"voice {settings.engine}", lambda: wiring.voice(settings).name)
     yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
 
@@ -64,8 +65,10 @@ def _runtime() -> str:
     return f"{', '.join(found.names)}: {found.reason}"
 
 
-def _bucket(place: str, name: str, settings: Settings, purse: wiring.Purse) -> str:
-    wiring.store(place, settings, purse).check(writable_once=name == "results")
+def _bucket(
+    place: str, name: str, settings: Settings, credentials: wiring.CurrentCredentials
+) -> str:
+    wiring.store(place, settings, credentials).check(writable_once=name == "results")
     return place
 
 

@@ -36,7 +36,7 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
 
     Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING.
     """
-    studio = wiring.bare_studio(settings)
+    runtime = wiring.runtime_without_voice(settings)
     path = Path(source)
     wanted = ""
     fetch: Callable[[str], bytes]
@@ -49,18 +49,18 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
         folder = path.parent
         fetch = partial(_beside, folder)
     else:
-        key = source.removeprefix(f"oss://{studio.results.name}/")
+        key = source.removeprefix(f"oss://{runtime.results.name}/")
         key = key if key.endswith("result.json") else result.result_key(key)
-        document = studio.results.get(key, limit=RESULT_LIMIT).data
-        fetch = lambda key: studio.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
-    signed.check(document, studio.keys.verifying)
+        document = runtime.results.get(key, limit=RESULT_LIMIT).data
+        fetch = lambda key: runtime.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
+    signed.check(document, runtime.keys.verifying)
     found = result.parse(document)
     made: Iterable[ItemResult | Chapter] = chain(result.items_of(found, fetch), found.chapters)
     files = [one for one in _files(made) if not wanted or one.key.endswith(f"/{wanted}")]
     if not files:
         raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
     out.mkdir(parents=True, exist_ok=True)
-    return [_open(one, fetch, studio.keys, out) for one in files]
+    return [_open(one, fetch, runtime.keys, out) for one in files]
 
 
 def _beside(folder: Path, key: str) -> bytes:

@@ -18,7 +18,7 @@ from core import sweep
 from core.batch import plan, worker
 from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Shared, Waiting
 from core.result.document import Result, result_key
 from core.settings import Settings
@@ -69,34 +69,34 @@ class Swept(msgspec.Struct, kw_only=True):
         return [found for found in self.findings if found.open]
 
 
-def run(studio: Studio, *, grace: float = GRACE) -> Swept:
+def run(runtime: Runtime, *, grace: float = GRACE) -> Swept:
     """Every manifest gets its result, every result its event; what is left over is explained.
 
     One job that cannot be helped does not stop the others; only what makes all of it impossible is
     raised: Unavailable, Misconfigured from listing the buckets.
     """
-    return _Sweep(studio, grace).run()
+    return _Sweep(runtime, grace).run()
 
 
 class _Sweep:
-    def __init__(self, studio: Studio, grace: float) -> None:
-        self._studio, self._grace = studio, grace
-        self._began = studio.control.now()
+    def __init__(self, runtime: Runtime, grace: float) -> None:
+        self._runtime, self._grace = runtime, grace
+        self._began = runtime.control.now()
         self._left: dict[str, list[str]] = {}
         """Jobs without result of which no manifest was seen yet, and their objects."""
         self._swept = Swept()
 
     def run(self) -> Swept:
-        self._left = sweep.without_result(self._studio, self._began)
-        for info in self._studio.inbox.list(MANIFESTS):
+        self._left = sweep.without_result(self._runtime, self._began)
+        for info in self._runtime.inbox.list(MANIFESTS):
             if kind(info.key) == "manifest":
                 self._swept.manifests += 1
                 self._guard(Finding(kind="unfinished", manifest=info.key), self._manifest, info)
-        for job_id, infos in worker.left(self._studio):
+        for job_id, infos in worker.left(self._runtime):
             self._guard(Finding(kind="unfinished", job=job_id), self._cut, job_id, infos)
-        for job_id, infos in sweep.begun(self._studio):
+        for job_id, infos in sweep.begun(self._runtime):
             self._guard(Finding(kind="unannounced", job=job_id), self._begun, job_id, infos)
-        for found in sweep.stale_pending(self._studio):
+        for found in sweep.stale_pending(self._runtime):
             self._guard(found, self._drop_marker, found)
         for job_id, keys in self._left.items():
             self._guard(Finding(kind="abandoned", job=job_id), self._abandoned, job_id, keys)
@@ -122,16 +122,16 @@ class _Sweep:
         log.info(_line(found), extra={"job": found.job, "kind": found.kind})
 
     def _manifest(self, info: Info) -> None:
-        order = commit.read_manifest(info.key, self._studio)
+        order = commit.read_manifest(info.key, self._runtime)
         self._left.pop(order.job_id, None)
-        if self._studio.results.head(result_key(order.job_id)):
+        if self._runtime.results.head(result_key(order.job_id)):
             return
-        found = sweep.unfinished(info, order.job_id, self._studio, self._grace)
+        found = sweep.unfinished(info, order.job_id, self._runtime, self._grace)
         if found.kind != "unfinished":
             self._note(found)
             return
         try:
-            finished = carry_out(info.key, self._studio)
+            finished = carry_out(info.key, self._runtime)
         except Shared:
             pass  # its shards come next
         except Waiting as exc:
@@ -143,12 +143,12 @@ class _Sweep:
 
     def _cut(self, job_id: str, infos: list[Info]) -> None:
         """A job that was cut into shards: they are made where nobody makes them."""
-        if finished := commit.committed_result(job_id, self._studio):
+        if finished := commit.committed_result(job_id, self._runtime):
             self._announce(finished)
             self._clear(job_id, "Its job has a result.")
-        elif plan.planned(self._studio.control, job_id, self._studio.keys.verifying):
+        elif plan.complete_shard_count(self._runtime.control, job_id, self._runtime.keys.verifying):
             self._left.pop(job_id, None)
-            for info in worker.todo(job_id, infos, self._studio):
+            for info in worker.unfinished_shards(job_id, infos, self._runtime):
                 about = Finding(kind="unfinished", job=job_id, keys=[info.key])
                 self._guard(about, self._shard, job_id, info)
         elif job_id in self._left:
@@ -156,12 +156,12 @@ class _Sweep:
             self._clear(job_id, "Its manifest was deleted or replaced.")
 
     def _shard(self, job_id: str, info: Info) -> None:
-        found = sweep.shard_left(info, job_id, self._studio, self._grace)
+        found = sweep.shard_left(info, job_id, self._runtime, self._grace)
         if found.kind != "unfinished":
             self._note(found)
             return
         try:
-            finished = carry_out_shard(info.key, self._studio)
+            finished = carry_out_shard(info.key, self._runtime)
         except (Unavailable, Misconfigured) as exc:
             self._note(found, error=exc.code, detail=f"{found.detail} {exc.message}")
         else:
@@ -169,23 +169,23 @@ class _Sweep:
             self._note(found, action=ended)
 
     def _clear(self, job_id: str, why: str) -> None:
-        worker.clear(job_id, self._studio)
+        worker.clear(job_id, self._runtime)
         self._note(Finding(kind="stale-work", job=job_id, detail=why), action="removed")
 
     def _begun(self, job_id: str, infos: list[Info]) -> None:
         if all(info.key != result_key(job_id) for info in infos):
             return
-        if finished := commit.committed_result(job_id, self._studio):
+        if finished := commit.committed_result(job_id, self._runtime):
             self._swept.finished += 1
             self._announce(finished)
-            if found := sweep.orphans(job_id, infos, finished, self._studio):
+            if found := sweep.orphans(job_id, infos, finished, self._runtime):
                 self._note(found)
 
     def _announce(self, finished: Result) -> None:
         key = outgoing.event_key(finished.job_id, finished.finished)
-        if self._studio.results.head(key):
+        if self._runtime.results.head(key):
             return
-        new = announce(finished, self._studio)
+        new = announce(finished, self._runtime)
         found = Finding(
             kind="unannounced",
             job=finished.job_id,
@@ -196,20 +196,20 @@ class _Sweep:
 
     def _drop_marker(self, found: Finding) -> None:
         for key in found.keys:
-            self._studio.control.delete(key)
+            self._runtime.control.delete(key)
         self._note(found, action="removed")
 
     def _abandoned(self, job_id: str, keys: list[str]) -> None:
-        if self._studio.results.head(result_key(job_id)) is None:
+        if self._runtime.results.head(result_key(job_id)) is None:
             self._note(sweep.abandoned(job_id, keys))
 
 
 def sweep_settings(settings: Settings, *, grace: float, progress: Progress) -> Report:
     """`voicedrop sweep`."""
     engine = wiring.on_first_use(settings)
-    studio = wiring.studio(settings, wiring.Purse(os.environ), engine, progress)
-    wiring.check_stores(studio)
-    return report(run(studio, grace=grace))
+    runtime = wiring.runtime(settings, wiring.CurrentCredentials(os.environ), engine, progress)
+    wiring.check_stores(runtime)
+    return report(run(runtime, grace=grace))
 
 
 def report(swept: Swept) -> Report:

@@ -12,7 +12,7 @@ import msgspec
 from core.audio import sandbox
 from core.batch import worker
 from core.errors import Refused, Unavailable
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Shared, Waiting
 from core.result.document import Result, result_key
 from core.settings import Settings
@@ -30,11 +30,11 @@ only whole objects, but `cp` into a folder writes while we look."""
 
 def watch(settings: Settings, *, once: bool, poll: float, progress: Progress) -> Report:
     sandbox.start()  # beside the rest, instead of before the first recording
-    purse = wiring.Purse(os.environ)
+    credentials = wiring.CurrentCredentials(os.environ)
     engine = wiring.on_first_use(settings)
-    studio = wiring.studio(settings, purse, engine, progress)
-    wiring.check_stores(studio)
-    looking = Watch(studio, progress)
+    runtime = wiring.runtime(settings, credentials, engine, progress)
+    wiring.check_stores(runtime)
+    looking = Watch(runtime, progress)
     while looking.look() or not once:
         for line in looking.lines:
             progress.say(line)
@@ -51,8 +51,8 @@ def watch(settings: Settings, *, once: bool, poll: float, progress: Progress) ->
 class Watch:
     """One look after another at the inbox, until nothing is left to do."""
 
-    def __init__(self, studio: Studio, progress: Progress) -> None:
-        self._studio, self._progress = studio, progress
+    def __init__(self, runtime: Runtime, progress: Progress) -> None:
+        self._runtime, self._progress = runtime, progress
         self._seen: dict[str, str] = {}
         self._shared: dict[str, Shared] = {}
         """ETag of a manifest -> how its job was cut; it is looked at again when it has a result."""
@@ -65,14 +65,14 @@ class Watch:
         """Carry out what has no result yet; say whether there is more to do."""
         again = self.waiting = False
         for info in self._new():
-            if self._studio.inbox.now() - info.modified < SETTLED:
+            if self._runtime.inbox.now() - info.modified < SETTLED:
                 again = True
                 continue
             try:
                 if kind(info.key) == "clip":
-                    self._note(info, trace_object(info.key, self._studio))
+                    self._note(info, trace_object(info.key, self._runtime))
                 else:
-                    self._finish(info, carry_out(info.key, self._studio))
+                    self._finish(info, carry_out(info.key, self._runtime))
             except Waiting as exc:
                 self.waiting = True
                 self.jobs[info.key] = {"status": "waiting", "for": exc.references}
@@ -92,11 +92,11 @@ class Watch:
         """Make what is to be made of jobs that were cut, beside other watchers; say whether there
         is more to do."""
         again = False
-        for job_id, infos in list(worker.left(self._studio)):
-            for info in worker.todo(job_id, infos, self._studio):
+        for job_id, infos in list(worker.left(self._runtime)):
+            for info in worker.unfinished_shards(job_id, infos, self._runtime):
                 again = True
                 try:
-                    carry_out_shard(info.key, self._studio)
+                    carry_out_shard(info.key, self._runtime)
                 except Unavailable as exc:
                     self._progress.doing(f"{info.key}: {exc.message} Trying again.")
                 except Refused as exc:
@@ -104,10 +104,10 @@ class Watch:
         return again or any(self._unfinished(one) for one in self._shared.values())
 
     def _unfinished(self, shared: Shared) -> bool:
-        return self._studio.results.head(result_key(shared.job_id)) is None
+        return self._runtime.results.head(result_key(shared.job_id)) is None
 
     def _new(self) -> list[Info]:
-        inbox = self._studio.inbox
+        inbox = self._runtime.inbox
         found = [i for i in inbox.list(MANIFESTS) if i.key.endswith(MANIFEST_ENDINGS)]
         found += [i for i in inbox.list(CLIPS) if not i.key.endswith(".json")]
         return [
@@ -122,7 +122,7 @@ class Watch:
         self.failed |= finished.status not in ("succeeded", "validated")
         self.lines.append(f"{info.key}: {finished.status}, {_amount(finished)}")
         self.lines += [f"  {line}" for line in _complaints(finished)]
-        self.lines.append(f"  result: {_place(self._studio, finished)}")
+        self.lines.append(f"  result: {_place(self._runtime, finished)}")
 
     def _note(self, info: Info, summary: dict[str, Any]) -> None:
         self._seen[info.key] = info.etag
@@ -174,5 +174,5 @@ def _complaints(finished: Result) -> list[str]:
     return lines
 
 
-def _place(studio: Studio, finished: Result) -> str:
-    return f"{studio.results.name}/out/{finished.job_id}/result.json"
+def _place(runtime: Runtime, finished: Result) -> str:
+    return f"{runtime.results.name}/out/{finished.job_id}/result.json"

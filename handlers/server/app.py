@@ -36,7 +36,7 @@ from core.errors import Failed, JobError, Misconfigured, Unavailable
 from core.version import VERSION
 from handlers.server.instance import DRAIN_SECONDS, Instance, Worker
 from handlers.server.jsonlog import log_to
-from handlers.server.secrecy import Mask, keep_to_ourselves, secrets_of
+from handlers.server.secrecy import Mask, disable_core_dumps, secrets_of
 from handlers.server.tokens import Tokens, tokens_from
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[s
     """Run until SIGTERM. 1 if the settings do not make a worker, which the log explains."""
     import uvicorn
 
-    keep_to_ourselves()
+    disable_core_dumps()
     mask = Mask(secrets_of(environ, Path(environ.get("VOICEDROP_KEYS", "keys"))))
     log_to(sys.stdout, mask)
     try:

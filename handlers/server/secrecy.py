@@ -69,7 +69,7 @@ def secrets_of(environ: Mapping[str, str], keys: Path) -> list[str]:
     return found
 
 
-def keep_to_ourselves() -> None:
+def disable_core_dumps() -> None:
     """From now on no dump of this process's memory is written, and no other process of our user
     may read it. What Python keeps of a key cannot be erased."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

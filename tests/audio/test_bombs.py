@@ -31,7 +31,7 @@ try:
 except JobError as error:
     code = error.code
 seconds = time.process_time() - begun
-sandbox._workshop.close()
+sandbox._sandbox.close()
 children = resource.getrusage(resource.RUSAGE_CHILDREN)
 seconds += children.ru_utime + children.ru_stime
 # Its own getrusage would begin with what the test runner held before this program was started.

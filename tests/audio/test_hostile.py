@@ -30,7 +30,7 @@ def cpu_seconds() -> float:
     """Of this process, the decoders' server and every decoder that ended: unlike time on the wall,
     no more where others work, too. One that waits instead of working ends as a crash of its own."""
     sandbox.start()
-    server = sandbox._workshop._server
+    server = sandbox._sandbox._server
     assert server
     fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
     return time.process_time() + sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core.audio.sandbox import Crashed, Limits, Workshop
+from core.audio.sandbox import Crashed, Limits, Sandbox
 from core.audio.sandbox_server import ANSWER_LIMIT
 
 TASKS = "tests.support.sandbox_tasks:"
@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def workshop() -> Iterator[Workshop]:
-    shop = Workshop()
+def sandbox() -> Iterator[Sandbox]:
+    shop = Sandbox()
     shop.start()
     yield shop
     shop.close()
@@ -32,13 +32,13 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in listed.split()]
 
 
-def server_pid(shop: Workshop) -> int:
+def server_pid(shop: Sandbox) -> int:
     assert shop._server is not None
     return shop._server.pid
 
 
-def test_a_task_gets_its_bytes_and_hands_back_bytes_and_json(workshop: Workshop) -> None:
-    bulk, answer = workshop.run(TASKS + "echo", b"ab" * 100_000, times=3)
+def test_a_task_gets_its_bytes_and_hands_back_bytes_and_json(sandbox: Sandbox) -> None:
+    bulk, answer = sandbox.run(TASKS + "echo", b"ab" * 100_000, times=3)
     assert bulk == b"ab" * 300_000
     assert answer == {"length": 200_000}
 
@@ -56,11 +56,11 @@ def test_a_task_gets_its_bytes_and_hands_back_bytes_and_json(workshop: Workshop)
     ],
 )
 def test_a_misbehaving_task_is_contained_and_named(
-    workshop: Workshop, task: str, limits: Limits, says: str
+    sandbox: Sandbox, task: str, limits: Limits, says: str
 ) -> None:
     with pytest.raises(Crashed, match=says):
-        workshop.run(TASKS + task, b"\xff\xff\x01\x00", limits)
-    assert workshop.run(TASKS + "echo", b"still here", times=1)[0] == b"still here"
+        sandbox.run(TASKS + task, b"\xff\xff\x01\x00", limits)
+    assert sandbox.run(TASKS + "echo", b"still here", times=1)[0] == b"still here"
 
 
 @pytest.mark.parametrize(
@@ -68,22 +68,22 @@ def test_a_misbehaving_task_is_contained_and_named(
     [b"", b"[1]\x03\x00\x00\x00", b"{nope\x05\x00\x00\x00", b"\x00\x00\x00\x01"],
     ids=["nothing", "not an object", "not json", "longer than the file"],
 )
-def test_a_forged_answer_is_refused(workshop: Workshop, tail: bytes) -> None:
+def test_a_forged_answer_is_refused(sandbox: Sandbox, tail: bytes) -> None:
     with pytest.raises(Crashed, match="malformed"):
-        workshop.run(TASKS + "answer_without_json", tail)
+        sandbox.run(TASKS + "answer_without_json", tail)
 
 
-def test_output_is_bounded(workshop: Workshop) -> None:
+def test_output_is_bounded(sandbox: Sandbox) -> None:
     limits = Limits(output=1 << 20)
     with pytest.raises(Crashed, match="wrote more than 1 MiB"):
-        workshop.run(TASKS + "echo", bytes(limits.output + ANSWER_LIMIT + 1), limits, times=1)
+        sandbox.run(TASKS + "echo", bytes(limits.output + ANSWER_LIMIT + 1), limits, times=1)
 
 
 def test_children_hold_no_secret_and_open_nothing(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSS_ACCESS_KEY_SECRET", "hunter2")
-    fresh = Workshop()
+    fresh = Sandbox()
     try:
         assert "hunter2" not in str(fresh.run(TASKS + "environment", b"")[1])
         assert fresh.run(TASKS + "reach", b"")[1] == {
@@ -99,7 +99,7 @@ def test_children_hold_no_file_but_their_own(tmp_path: Path) -> None:
     """Not those of the parent, and not those by which the server answers for other children."""
     with (tmp_path / "secret").open("w") as secret:
         os.set_inheritable(secret.fileno(), True)
-        fresh = Workshop()
+        fresh = Sandbox()
         try:
             with ThreadPoolExecutor(16) as pool:
                 waiting = [pool.submit(fresh.run, TASKS + "descriptors", b"") for _ in range(16)]
@@ -108,25 +108,25 @@ def test_children_hold_no_file_but_their_own(tmp_path: Path) -> None:
             fresh.close()
 
 
-def test_children_cannot_break_out(workshop: Workshop) -> None:
-    outcome = workshop.run(TASKS + "break_out", b"")[1]
+def test_children_cannot_break_out(sandbox: Sandbox) -> None:
+    outcome = sandbox.run(TASKS + "break_out", b"")[1]
     allowed = {"end its parent"} if os.geteuid() else set()  # its own user's processes
     assert {name for name, ended in outcome.items() if ended == "done"} <= allowed
 
 
-def test_many_threads_share_one_server(workshop: Workshop) -> None:
-    server = server_pid(workshop)
+def test_many_threads_share_one_server(sandbox: Sandbox) -> None:
+    server = server_pid(sandbox)
     with ThreadPoolExecutor(8) as pool:
         parts = [bytes([i]) * 50_000 for i in range(40)]
-        bulks = pool.map(lambda part: workshop.run(TASKS + "echo", part, times=2)[0], parts)
+        bulks = pool.map(lambda part: sandbox.run(TASKS + "echo", part, times=2)[0], parts)
         assert list(bulks) == [part * 2 for part in parts]
-    assert server_pid(workshop) == server
+    assert server_pid(sandbox) == server
     assert children_of(server) == []
 
 
 @pytest.mark.slow
 def test_a_server_that_dies_is_replaced() -> None:
-    shop = Workshop()
+    shop = Sandbox()
     try:
         shop.run(TASKS + "echo", b"x", times=1)
         first = server_pid(shop)
@@ -139,7 +139,7 @@ def test_a_server_that_dies_is_replaced() -> None:
 
 
 def test_a_task_that_keeps_killing_the_server_fails() -> None:
-    shop = Workshop()
+    shop = Sandbox()
     try:
         ends = "process that starts decoders died" if os.geteuid() else "failed inside"
         with pytest.raises(Crashed, match=ends):
@@ -150,7 +150,7 @@ def test_a_task_that_keeps_killing_the_server_fails() -> None:
 
 @pytest.mark.slow
 def test_closing_ends_the_server_and_leaves_no_zombie() -> None:
-    shop = Workshop()
+    shop = Sandbox()
     shop.start()
     pid = server_pid(shop)
     shop.close()
@@ -160,7 +160,7 @@ def test_closing_ends_the_server_and_leaves_no_zombie() -> None:
 
 @pytest.mark.slow
 def test_a_server_that_does_not_leave_is_killed() -> None:
-    shop = Workshop()
+    shop = Sandbox()
     shop.run(TASKS + "echo", b"x", times=1)
     pid = server_pid(shop)
     os.kill(pid, 19)  # SIGSTOP
@@ -169,16 +169,16 @@ def test_a_server_that_does_not_leave_is_killed() -> None:
 
 
 @pytest.mark.slow
-def test_a_forked_worker_starts_a_server_of_its_own(workshop: Workshop) -> None:
+def test_a_forked_worker_starts_a_server_of_its_own(sandbox: Sandbox) -> None:
     program = (
         "import os\nfrom core.audio import sandbox\n"
         f"task = {TASKS + 'echo'!r}\n"
         "sandbox.run(task, b'parent', times=1)\n"
-        "first = sandbox._workshop._server.pid\n"
+        "first = sandbox._sandbox._server.pid\n"
         "if (pid := os.fork()) == 0:\n"
         "    ok = sandbox.run(task, b'child', times=1)[0] == b'child'\n"
-        "    ok = ok and sandbox._workshop._server.pid != first\n"
-        "    sandbox._workshop.close()\n"
+        "    ok = ok and sandbox._sandbox._server.pid != first\n"
+        "    sandbox._sandbox.close()\n"
         "    os._exit(0 if ok else 1)\n"
         "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0\n"
         "assert sandbox.run(task, b'parent', times=1)[0] == b'parent'\n"
@@ -191,7 +191,7 @@ def test_a_forked_worker_starts_a_server_of_its_own(workshop: Workshop) -> None:
 
 @pytest.mark.slow
 def test_a_disowned_server_ends_by_itself_and_is_replaced() -> None:
-    shop = Workshop()
+    shop = Sandbox()
     try:
         shop.start()
         first = server_pid(shop)
@@ -206,7 +206,7 @@ def test_a_disowned_server_ends_by_itself_and_is_replaced() -> None:
 def test_the_server_ends_with_a_process_that_is_killed() -> None:
     program = (
         "import os\nfrom core.audio import sandbox\nsandbox.start()\n"
-        "print(sandbox._workshop._server.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
+        "print(sandbox._sandbox._server.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60

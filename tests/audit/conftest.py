@@ -8,10 +8,10 @@ import pytest
 
 from core.audit import Sources
 from core.crypto import keys
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.storage.local import LocalStore
 from tests.support.audited_bucket import fill, fill_joined
-from tests.support.runtime import studio
+from tests.support.runtime import runtime
 
 JOBS = (0, 1, 2, 3, 4, 9, 19)
 SIZE = len(JOBS)
@@ -48,8 +48,8 @@ def copy(clean: Path, tmp_path: Path) -> Path:
     return shutil.copytree(clean, tmp_path / "copy")
 
 
-def opened(root: Path) -> Studio:
-    return studio(root)
+def opened(root: Path) -> Runtime:
+    return runtime(root)
 
 
 def sources(root: Path, **changes: Any) -> Sources:

@@ -25,7 +25,7 @@ from core.tlog import log, tiles
 from core.trace import registry
 from tests.audit.conftest import SIZE, opened, sources
 from tests.support.audited_bucket import add, fill, sequence
-from tests.support.runtime import drop, studio
+from tests.support.runtime import drop, runtime
 from tests.support.stores import head
 
 HOUR_AGO = time.time() - 3600
@@ -72,7 +72,7 @@ def test_a_clean_bucket_gives_no_alarm(clean: Path) -> None:
 def test_what_the_pipeline_itself_makes_passes(tmp_path: Path) -> None:
     from handlers.oss import carry_out
 
-    made = studio(tmp_path)
+    made = runtime(tmp_path)
     carry_out(drop(made), made)
     made.inbox.put("jobs/bad.manifest.json", b"{}")
     carry_out("jobs/bad.manifest.json", made)
@@ -412,7 +412,7 @@ def test_a_registry_entry_that_is_no_entry_is_found(copy: Path) -> None:
 def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
     from handlers.oss import carry_out
 
-    made = studio(tmp_path, consent="optional")
+    made = runtime(tmp_path, consent="optional")
     key = drop(made, label={"profile": "none", "waiver": "a test"})
     document = msgspec.json.decode(made.inbox.get(key, limit=9999).data)
     del document["voices"]["alice"]["consent"]

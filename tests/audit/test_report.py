@@ -137,7 +137,7 @@ def test_an_audit_that_was_cut_off_goes_on(copy: Path, tmp_path: Path) -> None:
     settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(copy), "VOICEDROP_KEYS": str(copy / "keys")}
     )
-    wish = auditing.Wish(out=tmp_path / "out")
+    request = auditing.AuditRequest(out=tmp_path / "out")
 
     class Interrupted(Progress):
         def doing(self, text: str) -> None:
@@ -145,7 +145,7 @@ def test_an_audit_that_was_cut_off_goes_on(copy: Path, tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        auditing.audit(settings, wish, Interrupted(quiet=True))
+        auditing.audit(settings, request, Interrupted(quiet=True))
     journal = tmp_path / "out/progress.jsonl"
     kept = journal.read_bytes().splitlines()
     assert len(kept) == 1 + 3
@@ -155,7 +155,7 @@ def test_an_audit_that_was_cut_off_goes_on(copy: Path, tmp_path: Path) -> None:
     for path in copy.glob("results/marks/*/*.json"):
         path.unlink()
     (copy / f"results/out/{done[0]}/foreign").write_bytes(b"")
-    told = auditing.audit(settings, wish, Progress(quiet=True))
+    told = auditing.audit(settings, request, Progress(quiet=True))
     unmarked = {f["job"] for f in told.data["findings"] if f["code"] == "MARK_UNREGISTERED"}
     assert not set(done[1:]) & unmarked
     assert done[0] in unmarked

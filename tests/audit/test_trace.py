@@ -31,7 +31,7 @@ from handlers.oss import handle
 from tests.handlers.test_oss import notification
 from tests.support.leak import leaked
 from tests.support.oss_server import OssServer
-from tests.support.runtime import buzz, drop, studio
+from tests.support.runtime import buzz, drop, runtime
 from tests.support.stores import KEYS as OSS_KEYS
 from tests.support.stores import oss_store
 
@@ -233,7 +233,7 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     tmp_path: Path, where: str, request: pytest.FixtureRequest
 ) -> None:
     stores = request.getfixturevalue("oss") if where == "oss" else {}
-    made = studio(tmp_path, **stores)
+    made = runtime(tmp_path, **stores)
     text = "Words that somebody will pass on to a stranger. " * 3
     handle(notification(drop(made, items=[{"id": "hello", "text": text}])), made)
     (key,) = (i.key for i in made.results.list("out/") if i.key.endswith("result.json"))

@@ -18,7 +18,7 @@ from core.crypto import sealing
 from core.documents import signed
 from core.errors import Refused, Unavailable
 from core.job import commit, lease
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from core.result import document as result
 from core.result.document import Result, items_of, result_key
@@ -30,7 +30,7 @@ from handlers.cli.watch import SETTLED, Watch
 from handlers.oss import carry_out, carry_out_shard, handle
 from tests.handlers.test_oss import events, notification
 from tests.support.present import present
-from tests.support.runtime import REFERENCE, Buzz, drop, studio, voice_of
+from tests.support.runtime import REFERENCE, Buzz, drop, runtime, voice_of
 
 pytestmark = pytest.mark.slow
 
@@ -39,15 +39,15 @@ WORDS = "Some words of speech, this is number"
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Studio:
-    return studio(tmp_path, shard_items=2)
+def made(tmp_path: Path) -> Runtime:
+    return runtime(tmp_path, shard_items=2)
 
 
 def some(count: int) -> list[dict[str, str]]:
     return [{"id": f"i{n}", "text": f"{WORDS} {n}."} for n in range(count)]
 
 
-def drop_lines(made: Studio, rows: list[bytes], **fields: Any) -> str:
+def drop_lines(made: Runtime, rows: list[bytes], **fields: Any) -> str:
     """The same job as `drop` makes, as JSON Lines."""
     key = drop(made, **fields)
     document = json.loads(made.inbox.get(key, limit=10**8).data)
@@ -57,11 +57,11 @@ def drop_lines(made: Studio, rows: list[bytes], **fields: Any) -> str:
     return f"{key}l"
 
 
-def works(made: Studio) -> list[str]:
+def works(made: Runtime) -> list[str]:
     return [info.key for info in made.control.list("work/") if info.key.endswith(".jsonl")]
 
 
-def finish(made: Studio, key: str) -> Result:
+def finish(made: Runtime, key: str) -> Result:
     """As the cloud does: the manifest's notification, then one for every shard."""
     with pytest.raises(Shared):
         carry_out(key, made)
@@ -70,11 +70,11 @@ def finish(made: Studio, key: str) -> Result:
     return present(answers[-1])
 
 
-def items(made: Studio, done: Result) -> list[ItemResult]:
+def items(made: Runtime, done: Result) -> list[ItemResult]:
     return list(items_of(done, commit.part_reader(made)))
 
 
-def test_a_job_of_many_items_is_cut_made_by_shards_and_committed_by_the_last(made: Studio) -> None:
+def test_a_job_of_many_items_is_cut_made_by_shards_and_committed_by_the_last(made: Runtime) -> None:
     done = finish(made, drop(made, items=some(5), id="book", labels={"team": "a"}))
     assert (done.status, done.items, done.totals.succeeded) == ("succeeded", [], 5)
     assert [part.items for part in done.parts] == [1, 2, 2]
@@ -90,13 +90,13 @@ def test_a_job_of_many_items_is_cut_made_by_shards_and_committed_by_the_last(mad
     assert [i.key for i in made.control.list("lease/")] == [f"lease/{done.job_id}"]
 
 
-def test_a_job_of_few_items_stays_in_one_piece(made: Studio) -> None:
+def test_a_job_of_few_items_stays_in_one_piece(made: Runtime) -> None:
     done = carry_out(drop(made, items=some(2)), made)
     assert (len(done.items), done.parts, done.attachments) == (2, [], {})
 
 
 def test_items_of_either_form_of_manifest_come_out_as_if_uncut(
-    made: Studio, tmp_path: Path
+    made: Runtime, tmp_path: Path
 ) -> None:
     rows = [
         b'{"id": "a", "text": "A fine sentence of some length."}',
@@ -133,7 +133,7 @@ def replace_kind(totals: result.Totals) -> tuple[int, int, int, int]:
     return totals.items, totals.succeeded, totals.failed, totals.characters
 
 
-def test_the_tables_beside_the_result_list_every_item_and_every_error(made: Studio) -> None:
+def test_the_tables_beside_the_result_list_every_item_and_every_error(made: Runtime) -> None:
     rows = [json.dumps(item).encode() for item in some(3)]
     rows[1] = b'{"id": "bad", "text": "x", "=cmd|calc": 1}'
     done = finish(made, drop_lines(made, rows))
@@ -156,7 +156,7 @@ def test_a_cell_never_begins_like_a_formula(text: str) -> None:
     assert parts._cell("fine = 1") == "fine = 1"
 
 
-def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(made: Studio) -> None:
+def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(made: Runtime) -> None:
     key = drop(made, items=some(4))
     for _ in range(2):
         (told,) = handle(notification(key), made)["done"]
@@ -173,7 +173,7 @@ def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(made: 
     assert len(events(made)) == 1
 
 
-def test_a_manifest_that_is_gone_after_it_was_cut_is_finished_all_the_same(made: Studio) -> None:
+def test_a_manifest_that_is_gone_after_it_was_cut_is_finished_all_the_same(made: Runtime) -> None:
     key = drop(made, items=some(4))
     with pytest.raises(Shared):
         carry_out(key, made)
@@ -183,7 +183,7 @@ def test_a_manifest_that_is_gone_after_it_was_cut_is_finished_all_the_same(made:
     assert sweep.run(made, grace=0.0).findings == []
 
 
-def test_a_sweep_commits_a_job_whose_parts_are_all_there(made: Studio) -> None:
+def test_a_sweep_commits_a_job_whose_parts_are_all_there(made: Runtime) -> None:
     with pytest.raises(Shared):
         carry_out(drop(made, items=some(4)), made)
     for work in works(made):
@@ -193,7 +193,7 @@ def test_a_sweep_commits_a_job_whose_parts_are_all_there(made: Studio) -> None:
     assert [f.action for f in swept.findings] == ["carried out: succeeded"]
 
 
-def test_a_sweep_leaves_fresh_and_running_shards_alone(made: Studio) -> None:
+def test_a_sweep_leaves_fresh_and_running_shards_alone(made: Runtime) -> None:
     with pytest.raises(Shared):
         carry_out(drop(made, items=some(4)), made)
     assert [f.kind for f in sweep.run(made).findings] == ["fresh", "fresh"]
@@ -204,7 +204,7 @@ def test_a_sweep_leaves_fresh_and_running_shards_alone(made: Studio) -> None:
 
 
 def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_now(
-    made: Studio,
+    made: Runtime,
 ) -> None:
     key = drop(made, items=some(6))
     with pytest.raises(Shared):
@@ -218,7 +218,7 @@ def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_n
     assert made.control.get(last, limit=10**6).data == before
 
 
-def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(made: Studio) -> None:
+def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(made: Runtime) -> None:
     key = drop(made, items=some(6))
     with pytest.raises(Shared):
         carry_out(key, made)
@@ -240,7 +240,7 @@ class Deadly(Buzz):
         return super().speak(text, voiceprint, language=language, speed=speed, seed=seed)
 
 
-def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(made: Studio) -> None:
+def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(made: Runtime) -> None:
     """Each attempt begins one item later, so those behind it are made all the same."""
     deadly = replace(made, voice=Deadly(), shard_items=4, max_attempts=2)
     with pytest.raises(Shared):
@@ -261,7 +261,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(made: Studi
 
 
 def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_cut(
-    made: Studio,
+    made: Runtime,
 ) -> None:
     deadly = replace(made, voice=Deadly(), shard_items=4, max_attempts=2)
     key = drop(made, items=some(4))
@@ -277,7 +277,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_
 
 
 @pytest.mark.parametrize("what", ["shard", "plan"])
-def test_work_that_was_not_signed_by_us_is_refused(made: Studio, what: str) -> None:
+def test_work_that_was_not_signed_by_us_is_refused(made: Runtime, what: str) -> None:
     with pytest.raises(Shared):
         carry_out(drop(made, items=some(4)), made)
     work = works(made)[0]
@@ -289,7 +289,7 @@ def test_work_that_was_not_signed_by_us_is_refused(made: Studio, what: str) -> N
     assert voice_of(made).spoken == []
 
 
-def test_a_part_that_was_changed_is_not_read(made: Studio) -> None:
+def test_a_part_that_was_changed_is_not_read(made: Runtime) -> None:
     done = finish(made, drop(made, items=some(4)))
     key = done.parts[1].key
     made.results.put(key, made.results.get(key, limit=10**6).data + b" ")
@@ -297,13 +297,13 @@ def test_a_part_that_was_changed_is_not_read(made: Studio) -> None:
         items(made, done)
 
 
-def test_every_part_is_signed(made: Studio) -> None:
+def test_every_part_is_signed(made: Runtime) -> None:
     done = finish(made, drop(made, items=some(4)))
     for part in done.parts:
         signed.verify(made.results.get(part.key, limit=10**6).data, made.keys.verifying)
 
 
-def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(made: Studio) -> None:
+def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(made: Runtime) -> None:
     with pytest.raises(Shared):
         carry_out(drop(made, items=some(4)), made)
     work = works(made)[0]
@@ -314,7 +314,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(made: Studio)
         carry_out_shard(work, made)
 
 
-def test_watchers_work_through_the_shards(made: Studio) -> None:
+def test_watchers_work_through_the_shards(made: Runtime) -> None:
     drop(made, items=some(5))
     looking = Watch(made, Progress(quiet=True))
     time.sleep(SETTLED)
@@ -342,7 +342,7 @@ class Untouched(Buzz):
 
 
 @pytest.mark.parametrize("count", [2, 45], ids=["whole", "cut"])
-def test_a_dry_run_checks_and_estimates_and_makes_nothing(made: Studio, count: int) -> None:
+def test_a_dry_run_checks_and_estimates_and_makes_nothing(made: Runtime, count: int) -> None:
     quiet = replace(made, voice=Untouched(), price=0.6)
     rows = [*some(count - 1), {"id": "fr", "text": "Bonjour.", "language": "fr"}]
     done = carry_out(drop(made, items=rows, mode="validate"), quiet)
@@ -358,7 +358,7 @@ def test_a_dry_run_checks_and_estimates_and_makes_nothing(made: Studio, count: i
     assert list(made.control.list("voiceprints/")) == []
 
 
-def test_a_dry_run_says_that_a_voice_has_no_consent(made: Studio) -> None:
+def test_a_dry_run_says_that_a_voice_has_no_consent(made: Runtime) -> None:
     key = drop(made, items=some(2), mode="validate")
     made.inbox.delete("consent/alice.json")
     done = carry_out(key, replace(made, voice=Untouched()))
@@ -366,7 +366,7 @@ def test_a_dry_run_says_that_a_voice_has_no_consent(made: Studio) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
-def test_only_what_failed_is_made_again(made: Studio, count: int) -> None:
+def test_only_what_failed_is_made_again(made: Runtime, count: int) -> None:
     rows = some(count)
     first = [*rows[:-1], rows[-1] | {"text": "!silence"}]
     key = drop(made, name="first", items=first)
@@ -394,7 +394,7 @@ def test_only_what_failed_is_made_again(made: Studio, count: int) -> None:
 )
 @pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
 def test_an_item_that_asks_for_something_else_is_made_anew(
-    made: Studio, change: dict[str, Any], count: int
+    made: Runtime, change: dict[str, Any], count: int
 ) -> None:
     rows = some(count)
     make = finish if count > 2 else lambda made, key: carry_out(key, made)
@@ -415,7 +415,9 @@ def test_an_item_that_asks_for_something_else_is_made_anew(
     ],
     ids=["recording", "defaults", "cue"],
 )
-def test_nothing_is_kept_if_all_would_sound_otherwise(made: Studio, change: dict[str, Any]) -> None:
+def test_nothing_is_kept_if_all_would_sound_otherwise(
+    made: Runtime, change: dict[str, Any]
+) -> None:
     earlier = carry_out(drop(made, name="first", items=some(2)), made)
     done = carry_out(
         drop(made, name="again", items=some(2), retry_of=earlier.job_id, **change), made
@@ -424,7 +426,7 @@ def test_nothing_is_kept_if_all_would_sound_otherwise(made: Studio, change: dict
 
 
 def test_what_was_made_is_kept_after_the_watermark_key_was_rotated_and_the_recording_is_gone(
-    made: Studio,
+    made: Runtime,
 ) -> None:
     earlier = carry_out(drop(made, name="first", items=some(2)), made)
     rotated = replace(made.keys, watermark={"new": bytes(32), **made.keys.watermark})
@@ -439,14 +441,14 @@ def test_what_was_made_is_kept_after_the_watermark_key_was_rotated_and_the_recor
     assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
-def test_an_output_that_is_gone_is_made_anew(made: Studio) -> None:
+def test_an_output_that_is_gone_is_made_anew(made: Runtime) -> None:
     earlier = carry_out(drop(made, name="first", items=some(2)), made)
     made.results.delete(present(earlier.items[0].output).key)
     done = carry_out(drop(made, name="again", items=some(2), retry_of=earlier.job_id), made)
     assert [bool(item.kept_from) for item in done.items] == [False, True]
 
 
-def test_a_repetition_of_nothing_we_know_is_refused(made: Studio) -> None:
+def test_a_repetition_of_nothing_we_know_is_refused(made: Runtime) -> None:
     done = carry_out(drop(made, retry_of="0" * 32), made)
     error = present(done.error)
     assert (done.status, error.code) == ("rejected", "RETRY_UNKNOWN")

@@ -20,7 +20,7 @@ from handlers.cli import audit as auditing
 from handlers.cli.screen import Progress
 from tests.support.audited_bucket import fill_joined
 from tests.support.oss_server import OssServer
-from tests.support.runtime import studio
+from tests.support.runtime import runtime
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {path.name: path.read_text() for path in (ROOT / "cloud" / "policies").glob("*.json")}
@@ -145,8 +145,8 @@ def test_an_auditor_can_audit_and_trace_and_nothing_besides(
                 cloud.place(NAMES[name], path.relative_to(folder).as_posix(), path.read_bytes())
     monkeypatch.setenv("VOICEDROP_KEYS", str(root / "keys"))
     settings = Settings.from_environ(os.environ)
-    wish = auditing.Wish(out=tmp_path / "audit")
-    found = auditing.audit(settings, wish, Progress(quiet=True))
+    request = auditing.AuditRequest(out=tmp_path / "audit")
+    found = auditing.audit(settings, request, Progress(quiet=True))
     assert found.data["verdict"] == "clean", found.lines
     # Without them an audit says less, and says so.
     assert allowed.denied == {
@@ -156,7 +156,7 @@ def test_an_auditor_can_audit_and_trace_and_nothing_besides(
     checks = {check["name"]: check for check in found.data["checks"]}
     assert all(checks[n]["passed"] for n in ("object", "plaintext", "watermark", "inclusion"))
 
-    made = studio(root)
+    made = runtime(root)
     item = next(i for i in made.results.list("out/") if i.key.endswith("i0.wav.sealed"))
     body = made.results.get(item.key, limit=10**8)
     envelope = sealing.from_metadata(body.info.metadata)

@@ -69,7 +69,7 @@ def play(theatre: Theatre, *, rival: float | None = None) -> Result:
         if rival is not None:
             world.spawn(lambda: theatre.deliver(KEY, times=10), platform, rival)
         world.run()
-    return theatre.watcher.settled(theatre.quiet_studio(), [KEY])[KEY]
+    return theatre.watcher.settled(theatre.quiet_runtime(), [KEY])[KEY]
 
 
 def calls(*, waits: bool = False, cut: bool = False) -> int:
@@ -124,5 +124,5 @@ def test_a_reference_that_arrives_at_any_call_awakens_the_job() -> None:
         with playing(world):
             world.spawn(partial(theatre.deliver, KEY), platform)
             world.run()
-        done = theatre.watcher.settled(theatre.quiet_studio(), [KEY])[KEY]
+        done = theatre.watcher.settled(theatre.quiet_runtime(), [KEY])[KEY]
         assert done.status == "succeeded", (number, plan.calls[number - 1])

@@ -124,7 +124,7 @@ def test_row_16_a_pinned_reference_is_the_pinned_one_or_none() -> None:
 
 def test_row_17_a_manifest_replaced_meanwhile_is_another_job() -> None:
     scene = Scene()
-    first = commit.read_manifest(KEY, scene.studio).job_id
+    first = commit.read_manifest(KEY, scene.runtime).job_id
     scene.on("get", "refs/", replaced(scene, KEY, manifest(1, variant=1)))
     scene.deliver()
     scene.deliver()
@@ -171,7 +171,7 @@ def test_row_20_two_manifests_never_share_an_output() -> None:
     scene = Scene()
     scene.theatre.put(OTHER, manifest(2))
     scene.deliver(KEY, OTHER)
-    results = scene.watcher.settled(scene.studio, [KEY, OTHER])
+    results = scene.watcher.settled(scene.runtime, [KEY, OTHER])
     keys = [present(item.output).key for result in results.values() for item in result.items]
     assert len(set(keys)) == 4
 
@@ -202,7 +202,7 @@ def test_row_35_a_key_is_decoded_once_at_most(stored: str, told: str) -> None:
     scene.theatre.put(stored, manifest(1))
     (summary,) = done(scene, scene.deliver(told))
     assert summary["status"] == "succeeded"
-    assert scene.watcher.settled(scene.studio, [stored])
+    assert scene.watcher.settled(scene.runtime, [stored])
 
 
 def test_row_36_events_out_of_order_belong_to_jobs_of_their_own() -> None:

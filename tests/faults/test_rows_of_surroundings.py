@@ -17,7 +17,7 @@ from core import pipeline
 from core.crypto import keys
 from core.crypto.kms import AliyunKms
 from core.errors import Misconfigured, Unavailable
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result.document import Result
 from core.settings import Settings
 from core.storage.local import LocalStore
@@ -33,7 +33,7 @@ from tests.support.kms_server import Kms
 from tests.support.oss_server import Fault, OssServer
 from tests.support.oss_server.faults import Kind
 from tests.support.present import present
-from tests.support.runtime import Buzz, drop, studio
+from tests.support.runtime import Buzz, drop, runtime
 from tests.support.stores import KEYS, oss_store
 
 pytestmark = pytest.mark.slow
@@ -49,8 +49,8 @@ def quick_sound() -> Iterator[None]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Studio:
-    return studio(tmp_path)
+def made(tmp_path: Path) -> Runtime:
+    return runtime(tmp_path)
 
 
 @pytest.fixture
@@ -64,12 +64,12 @@ def server() -> Iterator[OssServer]:
 
 def over_oss(
     server: OssServer, root: Path, given: Callable[[], Credentials] = lambda: KEYS
-) -> Studio:
+) -> Runtime:
     stores = {name: oss_store(server, name, keys=given) for name in BUCKETS}
-    return studio(root, **stores)
+    return runtime(root, **stores)
 
 
-def insist(key: str, made: Studio, times: int = 30) -> Result:
+def insist(key: str, made: Runtime, times: int = 30) -> Result:
     """As the platform does with what is retryable."""
     for _ in range(times):
         try:
@@ -126,7 +126,7 @@ def kms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
         yield running
 
 
-def with_kms(kms: Kms, root: Path) -> Studio:
+def with_kms(kms: Kms, root: Path) -> Runtime:
     given = Credentials("id", kms_server.SECRET)
     wrapping = AliyunKms(
         key="alias/voices",
@@ -135,11 +135,11 @@ def with_kms(kms: Kms, root: Path) -> Studio:
         endpoint=kms.endpoint,
         ca_file=kms.ca_file,
     )
-    made = studio(root)
+    made = runtime(root)
     return replace(made, keys=keys.load(root / "keys", wrapping=wrapping))
 
 
-def no_plain_sound(made: Studio) -> bool:
+def no_plain_sound(made: Runtime) -> bool:
     found = [store.get(info.key, limit=10**8).data for store in (made.results, made.control)
              for info in store.list("")]  # fmt: skip
     return not any(data.startswith((b"RIFF", b"fLaC", b"ID3", b"OggS")) for data in found)
@@ -178,7 +178,7 @@ import resource, sys
 from pathlib import Path
 from core.errors import Unavailable
 from handlers.oss import carry_out
-from tests.support.runtime import Buzz, studio
+from tests.support.runtime import Buzz, runtime
 
 class Filling(Buzz):
     def speak(self, *args, **options):
@@ -186,14 +186,14 @@ class Filling(Buzz):
         return super().speak(*args, **options)
 
 try:
-    carry_out(sys.argv[2], studio(Path(sys.argv[1]), voice=Filling()))
+    carry_out(sys.argv[2], runtime(Path(sys.argv[1]), voice=Filling()))
 except Unavailable as error:
     print(error.code)
 """
 
 
 def test_row_29_a_full_disk_is_temporary_and_leaves_no_half_files(
-    made: Studio, tmp_path: Path
+    made: Runtime, tmp_path: Path
 ) -> None:
     key = drop(made)
     ran = subprocess.run(
@@ -233,7 +233,7 @@ class Worm(LocalStore):
 
 def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
-    broken = studio(tmp_path, results=Worm(tmp_path / "results"), voice=Buzz())
+    broken = runtime(tmp_path, results=Worm(tmp_path / "results"), voice=Buzz())
     items = [{"id": f"i{n}", "text": "One of several items, said twice."} for n in range(3)]
     key = drop(broken, items=items)
     with cached_audio.remembered(), pytest.raises(KeyboardInterrupt):
@@ -277,7 +277,7 @@ def test_row_34_places_that_would_trigger_themselves_are_refused_at_start(place:
         wiring.worker_from(environ)
 
 
-def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made: Studio) -> None:
+def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made: Runtime) -> None:
     items = [{"id": "a", "text": "!zeros"}, {"id": "b", "text": "A sentence that can be marked."}]
     done = carry_out(drop(made, items=items), made)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
@@ -289,13 +289,13 @@ def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made: Studi
 
 @pytest.mark.parametrize("name", ["sign", "watermark", "kek"])
 def test_row_39_without_its_keys_a_worker_does_not_start(tmp_path: Path, name: str) -> None:
-    studio(tmp_path)
+    runtime(tmp_path)
     for path in (tmp_path / "keys").glob(f"*{name}*"):
         path.unlink()
     inbox, results, control = (str(tmp_path / name) for name in BUCKETS)
     settings = Settings(inbox=inbox, results=results, control=control, keys=tmp_path / "keys")
     with pytest.raises(Misconfigured, match="KEY_NOT_FOUND"):
-        wiring.bare_studio(settings)
+        wiring.runtime_without_voice(settings)
 
 
 def test_the_table_of_the_docs_names_every_row_and_every_test_exists() -> None:

@@ -145,7 +145,7 @@ def test_row_12_of_two_workers_that_both_finish_the_first_result_stands() -> Non
 def test_row_22_a_job_that_kills_every_worker_is_given_up_and_costs_no_other_job() -> None:
     scene = Scene()
     scene.theatre.put("jobs/b.manifest.json", manifest(1, variant=5))
-    poison = scene.studio.inbox.get(KEY, limit=999).data
+    poison = scene.runtime.inbox.get(KEY, limit=999).data
 
     def die(host: Host) -> None:
         if host.name in killers:
@@ -157,11 +157,11 @@ def test_row_22_a_job_that_kills_every_worker_is_given_up_and_costs_no_other_job
     scene.theatre.trouble = die
     scene.deliver(times=14)
     scene.deliver("jobs/b.manifest.json")
-    done = scene.watcher.settled(scene.studio, [KEY, "jobs/b.manifest.json"])
+    done = scene.watcher.settled(scene.runtime, [KEY, "jobs/b.manifest.json"])
     assert [d.status for d in done.values()] == ["failed", "succeeded"]
     assert present(done[KEY].error).code == "RETRIES_EXHAUSTED"
     assert done[KEY].manifest.size == len(poison)
-    letter = scene.studio.control.get(f"dead/{done[KEY].job_id}.json", limit=9999).data
+    letter = scene.runtime.control.get(f"dead/{done[KEY].job_id}.json", limit=9999).data
     assert json.loads(letter)["manifest"]["key"] == KEY
     assert max(record.attempt for record in scene.records(done[KEY].job_id)) == 6
 

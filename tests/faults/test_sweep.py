@@ -18,7 +18,7 @@ from core import sweep as looking
 from core.audio.waveform import Audio
 from core.errors import Unavailable
 from core.job import commit, lease
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Waiting
 from core.result.document import result_key
 from core.storage.local import LocalStore
@@ -29,17 +29,17 @@ from handlers.cli import sweep as sweeping
 from handlers.cli.sweep import LISTED, Swept
 from tests.handlers.test_oss import events
 from tests.support.present import present
-from tests.support.runtime import REFERENCE, Buzz, drop, studio, voice_of
+from tests.support.runtime import REFERENCE, Buzz, drop, runtime, voice_of
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Studio:
-    return studio(tmp_path)
+def made(tmp_path: Path) -> Runtime:
+    return runtime(tmp_path)
 
 
-def sweep(made: Studio) -> Swept:
+def sweep(made: Runtime) -> Swept:
     return sweeping.run(made, grace=0.0)
 
 
@@ -48,7 +48,7 @@ def kinds(swept: Swept) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_manifest_whose_notification_was_lost_is_carried_out(made: Studio) -> None:
+def test_a_manifest_whose_notification_was_lost_is_carried_out(made: Runtime) -> None:
     drop(made)
     assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
     assert [event["type"] for event in events(made)] == ["com.voicedrop.job.succeeded"]
@@ -57,7 +57,7 @@ def test_a_manifest_whose_notification_was_lost_is_carried_out(made: Studio) -> 
 
 
 @pytest.mark.slow
-def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made: Studio) -> None:
+def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made: Runtime) -> None:
     key = drop(made)
     oss.carry_out(key, made)
     (event,) = made.results.list("events/")
@@ -68,7 +68,7 @@ def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made: 
     assert made.results.get(event.key, limit=10**6).data == before
 
 
-def test_a_job_that_somebody_works_on_is_left_alone(made: Studio) -> None:
+def test_a_job_that_somebody_works_on_is_left_alone(made: Runtime) -> None:
     key = drop(made)
     with lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "live", 60):
         swept = sweep(made)
@@ -82,7 +82,7 @@ def test_a_job_that_somebody_works_on_is_left_alone(made: Studio) -> None:
     ("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (-1, "ran out 1 s ago")]
 )
 def test_an_expired_lease_is_named_and_its_job_finished(
-    made: Studio, seconds: float, words: str
+    made: Runtime, seconds: float, words: str
 ) -> None:
     key = drop(made)
     lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "dead", seconds)
@@ -91,14 +91,14 @@ def test_an_expired_lease_is_named_and_its_job_finished(
     assert finding.action == "carried out: succeeded"
 
 
-def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(made: Studio) -> None:
+def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(made: Runtime) -> None:
     key = drop(made)
     with lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "tired", 9):
         pass
     assert "tired left it unfinished" in sweep(made).findings[0].detail
 
 
-def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(made: Studio) -> None:
+def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(made: Runtime) -> None:
     drop(made)
     swept = sweeping.run(made)
     assert kinds(swept) == [("fresh", "")]
@@ -107,7 +107,7 @@ def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(made: Stud
 
 @pytest.mark.slow
 def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_event_was_lost(
-    made: Studio,
+    made: Runtime,
 ) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
@@ -125,14 +125,14 @@ def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> 
             return super().get(key, limit=limit, etag=etag)
 
     (tmp_path / "control").mkdir()
-    made = studio(tmp_path, control=Vanishing(tmp_path / "control"))
+    made = runtime(tmp_path, control=Vanishing(tmp_path / "control"))
     made.control.put("pending/x/y", b"jobs/x.manifest.json")
     assert sweep(made).findings == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["finished", "deleted", "replaced"])
-def test_a_mark_that_nobody_needs_is_removed(made: Studio, how: str) -> None:
+def test_a_mark_that_nobody_needs_is_removed(made: Runtime, how: str) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     with pytest.raises(Waiting):
@@ -150,7 +150,7 @@ def test_a_mark_that_nobody_needs_is_removed(made: Studio, how: str) -> None:
     assert list(made.control.list("pending/")) == []
 
 
-def test_the_mark_of_a_job_that_still_waits_is_kept(made: Studio) -> None:
+def test_the_mark_of_a_job_that_still_waits_is_kept(made: Runtime) -> None:
     drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     sweep(made)
@@ -160,7 +160,7 @@ def test_the_mark_of_a_job_that_still_waits_is_kept(made: Studio) -> None:
 
 @pytest.mark.slow
 def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
-    made: Studio,
+    made: Runtime,
 ) -> None:
     key = drop(made)
     done = oss.carry_out(key, made)
@@ -171,13 +171,13 @@ def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
     assert made.results.head(present(done.items[0].output).key)
 
 
-def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(made: Studio) -> None:
+def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(made: Runtime) -> None:
     lease.Lease.acquire(made.control, "0" * 32, "gone", -1)
     lease.Lease.acquire(made.control, "log", "sequencer", -1)  # is no job's
     assert [(f.kind, f.job) for f in sweep(made).findings] == [("abandoned", "0" * 32)]
 
 
-def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(made: Studio) -> None:
+def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(made: Runtime) -> None:
     key = drop(made)
     order = commit.read_manifest(key, made)
     for _ in range(made.max_attempts):
@@ -188,14 +188,14 @@ def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(mad
     assert (finding.kind, "given up" in finding.detail) == ("orphans", True)
 
 
-def test_an_output_that_no_result_names_is_found(made: Studio) -> None:
+def test_an_output_that_no_result_names_is_found(made: Runtime) -> None:
     done = oss.carry_out(drop(made), made)
     made.results.put(f"out/{done.job_id}/stranger.wav.sealed", b"?")
     assert [f.keys for f in sweep(made).findings] == [[f"out/{done.job_id}/stranger.wav.sealed"]]
 
 
 @pytest.mark.slow
-def test_a_planted_result_is_reported_and_does_not_stop_the_others(made: Studio) -> None:
+def test_a_planted_result_is_reported_and_does_not_stop_the_others(made: Runtime) -> None:
     key = drop(made, name="a")
     made.results.put(result_key(commit.read_manifest(key, made).job_id), b'{"status":"succeeded"}')
     drop(made, name="b")
@@ -218,7 +218,7 @@ def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(
                 raise ZeroDivisionError
             return super().enrol(reference, transcript, language)
 
-    made = studio(tmp_path, voice=Moody())
+    made = runtime(tmp_path, voice=Moody())
     for name in "abc":
         drop(made, name=name)
     swept = sweep(made)
@@ -227,7 +227,7 @@ def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(
     assert sweep(made).open == []
 
 
-def test_a_rejected_manifest_is_finished_too(made: Studio) -> None:
+def test_a_rejected_manifest_is_finished_too(made: Runtime) -> None:
     made.inbox.put("jobs/bad.manifest.json", b"{")
     made.inbox.put("jobs/readme.txt", b"no manifest")
     assert kinds(sweep(made)) == [("unfinished", "carried out: rejected")]
@@ -240,12 +240,12 @@ def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path: Pat
             return super().get(key, limit=limit, etag=etag)
 
     (tmp_path / "inbox").mkdir()
-    made = studio(tmp_path, inbox=Vanishing(tmp_path / "inbox"))
+    made = runtime(tmp_path, inbox=Vanishing(tmp_path / "inbox"))
     drop(made)
     assert sweep(made).findings == []
 
 
-def test_the_report_is_json_and_words_and_an_exit_code(made: Studio) -> None:
+def test_the_report_is_json_and_words_and_an_exit_code(made: Runtime) -> None:
     drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     report = sweeping.report(sweep(made))
@@ -283,7 +283,7 @@ def test_voicedrop_sweep_finishes_what_is_left(tmp_path: Path) -> None:
 
 
 def test_a_timer_sweeps(tmp_path: Path) -> None:
-    made = studio(tmp_path)
+    made = runtime(tmp_path)
     made.inbox.put("jobs/bad.manifest.json", b"{")
     fired = {"triggerTime": "2026-11-22T10:50:00Z", "triggerName": "often", "payload": "sweep"}
     (told,) = oss.handle(json.dumps(fired).encode(), made)["done"]
@@ -307,7 +307,7 @@ class Long(LocalStore):
 
 @pytest.mark.slow
 def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(
-    made: Studio, tmp_path: Path
+    made: Runtime, tmp_path: Path
 ) -> None:
     store = Long(tmp_path / "results")
     tracemalloc.start()

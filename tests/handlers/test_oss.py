@@ -11,13 +11,13 @@ import watermark
 from core.audio import decoding, encoding
 from core.audio.waveform import Audio
 from core.errors import Refused, Unavailable
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result.document import parse, result_key
 from core.storage.local import LocalStore
 from core.storage.port import Body
 from core.trace import registry
 from handlers.oss import handle
-from tests.support.runtime import REFERENCE, Buzz, drop, studio, voice_of
+from tests.support.runtime import REFERENCE, Buzz, drop, runtime, voice_of
 
 
 def notification(*keys: str, bucket: str = "inbox", name: str = "ObjectCreated:PutObject") -> bytes:
@@ -34,17 +34,17 @@ def notification(*keys: str, bucket: str = "inbox", name: str = "ObjectCreated:P
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Studio:
-    return studio(tmp_path)
+def made(tmp_path: Path) -> Runtime:
+    return runtime(tmp_path)
 
 
-def events(made: Studio) -> list[dict[str, Any]]:
+def events(made: Runtime) -> list[dict[str, Any]]:
     keys = [info.key for info in made.results.list("events/")]
     return [json.loads(made.results.get(key, limit=10**6).data) for key in keys]
 
 
 @pytest.mark.slow
-def test_a_manifest_that_arrives_is_carried_out_and_announced(made: Studio) -> None:
+def test_a_manifest_that_arrives_is_carried_out_and_announced(made: Runtime) -> None:
     told = handle(notification(drop(made)), made)
     (event,) = events(made)
     assert told["done"][0]["status"] == "succeeded"
@@ -57,7 +57,7 @@ def test_a_manifest_that_arrives_is_carried_out_and_announced(made: Studio) -> N
 
 
 @pytest.mark.slow
-def test_the_same_notification_again_changes_nothing(made: Studio) -> None:
+def test_the_same_notification_again_changes_nothing(made: Runtime) -> None:
     body = notification(drop(made))
     handle(body, made)
     before = {info.key: info.etag for info in made.results.list("")}
@@ -68,7 +68,7 @@ def test_the_same_notification_again_changes_nothing(made: Studio) -> None:
 
 
 def test_an_event_lost_in_a_crash_is_written_by_the_next_delivery_with_the_same_bytes(
-    made: Studio,
+    made: Runtime,
 ) -> None:
     body = notification(drop(made))
     handle(body, made)
@@ -79,13 +79,13 @@ def test_an_event_lost_in_a_crash_is_written_by_the_next_delivery_with_the_same_
     assert made.results.get(info.key, limit=10**6).data == first
 
 
-def test_a_rejected_manifest_is_announced_too(made: Studio) -> None:
+def test_a_rejected_manifest_is_announced_too(made: Runtime) -> None:
     made.inbox.put("jobs/x.manifest.json", b"{}")
     handle(notification("jobs/x.manifest.json"), made)
     assert [e["type"] for e in events(made)] == ["com.voicedrop.job.rejected"]
 
 
-def test_audio_awakes_the_jobs_that_wait_for_it(made: Studio) -> None:
+def test_audio_awakes_the_jobs_that_wait_for_it(made: Runtime) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     told = handle(notification(key), made)
@@ -97,28 +97,28 @@ def test_audio_awakes_the_jobs_that_wait_for_it(made: Studio) -> None:
     assert handle(notification("refs/alice.flac"), made)["done"] == []
 
 
-def test_one_record_that_is_gone_does_not_stop_the_others(made: Studio) -> None:
+def test_one_record_that_is_gone_does_not_stop_the_others(made: Runtime) -> None:
     told = handle(notification("jobs/gone.manifest.json", drop(made)), made)
     assert [d.get("error") or d["status"] for d in told["done"]] == ["MANIFEST_GONE", "succeeded"]
 
 
-def test_other_events_are_ignored_and_counted(made: Studio) -> None:
+def test_other_events_are_ignored_and_counted(made: Runtime) -> None:
     body = notification("jobs/a.manifest.json", name="ObjectRemoved:DeleteObject")
     assert handle(body, made) == {"done": [], "ignored": {"event-type": 1}}
 
 
-def test_a_notification_that_is_none_is_refused(made: Studio) -> None:
+def test_a_notification_that_is_none_is_refused(made: Runtime) -> None:
     with pytest.raises(Refused, match="EVENT_INVALID"):
         handle(b"hello", made)
 
 
-def test_a_key_that_arrives_encoded_is_found_decoded(made: Studio) -> None:
+def test_a_key_that_arrives_encoded_is_found_decoded(made: Runtime) -> None:
     made.inbox.put("jobs/x y.manifest.json", made.inbox.get(drop(made), limit=10**6).data)
     told = handle(notification("jobs/x+y.manifest.json"), made)
     assert told["done"][0]["status"] == "succeeded"
 
 
-def test_a_literal_percent_key_is_not_decoded(made: Studio) -> None:
+def test_a_literal_percent_key_is_not_decoded(made: Runtime) -> None:
     made.inbox.put("jobs/x%2fy.manifest.json", made.inbox.get(drop(made), limit=10**6).data)
     told = handle(notification("jobs/x%2fy.manifest.json"), made)
     assert told["done"][0]["status"] == "succeeded"
@@ -135,7 +135,7 @@ def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: 
             return super().put_once(key, data, metadata=metadata)
 
     (tmp_path / "results").mkdir()
-    made = studio(tmp_path, results=Away(tmp_path / "results"))
+    made = runtime(tmp_path, results=Away(tmp_path / "results"))
     bad = drop(made, name="a", items=[{"id": "bad", "text": "This one meets an outage, sadly."}])
     good = drop(made, name="b")
     with pytest.raises(Unavailable):
@@ -144,7 +144,7 @@ def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_clip_under_audit_is_traced_to_its_job(made: Studio) -> None:
+def test_a_clip_under_audit_is_traced_to_its_job(made: Runtime) -> None:
     payload = registry.register(made.results, b"k" * 32, "job-7", "hello")
     speech = decoding.decode_own(REFERENCE.read_bytes())
     key = next(iter(made.keys.watermark.values()))
@@ -170,7 +170,7 @@ def test_a_clip_under_audit_is_traced_to_its_job(made: Studio) -> None:
     ],
 )
 def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(
-    made: Studio, data: bytes, marked: bool | None, word: str
+    made: Runtime, data: bytes, marked: bool | None, word: str
 ) -> None:
     made.inbox.put("audit/clip.wav", data)
     told = handle(notification("audit/clip.wav"), made)["done"][0]
@@ -179,7 +179,7 @@ def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(
     assert word in report["meaning"]
 
 
-def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made: Studio) -> None:
+def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made: Runtime) -> None:
     speech = decoding.decode_own(REFERENCE.read_bytes())
     key = next(iter(made.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, 0xABCD, key)
@@ -191,7 +191,7 @@ def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made: Studio) ->
 
 @pytest.mark.slow
 def test_the_engine_is_not_asked_for_a_finished_job(tmp_path: Path) -> None:
-    made = studio(tmp_path)
+    made = runtime(tmp_path)
     body = notification(drop(made))
     job = handle(body, made)["done"][0]["job"]
 
@@ -204,6 +204,6 @@ def test_the_engine_is_not_asked_for_a_finished_job(tmp_path: Path) -> None:
         def fingerprint(self, value: str) -> None:
             pass
 
-    again = studio(tmp_path, voice=Absent(), keys=made.keys)
+    again = runtime(tmp_path, voice=Absent(), keys=made.keys)
     assert handle(body, again)["done"][0]["job"] == job
     assert made.results.head(result_key(job))

@@ -17,55 +17,55 @@ from core.storage.oss import OssStore
 from core.storage.oss_connection import Credentials
 from handlers import wiring
 from handlers.oss import Worker
-from handlers.wiring import OnFirstUse, Purse
+from handlers.wiring import CurrentCredentials, OnFirstUse
 from tests.handlers.test_oss import notification
-from tests.support.runtime import Buzz, drop, studio
+from tests.support.runtime import Buzz, drop, runtime
 
 
 def test_credentials_of_the_call_come_before_those_of_the_environment() -> None:
-    purse = Purse({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
-    assert purse() == Credentials("a", "b", "")
-    purse.replace(Credentials("c", "d", "e"))
-    assert purse() == Credentials("c", "d", "e")
-    purse.replace(None)
-    assert purse().access_key_id == "a"
+    credentials = CurrentCredentials({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
+    assert credentials() == Credentials("a", "b", "")
+    credentials.replace(Credentials("c", "d", "e"))
+    assert credentials() == Credentials("c", "d", "e")
+    credentials.replace(None)
+    assert credentials().access_key_id == "a"
 
 
 def test_the_names_of_the_platform_are_read_too() -> None:
     names = ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "SECURITY_TOKEN")
-    purse = Purse({f"ALIBABA_CLOUD_{name}": name for name in names})
-    assert purse().security_token == "SECURITY_TOKEN"
+    credentials = CurrentCredentials({f"ALIBABA_CLOUD_{name}": name for name in names})
+    assert credentials().security_token == "SECURITY_TOKEN"
 
 
 def test_without_any_credentials_the_variable_is_named() -> None:
     with pytest.raises(Misconfigured, match="OSS_ACCESS_KEY_ID"):
-        Purse({})()
+        CurrentCredentials({})()
 
 
 def test_places_become_folders_or_buckets(tmp_path: Path) -> None:
     settings = Settings(oss_region="cn-hangzhou")
-    purse = Purse({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
-    assert isinstance(wiring.store(str(tmp_path), settings, purse), LocalStore)
-    made = wiring.store("oss://some-bucket/", settings, purse)
+    credentials = CurrentCredentials({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
+    assert isinstance(wiring.store(str(tmp_path), settings, credentials), LocalStore)
+    made = wiring.store("oss://some-bucket/", settings, credentials)
     assert isinstance(made, OssStore)
     assert made.name == "some-bucket"
 
 
 def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path: Path) -> None:
     keys.create(tmp_path)
-    purse = Purse({})
-    folder = wiring.keyring(Settings(keys=tmp_path), purse)
+    credentials = CurrentCredentials({})
+    folder = wiring.keyring(Settings(keys=tmp_path), credentials)
     pem = base64.b64encode((tmp_path / "sign-001.pem").read_bytes()).decode()
     values = Settings(
         kek=(tmp_path / "kek-001.key").read_text(),
         signing_key=pem,
         watermark_key=(tmp_path / "watermark-001.key").read_text(),
     )
-    same = wiring.keyring(values, purse)
+    same = wiring.keyring(values, credentials)
     assert same.watermark == folder.watermark
     assert set(same.verifying) == set(folder.verifying)
     kms = wiring.keyring(
-        Settings(keys=tmp_path, kms_key="alias/v", oss_region="cn-hangzhou"), purse
+        Settings(keys=tmp_path, kms_key="alias/v", oss_region="cn-hangzhou"), credentials
     )
     assert isinstance(kms.wrapping, AliyunKms)
 
@@ -101,7 +101,7 @@ def test_steps_are_logged_where_nobody_watches(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_stage_that_fails_is_timed_all_the_same(tmp_path: Path) -> None:
-    watch = Stopwatch(studio(tmp_path), "job")
+    watch = Stopwatch(runtime(tmp_path), "job")
     with pytest.raises(ValueError), watch.stage("seal"):  # noqa: PT011
         raise ValueError
     assert watch.seconds["seal"] >= 0
@@ -110,7 +110,7 @@ def test_a_stage_that_fails_is_timed_all_the_same(tmp_path: Path) -> None:
 @pytest.fixture
 def worker(tmp_path: Path) -> Worker:
     """A worker over folders; its engine is loaded from the packages, as in the container."""
-    made = studio(tmp_path)
+    made = runtime(tmp_path)
     made.inbox.put("jobs/x.manifest.json", b"{")
     return wiring.worker_from(
         {"VOICEDROP_BUCKET": str(tmp_path), "VOICEDROP_KEYS": str(tmp_path / "keys")}
@@ -126,9 +126,9 @@ def test_the_worker_warms_once_handles_and_forgets_credentials(
     assert (told["request"], told["done"][0]["status"]) == ("r-1", "rejected")
     assert worker.warm() is worker.warm()
     with pytest.raises(Misconfigured):
-        worker._purse()
+        worker._credentials()
     worker.close()
-    assert drop(studio(tmp_path)) == "jobs/one.manifest.json"
+    assert drop(runtime(tmp_path)) == "jobs/one.manifest.json"
 
 
 def test_a_worker_whose_places_overlap_is_not_made(tmp_path: Path) -> None:

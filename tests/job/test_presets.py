@@ -14,11 +14,11 @@ from core.result.document import parse
 from core.settings import MarkPreset, Settings
 from handlers.oss import handle
 from tests.handlers.test_oss import notification
-from tests.support.runtime import drop, studio
+from tests.support.runtime import drop, runtime
 
 
 def score(tmp_path: Path, mark: MarkPreset) -> float:
-    made = replace(studio(tmp_path / mark), mark=mark)
+    made = replace(runtime(tmp_path / mark), mark=mark)
     text = "Words enough for a mark of any strength to be read. " * 2
     handle(notification(drop(made, items=[{"id": "hello", "text": text}])), made)
     (key,) = (i.key for i in made.results.list("out/") if i.key.endswith("result.json"))

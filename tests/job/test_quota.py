@@ -22,7 +22,7 @@ from tests.support.faults.injector import FAULTS, Fault
 from tests.support.faults.simulation import Theatre, consent_record, manifest, playing, reference
 from tests.support.faults.virtual_time import World
 from tests.support.oss_server import OssServer
-from tests.support.runtime import drop, studio
+from tests.support.runtime import drop, runtime
 from tests.support.stores import oss_store, together
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
@@ -125,7 +125,7 @@ def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path: Path) -> None:
-    made = studio(tmp_path, quota=Quota(jobs=1, by="principal"))
+    made = runtime(tmp_path, quota=Quota(jobs=1, by="principal"))
     told = []
     for name in ("one", "two", "three"):
         record = {
@@ -160,7 +160,7 @@ def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault: Fault) -> 
                     partial(theatre.deliver, key, times=10), theatre.host("platform")
                 )
             theatre.world.run()
-        done = theatre.watcher.settled(theatre.quiet_studio(), list(keys)).values()
+        done = theatre.watcher.settled(theatre.quiet_runtime(), list(keys)).values()
         assert sorted(result.status for result in done) == ["rejected", "succeeded"], number
         return len(plan.calls)
 

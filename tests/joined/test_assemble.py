@@ -20,7 +20,7 @@ from core.audio import decoding
 from core.crypto import sealing
 from core.job import commit
 from core.job.lease import Lease
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.joined import assemble
 from core.label import aigc
 from core.manifest import resolve as jobs
@@ -30,7 +30,7 @@ from core.trace import trace
 from core.trace.registry import resolve
 from tests.batch.test_worker import finish
 from tests.support.present import present
-from tests.support.runtime import drop, studio, voice_of
+from tests.support.runtime import drop, runtime, voice_of
 
 pytestmark = pytest.mark.slow
 
@@ -45,12 +45,12 @@ ITEMS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Studio:
-    return studio(tmp_path)
+def made(tmp_path: Path) -> Runtime:
+    return runtime(tmp_path)
 
 
 def run(
-    made: Studio,
+    made: Runtime,
     how: str = "chapters",
     items: list[dict[str, Any]] = ITEMS,
     *,
@@ -61,17 +61,17 @@ def run(
     return pipeline.run(drop(made, items=items, output=output, **fields), made)
 
 
-def opened(made: Studio, one: ItemResult | Chapter) -> bytes:
+def opened(made: Runtime, one: ItemResult | Chapter) -> bytes:
     body = made.results.get(present(one.output).key, limit=10**8).data
     return sealing.open_sealed(body, present(one.envelope), made.keys.wrapping)
 
 
-def text(made: Studio, subtitle: Subtitled) -> str:
+def text(made: Runtime, subtitle: Subtitled) -> str:
     body = made.results.get(subtitle.key, limit=10**7).data
     return sealing.open_sealed(body, subtitle.envelope, made.keys.wrapping).decode()
 
 
-def test_each_chapter_is_one_labelled_file_with_the_cue_once(made: Studio) -> None:
+def test_each_chapter_is_one_labelled_file_with_the_cue_once(made: Runtime) -> None:
     done = run(made, label={"cue": "morse-both"})
     assert done.status == "succeeded"
     first, second = done.chapters
@@ -99,7 +99,7 @@ def test_each_chapter_is_one_labelled_file_with_the_cue_once(made: Studio) -> No
 
 @pytest.mark.parametrize("form", ["wav", "flac", "mp3", "opus"])
 def test_a_book_has_chapter_marks_and_is_traced_to_its_items(
-    made: Studio, tmp_path: Path, form: str
+    made: Runtime, tmp_path: Path, form: str
 ) -> None:
     long = [{**item, "text": item["text"] * 2} for item in ITEMS]
     done = run(made, "book", long, form=form, output={"titles": {"ch1": "第一章"}})
@@ -145,7 +145,7 @@ def read_marks(path: Path) -> list[tuple[str, float]]:
     return list(zip(labels, starts, strict=True))
 
 
-def test_pauses_are_those_that_were_asked_for(made: Studio) -> None:
+def test_pauses_are_those_that_were_asked_for(made: Runtime) -> None:
     items = [ITEMS[0] | {"pause_ms": 700}, ITEMS[1] | {"after_ms": 0}, ITEMS[2] | {"after_ms": 50}]
     (book,) = run(made, "book", items).chapters
     a, b, c = book.items
@@ -154,7 +154,7 @@ def test_pauses_are_those_that_were_asked_for(made: Studio) -> None:
     assert present(book.output).duration_s - c.end == pytest.approx(0.05, abs=0.002)
 
 
-def test_a_chapter_with_a_missing_item_says_so_by_its_name(made: Studio) -> None:
+def test_a_chapter_with_a_missing_item_says_so_by_its_name(made: Runtime) -> None:
     items = [ITEMS[0], ITEMS[1] | {"text": "!silence"}, ITEMS[2]]
     done = run(made, items=items)
     first, second = done.chapters
@@ -168,7 +168,7 @@ def test_a_chapter_with_a_missing_item_says_so_by_its_name(made: Studio) -> None
 
 
 def test_a_chapter_that_no_wav_file_can_hold_is_refused_before_anything_is_joined(
-    made: Studio,
+    made: Runtime,
 ) -> None:
     done = run(made, "book", form="flac")
     long = msgspec.structs.replace(present(done.items[0].output), duration_s=25 * 3600.0)
@@ -181,7 +181,7 @@ def test_a_chapter_that_no_wav_file_can_hold_is_refused_before_anything_is_joine
     assert error.pointer == "/output"
 
 
-def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(made: Studio) -> None:
+def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(made: Runtime) -> None:
     items = [ITEMS[0], {"id": "x", "txet": "?"}, ITEMS[2]]
     done = run(made, items=items)
     assert [(c.id, c.status, c.missing) for c in done.chapters] == [
@@ -201,7 +201,7 @@ def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(made: Studio
     ],
 )
 def test_what_could_be_meant_in_two_ways_is_refused(
-    made: Studio, chapters: list[str | None], output: dict[str, Any], code: str, pointer: str
+    made: Runtime, chapters: list[str | None], output: dict[str, Any], code: str, pointer: str
 ) -> None:
     items = [{"id": f"i{n}", "text": "Words.", **({"chapter": c} if c else {})}
              for n, c in enumerate(chapters)]  # fmt: skip
@@ -210,7 +210,7 @@ def test_what_could_be_meant_in_two_ways_is_refused(
     assert (done.status, error.code, error.pointer) == ("rejected", code, pointer)
 
 
-def test_a_job_that_would_be_cut_is_not_joined(made: Studio) -> None:
+def test_a_job_that_would_be_cut_is_not_joined(made: Runtime) -> None:
     small = replace(made, shard_items=2)
     for mode in ("run", "validate"):
         done = run(small, name=mode, mode=mode)
@@ -220,13 +220,13 @@ def test_a_job_that_would_be_cut_is_not_joined(made: Studio) -> None:
     assert not voice_of(made).spoken
 
 
-def test_a_dry_run_joins_nothing(made: Studio) -> None:
+def test_a_dry_run_joins_nothing(made: Runtime) -> None:
     done = run(made, mode="validate")
     assert (done.status, done.chapters) == ("validated", [])
     assert [info.key for info in made.results.list("out/") if info.key.endswith(".sealed")] == []
 
 
-def test_a_cut_job_has_chapters_and_subtitles_item_by_item(made: Studio) -> None:
+def test_a_cut_job_has_chapters_and_subtitles_item_by_item(made: Runtime) -> None:
     """A shard does not begin with the first item, and its results name what lies beside them."""
     small = replace(made, shard_items=2)
     done = finish(small, drop(made, items=ITEMS, defaults={"subtitle": ["srt"]}))
@@ -239,7 +239,7 @@ def test_a_cut_job_has_chapters_and_subtitles_item_by_item(made: Studio) -> None
     assert sweep.orphans(done.job_id, list(made.results.list("out/")), done, made) is None
 
 
-def test_a_retry_joins_what_was_kept_with_what_is_made_now(made: Studio) -> None:
+def test_a_retry_joins_what_was_kept_with_what_is_made_now(made: Runtime) -> None:
     asked: dict[str, Any] = {"defaults": {"subtitle": ["json"]}}
     first = run(made, items=[ITEMS[0], ITEMS[1] | {"text": "!silence"}], **asked)
     again = run(made, name="again", items=ITEMS[:2], retry_of=first.job_id, **asked)
@@ -254,7 +254,7 @@ def test_a_retry_joins_what_was_kept_with_what_is_made_now(made: Studio) -> None
     assert (late.status, late.totals.kept) == ("succeeded", 0)
 
 
-def test_a_worker_that_died_after_a_chapter_costs_nothing(made: Studio) -> None:
+def test_a_worker_that_died_after_a_chapter_costs_nothing(made: Runtime) -> None:
     key = drop(made, items=ITEMS, output={"concatenate": "chapters"},
                defaults={"subtitle": ["srt", "vtt", "json"]})  # fmt: skip
     done = pipeline.run(key, made)
@@ -272,7 +272,7 @@ def test_a_worker_that_died_after_a_chapter_costs_nothing(made: Studio) -> None:
     assert sweep.orphans(done.job_id, list(made.results.list("out/")), again, made) is None
 
 
-def test_subtitles_of_a_joined_file_are_timed_in_it_and_seen_by_nobody_else(made: Studio) -> None:
+def test_subtitles_of_a_joined_file_are_timed_in_it_and_seen_by_nobody_else(made: Runtime) -> None:
     done = run(made, defaults={"subtitle": ["vtt", "json"]}, label={"cue": "morse-start"})
     first = done.chapters[0]
     stored = {s.format: s for s in first.subtitles}
@@ -298,7 +298,7 @@ def test_subtitles_of_a_joined_file_are_timed_in_it_and_seen_by_nobody_else(made
         assert level[begin : begin + heard.rate // 4].max() > 0.1
 
 
-def test_an_item_alone_has_subtitles_beside_it(made: Studio) -> None:
+def test_an_item_alone_has_subtitles_beside_it(made: Runtime) -> None:
     items = [{"id": "x", "text": SAID[0][2], "subtitle": ["srt"], "chapter": "c"}]
     done = pipeline.run(drop(made, items=items), made)
     (one,) = done.items[0].subtitles
@@ -308,7 +308,7 @@ def test_an_item_alone_has_subtitles_beside_it(made: Studio) -> None:
     assert [n.code for n in done.notices] == ["CHAPTERS_NOT_JOINED"]
 
 
-def test_joining_keeps_one_item_in_memory(made: Studio) -> None:
+def test_joining_keeps_one_item_in_memory(made: Runtime) -> None:
     """Not the sum of them: four times the items take hardly more."""
     peaks = []
     for count in (2, 8):

@@ -12,25 +12,25 @@ import pytest
 
 from core import pipeline
 from core.job import commit
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.storage import local_files
 from core.storage.local import LocalStore
 from handlers.oss import handle
-from tests.support.runtime import drop, studio
+from tests.support.runtime import drop, runtime
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Studio:
-    return studio(tmp_path)
+def made(tmp_path: Path) -> Runtime:
+    return runtime(tmp_path)
 
 
-def naming(made: Studio, reference: str) -> str:
+def naming(made: Runtime, reference: str) -> str:
     """A job whose voice names this reference."""
     voice = {"reference": reference, "language": "en", "consent": "consent/alice.json"}
     return drop(made, voices={"alice": voice})
 
 
-def test_half_a_character_in_a_pointer_still_gives_a_result(made: Studio) -> None:
+def test_half_a_character_in_a_pointer_still_gives_a_result(made: Runtime) -> None:
     done = pipeline.run(drop(made, labels={"n" * 65 + "\ud800": "a"}), made)
     assert done.error
     assert (done.status, done.error.code) == ("rejected", "VALUE_RANGE")
@@ -53,7 +53,7 @@ HALF = "\ud83d"
     ],
 )
 def test_half_a_character_where_one_of_a_few_words_is_expected(
-    made: Studio, fields: dict[str, Any], pointer: str
+    made: Runtime, fields: dict[str, Any], pointer: str
 ) -> None:
     done = pipeline.run(drop(made, **fields), made)
     assert done.error
@@ -64,14 +64,14 @@ def test_half_a_character_where_one_of_a_few_words_is_expected(
 
 
 @pytest.mark.parametrize("title", ["a\0b", "a\nb", "a\x1b[31m", "a\tb"])
-def test_a_title_that_a_player_would_cut_is_refused(made: Studio, title: str) -> None:
+def test_a_title_that_a_player_would_cut_is_refused(made: Runtime, title: str) -> None:
     done = pipeline.run(drop(made, output={"titles": {"c": title}}), made)
     assert done.error
     assert (done.error.code, done.error.pointer) == ("TEXT_CONTROL", "/output/titles/c")
 
 
 def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
-    made: Studio, tmp_path: Path
+    made: Runtime, tmp_path: Path
 ) -> None:
     key = naming(made, "refs/link.flac")
     (tmp_path / "inbox/refs/link.flac").symlink_to(tmp_path / "inbox/refs/alice.flac")
@@ -87,14 +87,14 @@ def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
 
 
 @pytest.mark.parametrize("name", ["n" * 256, "名" * 86], ids=["letters", "bytes"])
-def test_a_reference_whose_name_no_folder_holds_costs_its_voice(made: Studio, name: str) -> None:
+def test_a_reference_whose_name_no_folder_holds_costs_its_voice(made: Runtime, name: str) -> None:
     done = pipeline.run(naming(made, f"refs/{name}"), made)
     assert done.items[0].error
     assert (done.status, done.items[0].error.code) == ("failed", "KEY_INVALID")
 
 
 def test_a_pipe_in_the_inbox_is_neither_an_object_nor_waited_for(
-    made: Studio, tmp_path: Path
+    made: Runtime, tmp_path: Path
 ) -> None:
     key = naming(made, "refs/pipe.flac")
     os.mkfifo(tmp_path / "inbox/refs/pipe.flac")
@@ -126,7 +126,7 @@ def test_what_takes_the_place_of_a_file_at_the_last_moment_is_not_followed(tmp_p
         (0x7FFFFFFF, "AUDIO_HEADER_INVALID"),
     ],
 )
-def test_a_clip_of_any_rate_gets_a_report(made: Studio, rate: int, code: str | None) -> None:
+def test_a_clip_of_any_rate_gets_a_report(made: Runtime, rate: int, code: str | None) -> None:
     head = b".snd" + b"".join(n.to_bytes(4, "big") for n in (24, 0xFFFFFFFF, 3, rate, 1))
     made.inbox.put("audit/clip.au", head + bytes(20_000))
     record = {

@@ -23,7 +23,7 @@ from core.consent.records import Cited
 from core.crypto import sealing
 from core.crypto.sealing import Context
 from core.documents import signed
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from core.label import aigc as label
 from core.manifest import resolve
@@ -34,17 +34,17 @@ from core.tlog.log import Leaf
 from core.trace import registry
 from events import outgoing
 from events.publish import ResultsBucket
-from tests.support.runtime import buzz, drop, record, studio
+from tests.support.runtime import buzz, drop, record, runtime
 
 RATE = 16_000
 REFERENCE = b"the bytes of a recording"
 BEGIN = datetime(2026, 11, 1, 8, tzinfo=UTC)
 
 
-def fill(root: Path, numbers: Iterable[int], *, integrate: bool = True) -> Studio:
-    """A studio whose results bucket holds jobs of one item: every tenth partial, every twentieth
+def fill(root: Path, numbers: Iterable[int], *, integrate: bool = True) -> Runtime:
+    """A runtime whose results bucket holds jobs of one item: every tenth partial, every twentieth
     rejected, seven a day."""
-    made = studio(root)
+    made = runtime(root)
     made.inbox.put("consent/alice.json", records.write(record(REFERENCE)))
     for number in numbers:
         add(made, number)
@@ -53,12 +53,12 @@ def fill(root: Path, numbers: Iterable[int], *, integrate: bool = True) -> Studi
     return made
 
 
-def sequence(made: Studio) -> None:
+def sequence(made: Runtime) -> None:
     key, origin = made.keys.signing, f"voicedrop/{made.results.name}"
     log.integrate(made.control, made.results, key, origin)
 
 
-def add(made: Studio, number: int, *, marked: bool = True) -> Result:
+def add(made: Runtime, number: int, *, marked: bool = True) -> Result:
     """One finished job."""
     manifest = _manifest(made, number)
     name = resolve.job_id(
@@ -85,7 +85,7 @@ def add(made: Studio, number: int, *, marked: bool = True) -> Result:
     return draft
 
 
-def _manifest(made: Studio, number: int) -> ManifestRef:
+def _manifest(made: Runtime, number: int) -> ManifestRef:
     document = {
         "schema": "voicedrop/job/1",
         "voices": {
@@ -105,7 +105,7 @@ def _manifest(made: Studio, number: int) -> ManifestRef:
     return ManifestRef(bucket=made.inbox.name, key=key, sha256=digest, size=len(data))
 
 
-def _carried_out(draft: Result, made: Studio, number: int, *, marked: bool) -> Result:
+def _carried_out(draft: Result, made: Runtime, number: int, *, marked: bool) -> Result:
     items = [_item(draft.job_id, "hello", made, number, marked=marked)]
     if number % 10 == 9:
         problem = Problem(code="TEXT_EMPTY", message="Nothing.", advice="Say something.")
@@ -128,7 +128,7 @@ def _carried_out(draft: Result, made: Studio, number: int, *, marked: bool) -> R
     )
 
 
-def _item(name: str, item: str, made: Studio, number: int, *, marked: bool) -> ItemResult:
+def _item(name: str, item: str, made: Runtime, number: int, *, marked: bool) -> ItemResult:
     key_id, key = next(iter(made.keys.watermark.items()))
     payload = registry.register(made.results, key, name, item)
     sound = _speech(number % 5)
@@ -172,7 +172,7 @@ def fill_joined(root: Path) -> None:
     """What the pipeline itself makes of many items: see the fixture `joined`."""
     from handlers.oss import carry_out, carry_out_shard
 
-    made = studio(root)
+    made = runtime(root)
     asked: dict[str, Any] = {
         "output": {"concatenate": "chapters"},
         "defaults": {"subtitle": ["srt"]},

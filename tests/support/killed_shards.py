@@ -27,14 +27,14 @@ from core.batch import plan
 from core.batch.plan import ENDING
 from core.errors import Unavailable
 from core.job import commit
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from core.result import document
 from handlers.cli import sweep
 from handlers.oss import carry_out, carry_out_shard
 from tests.support.killed_worker import fork, look, warm
 from tests.support.present import present
-from tests.support.runtime import Buzz, drop, studio
+from tests.support.runtime import Buzz, drop, runtime
 
 ITEMS, WAVES = 6, 3
 LEASE = 0.4
@@ -62,9 +62,9 @@ def main(root: Path, rounds: int, seed: int) -> int:
     return 0
 
 
-def prepared(folder: Path) -> tuple[Studio, str]:
-    """A studio, and the key of a job that waits there in shards."""
-    made = studio(
+def prepared(folder: Path) -> tuple[Runtime, str]:
+    """A runtime, and the key of a job that waits there in shards."""
+    made = runtime(
         folder,
         voice=Buzz(seconds_each=0.05),
         lease_seconds=LEASE,
@@ -77,16 +77,16 @@ def prepared(folder: Path) -> tuple[Studio, str]:
     return made, key
 
 
-def cut(key: str, made: Studio) -> None:
+def cut(key: str, made: Runtime) -> None:
     with suppress(Shared):
         carry_out(key, made)
 
 
-def works(made: Studio) -> list[str]:
+def works(made: Runtime) -> list[str]:
     return [info.key for info in made.control.list("work/") if info.key.endswith(ENDING)]
 
 
-def wave(made: Studio, draw: random.Random, latest: float) -> int:
+def wave(made: Runtime, draw: random.Random, latest: float) -> int:
     """A worker for every shard, each killed at its own moment, by `latest` seconds; how many were
     still at work."""
     start = time.monotonic()
@@ -104,7 +104,7 @@ def wave(made: Studio, draw: random.Random, latest: float) -> int:
     return killed
 
 
-def heirs(made: Studio) -> bool:
+def heirs(made: Runtime) -> bool:
     """One worker a shard, all at once, to the end; whether any of them failed."""
     return wait([fork(partial(insist, work, made)) for work in works(made)])
 
@@ -114,7 +114,7 @@ def wait(workers: list[int]) -> bool:
     return any([os.waitpid(worker, 0)[1] for worker in workers])
 
 
-def insist(work: str, made: Studio) -> None:
+def insist(work: str, made: Runtime) -> None:
     """What the platform does with a notification that met a held shard."""
     for _ in range(100):
         try:
@@ -126,7 +126,7 @@ def insist(work: str, made: Studio) -> None:
     raise TimeoutError(work)
 
 
-def whole(made: Studio, key: str) -> None:
+def whole(made: Runtime, key: str) -> None:
     """One result with every item, one event, and nothing left to be worked on."""
     look(made, key, finished=True)
     done = commit.committed_result(commit.read_manifest(key, made).job_id, made)

@@ -25,11 +25,11 @@ from core.crypto import sealing
 from core.documents import signed
 from core.errors import Unavailable
 from core.job import commit
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result.document import parse, result_key
 from handlers.oss import carry_out
 from tests.support.present import present
-from tests.support.runtime import Buzz, drop, studio
+from tests.support.runtime import Buzz, drop, runtime
 
 LONGEST = 0.8
 """Seconds that the job takes at most, about."""
@@ -41,7 +41,7 @@ def main(root: Path, rounds: int, seed: int) -> int:
     killed = 0
     for number in range(rounds):
         folder = root / str(number)
-        made = studio(folder, voice=Buzz(seconds_each=0.04), lease_seconds=0.4)
+        made = runtime(folder, voice=Buzz(seconds_each=0.04), lease_seconds=0.4)
         items = [
             {"id": f"i{n}", "text": "One sentence of some length. Then another one. A third."}
             for n in range(2)
@@ -63,7 +63,7 @@ def main(root: Path, rounds: int, seed: int) -> int:
 
 def warm(folder: Path) -> None:
     """A whole job in this process: what it imports and works out, no fork has to do again."""
-    made = studio(folder, voice=Buzz(seconds_each=0))
+    made = runtime(folder, voice=Buzz(seconds_each=0))
     carry_out(drop(made, items=[{"id": "warm", "text": "Up."}]), made)
 
 
@@ -80,7 +80,7 @@ def fork(work: Callable[[], object]) -> int:
     return pid
 
 
-def insist(key: str, made: Studio) -> None:
+def insist(key: str, made: Runtime) -> None:
     """What the platform does with a notification that met a held job."""
     for _ in range(100):
         try:
@@ -92,7 +92,7 @@ def insist(key: str, made: Studio) -> None:
     raise TimeoutError(key)
 
 
-def look(made: Studio, key: str, *, finished: bool) -> None:
+def look(made: Runtime, key: str, *, finished: bool) -> None:
     """Whatever is there is whole; if the job is finished, everything is there."""
     for info in made.results.list("out/"):
         stored = made.results.get(info.key, limit=10**8)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from core.audio import sandbox
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.settings import Settings
 from core.voice import Spoken, Voiceprint
 from handlers import oss, wiring
@@ -41,7 +41,7 @@ def buried(secret: str) -> list[str]:
 
 
 class Leaky(Buzz):
-    def __init__(self, secrets: list[str], credentials: wiring.Purse) -> None:
+    def __init__(self, secrets: list[str], credentials: wiring.CurrentCredentials) -> None:
         super().__init__()
         self._secrets, self._credentials = secrets, credentials
 
@@ -55,18 +55,18 @@ class Leaky(Buzz):
 
 
 class QuickWorker(oss.Worker):
-    def warm(self) -> Studio:
-        if self._studio is None:
+    def warm(self) -> Runtime:
+        if self._runtime is None:
             sandbox.start()
             secrets = [v for k, v in os.environ.items() if k.startswith("TEST_SECRET_")]
             keys = [getattr(self._settings, name) for name in ("kek", "signing_key", "redis")]
-            voice = Leaky([*secrets, *filter(None, keys)], self._purse)
-            self._studio = wiring.studio(self._settings, self._purse, voice)
-        return self._studio
+            voice = Leaky([*secrets, *filter(None, keys)], self._credentials)
+            self._runtime = wiring.runtime(self._settings, self._credentials, voice)
+        return self._runtime
 
 
 def worker_from(environ: Mapping[str, str]) -> QuickWorker:
-    return QuickWorker(Settings.from_environ(environ), wiring.Purse(environ))
+    return QuickWorker(Settings.from_environ(environ), wiring.CurrentCredentials(environ))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A studio over three folders with a small real voice that buzzes in syllables."""
+"""A runtime over three folders with a small real voice that buzzes in syllables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.audio.waveform import Audio
 from core.consent import records
 from core.crypto import keys
 from core.errors import Refused
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.storage.local import LocalStore
 from core.voice import Match, Spoken, Voiceprint
 
@@ -79,8 +79,8 @@ def buzz(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
     return np.asarray(0.5 * voiced * envelope / np.abs(voiced).max(), np.float32)
 
 
-def voice_of(made: Studio) -> Buzz:
-    """The voice that `studio` gave it."""
+def voice_of(made: Runtime) -> Buzz:
+    """The voice that `runtime` gave it."""
     assert isinstance(made.voice, Buzz)
     return made.voice
 
@@ -90,7 +90,7 @@ def keyring(folder: Path) -> keys.Keyring:
     return keys.load(folder)
 
 
-def studio(root: Path, **changes: Any) -> Studio:
+def runtime(root: Path, **changes: Any) -> Runtime:
     for name in ("inbox", "results", "control"):
         (root / name).mkdir(parents=True, exist_ok=True)
     fields: dict[str, Any] = {
@@ -103,11 +103,11 @@ def studio(root: Path, **changes: Any) -> Studio:
         "producer": "00119111000000000000010000",
         "lease_seconds": 5.0,
     }
-    return Studio(**(fields | changes))
+    return Runtime(**(fields | changes))
 
 
 def drop(
-    made: Studio,
+    made: Runtime,
     *,
     name: str = "one",
     items: list[dict[str, Any]] | None = None,

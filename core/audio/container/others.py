@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from core.audio.container.source import STREAMED, Source, announced, few, sane_rate, sane_tags
+from core.audio.container.source import STREAMED, Source, announced, at_most, sane_rate, sane_tags
 from core.errors import Refused
 
 _MOST_CHUNKS = 1_000
@@ -30,7 +30,7 @@ def au(data: bytes) -> Source:
 
 def w64(data: bytes) -> Source:
     announced(data, max(40, int.from_bytes(data[16:24], "little")))
-    for name, at, size in few(_w64_chunks(data), _MOST_CHUNKS):
+    for name, at, size in at_most(_w64_chunks(data), _MOST_CHUNKS):
         if name == b"data":
             announced(data, at + size)
             break
@@ -47,7 +47,7 @@ def _w64_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def caf(data: bytes) -> Source:
-    for name, at, size in few(_caf_chunks(data), _MOST_CHUNKS):
+    for name, at, size in at_most(_caf_chunks(data), _MOST_CHUNKS):
         if name == b"data" and size == -1:  # "to the end of the file", which decoders cannot read
             whole = (len(data) - at).to_bytes(8, "big")
             return Source("caf", data[: at - 8] + whole + data[at:])
@@ -72,7 +72,7 @@ def flac(data: bytes) -> Source:
     fields = int.from_bytes(data[18:26], "big")  # rate 20, channels 3, bits 5, frames 36
     sane_rate(fields >> 44)
     frames = fields & 0xF_FFFF_FFFF
-    at = max(few(_flac_ends(data), _MOST_CHUNKS))
+    at = max(at_most(_flac_ends(data), _MOST_CHUNKS))
     sane_tags(at)
     if at > len(data):
         raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
@@ -109,7 +109,7 @@ def _flac_ends(data: bytes) -> Iterator[int]:
 
 def ogg(data: bytes) -> Source:
     end, ended, chained = 0, False, False
-    for flags, end in few(_ogg_pages(data), _MOST_PAGES):  # noqa: B007 - where the last page ended
+    for flags, end in at_most(_ogg_pages(data), _MOST_PAGES):  # noqa: B007 - where the last page ended
         chained = chained or (ended and bool(flags & 2))
         ended = ended or bool(flags & 4)
     kinds = {b"\x01vorbis": "vorbis", b"OpusHead": "opus"}

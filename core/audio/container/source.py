@@ -49,7 +49,7 @@ def announced(data: bytes, size: int) -> None:
         )
 
 
-def few(parts: Iterable[T], most: int) -> Iterator[T]:
+def at_most(parts: Iterable[T], most: int) -> Iterator[T]:
     """The parts, unless there are more than any recorder writes: ten million empty ones fit into a
     file that we accept, and walking them would take many seconds."""
     for count, part in enumerate(parts):

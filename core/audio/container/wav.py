@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.audio.container.source import STREAMED, Source, few, sane_channels, sane_rate
+from core.audio.container.source import STREAMED, Source, at_most, sane_channels, sane_rate
 from core.errors import Refused
 
 
@@ -29,7 +29,7 @@ def wav(data: bytes) -> Source:
     if data[8:12] != b"WAVE":
         raise Refused("AUDIO_UNRECOGNIZED", "A RIFF file, but not a WAV.")
     fmt = fact = ds64 = b""
-    for name, at, size in few(_chunks(data), _MOST_CHUNKS):
+    for name, at, size in at_most(_chunks(data), _MOST_CHUNKS):
         if name == b"fmt ":
             fmt = data[at : at + min(size, 128)]
         elif name == b"fact":

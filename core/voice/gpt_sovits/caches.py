@@ -48,7 +48,7 @@ class Caches:
     def add(self, keys: NDArray[Any], values: NDArray[Any], places: int) -> None:
         """A row more: (layers, heads, length, head width) each. `places` are needed by all rows."""
         self._resize(self.rows + 1, places)
-        self._ashore()
+        self._copy_to_host()
         for i, cache in enumerate(self._arrays):
             source = (keys, values)[i % 2][i // 2]
             cache[self.rows, :, : source.shape[1]] = source
@@ -56,7 +56,7 @@ class Caches:
 
     def keep(self, rows: list[int]) -> None:
         """Drop the others and move the kept ones to the front."""
-        self._ashore()
+        self._copy_to_host()
         for place, row in enumerate(rows):
             if place != row:
                 for cache in self._arrays:
@@ -80,7 +80,7 @@ class Caches:
         held_size, _, held, _ = self._arrays[0].shape if self._arrays else (0, 0, 0, 0)
         if size == held_size and held - self._bucket <= capacity <= held:
             return
-        self._ashore()
+        self._copy_to_host()
         shape = (size, self._spec.heads, capacity, self._spec.head_width)
         old, self._arrays = self._arrays, [np.zeros(shape, self._kind) for _ in self._names]
         for before, after in zip(old, self._arrays, strict=False):
@@ -88,7 +88,7 @@ class Caches:
             after[: self.rows, :, :kept] = before[: self.rows, :, :kept]
         self._bound = None
 
-    def _ashore(self) -> None:
+    def _copy_to_host(self) -> None:
         """Back into memory that numpy can reach."""
         if self._device:
             # `numpy()` of memory that is not CUDA's is a view that does not keep it alive.

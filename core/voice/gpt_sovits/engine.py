@@ -13,8 +13,8 @@ from core.voice import Spoken, Voiceprint
 from core.voice.gpt_sovits import reference as analysis
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
-from core.voice.gpt_sovits.recital import Line, Pools, Prompt, Recital
 from core.voice.gpt_sovits.sampling import Sampling
+from core.voice.gpt_sovits.speech_run import Line, Pools, Prompt, SpeechRun
 from core.voice.gpt_sovits.text_features import Phrase, TextFeatures, TextFrontend, phones, written
 
 _REVISION = 1
@@ -97,8 +97,8 @@ class GptSovits:
         redrawing does not help."""
         phrases, prompt = self._sayable(text, language), self._prompt(voiceprint)
         lines = [self._line(phrase, prompt, language) for phrase in phrases]
-        recital = Recital(self._bundle, self._pools, self._how, self._guard, prompt)
-        said = recital.utter(lines, rows=self._rows, speed=speed, seed=seed)
+        speech_run = SpeechRun(self._bundle, self._pools, self._how, self._guard, prompt)
+        said = speech_run.utter(lines, rows=self._rows, speed=speed, seed=seed)
         for phrase, utterance in zip(phrases, said, strict=True):
             audio = utterance.audio
             yield Spoken(audio.samples, audio.rate, written(phrase), utterance.redrawn)
@@ -110,10 +110,10 @@ class GptSovits:
         the sentence follows while it is generated. What has left cannot be drawn again, so a
         sentence that goes wrong ends in Failed SPEECH_UNSTABLE."""
         prompt = self._prompt(voiceprint)
-        recital = Recital(self._bundle, self._pools, self._how, self._guard, prompt)
+        speech_run = SpeechRun(self._bundle, self._pools, self._how, self._guard, prompt)
         for i, phrase in enumerate(self._sayable(text, language)):
             line = self._line(phrase, prompt, language)
-            yield from recital.stream(line, speed=speed, seed=(seed, i))
+            yield from speech_run.stream(line, speed=speed, seed=(seed, i))
 
     def _read(self, text: str, language: str) -> Sequence[Phrase]:
         if language not in self.languages:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.audio.waveform import Audio
-from core.speech.recognise import MISHEARD, Hear, error_rate
+from core.speech.recognise import MISHEARD, Transcribe, error_rate
 
 _CYCLES = 16
 """Tokens of the longest loop looked for: two thirds of a second."""
@@ -33,7 +33,7 @@ class Guard:
     """Seconds of silence at either end."""
     quiet: float = -55.0
     """dBFS that the loudest fifth of a second must reach."""
-    hear: Hear | None = None
+    hear: Transcribe | None = None
     """A recogniser, to compare what is said with what was written."""
     misheard: float = MISHEARD
     redraws: int = 3

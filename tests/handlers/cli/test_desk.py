@@ -11,20 +11,20 @@ from rich.console import Console
 
 from core.errors import Unavailable
 from core.job import commit
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.storage.local import LocalStore
 from core.storage.port import Body, Object, Store
 from handlers.cli.screen import Progress
 from handlers.cli.watch import SETTLED, Watch
-from tests.support.runtime import REFERENCE, Buzz, drop, studio
+from tests.support.runtime import REFERENCE, Buzz, drop, runtime
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Studio:
-    return studio(tmp_path)
+def made(tmp_path: Path) -> Runtime:
+    return runtime(tmp_path)
 
 
-def looking(made: Studio) -> Watch:
+def looking(made: Runtime) -> Watch:
     return Watch(made, Progress(Console(file=io.StringIO())))
 
 
@@ -33,14 +33,14 @@ def folder(store: Store) -> Path:
     return store._root
 
 
-def settle(made: Studio) -> None:
+def settle(made: Runtime) -> None:
     for path in folder(made.inbox).rglob("*"):
         if path.is_file():
             os.utime(path, (time.time() - 60,) * 2)
 
 
 @pytest.mark.slow
-def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Studio) -> None:
+def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Runtime) -> None:
     key = drop(made)
     settle(made)
     watch = looking(made)
@@ -55,7 +55,7 @@ def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Studio) -> N
 
 
 @pytest.mark.slow
-def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made: Studio) -> None:
+def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made: Runtime) -> None:
     drop(made)
     watch = looking(made)
     assert isinstance(made.voice, Buzz)
@@ -67,7 +67,7 @@ def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made: Studi
 
 
 @pytest.mark.slow
-def test_problems_of_items_and_voices_are_told(made: Studio) -> None:
+def test_problems_of_items_and_voices_are_told(made: Runtime) -> None:
     items = [
         {"id": "a", "text": "!bug"},
         {"id": "", "text": "x"},
@@ -84,7 +84,7 @@ def test_problems_of_items_and_voices_are_told(made: Studio) -> None:
 
 
 @pytest.mark.slow
-def test_a_replaced_manifest_is_a_new_job(made: Studio) -> None:
+def test_a_replaced_manifest_is_a_new_job(made: Runtime) -> None:
     drop(made)
     settle(made)
     watch = looking(made)
@@ -109,7 +109,7 @@ def test_an_outage_is_tried_again(tmp_path: Path) -> None:
 
     (tmp_path / "results").mkdir()
     away = Away(tmp_path / "results")
-    made = studio(tmp_path, results=away)
+    made = runtime(tmp_path, results=away)
     drop(made)
     settle(made)
     watch = looking(made)
@@ -119,7 +119,7 @@ def test_an_outage_is_tried_again(tmp_path: Path) -> None:
     assert not watch.failed
 
 
-def test_a_manifest_that_vanishes_is_told(made: Studio) -> None:
+def test_a_manifest_that_vanishes_is_told(made: Runtime) -> None:
     """It is listed and gone before it is read, as when a producer changes its mind."""
     drop(made)
     settle(made)
@@ -131,7 +131,7 @@ def test_a_manifest_that_vanishes_is_told(made: Studio) -> None:
             return super().get(key, limit=limit, etag=etag)
 
     inbox = folder(made.inbox)
-    vanishing = studio(inbox.parent, inbox=Vanishing(inbox), keys=made.keys)
+    vanishing = runtime(inbox.parent, inbox=Vanishing(inbox), keys=made.keys)
     watch = looking(vanishing)
     watch.look()
     assert any("MANIFEST_GONE" in line for line in watch.lines)
@@ -139,7 +139,7 @@ def test_a_manifest_that_vanishes_is_told(made: Studio) -> None:
 
 
 @pytest.mark.slow
-def test_waiting_is_told_and_ends_when_the_file_comes(made: Studio) -> None:
+def test_waiting_is_told_and_ends_when_the_file_comes(made: Runtime) -> None:
     key = drop(made, wait_s=600)
     made.inbox.delete("refs/alice.flac")
     settle(made)

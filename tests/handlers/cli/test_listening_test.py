@@ -24,9 +24,11 @@ from tests.support import browser
 from tests.support.speech import FOLDER, NAMES, RATE, speech
 
 
-def make(sources: list[Path], out: Path, **wish: Any) -> dict[str, Any]:
+def make(sources: list[Path], out: Path, **request: Any) -> dict[str, Any]:
     usual: dict[str, Any] = {"trials": 4, "seconds": 2.0, "preset": "balanced"}
-    return listening_test.make(sources, out, **(usual | wish), progress=Progress(quiet=True)).data
+    return listening_test.make(
+        sources, out, **(usual | request), progress=Progress(quiet=True)
+    ).data
 
 
 def held(page: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import msgspec
 from core import pipeline
 from core.job import commit, item, object_record
 from core.job.lease import Lease
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.manifest.resolve import Item
 from core.result.document import Result, timestamp
 from core.result.item_result import ItemResult
@@ -40,11 +40,11 @@ def no_fencing() -> AbstractContextManager[Any]:
 def event_before_result() -> Iterator[None]:
     unbroken = commit.commit_result
 
-    def broken(draft: Result, studio: Studio) -> Result:
-        early = msgspec.structs.replace(draft, finished=timestamp(studio.control.now()))
+    def broken(draft: Result, runtime: Runtime) -> Result:
+        early = msgspec.structs.replace(draft, finished=timestamp(runtime.control.now()))
         key = outgoing.event_key(early.job_id, early.finished)
-        ResultsBucket(studio.results).publish(key, outgoing.job_event(early))
-        return unbroken(draft, studio)
+        ResultsBucket(runtime.results).publish(key, outgoing.job_event(early))
+        return unbroken(draft, runtime)
 
     with mock.patch.object(pipeline, "commit_result", broken):
         yield
@@ -53,8 +53,8 @@ def event_before_result() -> Iterator[None]:
 def adopt_without_compare() -> AbstractContextManager[Any]:
     """What lies at an item's key is taken for the item, whatever it was made from."""
 
-    def broken(key: str, fingerprint: str, wanted: Item, studio: Studio) -> ItemResult | None:
-        found = object_record.adopt(key, ItemResult, studio)
+    def broken(key: str, fingerprint: str, wanted: Item, runtime: Runtime) -> ItemResult | None:
+        found = object_record.adopt(key, ItemResult, runtime)
         return msgspec.structs.replace(found[0].made, envelope=found[1]) if found else None
 
     return mock.patch.object(item, "adopt", broken)

@@ -27,7 +27,7 @@ from core.batch import plan as shard
 from core.consent import records
 from core.crypto import keys
 from core.errors import JobError
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.storage.oss import OssStore
 from core.storage.retry import Retry
 from handlers import oss
@@ -36,7 +36,7 @@ from tests.support.faults import cached_audio
 from tests.support.faults.chaos_store import BUCKETS, serving
 from tests.support.faults.final_state import insist, look
 from tests.support.faults.simulation import notification
-from tests.support.runtime import REFERENCE, Buzz, drop, record, studio
+from tests.support.runtime import REFERENCE, Buzz, drop, record, runtime
 from tests.support.stores import KEYS
 
 LEASE = 3.0
@@ -87,14 +87,14 @@ class Chaos:
         with serving(self.plan.failing, self.plan.seed) as endpoint, cached_audio.remembered():
             self._endpoint = endpoint
             self._draw = random.Random(self.plan.seed)
-            self._studio = self._open("platform", PATIENT)
+            self._runtime = self._open("platform", PATIENT)
             self._warm()
             manifests = self._produce()
             try:
                 self._work(started + self.plan.limit)
             finally:
                 self._stop()
-            found = look(self._studio, manifests)
+            found = look(self._runtime, manifests)
         return {
             **found,
             **self.counts,
@@ -103,7 +103,7 @@ class Chaos:
             "cpu_s": round(sum(os.times()[:4]) - cpu, 1),
         }
 
-    def _open(self, name: str, retry: Retry = RETRY) -> Studio:
+    def _open(self, name: str, retry: Retry = RETRY) -> Runtime:
         stores = {
             bucket: OssStore(bucket, self._endpoint, "cn-hangzhou", lambda: KEYS, retry=retry)
             for bucket in BUCKETS
@@ -116,19 +116,19 @@ class Chaos:
         }
         if (self.folder / "keys").exists():
             given["keys"] = keys.load(self.folder / "keys")
-        return studio(self.folder, voice=Buzz(), **stores, **given)
+        return runtime(self.folder, voice=Buzz(), **stores, **given)
 
     def _warm(self) -> None:
         """Workers are forked from here: with everything imported, and the common reference decoded,
         or new workers would spend their second of life on that."""
-        warm = studio(self.folder / "warm", keys=self._studio.keys)
+        warm = runtime(self.folder / "warm", keys=self._runtime.keys)
         oss.carry_out(drop(warm, items=[{"id": "a", "text": "Warm."}]), warm)
 
     def _produce(self) -> list[str]:
         """Upload everything; one in ten recordings comes after its manifest."""
         data = REFERENCE.read_bytes()
-        insist(partial(self._studio.inbox.put, "refs/alice.flac", data))
-        insist(partial(self._studio.inbox.put, "consent/alice.json", records.write(record(data))))
+        insist(partial(self._runtime.inbox.put, "refs/alice.flac", data))
+        insist(partial(self._runtime.inbox.put, "consent/alice.json", records.write(record(data))))
         draw, manifests = self._draw, []
         for number in range(self.plan.jobs + self.plan.large):
             key = f"jobs/{number}.manifest.json"
@@ -150,7 +150,7 @@ class Chaos:
                 ],
             }
             data = json.dumps(document).encode()
-            insist(partial(self._studio.inbox.put, key, data))
+            insist(partial(self._runtime.inbox.put, key, data))
             manifests.append(key)
             self._announce(key, 0.0)
             if late:
@@ -167,7 +167,7 @@ class Chaos:
 
     def _announce_shards(self) -> None:
         """What the trigger on the control bucket does when a shard is put."""
-        found = insist(lambda: list(self._studio.control.list(shard.WORK)))
+        found = insist(lambda: list(self._runtime.control.list(shard.WORK)))
         arrived = {info.key for info in found if info.key.endswith(shard.ENDING)}
         for key in sorted(arrived - self._shards):
             self._announce(key, 0.0)
@@ -209,7 +209,7 @@ class Chaos:
                 _, _, order = heapq.heappop(self._queue)
                 if "upload" in order:
                     data = REFERENCE.read_bytes()
-                    insist(partial(self._studio.inbox.put, order["upload"], data))
+                    insist(partial(self._runtime.inbox.put, order["upload"], data))
                     self._announce(order["upload"], 0.0)
                     continue
                 worker.order = order

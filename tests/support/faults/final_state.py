@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from core.crypto import sealing
 from core.errors import JobError
 from core.job import commit
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result import document
 from core.result.item_result import ItemResult
 from events import outgoing
@@ -21,7 +21,7 @@ from tests.support.present import present
 T = TypeVar("T")
 
 
-def look(made: Studio, manifests: list[str]) -> dict[str, Any]:
+def look(made: Runtime, manifests: list[str]) -> dict[str, Any]:
     """One result and one event for each manifest, whose outputs can be opened, and what a sweep
     would still find to do. AssertionError if anything is missing, doubled, unreadable."""
     statuses, opened, cut = Counter[str](), 0, 0
@@ -50,7 +50,7 @@ def look(made: Studio, manifests: list[str]) -> dict[str, Any]:
     }
 
 
-def items(done: document.Result, made: Studio) -> list[ItemResult]:
+def items(done: document.Result, made: Runtime) -> list[ItemResult]:
     return list(document.items_of(done, commit.part_reader(made)))
 
 

@@ -108,7 +108,7 @@ class _History:
             rounds = self._settle()
         assert not list(self.theatre.buckets["control"].list("pending/")), "a stale wake-up mark"
         assert not list(self.theatre.buckets["control"].list("work/")), "work that is left lying"
-        results = self.theatre.watcher.settled(self.theatre.quiet_studio(), self._manifests())
+        results = self.theatre.watcher.settled(self.theatre.quiet_runtime(), self._manifests())
         for key, result in results.items():
             self._judge(key, result)
         return Played(
@@ -160,8 +160,8 @@ class _History:
     def _sweep(self, plan: NoFaults | None = None) -> bool:
         """One run of the sweeper as a worker of its own; say whether nothing was left to do."""
         host = self.theatre.host("s")
-        studio = self.theatre.studio(host, plan=plan)
-        task = self.world.spawn(lambda: sweep.run(studio, grace=0.0), host)
+        runtime = self.theatre.runtime(host, plan=plan)
+        task = self.world.spawn(lambda: sweep.run(runtime, grace=0.0), host)
         self.world.pause(float("inf"), lambda: task.done)
         if task.error:
             self.theatre.unexpected(task.error)
@@ -176,7 +176,7 @@ class _History:
             if not self.has_reference:
                 self.world.now += WAIT_S
             else:
-                self.theatre.watcher.settled(self.theatre.quiet_studio(), self._manifests())
+                self.theatre.watcher.settled(self.theatre.quiet_runtime(), self._manifests())
         for number in range(1, 20):
             task = self.world.spawn(lambda: self._sweep(quiet), self.platform)
             self.world.run()

@@ -11,7 +11,7 @@ from core.batch import plan
 from core.errors import Refused
 from core.job import commit
 from core.job.lease import Record
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result.document import Part, Result, items_of, parse, parts_of, result_key
 from core.result.item_result import ItemResult
 from core.storage.port import Object
@@ -167,12 +167,12 @@ class Watcher:
         where = f"{call.host.name} {call.operation} {call.bucket}/{call.key}"
         self._world.violated(f"{what} ({where}, step {self._world.steps})")
 
-    def settled(self, studio: Studio, keys: list[str]) -> dict[str, Result]:
+    def settled(self, runtime: Runtime, keys: list[str]) -> dict[str, Result]:
         """After the dust: one result and one event for every manifest that is there."""
         finished: dict[str, Result] = {}
         for key in keys:
-            order = commit.read_manifest(key, studio)
-            done = commit.committed_result(order.job_id, studio)
+            order = commit.read_manifest(key, runtime)
+            done = commit.committed_result(order.job_id, runtime)
             assert done is not None, f"{key} has no result"
             event = outgoing.event_key(done.job_id, done.finished)
             assert event in self.results.objects, f"{key} was not announced"

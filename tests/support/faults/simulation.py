@@ -19,7 +19,7 @@ from core.crypto import keys
 from core.errors import JobError
 from core.job import lease
 from core.job.quota import Quota
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.job.waiting import Waiting
 from core.storage.port import Store
 from core.voice import Spoken, Voiceprint
@@ -122,7 +122,7 @@ class Theatre:
         self.names += 1
         return self.world.host(f"{role}{self.names}", skew)
 
-    def studio(self, host: Host, engine: str = ENGINES[0], plan: Plan | None = None) -> Studio:
+    def runtime(self, host: Host, engine: str = ENGINES[0], plan: Plan | None = None) -> Runtime:
         """As a fresh worker on this host builds it."""
         self.watcher.engine(host.name, engine)
         voice = Humming(fingerprint=engine, world=self.world, host=host, trouble=self.trouble)
@@ -131,7 +131,7 @@ class Theatre:
             name: FaultyStore(store, host, self.world, plan or self.plan)
             for name, store in self.buckets.items()
         }
-        return Studio(
+        return Runtime(
             **stores,
             voice=voice,
             keys=keyring(),
@@ -143,9 +143,9 @@ class Theatre:
             quota=self.quota,
         )
 
-    def quiet_studio(self) -> Studio:
+    def quiet_runtime(self) -> Runtime:
         """To look at the buckets from outside of time."""
-        return Studio(
+        return Runtime(
             inbox=self.buckets["inbox"],
             results=self.buckets["results"],
             control=self.buckets["control"],
@@ -161,8 +161,8 @@ class Theatre:
         attempts: list[Task] = []
         for number in range(times):
             host = self.host("w", worker.get("skew", 0.0))
-            studio = self.studio(host, worker.get("engine", ENGINES[0]))
-            attempts.append(self.world.spawn(partial(oss.handle, body, studio), host))
+            runtime = self.runtime(host, worker.get("engine", ENGINES[0]))
+            attempts.append(self.world.spawn(partial(oss.handle, body, runtime), host))
             self.world.pause(float("inf"), lambda: attempts[-1].done)
             if attempts[-1].error is None:
                 break

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import JobError
 from core.job.lease import RECORD, Record
-from core.job.runtime import Studio
+from core.job.runtime import Runtime
 from core.result.document import Result
 from handlers.cli import sweep as sweeping
 from handlers.cli.sweep import Swept
@@ -83,8 +83,8 @@ class Scene(NoFaults):
 
     def start_sweep(self, at: float = 0.0, grace: float = 0.0) -> Task:
         host = self.theatre.host("s")
-        studio = self.theatre.studio(host)
-        return self.world.spawn(lambda: sweeping.run(studio, grace=grace), host, at)
+        runtime = self.theatre.runtime(host)
+        return self.world.spawn(lambda: sweeping.run(runtime, grace=grace), host, at)
 
     def sweep(self) -> Swept:
         with playing(self.world):
@@ -96,13 +96,13 @@ class Scene(NoFaults):
         return task.result
 
     @property
-    def studio(self) -> Studio:
-        return self.theatre.quiet_studio()
+    def runtime(self) -> Runtime:
+        return self.theatre.quiet_runtime()
 
     @property
     def result(self) -> Result:
         """Of the manifest; the job must be finished and announced."""
-        return self.watcher.settled(self.studio, [KEY])[KEY]
+        return self.watcher.settled(self.runtime, [KEY])[KEY]
 
     @property
     def spoken(self) -> list[str]:

@@ -26,7 +26,7 @@ from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampling
 from core.voice.gpt_sovits.text_features import Span, TextFeatures
 from tests.support.letters import Letters
-from tests.support.runtime import REFERENCE, drop, studio
+from tests.support.runtime import REFERENCE, drop, runtime
 
 pytestmark = pytest.mark.slow
 
@@ -218,7 +218,7 @@ def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> N
     (first,) = lax.speak(text, heard, language="en", seed=5)
     fewest = (len(first.samples) // 1280 + 1) / len(text)
     strict = Guard(fewest=fewest, most=99, cycle=999, blank=99, quiet=-99, redraws=40)
-    made = studio(tmp_path, voice=GptSovits(bundle, Letters(), guard=strict))
+    made = runtime(tmp_path, voice=GptSovits(bundle, Letters(), guard=strict))
     key = drop(made, items=[{"id": "hello", "text": text, "seed": 5}])
     (item,) = pipeline.run(key, made).items
     assert (item.status, item.redrawn >= 1) == ("succeeded", True)

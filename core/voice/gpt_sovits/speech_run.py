@@ -67,7 +67,7 @@ class Pools:
 
 
 @dataclass(frozen=True, slots=True)
-class Recital:
+class SpeechRun:
     """Everything that speaking takes but the text."""
 
     bundle: Bundle
@@ -138,8 +138,10 @@ class _Task:
 class _Run:
     """The lines of one text on their way."""
 
-    def __init__(self, recital: Recital, lines: Sequence[Line], speed: float, seed: int) -> None:
-        self._recital = recital
+    def __init__(
+        self, speech_run: SpeechRun, lines: Sequence[Line], speed: float, seed: int
+    ) -> None:
+        self._run = speech_run
         self._speed = speed
         self._seed = seed
         self._tasks = [_Task(line) for line in lines]
@@ -164,15 +166,15 @@ class _Run:
     def _draw(self, i: int) -> None:
         task = self._tasks[i]
         seed = (self._seed, i, _CHOICE, len(task.faults))
-        self._waiting.append((i, self._recital.sentence(task.line, seed)))
+        self._waiting.append((i, self._run.sentence(task.line, seed)))
 
     def _drawn(self, i: int, chooser: Chooser) -> None:
-        task, recital = self._tasks[i], self._recital
-        fault = recital.guard.tokens(chooser.tokens, len(task.line.phones), ended=chooser.ended)
+        task, speech_run = self._tasks[i], self._run
+        fault = speech_run.guard.tokens(chooser.tokens, len(task.line.phones), ended=chooser.ended)
         if fault:
             return self._redraw(i, fault, "SPEECH_UNSTABLE")
         arguments = (task.line, chooser.tokens, self._speed, (self._seed, i, _NOISE))
-        task.wave = recital.pools.sentences.submit(recital.audio, *arguments)
+        task.wave = speech_run.pools.sentences.submit(speech_run.audio, *arguments)
         return None
 
     def _ready(self, *, wait: bool) -> Iterator[Utterance]:
@@ -181,7 +183,7 @@ class _Run:
             if task.wave is None or not (wait or task.wave.done()):
                 return
             audio, task.wave = task.wave.result(), None
-            guard, line = self._recital.guard, task.line
+            guard, line = self._run.guard, task.line
             if fault := guard.sound(audio):
                 return self._redraw(self._told, fault, "OUTPUT_SILENT")
             if fault := guard.words(audio, line.text, line.language):
@@ -192,7 +194,7 @@ class _Run:
     def _redraw(self, i: int, fault: str, code: str) -> None:
         task = self._tasks[i]
         task.faults.append(fault)
-        if len(task.faults) > self._recital.guard.redraws:
+        if len(task.faults) > self._run.guard.redraws:
             draws = f"Sentence {i + 1} {fault}, at the last of {len(task.faults)} draws."
             raise Failed(code, draws)
         self._draw(i)
