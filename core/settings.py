@@ -1,11 +1,15 @@
-"""Every setting, read once from an environ that is a parameter: nothing else reads it."""
+"""Every setting, declared once: its default, the values it accepts and one line of help.
+
+The parser, `voicedrop doctor`, the help of options and the tables in both READMEs come from these
+declarations. The environment is a parameter; nothing else reads our variables.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from core.errors import Misconfigured
 
@@ -14,98 +18,207 @@ Engine = Literal["kokoro", "gpt_sovits"]
 GuardKind = Literal["sound", "words"]
 Producers = Literal["prefix", "principal"]
 MarkPreset = Literal["balanced", "quiet", "robust"]
+Producers = Literal["prefix", "principal"]
+Environ = Mapping[str, str]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    type: Any
+    """Says how the text is read: str, Path, int, float, or a Literal of the choices."""
+    default: Any
+    help: str
+    low: float = 0
+    high: float = 0
+    secret: bool = False
+    verbatim: bool = False
+    """Of a path: `~` is not expanded, and an empty text is the current folder."""
+    otherwise: Callable[[Environ], Any] | None = None
+    """Gives the default where other variables decide about it."""
+
+    @property
+    def variable(self) -> str:
+        return f"VOICEDROP_{self.name.upper()}"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    def read(self, environ: Environ) -> Any:
+        """Raises Misconfigured SETTING_INVALID that names the variable."""
+        text = environ.get(self.variable)
+        keeps_empty = self.type is str or self.choices or self.verbatim
+        if text is None or not (text or keeps_empty):
+            return self.otherwise(environ) if self.otherwise else self.default
+        if self.type in (int, float):
+            return self.type(self._number(text))
+        if self.choices and text not in self.choices:
+            raise self._invalid(f"one of {', '.join(self.choices)}")
+        if self.choices or self.type is str:
+            return text
+        return Path(text) if self.verbatim else Path(text).expanduser()
+
+    def _number(self, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not self.low <= value <= self.high:
+            raise self._invalid(f"a number from {self.low:g} to {self.high:g}")
+        return value
+
+    def _invalid(self, expected: str) -> Misconfigured:
+        return Misconfigured("SETTING_INVALID", f"{self.variable} must be {expected}")
+
+
+def setting(default: T, help: str, *, secret: bool = False, **row: Any) -> T:
+    """Declares a field of `Settings`. `row`: further fields of its `Setting`."""
+    metadata = {"help": help, "secret": secret, **row}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+def _in_bucket(folder: str) -> Callable[[Environ], str]:
+    return lambda environ: f"{BUCKET.read(environ).rstrip('/')}/{folder}"
+
+
+def _user_cache(environ: Environ) -> Path:
+    base = environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path(environ.get("HOME", "/tmp")) / ".cache") / "voicedrop"  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    inbox: str = "./bucket/inbox"
-    """A folder or `oss://bucket`: where manifests and references arrive."""
-    results: str = "./bucket/results"
-    control: str = "./bucket/control"
-    oss_endpoint: str = ""
-    """`https://oss-cn-hangzhou-internal.aliyuncs.com`; empty: derived from the region."""
-    oss_region: str = ""
-    keys: Path = Path("keys")
-    """Folder with the key-encryption, signing and watermark keys, unless the next four are set."""
-    kek: str = field(default="", repr=False)
-    """Key-encryption key, base64 of 32 bytes."""
-    signing_key: str = field(default="", repr=False)
-    """Ed25519 private key, PEM in base64."""
-    watermark_key: str = field(default="", repr=False)
-    """Watermark key, base64 of 32 bytes."""
-    kms_key: str = ""
-    """Key id, alias or ARN in Alibaba Cloud KMS that wraps data keys instead of `kek`."""
-    mark: MarkPreset = "balanced"
-    """Strength of the watermark: less audible or harder to destroy."""
-    consent: ConsentPolicy = "required"
-    engine: Engine = "kokoro"
-    bundle: Path | None = None
-    """Converted GPT-SoVITS bundle for the engine `gpt_sovits`."""
-    guard: GuardKind = "sound"
-    """Of gpt_sovits: `words` has a recogniser listen to every sentence as well (extra `asr`)."""
-    kokoro: Path | None = None
-    """Kokoro model file, instead of the one from the packages."""
-    cache: Path = Path.home() / ".cache" / "voicedrop"
-    """Models joined from packages. Nothing personal is kept here."""
-    label_producer: str = ""
-    """Your provider code for the AIGC label of GB 45438-2025."""
-    threads: int = 0
-    """Threads per model; 0: one for kokoro, the container's quota for gpt_sovits."""
-    lease_seconds: float = 30.0
-    """How long a silent worker keeps a job; it renews three times as often."""
-    max_attempts: int = 5
-    """Attempts without any progress before a job is committed as failed."""
-    quota_jobs: int = 0
-    """Jobs a day and producer; 0: no limit."""
-    quota_characters: int = 0
-    """Characters to be spoken, a day and producer; 0: no limit."""
-    quota_by: Producers = "prefix"
-    """Who a producer is: the folder under `jobs/`, or the RAM principal that uploaded."""
-    tokens: int = 50
-    """Notifications in hand at once, of this process or of all that share `redis`."""
-    redis: str = field(default="", repr=False)
-    """`redis://[:password@]host:6379/0`, where the tokens of several instances are kept."""
-    shard_items: int = 200
-    """Jobs of more items are cut into shards of at most as many, each a call of its own."""
-    price: float = 0.0
-    """Of a minute of speech, in a currency of your choice, for estimates; 0: not known."""
+    inbox: str = setting(
+        "./bucket/inbox",
+        "Folder or `oss://bucket` where manifests and recordings arrive. Not set: in "
+        "`VOICEDROP_BUCKET`, like the next two.",
+        otherwise=_in_bucket("inbox"),
+    )
+    results: str = setting(
+        "./bucket/results",
+        "Folder or `oss://bucket` for results, sealed audio, events and the log.",
+        otherwise=_in_bucket("results"),
+    )
+    control: str = setting(
+        "./bucket/control",
+        "Folder or `oss://bucket` for what workers keep, such as leases and voiceprints.",
+        otherwise=_in_bucket("control"),
+    )
+    oss_endpoint: str = setting(
+        "", "Address of OSS, beginning with `https://`. Empty: the public address for the region."
+    )
+    oss_region: str = setting(
+        "",
+        "Region of the buckets and the KMS key, such as `cn-hangzhou`. Not set: `FC_REGION`.",
+        otherwise=lambda environ: environ.get("FC_REGION", ""),
+    )
+    # Expanding `~` now would lose the keys of those who have a folder of that name.
+    keys: Path = setting(
+        Path("keys"),
+        "Folder of the keys that `voicedrop init` makes; used while the next three are all empty.",
+        verbatim=True,
+    )
+    kek: str = setting(
+        "",
+        "Key-encryption key: 32 bytes in base64, or several with commas between, the current one "
+        "first. Empty: from `VOICEDROP_KEYS`.",
+        secret=True,
+    )
+    signing_key: str = setting(
+        "",
+        "Ed25519 private key: its PEM file in base64. Empty: from `VOICEDROP_KEYS`.",
+        secret=True,
+    )
+    watermark_key: str = setting(
+        "",
+        "Watermark key: 32 bytes in base64, or several with commas between, the current one first. "
+        "Empty: from `VOICEDROP_KEYS`.",
+        secret=True,
+    )
+    kms_key: str = setting(
+        "",
+        "Key in Alibaba Cloud KMS (id, alias or ARN) that wraps the data keys. Empty: the "
+        "key-encryption key does.",
+    )
+    mark: MarkPreset = setting(
+        "balanced",
+        "Strength of the watermark: `quiet` is less audible, `robust` is harder to destroy "
+        "(docs/watermark.md).",
+    )
+    consent: ConsentPolicy = setting(
+        "required",
+        "`required` refuses a voice without a consent record; `optional` accepts it, and every "
+        "result says so (docs/consent.md).",
+    )
+    engine: Engine = setting(
+        "kokoro", "Voice engine; `gpt_sovits` needs `VOICEDROP_BUNDLE` (docs/gpt-sovits.md)."
+    )
+    bundle: Path | None = setting(
+        None, "Folder of a converted GPT-SoVITS model for the engine `gpt_sovits`. Empty: none."
+    )
+    guard: GuardKind = setting(
+        "sound",
+        "`words` has whisper (extra `asr`) compare recordings with their transcripts, and every "
+        "sentence of `gpt_sovits` with its text, in one or two seconds each; `sound` does not.",
+    )
+    kokoro: Path | None = setting(
+        None, "Model file of the engine `kokoro`. Empty: the one in the installed packages."
+    )
+    cache: Path = setting(
+        Path.home() / ".cache" / "voicedrop",
+        "Folder for models, without personal data. Empty: in `XDG_CACHE_HOME`, or in `~/.cache`.",
+        otherwise=_user_cache,
+    )
+    label_producer: str = setting(
+        "", "Your provider code for the AIGC label of GB 45438-2025 (docs/labels.md). Empty: none."
+    )
+    threads: int = setting(
+        0, "Threads per model. 0: one for `kokoro`, every usable CPU for `gpt_sovits`.", high=256
+    )
+    lease_seconds: float = setting(
+        30.0,
+        "Seconds after which a worker that no longer answers loses its job.",
+        low=1,
+        high=3600,
+    )
+    max_attempts: int = setting(
+        5, "Attempts without progress before a job is committed as failed.", low=1, high=100
+    )
+    quota_jobs: int = setting(0, "Jobs per producer per day (UTC). 0: no limit.", high=100_000)
+    quota_characters: int = setting(
+        0, "Characters to be spoken per producer per day (UTC). 0: no limit.", high=10**12
+    )
+    quota_by: Producers = setting(
+        "prefix",
+        "Who a producer is: the first folder under `jobs/` (`prefix`) or the RAM user who uploads "
+        "(`principal`; docs/operations.md).",
+    )
+    tokens: int = setting(
+        50, "Notifications in progress at once, per process or per Redis.", low=1, high=10_000
+    )
+    redis: str = setting(
+        "",
+        "`redis://[:password@]host:6379/0`, where instances count their notifications together "
+        "(extra `redis`). Empty: each process counts its own.",
+        secret=True,
+    )
+    shard_items: int = setting(
+        200, "Items per shard; a job with more items is split into shards.", low=1, high=10_000
+    )
+    price: float = setting(
+        0.0,
+        "Price of a minute of speech, in any currency, for estimates. 0: none is given.",
+        high=1e6,
+    )
 
     @staticmethod
-    def from_environ(environ: Mapping[str, str]) -> Settings:
+    def from_environ(environ: Environ) -> Settings:
         """Raises Misconfigured SETTING_INVALID that names the variable."""
-        bucket = environ.get("VOICEDROP_BUCKET", "./bucket").rstrip("/")
-        return Settings(
-            inbox=environ.get("VOICEDROP_INBOX", f"{bucket}/inbox"),
-            results=environ.get("VOICEDROP_RESULTS", f"{bucket}/results"),
-            control=environ.get("VOICEDROP_CONTROL", f"{bucket}/control"),
-            oss_endpoint=environ.get("VOICEDROP_OSS_ENDPOINT", ""),
-            oss_region=environ.get("VOICEDROP_OSS_REGION", environ.get("FC_REGION", "")),
-            keys=Path(environ.get("VOICEDROP_KEYS", "keys")),
-            kek=environ.get("VOICEDROP_KEK", ""),
-            signing_key=environ.get("VOICEDROP_SIGNING_KEY", ""),
-            watermark_key=environ.get("VOICEDROP_WATERMARK_KEY", ""),
-            kms_key=environ.get("VOICEDROP_KMS_KEY", ""),
-            mark=_one_of(environ, "VOICEDROP_MARK", get_args(MarkPreset)),
-            consent=_one_of(environ, "VOICEDROP_CONSENT", get_args(ConsentPolicy)),
-            engine=_one_of(environ, "VOICEDROP_ENGINE", get_args(Engine)),
-            bundle=_path(environ, "VOICEDROP_BUNDLE"),
-            guard=_one_of(environ, "VOICEDROP_GUARD", get_args(GuardKind)),
-            kokoro=_path(environ, "VOICEDROP_KOKORO"),
-            cache=_path(environ, "VOICEDROP_CACHE") or _user_cache(environ),
-            label_producer=environ.get("VOICEDROP_LABEL_PRODUCER", ""),
-            threads=int(_number(environ, "VOICEDROP_THREADS", 0, low=0, high=256)),
-            lease_seconds=_number(environ, "VOICEDROP_LEASE_SECONDS", 30, low=1, high=3600),
-            max_attempts=int(_number(environ, "VOICEDROP_MAX_ATTEMPTS", 5, low=1, high=100)),
-            quota_jobs=int(_number(environ, "VOICEDROP_QUOTA_JOBS", 0, low=0, high=100_000)),
-            quota_characters=int(
-                _number(environ, "VOICEDROP_QUOTA_CHARACTERS", 0, low=0, high=1e12)
-            ),
-            quota_by=_one_of(environ, "VOICEDROP_QUOTA_BY", get_args(Producers)),
-            tokens=int(_number(environ, "VOICEDROP_TOKENS", 50, low=1, high=10_000)),
-            redis=environ.get("VOICEDROP_REDIS", ""),
-            shard_items=int(_number(environ, "VOICEDROP_SHARD_ITEMS", 200, low=1, high=10_000)),
-            price=_number(environ, "VOICEDROP_PRICE", 0, low=0, high=1e6),
-        )
+        return Settings(**{f.name: SETTINGS[f.name].read(environ) for f in fields(Settings)})
 
     def refuse_loops(self) -> None:
         """Results written where manifests are read would trigger new jobs for ever."""
@@ -119,38 +232,22 @@ class Settings:
                     )
 
 
-def _one_of(environ: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> Any:
-    value = environ.get(name, allowed[0])
-    if value not in allowed:
-        raise Misconfigured("SETTING_INVALID", f"{name} must be one of {', '.join(allowed)}")
-    return value
-
-
-def _number(
-    environ: Mapping[str, str], name: str, default: float, *, low: float, high: float
-) -> float:
-    text = environ.get(name, "")
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise Misconfigured("SETTING_INVALID", f"{name} must be a number from {low:g} to {high:g}")
-    return value
-
-
-def _path(environ: Mapping[str, str], name: str) -> Path | None:
-    value = environ.get(name, "")
-    return Path(value).expanduser() if value else None
-
-
-def _user_cache(environ: Mapping[str, str]) -> Path:
-    base = environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path(environ.get("HOME", "/tmp")) / ".cache") / "voicedrop"  # noqa: S108
-
-
 def _overlap(one: str, other: str) -> bool:
     if one.startswith("oss://") or other.startswith("oss://"):
         return one.rstrip("/") == other.rstrip("/")
     a, b = Path(one).resolve(), Path(other).resolve()
     return a.is_relative_to(b) or b.is_relative_to(a)
+
+
+BUCKET = Setting(
+    name="bucket",
+    type=str,
+    default="./bucket",
+    help="Folder that contains the folders `inbox`, `results` and `control`.",
+)
+_TYPES = get_type_hints(Settings)
+SETTINGS: Mapping[str, Setting] = {"bucket": BUCKET} | {
+    f.name: Setting(name=f.name, type=_TYPES[f.name], default=f.default, **f.metadata)
+    for f in fields(Settings)
+}
+"""Name -> row, in the order in which they are shown. `bucket` alone is no field of `Settings`."""

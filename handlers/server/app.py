@@ -22,7 +22,6 @@ import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
@@ -235,8 +234,10 @@ def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[s
     """Run until SIGTERM. 1 if the settings do not make a worker, which the log explains."""
     import uvicorn
 
+    from core.settings import SETTINGS
+
     disable_core_dumps()
-    mask = Mask(secrets_of(environ, Path(environ.get("VOICEDROP_KEYS", "keys"))))
+    mask = Mask(secrets_of(environ, SETTINGS["keys"].read(environ)))
     log_to(sys.stdout, mask)
     try:
         port = _port(environ)
