@@ -6,15 +6,18 @@ With `--check` nothing is written: exit code 1 if one of them is not what the co
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from core import errors  # noqa: E402
 from core.result import schemas  # noqa: E402
+from core.settings import SETTINGS, Setting  # noqa: E402
 from events import outgoing  # noqa: E402
 
 FAMILIES = (
@@ -41,6 +44,24 @@ FAMILIES = (
     ),
 )
 
+READMES: Mapping[str, Mapping[str, Any]] = {
+    "README.md": {
+        "head": "| variable | meaning | values | default |",
+        "kinds": {str: "text", int: "whole number, {} to {}", float: "number, {} to {}"},
+        "path": "path",
+        "secret": "secret text",
+        "help": {name: row.help for name, row in SETTINGS.items()},
+    },
+    "README.zh-CN.md": {
+        "head": "| 环境变量 | 含义 | 取值 | 默认值 |",
+        "kinds": {str: "文本", int: "整数，{} 至 {}", float: "数值，{} 至 {}"},
+        "path": "路径",
+        "secret": "机密文本",
+        "help": json.loads((HERE / "settings.zh-CN.json").read_text(encoding="utf-8")),
+    },
+}
+MARKS = ("<!-- settings: made by docs/generate.py -->", "<!-- end of settings -->")
+
 
 def pages() -> dict[Path, str]:
     """Path -> content of every generated file."""
@@ -54,6 +75,9 @@ def pages() -> dict[Path, str]:
         HERE / "schemas" / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in documents.items()
     }
+    for name, words in READMES.items():
+        path = HERE.parent / name
+        made[path] = _between_marks(path.read_text(encoding="utf-8"), settings_table(words))
     return made | {HERE / "errors.md": error_page()}
 
 
@@ -80,6 +104,41 @@ def error_page() -> str:
 def table(codes: Mapping[str, str], heading: str) -> str:
     rows = [f"| `{code}` | {text.replace('|', '&#124;')} |" for code, text in codes.items()]
     return "\n".join([f"| code | {heading} |", "|---|---|", *rows])
+
+
+def settings_table(words: Mapping[str, Any]) -> str:
+    if list(words["help"]) != list(SETTINGS):
+        raise ValueError("settings.zh-CN.json must name the settings of core/settings.py in order")
+    lines = [words["head"], "|---|---|---|---|"]
+    for name, row in SETTINGS.items():
+        help_ = re.sub(r"docs/[\w-]+\.md", r"[\g<0>](\g<0>)", words["help"][name])
+        cells = (f"`{row.variable}`", help_, _values(row, words), _default(row))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _values(row: Setting, words: Mapping[str, Any]) -> str:
+    if row.choices:
+        return ", ".join(f"`{choice}`" for choice in row.choices)
+    if row.secret:
+        return str(words["secret"])
+    kind: str = words["kinds"].get(row.type, words["path"])
+    return kind.format(f"{row.low:,}", f"{row.high:,.0f}")
+
+
+def _default(row: Setting) -> str:
+    """Without what depends on this machine: the home folder is `~`."""
+    value = row.default
+    if isinstance(value, Path) and value.is_relative_to(Path.home()):
+        value = Path("~") / value.relative_to(Path.home())
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if value in ("", None) else f"`{shown}`"
+
+
+def _between_marks(page: str, content: str) -> str:
+    start, end = MARKS
+    before, rest = page.split(start)
+    return f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":

@@ -33,6 +33,13 @@ def test_generated_files_are_current(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == generate.pages()[path]
 
 
+def test_a_setting_that_is_not_explained_in_chinese_is_noticed() -> None:
+    words = generate.READMES["README.zh-CN.md"]
+    missing = {name: text for name, text in words["help"].items() if name != "price"}
+    with pytest.raises(ValueError, match="must name the settings"):
+        generate.settings_table({**words, "help": missing})
+
+
 @pytest.mark.parametrize(
     "schema", [schemas.job(), schemas.result(), outgoing.schema()], ids=["job", "result", "event"]
 )
