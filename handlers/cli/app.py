@@ -7,7 +7,6 @@ Exit codes: 0 done; 1 something was refused or failed; 2 wrong usage; 3 a job wa
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +15,12 @@ import typer
 from rich.console import Console
 
 from core.errors import JobError, Misconfigured, Unavailable
-from core.settings import MarkPreset
 from core.version import VERSION
 from handlers.cli import screen
 from handlers.cli.consent import consent_app
 from handlers.cli.log import log_app
 from handlers.cli.models import models_app
-from handlers.cli.options import AsJson, Bucket, settings
+from handlers.cli.options import AsJson, Bucket, Mark, environment, settings
 from handlers.server.secrecy import disable_core_dumps
 
 app = typer.Typer(
@@ -183,9 +181,7 @@ def abx(
         int, typer.Option(min=1, max=100, help="Questions a listener is asked.")
     ] = 16,
     seconds: Annotated[float, typer.Option(min=1, max=30, help="Length of an excerpt.")] = 5.0,
-    mark: Annotated[
-        MarkPreset | None, typer.Option(help="Strength of the mark (default: $VOICEDROP_MARK).")
-    ] = None,
+    mark: Mark = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a listening test: can a person hear the mark?
@@ -231,10 +227,10 @@ def sweep(
 
 @app.command()
 def doctor(bucket: Bucket = None, as_json: AsJson = False) -> None:
-    """Tell what works here and what is missing."""
+    """Tell what works here and what is missing, and list the settings."""
     from handlers.cli.doctor import examine
 
-    found = examine(lambda: settings(bucket), os.environ)
+    found = examine(environment(bucket))
     screen.show(found, as_json=as_json)
     raise typer.Exit(found.exit_code)
 

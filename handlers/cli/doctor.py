@@ -1,4 +1,4 @@
-"""What works on this machine, what is missing, and how to get it."""
+"""What works on this machine, what is missing and how to get it, and the settings in force."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import importlib.util
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import partial
 
 from core.errors import JobError
-from core.settings import Settings
+from core.settings import SETTINGS, Settings
 from handlers import wiring
 from handlers.cli.screen import Report
+
+DEPLOYMENT = frozenset(
+    f"VOICEDROP_{name}"
+    for name in ("IMAGE", "INBOX_BUCKET", "RESULTS_BUCKET", "CONTROL_BUCKET", "DOMAIN", "CERT_ID")
+)
+"""Variables that s.yaml reads where it is deployed; no settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +30,8 @@ class Finding:
     """Nothing works without it."""
 
 
-def examine(read_settings: Callable[[], Settings], environ: Mapping[str, str]) -> Report:
-    findings = list(_findings(read_settings, environ))
+def examine(environ: Mapping[str, str]) -> Report:
+    findings, chosen = list(_findings(environ)), list(_in_force(environ))
     marks = {
         (True, True): "ok  ",
         (True, False): "ok  ",
@@ -32,19 +39,19 @@ def examine(read_settings: Callable[[], Settings], environ: Mapping[str, str]) -
         (False, False): "-   ",
     }
     lines = [f"{marks[f.ok, f.needed]} {f.what}: {f.detail}" for f in findings]
+    lines += [f"     {row['variable']}={row['value']} ({row['source']})" for row in chosen]
     bad = any(f.needed and not f.ok for f in findings)
     lines.append("Something needs you." if bad else "Ready.")
-    data = {"ready": not bad, "findings": [asdict(f) for f in findings]}
+    data = {"ready": not bad, "findings": [asdict(f) for f in findings], "settings": chosen}
     return Report(data, lines, 4 if bad else 0)
 
 
-def _findings(
-    read_settings: Callable[[], Settings], environ: Mapping[str, str]
-) -> Iterator[Finding]:
+def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding("Python", True, platform.python_version())
     yield _tried("ONNX Runtime", _runtime)
+    yield from _unknown(environ)
     try:
-        settings = read_settings()
+        settings = Settings.from_environ(environ)
         settings.refuse_loops()
     except JobError as exc:
         yield Finding("settings", False, _told(exc))
@@ -56,6 +63,32 @@ def _findings(
         yield _tried(name, partial(_bucket, place, name, settings, credentials))
     yield _tried(f"voice {settings.engine}", lambda: wiring.voice(settings).name)
     yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
+
+
+def _unknown(environ: Mapping[str, str]) -> Iterator[Finding]:
+    known = {row.variable for row in SETTINGS.values()} | DEPLOYMENT
+    for variable in environ:
+        if variable.startswith("VOICEDROP_") and variable not in known:
+            name = variable.removeprefix("VOICEDROP_").lower()
+            nearest = get_close_matches(name, SETTINGS, n=1)
+            hint = f" Did you mean {SETTINGS[nearest[0]].variable}?" if nearest else ""
+            yield Finding(variable, False, f"Unknown setting, ignored.{hint}", needed=False)
+
+
+def _in_force(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Settings that have a value, except wrong ones: those are a finding."""
+    for row in SETTINGS.values():
+        try:
+            value = row.read(environ)
+        except JobError:
+            continue
+        if value not in ("", None):
+            given = environ.get(row.variable) or value != row.default
+            yield {
+                "variable": row.variable,
+                "value": "set" if row.secret else str(value),
+                "source": "environment" if given else "default",
+            }
 
 
 def _runtime() -> str:

@@ -8,21 +8,29 @@ from typing import Annotated
 
 import typer
 
-from core.settings import Settings
+from core.settings import SETTINGS, MarkPreset, Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Bucket = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder with inbox, results and control (default: $VOICEDROP_BUCKET or ./bucket)."
-    ),
-]
 
 
-def settings(bucket: Path | None = None) -> Settings:
+def _help(name: str) -> str:
+    row = SETTINGS[name]
+    return f"{row.help} Default: ${row.variable} or {row.default}."
+
+
+Bucket = Annotated[Path | None, typer.Option(help=_help("bucket"))]
+Mark = Annotated[MarkPreset | None, typer.Option(help=_help("mark"))]
+
+
+def environment(bucket: Path | None = None) -> dict[str, str]:
+    """The variables of this process, with `--bucket` in place of those that name the buckets."""
     environ = dict(os.environ)
     if bucket is not None:
         environ |= {"VOICEDROP_BUCKET": str(bucket)}
         for name in ("INBOX", "RESULTS", "CONTROL"):
             environ.pop(f"VOICEDROP_{name}", None)
-    return Settings.from_environ(environ)
+    return environ
+
+
+def settings(bucket: Path | None = None) -> Settings:
+    return Settings.from_environ(environment(bucket))

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from cloud import check, template
-from core.settings import Settings
+from core.settings import SETTINGS, Settings
+from handlers.cli.doctor import DEPLOYMENT
 from handlers.server.app import RETRY_PAUSE_SECONDS
 from handlers.server.instance import DRAIN_SECONDS
 
@@ -174,9 +175,19 @@ def test_the_settings_understand_the_variables() -> None:
     assert settings.consent == "required"
 
 
-def test_every_variable_is_one_that_the_settings_read() -> None:
-    source = (ROOT / "core" / "settings.py").read_text(encoding="utf-8")
-    assert set(resolved()["environmentVariables"]) <= set(re.findall("VOICEDROP_[A-Z_]+", source))
+def test_every_variable_is_a_setting_or_read_when_it_is_deployed() -> None:
+    settings = {row.variable for row in SETTINGS.values()}
+    assert set(FUNCTION["environmentVariables"]) <= settings
+    source = (ROOT / "s.yaml").read_text(encoding="utf-8")
+    read = set(re.findall(r"\$\{env\('(VOICEDROP_\w+)'", source))
+    assert read - settings == DEPLOYMENT
+
+
+def test_every_variable_of_the_image_is_a_setting() -> None:
+    source = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(VOICEDROP_\w+)=", source))
+    assert named
+    assert named <= {row.variable for row in SETTINGS.values()}
 
 
 def test_secrets_are_never_written_in_the_template() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from core.consent import records
 from core.consent.records import read
+from core.settings import SETTINGS
 from core.version import VERSION
 from tests.e2e.conftest import INBOX, ROOT, Place
 from tests.support.present import present
@@ -124,6 +125,8 @@ def test_doctor_tells_what_works(place: Place) -> None:
     found = {f["what"]: f for f in told["findings"]}
     assert "CPUExecutionProvider" in found["ONNX Runtime"]["detail"]
     assert found["voice kokoro"]["ok"]
+    chosen = {row["variable"]: row for row in told["settings"]}
+    assert chosen["VOICEDROP_CONSENT"]["value"] == "required"
 
 
 def test_doctor_tells_what_is_missing_and_how_to_get_it(place: Place) -> None:
@@ -140,6 +143,15 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(place: Place) -> None:
 def test_doctor_names_a_wrong_setting(place: Place) -> None:
     ran = place.run("doctor", VOICEDROP_THREADS="many")
     assert (ran.returncode, "VOICEDROP_THREADS" in ran.stdout) == (4, True)
+    assert "VOICEDROP_MARK=balanced (default)" in ran.stdout
+
+
+@pytest.mark.parametrize(("command", "name"), [("watch", "bucket"), ("abx", "mark")])
+def test_an_option_that_stands_for_a_setting_explains_it_alike(
+    place: Place, command: str, name: str
+) -> None:
+    shown = " ".join(place.run(command, "--help").stdout.split())
+    assert f"{SETTINGS[name].help} Default: ${SETTINGS[name].variable} or" in shown
 
 
 @pytest.mark.parametrize("name", ["job", "result", "event", "consent"])
