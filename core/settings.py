@@ -16,7 +16,6 @@ from core.errors import Misconfigured
 ConsentPolicy = Literal["required", "optional"]
 Engine = Literal["kokoro", "gpt_sovits"]
 GuardKind = Literal["sound", "words"]
-Producers = Literal["prefix", "principal"]
 MarkPreset = Literal["balanced", "quiet", "robust"]
 Producers = Literal["prefix", "principal"]
 Environ = Mapping[str, str]

@@ -10,7 +10,7 @@ import pytest
 from core import settings as module
 from core.errors import Misconfigured
 from core.settings import SETTINGS, Setting, Settings
-from handlers import secrecy
+from handlers.server import secrecy
 
 NUMBERS = [row for row in SETTINGS.values() if row.type in (int, float)]
 CHOICES = [row for row in SETTINGS.values() if row.choices]
