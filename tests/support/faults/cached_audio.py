@@ -25,7 +25,7 @@ PURE: list[tuple[Any, str]] = [
     *((watermark, name) for name in ("embed", "detect", "detect_any", "verify")),
     (encoding, "encode"),
     (decoding, "decode_own"),
-    (loudness, "loud"),
+    (loudness, "normalise_loudness"),
     (reference, "prepare"),
     (several, "several"),
 ]
