@@ -39,7 +39,7 @@ Kind = Literal[
 ]
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class SweepFinding(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     job: str = ""
     manifest: str = ""
@@ -59,13 +59,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind in undone and not self.action
 
 
-def unfinished(info: Info, job_id: str, runtime: Runtime, grace: float) -> Finding:
+def unfinished(info: Info, job_id: str, runtime: Runtime, grace: float) -> SweepFinding:
     """How a manifest without result stands: does anybody work on it, and if not, since when?"""
     found = _standing(job_id, runtime.inbox.now() - info.modified, runtime, grace)
     return msgspec.structs.replace(found, job=job_id, manifest=info.key)
 
 
-def _standing(name: str, age: float, runtime: Runtime, grace: float) -> Finding:
+def _standing(name: str, age: float, runtime: Runtime, grace: float) -> SweepFinding:
     now = runtime.control.now()
     last = lease.last(runtime.control, name)
     kind: Kind = "unfinished"
@@ -80,10 +80,10 @@ def _standing(name: str, age: float, runtime: Runtime, grace: float) -> Finding:
         detail = f"The lease of {last.worker} ran out {silent:.0f} s ago, attempt {last.attempt}."
     else:
         detail = f"{last.worker} left it unfinished, attempt {last.attempt}."
-    return Finding(kind=kind, detail=detail)
+    return SweepFinding(kind=kind, detail=detail)
 
 
-def shard_left(info: Info, job_id: str, runtime: Runtime, grace: float) -> Finding:
+def shard_left(info: Info, job_id: str, runtime: Runtime, grace: float) -> SweepFinding:
     """How a shard without part stands: like a manifest without result."""
     place = plan.place(info.key)
     name = plan.name(job_id, place.number)
@@ -125,7 +125,9 @@ def _by_job(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
             yield found[0], info
 
 
-def orphans(job_id: str, infos: list[Info], finished: Result, runtime: Runtime) -> Finding | None:
+def orphans(
+    job_id: str, infos: list[Info], finished: Result, runtime: Runtime
+) -> SweepFinding | None:
     items = items_of(finished, commit.part_reader(runtime))
     named = {*objects(items), *objects(finished.chapters)}
     keys = [i.key for i in infos if i.key.endswith(SEALED) and i.key not in named]
@@ -133,17 +135,17 @@ def orphans(job_id: str, infos: list[Info], finished: Result, runtime: Runtime) 
         return None
     given_up = finished.error and finished.error.code == "RETRIES_EXHAUSTED"
     why = "The job was given up when they were made already." if given_up else "Not named by it."
-    return Finding(
+    return SweepFinding(
         kind="orphans", job=job_id, manifest=finished.manifest.key, keys=keys, detail=why
     )
 
 
-def abandoned(job_id: str, keys: list[str]) -> Finding:
+def abandoned(job_id: str, keys: list[str]) -> SweepFinding:
     detail = "Begun, but no manifest in the inbox has these bytes: it was deleted or replaced."
-    return Finding(kind="abandoned", job=job_id, keys=keys, detail=detail)
+    return SweepFinding(kind="abandoned", job=job_id, keys=keys, detail=detail)
 
 
-def stale_pending(runtime: Runtime) -> Iterator[Finding]:
+def stale_pending(runtime: Runtime) -> Iterator[SweepFinding]:
     """Marks of jobs that are finished, or whose manifest is no longer that job."""
     for info in runtime.control.list("pending/"):
         job_id = info.key.rpartition("/")[2]
@@ -157,7 +159,7 @@ def stale_pending(runtime: Runtime) -> Iterator[Finding]:
             why = "Its manifest was deleted or replaced."
         else:
             continue
-        yield Finding(
+        yield SweepFinding(
             kind="stale-pending", job=job_id, manifest=manifest, keys=[info.key], detail=why
         )
 

@@ -30,7 +30,6 @@ from core.trace import registry, trace
 from core.trace.trace import Trace
 from events import outgoing
 from events.incoming import Created, key_candidates, parse
-from events.publish import ResultsBucket
 
 if TYPE_CHECKING:
     from core.storage.oss import Credentials
@@ -57,10 +56,11 @@ def carry_out_shard(key: str, runtime: Runtime) -> Result | None:
 
 
 def announce(finished: Result, runtime: Runtime) -> bool:
-    """The event of a finished job, and then nothing is left to be worked on. Says whether it was
-    new."""
+    """Write the event of a finished job unless it exists, then delete the job's shards.
+
+    Returns whether the event is new. Raises Unavailable."""
     name = outgoing.event_key(finished.job_id, finished.finished)
-    new = ResultsBucket(runtime.results).publish(name, outgoing.job_event(finished))
+    new = runtime.results.put_once(name, outgoing.job_event(finished))
     if finished.parts:
         worker.clear(finished.job_id, runtime)
     return new
@@ -171,12 +171,10 @@ def trace_object(key: str, runtime: Runtime) -> dict[str, Any]:
             "trace_id": report.trace_id,
             "report_key": name,
             "marked": report.marked,
-            "jobs": sorted({finding.job for finding in report.findings if finding.job}),
+            "jobs": sorted({match.job for match in report.findings if match.job}),
         },
     )
-    ResultsBucket(runtime.results).publish(
-        outgoing.event_key(report.trace_id, report.finished), event
-    )
+    runtime.results.put_once(outgoing.event_key(report.trace_id, report.finished), event)
     return {"trace": report.trace_id, "marked": report.marked, "meaning": report.meaning}
 
 

@@ -13,7 +13,7 @@ from watermark import cells, search
 from watermark import payload as code
 from watermark.embed import check_rate, check_samples
 from watermark.layout import PERIOD, SLOT
-from watermark.reader import CLAIM, Finding, Place, Reader, reader
+from watermark.reader import CLAIM, Hypothesis, Place, Reader, reader
 
 Floats = NDArray[np.float32]
 
@@ -102,7 +102,7 @@ def _rank(detection: Detection) -> tuple[bool, float]:
     return detection.payload is not None, detection.score
 
 
-def _report(plan: Reader, found: Finding, key_id: str, offset: float) -> Detection:
+def _report(plan: Reader, found: Hypothesis, key_id: str, offset: float) -> Detection:
     if found.place is None or found.score < CLAIM:
         return Detection(found.score, None, key_id=key_id)
     place = found.place

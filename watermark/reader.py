@@ -194,24 +194,24 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What the best hypothesis says."""
+class Hypothesis:
+    """A place, the payload decoded there, and the score of both."""
 
     score: float = 0.0
     payload: int | None = None
-    """None where only the sync cells speak."""
+    """None where nothing could be decoded."""
     place: Place | None = None
 
 
-def worth(finding: Finding) -> tuple[bool, float]:
-    """Order of findings: a payload that may be claimed comes before any score without one."""
-    return finding.payload is not None and finding.score >= CLAIM, finding.score
+def worth(hypothesis: Hypothesis) -> tuple[bool, float]:
+    """Return the sort key: a payload that may be claimed ranks above any score without one."""
+    return hypothesis.payload is not None and hypothesis.score >= CLAIM, hypothesis.score
 
 
-def read(plan: Reader, candidates: list[Place], decodes: int) -> Finding:
+def read(plan: Reader, candidates: list[Place], decodes: int) -> Hypothesis:
     """The best of what the anchor says at these places and of what can be decoded there."""
     anchored = SYNC_COST if plan.payload is None else 0.0
-    found = [_finding(place, place.z, anchored, plan.payload) for place in candidates]
+    found = [_hypothesis(place, place.z, anchored, plan.payload) for place in candidates]
     if plan.payload is None:
         weighed = [(place, *plan.bits(place.stream())) for place in candidates]
         weighed.sort(key=lambda entry: -evidence(entry[1], entry[2]))
@@ -220,13 +220,13 @@ def read(plan: Reader, candidates: list[Place], decodes: int) -> Finding:
             payload = code.decode(total[:-1]) if hopeful else None
             if payload is not None:
                 z = message_z(payload, total, variance)
-                found.append(_finding(place, z, MESSAGE_COST, payload))
-    return max(found, key=worth, default=Finding())
+                found.append(_hypothesis(place, z, MESSAGE_COST, payload))
+    return max(found, key=worth, default=Hypothesis())
 
 
-def _finding(place: Place, z: float, cost: float, payload: int | None) -> Finding:
+def _hypothesis(place: Place, z: float, cost: float, payload: int | None) -> Hypothesis:
     score = bound(z, place.cost + cost)
-    return Finding(score, payload, place)
+    return Hypothesis(score, payload, place)
 
 
 def message_z(payload: int, total: Floats, variance: Floats) -> float:

@@ -21,7 +21,7 @@ from watermark.reader import (
     PHASES,
     PLAIN,
     START_COST,
-    Finding,
+    Hypothesis,
     Place,
     Reader,
     Warp,
@@ -82,7 +82,7 @@ def places(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
     return sorted(found, key=lambda place: -place.z)
 
 
-def find(plan: Reader, view: cells.Spectrum, *, thorough: bool, cost: float = 0.0) -> Finding:
+def find(plan: Reader, view: cells.Spectrum, *, thorough: bool, cost: float = 0.0) -> Hypothesis:
     """The best hypothesis of all searches; later ones only run where the earlier did not settle it.
 
     A path of several stretches does not: along sound that was sped up it hears a little of what the
@@ -90,7 +90,7 @@ def find(plan: Reader, view: cells.Spectrum, *, thorough: bool, cost: float = 0.
 
     cost: nats that all hypotheses share, as where one of several keys was tried.
     """
-    best = Finding()
+    best = Hypothesis()
     for candidates, decodes in _searches(plan, view, thorough, cost):
         best = max(best, read(plan, candidates, decodes), key=worth)
         if worth(best)[0] and best.place is not None and len(best.place.stretches) == 1:
@@ -118,7 +118,7 @@ def _searches(
                 yield [path], 1
 
 
-def find_joint(plan: Reader, views: list[cells.Spectrum], *, thorough: bool) -> Finding:
+def find_joint(plan: Reader, views: list[cells.Spectrum], *, thorough: bool) -> Hypothesis:
     """One payload in several clips: a beam over the likely places of each, most telling clip first.
 
     The bound pays for every clip's place, and a bit a clip for saying whether it is in.
@@ -128,7 +128,7 @@ def find_joint(plan: Reader, views: list[cells.Spectrum], *, thorough: bool) -> 
     order = sorted(range(len(groups)), key=lambda at: -max(evidence(*bits) for bits in told[at]))
     nothing = np.zeros(code.CODED_BITS + 1, np.float32)
     beam: list[Branch] = [((), nothing, nothing)]
-    best = Finding()
+    best = Hypothesis()
     for at in order:
         beam = _extend(beam, list(zip(groups[at], told[at], strict=True)))
         joined = [_join(plan, chosen, math.log(2) * len(views)) for chosen, _, _ in beam[:DECODES]]

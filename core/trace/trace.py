@@ -24,7 +24,7 @@ SCHEMA = "voicedrop/trace/1"
 Resolve = Callable[[int], Mark | None]
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TraceMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One stretch that carries the mark of one item."""
 
     score: float
@@ -65,7 +65,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The highest found."""
     meaning: str
     """The same in words."""
-    findings: list[Finding] = []
+    findings: list[TraceMatch] = []
     """In the order of their beginnings."""
     error: Problem | None = None
 
@@ -94,7 +94,7 @@ def trace(
     except (Refused, Failed) as exc:
         meaning = f"The clip could not be read ({exc.code}): {exc.message}"
         return msgspec.structs.replace(report, meaning=meaning, error=Problem.of(exc))
-    findings = [_finding(one, resolve) for one in joined(found)]
+    findings = [_resolve_match(one, resolve) for one in joined(found)]
     score = max((one.score for one in found), default=0.0)
     return msgspec.structs.replace(
         report,
@@ -115,10 +115,10 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _finding(one: Detection, resolve: Resolve) -> Finding:
+def _resolve_match(one: Detection, resolve: Resolve) -> TraceMatch:
     payload = one.payload or 0
     mark = resolve(payload)
-    return Finding(
+    return TraceMatch(
         score=round(one.score, 2),
         payload=f"{payload:08x}",
         key_id=one.key_id,
@@ -131,7 +131,7 @@ def _finding(one: Detection, resolve: Resolve) -> Finding:
     )
 
 
-def _meaning(score: float, findings: list[Finding], *, marked: bool) -> str:
+def _meaning(score: float, findings: list[TraceMatch], *, marked: bool) -> str:
     if not marked:
         return (
             "Our mark was not found. That does not say that the clip is genuine, nor that we did "
@@ -143,7 +143,7 @@ def _meaning(score: float, findings: list[Finding], *, marked: bool) -> str:
     return f"Carries our mark ({chance}): {'; '.join(map(_place, findings))}."
 
 
-def _place(one: Finding) -> str:
+def _place(one: TraceMatch) -> str:
     who = f"item {one.item} of job {one.job}"
     if not one.job:
         who = f"payload {one.payload}, which this registry does not know,"

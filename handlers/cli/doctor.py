@@ -22,7 +22,7 @@ DEPLOYMENT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorCheck:
     what: str
     ok: bool
     detail: str
@@ -31,30 +31,30 @@ class Finding:
 
 
 def examine(environ: Mapping[str, str]) -> Report:
-    findings, chosen = list(_findings(environ)), list(_in_force(environ))
+    checks, chosen = list(_checks(environ)), list(_in_force(environ))
     marks = {
         (True, True): "ok  ",
         (True, False): "ok  ",
         (False, True): "BAD ",
         (False, False): "-   ",
     }
-    lines = [f"{marks[f.ok, f.needed]} {f.what}: {f.detail}" for f in findings]
+    lines = [f"{marks[check.ok, check.needed]} {check.what}: {check.detail}" for check in checks]
     lines += [f"     {row['variable']}={row['value']} ({row['source']})" for row in chosen]
-    bad = any(f.needed and not f.ok for f in findings)
+    bad = any(check.needed and not check.ok for check in checks)
     lines.append("Something needs you." if bad else "Ready.")
-    data = {"ready": not bad, "findings": [asdict(f) for f in findings], "settings": chosen}
+    data = {"ready": not bad, "findings": [asdict(check) for check in checks], "settings": chosen}
     return Report(data, lines, 4 if bad else 0)
 
 
-def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
-    yield Finding("Python", True, platform.python_version())
+def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
+    yield DoctorCheck("Python", True, platform.python_version())
     yield _tried("ONNX Runtime", _runtime)
     yield from _unknown(environ)
     try:
         settings = Settings.from_environ(environ)
         settings.refuse_loops()
     except JobError as exc:
-        yield Finding("settings", False, _told(exc))
+        yield DoctorCheck("settings", False, _told(exc))
         return
     credentials = wiring.CurrentCredentials(environ)
     yield _tried("keys", lambda: repr(wiring.keyring(settings, credentials)))
@@ -65,14 +65,14 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
 
 
-def _unknown(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _unknown(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     known = {row.variable for row in SETTINGS.values()} | DEPLOYMENT
     for variable in environ:
         if variable.startswith("VOICEDROP_") and variable not in known:
             name = variable.removeprefix("VOICEDROP_").lower()
             nearest = get_close_matches(name, SETTINGS, n=1)
             hint = f" Did you mean {SETTINGS[nearest[0]].variable}?" if nearest else ""
-            yield Finding(variable, False, f"Unknown setting, ignored.{hint}", needed=False)
+            yield DoctorCheck(variable, False, f"Unknown setting, ignored.{hint}", needed=False)
 
 
 def _in_force(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
@@ -105,16 +105,16 @@ def _bucket(
     return place
 
 
-def _tried(what: str, attempt: Callable[[], str]) -> Finding:
+def _tried(what: str, attempt: Callable[[], str]) -> DoctorCheck:
     try:
-        return Finding(what, True, attempt())
+        return DoctorCheck(what, True, attempt())
     except JobError as exc:
-        return Finding(what, False, _told(exc))
+        return DoctorCheck(what, False, _told(exc))
 
 
-def _optional(what: str, module: str, how: str) -> Finding:
+def _optional(what: str, module: str, how: str) -> DoctorCheck:
     there = importlib.util.find_spec(module) is not None
-    return Finding(what, there, "installed" if there else how, needed=False)
+    return DoctorCheck(what, there, "installed" if there else how, needed=False)
 
 
 def _told(error: JobError) -> str:

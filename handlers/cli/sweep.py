@@ -23,7 +23,7 @@ from core.job.waiting import Shared, Waiting
 from core.result.document import Result, result_key
 from core.settings import Settings
 from core.storage.port import Info
-from core.sweep import Finding
+from core.sweep import SweepFinding
 from events import outgoing
 from events.incoming import MANIFESTS, kind
 from handlers import wiring
@@ -45,7 +45,7 @@ class Swept(msgspec.Struct, kw_only=True):
     manifests: int = 0
     finished: int = 0
     """Jobs that have a result, now."""
-    findings: list[Finding] = []
+    findings: list[SweepFinding] = []
     """The first LISTED of them; the numbers are those of all."""
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     """Kind -> how many."""
@@ -56,7 +56,7 @@ class Swept(msgspec.Struct, kw_only=True):
     broken: int = 0
     """Findings that need somebody."""
 
-    def note(self, found: Finding) -> None:
+    def note(self, found: SweepFinding) -> None:
         self.counts[found.kind] += 1
         self.undone += found.open
         self.waiting += found.open and found.kind == "waiting"
@@ -65,7 +65,7 @@ class Swept(msgspec.Struct, kw_only=True):
             self.findings.append(found)
 
     @property
-    def open(self) -> list[Finding]:
+    def open(self) -> list[SweepFinding]:
         return [found for found in self.findings if found.open]
 
 
@@ -91,18 +91,20 @@ class _Sweep:
         for info in self._runtime.inbox.list(MANIFESTS):
             if kind(info.key) == "manifest":
                 self._swept.manifests += 1
-                self._guard(Finding(kind="unfinished", manifest=info.key), self._manifest, info)
+                self._guard(
+                    SweepFinding(kind="unfinished", manifest=info.key), self._manifest, info
+                )
         for job_id, infos in worker.left(self._runtime):
-            self._guard(Finding(kind="unfinished", job=job_id), self._cut, job_id, infos)
+            self._guard(SweepFinding(kind="unfinished", job=job_id), self._cut, job_id, infos)
         for job_id, infos in sweep.begun(self._runtime):
-            self._guard(Finding(kind="unannounced", job=job_id), self._begun, job_id, infos)
+            self._guard(SweepFinding(kind="unannounced", job=job_id), self._begun, job_id, infos)
         for found in sweep.stale_pending(self._runtime):
             self._guard(found, self._drop_marker, found)
         for job_id, keys in self._left.items():
-            self._guard(Finding(kind="abandoned", job=job_id), self._abandoned, job_id, keys)
+            self._guard(SweepFinding(kind="abandoned", job=job_id), self._abandoned, job_id, keys)
         return self._swept
 
-    def _guard(self, about: Finding, act: Callable[..., None], *args: Any) -> None:
+    def _guard(self, about: SweepFinding, act: Callable[..., None], *args: Any) -> None:
         """One job's trouble is a finding, and the sweep goes on."""
         try:
             act(*args)
@@ -116,7 +118,7 @@ class _Sweep:
             log.exception("sweep", extra={"job": about.job, "manifest": about.manifest})
             self._note(about, error="INTERNAL", detail=type(exc).__name__)
 
-    def _note(self, finding: Finding, **changes: Any) -> None:
+    def _note(self, finding: SweepFinding, **changes: Any) -> None:
         found = msgspec.structs.replace(finding, **changes)
         self._swept.note(found)
         log.info(_line(found), extra={"job": found.job, "kind": found.kind})
@@ -149,7 +151,7 @@ class _Sweep:
         elif plan.complete_shard_count(self._runtime.control, job_id, self._runtime.keys.verifying):
             self._left.pop(job_id, None)
             for info in worker.unfinished_shards(job_id, infos, self._runtime):
-                about = Finding(kind="unfinished", job=job_id, keys=[info.key])
+                about = SweepFinding(kind="unfinished", job=job_id, keys=[info.key])
                 self._guard(about, self._shard, job_id, info)
         elif job_id in self._left:
             # Not cut to the end, and nobody can go on with it any more.
@@ -170,7 +172,7 @@ class _Sweep:
 
     def _clear(self, job_id: str, why: str) -> None:
         worker.clear(job_id, self._runtime)
-        self._note(Finding(kind="stale-work", job=job_id, detail=why), action="removed")
+        self._note(SweepFinding(kind="stale-work", job=job_id, detail=why), action="removed")
 
     def _begun(self, job_id: str, infos: list[Info]) -> None:
         if all(info.key != result_key(job_id) for info in infos):
@@ -186,7 +188,7 @@ class _Sweep:
         if self._runtime.results.head(key):
             return
         new = announce(finished, self._runtime)
-        found = Finding(
+        found = SweepFinding(
             kind="unannounced",
             job=finished.job_id,
             manifest=finished.manifest.key,
@@ -194,7 +196,7 @@ class _Sweep:
         )
         self._note(found, action="event written" if new else "announced meanwhile")
 
-    def _drop_marker(self, found: Finding) -> None:
+    def _drop_marker(self, found: SweepFinding) -> None:
         for key in found.keys:
             self._runtime.control.delete(key)
         self._note(found, action="removed")
@@ -233,7 +235,7 @@ def summary(swept: Swept) -> dict[str, Any]:
     }
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: SweepFinding) -> str:
     about = finding.manifest or f"job {finding.job}"
     what = f"{finding.action}. " if finding.action else ""
     code = f"{finding.error}: " if finding.error else ""

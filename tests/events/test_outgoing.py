@@ -12,10 +12,10 @@ import pytest
 from core.errors import Failed, Refused
 from core.result import document
 from core.result.item_result import Chapter, Problem
-from core.storage.local import LocalStore
 from events import outgoing
-from events.publish import Publish, ResultsBucket
+from handlers.oss import announce
 from tests.support.results import FULL, GOOD, JOB, rejected
+from tests.support.runtime import runtime
 
 
 def test_the_event_of_a_job() -> None:
@@ -140,8 +140,8 @@ def test_events_lie_by_day() -> None:
 
 
 def test_an_event_is_published_once(tmp_path: Path) -> None:
-    bucket: Publish = ResultsBucket(LocalStore(tmp_path))
-    event, key = outgoing.job_event(FULL), outgoing.event_key(JOB, FULL.finished)
-    assert bucket.publish(key, event) is True
-    assert bucket.publish(key, b"something else\n") is False
-    assert (tmp_path / key).read_bytes() == event
+    made = runtime(tmp_path)
+    assert announce(FULL, made) is True
+    assert announce(FULL, made) is False
+    key = outgoing.event_key(JOB, FULL.finished)
+    assert made.results.get(key, limit=10**6).data == outgoing.job_event(FULL)

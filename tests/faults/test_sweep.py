@@ -321,7 +321,7 @@ def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(
 def test_of_many_findings_the_first_are_kept_and_all_are_counted() -> None:
     swept = Swept()
     for number in range(LISTED + 5):
-        swept.note(looking.Finding(kind="waiting", job=f"{number:032x}"))
+        swept.note(looking.SweepFinding(kind="waiting", job=f"{number:032x}"))
     assert (len(swept.findings), swept.undone) == (LISTED, LISTED + 5)
     shown = sweeping.report(swept)
     assert (shown.data["open"], shown.exit_code) == (LISTED + 5, sweeping.EXIT_WAITING)

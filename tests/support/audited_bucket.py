@@ -33,7 +33,6 @@ from core.tlog import log
 from core.tlog.log import Leaf
 from core.trace import registry
 from events import outgoing
-from events.publish import ResultsBucket
 from tests.support.runtime import buzz, drop, record, runtime
 
 RATE = 16_000
@@ -81,7 +80,7 @@ def add(made: Runtime, number: int, *, marked: bool = True) -> Result:
     leaf = Leaf(job=name, result_sha256=hashlib.sha256(document).hexdigest())
     log.enqueue(made.control, leaf)
     event = outgoing.job_event(draft)
-    ResultsBucket(made.results).publish(outgoing.event_key(name, draft.finished), event)
+    made.results.put_once(outgoing.event_key(name, draft.finished), event)
     return draft
 
 

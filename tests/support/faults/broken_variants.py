@@ -20,7 +20,6 @@ from core.manifest.resolve import Item
 from core.result.document import Result, timestamp
 from core.result.item_result import ItemResult
 from events import outgoing
-from events.publish import ResultsBucket
 from tests.support.faults.history import Setting
 from tests.support.faults.simulation import Theatre
 
@@ -43,7 +42,7 @@ def event_before_result() -> Iterator[None]:
     def broken(draft: Result, runtime: Runtime) -> Result:
         early = msgspec.structs.replace(draft, finished=timestamp(runtime.control.now()))
         key = outgoing.event_key(early.job_id, early.finished)
-        ResultsBucket(runtime.results).publish(key, outgoing.job_event(early))
+        runtime.results.put_once(key, outgoing.job_event(early))
         return unbroken(draft, runtime)
 
     with mock.patch.object(pipeline, "commit_result", broken):
