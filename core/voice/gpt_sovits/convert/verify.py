@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from core.audio.waveform import Audio
 from core.errors import Refused, raising
+from core.speech.filter_bank import kaldi_bands
 from core.voice.gpt_sovits import features, reference, synthesis
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.convert.checks import Check, error, likeness, wrong
@@ -96,7 +97,7 @@ def _reference(bundle: Bundle, common: Golden, own: Golden, audio: list[Audio]) 
     yield error("spectrogram, auxiliary", few, common["aux_refer_spec_704_every8"])
     inputs = {"spectrogram": np.ascontiguousarray(common["refer_spec"][:, : spec.bins])}
     if spec.speaker:
-        yield error("filter bank", features.fbank(own["sv_wav16k"])[0], own["sv_fbank"], _FBANK)
+        yield error("filter bank", kaldi_bands(own["sv_wav16k"]), own["sv_fbank"], _FBANK)
         vector = bundle.run("speaker", ["speaker"], {"fbank": own["sv_fbank"][None]})[0]
         size = np.abs(own["sv_emb"]).max()
         yield error("sv_emb, relative", vector / size, own["sv_emb"] / size, _SPEAKER)
