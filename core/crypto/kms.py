@@ -14,7 +14,6 @@ import base64
 import hashlib
 import hmac
 import json
-import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -26,19 +25,19 @@ import urllib3
 
 from core.crypto.keys import Wrapped
 from core.errors import JobError, Misconfigured, Refused, Unavailable, raising
+from core.storage.retry import Retry
 
 if TYPE_CHECKING:
     from core.storage.oss import Credentials
 
 VERSION = "2016-01-20"
-ATTEMPTS = 3
 SECONDS = 10.0
 """Limit of one answer."""
 
 _GONE = ("Forbidden.KeyNotFound", "Forbidden.AliasNotFound")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AliyunKms:
     key: str
     """Key id, `alias/...` or ARN."""
@@ -49,6 +48,7 @@ class AliyunKms:
     """Host, with a port if needed; empty: `kms.<region>.aliyuncs.com`."""
     ca_file: str = ""
     """Certificate authority of a KMS instance's own gateway; empty: the system's."""
+    retry: Retry = Retry(attempts=3, first=0.4)  # noqa: RUF009 (frozen)
 
     def wrap(self, data_key: bytes, context: bytes) -> Wrapped:
         fields = {"KeyId": self.key, "Plaintext": base64.b64encode(data_key).decode()}
@@ -70,12 +70,9 @@ class AliyunKms:
     def _ask(self, action: str, fields: Mapping[str, str], context: bytes, *, gone: str) -> Any:
         """KMS's answer; `gone` is the code for a key that does not exist."""
         query = {**fields, "EncryptionContext": json.dumps({"voicedrop": context.decode()})}
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return self._ask_once(action, query, gone)
-            except Unavailable:
-                time.sleep(random.uniform(0.1, 0.4))  # noqa: S311  # jitter, no secret
-        return self._ask_once(action, query, gone)
+        return self.retry.run(
+            lambda: self._ask_once(action, query, gone), lambda exc: isinstance(exc, Unavailable)
+        )
 
     def _ask_once(self, action: str, query: Mapping[str, str], gone: str) -> Any:
         with raising(Unavailable("KMS_UNAVAILABLE"), on=(urllib3.exceptions.HTTPError, ValueError)):

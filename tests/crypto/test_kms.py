@@ -14,6 +14,7 @@ from core.crypto.kms import AliyunKms
 from core.crypto.sealing import Context
 from core.errors import JobError, Unavailable
 from core.storage.oss import Credentials
+from core.storage.retry import Retry
 from tests.support import kms_server
 from tests.support.kms_server import Kms
 
@@ -36,11 +37,12 @@ def kms(server: Kms) -> Iterator[Kms]:
 
 
 ROLE = Credentials("id", kms_server.SECRET)
+QUICK = Retry(attempts=3, first=0.001)
 
 
 def provider(kms: Kms, given: Credentials = ROLE, **fields: str) -> AliyunKms:
     fields = {"key": "alias/voices", "endpoint": kms.endpoint, "ca_file": kms.ca_file} | fields
-    return AliyunKms(region="cn-hangzhou", credentials=lambda: given, **fields)
+    return AliyunKms(region="cn-hangzhou", credentials=lambda: given, retry=QUICK, **fields)
 
 
 def code(call: Callable[..., object], *args: object) -> str:
@@ -97,7 +99,6 @@ def test_a_key_that_is_not_enabled_is_unusable(kms: Kms, state: str) -> None:
     assert code(provider(kms).unwrap, wrapped, b"{}") == "KEY_UNUSABLE"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -108,7 +109,7 @@ def test_a_key_that_is_not_enabled_is_unusable(kms: Kms, state: str) -> None:
     ids=["forbidden", "expired", "not JSON"],
 )
 def test_other_answers(kms: Kms, fault: tuple[int, str], expected: str) -> None:
-    kms.faults = [fault] * (1 if expected == "KEY_UNUSABLE" else kms_module.ATTEMPTS)
+    kms.faults = [fault] * (1 if expected == "KEY_UNUSABLE" else QUICK.attempts)
     assert code(provider(kms).wrap, DATA_KEY, b"{}") == expected
 
 
@@ -116,10 +117,9 @@ def test_a_wrong_secret_is_unusable(kms: Kms) -> None:
     assert code(provider(kms, Credentials("id", "wrong")).wrap, DATA_KEY, b"{}") == "KEY_UNUSABLE"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [(503, "ServiceUnavailable"), (429, "Throttling.User")])
 def test_a_service_that_stays_away_is_retryable(kms: Kms, fault: tuple[int, str]) -> None:
-    kms.faults = [fault] * kms_module.ATTEMPTS
+    kms.faults = [fault] * QUICK.attempts
     with pytest.raises(Unavailable) as caught:
         provider(kms).wrap(DATA_KEY, b"{}")
     assert caught.value.code == "KMS_UNAVAILABLE"
@@ -130,7 +130,6 @@ def test_a_short_outage_is_outlasted(kms: Kms) -> None:
     assert provider(kms).wrap(DATA_KEY, b"{}").blob
 
 
-@pytest.mark.slow
 def test_nobody_at_the_other_end(kms: Kms) -> None:
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
         provider(kms, endpoint="127.0.0.1:9").wrap(DATA_KEY, b"{}")
