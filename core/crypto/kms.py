@@ -15,9 +15,11 @@ import hashlib
 import hmac
 import json
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -96,9 +98,18 @@ class AliyunKms:
             headers["x-acs-security-token"] = given.security_token
         headers = signed(headers, query, given.access_key_id, given.access_key_secret)
         url = f"https://{host}/?{_encoded(query)}"
-        with urllib3.PoolManager(timeout=SECONDS, ca_certs=self.ca_file or None) as pool:
-            answer = pool.request("POST", url, headers=headers, retries=False)
-            return answer.status, answer.data
+        answer = self._connections.request("POST", url, headers=headers, retries=False)
+        return answer.status, answer.data
+
+    @cached_property
+    def _connections(self) -> urllib3.PoolManager:
+        """Kept, because a TLS handshake takes longer than the call; safe to use from threads."""
+        return urllib3.PoolManager(
+            maxsize=32,
+            timeout=SECONDS,
+            ca_certs=self.ca_file or None,
+            ssl_minimum_version=ssl.TLSVersion.TLSv1_2,
+        )
 
 
 def signed(

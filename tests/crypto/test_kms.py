@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from core.storage.oss import Credentials
 from core.storage.retry import Retry
 from tests.support import kms_server
 from tests.support.kms_server import Kms
+from tests.support.stores import together
 
 CONTEXT = Context(job="j", item="第一章", mt="audio/wav")
 DATA_KEY = bytes(range(32))
@@ -31,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
 @pytest.fixture
 def kms(server: Kms) -> Iterator[Kms]:
     server.keys = {"alias/voices": bytes(32), "other": bytes([1]) * 32}
-    server.states, server.faults, server.requests = {}, [], []
+    server.states, server.faults, server.requests, server.closing = {}, [], [], False
     yield server
     assert server.faults == []
 
@@ -140,6 +143,46 @@ def test_a_certificate_of_somebody_else_is_refused(kms: Kms) -> None:
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
         provider(kms, ca_file="").wrap(DATA_KEY, b"{}")
     assert kms.requests == []
+
+
+def test_calls_share_a_connection(kms: Kms) -> None:
+    keys, before = provider(kms), kms.connections
+    wrapped = keys.wrap(DATA_KEY, b"{}")
+    assert all(keys.unwrap(wrapped, b"{}") == DATA_KEY for _ in range(20))
+    assert code(keys.unwrap, wrapped, b"other") == "SEAL_INVALID"
+    assert keys.wrap(DATA_KEY, b"{}").blob
+    assert kms.connections == before + 1
+
+
+def test_threads_have_a_connection_each_at_most(kms: Kms) -> None:
+    keys, before = provider(kms), kms.connections
+    wrapped = keys.wrap(DATA_KEY, b"{}")
+
+    def call(_: int) -> bool:
+        return all(keys.unwrap(wrapped, b"{}") == DATA_KEY for _ in range(10))
+
+    assert all(together(4, call))
+    assert kms.connections <= before + 4
+
+
+def test_a_connection_that_was_closed_is_opened_again(kms: Kms) -> None:
+    keys, before, kms.closing = provider(kms), kms.connections, True
+    for _ in range(3):
+        assert keys.wrap(DATA_KEY, b"{}").blob
+    assert kms.connections == before + 3
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_from_1_2_on_is_spoken(tmp_path: Path, newest: ssl.TLSVersion) -> None:
+    with kms_server.running(tmp_path, newest) as kms:
+        kms.keys = {"alias/voices": bytes(32)}
+        assert provider(kms).wrap(DATA_KEY, b"{}").blob
+
+
+def test_older_tls_is_refused(tmp_path: Path) -> None:
+    with kms_server.running(tmp_path, ssl.TLSVersion.TLSv1_1) as kms:
+        assert code(provider(kms).wrap, DATA_KEY, b"{}") == "KMS_UNAVAILABLE"
+        assert kms.requests == []
 
 
 def test_no_credentials_appear_in_a_repr(kms: Kms) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import ssl
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +36,9 @@ class Kms:
         self.states: dict[str, str] = {}
         self.faults: list[tuple[int, str]] = []
         self.requests: list[dict[str, str]] = []
+        self.connections = 0
+        self.closing = False
+        """Whether to close the connection after each answer."""
 
     def answer(
         self, headers: dict[str, str], params: dict[str, str], query: str
@@ -106,6 +110,12 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     kms: Kms
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.kms.connections += 1
 
     def do_POST(self) -> None:
         query = urlsplit(self.path).query
@@ -117,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+        self.close_connection = self.kms.closing
 
     def log_message(self, *_: object) -> None:
         pass
@@ -146,10 +157,15 @@ def _certificate(folder: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Kms]:
+def running(
+    folder: Path, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
+) -> Iterator[Kms]:
     pem = _certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, newest
     handler: type[_Handler] = type("Handler", (_Handler,), {})
     server = _Server(("127.0.0.1", 0), handler)
     # The handshake belongs to the thread of its connection, or one bad client stops all.
