@@ -26,6 +26,7 @@ from core.job.runtime import Runtime
 from core.job.waiting import Shared, Waiting
 from core.result.document import Result, timestamp
 from core.settings import Settings
+from core.storage.port import put_once_or_read
 from core.trace import registry, trace
 from core.trace.trace import Trace
 from events import outgoing
@@ -158,10 +159,10 @@ def trace_object(key: str, runtime: Runtime) -> dict[str, Any]:
             timestamp(runtime.results.now()),
         )
     name = f"audit/{report.trace_id}.json"
-    document = canonical.dump(report) + b"\n"
-    if not runtime.results.put_once(name, document):
-        document = runtime.results.get(name, limit=BYTES_LIMIT).data
-        report = msgspec.json.decode(document, type=Trace)
+    document = put_once_or_read(
+        runtime.results, name, canonical.dump(report) + b"\n", limit=BYTES_LIMIT
+    )
+    report = msgspec.json.decode(document, type=Trace)
     event = outgoing.trace_event(
         document,
         bucket=runtime.inbox.name,

@@ -21,6 +21,7 @@ from core.job.runtime import Runtime
 from core.result import document
 from core.result.document import Attachment, Engine, Part, PartRef, Totals
 from core.result.item_result import ItemResult, VoiceUsed
+from core.storage.port import put_once_or_read
 
 LIMIT = 256 << 20
 CSV_COLUMNS = (
@@ -160,8 +161,6 @@ _FORMULA = frozenset("=+-@\t\r\n")
 
 
 def _attach(key: str, data: bytes, runtime: Runtime) -> Attachment:
-    if not runtime.results.put_once(key, data):
-        stored = runtime.results.get(key, limit=LIMIT).data
-        if stored != data:
-            raise Refused("OUTPUT_EXISTS", f"{key} is not what the items say.", pointer=key)
+    if put_once_or_read(runtime.results, key, data, limit=LIMIT) != data:
+        raise Refused("OUTPUT_EXISTS", f"{key} is not what the items say.", pointer=key)
     return Attachment(key=key, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import msgspec
 
 from core.documents import signed
-from core.errors import Refused, Unavailable
+from core.errors import Refused
 from core.job import waiting
 from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.result import document
 from core.result.document import ManifestRef, Result
+from core.storage.port import put_once_or_read
 from core.tlog.log import Leaf, enqueue, proof_key
 
 RESULT_LIMIT = 512 << 20
@@ -58,14 +59,15 @@ def read_manifest(key: str, runtime: Runtime) -> ReceivedManifest:
 
 
 def committed_result(job_id: str, runtime: Runtime) -> Result | None:
-    """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours.
-
-    A job that broke off between its result and its leaf is queued for the log here.
-    """
+    """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours."""
     key = document.result_key(job_id)
     if runtime.results.head(key) is None:
         return None
-    data = runtime.results.get(key, limit=RESULT_LIMIT).data
+    return _read_result(job_id, runtime.results.get(key, limit=RESULT_LIMIT).data, runtime)
+
+
+def _read_result(job_id: str, data: bytes, runtime: Runtime) -> Result:
+    """A result that is stored; a job that broke off before its leaf is queued for the log here."""
     signed.check(data, runtime.keys.verifying)
     if runtime.results.head(proof_key(job_id)) is None:
         _queue(job_id, data, runtime)
@@ -86,11 +88,10 @@ def commit_result(draft: Result, runtime: Runtime) -> Result:
     """Write the result once; whoever comes second returns what the first one wrote."""
     finished = document.timestamp(runtime.control.now())
     data = signed.sign(msgspec.structs.replace(draft, finished=finished), runtime.keys.signing)
-    if not runtime.results.put_once(document.result_key(draft.job_id), data):
-        winner = committed_result(draft.job_id, runtime)
-        if winner is None:
-            raise Unavailable("STORAGE_UNAVAILABLE", "a result is there and is not there")
-        return winner
+    key = document.result_key(draft.job_id)
+    stored = put_once_or_read(runtime.results, key, data, limit=RESULT_LIMIT)
+    if stored != data:
+        return _read_result(draft.job_id, stored, runtime)
     _queue(draft.job_id, data, runtime)
     for voice in draft.voices.values():
         runtime.control.delete(waiting.mark_key(voice.reference, draft.job_id))

@@ -18,7 +18,7 @@ from core.audio.waveform import Audio
 from core.crypto import sealing
 from core.crypto.sealing import Context, Envelope
 from core.documents import canonical
-from core.errors import Failed, Notice, Unavailable
+from core.errors import Failed, Notice
 from core.job import object_record, reuse, subtitles
 from core.job.enrolment import Enrolled
 from core.job.object_record import ObjectRecord
@@ -85,15 +85,10 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, runtime: Runtime
     with watch.stage("store"):
         labelled = used.profile != "none"
         record = ObjectRecord(key=key, fingerprint=fingerprint, made=done)
-        if not object_record.put_once(
+        found = object_record.put_or_adopt(
             sealed.body, record, sealed.envelope, runtime, labelled=labelled
-        ):
-            # Somebody else finished this item at this moment: the output is theirs.
-            winner = adopt(key, fingerprint, item, runtime)
-            if winner is None:
-                raise Unavailable("STORAGE_UNAVAILABLE", "an output is there and is not there")
-            return winner
-    return msgspec.structs.replace(done, envelope=sealed.envelope)
+        )
+    return _as_stored(found, fingerprint, item)
 
 
 def _speak(
@@ -176,8 +171,12 @@ def adopt(key: str, fingerprint: str, item: Item, runtime: Runtime) -> ItemResul
     """The finished item, if a worker of ours has stored it. Refused OUTPUT_EXISTS if what lies
     there is not ours."""
     found = object_record.adopt(key, ItemResult, runtime)
-    if found is None:
-        return None
+    return _as_stored(found, fingerprint, item) if found else None
+
+
+def _as_stored(
+    found: tuple[ObjectRecord[ItemResult], Envelope], fingerprint: str, item: Item
+) -> ItemResult:
     record, envelope = found
     changed = [Notice("ENGINE_CHANGED")] if record.fingerprint != fingerprint else []
     notices = [*record.made.notices, *changed]

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import tempfile
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from core.crypto.sealing import Envelope
 from core.documents import signed as sign
 from core.errors import Refused
 from core.job.runtime import Runtime
-from core.storage.port import Body, Info
+from core.storage.port import Body, Info, vanished
 
 RECORD = "vc-record"
 SYNTHETIC = "vc-aigc"
@@ -40,15 +40,18 @@ class ObjectRecord(Generic[T]):
     """What the result says of it, without what stands elsewhere."""
 
 
-def put_once(
+def put_or_adopt(
     body: Body,
-    record: ObjectRecord[Any],
+    record: ObjectRecord[T],
     envelope: Envelope,
     runtime: Runtime,
     *,
     labelled: bool = False,
-) -> bool:
-    """Store a sealed body with its record, unless something lies there already."""
+) -> tuple[ObjectRecord[T], Envelope]:
+    """Store a sealed body with its record; what is stored there, if another worker was first.
+
+    Raises what `adopt` raises.
+    """
     signed = sign.sign(
         {
             "key": record.key,
@@ -59,7 +62,12 @@ def put_once(
     )
     metadata = {RECORD: base64.urlsafe_b64encode(signed).decode().rstrip("=")}
     metadata |= sealing.metadata(envelope) | ({SYNTHETIC: "1"} if labelled else {})
-    return runtime.results.put_once(record.key, body, metadata=metadata)
+    if runtime.results.put_once(record.key, body, metadata=metadata):
+        return record, envelope
+    found = adopt(record.key, type(record.made), runtime)
+    if found is None:
+        raise vanished(record.key)
+    return found
 
 
 def adopt(key: str, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T], Envelope] | None:

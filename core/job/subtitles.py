@@ -18,7 +18,6 @@ import numpy as np
 
 from core.crypto import sealing
 from core.crypto.sealing import Context
-from core.errors import Unavailable
 from core.job import object_record
 from core.job.object_record import ObjectRecord
 from core.job.runtime import Runtime
@@ -228,11 +227,6 @@ def store(
             sealed = sealing.seal(_WRITERS[form](said).encode(), context, runtime.keys.wrapping)
             fresh = Subtitled(format=form, key=key, envelope=sealed.envelope)  # type: ignore[arg-type]  # one of _WRITERS
             record = ObjectRecord(key=key, fingerprint="", made=fresh)
-            if object_record.put_once(sealed.body, record, sealed.envelope, runtime):
-                made.append(fresh)
-                continue
-            found = object_record.adopt(key, Subtitled, runtime)
-        if found is None:
-            raise Unavailable("STORAGE_UNAVAILABLE", "subtitles are there and are not there")
+            found = object_record.put_or_adopt(sealed.body, record, sealed.envelope, runtime)
         made.append(found[0].made)
     return made

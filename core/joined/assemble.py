@@ -20,9 +20,9 @@ import numpy as np
 from core.audio import decoding, encoding, waveform
 from core.audio.waveform import Audio, Samples
 from core.crypto import sealing
-from core.crypto.sealing import Context
+from core.crypto.sealing import Context, Envelope
 from core.documents import canonical
-from core.errors import Failed, Refused, Unavailable
+from core.errors import Failed, Refused
 from core.job import object_record, subtitles
 from core.job.lease import Lease
 from core.job.object_record import ObjectRecord
@@ -73,7 +73,8 @@ def _make(one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime) -> C
         raise Refused("CHAPTER_TOO_LONG", pointer="/output")
     stem = f"out/{job_id}/chapters/{one.name}"
     key = f"{stem}.{one.format}.sealed"
-    made = _adopt(key, one, runtime) or _stored(key, one, job, job_id, lease, runtime)
+    found = object_record.adopt(key, Chapter, runtime)
+    made = _as_stored(found or _made(key, one, job, job_id, lease, runtime), one)
     said = [
         line
         for piece in one.pieces
@@ -89,13 +90,12 @@ def _make(one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime) -> C
     )
 
 
-def _adopt(key: str, one: Plan, runtime: Runtime) -> Chapter | None:
-    found = object_record.adopt(key, Chapter, runtime)
-    if found is None:
-        return None
+def _as_stored(found: tuple[ObjectRecord[Chapter], Envelope], one: Plan) -> Chapter:
     record, envelope = found
     if record.fingerprint != _fingerprint(one):
-        raise Refused("OUTPUT_EXISTS", f"{key} was joined from other items or in another way.")
+        raise Refused(
+            "OUTPUT_EXISTS", f"{record.key} was joined from other items or in another way."
+        )
     return msgspec.structs.replace(record.made, envelope=envelope)
 
 
@@ -112,7 +112,9 @@ def _fingerprint(one: Plan) -> str:
     return hashlib.sha256(canonical.dump(parts)).hexdigest()
 
 
-def _stored(key: str, one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime) -> Chapter:
+def _made(
+    key: str, one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime
+) -> tuple[ObjectRecord[Chapter], Envelope]:
     watch = Stopwatch(runtime, job_id, f"chapters/{one.name}")
     with tempfile.TemporaryFile() as plain, tempfile.TemporaryFile() as sealed:
         with tempfile.TemporaryFile() as encoded:
@@ -147,14 +149,9 @@ def _stored(key: str, one: Plan, job: Job, job_id: str, lease: Lease, runtime: R
         record = ObjectRecord(key=key, fingerprint=_fingerprint(one), made=made)
         lease.check()
         labelled = used.profile != "none"
-        if not object_record.put_once(
+        return object_record.put_or_adopt(
             cast(BinaryIO, sealed), record, envelope, runtime, labelled=labelled
-        ):
-            winner = _adopt(key, one, runtime)
-            if winner is None:
-                raise Unavailable("STORAGE_UNAVAILABLE", "a chapter is there and is not there")
-            return winner
-    return msgspec.structs.replace(made, envelope=envelope)
+        )
 
 
 def _encode(one: Plan, file: BinaryIO, lease: Lease, runtime: Runtime) -> int:

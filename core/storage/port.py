@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
-from core.errors import Refused
+from core.errors import Refused, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +96,21 @@ class Store(Protocol):
 def too_large(key: str, size: int, limit: int) -> Refused:
     message = f"The object has {size} bytes; at most {limit} are read."
     return Refused("OBJECT_TOO_LARGE", message, pointer=key)
+
+
+def vanished(key: str) -> Unavailable:
+    """put_once was refused because of an object that is then missing: try again."""
+    return Unavailable("STORAGE_UNAVAILABLE", f"{key} exists but cannot be read.", pointer=key)
+
+
+def put_once_or_read(store: Store, key: str, data: bytes, *, limit: int) -> bytes:
+    """Write `data` unless the key exists; the bytes that are stored there, ours or another's.
+
+    Raises as `put_once` and `get` do.
+    """
+    if store.put_once(key, data):
+        return data
+    try:
+        return store.get(key, limit=limit).data
+    except Refused as exc:
+        raise (vanished(key) if exc.code == "OBJECT_MISSING" else exc) from exc
