@@ -53,61 +53,52 @@ def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, A
 
     `keys` maps `key_id` to key. Raises Refused SIGNATURE_INVALID.
     """
-    with suppress(ValueError, RecursionError):
-        if written := _as_written(document, keys):
-            return msgspec.json.decode(written, type=dict[str, Any])
-    return _read_anew(document, keys)
+    return _VALUES.decode(_signed_bytes(document, keys))
 
 
 def check(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> None:
     """As `verify`, for whoever reads the document in another way."""
-    if not _as_written(document, keys):
-        _read_anew(document, keys)
+    _signed_bytes(document, keys)
 
 
-def _read_anew(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
-    with raising(Refused("SIGNATURE_INVALID", "Not a signed document."), on=ValueError):
-        body = msgspec.convert(canonical.load(document), dict[str, Any])
-        signature = msgspec.convert(body.pop("signature", None), Signature)
+_VALUES = msgspec.json.Decoder(dict[str, Any])
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _signed_bytes(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
+    """The canonical bytes, without the signature, that a key in `keys` signed.
+
+    The document is first assumed to be in canonical form, as we write it. Only one that somebody
+    has rewritten is brought into that form, which takes ten times as long as all the rest.
+    """
+    with suppress(Refused):
+        return _canonically_signed(document, keys)
+    with raising(_not_signed(), on=ValueError):
+        rewritten = canonical.dump(canonical.load(document))
+    return _canonically_signed(rewritten, keys)
+
+
+def _canonically_signed(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
+    """As `_signed_bytes`, for a document that is in canonical form.
+
+    A parser does not tell duplicate keys: that the members, joined again, are the document shows
+    that there are none. That the values are canonical too is shown by the signature, because we
+    sign canonical bytes only.
+    """
+    with raising(_not_signed(), on=(ValueError, RecursionError)):
+        members = {name: bytes(raw) for name, raw in _MEMBERS.decode(document).items()}
+        signature = msgspec.json.decode(members.pop("signature", b""), type=Signature)
+        whole = canonical.join({**members, "signature": canonical.dump(signature)})
+    if whole != document:
+        raise _not_signed()
     key = keys.get(signature.key_id)
     if key is None:
         raise Refused("SIGNATURE_INVALID", f"Signed with a key we do not know: {signature.key_id}.")
-    with raising(Refused("SIGNATURE_INVALID", "Not a signed document."), on=ValueError):
-        signed = canonical.dump(body)
-    if not _holds(key, signature, signed):
-        raise Refused("SIGNATURE_INVALID")
-    return body
-
-
-class _Signed(msgspec.Struct):
-    """A document of which only the signature is read."""
-
-    signature: Signature
-
-
-_SIGNED = msgspec.json.Decoder(_Signed)
-
-
-def _as_written(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
-    """The document without its signature, if it was not written anew since we signed it: then these
-    are the bytes that were signed, canonical and so without a key that stands twice. Else nothing.
-
-    A string cannot hold the member, for its quotes would be escaped. Taken from an inner object it
-    would leave the outer one in what is signed, and no signature can cover itself.
-    """
-    with suppress(ValueError, RecursionError):
-        signature = _SIGNED.decode(document).signature
-        before, _, after = document.partition(b'"signature":' + canonical.dump(signature))
-        signed = before[:-1] + after if before.endswith(b",") else before + after.removeprefix(b",")
-        key = keys.get(signature.key_id)
-        if key and _holds(key, signature, signed):
-            return signed
-    return b""
-
-
-def _holds(key: Ed25519PublicKey, signature: Signature, signed: bytes) -> bool:
-    try:
+    signed = canonical.join(members)
+    with raising(Refused("SIGNATURE_INVALID"), on=InvalidSignature):
         key.verify(base64.urlsafe_b64decode(signature.value + "=="), signed)
-    except InvalidSignature:
-        return False
-    return True
+    return signed
+
+
+def _not_signed() -> Refused:
+    return Refused("SIGNATURE_INVALID", "Not a signed document.")

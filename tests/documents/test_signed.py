@@ -140,3 +140,26 @@ def test_a_signature_that_was_moved_inside_holds_no_more() -> None:
             sign.verify(changed, PUBLIC)
     again = data.replace(member, spaced)
     assert sign.verify(again, PUBLIC) == document
+
+
+def test_a_member_that_is_there_twice_is_refused_whichever_comes_last() -> None:
+    data = sign.sign({"a": 1, "z": {"b": 2}}, KEY)
+    member = data[data.index(b'"signature"') : data.index(b',"z"')]
+    for twice in (
+        data.replace(b'"a":1', b'"a":1,"a":1'),
+        data.replace(b'"a":1', b'"a":2,"a":1'),
+        data.replace(b'"b":2', b'"b":3,"b":2'),
+        data.replace(member, member + b"," + member),
+        data.replace(b'"alg":', b'"alg":"none","alg":'),
+        data.replace(b'"z":', b'"signature":null,"z":'),
+    ):
+        assert twice != data
+        for form in (twice, twice.replace(b":", b": ")):
+            with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+                sign.check(form, PUBLIC)
+
+
+def test_a_document_written_anew_has_the_values_of_the_one_that_was_signed() -> None:
+    data = sign.sign({"large": 1e20, "small": 1e-7, "whole": 2.0, "text": "\u2028😀"}, KEY)
+    again = json.dumps(json.loads(data), indent=1).encode()
+    assert repr(sign.verify(again, PUBLIC)) == repr(sign.verify(data, PUBLIC))
