@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,10 +17,8 @@ from typing import Any
 import msgspec
 
 from core.documents import strict
+from core.documents.strict import EXACT
 from core.errors import Explained
-
-EXACT = 2**53 - 1
-"""Larger integers lose digits in readers that keep every number as a double (RFC 7493)."""
 
 
 def dump(document: Any) -> bytes:
@@ -145,10 +142,8 @@ def _number(value: float) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        times = Counter(key for key, _ in pairs)
-        twice = next(key for key in times if times[key] > 1)
+    made, twice = strict.unique(pairs)
+    if twice is not None:
         raise Explained(f"the key {twice!r} stands twice in one object")
     return made
 

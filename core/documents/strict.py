@@ -135,10 +135,8 @@ class Reader:
         return Refused("JSON_SYNTAX", f"{reason}: line {line} column {column}.")
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) < len(pairs):
-            times = Counter(key for key, _ in pairs)
-            twice = next(key for key in times if times[key] > 1)
+        made, twice = unique(pairs)
+        if twice is not None:
             self._found.append(
                 Refused("JSON_DUPLICATE_KEY", f"The key {twice[:80]!r} stands twice in one object.")
             )
@@ -162,6 +160,15 @@ class Reader:
 
     def _constant(self, name: str) -> None:
         self._found.append(Refused("JSON_SYNTAX", f"{name} is not JSON: leave the field out."))
+
+
+def unique(pairs: list[tuple[str, Any]]) -> tuple[dict[str, Any], str | None]:
+    """The members of an object, and the first key that is there twice, if any."""
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made, None
+    times = Counter(key for key, _ in pairs)
+    return made, next(key for key in times if times[key] > 1)
 
 
 def _space(text: str, at: int) -> int:

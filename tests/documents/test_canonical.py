@@ -12,14 +12,14 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.documents import canonical
+from core.documents import canonical, strict
 from tests.support import vectors
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 SCALARS = (
     st.none()
     | st.booleans()
-    | st.integers(-canonical.EXACT, canonical.EXACT)
+    | st.integers(-strict.EXACT, strict.EXACT)
     | st.floats(allow_nan=False, allow_infinity=False)
     | TEXT
 )
