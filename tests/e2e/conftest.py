@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,27 @@ class Place:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """`voicedrop ARGUMENTS` as its own process."""
+        options = self._options(environ)
+        return subprocess.run(_command(arguments), timeout=400, check=False, **options)
+
+    def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+        """The same, without waiting for its end."""
+        return subprocess.Popen(_command(arguments), **self._options(environ))
+
+    def _options(self, environ: dict[str, str]) -> dict[str, Any]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("VOICEDROP_")}
-        return subprocess.run(
-            [sys.executable, "-m", "handlers.cli", *arguments],
-            cwd=self.root,
-            env=clean | {"PYTHONPATH": str(ROOT)} | environ,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
+        env = clean | {"PYTHONPATH": str(ROOT)} | environ
+        pipe = subprocess.PIPE
+        return {"cwd": self.root, "env": env, "stdout": pipe, "stderr": pipe, "text": True}
 
     def json(self, *arguments: str) -> Any:
         ran = self.run(*arguments, "--json")
         assert ran.returncode == 0, ran.stderr
         return json.loads(ran.stdout)
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "handlers.cli", *arguments]
 
 
 @pytest.fixture(scope="session")
