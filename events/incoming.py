@@ -32,11 +32,11 @@ MAX_RECORDS = 1000
 
 MANIFESTS = "jobs/"
 CLIPS = "audit/"
-OURS = ("out/", "events/", "marks/", "lease/", "pending/", "dead/", "log/")
+OWN_PREFIXES = ("out/", "events/", "marks/", "lease/", "pending/", "dead/", "log/")
 """Prefixes that we write ourselves, in buckets of our own: acting on them would never end."""
 MANIFEST_ENDINGS = (".manifest.json", ".manifest.jsonl")
 TEMPORARY_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
-_LONGEST_KEY = 3 * 1023
+_MAX_ENCODED_KEY = 3 * 1023
 """Characters of a key whose every byte is percent-encoded."""
 AUDIO_EXTENSIONS = (
     *(".wav", ".wave", ".rf64", ".w64", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"),
@@ -45,7 +45,7 @@ AUDIO_EXTENSIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedObject:
     """An object that has just been written."""
 
     bucket: str
@@ -63,8 +63,8 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    created: list[Created] = field(default_factory=list)
+class Notification:
+    created: list[CreatedObject] = field(default_factory=list)
     turns: list[str] = field(default_factory=list)
     """Payloads of timers: what it is time for."""
     ignored: Counter[str] = field(default_factory=Counter)
@@ -72,7 +72,7 @@ class Incoming:
     marker, own-prefix, invalid-key, malformed."""
 
 
-def parse(body: bytes, *, bucket: str = "", control: str = "") -> Incoming:
+def parse(body: bytes, *, bucket: str = "", control: str = "") -> Notification:
     """What a notification asks for. `bucket`: the inbox; of `control` only shards count; records of
     another bucket are ignored.
 
@@ -80,18 +80,18 @@ def parse(body: bytes, *, bucket: str = "", control: str = "") -> Incoming:
     """
     try:
         document = json.loads(body.decode("utf-8-sig"))
-        records = list(_records(document))
+        records = list(_unwrap(document))
     except (ValueError, RecursionError):
         raise Refused("EVENT_INVALID", "The notification is not JSON.") from None
     if len(records) > MAX_RECORDS:
         raise Refused("EVENT_INVALID", f"{len(records)} records; at most {MAX_RECORDS} at once.")
-    incoming = Incoming()
+    incoming = Notification()
     for record in records:
-        if _text(record, "triggerTime"):
-            incoming.turns.append(_text(record, "payload").strip())
+        if _text_at(record, "triggerTime"):
+            incoming.turns.append(_text_at(record, "payload").strip())
             continue
-        made = _created(record, bucket, control)
-        if isinstance(made, Created):
+        made = _parse_record(record, bucket, control)
+        if isinstance(made, CreatedObject):
             incoming.created.append(made)
         else:
             incoming.ignored[made] += 1
@@ -109,10 +109,10 @@ def key_candidates(key: str) -> list[str]:
         decoded = unquote_plus(key, errors="strict")
     except UnicodeDecodeError:
         decoded = key
-    return [name for name in dict.fromkeys((key, decoded)) if _valid(name)]
+    return [name for name in dict.fromkeys((key, decoded)) if _is_valid_key(name)]
 
 
-def kind(key: str) -> Kind:
+def object_kind(key: str) -> Kind:
     """What an object of the inbox is for, by its name."""
     if key.startswith(MANIFESTS) and key.endswith(MANIFEST_ENDINGS):
         return "manifest"
@@ -123,7 +123,7 @@ def kind(key: str) -> Kind:
     return "other"
 
 
-def _records(document: Any) -> Iterator[Any]:
+def _unwrap(document: Any) -> Iterator[Any]:
     """Every record, whatever it is wrapped in; None for what is none and costs only itself."""
     if isinstance(document, str):
         try:
@@ -132,74 +132,76 @@ def _records(document: Any) -> Iterator[Any]:
             document = None
     if isinstance(document, list):
         for element in document:
-            yield from _records(element)
+            yield from _unwrap(element)
     elif isinstance(document, dict):
         for wrapper in ("events", "requestPayload", "data"):
             if wrapper in document:
-                yield from _records(document[wrapper])
+                yield from _unwrap(document[wrapper])
                 return
         yield document
     else:
         yield None
 
 
-def _created(record: Any, bucket: str, control: str) -> Created | str:
+def _parse_record(record: Any, bucket: str, control: str) -> CreatedObject | str:
     """The object, or why it is ignored."""
-    name = _text(record, "eventName").removeprefix("oss:")
+    name = _text_at(record, "eventName").removeprefix("oss:")
     if not name:
         return "malformed"
-    if _text(record, "eventSource") not in ("acs:oss", ""):
+    if _text_at(record, "eventSource") not in ("acs:oss", ""):
         return "other-source"
     family, _, operation = name.partition(":")
     if family != "ObjectCreated" or operation not in CREATED:
         return "event-type"
-    key, place = _text(record, "oss", "object", "key"), _text(record, "oss", "bucket", "name")
+    key, place = _text_at(record, "oss", "object", "key"), _text_at(record, "oss", "bucket", "name")
     if not (key and place):
         return "malformed"
     if bucket and place != bucket:
         plain = unquote_plus(
-            key[:_LONGEST_KEY]
+            key[:_MAX_ENCODED_KEY]
         )  # such keys hold nothing that an encoding could change
         ours = place == control and plain.startswith(WORK) and plain.endswith(ENDING)
-        return _read(record, name, place, plain, "shard") if ours else "other-bucket"
-    return _unwanted(key) or _read(record, name, place, key, _meant(key))
+        return _created_object(record, name, place, plain, "shard") if ours else "other-bucket"
+    return _ignore_reason(key) or _created_object(
+        record, name, place, key, _kind_of_candidates(key)
+    )
 
 
-def _meant(key: str) -> Kind:
-    kinds = (kind(candidate) for candidate in key_candidates(key))
+def _kind_of_candidates(key: str) -> Kind:
+    kinds = (object_kind(candidate) for candidate in key_candidates(key))
     return next((k for k in kinds if k != "other"), "other")
 
 
-def _read(record: Any, name: str, bucket: str, key: str, kind: Kind) -> Created:
-    size = _at(record, "oss", "object", "size")
-    return Created(
+def _created_object(record: Any, name: str, bucket: str, key: str, kind: Kind) -> CreatedObject:
+    size = _value_at(record, "oss", "object", "size")
+    return CreatedObject(
         bucket=bucket,
         key=key,
-        etag=_text(record, "oss", "object", "eTag").strip('"'),
+        etag=_text_at(record, "oss", "object", "eTag").strip('"'),
         size=size if type(size) is int else None,
-        region=_text(record, "region"),
+        region=_text_at(record, "region"),
         event_name=name,
-        request_id=_text(record, "responseElements", "requestId"),
-        principal=_text(record, "userIdentity", "principalId"),
+        request_id=_text_at(record, "responseElements", "requestId"),
+        principal=_text_at(record, "userIdentity", "principalId"),
         kind=kind,
     )
 
 
-def _at(record: Any, *path: str) -> Any:
+def _value_at(record: Any, *path: str) -> Any:
     """The value at a path, or None: only bucket and key are worth refusing a record for."""
     for name in path:
         record = record.get(name) if isinstance(record, dict) else None
     return record
 
 
-def _text(record: Any, *path: str) -> str:
-    value = _at(record, *path)
+def _text_at(record: Any, *path: str) -> str:
+    value = _value_at(record, *path)
     return value if isinstance(value, str) else ""
 
 
-def _unwanted(key: str) -> str:
+def _ignore_reason(key: str) -> str:
     """Why an object is none of our business, or an empty string."""
-    name = unquote_plus(key) if len(key) <= _LONGEST_KEY else ""
+    name = unquote_plus(key) if len(key) <= _MAX_ENCODED_KEY else ""
     if name.endswith("/"):
         return "folder"
     if not name or not key_candidates(key):
@@ -208,12 +210,12 @@ def _unwanted(key: str) -> str:
         return "marker"
     if name.endswith(TEMPORARY_ENDINGS):
         return "temporary"
-    if name.startswith(OURS) or (name.startswith(CLIPS) and name.endswith(".json")):
+    if name.startswith(OWN_PREFIXES) or (name.startswith(CLIPS) and name.endswith(".json")):
         return "own-prefix"
     return ""
 
 
-def _valid(key: str) -> bool:
+def _is_valid_key(key: str) -> bool:
     try:
         check_key(key)
     except Refused:

@@ -96,7 +96,7 @@ def job_event(finished: Result) -> bytes:
         errors=dict(errors),
         error=finished.error.code if finished.error else "",
     )
-    return event(
+    return build_event(
         identity=f"{finished.job_id} {finished.status} {finished.finished}",
         type_=f"com.voicedrop.job.{finished.status}",
         bucket=finished.manifest.bucket,
@@ -108,7 +108,7 @@ def job_event(finished: Result) -> bytes:
 
 def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) -> bytes:
     """The event of a finished trace. `report`: the bytes it announces; `clip`: the key traced."""
-    return event(
+    return build_event(
         identity=hashlib.sha256(report).hexdigest(),
         type_="com.voicedrop.trace.completed",
         bucket=bucket,
@@ -118,7 +118,9 @@ def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) 
     )
 
 
-def event(*, identity: str, type_: str, bucket: str, subject: str, time: str, data: Any) -> bytes:
+def build_event(
+    *, identity: str, type_: str, bucket: str, subject: str, time: str, data: Any
+) -> bytes:
     """`bucket`: the inbox, which names the source; `subject`: the object that caused it all;
     `identity`: what makes this event another one than any other of its source."""
     made = Event(

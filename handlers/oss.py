@@ -30,7 +30,7 @@ from core.storage.port import put_once_or_read
 from core.trace import registry, trace
 from core.trace.trace import Trace
 from events import outgoing
-from events.incoming import Created, key_candidates, parse
+from events.incoming import CreatedObject, key_candidates, parse
 
 if TYPE_CHECKING:
     from core.storage.oss import Credentials
@@ -99,7 +99,7 @@ def handle(body: bytes, runtime: Runtime) -> dict[str, Any]:
     return {"done": done, "ignored": dict(incoming.ignored)}
 
 
-def _work(created: Created, runtime: Runtime) -> Iterator[Callable[[], dict[str, Any]]]:
+def _work(created: CreatedObject, runtime: Runtime) -> Iterator[Callable[[], dict[str, Any]]]:
     if created.kind == "shard":
         yield lambda: _shard(created.key, runtime)
         return
@@ -138,7 +138,7 @@ def _run_timer(turn: str, runtime: Runtime) -> dict[str, Any]:
     return {"turn": turn, "logged": found.size if found else 0}
 
 
-def _existing(created: Created, runtime: Runtime) -> str:
+def _existing(created: CreatedObject, runtime: Runtime) -> str:
     """The spelling of the key that names an object; of one that is gone, the first."""
     candidates = key_candidates(created.key)
     if len(candidates) > 1:

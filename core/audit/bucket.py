@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from core.audit import jobs, logbook
-from core.audit.logbook import Logbook
-from core.audit.model import COMPLETENESS, JobChecked, Outcome, failed, passed
-from core.audit.sources import Sources, held
+from core.audit import jobs, log_snapshot
+from core.audit.log_snapshot import LogSnapshot
+from core.audit.model import COMPLETENESS, CheckedJob, Outcome, failed, passed
+from core.audit.sources import Sources, is_leased
 from core.result import document as results
 from core.storage.port import Info
 from core.tlog import log
 from core.trace import registry
 
 OUT = "out/"
-_OURS = (
+_KNOWN_KEYS = (
     re.compile(r"audit/(?P<trace>[0-9a-f]{32})\.json"),
     re.compile(r"events/dt=\d{4}-\d\d-\d\d/(?P<event>[0-9a-f]{32})\.json"),
     re.compile(r"log/(batches|checkpoints)/\d{20}"),
@@ -26,52 +26,52 @@ _OURS = (
     re.compile(r"marks/(?P<shelf>[0-9a-f]{2})/(?P<mark>(?P=shelf)[0-9a-f]{6})\.json"),
     re.compile(r"out/[0-9a-f]{32}/(parts/\d{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
 )
-_TOGETHER = 256
+_JOBS_AT_ONCE = 256
 """Jobs handed out at a time: what bounds memory."""
 
 
 @dataclass(slots=True)
-class Bucket:
+class AuditedBucket:
     """What an audit found."""
 
-    book: Logbook
-    jobs: list[JobChecked] = field(default_factory=list)
+    book: LogSnapshot
+    jobs: list[CheckedJob] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     """Of the bucket as a whole."""
     objects: int = 0
     bytes: int = 0
 
 
-def walk(
+def audit_bucket(
     sources: Sources,
     *,
     since: str = "",
     earlier: str = "",
     workers: int = 1,
-    known: Mapping[str, JobChecked] | None = None,
-    done: Callable[[JobChecked], None] = lambda job: None,
-) -> Bucket:
+    known: Mapping[str, CheckedJob] | None = None,
+    done: Callable[[CheckedJob], None] = lambda job: None,
+) -> AuditedBucket:
     """Check everything. `known`: what an audit that broke off had looked at already; `done` is
     told of every job. Raises Unavailable, Misconfigured."""
     listing = _Listing()
-    bucket = Bucket(logbook.read(sources, earlier))
+    bucket = AuditedBucket(log_snapshot.read_log(sources, earlier))
     bucket.outcomes += bucket.book.outcomes
 
-    def look(group: tuple[str, list[Info]]) -> JobChecked:
+    def look(group: tuple[str, list[Info]]) -> CheckedJob:
         job, infos = group
         before = (known or {}).get(job)
-        if before is not None and before.seen == jobs.digest(infos):
+        if before is not None and before.seen == jobs.listing_digest(infos):
             return before
         return jobs.check(job, infos, sources, bucket.book, since)
 
     with ThreadPoolExecutor(workers) as pool:
         groups = listing.groups(sources)
-        while some := list(itertools.islice(groups, _TOGETHER)):
+        while some := list(itertools.islice(groups, _JOBS_AT_ONCE)):
             for checked in pool.map(look, some):
                 bucket.jobs.append(checked)
                 done(checked)
     bucket.objects, bucket.bytes = listing.objects, listing.bytes
-    bucket.outcomes += _complete(bucket, listing, sources)
+    bucket.outcomes += _check_completeness(bucket, listing, sources)
     return bucket
 
 
@@ -96,7 +96,7 @@ class _Listing:
         """Whether it lies in the folder of a job."""
         self.objects += 1
         self.bytes += info.size
-        match = next((m for m in (form.fullmatch(info.key) for form in _OURS) if m), None)
+        match = next((m for m in (form.fullmatch(info.key) for form in _KNOWN_KEYS) if m), None)
         if match is None:
             self.foreign.append(info.key)
             return False
@@ -110,20 +110,22 @@ class _Listing:
         return info.key.startswith(OUT)
 
 
-def _complete(bucket: Bucket, listing: _Listing, sources: Sources) -> list[Outcome]:
+def _check_completeness(
+    bucket: AuditedBucket, listing: _Listing, sources: Sources
+) -> list[Outcome]:
     """Check 10, for what no job's folder shows."""
     seen = {checked.job for checked in bucket.jobs}
     bad = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in listing.foreign]
     for name in listing.events.keys() - seen - listing.traces:
         bad.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=listing.events[name]))
-    queued = set(log.waiting(sources.control)) if sources.control else set()
+    queued = set(log.list_queued(sources.control)) if sources.control else set()
     for job in sorted((bucket.book.leaves.keys() | queued) - seen):
         bad.append(failed(COMPLETENESS, "RESULT_MISSING", key=results.result_key(job)))
     used = {payload for checked in bucket.jobs for payload in checked.marks}
     for payload in sorted(listing.marks - used):
         # An item that was marked and then not released keeps its number.
         mark = registry.resolve(sources.results, int(payload, 16))
-        if mark is None or not (mark.job in seen or held(sources, mark.job)):
+        if mark is None or not (mark.job in seen or is_leased(sources, mark.job)):
             key = registry.object_key(int(payload, 16))
             bad.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
     return bad or [passed(COMPLETENESS)]

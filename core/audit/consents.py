@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 
 from core.audit.model import CONSENT, Outcome, attempt, failed, passed, skipped
-from core.audit.sources import Sources, fetching
+from core.audit.sources import Sources, part_reader
 from core.consent import records
 from core.errors import Refused
 from core.manifest import resolve as jobs
@@ -21,11 +21,11 @@ def check(result: Result, sources: Sources) -> list[Outcome]:
     used = {name: voice for name, voice in result.voices.items() if voice.error is None}
     if not used:
         return [skipped(CONSENT, "NO_VOICE")]
-    job = _manifest(result, sources)
-    return [_voice(name, voice, result, job, sources) for name, voice in used.items()]
+    job = _read_manifest(result, sources)
+    return [_check_voice(name, voice, result, job, sources) for name, voice in used.items()]
 
 
-def _manifest(result: Result, sources: Sources) -> Job | None:
+def _read_manifest(result: Result, sources: Sources) -> Job | None:
     """The manifest that the result answers, if it still lies where it lay."""
     if sources.inbox is None:
         return None
@@ -39,7 +39,7 @@ def _manifest(result: Result, sources: Sources) -> Job | None:
         return None
 
 
-def _voice(
+def _check_voice(
     name: str, used: VoiceUsed, result: Result, job: Job | None, sources: Sources
 ) -> Outcome:
     if used.consent is None:
@@ -50,12 +50,12 @@ def _voice(
     if job is None or sources.inbox is None or not key:
         return skipped(CONSENT, "NO_INBOX", f"voice {name}")
     with attempt(CONSENT, key) as made:
-        record = _record(key, sources.inbox)
+        record = _read_record(key, sources.inbox)
         if hashlib.sha256(record).hexdigest() != used.consent.sha256:
             return failed(CONSENT, "CONSENT_REPLACED", f"voice {name}", key)
         at = datetime.fromisoformat(result.started)
         withdrawn = sources.inbox.head(key + records.REVOKED)
-        for language in _spoken(name, result, job, sources):
+        for language in _released_languages(name, result, job, sources):
             records.check(
                 record,
                 reference_sha256=used.reference_sha256 or "",
@@ -68,14 +68,14 @@ def _voice(
     return made.outcome
 
 
-def _spoken(name: str, result: Result, job: Job, sources: Sources) -> list[str]:
+def _released_languages(name: str, result: Result, job: Job, sources: Sources) -> list[str]:
     """Languages of what came out; an item that consent did not cover was refused."""
-    items = items_of(result, fetching(sources))
+    items = items_of(result, part_reader(sources))
     made = {item.id for item in items if item.output and not item.kept_from}
     return sorted({i.language for i in job.items if i.voice == name and i.id in made})
 
 
-def _record(key: str, inbox: Store) -> bytes:
+def _read_record(key: str, inbox: Store) -> bytes:
     try:
         return inbox.get(key, limit=records.LIMIT).data
     except Refused as exc:

@@ -71,7 +71,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The object concerned."""
 
 
-class ItemChecked(msgspec.Struct, frozen=True, kw_only=True):
+class CheckedItem(msgspec.Struct, frozen=True, kw_only=True):
     item: str
     """Empty where the manifest gave no valid id; of a joined file `chapters/<id>`."""
     index: int
@@ -86,7 +86,7 @@ class ItemChecked(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: list[Outcome] = []
 
 
-class JobChecked(msgspec.Struct, frozen=True, kw_only=True):
+class CheckedJob(msgspec.Struct, frozen=True, kw_only=True):
     """All that was found in the folder of one job."""
 
     job: str
@@ -97,8 +97,8 @@ class JobChecked(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "unknown"
     outcomes: list[Outcome] = []
     """Of the job as a whole."""
-    items: list[ItemChecked] = []
-    joined: list[ItemChecked] = []
+    items: list[CheckedItem] = []
+    joined: list[CheckedItem] = []
     """Chapters, or the book."""
     marks: list[str] = []
     """Payloads of all its items."""
@@ -139,6 +139,6 @@ def attempt(check: int, key: str = "") -> Iterator[Attempt]:
         made.outcome = skipped(check, exc.code, exc.message, key)
 
 
-def explained(code: str) -> str:
+def explain(code: str) -> str:
     """What a code means."""
     return {**CODES, **REFUSED, **FAILED, **MISCONFIGURED}[code]

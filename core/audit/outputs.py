@@ -19,7 +19,7 @@ from core.audit.model import (
     OBJECT,
     PLAINTEXT,
     WATERMARK,
-    ItemChecked,
+    CheckedItem,
     Outcome,
     attempt,
     failed,
@@ -34,18 +34,18 @@ from core.result.item_result import Chapter, ItemResult, LabelUsed, Subtitled, W
 from core.trace import registry
 
 
-def check(item: ItemResult, job: str, sources: Sources) -> ItemChecked:
+def check(item: ItemResult, job: str, sources: Sources) -> CheckedItem:
     """`item` is one that a genuine result names; `job` made it."""
     made, mark = item.output, item.watermark
-    row = ItemChecked(item=item.id, index=item.index, status=item.status)
+    row = CheckedItem(item=item.id, index=item.index, status=item.status)
     if made is None:
-        return msgspec.structs.replace(row, outcomes=_nothing())
+        return msgspec.structs.replace(row, outcomes=_skip_all())
     owner = (job, item.id)
     with tempfile.TemporaryFile() as file:
         opened, whole = sealed.check(sealed.of_output(made, item.envelope, owner), sources, file)
         plain = cast(BinaryIO, file) if whole else None
-        marked, score = _mark(item, job, plain, sources)
-        labelled = _labelled(item.label, plain)
+        marked, score = _check_mark(item, job, plain, sources)
+        labelled = _check_label(item.label, plain)
     return msgspec.structs.replace(
         row,
         duration_s=made.duration_s,
@@ -58,27 +58,27 @@ def check(item: ItemResult, job: str, sources: Sources) -> ItemChecked:
             labelled,
             skipped(C2PA, "NOT_MADE"),
             marked,
-            *_subtitles(item.subtitles, owner, sources),
+            *_check_subtitles(item.subtitles, owner, sources),
         ],
     )
 
 
 def check_joined(
     one: Chapter, job: str, stated: Mapping[str, Watermark], sources: Sources
-) -> ItemChecked:
+) -> CheckedItem:
     """A chapter or a book that a genuine result names. `stated`: id -> the mark of each item."""
-    row = ItemChecked(item=f"chapters/{one.id}", index=-1, status=one.status)
+    row = CheckedItem(item=f"chapters/{one.id}", index=-1, status=one.status)
     made = one.output
     if made is None:
-        return msgspec.structs.replace(row, outcomes=_nothing())
+        return msgspec.structs.replace(row, outcomes=_skip_all())
     # The name of a file in which items are missing says so: it is not the chapter's.
     name = made.key.rpartition("/")[2].removesuffix(".sealed").rpartition(".")[0]
     owner = (job, f"chapters/{name}")
     with tempfile.TemporaryFile() as file:
         opened, whole = sealed.check(sealed.of_output(made, one.envelope, owner), sources, file)
         plain = cast(BinaryIO, file) if whole else None
-        marked, score = _joined_marks(one, stated, plain, sources)
-        labelled = _labelled(one.label, plain)
+        marked, score = _check_joined_marks(one, stated, plain, sources)
+        labelled = _check_label(one.label, plain)
     return msgspec.structs.replace(
         row,
         duration_s=made.duration_s,
@@ -90,17 +90,17 @@ def check_joined(
             labelled,
             skipped(C2PA, "NOT_MADE"),
             marked,
-            *_subtitles(one.subtitles, owner, sources),
+            *_check_subtitles(one.subtitles, owner, sources),
         ],
     )
 
 
-def _nothing() -> list[Outcome]:
+def _skip_all() -> list[Outcome]:
     numbers = (OBJECT, ENVELOPE, PLAINTEXT, LABEL, C2PA, WATERMARK)
     return [skipped(number, "NO_OUTPUT") for number in numbers]
 
 
-def _subtitles(
+def _check_subtitles(
     made: Sequence[Subtitled], owner: tuple[str, str], sources: Sources
 ) -> list[Outcome]:
     outcomes = []
@@ -111,7 +111,7 @@ def _subtitles(
     return outcomes
 
 
-def _joined_marks(
+def _check_joined_marks(
     one: Chapter, stated: Mapping[str, Watermark], plain: BinaryIO | None, sources: Sources
 ) -> tuple[Outcome, float | None]:
     """Check 7: the marks of the items read in it. The items themselves say whose they are."""
@@ -140,7 +140,7 @@ def _joined_marks(
     return made.outcome, score
 
 
-def _labelled(used: LabelUsed | None, plain: BinaryIO | None) -> Outcome:
+def _check_label(used: LabelUsed | None, plain: BinaryIO | None) -> Outcome:
     if plain is None:
         return skipped(LABEL, "NOT_OPENED")
     with attempt(LABEL) as made, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -155,7 +155,7 @@ def _labelled(used: LabelUsed | None, plain: BinaryIO | None) -> Outcome:
     return made.outcome
 
 
-def _mark(
+def _check_mark(
     item: ItemResult, job: str, plain: BinaryIO | None, sources: Sources
 ) -> tuple[Outcome, float | None]:
     """Check 7, and the score: measured, or else as the result states it."""
@@ -171,10 +171,10 @@ def _mark(
         code = "NO_KEY" if key is None or sources.keys.wrapping is None else "NOT_OPENED"
         return skipped(WATERMARK, code), stated.score
     plain.seek(0)
-    return _measure(stated, plain.read(), key)
+    return _verify_mark(stated, plain.read(), key)
 
 
-def _measure(stated: Watermark, plain: bytes, key: bytes) -> tuple[Outcome, float]:
+def _verify_mark(stated: Watermark, plain: bytes, key: bytes) -> tuple[Outcome, float]:
     score = 0.0
     with attempt(WATERMARK) as made:
         heard = decoding.decode_own(plain)

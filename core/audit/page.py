@@ -7,7 +7,7 @@ from html import escape
 
 from core.audit.report import Check, Finding, Histogram, Period, Report
 
-SHOWN = 200
+MAX_FINDINGS = 200
 """Findings on the page; report.json has them all."""
 STATUSES = ("succeeded", "partial", "failed", "rejected")
 _STYLE = """
@@ -50,19 +50,19 @@ def render(report: Report) -> str:
         f'<p class="soft">Finished {escape(report.finished)}, by voicedrop '
         f"{escape(report.processor)}{since}.</p>",
         f'<p><span class="verdict {report.verdict}">{words}</span></p>',
-        _figures(report),
+        _render_totals(report),
         "<h2>What became of the jobs</h2>",
-        _outcomes(report.outcomes),
+        _render_outcomes(report.outcomes),
         "<h2>The audio</h2>",
-        _histogram("Scores of the marks", report.scores, "score"),
-        _histogram("Durations in seconds", report.durations, "duration"),
+        _render_histogram("Scores of the marks", report.scores, "score"),
+        _render_histogram("Durations in seconds", report.durations, "duration"),
         "<h2>Checks</h2>",
-        _checks(report.checks),
+        _render_checks(report.checks),
         "<h2>Findings</h2>",
-        _findings(report),
-        _codes(report),
+        _render_findings(report),
+        _render_codes(report),
         "<h2>Log</h2>",
-        _log(report),
+        _render_log(report),
     ]
     head = (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
@@ -72,7 +72,7 @@ def render(report: Report) -> str:
     return head + "\n".join(body) + "\n</html>\n"
 
 
-def _figures(report: Report) -> str:
+def _render_totals(report: Report) -> str:
     totals = report.totals
     shown = {
         "jobs": totals.jobs,
@@ -88,7 +88,7 @@ def _figures(report: Report) -> str:
     return f'<div class="figures">{"".join(cells)}</div>'
 
 
-def _outcomes(periods: Sequence[Period]) -> str:
+def _render_outcomes(periods: Sequence[Period]) -> str:
     if not periods:
         return '<p class="soft">No genuine result.</p>'
     stacks = [[getattr(period, status) for status in STATUSES] for period in periods]
@@ -98,19 +98,19 @@ def _outcomes(periods: Sequence[Period]) -> str:
         f'<span style="color:{colour}">&#9632; {status}</span>'
         for status, colour in zip(STATUSES, colours, strict=True)
     )
-    picture = _bars("outcomes", labels, stacks, colours)
+    picture = _render_bars("outcomes", labels, stacks, colours)
     return f"<figure><figcaption>Jobs by outcome {key}</figcaption>{picture}</figure>"
 
 
-def _histogram(title: str, made: Histogram, name: str) -> str:
+def _render_histogram(title: str, made: Histogram, name: str) -> str:
     if not made.counts:
         return f'<p class="soft">{title}: none.</p>'
-    labels = [f"from {_number(edge)}" for edge in made.edges[:-1]]
-    picture = _bars(name, labels, [[count] for count in made.counts], ["var(--bar)"])
+    labels = [f"from {_format_number(edge)}" for edge in made.edges[:-1]]
+    picture = _render_bars(name, labels, [[count] for count in made.counts], ["var(--bar)"])
     return f"<figure><figcaption>{title}</figcaption>{picture}</figure>"
 
 
-def _bars(
+def _render_bars(
     name: str, labels: Sequence[str], stacks: Sequence[Sequence[int]], colours: Sequence[str]
 ) -> str:
     """Stacked bars; where there is room, each part says how many it stands for."""
@@ -132,18 +132,18 @@ def _bars(
                 )
         if i % every == 0:
             said = " + ".join(str(count) for count in stack if count)
-            parts += [_text(middle, y - 5, said), _text(middle, _BASE + 16, label)]
+            parts += [_render_label(middle, y - 5, said), _render_label(middle, _BASE + 16, label)]
     return (
         f'<svg id="plot-{name}" role="img" aria-label="{name}" viewBox="0 0 {_WIDTH} {_HEIGHT}">'
         f"{''.join(parts)}</svg>"
     )
 
 
-def _text(x: float, y: float, text: str) -> str:
+def _render_label(x: float, y: float, text: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{escape(text)}</text>'
 
 
-def _checks(checks: Sequence[Check]) -> str:
+def _render_checks(checks: Sequence[Check]) -> str:
     rows = []
     for one in checks:
         why = "<br>".join(f"<code>{escape(c)}</code> {n}" for c, n in one.reasons.items())
@@ -156,16 +156,20 @@ def _checks(checks: Sequence[Check]) -> str:
     return f"<table>{head}{''.join(rows)}</table>"
 
 
-def _findings(report: Report) -> str:
+def _render_findings(report: Report) -> str:
     if not report.findings:
         return '<p class="soft">None.</p>'
-    rows = [_finding(found) for found in report.findings[:SHOWN]]
-    more = "" if len(report.findings) <= SHOWN else "<p>The first ones; report.json has all.</p>"
+    rows = [_render_finding(found) for found in report.findings[:MAX_FINDINGS]]
+    more = (
+        ""
+        if len(report.findings) <= MAX_FINDINGS
+        else "<p>The first ones; report.json has all.</p>"
+    )
     head = "<tr><th>check<th>code<th>where<th>what"
     return f"<table>{head}{''.join(rows)}</table>{more}"
 
 
-def _finding(found: Finding) -> str:
+def _render_finding(found: Finding) -> str:
     where = found.key or "/".join(filter(None, (found.job, found.item))) or "the bucket"
     return (
         f'<tr><td class="n">{found.check}<td><code>{escape(found.code)}</code>'
@@ -173,7 +177,7 @@ def _finding(found: Finding) -> str:
     )
 
 
-def _codes(report: Report) -> str:
+def _render_codes(report: Report) -> str:
     if not report.codes:
         return ""
     rows = (
@@ -183,7 +187,7 @@ def _codes(report: Report) -> str:
     return f"<h2>What the codes mean</h2><table>{''.join(rows)}</table>"
 
 
-def _log(report: Report) -> str:
+def _render_log(report: Report) -> str:
     if report.log is None:
         return '<p class="soft">This bucket has no log.</p>'
     return (
@@ -193,5 +197,5 @@ def _log(report: Report) -> str:
     )
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:g}"

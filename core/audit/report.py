@@ -11,21 +11,14 @@ from typing import Literal
 
 import msgspec
 
-from core.audit.bucket import Bucket
-from core.audit.model import (
-    CHECKS,
-    CONSISTENCY,
-    ItemChecked,
-    JobChecked,
-    Outcome,
-    explained,
-)
+from core.audit.bucket import AuditedBucket
+from core.audit.model import CHECKS, CONSISTENCY, CheckedItem, CheckedJob, Outcome, explain
 from core.audit.sources import Sources
 from core.result.document import timestamp
 from core.trace.registry import Index, Mark
 from core.version import VERSION
 
-MOST_PERIODS = 92
+MAX_DAYS = 92
 """Days that a plot shows; more are put together by months."""
 _BINS = 12
 
@@ -67,7 +60,7 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True):
     counts: list[int] = []
 
 
-class LogSeen(msgspec.Struct, frozen=True, kw_only=True):
+class LogSummary(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     size: int
     root: str
@@ -108,15 +101,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Of the marks: -log10 of a bound on the probability that unmarked sound scores as high."""
     durations: Histogram
     """Seconds."""
-    log: LogSeen | None
+    log: LogSummary | None
 
 
-def build(bucket: Bucket, sources: Sources, since: str) -> Report:
+def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
     jobs = [job for job in bucket.jobs if not job.early]
     items = [item for job in jobs for item in job.items]
     spoken = [item for item in items if item.bytes]
-    findings = list(_findings(bucket, jobs))
-    checks = _checks(bucket, jobs)
+    findings = list(_find_failures(bucket, jobs))
+    checks = _count_checks(bucket, jobs)
     book = bucket.book
     return Report(
         verdict="findings" if findings else "clean",
@@ -140,17 +133,19 @@ def build(bucket: Bucket, sources: Sources, since: str) -> Report:
         ),
         checks=checks,
         findings=findings,
-        codes={code: explained(code) for code in sorted({c for k in checks for c in k.reasons})},
-        outcomes=_periods(jobs),
-        scores=histogram([item.score for item in spoken if item.score is not None]),
-        durations=histogram([item.duration_s for item in spoken]),
-        log=LogSeen(origin=book.origin, size=book.size, root=book.root, checkpoint=book.checkpoint)
+        codes={code: explain(code) for code in sorted({c for k in checks for c in k.reasons})},
+        outcomes=_count_periods(jobs),
+        scores=build_histogram([item.score for item in spoken if item.score is not None]),
+        durations=build_histogram([item.duration_s for item in spoken]),
+        log=LogSummary(
+            origin=book.origin, size=book.size, root=book.root, checkpoint=book.checkpoint
+        )
         if book.root
         else None,
     )
 
 
-def histogram(values: list[float]) -> Histogram:
+def build_histogram(values: list[float]) -> Histogram:
     """Up to twelve bins of a round width, from 0 or the round number below the least value."""
     if not values:
         return Histogram()
@@ -163,30 +158,30 @@ def histogram(values: list[float]) -> Histogram:
     return Histogram(edges=edges, counts=[counts[i] for i in range(bins)])
 
 
-def items_csv(bucket: Bucket) -> Iterator[str]:
+def format_items_csv(bucket: AuditedBucket) -> Iterator[str]:
     """One line an item, a joined file, or a job without items; a column a check."""
     log = next((o for o in bucket.outcomes if o.check == CONSISTENCY), None)
     names = [name for name, _ in CHECKS.values()]
     head = ["job", "item", "index", "job_status", "item_status", "finished"]
     facts = ["duration_s", "bytes", "media_type", "payload", "score"]
-    yield _line([*head, *facts, *names])
+    yield _format_row([*head, *facts, *names])
     for job in bucket.jobs:
         if job.early:
             continue
-        for item in [*job.items, *job.joined] or [ItemChecked(item="", index=-1, status="")]:
+        for item in [*job.items, *job.joined] or [CheckedItem(item="", index=-1, status="")]:
             found = [*job.outcomes, *item.outcomes, *([log] if log else [])]
-            yield _line(
+            yield _format_row(
                 [
                     *(job.job, item.item, "" if item.index < 0 else item.index),
                     *(job.status, item.status, job.finished),
                     *(item.duration_s, item.bytes, item.media_type, item.payload),
                     "" if item.score is None else item.score,
-                    *(_worst(found, number) for number in CHECKS),
+                    *(_worst_verdict(found, number) for number in CHECKS),
                 ]
             )
 
 
-def index(bucket: Bucket, name: str) -> Index:
+def build_index(bucket: AuditedBucket, name: str) -> Index:
     """Whose the marks of genuine results are."""
     marks = {
         item.payload: Mark(item=item.item, job=job.job)
@@ -197,19 +192,21 @@ def index(bucket: Bucket, name: str) -> Index:
     return Index(bucket=name, marks=marks)
 
 
-def _line(fields: Iterable[object]) -> str:
+def _format_row(fields: Iterable[object]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(fields)
     return line.getvalue()
 
 
-def _worst(found: list[Outcome], number: int) -> str:
+def _worst_verdict(found: list[Outcome], number: int) -> str:
     order = ["fail", "skip", "pass"]
     mine = sorted((o for o in found if o.check == number), key=lambda o: order.index(o.verdict))
     return f"{mine[0].verdict} {mine[0].code}".strip() if mine else ""
 
 
-def _every(bucket: Bucket, jobs: list[JobChecked]) -> Iterator[tuple[str, str, Outcome]]:
+def _all_outcomes(
+    bucket: AuditedBucket, jobs: list[CheckedJob]
+) -> Iterator[tuple[str, str, Outcome]]:
     yield from (("", "", outcome) for outcome in bucket.outcomes)
     for job in jobs:
         yield from ((job.job, "", outcome) for outcome in job.outcomes)
@@ -217,8 +214,8 @@ def _every(bucket: Bucket, jobs: list[JobChecked]) -> Iterator[tuple[str, str, O
             yield from ((job.job, item.item, outcome) for outcome in item.outcomes)
 
 
-def _findings(bucket: Bucket, jobs: list[JobChecked]) -> Iterator[Finding]:
-    for job, item, outcome in _every(bucket, jobs):
+def _find_failures(bucket: AuditedBucket, jobs: list[CheckedJob]) -> Iterator[Finding]:
+    for job, item, outcome in _all_outcomes(bucket, jobs):
         if outcome.verdict == "fail":
             yield Finding(
                 check=outcome.check,
@@ -230,10 +227,10 @@ def _findings(bucket: Bucket, jobs: list[JobChecked]) -> Iterator[Finding]:
             )
 
 
-def _checks(bucket: Bucket, jobs: list[JobChecked]) -> list[Check]:
+def _count_checks(bucket: AuditedBucket, jobs: list[CheckedJob]) -> list[Check]:
     verdicts: Counter[tuple[int, str]] = Counter()
     reasons: dict[int, Counter[str]] = {number: Counter() for number in CHECKS}
-    for _, _, outcome in _every(bucket, jobs):
+    for _, _, outcome in _all_outcomes(bucket, jobs):
         verdicts[outcome.check, outcome.verdict] += 1
         if outcome.code:
             reasons[outcome.check][outcome.code] += 1
@@ -251,9 +248,9 @@ def _checks(bucket: Bucket, jobs: list[JobChecked]) -> list[Check]:
     ]
 
 
-def _periods(jobs: list[JobChecked]) -> list[Period]:
+def _count_periods(jobs: list[CheckedJob]) -> list[Period]:
     dated = [job for job in jobs if job.finished]
-    length = 10 if len({job.finished[:10] for job in dated}) <= MOST_PERIODS else 7
+    length = 10 if len({job.finished[:10] for job in dated}) <= MAX_DAYS else 7
     counts = Counter((job.finished[:length], job.status) for job in dated)
     return [
         Period(

@@ -17,7 +17,7 @@ from core.result.item_result import Output, Subtitled
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class SealedObject:
     """A sealed object, as a genuine result describes it."""
 
     key: str
@@ -29,16 +29,18 @@ class Stated:
     """Job and item that it is sealed for."""
 
 
-def of_output(made: Output, envelope: Envelope | None, owner: tuple[str, str]) -> Stated:
-    return Stated(made.key, made.bytes, made.sealed_sha256, made.plain_sha256, envelope, owner)
+def of_output(made: Output, envelope: Envelope | None, owner: tuple[str, str]) -> SealedObject:
+    return SealedObject(
+        made.key, made.bytes, made.sealed_sha256, made.plain_sha256, envelope, owner
+    )
 
 
-def of_subtitle(made: Subtitled, owner: tuple[str, str]) -> Stated:
+def of_subtitle(made: Subtitled, owner: tuple[str, str]) -> SealedObject:
     sealed = made.envelope
-    return Stated(made.key, sealed.ct_len, sealed.ct_sha256, sealed.pt_sha256, sealed, owner)
+    return SealedObject(made.key, sealed.ct_len, sealed.ct_sha256, sealed.pt_sha256, sealed, owner)
 
 
-def check(stated: Stated, sources: Sources, plain: BinaryIO) -> tuple[list[Outcome], bool]:
+def check(stated: SealedObject, sources: Sources, plain: BinaryIO) -> tuple[list[Outcome], bool]:
     """The outcomes, and whether all of the plaintext is now in `plain`, an empty file."""
     with tempfile.TemporaryFile() as body:
         there = False
@@ -55,7 +57,7 @@ def check(stated: Stated, sources: Sources, plain: BinaryIO) -> tuple[list[Outco
 
 
 def _open(
-    stated: Stated, body: BinaryIO | None, sources: Sources, plain: BinaryIO
+    stated: SealedObject, body: BinaryIO | None, sources: Sources, plain: BinaryIO
 ) -> tuple[list[Outcome], bool]:
     wrapping, envelope = sources.keys.wrapping, stated.envelope
     if wrapping is None:

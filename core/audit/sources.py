@@ -11,7 +11,7 @@ from core.errors import Refused
 from core.job import lease
 from core.storage.port import Store
 
-MOMENT = 60.0
+SETTLING_SECONDS = 60.0
 """Seconds in which what belongs together may still be arriving."""
 
 
@@ -25,12 +25,12 @@ class Sources:
     """None: consent records cannot be looked at."""
 
 
-def fetching(sources: Sources) -> Callable[[str], bytes]:
+def part_reader(sources: Sources) -> Callable[[str], bytes]:
     """How the parts of a result are read."""
     return lambda key: sources.results.get(key, limit=parts.LIMIT).data
 
 
-def held(sources: Sources, job: str) -> bool:
+def is_leased(sources: Sources, job: str) -> bool:
     """Whether a worker holds the job at this moment."""
     if sources.control is None:
         return False

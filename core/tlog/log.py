@@ -35,10 +35,10 @@ from core.tlog.signed_note import Checkpoint
 QUEUE = "log/leaves/"
 BATCHES = "log/batches/"
 CHECKPOINTS = "log/checkpoints/"
-BATCH = 4096
+MAX_BATCH = 4096
 """Leaves that a batch takes unless told otherwise."""
-_LIMIT = 64 << 20
-_PROOF = "c2sp.org/tlog-proof@v1"
+_MAX_BYTES = 64 << 20
+_PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 
 Job = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -68,41 +68,41 @@ def integrate(
     origin: str,
     *,
     earlier: Iterable[Ed25519PublicKey] = (),
-    most: int = BATCH,
+    most: int = MAX_BATCH,
 ) -> Checkpoint | None:
     """Log what is queued, at most `most` leaves a checkpoint, finishing first what another
     sequencer left. None: an empty log. `earlier`: keys that signed before `key` did."""
     known = [key.public_key(), *earlier]
-    last = _finish_last(control, results, key, origin, known)
-    while batch := _next_batch(control, results, most):
+    last = _complete_last_batch(control, results, key, origin, known)
+    while batch := _read_queue(control, results, most):
         size = last.size if last else 0
         # Whoever comes second reads the first one's batch back in _finish_last.
         results.put_once(f"{BATCHES}{size:020}", tiles.bundle(batch))
-        last = _finish_last(control, results, key, origin, known)
+        last = _complete_last_batch(control, results, key, origin, known)
     return last
 
 
-def waiting(control: Store) -> Iterator[str]:
+def list_queued(control: Store) -> Iterator[str]:
     """Jobs that are queued and not logged yet."""
     return (info.key.removeprefix(QUEUE) for info in control.list(QUEUE))
 
 
-def batches(results: Store) -> Iterator[tuple[int, list[bytes]]]:
+def read_batches(results: Store) -> Iterator[tuple[int, list[bytes]]]:
     """Where each batch starts, and its entries."""
     for info in results.list(BATCHES):
         yield int(info.key.removeprefix(BATCHES)), tiles.unbundle(_get(results, info.key))
 
 
-def latest(results: Store) -> str | None:
+def read_latest_checkpoint(results: Store) -> str | None:
     """The newest checkpoint, as it is signed."""
-    info = _last(results, CHECKPOINTS)
-    return results.get(info, limit=_LIMIT).data.decode() if info else None
+    info = _last_key(results, CHECKPOINTS)
+    return results.get(info, limit=_MAX_BYTES).data.decode() if info else None
 
 
-def entries(results: Store, size: int) -> Iterator[bytes]:
+def read_entries(results: Store, size: int) -> Iterator[bytes]:
     """Every logged entry, from the first. Refused OBJECT_MISSING, LOG_INVALID."""
-    for number, width in tiles.widths(size):
-        data = results.get(tiles.key("entries", number, width), limit=_LIMIT).data
+    for number, width in tiles.tile_widths(size):
+        data = results.get(tiles.key("entries", number, width), limit=_MAX_BYTES).data
         bundle = tiles.unbundle(data)
         if len(bundle) != width:
             raise Refused("LOG_INVALID", f"Bundle {number} holds {len(bundle)} entries of {width}.")
@@ -118,23 +118,23 @@ def verify(
     Raises Refused LOG_INVALID.
     """
     keys = list(keys)
-    signed = latest(results)
+    signed = read_latest_checkpoint(results)
     if signed is None:
         raise Refused("LOG_INVALID", "There is no checkpoint.")
-    found = signed_note.checkpoint(signed, origin, keys)
+    found = signed_note.verify_checkpoint(signed, origin, keys)
     try:
-        logged = list(entries(results, found.size))
+        logged = list(read_entries(results, found.size))
         hashes = [merkle.leaf_hash(entry) for entry in logged]
-        _compare_tiles(results, hashes)
+        _check_tiles(results, hashes)
         leaves = [msgspec.json.decode(entry, type=Leaf) for entry in logged]
     except Refused as exc:
         raise Refused("LOG_INVALID", f"The log is damaged: {exc}") from exc
     except msgspec.DecodeError as exc:
         raise Refused("LOG_INVALID", "The log is damaged: an entry is no leaf of ours.") from exc
-    if merkle.root(found.size, merkle.in_memory(hashes)) != found.root:
+    if merkle.root(found.size, merkle.nodes_in_memory(hashes)) != found.root:
         raise Refused("LOG_INVALID", "The entries are not those that the checkpoint was made for.")
     if earlier is not None:
-        _continues(signed_note.checkpoint(earlier, origin, keys), hashes)
+        _check_continues(signed_note.verify_checkpoint(earlier, origin, keys), hashes)
     return found, leaves
 
 
@@ -143,14 +143,14 @@ def check_proof(
 ) -> tuple[int, Checkpoint]:
     """Where `leaf` stands in the log, offline. Raises Refused LOG_INVALID."""
     head, _, signed = proof.partition("\n\n")
-    found = signed_note.checkpoint(signed, origin, keys)
+    found = signed_note.verify_checkpoint(signed, origin, keys)
     try:
         first, number, *path = head.split("\n")
         index = int(number.removeprefix("index "))
         hashes = [base64.b64decode(line, validate=True) for line in path]
     except ValueError as exc:
         raise Refused("LOG_INVALID", "Not a proof of inclusion.") from exc
-    whole = first == _PROOF and merkle.includes(
+    whole = first == _PROOF_HEADER and merkle.verify_inclusion(
         merkle.leaf_hash(leaf), index, found.size, hashes, found.root
     )
     if not whole:
@@ -162,10 +162,10 @@ def proof_key(job: str) -> str:
     return f"out/{job}/result.tlog-proof"
 
 
-def _next_batch(control: Store, results: Store, most: int) -> list[bytes]:
+def _read_queue(control: Store, results: Store, most: int) -> list[bytes]:
     batch = []
     for info in itertools.islice(control.list(QUEUE), most):
-        leaf = control.get(info.key, limit=_LIMIT).data
+        leaf = control.get(info.key, limit=_MAX_BYTES).data
         # A worker that repeats a job queues it again; logged once is enough.
         if results.head(proof_key(info.key.removeprefix(QUEUE))):
             control.delete(info.key)
@@ -174,7 +174,7 @@ def _next_batch(control: Store, results: Store, most: int) -> list[bytes]:
     return batch
 
 
-def _finish_last(
+def _complete_last_batch(
     control: Store,
     results: Store,
     key: Ed25519PrivateKey,
@@ -182,23 +182,23 @@ def _finish_last(
     known: Iterable[Ed25519PublicKey],
 ) -> Checkpoint | None:
     """Write everything that follows from the last batch, as far as it is missing."""
-    name = _last(results, BATCHES)
+    name = _last_key(results, BATCHES)
     if name is None:
         return None
     start = int(name.removeprefix(BATCHES))
-    batch = tiles.unbundle(results.get(name, limit=_LIMIT).data)
+    batch = tiles.unbundle(results.get(name, limit=_MAX_BYTES).data)
     tree = _Tiles(results, start + len(batch))
     checkpoint = f"{CHECKPOINTS}{tree.size:020}"
     if results.head(checkpoint):
-        return signed_note.checkpoint(_get(results, checkpoint).decode(), origin, known)
+        return signed_note.verify_checkpoint(_get(results, checkpoint).decode(), origin, known)
     _write_tiles(results, start, batch)
     made = Checkpoint(origin, tree.size, merkle.root(tree.size, tree.node))
     signed = signed_note.sign(made.text(), origin, key)
     # The checkpoint comes last: it says that nothing of this batch is missing.
     for index, entry in enumerate(batch, start):
         job = msgspec.json.decode(entry, type=Leaf).job
-        path = merkle.inclusion(index, tree.size, tree.node)
-        results.put_once(proof_key(job), _proof(index, path, signed))
+        path = merkle.inclusion_proof(index, tree.size, tree.node)
+        results.put_once(proof_key(job), _format_proof(index, path, signed))
         control.delete(QUEUE + job)
     results.put_once(checkpoint, signed.encode())
     return made
@@ -207,24 +207,24 @@ def _finish_last(
 def _write_tiles(results: Store, start: int, batch: Sequence[bytes]) -> None:
     whole, width = divmod(start, WIDTH)
     held = tiles.unbundle(_get(results, tiles.key("entries", whole, width))) if width else []
-    for i, piece in enumerate(tiles.split([*held, *batch]), whole):
+    for i, piece in enumerate(tiles.split_into_bundles([*held, *batch]), whole):
         results.put_once(tiles.key("entries", i, len(piece)), tiles.bundle(piece))
     old = _Tiles(results, start)
     hashes = [merkle.leaf_hash(entry) for entry in batch]
-    for level, number, data in merkle.tiles(start, hashes, old.read):
+    for level, number, data in merkle.added_tiles(start, hashes, old.read):
         results.put_once(tiles.key(str(level), number, len(data) // HASH), data)
 
 
-def _compare_tiles(results: Store, hashes: Sequence[bytes]) -> None:
-    for level, number, data in merkle.tiles(0, hashes, lambda *_: b""):
+def _check_tiles(results: Store, hashes: Sequence[bytes]) -> None:
+    for level, number, data in merkle.added_tiles(0, hashes, lambda *_: b""):
         key = tiles.key(str(level), number, len(data) // HASH)
         if _get(results, key) != data:
             raise Refused("LOG_INVALID", f"{key} is not made from the entries.")
 
 
-def _continues(earlier: Checkpoint, hashes: Sequence[bytes]) -> None:
+def _check_continues(earlier: Checkpoint, hashes: Sequence[bytes]) -> None:
     fits = earlier.size <= len(hashes)
-    if not fits or merkle.root(earlier.size, merkle.in_memory(hashes)) != earlier.root:
+    if not fits or merkle.root(earlier.size, merkle.nodes_in_memory(hashes)) != earlier.root:
         raise Refused("LOG_INVALID", f"The log no longer contains what it was at {earlier.size}.")
 
 
@@ -247,15 +247,15 @@ class _Tiles:
         number, first = divmod(index << height, WIDTH)
         width = min(WIDTH, (self.size >> 8 * tile) - number * WIDTH)
         data = self.read(tile, number, width)
-        return merkle.subtree(data[first * HASH : (first + (1 << height)) * HASH])
+        return merkle.subtree_root(data[first * HASH : (first + (1 << height)) * HASH])
 
 
-def _proof(index: int, path: Sequence[bytes], signed: str) -> bytes:
-    lines = [_PROOF, f"index {index}", *(base64.b64encode(part).decode() for part in path)]
+def _format_proof(index: int, path: Sequence[bytes], signed: str) -> bytes:
+    lines = [_PROOF_HEADER, f"index {index}", *(base64.b64encode(part).decode() for part in path)]
     return ("\n".join(lines) + "\n\n" + signed).encode()
 
 
-def _last(results: Store, prefix: str) -> str | None:
+def _last_key(results: Store, prefix: str) -> str | None:
     key = None
     for info in results.list(prefix):
         key = info.key
@@ -263,4 +263,4 @@ def _last(results: Store, prefix: str) -> str | None:
 
 
 def _get(results: Store, key: str) -> bytes:
-    return results.get(key, limit=_LIMIT).data
+    return results.get(key, limit=_MAX_BYTES).data

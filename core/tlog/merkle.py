@@ -24,7 +24,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
-def in_memory(leaves: Sequence[bytes]) -> Node:
+def nodes_in_memory(leaves: Sequence[bytes]) -> Node:
     """Nodes over leaf hashes held in a list."""
 
     def node(level: int, index: int) -> bytes:
@@ -37,39 +37,39 @@ def in_memory(leaves: Sequence[bytes]) -> Node:
 
 def root(size: int, node: Node) -> bytes:
     """The hash of the tree of the first `size` leaves."""
-    return _range(0, size, node) if size else hashlib.sha256(b"").digest()
+    return _range_hash(0, size, node) if size else hashlib.sha256(b"").digest()
 
 
-def inclusion(index: int, size: int, node: Node) -> list[bytes]:
+def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
     """Audit path of leaf `index` in the tree of `size` leaves, from the leaf's sibling upwards."""
     path, low, high = [], 0, size
     while high - low > 1:
-        middle = low + _split(high - low)
+        middle = low + _split_point(high - low)
         if index < middle:
-            path.append(_range(middle, high, node))
+            path.append(_range_hash(middle, high, node))
             high = middle
         else:
-            path.append(_range(low, middle, node))
+            path.append(_range_hash(low, middle, node))
             low = middle
     return path[::-1]
 
 
-def consistency(old: int, new: int, node: Node) -> list[bytes]:
+def consistency_proof(old: int, new: int, node: Node) -> list[bytes]:
     """Proof that the tree of `new` leaves begins with the tree of `old` leaves, 0 < old <= new."""
     path, low, high = [], 0, new
     while high != old:
-        middle = low + _split(high - low)
+        middle = low + _split_point(high - low)
         if old <= middle:
-            path.append(_range(middle, high, node))
+            path.append(_range_hash(middle, high, node))
             high = middle
         else:
-            path.append(_range(low, middle, node))
+            path.append(_range_hash(low, middle, node))
             low = middle
     # The old tree itself is known to the reader, unless the path has left its left edge.
-    return ([_range(low, high, node)] if low else []) + path[::-1]
+    return ([_range_hash(low, high, node)] if low else []) + path[::-1]
 
 
-def includes(leaf: bytes, index: int, size: int, path: Sequence[bytes], top: bytes) -> bool:
+def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], top: bytes) -> bool:
     """Whether `path` leads from `leaf` to the root `top` (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return False
@@ -87,7 +87,9 @@ def includes(leaf: bytes, index: int, size: int, path: Sequence[bytes], top: byt
     return last == 0 and value == top
 
 
-def extends(old: int, new: int, old_top: bytes, new_top: bytes, path: Sequence[bytes]) -> bool:
+def verify_consistency(
+    old: int, new: int, old_top: bytes, new_top: bytes, path: Sequence[bytes]
+) -> bool:
     """Whether `path` proves that the tree `new_top` begins with `old_top` (RFC 9162, 2.1.4.2)."""
     if not 0 < old < new:
         return old == new and old_top == new_top and not path
@@ -111,7 +113,7 @@ def extends(old: int, new: int, old_top: bytes, new_top: bytes, path: Sequence[b
     return last == 0 and first == old_top and second == new_top
 
 
-def tiles(
+def added_tiles(
     old: int, leaves: Sequence[bytes], held: Callable[[int, int, int], bytes]
 ) -> Iterator[tuple[int, int, bytes]]:
     """(level, number, hashes) of every tile that appending `leaves` to `old` ones makes.
@@ -126,10 +128,10 @@ def tiles(
         for i, piece in enumerate(pieces, number):
             yield level, i, piece
         full = (piece for piece in pieces if len(piece) == WIDTH * HASH)
-        level, old, fresh = level + 1, number, [subtree(piece) for piece in full]
+        level, old, fresh = level + 1, number, [subtree_root(piece) for piece in full]
 
 
-def subtree(hashes: bytes) -> bytes:
+def subtree_root(hashes: bytes) -> bytes:
     """The root over a power of two of concatenated hashes."""
     row = [hashes[i : i + HASH] for i in range(0, len(hashes), HASH)]
     while len(row) > 1:
@@ -137,16 +139,16 @@ def subtree(hashes: bytes) -> bytes:
     return row[0]
 
 
-def _range(low: int, high: int, node: Node) -> bytes:
+def _range_hash(low: int, high: int, node: Node) -> bytes:
     """RFC 6962's MTH(D[low:high]), for the ranges that its recursion reaches from a root."""
     size = high - low
     if size & (size - 1) == 0:
         level = size.bit_length() - 1
         return node(level, low >> level)
-    middle = low + _split(size)
-    return node_hash(_range(low, middle, node), _range(middle, high, node))
+    middle = low + _split_point(size)
+    return node_hash(_range_hash(low, middle, node), _range_hash(middle, high, node))
 
 
-def _split(size: int) -> int:
+def _split_point(size: int) -> int:
     """The largest power of two below `size`."""
     return 1 << (size - 1).bit_length() - 1

@@ -43,27 +43,27 @@ def sign(text: str, name: str, key: Ed25519PrivateKey) -> str:
     return f"{text}\n{_DASH}{name} {base64.b64encode(blob).decode()}\n"
 
 
-def open_note(note: str, name: str, keys: Iterable[Ed25519PublicKey]) -> str:
+def verify_note(note: str, name: str, keys: Iterable[Ed25519PublicKey]) -> str:
     """The text, once one of `keys` is proven to have signed it as `name`; other signatures are
     passed over. Raises Refused LOG_INVALID."""
     text, split, signatures = note.rpartition("\n\n")
     text += "\n"
     for key in keys if split else ():
         for line in signatures.splitlines():
-            blob = _blob(line, name)
-            if blob[:4] == _key_id(name, key) and _valid(key, blob[4:], text):
+            blob = _signature_bytes(line, name)
+            if blob[:4] == _key_id(name, key) and _is_valid(key, blob[4:], text):
                 return text
     raise Refused("LOG_INVALID", f"No signature of {name} by a key we know.")
 
 
-def origin(note: str) -> str:
+def claimed_origin(note: str) -> str:
     """The name that a checkpoint gives its log, not verified."""
     return note.partition("\n")[0]
 
 
-def checkpoint(note: str, origin: str, keys: Iterable[Ed25519PublicKey]) -> Checkpoint:
+def verify_checkpoint(note: str, origin: str, keys: Iterable[Ed25519PublicKey]) -> Checkpoint:
     """A log's checkpoint, verified. Raises Refused LOG_INVALID."""
-    lines = open_note(note, origin, keys).split("\n")
+    lines = verify_note(note, origin, keys).split("\n")
     with raising(Refused("LOG_INVALID", "Not a checkpoint."), on=(ValueError, IndexError)):
         found = Checkpoint(lines[0], int(lines[1]), base64.b64decode(lines[2], validate=True))
         if found.text() != "\n".join([*lines[:3], ""]):
@@ -77,7 +77,7 @@ def _key_id(name: str, key: Ed25519PublicKey) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + _ED25519 + key.public_bytes_raw()).digest()[:4]
 
 
-def _blob(line: str, name: str) -> bytes:
+def _signature_bytes(line: str, name: str) -> bytes:
     head = f"{_DASH}{name} "
     try:
         return base64.b64decode(line.removeprefix(head), validate=True)
@@ -85,7 +85,7 @@ def _blob(line: str, name: str) -> bytes:
         return b""
 
 
-def _valid(key: Ed25519PublicKey, signature: bytes, text: str) -> bool:
+def _is_valid(key: Ed25519PublicKey, signature: bytes, text: str) -> bool:
     try:
         key.verify(signature, text.encode())
     except InvalidSignature:

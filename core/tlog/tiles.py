@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from core.tlog.merkle import WIDTH
 
 
-def split(batch: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+def split_into_bundles(batch: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     return (batch[i : i + WIDTH] for i in range(0, len(batch), WIDTH))
 
 
-def widths(size: int) -> Iterator[tuple[int, int]]:
+def tile_widths(size: int) -> Iterator[tuple[int, int]]:
     return ((i, min(WIDTH, size - i * WIDTH)) for i in range(-(-size // WIDTH)))
 
 

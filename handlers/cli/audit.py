@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from core import audit as audits
-from core.audit import JobChecked, Sources, page
+from core.audit import CheckedJob, Sources, page
 from core.errors import JobError, Misconfigured, Refused
 from core.job.lease import Lease
 from core.job.runtime import Runtime
@@ -90,7 +90,7 @@ def integrate(settings: Settings) -> Shown:
     found = sequence(runtime)
     if found is None:
         return Shown({"size": 0}, ["Nothing is queued, and nothing was ever logged."])
-    signed = log.latest(runtime.results) or ""
+    signed = log.read_latest_checkpoint(runtime.results) or ""
     data = {"origin": found.origin, "size": found.size, "checkpoint": signed}
     words = "Keep this checkpoint where the operator cannot reach it:"
     return Shown(data, [f"{found.size} results are in the log.", words, signed.rstrip()])
@@ -112,7 +112,7 @@ def verify(settings: Settings, checkpoint: Path | None) -> Shown:
     """Check the log with public keys alone. Refused LOG_INVALID."""
     sources = _sources(settings)
     earlier = _read(checkpoint).decode() if checkpoint else None
-    origin = signed_note.origin(log.latest(sources.results) or "")
+    origin = signed_note.claimed_origin(log.read_latest_checkpoint(sources.results) or "")
     known = sources.keys.verifying.values()
     found, leaves = log.verify(sources.results, known, origin, earlier=earlier)
     since = (
@@ -131,11 +131,11 @@ def _audit(settings: Settings, request: AuditRequest, progress: Progress) -> Sho
     request.out.mkdir(parents=True, exist_ok=True)
     with _Journal(request.out / "progress.jsonl", _identity(sources, request)) as journal:
 
-        def done(job: JobChecked) -> None:
+        def done(job: CheckedJob) -> None:
             journal.add(job)
             progress.doing(f"{journal.count} jobs looked at")
 
-        bucket = audits.walk(
+        bucket = audits.audit_bucket(
             sources,
             since=_moment(request.since),
             earlier=_earlier(request, sources),
@@ -143,9 +143,9 @@ def _audit(settings: Settings, request: AuditRequest, progress: Progress) -> Sho
             known=journal.known,
             done=done,
         )
-    report = audits.build(bucket, sources, request.since)
-    _write(request.out / "items.csv", "".join(audits.items_csv(bucket)).encode())
-    index = msgspec.json.encode(audits.index(bucket, sources.results.name))
+    report = audits.build_report(bucket, sources, request.since)
+    _write(request.out / "items.csv", "".join(audits.format_items_csv(bucket)).encode())
+    index = msgspec.json.encode(audits.build_index(bucket, sources.results.name))
     _write(request.out / "index.json", msgspec.json.format(index))
     _write(request.out / "report.html", page.render(report).encode())
     _write(request.out / "report.json", msgspec.json.format(msgspec.json.encode(report)))
@@ -216,7 +216,13 @@ def _identity(sources: Sources, request: AuditRequest) -> str:
     keys = sources.keys
     known = [*sorted(keys.verifying), *sorted(keys.watermark), bool(keys.wrapping)]
     there = [sources.control is not None, sources.inbox is not None]
-    asked = [sources.results.name, log.latest(sources.results), request.since, *known, *there]
+    asked = [
+        sources.results.name,
+        log.read_latest_checkpoint(sources.results),
+        request.since,
+        *known,
+        *there,
+    ]
     return hashlib.sha256(repr(asked).encode()).hexdigest()
 
 
@@ -237,19 +243,19 @@ class _Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, job: JobChecked) -> None:
+    def add(self, job: CheckedJob) -> None:
         self.count += 1
         if self.known.get(job.job) is not job:
             self._file.write(msgspec.json.encode(job) + b"\n")
             self._file.flush()
 
 
-def _kept(path: Path, identity: str) -> Iterator[JobChecked]:
+def _kept(path: Path, identity: str) -> Iterator[CheckedJob]:
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     with suppress(msgspec.DecodeError):  # the last line may be cut
         if lines and msgspec.json.decode(lines[0]) == identity:
             for line in lines[1:]:
-                yield msgspec.json.decode(line, type=JobChecked)
+                yield msgspec.json.decode(line, type=CheckedJob)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -25,7 +25,7 @@ from core.settings import Settings
 from core.storage.port import Info
 from core.sweep import SweepFinding
 from events import outgoing
-from events.incoming import MANIFESTS, kind
+from events.incoming import MANIFESTS, object_kind
 from handlers import wiring
 from handlers.cli.screen import Progress, Report
 from handlers.oss import announce, carry_out, carry_out_shard
@@ -89,7 +89,7 @@ class _Sweep:
     def run(self) -> Swept:
         self._left = sweep.without_result(self._runtime, self._began)
         for info in self._runtime.inbox.list(MANIFESTS):
-            if kind(info.key) == "manifest":
+            if object_kind(info.key) == "manifest":
                 self._swept.manifests += 1
                 self._guard(
                     SweepFinding(kind="unfinished", manifest=info.key), self._manifest, info

@@ -17,7 +17,7 @@ from core.job.waiting import Shared, Waiting
 from core.result.document import Result, result_key
 from core.settings import Settings
 from core.storage.port import Info
-from events.incoming import CLIPS, MANIFEST_ENDINGS, MANIFESTS, kind
+from events.incoming import CLIPS, MANIFEST_ENDINGS, MANIFESTS, object_kind
 from handlers import wiring
 from handlers.cli.screen import Progress, Report
 from handlers.oss import carry_out, carry_out_shard, trace_object
@@ -69,7 +69,7 @@ class Watch:
                 again = True
                 continue
             try:
-                if kind(info.key) == "clip":
+                if object_kind(info.key) == "clip":
                     self._note(info, trace_object(info.key, self._runtime))
                 else:
                     self._finish(info, carry_out(info.key, self._runtime))

@@ -33,7 +33,7 @@ HOUR_AGO = time.time() - 3600
 
 def run(root: Path, earlier: str = "", **changes: object) -> Report:
     found = sources(root, **changes)
-    return audit.build(audit.walk(found, earlier=earlier), found, "")
+    return audit.build_report(audit.audit_bucket(found, earlier=earlier), found, "")
 
 
 def told(report: Report) -> set[tuple[int, str]]:
@@ -449,7 +449,7 @@ def test_a_log_that_was_cut_is_found_with_a_checkpoint_kept_elsewhere(copy: Path
     before = {info.key for info in made.results.list("")}
     job = add(made, 100).job_id
     sequence(made)
-    kept = log.latest(made.results) or ""
+    kept = log.read_latest_checkpoint(made.results) or ""
     for info in list(made.results.list("")):
         if info.key not in before:
             made.results.delete(info.key)
@@ -460,7 +460,7 @@ def test_a_log_that_was_cut_is_found_with_a_checkpoint_kept_elsewhere(copy: Path
 
 @pytest.mark.slow
 def test_a_checkpoint_of_another_log_is_said_to_be_one(copy: Path, tmp_path: Path) -> None:
-    other = log.latest(fill(tmp_path / "other", [0]).results) or ""
+    other = log.read_latest_checkpoint(fill(tmp_path / "other", [0]).results) or ""
     (finding,) = run(copy, other).findings
     assert "The earlier checkpoint is none of this log." in finding.message
 
@@ -468,14 +468,14 @@ def test_a_checkpoint_of_another_log_is_said_to_be_one(copy: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_a_log_that_has_grown_continues_its_earlier_checkpoint(copy: Path) -> None:
     made = opened(copy)
-    kept = log.latest(made.results) or ""
+    kept = log.read_latest_checkpoint(made.results) or ""
     add(made, 100)
     sequence(made)
     assert run(copy, kept).findings == []
 
 
 def test_a_log_of_which_nothing_is_left_is_missed_by_who_kept_a_checkpoint(copy: Path) -> None:
-    kept = log.latest(opened(copy).results) or ""
+    kept = log.read_latest_checkpoint(opened(copy).results) or ""
     remove_the_log(copy)
     assert (9, "LOG_INVALID") in told(run(copy, kept))
 

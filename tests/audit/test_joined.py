@@ -166,7 +166,7 @@ def test_the_table_and_the_page_tell_of_joined_files(joined: Path) -> None:
     from tests.audit.conftest import sources
 
     held = sources(joined)
-    bucket = audit.walk(held)
-    lines = "".join(audit.items_csv(bucket)).splitlines()
+    bucket = audit.audit_bucket(held)
+    lines = "".join(audit.format_items_csv(bucket)).splitlines()
     assert sum(",chapters/c0,," in line for line in lines) == 2
-    assert page.render(audit.build(bucket, held, ""))
+    assert page.render(audit.build_report(bucket, held, ""))

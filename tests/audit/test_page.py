@@ -29,7 +29,7 @@ def made(clean: Path, tmp_path: Path) -> report.Report:
     flip_a_bit(root)
     release_without_a_mark(root)
     found = sources(root)
-    return audit.build(audit.walk(found), found, "")
+    return audit.build_report(audit.audit_bucket(found), found, "")
 
 
 @pytest.mark.slow

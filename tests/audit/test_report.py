@@ -175,7 +175,7 @@ def spoiled(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> report.Rep
     release_without_a_mark(root)
     (root / "results" / "<script>").write_bytes(b"")
     found = sources(root)
-    return audit.build(audit.walk(found, workers=2), found, "")
+    return audit.build_report(audit.audit_bucket(found, workers=2), found, "")
 
 
 class Text(HTMLParser):
@@ -259,26 +259,26 @@ def test_an_unmarked_output_shows_in_the_first_bar(spoiled: report.Report) -> No
 def test_an_empty_report_is_a_page_too(tmp_path: Path) -> None:
     fill(tmp_path, [], integrate=False)
     found = sources(tmp_path)
-    text = " ".join(read(audit.build(audit.walk(found), found, "2026-01-01")).words)
+    text = " ".join(read(audit.build_report(audit.audit_bucket(found), found, "2026-01-01")).words)
     assert "No genuine result." in text
     assert "This bucket has no log." in text
 
 
 def test_many_findings_are_cut_on_the_page_alone(spoiled: report.Report) -> None:
     many = msgspec.structs.replace(spoiled, findings=spoiled.findings * 100)
-    assert page.render(many).count("OBJECT_CHANGED</code><td>") <= page.SHOWN
+    assert page.render(many).count("OBJECT_CHANGED</code><td>") <= page.MAX_FINDINGS
     assert "The first ones; report.json has all." in page.render(many)
 
 
 def test_long_times_are_counted_by_months() -> None:
     jobs = [
-        audit.JobChecked(
+        audit.CheckedJob(
             job="j", seen="s", finished=f"2026-{1 + n // 28:02}-{1 + n % 28:02}T", status="failed"
         )
         for n in range(120)
     ]
-    assert [p.period for p in report._periods(jobs)] == [f"2026-0{n}" for n in range(1, 6)]
-    assert sum(p.failed for p in report._periods(jobs)) == 120
+    assert [p.period for p in report._count_periods(jobs)] == [f"2026-0{n}" for n in range(1, 6)]
+    assert sum(p.failed for p in report._count_periods(jobs)) == 120
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_long_times_are_counted_by_months() -> None:
 def test_bins_are_round_and_hold_every_value(
     values: list[float], edges: list[float], counts: list[int]
 ) -> None:
-    made = report.histogram(values)
+    made = report.build_histogram(values)
     assert (made.edges, made.counts) == (edges, counts)
 
 
@@ -360,7 +360,7 @@ def test_the_log_verifies_with_public_keys_alone(
     voicedrop: Voicedrop, copy: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
-    kept.write_text(log.latest(opened(copy).results) or "")
+    kept.write_text(log.read_latest_checkpoint(opened(copy).results) or "")
     add(opened(copy), 100)
     code, said = voicedrop(copy, "log", "integrate")
     assert (code, f"{SIZE + 1} results are in the log" in said) == (0, True)

@@ -24,8 +24,8 @@ def timer(payload: str) -> bytes:
 def test_a_timer_logs_what_waits(tmp_path: Path) -> None:
     made = fill(tmp_path, [0, 1], integrate=False)
     assert handle(timer("integrate"), made)["done"] == [{"turn": "integrate", "logged": 2}]
-    assert (log.latest(made.results) or "").startswith("voicedrop/results\n2\n")
-    assert list(log.waiting(made.control)) == []
+    assert (log.read_latest_checkpoint(made.results) or "").startswith("voicedrop/results\n2\n")
+    assert list(log.list_queued(made.control)) == []
     assert handle(timer("integrate\n"), made)["done"] == [{"turn": "integrate", "logged": 2}]
 
 

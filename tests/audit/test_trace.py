@@ -254,5 +254,5 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     (event,) = (e for e in map(json.loads, events) if e["type"] == "com.voicedrop.trace.completed")
     assert event["data"]["jobs"] == [done.job_id]
     assert event["subject"] == "audit/found/leak.wav"
-    bucket = audit.walk(Sources(results=made.results, control=made.control, keys=READING))
+    bucket = audit.audit_bucket(Sources(results=made.results, control=made.control, keys=READING))
     assert "OBJECT_UNCLAIMED" not in {outcome.code for outcome in bucket.outcomes}

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import Refused
 from events import incoming
-from events.incoming import Created
+from events.incoming import CreatedObject
 
 DATA = Path(__file__).parents[1] / "data" / "notifications"
 
@@ -29,14 +29,14 @@ def record(key: Any = "jobs/a.manifest.json", **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def parse(*records: Any, bucket: str = "inbox") -> incoming.Incoming:
+def parse(*records: Any, bucket: str = "inbox") -> incoming.Notification:
     return incoming.parse(json.dumps({"events": records}).encode(), bucket=bucket)
 
 
 def test_the_sample_of_the_documentation() -> None:
     found = incoming.parse(payload("native_put.json"))
     assert found.created == [
-        Created(
+        CreatedObject(
             bucket="testbucket",
             key="source/a.png",
             etag="688A7BF4F233DC9C88A80BF985AB****",
@@ -222,7 +222,7 @@ def test_what_is_no_notification(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b'{"events": []}'])
 def test_nothing_to_do_is_no_error(body: bytes) -> None:
-    assert incoming.parse(body) == incoming.Incoming()
+    assert incoming.parse(body) == incoming.Notification()
 
 
 CANDIDATES = {
@@ -245,7 +245,7 @@ def test_keys_to_try(key: str, candidates: list[str]) -> None:
 def test_every_reason_stands_on_the_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
     assert all(f"| `{reason}` |" in page for reason in {reason for _, reason in IGNORED.values()})
-    assert all(f"`{prefix}`" in page for prefix in incoming.OURS)
+    assert all(f"`{prefix}`" in page for prefix in incoming.OWN_PREFIXES)
 
 
 def test_a_record_that_is_none_costs_only_itself() -> None:

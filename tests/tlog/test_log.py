@@ -58,7 +58,7 @@ def contents(store: LocalStore) -> dict[str, bytes]:
 
 def test_nothing_queued_nothing_logged(control: LocalStore, results: LocalStore) -> None:
     assert integrate(control, results) is None
-    assert log.latest(results) is None
+    assert log.read_latest_checkpoint(results) is None
     assert contents(results) == {}
 
 
@@ -235,7 +235,7 @@ def test_tiles_lie_where_c2sp_says(logged: LocalStore) -> None:
         "log/tile/entries/000.p/200",
         "log/tile/entries/001.p/44",
     }
-    assert kept["log/tile/1/000.p/1"] == merkle.subtree(kept["log/tile/0/000"])
+    assert kept["log/tile/1/000.p/1"] == merkle.subtree_root(kept["log/tile/0/000"])
     size = struct.unpack(">H", kept["log/tile/entries/000"][:2])[0]
     entry = kept["log/tile/entries/000"][2 : 2 + size]
     assert merkle.leaf_hash(entry) == kept["log/tile/0/000"][:32]
@@ -243,7 +243,7 @@ def test_tiles_lie_where_c2sp_says(logged: LocalStore) -> None:
 
 
 def test_an_earlier_checkpoint_is_continued(control: LocalStore, logged: LocalStore) -> None:
-    earlier = log.latest(logged)
+    earlier = log.read_latest_checkpoint(logged)
     queue(control, range(300, 310))
     integrate(control, logged)
     assert log.verify(logged, KEYS, ORIGIN, earlier=earlier)[0].size == 310
@@ -260,7 +260,7 @@ def test_a_rewritten_log_does_not_continue_what_was_kept(
     integrate(control, anew)
     assert log.verify(anew, KEYS, ORIGIN)
     with pytest.raises(Refused, match="no longer contains"):
-        log.verify(anew, KEYS, ORIGIN, earlier=log.latest(results))
+        log.verify(anew, KEYS, ORIGIN, earlier=log.read_latest_checkpoint(results))
 
 
 def test_a_shortened_log_is_found_out(
@@ -269,7 +269,7 @@ def test_a_shortened_log_is_found_out(
     queue(control, range(4))
     integrate(control, results)
     with pytest.raises(Refused, match="no longer contains"):
-        log.verify(results, KEYS, ORIGIN, earlier=log.latest(logged))
+        log.verify(results, KEYS, ORIGIN, earlier=log.read_latest_checkpoint(logged))
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_damage_is_found(logged: LocalStore, key: str, damage: str) -> None:
 
 @pytest.mark.parametrize("damage", ["flipped", "removed"])
 def test_a_lost_checkpoint_is_found_by_whoever_kept_it(logged: LocalStore, damage: str) -> None:
-    kept, key = log.latest(logged), f"log/checkpoints/{300:020}"
+    kept, key = log.read_latest_checkpoint(logged), f"log/checkpoints/{300:020}"
     assert kept is not None
     if damage == "removed":
         logged.delete(key)
@@ -307,10 +307,10 @@ def test_a_lost_checkpoint_is_found_by_whoever_kept_it(logged: LocalStore, damag
 
 
 def test_changed_entries_with_fitting_tiles_are_found(logged: LocalStore) -> None:
-    entries = list(log.entries(logged, 300))
+    entries = list(log.read_entries(logged, 300))
     entries[7] = leaf(999).dump()
     hashes = [merkle.leaf_hash(entry) for entry in entries]
-    for level, number, data in merkle.tiles(0, hashes, lambda *_: b""):
+    for level, number, data in merkle.added_tiles(0, hashes, lambda *_: b""):
         logged.put(tiles.key(str(level), number, len(data) // 32), data)
     logged.put("log/tile/entries/000", tiles.bundle(entries[:256]))
     with pytest.raises(Refused, match="not those that the checkpoint"):

@@ -54,7 +54,7 @@ PATHS = {
     (2, 3): ["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"],
 }
 LEAVES = [merkle.leaf_hash(data) for data in INPUTS]
-NODE = merkle.in_memory(LEAVES)
+NODE = merkle.nodes_in_memory(LEAVES)
 
 
 @pytest.mark.parametrize("size", range(9))
@@ -66,7 +66,7 @@ def test_roots_of_the_reference_implementation(size: int) -> None:
 def test_audit_paths_of_the_reference_implementation(
     where: tuple[int, int], path: list[str]
 ) -> None:
-    assert [part.hex() for part in merkle.inclusion(*where, NODE)] == path
+    assert [part.hex() for part in merkle.inclusion_proof(*where, NODE)] == path
 
 
 def many(count: int) -> list[bytes]:
@@ -87,36 +87,36 @@ def defined(leaves: list[bytes]) -> bytes:
 @given(st.integers(1, 300), st.data())
 def test_every_leaf_is_proven_and_no_other(size: int, data: st.DataObject) -> None:
     leaves = many(size)
-    node, index = merkle.in_memory(leaves), data.draw(st.integers(0, size - 1))
+    node, index = merkle.nodes_in_memory(leaves), data.draw(st.integers(0, size - 1))
     top = merkle.root(size, node)
-    path = merkle.inclusion(index, size, node)
+    path = merkle.inclusion_proof(index, size, node)
     assert top == defined(leaves)
-    assert merkle.includes(leaves[index], index, size, path, top)
-    assert not merkle.includes(merkle.leaf_hash(b"x"), index, size, path, top)
-    assert not merkle.includes(leaves[index], index + 1, size, path, top)
-    assert not merkle.includes(leaves[index], index, size, [*path, top], top)
-    assert size == 1 or not merkle.includes(leaves[index], index, size, path[:-1], top)
+    assert merkle.verify_inclusion(leaves[index], index, size, path, top)
+    assert not merkle.verify_inclusion(merkle.leaf_hash(b"x"), index, size, path, top)
+    assert not merkle.verify_inclusion(leaves[index], index + 1, size, path, top)
+    assert not merkle.verify_inclusion(leaves[index], index, size, [*path, top], top)
+    assert size == 1 or not merkle.verify_inclusion(leaves[index], index, size, path[:-1], top)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_growth_is_proven_and_rewriting_is_not(new: int, data: st.DataObject) -> None:
     leaves, old = many(new), data.draw(st.integers(1, new))
-    node = merkle.in_memory(leaves)
+    node = merkle.nodes_in_memory(leaves)
     tops = merkle.root(old, node), merkle.root(new, node)
-    path = merkle.consistency(old, new, node)
-    assert merkle.extends(old, new, *tops, path)
-    other = merkle.root(old, merkle.in_memory([merkle.leaf_hash(b"x"), *leaves[1:]]))
-    assert not merkle.extends(old, new, other, tops[1], path)
-    assert not merkle.extends(old, new, *tops, [*path, tops[0]])
-    assert old == new or not merkle.extends(old, new, *tops, [])
+    path = merkle.consistency_proof(old, new, node)
+    assert merkle.verify_consistency(old, new, *tops, path)
+    other = merkle.root(old, merkle.nodes_in_memory([merkle.leaf_hash(b"x"), *leaves[1:]]))
+    assert not merkle.verify_consistency(old, new, other, tops[1], path)
+    assert not merkle.verify_consistency(old, new, *tops, [*path, tops[0]])
+    assert old == new or not merkle.verify_consistency(old, new, *tops, [])
 
 
 def test_proofs_of_no_tree_are_refused() -> None:
-    assert not merkle.includes(LEAVES[0], 0, 0, [], LEAVES[0])
-    assert not merkle.includes(LEAVES[0], -1, 1, [], LEAVES[0])
-    assert not merkle.extends(0, 1, LEAVES[0], LEAVES[0], [])
-    assert not merkle.extends(2, 1, LEAVES[0], LEAVES[0], [])
+    assert not merkle.verify_inclusion(LEAVES[0], 0, 0, [], LEAVES[0])
+    assert not merkle.verify_inclusion(LEAVES[0], -1, 1, [], LEAVES[0])
+    assert not merkle.verify_consistency(0, 1, LEAVES[0], LEAVES[0], [])
+    assert not merkle.verify_consistency(2, 1, LEAVES[0], LEAVES[0], [])
 
 
 @pytest.mark.parametrize("first", [0, 1, 255, 256, 257])
@@ -129,9 +129,9 @@ def test_tiles_do_not_depend_on_the_steps(first: int, more: int) -> None:
         return kept[level, number, width]
 
     for old, new in ((0, first), (first, first + more)):
-        added = merkle.tiles(old, leaves[old:new], held)
+        added = merkle.added_tiles(old, leaves[old:new], held)
         kept.update({(level, i, len(data) // 32): data for level, i, data in added})
-    at_once = {(level, i): data for level, i, data in merkle.tiles(0, leaves, lambda *_: b"")}
+    at_once = {(level, i): data for level, i, data in merkle.added_tiles(0, leaves, lambda *_: b"")}
     for (level, number), data in at_once.items():
         assert kept[level, number, len(data) // 32] == data
     assert at_once[0, 0][:32] == leaves[0]
@@ -139,7 +139,7 @@ def test_tiles_do_not_depend_on_the_steps(first: int, more: int) -> None:
 
 def test_a_second_level_begins_at_256_leaves() -> None:
     leaves = many(256)
-    made = {(level, i): data for level, i, data in merkle.tiles(0, leaves, lambda *_: b"")}
+    made = {(level, i): data for level, i, data in merkle.added_tiles(0, leaves, lambda *_: b"")}
     assert made == {(0, 0): b"".join(leaves), (1, 0): defined(leaves)}
 
 
@@ -156,7 +156,9 @@ GO_NOTE = (
 
 def test_a_note_that_go_signed() -> None:
     key = Ed25519PublicKey.from_public_bytes(GO_KEY[1:])
-    assert signed_note.open_note(GO_NOTE, "PeterNeumann", [key]) == GO_NOTE.split("\n\n")[0] + "\n"
+    assert (
+        signed_note.verify_note(GO_NOTE, "PeterNeumann", [key]) == GO_NOTE.split("\n\n")[0] + "\n"
+    )
 
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -166,14 +168,14 @@ SIGNED = signed_note.sign(POINT.text(), ORIGIN, KEY)
 
 
 def test_a_checkpoint_comes_back() -> None:
-    assert signed_note.checkpoint(SIGNED, ORIGIN, [KEY.public_key()]) == POINT
+    assert signed_note.verify_checkpoint(SIGNED, ORIGIN, [KEY.public_key()]) == POINT
 
 
 def test_signatures_of_witnesses_are_passed_over() -> None:
     witness = signed_note.sign(POINT.text(), "witness.example", Ed25519PrivateKey.generate())
     both = SIGNED + witness.split("\n\n")[1] + "— broken !!!\nno signature\n"
     others = [Ed25519PrivateKey.generate().public_key(), KEY.public_key()]
-    assert signed_note.checkpoint(both, ORIGIN, others) == POINT
+    assert signed_note.verify_checkpoint(both, ORIGIN, others) == POINT
 
 
 def resigned(text: str) -> str:
@@ -198,4 +200,4 @@ def resigned(text: str) -> str:
 )
 def test_checkpoints_that_prove_nothing(signed: str) -> None:
     with pytest.raises(Refused, match="LOG_INVALID"):
-        signed_note.checkpoint(signed, ORIGIN, [KEY.public_key()])
+        signed_note.verify_checkpoint(signed, ORIGIN, [KEY.public_key()])

@@ -16,17 +16,17 @@ from core.audit.model import (
     passed,
     skipped,
 )
-from core.audit.sources import MOMENT, Sources
+from core.audit.sources import SETTLING_SECONDS, Sources
 from core.errors import Refused
 from core.storage.port import Info
 from core.tlog import log, merkle, signed_note, tiles
 from core.tlog.log import Leaf
 
-_LIMIT = 64 << 20
+_MAX_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
-class Logbook:
+class LogSnapshot:
     """The log as it was when the audit began."""
 
     origin: str = ""
@@ -39,35 +39,42 @@ class Logbook:
     """Job -> place and digest of its result."""
 
 
-def read(sources: Sources, earlier: str = "") -> Logbook:
+def read_log(sources: Sources, earlier: str = "") -> LogSnapshot:
     """The newest log that can be read, and check 9. `earlier`: a checkpoint kept elsewhere."""
-    book = Logbook(checkpoint=log.latest(sources.results) or "")
+    book = LogSnapshot(checkpoint=log.read_latest_checkpoint(sources.results) or "")
     if not book.checkpoint:
-        book.outcomes.append(_absent(sources, earlier))
+        book.outcomes.append(_check_absent(sources, earlier))
         return book
-    book.origin = signed_note.origin(book.checkpoint)
+    book.origin = signed_note.claimed_origin(book.checkpoint)
     with attempt(CONSISTENCY, log.CHECKPOINTS) as signed:
-        found = signed_note.checkpoint(
+        found = signed_note.verify_checkpoint(
             book.checkpoint, book.origin, sources.keys.verifying.values()
         )
         book.size, book.root = found.size, found.root.hex()
     if signed.outcome.verdict == "fail":
         book.outcomes.append(signed.outcome)
         return book
-    book.leaves = {leaf.job: (place, leaf.result_sha256) for place, leaf in _salvage(sources, book)}
+    book.leaves = {
+        leaf.job: (place, leaf.result_sha256) for place, leaf in _read_what_is_left(sources, book)
+    }
     with attempt(CONSISTENCY, log.CHECKPOINTS) as whole:
         known = sources.keys.verifying.values()
         if earlier:
             _check_earlier(sources, book, earlier)
         log.verify(sources.results, known, book.origin, earlier=earlier or None)
         _check_batches(sources, book.size)
-        whole.outcome = passed(CONSISTENCY, _continuing(earlier, book.size))
+        whole.outcome = passed(CONSISTENCY, _describe(earlier, book.size))
     book.outcomes.append(whole.outcome)
     return book
 
 
-def inclusion(
-    sources: Sources, book: Logbook, job: str, result_sha256: str, proof: Info | None, age: float
+def check_inclusion(
+    sources: Sources,
+    book: LogSnapshot,
+    job: str,
+    result_sha256: str,
+    proof: Info | None,
+    age: float,
 ) -> Outcome:
     """Check 8. `age`: seconds since the result was stored."""
     place, logged = book.leaves.get(job, (-1, ""))
@@ -75,7 +82,7 @@ def inclusion(
     if logged and logged != result_sha256:
         return failed(INCLUSION, "LOG_MISMATCH", key=log.proof_key(job))
     if not logged:
-        return _unlogged(sources, book, leaf, proof, age)
+        return _check_unlogged(sources, book, leaf, proof, age)
     if proof is None:
         return failed(INCLUSION, "PROOF_MISSING", key=log.proof_key(job))
     with attempt(INCLUSION, proof.key) as made:
@@ -85,36 +92,40 @@ def inclusion(
     return made.outcome
 
 
-def _absent(sources: Sources, earlier: str) -> Outcome:
-    if earlier or next(log.batches(sources.results), None):
+def _check_absent(sources: Sources, earlier: str) -> Outcome:
+    if earlier or next(log.read_batches(sources.results), None):
         return failed(CONSISTENCY, "LOG_INVALID", "There was a log; its checkpoints are gone.")
     return skipped(CONSISTENCY, "NO_LOG")
 
 
-def _check_earlier(sources: Sources, book: Logbook, earlier: str) -> None:
+def _check_earlier(sources: Sources, book: LogSnapshot, earlier: str) -> None:
     try:
-        signed_note.checkpoint(earlier, book.origin, sources.keys.verifying.values())
+        signed_note.verify_checkpoint(earlier, book.origin, sources.keys.verifying.values())
     except Refused as exc:
         said = f"The earlier checkpoint is none of this log. {exc.message}"
         raise Refused("LOG_INVALID", said) from exc
 
 
-def _continuing(earlier: str, size: int) -> str:
-    return f"It continues the checkpoint of {_size(earlier)}." if earlier else f"{size} entries."
+def _describe(earlier: str, size: int) -> str:
+    return (
+        f"It continues the checkpoint of {_claimed_size(earlier)}."
+        if earlier
+        else f"{size} entries."
+    )
 
 
-def _size(signed: str) -> str:
+def _claimed_size(signed: str) -> str:
     return signed.split("\n")[1]
 
 
-def _unlogged(
-    sources: Sources, book: Logbook, leaf: Leaf, proof: Info | None, age: float
+def _check_unlogged(
+    sources: Sources, book: LogSnapshot, leaf: Leaf, proof: Info | None, age: float
 ) -> Outcome:
     queue = sources.control
     if proof is None:
         waiting = queue is not None and queue.head(log.QUEUE + leaf.job) is not None
         # Results are stored a moment before they are queued.
-        if waiting or age < MOMENT:
+        if waiting or age < SETTLING_SECONDS:
             return skipped(INCLUSION, "NOT_LOGGED_YET")
         if queue is None and not book.checkpoint:
             return skipped(INCLUSION, "NO_LOG")
@@ -123,7 +134,7 @@ def _unlogged(
         _, found = _check_proof(sources, book.origin, leaf, proof)
         if found.size <= book.size:
             raise Refused("LOG_INVALID", "The log no longer holds the entry that the proof is of.")
-        if sources.results.now() - proof.modified > MOMENT:
+        if sources.results.now() - proof.modified > SETTLING_SECONDS:
             raise Refused(
                 "LOG_INVALID",
                 f"The proof is of a log of {found.size} entries, the log has {book.size}: it lost "
@@ -136,18 +147,18 @@ def _unlogged(
 def _check_proof(
     sources: Sources, origin: str, leaf: Leaf, proof: Info
 ) -> tuple[int, signed_note.Checkpoint]:
-    text = sources.results.get(proof.key, limit=_LIMIT).data.decode("utf-8", "replace")
-    name = origin or signed_note.origin(text.partition("\n\n")[2])
+    text = sources.results.get(proof.key, limit=_MAX_BYTES).data.decode("utf-8", "replace")
+    name = origin or signed_note.claimed_origin(text.partition("\n\n")[2])
     return log.check_proof(text, leaf.dump(), sources.keys.verifying.values(), name)
 
 
-def _salvage(sources: Sources, book: Logbook) -> list[tuple[int, Leaf]]:
+def _read_what_is_left(sources: Sources, book: LogSnapshot) -> list[tuple[int, Leaf]]:
     """The entries that can be read even if the log does not verify: to tell which one is missing.
     Those of a bundle that has lost some have no certain place: -1."""
     found = []
-    for number, width in tiles.widths(book.size):
+    for number, width in tiles.tile_widths(book.size):
         with suppress(Refused):
-            data = sources.results.get(tiles.key("entries", number, width), limit=_LIMIT).data
+            data = sources.results.get(tiles.key("entries", number, width), limit=_MAX_BYTES).data
             bundle = tiles.unbundle(data)
             for place, entry in enumerate(bundle, number * merkle.WIDTH):
                 with suppress(msgspec.DecodeError):
@@ -158,8 +169,8 @@ def _salvage(sources: Sources, book: Logbook) -> list[tuple[int, Leaf]]:
 
 def _check_batches(sources: Sources, size: int) -> None:
     """What sequencers fixed is what was logged, without a gap."""
-    logged = log.entries(sources.results, size)
-    for start, batch in log.batches(sources.results):
+    logged = log.read_entries(sources.results, size)
+    for start, batch in log.read_batches(sources.results):
         for place, entry in enumerate(batch, start):
             if place < size and next(logged, None) != entry:
                 raise Refused("LOG_INVALID", f"Batch {start} is not what was logged.")
