@@ -29,21 +29,21 @@ SENTENCE = "It is easy to tell the depth of a well when the water is clear."
 STEPS: dict[str, tuple[Callable[[ModelProto], None], ...]] = {
     "as published": (),
     "silence cut": (graph.cut_silence,),
-    "norms at once": (operators.normalise_at_once,),
-    "norms and activations": (operators.normalise_at_once, operators.activate_by_cosine),
-    "convolutions as products": (operators.convolve_by_matmul,),
+    "norms at once": (operators.fuse_norms,),
+    "norms and activations": (operators.fuse_norms, operators.fuse_snake_activations),
+    "convolutions as products": (operators.convert_convolutions,),
     "all": (
         graph.cut_silence,
-        operators.normalise_at_once,
-        operators.activate_by_cosine,
-        operators.convolve_by_matmul,
+        operators.fuse_norms,
+        operators.fuse_snake_activations,
+        operators.convert_convolutions,
     ),
 }
 
 
 def opened(steps: tuple[Callable[[ModelProto], None], ...]) -> model.Model:
-    edited = format_.load_from_string(model._read(None))
-    for step in (graph.open_pitch, *steps, graph.own_zero_points):
+    edited = format_.load_from_string(model._read_model(None))
+    for step in (graph.expose_pitch, *steps, graph.separate_zero_points):
         step(edited)
     return model.Model(inference.session(edited.SerializeToString(), threads=1, cpu_only=True))
 
@@ -55,7 +55,7 @@ def by_operator(rounds: int) -> None:
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"
-        edited = graph.prepare(model._read(None))
+        edited = graph.prepare(model._read_model(None))
         engine = model.Model(runtime.InferenceSession(edited, options, ["CPUExecutionProvider"]))
         for _ in range(rounds):
             samples, _ = engine.run(*sentence())
@@ -70,9 +70,9 @@ def by_operator(rounds: int) -> None:
 
 
 def sentence() -> tuple[list[int], NDArray[np.float32]]:
-    tokens = enrol.tokens(SENTENCE)
+    tokens = enrol.tokenise(SENTENCE)
     packs = styles.load()
-    return tokens, packs.style(packs.only(enrol.DEFAULT_VOICE), len(tokens))
+    return tokens, packs.style(packs.weights_of(enrol.DEFAULT_VOICE), len(tokens))
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from core.audio.waveform import Audio, join
 from core.errors import Refused
-from core.speech import several
+from core.speech import speaker_change
 from core.speech.reference import prepare
 
 AT = (0.70, 0.72, 0.74, 0.76)
@@ -48,7 +48,7 @@ def main() -> int:
     begun = time.process_time()
     for number in range(options.draws):
         kind = ("one utterance", "one person", "two people")[number % 3]
-        found[kind].append(several.evenness(recording(kind, by_speaker, draw)))
+        found[kind].append(speaker_change.lowest_similarity(recording(kind, by_speaker, draw)))
     spent = time.process_time() - begun
     table = {
         kind: {"count": len(figures)}

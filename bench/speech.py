@@ -110,7 +110,7 @@ def sounds() -> dict[str, Samples]:
 
 
 def heard(samples: Samples) -> float:
-    return activity.detect(level(Audio(samples.astype(np.float32), RATE)).samples).seconds
+    return activity.detect_speech(level(Audio(samples.astype(np.float32), RATE)).samples).seconds
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ from core.audio.waveform import Audio, resample  # noqa: E402
 from core.speech import encoders as speaker  # noqa: E402
 from core.speech import recognise  # noqa: E402
 from core.voice.kokoro import KokoroVoice, enrol, styles  # noqa: E402
-from core.voice.kokoro.render import Recipe  # noqa: E402
+from core.voice.kokoro.render import VoiceParams  # noqa: E402
 
 SPEECH = ROOT.parent / "shared/speech/test-other"
 CACHE = ROOT / "build/kokoro"
@@ -139,12 +139,12 @@ def measure(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     levels = {}
     for encoder in encoders:
-        own = np.stack([encoder.embed(enrol.levelled(audio)) for audio in others])
+        own = np.stack([encoder.embed(enrol.set_level(audio)) for audio in others])
 
         def near(
             audios: Sequence[Audio], encoder: Encoder = encoder, own: np.ndarray = own
         ) -> float:
-            return float(np.mean([own @ encoder.embed(enrol.levelled(audio)) for audio in audios]))
+            return float(np.mean([own @ encoder.embed(enrol.set_level(audio)) for audio in audios]))
 
         levels[encoder.name] = (near(default), near(takes), near([reference]))
     return Row(folder.name, levels, enrol_seconds, factor, peak, takes)
@@ -156,9 +156,9 @@ def word_error_rate(recogniser: recognise.Recogniser, takes: Sequence[Audio]) ->
 
 
 def unadapted(voice: KokoroVoice) -> list[Audio]:
-    timbre, prosody = styles.load().only(enrol.DEFAULT_VOICE).tolist()
-    recipe = Recipe(timbre=timbre, prosody=prosody)
-    return [voice.renderer.render(enrol.tokens(sentence), recipe) for sentence in SENTENCES]
+    timbre, prosody = styles.load().weights_of(enrol.DEFAULT_VOICE).tolist()
+    params = VoiceParams(timbre=timbre, prosody=prosody)
+    return [voice.renderer.render(enrol.tokenise(sentence), params) for sentence in SENTENCES]
 
 
 def table_of(rows: list[Row], errors: dict[str, float]) -> Table:

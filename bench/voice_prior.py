@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from core.speech.encoders import CamPlus, Ge2e  # noqa: E402
 from core.voice.kokoro import enrol, model, styles  # noqa: E402
-from core.voice.kokoro.render import Recipe, Renderer  # noqa: E402
+from core.voice.kokoro.render import Renderer, VoiceParams  # noqa: E402
 from core.voice.kokoro.surrogate import DIMENSIONS  # noqa: E402
 
 RENDERS = ROOT.parent / "shared/models/style_prior.npz"
@@ -40,8 +40,8 @@ def components() -> np.ndarray:
     voices = len(packs.names)
     typical = np.stack(
         [
-            packs.style(packs.only(name), TYPICAL_TOKENS)
-            - packs.style(0 * packs.only(name), TYPICAL_TOKENS)
+            packs.style(packs.weights_of(name), TYPICAL_TOKENS)
+            - packs.style(0 * packs.weights_of(name), TYPICAL_TOKENS)
             for name in packs.names
         ]
     )
@@ -64,7 +64,9 @@ def points_of(renders: dict[str, np.ndarray], basis: np.ndarray) -> np.ndarray:
     nothing = np.zeros((2, len(packs.names)), np.float32)
     for count in np.unique(renders["n_tokens"]):
         mean = packs.style(nothing, int(count))
-        offsets = np.stack([packs.style(packs.only(n), int(count)) - mean for n in packs.names])
+        offsets = np.stack(
+            [packs.style(packs.weights_of(n), int(count)) - mean for n in packs.names]
+        )
         directions = np.concatenate(
             [basis[0].T @ offsets[:, : styles.TIMBRE], basis[1].T @ offsets[:, styles.TIMBRE :]],
             axis=1,
@@ -98,9 +100,12 @@ def fit(
 def unadapted() -> dict[str, np.ndarray]:
     """How the default voice sounds to each encoder on the held-out sentences."""
     renderer = Renderer(model.load(ROOT / "build/kokoro", None, threads=1))
-    timbre, prosody = styles.load().only(enrol.DEFAULT_VOICE).tolist()
-    recipe = Recipe(timbre=timbre, prosody=prosody)
-    takes = [enrol.levelled(renderer.render(enrol.tokens(s), recipe)) for s in enrol.HELD_OUT]
+    timbre, prosody = styles.load().weights_of(enrol.DEFAULT_VOICE).tolist()
+    params = VoiceParams(timbre=timbre, prosody=prosody)
+    takes = [
+        enrol.set_level(renderer.render(enrol.tokenise(s), params))
+        for s in enrol.HELD_OUT_SENTENCES
+    ]
     encoders = (Ge2e.load(), CamPlus.load())
     return {e.name: np.stack([e.embed(take) for take in takes]) for e in encoders}
 

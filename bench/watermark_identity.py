@@ -62,7 +62,9 @@ def main() -> None:
         now = [recogniser.transcribe(clip, "en") for clip in clips]
         changed = 100 * recognise.error_rate(" ".join(heard), " ".join(now), "en")
         likeness = [
-            np.mean([speaker.similarity(e.embed(c), o) for c, o in zip(clips, row, strict=True)])
+            np.mean(
+                [speaker.cosine_similarity(e.embed(c), o) for c, o in zip(clips, row, strict=True)]
+            )
             for e, row in zip(encoders, others, strict=True)
         ]
         print(f"| {name} | {changed:.1f} | {likeness[0]:.3f} | {likeness[1]:.3f} |", flush=True)

@@ -29,8 +29,7 @@ from core.manifest.validate import join
 from core.result.document import Engine
 from core.result.item_result import Problem, VoiceUsed
 from core.settings import ConsentPolicy
-from core.speech import recognise, reference
-from core.speech import several as speakers
+from core.speech import recognise, reference, speaker_change
 from core.speech.reference import Reference
 from core.storage.port import Object
 from core.version import VERSION
@@ -232,12 +231,12 @@ def _remarks(
     prepared: Reference, spec: manifest.Voice, runtime: Runtime, pointer: str
 ) -> Iterator[Notice]:
     """Remarks and no refusals, for encoders and recognisers err."""
-    if speakers.several(prepared.audio):
+    if speaker_change.has_several_speakers(prepared.audio):
         yield Notice("AUDIO_MULTI_SPEAKER", pointer=spec.reference)
     transcript = _transcript(prepared, spec)
     if runtime.hear and transcript and spec.language in recognise.LANGUAGES:
         heard = runtime.hear(prepared.audio, spec.language)
-        if recognise.error_rate(transcript, heard, spec.language) > recognise.MISHEARD:
+        if recognise.error_rate(transcript, heard, spec.language) > recognise.MAX_ERROR_RATE:
             yield Notice("TRANSCRIPT_MISMATCH", pointer=join(pointer, "transcript"))
 
 

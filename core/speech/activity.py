@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class FrameFeatures:
     """Features of each 10 ms, n frames."""
 
     power_db: Floats
@@ -60,36 +60,36 @@ class Activity:
         return float(self.mask.sum()) * HOP / RATE
 
 
-def detect(samples: Samples) -> Activity:
+def detect_speech(samples: Samples) -> Activity:
     """Find speech in mono audio at 16 kHz."""
-    frames = analyse(samples)
-    voiced = _voiced(frames)
+    frames = extract_features(samples)
+    voiced = _voiced_mask(frames)
     votes = np.zeros(len(voiced))
     starts = range(0, max(1, len(voiced) - _BLOCK + _STEP), _STEP)
     for start in starts:
         # The last block reaches to the end, so that no short rest is judged alone.
         stop = len(voiced) if start == starts[-1] else start + _BLOCK
-        votes[start:stop] += 1 if like_speech(frames, slice(start, stop)) else -3
-    mask = _fill(voiced & (votes >= 0))
+        votes[start:stop] += 1 if resembles_speech(frames, slice(start, stop)) else -3
+    mask = _widen_mask(voiced & (votes >= 0))
     floor = float(np.percentile(frames.power_db, 10)) if len(mask) else 0.0
     level = 10 * np.log10(np.mean(10 ** (frames.power_db[mask] / 10))) if mask.any() else floor
     return Activity(mask, float(level - floor))
 
 
-def analyse(samples: Samples) -> Frames:
+def extract_features(samples: Samples) -> FrameFeatures:
     """Features of mono audio at 16 kHz."""
     padded = np.concatenate([samples, np.zeros(max(0, _WINDOW - len(samples)), np.float32)])
     views = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::HOP]
     # In parts: ten minutes in one piece would take half a gigabyte.
-    parts = [_features(views[i : i + 2_000]) for i in range(0, len(views), 2_000)]
+    parts = [_analyse_frames(views[i : i + 2_000]) for i in range(0, len(views), 2_000)]
     power, harmonicity, octave, bands, centroid = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     bands_db = 10 * np.log10(bands + bands.max() * 1e-6 + 1e-12)
-    return Frames(10 * np.log10(power + 1e-12), harmonicity, octave, bands_db, centroid)
+    return FrameFeatures(10 * np.log10(power + 1e-12), harmonicity, octave, bands_db, centroid)
 
 
-def like_speech(frames: Frames, part: slice) -> bool:
+def resembles_speech(frames: FrameFeatures, part: slice) -> bool:
     """Judge one stretch of frames as a whole."""
     power = frames.power_db[part]
     active = power > np.percentile(power, 95) - 35
@@ -108,16 +108,16 @@ def like_speech(frames: Frames, part: slice) -> bool:
         and gliding + spread > 0.95
         and _median_run(voiced) < 90
         and (float(moved.mean()) if moved.size else 0.0) > 3.7
-        and _syllabic(bands) > 0.12
+        and _syllabic_share(bands) > 0.12
     )
 
 
-def _voiced(frames: Frames) -> NDArray[np.bool_]:
+def _voiced_mask(frames: FrameFeatures) -> NDArray[np.bool_]:
     loud = frames.power_db > np.percentile(frames.power_db, 95) - 35
     return loud & (frames.harmonicity > 0.5)
 
 
-def _features(views: NDArray[np.float32]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def _analyse_frames(views: NDArray[np.float32]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """views: (n, 640). Normalised autocorrelation after Boersma (1993)."""
     window, own, bands = _tables()
     spectrum = np.abs(np.fft.rfft(views * window, _FFT)) ** 2  # (n, 513)
@@ -146,7 +146,7 @@ def _tables() -> tuple[NDArray[np.float32], Floats, Floats]:
     return window, own / own[0], bands.astype(np.float64)
 
 
-def _syllabic(bands_db: Floats) -> float:
+def _syllabic_share(bands_db: Floats) -> float:
     """Share of the modulation energy that lies at 2 to 8 Hz, the rate of syllables."""
     moving = (bands_db - bands_db.mean(axis=0)) * np.hanning(len(bands_db))[:, None]
     energy = (np.abs(np.fft.rfft(moving, axis=0)) ** 2).sum(axis=1)
@@ -155,19 +155,19 @@ def _syllabic(bands_db: Floats) -> float:
     return float(energy[(hertz >= 2) & (hertz <= 8)].sum() / (whole + 1e-12))
 
 
-def runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+def find_runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(start, stop) of each stretch of True; shape (k, 2)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return edges.reshape(-1, 2)
 
 
 def _median_run(mask: NDArray[np.bool_]) -> float:
-    return float(np.median(np.diff(runs(mask), axis=1)))
+    return float(np.median(np.diff(find_runs(mask), axis=1)))
 
 
-def _fill(voiced: NDArray[np.bool_], reach: int = 15) -> NDArray[np.bool_]:
+def _widen_mask(voiced: NDArray[np.bool_], reach: int = 15) -> NDArray[np.bool_]:
     """Add what stands around voiced frames within 150 ms: consonants have no pitch."""
     mask = voiced.copy()
-    for start, stop in runs(voiced):
+    for start, stop in find_runs(voiced):
         mask[max(0, start - reach) : stop + reach] = True
     return mask

@@ -47,7 +47,7 @@ class Encoder(Protocol):
         ...
 
 
-def similarity(a: Embedding, b: Embedding) -> float:
+def cosine_similarity(a: Embedding, b: Embedding) -> float:
     """Cosine, -1..1."""
     return float(a @ b)
 
@@ -66,11 +66,11 @@ class Ge2e:
         return cls(_session("ge2e.onnx", threads))
 
     def embed(self, audio: Audio) -> Embedding:
-        return unit(self.parts(audio).mean(axis=0))
+        return to_unit_length(self.embed_windows(audio).mean(axis=0))
 
-    def parts(self, audio: Audio, step_s: float = 0.77) -> NDArray[np.float32]:
+    def embed_windows(self, audio: Audio, step_s: float = 0.77) -> NDArray[np.float32]:
         """The voice in windows of 1.6 s that begin every `step_s` seconds, shape (n, 256)."""
-        mel = _mel40(_not_quieter_than(resample(audio, RATE).samples, decibels=-30))
+        mel = _mel40(_raise_level(resample(audio, RATE).samples, decibels=-30))
         (parts,) = self.session.run(None, {"mel": _windows(mel, step=round(step_s * 100))})
         return np.asarray(parts)
 
@@ -90,7 +90,7 @@ class CamPlus:
 
     def embed(self, audio: Audio) -> Embedding:
         (out,) = self.session.run(None, {"feat": _fbank80(resample(audio, RATE).samples)[None]})
-        return unit(out[0])
+        return to_unit_length(out[0])
 
 
 def _session(name: str, threads: int) -> ort.InferenceSession:
@@ -98,12 +98,12 @@ def _session(name: str, threads: int) -> ort.InferenceSession:
     return inference.session(Path(__file__).parent / "data" / name, threads=threads, cpu_only=True)
 
 
-def unit(vector: NDArray[np.float32]) -> Embedding:
+def to_unit_length(vector: NDArray[np.float32]) -> Embedding:
     """The direction of a vector, as a point on the unit sphere."""
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
-def _not_quieter_than(samples: Samples, *, decibels: float) -> Samples:
+def _raise_level(samples: Samples, *, decibels: float) -> Samples:
     level = 10 * np.log10(np.mean(samples.astype(np.float64) ** 2) + 1e-20)
     gain = 10 ** (max(0.0, decibels - level) / 20)
     return np.asarray(samples * gain, np.float32)

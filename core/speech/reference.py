@@ -20,15 +20,15 @@ from core.audio.waveform import silence as pause
 from core.errors import Notice, Refused
 from core.speech import activity as speech
 
-SHORTEST_S: Final = 3.0
-LONGEST_WINDOW_S: Final = 10.0
+MIN_DURATION_S: Final = 3.0
+MAX_WINDOW_S: Final = 10.0
 """Engines learn from 3 to 10 s; GPT-SoVITS refuses anything else."""
-LEAST_SPEECH_S: Final = 1.5
-HIGHEST_RATE: Final = 48_000
-_SILENT: Final = 1e-3
-_QUIET: Final = 0.05
+MIN_SPEECH_S: Final = 1.5
+MAX_RATE: Final = 48_000
+_SILENCE_PEAK: Final = 1e-3
+_LOW_PEAK: Final = 0.05
 _NOISY_DB: Final = 15.0
-_DULL_HZ: Final = 4_500.0
+_NARROW_HZ: Final = 4_500.0
 _TELEPHONY: Final = ("alaw", "ulaw", "adpcm", "gsm")
 
 
@@ -85,24 +85,26 @@ def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
     Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED.
     """
     decoded = decode(data, name=key, longest=LONGEST_S)
-    if decoded.seconds < SHORTEST_S:
+    if decoded.seconds < MIN_DURATION_S:
         raise Refused(
             "AUDIO_TOO_SHORT", f"{decoded.seconds:.1f} s: send three or more.", pointer=key
         )
-    clipped = max(clipped_share(channel) for channel in decoded.channels)
-    audio, remarks = mono(decoded, key)
-    audio, offset = _without_offset(audio)
-    if (top := peak(audio.samples)) < _SILENT:
+    clipped = max(measure_clipping(channel) for channel in decoded.channels)
+    audio, remarks = mix_to_mono(decoded, key)
+    audio, offset = _remove_offset(audio)
+    if (top := peak(audio.samples)) < _SILENCE_PEAK:
         raise Refused("AUDIO_SILENT", pointer=key)
-    if audio.rate > HIGHEST_RATE:
-        audio = resample(audio, HIGHEST_RATE)
-    activity = speech.detect(level(resample(audio, speech.RATE)).samples)
-    quality = Quality(activity.seconds, activity.snr_db, clipped, bandwidth(audio, activity), top)
+    if audio.rate > MAX_RATE:
+        audio = resample(audio, MAX_RATE)
+    activity = speech.detect_speech(level(resample(audio, speech.RATE)).samples)
+    quality = Quality(
+        activity.seconds, activity.snr_db, clipped, measure_bandwidth(audio, activity), top
+    )
     _refuse_unfit(quality, key)
-    start, stop = _window(activity, audio, steps, key)
-    remarks += _remarks(decoded, quality, offset, audio.seconds > LONGEST_WINDOW_S)
+    start, stop = _select_window(activity, audio, steps, key)
+    remarks += _list_notices(decoded, quality, offset, audio.seconds > MAX_WINDOW_S)
     return Reference(
-        audio=_shape(_cut(audio, start, stop), steps),
+        audio=_apply_steps(_cut_audio(audio, start, stop), steps),
         sha256=hashlib.sha256(data).hexdigest(),
         seconds=decoded.seconds,
         window=(start, stop),
@@ -114,7 +116,7 @@ def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
 # --- one channel
 
 
-def mono(decoded: Decoded, key: str = "") -> tuple[Audio, list[str]]:
+def mix_to_mono(decoded: Decoded, key: str = "") -> tuple[Audio, list[str]]:
     """The centre of a surround recording if it sounds, the louder of two channels if the other is
     silent, else the mean. Raises Refused AUDIO_PHASE_CANCEL if the mean loses the sound."""
     channels = decoded.channels
@@ -135,7 +137,7 @@ def mono(decoded: Decoded, key: str = "") -> tuple[Audio, list[str]]:
     return Audio(mixed, decoded.rate), [] if same else ["DOWNMIXED"]
 
 
-def _without_offset(audio: Audio) -> tuple[Audio, bool]:
+def _remove_offset(audio: Audio) -> tuple[Audio, bool]:
     mean = float(audio.samples.mean())
     if abs(mean) < 0.01:
         return audio, False
@@ -149,18 +151,18 @@ def _without_offset(audio: Audio) -> tuple[Audio, bool]:
 # --- judging
 
 
-def clipped_share(samples: Samples) -> float:
+def measure_clipping(samples: Samples) -> float:
     """Share of samples that lie flat at the highest or lowest value, three or more in a row."""
     share = 0.0
     for side in (samples, -samples):
         top = float(side.max(initial=0.0))
-        stretches = speech.runs((side >= top * (1 - 2e-5)) & (top > 0))
+        stretches = speech.find_runs((side >= top * (1 - 2e-5)) & (top > 0))
         lengths = stretches[:, 1] - stretches[:, 0]
         share += float(lengths[lengths >= 3].sum()) / max(1, len(samples))
     return share
 
 
-def bandwidth(audio: Audio, activity: speech.Activity) -> float:
+def measure_bandwidth(audio: Audio, activity: speech.Activity) -> float:
     """Highest frequency in Hz at which speech stands out of the noise floor of its codec."""
     size = 1_024 * max(1, audio.rate // 16_000)
     starts = np.flatnonzero(activity.mask) * audio.rate // 100
@@ -182,7 +184,7 @@ def _refuse_unfit(quality: Quality, key: str) -> None:
             f"{quality.clipped:.1%} of the samples are clipped: record at a lower level.",
             pointer=key,
         )
-    if quality.speech_s < LEAST_SPEECH_S:
+    if quality.speech_s < MIN_SPEECH_S:
         noise = " stands out of the noise" if quality.snr_db < _NOISY_DB else ""
         raise Refused(
             "AUDIO_TOO_SHORT",
@@ -191,13 +193,13 @@ def _refuse_unfit(quality: Quality, key: str) -> None:
         )
 
 
-def _remarks(decoded: Decoded, quality: Quality, offset: bool, cut: bool) -> list[str]:
+def _list_notices(decoded: Decoded, quality: Quality, offset: bool, cut: bool) -> list[str]:
     found = {
         "DC_OFFSET": offset,
         "CLIPPING": quality.clipped > 0.001,
-        "LOW_LEVEL": quality.peak < _QUIET,
+        "LOW_LEVEL": quality.peak < _LOW_PEAK,
         "NOISY": quality.snr_db < _NOISY_DB,
-        "LOW_BANDWIDTH": quality.bandwidth_hz < _DULL_HZ,
+        "LOW_BANDWIDTH": quality.bandwidth_hz < _NARROW_HZ,
         "LOSSY_TELEPHONY": any(name in decoded.codec for name in _TELEPHONY),
         "TRIMMED": cut,
     }
@@ -207,33 +209,35 @@ def _remarks(decoded: Decoded, quality: Quality, offset: bool, cut: bool) -> lis
 # --- the window
 
 
-def _window(activity: speech.Activity, audio: Audio, steps: Steps, key: str) -> tuple[float, float]:
-    if audio.seconds <= LONGEST_WINDOW_S:
+def _select_window(
+    activity: speech.Activity, audio: Audio, steps: Steps, key: str
+) -> tuple[float, float]:
+    if audio.seconds <= MAX_WINDOW_S:
         return _speech_span(activity, audio.seconds) if steps.trim else (0.0, audio.seconds)
     if not steps.window:
         raise Refused(
             "AUDIO_TOO_LONG", f"{audio.seconds:.1f} s: engines learn from 3 to 10 s.", pointer=key
         )
-    longest = LONGEST_WINDOW_S - (1.0 if steps.pad else 0.0)
-    return best_window(activity.mask, longest)
+    longest = MAX_WINDOW_S - (1.0 if steps.pad else 0.0)
+    return choose_window(activity.mask, longest)
 
 
 def _speech_span(activity: speech.Activity, seconds: float) -> tuple[float, float]:
     """From just before the first word to just after the last, three seconds at least."""
     at = np.flatnonzero(activity.mask) / 100
     start, stop = max(0.0, at[0] - 0.1), min(seconds, at[-1] + 0.15)
-    lack = max(0.0, SHORTEST_S - (stop - start))
+    lack = max(0.0, MIN_DURATION_S - (stop - start))
     start = max(0.0, start - lack / 2)
-    stop = min(seconds, max(stop + lack / 2, start + SHORTEST_S))
-    return float(max(0.0, min(start, stop - SHORTEST_S))), float(stop)
+    stop = min(seconds, max(stop + lack / 2, start + MIN_DURATION_S))
+    return float(max(0.0, min(start, stop - MIN_DURATION_S))), float(stop)
 
 
-def best_window(mask: NDArray[np.bool_], longest: float) -> tuple[float, float]:
+def choose_window(mask: NDArray[np.bool_], longest: float) -> tuple[float, float]:
     """The stretch of at most `longest` seconds with the most speech, begun and ended in pauses
     where there are any. mask: one entry per 10 ms. Answer in seconds."""
-    most, least = min(round(longest * 100), len(mask)), round(SHORTEST_S * 100)
+    most, least = min(round(longest * 100), len(mask)), round(MIN_DURATION_S * 100)
     heard = np.concatenate([[0], np.cumsum(mask)])
-    stretches = speech.runs(mask)
+    stretches = speech.find_runs(mask)
     starts = np.maximum(0, stretches[:, 0] - 10)
     stops = np.minimum(len(mask), stretches[:, 1] + 10)
     best, found = 0, (0, 0)
@@ -251,11 +255,11 @@ def best_window(mask: NDArray[np.bool_], longest: float) -> tuple[float, float]:
 # --- shaping
 
 
-def _cut(audio: Audio, start: float, stop: float) -> Audio:
+def _cut_audio(audio: Audio, start: float, stop: float) -> Audio:
     return Audio(audio.samples[round(start * audio.rate) : round(stop * audio.rate)], audio.rate)
 
 
-def _shape(audio: Audio, steps: Steps) -> Audio:
+def _apply_steps(audio: Audio, steps: Steps) -> Audio:
     if steps.resample:
         audio = resample(audio, speech.RATE)
     if steps.compress:
@@ -265,7 +269,7 @@ def _shape(audio: Audio, steps: Steps) -> Audio:
     if steps.loudness is not None:
         audio = normalise_loudness(audio, steps.loudness)
     if steps.pad:
-        edge = pause(min(0.5, max(0.0, (LONGEST_WINDOW_S - audio.seconds) / 2)), audio.rate)
+        edge = pause(min(0.5, max(0.0, (MAX_WINDOW_S - audio.seconds) / 2)), audio.rate)
         audio = join([edge, audio, edge])
     return audio
 

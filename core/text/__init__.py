@@ -6,39 +6,43 @@ from collections.abc import Callable
 from functools import cache
 
 from core.errors import importing
-from core.text.reading import Reading
+from core.text.pronunciation import Pronunciation
 
-_SHORTEST_ENGLISH = 4
+_MIN_ENGLISH_PHONES = 4
 
 
-def read(text: str, language: str) -> Reading:
+def phonemise(text: str, language: str) -> Pronunciation:
     """A text of one language (`en`, `ja`, `ko`, `yue`, `zh`), normalised and in phonemes.
 
     Raises Misconfigured MODEL_MISSING where the language's dictionaries are not installed.
     """
-    return padded(reader(language)(text)) if language == "en" else reader(language)(text)
+    return (
+        add_leading_pause(load_phonemiser(language)(text))
+        if language == "en"
+        else load_phonemiser(language)(text)
+    )
 
 
-def padded(reading: Reading) -> Reading:
+def add_leading_pause(reading: Pronunciation) -> Pronunciation:
     """Very short English begins with a pause, as in training."""
-    if len(reading.phones) >= _SHORTEST_ENGLISH:
+    if len(reading.phones) >= _MIN_ENGLISH_PHONES:
         return reading
-    return Reading(reading.text, (",", *reading.phones))
+    return Pronunciation(reading.text, (",", *reading.phones))
 
 
 @cache
-def reader(language: str) -> Callable[[str], Reading]:
+def load_phonemiser(language: str) -> Callable[[str], Pronunciation]:
     """Dictionaries are slow to load, so each language comes with its first text."""
     if language == "zh":
-        from core.text.zh import read
+        from core.text.zh import phonemise
     elif language == "en":
-        from core.text.en import read
+        from core.text.en import phonemise
     elif language == "ja":
-        from core.text.ja import read
+        from core.text.ja import phonemise
     elif language == "ko":
         with importing("The package mecab_ko, which texts in ko need,", ("mecab_ko",), "ko"):
-            from core.text.ko import read
+            from core.text.ko import phonemise
     else:
         with importing("The package ToJyutping, which texts in yue need,", ("ToJyutping",), "yue"):
-            from core.text.yue import read
-    return read
+            from core.text.yue import phonemise
+    return phonemise

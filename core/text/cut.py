@@ -14,7 +14,7 @@ from core.errors import Refused
 _SPLITS = "，。？！,.?!~:：—…"
 _MARKS = frozenset("!?…,.- ") | frozenset("，。？！~:：—、；;\n")
 _CUT5 = frozenset(",.;?!、，。？！：…")
-_LONGEST = 510
+_MAX_CHARACTERS = 510
 """BERT has 512 positions, two of which frame the text."""
 _RUN = re.compile(r"([!?…,.\-])[!?…,.\-]+")
 _END = re.compile(
@@ -26,7 +26,7 @@ _ABBREVIATION = re.compile(
 _CLAUSE = re.compile(r"(?<=[，、；：])|(?<=[,;:])(?=\s)|(?<=[—])")
 
 
-def pieces(text: str, language: str, method: str = "sentence") -> list[str]:
+def split_text(text: str, language: str, method: str = "sentence") -> list[str]:
     """Pieces of a text, each to be spoken in one breath and ending in a mark.
 
     Raises Refused VALUE_RANGE for an unknown method. A text without words has no pieces.
@@ -41,15 +41,15 @@ def pieces(text: str, language: str, method: str = "sentence") -> list[str]:
         if text and text[0] not in _SPLITS and len(head) < 4:
             text = stop + text
     lines = [line for line in _METHODS[method](text).split("\n") if line.strip()]
-    ended = (_ended(line, stop) for line in _merged(lines) if re.search(r"\w", line))
-    return [part for line in ended for part in _bounded(line) if re.search(r"\w", part)]
+    ended = (_end_with_mark(line, stop) for line in _merge_short(lines) if re.search(r"\w", line))
+    return [part for line in ended for part in _split_too_long(line) if re.search(r"\w", part)]
 
 
-def _ended(line: str, stop: str) -> str:
+def _end_with_mark(line: str, stop: str) -> str:
     return line if line[-1] in _SPLITS else line + stop
 
 
-def _merged(lines: list[str], least: int = 5) -> list[str]:
+def _merge_short(lines: list[str], least: int = 5) -> list[str]:
     """Lines of fewer than `least` characters join the next; a short rest joins the last."""
     merged: list[str] = []
     held = ""
@@ -67,44 +67,44 @@ def _merged(lines: list[str], least: int = 5) -> list[str]:
     return merged
 
 
-def _bounded(line: str) -> list[str]:
+def _split_too_long(line: str) -> list[str]:
     """At most 510 characters a piece, cut at marks, or anywhere where there is none."""
-    if len(line) <= _LONGEST:
+    if len(line) <= _MAX_CHARACTERS:
         return [line]
     parts, held = [], ""
     for clause in re.split(f"(?<=[{_SPLITS}])", line):
-        if len(held) + len(clause) > _LONGEST and held:
+        if len(held) + len(clause) > _MAX_CHARACTERS and held:
             parts.append(held)
             held = ""
         held += clause
-        while len(held) > _LONGEST:
-            parts.append(held[:_LONGEST])
-            held = held[_LONGEST:]
+        while len(held) > _MAX_CHARACTERS:
+            parts.append(held[:_MAX_CHARACTERS])
+            held = held[_MAX_CHARACTERS:]
     return [part for part in [*parts, held] if part]
 
 
-def _clauses(text: str) -> list[str]:
+def _split_clauses(text: str) -> list[str]:
     text = text.replace("……", "。").replace("——", "，")
     if text and text[-1] not in _SPLITS:
         text += "。"
     return [clause for clause in re.split(f"(?<=[{_SPLITS}])", text) if clause]
 
 
-def _spoken(lines: list[str]) -> str:
+def _join_speakable(lines: list[str]) -> str:
     return "\n".join(line for line in lines if not _MARKS.issuperset(line))
 
 
 def _by_four(text: str) -> str:
-    clauses = _clauses(text)
+    clauses = _split_clauses(text)
     if len(clauses) <= 4:
-        return _spoken([text])
+        return _join_speakable([text])
     starts = list(range(0, len(clauses), 4))[:-1]
     ends: list[int | None] = [*starts[1:], None]
-    return _spoken(["".join(clauses[a:b]) for a, b in zip(starts, ends, strict=True)])
+    return _join_speakable(["".join(clauses[a:b]) for a, b in zip(starts, ends, strict=True)])
 
 
 def _by_fifty(text: str) -> str:
-    clauses = _clauses(text)
+    clauses = _split_clauses(text)
     if len(clauses) < 2:
         return text
     lines, held = [], ""
@@ -117,15 +117,15 @@ def _by_fifty(text: str) -> str:
         lines.append(held)
     if len(lines) > 1 and len(lines[-1]) < 50:
         lines[-2:] = [lines[-2] + lines[-1]]
-    return _spoken(lines)
+    return _join_speakable(lines)
 
 
 def _at_full_stops(text: str) -> str:
-    return _spoken(text.strip("。").split("。"))
+    return _join_speakable(text.strip("。").split("。"))
 
 
 def _at_periods(text: str) -> str:
-    return _spoken(re.split(r"(?<!\d)\.(?!\d)", text.strip(".")))
+    return _join_speakable(re.split(r"(?<!\d)\.(?!\d)", text.strip(".")))
 
 
 def _at_marks(text: str) -> str:
@@ -136,20 +136,22 @@ def _at_marks(text: str) -> str:
         if char in _CUT5 and not decimal:
             lines.append(held)
             held = ""
-    return _spoken([*lines, held])
+    return _join_speakable([*lines, held])
 
 
 def _by_sentence(text: str) -> str:
-    text = re.sub(r"\s*[—–―]{2,}\s*|\s[—–―]\s", _dash, text)
-    return "\n".join(part for sentence in sentences(text) for part in _clipped(sentence))
+    text = re.sub(r"\s*[—–―]{2,}\s*|\s[—–―]\s", _comma_for_dash, text)
+    return "\n".join(
+        part for sentence in split_sentences(text) for part in _split_long_sentence(sentence)
+    )
 
 
-def _dash(found: re.Match[str]) -> str:
+def _comma_for_dash(found: re.Match[str]) -> str:
     """A dash is a pause, in the comma of its neighbours' script."""
     return ", " if found.string[: found.start()].isascii() else "，"
 
 
-def sentences(text: str) -> Iterator[str]:
+def split_sentences(text: str) -> Iterator[str]:
     """Cut after sentence marks and at line ends, but not after `Dr.` or an initial."""
     start = 0
     for end in _END.finditer(text):
@@ -163,7 +165,7 @@ def sentences(text: str) -> Iterator[str]:
         yield text[start:].strip()
 
 
-def _clipped(sentence: str) -> Iterator[str]:
+def _split_long_sentence(sentence: str) -> Iterator[str]:
     """A sentence of more than about twelve seconds, at its commas."""
     width = sum(1 if char.isascii() else 3 for char in sentence)
     if width <= 180:

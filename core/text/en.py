@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 from core.text import en_tags
+from core.text.en_g2p import predict_arpabet
 from core.text.en_numbers import expand
-from core.text.reading import Reading
-from core.text.spelling import arpabet
-from core.text.symbols import DATA, table
+from core.text.pronunciation import Pronunciation
+from core.text.symbols import DATA, symbol_table
 
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {
     ord(mark): plain
@@ -32,7 +32,7 @@ _SIBILANTS = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 _NAME_PREFIXES = ("Mc", "Mac", "De", "Di", "Du", "La", "Le", "O'", "Van", "Von", "St")
 _SAID_AS_WORDS = frozenset({"RAM", "ROM", "PIN", "SIM", "GIF", "LAN", "COVID", "JPEG", "BIOS"})
 
-_BEFORE = {
+_BY_NEXT_WORD = {
     "lead": ("pipe pipes paint poisoning pencil acid", "L EH1 D", "L IY1 D"),
     "used": ("to", "Y UW1 S T", "Y UW1 Z D"),
     "wound": ("up down around through back", "W AW1 N D", "W UW1 N D"),
@@ -44,36 +44,36 @@ there is none, the part of speech decides)."""
 Phones = tuple[str, ...]
 
 
-def read(text: str) -> Reading:
+def phonemise(text: str) -> Pronunciation:
     """English text; other scripts are dropped (the segmenter gives them to their language)."""
-    spoken = normal(text)
+    spoken = normalise(text)
     tokens = _TOKEN.findall(spoken)
     ambiguous = any(token.lower() in en_tags.homographs() for token in tokens)
-    tags = en_tags.tags(tokens) if ambiguous else [""] * len(tokens)
+    tags = en_tags.tag_words(tokens) if ambiguous else [""] * len(tokens)
     words = zip(tokens, tags, [*tokens, ""][1:], strict=True)
-    sounds = [phone for word in words for phone in _token(*word)]
+    sounds = [phone for word in words for phone in _phones_of_token(*word)]
     phones = ["-" if phone == "'" else phone for phone in sounds]
-    phones = [phone for phone in phones if phone in table() and phone != "UW"]
-    return Reading(spoken, tuple(phones))
+    phones = [phone for phone in phones if phone in symbol_table() and phone != "UW"]
+    return Pronunciation(spoken, tuple(phones))
 
 
-def normal(text: str) -> str:
+def normalise(text: str) -> str:
     """Letters, spaces and the marks `'.,?!-`, with everything else spoken or left out."""
     text = re.sub(r"(?<=\w)’(?=\w)", "'", text.translate(_WIDE)).replace("’", "")
-    text = expand(_quieted(text))
+    text = expand(_lower_capitals(text))
     decomposed = unicodedata.normalize("NFD", text)
     text = "".join(char for char in decomposed if not unicodedata.combining(char))
     text = re.sub(r"\s*:(?=\s|$)", ",", text)
-    text = _INITIALS.sub(_initials, text)
+    text = _INITIALS.sub(_expand_initials, text)
     text = re.sub(r"[—–]|[^ A-Za-z'.,?!\-]", " ", text)
     if _OPENING_QUOTE.search(text):
         text = re.sub(r"(?<=[A-Za-z.,?!])'(?![A-Za-z])", "", _OPENING_QUOTE.sub("", text))
     text = re.sub(r"(?<![A-Za-z])-|-(?![A-Za-z])", " ", text)
-    text = re.sub(r"[A-Za-z']+", lambda word: _cased(word[0]), text)
+    text = re.sub(r"[A-Za-z']+", lambda word: _space_capitals(word[0]), text)
     return re.sub(r"\s+", " ", _RUN.sub(lambda run: run[1] + " ", text)).strip()
 
 
-def _quieted(text: str) -> str:
+def _lower_capitals(text: str) -> str:
     """A text all in capitals is shouted, not spelt."""
     words = re.findall(r"[A-Za-z]{2,}", text)
     shouted = len(words) > 2 and not any(char.islower() for char in text)
@@ -81,13 +81,13 @@ def _quieted(text: str) -> str:
     return text.lower() if shouted and 2 * known > len(words) else text
 
 
-def _initials(found: re.Match[str]) -> str:
+def _expand_initials(found: re.Match[str]) -> str:
     """`U.S.` -> `U S`, and the sentence ends there if the text does."""
     ends = not found.string[found.end() :].strip()
     return " ".join(found[0].upper().split(".")).strip() + ("." if ends else "")
 
 
-def _cased(word: str) -> str:
+def _space_capitals(word: str) -> str:
     """Spaces where a word of capitals is spelt: `GPT` -> `G P T`, `OpenAI` -> `Open A I`."""
     if word == word.lower() or word[1:] == word[1:].lower():
         return word
@@ -100,10 +100,10 @@ def _cased(word: str) -> str:
     if base.isupper():
         return " ".join(base) + ("" if base == word else "'s")
     parts = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", word).split(" ")
-    return " ".join(map(_cased, parts)) if len(parts) > 1 else word
+    return " ".join(map(_space_capitals, parts)) if len(parts) > 1 else word
 
 
-def _token(token: str, tag: str, following: str) -> Phones:
+def _phones_of_token(token: str, tag: str, following: str) -> Phones:
     word = token.lower()
     if not word[0].isalpha():
         return (token,)
@@ -111,41 +111,41 @@ def _token(token: str, tag: str, following: str) -> Phones:
         return ("EY1",)
     if len(word) == 1:
         return _dictionary()[word]
-    hints, before, otherwise = _BEFORE.get(word, ("", "", ""))
+    hints, before, otherwise = _BY_NEXT_WORD.get(word, ("", "", ""))
     if hint := before if following.lower() in hints.split() else otherwise:
         return tuple(hint.split(" "))
     if word in en_tags.homographs():
-        return tuple(en_tags.sound(word, tag).split(" "))
-    return _word(token)
+        return tuple(en_tags.choose_arpabet(word, tag).split(" "))
+    return _phones_of_word(token)
 
 
-def _word(token: str) -> Phones:
+def _phones_of_word(token: str) -> Phones:
     """By dictionary, else by name, letters, parts, and at last by the network."""
     word = token.lower()
     known = _dictionary().get(word) if len(word) > 1 else None
     if known or (token.istitle() and (known := _dictionary().get(token.capitalize()))):
         return known
     if len(word) > 2 and word.endswith("'s"):
-        return _possessive(_word(token[:-2]))
+        return _add_possessive(_phones_of_word(token[:-2]))
     if len(word) <= 3:
-        return tuple(phone for letter in word for phone in _letter(letter))
-    parts = word.split("-") if "-" in word else _compound(word)
+        return tuple(phone for letter in word for phone in _phones_of_letter(letter))
+    parts = word.split("-") if "-" in word else _split_compound(word)
     if len(parts) == 1:
-        return arpabet(word)
-    return tuple(phone for part in parts if part for phone in _word(part))
+        return predict_arpabet(word)
+    return tuple(phone for part in parts if part for phone in _phones_of_word(part))
 
 
-def _letter(letter: str) -> Phones:
+def _phones_of_letter(letter: str) -> Phones:
     return ("EY1",) if letter == "a" else _dictionary().get(letter, (letter,))
 
 
-def _possessive(phones: Phones) -> Phones:
+def _add_possessive(phones: Phones) -> Phones:
     if phones[-1] in _VOICELESS:
         return (*phones, "S")
     return (*phones, "AH0", "Z") if phones[-1] in _SIBILANTS else (*phones, "Z")
 
 
-def _compound(word: str) -> list[str]:
+def _split_compound(word: str) -> list[str]:
     """`smartwatchband` -> `smart watch band`, by how often the parts are written."""
     return [str(part) for part in _segmenter().segment(word)]
 

@@ -23,9 +23,9 @@ def cardinal(digits: str) -> str:
     """`12,345` -> `twelve thousand, three hundred forty-five`; `3.14` -> `three point one four`."""
     integer, _, fraction = digits.replace(",", "").partition(".")
     if len(integer) > 3 * len(_SCALES):
-        return spell(integer)
-    spoken = whole(int(integer or 0))
-    return f"{spoken} point {spell(fraction)}" if fraction else spoken
+        return spell_digits(integer)
+    spoken = integer_words(int(integer or 0))
+    return f"{spoken} point {spell_digits(fraction)}" if fraction else spoken
 
 
 def ordinal(digits: str) -> str:
@@ -36,7 +36,7 @@ def ordinal(digits: str) -> str:
     return head + (last[:-1] + "ieth" if last.endswith("y") else last + "th")
 
 
-def spell(digits: str) -> str:
+def spell_digits(digits: str) -> str:
     """Digit by digit."""
     return " ".join(_SMALL[int(digit)] for digit in digits)
 
@@ -46,11 +46,11 @@ def year(digits: str) -> str:
     high, low = int(digits[:2]), int(digits[2:])
     if digits[1:3] == "00":
         return cardinal(digits)
-    tail = "hundred" if not low else ("oh " if low < 10 else "") + whole(low)
-    return f"{whole(high)} {tail}"
+    tail = "hundred" if not low else ("oh " if low < 10 else "") + integer_words(low)
+    return f"{integer_words(high)} {tail}"
 
 
-def whole(number: int) -> str:
+def integer_words(number: int) -> str:
     spoken, joint = "", " "
     for scale in _SCALES:
         number, group = divmod(number, 1000)
@@ -69,10 +69,10 @@ def _below_thousand(number: int) -> str:
     return _TENS[number // 10 - 2] + (f"-{_SMALL[number % 10]}" if number % 10 else "")
 
 
-def plain(digits: str) -> str:
+def bare_number(digits: str) -> str:
     """A number on its own: a year if it can be one, a code if it begins with 0."""
     if re.fullmatch(r"[12]\d{3}", digits) and digits != "1000":
         return year(digits)
     if re.fullmatch(r"0\d+", digits):
-        return spell(digits)
+        return spell_digits(digits)
     return cardinal(digits)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from core.text.en_cardinal import cardinal, ordinal, plain, spell, whole, year
+from core.text.en_cardinal import bare_number, cardinal, integer_words, ordinal, spell_digits, year
 
 Match = re.Match[str]
 
@@ -95,7 +95,7 @@ def _money(found: Match) -> str:
         said.append(f"{cardinal(units)} {one if units.lstrip('0') == '1' else many}")
     if int(part or 0):
         pieces = int(part.ljust(2, "0"))
-        said.append(f"{whole(pieces)} {cent if pieces == 1 else cents}")
+        said.append(f"{integer_words(pieces)} {cent if pieces == 1 else cents}")
     return " and ".join(said)
 
 
@@ -105,13 +105,13 @@ def _clock(found: Match) -> str:
     half = re.sub(r"[^apm]", "", (found["half"] or "").lower())
     if hour > 12:
         hour, half = hour - 12, "pm"
-    spoken = whole(hour) if hour or minute else "midnight"
+    spoken = integer_words(hour) if hour or minute else "midnight"
     if minute:
-        spoken += (" oh " if minute < 10 else " ") + whole(minute)
+        spoken += (" oh " if minute < 10 else " ") + integer_words(minute)
     elif not half and hour:
         spoken += " o'clock"
     if found["s"] and int(found["s"]):
-        spoken += f" and {whole(int(found['s']))} seconds"
+        spoken += f" and {integer_words(int(found['s']))} seconds"
     ends_sentence = (found["half"] or "").endswith(".") and not found.string[found.end() :].strip()
     return spoken + (f" {half[0].upper()} M" if half else "") + ("." if ends_sentence else "")
 
@@ -135,7 +135,7 @@ def _address(found: Match) -> str:
     """Web and mail addresses: the marks are spoken, the words stay words."""
     bare = re.sub(r"^[a-z]+://", "", found[0]).rstrip("/")
     bare = re.sub(r"^www\b", "W W W", bare)
-    bare = re.sub(r"\d+", lambda digits: f" {plain(digits[0])} ", bare)
+    bare = re.sub(r"\d+", lambda digits: f" {bare_number(digits[0])} ", bare)
     return "".join(_ADDRESS_MARKS.get(char, char) for char in bare)
 
 
@@ -167,7 +167,7 @@ def _roman(found: Match) -> str:
 
 
 def _telephone(found: Match) -> str:
-    return ", ".join(spell(group) for group in re.findall(r"\d+", found[0]))
+    return ", ".join(spell_digits(group) for group in re.findall(r"\d+", found[0]))
 
 
 def _sum(found: Match) -> str:
@@ -258,8 +258,8 @@ def _rest() -> list[Rule]:
             r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?:(?<!\d)|(?<=,\d{3}))\d+\.\d+",
             lambda m: f" {cardinal(m[0])} ",
         ),
-        (r"(?<!\d)\.(\d+)", lambda m: f" point {spell(m[1])}"),
-        (r"\d+", lambda m: f" {plain(m[0])} "),
+        (r"(?<!\d)\.(\d+)", lambda m: f" point {spell_digits(m[1])}"),
+        (r"\d+", lambda m: f" {bare_number(m[0])} "),
         (r"\s[-–]+\s", lambda m: ", "),
         (f"[{re.escape(''.join(_SYMBOLS))}]", lambda m: _SYMBOLS[m[0]]),
     ]

@@ -30,17 +30,17 @@ def homographs() -> dict[str, tuple[str, str, str]]:
     return {word: (first, second, pos) for word, (first, second, pos) in stored.items()}
 
 
-def sound(word: str, tag: str) -> str:
+def choose_arpabet(word: str, tag: str) -> str:
     """The ARPAbet of a homograph with a Penn tag."""
     first, second, pos = homographs()[word]
     return first if tag.startswith(pos) or pos.startswith(tag) else second
 
 
-def tags(words: Sequence[str]) -> list[str]:
+def tag_words(words: Sequence[str]) -> list[str]:
     """Penn Treebank tags of the words of a sentence."""
     model = _model()
     classes, known, weights = model["classes"], model["tagdict"], model["weights"]
-    context = [*_START, *map(_normal, words), *_END]
+    context = [*_START, *map(_normalise, words), *_END]
     found: list[str] = []
     previous, before = _START
     for i, word in enumerate(words):
@@ -58,7 +58,7 @@ def tags(words: Sequence[str]) -> list[str]:
     return found
 
 
-def _normal(word: str) -> str:
+def _normalise(word: str) -> str:
     return "!HYPHEN" if "-" in word[1:] else word.lower()
 
 

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 from core.text import openjtalk
 from core.text.ja_numbers import expand
-from core.text.reading import Reading
-from core.text.symbols import MARKS, UNKNOWN, table
+from core.text.pronunciation import Pronunciation
+from core.text.symbols import MARKS, UNKNOWN, symbol_table
 
 _CHUNK = re.compile(
     r"(?:[A-Za-z\d々\u3040-\u30ff\u4e00-\u9fffｦ-ﾝ]|(?<=\d)\.(?=\d))+|.",
@@ -30,27 +30,27 @@ _FEATURES = re.compile(
 )
 
 
-def read(text: str) -> Reading:
+def phonemise(text: str) -> Pronunciation:
     """Japanese text; OpenJTalk reads the kanji, numbers and Latin letters left in it."""
     spoken = _RUN.sub(r"\1", expand(text))
     phones: list[str] = []
     for chunk in _CHUNK.findall(spoken.lower()):
         if len(chunk) > 1 or re.match(r"\w", chunk):
-            phones += _phones(chunk)
+            phones += _phones_of_chunk(chunk)
         elif chunk != " ":
             phones.append(_MARK_OF.get(chunk, chunk))
-    known = table()
-    return Reading(spoken, tuple(phone if phone in known else UNKNOWN for phone in phones))
+    known = symbol_table()
+    return Pronunciation(spoken, tuple(phone if phone in known else UNKNOWN for phone in phones))
 
 
-def _phones(chunk: str) -> Iterator[str]:
+def _phones_of_chunk(chunk: str) -> Iterator[str]:
     """Phones and pitch marks of a run without punctuation."""
     # a dot in front makes OpenJTalk complain, and has no sound
-    for labels in openjtalk.labels(chunk.lstrip("・")):
-        yield from _spoken(labels)
+    for labels in openjtalk.make_labels(chunk.lstrip("・")):
+        yield from _phones_with_pitch(labels)
 
 
-def _spoken(labels: Iterable[str]) -> Iterator[str]:
+def _phones_with_pitch(labels: Iterable[str]) -> Iterator[str]:
     parsed = [found for label in labels if (found := _FEATURES.search(label))]
     for found, following in pairwise(parsed[1:]):
         phone = found["phone"]
@@ -58,15 +58,15 @@ def _spoken(labels: Iterable[str]) -> Iterator[str]:
             yield "_"
             continue
         yield phone.lower() if phone in "AEIOU" else phone
-        yield from _pitch(found, following)
+        yield from _pitch_marks(found, following)
 
 
-def _pitch(found: re.Match[str], following: re.Match[str]) -> Iterator[str]:
+def _pitch_marks(found: re.Match[str], following: re.Match[str]) -> Iterator[str]:
     """The border of an accent phrase, a fall or a rise after this phone, if there is one."""
     accent, mora, left, morae = (
-        _number(found[name]) for name in ("accent", "mora", "left", "morae")
+        _feature_value(found[name]) for name in ("accent", "mora", "left", "morae")
     )
-    next_mora = _number(following["mora"])
+    next_mora = _feature_value(following["mora"])
     if left == 1 and next_mora == 1 and found["phone"] in "aeiouAEIOUNcl":
         yield "#"
     elif accent == 0 and next_mora == mora + 1 and mora != morae:
@@ -75,6 +75,6 @@ def _pitch(found: re.Match[str], following: re.Match[str]) -> Iterator[str]:
         yield "["
 
 
-def _number(feature: str) -> int:
+def _feature_value(feature: str) -> int:
     """A numeric feature of a full-context label; `xx` where it does not apply."""
     return int(feature) if feature.lstrip("-").isdigit() else -50

@@ -15,8 +15,8 @@ from typing import Any
 import mecab_ko
 
 from core.text.ko_numbers import expand
-from core.text.reading import Reading
-from core.text.symbols import DATA, table
+from core.text.pronunciation import Pronunciation
+from core.text.symbols import DATA, symbol_table
 
 _LATIN = dict(
     zip(
@@ -43,7 +43,7 @@ _SOUNDS = (
     | {chr(0x11A8 + i): jamo for i, jamo in enumerate(_TAILS)}
 )
 _TENSE = dict(zip("ᄀᄃᄇᄉᄌ", "ᄁᄄᄈᄊᄍ", strict=True))
-_STEMS = (
+_STEM_RULES = (
     # stem endings that tense the consonant after them: rules 11.1, 24, 25
     ("ᆰ/P([ᄀᄁ])", lambda m: "ᆯᄁ"),
     ("([ᆲᆴᆫᆷ])/P([ᄀᄃᄉᄌ])", lambda m: m[1] + _TENSE[m[2]]),
@@ -60,7 +60,7 @@ _STEMS = (
     # the future's ㄹ tenses the next word: rule 27
     ("ᆯ/E ([ᄀᄃᄇᄉᄌ])", lambda m: "ᆯ " + _TENSE[m[1]]),
 )
-_LINKS = {  # a tail moves to an empty lead: rules 12.4, 13, 14
+_LINKED_TAILS = {  # a tail moves to an empty lead: rules 12.4, 13, 14
     "ᆨ": "ᄀ", "ᆩ": "ᄁ", "ᆫ": "ᄂ", "ᆮ": "ᄃ", "ᆯ": "ᄅ", "ᆷ": "ᄆ", "ᆸ": "ᄇ", "ᆺ": "ᄉ", "ᆻ": "ᄊ",
     "ᆽ": "ᄌ", "ᆾ": "ᄎ", "ᆿ": "ᄏ", "ᇀ": "ᄐ", "ᇁ": "ᄑ", "ᆪ": "ᆨᄊ", "ᆬ": "ᆫᄌ", "ᆰ": "ᆯᄀ",
     "ᆱ": "ᆯᄆ", "ᆲ": "ᆯᄇ", "ᆳ": "ᆯᄊ", "ᆴ": "ᆯᄐ", "ᆵ": "ᆯᄑ", "ᆹ": "ᆸᄊ", "ᇂ": "ᄋ", "ᆭ": "ᄂ",
@@ -68,39 +68,39 @@ _LINKS = {  # a tail moves to an empty lead: rules 12.4, 13, 14
 }  # fmt: skip
 
 
-def read(text: str) -> Reading:
+def phonemise(text: str) -> Pronunciation:
     """Korean text; Latin letters are named, Chinese characters are left out."""
     spoken = re.sub("[A-Za-z]", lambda m: _LATIN[m[0].lower()], expand(text))
-    jamo = "".join(_SPLIT_VOWELS.get(sound, sound) for sound in sounds(spoken))
+    jamo = "".join(_SPLIT_VOWELS.get(sound, sound) for sound in pronounce(spoken))
     # 을 before ㄹ in the next word: the liquid stays a nasal
     jamo = re.sub("([ㅇㄹ]ㅡㄹ) ㄹ", r"\1 ㄴ", jamo)
     if "ㄱ" <= jamo[-1:] <= "ㅣ":
         jamo += "."
-    known = table()
+    known = symbol_table()
     marked = (_MARK_OF.get(char, char) for char in jamo)
-    return Reading(spoken, tuple(char if char in known else "停" for char in marked))
+    return Pronunciation(spoken, tuple(char if char in known else "停" for char in marked))
 
 
-def sounds(text: str) -> str:
+def pronounce(text: str) -> str:
     """Hangul as it sounds, in single jamo."""
-    stored = _stored()
+    stored = _load_rules()
     for written, said in stored["idioms"]:
         text = re.sub(written, said, text)
-    out = unicodedata.normalize("NFD", _annotated(text))
+    out = unicodedata.normalize("NFD", _mark_stems(text))
     out = re.sub("([ᄌᄍᄎ])ᅧ", r"\1ᅥ", out)  # 5.1
     out = re.sub("([ᄀᄁᄂᄃᄄᄅᄆᄇᄈᄉᄊᄌᄍᄎᄏᄐᄑᄒ])ᅴ", r"\1ᅵ", out)  # 5.3
-    for written, tensed in _STEMS:
+    for written, tensed in _STEM_RULES:
         out = re.sub(written, tensed, out)
     out = re.sub("/[PE]", "", out)
     for written, said in stored["table"]:
         out = re.sub(written, said, out)
-    out = re.sub(f"([{''.join(_LINKS)}])ᄋ", lambda m: _LINKS[m[1]], out)
+    out = re.sub(f"([{''.join(_LINKED_TAILS)}])ᄋ", lambda m: _LINKED_TAILS[m[1]], out)
     return "".join(_SOUNDS.get(char, char) for char in out)
 
 
-def _annotated(text: str) -> str:
+def _mark_stems(text: str) -> str:
     """`/P` after a verb stem and `/E` after an ending in ㄹ, which change what follows."""
-    tokens = _morphemes(text)
+    tokens = _tag_morphemes(text)
     if text.replace(" ", "") != "".join(token for token, _ in tokens):
         return text
     marks: dict[int, str] = {}
@@ -117,12 +117,12 @@ def _annotated(text: str) -> str:
 
 
 @cache
-def _stored() -> dict[str, list[list[str]]]:
+def _load_rules() -> dict[str, list[list[str]]]:
     stored: dict[str, list[list[str]]] = json.loads((DATA / "ko.json").read_text("utf-8"))
     return stored
 
 
-def _morphemes(text: str) -> list[tuple[str, str]]:
+def _tag_morphemes(text: str) -> list[tuple[str, str]]:
     """Morphemes with their part-of-speech tags, several joined by `+`."""
     # One call for the whole text: the tagger has a single buffer, and other threads read as well.
     lines = [line.split("\t", 1) for line in _tagger().parse(text).splitlines()]

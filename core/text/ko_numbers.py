@@ -35,10 +35,10 @@ def cardinal(digits: str) -> str:
     """Sino-Korean: `12345` -> `만이천삼백사십오`, `3.14` -> `삼점일사`."""
     whole, _, fraction = digits.partition(".")
     spoken = _whole(whole.lstrip("0")) or "영"
-    return f"{spoken}점{spell(fraction)}" if fraction else spoken
+    return f"{spoken}점{spell_digits(fraction)}" if fraction else spoken
 
 
-def native(digits: str) -> str:
+def native_cardinal(digits: str) -> str:
     """Before a counter, to 99: `3` -> `세`, `20` -> `스무`, `12` -> `열두`."""
     number = int(digits[-3:])
     if len(digits) > 2 or number == 0:
@@ -46,7 +46,7 @@ def native(digits: str) -> str:
     return "스무" if number == 20 else _TENS[number // 10] + _ONES[number % 10]
 
 
-def spell(digits: str, zero: str = "영") -> str:
+def spell_digits(digits: str, zero: str = "영") -> str:
     """Digit by digit."""
     return "".join(_DIGITS[int(digit)] for digit in digits).replace("영", zero)
 
@@ -70,12 +70,12 @@ def _month(found: Match) -> str:
 
 
 def _telephone(found: Match) -> str:
-    return ", ".join(spell(group, "공") for group in re.findall(r"\d+", found[0]))
+    return ", ".join(spell_digits(group, "공") for group in re.findall(r"\d+", found[0]))
 
 
 def _clock(found: Match) -> str:
     minute = int(found[2])
-    return f"{native(found[1])} 시" + (f" {cardinal(str(minute))} 분" if minute else "")
+    return f"{native_cardinal(found[1])} 시" + (f" {cardinal(str(minute))} 분" if minute else "")
 
 
 @cache
@@ -99,9 +99,9 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
         r"(?<!\d)(\d+)/(\d+)": lambda m: f"{cardinal(m[2])}분의 {cardinal(m[1])}",
         r"(?<!\d)(\d+)(?=월)": _month,
         r"(?<!\d)1번째": lambda m: "첫번째",
-        rf"(?<![\d.])(\d+)(?=\s?(?:{_COUNTERS}))": lambda m: native(m[1]),
+        rf"(?<![\d.])(\d+)(?=\s?(?:{_COUNTERS}))": lambda m: native_cardinal(m[1]),
         r"(?<!\d)[-−](?=\d)": lambda m: "마이너스 ",
-        r"(?<!\d)0\d+": lambda m: spell(m[0], "공"),
+        r"(?<!\d)0\d+": lambda m: spell_digits(m[0], "공"),
         number: lambda m: cardinal(m[0]),
     }
     return [(re.compile(pattern), say) for pattern, say in rules.items()]

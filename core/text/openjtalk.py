@@ -13,25 +13,27 @@ from typing import Any
 
 from core.errors import importing
 
-LONGEST = 300
+MAX_CHARACTERS = 300
 """Characters that are read at once."""
-_PIECE = re.compile(rf".{{1,{LONGEST - 1}}}[\s、。，．！？…」』）]|.{{1,{LONGEST}}}", re.S)
+_PIECE = re.compile(
+    rf".{{1,{MAX_CHARACTERS - 1}}}[\s、。，．！？…」』）]|.{{1,{MAX_CHARACTERS}}}", re.S
+)
 
 
-def words(text: str) -> Iterator[list[dict[str, Any]]]:
+def split_words(text: str) -> Iterator[list[dict[str, Any]]]:
     """The words of the text as OpenJTalk reads them, a piece at a time, cut after a mark if there
     is one. Raises Misconfigured MODEL_MISSING."""
-    library = _library()
-    pieces = [text] if len(text) <= LONGEST else _PIECE.findall(text)
+    library = _import_library()
+    pieces = [text] if len(text) <= MAX_CHARACTERS else _PIECE.findall(text)
     yield from (library.run_frontend(piece) for piece in pieces)
 
 
-def labels(text: str) -> Iterator[list[str]]:
+def make_labels(text: str) -> Iterator[list[str]]:
     """The full-context labels of the same pieces. Raises Misconfigured MODEL_MISSING."""
-    yield from map(_library().make_label, words(text))
+    yield from map(_import_library().make_label, split_words(text))
 
 
-def _library() -> Any:
+def _import_library() -> Any:
     with importing("OpenJTalk, which reads Japanese,", ("pyopenjtalk",)):
         import pyopenjtalk
     return pyopenjtalk

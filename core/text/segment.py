@@ -29,7 +29,7 @@ _TOKEN = re.compile(
 Run = tuple[str, str]
 
 
-def segments(text: str, mode: str) -> list[Run]:
+def split_by_language(text: str, mode: str) -> list[Run]:
     """(language, text) in order; neighbours differ in language.
 
     Modes are GPT-SoVITS': a language reads everything but foreign scripts; `all_` it reads all but
@@ -41,41 +41,43 @@ def segments(text: str, mode: str) -> list[Run]:
     found = [(str(token.lastgroup), token.group()) for token in _TOKEN.finditer(text)]
     runs: list[Run] = []
     for i, (kind, token) in enumerate(found):
-        _append(runs, _language(kind, home, mode, found, i) or (runs[-1][0] if runs else ""), token)
+        _append_run(
+            runs, _language_of(kind, home, mode, found, i) or (runs[-1][0] if runs else ""), token
+        )
     if runs and not runs[0][0]:  # leading marks belong to what follows
-        first = runs[1][0] if len(runs) > 1 else _default(home)
+        first = runs[1][0] if len(runs) > 1 else _default_language(home)
         runs[:2] = [(first, runs[0][1] + (runs[1][1] if len(runs) > 1 else ""))]
     return runs
 
 
-def _append(runs: list[Run], language: str, token: str) -> None:
+def _append_run(runs: list[Run], language: str, token: str) -> None:
     if runs and runs[-1][0] == language:
         runs[-1] = (language, runs[-1][1] + token)
     else:
         runs.append((language, token))
 
 
-def _default(home: str) -> str:
+def _default_language(home: str) -> str:
     return {"auto": "zh", "auto_yue": "yue"}.get(home, home)
 
 
-def _language(kind: str, home: str, mode: str, found: list[Run], i: int) -> str:
+def _language_of(kind: str, home: str, mode: str, found: list[Run], i: int) -> str:
     """Whose token this is; empty: that of the token before."""
     auto = home.startswith("auto")
     if kind in ("en", "mark"):
         return "en" if kind == "en" else ""
     if kind == "number":
-        return _number(found, i, home) if auto else home
+        return _language_of_number(found, i, home) if auto else home
     if mode.startswith("all_"):
         return home
     if kind != "han":
         return kind
     if auto:
-        return "ja" if _near_kana(found, i) else _default(home)
+        return "ja" if _has_kana_nearby(found, i) else _default_language(home)
     return "zh" if home in ("en", "ko") else home
 
 
-def _near_kana(found: list[Run], i: int) -> bool:
+def _has_kana_nearby(found: list[Run], i: int) -> bool:
     """Is there kana in the same clause?"""
     for step in (-1, 1):
         at = i + step
@@ -86,11 +88,11 @@ def _near_kana(found: list[Run], i: int) -> bool:
     return False
 
 
-def _number(found: list[Run], i: int, home: str) -> str:
+def _language_of_number(found: list[Run], i: int, home: str) -> str:
     """In `auto` a number belongs to the characters it stands before, else to what it follows."""
     if i + 1 == len(found):
         return ""
     following = found[i + 1][0]
     if following == "han":
-        return "ja" if _near_kana(found, i + 1) else _default(home)
+        return "ja" if _has_kana_nearby(found, i + 1) else _default_language(home)
     return following if following in ("ja", "ko") else ""

@@ -14,13 +14,13 @@ MARKS = "!?…,.-"
 
 
 @cache
-def table() -> dict[str, int]:
+def symbol_table() -> dict[str, int]:
     """Symbol -> id: pinyin halves, kana phones, marks, ARPAbet, jamo, jyutping halves."""
     symbols = json.loads((DATA / "symbols.json").read_text("utf-8"))
     return {symbol: i for i, symbol in enumerate(symbols)}
 
 
-def ids(phones: Iterable[str]) -> tuple[int, ...]:
+def symbol_ids(phones: Iterable[str]) -> tuple[int, ...]:
     """Ids of phones; what the table lacks is `UNK`, as in training."""
-    known = table()
+    known = symbol_table()
     return tuple(known.get(phone, known[UNKNOWN]) for phone in phones)

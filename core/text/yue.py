@@ -6,7 +6,7 @@ import re
 
 import ToJyutping  # type: ignore[import-untyped]
 
-from core.text.reading import Reading
+from core.text.pronunciation import Pronunciation
 from core.text.symbols import MARKS
 from core.text.zh_numbers import expand
 
@@ -23,7 +23,7 @@ _INITIALS = (  # noqa: SIM905
 ).split()
 
 
-def read(text: str) -> Reading:
+def phonemise(text: str) -> Pronunciation:
     """Cantonese in either script; Latin letters are dropped."""
     marked = _ANY_MARK.sub(lambda found: _MARK_OF[found[0]], expand(text))
     spoken = _UNSPOKEN.sub("", marked)
@@ -33,14 +33,16 @@ def read(text: str) -> Reading:
         syllables = jyutping.split(" ") if jyutping else [""] * len(word)
         parts = zip(word, syllables, strict=True) if len(word) > 1 else [(word, jyutping)]
         for char, sounds in parts:
-            halves = [half for syllable in (sounds or "").split() for half in _halves(syllable)]
+            halves = [
+                half for syllable in (sounds or "").split() for half in _split_syllable(syllable)
+            ]
             halves = halves or [char if char in MARKS else "UNK"]
             phones += halves
             word2ph.append(len(halves))
-    return Reading(spoken, tuple(phones), tuple(word2ph))
+    return Pronunciation(spoken, tuple(phones), tuple(word2ph))
 
 
-def _halves(syllable: str) -> tuple[str, str]:
+def _split_syllable(syllable: str) -> tuple[str, str]:
     """`hou2` -> `Yh`, `You2`; a syllable that is all initial repeats its last letter."""
     plain, tone = syllable[:-1], syllable[-1]
     initial = next((start for start in _INITIALS if plain.startswith(start)), plain)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from core.text import zh_words
-from core.text.reading import Reading
+from core.text.pronunciation import Pronunciation
 from core.text.symbols import MARKS
 from core.text.zh_numbers import expand
-from core.text.zh_sandhi import Word, erhua, merged, sandhi
+from core.text.zh_sandhi import Word, apply_erhua, apply_sandhi, merge_words
 
 _MARK_OF = {
     "：": ",", "；": ",", "，": ",", "。": ".", "！": "!", "？": "?", "\n": ".", "·": ",",
@@ -34,42 +34,42 @@ _MEASURED = frozenset("率度量额数价值径积高长宽重龄果比计距离
 _BARE_ONSETS = {"i": "y", "u": "w", "a": "AA", "e": "EE", "o": "OO"}
 
 
-def read(text: str) -> Reading:
+def phonemise(text: str) -> Pronunciation:
     """Chinese text; Latin letters are dropped (the segmenter gives them to English)."""
     text = expand(text)
     pause = next((pause for mark, pause in _PAUSES.items() if mark in text), "")
     for mark in _PAUSES:
         text = text.replace(mark, ",")
-    spoken = _RUN.sub(r"\1", marked(text))
+    spoken = _RUN.sub(r"\1", normalise_marks(text))
     phones: list[str] = []
     word2ph: list[int] = []
     for clause in _CLAUSE.findall(spoken):
-        for sounds in _clause(clause):
+        for sounds in _phones_of_clause(clause):
             phones += [pause if pause and sound == "," else sound for sound in sounds]
             word2ph.append(len(sounds))
-    return Reading(spoken, tuple(phones), tuple(word2ph))
+    return Pronunciation(spoken, tuple(phones), tuple(word2ph))
 
 
-def marked(text: str) -> str:
+def normalise_marks(text: str) -> str:
     """Marks in ASCII; nothing but marks and the characters that have a reading."""
     return _UNSPOKEN.sub("", _ANY_MARK.sub(lambda found: _MARK_OF[found[0]], text))
 
 
-def _clause(clause: str) -> list[list[str]]:
+def _phones_of_clause(clause: str) -> list[list[str]]:
     """Phones of each character of a clause, which is the context of its words."""
-    in_context = zh_words.pinyin(clause)
+    in_context = zh_words.to_pinyin(clause)
     counters = {found.start() for found in _COUNTER.finditer(clause)}
     sounds: list[list[str]] = []
-    for word in merged(zh_words.cut(clause), zh_words.finals):
+    for word in merge_words(zh_words.tag_words(clause), zh_words.to_finals):
         start, end = len(sounds), len(sounds) + len(word.text)
-        readings = _grammatical(word, clause[:start], clause[end:])
-        readings = readings or _looked_up(word.text, in_context[start:end])
+        readings = _reading_by_grammar(word, clause[:start], clause[end:])
+        readings = readings or _reading_by_dictionary(word.text, in_context[start:end])
         spoken = ["zhi1" if start + i in counters else one for i, one in enumerate(readings)]
-        sounds += _word(word, spoken)
+        sounds += _phones_of_word(word, spoken)
     return sounds
 
 
-def _grammatical(word: Word, before: str, after: str) -> list[str]:
+def _reading_by_grammar(word: Word, before: str, after: str) -> list[str]:
     """Readings that the grammar decides and that statistics of single characters get wrong."""
     text, pos = word
     counted = after[:1] in _NUMERALS
@@ -84,27 +84,28 @@ def _grammatical(word: Word, before: str, after: str) -> list[str]:
     return []
 
 
-def _looked_up(text: str, in_context: list[str]) -> list[str]:
+def _reading_by_dictionary(text: str, in_context: list[str]) -> list[str]:
     """The reading of a word by the dictionary, else of each character by the clause."""
-    if whole := zh_words.phrase(text):
+    if whole := zh_words.dictionary_reading(text):
         return whole
-    alone = (zh_words.phrase(char) for char in text)
+    alone = (zh_words.dictionary_reading(char) for char in text)
     return [(one or [here])[0] for one, here in zip(alone, in_context, strict=True)]
 
 
-def _word(word: Word, readings: list[str]) -> list[list[str]]:
+def _phones_of_word(word: Word, readings: list[str]) -> list[list[str]]:
     from pypinyin.contrib.tone_convert import to_finals_tone3, to_initials
 
     initials = [to_initials(reading) for reading in readings]
     finals = [to_finals_tone3(reading, neutral_tone_with_five=True) for reading in readings]
-    finals = erhua(word, sandhi(word, finals, zh_words.split))
+    finals = apply_erhua(word, apply_sandhi(word, finals, zh_words.split_word))
     halves = zip(word.text, initials, finals, strict=True)
     return [
-        [char] if char in MARKS else _syllable(initial, final) for char, initial, final in halves
+        [char] if char in MARKS else _phones_of_syllable(initial, final)
+        for char, initial, final in halves
     ]
 
 
-def _syllable(initial: str, final: str) -> list[str]:
+def _phones_of_syllable(initial: str, final: str) -> list[str]:
     """`zh`, `ong1` -> `zh ong1`; a syllable without an initial gets a stand-in for it."""
     final, tone = final[:-1], final[-1:]
     if initial:

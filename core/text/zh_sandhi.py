@@ -33,11 +33,11 @@ def word_lists() -> dict[str, frozenset[str]]:
     return {name: frozenset(stored[name]) for name in ("neutral", "full", "erhua", "no_erhua")}
 
 
-def merged(words: Sequence[Word], finals: Callable[[str], Finals]) -> list[Word]:
+def merge_words(words: Sequence[Word], finals: Callable[[str], Finals]) -> list[Word]:
     """Join words whose tones depend on each other; `finals` reads a word out of context."""
     joined = _join_reduplication(_join_yi(_join_bu(words)))
-    joined = _join_third_tones(joined, finals, _all_third)
-    joined = _join_third_tones(joined, finals, _touching_thirds)
+    joined = _join_third_tones(joined, finals, _are_all_third)
+    joined = _join_third_tones(joined, finals, _thirds_meet)
     return _join_er(joined)
 
 
@@ -106,16 +106,16 @@ def _join_third_tones(
     return joined
 
 
-def _third(final: str) -> bool:
+def _is_third_tone(final: str) -> bool:
     return final.endswith("3")
 
 
-def _all_third(left: Finals, right: Finals) -> bool:
-    return all(map(_third, left)) and all(map(_third, right))
+def _are_all_third(left: Finals, right: Finals) -> bool:
+    return all(map(_is_third_tone, left)) and all(map(_is_third_tone, right))
 
 
-def _touching_thirds(left: Finals, right: Finals) -> bool:
-    return bool(left and right) and _third(left[-1]) and _third(right[0])
+def _thirds_meet(left: Finals, right: Finals) -> bool:
+    return bool(left and right) and _is_third_tone(left[-1]) and _is_third_tone(right[0])
 
 
 def _join_er(words: Sequence[Word]) -> list[Word]:
@@ -128,46 +128,46 @@ def _join_er(words: Sequence[Word]) -> list[Word]:
     return joined
 
 
-def sandhi(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
+def apply_sandhi(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
     """The finals of a word as they are spoken; `split` cuts a word at its inner boundary."""
-    finals = _bu(word.text, finals)
-    finals = _yi(word.text, finals)
-    finals = _neutral(word, finals, split)
-    return _third_tones(word.text, finals, split)
+    finals = _change_bu(word.text, finals)
+    finals = _change_yi(word.text, finals)
+    finals = _change_neutral(word, finals, split)
+    return _change_third_tones(word.text, finals, split)
 
 
-def _toned(final: str, tone: str) -> str:
+def _set_tone(final: str, tone: str) -> str:
     return final[:-1] + tone
 
 
-def _bu(text: str, finals: Finals) -> Finals:
+def _change_bu(text: str, finals: Finals) -> Finals:
     if len(text) == 3 and text[1] == "不":  # 看不懂
-        return [finals[0], _toned(finals[1], "5"), finals[2]]
+        return [finals[0], _set_tone(finals[1], "5"), finals[2]]
     spoken = list(finals)
     for i, char in enumerate(text[:-1]):
         if char == "不" and spoken[i + 1].endswith("4"):
-            spoken[i] = _toned(spoken[i], "2")
+            spoken[i] = _set_tone(spoken[i], "2")
     return spoken
 
 
-def _yi(text: str, finals: Finals) -> Finals:
+def _change_yi(text: str, finals: Finals) -> Finals:
     spoken = list(finals)
     if "一" not in text or all(char.isnumeric() for char in text):
         return spoken
     if len(text) == 3 and text[1] == "一" and text[0] == text[2]:  # 看一看
-        spoken[1] = _toned(spoken[1], "5")
+        spoken[1] = _set_tone(spoken[1], "5")
     elif text.startswith("第一"):
-        spoken[1] = _toned(spoken[1], "1")
+        spoken[1] = _set_tone(spoken[1], "1")
     else:
         for i, char in enumerate(text[:-1]):
             if char == "一" and spoken[i + 1].endswith("4"):
-                spoken[i] = _toned(spoken[i], "2")
+                spoken[i] = _set_tone(spoken[i], "2")
             elif char == "一" and text[i + 1] not in _MARKS:
-                spoken[i] = _toned(spoken[i], "4")
+                spoken[i] = _set_tone(spoken[i], "4")
     return spoken
 
 
-def _neutral(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
+def _change_neutral(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
     text, spoken, lists = word.text, list(finals), word_lists()
     for i in range(1, len(text)):
         if (
@@ -175,19 +175,19 @@ def _neutral(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Fina
         ):  # 银行 and 行长 meet, nothing is doubled
             continue
         if text[i] == text[i - 1] and word.pos[:1] in "nva" and text not in lists["full"]:
-            spoken[i] = _toned(spoken[i], "5")
-    lightened = _lightened(word)
+            spoken[i] = _set_tone(spoken[i], "5")
+    lightened = _neutral_syllable(word)
     if lightened is not None:
-        spoken[lightened] = _toned(spoken[lightened], "5")
+        spoken[lightened] = _set_tone(spoken[lightened], "5")
     end = 0
     for part in split(text):
         end += len(part)
         if part and (part in lists["neutral"] or part[-2:] in lists["neutral"]):
-            spoken[end - 1] = _toned(spoken[end - 1], "5")
+            spoken[end - 1] = _set_tone(spoken[end - 1], "5")
     return spoken
 
 
-def _lightened(word: Word) -> int | None:
+def _neutral_syllable(word: Word) -> int | None:
     """Which syllable loses its tone by the word's ending, if any."""
     text, pos = word
     counter = text.find("个")
@@ -208,36 +208,36 @@ def _lightened(word: Word) -> int | None:
     return last if text in neutral or text[-2:] in neutral else None
 
 
-def _third_tones(text: str, finals: Finals, split: Callable[[str], Halves]) -> Finals:
+def _change_third_tones(text: str, finals: Finals, split: Callable[[str], Halves]) -> Finals:
     """Of neighbouring third tones in a word of two to four syllables the first rises."""
     spoken = list(finals)
-    if len(text) == 2 and all(map(_third, spoken)):
-        spoken[0] = _toned(spoken[0], "2")
+    if len(text) == 2 and all(map(_is_third_tone, spoken)):
+        spoken[0] = _set_tone(spoken[0], "2")
     elif len(text) == 3:
-        return _three_syllables(spoken, len(split(text)[0]))
+        return _change_three_syllables(spoken, len(split(text)[0]))
     elif len(text) == 4:  # an idiom: two and two
         for i in (0, 2):
-            if all(map(_third, spoken[i : i + 2])):
-                spoken[i] = _toned(spoken[i], "2")
+            if all(map(_is_third_tone, spoken[i : i + 2])):
+                spoken[i] = _set_tone(spoken[i], "2")
     return spoken
 
 
-def _three_syllables(finals: Finals, head: int) -> Finals:
+def _change_three_syllables(finals: Finals, head: int) -> Finals:
     rising: list[int] = []
-    if all(map(_third, finals)):
+    if all(map(_is_third_tone, finals)):
         rising = {2: [0, 1], 1: [1]}.get(head, [])  # 蒙古/包, 纸/老虎
     elif head == 2:
-        if all(map(_third, finals[:2])):  # 所有/人
+        if all(map(_is_third_tone, finals[:2])):  # 所有/人
             rising = [0]
     elif head == 1:
-        if all(map(_third, finals[1:])):
+        if all(map(_is_third_tone, finals[1:])):
             rising = [1]
-        elif _third(finals[0]) and _third(finals[1]):  # 好/喜欢
+        elif _is_third_tone(finals[0]) and _is_third_tone(finals[1]):  # 好/喜欢
             rising = [0]
-    return [_toned(f, "2") if i in rising else f for i, f in enumerate(finals)]
+    return [_set_tone(f, "2") if i in rising else f for i, f in enumerate(finals)]
 
 
-def erhua(word: Word, finals: Finals) -> Finals:
+def apply_erhua(word: Word, finals: Finals) -> Finals:
     """A final 儿 takes the tone of the syllable before it, unless it is a syllable of its own."""
     if not word.text.endswith("儿") or len(finals) != len(word.text):
         return finals

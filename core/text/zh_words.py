@@ -16,7 +16,7 @@ from core.text.zh_sandhi import Word
 
 
 @contextmanager
-def _briefly() -> Iterator[None]:
+def _without_pkg_resources() -> Iterator[None]:
     """Without what takes most of jieba's import: setuptools' pkg_resources, by which it would open
     one file, as it does without; and warnings of the escapes in its source."""
     modules: dict[str, Any] = sys.modules
@@ -31,7 +31,7 @@ def _briefly() -> Iterator[None]:
             modules.pop("pkg_resources")
 
 
-with _briefly():
+with _without_pkg_resources():
     import jieba
 
     # The package makes a tagger of its own as it is imported, which would read all words.
@@ -41,18 +41,18 @@ with _briefly():
     jieba.dt.dictionary = jieba.DEFAULT_DICT
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """A text cut into words; nothing is lost."""
     return list(_tagger().tokenizer.cut(text))
 
 
-def cut(text: str) -> list[Word]:
+def tag_words(text: str) -> list[Word]:
     """Words with their part of speech."""
     return [Word(pair.word, pair.flag) for pair in _tagger().lcut(text)]
 
 
 @cache
-def split(word: str) -> tuple[str, str]:
+def split_word(word: str) -> tuple[str, str]:
     """A word at its inner boundary: 纸老虎 -> 纸, 老虎; the second half may be empty."""
     shortest = min(_tagger().tokenizer.cut_for_search(word), key=len)
     if word.startswith(shortest):
@@ -60,7 +60,7 @@ def split(word: str) -> tuple[str, str]:
     return word[: -len(shortest)], shortest
 
 
-def pinyin(text: str) -> list[str]:
+def to_pinyin(text: str) -> list[str]:
     """One reading a character, the tone last (5: neutral); a mark reads as itself."""
     from pypinyin import Style, lazy_pinyin
 
@@ -69,7 +69,7 @@ def pinyin(text: str) -> list[str]:
 
 
 @cache
-def finals(word: str) -> list[str]:
+def to_finals(word: str) -> list[str]:
     """The finals of a word out of context."""
     from pypinyin import Style, lazy_pinyin
 
@@ -77,23 +77,23 @@ def finals(word: str) -> list[str]:
 
 
 @cache
-def phrase(word: str) -> list[str] | None:
+def dictionary_reading(word: str) -> list[str] | None:
     """The reading of a word that a dictionary fixes."""
     from pypinyin.constants import PHRASES_DICT
 
-    if fixed := _fixed().get(word):
+    if fixed := _fixed_readings().get(word):
         return fixed
-    return pinyin(word) if word in PHRASES_DICT else None
+    return to_pinyin(word) if word in PHRASES_DICT else None
 
 
 @cache
-def _fixed() -> dict[str, list[str]]:
+def _fixed_readings() -> dict[str, list[str]]:
     """Where GPT-SoVITS was trained with another reading than pypinyin's."""
     stored = json.loads((DATA / "zh.json").read_text("utf-8"))["readings"]
     return {word: reading.split(" ") for word, reading in stored.items()}
 
 
-class _Words(jieba.Tokenizer):  # type: ignore[misc]
+class _Tokenizer(jieba.Tokenizer):  # type: ignore[misc]
     """jieba without its table of prefixes: half the start, and no cache file in a folder that
     others may write to."""
 
@@ -125,4 +125,4 @@ class _Tagger(posseg.POSTokenizer):  # type: ignore[misc]
 @cache
 def _tagger() -> Any:
     jieba.setLogLevel("WARNING")
-    return _Tagger(_Words())
+    return _Tagger(_Tokenizer())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.text.symbols import table
+from core.text.symbols import symbol_table
 from core.voice.gpt_sovits.frontend import Frontend
 from core.voice.gpt_sovits.text_features import Phrase, Span
 from handlers.cli.screen import Report
@@ -14,7 +14,7 @@ def read(text: str, language: str, cut: str = "sentence") -> Report:
     Raises Refused LANGUAGE_UNSUPPORTED or VALUE_RANGE, Misconfigured MODEL_MISSING.
     """
     phrases = Frontend(cut)(text, language)
-    names = {number: symbol for symbol, number in table().items()}
+    names = {number: symbol for symbol, number in symbol_table().items()}
     sentences = [_sentence(phrase, names) for phrase in phrases]
     lines = [line for phrase in phrases for line in _lines(phrase, names)]
     return Report(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from core.audio import libsndfile
 from core.audio.decoding import decode
 from core.errors import REFUSED, Refused
-from core.speech.reference import LONGEST_WINDOW_S, SHORTEST_S, prepare
+from core.speech.reference import MAX_WINDOW_S, MIN_DURATION_S, prepare
 from tests.support.recordings.cases import CASES, Case
 
 REFUSED_CASES = [case for case in CASES if case.code]
@@ -33,7 +33,7 @@ def test_unfit_recordings_are_refused_by_code(case: Case) -> None:
 def test_fit_recordings_are_accepted_with_their_remarks(case: Case) -> None:
     reference = prepare(case.make(), case.name)
     assert [notice.code for notice in reference.notices] == list(case.notices)
-    assert SHORTEST_S <= reference.audio.seconds <= LONGEST_WINDOW_S
+    assert MIN_DURATION_S <= reference.audio.seconds <= MAX_WINDOW_S
     assert reference.audio.rate <= 48_000
     assert reference.quality.speech_s > 2
 

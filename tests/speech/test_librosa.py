@@ -8,7 +8,7 @@ import pytest
 
 from core.speech import filter_bank
 from core.voice.gpt_sovits import features
-from tests.support.speech import recording
+from tests.support.speech import load_recording
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_the_mel_scale_is_slaneys(bands: int, n_fft: int) -> None:
 
 @pytest.mark.slow
 def test_the_mel_spectrogram_equals_librosas() -> None:
-    samples = recording("ref_1688.flac").samples[:32_000]
+    samples = load_recording("ref_1688.flac").samples[:32_000]
     power = np.abs(librosa.stft(samples, n_fft=400, hop_length=160)) ** 2
     theirs = (librosa.filters.mel(sr=16_000, n_fft=400, n_mels=40) @ power).T
     np.testing.assert_allclose(
@@ -31,7 +31,7 @@ def test_the_mel_spectrogram_equals_librosas() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
 def test_what_hubert_hears_is_resampled_as_by_librosa(rate: int) -> None:
-    samples = recording("ref_1688.flac").samples[:70_001]
+    samples = load_recording("ref_1688.flac").samples[:70_001]
     theirs = librosa.resample(samples, orig_sr=rate, target_sr=16_000, res_type="soxr_hq")
     ours = features.hubert_wave(samples, rate)[0]
     np.testing.assert_array_equal(ours[: len(theirs)], theirs)

@@ -10,7 +10,7 @@ from core.audio.waveform import Audio
 from core.errors import Misconfigured
 from core.speech import recognise
 from core.speech.recognise import Recogniser
-from tests.support.speech import recording
+from tests.support.speech import load_recording
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_error_rate_counts_edits(said: str, heard: str, language: str, expected:
 
 @pytest.mark.slow
 def test_a_real_recording_is_understood(recogniser: Recogniser) -> None:
-    heard = recogniser.transcribe(recording("ref_1688.flac"), "en")
+    heard = recogniser.transcribe(load_recording("ref_1688.flac"), "en")
     assert len(heard.split()) > 10
-    assert heard == recogniser.transcribe(recording("ref_1688.flac"), "en")
+    assert heard == recogniser.transcribe(load_recording("ref_1688.flac"), "en")
 
 
 def test_long_audio_is_cut_where_it_is_quiet() -> None:
@@ -45,7 +45,7 @@ def test_long_audio_is_cut_where_it_is_quiet() -> None:
 
 
 def test_features_have_the_models_shape_and_range() -> None:
-    features = recognise._log_mel(recording("ref_1688.flac").samples)
+    features = recognise._log_mel(load_recording("ref_1688.flac").samples)
     assert features.shape == (80, 3000)
     assert features.dtype == np.float32
     assert features.max() - features.min() <= 2.0001
@@ -53,10 +53,10 @@ def test_features_have_the_models_shape_and_range() -> None:
 
 def test_a_missing_package_names_the_remedy() -> None:
     with pytest.raises(ImportError, match="missing"):
-        recognise._folder("no_such_package_for_speech")
+        recognise._package_data("no_such_package_for_speech")
 
 
-@pytest.mark.parametrize("package", ["ctranslate2", recognise._PARTS[1]])
+@pytest.mark.parametrize("package", ["ctranslate2", recognise._PACKAGES[1]])
 def test_without_its_packages_recognition_says_how_to_install_them(
     package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,14 @@ from core.audio.loudness import loudness
 from core.audio.waveform import Audio, join, level, peak, resample, silence
 from core.errors import Refused
 from core.speech import activity, reference
-from core.speech.reference import Steps, best_window, clipped_share, compress, mono, prepare
+from core.speech.reference import (
+    Steps,
+    choose_window,
+    compress,
+    measure_clipping,
+    mix_to_mono,
+    prepare,
+)
 from tests.support.recordings.cases import long_speech, melody, wav
 from tests.support.recordings.files import noise, pack
 from tests.support.recordings.files import speech as reading
@@ -105,13 +112,13 @@ def test_the_best_window_begins_and_ends_in_pauses() -> None:
     mask = np.zeros(3_000, bool)
     for start, stop in [(100, 500), (540, 980), (1_100, 1_600), (1_650, 2_050)]:
         mask[start:stop] = True
-    assert best_window(mask, 10.0) == (10.9, 20.6)
+    assert choose_window(mask, 10.0) == (10.9, 20.6)
 
 
 def test_speech_without_pauses_is_cut_at_the_longest_length() -> None:
     mask = np.zeros(3_000, bool)
     mask[200:2_800] = True
-    start, stop = best_window(mask, 9.0)
+    start, stop = choose_window(mask, 9.0)
     assert stop - start == 9.0
     assert mask[int(start * 100) : int(stop * 100)].all()
 
@@ -149,25 +156,25 @@ def test_poor_recordings_are_remarked(
 def test_a_silent_centre_is_not_chosen() -> None:
     talk = reading().samples
     rest = np.zeros_like(talk)
-    mixed, remarks = mono(surround([talk, talk * 0.5, rest, rest, rest, rest]))
+    mixed, remarks = mix_to_mono(surround([talk, talk * 0.5, rest, rest, rest, rest]))
     assert remarks == ["DOWNMIXED"]
     np.testing.assert_allclose(mixed.samples, talk * 0.25, atol=1e-6)
-    centre, _ = mono(surround([talk * 0.1, talk * 0.1, talk, rest, rest, rest]))
+    centre, _ = mix_to_mono(surround([talk * 0.1, talk * 0.1, talk, rest, rest, rest]))
     np.testing.assert_array_equal(centre.samples, talk)
 
 
 def test_four_channels_have_no_centre() -> None:
     talk = reading().samples
-    mixed, _ = mono(surround([talk, talk, talk * 0.5, talk * 0.5]))
+    mixed, _ = mix_to_mono(surround([talk, talk, talk * 0.5, talk * 0.5]))
     np.testing.assert_allclose(mixed.samples, talk * 0.75, atol=1e-6)
 
 
 def test_clipping_is_counted_on_either_side() -> None:
     x = reading().samples
-    assert clipped_share(x) < 1e-4
-    assert clipped_share(np.clip(x, -1, np.quantile(x, 0.98))) > 0.01
-    assert clipped_share(np.clip(x, np.quantile(x, 0.02), 1)) > 0.01
-    assert clipped_share(np.zeros(100, np.float32)) == 0
+    assert measure_clipping(x) < 1e-4
+    assert measure_clipping(np.clip(x, -1, np.quantile(x, 0.98))) > 0.01
+    assert measure_clipping(np.clip(x, np.quantile(x, 0.02), 1)) > 0.01
+    assert measure_clipping(np.zeros(100, np.float32)) == 0
 
 
 def test_compression_raises_weak_passages_and_leaves_pauses_and_peaks() -> None:
@@ -204,17 +211,17 @@ def test_speech_survives_noise_telephone_and_a_second_opinion() -> None:
         resample(resample(Audio(samples, 16_000), 8_000), 16_000).samples,
         np.clip(samples * 8, -0.5, 0.5),
     ):
-        assert activity.detect(level(Audio(changed, 16_000)).samples).seconds > 2
+        assert activity.detect_speech(level(Audio(changed, 16_000)).samples).seconds > 2
 
 
 def test_activity_of_almost_nothing_is_nothing() -> None:
     for count in (0, 1, 700):
-        assert activity.detect(np.zeros(count, np.float32)).seconds == 0
+        assert activity.detect_speech(np.zeros(count, np.float32)).seconds == 0
 
 
 def test_bandwidth_without_speech_is_the_nyquist_rate() -> None:
     quiet = activity.Activity(np.zeros(100, bool), 0.0)
-    assert reference.bandwidth(silence(1, 16_000), quiet) == 8_000
+    assert reference.measure_bandwidth(silence(1, 16_000), quiet) == 8_000
 
 
 @pytest.mark.slow

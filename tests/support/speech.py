@@ -21,7 +21,7 @@ OTHER_KEY = bytes(range(1, 33))
 
 
 @cache
-def speech(name: str = NAMES[0]) -> Floats:
+def load_clip(name: str = NAMES[0]) -> Floats:
     """Six seconds at 16 kHz."""
     samples: Floats
     samples, rate = soundfile.read(FOLDER / name, dtype="float32")
@@ -30,7 +30,7 @@ def speech(name: str = NAMES[0]) -> Floats:
     return samples
 
 
-def recording(name: str) -> Audio:
+def load_recording(name: str) -> Audio:
     """The first ten seconds of a file."""
     samples, rate = soundfile.read(FOLDER / name, dtype="float32")
     return Audio(samples[: 10 * rate], rate)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from core.text import en_tags, read
-from core.text.en import normal
-from core.text.en_cardinal import cardinal, ordinal, plain, year
-from core.text.spelling import arpabet
+from core.text import en_tags, phonemise
+from core.text.en import normalise
+from core.text.en_cardinal import bare_number, cardinal, ordinal, year
+from core.text.en_g2p import predict_arpabet
 
 
 def phones(text: str) -> str:
-    return " ".join(read(text, "en").phones)
+    return " ".join(phonemise(text, "en").phones)
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def phones(text: str) -> str:
     ],
 )  # fmt: skip
 def test_normalised(text: str, spoken: str) -> None:
-    assert normal(text) == spoken
+    assert normalise(text) == spoken
 
 
 @pytest.mark.slow
@@ -83,15 +83,15 @@ def test_the_shortest_texts_begin_with_a_pause() -> None:
 
 
 def test_unknown_words_are_spelt_by_the_network() -> None:
-    assert arpabet("frumious") == ("F", "R", "AH1", "M", "IY0", "AH0", "S")
-    assert len(arpabet("a" * 60)) <= 20
-    assert arpabet("été") != ()
+    assert predict_arpabet("frumious") == ("F", "R", "AH1", "M", "IY0", "AH0", "S")
+    assert len(predict_arpabet("a" * 60)) <= 20
+    assert predict_arpabet("été") != ()
 
 
 def test_homographs_take_the_sound_of_their_part_of_speech() -> None:
-    assert en_tags.tags(["I", "will", "object", "."])[2].startswith("V")
-    assert en_tags.sound("read", "VBP") != en_tags.sound("read", "VBD")
-    assert en_tags.tags(["well-known", "2024"])[0] == "JJ"
+    assert en_tags.tag_words(["I", "will", "object", "."])[2].startswith("V")
+    assert en_tags.choose_arpabet("read", "VBP") != en_tags.choose_arpabet("read", "VBD")
+    assert en_tags.tag_words(["well-known", "2024"])[0] == "JJ"
 
 
 def test_number_words() -> None:
@@ -102,6 +102,6 @@ def test_number_words() -> None:
     assert [year(n) for n in ("1900", "2000", "2010")] == [
         "nineteen hundred", "two thousand", "twenty ten",
     ]  # fmt: skip
-    assert [plain(n) for n in ("1000", "3000", "007")] == [
+    assert [bare_number(n) for n in ("1000", "3000", "007")] == [
         "one thousand", "three thousand", "zero zero seven",
     ]  # fmt: skip

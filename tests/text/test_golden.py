@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from core.text import cut, read
-from core.text.symbols import ids
+from core.text import cut, phonemise
+from core.text.symbols import symbol_ids
 from core.voice.gpt_sovits.frontend import phrase
 from handlers.cli.text import joined
 
@@ -47,8 +47,8 @@ CORE = {
 def spoken(row: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
     """Our words, phoneme ids and alignment of a row."""
     if row["level"] == "unit":
-        reading = read(row["text"], row["lang"])
-        return reading.text, ids(reading.phones), "".join(map(str, reading.word2ph))
+        reading = phonemise(row["text"], row["lang"])
+        return reading.text, symbol_ids(reading.phones), "".join(map(str, reading.word2ph))
     spans = phrase(row["text"], row["lang"])
     return joined(spans), tuple(phone for span in spans for phone in span.phones), ""
 
@@ -58,10 +58,10 @@ def spoken(row: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
 def test_a_row_is_upstreams_or_a_listed_difference(row: dict[str, Any]) -> None:
     text, phones, word2ph = spoken(row)
     if (row["lang"], row["text"]) in LISTED:
-        assert phones != ids(row["phones"].split())
+        assert phones != symbol_ids(row["phones"].split())
         assert text == LISTED[row["lang"], row["text"]]
     else:
-        assert phones == ids(row["phones"].split())
+        assert phones == symbol_ids(row["phones"].split())
         assert word2ph == row.get("word2ph", "") or row["level"] == "segment"
 
 
@@ -77,7 +77,7 @@ def test_at_most_two_in_a_hundred_ordinary_rows_differ() -> None:
 
 @pytest.mark.parametrize("row", CUTS, ids=lambda row: f"{row['method']}-{row['text'][:6]}")
 def test_cutting_gives_upstreams_pieces(row: dict[str, Any]) -> None:
-    assert cut.pieces(row["text"], row["lang"], row["method"]) == row["pieces"]
+    assert cut.split_text(row["text"], row["lang"], row["method"]) == row["pieces"]
 
 
 def test_the_document_counts_the_rows_as_they_are() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from core.text import read, zh_words
+from core.text import phonemise, zh_words
 from core.text.zh_numbers import cardinal, expand, quantity
-from core.text.zh_sandhi import Word, erhua, sandhi
+from core.text.zh_sandhi import Word, apply_erhua, apply_sandhi
 
 
 def phones(text: str) -> str:
-    return " ".join(read(text, "zh").phones)
+    return " ".join(phonemise(text, "zh").phones)
 
 
 @pytest.mark.parametrize(
@@ -61,18 +61,18 @@ def test_tones_and_syllables(text: str, spoken: str) -> None:
 def test_third_tones_of_three_syllables_follow_the_words_boundary(
     finals: list[str], split: tuple[str, str], spoken: list[str]
 ) -> None:
-    assert sandhi(Word("米老马", "x"), finals, lambda _: split) == spoken
+    assert apply_sandhi(Word("米老马", "x"), finals, lambda _: split) == spoken
 
 
 def test_an_er_that_is_a_syllable_keeps_its_tone() -> None:
-    assert erhua(Word("女儿", "n"), ["v3", "er2"]) == ["v3", "er2"]
-    assert erhua(Word("好儿", "a"), ["ao3", "er1"]) == ["ao3", "er2"]
-    assert erhua(Word("范儿", "n"), ["an4", "er2"]) == ["an4", "er4"]
-    assert erhua(Word("儿", "n"), ["er2"]) == ["er2"]
+    assert apply_erhua(Word("女儿", "n"), ["v3", "er2"]) == ["v3", "er2"]
+    assert apply_erhua(Word("好儿", "a"), ["ao3", "er1"]) == ["ao3", "er2"]
+    assert apply_erhua(Word("范儿", "n"), ["an4", "er2"]) == ["an4", "er4"]
+    assert apply_erhua(Word("儿", "n"), ["er2"]) == ["er2"]
 
 
 def test_each_character_knows_its_phonemes() -> None:
-    reading = read("你好，世界。", "zh")
+    reading = phonemise("你好，世界。", "zh")
     assert reading.text == "你好,世界."
     assert reading.word2ph == (2, 2, 1, 2, 2, 1)
     assert sum(reading.word2ph) == len(reading.phones)
@@ -84,13 +84,13 @@ def test_pauses_asked_for_take_the_place_of_commas() -> None:
 
 
 def test_a_character_without_a_reading_is_unknown() -> None:
-    reading = read("好瓧。", "zh")
+    reading = phonemise("好瓧。", "zh")
     assert reading.phones[2] == "UNK"
     assert sum(reading.word2ph) == len(reading.phones)
 
 
 def test_traditional_characters_sound_like_simplified_ones() -> None:
-    assert read("臺灣", "zh").phones == read("台湾", "zh").phones
+    assert phonemise("臺灣", "zh").phones == phonemise("台湾", "zh").phones
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_words_are_cut_as_by_jieba_itself() -> None:
 
     text = "小明硕士毕业于中国科学院计算所，后在日本京都大学深造，欢迎新老师生前来就餐"
     theirs = [(pair.word, pair.flag) for pair in jieba.posseg.POSTokenizer().lcut(text)]
-    assert [tuple(word) for word in zh_words.cut(text)] == theirs
+    assert [tuple(word) for word in zh_words.tag_words(text)] == theirs
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.text import en_numbers, ja_numbers, ko_numbers, read, zh_numbers
+from core.text import en_numbers, ja_numbers, ko_numbers, phonemise, zh_numbers
 from core.voice.kokoro.text import chinese_numbers
 
 DATA = Path(__file__).parents[1] / "data/text"
@@ -21,17 +21,17 @@ def rows(language: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("text", "spoken"), rows("zh"))
 def test_chinese(text: str, spoken: str) -> None:
-    assert read(text, "zh").text == spoken
+    assert phonemise(text, "zh").text == spoken
 
 
 @pytest.mark.parametrize(("text", "spoken"), rows("en"))
 def test_english(text: str, spoken: str) -> None:
-    assert read(text, "en").text == spoken
+    assert phonemise(text, "en").text == spoken
 
 
 @pytest.mark.parametrize(("text", "spoken"), rows("ja"))
 def test_japanese(text: str, spoken: str) -> None:
-    assert kana(read(text, "ja").text) == spoken
+    assert kana(phonemise(text, "ja").text) == spoken
 
 
 def kana(text: str) -> str:

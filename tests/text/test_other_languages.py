@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from core.text import ko, ko_numbers, read
-from core.text.zh_words import split
+from core.text import ko, ko_numbers, phonemise
+from core.text.zh_words import split_word
 
 
 def phones(text: str, language: str) -> str:
-    return " ".join(read(text, language).phones)
+    return " ".join(phonemise(text, language).phones)
 
 
 def test_japanese_marks_pitch_and_phrase_borders() -> None:
@@ -22,11 +22,11 @@ def test_japanese_devoiced_vowels_count_as_vowels() -> None:
 
 @pytest.mark.parametrize("text", ["・", "ー", "", " ", "゛"])
 def test_japanese_marks_alone_are_no_error(text: str) -> None:
-    assert set(read(text, "ja").phones) <= {"UNK"}
+    assert set(phonemise(text, "ja").phones) <= {"UNK"}
 
 
 def test_japanese_pause_within_a_run() -> None:
-    assert "_" in read("リンゴ・ミカン", "ja").phones
+    assert "_" in phonemise("リンゴ・ミカン", "ja").phones
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_japanese_pause_within_a_run() -> None:
     ],
 )
 def test_korean_sounds_by_the_rules(written: str, sounds: str) -> None:
-    assert ko.sounds(written) == sounds
+    assert ko.pronounce(written) == sounds
 
 
 @pytest.mark.parametrize(
@@ -89,22 +89,22 @@ def test_korean_names_latin_letters_and_ends_a_last_sound() -> None:
 
 
 def test_korean_keeps_what_the_tagger_takes_apart() -> None:
-    assert read("ㅋㅋ 값!", "ko").phones[-1] == "!"
+    assert phonemise("ㅋㅋ 값!", "ko").phones[-1] == "!"
 
 
 @pytest.mark.slow
 def test_cantonese_reads_either_script() -> None:
-    assert read("你係香港人。", "yue").phones[-1] == "."
-    assert read("龘瓧。", "yue").word2ph
+    assert phonemise("你係香港人。", "yue").phones[-1] == "."
+    assert phonemise("龘瓧。", "yue").word2ph
 
 
 def test_cantonese_halves_align_with_characters() -> None:
-    reading = read("我哋1,000個人，好嘢！", "yue")
+    reading = phonemise("我哋1,000個人，好嘢！", "yue")
     assert reading.text == "我哋一千个人,好嘢!"
     assert sum(reading.word2ph) == len(reading.phones)
     assert len(reading.word2ph) == len(reading.text)
 
 
 def test_words_are_split_at_their_inner_boundary() -> None:
-    assert split("纸老虎") == ("纸", "老虎")
-    assert split("好") == ("好", "")
+    assert split_word("纸老虎") == ("纸", "老虎")
+    assert split_word("好") == ("好", "")

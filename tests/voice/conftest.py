@@ -8,7 +8,7 @@ import pytest
 from core.audio.waveform import Audio
 from core.voice import Voiceprint
 from core.voice.kokoro import KokoroVoice
-from tests.support.speech import recording
+from tests.support.speech import load_recording
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +20,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def voice(cache: Path) -> KokoroVoice:
     """The real engine, searching less than it would."""
     engine = KokoroVoice.load(cache)
-    return replace(engine, enroller=replace(engine.enroller, renders=2))
+    return replace(engine, enroller=replace(engine.enroller, trials=2))
 
 
 @pytest.fixture(scope="session")
 def reference() -> Audio:
-    return recording("ref_1688.flac")
+    return load_recording("ref_1688.flac")
 
 
 @pytest.fixture(scope="session")

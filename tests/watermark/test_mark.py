@@ -9,14 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 import watermark
-from tests.support.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, speech
+from tests.support.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, load_clip
 
 PAYLOAD = 0xC0FFEE42
 
 
 @pytest.fixture(scope="module")
 def marked() -> Floats:
-    return watermark.embed(speech(), RATE, PAYLOAD, KEY)
+    return watermark.embed(load_clip(), RATE, PAYLOAD, KEY)
 
 
 def quick(samples: Floats, rate: int = RATE, key: bytes = KEY) -> watermark.Detection:
@@ -26,7 +26,7 @@ def quick(samples: Floats, rate: int = RATE, key: bytes = KEY) -> watermark.Dete
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_embedded_is_read_back(name: str) -> None:
-    found = quick(watermark.embed(speech(name), RATE, PAYLOAD, KEY))
+    found = quick(watermark.embed(load_clip(name), RATE, PAYLOAD, KEY))
     assert found.payload == PAYLOAD
     assert found.score > 50
     assert (found.tempo, found.pitch, found.pieces) == (1, 1, 1)
@@ -35,36 +35,36 @@ def test_what_was_embedded_is_read_back(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 22_050, 24_000, 44_100, 48_000])
 def test_any_rate_carries_the_mark(rate: int) -> None:
-    samples = np.interp(np.arange(0, 5, 1 / rate), np.arange(len(speech())) / RATE, speech())
+    samples = np.interp(np.arange(0, 5, 1 / rate), np.arange(len(load_clip())) / RATE, load_clip())
     out = watermark.embed(samples.astype(np.float32), rate, PAYLOAD, KEY)
     assert len(out) == len(samples)
     assert quick(out, rate).payload == PAYLOAD
 
 
 def test_two_seconds_of_speech_are_enough() -> None:
-    out = watermark.embed(speech()[RATE : 3 * RATE], RATE, PAYLOAD, KEY)
+    out = watermark.embed(load_clip()[RATE : 3 * RATE], RATE, PAYLOAD, KEY)
     assert quick(out).payload == PAYLOAD
 
 
 def test_one_second_still_verifies() -> None:
-    out = watermark.embed(speech()[RATE : 2 * RATE], RATE, PAYLOAD, KEY)
+    out = watermark.embed(load_clip()[RATE : 2 * RATE], RATE, PAYLOAD, KEY)
     assert watermark.verify(out, RATE, PAYLOAD, KEY, thorough=False).payload == PAYLOAD
 
 
 def test_the_mark_is_quiet(marked: Floats) -> None:
-    error = 10 * np.log10(np.sum(speech() ** 2) / np.sum((speech() - marked) ** 2))
+    error = 10 * np.log10(np.sum(load_clip() ** 2) / np.sum((load_clip() - marked) ** 2))
     assert error > 13
 
 
 def test_more_strength_changes_more(marked: Floats) -> None:
-    loud = watermark.embed(speech(), RATE, PAYLOAD, KEY, strength=watermark.ROBUST)
-    assert np.std(loud - speech()) > 1.2 * np.std(marked - speech())
+    loud = watermark.embed(load_clip(), RATE, PAYLOAD, KEY, strength=watermark.ROBUST)
+    assert np.std(loud - load_clip()) > 1.2 * np.std(marked - load_clip())
     assert quick(loud).score > quick(marked).score
 
 
 @pytest.mark.slow
 def test_unmarked_speech_carries_nothing() -> None:
-    found = watermark.detect(speech()[: 3 * RATE], RATE, KEY)
+    found = watermark.detect(load_clip()[: 3 * RATE], RATE, KEY)
     assert (found.payload, found.marked, found.start, found.end) == (None, False, 0, 0)
 
 
@@ -80,26 +80,26 @@ def test_a_second_mark_does_not_erase_the_first(marked: Floats) -> None:
 
 
 def test_embedding_twice_gives_the_same_bytes(marked: Floats) -> None:
-    assert np.array_equal(watermark.embed(speech(), RATE, PAYLOAD, KEY), marked)
+    assert np.array_equal(watermark.embed(load_clip(), RATE, PAYLOAD, KEY), marked)
 
 
 def test_the_input_is_left_alone() -> None:
-    host = speech().copy()
+    host = load_clip().copy()
     watermark.embed(host, RATE, PAYLOAD, KEY)
-    assert np.array_equal(host, speech())
+    assert np.array_equal(host, load_clip())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [160, 7_919, 70_000])
 def test_a_stream_comes_out_as_one_piece(step: int) -> None:
-    host = np.tile(speech(), 7)
+    host = np.tile(load_clip(), 7)
     pieces = (host[at : at + step] for at in range(0, len(host), step))
     joined = np.concatenate(list(watermark.embed_blocks(pieces, RATE, PAYLOAD, KEY)))
     assert np.array_equal(joined, watermark.embed(host, RATE, PAYLOAD, KEY))
 
 
 def test_the_mark_never_leaves_full_scale() -> None:
-    loud = np.clip(speech() / np.abs(speech()).max() * 1.5, -1, 1).astype(np.float32)
+    loud = np.clip(load_clip() / np.abs(load_clip()).max() * 1.5, -1, 1).astype(np.float32)
     out = watermark.embed(loud, RATE, PAYLOAD, KEY)
     assert np.abs(out).max() <= 1
     assert quick(out).payload == PAYLOAD
@@ -115,9 +115,9 @@ def test_silence_stays_silent() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 100, 3_000, 8_000])
 def test_sound_too_short_to_read_comes_back_whole(count: int) -> None:
-    out = watermark.embed(speech()[:count], RATE, PAYLOAD, KEY)
+    out = watermark.embed(load_clip()[:count], RATE, PAYLOAD, KEY)
     assert len(out) == count
-    assert not watermark.verify(speech()[:count], RATE, PAYLOAD, KEY).marked
+    assert not watermark.verify(load_clip()[:count], RATE, PAYLOAD, KEY).marked
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_verify_confirms_the_true_payload_only(marked: Floats) -> None:
     short = marked[: 3 * RATE]
     assert watermark.verify(short, RATE, PAYLOAD, KEY).payload == PAYLOAD
     assert not watermark.verify(short, RATE, PAYLOAD, OTHER_KEY, thorough=False).marked
-    assert not watermark.verify(speech()[: 3 * RATE], RATE, PAYLOAD, KEY).marked
+    assert not watermark.verify(load_clip()[: 3 * RATE], RATE, PAYLOAD, KEY).marked
 
 
 def test_verify_hears_what_detect_cannot(marked: Floats) -> None:
@@ -169,17 +169,17 @@ def test_other_arrays_are_refused(samples: NDArray[Any], message: str) -> None:
 @pytest.mark.parametrize("rate", [0, 4_000, 200_000])
 def test_other_rates_are_refused(rate: int) -> None:
     with pytest.raises(ValueError, match="rate"):
-        watermark.embed(speech(), rate, PAYLOAD, KEY)
+        watermark.embed(load_clip(), rate, PAYLOAD, KEY)
     with pytest.raises(ValueError, match="rate"):
-        watermark.detect(speech(), rate, KEY)
+        watermark.detect(load_clip(), rate, KEY)
 
 
 def test_other_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="strength"):
-        watermark.embed(speech(), RATE, PAYLOAD, KEY, strength=7)
+        watermark.embed(load_clip(), RATE, PAYLOAD, KEY, strength=7)
     with pytest.raises(ValueError, match="32-bit"):
-        watermark.embed(speech(), RATE, 2**32, KEY)
+        watermark.embed(load_clip(), RATE, 2**32, KEY)
     with pytest.raises(ValueError, match="32 bytes"):
-        watermark.embed(speech(), RATE, PAYLOAD, b"short")
+        watermark.embed(load_clip(), RATE, PAYLOAD, b"short")
     with pytest.raises(ValueError, match="32 bytes"):
-        watermark.detect(speech(), RATE, b"short")
+        watermark.detect(load_clip(), RATE, b"short")

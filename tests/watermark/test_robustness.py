@@ -10,14 +10,14 @@ import pytest
 from scipy import signal
 
 import watermark
-from tests.support.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, speech
+from tests.support.speech import KEY, NAMES, OTHER_KEY, RATE, Floats, load_clip
 
 PAYLOAD = 0x1234ABCD
 
 
 @cache
 def marked(name: str = NAMES[1], payload: int = PAYLOAD) -> Floats:
-    return watermark.embed(speech(name), RATE, payload, KEY)
+    return watermark.embed(load_clip(name), RATE, payload, KEY)
 
 
 def noisy(samples: Floats, decibels: float) -> Floats:
@@ -126,7 +126,7 @@ def test_read_after_pieces_were_cut_out_and_moved() -> None:
 @pytest.mark.slow
 def test_read_where_pauses_were_taken_out() -> None:
     """The sync cells of a piece say too little by themselves."""
-    whole = noisy(watermark.embed(np.tile(speech(NAMES[1]), 2), RATE, PAYLOAD, KEY), 30)
+    whole = noisy(watermark.embed(np.tile(load_clip(NAMES[1]), 2), RATE, PAYLOAD, KEY), 30)
     starts = range(0, 8 * RATE, RATE * 4 // 5)
     pieces = [whole[start : start + RATE * 3 // 5] for start in starts]
     found = watermark.detect(np.concatenate(pieces), RATE, KEY)
@@ -136,7 +136,7 @@ def test_read_where_pauses_were_taken_out() -> None:
 
 @pytest.mark.slow
 def test_read_where_pieces_were_cut_and_sped_up() -> None:
-    whole = watermark.embed(np.tile(speech(NAMES[2]), 2), RATE, PAYLOAD, KEY)
+    whole = watermark.embed(np.tile(load_clip(NAMES[2]), 2), RATE, PAYLOAD, KEY)
     cut = np.concatenate([whole[: 2 * RATE], whole[int(3.1 * RATE) : 5 * RATE], whole[9 * RATE :]])
     found = watermark.detect(resample(cut, 20, 21), RATE, KEY)
     assert found.payload == PAYLOAD
@@ -144,7 +144,7 @@ def test_read_where_pieces_were_cut_and_sped_up() -> None:
 
 
 def test_found_where_it_lies() -> None:
-    clean = speech(NAMES[3])
+    clean = load_clip(NAMES[3])
     found = watermark.detect(
         np.concatenate([clean[: 3 * RATE], marked()[: 4 * RATE], clean[: 2 * RATE]]), RATE, KEY
     )
@@ -155,7 +155,7 @@ def test_found_where_it_lies() -> None:
 
 @pytest.mark.slow
 def test_a_long_recording_reads_across_changes_of_place() -> None:
-    long = watermark.embed(np.tile(speech(), 7), RATE, PAYLOAD, KEY)
+    long = watermark.embed(np.tile(load_clip(), 7), RATE, PAYLOAD, KEY)
     found = watermark.detect(long, RATE, KEY)
     assert found.payload == PAYLOAD
     across = long[29 * RATE : 37 * RATE]
@@ -163,7 +163,7 @@ def test_a_long_recording_reads_across_changes_of_place() -> None:
 
 
 def test_a_mark_in_a_long_unmarked_recording_is_found() -> None:
-    clean = [speech(name) for name in NAMES]
+    clean = [load_clip(name) for name in NAMES]
     hidden = np.concatenate([*clean, marked()[: 5 * RATE], *clean])
     found = watermark.detect(hidden, RATE, KEY, thorough=False)
     assert found.payload == PAYLOAD
@@ -193,8 +193,8 @@ def test_no_clips_or_silent_ones_say_nothing() -> None:
 
 @pytest.mark.slow
 def test_scanning_a_stream_finds_each_marked_stretch() -> None:
-    other = watermark.embed(speech(NAMES[0]), RATE, 77, OTHER_KEY)
-    whole = np.concatenate([marked(), speech(NAMES[3]), marked(NAMES[2], 5), other])
+    other = watermark.embed(load_clip(NAMES[0]), RATE, 77, OTHER_KEY)
+    whole = np.concatenate([marked(), load_clip(NAMES[3]), marked(NAMES[2], 5), other])
     blocks = (whole[at : at + 9_999] for at in range(0, len(whole), 9_999))
     found = list(watermark.scan(blocks, RATE, {"a": KEY, "b": OTHER_KEY}))
     assert [(hit.key_id, hit.payload) for _, _, hit in found] == [
@@ -208,4 +208,4 @@ def test_scanning_a_stream_finds_each_marked_stretch() -> None:
 
 def test_scanning_nothing_finds_nothing() -> None:
     assert list(watermark.scan([], RATE, {"a": KEY})) == []
-    assert list(watermark.scan([speech()[: 2 * RATE]], RATE, {"a": KEY})) == []
+    assert list(watermark.scan([load_clip()[: 2 * RATE]], RATE, {"a": KEY})) == []

@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 import watermark
-from tests.support.speech import FOLDER, KEY, NAMES, OTHER_KEY, RATE, speech
+from tests.support.speech import FOLDER, KEY, NAMES, OTHER_KEY, RATE, load_clip
 from watermark import cells, search, warps
 from watermark.layout import BANDS, PERIOD, TILE, layout
 from watermark.reader import MESSAGE_COST, PLAIN, SYNC_COST, Warp, bound, reader
@@ -38,8 +38,8 @@ def test_the_plan_is_pinned() -> None:
 
 def test_the_embedder_is_pinned() -> None:
     """Within a tolerance, since transforms may differ in the last bit from machine to machine."""
-    out = watermark.embed(speech()[:RATE], RATE, 7, KEY)
-    change = np.sqrt(np.mean((out - speech()[:RATE]).reshape(20, -1) ** 2, axis=1)) * 1e5
+    out = watermark.embed(load_clip()[:RATE], RATE, 7, KEY)
+    change = np.sqrt(np.mean((out - load_clip()[:RATE]).reshape(20, -1) ** 2, axis=1)) * 1e5
     due = [
         697.7,
         403.57,
@@ -108,7 +108,7 @@ def test_averaging_marked_clips_shows_no_signs() -> None:
     average = np.zeros((BANDS, slots))
     for number in range(40):
         at = number % 10 * 4_000
-        host = np.roll(speech(NAMES[number % 4]), number)[at : at + 2 * RATE]
+        host = np.roll(load_clip(NAMES[number % 4]), number)[at : at + 2 * RATE]
         view = cells.spectrum(watermark.embed(host, RATE, 7, KEY), RATE)
         average += search.grids(view, PLAIN, 1)[0][:, :slots]
     chance = best_agreement(np.random.default_rng(1).normal(size=average.shape))
@@ -129,7 +129,7 @@ def best_agreement(average: NDArray[np.float64]) -> float:
 def test_z_on_unmarked_speech_is_no_wider_than_theory() -> None:
     tail = total = 0
     for number, name in enumerate(NAMES):
-        view = cells.spectrum(speech(name), RATE)
+        view = cells.spectrum(load_clip(name), RATE)
         for salt in range(3):
             plan = reader(bytes([number, salt]) * 16)
             inner, energy = plan.correlate(search.grids(view, PLAIN))

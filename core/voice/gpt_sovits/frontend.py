@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import Refused
-from core.text import cut, padded, reader
-from core.text.segment import LANGUAGES, MODES, segments
-from core.text.symbols import ids
+from core.text import add_leading_pause, cut, load_phonemiser
+from core.text.segment import LANGUAGES, MODES, split_by_language
+from core.text.symbols import symbol_ids
 from core.voice.gpt_sovits.text_features import Phrase, Span
 
 _FEWEST = 6
@@ -36,7 +36,7 @@ class Frontend:
         """
         if language not in MODES:
             raise Refused("LANGUAGE_UNSUPPORTED", f"{language!r} is none of {', '.join(MODES)}")
-        return [phrase(piece, language) for piece in cut.pieces(text, language, self.method)]
+        return [phrase(piece, language) for piece in cut.split_text(text, language, self.method)]
 
 
 def phrase(piece: str, mode: str) -> Phrase:
@@ -48,14 +48,14 @@ def phrase(piece: str, mode: str) -> Phrase:
 
 
 def _spans(piece: str, mode: str) -> Phrase:
-    runs = segments(piece, mode)
+    runs = split_by_language(piece, mode)
     spans = []
     for language, text in runs:
-        reading = reader(language)(text)
+        reading = load_phonemiser(language)(text)
         if language == "en" and len(runs) == 1:
-            reading = padded(reading)
+            reading = add_leading_pause(reading)
         if reading.phones:
             # BERT was trained on Mandarin; Cantonese was trained without it
             word2ph = reading.word2ph if language == "zh" else ()
-            spans.append(Span(language, reading.text, ids(reading.phones), word2ph, text))
+            spans.append(Span(language, reading.text, symbol_ids(reading.phones), word2ph, text))
     return tuple(spans)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.audio.waveform import Audio
-from core.speech.recognise import MISHEARD, Transcribe, error_rate
+from core.speech.recognise import MAX_ERROR_RATE, Transcribe, error_rate
 
 _CYCLES = 16
 """Tokens of the longest loop looked for: two thirds of a second."""
@@ -35,7 +35,7 @@ class Guard:
     """dBFS that the loudest fifth of a second must reach."""
     hear: Transcribe | None = None
     """A recogniser, to compare what is said with what was written."""
-    misheard: float = MISHEARD
+    misheard: float = MAX_ERROR_RATE
     redraws: int = 3
     """Further attempts a sentence."""
 

@@ -15,18 +15,18 @@ class Editor:
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
         self.weights: dict[str, TensorProto] = {t.name: t for t in self.graph.initializer}
-        self.makers = {name: node for node in self.graph.node for name in node.output}
-        self._users: dict[str, list[NodeProto]] = {}
+        self.producers = {name: node for node in self.graph.node for name in node.output}
+        self._consumers: dict[str, list[NodeProto]] = {}
         for node in self.graph.node:
             for name in node.input:
-                self._users.setdefault(name, []).append(node)
-        self._gone: set[str] = set()
-        self._made: dict[str, list[NodeProto]] = {}
+                self._consumers.setdefault(name, []).append(node)
+        self._removed: set[str] = set()
+        self._replacements: dict[str, list[NodeProto]] = {}
 
-    def users(self, name: str) -> list[NodeProto]:
-        return self._users.get(name, [])
+    def consumers(self, name: str) -> list[NodeProto]:
+        return self._consumers.get(name, [])
 
-    def values(self, name: str) -> NDArray[np.generic]:
+    def constant_values(self, name: str) -> NDArray[np.generic]:
         """Of a constant."""
         return np.asarray(numpy_helper.to_array(self.weights[name]))
 
@@ -36,21 +36,21 @@ class Editor:
             self.weights[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
 
-    def leave_out(self, names: Iterable[str]) -> None:
+    def remove_nodes(self, names: Iterable[str]) -> None:
         """The nodes that write any of these values."""
-        self._gone.update(names)
+        self._removed.update(names)
 
-    def put(self, name: str, nodes: list[NodeProto]) -> None:
+    def replace_node(self, name: str, nodes: list[NodeProto]) -> None:
         """Have these nodes write the value that another node wrote."""
-        self._made[name] = nodes
+        self._replacements[name] = nodes
 
     def apply(self) -> None:
         """Change the graph; drop the weights that nobody uses any more."""
         nodes = [
             new
             for node in self.graph.node
-            if node.output[0] not in self._gone
-            for new in self._made.get(node.output[0], [node])
+            if node.output[0] not in self._removed
+            for new in self._replacements.get(node.output[0], [node])
         ]
         used = {name for node in nodes for name in node.input}
         weights = [tensor for tensor in self.weights.values() if tensor.name in used]
@@ -59,13 +59,13 @@ class Editor:
         self.graph.initializer.extend(weights)
 
 
-def attribute(node: NodeProto, name: str) -> list[int]:
+def int_attribute(node: NodeProto, name: str) -> list[int]:
     return next(list(a.ints) for a in node.attribute if a.name == name)
 
 
-def other(node: NodeProto, *, than: str) -> str:
+def other_input(node: NodeProto, *, than: str) -> str:
     """The input of a node of two that is not this one."""
     return next(str(name) for name in node.input if name != than)
 
 
-make = helper.make_node
+make_node = helper.make_node

@@ -1,5 +1,6 @@
-"""From a reference recording to a recipe: search the space of styles, then fit pitch, formants and
-tone colour, keeping each only if the speaker encoders agree."""
+"""Enrolment: find the voice parameters that imitate a reference recording. Search the space of
+styles, then fit pitch, formants and tone colour, keeping each change only if the speaker encoders
+agree."""
 
 from __future__ import annotations
 
@@ -17,33 +18,33 @@ from core.speech.encoders import CamPlus, Encoder, Ge2e
 from core.voice import Match
 from core.voice.kokoro import surrogate, text
 from core.voice.kokoro.render import (
-    Recipe,
     Renderer,
+    VoiceParams,
     equalise,
-    equaliser,
-    spectrum,
+    fit_equaliser,
+    measure_spectrum,
 )
-from core.voice.kokoro.surrogate import Array, Surrogate, likeness
+from core.voice.kokoro.surrogate import Array, Surrogate, weighted_similarity
 
-SEARCH = ("The old house stood near the road.", "The boy was there when we came.")
+SEARCH_SENTENCES = ("The old house stood near the road.", "The boy was there when we came.")
 """The sentences of the prior's renders."""
-HELD_OUT = (
+HELD_OUT_SENTENCES = (
     "She picked a basket of ripe apples for her mother.",
     "Tomorrow morning they will drive down to the lake.",
 )
 """Sentences the search never hears, to measure the match on."""
 DEFAULT_VOICE = "af_heart"
-_LEVEL = 0.085
-_BEST = 5
-_WORTH_IT = 0.003
+_LEVEL_RMS = 0.085
+_AVERAGED = 5
+_MIN_GAIN = 0.003
 """Gain in likeness under which a change is noise."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
-    """A recipe, what it made of the sentences, and how like the target each is."""
+class Candidate:
+    """Voice parameters that were tried, and their score."""
 
-    recipe: Recipe
+    params: VoiceParams
     takes: list[Audio]
     scores: list[float]
 
@@ -57,7 +58,7 @@ class Enroller:
     renderer: Renderer
     encoders: tuple[Encoder, Encoder]
     prior: surrogate.Prior
-    renders: int
+    trials: int
     """Styles tried by ear; more is slower and a little nearer."""
 
     @classmethod
@@ -67,82 +68,88 @@ class Enroller:
         renders = 20 if inference.vnni() else 13
         return cls(renderer, encoders, surrogate.load(), renders)
 
-    def enrol(self, reference: Audio) -> tuple[Recipe, dict[str, Match]]:
-        """The recipe, and by each encoder how near it comes on sentences the search never heard."""
+    def enrol(self, reference: Audio) -> tuple[VoiceParams, dict[str, Match]]:
+        """Return the parameters, and the match by encoder, measured on the held-out sentences."""
         speech = resample(reference, ENCODER_RATE)
-        target = self._hear(speech)
-        recipe = self._search(target)
-        recipe = self._colour(recipe, speech, target)
-        return recipe, self._match(recipe, target)
+        target = self._embed(speech)
+        params = self._search(target)
+        params = self._adjust_sound(params, speech, target)
+        return params, self._measure_match(params, target)
 
-    def _search(self, target: Array) -> Recipe:
+    def _search(self, target: Array) -> VoiceParams:
         """Try the most promising style, learn from how it sounds, repeat.
 
         One sentence says little about a style, and far apart styles score alike: the mean of the
         best comes nearer than the best.
         """
-        guide = Surrogate.toward(self.prior, target)
-        spoken = [tokens(sentence) for sentence in SEARCH]
+        guide = Surrogate.for_target(self.prior, target)
+        spoken = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
         tried: list[tuple[float, Array]] = []
-        starts = self.prior.voices()
-        for i in range(self.renders):
-            point = guide.best(starts)
-            heard = self._hear(self.renderer.render(spoken[i % 2], self._recipe(point)))
-            guide.learn(point, heard)
-            tried.append((likeness(heard, target), point))
+        starts = self.prior.voice_points()
+        for i in range(self.trials):
+            point = guide.optimise(starts)
+            heard = self._embed(self.renderer.render(spoken[i % 2], self._params_at(point)))
+            guide.add_observation(point, heard)
+            tried.append((weighted_similarity(heard, target), point))
             tried.sort(key=lambda pair: -pair[0])
             starts = np.stack([point for _, point in tried[:3]])
-        return self._recipe(np.mean([point for _, point in tried[:_BEST]], axis=0))
+        return self._params_at(np.mean([point for _, point in tried[:_AVERAGED]], axis=0))
 
-    def _colour(self, recipe: Recipe, speech: Audio, target: Array) -> Recipe:
+    def _adjust_sound(self, params: VoiceParams, speech: Audio, target: Array) -> VoiceParams:
         """Pitch, formants, then tone colour: each kept only if it brings the voice nearer."""
-        spoken = [tokens(sentence) for sentence in SEARCH]
-        heard = [self.renderer.with_pitch(ids, recipe) for ids in spoken]
+        spoken = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
+        heard = [self.renderer.render_with_pitch(ids, params) for ids in spoken]
         own = float(np.exp(np.mean([np.log(hertz) for _, hertz in heard])))
-        ratio = float(np.clip(pitch(speech) / own, 0.6, 1.7))
-        best = self._judge(recipe, [audio for audio, _ in heard], target)
+        ratio = float(np.clip(measure_pitch(speech) / own, 0.6, 1.7))
+        best = self._evaluate(params, [audio for audio, _ in heard], target)
         for pitched in (ratio**0.5, ratio):  # where half the way is no gain, neither is all of it
-            changed = msgspec.structs.replace(best.recipe, pitch=pitched)
-            if (better := self._better(changed, spoken, best, target)) is None:
+            changed = msgspec.structs.replace(best.params, pitch=pitched)
+            if (better := self._evaluate_if_better(changed, spoken, best, target)) is None:
                 break
             best = better
         for formants in (0.94, 1.06):
-            changed = msgspec.structs.replace(best.recipe, formants=formants)
-            if (better := self._better(changed, spoken, best, target)) is not None:
+            changed = msgspec.structs.replace(best.params, formants=formants)
+            if (better := self._evaluate_if_better(changed, spoken, best, target)) is not None:
                 best = better
                 break
-        return self._tone(best, speech, target)
+        return self._adjust_tone(best, speech, target)
 
-    def _better(
-        self, recipe: Recipe, spoken: Sequence[list[int]], best: Tried, target: Array
-    ) -> Tried | None:
-        """The recipe as tried, if it is nearer than the best. One that loses with the first
+    def _evaluate_if_better(
+        self,
+        params: VoiceParams,
+        spoken: Sequence[list[int]],
+        best: Candidate,
+        target: Array,
+    ) -> Candidate | None:
+        """The candidate, if it is nearer than the best. One that loses with the first
         sentence does not get to speak the second."""
-        first = self._judge(recipe, [self.renderer.render(spoken[0], recipe)], target)
+        first = self._evaluate(params, [self.renderer.render(spoken[0], params)], target)
         if first.scores[0] < best.scores[0]:
             return None
-        takes = [*first.takes, *(self.renderer.render(ids, recipe) for ids in spoken[1:])]
-        tried = self._judge(recipe, takes, target)
-        return tried if tried.score > best.score + _WORTH_IT else None
+        takes = [*first.takes, *(self.renderer.render(ids, params) for ids in spoken[1:])]
+        tried = self._evaluate(params, takes, target)
+        return tried if tried.score > best.score + _MIN_GAIN else None
 
-    def _tone(self, best: Tried, speech: Audio, target: Array) -> Recipe:
+    def _adjust_tone(self, best: Candidate, speech: Audio, target: Array) -> VoiceParams:
         plain = best.takes
         joined = Audio(np.concatenate([take.samples for take in plain]), plain[0].rate)
-        full = equaliser(spectrum(joined), spectrum(speech))
+        full = fit_equaliser(measure_spectrum(joined), measure_spectrum(speech))
         for share in (0.5, 1.0):
             tone = [share * c for c in full]
-            changed = msgspec.structs.replace(best.recipe, tone=tone)
+            changed = msgspec.structs.replace(best.params, tone=tone)
             coloured = [Audio(equalise(take.samples, tone), take.rate) for take in plain]
-            tried = self._judge(changed, coloured, target)
-            if tried.score > best.score + _WORTH_IT:
+            tried = self._evaluate(changed, coloured, target)
+            if tried.score > best.score + _MIN_GAIN:
                 best = tried
-        return best.recipe
+        return best.params
 
-    def _judge(self, recipe: Recipe, takes: list[Audio], target: Array) -> Tried:
-        return Tried(recipe, takes, [likeness(self._hear(take), target) for take in takes])
+    def _evaluate(self, params: VoiceParams, takes: list[Audio], target: Array) -> Candidate:
+        return Candidate(
+            params, takes, [weighted_similarity(self._embed(take), target) for take in takes]
+        )
 
-    def _match(self, recipe: Recipe, target: Array) -> dict[str, Match]:
-        heard = [self._hear(self.renderer.render(tokens(s), recipe)) for s in HELD_OUT]
+    def _measure_match(self, params: VoiceParams, target: Array) -> dict[str, Match]:
+        heard = [self._embed(self.renderer.render(tokenise(s), params)) for s in HELD_OUT_SENTENCES]
         parts = np.split(np.stack([target, *heard]), [256], axis=1)
         return {
             encoder.name: Match(
@@ -153,29 +160,29 @@ class Enroller:
             for encoder, part in zip(self.encoders, parts, strict=True)
         }
 
-    def _hear(self, audio: Audio) -> Array:
+    def _embed(self, audio: Audio) -> Array:
         """Both embeddings side by side, shape (448,)."""
-        speech = levelled(resample(audio, ENCODER_RATE))
+        speech = set_level(resample(audio, ENCODER_RATE))
         return np.concatenate([encoder.embed(speech) for encoder in self.encoders])
 
-    def _recipe(self, point: Array) -> Recipe:
+    def _params_at(self, point: Array) -> VoiceParams:
         timbre, prosody = self.prior.weights(point)
-        return Recipe(timbre=timbre.tolist(), prosody=prosody.tolist())
+        return VoiceParams(timbre=timbre.tolist(), prosody=prosody.tolist())
 
 
-def levelled(speech: Audio) -> Audio:
+def set_level(speech: Audio) -> Audio:
     """At the level of the prior's renders: GE2E hears loudness as part of a voice."""
     rms = float(np.sqrt(np.mean(speech.samples.astype(np.float64) ** 2)))
-    return Audio(speech.samples * np.float32(_LEVEL / max(rms, 1e-6)), speech.rate)
+    return Audio(speech.samples * np.float32(_LEVEL_RMS / max(rms, 1e-6)), speech.rate)
 
 
-def tokens(sentence: str) -> list[int]:
+def tokenise(sentence: str) -> list[int]:
     """Of one English sentence."""
-    ((_, ids),) = text.utterances(sentence, "en")
+    ((_, ids),) = text.split_utterances(sentence, "en")
     return ids
 
 
-def pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0) -> float:
+def measure_pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0) -> float:
     """Mean pitch in Hz (geometric, of clearly voiced frames) by normalised autocorrelation."""
     rate = speech.rate
     size, hop = int(0.05 * rate), int(0.02 * rate)

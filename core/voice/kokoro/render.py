@@ -1,5 +1,5 @@
-"""A recipe for a voice, and speech made by it: style, pitch, formants and tone colour, all without
-a vocoder."""
+"""The parameters of a voice, and speech rendered with them: style, pitch, formants and tone colour,
+all without a vocoder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from core.voice.kokoro.model import RATE, Model
 
 _FFT = 1024
 _CEPSTRUM = 14
-BEFORE, AFTER = 0.05, 0.2
-_LIMIT = 12.0
+PAUSE_BEFORE_S, PAUSE_AFTER_S = 0.05, 0.2
+_MAX_DB = 12.0
 """Decibels; a stronger equaliser would lift a recording's noise into the voice."""
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class VoiceParams(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What makes one voice."""
 
     timbre: list[float]
@@ -43,24 +43,27 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class Renderer:
     model: Model
 
-    def render(self, tokens: list[int], recipe: Recipe, *, speed: float = 1.0) -> Audio:
+    def render(self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0) -> Audio:
         """Speech at model.RATE, silence at its edges cut to a breath."""
-        audio, _ = self.with_pitch(tokens, recipe, speed=speed)
+        audio, _ = self.render_with_pitch(tokens, params, speed=speed)
         return audio
 
-    def with_pitch(
-        self, tokens: list[int], recipe: Recipe, *, speed: float = 1.0
+    def render_with_pitch(
+        self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0
     ) -> tuple[Audio, float]:
         """The speech and its mean pitch in Hz (geometric, of voiced frames)."""
-        style = styles.load().style(recipe.weights, len(tokens))
+        style = styles.load().style(params.weights, len(tokens))
         # Lower and slower, then resampled: pitch and speed come out as asked, formants moved.
         samples, pitch = self.model.run(
-            tokens, style, speed=speed / recipe.formants, f0=recipe.pitch / recipe.formants
+            tokens,
+            style,
+            speed=speed / params.formants,
+            f0=params.pitch / params.formants,
         )
         voiced = pitch[pitch > 50]
         hertz = float(np.exp(np.log(voiced).mean())) if len(voiced) else 100.0
-        samples = _stretch_spectrum(samples, recipe.formants)
-        return Audio(equalise(trim(samples), recipe.tone), RATE), hertz * recipe.formants
+        samples = _stretch_spectrum(samples, params.formants)
+        return Audio(equalise(trim(samples), params.tone), RATE), hertz * params.formants
 
 
 def trim(samples: Samples, *, floor: float = 0.01) -> Samples:
@@ -70,12 +73,12 @@ def trim(samples: Samples, *, floor: float = 0.01) -> Samples:
     loud = np.flatnonzero(np.abs(samples) > floor * peak)
     if not len(loud):
         return samples[:0]
-    start, end = loud[0] - int(BEFORE * RATE), loud[-1] + int(AFTER * RATE)
+    start, end = loud[0] - int(PAUSE_BEFORE_S * RATE), loud[-1] + int(PAUSE_AFTER_S * RATE)
     missing = (max(0, -start), max(0, end - len(samples)))
     return np.pad(samples[max(0, start) : end], missing)
 
 
-def equaliser(spectrum: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
+def fit_equaliser(spectrum: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
     """The tone that turns one long-term spectrum into another (dB, shape (513,), at RATE).
 
     Only the shape between 120 Hz and 7 kHz counts; above, the correction fades out.
@@ -97,7 +100,7 @@ def equalise(samples: Samples, tone: list[float]) -> Samples:
     cepstrum = np.zeros(_FFT)
     cepstrum[: len(tone)] = tone
     cepstrum[-len(tone) + 1 :] = tone[:0:-1]
-    decibels = np.clip(np.fft.rfft(cepstrum).real, -_LIMIT, _LIMIT)
+    decibels = np.clip(np.fft.rfft(cepstrum).real, -_MAX_DB, _MAX_DB)
     taps = np.roll(np.fft.irfft(10 ** (decibels / 20)), _FFT // 2) * np.hanning(_FFT)
     size = 1 << (len(samples) + _FFT).bit_length()
     spectrum = np.fft.rfft(samples, size) * np.fft.rfft(taps, size)
@@ -107,7 +110,7 @@ def equalise(samples: Samples, tone: list[float]) -> Samples:
     return np.asarray(filtered, np.float32)
 
 
-def spectrum(audio: Audio) -> NDArray[np.float64]:
+def measure_spectrum(audio: Audio) -> NDArray[np.float64]:
     """Long-term average spectrum of the speech in dB on the bins of RATE, shape (513,)."""
     size = 2 * round(_FFT / 2 * audio.rate / RATE)
     wave = np.pad(audio.samples.astype(np.float64), (0, max(0, size - len(audio.samples))))

@@ -27,7 +27,7 @@ class Styles:
     offsets: NDArray[np.float32]
     """Voices less the mean voice, shape (54, 45, 256)."""
 
-    def only(self, name: str) -> Weights:
+    def weights_of(self, name: str) -> Weights:
         """One of the voices, unmixed."""
         return np.tile(np.array([name == other for other in self.names], np.float32), (2, 1))
 

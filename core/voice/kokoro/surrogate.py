@@ -21,12 +21,12 @@ Array = NDArray[np.floating[Any]]
 
 DIMENSIONS = 60
 """40 for timbre, 20 for prosody: principal components of the 54 voices, whitened."""
-WEIGHTS = {"ge2e": 0.4, "campplus": 0.6}
+ENCODER_WEIGHTS = {"ge2e": 0.4, "campplus": 0.6}
 """Shares of the encoders in what is sought: CAM++ is the stricter judge of who speaks."""
-_PARTS = {"ge2e": slice(0, 256), "campplus": slice(256, None)}
+_SLICES = {"ge2e": slice(0, 256), "campplus": slice(256, None)}
 _NOISE = 0.15
 """Share of an error that is the sentence's, not the style's."""
-_CLIMBERS = 12
+_MAX_STARTS = 12
 """Of more starts only the best are climbed from: the others end lower."""
 
 Network = tuple[tuple[Array, Array], ...]
@@ -44,7 +44,7 @@ class Prior:
     def weights(self, point: Array) -> Weights:
         return np.asarray(self.basis @ point, np.float32)
 
-    def voices(self) -> Array:
+    def voice_points(self) -> Array:
         """The 54 voices as points, shape (54, 60)."""
         return np.asarray(self.basis.sum(axis=0) * self.basis.shape[1])
 
@@ -86,11 +86,11 @@ class Surrogate:
     _pull: Array
 
     @classmethod
-    def toward(cls, prior: Prior, target: Array) -> Surrogate:
+    def for_target(cls, prior: Prior, target: Array) -> Surrogate:
         none = np.zeros((0, DIMENSIONS))
         return cls(prior, target, none, np.zeros((0, len(target))), np.zeros((0, len(target))))
 
-    def learn(self, point: Array, embedding: Array) -> None:
+    def add_observation(self, point: Array, embedding: Array) -> None:
         """Take in one rendered style."""
         predicted, _ = self.prior.predict(point[None])
         self._points = np.vstack([self._points, point])
@@ -98,10 +98,10 @@ class Surrogate:
         kernel = self._kernel(self._points) + _NOISE * np.eye(len(self._points))
         self._pull = np.linalg.solve(kernel, self._errors)
 
-    def best(self, starts: Array, *, steps: int = 60, rate: float = 0.1) -> Array:
+    def optimise(self, starts: Array, *, steps: int = 60, rate: float = 0.1) -> Array:
         """The most promising point found by gradient ascent (Adam) from the best starts; (60,)."""
         values, _ = self.score(starts)
-        points = starts[np.argsort(-values)[:_CLIMBERS]]
+        points = starts[np.argsort(-values)[:_MAX_STARTS]]
         mean, square = np.zeros_like(points), np.zeros_like(points)
         for step in range(1, steps + 1):
             _, slope = self.score(points)
@@ -132,9 +132,9 @@ class Surrogate:
         return np.asarray(np.exp(-distance / (2 * DIMENSIONS)))
 
 
-def likeness(heard: Array, target: Array) -> float:
+def weighted_similarity(heard: Array, target: Array) -> float:
     """Weighted mean of the encoders' cosines; both arguments as embeddings side by side."""
-    shares = ((weight, _PARTS[name]) for name, weight in WEIGHTS.items())
+    shares = ((weight, _SLICES[name]) for name, weight in ENCODER_WEIGHTS.items())
     return float(sum(weight * (heard[part] @ target[part]) for weight, part in shares))
 
 
@@ -142,8 +142,8 @@ def _similarity(embeddings: Array, target: Array) -> tuple[Array, Array]:
     """The likeness of predictions of any length, (n,), and its slopes with respect to them."""
     values = np.zeros(len(embeddings))
     slopes = np.zeros_like(embeddings)
-    for name, weight in WEIGHTS.items():
-        part = _PARTS[name]
+    for name, weight in ENCODER_WEIGHTS.items():
+        part = _SLICES[name]
         vectors, aim = embeddings[:, part], target[part]
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         cosine = (vectors @ aim)[:, None] / length

@@ -15,7 +15,7 @@ from core.voice import Spoken, Voiceprint
 from core.voice.kokoro import model as kokoro_model
 from core.voice.kokoro import text as front_end
 from core.voice.kokoro.enrol import Enroller
-from core.voice.kokoro.render import Recipe, Renderer
+from core.voice.kokoro.render import Renderer, VoiceParams
 
 _VERSION = 4
 """Changes whenever the same reference would give another voiceprint."""
@@ -44,8 +44,8 @@ class KokoroVoice:
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         """The language is the reference's, and any will do: the search hears sound, not words."""
         del transcript, language
-        recipe, match = self.enroller.enrol(reference)
-        data = msgspec.msgpack.encode(recipe)
+        params, match = self.enroller.enrol(reference)
+        data = msgspec.msgpack.encode(params)
         return Voiceprint(fingerprint=self.fingerprint, data=data, match=match)
 
     def speak(
@@ -63,14 +63,16 @@ class KokoroVoice:
             raise Refused("LANGUAGE_UNSUPPORTED", f"This voice speaks {spoken}, not {language!r}.")
         if voiceprint.fingerprint != self.fingerprint:
             raise ValueError("the voiceprint was made by another engine: enrol again")
-        recipe = msgspec.msgpack.decode(voiceprint.data, type=Recipe)
-        return self._stream(text, recipe, language, speed)
+        params = msgspec.msgpack.decode(voiceprint.data, type=VoiceParams)
+        return self._stream(text, params, language, speed)
 
-    def _stream(self, text: str, recipe: Recipe, language: str, speed: float) -> Iterator[Spoken]:
+    def _stream(
+        self, text: str, params: VoiceParams, language: str, speed: float
+    ) -> Iterator[Spoken]:
         silent = True
-        for words, tokens in front_end.utterances(text, language):
+        for words, tokens in front_end.split_utterances(text, language):
             silent = False
-            audio = self.renderer.render(tokens, recipe, speed=speed)
+            audio = self.renderer.render(tokens, params, speed=speed)
             if not np.abs(audio.samples).max(initial=0.0) > 0.01:  # also true of NaN
                 raise Failed("OUTPUT_SILENT")
             yield Spoken(audio.samples, audio.rate, words)

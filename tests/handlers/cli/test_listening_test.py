@@ -21,7 +21,7 @@ from handlers.cli import app as cli
 from handlers.cli import listening_test
 from handlers.cli.screen import Progress
 from tests.support import browser
-from tests.support.speech import FOLDER, NAMES, RATE, speech
+from tests.support.speech import FOLDER, NAMES, RATE, load_clip
 
 
 def make(sources: list[Path], out: Path, **request: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_pair_is_the_loudest_stretch_without_and_with_a_mark(page: Path) -> None:
     plain, marked = (sound(held(page)["clips"][0][name]) for name in ("plain", "marked"))
     assert len(plain) == len(marked) == 2 * RATE
-    assert np.std(plain) > np.std(speech(NAMES[0]))
+    assert np.std(plain) > np.std(load_clip(NAMES[0]))
     error = 10 * np.log10(np.sum(plain**2) / np.sum((plain - marked) ** 2))
     assert 10 < error < 25
 
@@ -85,7 +85,7 @@ def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     name = "<!--<script>PAGE.wav"
-    soundfile.write(folder / name, speech(), RATE)
+    soundfile.write(folder / name, load_clip(), RATE)
     make([folder], tmp_path / "abx.html")
     assert held(tmp_path / "abx.html")["clips"][0]["name"] == name
     assert tmp_path.joinpath("abx.html").read_text().count("<script>") == 1
@@ -103,7 +103,7 @@ def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
 def test_what_cannot_be_listened_to_is_refused(tmp_path: Path, source: str, code: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "page.wav").write_bytes(b"<html></html>")
-    soundfile.write(tmp_path / "short.wav", speech()[: RATE // 2], RATE)
+    soundfile.write(tmp_path / "short.wav", load_clip()[: RATE // 2], RATE)
     with pytest.raises(Refused, match=code) as caught:
         make([tmp_path / source], tmp_path / "abx.html")
     assert source in str(caught.value)

@@ -17,7 +17,7 @@ from unittest import mock
 
 import watermark
 from core.audio import decoding, encoding, loudness
-from core.speech import reference, several
+from core.speech import reference, speaker_change
 from tests.support import runtime
 
 PURE: list[tuple[Any, str]] = [
@@ -27,7 +27,7 @@ PURE: list[tuple[Any, str]] = [
     (decoding, "decode_own"),
     (loudness, "normalise_loudness"),
     (reference, "prepare"),
-    (several, "several"),
+    (speaker_change, "has_several_speakers"),
 ]
 _ANSWERS: dict[bytes, Any] = {}
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import Misconfigured, Refused
-from core.text import cut, reader
-from core.text.segment import MODES, segments
-from core.text.symbols import ids, table
+from core.text import cut, load_phonemiser
+from core.text.segment import MODES, split_by_language
+from core.text.symbols import symbol_ids, symbol_table
 from core.voice.gpt_sovits.frontend import Frontend, phrase
 from core.voice.kokoro.text import japanese
 from handlers.cli import text as textcmd
@@ -56,7 +56,7 @@ ALPHABET = st.sampled_from(
     ],
 )  # fmt: skip
 def test_languages_are_told_by_script(mode: str, text: str, runs: list[tuple[str, str]]) -> None:
-    assert segments(text, mode) == runs
+    assert split_by_language(text, mode) == runs
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_languages_are_told_by_script(mode: str, text: str, runs: list[tuple[str
 def test_sentences(text: str, pieces: list[str] | None) -> None:
     language = "en" if text.isascii() or "one" in text else "zh"
     expected = pieces or ["He met Dr. Smith at 3.14 p.m. on 5.", "Then he left... OK?"]
-    assert cut.pieces(text, language) == (expected if pieces != [] else [])
+    assert cut.split_text(text, language) == (expected if pieces != [] else [])
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_sentences(text: str, pieces: list[str] | None) -> None:
     ],
 )
 def test_text_is_cut_into_sentences(written: str, expected: list[str]) -> None:
-    assert list(cut.sentences(written)) == expected
+    assert list(cut.split_sentences(written)) == expected
 
 
 def test_a_long_sentence_is_cut_at_its_commas() -> None:
     text = "我们一起去公园散步，" * 12 + "然后回家。"
-    parts = cut.pieces(text, "zh")
+    parts = cut.split_text(text, "zh")
     assert "".join(parts) == text
     assert max(map(len, parts)) <= 60
     assert len(parts) > 1
@@ -108,13 +108,13 @@ def test_a_long_sentence_is_cut_at_its_commas() -> None:
 @pytest.mark.parametrize("method", cut.METHODS)
 def test_no_piece_is_longer_than_bert_reads(method: str) -> None:
     assert all(
-        len(part) <= 510 for part in cut.pieces("好" * 1200 + "，" + "是" * 100, "zh", method)
+        len(part) <= 510 for part in cut.split_text("好" * 1200 + "，" + "是" * 100, "zh", method)
     )
 
 
 def test_an_unknown_way_of_cutting_is_refused() -> None:
     with pytest.raises(Refused, match="cut9"):
-        cut.pieces("好", "zh", "cut9")
+        cut.split_text("好", "zh", "cut9")
 
 
 def test_an_unknown_language_is_refused() -> None:
@@ -130,7 +130,7 @@ def test_what_has_no_words_has_no_phrases() -> None:
 @pytest.mark.slow
 def test_a_short_phrase_begins_with_a_pause() -> None:
     spans = phrase("好", "zh")
-    assert spans[0].phones == ids([".", "h", "ao3"])
+    assert spans[0].phones == symbol_ids([".", "h", "ao3"])
     assert spans[0].word2ph == (1, 2)
 
 
@@ -140,7 +140,7 @@ def test_a_pause_before_a_number_is_no_decimal_point() -> None:
 
 
 def test_english_is_padded_only_where_it_stands_alone() -> None:
-    assert phrase("我说OK吧。", "zh")[1].phones == ids(["OW1", "K", "EY1"])
+    assert phrase("我说OK吧。", "zh")[1].phones == symbol_ids(["OW1", "K", "EY1"])
 
 
 def test_all_five_languages_are_offered() -> None:
@@ -151,11 +151,11 @@ def test_all_five_languages_are_offered() -> None:
 def test_a_missing_dictionary_says_how_to_get_it(
     language: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader.cache_clear()
+    load_phonemiser.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"core.text.{language}", raising=False)
     with pytest.raises(Misconfigured, match=f"scripts/setup {language}") as missing:
-        reader(language)
+        load_phonemiser(language)
     assert missing.value.code == "MODEL_MISSING"
 
 
@@ -163,17 +163,19 @@ def test_a_missing_dictionary_says_how_to_get_it(
 def test_a_dictionary_that_cannot_be_loaded_says_why(
     language: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader.cache_clear()
+    load_phonemiser.cache_clear()
     (tmp_path / f"{package}.py").write_text("raise ImportError('libstdc++.so.6 is not there')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.delitem(sys.modules, f"core.text.{language}", raising=False)
     with pytest.raises(Misconfigured, match=f"{package}.*cannot be loaded: libstdc") as caught:
-        reader(language)
+        load_phonemiser(language)
     assert caught.value.code == "MODEL_MISSING"
 
 
-@pytest.mark.parametrize("read", [japanese.read, reader("ja")], ids=["Kokoro", "GPT-SoVITS"])
+@pytest.mark.parametrize(
+    "read", [japanese.phonemise, load_phonemiser("ja")], ids=["Kokoro", "GPT-SoVITS"]
+)
 def test_without_open_jtalk_japanese_says_how_to_install_it(
     read: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,7 +194,7 @@ def test_any_text_has_phonemes_that_align(text: str, mode: str) -> None:
     for spans in Frontend()(text, mode):
         for span in spans:
             assert span.phones
-            assert max(span.phones) < len(table())
+            assert max(span.phones) < len(symbol_table())
             if span.language == "zh":
                 assert len(span.word2ph) == len(span.text)
                 assert sum(span.word2ph) == len(span.phones)
@@ -207,8 +209,8 @@ def test_any_text_has_phonemes_that_align(text: str, mode: str) -> None:
 )
 def test_the_first_sentence_comes_within_a_second_and_a_half(language: str, text: str) -> None:
     program = (
-        "import time; from core.text import read; "
-        f"read({text!r}, {language!r}); print(time.process_time())"
+        "import time; from core.text import phonemise; "
+        f"phonemise({text!r}, {language!r}); print(time.process_time())"
     )
     command = [sys.executable, "-W", "ignore", "-c", program]
     # The best of three, for neighbours slow a processor down.
@@ -228,7 +230,7 @@ def test_the_command_shows_sounds_with_their_characters() -> None:
     ]
     span = report.data["sentences"][0]["spans"][0]
     assert span["phones"][:2] == ["n", "i2"]
-    assert span["ids"][:2] == list(ids(["n", "i2"]))
+    assert span["ids"][:2] == list(symbol_ids(["n", "i2"]))
     assert span["word2ph"] == [2, 2, 1, 2, 2]
 
 

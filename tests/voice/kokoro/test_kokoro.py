@@ -12,7 +12,7 @@ from core.errors import Failed, Refused
 from core.speech.recognise import Recogniser, error_rate
 from core.voice import Voiceprint
 from core.voice.kokoro import KokoroVoice, enrol, render, styles, surrogate
-from core.voice.kokoro.render import Recipe, Renderer
+from core.voice.kokoro.render import Renderer, VoiceParams
 from core.voice.kokoro.surrogate import Surrogate
 
 pytestmark = pytest.mark.slow
@@ -33,11 +33,11 @@ def test_enrolment_comes_nearer_to_the_speaker_by_both_encoders(voiceprint: Voic
 def test_the_match_starts_from_what_the_unadapted_voice_sounds_like_today(
     voice: KokoroVoice,
 ) -> None:
-    timbre, prosody = styles.load().only(enrol.DEFAULT_VOICE).tolist()
-    recipe = Recipe(timbre=timbre, prosody=prosody)
+    timbre, prosody = styles.load().weights_of(enrol.DEFAULT_VOICE).tolist()
+    params = VoiceParams(timbre=timbre, prosody=prosody)
     stored = voice.enroller.prior.default
-    for i, sentence in enumerate(enrol.HELD_OUT):
-        heard = voice.enroller._hear(voice.renderer.render(enrol.tokens(sentence), recipe))
+    for i, sentence in enumerate(enrol.HELD_OUT_SENTENCES):
+        heard = voice.enroller._embed(voice.renderer.render(enrol.tokenise(sentence), params))
         for name, part in zip(("ge2e", "campplus"), np.split(heard, [256]), strict=True):
             assert stored[name][i] @ part > 0.98, "run bench/voice_prior.py --keep-networks"
 
@@ -56,8 +56,8 @@ def test_enrolment_is_deterministic(
     voice: KokoroVoice, reference: Audio, voiceprint: Voiceprint
 ) -> None:
     search = voice.enroller
-    target = search._hear(resample(reference, 16_000))
-    quick = replace(search, renders=1)
+    target = search._embed(resample(reference, 16_000))
+    quick = replace(search, trials=1)
     assert quick._search(target) == quick._search(target)
 
 
@@ -129,7 +129,7 @@ def test_another_engines_voiceprint_is_no_voice_of_ours(
 class Mute(Renderer):
     """A renderer whose model has gone silent."""
 
-    def render(self, tokens: list[int], recipe: Recipe, *, speed: float = 1.0) -> Audio:
+    def render(self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0) -> Audio:
         return Audio(np.zeros(2400, np.float32), 24_000)
 
 
@@ -143,14 +143,16 @@ def test_silence_is_a_failure(voice: KokoroVoice, voiceprint: Voiceprint) -> Non
 def test_formants_move_but_pitch_and_duration_stay(
     voice: KokoroVoice, voiceprint: Voiceprint
 ) -> None:
-    recipe = msgspec.msgpack.decode(voiceprint.data, type=Recipe)
-    plain = msgspec.structs.replace(recipe, formants=1.0, tone=[])
+    params = msgspec.msgpack.decode(voiceprint.data, type=VoiceParams)
+    plain = msgspec.structs.replace(params, formants=1.0, tone=[])
     moved = msgspec.structs.replace(plain, formants=1.06)
-    ids = enrol.tokens("The boy was there when we came.")
-    (a, low), (b, high) = (voice.renderer.with_pitch(ids, r) for r in (plain, moved))
+    ids = enrol.tokenise("The boy was there when we came.")
+    (a, low), (b, high) = (voice.renderer.render_with_pitch(ids, r) for r in (plain, moved))
     assert a.seconds == pytest.approx(b.seconds, rel=0.06)
     assert low == pytest.approx(high, rel=0.05)
-    centroid = [float((np.arange(513) * 10 ** (render.spectrum(x) / 10)).sum()) for x in (a, b)]
+    centroid = [
+        float((np.arange(513) * 10 ** (render.measure_spectrum(x) / 10)).sum()) for x in (a, b)
+    ]
     assert centroid[0] != centroid[1]
 
 
@@ -168,12 +170,12 @@ def test_the_equaliser_turns_one_colour_into_another() -> None:
     dull = Audio(
         np.convolve(white.samples, np.ones(4, np.float32) / 4, "same").astype(np.float32), 24_000
     )
-    tone = render.equaliser(render.spectrum(white), render.spectrum(dull))
+    tone = render.fit_equaliser(render.measure_spectrum(white), render.measure_spectrum(dull))
     made = Audio(render.equalise(white.samples, tone), 24_000)
     band = slice(20, 280)
 
     def distance(audio: Audio) -> float:
-        difference = (render.spectrum(audio) - render.spectrum(dull))[band]
+        difference = (render.measure_spectrum(audio) - render.measure_spectrum(dull))[band]
         return float(np.std(difference))
 
     assert distance(made) < 0.5 * distance(white)
@@ -191,19 +193,21 @@ def test_pitch_is_measured(hertz: float) -> None:
     time = np.arange(32_000) / 16_000
     partials = (np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 9))
     buzz = sum(partials, np.zeros_like(time))
-    assert enrol.pitch(Audio(buzz.astype(np.float32), 16_000)) == pytest.approx(hertz, rel=0.02)
+    assert enrol.measure_pitch(Audio(buzz.astype(np.float32), 16_000)) == pytest.approx(
+        hertz, rel=0.02
+    )
 
 
 def test_pitch_of_noise_is_a_neutral_guess() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    assert enrol.pitch(Audio(noise, 16_000)) == 150.0
+    assert enrol.measure_pitch(Audio(noise, 16_000)) == 150.0
 
 
 def test_the_surrogates_slope_is_its_slope() -> None:
     rng = np.random.default_rng(0)
-    guide = Surrogate.toward(surrogate.load(), target(rng))
+    guide = Surrogate.for_target(surrogate.load(), target(rng))
     for _ in range(2):
-        guide.learn(rng.normal(size=60), target(rng))
+        guide.add_observation(rng.normal(size=60), target(rng))
     point, step = rng.normal(size=(1, 60)), rng.normal(size=60) * 1e-3
     rise = guide.score(point + step)[0] - guide.score(point - step)[0]
     assert guide.score(point)[1][0] @ step * 2 == pytest.approx(float(rise[0]), rel=0.02)
@@ -212,19 +216,19 @@ def test_the_surrogates_slope_is_its_slope() -> None:
 def test_the_surrogate_believes_what_it_has_heard() -> None:
     rng = np.random.default_rng(0)
     goal = target(rng)
-    guide = Surrogate.toward(surrogate.load(), goal)
+    guide = Surrogate.for_target(surrogate.load(), goal)
     point = rng.normal(size=60)
     before = guide.score(point[None])[0][0]
-    guide.learn(point, goal)
+    guide.add_observation(point, goal)
     assert guide.score(point[None])[0][0] > before + 0.1
 
 
 def test_the_best_point_beats_its_starts() -> None:
     rng = np.random.default_rng(0)
     prior = surrogate.load()
-    guide = Surrogate.toward(prior, target(rng))
-    starts = prior.voices()[:4]
-    assert guide.score(guide.best(starts)[None])[0][0] > guide.score(starts)[0].max()
+    guide = Surrogate.for_target(prior, target(rng))
+    starts = prior.voice_points()[:4]
+    assert guide.score(guide.optimise(starts)[None])[0][0] > guide.score(starts)[0].max()
 
 
 def target(rng: np.random.Generator) -> np.ndarray:

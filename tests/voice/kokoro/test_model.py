@@ -38,7 +38,7 @@ def test_packages_that_are_not_installed_are_a_missing_model(tmp_path: Path) -> 
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "ModuleNotFoundError"
     with pytest.raises(FileNotFoundError, match="not installed"):
-        model._folder("no_such_package_with_a_model")
+        model._package_folder("no_such_package_with_a_model")
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_prepared_copy_is_kept_and_whole(voice: KokoroVoice, cache: Path) -> None:
     (copy,) = cache.iterdir()
-    assert copy.name == f"kokoro-{model.SHA256[:16]}-{model._EDITION}.onnx"
+    assert copy.name == f"kokoro-{model.SHA256[:16]}-{model._GRAPH_VERSION}.onnx"
     assert copy.stat().st_size > 90_000_000
 
 
@@ -61,18 +61,18 @@ def test_an_unwritable_cache_costs_time_but_not_the_voice(
     blocked = tmp_path / "file"
     blocked.write_text("a file where the folder should be")
     source = tmp_path / "own.onnx"
-    source.write_bytes(model._read(None))
+    source.write_bytes(model._read_model(None))
     assert isinstance(model._prepare(source, blocked / "copy.onnx"), bytes)
 
 
 def test_our_graph_speaks_as_the_original_does(voice: KokoroVoice) -> None:
     """What the silence at the ends hides in the norms aside, only rounding differs: the original
     with its silence cut and ours have the same length, and spectra as near as rounding leaves."""
-    whole = format_.load_from_string(model._read(None))
+    whole = format_.load_from_string(model._read_model(None))
     graph.cut_silence(whole)
     original = inference.session(whole.SerializeToString(), threads=1, cpu_only=True)
-    ids = enrol.tokens("The boy was there when we came.")
-    style = styles.load().style(styles.load().only("af_heart"), len(ids))
+    ids = enrol.tokenise("The boy was there when we came.")
+    style = styles.load().style(styles.load().weights_of("af_heart"), len(ids))
     (theirs,) = original.run(
         None,
         {
@@ -83,16 +83,16 @@ def test_our_graph_speaks_as_the_original_does(voice: KokoroVoice) -> None:
     )
     ours, _ = voice.renderer.model.run(ids, style)
     assert len(ours) == theirs.size
-    spectra = [render.spectrum(Audio(wave, model.RATE)) for wave in (ours, theirs.ravel())]
+    spectra = [render.measure_spectrum(Audio(wave, model.RATE)) for wave in (ours, theirs.ravel())]
     assert np.abs(spectra[0] - spectra[1]).mean() < 0.7
 
 
 def test_silence_is_cut_before_it_is_computed_and_speech_is_not(voice: KokoroVoice) -> None:
     """With the whole curves as the original computes them, nothing audible lies outside the cut."""
-    whole = format_.load_from_string(model._read(None))
+    whole = format_.load_from_string(model._read_model(None))
     original = inference.session(whole.SerializeToString(), threads=1, cpu_only=True)
-    ids = enrol.tokens("Is it so?")
-    style = styles.load().style(styles.load().only("am_michael"), len(ids))
+    ids = enrol.tokenise("Is it so?")
+    style = styles.load().style(styles.load().weights_of("am_michael"), len(ids))
     feeds = {
         "tokens": np.array([[0, *ids, 0]], np.int64),
         "style": style[None],
@@ -106,15 +106,15 @@ def test_silence_is_cut_before_it_is_computed_and_speech_is_not(voice: KokoroVoi
 
 
 def test_pitch_follows_its_scale(voice: KokoroVoice) -> None:
-    ids = enrol.tokens("Down we go.")
-    style = styles.load().style(styles.load().only("af_heart"), len(ids))
+    ids = enrol.tokenise("Down we go.")
+    style = styles.load().style(styles.load().weights_of("af_heart"), len(ids))
     _, normal = voice.renderer.model.run(ids, style)
     _, low = voice.renderer.model.run(ids, style, f0=0.5)
     np.testing.assert_allclose(low, normal / 2, rtol=1e-5, atol=1e-3)
 
 
 def test_strided_convolutions_are_left_alone() -> None:
-    edited = format_.load_from_string(graph.prepare(model._read(None)))
+    edited = format_.load_from_string(graph.prepare(model._read_model(None)))
     kinds = [node.op_type for node in edited.graph.node]
     assert kinds.count("InstanceNormalization") == 68
     assert kinds.count("ConvInteger") == 3
@@ -133,7 +133,7 @@ def test_strided_convolutions_are_left_alone() -> None:
 def test_styles_mix_and_interpolate() -> None:
     packs = styles.load()
     assert len(packs.names) == 54
-    heart = packs.only("af_heart")
+    heart = packs.weights_of("af_heart")
     a, b, between = (packs.style(heart, n) for n in (24, 27, 25))
     assert np.abs(between - (a * 2 + b) / 3).max() < 1e-4
     nothing = np.zeros_like(heart)

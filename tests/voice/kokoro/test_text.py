@@ -9,7 +9,7 @@ import pytest
 from core.text import en_numbers, ja
 from core.voice.kokoro import model, text
 from core.voice.kokoro.text import chinese, chinese_numbers, english, japanese
-from core.voice.kokoro.text.spelling import pronounce
+from core.voice.kokoro.text.english_g2p import predict_phonemes
 
 
 @pytest.mark.parametrize(
@@ -24,26 +24,26 @@ from core.voice.kokoro.text.spelling import pronounce
     ],
 )
 def test_english_words_sound_as_in_context(written: str, spoken: str | None) -> None:
-    result = text.phonemes(written, "en")
+    result = text.phonemise(written, "en")
     assert result
     if spoken is not None:
         assert result == spoken
 
 
 def test_a_word_that_is_noun_or_verb_follows_the_word_before_it() -> None:
-    noun = text.phonemes("the record was", "en").split()[1]
-    verb = text.phonemes("to record was", "en").split()[1]
+    noun = text.phonemise("the record was", "en").split()[1]
+    verb = text.phonemise("to record was", "en").split()[1]
     assert noun != verb
 
 
 def test_function_words_are_strong_before_a_pause() -> None:
-    assert text.phonemes("Yes, I can!", "en").endswith("kˈæn!")
-    assert "kæn" in text.phonemes("I can go.", "en")
+    assert text.phonemise("Yes, I can!", "en").endswith("kˈæn!")
+    assert "kæn" in text.phonemise("I can go.", "en")
 
 
 def test_used_to_and_used_differ() -> None:
-    assert "jˈust" in english.read("used to go")
-    assert "jˈuzd" in english.read("used tools")
+    assert "jˈust" in english.phonemise("used to go")
+    assert "jˈuzd" in english.phonemise("used tools")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_used_to_and_used_differ() -> None:
     ],
 )  # fmt: skip
 def test_inflected_forms_build_on_their_base(word: str, sound: str) -> None:
-    assert english.read(word).replace("T", "ɾ").startswith(sound)
+    assert english.phonemise(word).replace("T", "ɾ").startswith(sound)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_endings_follow_the_sound_before_them(
      ("kˈæt", 0.5, "kˈæt"), ("hm", 2.0, "hm")],
 )  # fmt: skip
 def test_stress_is_raised_or_lowered(sound: str, stress: float, expected: str) -> None:
-    assert english._stressed(sound, stress) == expected
+    assert english._set_stress(sound, stress) == expected
 
 
 def test_unknown_words_are_spelt_out_or_guessed() -> None:
-    assert english.read("GPT") == "ʤˌipˌitˈi"
-    guess = pronounce("zyxqvort")
+    assert english.phonemise("GPT") == "ʤˌipˌitˈi"
+    guess = predict_phonemes("zyxqvort")
     assert guess
     assert all(symbol in model.vocabulary() for symbol in guess)
 
@@ -98,7 +98,7 @@ def test_unknown_words_are_spelt_out_or_guessed() -> None:
 def test_english_numbers_are_read_as_by_the_other_engine() -> None:
     written = "Mr. A paid $3.50 at 9:05 am on the 2nd"
     spoken = "Mister A paid three dollars and fifty cents at nine oh five A M on the second"
-    assert english.read(written) == english.read(spoken)
+    assert english.phonemise(written) == english.phonemise(spoken)
 
 
 @pytest.mark.slow
@@ -124,19 +124,19 @@ def test_chinese_numbers_are_read(written: str, spoken: str) -> None:
 
 
 def test_chinese_words_and_tones() -> None:
-    assert text.phonemes("我们去公园。", "zh") == "wo↓mən ʨʰy↘ kʊ→ŋɥɛ↗n."
-    assert chinese._syllable("si4") == "sɨ↘"
-    assert chinese._syllable("o5") == "ɔ"
-    assert chinese._syllable("er2") == "ɚ↗"
-    assert chinese._syllable("lv4") == "ly↘"
+    assert text.phonemise("我们去公园。", "zh") == "wo↓mən ʨʰy↘ kʊ→ŋɥɛ↗n."
+    assert chinese._ipa_of_syllable("si4") == "sɨ↘"
+    assert chinese._ipa_of_syllable("o5") == "ɔ"
+    assert chinese._ipa_of_syllable("er2") == "ɚ↗"
+    assert chinese._ipa_of_syllable("lv4") == "ly↘"
 
 
 def test_japanese_morae() -> None:
-    assert japanese.kana("コンニチワ") == "koɲɲiʨiβa"
-    assert japanese.kana("キャッカ") == "kʲaʔka"
-    assert japanese.kana("シンブン") == "ɕimbɯɴ"
-    assert japanese.kana("ファイル") == "ɸaiɾɯ"
-    assert text.phonemes("今日は、東京へ行った！", "ja").startswith("kʲoː βa,")
+    assert japanese.kana_to_ipa("コンニチワ") == "koɲɲiʨiβa"
+    assert japanese.kana_to_ipa("キャッカ") == "kʲaʔka"
+    assert japanese.kana_to_ipa("シンブン") == "ɕimbɯɴ"
+    assert japanese.kana_to_ipa("ファイル") == "ɸaiɾɯ"
+    assert text.phonemise("今日は、東京へ行った！", "ja").startswith("kʲoː βa,")
 
 
 @pytest.mark.parametrize(
@@ -151,34 +151,34 @@ def test_japanese_morae() -> None:
 def test_words_of_another_script_are_spoken_not_dropped(
     written: str, language: str, parts: list[str]
 ) -> None:
-    spoken = text.phonemes(written, language)
+    spoken = text.phonemise(written, language)
     for part in parts:
         assert part in spoken
 
 
 def test_a_long_sentence_becomes_several_utterances_without_losing_words() -> None:
     written = "word, " * 200 + "end."
-    pieces = [tokens for _, tokens in text.utterances(written, "en")]
+    pieces = [tokens for _, tokens in text.split_utterances(written, "en")]
     assert len(pieces) > 1
     assert all(0 < len(piece) <= 400 for piece in pieces)
-    assert sum(map(len, pieces)) >= len(text.phonemes(written, "en")) - len(pieces)
+    assert sum(map(len, pieces)) >= len(text.phonemise(written, "en")) - len(pieces)
 
 
 def test_a_long_run_without_clauses_or_spaces_is_still_cut() -> None:
-    assert max(len(p) for p in text._fit("a b" * 300)) <= 400
-    assert [len(p) for p in text._fit("a" * 900)] == [400, 400, 100]
+    assert max(len(p) for p in text._split_too_long("a b" * 300)) <= 400
+    assert [len(p) for p in text._split_too_long("a" * 900)] == [400, 400, 100]
 
 
 @pytest.mark.parametrize("written", ["...!?", "Привет", "🙂", "—"])
 def test_text_without_anything_to_say_gives_nothing(written: str) -> None:
-    assert list(text.utterances(written, "en")) == []
+    assert list(text.split_utterances(written, "en")) == []
 
 
 def test_every_phoneme_is_in_the_models_alphabet() -> None:
     for language, written in (("en", "Judge Tom saw youth & joy."), ("zh", "女儿绿色"),
                               ("ja", "「ゔぁいおりん」をちょっと弾く。")):  # fmt: skip
-        assert text.phonemes(written, language)
-        assert set(text.phonemes(written, language)) <= set(model.vocabulary())
+        assert text.phonemise(written, language)
+        assert set(text.phonemise(written, language)) <= set(model.vocabulary())
 
 
 def test_languages_load_only_when_spoken() -> None:
@@ -208,5 +208,5 @@ def test_a_number_longer_than_python_reads_is_spelled(written: str) -> None:
 )
 def test_japanese_without_an_end_does_not_end_the_process(text_: str) -> None:
     """OpenJTalk has buffers of a fixed size: each of these was once a dead worker."""
-    assert japanese.read(text_)
-    assert ja.read(text_).phones
+    assert japanese.phonemise(text_)
+    assert ja.phonemise(text_).phones

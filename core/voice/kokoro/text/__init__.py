@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from core.text.cut import sentences
+from core.text.cut import split_sentences
 from core.voice.kokoro import model
 
 LANGUAGES = frozenset({"en", "ja", "zh"})
@@ -26,30 +26,30 @@ _FOREIGN = {
 _VOWEL_OR_TONE = re.compile(r"[A-Za-zɑ-ʒᵊᵻæøœβθχ]")
 
 
-def utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]]:
+def split_utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]]:
     """The words and token ids of one utterance a sentence; a sentence too long for the model
     becomes several, of which the first has all its words.
 
     Sentences without anything to speak (only marks, only unknown scripts) are left out.
     """
     ids = model.vocabulary()
-    for sentence in sentences(text):
+    for sentence in split_sentences(text):
         words = sentence
-        for piece in _fit(phonemes(sentence, language)):
+        for piece in _split_too_long(phonemise(sentence, language)):
             if _VOWEL_OR_TONE.search(piece):
                 yield words, [ids[symbol] for symbol in piece]
                 words = ""
 
 
-def phonemes(sentence: str, language: str) -> str:
+def phonemise(sentence: str, language: str) -> str:
     """One sentence in Kokoro's alphabet, in the reading of its main language."""
     pieces: list[str] = []
     start = 0
     for run in _FOREIGN[language].finditer(sentence):
-        pieces.append(_reader(language)(sentence[start : run.start()]))
-        pieces.append(_reader(str(run.lastgroup))(run.group()))
+        pieces.append(_load_phonemiser(language)(sentence[start : run.start()]))
+        pieces.append(_load_phonemiser(str(run.lastgroup))(run.group()))
         start = run.end()
-    pieces.append(_reader(language)(sentence[start:]))
+    pieces.append(_load_phonemiser(language)(sentence[start:]))
     spoken = " ".join(piece for piece in pieces if piece)
     known = "".join(symbol for symbol in spoken if symbol in model.vocabulary())
     known = re.sub(r"\s+(?=[,.!?;:…)”])", "", known)
@@ -57,18 +57,18 @@ def phonemes(sentence: str, language: str) -> str:
 
 
 @cache
-def _reader(language: str) -> Callable[[str], str]:
+def _load_phonemiser(language: str) -> Callable[[str], str]:
     """The languages' dictionaries are slow to load, so each comes with its first sentence."""
     if language == "en":
-        from core.voice.kokoro.text.english import read
+        from core.voice.kokoro.text.english import phonemise
     elif language == "zh":
-        from core.voice.kokoro.text.chinese import read
+        from core.voice.kokoro.text.chinese import phonemise
     else:
-        from core.voice.kokoro.text.japanese import read
-    return read
+        from core.voice.kokoro.text.japanese import phonemise
+    return phonemise
 
 
-def _fit(spoken: str, limit: int = 400) -> Iterator[str]:
+def _split_too_long(spoken: str, limit: int = 400) -> Iterator[str]:
     """Pieces of at most `limit` tokens, cut at the last clause mark, else at the last space.
 
     The limit is below the model's own because it hurries and skips near its end.

@@ -36,28 +36,28 @@ _MARKS = str.maketrans(
 _TOKEN = re.compile(r"[㐀-鿿豈-﫿〇]+|[^㐀-鿿豈-﫿〇]+")
 
 
-def read(text: str) -> str:
+def phonemise(text: str) -> str:
     """Chinese text, numbers included, in Kokoro's alphabet; words are separated by spaces."""
-    from core.text.zh_words import words  # dictionaries, which other languages do not need
+    from core.text.zh_words import split_words  # dictionaries, which other languages do not need
 
     pieces = []
     for run in _TOKEN.findall(expand(text)):
         if re.match(r"[㐀-鿿豈-﫿〇]", run):
-            pieces.append(" ".join(map(_word, words(run))))
+            pieces.append(" ".join(map(_ipa_of_word, split_words(run))))
         else:
             pieces.append(re.sub(r"([,.!?:;”)])", r"\1 ", run.translate(_MARKS)))
     return "".join(pieces)
 
 
-def _word(word: str) -> str:
+def _ipa_of_word(word: str) -> str:
     from pypinyin import Style, lazy_pinyin
 
     syllables = lazy_pinyin(word, style=Style.TONE3, neutral_tone_with_five=True, errors="ignore")
-    return "".join(_syllable(syllable) for syllable in syllables)
+    return "".join(_ipa_of_syllable(syllable) for syllable in syllables)
 
 
 @cache
-def _syllable(syllable: str) -> str:
+def _ipa_of_syllable(syllable: str) -> str:
     """`zhong1` -> `ꭧʊ→ŋ`; a reading that is no syllable of Mandarin is left out."""
     from pypinyin.contrib.tone_convert import to_finals, to_initials
 

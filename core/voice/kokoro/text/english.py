@@ -46,7 +46,7 @@ _FUNCTION_WORDS: dict[str, tuple[str, ...]] = {
 word."""
 
 
-def read(text: str) -> str:
+def phonemise(text: str) -> str:
     """English text, numbers included, in Kokoro's alphabet."""
     plain = unicodedata.normalize("NFKD", text.translate(_MARKS))
     plain = "".join(char for char in plain if not unicodedata.combining(char))
@@ -56,14 +56,14 @@ def read(text: str) -> str:
     for i in range(len(tokens) - 1, -1, -1):
         before = tokens[i - 1].lower() if i else ""
         following = tokens[i + 1].lower() if i + 1 < len(tokens) else ""
-        sound = _word(tokens[i], before, following, after)
-        after = _begins(sound, after)
+        sound = _phonemes_of_word(tokens[i], before, following, after)
+        after = _starts_with_vowel(sound, after)
         spoken.append(sound)
     line = " ".join(reversed(spoken)).replace("ɾ", "T").replace("ʔ", "t")
     return re.sub(r"\s+([;:,.!?…)”])", r"\1", re.sub(r"([(“])\s+", r"\1", line))
 
 
-def _begins(sound: str, after: bool | None) -> bool | None:
+def _starts_with_vowel(sound: str, after: bool | None) -> bool | None:
     for symbol in sound:
         if symbol in _PAUSES:
             return None
@@ -72,23 +72,25 @@ def _begins(sound: str, after: bool | None) -> bool | None:
     return after
 
 
-def _word(word: str, before: str, following: str, after: bool | None) -> str:
+def _phonemes_of_word(word: str, before: str, following: str, after: bool | None) -> str:
     if not word[0].isalpha():
         return word
     weak = _function_word(word, following, after)
     if weak:
         return weak
     stress = None if word == word.lower() else 2.0 if word == word.upper() else 0.5
-    found = _known(word, before, after) or _inflected(word, before, after)
+    found = _look_up(word, before, after) or _look_up_inflected(word, before, after)
     if not found and word != word.lower():
-        found = _known(word.lower(), before, after) or _inflected(word.lower(), before, after)
+        found = _look_up(word.lower(), before, after) or _look_up_inflected(
+            word.lower(), before, after
+        )
     if found:
-        return _stressed(found, stress)
+        return _set_stress(found, stress)
     if word.isupper() and len(word) <= 5:
-        return _letters(word)
-    from core.voice.kokoro.text.spelling import pronounce
+        return _spell_letters(word)
+    from core.voice.kokoro.text.english_g2p import predict_phonemes
 
-    return pronounce(word.replace("'", ""))
+    return predict_phonemes(word.replace("'", ""))
 
 
 def _function_word(word: str, following: str, after: bool | None) -> str:
@@ -105,7 +107,7 @@ def _function_word(word: str, following: str, after: bool | None) -> str:
     return sounds[0 if after is None else 1 + after]
 
 
-def _known(word: str, before: str, after: bool | None) -> str:
+def _look_up(word: str, before: str, after: bool | None) -> str:
     entry = _lexicon().get(word, "")
     if "=" not in entry:
         return entry
@@ -119,7 +121,7 @@ def _known(word: str, before: str, after: bool | None) -> str:
     return readings.get(kind) or readings["DEFAULT"]
 
 
-def _inflected(word: str, before: str, after: bool | None) -> str:
+def _look_up_inflected(word: str, before: str, after: bool | None) -> str:
     """-s, -'s, -ed and -ing on a known word."""
     for ending, stems, join in _ENDINGS:
         if word.endswith(ending) and len(word) > len(ending) + 1:
@@ -127,7 +129,7 @@ def _inflected(word: str, before: str, after: bool | None) -> str:
             if ending in {"ing", "ed"} and root[-1] == root[-2]:
                 stems = (*stems, "<")  # stopping, stopped: the doubled consonant goes
             for stem in stems:
-                sound = _known(root[:-1] if stem == "<" else root + stem, before, after)
+                sound = _look_up(root[:-1] if stem == "<" else root + stem, before, after)
                 if sound:
                     return join(sound)
     return ""
@@ -165,13 +167,13 @@ _ENDINGS = (
 )
 
 
-def _letters(word: str) -> str:
+def _spell_letters(word: str) -> str:
     """Letter by letter, stress on the last: `GPT`."""
-    names = [_stressed(_lexicon()[letter], -1.0) for letter in word if letter.isalpha()]
+    names = [_set_stress(_lexicon()[letter], -1.0) for letter in word if letter.isalpha()]
     return "".join([*names[:-1], names[-1].replace("ˌ", "ˈ")])
 
 
-def _stressed(sound: str, stress: float | None) -> str:
+def _set_stress(sound: str, stress: float | None) -> str:
     """Raise (2), give at least some (0.5), or lower (-1) the stress of a word."""
     marked = "ˈ" in sound or "ˌ" in sound
     if stress is None or not any(symbol in _VOWELS for symbol in sound):

@@ -58,23 +58,23 @@ _PARTICLES = {"助詞", "助動詞"}
 _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 
-def read(text: str) -> str:
+def phonemise(text: str) -> str:
     """Japanese text in Kokoro's alphabet; words are separated by spaces."""
     text = unicodedata.normalize("NFKC", re.sub(r"[〜～](?=\d)", "から", text))
     pieces: list[str] = []
-    for word in chain.from_iterable(openjtalk.words(text)):
+    for word in chain.from_iterable(openjtalk.split_words(text)):
         if word["pos"] == "記号" or not word["pron"].strip("*"):
-            pieces.append(_mark(word["string"]))
+            pieces.append(_convert_marks(word["string"]))
         else:
-            pieces.append(" " + kana(word["pron"].replace("’", "")))
+            pieces.append(" " + kana_to_ipa(word["pron"].replace("’", "")))
     return re.sub(r"\s+", " ", "".join(pieces)).strip()
 
 
-def _mark(string: str) -> str:
+def _convert_marks(string: str) -> str:
     return "".join(_MARKS.get(char, char) for char in unicodedata.normalize("NFKC", string))
 
 
-def kana(reading: str) -> str:
+def kana_to_ipa(reading: str) -> str:
     """Katakana or hiragana -> IPA: `コンニチワ` -> `koɲɲiʨiβa`."""
     hira = "".join(chr(ord(c) - 0x60) if "ァ" <= c <= "ヶ" else c for c in reading)
     morae: list[str] = []

@@ -23,7 +23,7 @@ _PHONES = (  # noqa: SIM905
 
 
 @cache
-def arpabet(word: str, longest: int = 20) -> tuple[str, ...]:
+def predict_arpabet(word: str, longest: int = 20) -> tuple[str, ...]:
     """Letters a-z in, at most `longest` ARPAbet phones with stress out."""
     net = _network()
     state = np.zeros(net["enc_w_hh"].shape[1], np.float32)

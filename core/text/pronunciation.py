@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Pronunciation:
     """Text as it is spoken, and its phonemes."""
 
     text: str

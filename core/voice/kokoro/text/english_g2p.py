@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.text.spelling import arpabet
+from core.text.en_g2p import predict_arpabet
 
 _IPA = {
     "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "W", "AY": "I", "B": "b", "CH": "ʧ",
@@ -14,9 +14,9 @@ _IPA = {
 _STRESS = {"0": "", "1": "ˈ", "2": "ˌ"}
 
 
-def pronounce(word: str) -> str:
+def predict_phonemes(word: str) -> str:
     """Letters a-z in, Kokoro's phonemes out."""
-    return "".join(_ipa(phone) for phone in arpabet(word))
+    return "".join(_ipa(phone) for phone in predict_arpabet(word))
 
 
 def _ipa(phone: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.audio.waveform import Audio, join
-from core.speech import several as speakers
+from core.speech import speaker_change
 from tests.support.recordings.files import noise, speech
 
 READERS = ("ref_367.flac", "ref_1688.flac", "2843-152918-0000.6s.flac", "7226-86964-0000.6s.flac")
@@ -15,24 +15,24 @@ READERS = ("ref_367.flac", "ref_1688.flac", "2843-152918-0000.6s.flac", "7226-86
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_one_reader_is_one(reader: str) -> None:
-    assert not speakers.several(speech(reader))
+    assert not speaker_change.has_several_speakers(speech(reader))
 
 
 def test_a_recording_said_twice_is_one_reader() -> None:
-    assert not speakers.several(join([speech(), speech()]))
+    assert not speaker_change.has_several_speakers(join([speech(), speech()]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("second", READERS[1:])
 def test_two_readers_one_after_the_other_are_two(second: str) -> None:
-    assert speakers.several(join([speech(), speech(second)]))
+    assert speaker_change.has_several_speakers(join([speech(), speech(second)]))
 
 
 def test_the_order_and_a_pause_do_not_matter() -> None:
     pause = Audio(np.zeros(16_000, np.float32), 16_000)
-    assert speakers.several(join([speech("ref_1688.flac"), pause, speech()]))
+    assert speaker_change.has_several_speakers(join([speech("ref_1688.flac"), pause, speech()]))
 
 
 def test_where_nothing_can_be_compared_it_is_one() -> None:
-    assert speakers.evenness(Audio(noise(4), 16_000)) == 1
-    assert speakers.evenness(Audio(speech().samples[:20_000], 16_000)) == 1
+    assert speaker_change.lowest_similarity(Audio(noise(4), 16_000)) == 1
+    assert speaker_change.lowest_similarity(Audio(speech().samples[:20_000], 16_000)) == 1
