@@ -1,4 +1,4 @@
-"""A second of what `bench.fuzz` does for minutes: every seed as it is, and with random damage."""
+"""A short form of `tests.acceptance.fuzz`: every seed as it is, and with random damage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bench.fuzz_targets import TARGETS, attempt
+from tests.support.fuzz_targets import TARGETS, attempt
 
 CRASHERS = {
     # Found by the fuzzer: half a character in a pointer, which no result could hold.

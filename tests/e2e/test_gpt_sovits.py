@@ -7,28 +7,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from core.result.document import parse
-from tests.e2e.conftest import INBOX, ROOT, Place
+from tests.e2e.conftest import INBOX, Place
 from tests.e2e.test_server import Function, notification
+from tests.support import tiny_network
 from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 
-TINY = ROOT / "tests/data/gpt_sovits/v2ProPlus_tiny.tar.xz"
-
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("golden")
-    with tarfile.open(TINY) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    return tiny_network.unpack(tmp_path_factory.mktemp("golden"))
 
 
 @pytest.fixture(scope="module")

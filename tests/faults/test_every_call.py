@@ -96,7 +96,7 @@ def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(
 
 @pytest.mark.slow
 def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result() -> None:
-    """Every kind in turn; histories (bench/faults.py) put every kind everywhere."""
+    """Every kind in turn; histories (tests/acceptance/faults.py) put every kind everywhere."""
     for number in range(1, calls(cut=True) + 1):
         theatre, plan = stage(number, cut=True)
         plan._happens = partial(lambda fault: fault, FAULTS[number % len(FAULTS)])

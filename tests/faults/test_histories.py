@@ -1,4 +1,4 @@
-"""A few hundred random histories; `python -m bench.faults` plays twenty thousand."""
+"""A few hundred random histories; `python -m tests.acceptance.faults` plays twenty thousand."""
 
 from __future__ import annotations
 

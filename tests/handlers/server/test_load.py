@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 def test_sixty_notifications_at_once_are_dealt_with_or_told_to_come_again() -> None:
-    """Six jobs, each announced ten times; `python -m bench.load` does it with a thousand."""
+    """Six jobs, each announced ten times; `tests.acceptance.load` announces a thousand jobs."""
     size = ["--jobs", "6", "--copies", "10", "--tokens", "30"]
     ran = subprocess.run(
-        [sys.executable, "-m", "bench.load", *size],
+        [sys.executable, "-m", "tests.acceptance.load", *size],
         cwd=ROOT,
         capture_output=True,
         text=True,

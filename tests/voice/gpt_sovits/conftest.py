@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,28 +7,18 @@ import pytest
 
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.convert.bundle import Sources, convert
-
-DATA = Path(__file__).parents[2] / "data" / "gpt_sovits" / "v2ProPlus_tiny.tar.xz"
+from tests.support import tiny_network
 
 
 @pytest.fixture(scope="session")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network in the official formats, and what upstream computes with it."""
-    folder = tmp_path_factory.mktemp("golden")
-    with tarfile.open(DATA) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    return tiny_network.unpack(tmp_path_factory.mktemp("golden"))
 
 
 @pytest.fixture(scope="session")
 def sources(golden: Path) -> Sources:
-    return Sources(
-        golden / "s1_v2ProPlus_tiny.ckpt",
-        golden / "s2_v2ProPlus_tiny.pth",
-        golden / "chinese-hubert-base",
-        golden / "pretrained_eres2netv2_tiny.ckpt",
-        golden / "roberta-tiny",
-    )
+    return tiny_network.checkpoints(golden)
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ def growth_over_texts(folder: Path, voiceprint: Voiceprint) -> float:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_hundred_texts_leave_no_memory_behind(bundle: Bundle, voiceprint: Voiceprint) -> None:
-    """`bench/soak.py` speaks three hundred.
+    """`tests/acceptance/soak.py` speaks three hundred.
 
     In a process of its own: the memory of one that has run other tests tells nothing.
     """

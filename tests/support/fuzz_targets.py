@@ -1,4 +1,4 @@
-"""What `bench.fuzz` throws bytes at: every door through which a stranger's bytes come in.
+"""Targets of `tests.acceptance.fuzz`: every place where the product reads untrusted bytes.
 
 A target takes bytes and returns, or raises one of ours (`JobError`); whatever it would put into a
 result must have a canonical form, or the result could not be written. Seeds are made by the tests'
@@ -36,7 +36,7 @@ from tests.support import manifests, torch_files
 from tests.support.recordings.files import flac_announcing, id3, noise, pack
 from tests.support.runtime import record
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEY = bytes(range(32))
 KEYS = LocalKeys({"fuzz": KEY})
 CONTEXT = sealing.Context(job="0" * 32, item="hello", mt="audio/wav")

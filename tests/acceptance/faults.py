@@ -1,8 +1,8 @@
 """Random histories of the real pipeline over a store that fails in every way.
 
-    python -m bench.faults --histories 20000        # and each broken variant until it is seen
-    python -m bench.faults --into found.json --minutes 4.5    # the next piece; again until it ends
-    python -m bench.faults --seed 1234              # one history, to look at what a seed does
+    python -m tests.acceptance.faults --histories 20000     # and each broken variant until detected
+    python -m tests.acceptance.faults --into found.json --minutes 4.5   # resumes; repeat until done
+    python -m tests.acceptance.faults --seed 1234           # plays one history and prints it
 
 Runs `handlers.oss.handle`, `core.pipeline` and the sweeper as they are, in a virtual time; two jobs
 in five of the histories are cut into shards. Sound is computed once for each distinct input
@@ -28,7 +28,7 @@ WITHIN = 2000
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.acceptance.faults", description=__doc__)
     parser.add_argument("--histories", type=int, default=20_000, help="in all")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--seed", type=int, help="play this one alone")

@@ -1,6 +1,6 @@
 """What hundreds of texts in one process leave behind: memory after the 20th and after the last.
 
-    python bench/soak.py [--texts 300]
+    python -m tests.acceptance.soak [--texts 300]
 
 Needs only this repository: the small network of the test suite, two voices in turn.
 """
@@ -12,18 +12,17 @@ import gc
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from bench.engine import tiny, unpacked
 from core.audio.waveform import Audio
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.convert.bundle import convert
 from core.voice.gpt_sovits.engine import GptSovits
 from core.voice.gpt_sovits.guard import Guard
+from tests.support import tiny_network
 from tests.support.letters import Letters
 
 LAX = Guard(fewest=0, most=99, cycle=999, blank=99)
@@ -35,8 +34,9 @@ def main() -> int:
     parser.add_argument("--texts", type=int, default=300)
     count = parser.parse_args().texts
     with tempfile.TemporaryDirectory() as scratch:
-        golden = unpacked(Path(scratch) / "golden")
-        convert(tiny(golden), Path(scratch) / "bundle", precision="int8")
+        golden = tiny_network.unpack(Path(scratch) / "golden")
+        sources = replace(tiny_network.checkpoints(golden), bert=None)
+        convert(sources, Path(scratch) / "bundle", precision="int8")
         bundle = Bundle(Path(scratch) / "bundle", threads=1, cpu_only=True)
         grown = soak(GptSovits(bundle, Letters(), guard=LAX), golden, count)
     print(f"{grown:+.1f} MB from the 20th to the last of {count} texts")

@@ -1,7 +1,7 @@
 """A thousand notifications at once against one container: is any lost, and how soon is it told?
 
-    OMP_NUM_THREADS=1 python -m bench.load                    # 1,000 jobs, one notification each
-    python -m bench.load --jobs 6 --copies 10 --tokens 30     # 60, ten for each job
+    OMP_NUM_THREADS=1 python -m tests.acceptance.load              # 1,000 jobs, 1 notification each
+    python -m tests.acceptance.load --jobs 6 --copies 10 --tokens 30  # 60: ten for each job
 
 The container is the server as production starts it, with a small voice that buzzes, and the buckets
 are those of the OSS test server; both are processes of their own. All connections are opened, then
@@ -76,7 +76,7 @@ class Seen:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.acceptance.load", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--copies", type=int, default=1, help="notifications of each job")
     parser.add_argument("--tokens", type=int, default=50, help="VOICEDROP_TOKENS of the container")

@@ -1,8 +1,8 @@
 """Guided mutation of every door for strangers' bytes: is there one that ends in another error?
 
     scripts/setup fuzz
-    python -m bench.fuzz --target manifest --minutes 5
-    python -m bench.fuzz --target all --minutes 1        # a minute each
+    python -m tests.acceptance.fuzz --target manifest --minutes 5
+    python -m tests.acceptance.fuzz --target all --minutes 1        # a minute each
 
 A finding is an exception that is none of ours, an answer of ours that no result could hold, more
 than 2 s of processor time or 1 GiB of memory for one input, or a dead process. Its input is kept
@@ -27,7 +27,7 @@ BUILD = Path("build/fuzz")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.acceptance.fuzz", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--target", choices=(*TARGETS, "all"), required=True)
     parser.add_argument("--minutes", type=float, default=1.0)
@@ -48,7 +48,7 @@ def _supervised(name: str, corpus: Path, minutes: float) -> bool:
     begun = time.monotonic()
     arguments = ["--target", name, "--minutes", str(minutes), "--corpus", str(corpus), "--inside"]
     run = subprocess.run(
-        [sys.executable, "-m", "bench.fuzz", *arguments],
+        [sys.executable, "-m", "tests.acceptance.fuzz", *arguments],
         stdout=subprocess.PIPE,  # atheris tells exceptions there,
         stderr=subprocess.STDOUT,  # libFuzzer everything else here
         check=False,
@@ -77,7 +77,7 @@ def _fuzz(name: str, folder: Path, minutes: float) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["core", "events"], enable_loader_override=False):
-        from bench import fuzz_targets
+        from tests.support import fuzz_targets
     target = fuzz_targets.TARGETS[name]
     seeds = folder / "corpus"
     seeds.mkdir(exist_ok=True)

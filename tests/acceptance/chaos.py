@@ -1,7 +1,7 @@
 """Real processes over a failing object store, one killed every second: is anything lost or doubled?
 
-    python -m bench.chaos     # 8 workers, 500 jobs and 25 that are cut, 5 % of the calls failing
-    python -m bench.chaos --workers 2 --jobs 10 --large 2
+    python -m tests.acceptance.chaos   # 8 workers, 525 jobs (25 cut into shards), 5 % of calls fail
+    python -m tests.acceptance.chaos --workers 2 --jobs 10 --large 2
 
 Prints one JSON document; exit code 1 with the reason if a result, an event or an output is missing,
 doubled or unreadable, or if something is left over. See tests/support/faults/chaos.py.
@@ -23,7 +23,7 @@ from tests.support.faults.chaos import Chaos, Plan
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.acceptance.chaos", description=__doc__)
     for name in ("workers", "jobs", "large", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Plan, name))
     for name in ("failing", "lost", "kill_every", "limit"):

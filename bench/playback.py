@@ -1,0 +1,62 @@
+"""A runtime over folders; its voice, which costs nothing, plays back the example recording."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.audio.waveform import Audio, resample
+from core.crypto import keys
+from core.job.runtime import Runtime
+from core.settings import Settings
+from core.voice import Spoken, Voiceprint
+from handlers import wiring
+
+INBOX = Path(__file__).parents[1] / "examples" / "inbox"
+CHARACTERS_A_SECOND = 12
+
+
+class Playback:
+    """A Voice that says every text with a piece of the reference, chosen by the seed."""
+
+    name = "playback"
+    fingerprint = "playback/1"
+    rate = 16_000
+    languages = frozenset({"en"})
+
+    def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
+        data = resample(reference, self.rate).samples.tobytes()
+        return Voiceprint(fingerprint=self.fingerprint, data=data)
+
+    def speak(
+        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
+    ) -> Iterator[Spoken]:
+        recording = np.frombuffer(voiceprint.data, np.float32)
+        shifted = np.roll(recording, seed % len(recording))
+        yield Spoken(shifted[: int(len(text) / CHARACTERS_A_SECOND * self.rate)], self.rate, text)
+
+
+def settings(folder: Path, **environ: str) -> Settings:
+    """Settings of a bucket in `folder`."""
+    places = {"VOICEDROP_BUCKET": str(folder), "VOICEDROP_KEYS": str(folder / "keys")}
+    return Settings.from_environ(places | environ)
+
+
+def runtime(folder: Path, **environ: str) -> Runtime:
+    """Create the bucket in `folder` with the example's recording, and keys, where missing."""
+    shutil.copytree(INBOX, folder / "inbox", dirs_exist_ok=True)
+    for name in ("results", "control"):
+        (folder / name).mkdir(exist_ok=True)
+    keys.create(folder / "keys")
+    return wiring.runtime(settings(folder, **environ), wiring.CurrentCredentials({}), Playback())
+
+
+def manifest(**fields: Any) -> dict[str, Any]:
+    """Return the example's manifest with other fields and without items."""
+    document = json.loads((INBOX / "jobs" / "hello.manifest.json").read_text(encoding="utf-8"))
+    return {**document, "items": [], **fields}
