@@ -24,6 +24,7 @@ from typing import Any
 from bench import playback
 from core.job.runtime import Runtime
 from core.job.waiting import Shared
+from core.storage.object_keys import shard_key
 from handlers.oss import carry_out, carry_out_shard
 
 SHARD_ITEMS = 200
@@ -67,7 +68,7 @@ def work(folder: Path, count: int) -> dict[str, Any]:
     runtime = playback.runtime(folder, VOICEDROP_SHARD_ITEMS=str(SHARD_ITEMS))
     (job,) = (folder / "control" / "work").iterdir()
     start = time.perf_counter()
-    carry_out_shard(f"work/{job.name}/00001.jsonl", runtime)
+    carry_out_shard(shard_key(job.name, 1), runtime)
     return {"wall_s": time.perf_counter() - start, "items": SHARD_ITEMS}
 
 

@@ -36,6 +36,7 @@ from core.manifest.resolve import Job
 from core.result import document as result
 from core.result.document import Result, Status
 from core.result.item_result import ItemResult, Problem
+from core.storage.object_keys import SEALED_SUFFIX, job_prefix
 from core.version import VERSION
 
 
@@ -158,8 +159,8 @@ def _is_lost(order: ReceivedManifest, lease: Lease, runtime: Runtime) -> bool:
     """Attempts are used up: whether nothing of the job can be saved. Else it is carried out without
     speaking, so that what is stored counts; unless that breaks off as often again."""
     # Workers that were killed could not say how far they came; what they stored does.
-    listed = runtime.results.list(f"out/{order.job_id}/")
-    stored = sum(info.key.endswith(".sealed") for info in listed)
+    listed = runtime.results.list(job_prefix(order.job_id))
+    stored = sum(info.key.endswith(SEALED_SUFFIX) for info in listed)
     lease.progress(stored)
     lease.renew()
     lease.check()

@@ -15,14 +15,23 @@ from typing import Literal
 
 import msgspec
 
-from core.batch import plan
 from core.errors import Refused
 from core.job import commit, lease, waiting
 from core.job.runtime import Runtime
-from core.result.document import Result, items_of, objects, result_key
+from core.result.document import Result, items_of, objects
+from core.storage.object_keys import (
+    LEASES,
+    OUTPUTS,
+    PENDING,
+    SEALED_SUFFIX,
+    SHARDS,
+    job_id_of,
+    parse_shard_key,
+    result_key,
+    shard_name,
+)
 from core.storage.port import Info, Store
 
-SEALED = ".sealed"
 _JOB = re.compile("[0-9a-f]{32}(?![0-9a-f])")
 
 Kind = Literal[
@@ -85,8 +94,8 @@ def _standing(name: str, age: float, runtime: Runtime, grace: float) -> SweepFin
 
 def shard_left(info: Info, job_id: str, runtime: Runtime, grace: float) -> SweepFinding:
     """How a shard without part stands: like a manifest without result."""
-    place = plan.place(info.key)
-    name = plan.name(job_id, place.number)
+    place = parse_shard_key(info.key)
+    name = shard_name(job_id, place.number)
     return msgspec.structs.replace(
         _standing(name, runtime.control.now() - info.modified, runtime, grace),
         job=job_id,
@@ -96,7 +105,7 @@ def shard_left(info: Info, job_id: str, runtime: Runtime, grace: float) -> Sweep
 
 def begun(runtime: Runtime) -> Iterator[tuple[str, list[Info]]]:
     """Jobs that have objects in the results bucket, with those objects."""
-    for job_id, infos in groupby(runtime.results.list("out/"), lambda i: i.key.split("/")[1]):
+    for job_id, infos in groupby(runtime.results.list(OUTPUTS), lambda i: job_id_of(i.key)):
         yield job_id, list(infos)
 
 
@@ -105,16 +114,16 @@ def without_result(runtime: Runtime, before: float) -> dict[str, list[str]]:
     (Unix seconds): job -> its objects. The listings are read side by side, for all three come in
     the order of jobs: what is held in memory is what is returned."""
     listings = (
-        _by_job(runtime.results, "out/"),
-        _by_job(runtime.control, "lease/"),
-        _by_job(runtime.control, plan.WORK),
+        _by_job(runtime.results, OUTPUTS),
+        _by_job(runtime.control, LEASES),
+        _by_job(runtime.control, SHARDS),
     )
     found = {}
     for job_id, pairs in groupby(heapq.merge(*listings, key=itemgetter(0)), itemgetter(0)):
         infos = [info for _, info in pairs]
         done = any(info.key == result_key(job_id) for info in infos)
         if not done and all(info.modified < before for info in infos):
-            made = [info.key for info in infos if info.key.startswith("out/")]
+            made = [info.key for info in infos if info.key.startswith(OUTPUTS)]
             found[job_id] = made or [info.key for info in infos]
     return found
 
@@ -130,7 +139,7 @@ def orphans(
 ) -> SweepFinding | None:
     items = items_of(finished, commit.part_reader(runtime))
     named = {*objects(items), *objects(finished.chapters)}
-    keys = [i.key for i in infos if i.key.endswith(SEALED) and i.key not in named]
+    keys = [i.key for i in infos if i.key.endswith(SEALED_SUFFIX) and i.key not in named]
     if not keys:
         return None
     given_up = finished.error and finished.error.code == "RETRIES_EXHAUSTED"
@@ -147,7 +156,7 @@ def abandoned(job_id: str, keys: list[str]) -> SweepFinding:
 
 def stale_pending(runtime: Runtime) -> Iterator[SweepFinding]:
     """Marks of jobs that are finished, or whose manifest is no longer that job."""
-    for info in runtime.control.list("pending/"):
+    for info in runtime.control.list(PENDING):
         job_id = info.key.rpartition("/")[2]
         try:
             manifest = runtime.control.get(info.key, limit=waiting.KEY_LIMIT).data.decode()

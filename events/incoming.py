@@ -18,9 +18,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote_plus
 
-from core.batch.plan import ENDING, WORK
 from core.errors import Refused
-from core.storage.object_keys import check_key
+from core.storage.object_keys import (
+    CLIPS,
+    DEAD_LETTERS,
+    EVENTS,
+    LEASES,
+    LOG,
+    MANIFEST_SUFFIXES,
+    MANIFESTS,
+    MARKS,
+    OUTPUTS,
+    PENDING,
+    SHARD_SUFFIX,
+    SHARDS,
+    check_key,
+)
 
 Kind = Literal["manifest", "clip", "audio", "other", "shard"]
 
@@ -30,11 +43,8 @@ CREATED = frozenset({"PutObject", "PostObject", "CompleteMultipartUpload", "Copy
 MAX_RECORDS = 1000
 """Of one notification. Clouds send one, or a batch of a few."""
 
-MANIFESTS = "jobs/"
-CLIPS = "audit/"
-OWN_PREFIXES = ("out/", "events/", "marks/", "lease/", "pending/", "dead/", "log/")
+OWN_PREFIXES = (OUTPUTS, EVENTS, MARKS, LEASES, PENDING, DEAD_LETTERS, LOG)
 """Prefixes that we write ourselves, in buckets of our own: acting on them would never end."""
-MANIFEST_ENDINGS = (".manifest.json", ".manifest.jsonl")
 TEMPORARY_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
 _MAX_ENCODED_KEY = 3 * 1023
 """Characters of a key whose every byte is percent-encoded."""
@@ -114,7 +124,7 @@ def key_candidates(key: str) -> list[str]:
 
 def object_kind(key: str) -> Kind:
     """What an object of the inbox is for, by its name."""
-    if key.startswith(MANIFESTS) and key.endswith(MANIFEST_ENDINGS):
+    if key.startswith(MANIFESTS) and key.endswith(MANIFEST_SUFFIXES):
         return "manifest"
     if key.startswith(CLIPS):
         return "clip"
@@ -160,7 +170,7 @@ def _parse_record(record: Any, bucket: str, control: str) -> CreatedObject | str
         plain = unquote_plus(
             key[:_MAX_ENCODED_KEY]
         )  # such keys hold nothing that an encoding could change
-        ours = place == control and plain.startswith(WORK) and plain.endswith(ENDING)
+        ours = place == control and plain.startswith(SHARDS) and plain.endswith(SHARD_SUFFIX)
         return _created_object(record, name, place, plain, "shard") if ours else "other-bucket"
     return _ignore_reason(key) or _created_object(
         record, name, place, key, _kind_of_candidates(key)

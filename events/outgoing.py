@@ -20,6 +20,7 @@ import msgspec
 from core.documents import canonical
 from core.result import document, schemas
 from core.result.document import Result, Status, Totals
+from core.storage.object_keys import result_key
 
 MAX_LISTED = 100
 """Outputs, and joined files, named in an event; buses accept 64 KiB. The result names them all."""
@@ -88,7 +89,7 @@ def job_event(finished: Result) -> bytes:
         labels=finished.labels,
         manifest_key=finished.manifest.key,
         manifest_sha256=finished.manifest.sha256,
-        result_key=document.result_key(finished.job_id),
+        result_key=result_key(finished.job_id),
         totals=finished.totals,
         outputs=outputs[:MAX_LISTED],
         chapters=chapters[:MAX_LISTED],
@@ -132,11 +133,6 @@ def build_event(
         data=data,
     )
     return canonical.dump(made) + b"\n"
-
-
-def event_key(name: str, time: str) -> str:
-    """Where the event of a job or trace lies: by the day (UTC) on which it finished."""
-    return f"events/dt={time[:10]}/{name}.json"
 
 
 def schema() -> dict[str, Any]:

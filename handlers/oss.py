@@ -18,7 +18,7 @@ import watermark
 from core import pipeline
 from core.audio import sandbox
 from core.audio.decoding import BYTES_LIMIT
-from core.batch import plan, worker
+from core.batch import worker
 from core.documents import canonical
 from core.errors import Refused
 from core.job import waiting as pending
@@ -26,6 +26,7 @@ from core.job.runtime import Runtime
 from core.job.waiting import Shared, Waiting
 from core.result.document import Result, timestamp
 from core.settings import Settings
+from core.storage.object_keys import event_key, parse_shard_key, trace_key
 from core.storage.port import put_once_or_read
 from core.trace import registry, trace
 from core.trace.trace import Trace
@@ -60,7 +61,7 @@ def announce(finished: Result, runtime: Runtime) -> bool:
     """Write the event of a finished job unless it exists, then delete the job's shards.
 
     Returns whether the event is new. Raises Unavailable."""
-    name = outgoing.event_key(finished.job_id, finished.finished)
+    name = event_key(finished.job_id, finished.finished)
     new = runtime.results.put_once(name, outgoing.job_event(finished))
     if finished.parts:
         worker.clear(finished.job_id, runtime)
@@ -118,7 +119,7 @@ def _shard(key: str, runtime: Runtime) -> dict[str, Any]:
     finished = carry_out_shard(key, runtime)
     if finished:
         return _summary(finished)
-    job_id, number = plan.place(key)
+    job_id, number = parse_shard_key(key)
     return {"job": job_id, "status": "shared", "shard": number}
 
 
@@ -158,7 +159,7 @@ def trace_object(key: str, runtime: Runtime) -> dict[str, Any]:
             partial(registry.resolve, runtime.results),
             timestamp(runtime.results.now()),
         )
-    name = f"audit/{report.trace_id}.json"
+    name = trace_key(report.trace_id)
     document = put_once_or_read(
         runtime.results, name, canonical.dump(report) + b"\n", limit=BYTES_LIMIT
     )
@@ -175,7 +176,7 @@ def trace_object(key: str, runtime: Runtime) -> dict[str, Any]:
             "jobs": sorted({match.job for match in report.findings if match.job}),
         },
     )
-    runtime.results.put_once(outgoing.event_key(report.trace_id, report.finished), event)
+    runtime.results.put_once(event_key(report.trace_id, report.finished), event)
     return {"trace": report.trace_id, "marked": report.marked, "meaning": report.meaning}
 
 

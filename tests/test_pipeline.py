@@ -22,10 +22,11 @@ from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit
 from core.job import lease as claim
 from core.job.runtime import Runtime, Step
-from core.job.waiting import Waiting, mark_key
+from core.job.waiting import Waiting
 from core.label import aigc
-from core.result.document import Result, parse, result_key
+from core.result.document import Result, parse
 from core.storage.local import LocalStore
+from core.storage.object_keys import pending_key, result_key
 from core.storage.port import Body
 from core.trace import registry
 from core.voice import Spoken, Voiceprint
@@ -426,7 +427,7 @@ def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made: Runtime
         with pytest.raises(Waiting) as caught:
             pipeline.run(key, made)
     assert caught.value.references == ["refs/alice.flac"]
-    (marker,) = made.control.list(mark_key("refs/alice.flac"))
+    (marker,) = made.control.list(pending_key("refs/alice.flac"))
     assert made.control.get(marker.key, limit=999).data.decode() == key
     made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
     assert pipeline.run(key, made).status == "succeeded"

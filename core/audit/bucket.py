@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,20 +11,11 @@ from core.audit import jobs, log_snapshot
 from core.audit.log_snapshot import LogSnapshot
 from core.audit.model import COMPLETENESS, CheckedJob, Outcome, failed, passed
 from core.audit.sources import Sources, is_leased
-from core.result import document as results
+from core.storage.object_keys import OUTPUTS, RESULTS_PATTERNS, job_id_of, mark_key, result_key
 from core.storage.port import Info
 from core.tlog import log
 from core.trace import registry
 
-OUT = "out/"
-_KNOWN_KEYS = (
-    re.compile(r"audit/(?P<trace>[0-9a-f]{32})\.json"),
-    re.compile(r"events/dt=\d{4}-\d\d-\d\d/(?P<event>[0-9a-f]{32})\.json"),
-    re.compile(r"log/(batches|checkpoints)/\d{20}"),
-    re.compile(r"log/tile/(entries|\d)/(x\d{3}/)*\d{3}(\.p/\d{1,3})?"),
-    re.compile(r"marks/(?P<shelf>[0-9a-f]{2})/(?P<mark>(?P=shelf)[0-9a-f]{6})\.json"),
-    re.compile(r"out/[0-9a-f]{32}/(parts/\d{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
-)
 _JOBS_AT_ONCE = 256
 """Jobs handed out at a time: what bounds memory."""
 
@@ -89,14 +79,16 @@ class _Listing:
     def groups(self, sources: Sources) -> Iterator[tuple[str, list[Info]]]:
         """Job -> everything in its folder."""
         ours = (info for info in sources.results.list("") if self._note(info))
-        for job, infos in itertools.groupby(ours, key=lambda info: info.key.split("/")[1]):
+        for job, infos in itertools.groupby(ours, key=lambda info: job_id_of(info.key)):
             yield job, list(infos)
 
     def _note(self, info: Info) -> bool:
         """Whether it lies in the folder of a job."""
         self.objects += 1
         self.bytes += info.size
-        match = next((m for m in (form.fullmatch(info.key) for form in _KNOWN_KEYS) if m), None)
+        match = next(
+            (m for m in (form.fullmatch(info.key) for form in RESULTS_PATTERNS) if m), None
+        )
         if match is None:
             self.foreign.append(info.key)
             return False
@@ -107,7 +99,7 @@ class _Listing:
             self.traces.add(named["trace"])
         elif "mark" in named:
             self.marks.add(named["mark"])
-        return info.key.startswith(OUT)
+        return info.key.startswith(OUTPUTS)
 
 
 def _check_completeness(
@@ -120,12 +112,12 @@ def _check_completeness(
         bad.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=listing.events[name]))
     queued = set(log.list_queued(sources.control)) if sources.control else set()
     for job in sorted((bucket.book.leaves.keys() | queued) - seen):
-        bad.append(failed(COMPLETENESS, "RESULT_MISSING", key=results.result_key(job)))
+        bad.append(failed(COMPLETENESS, "RESULT_MISSING", key=result_key(job)))
     used = {payload for checked in bucket.jobs for payload in checked.marks}
     for payload in sorted(listing.marks - used):
         # An item that was marked and then not released keeps its number.
         mark = registry.resolve(sources.results, int(payload, 16))
         if mark is None or not (mark.job in seen or is_leased(sources, mark.job)):
-            key = registry.object_key(int(payload, 16))
+            key = mark_key(int(payload, 16))
             bad.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
     return bad or [passed(COMPLETENESS)]

@@ -26,8 +26,8 @@ from core.errors import Refused
 from core.result import document as results
 from core.result.document import Result
 from core.result.item_result import ItemResult, Watermark
+from core.storage.object_keys import job_prefix, proof_key, queue_key, result_key
 from core.storage.port import Info
-from core.tlog import log
 
 _MAX_BYTES = 512 << 20
 
@@ -38,14 +38,14 @@ def check(
     """`listing`: everything under `out/<job>/`. `since`: RFC 3339; earlier results are left out."""
     seen = listing_digest(listing)
     stored = {info.key: info for info in listing}
-    info = stored.get(results.result_key(job))
+    info = stored.get(result_key(job))
     if info is None:
         outcomes = _check_without_result(job, listing, sources, book)
         return CheckedJob(job=job, seen=seen, outcomes=outcomes)
     document = sources.results.get(info.key, limit=_MAX_BYTES).data
     found, genuine = _read_result(document, job, sources)
     age = sources.results.now() - info.modified
-    proof = stored.get(log.proof_key(job))
+    proof = stored.get(proof_key(job))
     sha256 = hashlib.sha256(document).hexdigest()
     included = log_snapshot.check_inclusion(sources, book, job, sha256, proof, age)
     if found is None:
@@ -122,7 +122,7 @@ def _check_attachments(found: Result, sources: Sources) -> list[Outcome]:
 
 def _read_result(document: bytes, job: str, sources: Sources) -> tuple[Result | None, Outcome]:
     found = None
-    key = results.result_key(job)
+    key = result_key(job)
     with attempt(SIGNATURE, key) as made:
         signed.check(document, sources.keys.verifying)
         found = results.parse(document)
@@ -133,7 +133,7 @@ def _read_result(document: bytes, job: str, sources: Sources) -> tuple[Result | 
 
 
 def _find_unclaimed(found: Result, claimed: set[str], listing: Sequence[Info]) -> list[Outcome]:
-    claimed |= {results.result_key(found.job_id), log.proof_key(found.job_id)}
+    claimed |= {result_key(found.job_id), proof_key(found.job_id)}
     claimed |= {part.key for part in found.parts}
     claimed |= {named.key for named in found.attachments.values()}
     foreign = [info.key for info in listing if info.key not in claimed]
@@ -145,10 +145,10 @@ def _check_without_result(
     job: str, listing: Sequence[Info], sources: Sources, book: LogSnapshot
 ) -> list[Outcome]:
     control = sources.control
-    queued = control is not None and control.head(log.QUEUE + job) is not None
-    if queued or job in book.leaves or any(i.key == log.proof_key(job) for i in listing):
-        return [failed(COMPLETENESS, "RESULT_MISSING", key=results.result_key(job))]
+    queued = control is not None and control.head(queue_key(job)) is not None
+    if queued or job in book.leaves or any(i.key == proof_key(job) for i in listing):
+        return [failed(COMPLETENESS, "RESULT_MISSING", key=result_key(job))]
     newest = max(info.modified for info in listing)
     if is_leased(sources, job) or sources.results.now() - newest < SETTLING_SECONDS:
-        return [skipped(COMPLETENESS, "IN_PROGRESS", key=f"out/{job}/")]
+        return [skipped(COMPLETENESS, "IN_PROGRESS", key=job_prefix(job))]
     return [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=info.key) for info in listing]

@@ -18,6 +18,7 @@ from core.audit.model import (
 )
 from core.audit.sources import SETTLING_SECONDS, Sources
 from core.errors import Refused
+from core.storage.object_keys import LOG_CHECKPOINTS, proof_key, queue_key
 from core.storage.port import Info
 from core.tlog import log, merkle, signed_note, tiles
 from core.tlog.log import Leaf
@@ -46,7 +47,7 @@ def read_log(sources: Sources, earlier: str = "") -> LogSnapshot:
         book.outcomes.append(_check_absent(sources, earlier))
         return book
     book.origin = signed_note.claimed_origin(book.checkpoint)
-    with attempt(CONSISTENCY, log.CHECKPOINTS) as signed:
+    with attempt(CONSISTENCY, LOG_CHECKPOINTS) as signed:
         found = signed_note.verify_checkpoint(
             book.checkpoint, book.origin, sources.keys.verifying.values()
         )
@@ -57,7 +58,7 @@ def read_log(sources: Sources, earlier: str = "") -> LogSnapshot:
     book.leaves = {
         leaf.job: (place, leaf.result_sha256) for place, leaf in _read_what_is_left(sources, book)
     }
-    with attempt(CONSISTENCY, log.CHECKPOINTS) as whole:
+    with attempt(CONSISTENCY, LOG_CHECKPOINTS) as whole:
         known = sources.keys.verifying.values()
         if earlier:
             _check_earlier(sources, book, earlier)
@@ -80,11 +81,11 @@ def check_inclusion(
     place, logged = book.leaves.get(job, (-1, ""))
     leaf = Leaf(job=job, result_sha256=result_sha256)
     if logged and logged != result_sha256:
-        return failed(INCLUSION, "LOG_MISMATCH", key=log.proof_key(job))
+        return failed(INCLUSION, "LOG_MISMATCH", key=proof_key(job))
     if not logged:
         return _check_unlogged(sources, book, leaf, proof, age)
     if proof is None:
-        return failed(INCLUSION, "PROOF_MISSING", key=log.proof_key(job))
+        return failed(INCLUSION, "PROOF_MISSING", key=proof_key(job))
     with attempt(INCLUSION, proof.key) as made:
         index, _ = _check_proof(sources, book.origin, leaf, proof)
         if place not in (index, -1):
@@ -123,7 +124,7 @@ def _check_unlogged(
 ) -> Outcome:
     queue = sources.control
     if proof is None:
-        waiting = queue is not None and queue.head(log.QUEUE + leaf.job) is not None
+        waiting = queue is not None and queue.head(queue_key(leaf.job)) is not None
         # Results are stored a moment before they are queued.
         if waiting or age < SETTLING_SECONDS:
             return skipped(INCLUSION, "NOT_LOGGED_YET")

@@ -31,6 +31,7 @@ from core.joined import readback
 from core.joined.readback import Marked
 from core.label import aigc as label
 from core.result.item_result import Chapter, ItemResult, LabelUsed, Subtitled, Watermark
+from core.storage.object_keys import chapter_name
 from core.trace import registry
 
 
@@ -67,13 +68,13 @@ def check_joined(
     one: Chapter, job: str, stated: Mapping[str, Watermark], sources: Sources
 ) -> CheckedItem:
     """A chapter or a book that a genuine result names. `stated`: id -> the mark of each item."""
-    row = CheckedItem(item=f"chapters/{one.id}", index=-1, status=one.status)
+    row = CheckedItem(item=chapter_name(one.id), index=-1, status=one.status)
     made = one.output
     if made is None:
         return msgspec.structs.replace(row, outcomes=_skip_all())
     # The name of a file in which items are missing says so: it is not the chapter's.
     name = made.key.rpartition("/")[2].removesuffix(".sealed").rpartition(".")[0]
-    owner = (job, f"chapters/{name}")
+    owner = (job, chapter_name(name))
     with tempfile.TemporaryFile() as file:
         opened, whole = sealed.check(sealed.of_output(made, one.envelope, owner), sources, file)
         plain = cast(BinaryIO, file) if whole else None

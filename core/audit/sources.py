@@ -9,6 +9,7 @@ from core.batch import parts
 from core.crypto.keys import ReadingKeys
 from core.errors import Refused
 from core.job import lease
+from core.storage.object_keys import lease_key
 from core.storage.port import Store
 
 SETTLING_SECONDS = 60.0
@@ -35,7 +36,7 @@ def is_leased(sources: Sources, job: str) -> bool:
     if sources.control is None:
         return False
     try:
-        record = sources.control.get(f"lease/{job}", limit=lease.LOG_LIMIT).data
+        record = sources.control.get(lease_key(job), limit=lease.LOG_LIMIT).data
     except Refused:
         return False
     whole = record[: len(record) // lease.RECORD * lease.RECORD]

@@ -21,6 +21,7 @@ from core.job.runtime import Runtime
 from core.result import document
 from core.result.document import Attachment, Engine, Part, PartRef, Totals
 from core.result.item_result import ItemResult, VoiceUsed
+from core.storage.object_keys import errors_table_key, items_table_key, part_key, parts_prefix
 from core.storage.port import put_once_or_read
 
 LIMIT = 256 << 20
@@ -47,20 +48,20 @@ class Gathered:
 def put(part: Part, runtime: Runtime) -> None:
     """Write a part unless somebody has."""
     runtime.results.put_once(
-        document.part_key(part.job_id, part.number), signed.sign(part, runtime.keys.signing)
+        part_key(part.job_id, part.number), signed.sign(part, runtime.keys.signing)
     )
 
 
 def written_part_numbers(job_id: str, runtime: Runtime) -> set[int]:
     """Numbers of the parts that are written."""
-    keys = (info.key for info in runtime.results.list(f"out/{job_id}/parts/"))
+    keys = (info.key for info in runtime.results.list(parts_prefix(job_id)))
     return {int(key.rpartition("/")[2].removesuffix(".json")) for key in keys}
 
 
 def count(job_id: str, runtime: Runtime) -> int:
     """How many parts the job has, as the first one says; 0 if that is not written."""
     try:
-        data = runtime.results.get(document.part_key(job_id, 0), limit=LIMIT).data
+        data = runtime.results.get(part_key(job_id, 0), limit=LIMIT).data
     except Refused:
         return 0
     return document.read_part(data).of
@@ -78,7 +79,7 @@ def gather(job_id: str, count: int, runtime: Runtime) -> tuple[Gathered, dict[st
 
 
 def _read(job_id: str, number: int, count: int, runtime: Runtime) -> tuple[Part, str]:
-    key = document.part_key(job_id, number)
+    key = part_key(job_id, number)
     data = runtime.results.get(key, limit=LIMIT).data
     signed.check(data, runtime.keys.verifying)
     part = document.read_part(data)
@@ -90,7 +91,7 @@ def _read(job_id: str, number: int, count: int, runtime: Runtime) -> tuple[Part,
 def _count(found: Gathered, part: Part, digest: str) -> None:
     found.refs.append(
         PartRef(
-            key=document.part_key(part.job_id, part.number),
+            key=part_key(part.job_id, part.number),
             sha256=digest,
             items=part.totals.items,
             succeeded=part.totals.succeeded,
@@ -132,8 +133,8 @@ class _Tables:
 
     def files(self, job_id: str) -> Iterator[tuple[str, str, bytes]]:
         """Name, key and bytes."""
-        yield "items", f"out/{job_id}/items.csv", self._csv.getvalue().encode()
-        yield "errors", f"out/{job_id}/errors.jsonl", bytes(self._errors)
+        yield "items", items_table_key(job_id), self._csv.getvalue().encode()
+        yield "errors", errors_table_key(job_id), bytes(self._errors)
 
 
 def _row(item: ItemResult) -> tuple[Any, ...]:

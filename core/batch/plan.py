@@ -15,11 +15,10 @@ nothing.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -38,12 +37,17 @@ from core.manifest.parse import ParsedManifest, read_part
 from core.manifest.resolve import Job
 from core.result.document import Engine, ManifestRef, Result
 from core.result.item_result import ItemResult, VoiceUsed
+from core.storage.object_keys import (
+    SHARD_SUFFIX,
+    parse_shard_key,
+    plan_key,
+    shard_key,
+    shard_name,
+    shards_prefix,
+)
 from core.storage.port import Store
 
-WORK = "work/"
-ENDING = ".jsonl"
 LIMIT = 256 << 20
-_KEY = re.compile(r"work/([0-9a-f]{32})/(\d{5})\.jsonl")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,33 +99,7 @@ class Shard:
 
     @property
     def name(self) -> str:
-        return name(self.plan.job_id, self.number)
-
-
-class Place(NamedTuple):
-    job_id: str
-    number: int
-
-
-def place(key: str) -> Place:
-    """Which shard a key of the control bucket names. Refused KEY_INVALID if none."""
-    found = _KEY.fullmatch(key)
-    if found is None:
-        raise Refused("KEY_INVALID", "Not the key of a shard.", pointer=key)
-    return Place(found[1], int(found[2]))
-
-
-def name(job_id: str, number: int) -> str:
-    """Under which a shard is leased and its dead letter lies."""
-    return f"{job_id}.{number:05}"
-
-
-def plan_key(job_id: str) -> str:
-    return f"{WORK}{job_id}/plan.json"
-
-
-def work_key(job_id: str, number: int) -> str:
-    return f"{WORK}{job_id}/{number:05}{ENDING}"
+        return shard_name(self.plan.job_id, self.number)
 
 
 def refuse_joining(written: ParsedManifest, runtime: Runtime) -> None:
@@ -183,7 +161,7 @@ def cut(
             size=len(items),
             sha256=hashlib.sha256(body).hexdigest(),
         )
-        yield work_key(plan.job_id, number), signed.sign(head, key) + b"\n" + body
+        yield shard_key(plan.job_id, number), signed.sign(head, key) + b"\n" + body
 
 
 def read_plan(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey]) -> Plan:
@@ -198,7 +176,7 @@ def read_plan(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey])
 
 def read(control: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -> Shard:
     """Refused OBJECT_MISSING, SIGNATURE_INVALID."""
-    job_id, number = place(key)
+    job_id, number = parse_shard_key(key)
     first, _, body = control.get(key, limit=LIMIT).data.partition(b"\n")
     signed.check(first, keys)
     head = msgspec.json.decode(first, type=Head)
@@ -219,6 +197,6 @@ def complete_shard_count(control: Store, job_id: str, keys: Mapping[str, Ed25519
     not to the end."""
     with suppress(Refused):
         plan = read_plan(control, job_id, keys)
-        there = sum(info.key.endswith(ENDING) for info in control.list(f"{WORK}{job_id}/"))
+        there = sum(info.key.endswith(SHARD_SUFFIX) for info in control.list(shards_prefix(job_id)))
         return plan.shards if there == plan.shards else 0
     return 0

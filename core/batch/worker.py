@@ -27,6 +27,17 @@ from core.manifest.resolve import Item
 from core.result import document
 from core.result.document import Part, Result
 from core.result.item_result import ItemResult
+from core.storage.object_keys import (
+    SHARD_SUFFIX,
+    SHARDS,
+    job_id_of,
+    output_key,
+    parse_shard_key,
+    part_key,
+    plan_key,
+    shard_leases_prefix,
+    shards_prefix,
+)
 from core.storage.port import Info
 from core.version import VERSION
 
@@ -37,7 +48,7 @@ def work(key: str, runtime: Runtime) -> Result | None:
     Raises Refused OBJECT_MISSING if it is gone and its job has no result, SIGNATURE_INVALID;
     Unavailable, Misconfigured as `pipeline.run`.
     """
-    job_id = shard.place(key).job_id
+    job_id = parse_shard_key(key).job_id
     if finished := commit.committed_result(job_id, runtime):
         return finished
     found = shard.read(runtime.control, key, runtime.keys.verifying)
@@ -77,31 +88,31 @@ def commit_if_complete(plan: Plan, runtime: Runtime) -> Result | None:
 def clear(job_id: str, runtime: Runtime) -> int:
     """Remove what was there to be worked on; the plan last, so that what is left can be told.
     Says how many objects that were."""
-    keys = [info.key for info in runtime.control.list(f"{shard.WORK}{job_id}/")]
-    for key in sorted(keys, key=lambda key: key == shard.plan_key(job_id)):
+    keys = [info.key for info in runtime.control.list(shards_prefix(job_id))]
+    for key in sorted(keys, key=lambda key: key == plan_key(job_id)):
         runtime.control.delete(key)
-    for info in list(runtime.control.list(f"lease/{job_id}.")):
+    for info in list(runtime.control.list(shard_leases_prefix(job_id))):
         runtime.control.delete(info.key)
     return len(keys)
 
 
 def left(runtime: Runtime) -> Iterator[tuple[str, list[Info]]]:
     """Jobs that have something in `work/`, with those objects."""
-    for job_id, infos in groupby(runtime.control.list(shard.WORK), lambda i: i.key.split("/")[1]):
+    for job_id, infos in groupby(runtime.control.list(SHARDS), lambda i: job_id_of(i.key)):
         yield job_id, list(infos)
 
 
 def unfinished_shards(job_id: str, infos: list[Info], runtime: Runtime) -> list[Info]:
     """Shards of a job whose part is missing; if none is, any of them, whose worker commits."""
     done = parts.written_part_numbers(job_id, runtime)
-    shards = [info for info in infos if info.key.endswith(shard.ENDING)]
-    missing = [info for info in shards if shard.place(info.key).number not in done]
+    shards = [info for info in infos if info.key.endswith(SHARD_SUFFIX)]
+    missing = [info for info in shards if parse_shard_key(info.key).number not in done]
     return missing or shards[:1]
 
 
 def _make(found: Shard, runtime: Runtime) -> None:
     plan = found.plan
-    key = document.part_key(plan.job_id, found.number)
+    key = part_key(plan.job_id, found.number)
     if runtime.results.head(key):
         return
     with Lease.acquire(runtime.control, found.name, runtime.worker, runtime.lease_seconds) as lease:
@@ -142,7 +153,7 @@ def _part(found: Shard, made: list[ItemResult]) -> Part:
 
 def _count_outputs(found: Shard, lease: Lease, runtime: Runtime) -> None:
     """Workers that were killed could not say how far they came; what they stored does."""
-    keys = (item.output_key(wanted, found.plan.job_id) for wanted in found.job.items)
+    keys = (output_key(found.plan.job_id, wanted.id, wanted.format) for wanted in found.job.items)
     lease.progress(sum(runtime.results.head(key) is not None for key in keys) + len(found.kept))
     lease.renew()
     lease.check()
@@ -173,7 +184,7 @@ def _finished(wanted: Item, found: Shard, runtime: Runtime) -> ItemResult | None
         return None
     made = item.fingerprint_of(wanted, voice.reference_sha256, plan.engine.fingerprint)
     with suppress(Refused):
-        done = item.adopt(item.output_key(wanted, plan.job_id), made, wanted, runtime)
+        done = item.adopt(output_key(plan.job_id, wanted.id, wanted.format), made, wanted, runtime)
         if done:
             done = subtitles.of_item(done, wanted, plan.job_id, runtime)
             return item.as_asked(done, wanted, found.job, runtime)

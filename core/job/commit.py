@@ -10,13 +10,13 @@ import msgspec
 
 from core.documents import signed
 from core.errors import Refused
-from core.job import waiting
 from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.result import document
 from core.result.document import ManifestRef, Result
+from core.storage.object_keys import pending_key, proof_key, result_key
 from core.storage.port import put_once_or_read
-from core.tlog.log import Leaf, enqueue, proof_key
+from core.tlog.log import Leaf, enqueue
 
 RESULT_LIMIT = 512 << 20
 
@@ -60,7 +60,7 @@ def read_manifest(key: str, runtime: Runtime) -> ReceivedManifest:
 
 def committed_result(job_id: str, runtime: Runtime) -> Result | None:
     """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours."""
-    key = document.result_key(job_id)
+    key = result_key(job_id)
     if runtime.results.head(key) is None:
         return None
     return _read_result(job_id, runtime.results.get(key, limit=RESULT_LIMIT).data, runtime)
@@ -88,11 +88,11 @@ def commit_result(draft: Result, runtime: Runtime) -> Result:
     """Write the result once; whoever comes second returns what the first one wrote."""
     finished = document.timestamp(runtime.control.now())
     data = signed.sign(msgspec.structs.replace(draft, finished=finished), runtime.keys.signing)
-    key = document.result_key(draft.job_id)
+    key = result_key(draft.job_id)
     stored = put_once_or_read(runtime.results, key, data, limit=RESULT_LIMIT)
     if stored != data:
         return _read_result(draft.job_id, stored, runtime)
     _queue(draft.job_id, data, runtime)
     for voice in draft.voices.values():
-        runtime.control.delete(waiting.mark_key(voice.reference, draft.job_id))
+        runtime.control.delete(pending_key(voice.reference, draft.job_id))
     return document.parse(data)

@@ -15,6 +15,7 @@ from core.job.lease import Lease
 from core.job.waiting import Shared, Waiting
 from core.result.document import ManifestRef
 from core.result.item_result import Problem
+from core.storage.object_keys import dead_letter_key, reason_key
 from core.storage.port import Store
 
 LIMIT = 1 << 20
@@ -39,21 +40,17 @@ def remembering(name: str, manifest: ManifestRef, lease: Lease, control: Store) 
 def note(control: Store, job_id: str, manifest: ManifestRef, error: JobError) -> None:
     """Keep why this attempt broke off. Raises nothing: there is a greater worry."""
     with suppress(JobError):
-        control.put(_reason_key(job_id), _letter(manifest, error))
+        control.put(reason_key(job_id), _letter(manifest, error))
 
 
 def write(control: Store, job_id: str, manifest: ManifestRef, error: JobError) -> None:
     """The job is given up: the last reason that was noted, or `error` if every worker was killed
     before it could note any."""
     try:
-        letter = control.get(_reason_key(job_id), limit=LIMIT).data
+        letter = control.get(reason_key(job_id), limit=LIMIT).data
     except Refused:
         letter = _letter(manifest, error)
-    control.put(f"dead/{job_id}.json", letter)
-
-
-def _reason_key(job_id: str) -> str:
-    return f"lease/{job_id}.reason"
+    control.put(dead_letter_key(job_id), letter)
 
 
 def _letter(manifest: ManifestRef, error: JobError) -> bytes:

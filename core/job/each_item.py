@@ -14,6 +14,7 @@ from core.job.lease import Lease
 from core.job.runtime import Runtime
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, Problem
+from core.storage.object_keys import output_key
 
 log = logging.getLogger("voicedrop.items")
 
@@ -63,7 +64,7 @@ def _in_turn(
     there = {
         wanted.id
         for wanted in job.items
-        if wanted.id in kept or runtime.results.head(item.output_key(wanted, job_id))
+        if wanted.id in kept or runtime.results.head(output_key(job_id, wanted.id, wanted.format))
     }
     rest = [wanted for wanted in job.items if wanted.id not in there]
     turn = (lease.attempt - 1) % max(len(rest), 1)

@@ -31,6 +31,7 @@ from core.result.item_result import Problem, VoiceUsed
 from core.settings import ConsentPolicy
 from core.speech import recognise, reference, speaker_change
 from core.speech.reference import Reference
+from core.storage.object_keys import voiceprint_key
 from core.storage.port import Object
 from core.version import VERSION
 from core.voice import Voiceprint
@@ -251,7 +252,7 @@ def _voiceprint(
 ) -> Voiceprint:
     transcript = _transcript(prepared, spec)
     context = _context(prepared.sha256, transcript, spec.language, runtime.voice.fingerprint)
-    key = f"voiceprints/{context.item}.sealed"
+    key = voiceprint_key(context.item)
     if kept := _kept(key, context, runtime):
         return kept
     with watch.stage("enrol"):

@@ -26,6 +26,7 @@ from core.job.runtime import Runtime, Stopwatch
 from core.label import aigc as label
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, LabelUsed, Output, Watermark
+from core.storage.object_keys import output_key
 from core.trace import registry
 from core.version import VERSION
 from core.voice import Spoken
@@ -53,7 +54,7 @@ def as_asked(made: ItemResult, item: Item, job: Job, runtime: Runtime) -> ItemRe
 
 
 def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, runtime: Runtime) -> ItemResult:
-    key = output_key(item, job_id)
+    key = output_key(job_id, item.id, item.format)
     fingerprint = fingerprint_of(item, voice.sha256, runtime.voice.fingerprint)
     if finished := adopt(key, fingerprint, item, runtime):
         return finished
@@ -206,10 +207,6 @@ def _mark_key(runtime: Runtime) -> bytes:
 def _seed(job_id: str, item: Item) -> int:
     """From what the item is, so that a repeated job draws the same."""
     return int.from_bytes(hashlib.sha256(f"{job_id}/{item.id}".encode()).digest()[:4], "big")
-
-
-def output_key(item: Item, job_id: str) -> str:
-    return f"out/{job_id}/{item.id}.{item.format}.sealed"
 
 
 def fingerprint_of(item: Item, reference_sha256: str, engine: str) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from core.errors import JobError, Refused, Unavailable
+from core.storage.object_keys import lease_key
 from core.storage.port import Store
 
 RECORD = 64
@@ -68,7 +69,7 @@ class Lease:
 
         `worker` is at most 16 ASCII characters and unique to this run.
         """
-        key = f"lease/{job_id}"
+        key = lease_key(job_id)
         log = _read(store, key)
         now = store.now()
         attempt, done = 1, 0
@@ -142,7 +143,7 @@ class Lease:
 
 def last(store: Store, job_id: str) -> Record | None:
     """The claim that counts; None if nobody has ever worked on the job."""
-    log = _read(store, f"lease/{job_id}")
+    log = _read(store, lease_key(job_id))
     return Record.parse(log[-RECORD:]) if log else None
 
 

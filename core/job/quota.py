@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from core.errors import Refused, Unavailable
 from core.settings import Producers
+from core.storage.object_keys import quota_key
 from core.storage.port import Store
 
 LOG_LIMIT = 64 << 20
@@ -55,7 +56,7 @@ class Quota:
         if not (self.jobs or self.characters):
             return
         day = datetime.fromtimestamp(stored, UTC).date().isoformat()
-        key, producer = f"quota/{day}.log", _name(self.producer(manifest))
+        key, producer = quota_key(day), _name(self.producer(manifest))
         line = f"{job_id} {characters} {producer}\n".encode()
         for _ in range(TRIES):
             log = _read(control, key)

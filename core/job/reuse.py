@@ -21,6 +21,7 @@ from core.manifest.resolve import Item, Job
 from core.result import document
 from core.result.document import Result
 from core.result.item_result import ItemResult, VoiceUsed
+from core.storage.object_keys import job_prefix
 
 
 def kept(
@@ -43,7 +44,7 @@ def kept(
         if one.output and one.id in wanted and _fits(one, wanted[one.id], job, keys)
     ]
     sources = {one.kept_from for one in made}
-    there = {info.key for source in sources for info in runtime.results.list(f"out/{source}/")}
+    there = {info.key for source in sources for info in runtime.results.list(job_prefix(source))}
     return {one.id: one for one in made if one.output and one.output.key in there}
 
 

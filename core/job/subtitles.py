@@ -23,6 +23,7 @@ from core.job.object_record import ObjectRecord
 from core.job.runtime import Runtime
 from core.manifest.resolve import Item
 from core.result.item_result import ItemResult, Sentence, Subtitled
+from core.storage.object_keys import output_key
 from core.voice import Spoken
 
 WIDTH = 42
@@ -206,21 +207,20 @@ def _clock(seconds: float, mark: str) -> str:
 def of_item(made: ItemResult, item: Item, job_id: str, runtime: Runtime) -> ItemResult:
     """The item with its subtitles stored beside it."""
     said = list(lines(item.text, made.sentences))
-    stored = store(said, item.subtitle, f"out/{job_id}/{item.id}", (job_id, item.id), runtime)
+    stored = store(said, item.subtitle, (job_id, item.id), runtime)
     return msgspec.structs.replace(made, subtitles=stored)
 
 
 def store(
     said: Sequence[Line],
     formats: Iterable[str],
-    stem: str,
     owner: tuple[str, str],
     runtime: Runtime,
 ) -> list[Subtitled]:
     """Sealed files beside an output. `owner`: job and item, for the envelopes."""
     made = []
     for form in formats:
-        key = f"{stem}.{form}.sealed"
+        key = output_key(*owner, form)
         found = object_record.adopt(key, Subtitled, runtime)
         if found is None:
             context = Context(job=owner[0], item=owner[1], mt=_MEDIA[form])

@@ -5,11 +5,11 @@ pending/<first 32 hex digits of the SHA-256 of the reference's key>/<job_id> = m
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from itertools import islice
 
 from core.errors import Refused
+from core.storage.object_keys import pending_key
 from core.storage.port import Store
 
 KEY_LIMIT = 2048
@@ -38,14 +38,9 @@ class Shared(Exception):
         self.shards = shards
 
 
-def mark_key(reference: str, job_id: str = "") -> str:
-    """Where a job says that it waits for a reference; without a job, the prefix of all of them."""
-    return f"pending/{hashlib.sha256(reference.encode()).hexdigest()[:32]}/{job_id}"
-
-
 def mark(control: Store, reference: str, job_id: str, manifest: str) -> float:
     """Ask to be awakened when the reference arrives; since when this job has asked."""
-    key = mark_key(reference, job_id)
+    key = pending_key(reference, job_id)
     control.put_once(key, manifest.encode())
     since = control.head(key)
     return since.modified if since else control.now()
@@ -54,7 +49,7 @@ def mark(control: Store, reference: str, job_id: str, manifest: str) -> float:
 def awakened(control: Store, reference: str) -> list[str]:
     """Keys of the manifests whose jobs wait for this reference."""
     manifests = []
-    for info in list(islice(control.list(mark_key(reference)), AT_ONCE)):
+    for info in list(islice(control.list(pending_key(reference)), AT_ONCE)):
         with suppress(Refused):  # its job has just finished and took it away
             manifests.append(control.get(info.key, limit=KEY_LIMIT).data.decode())
     return manifests

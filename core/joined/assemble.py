@@ -42,6 +42,7 @@ from core.result.item_result import (
     Placed,
     Problem,
 )
+from core.storage.object_keys import chapter_name, output_key
 
 LONGEST_WAV = (1 << 32) - (1 << 20)
 _HEAD = 1 << 20
@@ -71,8 +72,8 @@ def _make(one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime) -> C
         raise Failed("CHAPTER_EMPTY")
     if one.format == "wav" and one.seconds * one.rate * 2 > LONGEST_WAV:
         raise Refused("CHAPTER_TOO_LONG", pointer="/output")
-    stem = f"out/{job_id}/chapters/{one.name}"
-    key = f"{stem}.{one.format}.sealed"
+    owner = (job_id, chapter_name(one.name))
+    key = output_key(*owner, one.format)
     found = object_record.adopt(key, Chapter, runtime)
     made = _as_stored(found or _made(key, one, job, job_id, lease, runtime), one)
     said = [
@@ -80,10 +81,9 @@ def _make(one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime) -> C
         for piece in one.pieces
         for line in subtitles.lines(piece.item.text, piece.made.sentences, piece.start - piece.skip)
     ]
-    owner = (job_id, f"chapters/{one.name}")
     return msgspec.structs.replace(
         made,
-        subtitles=subtitles.store(said, job.subtitle, stem, owner, runtime),
+        subtitles=subtitles.store(said, job.subtitle, owner, runtime),
         items=[Placed(id=p.item.id, start=p.start, end=p.end) for p in one.pieces],
         chapters=one.chapters,
         missing=one.missing,
@@ -115,7 +115,7 @@ def _fingerprint(one: Plan) -> str:
 def _made(
     key: str, one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime
 ) -> tuple[ObjectRecord[Chapter], Envelope]:
-    watch = Stopwatch(runtime, job_id, f"chapters/{one.name}")
+    watch = Stopwatch(runtime, job_id, chapter_name(one.name))
     with tempfile.TemporaryFile() as plain, tempfile.TemporaryFile() as sealed:
         with tempfile.TemporaryFile() as encoded:
             with watch.stage("join"):
@@ -126,7 +126,7 @@ def _made(
                 used = _label(one, job, job_id, cast(BinaryIO, encoded), plain, runtime, rate)
         with watch.stage("seal"):
             media = encoding.media_type(one.format)
-            context = Context(job=job_id, item=f"chapters/{one.name}", mt=media)
+            context = Context(job=job_id, item=chapter_name(one.name), mt=media)
             plain.seek(0)
             envelope = sealing.seal_stream(plain, sealed, context, runtime.keys.wrapping)
         output = Output(
@@ -223,7 +223,7 @@ def _label(
     used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
     if asked.profile != "none":
         producer = runtime.producer if asked.producer is None else asked.producer
-        made, _ = label.aigc(producer, f"{job_id}/chapters/{one.name}")
+        made, _ = label.aigc(producer, f"{job_id}/{chapter_name(one.name)}")
         field = (label.FIELD, msgspec.json.encode(made).decode())
         used = LabelUsed(
             profile=asked.profile, cue=asked.cue, producer=producer, produce_id=made.produce_id

@@ -236,14 +236,6 @@ def objects(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
         yield from (subtitle.key for subtitle in one.subtitles)
 
 
-def result_key(job_id: str) -> str:
-    return f"out/{job_id}/result.json"
-
-
-def part_key(job_id: str, number: int) -> str:
-    return f"out/{job_id}/parts/{number:05}.json"
-
-
 def dump(result: Result) -> bytes:
     """Canonical JSON. Raises ValueError for what has no canonical form: NaN, lone surrogates."""
     return canonical.dump(result)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from core.errors import Refused, Unavailable
 from core.storage import local_files
-from core.storage.object_keys import addressable, check_key, check_metadata
+from core.storage.object_keys import check_key, check_metadata, is_valid_key
 from core.storage.port import Body, Info, Object, too_large
 
 _HIDDEN = ".meta"
@@ -109,7 +109,7 @@ class LocalStore:
             except Refused:
                 return  # no key that we would write begins so
             for key, found in local_files.walk(start, base, prefix.encode(), after.encode()):
-                if key.split("/", 1)[0] != _HIDDEN and addressable(key):
+                if key.split("/", 1)[0] != _HIDDEN and is_valid_key(key):
                     yield _info(key, found, {})
 
     def delete(self, key: str) -> None:

@@ -1,15 +1,192 @@
-"""What may be an object's key and metadata: the rules of OSS, checked before anything is sent."""
+"""The key of every object that voicedrop reads or writes, and the rules that OSS sets for keys.
+
+    inbox    jobs/<name>.manifest.json[l]      manifests
+             audit/<name>                      clips to trace
+    results  out/<job_id>/                     the result of a job, with everything that it names
+             events/dt=<day>/<job_id>.json     announcements
+             audit/<trace_id>.json             reports of traces
+             marks/<2 digits>/<8 digits>.json  which item carries a watermark payload
+             log/                              the tamper-evident log (core/tlog/log.py)
+    control  lease/, pending/, dead/, quota/, voiceprints/, work/, log/leaves/
+
+Manifests may name any other key of the inbox (core/manifest/reference_key.py).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from core.errors import Refused
 
+MANIFESTS = "jobs/"
+MANIFEST_SUFFIXES = (".manifest.json", ".manifest.jsonl")
+CLIPS = "audit/"
+
+OUTPUTS = "out/"
+SEALED_SUFFIX = ".sealed"
+EVENTS = "events/"
+MARKS = "marks/"
+LOG = "log/"
+LOG_BATCHES = "log/batches/"
+LOG_CHECKPOINTS = "log/checkpoints/"
+LOG_TILES = "log/tile/"
+RESULTS_PATTERNS = (
+    re.compile(r"audit/(?P<trace>[0-9a-f]{32})\.json"),
+    re.compile(r"events/dt=\d{4}-\d\d-\d\d/(?P<event>[0-9a-f]{32})\.json"),
+    re.compile(r"log/(batches|checkpoints)/\d{20}"),
+    re.compile(r"log/tile/(entries|\d)/(x\d{3}/)*\d{3}(\.p/\d{1,3})?"),
+    re.compile(r"marks/(?P<folder>[0-9a-f]{2})/(?P<mark>(?P=folder)[0-9a-f]{6})\.json"),
+    re.compile(r"out/[0-9a-f]{32}/(parts/\d{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
+)
+"""Every key that voicedrop writes to the results bucket matches one of these."""
+
+LEASES = "lease/"
+PENDING = "pending/"
+DEAD_LETTERS = "dead/"
+SHARDS = "work/"
+SHARD_SUFFIX = ".jsonl"
+LOG_QUEUE = "log/leaves/"
+_SHARD = re.compile(r"work/([0-9a-f]{32})/(\d{5})\.jsonl")
+
+
+class ShardNumber(NamedTuple):
+    job_id: str
+    number: int
+
+
+def job_prefix(job_id: str) -> str:
+    return f"{OUTPUTS}{job_id}/"
+
+
+def job_id_of(key: str) -> str:
+    """Return the job id in a key under `out/` or `work/`."""
+    return key.split("/")[1]
+
+
+def result_key(job_id: str) -> str:
+    return f"{OUTPUTS}{job_id}/result.json"
+
+
+def proof_key(job_id: str) -> str:
+    return f"{OUTPUTS}{job_id}/result.tlog-proof"
+
+
+def parts_prefix(job_id: str) -> str:
+    return f"{OUTPUTS}{job_id}/parts/"
+
+
+def part_key(job_id: str, number: int) -> str:
+    return f"{OUTPUTS}{job_id}/parts/{number:05}.json"
+
+
+def items_table_key(job_id: str) -> str:
+    return f"{OUTPUTS}{job_id}/items.csv"
+
+
+def errors_table_key(job_id: str) -> str:
+    return f"{OUTPUTS}{job_id}/errors.jsonl"
+
+
+def output_key(job_id: str, name: str, extension: str) -> str:
+    """Return the key of a sealed file. `name`: an item's id, or the `chapter_name` of a chapter."""
+    return f"{OUTPUTS}{job_id}/{name}.{extension}{SEALED_SUFFIX}"
+
+
+def chapter_name(chapter: str) -> str:
+    """Return the name of a joined file within its job, which no item's id can equal."""
+    return f"chapters/{chapter}"
+
+
+def event_key(name: str, time: str) -> str:
+    """Return the key of the event of a job or trace. `time`: RFC 3339, UTC, when it finished."""
+    return f"{EVENTS}dt={time[:10]}/{name}.json"
+
+
+def trace_key(trace_id: str) -> str:
+    return f"audit/{trace_id}.json"
+
+
+def mark_key(payload: int) -> str:
+    name = f"{payload:08x}"
+    return f"{MARKS}{name[:2]}/{name}.json"
+
+
+def batch_key(start: int) -> str:
+    return f"{LOG_BATCHES}{start:020}"
+
+
+def checkpoint_key(size: int) -> str:
+    return f"{LOG_CHECKPOINTS}{size:020}"
+
+
+def queue_key(job_id: str) -> str:
+    return LOG_QUEUE + job_id
+
+
+def lease_key(name: str) -> str:
+    """Return the key of a lease. `name`: a job id or a `shard_name`."""
+    return LEASES + name
+
+
+def shard_leases_prefix(job_id: str) -> str:
+    return f"{LEASES}{job_id}."
+
+
+def reason_key(name: str) -> str:
+    """Return the key of the last reason why an attempt failed. `name`: as for `lease_key`."""
+    return f"{LEASES}{name}.reason"
+
+
+def dead_letter_key(name: str) -> str:
+    """`name`: as for `lease_key`."""
+    return f"{DEAD_LETTERS}{name}.json"
+
+
+def pending_key(reference: str, job_id: str = "") -> str:
+    """Return the key which says that a job waits for a reference; without a job, the prefix of all
+    jobs that wait for it. Hashed, because a key in a key could exceed 1023 bytes."""
+    return f"{PENDING}{hashlib.sha256(reference.encode()).hexdigest()[:32]}/{job_id}"
+
+
+def quota_key(day: str) -> str:
+    """`day`: YYYY-MM-DD, UTC."""
+    return f"quota/{day}.log"
+
+
+def voiceprint_key(name: str) -> str:
+    return f"voiceprints/{name}{SEALED_SUFFIX}"
+
+
+def shards_prefix(job_id: str) -> str:
+    return f"{SHARDS}{job_id}/"
+
+
+def plan_key(job_id: str) -> str:
+    return f"{SHARDS}{job_id}/plan.json"
+
+
+def shard_key(job_id: str, number: int) -> str:
+    return f"{SHARDS}{job_id}/{number:05}{SHARD_SUFFIX}"
+
+
+def parse_shard_key(key: str) -> ShardNumber:
+    """Raises Refused KEY_INVALID."""
+    match = _SHARD.fullmatch(key)
+    if match is None:
+        raise Refused("KEY_INVALID", "Not the key of a shard.", pointer=key)
+    return ShardNumber(match[1], int(match[2]))
+
+
+def shard_name(job_id: str, number: int) -> str:
+    """Return the name of a shard's lease and dead letter."""
+    return f"{job_id}.{number:05}"
+
 
 def check_key(key: str) -> str:
-    """The key itself, or Refused KEY_INVALID: the rules of OSS, and none that a folder cannot keep.
+    """Return the key. Raises Refused KEY_INVALID for what OSS or a folder cannot store.
 
     Source: OSS documentation, "Naming conventions for objects": 1-1023 bytes of UTF-8, no leading
     slash or backslash. Empty, `.` and `..` segments would mean another file in a folder.
@@ -25,7 +202,7 @@ def check_key(key: str) -> str:
     return key
 
 
-def addressable(key: str) -> bool:
+def is_valid_key(key: str) -> bool:
     """False for what other tools leave in buckets, such as folder markers."""
     try:
         return bool(check_key(key))

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 from core.errors import Misconfigured, Unavailable, missing_extra
 from core.storage import oss_connection
 from core.storage import oss_errors as answers
-from core.storage.object_keys import addressable, check_key, check_metadata
+from core.storage.object_keys import check_key, check_metadata, is_valid_key
 from core.storage.oss_connection import Credentials as Credentials
 from core.storage.port import Body, Info, Object, too_large
 from core.storage.retry import Retry
@@ -114,7 +114,7 @@ class OssStore:
         while more:
             page = self._call(prefix, partial(self._page, prefix, after, token))
             for item in page.object_list:
-                if addressable(item.key):
+                if is_valid_key(item.key):
                     yield Info(item.key, item.size, item.etag, float(item.last_modified))
             token, more = page.next_continuation_token, page.is_truncated
 

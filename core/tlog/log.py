@@ -27,14 +27,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from core.documents import canonical
 from core.errors import Refused
+from core.storage.object_keys import (
+    LOG_BATCHES,
+    LOG_CHECKPOINTS,
+    LOG_QUEUE,
+    batch_key,
+    checkpoint_key,
+    proof_key,
+    queue_key,
+)
 from core.storage.port import Store
 from core.tlog import merkle, signed_note, tiles
 from core.tlog.merkle import HASH, WIDTH
 from core.tlog.signed_note import Checkpoint
 
-QUEUE = "log/leaves/"
-BATCHES = "log/batches/"
-CHECKPOINTS = "log/checkpoints/"
 MAX_BATCH = 4096
 """Leaves that a batch takes unless told otherwise."""
 _MAX_BYTES = 64 << 20
@@ -58,7 +64,7 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def enqueue(control: Store, leaf: Leaf) -> None:
     """Ask the sequencer to log a job. Safe to repeat."""
-    control.put(QUEUE + leaf.job, leaf.dump())
+    control.put(queue_key(leaf.job), leaf.dump())
 
 
 def integrate(
@@ -77,25 +83,25 @@ def integrate(
     while batch := _read_queue(control, results, most):
         size = last.size if last else 0
         # Whoever comes second reads the first one's batch back in _finish_last.
-        results.put_once(f"{BATCHES}{size:020}", tiles.bundle(batch))
+        results.put_once(batch_key(size), tiles.bundle(batch))
         last = _complete_last_batch(control, results, key, origin, known)
     return last
 
 
 def list_queued(control: Store) -> Iterator[str]:
     """Jobs that are queued and not logged yet."""
-    return (info.key.removeprefix(QUEUE) for info in control.list(QUEUE))
+    return (info.key.removeprefix(LOG_QUEUE) for info in control.list(LOG_QUEUE))
 
 
 def read_batches(results: Store) -> Iterator[tuple[int, list[bytes]]]:
     """Where each batch starts, and its entries."""
-    for info in results.list(BATCHES):
-        yield int(info.key.removeprefix(BATCHES)), tiles.unbundle(_get(results, info.key))
+    for info in results.list(LOG_BATCHES):
+        yield int(info.key.removeprefix(LOG_BATCHES)), tiles.unbundle(_get(results, info.key))
 
 
 def read_latest_checkpoint(results: Store) -> str | None:
     """The newest checkpoint, as it is signed."""
-    info = _last_key(results, CHECKPOINTS)
+    info = _last_key(results, LOG_CHECKPOINTS)
     return results.get(info, limit=_MAX_BYTES).data.decode() if info else None
 
 
@@ -158,16 +164,12 @@ def check_proof(
     return index, found
 
 
-def proof_key(job: str) -> str:
-    return f"out/{job}/result.tlog-proof"
-
-
 def _read_queue(control: Store, results: Store, most: int) -> list[bytes]:
     batch = []
-    for info in itertools.islice(control.list(QUEUE), most):
+    for info in itertools.islice(control.list(LOG_QUEUE), most):
         leaf = control.get(info.key, limit=_MAX_BYTES).data
         # A worker that repeats a job queues it again; logged once is enough.
-        if results.head(proof_key(info.key.removeprefix(QUEUE))):
+        if results.head(proof_key(info.key.removeprefix(LOG_QUEUE))):
             control.delete(info.key)
         else:
             batch.append(leaf)
@@ -182,13 +184,13 @@ def _complete_last_batch(
     known: Iterable[Ed25519PublicKey],
 ) -> Checkpoint | None:
     """Write everything that follows from the last batch, as far as it is missing."""
-    name = _last_key(results, BATCHES)
+    name = _last_key(results, LOG_BATCHES)
     if name is None:
         return None
-    start = int(name.removeprefix(BATCHES))
+    start = int(name.removeprefix(LOG_BATCHES))
     batch = tiles.unbundle(results.get(name, limit=_MAX_BYTES).data)
     tree = _Tiles(results, start + len(batch))
-    checkpoint = f"{CHECKPOINTS}{tree.size:020}"
+    checkpoint = checkpoint_key(tree.size)
     if results.head(checkpoint):
         return signed_note.verify_checkpoint(_get(results, checkpoint).decode(), origin, known)
     _write_tiles(results, start, batch)
@@ -199,7 +201,7 @@ def _complete_last_batch(
         job = msgspec.json.decode(entry, type=Leaf).job
         path = merkle.inclusion_proof(index, tree.size, tree.node)
         results.put_once(proof_key(job), _format_proof(index, path, signed))
-        control.delete(QUEUE + job)
+        control.delete(queue_key(job))
     results.put_once(checkpoint, signed.encode())
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
+from core.storage.object_keys import LOG_TILES
 from core.tlog.merkle import WIDTH
 
 
@@ -21,7 +22,7 @@ def key(level: str, number: int, width: int) -> str:
     while number := number // 1000:
         parts.append(f"x{number % 1000:03}")
     partial = f".p/{width}" if width < WIDTH else ""
-    return f"log/tile/{level}/{'/'.join(reversed(parts))}{partial}"
+    return f"{LOG_TILES}{level}/{'/'.join(reversed(parts))}{partial}"
 
 
 def bundle(batch: Sequence[bytes]) -> bytes:

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from core.errors import Refused, Unavailable
+from core.storage.object_keys import mark_key
 from core.storage.port import Store
 
 CANDIDATES = 64
@@ -32,7 +33,7 @@ def register(results: Store, key: bytes, job_id: str, item_id: str) -> int:
     mark = Mark(item=item_id, job=job_id)
     for number in range(CANDIDATES):
         payload = _candidate(key, mark, number)
-        if results.put_once(object_key(payload), msgspec.json.encode(mark)):
+        if results.put_once(mark_key(payload), msgspec.json.encode(mark)):
             return payload
         if resolve(results, payload) == mark:
             return payload
@@ -43,7 +44,7 @@ def register(results: Store, key: bytes, job_id: str, item_id: str) -> int:
 def resolve(results: Store, payload: int) -> Mark | None:
     """The item that carries this payload, if the bucket knows it."""
     try:
-        data = results.get(object_key(payload), limit=4096).data
+        data = results.get(mark_key(payload), limit=4096).data
         return msgspec.json.decode(data, type=Mark)
     except (Refused, msgspec.DecodeError):
         return None
@@ -67,11 +68,6 @@ def read_index(data: bytes) -> Index:
         return msgspec.json.decode(data, type=Index)
     except msgspec.DecodeError as exc:
         raise Refused("SCHEMA_TYPE", "Not an index of marks.") from exc
-
-
-def object_key(payload: int) -> str:
-    name = f"{payload:08x}"
-    return f"marks/{name[:2]}/{name}.json"
 
 
 def _candidate(key: bytes, mark: Mark, number: int) -> int:

@@ -17,8 +17,8 @@ from core.errors import Refused
 from core.manifest import resolve
 from core.result import schemas
 from core.settings import Settings
+from core.storage.object_keys import MANIFESTS
 from events import outgoing
-from events.incoming import MANIFESTS
 from handlers import wiring
 from handlers.cli.screen import Report
 

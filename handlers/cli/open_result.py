@@ -20,6 +20,7 @@ from core.job.commit import RESULT_LIMIT
 from core.result import document as result
 from core.result.item_result import Chapter, ItemResult
 from core.settings import Settings
+from core.storage.object_keys import result_key
 from handlers import wiring
 
 SEALED_LIMIT = 4 << 30
@@ -50,7 +51,7 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
         fetch = partial(_beside, folder)
     else:
         key = source.removeprefix(f"oss://{runtime.results.name}/")
-        key = key if key.endswith("result.json") else result.result_key(key)
+        key = key if key.endswith("result.json") else result_key(key)
         document = runtime.results.get(key, limit=RESULT_LIMIT).data
         fetch = lambda key: runtime.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
     signed.check(document, runtime.keys.verifying)

@@ -20,12 +20,12 @@ from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit
 from core.job.runtime import Runtime
 from core.job.waiting import Shared, Waiting
-from core.result.document import Result, result_key
+from core.result.document import Result
 from core.settings import Settings
+from core.storage.object_keys import MANIFESTS, event_key, result_key
 from core.storage.port import Info
 from core.sweep import SweepFinding
-from events import outgoing
-from events.incoming import MANIFESTS, object_kind
+from events.incoming import object_kind
 from handlers import wiring
 from handlers.cli.screen import Progress, Report
 from handlers.oss import announce, carry_out, carry_out_shard
@@ -184,7 +184,7 @@ class _Sweep:
                 self._note(found)
 
     def _announce(self, finished: Result) -> None:
-        key = outgoing.event_key(finished.job_id, finished.finished)
+        key = event_key(finished.job_id, finished.finished)
         if self._runtime.results.head(key):
             return
         new = announce(finished, self._runtime)

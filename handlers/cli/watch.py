@@ -14,10 +14,11 @@ from core.batch import worker
 from core.errors import Refused, Unavailable
 from core.job.runtime import Runtime
 from core.job.waiting import Shared, Waiting
-from core.result.document import Result, result_key
+from core.result.document import Result
 from core.settings import Settings
+from core.storage.object_keys import CLIPS, MANIFEST_SUFFIXES, MANIFESTS, result_key
 from core.storage.port import Info
-from events.incoming import CLIPS, MANIFEST_ENDINGS, MANIFESTS, object_kind
+from events.incoming import object_kind
 from handlers import wiring
 from handlers.cli.screen import Progress, Report
 from handlers.oss import carry_out, carry_out_shard, trace_object
@@ -108,7 +109,7 @@ class Watch:
 
     def _new(self) -> list[Info]:
         inbox = self._runtime.inbox
-        found = [i for i in inbox.list(MANIFESTS) if i.key.endswith(MANIFEST_ENDINGS)]
+        found = [i for i in inbox.list(MANIFESTS) if i.key.endswith(MANIFEST_SUFFIXES)]
         found += [i for i in inbox.list(CLIPS) if not i.key.endswith(".json")]
         return [
             info
@@ -175,4 +176,4 @@ def _complaints(finished: Result) -> list[str]:
 
 
 def _place(runtime: Runtime, finished: Result) -> str:
-    return f"{runtime.results.name}/out/{finished.job_id}/result.json"
+    return f"{runtime.results.name}/{result_key(finished.job_id)}"

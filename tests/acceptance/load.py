@@ -36,6 +36,7 @@ import numpy as np
 
 from core.consent import records
 from core.job.runtime import Runtime
+from core.storage.object_keys import MANIFESTS
 from core.storage.oss import Credentials, OssStore
 from handlers.server.app import RETRY_PAUSE_SECONDS
 from tests.support.container import (
@@ -89,7 +90,7 @@ def main() -> int:
 
 def measure(place: Cloud, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     made = bucket_runtime(place, folder)
-    keys = [f"jobs/{number}.manifest.json" for number in range(options.jobs)]
+    keys = [f"{MANIFESTS}{number}.manifest.json" for number in range(options.jobs)]
     produce(made, keys)
     environ = environ_of(
         place, VOICEDROP_KEYS=str(folder / "keys"), VOICEDROP_TOKENS=str(options.tokens)

@@ -17,12 +17,12 @@ from core.consent import records
 from core.crypto import keys
 from core.documents import signed
 from core.job.lease import Lease
-from core.result.document import Result, parse, result_key
+from core.result.document import Result, parse
 from core.result.item_result import LabelUsed
 from core.storage.local import LocalStore
+from core.storage.object_keys import LOG_BATCHES, LOG_CHECKPOINTS, LOG_QUEUE, mark_key, result_key
 from core.storage.port import Info
 from core.tlog import log, tiles
-from core.trace import registry
 from tests.audit.conftest import SIZE, opened, sources
 from tests.support.audited_bucket import add, fill, sequence
 from tests.support.runtime import drop, runtime
@@ -132,7 +132,7 @@ def add_a_foreign_event(root: Path) -> None:
 
 def add_a_foreign_mark(root: Path) -> None:
     payload = 0xABCD1234
-    registry_entry = root / "results" / registry.object_key(payload)
+    registry_entry = root / "results" / mark_key(payload)
     registry_entry.parent.mkdir(exist_ok=True)
     registry_entry.write_bytes(b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}')
 
@@ -145,7 +145,7 @@ def payload_of(root: Path) -> int:
 
 
 def rename_a_mark(root: Path) -> None:
-    path = root / "results" / registry.object_key(payload_of(root))
+    path = root / "results" / mark_key(payload_of(root))
     path.write_bytes(path.read_bytes().replace(b"hello", b"other"))
 
 
@@ -180,16 +180,16 @@ def remove_the_leaves(root: Path) -> None:
 
 
 def remove_a_batch(root: Path) -> None:
-    next((root / "results" / log.BATCHES).iterdir()).unlink()
+    next((root / "results" / LOG_BATCHES).iterdir()).unlink()
 
 
 def change_a_batch(root: Path) -> None:
-    path = next((root / "results" / log.BATCHES).iterdir())
+    path = next((root / "results" / LOG_BATCHES).iterdir())
     path.write_bytes(tiles.bundle(tiles.unbundle(path.read_bytes())[::-1]))
 
 
 def remove_the_checkpoints(root: Path) -> None:
-    shutil.rmtree(root / "results" / log.CHECKPOINTS)
+    shutil.rmtree(root / "results" / LOG_CHECKPOINTS)
     age(root)
 
 
@@ -201,7 +201,7 @@ def remove_the_log(root: Path) -> None:
 
 
 def forge_the_checkpoint(root: Path) -> None:
-    (path,) = (root / "results" / log.CHECKPOINTS).iterdir()
+    (path,) = (root / "results" / LOG_CHECKPOINTS).iterdir()
     path.write_text(path.read_text().replace(f"\n{SIZE}\n", f"\n{SIZE + 1}\n"))
     age(root)
 
@@ -225,7 +225,7 @@ def release_without_a_mark(root: Path) -> None:
 def never_log(root: Path) -> None:
     made = opened(root)
     job = add(made, 100).job_id
-    made.control.delete(log.QUEUE + job)
+    made.control.delete(LOG_QUEUE + job)
     age(root)
 
 
@@ -371,7 +371,7 @@ def mark_of_another(root: Path) -> None:
 
 def mark_taken_away(root: Path) -> None:
     payload = payload_of(root)
-    (root / "results" / registry.object_key(payload)).write_bytes(b"[]")
+    (root / "results" / mark_key(payload)).write_bytes(b"[]")
 
 
 def no_consent(root: Path) -> None:
@@ -542,7 +542,7 @@ def test_what_was_logged_during_the_audit_is_no_finding(copy: Path) -> None:
     shutil.rmtree(copy / "results/out" / late[0])
     for path in (copy / "results" / "log").rglob(f"*{SIZE + 1}"):
         path.unlink()
-    (copy / "results" / log.BATCHES / f"{SIZE:020}").unlink()
+    (copy / "results" / LOG_BATCHES / f"{SIZE:020}").unlink()
     report = run(copy, results=Late(copy / "results"))
     assert report.findings == []
     assert report.checks[7].reasons == {"NOT_LOGGED_YET": 1}

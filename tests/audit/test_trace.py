@@ -22,7 +22,8 @@ from core.audit import Sources
 from core.crypto import sealing
 from core.crypto.keys import ReadingKeys
 from core.errors import Failed, Refused
-from core.result.document import parse, result_key
+from core.result.document import parse
+from core.storage.object_keys import result_key
 from core.storage.port import Store
 from core.trace import registry, trace
 from core.trace.registry import Mark

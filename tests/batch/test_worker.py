@@ -21,8 +21,9 @@ from core.job import commit, lease
 from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from core.result import document as result
-from core.result.document import Result, items_of, result_key
+from core.result.document import Result, items_of
 from core.result.item_result import ItemResult
+from core.storage.object_keys import parse_shard_key, plan_key, result_key, shard_name
 from core.voice import Spoken, Voiceprint
 from handlers.cli import sweep
 from handlers.cli.screen import Progress
@@ -188,7 +189,7 @@ def test_a_sweep_commits_a_job_whose_parts_are_all_there(made: Runtime) -> None:
         carry_out(drop(made, items=some(4)), made)
     for work in works(made):
         worker._make(plan.read(made.control, work, made.keys.verifying), made)
-    assert made.results.head(result_key(plan.place(works(made)[0]).job_id)) is None
+    assert made.results.head(result_key(parse_shard_key(works(made)[0]).job_id)) is None
     swept = sweep.run(made, grace=0.0)
     assert [f.action for f in swept.findings] == ["carried out: succeeded"]
 
@@ -197,8 +198,8 @@ def test_a_sweep_leaves_fresh_and_running_shards_alone(made: Runtime) -> None:
     with pytest.raises(Shared):
         carry_out(drop(made, items=some(4)), made)
     assert [f.kind for f in sweep.run(made).findings] == ["fresh", "fresh"]
-    job_id = plan.place(works(made)[0]).job_id
-    with lease.Lease.acquire(made.control, plan.name(job_id, 0), "live", 60):
+    job_id = parse_shard_key(works(made)[0]).job_id
+    with lease.Lease.acquire(made.control, shard_name(job_id, 0), "live", 60):
         swept = sweep.run(made, grace=0.0)
     assert [f.kind for f in swept.findings] == ["running", "unfinished"]
 
@@ -281,7 +282,7 @@ def test_work_that_was_not_signed_by_us_is_refused(made: Runtime, what: str) -> 
     with pytest.raises(Shared):
         carry_out(drop(made, items=some(4)), made)
     work = works(made)[0]
-    key = work if what == "shard" else plan.plan_key(plan.place(work).job_id)
+    key = work if what == "shard" else plan_key(parse_shard_key(work).job_id)
     data = made.control.get(key, limit=10**6).data
     made.control.put(key, data.replace(b"number 0", b"number 7").replace(b"alice.flac", b"a.flac"))
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):
@@ -308,7 +309,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(made: Runtime
         carry_out(drop(made, items=some(4)), made)
     work = works(made)[0]
     with (
-        lease.Lease.acquire(made.control, plan.name(*plan.place(work)), "live", 60),
+        lease.Lease.acquire(made.control, shard_name(*parse_shard_key(work)), "live", 60),
         pytest.raises(Unavailable, match="JOB_BUSY"),
     ):
         carry_out_shard(work, made)

@@ -12,6 +12,7 @@ import pytest
 from core.errors import Failed, Refused
 from core.result import document
 from core.result.item_result import Chapter, Problem
+from core.storage.object_keys import event_key
 from events import outgoing
 from handlers.oss import announce
 from tests.support.results import FULL, GOOD, JOB, rejected
@@ -136,12 +137,12 @@ def test_the_event_of_a_trace() -> None:
 
 
 def test_events_lie_by_day() -> None:
-    assert outgoing.event_key(JOB, FULL.finished) == f"events/dt=2026-11-23/{JOB}.json"
+    assert event_key(JOB, FULL.finished) == f"events/dt=2026-11-23/{JOB}.json"
 
 
 def test_an_event_is_published_once(tmp_path: Path) -> None:
     made = runtime(tmp_path)
     assert announce(FULL, made) is True
     assert announce(FULL, made) is False
-    key = outgoing.event_key(JOB, FULL.finished)
+    key = event_key(JOB, FULL.finished)
     assert made.results.get(key, limit=10**6).data == outgoing.job_event(FULL)

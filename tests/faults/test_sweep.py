@@ -20,8 +20,8 @@ from core.errors import Unavailable
 from core.job import commit, lease
 from core.job.runtime import Runtime
 from core.job.waiting import Waiting
-from core.result.document import result_key
 from core.storage.local import LocalStore
+from core.storage.object_keys import result_key
 from core.storage.port import Info, Object
 from core.voice import Voiceprint
 from handlers import oss

@@ -12,8 +12,9 @@ from core.audio import decoding, encoding
 from core.audio.waveform import Audio
 from core.errors import Refused, Unavailable
 from core.job.runtime import Runtime
-from core.result.document import parse, result_key
+from core.result.document import parse
 from core.storage.local import LocalStore
+from core.storage.object_keys import result_key
 from core.storage.port import Body
 from core.trace import registry
 from handlers.oss import handle

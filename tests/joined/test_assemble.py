@@ -24,8 +24,9 @@ from core.job.runtime import Runtime
 from core.joined import assemble
 from core.label import aigc
 from core.manifest import resolve as jobs
-from core.result.document import Result, items_of, objects, result_key
+from core.result.document import Result, items_of, objects
 from core.result.item_result import Chapter, ItemResult, Subtitled
+from core.storage.object_keys import result_key
 from core.trace import trace
 from core.trace.registry import resolve
 from tests.batch.test_worker import finish

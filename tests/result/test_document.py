@@ -12,6 +12,7 @@ from core.errors import Notice, Refused, Unavailable
 from core.result import document
 from core.result.document import Result
 from core.result.item_result import ItemResult, Problem
+from core.storage.object_keys import result_key
 from core.voice import Match
 from tests.support.results import FULL, rejected
 
@@ -84,7 +85,7 @@ def test_timestamps_are_utc_with_milliseconds() -> None:
 
 
 def test_the_result_lies_beside_its_outputs() -> None:
-    assert document.result_key("abc") == "out/abc/result.json"
+    assert result_key("abc") == "out/abc/result.json"
 
 
 def test_parts_of_other_modules_keep_their_types() -> None:

@@ -27,8 +27,9 @@ from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from core.label import aigc as label
 from core.manifest import resolve
-from core.result.document import Engine, ManifestRef, Result, Totals, result_key, timestamp
+from core.result.document import Engine, ManifestRef, Result, Totals, timestamp
 from core.result.item_result import ItemResult, LabelUsed, Output, Problem, VoiceUsed, Watermark
+from core.storage.object_keys import event_key, result_key
 from core.tlog import log
 from core.tlog.log import Leaf
 from core.trace import registry
@@ -80,7 +81,7 @@ def add(made: Runtime, number: int, *, marked: bool = True) -> Result:
     leaf = Leaf(job=name, result_sha256=hashlib.sha256(document).hexdigest())
     log.enqueue(made.control, leaf)
     event = outgoing.job_event(draft)
-    made.results.put_once(outgoing.event_key(name, draft.finished), event)
+    made.results.put_once(event_key(name, draft.finished), event)
     return draft
 
 

@@ -23,13 +23,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from core.batch import plan
-from core.batch.plan import ENDING
 from core.errors import Unavailable
 from core.job import commit
 from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from core.result import document
+from core.storage.object_keys import SHARD_SUFFIX, parse_shard_key
 from handlers.cli import sweep
 from handlers.oss import carry_out, carry_out_shard
 from tests.support.killed_worker import fork, look, warm
@@ -83,7 +82,7 @@ def cut(key: str, made: Runtime) -> None:
 
 
 def works(made: Runtime) -> list[str]:
-    return [info.key for info in made.control.list("work/") if info.key.endswith(ENDING)]
+    return [info.key for info in made.control.list("work/") if info.key.endswith(SHARD_SUFFIX)]
 
 
 def wave(made: Runtime, draw: random.Random, latest: float) -> int:
@@ -92,7 +91,11 @@ def wave(made: Runtime, draw: random.Random, latest: float) -> int:
     start = time.monotonic()
     victims = {
         fork(
-            partial(carry_out_shard, work, replace(made, worker=f"w{plan.place(work).number}"))
+            partial(
+                carry_out_shard,
+                work,
+                replace(made, worker=f"w{parse_shard_key(work).number}"),
+            )
         ): moment
         for work, moment in ((work, draw.uniform(0, latest)) for work in works(made))
     }
@@ -118,7 +121,7 @@ def insist(work: str, made: Runtime) -> None:
     """What the platform does with a notification that met a held shard."""
     for _ in range(100):
         try:
-            carry_out_shard(work, replace(made, worker=f"h{plan.place(work).number}"))
+            carry_out_shard(work, replace(made, worker=f"h{parse_shard_key(work).number}"))
         except Unavailable:
             time.sleep(0.1)
         else:

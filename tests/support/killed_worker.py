@@ -26,7 +26,8 @@ from core.documents import signed
 from core.errors import Unavailable
 from core.job import commit
 from core.job.runtime import Runtime
-from core.result.document import parse, result_key
+from core.result.document import parse
+from core.storage.object_keys import result_key
 from handlers.oss import carry_out
 from tests.support.present import present
 from tests.support.runtime import Buzz, drop, runtime

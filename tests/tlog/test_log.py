@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.errors import Refused
 from core.storage.local import LocalStore
+from core.storage.object_keys import LOG_BATCHES, proof_key
 from core.storage.port import Body
 from core.tlog import log, merkle, signed_note, tiles
 from core.tlog.log import Leaf
@@ -112,7 +113,7 @@ def test_what_is_no_proof_is_refused(
 ) -> None:
     queue(control, range(2))
     integrate(control, results)
-    proofs = [log.proof_key(leaf(i).job) for i in range(2)]
+    proofs = [proof_key(leaf(i).job) for i in range(2)]
     texts = [results.get(key, limit=4096).data.decode() for key in proofs]
     text = next(text for text in texts if old in text)
     for number in range(2):
@@ -201,7 +202,7 @@ def test_large_queues_are_taken_in_batches(control: LocalStore, results: LocalSt
     made = log.integrate(control, results, KEY, ORIGIN, most=4)
     assert made is not None
     assert made.size == 10
-    starts = [info.key for info in results.list(log.BATCHES)]
+    starts = [info.key for info in results.list(LOG_BATCHES)]
     assert starts == [f"log/batches/{start:020}" for start in (0, 4, 8)]
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from core.storage.local import LocalStore
+from core.storage.object_keys import mark_key
 from core.trace import registry
-from core.trace.registry import Mark, object_key, register, resolve
+from core.trace.registry import Mark, register, resolve
 
 KEY = bytes(range(32))
 
@@ -30,7 +31,7 @@ def test_a_number_already_taken_is_never_given_twice(results: LocalStore) -> Non
     free = register(results, KEY, "j1", "hello")
     other = LocalStore(results._root.parent / "other")
     other._root.mkdir()
-    other.put(object_key(free), results.get(object_key(free), limit=999).data.replace(b"j1", b"j0"))
+    other.put(mark_key(free), results.get(mark_key(free), limit=999).data.replace(b"j1", b"j0"))
     second = register(other, KEY, "j1", "hello")
     assert second != free
     assert resolve(other, second) == Mark(job="j1", item="hello")
@@ -43,13 +44,13 @@ def test_another_key_gives_other_payloads(results: LocalStore) -> None:
 
 def test_an_unknown_payload_resolves_to_nothing(results: LocalStore) -> None:
     assert resolve(results, 0xDEADBEEF) is None
-    assert object_key(0xDEADBEEF) == "marks/de/deadbeef.json"
+    assert mark_key(0xDEADBEEF) == "marks/de/deadbeef.json"
 
 
 def test_a_store_where_every_number_is_taken_is_reported_not_trusted(results: LocalStore) -> None:
     mark = Mark(job="j1", item="hello")
     for number in range(registry.CANDIDATES):
         payload = registry._candidate(KEY, mark, number)
-        results.put(object_key(payload), b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}')
+        results.put(mark_key(payload), b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}')
     with pytest.raises(Exception, match="no free watermark number"):
         register(results, KEY, "j1", "hello")

@@ -19,6 +19,7 @@ from core.job.runtime import Runtime
 from core.manifest.resolve import Item
 from core.result.document import Result, timestamp
 from core.result.item_result import ItemResult
+from core.storage.object_keys import event_key
 from events import outgoing
 from tests.support.faults.history import Setting
 from tests.support.faults.simulation import Theatre
@@ -41,7 +42,7 @@ def event_before_result() -> Iterator[None]:
 
     def broken(draft: Result, runtime: Runtime) -> Result:
         early = msgspec.structs.replace(draft, finished=timestamp(runtime.control.now()))
-        key = outgoing.event_key(early.job_id, early.finished)
+        key = event_key(early.job_id, early.finished)
         runtime.results.put_once(key, outgoing.job_event(early))
         return unbroken(draft, runtime)
 

@@ -23,11 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.batch import plan as shard
 from core.consent import records
 from core.crypto import keys
 from core.errors import JobError
 from core.job.runtime import Runtime
+from core.storage.object_keys import SHARD_SUFFIX, SHARDS
 from core.storage.oss import OssStore
 from core.storage.retry import Retry
 from handlers import oss
@@ -167,8 +167,8 @@ class Chaos:
 
     def _announce_shards(self) -> None:
         """What the trigger on the control bucket does when a shard is put."""
-        found = insist(lambda: list(self._runtime.control.list(shard.WORK)))
-        arrived = {info.key for info in found if info.key.endswith(shard.ENDING)}
+        found = insist(lambda: list(self._runtime.control.list(SHARDS)))
+        arrived = {info.key for info in found if info.key.endswith(SHARD_SUFFIX)}
         for key in sorted(arrived - self._shards):
             self._announce(key, 0.0)
         self.counts["shards"] += len(arrived - self._shards)
@@ -278,7 +278,7 @@ class Chaos:
             worker = self._draw.choice(busy)
             os.kill(worker.pid, signal.SIGKILL)
             self.counts["killed"] += 1
-            at_shard = (worker.order or {}).get("deliver", "").startswith(shard.WORK)
+            at_shard = (worker.order or {}).get("deliver", "").startswith(SHARDS)
             self.counts["killed_at_a_shard"] += at_shard
 
     def _bury(self, worker: Worker) -> None:

@@ -14,7 +14,7 @@ from core.job import commit
 from core.job.runtime import Runtime
 from core.result import document
 from core.result.item_result import ItemResult
-from events import outgoing
+from core.storage.object_keys import event_key
 from handlers.cli import sweep
 from tests.support.present import present
 
@@ -31,7 +31,7 @@ def look(made: Runtime, manifests: list[str]) -> dict[str, Any]:
         job_id = insist(partial(commit.read_manifest, key, made)).job_id
         done = insist(partial(commit.committed_result, job_id, made))
         assert done is not None, key
-        assert outgoing.event_key(done.job_id, done.finished) in announced
+        assert event_key(done.job_id, done.finished) in announced
         statuses[done.error.code if done.error else done.status] += 1
         cut += bool(done.parts)
         for item in insist(partial(items, done, made)):

@@ -7,13 +7,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from core.batch import plan
 from core.errors import Refused
 from core.job import commit
 from core.job.lease import Record
 from core.job.runtime import Runtime
-from core.result.document import Part, Result, items_of, parse, parts_of, result_key
+from core.result.document import Part, Result, items_of, parse, parts_of
 from core.result.item_result import ItemResult
+from core.storage.object_keys import event_key, parse_shard_key, result_key, shard_name
 from core.storage.port import Object
 from events import outgoing
 from tests.support.faults.injector import Call
@@ -68,10 +68,10 @@ class Watcher:
             self._shared_out(call)
 
     def _shared_out(self, call: Call) -> None:
-        job, number = plan.place(call.key)
+        job, number = parse_shard_key(call.key)
         self._cut.add(job)
         for line in call.data.splitlines()[1:]:
-            self._shard_of[job, json.loads(line)["id"]] = plan.name(job, number)
+            self._shard_of[job, json.loads(line)["id"]] = shard_name(job, number)
         self.on_work(call.key)
 
     def heard(self, call: Call, answer: object) -> None:
@@ -158,7 +158,7 @@ class Watcher:
         """Whether an output, part or result is made under this claim, of a job or of a shard."""
         job, _, name = key.removeprefix("out/").partition("/")
         if name.startswith("parts/"):
-            return claimed == plan.name(job, int(name[6:11]))
+            return claimed == shard_name(job, int(name[6:11]))
         if job in self._cut and name in TOGETHER:
             return False  # whoever sees the last part commits, under no claim
         return claimed == self._shard_of.get((job, name.partition(".")[0]), job)
@@ -174,7 +174,7 @@ class Watcher:
             order = commit.read_manifest(key, runtime)
             done = commit.committed_result(order.job_id, runtime)
             assert done is not None, f"{key} has no result"
-            event = outgoing.event_key(done.job_id, done.finished)
+            event = event_key(done.job_id, done.finished)
             assert event in self.results.objects, f"{key} was not announced"
             finished[key] = done
         return finished
