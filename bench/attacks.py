@@ -32,7 +32,7 @@ MUXERS = {
     "mp2": "mp2",
     "g726": "wav",
 }
-RATES = {
+CODEC_RATES = {
     "libopus": 48_000,
     "g722": 16_000,
     "pcm_mulaw": 8_000,
@@ -64,7 +64,7 @@ def chain(*attacks: Attack) -> Attack:
 
 def codec(name: str, kbps: float = 0, **options: str) -> Attack:
     def run(samples: Samples, rate: int) -> Samples:
-        fed = RATES.get(name, rate)
+        fed = CODEC_RATES.get(name, rate)
         coded = io.BytesIO()
         with av.open(coded, "w", format=MUXERS[name]) as out:
             stream = out.add_stream(name, rate=fed, options=options)
@@ -90,7 +90,7 @@ def _decode(coded: io.BytesIO, rate: int) -> Samples:
         return resample(np.concatenate(pieces), source.streams.audio[0].rate, rate)
 
 
-def filtered(name: str, arguments: str) -> Attack:
+def ffmpeg_filter(name: str, arguments: str) -> Attack:
     """One of ffmpeg's filters."""
 
     def run(samples: Samples, rate: int) -> Samples:
@@ -118,31 +118,31 @@ def filtered(name: str, arguments: str) -> Attack:
     return run
 
 
-def tempo(factor: float, samples: Samples, rate: int) -> Samples:
+def change_tempo(factor: float, samples: Samples, rate: int) -> Samples:
     """Faster at the same pitch (ffmpeg's atempo, WSOLA)."""
-    return filtered("atempo", str(factor))(samples, rate)
+    return ffmpeg_filter("atempo", str(factor))(samples, rate)
 
 
-def speed(factor: float, samples: Samples, rate: int) -> Samples:
+def change_speed(factor: float, samples: Samples, rate: int) -> Samples:
     """Faster and higher."""
     ratio = Fraction(factor).limit_denominator(1000)
     out = signal.resample_poly(samples.astype(np.float64), ratio.denominator, ratio.numerator)
     return np.asarray(out, np.float32)
 
 
-def pitch(semitones: float) -> Attack:
+def change_pitch(semitones: float) -> Attack:
     """Higher at the same tempo."""
     ratio = 2 ** (semitones / 12)
-    return chain(partial(tempo, 1 / ratio), partial(speed, ratio))
+    return chain(partial(change_tempo, 1 / ratio), partial(change_speed, ratio))
 
 
-def _chance(label: str, samples: Samples) -> np.random.Generator:
+def seeded_generator(label: str, samples: Samples) -> np.random.Generator:
     return np.random.default_rng([zlib.crc32(label.encode()), len(samples)])
 
 
-def noise(decibels: float, samples: Samples, rate: int, *, pink: bool = False) -> Samples:
+def add_noise(decibels: float, samples: Samples, rate: int, *, pink: bool = False) -> Samples:
     """Noise at a signal-to-noise ratio."""
-    wave = _chance(f"noise{decibels}", samples).standard_normal(len(samples))
+    wave = seeded_generator(f"noise{decibels}", samples).standard_normal(len(samples))
     if pink:
         spectrum = np.fft.rfft(wave)
         spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(len(wave), 1 / rate), 20))
@@ -151,7 +151,7 @@ def noise(decibels: float, samples: Samples, rate: int, *, pink: bool = False) -
     return np.asarray(samples + scale * wave, np.float32)
 
 
-def passing(kind: str, hertz: float | tuple[float, float], order: int = 6) -> Attack:
+def band_filter(kind: str, hertz: float | tuple[float, float], order: int = 6) -> Attack:
     def run(samples: Samples, rate: int) -> Samples:
         edges = np.minimum(hertz, 0.49 * rate)
         sections = signal.butter(order, edges, kind, fs=rate, output="sos")
@@ -160,11 +160,11 @@ def passing(kind: str, hertz: float | tuple[float, float], order: int = 6) -> At
     return run
 
 
-def via(rate_between: int) -> Attack:
+def resample_via(rate_between: int) -> Attack:
     return lambda samples, rate: resample(resample(samples, rate, rate_between), rate_between, rate)
 
 
-def room(seconds: float, samples: Samples, rate: int, *, wet: float = 0.5) -> Samples:
+def reverberate(seconds: float, samples: Samples, rate: int, *, wet: float = 0.5) -> Samples:
     """Reverberation by an exponentially decaying noise tail, `wet` times the direct sound."""
     count = int(seconds * rate)
     tail = np.random.default_rng(5).standard_normal(count) * 10 ** (-3 * np.arange(count) / count)
@@ -174,7 +174,7 @@ def room(seconds: float, samples: Samples, rate: int, *, wet: float = 0.5) -> Sa
     return np.asarray(signal.fftconvolve(samples, tail)[: len(samples)], np.float32)
 
 
-def echo(samples: Samples, rate: int) -> Samples:
+def add_echo(samples: Samples, rate: int) -> Samples:
     out = samples.copy()
     out[rate // 10 :] += 0.3 * samples[: -(rate // 10)]
     return out
@@ -185,17 +185,21 @@ def crop(seconds: float, at: float, samples: Samples, rate: int) -> Samples:
     return samples[start : start + int(seconds * rate)]
 
 
-def cut(share: float, samples: Samples, rate: int) -> Samples:
+def cut_pieces(share: float, samples: Samples, rate: int) -> Samples:
     """Delete a share of all pieces of 0.2 s and join what is left."""
     pieces = np.array_split(samples, max(len(samples) // (rate // 5), 1))
-    gone = _chance(f"cut{share}", samples).permutation(len(pieces))[: round(share * len(pieces))]
+    gone = seeded_generator(f"cut{share}", samples).permutation(len(pieces))[
+        : round(share * len(pieces))
+    ]
     return np.concatenate([piece for at, piece in enumerate(pieces) if at not in gone])
 
 
-def mute(share: float, samples: Samples, rate: int) -> Samples:
+def mute_pieces(share: float, samples: Samples, rate: int) -> Samples:
     out = samples.copy()
     pieces = np.array_split(out, max(len(out) // (rate // 10), 1))
-    for at in _chance(f"mute{share}", out).permutation(len(pieces))[: round(share * len(pieces))]:
+    for at in seeded_generator(f"mute{share}", out).permutation(len(pieces))[
+        : round(share * len(pieces))
+    ]:
         pieces[at][:] = 0
     return out
 
@@ -232,19 +236,19 @@ def denoise(samples: Samples, rate: int) -> Samples:
     return np.asarray(signal.istft(bins, rate, nperseg=512)[1][: len(samples)], np.float32)
 
 
-def tilt(samples: Samples, rate: int) -> Samples:
+def tilt_spectrum(samples: Samples, rate: int) -> Samples:
     spectrum = np.fft.rfft(samples)
     octaves = np.log2(np.maximum(np.fft.rfftfreq(len(samples), 1 / rate), 60) / 1000)
     return np.fft.irfft(spectrum * 10 ** (3 * octaves / 20), len(samples)).astype(np.float32)
 
 
 MP3_64, OPUS_16 = codec("libmp3lame", 64), codec("libopus", 16)
-PHONE = chain(passing("bandpass", (300, 3400), 4), via(8_000))
+PHONE = chain(band_filter("bandpass", (300, 3400), 4), resample_via(8_000))
 RERECORD = chain(
-    passing("bandpass", (150, 7000), 2),
-    partial(room, 0.25),
-    partial(noise, 25, pink=True),
-    partial(speed, 1.001),
+    band_filter("bandpass", (150, 7000), 2),
+    partial(reverberate, 0.25),
+    partial(add_noise, 25, pink=True),
+    partial(change_speed, 1.001),
 )
 
 ATTACKS: dict[str, Attack] = {
@@ -259,38 +263,42 @@ ATTACKS: dict[str, Attack] = {
     "mu-law": codec("pcm_mulaw"),
     "ac3 64k": codec("ac3", 64),
     "wma 48k": codec("wmav2", 48),
-    "via 8 kHz": via(8_000),
-    "via 11.025 kHz": via(11_025),
-    "via 44.1 kHz": via(44_100),
-    **{f"white noise {d} dB": partial(noise, d) for d in (30, 20, 15, 10)},
-    "pink noise 15 dB": partial(noise, 15, pink=True),
+    "via 8 kHz": resample_via(8_000),
+    "via 11.025 kHz": resample_via(11_025),
+    "via 44.1 kHz": resample_via(44_100),
+    **{f"white noise {d} dB": partial(add_noise, d) for d in (30, 20, 15, 10)},
+    "pink noise 15 dB": partial(add_noise, 15, pink=True),
     "telephone": PHONE,
-    "low-pass 2.8 kHz": passing("lowpass", 2800),
-    "high-pass 1 kHz": passing("highpass", 1000),
-    "equaliser tilt": tilt,
+    "low-pass 2.8 kHz": band_filter("lowpass", 2800),
+    "high-pass 1 kHz": band_filter("highpass", 1000),
+    "equaliser tilt": tilt_spectrum,
     "gain -15 dB": lambda samples, rate: samples * np.float32(0.18),
     "polarity": lambda samples, rate: -samples,
     "clipped": partial(clip, 0.3),
     "8 bit": partial(quantise, 8),
     "compressor": compress,
     "denoiser": denoise,
-    "echo": echo,
-    "room 0.3 s": partial(room, 0.3),
-    "room 0.6 s": partial(room, 0.6),
+    "echo": add_echo,
+    "room 0.3 s": partial(reverberate, 0.3),
+    "room 0.6 s": partial(reverberate, 0.6),
     "re-recorded": RERECORD,
-    **{f"speed {f}": partial(speed, f) for f in (0.9, 0.97, 1.03, 1.1)},
-    **{f"tempo {f}": partial(tempo, f) for f in (0.9, 0.96, 1.04, 1.1)},
-    **{f"pitch {s:+} st": pitch(s) for s in (-1.5, -0.5, 1)},
+    **{f"speed {f}": partial(change_speed, f) for f in (0.9, 0.97, 1.03, 1.1)},
+    **{f"tempo {f}": partial(change_tempo, f) for f in (0.9, 0.96, 1.04, 1.1)},
+    **{f"pitch {s:+} st": change_pitch(s) for s in (-1.5, -0.5, 1)},
     "crop 3 s": partial(crop, 3, 0.6),
     "crop 2 s": partial(crop, 2, 0.3),
-    "cut 10 %": partial(cut, 0.1),
-    "cut 20 %": partial(cut, 0.2),
-    "mute 25 %": partial(mute, 0.25),
+    "cut 10 %": partial(cut_pieces, 0.1),
+    "cut 20 %": partial(cut_pieces, 0.2),
+    "mute 25 %": partial(mute_pieces, 0.25),
     "reorder 3": partial(reorder, 3),
     "reorder 5": partial(reorder, 5),
-    "mp3 64k, 4 s, speed 1.03": chain(MP3_64, partial(crop, 4, 0.5), partial(speed, 1.03)),
+    "mp3 64k, 4 s, speed 1.03": chain(MP3_64, partial(crop, 4, 0.5), partial(change_speed, 1.03)),
     "opus 16k, 3 s": chain(OPUS_16, partial(crop, 3, 0.4)),
     "phone, opus 12k": chain(PHONE, codec("libopus", 12)),
-    "8 kHz, opus 12k, noise 25 dB": chain(via(8_000), codec("libopus", 12), partial(noise, 25)),
-    "noise 20 dB, aac 32k, 5 s": chain(partial(noise, 20), codec("aac", 32), partial(crop, 5, 0.5)),
+    "8 kHz, opus 12k, noise 25 dB": chain(
+        resample_via(8_000), codec("libopus", 12), partial(add_noise, 25)
+    ),
+    "noise 20 dB, aac 32k, 5 s": chain(
+        partial(add_noise, 20), codec("aac", 32), partial(crop, 5, 0.5)
+    ),
 }

@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from core.audio.waveform import Audio, Samples, level, resample
+from core.audio.waveform import Audio, Samples, normalise_peak, resample
 from core.speech.encoders import CamPlus, Ge2e
 from core.speech.reference import Steps, prepare
 
@@ -119,7 +119,9 @@ class Judge:
         self.pool = pool
         # At random levels, as recordings of another day would be.
         peaks = 10 ** (-np.random.default_rng(0).uniform(1, 20, len(pool)) / 20)
-        known = [level(Audio(t.samples, t.rate), p) for t, p in zip(pool, peaks, strict=True)]
+        known = [
+            normalise_peak(Audio(t.samples, t.rate), p) for t, p in zip(pool, peaks, strict=True)
+        ]
         self.known = np.stack([encoder.embed(audio) for audio in known])
 
     def __call__(self, audio: Audio, *used: Take) -> tuple[float, float]:

@@ -19,7 +19,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from bench.reference import noisy, pink, quiet, telephone
-from core.audio.waveform import Audio, Samples, level
+from core.audio.waveform import Audio, Samples, normalise_peak
 from core.speech import activity
 
 RATE = activity.RATE
@@ -110,7 +110,9 @@ def sounds() -> dict[str, Samples]:
 
 
 def heard(samples: Samples) -> float:
-    return activity.detect_speech(level(Audio(samples.astype(np.float32), RATE)).samples).seconds
+    return activity.detect_speech(
+        normalise_peak(Audio(samples.astype(np.float32), RATE)).samples
+    ).seconds
 
 
 def main() -> None:

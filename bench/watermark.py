@@ -38,8 +38,8 @@ from bench.attacks import ATTACKS, Attack, Samples, resample
 from bench.harsh import HARSH
 from bench.watermark_plot import draw
 from watermark import cells, search
-from watermark.layout import BANDS, PERIOD, TILE, layout
-from watermark.reader import PLAIN, reader
+from watermark.layout import BANDS, PERIOD, TILE, derive_layout
+from watermark.receiver import NO_WARP, make_receiver
 
 RESULTS = Path(__file__).parent / "results" / "watermark"
 PLOT = Path(__file__).parents[1] / "docs" / "watermark.svg"
@@ -111,8 +111,8 @@ def false(options: argparse.Namespace) -> dict[str, object]:
         key = zlib.crc32(bytes([number % options.keys])).to_bytes(4, "big") * 8
         thorough = number % options.thorough_every == 0
         scores.append(watermark.detect(sound, options.rate, key, thorough=thorough).score)
-        view = cells.spectrum(sound, options.rate)
-        inner, energy = reader(key).correlate(search.grids(view, PLAIN))
+        spectrogram = cells.compute_spectrogram(sound, options.rate)
+        inner, energy = make_receiver(key).correlate(search.soft_value_grids(spectrogram, NO_WARP))
         z = inner / np.sqrt(energy)
         tails += [(z > limit).sum() for limit in (3, 3.5, 4)]
         total += z.size
@@ -135,25 +135,27 @@ def false(options: argparse.Namespace) -> dict[str, object]:
 def leak(options: argparse.Namespace) -> dict[str, object]:
     """Share of signs that averaging marked clips shows, and what it would if starts were known."""
     count = int(options.minutes * 60 / options.seconds)
-    plan = layout(KEY)
+    plan = derive_layout(KEY)
     slots = int(options.seconds / 0.032) - 2
     mean, tile = np.zeros((BANDS, slots)), np.zeros((BANDS, TILE))
-    stream = np.zeros((BANDS, PERIOD))
+    fold = np.zeros((BANDS, PERIOD))
     for number, host in enumerate(clips(options, options.seconds, count)):
         payload = options.payload or zlib.crc32(f"payload {number}".encode())
         marked = watermark.embed(host, options.rate, payload, KEY)
-        soft = search.grids(cells.spectrum(marked, options.rate), PLAIN, 1)[0][:, :slots]
+        soft = search.soft_value_grids(cells.compute_spectrogram(marked, options.rate), NO_WARP, 1)[
+            0
+        ][:, :slots]
         start = _true_start(marked, payload, options.rate)
         mean += soft
-        stream[:, (start + np.arange(slots)) % PERIOD] += soft
+        fold[:, (start + np.arange(slots)) % PERIOD] += soft
         tile += soft[:, : slots // TILE * TILE].reshape(BANDS, -1, TILE).sum(axis=1)
-    never_used = layout(bytes(32)).sync
+    never_used = derive_layout(bytes(32)).sync
     truth = plan.sync != 0
     out = {
         "clips aligned at their beginnings": _best_agreement(mean, plan.sync),
         "the same against a key never used: chance": _best_agreement(mean, never_used),
         "folded at a tile": _best_agreement(np.tile(tile, (1, PERIOD // TILE)), plan.sync),
-        "if the secret starts were known": np.mean((np.sign(stream) == plan.sync)[truth]),
+        "if the secret starts were known": np.mean((np.sign(fold) == plan.sync)[truth]),
     }
     out = {name: float(share) for name, share in out.items()}
     for name, share in out.items():
@@ -162,8 +164,8 @@ def leak(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _true_start(marked: Samples, payload: int, rate: int) -> int:
-    softs = search.grids(cells.spectrum(marked, rate), PLAIN, 1)
-    inner, energy = reader(KEY).knowing(payload).correlate(softs)
+    soft = search.soft_value_grids(cells.compute_spectrogram(marked, rate), NO_WARP, 1)
+    inner, energy = make_receiver(KEY).with_payload(payload).correlate(soft)
     return int(np.argmax(inner / np.sqrt(energy)))
 
 

@@ -31,20 +31,20 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     marked: str
 
 
-def pair(name: str, sound: Audio, *, strength: float, seconds: float) -> Pair:
+def make_pair(name: str, sound: Audio, *, strength: float, seconds: float) -> Pair:
     """The loudest stretch of a recording, unmarked and marked.
 
     The key is drawn here and forgotten: whoever holds a sound both marked and unmarked learns
     signs of its key, so that must never be one in use.
     """
-    sound = _loudest(sound, seconds)
+    sound = _cut_loudest(sound, seconds)
     payload = secrets.randbits(32)
     key = secrets.token_bytes(32)
     marked = watermark.embed(sound.samples, sound.rate, payload, key, strength=strength)
-    return Pair(name=name, plain=_address(sound), marked=_address(Audio(marked, sound.rate)))
+    return Pair(name=name, plain=_data_url(sound), marked=_data_url(Audio(marked, sound.rate)))
 
 
-def page(pairs: Sequence[Pair], *, trials: int, strength: float) -> str:
+def render_page(pairs: Sequence[Pair], *, trials: int, strength: float) -> str:
     """The whole page. Clips take turns until there are `trials` of them."""
     held = {
         "id": secrets.token_hex(8),
@@ -58,7 +58,7 @@ def page(pairs: Sequence[Pair], *, trials: int, strength: float) -> str:
     return _TEMPLATE.read_text(encoding="utf-8").replace('"PAGE"', text)
 
 
-def _loudest(sound: Audio, seconds: float) -> Audio:
+def _cut_loudest(sound: Audio, seconds: float) -> Audio:
     size = round(seconds * sound.rate)
     if len(sound.samples) <= size:
         return sound
@@ -67,5 +67,5 @@ def _loudest(sound: Audio, seconds: float) -> Audio:
     return Audio(sound.samples[start : start + size], sound.rate)
 
 
-def _address(sound: Audio) -> str:
+def _data_url(sound: Audio) -> str:
     return "data:audio/wav;base64," + base64.b64encode(encoding.encode(sound, "wav").data).decode()

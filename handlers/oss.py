@@ -152,7 +152,7 @@ def trace_object(key: str, runtime: Runtime) -> dict[str, Any]:
     with tempfile.TemporaryFile() as file:
         file.write(runtime.inbox.get(key, limit=CLIP_LIMIT).data)
         file.seek(0)
-        report = trace.trace(
+        report = trace.trace_recording(
             file,
             key,
             runtime.keys.watermark,
@@ -217,7 +217,7 @@ class Worker:
         with self._lock:
             if self._runtime is None:
                 sandbox.start()
-                watermark.warm()
+                watermark.preload()
                 engine = wiring.voice(self._settings)
                 self._runtime = wiring.runtime(self._settings, self._credentials, engine)
             return self._runtime

@@ -54,7 +54,7 @@ def opened(made: Runtime, done: Result, index: int = 0) -> bytes:
 def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Runtime) -> None:
     done = pipeline.run(drop(made), made)
     assert done.status == "succeeded"
-    speech = decoding.decode_own(opened(made, done))
+    speech = decoding.decode_trusted(opened(made, done))
     found = watermark.detect(speech.samples, speech.rate, *made.keys.watermark.values())
     item = done.items[0]
     payload = present(found.payload)
@@ -185,7 +185,7 @@ def test_rate_speed_and_pause_are_honoured(made: Runtime) -> None:
 def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Runtime) -> None:
     done = pipeline.run(drop(made, label={"cue": "morse-start"}), made)
     plain = pipeline.run(drop(made, name="quiet"), made)
-    (found,) = aigc.read(opened(made, done))
+    (found,) = aigc.read_labels(opened(made, done))
     assert found.label == "1"
     assert found.content_producer == made.producer
     assert found.produce_id == present(done.items[0].label).produce_id == f"{done.job_id}/hello"
@@ -197,7 +197,7 @@ def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Runtime) ->
 def test_a_waived_label_is_left_out_and_the_result_says_why(made: Runtime) -> None:
     waived = {"profile": "none", "waiver": "heard by the tests only"}
     done = pipeline.run(drop(made, label=waived), made)
-    assert aigc.read(opened(made, done)) == []
+    assert aigc.read_labels(opened(made, done)) == []
     assert present(done.items[0].label).waiver == "heard by the tests only"
     assert [n.code for n in done.items[0].notices] == ["LABEL_WAIVED"]
 
@@ -214,7 +214,7 @@ def test_meta_comes_back_and_remarks_are_kept(made: Runtime) -> None:
 def test_even_a_word_carries_a_mark_that_reads(made: Runtime, text: str) -> None:
     done = pipeline.run(drop(made, items=[{"id": "a", "text": text}]), made)
     assert done.items[0].error is None
-    assert present(done.items[0].watermark).score >= watermark.CLAIM
+    assert present(done.items[0].watermark).score >= watermark.DETECTION_THRESHOLD
 
 
 def test_silence_from_the_engine_is_not_released(made: Runtime) -> None:
@@ -312,7 +312,7 @@ def test_a_pinned_reference_with_other_bytes_is_refused(made: Runtime) -> None:
 def test_a_clone_is_no_reference(made: Runtime) -> None:
     """What we made is refused as a voice, so that nobody launders one past its consent."""
     key = next(iter(made.keys.watermark.values()))
-    speech = decoding.decode_own(REFERENCE.read_bytes())
+    speech = decoding.decode_trusted(REFERENCE.read_bytes())
     marked = watermark.embed(speech.samples, speech.rate, 7, key)
     data = encoding.encode(waveform.Audio(marked, speech.rate), "flac").data
     done = pipeline.run(drop(made, reference=data), made)
@@ -322,7 +322,7 @@ def test_a_clone_is_no_reference(made: Runtime) -> None:
 @pytest.mark.slow
 def test_two_people_in_a_recording_are_remarked_on(made: Runtime) -> None:
     both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
-    parts = [decoding.decode_own(path.read_bytes()) for path in both]
+    parts = [decoding.decode_trusted(path.read_bytes()) for path in both]
     done = pipeline.run(
         drop(made, reference=encoding.encode(waveform.join(parts), "flac").data), made
     )

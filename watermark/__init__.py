@@ -1,17 +1,19 @@
-"""A keyed, blind audio watermark: 32 bits that survive what happens to leaked speech.
+"""A keyed, blind spread-spectrum audio watermark: 32 bits that survive codecs, cuts and noise.
 
-embed.py puts the mark in, detect.py reads it back; layout.py says where it stands, payload.py what
-it says, cells.py how both see sound, search.py how a warped or cut clip is found. NumPy and SciPy.
+`embed` writes the mark and `detect` reads it. `layout` assigns coded bits and chips to
+time-frequency cells, `coding` is the channel code, `cells` turns audio into soft values, `receiver`
+correlates and decodes them, and `search` and `warps` find the alignment of a cut, sped-up or
+pitched clip. It needs NumPy and SciPy only; docs/watermark.md describes the scheme.
 """
 
-from watermark.cells import warm
+from watermark.cells import preload
 from watermark.detect import Detection, detect, detect_any, detect_joint, scan, verify
 from watermark.embed import DEFAULT, QUIET, ROBUST, STRENGTHS, Embedder, embed, embed_blocks
-from watermark.reader import CLAIM
+from watermark.receiver import DETECTION_THRESHOLD
 
 __all__ = [
-    "CLAIM",
     "DEFAULT",
+    "DETECTION_THRESHOLD",
     "QUIET",
     "ROBUST",
     "STRENGTHS",
@@ -22,7 +24,7 @@ __all__ = [
     "detect_joint",
     "embed",
     "embed_blocks",
+    "preload",
     "scan",
     "verify",
-    "warm",
 ]

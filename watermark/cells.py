@@ -1,9 +1,9 @@
-"""How embedder and detector see sound: the log-energy of cells, and what the host did not foretell.
+"""The signal model of embedder and detector: log-energies of cells, whitened into soft values.
 
-Speech is smooth: a cell's level follows from its neighbours'. An interpolation-error filter removes
-what they foretell, and what remains is divided by its own local spread, so that a steady vowel and
-a burst of noise count alike. The result is close to a log-likelihood ratio per cell: positive where
-a cell is louder than speech alone would make it.
+The level of a speech cell is largely predictable from its neighbours. A prediction-error filter
+removes the predictable part, and the remainder is divided by its local spread, so that a steady
+vowel and a burst of noise count alike. The result is close to a log-likelihood ratio per cell:
+positive where a cell is louder than the surrounding speech predicts.
 """
 
 from __future__ import annotations
@@ -13,46 +13,48 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark.layout import CENTRES, HIGH_EDGES, LOW_BANDS, LOW_EDGES, SLOT
+from watermark.layout import CENTRES, HIGH_EDGES, LOW_BANDS, LOW_EDGES, SLOT_S
 
 Floats = NDArray[np.float32]
 Taps = tuple[tuple[float, ...], ...]
 
-FRAME = 0.032
-HOP = 0.008
-HOPS_A_SLOT = round(SLOT / HOP)
-TOP = 8400.0
-"""Highest frequency looked at, in Hz: the highest band, pitched up by 12 %."""
+FRAME_S = 0.032
+HOP_S = 0.008
+HOPS_PER_SLOT = round(SLOT_S / HOP_S)
+MAX_FREQUENCY = 8400.0
+"""Highest frequency analysed, in Hz: the top of the highest band, pitched up by 12 %."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ear:
-    """Filters of log-energies over (bands, slots), symmetric in both: rows are 0, 1, 2 bands away,
-    columns 0, 1, 2 (3) slots. Interpolation-error filters where the mark came through whole, else
-    the best linear estimate of the mark from what a codec or vocoder left of it."""
+class CellFilters:
+    """Filters of log-energies over (bands, slots), one for each group of bands.
+
+    They are symmetric in both directions: the rows of taps are 0, 1 and 2 bands away, the columns
+    0, 1, 2 (and 3) slots. `HOST_FILTERS` are prediction-error filters; the others are linear
+    least-squares estimators of the mark after typical distortion.
+    """
 
     low: Taps
     high: Taps
 
 
-HOST = Ear(
+HOST_FILTERS = CellFilters(
     ((1.0, -0.4176, 0.0319), (-0.3993, 0.1356, -0.0035), (-0.0818, 0.0599, -0.0084)),
     ((1.0, -0.3705, -0.0006), (-0.4403, 0.1173, 0.0188), (-0.0427, 0.0566, -0.0156)),
 )
-"""What the embedder informs itself by: fitted on 70 unmarked LibriSpeech utterances. Part of the
-format."""
-WIDE = Ear(
+"""Used by the embedder, fitted on 70 unmarked LibriSpeech utterances. Part of the format."""
+WIDEBAND = CellFilters(
     ((1.0, -0.3566, -0.0289), (-0.3456, 0.087, 0.0207), (-0.1289, 0.0727, -0.0008)),
     ((1.0, -0.2324, -0.0953), (-0.4033, 0.0415, 0.049), (-0.0697, 0.0575, 0.0019)),
 )
-"""For most sound: fitted on marked speech of 20 LibriSpeech speakers, clean and after Opus, AMR-NB
+"""For most audio, fitted on marked speech of 20 LibriSpeech speakers, clean and after Opus, AMR-NB
 and GSM."""
-NARROW = Ear(
+NARROWBAND = CellFilters(
     ((1.0, -0.3397, -0.0319), (-0.3238, 0.0717, 0.0201), (-0.1391, 0.072, 0.0038)),
     ((1.0, -0.254, -0.1396), (-0.3633, 0.0354, 0.0848), (-0.0512, 0.0351, 0.0056)),
 )
-"""For sound with nothing above 4 kHz: fitted on the same speech after AMR-NB and GSM."""
-SMEARED = Ear(
+"""For audio without energy above 4 kHz, fitted on the same speech after AMR-NB and GSM."""
+VOCODED = CellFilters(
     (
         (1.0, 0.3507, -0.1345, -0.3114),
         (-0.3876, -0.1695, 0.0292, 0.106),
@@ -64,18 +66,18 @@ SMEARED = Ear(
         (0.0186, 0.0215, 0.017, 0.0266),
     ),
 )
-"""For phase vocoders, whose long windows smear the mark over slots: fitted on the same speech after
-librosa's."""
+"""For phase vocoders, whose long windows smear the mark over slots, fitted on the same speech after
+librosa's phase vocoder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spectrum:
-    """Short-time power of a clip."""
+class Spectrogram:
+    """The short-time power spectrum of a clip."""
 
     power: Floats
     """(frames, bins)"""
     bin_width: float
-    """Hz"""
+    """In Hz."""
     hop: float
     """Seconds from frame to frame; frame 0 is centred at time 0."""
 
@@ -84,75 +86,77 @@ class Spectrum:
         return (len(self.power) - 1) * self.hop
 
 
-def spectrum(samples: Floats, rate: int) -> Spectrum:
-    """Power spectra every 8 ms at the native rate: nothing is resampled."""
-    width = round(FRAME * rate)
-    count = int(len(samples) / (HOP * rate)) + 1
+def compute_spectrogram(samples: Floats, rate: int) -> Spectrogram:
+    """Compute a power spectrum every 8 ms at the native sample rate, without resampling."""
+    width = round(FRAME_S * rate)
+    count = int(len(samples) / (HOP_S * rate)) + 1
     padded = np.pad(samples, (width // 2, width))
-    starts = np.rint(np.arange(count) * (HOP * rate)).astype(np.intp)
-    size = fast_size(width)
-    keep = min(int(TOP / rate * size) + 1, size // 2 + 1)
+    starts = np.rint(np.arange(count) * (HOP_S * rate)).astype(np.intp)
+    size = fast_fft_size(width)
+    kept_bins = min(int(MAX_FREQUENCY / rate * size) + 1, size // 2 + 1)
     frames = np.lib.stride_tricks.sliding_window_view(padded, width)[starts] * hann(width)
-    bins = rfft(frames, size)[:, :keep]
-    return Spectrum(bins.real**2 + bins.imag**2, rate / size, HOP)
+    bins = rfft(frames, size)[:, :kept_bins]
+    return Spectrogram(bins.real**2 + bins.imag**2, rate / size, HOP_S)
 
 
-def warm() -> None:
-    """Import now, where there is time, what the first call would wait 0.15 s for."""
+def preload() -> None:
+    """Import scipy.fft in advance; otherwise the first call would spend 0.15 s on it."""
     import scipy.fft  # noqa: F401
 
 
 def rfft(rows: Floats, size: int, axis: int = -1) -> NDArray[np.complex64]:
-    """Spectra along an axis, zero-padded to size. SciPy's works on many rows at once, three times
-    as fast as NumPy's; it is imported here because importing it is slow."""
+    """Return the spectra along an axis, zero-padded to `size`. SciPy transforms many rows at once,
+    three times as fast as NumPy; the import is deferred because it is slow."""
     from scipy import fft
 
     return fft.rfft(rows, size, axis)  # type: ignore[no-any-return]
 
 
 def irfft(rows: NDArray[np.complex64], size: int, axis: int = -1) -> Floats:
-    """The inverse of `rfft`."""
+    """Invert `rfft`."""
     from scipy import fft
 
     return fft.irfft(rows, size, axis)  # type: ignore[no-any-return]
 
 
 def hann(width: int) -> Floats:
-    """Periodic Hann window, (width,)."""
+    """Return a periodic Hann window, (width,)."""
     phase = 2 * np.pi / width * np.arange(width)
     window: Floats = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
     return window
 
 
-def fast_size(width: int) -> int:
-    """The least even number >= width that has no prime factor above 5."""
+def fast_fft_size(width: int) -> int:
+    """Return the smallest even number >= width that has no prime factor above 5."""
     size = width + width % 2
-    while _rest(size) > 1:
+    while _remove_factors(size) > 1:
         size += 2
     return size
 
 
-def _rest(size: int) -> int:
+def _remove_factors(size: int) -> int:
     for prime in (2, 3, 5):
         while size % prime == 0:
             size //= prime
     return size
 
 
-def band_energies(view: Spectrum, pitch: float = 1.0) -> Floats:
-    """Energy of each band at each frame, its frequencies times pitch: (frames, BANDS)."""
-    return view.power @ _band_matrix(view.power.shape[1], view.bin_width, pitch)
+def band_energies(spectrogram: Spectrogram, pitch: float = 1.0) -> Floats:
+    """Return the energy of each band in each frame, band edges times `pitch`: (frames, BANDS)."""
+    return spectrogram.power @ _band_matrix(
+        spectrogram.power.shape[1], spectrogram.bin_width, pitch
+    )
 
 
 def _band_matrix(bins: int, bin_width: float, pitch: float) -> Floats:
-    """Share of each bin that each band covers: (bins, BANDS). Bin i covers i -+ 1/2."""
+    """Return the share of each bin that each band covers: (bins, BANDS). Bin i spans i +- 1/2."""
     edges = np.concatenate([LOW_EDGES, HIGH_EDGES[1:]]) * (pitch / bin_width) + 0.5
     below = np.clip(edges[None, :] - np.arange(bins)[:, None], 0, 1)
     return np.diff(below, axis=1).astype(np.float32)
 
 
 def cell_energies(bands: Floats, slot: float, offsets: Floats) -> Floats:
-    """Energy of each cell of grids that begin at several offsets: (offsets, BANDS, slots).
+    """Return the energy of each cell, in one grid per time offset: (offsets, BANDS, slots).
 
     bands: (frames, BANDS); slot, offsets: in frames.
     """
@@ -166,76 +170,82 @@ def cell_energies(bands: Floats, slot: float, offsets: Floats) -> Floats:
     return np.diff(edges, axis=1).transpose(0, 2, 1).astype(np.float32)
 
 
-def soft_values(energies: Floats, *, smeared: bool = False) -> Floats:
-    """What a detector makes of cells: `soften`, and less trust the higher a band is. Codecs spend
-    their bits on low bands, those of telephones most of all, and the mark fares as the sound does.
-    Phase vocoders treat all bands alike.
+def soft_values(energies: Floats, *, vocoded: bool = False) -> Floats:
+    """Return the detector's soft values: whitened energies, weighted less the higher the band.
+
+    Codecs, above all those of telephones, spend their bits on low bands, and the mark survives
+    where the speech does. Phase vocoders treat all bands alike, so no weights apply to them.
+    energies: (grids, BANDS, slots).
     """
-    if smeared:
-        return soften(energies, SMEARED)
-    ground = _ground(energies[0])
-    if ground is None:
+    if vocoded:
+        return whiten(energies, VOCODED)
+    floor = _noise_floor(energies[0])
+    if floor is None:
         return np.zeros_like(energies)
-    wide = float(_openness(energies[0], *ground)[CENTRES > 4000].mean())
-    ear = WIDE if wide > 0.2 else NARROW
-    trust = 1 / (1 + CENTRES / (1500 + 6500 * wide))
-    return soften(energies, ear) * trust[:, None].astype(np.float32)
+    bandwidth = float(_band_occupancy(energies[0], *floor)[CENTRES > 4000].mean())
+    filters = WIDEBAND if bandwidth > 0.2 else NARROWBAND
+    weights = 1 / (1 + CENTRES / (1500 + 6500 * bandwidth))
+    return whiten(energies, filters) * weights[:, None].astype(np.float32)
 
 
-def soften(energies: Floats, ear: Ear) -> Floats:
-    """Soft value of each cell, about a log-likelihood ratio: positive where it was raised.
+def whiten(energies: Floats, filters: CellFilters) -> Floats:
+    """Return the filtered log-energy of each cell, divided by its local spread.
 
-    energies: (grids, BANDS, slots) of one stretch of sound; its own statistics set the scale.
+    The result is about a log-likelihood ratio, positive where a cell was raised.
+    energies: (grids, BANDS, slots) of one clip, whose own statistics set the scale.
     """
-    ground = _ground(energies[0])
-    if ground is None:
+    floor = _noise_floor(energies[0])
+    if floor is None:
         return np.zeros_like(energies)
-    low = _soften_group(energies[:, :LOW_BANDS], ear.low, *ground)
-    high = _soften_group(energies[:, LOW_BANDS:], ear.high, *ground)
+    low = _whiten_group(energies[:, :LOW_BANDS], filters.low, *floor)
+    high = _whiten_group(energies[:, LOW_BANDS:], filters.high, *floor)
     return np.concatenate([low, high], axis=1)
 
 
-def _ground(energies: Floats) -> tuple[np.float32, NDArray[np.intp]] | None:
-    """The energy below which nothing counts, and the slots that are not digital silence: that, as
-    at padded ends, must not set the scale of the speech beside it."""
-    loudness = energies.sum(axis=0)
-    live = np.flatnonzero(loudness > 1e-6 * loudness.max(initial=0))
-    return (np.float32(1e-7) * loudness[live].mean(), live) if len(live) else None
+def _noise_floor(energies: Floats) -> tuple[np.float32, NDArray[np.intp]] | None:
+    """Return the energy of the noise floor and the indices of the active slots; None for silence.
+
+    Digital silence, as in padding, is not active: it must not set the scale for the speech.
+    """
+    power = energies.sum(axis=0)
+    active = np.flatnonzero(power > 1e-6 * power.max(initial=0))
+    return (np.float32(1e-7) * power[active].mean(), active) if len(active) else None
 
 
-def _openness(energies: Floats, floor: np.float32, live: NDArray[np.intp]) -> Floats:
-    """About 1, and 0 for a band 40 dB below all sound: above a telephone's 4 kHz, say, lie nothing
-    but the codec's crumbs. (bands,)"""
-    share = energies[:, live].mean(axis=1)
-    openness: Floats = share / (share + 1000 * floor)
-    return openness
+def _band_occupancy(energies: Floats, floor: np.float32, active: NDArray[np.intp]) -> Floats:
+    """Return about 1 for a band in use and 0 for one 40 dB below the total, such as the bands above
+    4 kHz of a telephone call, which hold only codec artefacts: (bands,)."""
+    mean = energies[:, active].mean(axis=1)
+    occupancy: Floats = mean / (mean + 1000 * floor)
+    return occupancy
 
 
-def _soften_group(
-    energies: Floats, taps: Taps, floor: np.float32, live: NDArray[np.intp]
+def _whiten_group(
+    energies: Floats, taps: Taps, floor: np.float32, active: NDArray[np.intp]
 ) -> Floats:
-    rest = symmetric_filter(10 * np.log10(energies + floor), taps)
-    spread = np.float32(1.48) * np.median(np.abs(rest[0][:, live])) + np.float32(0.3)
-    rest /= spread
-    squares = np.minimum(rest * rest, 25)
-    around = (_box(squares) - squares) / 24
-    precision = 1 / np.sqrt(np.maximum(around, 0) + np.float32(0.15))
-    # A cell near its band's noise floor says little, for the mark there is drowned.
-    noise = 3 * np.quantile(energies[0][:, live], 0.1, axis=1).astype(np.float32) + 10 * floor
-    clear = energies / (energies + noise[:, None])
-    clear *= _openness(energies[0], floor, live)[:, None]
-    soft: Floats = np.clip(rest * precision, -1.5, 1.5) * precision * clear / spread
+    error = symmetric_filter(10 * np.log10(energies + floor), taps)
+    spread = np.float32(1.48) * np.median(np.abs(error[0][:, active])) + np.float32(0.3)
+    error /= spread
+    squares = np.minimum(error * error, 25)
+    variance = (_box_sum(squares) - squares) / 24
+    precision = 1 / np.sqrt(np.maximum(variance, 0) + np.float32(0.15))
+    # A cell near the noise floor of its band gets a low weight: noise masks the mark there.
+    noise = 3 * np.quantile(energies[0][:, active], 0.1, axis=1).astype(np.float32) + 10 * floor
+    weight = energies / (energies + noise[:, None])
+    weight *= _band_occupancy(energies[0], floor, active)[:, None]
+    soft: Floats = np.clip(error * precision, -1.5, 1.5) * precision * weight / spread
     return soft
 
 
-def surprise(levels: Floats) -> Floats:
-    """What the neighbours do not foretell of log-energies: (..., BANDS, slots) in and out."""
-    low = symmetric_filter(levels[..., :LOW_BANDS, :], HOST.low)
-    return np.concatenate([low, symmetric_filter(levels[..., LOW_BANDS:, :], HOST.high)], -2)
+def prediction_error(levels: Floats) -> Floats:
+    """Return the part of log-energies that their neighbours do not predict: (..., BANDS, slots)."""
+    low = symmetric_filter(levels[..., :LOW_BANDS, :], HOST_FILTERS.low)
+    high = symmetric_filter(levels[..., LOW_BANDS:, :], HOST_FILTERS.high)
+    return np.concatenate([low, high], -2)
 
 
-def _box(cells: Floats) -> Floats:
-    """Sum of the 5 x 5 cells around each, edges repeated."""
+def _box_sum(cells: Floats) -> Floats:
+    """Return the sum over the 5 x 5 cells around each cell, edges repeated."""
     bands, slots = cells.shape[-2:]
     rows = np.clip(np.arange(-2, bands + 2), 0, bands - 1)[:, None]
     wide = cells[..., rows, np.clip(np.arange(-2, slots + 2), 0, slots - 1)]
@@ -244,7 +254,10 @@ def _box(cells: Floats) -> Floats:
 
 
 def symmetric_filter(cells: Floats, taps: Taps) -> Floats:
-    """Correlation with edges repeated; taps: one quadrant, 3 rows of bands, columns of slots."""
+    """Correlate cells with a symmetric kernel, edges repeated.
+
+    taps: one quadrant of the kernel; rows are bands, columns slots.
+    """
     bands, slots = cells.shape[-2:]
     reach = len(taps[0]) - 1
     rows = np.clip(np.arange(-2, bands + 2), 0, bands - 1)[:, None]

@@ -1,18 +1,20 @@
-"""Where the mark stands: the keyed plan of time-frequency cells.
+"""The keyed layout of the mark: what each time-frequency cell carries.
 
-A cell is 32 ms long; 25 bands of 125 Hz cover 250-3375 Hz and 20 bands of 200 Hz 3375-7375 Hz.
-Telephone speech keeps the first group; nothing lies where wide-band codecs give up.
+The mark is a direct-sequence spread-spectrum signal over the log-energies of cells. A cell is one
+slot of 32 ms in one of 45 bands: 25 bands of 125 Hz cover 250-3375 Hz, which telephone speech
+keeps, and 20 bands of 200 Hz cover 3375-7375 Hz, the range that wide-band codecs keep.
 
-Each cell plays a part: about one in six is a sync cell, the others carry one coded bit each. The
-plan of parts repeats every TILE slots (1.024 s), so any second of speech holds every coded bit four
-or five times. Each cell also has a keyed sign, and signs repeat only after PERIOD slots (65.5 s).
-The mark raises a cell by its sign (sync) or by its sign times its coded bit.
+About one cell in six is a synchronisation (sync) cell; each of the others carries one coded bit.
+This assignment repeats every TILE slots (1.024 s), so each second of speech holds every coded bit
+four or five times. Each cell also has a keyed chip, +1 or -1; the chip sequence repeats every
+PERIOD slots (65.5 s). The mark raises or lowers a sync cell by its chip and any other cell by its
+chip times its coded bit.
 
-Every SEGMENT slots (32.8 s), and in each new clip, the mark goes on at another secret point of the
-sign stream, chosen by HMAC from payload and host. So two marked clips do not line up, and averaging
-many of them shows nothing, while the same input always gives the same output.
+Each clip, and each SEGMENT slots (32.8 s) within it, starts at a secret position of the chip
+sequence, derived by HMAC from payload and host. Embedding is therefore deterministic, yet two
+marked clips do not line up, and averaging many of them reveals no chips.
 
-All of it derives from one 32-byte key: SHAKE-256 over HMAC-SHA256(key, label), read as
+Everything derives from one 32-byte key: SHAKE-256 over HMAC-SHA256(key, label), read as
 little-endian 64-bit words.
 """
 
@@ -26,18 +28,18 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark import payload as code
+from watermark import coding
 
 Floats = NDArray[np.float32]
 
-SLOT = 0.032
-"""Length of a cell in seconds."""
+SLOT_S = 0.032
+"""Length of a slot in seconds."""
 LOW_EDGES = 250 + 125.0 * np.arange(26)
 HIGH_EDGES = 3375 + 200.0 * np.arange(21)
 LOW_BANDS = len(LOW_EDGES) - 1
 BANDS = LOW_BANDS + len(HIGH_EDGES) - 1
 CENTRES = np.concatenate([LOW_EDGES[1:] + LOW_EDGES[:-1], HIGH_EDGES[1:] + HIGH_EDGES[:-1]]) / 2
-"""Hz."""
+"""Centre frequency of each band in Hz."""
 TILE = 32
 PERIOD = 64 * TILE
 SEGMENT = PERIOD // 2
@@ -45,66 +47,66 @@ KEY_BYTES = 32
 DOMAIN = b"voicedrop/watermark/1/"
 
 CODE_SHARE = 0.825
-"""Share of the cells that carry coded bits: 4.5 cells a bit and tile. The rest is sync."""
+"""Share of the cells that carry coded bits: about 4.5 cells per bit and tile. The rest is sync."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """One key's plan. Arrays are read-only; bands run upward, slots onward."""
+    """The layout of one key. Arrays are read-only; rows are bands, columns are slots."""
 
     key: bytes = field(repr=False)
-    signs: Floats
+    chips: Floats
     """+1 or -1: (BANDS, PERIOD)."""
-    parts: NDArray[np.intp]
-    """The coded bit of each cell, or -1 for sync: (BANDS, TILE)."""
+    bit_index: NDArray[np.intp]
+    """Index of the coded bit that each cell carries, or -1 for sync: (BANDS, TILE)."""
 
     @property
     def sync_mask(self) -> Floats:
-        """1 where a cell is sync: (BANDS, TILE)."""
-        return (self.parts < 0).astype(np.float32)
+        """1 where a cell is sync, else 0: (BANDS, TILE)."""
+        return (self.bit_index < 0).astype(np.float32)
 
     @property
     def sync(self) -> Floats:
-        """The signs of the sync cells, 0 elsewhere: (BANDS, PERIOD)."""
-        return self.signs * np.tile(self.sync_mask, (1, PERIOD // TILE))
+        """The chips of the sync cells, 0 elsewhere: (BANDS, PERIOD)."""
+        return self.chips * np.tile(self.sync_mask, (1, PERIOD // TILE))
 
-    def pattern(self, payload: int) -> Floats:
-        """The sign of every cell for one payload: (BANDS, PERIOD)."""
-        word = np.append(code.encode(payload), np.float32(1))
-        return self.signs * np.tile(word[self.parts], (1, PERIOD // TILE))
+    def spread(self, payload: int) -> Floats:
+        """Return the sign of every cell for one payload, chip times coded bit: (BANDS, PERIOD)."""
+        codeword = np.append(coding.encode(payload), np.float32(1))
+        return self.chips * np.tile(codeword[self.bit_index], (1, PERIOD // TILE))
 
-    def start(self, payload: int, segment: int, host: bytes) -> int:
-        """The slot of the sign stream at which a segment of a marked clip begins."""
+    def derive_start(self, payload: int, segment: int, host: bytes) -> int:
+        """Return the slot of the chip sequence at which a segment of a marked clip starts."""
         message = b"start" + payload.to_bytes(4, "big") + segment.to_bytes(8, "big")
         digest = hmac.digest(self.key, DOMAIN + message + hashlib.sha256(host).digest(), "sha256")
         return int.from_bytes(digest[:8], "little") % PERIOD
 
 
 @lru_cache(maxsize=64)
-def layout(key: bytes) -> Layout:
-    """The plan of a key. Raises ValueError for a key that is not 32 bytes long."""
+def derive_layout(key: bytes) -> Layout:
+    """Derive the layout of a key. Raises ValueError for a key that is not 32 bytes long."""
     if len(key) != KEY_BYTES:
         raise ValueError(f"a watermark key has {KEY_BYTES} bytes, not {len(key)}")
-    top_bits = _words(key, b"signs", BANDS * PERIOD) >> np.uint64(63)
-    signs = np.where(top_bits, np.float32(-1), np.float32(1)).reshape(BANDS, PERIOD)
-    low = _parts(key, b"low", LOW_BANDS)
-    high = _parts(key, b"high", BANDS - LOW_BANDS)
-    parts = np.concatenate([low, high])
-    for array in (signs, parts):
+    top_bits = _keyed_words(key, b"signs", BANDS * PERIOD) >> np.uint64(63)
+    chips = np.where(top_bits, np.float32(-1), np.float32(1)).reshape(BANDS, PERIOD)
+    low = _assign_bits(key, b"low", LOW_BANDS)
+    high = _assign_bits(key, b"high", BANDS - LOW_BANDS)
+    bit_index = np.concatenate([low, high])
+    for array in (chips, bit_index):
         array.setflags(write=False)
-    return Layout(key, signs, parts)
+    return Layout(key, chips, bit_index)
 
 
-def _words(key: bytes, label: bytes, count: int) -> NDArray[np.uint64]:
+def _keyed_words(key: bytes, label: bytes, count: int) -> NDArray[np.uint64]:
     seed = hmac.digest(key, DOMAIN + label, "sha256")
     return np.frombuffer(hashlib.shake_256(seed).digest(8 * count), "<u8").astype(np.uint64)
 
 
-def _parts(key: bytes, group: bytes, bands: int) -> NDArray[np.intp]:
-    """A keyed shuffle of one group's cells over the coded bits."""
-    order = np.argsort(_words(key, b"parts/" + group, bands * TILE), kind="stable")
-    parts = np.full(bands * TILE, -1, np.intp)
-    used = order[: round(CODE_SHARE * len(order))]
-    # The stride spreads the bits that get one cell more evenly over the trellis.
-    parts[used] = np.arange(len(used)) * 5 % code.CODED_BITS
-    return parts.reshape(bands, TILE)
+def _assign_bits(key: bytes, group: bytes, bands: int) -> NDArray[np.intp]:
+    """Assign coded bits to the cells of a group of bands by a keyed shuffle: (bands, TILE)."""
+    order = np.argsort(_keyed_words(key, b"parts/" + group, bands * TILE), kind="stable")
+    bit_index = np.full(bands * TILE, -1, np.intp)
+    coded = order[: round(CODE_SHARE * len(order))]
+    # The stride of 5 distributes the bits that get an extra cell evenly over the trellis.
+    bit_index[coded] = np.arange(len(coded)) * 5 % coding.CODED_BITS
+    return bit_index.reshape(bands, TILE)

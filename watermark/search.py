@@ -1,7 +1,8 @@
-"""Look for the mark: as it was embedded, then cut and joined, then sped up, stretched or pitched.
+"""Search for the mark: in unchanged audio, in audio cut and joined, in audio of changed speed,
+tempo or pitch.
 
-Costs (reader.py) of the three searches: one half of all belief goes to sound as it was, a quarter
-to cut sound, an eighth each to warped sound and to sound both warped and cut.
+Prior probabilities of the searches (receiver.py explains the costs): one half for unchanged audio,
+a quarter for cut audio, an eighth each for warped audio and for audio both warped and cut.
 """
 
 from __future__ import annotations
@@ -13,272 +14,292 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from watermark import cells
-from watermark import payload as code
+from watermark import cells, coding
+from watermark.cells import Spectrogram
 from watermark.layout import PERIOD
-from watermark.reader import (
-    LEAST_EVIDENCE,
+from watermark.receiver import (
+    MIN_EVIDENCE,
+    NO_WARP,
     PHASES,
-    PLAIN,
     START_COST,
+    Alignment,
     Hypothesis,
-    Place,
-    Reader,
+    Receiver,
     Warp,
     bound,
+    evaluate_alignments,
     evidence,
-    read,
-    worth,
+    rank,
 )
-from watermark.warps import likely_warps, warp_cost
+from watermark.warps import find_likely_warps, warp_cost
 
 Floats = NDArray[np.float32]
-Branch = tuple[tuple[Place, ...], Floats, Floats]
-"""Places chosen in several clips, with the sum and variance of their coded bits."""
+BeamEntry = tuple[tuple[Alignment, ...], Floats, Floats]
+"""Alignments of several clips, with the sum and variance of their despread bits."""
 
 SHORTLIST = 48
-DECODES = 3
-BEAM = 48
-LEAST_SLOTS = 8
+"""Alignments that a correlation passes on ..."""
+MAX_DECODES = 3
+"""... and those of them that are decoded."""
+BEAM_WIDTH = 48
+MIN_SLOTS = 8
+"""Clips with fewer slots are too short to carry evidence."""
 
-SHARPENED = 2
-"""Times that a path is looked for again by what was heard along the one before."""
-SLICE = 6
-"""Slots of a slice of the track: 0.19 s."""
+REFINEMENTS = 2
+"""Times that a path is refined with the bits despread along the previous one."""
+SLICE_SLOTS = 6
+"""Slots of a slice of a path: 0.19 s."""
 STATES = PHASES * PERIOD
-SHORT_JUMP, NEAR_JUMP = 64, 256
-"""A cut of up to this many hops (0.5 s) is called short, one of up to that many (2 s) near."""
-STAY, DRIFT, SHORT, NEAR, FAR = (
+SHORT_JUMP_HOPS, NEAR_JUMP_HOPS = 64, 256
+"""A cut of up to 64 hops (0.5 s) is a short jump, one of up to 256 hops (2 s) a near one."""
+STAY_COST, DRIFT_COST, SHORT_COST, NEAR_COST, FAR_COST = (
     -math.log(0.85),
     -math.log(0.02),
-    -math.log(0.06 / SHORT_JUMP),
-    -math.log(0.03 / NEAR_JUMP),
+    -math.log(0.06 / SHORT_JUMP_HOPS),
+    -math.log(0.03 / NEAR_JUMP_HOPS),
     -math.log(0.02 / STATES),
 )
-"""Costs of what may happen to the place between two slices; their shares sum to one."""
+"""Costs of the transitions between two slices of a path, whose probabilities sum to one."""
 
 
-def grids(view: cells.Spectrum, warp: Warp, phases: int = PHASES) -> Floats:
-    """Soft cells of a clip after undoing a warp, at evenly spaced fractions of a slot.
-
-    (phases, BANDS, slots), or no slots where the clip is too short to say anything.
-    """
-    bands = cells.band_energies(view, warp.pitch)
-    slot = cells.HOPS_A_SLOT / warp.tempo
+def soft_value_grids(spectrogram: Spectrogram, warp: Warp, phases: int = PHASES) -> Floats:
+    """Return the soft values of a clip with a warp undone, one grid for each of several evenly
+    spaced time offsets within a slot: (phases, BANDS, slots), no slots if the clip is too short."""
+    bands = cells.band_energies(spectrogram, warp.pitch)
+    slot = cells.HOPS_PER_SLOT / warp.tempo
     energies = cells.cell_energies(bands, slot, slot / phases * np.arange(phases))[..., :PERIOD]
-    if energies.shape[2] < LEAST_SLOTS:
+    if energies.shape[2] < MIN_SLOTS:
         return energies[..., :0]
-    return cells.soft_values(energies, smeared=warp.smeared)
+    return cells.soft_values(energies, vocoded=warp.vocoded)
 
 
-def places(plan: Reader, softs: Floats, warp: Warp, cost: float) -> list[Place]:
-    """The likeliest starts by the anchor alone, best first."""
-    inner, energy = plan.correlate(softs)
+def align(receiver: Receiver, soft: Floats, warp: Warp, cost: float) -> list[Alignment]:
+    """Return the alignments with the highest correlation, best first."""
+    inner, energy = receiver.correlate(soft)
     z = inner / np.sqrt(energy)
     best = np.argpartition(z, -SHORTLIST, axis=None)[-SHORTLIST:]
-    found = []
+    alignments = []
     for phase, start in zip(*np.unravel_index(best, z.shape), strict=True):
-        found.append(Place(((softs[phase], int(start)),), float(z[phase, start]), cost, warp))
-    return sorted(found, key=lambda place: -place.z)
+        z_at = float(z[phase, start])
+        alignments.append(Alignment(((soft[phase], int(start)),), z_at, cost, warp))
+    return sorted(alignments, key=lambda alignment: -alignment.z)
 
 
-def find(plan: Reader, view: cells.Spectrum, *, thorough: bool, cost: float = 0.0) -> Hypothesis:
-    """The best hypothesis of all searches; later ones only run where the earlier did not settle it.
+def find(
+    receiver: Receiver, spectrogram: Spectrogram, *, thorough: bool, cost: float = 0.0
+) -> Hypothesis:
+    """Return the best hypothesis; the searches stop at the first payload read in one piece.
 
-    A path of several stretches does not: along sound that was sped up it hears a little of what the
-    warps hear whole.
-
-    cost: nats that all hypotheses share, as where one of several keys was tried.
+    A payload read along a path of several stretches does not stop them: in audio of changed speed
+    such a path collects only part of the evidence, which the search over warps collects in full.
+    cost: nats that all hypotheses share, as when one of several keys is tried.
     """
     best = Hypothesis()
-    for candidates, decodes in _searches(plan, view, thorough, cost):
-        best = max(best, read(plan, candidates, decodes), key=worth)
-        if worth(best)[0] and best.place is not None and len(best.place.stretches) == 1:
+    for alignments, max_decodes in _run_searches(receiver, spectrogram, thorough, cost):
+        best = max(best, evaluate_alignments(receiver, alignments, max_decodes), key=rank)
+        if rank(best)[0] and best.alignment is not None and len(best.alignment.stretches) == 1:
             break
     return best
 
 
-def _searches(
-    plan: Reader, view: cells.Spectrum, thorough: bool, cost: float
-) -> Iterator[tuple[list[Place], int]]:
-    softs = grids(view, PLAIN)
-    if not softs.shape[2]:
+def _run_searches(
+    receiver: Receiver, spectrogram: Spectrogram, thorough: bool, cost: float
+) -> Iterator[tuple[list[Alignment], int]]:
+    """Yield the alignments of each search and how many of them to decode."""
+    soft = soft_value_grids(spectrogram, NO_WARP)
+    if not soft.shape[2]:
         return
-    yield places(plan, softs, PLAIN, cost + START_COST + math.log(2)), DECODES
+    yield align(receiver, soft, NO_WARP, cost + START_COST + math.log(2)), MAX_DECODES
     if not thorough:
         return
-    for path in track(plan, softs, PLAIN, cost + START_COST + math.log(4)):
+    for path in track_alignment(receiver, soft, NO_WARP, cost + START_COST + math.log(4)):
         yield [path], 1
-    for smeared in (False, True):
-        warped = _warped_places(plan, view, cost + START_COST + math.log(8), smeared=smeared)
-        yield warped, DECODES
-        if warped and not smeared:
+    warp_start_cost = cost + START_COST + math.log(8)
+    for vocoded in (False, True):
+        warped = _align_warped(receiver, spectrogram, warp_start_cost, vocoded=vocoded)
+        yield warped, MAX_DECODES
+        if warped and not vocoded:
             warp = warped[0].warp
-            for path in track(plan, grids(view, warp), warp, warped[0].cost):
+            soft = soft_value_grids(spectrogram, warp)
+            for path in track_alignment(receiver, soft, warp, warped[0].cost):
                 yield [path], 1
 
 
-def find_joint(plan: Reader, views: list[cells.Spectrum], *, thorough: bool) -> Hypothesis:
-    """One payload in several clips: a beam over the likely places of each, most telling clip first.
+def find_joint(
+    receiver: Receiver, spectrograms: list[Spectrogram], *, thorough: bool
+) -> Hypothesis:
+    """Search for one payload in several clips: a beam search over the likely alignments of each,
+    clips with the most evidence first.
 
-    The bound pays for every clip's place, and a bit a clip for saying whether it is in.
+    The cost covers the alignment of every clip used, and one bit per clip for whether it is used.
     """
-    groups = [group for view in views if (group := _guess(plan, view, thorough=thorough))]
-    told = [[plan.bits(place.stream()) for place in group] for group in groups]
-    order = sorted(range(len(groups)), key=lambda at: -max(evidence(*bits) for bits in told[at]))
-    nothing = np.zeros(code.CODED_BITS + 1, np.float32)
-    beam: list[Branch] = [((), nothing, nothing)]
+    clips = [_likely_alignments(receiver, clip, thorough=thorough) for clip in spectrograms]
+    choices = [[(a, receiver.despread(a.fold())) for a in clip] for clip in clips if clip]
+    choices.sort(key=lambda clip: -max(evidence(*bits) for _, bits in clip))
+    zeros = np.zeros(coding.CODED_BITS + 1, np.float32)
+    beam: list[BeamEntry] = [((), zeros, zeros)]
     best = Hypothesis()
-    for at in order:
-        beam = _extend(beam, list(zip(groups[at], told[at], strict=True)))
-        joined = [_join(plan, chosen, math.log(2) * len(views)) for chosen, _, _ in beam[:DECODES]]
-        best = max(best, read(plan, joined, DECODES), key=worth)
+    cost = math.log(2) * len(spectrograms)
+    for clip in choices:
+        beam = _extend_beam(beam, clip)
+        combined = [_combine(receiver, alignments, cost) for alignments, _, _ in beam[:MAX_DECODES]]
+        best = max(best, evaluate_alignments(receiver, combined, MAX_DECODES), key=rank)
     return best
 
 
-def _extend(beam: list[Branch], choices: list[tuple[Place, tuple[Floats, Floats]]]) -> list[Branch]:
-    """The likeliest ways to add one more clip."""
-    grown = [
-        ((*chosen, place), total + more, variance + spread)
-        for chosen, total, variance in beam
-        for place, (more, spread) in choices
+def _extend_beam(
+    beam: list[BeamEntry], choices: list[tuple[Alignment, tuple[Floats, Floats]]]
+) -> list[BeamEntry]:
+    """Return the beam with one more clip: the entries with the most evidence."""
+    entries = [
+        ((*alignments, alignment), total + clip_total, variance + clip_variance)
+        for alignments, total, variance in beam
+        for alignment, (clip_total, clip_variance) in choices
     ]
-    weight = evidence(np.stack([g[1] for g in grown]), np.stack([g[2] for g in grown]))
-    return [grown[at] for at in np.argsort(-weight)[:BEAM]]
+    weights = evidence(np.stack([e[1] for e in entries]), np.stack([e[2] for e in entries]))
+    return [entries[at] for at in np.argsort(-weights)[:BEAM_WIDTH]]
 
 
-def _join(plan: Reader, chosen: tuple[Place, ...], cost: float) -> Place:
-    stretches = tuple(stretch for place in chosen for stretch in place.stretches)
-    place = Place(stretches, 0.0, cost + sum(place.cost for place in chosen))
-    return replace(place, z=plan.z(place.stream()))
+def _combine(receiver: Receiver, alignments: tuple[Alignment, ...], cost: float) -> Alignment:
+    stretches = tuple(stretch for alignment in alignments for stretch in alignment.stretches)
+    combined = Alignment(stretches, 0.0, cost + sum(alignment.cost for alignment in alignments))
+    return replace(combined, z=receiver.template_z(combined.fold()))
 
 
-def _guess(plan: Reader, view: cells.Spectrum, *, thorough: bool) -> list[Place]:
-    """The likely places of a clip by the search that speaks loudest."""
-    found = [group for group, _ in _searches(plan, view, thorough, 0.0) if group]
-    return max(found, key=lambda group: bound(group[0].z, group[0].cost), default=[])
+def _likely_alignments(
+    receiver: Receiver, spectrogram: Spectrogram, *, thorough: bool
+) -> list[Alignment]:
+    """Return the alignments of the search whose best alignment has the highest bound."""
+    searches = [found for found, _ in _run_searches(receiver, spectrogram, thorough, 0.0) if found]
+    return max(searches, key=lambda found: bound(found[0].z, found[0].cost), default=[])
 
 
-def _warped_places(
-    plan: Reader, view: cells.Spectrum, cost: float, *, smeared: bool
-) -> list[Place]:
-    """The likeliest places over all warps, or over what a phase vocoder does."""
-    found: list[Place] = []
-    for warp in likely_warps(plan, view, smeared=smeared):
-        softs = grids(view, warp)
-        found += places(plan, softs, warp, cost + warp_cost(warp)) if softs.shape[2] else []
-    return sorted(found, key=lambda place: -place.z)[:SHORTLIST]
+def _align_warped(
+    receiver: Receiver, spectrogram: Spectrogram, cost: float, *, vocoded: bool
+) -> list[Alignment]:
+    """Return the alignments with the highest correlation over the likely warps, best first."""
+    alignments: list[Alignment] = []
+    for warp in find_likely_warps(receiver, spectrogram, vocoded=vocoded):
+        soft = soft_value_grids(spectrogram, warp)
+        if soft.shape[2]:
+            alignments += align(receiver, soft, warp, cost + warp_cost(warp))
+    return sorted(alignments, key=lambda alignment: -alignment.z)[:SHORTLIST]
 
 
-def track(plan: Reader, softs: Floats, warp: Warp, cost: float) -> Iterator[Place]:
-    """The likeliest paths through the stream of sound that was cut, joined or stretched in places,
-    each better informed than the one before; none where the clip is one slice.
+def track_alignment(
+    receiver: Receiver, soft: Floats, warp: Warp, cost: float
+) -> Iterator[Alignment]:
+    """Yield the most likely path through the chip sequence for audio that was cut, joined or
+    stretched in places, then its refinements; nothing for a clip shorter than two slices.
 
-    Viterbi over slices of 0.19 s. A state is a place in the stream at time 0, in hops: it stays
-    the same in sound left whole, moves by one where a clock drifts, and jumps at a cut. The first
-    path goes by the anchor. What it hears of the payload then tells what all other cells say.
+    This is a Viterbi search over slices of 0.19 s. A state is the position in the chip sequence at
+    time 0, in hops: constant in untouched audio, shifted by one where a clock drifts, and by a jump
+    at a cut. The first path uses the template; refinements also use the bits despread along it.
     """
-    if softs.shape[2] < 2 * SLICE:
+    if soft.shape[2] < 2 * SLICE_SLOTS:
         return
-    gains = _score_slices(plan, softs)
-    for turn in range(1 + SHARPENED):
+    gains = _score_slices(receiver, soft)
+    for refinement in range(1 + REFINEMENTS):
         path, path_cost = _best_path(gains)
-        place = Place(_stretches(softs, path), 0.0, cost + path_cost, warp)
-        stream = place.stream()
-        yield replace(place, z=plan.z(stream))
-        hopeful = plan.payload is None and evidence(*plan.bits(stream)) >= LEAST_EVIDENCE
-        if turn == SHARPENED or not hopeful:
+        alignment = Alignment(_split_path(soft, path), 0.0, cost + path_cost, warp)
+        folded = alignment.fold()
+        yield replace(alignment, z=receiver.template_z(folded))
+        if refinement == REFINEMENTS or receiver.payload is not None:
             return
-        gains = _sharpened(plan, softs, path)
+        if evidence(*receiver.despread(folded)) < MIN_EVIDENCE:
+            return
+        gains = _refine_scores(receiver, soft, path)
 
 
 def _best_path(gains: Floats) -> tuple[list[int], float]:
-    """The state of each slice, and the cost of its moves."""
+    """Return the state of each slice, and the cost of all transitions."""
     best = [gains[0]]
     for gain in gains[1:]:
-        best.append(gain + np.max(_arrivals(best[-1]), axis=0))
-    return _trace(best)
+        best.append(gain + np.max(_arrival_scores(best[-1]), axis=0))
+    return _trace_back(best)
 
 
-def _sharpened(plan: Reader, softs: Floats, path: list[int]) -> Floats:
-    """`_score_slices` by all cells. Every other slice says what the rest should say, lest a slice
-    in the wrong place confirms itself."""
-    odd = np.arange(softs.shape[2]) // SLICE % 2
-    gains = np.empty((-(-softs.shape[2] // SLICE), STATES), np.float32)
+def _refine_scores(receiver: Receiver, soft: Floats, path: list[int]) -> Floats:
+    """Score slices by all cells: the odd ones by the bits despread from the even ones and vice
+    versa, so that a misaligned slice cannot confirm itself."""
+    odd = np.arange(soft.shape[2]) // SLICE_SLOTS % 2
+    gains = np.empty((-(-soft.shape[2] // SLICE_SLOTS), STATES), np.float32)
     for half in (0, 1):
-        others = Place(_stretches(softs * (odd != half), path), 0.0, 0.0)
-        leaning = plan.leaning(*plan.bits(others.stream()))
-        gains[half::2] = _score_slices(leaning, softs)[half::2]
+        others = Alignment(_split_path(soft * (odd != half), path), 0.0, 0.0)
+        informed = receiver.with_soft_bits(*receiver.despread(others.fold()))
+        gains[half::2] = _score_slices(informed, soft)[half::2]
     return gains
 
 
-def _score_slices(plan: Reader, softs: Floats) -> Floats:
-    """Log-likelihood ratio of each slice in each state: (count, STATES)."""
-    whole = np.pad(softs, ((0, 0), (0, 0), (0, -softs.shape[2] % SLICE)))
-    inner, energy = plan.correlate_slices(whole, SLICE)
+def _score_slices(receiver: Receiver, soft: Floats) -> Floats:
+    """Return the log-likelihood ratio of each slice in each state: (slices, STATES)."""
+    whole = np.pad(soft, ((0, 0), (0, 0), (0, -soft.shape[2] % SLICE_SLOTS)))
+    inner, energy = receiver.correlate_slices(whole, SLICE_SLOTS)
     z = inner / np.sqrt(np.maximum(energy, 1e-12))
-    likely = np.clip(z, 1.5, 3.5)
-    gain = likely * (z - likely / 2)
+    amplitude = np.clip(z, 1.5, 3.5)
+    gain = amplitude * (z - amplitude / 2)
     out = np.empty((len(z), PERIOD, PHASES), np.float32)
     for number, phase in np.ndindex(*gain.shape[:2]):
-        # Grid `phase` begins phase / PHASES of a slot late: state = PHASES * start - phase.
-        shift = -number * SLICE - (phase > 0)
+        # Grid `phase` starts phase / PHASES of a slot late: state = PHASES * start - phase.
+        shift = -number * SLICE_SLOTS - (phase > 0)
         out[number, :, -phase % PHASES] = np.roll(gain[number, phase], shift)
     return out.reshape(-1, STATES)
 
 
-def _arrivals(last: Floats) -> Floats:
-    """Best score on arrival in each state by staying, drifting, and short, near and far jumps:
-    (5, STATES)."""
-    behind = np.concatenate([last[-NEAR_JUMP:], last[:-1]])
+def _arrival_scores(last: Floats) -> Floats:
+    """Return the best score on arrival in each state by staying, drifting, and short, near and far
+    jumps: (5, STATES)."""
+    behind = np.concatenate([last[-NEAR_JUMP_HOPS:], last[:-1]])
     ahead = np.append(last[1:], last[0])
-    short = _highest(behind, 1, SHORT_JUMP)
-    near = _highest(short, SHORT_JUMP, NEAR_JUMP)
-    drift = np.maximum(behind[NEAR_JUMP - 1 :], ahead)
+    short = _running_max(behind, 1, SHORT_JUMP_HOPS)
+    near = _running_max(short, SHORT_JUMP_HOPS, NEAR_JUMP_HOPS)
+    drift = np.maximum(behind[NEAR_JUMP_HOPS - 1 :], ahead)
     far = np.full_like(last, last.max())
-    short = short[NEAR_JUMP - SHORT_JUMP :]
-    return np.stack([last - STAY, drift - DRIFT, short - SHORT, near - NEAR, far - FAR])
+    short = short[NEAR_JUMP_HOPS - SHORT_JUMP_HOPS :]
+    return np.stack(
+        [last - STAY_COST, drift - DRIFT_COST, short - SHORT_COST, near - NEAR_COST, far - FAR_COST]
+    )
 
 
-def _highest(window: Floats, width: int, wanted: int) -> Floats:
-    """The highest of `wanted` neighbours, from the highest of `width` of them."""
-    while width < wanted:
+def _running_max(window: Floats, width: int, target: int) -> Floats:
+    """Return the maxima over `target` neighbours, given the maxima over `width` of them."""
+    while width < target:
         window = np.maximum(window[:-width], window[width:])
         width *= 2
     return window
 
 
-def _trace(best: list[Floats]) -> tuple[list[int], float]:
-    """States of the best path and the cost of its moves."""
+def _trace_back(best: list[Floats]) -> tuple[list[int], float]:
+    """Return the states of the best path and the cost of its transitions."""
     state = int(np.argmax(best[-1]))
     path, cost = [state], 0.0
     for last in reversed(best[:-1]):
         around = [(state - 1) % STATES, (state + 1) % STATES]
-        behind = (state - 1 - np.arange(NEAR_JUMP)) % STATES
-        short = behind[:SHORT_JUMP]
+        behind = (state - 1 - np.arange(NEAR_JUMP_HOPS)) % STATES
+        short = behind[:SHORT_JUMP_HOPS]
         moves = [
-            (STAY, state),
-            (DRIFT, max(around, key=lambda index: last[index])),
-            (SHORT, int(short[np.argmax(last[short])])),
-            (NEAR, int(behind[np.argmax(last[behind])])),
-            (FAR, int(np.argmax(last))),
+            (STAY_COST, state),
+            (DRIFT_COST, max(around, key=lambda index: last[index])),
+            (SHORT_COST, int(short[np.argmax(last[short])])),
+            (NEAR_COST, int(behind[np.argmax(last[behind])])),
+            (FAR_COST, int(np.argmax(last))),
         ]
-        price, state = max(moves, key=lambda move: last[move[1]] - move[0])
+        move_cost, state = max(moves, key=lambda move: last[move[1]] - move[0])
         path.append(state)
-        cost += price
+        cost += move_cost
     return path[::-1], cost
 
 
-def _stretches(softs: Floats, path: list[int]) -> tuple[tuple[Floats, int], ...]:
-    """Runs of slices in one state, as soft cells with their start in the stream."""
-    out = []
+def _split_path(soft: Floats, path: list[int]) -> tuple[tuple[Floats, int], ...]:
+    """Return the runs of slices in one state: soft values and their start in the chip sequence."""
+    stretches = []
     first = 0
     for number in range(1, len(path) + 1):
         if number < len(path) and path[number] == path[first]:
             continue
         phase = -path[first] % PHASES
-        start = (path[first] + phase) // PHASES + first * SLICE
-        stop = number * SLICE if number < len(path) else None
-        out.append((softs[phase][:, first * SLICE : stop], start % PERIOD))
+        start = (path[first] + phase) // PHASES + first * SLICE_SLOTS
+        stop = number * SLICE_SLOTS if number < len(path) else None
+        stretches.append((soft[phase][:, first * SLICE_SLOTS : stop], start % PERIOD))
         first = number
-    return tuple(out)
+    return tuple(stretches)

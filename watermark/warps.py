@@ -1,8 +1,8 @@
-"""Guess how much faster and higher a clip is played than it was marked.
+"""Estimate the change of tempo and pitch of a clip since it was marked.
 
-Tempo and pitch may change apart, as editors and phase vocoders change them, so every pair of the
-two is weighed. It costs little: a pitch is softened once, short slices of it are laid against the
-whole stream, and a tempo only says how far apart in the stream the slices lie.
+Editors and phase vocoders change tempo and pitch independently, so every pair of the two is
+evaluated. This is cheap: the soft values of a pitch are computed once and short slices of them are
+correlated with the whole chip sequence; a tempo only sets the distance between slices in it.
 """
 
 from __future__ import annotations
@@ -15,171 +15,184 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watermark import cells
+from watermark.cells import Spectrogram
 from watermark.layout import BANDS, PERIOD
-from watermark.reader import PLAIN, Place, Reader, Warp, evidence
+from watermark.receiver import NO_WARP, Alignment, Receiver, Warp, evidence
 
 Floats = NDArray[np.float32]
 
-SPAN = math.log(1.115)
-"""Tempo and pitch are searched this far up and down."""
-FINEST_STEP = 0.0035
-COARSEST_STEP = 0.012
+MAX_LOG_RATIO = math.log(1.115)
+"""Tempo and pitch are searched up to 11.5 % above and the reciprocal below."""
+MIN_TEMPO_STEP = 0.0035
+MAX_TEMPO_STEP = 0.012
 PITCH_STEP = 0.015
-GRAIN = 2
-"""Places looked at in each slot."""
-SLICE = 8
-"""Slots of a slice: short enough for its cells to meet their signs at any tempo."""
-GLIMPSES = 48
-"""Guesses by the anchor whose cells are all looked at ..."""
-REFINED = 4
-"""... and of those, guesses looked at closely, each at three tempos."""
-NUDGES = (-1 / 3, 0.0, 1 / 3)
+SUBSLOTS = 2
+"""Time offsets within a slot at which slices are correlated."""
+SLICE_SLOTS = 8
+"""Slots of a slice: short enough for its cells to stay aligned with their chips at any tempo."""
+MAX_CANDIDATES = 48
+"""Warps that the template finds likely and that are evaluated on all cells ..."""
+MAX_REFINED = 4
+"""... and those of them that are searched for, each at three tempos."""
+TEMPO_OFFSETS = (-1 / 3, 0.0, 1 / 3)
+"""In steps between tempos."""
 
-_TEMPOS = 2 * math.floor(SPAN / FINEST_STEP) + 1
-_PITCHES = 2 * math.floor(SPAN / PITCH_STEP) + 1
-MAX_ALIGNED = 2 * len(NUDGES) * _TEMPOS + _PITCHES
-MAX_PAIRS = len(NUDGES) * _TEMPOS * _PITCHES
-MAX_SMEARED = len(NUDGES) * (_TEMPOS + _PITCHES)
+_TEMPOS = 2 * math.floor(MAX_LOG_RATIO / MIN_TEMPO_STEP) + 1
+_PITCHES = 2 * math.floor(MAX_LOG_RATIO / PITCH_STEP) + 1
+SINGLE_WARPS = 2 * len(TEMPO_OFFSETS) * _TEMPOS + _PITCHES
+WARP_PAIRS = len(TEMPO_OFFSETS) * _TEMPOS * _PITCHES
+VOCODED_WARPS = len(TEMPO_OFFSETS) * (_TEMPOS + _PITCHES)
 
 
 def warp_cost(warp: Warp) -> float:
-    """Nats: half of all belief goes to speed, tempo or pitch alone, a quarter to two of them at
-    once, a quarter to phase vocoders."""
-    if warp.smeared:
-        return math.log(4 * MAX_SMEARED)
-    aligned = warp.tempo == 1 or warp.pitch in (1, warp.tempo)
-    return math.log(2 * MAX_ALIGNED if aligned else 4 * MAX_PAIRS)
+    """Return the cost of a warp in nats. Prior probabilities: one half for speed, tempo or pitch
+    alone, a quarter for two of them at once, a quarter for phase vocoders."""
+    if warp.vocoded:
+        return math.log(4 * VOCODED_WARPS)
+    is_single = warp.tempo == 1 or warp.pitch in (1, warp.tempo)
+    return math.log(2 * SINGLE_WARPS if is_single else 4 * WARP_PAIRS)
 
 
-def step_for(seconds: float) -> float:
-    """The step between tempos at which a clip drifts by no more than a third of a slot."""
-    return min(max(0.04 / max(seconds, 0.1), FINEST_STEP), COARSEST_STEP)
+def tempo_step(seconds: float) -> float:
+    """Return the step between log tempos at which a clip drifts by at most a third of a slot."""
+    return min(max(0.04 / max(seconds, 0.1), MIN_TEMPO_STEP), MAX_TEMPO_STEP)
 
 
-def ladder(step: float) -> list[float]:
-    """Rates to try, from lowest to highest, 1 among them."""
-    count = math.floor(SPAN / step)
-    return [math.exp(step * rung) for rung in range(-count, count + 1)]
+def log_spaced_ratios(step: float) -> list[float]:
+    """Return the ratios to try in ascending order, 1 among them."""
+    count = math.floor(MAX_LOG_RATIO / step)
+    return [math.exp(step * index) for index in range(-count, count + 1)]
 
 
-def rounds(step: float, *, smeared: bool) -> Iterator[tuple[float, list[float]]]:
-    """Pitches, each with the tempos to try: a phase vocoder changes one or the other."""
-    for pitch in ladder(PITCH_STEP):
-        yield pitch, ladder(step) if pitch == 1 or not smeared else [1.0]
+def iterate_warps(step: float, *, vocoded: bool) -> Iterator[tuple[float, list[float]]]:
+    """Yield each pitch with the tempos to try; a phase vocoder changes only one of the two."""
+    for pitch in log_spaced_ratios(PITCH_STEP):
+        yield pitch, log_spaced_ratios(step) if pitch == 1 or not vocoded else [1.0]
 
 
-def likely_warps(plan: Reader, view: cells.Spectrum, *, smeared: bool) -> list[Warp]:
-    """Warps to look at closely, the most telling first; none where the clip is too short."""
-    step = step_for(view.seconds)
-    guesses = _distinct(_guesses(plan, view, step, smeared=smeared), step)
-    few = guesses[: REFINED // 2 if smeared else REFINED]
-    return list(dict.fromkeys(warp for guess in few for warp in close_by(guess, step)))
+def find_likely_warps(receiver: Receiver, spectrogram: Spectrogram, *, vocoded: bool) -> list[Warp]:
+    """Return the warps to search, the most likely first; none if the clip is too short."""
+    step = tempo_step(spectrogram.seconds)
+    warps = _drop_neighbours(_rank_warps(receiver, spectrogram, step, vocoded=vocoded), step)
+    warps = warps[: MAX_REFINED // 2 if vocoded else MAX_REFINED]
+    return list(dict.fromkeys(close for warp in warps for close in neighbouring_warps(warp, step)))
 
 
-def close_by(guess: Warp, step: float) -> Iterator[Warp]:
-    """A guess and its tempo nudged up and down."""
-    for nudge in NUDGES:
-        close = _aligned(replace(guess, tempo=guess.tempo * math.exp(nudge * step)))
-        if close != PLAIN:
+def neighbouring_warps(warp: Warp, step: float) -> Iterator[Warp]:
+    """Yield a warp with its tempo as it is, and a third of a step lower and higher."""
+    for offset in TEMPO_OFFSETS:
+        close = _snap_to_speed(replace(warp, tempo=warp.tempo * math.exp(offset * step)))
+        if close != NO_WARP:
             yield close
 
 
-def _aligned(warp: Warp) -> Warp:
-    """A plain change of speed instead of its neighbour: frequency is tried in coarser steps than
-    time is, and bears it."""
-    near = abs(math.log(warp.pitch / warp.tempo)) <= PITCH_STEP / 2
-    return replace(warp, pitch=warp.tempo) if near and not warp.smeared else warp
+def _snap_to_speed(warp: Warp) -> Warp:
+    """Return a change of speed in place of a warp close to one: pitch has coarser steps than tempo,
+    and the soft values tolerate the difference."""
+    is_near = abs(math.log(warp.pitch / warp.tempo)) <= PITCH_STEP / 2
+    return replace(warp, pitch=warp.tempo) if is_near and not warp.vocoded else warp
 
 
-def _distinct(guesses: list[Warp], step: float) -> list[Warp]:
-    """The first few that are not neighbours of one before."""
-    kept: list[Warp] = []
-    for guess in guesses:
+def _drop_neighbours(warps: list[Warp], step: float) -> list[Warp]:
+    """Return the warps that are not neighbours of an earlier one."""
+    distinct: list[Warp] = []
+    for warp in warps:
         if not any(
-            abs(math.log(guess.tempo / one.tempo)) < 1.5 * step
-            and abs(math.log(guess.pitch / one.pitch)) < 1.5 * PITCH_STEP
-            for one in kept
+            abs(math.log(warp.tempo / other.tempo)) < 1.5 * step
+            and abs(math.log(warp.pitch / other.pitch)) < 1.5 * PITCH_STEP
+            for other in distinct
         ):
-            kept.append(guess)
-    return kept
+            distinct.append(warp)
+    return distinct
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Glimpse:
-    height: float
-    """About z of the anchor."""
-    at: int
-    """Grains of the stream at which the clip begins."""
+class _Candidate:
+    z: float
+    """Normalised correlation with the template, approximately."""
+    start: int
+    """Position of the clip in the chip sequence, in slots / SUBSLOTS."""
     warp: Warp
-    softs: Floats
-    """(GRAIN, BANDS, slots)"""
+    soft: Floats
+    """(SUBSLOTS, BANDS, slots)"""
 
     @property
-    def promise(self) -> float:
-        """What the anchor says, less what it costs to say where: about a log-likelihood ratio."""
-        return self.height**2 / 2 - warp_cost(self.warp)
+    def log_likelihood_ratio(self) -> float:
+        """An approximation from the template alone, less the cost of the warp."""
+        return self.z**2 / 2 - warp_cost(self.warp)
 
 
-def _guesses(plan: Reader, view: cells.Spectrum, step: float, *, smeared: bool) -> list[Warp]:
-    """The likeliest warps: the best place of each by the anchor, then by all cells there."""
-    seen: list[_Glimpse] = []
-    for pitch, tempos in rounds(step, smeared=smeared):
-        softs = softened(view, pitch, smeared=smeared)
-        if softs.shape[2]:
-            found = _highest(plan, softs, tempos)
-            for tempo, height, at in zip(tempos, *found, strict=True):
-                seen.append(_Glimpse(height, at, _aligned(Warp(tempo, pitch, smeared)), softs))
-    best = sorted(seen, key=lambda glimpse: -glimpse.promise)[:GLIMPSES]
-    if plan.payload is None:
-        told = {g: _all_cells(plan, g) - warp_cost(g.warp) for g in best}
-        best.sort(key=lambda glimpse: -told[glimpse])
-    return [glimpse.warp for glimpse in best]
+def _rank_warps(
+    receiver: Receiver, spectrogram: Spectrogram, step: float, *, vocoded: bool
+) -> list[Warp]:
+    """Return the most likely warps, the best first: shortlisted by the template, ranked by the
+    evidence of all cells."""
+    candidates: list[_Candidate] = []
+    for pitch, tempos in iterate_warps(step, vocoded=vocoded):
+        soft = _soft_value_grids(spectrogram, pitch, vocoded=vocoded)
+        if soft.shape[2]:
+            best_starts = _best_starts(receiver, soft, tempos)
+            for tempo, z, start in zip(tempos, *best_starts, strict=True):
+                warp = _snap_to_speed(Warp(tempo, pitch, vocoded))
+                candidates.append(_Candidate(z, start, warp, soft))
+    best = sorted(candidates, key=lambda candidate: -candidate.log_likelihood_ratio)
+    best = best[:MAX_CANDIDATES]
+    if receiver.payload is None:
+        weights = {c: _full_evidence(receiver, c) - warp_cost(c.warp) for c in best}
+        best.sort(key=lambda candidate: -weights[candidate])
+    return [candidate.warp for candidate in best]
 
 
-def softened(view: cells.Spectrum, pitch: float, *, smeared: bool) -> Floats:
-    """Soft cells, those that begin half a slot late in a grid of their own: (GRAIN, BANDS, slots).
+def _soft_value_grids(spectrogram: Spectrogram, pitch: float, *, vocoded: bool) -> Floats:
+    """Return the soft values, one grid per time offset, padded with zeros to whole slices:
+    (SUBSLOTS, BANDS, slots)."""
+    slot = cells.HOPS_PER_SLOT
+    bands = cells.band_energies(spectrogram, pitch)
+    energies = cells.cell_energies(bands, slot, slot / SUBSLOTS * np.arange(SUBSLOTS))[..., :PERIOD]
+    slots = energies.shape[2]
+    padded = -(-slots // SLICE_SLOTS) * SLICE_SLOTS if slots >= SLICE_SLOTS else 0
+    soft = np.zeros((SUBSLOTS, BANDS, padded), np.float32)
+    if padded:
+        soft[..., :slots] = cells.soft_values(energies, vocoded=vocoded)
+    return soft
 
-    Silence fills the last slice up."""
-    slot = cells.HOPS_A_SLOT
-    bands = cells.band_energies(view, pitch)
-    energies = cells.cell_energies(bands, slot, slot / GRAIN * np.arange(GRAIN))[..., :PERIOD]
-    count = -(-energies.shape[2] // SLICE) * SLICE if energies.shape[2] >= SLICE else 0
-    softs = np.zeros((GRAIN, BANDS, count), np.float32)
-    if count:
-        softs[..., : energies.shape[2]] = cells.soft_values(energies, smeared=smeared)
-    return softs
 
-
-def _highest(plan: Reader, softs: Floats, tempos: list[float]) -> tuple[list[float], list[int]]:
-    """For each tempo, the highest sum over all places in the stream, scaled to about z, and the
-    grain of the stream where it is. softs: (GRAIN, BANDS, slots)."""
-    sums, _ = plan.correlate_slices(softs, SLICE)
-    twice = np.empty((len(sums), 2, PERIOD, GRAIN), np.float32)
-    for grain in range(GRAIN):
-        # A slice that begins a grain late at slot s of the stream began a grain before that slot.
-        twice[:, :, :, -grain % GRAIN] = np.roll(sums[:, grain], -(grain > 0), axis=1)[:, None]
-    places = twice.reshape(len(sums), -1)
-    middles = GRAIN * SLICE * (np.arange(len(sums)) + 0.5)
-    heights, starts = [], []
-    total = np.empty(GRAIN * PERIOD, np.float32)
+def _best_starts(
+    receiver: Receiver, soft: Floats, tempos: list[float]
+) -> tuple[list[float], list[int]]:
+    """Return, for each tempo, the highest correlation over all starts in the chip sequence,
+    normalised to about z, and that start in slots / SUBSLOTS. soft: (SUBSLOTS, BANDS, slots)."""
+    sums, _ = receiver.correlate_slices(soft, SLICE_SLOTS)
+    twice = np.empty((len(sums), 2, PERIOD, SUBSLOTS), np.float32)
+    for offset in range(SUBSLOTS):
+        # A slice of a grid that starts late by `offset` started by as much before its slot.
+        shifted = np.roll(sums[:, offset], -(offset > 0), axis=1)
+        twice[:, :, :, -offset % SUBSLOTS] = shifted[:, None]
+    slice_sums = twice.reshape(len(sums), -1)
+    middles = SUBSLOTS * SLICE_SLOTS * (np.arange(len(sums)) + 0.5)
+    highest, starts = [], []
+    total = np.empty(SUBSLOTS * PERIOD, np.float32)
     for tempo in tempos:
         total[:] = 0
-        apart = np.rint(middles * tempo - middles[0]).astype(np.intp) % len(total)
-        for row, shift in zip(places, apart.tolist(), strict=True):
+        distances = np.rint(middles * tempo - middles[0]).astype(np.intp) % len(total)
+        for row, shift in zip(slice_sums, distances.tolist(), strict=True):
             total += row[shift : shift + len(total)]
         starts.append(int(np.argmax(total)))
-        heights.append(float(total[starts[-1]]))
-    scale = math.sqrt(float(plan.mask.mean() * np.vdot(softs, softs)) / GRAIN + 1e-12)
-    return [height / scale for height in heights], starts
+        highest.append(float(total[starts[-1]]))
+    scale = math.sqrt(
+        float(receiver.template_power.mean() * np.vdot(soft, soft)) / SUBSLOTS + 1e-12
+    )
+    return [value / scale for value in highest], starts
 
 
-def _all_cells(plan: Reader, glimpse: _Glimpse) -> float:
-    """What all cells say at a place, whatever the payload (nats)."""
-    softs, tempo = glimpse.softs, glimpse.warp.tempo
-    slots = softs.shape[2]
-    first = -(-glimpse.at // GRAIN)
+def _full_evidence(receiver: Receiver, candidate: _Candidate) -> float:
+    """Return the evidence of all cells at the start of a candidate, in nats."""
+    soft, tempo = candidate.soft, candidate.warp.tempo
+    slots = soft.shape[2]
+    first = -(-candidate.start // SUBSLOTS)
     count = min(int((slots - 1) * tempo), PERIOD)
-    grains = np.rint((GRAIN * (first + np.arange(count)) - glimpse.at) / tempo).astype(np.intp)
-    grains = grains[grains < GRAIN * slots]
-    place = Place(((softs[grains % GRAIN, :, grains // GRAIN].T, first % PERIOD),), 0.0, 0.0)
-    return float(evidence(*plan.bits(place.stream())))
+    at = np.rint((SUBSLOTS * (first + np.arange(count)) - candidate.start) / tempo).astype(np.intp)
+    at = at[at < SUBSLOTS * slots]
+    stretch = soft[at % SUBSLOTS, :, at // SUBSLOTS].T, first % PERIOD
+    alignment = Alignment((stretch,), 0.0, 0.0)
+    return float(evidence(*receiver.despread(alignment.fold())))

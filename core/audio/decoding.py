@@ -12,7 +12,7 @@ from core.audio.waveform import Audio, Samples
 from core.errors import Failed, Notice, Refused
 
 BYTES_LIMIT: Final = 64 << 20
-LONGEST_S: Final = 600.0
+MAX_SECONDS: Final = 600.0
 """What `decode` accepts unless told otherwise."""
 
 
@@ -45,22 +45,26 @@ class Probe:
     notices: tuple[Notice, ...] = ()
 
 
-def decode(data: bytes, *, name: str, longest: float = LONGEST_S) -> Decoded:
+def decode(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Decoded:
     """Decode an untrusted recording in a confined process.
 
     Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED; `name` (an object
     key) becomes the pointer of the error and tells the expected format by its extension.
     """
-    bulk, answer = _isolated("core.audio.libsndfile:read_task", data, name=name, longest=longest)
+    bulk, answer = _run_sandboxed(
+        "core.audio.libsndfile:decode_task", data, name=name, max_seconds=max_seconds
+    )
     channels = np.frombuffer(bulk, np.float32).reshape(-1, answer["channels"]).T
     return Decoded(
         channels, answer["rate"], answer["format"], answer["codec"], _notices(answer, name)
     )
 
 
-def probe(data: bytes, *, name: str, longest: float = LONGEST_S) -> Probe:
+def probe(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Probe:
     """Check the headers of an untrusted recording in a confined process; errors as in `decode`."""
-    _, answer = _isolated("core.audio.libsndfile:probe_task", data, name=name, longest=longest)
+    _, answer = _run_sandboxed(
+        "core.audio.libsndfile:probe_task", data, name=name, max_seconds=max_seconds
+    )
     return Probe(
         answer["format"],
         answer["codec"],
@@ -71,17 +75,17 @@ def probe(data: bytes, *, name: str, longest: float = LONGEST_S) -> Probe:
     )
 
 
-def decode_own(data: bytes) -> Audio:
+def decode_trusted(data: bytes) -> Audio:
     """Decode mono audio that `encode` made, in this process. Raises Refused as `decode`."""
     from core.audio import container, libsndfile
 
     source = container.inspect(data, "")
     with libsndfile.open_sound(source) as sound:
-        parts = list(libsndfile.blocks(sound, source, 24 * 3600.0))
+        parts = list(libsndfile.read_blocks(sound, source, 24 * 3600.0))
         return Audio(np.concatenate(parts)[:, 0], sound.samplerate)
 
 
-def _isolated(task: str, data: bytes, **arguments: Any) -> tuple[bytearray, dict[str, Any]]:
+def _run_sandboxed(task: str, data: bytes, **arguments: Any) -> tuple[bytearray, dict[str, Any]]:
     name = arguments["name"]
     if len(data) > BYTES_LIMIT:
         raise Refused(

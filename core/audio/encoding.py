@@ -49,7 +49,7 @@ def encode(audio: Audio, container: str) -> Encoded:
     used. Samples beyond full scale are clipped.
     """
     file = io.BytesIO()
-    with writer(file, audio.rate, container) as sound:
+    with open_writer(file, audio.rate, container) as sound:
         rate = int(sound.samplerate)
         samples = np.clip(resample(audio, rate).samples, -1.0, 1.0)
         # One large write overflows the stack inside libvorbis and libopus.
@@ -58,7 +58,7 @@ def encode(audio: Audio, container: str) -> Encoded:
     return Encoded(file.getvalue(), rate, media_type(container))
 
 
-def writer(file: BinaryIO, rate: int, container: str) -> Any:
+def open_writer(file: BinaryIO, rate: int, container: str) -> Any:
     """A SoundFile for mono samples within [-1, 1], which libsndfile would wrap round beyond; its
     `samplerate` is that of the container, see `encode`."""
     import soundfile
@@ -76,7 +76,7 @@ def writer(file: BinaryIO, rate: int, container: str) -> Any:
     )
 
 
-def reader(file: BinaryIO) -> Any:
+def open_reader(file: BinaryIO) -> Any:
     """A SoundFile over a file that `writer` wrote, from front to end."""
     from core.audio import libsndfile
 

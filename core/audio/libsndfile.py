@@ -13,10 +13,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from core.audio.container import Source, inspect, sane_channels, sane_rate
+from core.audio.container import Source, check_channels, check_sample_rate, inspect
 from core.errors import Refused
 
-BUDGET_PER_S: Final = 96_000
+MAX_SAMPLES_PER_S: Final = 96_000
 """Samples of all channels that a second of the longest recording may decode to: 48 kHz stereo.
 Higher rates and more channels leave less time; this bounds memory whatever a header says."""
 _BLOCK: Final = 1 << 16
@@ -36,14 +36,14 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-def read_task(
-    data: bytes, write: Callable[[Any], object], *, name: str, longest: float
+def decode_task(
+    data: bytes, write: Callable[[Any], object], *, name: str, max_seconds: float
 ) -> dict[str, Any]:
     """Task for `core.audio.sandbox`: interleaved float32 samples out, a description as answer."""
     try:
         source = inspect(data, name)
         with open_sound(source) as sound:
-            for block in blocks(sound, source, longest):
+            for block in read_blocks(sound, source, max_seconds):
                 write(block)
             return _describe(sound, source)
     except Refused as exc:
@@ -51,13 +51,13 @@ def read_task(
 
 
 def probe_task(
-    data: bytes, write: Callable[[Any], object], *, name: str, longest: float
+    data: bytes, write: Callable[[Any], object], *, name: str, max_seconds: float
 ) -> dict[str, Any]:
     """Task for `core.audio.sandbox`: the description alone."""
     try:
         source = inspect(data, name)
         with open_sound(source) as sound:
-            promised = _promised(sound, source, longest)
+            promised = _announced_frames(sound, source, max_seconds)
             return _describe(sound, source) | {"seconds": promised and promised / sound.samplerate}
     except Refused as exc:
         return {"refused": exc.code, "message": exc.message}
@@ -70,23 +70,23 @@ def open_sound(source: Source) -> Sound:
         if getattr(exc, "code", 0) in _UNSUPPORTED:
             raise Refused("AUDIO_CODEC_UNSUPPORTED") from exc
         raise Refused("AUDIO_HEADER_INVALID") from exc
-    sane_rate(sound.samplerate)
-    sane_channels(sound.channels)
+    check_sample_rate(sound.samplerate)
+    check_channels(sound.channels)
     return sound
 
 
-def blocks(sound: Sound, source: Source, longest: float) -> Iterator[NDArray[np.float32]]:
+def read_blocks(sound: Sound, source: Source, max_seconds: float) -> Iterator[NDArray[np.float32]]:
     """All samples in order, each block of shape (frames, channels)."""
-    promised = _promised(sound, source, longest)
-    most = int(longest * min(sound.samplerate, BUDGET_PER_S / sound.channels))
+    promised = _announced_frames(sound, source, max_seconds)
+    most = int(max_seconds * min(sound.samplerate, MAX_SAMPLES_PER_S / sound.channels))
     done = 0
-    while len(block := _next(sound)):
+    while len(block := _read_block(sound)):
         done += len(block)
         if promised is not None and done > promised + sound.samplerate:
             raise Refused("AUDIO_DECODE_LIMIT")
         if done > most + sound.samplerate:
-            raise _too_long(longest, None)
-        _sane_samples(block)
+            raise _too_long(max_seconds, None)
+        _check_samples(block)
         yield block
     if done == 0:
         raise Refused("AUDIO_NO_SAMPLES")
@@ -99,15 +99,15 @@ def blocks(sound: Sound, source: Source, longest: float) -> Iterator[NDArray[np.
         )
 
 
-def _promised(sound: Sound, source: Source, longest: float) -> int | None:
+def _announced_frames(sound: Sound, source: Source, max_seconds: float) -> int | None:
     """Frames that the header announces, if it does. Raises Refused AUDIO_TOO_LONG."""
     promised = source.frames
     if promised is None and 0 < sound.frames < _UNKNOWN:
         promised = int(sound.frames)
     if promised is not None:
-        if promised > longest * sound.samplerate:
-            raise _too_long(longest, promised / sound.samplerate)
-        if promised * sound.channels > longest * BUDGET_PER_S:
+        if promised > max_seconds * sound.samplerate:
+            raise _too_long(max_seconds, promised / sound.samplerate)
+        if promised * sound.channels > max_seconds * MAX_SAMPLES_PER_S:
             raise Refused(
                 "AUDIO_TOO_LONG",
                 f"{promised / sound.samplerate:.0f} s of {sound.channels} channels at "
@@ -116,15 +116,15 @@ def _promised(sound: Sound, source: Source, longest: float) -> int | None:
     return promised
 
 
-def _too_long(longest: float, seconds: float | None) -> Refused:
+def _too_long(max_seconds: float, seconds: float | None) -> Refused:
     found = "It" if seconds is None else f"The recording lasts {seconds:.0f} s, which"
     return Refused(
         "AUDIO_TOO_LONG",
-        f"{found} is more than the {longest:.0f} s we accept: cut it to the best ten seconds.",
+        f"{found} is more than the {max_seconds:.0f} s we accept: cut it to the best ten seconds.",
     )
 
 
-def _next(sound: Sound) -> NDArray[np.float32]:
+def _read_block(sound: Sound) -> NDArray[np.float32]:
     try:
         block: NDArray[np.float32] = sound.read(_BLOCK, dtype="float32", always_2d=True)
     except soundfile.SoundFileError as exc:
@@ -132,7 +132,7 @@ def _next(sound: Sound) -> NDArray[np.float32]:
     return block
 
 
-def _sane_samples(block: NDArray[np.float32]) -> None:
+def _check_samples(block: NDArray[np.float32]) -> None:
     peak = float(np.abs(block).max())  # NaN if any sample is
     if not np.isfinite(peak):
         raise Refused("AUDIO_NONFINITE")

@@ -56,7 +56,7 @@ class Sandbox:
         for _ in range(2):
             control = self._connect()
             try:
-                return _run(self._send, control, request, data, limits)
+                return _run_task(self._send, control, request, data, limits)
             except _ServerDied:
                 self._discard(control)
         raise Crashed("the process that starts decoders died")
@@ -81,12 +81,12 @@ class Sandbox:
             finally:
                 os.close(sink)
                 os.close(report)
-            tail = yield from _flowing(out)
+            tail = yield from _read_stream(out)
             try:
-                _await(status, limits)
+                _wait_for_status(status, limits)
             except _ServerDied as exc:
                 raise Crashed("the process that starts decoders died") from exc
-            bulk, answer = _divide(tail)
+            bulk, answer = _split_output(tail)
             yield bytes(bulk)
             return answer
 
@@ -98,7 +98,7 @@ class Sandbox:
     def _connect(self) -> socket.socket:
         with self._lock:
             if self._control is None:
-                self._control, self._server = _launch()
+                self._control, self._server = _launch_server()
             return self._control
 
     def _send(self, control: socket.socket, message: bytes, fds: list[int]) -> None:
@@ -142,7 +142,7 @@ class _ServerDied(Exception):
     pass
 
 
-def _launch() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def _launch_server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair()
     with theirs:
         root = str(Path(__file__).resolve().parents[2])
@@ -165,7 +165,7 @@ def _launch() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     return ours, server
 
 
-def _scratch() -> int:
+def _open_memory_file() -> int:
     """A file of memory, without a name on a disk, where the system has such a thing."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("voicedrop")
@@ -173,7 +173,7 @@ def _scratch() -> int:
         return os.dup(file.fileno())
 
 
-def _run(
+def _run_task(
     send: Callable[[socket.socket, bytes, list[int]], None],
     control: socket.socket,
     request: bytes,
@@ -181,7 +181,7 @@ def _run(
     limits: Limits,
 ) -> tuple[bytearray, dict[str, Any]]:
     with contextlib.ExitStack() as stack:
-        source, sink = _scratch(), _scratch()
+        source, sink = _open_memory_file(), _open_memory_file()
         status, report = os.pipe()
         for fd in (source, sink, status):
             stack.callback(os.close, fd)
@@ -192,11 +192,11 @@ def _run(
             raise _ServerDied from exc
         finally:
             os.close(report)
-        _await(status, limits)
-        return _collect(sink, limits)
+        _wait_for_status(status, limits)
+        return _read_output(sink, limits)
 
 
-def _flowing(out: int) -> Generator[bytes, None, bytearray]:
+def _read_stream(out: int) -> Generator[bytes, None, bytearray]:
     """Everything but what may belong to the answer at the end, which is returned."""
     held = bytearray()
     while part := os.read(out, 1 << 20):
@@ -207,16 +207,16 @@ def _flowing(out: int) -> Generator[bytes, None, bytearray]:
     return held
 
 
-def _divide(tail: bytearray) -> tuple[bytearray, dict[str, Any]]:
+def _split_output(tail: bytearray) -> tuple[bytearray, dict[str, Any]]:
     """Bulk and answer: JSON, then its length in 4 bytes."""
     size = int.from_bytes(tail[-4:], "little")
     bulk = len(tail) - 4 - size
     if bulk < 0 or size > ANSWER_LIMIT:
         raise Crashed("its answer was malformed")
-    return tail[:bulk], _answer(tail[bulk:-4])
+    return tail[:bulk], _parse_answer(tail[bulk:-4])
 
 
-def _answer(text: bytearray) -> dict[str, Any]:
+def _parse_answer(text: bytearray) -> dict[str, Any]:
     try:
         answer = json.loads(text)
     except ValueError as exc:
@@ -226,7 +226,7 @@ def _answer(text: bytearray) -> dict[str, Any]:
     return answer
 
 
-def _await(status: int, limits: Limits) -> None:
+def _wait_for_status(status: int, limits: Limits) -> None:
     """Wait for the server's word on how the child ended."""
     # The server enforces the limit; the margin only guards against a server that hangs itself.
     ready, _, _ = select.select([status], [], [], limits.wall_s + 10)
@@ -237,12 +237,12 @@ def _await(status: int, limits: Limits) -> None:
         raise Crashed(word.decode())
 
 
-def _collect(sink: int, limits: Limits) -> tuple[bytearray, dict[str, Any]]:
+def _read_output(sink: int, limits: Limits) -> tuple[bytearray, dict[str, Any]]:
     """The sink holds: bulk, JSON answer, length of the answer in 4 bytes."""
     size = os.fstat(sink).st_size
     tail = int.from_bytes(read_all(sink, max(0, size - 4), 4), "little")
     bulk = size - 4 - tail
     if not 0 <= bulk <= limits.output or tail > ANSWER_LIMIT:
         raise Crashed("its answer was malformed")
-    answer = _answer(read_all(sink, bulk, tail))
+    answer = _parse_answer(read_all(sink, bulk, tail))
     return read_all(sink, 0, bulk), answer

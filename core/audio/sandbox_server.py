@@ -83,14 +83,14 @@ def serve(control_fd: int) -> None:  # pragma: no cover
         ready, _, _ = select.select([control, woken], [], [], timeout)
         if woken in ready:
             woken.recv(4096)
-        _reap(children)
-        if control in ready and not _accept(control, children):
+        _reap_children(children)
+        if control in ready and not _fork_child(control, children):
             break
     for pid in children:
         os.kill(pid, signal.SIGKILL)
 
 
-def _accept(control: socket.socket, children: dict[int, _Child]) -> bool:  # pragma: no cover
+def _fork_child(control: socket.socket, children: dict[int, _Child]) -> bool:  # pragma: no cover
     """Fork a child for the next request; False at the end of requests."""
     head, fds, _, _ = socket.recv_fds(control, 4, 3)
     if len(head) < 4:
@@ -108,12 +108,12 @@ def _accept(control: socket.socket, children: dict[int, _Child]) -> bool:  # pra
         return True
     status = 1
     try:
-        status = _work(task, source, sink, child.limits, arguments)
+        status = _run_task(task, source, sink, child.limits, arguments)
     finally:
         os._exit(status)
 
 
-def _work(
+def _run_task(
     task: str, source: int, sink: int, limits: Limits, arguments: Mapping[str, Any]
 ) -> int:  # pragma: no cover
     """Run the task; the exit status says how it went."""
@@ -125,7 +125,7 @@ def _work(
     module, name = task.split(":")
     function: Task = getattr(importlib.import_module(module), name)
     try:
-        _confine(limits)
+        _apply_limits(limits)
         data: Any = source
         if not limits.stream:
             data = bytes(read_all(source, 0, os.fstat(source).st_size))
@@ -140,7 +140,7 @@ def _work(
     return 0
 
 
-def _confine(limits: Limits) -> None:  # pragma: no cover
+def _apply_limits(limits: Limits) -> None:  # pragma: no cover
     def limit(what: int, soft: int, hard: int) -> None:
         resource.setrlimit(what, (soft, hard))
 
@@ -162,7 +162,7 @@ def _confine(limits: Limits) -> None:  # pragma: no cover
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
-def _reap(children: dict[int, _Child]) -> None:  # pragma: no cover
+def _reap_children(children: dict[int, _Child]) -> None:  # pragma: no cover
     """Report on children that ended; end those whose time is up."""
     for pid, child in list(children.items()):
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -173,14 +173,14 @@ def _reap(children: dict[int, _Child]) -> None:  # pragma: no cover
         if done or late:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            word = _verdict(os.waitstatus_to_exitcode(status), child.limits, bool(done))
+            word = _describe_exit(os.waitstatus_to_exitcode(status), child.limits, bool(done))
             with contextlib.suppress(OSError):  # nobody waits any more
                 os.write(child.report, word.encode())
             os.close(child.report)
             del children[pid]
 
 
-def _verdict(code: int, limits: Limits, ended: bool) -> str:  # pragma: no cover
+def _describe_exit(code: int, limits: Limits, ended: bool) -> str:  # pragma: no cover
     if not ended:
         return f"it did not end within {limits.wall_s:g} s"
     if code == -signal.SIGXCPU:

@@ -18,10 +18,10 @@ from core.audio import sandbox
 from core.audio.waveform import Samples
 from core.errors import Failed, Refused
 
-LONGEST_S: Final = 10 * 3600.0
-_HEAD: Final = 17 << 20
+MAX_SECONDS: Final = 10 * 3600.0
+_HEAD_BYTES: Final = 17 << 20
 """Bytes looked at for telling what a file is: more than tags and a cover may take."""
-_DECISIVE: Final = frozenset(
+_FATAL_CODES: Final = frozenset(
     {
         "AUDIO_EMPTY",
         "AUDIO_NOT_AUDIO",
@@ -36,12 +36,12 @@ _RANGE: Final = 16.0
 _LIMITS: Final = sandbox.Limits(cpu_s=3600, wall_s=24 * 3600.0, stream=True)
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class RecordingFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Known at the end of a pass."""
 
     seconds: float
     channels: int
-    apart: float
+    channel_difference: float
     """Share of the power in which channels differ; 0: mono, or the same in all."""
     damaged: bool
     """Decoding broke off."""
@@ -60,13 +60,13 @@ class Recording:
         *,
         name: str,
         channel: int | None = None,
-        longest: float = LONGEST_S,
+        max_seconds: float = MAX_SECONDS,
         limits: sandbox.Limits = _LIMITS,
     ) -> None:
         self.rate = 0
-        self.facts = Facts(seconds=0.0, channels=0, apart=0.0, damaged=False)
+        self.facts = RecordingFacts(seconds=0.0, channels=0, channel_difference=0.0, damaged=False)
         self._name, self._limits = name, limits
-        arguments = {"name": name, "channel": channel, "longest": longest}
+        arguments = {"name": name, "channel": channel, "max_seconds": max_seconds}
         self._blocks = self._read(file.fileno(), arguments)
         self._first = next(self._blocks, np.zeros(0, np.float32))
 
@@ -88,91 +88,91 @@ class Recording:
     def _parts(self, source: int, arguments: dict[str, Any]) -> Iterator[bytes]:
         try:
             answer = yield from sandbox.stream(
-                "core.audio.stream:task", source, self._limits, **arguments
+                "core.audio.stream:stream_task", source, self._limits, **arguments
             )
         except sandbox.Crashed as exc:
             message = f"The decoder failed on this file: {exc}. Convert it to WAV or FLAC."
             raise Failed("AUDIO_DECODER_CRASHED", message, pointer=self._name) from exc
         if refused := answer.get("refused"):
             raise Refused(refused, str(answer["message"]), pointer=self._name)
-        self.facts = msgspec.convert(answer, Facts)
+        self.facts = msgspec.convert(answer, RecordingFacts)
 
 
 # --- in the confined process, where coverage does not follow
 
 
-def task(
+def stream_task(
     source: int,
     write: Callable[[Any], object],
     *,
     name: str,
     channel: int | None,
-    longest: float,
+    max_seconds: float,
 ) -> dict[str, Any]:  # pragma: no cover
     """Task of the sandbox: the rate in four bytes, then float32 samples of one channel."""
     try:
-        doubt = _doubt(source, name)
-        return _copy(source, write, channel, longest, doubt)
+        header_problem = _find_header_problem(source, name)
+        return _decode_blocks(source, write, channel, max_seconds, header_problem)
     except Refused as exc:
         return {"refused": exc.code, "message": exc.message}
 
 
-def _doubt(source: int, name: str) -> Refused | None:  # pragma: no cover
+def _find_header_problem(source: int, name: str) -> Refused | None:  # pragma: no cover
     """What is wrong with the file but may not keep it from being heard."""
     from core.audio.container import inspect
 
     try:
-        inspect(os.pread(source, _HEAD, 0), name)
+        inspect(os.pread(source, _HEAD_BYTES, 0), name)
     except Refused as exc:
-        if exc.code in _DECISIVE:
+        if exc.code in _FATAL_CODES:
             raise
         return exc
     return None
 
 
-def _copy(
+def _decode_blocks(
     source: int,
     write: Callable[[Any], object],
     channel: int | None,
-    longest: float,
-    doubt: Refused | None,
+    max_seconds: float,
+    header_problem: Refused | None,
 ) -> dict[str, Any]:  # pragma: no cover
     import soundfile
 
-    from core.audio.container import sane_channels, sane_rate
+    from core.audio.container import check_channels, check_sample_rate
     from core.audio.libsndfile import Sound
 
     os.lseek(source, 0, os.SEEK_SET)
     try:
         sound = Sound(source, closefd=False)
     except soundfile.SoundFileError as exc:
-        raise doubt or Refused("AUDIO_HEADER_INVALID") from exc
-    sane_rate(sound.samplerate)
-    sane_channels(sound.channels)
+        raise header_problem or Refused("AUDIO_HEADER_INVALID") from exc
+    check_sample_rate(sound.samplerate)
+    check_channels(sound.channels)
     write(struct.pack("<I", sound.samplerate))
-    frames, total, apart, damaged = 0, 1e-12, 0.0, False
+    frames, total, channel_difference, damaged = 0, 1e-12, 0.0, False
     try:
-        for block in _blocks(sound):
+        for block in _read_blocks(sound):
             frames += len(block)
-            if frames > longest * sound.samplerate:
-                raise Refused("AUDIO_TOO_LONG", f"It is longer than {longest / 3600:g} hours.")
+            if frames > max_seconds * sound.samplerate:
+                raise Refused("AUDIO_TOO_LONG", f"It is longer than {max_seconds / 3600:g} hours.")
             mean = block.mean(axis=1, dtype=np.float32)
             total += float(np.square(block).sum())
-            apart += float(np.square(block - mean[:, None]).sum())
+            channel_difference += float(np.square(block - mean[:, None]).sum())
             write(np.ascontiguousarray(mean if channel is None else block[:, channel]))
     except soundfile.SoundFileError:
         damaged = True
     if frames == 0:
-        raise doubt or Refused("AUDIO_CORRUPT" if damaged else "AUDIO_NO_SAMPLES")
+        raise header_problem or Refused("AUDIO_CORRUPT" if damaged else "AUDIO_NO_SAMPLES")
     return {
         "seconds": frames / sound.samplerate,
         "channels": sound.channels,
-        "apart": apart / total,
+        "channel_difference": channel_difference / total,
         "damaged": damaged,
     }
 
 
-def _blocks(sound: Any) -> Iterator[Samples]:  # pragma: no cover
+def _read_blocks(sound: Any) -> Iterator[Samples]:  # pragma: no cover
     """Shape (n, channels), finite."""
     while len(block := sound.read(1 << 16, dtype="float32", always_2d=True)):
         clean = np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)

@@ -36,7 +36,7 @@ def peak(samples: Samples) -> float:
     return float(np.abs(samples).max(initial=0.0))
 
 
-def level(audio: Audio, to: float = 0.9) -> Audio:
+def normalise_peak(audio: Audio, to: float = 0.9) -> Audio:
     """Scale so that the largest sample is `to`; silence stays silence."""
     top = peak(audio.samples)
     return Audio(audio.samples * np.float32(to / top), audio.rate) if top > 0 else audio

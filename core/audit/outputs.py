@@ -145,12 +145,12 @@ def _check_label(used: LabelUsed | None, plain: BinaryIO | None) -> Outcome:
     if plain is None:
         return skipped(LABEL, "NOT_OPENED")
     with attempt(LABEL) as made, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        found = label.read(cast(bytes, view))
+        found = label.read_labels(cast(bytes, view))
         if used is None or used.profile == "none":
             made.outcome = skipped(LABEL, "WAIVED")
             wanted = []
         else:
-            wanted = [label.aigc(used.producer, used.produce_id)[0]]
+            wanted = [label.make_label(used.producer, used.produce_id)[0]]
         if found != wanted:
             made.outcome = failed(LABEL, "LABEL_MISMATCH", f"It carries {len(found)} labels.")
     return made.outcome
@@ -178,7 +178,7 @@ def _check_mark(
 def _verify_mark(stated: Watermark, plain: bytes, key: bytes) -> tuple[Outcome, float]:
     score = 0.0
     with attempt(WATERMARK) as made:
-        heard = decoding.decode_own(plain)
+        heard = decoding.decode_trusted(plain)
         payload = int(stated.payload, 16)
         found = watermark.verify(heard.samples, heard.rate, payload, key, thorough=False)
         score = round(found.score, 2)

@@ -81,7 +81,9 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, runtime: Runtime
         redrawn=sum(len(sentence.redrawn) for sentence in spoken),
         timings=watch.seconds,
         notices=[*item.notices, *waived],
-        sentences=subtitles.shifted(sentences, label.lead(job.label.cue)) if item.subtitle else [],
+        sentences=subtitles.shifted(sentences, label.lead_seconds(job.label.cue))
+        if item.subtitle
+        else [],
     )
     with watch.stage("store"):
         labelled = used.profile != "none"
@@ -117,7 +119,7 @@ def _shape(speech: Audio, item: Item, job: Job, watch: Stopwatch) -> Audio:
         speech = waveform.resample(loudness.normalise_loudness(speech), rate)
         if item.pause_ms:
             speech = waveform.join([speech, waveform.silence(item.pause_ms / 1000, rate)])
-        return label.with_cue(speech, job.label.cue)
+        return label.add_cue(speech, job.label.cue)
 
 
 def _mark(
@@ -148,7 +150,7 @@ def _read_back(
 ) -> watermark.Detection:
     """Detect the mark in the finished file, as anybody who finds it would; `claimed`: or at least
     as an auditor who asks whether it is this one, with the same bound on chance."""
-    heard = decoding.decode_own(encoded.data)
+    heard = decoding.decode_trusted(encoded.data)
     key = _mark_key(runtime)
     found = watermark.detect(heard.samples, heard.rate, key, thorough=False)
     if found.payload != payload and claimed:
@@ -193,11 +195,11 @@ def _label(
         used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
         return encoded.data, used, [Notice("LABEL_WAIVED")]
     producer = runtime.producer if asked.producer is None else asked.producer
-    made, remarks = label.aigc(producer, f"{job_id}/{item.id}")
+    made, remarks = label.make_label(producer, f"{job_id}/{item.id}")
     used = LabelUsed(
         profile=asked.profile, cue=asked.cue, producer=producer, produce_id=made.produce_id
     )
-    return label.write(encoded.data, made), used, remarks
+    return label.add_label(encoded.data, made), used, remarks
 
 
 def _mark_key(runtime: Runtime) -> bytes:

@@ -156,7 +156,7 @@ def _made(
 
 def _encode(one: Plan, file: BinaryIO, lease: Lease, runtime: Runtime) -> int:
     """The joined sound in its container, one item in memory at a time; the rate of the file."""
-    with encoding.writer(file, one.rate, one.format) as sound:
+    with encoding.open_writer(file, one.rate, one.format) as sound:
         rate = int(sound.samplerate)
         at = 0
         for piece in one.pieces:
@@ -180,7 +180,7 @@ def _opened(made: ItemResult, runtime: Runtime) -> Audio:
     if made.output is None or made.envelope is None:
         raise Failed("INTERNAL", "an item without sound in a chapter")
     body = runtime.results.get(made.output.key, limit=object_record.LIMIT).data
-    return decoding.decode_own(sealing.open_sealed(body, made.envelope, runtime.keys.wrapping))
+    return decoding.decode_trusted(sealing.open_sealed(body, made.envelope, runtime.keys.wrapping))
 
 
 def _fitted(heard: Audio, piece: Piece, rate: int) -> Samples:
@@ -223,7 +223,7 @@ def _label(
     used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
     if asked.profile != "none":
         producer = runtime.producer if asked.producer is None else asked.producer
-        made, _ = label.aigc(producer, f"{job_id}/{chapter_name(one.name)}")
+        made, _ = label.make_label(producer, f"{job_id}/{chapter_name(one.name)}")
         field = (label.FIELD, msgspec.json.encode(made).decode())
         used = LabelUsed(
             profile=asked.profile, cue=asked.cue, producer=producer, produce_id=made.produce_id
@@ -240,6 +240,6 @@ def _label(
     plain.write(edit.tail)
     plain.flush()
     with mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        if label.read(cast(bytes, view)) != ([made] if made else []):
+        if label.read_labels(cast(bytes, view)) != ([made] if made else []):
             raise Failed("LABEL_VERIFY_FAILED")
     return used

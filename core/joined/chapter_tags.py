@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.label.tags import as_syncsafe, flac_head, id3_text, opus_head
+from core.label.tags import build_flac_head, build_opus_head, encode_syncsafe, id3_text_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def splice(
     data: bytes, size: int, rate: int, field: tuple[str, str] | None, marks: Sequence[Bookmark]
 ) -> Splice:
     """What turns a file of our encoder into one with a text field and chapter marks. `data`: its
-    beginning, with all its metadata; `size`: of the whole. Raises ValueError as `tags.add`."""
+    beginning, with all its metadata; `size`: of the whole. Raises ValueError."""
     if data[:4] == b"RIFF":
         return _riff(size, rate, field, marks)
     if data[:4] in (b"fLaC", b"OggS"):
@@ -45,13 +45,13 @@ def splice(
         comments += _comments(marks)
         if not comments:
             return Splice(b"", 0, b"")
-        head, start = (flac_head if data[:4] == b"fLaC" else opus_head)(data, comments)
+        head, start = (build_flac_head if data[:4] == b"fLaC" else build_opus_head)(data, comments)
         return Splice(head, start, b"")
-    frames = id3_text(*field) if field else b""
+    frames = id3_text_frame(*field) if field else b""
     frames += _id3(marks)
     if not frames:
         return Splice(b"", 0, b"")
-    return Splice(b"ID3\4\0\0" + as_syncsafe(len(frames)) + frames, 0, b"")
+    return Splice(b"ID3\4\0\0" + encode_syncsafe(len(frames)) + frames, 0, b"")
 
 
 def _comments(marks: Sequence[Bookmark]) -> list[bytes]:
@@ -77,7 +77,7 @@ def _id3(marks: Sequence[Bookmark]) -> bytes:
 
 
 def _frame(name: bytes, content: bytes) -> bytes:
-    return name + as_syncsafe(len(content)) + b"\0\0" + content
+    return name + encode_syncsafe(len(content)) + b"\0\0" + content
 
 
 def _riff(size: int, rate: int, field: tuple[str, str] | None, marks: Sequence[Bookmark]) -> Splice:

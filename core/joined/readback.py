@@ -44,7 +44,7 @@ def read(file: BinaryIO, items: Sequence[Marked]) -> Read:
     which they are heard. Raises what decoding raises."""
     scores: list[float] = []
     sound_s = read_s = 0.0
-    with encoding.reader(file) as sound:
+    with encoding.open_reader(file) as sound:
         rate, at = int(sound.samplerate), 0
         for one in items:
             start, end = round(one.start * rate), round(one.end * rate)

@@ -68,14 +68,16 @@ def _plan(
     at = 0.0
     for i, (item, one) in enumerate(heard):
         cue = one.label.cue if one.label else "none"
-        skip = aigc.lead(cue) if i else 0.0
+        skip = aigc.lead_seconds(cue) if i else 0.0
         following = heard[i + 1][0] if i + 1 < len(heard) else None
-        trail = item.pause_ms / 1000 + (aigc.trail(cue) if following else 0.0)
-        if following is None and aigc.trail(cue):
+        trail = item.pause_ms / 1000 + (aigc.trail_seconds(cue) if following else 0.0)
+        if following is None and aigc.trail_seconds(cue):
             trail = 0.0  # the cue comes after the pause
         length = (one.output.duration_s if one.output else 0.0) - skip - trail
         pieces.append(Piece(item, one, round(skip, 4), round(at, 4), round(at + length, 4)))
-        at += length + (0.0 if following is None and aigc.trail(cue) else _gap(item, following))
+        at += length + (
+            0.0 if following is None and aigc.trail_seconds(cue) else _gap(item, following)
+        )
     first = heard[0][1].output if heard else None
     return Plan(
         id=name,

@@ -21,7 +21,7 @@ from core.errors import Explained
 _OPUS, _VORBIS = b"OpusTags", b"\x03vorbis"
 
 
-def add(data: bytes, name: str, value: str) -> bytes:
+def add_field(data: bytes, name: str, value: str) -> bytes:
     """The file with the field added. ASCII only. Raises Explained for a container, or a form of
     its metadata, that we do not write, and ValueError for what is not ASCII."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
@@ -35,24 +35,26 @@ def add(data: bytes, name: str, value: str) -> bytes:
     raise Explained("not a container whose metadata we write")
 
 
-def read(data: bytes, name: str) -> list[bytes]:
+def read_field(data: bytes, name: str) -> list[bytes]:
     """Every value of the field, in the order of the file."""
     if data[:4] == b"RIFF":
-        return [data[at : at + size] for kind, at, size in _riff(data) if kind == name.encode()]
+        return [
+            data[at : at + size] for kind, at, size in _riff_chunks(data) if kind == name.encode()
+        ]
     if data[:4] == b"fLaC":
-        comments = [data[at : at + size] for kind, at, size in _flac(data) if kind == 4]
-        return [value for block in comments for value in _comments(block, name)]
+        comments = [data[at : at + size] for kind, at, size in _flac_blocks(data) if kind == 4]
+        return [value for block in comments for value in _find_comments(block, name)]
     if data[:4] == b"OggS":
-        packet, _ = _second_packet(_pages(data))
+        packet, _ = _read_second_packet(_ogg_pages(data))
         magic = next((m for m in (_OPUS, _VORBIS) if packet.startswith(m)), None)
-        return _comments(packet[len(magic) :], name) if magic else []
+        return _find_comments(packet[len(magic) :], name) if magic else []
     return [text for described, text in _id3_texts(data) if described == name.encode()]
 
 
 # RIFF
 
 
-def _riff(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(name, offset of the content, size) of each chunk."""
     at = 12
     while at + 8 <= len(data):
@@ -72,12 +74,14 @@ def _add_riff(data: bytes, name: str, value: str) -> bytes:
 # Vorbis comments: vendor, count, then comments; every string after its length
 
 
-def _comments(block: bytes, name: str) -> list[bytes]:
+def _find_comments(block: bytes, name: str) -> list[bytes]:
     head = f"{name}=".encode().lower()
-    return [text[len(head) :] for text in _strings(block)[1:] if text[: len(head)].lower() == head]
+    return [
+        text[len(head) :] for text in _parse_strings(block)[1:] if text[: len(head)].lower() == head
+    ]
 
 
-def _strings(block: bytes) -> list[bytes]:
+def _parse_strings(block: bytes) -> list[bytes]:
     """The vendor and every comment; fewer if the block is cut."""
     strings, at, left = [], 0, 1
     while left and at + 4 <= len(block):
@@ -99,7 +103,7 @@ def _comment_block(strings: list[bytes]) -> bytes:
 # FLAC
 
 
-def _flac(data: bytes) -> Iterator[tuple[int, int, int]]:
+def _flac_blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
     """(type, offset of the content, size) of each metadata block."""
     at, last = 4, False
     while not last and at + 4 <= len(data):
@@ -110,17 +114,17 @@ def _flac(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _add_flac(data: bytes, comment: bytes) -> bytes:
-    head, start = flac_head(data, [comment])
+    head, start = build_flac_head(data, [comment])
     return head + data[start:]
 
 
-def flac_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
+def build_flac_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
     """All metadata with the comments among them, and where the sound begins in `data`."""
-    blocks = [(kind, data[at : at + size], at + size) for kind, at, size in _flac(data)]
+    blocks = [(kind, data[at : at + size], at + size) for kind, at, size in _flac_blocks(data)]
     if not blocks:
         raise Explained("a FLAC file without a header")
     found = next((content for kind, content, _ in blocks if kind == 4), b"")
-    strings = _strings(found) or [b""]
+    strings = _parse_strings(found) or [b""]
     kept = [(kind, content) for kind, content, _ in blocks if kind != 4]
     # STREAMINFO stays the first block, as the format demands.
     written = [*kept[:1], (4, _comment_block([*strings, *comments])), *kept[1:]]
@@ -144,7 +148,7 @@ class _Page(NamedTuple):
     """Offset of the next page."""
 
 
-def _pages(data: bytes) -> Iterator[_Page]:
+def _ogg_pages(data: bytes) -> Iterator[_Page]:
     at = 0
     while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
         start = at + 27 + data[at + 26]
@@ -154,7 +158,7 @@ def _pages(data: bytes) -> Iterator[_Page]:
         at = end
 
 
-def _second_packet(pages: Iterable[_Page]) -> tuple[bytes, _Page | None]:
+def _read_second_packet(pages: Iterable[_Page]) -> tuple[bytes, _Page | None]:
     """The packet that begins the second page, and the page that ends with it, if one does."""
     packet = b""
     for page in itertools.islice(pages, 1, None):
@@ -168,15 +172,15 @@ def _second_packet(pages: Iterable[_Page]) -> tuple[bytes, _Page | None]:
 
 
 def _add_opus(data: bytes, comment: bytes) -> bytes:
-    head, start = opus_head(data, [comment])
+    head, start = build_opus_head(data, [comment])
     return head + data[start:]
 
 
-def opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
+def build_opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
     """The first two pages with the comments in them, and where the third begins in `data`."""
-    first = next(_pages(data), None)
-    packet, page = _second_packet(_pages(data))
-    strings = _strings(packet.removeprefix(_OPUS))
+    first = next(_ogg_pages(data), None)
+    packet, page = _read_second_packet(_ogg_pages(data))
+    strings = _parse_strings(packet.removeprefix(_OPUS))
     tags = _OPUS + _comment_block([*strings, *comments])
     lacing = b"\xff" * (len(tags) // 255) + bytes([len(tags) % 255])
     # One page before and after: then no other page changes its number.
@@ -191,7 +195,7 @@ def opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
         raise Explained("an Ogg stream that is not Opus as we write it")
     head = b"OggS" + bytes(10) + first.serial + struct.pack("<I", 1)
     tail = bytes([len(lacing)]) + lacing + tags
-    checksum = struct.pack("<I", _crc(head + bytes(4) + tail))
+    checksum = struct.pack("<I", _ogg_crc(head + bytes(4) + tail))
     return data[: first.end] + head + checksum + tail, page.end
 
 
@@ -208,7 +212,7 @@ def _crc_table() -> list[int]:
 _CRC = _crc_table()
 
 
-def _crc(data: bytes) -> int:
+def _ogg_crc(data: bytes) -> int:
     """Ogg's CRC-32: not reflected, from zero."""
     value = 0
     for byte in data:
@@ -219,7 +223,7 @@ def _crc(data: bytes) -> int:
 # ID3v2
 
 
-def _syncsafe(data: bytes) -> int:
+def _decode_syncsafe(data: bytes) -> int:
     return data[0] << 21 | data[1] << 14 | data[2] << 7 | data[3]
 
 
@@ -227,10 +231,10 @@ def _id3_texts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(description, value) of each TXXX frame of a plain ID3v2.3 or 2.4 tag, both in UTF-8."""
     if data[:3] != b"ID3" or len(data) < 10 or data[3] not in (3, 4) or data[5] & 0xC0:
         return
-    at, end = 10, 10 + _syncsafe(data[6:10])
+    at, end = 10, 10 + _decode_syncsafe(data[6:10])
     while at + 10 <= min(end, len(data)) and data[at]:
         size = data[at + 4 : at + 8]
-        length = _syncsafe(size) if data[3] == 4 else int.from_bytes(size, "big")
+        length = _decode_syncsafe(size) if data[3] == 4 else int.from_bytes(size, "big")
         content = data[at + 10 : at + 10 + length]
         if data[at : at + 4] == b"TXXX" and content:
             encoding = ("latin-1", "utf-16", "utf-16-be", "utf-8")[content[0] & 3]
@@ -243,15 +247,15 @@ def _id3_texts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _add_id3(data: bytes, name: str, value: str) -> bytes:
     if data[:3] == b"ID3":
         raise Explained("an MP3 file that has an ID3 tag already")
-    frame = id3_text(name, value)
-    return b"ID3\4\0\0" + as_syncsafe(len(frame)) + frame + data
+    frame = id3_text_frame(name, value)
+    return b"ID3\4\0\0" + encode_syncsafe(len(frame)) + frame + data
 
 
-def id3_text(name: str, value: str) -> bytes:
+def id3_text_frame(name: str, value: str) -> bytes:
     """A TXXX frame, ASCII."""
     content = b"\0" + name.encode("ascii") + b"\0" + value.encode("ascii")
-    return b"TXXX" + as_syncsafe(len(content)) + b"\0\0" + content
+    return b"TXXX" + encode_syncsafe(len(content)) + b"\0\0" + content
 
 
-def as_syncsafe(size: int) -> bytes:
+def encode_syncsafe(size: int) -> bytes:
     return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))

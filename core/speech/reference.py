@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audio.decoding import LONGEST_S, Decoded, decode
+from core.audio.decoding import MAX_SECONDS, Decoded, decode
 from core.audio.loudness import normalise_loudness
-from core.audio.waveform import Audio, Samples, join, level, peak, resample
+from core.audio.waveform import Audio, Samples, join, normalise_peak, peak, resample
 from core.audio.waveform import silence as pause
 from core.errors import Notice, Refused
 from core.speech import activity as speech
@@ -84,7 +84,7 @@ def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
 
     Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED.
     """
-    decoded = decode(data, name=key, longest=LONGEST_S)
+    decoded = decode(data, name=key, max_seconds=MAX_SECONDS)
     if decoded.seconds < MIN_DURATION_S:
         raise Refused(
             "AUDIO_TOO_SHORT", f"{decoded.seconds:.1f} s: send three or more.", pointer=key
@@ -96,7 +96,7 @@ def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
         raise Refused("AUDIO_SILENT", pointer=key)
     if audio.rate > MAX_RATE:
         audio = resample(audio, MAX_RATE)
-    activity = speech.detect_speech(level(resample(audio, speech.RATE)).samples)
+    activity = speech.detect_speech(normalise_peak(resample(audio, speech.RATE)).samples)
     quality = Quality(
         activity.seconds, activity.snr_db, clipped, measure_bandwidth(audio, activity), top
     )
@@ -265,7 +265,7 @@ def _apply_steps(audio: Audio, steps: Steps) -> Audio:
     if steps.compress:
         audio = compress(audio)
     if steps.level is not None:
-        audio = level(audio, steps.level)
+        audio = normalise_peak(audio, steps.level)
     if steps.loudness is not None:
         audio = normalise_loudness(audio, steps.loudness)
     if steps.pad:

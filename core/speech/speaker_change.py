@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from core.audio.waveform import Audio, level, resample
+from core.audio.waveform import Audio, normalise_peak, resample
 from core.speech import activity
 from core.speech.encoders import Ge2e, cosine_similarity, to_unit_length
 
@@ -31,7 +31,7 @@ def lowest_similarity(audio: Audio) -> float:
     """Similarity of the speech before and after a cut, -1..1, where it is least; 1 where there is
     too little speech to cut."""
     heard = resample(audio, activity.RATE)
-    mask = np.repeat(activity.detect_speech(level(heard).samples).mask, activity.HOP)[
+    mask = np.repeat(activity.detect_speech(normalise_peak(heard).samples).mask, activity.HOP)[
         : len(heard.samples)
     ]
     said = heard.samples[: len(mask)][mask]

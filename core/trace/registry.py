@@ -19,7 +19,7 @@ from core.errors import Refused, Unavailable
 from core.storage.object_keys import mark_key
 from core.storage.port import Store
 
-CANDIDATES = 64
+MAX_CANDIDATES = 64
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +31,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def register(results: Store, key: bytes, job_id: str, item_id: str) -> int:
     """The payload of this item; the same on every call."""
     mark = Mark(item=item_id, job=job_id)
-    for number in range(CANDIDATES):
+    for number in range(MAX_CANDIDATES):
         payload = _candidate(key, mark, number)
         if results.put_once(mark_key(payload), msgspec.json.encode(mark)):
             return payload

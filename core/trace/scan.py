@@ -15,16 +15,16 @@ from typing import BinaryIO
 import numpy as np
 
 import watermark
-from core.audio.stream import Facts, Recording
+from core.audio.stream import Recording, RecordingFacts
 from core.audio.waveform import Samples
 from core.errors import Refused
 from watermark import Detection
-from watermark.embed import RATES
+from watermark.embed import SAMPLE_RATES
 
 THOROUGH_S = 60.0
 """Seconds up to which a recording is searched everywhere for changed speed, tempo and pitch."""
-_SAMPLES, _SAMPLE_S = 8, 8.0
-_APART = 0.01
+_SAMPLE_COUNT, _SAMPLE_S = 8, 8.0
+_MAX_CHANNEL_DIFFERENCE = 0.01
 """Channels that differ by more than this share of their power are listened to one by one."""
 _WINDOW_S = 3.0
 """Every how many seconds `watermark.scan` looks: each look is one more chance to err."""
@@ -34,26 +34,28 @@ _GAP_S = 6.0
 Keys = Mapping[str, bytes]
 
 
-def search(file: BinaryIO, name: str, keys: Keys) -> tuple[Facts, list[Detection]]:
+def search_recording(
+    file: BinaryIO, name: str, keys: Keys
+) -> tuple[RecordingFacts, list[Detection]]:
     """Every marked stretch; scores account for all that was looked at. Raises Refused, Failed."""
     held: list[Samples] = []
-    rate, facts, found = _pass(file, name, keys, held=held)
-    if facts.channels > 1 and facts.apart > _APART:
+    rate, facts, found = _scan_once(file, name, keys, held=held)
+    if facts.channels > 1 and facts.channel_difference > _MAX_CHANNEL_DIFFERENCE:
         for channel in range(facts.channels):
-            found += _pass(file, name, keys, channel=channel)[2]
+            found += _scan_once(file, name, keys, channel=channel)[2]
     if facts.seconds <= THOROUGH_S:
-        found += _thorough(np.concatenate(held), rate, keys, found)
+        found += _search_gaps(np.concatenate(held), rate, keys, found)
     elif not found:
-        found += _sampled(file, name, keys, facts)
-    tries = _tries(facts)
+        found += _search_samples(file, name, keys, facts)
+    tries = _log10_trials(facts)
     found = [replace(one, score=one.score - tries) for one in found]
-    found = [one for one in found if one.score >= watermark.CLAIM]
+    found = [one for one in found if one.score >= watermark.DETECTION_THRESHOLD]
     if facts.damaged and not found:
         raise Refused("AUDIO_CORRUPT", f"Damaged after {facts.seconds:.1f} s.", pointer=name)
     return facts, found
 
 
-def _pass(
+def _scan_once(
     file: BinaryIO,
     name: str,
     keys: Keys,
@@ -61,12 +63,12 @@ def _pass(
     channel: int | None = None,
     tempo: float = 1.0,
     held: list[Samples] | None = None,
-) -> tuple[int, Facts, list[Detection]]:
+) -> tuple[int, RecordingFacts, list[Detection]]:
     """Read the recording once, in windows. `tempo`: how many times too fast it is played; `held`
     is given its first minute."""
     recording = Recording(file, name=name, channel=channel)
     rate = recording.rate
-    blocks = recording if held is None else _tapped(recording, held, int(THOROUGH_S * rate) + 1)
+    blocks = recording if held is None else _keep_start(recording, held, int(THOROUGH_S * rate) + 1)
     found = [
         replace(run, start=run.start / tempo, end=run.end / tempo, tempo=run.tempo * tempo)
         for _, _, run in watermark.scan(blocks, round(rate / tempo), keys)
@@ -74,7 +76,7 @@ def _pass(
     return rate, recording.facts, found
 
 
-def _tapped(blocks: Iterable[Samples], held: list[Samples], most: int) -> Iterator[Samples]:
+def _keep_start(blocks: Iterable[Samples], held: list[Samples], most: int) -> Iterator[Samples]:
     for block in blocks:
         if most > 0:
             held.append(block[:most])
@@ -82,10 +84,10 @@ def _tapped(blocks: Iterable[Samples], held: list[Samples], most: int) -> Iterat
         yield block
 
 
-def _thorough(whole: Samples, rate: int, keys: Keys, found: list[Detection]) -> list[Detection]:
+def _search_gaps(whole: Samples, rate: int, keys: Keys, found: list[Detection]) -> list[Detection]:
     """What is warped in the parts of a short recording in which nothing was found."""
     more = []
-    for start, end in _gaps(found, len(whole) / rate):
+    for start, end in _find_gaps(found, len(whole) / rate):
         part = whole[int(start * rate) : int(end * rate)]
         runs = [run for _, _, run in watermark.scan([part], rate, keys, thorough=True)]
         more += [replace(run, start=run.start + start, end=run.end + start) for run in runs]
@@ -96,7 +98,7 @@ def _thorough(whole: Samples, rate: int, keys: Keys, found: list[Detection]) -> 
     return [best] if best.marked else []
 
 
-def _gaps(found: list[Detection], seconds: float) -> Iterator[tuple[float, float]]:
+def _find_gaps(found: list[Detection], seconds: float) -> Iterator[tuple[float, float]]:
     """Parts long enough to carry a mark that can be read."""
     at = 0.0
     for one in sorted(found, key=lambda one: one.start):
@@ -107,24 +109,28 @@ def _gaps(found: list[Detection], seconds: float) -> Iterator[tuple[float, float
         yield at, seconds
 
 
-def _sampled(file: BinaryIO, name: str, keys: Keys, facts: Facts) -> list[Detection]:
+def _search_samples(
+    file: BinaryIO, name: str, keys: Keys, facts: RecordingFacts
+) -> list[Detection]:
     """A long recording in which nothing was found: is it warped as a whole?"""
-    for start, part, rate in _samples(file, name, facts):
+    for start, part, rate in _cut_samples(file, name, facts):
         best = watermark.detect_any(part, rate, keys, thorough=True)
         if best.marked:
-            readable = round(rate / best.tempo) in RATES
+            readable = round(rate / best.tempo) in SAMPLE_RATES
             if abs(best.tempo - best.pitch) < 0.003 and readable:
                 # Played too fast or too slowly: undone, all of it can be read.
-                return _pass(file, name, keys, tempo=best.tempo)[2]
+                return _scan_once(file, name, keys, tempo=best.tempo)[2]
             return [replace(best, start=best.start + start, end=best.end + start)]
     return []
 
 
-def _samples(file: BinaryIO, name: str, facts: Facts) -> list[tuple[float, Samples, int]]:
+def _cut_samples(
+    file: BinaryIO, name: str, facts: RecordingFacts
+) -> list[tuple[float, Samples, int]]:
     """Eight parts of 8 s, evenly spread: (start, samples, rate)."""
     recording = Recording(file, name=name)
     rate = recording.rate
-    starts = np.linspace(0, facts.seconds - _SAMPLE_S, _SAMPLES)
+    starts = np.linspace(0, facts.seconds - _SAMPLE_S, _SAMPLE_COUNT)
     parts: list[list[Samples]] = [[] for _ in starts]
     at = 0
     for block in recording:
@@ -137,7 +143,7 @@ def _samples(file: BinaryIO, name: str, facts: Facts) -> list[tuple[float, Sampl
     return [(float(start), part, rate) for start, part in zip(starts, joined, strict=True)]
 
 
-def joined(found: list[Detection]) -> list[Detection]:
+def merge_detections(found: list[Detection]) -> list[Detection]:
     """One for each stretch of one item, however often it was found."""
     made: list[Detection] = []
     for one in sorted((f for f in found if f.payload is not None), key=lambda f: f.start):
@@ -156,7 +162,7 @@ def _continues(one: Detection, other: Detection) -> bool:
     return same and other.start - one.end < _GAP_S
 
 
-def _tries(facts: Facts) -> float:
+def _log10_trials(facts: RecordingFacts) -> float:
     """log10 of how often chance could have misled us, beyond what each score accounts for."""
-    views = 1 + (facts.channels if facts.apart > _APART else 0)
+    views = 1 + (facts.channels if facts.channel_difference > _MAX_CHANNEL_DIFFERENCE else 0)
     return math.log10(max(1.0, facts.seconds / _WINDOW_S) * views)

@@ -16,7 +16,7 @@ import msgspec
 from core.errors import Failed, Refused
 from core.result.item_result import Problem
 from core.trace.registry import Mark
-from core.trace.scan import Keys, joined, search
+from core.trace.scan import Keys, merge_detections, search_recording
 from watermark import Detection
 
 SCHEMA = "voicedrop/trace/1"
@@ -24,7 +24,7 @@ SCHEMA = "voicedrop/trace/1"
 Resolve = Callable[[int], Mark | None]
 
 
-class TraceMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MarkedStretch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One stretch that carries the mark of one item."""
 
     score: float
@@ -65,12 +65,12 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The highest found."""
     meaning: str
     """The same in words."""
-    findings: list[TraceMatch] = []
+    findings: list[MarkedStretch] = []
     """In the order of their beginnings."""
     error: Problem | None = None
 
 
-def trace(
+def trace_recording(
     file: BinaryIO,
     name: str,
     keys: Keys,
@@ -90,11 +90,11 @@ def trace(
         meaning="",
     )
     try:
-        facts, found = search(file, name, keys)
+        facts, found = search_recording(file, name, keys)
     except (Refused, Failed) as exc:
         meaning = f"The clip could not be read ({exc.code}): {exc.message}"
         return msgspec.structs.replace(report, meaning=meaning, error=Problem.of(exc))
-    findings = [_resolve_match(one, resolve) for one in joined(found)]
+    findings = [_marked_stretch(one, resolve) for one in merge_detections(found)]
     score = max((one.score for one in found), default=0.0)
     return msgspec.structs.replace(
         report,
@@ -103,7 +103,7 @@ def trace(
         ),
         marked=bool(found),
         score=round(score, 2),
-        meaning=_meaning(score, findings, marked=bool(found)),
+        meaning=_describe(score, findings, marked=bool(found)),
         findings=findings,
     )
 
@@ -115,10 +115,10 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _resolve_match(one: Detection, resolve: Resolve) -> TraceMatch:
+def _marked_stretch(one: Detection, resolve: Resolve) -> MarkedStretch:
     payload = one.payload or 0
     mark = resolve(payload)
-    return TraceMatch(
+    return MarkedStretch(
         score=round(one.score, 2),
         payload=f"{payload:08x}",
         key_id=one.key_id,
@@ -131,7 +131,7 @@ def _resolve_match(one: Detection, resolve: Resolve) -> TraceMatch:
     )
 
 
-def _meaning(score: float, findings: list[TraceMatch], *, marked: bool) -> str:
+def _describe(score: float, findings: list[MarkedStretch], *, marked: bool) -> str:
     if not marked:
         return (
             "Our mark was not found. That does not say that the clip is genuine, nor that we did "
@@ -140,10 +140,10 @@ def _meaning(score: float, findings: list[TraceMatch], *, marked: bool) -> str:
     chance = f"by chance this happens less than once in 10^{min(int(score), 30)} clips"
     if not findings:
         return f"Carries our mark ({chance}), but too damaged to say of which job."
-    return f"Carries our mark ({chance}): {'; '.join(map(_place, findings))}."
+    return f"Carries our mark ({chance}): {'; '.join(map(_describe_stretch, findings))}."
 
 
-def _place(one: TraceMatch) -> str:
+def _describe_stretch(one: MarkedStretch) -> str:
     who = f"item {one.item} of job {one.job}"
     if not one.job:
         who = f"payload {one.payload}, which this registry does not know,"

@@ -79,7 +79,7 @@ def trace(settings: Settings, clips: list[Path], index: Path | None) -> Shown:
 def _trace(clip: Path, marks: Keys, resolve: tracing.Resolve) -> tracing.Trace:
     try:
         with clip.open("rb") as file:
-            return tracing.trace(file, clip.name, marks, resolve, timestamp(time.time()))
+            return tracing.trace_recording(file, clip.name, marks, resolve, timestamp(time.time()))
     except OSError as exc:
         raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(clip)) from exc
 

@@ -39,8 +39,8 @@ def make(
         sound = _read(path)
         if sound.seconds < _LEAST_S:
             raise Refused("AUDIO_TOO_SHORT", "Less than a second.", pointer=str(path))
-        pairs.append(listening_test.pair(path.name, sound, strength=strength, seconds=seconds))
-    text = listening_test.page(pairs, trials=trials, strength=strength)
+        pairs.append(listening_test.make_pair(path.name, sound, strength=strength, seconds=seconds))
+    text = listening_test.render_page(pairs, trials=trials, strength=strength)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     data = {"page": str(out), "clips": len(pairs), "trials": trials, "strength": strength}

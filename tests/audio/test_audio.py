@@ -10,10 +10,10 @@ import pytest
 import soundfile
 
 from core.audio import libsndfile
-from core.audio.decoding import decode, decode_own, probe
+from core.audio.decoding import decode, decode_trusted, probe
 from core.audio.encoding import CONTAINERS, Encoded, encode
 from core.audio.loudness import loudness, normalise_loudness
-from core.audio.waveform import Audio, fade, join, level, peak, resample, silence, trim
+from core.audio.waveform import Audio, fade, join, normalise_peak, peak, resample, silence, trim
 from core.errors import Failed, Refused
 from tests.support.recordings.files import (
     flac_announcing,
@@ -42,9 +42,9 @@ def snr(a: Audio, b: Audio) -> float:
 @pytest.mark.parametrize("container", sorted(CONTAINERS))
 @pytest.mark.parametrize("rate", [16_000, 24_000, 32_000])
 def test_encoded_speech_decodes_to_itself(container: str, rate: int) -> None:
-    audio = level(resample(speech(), rate), 0.7)
+    audio = normalise_peak(resample(speech(), rate), 0.7)
     file = encode(audio, container)
-    back = decode_own(file.data)
+    back = decode_trusted(file.data)
     assert back.rate == file.rate
     assert back.seconds == pytest.approx(audio.seconds, abs=0.03)
     least = {"wav": 55, "flac": 55, "mp3": 18, "opus": 20}[container]
@@ -59,7 +59,7 @@ def test_opus_says_the_rate_it_took() -> None:
 
 
 def test_samples_beyond_full_scale_are_clipped_not_wrapped() -> None:
-    back = decode_own(encode(Audio(speech().samples * 20, 16_000), "wav").data)
+    back = decode_trusted(encode(Audio(speech().samples * 20, 16_000), "wav").data)
     assert np.corrcoef(back.samples, np.clip(speech().samples * 20, -1, 1))[0, 1] > 0.999
 
 
@@ -67,14 +67,14 @@ def test_samples_beyond_full_scale_are_clipped_not_wrapped() -> None:
 def test_minutes_of_opus_and_mp3_are_written_in_small_blocks() -> None:
     for container in ("mp3", "opus"):
         file = encode(Audio(np.zeros(8_000 * 60, np.float32), 8_000), container)
-        assert decode_own(file.data).seconds == pytest.approx(60, abs=0.1)
+        assert decode_trusted(file.data).seconds == pytest.approx(60, abs=0.1)
 
 
 def test_our_own_output_is_read_back_by_the_confined_decoder_as_well() -> None:
     file: Encoded = encode(speech(), "flac")
     decoded = decode(file.data, name="a.flac")
     assert (decoded.format, decoded.codec, decoded.rate) == ("flac", "pcm_16", 16_000)
-    np.testing.assert_array_equal(decoded.channels[0], decode_own(file.data).samples)
+    np.testing.assert_array_equal(decoded.channels[0], decode_trusted(file.data).samples)
 
 
 def test_channels_keep_their_order() -> None:
@@ -93,9 +93,9 @@ def test_resampling_keeps_tones_and_removes_what_does_not_fit() -> None:
 
 
 def test_level_sets_the_peak_and_leaves_silence() -> None:
-    assert peak(level(speech(), 0.9).samples) == pytest.approx(0.9)
+    assert peak(normalise_peak(speech(), 0.9).samples) == pytest.approx(0.9)
     quiet = silence(1, 8_000)
-    assert level(quiet) is quiet
+    assert normalise_peak(quiet) is quiet
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
@@ -159,7 +159,7 @@ def test_probe_tells_the_length_without_decoding() -> None:
 @pytest.mark.slow
 def test_a_longer_limit_admits_a_longer_recording() -> None:
     data = minutes_of_silence(11, "FLAC")
-    assert decode(data, name="a.flac", longest=700).seconds == 660
+    assert decode(data, name="a.flac", max_seconds=700).seconds == 660
 
 
 @pytest.mark.slow
@@ -167,14 +167,14 @@ def test_a_decoder_that_runs_out_of_memory_is_reported_by_code() -> None:
     """Three hours of silence are a small file, but more output than a child may write."""
     data = pack(np.zeros(8_000 * 3_600 * 3, np.int16), 8_000, "FLAC")
     with pytest.raises(Failed) as failure:
-        decode(data, name="refs/a.flac", longest=36_000)
+        decode(data, name="refs/a.flac", max_seconds=36_000)
     assert failure.value.code == "AUDIO_DECODER_CRASHED"
     assert failure.value.pointer == "refs/a.flac"
 
 
 def test_probing_in_this_process_finds_the_same() -> None:
     for data in (speech_as("MP3"), b"<html>"):
-        here = libsndfile.probe_task(data, list, name="a", longest=600.0)
+        here = libsndfile.probe_task(data, list, name="a", max_seconds=600.0)
         if "refused" in here:
             continue
         assert here["seconds"] == probe(data, name="a").seconds
@@ -213,7 +213,7 @@ DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_what_only_the_decoder_can_tell_is_refused_in_our_words(what: str) -> None:
     make, code = DAMAGE[what]
     data = make()
-    here = libsndfile.read_task(data, lambda block: None, name="a", longest=600.0)
+    here = libsndfile.decode_task(data, lambda block: None, name="a", max_seconds=600.0)
     assert here["refused"] == code
     with pytest.raises(Refused) as refusal:
         decode(data, name="a.x")

@@ -43,7 +43,7 @@ def test_fit_recordings_are_accepted_with_their_remarks(case: Case) -> None:
 def test_the_decoder_alone_judges_as_it_does_in_its_cage(case: Case) -> None:
     parts: list[NDArray[np.float32]] = []
     data = case.make()
-    here = libsndfile.read_task(data, parts.append, name=case.name, longest=600.0)
+    here = libsndfile.decode_task(data, parts.append, name=case.name, max_seconds=600.0)
     if refused := here.get("refused"):
         with pytest.raises(Refused) as refusal:
             decode(data, name=case.name)

@@ -141,7 +141,9 @@ def test_a_chapter_whose_marks_were_taken_out_is_found(copy: Path) -> None:
         rate = first.output.sample_rate
         noise = np.random.default_rng(1).standard_normal(round(first.output.duration_s * rate))
         sound = encoding.encode(Audio(noise.astype(np.float32) * 0.1, rate), "wav")
-        plain = label.write(sound.data, label.aigc(made.producer, first.label.produce_id)[0])
+        plain = label.add_label(
+            sound.data, label.make_label(made.producer, first.label.produce_id)[0]
+        )
         owner = Context(job=found.job_id, item="chapters/c0", mt=sound.media_type)
         sealed = io.BytesIO()
         envelope = sealing.seal_stream(io.BytesIO(plain), sealed, owner, made.keys.wrapping)

@@ -59,7 +59,9 @@ def file(tmp_path: Path, samples: np.ndarray, *, rate: int = RATE, name: str = "
 
 def traced(path: Path, key: bytes = KEY) -> Trace:
     with path.open("rb") as opened:
-        return trace.trace(opened, path.name, {"k1": key}, MARKS.get, "2026-11-22T00:00:00Z")
+        return trace.trace_recording(
+            opened, path.name, {"k1": key}, MARKS.get, "2026-11-22T00:00:00Z"
+        )
 
 
 def said(report: Trace) -> list[tuple[str, float, float]]:
@@ -193,7 +195,7 @@ def test_a_file_without_samples_gets_a_code(tmp_path: Path) -> None:
 def test_a_recording_is_read_up_to_a_length(tmp_path: Path) -> None:
     path = file(tmp_path, speech(6))
     with path.open("rb") as opened, pytest.raises(Refused, match="AUDIO_TOO_LONG"):
-        list(Recording(opened, name="x", longest=5))
+        list(Recording(opened, name="x", max_seconds=5))
 
 
 def test_what_is_not_a_number_is_taken_for_silence(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import tink
 from pypinyin import lazy_pinyin
 from tink import secret_key_access, streaming_aead
 
-from core.audio.decoding import decode_own
+from core.audio.decoding import decode_trusted
 from core.crypto import keys, sealing
 from core.documents import signed
 from core.result.document import parse
@@ -74,7 +74,7 @@ def test_everything_but_speaking_and_learning_is_cheap(spoken: Place) -> None:
 
 @pytest.mark.parametrize("item", list(TEXTS))
 def test_a_recogniser_hears_what_was_written(heard: Path, item: str) -> None:
-    speech = decode_own((heard / f"{item}.wav").read_bytes())
+    speech = decode_trusted((heard / f"{item}.wav").read_bytes())
     language = TEXTS[item].get("language", "en")
     text = Recogniser.load().transcribe(speech, language)
     wanted = TEXTS[item]["text"]

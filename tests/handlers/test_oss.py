@@ -147,7 +147,7 @@ def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: 
 @pytest.mark.slow
 def test_a_clip_under_audit_is_traced_to_its_job(made: Runtime) -> None:
     payload = registry.register(made.results, b"k" * 32, "job-7", "hello")
-    speech = decoding.decode_own(REFERENCE.read_bytes())
+    speech = decoding.decode_trusted(REFERENCE.read_bytes())
     key = next(iter(made.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, payload, key)
     made.inbox.put("audit/leak.mp3", encoding.encode(Audio(marked, speech.rate), "mp3").data)
@@ -181,7 +181,7 @@ def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(
 
 
 def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made: Runtime) -> None:
-    speech = decoding.decode_own(REFERENCE.read_bytes())
+    speech = decoding.decode_trusted(REFERENCE.read_bytes())
     key = next(iter(made.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, 0xABCD, key)
     made.inbox.put("audit/c.flac", encoding.encode(Audio(marked, speech.rate), "flac").data)

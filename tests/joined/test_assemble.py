@@ -80,11 +80,11 @@ def test_each_chapter_is_one_labelled_file_with_the_cue_once(made: Runtime) -> N
     assert [placed.id for placed in first.items] == ["a", "b"]
     assert [placed.id for placed in second.items] == ["c"]
     plain = opened(made, first)
-    (read,) = aigc.read(plain)
+    (read,) = aigc.read_labels(plain)
     assert read.produce_id == f"{done.job_id}/chapters/ch1"
-    heard = decoding.decode_own(plain)
+    heard = decoding.decode_trusted(plain)
     assert heard.seconds == pytest.approx(present(first.output).duration_s, abs=0.002)
-    cue = aigc.cue(heard.rate).samples
+    cue = aigc.make_cue(heard.rate).samples
     power = signal.correlate(heard.samples, cue / np.linalg.norm(cue), "valid", "fft")
     alike = np.abs(power) / np.linalg.norm(cue) > 0.7
     rises = np.flatnonzero(np.diff(np.concatenate([[0], alike.astype(int)])) == 1)
@@ -116,7 +116,7 @@ def test_a_book_has_chapter_marks_and_is_traced_to_its_items(
     if form in ("wav", "flac"):
         return  # the sound of these is the one that `marks` was read from
     with path.open("rb") as file:
-        found = trace.trace(
+        found = trace.trace_recording(
             file, path.name, made.keys.watermark, lambda p: resolve(made.results, p), ""
         )
     assert [(f.job, f.item) for f in found.findings] == [(done.job_id, i) for i, _, _ in SAID]
@@ -286,7 +286,7 @@ def test_subtitles_of_a_joined_file_are_timed_in_it_and_seen_by_nobody_else(made
         "And here is the second one of them.",
         SAID[1][2],
     ]
-    heard = decoding.decode_own(opened(made, first))
+    heard = decoding.decode_trusted(opened(made, first))
     level = np.abs(heard.samples)
     for before, after in itertools.pairwise(sentences):
         # A pause lies between two sentences, and sound begins where the next one does.

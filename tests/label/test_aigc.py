@@ -21,7 +21,7 @@ from core.label.aigc import Aigc
 from tests.support import vectors
 
 PRODUCER = "001191110102MAD55U9H0F10002"
-LABEL, _ = label.aigc(PRODUCER, "0123456789abcdef0123456789abcdef.hello")
+LABEL, _ = label.make_label(PRODUCER, "0123456789abcdef0123456789abcdef.hello")
 CONTAINERS = {
     "wav": ("WAV", "PCM_16"),
     "wav-24": ("WAV", "PCM_24"),
@@ -45,10 +45,10 @@ class Vector(msgspec.Struct, forbid_unknown_fields=True):
 def test_vector(vector: Vector) -> None:
     if vector.expect:
         with pytest.raises(JobError) as caught:
-            label.read(bytes.fromhex(vector.file))
+            label.read_labels(bytes.fromhex(vector.file))
         assert caught.value.code == vector.expect
     else:
-        assert msgspec.to_builtins(label.read(bytes.fromhex(vector.file))) == vector.labels
+        assert msgspec.to_builtins(label.read_labels(bytes.fromhex(vector.file))) == vector.labels
 
 
 def encoded(kind: str, samples: int = 24_001) -> bytes:
@@ -62,9 +62,9 @@ def encoded(kind: str, samples: int = 24_001) -> bytes:
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_written_read_back_and_the_sound_is_untouched(kind: str) -> None:
     plain = encoded(kind)
-    labelled = label.write(plain, LABEL)
-    assert label.read(plain) == []
-    assert label.read(labelled) == [LABEL]
+    labelled = label.add_label(plain, LABEL)
+    assert label.read_labels(plain) == []
+    assert label.read_labels(labelled) == [LABEL]
     before, after = (soundfile.read(io.BytesIO(data))[0] for data in (plain, labelled))
     assert np.array_equal(before, after)
 
@@ -72,19 +72,19 @@ def test_written_read_back_and_the_sound_is_untouched(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["flac", "mp3", "opus"])
 def test_a_reader_that_is_not_ours_finds_it(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{kind}"
-    path.write_bytes(label.write(encoded(kind), LABEL))
+    path.write_bytes(label.add_label(encoded(kind), LABEL))
     found = TinyTag.get(path).other["aigc"]
     assert [json.loads(text) for text in found] == [msgspec.to_builtins(LABEL)]
 
 
 def test_a_labelled_wav_opens_in_the_standard_library() -> None:
-    with wave.open(io.BytesIO(label.write(encoded("wav"), LABEL))) as file:
+    with wave.open(io.BytesIO(label.add_label(encoded("wav"), LABEL))) as file:
         assert (file.getnframes(), file.getframerate()) == (24_001, 24_000)
 
 
 def test_a_chunk_of_odd_length_is_padded() -> None:
-    odd = next(made for i in range(2) if len(_json(made := label.aigc("P" * i, "x")[0])) % 2)
-    labelled = label.write(encoded("wav"), odd)
+    odd = next(made for i in range(2) if len(_json(made := label.make_label("P" * i, "x")[0])) % 2)
+    labelled = label.add_label(encoded("wav"), odd)
     assert len(labelled) % 2 == 0
     assert int.from_bytes(labelled[4:8], "little") == len(labelled) - 8
 
@@ -107,9 +107,9 @@ def test_the_document_has_the_fields_of_the_standard() -> None:
 
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_a_second_label_is_never_written(kind: str) -> None:
-    labelled = label.write(encoded(kind), LABEL)
+    labelled = label.add_label(encoded(kind), LABEL)
     with pytest.raises(Failed, match=r"LABEL_VERIFY_FAILED.*already"):
-        label.write(labelled, LABEL)
+        label.add_label(labelled, LABEL)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_second_label_is_never_written(kind: str) -> None:
 )
 def test_files_that_cannot_take_a_label_are_not_released(container: bytes) -> None:
     with pytest.raises(Failed, match="LABEL_VERIFY_FAILED"):
-        label.write(container, LABEL)
+        label.add_label(container, LABEL)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_why_a_label_was_not_written_is_said_in_our_words(
     container: bytes, made: Aigc, why: str
 ) -> None:
     with pytest.raises(Failed) as caught:
-        label.write(container, made)
+        label.add_label(container, made)
     assert caught.value.message == f"The label was not written: {why}."
 
 
@@ -151,14 +151,14 @@ def test_a_label_that_does_not_read_back_is_not_released() -> None:
     endless = bytearray(encoded("wav"))
     endless[40:44] = b"\xff\xff\xff\xff"
     with pytest.raises(Failed, match="LABEL_VERIFY_FAILED"):
-        label.write(bytes(endless), LABEL)
+        label.add_label(bytes(endless), LABEL)
 
 
 def test_ogg_vorbis_is_not_written() -> None:
     sink = io.BytesIO()
     soundfile.write(sink, np.zeros(24_000, np.float32), 24_000, format="OGG", subtype="VORBIS")
     with pytest.raises(Failed, match="not Opus as we write it"):
-        label.write(sink.getvalue(), LABEL)
+        label.add_label(sink.getvalue(), LABEL)
 
 
 def test_comments_that_are_there_stay(tmp_path: Path) -> None:
@@ -166,15 +166,15 @@ def test_comments_that_are_there_stay(tmp_path: Path) -> None:
     with soundfile.SoundFile(path, "w", 24_000, 1, format="FLAC") as file:
         file.title = "A title"
         file.write(np.zeros(100, np.float32))
-    path.write_bytes(label.write(path.read_bytes(), LABEL))
+    path.write_bytes(label.add_label(path.read_bytes(), LABEL))
     assert TinyTag.get(path).title == "A title"
-    assert label.read(path.read_bytes()) == [LABEL]
+    assert label.read_labels(path.read_bytes()) == [LABEL]
 
 
 def test_a_flac_without_comments_gets_a_block_of_them() -> None:
     bare = b"fLaC" + bytes([0x80, 0, 0, 34]) + bytes(34) + b"sound"
-    labelled = tags.add(bare, "AIGC", "x")
-    assert tags.read(labelled, "AIGC") == [b"x"]
+    labelled = tags.add_field(bare, "AIGC", "x")
+    assert tags.read_field(labelled, "AIGC") == [b"x"]
     assert labelled.endswith(b"sound")
 
 
@@ -182,19 +182,19 @@ def test_a_flac_without_comments_gets_a_block_of_them() -> None:
 def test_values_outside_the_charset_are_refused(value: str) -> None:
     for fields in ((value, "id"), (PRODUCER, value)):
         with pytest.raises(Refused, match="LABEL_CHARSET"):
-            label.aigc(*fields)
+            label.make_label(*fields)
 
 
 def test_without_a_producer_the_label_says_synthetic_and_a_notice_says_incomplete() -> None:
-    made, notices = label.aigc("", "job.item")
+    made, notices = label.make_label("", "job.item")
     assert (made.label, made.content_producer, made.produce_id) == ("1", "", "job.item")
     assert [notice.code for notice in notices] == ["LABEL_INCOMPLETE"]
-    assert label.aigc(PRODUCER, "job.item")[1] == []
+    assert label.make_label(PRODUCER, "job.item")[1] == []
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 24_000, 48_000])
 def test_the_cue_is_short_long_short_short(rate: int) -> None:
-    signal = label.cue(rate)
+    signal = label.make_cue(rate)
     assert signal.seconds == pytest.approx(1.32, abs=1e-3)
     assert signal.samples.dtype == np.float32
     unit = rate * 0.12
@@ -206,11 +206,11 @@ def test_the_cue_is_short_long_short_short(rate: int) -> None:
 
 
 def test_the_cue_is_one_tone_without_clicks() -> None:
-    signal = label.cue(24_000).samples
+    signal = label.make_cue(24_000).samples
     spectrum = np.abs(np.fft.rfft(signal))
     assert np.argmax(spectrum) * 24_000 / len(signal) == pytest.approx(800, abs=2)
-    assert np.abs(signal).max() == pytest.approx(label.PEAK, abs=0.01)
-    assert np.abs(np.diff(signal)).max() <= 1.01 * label.PEAK * 2 * np.pi * 800 / 24_000
+    assert np.abs(signal).max() == pytest.approx(label.TONE_PEAK, abs=0.01)
+    assert np.abs(np.diff(signal)).max() <= 1.01 * label.TONE_PEAK * 2 * np.pi * 800 / 24_000
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,9 @@ def test_the_cue_is_one_tone_without_clicks() -> None:
 )
 def test_where_the_cue_stands(where: label.Cue, layout: str) -> None:
     speech = Audio(np.full(2400, 0.5, np.float32), 24_000)
-    cue, gap = label.cue(24_000).samples, np.zeros(3 * 2880, np.float32)
+    cue, gap = label.make_cue(24_000).samples, np.zeros(3 * 2880, np.float32)
     parts = {"s": [speech.samples], "cs": [cue, gap, speech.samples]}
     parts |= {"sc": [speech.samples, gap, cue], "csc": [cue, gap, speech.samples, gap, cue]}
-    made = label.with_cue(speech, where)
+    made = label.add_cue(speech, where)
     assert made.rate == 24_000
     assert np.array_equal(made.samples, np.concatenate(parts[layout]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from core.audio.decoding import Decoded, decode
 from core.audio.loudness import loudness
-from core.audio.waveform import Audio, join, level, peak, resample, silence
+from core.audio.waveform import Audio, join, normalise_peak, peak, resample, silence
 from core.errors import Refused
 from core.speech import activity, reference
 from core.speech.reference import (
@@ -211,7 +211,7 @@ def test_speech_survives_noise_telephone_and_a_second_opinion() -> None:
         resample(resample(Audio(samples, 16_000), 8_000), 16_000).samples,
         np.clip(samples * 8, -0.5, 0.5),
     ):
-        assert activity.detect_speech(level(Audio(changed, 16_000)).samples).seconds > 2
+        assert activity.detect_speech(normalise_peak(Audio(changed, 16_000)).samples).seconds > 2
 
 
 def test_activity_of_almost_nothing_is_nothing() -> None:

@@ -135,8 +135,8 @@ def _item(name: str, item: str, made: Runtime, number: int, *, marked: bool) -> 
     if marked:
         sound = watermark.embed(sound, RATE, payload, key)
     encoded = encoding.encode(Audio(sound, RATE), "wav")
-    used, _ = label.aigc(made.producer, f"{name}/{item}")
-    plain = label.write(encoded.data, used)
+    used, _ = label.make_label(made.producer, f"{name}/{item}")
+    plain = label.add_label(encoded.data, used)
     context = Context(job=name, item=item, mt=encoded.media_type)
     sealed = sealing.seal(plain, context, made.keys.wrapping)
     place = f"out/{name}/{item}.wav.sealed"

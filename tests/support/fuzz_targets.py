@@ -65,10 +65,10 @@ def event(data: bytes) -> None:
 def sound(data: bytes) -> None:
     """Our own reading of headers here, libsndfile only in the confined child, one time in 16."""
     source = container.inspect(data, "refs/a.wav")
-    label.read(data)
+    label.read_labels(data)
     if zlib.crc32(data) % 16 == 0 and source.data:
         try:
-            decoding.decode(data, name="refs/a.wav", longest=30.0)
+            decoding.decode(data, name="refs/a.wav", max_seconds=30.0)
         except Failed as exc:
             if "failed inside" in exc.message:  # neither the decoder's crash nor a refusal
                 raise AssertionError(exc.message) from exc
@@ -77,14 +77,14 @@ def sound(data: bytes) -> None:
 
 def tagged(data: bytes) -> None:
     """The reader of labels is given whatever lies in a bucket."""
-    label.read(data)
+    label.read_labels(data)
 
 
 def clip(data: bytes) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
-        report = trace.trace(file, "audit/a.wav", {"k": KEY}, lambda _: None, "now")
+        report = trace.trace_recording(file, "audit/a.wav", {"k": KEY}, lambda _: None, "now")
     canonical.dump(report)
     if report.error and "failed inside" in report.error.message:
         raise AssertionError(report.error.message)
@@ -195,9 +195,9 @@ def _sounds() -> Iterator[bytes]:
 
 
 def _labelled() -> Iterator[bytes]:
-    made, _ = label.aigc("00119111000000000000010000", "job/item")
+    made, _ = label.make_label("00119111000000000000010000", "job/item")
     for form in ("wav", "flac", "mp3", "opus"):
-        yield label.write(encoding.encode(waveform.Audio(noise(0.3), 16_000), form).data, made)
+        yield label.add_label(encoding.encode(waveform.Audio(noise(0.3), 16_000), form).data, made)
 
 
 def _sealed() -> Iterator[bytes]:

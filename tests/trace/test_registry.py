@@ -49,7 +49,7 @@ def test_an_unknown_payload_resolves_to_nothing(results: LocalStore) -> None:
 
 def test_a_store_where_every_number_is_taken_is_reported_not_trusted(results: LocalStore) -> None:
     mark = Mark(job="j1", item="hello")
-    for number in range(registry.CANDIDATES):
+    for number in range(registry.MAX_CANDIDATES):
         payload = registry._candidate(KEY, mark, number)
         results.put(mark_key(payload), b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}')
     with pytest.raises(Exception, match="no free watermark number"):

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 import watermark
 from tests.support.speech import FOLDER, KEY, NAMES, OTHER_KEY, RATE, load_clip
 from watermark import cells, search, warps
-from watermark.layout import BANDS, PERIOD, TILE, layout
-from watermark.reader import MESSAGE_COST, PLAIN, SYNC_COST, Warp, bound, reader
+from watermark.layout import BANDS, PERIOD, TILE, derive_layout
+from watermark.receiver import NO_WARP, PAYLOAD_COST, SYNC_COST, Warp, bound, make_receiver
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,11 +29,11 @@ def digest(array: NDArray[Any]) -> str:
 
 def test_the_plan_is_pinned() -> None:
     """The format must not drift: last year's audio is marked by this very plan."""
-    plan = layout(KEY)
-    assert digest((plan.signs < 0).astype(np.uint8)) == "de593555c915c85b"
-    assert digest(plan.parts.astype("<i4")) == "b8dac7e4fa3f2526"
-    assert digest((plan.pattern(0xDEADBEEF) < 0).astype(np.uint8)) == "f9ff07923e328995"
-    assert [plan.start(7, segment, b"host") for segment in range(3)] == [897, 78, 1753]
+    layout = derive_layout(KEY)
+    assert digest((layout.chips < 0).astype(np.uint8)) == "de593555c915c85b"
+    assert digest(layout.bit_index.astype("<i4")) == "b8dac7e4fa3f2526"
+    assert digest((layout.spread(0xDEADBEEF) < 0).astype(np.uint8)) == "f9ff07923e328995"
+    assert [layout.derive_start(7, segment, b"host") for segment in range(3)] == [897, 78, 1753]
 
 
 def test_the_embedder_is_pinned() -> None:
@@ -72,15 +72,15 @@ def test_a_pinned_clip_still_reads() -> None:
 
 
 def test_every_tile_holds_every_coded_bit_four_or_five_times() -> None:
-    plan = layout(KEY)
-    counts = np.bincount(plan.parts[plan.parts >= 0], minlength=264)
+    layout = derive_layout(KEY)
+    counts = np.bincount(layout.bit_index[layout.bit_index >= 0], minlength=264)
     assert set(counts.tolist()) == {4, 5}
-    assert int((plan.parts < 0).sum()) == 252
+    assert int((layout.bit_index < 0).sum()) == 252
 
 
 def test_a_plan_does_not_print_its_key() -> None:
-    assert repr(KEY) not in repr(layout(KEY))
-    assert "key" not in repr(layout(KEY))
+    assert repr(KEY) not in repr(derive_layout(KEY))
+    assert "key" not in repr(derive_layout(KEY))
 
 
 @pytest.mark.slow
@@ -90,13 +90,15 @@ def test_importing_the_watermark_loads_nothing_slow() -> None:
 
 
 def test_plans_of_two_keys_have_nothing_in_common() -> None:
-    one, other = layout(KEY), layout(OTHER_KEY)
-    assert abs(np.mean(one.signs * other.signs)) < 0.02
+    one, other = derive_layout(KEY), derive_layout(OTHER_KEY)
+    assert abs(np.mean(one.chips * other.chips)) < 0.02
 
 
 def test_each_host_and_payload_starts_elsewhere() -> None:
-    plan = layout(KEY)
-    starts = {plan.start(payload, 0, bytes([host])) for payload in range(8) for host in range(8)}
+    layout = derive_layout(KEY)
+    starts = {
+        layout.derive_start(payload, 0, bytes([host])) for payload in range(8) for host in range(8)
+    }
     assert len(starts) > 60
     assert all(0 <= start < PERIOD for start in starts)
 
@@ -109,14 +111,14 @@ def test_averaging_marked_clips_shows_no_signs() -> None:
     for number in range(40):
         at = number % 10 * 4_000
         host = np.roll(load_clip(NAMES[number % 4]), number)[at : at + 2 * RATE]
-        view = cells.spectrum(watermark.embed(host, RATE, 7, KEY), RATE)
-        average += search.grids(view, PLAIN, 1)[0][:, :slots]
+        spectrogram = cells.compute_spectrogram(watermark.embed(host, RATE, 7, KEY), RATE)
+        average += search.soft_value_grids(spectrogram, NO_WARP, 1)[0][:, :slots]
     chance = best_agreement(np.random.default_rng(1).normal(size=average.shape))
     assert best_agreement(average) < chance + 0.04
 
 
 def best_agreement(average: NDArray[np.float64]) -> float:
-    sync = layout(KEY).sync
+    sync = derive_layout(KEY).sync
     slots = average.shape[1]
     shares = []
     for start in range(PERIOD):
@@ -129,10 +131,10 @@ def best_agreement(average: NDArray[np.float64]) -> float:
 def test_z_on_unmarked_speech_is_no_wider_than_theory() -> None:
     tail = total = 0
     for number, name in enumerate(NAMES):
-        view = cells.spectrum(load_clip(name), RATE)
+        spectrogram = cells.compute_spectrogram(load_clip(name), RATE)
         for salt in range(3):
-            plan = reader(bytes([number, salt]) * 16)
-            inner, energy = plan.correlate(search.grids(view, PLAIN))
+            receiver = make_receiver(bytes([number, salt]) * 16)
+            inner, energy = receiver.correlate(search.soft_value_grids(spectrogram, NO_WARP))
             z = inner / np.sqrt(energy)
             tail += int((z > 3).sum())
             total += z.size
@@ -140,47 +142,47 @@ def test_z_on_unmarked_speech_is_no_wider_than_theory() -> None:
 
 
 def test_correlation_is_the_plain_sum_it_stands_for() -> None:
-    softs = np.random.default_rng(0).normal(size=(1, BANDS, 50)).astype(np.float32)
-    inner, energy = reader(KEY).correlate(softs)
-    sync = layout(KEY).sync
+    soft = np.random.default_rng(0).normal(size=(1, BANDS, 50)).astype(np.float32)
+    inner, energy = make_receiver(KEY).correlate(soft)
+    sync = derive_layout(KEY).sync
     for start in (0, 5, PERIOD - 20):
-        signs = sync[:, (start + np.arange(50)) % PERIOD]
-        assert inner[0, start] == pytest.approx(float((softs[0] * signs).sum()), abs=1e-2)
-        assert energy[0, start] == pytest.approx(float((softs[0] ** 2 * signs**2).sum()), rel=1e-4)
+        chips = sync[:, (start + np.arange(50)) % PERIOD]
+        assert inner[0, start] == pytest.approx(float((soft[0] * chips).sum()), abs=1e-2)
+        assert energy[0, start] == pytest.approx(float((soft[0] ** 2 * chips**2).sum()), rel=1e-4)
 
 
 @pytest.mark.slow
 def test_slices_are_correlated_as_the_whole_is() -> None:
-    softs = np.random.default_rng(0).normal(size=(2, BANDS, 24)).astype(np.float32)
-    inner, energy = reader(KEY).correlate_slices(softs, 8)
-    whole = [reader(KEY).correlate(softs[:, :, at : at + 8]) for at in (0, 8, 16)]
+    soft = np.random.default_rng(0).normal(size=(2, BANDS, 24)).astype(np.float32)
+    inner, energy = make_receiver(KEY).correlate_slices(soft, 8)
+    whole = [make_receiver(KEY).correlate(soft[:, :, at : at + 8]) for at in (0, 8, 16)]
     assert inner == pytest.approx(np.stack([one for one, _ in whole]), abs=1e-3)
     assert energy == pytest.approx(np.stack([one for _, one in whole]), rel=1e-3)
 
 
 def test_belief_shared_out_by_the_searches_is_at_most_one() -> None:
     shares = [
-        math.exp(-search.STAY),
-        2 * math.exp(-search.DRIFT),
-        search.SHORT_JUMP * math.exp(-search.SHORT),
-        search.NEAR_JUMP * math.exp(-search.NEAR),
-        search.STATES * math.exp(-search.FAR),
+        math.exp(-search.STAY_COST),
+        2 * math.exp(-search.DRIFT_COST),
+        search.SHORT_JUMP_HOPS * math.exp(-search.SHORT_COST),
+        search.NEAR_JUMP_HOPS * math.exp(-search.NEAR_COST),
+        search.STATES * math.exp(-search.FAR_COST),
     ]
     assert sum(shares) <= 1 + 1e-9
-    assert math.exp(-SYNC_COST) + 2**32 * math.exp(-MESSAGE_COST) <= 1 + 1e-9
+    assert math.exp(-SYNC_COST) + 2**32 * math.exp(-PAYLOAD_COST) <= 1 + 1e-9
     assert TILE * 64 == PERIOD
 
 
 @pytest.mark.parametrize("seconds", [1, 3, 10, 60])
 def test_belief_shared_out_over_warps_is_at_most_one(seconds: int) -> None:
     """Every warp that a search may look at closely, whatever it finds likely."""
-    step = warps.step_for(seconds)
+    step = warps.tempo_step(seconds)
     looked_at = {
         warp
-        for smeared in (False, True)
-        for pitch, tempos in warps.rounds(step, smeared=smeared)
+        for vocoded in (False, True)
+        for pitch, tempos in warps.iterate_warps(step, vocoded=vocoded)
         for tempo in tempos
-        for warp in warps.close_by(Warp(tempo, pitch, smeared), step)
+        for warp in warps.neighbouring_warps(Warp(tempo, pitch, vocoded), step)
     }
     assert len(looked_at) > 900
     assert sum(math.exp(-warps.warp_cost(warp)) for warp in looked_at) <= 1 + 1e-9

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from core.audio.container.mpeg import frame_at, free_format, mp3
-from core.audio.container.others import aiff, au, caf, flac, ogg, w64
-from core.audio.container.source import Source, announced, sane_channels, sane_rate, sane_tags
-from core.audio.container.wav import wav
+from core.audio.container.mpeg import inspect_mp3, is_free_format, parse_frame_header
+from core.audio.container.others import (
+    inspect_aiff,
+    inspect_au,
+    inspect_caf,
+    inspect_flac,
+    inspect_ogg,
+    inspect_w64,
+)
+from core.audio.container.source import (
+    Source,
+    check_announced_size,
+    check_channels,
+    check_sample_rate,
+    check_tag_size,
+)
+from core.audio.container.wav import inspect_wav
 from core.errors import Refused
 
-__all__ = ["Source", "inspect", "sane_channels", "sane_rate"]
+__all__ = ["Source", "check_channels", "check_sample_rate", "inspect"]
 
 _NOT_AUDIO = {
     b"<": "a web page or XML document",
@@ -60,8 +73,8 @@ _EXTENSIONS = {
 }
 
 
-_MOST_TAGS = 16
-_Reader = Callable[[bytes], Source]
+_MAX_TAGS = 16
+_Inspector = Callable[[bytes], Source]
 
 
 def inspect(data: bytes, name: str) -> Source:
@@ -73,7 +86,7 @@ def inspect(data: bytes, name: str) -> Source:
     body = data[_id3_size(data) :]
     if not body:
         raise Refused("AUDIO_NO_SAMPLES", "The file holds tags and no sound.")
-    source = _reader(body)(body)
+    source = _find_inspector(body)(body)
     notices = list(source.notices)
     if len(body) < len(data) and source.format != "mp3":
         notices.append("TRAILING_BYTES")
@@ -83,26 +96,26 @@ def inspect(data: bytes, name: str) -> Source:
     return Source(source.format, source.data, source.frames, tuple(dict.fromkeys(notices)))
 
 
-def _reader(data: bytes) -> _Reader:
-    readers: dict[bytes, _Reader] = {
-        b"RIFF": wav,
-        b"RF64": wav,
-        b"fLaC": flac,
-        b"OggS": ogg,
-        b"FORM": aiff,
-        b"caff": caf,
-        b".snd": au,
-        b"riff": w64,
+def _find_inspector(data: bytes) -> _Inspector:
+    readers: dict[bytes, _Inspector] = {
+        b"RIFF": inspect_wav,
+        b"RF64": inspect_wav,
+        b"fLaC": inspect_flac,
+        b"OggS": inspect_ogg,
+        b"FORM": inspect_aiff,
+        b"caff": inspect_caf,
+        b".snd": inspect_au,
+        b"riff": inspect_w64,
     }
     if reader := readers.get(data[:4]):
         return reader
-    if frame_at(data, 0):
-        return mp3
-    _refuse_foreign(data)
+    if parse_frame_header(data, 0):
+        return inspect_mp3
+    _refuse_other_format(data)
     raise Refused("AUDIO_UNRECOGNIZED")
 
 
-def _refuse_foreign(data: bytes) -> None:
+def _refuse_other_format(data: bytes) -> None:
     head = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
     for magic, what in _NOT_AUDIO.items():
         if head.startswith(magic):
@@ -112,7 +125,7 @@ def _refuse_foreign(data: bytes) -> None:
         codec = "M4A or MP4"
     elif data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xF6 == 0xF0:
         codec = "AAC"
-    elif free_format(data):
+    elif is_free_format(data):
         codec = "Free-format MP3"
     if codec:
         raise Refused(
@@ -125,10 +138,10 @@ def _refuse_foreign(data: bytes) -> None:
 def _id3_size(data: bytes) -> int:
     """Bytes of ID3v2 tags in front, zero padding included (ID3v2.4 section 3.1)."""
     at, tags = 0, 0
-    while data[at : at + 3] == b"ID3" and len(data) >= at + 10 and tags < _MOST_TAGS:
+    while data[at : at + 3] == b"ID3" and len(data) >= at + 10 and tags < _MAX_TAGS:
         a, b, c, d = (byte & 0x7F for byte in data[at + 6 : at + 10])
         at += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if data[at + 5] & 0x10 else 0)
         tags += 1
-    sane_tags(at)
-    announced(data, at)
+    check_tag_size(at)
+    check_announced_size(data, at)
     return len(data) - len(data[at:].lstrip(b"\0")) if at else 0

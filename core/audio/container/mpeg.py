@@ -15,19 +15,19 @@ _BIT_RATES = {  # kbit/s by (MPEG-1, layer)
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_MOST_FRAMES = 100_000
+_MAX_FRAMES = 100_000
 """A quarter of an hour of the shortest ones."""
 _MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
 @dataclass(frozen=True, slots=True)
-class _Mpeg:
+class _FrameHeader:
     size: int
     samples: int
     rate: int
 
 
-def frame_at(data: bytes, at: int) -> _Mpeg | None:
+def parse_frame_header(data: bytes, at: int) -> _FrameHeader | None:
     """The frame header at `at` (section 2.4.2.3)."""
     head = int.from_bytes(data[at : at + 4], "big")
     version, layer = head >> 19 & 3, 4 - (head >> 17 & 3)
@@ -38,26 +38,29 @@ def frame_at(data: bytes, at: int) -> _Mpeg | None:
     hertz = _MPEG_RATES[version][rate]
     bits = _BIT_RATES[version == 3, layer][bit_rate - 1] * 1000
     if layer == 1:
-        return _Mpeg((12 * bits // hertz + padding) * 4, 384, hertz)
+        return _FrameHeader((12 * bits // hertz + padding) * 4, 384, hertz)
     samples = 576 if layer == 3 and version != 3 else 1152
-    return _Mpeg(samples // 8 * bits // hertz + padding, samples, hertz)
+    return _FrameHeader(samples // 8 * bits // hertz + padding, samples, hertz)
 
 
-def free_format(data: bytes) -> bool:
+def is_free_format(data: bytes) -> bool:
     """A frame whose size its header does not tell; hardly any decoder knows them."""
     head = int.from_bytes(data[:4], "big")
-    return head >> 12 & 15 == 0 and frame_at((head | 0x1000).to_bytes(4, "big"), 0) is not None
+    return (
+        head >> 12 & 15 == 0
+        and parse_frame_header((head | 0x1000).to_bytes(4, "big"), 0) is not None
+    )
 
 
-def mp3(data: bytes) -> Source:
+def inspect_mp3(data: bytes) -> Source:
     """Count the frames: decoders trust the Xing header, and stop or go on as it says."""
-    first = frame_at(data, 0)
+    first = parse_frame_header(data, 0)
     count, at, frame = 0, 0, first
     while frame and at + frame.size <= len(data):
         count, at = count + 1, at + frame.size
-        if count > _MOST_FRAMES:
-            raise Refused("AUDIO_TOO_LONG", f"More than {_MOST_FRAMES} MP3 frames.")
-        frame = frame_at(data, at)
+        if count > _MAX_FRAMES:
+            raise Refused("AUDIO_TOO_LONG", f"More than {_MAX_FRAMES} MP3 frames.")
+        frame = parse_frame_header(data, at)
     if first is None or count == 0:
         raise Refused("AUDIO_UNRECOGNIZED")
     if count * first.samples < first.rate // 4:

@@ -5,34 +5,41 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from core.audio.container.source import STREAMED, Source, announced, at_most, sane_rate, sane_tags
+from core.audio.container.source import (
+    UNKNOWN_SIZE,
+    Source,
+    at_most,
+    check_announced_size,
+    check_sample_rate,
+    check_tag_size,
+)
 from core.errors import Refused
 
-_MOST_CHUNKS = 1_000
-_MOST_PAGES = 200_000
+_MAX_CHUNKS = 1_000
+_MAX_PAGES = 200_000
 
 
-def aiff(data: bytes) -> Source:
+def inspect_aiff(data: bytes) -> Source:
     if data[8:12] not in (b"AIFF", b"AIFC"):
         raise Refused("AUDIO_UNRECOGNIZED", "An IFF file, but not AIFF.")
-    announced(data, 8 + int.from_bytes(data[4:8], "big"))
+    check_announced_size(data, 8 + int.from_bytes(data[4:8], "big"))
     return Source("aiff", data)
 
 
-def au(data: bytes) -> Source:
+def inspect_au(data: bytes) -> Source:
     offset, size = struct.unpack(">II", data[4:12].ljust(8, b"\0"))
     if offset < 24:
         raise Refused("AUDIO_HEADER_INVALID", "The AU header is cut.")
-    if size < STREAMED:
-        announced(data, offset + size)
+    if size < UNKNOWN_SIZE:
+        check_announced_size(data, offset + size)
     return Source("au", data)
 
 
-def w64(data: bytes) -> Source:
-    announced(data, max(40, int.from_bytes(data[16:24], "little")))
-    for name, at, size in at_most(_w64_chunks(data), _MOST_CHUNKS):
+def inspect_w64(data: bytes) -> Source:
+    check_announced_size(data, max(40, int.from_bytes(data[16:24], "little")))
+    for name, at, size in at_most(_w64_chunks(data), _MAX_CHUNKS):
         if name == b"data":
-            announced(data, at + size)
+            check_announced_size(data, at + size)
             break
     return Source("w64", data)
 
@@ -46,13 +53,13 @@ def _w64_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += max(24, -(-size // 8) * 8)
 
 
-def caf(data: bytes) -> Source:
-    for name, at, size in at_most(_caf_chunks(data), _MOST_CHUNKS):
+def inspect_caf(data: bytes) -> Source:
+    for name, at, size in at_most(_caf_chunks(data), _MAX_CHUNKS):
         if name == b"data" and size == -1:  # "to the end of the file", which decoders cannot read
             whole = (len(data) - at).to_bytes(8, "big")
             return Source("caf", data[: at - 8] + whole + data[at:])
         if name == b"data":
-            announced(data, at + size)
+            check_announced_size(data, at + size)
     return Source("caf", data)
 
 
@@ -65,15 +72,15 @@ def _caf_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += 12 + size
 
 
-def flac(data: bytes) -> Source:
+def inspect_flac(data: bytes) -> Source:
     """Zero the announced length, so that decoding goes on to the true end."""
     if len(data) < 42 or data[4] & 0x7F:
         raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
     fields = int.from_bytes(data[18:26], "big")  # rate 20, channels 3, bits 5, frames 36
-    sane_rate(fields >> 44)
+    check_sample_rate(fields >> 44)
     frames = fields & 0xF_FFFF_FFFF
-    at = max(at_most(_flac_ends(data), _MOST_CHUNKS))
-    sane_tags(at)
+    at = max(at_most(_flac_block_ends(data), _MAX_CHUNKS))
+    check_tag_size(at)
     if at > len(data):
         raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
     if at == len(data):
@@ -96,7 +103,7 @@ _FLAC_RATES = dict(
 """By the code in a frame's header (RFC 9639, 9.1.2)."""
 
 
-def _flac_ends(data: bytes) -> Iterator[int]:
+def _flac_block_ends(data: bytes) -> Iterator[int]:
     """Where each block of metadata ends; beyond the file if the last one is not marked."""
     at, last = 4, False
     while not last and at + 4 <= len(data):
@@ -107,9 +114,9 @@ def _flac_ends(data: bytes) -> Iterator[int]:
         yield len(data) + 1
 
 
-def ogg(data: bytes) -> Source:
+def inspect_ogg(data: bytes) -> Source:
     end, ended, chained = 0, False, False
-    for flags, end in at_most(_ogg_pages(data), _MOST_PAGES):  # noqa: B007 - where the last page ended
+    for flags, end in at_most(_ogg_pages(data), _MAX_PAGES):  # noqa: B007 - where the last page ended
         chained = chained or (ended and bool(flags & 2))
         ended = ended or bool(flags & 4)
     kinds = {b"\x01vorbis": "vorbis", b"OpusHead": "opus"}

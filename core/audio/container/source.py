@@ -10,7 +10,7 @@ from core.errors import Refused
 
 TAGS_LIMIT = 16 << 20
 """Bytes of tags and cover art in front of the sound."""
-STREAMED = 0x7FFF_0000
+UNKNOWN_SIZE = 0x7FFF_0000
 """Sizes from here up are what encoders write that cannot seek back: they mean "unknown"."""
 
 
@@ -28,21 +28,21 @@ class Source:
     notices: tuple[str, ...] = ()
 
 
-def sane_rate(rate: int) -> None:
+def check_sample_rate(rate: int) -> None:
     if not 0 < rate <= 10_000_000:
         raise Refused("AUDIO_HEADER_INVALID", f"The header names a sample rate of {rate} Hz.")
     if not 8_000 <= rate <= 192_000:
         raise Refused("AUDIO_RATE_UNSUPPORTED", f"{rate} Hz: use a sample rate from 8 to 192 kHz.")
 
 
-def sane_channels(channels: int) -> None:
+def check_channels(channels: int) -> None:
     if not 1 <= channels <= 8:
         raise Refused(
             "AUDIO_CHANNELS_UNSUPPORTED", f"{channels} channels: use one to eight channels."
         )
 
 
-def announced(data: bytes, size: int) -> None:
+def check_announced_size(data: bytes, size: int) -> None:
     if size > len(data):
         raise Refused(
             "AUDIO_TRUNCATED", f"The header announces {size} bytes, {len(data)} are there."
@@ -58,6 +58,6 @@ def at_most(parts: Iterable[T], most: int) -> Iterator[T]:
         yield part
 
 
-def sane_tags(size: int) -> None:
+def check_tag_size(size: int) -> None:
     if size > TAGS_LIMIT:
         raise Refused("AUDIO_TOO_LARGE", f"Tags and cover art fill {size >> 20} MiB: remove them.")

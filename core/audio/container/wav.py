@@ -6,7 +6,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.audio.container.source import STREAMED, Source, at_most, sane_channels, sane_rate
+from core.audio.container.source import (
+    UNKNOWN_SIZE,
+    Source,
+    at_most,
+    check_channels,
+    check_sample_rate,
+)
 from core.errors import Refused
 
 
@@ -17,19 +23,19 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         yield data[at : at + 4], at + 8, size
         at += 8 + size
-        if size % 2 and data[at : at + 4] not in _NAMES:  # some writers forget the padding
+        if size % 2 and data[at : at + 4] not in _CHUNK_NAMES:  # some writers forget the padding
             at += 1
 
 
-_MOST_CHUNKS = 1_000
-_NAMES = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"JUNK")
+_MAX_CHUNKS = 1_000
+_CHUNK_NAMES = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"JUNK")
 
 
-def wav(data: bytes) -> Source:
+def inspect_wav(data: bytes) -> Source:
     if data[8:12] != b"WAVE":
         raise Refused("AUDIO_UNRECOGNIZED", "A RIFF file, but not a WAV.")
     fmt = fact = ds64 = b""
-    for name, at, size in at_most(_chunks(data), _MOST_CHUNKS):
+    for name, at, size in at_most(_chunks(data), _MAX_CHUNKS):
         if name == b"fmt ":
             fmt = data[at : at + min(size, 128)]
         elif name == b"fact":
@@ -37,20 +43,20 @@ def wav(data: bytes) -> Source:
         elif name == b"ds64":
             ds64 = data[at : at + 16]
         elif name == b"data":
-            wave = _wave_format(fmt)
-            streamed = size >= STREAMED
+            wave = _parse_format(fmt)
+            streamed = size >= UNKNOWN_SIZE
             if ds64 and size == 0xFFFFFFFF:
                 size, streamed = int.from_bytes(ds64[8:16], "little"), False
-            sound = _wave_data(data, at, size, streamed)
-            notice = _riff_end(data, at + size + size % 2, streamed)
-            repaired = _rebuilt(wave, fmt, fact, sound)
+            sound = _cut_samples(data, at, size, streamed)
+            notice = _check_riff_size(data, at + size + size % 2, streamed)
+            repaired = _rebuild(wave, fmt, fact, sound)
             frames = len(sound) // wave.block if wave.plain else None
             return Source("wav", repaired, frames, notice)
     raise Refused("AUDIO_HEADER_INVALID", "The WAV header is cut: no sound follows it.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Wave:
+class _Format:
     tag: int
     channels: int
     rate: int
@@ -63,13 +69,13 @@ class _Wave:
         return self.tag in (1, 3, 6, 7)
 
 
-_WAVE_BITS = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
+_SAMPLE_BITS = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
 _GUID = bytes.fromhex("000000001000800000aa00389b71")
 """What follows the tag in KSDATAFORMAT_SUBTYPE (Windows, mmreg.h)."""
-_WAVE_BLOCKS = (0x02, 0x11, 0x31)  # MS ADPCM, IMA ADPCM, GSM 6.10
+_BLOCK_CODECS = (0x02, 0x11, 0x31)  # MS ADPCM, IMA ADPCM, GSM 6.10
 
 
-def _wave_format(fmt: bytes) -> _Wave:
+def _parse_format(fmt: bytes) -> _Format:
     if len(fmt) < 16:
         raise Refused("AUDIO_HEADER_INVALID", "The WAV header does not describe its samples.")
     tag, channels, rate, _, block, bits = struct.unpack("<HHIIHH", fmt[:16])
@@ -78,21 +84,21 @@ def _wave_format(fmt: bytes) -> _Wave:
             raise Refused("AUDIO_HEADER_INVALID", "The extensible WAV header is cut.")
         # Another tail makes it a format of somebody else's, whatever number stands before it.
         tag = int.from_bytes(fmt[24:26], "little") if fmt[26:40] == _GUID else tag
-    sane_channels(channels)
-    sane_rate(rate)
-    if bits not in _WAVE_BITS.get(tag, (bits,)) or tag not in (*_WAVE_BITS, *_WAVE_BLOCKS):
+    check_channels(channels)
+    check_sample_rate(rate)
+    if bits not in _SAMPLE_BITS.get(tag, (bits,)) or tag not in (*_SAMPLE_BITS, *_BLOCK_CODECS):
         raise Refused(
             "AUDIO_CODEC_UNSUPPORTED",
             f"WAV codec {tag:#06x} with {bits} bits: export as 16-bit PCM.",
         )
-    if tag in _WAVE_BITS:
+    if tag in _SAMPLE_BITS:
         block = channels * bits // 8  # some encoders leave it wrong; the other fields decide
     elif block == 0:
         raise Refused("AUDIO_HEADER_INVALID", "The WAV header names a block size of 0.")
-    return _Wave(tag, channels, rate, block, bits)
+    return _Format(tag, channels, rate, block, bits)
 
 
-def _wave_data(data: bytes, at: int, size: int, streamed: bool) -> bytes:
+def _cut_samples(data: bytes, at: int, size: int, streamed: bool) -> bytes:
     available = len(data) - at
     if size == 0 and available > 0:
         raise Refused(
@@ -108,7 +114,7 @@ def _wave_data(data: bytes, at: int, size: int, streamed: bool) -> bytes:
     return data[at : at + size]
 
 
-def _riff_end(data: bytes, sound_end: int, streamed: bool) -> tuple[str, ...]:
+def _check_riff_size(data: bytes, sound_end: int, streamed: bool) -> tuple[str, ...]:
     """Compare the file's own idea of its end with the truth."""
     riff_end = 8 + int.from_bytes(data[4:8], "little")
     if data[riff_end : riff_end + 4] in (b"RIFF", b"RF64"):
@@ -120,7 +126,7 @@ def _riff_end(data: bytes, sound_end: int, streamed: bool) -> tuple[str, ...]:
     return ("TRAILING_BYTES",) if riff_end < len(data) - 1 else ()
 
 
-def _rebuilt(wave: _Wave, fmt: bytes, fact: bytes, sound: bytes) -> bytes:
+def _rebuild(wave: _Format, fmt: bytes, fact: bytes, sound: bytes) -> bytes:
     """The same sound in the plainest WAV: what a decoder reads no longer depends on its guesses."""
     if wave.plain:
         fmt = struct.pack(

@@ -24,7 +24,7 @@ PURE: list[tuple[Any, str]] = [
     (runtime, "buzz"),
     *((watermark, name) for name in ("embed", "detect", "detect_any", "verify")),
     (encoding, "encode"),
-    (decoding, "decode_own"),
+    (decoding, "decode_trusted"),
     (loudness, "normalise_loudness"),
     (reference, "prepare"),
     (speaker_change, "has_several_speakers"),

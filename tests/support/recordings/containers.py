@@ -7,7 +7,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from core.label.tags import _crc as ogg_crc
+from core.label.tags import _ogg_crc as ogg_crc
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 GUID = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"

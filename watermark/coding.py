@@ -1,11 +1,12 @@
-"""What the mark says: 32 payload bits as 264 coded bits, and back from soft values.
+"""Channel coding: 32 payload bits as 264 coded bits, and back from soft values.
 
 payload (32) | CRC-12  ->  tail-biting convolutional code, constraint length 15, rate 1/6.
 
-The code is the one NASA flew on Pathfinder and Cassini (generators below, octal). Tail-biting
-(Ma and Wolf, 1986) spends no bits on a tail, which matters at 44 bits: the encoder starts in the
-state that it will end in. The decoder is a Viterbi over the circle, entered `WRAP` steps early and
-left as many late, by when the true path has won.
+The code is the one of the Mars Pathfinder and Cassini missions (generators below, octal). It is
+tail-biting (Ma and Wolf, 1986): the encoder starts in the state in which it will end, so that no
+bits are spent on a tail, which would be costly at 44 bits. The decoder is a circular Viterbi
+algorithm that starts `WRAP_STEPS` steps early and ends as many late, by when the surviving path
+no longer depends on the unknown start state.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ GENERATORS = (0o46321, 0o51271, 0o63667, 0o70535, 0o73277, 0o76513)
 MEMORY = 14
 INFO_BITS = PAYLOAD_BITS + CRC_BITS
 CODED_BITS = INFO_BITS * len(GENERATORS)
-WRAP = 20
+WRAP_STEPS = 20
 
 
 def crc12(payload: int) -> int:
-    """CRC-12 (polynomial x^12+x^11+x^3+x^2+x+1, all ones to start) of 32 bits, high bit first."""
+    """Return the CRC-12 of 32 bits, high bit first: x^12+x^11+x^3+x^2+x+1, initially all ones."""
     register = 0xFFF
     for shift in range(PAYLOAD_BITS - 1, -1, -1):
         feedback = (payload >> shift ^ register >> (CRC_BITS - 1)) & 1
@@ -38,7 +39,10 @@ def crc12(payload: int) -> int:
 
 @lru_cache(maxsize=1024)
 def encode(payload: int) -> Floats:
-    """The codeword as signs: shape (264,), +1 for a coded 0 and -1 for a coded 1."""
+    """Return the codeword: shape (264,), +1 for a coded 0 and -1 for a coded 1.
+
+    Raises ValueError for a payload that does not fit in 32 bits.
+    """
     if not 0 <= payload < 1 << PAYLOAD_BITS:
         raise ValueError(f"payload must be an unsigned 32-bit number, not {payload}")
     word = payload << CRC_BITS | crc12(payload)
@@ -57,9 +61,9 @@ def encode(payload: int) -> Floats:
 
 
 def decode(soft: Floats) -> int | None:
-    """The payload whose codeword lies nearest, or None where the CRC denies it.
+    """Return the payload of the most likely codeword, or None if its CRC is wrong.
 
-    soft: shape (264,), proportional to the log-likelihood ratio; positive speaks for a coded 0.
+    soft: shape (264,), proportional to the log-likelihood ratio; positive for a coded 0.
     """
     word = 0
     for bit in _viterbi(soft.reshape(INFO_BITS, len(GENERATORS))):
@@ -70,27 +74,30 @@ def decode(soft: Floats) -> int | None:
 
 @lru_cache(maxsize=1)
 def _trellis() -> tuple[NDArray[np.intp], Floats]:
-    """Output symbol of each even state at input 0, and each symbol's signs: (8192,), (6, 64)."""
+    """Return the output symbol of each even state for input 0, (8192,), and the signs of each
+    symbol, (6, 64)."""
     states = np.arange(0, 1 << MEMORY, 2)
     symbol = np.zeros(len(states), np.intp)
-    for place, taps in enumerate(GENERATORS):
+    for position, taps in enumerate(GENERATORS):
         parity = states & taps
         for shift in (8, 4, 2, 1):
             parity ^= parity >> shift
-        symbol |= (parity & 1) << place
+        symbol |= (parity & 1) << position
     table = np.arange(1 << len(GENERATORS))
-    places = np.arange(len(GENERATORS))[:, None]
-    return symbol, (1 - 2 * (table >> places & 1)).astype(np.float32)
+    positions = np.arange(len(GENERATORS))[:, None]
+    return symbol, (1 - 2 * (table >> positions & 1)).astype(np.float32)
 
 
 def _viterbi(soft: Floats) -> NDArray[np.intp]:
-    """Most likely input bits, (44,). State = the last 14 inputs, newest in the highest place.
+    """Return the most likely input bits, (44,).
 
-    Every generator taps both the newest and the oldest bit, so flipping either negates the whole
-    symbol: one metric per pair of states serves all four branches of the butterfly.
+    A state is the last 14 input bits, the newest in the highest position.
+
+    Every generator taps both the newest and the oldest bit, so flipping either of them negates the
+    whole symbol: one branch metric per pair of states serves all four branches of a butterfly.
     """
     symbol, signs = _trellis()
-    around = np.arange(-WRAP, len(soft) + WRAP) % len(soft)
+    around = np.arange(-WRAP_STEPS, len(soft) + WRAP_STEPS) % len(soft)
     branches = (soft[around] @ signs).astype(np.float32)
     half = 1 << (MEMORY - 1)
     metric = np.zeros((half, 2), np.float32)
@@ -111,4 +118,4 @@ def _trace_back(from_odd: NDArray[np.bool_], state: int) -> NDArray[np.intp]:
     for step in range(steps - 1, -1, -1):
         bits[step] = state >> (MEMORY - 1)
         state = (state << 1 & ((1 << MEMORY) - 1)) | int(from_odd[step, state])
-    return bits[WRAP : steps - WRAP]
+    return bits[WRAP_STEPS : steps - WRAP_STEPS]

@@ -1,0 +1,255 @@
+"""The spread-spectrum receiver: correlate, despread and decode soft values at one alignment.
+
+Every alignment and payload tested is a hypothesis with a cost: minus the logarithm of its prior
+probability. The priors of all hypotheses that could be tested sum to at most one, so by the union
+bound the false-positive probability, that any of them reaches `bound(z, cost) >= s` on unmarked
+audio, is at most 10^-s (docs/watermark.md has the proof). The number of hypotheses tested does not
+matter; a hypothesis that takes longer to describe costs more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from watermark import cells, coding
+from watermark.layout import BANDS, PERIOD, TILE, derive_layout
+
+Floats = NDArray[np.float32]
+
+DETECTION_THRESHOLD = 6.0
+"""Scores from here on count as a detection; the false-positive rate is one clip in a million."""
+MIN_EVIDENCE = 7.0
+"""Alignments with less evidence, in nats, are not decoded, to save time."""
+PHASES = cells.HOPS_PER_SLOT
+"""Time offsets within a slot at which clips are correlated."""
+TAIL_CONSTANT = 3.18
+"""P(sum a_i e_i >= z |a|) <= 3.18 Q(z) for random signs e_i (Bentkus and Dzindzalieta, 2015)."""
+START_COST = math.log(PHASES * PERIOD)
+SYNC_COST = math.log(2)
+"""Cost, in nats, of a hypothesis about the sync cells alone ..."""
+PAYLOAD_COST = math.log(2) + coding.PAYLOAD_BITS * math.log(2)
+"""... and of one about all cells under one of 2^32 payloads."""
+
+
+def bound(z: float, cost: float) -> float:
+    """Return -log10 of the bound on the false-positive probability of a hypothesis, at least 0."""
+    if z > 30:
+        log_tail = -z * z / 2 - math.log(z * math.sqrt(2 * math.pi))
+    else:
+        log_tail = math.log(math.erfc(z / math.sqrt(2)) / 2)
+    return max(0.0, -(math.log(TAIL_CONSTANT) + log_tail + cost) / math.log(10))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Receiver:
+    """The correlation receiver of one key. Its template is what a search correlates with: the sync
+    cells, or all cells if the payload is known."""
+
+    chips: Floats
+    """(BANDS, PERIOD)"""
+    bit_index: NDArray[np.intp]
+    """Index of the coded bit of each cell, CODED_BITS for sync: (BANDS, PERIOD)."""
+    template: Floats
+    """Expected sign of each cell, 0 where unknown: (BANDS, PERIOD)."""
+    template_power: Floats
+    """Square of the template, which repeats every tile: (BANDS, TILE)."""
+    template_spectrum: NDArray[np.complex64]
+    """Fourier transform of the template over slots: (BANDS, PERIOD / 2 + 1)."""
+    payload: int | None = None
+    """The payload, if it is known."""
+
+    def correlate(self, soft: Floats) -> tuple[Floats, Floats]:
+        """Return the inner product with the template and its variance for every start in the chip
+        sequence: (grids, PERIOD) each. soft: (grids, BANDS, slots), slots <= PERIOD."""
+        spectra = np.conj(cells.rfft(soft, PERIOD))
+        inner = cells.irfft((spectra * self.template_spectrum).sum(axis=1), PERIOD)
+        squares = np.zeros((*soft.shape[:2], -(-soft.shape[2] // TILE) * TILE), np.float32)
+        np.square(soft, out=squares[..., : soft.shape[2]])
+        tile = cells.rfft(squares.reshape(*soft.shape[:2], -1, TILE).sum(axis=2), TILE)
+        energy = cells.irfft(
+            (np.conj(tile) * cells.rfft(self.template_power, TILE)).sum(axis=1), TILE
+        )
+        return inner, np.tile(np.maximum(energy, 1e-12), PERIOD // TILE)
+
+    def correlate_slices(self, soft: Floats, width: int) -> tuple[Floats, Floats]:
+        """Correlate each slice of `width` slots by itself: (slices, grids, PERIOD) each.
+
+        Slots beyond the last whole slice are ignored. For slices this short, one matrix product is
+        much faster than Fourier transforms.
+        """
+        grids, _, slots = soft.shape
+        count = slots // width
+        cut = soft[..., : count * width].reshape(grids, BANDS, count, width)
+        rows = cut.transpose(2, 0, 3, 1).reshape(count * grids, width * BANDS)
+        templates, powers = _slice_templates(self, width)
+        inner, energy = rows @ templates, np.square(rows) @ powers
+        shape = count, grids, -1
+        return inner.reshape(shape), np.tile(energy, PERIOD // TILE).reshape(shape)
+
+    def despread(self, folded: Floats) -> tuple[Floats, Floats]:
+        """Return sum and variance of each coded bit, and of sync last: (CODED_BITS + 1,) each.
+
+        folded: soft values folded onto the chip sequence, (BANDS, PERIOD).
+        """
+        slots = np.flatnonzero(folded.any(axis=0))
+        soft, bit_index = folded[:, slots], self.bit_index[:, slots].reshape(-1)
+        size = coding.CODED_BITS + 1
+        total = np.bincount(bit_index, (soft * self.chips[:, slots]).reshape(-1), size)
+        variance = np.bincount(bit_index, (soft * soft).reshape(-1), size)
+        return total.astype(np.float32), variance.astype(np.float32)
+
+    def template_z(self, folded: Floats) -> float:
+        """Return the normalised correlation z of folded soft values with the template."""
+        total, variance = self.despread(folded)
+        if self.payload is not None:
+            return payload_z(self.payload, total, variance)
+        return float(total[-1]) / math.sqrt(max(float(variance[-1]), 1e-12))
+
+    def with_payload(self, payload: int) -> Receiver:
+        """Return a receiver for one known payload."""
+        codeword = np.append(coding.encode(payload), np.float32(1))
+        return replace(self._with_codeword(codeword), payload=payload)
+
+    def with_soft_bits(self, total: Floats, variance: Floats) -> Receiver:
+        """Return a receiver for the bits that `despread` found likely, each by its confidence."""
+        codeword = np.tanh(total * _mark_amplitude(total, variance)).astype(np.float32)
+        codeword[-1] = 1
+        return self._with_codeword(codeword)
+
+    def _with_codeword(self, codeword: Floats) -> Receiver:
+        """Return a receiver whose template is all cells. codeword: (CODED_BITS + 1,), -1 to 1."""
+        template = self.chips * codeword[self.bit_index]
+        return replace(
+            self,
+            template=template,
+            template_power=np.square(codeword[self.bit_index[:, :TILE]]),
+            template_spectrum=cells.rfft(template, PERIOD),
+        )
+
+
+@lru_cache(maxsize=4)
+def _slice_templates(receiver: Receiver, width: int) -> tuple[Floats, Floats]:
+    """Return the template of a slice for each start in the chip sequence, and its square for each
+    start in a tile: (width * BANDS, PERIOD), (width * BANDS, TILE)."""
+    templates = [np.roll(receiver.template, -at, axis=1) for at in range(width)]
+    powers = [np.roll(receiver.template_power, -at, axis=1) for at in range(width)]
+    return np.concatenate(templates), np.concatenate(powers)
+
+
+@lru_cache(maxsize=64)
+def make_receiver(key: bytes) -> Receiver:
+    """Return the receiver of a key. Raises ValueError for a key that is not 32 bytes long."""
+    layout = derive_layout(key)
+    bit_index = np.where(layout.bit_index < 0, coding.CODED_BITS, layout.bit_index)
+    return Receiver(
+        chips=layout.chips,
+        bit_index=np.tile(bit_index, (1, PERIOD // TILE)),
+        template=layout.sync,
+        template_power=layout.sync_mask,
+        template_spectrum=cells.rfft(layout.sync, PERIOD),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Warp:
+    """A change of tempo and pitch since the clip was marked."""
+
+    tempo: float = 1.0
+    """Factor by which the clip is too fast."""
+    pitch: float = 1.0
+    """Factor by which its frequencies are too high."""
+    vocoded: bool = False
+    """True if a phase vocoder made the change."""
+
+
+NO_WARP = Warp()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alignment:
+    """A synchronisation hypothesis: stretches of soft values at slots of the chip sequence."""
+
+    stretches: tuple[tuple[Floats, int], ...]
+    """Pairs of soft values, (BANDS, slots), and the slot of the chip sequence of the first."""
+    z: float
+    """Normalised correlation with the template."""
+    cost: float
+    """In nats."""
+    warp: Warp = NO_WARP
+
+    def fold(self) -> Floats:
+        """Add all stretches up by their position in the chip sequence: (BANDS, PERIOD).
+
+        The proof needs this: audio that repeats, or clips that overlap, count once per chip.
+        """
+        out = np.zeros((BANDS, PERIOD), np.float32)
+        for soft, start in self.stretches:
+            fits = min(soft.shape[1], PERIOD - start)
+            out[:, start : start + fits] += soft[:, :fits]
+            out[:, : soft.shape[1] - fits] += soft[:, fits:]
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A tested hypothesis."""
+
+    score: float = 0.0
+    payload: int | None = None
+    """None if the hypothesis is about the sync cells alone."""
+    alignment: Alignment | None = None
+
+
+def rank(tested: Hypothesis) -> tuple[bool, float]:
+    """Return the sort key of a hypothesis: a detected payload ranks above any score without one."""
+    return tested.payload is not None and tested.score >= DETECTION_THRESHOLD, tested.score
+
+
+def evaluate_alignments(
+    receiver: Receiver, alignments: list[Alignment], max_decodes: int
+) -> Hypothesis:
+    """Return the best hypothesis at these alignments: about the template, or a decoded payload."""
+    sync_cost = SYNC_COST if receiver.payload is None else 0.0
+    tested = [Hypothesis(bound(a.z, a.cost + sync_cost), receiver.payload, a) for a in alignments]
+    if receiver.payload is None:
+        despread = [(alignment, *receiver.despread(alignment.fold())) for alignment in alignments]
+        despread.sort(key=lambda entry: -evidence(entry[1], entry[2]))
+        for alignment, total, variance in despread[:max_decodes]:
+            decodable = evidence(total, variance) >= MIN_EVIDENCE
+            payload = coding.decode(total[:-1]) if decodable else None
+            if payload is not None:
+                score = bound(payload_z(payload, total, variance), alignment.cost + PAYLOAD_COST)
+                tested.append(Hypothesis(score, payload, alignment))
+    return max(tested, key=rank, default=Hypothesis())
+
+
+def payload_z(payload: int, total: Floats, variance: Floats) -> float:
+    """Return the normalised correlation z of all cells under one payload."""
+    codeword = np.append(coding.encode(payload), np.float32(1))
+    return float(codeword @ total / math.sqrt(max(float(variance.sum()), 1e-12)))
+
+
+def evidence(total: Floats, variance: Floats) -> Floats:
+    """Return the log-likelihood ratio of "marked" to "unmarked", averaged over payloads: (...).
+
+    total, variance: (..., CODED_BITS + 1) as from `Receiver.despread`. Soft values are scaled such
+    that a mark of amplitude m gives each sum the mean m * variance.
+    """
+    amplitude = _mark_amplitude(total, variance)
+    llr = np.abs(total[..., :-1]) * amplitude
+    log_cosh = llr + np.log1p(np.exp(-2 * llr)) - math.log(2)
+    sync, power = (amplitude * total[..., -1:])[..., 0], (amplitude * amplitude)[..., 0] / 2
+    ratio = log_cosh.sum(axis=-1) + sync - power * variance.sum(axis=-1)
+    return np.asarray(ratio, np.float32)
+
+
+def _mark_amplitude(total: Floats, variance: Floats) -> Floats:
+    """Estimate the amplitude of the mark from the sync cells, in units of soft values: (..., 1)."""
+    spread = np.maximum(variance[..., -1:], 1e-12)
+    amplitude: Floats = np.maximum(total[..., -1:] / spread, 0.3 / np.sqrt(spread))
+    return amplitude
