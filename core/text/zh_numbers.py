@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 from core.text.symbols import DATA
@@ -49,22 +50,46 @@ _COUNTED = (
 _CARDINAL_BEFORE = "(?:约|共|计|达|到|过|近|于|为|超|有|足|满|剩|余|至|增|减|升|降|第|是|卖|花)"
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """Where two readings are right, the one that a voice uses."""
+
+    half: str = "半"
+    """What follows the hour at half past."""
+    to: str = "到"
+    """Between the ends of a range."""
+    celsius: str = "度"
+    alone: Callable[[Match], str] | None = None
+    """A number that nothing beside it explains; None: three and more digits are a code."""
+
+
 def expand(text: str) -> str:
-    """`2024年3月5日` -> `二零二四年三月五日`, `1,500-2000ml` -> `一千五百到两千毫升`."""
-    text = text.translate(_plain())
-    for pattern, say in _rules():
+    """Numbers as `written_out`, in simplified characters, without brackets, quotes and white space.
+
+    `2024年3月5日` -> `二零二四年三月五日`, `1,500-2000ml` -> `一千五百到两千毫升`.
+    """
+    return _SILENT.sub("", written_out(text.translate(_simplified())))
+
+
+def written_out(text: str, manner: Manner = Manner()) -> str:
+    """Numbers, signs and units written out; everything else as it is."""
+    text = text.translate(_NARROW)
+    for pattern, say in _rules(manner):
         text = pattern.sub(say, text)
     return text
 
 
+_NARROW = str.maketrans("０１２３４５６７８９％－＋＝", "0123456789%-+=")
+_SILENT = re.compile(r"[-\s——《》【】<>{}()（）#@“”_|\\]")
+
+
 @cache
-def _plain() -> dict[int, str]:
-    """Full-width ASCII letters and digits to half, traditional characters to simplified."""
+def _simplified() -> dict[int, str]:
+    """Traditional characters to simplified, full-width letters and spaces to ASCII."""
     stored = json.loads((DATA / "zh.json").read_text("utf-8"))
     table = dict(zip(stored["traditional"], stored["simplified"], strict=True))
-    wide = [*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B)]
-    table |= {chr(code): chr(code - 0xFEE0) for code in wide}
-    return str.maketrans(table | {"％": "%", "－": "-", "　": " ", "＋": "+", "＝": "="})
+    wide = [*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B)]
+    return str.maketrans(table | {chr(code): chr(code - 0xFEE0) for code in wide} | {"　": " "})
 
 
 def cardinal(digits: str) -> str:
@@ -109,12 +134,12 @@ def _year(found: Match) -> str:
     return spell(digits) if named or (len(digits) == 2 and found[2]) else quantity(digits)
 
 
-def _time(found: Match) -> str:
+def _time(found: Match, manner: Manner) -> str:
     said = []
     for hour, minute, second in re.findall(r"(\d+):(\d\d)(?::(\d\d))?", found[0]):
         spoken = quantity(hour.lstrip("0") or "0") + "点"
         if minute == "30" and not int(second or 0):
-            spoken += "半"
+            spoken += manner.half
         elif int(minute) or int(second or 0):
             spoken += _sixtieth(minute) + "分"
         said.append(spoken + (_sixtieth(second) + "秒" if int(second or 0) else ""))
@@ -140,29 +165,29 @@ def _signed(number: str, minus: str = "负", say: Callable[[str], str] = cardina
     return (minus if digits != number else "") + say("0" + digits if digits[0] == "." else digits)
 
 
-def _temperature(found: Match) -> str:
+def _temperature(found: Match, manner: Manner) -> str:
     degree = "华氏度" if found["unit"] in ("℉", "°F") else found["unit"]
-    degree = "度" if degree in ("℃", "°C") else degree
-    low = _signed(found["low"], "零下") + "到" if found["low"] else ""
+    degree = manner.celsius if degree in ("℃", "°C") else degree
+    low = _signed(found["low"], "零下") + manner.to if found["low"] else ""
     return low + _signed(found["high"], "零下") + degree
 
 
-def _range(found: Match) -> str:
+def _range(found: Match, manner: Manner) -> str:
     low, high = found["low"], found["high"]
     after, before = found.string[found.end() :], found.string[: found.start()]
     counted = re.match(rf"\s?(?:{_COUNTED}|[a-zA-Z℃])", after) and not before.endswith("第")
     say = quantity if counted else cardinal
-    return f"{_signed(low, say=say)}到{_signed(high, say=say)}"
+    return f"{_signed(low, say=say)}{manner.to}{_signed(high, say=say)}"
 
 
-def _percent(found: Match) -> str:
+def _percent(found: Match, manner: Manner) -> str:
     base = "百分之" if found["sign"] == "%" else "千分之"
     first, _, second = found["amount"].partition("~")
     spoken = [_signed(end.rstrip("%‰")) for end in (first, second) if end]
     if "%" in first or "‰" in first:
         return base + f"至{base}".join(spoken)
     prefix = "负" if spoken[0].startswith("负") and len(spoken) == 1 else ""
-    return prefix + base + "到".join(end.removeprefix(prefix) for end in spoken)
+    return prefix + base + manner.to.join(end.removeprefix(prefix) for end in spoken)
 
 
 def _sum(found: Match) -> str:
@@ -189,7 +214,7 @@ def _plain_number(found: Match) -> str:
 Rule = tuple[str, Callable[[Match], str]]
 
 
-def _codes() -> list[Rule]:
+def _codes(manner: Manner) -> list[Rule]:
     """Dates, times and telephone numbers, whose marks are no operators."""
     century, dash = r"(?:1[89]|20)", r"\s*[-~～—–]+\s*"
     month, day = r"0?[1-9]|1[0-2]", r"0?[1-9]|[12]\d|3[01]"
@@ -202,13 +227,13 @@ def _codes() -> list[Rule]:
         (r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d)", lambda m: m[0].replace(",", "")),
         (
             rf"(?<!\d)({century}\d\d){dash}({century}\d\d)(?=年|赛季|学年|财年)",
-            lambda m: f"{spell(m[1])}到{spell(m[2])}",
+            lambda m: f"{spell(m[1])}{manner.to}{spell(m[2])}",
         ),
         (
             rf"(?<![\d.])(\d{{1,2}}){dash}(\d{{1,2}})(?=月|日|号)",
-            lambda m: f"{cardinal(m[1])}到{cardinal(m[2])}",
+            lambda m: f"{cardinal(m[1])}{manner.to}{cardinal(m[2])}",
         ),
-        (rf"(?<=[日号月年]){dash}(?=\d)", lambda m: "到"),
+        (rf"(?<=[日号月年]){dash}(?=\d)", lambda m: manner.to),
         (r"(?<!\d)(\d[05])(?=后)", lambda m: spell(m[1])),
         (
             r"(?<!\d)(\d+)\s?[xX×]\s?(\d+)(?!\s?=)",
@@ -219,7 +244,7 @@ def _codes() -> list[Rule]:
         (r"(?<!\d)([1-9]0)(?=年代)", lambda m: cardinal(m[1])),
         (r"(?<!\d)([12]\d{3})(?=年代)", lambda m: spell(m[1])),
         (r"(?<![\d.])(\d{1,2})(?=月(?!球)|日|号)", lambda m: cardinal(m[1])),
-        (rf"(?<![\d:]){clock}(?:\s*[-~～—至到]+\s*{clock})?(?![\d:])", _time),
+        (rf"(?<![\d:]){clock}(?:\s*[-~～—至到]+\s*{clock})?(?![\d:])", lambda m: _time(m, manner)),
         (r"(?<![\d:.])(\d+):(\d+)(?![\d:.])", lambda m: f"{cardinal(m[1])}比{cardinal(m[2])}"),
         (rf"(?<![\d.])(?:{telephone})(?![\d.])", _telephone),
         (r"(?<=[转电拨码])(\d{3,})", lambda m: spell(m[1], "幺")),
@@ -227,7 +252,7 @@ def _codes() -> list[Rule]:
     ]  # fmt: skip
 
 
-def _amounts() -> list[Rule]:
+def _amounts(manner: Manner) -> list[Rule]:
     """Numbers with a sign, a unit or a measure."""
     number = r"\d+(?:\.\d+)?"
     units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
@@ -242,12 +267,12 @@ def _amounts() -> list[Rule]:
         (
             rf"(?:(?P<low>(?<![A-Za-z\d])[-−]?{number})(?:℃|°C)?{dash})?(?P<high>(?:(?<![A-Za-z\d])[-−])?"
             rf"(?<!\d){number})(?P<unit>℃|°C|℉|°F|摄氏度)",
-            _temperature,
+            lambda m: _temperature(m, manner),
         ),
         (
             rf"(?P<amount>(?:(?<![A-Za-z\d%])[-−])?(?<!\d){number}"
             rf"(?:(?<=\d)[%‰]?{dash}{number})?)(?P<sign>[%‰])",
-            lambda m: _percent(_tilde(m)),
+            lambda m: _percent(_tilde(m), manner),
         ),
         (
             rf"(?<![\d.])-?{operand}(?:\s?[-+−×*÷/]\s?{operand})*\s?[=≈><≥≤]\s?-?{operand}"
@@ -257,7 +282,7 @@ def _amounts() -> list[Rule]:
         (r"(?<![\d.])(\d+)/(\d+)(?![\d/])", lambda m: f"{cardinal(m[2])}分之{cardinal(m[1])}"),
         (
             rf"(?<![A-Za-z\d.])(?P<low>[-−]?{number})(?:{units})?{dash}(?P<high>{number})(?![\d.])",
-            _range,
+            lambda m: _range(m, manner),
         ),
         (
             # or after `m2`, as in 5m25km
@@ -275,7 +300,7 @@ def _tilde(found: Match) -> Match:
     )
 
 
-def _rest() -> list[Rule]:
+def _rest(manner: Manner) -> list[Rule]:
     number = r"\d+(?:\.\d+)?"
     return [
         (rf"(?<![A-Za-z\d.])[-−]({number}|\.\d+)", lambda m: _signed(m[0])),
@@ -284,12 +309,11 @@ def _rest() -> list[Rule]:
         (r"(?<!\d)(\d+)\+(?=[一-龥])", lambda m: quantity(m[1]) + "多"),
         (r"(?<![\d.])2(?=[层楼号级等两])", lambda m: "二"),
         (rf"(?<!\d)(?:[1-9]\d*|0)(?=\s?{_COUNTED})", lambda m: quantity(m[0])),
-        (r"\d+", _plain_number),
+        (r"\d+", manner.alone or _plain_number),
         (r"[⁰¹²³⁴⁵⁶⁷⁸⁹ˣʸⁿ]+", _power),
         (r"(?<=[元米克升次块人斤吨里])/(?=[一-龥])", lambda m: "每"),
         (r"[①-⑩〇Α-ω]", lambda m: _SYMBOLS.get(m[0], m[0])),
-        (r"[-+×÷=]", lambda m: {"-": "", "+": "加", "×": "乘", "÷": "除以", "=": "等于"}[m[0]]),
-        (r"[\s——《》【】<>{}()（）#@“”_|\\]", lambda m: ""),
+        (r"[+×÷=]", lambda m: _OPERATORS[m[0]]),
         (r"&", lambda m: "和"),
     ]
 
@@ -302,5 +326,8 @@ def _power(found: Match) -> str:
 # Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
 # takes time by the square of its length.
 @cache
-def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
-    return [(re.compile(pattern), say) for pattern, say in [*_codes(), *_amounts(), *_rest()]]
+def _rules(manner: Manner) -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
+    return [
+        (re.compile(pattern), say)
+        for pattern, say in [*_codes(manner), *_amounts(manner), *_rest(manner)]
+    ]
