@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from core.crypto.keys import KeyProvider, Wrapped
-from core.documents import canonical
+from core.documents import base64url, canonical
 from core.errors import Refused, raising
 
 SEGMENT = 1 << 20
@@ -115,8 +115,8 @@ def seal_stream(source: Source, sink: Sink, context: Context, keys: KeyProvider)
     return Envelope(
         kek=wrapped.kek,
         kek_ver=wrapped.version,
-        wdek=_b64(wrapped.blob),
-        commit=_b64(commitment(key, context)),
+        wdek=base64url.encode(wrapped.blob),
+        commit=base64url.encode(commitment(key, context)),
         ctx=context,
         ct_sha256=body.sha256.hexdigest(),
         ct_len=body.size,
@@ -139,8 +139,8 @@ def open_stream(source: Source, sink: Sink, envelope: Envelope, keys: KeyProvide
 def data_key(envelope: Envelope, keys: KeyProvider) -> bytes:
     """Unwrap the data key and check the commitment to it."""
     with raising(Refused("SEAL_INVALID"), on=ValueError):
-        wrapped = Wrapped(envelope.kek, envelope.kek_ver, _unb64(envelope.wdek))
-        committed = _unb64(envelope.commit)
+        wrapped = Wrapped(envelope.kek, envelope.kek_ver, base64url.decode(envelope.wdek))
+        committed = base64url.decode(envelope.commit)
         associated_data = envelope.ctx.associated_data
     key = keys.unwrap(wrapped, associated_data)
     if not hmac.compare_digest(commitment(key, envelope.ctx), committed):
@@ -152,7 +152,7 @@ def rewrap(envelope: Envelope, keys: KeyProvider) -> Envelope:
     """The same body's envelope under the current key-encryption key."""
     wrapped = keys.wrap(data_key(envelope, keys), envelope.ctx.associated_data)
     return msgspec.structs.replace(
-        envelope, kek=wrapped.kek, kek_ver=wrapped.version, wdek=_b64(wrapped.blob)
+        envelope, kek=wrapped.kek, kek_ver=wrapped.version, wdek=base64url.encode(wrapped.blob)
     )
 
 
@@ -212,8 +212,8 @@ _OPAQUE = ("kek", "kek_ver")  # key names may hold characters that object metada
 
 def metadata(envelope: Envelope) -> dict[str, str]:
     """The envelope as object metadata: `vc-*` names; values of letters, digits, `-` and `_`."""
-    fields = msgspec.to_builtins(envelope) | {"ctx": _b64(envelope.ctx.associated_data)}
-    fields |= {name: _b64(fields[name].encode()) for name in _OPAQUE}
+    fields = msgspec.to_builtins(envelope) | {"ctx": base64url.encode(envelope.ctx.associated_data)}
+    fields |= {name: base64url.encode(fields[name].encode()) for name in _OPAQUE}
     return {METADATA[name]: str(value) for name, value in fields.items()}
 
 
@@ -222,8 +222,8 @@ def from_metadata(values: Mapping[str, str]) -> Envelope:
     error = Refused("SEAL_INVALID", "The object's metadata holds no envelope: use result.json.")
     with raising(error, on=(ValueError, KeyError)):
         fields = {name: values[header] for name, header in METADATA.items()}
-        decoded = {name: _unb64(fields[name]).decode() for name in _OPAQUE}
-        context = msgspec.json.decode(_unb64(fields["ctx"]), type=Context)
+        decoded = {name: base64url.decode(fields[name]).decode() for name in _OPAQUE}
+        context = msgspec.json.decode(base64url.decode(fields["ctx"]), type=Context)
         return msgspec.convert(fields | decoded | {"ctx": context}, Envelope, strict=False)
 
 
@@ -273,11 +273,3 @@ def _nonce(prefix: bytes, i: int, last: bool) -> bytes:
 
 def _hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
     return HKDF(SHA256(), 32, salt=salt, info=info).derive(key)
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _unb64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -9,7 +9,6 @@ openssl alone.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +18,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from core.documents import canonical
+from core.documents import base64url, canonical
 from core.errors import Refused, raising
 
 
@@ -43,7 +42,7 @@ def sign(document: Any, key: Ed25519PrivateKey) -> bytes:
     body = {**msgspec.to_builtins(document)}
     body.pop("signature", None)
     written = {name: canonical.dump(member) for name, member in body.items()}
-    value = base64.urlsafe_b64encode(key.sign(canonical.join(written))).rstrip(b"=").decode()
+    value = base64url.encode(key.sign(canonical.join(written)))
     signature = Signature(key_id=key_id(key.public_key()), value=value)
     return canonical.join({**written, "signature": canonical.dump(signature)})
 
@@ -96,7 +95,7 @@ def _canonically_signed(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -
         raise Refused("SIGNATURE_INVALID", f"Signed with a key we do not know: {signature.key_id}.")
     signed = canonical.join(members)
     with raising(Refused("SIGNATURE_INVALID"), on=InvalidSignature):
-        key.verify(base64.urlsafe_b64decode(signature.value + "=="), signed)
+        key.verify(base64url.decode(signature.value), signed)
     return signed
 
 

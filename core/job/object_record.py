@@ -6,7 +6,6 @@ made to adopt a stranger's.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import msgspec
 
 from core.crypto import sealing
 from core.crypto.sealing import Envelope
+from core.documents import base64url
 from core.documents import signed as sign
 from core.errors import Refused
 from core.job.runtime import Runtime
@@ -60,7 +60,7 @@ def put_or_adopt(
         },
         runtime.keys.signing,
     )
-    metadata = {RECORD: base64.urlsafe_b64encode(signed).decode().rstrip("=")}
+    metadata = {RECORD: base64url.encode(signed)}
     metadata |= sealing.metadata(envelope) | ({SYNTHETIC: "1"} if labelled else {})
     if runtime.results.put_once(record.key, body, metadata=metadata):
         return record, envelope
@@ -90,8 +90,7 @@ def adopt(key: str, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T], 
 
 
 def _read(info: Info, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T], Envelope]:
-    text = info.metadata.get(RECORD, "")
-    signed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    signed = base64url.decode(info.metadata.get(RECORD, ""))
     body = sign.verify(signed, runtime.keys.verifying)
     try:
         made = msgspec.convert(body["made"], type_)
