@@ -502,7 +502,7 @@ def test_an_item_adopted_from_another_engine_version_says_so(made: Runtime) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["stranger", "moved", "damaged"])
+@pytest.mark.parametrize("how", ["stranger", "garbled", "moved", "damaged"])
 def test_an_output_that_we_did_not_write_is_never_adopted(made: Runtime, how: str) -> None:
     items = [{"id": "a", "text": "The first of the two, long enough."},
              {"id": "b", "text": "The second of the two, long enough."}]  # fmt: skip
@@ -513,6 +513,7 @@ def test_an_output_that_we_did_not_write_is_never_adopted(made: Runtime, how: st
     made.results.delete(a.info.key)
     data, metadata = {
         "stranger": (a.data, {}),
+        "garbled": (a.data, {**a.info.metadata, "vc-record": "A"}),
         "moved": (b.data, b.info.metadata),
         "damaged": (a.data[:-1] + b"x", a.info.metadata),
     }[how]

@@ -17,7 +17,7 @@ from core.crypto import sealing
 from core.crypto.sealing import Envelope
 from core.documents import base64url
 from core.documents import signed as sign
-from core.errors import Refused
+from core.errors import Refused, raising
 from core.job.runtime import Runtime
 from core.storage.port import Body, Info, vanished
 
@@ -90,7 +90,8 @@ def adopt(key: str, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T], 
 
 
 def _read(info: Info, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T], Envelope]:
-    signed = base64url.decode(info.metadata.get(RECORD, ""))
+    with raising(Refused("SIGNATURE_INVALID", "Its record is not base64url."), on=ValueError):
+        signed = base64url.decode(info.metadata.get(RECORD, ""))
     body = sign.verify(signed, runtime.keys.verifying)
     try:
         made = msgspec.convert(body["made"], type_)
