@@ -1,13 +1,13 @@
-"""How fast the GPT-SoVITS engine is, and whether it still computes what upstream computes.
+"""Measures the speed of the GPT-SoVITS engine and compares its results with upstream's.
 
     python bench/engine.py --tiny [--device cuda] [--precision fp16]
-        needs only this repository: converts the small test network, verifies it, times it
+        converts, verifies and measures the small test network of this repository
     python bench/engine.py --full DIR --version v2ProPlus [--precision int8] [--threads 1]
-        DIR holds full-size checkpoints of random weights as `make_full.py` of the golden set
-        writes them (s1_full.ckpt, s2_<version>_full.pth, chinese-hubert-base/, ...)
+        measures checkpoints of full size with random weights, as `make_full.py` of the golden set
+        writes them to DIR (s1_full.ckpt, s2_<version>_full.pth, chinese-hubert-base/, ...)
 
-Times are CPU seconds of this process on CPU, so that a busy machine does not matter much, and wall
-seconds on CUDA. Random weights never end by themselves, so the number of tokens is forced.
+Times are CPU time of this process on a CPU, which depends little on other processes, and wall time
+on CUDA. Sentences of random weights do not end, so the number of tokens is fixed.
 """
 
 from __future__ import annotations
@@ -31,50 +31,50 @@ from core.audio.waveform import Audio
 from core.voice.gpt_sovits import reference, synthesis
 from core.voice.gpt_sovits.bundle import Bundle, Spec
 from core.voice.gpt_sovits.convert.bundle import Sources, convert
-from core.voice.gpt_sovits.convert.checks import table
+from core.voice.gpt_sovits.convert.checks import format_table
 from core.voice.gpt_sovits.convert.verify import verify
-from core.voice.gpt_sovits.sampling import Chooser, Sampling
-from core.voice.gpt_sovits.streaming import AHEAD, FIRST
-from core.voice.gpt_sovits.t2s import Decoder, Sentence
+from core.voice.gpt_sovits.sampling import Sampler, Sampling
+from core.voice.gpt_sovits.streaming import FIRST_PIECE, LOOKAHEAD
+from core.voice.gpt_sovits.t2s import Decoder, T2SInput
 
 TINY = Path(__file__).parents[1] / "tests" / "data" / "gpt_sovits" / "v2ProPlus_tiny.tar.xz"
 PHONES, PROMPT, PROMPT_PHONES = 100, 125, 40
 
 
 @dataclass
-class Forced(Chooser):
-    """Samples as always, but is never offered the end."""
+class EndlessSampler(Sampler):
+    """Never samples the end token."""
 
-    def choose(self, logits: np.ndarray) -> None:
-        held = logits.copy()
-        held[-1] = -np.inf
-        super().choose(held)
+    def sample(self, logits: np.ndarray) -> None:
+        masked = logits.copy()
+        masked[-1] = -np.inf
+        super().sample(masked)
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        golden = unpacked(folder / "golden") if args.tiny else None
-        sources = tiny(golden) if golden else full(args.full, args.version)
+        golden = unpack_tiny(folder / "golden") if args.tiny else None
+        sources = tiny_sources(golden) if golden else full_sources(args.full, args.version)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        took = timed(lambda: convert(sources, folder / "bundle", precision=args.precision))
-        print(f"convert {took:.1f} s, {peak() - before / 1024:.0f} MB more at the peak")
+        took = time_of(lambda: convert(sources, folder / "bundle", precision=args.precision))
+        print(f"convert {took:.1f} s, {peak_memory() - before / 1024:.0f} MB more at the peak")
         bundle = Bundle(folder / "bundle", threads=args.threads, cpu_only=args.device == "cpu")
         print(f"device {bundle.device}")
-        if args.device == "cuda" and not bundle.cuda:
+        if args.device == "cuda" and not bundle.uses_cuda:
             return 2
         failed = False
         if golden:
             checks = list(verify(bundle, golden))
-            print(table(checks))
+            print(format_table(checks))
             failed = not all(check.passed for check in checks)
         measure(bundle)
-        print(f"peak memory {peak():.0f} MB")
+        print(f"peak memory {peak_memory():.0f} MB")
         return int(failed)
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--tiny", action="store_true")
@@ -86,13 +86,13 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def unpacked(folder: Path) -> Path:
+def unpack_tiny(folder: Path) -> Path:
     with tarfile.open(TINY) as archive:
         archive.extractall(folder, filter="data")
     return folder
 
 
-def tiny(golden: Path) -> Sources:
+def tiny_sources(golden: Path) -> Sources:
     return Sources(
         golden / "s1_v2ProPlus_tiny.ckpt",
         golden / "s2_v2ProPlus_tiny.pth",
@@ -101,9 +101,9 @@ def tiny(golden: Path) -> Sources:
     )
 
 
-def full(folder: Path, version: str) -> Sources:
+def full_sources(folder: Path, version: str) -> Sources:
     if not (folder / "s1_full.ckpt").is_file():
-        sys.exit(f"{folder} holds no s1_full.ckpt: write it with make_full.py of the golden set")
+        sys.exit(f"{folder} has no s1_full.ckpt: write it with make_full.py of the golden set")
     speaker = folder / "pretrained_eres2netv2w24s4ep4.ckpt"
     return Sources(
         folder / "s1_full.ckpt",
@@ -114,14 +114,14 @@ def full(folder: Path, version: str) -> Sources:
 
 
 def measure(bundle: Bundle) -> None:
-    clock = time.perf_counter if bundle.cuda else time.process_time
-    graphs = ("prefill", bundle.step, "encode", "flow")
-    took = timed(lambda: [bundle.session(name) for name in graphs])
-    took += timed(lambda: bundle.session("vocoder"))
+    clock = time.perf_counter if bundle.uses_cuda else time.process_time
+    graphs = ("prefill", bundle.step_graph, "encode", "flow")
+    took = time_of(lambda: [bundle.session(name) for name in graphs])
+    took += time_of(lambda: bundle.session("vocoder"))
     print(f"load {took:.2f} s")
     for rows, tokens in ((1, 150), (1, 500), (2, 150), (8, 150)):
         decoder = Decoder(bundle, rows=rows)
-        waiting = deque((i, sentence(bundle.spec, i, tokens)) for i in range(rows))
+        waiting = deque((i, forced_input(bundle.spec, i, tokens)) for i in range(rows))
         marks = [clock()]
         for _ in decoder.steps(waiting):
             if len(marks) == 1:
@@ -131,18 +131,18 @@ def measure(bundle: Bundle) -> None:
         prefill = (marks[1] - marks[0]) / rows
         print(f"t2s rows {rows} tokens {tokens}: prefill {prefill * 1e3:.0f} ms, ", end="")
         print(f"step {step * 1e3:.2f} ms, {rows / step:.0f} tokens/s")
-    sound(bundle, clock)
+    measure_synthesis(bundle, clock)
 
 
-def sound(bundle: Bundle, clock: Callable[[], float]) -> None:
+def measure_synthesis(bundle: Bundle, clock: Callable[[], float]) -> None:
     random = np.random.default_rng(0)
-    timbre = some_timbre(bundle)
+    timbre = noise_timbre(bundle)
     phones = random.integers(0, 700, PHONES - PROMPT_PHONES)
-    for tokens in (150, FIRST + AHEAD, 150):  # the first warms up
+    for tokens in (150, FIRST_PIECE + LOOKAHEAD, 150):  # the first warms up
         ids = random.integers(0, 1024, tokens)
         marks = [clock()]
         latent = synthesis.encode(bundle, ids, phones, timbre)
-        noise = synthesis.noise(bundle, latent.shape[1], (1,))
+        noise = synthesis.make_noise(bundle, latent.shape[1], (1,))
         z = synthesis.flow(bundle, latent, noise, timbre)
         marks.append(clock())
         wave = synthesis.vocode_part(bundle, z, timbre, 0, z.shape[2])
@@ -153,26 +153,27 @@ def sound(bundle: Bundle, clock: Callable[[], float]) -> None:
         print(f"vocoder {vocoder * 1e3:.0f} ms, {(flow + vocoder) / seconds:.3f} of real time")
 
 
-def some_timbre(bundle: Bundle) -> np.ndarray:
+def noise_timbre(bundle: Bundle) -> np.ndarray:
     noise = 0.1 * np.random.default_rng(0).standard_normal(bundle.spec.rate, np.float32)
-    return reference.timbre(bundle, [Audio(noise, bundle.spec.rate)])
+    return reference.mean_timbre(bundle, [Audio(noise, bundle.spec.rate)])
 
 
-def sentence(spec: Spec, seed: int, tokens: int) -> Sentence:
+def forced_input(spec: Spec, seed: int, tokens: int) -> T2SInput:
     random = np.random.default_rng(seed)
     prompt = random.integers(0, 1024, PROMPT)
     bert = np.zeros((PHONES, spec.t2s.bert), np.float32)
-    chooser = Forced.of(Sampling(limit=tokens), prompt, spec.t2s.vocabulary, [seed])
-    return Sentence(random.integers(0, 700, PHONES), bert, prompt, chooser)
+    sampler = EndlessSampler.create(Sampling(limit=tokens), prompt, spec.t2s.vocabulary, [seed])
+    return T2SInput(random.integers(0, 700, PHONES), bert, prompt, sampler)
 
 
-def timed(work: Callable[[], object]) -> float:
+def time_of(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def peak() -> float:
+def peak_memory() -> float:
+    """Return the peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,12 +1,11 @@
-"""Our engine and genie-tts in turn, on the same weights and for the same numbers of tokens.
+"""Compares our engine with genie-tts, on the same weights and for the same numbers of tokens.
 
     python bench/engine_compare.py BUNDLE... --genie PYTHON MODEL [--tokens 150] [--rounds 3]
 
-PYTHON and MODEL as `bench/engine_genie.py` sets them up; a bundle of each precision, converted from
-the same checkpoints. Every round starts a process of each, one after the other, so that what a busy
-or slow machine does to one it does to the other. The table holds medians: of CPU time on one
-thread, of the clock on several. genie-tts has no batches and speaks no sooner than a sentence is
-finished, so its figures for those lines are those of one sentence.
+PYTHON and MODEL are set up as `bench/engine_genie.py` says; the bundles are converted from the same
+checkpoints, one per precision. Every round starts a process of each in turn, so that a busy machine
+slows all of them. The table shows medians: CPU time with one thread, wall time with several.
+genie-tts has neither batches nor streaming, so those rows show its figures for one sentence.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from core.audio.waveform import Audio
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampling
-from core.voice.gpt_sovits.speech_run import Line, Pools, Prompt, SpeechRun
-from core.voice.gpt_sovits.t2s import Decoder, Sentence
+from core.voice.gpt_sovits.speech_run import Prompt, Sentence, SpeechRun, ThreadPools
+from core.voice.gpt_sovits.t2s import Decoder, T2SInput
 
 HERE = Path(__file__).parent
-LINES = (
+ROWS = (
     ("step", "T2S, ms a token, one row", 1e3),
     ("step8", "T2S, ms a token, eight rows", 1e3),
     ("sentence", "one sentence, s", 1),
@@ -50,111 +49,115 @@ LINES = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundles", type=Path, nargs="+")
-    parser.add_argument("--genie", type=Path, nargs=2, help="its Python and its converted model")
+    parser.add_argument(
+        "--genie", type=Path, nargs=2, help="Python of its environment, and its converted model"
+    )
     parser.add_argument("--tokens", type=int, default=150)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sentences", type=int, default=8, help="of the long text")
+    parser.add_argument("--sentences", type=int, default=8, help="sentences of the long text")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     if not args.genie:
         for folder in args.bundles:
-            print(json.dumps(once(folder, args.threads, args.tokens, args.sentences)))
+            print(json.dumps(measure(folder, args.threads, args.tokens, args.sentences)))
         return 0
-    how = ["--threads", args.threads, "--tokens", args.tokens]
+    options = ["--threads", args.threads, "--tokens", args.tokens]
     python, model = args.genie
-    commands = {"genie-tts": [python, HERE / "engine_genie.py", "run", model, *how]}
-    for one in args.bundles:
-        command = [sys.executable, __file__, one, "--sentences", args.sentences, *how]
-        commands[one.name] = command
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    commands = {"genie-tts": [python, HERE / "engine_genie.py", "run", model, *options]}
+    for folder in args.bundles:
+        command = [sys.executable, __file__, folder, "--sentences", args.sentences, *options]
+        commands[folder.name] = command
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     for number in range(args.rounds):
         for name, command in commands.items():
-            found[name].append(told(command))
-            print(f"round {number + 1}, {name}: {found[name][-1]}", file=sys.stderr)
-    print(table({name: medians(runs) for name, runs in found.items()}))
+            results[name].append(run(command))
+            print(f"round {number + 1}, {name}: {results[name][-1]}", file=sys.stderr)
+    print(format_table({name: medians(runs) for name, runs in results.items()}))
     return 0
 
 
-class Deaf(Guard):
-    """Random weights say nonsense, and forced rows do not end."""
+class NoGuard(Guard):
+    """Accepts everything: random weights speak nonsense, and forced rows do not end."""
 
-    def tokens(self, tokens: Sequence[int], phones: int, *, ended: bool) -> str:
+    def check_tokens(self, tokens: Sequence[int], phones: int, *, ended: bool) -> str:
         return ""
 
-    def sound(self, audio: Audio) -> str:
+    def check_audio(self, audio: Audio) -> str:
         return ""
 
 
-class Forced(SpeechRun):
-    def sentence(self, line: Line, seed: tuple[int, ...]) -> Sentence:
-        drawn = engine.sentence(self.bundle.spec, seed[0], self.how.limit)
-        return replace(drawn, phones=line.read)
+class ForcedRun(SpeechRun):
+    """Generates a fixed number of tokens for every sentence."""
+
+    def t2s_input(self, sentence: Sentence, seed: tuple[int, ...]) -> T2SInput:
+        forced = engine.forced_input(self.bundle.spec, seed[0], self.sampling.limit)
+        return replace(forced, phones=sentence.prompted_phones)
 
 
-def once(folder: Path, threads: int, tokens: int, sentences: int) -> dict[str, float]:
-    """Everything that is measured of one bundle, in this process."""
+def measure(folder: Path, threads: int, tokens: int, sentences: int) -> dict[str, float]:
+    """Measure one bundle in this process; seconds, and megabytes of peak memory."""
     clock = time.process_time if threads == 1 else time.perf_counter
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
 
     @contextmanager
     def timing(name: str, share: int = 1, clock: Callable[[], float] = clock) -> Iterator[None]:
         start = clock()
         yield
-        found[name] = (clock() - start) / share
+        figures[name] = (clock() - start) / share
 
     bundle = Bundle(folder, threads=threads, cpu_only=True)
     with timing("load", clock=time.perf_counter):
-        for graph in ("prefill", bundle.step, "encode", "flow", "vocoder"):
+        for graph in ("prefill", bundle.step_graph, "encode", "flow", "vocoder"):
             bundle.session(graph)
-    speech_run, line = forced(bundle, threads, tokens)
+    speech_run, sentence = forced_run(bundle, threads, tokens)
     with timing("sentence"):
-        list(speech_run.utter([line], rows=8, speed=1, seed=0))
-    found["peak"] = engine.peak()
+        list(speech_run.speak([sentence], rows=8, speed=1, seed=0))
+    figures["peak"] = engine.peak_memory()
     with timing("first"):
-        next(speech_run.stream(line, speed=1, seed=(0,)))
+        next(speech_run.stream(sentence, speed=1, seed=(0,)))
     for name, rows in (("step", 1), ("step8", 8)):
         decoder = Decoder(bundle, rows=rows)
-        waiting = deque((i, speech_run.sentence(line, (i,))) for i in range(rows))
+        waiting = deque((i, speech_run.t2s_input(sentence, (i,))) for i in range(rows))
         steps = decoder.steps(waiting)
         next(steps)
         with timing(name, rows * (tokens - 1)):
             list(steps)
     with timing("text", sentences):
-        list(speech_run.utter([line] * sentences, rows=8, speed=1, seed=0))
-    return found
+        list(speech_run.speak([sentence] * sentences, rows=8, speed=1, seed=0))
+    return figures
 
 
-def forced(bundle: Bundle, threads: int, tokens: int) -> tuple[Forced, Line]:
-    said = engine.sentence(bundle.spec, 0, tokens)
-    own = said.phones[engine.PROMPT_PHONES :]
-    # Drawn, in the official width: what encoders of a reference take is counted on neither side.
+def forced_run(bundle: Bundle, threads: int, tokens: int) -> tuple[ForcedRun, Sentence]:
+    forced = engine.forced_input(bundle.spec, 0, tokens)
+    own = forced.phones[engine.PROMPT_PHONES :]
+    # A random timbre of the official width: the analysis of a reference is not measured.
     width = 1024 if "speaker.onnx" in bundle.spec.parts else 512
     timbre = 0.1 * np.random.default_rng(0).standard_normal((1, width, 1), np.float32)
-    prompt = Prompt(timbre, said.prompt, said.phones[: engine.PROMPT_PHONES], said.bert)
-    how = Sampling(limit=tokens)
-    speech_run = Forced(bundle, Pools(threads), how, Deaf(), prompt)
-    return speech_run, Line(own, said.phones, said.bert, "", "en")
+    prompt = Prompt(timbre, forced.prompt, forced.phones[: engine.PROMPT_PHONES], forced.bert)
+    sampling = Sampling(limit=tokens)
+    speech_run = ForcedRun(bundle, ThreadPools(threads), sampling, NoGuard(), prompt)
+    return speech_run, Sentence(own, forced.phones, forced.bert, "", "en")
 
 
-def told(command: list[object]) -> dict[str, float]:
-    """The last line that a run prints, JSON."""
+def run(command: list[object]) -> dict[str, float]:
+    """Run a benchmark and parse the JSON of its last line."""
     words = [str(word) for word in command]
-    ran = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(ran.stdout.splitlines()[-1]))
+    result = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
 def medians(runs: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    """Markdown: a line a figure, and how many times better than genie-tts."""
-    base = found["genie-tts"]
-    rows = [["", *found], ["---"] * (len(found) + 1)]
-    for key, title, unit in LINES:
+def format_table(results: dict[str, dict[str, float]]) -> str:
+    """Format a Markdown table with the ratios to genie-tts."""
+    base = results["genie-tts"]
+    rows = [["", *results], ["---"] * (len(results) + 1)]
+    for key, title, unit in ROWS:
         cells = [f"{base[key] * unit:.4g}"]
-        for name in list(found)[1:]:
-            value = found[name][key]
+        for name in list(results)[1:]:
+            value = results[name][key]
             cells.append(f"{value * unit:.4g} ({base[key] / value:.2f}x)")
         rows.append([title, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -45,13 +45,13 @@ def opened(steps: tuple[Callable[[ModelProto], None], ...]) -> model.Model:
     edited = format_.load_from_string(model._read_model(None))
     for step in (graph.expose_pitch, *steps, graph.separate_zero_points):
         step(edited)
-    return model.Model(inference.session(edited.SerializeToString(), threads=1, cpu_only=True))
+    return model.Model(inference.open_session(edited.SerializeToString(), threads=1, cpu_only=True))
 
 
 def by_operator(rounds: int) -> None:
     """Seconds per second of speech of each kind of operator in the finished graph."""
-    runtime = inference._runtime()
-    options = inference._options(1)
+    runtime = inference._onnxruntime()
+    options = inference._session_options(1)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"

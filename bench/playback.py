@@ -14,7 +14,7 @@ from core.audio.waveform import Audio, resample
 from core.crypto import keys
 from core.job.runtime import Runtime
 from core.settings import Settings
-from core.voice import Spoken, Voiceprint
+from core.voice import SpeechChunk, Voiceprint
 from handlers import wiring
 
 INBOX = Path(__file__).parents[1] / "examples" / "inbox"
@@ -35,10 +35,12 @@ class Playback:
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         recording = np.frombuffer(voiceprint.data, np.float32)
         shifted = np.roll(recording, seed % len(recording))
-        yield Spoken(shifted[: int(len(text) / CHARACTERS_A_SECOND * self.rate)], self.rate, text)
+        yield SpeechChunk(
+            shifted[: int(len(text) / CHARACTERS_A_SECOND * self.rate)], self.rate, text
+        )
 
 
 def settings(folder: Path, **environ: str) -> Settings:

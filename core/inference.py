@@ -1,4 +1,4 @@
-"""The one place that makes ONNX Runtime sessions: which device, how many threads, how quietly."""
+"""Opens ONNX Runtime sessions and chooses their device, threads and log level."""
 
 from __future__ import annotations
 
@@ -17,84 +17,89 @@ if TYPE_CHECKING:
 
 _CUDA = "CUDAExecutionProvider"
 _CUDA_OPTIONS = {
-    # TF32 keeps ten bits of every factor: tokens then differ from those of the CPU.
+    # TF32 multiplies with 10-bit mantissas, so GPT-SoVITS chooses other tokens than on a CPU.
     "use_tf32": "0",
-    # The default tries every algorithm anew for each length of sound: seconds a sentence.
+    # The default benchmarks every algorithm for each new audio length: seconds a sentence.
     "cudnn_conv_algo_search": "HEURISTIC",
 }
-_QUIET = 4
-"""Fatal only: probing CUDA on a machine without it logs errors that are the answer, not a fault."""
-_WARNINGS_OFF = 3
+_LOG_FATAL = 4
+"""Probing CUDA on a machine without it logs errors although nothing is wrong."""
+_LOG_ERRORS = 3
 
-_IDENTITY = (
+_IDENTITY_MODEL = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04'
     b"\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
 )
-"""The smallest model there is, y = x, in ONNX's protobuf: only a session that really starts on
-CUDA proves that driver, CUDA and cuDNN fit together."""
+"""A serialised model, y = x. Only opening a session on CUDA shows that the driver, CUDA and cuDNN
+are compatible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Providers:
+    """The execution providers chosen for this machine."""
+
     names: tuple[str, ...]
-    """Execution providers in order of preference, as ONNX Runtime names them."""
+    """ONNX Runtime's names, in order of preference."""
     reason: str
-    """Why these, for people: shown by `voicedrop doctor`."""
+    """Explanation that `voicedrop doctor` shows."""
 
     @property
-    def cuda(self) -> bool:
+    def has_cuda(self) -> bool:
         return _CUDA in self.names
 
 
 @cache
 def providers() -> Providers:
-    """CUDA if a session really starts on it here, otherwise the CPU; decided once a process."""
-    device = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
-    return decide(_runtime().get_available_providers(), device, _cuda_starts)
+    """Return CUDA and the CPU if a session can be opened on CUDA, otherwise the CPU. Cached."""
+    has_device = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    return choose_providers(_onnxruntime().get_available_providers(), has_device, _can_start_cuda)
 
 
-def decide(built: Sequence[str], device: bool, starts: Callable[[], bool]) -> Providers:
-    """From what the build offers, whether there is an NVIDIA device, and a trial start on it."""
+def choose_providers(
+    built_in: Sequence[str], has_device: bool, can_start_cuda: Callable[[], bool]
+) -> Providers:
+    """Choose from the build's providers; `can_start_cuda` is called only if CUDA is possible."""
     cpu = ("CPUExecutionProvider",)
-    if _CUDA not in built:
+    if _CUDA not in built_in:
         return Providers(cpu, "this build of ONNX Runtime has no CUDA")
-    if not device:
+    if not has_device:
         return Providers(cpu, "no NVIDIA device on this machine")
-    if not starts():
-        return Providers(cpu, "there is an NVIDIA device, but CUDA or cuDNN could not be loaded")
+    if not can_start_cuda():
+        return Providers(cpu, "an NVIDIA device is present, but CUDA or cuDNN could not be loaded")
     return Providers((_CUDA, *cpu), "CUDA works here")
 
 
-def _cuda_starts() -> bool:
-    runtime = _runtime()
+def _can_start_cuda() -> bool:
+    runtime = _onnxruntime()
     runtime.preload_dlls()  # finds CUDA and cuDNN inside nvidia-* wheels too
+    options = _session_options(1, log=_LOG_FATAL)
     both = [_CUDA, "CPUExecutionProvider"]
-    probe = runtime.InferenceSession(_IDENTITY, _options(1, log=_QUIET), providers=both)
+    probe = runtime.InferenceSession(_IDENTITY_MODEL, options, providers=both)
     return _CUDA in probe.get_providers()
 
 
-def at_least(version: tuple[int, int]) -> bool:
-    """Whether this ONNX Runtime is as new as that."""
-    major, minor = _runtime().__version__.split(".")[:2]
+def runtime_is_at_least(version: tuple[int, int]) -> bool:
+    """Compare the installed version of ONNX Runtime with (major, minor)."""
+    major, minor = _onnxruntime().__version__.split(".")[:2]
     return (int(major), int(minor)) >= version
 
 
-def session(
+def open_session(
     model: Path | bytes, *, threads: int | None = None, cpu_only: bool = False
 ) -> ort.InferenceSession:
     """Open a model on the best device of this machine.
 
-    `threads` is for the CPU part (default: every CPU we may use). `cpu_only` keeps small models
-    off the GPU, where copying would cost more than computing. Raises what ONNX Runtime raises on a
-    file that is no model; callers translate it.
+    `threads` limits the CPU provider (default: every usable CPU). `cpu_only` is for small models,
+    for which copying to the GPU takes longer than computing. Raises ONNX Runtime's own exceptions
+    if the file is not a valid model.
     """
-    runtime = _runtime()
+    runtime = _onnxruntime()
     names = ("CPUExecutionProvider",) if cpu_only else providers().names
     chosen = [(name, _CUDA_OPTIONS if name == _CUDA else {}) for name in names]
     source = model if isinstance(model, bytes) else str(model)
-    options = _options(threads or cpus())
+    options = _session_options(threads or usable_cpus())
     if _CUDA not in names:
-        # On a CPU the norm of a sum takes a third to a sixth of the time where it is not fused.
+        # On CPUs, Add followed by LayerNormalization is 1.4 to 6 times as fast as the fused node.
         options.add_session_config_entry(
             "optimization.disable_specified_optimizers", "SkipLayerNormFusion"
         )
@@ -102,25 +107,25 @@ def session(
 
 
 @cache
-def cpus() -> int:
-    """CPUs this process may use: the smaller of its affinity mask and its cgroup quota."""
-    everywhere = os.cpu_count() or 1  # macOS and Windows have no affinity masks
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everywhere
-    return max(1, min(allowed, quota(Path("/sys/fs/cgroup"), unlimited=allowed)))
+def usable_cpus() -> int:
+    """Count the CPUs this process may use: the smaller of affinity mask and cgroup quota."""
+    all_cpus = os.cpu_count() or 1  # macOS and Windows have no affinity masks
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else all_cpus
+    return max(1, min(allowed, cgroup_cpus(Path("/sys/fs/cgroup"), unlimited=allowed)))
 
 
 @cache
-def vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU multiplies and adds four bytes at once in vectors of 512 bits."""
+def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Report whether the CPU has AVX-512 VNNI, which multiplies and adds four bytes at once."""
     try:
         return "avx512_vnni" in cpuinfo.read_text().split()
     except OSError:  # macOS and Windows
         return False
 
 
-def quota(root: Path, *, unlimited: int) -> int:
-    """CPUs granted by the cgroup mounted at `root` (v2 `cpu.max`, v1 `cpu.cfs_quota_us`), rounded
-    up; `unlimited` if it sets no limit or there is none."""
+def cgroup_cpus(root: Path, *, unlimited: int) -> int:
+    """Return the CPU limit of the cgroup at `root` (v2 `cpu.max`, v1 `cpu.cfs_quota_us`), rounded
+    up, or `unlimited` if there is no limit or no cgroup."""
     try:
         if (root / "cpu.max").exists():
             granted, period = (root / "cpu.max").read_text().split()
@@ -132,28 +137,28 @@ def quota(root: Path, *, unlimited: int) -> int:
         return unlimited
 
 
-def _options(threads: int, *, log: int = _WARNINGS_OFF) -> ort.SessionOptions:
-    options = _runtime().SessionOptions()
+def _session_options(threads: int, *, log: int = _LOG_ERRORS) -> ort.SessionOptions:
+    options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = log
-    # Threads that spin while they wait take the CPU from everything else in a container.
+    # Spinning threads take CPU time from other processes in the container.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # A plan of memory is made per shape of the inputs, and speech has a new length each time: it
-    # took a block beside what was already had (a third more for the vocoder) and no time away.
+    # ONNX Runtime allocates a memory pattern for each input shape, and every sentence has a new
+    # length: patterns took a third more memory in the vocoder and saved no time.
     options.enable_mem_pattern = False
-    # Without VNNI, x86 adds two products of bytes in 16 bits and cuts off what does not fit, which
-    # one hears: speech drowns in noise. This has signed weights multiplied the exact way there.
-    # Where the weights share an int8 zero point between nodes the session cannot be opened.
+    # Without VNNI, x86 adds two products of bytes in saturating 16-bit arithmetic, which makes
+    # speech audibly noisy. This option multiplies signed weights exactly instead. Sessions cannot
+    # be opened with it if nodes share the int8 zero point of their weights.
     options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
 @cache
-def _runtime() -> Any:
+def _onnxruntime() -> Any:
     with importing("ONNX Runtime", ("onnxruntime",), "cpu"):
-        import onnxruntime  # a slow import that many commands do not need
+        import onnxruntime  # imported late: slow, and many commands do not need it
 
-    onnxruntime.set_default_logger_severity(_QUIET)
+    onnxruntime.set_default_logger_severity(_LOG_FATAL)
     return onnxruntime

@@ -19,7 +19,7 @@ from core.job.runtime import Runtime, Step
 from core.settings import Settings
 from core.storage.local import LocalStore
 from core.storage.port import Store
-from core.voice import Spoken, Voice, Voiceprint
+from core.voice import SpeechChunk, Voice, Voiceprint
 
 if TYPE_CHECKING:
     from core.speech.recognise import Recogniser, Transcribe
@@ -108,7 +108,7 @@ def voice(settings: Settings) -> Voice:
     bundle = Bundle(settings.bundle, threads=settings.threads or None)
     if settings.guard == "words":
         _recogniser()  # one that is missing is to be known before the first sentence
-    return GptSovits(bundle, Frontend(), guard=Guard(hear=transcriber(settings)))
+    return GptSovits(bundle, Frontend(), guard=Guard(transcribe=transcriber(settings)))
 
 
 def transcriber(settings: Settings) -> Transcribe | None:
@@ -164,7 +164,7 @@ class OnFirstUse:
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         return self._voice.speak(text, voiceprint, language=language, speed=speed, seed=seed)
 
 
@@ -203,7 +203,7 @@ def runtime(
         ),
         shard_items=settings.shard_items,
         price=settings.price,
-        hear=transcriber(settings),
+        transcribe=transcriber(settings),
         observe=observe or _log_step,
     )
 

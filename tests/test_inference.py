@@ -36,11 +36,11 @@ def cgroup(root: Path, files: dict[str, str]) -> Path:
 def test_threads_follow_the_cgroup_quota(
     tmp_path: Path, files: dict[str, str], expected: int
 ) -> None:
-    assert inference.quota(cgroup(tmp_path, files), unlimited=7) == expected
+    assert inference.cgroup_cpus(cgroup(tmp_path, files), unlimited=7) == expected
 
 
 def test_we_use_at_least_one_cpu_and_never_more_than_allowed() -> None:
-    assert inference.cpus() >= 1
+    assert inference.usable_cpus() >= 1
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_vnni_is_read_from_the_cpus_flags(
     cpuinfo = tmp_path / "cpuinfo"
     if flags is not None:
         cpuinfo.write_text(flags)
-    assert inference.vnni(cpuinfo) is expected
+    assert inference.has_vnni(cpuinfo) is expected
 
 
 def test_a_session_runs_and_uses_the_providers_we_report() -> None:
-    session = inference.session(inference._IDENTITY)
+    session = inference.open_session(inference._IDENTITY_MODEL)
     (y,) = session.run(None, {"x": np.array([3.5], np.float32)})
     assert y == 3.5
     assert session.get_providers() == list(inference.providers().names)
-    assert inference.providers().cuda == ("CUDAExecutionProvider" in session.get_providers())
+    assert inference.providers().has_cuda == ("CUDAExecutionProvider" in session.get_providers())
     assert inference.providers().reason
 
 
@@ -81,8 +81,8 @@ def test_a_session_runs_and_uses_the_providers_we_report() -> None:
 def test_the_device_is_chosen_for_a_stated_reason(
     built: list[str], device: bool, starts: bool, cuda: bool, reason: str
 ) -> None:
-    chosen = inference.decide(built, device, lambda: starts)
-    assert chosen.cuda is cuda
+    chosen = inference.choose_providers(built, device, lambda: starts)
+    assert chosen.has_cuda is cuda
     assert reason in chosen.reason
     assert chosen.names[-1] == "CPUExecutionProvider"
 
@@ -90,14 +90,14 @@ def test_the_device_is_chosen_for_a_stated_reason(
 def test_a_trial_start_says_whether_cuda_works_without_noise(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    if inference._CUDA not in inference._runtime().get_available_providers():
+    if inference._CUDA not in inference._onnxruntime().get_available_providers():
         pytest.skip("this build of ONNX Runtime has no CUDA")
-    assert inference._cuda_starts() == inference.providers().cuda
+    assert inference._can_start_cuda() == inference.providers().has_cuda
     assert capfd.readouterr().err == ""
 
 
 def test_small_models_can_be_kept_on_the_cpu() -> None:
-    session = inference.session(inference._IDENTITY, threads=1, cpu_only=True)
+    session = inference.open_session(inference._IDENTITY_MODEL, threads=1, cpu_only=True)
     assert session.get_providers() == ["CPUExecutionProvider"]
     assert session.get_session_options().intra_op_num_threads == 1
 
@@ -113,11 +113,11 @@ def test_opening_a_session_prints_nothing() -> None:
 @pytest.fixture
 def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder where Python looks for ONNX Runtime first."""
-    inference._runtime.cache_clear()
+    inference._onnxruntime.cache_clear()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     yield tmp_path
-    inference._runtime.cache_clear()
+    inference._onnxruntime.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_runtime_that_cannot_be_loaded_says_why(another: Path, source: str, said: str) -> None:
     (another / "onnxruntime.py").write_text(source)
     with pytest.raises(Misconfigured, match="MODEL_MISSING") as caught:
-        inference.session(inference._IDENTITY)
+        inference.open_session(inference._IDENTITY_MODEL)
     assert caught.value.message == said
 
 
@@ -172,6 +172,6 @@ def test_products_of_bytes_are_exact_on_this_processor() -> None:
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    session = inference.session(model.SerializeToString(), threads=1, cpu_only=True)
+    session = inference.open_session(model.SerializeToString(), threads=1, cpu_only=True)
     (y,) = session.run(None, {"x": np.full((1, 64), 255, np.uint8)})
     np.testing.assert_array_equal(y, 64 * 255 * 127)

@@ -29,7 +29,7 @@ from core.storage.local import LocalStore
 from core.storage.object_keys import pending_key, result_key
 from core.storage.port import Body
 from core.trace import registry
-from core.voice import Spoken, Voiceprint
+from core.voice import SpeechChunk, Voiceprint
 from tests.support.present import present
 from tests.support.runtime import REFERENCE, Buzz, drop, record, runtime, voice_of
 from tests.support.stores import head
@@ -337,7 +337,7 @@ def test_a_transcript_of_other_words_is_remarked_on(
     tmp_path: Path, transcript: str, remarked: bool
 ) -> None:
     """Only where a recogniser listens."""
-    made = runtime(tmp_path, hear=lambda recording, language: "said he whispers")
+    made = runtime(tmp_path, transcribe=lambda recording, language: "said he whispers")
     voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
     key = drop(made, voices={"alice": voice | {"transcript": transcript}})
     notices = {one.code: one.pointer for one in pipeline.run(key, made).voices["alice"].notices}
@@ -538,7 +538,7 @@ class Racing(Buzz):
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         self.spoken.append("racing")
         yield from Buzz().speak(text, voiceprint, language=language, speed=speed, seed=seed)
         self.race()

@@ -235,8 +235,8 @@ def _remarks(
     if speaker_change.has_several_speakers(prepared.audio):
         yield Notice("AUDIO_MULTI_SPEAKER", pointer=spec.reference)
     transcript = _transcript(prepared, spec)
-    if runtime.hear and transcript and spec.language in recognise.LANGUAGES:
-        heard = runtime.hear(prepared.audio, spec.language)
+    if runtime.transcribe and transcript and spec.language in recognise.LANGUAGES:
+        heard = runtime.transcribe(prepared.audio, spec.language)
         if recognise.error_rate(transcript, heard, spec.language) > recognise.MAX_ERROR_RATE:
             yield Notice("TRANSCRIPT_MISMATCH", pointer=join(pointer, "transcript"))
 

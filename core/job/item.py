@@ -29,7 +29,7 @@ from core.result.item_result import ItemResult, LabelUsed, Output, Watermark
 from core.storage.object_keys import output_key
 from core.trace import registry
 from core.version import VERSION
-from core.voice import Spoken
+from core.voice import SpeechChunk
 
 SCHEME = "voicedrop/mark/1"
 SENTENCE_PAUSE = 0.25
@@ -78,7 +78,7 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, runtime: Runtime
         watermark=mark,
         label=used,
         voice=item.voice,
-        redrawn=sum(len(sentence.redrawn) for sentence in spoken),
+        redrawn=sum(len(sentence.retry_reasons) for sentence in spoken),
         timings=watch.seconds,
         notices=[*item.notices, *waived],
         sentences=subtitles.shifted(sentences, label.lead_seconds(job.label.cue))
@@ -96,9 +96,9 @@ def _spoken(item: Item, voice: Enrolled, job: Job, job_id: str, runtime: Runtime
 
 def _speak(
     item: Item, voice: Enrolled, job_id: str, runtime: Runtime, watch: Stopwatch
-) -> list[Spoken]:
+) -> list[SpeechChunk]:
     seed = _seed(job_id, item) if item.seed is None else item.seed
-    sentences: list[Spoken] = []
+    sentences: list[SpeechChunk] = []
     start = time.perf_counter()
     for sentence in runtime.voice.speak(
         item.text, voice.voiceprint, language=item.language, speed=item.speed, seed=seed

@@ -54,7 +54,7 @@ class Runtime:
     """Jobs of more items are cut into shards."""
     price: float = 0.0
     """Of a minute of speech; 0: not known."""
-    hear: Transcribe | None = None
+    transcribe: Transcribe | None = None
     """A recogniser, to compare recordings with their transcripts."""
     observe: Observer = field(default=lambda step: None)
 

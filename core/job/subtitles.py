@@ -24,7 +24,7 @@ from core.job.runtime import Runtime
 from core.manifest.resolve import Item
 from core.result.item_result import ItemResult, Sentence, Subtitled
 from core.storage.object_keys import output_key
-from core.voice import Spoken
+from core.voice import SpeechChunk
 
 WIDTH = 42
 """Columns of a line; a full-width character takes two."""
@@ -45,7 +45,7 @@ class Line:
     text: str
 
 
-def times(text: str, spoken: Sequence[Spoken], pause: float) -> list[Sentence]:
+def times(text: str, spoken: Sequence[SpeechChunk], pause: float) -> list[Sentence]:
     """When each sentence is heard in the chunks joined with `pause` seconds between them."""
     made: list[Sentence] = []
     at, chars = 0.0, 0
@@ -64,7 +64,7 @@ def times(text: str, spoken: Sequence[Spoken], pause: float) -> list[Sentence]:
     return [*made[:-1], Sentence(len(text), made[-1].start_ms, made[-1].end_ms)] if made else []
 
 
-def _heard(chunk: Spoken) -> tuple[float, float]:
+def _heard(chunk: SpeechChunk) -> tuple[float, float]:
     """Seconds into the chunk at which its sound begins and ends."""
     level = np.abs(chunk.samples)
     loud = np.flatnonzero(level > 0.02 * level.max(initial=0.0))

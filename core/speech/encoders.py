@@ -95,7 +95,8 @@ class CamPlus:
 
 def _session(name: str, threads: int) -> ort.InferenceSession:
     # Milliseconds of work: a GPU would spend more on the way there and back.
-    return inference.session(Path(__file__).parent / "data" / name, threads=threads, cpu_only=True)
+    path = Path(__file__).parent / "data" / name
+    return inference.open_session(path, threads=threads, cpu_only=True)
 
 
 def to_unit_length(vector: NDArray[np.float32]) -> Embedding:

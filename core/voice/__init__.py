@@ -1,4 +1,4 @@
-"""The Voice port: a reference recording in, speech in that voice out. One engine a package."""
+"""The interface of a voice engine: it learns a voice from a recording and speaks text in it."""
 
 from __future__ import annotations
 
@@ -12,72 +12,72 @@ from core.audio.waveform import Audio
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken(Audio):
-    """A sentence, said."""
+class SpeechChunk(Audio):
+    """Speech of one sentence, or of a part of it where an engine splits long sentences."""
 
     text: str = ""
-    """Its words as they stand in the text; empty: it goes on with the sentence before."""
-    redrawn: tuple[str, ...] = ()
-    """What was wrong with earlier draws, one reason a draw."""
+    """The sentence as written; empty if this chunk continues the previous one."""
+    retry_reasons: tuple[str, ...] = ()
+    """Why each rejected attempt at this sentence was rejected."""
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
     """Speaker similarity to the reference by one encoder (cosine, -1..1)."""
 
     default: float
-    """Of the engine's unadapted voice."""
+    """Similarity of the engine's voice before adaptation."""
     achieved: float
-    """Of the adapted voice, on sentences the search did not use."""
+    """Similarity of the adapted voice, measured on sentences that the search did not use."""
     same_person: float
-    """What two recordings of one real person reach on average with this encoder."""
+    """Mean similarity of two recordings of one real person."""
 
     @property
     def gap_closed(self) -> float:
-        """0 = no nearer than the default voice, 1 = as near as the same person."""
+        """Return 0 for the default voice's similarity, 1 for that of the same person."""
         return (self.achieved - self.default) / max(self.same_person - self.default, 1e-6)
 
 
 class Voiceprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine remembers of a voice. Small, cacheable, useless to other engines."""
+    """An engine's own description of a voice: a few kilobytes that can be cached."""
 
     fingerprint: str
-    """`Voice.fingerprint` of the engine that made it."""
+    """`Voice.fingerprint` of the engine that made it, the only one that can read it."""
     data: bytes
     match: dict[str, Match] = {}
-    """Speaker encoder name -> how near we came, where the engine only approximates."""
+    """Similarity by speaker encoder name; empty if the engine does not approximate."""
 
     def dump(self) -> bytes:
         return msgspec.msgpack.encode(self)
 
     @staticmethod
     def parse(data: bytes) -> Voiceprint:
-        """Raises msgspec.DecodeError on bytes that `dump` did not write."""
+        """Read what `dump` wrote. Raises msgspec.DecodeError on anything else."""
         return msgspec.msgpack.decode(data, type=Voiceprint)
 
 
 class Voice(Protocol):
     @property
     def name(self) -> str:
-        """How results name the engine, e.g. `kokoro-adapt (approximate)`."""
+        """Name of the engine in results, e.g. `kokoro-adapt (approximate)`."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Engine, version and weights: part of every cache key and result."""
+        """Identifies engine, version and weights in cache keys and results."""
         ...
 
     @property
     def rate(self) -> int:
-        """Samples per second of everything `speak` yields."""
+        """Sample rate in Hz of everything `speak` yields."""
         ...
 
     @property
     def languages(self) -> frozenset[str]:
-        """ISO 639-1 codes of the languages it speaks."""
+        """Languages it speaks, as ISO 639-1 codes (and `yue`)."""
         ...
 
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
-        """Learn a voice from 3-10 s of prepared speech; deterministic, may take half a minute.
+        """Learn a voice from 3 to 10 s of prepared speech. Deterministic; up to half a minute.
 
         Raises Refused LANGUAGE_UNSUPPORTED, Misconfigured MODEL_MISSING or MODEL_INVALID.
         """
@@ -85,8 +85,8 @@ class Voice(Protocol):
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Spoken]:
-        """One chunk a sentence, in order, without silence added between them.
+    ) -> Iterator[SpeechChunk]:
+        """Yield the speech of each sentence in order, without pauses between them.
 
         The same arguments give the same samples. Raises Refused TEXT_UNSPEAKABLE,
         LANGUAGE_UNSUPPORTED; Failed OUTPUT_SILENT.

@@ -62,13 +62,13 @@ def verify(
 ) -> None:
     """Compare a bundle with golden results, stage by stage."""
     from core.voice.gpt_sovits.bundle import Bundle
-    from core.voice.gpt_sovits.convert.checks import table
+    from core.voice.gpt_sovits.convert.checks import format_table
     from core.voice.gpt_sovits.convert.verify import verify as checks
 
     made = list(checks(Bundle(bundle), golden))
     data = [{"stage": c.stage, "value": c.value, "bound": c.bound, "ok": c.passed} for c in made]
     passed = all(check.passed for check in made)
-    report = Report({"passed": passed, "checks": data}, [table(made)], 0 if passed else 1)
+    report = Report({"passed": passed, "checks": data}, [format_table(made)], 0 if passed else 1)
     screen.show(report, as_json=as_json)
     raise typer.Exit(report.exit_code)
 
@@ -89,17 +89,19 @@ def get(
     from core.voice.gpt_sovits.convert import download
 
     cache = Settings.from_environ(os.environ).cache
-    home = download.MIRROR if mirror else download.HOME
+    url = download.MIRROR_URL if mirror else download.OFFICIAL_URL
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Bars(*columns, console=screen.stderr(quiet=as_json)) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def told(path: str, here: int, whole: int) -> None:
+        def show_progress(path: str, received: int, total: int) -> None:
             if path not in tasks:
                 tasks[path] = bars.add_task(path)
-            bars.update(tasks[path], completed=here, total=whole or None)
+            bars.update(tasks[path], completed=received, total=total or None)
 
-        sources = download.get(name, cache / "checkpoints", home=home, progress=told)
+        sources = download.download_model(
+            name, cache / "checkpoints", base_url=url, progress=show_progress
+        )
     out = cache / "bundles" / f"{name}-{precision}"
     report = _convert(sources, out, precision, download.LICENCE, quiet=as_json)
     screen.show(report, as_json=as_json)
@@ -108,12 +110,12 @@ def get(
 @models_app.command(name="list")
 def list_(as_json: AsJson = False) -> None:
     """Show the bundles that are installed."""
-    from core.voice.gpt_sovits.convert.download import MODELS, installed
+    from core.voice.gpt_sovits.convert.download import MODELS, installed_bundles
 
     folder = Settings.from_environ(os.environ).cache / "bundles"
     found = [
         {"bundle": str(b.folder), "version": b.spec.version, "precision": b.spec.precision}
-        for b in installed(folder)
+        for b in installed_bundles(folder)
     ]
     lines = [f"{b['bundle']}  {b['version']} {b['precision']}" for b in found]
     lines = lines or [f"None in {folder}. `voicedrop models get NAME` knows {', '.join(MODELS)}."]

@@ -1,8 +1,8 @@
-"""What hundreds of texts in one process leave behind: memory after the 20th and after the last.
+"""Measures memory growth: the memory of a process after its 20th and its last text.
 
     python -m tests.acceptance.soak [--texts 300]
 
-Needs only this repository: the small network of the test suite, two voices in turn.
+It speaks with the small network of the test suite, in two voices alternately.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ from core.voice.gpt_sovits.guard import Guard
 from tests.support import tiny_network
 from tests.support.letters import Letters
 
-LAX = Guard(fewest=0, most=99, cycle=999, blank=99)
-"""Random weights say nonsense."""
+LAX = Guard(
+    min_tokens_per_phoneme=0,
+    max_tokens_per_phoneme=99,
+    max_repeated_tokens=999,
+    max_edge_silence=99,
+)
+"""Accepts the nonsense that random weights speak."""
 
 
 def main() -> int:
@@ -38,27 +43,28 @@ def main() -> int:
         sources = replace(tiny_network.checkpoints(golden), bert=None)
         convert(sources, Path(scratch) / "bundle", precision="int8")
         bundle = Bundle(Path(scratch) / "bundle", threads=1, cpu_only=True)
-        grown = soak(GptSovits(bundle, Letters(), guard=LAX), golden, count)
-    print(f"{grown:+.1f} MB from the 20th to the last of {count} texts")
-    return int(grown > 30)
+        growth = soak(GptSovits(bundle, Letters(), guard=LAX), golden, count)
+    print(f"{growth:+.1f} MB from the 20th to the last of {count} texts")
+    return int(growth > 30)
 
 
 def soak(engine: GptSovits, golden: Path, count: int) -> float:
-    """Megabytes more after the last text than after the 20th."""
+    """Return the memory growth between the 20th and the last text, in MB."""
     samples, rate = soundfile.read(golden / "ref.wav", dtype="float32")
-    heard = [Audio(samples, rate), Audio(samples[::-1].copy(), rate)]
-    voices = [engine.enrol(one, "what is said", "en") for one in heard]
-    early = 0.0
+    recordings = [Audio(samples, rate), Audio(samples[::-1].copy(), rate)]
+    voices = [engine.enrol(recording, "what is said", "en") for recording in recordings]
+    memory = 0.0
     for i in range(count):
         text = "good day. " + "my friend " * (i % 5)
         for _ in engine.speak(text, voices[i % 2], language="en", seed=i):
             pass
         if i == 19:
-            early = resident()
-    return resident() - early
+            memory = resident_memory()
+    return resident_memory() - memory
 
 
-def resident() -> float:
+def resident_memory() -> float:
+    """Return the resident memory of this process in MB."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

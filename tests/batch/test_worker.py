@@ -24,7 +24,7 @@ from core.result import document as result
 from core.result.document import Result, items_of
 from core.result.item_result import ItemResult
 from core.storage.object_keys import parse_shard_key, plan_key, result_key, shard_name
-from core.voice import Spoken, Voiceprint
+from core.voice import SpeechChunk, Voiceprint
 from handlers.cli import sweep
 from handlers.cli.screen import Progress
 from handlers.cli.watch import SETTLED, Watch
@@ -235,7 +235,7 @@ class Deadly(Buzz):
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         if text.endswith(" 1."):
             raise KeyboardInterrupt
         return super().speak(text, voiceprint, language=language, speed=speed, seed=seed)
@@ -338,7 +338,7 @@ class Untouched(Buzz):
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         raise AssertionError
 
 

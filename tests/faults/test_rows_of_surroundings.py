@@ -22,7 +22,7 @@ from core.result.document import Result
 from core.settings import Settings
 from core.storage.local import LocalStore
 from core.storage.oss import Credentials
-from core.voice import Spoken
+from core.voice import SpeechChunk
 from handlers import oss, wiring
 from handlers.cli import sweep
 from handlers.oss import carry_out
@@ -244,7 +244,7 @@ def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -
 
 
 class Interrupted(Buzz):
-    def speak(self, *args: Any, **options: Any) -> Iterator[Spoken]:
+    def speak(self, *args: Any, **options: Any) -> Iterator[SpeechChunk]:
         if self.spoken:
             raise KeyboardInterrupt
         yield from super().speak(*args, **options)
@@ -258,7 +258,7 @@ def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_
     made = over_oss(server, tmp_path, lambda: given[0])
 
     class Slow(Buzz):
-        def speak(self, *args: Any, **options: Any) -> Iterator[Spoken]:
+        def speak(self, *args: Any, **options: Any) -> Iterator[SpeechChunk]:
             yield from super().speak(*args, **options)
             server.add_key("sts", "s", token="old", expires=time.time() - 1)
 

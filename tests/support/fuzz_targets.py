@@ -127,9 +127,9 @@ def weights(data: bytes) -> None:
             torch_files.write_pickle(path, data)
         else:
             path.write_bytes(data)
-        read = checkpoint.read(path)
+        read = checkpoint.open_checkpoint(path)
         for key in read.tensors:
-            read.take(key)
+            read.load(key)
 
 
 def tellable(error: JobError) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from core.audio import sandbox
 from core.job.runtime import Runtime
 from core.settings import Settings
-from core.voice import Spoken, Voiceprint
+from core.voice import SpeechChunk, Voiceprint
 from handlers import oss, wiring
 from handlers.server.app import serve
 from tests.support.runtime import Buzz
@@ -45,7 +45,7 @@ class Leaky(Buzz):
         super().__init__()
         self._secrets, self._credentials = secrets, credentials
 
-    def speak(self, text: str, voiceprint: Voiceprint, **options: Any) -> Iterator[Spoken]:
+    def speak(self, text: str, voiceprint: Voiceprint, **options: Any) -> Iterator[SpeechChunk]:
         if text == "!leak":
             now = self._credentials()
             found = [*self._secrets, now.access_key_secret, now.security_token]

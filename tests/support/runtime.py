@@ -20,7 +20,7 @@ from core.crypto import keys
 from core.errors import Refused
 from core.job.runtime import Runtime
 from core.storage.local import LocalStore
-from core.voice import Match, Spoken, Voiceprint
+from core.voice import Match, SpeechChunk, Voiceprint
 
 REFERENCE = Path(__file__).parents[1] / "data" / "speech" / "ref_367.flac"
 
@@ -45,21 +45,21 @@ class Buzz:
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         self.spoken.append(text)
         if text == "!silence":
             return
         if text == "!bug":
             raise ZeroDivisionError(text)
         if text == "!zeros":
-            yield Spoken(np.zeros(self.rate * 2, np.float32), self.rate)
+            yield SpeechChunk(np.zeros(self.rate * 2, np.float32), self.rate)
             return
         if text == "!unspeakable":
             raise Refused("TEXT_UNSPEAKABLE", pointer="text")
         for sentence in filter(None, text.split(". ")):
             time.sleep(self.seconds_each)
             sound = buzz(len(sentence) / 12 / speed, self.rate, seed)
-            yield Spoken(sound, self.rate, sentence)
+            yield SpeechChunk(sound, self.rate, sentence)
 
 
 def buzz(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import pytest
 
 from core.text import cut, phonemise
 from core.text.symbols import symbol_ids
-from core.voice.gpt_sovits.frontend import phrase
+from core.voice.gpt_sovits.frontend import read_phrase
 from handlers.cli.text import joined
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def spoken(row: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
     if row["level"] == "unit":
         reading = phonemise(row["text"], row["lang"])
         return reading.text, symbol_ids(reading.phones), "".join(map(str, reading.word2ph))
-    spans = phrase(row["text"], row["lang"])
+    spans = read_phrase(row["text"], row["lang"])
     return joined(spans), tuple(phone for span in spans for phone in span.phones), ""
 
 

@@ -1,4 +1,4 @@
-"""A bundle: the folder of ONNX graphs that stands for one converted model."""
+"""A bundle: the folder with the ONNX graphs and weights of one converted model."""
 
 from __future__ import annotations
 
@@ -14,40 +14,46 @@ from core import inference
 from core.errors import Misconfigured, raising
 
 SCHEMA = "voicedrop/gpt-sovits/1"
-SPEC = "bundle.json"
-_POOLED = {"encode", "flow", "vocoder"}
-"""Run on threads of ours, a sentence or a piece each: that scales better than threads within an
-operator, and makes samples that do not depend on the number of threads."""
-_ANALYSIS = {"ssl", "timbre", "speaker"}
-"""Stay on the CPU: they run once a voice, and CUDA's shorter mantissas would move its codes."""
+SPEC_FILE = "bundle.json"
+_SINGLE_THREADED = {"encode", "flow", "vocoder"}
+"""Graphs that the engine runs in its own threads, one sentence or piece each. This scales better
+than threads within an operator, and samples do not depend on the number of threads."""
+_CPU_ONLY = {"ssl", "timbre", "speaker"}
+"""Graphs that run once per voice; CUDA's rounding would change the semantic tokens."""
 STEP_VNNI = "step_vnni"
-"""The step of bundles in 8 bits as CPUs with VNNI are quickest at it: a quarter quicker at one row,
-the same at eight. Others would take twice as long at eight rows."""
+"""The step graph of 8-bit bundles for CPUs with VNNI: a quarter less time at one row, the same at
+eight. CPUs without VNNI would need twice the time at eight rows."""
 _T2S = {"prefill", "step", STEP_VNNI}
-_BYTES_SINCE = (1, 27)
-"""The first ONNX Runtime whose attention reads keys and values of 8 bits on a CPU."""
+_INT8_SINCE = (1, 27)
+"""First ONNX Runtime with attention over 8-bit keys and values on CPUs."""
 Precision = Literal["fp32", "int8", "fast", "fp16"]
 
 
 class T2SSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Dimensions of T2S."""
+
     layers: int
     heads: int
     head_width: int
+    """Channels of a head in the cache."""
     vocabulary: int
-    """Semantic tokens and, as the last one, the end."""
+    """Number of semantic tokens, including the end token, which is the last."""
     bert: int
-    """Features a phoneme."""
+    """BERT features per phoneme."""
     positions: int
-    """Most phonemes of prompt and sentence together."""
+    """Maximum number of phonemes of prompt and sentence together."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of the bundle."""
+
     size: int
+    """In bytes."""
     sha256: str
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """`bundle.json`."""
+    """The contents of `bundle.json`."""
 
     schema: str = SCHEMA
     version: Literal["v2", "v2Pro", "v2ProPlus"]
@@ -55,25 +61,27 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     converter: str
     licence: str
     rate: int
-    """Of the reference spectrogram and of the speech, in Hz."""
+    """Sample rate of the reference spectrogram and of the speech, in Hz."""
     hop: int
+    """Samples per frame."""
     window: int
+    """Samples per window of the spectrogram."""
     bins: int
-    """Of the spectrogram that the timbre encoder sees, counted from 0 Hz."""
+    """Number of spectrogram bins, from 0 Hz, that the timbre encoder reads."""
     inter: int
-    """Channels of the latent that noise is added to."""
+    """Channels of the latent z."""
     t2s: T2SSpec
     speaker: bool
-    """Whether the timbre wants a speaker vector: the Pro family."""
+    """The timbre encoder reads a speaker embedding (v2Pro, v2ProPlus)."""
     bert: bool
-    """Whether Chinese text features can be computed."""
+    """The bundle has BERT, for Chinese."""
     sources: dict[str, str]
-    """File name -> SHA-256 of what was converted."""
+    """SHA-256 of the converted checkpoints, by file name."""
     parts: dict[str, Part]
 
 
 class Bundle:
-    """Opens graphs on demand, each once a process. Sessions may be used by several threads."""
+    """Opens each graph when it is first used. Several threads may use a bundle."""
 
     def __init__(
         self,
@@ -83,13 +91,12 @@ class Bundle:
         cpu_only: bool = False,
         vnni: bool | None = None,
     ) -> None:
-        """`vnni`: of the CPU, asked of it unless told. Raises Misconfigured MODEL_MISSING or
-        MODEL_INVALID."""
+        """`vnni` overrides CPU detection. Raises Misconfigured MODEL_MISSING or MODEL_INVALID."""
         self.folder = folder
-        self.threads = threads or inference.cpus()
+        self.threads = threads or inference.usable_cpus()
         self.cpu_only = cpu_only
-        self._vnni = inference.vnni() if vnni is None else vnni
-        self.spec, self.digest = _spec(folder)
+        self._vnni = inference.has_vnni() if vnni is None else vnni
+        self.spec, self.digest = _read_spec(folder)
         self._sessions: dict[str, Any] = {}
         self._opening = Lock()
 
@@ -98,76 +105,84 @@ class Bundle:
         return f"gpt-sovits/{self.spec.version}/{self.spec.precision}/{self.digest[:16]}"
 
     @property
-    def cuda(self) -> bool:
-        return inference.providers().cuda and not self.cpu_only
+    def uses_cuda(self) -> bool:
+        return inference.providers().has_cuda and not self.cpu_only
 
     @property
     def device(self) -> str:
-        """Where it runs, and why, for people."""
+        """The device and the reason it was chosen, for people."""
         if self.cpu_only:
-            return "cpu: asked for"
-        return f"{'cuda' if self.cuda else 'cpu'}: {inference.providers().reason}"
+            return "cpu: requested by the caller"
+        return f"{'cuda' if self.uses_cuda else 'cpu'}: {inference.providers().reason}"
 
     @property
-    def in_bytes(self) -> bool:
-        """Whether T2S multiplies and remembers in 8 bits."""
+    def has_8bit_t2s(self) -> bool:
+        """T2S has 8-bit weights, keys and values."""
         return self.spec.precision in ("int8", "fast")
 
     @cached_property
-    def step(self) -> str:
-        """The graph that makes a step of T2S here."""
+    def step_graph(self) -> str:
+        """Name of the T2S step graph for this CPU."""
         return STEP_VNNI if self._vnni and f"{STEP_VNNI}.onnx" in self.spec.parts else "step"
 
-    def on_cuda(self, graph: str) -> bool:
-        """T2S in 8 bits stays on the CPU, the only one that has its operators."""
-        return self.cuda and graph not in _ANALYSIS and not (self.in_bytes and graph in _T2S)
+    def runs_on_cuda(self, graph: str) -> bool:
+        """Report whether a graph runs on CUDA, which lacks the operators of 8-bit T2S."""
+        return (
+            self.uses_cuda and graph not in _CPU_ONLY and not (self.has_8bit_t2s and graph in _T2S)
+        )
 
     def run(self, graph: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
-        """Values of `outputs` in order."""
+        """Return the values of `outputs` in order."""
         return list(self.session(graph).run(outputs, inputs))
 
     def session(self, graph: str) -> Any:
-        """An ONNX Runtime session. Raises Misconfigured MODEL_INVALID on a damaged part."""
+        """Return an ONNX Runtime session. Raises Misconfigured MODEL_INVALID on a damaged file."""
         with self._opening:
             if graph not in self._sessions:
                 self._sessions[graph] = self._open(graph)
             return self._sessions[graph]
 
     def _open(self, graph: str) -> Any:
-        if graph in _T2S and self.in_bytes and not inference.at_least(_BYTES_SINCE):
-            old = "T2S in 8 bits needs ONNX Runtime 1.27: convert with --precision fp32 or fp16"
+        if graph in _T2S and self.has_8bit_t2s and not inference.runtime_is_at_least(_INT8_SINCE):
+            old = "This bundle needs ONNX Runtime 1.27: upgrade it or convert with --precision fp32"
             raise Misconfigured("MODEL_INVALID", old)
         path = self.folder / f"{graph}.onnx"
-        threads = 1 if graph in _POOLED else self.threads
+        threads = 1 if graph in _SINGLE_THREADED else self.threads
         with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
-            return inference.session(path, threads=threads, cpu_only=not self.on_cuda(graph))
+            return inference.open_session(
+                path, threads=threads, cpu_only=not self.runs_on_cuda(graph)
+            )
 
-    def damage(self) -> list[str]:
-        """Names of parts whose content is not what the converter wrote. Reads everything."""
+    def damaged_parts(self) -> list[str]:
+        """List the files whose SHA-256 is not that of `bundle.json`. Reads all of them."""
         return [
             name
             for name, part in self.spec.parts.items()
-            if digest(self.folder / name) != part.sha256
+            if sha256_of(self.folder / name) != part.sha256
         ]
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _spec(folder: Path) -> tuple[Spec, str]:
-    if not (folder / SPEC).is_file():
-        raise Misconfigured("MODEL_MISSING", f"{folder} holds no {SPEC}: convert a model first")
-    data = (folder / SPEC).read_bytes()
-    damaged = Misconfigured("MODEL_INVALID", f"{folder / SPEC} is damaged: convert the model again")
+def _read_spec(folder: Path) -> tuple[Spec, str]:
+    if not (folder / SPEC_FILE).is_file():
+        raise Misconfigured("MODEL_MISSING", f"{folder} has no {SPEC_FILE}: convert a model first")
+    data = (folder / SPEC_FILE).read_bytes()
+    damaged = Misconfigured(
+        "MODEL_INVALID", f"{folder / SPEC_FILE} is damaged: convert the model again"
+    )
     with raising(damaged, on=msgspec.DecodeError):
         spec = msgspec.json.decode(data, type=Spec)
     if spec.schema != SCHEMA:
-        raise Misconfigured("MODEL_INVALID", f"{folder} is of the format {spec.schema}")
+        raise Misconfigured("MODEL_INVALID", f"{folder} has the unknown format {spec.schema}")
     for name, part in spec.parts.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != part.size:
-            raise Misconfigured("MODEL_INVALID", f"{path} is missing or cut: convert it again")
+            raise Misconfigured(
+                "MODEL_INVALID", f"{path} is missing or truncated: convert the model again"
+            )
     return spec, hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""The text front-end of the GPT-SoVITS engine: sentences, each a sequence of spans."""
+"""The text front end of the GPT-SoVITS engine: turns text into phonemes."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from core.text.segment import LANGUAGES, MODES, split_by_language
 from core.text.symbols import symbol_ids
 from core.voice.gpt_sovits.text_features import Phrase, Span
 
-_FEWEST = 6
-"""A phrase of fewer phonemes is unstable to speak and gets a pause before it."""
+_MIN_PHONEMES = 6
+"""T2S is unstable on phrases of fewer phonemes, so they get a pause in front."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """Cuts a text, tells its languages apart and reads each.
-
-    `method` is one of `core.text.cut.METHODS`.
-    """
+    """Splits a text into sentences and these into spans of one language, and reads each span."""
 
     method: str = "sentence"
+    """How to split, one of `core.text.cut.METHODS`."""
 
     @property
     def languages(self) -> frozenset[str]:
         return frozenset(LANGUAGES)
 
     def __call__(self, text: str, language: str) -> Sequence[Phrase]:
-        """Phrases in speaking order; none where no word can be spoken.
+        """Return the phrases in order; empty if the text has no word that can be spoken.
 
-        `language` is a language or another mode of `core.text.segment.MODES`.
-        Raises Refused LANGUAGE_UNSUPPORTED, Misconfigured MODEL_MISSING.
+        `language` is one of `core.text.segment.MODES`. Raises Refused LANGUAGE_UNSUPPORTED,
+        Misconfigured MODEL_MISSING.
         """
         if language not in MODES:
-            raise Refused("LANGUAGE_UNSUPPORTED", f"{language!r} is none of {', '.join(MODES)}")
-        return [phrase(piece, language) for piece in cut.split_text(text, language, self.method)]
+            raise Refused("LANGUAGE_UNSUPPORTED", f"{language!r} is not one of {', '.join(MODES)}")
+        return [
+            read_phrase(piece, language) for piece in cut.split_text(text, language, self.method)
+        ]
 
 
-def phrase(piece: str, mode: str) -> Phrase:
-    """One piece, read; a very short one after a pause."""
-    spans = _spans(piece, mode)
-    if sum(len(span.phones) for span in spans) < _FEWEST:
-        return _spans("。" + piece, mode)
+def read_phrase(piece: str, mode: str) -> Phrase:
+    """Read a sentence, with a pause in front if it is very short."""
+    spans = _read_spans(piece, mode)
+    if sum(len(span.phones) for span in spans) < _MIN_PHONEMES:
+        return _read_spans("。" + piece, mode)
     return spans
 
 
-def _spans(piece: str, mode: str) -> Phrase:
+def _read_spans(piece: str, mode: str) -> Phrase:
     runs = split_by_language(piece, mode)
     spans = []
     for language, text in runs:

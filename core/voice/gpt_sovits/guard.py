@@ -1,7 +1,7 @@
-"""Nothing dropped, nothing repeated: what a badly drawn sentence looks like.
+"""Detects sentences that T2S generated badly.
 
-T2S samples, and now and then it skips words, says them twice or falls silent. Each of that leaves a
-trace that costs nothing to look for; a sentence that shows one is drawn again with another seed.
+T2S samples its tokens, and occasionally skips words, repeats them or produces silence. The checks
+here are cheap; a sentence that fails one is generated again with another seed.
 """
 
 from __future__ import annotations
@@ -14,66 +14,70 @@ import numpy as np
 from core.audio.waveform import Audio
 from core.speech.recognise import MAX_ERROR_RATE, Transcribe, error_rate
 
-_CYCLES = 16
-"""Tokens of the longest loop looked for: two thirds of a second."""
+_LONGEST_LOOP = 16
+"""Longest loop that is searched for, in tokens: two thirds of a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Bounds. 25 tokens are a second; speech has 8 to 18 phonemes in one."""
+    """Limits for one sentence. A second of speech has 25 tokens and 8 to 18 phonemes.
 
-    fewest: float = 0.7
-    """Tokens a phoneme: 36 phonemes a second are more than anybody says."""
-    most: float = 10.0
-    pause: int = 50
-    """Tokens allowed on top of `most`."""
-    cycle: int = 38
-    """Tokens that may repeat the ones just before them, 1.5 s."""
-    blank: float = 2.0
-    """Seconds of silence at either end."""
-    quiet: float = -55.0
-    """dBFS that the loudest fifth of a second must reach."""
-    hear: Transcribe | None = None
-    """A recogniser, to compare what is said with what was written."""
-    misheard: float = MAX_ERROR_RATE
-    redraws: int = 3
-    """Further attempts a sentence."""
+    Each check describes what is wrong, or returns an empty string.
+    """
 
-    def tokens(self, tokens: Sequence[int], phones: int, *, ended: bool) -> str:
-        """What is wrong with a row, or nothing."""
-        if self.looping(tokens):
+    min_tokens_per_phoneme: float = 0.7
+    """Corresponds to 36 phonemes a second, faster than anybody speaks."""
+    max_tokens_per_phoneme: float = 10.0
+    extra_tokens: int = 50
+    """Allowed for pauses, in addition to `max_tokens_per_phoneme`."""
+    max_repeated_tokens: int = 38
+    """Longest stretch that may repeat the tokens immediately before it: 1.5 s."""
+    max_edge_silence: float = 2.0
+    """Longest silence at the beginning or end, in seconds."""
+    min_level: float = -55.0
+    """Level in dBFS that at least one fifth of a second must reach."""
+    transcribe: Transcribe | None = None
+    """Speech recogniser for `check_words`."""
+    max_error_rate: float = MAX_ERROR_RATE
+    max_retries: int = 3
+
+    def check_tokens(self, tokens: Sequence[int], phones: int, *, ended: bool) -> str:
+        """Check the tokens of a sentence of `phones` phonemes."""
+        if self.is_looping(tokens):
             return "repeats itself"
-        if len(tokens) < self.fewest * phones:
+        if len(tokens) < self.min_tokens_per_phoneme * phones:
             return f"drops words: {len(tokens)} tokens for {phones} phonemes"
-        if not ended or len(tokens) > self.most * phones + self.pause:
+        if not ended or len(tokens) > self.max_tokens_per_phoneme * phones + self.extra_tokens:
             return f"does not end: {len(tokens)} tokens for {phones} phonemes"
         return ""
 
-    def looping(self, tokens: Sequence[int]) -> bool:
+    def is_looping(self, tokens: Sequence[int]) -> bool:
         row = np.asarray(tokens)
         return any(
-            _longest_run(row[step:] == row[:-step]) > self.cycle
-            for step in range(1, min(_CYCLES, len(row)))
+            _longest_run(row[step:] == row[:-step]) > self.max_repeated_tokens
+            for step in range(1, min(_LONGEST_LOOP, len(row)))
         )
 
-    def sound(self, audio: Audio) -> str:
-        """What is wrong with a wave, or nothing."""
+    def check_audio(self, audio: Audio) -> str:
+        """Check the waveform for silence."""
         size = audio.rate // 5
         padded = np.pad(audio.samples, (0, -len(audio.samples) % size))
         power = np.square(padded.reshape(-1, size), dtype=np.float64).mean(1)
-        loud = np.flatnonzero(10 * np.log10(power + 1e-12) >= self.quiet)
+        loud = np.flatnonzero(10 * np.log10(power + 1e-12) >= self.min_level)
         if not len(loud):
             return "is silent"
-        if max(loud[0], len(power) - 1 - loud[-1]) / 5 > self.blank:
+        if max(loud[0], len(power) - 1 - loud[-1]) / 5 > self.max_edge_silence:
             return "begins or ends with a long silence"
         return ""
 
-    def words(self, audio: Audio, text: str, language: str) -> str:
-        """What is wrong with what is heard, or nothing."""
-        if self.hear is None:
+    def check_words(self, audio: Audio, text: str, language: str) -> str:
+        """Compare the words in the audio with the text, if there is a recogniser."""
+        if self.transcribe is None:
             return ""
-        rate = error_rate(text, self.hear(audio, language), language)
-        return f"says something else: {rate:.0%} of it" if rate > self.misheard else ""
+        rate = error_rate(text, self.transcribe(audio, language), language)
+        if rate > self.max_error_rate:
+            return f"does not match the text: error rate {rate:.0%}"
+        return ""
 
 
 def _longest_run(flags: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:

@@ -1,4 +1,4 @@
-"""From logits to the next semantic token, in exactly the order that T2S was tuned with."""
+"""Samples the next semantic token from logits, with the steps and the order of GPT-SoVITS."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 
 MIN_TOKENS = 11
-"""The end is not offered earlier."""
+"""The end token is masked until a row has this many."""
 MAX_TOKENS = 1500
-"""60 s: what positions were trained for."""
-_LEAST = np.finfo(np.float32).tiny
+"""60 s, the longest sequence that the position embeddings were trained for."""
+_MIN_NOISE = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,99 +25,90 @@ class Sampling:
     temperature: float = 1.0
     repetition_penalty: float = 1.35
     limit: int = MAX_TOKENS
-    """The row ends with this many tokens if it does not end by itself."""
+    """Number of tokens after which a row is stopped."""
 
 
 GREEDY = Sampling(top_k=1)
 
 
-def penalised(logits: Float, seen: NDArray[np.bool_], penalty: float) -> Float:
-    """Every token said before, the prompt's included, is made less likely once."""
+def penalise_repetition(logits: Float, seen: NDArray[np.bool_], penalty: float) -> Float:
+    """Lower the logits of tokens that the prompt or the row contains, however often."""
     if penalty == 1:
         return logits
-    worse = np.where(logits < 0, logits * np.float32(penalty), logits / np.float32(penalty))
-    return np.where(seen[: len(logits)], worse, logits)
+    lowered = np.where(logits < 0, logits * np.float32(penalty), logits / np.float32(penalty))
+    return np.where(seen[: len(logits)], lowered, logits)
 
 
-def probabilities(scores: Float, how: Sampling) -> Float:
-    """What the draw sees of penalised logits (n,).
+def sampling_probabilities(scores: Float, sampling: Sampling) -> Float:
+    """Turn penalised logits (n,) into the probabilities (n,) to draw from.
 
-    top_p comes before the temperature and drops the token that crosses p; both differ from the
-    custom of other samplers.
+    Unlike in most samplers, top_p is applied before the temperature and excludes the token with
+    which the cumulative probability exceeds p.
     """
-    if how.top_p < 1:
-        scores = _nucleus(scores, how.top_p)
-    scores = scores / np.float32(max(how.temperature, 1e-5))
-    if how.top_k < len(scores):
-        least = np.partition(scores, -how.top_k)[-how.top_k]
+    if sampling.top_p < 1:
+        scores = _apply_top_p(scores, sampling.top_p)
+    scores = scores / np.float32(max(sampling.temperature, 1e-5))
+    if sampling.top_k < len(scores):
+        least = np.partition(scores, -sampling.top_k)[-sampling.top_k]
         scores = np.where(scores < least, np.float32(-np.inf), scores)
     return _softmax(scores)
 
 
-def draw(probs: Float, noise: Float) -> int:
-    """A token by exponential noise (n,): the same as a multinomial draw."""
-    # Noise is rounded to 0 now and then, and 0 / 0 would win.
-    return int(np.argmax(probs / np.maximum(noise, _LEAST)))
+def draw_token(probabilities: Float, noise: Float) -> int:
+    """Draw from a multinomial distribution, given exponential noise (n,)."""
+    # The noise is sometimes rounded to 0, and argmax would choose the NaN of 0 / 0.
+    return int(np.argmax(probabilities / np.maximum(noise, _MIN_NOISE)))
 
 
 @dataclass
-class Chooser:
-    """One row's choices. Two of the same seed and logits choose the same, in whatever company."""
+class Sampler:
+    """Samples the tokens of one row. They depend on its seed and logits, not on other rows."""
 
-    how: Sampling
+    sampling: Sampling
     seen: NDArray[np.bool_]
+    """(vocabulary,): tokens that the prompt or the row contains."""
     noise: Callable[[int], Float]
-    """Exponential noise (vocabulary,) for the choice of a number."""
+    """Returns exponential noise (vocabulary,), given the number of tokens so far."""
     tokens: list[int] = field(default_factory=list)
     ended: bool = False
-    """By the end token, not by the limit."""
+    """The row ended with the end token, not at the limit."""
 
     @classmethod
-    def of(
-        cls, how: Sampling, prompt: NDArray[np.int64], vocabulary: int, seed: Sequence[int]
+    def create(
+        cls, sampling: Sampling, prompt: NDArray[np.int64], vocabulary: int, seed: Sequence[int]
     ) -> Self:
         random = np.random.Generator(np.random.PCG64(seed))
         seen = np.zeros(vocabulary, np.bool_)
         seen[prompt] = True
-        return cls(how, seen, lambda _: random.standard_exponential(vocabulary, np.float32))
+        return cls(sampling, seen, lambda _: random.standard_exponential(vocabulary, np.float32))
 
     @property
     def finished(self) -> bool:
-        return self.ended or len(self.tokens) >= self.how.limit
+        return self.ended or len(self.tokens) >= self.sampling.limit
 
-    def choose(self, logits: Float) -> None:
-        """Append the next token, or end."""
+    def sample(self, logits: Float) -> None:
+        """Append the next token, or end the row. The last logit is that of the end token."""
         end = len(logits) - 1
-        offered = logits[:end] if len(self.tokens) < MIN_TOKENS else logits
-        scores = penalised(offered, self.seen, self.how.repetition_penalty)
-        if int(scores.argmax()) == end:
-            self.ended = True
-            return
-        token = self._drawn(scores)
+        allowed = logits[:end] if len(self.tokens) < MIN_TOKENS else logits
+        scores = penalise_repetition(allowed, self.seen, self.sampling.repetition_penalty)
+        token = int(scores.argmax())
+        if token != end and self.sampling.top_k != 1:
+            noise = self.noise(len(self.tokens))[: len(scores)]
+            token = draw_token(sampling_probabilities(scores, self.sampling), noise)
         if token == end:
             self.ended = True
             return
         self.tokens.append(token)
         self.seen[token] = True
 
-    def _drawn(self, scores: Float) -> int:
-        if self.how.top_k == 1:
-            return int(scores.argmax())
-        noise = self.noise(len(self.tokens))[: len(scores)]
-        return draw(probabilities(scores, self.how), noise)
 
-
-def _nucleus(scores: Float, p: float) -> Float:
+def _apply_top_p(scores: Float, p: float) -> Float:
     order = np.argsort(-scores, kind="stable")
-    beyond = np.cumsum(_softmax(scores)[order]) > p
-    beyond[0] = False
-    return np.where(_placed(beyond, order), np.float32(-np.inf), scores)
-
-
-def _placed(flags: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.bool_]:
-    out = np.empty_like(flags)
-    out[order] = flags
-    return out
+    excluded = np.cumsum(_softmax(scores)[order]) > p
+    excluded[0] = False
+    kept = scores.copy()
+    kept[order[excluded]] = -np.inf
+    return kept
 
 
 def _softmax(scores: Float) -> Float:

@@ -1,4 +1,4 @@
-"""Saying the sentences of one text: T2S in batches, SoVITS in parallel, in order, guarded."""
+"""Speaks the sentences of one text: T2S in batches, SoVITS in parallel, results in order."""
 
 from __future__ import annotations
 
@@ -15,51 +15,56 @@ from core.errors import Failed
 from core.voice.gpt_sovits import synthesis
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
-from core.voice.gpt_sovits.sampling import Chooser, Sampling
-from core.voice.gpt_sovits.streaming import Stream
-from core.voice.gpt_sovits.t2s import Decoder, Sentence
+from core.voice.gpt_sovits.sampling import Sampler, Sampling
+from core.voice.gpt_sovits.streaming import SentenceStream
+from core.voice.gpt_sovits.t2s import Decoder, T2SInput
 
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]
-_CHOICE, _NOISE = 0, 1
-"""Seeds of tokens and of noise must differ, or both draw the same numbers."""
+_TOKEN_SEED, _NOISE_SEED = 0, 1
+"""Part of each seed, so that token sampling and noise do not use the same random numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a voiceprint says of a voice; codes and phones empty where only its timbre is known."""
+    """The contents of a voiceprint; all but `timbre` are empty without a transcript."""
 
     timbre: Float
+    """(1, gin, 1)."""
     codes: Ids
+    """Semantic tokens of the reference."""
     phones: Ids
+    """Phoneme ids of the transcript."""
     bert: Float
+    """BERT features of the transcript, (phones, features)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A sentence to say."""
+class Sentence:
+    """A sentence to speak."""
 
     phones: Ids
-    """Its own, which SoVITS wants."""
-    read: Ids
-    """The prompt's and its own, which T2S wants; `bert` (read, features) likewise."""
+    """Phoneme ids of the sentence, the input of SoVITS."""
+    prompted_phones: Ids
+    """Phoneme ids of prompt and sentence, the input of T2S."""
     bert: Float
+    """BERT features of `prompted_phones`, (phones, features)."""
     text: str
-    """As it was written."""
+    """The sentence as written."""
     language: str
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A sentence, said."""
+    """The audio of one sentence."""
 
     audio: Audio
-    redrawn: tuple[str, ...] = ()
-    """What was wrong with earlier draws."""
+    retry_reasons: tuple[str, ...] = ()
+    """Why each rejected attempt was rejected."""
 
 
-class Pools:
-    """Threads shared by all texts in work: sentences wait for pieces, never for each other."""
+class ThreadPools:
+    """Threads shared by all texts. Sentences wait for vocoder pieces, so each kind has a pool."""
 
     def __init__(self, threads: int) -> None:
         self.sentences = ThreadPoolExecutor(threads, "sentence")
@@ -68,133 +73,139 @@ class Pools:
 
 @dataclass(frozen=True, slots=True)
 class SpeechRun:
-    """Everything that speaking takes but the text."""
+    """Speaks sentences in one voice."""
 
     bundle: Bundle
-    pools: Pools
-    how: Sampling
+    pools: ThreadPools
+    sampling: Sampling
     guard: Guard
     prompt: Prompt
 
-    def utter(
-        self, lines: Sequence[Line], *, rows: int, speed: float, seed: int
+    def speak(
+        self, sentences: Sequence[Sentence], *, rows: int, speed: float, seed: int
     ) -> Iterator[Utterance]:
-        """One utterance a line, in order, each as soon as it and those before it are good.
+        """Yield the utterances in order, each as soon as it and its predecessors pass the guard.
 
-        Raises Failed SPEECH_UNSTABLE or OUTPUT_SILENT when every draw of a line was bad.
+        Raises Failed SPEECH_UNSTABLE or OUTPUT_SILENT if every attempt at a sentence is rejected.
         """
-        run = _Run(self, lines, speed, seed)
+        batch = _Batch(self, sentences, speed, seed)
         try:
-            yield from run.utterances(Decoder(self.bundle, rows=rows))
+            yield from batch.utterances(Decoder(self.bundle, rows=rows))
         finally:
-            run.cancel()
+            batch.cancel()
 
-    def stream(self, line: Line, *, speed: float, seed: tuple[int, ...]) -> Iterator[Audio]:
-        """Pieces of one line as they become certain."""
-        noise = (*seed, _NOISE)
-        stream = Stream(self.bundle, line.phones, self.prompt.timbre, speed=speed, seed=noise)
-        waiting = deque([(0, self.sentence(line, (*seed, _CHOICE)))])
-        for _, chooser in Decoder(self.bundle, rows=1).steps(waiting):
-            if chooser.finished:
-                fault = self.guard.tokens(chooser.tokens, len(line.phones), ended=chooser.ended)
-            elif stream.wants(len(chooser.tokens)):
-                fault = "repeats itself" if self.guard.looping(chooser.tokens) else ""
+    def stream(self, sentence: Sentence, *, speed: float, seed: tuple[int, ...]) -> Iterator[Audio]:
+        """Yield the audio of one sentence in pieces while its tokens are generated."""
+        noise = (*seed, _NOISE_SEED)
+        stream = SentenceStream(
+            self.bundle, sentence.phones, self.prompt.timbre, speed=speed, seed=noise
+        )
+        waiting = deque([(0, self.t2s_input(sentence, (*seed, _TOKEN_SEED)))])
+        for _, row in Decoder(self.bundle, rows=1).steps(waiting):
+            if row.finished:
+                fault = self.guard.check_tokens(row.tokens, len(sentence.phones), ended=row.ended)
+            elif stream.has_piece(len(row.tokens)):
+                fault = "repeats itself" if self.guard.is_looping(row.tokens) else ""
             else:
                 continue
             if fault:
-                raise Failed("SPEECH_UNSTABLE", f"A sentence {fault}.")
-            piece = stream.feed(chooser.tokens, final=chooser.finished)
-            yield Audio(levelled(piece), self.bundle.spec.rate)
+                raise Failed("SPEECH_UNSTABLE", f"The generated sentence {fault}.")
+            piece = stream.next_piece(row.tokens, final=row.finished)
+            yield Audio(limit_to_full_scale(piece), self.bundle.spec.rate)
 
-    def sentence(self, line: Line, seed: tuple[int, ...]) -> Sentence:
+    def t2s_input(self, sentence: Sentence, seed: tuple[int, ...]) -> T2SInput:
         vocabulary = self.bundle.spec.t2s.vocabulary
-        chooser = Chooser.of(self.how, self.prompt.codes, vocabulary, seed)
-        return Sentence(line.read, line.bert, self.prompt.codes, chooser)
+        sampler = Sampler.create(self.sampling, self.prompt.codes, vocabulary, seed)
+        return T2SInput(sentence.prompted_phones, sentence.bert, self.prompt.codes, sampler)
 
-    def audio(self, line: Line, tokens: list[int], speed: float, seed: tuple[int, ...]) -> Audio:
-        """Tokens to sound."""
+    def synthesise(
+        self, sentence: Sentence, tokens: list[int], speed: float, seed: tuple[int, ...]
+    ) -> Audio:
+        """Compute the waveform of a sentence from its semantic tokens."""
         bundle, timbre = self.bundle, self.prompt.timbre
-        latent = synthesis.encode(bundle, np.array(tokens, np.int64), line.phones, timbre)
-        latent = synthesis.paced(latent, speed)
-        noise = synthesis.noise(bundle, latent.shape[1], seed)
+        latent = synthesis.encode(bundle, np.array(tokens, np.int64), sentence.phones, timbre)
+        latent = synthesis.change_speed(latent, speed)
+        noise = synthesis.make_noise(bundle, latent.shape[1], seed)
         z = synthesis.flow(bundle, latent, noise, timbre)
         wave = synthesis.vocode(bundle, z, timbre, self.pools.pieces)
-        return Audio(levelled(wave), bundle.spec.rate)
+        return Audio(limit_to_full_scale(wave), bundle.spec.rate)
 
 
-def levelled(wave: Samples) -> Samples:
-    """Brought down to full scale if it is beyond."""
+def limit_to_full_scale(wave: Samples) -> Samples:
+    """Scale a waveform down if its peak exceeds 1."""
     peak = float(np.abs(wave).max(initial=0))
     return wave / np.float32(peak) if peak > 1 else wave
 
 
 @dataclass(slots=True)
 class _Task:
-    line: Line
+    sentence: Sentence
     faults: list[str] = field(default_factory=list)
     wave: Future[Audio] | None = None
 
 
-class _Run:
-    """The lines of one text on their way."""
+class _Batch:
+    """The sentences of one text while they are decoded and synthesised."""
 
     def __init__(
-        self, speech_run: SpeechRun, lines: Sequence[Line], speed: float, seed: int
+        self, speech_run: SpeechRun, sentences: Sequence[Sentence], speed: float, seed: int
     ) -> None:
         self._run = speech_run
         self._speed = speed
         self._seed = seed
-        self._tasks = [_Task(line) for line in lines]
-        self._told = 0
-        self._waiting: deque[tuple[int, Sentence]] = deque()
-        for i in range(len(lines)):
-            self._draw(i)
+        self._tasks = [_Task(sentence) for sentence in sentences]
+        self._yielded = 0
+        self._waiting: deque[tuple[int, T2SInput]] = deque()
+        for i in range(len(sentences)):
+            self._enqueue(i)
 
     def utterances(self, decoder: Decoder) -> Iterator[Utterance]:
-        while self._told < len(self._tasks):
-            for i, chooser in decoder.decode(self._waiting):
-                self._drawn(i, chooser)
-                yield from self._ready(wait=False)
-            yield from self._ready(wait=True)
+        while self._yielded < len(self._tasks):
+            for i, row in decoder.decode(self._waiting):
+                self._check_tokens(i, row)
+                yield from self._completed(wait=False)
+            yield from self._completed(wait=True)
 
     def cancel(self) -> None:
-        """Drop what nobody will hear."""
-        for task in self._tasks[self._told :]:
+        """Cancel the synthesis of sentences that the caller no longer needs."""
+        for task in self._tasks[self._yielded :]:
             if task.wave:
                 task.wave.cancel()
 
-    def _draw(self, i: int) -> None:
+    def _enqueue(self, i: int) -> None:
         task = self._tasks[i]
-        seed = (self._seed, i, _CHOICE, len(task.faults))
-        self._waiting.append((i, self._run.sentence(task.line, seed)))
+        seed = (self._seed, i, _TOKEN_SEED, len(task.faults))
+        self._waiting.append((i, self._run.t2s_input(task.sentence, seed)))
 
-    def _drawn(self, i: int, chooser: Chooser) -> None:
-        task, speech_run = self._tasks[i], self._run
-        fault = speech_run.guard.tokens(chooser.tokens, len(task.line.phones), ended=chooser.ended)
-        if fault:
-            return self._redraw(i, fault, "SPEECH_UNSTABLE")
-        arguments = (task.line, chooser.tokens, self._speed, (self._seed, i, _NOISE))
-        task.wave = speech_run.pools.sentences.submit(speech_run.audio, *arguments)
-        return None
+    def _check_tokens(self, i: int, row: Sampler) -> None:
+        """Synthesise decoded tokens that pass the guard; decode the sentence again otherwise."""
+        task, run = self._tasks[i], self._run
+        phones = len(task.sentence.phones)
+        if fault := run.guard.check_tokens(row.tokens, phones, ended=row.ended):
+            self._retry(i, fault, "SPEECH_UNSTABLE")
+            return
+        arguments = (task.sentence, row.tokens, self._speed, (self._seed, i, _NOISE_SEED))
+        task.wave = run.pools.sentences.submit(run.synthesise, *arguments)
 
-    def _ready(self, *, wait: bool) -> Iterator[Utterance]:
-        while self._told < len(self._tasks):
-            task = self._tasks[self._told]
+    def _completed(self, *, wait: bool) -> Iterator[Utterance]:
+        """Yield the next utterances in order that are synthesised and pass the guard."""
+        while self._yielded < len(self._tasks):
+            task = self._tasks[self._yielded]
             if task.wave is None or not (wait or task.wave.done()):
                 return
             audio, task.wave = task.wave.result(), None
-            guard, line = self._run.guard, task.line
-            if fault := guard.sound(audio):
-                return self._redraw(self._told, fault, "OUTPUT_SILENT")
-            if fault := guard.words(audio, line.text, line.language):
-                return self._redraw(self._told, fault, "SPEECH_UNSTABLE")
-            self._told += 1
+            guard, sentence = self._run.guard, task.sentence
+            if fault := guard.check_audio(audio):
+                return self._retry(self._yielded, fault, "OUTPUT_SILENT")
+            if fault := guard.check_words(audio, sentence.text, sentence.language):
+                return self._retry(self._yielded, fault, "SPEECH_UNSTABLE")
+            self._yielded += 1
             yield Utterance(audio, tuple(task.faults))
 
-    def _redraw(self, i: int, fault: str, code: str) -> None:
+    def _retry(self, i: int, fault: str, code: str) -> None:
         task = self._tasks[i]
         task.faults.append(fault)
-        if len(task.faults) > self._run.guard.redraws:
-            draws = f"Sentence {i + 1} {fault}, at the last of {len(task.faults)} draws."
-            raise Failed(code, draws)
-        self._draw(i)
+        if len(task.faults) > self._run.guard.max_retries:
+            attempts = f"{len(task.faults)} attempts failed"
+            raise Failed(code, f"Sentence {i + 1}: {attempts}; the last one {fault}.")
+        self._enqueue(i)

@@ -1,9 +1,9 @@
-"""Speaking the beginning of a sentence while its end is still being thought of.
+"""Synthesises the beginning of a sentence while T2S still generates the rest.
 
-What SoVITS makes of a frame depends on its neighbours, so a piece is decoded with more tokens than
-are spoken yet, and where the next piece makes the same frames differently the two are blended in
-the latent. Noise belongs to frames, not to pieces. The vocoder then sees one continuous latent, and
-what little its reach beyond the seam leaves over is cross-faded.
+The SoVITS encoder computes a frame from its neighbours, so each piece is encoded with more tokens
+than it plays. Frames that were encoded for two pieces are blended in the latent; noise depends on
+the frame number only. The vocoder therefore decodes one continuous latent, and a short cross-fade
+hides the difference at the end of a piece, where it lacked later frames.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from core.voice.gpt_sovits.bundle import Bundle
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
-FIRST = 25
-"""Tokens (1 s) of the first piece. Each further piece is twice as long, so that the work of
-decoding the past again stays small while playback never waits."""
-AHEAD = 10
-"""Tokens known beyond what is spoken."""
-_FADE = 1
-"""Frames of the wave that are made twice and cross-faded."""
+FIRST_PIECE = 25
+"""Tokens of the first piece: 1 s. Each piece is twice as long as the one before: all tokens so far
+are encoded for each, so few pieces mean little repeated work, and playback never waits."""
+LOOKAHEAD = 10
+"""Tokens that are encoded beyond the end of a piece."""
+_CROSSFADE = 1
+"""Frames of the waveform that are decoded twice and cross-faded."""
 
 
-class Stream:
-    """One sentence. Feed it all tokens so far whenever `wants` says so."""
+class SentenceStream:
+    """The pieces of one sentence."""
 
     def __init__(
         self, bundle: Bundle, phones: Ids, timbre: Float, *, speed: float, seed: tuple[int, ...]
@@ -38,41 +38,44 @@ class Stream:
         self._timbre = timbre
         self._speed = speed
         self._seed = seed
-        self._spoken = 0
-        """Frames whose wave has left, but for the fade."""
+        self._played = 0
+        """Frames that have been returned, including the cross-fade."""
         self._z = np.empty((1, bundle.spec.inter, 0), np.float32)
         self._tail = np.empty(0, np.float32)
-        self._piece = self._next = FIRST
+        self._piece = self._next = FIRST_PIECE
 
-    def wants(self, tokens: int) -> bool:
-        """Whether so many tokens make another piece."""
-        return tokens >= self._next + AHEAD
+    def has_piece(self, tokens: int) -> bool:
+        """Report whether this many tokens are enough for the next piece."""
+        return tokens >= self._next + LOOKAHEAD
 
-    def feed(self, tokens: list[int], *, final: bool = False) -> Samples:
-        """The next piece of the wave; with `final`, all that is left."""
-        z = self._blended(self._latent(np.array(tokens, np.int64)))
-        ready = len(tokens) if final else len(tokens) - AHEAD
+    def next_piece(self, tokens: list[int], *, final: bool = False) -> Samples:
+        """Return the next piece of the waveform, given all tokens so far.
+
+        With `final`, it is the rest of the sentence.
+        """
+        z = self._blend(self._latent(np.array(tokens, np.int64)))
+        ready = len(tokens) if final else len(tokens) - LOOKAHEAD
         last = z.shape[2] if final else int(ready * synthesis.FRAMES_PER_TOKEN / self._speed)
         self._piece *= 2
         self._next = ready + self._piece
         return self._wave(z, last, final=final)
 
     def _latent(self, tokens: Ids) -> Float:
-        """z of all frames so far. At other speeds frames are read at a fixed step, so that a frame
-        keeps its place however long the sentence becomes."""
+        """Compute z (1, inter, frames) of all tokens so far."""
         latent = synthesis.encode(self._bundle, tokens, self._phones, self._timbre)
         if self._speed != 1:
+            # `change_speed` would move every frame as the sentence grows; this step is constant.
             count = int(latent.shape[1] / self._speed) + 1
-            latent = synthesis.between(latent, np.arange(count), self._speed)
-        noise = synthesis.noise(self._bundle, latent.shape[1], self._seed)
+            latent = synthesis.interpolate(latent, np.arange(count), self._speed)
+        noise = synthesis.make_noise(self._bundle, latent.shape[1], self._seed)
         return synthesis.flow(self._bundle, latent, noise, self._timbre)
 
-    def _blended(self, z: Float) -> Float:
-        """What was spoken stays as it was; what was only foreseen turns into what is known now."""
+    def _blend(self, z: Float) -> Float:
+        """Keep the frames played, fade from old to new over the lookahead, and append the rest."""
         past = self._z.shape[2]
-        foreseen = past - self._spoken
+        lookahead = past - self._played
         share = np.concatenate(
-            [np.zeros(self._spoken), (np.arange(foreseen) + 0.5) / (foreseen or 1)]
+            [np.zeros(self._played), (np.arange(lookahead) + 0.5) / (lookahead or 1)]
         )
         mixed = z.copy()
         mixed[:, :, :past] = self._z * (1 - share) + z[:, :, :past] * share
@@ -81,13 +84,13 @@ class Stream:
 
     def _wave(self, z: Float, last: int, *, final: bool) -> Samples:
         hop = self._bundle.spec.hop
-        first = max(0, self._spoken - _FADE)
+        first = max(0, self._played - _CROSSFADE)
         wave = synthesis.vocode_part(self._bundle, z, self._timbre, first, last).copy()
         if len(self._tail):
             rise = (np.arange(len(self._tail), dtype=np.float32) + 0.5) / len(self._tail)
             wave[: len(self._tail)] = self._tail * (1 - rise) + wave[: len(self._tail)] * rise
-        self._spoken = last
+        self._played = last
         if final:
             return wave
-        self._tail = wave[-_FADE * hop :]
-        return wave[: -_FADE * hop]
+        self._tail = wave[-_CROSSFADE * hop :]
+        return wave[: -_CROSSFADE * hop]

@@ -1,4 +1,4 @@
-"""SoVITS: semantic tokens and phonemes to a wave, in the timbre of a reference."""
+"""SoVITS: turns semantic tokens and phonemes into a waveform in the timbre of a reference."""
 
 from __future__ import annotations
 
@@ -17,49 +17,48 @@ Ids = NDArray[np.int64]
 NOISE_SCALE = 0.5
 FRAMES_PER_TOKEN = 2
 CONTEXT = 16
-"""Frames on either side that a frame's sound depends on: the vocoder's receptive field is 12 with
-the official kernels, so pieces cut with this margin fit together exactly."""
-_PIECE = 100
-"""Frames (2 s) below which cutting costs more in margins than it gains."""
-_LONGEST = 500
-"""Frames (10 s) the vocoder makes in one piece: more would take more memory than all weights."""
+"""Frames decoded on either side of a piece and cut off. The vocoder's receptive field is 12 frames
+on either side with the official kernels, so pieces join exactly."""
+_MIN_PIECE = 100
+"""Frames (2 s). Decoding the context of shorter pieces takes more time than threads save."""
+_MAX_PIECE = 500
+"""Frames (10 s). Longer pieces would take more memory than all weights."""
 
 
 def encode(bundle: Bundle, tokens: Ids, phones: Ids, timbre: Float) -> Float:
-    """The latent before any noise, (1, 2 tokens, hidden). `phones` are the sentence's own."""
+    """Encode tokens (T,) and phoneme ids (P,) into the latent (1, 2 T, hidden)."""
     inputs = {"tokens": tokens, "phones": phones, "timbre": timbre}
     return np.asarray(bundle.run("encode", ["latent"], inputs)[0])
 
 
-def paced(latent: Float, speed: float) -> Float:
-    """Stretched to 1/speed of its frames (and one, as upstream counts), linearly."""
+def change_speed(latent: Float, speed: float) -> Float:
+    """Resample a latent to int(frames / speed) + 1 frames, upstream's formula."""
     frames = latent.shape[1]
     count = int(frames / speed) + 1
-    return latent if speed == 1 else between(latent, np.arange(count), frames / count)
+    return latent if speed == 1 else interpolate(latent, np.arange(count), frames / count)
 
 
-def between(latent: Float, frames: Ids, step: float) -> Float:
-    """Frames of a latent read at `step` times their number, corners not aligned."""
+def interpolate(latent: Float, frames: Ids, step: float) -> Float:
+    """Interpolate a latent linearly at `frames` times `step` (align_corners=False in torch)."""
     last = latent.shape[1] - 1
-    place = np.clip((frames + 0.5) * step - 0.5, 0, last).astype(np.float32)
-    low = place.astype(np.int64)
-    weight = (place - low)[None, :, None]
+    position = np.clip((frames + 0.5) * step - 0.5, 0, last).astype(np.float32)
+    low = position.astype(np.int64)
+    weight = (position - low)[None, :, None]
     mixed = latent[:, low] * (1 - weight) + latent[:, np.minimum(low + 1, last)] * weight
     return np.asarray(mixed, np.float32)
 
 
 def flow(bundle: Bundle, latent: Float, noise: Float, timbre: Float) -> Float:
-    """z (1, inter, frames) of a latent; noise (1, inter, frames) of variance 1."""
+    """Return z (1, inter, frames) of a latent, given noise (1, inter, frames) of variance 1."""
     inputs = {"latent": latent, "noise": noise * np.float32(NOISE_SCALE), "timbre": timbre}
     return np.asarray(bundle.run("flow", ["z"], inputs)[0])
 
 
 def vocode(bundle: Bundle, z: Float, timbre: Float, pool: Executor | None = None) -> Samples:
-    """The wave of z, one hop a frame, made in pieces: as many as a pool's threads where that pays,
-    and more where one would be long."""
+    """Return the waveform of z, one hop per frame. Pieces are decoded in parallel on `pool`."""
     frames = z.shape[2]
-    workers = max(1, min(bundle.threads, frames // _PIECE)) if pool else 1
-    count = max(workers, -(-frames // _LONGEST))
+    workers = max(1, min(bundle.threads, frames // _MIN_PIECE)) if pool else 1
+    count = max(workers, -(-frames // _MAX_PIECE))
     edges = [frames * i // count for i in range(count + 1)]
     work = partial(vocode_part, bundle, z, timbre)
     run = pool.map if pool and workers > 1 else map
@@ -67,7 +66,7 @@ def vocode(bundle: Bundle, z: Float, timbre: Float, pool: Executor | None = None
 
 
 def vocode_part(bundle: Bundle, z: Float, timbre: Float, first: int, last: int) -> Samples:
-    """The wave of frames first..last alone, exactly as it is within the whole."""
+    """Return the waveform of frames first..last, identical to that part of the whole."""
     start, end = max(0, first - CONTEXT), min(z.shape[2], last + CONTEXT)
     inputs = {"z": np.ascontiguousarray(z[:, :, start:end]), "timbre": timbre}
     wave = bundle.run("vocoder", ["wave"], inputs)[0]
@@ -75,8 +74,8 @@ def vocode_part(bundle: Bundle, z: Float, timbre: Float, first: int, last: int) 
     return np.asarray(wave[(first - start) * hop : (last - start) * hop])
 
 
-def noise(bundle: Bundle, frames: int, seed: tuple[int, ...]) -> Float:
-    """Frame by frame, so that the noise of a beginning does not depend on what follows."""
+def make_noise(bundle: Bundle, frames: int, seed: tuple[int, ...]) -> Float:
+    """Draw noise (1, inter, frames) frame by frame: the beginning does not depend on the length."""
     random = np.random.Generator(np.random.PCG64(list(seed)))
     drawn = random.standard_normal((frames, bundle.spec.inter), np.float32)
     return np.ascontiguousarray(drawn.T[None])

@@ -1,8 +1,8 @@
-"""Decoding semantic tokens: a batch of rows on caches that are written in place.
+"""Decodes semantic tokens with T2S, a batch of rows at a time.
 
-Rows come and go (continuous batching): when one ends, the next waiting sentence takes its place.
-A row never sees its neighbours, and every row is computed by the same arithmetic whatever the
-batch, so a sentence sounds the same alone and in company.
+Batching is continuous: when a row ends, the next waiting sentence takes its place. A row does not
+attend to others and is computed identically whatever the batch, so a sentence always sounds the
+same.
 """
 
 from __future__ import annotations
@@ -15,93 +15,93 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.voice.gpt_sovits.bundle import Bundle
-from core.voice.gpt_sovits.caches import Caches
-from core.voice.gpt_sovits.sampling import Chooser
+from core.voice.gpt_sovits.kv_cache import KeyValueCache
+from core.voice.gpt_sovits.sampling import Sampler
 
 Ids = NDArray[np.int64]
 Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
-    """What T2S is told to say, and who chooses."""
+class T2SInput:
+    """A sentence to decode, and the sampler of its tokens."""
 
     phones: Ids
-    """(T,): of the prompt, if there is one, and of the sentence."""
+    """(T,): phoneme ids of the prompt, if any, and of the sentence."""
     bert: Float
-    """(T, features): zeros where the language has none."""
+    """(T, features): zeros for languages without BERT features."""
     prompt: Ids
-    """Semantic tokens of the reference, (P,); empty to speak without one."""
-    chooser: Chooser
+    """(P,): semantic tokens of the reference; empty without a prompt."""
+    sampler: Sampler
 
 
 @dataclass(slots=True)
 class _Row:
     index: int
-    chooser: Chooser
+    sampler: Sampler
     prompt: int
-    """Tokens of the prompt: where positions of generated tokens begin."""
+    """Number of prompt tokens, which is the position of the first generated one."""
     length: int
-    """Filled places of the cache."""
+    """Filled positions of the cache."""
     logits: Float | None
-    """Of the next token; none while the step that makes them is still to come."""
+    """Logits of the next token; None until they are computed."""
 
 
 class Decoder:
-    """Rows in flight. Not for several threads at once; make one a thread, they share weights."""
+    """Decodes several rows at once. Use one per thread; decoders of a bundle share its weights."""
 
     def __init__(self, bundle: Bundle, *, rows: int = 8, device: str | None = None) -> None:
-        """`device` holds the caches: CUDA's if the bundle runs there, unless told otherwise."""
+        """`device` stores the cache: by default CUDA if the bundle runs there."""
         self._bundle = bundle
-        self._most = rows
+        self._max_rows = rows
         self._rows: list[_Row] = []
-        where = "cuda" if bundle.on_cuda(bundle.step) else ""
-        self._caches = Caches(bundle, where if device is None else device)
+        default = "cuda" if bundle.runs_on_cuda(bundle.step_graph) else ""
+        self._cache = KeyValueCache(bundle, default if device is None else device)
 
-    def decode(self, waiting: deque[tuple[int, Sentence]]) -> Iterator[tuple[int, Chooser]]:
-        """(index, its choices) of every sentence as it ends; `waiting` may grow meanwhile."""
-        for index, chooser in self.steps(waiting):
-            if chooser.finished:
-                yield index, chooser
+    def decode(self, waiting: deque[tuple[int, T2SInput]]) -> Iterator[tuple[int, Sampler]]:
+        """Yield (index, sampler) of each sentence when it ends; `waiting` may grow meanwhile."""
+        for index, sampler in self.steps(waiting):
+            if sampler.finished:
+                yield index, sampler
 
-    def steps(self, waiting: deque[tuple[int, Sentence]]) -> Iterator[tuple[int, Chooser]]:
-        """Every row after every choice, so that a caller can speak while T2S goes on."""
+    def steps(self, waiting: deque[tuple[int, T2SInput]]) -> Iterator[tuple[int, Sampler]]:
+        """Yield (index, sampler) of each row after each of its tokens, for streaming."""
         while self._rows or waiting:
-            while len(self._rows) < self._most and waiting:
-                self._admit(*waiting.popleft())
+            while len(self._rows) < self._max_rows and waiting:
+                self._add_row(*waiting.popleft())
             for row in self._rows:
                 if row.logits is not None:
-                    row.chooser.choose(row.logits)
+                    row.sampler.sample(row.logits)
                     row.logits = None
-                    yield row.index, row.chooser
-            self._retire()
-            # Free places are filled before the next step, which costs much the same for any number.
-            if self._rows and not (waiting and len(self._rows) < self._most):
+                    yield row.index, row.sampler
+            self._remove_finished_rows()
+            # Free rows are filled first: a step takes less time per row in a larger batch.
+            if self._rows and not (waiting and len(self._rows) < self._max_rows):
                 self._step()
 
-    def _admit(self, index: int, sentence: Sentence) -> None:
+    def _add_row(self, index: int, sentence: T2SInput) -> None:
         outputs = ["logits", "keys", "values"]
         inputs = {"phones": sentence.phones, "bert": sentence.bert, "prompt": sentence.prompt}
         logits, keys, values = self._bundle.run("prefill", outputs, inputs)
         prompt, length = len(sentence.prompt), keys.shape[2]
-        self._rows.append(_Row(index, sentence.chooser, prompt, length, logits[0]))
-        self._caches.add(keys, values, self._places())
+        self._rows.append(_Row(index, sentence.sampler, prompt, length, logits[0]))
+        self._cache.add_row(keys, values, self._min_capacity())
 
-    def _places(self) -> int:
+    def _min_capacity(self) -> int:
         return max(row.length for row in self._rows) + 1
 
-    def _retire(self) -> None:
-        kept = [i for i, row in enumerate(self._rows) if not row.chooser.finished]
+    def _remove_finished_rows(self) -> None:
+        kept = [i for i, row in enumerate(self._rows) if not row.sampler.finished]
         if len(kept) < len(self._rows):
             self._rows = [self._rows[i] for i in kept]
-            self._caches.keep(kept)
+            self._cache.keep_rows(kept)
 
     def _step(self) -> None:
         rows = self._rows
-        token = np.array([row.chooser.tokens[-1] for row in rows])
-        position = np.array([row.prompt + len(row.chooser.tokens) - 1 for row in rows])
+        token = np.array([row.sampler.tokens[-1] for row in rows])
+        position = np.array([row.prompt + len(row.sampler.tokens) - 1 for row in rows])
         length = np.array([row.length for row in rows])
-        logits = self._caches.step(token, position, length, self._places())
+        logits = self._cache.step(token, position, length, self._min_capacity())
         for row, scores in zip(rows, logits, strict=True):
             row.logits = scores
             row.length += 1

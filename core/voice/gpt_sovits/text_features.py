@@ -1,4 +1,4 @@
-"""What the engine asks of a text front-end, and the Chinese text features that need the bundle."""
+"""The interface of a text front end, and BERT features of Chinese text."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ _CLS, _SEP, _UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of one language within a sentence."""
+    """A part of a sentence in one language."""
 
     language: str
     text: str
-    """Normalised: what the phonemes say."""
+    """The normalised text, of which `phones` are the phonemes."""
     phones: tuple[int, ...]
-    """Of the 732 symbols of v2."""
+    """Phoneme ids among the 732 symbols of v2."""
     word2ph: tuple[int, ...] = ()
-    """Phonemes of each character of `text`; empty where BERT cannot help (all but Chinese)."""
+    """Number of phonemes of each character of `text`; empty unless Chinese (BERT is Chinese)."""
     written: str = ""
-    """As it stands in the text that was read."""
+    """The original text; empty if it equals `text`."""
 
 
 Phrase = tuple[Span, ...]
-"""A sentence, in the order it is spoken."""
+"""The spans of a sentence, in order."""
 
 
 class TextFrontend(Protocol):
     @property
     def languages(self) -> frozenset[str]:
-        """ISO 639-1 codes (and `yue`) it can read."""
+        """Languages it can read, as ISO 639-1 codes (and `yue`)."""
         ...
 
     def __call__(self, text: str, language: str) -> Sequence[Phrase]:
-        """Sentences to speak, in order; none where there is nothing to say."""
+        """Return the sentences in order; empty if the text has no word that can be spoken."""
         ...
 
 
 class TextFeatures:
-    """BERT's view of Chinese characters, spread over their phonemes; zeros for everything else."""
+    """BERT features of Chinese text, repeated for each phoneme; zeros for other languages."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         path = bundle.folder / "vocab.txt"
-        self._vocabulary = _vocabulary(path) if bundle.spec.bert and path.is_file() else {}
+        self._vocabulary = _read_vocabulary(path) if bundle.spec.bert and path.is_file() else {}
 
     def __call__(self, phrase: Phrase) -> Float:
-        """(phones, features)."""
+        """Return (phones, features)."""
         return np.concatenate([self._span(span) for span in phrase])
 
     def _span(self, span: Span) -> Float:
@@ -68,13 +68,13 @@ class TextFeatures:
         return np.repeat(rows, span.word2ph, axis=0)
 
 
-def written(phrase: Phrase) -> str:
+def original_text(phrase: Phrase) -> str:
     return "".join(span.written or span.text for span in phrase)
 
 
-def phones(phrase: Phrase) -> NDArray[np.int64]:
+def phoneme_ids(phrase: Phrase) -> NDArray[np.int64]:
     return np.array([phone for span in phrase for phone in span.phones], np.int64)
 
 
-def _vocabulary(path: Path) -> dict[str, int]:
+def _read_vocabulary(path: Path) -> dict[str, int]:
     return {token: i for i, token in enumerate(path.read_text("utf-8").split("\n")[:-1])}

@@ -65,7 +65,7 @@ class Enroller:
     def load(cls, renderer: Renderer, *, threads: int = 1) -> Enroller:
         """As many styles are tried as fit into half a minute of one thread."""
         encoders = (Ge2e.load(threads=threads), CamPlus.load(threads=threads))
-        renders = 20 if inference.vnni() else 13
+        renders = 20 if inference.has_vnni() else 13
         return cls(renderer, encoders, surrogate.load(), renders)
 
     def enrol(self, reference: Audio) -> tuple[VoiceParams, dict[str, Match]]:

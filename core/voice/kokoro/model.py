@@ -65,7 +65,7 @@ def load(cache: Path, path: Path | None, *, threads: int) -> Model:
     prepared = cache / f"kokoro-{SHA256[:16]}-{_GRAPH_VERSION}.onnx"
     source = prepared if path is None and prepared.exists() else _prepare(path, prepared)
     # int8 operators exist for the CPU only; on a GPU every one of them would be a round trip.
-    return Model(inference.session(source, threads=threads, cpu_only=True))
+    return Model(inference.open_session(source, threads=threads, cpu_only=True))
 
 
 def _prepare(path: Path | None, prepared: Path) -> Path | bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.audio.waveform import Audio
 from core.errors import Failed, Refused
-from core.voice import Spoken, Voiceprint
+from core.voice import SpeechChunk, Voiceprint
 from core.voice.kokoro import model as kokoro_model
 from core.voice.kokoro import text as front_end
 from core.voice.kokoro.enrol import Enroller
@@ -56,7 +56,7 @@ class KokoroVoice:
         language: str,
         speed: float = 1.0,
         seed: int = 0,
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         del seed  # nothing here is random
         if language not in self.languages:
             spoken = ", ".join(sorted(self.languages))
@@ -68,13 +68,13 @@ class KokoroVoice:
 
     def _stream(
         self, text: str, params: VoiceParams, language: str, speed: float
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         silent = True
         for words, tokens in front_end.split_utterances(text, language):
             silent = False
             audio = self.renderer.render(tokens, params, speed=speed)
             if not np.abs(audio.samples).max(initial=0.0) > 0.01:  # also true of NaN
                 raise Failed("OUTPUT_SILENT")
-            yield Spoken(audio.samples, audio.rate, words)
+            yield SpeechChunk(audio.samples, audio.rate, words)
         if silent:
             raise Refused("TEXT_UNSPEAKABLE")

@@ -22,7 +22,7 @@ from core.job.quota import Quota
 from core.job.runtime import Runtime
 from core.job.waiting import Waiting
 from core.storage.port import Store
-from core.voice import Spoken, Voiceprint
+from core.voice import SpeechChunk, Voiceprint
 from handlers import oss
 from tests.support.faults import cached_audio
 from tests.support.faults.injector import Call, Fault, FaultyStore, Plan
@@ -46,7 +46,7 @@ class Humming(Buzz):
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[SpeechChunk]:
         assert self.world
         assert self.host
         said = super().speak(text, voiceprint, language=language, speed=speed, seed=seed)

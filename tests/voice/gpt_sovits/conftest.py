@@ -29,7 +29,7 @@ def bundle(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Bundle
 
 
 @pytest.fixture(scope="session")
-def in_bytes(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def int8_bundle(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The same in the default precision."""
     folder = tmp_path_factory.mktemp("bundles") / "int8"
     convert(replace(sources, bert=None), folder, precision="int8")

@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 def refused(path: Path) -> Refused:
     with pytest.raises(Refused) as caught:
-        checkpoint.read(path)
+        checkpoint.open_checkpoint(path)
     assert path.name in str(caught.value)
     return caught.value
 
@@ -30,16 +30,16 @@ def refused(path: Path) -> Refused:
 @pytest.mark.parametrize("dtype", ["<f4", "<f2", "<f8", "<i8"])
 def test_tensors_come_back_as_they_were_written(path: Path, dtype: str) -> None:
     value = np.arange(-6, 6).reshape(3, 4).astype(dtype)
-    read = checkpoint.read(torch_files.write(path, {"a.weight": value}))
+    read = checkpoint.open_checkpoint(torch_files.write(path, {"a.weight": value}))
     assert read.shape("a.weight") == (3, 4)
-    assert read.take("a.weight").dtype == np.float32
-    np.testing.assert_array_equal(read.take("a.weight"), value)
+    assert read.load("a.weight").dtype == np.float32
+    np.testing.assert_array_equal(read.load("a.weight"), value)
 
 
 @pytest.mark.parametrize("header", [b"05", b"06", b"PK"])
 def test_a_version_code_in_place_of_the_first_bytes_is_allowed(path: Path, header: bytes) -> None:
     torch_files.write(path, {"w": np.ones(3, "<f4")}, {"model": {"n": 2}}, header=header)
-    assert checkpoint.read(path).setting("model", "n") == 2
+    assert checkpoint.open_checkpoint(path).setting("model", "n") == 2
 
 
 def test_any_other_first_bytes_are_not(path: Path) -> None:
@@ -55,7 +55,7 @@ def test_views_into_a_storage_are_followed(path: Path) -> None:
     )
     data = np.arange(12, dtype="<f4").tobytes()
     torch_files.write_zip(path, {"a/data.pkl": body, "a/data/0": data})
-    assert checkpoint.read(path).take("w").tolist() == [[1, 5, 9], [2, 6, 10]]
+    assert checkpoint.open_checkpoint(path).load("w").tolist() == [[1, 5, 9], [2, 6, 10]]
 
 
 def test_hparams_become_plain_settings(path: Path) -> None:
@@ -63,7 +63,7 @@ def test_hparams_become_plain_settings(path: Path) -> None:
     inner = b"cutils\nHParams\n)\x81}X\x05\x00\x00\x00ratesK\x0asb"
     config = b"cutils\nHParams\n)\x81}X\x05\x00\x00\x00model" + inner + b"sb"
     body = b"\x80\x02}(X\x06\x00\x00\x00weight}X\x06\x00\x00\x00config" + config + b"u."
-    read = checkpoint.read(torch_files.write_pickle(path, body))
+    read = checkpoint.open_checkpoint(torch_files.write_pickle(path, body))
     assert read.setting("model", "rates") == 10
 
 
@@ -105,44 +105,44 @@ def test_opcodes_that_torch_does_not_write_are_refused(path: Path, body: bytes) 
         pytest.param(b"\x80\x02\x85.", "stack underflow", id="underflow"),
         pytest.param(b"\x80\x02NK\x01s.", "stack underflow", id="dict underflow"),
         pytest.param(b"\x80\x02]K\x01Ns.", "", id="items of a list"),
-        pytest.param(b"\x80\x02}K\x01Ns.", "a key that is not a string", id="key no string"),
+        pytest.param(b"\x80\x02}K\x01Ns.", "a key is not a string", id="key no string"),
         pytest.param(b"\x80\x02h\x09.", "", id="no memo"),
         pytest.param(b"\x80\x02K\x01)R.", "", id="calls a number"),
         pytest.param(
             b"\x80\x02ctorch\nFloatStorage\n)R.",
-            "FloatStorage called with other things than tensors",
+            "FloatStorage is called with arguments that are not tensors",
             id="calls a storage",
         ),
         pytest.param(b"\x80\x02K\x01.", "", id="no mapping"),
         pytest.param(b"\x80\x02K\x01\x85Q.", "", id="persistent id"),
         pytest.param(
             b"\x80\x02(NNNNNtQ.",
-            "a persistent id that is no storage",
+            "a persistent id is not a storage",
             id="persistent id of nothing",
         ),
         pytest.param(
             b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000NNtQ.",
-            "a storage without a size",
+            "a storage has no size",
             id="storage without size",
         ),
         pytest.param(
             b"\x80\x02ctorch._utils\n_rebuild_parameter\nN\x85R.",
-            "_rebuild_parameter called with other things than tensors",
+            "_rebuild_parameter is called with arguments that are not tensors",
             id="parameter of None",
         ),
         pytest.param(
             b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.",
-            "a tensor without a storage or with negative sizes",
+            "a tensor has no storage or negative sizes",
             id="tensor of None",
         ),
         pytest.param(
             b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n()K\x00)K\x01\x85tR.",
-            "a tensor whose strides do not fit its shape",
+            "the strides of a tensor do not fit its shape",
             id="strides",
         ),
         pytest.param(
             b"\x80\x02ccollections\nOrderedDict\n(K\x01K\x02\x86\x85tR.",
-            "a key that is not a string",
+            "a key is not a string",
             id="pairs",
         ),
     ],
@@ -150,7 +150,7 @@ def test_opcodes_that_torch_does_not_write_are_refused(path: Path, body: bytes) 
 def test_what_is_wrong_with_a_damaged_pickle(path: Path, body: bytes, why: str) -> None:
     error = refused(torch_files.write_pickle(path, body))
     assert error.code == "CHECKPOINT_INVALID"
-    assert error.message.partition("the pickle inside is damaged: ")[2] == why
+    assert error.message.partition("its pickle is damaged: ")[2] == why
 
 
 @pytest.mark.slow
@@ -217,8 +217,8 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(
 
 
 def test_an_empty_tensor_is_empty(path: Path) -> None:
-    read = checkpoint.read(torch_files.write(path, {"w": np.empty((0, 3), "<f4")}))
-    assert read.take("w").shape == (0, 3)
+    read = checkpoint.open_checkpoint(torch_files.write(path, {"w": np.empty((0, 3), "<f4")}))
+    assert read.load("w").shape == (0, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"RIFF" * 100, b"\x80\x02}."], ids=repr)
@@ -241,17 +241,19 @@ def test_big_endian_files_are_refused(path: Path) -> None:
 
 
 def test_missing_tensors_and_settings_are_named(path: Path) -> None:
-    read = checkpoint.read(torch_files.write(path, {"w": np.ones(1, "<f4")}, {"model": {}}))
+    read = checkpoint.open_checkpoint(
+        torch_files.write(path, {"w": np.ones(1, "<f4")}, {"model": {}})
+    )
     with pytest.raises(Refused, match=r"the tensor dec\.x is missing"):
-        read.take("dec.x")
+        read.load("dec.x")
     with pytest.raises(Refused, match=r"model\.n_heads"):
         read.setting("model", "n_heads")
 
 
 def test_values_that_are_not_finite_are_refused(path: Path) -> None:
-    read = checkpoint.read(torch_files.write(path, {"w": np.array([1, np.nan], "<f4")}))
+    read = checkpoint.open_checkpoint(torch_files.write(path, {"w": np.array([1, np.nan], "<f4")}))
     with pytest.raises(Refused, match="not finite"):
-        read.take("w")
+        read.load("w")
 
 
 @pytest.mark.slow
@@ -266,9 +268,9 @@ def test_random_damage_never_ends_in_another_error(path: Path) -> None:
             data[dice.randrange(len(data))] = dice.randrange(256)
         path.write_bytes(data[: dice.choice([len(data), dice.randrange(len(data))])])
         try:
-            read = checkpoint.read(path)
+            read = checkpoint.open_checkpoint(path)
             for key in read.tensors:
-                read.take(key)
+                read.load(key)
         except Refused as error:
             assert error.code.startswith("CHECKPOINT_")  # noqa: PT017
 
@@ -289,10 +291,10 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
         "c": {"dtype": "BF16", "shape": [2], "data_offsets": [28, 32]},
     }
     body = floats.tobytes() + half.tobytes() + brain.tobytes()
-    read = checkpoint.read(safetensors(tmp_path / "m.safetensors", header, body))
-    assert read.take("a").tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert read.take("b").tolist() == [1.5, -2]
-    assert read.take("c").tolist() == [3.0, -0.5]
+    read = checkpoint.open_checkpoint(safetensors(tmp_path / "m.safetensors", header, body))
+    assert read.load("a").tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert read.load("b").tolist() == [1.5, -2]
+    assert read.load("c").tolist() == [3.0, -0.5]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import pytest
 from core.audio.waveform import Audio
 from core.errors import Misconfigured, Refused
 from core.voice.gpt_sovits import reference
-from core.voice.gpt_sovits.bundle import SPEC, Bundle
+from core.voice.gpt_sovits.bundle import SPEC_FILE, Bundle
 from core.voice.gpt_sovits.convert import checkpoint
 from core.voice.gpt_sovits.convert.bundle import Sources, convert
-from core.voice.gpt_sovits.convert.checks import Check, table
+from core.voice.gpt_sovits.convert.checks import Check, format_table
 from core.voice.gpt_sovits.convert.verify import verify
 from tests.support import torch_files
 
@@ -29,8 +29,8 @@ def rewritten(
     source: Path, out: Path, dtype: str = "<f4", /, **changes: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """The tensors and config of a checkpoint, written to `out` again with changes."""
-    read = checkpoint.read(source)
-    tensors = {name: read.take(name).astype(dtype) for name in read.tensors}
+    read = checkpoint.open_checkpoint(source)
+    tensors = {name: read.load(name).astype(dtype) for name in read.tensors}
     for name, value in changes.items():
         key = name.replace("__", ".")
         if value is None:
@@ -46,14 +46,14 @@ def test_every_stage_is_what_upstream_computes(bundle: Bundle, golden: Path) -> 
     checks = list(verify(bundle, golden))
     assert len(checks) >= 26
     assert [str(check) for check in checks if not check.passed] == []
-    assert table(checks).endswith(f"all {len(checks)} passed")
+    assert format_table(checks).endswith(f"all {len(checks)} passed")
 
 
 def test_verify_sees_a_network_that_is_a_little_wrong(
     sources: Sources, golden: Path, tmp_path: Path
 ) -> None:
-    read = checkpoint.read(sources.sovits)
-    bent = read.take("enc_p.encoder2.attn_layers.0.emb_rel_v") * 1.1
+    read = checkpoint.open_checkpoint(sources.sovits)
+    bent = read.load("enc_p.encoder2.attn_layers.0.emb_rel_v") * 1.1
     out = tmp_path / "bent.pth"
     rewritten(sources.sovits, out, enc_p__encoder2__attn_layers__0__emb_rel_v=bent)
     convert(replace(sources, sovits=out, bert=None), tmp_path / "bundle", precision="fp32")
@@ -61,7 +61,7 @@ def test_verify_sees_a_network_that_is_a_little_wrong(
     failed = {check.stage for check in checks if not check.passed}
     assert "enc_p latent" in failed
     assert not {"ssl", "ge", "logits", "wave"} & failed
-    assert "FAILED" in table(checks)
+    assert "FAILED" in format_table(checks)
 
 
 def test_verify_says_when_shapes_differ() -> None:
@@ -104,9 +104,9 @@ def test_half_precision_files_convert(sources: Sources, tmp_path: Path) -> None:
 
 def v2(sources: Sources, folder: Path) -> Path:
     """A v2 network cut out of the v2ProPlus one: no speaker vector, one width for all timbres."""
-    read = checkpoint.read(sources.sovits)
+    read = checkpoint.open_checkpoint(sources.sovits)
     narrow = read.shape("ge_to512.weight")[0]
-    tensors = {name: read.take(name) for name in read.tensors}
+    tensors = {name: read.load(name) for name in read.tensors}
     for name in (
         "sv_emb.weight",
         "sv_emb.bias",
@@ -134,12 +134,12 @@ def test_v2_is_told_by_its_structure_and_speaks(
     )
     assert (spec.version, spec.speaker, spec.bert) == ("v2", False, False)
     noise = np.random.default_rng(0).standard_normal(40000).astype(np.float32) / np.float32(9)
-    timbre = reference.timbre(Bundle(tmp_path / "b", cpu_only=True), [Audio(noise, 32000)])
+    timbre = reference.mean_timbre(Bundle(tmp_path / "b", cpu_only=True), [Audio(noise, 32000)])
     assert np.isfinite(timbre).all()
 
 
 def test_the_kernel_of_the_first_upsampling_tells_v2pro(sources: Sources, tmp_path: Path) -> None:
-    kernel = checkpoint.read(sources.sovits).take("dec.ups.0.weight_v")[:, :, 2:-2]
+    kernel = checkpoint.open_checkpoint(sources.sovits).load("dec.ups.0.weight_v")[:, :, 2:-2]
     rewritten(sources.sovits, tmp_path / "pro.pth", dec__ups__0__weight_v=kernel)
     pro = replace(sources, sovits=tmp_path / "pro.pth", bert=None)
     assert convert(pro, tmp_path / "b", precision="fp32").version == "v2Pro"
@@ -169,16 +169,16 @@ def test_what_cannot_be_converted_leaves_nothing_behind(
 @pytest.mark.parametrize(
     ("field", "key", "said"),
     [
-        ("t2s", "model.ar_text_embedding.word_embeddings.weight", "it knows 512 symbols"),
-        ("t2s", "model.ar_predict_layer.weight", "it says 511 tokens"),
-        ("sovits", "ssl_proj.weight", "channels are not what"),
+        ("t2s", "model.ar_text_embedding.word_embeddings.weight", "has 512 symbols, too few"),
+        ("t2s", "model.ar_predict_layer.weight", "has 511 semantic tokens"),
+        ("sovits", "ssl_proj.weight", "not the number that"),
     ],
 )
 def test_files_that_were_not_trained_together_are_refused(
     sources: Sources, tmp_path: Path, field: str, key: str, said: str
 ) -> None:
     source = getattr(sources, field)
-    value = checkpoint.read(source).take(key)
+    value = checkpoint.open_checkpoint(source).load(key)
     other = value[:512] if field == "t2s" else value[:, :20]
     rewritten(source, tmp_path / "other.pth", **{key.replace(".", "__"): other})
     with pytest.raises(Refused, match=said):
@@ -186,7 +186,7 @@ def test_files_that_were_not_trained_together_are_refused(
 
 
 def test_pro_models_ask_for_the_speaker_encoder(sources: Sources, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="name a speaker encoder"):
+    with pytest.raises(Refused, match="give --speaker-encoder"):
         convert(replace(sources, speaker=None), tmp_path / "bundle")
 
 
@@ -226,10 +226,10 @@ def test_a_config_that_does_not_fit_is_refused(
 
 
 def test_a_config_of_words_is_refused(sources: Sources, tmp_path: Path) -> None:
-    read = checkpoint.read(sources.sovits)
+    read = checkpoint.open_checkpoint(sources.sovits)
     config = json.loads(json.dumps(read.config))
     config["model"]["upsample_rates"] = ["ten"]
-    torch_files.write(tmp_path / "s2.pth", {k: read.take(k) for k in read.tensors}, config)
+    torch_files.write(tmp_path / "s2.pth", {k: read.load(k) for k in read.tensors}, config)
     with pytest.raises(Refused, match="do not fit"):
         convert(replace(sources, sovits=tmp_path / "s2.pth"), tmp_path / "bundle")
 
@@ -245,13 +245,13 @@ def test_a_hubert_with_new_key_names_is_the_same(
 ) -> None:
     """Prefix `hubert.`, parametrised weight norm, and a vocabulary beside BERT."""
     shutil.copytree(sources.hubert, tmp_path / "hubert")
-    read = checkpoint.read(sources.hubert / "pytorch_model.bin")
+    read = checkpoint.open_checkpoint(sources.hubert / "pytorch_model.bin")
     new = {"weight_g": "parametrizations.weight.original0"}
     new["weight_v"] = "parametrizations.weight.original1"
     tensors = {}
     for name in read.tensors:
         leaf = name.rsplit(".", 1)[-1]
-        tensors["hubert." + name.replace(leaf, new.get(leaf, leaf))] = read.take(name)
+        tensors["hubert." + name.replace(leaf, new.get(leaf, leaf))] = read.load(name)
     torch_files.write(tmp_path / "hubert" / "pytorch_model.bin", tensors)
     assert sources.bert is not None
     shutil.copytree(sources.bert, tmp_path / "bert")
@@ -285,13 +285,13 @@ def test_a_bundle_knows_when_it_was_damaged(
     sources: Sources, bundle: Bundle, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(bundle.folder, tmp_path / "copy")
-    assert Bundle(folder).damage() == []
+    assert Bundle(folder).damaged_parts() == []
     with (folder / "weights.bin").open("r+b") as file:
         file.write(b"\x01")
-    assert Bundle(folder).damage() == ["weights.bin"]
+    assert Bundle(folder).damaged_parts() == ["weights.bin"]
     with (folder / "weights.bin").open("ab") as file:
         file.write(b"more")
-    with pytest.raises(Misconfigured, match=r"weights\.bin is missing or cut"):
+    with pytest.raises(Misconfigured, match=r"weights\.bin is missing or truncated"):
         Bundle(folder)
 
 
@@ -308,14 +308,14 @@ def test_a_folder_that_is_no_bundle_is_named(
     tmp_path: Path, content: bytes | None, code: str
 ) -> None:
     if content is not None:
-        (tmp_path / SPEC).write_bytes(content)
+        (tmp_path / SPEC_FILE).write_bytes(content)
     with pytest.raises(Misconfigured, match=code):
         Bundle(tmp_path)
 
 
 def test_a_bundle_of_another_format_is_named(bundle: Bundle, tmp_path: Path) -> None:
-    spec = json.loads((bundle.folder / SPEC).read_bytes())
-    (tmp_path / SPEC).write_text(json.dumps({**spec, "schema": "voicedrop/gpt-sovits/9"}))
+    spec = json.loads((bundle.folder / SPEC_FILE).read_bytes())
+    (tmp_path / SPEC_FILE).write_text(json.dumps({**spec, "schema": "voicedrop/gpt-sovits/9"}))
     with pytest.raises(Misconfigured, match="voicedrop/gpt-sovits/9"):
         Bundle(tmp_path)
 

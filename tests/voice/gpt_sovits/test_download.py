@@ -1,4 +1,4 @@
-"""Fetching models from a home that is slow, breaks off, or lies."""
+"""Downloading models from a server that interrupts, cannot resume, or has other files."""
 
 from __future__ import annotations
 
@@ -16,43 +16,49 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured, Refused, Unavailable
-from core.voice.gpt_sovits.bundle import SPEC, Bundle
+from core.voice.gpt_sovits.bundle import SPEC_FILE, Bundle
 from core.voice.gpt_sovits.convert.bundle import Sources, convert
-from core.voice.gpt_sovits.convert.download import MODELS, File, Model, get, installed
+from core.voice.gpt_sovits.convert.download import (
+    MODELS,
+    File,
+    Model,
+    download_model,
+    installed_bundles,
+)
 
 
-class Home(ThreadingHTTPServer):
-    """Serves files by path, with ranges; may cut answers short or forget how to resume."""
+class ModelServer(ThreadingHTTPServer):
+    """Serves files by path; can truncate responses and ignore Range headers."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
-        self.cut = 0
-        self.ranges = True
-        self.asked: list[tuple[str, str]] = []
+        self.truncate_at = 0
+        self.supports_ranges = True
+        self.requests: list[tuple[str, str]] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class Answer(BaseHTTPRequestHandler):
-    server: Home
+class Handler(BaseHTTPRequestHandler):
+    server: ModelServer
 
     def do_GET(self) -> None:
-        home, wanted = self.server, self.headers.get("Range", "")
-        home.asked.append((self.path, wanted))
-        body = home.files.get(self.path.lstrip("/"))
+        server, requested = self.server, self.headers.get("Range", "")
+        server.requests.append((self.path, requested))
+        body = server.files.get(self.path.lstrip("/"))
         if body is None:
             return self.send_error(404)
-        first = int(wanted[6:-1]) if wanted and home.ranges else 0
-        if wanted and first >= len(body):
+        first = int(requested[6:-1]) if requested and server.supports_ranges else 0
+        if requested and first >= len(body):
             return self.send_error(416)
         self.send_response(206 if first else 200)
         self.send_header("Content-Length", str(len(body) - first))
         self.end_headers()
         rest = body[first:]
-        self.wfile.write(rest[: home.cut] if home.cut else rest)
+        self.wfile.write(rest[: server.truncate_at] if server.truncate_at else rest)
         return None
 
     def log_message(self, *_: object) -> None:
@@ -60,20 +66,20 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    with Home() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
-        yield server
-        server.shutdown()
+        yield running
+        running.shutdown()
         thread.join()
 
 
 @pytest.fixture
-def models(home: Home) -> dict[str, Model]:
+def models(server: ModelServer) -> dict[str, Model]:
     """A model of small files, those of T2S and SoVITS with known digests."""
     official = MODELS["gpt-sovits-v2"]
-    home.files = {file.path.replace("=", "%3D"): content(file) for file in official.files}
+    server.files = {file.path.replace("=", "%3D"): content(file) for file in official.files}
     t2s, sovits = (
         File(file.path, hashlib.sha256(content(file)).hexdigest())
         for file in (official.t2s, official.sovits)
@@ -88,64 +94,73 @@ def content(file: File) -> bytes:
     return file.path.encode() * 99
 
 
-def test_a_model_is_fetched_once(home: Home, models: dict[str, Model], tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    sources = get(
-        "small", tmp_path, models=models, home=home.url, progress=lambda *what: told.append(what)
+def test_a_model_is_fetched_once(
+    server: ModelServer, models: dict[str, Model], tmp_path: Path
+) -> None:
+    reports: list[tuple[str, int, int]] = []
+    sources = download_model(
+        "small",
+        tmp_path,
+        models=models,
+        base_url=server.url,
+        progress=lambda *report: reports.append(report),
     )
     assert sources.t2s.read_bytes() == content(models["small"].t2s)
     assert (sources.hubert / "pytorch_model.bin").is_file()
     assert sources.speaker is None
-    assert all(here == whole for _, here, whole in told)
-    asked = len(home.asked)
-    assert get("small", tmp_path, models=models, home=home.url) == sources
-    assert len(home.asked) == asked
+    assert all(received == total for _, received, total in reports)
+    requests = len(server.requests)
+    assert download_model("small", tmp_path, models=models, base_url=server.url) == sources
+    assert len(server.requests) == requests
 
 
 @pytest.mark.parametrize("ranges", [True, False], ids=["resumes", "starts again"])
 def test_a_download_that_breaks_off_goes_on(
-    home: Home, models: dict[str, Model], tmp_path: Path, ranges: bool
+    server: ModelServer, models: dict[str, Model], tmp_path: Path, ranges: bool
 ) -> None:
-    home.cut = 1000
+    server.truncate_at = 1000
     with pytest.raises(Unavailable, match="STORAGE_UNAVAILABLE"):
-        get("small", tmp_path, models=models, home=home.url)
-    home.cut, home.ranges = 0, ranges
-    sources = get("small", tmp_path, models=models, home=home.url)
+        download_model("small", tmp_path, models=models, base_url=server.url)
+    server.truncate_at, server.supports_ranges = 0, ranges
+    sources = download_model("small", tmp_path, models=models, base_url=server.url)
     assert sources.t2s.read_bytes() == content(models["small"].t2s)
-    assert ("bytes=1000-" in {wanted for _, wanted in home.asked}) is True
+    assert ("bytes=1000-" in {requested for _, requested in server.requests}) is True
 
 
 def test_a_part_that_was_whole_is_kept(
-    home: Home, models: dict[str, Model], tmp_path: Path
+    server: ModelServer, models: dict[str, Model], tmp_path: Path
 ) -> None:
     path = models["small"].t2s.path
     part = tmp_path / f"{path}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(path.encode() * 99)
     assert (
-        get("small", tmp_path, models=models, home=home.url).t2s.read_bytes() == path.encode() * 99
+        download_model("small", tmp_path, models=models, base_url=server.url).t2s.read_bytes()
+        == path.encode() * 99
     )
 
 
 def test_another_file_under_the_name_is_refused(
-    home: Home, models: dict[str, Model], tmp_path: Path
+    server: ModelServer, models: dict[str, Model], tmp_path: Path
 ) -> None:
     path = models["small"].sovits.path
-    home.files[path] = b"something else"
+    server.files[path] = b"something else"
     with pytest.raises(Refused, match=path):
-        get("small", tmp_path, models=models, home=home.url)
+        download_model("small", tmp_path, models=models, base_url=server.url)
     assert not list((tmp_path / path).parent.glob("s2*"))
 
 
-def test_a_missing_file_is_said(home: Home, models: dict[str, Model], tmp_path: Path) -> None:
-    home.files.clear()
+def test_a_missing_file_is_said(
+    server: ModelServer, models: dict[str, Model], tmp_path: Path
+) -> None:
+    server.files.clear()
     with pytest.raises(Unavailable, match="404"):
-        get("small", tmp_path, models=models, home=home.url)
+        download_model("small", tmp_path, models=models, base_url=server.url)
 
 
 def test_a_home_that_is_gone_is_said(models: dict[str, Model], tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="did not answer"):
-        get("small", tmp_path, models=models, home="http://127.0.0.1:9")
+        download_model("small", tmp_path, models=models, base_url="http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +171,10 @@ def test_a_home_that_is_gone_is_said(models: dict[str, Model], tmp_path: Path) -
             "certificate of 127.0.0.1 cannot",
         ),
         (ssl.SSLError(1, "[SSL] in _ssl.c:1000"), "TLS connection to 127.0.0.1 failed"),
-        (socket.gaierror(-2, "Name or service not known"), "name 127.0.0.1 cannot be resolved"),
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "host name 127.0.0.1 cannot be resolved",
+        ),
         (OSError(113, "No route to host"), "did not answer"),
     ],
     ids=["certificate", "TLS", "name", "route"],
@@ -173,19 +191,19 @@ def test_why_there_is_no_connection_is_said_in_our_words(
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(Unavailable, match="STORAGE_UNAVAILABLE") as caught:
-        get("small", tmp_path, models=models, home="http://127.0.0.1:9")
+        download_model("small", tmp_path, models=models, base_url="http://127.0.0.1:9")
     assert said in caught.value.message
     assert str(reason.strerror) not in caught.value.message
 
 
 def test_models_come_over_https_only(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="ENDPOINT_INSECURE"):
-        get("gpt-sovits-v2", tmp_path, home="http://example.com")
+        download_model("gpt-sovits-v2", tmp_path, base_url="http://example.com")
 
 
 def test_an_unknown_model_is_answered_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="gpt-sovits-v2pro"):
-        get("gpt-5", tmp_path)
+        download_model("gpt-5", tmp_path)
 
 
 def test_the_pro_models_bring_their_speaker_encoder() -> None:
@@ -198,8 +216,8 @@ def test_the_pro_models_bring_their_speaker_encoder() -> None:
 def test_whole_bundles_are_listed(sources: Sources, bundle: Bundle, tmp_path: Path) -> None:
     shutil.copytree(bundle.folder, tmp_path / "mine")
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / SPEC).write_bytes(b"{")
+    (tmp_path / "broken" / SPEC_FILE).write_bytes(b"{")
     (tmp_path / "other").mkdir()
-    assert [found.folder.name for found in installed(tmp_path)] == ["mine"]
+    assert [found.folder.name for found in installed_bundles(tmp_path)] == ["mine"]
     with pytest.raises(Refused, match="OUTPUT_EXISTS"):
         convert(sources, tmp_path / "mine")

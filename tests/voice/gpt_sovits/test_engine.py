@@ -31,7 +31,12 @@ from tests.support.runtime import REFERENCE, drop, runtime
 pytestmark = pytest.mark.slow
 
 TEXT = "hello there my friend. what a day. yes. one more and somewhat longer sentence follows"
-LAX = Guard(fewest=0, most=99, cycle=999, blank=99)
+LAX = Guard(
+    min_tokens_per_phoneme=0,
+    max_tokens_per_phoneme=99,
+    max_repeated_tokens=999,
+    max_edge_silence=99,
+)
 """Random weights say nonsense: what a trained network may not do, this one does."""
 
 
@@ -202,11 +207,17 @@ def test_a_bad_draw_is_drawn_again_and_said_to_be(
     lengths = [
         len(a.samples) // 1280 for a in engine.speak("what a day", voiceprint, language="en")
     ]
-    strict = Guard(fewest=(lengths[0] + 1) / 10, most=99, cycle=999, blank=99, redraws=40)
+    strict = Guard(
+        min_tokens_per_phoneme=(lengths[0] + 1) / 10,
+        max_tokens_per_phoneme=99,
+        max_repeated_tokens=999,
+        max_edge_silence=99,
+        max_retries=40,
+    )
     strict_engine = GptSovits(bundle, Letters(), guard=strict)
     (said,) = strict_engine.speak("what a day", voiceprint, language="en")
-    assert len(said.redrawn) >= 1
-    assert "drops words" in said.redrawn[0]
+    assert len(said.retry_reasons) >= 1
+    assert "drops words" in said.retry_reasons[0]
     assert len(said.samples) // 1280 > lengths[0]
 
 
@@ -217,7 +228,14 @@ def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> N
     heard = lax.enrol(prepared, "what she says", "en")
     (first,) = lax.speak(text, heard, language="en", seed=5)
     fewest = (len(first.samples) // 1280 + 1) / len(text)
-    strict = Guard(fewest=fewest, most=99, cycle=999, blank=99, quiet=-99, redraws=40)
+    strict = Guard(
+        min_tokens_per_phoneme=fewest,
+        max_tokens_per_phoneme=99,
+        max_repeated_tokens=999,
+        max_edge_silence=99,
+        min_level=-99,
+        max_retries=40,
+    )
     made = runtime(tmp_path, voice=GptSovits(bundle, Letters(), guard=strict))
     key = drop(made, items=[{"id": "hello", "text": text, "seed": 5}])
     (item,) = pipeline.run(key, made).items
@@ -227,9 +245,25 @@ def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("guard", "code", "said"),
     [
-        (Guard(fewest=999, redraws=1), "SPEECH_UNSTABLE", "drops words"),
-        (Guard(fewest=0, most=0, pause=0, redraws=1), "SPEECH_UNSTABLE", "does not end"),
-        (Guard(fewest=0, most=99, cycle=999, quiet=40, redraws=1), "OUTPUT_SILENT", "is silent"),
+        (Guard(min_tokens_per_phoneme=999, max_retries=1), "SPEECH_UNSTABLE", "drops words"),
+        (
+            Guard(
+                min_tokens_per_phoneme=0, max_tokens_per_phoneme=0, extra_tokens=0, max_retries=1
+            ),
+            "SPEECH_UNSTABLE",
+            "does not end",
+        ),
+        (
+            Guard(
+                min_tokens_per_phoneme=0,
+                max_tokens_per_phoneme=99,
+                max_repeated_tokens=999,
+                min_level=40,
+                max_retries=1,
+            ),
+            "OUTPUT_SILENT",
+            "is silent",
+        ),
     ],
     ids=["dropped", "endless", "silent"],
 )
@@ -240,7 +274,7 @@ def test_a_sentence_that_cannot_be_made_well_is_an_error(
     with pytest.raises(Failed, match=code) as caught:
         list(strict.speak("good day. and another", voiceprint, language="en"))
     assert said in str(caught.value)
-    assert "2 draws" in str(caught.value)
+    assert "2 attempts" in str(caught.value)
 
 
 def test_what_a_recogniser_cannot_understand_is_drawn_again(
@@ -248,11 +282,18 @@ def test_what_a_recogniser_cannot_understand_is_drawn_again(
 ) -> None:
     """Whisper hears no such words in the noise of random weights."""
     pytest.importorskip("ctranslate2")
-    hear = Recogniser.load().transcribe
-    deaf = Guard(fewest=0, most=99, cycle=999, blank=99, hear=hear, redraws=1)
+    transcribe = Recogniser.load().transcribe
+    deaf = Guard(
+        min_tokens_per_phoneme=0,
+        max_tokens_per_phoneme=99,
+        max_repeated_tokens=999,
+        max_edge_silence=99,
+        transcribe=transcribe,
+        max_retries=1,
+    )
     with pytest.raises(Failed, match="SPEECH_UNSTABLE") as caught:
         list(GptSovits(bundle, Letters(), guard=deaf).speak("good day", voiceprint, language="en"))
-    assert "says something else" in str(caught.value)
+    assert "does not match the text" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -266,9 +307,9 @@ def test_what_a_recogniser_cannot_understand_is_drawn_again(
     ],
 )
 def test_what_is_heard_is_held_against_the_text(heard: str, language: str, wrong: bool) -> None:
-    guard = Guard(hear=lambda audio, spoken: heard)
+    guard = Guard(transcribe=lambda audio, spoken: heard)
     silence = Audio(np.zeros(9, np.float32), 32000)
-    assert bool(guard.words(silence, "good day my friend", language)) == wrong
+    assert bool(guard.check_words(silence, "good day my friend", language)) == wrong
 
 
 def test_a_listener_may_leave_early(engine: GptSovits, voiceprint: Voiceprint) -> None:
@@ -289,8 +330,8 @@ def test_streams_say_what_speak_says(engine: GptSovits, voiceprint: Voiceprint) 
 def test_a_long_sentence_streams_in_pieces(
     bundle: Bundle, recording: Audio, voiceprint: Voiceprint
 ) -> None:
-    how = Sampling(repetition_penalty=3, temperature=3, top_k=1025)
-    engine = GptSovits(bundle, Letters(), guard=LAX, how=how)
+    sampling = Sampling(repetition_penalty=3, temperature=3, top_k=1025)
+    engine = GptSovits(bundle, Letters(), guard=LAX, sampling=sampling)
     longest = max(
         (list(engine.stream("good day", voiceprint, language="en", seed=s)) for s in range(40)),
         key=len,
@@ -300,7 +341,7 @@ def test_a_long_sentence_streams_in_pieces(
 
 
 def test_a_stream_that_goes_wrong_ends_in_an_error(bundle: Bundle, voiceprint: Voiceprint) -> None:
-    engine = GptSovits(bundle, Letters(), guard=Guard(fewest=999))
+    engine = GptSovits(bundle, Letters(), guard=Guard(min_tokens_per_phoneme=999))
     with pytest.raises(JobError, match="SPEECH_UNSTABLE"):
         list(engine.stream("good day", voiceprint, language="en"))
 

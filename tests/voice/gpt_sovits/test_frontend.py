@@ -15,7 +15,7 @@ from core.errors import Misconfigured, Refused
 from core.text import cut, load_phonemiser
 from core.text.segment import MODES, split_by_language
 from core.text.symbols import symbol_ids, symbol_table
-from core.voice.gpt_sovits.frontend import Frontend, phrase
+from core.voice.gpt_sovits.frontend import Frontend, read_phrase
 from core.voice.kokoro.text import japanese
 from handlers.cli import text as textcmd
 from tests.support.untraced import environ
@@ -129,18 +129,18 @@ def test_what_has_no_words_has_no_phrases() -> None:
 
 @pytest.mark.slow
 def test_a_short_phrase_begins_with_a_pause() -> None:
-    spans = phrase("好", "zh")
+    spans = read_phrase("好", "zh")
     assert spans[0].phones == symbol_ids([".", "h", "ao3"])
     assert spans[0].word2ph == (1, 2)
 
 
 def test_a_pause_before_a_number_is_no_decimal_point() -> None:
-    assert phrase("5", "en")[0].text == ". five"
-    assert phrase("1", "zh")[0].text == ".一"
+    assert read_phrase("5", "en")[0].text == ". five"
+    assert read_phrase("1", "zh")[0].text == ".一"
 
 
 def test_english_is_padded_only_where_it_stands_alone() -> None:
-    assert phrase("我说OK吧。", "zh")[1].phones == symbol_ids(["OW1", "K", "EY1"])
+    assert read_phrase("我说OK吧。", "zh")[1].phones == symbol_ids(["OW1", "K", "EY1"])
 
 
 def test_all_five_languages_are_offered() -> None:

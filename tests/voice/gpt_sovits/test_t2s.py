@@ -10,24 +10,30 @@ import pytest
 from core.audio.waveform import Audio
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
-from core.voice.gpt_sovits.sampling import GREEDY, Chooser, Sampling, draw, probabilities
-from core.voice.gpt_sovits.streaming import AHEAD, FIRST, Stream
-from core.voice.gpt_sovits.synthesis import CONTEXT, encode, flow, noise, vocode, vocode_part
-from core.voice.gpt_sovits.t2s import Decoder, Sentence
+from core.voice.gpt_sovits.sampling import (
+    GREEDY,
+    Sampler,
+    Sampling,
+    draw_token,
+    sampling_probabilities,
+)
+from core.voice.gpt_sovits.streaming import FIRST_PIECE, LOOKAHEAD, SentenceStream
+from core.voice.gpt_sovits.synthesis import CONTEXT, encode, flow, make_noise, vocode, vocode_part
+from core.voice.gpt_sovits.t2s import Decoder, T2SInput
 
 
-def sentence(bundle: Bundle, seed: int, *, limit: int = 40, prompt: int = 30) -> Sentence:
+def sentence(bundle: Bundle, seed: int, *, limit: int = 40, prompt: int = 30) -> T2SInput:
     random = np.random.default_rng(seed)
     said, phones = random.integers(0, 1024, prompt), random.integers(0, 700, 20 + seed)
     bert = np.zeros((len(phones), bundle.spec.t2s.bert), np.float32)
-    chooser = Chooser.of(Sampling(limit=limit), said, bundle.spec.t2s.vocabulary, [seed])
-    return Sentence(phones, bert, said, chooser)
+    sampler = Sampler.create(Sampling(limit=limit), said, bundle.spec.t2s.vocabulary, [seed])
+    return T2SInput(phones, bert, said, sampler)
 
 
 def alone(bundle: Bundle, seed: int, **how: int) -> list[int]:
     waiting = deque([(0, sentence(bundle, seed, **how))])
-    ((_, chooser),) = Decoder(bundle, rows=1).decode(waiting)
-    return chooser.tokens
+    ((_, sampler),) = Decoder(bundle, rows=1).decode(waiting)
+    return sampler.tokens
 
 
 @pytest.mark.slow
@@ -35,22 +41,24 @@ def alone(bundle: Bundle, seed: int, **how: int) -> list[int]:
 def test_rows_refill_and_never_see_each_other(bundle: Bundle, device: str) -> None:
     waiting = deque((seed, sentence(bundle, seed)) for seed in range(7))
     found = dict(Decoder(bundle, rows=3, device=device).decode(waiting))
-    assert {seed: chooser.tokens for seed, chooser in found.items()} == {
+    assert {seed: sampler.tokens for seed, sampler in found.items()} == {
         seed: alone(bundle, seed) for seed in range(7)
     }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vnni", [False, True])
-def test_keys_and_values_in_bytes_know_no_company_either(in_bytes: Bundle, *, vnni: bool) -> None:
+def test_keys_and_values_in_bytes_know_no_company_either(
+    int8_bundle: Bundle, *, vnni: bool
+) -> None:
     """Heads of 12, which the operator refuses, are filled up to 16."""
-    assert in_bytes.spec.t2s.head_width == 16
-    waiting = deque((seed, sentence(in_bytes, seed, prompt=30 + 40 * seed)) for seed in range(5))
-    shared = Bundle(in_bytes.folder, threads=2, cpu_only=True, vnni=vnni)
+    assert int8_bundle.spec.t2s.head_width == 16
+    waiting = deque((seed, sentence(int8_bundle, seed, prompt=30 + 40 * seed)) for seed in range(5))
+    shared = Bundle(int8_bundle.folder, threads=2, cpu_only=True, vnni=vnni)
     found = dict(Decoder(shared, rows=3).decode(waiting))
-    lone = Bundle(in_bytes.folder, threads=1, cpu_only=True, vnni=vnni)
-    assert lone.step == ("step_vnni" if vnni else "step")
-    assert {seed: chooser.tokens for seed, chooser in found.items()} == {
+    lone = Bundle(int8_bundle.folder, threads=1, cpu_only=True, vnni=vnni)
+    assert lone.step_graph == ("step_vnni" if vnni else "step")
+    assert {seed: sampler.tokens for seed, sampler in found.items()} == {
         seed: alone(lone, seed, prompt=30 + 40 * seed) for seed in range(5)
     }
 
@@ -77,40 +85,40 @@ def test_sentences_may_be_added_while_others_are_decoded(bundle: Bundle) -> None
 def test_the_end_is_not_offered_too_early_and_ends_the_row() -> None:
     logits = np.zeros(5, np.float32)
     logits[4] = 9
-    chooser = Chooser.of(GREEDY, np.zeros(0, np.int64), 5, [0])
+    sampler = Sampler.create(GREEDY, np.zeros(0, np.int64), 5, [0])
     for _ in range(12):
-        chooser.choose(logits)
-    assert len(chooser.tokens) == 11
-    assert chooser.ended
+        sampler.sample(logits)
+    assert len(sampler.tokens) == 11
+    assert sampler.ended
 
 
 def test_a_drawn_end_ends_the_row_too() -> None:
     logits = np.zeros(5, np.float32)
-    chooser = Chooser.of(Sampling(top_k=5, repetition_penalty=1), np.zeros(0, np.int64), 5, [0])
-    chooser.noise = lambda step: np.array([1, 1, 1, 1, 1e-9 if step > 10 else 1], np.float32)
+    sampler = Sampler.create(Sampling(top_k=5, repetition_penalty=1), np.zeros(0, np.int64), 5, [0])
+    sampler.noise = lambda step: np.array([1, 1, 1, 1, 1e-9 if step > 10 else 1], np.float32)
     for _ in range(12):
-        chooser.choose(logits)
-    assert (len(chooser.tokens), chooser.ended) == (11, True)
+        sampler.sample(logits)
+    assert (len(sampler.tokens), sampler.ended) == (11, True)
 
 
 def test_a_row_ends_at_its_limit() -> None:
-    chooser = Chooser.of(Sampling(top_k=1, limit=3), np.zeros(0, np.int64), 5, [0])
+    sampler = Sampler.create(Sampling(top_k=1, limit=3), np.zeros(0, np.int64), 5, [0])
     for _ in range(3):
-        assert not chooser.finished
-        chooser.choose(np.zeros(5, np.float32))
-    assert chooser.finished
-    assert not chooser.ended
+        assert not sampler.finished
+        sampler.sample(np.zeros(5, np.float32))
+    assert sampler.finished
+    assert not sampler.ended
 
 
 def test_exponential_noise_draws_as_often_as_probable() -> None:
     random = np.random.default_rng(0)
-    probs = probabilities(np.log(np.array([0.5, 0.3, 0.2], np.float32)), Sampling(top_k=3))
-    drawn = [draw(probs, random.standard_exponential(3, np.float32)) for _ in range(4000)]
+    probs = sampling_probabilities(np.log(np.array([0.5, 0.3, 0.2], np.float32)), Sampling(top_k=3))
+    drawn = [draw_token(probs, random.standard_exponential(3, np.float32)) for _ in range(4000)]
     np.testing.assert_allclose(np.bincount(drawn) / 4000, [0.5, 0.3, 0.2], atol=0.03)
 
 
 def test_noise_of_zero_never_draws_the_impossible() -> None:
-    assert draw(np.array([0, 0.9, 0.1], np.float32), np.array([0, 1, 1], np.float32)) == 1
+    assert draw_token(np.array([0, 0.9, 0.1], np.float32), np.array([0, 1, 1], np.float32)) == 1
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +149,9 @@ def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float)
     """Near a seam nothing moves faster than elsewhere, and all stays near the whole sentence."""
     random = np.random.default_rng(2)
     phones, tokens = random.integers(0, 700, 50), random.integers(0, 1024, 110).tolist()
-    stream = Stream(bundle, phones, timbre, speed=speed, seed=(5,))
-    pieces = [stream.feed(tokens[:n]) for n in range(1, 110) if stream.wants(n)]
-    pieces.append(stream.feed(tokens, final=True))
+    stream = SentenceStream(bundle, phones, timbre, speed=speed, seed=(5,))
+    pieces = [stream.next_piece(tokens[:n]) for n in range(1, 110) if stream.has_piece(n)]
+    pieces.append(stream.next_piece(tokens, final=True))
     wave = np.concatenate(pieces)
     assert [len(piece) > 0 for piece in pieces] == [True] * 3
     edges = np.cumsum([len(piece) for piece in pieces])[:-1]
@@ -151,11 +159,11 @@ def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float)
     assert max(jumps[edge - 700 : edge + 700].max() for edge in edges) <= jumps.max() * 1.001
     if speed == 1:
         latent = encode(bundle, np.array(tokens), phones, timbre)
-        z = flow(bundle, latent, noise(bundle, latent.shape[1], (5,)), timbre)
+        z = flow(bundle, latent, make_noise(bundle, latent.shape[1], (5,)), timbre)
         whole = vocode(bundle, z, timbre)
         assert len(wave) == len(whole)
         assert np.std(wave - whole) < 0.1 * np.std(whole)
-    assert FIRST + AHEAD < 110
+    assert FIRST_PIECE + LOOKAHEAD < 110
 
 
 @pytest.mark.parametrize(
@@ -172,8 +180,8 @@ def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float)
     ids=["good", "dropped", "endless", "cut", "stuck", "loop", "pause"],
 )
 def test_bad_rows_are_seen(tokens: list[int], phones: int, ended: bool, said: str) -> None:
-    assert Guard().tokens(list(tokens), phones, ended=ended).startswith(said)
-    assert bool(Guard().tokens(list(tokens), phones, ended=ended)) == bool(said)
+    assert Guard().check_tokens(list(tokens), phones, ended=ended).startswith(said)
+    assert bool(Guard().check_tokens(list(tokens), phones, ended=ended)) == bool(said)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +197,6 @@ def test_bad_rows_are_seen(tokens: list[int], phones: int, ended: bool, said: st
 def test_bad_waves_are_seen(before: float, loud: float, after: float, said: str) -> None:
     tone = 0.3 * np.sin(np.arange(int(loud * 32000)) / 20)
     parts = [np.zeros(int(before * 32000)), tone, np.zeros(int(after * 32000))]
-    fault = Guard().sound(Audio(np.concatenate(parts).astype(np.float32), 32000))
+    fault = Guard().check_audio(Audio(np.concatenate(parts).astype(np.float32), 32000))
     assert said in fault
     assert bool(fault) == bool(said)

@@ -70,7 +70,7 @@ def test_our_graph_speaks_as_the_original_does(voice: KokoroVoice) -> None:
     with its silence cut and ours have the same length, and spectra as near as rounding leaves."""
     whole = format_.load_from_string(model._read_model(None))
     graph.cut_silence(whole)
-    original = inference.session(whole.SerializeToString(), threads=1, cpu_only=True)
+    original = inference.open_session(whole.SerializeToString(), threads=1, cpu_only=True)
     ids = enrol.tokenise("The boy was there when we came.")
     style = styles.load().style(styles.load().weights_of("af_heart"), len(ids))
     (theirs,) = original.run(
@@ -90,7 +90,7 @@ def test_our_graph_speaks_as_the_original_does(voice: KokoroVoice) -> None:
 def test_silence_is_cut_before_it_is_computed_and_speech_is_not(voice: KokoroVoice) -> None:
     """With the whole curves as the original computes them, nothing audible lies outside the cut."""
     whole = format_.load_from_string(model._read_model(None))
-    original = inference.session(whole.SerializeToString(), threads=1, cpu_only=True)
+    original = inference.open_session(whole.SerializeToString(), threads=1, cpu_only=True)
     ids = enrol.tokenise("Is it so?")
     style = styles.load().style(styles.load().weights_of("am_michael"), len(ids))
     feeds = {

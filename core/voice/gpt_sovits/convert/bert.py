@@ -10,51 +10,60 @@ from typing import Any
 
 import numpy as np
 
-from core.voice.gpt_sovits.convert.checkpoint import Checkpoint, Float
+from core.voice.gpt_sovits.convert.checkpoint import Checkpoint
 from core.voice.gpt_sovits.convert.graph import Graph
-from core.voice.gpt_sovits.convert.layers import attend, dense, gelu, heads_of, merged, norm
+from core.voice.gpt_sovits.convert.layers import (
+    attention,
+    dense,
+    gelu,
+    layer_norm,
+    merge_heads,
+    split_heads,
+)
 
 _UNUSED_LAYERS = 2
-"""T2S reads `hidden_states[-3]`: what the last layer but two puts out."""
+"""T2S reads `hidden_states[-3]`, the output of the third to last layer."""
 
 
 def build(g: Graph, ckpt: Checkpoint, config: Mapping[str, Any]) -> None:
-    """ids (T,) with [CLS] and [SEP] -> features (T - 2, hidden), one row a character."""
-    bert = ckpt.below("bert.") if any(k.startswith("bert.") for k in ckpt.tensors) else ckpt
+    """Write BertModel: ids (T,) with [CLS] and [SEP] -> features (T - 2, hidden)."""
+    bert = ckpt.submodule("bert.") if any(k.startswith("bert.") for k in ckpt.tensors) else ckpt
     heads, eps = int(config["num_attention_heads"]), float(config["layer_norm_eps"])
-    x = norm(g, _embedded(g, bert), *_norm_pair(bert, "embeddings.LayerNorm"), eps)
-    layers = bert.count("encoder.layer.%d.attention.self.query.weight")
+    x = _layer_norm(g, _embeddings(g, bert), bert, "embeddings.LayerNorm", eps)
+    layers = bert.count_layers("encoder.layer.%d.attention.self.query.weight")
     for i in range(layers - _UNUSED_LAYERS):
-        x = _layer(g, x, bert.below(f"encoder.layer.{i}."), heads, eps)
+        x = _transformer_layer(g, x, bert.submodule(f"encoder.layer.{i}."), heads, eps)
     inner = g.slice(x, 1, -1, axis=1)
     g.output("features", g.op("Squeeze", inner, np.array([0])), ("characters", "hidden"))
 
 
-def _embedded(g: Graph, bert: Checkpoint) -> str:
+def _embeddings(g: Graph, bert: Checkpoint) -> str:
+    """BertEmbeddings without its norm: ids (T,) -> (1, T, hidden)."""
     ids = g.input("ids", ("tokens",), np.int64)
-    words = g.op("Gather", bert.take("embeddings.word_embeddings.weight"), ids)
-    # Every token is of the first of the two sentences BERT was trained on.
-    fixed = bert.take("embeddings.position_embeddings.weight")
-    fixed = fixed + bert.take("embeddings.token_type_embeddings.weight")[0]
-    places = g.op("Slice", fixed, np.array([0]), g.shape(ids, 0), np.array([0]))
-    return g.op("Unsqueeze", g.op("Add", words, places), np.array([0]))
+    words = g.op("Gather", bert.load("embeddings.word_embeddings.weight"), ids)
+    # Token type 0 is added here, because all tokens are of the first sentence of BERT's pair.
+    fixed = bert.load("embeddings.position_embeddings.weight")
+    fixed = fixed + bert.load("embeddings.token_type_embeddings.weight")[0]
+    positions = g.op("Slice", fixed, np.array([0]), g.shape(ids, 0), np.array([0]))
+    return g.op("Unsqueeze", g.op("Add", words, positions), np.array([0]))
 
 
-def _layer(g: Graph, x: str, layer: Checkpoint, heads: int, eps: float) -> str:
+def _transformer_layer(g: Graph, x: str, layer: Checkpoint, heads: int, eps: float) -> str:
+    """BertLayer, post-norm: (1, T, hidden) -> (1, T, hidden)."""
     width = layer.shape("attention.self.query.weight")[0]
     q, k, v = (
-        heads_of(g, dense(g, x, layer, f"attention.self.{name}"), heads, width // heads)
+        split_heads(g, dense(g, x, layer, f"attention.self.{name}"), heads, width // heads)
         for name in ("query", "key", "value")
     )
-    y = merged(g, attend(g, q, k, v, (width // heads) ** -0.5), width)
+    y = merge_heads(g, attention(g, q, k, v, (width // heads) ** -0.5), width)
     y = dense(g, y, layer, "attention.output.dense")
-    x = norm(g, g.op("Add", x, y), *_norm_pair(layer, "attention.output.LayerNorm"), eps)
+    x = _layer_norm(g, g.op("Add", x, y), layer, "attention.output.LayerNorm", eps)
     y = dense(g, gelu(g, dense(g, x, layer, "intermediate.dense")), layer, "output.dense")
-    return norm(g, g.op("Add", x, y), *_norm_pair(layer, "output.LayerNorm"), eps)
+    return _layer_norm(g, g.op("Add", x, y), layer, "output.LayerNorm", eps)
 
 
-def _norm_pair(ckpt: Checkpoint, name: str) -> tuple[Float, Float]:
-    """Old files call the two gamma and beta."""
+def _layer_norm(g: Graph, x: str, ckpt: Checkpoint, name: str, eps: float) -> str:
+    """LayerNorm, whose weight and bias are called gamma and beta in old files."""
     old = f"{name}.gamma" in ckpt
     weight, bias = ("gamma", "beta") if old else ("weight", "bias")
-    return ckpt.take(f"{name}.{weight}"), ckpt.take(f"{name}.{bias}")
+    return layer_norm(g, x, ckpt.load(f"{name}.{weight}"), ckpt.load(f"{name}.{bias}"), eps)

@@ -1,4 +1,4 @@
-"""Checkpoints -> bundle: every graph, the shared weights and `bundle.json`, all or nothing."""
+"""Converts checkpoints into a bundle: graphs, shared weights and `bundle.json`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ import msgspec
 import numpy as np
 
 from core.errors import Refused, raising
-from core.voice.gpt_sovits.bundle import SPEC, STEP_VNNI, Part, Precision, Spec, T2SSpec, digest
+from core.voice.gpt_sovits.bundle import (
+    SPEC_FILE,
+    STEP_VNNI,
+    Part,
+    Precision,
+    Spec,
+    T2SSpec,
+    sha256_of,
+)
 from core.voice.gpt_sovits.convert import (
     bert,
     calibrate,
-    checkpoint,
     hubert,
     quantize,
     sovits,
@@ -28,19 +35,19 @@ from core.voice.gpt_sovits.convert import (
     t2s,
     vocoder,
 )
-from core.voice.gpt_sovits.convert.checkpoint import Checkpoint
+from core.voice.gpt_sovits.convert.checkpoint import Checkpoint, open_checkpoint
 from core.voice.gpt_sovits.convert.graph import Graph, Weights
 
 CONVERTER = "voicedrop/4"
-"""Named in every bundle, and changed whenever the graphs it writes change."""
-_BINS = 704
+"""Stored in every bundle; incremented whenever the graphs change."""
+_SPECTROGRAM_BINS = 704
 Progress = Callable[[str, float], None]
-"""Told what is done now and how much is done, from 0 to 1."""
+"""Called with the current stage and the share that is done, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the official files are."""
+    """Paths of the files to convert."""
 
     t2s: Path
     sovits: Path
@@ -49,23 +56,23 @@ class Sources:
     speaker: Path | None = None
     """ERes2NetV2: needed by v2Pro and v2ProPlus."""
     bert: Path | None = None
-    """Folder like `hubert`, with `vocab.txt` or `tokenizer.json`: for Chinese."""
+    """For Chinese: folder like `hubert`, with `vocab.txt` or `tokenizer.json`."""
 
 
-class _Config(dict[str, Any]):
-    """Of Hugging Face."""
+class _HuggingFaceConfig(dict[str, Any]):
+    """A config.json of Hugging Face."""
 
     def __missing__(self, key: str) -> Any:
-        raise Refused("CHECKPOINT_INVALID", f"a config.json lacks {key}")
+        raise Refused("CHECKPOINT_INVALID", f"A config.json lacks {key!r}.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
-    """The sources, opened."""
+class _OpenModel:
+    """The opened checkpoints."""
 
     t2s: t2s.T2S
     sovits: sovits.Sovits
-    plan: vocoder.Plan
+    vocoder: vocoder.VocoderConfig
     hubert: tuple[Checkpoint, Mapping[str, Any]]
     speaker: Checkpoint | None
     bert: tuple[Checkpoint, Mapping[str, Any]] | None
@@ -79,119 +86,128 @@ def convert(
     licence: str = "unstated",
     progress: Progress = lambda what, done: None,
 ) -> Spec:
-    """Write the bundle folder `out`, which must not exist.
+    """Write the bundle folder `out`, which must not exist; on an error nothing is written.
 
-    Raises Refused CHECKPOINT_INVALID, CHECKPOINT_UNSAFE or OUTPUT_EXISTS and leaves nothing behind.
+    Raises Refused CHECKPOINT_INVALID, CHECKPOINT_UNSAFE or OUTPUT_EXISTS.
     """
-    misfit = Refused("CHECKPOINT_INVALID", "The settings and tensors of these files do not fit.")
-    with raising(misfit, on=(ValueError, TypeError, ArithmeticError, LookupError)):
-        model = _open(sources)
-    with _aside(out) as folder, raising(misfit, on=(ValueError, TypeError, ArithmeticError)):
+    wrong = (ValueError, TypeError, ArithmeticError)
+    misfit = Refused("CHECKPOINT_INVALID", "The configs and tensors of these files do not fit.")
+    with raising(misfit, on=(*wrong, LookupError)):
+        model = _open_sources(sources)
+    with _temporary_folder(out) as folder, raising(misfit, on=wrong):
         with Weights(folder / "weights.bin") as weights:
-            graphs = _graphs(model, precision, folder)
+            graphs = _graph_builders(model, precision, folder)
             for i, (name, build) in enumerate(graphs.items()):
                 progress(name, i / (len(graphs) + 2))
-                graph = Graph(weights, _dtype(name, precision))
+                graph = Graph(weights, _float_type(name, precision))
                 build(graph)
                 graph.save(folder / f"{name}.onnx")
                 weights.flush()
         if sources.bert:
             _copy_vocabulary(sources.bert, folder)
         progress("digests", 1 - 1 / (len(graphs) + 2))
-        spec = _describe(model, precision, licence, sources, folder)
-        (folder / SPEC).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
+        spec = _make_spec(model, precision, licence, sources, folder)
+        (folder / SPEC_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
     progress("done", 1.0)
     return spec
 
 
-def _open(sources: Sources) -> _Model:
-    model = sovits.recognise(checkpoint.read(sources.sovits))
-    if model.pro and sources.speaker is None:
-        what = f"{sources.sovits.name} is a {model.version} model: name a speaker encoder as well"
+def _open_sources(sources: Sources) -> _OpenModel:
+    model = sovits.detect_version(open_checkpoint(sources.sovits))
+    if model.is_pro and sources.speaker is None:
+        what = f"{sources.sovits.name} is a {model.version} model: give --speaker-encoder as well"
         raise Refused("CHECKPOINT_INVALID", what)
-    encoder = checkpoint.read(sources.speaker) if model.pro and sources.speaker else None
-    text = _folder(sources.bert) if sources.bert else None
-    said, heard = t2s.T2S(checkpoint.read(sources.t2s)), _folder(sources.hubert)
-    _match(said, model, heard[0])
-    return _Model(said, model, vocoder.Plan.of(model.ckpt), heard, encoder, text)
+    encoder = open_checkpoint(sources.speaker) if model.is_pro and sources.speaker else None
+    text = _open_model_folder(sources.bert) if sources.bert else None
+    decoder, ssl = t2s.T2S(open_checkpoint(sources.t2s)), _open_model_folder(sources.hubert)
+    _check_compatible(decoder, model, ssl[0])
+    config = vocoder.VocoderConfig.of(model.ckpt)
+    return _OpenModel(decoder, model, config, ssl, encoder, text)
 
 
-def _match(said: t2s.T2S, model: sovits.Sovits, hubert: Checkpoint) -> None:
-    """Files that were not trained together are refused here, not when they first speak."""
+def _check_compatible(decoder: t2s.T2S, model: sovits.Sovits, hubert: Checkpoint) -> None:
+    """Refuse files that were not trained together, before they are used to speak."""
     ckpt, codes = model.ckpt, model.ckpt.shape("quantizer.vq.layers.0._codebook.embed")
     symbols = ckpt.shape("enc_p.text_embedding.weight")[0]
-    known = said.ckpt.shape("ar_text_embedding.word_embeddings.weight")[0]
+    known = decoder.ckpt.shape("ar_text_embedding.word_embeddings.weight")[0]
     if known < symbols:
-        raise said.ckpt.invalid(f"it knows {known} symbols, {ckpt.name} {symbols}: not a pair")
-    if said.vocabulary != codes[0] + 1:
-        raise said.ckpt.invalid(f"it says {said.vocabulary - 1} tokens, {ckpt.name} {codes[0]}")
+        raise decoder.ckpt.invalid(f"has {known} symbols, too few for the {symbols} of {ckpt.name}")
+    if decoder.vocabulary != codes[0] + 1:
+        tokens = f"has {decoder.vocabulary - 1} semantic tokens, but {ckpt.name} has {codes[0]}"
+        raise decoder.ckpt.invalid(tokens)
     widths = [hubert.shape(key)[0] for key in hubert.tensors if key.endswith("k_proj.bias")]
     width = max(widths, default=0)
     if width != ckpt.shape("ssl_proj.weight")[1]:
-        raise hubert.invalid(f"{width} channels are not what {ckpt.name} was trained with")
+        raise hubert.invalid(
+            f"has {width} channels, not the number that {ckpt.name} was trained with"
+        )
 
 
-def _folder(path: Path) -> tuple[Checkpoint, Mapping[str, Any]]:
-    """A model folder as Hugging Face lays it out."""
+def _open_model_folder(path: Path) -> tuple[Checkpoint, Mapping[str, Any]]:
+    """Open a model folder of Hugging Face."""
     with raising(Refused("CHECKPOINT_INVALID", f"{path}/config.json is missing or damaged"),
                  on=(OSError, ValueError)):  # fmt: skip
         config = json.loads((path / "config.json").read_bytes())
-    return checkpoint.read(_weights_file(path)), _Config(config)
+    return open_checkpoint(_find_weights_file(path)), _HuggingFaceConfig(config)
 
 
-def _weights_file(path: Path) -> Path:
+def _find_weights_file(path: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
             return path / name
-    raise Refused("CHECKPOINT_INVALID", f"{path} holds no model.safetensors or pytorch_model.bin")
+    raise Refused(
+        "CHECKPOINT_INVALID", f"{path} has neither model.safetensors nor pytorch_model.bin"
+    )
 
 
-def _graphs(
-    model: _Model, precision: Precision, folder: Path
+def _graph_builders(
+    model: _OpenModel, precision: Precision, folder: Path
 ) -> dict[str, Callable[[Graph], None]]:
-    """The vocoder last: it may be calibrated with the others."""
-    project = quantize.projection(precision)
-    spans = calibrate.spans(model.t2s) if _in_bytes(precision) else None
+    """Return the builder of each graph. The vocoder is last: others may be used to calibrate it."""
+    linear = quantize.choose_linear(precision)
+    ranges = calibrate.key_value_ranges(model.t2s) if _has_8bit_t2s(precision) else None
     graphs: dict[str, Callable[[Graph], None]] = {
         "ssl": lambda g: hubert.build(g, *model.hubert, model.sovits.ckpt),
         "timbre": lambda g: sovits.build_timbre(g, model.sovits),
-        "prefill": lambda g: t2s.build_prefill(g, model.t2s, project, spans),
-        "step": lambda g: t2s.build_step(g, model.t2s, project, spans),
+        "prefill": lambda g: t2s.build_prefill(g, model.t2s, linear, ranges),
+        "step": lambda g: t2s.build_step(g, model.t2s, linear, ranges),
         "encode": lambda g: sovits.build_encode(g, model.sovits),
         "flow": lambda g: sovits.build_flow(g, model.sovits),
     }
-    if _in_bytes(precision):
-        graphs[STEP_VNNI] = lambda g: t2s.build_step(g, model.t2s, quantize.blockwise, spans)
+    if _has_8bit_t2s(precision):
+        graphs[STEP_VNNI] = lambda g: t2s.build_step(
+            g, model.t2s, quantize.blockwise_linear, ranges
+        )
     if model.speaker is not None:
         encoder = model.speaker
         graphs["speaker"] = lambda g: speaker.build(g, encoder)
     if model.bert is not None:
         text = model.bert
         graphs["bert"] = lambda g: bert.build(g, *text)
-    branch = partial(calibrate.branch, folder, model.sovits.ckpt, model.plan)
+    conv = partial(calibrate.quantised_conv, folder, model.sovits.ckpt, model.vocoder)
     graphs["vocoder"] = lambda g: vocoder.build(
-        g, model.sovits.ckpt, model.plan, branch() if precision == "fast" else vocoder.exact
+        g, model.sovits.ckpt, model.vocoder, conv() if precision == "fast" else vocoder.exact_conv
     )
     return graphs
 
 
-def _in_bytes(precision: Precision) -> bool:
-    """Whether T2S multiplies and remembers in 8 bits."""
+def _has_8bit_t2s(precision: Precision) -> bool:
+    """T2S has 8-bit weights, keys and values."""
     return precision in ("int8", "fast")
 
 
-def _dtype(graph: str, precision: Precision) -> type[np.floating[Any]]:
-    """Half precision pays where time goes; the analysis of a reference stays exact."""
-    hot = graph in ("prefill", "step", "vocoder")
-    return np.float16 if precision == "fp16" and hot else np.float32
+def _float_type(graph: str, precision: Precision) -> type[np.floating[Any]]:
+    """Use half precision in the slow graphs; the analysis of a reference stays exact."""
+    slow = graph in ("prefill", "step", "vocoder")
+    return np.float16 if precision == "fp16" and slow else np.float32
 
 
-def _describe(
-    model: _Model, precision: Precision, licence: str, sources: Sources, folder: Path
+def _make_spec(
+    model: _OpenModel, precision: Precision, licence: str, sources: Sources, folder: Path
 ) -> Spec:
-    files = [sources.t2s, sources.sovits, _weights_file(sources.hubert)]
+    files = [sources.t2s, sources.sovits, _find_weights_file(sources.hubert)]
     files += [sources.speaker] if model.speaker is not None and sources.speaker else []
-    files += [_weights_file(sources.bert)] if sources.bert else []
+    files += [_find_weights_file(sources.bert)] if sources.bert else []
     ckpt, text = model.sovits.ckpt, model.t2s
     return Spec(
         version=model.sovits.version,
@@ -201,28 +217,28 @@ def _describe(
         rate=int(ckpt.setting("data", "sampling_rate")),
         hop=int(ckpt.setting("data", "hop_length")),
         window=int(ckpt.setting("data", "filter_length")),
-        bins=min(_BINS, ckpt.shape("ref_enc.spectral.0.fc.weight")[1]),
+        bins=min(_SPECTROGRAM_BINS, ckpt.shape("ref_enc.spectral.0.fc.weight")[1]),
         inter=ckpt.shape("enc_p.proj.weight")[0] // 2,
         t2s=T2SSpec(
             layers=text.layers,
             heads=text.heads,
-            head_width=t2s.kept_width(text, in_bytes=_in_bytes(precision)),
+            head_width=t2s.cache_head_width(text, int8=_has_8bit_t2s(precision)),
             vocabulary=text.vocabulary,
             bert=text.bert,
             positions=t2s.MAX_POSITIONS,
         ),
         speaker=model.speaker is not None,
         bert=model.bert is not None,
-        sources={f"{path.parent.name}/{path.name}": digest(path) for path in files},
+        sources={f"{path.parent.name}/{path.name}": sha256_of(path) for path in files},
         parts={
-            path.name: Part(size=path.stat().st_size, sha256=digest(path))
+            path.name: Part(size=path.stat().st_size, sha256=sha256_of(path))
             for path in sorted(folder.iterdir())
         },
     )
 
 
 def _copy_vocabulary(source: Path, folder: Path) -> None:
-    """The tokens of BERT in order, one a line."""
+    """Write BERT's tokens in order, one per line."""
     lines: list[str] = []
     if (source / "vocab.txt").is_file():
         lines = (source / "vocab.txt").read_text("utf-8").splitlines()
@@ -234,15 +250,15 @@ def _copy_vocabulary(source: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _aside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` if all goes well and vanishes if not."""
+def _temporary_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder beside `out`, which is renamed to `out` on success and removed on error."""
     if out.exists():
-        raise Refused("OUTPUT_EXISTS", f"{out} exists already: remove it or choose another folder")
+        raise Refused("OUTPUT_EXISTS", f"{out} already exists: remove it or choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         yield folder
-        folder.chmod(0o755)  # mkdtemp keeps others out; a model is no secret
+        folder.chmod(0o755)  # mkdtemp excludes other users
         folder.rename(out)
     except BaseException:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Finding the ranges that let 8 bits hold keys, values and the vocoder's inner convolutions."""
+"""Finds the value ranges for 8-bit keys, values and vocoder convolutions, with random inputs."""
 
 from __future__ import annotations
 
@@ -14,97 +14,101 @@ from core.voice.gpt_sovits.convert import t2s, vocoder
 from core.voice.gpt_sovits.convert.checkpoint import Checkpoint
 from core.voice.gpt_sovits.convert.graph import Graph, Weights
 
-_STAGES = 3
-"""The last two upsampling stages stay exact: they are cheap, and their rounding is audible."""
+_QUANTISED_STAGES = 3
+"""The last two upsampling stages stay exact: they are fast, and rounding them is audible."""
 _DRAWS, _TOKENS = 8, 25
-_SAID = 200
-"""Phonemes, and as many tokens, of a draw for keys and values."""
-_ROOM = 1.25
-"""Speech may be a quarter louder than what was drawn before it is cut off."""
+_LENGTH = 200
+"""Number of phonemes, and of tokens, of an input for keys and values."""
+_HEADROOM = 1.25
+"""Keys and values of speech may be this many times larger before they are clipped."""
 
 
-def spans(said: t2s.T2S) -> t2s.Spans:
-    """The largest keys and values over random phonemes and tokens, with and without the features of
-    Chinese text. Deterministic."""
+def key_value_ranges(model: t2s.T2S) -> t2s.CacheRanges:
+    """Measure the largest keys and values for random phonemes and tokens, with and without BERT
+    features. Deterministic."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "prefill.onnx"
         with Weights(Path(scratch) / "weights.bin") as weights:
             graph = Graph(weights)
-            t2s.build_prefill(graph, said, t2s.plain)
+            t2s.build_prefill(graph, model, t2s.float_linear)
             graph.save(path)
-        session = inference.session(path, cpu_only=True)
-        found = [session.run(["keys", "values"], inputs) for inputs in _sayings(said)]
+        session = inference.open_session(path, cpu_only=True)
+        results = [session.run(["keys", "values"], inputs) for inputs in _random_t2s_inputs(model)]
     keys, values = (
-        np.asarray(_ROOM * np.max([np.abs(one).max(2) for one in kind], 0), np.float32)
-        for kind in zip(*found, strict=True)
+        np.asarray(_HEADROOM * np.max([np.abs(value).max(2) for value in kind], 0), np.float32)
+        for kind in zip(*results, strict=True)
     )
-    return t2s.Spans(keys, values)
+    return t2s.CacheRanges(keys, values)
 
 
-def _sayings(said: t2s.T2S) -> Iterator[dict[str, Any]]:
+def _random_t2s_inputs(model: t2s.T2S) -> Iterator[dict[str, Any]]:
     random = np.random.default_rng(0)
-    phonemes = said.ckpt.shape("ar_text_embedding.word_embeddings.weight")[0]
+    phonemes = model.ckpt.shape("ar_text_embedding.word_embeddings.weight")[0]
     for chinese in (False, True, False, True):
         yield {
-            "phones": random.integers(0, phonemes, _SAID),
-            "bert": chinese * random.standard_normal((_SAID, said.bert), np.float32),
-            "prompt": random.integers(0, said.vocabulary - 1, _SAID),
+            "phones": random.integers(0, phonemes, _LENGTH),
+            "bert": chinese * random.standard_normal((_LENGTH, model.bert), np.float32),
+            "prompt": random.integers(0, model.vocabulary - 1, _LENGTH),
         }
 
 
-def branch(folder: Path, ckpt: Checkpoint, plan: vocoder.Plan) -> vocoder.Rounded:
-    """Ranges over random speech: random tokens, phonemes and timbres through the graphs in
-    `folder`. Deterministic."""
-    speech = _speech(folder, ckpt)  # first, so that its sessions are gone when memory is needed
+def quantised_conv(
+    folder: Path, ckpt: Checkpoint, config: vocoder.VocoderConfig
+) -> vocoder.QuantisedConv:
+    """Measure the ranges for random tokens, phonemes and timbres, with the graphs in `folder`.
+
+    Deterministic.
+    """
+    speech = _random_latents(folder, ckpt)  # before `session` is opened, to save memory
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "observed.onnx"
         with Weights(Path(scratch) / "weights.bin") as weights:
             graph = Graph(weights)
-            vocoder.build(graph, ckpt, plan, vocoder.observed)
+            vocoder.build(graph, ckpt, config, vocoder.observed_conv)
             graph.save(path)
-        session = inference.session(path, cpu_only=True)
-        taps = [out.name for out in session.get_outputs() if _inner(out.name, plan)]
-        found = [session.run(taps, inputs) for inputs in speech]
-    extremes = np.array(found)  # (draws, taps, 2)
+        session = inference.open_session(path, cpu_only=True)
+        names = [out.name for out in session.get_outputs() if _is_quantised(out.name, config)]
+        results = [session.run(names, inputs) for inputs in speech]
+    extremes = np.array(results)  # (draws, names, 2)
     low, high = extremes[:, :, 0].min(0), extremes[:, :, 1].max(0)
-    return vocoder.Rounded(
-        {tap: (float(a), float(b)) for tap, a, b in zip(taps, low, high, strict=True)}
+    return vocoder.QuantisedConv(
+        {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
     )
 
 
-def _inner(output: str, plan: vocoder.Plan) -> bool:
+def _is_quantised(output: str, config: vocoder.VocoderConfig) -> bool:
     parts = output.split(".")
-    return parts[0] == "resblocks" and int(parts[1]) < _STAGES * len(plan.dilations)
+    return parts[0] == "resblocks" and int(parts[1]) < _QUANTISED_STAGES * len(config.dilations)
 
 
-def _speech(folder: Path, ckpt: Checkpoint) -> list[dict[str, Any]]:
+def _random_latents(folder: Path, ckpt: Checkpoint) -> list[dict[str, Any]]:
     random = np.random.default_rng(0)
     encode, flow, timbre = (
-        inference.session(folder / f"{name}.onnx", cpu_only=True)
+        inference.open_session(folder / f"{name}.onnx", cpu_only=True)
         for name in ("encode", "flow", "timbre")
     )
     inter = ckpt.shape("enc_p.proj.weight")[0] // 2
-    made = []
+    latents = []
     for _ in range(_DRAWS):
-        tone = timbre.run(None, _heard(random, ckpt, timbre))[0]
+        voice = timbre.run(None, _random_reference(random, ckpt, timbre))[0]
         tokens = random.integers(
-            0, len(ckpt.take("quantizer.vq.layers.0._codebook.embed")), _TOKENS
+            0, len(ckpt.load("quantizer.vq.layers.0._codebook.embed")), _TOKENS
         )
         phones = random.integers(0, ckpt.shape("enc_p.text_embedding.weight")[0], _TOKENS // 2)
-        inputs = {"tokens": tokens, "phones": phones, "timbre": tone}
+        inputs = {"tokens": tokens, "phones": phones, "timbre": voice}
         latent = encode.run(["latent"], inputs)[0]
         noise = 0.5 * random.standard_normal((1, inter, latent.shape[1]), np.float32)
-        z = flow.run(["z"], {"latent": latent, "noise": noise, "timbre": tone})[0]
-        made.append({"z": z, "timbre": tone})
-    return made
+        z = flow.run(["z"], {"latent": latent, "noise": noise, "timbre": voice})[0]
+        latents.append({"z": z, "timbre": voice})
+    return latents
 
 
-def _heard(random: np.random.Generator, ckpt: Checkpoint, timbre: Any) -> dict[str, Any]:
-    """Noise that falls off to high frequencies as speech does, and any speaker."""
+def _random_reference(random: np.random.Generator, ckpt: Checkpoint, timbre: Any) -> dict[str, Any]:
+    """Return a noise spectrogram that falls off like speech, and a random speaker embedding."""
     bins = ckpt.shape("ref_enc.spectral.0.fc.weight")[1]
     slope = 30 / (1 + np.arange(bins) / 20)[:, None]
-    heard = {"spectrogram": (slope * random.random((1, bins, 200))).astype(np.float32)}
-    if "speaker" in {one.name for one in timbre.get_inputs()}:
+    reference = {"spectrogram": (slope * random.random((1, bins, 200))).astype(np.float32)}
+    if "speaker" in {value.name for value in timbre.get_inputs()}:
         size = ckpt.shape("sv_emb.weight")[1]
-        heard["speaker"] = random.standard_normal((1, size), np.float32)
-    return heard
+        reference["speaker"] = random.standard_normal((1, size), np.float32)
+    return reference

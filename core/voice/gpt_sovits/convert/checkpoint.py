@@ -1,8 +1,8 @@
-"""Tensors out of torch zip files and .safetensors, mapped from disk and never executed.
+"""Reads the tensors of torch and .safetensors files without executing them.
 
-A torch file is a zip of one pickle (`<prefix>/data.pkl`) and one stored member a storage.
-GPT-SoVITS overwrites the first two bytes of some files with a version code; since versions are told
-from the tensors themselves (`sovits`), the code is only allowed here, not believed.
+Files are memory-mapped. A torch file is a zip of one pickle (`<prefix>/data.pkl`) and one member
+per storage, uncompressed. GPT-SoVITS overwrites the first two bytes of some files with a version
+code, which is ignored: `sovits` detects the version from the tensors.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A state dict by name. Nothing is read from disk before `tensors[name]` is used."""
+    """A state dict. Tensors are read from disk when they are used."""
 
     name: str
-    """How errors name the file."""
+    """File name, for error messages."""
     tensors: Mapping[str, NDArray[Any]]
     config: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
-    """What `below` took off the keys."""
+    """What `submodule` removed from the keys, for error messages."""
 
     def __contains__(self, key: str) -> bool:
         return key in self.tensors
@@ -66,8 +66,8 @@ class Checkpoint:
     def shape(self, key: str) -> tuple[int, ...]:
         return self._stored(key).shape
 
-    def take(self, key: str) -> Float:
-        """The tensor as float32. Refused CHECKPOINT_INVALID if it is absent or not finite."""
+    def load(self, key: str) -> Float:
+        """Return a tensor as float32. Raises Refused CHECKPOINT_INVALID if absent or not finite."""
         stored = self._stored(key)
         if stored.dtype == _BFLOAT16:
             wide = stored.view("<u2").astype(np.uint32) << 16
@@ -75,23 +75,26 @@ class Checkpoint:
         else:
             value = stored.astype(np.float32)
         if not np.isfinite(value).all():
-            raise self.invalid(f"{self.prefix}{key} holds values that are not finite")
+            raise self.invalid(f"the tensor {self.prefix}{key} has values that are not finite")
         return np.ascontiguousarray(value)
 
-    def count(self, pattern: str) -> int:
-        """How many consecutive layers there are: the first n for which `pattern % n` is absent."""
+    def weight_and_bias(self, name: str) -> tuple[Float, Float]:
+        return self.load(f"{name}.weight"), self.load(f"{name}.bias")
+
+    def count_layers(self, pattern: str) -> int:
+        """Return the first n for which there is no tensor `pattern % n`."""
         number = 0
         while pattern % number in self.tensors:
             number += 1
         return number
 
-    def below(self, prefix: str) -> Checkpoint:
-        """The same file seen from `prefix`, which is removed from the keys."""
+    def submodule(self, prefix: str) -> Checkpoint:
+        """Return the tensors whose keys begin with `prefix`, without it."""
         kept = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
         return Checkpoint(self.name, kept, self.config, self.prefix + prefix)
 
     def setting(self, *path: str) -> Any:
-        """A value of the config. Refused CHECKPOINT_INVALID if it is absent."""
+        """Return a value of the config. Raises Refused CHECKPOINT_INVALID if it is absent."""
         value: Any = self.config
         for step in path:
             if not isinstance(value, Mapping) or step not in value:
@@ -108,12 +111,12 @@ class Checkpoint:
         return self.tensors[key]
 
 
-def read(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path) -> Checkpoint:
     """Open a .ckpt, .pth, .bin or .safetensors file.
 
-    A mapping with `weight` (and `config`), as GPT-SoVITS writes it, or a bare state dict. Raises
-    Refused CHECKPOINT_INVALID on a damaged file, CHECKPOINT_UNSAFE on one that asks for more than
-    tensors.
+    It contains a state dict, or a mapping with `weight` and `config` as GPT-SoVITS writes it.
+    Raises Refused CHECKPOINT_INVALID on damage, CHECKPOINT_UNSAFE on a pickle that would do more
+    than describe tensors.
     """
     with raising(Refused("CHECKPOINT_INVALID", f"{path.name} cannot be read"), on=OSError):
         data = (
@@ -121,58 +124,64 @@ def read(path: Path) -> Checkpoint:
         )
     try:
         if path.suffix == ".safetensors":
-            return Checkpoint(path.name, dict(_safetensors(data)))
-        return _torch(path, data)
+            return Checkpoint(path.name, dict(_read_safetensors(data)))
+        return _open_torch(path, data)
     except Refused as exc:
         raise Refused(exc.code, f"{path.name}: {exc.message}") from exc
 
 
-def _torch(path: Path, data: NDArray[np.uint8]) -> Checkpoint:
-    members = _members(path, data)
+def _open_torch(path: Path, data: NDArray[np.uint8]) -> Checkpoint:
+    members = _read_members(path, data)
     pickles = [name for name in members if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise Refused("CHECKPOINT_INVALID", f"{len(pickles)} pickles inside, one expected")
+        raise Refused(
+            "CHECKPOINT_INVALID", f"the zip file has {len(pickles)} pickles instead of one"
+        )
     prefix = pickles[0].removesuffix("data.pkl")
     if bytes(members.get(prefix + "byteorder", b"little")) != b"little":
-        raise Refused("CHECKPOINT_INVALID", "written on a big-endian machine")
+        raise Refused("CHECKPOINT_INVALID", "big-endian files are not supported")
     if len(members[pickles[0]]) > unpickle.MAX_BYTES:
-        raise Refused("CHECKPOINT_UNSAFE", f"its pickle has {len(members[pickles[0]])} bytes")
+        raise Refused(
+            "CHECKPOINT_UNSAFE", f"its pickle is too large: {len(members[pickles[0]])} bytes"
+        )
     content = unpickle.loads(bytes(members[pickles[0]]))
     if not isinstance(content, dict):
-        raise Refused("CHECKPOINT_INVALID", "the pickle inside is no mapping")
+        raise Refused("CHECKPOINT_INVALID", "its pickle is not a mapping")
     wrapped = isinstance(content.get("weight"), dict)
     weights = content["weight"] if wrapped else content
     config = content.get("config") if wrapped else None
     tensors = {
-        name: _view(value, members, prefix)
+        name: _tensor_view(value, members, prefix)
         for name, value in weights.items()
-        if isinstance(value, unpickle.Strided)
+        if isinstance(value, unpickle.StridedTensor)
     }
     return Checkpoint(path.name, tensors, config if isinstance(config, dict) else {})
 
 
-def _members(path: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """Each zip member's bytes, without copying. Nothing is extracted; odd names are refused all
-    the same, because no honest writer makes them."""
+def _read_members(path: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """Return the bytes of each zip member by name, without copying.
+
+    Suspicious names are refused although nothing is extracted: torch never writes them.
+    """
     broken = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error)
-    damaged = Refused("CHECKPOINT_INVALID", "not a torch zip file, or a cut one")
+    damaged = Refused("CHECKPOINT_INVALID", "not a torch zip file, or truncated")
     with raising(damaged, on=broken), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if len(entries) > _MAX_MEMBERS:
-        raise Refused("CHECKPOINT_UNSAFE", f"{len(entries)} zip members")
+        raise Refused("CHECKPOINT_UNSAFE", f"it has too many zip members: {len(entries)}")
     members: dict[str, NDArray[np.uint8]] = {}
     for entry in entries:
         parts = PurePosixPath(entry.filename).parts
         if ".." in parts or "\\" in entry.orig_filename or entry.filename.startswith("/"):
-            raise Refused("CHECKPOINT_UNSAFE", f"a zip member named {entry.filename!r}")
+            raise Refused("CHECKPOINT_UNSAFE", f"it has a zip member named {entry.filename!r}")
         if entry.filename in members:
-            raise Refused("CHECKPOINT_UNSAFE", f"two zip members named {entry.filename!r}")
-        members[entry.filename] = _stored_bytes(entry, data)
+            raise Refused("CHECKPOINT_UNSAFE", f"it has two zip members named {entry.filename!r}")
+        members[entry.filename] = _member_bytes(entry, data)
     return members
 
 
-def _stored_bytes(entry: zipfile.ZipInfo, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Found through the local header by hand: zipfile would stumble over the version code."""
+def _member_bytes(entry: zipfile.ZipInfo, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Parse the local header here, because zipfile would reject the version code."""
     start = entry.header_offset
     header = bytes(data[start : start + 30])
     signed = header[2:4] == b"\x03\x04" and header[:2] in (
@@ -182,7 +191,7 @@ def _stored_bytes(entry: zipfile.ZipInfo, data: NDArray[np.uint8]) -> NDArray[np
         raise Refused("CHECKPOINT_INVALID", f"no zip header before {entry.filename!r}")
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
         raise Refused(
-            "CHECKPOINT_INVALID", f"{entry.filename!r} is compressed; torch stores plainly"
+            "CHECKPOINT_INVALID", f"the zip member {entry.filename!r} is compressed or encrypted"
         )
     names = sum(struct.unpack("<HH", header[26:30]))
     first = start + 30 + names
@@ -192,14 +201,14 @@ def _stored_bytes(entry: zipfile.ZipInfo, data: NDArray[np.uint8]) -> NDArray[np
     return data[first : first + entry.file_size]
 
 
-def _view(
-    tensor: unpickle.Strided, members: Mapping[str, NDArray[np.uint8]], prefix: str
+def _tensor_view(
+    tensor: unpickle.StridedTensor, members: Mapping[str, NDArray[np.uint8]], prefix: str
 ) -> NDArray[Any]:
     kind, member, count = tensor.storage
     dtype = _STORAGE_TYPES[kind]
     raw = members.get(f"{prefix}data/{member}")
     if raw is None or len(raw) != count * dtype.itemsize:
-        raise Refused("CHECKPOINT_INVALID", f"the storage {member} is missing or cut")
+        raise Refused("CHECKPOINT_INVALID", f"the storage {member} is missing or truncated")
     flat = raw.view(dtype)
     steps = [(n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True)]
     size = math.prod(tensor.shape)
@@ -213,9 +222,12 @@ def _view(
     )
 
 
-def _safetensors(data: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """https://huggingface.co/docs/safetensors: 8 bytes of header length, JSON, then raw data."""
-    damaged = Refused("CHECKPOINT_INVALID", "not a safetensors file, or a cut one")
+def _read_safetensors(data: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Read 8 bytes of header length, a JSON header and raw data.
+
+    Format: https://huggingface.co/docs/safetensors.
+    """
+    damaged = Refused("CHECKPOINT_INVALID", "not a safetensors file, or truncated")
     if len(data) < 8:
         raise damaged
     length = int(data[:8].view("<u8")[0])

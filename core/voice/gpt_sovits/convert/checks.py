@@ -1,4 +1,4 @@
-"""What a stage is held to: the largest error, tokens that differ, likeness where it is rounded."""
+"""Measures of how far a stage of a bundle is from golden results."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from numpy.typing import NDArray
 
 from core.voice.gpt_sovits.bundle import Bundle
 
-CLOSE = 1e-4
-_SNR = 20.0
-"""What a quantised bundle must keep, even of random weights."""
+TOLERANCE = 1e-4
+_MIN_SNR = 20.0
+"""Minimum in dB for quantised bundles, even with random weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
+    """A measured value and the bound that it must satisfy."""
+
     stage: str
     value: float
-    """The largest error; or, where `at_least`, a measure of likeness."""
     bound: float
     at_least: bool = False
+    """`bound` is a minimum, not a maximum."""
 
     @property
     def passed(self) -> bool:
@@ -33,33 +35,35 @@ class Check:
         return f"{self.stage:<28} {self.value:>12.3g} {sign} {self.bound:<8.3g} {verdict}"
 
 
-def table(checks: list[Check]) -> str:
-    """For people: a line a check, and a verdict."""
+def format_table(checks: list[Check]) -> str:
+    """Format one line per check and a verdict, for people."""
     failed = sum(not check.passed for check in checks)
     verdict = f"{failed} of {len(checks)} checks FAILED" if failed else f"all {len(checks)} passed"
     return "\n".join([*map(str, checks), verdict])
 
 
-def error(stage: str, got: NDArray[Any], want: NDArray[Any], bound: float = CLOSE) -> Check:
+def check_close(
+    stage: str, got: NDArray[Any], want: NDArray[Any], bound: float = TOLERANCE
+) -> Check:
     if got.shape != want.shape:
         return Check(f"{stage} {got.shape} not {want.shape}", np.inf, bound)
     return Check(stage, float(np.abs(got.astype(np.float64) - want).max(initial=0)), bound)
 
 
-def wrong(stage: str, got: Any, want: NDArray[Any]) -> Check:
-    """How many of a list of tokens differ."""
+def check_equal(stage: str, got: Any, want: NDArray[Any]) -> Check:
+    """Count the tokens that differ."""
     got = np.asarray(got, np.int64)
     same = min(len(got), len(want))
-    wrong = int((got[:same] != want[:same]).sum()) + abs(len(got) - len(want))
-    return Check(stage, wrong, 0)
+    different = int((got[:same] != want[:same]).sum()) + abs(len(got) - len(want))
+    return Check(stage, different, 0)
 
 
-def likeness(
+def check_wave(
     stage: str, bundle: Bundle, got: NDArray[np.float32], want: NDArray[np.float32]
 ) -> Check:
-    """Of waves: the largest error, or the signal to noise ratio where rounding is wanted."""
+    """Measure the largest error, or the signal-to-noise ratio if the vocoder is rounded."""
     if bundle.spec.precision in ("fp32", "int8") or got.shape != want.shape:
-        return error(stage, got, want)
+        return check_close(stage, got, want)
     noise = np.square(got - want, dtype=np.float64).sum()
     ratio = 10 * np.log10(np.square(want, dtype=np.float64).sum() / max(noise, 1e-30))
-    return Check(f"{stage}, SNR in dB", float(ratio), _SNR, at_least=True)
+    return Check(f"{stage}, SNR in dB", float(ratio), _MIN_SNR, at_least=True)

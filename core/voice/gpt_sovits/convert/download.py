@@ -1,8 +1,7 @@
-"""The official checkpoints, from their public home, resumable and checked.
+"""Downloads the official checkpoints, resumes interrupted downloads and checks digests.
 
 The files are those of https://huggingface.co/lj1995/GPT-SoVITS (MIT) at a fixed revision;
-hf-mirror.com serves the same paths. Nothing is trusted for where it came from: the converter
-refuses whatever is not tensors.
+hf-mirror.com has the same paths. The server is not trusted: the converter reads tensors only.
 """
 
 from __future__ import annotations
@@ -20,23 +19,30 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from core.errors import Misconfigured, Refused, Unavailable
-from core.voice.gpt_sovits.bundle import SPEC, Bundle
+from core.voice.gpt_sovits.bundle import SPEC_FILE, Bundle
 from core.voice.gpt_sovits.convert.bundle import Sources
 
-HOME = "https://huggingface.co/lj1995/GPT-SoVITS/resolve/336b2ec4e8d4ac74740798dd40af44e74659ecaf"
-MIRROR = "https://hf-mirror.com/lj1995/GPT-SoVITS/resolve/336b2ec4e8d4ac74740798dd40af44e74659ecaf"
+OFFICIAL_URL = (
+    "https://huggingface.co/lj1995/GPT-SoVITS/resolve/336b2ec4e8d4ac74740798dd40af44e74659ecaf"
+)
+MIRROR_URL = (
+    "https://hf-mirror.com/lj1995/GPT-SoVITS/resolve/336b2ec4e8d4ac74740798dd40af44e74659ecaf"
+)
 LICENCE = "MIT"
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0
+_RETRY = "try again, or use --mirror."
 Progress = Callable[[str, int, int], None]
-"""Told the file, the bytes that are here and the bytes there will be (0 where unknown)."""
+"""Called with the file, the bytes received and the total number of bytes (0 if unknown)."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
+    """A file of the repository."""
+
     path: str
     sha256: str = ""
-    """Empty where nobody we know of has published it."""
+    """Empty if no digest is published."""
 
 
 _HUBERT = (
@@ -72,6 +78,8 @@ _T2S = File("s1v3.ckpt", "87133414860ea14ff6620c483a3db5ed07b44be42e2c3fcdad6552
 
 @dataclass(frozen=True, slots=True)
 class Model:
+    """The files of an official model."""
+
     t2s: File
     sovits: File
     speaker: File | None
@@ -109,27 +117,27 @@ MODELS = {
 }
 
 
-def get(
+def download_model(
     name: str,
     folder: Path,
     *,
-    home: str = HOME,
+    base_url: str = OFFICIAL_URL,
     models: Mapping[str, Model] = MODELS,
-    progress: Progress = lambda path, here, whole: None,
+    progress: Progress = lambda path, received, total: None,
 ) -> Sources:
-    """Download what `name` needs into `folder`; what is there already is kept.
+    """Download the files of `name` that are missing in `folder`.
 
-    Raises Misconfigured MODEL_MISSING for an unknown name; Unavailable STORAGE_UNAVAILABLE when
-    the home does not answer (a later call goes on where this one stopped); Refused
-    CHECKPOINT_INVALID when a file is not the one we know.
+    Raises Misconfigured MODEL_MISSING for an unknown name, ENDPOINT_INSECURE for a URL without TLS;
+    Unavailable STORAGE_UNAVAILABLE if the server does not answer (the next call resumes); Refused
+    CHECKPOINT_INVALID if the SHA-256 of a file is wrong.
     """
     if name not in models:
-        raise Misconfigured("MODEL_MISSING", f"No model {name!r}: choose from {', '.join(models)}.")
-    if urlsplit(home).scheme != "https" and urlsplit(home).hostname != "127.0.0.1":
-        raise Misconfigured("ENDPOINT_INSECURE", f"{home} is not https.")
+        raise Misconfigured("MODEL_MISSING", f"Unknown model {name!r}: choose {', '.join(models)}.")
+    if urlsplit(base_url).scheme != "https" and urlsplit(base_url).hostname != "127.0.0.1":
+        raise Misconfigured("ENDPOINT_INSECURE", f"{base_url} is not an https URL.")
     model = models[name]
     for file in model.files:
-        _fetch(file, folder, home, progress)
+        _download_file(file, folder, base_url, progress)
     return Sources(
         t2s=folder / model.t2s.path,
         sovits=folder / model.sovits.path,
@@ -139,57 +147,60 @@ def get(
     )
 
 
-def installed(folder: Path) -> Iterator[Bundle]:
-    """Bundles in the folders below, those that are whole."""
-    for path in sorted(folder.glob(f"*/{SPEC}")):
+def installed_bundles(folder: Path) -> Iterator[Bundle]:
+    """Yield the bundles in subfolders; incomplete ones are skipped."""
+    for path in sorted(folder.glob(f"*/{SPEC_FILE}")):
         try:
             yield Bundle(path.parent)
         except Misconfigured:
             continue
 
 
-def _fetch(file: File, folder: Path, home: str, progress: Progress) -> None:
+def _download_file(file: File, folder: Path, base_url: str, progress: Progress) -> None:
     target = folder / file.path
     if target.is_file():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    _download(f"{home}/{quote(file.path)}", part, file.path, progress)
+    _download_part(f"{base_url}/{quote(file.path)}", part, file.path, progress)
     with part.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if file.sha256 and found != file.sha256:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    if file.sha256 and sha256 != file.sha256:
         part.unlink()
-        raise Refused("CHECKPOINT_INVALID", f"{file.path} is not the file we know: {found}")
+        raise Refused("CHECKPOINT_INVALID", f"{file.path} has the wrong SHA-256, {sha256}.")
     part.rename(target)
 
 
-def _download(url: str, part: Path, path: str, progress: Progress) -> None:
-    """Append to `part` from where it ends."""
-    here = part.stat().st_size if part.exists() else 0
+def _download_part(url: str, part: Path, path: str, progress: Progress) -> None:
+    """Download into `part`; resume if it exists."""
+    received = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "voicedrop", "Accept-Encoding": "identity"}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (https: see `get`)
-    if here:
-        request.add_header("Range", f"bytes={here}-")
-    with _network(url), _opened(request) as reply:
-        if reply is None:  # nothing is missing
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (https: see `download_model`)
+    if received:
+        request.add_header("Range", f"bytes={received}-")
+    with _network_errors_as_unavailable(url), _open_url(request) as reply:
+        if reply is None:  # `part` is complete
             return
         resumed = reply.status == http.HTTPStatus.PARTIAL_CONTENT
-        here = here if resumed else 0
-        rest = int(reply.headers.get("Content-Length", 0))
-        whole = here + rest if rest else 0
+        received = received if resumed else 0
+        remaining = int(reply.headers.get("Content-Length", 0))
+        total = received + remaining if remaining else 0
         with part.open("ab" if resumed else "wb") as out:
             while chunk := reply.read(_CHUNK):
                 out.write(chunk)
-                here += len(chunk)
-                progress(path, here, whole)
-        if here < whole:
-            raise Unavailable("STORAGE_UNAVAILABLE", f"{url} broke off: start again to go on.")
+                received += len(chunk)
+                progress(path, received, total)
+        if received < total:
+            raise Unavailable(
+                "STORAGE_UNAVAILABLE",
+                f"The download of {url} was interrupted: run it again to resume.",
+            )
 
 
 @contextmanager
-def _opened(request: urllib.request.Request) -> Iterator[http.client.HTTPResponse | None]:
+def _open_url(request: urllib.request.Request) -> Iterator[http.client.HTTPResponse | None]:
     try:
-        reply = urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310 (https: see `get`)
+        reply = urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310 (https: see `download_model`)
     except urllib.error.HTTPError as exc:
         with exc:
             if exc.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -201,30 +212,30 @@ def _opened(request: urllib.request.Request) -> Iterator[http.client.HTTPRespons
 
 
 @contextmanager
-def _network(url: str) -> Iterator[None]:
+def _network_errors_as_unavailable(url: str) -> Iterator[None]:
     try:
         yield
     except urllib.error.HTTPError as exc:
-        what = f"{url} answered {exc.code}: try again, or another home."
+        what = f"{url} answered with HTTP status {exc.code}: {_RETRY}"
         raise Unavailable("STORAGE_UNAVAILABLE", what) from exc
     except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError,
             ConnectionError) as exc:  # fmt: skip
         reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
-        raise Unavailable("STORAGE_UNAVAILABLE", _why(url, reason)) from exc
+        raise Unavailable("STORAGE_UNAVAILABLE", _explain_network_error(url, reason)) from exc
 
 
-def _why(url: str, reason: object) -> str:
-    """Why there is no answer. A certificate or a name is wrong until somebody changes something."""
+def _explain_network_error(url: str, reason: object) -> str:
+    """Say what to do: certificates and host names do not improve by trying again."""
     host = urlsplit(url).hostname
     match reason:
         case ssl.SSLCertVerificationError():
             return (
-                f"The TLS certificate of {host} cannot be verified: look at this machine's clock, "
-                "its certificates, and a proxy between."
+                f"The TLS certificate of {host} cannot be verified: check the system clock, the CA "
+                "certificates and the proxy."
             )
         case ssl.SSLError():
-            return f"The TLS connection to {host} failed: try again, or another home."
+            return f"The TLS connection to {host} failed: {_RETRY}"
         case socket.gaierror():
-            return f"The name {host} cannot be resolved: look at the network and its DNS."
+            return f"The host name {host} cannot be resolved: check network and DNS."
         case _:
-            return f"{url} did not answer: try again, or another home."
+            return f"{url} did not answer: {_RETRY}"

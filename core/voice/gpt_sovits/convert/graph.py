@@ -1,4 +1,4 @@
-"""Writing ONNX graphs: one method call a node, every large tensor in one file that all share."""
+"""Builds ONNX graphs node by node. Large tensors go into one file that all graphs share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from onnx import TensorProto, helper
 
 OPSET = 24
-"""The first with TensorScatter, which writes a key-value cache in place."""
+"""The first with TensorScatter, which updates a key-value cache in place."""
 CONTRIB = "com.microsoft"
 _IR_VERSION = 11
 _INLINE_BYTES = 1024
@@ -24,12 +24,12 @@ Shape = tuple[int | str, ...]
 
 
 class Weights:
-    """The data file of a bundle. Equal tensors are stored once, whichever graphs use them."""
+    """The data file of a bundle. Equal tensors are stored once for all graphs."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
         self._file: BinaryIO = path.open("wb")
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._stored: dict[bytes, tuple[int, int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -43,24 +43,26 @@ class Weights:
         self._file.close()
 
     def flush(self) -> None:
-        """Let graphs that are saved already be loaded."""
+        """Write what is buffered, so that the graphs saved so far can be loaded."""
         self._file.flush()
 
     def add(self, value: NDArray[Any]) -> tuple[int, int]:
-        """Offset and length of the value's bytes in the file."""
+        """Store a tensor and return the offset and length of its bytes."""
         data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
         key = hashlib.sha256(data).digest()
-        if key not in self._places:
+        if key not in self._stored:
             offset = self._file.tell()
             self._file.write(data)
             self._file.write(bytes(-len(data) % _ALIGNMENT))
-            self._places[key] = (offset, len(data))
-        return self._places[key]
+            self._stored[key] = (offset, len(data))
+        return self._stored[key]
 
 
 class Graph:
-    """A graph under construction. Values are the names of tensors; arrays and numbers given to
-    `op` become constants, floating ones in the graph's own precision."""
+    """A graph under construction. Methods return names of tensors.
+
+    Arrays and numbers as inputs become constants, floats in the precision `dtype`.
+    """
 
     def __init__(self, weights: Weights, dtype: DTypeLike = np.float32) -> None:
         self.dtype = np.dtype(dtype)
@@ -76,12 +78,13 @@ class Graph:
         self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
-    def real(self, name: str, shape: Shape) -> str:
-        """A float32 input, in the graph's own precision from here on."""
-        return self._converted(self.input(name, shape, np.float32))
+    def float_input(self, name: str, shape: Shape) -> str:
+        """Add a float32 input and convert it to the graph's precision."""
+        value = self.input(name, shape, np.float32)
+        return value if self.dtype == np.float32 else self.op("Cast", value, to=type_of(self.dtype))
 
     def output(self, name: str, value: str, shape: Shape, dtype: DTypeLike | None = None) -> None:
-        """Give a value to the caller: float32 unless `dtype` says otherwise."""
+        """Make a value an output, as float32 by default."""
         if dtype is None and self.dtype != np.float32:
             value = self.op("Cast", value, to=TensorProto.FLOAT)
         self._nodes.append(helper.make_node("Identity", [value], [name]))
@@ -94,22 +97,22 @@ class Graph:
     def ops(
         self, kind: str, outputs: int, *inputs: Any, domain: str = "", **attributes: Any
     ) -> list[str]:
-        names = [self._fresh(kind) for _ in range(outputs)]
-        refs = [self._ref(value) for value in inputs]
+        names = [self._new_name(kind) for _ in range(outputs)]
+        refs = [self._tensor_name(value) for value in inputs]
         self._nodes.append(helper.make_node(kind, refs, names, domain=domain, **attributes))
         return names
 
-    def write(self, kind: str, names: list[str], *inputs: Any, **attributes: Any) -> None:
-        """A node whose outputs carry names of their own, for caches that are updated in place."""
-        refs = [self._ref(value) for value in inputs]
+    def named_op(self, kind: str, names: list[str], *inputs: Any, **attributes: Any) -> None:
+        """Add a node with the given output names, for caches that are updated in place."""
+        refs = [self._tensor_name(value) for value in inputs]
         self._nodes.append(helper.make_node(kind, refs, names, **attributes))
 
-    def returns(self, name: str, shape: Shape, dtype: DTypeLike) -> None:
-        """Declare a value named by `write` to be an output, without a copy."""
+    def declare_output(self, name: str, shape: Shape, dtype: DTypeLike) -> None:
+        """Make an output of `named_op` an output of the graph, without a copy."""
         self._outputs.append(helper.make_tensor_value_info(name, type_of(np.dtype(dtype)), shape))
 
     def shape(self, value: str, axis: int) -> str:
-        """The size of one axis, shape (1,)."""
+        """Return the size of one axis as a tensor (1,)."""
         return self.op("Shape", value, start=axis, end=axis + 1)
 
     def slice(self, value: str, first: Any, last: Any, axis: int, step: int = 1) -> str:
@@ -117,7 +120,7 @@ class Graph:
         return self.op("Slice", value, *bounds, np.array([axis]), np.array([step]))
 
     def reshape(self, value: str, *sizes: int) -> str:
-        """Sizes as ONNX has them: 0 keeps an axis, -1 is inferred."""
+        """In `sizes`, 0 keeps an axis and -1 is inferred."""
         return self.op("Reshape", value, np.array(sizes, np.int64))
 
     def save(self, path: Path) -> None:
@@ -128,10 +131,7 @@ class Graph:
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
         path.write_bytes(model.SerializeToString())
 
-    def _converted(self, value: str) -> str:
-        return value if self.dtype == np.float32 else self.op("Cast", value, to=type_of(self.dtype))
-
-    def _ref(self, value: Any) -> str:
+    def _tensor_name(self, value: Any) -> str:
         if value is None:
             return ""
         return value if isinstance(value, str) else self._constant(np.asarray(value))
@@ -146,12 +146,16 @@ class Graph:
             offset, length = self._weights.add(value)
             tensor = TensorProto(name=name, dims=value.shape, data_type=type_of(value.dtype))
             tensor.data_location = TensorProto.EXTERNAL
-            place = {"location": self._weights.name, "offset": str(offset), "length": str(length)}
-            for key, text in place.items():
+            location = {
+                "location": self._weights.name,
+                "offset": str(offset),
+                "length": str(length),
+            }
+            for key, text in location.items():
                 tensor.external_data.add(key=key, value=text)
         self._constants[name] = tensor
         return name
 
-    def _fresh(self, kind: str) -> str:
+    def _new_name(self, kind: str) -> str:
         self._count += 1
         return f"{kind}_{self._count}"

@@ -1,9 +1,8 @@
-"""An interpreter for the pickles that torch writes, and for nothing else.
+"""Interprets the pickles that torch writes, and refuses all others.
 
-Python's own `pickle.Unpickler` builds whatever a file asks for as fast as the file asks, so a
-restricted `find_class` still leaves memory bombs and C stack overflows. This one runs the two dozen
-opcodes of protocol 2 that state dicts need (Lib/pickletools.py describes them), knows a handful of
-globals by name, and refuses the rest.
+Python's `pickle.Unpickler` is unsafe even with a restricted `find_class`: a file can exhaust memory
+or overflow the C stack. This interpreter has the two dozen opcodes of protocol 2 that state dicts
+need (described in Lib/pickletools.py) and a few globals.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from typing import Any
 from core.errors import Explained, Refused
 
 MAX_BYTES = 16 * 2**20
-"""A full-size checkpoint's pickle is a tenth of a megabyte."""
+"""The pickle of an official checkpoint has about 0.1 MB."""
 
 Storage = tuple[str, str, int]
 """(element type such as `HalfStorage`, member name, number of elements)."""
 
 
 class Record(dict[str, Any]):
-    """Stands for an instance of `utils.HParams`: its attributes, none of its behaviour."""
+    """The attributes of a `utils.HParams` instance."""
 
 
 @dataclass(frozen=True, slots=True)
-class Strided:
-    """A tensor as torch describes it: a window into a storage."""
+class StridedTensor:
+    """A strided view into a storage, torch's description of a tensor."""
 
     storage: Storage
     offset: int
@@ -43,7 +42,7 @@ class _Global:
 
 _STORAGES = {"FloatStorage", "HalfStorage", "DoubleStorage", "BFloat16Storage", "LongStorage"}
 _STORAGES |= {"IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage"}
-_KNOWN = {
+_ALLOWED_GLOBALS = {
     "collections.OrderedDict",
     "utils.HParams",
     "torch._utils._rebuild_tensor_v2",
@@ -63,26 +62,26 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def loads(data: bytes) -> Any:
-    """The object in `data`: dicts, lists, tuples, numbers, strings, `Record`s and `Strided`s.
+    """Return the object: dicts, lists, tuples, numbers, strings, `Record`s, `StridedTensor`s.
 
-    Raises Refused CHECKPOINT_UNSAFE, naming what the file wanted to load, or CHECKPOINT_INVALID.
+    Raises Refused CHECKPOINT_UNSAFE, which names a forbidden global, or CHECKPOINT_INVALID.
     """
     if len(data) > MAX_BYTES:
-        raise Refused("CHECKPOINT_UNSAFE", f"its pickle declares {len(data)} bytes")
+        raise Refused("CHECKPOINT_UNSAFE", f"its pickle is too large: {len(data)} bytes")
     machine = _Machine()
     try:
         for opcode, argument, _ in pickletools.genops(data):
             machine.run(opcode.name, argument)
         return machine.stack.pop()
     except Explained as exc:
-        raise Refused("CHECKPOINT_INVALID", f"the pickle inside is damaged: {exc}") from exc
+        raise Refused("CHECKPOINT_INVALID", f"its pickle is damaged: {exc}") from exc
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
-        raise Refused("CHECKPOINT_INVALID", "the pickle inside is damaged") from exc
+        raise Refused("CHECKPOINT_INVALID", "its pickle is damaged") from exc
 
 
 class _Machine:
-    """Every step costs time and memory in proportion to its own bytes, whatever the file says: no
-    value is hashed but strings, none is walked through, none is printed."""
+    """Runs opcodes. Each takes time and memory in proportion to its own bytes: only strings are
+    hashed, and no value is traversed or printed."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -99,7 +98,7 @@ class _Machine:
         elif name in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif name == "GLOBAL":
-            self.stack.append(_known(argument.replace(" ", ".")))
+            self.stack.append(_allowed_global(argument.replace(" ", ".")))
         elif name == "MARK":
             self.marks.append(len(self.stack))
         elif name not in ("PROTO", "STOP"):
@@ -119,16 +118,14 @@ class _Machine:
                 arguments = self.stack.pop()
                 self.stack.append(_call(self.stack.pop(), arguments))
             case "BUILD":
-                _build(self.stack.pop(), self.stack[-1])
+                _set_state(self.stack.pop(), self.stack[-1])
             case _:
                 raise Refused("CHECKPOINT_UNSAFE", f"its pickle uses the opcode {name}")
 
     def _tuple(self, start: int) -> None:
         if start < 0:
             raise Explained("stack underflow")
-        made = tuple(self.stack[start:])
-        del self.stack[start:]
-        self.stack.append(made)
+        self.stack[start:] = [tuple(self.stack[start:])]
 
     def _fill(self, start: int, name: str) -> None:
         if start < 1:
@@ -138,58 +135,58 @@ class _Machine:
         if name == "APPENDS":
             target.extend(items)
         else:
-            target.update(_mapping(zip(items[::2], items[1::2], strict=True)))
+            target.update(_string_mapping(zip(items[::2], items[1::2], strict=True)))
 
 
-def _known(name: str) -> _Global:
-    if name not in _KNOWN:
-        raise Refused("CHECKPOINT_UNSAFE", f"its pickle wants to load {name}")
+def _allowed_global(name: str) -> _Global:
+    if name not in _ALLOWED_GLOBALS:
+        raise Refused("CHECKPOINT_UNSAFE", f"its pickle loads {name}, which could execute code")
     return _Global(name)
 
 
 def _call(function: _Global, arguments: tuple[Any, ...]) -> Any:
     match function.name.rsplit(".", 1)[-1]:
         case "OrderedDict":
-            return _mapping(arguments[0]) if arguments else {}
+            return _string_mapping(arguments[0]) if arguments else {}
         case "HParams":
             return Record()
         case "_rebuild_tensor_v2":
             storage, offset, shape, stride = arguments[:4]
-            return _strided(storage, offset, shape, stride)
-        case "_rebuild_parameter" if isinstance(arguments[0], Strided):
+            return _strided_tensor(storage, offset, shape, stride)
+        case "_rebuild_parameter" if isinstance(arguments[0], StridedTensor):
             return arguments[0]
         case name:
-            raise Explained(f"{name} called with other things than tensors")
+            raise Explained(f"{name} is called with arguments that are not tensors")
 
 
-def _build(state: Any, target: Any) -> None:
-    """Attributes of an HParams; those of other objects say nothing about tensors."""
+def _set_state(state: Any, target: Any) -> None:
+    """Set the attributes of a Record; those of other objects are not needed."""
     if isinstance(target, Record):
         target.update(state)
 
 
-def _strided(storage: Any, offset: Any, shape: Any, stride: Any) -> Strided:
+def _strided_tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> StridedTensor:
     sizes = [offset, *shape, *stride]
     if not (isinstance(storage, tuple) and all(type(size) is int and size >= 0 for size in sizes)):
-        raise Explained("a tensor without a storage or with negative sizes")
+        raise Explained("a tensor has no storage or negative sizes")
     if len(shape) != len(stride) or len(shape) > 8:
-        raise Explained("a tensor whose strides do not fit its shape")
-    return Strided((storage[0], storage[1], storage[2]), offset, tuple(shape), tuple(stride))
+        raise Explained("the strides of a tensor do not fit its shape")
+    return StridedTensor((storage[0], storage[1], storage[2]), offset, tuple(shape), tuple(stride))
 
 
 def _storage(identity: Any) -> Storage:
     kind, element, member, _, count = identity
     if kind != "storage" or not isinstance(element, _Global) or not isinstance(member, str):
-        raise Explained("a persistent id that is no storage")
+        raise Explained("a persistent id is not a storage")
     if type(count) is not int:
-        raise Explained("a storage without a size")
+        raise Explained("a storage has no size")
     return element.name.rsplit(".", 1)[-1], member, count
 
 
-def _mapping(pairs: Iterable[Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+def _string_mapping(pairs: Iterable[Any]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
     for key, value in pairs:
         if not isinstance(key, str):
-            raise Explained("a key that is not a string")
-        made[key] = value
-    return made
+            raise Explained("a key is not a string")
+        mapping[key] = value
+    return mapping

@@ -1,4 +1,8 @@
-"""The HiFi-GAN vocoder (Kong et al. 2020, arXiv:2010.05646) from latent frames to the wave."""
+"""The HiFi-GAN vocoder of SoVITS (Kong et al. 2020, arXiv:2010.05646), upstream's Generator.
+
+Tensors are (1, channels, 1, time), because ONNX Runtime has its fast blocked layout (NCHWc) only
+for 2-D convolutions.
+"""
 
 from __future__ import annotations
 
@@ -10,124 +14,130 @@ import numpy as np
 
 from core.voice.gpt_sovits.convert.checkpoint import Checkpoint, Float
 from core.voice.gpt_sovits.convert.graph import Graph
-from core.voice.gpt_sovits.convert.layers import folded
+from core.voice.gpt_sovits.convert.layers import fold_weight_norm
+from core.voice.gpt_sovits.convert.quantize import MAX_WEIGHT
 
 _SLOPE = 0.1
 _LAST_SLOPE = 0.01
-"""Upstream leaves the last activation at torch's default."""
-_WEIGHTS = 64
-"""Largest magnitude of an 8-bit weight: with more, the 16 bits that CPUs without VNNI add products
-in overflow."""
+"""Slope of the last activation, torch's default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What tensor shapes cannot tell."""
+class VocoderConfig:
+    """Hyperparameters that tensor shapes do not show."""
 
     rates: tuple[int, ...]
+    """Upsampling rate of each stage."""
     dilations: tuple[tuple[int, ...], ...]
+    """Dilations of each residual block of a stage."""
 
     @staticmethod
-    def of(ckpt: Checkpoint) -> Plan:
+    def of(ckpt: Checkpoint) -> VocoderConfig:
         dilations = ckpt.setting("model", "resblock_dilation_sizes")
         if str(ckpt.setting("model", "resblock")) != "1":
-            raise ckpt.invalid("its vocoder has residual blocks of type 2")
+            raise ckpt.invalid("its vocoder has residual blocks of type 2, which are not supported")
         rates = tuple(int(rate) for rate in ckpt.setting("model", "upsample_rates"))
-        return Plan(rates, tuple(tuple(int(d) for d in row) for row in dilations))
+        return VocoderConfig(rates, tuple(tuple(int(d) for d in row) for row in dilations))
 
 
-class Branch(Protocol):
-    """How the convolutions of the residual blocks are computed."""
+class ConvWriter(Protocol):
+    """Writes a leaky ReLU and a convolution of ResBlock1, on (1, channels, 1, time)."""
 
     def __call__(
         self, g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str
     ) -> str: ...
 
 
-def exact(g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str) -> str:
-    return _conv(g, _leaky(g, x), weight, bias, dilation)
+def exact_conv(g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str) -> str:
+    return _conv(g, _leaky_relu(g, x), weight, bias, dilation)
 
 
-def observed(g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str) -> str:
-    """Exact, and tells the extremes of what goes in and comes out."""
-    heard = _leaky(g, x)
-    out = _conv(g, heard, weight, bias, dilation)
-    for tap, value in ((f"{name}.in", heard), (f"{name}.out", out)):
+def observed_conv(g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str) -> str:
+    """Write an exact convolution and return minimum and maximum around it, (2,), as outputs."""
+    activation = _leaky_relu(g, x)
+    out = _conv(g, activation, weight, bias, dilation)
+    for tensor, value in ((f"{name}.in", activation), (f"{name}.out", out)):
         extremes = [g.op(f"Reduce{kind}", value, keepdims=0) for kind in ("Min", "Max")]
         flat = [g.op("Unsqueeze", extreme, np.array([0])) for extreme in extremes]
-        g.output(tap, g.op("Concat", *flat, axis=0), (2,))
+        g.output(tensor, g.op("Concat", *flat, axis=0), (2,))
     return out
 
 
 @dataclass(frozen=True, slots=True)
-class Rounded:
-    """In 8 bits between the extremes that `observed` told; exact where it told none."""
+class QuantisedConv:
+    """Writes 8-bit convolutions; exact ones where no range is given."""
 
     ranges: Mapping[str, tuple[float, float]]
+    """Minimum and maximum, by the output names of `observed_conv`."""
 
     def __call__(
         self, g: Graph, x: str, weight: Float, bias: Float, dilation: int, name: str
     ) -> str:
         if f"{name}.in" not in self.ranges:
-            return exact(g, x, weight, bias, dilation, name)
-        heard = self._rounded(g, _leaky(g, x), f"{name}.in")
-        scale = np.maximum(np.abs(weight).max((1, 2)) / _WEIGHTS, 1e-12).astype(np.float32)
+            return exact_conv(g, x, weight, bias, dilation, name)
+        activation = self._quantised(g, _leaky_relu(g, x), f"{name}.in")
+        scale = np.maximum(np.abs(weight).max((1, 2)) / MAX_WEIGHT, 1e-12).astype(np.float32)
         stored = np.rint(weight / scale[:, None, None]).astype(np.int8)[:, :, None]
         kernel = g.op("DequantizeLinear", stored, scale, np.zeros(len(scale), np.int8), axis=0)
-        return self._rounded(g, _convolved(g, heard, kernel, bias, dilation, weight.shape[2]),
-                             f"{name}.out")  # fmt: skip
+        y = _conv_2d(g, activation, kernel, bias, dilation, weight.shape[2])
+        return self._quantised(g, y, f"{name}.out")
 
-    def _rounded(self, g: Graph, x: str, tap: str) -> str:
-        low, high = min(self.ranges[tap][0], 0.0), max(self.ranges[tap][1], 0.0)
+    def _quantised(self, g: Graph, x: str, name: str) -> str:
+        low, high = min(self.ranges[name][0], 0.0), max(self.ranges[name][1], 0.0)
         scale = np.float32(max(high - low, 1e-6) / 255)
         zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
         return g.op("DequantizeLinear", g.op("QuantizeLinear", x, scale, zero), scale, zero)
 
 
-def build(g: Graph, ckpt: Checkpoint, plan: Plan, branch: Branch = exact) -> None:
-    """z (1, inter, frames), timbre (1, gin, 1) -> wave (samples,), 640 a frame.
-
-    Written as 2-D convolutions of height 1: ONNX Runtime has its fast blocked layout (NCHWc) only
-    for those.
-    """
-    dec = ckpt.below("dec.")
-    z, timbre = g.real("z", (1, "inter", "frames")), g.real("timbre", (1, "gin", 1))
-    x = _conv(g, _tall(g, z), dec.take("conv_pre.weight"), dec.take("conv_pre.bias"))
-    condition = _conv(g, _tall(g, timbre), dec.take("cond.weight"), dec.take("cond.bias"))
+def build(
+    g: Graph, ckpt: Checkpoint, config: VocoderConfig, write_conv: ConvWriter = exact_conv
+) -> None:
+    """Write Generator: z (1, inter, frames), timbre (1, gin, 1) -> wave (samples,), 640 a frame."""
+    dec = ckpt.submodule("dec.")
+    z, timbre = g.float_input("z", (1, "inter", "frames")), g.float_input("timbre", (1, "gin", 1))
+    x = _conv(g, _add_height(g, z), dec.load("conv_pre.weight"), dec.load("conv_pre.bias"))
+    condition = _conv(g, _add_height(g, timbre), dec.load("cond.weight"), dec.load("cond.bias"))
     x = g.op("Add", x, condition)
-    kinds = len(plan.dilations)
-    for i, rate in enumerate(plan.rates):
-        # The mean over the residual blocks is their sum, its divisor moved into the weights behind
-        # the next activation, which is homogeneous.
-        share = np.float32(1 if i == 0 else 1 / kinds)
-        weight = folded(dec, f"ups.{i}") * share
-        x = _upsample(g, _leaky(g, x), weight, dec.take(f"ups.{i}.bias"), rate)
+    count = len(config.dilations)
+    for i, rate in enumerate(config.rates):
+        # Upstream takes the mean of the residual blocks. Here it is a sum, and the next weights are
+        # divided by their number: the leaky ReLU between is homogeneous.
+        weight = fold_weight_norm(dec, f"ups.{i}") * np.float32(1 if i == 0 else 1 / count)
+        x = _upsample(g, _leaky_relu(g, x), weight, dec.load(f"ups.{i}.bias"), rate)
         blocks = [
-            _residual(g, x, dec, kinds * i + j, plan.dilations[j], branch) for j in range(kinds)
+            _residual_block(g, x, dec, count * i + j, config.dilations[j], write_conv)
+            for j in range(count)
         ]
         x = g.op("Sum", *blocks)
-    x = _leaky(g, x, _LAST_SLOPE)
-    x = _conv(g, x, dec.take("conv_post.weight") / np.float32(kinds), None)
+    x = _leaky_relu(g, x, _LAST_SLOPE)
+    x = _conv(g, x, dec.load("conv_post.weight") / np.float32(count), None)
     g.output("wave", g.reshape(g.op("Tanh", x), -1), ("samples",))
 
 
-def _residual(
-    g: Graph, x: str, dec: Checkpoint, number: int, dilations: tuple[int, ...], branch: Branch
+def _residual_block(
+    g: Graph,
+    x: str,
+    dec: Checkpoint,
+    number: int,
+    dilations: tuple[int, ...],
+    write_conv: ConvWriter,
 ) -> str:
+    """ResBlock1, on (1, channels, 1, time)."""
     for i, dilation in enumerate(dilations):
         y = x
         for layer, step in ((f"convs1.{i}", dilation), (f"convs2.{i}", 1)):
             name = f"resblocks.{number}.{layer}"
-            y = branch(g, y, folded(dec, name), dec.take(f"{name}.bias"), step, name)
+            y = write_conv(g, y, fold_weight_norm(dec, name), dec.load(f"{name}.bias"), step, name)
         x = g.op("Add", y, x)
     return x
 
 
 def _conv(g: Graph, x: str, weight: Float, bias: Float | None, dilation: int = 1) -> str:
-    return _convolved(g, x, weight[:, :, None], bias, dilation, weight.shape[2])
+    """torch.nn.Conv1d that keeps the length: (1, in, 1, time) -> (1, out, 1, time)."""
+    return _conv_2d(g, x, weight[:, :, None], bias, dilation, weight.shape[2])
 
 
-def _convolved(
+def _conv_2d(
     g: Graph, x: str, kernel: Float | str, bias: Float | None, dilation: int, width: int
 ) -> str:
     pad = dilation * (width - 1) // 2
@@ -136,15 +146,17 @@ def _convolved(
 
 
 def _upsample(g: Graph, x: str, weight: Float, bias: Float, rate: int) -> str:
+    """torch.nn.ConvTranspose1d: (1, in, 1, time) -> (1, out, 1, rate * time)."""
     pad = (weight.shape[2] - rate) // 2
     return g.op(
         "ConvTranspose", x, weight[:, :, None], bias, strides=[1, rate], pads=[0, pad, 0, pad]
     )
 
 
-def _leaky(g: Graph, x: str, slope: float = _SLOPE) -> str:
+def _leaky_relu(g: Graph, x: str, slope: float = _SLOPE) -> str:
     return g.op("LeakyRelu", x, alpha=slope)
 
 
-def _tall(g: Graph, x: str) -> str:
+def _add_height(g: Graph, x: str) -> str:
+    """(1, channels, time) -> (1, channels, 1, time)."""
     return g.op("Unsqueeze", x, np.array([2]))
