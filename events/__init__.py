@@ -1,1 +1,1 @@
-"""What wakes us and what we announce."""
+"""Storage notifications that start work, and the events that announce its end."""

@@ -1,9 +1,9 @@
-"""Notifications of a bucket -> objects to act on.
+"""Parse storage notifications into the objects to act on.
 
-Four shapes arrive: OSS triggers, `{"events": [...]}`; EventBridge, a CloudEvent (or a list of
-them) whose `data` is one such record; the envelope of an asynchronous destination, which keeps the
+Four formats are accepted: OSS triggers, `{"events": [...]}`; EventBridge, a CloudEvent (or a list
+of them) whose `data` is one such record; the envelope of an asynchronous destination, which has the
 original notification in `requestPayload`; and timers, `{"triggerTime", "triggerName", "payload"}`.
-Unknown fields are left alone, because the cloud adds some without telling.
+Unknown fields are ignored, because the cloud adds fields without notice.
 
 Sources: Alibaba Cloud, Function Compute, "Event formats for different triggers"; EventBridge, "OSS
 events". No document says whether keys are percent-encoded: see `key_candidates`.
@@ -38,16 +38,17 @@ from core.storage.object_keys import (
 Kind = Literal["manifest", "clip", "audio", "other", "shard"]
 
 CREATED = frozenset({"PutObject", "PostObject", "CompleteMultipartUpload", "CopyObject"})
-"""An upload in parts also fires for its start and for every part: those name no object yet."""
+"""Events of whole objects. A multipart upload also fires events when it starts and for every part,
+before the object exists."""
 
 MAX_RECORDS = 1000
-"""Of one notification. Clouds send one, or a batch of a few."""
+"""Most records in one notification. Clouds send one or a few."""
 
 OWN_PREFIXES = (OUTPUTS, EVENTS, MARKS, LEASES, PENDING, DEAD_LETTERS, LOG)
-"""Prefixes that we write ourselves, in buckets of our own: acting on them would never end."""
+"""Prefixes that voicedrop itself writes. Acting on these objects would start an endless loop."""
 TEMPORARY_ENDINGS = (".tmp", ".part", ".partial", ".crdownload")
 _MAX_ENCODED_KEY = 3 * 1023
-"""Characters of a key whose every byte is percent-encoded."""
+"""Most characters in a key, if every byte is percent-encoded."""
 AUDIO_EXTENSIONS = (
     *(".wav", ".wave", ".rf64", ".w64", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"),
     *(".aifc", ".caf", ".au", ".snd", ".m4a", ".aac", ".amr", ".wma", ".webm"),
@@ -56,37 +57,39 @@ AUDIO_EXTENSIONS = (
 
 @dataclass(frozen=True, slots=True)
 class CreatedObject:
-    """An object that has just been written."""
+    """An object that was written."""
 
     bucket: str
     key: str
-    """As it stands in the notification."""
+    """The key as written in the notification."""
     etag: str
     size: int | None
     region: str
     event_name: str
-    """`ObjectCreated:PutObject`"""
+    """For example `ObjectCreated:PutObject`."""
     request_id: str
     principal: str
-    """Who wrote it: a RAM user, role session or account."""
+    """The RAM user, role session or account that wrote it."""
     kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
+    """The contents of one notification."""
+
     created: list[CreatedObject] = field(default_factory=list)
-    turns: list[str] = field(default_factory=list)
-    """Payloads of timers: what it is time for."""
+    timers: list[str] = field(default_factory=list)
+    """Payload of each timer record, which names the task to run."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """Reason -> how many records: event-type, other-source, other-bucket, folder, temporary,
+    """Reason -> number of records: event-type, other-source, other-bucket, folder, temporary,
     marker, own-prefix, invalid-key, malformed."""
 
 
 def parse(body: bytes, *, bucket: str = "", control: str = "") -> Notification:
-    """What a notification asks for. `bucket`: the inbox; of `control` only shards count; records of
-    another bucket are ignored.
+    """Parse the body of a notification.
 
-    Raises Refused EVENT_INVALID if nothing in it can be understood as a record.
+    `bucket`: the inbox; `control`: the control bucket, of which only shards are accepted. Records
+    of other buckets are ignored. Raises Refused EVENT_INVALID if every record is malformed.
     """
     try:
         document = json.loads(body.decode("utf-8-sig"))
@@ -94,26 +97,28 @@ def parse(body: bytes, *, bucket: str = "", control: str = "") -> Notification:
     except (ValueError, RecursionError):
         raise Refused("EVENT_INVALID", "The notification is not JSON.") from None
     if len(records) > MAX_RECORDS:
-        raise Refused("EVENT_INVALID", f"{len(records)} records; at most {MAX_RECORDS} at once.")
-    incoming = Notification()
+        message = f"The notification has {len(records)} records; the limit is {MAX_RECORDS}."
+        raise Refused("EVENT_INVALID", message)
+    notification = Notification()
     for record in records:
         if _text_at(record, "triggerTime"):
-            incoming.turns.append(_text_at(record, "payload").strip())
+            notification.timers.append(_text_at(record, "payload").strip())
             continue
-        made = _parse_record(record, bucket, control)
-        if isinstance(made, CreatedObject):
-            incoming.created.append(made)
+        created = _parse_record(record, bucket, control)
+        if isinstance(created, CreatedObject):
+            notification.created.append(created)
         else:
-            incoming.ignored[made] += 1
-    if records and incoming.ignored["malformed"] == len(records):
+            notification.ignored[created] += 1
+    if records and notification.ignored["malformed"] == len(records):
         raise Refused("EVENT_INVALID")
-    return incoming
+    return notification
 
 
 def key_candidates(key: str) -> list[str]:
-    """Keys to try in turn: as written, then decoded once as a form would be.
+    """Return the keys to try in order: as written, then decoded once like a form field.
 
-    A raw key that exists is right even if it looks encoded; a decoded one is never decoded again.
+    If an object has the raw key, that key is right even if it looks encoded. A decoded key is never
+    decoded again.
     """
     try:
         decoded = unquote_plus(key, errors="strict")
@@ -123,7 +128,7 @@ def key_candidates(key: str) -> list[str]:
 
 
 def object_kind(key: str) -> Kind:
-    """What an object of the inbox is for, by its name."""
+    """Return what an object of the inbox is for, judged by its key."""
     if key.startswith(MANIFESTS) and key.endswith(MANIFEST_SUFFIXES):
         return "manifest"
     if key.startswith(CLIPS):
@@ -134,7 +139,7 @@ def object_kind(key: str) -> Kind:
 
 
 def _unwrap(document: Any) -> Iterator[Any]:
-    """Every record, whatever it is wrapped in; None for what is none and costs only itself."""
+    """Yield every record without its wrapper, and None for each malformed one."""
     if isinstance(document, str):
         try:
             document = json.loads(document)
@@ -154,7 +159,7 @@ def _unwrap(document: Any) -> Iterator[Any]:
 
 
 def _parse_record(record: Any, bucket: str, control: str) -> CreatedObject | str:
-    """The object, or why it is ignored."""
+    """Return the created object, or the reason to ignore the record."""
     name = _text_at(record, "eventName").removeprefix("oss:")
     if not name:
         return "malformed"
@@ -163,23 +168,21 @@ def _parse_record(record: Any, bucket: str, control: str) -> CreatedObject | str
     family, _, operation = name.partition(":")
     if family != "ObjectCreated" or operation not in CREATED:
         return "event-type"
-    key, place = _text_at(record, "oss", "object", "key"), _text_at(record, "oss", "bucket", "name")
-    if not (key and place):
+    key = _text_at(record, "oss", "object", "key")
+    source = _text_at(record, "oss", "bucket", "name")
+    if not (key and source):
         return "malformed"
-    if bucket and place != bucket:
-        plain = unquote_plus(
-            key[:_MAX_ENCODED_KEY]
-        )  # such keys hold nothing that an encoding could change
-        ours = place == control and plain.startswith(SHARDS) and plain.endswith(SHARD_SUFFIX)
-        return _created_object(record, name, place, plain, "shard") if ours else "other-bucket"
-    return _ignore_reason(key) or _created_object(
-        record, name, place, key, _kind_of_candidates(key)
-    )
-
-
-def _kind_of_candidates(key: str) -> Kind:
+    if bucket and source != bucket:
+        # Decoding is safe here: keys of shards have no characters that decoding would change.
+        decoded = unquote_plus(key[:_MAX_ENCODED_KEY])
+        is_shard = (
+            source == control and decoded.startswith(SHARDS) and decoded.endswith(SHARD_SUFFIX)
+        )
+        shard = _created_object(record, name, source, decoded, "shard")
+        return shard if is_shard else "other-bucket"
     kinds = (object_kind(candidate) for candidate in key_candidates(key))
-    return next((k for k in kinds if k != "other"), "other")
+    kind: Kind = next((k for k in kinds if k != "other"), "other")
+    return _ignore_reason(key) or _created_object(record, name, source, key, kind)
 
 
 def _created_object(record: Any, name: str, bucket: str, key: str, kind: Kind) -> CreatedObject:
@@ -198,7 +201,7 @@ def _created_object(record: Any, name: str, bucket: str, key: str, kind: Kind) -
 
 
 def _value_at(record: Any, *path: str) -> Any:
-    """The value at a path, or None: only bucket and key are worth refusing a record for."""
+    """Return the value at a path, or None. A record is malformed only without bucket or key."""
     for name in path:
         record = record.get(name) if isinstance(record, dict) else None
     return record
@@ -210,7 +213,7 @@ def _text_at(record: Any, *path: str) -> str:
 
 
 def _ignore_reason(key: str) -> str:
-    """Why an object is none of our business, or an empty string."""
+    """Return the reason to ignore an object, or an empty string."""
     name = unquote_plus(key) if len(key) <= _MAX_ENCODED_KEY else ""
     if name.endswith("/"):
         return "folder"

@@ -1,8 +1,8 @@
-"""Results -> CloudEvents 1.0, one JSON object on one line.
+"""CloudEvents 1.0 for results and traces, each one JSON object on one line.
 
-Everything in an event derives from the document it announces, so that a worker that repeats an
-event after a crash writes the same bytes, and consumers may drop what they have seen: `source` and
-`id` together name an event for ever.
+Everything in an event is derived from the document it announces. A worker that repeats an event
+after a crash therefore writes the same bytes, and `source` and `id` together identify an event, so
+consumers can drop repeats.
 
 Source: CloudEvents 1.0.2, cloudevents.io; required attributes id, source, specversion, type.
 """
@@ -23,12 +23,13 @@ from core.result.document import Result, Status, Totals
 from core.storage.object_keys import result_key
 
 MAX_LISTED = 100
-"""Outputs, and joined files, named in an event; buses accept 64 KiB. The result names them all."""
+"""Most outputs, and most joined files, named in an event, because event buses accept 64 KiB. The
+result names all of them."""
 _NAMESPACE = uuid.UUID("6f8f2a52-3f0e-5d0c-9a63-8d1f2f0c6f10")
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a consumer needs to decide whether to fetch the result."""
+    """The facts by which a consumer decides whether to fetch the result."""
 
     job_id: str
     status: Status
@@ -38,18 +39,18 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     manifest_key: str
     manifest_sha256: str
     result_key: str
-    """In the results bucket."""
+    """Key in the results bucket."""
     totals: Totals
     outputs: Annotated[list[str], msgspec.Meta(max_length=MAX_LISTED)]
-    """Keys of the first outputs; none of a job that was cut into parts."""
+    """Keys of the first outputs; empty for a job that was divided into shards."""
     chapters: Annotated[list[str], msgspec.Meta(max_length=MAX_LISTED)]
     """Keys of the first joined files."""
     outputs_complete: bool
-    """No output and no joined file is left out."""
+    """True if `outputs` and `chapters` name all of them."""
     errors: dict[str, int]
-    """Code -> how many items and joined files."""
+    """Code -> number of items and joined files that failed with it."""
     error: str
-    """Code of what ended the job as a whole, or empty."""
+    """Error code of the job as a whole, or empty."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,9 +77,9 @@ class JobEvent(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def job_event(finished: Result) -> bytes:
-    """The event of a finished job, ending in a newline."""
+    """Return the event of a finished job, ending in a newline."""
     outputs = [item.output.key for item in finished.items if item.output]
-    chapters = [one.output.key for one in finished.chapters if one.output]
+    chapters = [chapter.output.key for chapter in finished.chapters if chapter.output]
     errors = Counter(document.errors_of([*finished.items, *finished.chapters]))
     for part in finished.parts:
         errors.update(part.errors)
@@ -108,7 +109,8 @@ def job_event(finished: Result) -> bytes:
 
 
 def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) -> bytes:
-    """The event of a finished trace. `report`: the bytes it announces; `clip`: the key traced."""
+    """Return the event of a finished trace. `report`: the bytes of the trace report; `clip`: the
+    key of the traced clip."""
     return build_event(
         identity=hashlib.sha256(report).hexdigest(),
         type_="com.voicedrop.trace.completed",
@@ -122,9 +124,9 @@ def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) 
 def build_event(
     *, identity: str, type_: str, bucket: str, subject: str, time: str, data: Any
 ) -> bytes:
-    """`bucket`: the inbox, which names the source; `subject`: the object that caused it all;
-    `identity`: what makes this event another one than any other of its source."""
-    made = Event(
+    """Return an event, ending in a newline. `bucket`: the inbox, which names the source; `subject`:
+    the object that started the work; `identity`: text that is unique among the source's events."""
+    cloud_event = Event(
         id=str(uuid.uuid5(_NAMESPACE, identity)),
         source=f"/voicedrop/{quote(bucket, safe='')}",
         type=type_,
@@ -132,9 +134,9 @@ def build_event(
         time=time,
         data=data,
     )
-    return canonical.dump(made) + b"\n"
+    return canonical.dump(cloud_event) + b"\n"
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of a job's event; docs/schemas/event-1.json is this."""
+    """Return the JSON Schema 2020-12 of a job's event, which is docs/schemas/event-1.json."""
     return schemas.of(JobEvent, "voicedrop/event/1")

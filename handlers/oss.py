@@ -88,7 +88,7 @@ def handle(body: bytes, runtime: Runtime) -> dict[str, Any]:
 
     asked: list[tuple[str, Iterable[Callable[[], dict[str, Any]]]]] = [
         *((created.key, _work(created, runtime)) for created in incoming.created),
-        *((turn, [partial(_run_timer, turn, runtime)]) for turn in incoming.turns),
+        *((turn, [partial(_run_timer, turn, runtime)]) for turn in incoming.timers),
     ]
     for key, works in asked:
         with noting(key):

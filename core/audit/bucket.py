@@ -1,4 +1,4 @@
-"""The walk over a whole bucket: every job, and what belongs to none. Reads, never writes."""
+"""Audit a whole results bucket: every job, and the objects that belong to no job. Read-only."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from core.tlog import log
 from core.trace import registry
 
 _JOBS_AT_ONCE = 256
-"""Jobs handed out at a time: what bounds memory."""
+"""Jobs that are queued for the threads at a time, to bound memory."""
 
 
 @dataclass(slots=True)
 class AuditedBucket:
-    """What an audit found."""
+    """The outcomes of an audit."""
 
-    book: LogSnapshot
+    log: LogSnapshot
     jobs: list[CheckedJob] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    """Of the bucket as a whole."""
+    """Outcomes for the bucket as a whole."""
     objects: int = 0
     bytes: int = 0
 
@@ -38,28 +38,34 @@ def audit_bucket(
     since: str = "",
     earlier: str = "",
     workers: int = 1,
-    known: Mapping[str, CheckedJob] | None = None,
-    done: Callable[[CheckedJob], None] = lambda job: None,
+    already_checked: Mapping[str, CheckedJob] | None = None,
+    on_checked: Callable[[CheckedJob], None] = lambda job: None,
 ) -> AuditedBucket:
-    """Check everything. `known`: what an audit that broke off had looked at already; `done` is
-    told of every job. Raises Unavailable, Misconfigured."""
+    """Check everything.
+
+    `since`: RFC 3339; results that finished before are left out. `earlier`: a checkpoint that the
+    log must continue. `already_checked`: the jobs that an interrupted audit checked; those whose
+    folder has not changed are not checked again. `on_checked` is called with every job.
+
+    Raises Unavailable and Misconfigured.
+    """
     listing = _Listing()
     bucket = AuditedBucket(log_snapshot.read_log(sources, earlier))
-    bucket.outcomes += bucket.book.outcomes
+    bucket.outcomes += bucket.log.outcomes
 
-    def look(group: tuple[str, list[Info]]) -> CheckedJob:
+    def check(group: tuple[str, list[Info]]) -> CheckedJob:
         job, infos = group
-        before = (known or {}).get(job)
+        before = (already_checked or {}).get(job)
         if before is not None and before.seen == jobs.listing_digest(infos):
             return before
-        return jobs.check(job, infos, sources, bucket.book, since)
+        return jobs.check(job, infos, sources, bucket.log, since)
 
     with ThreadPoolExecutor(workers) as pool:
-        groups = listing.groups(sources)
-        while some := list(itertools.islice(groups, _JOBS_AT_ONCE)):
-            for checked in pool.map(look, some):
+        groups = listing.group_by_job(sources)
+        while batch := list(itertools.islice(groups, _JOBS_AT_ONCE)):
+            for checked in pool.map(check, batch):
                 bucket.jobs.append(checked)
-                done(checked)
+                on_checked(checked)
     bucket.objects, bucket.bytes = listing.objects, listing.bytes
     bucket.outcomes += _check_completeness(bucket, listing, sources)
     return bucket
@@ -67,57 +73,56 @@ def audit_bucket(
 
 @dataclass(slots=True)
 class _Listing:
-    """One pass over all keys, in their order, so that the objects of a job stand together."""
+    """One pass over all keys. They come in order, so the objects of a job are adjacent."""
 
     objects: int = 0
     bytes: int = 0
-    foreign: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
     events: dict[str, str] = field(default_factory=dict)
     traces: set[str] = field(default_factory=set)
     marks: set[str] = field(default_factory=set)
 
-    def groups(self, sources: Sources) -> Iterator[tuple[str, list[Info]]]:
-        """Job -> everything in its folder."""
-        ours = (info for info in sources.results.list("") if self._note(info))
-        for job, infos in itertools.groupby(ours, key=lambda info: job_id_of(info.key)):
+    def group_by_job(self, sources: Sources) -> Iterator[tuple[str, list[Info]]]:
+        """Yield each job with all objects in its folder."""
+        in_folders = (info for info in sources.results.list("") if self._add(info))
+        for job, infos in itertools.groupby(in_folders, key=lambda info: job_id_of(info.key)):
             yield job, list(infos)
 
-    def _note(self, info: Info) -> bool:
-        """Whether it lies in the folder of a job."""
+    def _add(self, info: Info) -> bool:
+        """Count an object; return True if it is in the folder of a job."""
         self.objects += 1
         self.bytes += info.size
-        match = next(
-            (m for m in (form.fullmatch(info.key) for form in RESULTS_PATTERNS) if m), None
-        )
+        matches = (pattern.fullmatch(info.key) for pattern in RESULTS_PATTERNS)
+        match = next(filter(None, matches), None)
         if match is None:
-            self.foreign.append(info.key)
+            self.unknown.append(info.key)
             return False
-        named = match.groupdict()
-        if "event" in named:
-            self.events[named["event"]] = info.key
-        elif "trace" in named:
-            self.traces.add(named["trace"])
-        elif "mark" in named:
-            self.marks.add(named["mark"])
+        groups = match.groupdict()
+        if "event" in groups:
+            self.events[groups["event"]] = info.key
+        elif "trace" in groups:
+            self.traces.add(groups["trace"])
+        elif "mark" in groups:
+            self.marks.add(groups["mark"])
         return info.key.startswith(OUTPUTS)
 
 
 def _check_completeness(
     bucket: AuditedBucket, listing: _Listing, sources: Sources
 ) -> list[Outcome]:
-    """Check 10, for what no job's folder shows."""
-    seen = {checked.job for checked in bucket.jobs}
-    bad = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in listing.foreign]
-    for name in listing.events.keys() - seen - listing.traces:
-        bad.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=listing.events[name]))
+    """Run check 10 on what the folder of a job does not show."""
+    job_ids = {checked.job for checked in bucket.jobs}
+    failures = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in listing.unknown]
+    for name in listing.events.keys() - job_ids - listing.traces:
+        failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=listing.events[name]))
     queued = set(log.list_queued(sources.control)) if sources.control else set()
-    for job in sorted((bucket.book.leaves.keys() | queued) - seen):
-        bad.append(failed(COMPLETENESS, "RESULT_MISSING", key=result_key(job)))
-    used = {payload for checked in bucket.jobs for payload in checked.marks}
-    for payload in sorted(listing.marks - used):
-        # An item that was marked and then not released keeps its number.
+    for job in sorted((bucket.log.entries.keys() | queued) - job_ids):
+        failures.append(failed(COMPLETENESS, "RESULT_MISSING", key=result_key(job)))
+    payloads = {payload for checked in bucket.jobs for payload in checked.marks}
+    for payload in sorted(listing.marks - payloads):
+        # An item that was marked and then failed keeps its payload.
         mark = registry.resolve(sources.results, int(payload, 16))
-        if mark is None or not (mark.job in seen or is_leased(sources, mark.job)):
+        if mark is None or not (mark.job in job_ids or is_leased(sources, mark.job)):
             key = mark_key(int(payload, 16))
-            bad.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
-    return bad or [passed(COMPLETENESS)]
+            failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
+    return failures or [passed(COMPLETENESS)]

@@ -1,4 +1,4 @@
-"""Check 11: consent to each voice, as it was when the job ran."""
+"""Check 11: consent to each voice at the time the job ran."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core.storage.port import Store
 
 
 def check(result: Result, sources: Sources) -> list[Outcome]:
-    """One outcome a voice that spoke."""
+    """Return one outcome for each voice that was used."""
     used = {name: voice for name, voice in result.voices.items() if voice.error is None}
     if not used:
         return [skipped(CONSENT, "NO_VOICE")]
@@ -26,15 +26,15 @@ def check(result: Result, sources: Sources) -> list[Outcome]:
 
 
 def _read_manifest(result: Result, sources: Sources) -> Job | None:
-    """The manifest that the result answers, if it still lies where it lay."""
+    """Return the job's manifest, or None if it is no longer in the inbox or has changed."""
     if sources.inbox is None:
         return None
-    named = result.manifest
+    manifest = result.manifest
     try:
-        data = sources.inbox.get(named.key, limit=jobs.LIMITS.manifest_bytes).data
-        if hashlib.sha256(data).hexdigest() != named.sha256:
+        data = sources.inbox.get(manifest.key, limit=jobs.LIMITS.manifest_bytes).data
+        if hashlib.sha256(data).hexdigest() != manifest.sha256:
             return None
-        return jobs.parse(data, lines=named.key.endswith(".jsonl"))
+        return jobs.parse(data, lines=manifest.key.endswith(".jsonl"))
     except Refused:
         return None
 
@@ -49,30 +49,31 @@ def _check_voice(
     key = job.voices[name].consent if job and name in job.voices else None
     if job is None or sources.inbox is None or not key:
         return skipped(CONSENT, "NO_INBOX", f"voice {name}")
-    with attempt(CONSENT, key) as made:
+    with attempt(CONSENT, key) as checking:
         record = _read_record(key, sources.inbox)
         if hashlib.sha256(record).hexdigest() != used.consent.sha256:
             return failed(CONSENT, "CONSENT_REPLACED", f"voice {name}", key)
-        at = datetime.fromisoformat(result.started)
+        started = datetime.fromisoformat(result.started)
         withdrawn = sources.inbox.head(key + records.REVOKED)
         for language in _released_languages(name, result, job, sources):
             records.check(
                 record,
                 reference_sha256=used.reference_sha256 or "",
                 language=language,
-                at=at,
-                revoked=withdrawn is not None and withdrawn.modified < at.timestamp(),
+                at=started,
+                revoked=withdrawn is not None and withdrawn.modified < started.timestamp(),
                 pointer=key,
             )
-        made.outcome = passed(CONSENT, f"voice {name}", key)
-    return made.outcome
+        checking.outcome = passed(CONSENT, f"voice {name}", key)
+    return checking.outcome
 
 
 def _released_languages(name: str, result: Result, job: Job, sources: Sources) -> list[str]:
-    """Languages of what came out; an item that consent did not cover was refused."""
+    """Return the languages of the items that were released. Items that the consent did not cover
+    were refused."""
     items = items_of(result, part_reader(sources))
-    made = {item.id for item in items if item.output and not item.kept_from}
-    return sorted({i.language for i in job.items if i.voice == name and i.id in made})
+    released = {item.id for item in items if item.output and not item.kept_from}
+    return sorted({i.language for i in job.items if i.voice == name and i.id in released})
 
 
 def _read_record(key: str, inbox: Store) -> bytes:

@@ -1,4 +1,4 @@
-"""Checks 8 and 9: what the log says about results, and whether it agrees with itself."""
+"""Checks 8 and 9: whether results are in the log, and whether the log is consistent."""
 
 from __future__ import annotations
 
@@ -28,121 +28,124 @@ _MAX_BYTES = 64 << 20
 
 @dataclass(slots=True)
 class LogSnapshot:
-    """The log as it was when the audit began."""
+    """The log at the start of the audit."""
 
     origin: str = ""
     size: int = 0
     root: str = ""
     checkpoint: str = ""
-    """As it is signed; empty where there is no log. Keep it where the operator cannot reach it."""
+    """The signed checkpoint; empty if there is no log. Keep it where the operator cannot change
+    it."""
     outcomes: list[Outcome] = field(default_factory=list)
-    leaves: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Job -> place and digest of its result."""
+    entries: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Job -> index of its entry and SHA-256 of its result."""
 
 
 def read_log(sources: Sources, earlier: str = "") -> LogSnapshot:
-    """The newest log that can be read, and check 9. `earlier`: a checkpoint kept elsewhere."""
-    book = LogSnapshot(checkpoint=log.read_latest_checkpoint(sources.results) or "")
-    if not book.checkpoint:
-        book.outcomes.append(_check_absent(sources, earlier))
-        return book
-    book.origin = signed_note.claimed_origin(book.checkpoint)
-    with attempt(CONSISTENCY, LOG_CHECKPOINTS) as signed:
-        found = signed_note.verify_checkpoint(
-            book.checkpoint, book.origin, sources.keys.verifying.values()
+    """Read the current log and run check 9. `earlier`: a checkpoint that was kept elsewhere."""
+    snapshot = LogSnapshot(checkpoint=log.read_latest_checkpoint(sources.results) or "")
+    if not snapshot.checkpoint:
+        snapshot.outcomes.append(_check_absent(sources, earlier))
+        return snapshot
+    snapshot.origin = signed_note.claimed_origin(snapshot.checkpoint)
+    with attempt(CONSISTENCY, LOG_CHECKPOINTS) as checking:
+        checkpoint = signed_note.verify_checkpoint(
+            snapshot.checkpoint, snapshot.origin, sources.keys.verifying.values()
         )
-        book.size, book.root = found.size, found.root.hex()
-    if signed.outcome.verdict == "fail":
-        book.outcomes.append(signed.outcome)
-        return book
-    book.leaves = {
-        leaf.job: (place, leaf.result_sha256) for place, leaf in _read_what_is_left(sources, book)
+        snapshot.size, snapshot.root = checkpoint.size, checkpoint.root.hex()
+    if checking.outcome.verdict == "fail":
+        snapshot.outcomes.append(checking.outcome)
+        return snapshot
+    snapshot.entries = {
+        leaf.job: (index, leaf.result_sha256)
+        for index, leaf in _read_readable_entries(sources, snapshot)
     }
-    with attempt(CONSISTENCY, LOG_CHECKPOINTS) as whole:
-        known = sources.keys.verifying.values()
+    with attempt(CONSISTENCY, LOG_CHECKPOINTS) as checking:
         if earlier:
-            _check_earlier(sources, book, earlier)
-        log.verify(sources.results, known, book.origin, earlier=earlier or None)
-        _check_batches(sources, book.size)
-        whole.outcome = passed(CONSISTENCY, _describe(earlier, book.size))
-    book.outcomes.append(whole.outcome)
-    return book
+            _check_earlier(sources, snapshot, earlier)
+        log.verify(
+            sources.results,
+            sources.keys.verifying.values(),
+            snapshot.origin,
+            earlier=earlier or None,
+        )
+        _check_batches(sources, snapshot.size)
+        message = f"{snapshot.size} entries."
+        if earlier:
+            message = f"It continues the checkpoint of size {_claimed_size(earlier)}."
+        checking.outcome = passed(CONSISTENCY, message)
+    snapshot.outcomes.append(checking.outcome)
+    return snapshot
 
 
 def check_inclusion(
     sources: Sources,
-    book: LogSnapshot,
+    snapshot: LogSnapshot,
     job: str,
     result_sha256: str,
     proof: Info | None,
     age: float,
 ) -> Outcome:
-    """Check 8. `age`: seconds since the result was stored."""
-    place, logged = book.leaves.get(job, (-1, ""))
+    """Run check 8. `age`: seconds since the result was stored."""
+    logged_index, logged_sha256 = snapshot.entries.get(job, (-1, ""))
     leaf = Leaf(job=job, result_sha256=result_sha256)
-    if logged and logged != result_sha256:
+    if logged_sha256 and logged_sha256 != result_sha256:
         return failed(INCLUSION, "LOG_MISMATCH", key=proof_key(job))
-    if not logged:
-        return _check_unlogged(sources, book, leaf, proof, age)
+    if not logged_sha256:
+        return _check_unlogged(sources, snapshot, leaf, proof, age)
     if proof is None:
         return failed(INCLUSION, "PROOF_MISSING", key=proof_key(job))
-    with attempt(INCLUSION, proof.key) as made:
-        index, _ = _check_proof(sources, book.origin, leaf, proof)
-        if place not in (index, -1):
-            raise Refused("LOG_INVALID", f"The proof is of entry {index}, the log has it {place}.")
-    return made.outcome
+    with attempt(INCLUSION, proof.key) as checking:
+        index, _ = _check_proof(sources, snapshot.origin, leaf, proof)
+        if logged_index not in (index, -1):
+            message = f"The proof is for entry {index}, but the log has it as entry {logged_index}."
+            raise Refused("LOG_INVALID", message)
+    return checking.outcome
 
 
 def _check_absent(sources: Sources, earlier: str) -> Outcome:
     if earlier or next(log.read_batches(sources.results), None):
-        return failed(CONSISTENCY, "LOG_INVALID", "There was a log; its checkpoints are gone.")
+        return failed(CONSISTENCY, "LOG_INVALID", "The log's checkpoints were deleted.")
     return skipped(CONSISTENCY, "NO_LOG")
 
 
-def _check_earlier(sources: Sources, book: LogSnapshot, earlier: str) -> None:
+def _check_earlier(sources: Sources, snapshot: LogSnapshot, earlier: str) -> None:
     try:
-        signed_note.verify_checkpoint(earlier, book.origin, sources.keys.verifying.values())
+        signed_note.verify_checkpoint(earlier, snapshot.origin, sources.keys.verifying.values())
     except Refused as exc:
-        said = f"The earlier checkpoint is none of this log. {exc.message}"
-        raise Refused("LOG_INVALID", said) from exc
+        message = f"The earlier checkpoint does not belong to this log. {exc.message}"
+        raise Refused("LOG_INVALID", message) from exc
 
 
-def _describe(earlier: str, size: int) -> str:
-    return (
-        f"It continues the checkpoint of {_claimed_size(earlier)}."
-        if earlier
-        else f"{size} entries."
-    )
-
-
-def _claimed_size(signed: str) -> str:
-    return signed.split("\n")[1]
+def _claimed_size(checkpoint: str) -> str:
+    return checkpoint.split("\n")[1]
 
 
 def _check_unlogged(
-    sources: Sources, book: LogSnapshot, leaf: Leaf, proof: Info | None, age: float
+    sources: Sources, snapshot: LogSnapshot, leaf: Leaf, proof: Info | None, age: float
 ) -> Outcome:
-    queue = sources.control
+    control = sources.control
     if proof is None:
-        waiting = queue is not None and queue.head(queue_key(leaf.job)) is not None
-        # Results are stored a moment before they are queued.
-        if waiting or age < SETTLING_SECONDS:
+        queued = control is not None and control.head(queue_key(leaf.job)) is not None
+        # A result is stored shortly before its job is queued.
+        if queued or age < SETTLING_SECONDS:
             return skipped(INCLUSION, "NOT_LOGGED_YET")
-        if queue is None and not book.checkpoint:
+        if control is None and not snapshot.checkpoint:
             return skipped(INCLUSION, "NO_LOG")
         return failed(INCLUSION, "NOT_LOGGED")
-    with attempt(INCLUSION, proof.key) as made:
-        _, found = _check_proof(sources, book.origin, leaf, proof)
-        if found.size <= book.size:
-            raise Refused("LOG_INVALID", "The log no longer holds the entry that the proof is of.")
+    with attempt(INCLUSION, proof.key) as checking:
+        _, checkpoint = _check_proof(sources, snapshot.origin, leaf, proof)
+        if checkpoint.size <= snapshot.size:
+            raise Refused("LOG_INVALID", "The log has lost the entry that the proof is for.")
         if sources.results.now() - proof.modified > SETTLING_SECONDS:
             raise Refused(
                 "LOG_INVALID",
-                f"The proof is of a log of {found.size} entries, the log has {book.size}: it lost "
-                "its end, or a sequencer broke off. Run `voicedrop log integrate`, then audit.",
+                f"The proof is from a log of {checkpoint.size} entries, but the log has "
+                f"{snapshot.size}: entries were removed, or a sequencer was interrupted. Run "
+                "`voicedrop log integrate`, then audit again.",
             )
-        made.outcome = skipped(INCLUSION, "NOT_LOGGED_YET", "It was logged during the audit.")
-    return made.outcome
+        checking.outcome = skipped(INCLUSION, "NOT_LOGGED_YET", "It was logged during the audit.")
+    return checking.outcome
 
 
 def _check_proof(
@@ -153,27 +156,27 @@ def _check_proof(
     return log.check_proof(text, leaf.dump(), sources.keys.verifying.values(), name)
 
 
-def _read_what_is_left(sources: Sources, book: LogSnapshot) -> list[tuple[int, Leaf]]:
-    """The entries that can be read even if the log does not verify: to tell which one is missing.
-    Those of a bundle that has lost some have no certain place: -1."""
-    found = []
-    for number, width in tiles.tile_widths(book.size):
+def _read_readable_entries(sources: Sources, snapshot: LogSnapshot) -> list[tuple[int, Leaf]]:
+    """Return the entries that can be read, even if the log does not verify, so that the report can
+    name the missing ones. The index is -1 where a bundle has lost entries."""
+    entries = []
+    for number, width in tiles.tile_widths(snapshot.size):
         with suppress(Refused):
-            data = sources.results.get(tiles.key("entries", number, width), limit=_MAX_BYTES).data
-            bundle = tiles.unbundle(data)
-            for place, entry in enumerate(bundle, number * merkle.WIDTH):
+            key = tiles.key("entries", number, width)
+            bundle = tiles.unbundle(sources.results.get(key, limit=_MAX_BYTES).data)
+            for index, entry in enumerate(bundle, number * merkle.WIDTH):
                 with suppress(msgspec.DecodeError):
                     leaf = msgspec.json.decode(entry, type=Leaf)
-                    found.append((place if len(bundle) == width else -1, leaf))
-    return found
+                    entries.append((index if len(bundle) == width else -1, leaf))
+    return entries
 
 
 def _check_batches(sources: Sources, size: int) -> None:
-    """What sequencers fixed is what was logged, without a gap."""
-    logged = log.read_entries(sources.results, size)
+    """Refuse a log whose entries are not exactly those of its batches."""
+    entries = log.read_entries(sources.results, size)
     for start, batch in log.read_batches(sources.results):
-        for place, entry in enumerate(batch, start):
-            if place < size and next(logged, None) != entry:
-                raise Refused("LOG_INVALID", f"Batch {start} is not what was logged.")
-    if next(logged, None) is not None:
+        for index, entry in enumerate(batch, start):
+            if index < size and next(entries, None) != entry:
+                raise Refused("LOG_INVALID", f"Batch {start} differs from the log's entries.")
+    if next(entries, None) is not None:
         raise Refused("LOG_INVALID", "A batch is missing.")

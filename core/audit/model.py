@@ -1,6 +1,6 @@
-"""What an audit says: eleven checks, their verdicts, and the codes of verdicts that are not `pass`.
+"""The eleven checks of an audit, their verdicts, and the codes of `fail` and `skip`.
 
-Codes are stable. `fail` is a finding; `skip` says why nothing could be said.
+Codes are stable. A `fail` is a finding; a `skip` names the reason why the check could not run.
 """
 
 from __future__ import annotations
@@ -20,48 +20,47 @@ SIGNATURE, OBJECT, ENVELOPE, PLAINTEXT, LABEL, C2PA = 1, 2, 3, 4, 5, 6
 WATERMARK, INCLUSION, CONSISTENCY, COMPLETENESS, CONSENT = 7, 8, 9, 10, 11
 
 CHECKS: Mapping[int, tuple[str, str]] = {
-    SIGNATURE: ("signature", "The result is signed by a key we know, for this job"),
-    OBJECT: ("object", "The sealed object is there and has the digest that the result states"),
-    ENVELOPE: ("envelope", "The envelope opens, and commits to the key it carries"),
+    SIGNATURE: ("signature", "The result is signed by a known key and is the result of this job"),
+    OBJECT: ("object", "The sealed object exists and has the digest that the result states"),
+    ENVELOPE: ("envelope", "The envelope can be opened and commits to its key"),
     PLAINTEXT: ("plaintext", "The opened audio has the digest that the result states"),
     LABEL: ("label", "The audio carries the AIGC label that the result states, and no other"),
     C2PA: ("c2pa", "The audio carries a valid C2PA manifest"),
-    WATERMARK: ("watermark", "The mark reads in the audio, and the registry knows it"),
-    INCLUSION: ("inclusion", "The result is in the log, unchanged, and its proof holds"),
-    CONSISTENCY: ("consistency", "The log agrees with itself and with an earlier checkpoint"),
-    COMPLETENESS: ("completeness", "Nothing is missing from the bucket, nothing is foreign to it"),
-    CONSENT: ("consent", "Consent to each voice is on record and held when the job ran"),
+    WATERMARK: ("watermark", "The watermark is detected in the audio and is in the registry"),
+    INCLUSION: ("inclusion", "The result is in the log, unchanged, and its proof is valid"),
+    CONSISTENCY: ("consistency", "The log is consistent and continues the earlier checkpoint"),
+    COMPLETENESS: ("completeness", "The bucket has every object it should have, and no others"),
+    CONSENT: ("consent", "Consent to each voice is on record and was valid when the job ran"),
 }
-"""Number -> name and what `pass` means."""
+"""Number -> name and the meaning of `pass`."""
 
 CODES: dict[str, str] = {
-    # findings that no other part of voicedrop has a code for
-    "RESULT_MISPLACED": "A genuine result of another job lies in this job's place.",
-    "RESULT_MISSING": "The log or its queue knows this job, but its result is gone.",
+    # Findings that only an audit can have.
+    "RESULT_MISPLACED": "The folder of this job contains a genuine result of another job.",
+    "RESULT_MISSING": "This job is in the log or its queue, but its result does not exist.",
     "OBJECT_UNCLAIMED": "No result names this object: foreign, or left by an unfinished job.",
-    "MARK_UNREGISTERED": "The registry does not give this payload to this item.",
+    "MARK_UNREGISTERED": "The registry does not assign this payload to this item.",
     "LABEL_MISMATCH": "The label is not the one that the result states.",
-    "NOT_LOGGED": "The result is neither in the log nor waiting for it.",
-    "LOG_MISMATCH": "The log holds another result of this job: it was changed after logging.",
-    "PROOF_MISSING": "The proof of inclusion is gone.",
-    "CONSENT_REPLACED": "The consent record that the result cites is no longer there.",
-    # reasons to skip
-    "NO_KEY": "The key for this is not here.",
-    "NO_OUTPUT": "The item failed: there is nothing to look at.",
-    "NOT_OPENED": "The audio could not be opened: see the checks before.",
-    "RESULT_INVALID": "The result is not genuine, so what it says was not looked at.",
-    "NOT_MADE": "This version does not make it.",
-    "WAIVED": "The producer or the operator waived it, and the result says so.",
+    "NOT_LOGGED": "The result is neither in the log nor in its queue.",
+    "LOG_MISMATCH": "The log has a different result for this job: it was changed after logging.",
+    "PROOF_MISSING": "The proof of inclusion does not exist.",
+    "CONSENT_REPLACED": "The consent record has changed since the result cited it.",
+    # Reasons to skip a check.
+    "NO_KEY": "The audit does not have the key for this check.",
+    "NO_OUTPUT": "The item failed and has no output.",
+    "NOT_OPENED": "The audio could not be opened: see the earlier checks.",
+    "NOT_MADE": "This version does not write it.",
+    "WAIVED": "The producer or the operator waived it, as the result states.",
     "NO_LOG": "This bucket has no log.",
-    "NOT_LOGGED_YET": "It waits for the next `voicedrop log integrate`.",
-    "IN_PROGRESS": "A worker holds this job.",
-    "NO_INBOX": "The inbox, or the manifest in it, is not here.",
+    "NOT_LOGGED_YET": "The next `voicedrop log integrate` will log it.",
+    "IN_PROGRESS": "A worker is processing this job.",
+    "NO_INBOX": "The inbox or the job's manifest is not available.",
     "NO_VOICE": "No voice was used.",
 }
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One check of one thing."""
+    """The outcome of one check on one object or job."""
 
     check: int
     verdict: Verdict
@@ -73,37 +72,38 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class CheckedItem(msgspec.Struct, frozen=True, kw_only=True):
     item: str
-    """Empty where the manifest gave no valid id; of a joined file `chapters/<id>`."""
+    """Item id, empty if the manifest has no valid one; `chapters/<id>` for a joined file."""
     index: int
-    """-1 of a joined file."""
+    """Position in the manifest; -1 for a joined file."""
     status: str
     duration_s: float = 0.0
     bytes: int = 0
     media_type: str = ""
     payload: str = ""
     score: float | None = None
-    """Of the mark: as measured now, or as the result states where the audio was not opened."""
+    """Watermark score: measured by the audit, or the one in the result if the audio was not
+    opened."""
     outcomes: list[Outcome] = []
 
 
 class CheckedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was found in the folder of one job."""
+    """The outcomes for one job."""
 
     job: str
     seen: str
-    """Digest of the folder's listing: whether it is still what was looked at."""
+    """Digest of the folder's listing, which tells whether the folder has changed since."""
     finished: str = ""
-    """Empty without a genuine result."""
+    """RFC 3339; empty if there is no genuine result."""
     status: str = "unknown"
     outcomes: list[Outcome] = []
-    """Of the job as a whole."""
+    """Outcomes for the job as a whole."""
     items: list[CheckedItem] = []
     joined: list[CheckedItem] = []
-    """Chapters, or the book."""
+    """The chapters, or the book."""
     marks: list[str] = []
-    """Payloads of all its items."""
+    """Watermark payloads of all items."""
     early: bool = False
-    """It finished before the time that was asked for, and was not looked at."""
+    """It finished before `since` and was not checked."""
 
 
 def passed(check: int, message: str = "", key: str = "") -> Outcome:
@@ -120,25 +120,26 @@ def skipped(check: int, code: str, message: str = "", key: str = "") -> Outcome:
 
 @dataclass(slots=True)
 class Attempt:
-    """What came of a check that errors may end."""
+    """A running check. Its body may replace the outcome."""
 
     outcome: Outcome
 
 
 @contextmanager
 def attempt(check: int, key: str = "") -> Iterator[Attempt]:
-    """Pass unless something is refused; a key that is gone or disabled is no finding: skip."""
-    made = Attempt(passed(check, key=key))
+    """Run a check: it passes unless its body raises Refused or Failed. A key that was destroyed or
+    disabled is not a finding, so the check is skipped."""
+    checking = Attempt(passed(check, key=key))
     try:
-        yield made
+        yield checking
     except (Refused, Failed) as exc:
-        made.outcome = failed(check, exc.code, exc.message, exc.pointer or key)
+        checking.outcome = failed(check, exc.code, exc.message, exc.pointer or key)
     except Misconfigured as exc:
         if not exc.code.startswith("KEY_"):
             raise
-        made.outcome = skipped(check, exc.code, exc.message, key)
+        checking.outcome = skipped(check, exc.code, exc.message, key)
 
 
 def explain(code: str) -> str:
-    """What a code means."""
+    """Return the meaning of a code."""
     return {**CODES, **REFUSED, **FAILED, **MISCONFIGURED}[code]

@@ -1,4 +1,4 @@
-"""Checks 2 to 7: one output, from the sealed object to the mark in its sound."""
+"""Checks 2 to 7 on one output, from the sealed object to the watermark in its audio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from core.audit.model import (
     Outcome,
     attempt,
     failed,
-    passed,
     skipped,
 )
 from core.audit.sources import Sources
@@ -36,22 +35,23 @@ from core.trace import registry
 
 
 def check(item: ItemResult, job: str, sources: Sources) -> CheckedItem:
-    """`item` is one that a genuine result names; `job` made it."""
-    made, mark = item.output, item.watermark
-    row = CheckedItem(item=item.id, index=item.index, status=item.status)
-    if made is None:
-        return msgspec.structs.replace(row, outcomes=_skip_all())
+    """Check an item of a genuine result. `job`: the job that made the output."""
+    output, mark = item.output, item.watermark
+    checked = CheckedItem(item=item.id, index=item.index, status=item.status)
+    if output is None:
+        return msgspec.structs.replace(checked, outcomes=_skip_all())
     owner = (job, item.id)
     with tempfile.TemporaryFile() as file:
-        opened, whole = sealed.check(sealed.of_output(made, item.envelope, owner), sources, file)
-        plain = cast(BinaryIO, file) if whole else None
+        stated = sealed.of_output(output, item.envelope, owner)
+        opened, is_complete = sealed.check(stated, sources, file)
+        plain = cast(BinaryIO, file) if is_complete else None
         marked, score = _check_mark(item, job, plain, sources)
         labelled = _check_label(item.label, plain)
     return msgspec.structs.replace(
-        row,
-        duration_s=made.duration_s,
-        bytes=made.bytes,
-        media_type=made.media_type,
+        checked,
+        duration_s=output.duration_s,
+        bytes=output.bytes,
+        media_type=output.media_type,
         payload=mark.payload if mark else "",
         score=score,
         outcomes=[
@@ -65,33 +65,34 @@ def check(item: ItemResult, job: str, sources: Sources) -> CheckedItem:
 
 
 def check_joined(
-    one: Chapter, job: str, stated: Mapping[str, Watermark], sources: Sources
+    chapter: Chapter, job: str, marks: Mapping[str, Watermark], sources: Sources
 ) -> CheckedItem:
-    """A chapter or a book that a genuine result names. `stated`: id -> the mark of each item."""
-    row = CheckedItem(item=chapter_name(one.id), index=-1, status=one.status)
-    made = one.output
-    if made is None:
-        return msgspec.structs.replace(row, outcomes=_skip_all())
-    # The name of a file in which items are missing says so: it is not the chapter's.
-    name = made.key.rpartition("/")[2].removesuffix(".sealed").rpartition(".")[0]
+    """Check a chapter or book of a genuine result. `marks`: item id -> its watermark."""
+    checked = CheckedItem(item=chapter_name(chapter.id), index=-1, status=chapter.status)
+    output = chapter.output
+    if output is None:
+        return msgspec.structs.replace(checked, outcomes=_skip_all())
+    # The file name and the chapter id differ if items are missing from the file.
+    name = output.key.rpartition("/")[2].removesuffix(".sealed").rpartition(".")[0]
     owner = (job, chapter_name(name))
     with tempfile.TemporaryFile() as file:
-        opened, whole = sealed.check(sealed.of_output(made, one.envelope, owner), sources, file)
-        plain = cast(BinaryIO, file) if whole else None
-        marked, score = _check_joined_marks(one, stated, plain, sources)
-        labelled = _check_label(one.label, plain)
+        stated = sealed.of_output(output, chapter.envelope, owner)
+        opened, is_complete = sealed.check(stated, sources, file)
+        plain = cast(BinaryIO, file) if is_complete else None
+        marked, score = _check_joined_marks(chapter, marks, plain, sources)
+        labelled = _check_label(chapter.label, plain)
     return msgspec.structs.replace(
-        row,
-        duration_s=made.duration_s,
-        bytes=made.bytes,
-        media_type=made.media_type,
+        checked,
+        duration_s=output.duration_s,
+        bytes=output.bytes,
+        media_type=output.media_type,
         score=score,
         outcomes=[
             *opened,
             labelled,
             skipped(C2PA, "NOT_MADE"),
             marked,
-            *_check_subtitles(one.subtitles, owner, sources),
+            *_check_subtitles(chapter.subtitles, owner, sources),
         ],
     )
 
@@ -102,71 +103,74 @@ def _skip_all() -> list[Outcome]:
 
 
 def _check_subtitles(
-    made: Sequence[Subtitled], owner: tuple[str, str], sources: Sources
+    subtitles: Sequence[Subtitled], owner: tuple[str, str], sources: Sources
 ) -> list[Outcome]:
     outcomes = []
-    for one in made:
+    for subtitle in subtitles:
         with tempfile.TemporaryFile() as file:
-            stated = sealed.of_subtitle(one, owner)
+            stated = sealed.of_subtitle(subtitle, owner)
             outcomes += sealed.check(stated, sources, cast(BinaryIO, file))[0]
     return outcomes
 
 
 def _check_joined_marks(
-    one: Chapter, stated: Mapping[str, Watermark], plain: BinaryIO | None, sources: Sources
+    chapter: Chapter, marks: Mapping[str, Watermark], plain: BinaryIO | None, sources: Sources
 ) -> tuple[Outcome, float | None]:
-    """Check 7: the marks of the items read in it. The items themselves say whose they are."""
-    score = one.marks.weakest if one.marks else None
-    unknown = [placed.id for placed in one.items if placed.id not in stated]
-    if unknown or not one.items:
-        said = f"The result states no mark of {unknown[0] if unknown else 'any item'}."
-        return failed(WATERMARK, "WATERMARK_VERIFY_FAILED", said), score
+    """Run check 7 on a joined file: detect the watermark of each item in it. The registry is
+    checked with the items themselves."""
+    score = chapter.marks.weakest if chapter.marks else None
+    unknown = [placed.id for placed in chapter.items if placed.id not in marks]
+    if unknown or not chapter.items:
+        message = f"The result states no watermark for {unknown[0] if unknown else 'any item'}."
+        return failed(WATERMARK, "WATERMARK_VERIFY_FAILED", message), score
     keys = sources.keys.watermark
-    if plain is None or any(stated[placed.id].key_id not in keys for placed in one.items):
+    if plain is None or any(marks[placed.id].key_id not in keys for placed in chapter.items):
         code = "NO_KEY" if plain or sources.keys.wrapping is None else "NOT_OPENED"
         return skipped(WATERMARK, code), score
-    with attempt(WATERMARK) as made:
-        found = readback.read(
+    with attempt(WATERMARK) as checking:
+        detected = readback.read(
             plain,
             [
-                Marked(p.start, p.end, int(stated[p.id].payload, 16), keys[stated[p.id].key_id])
-                for p in one.items
+                Marked(p.start, p.end, int(marks[p.id].payload, 16), keys[marks[p.id].key_id])
+                for p in chapter.items
             ],
         )
-        score = found.weakest
-        made.outcome = passed(WATERMARK)
-        if not found.enough:
-            said = f"The marks of {found.share:.0%} of the joined sound read."
-            made.outcome = failed(WATERMARK, "WATERMARK_VERIFY_FAILED", said)
-    return made.outcome, score
+        score = detected.weakest
+        if not detected.enough:
+            message = f"Watermarks were detected in only {detected.share:.0%} of the speech."
+            checking.outcome = failed(WATERMARK, "WATERMARK_VERIFY_FAILED", message)
+    return checking.outcome, score
 
 
 def _check_label(used: LabelUsed | None, plain: BinaryIO | None) -> Outcome:
     if plain is None:
         return skipped(LABEL, "NOT_OPENED")
-    with attempt(LABEL) as made, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        found = label.read_labels(cast(bytes, view))
+    with attempt(LABEL) as checking, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        labels = label.read_labels(cast(bytes, view))
         if used is None or used.profile == "none":
-            made.outcome = skipped(LABEL, "WAIVED")
-            wanted = []
+            checking.outcome = skipped(LABEL, "WAIVED")
+            expected = []
         else:
-            wanted = [label.make_label(used.producer, used.produce_id)[0]]
-        if found != wanted:
-            made.outcome = failed(LABEL, "LABEL_MISMATCH", f"It carries {len(found)} labels.")
-    return made.outcome
+            expected = [label.make_label(used.producer, used.produce_id)[0]]
+        if labels != expected:
+            message = f"It carries {len(labels)} labels; expected: {len(expected)}."
+            checking.outcome = failed(LABEL, "LABEL_MISMATCH", message)
+    return checking.outcome
 
 
 def _check_mark(
     item: ItemResult, job: str, plain: BinaryIO | None, sources: Sources
 ) -> tuple[Outcome, float | None]:
-    """Check 7, and the score: measured, or else as the result states it."""
+    """Run check 7; return its outcome and the score: measured, or else the one in the result."""
     stated = item.watermark
     if stated is None:
-        return failed(WATERMARK, "WATERMARK_VERIFY_FAILED", "The result states no mark."), None
-    known = registry.resolve(sources.results, int(stated.payload, 16))
-    if known is None or (known.job, known.item) != (job, item.id):
-        said = f"{stated.payload} is of {known.item} of {known.job}." if known else "Not there."
-        return failed(WATERMARK, "MARK_UNREGISTERED", said), stated.score
+        message = "The result states no watermark."
+        return failed(WATERMARK, "WATERMARK_VERIFY_FAILED", message), None
+    mark = registry.resolve(sources.results, int(stated.payload, 16))
+    if mark is None or (mark.job, mark.item) != (job, item.id):
+        owner = f"item {mark.item} of job {mark.job}" if mark else "no item"
+        message = f"The registry assigns payload {stated.payload} to {owner}."
+        return failed(WATERMARK, "MARK_UNREGISTERED", message), stated.score
     key = sources.keys.watermark.get(stated.key_id)
     if plain is None or key is None:
         code = "NO_KEY" if key is None or sources.keys.wrapping is None else "NOT_OPENED"
@@ -177,13 +181,12 @@ def _check_mark(
 
 def _verify_mark(stated: Watermark, plain: bytes, key: bytes) -> tuple[Outcome, float]:
     score = 0.0
-    with attempt(WATERMARK) as made:
-        heard = decoding.decode_trusted(plain)
+    with attempt(WATERMARK) as checking:
+        audio = decoding.decode_trusted(plain)
         payload = int(stated.payload, 16)
-        found = watermark.verify(heard.samples, heard.rate, payload, key, thorough=False)
-        score = round(found.score, 2)
-        made.outcome = passed(WATERMARK)
-        if found.payload != payload:
-            said = f"{stated.payload} reads with score {score}, which proves nothing."
-            made.outcome = failed(WATERMARK, "WATERMARK_VERIFY_FAILED", said)
-    return made.outcome, score
+        detection = watermark.verify(audio.samples, audio.rate, payload, key, thorough=False)
+        score = round(detection.score, 2)
+        if detection.payload != payload:
+            message = f"Payload {stated.payload} scores {score}, which is below the threshold."
+            checking.outcome = failed(WATERMARK, "WATERMARK_VERIFY_FAILED", message)
+    return checking.outcome, score

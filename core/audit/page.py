@@ -1,4 +1,4 @@
-"""`report.html`: one file that needs nothing else, drawn from `report.json` alone."""
+"""`report.html`: one self-contained file, rendered from `report.json` alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from core.audit.report import Check, Finding, Histogram, Period, Report
 
 MAX_FINDINGS = 200
-"""Findings on the page; report.json has them all."""
+"""Most findings on the page; report.json has all of them."""
 STATUSES = ("succeeded", "partial", "failed", "rejected")
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #667085; --line: #d9dee7; --card: #fff;
@@ -41,20 +41,20 @@ _WIDTH, _HEIGHT, _LEFT, _BASE, _TOP = 720, 202, 10, 180, 24
 
 
 def render(report: Report) -> str:
-    """The whole page. It holds no number that `report` does not hold."""
+    """Return the page. Every number on it is in `report`."""
     title = f"Audit of {escape(report.bucket)}"
     since = f", results since {escape(report.since)}" if report.since else ""
-    words = "Nothing was found." if report.verdict == "clean" else "Something was found."
+    verdict = "No problems found" if report.verdict == "clean" else "Problems found"
     body = [
         f"<h1>{title}</h1>",
         f'<p class="soft">Finished {escape(report.finished)}, by voicedrop '
         f"{escape(report.processor)}{since}.</p>",
-        f'<p><span class="verdict {report.verdict}">{words}</span></p>',
+        f'<p><span class="verdict {report.verdict}">{verdict}</span></p>',
         _render_totals(report),
-        "<h2>What became of the jobs</h2>",
+        "<h2>Jobs</h2>",
         _render_outcomes(report.outcomes),
-        "<h2>The audio</h2>",
-        _render_histogram("Scores of the marks", report.scores, "score"),
+        "<h2>Audio</h2>",
+        _render_histogram("Watermark scores", report.scores, "score"),
         _render_histogram("Durations in seconds", report.durations, "duration"),
         "<h2>Checks</h2>",
         _render_checks(report.checks),
@@ -74,46 +74,47 @@ def render(report: Report) -> str:
 
 def _render_totals(report: Report) -> str:
     totals = report.totals
-    shown = {
+    totals_by_name = {
         "jobs": totals.jobs,
         "items": totals.items,
         "outputs": totals.outputs,
         "seconds of speech": totals.audio_s,
         "objects in the bucket": totals.objects,
         "bytes in the bucket": totals.bytes,
-        "jobs left out as too old": totals.left_out,
+        "earlier jobs, not checked": totals.left_out,
         "findings": totals.findings,
     }
-    cells = (f'<div class="figure"><b>{number}</b>{name}</div>' for name, number in shown.items())
+    cells = [f'<div class="figure"><b>{n}</b>{name}</div>' for name, n in totals_by_name.items()]
     return f'<div class="figures">{"".join(cells)}</div>'
 
 
 def _render_outcomes(periods: Sequence[Period]) -> str:
     if not periods:
-        return '<p class="soft">No genuine result.</p>'
+        return '<p class="soft">No genuine results.</p>'
     stacks = [[getattr(period, status) for status in STATUSES] for period in periods]
     labels = [period.period for period in periods]
     colours = [f"var(--{status})" for status in STATUSES]
-    key = " ".join(
+    legend = " ".join(
         f'<span style="color:{colour}">&#9632; {status}</span>'
         for status, colour in zip(STATUSES, colours, strict=True)
     )
-    picture = _render_bars("outcomes", labels, stacks, colours)
-    return f"<figure><figcaption>Jobs by outcome {key}</figcaption>{picture}</figure>"
+    plot = _render_bars("outcomes", labels, stacks, colours)
+    return f"<figure><figcaption>Jobs by outcome {legend}</figcaption>{plot}</figure>"
 
 
-def _render_histogram(title: str, made: Histogram, name: str) -> str:
-    if not made.counts:
+def _render_histogram(title: str, histogram: Histogram, name: str) -> str:
+    if not histogram.counts:
         return f'<p class="soft">{title}: none.</p>'
-    labels = [f"from {_format_number(edge)}" for edge in made.edges[:-1]]
-    picture = _render_bars(name, labels, [[count] for count in made.counts], ["var(--bar)"])
-    return f"<figure><figcaption>{title}</figcaption>{picture}</figure>"
+    labels = [f"from {edge:g}" for edge in histogram.edges[:-1]]
+    plot = _render_bars(name, labels, [[count] for count in histogram.counts], ["var(--bar)"])
+    return f"<figure><figcaption>{title}</figcaption>{plot}</figure>"
 
 
 def _render_bars(
     name: str, labels: Sequence[str], stacks: Sequence[Sequence[int]], colours: Sequence[str]
 ) -> str:
-    """Stacked bars; where there is room, each part says how many it stands for."""
+    """Return an SVG of stacked bars. Every part has a tooltip with its count; at most about twelve
+    bars are labelled, so that labels do not overlap."""
     step = (_WIDTH - 2 * _LEFT) / len(labels)
     width = min(step * 0.8, 80.0)
     highest = max(sum(stack) for stack in stacks) or 1
@@ -131,8 +132,8 @@ def _render_bars(
                     "</title></rect>"
                 )
         if i % every == 0:
-            said = " + ".join(str(count) for count in stack if count)
-            parts += [_render_label(middle, y - 5, said), _render_label(middle, _BASE + 16, label)]
+            sums = " + ".join(str(count) for count in stack if count)
+            parts += [_render_label(middle, y - 5, sums), _render_label(middle, _BASE + 16, label)]
     return (
         f'<svg id="plot-{name}" role="img" aria-label="{name}" viewBox="0 0 {_WIDTH} {_HEIGHT}">'
         f"{''.join(parts)}</svg>"
@@ -145,35 +146,33 @@ def _render_label(x: float, y: float, text: str) -> str:
 
 def _render_checks(checks: Sequence[Check]) -> str:
     rows = []
-    for one in checks:
-        why = "<br>".join(f"<code>{escape(c)}</code> {n}" for c, n in one.reasons.items())
-        bad = "n bad" if one.failed else "n"
+    for check in checks:
+        reasons = "<br>".join(f"<code>{escape(c)}</code> {n}" for c, n in check.reasons.items())
+        style = "n bad" if check.failed else "n"
         rows.append(
-            f'<tr><td class="n">{one.number}<td>{escape(one.meaning)}<td class="n">{one.passed}'
-            f'<td class="{bad}">{one.failed}<td class="n">{one.skipped}<td>{why}'
+            f'<tr><td class="n">{check.number}<td>{escape(check.meaning)}'
+            f'<td class="n">{check.passed}<td class="{style}">{check.failed}'
+            f'<td class="n">{check.skipped}<td>{reasons}'
         )
-    head = "<tr><th><th>passed means<th>passed<th>failed<th>skipped<th>why not passed"
+    head = "<tr><th><th>meaning of passed<th>passed<th>failed<th>skipped<th>reasons"
     return f"<table>{head}{''.join(rows)}</table>"
 
 
 def _render_findings(report: Report) -> str:
     if not report.findings:
         return '<p class="soft">None.</p>'
-    rows = [_render_finding(found) for found in report.findings[:MAX_FINDINGS]]
-    more = (
-        ""
-        if len(report.findings) <= MAX_FINDINGS
-        else "<p>The first ones; report.json has all.</p>"
-    )
-    head = "<tr><th>check<th>code<th>where<th>what"
+    rows = [_render_finding(finding) for finding in report.findings[:MAX_FINDINGS]]
+    cut = len(report.findings) > MAX_FINDINGS
+    more = "<p>More findings are in report.json.</p>" if cut else ""
+    head = "<tr><th>check<th>code<th>object or job<th>message"
     return f"<table>{head}{''.join(rows)}</table>{more}"
 
 
-def _render_finding(found: Finding) -> str:
-    where = found.key or "/".join(filter(None, (found.job, found.item))) or "the bucket"
+def _render_finding(finding: Finding) -> str:
+    place = finding.key or "/".join(filter(None, (finding.job, finding.item))) or "the bucket"
     return (
-        f'<tr><td class="n">{found.check}<td><code>{escape(found.code)}</code>'
-        f"<td><code>{escape(where)}</code><td>{escape(found.message)}"
+        f'<tr><td class="n">{finding.check}<td><code>{escape(finding.code)}</code>'
+        f"<td><code>{escape(place)}</code><td>{escape(finding.message)}"
     )
 
 
@@ -184,18 +183,14 @@ def _render_codes(report: Report) -> str:
         f"<tr><td><code>{escape(code)}</code><td>{escape(meaning)}"
         for code, meaning in report.codes.items()
     )
-    return f"<h2>What the codes mean</h2><table>{''.join(rows)}</table>"
+    return f"<h2>Codes</h2><table>{''.join(rows)}</table>"
 
 
 def _render_log(report: Report) -> str:
     if report.log is None:
         return '<p class="soft">This bucket has no log.</p>'
     return (
-        f"<p>{report.log.size} entries. Keep this checkpoint where the operator cannot reach it, "
+        f"<p>{report.log.size} entries. Keep this checkpoint where the operator cannot change it, "
         "and give it to the next audit:</p>"
         f"<pre>{escape(report.log.checkpoint)}</pre>"
     )
-
-
-def _format_number(value: float) -> str:
-    return f"{value:g}"

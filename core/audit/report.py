@@ -1,4 +1,4 @@
-"""What was found, counted: `report.json`, from which the page is drawn, and `items.csv`."""
+"""The report of an audit: `report.json`, from which the page is rendered, and `items.csv`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.trace.registry import Index, Mark
 from core.version import VERSION
 
 MAX_DAYS = 92
-"""Days that a plot shows; more are put together by months."""
+"""Most days in a plot; longer periods are counted by month."""
 _BINS = 12
 
 
@@ -27,12 +27,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     name: str
     meaning: str
-    """What `pass` says."""
+    """The meaning of `pass`."""
     passed: int = 0
     failed: int = 0
     skipped: int = 0
     reasons: dict[str, int] = {}
-    """Code -> how often, of what did not pass."""
+    """Code of a `fail` or `skip` -> number of times."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,8 @@ class LogSummary(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     root: str
     checkpoint: str
-    """Signed. Keep it where the operator cannot reach it, and give it to the next audit."""
+    """The signed checkpoint. Keep it where the operator cannot change it; give it to the next
+    audit."""
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,10 +75,10 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     outputs: int
     audio_s: float
     objects: int
-    """In the whole bucket."""
+    """Number of objects in the bucket; `bytes` is their total size."""
     bytes: int
     left_out: int
-    """Jobs that finished before the time asked for."""
+    """Jobs that finished before `since` and were not checked."""
     findings: int
 
 
@@ -90,27 +91,28 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 3339, UTC."""
     processor: str = VERSION
     keys: dict[str, list[str]]
-    """Ids of the keys the audit held: signing (public), watermark; and whether it could open."""
+    """Ids of the public signing keys and watermark keys of the audit; `opening` is ["held"] if it
+    could decrypt."""
     totals: Totals
     checks: list[Check]
     findings: list[Finding]
     codes: dict[str, str]
-    """Every code in this report -> what it means."""
+    """Every code in this report -> its meaning."""
     outcomes: list[Period]
     scores: Histogram
-    """Of the marks: -log10 of a bound on the probability that unmarked sound scores as high."""
+    """Watermark scores: -log10 of a bound on the false-positive probability."""
     durations: Histogram
-    """Seconds."""
+    """Durations of the outputs in seconds."""
     log: LogSummary | None
 
 
 def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
     jobs = [job for job in bucket.jobs if not job.early]
     items = [item for job in jobs for item in job.items]
-    spoken = [item for item in items if item.bytes]
+    outputs = [item for item in items if item.bytes]
     findings = list(_find_failures(bucket, jobs))
     checks = _count_checks(bucket, jobs)
-    book = bucket.book
+    log = bucket.log
     return Report(
         verdict="findings" if findings else "clean",
         bucket=sources.results.name,
@@ -124,8 +126,8 @@ def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
         totals=Totals(
             jobs=len(jobs),
             items=len(items),
-            outputs=len(spoken),
-            audio_s=round(sum(item.duration_s for item in spoken), 1),
+            outputs=len(outputs),
+            audio_s=round(sum(item.duration_s for item in outputs), 1),
             objects=bucket.objects,
             bytes=bucket.bytes,
             left_out=len(bucket.jobs) - len(jobs),
@@ -135,18 +137,17 @@ def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
         findings=findings,
         codes={code: explain(code) for code in sorted({c for k in checks for c in k.reasons})},
         outcomes=_count_periods(jobs),
-        scores=build_histogram([item.score for item in spoken if item.score is not None]),
-        durations=build_histogram([item.duration_s for item in spoken]),
-        log=LogSummary(
-            origin=book.origin, size=book.size, root=book.root, checkpoint=book.checkpoint
-        )
-        if book.root
+        scores=build_histogram([item.score for item in outputs if item.score is not None]),
+        durations=build_histogram([item.duration_s for item in outputs]),
+        log=LogSummary(origin=log.origin, size=log.size, root=log.root, checkpoint=log.checkpoint)
+        if log.root
         else None,
     )
 
 
 def build_histogram(values: list[float]) -> Histogram:
-    """Up to twelve bins of a round width, from 0 or the round number below the least value."""
+    """Count values in up to twelve bins of a round width. The first edge is 0 or, for negative
+    values, the round number below the least value."""
     if not values:
         return Histogram()
     low = min(0.0, *values)
@@ -159,30 +160,31 @@ def build_histogram(values: list[float]) -> Histogram:
 
 
 def format_items_csv(bucket: AuditedBucket) -> Iterator[str]:
-    """One line an item, a joined file, or a job without items; a column a check."""
-    log = next((o for o in bucket.outcomes if o.check == CONSISTENCY), None)
+    """Yield the lines of items.csv: a row for each item, joined file or job without items, and a
+    column for each check."""
+    consistency = [o for o in bucket.outcomes if o.check == CONSISTENCY][:1]
     names = [name for name, _ in CHECKS.values()]
     head = ["job", "item", "index", "job_status", "item_status", "finished"]
-    facts = ["duration_s", "bytes", "media_type", "payload", "score"]
-    yield _format_row([*head, *facts, *names])
+    properties = ["duration_s", "bytes", "media_type", "payload", "score"]
+    yield _format_row([*head, *properties, *names])
     for job in bucket.jobs:
         if job.early:
             continue
         for item in [*job.items, *job.joined] or [CheckedItem(item="", index=-1, status="")]:
-            found = [*job.outcomes, *item.outcomes, *([log] if log else [])]
+            outcomes = [*job.outcomes, *item.outcomes, *consistency]
             yield _format_row(
                 [
                     *(job.job, item.item, "" if item.index < 0 else item.index),
                     *(job.status, item.status, job.finished),
                     *(item.duration_s, item.bytes, item.media_type, item.payload),
                     "" if item.score is None else item.score,
-                    *(_worst_verdict(found, number) for number in CHECKS),
+                    *(_worst_verdict(outcomes, number) for number in CHECKS),
                 ]
             )
 
 
 def build_index(bucket: AuditedBucket, name: str) -> Index:
-    """Whose the marks of genuine results are."""
+    """Return the item of each watermark payload in the genuine results."""
     marks = {
         item.payload: Mark(item=item.item, job=job.job)
         for job in bucket.jobs
@@ -198,10 +200,11 @@ def _format_row(fields: Iterable[object]) -> str:
     return line.getvalue()
 
 
-def _worst_verdict(found: list[Outcome], number: int) -> str:
+def _worst_verdict(outcomes: list[Outcome], number: int) -> str:
     order = ["fail", "skip", "pass"]
-    mine = sorted((o for o in found if o.check == number), key=lambda o: order.index(o.verdict))
-    return f"{mine[0].verdict} {mine[0].code}".strip() if mine else ""
+    of_check = [o for o in outcomes if o.check == number]
+    worst = min(of_check, key=lambda o: order.index(o.verdict), default=None)
+    return f"{worst.verdict} {worst.code}".strip() if worst else ""
 
 
 def _all_outcomes(
@@ -265,6 +268,6 @@ def _count_periods(jobs: list[CheckedJob]) -> list[Period]:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, 20 ..."""
+    """Round up to 1, 2 or 5 times a power of ten."""
     scale = 10.0 ** math.floor(math.log10(value))
     return next(m * scale for m in (1, 2, 5, 10) if m * scale >= value * (1 - 1e-9))

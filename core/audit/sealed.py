@@ -1,4 +1,4 @@
-"""Checks 2 to 4 of one sealed object: there, unchanged, and what the result says when opened."""
+"""Checks 2 to 4 on one sealed object: it exists, is unchanged, and opens to the stated audio."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.result.item_result import Output, Subtitled
 
 @dataclass(frozen=True, slots=True)
 class SealedObject:
-    """A sealed object, as a genuine result describes it."""
+    """A sealed object as a genuine result describes it."""
 
     key: str
     size: int
@@ -26,34 +26,37 @@ class SealedObject:
     plain_sha256: str
     envelope: Envelope | None
     owner: tuple[str, str]
-    """Job and item that it is sealed for."""
+    """The job and item that it is sealed for."""
 
 
-def of_output(made: Output, envelope: Envelope | None, owner: tuple[str, str]) -> SealedObject:
+def of_output(output: Output, envelope: Envelope | None, owner: tuple[str, str]) -> SealedObject:
     return SealedObject(
-        made.key, made.bytes, made.sealed_sha256, made.plain_sha256, envelope, owner
+        output.key, output.bytes, output.sealed_sha256, output.plain_sha256, envelope, owner
     )
 
 
-def of_subtitle(made: Subtitled, owner: tuple[str, str]) -> SealedObject:
-    sealed = made.envelope
-    return SealedObject(made.key, sealed.ct_len, sealed.ct_sha256, sealed.pt_sha256, sealed, owner)
+def of_subtitle(subtitle: Subtitled, owner: tuple[str, str]) -> SealedObject:
+    e = subtitle.envelope
+    return SealedObject(subtitle.key, e.ct_len, e.ct_sha256, e.pt_sha256, e, owner)
 
 
 def check(stated: SealedObject, sources: Sources, plain: BinaryIO) -> tuple[list[Outcome], bool]:
-    """The outcomes, and whether all of the plaintext is now in `plain`, an empty file."""
+    """Run checks 2 to 4 and decrypt the object into `plain`, an empty file.
+
+    Returns the outcomes, and whether `plain` holds the complete plaintext.
+    """
     with tempfile.TemporaryFile() as body:
-        there = False
-        with attempt(OBJECT, stated.key) as stored:
+        was_fetched = False
+        with attempt(OBJECT, stated.key) as checking:
             sources.results.fetch(stated.key, body, limit=object_record.LIMIT)
-            there = True
+            was_fetched = True
             body.seek(0)
             digest = hashlib.file_digest(body, "sha256").hexdigest()
             if (body.tell(), digest) != (stated.size, stated.sealed_sha256):
                 message = "Its digest is not the one that the result states."
                 raise Refused("OBJECT_CHANGED", message)
-        opened, whole = _open(stated, body if there else None, sources, plain)
-    return [stored.outcome, *opened], whole
+        outcomes, is_complete = _open(stated, body if was_fetched else None, sources, plain)
+    return [checking.outcome, *outcomes], is_complete
 
 
 def _open(
@@ -64,7 +67,7 @@ def _open(
         return [skipped(ENVELOPE, "NO_KEY"), skipped(PLAINTEXT, "NO_KEY")], False
     with attempt(ENVELOPE, stated.key) as opening:
         if envelope is None or (envelope.ctx.job, envelope.ctx.item) != stated.owner:
-            raise Refused("SEAL_INVALID", "The envelope is of another item.")
+            raise Refused("SEAL_INVALID", "The envelope belongs to another item.")
         sealing.data_key(envelope, wrapping)
     if opening.outcome.verdict != "pass" or body is None:
         return [opening.outcome, skipped(PLAINTEXT, "NOT_OPENED")], False

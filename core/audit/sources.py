@@ -1,4 +1,4 @@
-"""What an audit reads. It writes to none of these."""
+"""The buckets and keys that an audit reads. It writes to none of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.storage.object_keys import lease_key
 from core.storage.port import Store
 
 SETTLING_SECONDS = 60.0
-"""Seconds in which what belongs together may still be arriving."""
+"""Objects younger than this, in seconds, may belong to a job that is still being written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,24 +21,25 @@ class Sources:
     results: Store
     keys: ReadingKeys
     control: Store | None = None
-    """None: what is still queued or in progress cannot be told."""
+    """If None, the audit cannot tell which jobs are queued or in progress."""
     inbox: Store | None = None
-    """None: consent records cannot be looked at."""
+    """If None, consent records are not checked."""
 
 
 def part_reader(sources: Sources) -> Callable[[str], bytes]:
-    """How the parts of a result are read."""
+    """Return a function that reads a part of a result by its key."""
     return lambda key: sources.results.get(key, limit=parts.LIMIT).data
 
 
 def is_leased(sources: Sources, job: str) -> bool:
-    """Whether a worker holds the job at this moment."""
+    """Return whether a worker has the lease of the job now."""
     if sources.control is None:
         return False
     try:
-        record = sources.control.get(lease_key(job), limit=lease.LOG_LIMIT).data
+        data = sources.control.get(lease_key(job), limit=lease.LOG_LIMIT).data
     except Refused:
         return False
-    whole = record[: len(record) // lease.RECORD * lease.RECORD]
-    last = lease.Record.parse(whole[-lease.RECORD :]) if whole else None
+    # The last record may be incomplete.
+    records = data[: len(data) // lease.RECORD * lease.RECORD]
+    last = lease.Record.parse(records[-lease.RECORD :]) if records else None
     return last is not None and last.expires > sources.control.now()

@@ -1,17 +1,18 @@
-"""A log of results that nobody can change unseen: RFC 6962 tree, C2SP tiles and checkpoints.
+"""The tamper-evident log of results: RFC 6962 tree, C2SP tiles and checkpoints.
 
-    control  log/leaves/<job_id>             a queue: what workers have finished
-    results  log/batches/<start>             what was taken from the queue, fixed once, and from it:
+    control  log/leaves/<job_id>             the queue of finished jobs
+    results  log/batches/<start>             one batch taken from the queue; from it are derived:
              log/tile/entries/<N>[.p/<W>]    entry bundles
              log/tile/<L>/<N>[.p/<W>]        hashes
              log/checkpoints/<size>          signed checkpoints; the last one is current
              out/<job_id>/result.tlog-proof  proof of inclusion, beside the result
 
-Workers only queue. A sequencer fixes the next batch by a put-once and then writes what follows from
-it. All of that is determined by the batch, so a sequencer that was killed is completed by the next,
-and two at once write the same bytes. Nothing in the results bucket is overwritten or deleted.
+Workers only add to the queue. A sequencer fixes the next batch with a put-once and then writes
+everything derived from it. The batch determines every byte of that, so the next run completes the
+work of a sequencer that was killed, and two that run at once write the same bytes. Nothing in the
+results bucket is overwritten or deleted.
 
-A log proves that it was not changed since somebody else saw it: keep checkpoints elsewhere.
+A log can only be compared with what somebody has seen of it before: keep checkpoints elsewhere.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from core.tlog.merkle import HASH, WIDTH
 from core.tlog.signed_note import Checkpoint
 
 MAX_BATCH = 4096
-"""Leaves that a batch takes unless told otherwise."""
+"""Default number of leaves in a batch."""
 _MAX_BYTES = 64 << 20
 _PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 
@@ -51,19 +52,19 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One finished job. Its result names everything else by digest."""
+    """The log entry of one finished job. Its result names everything else by digest."""
 
     schema: Literal["voicedrop/leaf/1"] = "voicedrop/leaf/1"
     job: Job
     result_sha256: Digest
-    """Of the bytes of result.json."""
+    """Digest of the bytes of result.json."""
 
     def dump(self) -> bytes:
         return canonical.dump(self)
 
 
 def enqueue(control: Store, leaf: Leaf) -> None:
-    """Ask the sequencer to log a job. Safe to repeat."""
+    """Add a job to the sequencer's queue. Safe to repeat."""
     control.put(queue_key(leaf.job), leaf.dump())
 
 
@@ -73,43 +74,45 @@ def integrate(
     key: Ed25519PrivateKey,
     origin: str,
     *,
-    earlier: Iterable[Ed25519PublicKey] = (),
-    most: int = MAX_BATCH,
+    earlier_keys: Iterable[Ed25519PublicKey] = (),
+    max_batch: int = MAX_BATCH,
 ) -> Checkpoint | None:
-    """Log what is queued, at most `most` leaves a checkpoint, finishing first what another
-    sequencer left. None: an empty log. `earlier`: keys that signed before `key` did."""
-    known = [key.public_key(), *earlier]
-    last = _complete_last_batch(control, results, key, origin, known)
-    while batch := _read_queue(control, results, most):
-        size = last.size if last else 0
-        # Whoever comes second reads the first one's batch back in _finish_last.
+    """Complete the last batch if a sequencer was interrupted, then log all queued jobs, at most
+    `max_batch` in each batch. `earlier_keys`: the signing keys used before `key`.
+
+    Returns the current checkpoint, or None if the log is empty.
+    """
+    known_keys = [key.public_key(), *earlier_keys]
+    checkpoint = _complete_last_batch(control, results, key, origin, known_keys)
+    while batch := _read_queue(control, results, max_batch):
+        size = checkpoint.size if checkpoint else 0
+        # If another sequencer was first, _complete_last_batch reads and completes its batch.
         results.put_once(batch_key(size), tiles.bundle(batch))
-        last = _complete_last_batch(control, results, key, origin, known)
-    return last
+        checkpoint = _complete_last_batch(control, results, key, origin, known_keys)
+    return checkpoint
 
 
 def list_queued(control: Store) -> Iterator[str]:
-    """Jobs that are queued and not logged yet."""
+    """Return the jobs that are queued and not logged yet."""
     return (info.key.removeprefix(LOG_QUEUE) for info in control.list(LOG_QUEUE))
 
 
 def read_batches(results: Store) -> Iterator[tuple[int, list[bytes]]]:
-    """Where each batch starts, and its entries."""
+    """Yield the index of each batch's first entry, and its entries."""
     for info in results.list(LOG_BATCHES):
         yield int(info.key.removeprefix(LOG_BATCHES)), tiles.unbundle(_get(results, info.key))
 
 
 def read_latest_checkpoint(results: Store) -> str | None:
-    """The newest checkpoint, as it is signed."""
-    info = _last_key(results, LOG_CHECKPOINTS)
-    return results.get(info, limit=_MAX_BYTES).data.decode() if info else None
+    """Return the newest signed checkpoint, or None if there is no log."""
+    key = _last_key(results, LOG_CHECKPOINTS)
+    return _get(results, key).decode() if key else None
 
 
 def read_entries(results: Store, size: int) -> Iterator[bytes]:
-    """Every logged entry, from the first. Refused OBJECT_MISSING, LOG_INVALID."""
+    """Yield all entries in order. Raises Refused OBJECT_MISSING or LOG_INVALID."""
     for number, width in tiles.tile_widths(size):
-        data = results.get(tiles.key("entries", number, width), limit=_MAX_BYTES).data
-        bundle = tiles.unbundle(data)
+        bundle = tiles.unbundle(_get(results, tiles.key("entries", number, width)))
         if len(bundle) != width:
             raise Refused("LOG_INVALID", f"Bundle {number} holds {len(bundle)} entries of {width}.")
         yield from bundle
@@ -118,57 +121,58 @@ def read_entries(results: Store, size: int) -> Iterator[bytes]:
 def verify(
     results: Store, keys: Iterable[Ed25519PublicKey], origin: str, *, earlier: str | None = None
 ) -> tuple[Checkpoint, list[Leaf]]:
-    """Check the whole log with nothing but public keys: signature, entries, tiles, root, and that
-    it continues `earlier`, a checkpoint that was kept elsewhere. Returns the leaves.
+    """Verify the whole log with public keys alone: signature, entries, tiles, root, and that it
+    continues `earlier`, a checkpoint that was kept elsewhere.
 
-    Raises Refused LOG_INVALID.
+    Returns the current checkpoint and all leaves. Raises Refused LOG_INVALID.
     """
     keys = list(keys)
     signed = read_latest_checkpoint(results)
     if signed is None:
         raise Refused("LOG_INVALID", "There is no checkpoint.")
-    found = signed_note.verify_checkpoint(signed, origin, keys)
+    checkpoint = signed_note.verify_checkpoint(signed, origin, keys)
     try:
-        logged = list(read_entries(results, found.size))
-        hashes = [merkle.leaf_hash(entry) for entry in logged]
+        entries = list(read_entries(results, checkpoint.size))
+        hashes = [merkle.leaf_hash(entry) for entry in entries]
         _check_tiles(results, hashes)
-        leaves = [msgspec.json.decode(entry, type=Leaf) for entry in logged]
+        leaves = [msgspec.json.decode(entry, type=Leaf) for entry in entries]
     except Refused as exc:
         raise Refused("LOG_INVALID", f"The log is damaged: {exc}") from exc
     except msgspec.DecodeError as exc:
-        raise Refused("LOG_INVALID", "The log is damaged: an entry is no leaf of ours.") from exc
-    if merkle.root(found.size, merkle.nodes_in_memory(hashes)) != found.root:
-        raise Refused("LOG_INVALID", "The entries are not those that the checkpoint was made for.")
+        raise Refused("LOG_INVALID", "The log is damaged: an entry is not a valid leaf.") from exc
+    if merkle.root(checkpoint.size, merkle.nodes_in_memory(hashes)) != checkpoint.root:
+        raise Refused("LOG_INVALID", "The entries do not match the root in the checkpoint.")
     if earlier is not None:
         _check_continues(signed_note.verify_checkpoint(earlier, origin, keys), hashes)
-    return found, leaves
+    return checkpoint, leaves
 
 
 def check_proof(
     proof: str, leaf: bytes, keys: Iterable[Ed25519PublicKey], origin: str
 ) -> tuple[int, Checkpoint]:
-    """Where `leaf` stands in the log, offline. Raises Refused LOG_INVALID."""
+    """Verify a proof of inclusion offline; return the index of `leaf` in the log and the checkpoint
+    of the proof. Raises Refused LOG_INVALID."""
     head, _, signed = proof.partition("\n\n")
-    found = signed_note.verify_checkpoint(signed, origin, keys)
+    checkpoint = signed_note.verify_checkpoint(signed, origin, keys)
     try:
-        first, number, *path = head.split("\n")
-        index = int(number.removeprefix("index "))
+        header, index_line, *path = head.split("\n")
+        index = int(index_line.removeprefix("index "))
         hashes = [base64.b64decode(line, validate=True) for line in path]
     except ValueError as exc:
         raise Refused("LOG_INVALID", "Not a proof of inclusion.") from exc
-    whole = first == _PROOF_HEADER and merkle.verify_inclusion(
-        merkle.leaf_hash(leaf), index, found.size, hashes, found.root
+    is_valid = header == _PROOF_HEADER and merkle.verify_inclusion(
+        merkle.leaf_hash(leaf), index, checkpoint.size, hashes, checkpoint.root
     )
-    if not whole:
-        raise Refused("LOG_INVALID", "The proof is not of this entry.")
-    return index, found
+    if not is_valid:
+        raise Refused("LOG_INVALID", "The proof is not for this entry.")
+    return index, checkpoint
 
 
-def _read_queue(control: Store, results: Store, most: int) -> list[bytes]:
+def _read_queue(control: Store, results: Store, max_batch: int) -> list[bytes]:
     batch = []
-    for info in itertools.islice(control.list(LOG_QUEUE), most):
+    for info in itertools.islice(control.list(LOG_QUEUE), max_batch):
         leaf = control.get(info.key, limit=_MAX_BYTES).data
-        # A worker that repeats a job queues it again; logged once is enough.
+        # A worker that repeats a job queues it again, but it must be logged only once.
         if results.head(proof_key(info.key.removeprefix(LOG_QUEUE))):
             control.delete(info.key)
         else:
@@ -181,36 +185,37 @@ def _complete_last_batch(
     results: Store,
     key: Ed25519PrivateKey,
     origin: str,
-    known: Iterable[Ed25519PublicKey],
+    known_keys: Iterable[Ed25519PublicKey],
 ) -> Checkpoint | None:
-    """Write everything that follows from the last batch, as far as it is missing."""
-    name = _last_key(results, LOG_BATCHES)
-    if name is None:
+    """Write everything derived from the last batch that does not exist yet."""
+    last = _last_key(results, LOG_BATCHES)
+    if last is None:
         return None
-    start = int(name.removeprefix(LOG_BATCHES))
-    batch = tiles.unbundle(results.get(name, limit=_MAX_BYTES).data)
+    start = int(last.removeprefix(LOG_BATCHES))
+    batch = tiles.unbundle(_get(results, last))
     tree = _Tiles(results, start + len(batch))
-    checkpoint = checkpoint_key(tree.size)
-    if results.head(checkpoint):
-        return signed_note.verify_checkpoint(_get(results, checkpoint).decode(), origin, known)
+    target = checkpoint_key(tree.size)
+    if results.head(target):
+        signed = _get(results, target).decode()
+        return signed_note.verify_checkpoint(signed, origin, known_keys)
     _write_tiles(results, start, batch)
-    made = Checkpoint(origin, tree.size, merkle.root(tree.size, tree.node))
-    signed = signed_note.sign(made.text(), origin, key)
-    # The checkpoint comes last: it says that nothing of this batch is missing.
+    checkpoint = Checkpoint(origin, tree.size, merkle.root(tree.size, tree.node))
+    signed = signed_note.sign(checkpoint.text(), origin, key)
+    # The checkpoint is written last: if it exists, everything else of its batch does too.
     for index, entry in enumerate(batch, start):
         job = msgspec.json.decode(entry, type=Leaf).job
         path = merkle.inclusion_proof(index, tree.size, tree.node)
         results.put_once(proof_key(job), _format_proof(index, path, signed))
         control.delete(queue_key(job))
-    results.put_once(checkpoint, signed.encode())
-    return made
+    results.put_once(target, signed.encode())
+    return checkpoint
 
 
 def _write_tiles(results: Store, start: int, batch: Sequence[bytes]) -> None:
-    whole, width = divmod(start, WIDTH)
-    held = tiles.unbundle(_get(results, tiles.key("entries", whole, width))) if width else []
-    for i, piece in enumerate(tiles.split_into_bundles([*held, *batch]), whole):
-        results.put_once(tiles.key("entries", i, len(piece)), tiles.bundle(piece))
+    first, width = divmod(start, WIDTH)
+    partial = tiles.unbundle(_get(results, tiles.key("entries", first, width))) if width else []
+    for number, part in enumerate(tiles.split_into_bundles([*partial, *batch]), first):
+        results.put_once(tiles.key("entries", number, len(part)), tiles.bundle(part))
     old = _Tiles(results, start)
     hashes = [merkle.leaf_hash(entry) for entry in batch]
     for level, number, data in merkle.added_tiles(start, hashes, old.read):
@@ -221,18 +226,19 @@ def _check_tiles(results: Store, hashes: Sequence[bytes]) -> None:
     for level, number, data in merkle.added_tiles(0, hashes, lambda *_: b""):
         key = tiles.key(str(level), number, len(data) // HASH)
         if _get(results, key) != data:
-            raise Refused("LOG_INVALID", f"{key} is not made from the entries.")
+            raise Refused("LOG_INVALID", f"{key} does not match the entries.")
 
 
 def _check_continues(earlier: Checkpoint, hashes: Sequence[bytes]) -> None:
-    fits = earlier.size <= len(hashes)
-    if not fits or merkle.root(earlier.size, merkle.nodes_in_memory(hashes)) != earlier.root:
-        raise Refused("LOG_INVALID", f"The log no longer contains what it was at {earlier.size}.")
+    is_shorter = len(hashes) < earlier.size
+    if is_shorter or merkle.root(earlier.size, merkle.nodes_in_memory(hashes)) != earlier.root:
+        message = f"The log no longer contains its first {earlier.size} entries."
+        raise Refused("LOG_INVALID", message)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tiles:
-    """The hashes of a tree of `size` leaves, read from its tiles."""
+    """The nodes of a tree of `size` leaves, read from its tiles."""
 
     results: Store
     size: int

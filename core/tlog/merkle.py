@@ -1,7 +1,7 @@
-"""Merkle trees of RFC 6962, section 2.1: roots, proofs, and the tiles of C2SP tlog-tiles. Pure.
+"""Merkle trees of RFC 6962, section 2.1: roots, proofs, and the tiles of C2SP tlog-tiles.
 
-A `Node` function gives the hash of a complete subtree: `node(level, i)` covers the leaves
-[i * 2**level, (i + 1) * 2**level). Roots and proofs of any tree are made from such hashes.
+A `Node` function returns the hash of a complete subtree: `node(level, i)` covers the leaves
+[i * 2**level, (i + 1) * 2**level). Roots and proofs of any tree are computed from such hashes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 HASH = 32
 WIDTH = 256
-"""Hashes in a full tile; a tile spans eight levels."""
+"""Number of hashes in a full tile; a tile spans eight levels."""
 
 Node = Callable[[int, int], bytes]
 
@@ -25,7 +25,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def nodes_in_memory(leaves: Sequence[bytes]) -> Node:
-    """Nodes over leaf hashes held in a list."""
+    """Return a `Node` function over a list of leaf hashes."""
 
     def node(level: int, index: int) -> bytes:
         if level == 0:
@@ -36,12 +36,13 @@ def nodes_in_memory(leaves: Sequence[bytes]) -> Node:
 
 
 def root(size: int, node: Node) -> bytes:
-    """The hash of the tree of the first `size` leaves."""
+    """Return the root hash of the tree of the first `size` leaves."""
     return _range_hash(0, size, node) if size else hashlib.sha256(b"").digest()
 
 
 def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
-    """Audit path of leaf `index` in the tree of `size` leaves, from the leaf's sibling upwards."""
+    """Return the audit path of leaf `index` in the tree of `size` leaves, from the leaf's sibling
+    upwards."""
     path, low, high = [], 0, size
     while high - low > 1:
         middle = low + _split_point(high - low)
@@ -55,7 +56,8 @@ def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
 
 
 def consistency_proof(old: int, new: int, node: Node) -> list[bytes]:
-    """Proof that the tree of `new` leaves begins with the tree of `old` leaves, 0 < old <= new."""
+    """Return the proof that the tree of `new` leaves extends the tree of `old` leaves,
+    0 < old <= new."""
     path, low, high = [], 0, new
     while high != old:
         middle = low + _split_point(high - low)
@@ -65,12 +67,14 @@ def consistency_proof(old: int, new: int, node: Node) -> list[bytes]:
         else:
             path.append(_range_hash(low, middle, node))
             low = middle
-    # The old tree itself is known to the reader, unless the path has left its left edge.
+    # The verifier knows the root of the old tree, which is this range if it starts at leaf 0.
     return ([_range_hash(low, high, node)] if low else []) + path[::-1]
 
 
-def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], top: bytes) -> bool:
-    """Whether `path` leads from `leaf` to the root `top` (RFC 9162, 2.1.3.2)."""
+def verify_inclusion(
+    leaf: bytes, index: int, size: int, path: Sequence[bytes], root_hash: bytes
+) -> bool:
+    """Return whether `path` leads from `leaf` to `root_hash` (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return False
     position, last, value = index, size - 1, leaf
@@ -84,16 +88,17 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
         else:
             value = node_hash(value, sibling)
         position, last = position >> 1, last >> 1
-    return last == 0 and value == top
+    return last == 0 and value == root_hash
 
 
 def verify_consistency(
-    old: int, new: int, old_top: bytes, new_top: bytes, path: Sequence[bytes]
+    old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]
 ) -> bool:
-    """Whether `path` proves that the tree `new_top` begins with `old_top` (RFC 9162, 2.1.4.2)."""
+    """Return whether `path` proves that the tree with `new_root` extends the one with `old_root`
+    (RFC 9162, 2.1.4.2)."""
     if not 0 < old < new:
-        return old == new and old_top == new_top and not path
-    path = [old_top, *path] if old & (old - 1) == 0 else list(path)
+        return old == new and old_root == new_root and not path
+    path = [old_root, *path] if old & (old - 1) == 0 else list(path)
     position, last = old - 1, new - 1
     while position & 1:
         position, last = position >> 1, last >> 1
@@ -110,29 +115,30 @@ def verify_consistency(
         else:
             second = node_hash(second, sibling)
         position, last = position >> 1, last >> 1
-    return last == 0 and first == old_top and second == new_top
+    return last == 0 and first == old_root and second == new_root
 
 
 def added_tiles(
-    old: int, leaves: Sequence[bytes], held: Callable[[int, int, int], bytes]
+    old: int, leaves: Sequence[bytes], read_partial: Callable[[int, int, int], bytes]
 ) -> Iterator[tuple[int, int, bytes]]:
-    """(level, number, hashes) of every tile that appending `leaves` to `old` ones makes.
+    """Yield (level, number, hashes) of every tile that changes when `leaves` are appended to a tree
+    of `old` leaves.
 
-    `held(level, number, width)` gives the hashes of a partial tile of the old tree.
+    `read_partial(level, number, width)` returns the hashes of a partial tile of the old tree.
     """
-    level, fresh = 0, list(leaves)
-    while old or fresh:
-        number, width = divmod(old, WIDTH)
-        data = (held(level, number, width) if width else b"") + b"".join(fresh)
-        pieces = [data[i : i + WIDTH * HASH] for i in range(0, len(data), WIDTH * HASH)]
-        for i, piece in enumerate(pieces, number):
-            yield level, i, piece
-        full = (piece for piece in pieces if len(piece) == WIDTH * HASH)
-        level, old, fresh = level + 1, number, [subtree_root(piece) for piece in full]
+    level, added = 0, list(leaves)
+    while old or added:
+        first, width = divmod(old, WIDTH)
+        data = (read_partial(level, first, width) if width else b"") + b"".join(added)
+        changed = [data[i : i + WIDTH * HASH] for i in range(0, len(data), WIDTH * HASH)]
+        for number, tile in enumerate(changed, first):
+            yield level, number, tile
+        full = (tile for tile in changed if len(tile) == WIDTH * HASH)
+        level, old, added = level + 1, first, [subtree_root(tile) for tile in full]
 
 
 def subtree_root(hashes: bytes) -> bytes:
-    """The root over a power of two of concatenated hashes."""
+    """Return the root of 2**n concatenated hashes."""
     row = [hashes[i : i + HASH] for i in range(0, len(hashes), HASH)]
     while len(row) > 1:
         row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
@@ -140,7 +146,7 @@ def subtree_root(hashes: bytes) -> bytes:
 
 
 def _range_hash(low: int, high: int, node: Node) -> bytes:
-    """RFC 6962's MTH(D[low:high]), for the ranges that its recursion reaches from a root."""
+    """Return MTH(D[low:high]) of RFC 6962, for the ranges that its recursion produces."""
     size = high - low
     if size & (size - 1) == 0:
         level = size.bit_length() - 1
@@ -150,5 +156,5 @@ def _range_hash(low: int, high: int, node: Node) -> bytes:
 
 
 def _split_point(size: int) -> int:
-    """The largest power of two below `size`."""
+    """Return the largest power of two below `size`."""
     return 1 << (size - 1).bit_length() - 1

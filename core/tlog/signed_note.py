@@ -4,8 +4,8 @@
     \\n
     — <origin> <base64 of key id[4] and signature[64]>\\n
 
-The signing key is that of results. A note begins with its origin and a result with `{`, so one can
-never pass for the other.
+The signing key is the one that signs results. A note begins with its origin and a result with `{`,
+so a signature of one is never valid for the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DASH = "\N{EM DASH} "
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a log was at some moment."""
+    """The size and root of a log at one time."""
 
     origin: str
     size: int
@@ -38,39 +38,40 @@ class Checkpoint:
 
 
 def sign(text: str, name: str, key: Ed25519PrivateKey) -> str:
-    """`text`, which ends in a line feed, with a signature by `name`, which has no spaces."""
+    """Return `text`, which ends in a line feed, with a signature by `name`, which has no spaces."""
     blob = _key_id(name, key.public_key()) + key.sign(text.encode())
     return f"{text}\n{_DASH}{name} {base64.b64encode(blob).decode()}\n"
 
 
 def verify_note(note: str, name: str, keys: Iterable[Ed25519PublicKey]) -> str:
-    """The text, once one of `keys` is proven to have signed it as `name`; other signatures are
-    passed over. Raises Refused LOG_INVALID."""
-    text, split, signatures = note.rpartition("\n\n")
+    """Return the text of a note that one of `keys` signed as `name`. Other signatures are ignored.
+    Raises Refused LOG_INVALID."""
+    text, separator, signatures = note.rpartition("\n\n")
     text += "\n"
-    for key in keys if split else ():
+    for key in keys if separator else ():
         for line in signatures.splitlines():
             blob = _signature_bytes(line, name)
             if blob[:4] == _key_id(name, key) and _is_valid(key, blob[4:], text):
                 return text
-    raise Refused("LOG_INVALID", f"No signature of {name} by a key we know.")
+    raise Refused("LOG_INVALID", f"No signature of {name} by a known key.")
 
 
 def claimed_origin(note: str) -> str:
-    """The name that a checkpoint gives its log, not verified."""
+    """Return the log's name in a checkpoint without verifying the signature."""
     return note.partition("\n")[0]
 
 
 def verify_checkpoint(note: str, origin: str, keys: Iterable[Ed25519PublicKey]) -> Checkpoint:
-    """A log's checkpoint, verified. Raises Refused LOG_INVALID."""
+    """Verify a signed checkpoint of the log `origin`. Raises Refused LOG_INVALID."""
     lines = verify_note(note, origin, keys).split("\n")
     with raising(Refused("LOG_INVALID", "Not a checkpoint."), on=(ValueError, IndexError)):
-        found = Checkpoint(lines[0], int(lines[1]), base64.b64decode(lines[2], validate=True))
-        if found.text() != "\n".join([*lines[:3], ""]):
+        checkpoint = Checkpoint(lines[0], int(lines[1]), base64.b64decode(lines[2], validate=True))
+        if checkpoint.text() != "\n".join([*lines[:3], ""]):
             raise ValueError
-    if found.origin != origin:
-        raise Refused("LOG_INVALID", f"The checkpoint is of {found.origin}, not of {origin}.")
-    return found
+    if checkpoint.origin != origin:
+        message = f"The checkpoint is of {checkpoint.origin}, not of {origin}."
+        raise Refused("LOG_INVALID", message)
+    return checkpoint
 
 
 def _key_id(name: str, key: Ed25519PublicKey) -> bytes:
@@ -78,9 +79,8 @@ def _key_id(name: str, key: Ed25519PublicKey) -> bytes:
 
 
 def _signature_bytes(line: str, name: str) -> bytes:
-    head = f"{_DASH}{name} "
     try:
-        return base64.b64decode(line.removeprefix(head), validate=True)
+        return base64.b64decode(line.removeprefix(f"{_DASH}{name} "), validate=True)
     except (binascii.Error, ValueError):
         return b""
 

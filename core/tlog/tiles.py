@@ -1,4 +1,4 @@
-"""Where C2SP tlog-tiles keeps the hashes and entries of a log, and how it writes entries. Pure."""
+"""Object keys of tiles and the encoding of entry bundles, as in C2SP tlog-tiles."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def split_into_bundles(batch: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def tile_widths(size: int) -> Iterator[tuple[int, int]]:
+    """Return the number and width of each entry bundle of a log of `size` entries."""
     return ((i, min(WIDTH, size - i * WIDTH)) for i in range(-(-size // WIDTH)))
 
 

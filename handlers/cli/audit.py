@@ -104,7 +104,7 @@ def sequence(runtime: Runtime) -> signed_note.Checkpoint | None:
             runtime.results,
             runtime.keys.signing,
             f"voicedrop/{runtime.results.name}",
-            earlier=runtime.keys.verifying.values(),
+            earlier_keys=runtime.keys.verifying.values(),
         )
 
 
@@ -140,8 +140,8 @@ def _audit(settings: Settings, request: AuditRequest, progress: Progress) -> Sho
             since=_moment(request.since),
             earlier=_earlier(request, sources),
             workers=request.workers,
-            known=journal.known,
-            done=done,
+            already_checked=journal.known,
+            on_checked=done,
         )
     report = audits.build_report(bucket, sources, request.since)
     _write(request.out / "items.csv", "".join(audits.format_items_csv(bucket)).encode())

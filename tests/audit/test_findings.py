@@ -462,7 +462,7 @@ def test_a_log_that_was_cut_is_found_with_a_checkpoint_kept_elsewhere(copy: Path
 def test_a_checkpoint_of_another_log_is_said_to_be_one(copy: Path, tmp_path: Path) -> None:
     other = log.read_latest_checkpoint(fill(tmp_path / "other", [0]).results) or ""
     (finding,) = run(copy, other).findings
-    assert "The earlier checkpoint is none of this log." in finding.message
+    assert "The earlier checkpoint is does not belong to this log." in finding.message
 
 
 @pytest.mark.slow

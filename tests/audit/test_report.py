@@ -260,14 +260,14 @@ def test_an_empty_report_is_a_page_too(tmp_path: Path) -> None:
     fill(tmp_path, [], integrate=False)
     found = sources(tmp_path)
     text = " ".join(read(audit.build_report(audit.audit_bucket(found), found, "2026-01-01")).words)
-    assert "No genuine result." in text
+    assert "No genuine results." in text
     assert "This bucket has no log." in text
 
 
 def test_many_findings_are_cut_on_the_page_alone(spoiled: report.Report) -> None:
     many = msgspec.structs.replace(spoiled, findings=spoiled.findings * 100)
     assert page.render(many).count("OBJECT_CHANGED</code><td>") <= page.MAX_FINDINGS
-    assert "The first ones; report.json has all." in page.render(many)
+    assert "More findings are in report.json." in page.render(many)
 
 
 def test_long_times_are_counted_by_months() -> None:

@@ -50,4 +50,4 @@ def test_one_sequencer_works_at_a_time(tmp_path: Path) -> None:
 
 def test_a_timer_beside_notifications_is_both() -> None:
     found = incoming.parse(b'[{"triggerTime": "t", "triggerName": "n"}, {"eventName": "x:y"}]')
-    assert (found.turns, dict(found.ignored)) == ([""], {"event-type": 1})
+    assert (found.timers, dict(found.ignored)) == ([""], {"event-type": 1})

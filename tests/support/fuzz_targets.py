@@ -56,7 +56,7 @@ def manifest(data: bytes) -> None:
 
 def event(data: bytes) -> None:
     found = incoming.parse(data, bucket="inbox")
-    json.dumps([asdict(created) for created in found.created] + found.turns)
+    json.dumps([asdict(created) for created in found.created] + found.timers)
     for created in found.created:
         if not incoming.key_candidates(created.key):
             raise AssertionError("a key that cannot be looked up was taken for one that can")
