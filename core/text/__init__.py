@@ -1,4 +1,12 @@
-"""Text -> the phonemes of GPT-SoVITS v2: Mandarin, Cantonese, English, Japanese, Korean."""
+"""The text front end: normalised text and the phonemes of GPT-SoVITS v2, in five languages.
+
+Each language (`en`, `ja`, `ko`, `yue`, `zh`) has a module with `phonemise(text) -> Pronunciation`;
+most have a second one that writes numbers as words (`en_numbers`). `cut` splits a text into pieces
+to speak, `segment` splits a piece by language, and `symbols` maps phonemes to the checkpoints' ids.
+
+To add a language, write its module, load it in `load_phonemiser` below and name it in `segment`;
+CONTRIBUTING.md lists every step.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +20,9 @@ _MIN_ENGLISH_PHONES = 4
 
 
 def phonemise(text: str, language: str) -> Pronunciation:
-    """A text of one language (`en`, `ja`, `ko`, `yue`, `zh`), normalised and in phonemes.
+    """Normalise a text of one language (`en`, `ja`, `ko`, `yue`, `zh`) and return its phonemes.
 
-    Raises Misconfigured MODEL_MISSING where the language's dictionaries are not installed.
+    Raises Misconfigured MODEL_MISSING if the language's dictionaries are not installed.
     """
     return (
         add_leading_pause(load_phonemiser(language)(text))
@@ -24,7 +32,7 @@ def phonemise(text: str, language: str) -> Pronunciation:
 
 
 def add_leading_pause(reading: Pronunciation) -> Pronunciation:
-    """Very short English begins with a pause, as in training."""
+    """Put a pause before very short English, as in training."""
     if len(reading.phones) >= _MIN_ENGLISH_PHONES:
         return reading
     return Pronunciation(reading.text, (",", *reading.phones))
@@ -32,7 +40,10 @@ def add_leading_pause(reading: Pronunciation) -> Pronunciation:
 
 @cache
 def load_phonemiser(language: str) -> Callable[[str], Pronunciation]:
-    """Dictionaries are slow to load, so each language comes with its first text."""
+    """Import and return `phonemise` of a language; its dictionaries are slow to load.
+
+    Raises Misconfigured MODEL_MISSING.
+    """
     if language == "zh":
         from core.text.zh import phonemise
     elif language == "en":
@@ -40,9 +51,10 @@ def load_phonemiser(language: str) -> Callable[[str], Pronunciation]:
     elif language == "ja":
         from core.text.ja import phonemise
     elif language == "ko":
-        with importing("The package mecab_ko, which texts in ko need,", ("mecab_ko",), "ko"):
+        with importing("The package mecab_ko, required for Korean (ko),", ("mecab_ko",), "ko"):
             from core.text.ko import phonemise
     else:
-        with importing("The package ToJyutping, which texts in yue need,", ("ToJyutping",), "yue"):
+        what = "The package ToJyutping, required for Cantonese (yue),"
+        with importing(what, ("ToJyutping",), "yue"):
             from core.text.yue import phonemise
     return phonemise

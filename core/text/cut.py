@@ -1,7 +1,7 @@
-"""Cutting a text into pieces that are spoken one by one.
+"""Split a text into pieces that are spoken one at a time.
 
-`cut0` to `cut5` are the methods of GPT-SoVITS (`pieces` gives its list, short heads and ends
-included); `sentence` is ours: whole sentences, long ones at their commas.
+`cut0` to `cut5` are the methods of GPT-SoVITS and give the same pieces, with its rules for short
+first and last pieces. `sentence` splits after sentences, and long sentences at their commas.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SPLITS = "，。？！,.?!~:：—…"
 _MARKS = frozenset("!?…,.- ") | frozenset("，。？！~:：—、；;\n")
 _CUT5 = frozenset(",.;?!、，。？！：…")
 _MAX_CHARACTERS = 510
-"""BERT has 512 positions, two of which frame the text."""
+"""BERT has 512 positions, two of which are the start and end tokens."""
 _RUN = re.compile(r"([!?…,.\-])[!?…,.\-]+")
 _END = re.compile(
     r"[。！？!?…]+[”’」』）】\"')\]]*\s*|(?<=[^\d\s.])\.+[\"')\]]*(?=\s|$)\s*|(?<=\d)\.(?=\s|$)\s*|\n+"
@@ -27,12 +27,13 @@ _CLAUSE = re.compile(r"(?<=[，、；：])|(?<=[,;:])(?=\s)|(?<=[—])")
 
 
 def split_text(text: str, language: str, method: str = "sentence") -> list[str]:
-    """Pieces of a text, each to be spoken in one breath and ending in a mark.
+    """Return the pieces of a text, each ending with punctuation; none for a text without words.
 
-    Raises Refused VALUE_RANGE for an unknown method. A text without words has no pieces.
+    Raises Refused VALUE_RANGE for an unknown method.
     """
     if method not in _METHODS:
-        raise Refused("VALUE_RANGE", f"no such way of cutting: {method}; try {', '.join(_METHODS)}")
+        known = ", ".join(_METHODS)
+        raise Refused("VALUE_RANGE", f"Unknown cutting method {method!r}: choose one of {known}.")
     text = text.strip("\n")
     stop = "." if language == "en" else "。"
     if method != "sentence":
@@ -50,7 +51,7 @@ def _end_with_mark(line: str, stop: str) -> str:
 
 
 def _merge_short(lines: list[str], least: int = 5) -> list[str]:
-    """Lines of fewer than `least` characters join the next; a short rest joins the last."""
+    """Join lines of fewer than `least` characters to the next, a short last one to the previous."""
     merged: list[str] = []
     held = ""
     for line in lines:
@@ -68,7 +69,7 @@ def _merge_short(lines: list[str], least: int = 5) -> list[str]:
 
 
 def _split_too_long(line: str) -> list[str]:
-    """At most 510 characters a piece, cut at marks, or anywhere where there is none."""
+    """Split at punctuation into at most 510 characters, or anywhere if there is no punctuation."""
     if len(line) <= _MAX_CHARACTERS:
         return [line]
     parts, held = [], ""
@@ -146,13 +147,13 @@ def _by_sentence(text: str) -> str:
     )
 
 
-def _comma_for_dash(found: re.Match[str]) -> str:
-    """A dash is a pause, in the comma of its neighbours' script."""
-    return ", " if found.string[: found.start()].isascii() else "，"
+def _comma_for_dash(match: re.Match[str]) -> str:
+    """Return the comma that replaces a dash, in the script of the text before it."""
+    return ", " if match.string[: match.start()].isascii() else "，"
 
 
 def split_sentences(text: str) -> Iterator[str]:
-    """Cut after sentence marks and at line ends, but not after `Dr.` or an initial."""
+    """Split after sentence punctuation and at line ends, but not after `Dr.` or an initial."""
     start = 0
     for end in _END.finditer(text):
         sentence = text[start : end.end()]
@@ -166,7 +167,7 @@ def split_sentences(text: str) -> Iterator[str]:
 
 
 def _split_long_sentence(sentence: str) -> Iterator[str]:
-    """A sentence of more than about twelve seconds, at its commas."""
+    """Split a sentence of more than about twelve seconds at its commas."""
     width = sum(1 if char.isascii() else 3 for char in sentence)
     if width <= 180:
         yield sentence

@@ -1,4 +1,4 @@
-"""English: text -> ARPAbet, by dictionary, part of speech, compounds, and spelling."""
+"""English: ARPAbet by dictionary, part of speech, compound splitting and a network."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _BY_NEXT_WORD = {
     "wound": ("up down around through back", "W AW1 N D", "W UW1 N D"),
     "close": ("the your my his her our their this that it all", "K L OW1 Z", ""),
 }
-"""Homographs that the next word tells apart: those words, the sound before them, the other (where
-there is none, the part of speech decides)."""
+"""Homographs that the next word decides: the next words, the phones before one of them, and the
+phones otherwise (if empty, the part of speech decides)."""
 
 Phones = tuple[str, ...]
 
 
 def phonemise(text: str) -> Pronunciation:
-    """English text; other scripts are dropped (the segmenter gives them to their language)."""
+    """Return the phones of English text; other scripts are dropped (see `core.text.segment`)."""
     spoken = normalise(text)
     tokens = _TOKEN.findall(spoken)
     ambiguous = any(token.lower() in en_tags.homographs() for token in tokens)
@@ -58,7 +58,7 @@ def phonemise(text: str) -> Pronunciation:
 
 
 def normalise(text: str) -> str:
-    """Letters, spaces and the marks `'.,?!-`, with everything else spoken or left out."""
+    """Return letters, spaces and `'.,?!-`; everything else is written as words or dropped."""
     text = re.sub(r"(?<=\w)’(?=\w)", "'", text.translate(_WIDE)).replace("’", "")
     text = expand(_lower_capitals(text))
     decomposed = unicodedata.normalize("NFD", text)
@@ -74,21 +74,21 @@ def normalise(text: str) -> str:
 
 
 def _lower_capitals(text: str) -> str:
-    """A text all in capitals is shouted, not spelt."""
+    """Lower-case a text all in capitals, unless most of its words are unknown abbreviations."""
     words = re.findall(r"[A-Za-z]{2,}", text)
-    shouted = len(words) > 2 and not any(char.islower() for char in text)
+    all_capitals = len(words) > 2 and not any(char.islower() for char in text)
     known = sum(word.lower() in _dictionary() for word in words)
-    return text.lower() if shouted and 2 * known > len(words) else text
+    return text.lower() if all_capitals and 2 * known > len(words) else text
 
 
-def _expand_initials(found: re.Match[str]) -> str:
-    """`U.S.` -> `U S`, and the sentence ends there if the text does."""
-    ends = not found.string[found.end() :].strip()
-    return " ".join(found[0].upper().split(".")).strip() + ("." if ends else "")
+def _expand_initials(match: re.Match[str]) -> str:
+    """Write `U.S.` as `U S`, with a full stop if it ends the text."""
+    ends_text = not match.string[match.end() :].strip()
+    return " ".join(match[0].upper().split(".")).strip() + ("." if ends_text else "")
 
 
 def _space_capitals(word: str) -> str:
-    """Spaces where a word of capitals is spelt: `GPT` -> `G P T`, `OpenAI` -> `Open A I`."""
+    """Put spaces between letters that are spelled: `GPT` is `G P T`, `OpenAI` is `Open A I`."""
     if word == word.lower() or word[1:] == word[1:].lower():
         return word
     plain = word.lower()
@@ -120,7 +120,8 @@ def _phones_of_token(token: str, tag: str, following: str) -> Phones:
 
 
 def _phones_of_word(token: str) -> Phones:
-    """By dictionary, else by name, letters, parts, and at last by the network."""
+    """Look a word up as written, then as a name; else read it by letters, by parts, or by the
+    network."""
     word = token.lower()
     known = _dictionary().get(word) if len(word) > 1 else None
     if known or (token.istitle() and (known := _dictionary().get(token.capitalize()))):
@@ -146,7 +147,7 @@ def _add_possessive(phones: Phones) -> Phones:
 
 
 def _split_compound(word: str) -> list[str]:
-    """`smartwatchband` -> `smart watch band`, by how often the parts are written."""
+    """Split `smartwatchband` into `smart watch band` by word frequencies."""
     return [str(part) for part in _segmenter().segment(word)]
 
 
@@ -160,7 +161,7 @@ def _segmenter() -> Any:
 
 @cache
 def _dictionary() -> dict[str, Phones]:
-    """Word -> phones; names that are no words are capitalised. 146,000 entries."""
+    """Return the phones of 146,000 words; names that are not also words are capitalised."""
     lines = lzma.decompress((DATA / "en.tsv.xz").read_bytes()).decode().split("\n")
     entries = (line.split("\t") for line in lines)
     return {word: tuple(sounds.split(" ")) for word, sounds in entries}

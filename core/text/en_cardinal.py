@@ -1,5 +1,5 @@
-"""English number words, as inflect forms them (`one thousand, two hundred`), with which GPT-SoVITS
-was trained; inflect itself takes two seconds to import."""
+"""English number words in the style of inflect (`one thousand, two hundred`), with which GPT-SoVITS
+was trained. inflect is not used because its import takes two seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _ORDINALS = {
 
 
 def cardinal(digits: str) -> str:
-    """`12,345` -> `twelve thousand, three hundred forty-five`; `3.14` -> `three point one four`."""
+    """Return a number as words: `1,345` is `one thousand, three hundred forty-five`, `3.1` is
+    `three point one`."""
     integer, _, fraction = digits.replace(",", "").partition(".")
     if len(integer) > 3 * len(_SCALES):
         return spell_digits(integer)
@@ -29,7 +30,7 @@ def cardinal(digits: str) -> str:
 
 
 def ordinal(digits: str) -> str:
-    """`22` -> `twenty-second`."""
+    """Return an ordinal as words: `22` is `twenty-second`."""
     head, last = re.fullmatch(r"(.*?)(\w+)", cardinal(digits)).groups()  # type: ignore[union-attr]
     if last in _ORDINALS:
         return head + _ORDINALS[last]
@@ -37,12 +38,12 @@ def ordinal(digits: str) -> str:
 
 
 def spell_digits(digits: str) -> str:
-    """Digit by digit."""
+    """Read a number digit by digit."""
     return " ".join(_SMALL[int(digit)] for digit in digits)
 
 
 def year(digits: str) -> str:
-    """`1999` -> `nineteen ninety-nine`, `2005` -> `two thousand five`, `1905` with an `oh`."""
+    """Return a year as words: `1999` is `nineteen ninety-nine`, `1905` is `nineteen oh five`."""
     high, low = int(digits[:2]), int(digits[2:])
     if digits[1:3] == "00":
         return cardinal(digits)
@@ -51,6 +52,7 @@ def year(digits: str) -> str:
 
 
 def integer_words(number: int) -> str:
+    """Return a non-negative integer as words."""
     spoken, joint = "", " "
     for scale in _SCALES:
         number, group = divmod(number, 1000)
@@ -70,7 +72,7 @@ def _below_thousand(number: int) -> str:
 
 
 def bare_number(digits: str) -> str:
-    """A number on its own: a year if it can be one, a code if it begins with 0."""
+    """Read a number without context: as a year if possible, digit by digit if it begins with 0."""
     if re.fullmatch(r"[12]\d{3}", digits) and digits != "1000":
         return year(digits)
     if re.fullmatch(r"0\d+", digits):

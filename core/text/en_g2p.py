@@ -1,5 +1,7 @@
-"""The sound of an English word that no dictionary has: the sequence-to-sequence network of
-Kyubyong/g2p (Apache-2.0), two GRUs, run in numpy."""
+"""Grapheme-to-phoneme model for English words that are not in the dictionary.
+
+The sequence-to-sequence network of Kyubyong/g2p (Apache-2.0), two GRUs, run in numpy.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ _PHONES = (  # noqa: SIM905
 
 @cache
 def predict_arpabet(word: str, longest: int = 20) -> tuple[str, ...]:
-    """Letters a-z in, at most `longest` ARPAbet phones with stress out."""
+    """Return at most `longest` ARPAbet phones with stress for a word of the letters a-z."""
     net = _network()
     state = np.zeros(net["enc_w_hh"].shape[1], np.float32)
     for letter in [*(_LETTERS.get(c, _UNKNOWN) for c in word.lower()), _END_OF_WORD]:
@@ -42,7 +44,7 @@ def predict_arpabet(word: str, longest: int = 20) -> tuple[str, ...]:
 
 
 def _step(net: dict[str, Array], side: str, symbol: int, state: Array) -> Array:
-    """One GRU cell (Cho et al. 2014, the variant of cuDNN)."""
+    """Compute one step of a GRU (Cho et al. 2014, in cuDNN's variant)."""
     gates_in = net[f"{side}_w_ih"] @ net[f"{side}_emb"][symbol] + net[f"{side}_b_ih"]
     gates_state = net[f"{side}_w_hh"] @ state + net[f"{side}_b_hh"]
     reset_in, update_in, new_in = np.split(gates_in, 3)

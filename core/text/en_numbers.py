@@ -1,4 +1,4 @@
-"""Numbers, dates, times, money, units, addresses and abbreviations in English text, as words."""
+"""Write numbers, dates, times, money, units, addresses and abbreviations in English as words."""
 
 from __future__ import annotations
 
@@ -76,33 +76,33 @@ NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 
 
 def expand(text: str) -> str:
-    """`$2 at 9:30 on Mar 2` -> `two dollars at nine thirty on March second`."""
+    """Rewrite `$2 at 9:30 on Mar 2` as `two dollars at nine thirty on March second`."""
     for pattern, say in _rules():
         text = pattern.sub(say, text)
     return text
 
 
-def _money(found: Match) -> str:
-    one, many, cent, cents = _MONEY[found["sign"]]
-    amount, scale = found["amount"].replace(",", ""), found["scale"]
+def _money(match: Match) -> str:
+    one, many, cent, cents = _MONEY[match["sign"]]
+    amount, scale = match["amount"].replace(",", ""), match["scale"]
     units, _, part = amount.partition(".")
     if scale or len(part) > 2:
         large = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion"}
         word = large.get((scale or "").lower(), scale or "")
         return f"{cardinal(amount)} {word} {many}"
-    said = []
+    parts = []
     if units.strip("0") or not int(part or 0):
-        said.append(f"{cardinal(units)} {one if units.lstrip('0') == '1' else many}")
+        parts.append(f"{cardinal(units)} {one if units.lstrip('0') == '1' else many}")
     if int(part or 0):
         pieces = int(part.ljust(2, "0"))
-        said.append(f"{integer_words(pieces)} {cent if pieces == 1 else cents}")
-    return " and ".join(said)
+        parts.append(f"{integer_words(pieces)} {cent if pieces == 1 else cents}")
+    return " and ".join(parts)
 
 
-def _clock(found: Match) -> str:
-    """As written: `a.m.` is said where it stands, and `p.m.` for hours above twelve."""
-    hour, minute = int(found["h"]), int(found["m"])
-    half = re.sub(r"[^apm]", "", (found["half"] or "").lower())
+def _clock(match: Match) -> str:
+    """Read a time as written: `a.m.` only if it is there, `p.m.` also for hours above twelve."""
+    hour, minute = int(match["h"]), int(match["m"])
+    half = re.sub(r"[^apm]", "", (match["half"] or "").lower())
     if hour > 12:
         hour, half = hour - 12, "pm"
     spoken = integer_words(hour) if hour or minute else "midnight"
@@ -110,42 +110,42 @@ def _clock(found: Match) -> str:
         spoken += (" oh " if minute < 10 else " ") + integer_words(minute)
     elif not half and hour:
         spoken += " o'clock"
-    if found["s"] and int(found["s"]):
-        spoken += f" and {integer_words(int(found['s']))} seconds"
-    ends_sentence = (found["half"] or "").endswith(".") and not found.string[found.end() :].strip()
+    if match["s"] and int(match["s"]):
+        spoken += f" and {integer_words(int(match['s']))} seconds"
+    ends_sentence = (match["half"] or "").endswith(".") and not match.string[match.end() :].strip()
     return spoken + (f" {half[0].upper()} M" if half else "") + ("." if ends_sentence else "")
 
 
 def _date(day: str, month: int, written_year: str = "") -> str:
-    said = f"{_MONTHS[month - 1]} {ordinal(day)}"
-    return f"{said}, {year(written_year)}" if written_year else said
+    spoken = f"{_MONTHS[month - 1]} {ordinal(day)}"
+    return f"{spoken}, {year(written_year)}" if written_year else spoken
 
 
-def _month(found: Match) -> int:
-    return [name[:3] for name in _MONTHS].index(found["month"][:3]) + 1
+def _month(match: Match) -> int:
+    return [name[:3] for name in _MONTHS].index(match["month"][:3]) + 1
 
 
-def _numeric_date(found: Match) -> str:
-    if int(found["m"]) > 12:  # day first
-        return _date(found["m"], int(found["d"]), found["y"])
-    return _date(found["d"], int(found["m"]), found["y"])
+def _numeric_date(match: Match) -> str:
+    if int(match["m"]) > 12:  # day first
+        return _date(match["m"], int(match["d"]), match["y"])
+    return _date(match["d"], int(match["m"]), match["y"])
 
 
-def _address(found: Match) -> str:
-    """Web and mail addresses: the marks are spoken, the words stay words."""
-    bare = re.sub(r"^[a-z]+://", "", found[0]).rstrip("/")
+def _address(match: Match) -> str:
+    """Write the punctuation of a web or mail address as words."""
+    bare = re.sub(r"^[a-z]+://", "", match[0]).rstrip("/")
     bare = re.sub(r"^www\b", "W W W", bare)
     bare = re.sub(r"\d+", lambda digits: f" {bare_number(digits[0])} ", bare)
     return "".join(_ADDRESS_MARKS.get(char, char) for char in bare)
 
 
-def _unit(found: Match) -> str:
-    one, many = _UNITS[found["unit"]]
-    return f"{cardinal(found['amount'])} {one if found['amount'] == '1' else many}"
+def _unit(match: Match) -> str:
+    one, many = _UNITS[match["unit"]]
+    return f"{cardinal(match['amount'])} {one if match['amount'] == '1' else many}"
 
 
-def _fraction(found: Match) -> str:
-    top, bottom = found[1], found[2]
+def _fraction(match: Match) -> str:
+    top, bottom = match[1], match[2]
     if top == bottom:  # 50/50
         return f"{cardinal(top)} {cardinal(bottom)}"
     if bottom == "1" or len(top) > 2 or len(bottom) > 3 or int(bottom) == 0:
@@ -156,40 +156,40 @@ def _fraction(found: Match) -> str:
     return f"{cardinal(top)} {part}"
 
 
-def _decade(found: Match) -> str:
-    spoken = year(found[1]) if len(found[1]) == 4 else cardinal(found[1])
+def _decade(match: Match) -> str:
+    spoken = year(match[1]) if len(match[1]) == 4 else cardinal(match[1])
     return spoken[:-1] + "ies" if spoken.endswith("y") else spoken + "s"
 
 
-def _roman(found: Match) -> str:
-    number = str(_ROMANS[found[2]])
-    return f"{found[1]} " + (f"the {ordinal(number)}" if found[1] in _REGNAL else cardinal(number))
+def _roman(match: Match) -> str:
+    number = str(_ROMANS[match[2]])
+    return f"{match[1]} " + (f"the {ordinal(number)}" if match[1] in _REGNAL else cardinal(number))
 
 
-def _telephone(found: Match) -> str:
-    return ", ".join(spell_digits(group) for group in re.findall(r"\d+", found[0]))
+def _telephone(match: Match) -> str:
+    return ", ".join(spell_digits(group) for group in re.findall(r"\d+", match[0]))
 
 
-def _sum(found: Match) -> str:
-    return found[1] + _OPERATORS[found[2]]
+def _sum(match: Match) -> str:
+    return match[1] + _OPERATORS[match[2]]
 
 
 Rule = tuple[str, Callable[[Match], str]]
 
 
 def _codes() -> list[Rule]:
-    """Addresses, abbreviations, dates, times and telephone numbers."""
+    """Return the rules for addresses, abbreviations, dates, times and telephone numbers."""
     months = "|".join(f"{name[:3]}(?:{name[3:]})?" for name in _MONTHS) + "|Sept"
     short = "|".join(map(re.escape, _ABBREVIATIONS))
     month, date = r"(?:1[0-2]|0?[1-9])", r"(?:[12]\d|3[01]|0?[1-9])"
     day = r"(?P<d>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?"
 
-    def named(found: Match) -> str:
-        return _date(found["d"], _month(found), found["y"] or "")
+    def named(match: Match) -> str:
+        return _date(match["d"], _month(match), match["y"] or "")
 
-    def day_first(found: Match) -> str:
-        said = f"the {ordinal(found['d'])} of {_MONTHS[_month(found) - 1]}"
-        return f"{said}, {year(found['y'])}" if found["y"] else said
+    def day_first(match: Match) -> str:
+        spoken = f"the {ordinal(match['d'])} of {_MONTHS[_month(match) - 1]}"
+        return f"{spoken}, {year(match['y'])}" if match["y"] else spoken
 
     return [
         (ADDRESS, _address),
@@ -220,8 +220,8 @@ def _codes() -> list[Rule]:
     ]
 
 
-def _hour(found: Match) -> str:
-    return f"{cardinal(found['h'])} {found['half'][0].upper()} M"
+def _hour(match: Match) -> str:
+    return f"{cardinal(match['h'])} {match['half'][0].upper()} M"
 
 
 def _amounts() -> list[Rule]:
@@ -265,9 +265,10 @@ def _rest() -> list[Rule]:
     ]
 
 
-# Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
-# takes time by the square of its length. Two may also begin inside one: at the last digits before a
-# comma (1234,567€), and after the three digits that end a number with commas (1,2345.6).
+# Patterns that begin with a number begin with (?<!\d). Without it a match is tried at every digit
+# of a long number, which takes quadratic time. Two patterns may also begin inside a number: at the
+# last digits before a comma (1234,567€), and after the three digits that end a number with commas
+# (1,2345.6).
 @cache
 def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
     return [(re.compile(pattern), say) for pattern, say in [*_codes(), *_amounts(), *_rest()]]

@@ -1,7 +1,7 @@
-"""Which of two sounds an English homograph has, by its part of speech.
+"""The pronunciation of English homographs, chosen by part of speech.
 
-The averaged perceptron of NLTK (Apache-2.0; after Matthew Honnibal's of textblob, MIT) with its
-weights rounded, and the homographs of Kyubyong/g2p (Apache-2.0).
+The tagger is NLTK's averaged perceptron (Apache-2.0; after Matthew Honnibal's in textblob, MIT)
+with rounded weights; the homographs are those of Kyubyong/g2p (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ def _model() -> dict[str, Any]:
 
 @cache
 def homographs() -> dict[str, tuple[str, str, str]]:
-    """Word -> its sound as the part of speech named last, its sound otherwise."""
+    """Return for each word its ARPAbet as the part of speech named last, its ARPAbet otherwise, and
+    that part of speech."""
     stored = json.loads((DATA / "en_homographs.json").read_text("utf-8"))
     return {word: (first, second, pos) for word, (first, second, pos) in stored.items()}
 
 
 def choose_arpabet(word: str, tag: str) -> str:
-    """The ARPAbet of a homograph with a Penn tag."""
+    """Return the ARPAbet of a homograph with a Penn Treebank tag."""
     first, second, pos = homographs()[word]
     return first if tag.startswith(pos) or pos.startswith(tag) else second
 
 
 def tag_words(words: Sequence[str]) -> list[str]:
-    """Penn Treebank tags of the words of a sentence."""
+    """Return the Penn Treebank tags of the words of a sentence."""
     model = _model()
     classes, known, weights = model["classes"], model["tagdict"], model["weights"]
     context = [*_START, *map(_normalise, words), *_END]
-    found: list[str] = []
+    assigned: list[str] = []
     previous, before = _START
     for i, word in enumerate(words):
         if word in known:
@@ -54,8 +55,8 @@ def tag_words(words: Sequence[str]) -> list[str]:
                     scores[row[at]] += row[at + 1]
             best = max(range(len(classes)), key=lambda k: (scores[k], classes[k]))
         before, previous = previous, classes[best]
-        found.append(previous)
-    return found
+        assigned.append(previous)
+    return assigned
 
 
 def _normalise(word: str) -> str:

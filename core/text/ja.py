@@ -1,8 +1,8 @@
-"""Japanese: text -> OpenJTalk phones with the rises and falls of pitch.
+"""Japanese: OpenJTalk's phones with marks where the pitch rises and falls.
 
-Phones and `[` (rise), `]` (fall), `_` (pause) after Kurihara et al. 2021
-(https://doi.org/10.1587/transinf.2020EDP7104). The border of an accent phrase has no symbol in the
-table and becomes `UNK`: the model was trained that way.
+The marks `[` (rise), `]` (fall) and `_` (pause) follow Kurihara et al. 2021
+(https://doi.org/10.1587/transinf.2020EDP7104). The boundary of an accent phrase has no symbol in
+the table and becomes `UNK`, because the model was trained that way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FEATURES = re.compile(
 
 
 def phonemise(text: str) -> Pronunciation:
-    """Japanese text; OpenJTalk reads the kanji, numbers and Latin letters left in it."""
+    """Return the phones of Japanese text; OpenJTalk reads the kanji, numbers and Latin letters."""
     spoken = _RUN.sub(r"\1", expand(text))
     phones: list[str] = []
     for chunk in _CHUNK.findall(spoken.lower()):
@@ -44,30 +44,30 @@ def phonemise(text: str) -> Pronunciation:
 
 
 def _phones_of_chunk(chunk: str) -> Iterator[str]:
-    """Phones and pitch marks of a run without punctuation."""
-    # a dot in front makes OpenJTalk complain, and has no sound
+    """Yield the phones and pitch marks of a run without punctuation."""
+    # A leading dot is silent, and OpenJTalk warns about it.
     for labels in openjtalk.make_labels(chunk.lstrip("・")):
         yield from _phones_with_pitch(labels)
 
 
 def _phones_with_pitch(labels: Iterable[str]) -> Iterator[str]:
-    parsed = [found for label in labels if (found := _FEATURES.search(label))]
-    for found, following in pairwise(parsed[1:]):
-        phone = found["phone"]
+    parsed = [match for label in labels if (match := _FEATURES.search(label))]
+    for match, following in pairwise(parsed[1:]):
+        phone = match["phone"]
         if phone == "pau":
             yield "_"
             continue
         yield phone.lower() if phone in "AEIOU" else phone
-        yield from _pitch_marks(found, following)
+        yield from _pitch_marks(match, following)
 
 
-def _pitch_marks(found: re.Match[str], following: re.Match[str]) -> Iterator[str]:
-    """The border of an accent phrase, a fall or a rise after this phone, if there is one."""
+def _pitch_marks(match: re.Match[str], following: re.Match[str]) -> Iterator[str]:
+    """Yield the mark after this phone, if any: phrase boundary, fall or rise of pitch."""
     accent, mora, left, morae = (
-        _feature_value(found[name]) for name in ("accent", "mora", "left", "morae")
+        _feature_value(match[name]) for name in ("accent", "mora", "left", "morae")
     )
     next_mora = _feature_value(following["mora"])
-    if left == 1 and next_mora == 1 and found["phone"] in "aeiouAEIOUNcl":
+    if left == 1 and next_mora == 1 and match["phone"] in "aeiouAEIOUNcl":
         yield "#"
     elif accent == 0 and next_mora == mora + 1 and mora != morae:
         yield "]"
@@ -76,5 +76,5 @@ def _pitch_marks(found: re.Match[str], following: re.Match[str]) -> Iterator[str
 
 
 def _feature_value(feature: str) -> int:
-    """A numeric feature of a full-context label; `xx` where it does not apply."""
+    """Return a numeric feature of a full-context label; -50 for `xx`, which means "none"."""
     return int(feature) if feature.lstrip("-").isdigit() else -50

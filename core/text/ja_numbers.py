@@ -1,7 +1,7 @@
-"""Numbers, dates, times, money and units in Japanese text, for OpenJTalk to read.
+"""Write numbers, dates, times, money and units in Japanese so that OpenJTalk reads them correctly.
 
-OpenJTalk reads plain numbers with their counters well, so they stay digits; what it cannot know
-(marks between digits, signs, units in Latin letters) is written out.
+OpenJTalk reads plain numbers with their counters well, so they stay digits. Punctuation between
+digits, signs, and units in Latin letters are written as words.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UNITS = {
     "℃": "度", "°C": "度", "℉": "度", "°F": "度", "°": "度", "m": "メートル", "L": "リットル",
     "㍑": "リットル", "㎝": "cm", "㎜": "mm", "㎞": "km", "㎏": "kg", "㎎": "mg",
 }  # fmt: skip
-"""What OpenJTalk does not read by itself; it knows cm, kg, km/h, GHz and the like."""
+"""Units that OpenJTalk does not know; it knows cm, kg, km/h, GHz and similar ones."""
 _MONEY = {"US$": "ドル", "$": "ドル", "¥": "円", "€": "ユーロ", "£": "ポンド", "₩": "ウォン"}
 _DIGITS = ("ゼロ", "イチ", "ニー", "サン", "ヨン", "ゴー", "ロク", "ナナ", "ハチ", "キュー")
 _OPERATORS = {
@@ -31,31 +31,31 @@ _WIDE = {code: code - 0xFEE0 for code in [*range(0xFF10, 0xFF1A), *range(0xFF21,
 
 
 def expand(text: str) -> str:
-    """`8:30〜17:45、¥1,500` -> `8時30分から17時45分、1500円`."""
+    """Rewrite `8:30〜17:45、¥1,500` as `8時30分から17時45分、1500円`."""
     text = text.translate(_WIDE)
     for pattern, say in _rules():
         text = pattern.sub(say, text)
     return text
 
 
-def _clock(found: Match) -> str:
-    hour, minute, second = (int(part) if part else 0 for part in found.groups())
-    said = f"{hour}時" + (f"{minute}分" if minute or second else "")
-    return said + (f"{second}秒" if second else "")
+def _clock(match: Match) -> str:
+    hour, minute, second = (int(part) if part else 0 for part in match.groups())
+    spoken = f"{hour}時" + (f"{minute}分" if minute or second else "")
+    return spoken + (f"{second}秒" if second else "")
 
 
-def _telephone(found: Match) -> str:
-    groups = re.findall(r"\d+", found[0])
+def _telephone(match: Match) -> str:
+    groups = re.findall(r"\d+", match[0])
     return "の".join("".join(_DIGITS[int(digit)] for digit in group) for group in groups)
 
 
-def _money(found: Match) -> str:
-    amount = re.sub(r"\.0+$", "", found["amount"])
-    return amount + (found["scale"] or "") + _MONEY[found["sign"]]
+def _money(match: Match) -> str:
+    amount = re.sub(r"\.0+$", "", match["amount"])
+    return amount + (match["scale"] or "") + _MONEY[match["sign"]]
 
 
-def _sum(found: Match) -> str:
-    return re.sub(r"\s*([-+−×*÷=≒])\s*", lambda m: _OPERATORS[m[1]], found[0])
+def _sum(match: Match) -> str:
+    return re.sub(r"\s*([-+−×*÷=≒])\s*", lambda m: _OPERATORS[m[1]], match[0])
 
 
 @cache
@@ -65,8 +65,8 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
     units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
     signs = "|".join(map(re.escape, _MONEY))
     telephone = r"(?<!\d)0\d{1,3}-\d{2,4}-\d{3,4}(?!\d)|(?<!\d)\d+(?:-\d+){2,}(?!\d)"
-    # Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
-    # takes time by the square of its length.
+    # Patterns that begin with a number begin with (?<!\d). Without it a match is tried at every
+    # digit of a long number, which takes quadratic time.
     rules: dict[str, Callable[[Match], str]] = {
         r"(?<![\d,])\d{1,3}(?:,\d{3})+(?!\d)": lambda m: m[0].replace(",", ""),
         r"(?<!\d)(\d{4})([-/.])(0?[1-9]|1[0-2])\2(0?[1-9]|[12]\d|3[01])(?!\d)": lambda m: (

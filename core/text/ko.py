@@ -1,7 +1,7 @@
-"""Korean: text -> jamo as they sound, by the standard pronunciation rules.
+"""Korean: jamo as pronounced, by the rules of standard pronunciation.
 
-Rules and tables after g2pK (Kyubyong Park, Apache-2.0), which GPT-SoVITS was trained with; parts of
-speech by mecab-ko. Rule numbers are those of the Standard Pronunciation (표준 발음법).
+Rules and tables follow g2pK (Kyubyong Park, Apache-2.0), which GPT-SoVITS was trained with; parts
+of speech come from mecab-ko. Rule numbers are those of the Standard Pronunciation (표준 발음법).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SOUNDS = (
 )
 _TENSE = dict(zip("ᄀᄃᄇᄉᄌ", "ᄁᄄᄈᄊᄍ", strict=True))
 _STEM_RULES = (
-    # stem endings that tense the consonant after them: rules 11.1, 24, 25
+    # verb stems after which a consonant is tensed: rules 11.1, 24, 25
     ("ᆰ/P([ᄀᄁ])", lambda m: "ᆯᄁ"),
     ("([ᆲᆴᆫᆷ])/P([ᄀᄃᄉᄌ])", lambda m: m[1] + _TENSE[m[2]]),
     ("ᆬ/P([ᄀᄃᄉᄌ])", lambda m: "ᆫ" + _TENSE[m[1]]),
@@ -57,10 +57,10 @@ _STEM_RULES = (
     ("ᇀᄋ([ᅵᅧ])", lambda m: "ᄎ" + m[1]),
     ("ᆴ(?:/P)?ᄋ([ᅵᅧ])", lambda m: "ᆯᄎ" + m[1]),
     ("ᆮ히", lambda m: "치"),
-    # the future's ㄹ tenses the next word: rule 27
+    # the future ending ㄹ tenses the next word: rule 27
     ("ᆯ/E ([ᄀᄃᄇᄉᄌ])", lambda m: "ᆯ " + _TENSE[m[1]]),
 )
-_LINKED_TAILS = {  # a tail moves to an empty lead: rules 12.4, 13, 14
+_LINKED_TAILS = {  # a final consonant moves to an empty initial: rules 12.4, 13, 14
     "ᆨ": "ᄀ", "ᆩ": "ᄁ", "ᆫ": "ᄂ", "ᆮ": "ᄃ", "ᆯ": "ᄅ", "ᆷ": "ᄆ", "ᆸ": "ᄇ", "ᆺ": "ᄉ", "ᆻ": "ᄊ",
     "ᆽ": "ᄌ", "ᆾ": "ᄎ", "ᆿ": "ᄏ", "ᇀ": "ᄐ", "ᇁ": "ᄑ", "ᆪ": "ᆨᄊ", "ᆬ": "ᆫᄌ", "ᆰ": "ᆯᄀ",
     "ᆱ": "ᆯᄆ", "ᆲ": "ᆯᄇ", "ᆳ": "ᆯᄊ", "ᆴ": "ᆯᄐ", "ᆵ": "ᆯᄑ", "ᆹ": "ᆸᄊ", "ᇂ": "ᄋ", "ᆭ": "ᄂ",
@@ -69,10 +69,10 @@ _LINKED_TAILS = {  # a tail moves to an empty lead: rules 12.4, 13, 14
 
 
 def phonemise(text: str) -> Pronunciation:
-    """Korean text; Latin letters are named, Chinese characters are left out."""
+    """Return the jamo of Korean text; Latin letters are spelled, Chinese characters dropped."""
     spoken = re.sub("[A-Za-z]", lambda m: _LATIN[m[0].lower()], expand(text))
     jamo = "".join(_SPLIT_VOWELS.get(sound, sound) for sound in pronounce(spoken))
-    # 을 before ㄹ in the next word: the liquid stays a nasal
+    # ㄹ after 을 at the end of a word is pronounced ㄴ
     jamo = re.sub("([ㅇㄹ]ㅡㄹ) ㄹ", r"\1 ㄴ", jamo)
     if "ㄱ" <= jamo[-1:] <= "ㅣ":
         jamo += "."
@@ -82,24 +82,24 @@ def phonemise(text: str) -> Pronunciation:
 
 
 def pronounce(text: str) -> str:
-    """Hangul as it sounds, in single jamo."""
+    """Return the pronunciation of hangul in single jamo."""
     stored = _load_rules()
-    for written, said in stored["idioms"]:
-        text = re.sub(written, said, text)
+    for pattern, spoken in stored["idioms"]:
+        text = re.sub(pattern, spoken, text)
     out = unicodedata.normalize("NFD", _mark_stems(text))
     out = re.sub("([ᄌᄍᄎ])ᅧ", r"\1ᅥ", out)  # 5.1
     out = re.sub("([ᄀᄁᄂᄃᄄᄅᄆᄇᄈᄉᄊᄌᄍᄎᄏᄐᄑᄒ])ᅴ", r"\1ᅵ", out)  # 5.3
-    for written, tensed in _STEM_RULES:
-        out = re.sub(written, tensed, out)
+    for pattern, tensed in _STEM_RULES:
+        out = re.sub(pattern, tensed, out)
     out = re.sub("/[PE]", "", out)
-    for written, said in stored["table"]:
-        out = re.sub(written, said, out)
+    for pattern, spoken in stored["table"]:
+        out = re.sub(pattern, spoken, out)
     out = re.sub(f"([{''.join(_LINKED_TAILS)}])ᄋ", lambda m: _LINKED_TAILS[m[1]], out)
     return "".join(_SOUNDS.get(char, char) for char in out)
 
 
 def _mark_stems(text: str) -> str:
-    """`/P` after a verb stem and `/E` after an ending in ㄹ, which change what follows."""
+    """Insert `/P` after verb stems and `/E` after endings in ㄹ, which change the next sound."""
     tokens = _tag_morphemes(text)
     if text.replace(" ", "") != "".join(token for token, _ in tokens):
         return text
@@ -123,8 +123,8 @@ def _load_rules() -> dict[str, list[list[str]]]:
 
 
 def _tag_morphemes(text: str) -> list[tuple[str, str]]:
-    """Morphemes with their part-of-speech tags, several joined by `+`."""
-    # One call for the whole text: the tagger has a single buffer, and other threads read as well.
+    """Return morphemes with their part-of-speech tags; several tags are joined by `+`."""
+    # One call for the whole text, because threads share the tagger and its single buffer.
     lines = [line.split("\t", 1) for line in _tagger().parse(text).splitlines()]
     return [(line[0], line[1].split(",", 1)[0]) for line in lines if len(line) == 2]
 

@@ -1,4 +1,4 @@
-"""Numbers, dates, times, money and units in Korean text, written out as they are said."""
+"""Write numbers, dates, times, money and units in Korean text as words."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ _MONEY = {"₩": "원", "$": "달러", "€": "유로", "¥": "엔", "£": "파�
 
 
 def expand(text: str) -> str:
-    """`사과 3개, 12.5%, 2024년 6월` -> `사과 세개, 십이점오퍼센트, 이천이십사년 유월`."""
+    """Rewrite `사과 3개, 12.5%, 2024년 6월` as `사과 세개, 십이점오퍼센트, 이천이십사년 유월`."""
     for pattern, say in _rules():
         text = pattern.sub(say, text)
     return text
 
 
 def cardinal(digits: str) -> str:
-    """Sino-Korean: `12345` -> `만이천삼백사십오`, `3.14` -> `삼점일사`."""
+    """Return a Sino-Korean number: `12345` is `만이천삼백사십오`, `3.14` is `삼점일사`."""
     whole, _, fraction = digits.partition(".")
     spoken = _whole(whole.lstrip("0")) or "영"
     return f"{spoken}점{spell_digits(fraction)}" if fraction else spoken
 
 
 def native_cardinal(digits: str) -> str:
-    """Before a counter, to 99: `3` -> `세`, `20` -> `스무`, `12` -> `열두`."""
+    """Return a native number for use before a counter: `3` is `세`, `20` is `스무`. From 100 on the
+    Sino-Korean number is used."""
     number = int(digits[-3:])
     if len(digits) > 2 or number == 0:
         return cardinal(digits)
@@ -47,7 +48,7 @@ def native_cardinal(digits: str) -> str:
 
 
 def spell_digits(digits: str, zero: str = "영") -> str:
-    """Digit by digit."""
+    """Read a number digit by digit."""
     return "".join(_DIGITS[int(digit)] for digit in digits).replace("영", zero)
 
 
@@ -57,25 +58,25 @@ def _whole(digits: str) -> str:
             head = _whole(digits[:-size])
             head = "" if head == "일" and unit == "만" else head
             return head + unit + _whole(digits[-size:].lstrip("0"))
-    said = ""
+    spoken = ""
     for i, digit in enumerate(digits):
         unit = ("", "십", "백", "천")[len(digits) - i - 1]
         if digit != "0":
-            said += ("" if digit == "1" and unit else _DIGITS[int(digit)]) + unit
-    return said
+            spoken += ("" if digit == "1" and unit else _DIGITS[int(digit)]) + unit
+    return spoken
 
 
-def _month(found: Match) -> str:
-    return {"6": "유", "06": "유", "10": "시"}.get(found[1]) or cardinal(found[1])
+def _month(match: Match) -> str:
+    return {"6": "유", "06": "유", "10": "시"}.get(match[1]) or cardinal(match[1])
 
 
-def _telephone(found: Match) -> str:
-    return ", ".join(spell_digits(group, "공") for group in re.findall(r"\d+", found[0]))
+def _telephone(match: Match) -> str:
+    return ", ".join(spell_digits(group, "공") for group in re.findall(r"\d+", match[0]))
 
 
-def _clock(found: Match) -> str:
-    minute = int(found[2])
-    return f"{native_cardinal(found[1])} 시" + (f" {cardinal(str(minute))} 분" if minute else "")
+def _clock(match: Match) -> str:
+    minute = int(match[2])
+    return f"{native_cardinal(match[1])} 시" + (f" {cardinal(str(minute))} 분" if minute else "")
 
 
 @cache
@@ -83,8 +84,8 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
     number = r"\d+(?:\.\d+)?"
     units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
     signs = re.escape("".join(_MONEY))
-    # Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
-    # takes time by the square of its length.
+    # Patterns that begin with a number begin with (?<!\d). Without it a match is tried at every
+    # digit of a long number, which takes quadratic time.
     rules: dict[str, Callable[[Match], str]] = {
         r"(?<![\d,])\d{1,3}(?:,\d{3})+(?!\d)": lambda m: m[0].replace(",", ""),
         r"(?<!\d)(\d{4})[-./](\d{1,2})[-./](\d{1,2})(?!\d)": lambda m: (

@@ -1,4 +1,4 @@
-"""What a language module makes of a text."""
+"""The result of a language module."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Pronunciation:
-    """Text as it is spoken, and its phonemes."""
+    """A normalised text and its phonemes."""
 
     text: str
-    """Normalised: numbers as words, marks in ASCII."""
+    """The text with numbers as words and punctuation in ASCII."""
     phones: tuple[str, ...]
     word2ph: tuple[int, ...] = ()
-    """Phonemes of each character of `text`; only Chinese and Cantonese have them."""
+    """Number of phonemes of each character of `text`; empty except for Mandarin and Cantonese."""

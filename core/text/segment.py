@@ -1,7 +1,7 @@
-"""Runs of one language within a sentence, told by script.
+"""Split mixed text into runs of one language, by script.
 
-Which language kanji belong to is asked of the kana around them; no statistical model is needed
-where the caller names the main language, and none is used.
+The caller names the main language, so no statistical language detector is needed. In the `auto`
+modes Chinese characters are Japanese if there are kana in the same clause.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ Run = tuple[str, str]
 
 
 def split_by_language(text: str, mode: str) -> list[Run]:
-    """(language, text) in order; neighbours differ in language.
+    """Return pairs of (language, text) in order; neighbouring runs differ in language.
 
-    Modes are GPT-SoVITS': a language reads everything but foreign scripts; `all_` it reads all but
-    Latin words; `auto` tells Chinese from Japanese by kana.
+    The modes are those of GPT-SoVITS. A language code reads everything except foreign scripts in
+    that language; with the prefix `all_` it reads everything except Latin words; `auto` tells
+    Chinese from Japanese by kana.
     """
     home = mode.removeprefix("all_")
     if mode == "en" and text.isascii():
         return [("en", text)]
-    found = [(str(token.lastgroup), token.group()) for token in _TOKEN.finditer(text)]
+    tokens = [(str(token.lastgroup), token.group()) for token in _TOKEN.finditer(text)]
     runs: list[Run] = []
-    for i, (kind, token) in enumerate(found):
-        _append_run(
-            runs, _language_of(kind, home, mode, found, i) or (runs[-1][0] if runs else ""), token
-        )
-    if runs and not runs[0][0]:  # leading marks belong to what follows
+    for i, (kind, token) in enumerate(tokens):
+        previous = runs[-1][0] if runs else ""
+        _append_run(runs, _language_of(kind, home, mode, tokens, i) or previous, token)
+    if runs and not runs[0][0]:  # leading punctuation belongs to the run after it
         first = runs[1][0] if len(runs) > 1 else _default_language(home)
         runs[:2] = [(first, runs[0][1] + (runs[1][1] if len(runs) > 1 else ""))]
     return runs
@@ -61,38 +61,38 @@ def _default_language(home: str) -> str:
     return {"auto": "zh", "auto_yue": "yue"}.get(home, home)
 
 
-def _language_of(kind: str, home: str, mode: str, found: list[Run], i: int) -> str:
-    """Whose token this is; empty: that of the token before."""
+def _language_of(kind: str, home: str, mode: str, tokens: list[Run], i: int) -> str:
+    """Return the language of a token, or "" if it takes the language of the token before it."""
     auto = home.startswith("auto")
     if kind in ("en", "mark"):
         return "en" if kind == "en" else ""
     if kind == "number":
-        return _language_of_number(found, i, home) if auto else home
+        return _language_of_number(tokens, i, home) if auto else home
     if mode.startswith("all_"):
         return home
     if kind != "han":
         return kind
     if auto:
-        return "ja" if _has_kana_nearby(found, i) else _default_language(home)
+        return "ja" if _has_kana_nearby(tokens, i) else _default_language(home)
     return "zh" if home in ("en", "ko") else home
 
 
-def _has_kana_nearby(found: list[Run], i: int) -> bool:
-    """Is there kana in the same clause?"""
+def _has_kana_nearby(tokens: list[Run], i: int) -> bool:
+    """Return whether there are kana in the same clause as token `i`."""
     for step in (-1, 1):
         at = i + step
-        while 0 <= at < len(found) and found[at][0] in ("han", "ja", "number"):
-            if found[at][0] == "ja":
+        while 0 <= at < len(tokens) and tokens[at][0] in ("han", "ja", "number"):
+            if tokens[at][0] == "ja":
                 return True
             at += step
     return False
 
 
-def _language_of_number(found: list[Run], i: int, home: str) -> str:
-    """In `auto` a number belongs to the characters it stands before, else to what it follows."""
-    if i + 1 == len(found):
+def _language_of_number(tokens: list[Run], i: int, home: str) -> str:
+    """Return the language of a number in `auto`: that of the characters after it, else ""."""
+    if i + 1 == len(tokens):
         return ""
-    following = found[i + 1][0]
+    following = tokens[i + 1][0]
     if following == "han":
-        return "ja" if _has_kana_nearby(found, i + 1) else _default_language(home)
+        return "ja" if _has_kana_nearby(tokens, i + 1) else _default_language(home)
     return following if following in ("ja", "ko") else ""

@@ -1,4 +1,4 @@
-"""The 732 symbols GPT-SoVITS v2 was trained on, and their ids."""
+"""The 732 symbols that GPT-SoVITS v2 was trained with, and their ids."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 DATA = Path(__file__).parent / "data"
 UNKNOWN = "UNK"
 MARKS = "!?…,.-"
-"""Marks with a symbol of their own."""
+"""Punctuation that has a symbol."""
 
 
 @cache
 def symbol_table() -> dict[str, int]:
-    """Symbol -> id: pinyin halves, kana phones, marks, ARPAbet, jamo, jyutping halves."""
+    """Return the id of each symbol: initials and finals of pinyin and jyutping, Japanese phones,
+    ARPAbet, jamo and punctuation."""
     symbols = json.loads((DATA / "symbols.json").read_text("utf-8"))
     return {symbol: i for i, symbol in enumerate(symbols)}
 
 
 def symbol_ids(phones: Iterable[str]) -> tuple[int, ...]:
-    """Ids of phones; what the table lacks is `UNK`, as in training."""
+    """Return the ids of phones; an unknown phone gets the id of `UNK`, as in training."""
     known = symbol_table()
     return tuple(known.get(phone, known[UNKNOWN]) for phone in phones)

@@ -1,4 +1,7 @@
-"""Cantonese: text -> two phones a syllable, one a mark; jyutping by ToJyutping."""
+"""Cantonese: two phones for each syllable, one for each punctuation mark.
+
+Readings in jyutping come from ToJyutping.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _MARK_OF = {
 }  # fmt: skip
 _ANY_MARK = re.compile("|".join(map(re.escape, _MARK_OF)))
 _UNSPOKEN = re.compile(rf"[^\u4e00-\u9fa5{re.escape(MARKS)}]+")
-# The first that fits is taken, longest or not: the model was trained on such halves.
+# The first match is taken even if a longer one follows, because the model was trained that way.
 _INITIALS = (  # noqa: SIM905
     "aa aai aak aap aat aau ai au ap at ak a p b e ts t dz d kw k gw g f h l m ng n s y w c z j "
     "ong on ou oi ok o uk ung"
@@ -24,8 +27,8 @@ _INITIALS = (  # noqa: SIM905
 
 
 def phonemise(text: str) -> Pronunciation:
-    """Cantonese in either script; Latin letters are dropped."""
-    marked = _ANY_MARK.sub(lambda found: _MARK_OF[found[0]], expand(text))
+    """Return the phones of Cantonese in either script; Latin letters are dropped."""
+    marked = _ANY_MARK.sub(lambda match: _MARK_OF[match[0]], expand(text))
     spoken = _UNSPOKEN.sub("", marked)
     phones: list[str] = []
     word2ph: list[int] = []
@@ -43,7 +46,7 @@ def phonemise(text: str) -> Pronunciation:
 
 
 def _split_syllable(syllable: str) -> tuple[str, str]:
-    """`hou2` -> `Yh`, `You2`; a syllable that is all initial repeats its last letter."""
+    """Split `hou2` into `Yh` and `You2`; a syllable without a final repeats its last letter."""
     plain, tone = syllable[:-1], syllable[-1]
     initial = next((start for start in _INITIALS if plain.startswith(start)), plain)
     if plain.startswith("nga"):

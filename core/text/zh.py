@@ -1,4 +1,4 @@
-"""Mandarin: text -> two phones a syllable, one a mark."""
+"""Mandarin: two phones (initial and final) for each syllable, one for each punctuation mark."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from core.text.zh_sandhi import Word, apply_erhua, apply_sandhi, merge_words
 _MARK_OF = {
     "：": ",", "；": ",", "，": ",", "。": ".", "！": "!", "？": "?", "\n": ".", "·": ",",
     "、": ",", "...": "…", "/": ",", "—": "-", "~": "…", "～": "…",
-    "嗯": "恩", "呣": "母",  # which have no syllable in the table
+    "嗯": "恩", "呣": "母",  # their syllables have no symbol
 }  # fmt: skip
 _ANY_MARK = re.compile("|".join(map(re.escape, _MARK_OF)))
 _UNSPOKEN = re.compile(rf"[^\u4e00-\u9fa5{re.escape(MARKS)}]+")
 _RUN = re.compile(rf"([{re.escape(MARKS)}])[{re.escape(MARKS)}]+")
 _CLAUSE = re.compile(rf"[^{re.escape(MARKS)}]*[{re.escape(MARKS)}]|[^{re.escape(MARKS)}]+")
 _PAUSES = {"￥": "SP2", "^": "SP3"}
-"""Pauses a writer asks for; the first that occurs turns every comma of the text into itself."""
+"""Characters that request a pause; with one of them all commas become the first such pause."""
 _ENDS = {"uei": "ui", "iou": "iu", "uen": "un"}
 _BARE = {
     "i": "y i", "in": "y in", "ing": "y ing", "ian": "y En", "ie": "y E",
@@ -28,14 +28,14 @@ _BARE = {
     "m": "m u", "n": "EE en", "ng": "EE en", "hm": "h en", "hng": "h eng",
 }  # fmt: skip
 _COUNTER = re.compile("(?<=[一二三四五六七八九十百千万两几每数这那])只(?![有是能要会好得不想在])")
-"""Where 只 counts animals (zhī) and is not only (zhǐ)."""
+"""Where 只 is the measure word zhī and not zhǐ, "only"."""
 _NUMERALS = frozenset("零一二三四五六七八九十百千万两半负约")
 _MEASURED = frozenset("率度量额数价值径积高长宽重龄果比计距离速温")
 _BARE_ONSETS = {"i": "y", "u": "w", "a": "AA", "e": "EE", "o": "OO"}
 
 
 def phonemise(text: str) -> Pronunciation:
-    """Chinese text; Latin letters are dropped (the segmenter gives them to English)."""
+    """Return the phones of Chinese text; Latin letters are dropped (see `core.text.segment`)."""
     text = expand(text)
     pause = next((pause for mark, pause in _PAUSES.items() if mark in text), "")
     for mark in _PAUSES:
@@ -51,26 +51,26 @@ def phonemise(text: str) -> Pronunciation:
 
 
 def normalise_marks(text: str) -> str:
-    """Marks in ASCII; nothing but marks and the characters that have a reading."""
-    return _UNSPOKEN.sub("", _ANY_MARK.sub(lambda found: _MARK_OF[found[0]], text))
+    """Write punctuation in ASCII and drop everything that is neither Chinese nor punctuation."""
+    return _UNSPOKEN.sub("", _ANY_MARK.sub(lambda match: _MARK_OF[match[0]], text))
 
 
 def _phones_of_clause(clause: str) -> list[list[str]]:
-    """Phones of each character of a clause, which is the context of its words."""
+    """Return the phones of each character of a clause. Polyphones are read in its context."""
     in_context = zh_words.to_pinyin(clause)
-    counters = {found.start() for found in _COUNTER.finditer(clause)}
+    counters = {match.start() for match in _COUNTER.finditer(clause)}
     sounds: list[list[str]] = []
     for word in merge_words(zh_words.tag_words(clause), zh_words.to_finals):
         start, end = len(sounds), len(sounds) + len(word.text)
         readings = _reading_by_grammar(word, clause[:start], clause[end:])
         readings = readings or _reading_by_dictionary(word.text, in_context[start:end])
-        spoken = ["zhi1" if start + i in counters else one for i, one in enumerate(readings)]
+        spoken = ["zhi1" if start + i in counters else each for i, each in enumerate(readings)]
         sounds += _phones_of_word(word, spoken)
     return sounds
 
 
 def _reading_by_grammar(word: Word, before: str, after: str) -> list[str]:
-    """Readings that the grammar decides and that statistics of single characters get wrong."""
+    """Return readings that grammar decides and pypinyin gets wrong, or an empty list."""
     text, pos = word
     counted = after[:1] in _NUMERALS
     if text == "地" and pos == "uv":  # 慢慢地
@@ -85,11 +85,11 @@ def _reading_by_grammar(word: Word, before: str, after: str) -> list[str]:
 
 
 def _reading_by_dictionary(text: str, in_context: list[str]) -> list[str]:
-    """The reading of a word by the dictionary, else of each character by the clause."""
+    """Return the reading of a word from the dictionary, else of each character in context."""
     if whole := zh_words.dictionary_reading(text):
         return whole
-    alone = (zh_words.dictionary_reading(char) for char in text)
-    return [(one or [here])[0] for one, here in zip(alone, in_context, strict=True)]
+    fixed = (zh_words.dictionary_reading(char) for char in text)
+    return [(own or [usual])[0] for own, usual in zip(fixed, in_context, strict=True)]
 
 
 def _phones_of_word(word: Word, readings: list[str]) -> list[list[str]]:
@@ -106,7 +106,7 @@ def _phones_of_word(word: Word, readings: list[str]) -> list[list[str]]:
 
 
 def _phones_of_syllable(initial: str, final: str) -> list[str]:
-    """`zh`, `ong1` -> `zh ong1`; a syllable without an initial gets a stand-in for it."""
+    """Return the two phones of a syllable; one without an initial gets a placeholder for it."""
     final, tone = final[:-1], final[-1:]
     if initial:
         if final == "i" and initial in ("z", "c", "s"):

@@ -1,7 +1,7 @@
-"""Mandarin tones in context: 不, 一, neutral and third tones, 儿.
+"""Tone sandhi of Mandarin: 不, 一, neutral tones, third tones and 儿.
 
-The rules and word lists are those of PaddleSpeech (Apache-2.0) as GPT-SoVITS was trained with
-them; tones are the last character of a final (`ao3`), 5 is neutral.
+The rules and word lists are those of PaddleSpeech (Apache-2.0) with which GPT-SoVITS was trained.
+The tone is the last character of a final (`ao3`); 5 is the neutral tone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Halves = tuple[str, str]
 class Word(NamedTuple):
     text: str
     pos: str
-    """Part of speech, in jieba's letters."""
+    """Part of speech, jieba's tag."""
 
 
 @cache
@@ -34,7 +34,7 @@ def word_lists() -> dict[str, frozenset[str]]:
 
 
 def merge_words(words: Sequence[Word], finals: Callable[[str], Finals]) -> list[Word]:
-    """Join words whose tones depend on each other; `finals` reads a word out of context."""
+    """Join words whose tones depend on each other; `finals` gives finals without context."""
     joined = _join_reduplication(_join_yi(_join_bu(words)))
     joined = _join_third_tones(joined, finals, _are_all_third)
     joined = _join_third_tones(joined, finals, _thirds_meet)
@@ -54,7 +54,7 @@ def _join_bu(words: Sequence[Word]) -> list[Word]:
 
 
 def _join_yi(words: Sequence[Word]) -> list[Word]:
-    """听 一 听 -> 听一听; 一 with the word after it."""
+    """Join 听 一 听 to 听一听, and any other 一 to the word after it."""
     joined: list[Word] = []
     skip = False
     for i, word in enumerate(words):
@@ -94,7 +94,7 @@ def _join_third_tones(
         before = words[i - 1].text if i else ""
         fits = (
             len(before) + len(word.text) <= 3
-            # a doubled word needs its own neutral tone first
+            # a reduplicated word is not joined: its second syllable becomes neutral
             and not (len(before) == 2 and before[0] == before[1])
         )
         if before and fits and not just_joined and meet(tones[i - 1], tones[i]):
@@ -129,7 +129,7 @@ def _join_er(words: Sequence[Word]) -> list[Word]:
 
 
 def apply_sandhi(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
-    """The finals of a word as they are spoken; `split` cuts a word at its inner boundary."""
+    """Return the finals of a word as spoken; `split` splits a word at its inner boundary."""
     finals = _change_bu(word.text, finals)
     finals = _change_yi(word.text, finals)
     finals = _change_neutral(word, finals, split)
@@ -170,15 +170,13 @@ def _change_yi(text: str, finals: Finals) -> Finals:
 def _change_neutral(word: Word, finals: Finals, split: Callable[[str], Halves]) -> Finals:
     text, spoken, lists = word.text, list(finals), word_lists()
     for i in range(1, len(text)):
-        if (
-            len(text) == 4 and i == 2 and text[:2] != text[2:]
-        ):  # 银行 and 行长 meet, nothing is doubled
+        if len(text) == 4 and i == 2 and text[:2] != text[2:]:  # 银行行长 is no reduplication
             continue
         if text[i] == text[i - 1] and word.pos[:1] in "nva" and text not in lists["full"]:
             spoken[i] = _set_tone(spoken[i], "5")
-    lightened = _neutral_syllable(word)
-    if lightened is not None:
-        spoken[lightened] = _set_tone(spoken[lightened], "5")
+    neutral = _neutral_syllable(word)
+    if neutral is not None:
+        spoken[neutral] = _set_tone(spoken[neutral], "5")
     end = 0
     for part in split(text):
         end += len(part)
@@ -188,7 +186,7 @@ def _change_neutral(word: Word, finals: Finals, split: Callable[[str], Halves]) 
 
 
 def _neutral_syllable(word: Word) -> int | None:
-    """Which syllable loses its tone by the word's ending, if any."""
+    """Return the index of the syllable that is neutral because of the word's ending, or None."""
     text, pos = word
     counter = text.find("个")
     last = len(text) - 1
@@ -209,13 +207,13 @@ def _neutral_syllable(word: Word) -> int | None:
 
 
 def _change_third_tones(text: str, finals: Finals, split: Callable[[str], Halves]) -> Finals:
-    """Of neighbouring third tones in a word of two to four syllables the first rises."""
+    """Raise the first of adjacent third tones in a word of two to four syllables."""
     spoken = list(finals)
     if len(text) == 2 and all(map(_is_third_tone, spoken)):
         spoken[0] = _set_tone(spoken[0], "2")
     elif len(text) == 3:
         return _change_three_syllables(spoken, len(split(text)[0]))
-    elif len(text) == 4:  # an idiom: two and two
+    elif len(text) == 4:  # an idiom: two words of two syllables
         for i in (0, 2):
             if all(map(_is_third_tone, spoken[i : i + 2])):
                 spoken[i] = _set_tone(spoken[i], "2")
@@ -238,7 +236,7 @@ def _change_three_syllables(finals: Finals, head: int) -> Finals:
 
 
 def apply_erhua(word: Word, finals: Finals) -> Finals:
-    """A final 儿 takes the tone of the syllable before it, unless it is a syllable of its own."""
+    """Give a final 儿 the tone of the syllable before it, unless it is a separate syllable."""
     if not word.text.endswith("儿") or len(finals) != len(word.text):
         return finals
     spoken = list(finals)

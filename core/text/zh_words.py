@@ -1,4 +1,4 @@
-"""Chinese words: boundaries and parts of speech by jieba, readings by pypinyin."""
+"""Chinese word segmentation and parts of speech by jieba, readings by pypinyin."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from core.text.zh_sandhi import Word
 
 @contextmanager
 def _without_pkg_resources() -> Iterator[None]:
-    """Without what takes most of jieba's import: setuptools' pkg_resources, by which it would open
-    one file, as it does without; and warnings of the escapes in its source."""
+    """Hide pkg_resources while jieba is imported: loading it takes most of the time, and jieba can
+    open its one file without it. Also suppress warnings about invalid escapes in jieba's source."""
     modules: dict[str, Any] = sys.modules
-    there = modules.get("pkg_resources")
-    modules["pkg_resources"] = there  # None: as if it were not installed
+    loaded = modules.get("pkg_resources")
+    modules["pkg_resources"] = loaded  # None makes an import fail as if it were not installed
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        if there is None:
+        if loaded is None:
             modules.pop("pkg_resources")
 
 
 with _without_pkg_resources():
     import jieba
 
-    # The package makes a tagger of its own as it is imported, which would read all words.
+    # On import posseg creates a tagger that reads the whole dictionary. It gets an empty one.
     jieba.dt.dictionary = os.devnull
     from jieba import posseg
 
@@ -42,18 +42,18 @@ with _without_pkg_resources():
 
 
 def split_words(text: str) -> list[str]:
-    """A text cut into words; nothing is lost."""
+    """Split a text into words; joined, they are the text."""
     return list(_tagger().tokenizer.cut(text))
 
 
 def tag_words(text: str) -> list[Word]:
-    """Words with their part of speech."""
+    """Split a text into words with their parts of speech."""
     return [Word(pair.word, pair.flag) for pair in _tagger().lcut(text)]
 
 
 @cache
 def split_word(word: str) -> tuple[str, str]:
-    """A word at its inner boundary: 纸老虎 -> 纸, 老虎; the second half may be empty."""
+    """Split a word at its inner boundary, 纸老虎 into 纸 and 老虎; the second part may be empty."""
     shortest = min(_tagger().tokenizer.cut_for_search(word), key=len)
     if word.startswith(shortest):
         return shortest, word[len(shortest) :]
@@ -61,16 +61,16 @@ def split_word(word: str) -> tuple[str, str]:
 
 
 def to_pinyin(text: str) -> list[str]:
-    """One reading a character, the tone last (5: neutral); a mark reads as itself."""
+    """Return a reading for each character, the tone last (5: neutral); punctuation is kept."""
     from pypinyin import Style, lazy_pinyin
 
-    each: Any = list  # what has no reading is kept, character by character
-    return list(lazy_pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, errors=each))
+    keep: Any = list  # characters without a reading are kept, one by one
+    return list(lazy_pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, errors=keep))
 
 
 @cache
 def to_finals(word: str) -> list[str]:
-    """The finals of a word out of context."""
+    """Return the finals of a word without context."""
     from pypinyin import Style, lazy_pinyin
 
     return list(lazy_pinyin(word, style=Style.FINALS_TONE3, neutral_tone_with_five=True))
@@ -78,7 +78,7 @@ def to_finals(word: str) -> list[str]:
 
 @cache
 def dictionary_reading(word: str) -> list[str] | None:
-    """The reading of a word that a dictionary fixes."""
+    """Return the reading of a word that is in a dictionary, else None."""
     from pypinyin.constants import PHRASES_DICT
 
     if fixed := _fixed_readings().get(word):
@@ -88,14 +88,14 @@ def dictionary_reading(word: str) -> list[str] | None:
 
 @cache
 def _fixed_readings() -> dict[str, list[str]]:
-    """Where GPT-SoVITS was trained with another reading than pypinyin's."""
+    """Return readings with which GPT-SoVITS was trained and that differ from pypinyin's."""
     stored = json.loads((DATA / "zh.json").read_text("utf-8"))["readings"]
     return {word: reading.split(" ") for word, reading in stored.items()}
 
 
 class _Tokenizer(jieba.Tokenizer):  # type: ignore[misc]
-    """jieba without its table of prefixes: half the start, and no cache file in a folder that
-    others may write to."""
+    """jieba's tokenizer without its prefix table: it starts twice as fast and keeps no cache file
+    in a directory that others may write to."""
 
     def initialize(self, dictionary: str | None = None) -> None:
         with self.get_dict_file() as lines:
@@ -117,7 +117,7 @@ class _Tokenizer(jieba.Tokenizer):  # type: ignore[misc]
 
 class _Tagger(posseg.POSTokenizer):  # type: ignore[misc]
     def load_word_tag(self, dictionary: Any) -> None:
-        dictionary.close()  # read once, by the tokenizer
+        dictionary.close()  # the tokenizer has read the same file
         self.tokenizer.check_initialized()
         self.word_tag_tab = self.tokenizer.tags
 

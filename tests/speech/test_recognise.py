@@ -52,7 +52,7 @@ def test_features_have_the_models_shape_and_range() -> None:
 
 
 def test_a_missing_package_names_the_remedy() -> None:
-    with pytest.raises(ImportError, match="missing"):
+    with pytest.raises(ImportError, match="not installed"):
         recognise._package_data("no_such_package_for_speech")
 
 
@@ -64,7 +64,7 @@ def test_without_its_packages_recognition_says_how_to_install_them(
     with pytest.raises(Misconfigured, match="MODEL_MISSING") as caught:
         recognise.Recogniser.load()
     assert caught.value.message == (
-        "whisper, which checks words, is not installed. Install it: scripts/setup asr"
+        "Speech recognition (whisper) is not installed. Install it: scripts/setup asr"
     )
 
 

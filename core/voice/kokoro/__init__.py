@@ -1,4 +1,4 @@
-"""The embedded default voice: Kokoro-82M, moved toward the reference."""
+"""The embedded default engine: Kokoro-82M, adapted to the reference recording."""
 
 from core.voice.kokoro.voice import KokoroVoice
 

@@ -1,4 +1,4 @@
-"""An ONNX graph while it is edited: who makes a value, who uses it, constants, replacements."""
+"""An editor for ONNX graphs: producers and consumers of values, constants, replacement of nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 
 class Editor:
-    """One edit of a model: read the graph as it was, note what to change, then `apply`."""
+    """An edit of a model. Changes are recorded against the original graph and made by `apply`."""
 
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
@@ -24,28 +24,29 @@ class Editor:
         self._replacements: dict[str, list[NodeProto]] = {}
 
     def consumers(self, name: str) -> list[NodeProto]:
+        """Return the nodes that take a value as input."""
         return self._consumers.get(name, [])
 
     def constant_values(self, name: str) -> NDArray[np.generic]:
-        """Of a constant."""
+        """Return the values of a constant."""
         return np.asarray(numpy_helper.to_array(self.weights[name]))
 
     def constant(self, name: str, values: ArrayLike) -> str:
-        """A constant of this name; the same name means the same values."""
+        """Add a constant unless one of this name exists, and return the name."""
         if name not in self.weights:
             self.weights[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
 
     def remove_nodes(self, names: Iterable[str]) -> None:
-        """The nodes that write any of these values."""
+        """Remove the nodes whose outputs have these names."""
         self._removed.update(names)
 
     def replace_node(self, name: str, nodes: list[NodeProto]) -> None:
-        """Have these nodes write the value that another node wrote."""
+        """Replace the node with the output `name` by nodes that produce the same output."""
         self._replacements[name] = nodes
 
     def apply(self) -> None:
-        """Change the graph; drop the weights that nobody uses any more."""
+        """Change the graph and drop weights that are no longer used."""
         nodes = [
             new
             for node in self.graph.node
@@ -60,11 +61,12 @@ class Editor:
 
 
 def int_attribute(node: NodeProto, name: str) -> list[int]:
+    """Return the integers of an attribute."""
     return next(list(a.ints) for a in node.attribute if a.name == name)
 
 
 def other_input(node: NodeProto, *, than: str) -> str:
-    """The input of a node of two that is not this one."""
+    """Return the other input of a node with two inputs."""
     return next(str(name) for name in node.input if name != than)
 
 

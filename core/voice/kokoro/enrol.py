@@ -27,17 +27,17 @@ from core.voice.kokoro.render import (
 from core.voice.kokoro.surrogate import Array, Surrogate, weighted_similarity
 
 SEARCH_SENTENCES = ("The old house stood near the road.", "The boy was there when we came.")
-"""The sentences of the prior's renders."""
+"""The sentences with which the prior was trained."""
 HELD_OUT_SENTENCES = (
     "She picked a basket of ripe apples for her mother.",
     "Tomorrow morning they will drive down to the lake.",
 )
-"""Sentences the search never hears, to measure the match on."""
+"""Sentences that the search does not use, on which the match is measured."""
 DEFAULT_VOICE = "af_heart"
 _LEVEL_RMS = 0.085
 _AVERAGED = 5
 _MIN_GAIN = 0.003
-"""Gain in likeness under which a change is noise."""
+"""Smallest gain in similarity for which a change is kept; below, it is noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Candidate:
     """Voice parameters that were tried, and their score."""
 
     params: VoiceParams
-    takes: list[Audio]
+    renders: list[Audio]
     scores: list[float]
 
     @property
@@ -55,18 +55,20 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Enroller:
+    """Finds the voice parameters for a reference recording."""
+
     renderer: Renderer
     encoders: tuple[Encoder, Encoder]
     prior: surrogate.Prior
     trials: int
-    """Styles tried by ear; more is slower and a little nearer."""
+    """Number of styles to render and compare; more is slower and slightly more similar."""
 
     @classmethod
     def load(cls, renderer: Renderer, *, threads: int = 1) -> Enroller:
-        """As many styles are tried as fit into half a minute of one thread."""
+        """Load the encoders, with as many trials as fit into half a minute of one thread."""
         encoders = (Ge2e.load(threads=threads), CamPlus.load(threads=threads))
-        renders = 20 if inference.has_vnni() else 13
-        return cls(renderer, encoders, surrogate.load(), renders)
+        trials = 20 if inference.has_vnni() else 13
+        return cls(renderer, encoders, surrogate.load(), trials)
 
     def enrol(self, reference: Audio) -> tuple[VoiceParams, dict[str, Match]]:
         """Return the parameters, and the match by encoder, measured on the held-out sentences."""
@@ -77,80 +79,76 @@ class Enroller:
         return params, self._measure_match(params, target)
 
     def _search(self, target: Array) -> VoiceParams:
-        """Try the most promising style, learn from how it sounds, repeat.
+        """Render the style with the best prediction, add it to the surrogate, and repeat.
 
-        One sentence says little about a style, and far apart styles score alike: the mean of the
-        best comes nearer than the best.
+        The similarity of one sentence is noisy, and very different styles score alike, so the mean
+        of the best styles is better than the best one.
         """
-        guide = Surrogate.for_target(self.prior, target)
-        spoken = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
+        model = Surrogate.for_target(self.prior, target)
+        sentences = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
         tried: list[tuple[float, Array]] = []
         starts = self.prior.voice_points()
         for i in range(self.trials):
-            point = guide.optimise(starts)
-            heard = self._embed(self.renderer.render(spoken[i % 2], self._params_at(point)))
-            guide.add_observation(point, heard)
-            tried.append((weighted_similarity(heard, target), point))
+            point = model.optimise(starts)
+            embedding = self._embed(self.renderer.render(sentences[i % 2], self._params_at(point)))
+            model.add_observation(point, embedding)
+            tried.append((weighted_similarity(embedding, target), point))
             tried.sort(key=lambda pair: -pair[0])
             starts = np.stack([point for _, point in tried[:3]])
         return self._params_at(np.mean([point for _, point in tried[:_AVERAGED]], axis=0))
 
     def _adjust_sound(self, params: VoiceParams, speech: Audio, target: Array) -> VoiceParams:
-        """Pitch, formants, then tone colour: each kept only if it brings the voice nearer."""
-        spoken = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
-        heard = [self.renderer.render_with_pitch(ids, params) for ids in spoken]
-        own = float(np.exp(np.mean([np.log(hertz) for _, hertz in heard])))
-        ratio = float(np.clip(measure_pitch(speech) / own, 0.6, 1.7))
-        best = self._evaluate(params, [audio for audio, _ in heard], target)
-        for pitched in (ratio**0.5, ratio):  # where half the way is no gain, neither is all of it
+        """Fit pitch, formants, then tone colour, each kept only if it raises the similarity."""
+        sentences = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
+        rendered = [self.renderer.render_with_pitch(ids, params) for ids in sentences]
+        own_pitch = float(np.exp(np.mean([np.log(hertz) for _, hertz in rendered])))
+        ratio = float(np.clip(measure_pitch(speech) / own_pitch, 0.6, 1.7))
+        best = self._evaluate(params, [audio for audio, _ in rendered], target)
+        for pitched in (ratio**0.5, ratio):  # if half the change is no gain, the whole is not tried
             changed = msgspec.structs.replace(best.params, pitch=pitched)
-            if (better := self._evaluate_if_better(changed, spoken, best, target)) is None:
+            if (better := self._evaluate_if_better(changed, sentences, best, target)) is None:
                 break
             best = better
         for formants in (0.94, 1.06):
             changed = msgspec.structs.replace(best.params, formants=formants)
-            if (better := self._evaluate_if_better(changed, spoken, best, target)) is not None:
+            if (better := self._evaluate_if_better(changed, sentences, best, target)) is not None:
                 best = better
                 break
         return self._adjust_tone(best, speech, target)
 
     def _evaluate_if_better(
-        self,
-        params: VoiceParams,
-        spoken: Sequence[list[int]],
-        best: Candidate,
-        target: Array,
+        self, params: VoiceParams, sentences: Sequence[list[int]], best: Candidate, target: Array
     ) -> Candidate | None:
-        """The candidate, if it is nearer than the best. One that loses with the first
-        sentence does not get to speak the second."""
-        first = self._evaluate(params, [self.renderer.render(spoken[0], params)], target)
+        """Return the candidate if it is better than the best so far, else None. The second sentence
+        is rendered only if the first is not worse."""
+        first = self._evaluate(params, [self.renderer.render(sentences[0], params)], target)
         if first.scores[0] < best.scores[0]:
             return None
-        takes = [*first.takes, *(self.renderer.render(ids, params) for ids in spoken[1:])]
-        tried = self._evaluate(params, takes, target)
-        return tried if tried.score > best.score + _MIN_GAIN else None
+        renders = [*first.renders, *(self.renderer.render(ids, params) for ids in sentences[1:])]
+        candidate = self._evaluate(params, renders, target)
+        return candidate if candidate.score > best.score + _MIN_GAIN else None
 
     def _adjust_tone(self, best: Candidate, speech: Audio, target: Array) -> VoiceParams:
-        plain = best.takes
-        joined = Audio(np.concatenate([take.samples for take in plain]), plain[0].rate)
+        original = best.renders
+        joined = Audio(np.concatenate([audio.samples for audio in original]), original[0].rate)
         full = fit_equaliser(measure_spectrum(joined), measure_spectrum(speech))
         for share in (0.5, 1.0):
             tone = [share * c for c in full]
             changed = msgspec.structs.replace(best.params, tone=tone)
-            coloured = [Audio(equalise(take.samples, tone), take.rate) for take in plain]
-            tried = self._evaluate(changed, coloured, target)
-            if tried.score > best.score + _MIN_GAIN:
-                best = tried
+            filtered = [Audio(equalise(audio.samples, tone), audio.rate) for audio in original]
+            candidate = self._evaluate(changed, filtered, target)
+            if candidate.score > best.score + _MIN_GAIN:
+                best = candidate
         return best.params
 
-    def _evaluate(self, params: VoiceParams, takes: list[Audio], target: Array) -> Candidate:
+    def _evaluate(self, params: VoiceParams, renders: list[Audio], target: Array) -> Candidate:
         return Candidate(
-            params, takes, [weighted_similarity(self._embed(take), target) for take in takes]
+            params, renders, [weighted_similarity(self._embed(audio), target) for audio in renders]
         )
 
     def _measure_match(self, params: VoiceParams, target: Array) -> dict[str, Match]:
-        heard = [self._embed(self.renderer.render(tokenise(s), params)) for s in HELD_OUT_SENTENCES]
-        parts = np.split(np.stack([target, *heard]), [256], axis=1)
+        renders = [self.renderer.render(tokenise(s), params) for s in HELD_OUT_SENTENCES]
+        parts = np.split(np.stack([target, *map(self._embed, renders)]), [256], axis=1)
         return {
             encoder.name: Match(
                 default=float(np.mean(self.prior.default[encoder.name] @ part[0])),
@@ -161,7 +159,7 @@ class Enroller:
         }
 
     def _embed(self, audio: Audio) -> Array:
-        """Both embeddings side by side, shape (448,)."""
+        """Return the concatenated embeddings of both encoders, shape (448,)."""
         speech = set_level(resample(audio, ENCODER_RATE))
         return np.concatenate([encoder.embed(speech) for encoder in self.encoders])
 
@@ -171,19 +169,20 @@ class Enroller:
 
 
 def set_level(speech: Audio) -> Audio:
-    """At the level of the prior's renders: GE2E hears loudness as part of a voice."""
+    """Scale speech to the level of the prior's renders, because GE2E embeddings depend on it."""
     rms = float(np.sqrt(np.mean(speech.samples.astype(np.float64) ** 2)))
     return Audio(speech.samples * np.float32(_LEVEL_RMS / max(rms, 1e-6)), speech.rate)
 
 
 def tokenise(sentence: str) -> list[int]:
-    """Of one English sentence."""
+    """Return the token ids of one English sentence."""
     ((_, ids),) = text.split_utterances(sentence, "en")
     return ids
 
 
 def measure_pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0) -> float:
-    """Mean pitch in Hz (geometric, of clearly voiced frames) by normalised autocorrelation."""
+    """Return the median pitch in Hz of clearly voiced frames by normalised autocorrelation, or 150
+    if there are none."""
     rate = speech.rate
     size, hop = int(0.05 * rate), int(0.02 * rate)
     wave = np.pad(speech.samples.astype(np.float64), (0, size))
@@ -203,7 +202,8 @@ def measure_pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0
 
 
 def _first_peak(correlation: Array, shortest: int) -> NDArray[np.intp]:
-    """The shortest lag whose peak is nearly the highest: multiples of the period are as high."""
+    """Return the shortest lag whose peak is nearly the highest, because the peaks at multiples of
+    the period are as high."""
     middle = correlation[:, shortest:-1]
     peak = (middle >= correlation[:, shortest - 1 : -2]) & (
         middle >= correlation[:, shortest + 1 :]

@@ -1,5 +1,5 @@
-"""Edits of the Kokoro graph, made while loading: pitch in and out, no sound computed for the
-silence at the ends, faster operators, and weights that stay exact on every processor."""
+"""Edits of the Kokoro graph: scalable pitch, no computation of the silence at both ends, faster
+operators, and integer weights that are exact on every processor."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from core.voice.kokoro.editing import Editor, make_node
 _PITCH = "/encoder/F0_proj/Conv_output_0"
 _ENERGY = "/encoder/N_proj/Conv_output_0"
 _PHONEMES = "/encoder/MatMul_1_output_0"
-"""Features of the phonemes, stretched to their durations: 40 columns a second."""
+"""Features of the phonemes, repeated for their durations: 40 columns per second."""
 _CURVES = ("/encoder/Reshape_output_0", "/encoder/Reshape_1_output_0")
-"""Pitch and energy as the decoder takes them: 80 values a second."""
+"""Inputs of the decoder for pitch and energy: 80 values per second."""
 _AUDIBLE = -3.0
-"""Energy (the predictor's logarithmic measure) under which the sound lies 50 dB below the peak."""
+"""Energy (the predictor's logarithmic measure) below which audio is 50 dB under the peak."""
 _FRAMES_BEFORE, _FRAMES_AFTER = 2, 4
-"""Columns kept in front of the first audible one and behind the last."""
+"""Columns kept before the first audible one and after the last."""
 
 
 def prepare(model: bytes) -> bytes:
-    """Add input `f0_scale` [1] and output `f0_scaled` [1, 1, frames]; rewrite what is slow."""
+    """Add input `f0_scale` [1] and output `f0_scaled` [1, 1, frames]; replace slow operators."""
     edited = onnx.load_from_string(model)
     expose_pitch(edited)
     cut_silence(edited)
@@ -35,24 +35,24 @@ def prepare(model: bytes) -> bytes:
 
 
 def expose_pitch(model: ModelProto) -> None:
-    """Put a multiplication between the pitch predictor and everything that uses its curve."""
+    """Multiply the output of the pitch predictor by `f0_scale` before it is used."""
     graph = model.graph
     for node in graph.node:
         node.input[:] = ["f0_scaled" if name == _PITCH else name for name in node.input]
-    maker = next(i for i, node in enumerate(graph.node) if _PITCH in node.output)
-    graph.node.insert(maker + 1, make_node("Mul", [_PITCH, "f0_scale"], ["f0_scaled"]))
+    producer = next(i for i, node in enumerate(graph.node) if _PITCH in node.output)
+    graph.node.insert(producer + 1, make_node("Mul", [_PITCH, "f0_scale"], ["f0_scaled"]))
     floats = TensorProto.FLOAT
     graph.input.append(helper.make_tensor_value_info("f0_scale", floats, [1]))
     graph.output.append(helper.make_tensor_value_info("f0_scaled", floats, [1, 1, "frames"]))
 
 
 def cut_silence(model: ModelProto) -> None:
-    """Have the decoder, which takes nearly all the time, start shortly before the first audible
-    column and end shortly behind the last: a third of a second of silence comes in front of every
-    sentence and half a second behind it, only to be trimmed. The prosody is predicted with them.
+    """Run the decoder from shortly before the first audible column to shortly after the last.
 
-    The decoder's norms then weigh speech alone: short sentences come out no louder than long ones.
-    A curve that is nowhere audible is kept whole.
+    The decoder takes nearly all the time, and every sentence has a third of a second of silence
+    before it and half a second after it that would be trimmed anyway. The prosody is still
+    predicted with the silence. The decoder's norms then cover speech alone, so that short sentences
+    are no louder than long ones. If no column is audible, all are kept.
     """
     graph, edit = model.graph, Editor(model)
 
@@ -89,7 +89,7 @@ def cut_silence(model: ModelProto) -> None:
 
 
 def _sort_nodes(graph: onnx.GraphProto) -> None:
-    """Every node behind the nodes whose values it takes; otherwise as they were."""
+    """Sort nodes topologically, otherwise in their original order."""
     known = {"", *(value.name for value in graph.input), *(t.name for t in graph.initializer)}
     waiting, ordered = [*graph.node], list[NodeProto]()
     while waiting:
@@ -101,7 +101,8 @@ def _sort_nodes(graph: onnx.GraphProto) -> None:
             else:
                 late.append(node)
         if len(late) == len(waiting):
-            raise ValueError(f"{late[0].name or late[0].output[0]} takes a value nobody makes")
+            name = late[0].name or late[0].output[0]
+            raise ValueError(f"Node {name} has an input that no node produces.")
         waiting = late
     copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]
@@ -109,8 +110,8 @@ def _sort_nodes(graph: onnx.GraphProto) -> None:
 
 
 def separate_zero_points(model: ModelProto) -> None:
-    """Give every node its own signed zero point: where ONNX Runtime makes weights unsigned (see
-    core/inference.py) it replaces each by name, once."""
+    """Give every node its own signed zero point. Where ONNX Runtime makes weights unsigned (see
+    core/inference.py), it replaces each zero point only once, by name."""
     graph = model.graph
     signed = {t.name: t for t in graph.initializer if t.data_type == TensorProto.INT8}
     seen: set[str] = set()

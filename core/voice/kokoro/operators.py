@@ -1,5 +1,5 @@
-"""Operators of the Kokoro graph put in forms that ONNX Runtime computes faster. What they compute
-stays what it was but for rounding."""
+"""Replace operators of the Kokoro graph by equivalents that ONNX Runtime computes faster. Results
+differ only by rounding."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from core.voice.kokoro.editing import Editor, int_attribute, make_node, other_in
 
 _NORM = ("ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div")
 _MIN_ALPHA = 1e-3
-"""Snake activations flatter than this are straight lines, and 1 / alpha would lose digits."""
+"""Snake activations with a smaller alpha are straight lines, and 1 / alpha would lose precision."""
 
 
 def fuse_norms(model: ModelProto) -> None:
-    """Adaptive instance norms are exported as nine operators, each a pass over memory: mean, two
-    differences, variance, quotient, scale, shift. InstanceNormalization takes scale and shift from
-    outside as well, and passes twice. The three branches of a stage share all but scale and shift:
-    each gets its own."""
+    """Replace adaptive instance norms by InstanceNormalization.
+
+    They are exported as nine operators, each of which passes over memory: mean, two differences,
+    variance, quotient, scale, shift. InstanceNormalization takes scale and shift as inputs too and
+    passes twice. The three branches of a stage share everything except scale and shift, and each
+    gets its own norm.
+    """
     edit = Editor(model)
     flat = edit.constant("norm/flat", np.array([-1], np.int64))
     for root in model.graph.node:
@@ -43,8 +46,8 @@ def fuse_norms(model: ModelProto) -> None:
 
 
 def _match_norm(root: NodeProto, edit: Editor) -> list[NodeProto] | None:
-    """The operators of a norm around its square root, to the quotient; None if it is another kind
-    of root."""
+    """Return the operators of the norm around a square root, up to the quotient, or None if the
+    root is not part of a norm."""
     chain = [root]
     for position in (0, 0, 0, 0, 1):  # up: Add, ReduceMean, Mul, Sub, ReduceMean
         inputs = chain[0].input
@@ -59,9 +62,12 @@ def _match_norm(root: NodeProto, edit: Editor) -> list[NodeProto] | None:
 
 
 def fuse_snake_activations(model: ModelProto) -> None:
-    """Snake activations, x + sin(a x)^2 / a, are five passes over memory. With u = 2 a x they are
-    (u - cos u + 1) / 2a: the norm in front gives u as well as x, the norm of no statistics behind
-    divides and adds at once, and two passes are left between them."""
+    """Replace snake activations, x + sin(a x)^2 / a, which pass over memory five times.
+
+    With u = 2 a x they are (u - cos u + 1) / 2a. The norm before the activation can output u
+    instead of x, a BatchNormalization with fixed statistics after it divides and adds in one pass,
+    and two passes remain between them.
+    """
     edit = Editor(model)
     for sine in model.graph.node:
         if sine.op_type == "Sin" and (chain := _match_snake(sine, edit)) is not None:
@@ -98,8 +104,8 @@ def fuse_snake_activations(model: ModelProto) -> None:
 def _match_snake(
     sine: NodeProto, edit: Editor
 ) -> tuple[NodeProto, NodeProto, NodeProto, NodeProto, str, np.ndarray] | None:
-    """Around a sine: the norm in front, Mul, Pow, Mul, and the name of what they make, with alpha
-    of every channel; None if it is another kind of sine."""
+    """Return the operators around a sine (the norm before it, Mul, Pow, Mul), the name of their
+    output, and alpha of every channel; None if the sine is not part of a snake activation."""
     inner = edit.producers.get(sine.input[0])
     if inner is None or inner.op_type != "Mul":
         return None
@@ -115,10 +121,11 @@ def _match_snake(
 
 
 def convert_convolutions(model: ModelProto) -> None:
-    """ONNX Runtime has no fast kernel for ConvInteger with the weights on the left, but a very
-    fast one (signed weights on the right, packed once) for MatMulIntegerToFloat: lay the windows
-    out as rows, multiply, scale and add the bias at once. The integer sums stay as they were; only
-    the bias is no longer rounded down to whole steps.
+    """Replace ConvInteger by MatMulIntegerToFloat, for which ONNX Runtime has a much faster kernel
+    (signed weights on the right, packed once).
+
+    The windows of the convolution become rows of a matrix; product, scale and bias are one
+    operator. The integer sums are the same; only the bias is no longer rounded to whole steps.
     """
     edit = Editor(model)
     for conv in model.graph.node:
@@ -132,7 +139,7 @@ def convert_convolutions(model: ModelProto) -> None:
 
 
 def _dequantisation(conv: NodeProto, edit: Editor) -> list[NodeProto]:
-    """The convolution and what turns its sums into floats: [Add bias], Cast, Mul scale."""
+    """Return the convolution and the operators that dequantise it: [Add bias], Cast, Mul scale."""
     tail = [conv]
     while tail[-1].op_type != "Mul":
         tail += edit.consumers(tail[-1].output[0])
@@ -140,7 +147,8 @@ def _dequantisation(conv: NodeProto, edit: Editor) -> list[NodeProto]:
 
 
 def _float_bias(tail: list[NodeProto], edit: Editor) -> str:
-    """The float bias behind the quantised one (Reshape, Cast, Floor, Div), "" if there is none."""
+    """Return the float bias from which the quantised one is computed (Reshape, Cast, Floor, Div),
+    or "" if there is none."""
     if tail[1].op_type != "Add":
         return ""
     name = other_input(tail[1], than=tail[0].output[0])
@@ -170,8 +178,9 @@ def _to_matmul(
 
 
 def _gather_windows(edit: Editor, conv: NodeProto, output: str) -> list[NodeProto]:
-    """Of `output`/0 [1, time, in], the rows that the windows of a convolution cover: [1, time,
-    width * in]. Gather copies every row of channels once; Slice and Concat copied it twice."""
+    """Return nodes that gather the windows of a convolution, [1, time, width * in], from
+    `output`/0 [1, time, in]. Gather copies each row of channels once; Slice and Concat would copy
+    it twice."""
     (width,) = int_attribute(conv, "kernel_shape")
     if width == 1:
         return [make_node("Identity", [f"{output}/0"], [f"{output}/windows"])]
@@ -196,6 +205,6 @@ def _gather_windows(edit: Editor, conv: NodeProto, output: str) -> list[NodeProt
 
 
 def _to_signed(weights: np.ndarray) -> np.ndarray:
-    """The published weights lie in 0..127. As -64..63 no sum of two products of bytes overflows 16
-    bits, which processors without VNNI add them in."""
+    """Move the published weights from 0..127 to -64..63. Then no sum of two products of bytes
+    overflows 16 bits, the width in which processors without VNNI add them."""
     return np.asarray(weights.astype(np.int16) - 64, np.int8)

@@ -18,21 +18,21 @@ _FFT = 1024
 _CEPSTRUM = 14
 PAUSE_BEFORE_S, PAUSE_AFTER_S = 0.05, 0.2
 _MAX_DB = 12.0
-"""Decibels; a stronger equaliser would lift a recording's noise into the voice."""
+"""Limit of the equaliser in dB; a stronger one would add the recording's noise to the voice."""
 
 
 class VoiceParams(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What makes one voice."""
+    """The parameters of one voice; a voiceprint stores them as an array in this order."""
 
     timbre: list[float]
     """Weights of the 54 voices (styles.Weights, row 0)."""
     prosody: list[float]
     pitch: float = 1.0
-    """Multiplies the pitch the network chooses."""
+    """Factor of the predicted pitch."""
     formants: float = 1.0
-    """Multiplies the resonances: above 1 = a shorter vocal tract."""
+    """Factor of the formant frequencies; above 1 means a shorter vocal tract."""
     tone: list[float] = []
-    """Cepstrum of the equaliser in dB; empty = none."""
+    """Cepstrum of the equaliser in dB; empty for none."""
 
     @property
     def weights(self) -> styles.Weights:
@@ -41,24 +41,24 @@ class VoiceParams(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
+    """Renders token ids with voice parameters."""
+
     model: Model
 
     def render(self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0) -> Audio:
-        """Speech at model.RATE, silence at its edges cut to a breath."""
+        """Return speech at model.RATE with short pauses at both ends (see `trim`)."""
         audio, _ = self.render_with_pitch(tokens, params, speed=speed)
         return audio
 
     def render_with_pitch(
         self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0
     ) -> tuple[Audio, float]:
-        """The speech and its mean pitch in Hz (geometric, of voiced frames)."""
+        """Return the speech and the geometric mean of its pitch in Hz over voiced frames."""
         style = styles.load().style(params.weights, len(tokens))
-        # Lower and slower, then resampled: pitch and speed come out as asked, formants moved.
+        # Synthesis at another pitch and speed, then resampling to the requested pitch and speed,
+        # moves the formants.
         samples, pitch = self.model.run(
-            tokens,
-            style,
-            speed=speed / params.formants,
-            f0=params.pitch / params.formants,
+            tokens, style, speed=speed / params.formants, f0=params.pitch / params.formants
         )
         voiced = pitch[pitch > 50]
         hertz = float(np.exp(np.log(voiced).mean())) if len(voiced) else 100.0
@@ -67,8 +67,8 @@ class Renderer:
 
 
 def trim(samples: Samples, *, floor: float = 0.01) -> Samples:
-    """Make the silence (below `floor` of the peak) at both ends the pause that belongs between
-    sentences: BEFORE seconds in front, AFTER behind."""
+    """Set the silence (below `floor` of the peak) at both ends to the pause between sentences:
+    PAUSE_BEFORE_S at the start, PAUSE_AFTER_S at the end."""
     peak = float(np.abs(samples).max(initial=0.0))
     loud = np.flatnonzero(np.abs(samples) > floor * peak)
     if not len(loud):
@@ -79,10 +79,8 @@ def trim(samples: Samples, *, floor: float = 0.01) -> Samples:
 
 
 def fit_equaliser(spectrum: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
-    """The tone that turns one long-term spectrum into another (dB, shape (513,), at RATE).
-
-    Only the shape between 120 Hz and 7 kHz counts; above, the correction fades out.
-    """
+    """Return the equaliser that changes one long-term spectrum (dB, shape (513,), at RATE) into
+    another. It fits the shape between 120 Hz and 7 kHz; above, the correction fades out."""
     hertz = np.fft.rfftfreq(_FFT, 1 / RATE)
     difference = target - spectrum
     band = (hertz > 120) & (hertz < 7000)
@@ -94,7 +92,7 @@ def fit_equaliser(spectrum: NDArray[np.float64], target: NDArray[np.float64]) ->
 
 
 def equalise(samples: Samples, tone: list[float]) -> Samples:
-    """Filter with a linear-phase FIR of the tone; loudness stays."""
+    """Filter with a linear-phase FIR that has the cepstrum `tone`; the RMS level stays the same."""
     if not tone or not len(samples):
         return samples
     cepstrum = np.zeros(_FFT)
@@ -111,7 +109,7 @@ def equalise(samples: Samples, tone: list[float]) -> Samples:
 
 
 def measure_spectrum(audio: Audio) -> NDArray[np.float64]:
-    """Long-term average spectrum of the speech in dB on the bins of RATE, shape (513,)."""
+    """Return the long-term average spectrum of the speech in dB, shape (513,), at RATE."""
     size = 2 * round(_FFT / 2 * audio.rate / RATE)
     wave = np.pad(audio.samples.astype(np.float64), (0, max(0, size - len(audio.samples))))
     frames = np.lib.stride_tricks.sliding_window_view(wave, size)[:: size // 4]

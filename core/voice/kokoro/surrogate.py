@@ -1,8 +1,8 @@
-"""What a style will sound like to the speaker encoders, without rendering it.
+"""A surrogate model that predicts the speaker embeddings of a style without rendering it.
 
-A few small networks learned from 3,902 renders of random mixtures (bench/voice_prior.py); near the
-styles that have been rendered for the voice at hand, a Gaussian process on their errors corrects
-their mean. So the cost does not grow with what the networks have seen.
+Small networks were trained on 3,902 renders of random mixtures (bench/voice_prior.py). Near the
+styles that have been rendered for the current voice, a Gaussian process on the prediction errors
+corrects their mean, so the cost does not grow with the size of the training data.
 """
 
 from __future__ import annotations
@@ -20,41 +20,44 @@ from core.voice.kokoro.styles import Weights
 Array = NDArray[np.floating[Any]]
 
 DIMENSIONS = 60
-"""40 for timbre, 20 for prosody: principal components of the 54 voices, whitened."""
+"""Whitened principal components of the 54 voices: 40 for timbre, 20 for prosody."""
 ENCODER_WEIGHTS = {"ge2e": 0.4, "campplus": 0.6}
-"""Shares of the encoders in what is sought: CAM++ is the stricter judge of who speaks."""
+"""Weights of the encoders in the similarity: CAM++ separates speakers better."""
 _SLICES = {"ge2e": slice(0, 256), "campplus": slice(256, None)}
 _NOISE = 0.15
-"""Share of an error that is the sentence's, not the style's."""
+"""Observation noise of the Gaussian process: the share of an error that is due to the sentence."""
 _MAX_STARTS = 12
-"""Of more starts only the best are climbed from: the others end lower."""
+"""Starting points of the gradient ascent; worse ones end lower."""
 
 Network = tuple[tuple[Array, Array], ...]
-"""Matrix [in, out] and offset of each layer; tanh between them."""
+"""Matrix [in, out] and offset of each layer, with tanh between layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
+    """The trained networks."""
+
     basis: Array
-    """Components -> weights of the voices, shape (2, 54, 60)."""
+    """Maps principal components to weights of the voices, shape (2, 54, 60)."""
     networks: tuple[Network, ...]
     default: dict[str, Array]
-    """Encoder -> embeddings of the unadapted voice saying the held-out sentences, (n, dims)."""
+    """Embeddings of the held-out sentences in the unadapted voice, by encoder, (n, dimensions)."""
 
     def weights(self, point: Array) -> Weights:
+        """Return the weights of the voices at a point of shape (60,)."""
         return np.asarray(self.basis @ point, np.float32)
 
     def voice_points(self) -> Array:
-        """The 54 voices as points, shape (54, 60)."""
+        """Return the 54 voices as points, shape (54, 60)."""
         return np.asarray(self.basis.sum(axis=0) * self.basis.shape[1])
 
     def predict(self, points: Array) -> tuple[Array, list[list[Array]]]:
-        """Embeddings side by side (n, 448), and the activations `gradient` needs."""
+        """Return concatenated embeddings, (n, 448), and the activations that `gradient` needs."""
         passes = [_forward(network, points) for network in self.networks]
         return np.mean([out for out, _ in passes], axis=0), [active for _, active in passes]
 
     def gradient(self, upstream: Array, passes: list[list[Array]]) -> Array:
-        """d(loss)/d(points) from d(loss)/d(embeddings)."""
+        """Return d(loss)/d(points) given d(loss)/d(embeddings)."""
         slopes = [_backward(n, upstream, a) for n, a in zip(self.networks, passes, strict=True)]
         return np.asarray(np.mean(slopes, axis=0))
 
@@ -76,22 +79,23 @@ def _backward(network: Network, upstream: Array, active: list[Array]) -> Array:
 
 @dataclass(slots=True)
 class Surrogate:
-    """The prior, corrected by what was rendered for one voice."""
+    """The prior, corrected by the styles that were rendered for one voice."""
 
     prior: Prior
     target: Array
-    """GE2E and CAM++ embeddings of the reference side by side, shape (448,)."""
+    """Concatenated GE2E and CAM++ embeddings of the reference, shape (448,)."""
     _points: Array
     _errors: Array
     _pull: Array
 
     @classmethod
     def for_target(cls, prior: Prior, target: Array) -> Surrogate:
-        none = np.zeros((0, DIMENSIONS))
-        return cls(prior, target, none, np.zeros((0, len(target))), np.zeros((0, len(target))))
+        """Return a surrogate without observations."""
+        points, errors = np.zeros((0, DIMENSIONS)), np.zeros((0, len(target)))
+        return cls(prior, target, points, errors, errors)
 
     def add_observation(self, point: Array, embedding: Array) -> None:
-        """Take in one rendered style."""
+        """Add the embedding of a rendered style to the Gaussian process."""
         predicted, _ = self.prior.predict(point[None])
         self._points = np.vstack([self._points, point])
         self._errors = np.vstack([self._errors, embedding - predicted[0]])
@@ -99,7 +103,8 @@ class Surrogate:
         self._pull = np.linalg.solve(kernel, self._errors)
 
     def optimise(self, starts: Array, *, steps: int = 60, rate: float = 0.1) -> Array:
-        """The most promising point found by gradient ascent (Adam) from the best starts; (60,)."""
+        """Return the best point, shape (60,), found by gradient ascent (Adam) from the best
+        starts."""
         values, _ = self.score(starts)
         points = starts[np.argsort(-values)[:_MAX_STARTS]]
         mean, square = np.zeros_like(points), np.zeros_like(points)
@@ -112,34 +117,38 @@ class Surrogate:
         values, _ = self.score(points)
         return np.asarray(points[np.argmax(values)])
 
-    def score(self, points: Array, *, restraint: float = 0.02) -> tuple[Array, Array]:
-        """Expected likeness to the target less a restraint on going far from the mean voice,
-        where the network guesses; values (n,) and slopes (n, 60)."""
+    def score(self, points: Array, *, penalty: float = 0.02) -> tuple[Array, Array]:
+        """Return the predicted similarity to the target, (n,), and its gradient, (n, 60).
+
+        A penalty on the distance from the mean voice is subtracted, because predictions far from
+        the training data are unreliable.
+        """
         predicted, active = self.prior.predict(points)
         kernel = self._kernel(points)
         predicted = predicted + kernel @ self._pull
         values, upstream = _similarity(predicted, self.target)
         slope = self.prior.gradient(upstream, active)
-        # d kernel / d point, through the correction
+        # The gradient of the correction, through the kernel.
         along = (upstream @ self._pull.T) * kernel * (-2 / (2 * DIMENSIONS))
         slope += along.sum(axis=1, keepdims=True) * points - along @ self._points
         far = (points**2).mean(axis=1)
-        return values - restraint * far, slope - restraint * 2 * points / DIMENSIONS
+        return values - penalty * far, slope - penalty * 2 * points / DIMENSIONS
 
     def _kernel(self, points: Array) -> Array:
-        """exp(-d^2 / 2D) between points and what was rendered."""
+        """Return exp(-d^2 / 2D) between points and rendered styles at distance d."""
         distance = ((points[:, None] - self._points[None]) ** 2).sum(axis=2)
         return np.asarray(np.exp(-distance / (2 * DIMENSIONS)))
 
 
 def weighted_similarity(heard: Array, target: Array) -> float:
-    """Weighted mean of the encoders' cosines; both arguments as embeddings side by side."""
+    """Return the weighted mean of the encoders' cosines of two concatenated embeddings."""
     shares = ((weight, _SLICES[name]) for name, weight in ENCODER_WEIGHTS.items())
     return float(sum(weight * (heard[part] @ target[part]) for weight, part in shares))
 
 
 def _similarity(embeddings: Array, target: Array) -> tuple[Array, Array]:
-    """The likeness of predictions of any length, (n,), and its slopes with respect to them."""
+    """Return the weighted similarity of predictions, (n,), whose length need not be 1, and its
+    gradient."""
     values = np.zeros(len(embeddings))
     slopes = np.zeros_like(embeddings)
     for name, weight in ENCODER_WEIGHTS.items():
@@ -154,6 +163,7 @@ def _similarity(embeddings: Array, target: Array) -> tuple[Array, Array]:
 
 @cache
 def load() -> Prior:
+    """Load the networks that are part of this package."""
     with np.load(Path(__file__).parent / "data/prior.npz") as stored:
         arrays = {name: stored[name].astype(np.float32) for name in stored.files}
     layers: dict[str, list[tuple[Array, Array]]] = {}

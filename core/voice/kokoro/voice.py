@@ -1,4 +1,4 @@
-"""The embedded default voice as an engine: enrol a reference, speak as it."""
+"""The embedded engine as a `Voice`: enrol a reference recording, then speak in its voice."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from core.voice.kokoro.enrol import Enroller
 from core.voice.kokoro.render import Renderer, VoiceParams
 
 _VERSION = 4
-"""Changes whenever the same reference would give another voiceprint."""
+"""Increment when the same reference would give a different voiceprint."""
 
 
 @dataclass(frozen=True, slots=True)
 class KokoroVoice:
-    """Kokoro-82M moved toward the reference: it resembles the speaker, it is no exact clone."""
+    """Kokoro-82M adapted to a reference: it resembles the speaker but is not an exact clone."""
 
     renderer: Renderer
     enroller: Enroller
@@ -34,15 +34,16 @@ class KokoroVoice:
 
     @classmethod
     def load(cls, cache: Path, *, model: Path | None = None, threads: int = 1) -> KokoroVoice:
-        """Open the installed model, or the file `model`; `cache` keeps a prepared copy of it.
+        """Open the installed model, or the file `model`; a prepared copy is stored in `cache`.
 
-        Raises Misconfigured MODEL_MISSING, MODEL_INVALID.
+        Raises Misconfigured MODEL_MISSING or MODEL_INVALID.
         """
         renderer = Renderer(kokoro_model.load(cache, model, threads=threads))
         return cls(renderer, Enroller.load(renderer, threads=threads))
 
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
-        """The language is the reference's, and any will do: the search hears sound, not words."""
+        """Return the voiceprint of a reference in any language: transcript and language are not
+        used."""
         del transcript, language
         params, match = self.enroller.enrol(reference)
         data = msgspec.msgpack.encode(params)
@@ -59,10 +60,11 @@ class KokoroVoice:
     ) -> Iterator[SpeechChunk]:
         del seed  # nothing here is random
         if language not in self.languages:
-            spoken = ", ".join(sorted(self.languages))
-            raise Refused("LANGUAGE_UNSUPPORTED", f"This voice speaks {spoken}, not {language!r}.")
+            supported = ", ".join(sorted(self.languages))
+            message = f"This voice speaks {supported}, not {language!r}."
+            raise Refused("LANGUAGE_UNSUPPORTED", message)
         if voiceprint.fingerprint != self.fingerprint:
-            raise ValueError("the voiceprint was made by another engine: enrol again")
+            raise ValueError("The voiceprint was made by another engine: enrol the voice again.")
         params = msgspec.msgpack.decode(voiceprint.data, type=VoiceParams)
         return self._stream(text, params, language, speed)
 

@@ -183,7 +183,7 @@ def test_without_open_jtalk_japanese_says_how_to_install_it(
     with pytest.raises(Misconfigured, match="MODEL_MISSING") as caught:
         read("日本語")
     assert caught.value.message == (
-        "OpenJTalk, which reads Japanese, is not installed. Install it again: scripts/setup"
+        "OpenJTalk, required for Japanese (ja), is not installed. Install it again: scripts/setup"
     )
 
 

@@ -122,7 +122,7 @@ def test_another_engines_voiceprint_is_no_voice_of_ours(
     voice: KokoroVoice, voiceprint: Voiceprint
 ) -> None:
     other = msgspec.structs.replace(voiceprint, fingerprint="other/1")
-    with pytest.raises(ValueError, match="enrol again"):
+    with pytest.raises(ValueError, match="enrol the voice again"):
         voice.speak("Hello.", other, language="en")
 
 
@@ -205,30 +205,30 @@ def test_pitch_of_noise_is_a_neutral_guess() -> None:
 
 def test_the_surrogates_slope_is_its_slope() -> None:
     rng = np.random.default_rng(0)
-    guide = Surrogate.for_target(surrogate.load(), target(rng))
+    model = Surrogate.for_target(surrogate.load(), target(rng))
     for _ in range(2):
-        guide.add_observation(rng.normal(size=60), target(rng))
+        model.add_observation(rng.normal(size=60), target(rng))
     point, step = rng.normal(size=(1, 60)), rng.normal(size=60) * 1e-3
-    rise = guide.score(point + step)[0] - guide.score(point - step)[0]
-    assert guide.score(point)[1][0] @ step * 2 == pytest.approx(float(rise[0]), rel=0.02)
+    rise = model.score(point + step)[0] - model.score(point - step)[0]
+    assert model.score(point)[1][0] @ step * 2 == pytest.approx(float(rise[0]), rel=0.02)
 
 
 def test_the_surrogate_believes_what_it_has_heard() -> None:
     rng = np.random.default_rng(0)
     goal = target(rng)
-    guide = Surrogate.for_target(surrogate.load(), goal)
+    model = Surrogate.for_target(surrogate.load(), goal)
     point = rng.normal(size=60)
-    before = guide.score(point[None])[0][0]
-    guide.add_observation(point, goal)
-    assert guide.score(point[None])[0][0] > before + 0.1
+    before = model.score(point[None])[0][0]
+    model.add_observation(point, goal)
+    assert model.score(point[None])[0][0] > before + 0.1
 
 
 def test_the_best_point_beats_its_starts() -> None:
     rng = np.random.default_rng(0)
     prior = surrogate.load()
-    guide = Surrogate.for_target(prior, target(rng))
+    model = Surrogate.for_target(prior, target(rng))
     starts = prior.voice_points()[:4]
-    assert guide.score(guide.optimise(starts)[None])[0][0] > guide.score(starts)[0].max()
+    assert model.score(model.optimise(starts)[None])[0][0] > model.score(starts)[0].max()
 
 
 def target(rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Text -> Kokoro's phonemes (the alphabet of hexgrad/misaki), a sentence at a time.
+"""The text front end of Kokoro: sentences as phonemes in the alphabet of hexgrad/misaki.
 
-Every sentence has a main language; runs in another script (a Latin word in Chinese, a kanji in
-English) are read by the language they belong to, so nothing that can be spoken is dropped.
+Every sentence has a main language. Runs in another script (a Latin word in Chinese, a kanji in
+English) are read in their own language, so that nothing that can be spoken is dropped.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _VOWEL_OR_TONE = re.compile(r"[A-Za-zɑ-ʒᵊᵻæøœβθχ]")
 
 
 def split_utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]]:
-    """The words and token ids of one utterance a sentence; a sentence too long for the model
-    becomes several, of which the first has all its words.
+    """Yield the words and token ids of utterances, usually one for each sentence.
 
-    Sentences without anything to speak (only marks, only unknown scripts) are left out.
+    A sentence too long for the model becomes several utterances, the first of which has all its
+    words. Sentences without speakable text (only punctuation or unknown scripts) are skipped.
     """
     ids = model.vocabulary()
     for sentence in split_sentences(text):
@@ -42,7 +42,7 @@ def split_utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]
 
 
 def phonemise(sentence: str, language: str) -> str:
-    """One sentence in Kokoro's alphabet, in the reading of its main language."""
+    """Return the phonemes of a sentence whose main language is `language`."""
     pieces: list[str] = []
     start = 0
     for run in _FOREIGN[language].finditer(sentence):
@@ -58,7 +58,7 @@ def phonemise(sentence: str, language: str) -> str:
 
 @cache
 def _load_phonemiser(language: str) -> Callable[[str], str]:
-    """The languages' dictionaries are slow to load, so each comes with its first sentence."""
+    """Import and return `phonemise` of a language; its dictionaries are slow to load."""
     if language == "en":
         from core.voice.kokoro.text.english import phonemise
     elif language == "zh":
@@ -69,9 +69,9 @@ def _load_phonemiser(language: str) -> Callable[[str], str]:
 
 
 def _split_too_long(spoken: str, limit: int = 400) -> Iterator[str]:
-    """Pieces of at most `limit` tokens, cut at the last clause mark, else at the last space.
+    """Split phonemes into at most `limit` tokens at clause punctuation, else at a space.
 
-    The limit is below the model's own because it hurries and skips near its end.
+    The limit is below the model's maximum, near which it speaks too fast and skips words.
     """
     while len(spoken) > limit:
         head = spoken[:limit]

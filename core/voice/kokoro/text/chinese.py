@@ -1,7 +1,7 @@
 """Chinese: words by jieba, readings by pypinyin, syllables in Kokoro's IPA.
 
-The alphabet follows misaki's Chinese front end for Kokoro v1.0 (Apache-2.0), itself after
-stefantaubert/pinyin-to-ipa (MIT): affricates as one symbol, tones as arrows after the vowel.
+The alphabet follows misaki's Chinese front end for Kokoro v1.0 (Apache-2.0), which is based on
+stefantaubert/pinyin-to-ipa (MIT): affricates are one symbol, tones are arrows after the vowel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _INITIALS = {
     "k": "kʰ", "l": "l", "m": "m", "n": "n", "p": "pʰ", "q": "ʨʰ", "r": "ɻ", "s": "s",
     "sh": "ʂ", "t": "tʰ", "x": "ɕ", "z": "ʦ", "zh": "ꭧ", "": "",
 }  # fmt: skip
-# "0" marks where the tone goes.
+# "0" is replaced by the tone.
 _FINALS = {
     "a": "a0", "ai": "ai0", "an": "a0n", "ang": "a0ŋ", "ao": "au0", "e": "ɤ0", "ei": "ei0",
     "en": "ə0n", "eng": "ə0ŋ", "er": "ɚ0", "i": "i0", "ia": "ja0", "ian": "jɛ0n", "iang": "ja0ŋ",
@@ -37,8 +37,8 @@ _TOKEN = re.compile(r"[㐀-鿿豈-﫿〇]+|[^㐀-鿿豈-﫿〇]+")
 
 
 def phonemise(text: str) -> str:
-    """Chinese text, numbers included, in Kokoro's alphabet; words are separated by spaces."""
-    from core.text.zh_words import split_words  # dictionaries, which other languages do not need
+    """Return the phonemes of Chinese text with numbers; words are separated by spaces."""
+    from core.text.zh_words import split_words  # loads dictionaries
 
     pieces = []
     for run in _TOKEN.findall(expand(text)):
@@ -58,7 +58,7 @@ def _ipa_of_word(word: str) -> str:
 
 @cache
 def _ipa_of_syllable(syllable: str) -> str:
-    """`zhong1` -> `ꭧʊ→ŋ`; a reading that is no syllable of Mandarin is left out."""
+    """Return the IPA of a syllable: `zhong1` is `ꭧʊ→ŋ`; "" for syllables that Mandarin lacks."""
     from pypinyin.contrib.tone_convert import to_finals, to_initials
 
     plain, tone = syllable[:-1], syllable[-1]

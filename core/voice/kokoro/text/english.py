@@ -1,8 +1,8 @@
-"""English (US): misaki's lexicon, its rules for function words and endings, and a speller for the
-rest.
+"""American English: misaki's lexicon, its rules for function words and endings, and a
+grapheme-to-phoneme network for other words.
 
-After hexgrad/misaki's `en.py` (Apache-2.0), without its part-of-speech tagger: the few words whose
-sound depends on it are decided by the word before them.
+Based on hexgrad/misaki's `en.py` (Apache-2.0), without its part-of-speech tagger: the few words
+whose pronunciation depends on it are decided by the word before them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VOWELS = frozenset("AIOQWYaiuæɑɒɔəɛɜɪʊʌᵻɐ")
 _CONSONANTS = frozenset("bdfhjklmnpstvwzðŋɡɹɾʃʒʤʧθ")
 _PAUSES = frozenset(";:,.!?—…")
 _FLAPPING = frozenset("AIOWYiuæɑəɛɪɹʊʌ")
-"""After these an American t becomes a flap."""
+"""Sounds after which an American t becomes a flap."""
 _TOKEN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?|[;:,.!?—…()“”\"]")
 _MARKS = str.maketrans("‘’–−[]{}，。！？：；、", "''—-()(),.!?:;,")
 _BEFORE_VERB = frozenset(
@@ -42,17 +42,17 @@ _FUNCTION_WORDS: dict[str, tuple[str, ...]] = {
     "am": ("æm", "ɐm", "ɐm"),
     "used": ("jˈuzd", "jˈust"),
 }
-"""Sounds before a pause, a consonant, a vowel; for `used` and `a`: otherwise, before `to` or a
-word."""
+"""Pronunciations before a pause, a consonant and a vowel. For `used`: otherwise, and before `to`;
+for `a`: otherwise, and before a word."""
 
 
 def phonemise(text: str) -> str:
-    """English text, numbers included, in Kokoro's alphabet."""
+    """Return the phonemes of English text with numbers."""
     plain = unicodedata.normalize("NFKD", text.translate(_MARKS))
     plain = "".join(char for char in plain if not unicodedata.combining(char))
     tokens = _TOKEN.findall(re.sub(r"\.{2,}", "…", re.sub(r"-{2,}|\s-\s", "—", expand(plain))))
     spoken: list[str] = []
-    after: bool | None = None  # does a vowel follow? None: a pause does
+    after: bool | None = None  # whether a vowel follows; None for a pause
     for i in range(len(tokens) - 1, -1, -1):
         before = tokens[i - 1].lower() if i else ""
         following = tokens[i + 1].lower() if i + 1 < len(tokens) else ""
@@ -64,6 +64,7 @@ def phonemise(text: str) -> str:
 
 
 def _starts_with_vowel(sound: str, after: bool | None) -> bool | None:
+    """Return whether phonemes begin with a vowel; None for a pause, `after` if there are none."""
     for symbol in sound:
         if symbol in _PAUSES:
             return None
@@ -94,7 +95,8 @@ def _phonemes_of_word(word: str, before: str, following: str, after: bool | None
 
 
 def _function_word(word: str, following: str, after: bool | None) -> str:
-    """Words whose sound depends on what follows: a pause (None), a vowel or a consonant."""
+    """Return a function word as pronounced before a pause (`after` is None), a vowel (True) or a
+    consonant (False); "" for other words."""
     sounds = _FUNCTION_WORDS.get(word) or _FUNCTION_WORDS.get(
         word.lower() if word.istitle() else ""
     )
@@ -122,12 +124,12 @@ def _look_up(word: str, before: str, after: bool | None) -> str:
 
 
 def _look_up_inflected(word: str, before: str, after: bool | None) -> str:
-    """-s, -'s, -ed and -ing on a known word."""
+    """Return the phonemes of a known word with the ending -s, -'s, -ed or -ing, or ""."""
     for ending, stems, join in _ENDINGS:
         if word.endswith(ending) and len(word) > len(ending) + 1:
             root = word[: -len(ending)]
             if ending in {"ing", "ed"} and root[-1] == root[-2]:
-                stems = (*stems, "<")  # stopping, stopped: the doubled consonant goes
+                stems = (*stems, "<")  # stopping, stopped: without the doubled consonant
             for stem in stems:
                 sound = _look_up(root[:-1] if stem == "<" else root + stem, before, after)
                 if sound:
@@ -168,13 +170,13 @@ _ENDINGS = (
 
 
 def _spell_letters(word: str) -> str:
-    """Letter by letter, stress on the last: `GPT`."""
+    """Spell an abbreviation such as `GPT`, with the stress on the last letter."""
     names = [_set_stress(_lexicon()[letter], -1.0) for letter in word if letter.isalpha()]
     return "".join([*names[:-1], names[-1].replace("ˌ", "ˈ")])
 
 
 def _set_stress(sound: str, stress: float | None) -> str:
-    """Raise (2), give at least some (0.5), or lower (-1) the stress of a word."""
+    """Raise the stress of a word (2), add stress if it has none (0.5), or lower it (-1)."""
     marked = "ˈ" in sound or "ˌ" in sound
     if stress is None or not any(symbol in _VOWELS for symbol in sound):
         return sound
@@ -190,7 +192,7 @@ def _set_stress(sound: str, stress: float | None) -> str:
 
 @cache
 def _lexicon() -> dict[str, str]:
-    """Word -> phonemes, or `KIND=phonemes KIND=phonemes`; 183,000 words."""
+    """Return the phonemes of 183,000 words, or `KIND=phonemes KIND=phonemes` of a homograph."""
     packed = (Path(__file__).parents[1] / "data/en_us.tsv.xz").read_bytes()
     lines = lzma.decompress(packed).decode().split("\n")
     return dict(line.split("\t", 1) for line in lines)

@@ -1,4 +1,4 @@
-"""The sound of an English word that no dictionary has, in Kokoro's alphabet."""
+"""Phonemes of English words that are not in the lexicon, in Kokoro's alphabet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STRESS = {"0": "", "1": "ˈ", "2": "ˌ"}
 
 
 def predict_phonemes(word: str) -> str:
-    """Letters a-z in, Kokoro's phonemes out."""
+    """Return the phonemes of a word of the letters a-z, by the network in `core.text.en_g2p`."""
     return "".join(_ipa(phone) for phone in predict_arpabet(word))
 
 

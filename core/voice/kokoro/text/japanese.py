@@ -1,7 +1,7 @@
 """Japanese: words and readings by OpenJTalk, morae in Kokoro's IPA.
 
-The alphabet follows misaki's Japanese front end for Kokoro v1.0 (Apache-2.0), itself after
-polm/cutlet (MIT). Pitch accent is not written: the model was trained without it.
+The alphabet follows misaki's Japanese front end for Kokoro v1.0 (Apache-2.0), which is based on
+polm/cutlet (MIT). Pitch accent is omitted because the model was trained without it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 
 def phonemise(text: str) -> str:
-    """Japanese text in Kokoro's alphabet; words are separated by spaces."""
+    """Return the phonemes of Japanese text; words are separated by spaces."""
     text = unicodedata.normalize("NFKC", re.sub(r"[〜～](?=\d)", "から", text))
     pieces: list[str] = []
     for word in chain.from_iterable(openjtalk.split_words(text)):
@@ -75,7 +75,7 @@ def _convert_marks(string: str) -> str:
 
 
 def kana_to_ipa(reading: str) -> str:
-    """Katakana or hiragana -> IPA: `コンニチワ` -> `koɲɲiʨiβa`."""
+    """Return the IPA of katakana or hiragana: `コンニチワ` is `koɲɲiʨiβa`."""
     hira = "".join(chr(ord(c) - 0x60) if "ァ" <= c <= "ヶ" else c for c in reading)
     morae: list[str] = []
     while hira:
@@ -90,5 +90,5 @@ def kana_to_ipa(reading: str) -> str:
 
 
 def _nasal(after: str) -> str:
-    """ん sounds like what follows it."""
+    """Return the nasal of ん, which assimilates to the next sound."""
     return next((n for onsets, n in _NASAL if after and after[0] in onsets), "ɴ")
