@@ -1,9 +1,9 @@
-"""What the edits of the embedded voice's graph bring, each step and all, in turn in one run.
+"""Measure the speed-up by each edit of the Kokoro graph and by all of them.
 
     OMP_NUM_THREADS=1 python -m bench.kokoro_graph [--rounds 5] [--operators]
 
-CPU seconds on one thread per second of speech, its silent ends trimmed. The first row is the graph
-as it is published.
+Prints CPU seconds on one thread per second of speech without the silence at its ends. The graphs
+run in turn. The first row is the published graph.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STEPS: dict[str, tuple[Callable[[ModelProto], None], ...]] = {
 }
 
 
-def opened(steps: tuple[Callable[[ModelProto], None], ...]) -> model.Model:
+def load_model(steps: tuple[Callable[[ModelProto], None], ...]) -> model.Model:
     edited = format_.load_from_string(model._read_model(None))
     for step in (graph.expose_pitch, *steps, graph.separate_zero_points):
         step(edited)
@@ -49,7 +49,7 @@ def opened(steps: tuple[Callable[[ModelProto], None], ...]) -> model.Model:
 
 
 def by_operator(rounds: int) -> None:
-    """Seconds per second of speech of each kind of operator in the finished graph."""
+    """Print the CPU seconds per second of speech of each kind of operator in the edited graph."""
     runtime = inference._onnxruntime()
     options = inference._session_options(1)
     options.enable_profiling = True
@@ -80,12 +80,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--operators", action="store_true", help="the finished graph, by operator")
+    parser.add_argument("--operators", action="store_true", help="the edited graph, by operator")
     arguments = parser.parse_args()
     rounds = arguments.rounds
     if arguments.operators:
         return by_operator(rounds)
-    models = {name: opened(steps) for name, steps in STEPS.items()}
+    models = {name: load_model(steps) for name, steps in STEPS.items()}
     spent: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds + 1):
         for name, engine in models.items():

@@ -1,8 +1,9 @@
-"""Noise-to-mask ratio per critical band and 32 ms: where a change rises above what the sound hides.
+"""Noise-to-mask ratio per critical band and 32 ms: where a change is above the masking threshold.
 
-Masking threshold after Johnston, "Transform coding of audio signals using perceptual noise
-criteria" (1988): energy per Bark band, spread over neighbours (Schroeder's function), lowered by
-5.5 dB for noise and 14.5 dB plus the band's number for tones, by spectral flatness.
+The masking threshold follows Johnston, "Transform coding of audio signals using perceptual noise
+criteria" (1988): the energy per Bark band, spread over neighbouring bands (Schroeder's function),
+is lowered by 5.5 dB for noise and by 14.5 dB plus the band's number for tones, weighted by spectral
+flatness.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ Sound = NDArray[np.float32] | Floats
 
 
 def measure(host: Sound, changed: Sound, rate: int) -> tuple[float, float]:
-    """Share of cells (0 to 1) where the change is above the threshold, and the 95th percentile of
-    the ratio in decibels. Cells 60 dB below the loudest and pauses are left out."""
+    """Return the share of cells (0..1) in which the change is above the threshold, and the 95th
+    percentile of the ratio in dB. Cells 60 dB below the loudest and pauses are ignored."""
     sound, change = _power(host, rate), _power(changed - host, rate)
     frequency = np.arange(sound.shape[1]) * rate / 2 / (sound.shape[1] - 1)
     bark = 13 * np.arctan(0.00076 * frequency) + 3.5 * np.arctan((frequency / 7500) ** 2)
@@ -24,8 +25,8 @@ def measure(host: Sound, changed: Sound, rate: int) -> tuple[float, float]:
     level, noise = sound @ bands, change @ bands
     ratio = 10 * np.log10(noise / (_threshold(sound, level) + 1e-20) + 1e-9)
     loud = level.sum(axis=1, keepdims=True)
-    heard = (loud > 1e-4 * loud.max()) & (level > 1e-6 * level.max())
-    return float(np.mean(ratio[heard] > 0)), float(np.quantile(ratio[heard], 0.95))
+    audible = (loud > 1e-4 * loud.max()) & (level > 1e-6 * level.max())
+    return float(np.mean(ratio[audible] > 0)), float(np.quantile(ratio[audible], 0.95))
 
 
 def _power(samples: Sound, rate: int) -> Floats:

@@ -1,9 +1,11 @@
-"""Which steps of preparing a reference help? Speaker similarity of the prepared reference to other
-utterances of the same person, minus that to other people, for each step on and off.
+"""Measure which steps of preparing a reference recording help.
+
+For each step on and off: the speaker similarity of the prepared reference to other utterances of
+the same person, and its difference from the similarity to other people (the lead).
 
     python -m bench.reference [--speech DIR] [--per-speaker 4]
 
-DIR holds one folder a speaker with recordings of at least three seconds (LibriSpeech layout); by
+DIR contains a folder for each speaker with recordings of at least three seconds (LibriSpeech); by
 default ../shared/speech/test-other.
 """
 
@@ -83,7 +85,7 @@ def telephone(x: Samples, rng: np.random.Generator) -> Samples:
 
 
 def late(x: Samples, rng: np.random.Generator) -> Samples:
-    """Two seconds of room noise before and after the speech."""
+    """Add two seconds of room noise before and after the speech."""
     room = pink(64_000, rng) * rms(x) * np.float32(10 ** (-35 / 20))
     return np.concatenate([room[:32_000], x, room[32_000:]])
 
@@ -111,48 +113,50 @@ def wav(samples: Samples, rate: int) -> bytes:
     return file.getvalue()
 
 
-class Judge:
-    """Similarity to others, with all embeddings of the clean takes made once."""
+class Comparison:
+    """Compares audio with all clean takes, whose embeddings are computed once."""
 
     def __init__(self, encoder: Encoder, pool: list[Take]) -> None:
         self.encoder = encoder
         self.pool = pool
-        # At random levels, as recordings of another day would be.
+        # At random levels, like recordings from different days.
         peaks = 10 ** (-np.random.default_rng(0).uniform(1, 20, len(pool)) / 20)
         known = [
             normalise_peak(Audio(t.samples, t.rate), p) for t, p in zip(pool, peaks, strict=True)
         ]
         self.known = np.stack([encoder.embed(audio) for audio in known])
 
-    def __call__(self, audio: Audio, *used: Take) -> tuple[float, float]:
-        """Mean similarity to the speaker's takes that were not used, and its lead over others."""
-        near = self.known @ self.encoder.embed(audio)
-        speaker = used[0].speaker
-        pairs = list(zip(near, self.pool, strict=True))
-        same = [s for s, t in pairs if t.speaker == speaker and t not in used]
+    def __call__(self, audio: Audio, *included: Take) -> tuple[float, float]:
+        """Return the mean similarity to the speaker's takes that are not in the audio, and its lead
+        over that to other speakers."""
+        similarities = self.known @ self.encoder.embed(audio)
+        speaker = included[0].speaker
+        pairs = list(zip(similarities, self.pool, strict=True))
+        same = [s for s, t in pairs if t.speaker == speaker and t not in included]
         other = [s for s, t in pairs if t.speaker != speaker]
         return float(np.mean(same)), float(np.mean(same) - np.mean(other))
 
 
-def chains(judges: dict[str, Judge], chosen: list[Take]) -> None:
-    print("| recording | steps | " + " | ".join(f"{j} same | {j} lead" for j in judges) + " |")
-    print("|---|---|" + "---|" * (2 * len(judges)))
+def compare_chains(comparisons: dict[str, Comparison], chosen: list[Take]) -> None:
+    print("| recording | steps | " + " | ".join(f"{j} same | {j} lead" for j in comparisons) + " |")
+    print("|---|---|" + "---|" * (2 * len(comparisons)))
     for condition, change in CONDITIONS.items():
         for name, steps in CHAINS.items():
-            scores: dict[str, list[tuple[float, float]]] = {j: [] for j in judges}
+            scores: dict[str, list[tuple[float, float]]] = {j: [] for j in comparisons}
             for i, take in enumerate(chosen):
                 data = wav(change(take.samples, np.random.default_rng(i)), take.rate)
                 audio = prepare(data, "bench.wav", steps).audio
-                for j, judge in judges.items():
-                    scores[j].append(judge(audio, take))
-            cells = (f"{v:.3f}" for j in judges for v in np.mean(scores[j], axis=0))
+                for j, compare in comparisons.items():
+                    scores[j].append(compare(audio, take))
+            cells = (f"{v:.3f}" for j in comparisons for v in np.mean(scores[j], axis=0))
             print(f"| {condition} | {name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def windows(judges: dict[str, Judge], pool: list[Take]) -> None:
-    """Six seconds of hiss, an utterance, two seconds of hiss, two more: which ten seconds?"""
-    print("\n| long recording | " + " | ".join(f"{j} same | {j} lead" for j in judges) + " |")
-    print("|---|" + "---|" * (2 * len(judges)))
+def compare_windows(comparisons: dict[str, Comparison], pool: list[Take]) -> None:
+    """Compare ways to choose ten seconds of six seconds of hiss, an utterance, two seconds of hiss
+    and two more utterances."""
+    print("\n| long recording | " + " | ".join(f"{j} same | {j} lead" for j in comparisons) + " |")
+    print("|---|" + "---|" * (2 * len(comparisons)))
     rows: dict[str, list[list[tuple[float, float]]]] = {}
     for i, speaker in enumerate(sorted({t.speaker for t in pool})):
         own = [t for t in pool if t.speaker == speaker]
@@ -168,7 +172,9 @@ def windows(judges: dict[str, Judge], pool: list[Take]) -> None:
             "best window (defaults)": prepare(wav(whole, rate), "bench.wav").audio,
         }
         for name, audio in pieces.items():
-            rows.setdefault(name, []).append([judge(audio, *own[:3]) for judge in judges.values()])
+            rows.setdefault(name, []).append(
+                [compare(audio, *own[:3]) for compare in comparisons.values()]
+            )
     for name, scores in rows.items():
         cells = (f"{v:.3f}" for v in np.mean(scores, axis=0).ravel())
         print(f"| {name} | " + " | ".join(cells) + " |")
@@ -181,16 +187,16 @@ def main() -> None:
     options = parser.parse_args()
     pool = list(takes(options.speech, 3.2))
     if not pool:
-        sys.exit(f"No recordings under {options.speech}: give --speech DIR.")
-    judges = {"GE2E": Judge(Ge2e.load(), pool), "CAM++": Judge(CamPlus.load(), pool)}
+        sys.exit(f"No recordings in {options.speech}: set --speech DIR.")
+    comparisons = {"GE2E": Comparison(Ge2e.load(), pool), "CAM++": Comparison(CamPlus.load(), pool)}
     short = [t for t in pool if len(t.samples) <= 9.9 * t.rate]
     speakers = sorted({t.speaker for t in short})
     chosen = [
         t for s in speakers for t in [u for u in short if u.speaker == s][: options.per_speaker]
     ]
     print(f"{len(chosen)} recordings of {len(speakers)} speakers against {len(pool)} utterances\n")
-    chains(judges, chosen)
-    windows(judges, pool)
+    compare_chains(comparisons, chosen)
+    compare_windows(comparisons, pool)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How often is a recording of two people noticed, and one of one person taken for it?
+"""Measure the error rates of the speaker change detector.
 
     OMP_NUM_THREADS=1 python -m bench.speakers [--speech DIR] [--draws 300] [--seed 7]
 
-DIR holds recordings named `<speaker>-...flac` (LibriSpeech), by default ../shared/speech. Three
-kinds in turn: an utterance of one person; two utterances of one person spliced; two of two people.
-Spliced ones are 6, 8 or 10 s long with a pause of 0.2 s; a fifth, a third or half is the second.
-Prints one JSON document: of each kind the share that falls under each similarity, and the processor
-time of each.
+DIR contains recordings named `<speaker>-...flac` (LibriSpeech), by default ../shared/speech. Three
+kinds of recording take turns: one utterance, two spliced utterances of one person, and two of two
+people. Spliced recordings last 6, 8 or 10 s with a pause of 0.2 s; the second utterance is a fifth,
+a third or half of them. Prints a JSON document with the share of each kind below each threshold and
+the CPU time per recording.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from core.errors import Refused
 from core.speech import speaker_change
 from core.speech.reference import prepare
 
-AT = (0.70, 0.72, 0.74, 0.76)
+THRESHOLDS = (0.70, 0.72, 0.74, 0.76)
 
 
 def main() -> int:
@@ -42,24 +42,25 @@ def main() -> int:
             audio = prepare(path.read_bytes(), path.name).audio
             by_speaker[path.name.partition("-")[0]].append(audio)
     if len(by_speaker) < 2:
-        sys.exit(f"No recordings of two speakers under {options.speech}: name others by --speech.")
+        sys.exit(f"No recordings of two speakers in {options.speech}: set --speech DIR.")
     draw = random.Random(options.seed)
-    found: dict[str, list[float]] = defaultdict(list)
-    begun = time.process_time()
+    similarities: dict[str, list[float]] = defaultdict(list)
+    start = time.process_time()
     for number in range(options.draws):
         kind = ("one utterance", "one person", "two people")[number % 3]
-        found[kind].append(speaker_change.lowest_similarity(recording(kind, by_speaker, draw)))
-    spent = time.process_time() - begun
+        audio = draw_recording(kind, by_speaker, draw)
+        similarities[kind].append(speaker_change.lowest_similarity(audio))
+    spent = time.process_time() - start
     table = {
         kind: {"count": len(figures)}
-        | {f"below {limit}": round(float(np.mean(np.array(figures) < limit)), 3) for limit in AT}
-        for kind, figures in found.items()
+        | {f"below {t}": round(float(np.mean(np.array(figures) < t)), 3) for t in THRESHOLDS}
+        for kind, figures in similarities.items()
     }
     print(json.dumps(table | {"ms_each": round(1000 * spent / options.draws)}, indent=2))
     return 0
 
 
-def recording(kind: str, by_speaker: dict[str, list[Audio]], draw: random.Random) -> Audio:
+def draw_recording(kind: str, by_speaker: dict[str, list[Audio]], draw: random.Random) -> Audio:
     if kind == "one utterance":
         return draw.choice([one for all_ in by_speaker.values() for one in all_])
     if kind == "one person":

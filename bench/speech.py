@@ -1,9 +1,9 @@
-"""Does the speech detector miss speech, and does it take anything else for speech?
+"""Measure the missed speech and the false positives of the voice activity detector.
 
     python -m bench.speech [--speech DIR]
 
-DIR holds FLAC recordings of speech at 16 kHz at any depth; by default ../shared/speech. The other
-sounds are synthesised here: no recorded music or singing was at hand.
+DIR contains FLAC recordings of speech at 16 kHz at any depth; by default ../shared/speech. The
+other sounds are synthesised here; there are no recordings of music or singing.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def sounds() -> dict[str, Samples]:
     }
 
 
-def heard(samples: Samples) -> float:
+def detected_seconds(samples: Samples) -> float:
     return activity.detect_speech(
         normalise_peak(Audio(samples.astype(np.float32), RATE)).samples
     ).seconds
@@ -120,19 +120,20 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, default=Path("../shared/speech"))
     paths = sorted(parser.parse_args().speech.rglob("*.flac"))
     if not paths:
-        sys.exit("No recordings found: give --speech DIR.")
+        sys.exit("No recordings found: set --speech DIR.")
     takes = [soundfile.read(path, dtype="float32")[0] for path in paths]
     takes = [take for take in takes if len(take) >= 3 * RATE]
     print("| speech | recordings | missed |\n|---|---|---|")
-    begun, total = time.process_time(), sum(map(len, takes)) / RATE
+    start, total = time.process_time(), sum(map(len, takes)) / RATE
     for name, change in CONDITIONS.items():
-        missed = sum(heard(change(x, np.random.default_rng(i))) == 0 for i, x in enumerate(takes))
+        changed = (change(x, np.random.default_rng(i)) for i, x in enumerate(takes))
+        missed = sum(detected_seconds(samples) == 0 for samples in changed)
         print(f"| {name} | {len(takes)} | {missed} |", flush=True)
-    spent = 1e3 * (time.process_time() - begun) / len(CONDITIONS) / total
+    spent = 1e3 * (time.process_time() - start) / len(CONDITIONS) / total
     others = sounds()
-    wrong = [name for name, samples in others.items() if heard(samples)]
-    print(f"\n{len(others)} other sounds, taken for speech: {wrong or 'none'}")
-    print(f"{spent:.1f} ms of processor time a second of sound, changes included")
+    wrong = [name for name, samples in others.items() if detected_seconds(samples)]
+    print(f"\nFalse positives among {len(others)} other sounds: {wrong or 'none'}")
+    print(f"{spent:.1f} ms of CPU time per second of audio, including the changes")
 
 
 if __name__ == "__main__":

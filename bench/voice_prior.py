@@ -1,11 +1,12 @@
-"""Fit core/voice/kokoro/data/prior.npz: what styles sound like to the speaker encoders.
+"""Fit core/voice/kokoro/data/prior.npz, which predicts the speaker embeddings of styles.
 
     python bench/voice_prior.py [--nets 3 | --keep-networks]
 
-Learns from ../shared/models/style_prior.npz: 3,902 renders of random mixtures of Kokoro's voices,
-with their GE2E and CAM++ embeddings. Needs scikit-learn. Run it after a change of the components or
-the encoders' front ends; with --keep-networks, which only hears the unadapted voice again, after a
-change of the rendering or of the held-out sentences of core/voice/kokoro/enrol.py.
+The training data is ../shared/models/style_prior.npz: 3,902 renders of random mixtures of Kokoro's
+voices with their GE2E and CAM++ embeddings. Needs scikit-learn. Run it after changing the
+components or the encoders' front ends. After changing the rendering or the held-out sentences in
+core/voice/kokoro/enrol.py, run it with --keep-networks, which computes only the embeddings of the
+unadapted voice.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ PRIOR = ROOT / "core/voice/kokoro/data/prior.npz"
 TIMBRE_COMPONENTS = 40
 TYPICAL_TOKENS = 35
 SCALE = 10.0
-"""Embeddings less their mean are small; the network learns them this much larger."""
+"""Factor of the training targets, because embeddings less their mean are small."""
 
 
 def components() -> np.ndarray:
-    """Whitened principal components -> weights of the voices, shape (2, 54, DIMENSIONS)."""
+    """Return the matrix from whitened principal components to weights of the voices, shape
+    (2, 54, DIMENSIONS)."""
     packs = styles.load()
     voices = len(packs.names)
     typical = np.stack(
@@ -58,7 +60,7 @@ def components() -> np.ndarray:
 
 
 def points_of(renders: dict[str, np.ndarray], basis: np.ndarray) -> np.ndarray:
-    """The rendered styles in components, shape (n, DIMENSIONS), by least squares."""
+    """Return the components of rendered styles by least squares, shape (n, DIMENSIONS)."""
     packs = styles.load()
     points = np.zeros((len(renders["style"]), DIMENSIONS))
     nothing = np.zeros((2, len(packs.names)), np.float32)
@@ -80,7 +82,7 @@ def points_of(renders: dict[str, np.ndarray], basis: np.ndarray) -> np.ndarray:
 def fit(
     points: np.ndarray, embeddings: np.ndarray, seed: int, epochs: int = 80
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Matrices and offsets of a network of two hidden layers, tanh."""
+    """Train a network with two hidden layers (tanh) and return its matrices and offsets."""
     from sklearn.neural_network import MLPRegressor
 
     mean = embeddings.mean(axis=0)
@@ -97,8 +99,8 @@ def fit(
     return list(zip(matrices, offsets, strict=True))
 
 
-def unadapted() -> dict[str, np.ndarray]:
-    """How the default voice sounds to each encoder on the held-out sentences."""
+def embed_unadapted() -> dict[str, np.ndarray]:
+    """Return the embeddings of the held-out sentences in the default voice, by encoder."""
     renderer = Renderer(model.load(ROOT / "build/kokoro", None, threads=1))
     timbre, prosody = styles.load().weights_of(enrol.DEFAULT_VOICE).tolist()
     params = VoiceParams(timbre=timbre, prosody=prosody)
@@ -117,13 +119,13 @@ def main() -> int:
     parser.add_argument("--nets", type=int, default=3)
     parser.add_argument("--keep-networks", action="store_true")
     options = parser.parse_args()
-    default = {f"default_{name}": value for name, value in unadapted().items()}
+    default = {f"default_{name}": value for name, value in embed_unadapted().items()}
     if options.keep_networks:
         with np.load(PRIOR) as stored:
             np.savez_compressed(PRIOR, **({name: stored[name] for name in stored.files} | default))
         return 0
     if not RENDERS.exists():
-        Console().print(f"{RENDERS} is absent: this bench needs ../shared/models.")
+        Console().print(f"{RENDERS} does not exist: this benchmark needs ../shared/models.")
         return 2
     with np.load(RENDERS) as stored:
         renders = {name: stored[name] for name in ("style", "n_tokens", "ge2e", "campplus")}

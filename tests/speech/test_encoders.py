@@ -44,10 +44,10 @@ def test_embeddings_are_unit_vectors_that_hardly_depend_on_the_rate(
 
 
 @pytest.mark.slow
-def test_a_recording_too_quiet_is_raised_to_minus_30_decibels(
+def test_quiet_recordings_are_raised_to_minus_30_decibels(
     encoders: tuple[Ge2e, CamPlus],
 ) -> None:
-    """Below that level, how quiet it is does not matter to GE2E; CAM++ hears no levels at all."""
+    """GE2E ignores the level below -30 dB; CAM++ ignores it altogether."""
     audio = load_recording("ref_1688.flac")
     quiet, quieter = (Audio(audio.samples * np.float32(g), audio.rate) for g in (0.1, 0.02))
     for encoder in encoders:

@@ -1,4 +1,4 @@
-"""What we compute without librosa, which is slow to import, is what librosa computes."""
+"""Features equal those of librosa, which is not used because its import is slow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_mel_spectrogram_equals_librosas() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
-def test_what_hubert_hears_is_resampled_as_by_librosa(rate: int) -> None:
+def test_the_input_of_hubert_is_resampled_as_by_librosa(rate: int) -> None:
     samples = load_recording("ref_1688.flac").samples[:70_001]
     theirs = librosa.resample(samples, orig_sr=rate, target_sr=16_000, res_type="soxr_hq")
     ours = features.hubert_input(samples, rate)[0]

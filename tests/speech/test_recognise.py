@@ -30,13 +30,13 @@ def test_error_rate_counts_edits(said: str, heard: str, language: str, expected:
 
 
 @pytest.mark.slow
-def test_a_real_recording_is_understood(recogniser: Recogniser) -> None:
+def test_a_real_recording_is_transcribed(recogniser: Recogniser) -> None:
     heard = recogniser.transcribe(load_recording("ref_1688.flac"), "en")
     assert len(heard.split()) > 10
     assert heard == recogniser.transcribe(load_recording("ref_1688.flac"), "en")
 
 
-def test_long_audio_is_cut_where_it_is_quiet() -> None:
+def test_long_audio_is_split_where_it_is_quiet() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 40 * 16_000).astype(np.float32)
     noise[25 * 16_000 : 25 * 16_000 + 8_000] = 0
     windows = recognise._windows(noise)
@@ -51,7 +51,7 @@ def test_features_have_the_models_shape_and_range() -> None:
     assert features.max() - features.min() <= 2.0001
 
 
-def test_a_missing_package_names_the_remedy() -> None:
+def test_a_missing_package_is_named() -> None:
     with pytest.raises(ImportError, match="not installed"):
         recognise._package_data("no_such_package_for_speech")
 

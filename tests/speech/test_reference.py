@@ -1,4 +1,4 @@
-"""What preparation does to a recording, step by step."""
+"""The steps of preparing a reference recording."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_without_steps_a_short_recording_passes_unchanged() -> None:
     assert prepared.window == (0.0, prepared.seconds)
 
 
-def test_a_reference_knows_its_digest_length_and_quality() -> None:
+def test_a_reference_has_digest_length_and_quality() -> None:
     prepared = prepare(wav(), "a.wav")
     assert prepared.sha256 == hashlib.sha256(wav()).hexdigest()
     assert prepared.seconds == pytest.approx(4.38)
@@ -58,19 +58,19 @@ def test_preparing_is_deterministic() -> None:
     assert one.quality == two.quality
 
 
-def test_loudness_and_level_are_what_was_asked() -> None:
+def test_loudness_and_level_are_as_configured() -> None:
     assert loudness(prepare(wav(), "a.wav").audio) == pytest.approx(-26, abs=0.05)
     loud = prepare(wav(), "a.wav", replace(NOTHING, level=0.9))
     assert peak(loud.audio.samples) == pytest.approx(0.9)
 
 
-def test_resample_hands_on_16_khz_and_no_rate_passes_48() -> None:
+def test_resample_gives_16_khz_and_other_rates_are_limited_to_48() -> None:
     data = pack(resample(reading(), 96_000).samples, 96_000)
     assert prepare(data, "a.wav").audio.rate == 48_000
     assert prepare(data, "a.wav", replace(NOTHING, resample=True)).audio.rate == 16_000
 
 
-def test_pad_adds_half_a_second_of_silence_but_never_passes_ten_seconds() -> None:
+def test_pad_adds_half_a_second_of_silence_up_to_ten_seconds_in_all() -> None:
     padded = prepare(wav(), "a.wav", replace(NOTHING, pad=True))
     assert padded.audio.seconds == pytest.approx(5.38)
     assert not padded.audio.samples[:8_000].any()
@@ -83,7 +83,7 @@ def test_pad_adds_half_a_second_of_silence_but_never_passes_ten_seconds() -> Non
     assert prepare(pack(long_speech()), "a.wav", Steps(pad=True)).audio.seconds <= 10
 
 
-def test_trim_cuts_what_is_not_speech_but_keeps_three_seconds() -> None:
+def test_trim_removes_non_speech_but_keeps_three_seconds() -> None:
     late = join([silence(3, 16_000), reading(), silence(2, 16_000)])
     trimmed = prepare(pack(late.samples), "a.wav")
     assert 2.5 < trimmed.window[0] < 3.6
@@ -115,7 +115,7 @@ def test_the_best_window_begins_and_ends_in_pauses() -> None:
     assert choose_window(mask, 10.0) == (10.9, 20.6)
 
 
-def test_speech_without_pauses_is_cut_at_the_longest_length() -> None:
+def test_speech_without_pauses_is_cut_to_the_maximum_length() -> None:
     mask = np.zeros(3_000, bool)
     mask[200:2_800] = True
     start, stop = choose_window(mask, 9.0)
@@ -123,7 +123,7 @@ def test_speech_without_pauses_is_cut_at_the_longest_length() -> None:
     assert mask[int(start * 100) : int(stop * 100)].all()
 
 
-def test_a_long_recording_is_refused_where_no_window_may_be_chosen() -> None:
+def test_a_long_recording_is_refused_without_the_window_step() -> None:
     with pytest.raises(Refused) as refusal:
         prepare(pack(long_speech()), "a.wav", Steps(window=False))
     assert refusal.value.code == "AUDIO_TOO_LONG"
@@ -146,7 +146,7 @@ def test_a_second_of_speech_in_much_silence_is_too_short() -> None:
     ],
     ids=["quiet", "noisy"],
 )
-def test_poor_recordings_are_remarked(
+def test_poor_recordings_get_a_notice(
     change: Callable[[NDArray[np.float32]], NDArray[np.float32]], code: str
 ) -> None:
     prepared = prepare(pack(change(reading().samples)), "a.wav")
@@ -169,7 +169,7 @@ def test_four_channels_have_no_centre() -> None:
     np.testing.assert_allclose(mixed.samples, talk * 0.75, atol=1e-6)
 
 
-def test_clipping_is_counted_on_either_side() -> None:
+def test_clipping_is_counted_at_both_limits() -> None:
     x = reading().samples
     assert measure_clipping(x) < 1e-4
     assert measure_clipping(np.clip(x, -1, np.quantile(x, 0.98))) > 0.01
@@ -177,7 +177,7 @@ def test_clipping_is_counted_on_either_side() -> None:
     assert measure_clipping(np.zeros(100, np.float32)) == 0
 
 
-def test_compression_raises_weak_passages_and_leaves_pauses_and_peaks() -> None:
+def test_compression_raises_quiet_passages_but_not_pauses_and_peaks() -> None:
     t = np.arange(32_000) / 16_000
     tone = np.sin(2 * np.pi * 200 * t).astype(np.float32)
     parts = [Audio(tone * gain, 16_000) for gain in (0.8, 0.05, 0.0005)]
@@ -188,7 +188,7 @@ def test_compression_raises_weak_passages_and_leaves_pauses_and_peaks() -> None:
     assert still == pytest.approx(0.0005, rel=0.02)
 
 
-def test_compression_is_a_step_that_can_be_asked_for() -> None:
+def test_compression_is_an_optional_step() -> None:
     plain = prepare(wav(), "a.wav", NOTHING).audio.samples
     raised = prepare(wav(), "a.wav", replace(NOTHING, compress=True)).audio.samples
     assert np.sqrt(np.mean(raised**2)) > 1.05 * np.sqrt(np.mean(plain**2))
@@ -198,13 +198,13 @@ def test_compression_of_silence_is_silence() -> None:
     assert not compress(silence(1, 16_000)).samples.any()
 
 
-def test_the_offset_is_gone_and_the_speech_is_not() -> None:
+def test_a_dc_offset_is_removed_without_changing_the_speech() -> None:
     prepared = prepare(pack(reading().samples + 0.4, subtype="FLOAT"), "a.wav", NOTHING)
     assert abs(prepared.audio.samples.mean()) < 1e-3
     assert np.corrcoef(prepared.audio.samples, reading().samples)[0, 1] > 0.99
 
 
-def test_speech_survives_noise_telephone_and_a_second_opinion() -> None:
+def test_speech_is_detected_in_noise_telephone_and_clipped_audio() -> None:
     samples = reading("ref_1688.flac").samples
     for changed in (
         samples + noise(len(samples) / 16_000) * 0.1,
@@ -214,7 +214,7 @@ def test_speech_survives_noise_telephone_and_a_second_opinion() -> None:
         assert activity.detect_speech(normalise_peak(Audio(changed, 16_000)).samples).seconds > 2
 
 
-def test_activity_of_almost_nothing_is_nothing() -> None:
+def test_very_short_audio_has_no_speech() -> None:
     for count in (0, 1, 700):
         assert activity.detect_speech(np.zeros(count, np.float32)).seconds == 0
 

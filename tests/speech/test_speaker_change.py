@@ -1,4 +1,4 @@
-"""One voice or two, told from recordings of real readers."""
+"""Speaker change detection on recordings of real readers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ READERS = ("ref_367.flac", "ref_1688.flac", "2843-152918-0000.6s.flac", "7226-86
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
-def test_one_reader_is_one(reader: str) -> None:
+def test_one_reader_is_one_speaker(reader: str) -> None:
     assert not speaker_change.has_several_speakers(speech(reader))
 
 
-def test_a_recording_said_twice_is_one_reader() -> None:
+def test_a_repeated_recording_is_one_speaker() -> None:
     assert not speaker_change.has_several_speakers(join([speech(), speech()]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("second", READERS[1:])
-def test_two_readers_one_after_the_other_are_two(second: str) -> None:
+def test_two_readers_in_turn_are_two_speakers(second: str) -> None:
     assert speaker_change.has_several_speakers(join([speech(), speech(second)]))
 
 
@@ -33,6 +33,6 @@ def test_the_order_and_a_pause_do_not_matter() -> None:
     assert speaker_change.has_several_speakers(join([speech("ref_1688.flac"), pause, speech()]))
 
 
-def test_where_nothing_can_be_compared_it_is_one() -> None:
+def test_too_little_speech_is_one_speaker() -> None:
     assert speaker_change.lowest_similarity(Audio(noise(4), 16_000)) == 1
     assert speaker_change.lowest_similarity(Audio(speech().samples[:20_000], 16_000)) == 1

@@ -1,4 +1,4 @@
-"""Real recordings of people who read aloud (tests/data/speech)."""
+"""Recordings of people who read aloud (tests/data/speech)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER_KEY = bytes(range(1, 33))
 
 @cache
 def load_clip(name: str = NAMES[0]) -> Floats:
-    """Six seconds at 16 kHz."""
+    """Return six seconds of speech at 16 kHz."""
     samples: Floats
     samples, rate = soundfile.read(FOLDER / name, dtype="float32")
     assert rate == RATE
@@ -31,6 +31,6 @@ def load_clip(name: str = NAMES[0]) -> Floats:
 
 
 def load_recording(name: str) -> Audio:
-    """The first ten seconds of a file."""
+    """Return the first ten seconds of a file."""
     samples, rate = soundfile.read(FOLDER / name, dtype="float32")
     return Audio(samples[: 10 * rate], rate)

@@ -1,4 +1,4 @@
-"""English beyond the golden rows."""
+"""English cases that are not among the golden rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def phones(text: str) -> str:
         ("99999999999999999999999", " ".join(["nine"] * 23)),
     ],
 )  # fmt: skip
-def test_normalised(text: str, spoken: str) -> None:
+def test_text_is_normalised(text: str, spoken: str) -> None:
     assert normalise(text) == spoken
 
 
@@ -67,28 +67,28 @@ def test_normalised(text: str, spoken: str) -> None:
         ("smart-looking", "S M AA1 R T L UH1 K IH0 NG"),
     ],
 )
-def test_sounds(text: str, sounds: str) -> None:
+def test_phones(text: str, sounds: str) -> None:
     assert phones(text) == sounds
 
 
 @pytest.mark.slow
-def test_a_name_is_read_as_a_name_only_with_its_capital() -> None:
+def test_names_are_looked_up_only_if_capitalised() -> None:
     assert phones("Aadil spoke") == "AA1 D AH0 L S P OW1 K"
     assert phones("aadil spoke") != phones("Aadil spoke")
 
 
-def test_the_shortest_texts_begin_with_a_pause() -> None:
+def test_very_short_texts_begin_with_a_pause() -> None:
     assert phones("Hi") == ", HH AY1"
     assert phones("") == ","
 
 
-def test_unknown_words_are_spelt_by_the_network() -> None:
+def test_unknown_words_are_predicted_by_the_network() -> None:
     assert predict_arpabet("frumious") == ("F", "R", "AH1", "M", "IY0", "AH0", "S")
     assert len(predict_arpabet("a" * 60)) <= 20
     assert predict_arpabet("été") != ()
 
 
-def test_homographs_take_the_sound_of_their_part_of_speech() -> None:
+def test_homographs_are_pronounced_by_part_of_speech() -> None:
     assert en_tags.tag_words(["I", "will", "object", "."])[2].startswith("V")
     assert en_tags.choose_arpabet("read", "VBP") != en_tags.choose_arpabet("read", "VBD")
     assert en_tags.tag_words(["well-known", "2024"])[0] == "JJ"

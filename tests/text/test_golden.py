@@ -1,4 +1,4 @@
-"""The same phonemes as GPT-SoVITS itself, but for the rows that docs/text.md lists."""
+"""Phonemes equal those of GPT-SoVITS except in the rows that docs/text.md lists."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CORE = {
 
 
 def spoken(row: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
-    """Our words, phoneme ids and alignment of a row."""
+    """Return the words, phoneme ids and alignment that voicedrop gives for a row."""
     if row["level"] == "unit":
         reading = phonemise(row["text"], row["lang"])
         return reading.text, symbol_ids(reading.phones), "".join(map(str, reading.word2ph))
@@ -55,7 +55,7 @@ def spoken(row: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['lang']}-{row['category']}")
-def test_a_row_is_upstreams_or_a_listed_difference(row: dict[str, Any]) -> None:
+def test_each_row_equals_upstream_or_is_a_listed_difference(row: dict[str, Any]) -> None:
     text, phones, word2ph = spoken(row)
     if (row["lang"], row["text"]) in LISTED:
         assert phones != symbol_ids(row["phones"].split())
@@ -65,26 +65,26 @@ def test_a_row_is_upstreams_or_a_listed_difference(row: dict[str, Any]) -> None:
         assert word2ph == row.get("word2ph", "") or row["level"] == "segment"
 
 
-def test_the_list_names_no_row_that_does_not_exist() -> None:
+def test_every_listed_difference_is_a_row() -> None:
     assert LISTED.keys() <= {(row["lang"], row["text"]) for row in ROWS}
 
 
-def test_at_most_two_in_a_hundred_ordinary_rows_differ() -> None:
+def test_at_most_two_percent_of_ordinary_rows_differ() -> None:
     core = [row for row in ROWS if row["level"] == "unit" and row["category"] in CORE]
     assert len(core) > 80
     assert sum((row["lang"], row["text"]) in LISTED for row in core) <= 0.02 * len(core)
 
 
 @pytest.mark.parametrize("row", CUTS, ids=lambda row: f"{row['method']}-{row['text'][:6]}")
-def test_cutting_gives_upstreams_pieces(row: dict[str, Any]) -> None:
+def test_pieces_equal_upstream(row: dict[str, Any]) -> None:
     assert cut.split_text(row["text"], row["lang"], row["method"]) == row["pieces"]
 
 
-def test_the_document_counts_the_rows_as_they_are() -> None:
+def test_the_document_states_how_many_rows_are_identical() -> None:
     def same(level: str) -> int:
         rows = [row for row in ROWS if row["level"] == level]
         return sum((row["lang"], row["text"]) not in LISTED for row in rows)
 
-    said = " ".join((ROOT / "docs/text.md").read_text().split())
-    assert f"{same('unit')} are identical" in said
-    assert f"mixed-language rows {same('segment')}." in said
+    document = " ".join((ROOT / "docs/text.md").read_text().split())
+    assert f"{same('unit')} are identical" in document
+    assert f"mixed-language rows {same('segment')}." in document

@@ -1,4 +1,4 @@
-"""Mandarin beyond the golden rows."""
+"""Mandarin cases that are not among the golden rows."""
 
 from __future__ import annotations
 
@@ -58,27 +58,27 @@ def test_tones_and_syllables(text: str, spoken: str) -> None:
     ],
     ids=["2+1", "1+2", "first two", "last two", "across", "apart"],
 )
-def test_third_tones_of_three_syllables_follow_the_words_boundary(
+def test_third_tones_of_three_syllables_depend_on_the_word_boundary(
     finals: list[str], split: tuple[str, str], spoken: list[str]
 ) -> None:
     assert apply_sandhi(Word("米老马", "x"), finals, lambda _: split) == spoken
 
 
-def test_an_er_that_is_a_syllable_keeps_its_tone() -> None:
+def test_er_as_a_separate_syllable_keeps_its_tone() -> None:
     assert apply_erhua(Word("女儿", "n"), ["v3", "er2"]) == ["v3", "er2"]
     assert apply_erhua(Word("好儿", "a"), ["ao3", "er1"]) == ["ao3", "er2"]
     assert apply_erhua(Word("范儿", "n"), ["an4", "er2"]) == ["an4", "er4"]
     assert apply_erhua(Word("儿", "n"), ["er2"]) == ["er2"]
 
 
-def test_each_character_knows_its_phonemes() -> None:
+def test_phonemes_are_counted_for_each_character() -> None:
     reading = phonemise("你好，世界。", "zh")
     assert reading.text == "你好,世界."
     assert reading.word2ph == (2, 2, 1, 2, 2, 1)
     assert sum(reading.word2ph) == len(reading.phones)
 
 
-def test_pauses_asked_for_take_the_place_of_commas() -> None:
+def test_requested_pauses_replace_commas() -> None:
     assert phones("停，顿^再￥来。") == "t ing2 SP2 d un4 SP2 z ai4 SP2 l ai2 ."
     assert phones("停^再来。") == "t ing2 SP3 z ai4 l ai2 ."
 
@@ -89,12 +89,12 @@ def test_a_character_without_a_reading_is_unknown() -> None:
     assert sum(reading.word2ph) == len(reading.phones)
 
 
-def test_traditional_characters_sound_like_simplified_ones() -> None:
+def test_traditional_characters_are_read_like_simplified_ones() -> None:
     assert phonemise("臺灣", "zh").phones == phonemise("台湾", "zh").phones
 
 
 @pytest.mark.slow
-def test_words_are_cut_as_by_jieba_itself() -> None:
+def test_words_equal_those_of_jieba() -> None:
     import jieba.posseg
 
     text = "小明硕士毕业于中国科学院计算所，后在日本京都大学深造，欢迎新老师生前来就餐"
@@ -121,7 +121,7 @@ def test_cardinals(digits: str, spoken: str) -> None:
     assert cardinal(digits) == spoken
 
 
-def test_two_of_something() -> None:
+def test_two_before_a_measure_word() -> None:
     assert [quantity(n) for n in ("2", "12", "20", "2000", "20000")] == [
         "两", "十二", "二十", "两千", "两万",
     ]  # fmt: skip
@@ -150,5 +150,5 @@ def test_two_of_something() -> None:
         ("转8001", "转八零零幺"),
     ],
 )
-def test_more_numbers(written: str, said: str) -> None:
+def test_numbers_in_context(written: str, said: str) -> None:
     assert expand(written) == said

@@ -1,4 +1,4 @@
-"""Japanese, Korean and Cantonese beyond the golden rows."""
+"""Japanese, Korean and Cantonese cases that are not among the golden rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def phones(text: str, language: str) -> str:
     return " ".join(phonemise(text, language).phones)
 
 
-def test_japanese_marks_pitch_and_phrase_borders() -> None:
+def test_japanese_marks_pitch_and_phrase_boundaries() -> None:
     assert phones("橋と箸。", "ja") == "h a [ sh i ] t o UNK h a ] sh i ."
 
 
@@ -21,7 +21,7 @@ def test_japanese_devoiced_vowels_count_as_vowels() -> None:
 
 
 @pytest.mark.parametrize("text", ["・", "ー", "", " ", "゛"])
-def test_japanese_marks_alone_are_no_error(text: str) -> None:
+def test_japanese_punctuation_alone_is_accepted(text: str) -> None:
     assert set(phonemise(text, "ja").phones) <= {"UNK"}
 
 
@@ -53,7 +53,7 @@ def test_japanese_pause_within_a_run() -> None:
         ("갈 것이다", "ㄱㅏㄹ ㄲㅓㅅㅣㄷㅏ"),
     ],
 )
-def test_korean_sounds_by_the_rules(written: str, sounds: str) -> None:
+def test_korean_pronunciation_rules(written: str, sounds: str) -> None:
     assert ko.pronounce(written) == sounds
 
 
@@ -84,11 +84,11 @@ def test_korean_numbers(written: str, said: str) -> None:
     assert ko_numbers.expand(written) == said
 
 
-def test_korean_names_latin_letters_and_ends_a_last_sound() -> None:
+def test_korean_spells_latin_letters_and_adds_a_full_stop() -> None:
     assert phones("TV", "ko") == "ㅌ ㅣ ㅂ ㅡ ㅇ ㅣ ."
 
 
-def test_korean_keeps_what_the_tagger_takes_apart() -> None:
+def test_korean_that_the_tagger_splits_differently_is_kept() -> None:
     assert phonemise("ㅋㅋ 값!", "ko").phones[-1] == "!"
 
 
@@ -98,7 +98,7 @@ def test_cantonese_reads_either_script() -> None:
     assert phonemise("龘瓧。", "yue").word2ph
 
 
-def test_cantonese_halves_align_with_characters() -> None:
+def test_cantonese_phones_align_with_characters() -> None:
     reading = phonemise("我哋1,000個人，好嘢！", "yue")
     assert reading.text == "我哋一千个人,好嘢!"
     assert sum(reading.word2ph) == len(reading.phones)

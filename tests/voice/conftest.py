@@ -18,7 +18,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def voice(cache: Path) -> KokoroVoice:
-    """The real engine, searching less than it would."""
+    """The real engine with a shorter search."""
     engine = KokoroVoice.load(cache)
     return replace(engine, enroller=replace(engine.enroller, trials=2))
 

@@ -23,14 +23,14 @@ def joined(chunks: Iterable[Audio]) -> Audio:
     return Audio(np.concatenate([part.samples for part in parts]), parts[0].rate)
 
 
-def test_enrolment_comes_nearer_to_the_speaker_by_both_encoders(voiceprint: Voiceprint) -> None:
+def test_enrolment_raises_the_similarity_for_both_encoders(voiceprint: Voiceprint) -> None:
     assert set(voiceprint.match) == {"ge2e", "campplus"}
     for match in voiceprint.match.values():
         assert match.default < match.achieved < match.same_person
         assert match.gap_closed > 0.2
 
 
-def test_the_match_starts_from_what_the_unadapted_voice_sounds_like_today(
+def test_stored_embeddings_of_the_unadapted_voice_are_current(
     voice: KokoroVoice,
 ) -> None:
     timbre, prosody = styles.load().weights_of(enrol.DEFAULT_VOICE).tolist()
@@ -42,7 +42,7 @@ def test_the_match_starts_from_what_the_unadapted_voice_sounds_like_today(
             assert stored[name][i] @ part > 0.98, "run bench/voice_prior.py --keep-networks"
 
 
-def test_a_voiceprint_is_small_and_survives_storage(
+def test_a_voiceprint_is_small_and_can_be_stored(
     voice: KokoroVoice, voiceprint: Voiceprint
 ) -> None:
     stored = voiceprint.dump()
@@ -86,7 +86,7 @@ def test_speech_is_understood(
     assert error_rate(text, simplified, language) <= limit
 
 
-def test_a_chunk_comes_a_sentence_and_the_same_words_give_the_same_samples(
+def test_each_sentence_is_a_chunk_and_synthesis_is_deterministic(
     voice: KokoroVoice, voiceprint: Voiceprint
 ) -> None:
     first = list(voice.speak("One. Two!", voiceprint, language="en", seed=1))
@@ -118,7 +118,7 @@ def test_text_without_words_is_refused(voice: KokoroVoice, voiceprint: Voiceprin
     assert caught.value.code == "TEXT_UNSPEAKABLE"
 
 
-def test_another_engines_voiceprint_is_no_voice_of_ours(
+def test_a_voiceprint_of_another_engine_is_rejected(
     voice: KokoroVoice, voiceprint: Voiceprint
 ) -> None:
     other = msgspec.structs.replace(voiceprint, fingerprint="other/1")
@@ -127,7 +127,7 @@ def test_another_engines_voiceprint_is_no_voice_of_ours(
 
 
 class Mute(Renderer):
-    """A renderer whose model has gone silent."""
+    """A renderer that returns silence."""
 
     def render(self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0) -> Audio:
         return Audio(np.zeros(2400, np.float32), 24_000)
@@ -156,7 +156,7 @@ def test_formants_move_but_pitch_and_duration_stay(
     assert centroid[0] != centroid[1]
 
 
-def test_silence_at_the_edges_is_cut_to_a_breath() -> None:
+def test_silence_at_both_ends_becomes_a_short_pause() -> None:
     tone = np.sin(np.arange(24_000) / 10).astype(np.float32)
     padded = np.concatenate([np.zeros(12_000, np.float32), tone, np.zeros(12_000, np.float32)])
     assert len(render.trim(padded)) == pytest.approx(24_000 * 1.25, abs=40)
@@ -164,7 +164,7 @@ def test_silence_at_the_edges_is_cut_to_a_breath() -> None:
     assert len(render.trim(np.zeros(100, np.float32))) == 0
 
 
-def test_the_equaliser_turns_one_colour_into_another() -> None:
+def test_the_equaliser_matches_one_spectrum_to_another() -> None:
     rng = np.random.default_rng(1)
     white = Audio(rng.normal(0, 0.1, 48_000).astype(np.float32), 24_000)
     dull = Audio(
@@ -182,7 +182,7 @@ def test_the_equaliser_turns_one_colour_into_another() -> None:
     assert np.sqrt(np.mean(made.samples**2)) == pytest.approx(0.1, rel=0.05)
 
 
-def test_no_tone_and_no_samples_pass_untouched() -> None:
+def test_equalising_without_a_tone_or_samples_changes_nothing() -> None:
     some = np.ones(5, np.float32)
     assert render.equalise(some, []) is some
     assert len(render.equalise(some[:0], [0.0, 1.0])) == 0
@@ -198,12 +198,12 @@ def test_pitch_is_measured(hertz: float) -> None:
     )
 
 
-def test_pitch_of_noise_is_a_neutral_guess() -> None:
+def test_pitch_of_noise_is_the_default() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     assert enrol.measure_pitch(Audio(noise, 16_000)) == 150.0
 
 
-def test_the_surrogates_slope_is_its_slope() -> None:
+def test_the_gradient_of_the_surrogate_is_correct() -> None:
     rng = np.random.default_rng(0)
     model = Surrogate.for_target(surrogate.load(), target(rng))
     for _ in range(2):
@@ -213,7 +213,7 @@ def test_the_surrogates_slope_is_its_slope() -> None:
     assert model.score(point)[1][0] @ step * 2 == pytest.approx(float(rise[0]), rel=0.02)
 
 
-def test_the_surrogate_believes_what_it_has_heard() -> None:
+def test_an_observation_raises_the_prediction_at_its_point() -> None:
     rng = np.random.default_rng(0)
     goal = target(rng)
     model = Surrogate.for_target(surrogate.load(), goal)
@@ -223,7 +223,7 @@ def test_the_surrogate_believes_what_it_has_heard() -> None:
     assert model.score(point[None])[0][0] > before + 0.1
 
 
-def test_the_best_point_beats_its_starts() -> None:
+def test_optimise_improves_on_the_starting_points() -> None:
     rng = np.random.default_rng(0)
     prior = surrogate.load()
     model = Surrogate.for_target(prior, target(rng))

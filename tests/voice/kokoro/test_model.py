@@ -16,7 +16,7 @@ from core.voice.kokoro import KokoroVoice, enrol, graph, model, render, styles
 pytestmark = pytest.mark.slow
 
 
-def test_a_missing_model_file_names_the_remedy(tmp_path: Path) -> None:
+def test_a_missing_model_file_says_how_to_install_it(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"Install it again: scripts/setup$") as caught:
         model.load(tmp_path, tmp_path / "nothing.onnx", threads=1)
     assert caught.value.code == "MODEL_MISSING"
@@ -41,7 +41,7 @@ def test_packages_that_are_not_installed_are_a_missing_model(tmp_path: Path) -> 
         model._package_folder("no_such_package_with_a_model")
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
+def test_a_wrong_model_file_is_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "kokoro.onnx"
     wrong.write_bytes(b"not the model")
     with pytest.raises(Misconfigured, match="not the expected file") as caught:
@@ -49,15 +49,13 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "MODEL_INVALID"
 
 
-def test_the_prepared_copy_is_kept_and_whole(voice: KokoroVoice, cache: Path) -> None:
+def test_the_prepared_copy_is_cached(voice: KokoroVoice, cache: Path) -> None:
     (copy,) = cache.iterdir()
     assert copy.name == f"kokoro-{model.SHA256[:16]}-{model._GRAPH_VERSION}.onnx"
     assert copy.stat().st_size > 90_000_000
 
 
-def test_an_unwritable_cache_costs_time_but_not_the_voice(
-    tmp_path: Path, voice: KokoroVoice
-) -> None:
+def test_an_unwritable_cache_is_no_error(tmp_path: Path, voice: KokoroVoice) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("a file where the folder should be")
     source = tmp_path / "own.onnx"
@@ -65,9 +63,8 @@ def test_an_unwritable_cache_costs_time_but_not_the_voice(
     assert isinstance(model._prepare(source, blocked / "copy.onnx"), bytes)
 
 
-def test_our_graph_speaks_as_the_original_does(voice: KokoroVoice) -> None:
-    """What the silence at the ends hides in the norms aside, only rounding differs: the original
-    with its silence cut and ours have the same length, and spectra as near as rounding leaves."""
+def test_the_edited_graph_equals_the_original_up_to_rounding(voice: KokoroVoice) -> None:
+    """Skipping silence changes the norms, so the original is compared with its silence cut too."""
     whole = format_.load_from_string(model._read_model(None))
     graph.cut_silence(whole)
     original = inference.open_session(whole.SerializeToString(), threads=1, cpu_only=True)
@@ -87,8 +84,8 @@ def test_our_graph_speaks_as_the_original_does(voice: KokoroVoice) -> None:
     assert np.abs(spectra[0] - spectra[1]).mean() < 0.7
 
 
-def test_silence_is_cut_before_it_is_computed_and_speech_is_not(voice: KokoroVoice) -> None:
-    """With the whole curves as the original computes them, nothing audible lies outside the cut."""
+def test_only_silence_is_skipped(voice: KokoroVoice) -> None:
+    """The original graph, which computes the silence, has no audible sound outside the cut."""
     whole = format_.load_from_string(model._read_model(None))
     original = inference.open_session(whole.SerializeToString(), threads=1, cpu_only=True)
     ids = enrol.tokenise("Is it so?")
@@ -113,7 +110,7 @@ def test_pitch_follows_its_scale(voice: KokoroVoice) -> None:
     np.testing.assert_allclose(low, normal / 2, rtol=1e-5, atol=1e-3)
 
 
-def test_strided_convolutions_are_left_alone() -> None:
+def test_strided_convolutions_are_not_replaced() -> None:
     edited = format_.load_from_string(graph.prepare(model._read_model(None)))
     kinds = [node.op_type for node in edited.graph.node]
     assert kinds.count("InstanceNormalization") == 68

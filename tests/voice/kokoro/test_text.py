@@ -23,14 +23,14 @@ from core.voice.kokoro.text.english_g2p import predict_phonemes
         ("cities’ boxes, wanted, stopping", None),
     ],
 )
-def test_english_words_sound_as_in_context(written: str, spoken: str | None) -> None:
+def test_english_words_in_context(written: str, spoken: str | None) -> None:
     result = text.phonemise(written, "en")
     assert result
     if spoken is not None:
         assert result == spoken
 
 
-def test_a_word_that_is_noun_or_verb_follows_the_word_before_it() -> None:
+def test_the_word_before_decides_between_noun_and_verb() -> None:
     noun = text.phonemise("the record was", "en").split()[1]
     verb = text.phonemise("to record was", "en").split()[1]
     assert noun != verb
@@ -88,14 +88,14 @@ def test_stress_is_raised_or_lowered(sound: str, stress: float, expected: str) -
     assert english._set_stress(sound, stress) == expected
 
 
-def test_unknown_words_are_spelt_out_or_guessed() -> None:
+def test_unknown_words_are_spelled_or_predicted() -> None:
     assert english.phonemise("GPT") == "ʤˌipˌitˈi"
     guess = predict_phonemes("zyxqvort")
     assert guess
     assert all(symbol in model.vocabulary() for symbol in guess)
 
 
-def test_english_numbers_are_read_as_by_the_other_engine() -> None:
+def test_english_numbers_are_written_as_words_first() -> None:
     written = "Mr. A paid $3.50 at 9:05 am on the 2nd"
     spoken = "Mister A paid three dollars and fifty cents at nine oh five A M on the second"
     assert english.phonemise(written) == english.phonemise(spoken)
@@ -181,7 +181,7 @@ def test_a_long_run_without_clauses_or_spaces_is_still_cut() -> None:
 
 
 @pytest.mark.parametrize("written", ["...!?", "Привет", "🙂", "—"])
-def test_text_without_anything_to_say_gives_nothing(written: str) -> None:
+def test_unspeakable_text_gives_no_utterances(written: str) -> None:
     assert list(text.split_utterances(written, "en")) == []
 
 
@@ -192,7 +192,7 @@ def test_every_phoneme_is_in_the_models_alphabet() -> None:
         assert set(text.phonemise(written, language)) <= set(model.vocabulary())
 
 
-def test_languages_load_only_when_spoken() -> None:
+def test_language_modules_load_on_first_use() -> None:
     code = (
         "import sys; from core.voice.kokoro import KokoroVoice;"
         "sys.exit(bool({'jieba', 'pyopenjtalk', 'onnxruntime', 'scipy.signal', 'onnx'}"
@@ -217,7 +217,7 @@ def test_a_number_longer_than_python_reads_is_spelled(written: str) -> None:
     ["ヴァ" * 2500, "っ" * 5000, "今日は良い天気で" * 600, "ア、" * 2500, "9" * 5000],
     ids=["two kana", "one kana", "words", "commas", "digits"],
 )
-def test_japanese_without_an_end_does_not_end_the_process(text_: str) -> None:
-    """OpenJTalk has buffers of a fixed size: each of these was once a dead worker."""
+def test_long_japanese_does_not_crash_the_process(text_: str) -> None:
+    """OpenJTalk has buffers of a fixed size: each of these texts used to crash the worker."""
     assert japanese.phonemise(text_)
     assert ja.phonemise(text_).phones
