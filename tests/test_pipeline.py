@@ -31,99 +31,106 @@ from core.storage.port import Body
 from core.trace import registry
 from core.voice import SpeechChunk, Voiceprint
 from tests.support.present import present
-from tests.support.runtime import REFERENCE, Buzz, drop, record, runtime, voice_of
+from tests.support.runtime import (
+    REFERENCE,
+    BuzzVoice,
+    consent_record,
+    local_runtime,
+    put_job,
+    voice_of,
+)
 from tests.support.stores import head
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Runtime:
-    return runtime(tmp_path)
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
 
 
-def outputs(made: Runtime) -> list[str]:
-    return [info.key for info in made.results.list("out/")]
+def outputs(runtime: Runtime) -> list[str]:
+    return [info.key for info in runtime.results.list("out/")]
 
 
-def opened(made: Runtime, done: Result, index: int = 0) -> bytes:
+def opened(runtime: Runtime, done: Result, index: int = 0) -> bytes:
     item = done.items[index]
-    body = made.results.get(present(item.output).key, limit=10**8).data
-    return sealing.open_sealed(body, present(item.envelope), made.keys.wrapping)
+    body = runtime.results.get(present(item.output).key, limit=10**8).data
+    return sealing.open_sealed(body, present(item.envelope), runtime.keys.wrapping)
 
 
 @pytest.mark.slow
-def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(made: Runtime) -> None:
-    done = pipeline.run(drop(made), made)
+def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(runtime: Runtime) -> None:
+    done = pipeline.run(put_job(runtime), runtime)
     assert done.status == "succeeded"
-    speech = decoding.decode_trusted(opened(made, done))
-    found = watermark.detect(speech.samples, speech.rate, *made.keys.watermark.values())
+    speech = decoding.decode_trusted(opened(runtime, done))
+    found = watermark.detect(speech.samples, speech.rate, *runtime.keys.watermark.values())
     item = done.items[0]
     payload = present(found.payload)
     assert f"{payload:08x}" == present(item.watermark).payload
-    mark = present(registry.resolve(made.results, payload))
+    mark = present(registry.resolve(runtime.results, payload))
     assert (mark.job, mark.item) == (done.job_id, "hello")
     assert present(item.output).duration_s == pytest.approx(speech.seconds, abs=0.01)
-    document = made.results.get(result_key(done.job_id), limit=10**6).data
-    signed.verify(document, made.keys.verifying)
+    document = runtime.results.get(result_key(done.job_id), limit=10**6).data
+    signed.verify(document, runtime.keys.verifying)
     assert parse(document) == done
 
 
 @pytest.mark.slow
-def test_the_result_says_what_was_used_and_never_the_name_or_the_text(made: Runtime) -> None:
-    done = pipeline.run(drop(made, id="book", labels={"team": "a"}), made)
+def test_the_result_says_what_was_used_and_never_the_name_or_the_text(runtime: Runtime) -> None:
+    done = pipeline.run(put_job(runtime, id="book", labels={"team": "a"}), runtime)
     voice = done.voices["alice"]
     assert voice.reference_sha256 == hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
     assert (present(voice.consent).id, done.consent_policy) == ("alice-1", "required")
     assert voice.match["ge2e"].achieved == 0.7
     assert (done.id, done.labels, present(done.engine).name) == ("book", {"team": "a"}, "buzz")
-    document = made.results.get(result_key(done.job_id), limit=10**6).data
+    document = runtime.results.get(result_key(done.job_id), limit=10**6).data
     assert b"first words" not in document
     assert {"enrol", "prepare", "speak", "watermark", "verify", "seal"} <= set(done.stages)
 
 
 @pytest.mark.slow
-def test_a_repeated_job_returns_its_first_result_without_speaking_again(made: Runtime) -> None:
-    key = drop(made)
-    first = pipeline.run(key, made)
-    assert pipeline.run(key, made) == first
-    assert len(voice_of(made).spoken) == 1
+def test_a_repeated_job_returns_its_first_result_without_speaking_again(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    first = pipeline.run(key, runtime)
+    assert pipeline.run(key, runtime) == first
+    assert len(voice_of(runtime).spoken) == 1
 
 
 @pytest.mark.slow
-def test_the_same_voice_is_learned_once_for_all_jobs(made: Runtime) -> None:
-    pipeline.run(drop(made, name="one"), made)
-    pipeline.run(drop(made, name="two"), made)
-    assert len(voice_of(made).enrolled) == 1
+def test_the_same_voice_is_learned_once_for_all_jobs(runtime: Runtime) -> None:
+    pipeline.run(put_job(runtime, name="one"), runtime)
+    pipeline.run(put_job(runtime, name="two"), runtime)
+    assert len(voice_of(runtime).enrolled) == 1
 
 
 @pytest.mark.slow
-def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(made: Runtime) -> None:
-    pipeline.run(drop(made, name="one"), made)
-    (kept,) = made.control.list("voiceprints/")
-    stored = made.control.get(kept.key, limit=10**6)
+def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(runtime: Runtime) -> None:
+    pipeline.run(put_job(runtime, name="one"), runtime)
+    (kept,) = runtime.control.list("voiceprints/")
+    stored = runtime.control.get(kept.key, limit=10**6)
     damaged = stored.data[:-1] + b"x"
-    made.control.put(kept.key, damaged, metadata=stored.info.metadata)
-    pipeline.run(drop(made, name="two"), made)
-    assert len(voice_of(made).enrolled) == 2
+    runtime.control.put(kept.key, damaged, metadata=stored.info.metadata)
+    pipeline.run(put_job(runtime, name="two"), runtime)
+    assert len(voice_of(runtime).enrolled) == 2
 
 
 @pytest.mark.slow
-def test_a_kept_voiceprint_of_another_voice_is_not_taken(made: Runtime) -> None:
-    pipeline.run(drop(made, name="one"), made)
-    (kept,) = made.control.list("voiceprints/")
-    stored = made.control.get(kept.key, limit=10**6)
+def test_a_kept_voiceprint_of_another_voice_is_not_taken(runtime: Runtime) -> None:
+    pipeline.run(put_job(runtime, name="one"), runtime)
+    (kept,) = runtime.control.list("voiceprints/")
+    stored = runtime.control.get(kept.key, limit=10**6)
     context = sealing.Context(job="voiceprints", item="other", mt="application/msgpack")
-    sealed = sealing.seal(b"other", context, made.keys.wrapping)
-    made.control.put(kept.key, sealed.body, metadata=sealing.metadata(sealed.envelope))
-    pipeline.run(drop(made, name="two"), made)
-    assert len(voice_of(made).enrolled) == 2
-    assert stored.data != made.control.get(kept.key, limit=10**6).data
+    sealed = sealing.seal(b"other", context, runtime.keys.wrapping)
+    runtime.control.put(kept.key, sealed.body, metadata=sealing.metadata(sealed.envelope))
+    pipeline.run(put_job(runtime, name="two"), runtime)
+    assert len(voice_of(runtime).enrolled) == 2
+    assert stored.data != runtime.control.get(kept.key, limit=10**6).data
 
 
 # --- items
 
 
 @pytest.mark.slow
-def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Runtime) -> None:
+def test_a_bad_item_costs_only_itself_and_the_order_is_kept(runtime: Runtime) -> None:
     items = [
         {"id": "a", "text": "This one is quite fine, thank you."},
         {"id": "b", "text": ""},
@@ -133,7 +140,7 @@ def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Runtime) -> No
         {"id": "f", "text": "!unspeakable"},
         {"id": "g", "text": "And this one is fine as well, as you hear."},
     ]
-    done = pipeline.run(drop(made, items=items), made)
+    done = pipeline.run(put_job(runtime, items=items), runtime)
     assert done.status == "partial"
     codes = [(item.id, item.error.code if item.error else None) for item in done.items]
     assert codes == [
@@ -146,11 +153,11 @@ def test_a_bad_item_costs_only_itself_and_the_order_is_kept(made: Runtime) -> No
         ("g", None),
     ]
     assert (done.totals.succeeded, done.totals.failed) == (2, 5)
-    assert len(outputs(made)) == 3
+    assert len(outputs(runtime)) == 3
 
 
-def test_a_job_without_any_good_item_has_failed(made: Runtime) -> None:
-    done = pipeline.run(drop(made, items=[{"id": "a", "text": "!silence"}]), made)
+def test_a_job_without_any_good_item_has_failed(runtime: Runtime) -> None:
+    done = pipeline.run(put_job(runtime, items=[{"id": "a", "text": "!silence"}]), runtime)
     assert done.status == "failed"
 
 
@@ -158,23 +165,23 @@ def test_a_job_without_any_good_item_has_failed(made: Runtime) -> None:
 @pytest.mark.parametrize(
     ("form", "magic"), [("wav", b"RIFF"), ("flac", b"fLaC"), ("mp3", b"ID3"), ("opus", b"OggS")]
 )
-def test_every_container_carries_the_mark_and_opens(made: Runtime, form: str, magic: bytes) -> None:
+def test_every_container_carries_the_mark(runtime: Runtime, form: str, magic: bytes) -> None:
     items = [{"id": "x", "text": "A sentence that is long enough to carry it.", "format": form}]
-    done = pipeline.run(drop(made, items=items), made)
+    done = pipeline.run(put_job(runtime, items=items), runtime)
     assert done.items[0].error is None
-    assert opened(made, done).startswith(magic)
-    assert f"out/{done.job_id}/x.{form}.sealed" in outputs(made)
+    assert opened(runtime, done).startswith(magic)
+    assert f"out/{done.job_id}/x.{form}.sealed" in outputs(runtime)
 
 
 @pytest.mark.slow
-def test_rate_speed_and_pause_are_honoured(made: Runtime) -> None:
+def test_rate_speed_and_pause_are_honoured(runtime: Runtime) -> None:
     text = "A sentence that is long enough to carry it."
     items: list[dict[str, Any]] = [
         {"id": "plain", "text": text},
         {"id": "fast", "text": text, "speed": 1.5},
         {"id": "low", "text": text, "sample_rate": 16000, "pause_ms": 500},
     ]
-    done = pipeline.run(drop(made, items=items), made)
+    done = pipeline.run(put_job(runtime, items=items), runtime)
     plain, fast, low = (present(item.output) for item in done.items)
     assert fast.duration_s < 0.8 * plain.duration_s
     assert low.sample_rate == 16000
@@ -182,46 +189,46 @@ def test_rate_speed_and_pause_are_honoured(made: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_the_label_of_the_law_is_in_the_file_and_in_the_result(made: Runtime) -> None:
-    done = pipeline.run(drop(made, label={"cue": "morse-start"}), made)
-    plain = pipeline.run(drop(made, name="quiet"), made)
-    (found,) = aigc.read_labels(opened(made, done))
+def test_the_label_of_the_law_is_in_the_file_and_in_the_result(runtime: Runtime) -> None:
+    done = pipeline.run(put_job(runtime, label={"cue": "morse-start"}), runtime)
+    plain = pipeline.run(put_job(runtime, name="quiet"), runtime)
+    (found,) = aigc.read_labels(opened(runtime, done))
     assert found.label == "1"
-    assert found.content_producer == made.producer
+    assert found.content_producer == runtime.producer
     assert found.produce_id == present(done.items[0].label).produce_id == f"{done.job_id}/hello"
     cued, quiet = (present(one.items[0].output).duration_s for one in (done, plain))
     assert cued - quiet == pytest.approx(1.32 + 0.36, abs=0.05)
 
 
 @pytest.mark.slow
-def test_a_waived_label_is_left_out_and_the_result_says_why(made: Runtime) -> None:
+def test_a_waived_label_is_left_out_and_the_result_says_why(runtime: Runtime) -> None:
     waived = {"profile": "none", "waiver": "heard by the tests only"}
-    done = pipeline.run(drop(made, label=waived), made)
-    assert aigc.read_labels(opened(made, done)) == []
+    done = pipeline.run(put_job(runtime, label=waived), runtime)
+    assert aigc.read_labels(opened(runtime, done)) == []
     assert present(done.items[0].label).waiver == "heard by the tests only"
     assert [n.code for n in done.items[0].notices] == ["LABEL_WAIVED"]
 
 
-def test_meta_comes_back_and_remarks_are_kept(made: Runtime) -> None:
+def test_meta_comes_back_and_remarks_are_kept(runtime: Runtime) -> None:
     items = [{"id": "a", "text": "Fine 😀 text, long enough to say.", "meta": {"row": 17}}]
-    (item,) = pipeline.run(drop(made, items=items), made).items
+    (item,) = pipeline.run(put_job(runtime, items=items), runtime).items
     assert item.meta == {"row": 17}
     assert [n.code for n in item.notices] == ["TEXT_DROPPED_CHARS"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["Yes", "A bit more", "One and two, three and four"])
-def test_even_a_word_carries_a_mark_that_reads(made: Runtime, text: str) -> None:
-    done = pipeline.run(drop(made, items=[{"id": "a", "text": text}]), made)
+def test_even_a_word_carries_a_mark_that_reads(runtime: Runtime, text: str) -> None:
+    done = pipeline.run(put_job(runtime, items=[{"id": "a", "text": text}]), runtime)
     assert done.items[0].error is None
     assert present(done.items[0].watermark).score >= watermark.DETECTION_THRESHOLD
 
 
-def test_silence_from_the_engine_is_not_released(made: Runtime) -> None:
+def test_silence_from_the_engine_is_not_released(runtime: Runtime) -> None:
     """Nothing can be marked in digital silence, so the mark does not read back."""
-    done = pipeline.run(drop(made, items=[{"id": "a", "text": "!zeros"}]), made)
+    done = pipeline.run(put_job(runtime, items=[{"id": "a", "text": "!zeros"}]), runtime)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
-    assert outputs(made) == [result_key(done.job_id)]
+    assert outputs(runtime) == [result_key(done.job_id)]
 
 
 # --- voices and consent
@@ -241,90 +248,91 @@ def test_silence_from_the_engine_is_not_released(made: Runtime) -> None:
     ],
 )  # fmt: skip
 def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
-    made: Runtime, change: dict[str, Any], code: str
+    runtime: Runtime, change: dict[str, Any], code: str
 ) -> None:
-    key = drop(made)
-    made.inbox.put("consent/alice.json", records.write(record(REFERENCE.read_bytes(), **change)))
-    done = pipeline.run(key, made)
+    key = put_job(runtime)
+    consent = consent_record(REFERENCE.read_bytes(), **change)
+    runtime.inbox.put("consent/alice.json", records.write(consent))
+    done = pipeline.run(key, runtime)
     assert present(done.voices["alice"].error).code == code
     assert present(done.items[0].error).code == code
-    assert voice_of(made).enrolled == []
+    assert voice_of(runtime).enrolled == []
 
 
-def test_one_language_outside_the_consent_costs_only_its_items(made: Runtime) -> None:
+def test_one_language_outside_the_consent_costs_only_its_items(runtime: Runtime) -> None:
     items = [
         {"id": "en", "text": "This is allowed, the record says so."},
         {"id": "zh", "text": "这一句没有得到许可。", "language": "zh"},
     ]
-    key = drop(made, items=items)
-    limited = record(REFERENCE.read_bytes(), scope=records.Scope(languages=["en"]))
-    made.inbox.put("consent/alice.json", records.write(limited))
-    done = pipeline.run(key, made)
+    key = put_job(runtime, items=items)
+    limited = consent_record(REFERENCE.read_bytes(), scope=records.Scope(languages=["en"]))
+    runtime.inbox.put("consent/alice.json", records.write(limited))
+    done = pipeline.run(key, runtime)
     assert [item.status for item in done.items] == ["succeeded", "failed"]
     assert present(done.items[1].error).code == "CONSENT_SCOPE"
 
 
 def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_path: Path) -> None:
-    made = runtime(tmp_path, consent="optional")
-    key = drop(made)
-    made.inbox.put("consent/alice.json.revoked", b"")
-    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_REVOKED"
+    runtime = local_runtime(tmp_path, consent="optional")
+    key = put_job(runtime)
+    runtime.inbox.put("consent/alice.json.revoked", b"")
+    assert present(pipeline.run(key, runtime).items[0].error).code == "CONSENT_REVOKED"
 
 
 def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
     tmp_path: Path,
 ) -> None:
-    made = runtime(tmp_path, consent="optional")
-    key = drop(made)
-    made.inbox.delete("consent/alice.json")
-    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_MISSING"
+    runtime = local_runtime(tmp_path, consent="optional")
+    key = put_job(runtime)
+    runtime.inbox.delete("consent/alice.json")
+    assert present(pipeline.run(key, runtime).items[0].error).code == "CONSENT_MISSING"
 
 
-def test_an_oversized_record_is_invalid(made: Runtime) -> None:
-    key = drop(made)
-    made.inbox.put("consent/alice.json", b" " * (records.LIMIT + 1))
-    assert present(pipeline.run(key, made).items[0].error).code == "CONSENT_INVALID"
+def test_an_oversized_record_is_invalid(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    runtime.inbox.put("consent/alice.json", b" " * (records.LIMIT + 1))
+    assert present(pipeline.run(key, runtime).items[0].error).code == "CONSENT_INVALID"
 
 
 VOICE = {"reference": "refs/alice.flac", "language": "en"}
 
 
-def test_without_a_record_the_voice_is_refused(made: Runtime) -> None:
-    done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
+def test_without_a_record_the_voice_is_refused(runtime: Runtime) -> None:
+    done = pipeline.run(put_job(runtime, voices={"alice": VOICE}), runtime)
     assert present(done.items[0].error).code == "CONSENT_MISSING"
 
 
 def test_the_operator_may_make_consent_optional_and_every_result_says_so(tmp_path: Path) -> None:
-    made = runtime(tmp_path, consent="optional")
-    done = pipeline.run(drop(made, voices={"alice": VOICE}), made)
+    runtime = local_runtime(tmp_path, consent="optional")
+    done = pipeline.run(put_job(runtime, voices={"alice": VOICE}), runtime)
     assert (done.status, done.consent_policy) == ("succeeded", "optional")
     assert "CONSENT_OPTIONAL" in [n.code for n in done.voices["alice"].notices]
 
 
-def test_a_pinned_reference_with_other_bytes_is_refused(made: Runtime) -> None:
+def test_a_pinned_reference_with_other_bytes_is_refused(runtime: Runtime) -> None:
     voice = VOICE | {"consent": "consent/alice.json", "sha256": "0" * 64}
-    done = pipeline.run(drop(made, voices={"alice": voice}), made)
+    done = pipeline.run(put_job(runtime, voices={"alice": voice}), runtime)
     error = present(done.items[0].error)
     assert error.code == "REF_HASH_MISMATCH"
     assert error.pointer == "/voices/alice/sha256"
 
 
-def test_a_clone_is_no_reference(made: Runtime) -> None:
+def test_a_clone_is_no_reference(runtime: Runtime) -> None:
     """What we made is refused as a voice, so that nobody launders one past its consent."""
-    key = next(iter(made.keys.watermark.values()))
+    key = next(iter(runtime.keys.watermark.values()))
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
     marked = watermark.embed(speech.samples, speech.rate, 7, key)
     data = encoding.encode(waveform.Audio(marked, speech.rate), "flac").data
-    done = pipeline.run(drop(made, reference=data), made)
+    done = pipeline.run(put_job(runtime, reference=data), runtime)
     assert present(done.items[0].error).code == "REF_IS_SYNTHETIC"
 
 
 @pytest.mark.slow
-def test_two_people_in_a_recording_are_remarked_on(made: Runtime) -> None:
+def test_two_people_in_a_recording_are_remarked_on(runtime: Runtime) -> None:
     both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
     parts = [decoding.decode_trusted(path.read_bytes()) for path in both]
     done = pipeline.run(
-        drop(made, reference=encoding.encode(waveform.join(parts), "flac").data), made
+        put_job(runtime, reference=encoding.encode(waveform.join(parts), "flac").data), runtime
     )
     notices = {notice.code: notice.pointer for notice in done.voices["alice"].notices}
     assert notices["AUDIO_MULTI_SPEAKER"] == "refs/alice.flac"
@@ -337,33 +345,33 @@ def test_a_transcript_of_other_words_is_remarked_on(
     tmp_path: Path, transcript: str, remarked: bool
 ) -> None:
     """Only where a recogniser listens."""
-    made = runtime(tmp_path, transcribe=lambda recording, language: "said he whispers")
+    runtime = local_runtime(tmp_path, transcribe=lambda recording, language: "said he whispers")
     voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
-    key = drop(made, voices={"alice": voice | {"transcript": transcript}})
-    notices = {one.code: one.pointer for one in pipeline.run(key, made).voices["alice"].notices}
+    key = put_job(runtime, voices={"alice": voice | {"transcript": transcript}})
+    notices = {one.code: one.pointer for one in pipeline.run(key, runtime).voices["alice"].notices}
     assert ("TRANSCRIPT_MISMATCH" in notices) == remarked
     assert notices.get("TRANSCRIPT_MISMATCH", "/voices/alice/transcript").endswith("/transcript")
 
 
-def test_an_unfit_recording_costs_its_voice(made: Runtime) -> None:
-    done = pipeline.run(drop(made, reference=b"<html>gone</html>"), made)
+def test_an_unfit_recording_costs_its_voice(runtime: Runtime) -> None:
+    done = pipeline.run(put_job(runtime, reference=b"<html>gone</html>"), runtime)
     assert (done.status, present(done.items[0].error).code) == ("failed", "AUDIO_NOT_AUDIO")
 
 
 def test_a_reference_above_the_limit_is_refused_before_it_is_read(
-    made: Runtime, tmp_path: Path
+    runtime: Runtime, tmp_path: Path
 ) -> None:
-    key = drop(made)
+    key = put_job(runtime)
     with (tmp_path / "inbox/refs/alice.flac").open("r+b") as file:
         file.truncate(decoding.BYTES_LIMIT + 1)
-    assert present(pipeline.run(key, made).items[0].error).code == "AUDIO_TOO_LARGE"
+    assert present(pipeline.run(key, runtime).items[0].error).code == "AUDIO_TOO_LARGE"
 
 
-def test_a_voice_nobody_uses_is_not_even_fetched(made: Runtime) -> None:
+def test_a_voice_nobody_uses_is_not_even_fetched(runtime: Runtime) -> None:
     voices = {"alice": VOICE | {"consent": "consent/alice.json"}, "bob": VOICE | {"reference": "b"}}
     items = [{"id": "a", "text": "Only Alice speaks in this one.", "voice": "alice"}]
-    made.inbox.put("b", b"no audio")
-    done = pipeline.run(drop(made, voices=voices, items=items), made)
+    runtime.inbox.put("b", b"no audio")
+    done = pipeline.run(put_job(runtime, voices=voices, items=items), runtime)
     assert done.status == "succeeded"
     assert list(done.voices) == ["alice"]
 
@@ -380,39 +388,39 @@ def test_a_voice_nobody_uses_is_not_even_fetched(made: Runtime) -> None:
     ],
 )
 def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(
-    made: Runtime, data: bytes, code: str
+    runtime: Runtime, data: bytes, code: str
 ) -> None:
-    made.inbox.put("jobs/x.manifest.json", data)
-    done = pipeline.run("jobs/x.manifest.json", made)
+    runtime.inbox.put("jobs/x.manifest.json", data)
+    done = pipeline.run("jobs/x.manifest.json", runtime)
     assert (done.status, present(done.error).code) == ("rejected", code)
-    assert commit.committed_result(done.job_id, made) == done
+    assert commit.committed_result(done.job_id, runtime) == done
 
 
-def test_a_manifest_that_is_gone_is_not_retried(made: Runtime) -> None:
+def test_a_manifest_that_is_gone_is_not_retried(runtime: Runtime) -> None:
     with pytest.raises(Refused, match="MANIFEST_GONE"):
-        pipeline.run("jobs/x.manifest.json", made)
+        pipeline.run("jobs/x.manifest.json", runtime)
 
 
-def test_a_manifest_too_large_is_rejected_without_being_read(made: Runtime, tmp_path: Path) -> None:
+def test_a_manifest_that_is_too_large_is_rejected_unread(runtime: Runtime, tmp_path: Path) -> None:
     key = "jobs/x.manifest.json"
-    made.inbox.put(key, b"")
+    runtime.inbox.put(key, b"")
     with (tmp_path / "inbox" / key).open("r+b") as file:
         file.truncate(33 * 1024 * 1024)
-    done = pipeline.run(key, made)
+    done = pipeline.run(key, runtime)
     assert present(done.error).code == "MANIFEST_TOO_LARGE"
-    assert pipeline.run(key, made) == done
+    assert pipeline.run(key, runtime) == done
 
 
-def test_json_lines_are_read_as_such(made: Runtime) -> None:
-    drop(made)
+def test_json_lines_are_read_as_such(runtime: Runtime) -> None:
+    put_job(runtime)
     header = {
         "schema": "voicedrop/job/1",
         "voices": {"alice": VOICE | {"consent": "consent/alice.json"}},
     }
     lines = [header, {"id": "a", "text": "The first of two lines, long enough."}]
     data = "\n".join(json.dumps(line) for line in lines) + "\nnot json\n"
-    made.inbox.put("jobs/b.manifest.jsonl", data.encode())
-    done = pipeline.run("jobs/b.manifest.jsonl", made)
+    runtime.inbox.put("jobs/b.manifest.jsonl", data.encode())
+    done = pipeline.run("jobs/b.manifest.jsonl", runtime)
     assert [item.status for item in done.items] == ["succeeded", "failed"]
     assert present(done.items[1].error).pointer.startswith("line 3")
 
@@ -420,35 +428,35 @@ def test_json_lines_are_read_as_such(made: Runtime) -> None:
 # --- orders of arrival
 
 
-def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(made: Runtime) -> None:
-    key = drop(made, wait_s=60)
-    made.inbox.delete("refs/alice.flac")
-    for _ in range(made.max_attempts + 2):  # waiting uses up no attempt
+def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(runtime: Runtime) -> None:
+    key = put_job(runtime, wait_s=60)
+    runtime.inbox.delete("refs/alice.flac")
+    for _ in range(runtime.max_attempts + 2):  # waiting uses up no attempt
         with pytest.raises(Waiting) as caught:
-            pipeline.run(key, made)
+            pipeline.run(key, runtime)
     assert caught.value.references == ["refs/alice.flac"]
-    (marker,) = made.control.list(pending_key("refs/alice.flac"))
-    assert made.control.get(marker.key, limit=999).data.decode() == key
-    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
-    assert pipeline.run(key, made).status == "succeeded"
-    assert list(made.control.list("pending/")) == []
+    (marker,) = runtime.control.list(pending_key("refs/alice.flac"))
+    assert runtime.control.get(marker.key, limit=999).data.decode() == key
+    runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    assert pipeline.run(key, runtime).status == "succeeded"
+    assert list(runtime.control.list("pending/")) == []
 
 
-def test_after_its_deadline_a_missing_reference_fails_its_items(made: Runtime) -> None:
-    key = drop(made, wait_s=0)
-    made.inbox.delete("refs/alice.flac")
-    done = pipeline.run(key, made)
+def test_after_its_deadline_a_missing_reference_fails_its_items(runtime: Runtime) -> None:
+    key = put_job(runtime, wait_s=0)
+    runtime.inbox.delete("refs/alice.flac")
+    done = pipeline.run(key, runtime)
     error = present(done.items[0].error)
     assert (done.status, error.code) == ("failed", "REF_NOT_FOUND")
     assert error.pointer == "/voices/alice/reference"
 
 
 @pytest.mark.slow
-def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Runtime) -> None:
-    first = pipeline.run(drop(made), made)
-    second = pipeline.run(drop(made, id="again"), made)
+def test_a_manifest_replaced_by_other_bytes_is_another_job(runtime: Runtime) -> None:
+    first = pipeline.run(put_job(runtime), runtime)
+    second = pipeline.run(put_job(runtime, id="again"), runtime)
     assert first.job_id != second.job_id
-    assert commit.committed_result(first.job_id, made) == first
+    assert commit.committed_result(first.job_id, runtime) == first
 
 
 # --- repeated, interrupted, contested
@@ -458,80 +466,80 @@ def test_a_manifest_replaced_by_other_bytes_is_another_job(made: Runtime) -> Non
 def test_of_twenty_deliveries_at_once_one_speaks(
     tmp_path: Path,
 ) -> None:
-    made = runtime(tmp_path, voice=Buzz(seconds_each=0.3))
-    key = drop(made)
+    runtime = local_runtime(tmp_path, voice=BuzzVoice(seconds_each=0.3))
+    key = put_job(runtime)
     start = threading.Barrier(20)
 
     def deliver(_: int) -> str:
         start.wait()
         try:
-            return pipeline.run(key, made).job_id
+            return pipeline.run(key, runtime).job_id
         except Unavailable as exc:
             return exc.code
 
     with ThreadPoolExecutor(20) as pool:
         seen = list(pool.map(deliver, range(20)))
-    assert set(seen) <= {pipeline.run(key, made).job_id, "JOB_BUSY"}
-    assert len(voice_of(made).spoken) == 1
-    assert len(outputs(made)) == 2
+    assert set(seen) <= {pipeline.run(key, runtime).job_id, "JOB_BUSY"}
+    assert len(voice_of(runtime).spoken) == 1
+    assert len(outputs(runtime)) == 2
 
 
 @pytest.mark.slow
-def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(made: Runtime) -> None:
+def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(runtime: Runtime) -> None:
     items = [{"id": f"i{n}", "text": f"Sentence number {n} of this long job."} for n in range(3)]
-    key = drop(made, items=items)
-    first = pipeline.run(key, made)
-    made.results.delete(result_key(first.job_id))
-    made.results.delete(present(first.items[2].output).key)
-    again = pipeline.run(key, made)
-    assert len(voice_of(made).spoken) == 3 + 1
+    key = put_job(runtime, items=items)
+    first = pipeline.run(key, runtime)
+    runtime.results.delete(result_key(first.job_id))
+    runtime.results.delete(present(first.items[2].output).key)
+    again = pipeline.run(key, runtime)
+    assert len(voice_of(runtime).spoken) == 3 + 1
     kept = [(item.output, item.envelope, item.watermark) for item in first.items[:2]]
     assert [(item.output, item.envelope, item.watermark) for item in again.items[:2]] == kept
     assert again.status == "succeeded"
 
 
 @pytest.mark.slow
-def test_an_item_adopted_from_another_engine_version_says_so(made: Runtime) -> None:
-    key = drop(made)
-    first = pipeline.run(key, made)
-    made.results.delete(result_key(first.job_id))
-    voice_of(made).fingerprint = "buzz/2"
-    again = pipeline.run(key, made)
+def test_an_item_adopted_from_another_engine_version_says_so(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    first = pipeline.run(key, runtime)
+    runtime.results.delete(result_key(first.job_id))
+    voice_of(runtime).fingerprint = "buzz/2"
+    again = pipeline.run(key, runtime)
     assert "ENGINE_CHANGED" in [n.code for n in again.items[0].notices]
     assert again.items[0].output == first.items[0].output
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stranger", "garbled", "moved", "damaged"])
-def test_an_output_that_we_did_not_write_is_never_adopted(made: Runtime, how: str) -> None:
+def test_an_output_that_we_did_not_write_is_never_adopted(runtime: Runtime, how: str) -> None:
     items = [{"id": "a", "text": "The first of the two, long enough."},
              {"id": "b", "text": "The second of the two, long enough."}]  # fmt: skip
-    key = drop(made, items=items)
-    first = pipeline.run(key, made)
-    made.results.delete(result_key(first.job_id))
-    a, b = (made.results.get(present(item.output).key, limit=10**8) for item in first.items)
-    made.results.delete(a.info.key)
+    key = put_job(runtime, items=items)
+    first = pipeline.run(key, runtime)
+    runtime.results.delete(result_key(first.job_id))
+    a, b = (runtime.results.get(present(item.output).key, limit=10**8) for item in first.items)
+    runtime.results.delete(a.info.key)
     data, metadata = {
         "stranger": (a.data, {}),
         "garbled": (a.data, {**a.info.metadata, "vc-record": "A"}),
         "moved": (b.data, b.info.metadata),
         "damaged": (a.data[:-1] + b"x", a.info.metadata),
     }[how]
-    made.results.put(a.info.key, data, metadata=metadata)
-    again = pipeline.run(key, made)
+    runtime.results.put(a.info.key, data, metadata=metadata)
+    again = pipeline.run(key, runtime)
     assert present(again.items[0].error).code == "OUTPUT_EXISTS"
     assert again.items[1].status == "succeeded"
 
 
-def test_a_planted_result_is_not_believed(made: Runtime) -> None:
-    key = drop(made)
-    order = commit.read_manifest(key, made)
-    made.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
+def test_a_planted_result_is_not_believed(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    order = commit.read_manifest(key, runtime)
+    runtime.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):
-        pipeline.run(key, made)
+        pipeline.run(key, runtime)
 
 
-class Racing(Buzz):
+class Racing(BuzzVoice):
     """A voice that lets another worker run the whole job while it speaks."""
 
     race: Callable[[], None]
@@ -540,7 +548,7 @@ class Racing(Buzz):
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
     ) -> Iterator[SpeechChunk]:
         self.spoken.append("racing")
-        yield from Buzz().speak(text, voiceprint, language=language, speed=speed, seed=seed)
+        yield from BuzzVoice().speak(text, voiceprint, language=language, speed=speed, seed=seed)
         self.race()
 
 
@@ -549,8 +557,8 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
     tmp_path: Path,
 ) -> None:
     voice = Racing()
-    slow = runtime(tmp_path, voice=voice, lease_seconds=0.3)
-    key = drop(slow)
+    slow = local_runtime(tmp_path, voice=voice, lease_seconds=0.3)
+    key = put_job(slow)
 
     def race() -> None:
         # The second worker believes the lease expired: it takes the next record by force.
@@ -558,7 +566,7 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
         forced = claim.Record("other", 0.0, 1, 0).dump()
         while not slow.control.append(lease, forced, position=head(slow.control, lease).size):
             pass  # the slow worker renewed it in between
-        fast = runtime(tmp_path, keys=slow.keys)
+        fast = local_runtime(tmp_path, keys=slow.keys)
         winner.append(pipeline.run(key, fast))
         time.sleep(1)  # the slow worker tries to renew meanwhile, and learns of it
 
@@ -588,48 +596,48 @@ def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_
     (tmp_path / "results").mkdir()
     results = Away(tmp_path / "results")
     results.prefix = "marks/"
-    made = runtime(tmp_path, results=results, max_attempts=2)
-    key = drop(made)
+    runtime = local_runtime(tmp_path, results=results, max_attempts=2)
+    key = put_job(runtime)
     for _ in range(2):
         with pytest.raises(Unavailable, match="injected"):
-            pipeline.run(key, made)
-    done = pipeline.run(key, made)
+            pipeline.run(key, runtime)
+    done = pipeline.run(key, runtime)
     assert (done.status, present(done.error).code) == ("failed", "RETRIES_EXHAUSTED")
-    letter = json.loads(made.control.get(f"dead/{done.job_id}.json", limit=10**6).data)
+    letter = json.loads(runtime.control.get(f"dead/{done.job_id}.json", limit=10**6).data)
     assert letter["error"]["code"] == "STORAGE_UNAVAILABLE"
     assert letter["manifest"]["key"] == key
 
 
 @pytest.mark.slow
 def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path: Path) -> None:
-    class Keyless(Buzz):
+    class Keyless(BuzzVoice):
         def enrol(self, reference: waveform.Audio, transcript: str, language: str) -> Voiceprint:
             raise Misconfigured("MODEL_MISSING")
 
-    made = runtime(tmp_path, voice=Keyless(), max_attempts=1)
-    key = drop(made)
+    runtime = local_runtime(tmp_path, voice=Keyless(), max_attempts=1)
+    key = put_job(runtime)
     for _ in range(3):
         with pytest.raises(Misconfigured, match="MODEL_MISSING"):
-            pipeline.run(key, made)
-    mended = runtime(tmp_path, max_attempts=1, keys=made.keys)
+            pipeline.run(key, runtime)
+    mended = local_runtime(tmp_path, max_attempts=1, keys=runtime.keys)
     assert pipeline.run(key, mended).status == "succeeded"
 
 
-def test_a_job_that_kills_its_worker_is_counted_and_given_up(made: Runtime) -> None:
+def test_a_job_that_kills_its_worker_is_counted_and_given_up(runtime: Runtime) -> None:
     """A killed worker leaves its claim behind; the claim is written before anything is decoded."""
-    key = drop(made)
-    order = commit.read_manifest(key, made)
-    for _ in range(made.max_attempts):
-        claim.Lease.acquire(made.control, order.job_id, "killed", -1.0)
-    done = pipeline.run(key, made)
+    key = put_job(runtime)
+    order = commit.read_manifest(key, runtime)
+    for _ in range(runtime.max_attempts):
+        claim.Lease.acquire(runtime.control, order.job_id, "killed", -1.0)
+    done = pipeline.run(key, runtime)
     assert present(done.error).code == "RETRIES_EXHAUSTED"
-    assert voice_of(made).enrolled == []
+    assert voice_of(runtime).enrolled == []
 
 
 def test_stages_are_told_while_the_job_runs(tmp_path: Path) -> None:
     steps: list[Step] = []
-    made = runtime(tmp_path, observe=steps.append)
-    pipeline.run(drop(made), made)
+    runtime = local_runtime(tmp_path, observe=steps.append)
+    pipeline.run(put_job(runtime), runtime)
     begun = [s.stage for s in steps if s.seconds is None]
     assert begun.index("consent") < begun.index("prepare") < begun.index("enrol")
     assert (

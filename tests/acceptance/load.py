@@ -52,7 +52,7 @@ from tests.support.container import (
 )
 from tests.support.faults.final_state import look
 from tests.support.faults.simulation import notification
-from tests.support.runtime import REFERENCE, record, runtime
+from tests.support.runtime import REFERENCE, consent_record, local_runtime
 
 BACK_PRESSURE = ("OVERLOADED", "JOB_BUSY", "LEASE_LOST")
 LONGEST_PAUSE = 4.0
@@ -89,9 +89,9 @@ def main() -> int:
 
 
 def measure(place: Cloud, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    made = bucket_runtime(place, folder)
+    runtime = bucket_runtime(place, folder)
     keys = [f"{MANIFESTS}{number}.manifest.json" for number in range(options.jobs)]
-    produce(made, keys)
+    produce(runtime, keys)
     environ = environ_of(
         place, VOICEDROP_KEYS=str(folder / "keys"), VOICEDROP_TOKENS=str(options.tokens)
     )
@@ -106,7 +106,7 @@ def measure(place: Cloud, folder: Path, options: argparse.Namespace) -> dict[str
         "notifications": len(keys) * options.copies,
         "answers": dict(seen.answers),
         "other_answers": other,
-        **look(made, keys),
+        **look(runtime, keys),
         "most_deliveries_of_one": max(seen.tries),
         "told_ms": percentiles(seen.told),
         "health_ms": percentiles(seen.health),
@@ -140,15 +140,15 @@ def bucket_runtime(place: Cloud, folder: Path) -> Runtime:
     stores: dict[str, Any] = {
         name: OssStore(name, place.endpoint, place.region, lambda: credentials) for name in BUCKETS
     }
-    return runtime(folder, **stores)
+    return local_runtime(folder, **stores)
 
 
-def produce(made: Runtime, keys: list[str]) -> None:
+def produce(runtime: Runtime, keys: list[str]) -> None:
     data = REFERENCE.read_bytes()
-    made.inbox.put("refs/alice.flac", data)
-    made.inbox.put("consent/alice.json", records.write(record(data)))
+    runtime.inbox.put("refs/alice.flac", data)
+    runtime.inbox.put("consent/alice.json", records.write(consent_record(data)))
     for key in keys:
-        made.inbox.put(key, manifest(f"This is {key}."))
+        runtime.inbox.put(key, manifest(f"This is {key}."))
 
 
 async def platform(port: int, keys: list[str]) -> Seen:

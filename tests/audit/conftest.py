@@ -11,7 +11,7 @@ from core.crypto import keys
 from core.job.runtime import Runtime
 from core.storage.local import LocalStore
 from tests.support.audited_bucket import fill, fill_joined
-from tests.support.runtime import runtime
+from tests.support.runtime import local_runtime
 
 JOBS = (0, 1, 2, 3, 4, 9, 19)
 SIZE = len(JOBS)
@@ -49,7 +49,7 @@ def copy(clean: Path, tmp_path: Path) -> Path:
 
 
 def opened(root: Path) -> Runtime:
-    return runtime(root)
+    return local_runtime(root)
 
 
 def sources(root: Path, **changes: Any) -> Sources:

@@ -25,7 +25,7 @@ from core.storage.port import Info
 from core.tlog import log, tiles
 from tests.audit.conftest import SIZE, opened, sources
 from tests.support.audited_bucket import add, fill, sequence
-from tests.support.runtime import drop, runtime
+from tests.support.runtime import local_runtime, put_job
 from tests.support.stores import head
 
 HOUR_AGO = time.time() - 3600
@@ -72,8 +72,8 @@ def test_a_clean_bucket_gives_no_alarm(clean: Path) -> None:
 def test_what_the_pipeline_itself_makes_passes(tmp_path: Path) -> None:
     from handlers.oss import carry_out
 
-    made = runtime(tmp_path)
-    carry_out(drop(made), made)
+    made = local_runtime(tmp_path)
+    carry_out(put_job(made), made)
     made.inbox.put("jobs/bad.manifest.json", b"{}")
     carry_out("jobs/bad.manifest.json", made)
     sequence(made)
@@ -412,8 +412,8 @@ def test_a_registry_entry_that_is_no_entry_is_found(copy: Path) -> None:
 def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
     from handlers.oss import carry_out
 
-    made = runtime(tmp_path, consent="optional")
-    key = drop(made, label={"profile": "none", "waiver": "a test"})
+    made = local_runtime(tmp_path, consent="optional")
+    key = put_job(made, label={"profile": "none", "waiver": "a test"})
     document = msgspec.json.decode(made.inbox.get(key, limit=9999).data)
     del document["voices"]["alice"]["consent"]
     made.inbox.put(key, msgspec.json.encode(document))

@@ -32,7 +32,7 @@ from handlers.oss import handle
 from tests.handlers.test_oss import notification
 from tests.support.leak import leaked
 from tests.support.oss_server import OssServer
-from tests.support.runtime import buzz, drop, runtime
+from tests.support.runtime import local_runtime, put_job, synthetic_speech
 from tests.support.stores import KEYS as OSS_KEYS
 from tests.support.stores import oss_store
 
@@ -47,7 +47,7 @@ MARKS = {0xA: Mark(job="job-a", item="one"), 0xB: Mark(job="job-b", item="two")}
 @cache
 def speech(seconds: float, payload: int | None = None, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
-    sound = buzz(seconds, RATE, seed) + 0.003 * noise.astype(np.float32)
+    sound = synthetic_speech(seconds, RATE, seed) + 0.003 * noise.astype(np.float32)
     return sound if payload is None else watermark.embed(sound, RATE, payload, KEY)
 
 
@@ -236,9 +236,9 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     tmp_path: Path, where: str, request: pytest.FixtureRequest
 ) -> None:
     stores = request.getfixturevalue("oss") if where == "oss" else {}
-    made = runtime(tmp_path, **stores)
+    made = local_runtime(tmp_path, **stores)
     text = "Words that somebody will pass on to a stranger. " * 3
-    handle(notification(drop(made, items=[{"id": "hello", "text": text}])), made)
+    handle(notification(put_job(made, items=[{"id": "hello", "text": text}])), made)
     (key,) = (i.key for i in made.results.list("out/") if i.key.endswith("result.json"))
     done = parse(made.results.get(key, limit=10**6).data)
     assert key == result_key(done.job_id)

@@ -31,7 +31,7 @@ from handlers.cli.watch import SETTLED, Watch
 from handlers.oss import carry_out, carry_out_shard, handle
 from tests.handlers.test_oss import events, notification
 from tests.support.present import present
-from tests.support.runtime import REFERENCE, Buzz, drop, runtime, voice_of
+from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job, voice_of
 
 pytestmark = pytest.mark.slow
 
@@ -40,64 +40,64 @@ WORDS = "Some words of speech, this is number"
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Runtime:
-    return runtime(tmp_path, shard_items=2)
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path, shard_items=2)
 
 
 def some(count: int) -> list[dict[str, str]]:
     return [{"id": f"i{n}", "text": f"{WORDS} {n}."} for n in range(count)]
 
 
-def drop_lines(made: Runtime, rows: list[bytes], **fields: Any) -> str:
-    """The same job as `drop` makes, as JSON Lines."""
-    key = drop(made, **fields)
-    document = json.loads(made.inbox.get(key, limit=10**8).data)
+def drop_lines(runtime: Runtime, rows: list[bytes], **fields: Any) -> str:
+    """The same job as `put_job` makes, as JSON Lines."""
+    key = put_job(runtime, **fields)
+    document = json.loads(runtime.inbox.get(key, limit=10**8).data)
     del document["items"]
-    made.inbox.delete(key)
-    made.inbox.put(f"{key}l", b"\n".join([json.dumps(document).encode(), *rows]))
+    runtime.inbox.delete(key)
+    runtime.inbox.put(f"{key}l", b"\n".join([json.dumps(document).encode(), *rows]))
     return f"{key}l"
 
 
-def works(made: Runtime) -> list[str]:
-    return [info.key for info in made.control.list("work/") if info.key.endswith(".jsonl")]
+def works(runtime: Runtime) -> list[str]:
+    return [info.key for info in runtime.control.list("work/") if info.key.endswith(".jsonl")]
 
 
-def finish(made: Runtime, key: str) -> Result:
+def finish(runtime: Runtime, key: str) -> Result:
     """As the cloud does: the manifest's notification, then one for every shard."""
     with pytest.raises(Shared):
-        carry_out(key, made)
-    answers = [carry_out_shard(work, made) for work in works(made)]
+        carry_out(key, runtime)
+    answers = [carry_out_shard(work, runtime) for work in works(runtime)]
     assert answers[:-1] == [None] * (len(answers) - 1)
     return present(answers[-1])
 
 
-def items(made: Runtime, done: Result) -> list[ItemResult]:
-    return list(items_of(done, commit.part_reader(made)))
+def items(runtime: Runtime, done: Result) -> list[ItemResult]:
+    return list(items_of(done, commit.part_reader(runtime)))
 
 
-def test_a_job_of_many_items_is_cut_made_by_shards_and_committed_by_the_last(made: Runtime) -> None:
-    done = finish(made, drop(made, items=some(5), id="book", labels={"team": "a"}))
+def test_a_job_of_many_items_is_made_by_shards_and_committed_by_the_last(runtime: Runtime) -> None:
+    done = finish(runtime, put_job(runtime, items=some(5), id="book", labels={"team": "a"}))
     assert (done.status, done.items, done.totals.succeeded) == ("succeeded", [], 5)
     assert [part.items for part in done.parts] == [1, 2, 2]
-    assert [item.id for item in items(made, done)] == [f"i{n}" for n in range(5)]
-    assert [item.index for item in items(made, done)] == [0, 1, 2, 3, 4]
+    assert [item.id for item in items(runtime, done)] == [f"i{n}" for n in range(5)]
+    assert [item.index for item in items(runtime, done)] == [0, 1, 2, 3, 4]
     assert (done.id, done.labels, present(done.engine).name) == ("book", {"team": "a"}, "buzz")
     assert present(done.voices["alice"].consent).id == "alice-1"
-    assert len(voice_of(made).enrolled) == 1
-    assert sorted(voice_of(made).spoken) == [f"{WORDS} {n}." for n in range(5)]
-    (event,) = events(made)
+    assert len(voice_of(runtime).enrolled) == 1
+    assert sorted(voice_of(runtime).spoken) == [f"{WORDS} {n}." for n in range(5)]
+    (event,) = events(runtime)
     assert (event["data"]["outputs"], event["data"]["outputs_complete"]) == ([], False)
-    assert list(made.control.list("work/")) == []
-    assert [i.key for i in made.control.list("lease/")] == [f"lease/{done.job_id}"]
+    assert list(runtime.control.list("work/")) == []
+    assert [i.key for i in runtime.control.list("lease/")] == [f"lease/{done.job_id}"]
 
 
-def test_a_job_of_few_items_stays_in_one_piece(made: Runtime) -> None:
-    done = carry_out(drop(made, items=some(2)), made)
+def test_a_job_of_few_items_stays_in_one_piece(runtime: Runtime) -> None:
+    done = carry_out(put_job(runtime, items=some(2)), runtime)
     assert (len(done.items), done.parts, done.attachments) == (2, [], {})
 
 
 def test_items_of_either_form_of_manifest_come_out_as_if_uncut(
-    made: Runtime, tmp_path: Path
+    runtime: Runtime, tmp_path: Path
 ) -> None:
     rows = [
         b'{"id": "a", "text": "A fine sentence of some length."}',
@@ -108,21 +108,21 @@ def test_items_of_either_form_of_manifest_come_out_as_if_uncut(
         b'{"id": "f", "txt": "misspelt"}',
         b'{"id": "g", "text": "Another fine sentence, quite long."}',
     ]
-    whole = replace(made, shard_items=100)
+    whole = replace(runtime, shard_items=100)
     for form in ("lines", "document"):
         if form == "lines":
-            key = drop_lines(made, rows, name=form)
+            key = drop_lines(runtime, rows, name=form)
         else:
             written = b",\n ".join(row.strip() for row in rows if row)
-            key = drop(made, name=form)
-            document = json.loads(made.inbox.get(key, limit=10**6).data) | {"items": ["@"]}
+            key = put_job(runtime, name=form)
+            document = json.loads(runtime.inbox.get(key, limit=10**6).data) | {"items": ["@"]}
             data = json.dumps(document).encode().replace(b'"@"', written)
-            made.inbox.put(key, data)
-        cut = finish(made, key)
+            runtime.inbox.put(key, data)
+        cut = finish(runtime, key)
         twin = f"jobs/twin-{key.removeprefix('jobs/')}"
-        made.inbox.put(twin, made.inbox.get(key, limit=10**6).data)
+        runtime.inbox.put(twin, runtime.inbox.get(key, limit=10**6).data)
         uncut = carry_out(twin, whole)
-        for one, other in zip(items(made, cut), uncut.items, strict=True):
+        for one, other in zip(items(runtime, cut), uncut.items, strict=True):
             assert (one.id, one.index, one.error, one.meta) == (
                 *(other.id, other.index, other.error, other.meta),
             )
@@ -134,13 +134,13 @@ def replace_kind(totals: result.Totals) -> tuple[int, int, int, int]:
     return totals.items, totals.succeeded, totals.failed, totals.characters
 
 
-def test_the_tables_beside_the_result_list_every_item_and_every_error(made: Runtime) -> None:
+def test_the_tables_beside_the_result_list_every_item_and_every_error(runtime: Runtime) -> None:
     rows = [json.dumps(item).encode() for item in some(3)]
     rows[1] = b'{"id": "bad", "text": "x", "=cmd|calc": 1}'
-    done = finish(made, drop_lines(made, rows))
+    done = finish(runtime, drop_lines(runtime, rows))
     tables = {}
     for name, named in done.attachments.items():
-        tables[name] = made.results.get(named.key, limit=10**6).data
+        tables[name] = runtime.results.get(named.key, limit=10**6).data
         assert hashlib.sha256(tables[name]).hexdigest() == named.sha256
         assert len(tables[name]) == named.bytes
     (error,) = map(json.loads, tables["errors"].splitlines())
@@ -148,7 +148,7 @@ def test_the_tables_beside_the_result_list_every_item_and_every_error(made: Runt
     table = list(csv.DictReader(io.StringIO(tables["items"].decode())))
     assert [row["id"] for row in table] == ["i0", "bad", "i2"]
     assert [row["status"] for row in table] == ["succeeded", "failed", "succeeded"]
-    assert table[0]["key"] == present(items(made, done)[0].output).key
+    assert table[0]["key"] == present(items(runtime, done)[0].output).key
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
@@ -157,80 +157,80 @@ def test_a_cell_never_begins_like_a_formula(text: str) -> None:
     assert parts._cell("fine = 1") == "fine = 1"
 
 
-def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(made: Runtime) -> None:
-    key = drop(made, items=some(4))
+def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(runtime: Runtime) -> None:
+    key = put_job(runtime, items=some(4))
     for _ in range(2):
-        (told,) = handle(notification(key), made)["done"]
+        (told,) = handle(notification(key), runtime)["done"]
         assert (told["status"], told["shards"]) == ("shared", 2)
-    first, second = works(made)
+    first, second = works(runtime)
     for _ in range(2):
-        (told,) = handle(notification(first, bucket="control"), made)["done"]
+        (told,) = handle(notification(first, bucket="control"), runtime)["done"]
         assert (told["status"], told["shard"]) == ("shared", 0)
     for work in (second, second, first):
-        (told,) = handle(notification(work, bucket="control"), made)["done"]
+        (told,) = handle(notification(work, bucket="control"), runtime)["done"]
         assert told["status"] == "succeeded"
-    assert handle(notification(key), made)["done"][0]["status"] == "succeeded"
-    assert len(voice_of(made).spoken) == 4
-    assert len(events(made)) == 1
+    assert handle(notification(key), runtime)["done"][0]["status"] == "succeeded"
+    assert len(voice_of(runtime).spoken) == 4
+    assert len(events(runtime)) == 1
 
 
-def test_a_manifest_that_is_gone_after_it_was_cut_is_finished_all_the_same(made: Runtime) -> None:
-    key = drop(made, items=some(4))
+def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Runtime) -> None:
+    key = put_job(runtime, items=some(4))
     with pytest.raises(Shared):
-        carry_out(key, made)
-    made.inbox.delete(key)
-    swept = sweep.run(made, grace=0.0)
+        carry_out(key, runtime)
+    runtime.inbox.delete(key)
+    swept = sweep.run(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["shard made", "carried out: succeeded"]
-    assert sweep.run(made, grace=0.0).findings == []
+    assert sweep.run(runtime, grace=0.0).findings == []
 
 
-def test_a_sweep_commits_a_job_whose_parts_are_all_there(made: Runtime) -> None:
+def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> None:
     with pytest.raises(Shared):
-        carry_out(drop(made, items=some(4)), made)
-    for work in works(made):
-        worker._make(plan.read(made.control, work, made.keys.verifying), made)
-    assert made.results.head(result_key(parse_shard_key(works(made)[0]).job_id)) is None
-    swept = sweep.run(made, grace=0.0)
+        carry_out(put_job(runtime, items=some(4)), runtime)
+    for work in works(runtime):
+        worker._make(plan.read(runtime.control, work, runtime.keys.verifying), runtime)
+    assert runtime.results.head(result_key(parse_shard_key(works(runtime)[0]).job_id)) is None
+    swept = sweep.run(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["carried out: succeeded"]
 
 
-def test_a_sweep_leaves_fresh_and_running_shards_alone(made: Runtime) -> None:
+def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None:
     with pytest.raises(Shared):
-        carry_out(drop(made, items=some(4)), made)
-    assert [f.kind for f in sweep.run(made).findings] == ["fresh", "fresh"]
-    job_id = parse_shard_key(works(made)[0]).job_id
-    with lease.Lease.acquire(made.control, shard_name(job_id, 0), "live", 60):
-        swept = sweep.run(made, grace=0.0)
+        carry_out(put_job(runtime, items=some(4)), runtime)
+    assert [f.kind for f in sweep.run(runtime).findings] == ["fresh", "fresh"]
+    job_id = parse_shard_key(works(runtime)[0]).job_id
+    with lease.Lease.acquire(runtime.control, shard_name(job_id, 0), "live", 60):
+        swept = sweep.run(runtime, grace=0.0)
     assert [f.kind for f in swept.findings] == ["running", "unfinished"]
 
 
 def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_now(
-    made: Runtime,
+    runtime: Runtime,
 ) -> None:
-    key = drop(made, items=some(6))
+    key = put_job(runtime, items=some(6))
     with pytest.raises(Shared):
-        carry_out(key, made)
-    last = works(made)[-1]
-    before = made.control.get(last, limit=10**6).data
-    made.control.delete(last)
+        carry_out(key, runtime)
+    last = works(runtime)[-1]
+    before = runtime.control.get(last, limit=10**6).data
+    runtime.control.delete(last)
     with pytest.raises(Shared) as told:
-        carry_out(key, replace(made, shard_items=1))
+        carry_out(key, replace(runtime, shard_items=1))
     assert told.value.shards == 3
-    assert made.control.get(last, limit=10**6).data == before
+    assert runtime.control.get(last, limit=10**6).data == before
 
 
-def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(made: Runtime) -> None:
-    key = drop(made, items=some(6))
+def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(runtime: Runtime) -> None:
+    key = put_job(runtime, items=some(6))
     with pytest.raises(Shared):
-        carry_out(key, made)
-    made.control.delete(works(made)[-1])
-    made.inbox.delete(key)
-    swept = sweep.run(made, grace=0.0)
+        carry_out(key, runtime)
+    runtime.control.delete(works(runtime)[-1])
+    runtime.inbox.delete(key)
+    swept = sweep.run(runtime, grace=0.0)
     assert ("stale-work", "removed") in [(f.kind, f.action) for f in swept.findings]
-    assert list(made.control.list("work/")) == []
+    assert list(runtime.control.list("work/")) == []
 
 
-class Deadly(Buzz):
+class Deadly(BuzzVoice):
     """Takes its process with it at one item, and counts how often."""
 
     def speak(
@@ -241,31 +241,31 @@ class Deadly(Buzz):
         return super().speak(text, voiceprint, language=language, speed=speed, seed=seed)
 
 
-def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(made: Runtime) -> None:
+def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(runtime: Runtime) -> None:
     """Each attempt begins one item later, so those behind it are made all the same."""
-    deadly = replace(made, voice=Deadly(), shard_items=4, max_attempts=2)
+    deadly = replace(runtime, voice=Deadly(), shard_items=4, max_attempts=2)
     with pytest.raises(Shared):
-        carry_out(drop(made, items=some(8)), deadly)
-    first, second = works(made)
+        carry_out(put_job(runtime, items=some(8)), deadly)
+    first, second = works(runtime)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             carry_out_shard(first, deadly)
     assert carry_out_shard(first, deadly) is None
     done = present(carry_out_shard(second, deadly))
     assert (done.status, done.totals.succeeded) == ("partial", 7)
-    told = {item.id: item.error.code for item in items(made, done) if item.error}
+    told = {item.id: item.error.code for item in items(runtime, done) if item.error}
     assert told == {"i1": "RETRIES_EXHAUSTED"}
-    (letter,) = made.control.list("dead/")
+    (letter,) = runtime.control.list("dead/")
     assert letter.key == f"dead/{done.job_id}.00000.json"
-    again = drop(made, name="again", items=some(8), retry_of=done.job_id)
-    assert finish(replace(made, shard_items=4), again).totals.kept == 7
+    again = put_job(runtime, name="again", items=some(8), retry_of=done.job_id)
+    assert finish(replace(runtime, shard_items=4), again).totals.kept == 7
 
 
 def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_cut(
-    made: Runtime,
+    runtime: Runtime,
 ) -> None:
-    deadly = replace(made, voice=Deadly(), shard_items=4, max_attempts=2)
-    key = drop(made, items=some(4))
+    deadly = replace(runtime, voice=Deadly(), shard_items=4, max_attempts=2)
+    key = put_job(runtime, items=some(4))
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             carry_out(key, deadly)
@@ -273,64 +273,65 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_
     assert (done.status, done.error) == ("partial", None)
     told = [item.error.code if item.error else item.status for item in done.items]
     assert told == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
-    assert [i.key for i in made.control.list("dead/")] == [f"dead/{done.job_id}.json"]
-    assert sweep.run(made, grace=0.0).findings == []
+    assert [i.key for i in runtime.control.list("dead/")] == [f"dead/{done.job_id}.json"]
+    assert sweep.run(runtime, grace=0.0).findings == []
 
 
 @pytest.mark.parametrize("what", ["shard", "plan"])
-def test_work_that_was_not_signed_by_us_is_refused(made: Runtime, what: str) -> None:
+def test_work_that_was_not_signed_by_us_is_refused(runtime: Runtime, what: str) -> None:
     with pytest.raises(Shared):
-        carry_out(drop(made, items=some(4)), made)
-    work = works(made)[0]
+        carry_out(put_job(runtime, items=some(4)), runtime)
+    work = works(runtime)[0]
     key = work if what == "shard" else plan_key(parse_shard_key(work).job_id)
-    data = made.control.get(key, limit=10**6).data
-    made.control.put(key, data.replace(b"number 0", b"number 7").replace(b"alice.flac", b"a.flac"))
+    data = runtime.control.get(key, limit=10**6).data
+    changed = data.replace(b"number 0", b"number 7").replace(b"alice.flac", b"a.flac")
+    runtime.control.put(key, changed)
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):
-        carry_out_shard(work, made)
-    assert voice_of(made).spoken == []
+        carry_out_shard(work, runtime)
+    assert voice_of(runtime).spoken == []
 
 
-def test_a_part_that_was_changed_is_not_read(made: Runtime) -> None:
-    done = finish(made, drop(made, items=some(4)))
+def test_a_part_that_was_changed_is_not_read(runtime: Runtime) -> None:
+    done = finish(runtime, put_job(runtime, items=some(4)))
     key = done.parts[1].key
-    made.results.put(key, made.results.get(key, limit=10**6).data + b" ")
+    runtime.results.put(key, runtime.results.get(key, limit=10**6).data + b" ")
     with pytest.raises(Refused, match="OBJECT_CHANGED"):
-        items(made, done)
+        items(runtime, done)
 
 
-def test_every_part_is_signed(made: Runtime) -> None:
-    done = finish(made, drop(made, items=some(4)))
+def test_every_part_is_signed(runtime: Runtime) -> None:
+    done = finish(runtime, put_job(runtime, items=some(4)))
     for part in done.parts:
-        signed.verify(made.results.get(part.key, limit=10**6).data, made.keys.verifying)
+        signed.verify(runtime.results.get(part.key, limit=10**6).data, runtime.keys.verifying)
 
 
-def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(made: Runtime) -> None:
+def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(runtime: Runtime) -> None:
     with pytest.raises(Shared):
-        carry_out(drop(made, items=some(4)), made)
-    work = works(made)[0]
+        carry_out(put_job(runtime, items=some(4)), runtime)
+    work = works(runtime)[0]
     with (
-        lease.Lease.acquire(made.control, shard_name(*parse_shard_key(work)), "live", 60),
+        lease.Lease.acquire(runtime.control, shard_name(*parse_shard_key(work)), "live", 60),
         pytest.raises(Unavailable, match="JOB_BUSY"),
     ):
-        carry_out_shard(work, made)
+        carry_out_shard(work, runtime)
 
 
-def test_watchers_work_through_the_shards(made: Runtime) -> None:
-    drop(made, items=some(5))
-    looking = Watch(made, Progress(quiet=True))
+def test_watchers_work_through_the_shards(runtime: Runtime) -> None:
+    put_job(runtime, items=some(5))
+    looking = Watch(runtime, Progress(quiet=True))
     time.sleep(SETTLED)
     while looking.look():
         pass
     assert looking.jobs["jobs/one.manifest.json"]["status"] == "succeeded"
     assert "5 of 5 items" in looking.lines[0]
-    assert len(events(made)) == 1
-    assert list(made.control.list("work/")) == []
+    assert len(events(runtime)) == 1
+    assert list(runtime.control.list("work/")) == []
 
 
 # --- dry runs, and again what failed
 
 
-class Untouched(Buzz):
+class Untouched(BuzzVoice):
     """Nobody may learn from it or speak with it."""
 
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
@@ -343,48 +344,48 @@ class Untouched(Buzz):
 
 
 @pytest.mark.parametrize("count", [2, 45], ids=["whole", "cut"])
-def test_a_dry_run_checks_and_estimates_and_makes_nothing(made: Runtime, count: int) -> None:
-    quiet = replace(made, voice=Untouched(), price=0.6)
+def test_a_dry_run_checks_and_estimates_and_makes_nothing(runtime: Runtime, count: int) -> None:
+    quiet = replace(runtime, voice=Untouched(), price=0.6)
     rows = [*some(count - 1), {"id": "fr", "text": "Bonjour.", "language": "fr"}]
-    done = carry_out(drop(made, items=rows, mode="validate"), quiet)
+    done = carry_out(put_job(runtime, items=rows, mode="validate"), quiet)
     assert done.status == "invalid"
-    told = [item.error.code if item.error else item.status for item in items(made, done)]
+    told = [item.error.code if item.error else item.status for item in items(runtime, done)]
     assert told == ["validated"] * (count - 1) + ["LANGUAGE_UNSUPPORTED"]
     estimate = present(done.estimate)
     assert (estimate.items, done.totals.succeeded) == (count - 1, 0)
     assert estimate.languages["en"].characters == sum(len(row["text"]) for row in rows[:-1])
     assert estimate.cost == pytest.approx(estimate.audio_s / 60 * 0.6, abs=1e-3)
-    assert [e["type"] for e in events(made)] == ["com.voicedrop.job.invalid"]
-    assert [i.key for i in made.results.list("out/") if i.key.endswith(".sealed")] == []
-    assert list(made.control.list("voiceprints/")) == []
+    assert [e["type"] for e in events(runtime)] == ["com.voicedrop.job.invalid"]
+    assert [i.key for i in runtime.results.list("out/") if i.key.endswith(".sealed")] == []
+    assert list(runtime.control.list("voiceprints/")) == []
 
 
-def test_a_dry_run_says_that_a_voice_has_no_consent(made: Runtime) -> None:
-    key = drop(made, items=some(2), mode="validate")
-    made.inbox.delete("consent/alice.json")
-    done = carry_out(key, replace(made, voice=Untouched()))
+def test_a_dry_run_says_that_a_voice_has_no_consent(runtime: Runtime) -> None:
+    key = put_job(runtime, items=some(2), mode="validate")
+    runtime.inbox.delete("consent/alice.json")
+    done = carry_out(key, replace(runtime, voice=Untouched()))
     assert {present(item.error).code for item in done.items} == {"CONSENT_MISSING"}
 
 
 @pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
-def test_only_what_failed_is_made_again(made: Runtime, count: int) -> None:
+def test_only_what_failed_is_made_again(runtime: Runtime, count: int) -> None:
     rows = some(count)
     first = [*rows[:-1], rows[-1] | {"text": "!silence"}]
-    key = drop(made, name="first", items=first)
-    earlier = finish(made, key) if count > 2 else carry_out(key, made)
+    key = put_job(runtime, name="first", items=first)
+    earlier = finish(runtime, key) if count > 2 else carry_out(key, runtime)
     assert earlier.status == "partial"
-    voice_of(made).spoken.clear()
-    again = drop(made, name="again", items=rows, retry_of=earlier.job_id)
-    done = finish(made, again) if count > 2 else carry_out(again, made)
+    voice_of(runtime).spoken.clear()
+    again = put_job(runtime, name="again", items=rows, retry_of=earlier.job_id)
+    done = finish(runtime, again) if count > 2 else carry_out(again, runtime)
     assert (done.status, done.totals.kept, done.retry_of) == (
         *("succeeded", count - 1, earlier.job_id),
     )
-    assert voice_of(made).spoken == [rows[-1]["text"]]
-    kept = [item.kept_from for item in items(made, done)]
+    assert voice_of(runtime).spoken == [rows[-1]["text"]]
+    kept = [item.kept_from for item in items(runtime, done)]
     assert kept == [earlier.job_id] * (count - 1) + [""]
-    for item in items(made, done):
-        body = made.results.get(present(item.output).key, limit=10**8).data
-        plain = sealing.open_sealed(body, present(item.envelope), made.keys.wrapping)
+    for item in items(runtime, done):
+        body = runtime.results.get(present(item.output).key, limit=10**8).data
+        plain = sealing.open_sealed(body, present(item.envelope), runtime.keys.wrapping)
         assert plain.startswith(b"RIFF")
 
 
@@ -395,16 +396,16 @@ def test_only_what_failed_is_made_again(made: Runtime, count: int) -> None:
 )
 @pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
 def test_an_item_that_asks_for_something_else_is_made_anew(
-    made: Runtime, change: dict[str, Any], count: int
+    runtime: Runtime, change: dict[str, Any], count: int
 ) -> None:
     rows = some(count)
-    make = finish if count > 2 else lambda made, key: carry_out(key, made)
-    earlier = make(made, drop(made, name="first", items=rows))
+    make = finish if count > 2 else lambda runtime, key: carry_out(key, runtime)
+    earlier = make(runtime, put_job(runtime, name="first", items=rows))
     rows[1] |= change
-    done = make(made, drop(made, name="again", items=rows, retry_of=earlier.job_id))
-    kept = [bool(item.kept_from) for item in items(made, done)]
+    done = make(runtime, put_job(runtime, name="again", items=rows, retry_of=earlier.job_id))
+    kept = [bool(item.kept_from) for item in items(runtime, done)]
     assert kept == [True, False, *([True] * (count - 2))]
-    assert (done.status, voice_of(made).spoken[-1]) == ("succeeded", rows[1]["text"])
+    assert (done.status, voice_of(runtime).spoken[-1]) == ("succeeded", rows[1]["text"])
 
 
 @pytest.mark.parametrize(
@@ -417,40 +418,41 @@ def test_an_item_that_asks_for_something_else_is_made_anew(
     ids=["recording", "defaults", "cue"],
 )
 def test_nothing_is_kept_if_all_would_sound_otherwise(
-    made: Runtime, change: dict[str, Any]
+    runtime: Runtime, change: dict[str, Any]
 ) -> None:
-    earlier = carry_out(drop(made, name="first", items=some(2)), made)
+    earlier = carry_out(put_job(runtime, name="first", items=some(2)), runtime)
     done = carry_out(
-        drop(made, name="again", items=some(2), retry_of=earlier.job_id, **change), made
+        put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id, **change), runtime
     )
     assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
 def test_what_was_made_is_kept_after_the_watermark_key_was_rotated_and_the_recording_is_gone(
-    made: Runtime,
+    runtime: Runtime,
 ) -> None:
-    earlier = carry_out(drop(made, name="first", items=some(2)), made)
-    rotated = replace(made.keys, watermark={"new": bytes(32), **made.keys.watermark})
-    again = drop(made, name="again", items=some(2), retry_of=earlier.job_id)
-    made.inbox.delete("refs/alice.flac")
-    done = carry_out(again, replace(made, keys=rotated))
+    earlier = carry_out(put_job(runtime, name="first", items=some(2)), runtime)
+    rotated = replace(runtime.keys, watermark={"new": bytes(32), **runtime.keys.watermark})
+    again = put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id)
+    runtime.inbox.delete("refs/alice.flac")
+    done = carry_out(again, replace(runtime, keys=rotated))
     assert done.totals.kept == 2
-    unknown = replace(made.keys, watermark={"new": bytes(32)})
-    drop(made, name="other")
-    made.inbox.put("jobs/third.manifest.json", made.inbox.get(again, limit=10**6).data)
-    done = carry_out("jobs/third.manifest.json", replace(made, keys=unknown))
+    unknown = replace(runtime.keys, watermark={"new": bytes(32)})
+    put_job(runtime, name="other")
+    runtime.inbox.put("jobs/third.manifest.json", runtime.inbox.get(again, limit=10**6).data)
+    done = carry_out("jobs/third.manifest.json", replace(runtime, keys=unknown))
     assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
-def test_an_output_that_is_gone_is_made_anew(made: Runtime) -> None:
-    earlier = carry_out(drop(made, name="first", items=some(2)), made)
-    made.results.delete(present(earlier.items[0].output).key)
-    done = carry_out(drop(made, name="again", items=some(2), retry_of=earlier.job_id), made)
+def test_an_output_that_is_gone_is_made_anew(runtime: Runtime) -> None:
+    earlier = carry_out(put_job(runtime, name="first", items=some(2)), runtime)
+    runtime.results.delete(present(earlier.items[0].output).key)
+    again = put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id)
+    done = carry_out(again, runtime)
     assert [bool(item.kept_from) for item in done.items] == [False, True]
 
 
-def test_a_repetition_of_nothing_we_know_is_refused(made: Runtime) -> None:
-    done = carry_out(drop(made, retry_of="0" * 32), made)
+def test_a_repetition_of_nothing_we_know_is_refused(runtime: Runtime) -> None:
+    done = carry_out(put_job(runtime, retry_of="0" * 32), runtime)
     error = present(done.error)
     assert (done.status, error.code) == ("rejected", "RETRY_UNKNOWN")
     assert error.pointer == "/retry_of"

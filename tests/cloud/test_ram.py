@@ -20,7 +20,7 @@ from handlers.cli import audit as auditing
 from handlers.cli.screen import Progress
 from tests.support.audited_bucket import fill_joined
 from tests.support.oss_server import OssServer
-from tests.support.runtime import runtime
+from tests.support.runtime import local_runtime
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {path.name: path.read_text() for path in (ROOT / "cloud" / "policies").glob("*.json")}
@@ -156,12 +156,12 @@ def test_an_auditor_can_audit_and_trace_and_nothing_besides(
     checks = {check["name"]: check for check in found.data["checks"]}
     assert all(checks[n]["passed"] for n in ("object", "plaintext", "watermark", "inclusion"))
 
-    made = runtime(root)
-    item = next(i for i in made.results.list("out/") if i.key.endswith("i0.wav.sealed"))
-    body = made.results.get(item.key, limit=10**8)
+    runtime = local_runtime(root)
+    item = next(i for i in runtime.results.list("out/") if i.key.endswith("i0.wav.sealed"))
+    body = runtime.results.get(item.key, limit=10**8)
     envelope = sealing.from_metadata(body.info.metadata)
     clip = tmp_path / "clip.wav"
-    clip.write_bytes(sealing.open_sealed(body.data, envelope, made.keys.wrapping))
+    clip.write_bytes(sealing.open_sealed(body.data, envelope, runtime.keys.wrapping))
     (traced,) = auditing.trace(settings, [clip], None).data["traces"]
     assert traced["findings"][0]["item"] == "i0"
     assert allowed.idle == set()

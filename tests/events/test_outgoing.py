@@ -16,7 +16,7 @@ from core.storage.object_keys import event_key
 from events import outgoing
 from handlers.oss import announce
 from tests.support.results import FULL, GOOD, JOB, rejected
-from tests.support.runtime import runtime
+from tests.support.runtime import local_runtime
 
 
 def test_the_event_of_a_job() -> None:
@@ -141,7 +141,7 @@ def test_events_lie_by_day() -> None:
 
 
 def test_an_event_is_published_once(tmp_path: Path) -> None:
-    made = runtime(tmp_path)
+    made = local_runtime(tmp_path)
     assert announce(FULL, made) is True
     assert announce(FULL, made) is False
     key = event_key(JOB, FULL.finished)

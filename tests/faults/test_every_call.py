@@ -13,7 +13,7 @@ from tests.support.faults.simulation import (
     LEASE,
     NoFaults,
     Theatre,
-    consent_record,
+    consent_document,
     manifest,
     playing,
     reference,
@@ -48,7 +48,7 @@ def stage(number: int, *, waits: bool = False, cut: bool = False) -> tuple[Theat
     """`cut`: into shards of one item each, whose workers' calls count too."""
     theatre = Theatre(World(number), shard_items=1 if cut else 200)
     theatre.on_work = partial(announce, theatre)
-    theatre.put("consent/alice.json", consent_record())
+    theatre.put("consent/alice.json", consent_document())
     if not waits:
         theatre.put(REFERENCE_KEY, reference())
     theatre.put(KEY, manifest(2))

@@ -33,7 +33,7 @@ from tests.support.kms_server import Kms
 from tests.support.oss_server import Fault, OssServer
 from tests.support.oss_server.faults import Kind
 from tests.support.present import present
-from tests.support.runtime import Buzz, drop, runtime
+from tests.support.runtime import BuzzVoice, local_runtime, put_job
 from tests.support.stores import KEYS, oss_store
 
 pytestmark = pytest.mark.slow
@@ -49,8 +49,8 @@ def quick_sound() -> Iterator[None]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Runtime:
-    return runtime(tmp_path)
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def over_oss(
     server: OssServer, root: Path, given: Callable[[], Credentials] = lambda: KEYS
 ) -> Runtime:
     stores = {name: oss_store(server, name, keys=given) for name in BUCKETS}
-    return runtime(root, **stores)
+    return local_runtime(root, **stores)
 
 
-def insist(key: str, made: Runtime, times: int = 30) -> Result:
+def insist(key: str, runtime: Runtime, times: int = 30) -> Result:
     """As the platform does with what is retryable."""
     for _ in range(times):
         try:
-            return carry_out(key, made)
+            return carry_out(key, runtime)
         except Unavailable:
             time.sleep(0.05)
     raise TimeoutError(key)
@@ -83,25 +83,25 @@ def insist(key: str, made: Runtime, times: int = 30) -> Result:
 def test_row_25_an_object_store_that_answers_errors_costs_time_and_nothing_else(
     server: OssServer, tmp_path: Path, status: int, code: str
 ) -> None:
-    made = over_oss(server, tmp_path)
-    key = drop(made)
+    runtime = over_oss(server, tmp_path)
+    key = put_job(runtime)
     struck = server.inject(Fault("error", chance=0.25, times=10**6, status=status, code=code))
-    done = insist(key, made)
+    done = insist(key, runtime)
     assert (done.status, struck.fired > 5) == ("succeeded", True)
     server.faults.clear()
-    assert len(events(made)) == 1
-    assert sweep.run(made, grace=0).findings == []
+    assert len(events(runtime)) == 1
+    assert sweep.run(runtime, grace=0).findings == []
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "cut", "wrong_crc"])
 def test_row_26_damaged_and_lost_answers_are_asked_for_again(
     server: OssServer, tmp_path: Path, kind: Kind
 ) -> None:
-    made = over_oss(server, tmp_path)
-    key = drop(made)
+    runtime = over_oss(server, tmp_path)
+    key = put_job(runtime)
     objects = ("manifest", "refs/", "consent/alice.json$")
     struck = [server.inject(Fault(kind, method="GET", key=part, times=2)) for part in objects]
-    assert insist(key, made).status == "succeeded"
+    assert insist(key, runtime).status == "succeeded"
     assert [fault.fired for fault in struck] == [2, 2, 2]
 
 
@@ -109,14 +109,14 @@ def test_row_26_damaged_and_lost_answers_are_asked_for_again(
 def test_row_26_after_silence_everything_is_asked_again_and_nothing_is_written_twice(
     server: OssServer, tmp_path: Path, kind: Kind
 ) -> None:
-    made = over_oss(server, tmp_path)
-    key = drop(made)
+    runtime = over_oss(server, tmp_path)
+    key = put_job(runtime)
     struck = server.inject(Fault(kind, chance=0.3, times=10**6))
-    assert insist(key, made).status == "succeeded"
+    assert insist(key, runtime).status == "succeeded"
     assert struck.fired > 5
     server.faults.clear()
-    assert len(events(made)) == 1
-    assert sweep.run(made, grace=0).findings == []
+    assert len(events(runtime)) == 1
+    assert sweep.run(runtime, grace=0).findings == []
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +135,12 @@ def with_kms(kms: Kms, root: Path) -> Runtime:
         endpoint=kms.endpoint,
         ca_file=kms.ca_file,
     )
-    made = runtime(root)
-    return replace(made, keys=keys.load(root / "keys", wrapping=wrapping))
+    runtime = local_runtime(root)
+    return replace(runtime, keys=keys.load(root / "keys", wrapping=wrapping))
 
 
-def no_plain_sound(made: Runtime) -> bool:
-    found = [store.get(info.key, limit=10**8).data for store in (made.results, made.control)
+def no_plain_sound(runtime: Runtime) -> bool:
+    found = [store.get(info.key, limit=10**8).data for store in (runtime.results, runtime.control)
              for info in store.list("")]  # fmt: skip
     return not any(data.startswith((b"RIFF", b"fLaC", b"ID3", b"OggS")) for data in found)
 
@@ -148,29 +148,29 @@ def no_plain_sound(made: Runtime) -> bool:
 def test_row_27_while_the_key_service_is_away_nothing_is_written_in_the_clear(
     kms: Kms, tmp_path: Path
 ) -> None:
-    made = with_kms(kms, tmp_path)
-    key = drop(made)
+    runtime = with_kms(kms, tmp_path)
+    key = put_job(runtime)
     kms.faults = [(503, "ServiceUnavailable")] * 3
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
-        carry_out(key, made)
-    assert (no_plain_sound(made), list(made.results.list("out/"))) == (True, [])
-    assert carry_out(key, made).status == "succeeded"
-    assert no_plain_sound(made)
+        carry_out(key, runtime)
+    assert (no_plain_sound(runtime), list(runtime.results.list("out/"))) == (True, [])
+    assert carry_out(key, runtime).status == "succeeded"
+    assert no_plain_sound(runtime)
 
 
 def test_row_28_a_disabled_key_is_for_the_operator_and_counts_against_no_job(
     kms: Kms, tmp_path: Path
 ) -> None:
-    made = replace(with_kms(kms, tmp_path), max_attempts=1)
-    key = drop(made)
+    runtime = replace(with_kms(kms, tmp_path), max_attempts=1)
+    key = put_job(runtime)
     kms.states = {"alias/voices": "Disabled"}
     for _ in range(3):
         with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
-            carry_out(key, made)
-    (found,) = sweep.run(made, grace=0).open
+            carry_out(key, runtime)
+    (found,) = sweep.run(runtime, grace=0).open
     assert found.error == "KEY_UNUSABLE"
     kms.states = {}
-    assert carry_out(key, made).status == "succeeded"
+    assert carry_out(key, runtime).status == "succeeded"
 
 
 FULL = """
@@ -178,24 +178,24 @@ import resource, sys
 from pathlib import Path
 from core.errors import Unavailable
 from handlers.oss import carry_out
-from tests.support.runtime import Buzz, runtime
+from tests.support.runtime import BuzzVoice, local_runtime
 
-class Filling(Buzz):
+class Filling(BuzzVoice):
     def speak(self, *args, **options):
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
         return super().speak(*args, **options)
 
 try:
-    carry_out(sys.argv[2], runtime(Path(sys.argv[1]), voice=Filling()))
+    carry_out(sys.argv[2], local_runtime(Path(sys.argv[1]), voice=Filling()))
 except Unavailable as error:
     print(error.code)
 """
 
 
 def test_row_29_a_full_disk_is_temporary_and_leaves_no_half_files(
-    made: Runtime, tmp_path: Path
+    runtime: Runtime, tmp_path: Path
 ) -> None:
-    key = drop(made)
+    key = put_job(runtime)
     ran = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path), key],
         cwd=ROOT,
@@ -207,7 +207,7 @@ def test_row_29_a_full_disk_is_temporary_and_leaves_no_half_files(
     )
     assert ran.stdout.split() == ["NO_SPACE"], ran.stderr
     assert list((tmp_path / "results/.meta/aside").iterdir()) == []
-    assert insist(key, made).status == "succeeded"
+    assert insist(key, runtime).status == "succeeded"
 
 
 @pytest.mark.parametrize("state", ["Enabled", "Suspended"])
@@ -233,9 +233,9 @@ class Worm(LocalStore):
 
 def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
-    broken = runtime(tmp_path, results=Worm(tmp_path / "results"), voice=Buzz())
+    broken = local_runtime(tmp_path, results=Worm(tmp_path / "results"), voice=BuzzVoice())
     items = [{"id": f"i{n}", "text": "One of several items, said twice."} for n in range(3)]
-    key = drop(broken, items=items)
+    key = put_job(broken, items=items)
     with cached_audio.remembered(), pytest.raises(KeyboardInterrupt):
         pipeline.run(key, replace(broken, voice=Interrupted()))
     assert insist(key, broken).status == "succeeded"
@@ -243,7 +243,7 @@ def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -
     assert sweep.run(broken, grace=0).findings == []
 
 
-class Interrupted(Buzz):
+class Interrupted(BuzzVoice):
     def speak(self, *args: Any, **options: Any) -> Iterator[SpeechChunk]:
         if self.spoken:
             raise KeyboardInterrupt
@@ -255,19 +255,19 @@ def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_
 ) -> None:
     server.add_key("sts", "s", token="old", expires=time.time() + 3600)
     given = [Credentials("sts", "s", "old")]
-    made = over_oss(server, tmp_path, lambda: given[0])
+    runtime = over_oss(server, tmp_path, lambda: given[0])
 
-    class Slow(Buzz):
+    class Slow(BuzzVoice):
         def speak(self, *args: Any, **options: Any) -> Iterator[SpeechChunk]:
             yield from super().speak(*args, **options)
             server.add_key("sts", "s", token="old", expires=time.time() - 1)
 
-    key = drop(made)
+    key = put_job(runtime)
     with pytest.raises(Unavailable, match="CREDENTIALS_EXPIRED"):
-        carry_out(key, replace(made, voice=Slow(), lease_seconds=1.0))
+        carry_out(key, replace(runtime, voice=Slow(), lease_seconds=1.0))
     server.add_key("new", "n", token="new")
     given[0] = Credentials("new", "n", "new")
-    assert insist(key, made, times=60).status == "succeeded"
+    assert insist(key, runtime, times=60).status == "succeeded"
 
 
 @pytest.mark.parametrize("place", ["RESULTS", "CONTROL"])
@@ -277,11 +277,11 @@ def test_row_34_places_that_would_trigger_themselves_are_refused_at_start(place:
         wiring.worker_from(environ)
 
 
-def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made: Runtime) -> None:
+def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(runtime: Runtime) -> None:
     items = [{"id": "a", "text": "!zeros"}, {"id": "b", "text": "A sentence that can be marked."}]
-    done = carry_out(drop(made, items=items), made)
+    done = carry_out(put_job(runtime, items=items), runtime)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
-    assert [i.key.rpartition("/")[2] for i in made.results.list(f"out/{done.job_id}/")] == [
+    assert [i.key.rpartition("/")[2] for i in runtime.results.list(f"out/{done.job_id}/")] == [
         "b.wav.sealed",
         "result.json",
     ]
@@ -289,7 +289,7 @@ def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(made: Runti
 
 @pytest.mark.parametrize("name", ["sign", "watermark", "kek"])
 def test_row_39_without_its_keys_a_worker_does_not_start(tmp_path: Path, name: str) -> None:
-    runtime(tmp_path)
+    local_runtime(tmp_path)
     for path in (tmp_path / "keys").glob(f"*{name}*"):
         path.unlink()
     inbox, results, control = (str(tmp_path / name) for name in BUCKETS)

@@ -29,18 +29,18 @@ from handlers.cli import sweep as sweeping
 from handlers.cli.sweep import LISTED, Swept
 from tests.handlers.test_oss import events
 from tests.support.present import present
-from tests.support.runtime import REFERENCE, Buzz, drop, runtime, voice_of
+from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job, voice_of
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Runtime:
-    return runtime(tmp_path)
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
 
 
-def sweep(made: Runtime) -> Swept:
-    return sweeping.run(made, grace=0.0)
+def sweep(runtime: Runtime) -> Swept:
+    return sweeping.run(runtime, grace=0.0)
 
 
 def kinds(swept: Swept) -> list[tuple[str, str]]:
@@ -48,33 +48,34 @@ def kinds(swept: Swept) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_manifest_whose_notification_was_lost_is_carried_out(made: Runtime) -> None:
-    drop(made)
-    assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
-    assert [event["type"] for event in events(made)] == ["com.voicedrop.job.succeeded"]
-    swept = sweep(made)
+def test_a_manifest_whose_notification_was_lost_is_carried_out(runtime: Runtime) -> None:
+    put_job(runtime)
+    assert kinds(sweep(runtime)) == [("unfinished", "carried out: succeeded")]
+    assert [event["type"] for event in events(runtime)] == ["com.voicedrop.job.succeeded"]
+    swept = sweep(runtime)
     assert (swept.findings, swept.finished, swept.open) == ([], 1, [])
 
 
 @pytest.mark.slow
-def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(made: Runtime) -> None:
-    key = drop(made)
-    oss.carry_out(key, made)
-    (event,) = made.results.list("events/")
-    before = made.results.get(event.key, limit=10**6).data
-    made.results.delete(event.key)
-    made.inbox.delete(key)
-    assert kinds(sweep(made)) == [("unannounced", "event written")]
-    assert made.results.get(event.key, limit=10**6).data == before
+def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    oss.carry_out(key, runtime)
+    (event,) = runtime.results.list("events/")
+    before = runtime.results.get(event.key, limit=10**6).data
+    runtime.results.delete(event.key)
+    runtime.inbox.delete(key)
+    assert kinds(sweep(runtime)) == [("unannounced", "event written")]
+    assert runtime.results.get(event.key, limit=10**6).data == before
 
 
-def test_a_job_that_somebody_works_on_is_left_alone(made: Runtime) -> None:
-    key = drop(made)
-    with lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "live", 60):
-        swept = sweep(made)
+def test_a_job_that_somebody_works_on_is_left_alone(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    job_id = commit.read_manifest(key, runtime).job_id
+    with lease.Lease.acquire(runtime.control, job_id, "live", 60):
+        swept = sweep(runtime)
     assert kinds(swept) == [("running", "")]
     assert "live holds it" in swept.findings[0].detail
-    assert voice_of(made).spoken == []
+    assert voice_of(runtime).spoken == []
 
 
 @pytest.mark.slow
@@ -82,39 +83,40 @@ def test_a_job_that_somebody_works_on_is_left_alone(made: Runtime) -> None:
     ("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (-1, "ran out 1 s ago")]
 )
 def test_an_expired_lease_is_named_and_its_job_finished(
-    made: Runtime, seconds: float, words: str
+    runtime: Runtime, seconds: float, words: str
 ) -> None:
-    key = drop(made)
-    lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "dead", seconds)
-    (finding,) = sweep(made).findings
+    key = put_job(runtime)
+    lease.Lease.acquire(runtime.control, commit.read_manifest(key, runtime).job_id, "dead", seconds)
+    (finding,) = sweep(runtime).findings
     assert words in finding.detail
     assert finding.action == "carried out: succeeded"
 
 
-def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(made: Runtime) -> None:
-    key = drop(made)
-    with lease.Lease.acquire(made.control, commit.read_manifest(key, made).job_id, "tired", 9):
+def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    job_id = commit.read_manifest(key, runtime).job_id
+    with lease.Lease.acquire(runtime.control, job_id, "tired", 9):
         pass
-    assert "tired left it unfinished" in sweep(made).findings[0].detail
+    assert "tired left it unfinished" in sweep(runtime).findings[0].detail
 
 
-def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(made: Runtime) -> None:
-    drop(made)
-    swept = sweeping.run(made)
+def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(runtime: Runtime) -> None:
+    put_job(runtime)
+    swept = sweeping.run(runtime)
     assert kinds(swept) == [("fresh", "")]
     assert len(swept.open) == 1
 
 
 @pytest.mark.slow
 def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_event_was_lost(
-    made: Runtime,
+    runtime: Runtime,
 ) -> None:
-    key = drop(made, wait_s=600)
-    made.inbox.delete("refs/alice.flac")
-    assert kinds(sweep(made)) == [("waiting", "")]
-    assert sweep(made).open[0].manifest == key
-    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
-    assert kinds(sweep(made)) == [("unfinished", "carried out: succeeded")]
+    key = put_job(runtime, wait_s=600)
+    runtime.inbox.delete("refs/alice.flac")
+    assert kinds(sweep(runtime)) == [("waiting", "")]
+    assert sweep(runtime).open[0].manifest == key
+    runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    assert kinds(sweep(runtime)) == [("unfinished", "carried out: succeeded")]
 
 
 def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> None:
@@ -125,91 +127,92 @@ def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> 
             return super().get(key, limit=limit, etag=etag)
 
     (tmp_path / "control").mkdir()
-    made = runtime(tmp_path, control=Vanishing(tmp_path / "control"))
-    made.control.put("pending/x/y", b"jobs/x.manifest.json")
-    assert sweep(made).findings == []
+    runtime = local_runtime(tmp_path, control=Vanishing(tmp_path / "control"))
+    runtime.control.put("pending/x/y", b"jobs/x.manifest.json")
+    assert sweep(runtime).findings == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["finished", "deleted", "replaced"])
-def test_a_mark_that_nobody_needs_is_removed(made: Runtime, how: str) -> None:
-    key = drop(made, wait_s=600)
-    made.inbox.delete("refs/alice.flac")
+def test_a_mark_that_nobody_needs_is_removed(runtime: Runtime, how: str) -> None:
+    key = put_job(runtime, wait_s=600)
+    runtime.inbox.delete("refs/alice.flac")
     with pytest.raises(Waiting):
-        pipeline.run(key, made)
-    (marker,) = made.control.list("pending/")
+        pipeline.run(key, runtime)
+    (marker,) = runtime.control.list("pending/")
     if how == "finished":
-        drop(made, wait_s=600)
-        oss.carry_out(key, made)
-        made.control.put(marker.key, key.encode())  # its removal failed
+        put_job(runtime, wait_s=600)
+        oss.carry_out(key, runtime)
+        runtime.control.put(marker.key, key.encode())  # its removal failed
     elif how == "deleted":
-        made.inbox.delete(key)
+        runtime.inbox.delete(key)
     else:
-        drop(made, id="other bytes")
-    assert ("stale-pending", "removed") in kinds(sweep(made))
-    assert list(made.control.list("pending/")) == []
+        put_job(runtime, id="other bytes")
+    assert ("stale-pending", "removed") in kinds(sweep(runtime))
+    assert list(runtime.control.list("pending/")) == []
 
 
-def test_the_mark_of_a_job_that_still_waits_is_kept(made: Runtime) -> None:
-    drop(made, wait_s=600)
-    made.inbox.delete("refs/alice.flac")
-    sweep(made)
-    sweep(made)
-    assert len(list(made.control.list("pending/"))) == 1
+def test_the_mark_of_a_job_that_still_waits_is_kept(runtime: Runtime) -> None:
+    put_job(runtime, wait_s=600)
+    runtime.inbox.delete("refs/alice.flac")
+    sweep(runtime)
+    sweep(runtime)
+    assert len(list(runtime.control.list("pending/"))) == 1
 
 
 @pytest.mark.slow
 def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
-    made: Runtime,
+    runtime: Runtime,
 ) -> None:
-    key = drop(made)
-    done = oss.carry_out(key, made)
-    made.results.delete(result_key(done.job_id))
-    made.inbox.delete(key)
-    (finding,) = sweep(made).findings
+    key = put_job(runtime)
+    done = oss.carry_out(key, runtime)
+    runtime.results.delete(result_key(done.job_id))
+    runtime.inbox.delete(key)
+    (finding,) = sweep(runtime).findings
     assert (finding.kind, finding.keys) == ("abandoned", [present(done.items[0].output).key])
-    assert made.results.head(present(done.items[0].output).key)
+    assert runtime.results.head(present(done.items[0].output).key)
 
 
-def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(made: Runtime) -> None:
-    lease.Lease.acquire(made.control, "0" * 32, "gone", -1)
-    lease.Lease.acquire(made.control, "log", "sequencer", -1)  # is no job's
-    assert [(f.kind, f.job) for f in sweep(made).findings] == [("abandoned", "0" * 32)]
+def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(runtime: Runtime) -> None:
+    lease.Lease.acquire(runtime.control, "0" * 32, "gone", -1)
+    lease.Lease.acquire(runtime.control, "log", "sequencer", -1)  # is no job's
+    assert [(f.kind, f.job) for f in sweep(runtime).findings] == [("abandoned", "0" * 32)]
 
 
-def test_an_output_that_a_late_worker_stored_for_a_job_given_up_is_explained(made: Runtime) -> None:
-    key = drop(made)
-    order = commit.read_manifest(key, made)
-    for _ in range(made.max_attempts):
-        lease.Lease.acquire(made.control, order.job_id, "killed", -1.0)
-    oss.carry_out(key, made)
-    made.results.put(f"out/{order.job_id}/hello.wav.sealed", b"late")
-    (finding,) = sweep(made).findings
+def test_an_output_stored_late_for_a_job_that_was_given_up_is_explained(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    order = commit.read_manifest(key, runtime)
+    for _ in range(runtime.max_attempts):
+        lease.Lease.acquire(runtime.control, order.job_id, "killed", -1.0)
+    oss.carry_out(key, runtime)
+    runtime.results.put(f"out/{order.job_id}/hello.wav.sealed", b"late")
+    (finding,) = sweep(runtime).findings
     assert (finding.kind, "given up" in finding.detail) == ("orphans", True)
 
 
-def test_an_output_that_no_result_names_is_found(made: Runtime) -> None:
-    done = oss.carry_out(drop(made), made)
-    made.results.put(f"out/{done.job_id}/stranger.wav.sealed", b"?")
-    assert [f.keys for f in sweep(made).findings] == [[f"out/{done.job_id}/stranger.wav.sealed"]]
+def test_an_output_that_no_result_names_is_found(runtime: Runtime) -> None:
+    done = oss.carry_out(put_job(runtime), runtime)
+    runtime.results.put(f"out/{done.job_id}/stranger.wav.sealed", b"?")
+    assert [f.keys for f in sweep(runtime).findings] == [[f"out/{done.job_id}/stranger.wav.sealed"]]
 
 
 @pytest.mark.slow
-def test_a_planted_result_is_reported_and_does_not_stop_the_others(made: Runtime) -> None:
-    key = drop(made, name="a")
-    made.results.put(result_key(commit.read_manifest(key, made).job_id), b'{"status":"succeeded"}')
-    drop(made, name="b")
-    swept = sweep(made)
+def test_a_planted_result_is_reported_and_does_not_stop_the_others(runtime: Runtime) -> None:
+    key = put_job(runtime, name="a")
+    job_id = commit.read_manifest(key, runtime).job_id
+    runtime.results.put(result_key(job_id), b'{"status":"succeeded"}')
+    put_job(runtime, name="b")
+    swept = sweep(runtime)
     assert {f.error for f in swept.findings} == {"SIGNATURE_INVALID", ""}
     assert sweeping.report(swept).exit_code == sweeping.EXIT_FAILED
-    assert len(events(made)) == 1
+    assert len(events(runtime)) == 1
 
 
 @pytest.mark.slow
 def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(
     tmp_path: Path,
 ) -> None:
-    class Moody(Buzz):
+    class Moody(BuzzVoice):
         def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
             self.moods = [*getattr(self, "moods", []), language]
             if len(self.moods) == 1:
@@ -218,19 +221,19 @@ def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(
                 raise ZeroDivisionError
             return super().enrol(reference, transcript, language)
 
-    made = runtime(tmp_path, voice=Moody())
+    runtime = local_runtime(tmp_path, voice=Moody())
     for name in "abc":
-        drop(made, name=name)
-    swept = sweep(made)
+        put_job(runtime, name=name)
+    swept = sweep(runtime)
     assert [f.error for f in swept.findings] == ["KMS_UNAVAILABLE", "INTERNAL", ""]
     assert len(swept.open) == 2
-    assert sweep(made).open == []
+    assert sweep(runtime).open == []
 
 
-def test_a_rejected_manifest_is_finished_too(made: Runtime) -> None:
-    made.inbox.put("jobs/bad.manifest.json", b"{")
-    made.inbox.put("jobs/readme.txt", b"no manifest")
-    assert kinds(sweep(made)) == [("unfinished", "carried out: rejected")]
+def test_a_rejected_manifest_is_finished_too(runtime: Runtime) -> None:
+    runtime.inbox.put("jobs/bad.manifest.json", b"{")
+    runtime.inbox.put("jobs/readme.txt", b"no manifest")
+    assert kinds(sweep(runtime)) == [("unfinished", "carried out: rejected")]
 
 
 def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path: Path) -> None:
@@ -240,15 +243,15 @@ def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path: Pat
             return super().get(key, limit=limit, etag=etag)
 
     (tmp_path / "inbox").mkdir()
-    made = runtime(tmp_path, inbox=Vanishing(tmp_path / "inbox"))
-    drop(made)
-    assert sweep(made).findings == []
+    runtime = local_runtime(tmp_path, inbox=Vanishing(tmp_path / "inbox"))
+    put_job(runtime)
+    assert sweep(runtime).findings == []
 
 
-def test_the_report_is_json_and_words_and_an_exit_code(made: Runtime) -> None:
-    drop(made, wait_s=600)
-    made.inbox.delete("refs/alice.flac")
-    report = sweeping.report(sweep(made))
+def test_the_report_is_json_and_words_and_an_exit_code(runtime: Runtime) -> None:
+    put_job(runtime, wait_s=600)
+    runtime.inbox.delete("refs/alice.flac")
+    report = sweeping.report(sweep(runtime))
     assert report.exit_code == sweeping.EXIT_WAITING
     assert report.lines[0].startswith("jobs/one.manifest.json: waiting: Waits for refs/alice.flac")
     assert report.lines[-1] == "1 manifests, 0 jobs finished, 1 open."
@@ -283,10 +286,10 @@ def test_voicedrop_sweep_finishes_what_is_left(tmp_path: Path) -> None:
 
 
 def test_a_timer_sweeps(tmp_path: Path) -> None:
-    made = runtime(tmp_path)
-    made.inbox.put("jobs/bad.manifest.json", b"{")
+    runtime = local_runtime(tmp_path)
+    runtime.inbox.put("jobs/bad.manifest.json", b"{")
     fired = {"triggerTime": "2026-11-22T10:50:00Z", "triggerName": "often", "payload": "sweep"}
-    (told,) = oss.handle(json.dumps(fired).encode(), made)["done"]
+    (told,) = oss.handle(json.dumps(fired).encode(), runtime)["done"]
     assert told == {
         "turn": "sweep", "manifests": 1, "finished": 0, "open": 1, "counts": {"fresh": 1}
     }  # fmt: skip
@@ -307,11 +310,11 @@ class Long(LocalStore):
 
 @pytest.mark.slow
 def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(
-    made: Runtime, tmp_path: Path
+    runtime: Runtime, tmp_path: Path
 ) -> None:
     store = Long(tmp_path / "results")
     tracemalloc.start()
-    found = looking.without_result(replace(made, results=store, control=store), 2.0)
+    found = looking.without_result(replace(runtime, results=store, control=store), 2.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == {f"{7:032x}": [f"out/{7:032x}/hello.wav.sealed"]}

@@ -18,7 +18,7 @@ from core.storage.object_keys import result_key
 from core.storage.port import Body
 from core.trace import registry
 from handlers.oss import handle
-from tests.support.runtime import REFERENCE, Buzz, drop, runtime, voice_of
+from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job, voice_of
 
 
 def notification(*keys: str, bucket: str = "inbox", name: str = "ObjectCreated:PutObject") -> bytes:
@@ -35,93 +35,95 @@ def notification(*keys: str, bucket: str = "inbox", name: str = "ObjectCreated:P
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Runtime:
-    return runtime(tmp_path)
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
 
 
-def events(made: Runtime) -> list[dict[str, Any]]:
-    keys = [info.key for info in made.results.list("events/")]
-    return [json.loads(made.results.get(key, limit=10**6).data) for key in keys]
+def events(runtime: Runtime) -> list[dict[str, Any]]:
+    keys = [info.key for info in runtime.results.list("events/")]
+    return [json.loads(runtime.results.get(key, limit=10**6).data) for key in keys]
 
 
 @pytest.mark.slow
-def test_a_manifest_that_arrives_is_carried_out_and_announced(made: Runtime) -> None:
-    told = handle(notification(drop(made)), made)
-    (event,) = events(made)
+def test_a_manifest_that_arrives_is_carried_out_and_announced(runtime: Runtime) -> None:
+    told = handle(notification(put_job(runtime)), runtime)
+    (event,) = events(runtime)
     assert told["done"][0]["status"] == "succeeded"
     assert (event["type"], event["subject"]) == (
         "com.voicedrop.job.succeeded",
         "jobs/one.manifest.json",
     )
-    result = made.results.get(event["data"]["result_key"], limit=10**6).data
+    result = runtime.results.get(event["data"]["result_key"], limit=10**6).data
     assert parse(result).job_id == told["done"][0]["job"]
 
 
 @pytest.mark.slow
-def test_the_same_notification_again_changes_nothing(made: Runtime) -> None:
-    body = notification(drop(made))
-    handle(body, made)
-    before = {info.key: info.etag for info in made.results.list("")}
+def test_the_same_notification_again_changes_nothing(runtime: Runtime) -> None:
+    body = notification(put_job(runtime))
+    handle(body, runtime)
+    before = {info.key: info.etag for info in runtime.results.list("")}
     for _ in range(3):
-        handle(body, made)
-    assert {info.key: info.etag for info in made.results.list("")} == before
-    assert len(voice_of(made).spoken) == 1
+        handle(body, runtime)
+    assert {info.key: info.etag for info in runtime.results.list("")} == before
+    assert len(voice_of(runtime).spoken) == 1
 
 
 def test_an_event_lost_in_a_crash_is_written_by_the_next_delivery_with_the_same_bytes(
-    made: Runtime,
+    runtime: Runtime,
 ) -> None:
-    body = notification(drop(made))
-    handle(body, made)
-    (info,) = made.results.list("events/")
-    first = made.results.get(info.key, limit=10**6).data
-    made.results.delete(info.key)
-    handle(body, made)
-    assert made.results.get(info.key, limit=10**6).data == first
+    body = notification(put_job(runtime))
+    handle(body, runtime)
+    (info,) = runtime.results.list("events/")
+    first = runtime.results.get(info.key, limit=10**6).data
+    runtime.results.delete(info.key)
+    handle(body, runtime)
+    assert runtime.results.get(info.key, limit=10**6).data == first
 
 
-def test_a_rejected_manifest_is_announced_too(made: Runtime) -> None:
-    made.inbox.put("jobs/x.manifest.json", b"{}")
-    handle(notification("jobs/x.manifest.json"), made)
-    assert [e["type"] for e in events(made)] == ["com.voicedrop.job.rejected"]
+def test_a_rejected_manifest_is_announced_too(runtime: Runtime) -> None:
+    runtime.inbox.put("jobs/x.manifest.json", b"{}")
+    handle(notification("jobs/x.manifest.json"), runtime)
+    assert [e["type"] for e in events(runtime)] == ["com.voicedrop.job.rejected"]
 
 
-def test_audio_awakes_the_jobs_that_wait_for_it(made: Runtime) -> None:
-    key = drop(made, wait_s=600)
-    made.inbox.delete("refs/alice.flac")
-    told = handle(notification(key), made)
+def test_audio_awakes_the_jobs_that_wait_for_it(runtime: Runtime) -> None:
+    key = put_job(runtime, wait_s=600)
+    runtime.inbox.delete("refs/alice.flac")
+    told = handle(notification(key), runtime)
     assert told["done"][0]["status"] == "waiting"
     assert told["done"][0]["for"] == ["refs/alice.flac"]
-    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
-    told = handle(notification("refs/alice.flac"), made)
+    runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    told = handle(notification("refs/alice.flac"), runtime)
     assert told["done"][0]["status"] == "succeeded"
-    assert handle(notification("refs/alice.flac"), made)["done"] == []
+    assert handle(notification("refs/alice.flac"), runtime)["done"] == []
 
 
-def test_one_record_that_is_gone_does_not_stop_the_others(made: Runtime) -> None:
-    told = handle(notification("jobs/gone.manifest.json", drop(made)), made)
+def test_one_record_that_is_gone_does_not_stop_the_others(runtime: Runtime) -> None:
+    told = handle(notification("jobs/gone.manifest.json", put_job(runtime)), runtime)
     assert [d.get("error") or d["status"] for d in told["done"]] == ["MANIFEST_GONE", "succeeded"]
 
 
-def test_other_events_are_ignored_and_counted(made: Runtime) -> None:
+def test_other_events_are_ignored_and_counted(runtime: Runtime) -> None:
     body = notification("jobs/a.manifest.json", name="ObjectRemoved:DeleteObject")
-    assert handle(body, made) == {"done": [], "ignored": {"event-type": 1}}
+    assert handle(body, runtime) == {"done": [], "ignored": {"event-type": 1}}
 
 
-def test_a_notification_that_is_none_is_refused(made: Runtime) -> None:
+def test_a_notification_that_is_none_is_refused(runtime: Runtime) -> None:
     with pytest.raises(Refused, match="EVENT_INVALID"):
-        handle(b"hello", made)
+        handle(b"hello", runtime)
 
 
-def test_a_key_that_arrives_encoded_is_found_decoded(made: Runtime) -> None:
-    made.inbox.put("jobs/x y.manifest.json", made.inbox.get(drop(made), limit=10**6).data)
-    told = handle(notification("jobs/x+y.manifest.json"), made)
+def test_a_key_that_arrives_encoded_is_found_decoded(runtime: Runtime) -> None:
+    manifest = runtime.inbox.get(put_job(runtime), limit=10**6).data
+    runtime.inbox.put("jobs/x y.manifest.json", manifest)
+    told = handle(notification("jobs/x+y.manifest.json"), runtime)
     assert told["done"][0]["status"] == "succeeded"
 
 
-def test_a_literal_percent_key_is_not_decoded(made: Runtime) -> None:
-    made.inbox.put("jobs/x%2fy.manifest.json", made.inbox.get(drop(made), limit=10**6).data)
-    told = handle(notification("jobs/x%2fy.manifest.json"), made)
+def test_a_literal_percent_key_is_not_decoded(runtime: Runtime) -> None:
+    manifest = runtime.inbox.get(put_job(runtime), limit=10**6).data
+    runtime.inbox.put("jobs/x%2fy.manifest.json", manifest)
+    told = handle(notification("jobs/x%2fy.manifest.json"), runtime)
     assert told["done"][0]["status"] == "succeeded"
 
 
@@ -136,30 +138,30 @@ def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: 
             return super().put_once(key, data, metadata=metadata)
 
     (tmp_path / "results").mkdir()
-    made = runtime(tmp_path, results=Away(tmp_path / "results"))
-    bad = drop(made, name="a", items=[{"id": "bad", "text": "This one meets an outage, sadly."}])
-    good = drop(made, name="b")
+    runtime = local_runtime(tmp_path, results=Away(tmp_path / "results"))
+    bad = put_job(runtime, name="a", items=[{"id": "bad", "text": "This one meets an outage."}])
+    good = put_job(runtime, name="b")
     with pytest.raises(Unavailable):
-        handle(notification(bad, good), made)
-    assert [e["subject"] for e in events(made)] == [good]
+        handle(notification(bad, good), runtime)
+    assert [e["subject"] for e in events(runtime)] == [good]
 
 
 @pytest.mark.slow
-def test_a_clip_under_audit_is_traced_to_its_job(made: Runtime) -> None:
-    payload = registry.register(made.results, b"k" * 32, "job-7", "hello")
+def test_a_clip_under_audit_is_traced_to_its_job(runtime: Runtime) -> None:
+    payload = registry.register(runtime.results, b"k" * 32, "job-7", "hello")
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
-    key = next(iter(made.keys.watermark.values()))
+    key = next(iter(runtime.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, payload, key)
-    made.inbox.put("audit/leak.mp3", encoding.encode(Audio(marked, speech.rate), "mp3").data)
-    told = handle(notification("audit/leak.mp3"), made)["done"][0]
-    report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    runtime.inbox.put("audit/leak.mp3", encoding.encode(Audio(marked, speech.rate), "mp3").data)
+    told = handle(notification("audit/leak.mp3"), runtime)["done"][0]
+    report = json.loads(runtime.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
     assert (report["marked"], report["findings"][0]["job"]) == (True, "job-7")
     assert "item hello of job job-7" in report["meaning"]
-    (event,) = events(made)
+    (event,) = events(runtime)
     assert event["type"] == "com.voicedrop.trace.completed"
     assert event["data"]["jobs"] == ["job-7"]
-    assert handle(notification("audit/leak.mp3"), made)["done"][0]["trace"] == told["trace"]
-    assert len(events(made)) == 1
+    assert handle(notification("audit/leak.mp3"), runtime)["done"][0]["trace"] == told["trace"]
+    assert len(events(runtime)) == 1
 
 
 @pytest.mark.slow
@@ -171,32 +173,32 @@ def test_a_clip_under_audit_is_traced_to_its_job(made: Runtime) -> None:
     ],
 )
 def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(
-    made: Runtime, data: bytes, marked: bool | None, word: str
+    runtime: Runtime, data: bytes, marked: bool | None, word: str
 ) -> None:
-    made.inbox.put("audit/clip.wav", data)
-    told = handle(notification("audit/clip.wav"), made)["done"][0]
-    report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    runtime.inbox.put("audit/clip.wav", data)
+    told = handle(notification("audit/clip.wav"), runtime)["done"][0]
+    report = json.loads(runtime.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
     assert report["marked"] is marked
     assert word in report["meaning"]
 
 
-def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(made: Runtime) -> None:
+def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(runtime: Runtime) -> None:
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
-    key = next(iter(made.keys.watermark.values()))
+    key = next(iter(runtime.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, 0xABCD, key)
-    made.inbox.put("audit/c.flac", encoding.encode(Audio(marked, speech.rate), "flac").data)
-    told = handle(notification("audit/c.flac"), made)["done"][0]
+    runtime.inbox.put("audit/c.flac", encoding.encode(Audio(marked, speech.rate), "flac").data)
+    told = handle(notification("audit/c.flac"), runtime)["done"][0]
     assert "0000abcd" in told["meaning"]
     assert "does not know" in told["meaning"]
 
 
 @pytest.mark.slow
 def test_the_engine_is_not_asked_for_a_finished_job(tmp_path: Path) -> None:
-    made = runtime(tmp_path)
-    body = notification(drop(made))
-    job = handle(body, made)["done"][0]["job"]
+    runtime = local_runtime(tmp_path)
+    body = notification(put_job(runtime))
+    job = handle(body, runtime)["done"][0]["job"]
 
-    class Absent(Buzz):
+    class Absent(BuzzVoice):
         @property
         def fingerprint(self) -> str:
             raise AssertionError("loaded for nothing")
@@ -205,6 +207,6 @@ def test_the_engine_is_not_asked_for_a_finished_job(tmp_path: Path) -> None:
         def fingerprint(self, value: str) -> None:
             pass
 
-    again = runtime(tmp_path, voice=Absent(), keys=made.keys)
+    again = local_runtime(tmp_path, voice=Absent(), keys=runtime.keys)
     assert handle(body, again)["done"][0]["job"] == job
-    assert made.results.head(result_key(job))
+    assert runtime.results.head(result_key(job))

@@ -19,7 +19,7 @@ from handlers import wiring
 from handlers.oss import Worker
 from handlers.wiring import CurrentCredentials, OnFirstUse
 from tests.handlers.test_oss import notification
-from tests.support.runtime import Buzz, drop, runtime
+from tests.support.runtime import BuzzVoice, local_runtime, put_job
 
 
 def test_credentials_of_the_call_come_before_those_of_the_environment() -> None:
@@ -46,9 +46,9 @@ def test_places_become_folders_or_buckets(tmp_path: Path) -> None:
     settings = Settings(oss_region="cn-hangzhou")
     credentials = CurrentCredentials({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
     assert isinstance(wiring.store(str(tmp_path), settings, credentials), LocalStore)
-    made = wiring.store("oss://some-bucket/", settings, credentials)
-    assert isinstance(made, OssStore)
-    assert made.name == "some-bucket"
+    store = wiring.store("oss://some-bucket/", settings, credentials)
+    assert isinstance(store, OssStore)
+    assert store.name == "some-bucket"
 
 
 def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path: Path
 def test_a_voice_is_loaded_on_first_use_and_once() -> None:
     loaded = []
 
-    def load() -> Buzz:
+    def load() -> BuzzVoice:
         loaded.append(1)
-        return Buzz()
+        return BuzzVoice()
 
     lazy = OnFirstUse(load, frozenset({"zh"}))
     assert "zh" in lazy.languages
@@ -101,7 +101,7 @@ def test_steps_are_logged_where_nobody_watches(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_stage_that_fails_is_timed_all_the_same(tmp_path: Path) -> None:
-    watch = Stopwatch(runtime(tmp_path), "job")
+    watch = Stopwatch(local_runtime(tmp_path), "job")
     with pytest.raises(ValueError), watch.stage("seal"):  # noqa: PT011
         raise ValueError
     assert watch.seconds["seal"] >= 0
@@ -110,8 +110,8 @@ def test_a_stage_that_fails_is_timed_all_the_same(tmp_path: Path) -> None:
 @pytest.fixture
 def worker(tmp_path: Path) -> Worker:
     """A worker over folders; its engine is loaded from the packages, as in the container."""
-    made = runtime(tmp_path)
-    made.inbox.put("jobs/x.manifest.json", b"{")
+    runtime = local_runtime(tmp_path)
+    runtime.inbox.put("jobs/x.manifest.json", b"{")
     return wiring.worker_from(
         {"VOICEDROP_BUCKET": str(tmp_path), "VOICEDROP_KEYS": str(tmp_path / "keys")}
     )
@@ -128,7 +128,7 @@ def test_the_worker_warms_once_handles_and_forgets_credentials(
     with pytest.raises(Misconfigured):
         worker._credentials()
     worker.close()
-    assert drop(runtime(tmp_path)) == "jobs/one.manifest.json"
+    assert put_job(local_runtime(tmp_path)) == "jobs/one.manifest.json"
 
 
 def test_a_worker_whose_places_overlap_is_not_made(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def killed(module: str, folder: Path, rounds: int) -> int:
     """How many workers the module killed in the middle, once it has found every job whole."""
     ran = subprocess.run(
-        [sys.executable, "-m", f"tests.pipeline.{module}", str(folder), str(rounds), "20261122"],
+        [sys.executable, "-m", f"tests.support.{module}", str(folder), str(rounds), "20261122"],
         cwd=ROOT,
         env=environ(),
         capture_output=True,
@@ -30,7 +30,7 @@ def killed(module: str, folder: Path, rounds: int) -> int:
 @pytest.mark.slow
 def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_path: Path) -> None:
     """SIGKILL at random moments of real processes; the next worker ends every job whole."""
-    assert killed("mortal", tmp_path, 30) >= 15
+    assert killed("killed_worker", tmp_path, 30) >= 15
 
 
 @pytest.mark.slow
@@ -38,4 +38,4 @@ def test_shards_whose_workers_are_killed_at_random_moments_still_make_one_result
     tmp_path: Path,
 ) -> None:
     """Each of three shards loses up to three workers to SIGKILL; then the others, all at once."""
-    assert killed("mortal_shards", tmp_path, 1) >= 4
+    assert killed("killed_shards", tmp_path, 1) >= 4

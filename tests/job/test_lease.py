@@ -9,7 +9,7 @@ import pytest
 from core.errors import JobError, Misconfigured, Refused, Unavailable
 from core.job.lease import LOG_LIMIT, RECORD, Lease, Record
 from core.storage.local import LocalStore
-from tests.support.runtime import runtime
+from tests.support.runtime import local_runtime
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_worker_whose_name_does_not_fit_into_a_record_does_not_start(
     tmp_path: Path, worker: str
 ) -> None:
     with pytest.raises(Misconfigured, match="SETTING_INVALID"):
-        runtime(tmp_path, worker=worker)
+        local_runtime(tmp_path, worker=worker)
 
 
 def test_a_held_job_is_busy_for_everybody_else(control: LocalStore) -> None:

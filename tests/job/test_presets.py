@@ -14,15 +14,15 @@ from core.result.document import parse
 from core.settings import MarkPreset, Settings
 from handlers.oss import handle
 from tests.handlers.test_oss import notification
-from tests.support.runtime import drop, runtime
+from tests.support.runtime import local_runtime, put_job
 
 
 def score(tmp_path: Path, mark: MarkPreset) -> float:
-    made = replace(runtime(tmp_path / mark), mark=mark)
+    runtime = replace(local_runtime(tmp_path / mark), mark=mark)
     text = "Words enough for a mark of any strength to be read. " * 2
-    handle(notification(drop(made, items=[{"id": "hello", "text": text}])), made)
-    (key,) = (i.key for i in made.results.list("out/") if i.key.endswith("result.json"))
-    (item,) = parse(made.results.get(key, limit=10**6).data).items
+    handle(notification(put_job(runtime, items=[{"id": "hello", "text": text}])), runtime)
+    (key,) = (i.key for i in runtime.results.list("out/") if i.key.endswith("result.json"))
+    (item,) = parse(runtime.results.get(key, limit=10**6).data).items
     assert item.watermark is not None
     return item.watermark.score
 

@@ -19,10 +19,10 @@ from core.storage.port import Store
 from handlers.oss import handle
 from tests.faults.test_every_call import AtCall
 from tests.support.faults.injector import FAULTS, Fault
-from tests.support.faults.simulation import Theatre, consent_record, manifest, playing, reference
+from tests.support.faults.simulation import Theatre, consent_document, manifest, playing, reference
 from tests.support.faults.virtual_time import World
 from tests.support.oss_server import OssServer
-from tests.support.runtime import drop, runtime
+from tests.support.runtime import local_runtime, put_job
 from tests.support.stores import oss_store, together
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
@@ -125,18 +125,18 @@ def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path: Path) -> None:
-    made = runtime(tmp_path, quota=Quota(jobs=1, by="principal"))
+    runtime = local_runtime(tmp_path, quota=Quota(jobs=1, by="principal"))
     told = []
     for name in ("one", "two", "three"):
         record = {
             "eventName": "ObjectCreated:PutObject",
-            "oss": {"bucket": {"name": "inbox"}, "object": {"key": drop(made, name=name)}},
+            "oss": {"bucket": {"name": "inbox"}, "object": {"key": put_job(runtime, name=name)}},
             "userIdentity": {"principalId": "2651" if name != "three" else "9999"},
         }
-        told += handle(json.dumps({"events": [record]}).encode(), made)["done"]
+        told += handle(json.dumps({"events": [record]}).encode(), runtime)["done"]
     assert [answer["status"] for answer in told] == ["succeeded", "rejected", "succeeded"]
-    keys = [info.key for info in made.results.list("events/")]
-    events = [json.loads(made.results.get(key, limit=10**6).data)["data"] for key in keys]
+    keys = [info.key for info in runtime.results.list("events/")]
+    events = [json.loads(runtime.results.get(key, limit=10**6).data)["data"] for key in keys]
     assert sorted(event["error"] for event in events) == ["", "", "QUOTA_EXCEEDED"]
 
 
@@ -148,7 +148,7 @@ def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault: Fault) -> 
 
     def play(number: int) -> int:
         theatre = Theatre(World(number), quota=Quota(jobs=1))
-        theatre.put("consent/alice.json", consent_record())
+        theatre.put("consent/alice.json", consent_document())
         theatre.put("refs/alice.flac", reference())
         for variant, key in enumerate(keys):
             theatre.put(key, manifest(1, variant=variant))

@@ -31,7 +31,7 @@ from core.trace import trace
 from core.trace.registry import resolve
 from tests.batch.test_worker import finish
 from tests.support.present import present
-from tests.support.runtime import drop, runtime, voice_of
+from tests.support.runtime import local_runtime, put_job, voice_of
 
 pytestmark = pytest.mark.slow
 
@@ -46,12 +46,12 @@ ITEMS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Runtime:
-    return runtime(tmp_path)
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
 
 
 def run(
-    made: Runtime,
+    runtime: Runtime,
     how: str = "chapters",
     items: list[dict[str, Any]] = ITEMS,
     *,
@@ -59,27 +59,27 @@ def run(
     **fields: Any,
 ) -> Result:
     output = {"concatenate": how, "format": form, **fields.pop("output", {})}
-    return pipeline.run(drop(made, items=items, output=output, **fields), made)
+    return pipeline.run(put_job(runtime, items=items, output=output, **fields), runtime)
 
 
-def opened(made: Runtime, one: ItemResult | Chapter) -> bytes:
-    body = made.results.get(present(one.output).key, limit=10**8).data
-    return sealing.open_sealed(body, present(one.envelope), made.keys.wrapping)
+def opened(runtime: Runtime, one: ItemResult | Chapter) -> bytes:
+    body = runtime.results.get(present(one.output).key, limit=10**8).data
+    return sealing.open_sealed(body, present(one.envelope), runtime.keys.wrapping)
 
 
-def text(made: Runtime, subtitle: Subtitled) -> str:
-    body = made.results.get(subtitle.key, limit=10**7).data
-    return sealing.open_sealed(body, subtitle.envelope, made.keys.wrapping).decode()
+def text(runtime: Runtime, subtitle: Subtitled) -> str:
+    body = runtime.results.get(subtitle.key, limit=10**7).data
+    return sealing.open_sealed(body, subtitle.envelope, runtime.keys.wrapping).decode()
 
 
-def test_each_chapter_is_one_labelled_file_with_the_cue_once(made: Runtime) -> None:
-    done = run(made, label={"cue": "morse-both"})
+def test_each_chapter_is_one_labelled_file_with_the_cue_once(runtime: Runtime) -> None:
+    done = run(runtime, label={"cue": "morse-both"})
     assert done.status == "succeeded"
     first, second = done.chapters
     assert present(first.output).key == f"out/{done.job_id}/chapters/ch1.wav.sealed"
     assert [placed.id for placed in first.items] == ["a", "b"]
     assert [placed.id for placed in second.items] == ["c"]
-    plain = opened(made, first)
+    plain = opened(runtime, first)
     (read,) = aigc.read_labels(plain)
     assert read.produce_id == f"{done.job_id}/chapters/ch1"
     heard = decoding.decode_trusted(plain)
@@ -100,15 +100,15 @@ def test_each_chapter_is_one_labelled_file_with_the_cue_once(made: Runtime) -> N
 
 @pytest.mark.parametrize("form", ["wav", "flac", "mp3", "opus"])
 def test_a_book_has_chapter_marks_and_is_traced_to_its_items(
-    made: Runtime, tmp_path: Path, form: str
+    runtime: Runtime, tmp_path: Path, form: str
 ) -> None:
     long = [{**item, "text": item["text"] * 2} for item in ITEMS]
-    done = run(made, "book", long, form=form, output={"titles": {"ch1": "第一章"}})
+    done = run(runtime, "book", long, form=form, output={"titles": {"ch1": "第一章"}})
     (book,) = done.chapters
     assert (done.status, [c.id for c in book.chapters]) == ("succeeded", ["ch1", "ch2"])
     assert present(book.marks).read == 3
     path = tmp_path / f"book.{form}"
-    path.write_bytes(opened(made, book))
+    path.write_bytes(opened(runtime, book))
     marks = read_marks(path)
     assert [title for title, _ in marks] == ["第一章", "ch2"]
     starts = [c.start for c in book.chapters]
@@ -117,7 +117,7 @@ def test_a_book_has_chapter_marks_and_is_traced_to_its_items(
         return  # the sound of these is the one that `marks` was read from
     with path.open("rb") as file:
         found = trace.trace_recording(
-            file, path.name, made.keys.watermark, lambda p: resolve(made.results, p), ""
+            file, path.name, runtime.keys.watermark, lambda p: resolve(runtime.results, p), ""
         )
     assert [(f.job, f.item) for f in found.findings] == [(done.job_id, i) for i, _, _ in SAID]
 
@@ -127,64 +127,64 @@ def read_marks(path: Path) -> list[tuple[str, float]]:
     data = path.read_bytes()
     if path.suffix in (".flac", ".opus"):
         other = {k.upper(): v[0] for k, v in TinyTag.get(path).other.items()}
-        made = []
+        marks = []
         for i in (1, 2):
             h, m, s = other[f"CHAPTER{i:03}"].split(":")
-            made.append((other[f"CHAPTER{i:03}NAME"], int(h) * 3600 + int(m) * 60 + float(s)))
-        return made
+            marks.append((other[f"CHAPTER{i:03}NAME"], int(h) * 3600 + int(m) * 60 + float(s)))
+        return marks
     if path.suffix == ".mp3":
-        made = []
+        marks = []
         for part in data.split(b"CHAP")[1:]:
             name, _, rest = part[6:].partition(b"\0")
             assert name in (b"ch1", b"ch2")
             size = rest[16 + 4 + 3]
-            made.append((rest[27 : 26 + size].decode(), int.from_bytes(rest[:4], "big") / 1000))
-        return made
+            marks.append((rest[27 : 26 + size].decode(), int.from_bytes(rest[:4], "big") / 1000))
+        return marks
     at = data.index(b"cue ") + 12
     starts = [int.from_bytes(data[at + 24 * i + 4 :][:4], "little") / 24000 for i in (0, 1)]
     labels = [part[8:].split(b"\0")[0].decode() for part in data.split(b"labl")[1:]]
     return list(zip(labels, starts, strict=True))
 
 
-def test_pauses_are_those_that_were_asked_for(made: Runtime) -> None:
+def test_pauses_are_those_that_were_asked_for(runtime: Runtime) -> None:
     items = [ITEMS[0] | {"pause_ms": 700}, ITEMS[1] | {"after_ms": 0}, ITEMS[2] | {"after_ms": 50}]
-    (book,) = run(made, "book", items).chapters
+    (book,) = run(runtime, "book", items).chapters
     a, b, c = book.items
     assert b.start - a.end == pytest.approx(0.7, abs=0.001)
     assert c.start - b.end == pytest.approx(0.0, abs=0.001)
     assert present(book.output).duration_s - c.end == pytest.approx(0.05, abs=0.002)
 
 
-def test_a_chapter_with_a_missing_item_says_so_by_its_name(made: Runtime) -> None:
+def test_a_chapter_with_a_missing_item_says_so_by_its_name(runtime: Runtime) -> None:
     items = [ITEMS[0], ITEMS[1] | {"text": "!silence"}, ITEMS[2]]
-    done = run(made, items=items)
+    done = run(runtime, items=items)
     first, second = done.chapters
     assert (done.status, first.status, second.status) == ("partial", "partial", "succeeded")
     assert present(first.output).key.endswith("/chapters/ch1.partial.wav.sealed")
     assert first.missing == [1]
     done = pipeline.run(
-        drop(made, name="two", items=[i | {"text": "!silence"} for i in ITEMS],
-             output={"concatenate": "chapters"}), made)  # fmt: skip
+        put_job(runtime, name="two", items=[i | {"text": "!silence"} for i in ITEMS],
+             output={"concatenate": "chapters"}), runtime)  # fmt: skip
     assert [present(c.error).code for c in done.chapters] == ["CHAPTER_EMPTY", "CHAPTER_EMPTY"]
 
 
 def test_a_chapter_that_no_wav_file_can_hold_is_refused_before_anything_is_joined(
-    made: Runtime,
+    runtime: Runtime,
 ) -> None:
-    done = run(made, "book", form="flac")
+    done = run(runtime, "book", form="flac")
     long = msgspec.structs.replace(present(done.items[0].output), duration_s=25 * 3600.0)
     items = [msgspec.structs.replace(done.items[0], output=long), *done.items[1:]]
-    job = replace(jobs.parse(made.inbox.get(done.manifest.key, limit=10**6).data), format="wav")
-    with Lease.acquire(made.control, done.job_id, "again", 60.0) as lease:
-        (chapter,) = assemble.join(job, items, done.job_id, lease, made)
+    job = replace(jobs.parse(runtime.inbox.get(done.manifest.key, limit=10**6).data), format="wav")
+    with Lease.acquire(runtime.control, done.job_id, "again", 60.0) as lease:
+        (chapter,) = assemble.join(job, items, done.job_id, lease, runtime)
     error = present(chapter.error)
     assert (chapter.status, error.code) == ("failed", "CHAPTER_TOO_LONG")
     assert error.pointer == "/output"
 
 
-def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(made: Runtime) -> None:
+def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(runtime: Runtime) -> None:
     items = [ITEMS[0], {"id": "x", "txet": "?"}, ITEMS[2]]
-    done = run(made, items=items)
+    done = run(runtime, items=items)
     assert [(c.id, c.status, c.missing) for c in done.chapters] == [
         ("ch1", "partial", [1]),
         ("ch2", "partial", [1]),
@@ -202,91 +202,91 @@ def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(made: Runtim
     ],
 )
 def test_what_could_be_meant_in_two_ways_is_refused(
-    made: Runtime, chapters: list[str | None], output: dict[str, Any], code: str, pointer: str
+    runtime: Runtime, chapters: list[str | None], output: dict[str, Any], code: str, pointer: str
 ) -> None:
     items = [{"id": f"i{n}", "text": "Words.", **({"chapter": c} if c else {})}
              for n, c in enumerate(chapters)]  # fmt: skip
-    done = run(made, items=items, output=output)
+    done = run(runtime, items=items, output=output)
     error = present(done.error)
     assert (done.status, error.code, error.pointer) == ("rejected", code, pointer)
 
 
-def test_a_job_that_would_be_cut_is_not_joined(made: Runtime) -> None:
-    small = replace(made, shard_items=2)
+def test_a_job_that_would_be_cut_is_not_joined(runtime: Runtime) -> None:
+    small = replace(runtime, shard_items=2)
     for mode in ("run", "validate"):
         done = run(small, name=mode, mode=mode)
         error = present(done.error)
         assert (done.status, error.code) == ("rejected", "FIELD_UNSUPPORTED")
         assert error.pointer == "/output/concatenate"
-    assert not voice_of(made).spoken
+    assert not voice_of(runtime).spoken
 
 
-def test_a_dry_run_joins_nothing(made: Runtime) -> None:
-    done = run(made, mode="validate")
+def test_a_dry_run_joins_nothing(runtime: Runtime) -> None:
+    done = run(runtime, mode="validate")
     assert (done.status, done.chapters) == ("validated", [])
-    assert [info.key for info in made.results.list("out/") if info.key.endswith(".sealed")] == []
+    assert [info.key for info in runtime.results.list("out/") if info.key.endswith(".sealed")] == []
 
 
-def test_a_cut_job_has_chapters_and_subtitles_item_by_item(made: Runtime) -> None:
+def test_a_cut_job_has_chapters_and_subtitles_item_by_item(runtime: Runtime) -> None:
     """A shard does not begin with the first item, and its results name what lies beside them."""
-    small = replace(made, shard_items=2)
-    done = finish(small, drop(made, items=ITEMS, defaults={"subtitle": ["srt"]}))
-    items = list(items_of(done, commit.part_reader(made)))
+    small = replace(runtime, shard_items=2)
+    done = finish(small, put_job(runtime, items=ITEMS, defaults={"subtitle": ["srt"]}))
+    items = list(items_of(done, commit.part_reader(runtime)))
     assert (done.status, [item.index for item in items]) == ("succeeded", [0, 1, 2])
     assert [n.code for n in done.notices] == ["CHAPTERS_NOT_JOINED"]
     assert [one.key.rpartition("/")[2] for item in items for one in item.subtitles] == [
         f"{id_}.srt.sealed" for id_, _, _ in SAID
     ]
-    assert sweep.orphans(done.job_id, list(made.results.list("out/")), done, made) is None
+    assert sweep.orphans(done.job_id, list(runtime.results.list("out/")), done, runtime) is None
 
 
-def test_a_retry_joins_what_was_kept_with_what_is_made_now(made: Runtime) -> None:
+def test_a_retry_joins_what_was_kept_with_what_is_made_now(runtime: Runtime) -> None:
     asked: dict[str, Any] = {"defaults": {"subtitle": ["json"]}}
-    first = run(made, items=[ITEMS[0], ITEMS[1] | {"text": "!silence"}], **asked)
-    again = run(made, name="again", items=ITEMS[:2], retry_of=first.job_id, **asked)
+    first = run(runtime, items=[ITEMS[0], ITEMS[1] | {"text": "!silence"}], **asked)
+    again = run(runtime, name="again", items=ITEMS[:2], retry_of=first.job_id, **asked)
     assert (again.status, again.totals.kept) == ("succeeded", 1)
     (chapter,) = again.chapters
     assert (chapter.status, [placed.id for placed in chapter.items]) == ("succeeded", ["a", "b"])
     (subtitle,) = chapter.subtitles
-    assert len(json.loads(text(made, subtitle))["sentences"]) == 3
+    assert len(json.loads(text(runtime, subtitle))["sentences"]) == 3
     # Made without the times of its sentences, an item cannot be kept for subtitles.
-    plain = run(made, name="plain", items=ITEMS[:1])
-    late = run(made, name="late", items=ITEMS[:1], retry_of=plain.job_id, **asked)
+    plain = run(runtime, name="plain", items=ITEMS[:1])
+    late = run(runtime, name="late", items=ITEMS[:1], retry_of=plain.job_id, **asked)
     assert (late.status, late.totals.kept) == ("succeeded", 0)
 
 
-def test_a_worker_that_died_after_a_chapter_costs_nothing(made: Runtime) -> None:
-    key = drop(made, items=ITEMS, output={"concatenate": "chapters"},
+def test_a_worker_that_died_after_a_chapter_costs_nothing(runtime: Runtime) -> None:
+    key = put_job(runtime, items=ITEMS, output={"concatenate": "chapters"},
                defaults={"subtitle": ["srt", "vtt", "json"]})  # fmt: skip
-    done = pipeline.run(key, made)
-    before = {info.key: info.etag for info in made.results.list("out/")}
+    done = pipeline.run(key, runtime)
+    before = {info.key: info.etag for info in runtime.results.list("out/")}
     named = {*objects(done.items), *objects(done.chapters)}
     assert named == set(before) - {result_key(done.job_id)}
-    made.results.delete(result_key(done.job_id))
-    made.results.delete(done.chapters[1].subtitles[0].key)
-    again = pipeline.run(key, made)
-    after = {info.key: info.etag for info in made.results.list("out/")}
+    runtime.results.delete(result_key(done.job_id))
+    runtime.results.delete(done.chapters[1].subtitles[0].key)
+    again = pipeline.run(key, runtime)
+    after = {info.key: info.etag for info in runtime.results.list("out/")}
     kept = set(before) - {result_key(done.job_id), done.chapters[1].subtitles[0].key}
     assert {k: after[k] for k in kept} == {k: before[k] for k in kept}
     assert again.chapters[0] == done.chapters[0]
-    assert len(voice_of(made).spoken) == 3
-    assert sweep.orphans(done.job_id, list(made.results.list("out/")), again, made) is None
+    assert len(voice_of(runtime).spoken) == 3
+    assert sweep.orphans(done.job_id, list(runtime.results.list("out/")), again, runtime) is None
 
 
-def test_subtitles_of_a_joined_file_are_timed_in_it_and_seen_by_nobody_else(made: Runtime) -> None:
-    done = run(made, defaults={"subtitle": ["vtt", "json"]}, label={"cue": "morse-start"})
+def test_subtitles_of_a_joined_file_have_its_times_and_are_sealed(runtime: Runtime) -> None:
+    done = run(runtime, defaults={"subtitle": ["vtt", "json"]}, label={"cue": "morse-start"})
     first = done.chapters[0]
     stored = {s.format: s for s in first.subtitles}
-    body = made.results.get(stored["vtt"].key, limit=10**6).data
+    body = runtime.results.get(stored["vtt"].key, limit=10**6).data
     assert b"sentence" not in body
-    assert b"first sentence" not in made.results.get(result_key(done.job_id), limit=10**7).data
-    sentences = json.loads(text(made, stored["json"]))["sentences"]
+    assert b"first sentence" not in runtime.results.get(result_key(done.job_id), limit=10**7).data
+    sentences = json.loads(text(runtime, stored["json"]))["sentences"]
     assert [s["text"] for s in sentences] == [
         "The first sentence of it all.",
         "And here is the second one of them.",
         SAID[1][2],
     ]
-    heard = decoding.decode_trusted(opened(made, first))
+    heard = decoding.decode_trusted(opened(runtime, first))
     level = np.abs(heard.samples)
     for before, after in itertools.pairwise(sentences):
         # A pause lies between two sentences, and sound begins where the next one does.
@@ -299,28 +299,28 @@ def test_subtitles_of_a_joined_file_are_timed_in_it_and_seen_by_nobody_else(made
         assert level[begin : begin + heard.rate // 4].max() > 0.1
 
 
-def test_an_item_alone_has_subtitles_beside_it(made: Runtime) -> None:
+def test_an_item_alone_has_subtitles_beside_it(runtime: Runtime) -> None:
     items = [{"id": "x", "text": SAID[0][2], "subtitle": ["srt"], "chapter": "c"}]
-    done = pipeline.run(drop(made, items=items), made)
+    done = pipeline.run(put_job(runtime, items=items), runtime)
     (one,) = done.items[0].subtitles
     assert one.key == f"out/{done.job_id}/x.srt.sealed"
-    lines = text(made, one).split("\r\n")
+    lines = text(runtime, one).split("\r\n")
     assert (lines[0], lines[2], lines[4]) == ("1", "The first sentence of it all.", "2")
     assert [n.code for n in done.notices] == ["CHAPTERS_NOT_JOINED"]
 
 
-def test_joining_keeps_one_item_in_memory(made: Runtime) -> None:
+def test_joining_keeps_one_item_in_memory(runtime: Runtime) -> None:
     """Not the sum of them: four times the items take hardly more."""
     peaks = []
     for count in (2, 8):
         items = [ITEMS[1] | {"id": f"{count}-{n}"} for n in range(count)]
-        key = drop(made, name=str(count), items=items, output={"concatenate": "chapters"})
-        done = pipeline.run(key, made)
-        made.results.delete(present(done.chapters[0].output).key)
-        job = jobs.parse(made.inbox.get(key, limit=10**6).data)
-        with Lease.acquire(made.control, done.job_id, "again", 60.0) as lease:
+        key = put_job(runtime, name=str(count), items=items, output={"concatenate": "chapters"})
+        done = pipeline.run(key, runtime)
+        runtime.results.delete(present(done.chapters[0].output).key)
+        job = jobs.parse(runtime.inbox.get(key, limit=10**6).data)
+        with Lease.acquire(runtime.control, done.job_id, "again", 60.0) as lease:
             tracemalloc.start()
-            (chapter,) = assemble.join(job, done.items, done.job_id, lease, made)
+            (chapter,) = assemble.join(job, done.items, done.job_id, lease, runtime)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert chapter.status == "succeeded"

@@ -16,26 +16,26 @@ from core.job.runtime import Runtime
 from core.storage import local_files
 from core.storage.local import LocalStore
 from handlers.oss import handle
-from tests.support.runtime import drop, runtime
+from tests.support.runtime import local_runtime, put_job
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Runtime:
-    return runtime(tmp_path)
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
 
 
-def naming(made: Runtime, reference: str) -> str:
+def naming(runtime: Runtime, reference: str) -> str:
     """A job whose voice names this reference."""
     voice = {"reference": reference, "language": "en", "consent": "consent/alice.json"}
-    return drop(made, voices={"alice": voice})
+    return put_job(runtime, voices={"alice": voice})
 
 
-def test_half_a_character_in_a_pointer_still_gives_a_result(made: Runtime) -> None:
-    done = pipeline.run(drop(made, labels={"n" * 65 + "\ud800": "a"}), made)
+def test_half_a_character_in_a_pointer_still_gives_a_result(runtime: Runtime) -> None:
+    done = pipeline.run(put_job(runtime, labels={"n" * 65 + "\ud800": "a"}), runtime)
     assert done.error
     assert (done.status, done.error.code) == ("rejected", "VALUE_RANGE")
     assert done.error.pointer.endswith("\\ud800")
-    assert commit.committed_result(done.job_id, made) == done
+    assert commit.committed_result(done.job_id, runtime) == done
 
 
 HALF = "\ud83d"
@@ -53,29 +53,29 @@ HALF = "\ud83d"
     ],
 )
 def test_half_a_character_where_one_of_a_few_words_is_expected(
-    made: Runtime, fields: dict[str, Any], pointer: str
+    runtime: Runtime, fields: dict[str, Any], pointer: str
 ) -> None:
-    done = pipeline.run(drop(made, **fields), made)
+    done = pipeline.run(put_job(runtime, **fields), runtime)
     assert done.error
     assert (done.error.code, done.error.pointer) == ("TEXT_SURROGATE", pointer)
     items = [{"id": "a", "text": "Some words."}, {"id": "b", "text": "More.", "format": HALF}]
-    done = pipeline.run(drop(made, name="two", items=items, mode="validate"), made)
+    done = pipeline.run(put_job(runtime, name="two", items=items, mode="validate"), runtime)
     assert [item.error.code if item.error else "" for item in done.items] == ["", "TEXT_SURROGATE"]
 
 
 @pytest.mark.parametrize("title", ["a\0b", "a\nb", "a\x1b[31m", "a\tb"])
-def test_a_title_that_a_player_would_cut_is_refused(made: Runtime, title: str) -> None:
-    done = pipeline.run(drop(made, output={"titles": {"c": title}}), made)
+def test_a_title_that_a_player_would_cut_is_refused(runtime: Runtime, title: str) -> None:
+    done = pipeline.run(put_job(runtime, output={"titles": {"c": title}}), runtime)
     assert done.error
     assert (done.error.code, done.error.pointer) == ("TEXT_CONTROL", "/output/titles/c")
 
 
 def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
-    made: Runtime, tmp_path: Path
+    runtime: Runtime, tmp_path: Path
 ) -> None:
-    key = naming(made, "refs/link.flac")
+    key = naming(runtime, "refs/link.flac")
     (tmp_path / "inbox/refs/link.flac").symlink_to(tmp_path / "inbox/refs/alice.flac")
-    done = pipeline.run(key, made)
+    done = pipeline.run(key, runtime)
     error = done.items[0].error
     assert error
     assert (done.status, error.code, error.pointer) == (
@@ -83,22 +83,22 @@ def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
         "KEY_INVALID",
         "/voices/alice/reference",
     )
-    assert commit.committed_result(done.job_id, made) == done
+    assert commit.committed_result(done.job_id, runtime) == done
 
 
 @pytest.mark.parametrize("name", ["n" * 256, "名" * 86], ids=["letters", "bytes"])
-def test_a_reference_whose_name_no_folder_holds_costs_its_voice(made: Runtime, name: str) -> None:
-    done = pipeline.run(naming(made, f"refs/{name}"), made)
+def test_a_reference_with_too_long_a_name_costs_its_voice(runtime: Runtime, name: str) -> None:
+    done = pipeline.run(naming(runtime, f"refs/{name}"), runtime)
     assert done.items[0].error
     assert (done.status, done.items[0].error.code) == ("failed", "KEY_INVALID")
 
 
 def test_a_pipe_in_the_inbox_is_neither_an_object_nor_waited_for(
-    made: Runtime, tmp_path: Path
+    runtime: Runtime, tmp_path: Path
 ) -> None:
-    key = naming(made, "refs/pipe.flac")
+    key = naming(runtime, "refs/pipe.flac")
     os.mkfifo(tmp_path / "inbox/refs/pipe.flac")
-    done = pipeline.run(key, made)
+    done = pipeline.run(key, runtime)
     assert done.items[0].error
     assert done.items[0].error.code == "REF_NOT_FOUND"
 
@@ -126,15 +126,15 @@ def test_what_takes_the_place_of_a_file_at_the_last_moment_is_not_followed(tmp_p
         (0x7FFFFFFF, "AUDIO_HEADER_INVALID"),
     ],
 )
-def test_a_clip_of_any_rate_gets_a_report(made: Runtime, rate: int, code: str | None) -> None:
+def test_a_clip_of_any_rate_gets_a_report(runtime: Runtime, rate: int, code: str | None) -> None:
     head = b".snd" + b"".join(n.to_bytes(4, "big") for n in (24, 0xFFFFFFFF, 3, rate, 1))
-    made.inbox.put("audit/clip.au", head + bytes(20_000))
+    runtime.inbox.put("audit/clip.au", head + bytes(20_000))
     record = {
         "eventName": "ObjectCreated:PutObject",
         "eventSource": "acs:oss",
         "oss": {"bucket": {"name": "inbox"}, "object": {"key": "audit/clip.au", "size": 1}},
     }
-    told = handle(json.dumps({"events": [record]}).encode(), made)["done"][0]
-    report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    told = handle(json.dumps({"events": [record]}).encode(), runtime)["done"][0]
+    report = json.loads(runtime.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
     assert (report["error"] or {"code": None})["code"] == code
     assert report["marked"] is (None if code else False)

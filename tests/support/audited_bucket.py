@@ -34,7 +34,7 @@ from core.tlog import log
 from core.tlog.log import Leaf
 from core.trace import registry
 from events import outgoing
-from tests.support.runtime import buzz, drop, record, runtime
+from tests.support.runtime import consent_record, local_runtime, put_job, synthetic_speech
 
 RATE = 16_000
 REFERENCE = b"the bytes of a recording"
@@ -44,8 +44,8 @@ BEGIN = datetime(2026, 11, 1, 8, tzinfo=UTC)
 def fill(root: Path, numbers: Iterable[int], *, integrate: bool = True) -> Runtime:
     """A runtime whose results bucket holds jobs of one item: every tenth partial, every twentieth
     rejected, seven a day."""
-    made = runtime(root)
-    made.inbox.put("consent/alice.json", records.write(record(REFERENCE)))
+    made = local_runtime(root)
+    made.inbox.put("consent/alice.json", records.write(consent_record(REFERENCE)))
     for number in numbers:
         add(made, number)
     if integrate:
@@ -172,7 +172,7 @@ def fill_joined(root: Path) -> None:
     """What the pipeline itself makes of many items: see the fixture `joined`."""
     from handlers.oss import carry_out, carry_out_shard
 
-    made = runtime(root)
+    made = local_runtime(root)
     asked: dict[str, Any] = {
         "output": {"concatenate": "chapters"},
         "defaults": {"subtitle": ["srt"]},
@@ -181,9 +181,9 @@ def fill_joined(root: Path) -> None:
     rows = [{"id": f"i{n}", "text": f"{words} {n}."} for n in range(4)]
     placed = [row | {"chapter": f"c{n // 2}"} for n, row in enumerate(rows)]
     spoiled = [*placed[:3], placed[3] | {"text": "!silence"}]
-    first = carry_out(drop(made, name="first", items=spoiled, **asked), made)
-    carry_out(drop(made, name="again", items=placed, retry_of=first.job_id, **asked), made)
-    cut = drop(made, name="cut", items=[row | {"subtitle": ["srt"]} for row in rows])
+    first = carry_out(put_job(made, name="first", items=spoiled, **asked), made)
+    carry_out(put_job(made, name="again", items=placed, retry_of=first.job_id, **asked), made)
+    cut = put_job(made, name="cut", items=[row | {"subtitle": ["srt"]} for row in rows])
     with suppress(Shared):
         carry_out(cut, replace(made, shard_items=2))
     for info in [i for i in made.control.list("work/") if i.key.endswith(".jsonl")]:
@@ -193,4 +193,4 @@ def fill_joined(root: Path) -> None:
 
 @cache
 def _speech(kind: int) -> np.ndarray:
-    return buzz(1.5 + 0.25 * kind, RATE, kind)
+    return synthetic_speech(1.5 + 0.25 * kind, RATE, kind)

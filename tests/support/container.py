@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from core.consent import records
 from tests.support.oss_server import OssServer
 from tests.support.running_server import Client
-from tests.support.runtime import REFERENCE, record
+from tests.support.runtime import REFERENCE, consent_record
 
 ROOT = Path(__file__).parents[2]
 NAME, SECRET, TOKEN = "STS.NUabuse01", "kT9-secret/of+the-role", "CAIS+token/of=this-call"
@@ -37,7 +37,7 @@ def cloud() -> Iterator[OssServer]:
             server.create_bucket(bucket)
         data = REFERENCE.read_bytes()
         server.place("inbox", "refs/alice.flac", data)
-        server.place("inbox", "consent/alice.json", records.write(record(data)))
+        server.place("inbox", "consent/alice.json", records.write(consent_record(data)))
         yield server
 
 

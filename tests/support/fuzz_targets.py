@@ -34,7 +34,7 @@ from core.voice.gpt_sovits.convert import checkpoint
 from events import incoming
 from tests.support import manifests, torch_files
 from tests.support.recordings.files import flac_announcing, id3, noise, pack
-from tests.support.runtime import record
+from tests.support.runtime import consent_record
 
 ROOT = Path(__file__).parents[2]
 KEY = bytes(range(32))
@@ -209,8 +209,9 @@ def _sealed() -> Iterator[bytes]:
 
 
 def _consents() -> Iterator[bytes]:
-    yield records.write(record(b"x", ref_audio_sha256=["0" * 64]))
-    yield records.write(record(b"x", valid_until=NOW, scope=records.Scope(languages=["en"])))
+    yield records.write(consent_record(b"x", ref_audio_sha256=["0" * 64]))
+    english = records.Scope(languages=["en"])
+    yield records.write(consent_record(b"x", valid_until=NOW, scope=english))
     yield b'{"schema": "voicedrop/consent/1", "valid_from": "9999-12-31T23:59:59+23:59"}'
 
 

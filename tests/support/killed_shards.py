@@ -33,7 +33,7 @@ from handlers.cli import sweep
 from handlers.oss import carry_out, carry_out_shard
 from tests.support.killed_worker import fork, look, warm
 from tests.support.present import present
-from tests.support.runtime import Buzz, drop, runtime
+from tests.support.runtime import BuzzVoice, local_runtime, put_job
 
 ITEMS, WAVES = 6, 3
 LEASE = 0.4
@@ -49,43 +49,43 @@ def main(root: Path, rounds: int, seed: int) -> int:
     latest = (time.monotonic() - start) / 2
     killed = 0
     for number in range(rounds):
-        made, key = prepared(root / str(number))
+        runtime, key = prepared(root / str(number))
         for _ in range(WAVES):
-            killed += wave(made, draw, latest)
-            look(made, key, finished=False)
+            killed += wave(runtime, draw, latest)
+            look(runtime, key, finished=False)
             time.sleep(LEASE)
-        if heirs(made) or wait([fork(partial(sweep.run, made, grace=0))]):
+        if heirs(runtime) or wait([fork(partial(sweep.run, runtime, grace=0))]):
             return 1
-        whole(made, key)
+        whole(runtime, key)
     sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
     return 0
 
 
 def prepared(folder: Path) -> tuple[Runtime, str]:
     """A runtime, and the key of a job that waits there in shards."""
-    made = runtime(
+    runtime = local_runtime(
         folder,
-        voice=Buzz(seconds_each=0.05),
+        voice=BuzzVoice(seconds_each=0.05),
         lease_seconds=LEASE,
         shard_items=2,
         max_attempts=100,
     )
     items = [{"id": f"i{n}", "text": "One sentence. Then another one."} for n in range(ITEMS)]
-    key = drop(made, items=items)
-    assert not wait([fork(lambda: cut(key, made))])
-    return made, key
+    key = put_job(runtime, items=items)
+    assert not wait([fork(lambda: cut(key, runtime))])
+    return runtime, key
 
 
-def cut(key: str, made: Runtime) -> None:
+def cut(key: str, runtime: Runtime) -> None:
     with suppress(Shared):
-        carry_out(key, made)
+        carry_out(key, runtime)
 
 
-def works(made: Runtime) -> list[str]:
-    return [info.key for info in made.control.list("work/") if info.key.endswith(SHARD_SUFFIX)]
+def works(runtime: Runtime) -> list[str]:
+    return [info.key for info in runtime.control.list("work/") if info.key.endswith(SHARD_SUFFIX)]
 
 
-def wave(made: Runtime, draw: random.Random, latest: float) -> int:
+def wave(runtime: Runtime, draw: random.Random, latest: float) -> int:
     """A worker for every shard, each killed at its own moment, by `latest` seconds; how many were
     still at work."""
     start = time.monotonic()
@@ -94,10 +94,10 @@ def wave(made: Runtime, draw: random.Random, latest: float) -> int:
             partial(
                 carry_out_shard,
                 work,
-                replace(made, worker=f"w{parse_shard_key(work).number}"),
+                replace(runtime, worker=f"w{parse_shard_key(work).number}"),
             )
         ): moment
-        for work, moment in ((work, draw.uniform(0, latest)) for work in works(made))
+        for work, moment in ((work, draw.uniform(0, latest)) for work in works(runtime))
     }
     killed = 0
     for victim, moment in sorted(victims.items(), key=lambda one: one[1]):
@@ -107,9 +107,9 @@ def wave(made: Runtime, draw: random.Random, latest: float) -> int:
     return killed
 
 
-def heirs(made: Runtime) -> bool:
+def heirs(runtime: Runtime) -> bool:
     """One worker a shard, all at once, to the end; whether any of them failed."""
-    return wait([fork(partial(insist, work, made)) for work in works(made)])
+    return wait([fork(partial(insist, work, runtime)) for work in works(runtime)])
 
 
 def wait(workers: list[int]) -> bool:
@@ -117,11 +117,11 @@ def wait(workers: list[int]) -> bool:
     return any([os.waitpid(worker, 0)[1] for worker in workers])
 
 
-def insist(work: str, made: Runtime) -> None:
+def insist(work: str, runtime: Runtime) -> None:
     """What the platform does with a notification that met a held shard."""
     for _ in range(100):
         try:
-            carry_out_shard(work, replace(made, worker=f"h{parse_shard_key(work).number}"))
+            carry_out_shard(work, replace(runtime, worker=f"h{parse_shard_key(work).number}"))
         except Unavailable:
             time.sleep(0.1)
         else:
@@ -129,16 +129,16 @@ def insist(work: str, made: Runtime) -> None:
     raise TimeoutError(work)
 
 
-def whole(made: Runtime, key: str) -> None:
+def whole(runtime: Runtime, key: str) -> None:
     """One result with every item, one event, and nothing left to be worked on."""
-    look(made, key, finished=True)
-    done = commit.committed_result(commit.read_manifest(key, made).job_id, made)
+    look(runtime, key, finished=True)
+    done = commit.committed_result(commit.read_manifest(key, runtime).job_id, runtime)
     assert done is not None
-    items = list(document.items_of(done, commit.part_reader(made)))
+    items = list(document.items_of(done, commit.part_reader(runtime)))
     assert [item.id for item in items] == [f"i{n}" for n in range(ITEMS)]
-    stored = {info.key for info in made.results.list("out/") if info.key.endswith(".sealed")}
+    stored = {info.key for info in runtime.results.list("out/") if info.key.endswith(".sealed")}
     assert stored == {present(item.output).key for item in items}
-    assert list(made.control.list("work/")) == []
+    assert list(runtime.control.list("work/")) == []
 
 
 if __name__ == "__main__":

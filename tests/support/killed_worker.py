@@ -30,7 +30,7 @@ from core.result.document import parse
 from core.storage.object_keys import result_key
 from handlers.oss import carry_out
 from tests.support.present import present
-from tests.support.runtime import Buzz, drop, runtime
+from tests.support.runtime import BuzzVoice, local_runtime, put_job
 
 LONGEST = 0.8
 """Seconds that the job takes at most, about."""
@@ -42,30 +42,30 @@ def main(root: Path, rounds: int, seed: int) -> int:
     killed = 0
     for number in range(rounds):
         folder = root / str(number)
-        made = runtime(folder, voice=Buzz(seconds_each=0.04), lease_seconds=0.4)
+        runtime = local_runtime(folder, voice=BuzzVoice(seconds_each=0.04), lease_seconds=0.4)
         items = [
             {"id": f"i{n}", "text": "One sentence of some length. Then another one. A third."}
             for n in range(2)
         ]
-        key = drop(made, items=items)
-        victim = fork(partial(carry_out, key, made))
+        key = put_job(runtime, items=items)
+        victim = fork(partial(carry_out, key, runtime))
         time.sleep(draw.uniform(0, LONGEST))
         os.kill(victim, signal.SIGKILL)
         _, status = os.waitpid(victim, 0)
         killed += os.WIFSIGNALED(status)
-        look(made, key, finished=False)
-        heir = fork(partial(insist, key, replace(made, worker="heir")))
+        look(runtime, key, finished=False)
+        heir = fork(partial(insist, key, replace(runtime, worker="heir")))
         if os.waitpid(heir, 0)[1] != 0:
             return 1
-        look(made, key, finished=True)
+        look(runtime, key, finished=True)
     sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
     return 0
 
 
 def warm(folder: Path) -> None:
     """A whole job in this process: what it imports and works out, no fork has to do again."""
-    made = runtime(folder, voice=Buzz(seconds_each=0))
-    carry_out(drop(made, items=[{"id": "warm", "text": "Up."}]), made)
+    runtime = local_runtime(folder, voice=BuzzVoice(seconds_each=0))
+    carry_out(put_job(runtime, items=[{"id": "warm", "text": "Up."}]), runtime)
 
 
 def fork(work: Callable[[], object]) -> int:
@@ -81,11 +81,11 @@ def fork(work: Callable[[], object]) -> int:
     return pid
 
 
-def insist(key: str, made: Runtime) -> None:
+def insist(key: str, runtime: Runtime) -> None:
     """What the platform does with a notification that met a held job."""
     for _ in range(100):
         try:
-            carry_out(key, made)
+            carry_out(key, runtime)
         except Unavailable:
             time.sleep(0.1)
         else:
@@ -93,27 +93,27 @@ def insist(key: str, made: Runtime) -> None:
     raise TimeoutError(key)
 
 
-def look(made: Runtime, key: str, *, finished: bool) -> None:
+def look(runtime: Runtime, key: str, *, finished: bool) -> None:
     """Whatever is there is whole; if the job is finished, everything is there."""
-    for info in made.results.list("out/"):
-        stored = made.results.get(info.key, limit=10**8)
+    for info in runtime.results.list("out/"):
+        stored = runtime.results.get(info.key, limit=10**8)
         if info.key.endswith(".sealed"):
             envelope = sealing.from_metadata(stored.info.metadata)
-            sealing.open_sealed(stored.data, envelope, made.keys.wrapping)
-    order = commit.read_manifest(key, made)
-    if made.results.head(result_key(order.job_id)) is None:
+            sealing.open_sealed(stored.data, envelope, runtime.keys.wrapping)
+    order = commit.read_manifest(key, runtime)
+    if runtime.results.head(result_key(order.job_id)) is None:
         assert not finished, "no result"
         return
-    document = made.results.get(result_key(order.job_id), limit=10**7).data
-    signed.verify(document, made.keys.verifying)
+    document = runtime.results.get(result_key(order.job_id), limit=10**7).data
+    signed.verify(document, runtime.keys.verifying)
     done = parse(document)
     assert done.status == "succeeded", done
     for item in done.items:
         output = present(item.output)
-        sealed = made.results.get(output.key, limit=10**8).data
+        sealed = runtime.results.get(output.key, limit=10**8).data
         assert hashlib.sha256(sealed).hexdigest() == output.sealed_sha256
     if finished:
-        assert len(list(made.results.list("events/"))) == 1
+        assert len(list(runtime.results.list("events/"))) == 1
 
 
 if __name__ == "__main__":

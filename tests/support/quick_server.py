@@ -19,7 +19,7 @@ from core.settings import Settings
 from core.voice import SpeechChunk, Voiceprint
 from handlers import oss, wiring
 from handlers.server.app import serve
-from tests.support.runtime import Buzz
+from tests.support.runtime import BuzzVoice
 
 
 def spellings(secret: str) -> list[str]:
@@ -40,7 +40,7 @@ def buried(secret: str) -> list[str]:
     return [base64.b64encode(b"user:"[:n] + secret.encode() + b"!").decode() for n in range(5)]
 
 
-class Leaky(Buzz):
+class Leaky(BuzzVoice):
     def __init__(self, secrets: list[str], credentials: wiring.CurrentCredentials) -> None:
         super().__init__()
         self._secrets, self._credentials = secrets, credentials

@@ -26,7 +26,7 @@ REFERENCE = Path(__file__).parents[1] / "data" / "speech" / "ref_367.flac"
 
 
 @dataclass
-class Buzz:
+class BuzzVoice:
     """A Voice: pulses through a fixed formant filter. Deterministic, broad-band, cheap."""
 
     name: str = "buzz"
@@ -58,11 +58,11 @@ class Buzz:
             raise Refused("TEXT_UNSPEAKABLE", pointer="text")
         for sentence in filter(None, text.split(". ")):
             time.sleep(self.seconds_each)
-            sound = buzz(len(sentence) / 12 / speed, self.rate, seed)
+            sound = synthetic_speech(len(sentence) / 12 / speed, self.rate, seed)
             yield SpeechChunk(sound, self.rate, sentence)
 
 
-def buzz(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
+def synthetic_speech(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
     """Speech-like: pulses at a gliding pitch and breath, in syllables of a quarter second."""
     n = int(max(seconds, 0.4) * rate)
     t = np.arange(n) / rate
@@ -79,26 +79,26 @@ def buzz(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
     return np.asarray(0.5 * voiced * envelope / np.abs(voiced).max(), np.float32)
 
 
-def voice_of(made: Runtime) -> Buzz:
+def voice_of(runtime: Runtime) -> BuzzVoice:
     """The voice that `runtime` gave it."""
-    assert isinstance(made.voice, Buzz)
-    return made.voice
+    assert isinstance(runtime.voice, BuzzVoice)
+    return runtime.voice
 
 
-def keyring(folder: Path) -> keys.Keyring:
+def create_keyring(folder: Path) -> keys.Keyring:
     keys.create(folder)
     return keys.load(folder)
 
 
-def runtime(root: Path, **changes: Any) -> Runtime:
+def local_runtime(root: Path, **changes: Any) -> Runtime:
     for name in ("inbox", "results", "control"):
         (root / name).mkdir(parents=True, exist_ok=True)
     fields: dict[str, Any] = {
         "inbox": LocalStore(root / "inbox"),
         "results": LocalStore(root / "results"),
         "control": LocalStore(root / "control"),
-        "voice": Buzz(),
-        "keys": keyring(root / "keys"),
+        "voice": BuzzVoice(),
+        "keys": create_keyring(root / "keys"),
         "worker": "test",
         "producer": "00119111000000000000010000",
         "lease_seconds": 5.0,
@@ -106,8 +106,8 @@ def runtime(root: Path, **changes: Any) -> Runtime:
     return Runtime(**(fields | changes))
 
 
-def drop(
-    made: Runtime,
+def put_job(
+    runtime: Runtime,
     *,
     name: str = "one",
     items: list[dict[str, Any]] | None = None,
@@ -116,8 +116,8 @@ def drop(
 ) -> str:
     """Put a reference, its consent and a manifest into the inbox; returns the manifest's key."""
     data = REFERENCE.read_bytes() if reference is None else reference
-    made.inbox.put("refs/alice.flac", data)
-    made.inbox.put("consent/alice.json", records.write(record(data)))
+    runtime.inbox.put("refs/alice.flac", data)
+    runtime.inbox.put("consent/alice.json", records.write(consent_record(data)))
     document = {
         "schema": "voicedrop/job/1",
         "voices": {
@@ -132,11 +132,11 @@ def drop(
         "wait_s": 0,
     }
     key = f"jobs/{name}.manifest.json"
-    made.inbox.put(key, json.dumps(document | fields).encode())
+    runtime.inbox.put(key, json.dumps(document | fields).encode())
     return key
 
 
-def record(data: bytes, **changes: Any) -> records.Consent:
+def consent_record(data: bytes, **changes: Any) -> records.Consent:
     fields: dict[str, Any] = {
         "schema": records.SCHEMA,
         "id": "alice-1",

@@ -26,7 +26,7 @@ def note(event: str, arguments: tuple[Any, ...]) -> None:
 def main(folder: Path, endpoint: str) -> None:
     from handlers.oss import carry_out
     from tests.support.container import BUCKETS, NAME, SECRET, TOKEN
-    from tests.support.runtime import drop, runtime
+    from tests.support.runtime import local_runtime, put_job
 
     stores: dict[str, Any] = {}
     if endpoint:
@@ -34,8 +34,8 @@ def main(folder: Path, endpoint: str) -> None:
 
         keys = Credentials(NAME, SECRET, TOKEN)
         stores = {b: OssStore(b, endpoint, "cn-hangzhou", lambda: keys) for b in BUCKETS}
-    made = runtime(folder, **stores)
-    answer = carry_out(drop(made), made)
+    runtime = local_runtime(folder, **stores)
+    answer = carry_out(put_job(runtime), runtime)
     json.dump({"ended": answer.status, "called": sorted(set(called))}, sys.stdout)
 
 

@@ -16,16 +16,16 @@ from core.storage.local import LocalStore
 from core.storage.port import Body, Object, Store
 from handlers.cli.screen import Progress
 from handlers.cli.watch import SETTLED, Watch
-from tests.support.runtime import REFERENCE, Buzz, drop, runtime
+from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Runtime:
-    return runtime(tmp_path)
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
 
 
-def looking(made: Runtime) -> Watch:
-    return Watch(made, Progress(Console(file=io.StringIO())))
+def looking(runtime: Runtime) -> Watch:
+    return Watch(runtime, Progress(Console(file=io.StringIO())))
 
 
 def folder(store: Store) -> Path:
@@ -33,17 +33,17 @@ def folder(store: Store) -> Path:
     return store._root
 
 
-def settle(made: Runtime) -> None:
-    for path in folder(made.inbox).rglob("*"):
+def settle(runtime: Runtime) -> None:
+    for path in folder(runtime.inbox).rglob("*"):
         if path.is_file():
             os.utime(path, (time.time() - 60,) * 2)
 
 
 @pytest.mark.slow
-def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Runtime) -> None:
-    key = drop(made)
-    settle(made)
-    watch = looking(made)
+def test_a_finished_job_is_told_once_with_its_voice_and_place(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    settle(runtime)
+    watch = looking(runtime)
     assert watch.look() is False
     text = "\n".join(watch.lines)
     assert f"{key}: succeeded, 1 of 1 items" in text
@@ -55,27 +55,27 @@ def test_a_finished_job_is_told_once_with_its_voice_and_place(made: Runtime) -> 
 
 
 @pytest.mark.slow
-def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(made: Runtime) -> None:
-    drop(made)
-    watch = looking(made)
-    assert isinstance(made.voice, Buzz)
+def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(runtime: Runtime) -> None:
+    put_job(runtime)
+    watch = looking(runtime)
+    assert isinstance(runtime.voice, BuzzVoice)
     assert watch.look() is True
-    assert made.voice.spoken == []
+    assert runtime.voice.spoken == []
     time.sleep(SETTLED)
     assert watch.look() is False
-    assert len(made.voice.spoken) == 1
+    assert len(runtime.voice.spoken) == 1
 
 
 @pytest.mark.slow
-def test_problems_of_items_and_voices_are_told(made: Runtime) -> None:
+def test_problems_of_items_and_voices_are_told(runtime: Runtime) -> None:
     items = [
         {"id": "a", "text": "!bug"},
         {"id": "", "text": "x"},
         {"id": "c", "text": "Fine words."},
     ]
-    drop(made, items=items)
-    settle(made)
-    watch = looking(made)
+    put_job(runtime, items=items)
+    settle(runtime)
+    watch = looking(runtime)
     watch.look()
     text = "\n".join(watch.lines)
     assert "item a: INTERNAL" in text
@@ -84,15 +84,15 @@ def test_problems_of_items_and_voices_are_told(made: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_a_replaced_manifest_is_a_new_job(made: Runtime) -> None:
-    drop(made)
-    settle(made)
-    watch = looking(made)
+def test_a_replaced_manifest_is_a_new_job(runtime: Runtime) -> None:
+    put_job(runtime)
+    settle(runtime)
+    watch = looking(runtime)
     watch.look()
-    drop(made, id="other")
+    put_job(runtime, id="other")
     time.sleep(SETTLED)
     watch.look()
-    assert len(list(made.results.list("events/"))) == 2
+    assert len(list(runtime.results.list("events/"))) == 2
 
 
 @pytest.mark.slow
@@ -109,20 +109,20 @@ def test_an_outage_is_tried_again(tmp_path: Path) -> None:
 
     (tmp_path / "results").mkdir()
     away = Away(tmp_path / "results")
-    made = runtime(tmp_path, results=away)
-    drop(made)
-    settle(made)
-    watch = looking(made)
+    runtime = local_runtime(tmp_path, results=away)
+    put_job(runtime)
+    settle(runtime)
+    watch = looking(runtime)
     assert watch.look() is True
     away.down = False
     assert watch.look() is False
     assert not watch.failed
 
 
-def test_a_manifest_that_vanishes_is_told(made: Runtime) -> None:
+def test_a_manifest_that_vanishes_is_told(runtime: Runtime) -> None:
     """It is listed and gone before it is read, as when a producer changes its mind."""
-    drop(made)
-    settle(made)
+    put_job(runtime)
+    settle(runtime)
 
     class Vanishing(LocalStore):
         def get(self, key: str, *, limit: int, etag: str = "") -> Object:
@@ -130,8 +130,8 @@ def test_a_manifest_that_vanishes_is_told(made: Runtime) -> None:
                 self.delete(key)
             return super().get(key, limit=limit, etag=etag)
 
-    inbox = folder(made.inbox)
-    vanishing = runtime(inbox.parent, inbox=Vanishing(inbox), keys=made.keys)
+    inbox = folder(runtime.inbox)
+    vanishing = local_runtime(inbox.parent, inbox=Vanishing(inbox), keys=runtime.keys)
     watch = looking(vanishing)
     watch.look()
     assert any("MANIFEST_GONE" in line for line in watch.lines)
@@ -139,15 +139,15 @@ def test_a_manifest_that_vanishes_is_told(made: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_waiting_is_told_and_ends_when_the_file_comes(made: Runtime) -> None:
-    key = drop(made, wait_s=600)
-    made.inbox.delete("refs/alice.flac")
-    settle(made)
-    watch = looking(made)
+def test_waiting_is_told_and_ends_when_the_file_comes(runtime: Runtime) -> None:
+    key = put_job(runtime, wait_s=600)
+    runtime.inbox.delete("refs/alice.flac")
+    settle(runtime)
+    watch = looking(runtime)
     watch.look()
     waits = {"status": "waiting", "for": ["refs/alice.flac"]}
     assert (watch.waiting, watch.jobs[key]) == (True, waits)
-    made.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
+    runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
     watch.look()
     assert not watch.waiting
-    assert commit.committed_result(watch.jobs[key]["job"], made)
+    assert commit.committed_result(watch.jobs[key]["job"], runtime)

@@ -21,7 +21,7 @@ from core.speech import reference, speaker_change
 from tests.support import runtime
 
 PURE: list[tuple[Any, str]] = [
-    (runtime, "buzz"),
+    (runtime, "synthetic_speech"),
     *((watermark, name) for name in ("embed", "detect", "detect_any", "verify")),
     (encoding, "encode"),
     (decoding, "decode_trusted"),

@@ -36,7 +36,7 @@ from tests.support.faults import cached_audio
 from tests.support.faults.chaos_store import BUCKETS, serving
 from tests.support.faults.final_state import insist, look
 from tests.support.faults.simulation import notification
-from tests.support.runtime import REFERENCE, Buzz, drop, record, runtime
+from tests.support.runtime import REFERENCE, BuzzVoice, consent_record, local_runtime, put_job
 from tests.support.stores import KEYS
 
 LEASE = 3.0
@@ -116,19 +116,20 @@ class Chaos:
         }
         if (self.folder / "keys").exists():
             given["keys"] = keys.load(self.folder / "keys")
-        return runtime(self.folder, voice=Buzz(), **stores, **given)
+        return local_runtime(self.folder, voice=BuzzVoice(), **stores, **given)
 
     def _warm(self) -> None:
         """Workers are forked from here: with everything imported, and the common reference decoded,
         or new workers would spend their second of life on that."""
-        warm = runtime(self.folder / "warm", keys=self._runtime.keys)
-        oss.carry_out(drop(warm, items=[{"id": "a", "text": "Warm."}]), warm)
+        warm = local_runtime(self.folder / "warm", keys=self._runtime.keys)
+        oss.carry_out(put_job(warm, items=[{"id": "a", "text": "Warm."}]), warm)
 
     def _produce(self) -> list[str]:
         """Upload everything; one in ten recordings comes after its manifest."""
         data = REFERENCE.read_bytes()
         insist(partial(self._runtime.inbox.put, "refs/alice.flac", data))
-        insist(partial(self._runtime.inbox.put, "consent/alice.json", records.write(record(data))))
+        consent = records.write(consent_record(data))
+        insist(partial(self._runtime.inbox.put, "consent/alice.json", consent))
         draw, manifests = self._draw, []
         for number in range(self.plan.jobs + self.plan.large):
             key = f"jobs/{number}.manifest.json"
@@ -257,14 +258,14 @@ class Chaos:
     def _serve(self, line: socket.socket) -> None:
         """The worker's life."""
         name = f"{os.getpid():x}-{time.monotonic_ns() & 0xFFFF:x}"
-        made, sweeper = self._open(name), self._open(name, PATIENT)
+        runtime, sweeper = self._open(name), self._open(name, PATIENT)
         for text in line.makefile():
             order = json.loads(text)
             try:
                 if "sweep" in order:
                     answer = sweep.summary(sweep.run(sweeper, grace=order["sweep"]))
                 else:
-                    oss.handle(notification(order["deliver"]), made)
+                    oss.handle(notification(order["deliver"]), runtime)
                     answer = {"done": True}
             except JobError as exc:
                 answer = {"error": exc.code}

@@ -21,25 +21,25 @@ from tests.support.present import present
 T = TypeVar("T")
 
 
-def look(made: Runtime, manifests: list[str]) -> dict[str, Any]:
+def look(runtime: Runtime, manifests: list[str]) -> dict[str, Any]:
     """One result and one event for each manifest, whose outputs can be opened, and what a sweep
     would still find to do. AssertionError if anything is missing, doubled, unreadable."""
     statuses, opened, cut = Counter[str](), 0, 0
-    announced = [info.key for info in insist(lambda: list(made.results.list("events/")))]
+    announced = [info.key for info in insist(lambda: list(runtime.results.list("events/")))]
     assert len(announced) == len(set(announced)) == len(manifests)
     for key in manifests:
-        job_id = insist(partial(commit.read_manifest, key, made)).job_id
-        done = insist(partial(commit.committed_result, job_id, made))
+        job_id = insist(partial(commit.read_manifest, key, runtime)).job_id
+        done = insist(partial(commit.committed_result, job_id, runtime))
         assert done is not None, key
         assert event_key(done.job_id, done.finished) in announced
         statuses[done.error.code if done.error else done.status] += 1
         cut += bool(done.parts)
-        for item in insist(partial(items, done, made)):
+        for item in insist(partial(items, done, runtime)):
             assert item.output, item.error
-            sealed = insist(partial(made.results.get, item.output.key, limit=10**8)).data
-            plain = sealing.open_sealed(sealed, present(item.envelope), made.keys.wrapping)
+            sealed = insist(partial(runtime.results.get, item.output.key, limit=10**8)).data
+            plain = sealing.open_sealed(sealed, present(item.envelope), runtime.keys.wrapping)
             opened += plain.startswith(b"RIFF")
-    left = insist(lambda: sweep.run(made, grace=0.0)).findings
+    left = insist(lambda: sweep.run(runtime, grace=0.0)).findings
     return {
         "jobs": len(manifests),
         "cut": cut,
@@ -50,8 +50,8 @@ def look(made: Runtime, manifests: list[str]) -> dict[str, Any]:
     }
 
 
-def items(done: document.Result, made: Runtime) -> list[ItemResult]:
-    return list(document.items_of(done, commit.part_reader(made)))
+def items(done: document.Result, runtime: Runtime) -> list[ItemResult]:
+    return list(document.items_of(done, commit.part_reader(runtime)))
 
 
 def insist(action: Callable[[], T]) -> T:

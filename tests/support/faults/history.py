@@ -15,7 +15,7 @@ from tests.support.faults.simulation import (
     LEASE,
     NoFaults,
     Theatre,
-    consent_record,
+    consent_document,
     manifest,
     other_reference,
     playing,
@@ -124,7 +124,7 @@ class _History:
 
     def _produce(self) -> None:
         """Uploads in any order, each with its notifications; then perhaps somebody meddles."""
-        self.theatre.put("consent/alice.json", consent_record())
+        self.theatre.put("consent/alice.json", consent_document())
         if self.has_reference:
             self._later(8, lambda: self._upload(REFERENCE_KEY, reference()))
         for key in self.jobs:

@@ -29,7 +29,7 @@ from tests.support.faults.injector import Call, Fault, FaultyStore, Plan
 from tests.support.faults.invariants import Watcher
 from tests.support.faults.memory import MemoryStore
 from tests.support.faults.virtual_time import Crash, Host, Task, World, threads
-from tests.support.runtime import REFERENCE, Buzz, record
+from tests.support.runtime import REFERENCE, BuzzVoice, consent_record
 
 LEASE = 3.0
 """Seconds; a job of three items takes about as long, so leases are renewed and do run out."""
@@ -37,7 +37,7 @@ ENGINES = ("buzz/1", "buzz/2")
 
 
 @dataclass
-class Humming(Buzz):
+class Humming(BuzzVoice):
     """A voice that takes time, and during whose sentences a process may die or freeze."""
 
     world: World | None = None
@@ -149,7 +149,7 @@ class Theatre:
             inbox=self.buckets["inbox"],
             results=self.buckets["results"],
             control=self.buckets["control"],
-            voice=Buzz(),
+            voice=BuzzVoice(),
             keys=keyring(),
             worker="onlooker",
         )
@@ -220,9 +220,9 @@ def other_reference() -> bytes:
 
 
 @cache
-def consent_record() -> bytes:
+def consent_document() -> bytes:
     digests = [hashlib.sha256(data).hexdigest() for data in (reference(), other_reference())]
-    return consent.write(record(reference(), ref_audio_sha256=digests))
+    return consent.write(consent_record(reference(), ref_audio_sha256=digests))
 
 
 def manifest(items: int, *, variant: int = 0, wait_s: int = 600, **fields: Any) -> bytes:

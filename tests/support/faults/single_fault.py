@@ -16,7 +16,7 @@ from tests.support.faults.injector import Call, Fault
 from tests.support.faults.simulation import (
     NoFaults,
     Theatre,
-    consent_record,
+    consent_document,
     manifest,
     playing,
     reference,
@@ -48,7 +48,7 @@ class Scene(NoFaults):
         self.tasks: list[Task] = []
         self.platform = self.theatre.host("platform")
         self.fields = {"items": items, **fields}
-        self.theatre.put("consent/alice.json", consent_record())
+        self.theatre.put("consent/alice.json", consent_document())
         self.theatre.put(REFERENCE_KEY, reference())
         self.theatre.put(KEY, manifest(**self.fields))
 

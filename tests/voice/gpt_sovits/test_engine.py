@@ -26,7 +26,7 @@ from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampling
 from core.voice.gpt_sovits.text_features import Span, TextFeatures
 from tests.support.letters import Letters
-from tests.support.runtime import REFERENCE, drop, runtime
+from tests.support.runtime import REFERENCE, local_runtime, put_job
 
 pytestmark = pytest.mark.slow
 
@@ -236,8 +236,8 @@ def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> N
         min_level=-99,
         max_retries=40,
     )
-    made = runtime(tmp_path, voice=GptSovits(bundle, Letters(), guard=strict))
-    key = drop(made, items=[{"id": "hello", "text": text, "seed": 5}])
+    made = local_runtime(tmp_path, voice=GptSovits(bundle, Letters(), guard=strict))
+    key = put_job(made, items=[{"id": "hello", "text": text, "seed": 5}])
     (item,) = pipeline.run(key, made).items
     assert (item.status, item.redrawn >= 1) == ("succeeded", True)
 
