@@ -1,7 +1,7 @@
-"""A page for the ear: can you tell marked sound from unmarked? One HTML file that works from disk.
+"""A listening test of the watermark as one HTML file that needs no server.
 
-An ABX test (Munson and Gardner, 1950): X is A or B, drawn anew for each listener, and the number of
-right answers is held against guessing.
+It is an ABX test (Munson and Gardner, 1950): X is A or B at random, separately for each listener,
+and the number of correct answers is compared with guessing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TEMPLATE = Path(__file__).with_name("listening_test.html")
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """The same excerpt twice, as `data:` addresses of WAV files."""
+    """The same excerpt without and with the mark, as `data:` URLs of WAV files."""
 
     name: str
     plain: str
@@ -32,10 +32,10 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_pair(name: str, sound: Audio, *, strength: float, seconds: float) -> Pair:
-    """The loudest stretch of a recording, unmarked and marked.
+    """Mark the loudest `seconds` of a recording.
 
-    The key is drawn here and forgotten: whoever holds a sound both marked and unmarked learns
-    signs of its key, so that must never be one in use.
+    The key is random and discarded: a recording both marked and unmarked reveals chips of its key,
+    so a key in use must never be used here.
     """
     sound = _cut_loudest(sound, seconds)
     payload = secrets.randbits(32)
@@ -45,16 +45,16 @@ def make_pair(name: str, sound: Audio, *, strength: float, seconds: float) -> Pa
 
 
 def render_page(pairs: Sequence[Pair], *, trials: int, strength: float) -> str:
-    """The whole page. Clips take turns until there are `trials` of them."""
-    held = {
+    """Return the page as HTML. Clips are repeated in turn to make `trials` trials."""
+    content = {
         "id": secrets.token_hex(8),
         "version": VERSION,
         "strength": strength,
         "trials": trials,
         "clips": msgspec.to_builtins(list(pairs)),
     }
-    # No name of a file may end the script.
-    text = json.dumps(held).replace("<", "\\u003c")
+    # Escaping keeps a file name from closing the script element.
+    text = json.dumps(content).replace("<", "\\u003c")
     return _TEMPLATE.read_text(encoding="utf-8").replace('"PAGE"', text)
 
 

@@ -1,4 +1,4 @@
-"""Audio files into samples: a stranger's in a confined process, our own in this one."""
+"""Decode audio files: untrusted ones in a confined process, our own in this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from core.errors import Failed, Notice, Refused
 
 BYTES_LIMIT: Final = 64 << 20
 MAX_SECONDS: Final = 600.0
-"""What `decode` accepts unless told otherwise."""
+"""Default limit of `decode`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
+    """A decoded recording."""
+
     channels: Samples
-    """Shape (channels, n), float32, finite, nominally in [-1, 1]; order as in WAVE."""
+    """Shape (channels, n), float32, finite, nominally in [-1, 1]; channel order as in WAV."""
     rate: int
+    """Sample rate in Hz."""
     format: str
     """wav, flac, mp3, vorbis, opus, aiff, caf, au or w64."""
     codec: str
@@ -34,22 +37,22 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the headers promise, without decoding."""
+    """The properties of a recording according to its headers."""
 
     format: str
     codec: str
     rate: int
     channels: int
     seconds: float | None
-    """None where only decoding can tell."""
+    """None if only decoding can tell."""
     notices: tuple[Notice, ...] = ()
 
 
 def decode(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Decoded:
     """Decode an untrusted recording in a confined process.
 
-    Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED; `name` (an object
-    key) becomes the pointer of the error and tells the expected format by its extension.
+    `name` (an object key) is the pointer of errors, and its extension is the expected format.
+    Raises Refused with one of the AUDIO_ codes, and Failed AUDIO_DECODER_CRASHED.
     """
     bulk, answer = _run_sandboxed(
         "core.audio.libsndfile:decode_task", data, name=name, max_seconds=max_seconds
@@ -61,7 +64,7 @@ def decode(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Decod
 
 
 def probe(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Probe:
-    """Check the headers of an untrusted recording in a confined process; errors as in `decode`."""
+    """Read the headers of an untrusted recording in a confined process; raises like `decode`."""
     _, answer = _run_sandboxed(
         "core.audio.libsndfile:probe_task", data, name=name, max_seconds=max_seconds
     )
@@ -76,7 +79,7 @@ def probe(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Probe:
 
 
 def decode_trusted(data: bytes) -> Audio:
-    """Decode mono audio that `encode` made, in this process. Raises Refused as `decode`."""
+    """Decode mono audio written by `encode`, in this process. Raises Refused like `decode`."""
     from core.audio import container, libsndfile
 
     source = container.inspect(data, "")
@@ -90,7 +93,7 @@ def _run_sandboxed(task: str, data: bytes, **arguments: Any) -> tuple[bytearray,
     if len(data) > BYTES_LIMIT:
         raise Refused(
             "AUDIO_TOO_LARGE",
-            f"{len(data) >> 20} MiB: we accept up to {BYTES_LIMIT >> 20} MiB.",
+            f"{len(data) >> 20} MiB: upload at most {BYTES_LIMIT >> 20} MiB.",
             pointer=name,
         )
     try:

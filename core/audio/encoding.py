@@ -1,4 +1,4 @@
-"""Samples into audio files: WAV, FLAC, MP3 and Opus."""
+"""Encode samples as WAV, FLAC, MP3 and Opus files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from core.audio.waveform import Audio, resample
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
+    """An encoded audio file."""
+
     data: bytes
     rate: int
-    """Of the file: Opus and MP3 know only some rates."""
+    """Sample rate of the file in Hz; Opus and MP3 support only some."""
     media_type: str
 
 
@@ -25,10 +27,10 @@ class _Container:
     subtype: str
     media_type: str
     rates: tuple[int, ...] = ()
-    """Those the codec knows; empty: any."""
+    """Sample rates that the codec supports; empty: any."""
     compression: float | None = None
-    """libsndfile's 0 (best) to 1 (smallest). At its defaults speech comes back with a signal to
-    noise ratio of 6 to 22 dB; at these with 18 to 33 (MP3 about 70, Opus about 110 kbit/s)."""
+    """libsndfile's level, 0 (best) to 1 (smallest). Its defaults give speech a signal-to-noise
+    ratio of 6 to 22 dB, these levels 18 to 33 dB (MP3 about 70, Opus about 110 kbit/s)."""
 
 
 _MPEG_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -43,24 +45,24 @@ CONTAINERS = frozenset(_CONTAINERS)
 
 
 def encode(audio: Audio, container: str) -> Encoded:
-    """A file of one of CONTAINERS: 16-bit WAV or FLAC, MP3, or Opus in Ogg.
+    """Encode mono audio in one of CONTAINERS: 16-bit WAV or FLAC, MP3, or Opus in Ogg.
 
-    Where the codec does not know the rate, the next higher one that it knows (or its highest) is
-    used. Samples beyond full scale are clipped.
+    If the codec does not support the sample rate, the next higher one (or its highest) is used.
+    Samples beyond full scale are clipped.
     """
     file = io.BytesIO()
     with open_writer(file, audio.rate, container) as sound:
         rate = int(sound.samplerate)
         samples = np.clip(resample(audio, rate).samples, -1.0, 1.0)
-        # One large write overflows the stack inside libvorbis and libopus.
+        # A single large write overflows the stack inside libvorbis and libopus.
         for start in range(0, len(samples), rate):
             sound.write(samples[start : start + rate])
     return Encoded(file.getvalue(), rate, media_type(container))
 
 
 def open_writer(file: BinaryIO, rate: int, container: str) -> Any:
-    """A SoundFile for mono samples within [-1, 1], which libsndfile would wrap round beyond; its
-    `samplerate` is that of the container, see `encode`."""
+    """Open a SoundFile for writing mono samples. They must be within [-1, 1], because libsndfile
+    wraps others around. Its `samplerate` is chosen as in `encode`."""
     import soundfile
 
     kind = _CONTAINERS[container]
@@ -77,7 +79,7 @@ def open_writer(file: BinaryIO, rate: int, container: str) -> Any:
 
 
 def open_reader(file: BinaryIO) -> Any:
-    """A SoundFile over a file that `writer` wrote, from front to end."""
+    """Open a file that `open_writer` wrote for reading from start to end."""
     from core.audio import libsndfile
 
     file.seek(0)

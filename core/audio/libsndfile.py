@@ -1,6 +1,6 @@
-"""libsndfile behind limits: what runs in the confined process (`core.audio.sandbox`).
+"""Decoding with libsndfile, to be run in the confined process (`core.audio.sandbox`).
 
-Blocks of at most 64 Ki frames, so that no header decides how much memory is taken.
+It reads blocks of at most 64 Ki frames, so that no header determines how much memory is used.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from core.audio.container import Source, check_channels, check_sample_rate, insp
 from core.errors import Refused
 
 MAX_SAMPLES_PER_S: Final = 96_000
-"""Samples of all channels that a second of the longest recording may decode to: 48 kHz stereo.
-Higher rates and more channels leave less time; this bounds memory whatever a header says."""
+"""Most samples, summed over channels, per second of the longest accepted recording: 48 kHz stereo.
+Recordings with higher rates or more channels must be shorter, which bounds memory."""
 _BLOCK: Final = 1 << 16
 _RANGE: Final = 16.0
 _UNKNOWN: Final = 1 << 60
@@ -26,10 +26,10 @@ _UNSUPPORTED: Final = (4, 18)  # SF_ERR_UNSUPPORTED_ENCODING, SFE_UNIMPLEMENTED 
 
 
 class Sound(soundfile.SoundFile):  # type: ignore[misc]
-    """Read from front to end only.
+    """A SoundFile that is read from start to end only.
 
-    soundfile seeks after each read where it can, and that fails at the end of a FLAC file of
-    unannounced length.
+    soundfile seeks after each read of a seekable file, which fails at the end of a FLAC file of
+    unknown length.
     """
 
     def seekable(self) -> bool:
@@ -39,7 +39,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
 def decode_task(
     data: bytes, write: Callable[[Any], object], *, name: str, max_seconds: float
 ) -> dict[str, Any]:
-    """Task for `core.audio.sandbox`: interleaved float32 samples out, a description as answer."""
+    """Sandbox task: write interleaved float32 samples and return a description."""
     try:
         source = inspect(data, name)
         with open_sound(source) as sound:
@@ -53,17 +53,20 @@ def decode_task(
 def probe_task(
     data: bytes, write: Callable[[Any], object], *, name: str, max_seconds: float
 ) -> dict[str, Any]:
-    """Task for `core.audio.sandbox`: the description alone."""
+    """Sandbox task: return the description only."""
     try:
         source = inspect(data, name)
         with open_sound(source) as sound:
-            promised = _announced_frames(sound, source, max_seconds)
-            return _describe(sound, source) | {"seconds": promised and promised / sound.samplerate}
+            announced = _announced_frames(sound, source, max_seconds)
+            return _describe(sound, source) | {
+                "seconds": announced and announced / sound.samplerate
+            }
     except Refused as exc:
         return {"refused": exc.code, "message": exc.message}
 
 
 def open_sound(source: Source) -> Sound:
+    """Open a file for decoding. Raises Refused AUDIO_CODEC_UNSUPPORTED or AUDIO_HEADER_INVALID."""
     try:
         sound = Sound(io.BytesIO(source.data))
     except soundfile.SoundFileError as exc:
@@ -76,51 +79,51 @@ def open_sound(source: Source) -> Sound:
 
 
 def read_blocks(sound: Sound, source: Source, max_seconds: float) -> Iterator[NDArray[np.float32]]:
-    """All samples in order, each block of shape (frames, channels)."""
-    promised = _announced_frames(sound, source, max_seconds)
-    most = int(max_seconds * min(sound.samplerate, MAX_SAMPLES_PER_S / sound.channels))
+    """Yield all samples in blocks of shape (frames, channels). Raises Refused."""
+    announced = _announced_frames(sound, source, max_seconds)
+    max_frames = int(max_seconds * min(sound.samplerate, MAX_SAMPLES_PER_S / sound.channels))
     done = 0
     while len(block := _read_block(sound)):
         done += len(block)
-        if promised is not None and done > promised + sound.samplerate:
+        if announced is not None and done > announced + sound.samplerate:
             raise Refused("AUDIO_DECODE_LIMIT")
-        if done > most + sound.samplerate:
+        if done > max_frames + sound.samplerate:
             raise _too_long(max_seconds, None)
         _check_samples(block)
         yield block
     if done == 0:
         raise Refused("AUDIO_NO_SAMPLES")
-    # The frames of an MP3 were counted before; its decoder drops some of them as padding.
-    if promised is not None and done < promised and source.format != "mp3":
+    # The frames of an MP3 file were counted already; its decoder drops some of them as padding.
+    if announced is not None and done < announced and source.format != "mp3":
         raise Refused(
             "AUDIO_CORRUPT",
-            f"Damaged after {done / sound.samplerate:.1f} of {promised / sound.samplerate:.1f} s: "
+            f"Damaged after {done / sound.samplerate:.1f} of {announced / sound.samplerate:.1f} s: "
             "upload the recording again.",
         )
 
 
 def _announced_frames(sound: Sound, source: Source, max_seconds: float) -> int | None:
-    """Frames that the header announces, if it does. Raises Refused AUDIO_TOO_LONG."""
-    promised = source.frames
-    if promised is None and 0 < sound.frames < _UNKNOWN:
-        promised = int(sound.frames)
-    if promised is not None:
-        if promised > max_seconds * sound.samplerate:
-            raise _too_long(max_seconds, promised / sound.samplerate)
-        if promised * sound.channels > max_seconds * MAX_SAMPLES_PER_S:
+    """Return the number of frames in the header, or None. Raises Refused AUDIO_TOO_LONG."""
+    announced = source.frames
+    if announced is None and 0 < sound.frames < _UNKNOWN:
+        announced = int(sound.frames)
+    if announced is not None:
+        if announced > max_seconds * sound.samplerate:
+            raise _too_long(max_seconds, announced / sound.samplerate)
+        if announced * sound.channels > max_seconds * MAX_SAMPLES_PER_S:
             raise Refused(
                 "AUDIO_TOO_LONG",
-                f"{promised / sound.samplerate:.0f} s of {sound.channels} channels at "
+                f"{announced / sound.samplerate:.0f} s of {sound.channels} channels at "
                 f"{sound.samplerate} Hz: cut it to the best ten seconds.",
             )
-    return promised
+    return announced
 
 
 def _too_long(max_seconds: float, seconds: float | None) -> Refused:
-    found = "It" if seconds is None else f"The recording lasts {seconds:.0f} s, which"
+    subject = "It" if seconds is None else f"The recording lasts {seconds:.0f} s, which"
     return Refused(
         "AUDIO_TOO_LONG",
-        f"{found} is more than the {max_seconds:.0f} s we accept: cut it to the best ten seconds.",
+        f"{subject} exceeds the limit of {max_seconds:.0f} s: cut it to the best ten seconds.",
     )
 
 
@@ -133,7 +136,7 @@ def _read_block(sound: Sound) -> NDArray[np.float32]:
 
 
 def _check_samples(block: NDArray[np.float32]) -> None:
-    peak = float(np.abs(block).max())  # NaN if any sample is
+    peak = float(np.abs(block).max())  # NaN if any sample is NaN
     if not np.isfinite(peak):
         raise Refused("AUDIO_NONFINITE")
     if peak > _RANGE:

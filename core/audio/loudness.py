@@ -1,4 +1,4 @@
-"""How loud speech is to an ear, and bringing it to a given loudness (ITU-R BS.1770-4, mono)."""
+"""Measure and normalise the loudness of mono audio (ITU-R BS.1770-4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.audio.waveform import Audio, peak
 
 
 def loudness(audio: Audio) -> float:
-    """Integrated loudness in LUFS (ITU-R BS.1770-4, mono); -inf for silence."""
+    """Return the integrated loudness in LUFS; -inf for silence."""
     weighted = _k_weighted(audio)
     hop = audio.rate // 10
     count = max(1, len(weighted) // hop - 3)  # 400 ms blocks, 75 % overlap
@@ -26,16 +26,16 @@ def loudness(audio: Audio) -> float:
 
 
 def normalise_loudness(audio: Audio, lufs: float = -18.0, ceiling: float = 0.9) -> Audio:
-    """Scale to a loudness, or less where the largest sample would pass the ceiling."""
+    """Scale to a loudness in LUFS, or to less if the peak would exceed the ceiling."""
     top = peak(audio.samples)
     gain = min(10 ** ((lufs - loudness(audio)) / 20), ceiling / top) if top > 0 else 1.0
     return Audio(audio.samples * np.float32(gain), audio.rate)
 
 
 def _k_weighted(audio: Audio) -> NDArray[np.float64]:
-    """The samples through both filters, by overlap-save: importing scipy.signal for its recursive
-    filter takes longer than a minute of sound takes here. The response has died away by -100 dB
-    within the half second that blocks overlap."""
+    """Apply both filters by overlap-save: importing scipy.signal for its recursive filter would
+    take longer than a minute of audio takes here. Blocks overlap by half a second, in which the
+    impulse response decays by 100 dB."""
     taps, size = audio.rate // 2, 1 << 18
     z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
     response = np.ones_like(z)
@@ -50,7 +50,8 @@ def _k_weighted(audio: Audio) -> NDArray[np.float64]:
 
 
 def _k_weighting(rate: int) -> list[tuple[list[float], list[float]]]:
-    """The two filters of BS.1770-4 annex 1, for any rate (analogue prototypes of De Man, 2014)."""
+    """Return the two filters of BS.1770-4 annex 1 for any sample rate, as (numerator, denominator);
+    analogue prototypes by De Man (2014)."""
     k = math.tan(math.pi * 1681.974450955533 / rate)
     q, high = 0.7071752369554196, 10 ** (3.999843853973347 / 20)
     band, norm = high**0.4996667741545416, 1 + k / q + k * k

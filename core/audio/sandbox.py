@@ -1,10 +1,10 @@
-"""Run a function on untrusted bytes in a process that may crash, hang or bloat without harm.
+"""Run a function on untrusted bytes in a process that may crash, hang or exhaust memory safely.
 
-A small server process, a fresh interpreter that holds numpy and the decoders but no secrets, no
-threads and no CUDA, forks one child a task (about 5 ms instead of 300 ms for a new interpreter).
-Each child lives under kernel limits on CPU time, address space, files and output, and under a
-wall-clock limit that the server enforces. Results come back as raw bytes and JSON, never pickled:
-a decoder that was taken over must not reach further than its own child.
+A small server process forks one child per task, which takes about 5 ms instead of 300 ms for a new
+interpreter. The server is a fresh interpreter with numpy and the decoders, but without secrets,
+threads or CUDA. Each child has kernel limits on CPU time, address space, files and output, and a
+wall-clock limit that the server enforces. Results are raw bytes and JSON, never pickles, so that a
+compromised decoder cannot reach beyond its own child.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _DEFAULT = Limits()
 
 
 class Crashed(Exception):
-    """The child ended without an answer; the text says why, in words for a human."""
+    """The child exited without an answer. The message says why."""
 
 
 class Sandbox:
-    """A handle on the server process. Safe from several threads."""
+    """A handle on the server process; it is thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,13 +45,13 @@ class Sandbox:
         self._control: socket.socket | None = None
 
     def start(self) -> None:
-        """Start the server unless it runs. Call early: it takes about 0.3 s, in the background."""
+        """Start the server if it is not running. It takes about 0.3 s in the background."""
         self._connect()
 
     def run(
         self, task: str, data: bytes, limits: Limits = _DEFAULT, **arguments: Any
     ) -> tuple[bytearray, dict[str, Any]]:
-        """What the task wrote, and its answer. Raises Crashed."""
+        """Run a task and return what it wrote and its answer. Raises Crashed."""
         request = json.dumps([task, asdict(limits), arguments]).encode()
         for _ in range(2):
             control = self._connect()
@@ -59,14 +59,14 @@ class Sandbox:
                 return _run_task(self._send, control, request, data, limits)
             except _ServerDied:
                 self._discard(control)
-        raise Crashed("the process that starts decoders died")
+        raise Crashed("the decoder server died")
 
     def stream(
         self, task: str, source: int, limits: Limits, **arguments: Any
     ) -> Generator[bytes, None, dict[str, Any]]:
-        """What the task writes, while it writes it; returns its answer. Raises Crashed.
+        """Run a task, yield what it writes as it is written, and return its answer. Raises Crashed.
 
-        source: a descriptor of the file, which the task reads itself, so that neither side holds
+        source: the descriptor of a file that the task reads itself, so that neither process holds
         more than a block. `limits.stream` must be set.
         """
         request = json.dumps([task, asdict(limits), arguments]).encode()
@@ -77,7 +77,7 @@ class Sandbox:
             try:
                 self._send(self._connect(), request, [source, sink, report])
             except OSError as exc:
-                raise Crashed("the process that starts decoders died") from exc
+                raise Crashed("the decoder server died") from exc
             finally:
                 os.close(sink)
                 os.close(report)
@@ -85,13 +85,13 @@ class Sandbox:
             try:
                 _wait_for_status(status, limits)
             except _ServerDied as exc:
-                raise Crashed("the process that starts decoders died") from exc
+                raise Crashed("the decoder server died") from exc
             bulk, answer = _split_output(tail)
             yield bytes(bulk)
             return answer
 
     def close(self) -> None:
-        """End the server and its children, and wait for it."""
+        """Stop the server and its children, and wait for it to exit."""
         with self._lock:
             self._close()
 
@@ -102,7 +102,7 @@ class Sandbox:
             return self._control
 
     def _send(self, control: socket.socket, message: bytes, fds: list[int]) -> None:
-        # One writer at a time: a stream socket may cut a message between two system calls.
+        # The lock keeps messages whole: a stream socket may split one over several system calls.
         with self._lock:
             socket.send_fds(control, [len(message).to_bytes(4, "little") + message], fds)
 
@@ -111,12 +111,12 @@ class Sandbox:
             if self._control is control:
                 self._close()
 
-    def disown(self) -> None:
-        """In a forked child: the server belongs to the parent, who waits for it. Take another."""
-        self._lock = threading.Lock()  # the old one may be held by a thread that was not copied
+    def forget_server(self) -> None:
+        """Forget the server, in a forked process: it is a child of the parent process."""
+        self._lock = threading.Lock()  # a thread of the parent may hold the old one
         if self._control is not None and self._server is not None:
             self._control.close()
-            self._server.returncode = 0  # nothing to wait for, nothing to warn about
+            self._server.returncode = 0  # prevents a ResourceWarning about a running child
         self._server = self._control = None
 
     def _close(self) -> None:
@@ -132,7 +132,7 @@ class Sandbox:
 
 _sandbox = Sandbox()
 atexit.register(_sandbox.close)
-os.register_at_fork(after_in_child=_sandbox.disown)
+os.register_at_fork(after_in_child=_sandbox.forget_server)
 start = _sandbox.start
 run = _sandbox.run
 stream = _sandbox.stream
@@ -143,30 +143,30 @@ class _ServerDied(Exception):
 
 
 def _launch_server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    ours, theirs = socket.socketpair()
-    with theirs:
+    parent_end, server_end = socket.socketpair()
+    with server_end:
         root = str(Path(__file__).resolve().parents[2])
         program = (
             f"import sys; sys.path.insert(0, {root!r}); "
-            f"from core.audio import sandbox_server; sandbox_server.serve({theirs.fileno()})"
+            f"from core.audio import sandbox_server; sandbox_server.serve({server_end.fileno()})"
         )
-        # No variable passes but the few that a linker needs: children must not hold our secrets.
-        keep = {k: os.environ[k] for k in ("LD_LIBRARY_PATH", "TMPDIR") if k in os.environ}
+        # Only these variables are passed on: the environment of children must not hold secrets.
+        variables = {k: os.environ[k] for k in ("LD_LIBRARY_PATH", "TMPDIR") if k in os.environ}
         server = subprocess.Popen(  # noqa: S603 - our own interpreter and program
             [sys.executable, "-I", "-c", program],
-            env={**keep, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C"},
+            env={**variables, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C in a terminal ends us, and through us the server
+            pass_fds=[server_end.fileno()],
+            start_new_session=True,  # Ctrl-C ends this process, which stops the server
             cwd="/",
         )
-    return ours, server
+    return parent_end, server
 
 
 def _open_memory_file() -> int:
-    """A file of memory, without a name on a disk, where the system has such a thing."""
+    """Open an anonymous file in memory, or on disk if the system has none in memory."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("voicedrop")
     with tempfile.TemporaryFile() as file:  # pragma: no cover - not on Linux
@@ -197,7 +197,7 @@ def _run_task(
 
 
 def _read_stream(out: int) -> Generator[bytes, None, bytearray]:
-    """Everything but what may belong to the answer at the end, which is returned."""
+    """Yield all bytes except the last ones, which may contain the answer and are returned."""
     held = bytearray()
     while part := os.read(out, 1 << 20):
         held += part
@@ -208,7 +208,7 @@ def _read_stream(out: int) -> Generator[bytes, None, bytearray]:
 
 
 def _split_output(tail: bytearray) -> tuple[bytearray, dict[str, Any]]:
-    """Bulk and answer: JSON, then its length in 4 bytes."""
+    """Split output into bulk and answer: the answer is JSON, followed by its length in 4 bytes."""
     size = int.from_bytes(tail[-4:], "little")
     bulk = len(tail) - 4 - size
     if bulk < 0 or size > ANSWER_LIMIT:
@@ -227,18 +227,18 @@ def _parse_answer(text: bytearray) -> dict[str, Any]:
 
 
 def _wait_for_status(status: int, limits: Limits) -> None:
-    """Wait for the server's word on how the child ended."""
-    # The server enforces the limit; the margin only guards against a server that hangs itself.
+    """Wait until the server reports the exit of the child. Raises Crashed."""
+    # The server enforces the limit; the margin only matters if the server itself hangs.
     ready, _, _ = select.select([status], [], [], limits.wall_s + 10)
-    word = os.read(status, 200) if ready else b"it did not end in time"
-    if not word:
+    verdict = os.read(status, 200) if ready else b"it did not end in time"
+    if not verdict:
         raise _ServerDied
-    if word != b"ok":
-        raise Crashed(word.decode())
+    if verdict != b"ok":
+        raise Crashed(verdict.decode())
 
 
 def _read_output(sink: int, limits: Limits) -> tuple[bytearray, dict[str, Any]]:
-    """The sink holds: bulk, JSON answer, length of the answer in 4 bytes."""
+    """Read the output of a task: bulk, JSON answer, length of the answer in 4 bytes."""
     size = os.fstat(sink).st_size
     tail = int.from_bytes(read_all(sink, max(0, size - 4), 4), "little")
     bulk = size - 4 - tail

@@ -1,4 +1,4 @@
-"""The server process of the sandbox: forks one confined child a task and reports how it ended."""
+"""The server process of the sandbox: it forks one confined child per task and reports its exit."""
 
 from __future__ import annotations
 
@@ -24,29 +24,32 @@ _NOBODY = 65534
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """The resource limits of a task."""
+
     cpu_s: int = 20
     wall_s: float = 30.0
     memory: int = 512 << 20
-    """Bytes of address space a task may add to what the server holds."""
+    """Bytes of address space that a task may use beyond that of the server."""
     output: int = 320 << 20
+    """Most bytes that a task may write."""
     stream: bool = False
-    """The task is given the descriptor of a file instead of its bytes, and writes to a pipe."""
+    """If set, the task reads a file descriptor instead of bytes, and writes to a pipe."""
 
 
 class Task(Protocol):
-    """What may run in a child: a module-level function, addressed as `module:name`."""
+    """A module-level function that can run in a child, addressed as `module:name`."""
 
     def __call__(
         self, data: Any, write: Callable[[Any], object], **arguments: Any
     ) -> Mapping[str, Any]:
-        """Hand bulk output to `write`, return a small JSON object."""
+        """Pass bulk output to `write` and return a small JSON object."""
         ...
 
 
 def read_all(fd: int, offset: int, size: int) -> bytearray:
-    buffer, done = bytearray(size), 0
-    while done < size and (n := os.preadv(fd, [memoryview(buffer)[done:]], offset + done)):
-        done += n
+    buffer, exited = bytearray(size), 0
+    while exited < size and (n := os.preadv(fd, [memoryview(buffer)[exited:]], offset + exited)):
+        exited += n
     return buffer
 
 
@@ -56,8 +59,8 @@ def write_all(fd: int, data: Any) -> None:
         view = view[os.write(fd, view) :]
 
 
-# The rest runs in the server and in its children, where coverage does not follow; the tests of
-# `core.audio.sandbox` make every line of it run.
+# The rest runs in the server and its children, where coverage is not measured; the tests of
+# `core.audio.sandbox` execute every line of it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +71,35 @@ class _Child:
 
 
 def serve(control_fd: int) -> None:  # pragma: no cover
-    """The server: one child a request until the other end of the control socket is closed."""
+    """Run the server: fork one child per request until the peer closes the control socket."""
     for module in PRELOAD:
         importlib.import_module(module)
     control = socket.socket(fileno=control_fd)
-    woken, waker = socket.socketpair()
-    waker.setblocking(False)
-    signal.set_wakeup_fd(waker.fileno())
+    wakeup_read, wakeup_write = socket.socketpair()
+    wakeup_write.setblocking(False)
+    signal.set_wakeup_fd(wakeup_write.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
     children: dict[int, _Child] = {}
     while True:
-        soonest = min((c.deadline for c in children.values()), default=None)
-        timeout = None if soonest is None else max(0.0, soonest - time.monotonic())
-        ready, _, _ = select.select([control, woken], [], [], timeout)
-        if woken in ready:
-            woken.recv(4096)
+        next_deadline = min((c.deadline for c in children.values()), default=None)
+        timeout = None if next_deadline is None else max(0.0, next_deadline - time.monotonic())
+        readable, _, _ = select.select([control, wakeup_read], [], [], timeout)
+        if wakeup_read in readable:
+            wakeup_read.recv(4096)
         _reap_children(children)
-        if control in ready and not _fork_child(control, children):
+        if control in readable and not _fork_child(control, children):
             break
     for pid in children:
         os.kill(pid, signal.SIGKILL)
 
 
 def _fork_child(control: socket.socket, children: dict[int, _Child]) -> bool:  # pragma: no cover
-    """Fork a child for the next request; False at the end of requests."""
+    """Fork a child for the next request; return False if there are no more requests."""
     head, fds, _, _ = socket.recv_fds(control, 4, 3)
     if len(head) < 4:
         return False
-    wanted, body = int.from_bytes(head, "little"), b""
-    while len(body) < wanted and (part := control.recv(wanted - len(body))):
+    size, body = int.from_bytes(head, "little"), b""
+    while len(body) < size and (part := control.recv(size - len(body))):
         body += part
     task, limits, arguments = json.loads(body)
     source, sink, report = fds
@@ -116,9 +119,9 @@ def _fork_child(control: socket.socket, children: dict[int, _Child]) -> bool:  #
 def _run_task(
     task: str, source: int, sink: int, limits: Limits, arguments: Mapping[str, Any]
 ) -> int:  # pragma: no cover
-    """Run the task; the exit status says how it went."""
+    """Run the task and return the exit status that `_describe_exit` explains."""
     signal.set_wakeup_fd(-1)
-    os.setpgid(0, 0)  # what it should manage to start ends with it
+    os.setpgid(0, 0)  # the server kills the group, and with it any process the task started
     low, high = sorted((source, sink))
     for first, beyond in ((3, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
         os.closerange(first, beyond)
@@ -144,38 +147,40 @@ def _apply_limits(limits: Limits) -> None:  # pragma: no cover
     def limit(what: int, soft: int, hard: int) -> None:
         resource.setrlimit(what, (soft, hard))
 
-    # The soft limit ends us by SIGXCPU, which the server can name; the hard one cannot be caught.
+    # The soft limit sends SIGXCPU, which the server can report; the hard limit cannot be caught.
     limit(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1)
     statm = Path("/proc/self/statm")
-    if statm.exists():  # elsewhere address space cannot be limited
-        held = int(statm.read_text().split()[0]) * resource.getpagesize()
-        limit(resource.RLIMIT_AS, held + limits.memory, held + limits.memory)
+    if statm.exists():  # other systems cannot limit address space
+        server_size = int(statm.read_text().split()[0]) * resource.getpagesize()
+        limit(resource.RLIMIT_AS, server_size + limits.memory, server_size + limits.memory)
     limit(resource.RLIMIT_FSIZE, *(limits.output + ANSWER_LIMIT,) * 2)
     limit(resource.RLIMIT_CORE, 0, 0)
     limit(resource.RLIMIT_NPROC, 0, 0)
-    limit(resource.RLIMIT_NOFILE, 0, 0)  # files that are open stay so; no file or socket opens
+    limit(
+        resource.RLIMIT_NOFILE, 0, 0
+    )  # open files stay open, but no new file or socket can be opened
     if os.geteuid() == 0:
-        # The superuser may fork beyond its limit, raise it, and end or inspect any process.
-        with contextlib.suppress(PermissionError):  # a container may not let it change
+        # The superuser could exceed or raise its limits, and kill or inspect any process.
+        with contextlib.suppress(PermissionError):  # some containers forbid it
             os.setgroups([])
             os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
 def _reap_children(children: dict[int, _Child]) -> None:  # pragma: no cover
-    """Report on children that ended; end those whose time is up."""
+    """Report the children that exited, and kill those beyond their deadline."""
     for pid, child in list(children.items()):
-        done, status = os.waitpid(pid, os.WNOHANG)
-        late = time.monotonic() >= child.deadline
-        if not done and late:
+        exited, status = os.waitpid(pid, os.WNOHANG)
+        is_late = time.monotonic() >= child.deadline
+        if not exited and is_late:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        if done or late:
+        if exited or is_late:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            word = _describe_exit(os.waitstatus_to_exitcode(status), child.limits, bool(done))
-            with contextlib.suppress(OSError):  # nobody waits any more
-                os.write(child.report, word.encode())
+            verdict = _describe_exit(os.waitstatus_to_exitcode(status), child.limits, bool(exited))
+            with contextlib.suppress(OSError):  # the client has stopped waiting
+                os.write(child.report, verdict.encode())
             os.close(child.report)
             del children[pid]
 
@@ -191,4 +196,4 @@ def _describe_exit(code: int, limits: Limits, ended: bool) -> str:  # pragma: no
         0: "ok",
         3: f"it needed more than {limits.memory >> 20} MiB of memory",
         4: f"it wrote more than {limits.output >> 20} MiB",
-    }.get(code, "it failed inside")
+    }.get(code, "it raised an exception")

@@ -1,7 +1,7 @@
-"""Recordings of any length, block by block: untrusted, decoded in a confined process.
+"""Decode untrusted recordings of any length block by block in a confined process.
 
-Made for tracing: what a reference recording is refused for (a cut file, a wrong header, a damaged
-end) is taken as far as it can be heard. Neither process holds more than a few blocks.
+It serves tracing: files that are refused as reference recordings (truncated, with a wrong header or
+a damaged end) are decoded as far as possible. Neither process holds more than a few blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from core.errors import Failed, Refused
 
 MAX_SECONDS: Final = 10 * 3600.0
 _HEAD_BYTES: Final = 17 << 20
-"""Bytes looked at for telling what a file is: more than tags and a cover may take."""
+"""Bytes read to identify a file: more than the accepted size of tags and cover art."""
 _FATAL_CODES: Final = frozenset(
     {
         "AUDIO_EMPTY",
@@ -31,27 +31,27 @@ _FATAL_CODES: Final = frozenset(
         "AUDIO_CHANNELS_UNSUPPORTED",
     }
 )
-"""What no leniency helps against."""
+"""Codes for files that cannot be decoded even in part."""
 _RANGE: Final = 16.0
 _LIMITS: Final = sandbox.Limits(cpu_s=3600, wall_s=24 * 3600.0, stream=True)
 
 
 class RecordingFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Known at the end of a pass."""
+    """The properties of a recording, known once it was read to the end."""
 
     seconds: float
     channels: int
     channel_difference: float
-    """Share of the power in which channels differ; 0: mono, or the same in all."""
+    """Share of the power in which channels differ; 0 if they are equal, or there is only one."""
     damaged: bool
-    """Decoding broke off."""
+    """True if decoding stopped before the end of the file."""
 
 
 class Recording:
-    """One pass over a file: iterate once for float32 blocks of shape (n,); after it, `facts` holds.
+    """One pass over a file. Iterate once over float32 blocks of shape (n,); then read `facts`.
 
-    `channel`: one of them, or the mean of all. Raises Refused with an AUDIO_ code, also after some
-    blocks; Failed AUDIO_DECODER_CRASHED. The file must have a descriptor.
+    file: must have a descriptor. channel: index of a channel, or None for the mean of all. Raises
+    Refused with an AUDIO_ code, possibly after some blocks, and Failed AUDIO_DECODER_CRASHED.
     """
 
     def __init__(
@@ -75,17 +75,17 @@ class Recording:
         yield from self._blocks
 
     def _read(self, source: int, arguments: dict[str, Any]) -> Iterator[Samples]:
-        held = b""
-        for part in self._parts(source, arguments):
-            held += part
-            if not self.rate and len(held) >= 4:
-                self.rate, held = int.from_bytes(held[:4], "little"), held[4:]
-            whole = len(held) // 4 * 4
+        pending = b""
+        for part in self._receive(source, arguments):
+            pending += part
+            if not self.rate and len(pending) >= 4:
+                self.rate, pending = int.from_bytes(pending[:4], "little"), pending[4:]
+            whole = len(pending) // 4 * 4
             if whole:
-                yield np.frombuffer(held[:whole], np.float32)
-                held = held[whole:]
+                yield np.frombuffer(pending[:whole], np.float32)
+                pending = pending[whole:]
 
-    def _parts(self, source: int, arguments: dict[str, Any]) -> Iterator[bytes]:
+    def _receive(self, source: int, arguments: dict[str, Any]) -> Iterator[bytes]:
         try:
             answer = yield from sandbox.stream(
                 "core.audio.stream:stream_task", source, self._limits, **arguments
@@ -98,7 +98,7 @@ class Recording:
         self.facts = msgspec.convert(answer, RecordingFacts)
 
 
-# --- in the confined process, where coverage does not follow
+# The rest runs in the confined process, where coverage is not measured.
 
 
 def stream_task(
@@ -109,7 +109,7 @@ def stream_task(
     channel: int | None,
     max_seconds: float,
 ) -> dict[str, Any]:  # pragma: no cover
-    """Task of the sandbox: the rate in four bytes, then float32 samples of one channel."""
+    """Sandbox task: write the sample rate in four bytes, then float32 samples of one channel."""
     try:
         header_problem = _find_header_problem(source, name)
         return _decode_blocks(source, write, channel, max_seconds, header_problem)
@@ -118,7 +118,7 @@ def stream_task(
 
 
 def _find_header_problem(source: int, name: str) -> Refused | None:  # pragma: no cover
-    """What is wrong with the file but may not keep it from being heard."""
+    """Return the error of a file that can perhaps be decoded nevertheless, or None."""
     from core.audio.container import inspect
 
     try:
@@ -155,7 +155,9 @@ def _decode_blocks(
         for block in _read_blocks(sound):
             frames += len(block)
             if frames > max_seconds * sound.samplerate:
-                raise Refused("AUDIO_TOO_LONG", f"It is longer than {max_seconds / 3600:g} hours.")
+                raise Refused(
+                    "AUDIO_TOO_LONG", f"It is longer than {max_seconds / 3600:g} hours: split it."
+                )
             mean = block.mean(axis=1, dtype=np.float32)
             total += float(np.square(block).sum())
             channel_difference += float(np.square(block - mean[:, None]).sum())
@@ -173,7 +175,7 @@ def _decode_blocks(
 
 
 def _read_blocks(sound: Any) -> Iterator[Samples]:  # pragma: no cover
-    """Shape (n, channels), finite."""
+    """Yield finite blocks of shape (n, channels)."""
     while len(block := sound.read(1 << 16, dtype="float32", always_2d=True)):
         clean = np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         yield np.clip(clean, -_RANGE, _RANGE)

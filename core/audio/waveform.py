@@ -13,10 +13,12 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Audio:
+    """Mono audio."""
+
     samples: Samples
     """One channel, float32, in [-1, 1]; shape (n,)."""
     rate: int
-    """Samples per second."""
+    """Sample rate in Hz."""
 
     @property
     def seconds(self) -> float:
@@ -24,7 +26,7 @@ class Audio:
 
 
 def resample(audio: Audio, rate: int) -> Audio:
-    """Band-limited conversion (libsoxr, high quality)."""
+    """Convert the sample rate (libsoxr, high quality)."""
     if audio.rate == rate:
         return audio
     import soxr
@@ -37,7 +39,7 @@ def peak(samples: Samples) -> float:
 
 
 def normalise_peak(audio: Audio, to: float = 0.9) -> Audio:
-    """Scale so that the largest sample is `to`; silence stays silence."""
+    """Scale the peak to `to`; silence is returned unchanged."""
     top = peak(audio.samples)
     return Audio(audio.samples * np.float32(to / top), audio.rate) if top > 0 else audio
 
@@ -47,8 +49,8 @@ def silence(seconds: float, rate: int) -> Audio:
 
 
 def join(parts: Sequence[Audio], pause: float | Sequence[float] = 0.0) -> Audio:
-    """One after the other, all of one rate, with seconds of silence between (one figure for all
-    gaps or one for each)."""
+    """Concatenate audio of one sample rate with pauses between: seconds of silence, one value for
+    all gaps or one for each. Raises ValueError for different rates or a wrong number of pauses."""
     rate = parts[0].rate
     if any(part.rate != rate for part in parts):
         raise ValueError("parts of different rates cannot be joined")
@@ -62,8 +64,8 @@ def join(parts: Sequence[Audio], pause: float | Sequence[float] = 0.0) -> Audio:
 
 
 def trim(audio: Audio, *, below_db: float = -45.0, keep: float = 0.05) -> Audio:
-    """Cut quiet edges, measured against the loudest 10 ms, but keep some seconds of them; fade the
-    new edges over 5 ms so that they do not click. Silence becomes empty."""
+    """Remove quiet edges, relative to the loudest 10 ms, except for `keep` seconds; fade the new
+    edges over 5 ms to avoid clicks. The result for silence is empty."""
     hop = max(1, audio.rate // 100)
     count = -(-len(audio.samples) // hop)
     power = np.add.reduceat(audio.samples.astype(np.float64) ** 2, np.arange(count) * hop)
@@ -77,7 +79,7 @@ def trim(audio: Audio, *, below_db: float = -45.0, keep: float = 0.05) -> Audio:
 
 
 def fade(audio: Audio, seconds: float = 0.005) -> Audio:
-    """Raise and lower the edges linearly."""
+    """Fade in and out linearly."""
     n = min(round(seconds * audio.rate), len(audio.samples) // 2)
     ramp = (np.arange(n, dtype=np.float32) + 1) / (n + 1)
     samples = audio.samples.copy()

@@ -1,6 +1,6 @@
 """The labels that law requires on synthetic speech.
 
-`aigc` makes the metadata label and the audible cue of GB 45438-2025; `tags` writes metadata into
-WAV, FLAC, MP3 and Opus files without touching their sound. What they fulfil and what not:
-docs/labels.md.
+`aigc` creates the metadata label and the audible cue of GB 45438-2025; `tags` writes metadata into
+WAV, FLAC, MP3 and Opus files without changing their audio. docs/labels.md lists the requirements
+that are met and those that are not.
 """

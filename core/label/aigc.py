@@ -1,8 +1,7 @@
-"""The labels that law asks for on synthetic speech.
+"""The implicit label and the audible cue of GB 45438-2025.
 
-Implicit, in the file's metadata: GB 45438-2025, Annex E; where it stands in each container:
-TC260-PG-202510A. Audible: GB 45438-2025, 5.3, a rhythm of short-long, short-short, which is `AI`
-in Morse code. What they fulfil and what not: docs/labels.md.
+The implicit label is metadata of the file (Annex E), placed in each container according to
+TC260-PG-202510A. The audible cue (5.3) is the rhythm short-long, short-short, `AI` in Morse code.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ FIELD = "AIGC"
 Cue = Literal["none", "morse-start", "morse-end", "morse-both"]
 
 UNIT_S = 0.12
-"""Seconds of a short tone; a long one takes three."""
+"""Length of a short tone in seconds; a long one takes three units."""
 TONE_HZ = 800.0
-"""Hz."""
+"""Frequency of the tones in Hz."""
 TONE_PEAK = 0.25
 FADE_S = 0.005
-"""Seconds at both ends of a tone, so that it does not click."""
+"""Seconds of the fades at both ends of a tone, which avoid clicks."""
 _RHYTHM = ((1, 1), (3, 3), (1, 1), (1, 0))
 """(units of tone, units of silence after it): . -   . ."""
 _GAP_UNITS = 3
@@ -33,19 +32,19 @@ _GAP_UNITS = 3
 
 _CUE_AND_GAP_S = UNIT_S * (sum(tone + gap for tone, gap in _RHYTHM) + _GAP_UNITS)
 
-# Annex E j): 0x21, 0x23-0x5B, 0x5D-0x7E. The explicit end keeps a final line feed out.
+# Annex E j): 0x21, 0x23-0x5B, 0x5D-0x7E. `\Z` instead of `$` excludes a final line feed.
 Value = Annotated[str, msgspec.Meta(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]*\Z")]
 
 
 class Aigc(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """The implicit label. Field names are the standard's."""
+    """The implicit label, with the field names of the standard."""
 
     label: Literal["1", "2", "3"]
-    """1: is, 2: may be, 3: is suspected to be synthetic."""
+    """1: is synthetic, 2: may be synthetic, 3: is suspected to be synthetic."""
     content_producer: Value = ""
-    """Code of the provider that made the content."""
+    """Code of the provider that generated the content."""
     produce_id: Value = msgspec.field(name="ProduceID", default="")
-    """The producer's own number of this content."""
+    """Identifier of this content, assigned by the producer."""
     reserved_code1: Value = ""
     content_propagator: Value = ""
     propagate_id: Value = msgspec.field(name="PropagateID", default="")
@@ -53,12 +52,12 @@ class Aigc(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 def make_label(producer: str, produce_id: str) -> tuple[Aigc, list[Notice]]:
-    """The label of a content when it is made: its propagator is its producer (Annex E, note 1).
+    """Create the label of new content, whose propagator is its producer (Annex E, note 1).
 
     Without a producer code the label says only that the content is synthetic, and a notice says
-    that it is incomplete: a code is never invented. Raises Refused LABEL_CHARSET.
+    that it is incomplete: no code is invented. Raises Refused LABEL_CHARSET.
     """
-    made = Aigc(
+    label = Aigc(
         label="1",
         content_producer=producer,
         produce_id=produce_id,
@@ -66,19 +65,19 @@ def make_label(producer: str, produce_id: str) -> tuple[Aigc, list[Notice]]:
         propagate_id=produce_id,
     )
     try:
-        msgspec.convert(msgspec.to_builtins(made), Aigc)
+        msgspec.convert(msgspec.to_builtins(label), Aigc)
     except msgspec.ValidationError as exc:
         raise Refused("LABEL_CHARSET") from exc
-    return made, [] if producer else [Notice("LABEL_INCOMPLETE")]
+    return label, [] if producer else [Notice("LABEL_INCOMPLETE")]
 
 
 def add_label(container: bytes, label: Aigc) -> bytes:
-    """The WAV, MP3, FLAC or Opus file with the label in it, read back.
+    """Add the label to a WAV, MP3, FLAC or Opus file and verify it by reading it back.
 
-    Raises Failed LABEL_VERIFY_FAILED if it does not read back as the only one.
+    Raises Failed LABEL_VERIFY_FAILED if the file already has a label or cannot take one.
     """
     if tags.read_field(container, FIELD):
-        raise Failed("LABEL_VERIFY_FAILED", "The file carries a label already; we change none.")
+        raise Failed("LABEL_VERIFY_FAILED", "The file already has a label, which is not changed.")
     try:
         labelled = tags.add_field(container, FIELD, msgspec.json.encode(label).decode())
     except Explained as exc:
@@ -91,15 +90,15 @@ def add_label(container: bytes, label: Aigc) -> bytes:
 
 
 def read_labels(container: bytes) -> list[Aigc]:
-    """Every implicit label of an audio file; one is right, none or more are not.
+    """Return every implicit label of an audio file; a correctly labelled file has exactly one.
 
-    Flat or inside `{"AIGC": ...}`, as both are in use. Raises Failed LABEL_VERIFY_FAILED for a
-    field of this name that is no label.
+    A label is the object itself or wrapped in `{"AIGC": ...}`: both are in use. Raises Failed
+    LABEL_VERIFY_FAILED for a field of this name that is not a label.
     """
     try:
         return [_parse(value.rstrip(b"\0")) for value in tags.read_field(container, FIELD)]
     except (ValueError, RecursionError) as exc:
-        raise Failed("LABEL_VERIFY_FAILED", "The label breaks the standard.") from exc
+        raise Failed("LABEL_VERIFY_FAILED", "The label violates GB 45438-2025.") from exc
 
 
 class _Wrapper(msgspec.Struct, rename="upper"):
@@ -114,7 +113,7 @@ def _parse(value: bytes) -> Aigc:
 
 
 def make_cue(rate: int) -> Audio:
-    """`AI` in Morse code: 1.32 s, 800 Hz, -12 dBFS."""
+    """Create the cue, `AI` in Morse code: 1.32 s, 800 Hz, -12 dBFS."""
     unit = round(rate * UNIT_S)
     parts = [
         part
@@ -125,7 +124,7 @@ def make_cue(rate: int) -> Audio:
 
 
 def add_cue(audio: Audio, where: Cue) -> Audio:
-    """The audio with the cue before it, after it, or both."""
+    """Return the audio with the cue before it, after it, or both."""
     signal, gap = (
         make_cue(audio.rate).samples,
         _make_silence(_GAP_UNITS * round(audio.rate * UNIT_S)),
@@ -136,12 +135,12 @@ def add_cue(audio: Audio, where: Cue) -> Audio:
 
 
 def lead_seconds(where: Cue) -> float:
-    """Seconds from the beginning of `add_cue`'s audio to that of the speech."""
+    """Return the seconds that `add_cue` inserts before the speech."""
     return _CUE_AND_GAP_S if where in ("morse-start", "morse-both") else 0.0
 
 
 def trail_seconds(where: Cue) -> float:
-    """Seconds from the end of the speech to that of `add_cue`'s audio."""
+    """Return the seconds that `add_cue` appends after the speech."""
     return _CUE_AND_GAP_S if where in ("morse-end", "morse-both") else 0.0
 
 

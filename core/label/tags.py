@@ -1,12 +1,12 @@
-"""One text field in an audio file's own metadata; the sound is not touched.
+"""Read and add one text field in the metadata of an audio file; the audio is unchanged.
 
     WAV      a RIFF chunk named like the field (RIFF, Microsoft 1991)
     MP3      an ID3v2 TXXX frame (id3.org, ID3v2.3 and 2.4)
     FLAC     a Vorbis comment (RFC 9639, 8.6)
     Ogg      a Vorbis comment in the second packet: Opus (RFC 7845, 5.2); Vorbis is only read
 
-`add` is for files our own encoders wrote; `read` takes whatever it is given and stops quietly
-where a file ends. Written here because the libraries that edit all four are GPL or LGPL.
+`add_field` accepts files of our own encoders; `read_field` accepts any bytes and stops at the end
+of a truncated file without an error. The libraries that edit all four formats are GPL or LGPL.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _OPUS, _VORBIS = b"OpusTags", b"\x03vorbis"
 
 
 def add_field(data: bytes, name: str, value: str) -> bytes:
-    """The file with the field added. ASCII only. Raises Explained for a container, or a form of
-    its metadata, that we do not write, and ValueError for what is not ASCII."""
+    """Return the file with the field added. Raises Explained for a container, or a form of its
+    metadata, that is not supported, and ValueError for a name or value that is not ASCII."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         return _add_riff(data, name, value)
     if data[:4] == b"fLaC":
@@ -32,11 +32,11 @@ def add_field(data: bytes, name: str, value: str) -> bytes:
         return _add_opus(data, f"{name}={value}".encode("ascii"))
     if data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
         return _add_id3(data, name, value)
-    raise Explained("not a container whose metadata we write")
+    raise Explained("metadata can be added to WAV, FLAC, MP3 and Opus files only")
 
 
 def read_field(data: bytes, name: str) -> list[bytes]:
-    """Every value of the field, in the order of the file."""
+    """Return every value of the field, in the order of the file."""
     if data[:4] == b"RIFF":
         return [
             data[at : at + size] for kind, at, size in _riff_chunks(data) if kind == name.encode()
@@ -48,14 +48,14 @@ def read_field(data: bytes, name: str) -> list[bytes]:
         packet, _ = _read_second_packet(_ogg_pages(data))
         magic = next((m for m in (_OPUS, _VORBIS) if packet.startswith(m)), None)
         return _find_comments(packet[len(magic) :], name) if magic else []
-    return [text for described, text in _id3_texts(data) if described == name.encode()]
+    return [value for key, value in _id3_texts(data) if key == name.encode()]
 
 
 # RIFF
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(name, offset of the content, size) of each chunk."""
+    """Yield (name, offset of the content, size) of each chunk."""
     at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -71,7 +71,7 @@ def _add_riff(data: bytes, name: str, value: str) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
 
 
-# Vorbis comments: vendor, count, then comments; every string after its length
+# Vorbis comments: vendor, count, comments; each string is preceded by its length
 
 
 def _find_comments(block: bytes, name: str) -> list[bytes]:
@@ -82,15 +82,15 @@ def _find_comments(block: bytes, name: str) -> list[bytes]:
 
 
 def _parse_strings(block: bytes) -> list[bytes]:
-    """The vendor and every comment; fewer if the block is cut."""
-    strings, at, left = [], 0, 1
-    while left and at + 4 <= len(block):
+    """Return the vendor and every comment; fewer if the block is truncated."""
+    strings, at, remaining = [], 0, 1
+    while remaining and at + 4 <= len(block):
         size = int.from_bytes(block[at : at + 4], "little")
         strings.append(block[at + 4 : at + 4 + size])
         at += 4 + size
-        left -= 1
+        remaining -= 1
         if len(strings) == 1:
-            left = int.from_bytes(block[at : at + 4], "little")
+            remaining = int.from_bytes(block[at : at + 4], "little")
             at += 4
     return strings
 
@@ -104,7 +104,7 @@ def _comment_block(strings: list[bytes]) -> bytes:
 
 
 def _flac_blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(type, offset of the content, size) of each metadata block."""
+    """Yield (type, offset of the content, size) of each metadata block."""
     at, last = 4, False
     while not last and at + 4 <= len(data):
         last = bool(data[at] & 0x80)
@@ -119,15 +119,18 @@ def _add_flac(data: bytes, comment: bytes) -> bytes:
 
 
 def build_flac_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
-    """All metadata with the comments among them, and where the sound begins in `data`."""
+    """Return all metadata with the comments added, and the offset of the audio in `data`.
+
+    Raises Explained for a file without metadata.
+    """
     blocks = [(kind, data[at : at + size], at + size) for kind, at, size in _flac_blocks(data)]
     if not blocks:
-        raise Explained("a FLAC file without a header")
-    found = next((content for kind, content, _ in blocks if kind == 4), b"")
-    strings = _parse_strings(found) or [b""]
-    kept = [(kind, content) for kind, content, _ in blocks if kind != 4]
-    # STREAMINFO stays the first block, as the format demands.
-    written = [*kept[:1], (4, _comment_block([*strings, *comments])), *kept[1:]]
+        raise Explained("the FLAC file has no header")
+    comment_block = next((content for kind, content, _ in blocks if kind == 4), b"")
+    strings = _parse_strings(comment_block) or [b""]
+    others = [(kind, content) for kind, content, _ in blocks if kind != 4]
+    # The format requires STREAMINFO to be the first block.
+    written = [*others[:1], (4, _comment_block([*strings, *comments])), *others[1:]]
     head = b"".join(
         bytes([kind | (0x80 if i == len(written) - 1 else 0)])
         + len(content).to_bytes(3, "big")
@@ -159,7 +162,7 @@ def _ogg_pages(data: bytes) -> Iterator[_Page]:
 
 
 def _read_second_packet(pages: Iterable[_Page]) -> tuple[bytes, _Page | None]:
-    """The packet that begins the second page, and the page that ends with it, if one does."""
+    """Return the packet that starts on the second page, and the page that ends with it, or None."""
     packet = b""
     for page in itertools.islice(pages, 1, None):
         at = 0
@@ -177,22 +180,25 @@ def _add_opus(data: bytes, comment: bytes) -> bytes:
 
 
 def build_opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
-    """The first two pages with the comments in them, and where the third begins in `data`."""
+    """Return the first two pages with the comments added, and the offset of the third in `data`.
+
+    Raises Explained for a stream that our encoder would not write.
+    """
     first = next(_ogg_pages(data), None)
     packet, page = _read_second_packet(_ogg_pages(data))
     strings = _parse_strings(packet.removeprefix(_OPUS))
     tags = _OPUS + _comment_block([*strings, *comments])
     lacing = b"\xff" * (len(tags) // 255) + bytes([len(tags) % 255])
-    # One page before and after: then no other page changes its number.
-    alone = page is not None and page.content == packet
+    # The comments must fill one page before and after, so that later pages keep their numbers.
+    fills_page = page is not None and page.content == packet
     if (
         first is None
         or page is None
-        or not alone
+        or not fills_page
         or not packet.startswith(_OPUS)
         or len(lacing) > 255
     ):
-        raise Explained("an Ogg stream that is not Opus as we write it")
+        raise Explained("the Ogg stream is not an Opus stream of this encoder")
     head = b"OggS" + bytes(10) + first.serial + struct.pack("<I", 1)
     tail = bytes([len(lacing)]) + lacing + tags
     checksum = struct.pack("<I", _ogg_crc(head + bytes(4) + tail))
@@ -213,7 +219,7 @@ _CRC = _crc_table()
 
 
 def _ogg_crc(data: bytes) -> int:
-    """Ogg's CRC-32: not reflected, from zero."""
+    """Return the CRC-32 of Ogg: not reflected, initial value 0."""
     value = 0
     for byte in data:
         value = (value << 8 & 0xFFFFFFFF) ^ _CRC[value >> 24 ^ byte]
@@ -228,7 +234,7 @@ def _decode_syncsafe(data: bytes) -> int:
 
 
 def _id3_texts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(description, value) of each TXXX frame of a plain ID3v2.3 or 2.4 tag, both in UTF-8."""
+    """Yield (description, value) in UTF-8 of each TXXX frame of a plain ID3v2.3 or 2.4 tag."""
     if data[:3] != b"ID3" or len(data) < 10 or data[3] not in (3, 4) or data[5] & 0xC0:
         return
     at, end = 10, 10 + _decode_syncsafe(data[6:10])
@@ -239,20 +245,20 @@ def _id3_texts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         if data[at : at + 4] == b"TXXX" and content:
             encoding = ("latin-1", "utf-16", "utf-16-be", "utf-8")[content[0] & 3]
             text = content[1:].decode(encoding, errors="replace")
-            described, _, value = text.partition("\0")
-            yield described.encode(), value.removeprefix("\ufeff").rstrip("\0").encode()
+            description, _, value = text.partition("\0")
+            yield description.encode(), value.removeprefix("\ufeff").rstrip("\0").encode()
         at += 10 + length
 
 
 def _add_id3(data: bytes, name: str, value: str) -> bytes:
     if data[:3] == b"ID3":
-        raise Explained("an MP3 file that has an ID3 tag already")
+        raise Explained("the MP3 file already has an ID3 tag")
     frame = id3_text_frame(name, value)
     return b"ID3\4\0\0" + encode_syncsafe(len(frame)) + frame + data
 
 
 def id3_text_frame(name: str, value: str) -> bytes:
-    """A TXXX frame, ASCII."""
+    """Return a TXXX frame. Raises ValueError for text that is not ASCII."""
     content = b"\0" + name.encode("ascii") + b"\0" + value.encode("ascii")
     return b"TXXX" + encode_syncsafe(len(content)) + b"\0\0" + content
 

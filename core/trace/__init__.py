@@ -1,5 +1,5 @@
-"""Whose mark is it: from a recording that leaked to the job that made it.
+"""Tracing: from a leaked recording to the jobs that produced it.
 
-`scan` cuts a recording of any length into stretches and searches each for watermarks, `registry`
-turns a payload into a job and item, and `trace` writes the report.
+`scan` searches a recording of any length for watermarks, `registry` resolves a payload to a job and
+an item, and `trace` writes the report.
 """

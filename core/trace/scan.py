@@ -1,8 +1,8 @@
-"""Which stretches of a recording carry a mark.
+"""Search a recording of any length for marked stretches.
 
-The whole recording is read in windows as it streams by, so that several jobs joined in one clip are
-told apart, with their places. What that leaves unexplained is searched for changed speed, tempo or
-pitch: all of it in a recording of up to a minute, eight samples of a longer one.
+The recording is streamed once in windows, which separates and locates several jobs joined in one
+clip. The parts without a mark are then searched for changed speed, tempo or pitch: completely in a
+recording of up to a minute, in eight excerpts of a longer one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from watermark import Detection
 from watermark.embed import SAMPLE_RATES
 
 THOROUGH_S = 60.0
-"""Seconds up to which a recording is searched everywhere for changed speed, tempo and pitch."""
-_SAMPLE_COUNT, _SAMPLE_S = 8, 8.0
+"""Longer recordings, in seconds, are searched for changed speed, tempo and pitch in excerpts."""
+_EXCERPTS, _EXCERPT_S = 8, 8.0
 _MAX_CHANNEL_DIFFERENCE = 0.01
-"""Channels that differ by more than this share of their power are listened to one by one."""
+"""Channels that differ by more than this share of their power are searched one by one."""
 _WINDOW_S = 3.0
-"""Every how many seconds `watermark.scan` looks: each look is one more chance to err."""
+"""Seconds between the windows of `watermark.scan`, each of which may be a false positive."""
 _GAP_S = 6.0
-"""Two stretches of one job that are nearer than this are one."""
+"""Stretches of one item that are closer than this, in seconds, are merged."""
 
 Keys = Mapping[str, bytes]
 
@@ -37,21 +37,26 @@ Keys = Mapping[str, bytes]
 def search_recording(
     file: BinaryIO, name: str, keys: Keys
 ) -> tuple[RecordingFacts, list[Detection]]:
-    """Every marked stretch; scores account for all that was looked at. Raises Refused, Failed."""
-    held: list[Samples] = []
-    rate, facts, found = _scan_once(file, name, keys, held=held)
+    """Return the marked stretches of a recording; their scores account for the number of windows
+    searched. Raises Refused and Failed like `Recording`."""
+    beginning: list[Samples] = []
+    rate, facts, found = _scan_once(file, name, keys, beginning=beginning)
     if facts.channels > 1 and facts.channel_difference > _MAX_CHANNEL_DIFFERENCE:
         for channel in range(facts.channels):
             found += _scan_once(file, name, keys, channel=channel)[2]
     if facts.seconds <= THOROUGH_S:
-        found += _search_gaps(np.concatenate(held), rate, keys, found)
+        found += _search_gaps(np.concatenate(beginning), rate, keys, found)
     elif not found:
-        found += _search_samples(file, name, keys, facts)
-    tries = _log10_trials(facts)
-    found = [replace(one, score=one.score - tries) for one in found]
-    found = [one for one in found if one.score >= watermark.DETECTION_THRESHOLD]
+        found += _search_excerpts(file, name, keys, facts)
+    penalty = _log10_trials(facts)
+    found = [replace(hit, score=hit.score - penalty) for hit in found]
+    found = [hit for hit in found if hit.score >= watermark.DETECTION_THRESHOLD]
     if facts.damaged and not found:
-        raise Refused("AUDIO_CORRUPT", f"Damaged after {facts.seconds:.1f} s.", pointer=name)
+        raise Refused(
+            "AUDIO_CORRUPT",
+            f"The file is damaged after {facts.seconds:.1f} s and has no mark before.",
+            pointer=name,
+        )
     return facts, found
 
 
@@ -62,13 +67,18 @@ def _scan_once(
     *,
     channel: int | None = None,
     tempo: float = 1.0,
-    held: list[Samples] | None = None,
+    beginning: list[Samples] | None = None,
 ) -> tuple[int, RecordingFacts, list[Detection]]:
-    """Read the recording once, in windows. `tempo`: how many times too fast it is played; `held`
-    is given its first minute."""
+    """Scan the recording once in windows and return its sample rate, facts and detections.
+
+    tempo: factor by which the recording is too fast. beginning: a list that receives the blocks of
+    the first minute.
+    """
     recording = Recording(file, name=name, channel=channel)
     rate = recording.rate
-    blocks = recording if held is None else _keep_start(recording, held, int(THOROUGH_S * rate) + 1)
+    blocks: Iterable[Samples] = recording
+    if beginning is not None:
+        blocks = _keep_start(recording, beginning, int(THOROUGH_S * rate) + 1)
     found = [
         replace(run, start=run.start / tempo, end=run.end / tempo, tempo=run.tempo * tempo)
         for _, _, run in watermark.scan(blocks, round(rate / tempo), keys)
@@ -76,16 +86,18 @@ def _scan_once(
     return rate, recording.facts, found
 
 
-def _keep_start(blocks: Iterable[Samples], held: list[Samples], most: int) -> Iterator[Samples]:
+def _keep_start(
+    blocks: Iterable[Samples], beginning: list[Samples], samples_left: int
+) -> Iterator[Samples]:
     for block in blocks:
-        if most > 0:
-            held.append(block[:most])
-            most -= len(block)
+        if samples_left > 0:
+            beginning.append(block[:samples_left])
+            samples_left -= len(block)
         yield block
 
 
 def _search_gaps(whole: Samples, rate: int, keys: Keys, found: list[Detection]) -> list[Detection]:
-    """What is warped in the parts of a short recording in which nothing was found."""
+    """Search the unmarked parts of a short recording for changes of speed, tempo and pitch."""
     more = []
     for start, end in _find_gaps(found, len(whole) / rate):
         part = whole[int(start * rate) : int(end * rate)]
@@ -93,50 +105,50 @@ def _search_gaps(whole: Samples, rate: int, keys: Keys, found: list[Detection]) 
         more += [replace(run, start=run.start + start, end=run.end + start) for run in runs]
     if found or more:
         return more
-    # Weaker marks show where longer windows are looked at.
+    # Longer windows reveal weaker marks.
     best = watermark.detect_any(whole, rate, keys, thorough=True)
     return [best] if best.marked else []
 
 
 def _find_gaps(found: list[Detection], seconds: float) -> Iterator[tuple[float, float]]:
-    """Parts long enough to carry a mark that can be read."""
+    """Yield the unmarked parts that are long enough for a mark to be read: (start, end)."""
     at = 0.0
-    for one in sorted(found, key=lambda one: one.start):
-        if one.start - at >= _WINDOW_S:
-            yield at, one.start
-        at = max(at, one.end)
+    for hit in sorted(found, key=lambda hit: hit.start):
+        if hit.start - at >= _WINDOW_S:
+            yield at, hit.start
+        at = max(at, hit.end)
     if seconds - at >= _WINDOW_S or at == 0.0:
         yield at, seconds
 
 
-def _search_samples(
+def _search_excerpts(
     file: BinaryIO, name: str, keys: Keys, facts: RecordingFacts
 ) -> list[Detection]:
-    """A long recording in which nothing was found: is it warped as a whole?"""
-    for start, part, rate in _cut_samples(file, name, facts):
+    """Search excerpts of a long recording for a change of speed, tempo or pitch of all of it."""
+    for start, part, rate in _cut_excerpts(file, name, facts):
         best = watermark.detect_any(part, rate, keys, thorough=True)
         if best.marked:
             readable = round(rate / best.tempo) in SAMPLE_RATES
             if abs(best.tempo - best.pitch) < 0.003 and readable:
-                # Played too fast or too slowly: undone, all of it can be read.
+                # The whole recording can be read once the change of speed is undone.
                 return _scan_once(file, name, keys, tempo=best.tempo)[2]
             return [replace(best, start=best.start + start, end=best.end + start)]
     return []
 
 
-def _cut_samples(
+def _cut_excerpts(
     file: BinaryIO, name: str, facts: RecordingFacts
 ) -> list[tuple[float, Samples, int]]:
-    """Eight parts of 8 s, evenly spread: (start, samples, rate)."""
+    """Return eight excerpts of 8 s, evenly spaced: (start, samples, rate)."""
     recording = Recording(file, name=name)
     rate = recording.rate
-    starts = np.linspace(0, facts.seconds - _SAMPLE_S, _SAMPLE_COUNT)
+    starts = np.linspace(0, facts.seconds - _EXCERPT_S, _EXCERPTS)
     parts: list[list[Samples]] = [[] for _ in starts]
     at = 0
     for block in recording:
         for start, part in zip(starts, parts, strict=True):
             first = int(start * rate) - at
-            cut = block[max(first, 0) : max(first + int(_SAMPLE_S * rate), 0)]
+            cut = block[max(first, 0) : max(first + int(_EXCERPT_S * rate), 0)]
             part.append(cut.copy())
         at += len(block)
     joined = (np.concatenate(part) for part in parts)
@@ -144,25 +156,25 @@ def _cut_samples(
 
 
 def merge_detections(found: list[Detection]) -> list[Detection]:
-    """One for each stretch of one item, however often it was found."""
-    made: list[Detection] = []
-    for one in sorted((f for f in found if f.payload is not None), key=lambda f: f.start):
-        last = next((i for i, m in enumerate(made) if _continues(m, one)), None)
-        if last is None:
-            made.append(one)
+    """Merge the detections of each stretch of one item."""
+    merged: list[Detection] = []
+    for hit in sorted((f for f in found if f.payload is not None), key=lambda f: f.start):
+        index = next((i for i, m in enumerate(merged) if _continues(m, hit)), None)
+        if index is None:
+            merged.append(hit)
         else:
-            louder = max(made[last], one, key=lambda f: f.score)
-            start, end = made[last].start, max(made[last].end, one.end)
-            made[last] = replace(louder, start=start, end=end)
-    return made
+            strongest = max(merged[index], hit, key=lambda f: f.score)
+            start, end = merged[index].start, max(merged[index].end, hit.end)
+            merged[index] = replace(strongest, start=start, end=end)
+    return merged
 
 
-def _continues(one: Detection, other: Detection) -> bool:
-    same = (one.key_id, one.payload) == (other.key_id, other.payload)
-    return same and other.start - one.end < _GAP_S
+def _continues(first: Detection, second: Detection) -> bool:
+    is_same_item = (first.key_id, first.payload) == (second.key_id, second.payload)
+    return is_same_item and second.start - first.end < _GAP_S
 
 
 def _log10_trials(facts: RecordingFacts) -> float:
-    """log10 of how often chance could have misled us, beyond what each score accounts for."""
+    """Return log10 of the number of independent tests, for which single scores do not account."""
     views = 1 + (facts.channels if facts.channel_difference > _MAX_CHANNEL_DIFFERENCE else 0)
     return math.log10(max(1.0, facts.seconds / _WINDOW_S) * views)

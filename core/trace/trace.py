@@ -1,6 +1,6 @@
-"""Which jobs made what is heard in this recording? Marks found, and resolved in a registry.
+"""Trace a recording to the jobs that produced it: detect marks, resolve them in a registry.
 
-A trace says "carries our mark" or "our mark was not found", never that a clip is fake or real: a
+A trace says "carries our mark" or "our mark was not found", never that a clip is fake or genuine: a
 recording without our mark may come from anywhere.
 """
 
@@ -25,26 +25,28 @@ Resolve = Callable[[int], Mark | None]
 
 
 class MarkedStretch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One stretch that carries the mark of one item."""
+    """A stretch of a recording that carries the mark of one item."""
 
     score: float
-    """-log10 of a bound on the probability that unmarked sound scores as high anywhere in a
+    """-log10 of a bound on the probability that unmarked audio scores as high anywhere in a
     recording of this length."""
     payload: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
     key_id: str
     job: str = ""
-    """Empty if the registry does not know the payload."""
+    """Empty if the payload is not registered."""
     item: str = ""
     start: float = 0.0
     """Seconds from the beginning of the recording, as is `end`."""
     end: float = 0.0
     tempo: float = 1.0
-    """How many times too fast it is played."""
+    """Factor by which the stretch is too fast."""
     pitch: float = 1.0
-    """How many times too high it is pitched."""
+    """Factor by which its frequencies are too high."""
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The recording that was traced."""
+
     name: str
     """Object key or file name."""
     sha256: str
@@ -54,6 +56,8 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The report on one recording."""
+
     schema: Literal["voicedrop/trace/1"] = "voicedrop/trace/1"
     trace_id: str
     clip: Clip
@@ -62,11 +66,11 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     marked: bool | None = None
     """None: the clip could not be read."""
     score: float = 0.0
-    """The highest found."""
+    """The highest score of a detection."""
     meaning: str
-    """The same in words."""
+    """The result as a sentence."""
     findings: list[MarkedStretch] = []
-    """In the order of their beginnings."""
+    """Ordered by start."""
     error: Problem | None = None
 
 
@@ -77,9 +81,10 @@ def trace_recording(
     resolve: Resolve,
     finished: str,
 ) -> Trace:
-    """`file`: one with a descriptor. `keys`: key id -> watermark key. `resolve`: a payload's item.
+    """Trace one recording and return the report, also for a clip that cannot be decoded.
 
-    Never raises Refused: a clip that cannot be read is a finding too.
+    file: must have a descriptor. keys: watermark keys by key id. resolve: returns the item of a
+    payload, or None. finished: the time for the report.
     """
     digest = _sha256(file)
     clip = Clip(name=name, sha256=digest, size=os.fstat(file.fileno()).st_size)
@@ -90,20 +95,20 @@ def trace_recording(
         meaning="",
     )
     try:
-        facts, found = search_recording(file, name, keys)
+        facts, detections = search_recording(file, name, keys)
     except (Refused, Failed) as exc:
-        meaning = f"The clip could not be read ({exc.code}): {exc.message}"
+        meaning = f"The clip could not be decoded ({exc.code}): {exc.message}"
         return msgspec.structs.replace(report, meaning=meaning, error=Problem.of(exc))
-    findings = [_marked_stretch(one, resolve) for one in merge_detections(found)]
-    score = max((one.score for one in found), default=0.0)
+    findings = [_marked_stretch(stretch, resolve) for stretch in merge_detections(detections)]
+    score = max((stretch.score for stretch in detections), default=0.0)
     return msgspec.structs.replace(
         report,
         clip=msgspec.structs.replace(
             clip, seconds=round(facts.seconds, 3), channels=facts.channels
         ),
-        marked=bool(found),
+        marked=bool(detections),
         score=round(score, 2),
-        meaning=_describe(score, findings, marked=bool(found)),
+        meaning=_describe(score, findings, marked=bool(detections)),
         findings=findings,
     )
 
@@ -115,41 +120,42 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _marked_stretch(one: Detection, resolve: Resolve) -> MarkedStretch:
-    payload = one.payload or 0
+def _marked_stretch(stretch: Detection, resolve: Resolve) -> MarkedStretch:
+    payload = stretch.payload or 0
     mark = resolve(payload)
     return MarkedStretch(
-        score=round(one.score, 2),
+        score=round(stretch.score, 2),
         payload=f"{payload:08x}",
-        key_id=one.key_id,
+        key_id=stretch.key_id,
         job=mark.job if mark else "",
         item=mark.item if mark else "",
-        start=round(one.start, 2),
-        end=round(one.end, 2),
-        tempo=round(one.tempo, 4),
-        pitch=round(one.pitch, 4),
+        start=round(stretch.start, 2),
+        end=round(stretch.end, 2),
+        tempo=round(stretch.tempo, 4),
+        pitch=round(stretch.pitch, 4),
     )
 
 
 def _describe(score: float, findings: list[MarkedStretch], *, marked: bool) -> str:
     if not marked:
         return (
-            "Our mark was not found. That does not say that the clip is genuine, nor that we did "
-            "not make it: it may be too short or too damaged."
+            "Our mark was not found. This does not show that the clip is genuine, nor that we did "
+            "not produce it: it may be too short or too damaged."
         )
     chance = f"by chance this happens less than once in 10^{min(int(score), 30)} clips"
     if not findings:
-        return f"Carries our mark ({chance}), but too damaged to say of which job."
+        return f"Carries our mark ({chance}), but too damaged to read which job produced it."
     return f"Carries our mark ({chance}): {'; '.join(map(_describe_stretch, findings))}."
 
 
-def _describe_stretch(one: MarkedStretch) -> str:
-    who = f"item {one.item} of job {one.job}"
-    if not one.job:
-        who = f"payload {one.payload}, which this registry does not know,"
-    changed = []
-    if abs(one.tempo - 1) > 0.004:
-        changed.append(f"played {abs(one.tempo - 1):.1%} too {'fast' if one.tempo > 1 else 'slow'}")
-    if abs(one.pitch - one.tempo) > 0.004:
-        changed.append(f"pitched {abs(one.pitch - 1):.1%} too {'high' if one.pitch > 1 else 'low'}")
-    return ", ".join([f"{who} from {one.start:.1f} to {one.end:.1f} s", *changed])
+def _describe_stretch(stretch: MarkedStretch) -> str:
+    tempo, pitch = stretch.tempo, stretch.pitch
+    source = f"item {stretch.item} of job {stretch.job}"
+    if not stretch.job:
+        source = f"unregistered payload {stretch.payload}"
+    parts = [f"{source} from {stretch.start:.1f} to {stretch.end:.1f} s"]
+    if abs(tempo - 1) > 0.004:
+        parts.append(f"played {abs(tempo - 1):.1%} too {'fast' if tempo > 1 else 'slow'}")
+    if abs(pitch - tempo) > 0.004:
+        parts.append(f"pitched {abs(pitch - 1):.1%} too {'high' if pitch > 1 else 'low'}")
+    return ", ".join(parts)

@@ -51,7 +51,7 @@ def test_a_task_gets_its_bytes_and_hands_back_bytes_and_json(sandbox: Sandbox) -
         ("spin", Limits(cpu_s=1), "processor time"),
         ("sleep", Limits(wall_s=0.3), "0.3 s"),
         ("bloat", Limits(memory=256 << 20), "256 MiB of memory"),
-        ("fail", Limits(), "failed inside"),
+        ("fail", Limits(), "raised an exception"),
         ("answer_without_json", Limits(), "malformed"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_server_that_dies_is_replaced() -> None:
 def test_a_task_that_keeps_killing_the_server_fails() -> None:
     shop = Sandbox()
     try:
-        ends = "process that starts decoders died" if os.geteuid() else "failed inside"
+        ends = "decoder server died" if os.geteuid() else "raised an exception"
         with pytest.raises(Crashed, match=ends):
             shop.run(TASKS + "kill_server", b"")
     finally:
@@ -190,12 +190,12 @@ def test_a_forked_worker_starts_a_server_of_its_own(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.slow
-def test_a_disowned_server_ends_by_itself_and_is_replaced() -> None:
+def test_a_forgotten_server_exits_by_itself_and_is_replaced() -> None:
     shop = Sandbox()
     try:
         shop.start()
         first = server_pid(shop)
-        shop.disown()
+        shop.forget_server()
         assert os.waitpid(first, 0)[0] == first
         assert shop.run(TASKS + "echo", b"x", times=1)[0] == b"x"
     finally:

@@ -119,7 +119,7 @@ def test_a_longer_recording_that_was_slowed_down_is_read_as_a_whole(tmp_path: Pa
 def test_a_recording_without_a_mark_says_so_and_no_more(tmp_path: Path) -> None:
     report = traced(file(tmp_path, speech(5)))
     assert (report.marked, report.findings, report.score) == (False, [], 0.0)
-    assert "does not say that the clip is genuine" in report.meaning
+    assert "does not show that the clip is genuine" in report.meaning
 
 
 def test_with_another_key_nothing_is_found(tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ def test_files_that_cannot_take_a_label_are_not_released(container: bytes) -> No
 @pytest.mark.parametrize(
     ("container", "made", "why"),
     [
-        pytest.param(b"<html>", LABEL, "not a container whose metadata we write", id="not audio"),
-        pytest.param(b"fLaC", LABEL, "a FLAC file without a header", id="FLAC"),
+        pytest.param(b"<html>", LABEL, "metadata can be added to WAV, FLAC, MP3 and Opus files only", id="not audio"),
+        pytest.param(b"fLaC", LABEL, "the FLAC file has no header", id="FLAC"),
         pytest.param(encoded("mp3"), Aigc(label="1", content_producer="公司"), "it is not ASCII",
                      id="not ASCII"),
     ],
@@ -157,7 +157,7 @@ def test_a_label_that_does_not_read_back_is_not_released() -> None:
 def test_ogg_vorbis_is_not_written() -> None:
     sink = io.BytesIO()
     soundfile.write(sink, np.zeros(24_000, np.float32), 24_000, format="OGG", subtype="VORBIS")
-    with pytest.raises(Failed, match="not Opus as we write it"):
+    with pytest.raises(Failed, match="not an Opus stream of this encoder"):
         label.add_label(sink.getvalue(), LABEL)
 
 

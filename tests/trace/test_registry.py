@@ -52,5 +52,5 @@ def test_a_store_where_every_number_is_taken_is_reported_not_trusted(results: Lo
     for number in range(registry.MAX_CANDIDATES):
         payload = registry._candidate(KEY, mark, number)
         results.put(mark_key(payload), b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}')
-    with pytest.raises(Exception, match="no free watermark number"):
+    with pytest.raises(Exception, match="no free watermark payload"):
         register(results, KEY, "j1", "hello")

@@ -1,7 +1,7 @@
-"""What an audio file says of itself, read before any decoder sees it.
+"""Headers of audio files, checked before a decoder reads the file.
 
-`inspect` names the format by its first bytes, walks the headers, refuses what cannot be a good
-recording and hands on bytes that a decoder reads without guessing.
+`inspect` identifies the format by the first bytes, parses the headers, refuses files that cannot be
+good recordings and returns bytes that every decoder reads alike.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _OTHER_CODECS = {
     b"MAC ": "Monkey's Audio",
     b"DSD ": "DSD",
 }
-_EXTENSIONS = {
+_FORMATS_BY_EXTENSION = {
     "wav": "wav",
     "wave": "wav",
     "rf64": "wav",
@@ -78,20 +78,21 @@ _Inspector = Callable[[bytes], Source]
 
 
 def inspect(data: bytes, name: str) -> Source:
-    """Raises Refused AUDIO_EMPTY, AUDIO_NOT_AUDIO, AUDIO_UNRECOGNIZED, AUDIO_CODEC_UNSUPPORTED,
-    AUDIO_HEADER_INVALID, AUDIO_NO_SAMPLES, AUDIO_TRUNCATED, AUDIO_TOO_SHORT, AUDIO_TOO_LARGE,
-    AUDIO_RATE_UNSUPPORTED, AUDIO_CHANNELS_UNSUPPORTED, AUDIO_CORRUPT or AUDIO_DECODE_LIMIT."""
+    """Check the headers of a file. Raises Refused AUDIO_EMPTY, AUDIO_NOT_AUDIO, AUDIO_UNRECOGNIZED,
+    AUDIO_CODEC_UNSUPPORTED, AUDIO_HEADER_INVALID, AUDIO_NO_SAMPLES, AUDIO_TRUNCATED,
+    AUDIO_TOO_SHORT, AUDIO_TOO_LONG, AUDIO_TOO_LARGE, AUDIO_RATE_UNSUPPORTED,
+    AUDIO_CHANNELS_UNSUPPORTED or AUDIO_DECODE_LIMIT. `name` is compared by its extension."""
     if not data:
         raise Refused("AUDIO_EMPTY")
     body = data[_id3_size(data) :]
     if not body:
-        raise Refused("AUDIO_NO_SAMPLES", "The file holds tags and no sound.")
+        raise Refused("AUDIO_NO_SAMPLES", "The file contains tags but no audio.")
     source = _find_inspector(body)(body)
     notices = list(source.notices)
     if len(body) < len(data) and source.format != "mp3":
         notices.append("TRAILING_BYTES")
     extension = name.rpartition(".")[2].lower()
-    if source.format not in _EXTENSIONS.get(extension, source.format).split():
+    if source.format not in _FORMATS_BY_EXTENSION.get(extension, source.format).split():
         notices.append("EXTENSION_MISMATCH")
     return Source(source.format, source.data, source.frames, tuple(dict.fromkeys(notices)))
 
@@ -117,10 +118,10 @@ def _find_inspector(data: bytes) -> _Inspector:
 
 def _refuse_other_format(data: bytes) -> None:
     head = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
-    for magic, what in _NOT_AUDIO.items():
+    for magic, kind in _NOT_AUDIO.items():
         if head.startswith(magic):
-            raise Refused("AUDIO_NOT_AUDIO", f"This is {what} under an audio name.")
-    codec = next((what for magic, what in _OTHER_CODECS.items() if data.startswith(magic)), "")
+            raise Refused("AUDIO_NOT_AUDIO", f"The file is {kind}, not audio.")
+    codec = next((name for magic, name in _OTHER_CODECS.items() if data.startswith(magic)), "")
     if data[4:8] == b"ftyp":
         codec = "M4A or MP4"
     elif data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xF6 == 0xF0:
@@ -130,13 +131,13 @@ def _refuse_other_format(data: bytes) -> None:
     if codec:
         raise Refused(
             "AUDIO_CODEC_UNSUPPORTED",
-            f"{codec} cannot be read here: convert it, for example with "
+            f"{codec} is not supported: convert the file, for example with "
             "`ffmpeg -i INPUT OUTPUT.flac`.",
         )
 
 
 def _id3_size(data: bytes) -> int:
-    """Bytes of ID3v2 tags in front, zero padding included (ID3v2.4 section 3.1)."""
+    """Return the size in bytes of leading ID3v2 tags and their padding (ID3v2.4 section 3.1)."""
     at, tags = 0, 0
     while data[at : at + 3] == b"ID3" and len(data) >= at + 10 and tags < _MAX_TAGS:
         a, b, c, d = (byte & 0x7F for byte in data[at + 6 : at + 10])

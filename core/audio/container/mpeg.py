@@ -1,4 +1,4 @@
-"""MPEG audio (ISO 11172-3, ISO 13818-3 and the 2.5 extension in wide use)."""
+"""MPEG audio (ISO 11172-3, ISO 13818-3 and the unofficial MPEG-2.5)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ _BIT_RATES = {  # kbit/s by (MPEG-1, layer)
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _MAX_FRAMES = 100_000
-"""A quarter of an hour of the shortest ones."""
+"""At least a quarter of an hour."""
 _MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
 @dataclass(frozen=True, slots=True)
 class _FrameHeader:
     size: int
+    """Size of the frame in bytes."""
     samples: int
     rate: int
 
 
 def parse_frame_header(data: bytes, at: int) -> _FrameHeader | None:
-    """The frame header at `at` (section 2.4.2.3)."""
+    """Parse the frame header at an offset (section 2.4.2.3); None if there is none."""
     head = int.from_bytes(data[at : at + 4], "big")
     version, layer = head >> 19 & 3, 4 - (head >> 17 & 3)
     bit_rate, rate, padding = head >> 12 & 15, head >> 10 & 3, head >> 9 & 1
@@ -44,7 +45,7 @@ def parse_frame_header(data: bytes, at: int) -> _FrameHeader | None:
 
 
 def is_free_format(data: bytes) -> bool:
-    """A frame whose size its header does not tell; hardly any decoder knows them."""
+    """Return True for a frame whose header does not give its size; few decoders read those."""
     head = int.from_bytes(data[:4], "big")
     return (
         head >> 12 & 15 == 0
@@ -53,7 +54,7 @@ def is_free_format(data: bytes) -> bool:
 
 
 def inspect_mp3(data: bytes) -> Source:
-    """Count the frames: decoders trust the Xing header, and stop or go on as it says."""
+    """Count the frames, because decoders trust the frame count in the Xing header."""
     first = parse_frame_header(data, 0)
     count, at, frame = 0, 0, first
     while frame and at + frame.size <= len(data):
@@ -64,18 +65,25 @@ def inspect_mp3(data: bytes) -> Source:
     if first is None or count == 0:
         raise Refused("AUDIO_UNRECOGNIZED")
     if count * first.samples < first.rate // 4:
-        raise Refused("AUDIO_TOO_SHORT", f"Only {count} MP3 frames: send at least three seconds.")
-    promised = _xing_frames(data[: first.size])
-    if frame or (promised is not None and count < promised):
-        raise Refused("AUDIO_TRUNCATED", f"The MP3 is cut after {count} frames: upload it again.")
-    if promised is not None and (count - 1 - promised) * first.samples > first.rate:
+        raise Refused(
+            "AUDIO_TOO_SHORT",
+            f"Only {count} MP3 frames: use a recording of at least three seconds.",
+        )
+    announced = _xing_frames(data[: first.size])
+    if frame or (announced is not None and count < announced):
+        raise Refused(
+            "AUDIO_TRUNCATED", f"The MP3 file ends early, after {count} frames: upload it again."
+        )
+    if announced is not None and (count - 1 - announced) * first.samples > first.rate:
         raise Refused("AUDIO_DECODE_LIMIT")
-    notices = ("TRAILING_BYTES",) if at + 128 + 32 < len(data) else ()  # ID3v1 and APE are usual
+    notices = (
+        ("TRAILING_BYTES",) if at + 128 + 32 < len(data) else ()
+    )  # room for ID3v1 and APE tags
     return Source("mp3", data, None, notices)
 
 
 def _xing_frames(frame: bytes) -> int | None:
-    """Frames announced by a Xing or Info tag, itself not counted."""
+    """Return the number of frames in a Xing or Info header, which does not count itself."""
     at = max(frame.find(b"Xing", 0, 64), frame.find(b"Info", 0, 64))
     if at < 0 or not frame[at + 7] & 1:
         return None

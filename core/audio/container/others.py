@@ -21,7 +21,7 @@ _MAX_PAGES = 200_000
 
 def inspect_aiff(data: bytes) -> Source:
     if data[8:12] not in (b"AIFF", b"AIFC"):
-        raise Refused("AUDIO_UNRECOGNIZED", "An IFF file, but not AIFF.")
+        raise Refused("AUDIO_UNRECOGNIZED", "The file is IFF, but not AIFF.")
     check_announced_size(data, 8 + int.from_bytes(data[4:8], "big"))
     return Source("aiff", data)
 
@@ -29,7 +29,7 @@ def inspect_aiff(data: bytes) -> Source:
 def inspect_au(data: bytes) -> Source:
     offset, size = struct.unpack(">II", data[4:12].ljust(8, b"\0"))
     if offset < 24:
-        raise Refused("AUDIO_HEADER_INVALID", "The AU header is cut.")
+        raise Refused("AUDIO_HEADER_INVALID", "The AU header is incomplete.")
     if size < UNKNOWN_SIZE:
         check_announced_size(data, offset + size)
     return Source("au", data)
@@ -45,7 +45,7 @@ def inspect_w64(data: bytes) -> Source:
 
 
 def _w64_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(first letters of the GUID, offset, size) of each chunk, which its 24 bytes of head count."""
+    """Yield (start of the GUID, offset, size) of each chunk; sizes include its 24-byte header."""
     at = 40
     while at + 24 <= len(data):
         size = int.from_bytes(data[at + 16 : at + 24], "little")
@@ -55,16 +55,16 @@ def _w64_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def inspect_caf(data: bytes) -> Source:
     for name, at, size in at_most(_caf_chunks(data), _MAX_CHUNKS):
-        if name == b"data" and size == -1:  # "to the end of the file", which decoders cannot read
-            whole = (len(data) - at).to_bytes(8, "big")
-            return Source("caf", data[: at - 8] + whole + data[at:])
+        if name == b"data" and size == -1:  # up to the end of the file; decoders cannot read this
+            actual = (len(data) - at).to_bytes(8, "big")
+            return Source("caf", data[: at - 8] + actual + data[at:])
         if name == b"data":
             check_announced_size(data, at + size)
     return Source("caf", data)
 
 
 def _caf_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(name, offset of the content, size) of each chunk; the last may have the size -1."""
+    """Yield (name, offset of the content, size) of each chunk; the last may have the size -1."""
     at, size = 8, 0
     while size >= 0 and at + 12 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 12], "big", signed=True)
@@ -73,26 +73,28 @@ def _caf_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def inspect_flac(data: bytes) -> Source:
-    """Zero the announced length, so that decoding goes on to the true end."""
+    """Set the announced length to 0 (unknown), so that a decoder reads to the true end."""
     if len(data) < 42 or data[4] & 0x7F:
-        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
+        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is incomplete.")
     fields = int.from_bytes(data[18:26], "big")  # rate 20, channels 3, bits 5, frames 36
     check_sample_rate(fields >> 44)
     frames = fields & 0xF_FFFF_FFFF
     at = max(at_most(_flac_block_ends(data), _MAX_CHUNKS))
     check_tag_size(at)
     if at > len(data):
-        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is cut.")
+        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is incomplete.")
     if at == len(data):
         raise Refused("AUDIO_NO_SAMPLES")
     code = int.from_bytes(data[at + 2 : at + 3]) & 15
     if _FLAC_RATES.get(code, fields >> 44) != fields >> 44:
-        raise Refused("AUDIO_HEADER_INVALID", "The FLAC header names another rate than its sound.")
-    endless = (fields ^ frames).to_bytes(8, "big")
-    tagged = data[-128:-125] == b"TAG"  # ID3v1, which decoders take for a damaged frame
-    sound = data[26:-128] if tagged else data[26:]
-    notices = ("TRAILING_BYTES",) if tagged else ()
-    return Source("flac", data[:18] + endless + sound, frames or None, notices)
+        raise Refused(
+            "AUDIO_HEADER_INVALID", "The sample rates of the FLAC header and its frames differ."
+        )
+    without_length = (fields ^ frames).to_bytes(8, "big")
+    has_id3v1 = data[-128:-125] == b"TAG"  # a decoder would report it as a damaged frame
+    rest = data[26:-128] if has_id3v1 else data[26:]
+    notices = ("TRAILING_BYTES",) if has_id3v1 else ()
+    return Source("flac", data[:18] + without_length + rest, frames or None, notices)
 
 
 _FLAC_RATES = dict(
@@ -100,11 +102,11 @@ _FLAC_RATES = dict(
         (88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000), 1
     )
 )
-"""By the code in a frame's header (RFC 9639, 9.1.2)."""
+"""Sample rates by the code in a frame header (RFC 9639, 9.1.2)."""
 
 
 def _flac_block_ends(data: bytes) -> Iterator[int]:
-    """Where each block of metadata ends; beyond the file if the last one is not marked."""
+    """Yield the end of each metadata block; beyond the file if none is marked as the last."""
     at, last = 4, False
     while not last and at + 4 <= len(data):
         last = bool(data[at] & 0x80)
@@ -115,23 +117,25 @@ def _flac_block_ends(data: bytes) -> Iterator[int]:
 
 
 def inspect_ogg(data: bytes) -> Source:
-    end, ended, chained = 0, False, False
-    for flags, end in at_most(_ogg_pages(data), _MAX_PAGES):  # noqa: B007 - where the last page ended
-        chained = chained or (ended and bool(flags & 2))
-        ended = ended or bool(flags & 4)
-    kinds = {b"\x01vorbis": "vorbis", b"OpusHead": "opus"}
+    end, has_ended, is_chained = 0, False, False
+    for flags, end in at_most(_ogg_pages(data), _MAX_PAGES):  # noqa: B007 - used after the loop
+        is_chained = is_chained or (has_ended and bool(flags & 2))
+        has_ended = has_ended or bool(flags & 4)
+    codecs = {b"\x01vorbis": "vorbis", b"OpusHead": "opus"}
     first = 27 + data[26] if len(data) > 26 else 0
-    kind = next((k for magic, k in kinds.items() if data[first:].startswith(magic)), "")
-    if not kind:
-        raise Refused("AUDIO_CODEC_UNSUPPORTED", "Ogg, but neither Vorbis nor Opus: convert it.")
-    if not ended:
+    codec = next((c for magic, c in codecs.items() if data[first:].startswith(magic)), "")
+    if not codec:
+        raise Refused(
+            "AUDIO_CODEC_UNSUPPORTED", "The Ogg file is neither Vorbis nor Opus: convert it."
+        )
+    if not has_ended:
         raise Refused("AUDIO_TRUNCATED", "The Ogg stream has no end: upload the file again.")
-    # Of streams one after the other the first alone is read.
-    return Source(kind, data, None, ("TRAILING_BYTES",) if chained or end < len(data) else ())
+    # Only the first of several chained streams is read.
+    return Source(codec, data, None, ("TRAILING_BYTES",) if is_chained or end < len(data) else ())
 
 
 def _ogg_pages(data: bytes) -> Iterator[tuple[int, int]]:
-    """(flags, offset of the end) of each whole page: 2 begins a stream, 4 ends it."""
+    """Yield (flags, end offset) of each whole page; flag 2 starts a stream, flag 4 ends it."""
     at = 0
     while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
         lacing = data[at + 27 : at + 27 + data[at + 26]]

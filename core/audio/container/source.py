@@ -1,4 +1,4 @@
-"""The result of reading headers, and the checks that all formats share."""
+"""The result of inspecting headers, and the checks common to all formats."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TypeVar
 from core.errors import Refused
 
 TAGS_LIMIT = 16 << 20
-"""Bytes of tags and cover art in front of the sound."""
+"""Most bytes of tags and cover art before the audio."""
 UNKNOWN_SIZE = 0x7FFF_0000
-"""Sizes from here up are what encoders write that cannot seek back: they mean "unknown"."""
+"""Sizes from here up mean "unknown": encoders that cannot seek back write them."""
 
 
 T = TypeVar("T")
@@ -19,18 +19,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Source:
+    """A file whose headers passed the checks."""
+
     format: str
     """wav, flac, mp3, vorbis, opus, aiff, caf, au or w64."""
     data: bytes
-    """Bytes for the decoder: the file's own, or the same sound under a repaired header."""
+    """Bytes for the decoder: the file itself, or the same audio with a repaired header."""
     frames: int | None = None
-    """Samples per channel that the header promises; None if only the decoder can tell."""
+    """Samples per channel according to the header; None if only decoding can tell."""
     notices: tuple[str, ...] = ()
 
 
 def check_sample_rate(rate: int) -> None:
     if not 0 < rate <= 10_000_000:
-        raise Refused("AUDIO_HEADER_INVALID", f"The header names a sample rate of {rate} Hz.")
+        raise Refused("AUDIO_HEADER_INVALID", f"The header gives a sample rate of {rate} Hz.")
     if not 8_000 <= rate <= 192_000:
         raise Refused("AUDIO_RATE_UNSUPPORTED", f"{rate} Hz: use a sample rate from 8 to 192 kHz.")
 
@@ -45,13 +47,13 @@ def check_channels(channels: int) -> None:
 def check_announced_size(data: bytes, size: int) -> None:
     if size > len(data):
         raise Refused(
-            "AUDIO_TRUNCATED", f"The header announces {size} bytes, {len(data)} are there."
+            "AUDIO_TRUNCATED", f"The header announces {size} bytes, but the file has {len(data)}."
         )
 
 
 def at_most(parts: Iterable[T], most: int) -> Iterator[T]:
-    """The parts, unless there are more than any recorder writes: ten million empty ones fit into a
-    file that we accept, and walking them would take many seconds."""
+    """Yield the parts of a file. Raises Refused AUDIO_HEADER_INVALID for more than `most`: millions
+    of empty ones fit into a file of the accepted size, and parsing them takes many seconds."""
     for count, part in enumerate(parts):
         if count == most:
             raise Refused("AUDIO_HEADER_INVALID", f"The file has more than {most} parts.")
@@ -60,4 +62,6 @@ def at_most(parts: Iterable[T], most: int) -> Iterator[T]:
 
 def check_tag_size(size: int) -> None:
     if size > TAGS_LIMIT:
-        raise Refused("AUDIO_TOO_LARGE", f"Tags and cover art fill {size >> 20} MiB: remove them.")
+        raise Refused(
+            "AUDIO_TOO_LARGE", f"Tags and cover art take up {size >> 20} MiB: remove them."
+        )

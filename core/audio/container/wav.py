@@ -17,13 +17,13 @@ from core.errors import Refused
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(name, offset of the content, declared size) of each RIFF chunk."""
+    """Yield (name, offset of the content, declared size) of each RIFF chunk."""
     at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         yield data[at : at + 4], at + 8, size
         at += 8 + size
-        if size % 2 and data[at : at + 4] not in _CHUNK_NAMES:  # some writers forget the padding
+        if size % 2 and data[at : at + 4] not in _CHUNK_NAMES:  # some writers omit the padding
             at += 1
 
 
@@ -33,7 +33,7 @@ _CHUNK_NAMES = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"JUNK")
 
 def inspect_wav(data: bytes) -> Source:
     if data[8:12] != b"WAVE":
-        raise Refused("AUDIO_UNRECOGNIZED", "A RIFF file, but not a WAV.")
+        raise Refused("AUDIO_UNRECOGNIZED", "The file is RIFF, but not WAV.")
     fmt = fact = ds64 = b""
     for name, at, size in at_most(_chunks(data), _MAX_CHUNKS):
         if name == b"fmt ":
@@ -44,15 +44,15 @@ def inspect_wav(data: bytes) -> Source:
             ds64 = data[at : at + 16]
         elif name == b"data":
             wave = _parse_format(fmt)
-            streamed = size >= UNKNOWN_SIZE
+            is_streamed = size >= UNKNOWN_SIZE
             if ds64 and size == 0xFFFFFFFF:
-                size, streamed = int.from_bytes(ds64[8:16], "little"), False
-            sound = _cut_samples(data, at, size, streamed)
-            notice = _check_riff_size(data, at + size + size % 2, streamed)
-            repaired = _rebuild(wave, fmt, fact, sound)
-            frames = len(sound) // wave.block if wave.plain else None
+                size, is_streamed = int.from_bytes(ds64[8:16], "little"), False
+            samples = _cut_samples(data, at, size, is_streamed)
+            notice = _check_riff_size(data, at + size + size % 2, is_streamed)
+            repaired = _rebuild(wave, fmt, fact, samples)
+            frames = len(samples) // wave.block if wave.has_fixed_sample_size else None
             return Source("wav", repaired, frames, notice)
-    raise Refused("AUDIO_HEADER_INVALID", "The WAV header is cut: no sound follows it.")
+    raise Refused("AUDIO_HEADER_INVALID", "The WAV header is incomplete: no audio follows it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +64,14 @@ class _Format:
     bits: int
 
     @property
-    def plain(self) -> bool:
-        """Samples stand one beside the other: PCM, float, A-law, mu-law."""
+    def has_fixed_sample_size(self) -> bool:
+        """True for PCM, float, A-law and mu-law, which need no state to decode."""
         return self.tag in (1, 3, 6, 7)
 
 
 _SAMPLE_BITS = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
 _GUID = bytes.fromhex("000000001000800000aa00389b71")
-"""What follows the tag in KSDATAFORMAT_SUBTYPE (Windows, mmreg.h)."""
+"""The bytes after the tag in KSDATAFORMAT_SUBTYPE (Windows, mmreg.h)."""
 _BLOCK_CODECS = (0x02, 0x11, 0x31)  # MS ADPCM, IMA ADPCM, GSM 6.10
 
 
@@ -81,8 +81,8 @@ def _parse_format(fmt: bytes) -> _Format:
     tag, channels, rate, _, block, bits = struct.unpack("<HHIIHH", fmt[:16])
     if tag == 0xFFFE:
         if len(fmt) < 40:
-            raise Refused("AUDIO_HEADER_INVALID", "The extensible WAV header is cut.")
-        # Another tail makes it a format of somebody else's, whatever number stands before it.
+            raise Refused("AUDIO_HEADER_INVALID", "The extensible WAV header is incomplete.")
+        # With other bytes after it the tag belongs to a vendor format.
         tag = int.from_bytes(fmt[24:26], "little") if fmt[26:40] == _GUID else tag
     check_channels(channels)
     check_sample_rate(rate)
@@ -92,43 +92,44 @@ def _parse_format(fmt: bytes) -> _Format:
             f"WAV codec {tag:#06x} with {bits} bits: export as 16-bit PCM.",
         )
     if tag in _SAMPLE_BITS:
-        block = channels * bits // 8  # some encoders leave it wrong; the other fields decide
+        block = channels * bits // 8  # some encoders write a wrong value
     elif block == 0:
-        raise Refused("AUDIO_HEADER_INVALID", "The WAV header names a block size of 0.")
+        raise Refused("AUDIO_HEADER_INVALID", "The WAV header gives a block size of 0.")
     return _Format(tag, channels, rate, block, bits)
 
 
-def _cut_samples(data: bytes, at: int, size: int, streamed: bool) -> bytes:
+def _cut_samples(data: bytes, at: int, size: int, is_streamed: bool) -> bytes:
     available = len(data) - at
     if size == 0 and available > 0:
         raise Refused(
             "AUDIO_NO_SAMPLES",
-            "The header announces no sound although bytes follow: export the recording again.",
+            "The header announces no audio although data follows: export the recording again.",
         )
     if available <= 0:
         raise Refused("AUDIO_NO_SAMPLES")
-    if available < size and not streamed:
+    if available < size and not is_streamed:
         raise Refused(
-            "AUDIO_TRUNCATED", f"The header announces {size} bytes of sound, {available} are there."
+            "AUDIO_TRUNCATED",
+            f"The header announces {size} bytes of audio, but the file has {available}.",
         )
     return data[at : at + size]
 
 
-def _check_riff_size(data: bytes, sound_end: int, streamed: bool) -> tuple[str, ...]:
-    """Compare the file's own idea of its end with the truth."""
+def _check_riff_size(data: bytes, sound_end: int, is_streamed: bool) -> tuple[str, ...]:
+    """Return notices if the declared size of the file is wrong."""
     riff_end = 8 + int.from_bytes(data[4:8], "little")
     if data[riff_end : riff_end + 4] in (b"RIFF", b"RF64"):
-        raise Refused("AUDIO_HEADER_INVALID", "Two WAV files in one object: send one.")
+        raise Refused("AUDIO_HEADER_INVALID", "Two WAV files in one object: upload one.")
     if data[:4] == b"RF64":
         return ()
-    if streamed or riff_end > len(data) + 1 or riff_end < sound_end - 1:
+    if is_streamed or riff_end > len(data) + 1 or riff_end < sound_end - 1:
         return ("RIFF_SIZE_FIXED",)
     return ("TRAILING_BYTES",) if riff_end < len(data) - 1 else ()
 
 
-def _rebuild(wave: _Format, fmt: bytes, fact: bytes, sound: bytes) -> bytes:
-    """The same sound in the plainest WAV: what a decoder reads no longer depends on its guesses."""
-    if wave.plain:
+def _rebuild(wave: _Format, fmt: bytes, fact: bytes, samples: bytes) -> bytes:
+    """Return the same audio in a minimal WAV file, which every decoder reads alike."""
+    if wave.has_fixed_sample_size:
         fmt = struct.pack(
             "<HHIIHH",
             wave.tag,
@@ -138,8 +139,8 @@ def _rebuild(wave: _Format, fmt: bytes, fact: bytes, sound: bytes) -> bytes:
             wave.block,
             wave.bits,
         )
-        sound = sound[: len(sound) // wave.block * wave.block]
-    chunks = [(b"fmt ", fmt), *([(b"fact", fact)] if fact else []), (b"data", sound)]
+        samples = samples[: len(samples) // wave.block * wave.block]
+    chunks = [(b"fmt ", fmt), *([(b"fact", fact)] if fact else []), (b"data", samples)]
     body = b"".join(
         name + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2)
         for name, part in chunks

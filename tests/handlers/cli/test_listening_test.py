@@ -122,12 +122,12 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
 LISTEN = """
   const said = [];
   const early = document.querySelector('[data-say="a"]').disabled;
-  while (current()) {
+  while (currentTrial()) {
     for (const which of ["a", "b", "x"]) {
       document.querySelector(`[data-play="${which}"]`).click();
       await new Promise((go) => setTimeout(go, 50));
     }
-    const trial = current();
+    const trial = currentTrial();
     const right = said.length < %d;
     const answer = right === (trial.x === "a") ? "a" : "b";
     document.querySelector(`[data-say="${answer}"]`).click();
@@ -148,7 +148,7 @@ def test_a_listener_is_told_how_likely_guessing_is(page: Path, tmp_path: Path, r
     due = sum(math.comb(5, k) for k in range(right, 6)) / 2**5
     answers = told["answers"]
     assert (answers["right"], answers["of"], answers["p"]) == (right, 5, pytest.approx(due))
-    assert f"{right} of 5 right" in told["words"]
+    assert f"{right} of 5 correct" in told["words"]
     assert ("seem to hear" in told["words"]) == (due < 0.05)
     assert (told["early"], told["hidden"], told["rows"]) == (True, True, 6)
     assert [t["answer"] == t["x"] for t in answers["trials"]] == [True] * right + [False] * (
@@ -162,7 +162,7 @@ def test_a_listener_is_told_how_likely_guessing_is(page: Path, tmp_path: Path, r
 @pytest.mark.slow
 def test_x_and_sides_are_drawn_by_chance(page: Path, tmp_path: Path) -> None:
     script = """const count = { a: 0, b: 0 }, sides = { a: 0, b: 0 };
-      for (let i = 0; i < 400; i++) for (const trial of begin().trials) {
+      for (let i = 0; i < 400; i++) for (const trial of newState().trials) {
         count[trial.x]++; sides[trial.marked]++; }
       return [count, sides];"""
     for drawn in browser.ask(page, tmp_path, script):
