@@ -189,7 +189,7 @@ def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(runtime: Runtime
     runtime.inbox.put("audit/c.flac", encoding.encode(Audio(marked, speech.rate), "flac").data)
     told = handle(notification("audit/c.flac"), runtime)["done"][0]
     assert "0000abcd" in told["meaning"]
-    assert "does not know" in told["meaning"]
+    assert "unregistered payload" in told["meaning"]
 
 
 @pytest.mark.slow

@@ -132,7 +132,8 @@ def test_files_that_cannot_take_a_label_are_not_released(container: bytes) -> No
 @pytest.mark.parametrize(
     ("container", "made", "why"),
     [
-        pytest.param(b"<html>", LABEL, "metadata can be added to WAV, FLAC, MP3 and Opus files only", id="not audio"),
+        pytest.param(b"<html>", LABEL, "metadata can be added to WAV, FLAC, MP3 and Opus files "
+                     "only", id="not audio"),
         pytest.param(b"fLaC", LABEL, "the FLAC file has no header", id="FLAC"),
         pytest.param(encoded("mp3"), Aigc(label="1", content_producer="公司"), "it is not ASCII",
                      id="not ASCII"),
