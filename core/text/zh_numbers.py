@@ -1,4 +1,4 @@
-"""Numbers, dates, times, money and units in Chinese text, written out as they are said."""
+"""Write numbers, dates, times, money and units in Chinese text as words."""
 
 from __future__ import annotations
 
@@ -51,41 +51,42 @@ _CARDINAL_BEFORE = "(?:约|共|计|达|到|过|近|于|为|超|有|足|满|剩|�
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """Where two readings are right, the one that a voice uses."""
+class ReadingStyle:
+    """An engine's choice where two readings are correct."""
 
-    half: str = "半"
-    """What follows the hour at half past."""
-    to: str = "到"
-    """Between the ends of a range."""
+    half_past: str = "半"
+    """The word after the hour at half past."""
+    range_word: str = "到"
+    """The word between the ends of a range."""
     celsius: str = "度"
-    alone: Callable[[Match], str] | None = None
-    """A number that nothing beside it explains; None: three and more digits are a code."""
+    bare_number: Callable[[Match], str] | None = None
+    """Reads a number without context; if None, three or more digits are read as a code."""
 
 
 def expand(text: str) -> str:
-    """Numbers as `written_out`, in simplified characters, without brackets, quotes and white space.
+    """Write numbers as words, in simplified characters, without brackets, quotes and white space.
 
-    `2024年3月5日` -> `二零二四年三月五日`, `1,500-2000ml` -> `一千五百到两千毫升`.
+    `2024年3月5日` is `二零二四年三月五日`, `1,500-2000ml` is `一千五百到两千毫升`.
     """
-    return _SILENT.sub("", written_out(text.translate(_simplified())))
+    return _DROPPED.sub("", numbers_to_words(text.translate(_simplification_table())))
 
 
-def written_out(text: str, manner: Manner = Manner()) -> str:
-    """Numbers, signs and units written out; everything else as it is."""
-    text = text.translate(_NARROW)
-    for pattern, say in _rules(manner):
+def numbers_to_words(text: str, style: ReadingStyle = ReadingStyle()) -> str:
+    """Write numbers, signs and units as words; keep everything else."""
+    text = text.translate(_TO_ASCII)
+    for pattern, say in _rules(style):
         text = pattern.sub(say, text)
     return text
 
 
-_NARROW = str.maketrans("０１２３４５６７８９％－＋＝", "0123456789%-+=")
-_SILENT = re.compile(r"[-\s——《》【】<>{}()（）#@“”_|\\]")
+_TO_ASCII = str.maketrans("０１２３４５６７８９％－＋＝", "0123456789%-+=")
+_DROPPED = re.compile(r"[-\s——《》【】<>{}()（）#@“”_|\\]")
 
 
 @cache
-def _simplified() -> dict[int, str]:
-    """Traditional characters to simplified, full-width letters and spaces to ASCII."""
+def _simplification_table() -> dict[int, str]:
+    """Return a table from traditional to simplified characters and from full-width letters and
+    spaces to ASCII."""
     stored = json.loads((DATA / "zh.json").read_text("utf-8"))
     table = dict(zip(stored["traditional"], stored["simplified"], strict=True))
     wide = [*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B)]
@@ -93,22 +94,22 @@ def _simplified() -> dict[int, str]:
 
 
 def cardinal(digits: str) -> str:
-    """`10500.50` -> `一万零五百点五零`; any length of digits."""
+    """Return a number of any length as words: `10500.50` is `一万零五百点五零`."""
     whole, _, fraction = digits.partition(".")
     spoken = _whole(whole.lstrip("0")) or "零"
     if spoken.startswith("一十"):
         spoken = spoken[1:]
-    return f"{spoken}点{spell(fraction)}" if fraction else spoken
+    return f"{spoken}点{spell_digits(fraction)}" if fraction else spoken
 
 
 def quantity(digits: str) -> str:
-    """A number of things: `2` -> `两`, `2000` -> `两千`, `12` -> `十二`."""
+    """Return a number of things as words: `2` is `两`, `2000` is `两千`, `12` is `十二`."""
     spoken = cardinal(digits)
     return re.sub(r"^二(?=$|[千万亿])", "两", spoken)
 
 
-def spell(digits: str, one: str = "一") -> str:
-    """Digit by digit."""
+def spell_digits(digits: str, one: str = "一") -> str:
+    """Read a number digit by digit."""
     return "".join(_DIGITS[int(digit)] for digit in digits).replace("一", one)
 
 
@@ -122,42 +123,42 @@ def _whole(digits: str) -> str:
     return _DIGITS[int(digits)] if digits else ""
 
 
-def _date(found: Match) -> str:
-    year, month, day = found["y"], found["m"], found["d"]
-    return f"{spell(year)}年{cardinal(month)}月{cardinal(day)}日"
+def _date(match: Match) -> str:
+    year, month, day = match["y"], match["m"], match["d"]
+    return f"{spell_digits(year)}年{cardinal(month)}月{cardinal(day)}日"
 
 
-def _year(found: Match) -> str:
-    """Four digits name a year; two name one only before a month, otherwise they count."""
-    digits = found[1]
+def _year(match: Match) -> str:
+    """Read four digits as a year, two as a year only before a month, otherwise as an amount."""
+    digits = match[1]
     named = len(digits) == 4 and 1000 <= int(digits) < 2200
-    return spell(digits) if named or (len(digits) == 2 and found[2]) else quantity(digits)
+    return spell_digits(digits) if named or (len(digits) == 2 and match[2]) else quantity(digits)
 
 
-def _time(found: Match, manner: Manner) -> str:
-    said = []
-    for hour, minute, second in re.findall(r"(\d+):(\d\d)(?::(\d\d))?", found[0]):
+def _time(match: Match, style: ReadingStyle) -> str:
+    parts = []
+    for hour, minute, second in re.findall(r"(\d+):(\d\d)(?::(\d\d))?", match[0]):
         spoken = quantity(hour.lstrip("0") or "0") + "点"
         if minute == "30" and not int(second or 0):
-            spoken += manner.half
+            spoken += style.half_past
         elif int(minute) or int(second or 0):
             spoken += _sixtieth(minute) + "分"
-        said.append(spoken + (_sixtieth(second) + "秒" if int(second or 0) else ""))
-    return "至".join(said)
+        parts.append(spoken + (_sixtieth(second) + "秒" if int(second or 0) else ""))
+    return "至".join(parts)
 
 
 def _sixtieth(digits: str) -> str:
     return ("零" if digits[0] == "0" and int(digits) else "") + cardinal(digits)
 
 
-def _money(found: Match) -> str:
-    amount = re.sub(r"\.0+$", "", found["amount"].replace(",", ""))
-    return quantity(amount) + (found["scale"] or "") + _MONEY[found["sign"]]
+def _money(match: Match) -> str:
+    amount = re.sub(r"\.0+$", "", match["amount"].replace(",", ""))
+    return quantity(amount) + (match["scale"] or "") + _MONEY[match["sign"]]
 
 
-def _telephone(found: Match) -> str:
-    groups = re.findall(r"\d+", found[0])
-    return "，".join(spell(group, "幺") for group in groups)
+def _telephone(match: Match) -> str:
+    groups = re.findall(r"\d+", match[0])
+    return "，".join(spell_digits(group, "幺") for group in groups)
 
 
 def _signed(number: str, minus: str = "负", say: Callable[[str], str] = cardinal) -> str:
@@ -165,57 +166,59 @@ def _signed(number: str, minus: str = "负", say: Callable[[str], str] = cardina
     return (minus if digits != number else "") + say("0" + digits if digits[0] == "." else digits)
 
 
-def _temperature(found: Match, manner: Manner) -> str:
-    degree = "华氏度" if found["unit"] in ("℉", "°F") else found["unit"]
-    degree = manner.celsius if degree in ("℃", "°C") else degree
-    low = _signed(found["low"], "零下") + manner.to if found["low"] else ""
-    return low + _signed(found["high"], "零下") + degree
+def _temperature(match: Match, style: ReadingStyle) -> str:
+    degree = "华氏度" if match["unit"] in ("℉", "°F") else match["unit"]
+    degree = style.celsius if degree in ("℃", "°C") else degree
+    low = _signed(match["low"], "零下") + style.range_word if match["low"] else ""
+    return low + _signed(match["high"], "零下") + degree
 
 
-def _range(found: Match, manner: Manner) -> str:
-    low, high = found["low"], found["high"]
-    after, before = found.string[found.end() :], found.string[: found.start()]
+def _range(match: Match, style: ReadingStyle) -> str:
+    low, high = match["low"], match["high"]
+    after, before = match.string[match.end() :], match.string[: match.start()]
     counted = re.match(rf"\s?(?:{_COUNTED}|[a-zA-Z℃])", after) and not before.endswith("第")
     say = quantity if counted else cardinal
-    return f"{_signed(low, say=say)}{manner.to}{_signed(high, say=say)}"
+    return f"{_signed(low, say=say)}{style.range_word}{_signed(high, say=say)}"
 
 
-def _percent(found: Match, manner: Manner) -> str:
-    base = "百分之" if found["sign"] == "%" else "千分之"
-    first, _, second = found["amount"].partition("~")
+def _percent(match: Match, style: ReadingStyle) -> str:
+    base = "百分之" if match["sign"] == "%" else "千分之"
+    first, _, second = match["amount"].partition("~")
     spoken = [_signed(end.rstrip("%‰")) for end in (first, second) if end]
     if "%" in first or "‰" in first:
         return base + f"至{base}".join(spoken)
     prefix = "负" if spoken[0].startswith("负") and len(spoken) == 1 else ""
-    return prefix + base + manner.to.join(end.removeprefix(prefix) for end in spoken)
+    return prefix + base + style.range_word.join(end.removeprefix(prefix) for end in spoken)
 
 
-def _sum(found: Match) -> str:
-    """`7-2=5` -> `七减二等于五`: only what holds an operator that cannot mean anything else."""
-    said = ""
-    for number, operator in re.findall(r"((?:(?<![\d.])-)?[\d.]+)|([^\d.\s])", found[0]):
-        said += _signed(number) if number else _OPERATORS[operator]
-    return said
+def _sum(match: Match) -> str:
+    """Read `7-2=5` as `七减二等于五`; the rule matches only unambiguous operators."""
+    spoken = ""
+    for number, operator in re.findall(r"((?:(?<![\d.])-)?[\d.]+)|([^\d.\s])", match[0]):
+        spoken += _signed(number) if number else _OPERATORS[operator]
+    return spoken
 
 
-def _plain_number(found: Match) -> str:
-    """A number on its own: a code of three and more digits is spelt, an amount is counted."""
-    digits = found[0]
-    before = found.string[: found.start()]
+def _bare_number(match: Match) -> str:
+    """Read a number without context: a code of three or more digits digit by digit, otherwise as an
+    amount."""
+    digits = match[0]
+    before = match.string[: match.start()]
     if len(digits) < 3 or re.search(_CARDINAL_BEFORE + r"\s*$", before):
         return quantity(digits) if len(digits) > 3 else cardinal(digits)
     if re.fullmatch(r"(?:1[89]|20)\d\d", digits):
-        return spell(digits)
+        return spell_digits(digits)
     if digits[0] != "0" and digits.endswith("00") and len(digits.rstrip("0")) < 3:
         return quantity(digits)
-    return spell(digits, "幺")
+    return spell_digits(digits, "幺")
 
 
 Rule = tuple[str, Callable[[Match], str]]
 
 
-def _codes(manner: Manner) -> list[Rule]:
-    """Dates, times and telephone numbers, whose marks are no operators."""
+def _codes(style: ReadingStyle) -> list[Rule]:
+    """Return the rules for dates, times and telephone numbers, in which `-` and `/` are not
+    operators."""
     century, dash = r"(?:1[89]|20)", r"\s*[-~～—–]+\s*"
     month, day = r"0?[1-9]|1[0-2]", r"0?[1-9]|[12]\d|3[01]"
     clock = r"(?:[01]?\d|2[0-4]):[0-5]\d(?::[0-5]\d)?"
@@ -227,14 +230,14 @@ def _codes(manner: Manner) -> list[Rule]:
         (r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d)", lambda m: m[0].replace(",", "")),
         (
             rf"(?<!\d)({century}\d\d){dash}({century}\d\d)(?=年|赛季|学年|财年)",
-            lambda m: f"{spell(m[1])}{manner.to}{spell(m[2])}",
+            lambda m: f"{spell_digits(m[1])}{style.range_word}{spell_digits(m[2])}",
         ),
         (
             rf"(?<![\d.])(\d{{1,2}}){dash}(\d{{1,2}})(?=月|日|号)",
-            lambda m: f"{cardinal(m[1])}{manner.to}{cardinal(m[2])}",
+            lambda m: f"{cardinal(m[1])}{style.range_word}{cardinal(m[2])}",
         ),
-        (rf"(?<=[日号月年]){dash}(?=\d)", lambda m: manner.to),
-        (r"(?<!\d)(\d[05])(?=后)", lambda m: spell(m[1])),
+        (rf"(?<=[日号月年]){dash}(?=\d)", lambda m: style.range_word),
+        (r"(?<!\d)(\d[05])(?=后)", lambda m: spell_digits(m[1])),
         (
             r"(?<!\d)(\d+)\s?[xX×]\s?(\d+)(?!\s?=)",
             lambda m: f"{cardinal(m[1])}乘{cardinal(m[2])}",
@@ -242,18 +245,18 @@ def _codes(manner: Manner) -> list[Rule]:
         (rf"(?<!\d)(?P<y>\d{{4}})([-/.])(?P<m>{month})\2(?P<d>{day})(?!\d)", _date),
         (r"(?<![\d.])(\d{1,4})(?=年(\d{1,2}月)?)(?!年代)", _year),
         (r"(?<!\d)([1-9]0)(?=年代)", lambda m: cardinal(m[1])),
-        (r"(?<!\d)([12]\d{3})(?=年代)", lambda m: spell(m[1])),
+        (r"(?<!\d)([12]\d{3})(?=年代)", lambda m: spell_digits(m[1])),
         (r"(?<![\d.])(\d{1,2})(?=月(?!球)|日|号)", lambda m: cardinal(m[1])),
-        (rf"(?<![\d:]){clock}(?:\s*[-~～—至到]+\s*{clock})?(?![\d:])", lambda m: _time(m, manner)),
+        (rf"(?<![\d:]){clock}(?:\s*[-~～—至到]+\s*{clock})?(?![\d:])", lambda m: _time(m, style)),
         (r"(?<![\d:.])(\d+):(\d+)(?![\d:.])", lambda m: f"{cardinal(m[1])}比{cardinal(m[2])}"),
         (rf"(?<![\d.])(?:{telephone})(?![\d.])", _telephone),
-        (r"(?<=[转电拨码])(\d{3,})", lambda m: spell(m[1], "幺")),
-        (r"(?<!\d)\d+(?:\.\d+){2,}", lambda m: "点".join(map(spell, m[0].split(".")))),
+        (r"(?<=[转电拨码])(\d{3,})", lambda m: spell_digits(m[1], "幺")),
+        (r"(?<!\d)\d+(?:\.\d+){2,}", lambda m: "点".join(map(spell_digits, m[0].split(".")))),
     ]  # fmt: skip
 
 
-def _amounts(manner: Manner) -> list[Rule]:
-    """Numbers with a sign, a unit or a measure."""
+def _amounts(style: ReadingStyle) -> list[Rule]:
+    """Return the rules for numbers with a sign or a unit."""
     number = r"\d+(?:\.\d+)?"
     units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
     signs = "|".join(map(re.escape, _MONEY))
@@ -267,12 +270,12 @@ def _amounts(manner: Manner) -> list[Rule]:
         (
             rf"(?:(?P<low>(?<![A-Za-z\d])[-−]?{number})(?:℃|°C)?{dash})?(?P<high>(?:(?<![A-Za-z\d])[-−])?"
             rf"(?<!\d){number})(?P<unit>℃|°C|℉|°F|摄氏度)",
-            lambda m: _temperature(m, manner),
+            lambda m: _temperature(m, style),
         ),
         (
             rf"(?P<amount>(?:(?<![A-Za-z\d%])[-−])?(?<!\d){number}"
             rf"(?:(?<=\d)[%‰]?{dash}{number})?)(?P<sign>[%‰])",
-            lambda m: _percent(_tilde(m), manner),
+            lambda m: _percent(_tilde(m), style),
         ),
         (
             rf"(?<![\d.])-?{operand}(?:\s?[-+−×*÷/]\s?{operand})*\s?[=≈><≥≤]\s?-?{operand}"
@@ -282,7 +285,7 @@ def _amounts(manner: Manner) -> list[Rule]:
         (r"(?<![\d.])(\d+)/(\d+)(?![\d/])", lambda m: f"{cardinal(m[2])}分之{cardinal(m[1])}"),
         (
             rf"(?<![A-Za-z\d.])(?P<low>[-−]?{number})(?:{units})?{dash}(?P<high>{number})(?![\d.])",
-            lambda m: _range(m, manner),
+            lambda m: _range(m, style),
         ),
         (
             # or after `m2`, as in 5m25km
@@ -293,14 +296,14 @@ def _amounts(manner: Manner) -> list[Rule]:
     ]
 
 
-def _tilde(found: Match) -> Match:
-    """The same match with its dash written as a tilde, so that a minus cannot be taken for it."""
+def _tilde(match: Match) -> Match:
+    """Replace the dash of a range by a tilde, to distinguish it from a minus sign."""
     return re.compile(r"(?P<amount>.*)(?P<sign>.)", re.S).fullmatch(  # type: ignore[return-value]
-        re.sub(r"(?<=[\d%‰])\s*[-~～—–]+\s*(?=\d)", "~", found[0])
+        re.sub(r"(?<=[\d%‰])\s*[-~～—–]+\s*(?=\d)", "~", match[0])
     )
 
 
-def _rest(manner: Manner) -> list[Rule]:
+def _rest(style: ReadingStyle) -> list[Rule]:
     number = r"\d+(?:\.\d+)?"
     return [
         (rf"(?<![A-Za-z\d.])[-−]({number}|\.\d+)", lambda m: _signed(m[0])),
@@ -309,7 +312,7 @@ def _rest(manner: Manner) -> list[Rule]:
         (r"(?<!\d)(\d+)\+(?=[一-龥])", lambda m: quantity(m[1]) + "多"),
         (r"(?<![\d.])2(?=[层楼号级等两])", lambda m: "二"),
         (rf"(?<!\d)(?:[1-9]\d*|0)(?=\s?{_COUNTED})", lambda m: quantity(m[0])),
-        (r"\d+", manner.alone or _plain_number),
+        (r"\d+", style.bare_number or _bare_number),
         (r"[⁰¹²³⁴⁵⁶⁷⁸⁹ˣʸⁿ]+", _power),
         (r"(?<=[元米克升次块人斤吨里])/(?=[一-龥])", lambda m: "每"),
         (r"[①-⑩〇Α-ω]", lambda m: _SYMBOLS.get(m[0], m[0])),
@@ -318,16 +321,16 @@ def _rest(manner: Manner) -> list[Rule]:
     ]
 
 
-def _power(found: Match) -> str:
-    power = "".join(_POWERS[char] for char in found[0])
+def _power(match: Match) -> str:
+    power = "".join(_POWERS[char] for char in match[0])
     return f"的{cardinal(power) if power.isdigit() else power}次方"
 
 
-# Patterns that begin with a number begin with (?<!\d): tried at each of its digits, a long one
-# takes time by the square of its length.
+# Patterns that begin with a number begin with (?<!\d). Without it a match is tried at every digit
+# of a long number, which takes quadratic time.
 @cache
-def _rules(manner: Manner) -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
+def _rules(style: ReadingStyle) -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
     return [
         (re.compile(pattern), say)
-        for pattern, say in [*_codes(manner), *_amounts(manner), *_rest(manner)]
+        for pattern, say in [*_codes(style), *_amounts(style), *_rest(style)]
     ]

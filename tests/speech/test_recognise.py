@@ -14,7 +14,7 @@ from tests.support.speech import load_recording
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "language", "expected"),
+    ("reference", "transcript", "language", "rate"),
     [
         pytest.param("a b c d", "a b c d", "en", 0, id="same"),
         pytest.param("a b c d", "a x c", "en", 0.5, id="one-wrong-one-missing"),
@@ -25,15 +25,17 @@ from tests.support.speech import load_recording
         pytest.param("", "", "en", 0, id="nothing"),
     ],
 )
-def test_error_rate_counts_edits(said: str, heard: str, language: str, expected: float) -> None:
-    assert recognise.error_rate(said, heard, language) == expected
+def test_error_rate_counts_edits(
+    reference: str, transcript: str, language: str, rate: float
+) -> None:
+    assert recognise.error_rate(reference, transcript, language) == rate
 
 
 @pytest.mark.slow
 def test_a_real_recording_is_transcribed(recogniser: Recogniser) -> None:
-    heard = recogniser.transcribe(load_recording("ref_1688.flac"), "en")
-    assert len(heard.split()) > 10
-    assert heard == recogniser.transcribe(load_recording("ref_1688.flac"), "en")
+    transcript = recogniser.transcribe(load_recording("ref_1688.flac"), "en")
+    assert len(transcript.split()) > 10
+    assert transcript == recogniser.transcribe(load_recording("ref_1688.flac"), "en")
 
 
 def test_long_audio_is_split_where_it_is_quiet() -> None:

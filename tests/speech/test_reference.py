@@ -156,8 +156,8 @@ def test_poor_recordings_get_a_notice(
 def test_a_silent_centre_is_not_chosen() -> None:
     talk = reading().samples
     rest = np.zeros_like(talk)
-    mixed, remarks = mix_to_mono(surround([talk, talk * 0.5, rest, rest, rest, rest]))
-    assert remarks == ["DOWNMIXED"]
+    mixed, codes = mix_to_mono(surround([talk, talk * 0.5, rest, rest, rest, rest]))
+    assert codes == ["DOWNMIXED"]
     np.testing.assert_allclose(mixed.samples, talk * 0.25, atol=1e-6)
     centre, _ = mix_to_mono(surround([talk * 0.1, talk * 0.1, talk, rest, rest, rest]))
     np.testing.assert_array_equal(centre.samples, talk)

@@ -23,8 +23,8 @@ CUTS = [
     for line in (ROOT / "tests/data/text/golden_cut.jsonl").read_text().splitlines()
 ]
 LISTED = {
-    (language, text): ours
-    for language, text, ours in re.findall(
+    (language, text): spoken_text
+    for language, text, spoken_text in re.findall(
         r"^\| (\w+) \| `(.*?)` \| .*? \| (.*?) \| .*? \|$",
         (ROOT / "docs/text.md").read_text(),
         re.M,

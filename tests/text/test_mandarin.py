@@ -98,8 +98,8 @@ def test_words_equal_those_of_jieba() -> None:
     import jieba.posseg
 
     text = "小明硕士毕业于中国科学院计算所，后在日本京都大学深造，欢迎新老师生前来就餐"
-    theirs = [(pair.word, pair.flag) for pair in jieba.posseg.POSTokenizer().lcut(text)]
-    assert [tuple(word) for word in zh_words.tag_words(text)] == theirs
+    expected = [(pair.word, pair.flag) for pair in jieba.posseg.POSTokenizer().lcut(text)]
+    assert [tuple(word) for word in zh_words.tag_words(text)] == expected
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_two_before_a_measure_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "spoken"),
     [
         ("共500", "共五百"),
         ("号码1500", "号码幺五零零"),
@@ -150,5 +150,5 @@ def test_two_before_a_measure_word() -> None:
         ("转8001", "转八零零幺"),
     ],
 )
-def test_numbers_in_context(written: str, said: str) -> None:
-    assert expand(written) == said
+def test_numbers_in_context(written: str, spoken: str) -> None:
+    assert expand(written) == spoken

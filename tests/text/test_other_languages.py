@@ -58,7 +58,7 @@ def test_korean_pronunciation_rules(written: str, sounds: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "spoken"),
     [
         ("1,000원", "천원"),
         ("8:30", "여덟 시 삼십 분"),
@@ -80,8 +80,8 @@ def test_korean_pronunciation_rules(written: str, sounds: str) -> None:
         ("007", "공공칠"),
     ],
 )
-def test_korean_numbers(written: str, said: str) -> None:
-    assert ko_numbers.expand(written) == said
+def test_korean_numbers(written: str, spoken: str) -> None:
+    assert ko_numbers.expand(written) == spoken
 
 
 def test_korean_spells_latin_letters_and_adds_a_full_stop() -> None:

@@ -140,10 +140,10 @@ class Surrogate:
         return np.asarray(np.exp(-distance / (2 * DIMENSIONS)))
 
 
-def weighted_similarity(heard: Array, target: Array) -> float:
+def weighted_similarity(embedding: Array, target: Array) -> float:
     """Return the weighted mean of the encoders' cosines of two concatenated embeddings."""
     shares = ((weight, _SLICES[name]) for name, weight in ENCODER_WEIGHTS.items())
-    return float(sum(weight * (heard[part] @ target[part]) for weight, part in shares))
+    return float(sum(weight * (embedding[part] @ target[part]) for weight, part in shares))
 
 
 def _similarity(embeddings: Array, target: Array) -> tuple[Array, Array]:

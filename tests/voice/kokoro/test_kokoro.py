@@ -37,8 +37,8 @@ def test_stored_embeddings_of_the_unadapted_voice_are_current(
     params = VoiceParams(timbre=timbre, prosody=prosody)
     stored = voice.enroller.prior.default
     for i, sentence in enumerate(enrol.HELD_OUT_SENTENCES):
-        heard = voice.enroller._embed(voice.renderer.render(enrol.tokenise(sentence), params))
-        for name, part in zip(("ge2e", "campplus"), np.split(heard, [256]), strict=True):
+        embedding = voice.enroller._embed(voice.renderer.render(enrol.tokenise(sentence), params))
+        for name, part in zip(("ge2e", "campplus"), np.split(embedding, [256]), strict=True):
             assert stored[name][i] @ part > 0.98, "run bench/voice_prior.py --keep-networks"
 
 
@@ -81,8 +81,8 @@ def test_speech_is_understood(
     assert spoken.rate == voice.rate == 24_000
     assert spoken.samples.dtype == np.float32
     assert np.abs(spoken.samples).max() <= 1
-    heard = recogniser.transcribe(spoken, language)
-    simplified = heard.translate(str.maketrans("氣們園會說這", "气们园会说这"))
+    transcript = recogniser.transcribe(spoken, language)
+    simplified = transcript.translate(str.maketrans("氣們園會說這", "气们园会说这"))
     assert error_rate(text, simplified, language) <= limit
 
 

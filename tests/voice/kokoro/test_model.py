@@ -24,7 +24,7 @@ def test_a_missing_model_file_says_how_to_install_it(tmp_path: Path) -> None:
 
 
 def test_packages_that_are_not_installed_are_a_missing_model(tmp_path: Path) -> None:
-    """In a process that cannot see the installed packages."""
+    """Import in a process that cannot see the installed packages."""
     import subprocess
 
     code = (
@@ -70,7 +70,7 @@ def test_the_edited_graph_equals_the_original_up_to_rounding(voice: KokoroVoice)
     original = inference.open_session(whole.SerializeToString(), threads=1, cpu_only=True)
     ids = enrol.tokenise("The boy was there when we came.")
     style = styles.load().style(styles.load().weights_of("af_heart"), len(ids))
-    (theirs,) = original.run(
+    (reference,) = original.run(
         None,
         {
             "tokens": np.array([[0, *ids, 0]], np.int64),
@@ -78,9 +78,11 @@ def test_the_edited_graph_equals_the_original_up_to_rounding(voice: KokoroVoice)
             "speed": np.ones(1, np.float32),
         },
     )
-    ours, _ = voice.renderer.model.run(ids, style)
-    assert len(ours) == theirs.size
-    spectra = [render.measure_spectrum(Audio(wave, model.RATE)) for wave in (ours, theirs.ravel())]
+    edited, _ = voice.renderer.model.run(ids, style)
+    assert len(edited) == reference.size
+    spectra = [
+        render.measure_spectrum(Audio(wave, model.RATE)) for wave in (edited, reference.ravel())
+    ]
     assert np.abs(spectra[0] - spectra[1]).mean() < 0.7
 
 
@@ -95,10 +97,10 @@ def test_only_silence_is_skipped(voice: KokoroVoice) -> None:
         "style": style[None],
         "speed": np.ones(1, np.float32),
     }
-    (theirs,) = original.run(None, feeds)
-    ours, pitch = voice.renderer.model.run(ids, style)
-    assert len(pitch) * 300 == theirs.size > 1.3 * len(ours)
-    speech = [len(render.trim(wave)) for wave in (ours, theirs.ravel())]
+    (reference,) = original.run(None, feeds)
+    edited, pitch = voice.renderer.model.run(ids, style)
+    assert len(pitch) * 300 == reference.size > 1.3 * len(edited)
+    speech = [len(render.trim(wave)) for wave in (edited, reference.ravel())]
     assert speech[0] == pytest.approx(speech[1], rel=0.1)
 
 

@@ -1,28 +1,34 @@
-"""How Kokoro says numbers, dates, times, money and units in Chinese text."""
+"""Write numbers, dates, times, money and units in Chinese text as words for Kokoro."""
 
 from __future__ import annotations
 
 import re
 
-from core.text.zh_numbers import Manner, cardinal, spell, written_out
+from core.text.zh_numbers import ReadingStyle, cardinal, numbers_to_words, spell_digits
 
 
 def expand(text: str) -> str:
-    """`2024年3月5日` -> `二零二四年三月五日`, `8:30` -> `八点三十分`, `50%` -> `百分之五十`.
+    """Rewrite `2024年3月5日` as `二零二四年三月五日`, `8:30` as `八点三十分`.
 
-    The rules are those of core/text/zh_numbers.py. Brackets, quotes and spaces stay, because they
-    are part of Kokoro's alphabet.
+    The rules are those of core/text/zh_numbers.py. Brackets, quotes and spaces are kept, because
+    they are part of Kokoro's alphabet.
     """
-    return written_out(text, _MANNER)
+    return numbers_to_words(text, _STYLE)
 
 
-def _alone(found: re.Match[str]) -> str:
-    """A number that nothing beside it explains is an amount, unless it has the length of a
-    telephone number, begins with a zero or is too long to be counted."""
-    digits = found[0]
+def _bare_number(match: re.Match[str]) -> str:
+    """Read a number without context as an amount, unless it has the length of a telephone number,
+    begins with a zero or is too long."""
+    digits = match[0]
     if re.fullmatch(r"1\d{10}|\d{7,8}", digits):
-        return spell(digits, "幺")
-    return spell(digits) if len(digits) > 16 or digits[:-1].startswith("0") else cardinal(digits)
+        return spell_digits(digits, "幺")
+    return (
+        spell_digits(digits)
+        if len(digits) > 16 or digits[:-1].startswith("0")
+        else cardinal(digits)
+    )
 
 
-_MANNER = Manner(half="三十分", to="至", celsius="摄氏度", alone=_alone)
+_STYLE = ReadingStyle(
+    half_past="三十分", range_word="至", celsius="摄氏度", bare_number=_bare_number
+)

@@ -80,13 +80,13 @@ def _phonemes_of_word(word: str, before: str, following: str, after: bool | None
     if weak:
         return weak
     stress = None if word == word.lower() else 2.0 if word == word.upper() else 0.5
-    found = _look_up(word, before, after) or _look_up_inflected(word, before, after)
-    if not found and word != word.lower():
-        found = _look_up(word.lower(), before, after) or _look_up_inflected(
+    phonemes = _look_up(word, before, after) or _look_up_inflected(word, before, after)
+    if not phonemes and word != word.lower():
+        phonemes = _look_up(word.lower(), before, after) or _look_up_inflected(
             word.lower(), before, after
         )
-    if found:
-        return _set_stress(found, stress)
+    if phonemes:
+        return _set_stress(phonemes, stress)
     if word.isupper() and len(word) <= 5:
         return _spell_letters(word)
     from core.voice.kokoro.text.english_g2p import predict_phonemes
