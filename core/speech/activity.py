@@ -27,8 +27,7 @@ harmonics of lower voices remain."""
 _BLOCK: Final = 400
 """Frames in a block, 4 s, long enough for a few words."""
 _STEP: Final = 100
-"""Frames between blocks. Three of the four blocks that cover a frame must be speech, so that music
-next to speech is not accepted."""
+"""Frames between blocks. Three of four blocks must accept a frame, to reject music near speech."""
 
 Floats = NDArray[np.float64]
 
@@ -100,8 +99,7 @@ def resembles_speech(frames: FrameFeatures, part: slice) -> bool:
     if voiced.sum() < 0.08 * active.sum() or voiced.sum() < 20:
         return False
     steps = np.abs(np.diff(frames.octave[part]))[voiced[1:] & voiced[:-1]]
-    # The pitch of notes and hum is constant and that of noise jumps; speech glides by 0.1 to 4 % in
-    # 10 ms.
+    # Notes have a constant pitch, noise jumps, and speech glides by 0.1 to 4 % in 10 ms.
     gliding = float(np.mean((steps > 0.0015) & (steps < 0.06))) if steps.size else 0.0
     bands = frames.bands_db[part]
     shape = bands - bands.mean(axis=1, keepdims=True)
@@ -122,8 +120,7 @@ def _voiced_mask(frames: FrameFeatures) -> NDArray[np.bool_]:
 
 
 def _analyse_frames(views: NDArray[np.float32]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Return power, harmonicity, octave, bands and centroid of windows of shape (n, 640), with the
-    normalised autocorrelation of Boersma (1993)."""
+    """Return the features of windows (n, 640), with the autocorrelation of Boersma (1993)."""
     window, own, bands = _tables()
     spectrum = np.abs(np.fft.rfft(views * window, _FFT)) ** 2  # (n, 513)
     spectrum[:, :_RUMBLE] = 0.0

@@ -89,11 +89,8 @@ def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
     """
     decoded = decode(data, name=key, max_seconds=MAX_SECONDS)
     if decoded.seconds < MIN_DURATION_S:
-        raise Refused(
-            "AUDIO_TOO_SHORT",
-            f"The recording lasts {decoded.seconds:.1f} s: send at least three seconds.",
-            pointer=key,
-        )
+        message = f"The recording lasts {decoded.seconds:.1f} s: send at least three seconds."
+        raise Refused("AUDIO_TOO_SHORT", message, pointer=key)
     clipped = max(measure_clipping(channel) for channel in decoded.channels)
     audio, codes = mix_to_mono(decoded, key)
     audio, offset = _remove_offset(audio)
@@ -102,9 +99,8 @@ def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
     if audio.rate > MAX_RATE:
         audio = resample(audio, MAX_RATE)
     activity = vad.detect_speech(normalise_peak(resample(audio, vad.RATE)).samples)
-    quality = Quality(
-        activity.seconds, activity.snr_db, clipped, measure_bandwidth(audio, activity), top
-    )
+    hertz = measure_bandwidth(audio, activity)
+    quality = Quality(activity.seconds, activity.snr_db, clipped, hertz, top)
     _refuse_unfit(quality, key)
     start, stop = _select_window(activity, audio, steps, key)
     codes += _list_notices(decoded, quality, offset, audio.seconds > MAX_WINDOW_S)
@@ -122,11 +118,9 @@ def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
 
 
 def mix_to_mono(decoded: Decoded, key: str = "") -> tuple[Audio, list[str]]:
-    """Return one channel, and a DOWNMIXED notice if channels differ.
-
-    It is the centre of a surround recording unless that is silent, the louder of two channels if
-    the other is silent, else the mean. Raises Refused AUDIO_PHASE_CANCEL if the mean cancels out.
-    """
+    """Return the centre of a surround recording unless it is silent, the louder of two channels if
+    the other is silent, else the mean; and DOWNMIXED if channels differ. Raises Refused
+    AUDIO_PHASE_CANCEL if the channels cancel out."""
     channels = decoded.channels
     centred = channels - channels.mean(axis=1, keepdims=True)
     power = np.mean(np.square(centred, dtype=np.float64), axis=1)
@@ -187,18 +181,12 @@ def _refuse_unfit(quality: Quality, key: str) -> None:
     if quality.speech_s == 0:
         raise Refused("AUDIO_NO_SPEECH", pointer=key)
     if quality.clipped > 0.01:
-        raise Refused(
-            "AUDIO_CLIPPED",
-            f"{quality.clipped:.1%} of the samples are clipped: record at a lower level.",
-            pointer=key,
-        )
+        message = f"{quality.clipped:.1%} of the samples are clipped: record at a lower level."
+        raise Refused("AUDIO_CLIPPED", message, pointer=key)
     if quality.speech_s < MIN_SPEECH_S:
         noise = " above the noise" if quality.snr_db < _NOISY_DB else ""
-        raise Refused(
-            "AUDIO_TOO_SHORT",
-            f"Only {quality.speech_s:.1f} s of speech{noise}: send at least three seconds.",
-            pointer=key,
-        )
+        message = f"Only {quality.speech_s:.1f} s of speech{noise}: send at least three seconds."
+        raise Refused("AUDIO_TOO_SHORT", message, pointer=key)
 
 
 def _list_notices(decoded: Decoded, quality: Quality, offset: bool, cut: bool) -> list[str]:
@@ -223,11 +211,8 @@ def _select_window(
     if audio.seconds <= MAX_WINDOW_S:
         return _speech_span(activity, audio.seconds) if steps.trim else (0.0, audio.seconds)
     if not steps.window:
-        raise Refused(
-            "AUDIO_TOO_LONG",
-            f"The recording lasts {audio.seconds:.1f} s: send 3 to 10 s.",
-            pointer=key,
-        )
+        message = f"The recording lasts {audio.seconds:.1f} s: send 3 to 10 s."
+        raise Refused("AUDIO_TOO_LONG", message, pointer=key)
     longest = MAX_WINDOW_S - (1.0 if steps.pad else 0.0)
     return choose_window(activity.mask, longest)
 

@@ -1,7 +1,6 @@
 """Speaker change detection: does one person speak in a recording, or two in turn?
 
-The speech is split where the speaker embeddings of the two sides differ most. Error rates are in
-docs/reference.md.
+Speech is split where the embeddings of the two sides differ most. Error rates: docs/reference.md.
 """
 
 from __future__ import annotations
@@ -32,19 +31,15 @@ def lowest_similarity(audio: Audio) -> float:
     """Return the lowest similarity (-1..1) of the speech before and after any split; 1 if there is
     too little speech to split."""
     resampled = resample(audio, activity.RATE)
-    mask = np.repeat(activity.detect_speech(normalise_peak(resampled).samples).mask, activity.HOP)[
-        : len(resampled.samples)
-    ]
+    frames = activity.detect_speech(normalise_peak(resampled).samples).mask
+    mask = np.repeat(frames, activity.HOP)[: len(resampled.samples)]
     speech = resampled.samples[: len(mask)][mask]
     if len(speech) < activity.RATE:
         return 1.0
     parts = _encoder().embed_windows(Audio(speech, activity.RATE), _STEP_S)
-    cuts = range(_MIN_WINDOWS, len(parts) - _MIN_WINDOWS + 1)
-    sides = (
-        (to_unit_length(parts[:cut].mean(axis=0)), to_unit_length(parts[cut:].mean(axis=0)))
-        for cut in cuts
-    )
-    return min((cosine_similarity(*pair) for pair in sides), default=1.0)
+    splits = (np.split(parts, [i]) for i in range(_MIN_WINDOWS, len(parts) - _MIN_WINDOWS + 1))
+    means = ([to_unit_length(side.mean(axis=0)) for side in sides] for sides in splits)
+    return min((cosine_similarity(*pair) for pair in means), default=1.0)
 
 
 @cache

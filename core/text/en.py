@@ -120,8 +120,7 @@ def _phones_of_token(token: str, tag: str, following: str) -> Phones:
 
 
 def _phones_of_word(token: str) -> Phones:
-    """Look a word up as written, then as a name; else read it by letters, by parts, or by the
-    network."""
+    """Read a word by the dictionary, as a name, by letters, by parts, or by the network."""
     word = token.lower()
     known = _dictionary().get(word) if len(word) > 1 else None
     if known or (token.istitle() and (known := _dictionary().get(token.capitalize()))):

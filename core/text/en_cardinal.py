@@ -20,8 +20,7 @@ _ORDINALS = {
 
 
 def cardinal(digits: str) -> str:
-    """Return a number as words: `1,345` is `one thousand, three hundred forty-five`, `3.1` is
-    `three point one`."""
+    """Return a number as words: `1,345` is `one thousand, three hundred forty-five`."""
     integer, _, fraction = digits.replace(",", "").partition(".")
     if len(integer) > 3 * len(_SCALES):
         return spell_digits(integer)

@@ -197,10 +197,7 @@ def _codes() -> list[Rule]:
         (r"\bNo\.\s?(?=\d)", lambda m: "number "),
         (r"(?<=:[0-5]\d)\s?[-–~]\s?(?=\d)", lambda m: " to "),
         (r"(?<=[ap]m)\s?[-–~]\s?(?=\d)", lambda m: " to "),
-        (
-            rf"\b(?P<month>{months})\.?\s{day}(?:,?\s(?P<y>[12]\d{{3}}))?\b(?![:.]\d)",
-            named,
-        ),
+        (rf"\b(?P<month>{months})\.?\s{day}(?:,?\s(?P<y>[12]\d{{3}}))?\b(?![:.]\d)", named),
         (
             rf"\b(?:the )?{day}\s(?:of )?(?P<month>{months})\b\.?(?:,?\s(?P<y>[12]\d{{3}}))?\b",
             day_first,
@@ -236,10 +233,7 @@ def _amounts() -> list[Rule]:
         (r"\b(\d)'\s?(\d{1,2})(?:\"|''|\b)", lambda m: f"{m[1]} foot {m[2]}"),
         (r"(?<=\d)\s?[xX×]\s?(?=\d)(?!.*=)", lambda m: " by "),
         (rf"(?P<sign>{signs})\s?(?P<amount>{NUMBER})(?:\s?(?P<scale>{scales}))?", _money),
-        (
-            rf"(?:(?<!\d)|(?=\d{{1,3}},))(?P<amount>{NUMBER})(?P<scale>)(?P<sign>[$£€])",
-            _money,
-        ),
+        (rf"(?:(?<!\d)|(?=\d{{1,3}},))(?P<amount>{NUMBER})(?P<scale>)(?P<sign>[$£€])", _money),
         (r"(?:(?<=^)|(?<=\n))(\d{1,2})\. ", lambda m: f"{ordinal(m[1])}, "),
         (r"(\d)\s?([+×÷=])\s?(?=\d)", _sum),
         (r"\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: ordinal(m[1].replace(",", ""))),

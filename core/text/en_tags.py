@@ -25,8 +25,7 @@ def _model() -> dict[str, Any]:
 
 @cache
 def homographs() -> dict[str, tuple[str, str, str]]:
-    """Return for each word its ARPAbet as the part of speech named last, its ARPAbet otherwise, and
-    that part of speech."""
+    """Return for each word its ARPAbet as the tag named last, its ARPAbet otherwise, the tag."""
     stored = json.loads((DATA / "en_homographs.json").read_text("utf-8"))
     return {word: (first, second, pos) for word, (first, second, pos) in stored.items()}
 

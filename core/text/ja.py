@@ -16,10 +16,7 @@ from core.text.ja_numbers import expand
 from core.text.pronunciation import Pronunciation
 from core.text.symbols import MARKS, UNKNOWN, symbol_table
 
-_CHUNK = re.compile(
-    r"(?:[A-Za-z\d々\u3040-\u30ff\u4e00-\u9fffｦ-ﾝ]|(?<=\d)\.(?=\d))+|.",
-    re.S,
-)
+_CHUNK = re.compile(r"(?:[A-Za-z\d々\u3040-\u30ff\u4e00-\u9fffｦ-ﾝ]|(?<=\d)\.(?=\d))+|.", re.S)
 _MARK_OF = {
     "：": ",", "；": ",", "，": ",", "。": ".", "！": "!", "？": "?", "\n": ".", "·": ",",
     "、": ",",

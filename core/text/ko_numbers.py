@@ -39,8 +39,7 @@ def cardinal(digits: str) -> str:
 
 
 def native_cardinal(digits: str) -> str:
-    """Return a native number for use before a counter: `3` is `세`, `20` is `스무`. From 100 on the
-    Sino-Korean number is used."""
+    """Return a native number for use before a counter (`3` is `세`), Sino-Korean from 100 on."""
     number = int(digits[-3:])
     if len(digits) > 2 or number == 0:
         return cardinal(digits)

@@ -32,9 +32,8 @@ Run = tuple[str, str]
 def split_by_language(text: str, mode: str) -> list[Run]:
     """Return pairs of (language, text) in order; neighbouring runs differ in language.
 
-    The modes are those of GPT-SoVITS. A language code reads everything except foreign scripts in
-    that language; with the prefix `all_` it reads everything except Latin words; `auto` tells
-    Chinese from Japanese by kana.
+    In the mode of a language everything except foreign scripts is read in it, with the prefix
+    `all_` everything except Latin words; `auto` tells Chinese from Japanese by kana.
     """
     home = mode.removeprefix("all_")
     if mode == "en" and text.isascii():

@@ -15,8 +15,7 @@ MARKS = "!?…,.-"
 
 @cache
 def symbol_table() -> dict[str, int]:
-    """Return the id of each symbol: initials and finals of pinyin and jyutping, Japanese phones,
-    ARPAbet, jamo and punctuation."""
+    """Return the ids of pinyin and jyutping halves, Japanese phones, ARPAbet, jamo, punctuation."""
     symbols = json.loads((DATA / "symbols.json").read_text("utf-8"))
     return {symbol: i for i, symbol in enumerate(symbols)}
 

@@ -1,7 +1,4 @@
-"""Cantonese: two phones for each syllable, one for each punctuation mark.
-
-Readings in jyutping come from ToJyutping.
-"""
+"""Cantonese: two phones for each syllable, one for punctuation; jyutping by ToJyutping."""
 
 from __future__ import annotations
 

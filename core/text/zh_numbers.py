@@ -85,8 +85,7 @@ _DROPPED = re.compile(r"[-\s——《》【】<>{}()（）#@“”_|\\]")
 
 @cache
 def _simplification_table() -> dict[int, str]:
-    """Return a table from traditional to simplified characters and from full-width letters and
-    spaces to ASCII."""
+    """Return a table to simplified characters, and to ASCII from full-width letters and spaces."""
     stored = json.loads((DATA / "zh.json").read_text("utf-8"))
     table = dict(zip(stored["traditional"], stored["simplified"], strict=True))
     wide = [*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B)]
@@ -200,8 +199,7 @@ def _sum(match: Match) -> str:
 
 
 def _bare_number(match: Match) -> str:
-    """Read a number without context: a code of three or more digits digit by digit, otherwise as an
-    amount."""
+    """Read a number without context: a code digit by digit (three or more), else an amount."""
     digits = match[0]
     before = match.string[: match.start()]
     if len(digits) < 3 or re.search(_CARDINAL_BEFORE + r"\s*$", before):
@@ -217,8 +215,7 @@ Rule = tuple[str, Callable[[Match], str]]
 
 
 def _codes(style: ReadingStyle) -> list[Rule]:
-    """Return the rules for dates, times and telephone numbers, in which `-` and `/` are not
-    operators."""
+    """Return the rules for dates, times and telephone numbers, whose `-` is not a minus."""
     century, dash = r"(?:1[89]|20)", r"\s*[-~～—–]+\s*"
     month, day = r"0?[1-9]|1[0-2]", r"0?[1-9]|[12]\d|3[01]"
     clock = r"(?:[01]?\d|2[0-4]):[0-5]\d(?::[0-5]\d)?"
@@ -263,10 +260,7 @@ def _amounts(style: ReadingStyle) -> list[Rule]:
     dash = r"\s*[-~～—–]+\s*"
     operand = rf"(?:{number}|\.\d+)"
     return [
-        (
-            rf"(?P<sign>{signs})\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?P<scale>[万亿千百]+)?",
-            _money,
-        ),
+        (rf"(?P<sign>{signs})\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?P<scale>[万亿千百]+)?", _money),
         (
             rf"(?:(?P<low>(?<![A-Za-z\d])[-−]?{number})(?:℃|°C)?{dash})?(?P<high>(?:(?<![A-Za-z\d])[-−])?"
             rf"(?<!\d){number})(?P<unit>℃|°C|℉|°F|摄氏度)",

@@ -83,9 +83,7 @@ def _join_reduplication(words: Sequence[Word]) -> list[Word]:
 
 
 def _join_third_tones(
-    words: Sequence[Word],
-    finals: Callable[[str], Finals],
-    meet: Callable[[Finals, Finals], bool],
+    words: Sequence[Word], finals: Callable[[str], Finals], meet: Callable[[Finals, Finals], bool]
 ) -> list[Word]:
     tones = [finals(word.text) for word in words]
     joined: list[Word] = []

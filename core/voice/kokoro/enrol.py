@@ -119,8 +119,8 @@ class Enroller:
     def _evaluate_if_better(
         self, params: VoiceParams, sentences: Sequence[list[int]], best: Candidate, target: Array
     ) -> Candidate | None:
-        """Return the candidate if it is better than the best so far, else None. The second sentence
-        is rendered only if the first is not worse."""
+        """Return the candidate if it beats the best so far. The second sentence is rendered only if
+        the first is not worse."""
         first = self._evaluate(params, [self.renderer.render(sentences[0], params)], target)
         if first.scores[0] < best.scores[0]:
             return None
@@ -181,8 +181,7 @@ def tokenise(sentence: str) -> list[int]:
 
 
 def measure_pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0) -> float:
-    """Return the median pitch in Hz of clearly voiced frames by normalised autocorrelation, or 150
-    if there are none."""
+    """Return the median pitch in Hz of clearly voiced frames by autocorrelation, else 150."""
     rate = speech.rate
     size, hop = int(0.05 * rate), int(0.02 * rate)
     wave = np.pad(speech.samples.astype(np.float64), (0, size))
@@ -202,8 +201,7 @@ def measure_pitch(speech: Audio, *, lowest: float = 60.0, highest: float = 400.0
 
 
 def _first_peak(correlation: Array, shortest: int) -> NDArray[np.intp]:
-    """Return the shortest lag whose peak is nearly the highest, because the peaks at multiples of
-    the period are as high."""
+    """Return the shortest lag with nearly the highest peak: multiples of the period are as high."""
     middle = correlation[:, shortest:-1]
     peak = (middle >= correlation[:, shortest - 1 : -2]) & (
         middle >= correlation[:, shortest + 1 :]

@@ -101,8 +101,7 @@ def _sort_nodes(graph: onnx.GraphProto) -> None:
             else:
                 late.append(node)
         if len(late) == len(waiting):
-            name = late[0].name or late[0].output[0]
-            raise ValueError(f"Node {name} has an input that no node produces.")
+            raise ValueError(f"No node produces an input of {late[0].name or late[0].output[0]}.")
         waiting = late
     copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]

@@ -14,13 +14,9 @@ _MIN_ALPHA = 1e-3
 
 
 def fuse_norms(model: ModelProto) -> None:
-    """Replace adaptive instance norms by InstanceNormalization.
-
-    They are exported as nine operators, each of which passes over memory: mean, two differences,
-    variance, quotient, scale, shift. InstanceNormalization takes scale and shift as inputs too and
-    passes twice. The three branches of a stage share everything except scale and shift, and each
-    gets its own norm.
-    """
+    """Replace adaptive instance norms, exported as nine operators that each pass over memory, by
+    InstanceNormalization, which passes twice. The three branches of a stage share everything except
+    scale and shift, and each gets its own norm."""
     edit = Editor(model)
     flat = edit.constant("norm/flat", np.array([-1], np.int64))
     for root in model.graph.node:
@@ -62,12 +58,9 @@ def _match_norm(root: NodeProto, edit: Editor) -> list[NodeProto] | None:
 
 
 def fuse_snake_activations(model: ModelProto) -> None:
-    """Replace snake activations, x + sin(a x)^2 / a, which pass over memory five times.
-
-    With u = 2 a x they are (u - cos u + 1) / 2a. The norm before the activation can output u
-    instead of x, a BatchNormalization with fixed statistics after it divides and adds in one pass,
-    and two passes remain between them.
-    """
+    """Replace snake activations, x + sin(a x)^2 / a, five passes over memory, by the equivalent
+    (u - cos u + 1) / 2a with u = 2 a x, three passes: the norm before it outputs u, and a
+    BatchNormalization with fixed statistics divides and adds at once."""
     edit = Editor(model)
     for sine in model.graph.node:
         if sine.op_type == "Sin" and (chain := _match_snake(sine, edit)) is not None:
@@ -122,10 +115,8 @@ def _match_snake(
 
 def convert_convolutions(model: ModelProto) -> None:
     """Replace ConvInteger by MatMulIntegerToFloat, for which ONNX Runtime has a much faster kernel
-    (signed weights on the right, packed once).
-
-    The windows of the convolution become rows of a matrix; product, scale and bias are one
-    operator. The integer sums are the same; only the bias is no longer rounded to whole steps.
+    (signed weights on the right, packed once). Windows become rows of a matrix; product, scale and
+    bias are one operator. Integer sums are the same; the bias is no longer rounded to whole steps.
     """
     edit = Editor(model)
     for conv in model.graph.node:

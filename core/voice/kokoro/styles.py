@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 Weights = NDArray[np.float32]
 """Weights of the voices in a mixture, shape (2, 54): row 0 for timbre (the decoder's half of a
-style), row 1 for prosody (the predictor's half). They multiply offsets from the mean voice, so all
-zeros is the mean voice."""
+style), row 1 for prosody (the predictor's half). All zeros is the mean voice."""
 
 TIMBRE = 128
 """Dimensions 0..127 of a style control the decoder, the rest duration, pitch and energy."""

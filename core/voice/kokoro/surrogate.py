@@ -103,8 +103,7 @@ class Surrogate:
         self._pull = np.linalg.solve(kernel, self._errors)
 
     def optimise(self, starts: Array, *, steps: int = 60, rate: float = 0.1) -> Array:
-        """Return the best point, shape (60,), found by gradient ascent (Adam) from the best
-        starts."""
+        """Return the best point (60,) found by gradient ascent (Adam) from the best starts."""
         values, _ = self.score(starts)
         points = starts[np.argsort(-values)[:_MAX_STARTS]]
         mean, square = np.zeros_like(points), np.zeros_like(points)
@@ -118,11 +117,8 @@ class Surrogate:
         return np.asarray(points[np.argmax(values)])
 
     def score(self, points: Array, *, penalty: float = 0.02) -> tuple[Array, Array]:
-        """Return the predicted similarity to the target, (n,), and its gradient, (n, 60).
-
-        A penalty on the distance from the mean voice is subtracted, because predictions far from
-        the training data are unreliable.
-        """
+        """Return the predicted similarity to the target less a penalty on the distance from the
+        mean voice, where predictions are unreliable, (n,), and its gradient, (n, 60)."""
         predicted, active = self.prior.predict(points)
         kernel = self._kernel(points)
         predicted = predicted + kernel @ self._pull
@@ -147,8 +143,7 @@ def weighted_similarity(embedding: Array, target: Array) -> float:
 
 
 def _similarity(embeddings: Array, target: Array) -> tuple[Array, Array]:
-    """Return the weighted similarity of predictions, (n,), whose length need not be 1, and its
-    gradient."""
+    """Return the weighted similarity, (n,), of predictions of any length and its gradient."""
     values = np.zeros(len(embeddings))
     slopes = np.zeros_like(embeddings)
     for name, weight in ENCODER_WEIGHTS.items():

@@ -42,21 +42,14 @@ class KokoroVoice:
         return cls(renderer, Enroller.load(renderer, threads=threads))
 
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
-        """Return the voiceprint of a reference in any language: transcript and language are not
-        used."""
+        """Return the voiceprint of a reference in any language; its transcript is not used."""
         del transcript, language
         params, match = self.enroller.enrol(reference)
         data = msgspec.msgpack.encode(params)
         return Voiceprint(fingerprint=self.fingerprint, data=data, match=match)
 
     def speak(
-        self,
-        text: str,
-        voiceprint: Voiceprint,
-        *,
-        language: str,
-        speed: float = 1.0,
-        seed: int = 0,
+        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
     ) -> Iterator[SpeechChunk]:
         del seed  # nothing here is random
         if language not in self.languages:

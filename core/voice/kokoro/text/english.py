@@ -95,8 +95,7 @@ def _phonemes_of_word(word: str, before: str, following: str, after: bool | None
 
 
 def _function_word(word: str, following: str, after: bool | None) -> str:
-    """Return a function word as pronounced before a pause (`after` is None), a vowel (True) or a
-    consonant (False); "" for other words."""
+    """Return a function word as pronounced before a pause (`after` is None), vowel or consonant."""
     sounds = _FUNCTION_WORDS.get(word) or _FUNCTION_WORDS.get(
         word.lower() if word.istitle() else ""
     )
