@@ -1,16 +1,15 @@
-# The image that Function Compute runs. Only linux/amd64 runs there, and provenance attestations make
-# it answer "platform of image is unknown/unknown":
+# The image for Function Compute, which runs only linux/amd64. With provenance attestations it refuses
+# the image: "platform of image is unknown/unknown".
 #
 #   docker build --platform linux/amd64 --provenance=false -t IMAGE .
 #
-# What is installed is requirements/image.txt: ONNX Runtime for CUDA 13 and cuDNN 9. CUDA 13 needs a
-# driver of 580 or newer. Where the card's driver is older, /initialize logs that it fell back to the
-# CPU; then build for CUDA 12:
+# It installs requirements/image.txt: ONNX Runtime for CUDA 13 and cuDNN 9. CUDA 13 needs driver 580 or
+# newer. If the card's driver is older, /initialize logs that it uses the CPU; then build for CUDA 12:
 #
 #   docker build ... --build-arg CUDA=12.9.1 --build-arg LOCK=image-cuda12 -t IMAGE .
 #
-# GPT-SoVITS bundles must be of fp32 or fp16 then: T2S in 8 bits needs ONNX Runtime 1.27. Behind a
-# mirror of the package index, name it with --build-arg PIP_INDEX_URL=...
+# GPT-SoVITS bundles must then be fp32 or fp16: 8-bit T2S needs ONNX Runtime 1.27. To use a mirror of
+# the package index: --build-arg PIP_INDEX_URL=...
 ARG CUDA=13.0.1
 
 FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04 AS build
@@ -19,14 +18,14 @@ ARG PIP_INDEX_URL
 ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
-# Ubuntu keeps only the newest version of a package: a pin would soon break the build.
+# Versions are not pinned, because Ubuntu serves only the newest version of a package.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && python3 -m venv /opt/venv
 WORKDIR /app
-# Dependencies before the code: a change of ours does not install them again.
+# Dependencies come before the code, so that a change of the code does not reinstall them.
 COPY requirements requirements
 RUN pip install --require-hashes --requirement requirements/build.txt \
     && pip install --require-hashes --no-build-isolation --requirement requirements/${LOCK}.txt \
@@ -36,8 +35,8 @@ COPY core core
 COPY events events
 COPY handlers handlers
 COPY watermark watermark
-# The default voice is part of the image, prepared: this fails if it is not the pinned one. The copy
-# is written readable by its owner only, and who runs the server is somebody else.
+# Put the default voice into the image; this fails if it is not the pinned version. The cache is
+# readable only by its owner, but the server runs as another user.
 RUN python -c "from pathlib import Path; from core.voice.kokoro import KokoroVoice; KokoroVoice.load(Path('cache'))" \
     && chmod -R a+rX cache \
     && rm -r requirements \

@@ -1,1 +1,1 @@
-"""What goes to the cloud besides the image, and its check: `python -m cloud.check`."""
+"""RAM policies and offline checks of the deployment: `python -m cloud.check`."""

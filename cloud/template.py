@@ -1,7 +1,7 @@
-"""What is wrong with an s.yaml, found without a cloud.
+"""Find the faults of an s.yaml offline.
 
-The deployer's own schemas are stale (cards of 2024), lenient (a misspelt key passes) and never look
-into a trigger's configuration, so they come first and our rules after them.
+The deployer's own schemas are outdated (GPU types of 2024), accept misspelt keys and do not check
+the configuration of triggers. They are applied first, then the rules of this module.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ HERE = Path(__file__).parent
 SCHEMAS = {
     name: json.loads((HERE / f"{name}.schema.json").read_text()) for name in ("fc3", "fc3-domain")
 }
-# Keys that the component reads but its schema forgets.
-FORGOTTEN = {"disableOndemand", "idleTimeout", "disableInjectCredentials"}
-# Card -> (its memory, allowed memorySize, allowed cpu); cards come whole. Source: FC FAQ, 2026.
+# Keys that the component reads but that are missing in its schema.
+KEYS_MISSING_IN_SCHEMA = {"disableOndemand", "idleTimeout", "disableInjectCredentials"}
+# GPU type -> (its memory in MB, allowed memorySize, allowed cpu); a function gets a whole card.
+# Source: FC FAQ, 2026.
 CARDS: Mapping[str, tuple[int, set[int], set[int]]] = {
     "fc.gpu.tesla.1": (16384, set(range(128, 32769, 64)), set(range(1, 9))),
     "fc.gpu.ada.1": (49152, {32768, 65536, 98304}, {4, 8, 16}),
@@ -29,22 +30,22 @@ CARDS: Mapping[str, tuple[int, set[int], set[int]]] = {
     "fc.gpu.ada.3": (49152, {65536, 98304}, {8, 16}),
     "fc.gpu.hopper.1": (98304, {98304}, {16}),
 }
-CARD_PATHS = {"gpuConfig/gpuType", "gpuConfig/gpuMemorySize", "memorySize"}
-TRIGGERS = {
+CARD_KEYS = {"gpuConfig/gpuType", "gpuConfig/gpuMemorySize", "memorySize"}
+TRIGGER_SCHEMAS = {
     "oss": "IOssTriggerConfig",
     "http": "IHttpTriggerConfig",
     "timer": "ITimerTriggerConfig",
     "eventbridge": "IEventBridge",
     "mns_topic": "IMnsTriggerConfig",
 }
-WHOLE_OBJECT = {
+WHOLE_OBJECT_EVENTS = {
     f"oss:ObjectCreated:{name}" for name in ("PutObject", "PostObject", "CompleteMultipartUpload")
 }
 IMAGE = re.compile(r"[\w-]+\.[\w.-]+\.aliyuncs\.com/.+:(?!latest$)[\w.-]+")
 
 
-def check(template: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """Every fault of an s.yaml already parsed; `environ` fills its ${env(...)}."""
+def find_faults(template: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield every fault of a parsed s.yaml. `environ` fills its ${env(...)}."""
     if str(template.get("edition")) != "3.0.0":
         yield "edition: must be 3.0.0"
     for name, resource in template["resources"].items():
@@ -53,23 +54,23 @@ def check(template: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[s
             yield f"{name}/component: must be one of {', '.join(SCHEMAS)}"
             continue
         props = resolve(resource["props"], template.get("vars", {}), environ)
-        yield from (f"{name}/{fault}" for fault in _props(component, props))
+        yield from (f"{name}/{fault}" for fault in _check_props(component, props))
 
 
-def _props(component: str, props: Mapping[str, Any]) -> Iterator[str]:
-    malformed = list(_schema(component, props))
+def _check_props(component: str, props: Mapping[str, Any]) -> Iterator[str]:
+    malformed = list(_check_schema(component, props))
     yield from malformed
-    yield from _unknown_keys(component, props)
-    yield from _leftovers(props)
+    yield from _check_keys(component, props)
+    yield from _check_placeholders(props)
     if component == "fc3" and props.get("runtime") != "custom-container":
         yield "runtime: must be custom-container"
-    elif not malformed:  # our rules read what the schema has promised
-        for rule in FUNCTION_RULES if component == "fc3" else [_tls]:
+    elif not malformed:  # the rules rely on keys that the schema requires
+        for rule in FUNCTION_RULES if component == "fc3" else [_check_tls]:
             yield from rule(props)
 
 
 def resolve(value: Any, variables: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
-    """Fill ${vars.x} and ${env('X', 'default')} as the deployer does."""
+    """Fill in ${vars.x} and ${env('X', 'default')} as the deployer does."""
     if isinstance(value, dict):
         return {key: resolve(item, variables, environ) for key, item in value.items()}
     if isinstance(value, list):
@@ -86,66 +87,69 @@ def resolve(value: Any, variables: Mapping[str, Any], environ: Mapping[str, str]
     )
 
 
-def _schema(component: str, props: Mapping[str, Any]) -> Iterator[str]:
+def _check_schema(component: str, props: Mapping[str, Any]) -> Iterator[str]:
     card = props.get("gpuConfig", {}).get("gpuType")
     for error in jsonschema.Draft7Validator(SCHEMAS[component]).iter_errors(props):
         path = "/".join(map(str, error.path))
-        if not (card in CARDS and path in CARD_PATHS):  # the schema knows older cards only
-            yield f"{path}: {_broken(error)}"
+        if not (card in CARDS and path in CARD_KEYS):  # the schema knows only older cards
+            yield f"{path}: {_describe_error(error)}"
 
 
-def _broken(error: Any) -> str:
-    """The rule of a schema that a value breaks."""
+def _describe_error(error: Any) -> str:
+    """Return a sentence about the schema rule that a value violates."""
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         return f"missing: {', '.join(missing)}"
     rule = f"{error.validator}: {error.validator_value}"
-    return f"the rule {_cut(rule, 120)} is broken by {_cut(str(error.instance), 80)}"
+    return f"{_shorten(str(error.instance), 80)} violates {_shorten(rule, 120)}"
 
 
-def _cut(text: str, length: int) -> str:
+def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def _unknown_keys(component: str, props: Mapping[str, Any]) -> Iterator[str]:
+def _check_keys(component: str, props: Mapping[str, Any]) -> Iterator[str]:
     root = SCHEMAS[component]
-    for fault in _strange(root, root, props, ""):
-        if fault.split(":")[0] not in FORGOTTEN:
+    for fault in _find_unknown_keys(root, root, props, ""):
+        if fault.split(":")[0] not in KEYS_MISSING_IN_SCHEMA:
             yield fault
 
 
-def _strange(root: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
+def _find_unknown_keys(root: Any, schema: Any, value: Any, path: str) -> Iterator[str]:
     while "$ref" in schema:
         schema = root["definitions"][schema["$ref"].rsplit("/", 1)[-1]]
     if "anyOf" in schema:
-        choices = [choice for choice in schema["anyOf"] if _fits(root, choice, value)]
-        yield from min((list(_strange(root, c, value, path)) for c in choices), key=len, default=[])
+        choices = [choice for choice in schema["anyOf"] if _is_valid(root, choice, value)]
+        yield from min(
+            (list(_find_unknown_keys(root, c, value, path)) for c in choices), key=len, default=[]
+        )
     elif isinstance(value, dict) and "properties" in schema:
-        yield from _strange_keys(root, schema, value, path)
+        yield from _unknown_properties(root, schema, value, path)
     elif isinstance(value, list) and "items" in schema:
         for i, item in enumerate(value):
-            yield from _strange(root, schema["items"], item, f"{path}{i}/")
+            yield from _find_unknown_keys(root, schema["items"], item, f"{path}{i}/")
 
 
-def _fits(root: Any, schema: Any, value: Any) -> bool:
-    whole = schema | {"definitions": root["definitions"]}
-    return bool(jsonschema.Draft7Validator(whole).is_valid(value))
+def _is_valid(root: Any, schema: Any, value: Any) -> bool:
+    schema = schema | {"definitions": root["definitions"]}
+    return bool(jsonschema.Draft7Validator(schema).is_valid(value))
 
 
-def _strange_keys(root: Any, schema: Any, value: dict[str, Any], path: str) -> Iterator[str]:
+def _unknown_properties(root: Any, schema: Any, value: dict[str, Any], path: str) -> Iterator[str]:
     for key, item in value.items():
         if key in schema["properties"]:
-            yield from _strange(root, schema["properties"][key], item, f"{path}{key}/")
+            yield from _find_unknown_keys(root, schema["properties"][key], item, f"{path}{key}/")
         elif not schema.get("additionalProperties"):
             yield f"{path}{key}: unknown key"
 
 
-def _leftovers(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_placeholders(props: Mapping[str, Any]) -> Iterator[str]:
     text = json.dumps(props)
-    yield from (f"{found}: nothing fills this" for found in re.findall(r"\$\{[^}]*\}", text))
+    names = re.findall(r"\$\{[^}]*\}", text)
+    yield from (f"{name}: placeholder without a value" for name in names)
 
 
-def _tls(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_tls(props: Mapping[str, Any]) -> Iterator[str]:
     tls = props.get("tlsConfig", {})
     if props.get("protocol") != "HTTPS":
         yield "protocol: must be HTTPS"
@@ -153,79 +157,79 @@ def _tls(props: Mapping[str, Any]) -> Iterator[str]:
         yield "tlsConfig/minVersion: must be TLSv1.2 or TLSv1.3 (the default is 1.0)"
     for suite in tls.get("cipherSuites", ["(the default list)"]):
         if not re.fullmatch(r"TLS_ECDHE_(RSA|ECDSA)_WITH_(AES_\d+_GCM|CHACHA20_POLY1305).*", suite):
-            yield f"tlsConfig/cipherSuites: {suite} has no forward secrecy or no authentication"
+            yield f"tlsConfig/cipherSuites: {suite} lacks forward secrecy or authentication"
 
 
-def _machine(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_machine(props: Mapping[str, Any]) -> Iterator[str]:
     card = props.get("gpuConfig", {}).get("gpuType")
     memory, cpu = props.get("memorySize", 0), props.get("cpu", 0)
     if card is None:
         if not cpu or not 1 <= memory / 1024 / cpu <= 4:
-            yield "cpu: 1 to 4 GB of memory a core"
+            yield "cpu: must have 1 to 4 GB of memory per core"
     elif card not in CARDS:
         yield f"gpuConfig/gpuType: must be one of {', '.join(CARDS)}"
     else:
-        whole, memories, cpus = CARDS[card]
-        if props["gpuConfig"].get("gpuMemorySize") != whole:
-            yield f"gpuConfig/gpuMemorySize: {card} comes whole, with {whole}"
+        card_memory, memories, cpus = CARDS[card]
+        if props["gpuConfig"].get("gpuMemorySize") != card_memory:
+            yield f"gpuConfig/gpuMemorySize: must be {card_memory}, all of {card}"
         if memory not in memories:
             yield f"memorySize: not offered with {card}"
         if cpu not in cpus:
             yield f"cpu: not offered with {card}"
 
 
-def _container(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_container(props: Mapping[str, Any]) -> Iterator[str]:
     container, hooks = props["customContainerConfig"], props.get("instanceLifecycleConfig", {})
     if not IMAGE.fullmatch(container.get("image", "")):
         yield "customContainerConfig/image: must be in ACR, with a tag other than latest"
     if container.get("healthCheckConfig") and "initializer" not in hooks:
-        yield "healthCheckConfig: without an initializer the first check finds nothing ready"
+        yield "healthCheckConfig: needs an initializer, or the first check fails"
     if props.get("instanceConcurrency") != 1:
         yield "instanceConcurrency: must be 1, the server runs one job at a time"
     if props.get("logConfig", {}).get("logBeginRule") != "None":
-        yield "logConfig/logBeginRule: must be None, or JSON lines are glued together"
+        yield "logConfig/logBeginRule: must be None, or JSON lines are joined into one entry"
 
 
-def _hooks(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_hooks(props: Mapping[str, Any]) -> Iterator[str]:
     for name, hook in props.get("instanceLifecycleConfig", {}).items():
         if ("handler" in hook) == ("command" in hook):
-            yield f"instanceLifecycleConfig/{name}: needs handler or command, not both"
+            yield f"instanceLifecycleConfig/{name}: needs either handler or command"
         if not 4 <= hook.get("timeout", 3) <= 300:
-            yield f"instanceLifecycleConfig/{name}/timeout: 4 to 300 s (the default is 3)"
+            yield f"instanceLifecycleConfig/{name}/timeout: must be 4 to 300 s (the default is 3)"
 
 
-def _environment(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_environment(props: Mapping[str, Any]) -> Iterator[str]:
     variables = props.get("environmentVariables", {})
     if sum(len(name) + len(str(value)) for name, value in variables.items()) > 4096:
-        yield "environmentVariables: more than 4 KB together"
+        yield "environmentVariables: must not exceed 4 KB in total"
     if not str(variables.get("VOICEDROP_OSS_ENDPOINT", "")).startswith("https://"):
         yield "environmentVariables/VOICEDROP_OSS_ENDPOINT: must begin with https://"
     buckets = [variables.get(f"VOICEDROP_{n}") for n in ("INBOX", "RESULTS", "CONTROL")]
     if None in buckets or len(set(buckets)) < len(buckets):
-        yield "environmentVariables: inbox, results and control must be three buckets"
+        yield "environmentVariables: inbox, results and control must be three different buckets"
 
 
-def _money(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_cost_limits(props: Mapping[str, Any]) -> Iterator[str]:
     if "reservedConcurrency" not in props.get("concurrencyConfig", {}):
-        yield "concurrencyConfig/reservedConcurrency: without it nothing bounds the bill"
+        yield "concurrencyConfig/reservedConcurrency: must be set, to limit the cost"
     for action in props.get("provisionConfig", {}).get("scheduledActions", []):
         if not re.fullmatch(r"cron\((\S+ ){5}\S+\)", action["scheduleExpression"]):
             yield f"provisionConfig/{action['name']}: scheduleExpression needs six fields"
         if action["startTime"] >= action["endTime"]:
             yield f"provisionConfig/{action['name']}: ends before it starts"
     if "provisionConfig" in props and "scalingConfig" in props:
-        yield "scalingConfig: not beside provisionConfig"
+        yield "scalingConfig: cannot be combined with provisionConfig"
 
 
-def _retries(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_retries(props: Mapping[str, Any]) -> Iterator[str]:
     config = props.get("asyncInvokeConfig", {})
     if not config.get("destinationConfig", {}).get("onFailure", {}).get("destination"):
-        yield "asyncInvokeConfig: no failure destination, a notification could be lost"
+        yield "asyncInvokeConfig: needs a failure destination, or notifications can be lost"
     if not 60 <= config.get("maxAsyncEventAgeInSeconds", 0) <= 604800:
-        yield "asyncInvokeConfig/maxAsyncEventAgeInSeconds: 60 to 604800"
+        yield "asyncInvokeConfig/maxAsyncEventAgeInSeconds: must be 60 to 604800"
 
 
-def _triggers(props: Mapping[str, Any]) -> Iterator[str]:
+def _check_triggers(props: Mapping[str, Any]) -> Iterator[str]:
     sources: dict[str, list[tuple[str, str, str]]] = {}
     variables = props.get("environmentVariables", {})
     inbox, control = (
@@ -238,42 +242,51 @@ def _triggers(props: Mapping[str, Any]) -> Iterator[str]:
             trigger["triggerType"],
             trigger["triggerConfig"],
         )
-        yield from (f"triggers/{name}/{fault}" for fault in _trigger(kind, config))
+        yield from (f"triggers/{name}/{fault}" for fault in _check_trigger(kind, config))
         if kind == "oss":
             arn = trigger.get("sourceArn", "")
             bucket = arn.rsplit(":", 1)[-1]
             key = config.get("filter", {}).get("key", {})
             shards = bucket == control and key == {"prefix": "work/", "suffix": ".jsonl"}
             if bucket != inbox and not shards:
-                yield f"triggers/{name}/sourceArn: must be the inbox, or results make new jobs"
+                yield f"triggers/{name}/sourceArn: must be the inbox, or results start new jobs"
             sources.setdefault(arn, []).append((name, key.get("prefix", ""), key.get("suffix", "")))
     for rules in sources.values():
         if len(rules) > 10:
-            yield "triggers: a bucket may have ten"
-        for (one, prefix, suffix), (two, other, ending) in combinations(rules, 2):
-            if _nested(prefix, other, str.startswith) and _nested(suffix, ending, str.endswith):
-                yield f"triggers: {one} and {two} overlap"
+            yield "triggers: a bucket can have at most ten"
+        for (first, prefix1, suffix1), (second, prefix2, suffix2) in combinations(rules, 2):
+            same_prefix = _overlap(prefix1, prefix2, str.startswith)
+            if same_prefix and _overlap(suffix1, suffix2, str.endswith):
+                yield f"triggers: {first} and {second} overlap"
 
 
-def _nested(a: str, b: str, test: Callable[[str, str], bool]) -> bool:
+def _overlap(a: str, b: str, test: Callable[[str, str], bool]) -> bool:
     return test(a, b) or test(b, a)
 
 
-def _trigger(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
-    if kind not in TRIGGERS:
-        yield f"triggerType: {kind} is none we use"
+def _check_trigger(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
+    if kind not in TRIGGER_SCHEMAS:
+        yield f"triggerType: must be one of {', '.join(TRIGGER_SCHEMAS)}"
         return
     definitions = SCHEMAS["fc3"]["definitions"]
-    schema = {"$ref": f"#/definitions/{TRIGGERS[kind]}", "definitions": definitions}
+    schema = {"$ref": f"#/definitions/{TRIGGER_SCHEMAS[kind]}", "definitions": definitions}
     for error in jsonschema.Draft7Validator(schema).iter_errors(config):
-        yield f"{'/'.join(map(str, error.path))}: {_broken(error)}"
-    yield from _strange(schema, schema, config, "")
-    if kind == "oss" and not set(config.get("events", [])) <= WHOLE_OBJECT:
-        yield "events: only those that a whole object causes once"
+        yield f"{'/'.join(map(str, error.path))}: {_describe_error(error)}"
+    yield from _find_unknown_keys(schema, schema, config, "")
+    if kind == "oss" and not set(config.get("events", [])) <= WHOLE_OBJECT_EVENTS:
+        yield "events: only events that a whole object fires once are allowed"
     if kind == "oss" and not config.get("filter", {}).get("key", {}).get("prefix"):
         yield "filter/key/prefix: must not be empty"
     if kind == "http" and config.get("authType") == "anonymous":
-        yield "authType: anonymous calls would start cards at our cost"
+        yield "authType: anonymous calls would start instances at your cost"
 
 
-FUNCTION_RULES = [_machine, _container, _hooks, _environment, _money, _retries, _triggers]
+FUNCTION_RULES = [
+    _check_machine,
+    _check_container,
+    _check_hooks,
+    _check_environment,
+    _check_cost_limits,
+    _check_retries,
+    _check_triggers,
+]

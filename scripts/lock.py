@@ -1,16 +1,15 @@
 """Write the lock: `python -m scripts.lock [--upgrade]`, with the extra `upgrade` installed.
 
-The lock is the folder `requirements/`: files in pip's own format, with the hash of every file of
-every package, for Python 3.11 to 3.13 on any platform. `run.txt` holds what the program always
-needs, `build.txt` what builds packages that come as source (`build-X.txt`: those of extra X). Each
-extra of pyproject.toml has a file that includes (`-r`) the files it stands on and adds what those
-do not have:
+The lock is the folder `requirements/`: files in pip's format, with the hash of every file of every
+package, for Python 3.11 to 3.13 on any platform. `run.txt` has the packages that voicedrop always
+needs, `build.txt` those that build source packages (`build-X.txt`: those of extra X). Each extra of
+pyproject.toml has a file that includes (`-r`) the files of the extras it needs and adds the rest:
 
     pip install --require-hashes -r requirements/build.txt
     pip install --require-hashes --no-build-isolation -r requirements/cpu.txt -r requirements/ko.txt
 
-Everything is resolved together, so a package has the same version in all files. Versions stay as
-they are unless pyproject.toml asks for others; `--upgrade` takes the newest that it admits.
+All files are resolved together, so a package has the same version in all of them. Versions change
+only if pyproject.toml requires it; `--upgrade` takes the newest allowed versions.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "requirements"
 FIRST_PYTHON = "3.11"
 RUN = "run"
-APART = "image-cuda12"
-"""The one extra that pins a version of its own, of ONNX Runtime with CUDA."""
+SEPARATE = "image-cuda12"
+"""The only extra with a version of its own, that of ONNX Runtime for CUDA 12."""
 SIZES = FOLDER / "sizes.json"
-"""File of the lock -> megabytes to download and on disk of what it adds to those it includes."""
+"""File of the lock -> megabytes to download and on disk, without the files that it includes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +49,13 @@ class Pin:
     name: str
     version: str
     marker: str
-    """Where it is needed (PEP 508); empty: everywhere."""
+    """PEP 508 marker; empty if the package is needed everywhere."""
     hashes: tuple[str, ...]
-    """`sha256:...` of each file of this version."""
+    """`sha256:<hex>` of each file of this version."""
 
-    def holds(self, environment: Mapping[str, str] | None = None) -> bool:
-        """Whether it is needed in this environment, changed by `environment`."""
+    def is_needed(self, environment: Mapping[str, str] | None = None) -> bool:
+        """Return whether the package is needed here, or where the marker variables in
+        `environment` have other values."""
         return not self.marker or Marker(self.marker).evaluate(dict(environment or {}))
 
     def __str__(self) -> str:
@@ -64,51 +64,47 @@ class Pin:
 
 
 class Content(NamedTuple):
-    """What one file of the lock says."""
+    """The content of one file of the lock."""
 
     includes: list[str]
     pins: list[Pin]
 
 
 def parse(text: str) -> Content:
-    """A file of the lock, or one that uv wrote. Raises ValueError at a line that is no pin."""
+    """Parse a file of the lock or of uv. Raises ValueError for a line that is not a pin."""
     includes, pins = [], []
     for line in re.sub(r" *\\\n *", " ", text).splitlines():
         if line.startswith("-r "):
             includes.append(line.removeprefix("-r ").removesuffix(".txt"))
         elif line and not line.startswith("#"):
             head, *hashes = line.split(" --hash=")
-            found = re.fullmatch(r"([a-z0-9-]+)==([^ ;]+)(?: ; (.+))?", head)
-            if not found:
+            match = re.fullmatch(r"([a-z0-9-]+)==([^ ;]+)(?: ; (.+))?", head)
+            if not match:
                 raise ValueError(f"not a pinned package: {line[:80]}")
-            pins.append(Pin(found[1], found[2], found[3] or "", tuple(hashes)))
+            pins.append(Pin(match[1], match[2], match[3] or "", tuple(hashes)))
     return Content(includes, pins)
 
 
-def read(name: str, folder: Path = FOLDER) -> dict[str, Pin]:
-    """Name -> pin of all that one file of the lock installs, those of included files among them."""
+def read_pins(name: str, folder: Path = FOLDER) -> dict[str, Pin]:
+    """Return name -> pin of all packages in one file of the lock and the files it includes."""
     includes, own = parse((folder / f"{name}.txt").read_text(encoding="utf-8"))
-    found: dict[str, Pin] = {}
+    pins: dict[str, Pin] = {}
     for included in includes:
-        found |= read(included, folder)
-    return found | {pin.name: pin for pin in own}
+        pins |= read_pins(included, folder)
+    return pins | {pin.name: pin for pin in own}
 
 
-def pyproject() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-
-def files(pyproject: Mapping[str, Any]) -> dict[str, list[str]]:
-    """File of the lock -> the files it includes. A file stands after those."""
-    found: dict[str, list[str]] = {name: [] for name in (*pyproject["dependency-groups"], RUN)}
+def list_files(pyproject: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return file of the lock -> the files that it includes. A file comes after those."""
+    includes: dict[str, list[str]] = {name: [] for name in (*pyproject["dependency-groups"], RUN)}
     for extra, lines in pyproject["project"]["optional-dependencies"].items():
-        ours = [r for r in map(Requirement, lines) if r.name == pyproject["project"]["name"]]
-        found[extra] = sorted({name for r in ours for name in r.extras}) or [RUN]
-    return dict(sorted(found.items(), key=lambda file: len(file[1])))
+        own = [r for r in map(Requirement, lines) if r.name == pyproject["project"]["name"]]
+        includes[extra] = sorted({name for r in own for name in r.extras}) or [RUN]
+    return dict(sorted(includes.items(), key=lambda file: len(file[1])))
 
 
 def _selection(name: str, pyproject: Mapping[str, Any]) -> list[str]:
-    """Options of uv that name what one file has to hold."""
+    """Return the options of uv that select the packages of one file."""
     if name in pyproject["dependency-groups"]:
         return ["--group", name]
     return ["pyproject.toml", *([] if name == RUN else ["--extra", name])]
@@ -117,8 +113,8 @@ def _selection(name: str, pyproject: Mapping[str, Any]) -> list[str]:
 def _resolve(
     selection: Iterable[str], constraints: Iterable[str], preferred: Iterable[Pin] = ()
 ) -> list[Pin]:
-    """All that `selection` needs, within `constraints`: the newest versions, but rather those that
-    are `preferred`."""
+    """Return all packages that `selection` needs, within `constraints`: in the `preferred` versions
+    where they are allowed, or else in the newest."""
     command = [f"{sysconfig.get_path('scripts')}/uv", "pip", "compile", *selection]
     command += ["--universal", "--python-version", FIRST_PYTHON, "--fork-strategy", "fewest"]
     command += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
@@ -134,24 +130,25 @@ def _resolve(
 
 
 def resolve(pyproject: Mapping[str, Any], *, upgrade: bool) -> dict[str, Content]:
-    """What each file of the lock has to hold."""
-    wanted = files(pyproject)
-    options = {name: _selection(name, pyproject) for name in wanted}
-    locked = [path for path in FOLDER.glob("*.txt") if path.stem != APART and not upgrade]
+    """Return the new content of each file of the lock."""
+    files = list_files(pyproject)
+    options = {name: _selection(name, pyproject) for name in files}
+    locked = [path for path in FOLDER.glob("*.txt") if path.stem != SEPARATE and not upgrade]
     old = [pin for path in locked for pin in parse(path.read_text(encoding="utf-8")).pins]
-    # The CPU build has releases of its own, but tests have to run the code that the image runs.
+    # The CPU build may have newer releases, but tests must run the version that the image has.
     (cuda,) = [p for p in _resolve(options["gpu"], [], old) if p.name == "onnxruntime-gpu"]
-    everything = [option for name in wanted if name != APART for option in options[name]]
+    everything = [option for name in files if name != SEPARATE for option in options[name]]
     together = _resolve(everything, [f"onnxruntime=={cuda.version}"], old)
 
     needed: dict[str, list[Pin]] = {}
-    found: dict[str, Content] = {}
-    for name, includes in wanted.items():
-        limits = [pin for pin in together if name != APART or pin.name != cuda.name]
+    contents: dict[str, Content] = {}
+    for name, includes in files.items():
+        limits = [pin for pin in together if name != SEPARATE or pin.name != cuda.name]
         needed[name] = _resolve(options[name], [f"{pin.name}=={pin.version}" for pin in limits])
-        there = {pin for included in includes for pin in needed[included]}
-        found[name] = Content(includes, [pin for pin in needed[name] if pin not in there])
-    return found
+        included_pins = {pin for included in includes for pin in needed[included]}
+        own = [pin for pin in needed[name] if pin not in included_pins]
+        contents[name] = Content(includes, own)
+    return contents
 
 
 def write(contents: Mapping[str, Content], folder: Path = FOLDER) -> None:
@@ -164,12 +161,12 @@ def write(contents: Mapping[str, Content], folder: Path = FOLDER) -> None:
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def measure(pins: Iterable[Pin]) -> tuple[int, int]:
-    """Megabytes that packages cost on this machine: to download, and installed."""
-    packages = [f"{pin.name}=={pin.version}" for pin in pins if pin.holds()]
+def measure_size(pins: Iterable[Pin]) -> tuple[int, int]:
+    """Return the size in megabytes of packages on this machine: to download, and installed."""
+    packages = [f"{pin.name}=={pin.version}" for pin in pins if pin.is_needed()]
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    with tempfile.TemporaryDirectory() as place:
-        archives, installed = Path(place, "archives"), Path(place, "installed")
+    with tempfile.TemporaryDirectory() as folder:
+        archives, installed = Path(folder, "archives"), Path(folder, "installed")
         if packages:
             run = partial(subprocess.run, check=True)
             run([*pip, "download", "--no-deps", "--dest", archives, *packages])
@@ -181,10 +178,10 @@ def _megabytes(folder: Path) -> int:
     return math.ceil(sum(path.lstat().st_blocks for path in folder.rglob("*")) * 512 / 1e6)
 
 
-def changes(before: Path, after: Path = FOLDER) -> str:
-    """What became of each package between two folders of a lock, one a line."""
+def describe_changes(before: Path, after: Path = FOLDER) -> str:
+    """Return the packages whose version differs between two folders of a lock, one per line."""
     old, new = (
-        {(pin.name, path.stem == APART): pin.version for path in sorted(folder.glob("*.txt"))
+        {(pin.name, path.stem == SEPARATE): pin.version for path in sorted(folder.glob("*.txt"))
          for pin in parse(path.read_text(encoding="utf-8")).pins}
         for folder in (before, after)
     )  # fmt: skip
@@ -202,7 +199,7 @@ def main() -> int:
     if options.changes_since:
         if not any(options.changes_since.glob("*.txt")):
             parser.error(f"{options.changes_since} is not a folder with a lock")
-        sys.stdout.write(changes(options.changes_since))
+        sys.stdout.write(describe_changes(options.changes_since))
         return 0
     FOLDER.mkdir(exist_ok=True)
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -210,7 +207,9 @@ def main() -> int:
     new = resolve(pyproject, upgrade=options.upgrade)
     known = json.loads(SIZES.read_text(encoding="utf-8")) if SIZES.exists() else {}
     sizes = {
-        name: known[name] if name in known and content == old.get(name) else measure(content.pins)
+        name: known[name]
+        if name in known and content == old.get(name)
+        else measure_size(content.pins)
         for name, content in sorted(new.items())
     }
     write(new)

@@ -98,7 +98,7 @@ def test_it_installs_the_lock_and_nothing_else() -> None:
     ]
     assert ("ARG", "LOCK=image") in stages()[1]
     for name in {"image", *re.findall(r"--build-arg LOCK=(\S+)", DOCKERFILE)}:
-        assert lock.read(name)
+        assert lock.read_pins(name)
 
 
 def test_its_way_of_building_is_written_down() -> None:

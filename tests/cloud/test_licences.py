@@ -43,9 +43,9 @@ def test_what_the_image_installs_is_under_licences_that_we_accept() -> None:
     ],
 )
 def test_what_we_do_not_accept_is_named(headers: dict[str, str]) -> None:
-    (fault,) = licences.faults([("there", package(**headers))], {})
+    (fault,) = licences.find_faults([("there", package(**headers))], {})
     assert fault.startswith("there: ")
-    assert list(licences.faults([("there", package(**headers))], {"there": "a reason"})) == []
+    assert list(licences.find_faults([("there", package(**headers))], {"there": "a reason"})) == []
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_what_we_do_not_accept_is_named(headers: dict[str, str]) -> None:
     ],
 )
 def test_other_licences_pass(headers: dict[str, str]) -> None:
-    assert list(licences.faults([("there", package(**headers))], {})) == []
+    assert list(licences.find_faults([("there", package(**headers))], {})) == []
 
 
 def test_an_exception_that_nothing_needs_is_a_fault() -> None:
-    found = licences.faults([("there", package(License="MIT"))], {"there": "a reason"})
-    assert list(found) == ["there: needs no exception"]
+    found = licences.find_faults([("there", package(License="MIT"))], {"there": "a reason"})
+    assert list(found) == ["there: has an exception that it does not need"]

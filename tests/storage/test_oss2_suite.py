@@ -63,7 +63,7 @@ def test_oss2s_own_tests_for_objects_parts_lists_and_appends_pass(tmp_path: Path
 
 
 def _fetch(folder: Path) -> Path:
-    pin = lock.read("oss")["oss2"]
+    pin = lock.read_pins("oss")["oss2"]
     wanted = folder / "oss2.txt"
     wanted.write_text(str(pin), encoding="utf-8")
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", "oss2"]
