@@ -1,13 +1,12 @@
-"""genie-tts 2.0.2 on the same checkpoints, for comparison with bench/engine.py.
+"""Measures genie-tts 2.0.2 on the same checkpoints, for comparison with bench/engine.py.
 
     python -m venv /tmp/genie && /tmp/genie/bin/pip install genie-tts==2.0.2 torch
     /tmp/genie/bin/python bench/engine_genie.py convert DIR v2 OUT    (DIR as for engine.py --full)
     /tmp/genie/bin/python bench/engine_genie.py run OUT [--threads 1]
 
-DIR holds s1_full.ckpt and s2_<version>_full.pth; versions v2 and v2ProPlus.
-Never in the project's own environment: genie-tts brings `onnxruntime`. Its graphs are loaded
-as it loads them, and stepped as it steps them, but for a forced number of tokens; `--threads 0`
-leaves threads as it ships.
+DIR contains s1_full.ckpt and s2_<version>_full.pth, of version v2 or v2ProPlus. Use an environment
+of its own, because genie-tts installs `onnxruntime`. Its graphs are loaded and run as it does, but
+for a fixed number of tokens. With `--threads 0` the number of threads is its default.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ def main() -> None:
         run(args.folder, args.threads, args.tokens)
 
 
-def package() -> None:
-    """Its modules without its start-up, which asks to download voices."""
+def register_package() -> None:
+    """Make its modules importable without its start-up code, which asks to download voices."""
     spec = importlib.util.find_spec("genie_tts")
     if spec is None or spec.origin is None:
         sys.exit("genie-tts is not installed in this environment")
@@ -60,20 +59,20 @@ def package() -> None:
 
 
 def convert(folder: Path, version: str, out: Path) -> None:
-    package()
+    register_package()
     module = importlib.import_module(f"genie_tts.Converter.{version}.Converter")
     module.convert(str(folder / "s1_full.ckpt"), str(folder / f"s2_{version}_full.pth"), str(out))
 
 
 def run(folder: Path, threads: int, lengths: list[int]) -> None:
     started = time.perf_counter()
-    sessions = {name: session(folder, name, threads) for name in SESSIONS}
+    sessions = {name: open_session(folder, name, threads) for name in SESSIONS}
     load = time.perf_counter() - started
     clock = time.process_time if threads == 1 else time.perf_counter
     for tokens in lengths:
         step, sentence = speak(sessions, tokens, clock)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    # It has no batches, and nothing is heard of a sentence before all of it is made.
+    # It has neither batches nor streaming, so those figures are those of one sentence.
     same = {"step": step, "step8": step, "sentence": sentence, "text": sentence, "first": sentence}
     print(json.dumps({**same, "load": load, "peak": peak}))
 
@@ -86,8 +85,8 @@ SESSIONS = {
 }
 
 
-def session(folder: Path, name: str, threads: int) -> Any:
-    """As its ModelManager does: half-precision weights made whole in memory."""
+def open_session(folder: Path, name: str, threads: int) -> Any:
+    """Open a graph like its ModelManager, which converts fp16 weights to fp32 in memory."""
     import onnx
     import onnxruntime as ort
 
@@ -109,7 +108,7 @@ def session(folder: Path, name: str, threads: int) -> Any:
 
 
 def speak(sessions: dict[str, Any], tokens: int, clock: Callable[[], float]) -> tuple[float, float]:
-    """Seconds of a step and of all of a sentence."""
+    """Return the seconds per token and per sentence."""
     random = np.random.default_rng(0)
     inputs = {
         "ref_seq": random.integers(0, 700, (1, PROMPT_PHONES)),
@@ -123,14 +122,14 @@ def speak(sessions: dict[str, Any], tokens: int, clock: Callable[[], float]) -> 
     state = sessions["t2s_first_stage_decoder_fp32"].run(None, {"x": x, "prompts": prompts})
     marks.append(clock())
     decoder = sessions["t2s_stage_decoder_fp32"]
-    names = [one.name for one in decoder.get_inputs()]
+    names = [entry.name for entry in decoder.get_inputs()]
     for _ in range(tokens):
         y, embedded, _stop, *caches = decoder.run(None, dict(zip(names, state, strict=True)))
         state = [y, embedded, *caches]
     marks.append(clock())
-    said = np.clip(state[0][:, -tokens:], 0, 1023)[None]
-    vits = {"text_seq": inputs["text_seq"], "pred_semantic": said}
-    sessions["vits_fp32"].run(None, {**vits, **heard(sessions["vits_fp32"], random)})
+    semantic = np.clip(state[0][:, -tokens:], 0, 1023)[None]
+    vits = {"text_seq": inputs["text_seq"], "pred_semantic": semantic}
+    sessions["vits_fp32"].run(None, {**vits, **reference_inputs(sessions["vits_fp32"], random)})
     marks.append(clock())
     prefill, steps, sound = (float(part) for part in np.diff(marks))
     print(f"genie tokens {tokens}: prefill {prefill * 1e3:.0f} ms, ", end="")
@@ -139,12 +138,15 @@ def speak(sessions: dict[str, Any], tokens: int, clock: Callable[[], float]) -> 
     return steps / tokens, prefill + steps + sound
 
 
-def heard(vits: Any, random: np.random.Generator) -> dict[str, Any]:
-    """The reference as it reaches its vocoder: of v2 the wave, each time anew; of v2ProPlus what
-    its prompt encoder makes of it once a reference, which is timed on neither side."""
-    wanted = {one.name: one.shape for one in vits.get_inputs()}
+def reference_inputs(vits: Any, random: np.random.Generator) -> dict[str, Any]:
+    """Return random inputs in place of the reference.
+
+    v2 reads the waveform for every sentence. v2ProPlus reads the output of its prompt encoder,
+    which runs once per reference and is not measured on either side.
+    """
+    shapes = {entry.name: entry.shape for entry in vits.get_inputs()}
     sizes = {"ref_audio": (1, REFERENCE)}
-    vectors = {name: tuple(wanted[name]) for name in ("ge", "ge_advanced") if name in wanted}
+    vectors = {name: tuple(shapes[name]) for name in ("ge", "ge_advanced") if name in shapes}
     return {
         name: 0.1 * random.standard_normal(size, np.float32)
         for name, size in (vectors or sizes).items()

@@ -39,7 +39,7 @@ def test_threads_follow_the_cgroup_quota(
     assert inference.cgroup_cpus(cgroup(tmp_path, files), unlimited=7) == expected
 
 
-def test_we_use_at_least_one_cpu_and_never_more_than_allowed() -> None:
+def test_at_least_one_cpu_is_usable() -> None:
     assert inference.usable_cpus() >= 1
 
 
@@ -70,7 +70,7 @@ def test_a_session_runs_and_uses_the_providers_we_report() -> None:
 
 
 @pytest.mark.parametrize(
-    ("built", "device", "starts", "cuda", "reason"),
+    ("built_in", "has_device", "starts", "has_cuda", "reason"),
     [
         pytest.param(["CPUExecutionProvider"], True, True, False, "no CUDA", id="cpu-build"),
         pytest.param([inference._CUDA], False, True, False, "no NVIDIA device", id="no-device"),
@@ -79,15 +79,15 @@ def test_a_session_runs_and_uses_the_providers_we_report() -> None:
     ],
 )
 def test_the_device_is_chosen_for_a_stated_reason(
-    built: list[str], device: bool, starts: bool, cuda: bool, reason: str
+    built_in: list[str], has_device: bool, starts: bool, has_cuda: bool, reason: str
 ) -> None:
-    chosen = inference.choose_providers(built, device, lambda: starts)
-    assert chosen.has_cuda is cuda
+    chosen = inference.choose_providers(built_in, has_device, lambda: starts)
+    assert chosen.has_cuda is has_cuda
     assert reason in chosen.reason
     assert chosen.names[-1] == "CPUExecutionProvider"
 
 
-def test_a_trial_start_says_whether_cuda_works_without_noise(
+def test_probing_cuda_prints_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     if inference._CUDA not in inference._onnxruntime().get_available_providers():
@@ -104,15 +104,15 @@ def test_small_models_can_be_kept_on_the_cpu() -> None:
 
 @pytest.mark.slow
 def test_opening_a_session_prints_nothing() -> None:
-    """A GPU build on a CPU machine must not frighten people with CUDA errors."""
+    """A GPU build must not print CUDA errors on a machine without a GPU."""
     code = "from core import inference as i; i.session(i._IDENTITY); print(i.providers().reason)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr == ""
 
 
 @pytest.fixture
-def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder where Python looks for ONNX Runtime first."""
+def fake_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is first on Python's path, for a fake ONNX Runtime."""
     inference._onnxruntime.cache_clear()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
@@ -121,7 +121,7 @@ def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (
             "raise ModuleNotFoundError('No module', name='onnxruntime')",
@@ -139,11 +139,13 @@ def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ],
     ids=["not installed", "a library is missing", "a module is missing"],
 )
-def test_a_runtime_that_cannot_be_loaded_says_why(another: Path, source: str, said: str) -> None:
-    (another / "onnxruntime.py").write_text(source)
+def test_a_runtime_that_cannot_be_loaded_says_why(
+    fake_packages: Path, source: str, message: str
+) -> None:
+    (fake_packages / "onnxruntime.py").write_text(source)
     with pytest.raises(Misconfigured, match="MODEL_MISSING") as caught:
         inference.open_session(inference._IDENTITY_MODEL)
-    assert caught.value.message == said
+    assert caught.value.message == message
 
 
 def test_importing_the_module_does_not_load_onnx_runtime() -> None:
@@ -152,7 +154,7 @@ def test_importing_the_module_does_not_load_onnx_runtime() -> None:
 
 
 def test_products_of_bytes_are_exact_on_this_processor() -> None:
-    """Without VNNI, x86 cuts the sum of two products of bytes off at 16 bits unless told not to."""
+    """Without VNNI, sums of two products of bytes saturate at 16 bits on x86, unless disabled."""
     import onnx as format_
     from onnx import helper, numpy_helper
 

@@ -31,11 +31,6 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     same_person: float
     """Mean similarity of two recordings of one real person."""
 
-    @property
-    def gap_closed(self) -> float:
-        """Return 0 for the default voice's similarity, 1 for that of the same person."""
-        return (self.achieved - self.default) / max(self.same_person - self.default, 1e-6)
-
 
 class Voiceprint(msgspec.Struct, frozen=True, kw_only=True):
     """An engine's own description of a voice: a few kilobytes that can be cached."""

@@ -1,4 +1,4 @@
-"""A text front-end for networks that never learned to read: letters are phonemes."""
+"""A text front end for random weights: each letter is a phoneme."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from core.voice.gpt_sovits.text_features import Phrase, Span
 
 
 class Letters:
+    """Sentences end with a full stop."""
+
     languages = frozenset({"en", "zh"})
 
     def __call__(self, text: str, language: str) -> list[Phrase]:

@@ -1,4 +1,4 @@
-"""Writing the files that torch writes, and files that it would never write."""
+"""Writes torch files, and malicious variants of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STORAGES = {
 def write(
     path: Path, weights: Mapping[str, np.ndarray], config: Any = None, *, header: bytes = b"PK"
 ) -> Path:
-    """A checkpoint with `weight` and `config`, or a bare state dict where there is no config."""
+    """Write a checkpoint with `weight` and `config`, or a state dict if there is no config."""
     tensors = {f"{i}": np.ascontiguousarray(value) for i, value in enumerate(weights.values())}
     state = _mapping({key: _tensor(str(i), tensors[str(i)]) for i, key in enumerate(weights)})
     body = state if config is None else _mapping({"weight": state, "config": _plain(config)})
@@ -31,7 +31,7 @@ def write(
 
 
 def write_pickle(path: Path, body: bytes) -> Path:
-    """A torch file whose pickle is `body`."""
+    """Write a torch file whose pickle is `body`."""
     return write_zip(path, {"archive/data.pkl": body})
 
 

@@ -14,7 +14,7 @@ from core import inference
 from core.errors import Misconfigured, raising
 
 SCHEMA = "voicedrop/gpt-sovits/1"
-SPEC_FILE = "bundle.json"
+SPEC = "bundle.json"
 _SINGLE_THREADED = {"encode", "flow", "vocoder"}
 """Graphs that the engine runs in its own threads, one sentence or piece each. This scales better
 than threads within an operator, and samples do not depend on the number of threads."""
@@ -169,12 +169,10 @@ def sha256_of(path: Path) -> str:
 
 
 def _read_spec(folder: Path) -> tuple[Spec, str]:
-    if not (folder / SPEC_FILE).is_file():
-        raise Misconfigured("MODEL_MISSING", f"{folder} has no {SPEC_FILE}: convert a model first")
-    data = (folder / SPEC_FILE).read_bytes()
-    damaged = Misconfigured(
-        "MODEL_INVALID", f"{folder / SPEC_FILE} is damaged: convert the model again"
-    )
+    if not (folder / SPEC).is_file():
+        raise Misconfigured("MODEL_MISSING", f"{folder} has no {SPEC}: convert a model first")
+    data = (folder / SPEC).read_bytes()
+    damaged = Misconfigured("MODEL_INVALID", f"{folder / SPEC} is damaged: convert the model again")
     with raising(damaged, on=msgspec.DecodeError):
         spec = msgspec.json.decode(data, type=Spec)
     if spec.schema != SCHEMA:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -51,8 +50,10 @@ class TextFeatures:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        path = bundle.folder / "vocab.txt"
-        self._vocabulary = _read_vocabulary(path) if bundle.spec.bert and path.is_file() else {}
+        path, tokens = bundle.folder / "vocab.txt", []
+        if bundle.spec.bert and path.is_file():
+            tokens = path.read_text("utf-8").split("\n")[:-1]
+        self._vocabulary = {token: i for i, token in enumerate(tokens)}
 
     def __call__(self, phrase: Phrase) -> Float:
         """Return (phones, features)."""
@@ -74,7 +75,3 @@ def original_text(phrase: Phrase) -> str:
 
 def phoneme_ids(phrase: Phrase) -> NDArray[np.int64]:
     return np.array([phone for span in phrase for phone in span.phones], np.int64)
-
-
-def _read_vocabulary(path: Path) -> dict[str, int]:
-    return {token: i for i, token in enumerate(path.read_text("utf-8").split("\n")[:-1])}

@@ -1,4 +1,4 @@
-"""Files from strangers: read exactly, or refused by name."""
+"""Reading checkpoints of unknown origin: exactly, or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_version_code_in_place_of_the_first_bytes_is_allowed(path: Path, heade
     assert checkpoint.open_checkpoint(path).setting("model", "n") == 2
 
 
-def test_any_other_first_bytes_are_not(path: Path) -> None:
+def test_other_first_bytes_are_refused(path: Path) -> None:
     torch_files.write(path, {"w": np.ones(3, "<f4")}, header=b"99")
     assert refused(path).code == "CHECKPOINT_INVALID"
 
@@ -59,7 +59,7 @@ def test_views_into_a_storage_are_followed(path: Path) -> None:
 
 
 def test_hparams_become_plain_settings(path: Path) -> None:
-    """Fine-tunes pickle an instance of a class of their own; only its attributes are read."""
+    """Fine-tuned models pickle an instance of HParams; only its attributes are read."""
     inner = b"cutils\nHParams\n)\x81}X\x05\x00\x00\x00ratesK\x0asb"
     config = b"cutils\nHParams\n)\x81}X\x05\x00\x00\x00model" + inner + b"sb"
     body = b"\x80\x02}(X\x06\x00\x00\x00weight}X\x06\x00\x00\x00config" + config + b"u."
@@ -68,7 +68,7 @@ def test_hparams_become_plain_settings(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "call"),
+    ("name", "call"),
     [
         ("os.system", b"cos\nsystem\nX\x02\x00\x00\x00id\x85R."),
         ("builtins.eval", b"cbuiltins\neval\nX\x01\x00\x00\x001\x85R."),
@@ -77,11 +77,11 @@ def test_hparams_become_plain_settings(path: Path) -> None:
     ],
 )
 def test_a_pickle_that_would_run_code_is_refused_by_name(
-    path: Path, wanted: str, call: bytes
+    path: Path, name: str, call: bytes
 ) -> None:
     error = refused(torch_files.write_pickle(path, b"\x80\x02" + call))
     assert error.code == "CHECKPOINT_UNSAFE"
-    assert wanted in error.message
+    assert name in error.message
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_opcodes_that_torch_does_not_write_are_refused(path: Path, body: bytes) 
 
 
 @pytest.mark.parametrize(
-    ("body", "why"),
+    ("body", "reason"),
     [
         pytest.param(b"\x80\x02", "", id="cut"),
         pytest.param(b"\x80\x02.", "", id="empty stack"),
@@ -147,16 +147,16 @@ def test_opcodes_that_torch_does_not_write_are_refused(path: Path, body: bytes) 
         ),
     ],
 )
-def test_what_is_wrong_with_a_damaged_pickle(path: Path, body: bytes, why: str) -> None:
+def test_a_damaged_pickle_is_described(path: Path, body: bytes, reason: str) -> None:
     error = refused(torch_files.write_pickle(path, body))
     assert error.code == "CHECKPOINT_INVALID"
-    assert error.message.partition("its pickle is damaged: ")[2] == why
+    assert error.message.partition("its pickle is damaged: ")[2] == reason
 
 
 @pytest.mark.slow
 def test_tuples_nested_without_end_neither_hang_nor_crash(path: Path) -> None:
     deep = b"\x80\x02)" + b"\x85" * 200_000 + b"."
-    doubled = b"\x80\x02)" + b"q\x00h\x00\x86" * 60 + b"."  # 2**60 leaves, if they were walked
+    doubled = b"\x80\x02)" + b"q\x00h\x00\x86" * 60 + b"."  # 2**60 elements, if it were traversed
     for body in (deep, doubled):
         assert refused(torch_files.write_pickle(path, body)).code == "CHECKPOINT_INVALID"
 
@@ -258,7 +258,7 @@ def test_values_that_are_not_finite_are_refused(path: Path) -> None:
 
 @pytest.mark.slow
 def test_random_damage_never_ends_in_another_error(path: Path) -> None:
-    """A short fuzz; the same loop has run for minutes."""
+    """A short version of a fuzz test that has run for minutes."""
     config = {"model": {"a": [1, 2.5, None, True], "b": "text"}}
     torch_files.write(path, {"w": np.ones((2, 3), "<f4"), "v": np.ones(5, "<f2")}, config)
     original, dice = path.read_bytes(), random.Random(1)

@@ -1,4 +1,4 @@
-"""From checkpoints to a bundle that computes what upstream computes."""
+"""Converting checkpoints into a bundle with the results of upstream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from core.audio.waveform import Audio
 from core.errors import Misconfigured, Refused
 from core.voice.gpt_sovits import reference
-from core.voice.gpt_sovits.bundle import SPEC_FILE, Bundle
+from core.voice.gpt_sovits.bundle import SPEC, Bundle
 from core.voice.gpt_sovits.convert import checkpoint
 from core.voice.gpt_sovits.convert.bundle import Sources, convert
 from core.voice.gpt_sovits.convert.checks import Check, format_table
@@ -25,10 +25,10 @@ from tests.support import torch_files
 pytestmark = pytest.mark.slow
 
 
-def rewritten(
+def rewrite(
     source: Path, out: Path, dtype: str = "<f4", /, **changes: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """The tensors and config of a checkpoint, written to `out` again with changes."""
+    """Write a checkpoint to `out` with changed tensors."""
     read = checkpoint.open_checkpoint(source)
     tensors = {name: read.load(name).astype(dtype) for name in read.tensors}
     for name, value in changes.items():
@@ -42,20 +42,20 @@ def rewritten(
 
 
 def test_every_stage_is_what_upstream_computes(bundle: Bundle, golden: Path) -> None:
-    """v2ProPlus at full precision: tokens and codes exactly, all else within tolerance."""
+    """v2ProPlus at fp32: tokens and codes are equal, the rest is within tolerance."""
     checks = list(verify(bundle, golden))
     assert len(checks) >= 26
     assert [str(check) for check in checks if not check.passed] == []
     assert format_table(checks).endswith(f"all {len(checks)} passed")
 
 
-def test_verify_sees_a_network_that_is_a_little_wrong(
+def test_verify_detects_a_slightly_changed_network(
     sources: Sources, golden: Path, tmp_path: Path
 ) -> None:
     read = checkpoint.open_checkpoint(sources.sovits)
-    bent = read.load("enc_p.encoder2.attn_layers.0.emb_rel_v") * 1.1
-    out = tmp_path / "bent.pth"
-    rewritten(sources.sovits, out, enc_p__encoder2__attn_layers__0__emb_rel_v=bent)
+    changed = read.load("enc_p.encoder2.attn_layers.0.emb_rel_v") * 1.1
+    out = tmp_path / "changed.pth"
+    rewrite(sources.sovits, out, enc_p__encoder2__attn_layers__0__emb_rel_v=changed)
     convert(replace(sources, sovits=out, bert=None), tmp_path / "bundle", precision="fp32")
     checks = list(verify(Bundle(tmp_path / "bundle", threads=1, cpu_only=True), golden))
     failed = {check.stage for check in checks if not check.passed}
@@ -64,7 +64,7 @@ def test_verify_sees_a_network_that_is_a_little_wrong(
     assert "FAILED" in format_table(checks)
 
 
-def test_verify_says_when_shapes_differ() -> None:
+def test_checks_fail_above_a_maximum_and_pass_above_a_minimum() -> None:
     check = Check("stage (3,) not (2,)", np.inf, 1e-4)
     assert not check.passed
     assert Check("likeness", 0.99, 0.95, at_least=True).passed
@@ -76,7 +76,7 @@ def test_verify_needs_a_golden_folder(bundle: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16", "fast"])
-def test_smaller_numbers_stay_near(
+def test_quantised_bundles_stay_close(
     sources: Sources, golden: Path, tmp_path: Path, precision: Any
 ) -> None:
     convert(replace(sources, bert=None), tmp_path / "b", precision=precision)
@@ -88,13 +88,13 @@ def test_smaller_numbers_stay_near(
 
 
 def test_half_precision_files_convert(sources: Sources, tmp_path: Path) -> None:
-    """Fine-tunes are stored in fp16: the graphs are those of the same numbers in fp32."""
+    """Fine-tuned models are stored in fp16; their graphs equal those of the same fp32 numbers."""
     made = []
     for dtype in ("<f2", "<f4"):
         folder = tmp_path / dtype[1:]
         folder.mkdir()
-        rewritten(sources.t2s, folder / "s1.ckpt", dtype)
-        rewritten(sources.sovits, folder / "s2.pth", dtype)
+        rewrite(sources.t2s, folder / "s1.ckpt", dtype)
+        rewrite(sources.sovits, folder / "s2.pth", dtype)
         files = replace(sources, t2s=folder / "s1.ckpt", sovits=folder / "s2.pth", bert=None)
         made.append(convert(files, folder / "bundle", precision="fp32"))
         sources = files
@@ -103,7 +103,7 @@ def test_half_precision_files_convert(sources: Sources, tmp_path: Path) -> None:
 
 
 def v2(sources: Sources, folder: Path) -> Path:
-    """A v2 network cut out of the v2ProPlus one: no speaker vector, one width for all timbres."""
+    """Make a v2 network from the v2ProPlus one: no speaker embedding, narrow timbres."""
     read = checkpoint.open_checkpoint(sources.sovits)
     narrow = read.shape("ge_to512.weight")[0]
     tensors = {name: read.load(name) for name in read.tensors}
@@ -124,10 +124,10 @@ def v2(sources: Sources, folder: Path) -> Path:
     return torch_files.write(folder / "s2_v2.pth", tensors, config)
 
 
-def test_v2_is_told_by_its_structure_and_speaks(
+def test_v2_is_detected_by_its_tensors_and_speaks(
     sources: Sources, golden: Path, tmp_path: Path
 ) -> None:
-    """No speaker encoder is asked for, and other widths are taken as they come."""
+    """It needs no speaker encoder, and its other widths are accepted."""
     path = v2(sources, tmp_path)
     spec = convert(
         replace(sources, sovits=path, speaker=None, bert=None), tmp_path / "b", precision="fp32"
@@ -138,15 +138,17 @@ def test_v2_is_told_by_its_structure_and_speaks(
     assert np.isfinite(timbre).all()
 
 
-def test_the_kernel_of_the_first_upsampling_tells_v2pro(sources: Sources, tmp_path: Path) -> None:
+def test_v2pro_is_detected_by_the_kernel_of_its_first_upsampling(
+    sources: Sources, tmp_path: Path
+) -> None:
     kernel = checkpoint.open_checkpoint(sources.sovits).load("dec.ups.0.weight_v")[:, :, 2:-2]
-    rewritten(sources.sovits, tmp_path / "pro.pth", dec__ups__0__weight_v=kernel)
+    rewrite(sources.sovits, tmp_path / "pro.pth", dec__ups__0__weight_v=kernel)
     pro = replace(sources, sovits=tmp_path / "pro.pth", bert=None)
     assert convert(pro, tmp_path / "b", precision="fp32").version == "v2Pro"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"cfm.x": np.ones(1, "<f4")}, "v3 or v4"),
         ({"enc_p.text_embedding.weight": np.ones((322, 24), "<f4")}, "v1"),
@@ -155,37 +157,37 @@ def test_the_kernel_of_the_first_upsampling_tells_v2pro(sources: Sources, tmp_pa
     ],
     ids=["v3", "v1", "missing", "infinite"],
 )
-def test_what_cannot_be_converted_leaves_nothing_behind(
-    sources: Sources, tmp_path: Path, change: dict[str, np.ndarray | None], said: str
+def test_a_failed_conversion_writes_nothing(
+    sources: Sources, tmp_path: Path, change: dict[str, np.ndarray | None], message: str
 ) -> None:
     bad = tmp_path / "bad.pth"
-    rewritten(sources.sovits, bad, **{k.replace(".", "__"): v for k, v in change.items()})
+    rewrite(sources.sovits, bad, **{k.replace(".", "__"): v for k, v in change.items()})
     with pytest.raises(Refused, match="CHECKPOINT_INVALID") as caught:
         convert(replace(sources, sovits=bad), tmp_path / "bundle", precision="fp32")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert list(tmp_path.iterdir()) == [bad]
 
 
 @pytest.mark.parametrize(
-    ("field", "key", "said"),
+    ("field", "key", "message"),
     [
         ("t2s", "model.ar_text_embedding.word_embeddings.weight", "has 512 symbols, too few"),
         ("t2s", "model.ar_predict_layer.weight", "has 511 semantic tokens"),
-        ("sovits", "ssl_proj.weight", "not the number that"),
+        ("sovits", "ssl_proj.weight", "unlike the HuBERT of"),
     ],
 )
 def test_files_that_were_not_trained_together_are_refused(
-    sources: Sources, tmp_path: Path, field: str, key: str, said: str
+    sources: Sources, tmp_path: Path, field: str, key: str, message: str
 ) -> None:
     source = getattr(sources, field)
     value = checkpoint.open_checkpoint(source).load(key)
     other = value[:512] if field == "t2s" else value[:, :20]
-    rewritten(source, tmp_path / "other.pth", **{key.replace(".", "__"): other})
-    with pytest.raises(Refused, match=said):
+    rewrite(source, tmp_path / "other.pth", **{key.replace(".", "__"): other})
+    with pytest.raises(Refused, match=message):
         convert(replace(sources, **{field: tmp_path / "other.pth"}), tmp_path / "bundle")
 
 
-def test_pro_models_ask_for_the_speaker_encoder(sources: Sources, tmp_path: Path) -> None:
+def test_pro_models_need_the_speaker_encoder(sources: Sources, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="give --speaker-encoder"):
         convert(replace(sources, speaker=None), tmp_path / "bundle")
 
@@ -206,7 +208,7 @@ def test_an_incomplete_hubert_folder_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"conv_stride": [5]}, "lacks num_conv_pos"),
         ([], "lacks conv_stride"),
@@ -215,12 +217,12 @@ def test_an_incomplete_hubert_folder_is_refused(
     ids=["incomplete", "list", "damaged"],
 )
 def test_a_config_that_does_not_fit_is_refused(
-    sources: Sources, tmp_path: Path, config: object, said: str
+    sources: Sources, tmp_path: Path, config: object, message: str
 ) -> None:
     shutil.copytree(sources.hubert, tmp_path / "hubert")
     text = config if isinstance(config, str) else json.dumps(config)
     (tmp_path / "hubert" / "config.json").write_text(text)
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match=message):
         convert(replace(sources, hubert=tmp_path / "hubert"), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
@@ -243,15 +245,15 @@ def test_an_existing_folder_is_never_touched(sources: Sources, tmp_path: Path) -
 def test_a_hubert_with_new_key_names_is_the_same(
     sources: Sources, golden: Path, tmp_path: Path
 ) -> None:
-    """Prefix `hubert.`, parametrised weight norm, and a vocabulary beside BERT."""
+    """The prefix `hubert.`, torch's new weight norm, and a tokenizer.json for BERT."""
     shutil.copytree(sources.hubert, tmp_path / "hubert")
     read = checkpoint.open_checkpoint(sources.hubert / "pytorch_model.bin")
     new = {"weight_g": "parametrizations.weight.original0"}
     new["weight_v"] = "parametrizations.weight.original1"
     tensors = {}
     for name in read.tensors:
-        leaf = name.rsplit(".", 1)[-1]
-        tensors["hubert." + name.replace(leaf, new.get(leaf, leaf))] = read.load(name)
+        last = name.rsplit(".", 1)[-1]
+        tensors["hubert." + name.replace(last, new.get(last, last))] = read.load(name)
     torch_files.write(tmp_path / "hubert" / "pytorch_model.bin", tensors)
     assert sources.bert is not None
     shutil.copytree(sources.bert, tmp_path / "bert")
@@ -265,15 +267,15 @@ def test_a_hubert_with_new_key_names_is_the_same(
     assert (tmp_path / "bundle" / "vocab.txt").read_text() == "[UNK]\n[CLS]\n[SEP]\n"
 
 
-def test_progress_is_told_to_the_end(sources: Sources, tmp_path: Path) -> None:
-    told: list[tuple[str, float]] = []
-    convert(sources, tmp_path / "b", progress=lambda what, done: told.append((what, done)))
-    assert [done for _, done in told] == sorted(done for _, done in told)
-    assert told[-1] == ("done", 1.0)
+def test_progress_is_reported_to_the_end(sources: Sources, tmp_path: Path) -> None:
+    reports: list[tuple[str, float]] = []
+    convert(sources, tmp_path / "b", progress=lambda what, done: reports.append((what, done)))
+    assert [done for _, done in reports] == sorted(done for _, done in reports)
+    assert reports[-1] == ("done", 1.0)
 
 
 def test_graphs_are_valid_onnx(bundle: Bundle) -> None:
-    """But for operators of ONNX Runtime's own, which the checker does not know."""
+    """Except for ONNX Runtime's own operators, which the checker does not know."""
     for path in bundle.folder.glob("*.onnx"):
         model = onnx.load(str(path), load_external_data=False)
         own = [node for node in model.graph.node if node.domain]
@@ -304,18 +306,18 @@ def test_a_bundle_knows_when_it_was_damaged(
     ],
     ids=["absent", "cut", "empty"],
 )
-def test_a_folder_that_is_no_bundle_is_named(
+def test_a_folder_that_is_not_a_bundle_is_refused(
     tmp_path: Path, content: bytes | None, code: str
 ) -> None:
     if content is not None:
-        (tmp_path / SPEC_FILE).write_bytes(content)
+        (tmp_path / SPEC).write_bytes(content)
     with pytest.raises(Misconfigured, match=code):
         Bundle(tmp_path)
 
 
-def test_a_bundle_of_another_format_is_named(bundle: Bundle, tmp_path: Path) -> None:
-    spec = json.loads((bundle.folder / SPEC_FILE).read_bytes())
-    (tmp_path / SPEC_FILE).write_text(json.dumps({**spec, "schema": "voicedrop/gpt-sovits/9"}))
+def test_a_bundle_of_another_format_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    spec = json.loads((bundle.folder / SPEC).read_bytes())
+    (tmp_path / SPEC).write_text(json.dumps({**spec, "schema": "voicedrop/gpt-sovits/9"}))
     with pytest.raises(Misconfigured, match="voicedrop/gpt-sovits/9"):
         Bundle(tmp_path)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured, Refused, Unavailable
-from core.voice.gpt_sovits.bundle import SPEC_FILE, Bundle
+from core.voice.gpt_sovits.bundle import SPEC, Bundle
 from core.voice.gpt_sovits.convert.bundle import Sources, convert
 from core.voice.gpt_sovits.convert.download import (
     MODELS,
@@ -77,7 +77,7 @@ def server() -> Iterator[ModelServer]:
 
 @pytest.fixture
 def models(server: ModelServer) -> dict[str, Model]:
-    """A model of small files, those of T2S and SoVITS with known digests."""
+    """A model of small files; those of T2S and SoVITS have known digests."""
     official = MODELS["gpt-sovits-v2"]
     server.files = {file.path.replace("=", "%3D"): content(file) for file in official.files}
     t2s, sovits = (
@@ -115,7 +115,7 @@ def test_a_model_is_fetched_once(
 
 
 @pytest.mark.parametrize("ranges", [True, False], ids=["resumes", "starts again"])
-def test_a_download_that_breaks_off_goes_on(
+def test_an_interrupted_download_resumes(
     server: ModelServer, models: dict[str, Model], tmp_path: Path, ranges: bool
 ) -> None:
     server.truncate_at = 1000
@@ -127,7 +127,7 @@ def test_a_download_that_breaks_off_goes_on(
     assert ("bytes=1000-" in {requested for _, requested in server.requests}) is True
 
 
-def test_a_part_that_was_whole_is_kept(
+def test_a_complete_partial_file_is_kept(
     server: ModelServer, models: dict[str, Model], tmp_path: Path
 ) -> None:
     path = models["small"].t2s.path
@@ -150,7 +150,7 @@ def test_another_file_under_the_name_is_refused(
     assert not list((tmp_path / path).parent.glob("s2*"))
 
 
-def test_a_missing_file_is_said(
+def test_a_missing_file_is_reported(
     server: ModelServer, models: dict[str, Model], tmp_path: Path
 ) -> None:
     server.files.clear()
@@ -158,13 +158,15 @@ def test_a_missing_file_is_said(
         download_model("small", tmp_path, models=models, base_url=server.url)
 
 
-def test_a_home_that_is_gone_is_said(models: dict[str, Model], tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_reported(
+    models: dict[str, Model], tmp_path: Path
+) -> None:
     with pytest.raises(Unavailable, match="did not answer"):
         download_model("small", tmp_path, models=models, base_url="http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "message"),
     [
         (
             ssl.SSLCertVerificationError(1, "[SSL] in _ssl.c:1000"),
@@ -179,12 +181,12 @@ def test_a_home_that_is_gone_is_said(models: dict[str, Model], tmp_path: Path) -
     ],
     ids=["certificate", "TLS", "name", "route"],
 )
-def test_why_there_is_no_connection_is_said_in_our_words(
+def test_a_failed_connection_is_explained(
     models: dict[str, Model],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     reason: OSError,
-    said: str,
+    message: str,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise urllib.error.URLError(reason)
@@ -192,7 +194,7 @@ def test_why_there_is_no_connection_is_said_in_our_words(
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(Unavailable, match="STORAGE_UNAVAILABLE") as caught:
         download_model("small", tmp_path, models=models, base_url="http://127.0.0.1:9")
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert str(reason.strerror) not in caught.value.message
 
 
@@ -201,23 +203,23 @@ def test_models_come_over_https_only(tmp_path: Path) -> None:
         download_model("gpt-sovits-v2", tmp_path, base_url="http://example.com")
 
 
-def test_an_unknown_model_is_answered_with_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_model_is_refused_with_a_list_of_models(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="gpt-sovits-v2pro"):
         download_model("gpt-5", tmp_path)
 
 
-def test_the_pro_models_bring_their_speaker_encoder() -> None:
+def test_pro_models_include_their_speaker_encoder() -> None:
     for name in ("gpt-sovits-v2pro", "gpt-sovits-v2proplus"):
         assert all(file.sha256 for file in MODELS[name].files)
         assert any(file.path.startswith("sv/") for file in MODELS[name].files)
 
 
 @pytest.mark.slow
-def test_whole_bundles_are_listed(sources: Sources, bundle: Bundle, tmp_path: Path) -> None:
+def test_complete_bundles_are_listed(sources: Sources, bundle: Bundle, tmp_path: Path) -> None:
     shutil.copytree(bundle.folder, tmp_path / "mine")
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / SPEC_FILE).write_bytes(b"{")
+    (tmp_path / "broken" / SPEC).write_bytes(b"{")
     (tmp_path / "other").mkdir()
-    assert [found.folder.name for found in installed_bundles(tmp_path)] == ["mine"]
+    assert [mine.folder.name for mine in installed_bundles(tmp_path)] == ["mine"]
     with pytest.raises(Refused, match="OUTPUT_EXISTS"):
         convert(sources, tmp_path / "mine")

@@ -1,4 +1,4 @@
-"""The Voice port on a network that knows no language but has everything else."""
+"""The GPT-SoVITS engine, with a small network of random weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAX = Guard(
     max_repeated_tokens=999,
     max_edge_silence=99,
 )
-"""Random weights say nonsense: what a trained network may not do, this one does."""
+"""Accepts the nonsense that random weights speak."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def samples(engine: Voice, voiceprint: Voiceprint, text: str = TEXT, **how: floa
     return np.concatenate([audio.samples for audio in spoken])
 
 
-def test_it_is_a_voice(engine: GptSovits) -> None:
+def test_it_implements_the_voice_interface(engine: GptSovits) -> None:
     voice: Voice = engine
     assert (voice.name, voice.rate) == ("gpt-sovits v2ProPlus", 32000)
     assert voice.languages == {"en", "zh"}
@@ -76,7 +76,7 @@ def test_a_voiceprint_is_small_and_survives_storage(
     assert Voiceprint.parse(voiceprint.dump()) == voiceprint
 
 
-def test_every_sentence_is_a_chunk_that_differs_by_seed(
+def test_each_sentence_is_a_chunk_and_depends_on_the_seed(
     engine: GptSovits, voiceprint: Voiceprint
 ) -> None:
     spoken = list(engine.speak(TEXT, voiceprint, language="en"))
@@ -87,37 +87,37 @@ def test_every_sentence_is_a_chunk_that_differs_by_seed(
     assert not np.array_equal(one, samples(engine, voiceprint, seed=2))
 
 
-def test_a_sentence_is_the_same_alone_and_in_company(
+def test_a_sentence_does_not_depend_on_the_batch(
     bundle: Bundle, engine: GptSovits, voiceprint: Voiceprint
 ) -> None:
-    """To the bit, whatever the number of rows and threads."""
+    """It is bit-identical whatever the number of rows and threads."""
     alone = GptSovits(Bundle(bundle.folder, threads=1, cpu_only=True), Letters(), guard=LAX, rows=1)
     assert np.array_equal(samples(alone, voiceprint), samples(engine, voiceprint))
 
 
-def resident() -> float:
-    """Memory of this process, in MiB."""
+def resident_memory() -> float:
+    """Return the resident memory of this process in MiB."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def growth_over_texts(folder: Path, voiceprint: Voiceprint) -> float:
-    """MiB that a process grows by between its 20th and its 100th text."""
+    """Return the growth of a process between its 20th and 100th text, in MiB."""
     engine = GptSovits(Bundle(folder, cpu_only=True), Letters(), guard=LAX)
     before = 0.0
     for i in range(100):
         samples(engine, voiceprint, "good day" + " my friend" * (i % 5), seed=i)
         if i == 19:
-            before = resident()
-    return resident() - before
+            before = resident_memory()
+    return resident_memory() - before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_hundred_texts_leave_no_memory_behind(bundle: Bundle, voiceprint: Voiceprint) -> None:
+def test_a_hundred_texts_do_not_leak_memory(bundle: Bundle, voiceprint: Voiceprint) -> None:
     """`tests/acceptance/soak.py` speaks three hundred.
 
-    In a process of its own: the memory of one that has run other tests tells nothing.
+    It needs a process of its own, because other tests change the memory of this one.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         assert process.submit(growth_over_texts, bundle.folder, voiceprint).result() < 10
@@ -179,7 +179,7 @@ def test_a_text_without_words_is_refused(engine: GptSovits, voiceprint: Voicepri
         list(engine.speak("...", voiceprint, language="en"))
 
 
-def test_a_sentence_without_end_is_refused(engine: GptSovits, voiceprint: Voiceprint) -> None:
+def test_a_sentence_that_is_too_long_is_refused(engine: GptSovits, voiceprint: Voiceprint) -> None:
     with pytest.raises(Refused, match="TEXT_TOO_LONG"):
         list(engine.speak("la" * 3000, voiceprint, language="en"))
 
@@ -200,10 +200,10 @@ def test_a_voiceprint_of_another_model_is_refused(
         list(engine.speak("x", other, language="en"))
 
 
-def test_a_bad_draw_is_drawn_again_and_said_to_be(
+def test_a_rejected_sentence_is_generated_again_and_reported(
     bundle: Bundle, engine: GptSovits, voiceprint: Voiceprint
 ) -> None:
-    """At least as many tokens as the longest of the first draws had: shorter ones come back."""
+    """The guard requires more tokens than the first attempt had."""
     lengths = [
         len(a.samples) // 1280 for a in engine.speak("what a day", voiceprint, language="en")
     ]
@@ -215,21 +215,21 @@ def test_a_bad_draw_is_drawn_again_and_said_to_be(
         max_retries=40,
     )
     strict_engine = GptSovits(bundle, Letters(), guard=strict)
-    (said,) = strict_engine.speak("what a day", voiceprint, language="en")
-    assert len(said.retry_reasons) >= 1
-    assert "drops words" in said.retry_reasons[0]
-    assert len(said.samples) // 1280 > lengths[0]
+    (sentence,) = strict_engine.speak("what a day", voiceprint, language="en")
+    assert len(sentence.retry_reasons) >= 1
+    assert "drops words" in sentence.retry_reasons[0]
+    assert len(sentence.samples) // 1280 > lengths[0]
 
 
-def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> None:
-    """A guard that wants more tokens than the first draw of this seed has."""
+def test_a_result_counts_the_retries(bundle: Bundle, tmp_path: Path) -> None:
+    """The guard requires more tokens than the first attempt with this seed has."""
     lax, text = GptSovits(bundle, Letters(), guard=LAX), "hello there my friend"
     prepared = reference.prepare(REFERENCE.read_bytes(), "refs/alice.flac").audio
-    heard = lax.enrol(prepared, "what she says", "en")
-    (first,) = lax.speak(text, heard, language="en", seed=5)
-    fewest = (len(first.samples) // 1280 + 1) / len(text)
+    voiceprint = lax.enrol(prepared, "what she says", "en")
+    (first,) = lax.speak(text, voiceprint, language="en", seed=5)
+    min_tokens = (len(first.samples) // 1280 + 1) / len(text)
     strict = Guard(
-        min_tokens_per_phoneme=fewest,
+        min_tokens_per_phoneme=min_tokens,
         max_tokens_per_phoneme=99,
         max_repeated_tokens=999,
         max_edge_silence=99,
@@ -243,7 +243,7 @@ def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("guard", "code", "said"),
+    ("guard", "code", "message"),
     [
         (Guard(min_tokens_per_phoneme=999, max_retries=1), "SPEECH_UNSTABLE", "drops words"),
         (
@@ -267,23 +267,23 @@ def test_a_result_says_what_was_drawn_again(bundle: Bundle, tmp_path: Path) -> N
     ],
     ids=["dropped", "endless", "silent"],
 )
-def test_a_sentence_that_cannot_be_made_well_is_an_error(
-    bundle: Bundle, voiceprint: Voiceprint, guard: Guard, code: str, said: str
+def test_a_sentence_that_fails_every_attempt_is_an_error(
+    bundle: Bundle, voiceprint: Voiceprint, guard: Guard, code: str, message: str
 ) -> None:
     strict = GptSovits(bundle, Letters(), guard=guard)
     with pytest.raises(Failed, match=code) as caught:
         list(strict.speak("good day. and another", voiceprint, language="en"))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "2 attempts" in str(caught.value)
 
 
-def test_what_a_recogniser_cannot_understand_is_drawn_again(
+def test_words_that_the_recogniser_does_not_find_are_an_error(
     bundle: Bundle, voiceprint: Voiceprint
 ) -> None:
-    """Whisper hears no such words in the noise of random weights."""
+    """Whisper recognises no words in the noise of random weights."""
     pytest.importorskip("ctranslate2")
     transcribe = Recogniser.load().transcribe
-    deaf = Guard(
+    guard = Guard(
         min_tokens_per_phoneme=0,
         max_tokens_per_phoneme=99,
         max_repeated_tokens=999,
@@ -292,12 +292,12 @@ def test_what_a_recogniser_cannot_understand_is_drawn_again(
         max_retries=1,
     )
     with pytest.raises(Failed, match="SPEECH_UNSTABLE") as caught:
-        list(GptSovits(bundle, Letters(), guard=deaf).speak("good day", voiceprint, language="en"))
+        list(GptSovits(bundle, Letters(), guard=guard).speak("good day", voiceprint, language="en"))
     assert "does not match the text" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("heard", "language", "wrong"),
+    ("recognised", "language", "is_wrong"),
     [
         ("Good day, my friend!", "en", False),
         ("good day my fiend", "en", False),
@@ -306,13 +306,15 @@ def test_what_a_recogniser_cannot_understand_is_drawn_again(
         ("good daymyfriend", "zh", False),
     ],
 )
-def test_what_is_heard_is_held_against_the_text(heard: str, language: str, wrong: bool) -> None:
-    guard = Guard(transcribe=lambda audio, spoken: heard)
+def test_recognised_words_are_compared_with_the_text(
+    recognised: str, language: str, is_wrong: bool
+) -> None:
+    guard = Guard(transcribe=lambda audio, language: recognised)
     silence = Audio(np.zeros(9, np.float32), 32000)
-    assert bool(guard.check_words(silence, "good day my friend", language)) == wrong
+    assert bool(guard.check_words(silence, "good day my friend", language)) == is_wrong
 
 
-def test_a_listener_may_leave_early(engine: GptSovits, voiceprint: Voiceprint) -> None:
+def test_speaking_can_be_abandoned(engine: GptSovits, voiceprint: Voiceprint) -> None:
     spoken = engine.speak(TEXT, voiceprint, language="en")
     first = next(iter(spoken))
     assert len(first.samples)
@@ -320,7 +322,7 @@ def test_a_listener_may_leave_early(engine: GptSovits, voiceprint: Voiceprint) -
     assert len(samples(engine, voiceprint, "good day"))
 
 
-def test_streams_say_what_speak_says(engine: GptSovits, voiceprint: Voiceprint) -> None:
+def test_stream_yields_as_much_audio_as_speak(engine: GptSovits, voiceprint: Voiceprint) -> None:
     pieces = list(engine.stream(TEXT, voiceprint, language="en", seed=4))
     assert len(np.concatenate([a.samples for a in pieces])) == len(
         samples(engine, voiceprint, seed=4)
@@ -340,13 +342,13 @@ def test_a_long_sentence_streams_in_pieces(
     assert len(longest[0].samples) == 24.5 * 1280
 
 
-def test_a_stream_that_goes_wrong_ends_in_an_error(bundle: Bundle, voiceprint: Voiceprint) -> None:
+def test_a_bad_sentence_in_a_stream_is_an_error(bundle: Bundle, voiceprint: Voiceprint) -> None:
     engine = GptSovits(bundle, Letters(), guard=Guard(min_tokens_per_phoneme=999))
     with pytest.raises(JobError, match="SPEECH_UNSTABLE"):
         list(engine.stream("good day", voiceprint, language="en"))
 
 
-def test_chinese_characters_are_seen_by_bert(bundle: Bundle, tmp_path: Path) -> None:
+def test_chinese_characters_have_bert_features(bundle: Bundle, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle.folder, tmp_path / "copy")
     (folder / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\n天\n地\n", "utf-8")
     span = Span("zh", "天地人", (1, 2, 3, 4, 5), (2, 1, 2))

@@ -1,4 +1,4 @@
-"""What the networks hear. Exactness against upstream is tested by verifying a bundle."""
+"""Input features. `test_convert.py` compares them with upstream's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_resampling_keeps_a_tone_in_place(source: int) -> None:
     np.testing.assert_allclose(got[inner], want[inner], atol=4e-3)
 
 
-def test_resampling_removes_what_the_new_rate_cannot_hold() -> None:
+def test_resampling_removes_frequencies_above_the_new_nyquist() -> None:
     assert np.abs(features.resample_sinc(tone(15000, 48000), 48000, 16000)[200:-200]).max() < 0.02
 
 
@@ -33,15 +33,15 @@ def test_the_same_rate_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(("peak", "kept"), [(0.5, 0.5), (1.0, 1.0), (1.5, 1.0), (5.0, 2.5)])
-def test_too_loud_a_reference_is_halved_at_most(peak: float, kept: float) -> None:
+def test_peaks_are_limited_but_at_most_halved(peak: float, kept: float) -> None:
     wave = np.array([0, peak, -peak / 2], np.float32)
     assert features.limit_peak(wave).max() == pytest.approx(kept)
 
 
-def test_a_tone_stands_in_its_bin_of_the_spectrogram() -> None:
-    heard = features.spectrogram(tone(1000, 32000), 2048, 640)
-    assert heard.shape == (1, 1025, 50)
-    assert heard[0, :, 25].argmax() == 64
+def test_a_tone_has_its_peak_in_the_right_bin() -> None:
+    magnitudes = features.spectrogram(tone(1000, 32000), 2048, 640)
+    assert magnitudes.shape == (1, 1025, 50)
+    assert magnitudes[0, :, 25].argmax() == 64
 
 
 def test_phases_are_rounded_as_torchaudio_rounds_them() -> None:

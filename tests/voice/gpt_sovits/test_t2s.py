@@ -1,4 +1,4 @@
-"""Rows that come and go, and what they choose."""
+"""Decoding, sampling, synthesis and the guard."""
 
 from __future__ import annotations
 
@@ -22,67 +22,67 @@ from core.voice.gpt_sovits.synthesis import CONTEXT, encode, flow, make_noise, v
 from core.voice.gpt_sovits.t2s import Decoder, T2SInput
 
 
-def sentence(bundle: Bundle, seed: int, *, limit: int = 40, prompt: int = 30) -> T2SInput:
+def t2s_input(bundle: Bundle, seed: int, *, limit: int = 40, prompt: int = 30) -> T2SInput:
     random = np.random.default_rng(seed)
-    said, phones = random.integers(0, 1024, prompt), random.integers(0, 700, 20 + seed)
+    tokens, phones = random.integers(0, 1024, prompt), random.integers(0, 700, 20 + seed)
     bert = np.zeros((len(phones), bundle.spec.t2s.bert), np.float32)
-    sampler = Sampler.create(Sampling(limit=limit), said, bundle.spec.t2s.vocabulary, [seed])
-    return T2SInput(phones, bert, said, sampler)
+    sampler = Sampler.create(Sampling(limit=limit), tokens, bundle.spec.t2s.vocabulary, [seed])
+    return T2SInput(phones, bert, tokens, sampler)
 
 
-def alone(bundle: Bundle, seed: int, **how: int) -> list[int]:
-    waiting = deque([(0, sentence(bundle, seed, **how))])
+def decode_alone(bundle: Bundle, seed: int, **options: int) -> list[int]:
+    waiting = deque([(0, t2s_input(bundle, seed, **options))])
     ((_, sampler),) = Decoder(bundle, rows=1).decode(waiting)
     return sampler.tokens
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["", "cpu"], ids=["shared memory", "device memory"])
-def test_rows_refill_and_never_see_each_other(bundle: Bundle, device: str) -> None:
-    waiting = deque((seed, sentence(bundle, seed)) for seed in range(7))
-    found = dict(Decoder(bundle, rows=3, device=device).decode(waiting))
-    assert {seed: sampler.tokens for seed, sampler in found.items()} == {
-        seed: alone(bundle, seed) for seed in range(7)
+def test_rows_are_refilled_and_independent(bundle: Bundle, device: str) -> None:
+    waiting = deque((seed, t2s_input(bundle, seed)) for seed in range(7))
+    samplers = dict(Decoder(bundle, rows=3, device=device).decode(waiting))
+    assert {seed: sampler.tokens for seed, sampler in samplers.items()} == {
+        seed: decode_alone(bundle, seed) for seed in range(7)
     }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vnni", [False, True])
-def test_keys_and_values_in_bytes_know_no_company_either(
-    int8_bundle: Bundle, *, vnni: bool
-) -> None:
-    """Heads of 12, which the operator refuses, are filled up to 16."""
+def test_rows_with_8_bit_caches_are_independent(int8_bundle: Bundle, *, vnni: bool) -> None:
+    """The operator does not support heads of 12 channels, so they are padded to 16."""
     assert int8_bundle.spec.t2s.head_width == 16
-    waiting = deque((seed, sentence(int8_bundle, seed, prompt=30 + 40 * seed)) for seed in range(5))
+    waiting = deque(
+        (seed, t2s_input(int8_bundle, seed, prompt=30 + 40 * seed)) for seed in range(5)
+    )
     shared = Bundle(int8_bundle.folder, threads=2, cpu_only=True, vnni=vnni)
-    found = dict(Decoder(shared, rows=3).decode(waiting))
-    lone = Bundle(int8_bundle.folder, threads=1, cpu_only=True, vnni=vnni)
-    assert lone.step_graph == ("step_vnni" if vnni else "step")
-    assert {seed: sampler.tokens for seed, sampler in found.items()} == {
-        seed: alone(lone, seed, prompt=30 + 40 * seed) for seed in range(5)
+    samplers = dict(Decoder(shared, rows=3).decode(waiting))
+    single = Bundle(int8_bundle.folder, threads=1, cpu_only=True, vnni=vnni)
+    assert single.step_graph == ("step_vnni" if vnni else "step")
+    assert {seed: sampler.tokens for seed, sampler in samplers.items()} == {
+        seed: decode_alone(single, seed, prompt=30 + 40 * seed) for seed in range(5)
     }
 
 
-def test_caches_grow_and_shrink_under_a_row(bundle: Bundle) -> None:
-    """A long neighbour moves the row to bigger memory and, when it ends, back."""
+def test_the_cache_grows_and_shrinks(bundle: Bundle) -> None:
+    """A longer row makes the cache larger until it ends."""
     long, short = (dict(limit=90, prompt=200), dict(limit=90))
-    waiting = deque([(0, sentence(bundle, 0, **long)), (1, sentence(bundle, 1, **short))])
-    found = dict(Decoder(bundle, rows=2).decode(waiting))
-    assert found[0].tokens == alone(bundle, 0, **long)
-    assert found[1].tokens == alone(bundle, 1, **short)
+    waiting = deque([(0, t2s_input(bundle, 0, **long)), (1, t2s_input(bundle, 1, **short))])
+    samplers = dict(Decoder(bundle, rows=2).decode(waiting))
+    assert samplers[0].tokens == decode_alone(bundle, 0, **long)
+    assert samplers[1].tokens == decode_alone(bundle, 1, **short)
 
 
 def test_sentences_may_be_added_while_others_are_decoded(bundle: Bundle) -> None:
-    waiting = deque([(0, sentence(bundle, 0))])
+    waiting = deque([(0, t2s_input(bundle, 0))])
     seen = []
     for seed, _ in Decoder(bundle, rows=2).decode(waiting):
         seen.append(seed)
         if seed < 3:
-            waiting.append((seed + 1, sentence(bundle, seed + 1)))
+            waiting.append((seed + 1, t2s_input(bundle, seed + 1)))
     assert seen == [0, 1, 2, 3]
 
 
-def test_the_end_is_not_offered_too_early_and_ends_the_row() -> None:
+def test_the_end_token_is_masked_at_first_and_then_ends_the_row() -> None:
     logits = np.zeros(5, np.float32)
     logits[4] = 9
     sampler = Sampler.create(GREEDY, np.zeros(0, np.int64), 5, [0])
@@ -92,7 +92,7 @@ def test_the_end_is_not_offered_too_early_and_ends_the_row() -> None:
     assert sampler.ended
 
 
-def test_a_drawn_end_ends_the_row_too() -> None:
+def test_a_sampled_end_token_ends_the_row() -> None:
     logits = np.zeros(5, np.float32)
     sampler = Sampler.create(Sampling(top_k=5, repetition_penalty=1), np.zeros(0, np.int64), 5, [0])
     sampler.noise = lambda step: np.array([1, 1, 1, 1, 1e-9 if step > 10 else 1], np.float32)
@@ -110,14 +110,14 @@ def test_a_row_ends_at_its_limit() -> None:
     assert not sampler.ended
 
 
-def test_exponential_noise_draws_as_often_as_probable() -> None:
+def test_tokens_are_drawn_with_their_probabilities() -> None:
     random = np.random.default_rng(0)
     probs = sampling_probabilities(np.log(np.array([0.5, 0.3, 0.2], np.float32)), Sampling(top_k=3))
     drawn = [draw_token(probs, random.standard_exponential(3, np.float32)) for _ in range(4000)]
     np.testing.assert_allclose(np.bincount(drawn) / 4000, [0.5, 0.3, 0.2], atol=0.03)
 
 
-def test_noise_of_zero_never_draws_the_impossible() -> None:
+def test_zero_noise_never_draws_a_token_of_probability_zero() -> None:
     assert draw_token(np.array([0, 0.9, 0.1], np.float32), np.array([0, 1, 1], np.float32)) == 1
 
 
@@ -126,8 +126,8 @@ def timbre(bundle: Bundle) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((1, 72, 1), np.float32) * np.float32(0.3)
 
 
-def test_a_wave_in_pieces_is_the_wave(bundle: Bundle, timbre: np.ndarray) -> None:
-    """The margin covers the vocoder's reach: pieces are equal to the bit."""
+def test_decoding_in_pieces_gives_the_same_waveform(bundle: Bundle, timbre: np.ndarray) -> None:
+    """The context covers the receptive field of the vocoder: pieces are bit-identical."""
     z = np.random.default_rng(1).standard_normal((1, bundle.spec.inter, 120), np.float32)
     whole = vocode(bundle, z, timbre)
     for first, last in ((0, 40), (40, 41), (60, 120), (CONTEXT, 120 - CONTEXT)):
@@ -136,7 +136,7 @@ def test_a_wave_in_pieces_is_the_wave(bundle: Bundle, timbre: np.ndarray) -> Non
 
 
 @pytest.mark.slow
-def test_a_long_wave_is_made_in_pieces(bundle: Bundle, timbre: np.ndarray) -> None:
+def test_a_long_waveform_is_decoded_in_pieces(bundle: Bundle, timbre: np.ndarray) -> None:
     z = np.random.default_rng(1).standard_normal((1, bundle.spec.inter, 1003), np.float32)
     wave = vocode(bundle, z, timbre)
     assert len(wave) == 1003 * 640
@@ -146,7 +146,7 @@ def test_a_long_wave_is_made_in_pieces(bundle: Bundle, timbre: np.ndarray) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("speed", [1.0, 1.2])
 def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float) -> None:
-    """Near a seam nothing moves faster than elsewhere, and all stays near the whole sentence."""
+    """The waveform is as smooth at the seams as elsewhere, and close to the unstreamed one."""
     random = np.random.default_rng(2)
     phones, tokens = random.integers(0, 700, 50), random.integers(0, 1024, 110).tolist()
     stream = SentenceStream(bundle, phones, timbre, speed=speed, seed=(5,))
@@ -167,7 +167,7 @@ def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float)
 
 
 @pytest.mark.parametrize(
-    ("tokens", "phones", "ended", "said"),
+    ("tokens", "phones", "ended", "fault"),
     [
         (range(100), 40, True, ""),
         (range(10), 40, True, "drops words"),
@@ -179,13 +179,13 @@ def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float)
     ],
     ids=["good", "dropped", "endless", "cut", "stuck", "loop", "pause"],
 )
-def test_bad_rows_are_seen(tokens: list[int], phones: int, ended: bool, said: str) -> None:
-    assert Guard().check_tokens(list(tokens), phones, ended=ended).startswith(said)
-    assert bool(Guard().check_tokens(list(tokens), phones, ended=ended)) == bool(said)
+def test_bad_tokens_are_detected(tokens: list[int], phones: int, ended: bool, fault: str) -> None:
+    assert Guard().check_tokens(list(tokens), phones, ended=ended).startswith(fault)
+    assert bool(Guard().check_tokens(list(tokens), phones, ended=ended)) == bool(fault)
 
 
 @pytest.mark.parametrize(
-    ("before", "loud", "after", "said"),
+    ("before", "loud", "after", "expected"),
     [
         (0.3, 2, 0.3, ""),
         (3, 2, 0, "long silence"),
@@ -194,9 +194,9 @@ def test_bad_rows_are_seen(tokens: list[int], phones: int, ended: bool, said: st
     ],
     ids=["good", "late", "early", "silent"],
 )
-def test_bad_waves_are_seen(before: float, loud: float, after: float, said: str) -> None:
+def test_bad_audio_is_detected(before: float, loud: float, after: float, expected: str) -> None:
     tone = 0.3 * np.sin(np.arange(int(loud * 32000)) / 20)
     parts = [np.zeros(int(before * 32000)), tone, np.zeros(int(after * 32000))]
     fault = Guard().check_audio(Audio(np.concatenate(parts).astype(np.float32), 32000))
-    assert said in fault
-    assert bool(fault) == bool(said)
+    assert expected in fault
+    assert bool(fault) == bool(expected)

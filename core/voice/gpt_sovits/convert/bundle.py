@@ -16,15 +16,7 @@ import msgspec
 import numpy as np
 
 from core.errors import Refused, raising
-from core.voice.gpt_sovits.bundle import (
-    SPEC_FILE,
-    STEP_VNNI,
-    Part,
-    Precision,
-    Spec,
-    T2SSpec,
-    sha256_of,
-)
+from core.voice.gpt_sovits.bundle import SPEC, STEP_VNNI, Part, Precision, Spec, T2SSpec, sha256_of
 from core.voice.gpt_sovits.convert import (
     bert,
     calibrate,
@@ -90,11 +82,11 @@ def convert(
 
     Raises Refused CHECKPOINT_INVALID, CHECKPOINT_UNSAFE or OUTPUT_EXISTS.
     """
-    wrong = (ValueError, TypeError, ArithmeticError)
-    misfit = Refused("CHECKPOINT_INVALID", "The configs and tensors of these files do not fit.")
-    with raising(misfit, on=(*wrong, LookupError)):
+    errors = (ValueError, TypeError, ArithmeticError)
+    mismatch = Refused("CHECKPOINT_INVALID", "The configs and tensors of these files do not fit.")
+    with raising(mismatch, on=(*errors, LookupError)):
         model = _open_sources(sources)
-    with _temporary_folder(out) as folder, raising(misfit, on=wrong):
+    with _temporary_folder(out) as folder, raising(mismatch, on=errors):
         with Weights(folder / "weights.bin") as weights:
             graphs = _graph_builders(model, precision, folder)
             for i, (name, build) in enumerate(graphs.items()):
@@ -107,7 +99,7 @@ def convert(
             _copy_vocabulary(sources.bert, folder)
         progress("digests", 1 - 1 / (len(graphs) + 2))
         spec = _make_spec(model, precision, licence, sources, folder)
-        (folder / SPEC_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
+        (folder / SPEC).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
     progress("done", 1.0)
     return spec
 
@@ -138,9 +130,7 @@ def _check_compatible(decoder: t2s.T2S, model: sovits.Sovits, hubert: Checkpoint
     widths = [hubert.shape(key)[0] for key in hubert.tensors if key.endswith("k_proj.bias")]
     width = max(widths, default=0)
     if width != ckpt.shape("ssl_proj.weight")[1]:
-        raise hubert.invalid(
-            f"has {width} channels, not the number that {ckpt.name} was trained with"
-        )
+        raise hubert.invalid(f"has {width} channels, unlike the HuBERT of {ckpt.name}")
 
 
 def _open_model_folder(path: Path) -> tuple[Checkpoint, Mapping[str, Any]]:
@@ -155,9 +145,7 @@ def _find_weights_file(path: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
             return path / name
-    raise Refused(
-        "CHECKPOINT_INVALID", f"{path} has neither model.safetensors nor pytorch_model.bin"
-    )
+    raise Refused("CHECKPOINT_INVALID", f"{path} has no model.safetensors or pytorch_model.bin")
 
 
 def _graph_builders(
@@ -175,9 +163,8 @@ def _graph_builders(
         "flow": lambda g: sovits.build_flow(g, model.sovits),
     }
     if _has_8bit_t2s(precision):
-        graphs[STEP_VNNI] = lambda g: t2s.build_step(
-            g, model.t2s, quantize.blockwise_linear, ranges
-        )
+        blockwise = quantize.blockwise_linear
+        graphs[STEP_VNNI] = lambda g: t2s.build_step(g, model.t2s, blockwise, ranges)
     if model.speaker is not None:
         encoder = model.speaker
         graphs["speaker"] = lambda g: speaker.build(g, encoder)

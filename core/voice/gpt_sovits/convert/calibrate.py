@@ -24,8 +24,7 @@ _HEADROOM = 1.25
 
 
 def key_value_ranges(model: t2s.T2S) -> t2s.CacheRanges:
-    """Measure the largest keys and values for random phonemes and tokens, with and without BERT
-    features. Deterministic."""
+    """Measure the largest keys and values, with and without BERT features. Deterministic."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "prefill.onnx"
         with Weights(Path(scratch) / "weights.bin") as weights:
@@ -55,10 +54,7 @@ def _random_t2s_inputs(model: t2s.T2S) -> Iterator[dict[str, Any]]:
 def quantised_conv(
     folder: Path, ckpt: Checkpoint, config: vocoder.VocoderConfig
 ) -> vocoder.QuantisedConv:
-    """Measure the ranges for random tokens, phonemes and timbres, with the graphs in `folder`.
-
-    Deterministic.
-    """
+    """Measure the ranges for random speech, with the graphs in `folder`. Deterministic."""
     speech = _random_latents(folder, ckpt)  # before `session` is opened, to save memory
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "observed.onnx"
@@ -108,7 +104,7 @@ def _random_reference(random: np.random.Generator, ckpt: Checkpoint, timbre: Any
     bins = ckpt.shape("ref_enc.spectral.0.fc.weight")[1]
     slope = 30 / (1 + np.arange(bins) / 20)[:, None]
     reference = {"spectrogram": (slope * random.random((1, bins, 200))).astype(np.float32)}
-    if "speaker" in {value.name for value in timbre.get_inputs()}:
+    if "speaker" in {entry.name for entry in timbre.get_inputs()}:
         size = ckpt.shape("sv_emb.weight")[1]
         reference["speaker"] = random.standard_normal((1, size), np.float32)
     return reference

@@ -134,17 +134,14 @@ def _open_torch(path: Path, data: NDArray[np.uint8]) -> Checkpoint:
     members = _read_members(path, data)
     pickles = [name for name in members if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise Refused(
-            "CHECKPOINT_INVALID", f"the zip file has {len(pickles)} pickles instead of one"
-        )
+        raise Refused("CHECKPOINT_INVALID", f"it has {len(pickles)} pickles instead of one")
     prefix = pickles[0].removesuffix("data.pkl")
     if bytes(members.get(prefix + "byteorder", b"little")) != b"little":
         raise Refused("CHECKPOINT_INVALID", "big-endian files are not supported")
-    if len(members[pickles[0]]) > unpickle.MAX_BYTES:
-        raise Refused(
-            "CHECKPOINT_UNSAFE", f"its pickle is too large: {len(members[pickles[0]])} bytes"
-        )
-    content = unpickle.loads(bytes(members[pickles[0]]))
+    pickle = members[pickles[0]]
+    if len(pickle) > unpickle.MAX_BYTES:
+        raise Refused("CHECKPOINT_UNSAFE", f"its pickle is too large: {len(pickle)} bytes")
+    content = unpickle.loads(bytes(pickle))
     if not isinstance(content, dict):
         raise Refused("CHECKPOINT_INVALID", "its pickle is not a mapping")
     wrapped = isinstance(content.get("weight"), dict)
@@ -159,10 +156,7 @@ def _open_torch(path: Path, data: NDArray[np.uint8]) -> Checkpoint:
 
 
 def _read_members(path: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """Return the bytes of each zip member by name, without copying.
-
-    Suspicious names are refused although nothing is extracted: torch never writes them.
-    """
+    """Return the bytes of each zip member by name, without copying. Unsafe names are refused."""
     broken = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error)
     damaged = Refused("CHECKPOINT_INVALID", "not a torch zip file, or truncated")
     with raising(damaged, on=broken), zipfile.ZipFile(path) as archive:
@@ -190,9 +184,7 @@ def _member_bytes(entry: zipfile.ZipInfo, data: NDArray[np.uint8]) -> NDArray[np
     if len(header) < 30 or not signed:
         raise Refused("CHECKPOINT_INVALID", f"no zip header before {entry.filename!r}")
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        raise Refused(
-            "CHECKPOINT_INVALID", f"the zip member {entry.filename!r} is compressed or encrypted"
-        )
+        raise Refused("CHECKPOINT_INVALID", f"{entry.filename!r} is compressed or encrypted")
     names = sum(struct.unpack("<HH", header[26:30]))
     first = start + 30 + names
     if first + entry.file_size > len(data):
@@ -223,10 +215,7 @@ def _tensor_view(
 
 
 def _read_safetensors(data: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Read 8 bytes of header length, a JSON header and raw data.
-
-    Format: https://huggingface.co/docs/safetensors.
-    """
+    """Read the format of https://huggingface.co/docs/safetensors: length, JSON header, data."""
     damaged = Refused("CHECKPOINT_INVALID", "not a safetensors file, or truncated")
     if len(data) < 8:
         raise damaged

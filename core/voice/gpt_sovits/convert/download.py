@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from core.errors import Misconfigured, Refused, Unavailable
-from core.voice.gpt_sovits.bundle import SPEC_FILE, Bundle
+from core.voice.gpt_sovits.bundle import SPEC, Bundle
 from core.voice.gpt_sovits.convert.bundle import Sources
 
 OFFICIAL_URL = (
@@ -38,8 +38,6 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the repository."""
-
     path: str
     sha256: str = ""
     """Empty if no digest is published."""
@@ -78,8 +76,6 @@ _T2S = File("s1v3.ckpt", "87133414860ea14ff6620c483a3db5ed07b44be42e2c3fcdad6552
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The files of an official model."""
-
     t2s: File
     sovits: File
     speaker: File | None
@@ -149,7 +145,7 @@ def download_model(
 
 def installed_bundles(folder: Path) -> Iterator[Bundle]:
     """Yield the bundles in subfolders; incomplete ones are skipped."""
-    for path in sorted(folder.glob(f"*/{SPEC_FILE}")):
+    for path in sorted(folder.glob(f"*/{SPEC}")):
         try:
             yield Bundle(path.parent)
         except Misconfigured:

@@ -47,12 +47,10 @@ class Sovits:
 def detect_version(ckpt: Checkpoint) -> Sovits:
     """Detect the version from the tensors. Raises Refused CHECKPOINT_INVALID for v1, v3, v4."""
     if any(key.startswith("cfm.") for key in ckpt.tensors):
-        raise ckpt.invalid(
-            "this is a v3 or v4 model; only v2, v2Pro and v2ProPlus can be converted"
-        )
+        raise ckpt.invalid("a v3 or v4 model, which is not supported: use v2, v2Pro or v2ProPlus")
     symbols = ckpt.shape("enc_p.text_embedding.weight")[0]
     if symbols == 322:
-        raise ckpt.invalid("this is a v1 model; only v2, v2Pro and v2ProPlus can be converted")
+        raise ckpt.invalid("a v1 model, which is not supported: use v2, v2Pro or v2ProPlus")
     version: Version = "v2"
     if "sv_emb.weight" in ckpt:
         # Only v2ProPlus has a first upsampling kernel of twice the rate.
@@ -73,7 +71,7 @@ def build_timbre(g: Graph, sovits: Sovits) -> None:
     x = transpose(g, _mish(g, dense(g, x, style, "spectral.3.fc")))
     for i in range(style.count_layers("temporal.%d.conv1.conv.weight")):
         name = f"temporal.{i}.conv1.conv"
-        y = conv(g, x, style.load(f"{name}.weight"), style.load(f"{name}.bias"))
+        y = conv(g, x, *style.weight_and_bias(name))
         value, gate = g.ops("Split", 2, y, axis=1, num_outputs=2)
         x = g.op("Add", x, g.op("Mul", value, g.op("Sigmoid", gate)))
     x = transpose(g, x)
@@ -93,7 +91,7 @@ def build_timbre(g: Graph, sovits: Sovits) -> None:
 
 
 def build_encode(g: Graph, sovits: Sovits) -> None:
-    """Write TextEncoder up to `encoder2`.
+    """Write TextEncoder up to and including `encoder2`.
 
     tokens (T,), phones (P,), timbre (1, gin, 1) -> latent (1, 2 T, hidden).
     """
@@ -114,9 +112,8 @@ def build_encode(g: Graph, sovits: Sovits) -> None:
     else:
         narrow = transpose(g, timbre)
     x = _mrte(g, ssl, text, narrow, enc.submodule("mrte."))
-    g.output(
-        "latent", _transformer(g, x, enc.submodule("encoder2."), sovits.heads), (1, "frames", "n")
-    )
+    latent = _transformer(g, x, enc.submodule("encoder2."), sovits.heads)
+    g.output("latent", latent, (1, "frames", "n"))
 
 
 def build_flow(g: Graph, sovits: Sovits) -> None:
@@ -164,9 +161,8 @@ def _mrte(g: Graph, ssl: str, text: str, timbre: str, ckpt: Checkpoint) -> str:
         split_heads(g, dense(g, text, ckpt, f"cross_attention.conv_{p}"), MRTE_HEADS, size)
         for p in "kv"
     )
-    y = dense(
-        g, merge_heads(g, attention(g, q, k, v, size**-0.5), width), ckpt, "cross_attention.conv_o"
-    )
+    y = merge_heads(g, attention(g, q, k, v, size**-0.5), width)
+    y = dense(g, y, ckpt, "cross_attention.conv_o")
     return dense(g, g.op("Add", g.op("Add", y, content), timbre), ckpt, "c_post")
 
 
@@ -174,13 +170,11 @@ def _transformer(g: Graph, x: str, ckpt: Checkpoint, heads: int) -> str:
     """Encoder, a post-norm transformer with convolutional FFN, on (1, time, hidden)."""
     for i in range(ckpt.count_layers("attn_layers.%d.conv_q.weight")):
         y = _relative_attention(g, x, ckpt.submodule(f"attn_layers.{i}."), heads)
-        x = layer_norm(g, g.op("Add", x, y), *_layer_norm_parameters(ckpt, f"norm_layers_1.{i}"))
+        x = _add_and_norm(g, x, y, ckpt, f"norm_layers_1.{i}")
         ffn = ckpt.submodule(f"ffn_layers.{i}.")
-        y = conv(g, transpose(g, x), ffn.load("conv_1.weight"), ffn.load("conv_1.bias"))
-        y = conv(g, g.op("Relu", y), ffn.load("conv_2.weight"), ffn.load("conv_2.bias"))
-        x = layer_norm(
-            g, g.op("Add", x, transpose(g, y)), *_layer_norm_parameters(ckpt, f"norm_layers_2.{i}")
-        )
+        y = conv(g, transpose(g, x), *ffn.weight_and_bias("conv_1"))
+        y = conv(g, g.op("Relu", y), *ffn.weight_and_bias("conv_2"))
+        x = _add_and_norm(g, x, transpose(g, y), ckpt, f"norm_layers_2.{i}")
     return x
 
 
@@ -239,20 +233,15 @@ def _coupling_layer(g: Graph, z: str, timbre: str, ckpt: Checkpoint) -> str:
     The shift is computed by a WaveNet (`WN`) that is conditioned on the timbre.
     """
     kept, moved = g.ops("Split", 2, z, axis=1, num_outputs=2)
-    x = conv(g, kept, ckpt.load("pre.weight"), ckpt.load("pre.bias"))
+    x = conv(g, kept, *ckpt.weight_and_bias("pre"))
     layers = ckpt.count_layers("enc.in_layers.%d.bias")
-    condition = linear(
-        g,
-        transpose(g, timbre),
-        fold_weight_norm(ckpt, "enc.cond_layer"),
-        ckpt.load("enc.cond_layer.bias"),
-    )
+    weight, bias = fold_weight_norm(ckpt, "enc.cond_layer"), ckpt.load("enc.cond_layer.bias")
+    condition = linear(g, transpose(g, timbre), weight, bias)
     conditions = g.ops("Split", layers, transpose(g, condition), axis=1, num_outputs=layers)
     skips: list[str] = []
     for i in range(layers):
-        a = conv(
-            g, x, fold_weight_norm(ckpt, f"enc.in_layers.{i}"), ckpt.load(f"enc.in_layers.{i}.bias")
-        )
+        name = f"enc.in_layers.{i}"
+        a = conv(g, x, fold_weight_norm(ckpt, name), ckpt.load(f"{name}.bias"))
         a, gate = g.ops("Split", 2, g.op("Add", a, conditions[i]), axis=1, num_outputs=2)
         a = g.op("Mul", g.op("Tanh", a), g.op("Sigmoid", gate))
         name = f"enc.res_skip_layers.{i}"
@@ -261,9 +250,11 @@ def _coupling_layer(g: Graph, z: str, timbre: str, ckpt: Checkpoint) -> str:
             residual, y = g.ops("Split", 2, y, axis=1, num_outputs=2)
             x = g.op("Add", x, residual)
         skips.append(y)
-    shift = conv(g, g.op("Sum", *skips), ckpt.load("post.weight"), ckpt.load("post.bias"))
+    shift = conv(g, g.op("Sum", *skips), *ckpt.weight_and_bias("post"))
     return g.op("Concat", kept, g.op("Sub", moved, shift), axis=1)
 
 
-def _layer_norm_parameters(ckpt: Checkpoint, name: str) -> tuple[np.ndarray, np.ndarray]:
-    return ckpt.load(f"{name}.gamma"), ckpt.load(f"{name}.beta")
+def _add_and_norm(g: Graph, x: str, y: str, ckpt: Checkpoint, name: str) -> str:
+    """A residual sum and LayerNorm, on (1, time, hidden)."""
+    weight, bias = ckpt.load(f"{name}.gamma"), ckpt.load(f"{name}.beta")
+    return layer_norm(g, g.op("Add", x, y), weight, bias)

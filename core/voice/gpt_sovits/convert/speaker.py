@@ -21,7 +21,7 @@ def build(g: Graph, ckpt: Checkpoint) -> None:
     """
     fbank = g.float_input("fbank", (1, "frames", "bins"))
     x = g.op("Unsqueeze", g.op("Transpose", fbank, perm=[0, 2, 1]), np.array([1]))
-    x = g.op("Relu", _conv(g, x, *_fold_batch_norm(ckpt, "conv1", "bn1")))
+    x = g.op("Relu", _conv_bn(g, x, ckpt, "conv1", "bn1"))
     stages = []
     for stage in range(1, 5):
         for i in range(ckpt.count_layers(f"layer{stage}.%d.conv1.weight")):
@@ -36,7 +36,7 @@ def build(g: Graph, ckpt: Checkpoint) -> None:
 
 def _residual_block(g: Graph, x: str, ckpt: Checkpoint, stride: int) -> str:
     """BasicBlockERes2NetV2: (1, in, bins, frames) -> (1, out, bins / stride, frames / stride)."""
-    wide = _clipped_relu(g, _conv(g, x, *_fold_batch_norm(ckpt, "conv1", "bn1"), stride=stride))
+    wide = _clipped_relu(g, _conv_bn(g, x, ckpt, "conv1", "bn1", stride=stride))
     parts = ckpt.count_layers("convs.%d.weight")
     pieces = g.ops("Split", parts, wide, axis=1, num_outputs=parts)
     outs: list[str] = []
@@ -45,27 +45,23 @@ def _residual_block(g: Graph, x: str, ckpt: Checkpoint, stride: int) -> str:
             piece = _fuse_features(g, outs[-1], piece, ckpt.submodule(f"fuse_models.{i - 1}."))
         elif i:
             piece = g.op("Add", outs[-1], piece)
-        outs.append(
-            _clipped_relu(g, _conv(g, piece, *_fold_batch_norm(ckpt, f"convs.{i}", f"bns.{i}")))
-        )
-    y = _conv(g, g.op("Concat", *outs, axis=1), *_fold_batch_norm(ckpt, "conv3", "bn3"))
+        outs.append(_clipped_relu(g, _conv_bn(g, piece, ckpt, f"convs.{i}", f"bns.{i}")))
+    y = _conv_bn(g, g.op("Concat", *outs, axis=1), ckpt, "conv3", "bn3")
     if "shortcut.0.weight" in ckpt:
-        x = _conv(g, x, *_fold_batch_norm(ckpt, "shortcut.0", "shortcut.1"), stride=stride)
+        x = _conv_bn(g, x, ckpt, "shortcut.0", "shortcut.1", stride=stride)
     return _clipped_relu(g, g.op("Add", y, x))
 
 
 def _fuse_features(g: Graph, x: str, y: str, ckpt: Checkpoint) -> str:
     """AFF, attentional feature fusion: x (1 + a) + y (1 - a) = x + y + a (x - y), same shapes."""
-    a = _conv(
-        g, g.op("Concat", x, y, axis=1), *_fold_batch_norm(ckpt, "local_att.0", "local_att.1")
-    )
+    a = _conv_bn(g, g.op("Concat", x, y, axis=1), ckpt, "local_att.0", "local_att.1")
     a = g.op("Mul", a, g.op("Sigmoid", a))
-    a = g.op("Tanh", _conv(g, a, *_fold_batch_norm(ckpt, "local_att.3", "local_att.4")))
+    a = g.op("Tanh", _conv_bn(g, a, ckpt, "local_att.3", "local_att.4"))
     return g.op("Add", g.op("Add", x, y), g.op("Mul", a, g.op("Sub", x, y)))
 
 
-def _fold_batch_norm(ckpt: Checkpoint, conv: str, norm: str) -> tuple[Float, Float]:
-    """Return weight and bias of a convolution into which the following batch norm is folded."""
+def _conv_bn(g: Graph, x: str, ckpt: Checkpoint, conv: str, norm: str, *, stride: int = 1) -> str:
+    """Conv2d and BatchNorm2d, folded into one convolution; see `_conv`."""
     gain, offset, mean, variance = (
         ckpt.load(f"{norm}.{part}").astype(np.float64)
         for part in ("weight", "bias", "running_mean", "running_var")
@@ -73,10 +69,12 @@ def _fold_batch_norm(ckpt: Checkpoint, conv: str, norm: str) -> tuple[Float, Flo
     scale = gain / np.sqrt(variance + 1e-5)
     bias = ckpt.load(f"{conv}.bias") if f"{conv}.bias" in ckpt else 0.0
     weight = ckpt.load(f"{conv}.weight") * scale.reshape(-1, 1, 1, 1)
-    return weight.astype(np.float32), (offset + (bias - mean) * scale).astype(np.float32)
+    bias = (offset + (bias - mean) * scale).astype(np.float32)
+    return _conv(g, x, weight.astype(np.float32), bias, stride=stride)
 
 
 def _conv(g: Graph, x: str, weight: Float, bias: Float | None, *, stride: int = 1) -> str:
+    """torch.nn.Conv2d: (1, in, bins, frames) -> (1, out, bins / stride, frames / stride)."""
     pad = weight.shape[2] // 2
     inputs = [weight] if bias is None else [weight, bias]
     return g.op("Conv", x, *inputs, strides=[stride, stride], pads=[pad] * 4)

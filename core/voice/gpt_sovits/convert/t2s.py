@@ -41,7 +41,7 @@ def float_linear(
 
 
 class T2S:
-    """A T2S checkpoint and its dimensions, which only for `heads` come from the config."""
+    """A T2S checkpoint and its dimensions; `heads` is from the config, others from shapes."""
 
     def __init__(self, ckpt: Checkpoint) -> None:
         self.ckpt = ckpt.submodule("model.")
@@ -51,9 +51,7 @@ class T2S:
         self.vocabulary = self.ckpt.shape("ar_predict_layer.weight")[0]
         self.bert = self.ckpt.shape("bert_proj.weight")[1]
         if not self.layers or self.width % self.heads:
-            raise ckpt.invalid(
-                f"its width {self.width} does not fit {self.heads} heads and {self.layers} layers"
-            )
+            raise ckpt.invalid(f"{self.layers} layers, {self.width} channels in {self.heads} heads")
 
     @property
     def head_width(self) -> int:
@@ -74,7 +72,7 @@ def cache_head_width(t2s: T2S, *, int8: bool) -> int:
 
 
 def build_prefill(g: Graph, t2s: T2S, linear: Linear, ranges: CacheRanges | None = None) -> None:
-    """Write `infer_panel`'s first pass.
+    """Write the first pass of Text2SemanticDecoder.infer_panel.
 
     phones (T,), bert (T, 1024), prompt (P,) -> logits (1, vocabulary) of the first token, keys and
     values (layers, heads, T + P, cache head width), which are 8-bit if there are `ranges`.
@@ -107,7 +105,7 @@ def build_prefill(g: Graph, t2s: T2S, linear: Linear, ranges: CacheRanges | None
 
 
 def build_step(g: Graph, t2s: T2S, linear: Linear, ranges: CacheRanges | None = None) -> None:
-    """Write a further pass of `infer_panel`, for several rows.
+    """Write a later pass of Text2SemanticDecoder.infer_panel, for several rows.
 
     token, position and length (rows,), caches k_i, v_i (rows, heads, capacity, cache head width) ->
     logits (rows, vocabulary), caches K_i, V_i, which the caller binds to the memory of k_i, v_i.
@@ -175,6 +173,7 @@ def _int8_attention(g: Graph, t2s: T2S, length: str) -> Attention:
 
 
 def _quantise(g: Graph, value: str) -> str:
+    """Round keys or values to 8 bits; their scale is already folded into the weights."""
     return g.op("QuantizeLinear", value, np.float32(1), np.int8(0))
 
 

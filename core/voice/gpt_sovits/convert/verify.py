@@ -32,6 +32,7 @@ from core.voice.gpt_sovits.sampling import (
 from core.voice.gpt_sovits.t2s import Decoder, T2SInput
 
 Golden = Mapping[str, NDArray[Any]]
+Checks = Iterator[Check]
 
 _LOGITS_TOL = 1e-3
 _FBANK_TOL = 1e-3
@@ -50,7 +51,7 @@ _SAMPLING_CASES = {
 }
 
 
-def verify(bundle: Bundle, golden: Path) -> Iterator[Check]:
+def verify(bundle: Bundle, golden: Path) -> Checks:
     """Yield the checks of each stage.
 
     Raises Refused OBJECT_MISSING if the golden folder is incomplete.
@@ -63,9 +64,7 @@ def verify(bundle: Bundle, golden: Path) -> Iterator[Check]:
         yield from _check_reference(bundle, common, own, audio)
         yield from _check_sampler(own)
         exact = bundle.spec.precision == "fp32"
-        yield from (
-            _check_t2s(bundle, common, own) if exact else _check_t2s_drift(bundle, common, own)
-        )
+        yield from _check_t2s(bundle, common, own) if exact else _check_drift(bundle, common, own)
         yield from _check_sovits(bundle, common, own)
         if exact:
             yield from _check_end_to_end(bundle, common, own, audio[0])
@@ -83,9 +82,7 @@ def _load_audio(path: Path) -> Audio:
     return Audio(samples.mean(axis=1), int(rate))
 
 
-def _check_reference(
-    bundle: Bundle, common: Golden, own: Golden, audio: list[Audio]
-) -> Iterator[Check]:
+def _check_reference(bundle: Bundle, common: Golden, own: Golden, audio: list[Audio]) -> Checks:
     spec, ref = bundle.spec, audio[0]
     yield check_close(
         "wave at 16 kHz", features.hubert_input(ref.samples, ref.rate)[0], common["wav16k_in"]
@@ -113,14 +110,13 @@ def _check_reference(
         yield check_close("bert", bert, common["bert_char_feature"])
 
 
-def _check_sampler(own: Golden) -> Iterator[Check]:
+def _check_sampler(own: Golden) -> Checks:
     logits = own["sampler_logits"]
     seen = np.isin(np.arange(len(logits)), own["sampler_prev"])
     worst = 0.0
     for name, sampling in _SAMPLING_CASES.items():
-        probabilities = sampling_probabilities(
-            penalise_repetition(logits, seen, sampling.repetition_penalty), sampling
-        )
+        scores = penalise_repetition(logits, seen, sampling.repetition_penalty)
+        probabilities = sampling_probabilities(scores, sampling)
         worst = max(worst, float(np.abs(probabilities - own[f"sampler_probs_{name}"]).max()))
     yield Check("sampler probabilities", worst, 1e-6)
 
@@ -154,17 +150,17 @@ def _golden_input(
     return T2SInput(phones, np.ascontiguousarray(text), prompt, recorder), recorder
 
 
-def _decode(bundle: Bundle, *said: tuple[T2SInput, _Recorder]) -> list[_Recorder]:
-    waiting = deque((i, sentence) for i, (sentence, _) in enumerate(said))
-    list(Decoder(bundle, rows=len(said)).decode(waiting))
-    return [recorder for _, recorder in said]
+def _decode(bundle: Bundle, *sequences: tuple[T2SInput, _Recorder]) -> list[_Recorder]:
+    waiting = deque((i, sentence) for i, (sentence, _) in enumerate(sequences))
+    list(Decoder(bundle, rows=len(sequences)).decode(waiting))
+    return [recorder for _, recorder in sequences]
 
 
 def _segments(common: Golden) -> range:
     return range(sum(name.startswith("seg") and name.endswith("_phones") for name in common))
 
 
-def _check_t2s(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
+def _check_t2s(bundle: Bundle, common: Golden, own: Golden) -> Checks:
     greedy = _decode(bundle, *(_golden_input(common, own, i) for i in _segments(common)))
     for i, recorder in enumerate(greedy):
         yield check_equal(f"tokens of segment {i}, wrong", recorder.tokens, own[f"seg{i}_tokens"])
@@ -174,9 +170,8 @@ def _check_t2s(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
         "noprompt": replace(GREEDY, limit=25),
     }
     for name, sampling in cases.items():
-        (recorder,) = _decode(
-            bundle, _golden_input(common, own, 0, sampling, prompted=name != "noprompt")
-        )
+        sequence = _golden_input(common, own, 0, sampling, prompted=name != "noprompt")
+        (recorder,) = _decode(bundle, sequence)
         yield check_equal(f"tokens, {name}, wrong", recorder.tokens, own[f"seg0_{name}_tokens"])
     sampled = _golden_input(common, own, 0, Sampling(15, 0.4, 0.7, 1.35, limit=25))
     sampled[1].noise = lambda step: own["samp_exp_noise"][step]
@@ -184,19 +179,19 @@ def _check_t2s(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
     yield check_equal("tokens, sampled, wrong", sampled[1].tokens, own["samp_tokens"])
 
 
-def _check_t2s_drift(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
+def _check_drift(bundle: Bundle, common: Golden, own: Golden) -> Checks:
     """Compare the logits while the golden tokens are decoded."""
-    said = _golden_input(common, own, 0)
-    said[1].script = own["seg0_tokens"].tolist()
-    _decode(bundle, said)
-    got, want = np.array(said[1].logits), own["seg0_logits"]
+    sequence = _golden_input(common, own, 0)
+    sequence[1].script = own["seg0_tokens"].tolist()
+    _decode(bundle, sequence)
+    got, want = np.array(sequence[1].logits), own["seg0_logits"]
     product = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
     yield Check("logits, least cosine", float(product.min()), _MIN_COSINE, at_least=True)
     agreed = float((got.argmax(1) == want.argmax(1)).mean())
     yield Check("argmax agreement", agreed, _MIN_AGREEMENT, at_least=True)
 
 
-def _check_sovits(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check]:
+def _check_sovits(bundle: Bundle, common: Golden, own: Golden) -> Checks:
     timbre, tokens, phones = own["dec_ge"], own["seg0_tokens"], common["seg0_phones"]
     latent = synthesis.encode(bundle, tokens, phones, timbre)
     yield check_close("enc_p latent", latent.transpose(0, 2, 1), own["dec_encp_enc2"])
@@ -219,18 +214,18 @@ def _check_sovits(bundle: Bundle, common: Golden, own: Golden) -> Iterator[Check
         yield check_wave(f"wave at speed {speed}", bundle, wave[: len(want)], want)
 
 
-def _check_end_to_end(bundle: Bundle, common: Golden, own: Golden, ref: Audio) -> Iterator[Check]:
+def _check_end_to_end(bundle: Bundle, common: Golden, own: Golden, ref: Audio) -> Checks:
     codes, timbre = reference.semantic_tokens(bundle, ref), reference.mean_timbre(bundle, [ref])
     computed = {**own, "prompt_semantic": codes}
-    said = _decode(bundle, *(_golden_input(common, computed, i) for i in _segments(common)))
-    tokens = [np.array(recorder.tokens) for recorder in said]
+    recorders = _decode(bundle, *(_golden_input(common, computed, i) for i in _segments(common)))
+    tokens = [np.array(recorder.tokens) for recorder in recorders]
     phones = [common[f"seg{i}_phones"] for i in _segments(common)]
     # Upstream draws noise for the shortest segment first.
     order = sorted(_segments(common), key=lambda i: len(phones[i]))
     noise = {segment: own[f"e2e_default_noise{k}"] for k, segment in enumerate(order)}
     frames = [len(tokens[i]) * synthesis.FRAMES_PER_TOKEN for i in _segments(common)]
-    if (wanted := [noise[i].shape[-1] for i in _segments(common)]) != frames:
-        yield Check(f"end to end, frames {frames} not {wanted}", np.inf, _PCM_TOL)
+    if (expected := [noise[i].shape[-1] for i in _segments(common)]) != frames:
+        yield Check(f"end to end, frames {frames} not {expected}", np.inf, _PCM_TOL)
         return
     waves = [
         _synthesise(bundle, tokens[i], phones[i], timbre, noise[i]) for i in _segments(common)
