@@ -55,7 +55,7 @@ class _HuggingFaceConfig(dict[str, Any]):
     """A config.json of Hugging Face."""
 
     def __missing__(self, key: str) -> Any:
-        raise Refused("CHECKPOINT_INVALID", f"A config.json lacks {key!r}.")
+        raise Refused("CHECKPOINT_INVALID", f"A config.json lacks {key}.")
 
 
 @dataclass(frozen=True, slots=True)
