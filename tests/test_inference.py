@@ -105,7 +105,10 @@ def test_small_models_can_be_kept_on_the_cpu() -> None:
 @pytest.mark.slow
 def test_opening_a_session_prints_nothing() -> None:
     """A GPU build must not print CUDA errors on a machine without a GPU."""
-    code = "from core import inference as i; i.session(i._IDENTITY); print(i.providers().reason)"
+    code = (
+        "from core import inference as i; i.open_session(i._IDENTITY_MODEL); "
+        "print(i.providers().reason)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr == ""
 
