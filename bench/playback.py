@@ -54,7 +54,7 @@ def runtime(folder: Path, **environ: str) -> Runtime:
     shutil.copytree(INBOX, folder / "inbox", dirs_exist_ok=True)
     for name in ("results", "control"):
         (folder / name).mkdir(exist_ok=True)
-    keys.create(folder / "keys")
+    keys.create_keys(folder / "keys")
     return wiring.runtime(settings(folder, **environ), wiring.CurrentCredentials({}), Playback())
 
 

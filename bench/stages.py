@@ -51,7 +51,7 @@ def run(folder: Path, text: str, progress: Progress) -> Result:
     manifest.write_text(json.dumps(document))
     for part in ("results", "control"):
         (folder / "bucket" / part).mkdir()
-    keys.create(folder / "keys")
+    keys.create_keys(folder / "keys")
     settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(folder / "bucket"), "VOICEDROP_KEYS": str(folder / "keys")}
     )

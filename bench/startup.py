@@ -33,7 +33,7 @@ def main() -> None:
         place = Path(name)
         for part in ("inbox", "results", "control"):
             (place / "bucket" / part).mkdir(parents=True)
-        keys.create(place / "keys")
+        keys.create_keys(place / "keys")
         tell("POST /initialize", [initialize(place) for _ in range(runs)])
 
 

@@ -20,7 +20,7 @@ from core.job.reuse import without
 from core.job.runtime import Runtime, Stopwatch
 from core.manifest.resolve import Item, Job
 from core.result import document
-from core.result.document import Estimate, Expected, Part, Result
+from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
@@ -82,9 +82,9 @@ def _looked_at(item: Item, problem: JobError | None) -> ItemResult:
 
 def _with_items(draft: Result, items: list[ItemResult], runtime: Runtime) -> Result:
     """Many items go into parts, for they are too many for one document."""
-    totals = document.totals_of(items, {})
+    totals = document.count_totals(items, {})
     draft = msgspec.structs.replace(
-        draft, totals=totals, status=document.status_of(totals, dry=True)
+        draft, totals=totals, status=document.overall_status(totals, dry=True)
     )
     if len(items) <= runtime.shard_items:
         return msgspec.structs.replace(draft, items=items)
@@ -93,13 +93,13 @@ def _with_items(draft: Result, items: list[ItemResult], runtime: Runtime) -> Res
     count = parts.count(draft.job_id, runtime) or -(-len(items) // fit)
     for number in range(count):
         some = items[slice(*(n * len(items) // count for n in (number, number + 1)))]
-        totals = document.totals_of(some, {})
+        totals = document.count_totals(some, {})
         part = Part(job_id=draft.job_id, number=number, of=count, totals=totals, items=some)
         parts.put(part, runtime)
     found, attachments = parts.gather(draft.job_id, count, runtime)
     return msgspec.structs.replace(
         draft,
-        status=document.status_of(found.totals, dry=True),
+        status=document.overall_status(found.totals, dry=True),
         totals=found.totals,
         parts=found.refs,
         attachments=attachments,
@@ -112,7 +112,7 @@ def estimate(items: list[Item], price: float) -> Estimate:
     for item in items:
         groups[item.language].append(item)
     languages = {
-        language: Expected(
+        language: LanguageEstimate(
             items=len(group),
             characters=sum(len(item.text) for item in group),
             audio_s=round(sum(map(seconds, group)), 1),

@@ -176,8 +176,8 @@ class JobError(Exception):
     def __init__(self, code: str, message: str = "", *, pointer: str = "") -> None:
         self.advice = self.codes[code]
         self.code = code
-        self.message = _writable(message or self.advice)
-        self.pointer = _writable(pointer)
+        self.message = _escape_surrogates(message or self.advice)
+        self.pointer = _escape_surrogates(pointer)
         """JSON pointer into the manifest, or an object key."""
         super().__init__(f"{code}: {self.message}" + (f" (at {self.pointer})" if pointer else ""))
 
@@ -223,11 +223,11 @@ class Unavailable(JobError):
     retry = True
 
 
-class Explained(ValueError):
+class ExplainedError(ValueError):
     """A ValueError whose text is ours: a message may quote it, as it may not quote a library's."""
 
 
-def _writable(text: str) -> str:
+def _escape_surrogates(text: str) -> str:
     """Half a character, which a producer may put into any name, has no UTF-8 form: a result that
     quotes it could not be written, and its job would be tried again until it is given up."""
     return text.encode(errors="backslashreplace").decode()

@@ -94,15 +94,15 @@ def _carry_out(order: ReceivedManifest, lease: Lease, runtime: Runtime) -> Resul
     if len(written.entries) > runtime.shard_items:
         raise plan.write_shards(draft, written, kept, watch, lease, runtime)
     made = each_item.make_all(job, voices, kept, order.job_id, lease, runtime)
-    totals = result.totals_of(made, {one.id: len(one.text) for one in job.items})
+    totals = result.count_totals(made, {one.id: len(one.text) for one in job.items})
     joined = assemble.join(job, made, order.job_id, lease, runtime)
     return msgspec.structs.replace(
         draft,
-        status=result.status_of(totals, joined),
+        status=result.overall_status(totals, joined),
         totals=totals,
         items=made,
         chapters=joined,
-        stages=result.stages_of(watch.seconds, [*made, *joined]),
+        stages=result.stage_seconds(watch.seconds, [*made, *joined]),
     )
 
 
@@ -124,17 +124,17 @@ def _draft(
         status=status,
         manifest=order.manifest,
         processor=VERSION,
-        started=result.timestamp(runtime.control.now()),
+        started=result.format_timestamp(runtime.control.now()),
         finished="",
         consent_policy=runtime.consent,
-        error=Problem.of(error) if error else None,
+        error=Problem.from_error(error) if error else None,
     )
 
 
 def _read(order: ReceivedManifest) -> ParsedManifest:
     if order.refused:
         raise order.refused
-    return jobs.read(order.data, lines=order.manifest.key.endswith(".jsonl"))
+    return jobs.parse_manifest(order.data, lines=order.manifest.key.endswith(".jsonl"))
 
 
 def _count(order: ReceivedManifest, job: Job, runtime: Runtime) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from core.errors import Refused
 from core.job import commit, lease, waiting
 from core.job.runtime import Runtime
-from core.result.document import Result, items_of, objects
+from core.result.document import Result, read_items, sealed_keys
 from core.storage.object_keys import (
     LEASES,
     OUTPUTS,
@@ -137,8 +137,8 @@ def _by_job(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
 def orphans(
     job_id: str, infos: list[Info], finished: Result, runtime: Runtime
 ) -> SweepFinding | None:
-    items = items_of(finished, commit.part_reader(runtime))
-    named = {*objects(items), *objects(finished.chapters)}
+    items = read_items(finished, commit.part_reader(runtime))
+    named = {*sealed_keys(items), *sealed_keys(finished.chapters)}
     keys = [i.key for i in infos if i.key.endswith(SEALED_SUFFIX) and i.key not in named]
     if not keys:
         return None

@@ -66,10 +66,10 @@ MARKS = ("<!-- settings: made by docs/generate.py -->", "<!-- end of settings --
 def pages() -> dict[Path, str]:
     """Path -> content of every generated file."""
     documents = {
-        "job-1.json": schemas.job(),
-        "result-1.json": schemas.result(),
+        "job-1.json": schemas.job_schema(),
+        "result-1.json": schemas.result_schema(),
         "event-1.json": outgoing.schema(),
-        "consent-1.json": schemas.consent(),
+        "consent-1.json": schemas.consent_schema(),
     }
     made = {
         HERE / "schemas" / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -80,7 +80,7 @@ def job_event(finished: Result) -> bytes:
     """Return the event of a finished job, ending in a newline."""
     outputs = [item.output.key for item in finished.items if item.output]
     chapters = [chapter.output.key for chapter in finished.chapters if chapter.output]
-    errors = Counter(document.errors_of([*finished.items, *finished.chapters]))
+    errors = Counter(document.count_errors([*finished.items, *finished.chapters]))
     for part in finished.parts:
         errors.update(part.errors)
     data = Data(
@@ -139,4 +139,4 @@ def build_event(
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema 2020-12 of a job's event, which is docs/schemas/event-1.json."""
-    return schemas.of(JobEvent, "voicedrop/event/1")
+    return schemas.struct_schema(JobEvent, "voicedrop/event/1")

@@ -24,7 +24,7 @@ from core.errors import Refused
 from core.job import waiting as pending
 from core.job.runtime import Runtime
 from core.job.waiting import Shared, Waiting
-from core.result.document import Result, timestamp
+from core.result.document import Result, format_timestamp
 from core.settings import Settings
 from core.storage.object_keys import event_key, parse_shard_key, trace_key
 from core.storage.port import put_once_or_read
@@ -157,7 +157,7 @@ def trace_object(key: str, runtime: Runtime) -> dict[str, Any]:
             key,
             runtime.keys.watermark,
             partial(registry.resolve, runtime.results),
-            timestamp(runtime.results.now()),
+            format_timestamp(runtime.results.now()),
         )
     name = trace_key(report.trace_id)
     document = put_once_or_read(
@@ -196,7 +196,7 @@ def _unfinished(why: Waiting | Shared) -> dict[str, Any]:
         "job": why.job_id,
         "status": "waiting",
         "for": why.references,
-        "until": timestamp(why.until),
+        "until": format_timestamp(why.until),
     }
 
 

@@ -71,13 +71,13 @@ def keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyri
     """From setting values if any is given, else from the folder `settings.keys`."""
     wrapping = _kms(settings, credentials) if settings.kms_key else None
     if settings.signing_key or settings.watermark_key or settings.kek:
-        return keys.from_values(
+        return keys.keyring_from_values(
             kek=settings.kek,
             signing=settings.signing_key,
             watermark=settings.watermark_key,
             wrapping=wrapping,
         )
-    return keys.load(settings.keys, wrapping=wrapping)
+    return keys.load_keyring(settings.keys, wrapping=wrapping)
 
 
 def reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:
@@ -86,7 +86,7 @@ def reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> 
         ring = keyring(settings, credentials)
         return ReadingKeys(ring.verifying, ring.wrapping, ring.watermark)
     wrapping = _kms(settings, credentials) if settings.kms_key else None
-    return keys.load_reading(settings.keys, wrapping=wrapping)
+    return keys.load_reading_keys(settings.keys, wrapping=wrapping)
 
 
 def voice(settings: Settings) -> Voice:

@@ -24,7 +24,7 @@ from core.job import lease as claim
 from core.job.runtime import Runtime, Step
 from core.job.waiting import Waiting
 from core.label import aigc
-from core.result.document import Result, parse
+from core.result.document import Result, parse_result
 from core.storage.local import LocalStore
 from core.storage.object_keys import pending_key, result_key
 from core.storage.port import Body
@@ -71,7 +71,7 @@ def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(runtime: Runtime
     assert present(item.output).duration_s == pytest.approx(speech.seconds, abs=0.01)
     document = runtime.results.get(result_key(done.job_id), limit=10**6).data
     signed.verify(document, runtime.keys.verifying)
-    assert parse(document) == done
+    assert parse_result(document) == done
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_a_kept_voiceprint_of_another_voice_is_not_taken(runtime: Runtime) -> No
     stored = runtime.control.get(kept.key, limit=10**6)
     context = sealing.Context(job="voiceprints", item="other", mt="application/msgpack")
     sealed = sealing.seal(b"other", context, runtime.keys.wrapping)
-    runtime.control.put(kept.key, sealed.body, metadata=sealing.metadata(sealed.envelope))
+    runtime.control.put(kept.key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
     pipeline.run(put_job(runtime, name="two"), runtime)
     assert len(voice_of(runtime).enrolled) == 2
     assert stored.data != runtime.control.get(kept.key, limit=10**6).data
@@ -252,7 +252,7 @@ def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
 ) -> None:
     key = put_job(runtime)
     consent = consent_record(REFERENCE.read_bytes(), **change)
-    runtime.inbox.put("consent/alice.json", records.write(consent))
+    runtime.inbox.put("consent/alice.json", records.format_consent(consent))
     done = pipeline.run(key, runtime)
     assert present(done.voices["alice"].error).code == code
     assert present(done.items[0].error).code == code
@@ -266,7 +266,7 @@ def test_one_language_outside_the_consent_costs_only_its_items(runtime: Runtime)
     ]
     key = put_job(runtime, items=items)
     limited = consent_record(REFERENCE.read_bytes(), scope=records.Scope(languages=["en"]))
-    runtime.inbox.put("consent/alice.json", records.write(limited))
+    runtime.inbox.put("consent/alice.json", records.format_consent(limited))
     done = pipeline.run(key, runtime)
     assert [item.status for item in done.items] == ["succeeded", "failed"]
     assert present(done.items[1].error).code == "CONSENT_SCOPE"
@@ -290,7 +290,7 @@ def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
 
 def test_an_oversized_record_is_invalid(runtime: Runtime) -> None:
     key = put_job(runtime)
-    runtime.inbox.put("consent/alice.json", b" " * (records.LIMIT + 1))
+    runtime.inbox.put("consent/alice.json", b" " * (records.MAX_BYTES + 1))
     assert present(pipeline.run(key, runtime).items[0].error).code == "CONSENT_INVALID"
 
 

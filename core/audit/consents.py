@@ -11,7 +11,7 @@ from core.consent import records
 from core.errors import Refused
 from core.manifest import resolve as jobs
 from core.manifest.resolve import Job
-from core.result.document import Result, items_of
+from core.result.document import Result, read_items
 from core.result.item_result import VoiceUsed
 from core.storage.port import Store
 
@@ -34,7 +34,7 @@ def _read_manifest(result: Result, sources: Sources) -> Job | None:
         data = sources.inbox.get(manifest.key, limit=jobs.LIMITS.manifest_bytes).data
         if hashlib.sha256(data).hexdigest() != manifest.sha256:
             return None
-        return jobs.parse(data, lines=manifest.key.endswith(".jsonl"))
+        return jobs.parse_job(data, lines=manifest.key.endswith(".jsonl"))
     except Refused:
         return None
 
@@ -54,9 +54,9 @@ def _check_voice(
         if hashlib.sha256(record).hexdigest() != used.consent.sha256:
             return failed(CONSENT, "CONSENT_REPLACED", f"voice {name}", key)
         started = datetime.fromisoformat(result.started)
-        withdrawn = sources.inbox.head(key + records.REVOKED)
+        withdrawn = sources.inbox.head(key + records.REVOKED_SUFFIX)
         for language in _released_languages(name, result, job, sources):
-            records.check(
+            records.check_consent(
                 record,
                 reference_sha256=used.reference_sha256 or "",
                 language=language,
@@ -71,13 +71,13 @@ def _check_voice(
 def _released_languages(name: str, result: Result, job: Job, sources: Sources) -> list[str]:
     """Return the languages of the items that were released. Items that the consent did not cover
     were refused."""
-    items = items_of(result, part_reader(sources))
+    items = read_items(result, part_reader(sources))
     released = {item.id for item in items if item.output and not item.kept_from}
     return sorted({i.language for i in job.items if i.voice == name and i.id in released})
 
 
 def _read_record(key: str, inbox: Store) -> bytes:
     try:
-        return inbox.get(key, limit=records.LIMIT).data
+        return inbox.get(key, limit=records.MAX_BYTES).data
     except Refused as exc:
         raise Refused("CONSENT_MISSING", exc.message, pointer=key) from exc

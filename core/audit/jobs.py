@@ -74,9 +74,9 @@ def _check_contents(
     failures = _check_attachments(result, sources)
     items: list[CheckedItem] = []
     marks: dict[str, Watermark] = {}
-    claimed = set(results.objects(result.chapters))
+    claimed = set(results.sealed_keys(result.chapters))
     for item in _read_items(result, sources, failures):
-        claimed.update(results.objects([item]))
+        claimed.update(results.sealed_keys([item]))
         items.append(outputs.check(item, item.kept_from or checked.job, sources))
         if item.watermark:
             marks[item.id] = item.watermark
@@ -98,7 +98,7 @@ def _read_items(result: Result, sources: Sources, failures: list[Outcome]) -> It
     for part in result.parts:
         items: list[ItemResult] = []
         with attempt(SIGNATURE, part.key) as reading:
-            items = results.part_of(part, part_reader(sources)).items
+            items = results.read_part(part, part_reader(sources)).items
         if reading.outcome.verdict != "pass":
             failures.append(reading.outcome)
         yield from items
@@ -121,8 +121,8 @@ def _read_result(document: bytes, job: str, sources: Sources) -> tuple[Result | 
     result = None
     key = result_key(job)
     with attempt(SIGNATURE, key) as checking:
-        signed.check(document, sources.keys.verifying)
-        result = results.parse(document)
+        signed.check_signature(document, sources.keys.verifying)
+        result = results.parse_result(document)
         if result.job_id != job:
             message = f"It is the result of {result.job_id}."
             return None, failed(SIGNATURE, "RESULT_MISPLACED", message, key)

@@ -29,7 +29,7 @@ from core.audit.sources import Sources
 from core.joined import readback
 from core.joined.readback import Marked
 from core.label import aigc as label
-from core.result.item_result import Chapter, ItemResult, LabelUsed, Subtitled, Watermark
+from core.result.item_result import Chapter, ItemResult, LabelUsed, SubtitleFile, Watermark
 from core.storage.object_keys import chapter_name
 from core.trace import registry
 
@@ -103,7 +103,7 @@ def _skip_all() -> list[Outcome]:
 
 
 def _check_subtitles(
-    subtitles: Sequence[Subtitled], owner: tuple[str, str], sources: Sources
+    subtitles: Sequence[SubtitleFile], owner: tuple[str, str], sources: Sources
 ) -> list[Outcome]:
     outcomes = []
     for subtitle in subtitles:

@@ -14,7 +14,7 @@ import msgspec
 from core.audit.bucket import AuditedBucket
 from core.audit.model import CHECKS, CONSISTENCY, CheckedItem, CheckedJob, Outcome, explain
 from core.audit.sources import Sources
-from core.result.document import timestamp
+from core.result.document import format_timestamp
 from core.trace.registry import Index, Mark
 from core.version import VERSION
 
@@ -117,7 +117,7 @@ def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
         verdict="findings" if findings else "clean",
         bucket=sources.results.name,
         since=since,
-        finished=timestamp(sources.results.now()),
+        finished=format_timestamp(sources.results.now()),
         keys={
             "signing": sorted(sources.keys.verifying),
             "watermark": sorted(sources.keys.watermark),

@@ -13,7 +13,7 @@ from core.crypto import sealing
 from core.crypto.sealing import Envelope
 from core.errors import Refused
 from core.job import object_record
-from core.result.item_result import Output, Subtitled
+from core.result.item_result import Output, SubtitleFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def of_output(output: Output, envelope: Envelope | None, owner: tuple[str, str])
     )
 
 
-def of_subtitle(subtitle: Subtitled, owner: tuple[str, str]) -> SealedObject:
+def of_subtitle(subtitle: SubtitleFile, owner: tuple[str, str]) -> SealedObject:
     e = subtitle.envelope
     return SealedObject(subtitle.key, e.ct_len, e.ct_sha256, e.pt_sha256, e, owner)
 
@@ -68,7 +68,7 @@ def _open(
     with attempt(ENVELOPE, stated.key) as opening:
         if envelope is None or (envelope.ctx.job, envelope.ctx.item) != stated.owner:
             raise Refused("SEAL_INVALID", "The envelope belongs to another item.")
-        sealing.data_key(envelope, wrapping)
+        sealing.unwrap_data_key(envelope, wrapping)
     if opening.outcome.verdict != "pass" or body is None:
         return [opening.outcome, skipped(PLAINTEXT, "NOT_OPENED")], False
     with attempt(PLAINTEXT, stated.key) as reading:

@@ -64,7 +64,7 @@ def count(job_id: str, runtime: Runtime) -> int:
         data = runtime.results.get(part_key(job_id, 0), limit=LIMIT).data
     except Refused:
         return 0
-    return document.read_part(data).of
+    return document.parse_part(data).of
 
 
 def gather(job_id: str, count: int, runtime: Runtime) -> tuple[Gathered, dict[str, Attachment]]:
@@ -81,8 +81,8 @@ def gather(job_id: str, count: int, runtime: Runtime) -> tuple[Gathered, dict[st
 def _read(job_id: str, number: int, count: int, runtime: Runtime) -> tuple[Part, str]:
     key = part_key(job_id, number)
     data = runtime.results.get(key, limit=LIMIT).data
-    signed.check(data, runtime.keys.verifying)
-    part = document.read_part(data)
+    signed.check_signature(data, runtime.keys.verifying)
+    part = document.parse_part(data)
     if (part.job_id, part.number, part.of) != (job_id, number, count):
         raise Refused("SIGNATURE_INVALID", "It is another part.", pointer=key)
     return part, hashlib.sha256(data).hexdigest()
@@ -96,10 +96,10 @@ def _count(found: Gathered, part: Part, digest: str) -> None:
             items=part.totals.items,
             succeeded=part.totals.succeeded,
             failed=part.totals.failed,
-            errors=document.errors_of(part.items),
+            errors=document.count_errors(part.items),
         )
     )
-    found.totals = document.sum_of([found.totals, part.totals])
+    found.totals = document.sum_totals([found.totals, part.totals])
     found.changed |= bool(found.engine and part.engine and found.engine != part.engine)
     found.engine = found.engine or part.engine
     for name, used in part.voices.items():
@@ -108,7 +108,7 @@ def _count(found: Gathered, part: Part, digest: str) -> None:
             found.voices[name] = used
         elif not used.error:
             found.changed |= used.reference_sha256 != before.reference_sha256
-    found.stages = document.added(found.stages, part.stages)
+    found.stages = document.sum_stages(found.stages, part.stages)
 
 
 class _Tables:

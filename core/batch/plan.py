@@ -33,7 +33,7 @@ from core.job.runtime import Runtime, Stopwatch
 from core.job.waiting import Shared
 from core.manifest import resolve as jobs
 from core.manifest.fields import Manifest
-from core.manifest.parse import ParsedManifest, read_part
+from core.manifest.parse import ParsedManifest, parse_shard_items
 from core.manifest.resolve import Job
 from core.result.document import Engine, ManifestRef, Result
 from core.result.item_result import ItemResult, VoiceUsed
@@ -152,7 +152,7 @@ def cut(
     """Key and bytes of every shard; the same for the same plan, whoever cuts."""
     for number in range(plan.shards):
         start, stop = plan.first(number), plan.first(number + 1)
-        items = b"".join(raw + b"\n" for raw in draft.raw(start, stop, jobs.LIMITS))
+        items = b"".join(raw + b"\n" for raw in draft.raw_lines(start, stop, jobs.LIMITS))
         earlier = (kept[e.id] for e in draft.entries[start:stop] if e.id in kept)
         body = items + b"".join(msgspec.json.encode(one) + b"\n" for one in earlier)
         head = Head(
@@ -167,7 +167,7 @@ def cut(
 def read_plan(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey]) -> Plan:
     """Refused OBJECT_MISSING, SIGNATURE_INVALID."""
     data = control.get(plan_key(job_id), limit=LIMIT).data
-    signed.check(data, keys)
+    signed.check_signature(data, keys)
     plan = msgspec.json.decode(data, type=Plan)
     if plan.job_id != job_id:
         raise Refused("SIGNATURE_INVALID", "The plan of another job.", pointer=plan_key(job_id))
@@ -178,14 +178,14 @@ def read(control: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -> Shar
     """Refused OBJECT_MISSING, SIGNATURE_INVALID."""
     job_id, number = parse_shard_key(key)
     first, _, body = control.get(key, limit=LIMIT).data.partition(b"\n")
-    signed.check(first, keys)
+    signed.check_signature(first, keys)
     head = msgspec.json.decode(first, type=Head)
     genuine = (head.job_id, head.number) == (job_id, number)
     if not genuine or hashlib.sha256(body).hexdigest() != head.sha256:
         raise Refused("SIGNATURE_INVALID", "Not the shard that its head describes.", pointer=key)
     plan = read_plan(control, job_id, keys)
     items, rest = body[: head.size], body[head.size :]
-    draft = read_part(
+    draft = parse_shard_items(
         plan.header, items, first=plan.first(number), lines=plan.lines, limits=jobs.LIMITS
     )
     earlier = msgspec.json.Decoder(ItemResult).decode_lines(rest) if rest else []

@@ -64,7 +64,7 @@ def commit_if_complete(plan: Plan, runtime: Runtime) -> Result | None:
     return commit.commit_result(
         Result(
             job_id=plan.job_id,
-            status=document.status_of(found.totals),
+            status=document.overall_status(found.totals),
             manifest=plan.manifest,
             processor=VERSION,
             started=plan.started,
@@ -78,7 +78,7 @@ def commit_if_complete(plan: Plan, runtime: Runtime) -> Result | None:
             parts=found.refs,
             attachments=attachments,
             retry_of=plan.header.retry_of or "",
-            stages=document.added(plan.stages, found.stages),
+            stages=document.sum_stages(plan.stages, found.stages),
             notices=[*plan.notices, *([Notice("ENGINE_CHANGED")] if found.changed else [])],
         ),
         runtime,
@@ -136,7 +136,7 @@ def _carry_out(found: Shard, lease: Lease, runtime: Runtime) -> Part:
         _part(found, made),
         engine=enrolment.engine_of(voices, runtime),
         voices=used,
-        stages=document.stages_of(watch.seconds, made),
+        stages=document.stage_seconds(watch.seconds, made),
     )
 
 
@@ -146,7 +146,7 @@ def _part(found: Shard, made: list[ItemResult]) -> Part:
         job_id=found.plan.job_id,
         number=found.number,
         of=found.plan.shards,
-        totals=document.totals_of(made, lengths),
+        totals=document.count_totals(made, lengths),
         items=made,
     )
 

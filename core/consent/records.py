@@ -18,21 +18,21 @@ from typing import Annotated, Literal
 import msgspec
 
 from core.documents import canonical, violation
-from core.documents.violation import written
-from core.errors import Explained, Notice, Refused
+from core.documents.violation import string_pattern
+from core.errors import ExplainedError, Notice, Refused
 from core.manifest.fields import Id, Language
-from core.manifest.validate import join
+from core.manifest.validate import join_pointer
 from core.settings import ConsentPolicy
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
-LIMIT = 64 * 1024
+MAX_BYTES = 64 * 1024
 """Bytes a record may have."""
-REVOKED = ".revoked"
+REVOKED_SUFFIX = ".revoked"
 
 Method = Literal[
     "recorded-statement", "signed-document", "own-voice", "public-domain", "synthetic-voice"
 ]
-PROOF = {
+REQUIRED_EVIDENCE = {
     "recorded-statement": "statement_audio",
     "signed-document": "evidence_sha256",
     "own-voice": "statement_text",
@@ -52,9 +52,9 @@ _OPEN_END = {"en": "I withdraw it", "zh": "本人撤回之日"}
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
 Digest = Annotated[
-    str, written(r"^[0-9a-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits, lower case")
+    str, string_pattern(r"^[0-9a-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits, lower case")
 ]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +65,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         if not (self.name or self.pseudonym):
-            raise Explained("a subject needs a name or a pseudonym")
+            raise ExplainedError("a subject needs a name or a pseudonym")
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,8 +90,8 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Who makes and uses the voice."""
     purposes: Annotated[list[Text], msgspec.Meta(min_length=1)]
     scope: Scope = Scope()
-    valid_from: Moment
-    valid_until: Moment | None = None
+    valid_from: Timestamp
+    valid_until: Timestamp | None = None
     """The first moment at which it no longer holds."""
     revocable: bool = True
     method: Method
@@ -107,13 +107,13 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     created_by: Text
 
     def __post_init__(self) -> None:
-        if not getattr(self, PROOF[self.method]):
-            raise Explained(f"the method {self.method} needs {PROOF[self.method]}")
+        if not getattr(self, REQUIRED_EVIDENCE[self.method]):
+            raise ExplainedError(f"the method {self.method} needs {REQUIRED_EVIDENCE[self.method]}")
         if self.valid_until and self.valid_until <= self.valid_from:
-            raise Explained("valid_until is not after valid_from")
+            raise ExplainedError("valid_until is not after valid_from")
 
 
-class Cited(msgspec.Struct, frozen=True, kw_only=True):
+class ConsentRef(msgspec.Struct, frozen=True, kw_only=True):
     """What a result says about consent."""
 
     id: str
@@ -122,24 +122,24 @@ class Cited(msgspec.Struct, frozen=True, kw_only=True):
     method: Method
 
 
-def read(record: bytes, *, pointer: str = "") -> Consent:
+def parse_consent(record: bytes, *, pointer: str = "") -> Consent:
     """Refused CONSENT_INVALID, with the field and what is wrong with it."""
     try:
         return msgspec.convert(canonical.load(record), Consent)
     except ValueError as exc:
-        message = f"Not a consent record: {_why(exc, record)}."
+        message = f"Not a consent record: {_explain(exc, record)}."
         raise Refused("CONSENT_INVALID", message, pointer=pointer) from exc
 
 
-def _why(error: ValueError, record: bytes) -> str:
-    if isinstance(error, Explained):
+def _explain(error: ValueError, record: bytes) -> str:
+    if isinstance(error, ExplainedError):
         return str(error)
-    if isinstance(error.__cause__, Explained):  # a Struct does not take its fields together
+    if isinstance(error.__cause__, ExplainedError):  # a Struct does not take its fields together
         return str(error.__cause__)
-    found = violation.find(canonical.load(record), Consent)
+    found = violation.find_violation(canonical.load(record), Consent)
     if found is None:
         return "its fields do not fit"
-    return f"{join('', *found.path)}: {found.message}" if found.path else found.message
+    return f"{join_pointer('', *found.path)}: {found.message}" if found.path else found.message
 
 
 def new_id() -> str:
@@ -147,14 +147,14 @@ def new_id() -> str:
     return f"consent-{secrets.token_hex(6)}"
 
 
-def write(consent: Consent) -> bytes:
+def format_consent(consent: Consent) -> bytes:
     """The record as a file for people: indented JSON. Refused CONSENT_INVALID as `read`."""
     data = msgspec.json.format(msgspec.json.encode(consent), indent=2) + b"\n"
-    read(data)
+    parse_consent(data)
     return data
 
 
-def statement(
+def format_statement(
     language: str, *, name: str, controller: str, purposes: list[str], start: datetime,
     end: datetime | None = None,
 ) -> str:  # fmt: skip
@@ -168,7 +168,7 @@ def statement(
     )
 
 
-def check(
+def check_consent(
     record: bytes | None,
     *,
     reference_sha256: str,
@@ -185,7 +185,7 @@ def check(
         raise Refused("CONSENT_REVOKED", pointer=pointer)
     if record is None:
         raise Refused("CONSENT_MISSING", pointer=pointer)
-    consent = read(record, pointer=pointer)
+    consent = parse_consent(record, pointer=pointer)
     if reference_sha256 not in consent.ref_audio_sha256:
         raise Refused(
             "CONSENT_SCOPE",
@@ -208,7 +208,7 @@ def check(
     return consent
 
 
-def gate(
+def apply_policy(
     policy: ConsentPolicy,
     record: bytes | None,
     *,
@@ -217,7 +217,7 @@ def gate(
     at: datetime,
     revoked: bool,
     pointer: str = "",
-) -> tuple[Cited | None, list[Notice]]:
+) -> tuple[ConsentRef | None, list[Notice]]:
     """`check` under the operator's policy: what the result says, and its remarks.
 
     `optional` waives a record that is missing, never one that was withdrawn or does not fit.
@@ -225,7 +225,7 @@ def gate(
     notices = [Notice("CONSENT_OPTIONAL", pointer=pointer)] if policy == "optional" else []
     if policy == "optional" and record is None and not revoked:
         return None, notices
-    consent = check(
+    consent = check_consent(
         record,
         reference_sha256=reference_sha256,
         language=language,
@@ -234,4 +234,4 @@ def gate(
         pointer=pointer,
     )
     digest = hashlib.sha256(record or b"").hexdigest()
-    return Cited(id=consent.id, sha256=digest, method=consent.method), notices
+    return ConsentRef(id=consent.id, sha256=digest, method=consent.method), notices

@@ -37,7 +37,7 @@ NONCE = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Wrapped:
+class WrappedKey:
     """A data key under a key-encryption key."""
 
     kek: str
@@ -50,12 +50,12 @@ class Wrapped:
 class KeyProvider(Protocol):
     """Wraps 32-byte data keys. `context` is authenticated: unwrapping needs the same bytes."""
 
-    def wrap(self, data_key: bytes, context: bytes) -> Wrapped:
+    def wrap(self, data_key: bytes, context: bytes) -> WrappedKey:
         """Under the current key. Misconfigured KEY_NOT_FOUND, KEY_UNUSABLE; Unavailable
         KMS_UNAVAILABLE."""
         ...
 
-    def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         """Refused SEAL_INVALID if blob or context is not what `wrap` made; Misconfigured
         KEY_DESTROYED if the key is gone, KEY_UNUSABLE; Unavailable KMS_UNAVAILABLE."""
         ...
@@ -71,15 +71,15 @@ class LocalKeys:
     def __repr__(self) -> str:
         return f"LocalKeys({', '.join(self.keys)})"
 
-    def wrap(self, data_key: bytes, context: bytes) -> Wrapped:
+    def wrap(self, data_key: bytes, context: bytes) -> WrappedKey:
         name, key = next(iter(self.keys.items()), ("", b""))
         if not key:
             raise Misconfigured("KEY_NOT_FOUND", "There is no key-encryption key.")
         kek, nonce = f"local:{name}", os.urandom(NONCE)
         blob = nonce + AESGCM(key).encrypt(nonce, data_key, _associated_data(kek, context))
-        return Wrapped(kek, "1", blob)
+        return WrappedKey(kek, "1", blob)
 
-    def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         provider, _, name = wrapped.kek.partition(":")
         key = self.keys.get(name) if provider == "local" else None
         if key is None:
@@ -128,7 +128,7 @@ class ReadingKeys:
     watermark: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def create(folder: Path) -> list[Path]:
+def create_keys(folder: Path) -> list[Path]:
     """Make the secrets that are missing; never replace one. Returns the files made.
 
     Safe to run twice, and from two processes at once: each file appears whole or not at all.
@@ -148,36 +148,37 @@ def create(folder: Path) -> list[Path]:
         made += _write_once(folder / f"sign-{earlier + 1:03}.pem", pem)
     for private in folder.glob("sign-???.pem"):
         made += _write_once(
-            private.with_suffix(".pub.pem"), _public_pem(_signing_key(_read(private)))
+            private.with_suffix(".pub.pem"),
+            _public_pem(_parse_signing_key(_read_private_file(private))),
         )
     return made
 
 
-def load(folder: Path, *, wrapping: KeyProvider | None = None) -> Keyring:
+def load_keyring(folder: Path, *, wrapping: KeyProvider | None = None) -> Keyring:
     """The secrets in a folder; `wrapping` in place of the local key-encryption keys.
 
     Raises Misconfigured KEY_NOT_FOUND, KEY_PERMISSIONS, KEY_UNUSABLE.
     """
-    signing = _signing_key(_read(_files(folder, "sign-???.pem")[0]))
-    public = [_public_key(path) for path in sorted(folder.glob("sign-*.pub.pem"))]
+    signing = _parse_signing_key(_read_private_file(_find_files(folder, "sign-???.pem")[0]))
+    public = [_read_public_key(path) for path in sorted(folder.glob("sign-*.pub.pem"))]
     verifying = {key_id(key): key for key in (*public, signing.public_key())}
-    keks = wrapping or LocalKeys(_secret_files(folder, "kek-*.key"))
-    return Keyring(keks, signing, verifying, _secret_files(folder, "watermark-*.key"))
+    keks = wrapping or LocalKeys(_read_secrets(folder, "kek-*.key"))
+    return Keyring(keks, signing, verifying, _read_secrets(folder, "watermark-*.key"))
 
 
-def load_reading(folder: Path, *, wrapping: KeyProvider | None = None) -> ReadingKeys:
+def load_reading_keys(folder: Path, *, wrapping: KeyProvider | None = None) -> ReadingKeys:
     """As much of a folder as there is; nothing in it is needed. Raises Misconfigured
     KEY_PERMISSIONS, KEY_UNUSABLE."""
-    public = [_public_key(path) for path in sorted(folder.glob("sign-*.pub.pem"))]
+    public = [_read_public_key(path) for path in sorted(folder.glob("sign-*.pub.pem"))]
     keks, marks = (
-        _secret_files(folder, pattern) if any(folder.glob(pattern)) else {}
+        _read_secrets(folder, pattern) if any(folder.glob(pattern)) else {}
         for pattern in ("kek-*.key", "watermark-*.key")
     )
     local = LocalKeys(keks) if keks else None
     return ReadingKeys({key_id(key): key for key in public}, wrapping or local, marks)
 
 
-def from_values(
+def keyring_from_values(
     *, kek: str, signing: str, watermark: str, wrapping: KeyProvider | None = None
 ) -> Keyring:
     """The same from setting values, where no folder can be mounted.
@@ -186,46 +187,46 @@ def from_values(
     `signing`: the PEM file in base64. `kek` is not read where `wrapping` is given.
     Raises Misconfigured KEY_UNUSABLE.
     """
-    key = _signing_key(_base64(signing, "signing key"))
+    key = _parse_signing_key(_decode_base64(signing, "signing key"))
     public = key.public_key()
-    keks = wrapping or LocalKeys(_secrets(kek.split(","), "key-encryption key"))
-    marks = _secrets(watermark.split(","), "watermark key")
+    keks = wrapping or LocalKeys(_parse_secrets(kek.split(","), "key-encryption key"))
+    marks = _parse_secrets(watermark.split(","), "watermark key")
     return Keyring(keks, key, {key_id(public): public}, marks)
 
 
-def public_keys(folder: Path) -> dict[str, Ed25519PublicKey]:
+def load_public_keys(folder: Path) -> dict[str, Ed25519PublicKey]:
     """What a reader without secrets needs: the `sign-*.pub.pem` files of a folder by `key_id`."""
-    keys = [_public_key(path) for path in _files(folder, "sign-*.pub.pem")]
+    keys = [_read_public_key(path) for path in _find_files(folder, "sign-*.pub.pem")]
     return {key_id(key): key for key in keys}
 
 
-def _secrets(texts: Iterable[str], where: str) -> dict[str, bytes]:
-    keys = [_base64(text, where) for text in texts]
+def _parse_secrets(texts: Iterable[str], where: str) -> dict[str, bytes]:
+    keys = [_decode_base64(text, where) for text in texts]
     if any(len(key) != 32 for key in keys):
         raise Misconfigured("KEY_UNUSABLE", f"The {where} must be 32 bytes in base64.")
     return {secret_id(key): key for key in keys}
 
 
-def _secret_files(folder: Path, pattern: str) -> dict[str, bytes]:
-    texts = [_read(path).decode("latin-1") for path in _files(folder, pattern)]
-    return _secrets(texts, f"key in {folder}/{pattern}")
+def _read_secrets(folder: Path, pattern: str) -> dict[str, bytes]:
+    texts = [_read_private_file(path).decode("latin-1") for path in _find_files(folder, pattern)]
+    return _parse_secrets(texts, f"key in {folder}/{pattern}")
 
 
-def _files(folder: Path, pattern: str) -> list[Path]:
+def _find_files(folder: Path, pattern: str) -> list[Path]:
     files = sorted(folder.glob(pattern), reverse=True)
     if not files:
         raise Misconfigured("KEY_NOT_FOUND", f"No {pattern} in {folder}: run `voicedrop init`.")
     return files
 
 
-def _read(path: Path) -> bytes:
+def _read_private_file(path: Path) -> bytes:
     with path.open("rb") as file:  # the opened file is checked, not the name
         if os.fstat(file.fileno()).st_mode & 0o077:
             raise Misconfigured("KEY_PERMISSIONS", f"Others can read {path}: chmod 600 {path}")
         return file.read(65536)
 
 
-def _base64(text: str, where: str) -> bytes:
+def _decode_base64(text: str, where: str) -> bytes:
     with raising(
         Misconfigured("KEY_UNUSABLE", f"The {where} is not base64."),
         on=(binascii.Error, ValueError),
@@ -233,7 +234,7 @@ def _base64(text: str, where: str) -> bytes:
         return base64.b64decode(text.strip(), validate=True)
 
 
-def _signing_key(pem: bytes) -> Ed25519PrivateKey:
+def _parse_signing_key(pem: bytes) -> Ed25519PrivateKey:
     error = Misconfigured("KEY_UNUSABLE", "The signing key is not an Ed25519 private key in PEM.")
     with raising(error, on=(ValueError, TypeError, UnsupportedAlgorithm)):
         key = serialization.load_pem_private_key(pem, password=None)
@@ -242,7 +243,7 @@ def _signing_key(pem: bytes) -> Ed25519PrivateKey:
     return key
 
 
-def _public_key(path: Path) -> Ed25519PublicKey:
+def _read_public_key(path: Path) -> Ed25519PublicKey:
     error = Misconfigured("KEY_UNUSABLE", f"{path} is not an Ed25519 public key in PEM.")
     with raising(error, on=(ValueError, UnsupportedAlgorithm)):
         key = serialization.load_pem_public_key(path.read_bytes())

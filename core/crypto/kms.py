@@ -25,18 +25,18 @@ from urllib.parse import quote
 
 import urllib3
 
-from core.crypto.keys import Wrapped
+from core.crypto.keys import WrappedKey
 from core.errors import JobError, Misconfigured, Refused, Unavailable, raising
 from core.storage.retry import Retry
 
 if TYPE_CHECKING:
     from core.storage.oss import Credentials
 
-VERSION = "2016-01-20"
-SECONDS = 10.0
+API_VERSION = "2016-01-20"
+TIMEOUT_SECONDS = 10.0
 """Limit of one answer."""
 
-_GONE = ("Forbidden.KeyNotFound", "Forbidden.AliasNotFound")
+_MISSING_KEY_CODES = ("Forbidden.KeyNotFound", "Forbidden.AliasNotFound")
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class AliyunKms:
     """Host, with a port if needed; empty: `kms.<region>.aliyuncs.com`."""
     ca_file: str = ""
     """Certificate authority of a KMS instance's own gateway; empty: the system's."""
-    retry: Retry = Retry(attempts=3, first=0.4)  # noqa: RUF009 (frozen)
+    retry: Retry = Retry(attempts=3, first_pause=0.4)  # noqa: RUF009 (frozen)
 
-    def wrap(self, data_key: bytes, context: bytes) -> Wrapped:
+    def wrap(self, data_key: bytes, context: bytes) -> WrappedKey:
         fields = {"KeyId": self.key, "Plaintext": base64.b64encode(data_key).decode()}
         answer = self._ask("Encrypt", fields, context, gone="KEY_NOT_FOUND")
         blob = base64.b64decode(answer["CiphertextBlob"])
-        return Wrapped(f"kms:{self.key}", answer["KeyVersionId"], blob)
+        return WrappedKey(f"kms:{self.key}", answer["KeyVersionId"], blob)
 
-    def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         if not wrapped.kek.startswith("kms:"):
             raise Misconfigured(
                 "KEY_NOT_FOUND", f"Sealed with {wrapped.kek!r}, which is no KMS key."
@@ -81,7 +81,7 @@ class AliyunKms:
             status, data = self._send(action, query)
             answer = json.loads(data)
         if status != 200:
-            raise _translated(status, str(answer.get("Code", "")), gone)
+            raise _to_job_error(status, str(answer.get("Code", "")), gone)
         return answer
 
     def _send(self, action: str, query: Mapping[str, str]) -> tuple[int, bytes]:
@@ -92,12 +92,12 @@ class AliyunKms:
             "x-acs-action": action,
             "x-acs-date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "x-acs-signature-nonce": secrets.token_hex(16),
-            "x-acs-version": VERSION,
+            "x-acs-version": API_VERSION,
         }
         if given.security_token:
             headers["x-acs-security-token"] = given.security_token
-        headers = signed(headers, query, given.access_key_id, given.access_key_secret)
-        url = f"https://{host}/?{_encoded(query)}"
+        headers = sign_request(headers, query, given.access_key_id, given.access_key_secret)
+        url = f"https://{host}/?{_encode_query(query)}"
         answer = self._connections.request("POST", url, headers=headers, retries=False)
         return answer.status, answer.data
 
@@ -106,13 +106,13 @@ class AliyunKms:
         """Kept, because a TLS handshake takes longer than the call; safe to use from threads."""
         return urllib3.PoolManager(
             maxsize=32,
-            timeout=SECONDS,
+            timeout=TIMEOUT_SECONDS,
             ca_certs=self.ca_file or None,
             ssl_minimum_version=ssl.TLSVersion.TLSv1_2,
         )
 
 
-def signed(
+def sign_request(
     headers: Mapping[str, str], query: Mapping[str, str], key_id: str, secret: str
 ) -> dict[str, str]:
     """The headers of a POST to `/` without a body, signed: ACS3-HMAC-SHA256 (signature version 3 of
@@ -121,24 +121,24 @@ def signed(
     headers = {"accept": "application/json", **headers, "x-acs-content-sha256": nothing}
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    canonical = f"POST\n/\n{_encoded(query)}\n{lines}\n{names}\n{nothing}"
+    canonical = f"POST\n/\n{_encode_query(query)}\n{lines}\n{names}\n{nothing}"
     text = f"ACS3-HMAC-SHA256\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     signature = hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
     credential = f"Credential={key_id},SignedHeaders={names},Signature={signature}"
     return {**headers, "authorization": f"ACS3-HMAC-SHA256 {credential}"}
 
 
-def _encoded(query: Mapping[str, str]) -> str:
+def _encode_query(query: Mapping[str, str]) -> str:
     return "&".join(f"{quote(k, safe='')}={quote(query[k], safe='')}" for k in sorted(query))
 
 
-def _translated(status: int, code: str, gone: str) -> JobError:
+def _to_job_error(status: int, code: str, gone: str) -> JobError:
     said = f"KMS answered {status} {code}."
     if status >= 500 or code.startswith("Throttling"):
         return Unavailable("KMS_UNAVAILABLE", said)
     if code.startswith("InvalidSecurityToken"):
         return Unavailable("CREDENTIALS_EXPIRED", said)
-    if code in _GONE:
+    if code in _MISSING_KEY_CODES:
         return Misconfigured(gone, said)
     if gone == "KEY_DESTROYED" and code.startswith("InvalidParameter"):
         return Refused("SEAL_INVALID", said)  # a blob or context that it cannot authenticate

@@ -32,14 +32,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from core.crypto.keys import KeyProvider, Wrapped
+from core.crypto.keys import KeyProvider, WrappedKey
 from core.documents import base64url, canonical
 from core.errors import Refused, raising
 
 SEGMENT = 1 << 20
 HEADER = 40
 TAG = 16
-_LENGTH_BYTE = bytes([HEADER])
+_HEADER_LENGTH_BYTE = bytes([HEADER])
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Base64Url = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+\Z")]
@@ -109,7 +109,7 @@ def open_sealed(body: bytes, envelope: Envelope, keys: KeyProvider) -> bytes:
 def seal_stream(source: Source, sink: Sink, context: Context, keys: KeyProvider) -> Envelope:
     """`seal` from file to file in about 4 MiB of memory. The body is whole when this returns."""
     key = os.urandom(32)
-    plain, body = _Meter(source), _Meter(sink)
+    plain, body = _HashingStream(source), _HashingStream(sink)
     wrapped = keys.wrap(key, context.associated_data)
     encrypt(plain, body, key, context.associated_data, start=os.urandom(HEADER - 1))
     return Envelope(
@@ -128,18 +128,18 @@ def seal_stream(source: Source, sink: Sink, context: Context, keys: KeyProvider)
 def open_stream(source: Source, sink: Sink, envelope: Envelope, keys: KeyProvider) -> None:
     """`open_sealed` from file to file. Each segment is authentic when it is written, but only the
     return says that none is missing: write aside, and publish afterwards."""
-    key = data_key(envelope, keys)
-    body, plain = _Meter(source), _Meter(sink)
+    key = unwrap_data_key(envelope, keys)
+    body, plain = _HashingStream(source), _HashingStream(sink)
     decrypt(body, plain, key, envelope.ctx.associated_data)
     found = (body.size, body.sha256.hexdigest(), plain.size, plain.sha256.hexdigest())
     if found != (envelope.ct_len, envelope.ct_sha256, envelope.pt_len, envelope.pt_sha256):
         raise Refused("SEAL_INVALID", "The sealed file is not the one its envelope describes.")
 
 
-def data_key(envelope: Envelope, keys: KeyProvider) -> bytes:
+def unwrap_data_key(envelope: Envelope, keys: KeyProvider) -> bytes:
     """Unwrap the data key and check the commitment to it."""
     with raising(Refused("SEAL_INVALID"), on=ValueError):
-        wrapped = Wrapped(envelope.kek, envelope.kek_ver, base64url.decode(envelope.wdek))
+        wrapped = WrappedKey(envelope.kek, envelope.kek_ver, base64url.decode(envelope.wdek))
         committed = base64url.decode(envelope.commit)
         associated_data = envelope.ctx.associated_data
     key = keys.unwrap(wrapped, associated_data)
@@ -150,7 +150,7 @@ def data_key(envelope: Envelope, keys: KeyProvider) -> bytes:
 
 def rewrap(envelope: Envelope, keys: KeyProvider) -> Envelope:
     """The same body's envelope under the current key-encryption key."""
-    wrapped = keys.wrap(data_key(envelope, keys), envelope.ctx.associated_data)
+    wrapped = keys.wrap(unwrap_data_key(envelope, keys), envelope.ctx.associated_data)
     return msgspec.structs.replace(
         envelope, kek=wrapped.kek, kek_ver=wrapped.version, wdek=base64url.encode(wrapped.blob)
     )
@@ -173,20 +173,20 @@ def encrypt(
     with one key."""
     salt, prefix = start[:32], start[32:]
     gcm = AESGCM(_hkdf(key, salt, associated_data))
-    sink.write(_LENGTH_BYTE + start)
-    for i, piece, last in _pieces(source, SEGMENT - TAG):
+    sink.write(_HEADER_LENGTH_BYTE + start)
+    for i, piece, last in _read_segments(source, SEGMENT - TAG):
         sink.write(gcm.encrypt(_nonce(prefix, i, last), piece, None))
 
 
 def decrypt(source: Source, sink: Sink, key: bytes, associated_data: bytes) -> None:
     """Undo `encrypt`. Refused SEAL_INVALID at the first segment that is not authentic."""
-    header = _read(source, HEADER)
-    if len(header) < HEADER or header[:1] != _LENGTH_BYTE:
+    header = _read_exactly(source, HEADER)
+    if len(header) < HEADER or header[:1] != _HEADER_LENGTH_BYTE:
         raise Refused("SEAL_INVALID", "Not a sealed file: its header is cut or wrong.")
     salt, prefix = header[1:33], header[33:]
     gcm = AESGCM(_hkdf(key, salt, associated_data))
     with raising(Refused("SEAL_INVALID"), on=InvalidTag):
-        for i, piece, last in _pieces(source, SEGMENT):
+        for i, piece, last in _read_segments(source, SEGMENT):
             sink.write(gcm.decrypt(_nonce(prefix, i, last), piece, None))
 
 
@@ -206,28 +206,28 @@ def tink_keyset(key: bytes) -> str:
     return json.dumps({"primaryKeyId": 1, "key": [entry]})
 
 
-METADATA = {name: f"vc-{name.replace('_', '-')}" for name in Envelope.__struct_fields__}
-_OPAQUE = ("kek", "kek_ver")  # key names may hold characters that object metadata may not
+METADATA_NAMES = {name: f"vc-{name.replace('_', '-')}" for name in Envelope.__struct_fields__}
+_ENCODED_FIELDS = ("kek", "kek_ver")  # key names may hold characters that object metadata may not
 
 
-def metadata(envelope: Envelope) -> dict[str, str]:
+def envelope_metadata(envelope: Envelope) -> dict[str, str]:
     """The envelope as object metadata: `vc-*` names; values of letters, digits, `-` and `_`."""
     fields = msgspec.to_builtins(envelope) | {"ctx": base64url.encode(envelope.ctx.associated_data)}
-    fields |= {name: base64url.encode(fields[name].encode()) for name in _OPAQUE}
-    return {METADATA[name]: str(value) for name, value in fields.items()}
+    fields |= {name: base64url.encode(fields[name].encode()) for name in _ENCODED_FIELDS}
+    return {METADATA_NAMES[name]: str(value) for name, value in fields.items()}
 
 
-def from_metadata(values: Mapping[str, str]) -> Envelope:
+def envelope_from_metadata(values: Mapping[str, str]) -> Envelope:
     """Read it back; other metadata is ignored. Refused SEAL_INVALID if it is not an envelope."""
     error = Refused("SEAL_INVALID", "The object's metadata holds no envelope: use result.json.")
     with raising(error, on=(ValueError, KeyError)):
-        fields = {name: values[header] for name, header in METADATA.items()}
-        decoded = {name: base64url.decode(fields[name]).decode() for name in _OPAQUE}
+        fields = {name: values[header] for name, header in METADATA_NAMES.items()}
+        decoded = {name: base64url.decode(fields[name]).decode() for name in _ENCODED_FIELDS}
         context = msgspec.json.decode(base64url.decode(fields["ctx"]), type=Context)
         return msgspec.convert(fields | decoded | {"ctx": context}, Envelope, strict=False)
 
 
-class _Meter:
+class _HashingStream:
     """A stream that counts and hashes what passes through it."""
 
     def __init__(self, stream: Any) -> None:
@@ -249,17 +249,17 @@ class _Meter:
         self.sha256.update(data)
 
 
-def _pieces(source: Source, size: int) -> Iterator[tuple[int, bytes, bool]]:
+def _read_segments(source: Source, size: int) -> Iterator[tuple[int, bytes, bool]]:
     """Index, bytes and whether it is the last. The first is shorter by the header; none is empty
     but the only one of an empty source."""
-    i, piece = 0, _read(source, size - HEADER)
-    while following := _read(source, size):
+    i, piece = 0, _read_exactly(source, size - HEADER)
+    while following := _read_exactly(source, size):
         yield i, piece, False
         i, piece = i + 1, following
     yield i, piece, True
 
 
-def _read(source: Source, size: int) -> bytes:
+def _read_exactly(source: Source, size: int) -> bytes:
     """`size` bytes unless the source ends before: a raw stream may give fewer at a time."""
     data = source.read(size)
     while len(data) < size and (more := source.read(size - len(data))):

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from core.documents import strict
-from core.documents.strict import EXACT
-from core.errors import Explained
+from core.documents.strict import MAX_EXACT_INTEGER
+from core.errors import ExplainedError
 
 
 def dump(document: Any) -> bytes:
@@ -28,14 +28,16 @@ def dump(document: Any) -> bytes:
     lone surrogates, nesting too deep to write; TypeError for what is not JSON.
     """
     try:
-        return _write(msgspec.to_builtins(document)).encode()
+        return _serialise(msgspec.to_builtins(document)).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def join(members: Mapping[str, bytes]) -> bytes:
+def join_members(members: Mapping[str, bytes]) -> bytes:
     """The object of these members, whose values are in canonical bytes already."""
-    written = [_text(name).encode() + b":" + members[name] for name in _ordered(members)]
+    written = [
+        _serialise_text(name).encode() + b":" + members[name] for name in _sort_keys(members)
+    ]
     return b"{" + b",".join(written) + b"}"
 
 
@@ -47,81 +49,84 @@ def load(data: bytes) -> Any:
     read.
     """
     if data.startswith(codecs.BOM_UTF8):
-        raise Explained("a byte order mark stands before it: save it as UTF-8 without one")
+        raise ExplainedError("a byte order mark stands before it: save it as UTF-8 without one")
     try:
         return json.loads(
-            data.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_int=_integer
+            data.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
         )
     except RecursionError:
-        raise Explained("nested too deeply") from None
+        raise ExplainedError("nested too deeply") from None
     except UnicodeDecodeError as exc:
-        raise Explained("not UTF-8") from exc
+        raise ExplainedError("not UTF-8") from exc
     except json.JSONDecodeError as exc:
-        reason, at = strict.found(exc)
+        reason, at = strict.explain_syntax_error(exc)
         line = exc.doc.count("\n", 0, at) + 1
-        raise Explained(f"not JSON: {reason} (line {line})") from exc
+        raise ExplainedError(f"not JSON: {reason} (line {line})") from exc
 
 
-def _write(value: Any) -> str:
+def _serialise(value: Any) -> str:
     kind = type(value)
     if kind is str:
-        return _text(value)
+        return _serialise_text(value)
     if kind is dict:
-        names, form = _form(value)
+        names, form = _object_template(value)
         # Written here and not each by a call: results of many items are mostly empty fields.
         return form % tuple(
             [
-                _text(member)
+                _serialise_text(member)
                 if type(member) is str
-                else (not member and _EMPTY.get(type(member))) or _write(member)
+                else (not member and _EMPTY_VALUES.get(type(member))) or _serialise(member)
                 for member in map(value.__getitem__, names)
             ]
         )
     if kind is list:
-        return "[" + ",".join([_write(element) for element in value]) + "]" if value else "[]"
-    return "null" if value is None else _scalar(value)
+        return "[" + ",".join([_serialise(element) for element in value]) + "]" if value else "[]"
+    return "null" if value is None else _serialise_scalar(value)
 
 
-_EMPTY = {type(None): "null", bool: "false", int: "0", float: "0", list: "[]", dict: "{}"}
+_EMPTY_VALUES = {type(None): "null", bool: "false", int: "0", float: "0", list: "[]", dict: "{}"}
 
 
-def _form(value: dict[str, Any]) -> tuple[list[str], str]:
+def _object_template(value: dict[str, Any]) -> tuple[list[str], str]:
     """Keys in their order, and the object with a place for the value of each."""
-    return (_formed if len(value) <= 32 else _formed.__wrapped__)(tuple(value))
+    return (_cached_template if len(value) <= 32 else _cached_template.__wrapped__)(tuple(value))
 
 
 @lru_cache(maxsize=256)  # a document of many items has few kinds of objects
-def _formed(names: tuple[str, ...]) -> tuple[list[str], str]:
-    ordered = _ordered(names)
-    members = [_text(name).replace("%", "%%") + ":%s" for name in ordered]
+def _cached_template(names: tuple[str, ...]) -> tuple[list[str], str]:
+    ordered = _sort_keys(names)
+    members = [_serialise_text(name).replace("%", "%%") + ":%s" for name in ordered]
     return ordered, "{" + ",".join(members) + "}"
 
 
-def _ordered(value: Iterable[str]) -> list[str]:
+def _sort_keys(value: Iterable[str]) -> list[str]:
     """By UTF-16 code units, which for ASCII is how strings compare anyway."""
     names = sorted(value)
-    return names if "".join(names).isascii() else sorted(names, key=_units)
+    return names if "".join(names).isascii() else sorted(names, key=_utf16_units)
 
 
-def _units(key: str) -> bytes:
+def _utf16_units(key: str) -> bytes:
     return key.encode("utf-16-be")
 
 
-def _scalar(value: Any) -> str:
+def _serialise_scalar(value: Any) -> str:
     if value is True or value is False:
         return "true" if value else "false"
-    if isinstance(value, int) and -EXACT <= value <= EXACT:
+    if isinstance(value, int) and -MAX_EXACT_INTEGER <= value <= MAX_EXACT_INTEGER:
         return str(value)
     if isinstance(value, float) and math.isfinite(value):
-        return _number(value)
+        return _serialise_number(value)
     raise ValueError(f"{value!r} has no canonical form")
 
 
-_text = json.encoder.encode_basestring
+_serialise_text = json.encoder.encode_basestring
 """A string in quotes; only quotes, backslashes and control characters are escaped."""
 
 
-def _number(value: float) -> str:
+def _serialise_number(value: float) -> str:
     """ECMAScript Number::toString: the shortest digits that read back as `value`."""
     if value == 0:
         return "0"
@@ -141,15 +146,15 @@ def _number(value: float) -> str:
     return f"{sign}{digits[0]}{tail}e{point - 1:+d}"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made, twice = strict.unique(pairs)
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made, twice = strict.unique_members(pairs)
     if twice is not None:
-        raise Explained(f"the key {twice!r} stands twice in one object")
+        raise ExplainedError(f"the key {twice!r} stands twice in one object")
     return made
 
 
-def _no_number(name: str) -> Any:
-    raise Explained(f"{name} is not JSON")
+def _refuse_constant(name: str) -> Any:
+    raise ExplainedError(f"{name} is not JSON")
 
 
 def _integer(digits: str) -> int | float:
@@ -157,6 +162,6 @@ def _integer(digits: str) -> int | float:
         return int(digits)
     # A large float is written without point or exponent; any other digits would read differently.
     value = float(digits)
-    if abs(value) > EXACT and (math.isinf(value) or _number(value) != digits):
-        raise Explained(f"{digits[:24]} does not fit a double")
-    return value if abs(value) > EXACT else int(digits)
+    if abs(value) > MAX_EXACT_INTEGER and (math.isinf(value) or _serialise_number(value) != digits):
+        raise ExplainedError(f"{digits[:24]} does not fit a double")
+    return value if abs(value) > MAX_EXACT_INTEGER else int(digits)

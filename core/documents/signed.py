@@ -42,9 +42,9 @@ def sign(document: Any, key: Ed25519PrivateKey) -> bytes:
     body = {**msgspec.to_builtins(document)}
     body.pop("signature", None)
     written = {name: canonical.dump(member) for name, member in body.items()}
-    value = base64url.encode(key.sign(canonical.join(written)))
+    value = base64url.encode(key.sign(canonical.join_members(written)))
     signature = Signature(key_id=key_id(key.public_key()), value=value)
-    return canonical.join({**written, "signature": canonical.dump(signature)})
+    return canonical.join_members({**written, "signature": canonical.dump(signature)})
 
 
 def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
@@ -52,16 +52,16 @@ def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, A
 
     `keys` maps `key_id` to key. Raises Refused SIGNATURE_INVALID.
     """
-    return _VALUES.decode(_signed_bytes(document, keys))
+    return _VALUES_DECODER.decode(_signed_bytes(document, keys))
 
 
-def check(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> None:
+def check_signature(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> None:
     """As `verify`, for whoever reads the document in another way."""
     _signed_bytes(document, keys)
 
 
-_VALUES = msgspec.json.Decoder(dict[str, Any])
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_VALUES_DECODER = msgspec.json.Decoder(dict[str, Any])
+_MEMBERS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _signed_bytes(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
@@ -71,13 +71,13 @@ def _signed_bytes(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> byte
     has rewritten is brought into that form, which takes ten times as long as all the rest.
     """
     with suppress(Refused):
-        return _canonically_signed(document, keys)
+        return _signed_bytes_if_canonical(document, keys)
     with raising(_not_signed(), on=ValueError):
         rewritten = canonical.dump(canonical.load(document))
-    return _canonically_signed(rewritten, keys)
+    return _signed_bytes_if_canonical(rewritten, keys)
 
 
-def _canonically_signed(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
+def _signed_bytes_if_canonical(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
     """As `_signed_bytes`, for a document that is in canonical form.
 
     A parser does not tell duplicate keys: that the members, joined again, are the document shows
@@ -85,15 +85,15 @@ def _canonically_signed(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -
     sign canonical bytes only.
     """
     with raising(_not_signed(), on=(ValueError, RecursionError)):
-        members = {name: bytes(raw) for name, raw in _MEMBERS.decode(document).items()}
+        members = {name: bytes(raw) for name, raw in _MEMBERS_DECODER.decode(document).items()}
         signature = msgspec.json.decode(members.pop("signature", b""), type=Signature)
-        whole = canonical.join({**members, "signature": canonical.dump(signature)})
+        whole = canonical.join_members({**members, "signature": canonical.dump(signature)})
     if whole != document:
         raise _not_signed()
     key = keys.get(signature.key_id)
     if key is None:
         raise Refused("SIGNATURE_INVALID", f"Signed with a key we do not know: {signature.key_id}.")
-    signed = canonical.join(members)
+    signed = canonical.join_members(members)
     with raising(Refused("SIGNATURE_INVALID"), on=InvalidSignature):
         key.verify(base64url.decode(signature.value), signed)
     return signed

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from core.errors import Notice, Refused
 
 MAX_DEPTH = 16
-EXACT = 2**53 - 1
+MAX_EXACT_INTEGER = 2**53 - 1
 """RFC 7493: larger integers lose digits in readers that keep every number as a double."""
 
-_SPACE = re.compile(r"[ \t\n\r]*")
+_WHITE_SPACE = re.compile(r"[ \t\n\r]*")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -41,7 +41,7 @@ class Reader:
 
     def __init__(self, text: str = "") -> None:
         self.load(text)
-        self._found: list[Refused] = []
+        self._errors: list[Refused] = []
         self._scan = json.JSONDecoder(
             object_pairs_hook=self._object,
             parse_int=self._integer,
@@ -54,98 +54,98 @@ class Reader:
         self.text = text
         self._line = line
 
-    def value(self, start: int, *, depth: int = MAX_DEPTH) -> Decoded:
+    def read_value(self, start: int, *, depth: int = MAX_DEPTH) -> Decoded:
         """The value that begins at `start`, at most `depth` levels deep."""
-        self._found.clear()
+        self._errors.clear()
         try:
             value, end = self._scan(self.text, start)
         except json.JSONDecodeError as exc:
-            raise self.syntax(*found(exc)) from None
+            raise self.syntax_error(*explain_syntax_error(exc)) from None
         except RecursionError:
             raise Refused("JSON_TOO_DEEP") from None
-        if not _fits(value, depth):
-            self._found.append(Refused("JSON_TOO_DEEP"))
-        return Decoded(value, start, end, self._found[0] if self._found else None)
+        if not _is_within_depth(value, depth):
+            self._errors.append(Refused("JSON_TOO_DEEP"))
+        return Decoded(value, start, end, self._errors[0] if self._errors else None)
 
-    def whole(self, *, depth: int = MAX_DEPTH) -> Decoded:
+    def read_document(self, *, depth: int = MAX_DEPTH) -> Decoded:
         """The only value of the text."""
-        decoded = self.value(self.space(0), depth=depth)
-        self.finish(decoded.end)
+        decoded = self.read_value(self.skip_space(0), depth=depth)
+        self.expect_end(decoded.end)
         return decoded
 
-    def members(self, streamed: str) -> Iterator[tuple[str, Decoded]]:
+    def iterate_members(self, streamed: str) -> Iterator[tuple[str, Decoded]]:
         """Keys and values of the object that is the text, each as soon as it is read.
 
         The member `streamed`, if it is an array, comes as an empty list under its own key, then
         its elements one by one under that key with a slash.
         """
-        at = self.space(self.expect("{", self.space(0)))
+        at = self.skip_space(self.expect("{", self.skip_space(0)))
         while not self.text.startswith("}", at):
             if not self.text.startswith('"', at):
-                raise self.syntax("Expecting a key in double quotes", at)
-            key, _, at, _ = self.value(at)
-            at = self.space(self.expect(":", self.space(at)))
+                raise self.syntax_error("Expecting a key in double quotes", at)
+            key, _, at, _ = self.read_value(at)
+            at = self.skip_space(self.expect(":", self.skip_space(at)))
             if key == streamed and self.text.startswith("[", at):
                 yield key, Decoded([], at, at, None)
-                at = yield from self._elements(f"{key}/", at)
+                at = yield from self._iterate_elements(f"{key}/", at)
             else:
-                decoded = self.value(at, depth=MAX_DEPTH - 1)
+                decoded = self.read_value(at, depth=MAX_DEPTH - 1)
                 yield key, decoded
                 at = decoded.end
-            at = self._separator(at, "}")
-        self.finish(at + 1)
+            at = self._skip_separator(at, "}")
+        self.expect_end(at + 1)
 
-    def _elements(self, key: str, start: int) -> Generator[tuple[str, Decoded], None, int]:
+    def _iterate_elements(self, key: str, start: int) -> Generator[tuple[str, Decoded], None, int]:
         """The elements of the array at `start`; returns the index after its bracket."""
-        at = self.space(start + 1)
+        at = self.skip_space(start + 1)
         while not self.text.startswith("]", at):
-            element = self.value(at, depth=MAX_DEPTH - 2)
+            element = self.read_value(at, depth=MAX_DEPTH - 2)
             yield key, element
-            at = self._separator(element.end, "]")
+            at = self._skip_separator(element.end, "]")
         return at + 1
 
-    def _separator(self, at: int, closing: str) -> int:
+    def _skip_separator(self, at: int, closing: str) -> int:
         """From the end of a member to the next one or the closing mark."""
-        at = self.space(at)
+        at = self.skip_space(at)
         if self.text.startswith(closing, at):
             return at
-        at = self.space(self.expect(",", at))
+        at = self.skip_space(self.expect(",", at))
         if self.text.startswith(closing, at):
-            raise self.syntax("A comma may not stand before the end", at)
+            raise self.syntax_error("A comma may not stand before the end", at)
         return at
 
-    def space(self, at: int) -> int:
+    def skip_space(self, at: int) -> int:
         """The first index from `at` that is not white space."""
-        return _space(self.text, at)
+        return _skip_space(self.text, at)
 
     def expect(self, mark: str, at: int) -> int:
         if not self.text.startswith(mark, at):
-            raise self.syntax(f"Expecting {mark!r}", at)
+            raise self.syntax_error(f"Expecting {mark!r}", at)
         return at + 1
 
-    def finish(self, at: int) -> None:
+    def expect_end(self, at: int) -> None:
         """Nothing but white space may follow."""
-        at = self.space(at)
+        at = self.skip_space(at)
         if at < len(self.text):
-            raise self.syntax(_WRONG["Extra data"], at)
+            raise self.syntax_error(_REASONS["Extra data"], at)
 
-    def syntax(self, reason: str, at: int) -> Refused:
+    def syntax_error(self, reason: str, at: int) -> Refused:
         line = self.text.count("\n", 0, at) + self._line
         column = at - self.text.rfind("\n", 0, at)
         return Refused("JSON_SYNTAX", f"{reason}: line {line} column {column}.")
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made, twice = unique(pairs)
+        made, twice = unique_members(pairs)
         if twice is not None:
-            self._found.append(
+            self._errors.append(
                 Refused("JSON_DUPLICATE_KEY", f"The key {twice[:80]!r} stands twice in one object.")
             )
         return made
 
     def _integer(self, digits: str) -> int:
         # int() takes quadratic time, and longer numbers would not survive other readers.
-        if len(digits) > 17 or abs(int(digits)) > EXACT:
-            self._found.append(
+        if len(digits) > 17 or abs(int(digits)) > MAX_EXACT_INTEGER:
+            self._errors.append(
                 Refused("NUMBER_RANGE", f"The integer {digits[:20]}... is beyond 2^53 - 1.")
             )
             return 0
@@ -154,15 +154,15 @@ class Reader:
     def _float(self, digits: str) -> float:
         number = float(digits)
         if not math.isfinite(number):
-            self._found.append(Refused("NUMBER_RANGE", f"The number {digits[:20]} is too large."))
+            self._errors.append(Refused("NUMBER_RANGE", f"The number {digits[:20]} is too large."))
             return 0.0
         return number
 
     def _constant(self, name: str) -> None:
-        self._found.append(Refused("JSON_SYNTAX", f"{name} is not JSON: leave the field out."))
+        self._errors.append(Refused("JSON_SYNTAX", f"{name} is not JSON: leave the field out."))
 
 
-def unique(pairs: list[tuple[str, Any]]) -> tuple[dict[str, Any], str | None]:
+def unique_members(pairs: list[tuple[str, Any]]) -> tuple[dict[str, Any], str | None]:
     """The members of an object, and the first key that is there twice, if any."""
     made = dict(pairs)
     if len(made) == len(pairs):
@@ -171,23 +171,27 @@ def unique(pairs: list[tuple[str, Any]]) -> tuple[dict[str, Any], str | None]:
     return made, next(key for key in times if times[key] > 1)
 
 
-def _space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
+def _skip_space(text: str, at: int) -> int:
+    match = _WHITE_SPACE.match(text, at)
     return match.end() if match else at
 
 
-def found(error: json.JSONDecodeError) -> tuple[str, int]:
+def explain_syntax_error(error: json.JSONDecodeError) -> tuple[str, int]:
     """What is wrong and where, the same with every version of Python."""
     at, trailing = error.pos, "A comma may not stand before the end"
     if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 stops at the comma
-        return trailing, _space(error.doc, at + 1)
+        return trailing, _skip_space(error.doc, at + 1)
     comma = error.doc.rfind(",", 0, at)
-    if comma >= 0 and error.doc[at : at + 1] in ("}", "]") and _space(error.doc, comma + 1) == at:
+    if (
+        comma >= 0
+        and error.doc[at : at + 1] in ("}", "]")
+        and _skip_space(error.doc, comma + 1) == at
+    ):
         return trailing, at
-    return _WRONG.get(error.msg, "This is not JSON"), at
+    return _REASONS.get(error.msg, "This is not JSON"), at
 
 
-_WRONG = {
+_REASONS = {
     "Expecting property name enclosed in double quotes": "Expecting a key in double quotes",
     "Expecting ':' delimiter": "Expecting ':'",
     "Expecting ',' delimiter": "Expecting ','",
@@ -200,7 +204,7 @@ _WRONG = {
 }
 
 
-def text(data: bytes) -> tuple[str, list[Notice]]:
+def decode_text(data: bytes) -> tuple[str, list[Notice]]:
     """UTF-8 bytes as text, without a byte order mark.
 
     Raises Refused MANIFEST_EMPTY, JSON_ENCODING naming the encoding it looks like.
@@ -209,22 +213,21 @@ def text(data: bytes) -> tuple[str, list[Notice]]:
     data = data.removeprefix(_BOM)
     if not data.strip():
         raise Refused("MANIFEST_EMPTY")
-    if guess := _wide(data):
+    if guess := _detect_encoding(data):
         raise Refused("JSON_ENCODING", f"This looks like {guess}: save the manifest as UTF-8.")
     try:
         return data.decode(), notices
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
-        raise Refused(
-            "JSON_ENCODING",
-            f"Line {line} is not UTF-8{_narrow(data)}: save the manifest as UTF-8.",
-        ) from None
+        guess = _describe_legacy_encoding(data)
+        message = f"Line {line} is not UTF-8{guess}: save the manifest as UTF-8."
+        raise Refused("JSON_ENCODING", message) from None
 
 
-def _wide(data: bytes) -> str:
+def _detect_encoding(data: bytes) -> str:
     if data.startswith(b"{") and 0 not in data[:4]:
         return ""
-    for start, name in _STARTS.items():
+    for start, name in _SIGNATURES.items():
         if data.startswith(start):
             return name
     # JSON begins with an ASCII character, so the place of the first NUL tells width and order.
@@ -234,7 +237,7 @@ def _wide(data: bytes) -> str:
     return ""
 
 
-_STARTS = {
+_SIGNATURES = {
     b"\xff\xfe\0\0": "UTF-32 (little endian)",
     b"\0\0\xfe\xff": "UTF-32 (big endian)",
     b"\xff\xfe": "UTF-16 (little endian)",
@@ -244,9 +247,9 @@ _STARTS = {
 }
 
 
-def _narrow(data: bytes) -> str:
-    """Which legacy encoding the bytes would be valid in, as far as that can be told."""
-    for codec, name, letters in _LEGACY:
+def _describe_legacy_encoding(data: bytes) -> str:
+    """Return which legacy encoding the bytes are probably in, or an empty string."""
+    for codec, name, letters in _LEGACY_ENCODINGS:
         try:
             decoded = data.decode(codec)
         except UnicodeDecodeError:
@@ -257,21 +260,23 @@ def _narrow(data: bytes) -> str:
     return ""
 
 
-_LEGACY = (
+_LEGACY_ENCODINGS = (
     ("shift_jis", "Shift-JIS", lambda c: "\u3041" <= c <= "\u30ff"),
     ("gb18030", "GBK or GB 18030", lambda c: "\u4e00" <= c <= "\u9fff"),
     ("cp1252", "Windows-1252 or Latin-1", str.isalpha),
 )
 
 
-def _fits(value: Any, depth: int) -> bool:
+def _is_within_depth(value: Any, depth: int) -> bool:
     """Whether containers are nested at most `depth` levels."""
     if isinstance(value, dict):
-        return depth > 0 and all(_fits(v, depth - 1) for v in value.values() if _nests(v))
+        return depth > 0 and all(
+            _is_within_depth(v, depth - 1) for v in value.values() if _is_container(v)
+        )
     if isinstance(value, list):
-        return depth > 0 and all(_fits(v, depth - 1) for v in value if _nests(v))
+        return depth > 0 and all(_is_within_depth(v, depth - 1) for v in value if _is_container(v))
     return True
 
 
-def _nests(value: Any) -> bool:
+def _is_container(value: Any) -> bool:
     return isinstance(value, dict | list)

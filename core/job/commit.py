@@ -68,10 +68,10 @@ def committed_result(job_id: str, runtime: Runtime) -> Result | None:
 
 def _read_result(job_id: str, data: bytes, runtime: Runtime) -> Result:
     """A result that is stored; a job that broke off before its leaf is queued for the log here."""
-    signed.check(data, runtime.keys.verifying)
+    signed.check_signature(data, runtime.keys.verifying)
     if runtime.results.head(proof_key(job_id)) is None:
         _queue(job_id, data, runtime)
-    return document.parse(data)
+    return document.parse_result(data)
 
 
 def _queue(job_id: str, data: bytes, runtime: Runtime) -> None:
@@ -86,7 +86,7 @@ def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
 
 def commit_result(draft: Result, runtime: Runtime) -> Result:
     """Write the result once; whoever comes second returns what the first one wrote."""
-    finished = document.timestamp(runtime.control.now())
+    finished = document.format_timestamp(runtime.control.now())
     data = signed.sign(msgspec.structs.replace(draft, finished=finished), runtime.keys.signing)
     key = result_key(draft.job_id)
     stored = put_once_or_read(runtime.results, key, data, limit=RESULT_LIMIT)
@@ -95,4 +95,4 @@ def commit_result(draft: Result, runtime: Runtime) -> Result:
     _queue(draft.job_id, data, runtime)
     for voice in draft.voices.values():
         runtime.control.delete(pending_key(voice.reference, draft.job_id))
-    return document.parse(data)
+    return document.parse_result(data)

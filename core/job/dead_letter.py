@@ -54,4 +54,4 @@ def write(control: Store, job_id: str, manifest: ManifestRef, error: JobError) -
 
 
 def _letter(manifest: ManifestRef, error: JobError) -> bytes:
-    return msgspec.json.encode({"manifest": manifest, "error": Problem.of(error)})
+    return msgspec.json.encode({"manifest": manifest, "error": Problem.from_error(error)})

@@ -18,14 +18,14 @@ import watermark
 from core.audio import decoding
 from core.audio.waveform import Audio
 from core.consent import records
-from core.consent.records import Cited
+from core.consent.records import ConsentRef
 from core.crypto import sealing
 from core.crypto.sealing import Context
 from core.errors import Failed, JobError, Misconfigured, Notice, Refused
 from core.job.runtime import Runtime, Stopwatch
 from core.manifest import fields as manifest
 from core.manifest.resolve import Job
-from core.manifest.validate import join
+from core.manifest.validate import join_pointer
 from core.result.document import Engine
 from core.result.item_result import Problem, VoiceUsed
 from core.settings import ConsentPolicy
@@ -50,9 +50,9 @@ class Gate:
     revoked: bool
     pointer: str
 
-    def admit(self, language: str) -> tuple[Cited | None, list[Notice]]:
+    def admit(self, language: str) -> tuple[ConsentRef | None, list[Notice]]:
         """Refused with a code of the consent family."""
-        return records.gate(
+        return records.apply_policy(
             self.policy,
             self.record,
             reference_sha256=self.digest,
@@ -70,7 +70,7 @@ class Enrolled:
     sha256: str
     """Of the recording."""
     gate: Gate
-    consent: Cited | None
+    consent: ConsentRef | None
     voiceprint: Voiceprint
     notices: tuple[Notice, ...]
 
@@ -81,7 +81,7 @@ class Admitted:
 
     sha256: str
     gate: Gate
-    consent: Cited | None
+    consent: ConsentRef | None
     prepared: Reference
     notices: tuple[Notice, ...]
 
@@ -108,7 +108,7 @@ def of_job(
             voice = learn(name, spec, languages, runtime, watch)
         except (Refused, Failed) as exc:
             voices[name] = exc
-            used[name] = VoiceUsed(reference=spec.reference, error=Problem.of(exc))
+            used[name] = VoiceUsed(reference=spec.reference, error=Problem.from_error(exc))
             continue
         voices[name] = voice
         used[name] = VoiceUsed(
@@ -134,14 +134,14 @@ def admit(
     """Everything but learning the voice. `languages`: those its items speak. Consent comes before
     decoding: what nobody allowed is not even opened. Raises Refused with a code of the recording or
     consent families; REF_NOT_FOUND."""
-    pointer = join("/voices", name)
+    pointer = join_pointer("/voices", name)
     with watch.stage("fetch"):
-        recording = _fetch(spec, runtime, join(pointer, "reference"))
+        recording = _fetch(spec, runtime, join_pointer(pointer, "reference"))
     digest = hashlib.sha256(recording.data).hexdigest()
     if spec.sha256 and spec.sha256.lower() != digest:
-        raise Refused("REF_HASH_MISMATCH", pointer=join(pointer, "sha256"))
+        raise Refused("REF_HASH_MISMATCH", pointer=join_pointer(pointer, "sha256"))
     with watch.stage("consent"):
-        gate = _gate(spec, digest, runtime, join(pointer, "consent"))
+        gate = _gate(spec, digest, runtime, join_pointer(pointer, "consent"))
         cited, notices = _first_admitted(gate, languages)
     with watch.stage("prepare"):
         prepared = reference.prepare(recording.data, spec.reference)
@@ -194,7 +194,7 @@ def _fetch(spec: manifest.Voice, runtime: Runtime, pointer: str) -> Object:
         raise Refused(code, message, pointer=pointer) from exc
 
 
-def _first_admitted(gate: Gate, languages: Iterable[str]) -> tuple[Cited | None, list[Notice]]:
+def _first_admitted(gate: Gate, languages: Iterable[str]) -> tuple[ConsentRef | None, list[Notice]]:
     """What the voice may rest on, if any of its languages is allowed; items ask for their own."""
     refused: Refused | None = None
     for language in languages:
@@ -210,12 +210,12 @@ def _gate(spec: manifest.Voice, digest: str, runtime: Runtime, pointer: str) -> 
     if spec.consent is None:
         return Gate(runtime.consent, None, digest, now, False, pointer)
     try:
-        record = runtime.inbox.get(spec.consent, limit=records.LIMIT).data
+        record = runtime.inbox.get(spec.consent, limit=records.MAX_BYTES).data
     except Refused as exc:
         # A record that is named must hold, whatever the policy: no typing error opens the gate.
         code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
         raise Refused(code, f"{spec.consent}: {exc.message}", pointer=pointer) from exc
-    revoked = runtime.inbox.head(spec.consent + records.REVOKED) is not None
+    revoked = runtime.inbox.head(spec.consent + records.REVOKED_SUFFIX) is not None
     return Gate(runtime.consent, record, digest, now, revoked, pointer)
 
 
@@ -238,7 +238,7 @@ def _remarks(
     if runtime.transcribe and transcript and spec.language in recognise.LANGUAGES:
         heard = runtime.transcribe(prepared.audio, spec.language)
         if recognise.error_rate(transcript, heard, spec.language) > recognise.MAX_ERROR_RATE:
-            yield Notice("TRANSCRIPT_MISMATCH", pointer=join(pointer, "transcript"))
+            yield Notice("TRANSCRIPT_MISMATCH", pointer=join_pointer(pointer, "transcript"))
 
 
 def _transcript(prepared: Reference, spec: manifest.Voice) -> str:
@@ -258,14 +258,14 @@ def _voiceprint(
     with watch.stage("enrol"):
         voiceprint = runtime.voice.enrol(prepared.audio, transcript, spec.language)
     sealed = sealing.seal(voiceprint.dump(), context, runtime.keys.wrapping)
-    runtime.control.put(key, sealed.body, metadata=sealing.metadata(sealed.envelope))
+    runtime.control.put(key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
     return voiceprint
 
 
 def _kept(key: str, context: Context, runtime: Runtime) -> Voiceprint | None:
     try:
         stored = runtime.control.get(key, limit=VOICEPRINT_LIMIT)
-        envelope = sealing.from_metadata(stored.info.metadata)
+        envelope = sealing.envelope_from_metadata(stored.info.metadata)
         if envelope.ctx != context:
             return None
         data = sealing.open_sealed(stored.data, envelope, runtime.keys.wrapping)

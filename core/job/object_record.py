@@ -61,7 +61,7 @@ def put_or_adopt(
         runtime.keys.signing,
     )
     metadata = {RECORD: base64url.encode(signed)}
-    metadata |= sealing.metadata(envelope) | ({SYNTHETIC: "1"} if labelled else {})
+    metadata |= sealing.envelope_metadata(envelope) | ({SYNTHETIC: "1"} if labelled else {})
     if runtime.results.put_once(record.key, body, metadata=metadata):
         return record, envelope
     found = adopt(record.key, type(record.made), runtime)
@@ -98,4 +98,4 @@ def _read(info: Info, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T]
         record = ObjectRecord(key=str(body["key"]), fingerprint=str(body["fingerprint"]), made=made)
     except (KeyError, msgspec.ValidationError) as exc:
         raise Refused("SIGNATURE_INVALID", "Its record is of another kind.") from exc
-    return record, sealing.from_metadata(info.metadata)
+    return record, sealing.envelope_from_metadata(info.metadata)

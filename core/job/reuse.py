@@ -40,7 +40,7 @@ def kept(
     wanted = {item.id: item for item in job.items if item.voice not in others}
     made = [
         msgspec.structs.replace(one, kept_from=one.kept_from or before.job_id)
-        for one in document.items_of(before, fetch)
+        for one in document.read_items(before, fetch)
         if one.output and one.id in wanted and _fits(one, wanted[one.id], job, keys)
     ]
     sources = {one.kept_from for one in made}

@@ -22,7 +22,7 @@ from core.job import object_record
 from core.job.object_record import ObjectRecord
 from core.job.runtime import Runtime
 from core.manifest.resolve import Item
-from core.result.item_result import ItemResult, Sentence, Subtitled
+from core.result.item_result import ItemResult, Sentence, SubtitleFile
 from core.storage.object_keys import output_key
 from core.voice import SpeechChunk
 
@@ -216,16 +216,16 @@ def store(
     formats: Iterable[str],
     owner: tuple[str, str],
     runtime: Runtime,
-) -> list[Subtitled]:
+) -> list[SubtitleFile]:
     """Sealed files beside an output. `owner`: job and item, for the envelopes."""
     made = []
     for form in formats:
         key = output_key(*owner, form)
-        found = object_record.adopt(key, Subtitled, runtime)
+        found = object_record.adopt(key, SubtitleFile, runtime)
         if found is None:
             context = Context(job=owner[0], item=owner[1], mt=_MEDIA[form])
             sealed = sealing.seal(_WRITERS[form](said).encode(), context, runtime.keys.wrapping)
-            fresh = Subtitled(format=form, key=key, envelope=sealed.envelope)  # type: ignore[arg-type]  # one of _WRITERS
+            fresh = SubtitleFile(format=form, key=key, envelope=sealed.envelope)  # type: ignore[arg-type]  # one of _WRITERS
             record = ObjectRecord(key=key, fingerprint="", made=fresh)
             found = object_record.put_or_adopt(sealed.body, record, sealed.envelope, runtime)
         made.append(found[0].made)

@@ -39,8 +39,8 @@ from core.result.item_result import (
     LabelUsed,
     MarksRead,
     Output,
-    Placed,
     Problem,
+    TimeSpan,
 )
 from core.storage.object_keys import chapter_name, output_key
 
@@ -61,7 +61,9 @@ def join(
             chapters.append(_make(one, job, job_id, lease, runtime))
         except (Refused, Failed) as exc:
             chapters.append(
-                Chapter(id=one.id, status="failed", error=Problem.of(exc), missing=one.missing)
+                Chapter(
+                    id=one.id, status="failed", error=Problem.from_error(exc), missing=one.missing
+                )
             )
         lease.progress(len(made) + len(chapters))
     return chapters
@@ -84,7 +86,7 @@ def _make(one: Plan, job: Job, job_id: str, lease: Lease, runtime: Runtime) -> C
     return msgspec.structs.replace(
         made,
         subtitles=subtitles.store(said, job.subtitle, owner, runtime),
-        items=[Placed(id=p.item.id, start=p.start, end=p.end) for p in one.pieces],
+        items=[TimeSpan(id=p.item.id, start=p.start, end=p.end) for p in one.pieces],
         chapters=one.chapters,
         missing=one.missing,
     )

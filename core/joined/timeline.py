@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from core.label import aigc
-from core.manifest.chapters import BOOK, PARTIAL
+from core.manifest.chapters import BOOK_NAME, PARTIAL_SUFFIX
 from core.manifest.resolve import Item, Job
-from core.result.item_result import ItemResult, Placed
+from core.result.item_result import ItemResult, TimeSpan
 
 BREATH, BREAK = 0.25, 1.0
 """Seconds between items, and between the chapters of a book, that ask for no pause."""
@@ -36,12 +36,12 @@ class Plan:
     seconds: float
     rate: int
     format: str
-    chapters: list[Placed]
+    chapters: list[TimeSpan]
     """Of a book."""
 
     @property
     def name(self) -> str:
-        return self.id + (PARTIAL if self.missing else "")
+        return self.id + (PARTIAL_SUFFIX if self.missing else "")
 
 
 def plans(job: Job, made: Sequence[ItemResult]) -> list[Plan]:
@@ -54,7 +54,7 @@ def plans(job: Job, made: Sequence[ItemResult]) -> list[Plan]:
     for one in made:
         item = wanted.get(one.index)
         for chapter in (item.chapter,) if item else unread[one.index]:
-            name = BOOK if job.output.concatenate == "book" else chapter
+            name = BOOK_NAME if job.output.concatenate == "book" else chapter
             places.setdefault(name, []).append((chapter, one))
     return [_plan(name, members, wanted, job) for name, members in places.items()]
 
@@ -99,8 +99,8 @@ def _gap(item: Item, following: Item | None) -> float:
     return BREATH if item.chapter == following.chapter else BREAK
 
 
-def _chapters(pieces: list[Piece]) -> Iterator[Placed]:
+def _chapters(pieces: list[Piece]) -> Iterator[TimeSpan]:
     for name, group in groupby(pieces, key=lambda piece: piece.item.chapter):
         members = list(group)
         if name:
-            yield Placed(id=name, start=members[0].start, end=members[-1].end)
+            yield TimeSpan(id=name, start=members[0].start, end=members[-1].end)

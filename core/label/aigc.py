@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from core.audio.waveform import Audio, Samples
-from core.errors import Explained, Failed, Notice, Refused
+from core.errors import ExplainedError, Failed, Notice, Refused
 from core.label import tags
 
 FIELD = "AIGC"
@@ -80,7 +80,7 @@ def add_label(container: bytes, label: Aigc) -> bytes:
         raise Failed("LABEL_VERIFY_FAILED", "The file already has a label, which is not changed.")
     try:
         labelled = tags.add_field(container, FIELD, msgspec.json.encode(label).decode())
-    except Explained as exc:
+    except ExplainedError as exc:
         raise Failed("LABEL_VERIFY_FAILED", f"The label was not written: {exc}.") from exc
     except ValueError as exc:
         raise Failed("LABEL_VERIFY_FAILED", "The label was not written: it is not ASCII.") from exc

@@ -16,13 +16,13 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from core.errors import Explained
+from core.errors import ExplainedError
 
 _OPUS, _VORBIS = b"OpusTags", b"\x03vorbis"
 
 
 def add_field(data: bytes, name: str, value: str) -> bytes:
-    """Return the file with the field added. Raises Explained for a container, or a form of its
+    """Return the file with the field added. Raises ExplainedError for a container, or a form of its
     metadata, that is not supported, and ValueError for a name or value that is not ASCII."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         return _add_riff(data, name, value)
@@ -32,7 +32,7 @@ def add_field(data: bytes, name: str, value: str) -> bytes:
         return _add_opus(data, f"{name}={value}".encode("ascii"))
     if data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
         return _add_id3(data, name, value)
-    raise Explained("metadata can be added to WAV, FLAC, MP3 and Opus files only")
+    raise ExplainedError("metadata can be added to WAV, FLAC, MP3 and Opus files only")
 
 
 def read_field(data: bytes, name: str) -> list[bytes]:
@@ -121,11 +121,11 @@ def _add_flac(data: bytes, comment: bytes) -> bytes:
 def build_flac_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
     """Return all metadata with the comments added, and the offset of the audio in `data`.
 
-    Raises Explained for a file without metadata.
+    Raises ExplainedError for a file without metadata.
     """
     blocks = [(kind, data[at : at + size], at + size) for kind, at, size in _flac_blocks(data)]
     if not blocks:
-        raise Explained("the FLAC file has no header")
+        raise ExplainedError("the FLAC file has no header")
     comment_block = next((content for kind, content, _ in blocks if kind == 4), b"")
     strings = _parse_strings(comment_block) or [b""]
     others = [(kind, content) for kind, content, _ in blocks if kind != 4]
@@ -182,7 +182,7 @@ def _add_opus(data: bytes, comment: bytes) -> bytes:
 def build_opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
     """Return the first two pages with the comments added, and the offset of the third in `data`.
 
-    Raises Explained for a stream that our encoder would not write.
+    Raises ExplainedError for a stream that our encoder would not write.
     """
     first = next(_ogg_pages(data), None)
     packet, page = _read_second_packet(_ogg_pages(data))
@@ -198,7 +198,7 @@ def build_opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
         or not packet.startswith(_OPUS)
         or len(lacing) > 255
     ):
-        raise Explained("the Ogg stream is not an Opus stream of this encoder")
+        raise ExplainedError("the Ogg stream is not an Opus stream of this encoder")
     head = b"OggS" + bytes(10) + first.serial + struct.pack("<I", 1)
     tail = bytes([len(lacing)]) + lacing + tags
     checksum = struct.pack("<I", _ogg_crc(head + bytes(4) + tail))
@@ -252,7 +252,7 @@ def _id3_texts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _add_id3(data: bytes, name: str, value: str) -> bytes:
     if data[:3] == b"ID3":
-        raise Explained("the MP3 file already has an ID3 tag")
+        raise ExplainedError("the MP3 file already has an ID3 tag")
     frame = id3_text_frame(name, value)
     return b"ID3\4\0\0" + encode_syncsafe(len(frame)) + frame + data
 

@@ -14,12 +14,12 @@ from core.errors import Refused
 from core.manifest import fields as manifest
 from core.manifest.fields import Manifest
 from core.manifest.parse import Entry
-from core.manifest.validate import guess, join
+from core.manifest.validate import join_pointer, suggest
 
-PARTIAL = ".partial"
+PARTIAL_SUFFIX = ".partial"
 """Ends the name of a joined file in which items are missing."""
-BOOK = "book"
-MOST = 255
+BOOK_NAME = "book"
+MAX_CHAPTERS = 255
 """Chapters in a book: ID3v2 counts the entries of its table of contents in one byte."""
 
 
@@ -29,24 +29,24 @@ def assign(entries: Sequence[Entry], head: Manifest) -> list[tuple[str, ...]]:
 
     Raises Refused CHAPTER_INVALID, FIELD_MISSING, FIELD_UNSUPPORTED.
     """
-    named = [_named(entry, head) for entry in entries]
+    named = [_chapter_of(entry, head) for entry in entries]
     if head.output.concatenate != "none":
-        _refuse_gaps(entries, named, head)
-        _refuse_returns(entries, named)
-        _refuse_titles(named, head)
-        _refuse_own_subtitles(entries)
-        _refuse_many(named, head)
-    return list(_filled(named))
+        _refuse_unnamed(entries, named, head)
+        _refuse_split_chapters(entries, named)
+        _refuse_unknown_titles(named, head)
+        _refuse_item_subtitles(entries)
+        _refuse_too_many(named, head)
+    return list(_fill_unknown(named))
 
 
-def _named(entry: Entry, head: Manifest) -> str | None:
+def _chapter_of(entry: Entry, head: Manifest) -> str | None:
     """None where nobody can tell."""
     if isinstance(entry.spec, Refused):
         return None
     return entry.spec.chapter or head.defaults.chapter or ""
 
 
-def _refuse_gaps(entries: Sequence[Entry], named: Sequence[str | None], head: Manifest) -> None:
+def _refuse_unnamed(entries: Sequence[Entry], named: Sequence[str | None], head: Manifest) -> None:
     if head.output.concatenate == "book" and not any(named):
         return  # a book without marks
     for entry, name in zip(entries, named, strict=True):
@@ -55,13 +55,13 @@ def _refuse_gaps(entries: Sequence[Entry], named: Sequence[str | None], head: Ma
             raise Refused("FIELD_MISSING", message, pointer=f"{entry.pointer}/chapter")
 
 
-def _refuse_returns(entries: Sequence[Entry], named: Sequence[str | None]) -> None:
+def _refuse_split_chapters(entries: Sequence[Entry], named: Sequence[str | None]) -> None:
     known = [(entry, name) for entry, name in zip(entries, named, strict=True) if name]
     seen: dict[str, str] = {}
     for name, members in groupby(known, key=lambda pair: pair[1]):
         pointer = f"{next(members)[0].pointer}/chapter"
-        if name.endswith(PARTIAL):
-            message = f"{PARTIAL!r} at the end of a name says that items are missing."
+        if name.endswith(PARTIAL_SUFFIX):
+            message = f"{PARTIAL_SUFFIX!r} at the end of a name says that items are missing."
             raise Refused("CHAPTER_INVALID", message, pointer=pointer)
         twin = seen.setdefault(name.casefold(), name)
         if twin != name:
@@ -72,30 +72,30 @@ def _refuse_returns(entries: Sequence[Entry], named: Sequence[str | None]) -> No
             raise Refused("CHAPTER_INVALID", message, pointer=pointer)
 
 
-def _refuse_titles(named: Sequence[str | None], head: Manifest) -> None:
+def _refuse_unknown_titles(named: Sequence[str | None], head: Manifest) -> None:
     known = {name for name in named if name}
     for chapter in head.output.titles:
         if chapter not in known:
-            message = f"No item is in this chapter.{guess(chapter, known)}"
-            pointer = join("/output/titles", chapter)
+            message = f"No item is in this chapter.{suggest(chapter, known)}"
+            pointer = join_pointer("/output/titles", chapter)
             raise Refused("CHAPTER_INVALID", message, pointer=pointer)
 
 
-def _refuse_own_subtitles(entries: Sequence[Entry]) -> None:
+def _refuse_item_subtitles(entries: Sequence[Entry]) -> None:
     for entry in entries:
         if isinstance(entry.spec, manifest.Item) and entry.spec.subtitle is not None:
             message = "Items are joined: ask for the subtitles of the joined files in `defaults`."
             raise Refused("FIELD_UNSUPPORTED", message, pointer=f"{entry.pointer}/subtitle")
 
 
-def _refuse_many(named: Sequence[str | None], head: Manifest) -> None:
+def _refuse_too_many(named: Sequence[str | None], head: Manifest) -> None:
     count = len({name for name in named if name})
-    if head.output.concatenate == "book" and count > MOST:
-        message = f"A book has at most {MOST} chapters, not {count}."
+    if head.output.concatenate == "book" and count > MAX_CHAPTERS:
+        message = f"A book has at most {MAX_CHAPTERS} chapters, not {count}."
         raise Refused("CHAPTER_INVALID", message, pointer="/output/concatenate")
 
 
-def _filled(named: Sequence[str | None]) -> Iterator[tuple[str, ...]]:
+def _fill_unknown(named: Sequence[str | None]) -> Iterator[tuple[str, ...]]:
     following: list[str] = []
     after = ""
     for name in reversed(named):

@@ -28,8 +28,8 @@ _NEWLINE = re.compile(r"\r\n?|[\u2028\u2029]")
 # Emoji and dingbats; other symbols (degree signs, currency, circled numbers) have names to speak.
 _PICTURES = ((0x2600, 0x27BF), (0x2B00, 0x2BFF), (0x1F000, 0x1FAFF), (0xE0000, 0xE0FFF))
 # Extensions I and H, which the Unicode of Python 3.12 and of 3.11 does not know yet.
-_NEW_HAN = ((0x2EBF0, 0x2EE5D), (0x31350, 0x323AF))
-_SELECTORS = range(0xFE00, 0xFE10)
+_HAN_NEWER_THAN_PYTHON = ((0x2EBF0, 0x2EE5D), (0x31350, 0x323AF))
+_VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 _KEYCAP = "\u20e3"
 
 
@@ -49,41 +49,41 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
     if len(text) > limit:
         message = f"The text has {len(text)} characters; at most {limit}: split it."
         raise Refused("TEXT_TOO_LONG", message, pointer=pointer)
-    if _is_plain(text) and (language == "en" or language not in _OWN):
+    if _is_printable_ascii_line(text) and (language == "en" or language not in _EXPECTED_SCRIPTS):
         return text.strip(), []
     text = _NEWLINE.sub("\n", text)
     if not text.strip():
         raise Refused("TEXT_EMPTY", pointer=pointer)
     count = Counter(text)
-    kinds = {character(c).kind for c in count}
-    _refuse(text, kinds, pointer)
+    kinds = {classify(c).kind for c in count}
+    _refuse_unsafe(text, kinds, pointer)
     notices = [
         Notice(code, pointer=pointer)
         for kind, code in (("invisible", "TEXT_BIDI"), ("picture", "TEXT_DROPPED_CHARS"))
         if kind in kinds
     ]
     if notices:
-        text = "".join(c for c in text if character(c).kind not in ("invisible", "picture"))
+        text = "".join(c for c in text if classify(c).kind not in ("invisible", "picture"))
     if "word" not in kinds:
         raise Refused("TEXT_UNSPEAKABLE", pointer=pointer)
-    if _other_script(count, language):
+    if _is_in_other_script(count, language):
         notices.append(Notice("LANGUAGE_MISMATCH", pointer=pointer))
     return unicodedata.normalize("NFC", text).strip(), notices
 
 
-def _is_plain(text: str) -> bool:
+def _is_printable_ascii_line(text: str) -> bool:
     """Whether it is one line of words in ASCII, as most texts of large batches are."""
-    return text.isascii() and text.isprintable() and bool(_WORD.search(text))
+    return text.isascii() and text.isprintable() and bool(_WORD_CHARACTER.search(text))
 
 
-_WORD = re.compile("[0-9A-Za-z]")
+_WORD_CHARACTER = re.compile("[0-9A-Za-z]")
 
 
 @lru_cache(maxsize=16384)
-def character(c: str) -> Character:
+def classify(c: str) -> Character:
     """What one code point is, for speaking."""
     category = unicodedata.category(c)
-    if category == "Cn" and any(a <= ord(c) <= b for a, b in _NEW_HAN):
+    if category == "Cn" and any(a <= ord(c) <= b for a, b in _HAN_NEWER_THAN_PYTHON):
         category = "Lo"
     if c in INVISIBLE:
         kind = "invisible"
@@ -92,16 +92,16 @@ def character(c: str) -> Character:
     elif c in "\t\n":
         kind = "plain"
     else:
-        kind = _KINDS.get(category, _KINDS.get(category[0], "plain"))
+        kind = _KIND_BY_CATEGORY.get(category, _KIND_BY_CATEGORY.get(category[0], "plain"))
     return Character(kind, _script(ord(c)) if kind == "word" and category[0] == "L" else "")
 
 
-_KINDS = {"L": "word", "N": "word", "M": "mark", "Cs": "surrogate", "Cc": "control"}
+_KIND_BY_CATEGORY = {"L": "word", "N": "word", "M": "mark", "Cs": "surrogate", "Cc": "control"}
 
 
 def _is_picture(c: str) -> bool:
     code = ord(c)
-    return c == _KEYCAP or code in _SELECTORS or any(a <= code <= b for a, b in _PICTURES)
+    return c == _KEYCAP or code in _VARIATION_SELECTORS or any(a <= code <= b for a, b in _PICTURES)
 
 
 _SCRIPTS = (
@@ -126,22 +126,22 @@ def _script(code: int) -> str:
     return next((name for first, last, name in _SCRIPTS if first <= code <= last), "other")
 
 
-def _refuse(text: str, kinds: set[str], pointer: str) -> None:
+def _refuse_unsafe(text: str, kinds: set[str], pointer: str) -> None:
     if "surrogate" in kinds:
         raise Refused("TEXT_SURROGATE", pointer=pointer)
     if "control" in kinds:
-        first = next(ord(c) for c in text if character(c).kind == "control")
+        first = next(ord(c) for c in text if classify(c).kind == "control")
         message = f"Remove the control character U+{first:04X}."
         raise Refused("TEXT_CONTROL", message, pointer=pointer)
-    if "mark" in kinds and _longest_run(text) > MAX_COMBINING:
+    if "mark" in kinds and _longest_mark_run(text) > MAX_COMBINING:
         raise Refused("TEXT_COMBINING_LIMIT", pointer=pointer)
 
 
-def _longest_run(text: str) -> int:
+def _longest_mark_run(text: str) -> int:
     """Of combining marks."""
     longest = run = 0
     for c in text:
-        kind = character(c).kind
+        kind = classify(c).kind
         if kind in ("invisible", "picture"):
             continue  # dropped later, so that the marks beside it will stand together
         run = run + 1 if kind == "mark" else 0
@@ -151,20 +151,26 @@ def _longest_run(text: str) -> int:
 
 # Chinese, Japanese and Korean texts quote Latin words freely, so only the absence of their own
 # script, or more of a neighbour's, is a sign; Latin languages quote little of the others.
-_OWN = {"zh": {"han"}, "yue": {"han"}, "ja": {"han", "kana"}, "ko": {"hangul"}, "en": {"latin"}}
+_EXPECTED_SCRIPTS = {
+    "zh": {"han"},
+    "yue": {"han"},
+    "ja": {"han", "kana"},
+    "ko": {"hangul"},
+    "en": {"latin"},
+}
 
 
-def _other_script(count: Counter[str], language: str) -> bool:
+def _is_in_other_script(count: Counter[str], language: str) -> bool:
     """`count`: how often each character stands in the text."""
-    if language not in _OWN:
+    if language not in _EXPECTED_SCRIPTS:
         return False
     if language == "en" and all(map(str.isascii, count)):
         return False  # as it would come out, and most texts of large batches are so
     scripts: dict[str, int] = {}
     for c, times in count.items():
-        script = character(c).script
+        script = classify(c).script
         scripts[script] = scripts.get(script, 0) + times
-    own = sum(scripts.get(name, 0) for name in _OWN[language])
+    own = sum(scripts.get(name, 0) for name in _EXPECTED_SCRIPTS[language])
     latin = 0 if language == "en" else scripts.get("latin", 0)
     foreign = count.total() - scripts.get("", 0) - own - latin
     return foreign > own or (own == 0 and latin > 0)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from core.documents.violation import written
+from core.documents.violation import string_pattern
 from core.errors import REFUSED
 
 SCHEMA = "voicedrop/job/1"
@@ -27,29 +27,33 @@ SampleRate = Literal[8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000]
 Cue = Literal["none", "morse-start", "morse-end", "morse-both"]
 Profile = Literal["none", "cn"]
 Subtitle = Literal["srt", "vtt", "json"]
-Joining = Literal["none", "chapters", "book"]
+Concatenate = Literal["none", "chapters", "book"]
 Mode = Literal["run", "validate"]
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
-Id = Annotated[str, written(ID_PATTERN, REFUSED["ID_INVALID"].removesuffix("."))]
+Id = Annotated[str, string_pattern(ID_PATTERN, REFUSED["ID_INVALID"].removesuffix("."))]
 Language = Annotated[
     str,
-    written(
+    string_pattern(
         r"^[a-z]{2,3}\Z",
         "Write the language as ISO 639: en, zh, ja, ko, yue",
         examples=["en", "zh", "ja"],
     ),
 ]
-JobId = Annotated[str, written(r"^[0-9a-f]{32}\Z", "A job id is 32 hexadecimal digits, lower case")]
-Sha256 = Annotated[str, written(r"^[0-9A-Fa-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits")]
+JobId = Annotated[
+    str, string_pattern(r"^[0-9a-f]{32}\Z", "A job id is 32 hexadecimal digits, lower case")
+]
+Sha256 = Annotated[str, string_pattern(r"^[0-9A-Fa-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits")]
 Key = Annotated[str, Meta(min_length=1, max_length=1023)]
 Producer = Annotated[
     str,
-    written(r"^[\x21\x23-\x5b\x5d-\x7e]{0,128}\Z", REFUSED["LABEL_CHARSET"].removesuffix(".")),
+    string_pattern(
+        r"^[\x21\x23-\x5b\x5d-\x7e]{0,128}\Z", REFUSED["LABEL_CHARSET"].removesuffix(".")
+    ),
 ]
 Speed = Annotated[float, Meta(ge=0.5, le=2.0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Pause = Annotated[int, Meta(ge=0, le=10_000)]
+PauseMs = Annotated[int, Meta(ge=0, le=10_000)]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 Subtitles = list[Subtitle]
 
@@ -67,9 +71,9 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     speed: Speed = 1.0
     seed: Seed | None = None
     """Null: derived from the item, so that a repetition sounds the same."""
-    pause_ms: Pause = 0
+    pause_ms: PauseMs = 0
     """Silence at the end of the item."""
-    after_ms: Pause | None = None
+    after_ms: PauseMs | None = None
     """Silence after the item in a joined file, in place of `pause_ms`."""
     chapter: Id | None = None
     subtitle: Subtitles = []
@@ -102,7 +106,7 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Files in which items follow one another."""
 
-    concatenate: Joining = "none"
+    concatenate: Concatenate = "none"
     """chapters: one file a chapter; book: one file with a mark at each chapter."""
     format: Format | None = None
     """Of the joined files; null: as in `defaults`."""
@@ -119,8 +123,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     sample_rate: SampleRate | None = None
     speed: Speed | None = None
     seed: Seed | None = None
-    pause_ms: Pause | None = None
-    after_ms: Pause | None = None
+    pause_ms: PauseMs | None = None
+    after_ms: PauseMs | None = None
     chapter: Id | None = None
     """Names the file, or the mark in the book, that the item belongs to."""
     subtitle: Subtitles | None = None
@@ -147,9 +151,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     items: list[Item] = []
 
 
-NOTHING = Manifest(schema="voicedrop/job/1", voices={})
+EMPTY_MANIFEST = Manifest(schema="voicedrop/job/1", voices={})
 
-ACCEPTED_ONLY: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]] = {
+UNSUPPORTED_FIELDS: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]] = {
     Manifest: {
         "priority": ("normal",),
         "encrypt": ({"enabled": True}, {}),
@@ -172,7 +176,7 @@ ACCEPTED_ONLY: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]] = {
 
 To honour a field: delete its line here and add it to the Struct above."""
 
-LATER: Mapping[str, tuple[str, ...]] = {
+UNSUPPORTED_VALUES: Mapping[str, tuple[str, ...]] = {
     "profile": ("eu", "cn+eu"),
     "cue": ("spoken-start", "spoken-end", "spoken-both"),
 }

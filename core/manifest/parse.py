@@ -19,7 +19,7 @@ from core.documents import strict
 from core.errors import JobError, Notice, Refused
 from core.manifest import fields as manifest
 from core.manifest.fields import Manifest
-from core.manifest.validate import convert, header, join
+from core.manifest.validate import convert, convert_header, join_pointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ParsedManifest:
             raise Refused("ITEMS_TOO_MANY", message, pointer=entry.pointer)
         self.entries.append(entry)
 
-    def raw(self, start: int, stop: int, limits: Limits) -> Iterator[bytes]:
+    def raw_lines(self, start: int, stop: int, limits: Limits) -> Iterator[bytes]:
         """The items from `start` to before `stop` as they were written, each on one line."""
         for entry in self.entries[start:stop]:
             piece = self.source[slice(*entry.span)]
@@ -73,43 +73,43 @@ class ParsedManifest:
                 yield piece.replace("\n", " ").replace("\r", " ").encode()
 
 
-def read_document(data: bytes, limits: Limits) -> ParsedManifest:
+def parse_document(data: bytes, limits: Limits) -> ParsedManifest:
     """Raises Refused for what is wrong with the document or its header."""
-    text, notices = strict.text(data)
+    text, notices = strict.decode_text(data)
     reader = strict.Reader(text)
     if not text.lstrip().startswith("{"):
-        reader.whole()
+        reader.read_document()
         raise Refused("SCHEMA_TYPE", "A manifest is one JSON object.")
     fields: dict[str, Any] = {}
-    draft = ParsedManifest(manifest.NOTHING, notices, text)
-    for key, decoded in reader.members("items"):
+    draft = ParsedManifest(manifest.EMPTY_MANIFEST, notices, text)
+    for key, decoded in reader.iterate_members("items"):
         if key == "items/":
             span = (decoded.start, decoded.end)
-            draft.add(_entry(decoded, f"/items/{len(draft.entries)}", span), limits)
+            draft.add(_to_entry(decoded, f"/items/{len(draft.entries)}", span), limits)
             continue
         if decoded.error:
-            raise _placed(decoded.error, join("", key))
+            raise _at_pointer(decoded.error, join_pointer("", key))
         if key in fields:
             message = f"The key {key[:80]!r} stands twice."
-            raise Refused("JSON_DUPLICATE_KEY", message, pointer=join("", key))
+            raise Refused("JSON_DUPLICATE_KEY", message, pointer=join_pointer("", key))
         fields[key] = decoded.value
     if not isinstance(fields.pop("items", []), list):
         raise Refused("SCHEMA_TYPE", "Items are an array.", pointer="/items")
-    draft.header = header(fields)
+    draft.header = convert_header(fields)
     return draft
 
 
-def read_lines(data: bytes, limits: Limits) -> ParsedManifest:
+def parse_lines(data: bytes, limits: Limits) -> ParsedManifest:
     """Raises Refused for what is wrong with the header, or if many lines cannot be read at all."""
-    lines = _lines(data)
+    lines = _line_spans(data)
     start, end = next(lines)
-    draft = _line_header(data[start:end])
+    draft = _parse_header_line(data[start:end])
     draft.source = data
     reader = strict.Reader()
     unreadable = 0
     for number, span in enumerate(lines, 2):
-        entry = _line_entry(data, span, number, reader, limits)
-        unreadable += isinstance(entry.spec, Refused) and entry.spec.code in _UNREADABLE
+        entry = _parse_line(data, span, number, reader, limits)
+        unreadable += isinstance(entry.spec, Refused) and entry.spec.code in _UNREADABLE_CODES
         draft.add(entry, limits)
     if unreadable > 10 and unreadable > limits.bad_lines * len(draft.entries):
         message = f"{unreadable} of {len(draft.entries)} items cannot be read as JSON."
@@ -117,10 +117,10 @@ def read_lines(data: bytes, limits: Limits) -> ParsedManifest:
     return draft
 
 
-_UNREADABLE = ("JSON_SYNTAX", "JSON_ENCODING", "JSONL_LINE_TOO_LONG")
+_UNREADABLE_CODES = ("JSON_SYNTAX", "JSON_ENCODING", "JSONL_LINE_TOO_LONG")
 
 
-def read_part(
+def parse_shard_items(
     header: Manifest, data: bytes, *, first: int, lines: bool, limits: Limits
 ) -> ParsedManifest:
     """Some items of a manifest as `Draft.raw` gave them, with the pointers they have there.
@@ -129,17 +129,17 @@ def read_part(
     """
     draft = ParsedManifest(header, [], data, first)
     reader = strict.Reader()
-    for index, span in enumerate(_lines(data), first):
+    for index, span in enumerate(_line_spans(data), first):
         if lines:
-            draft.add(_line_entry(data, span, index + 2, reader, limits), limits)
+            draft.add(_parse_line(data, span, index + 2, reader, limits), limits)
         else:
             reader.load(data[slice(*span)].decode())
-            decoded = reader.whole(depth=strict.MAX_DEPTH - 2)
-            draft.add(_entry(decoded, f"/items/{index}", span), limits)
+            decoded = reader.read_document(depth=strict.MAX_DEPTH - 2)
+            draft.add(_to_entry(decoded, f"/items/{index}", span), limits)
     return draft
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, int]]:
+def _line_spans(data: bytes) -> Iterator[tuple[int, int]]:
     """Where lines begin and end, their ends left out; the empty rest after the last is no line."""
     start = 0
     while start < len(data) or start == 0:
@@ -150,15 +150,15 @@ def _lines(data: bytes) -> Iterator[tuple[int, int]]:
         start = following
 
 
-def _line_header(line: bytes) -> ParsedManifest:
-    text, notices = strict.text(line)
-    return ParsedManifest(header(_header_fields(text)), notices)
+def _parse_header_line(line: bytes) -> ParsedManifest:
+    text, notices = strict.decode_text(line)
+    return ParsedManifest(convert_header(_header_fields(text)), notices)
 
 
 def _header_fields(text: str) -> dict[str, Any]:
-    value, _, _, error = strict.Reader(text).whole()
+    value, _, _, error = strict.Reader(text).read_document()
     if error:
-        raise _placed(error, "line 1")
+        raise _at_pointer(error, "line 1")
     if not isinstance(value, dict) or "schema" not in value:
         raise Refused("JSONL_HEADER", pointer="line 1")
     if value.pop("items", "jsonl") != "jsonl":
@@ -166,23 +166,23 @@ def _header_fields(text: str) -> dict[str, Any]:
     return value
 
 
-def _line_entry(
+def _parse_line(
     data: bytes, span: tuple[int, int], number: int, reader: strict.Reader, limits: Limits
 ) -> Entry:
     pointer = f"line {number}"
-    if plain := _plain(data[slice(*span)], limits):
+    if plain := _decode_simple_item(data[slice(*span)], limits):
         return Entry(pointer, plain.id, plain, span)
     try:
         reader.load(_line_text(data[slice(*span)], limits), line=number)
-        decoded = reader.whole(depth=strict.MAX_DEPTH - 2)
+        decoded = reader.read_document(depth=strict.MAX_DEPTH - 2)
     except Refused as exc:
-        return Entry(pointer, "", _placed(exc, pointer), span)
+        return Entry(pointer, "", _at_pointer(exc, pointer), span)
     if isinstance(decoded.value, dict) and "schema" in decoded.value:
         raise Refused("JSONL_HEADER", "A second header: two manifests in one?", pointer=pointer)
-    return _entry(decoded, pointer, span)
+    return _to_entry(decoded, pointer, span)
 
 
-def _plain(line: bytes, limits: Limits) -> manifest.Item | None:
+def _decode_simple_item(line: bytes, limits: Limits) -> manifest.Item | None:
     """The item of a line that needs no closer look, else None: a quick way past the strict reader.
 
     Without escapes every key stands between two quotes before a colon. More may look like one, but
@@ -191,20 +191,20 @@ def _plain(line: bytes, limits: Limits) -> manifest.Item | None:
     if len(line) > limits.line_bytes or b"\\" in line:
         return None
     try:
-        item = _ITEM.decode(line)
+        item = _ITEM_DECODER.decode(line)
     except (ValueError, RecursionError):  # of JSON, of the fields, of UTF-8
         return None
     # A key and its string have four quotes, any other member two at least: with no more than these
     # strings need there is nothing else, and no key twice.
     if line.count(b'"') == 4 * (5 - (item.voice, item.language, item.format).count(None)):
         return item
-    keys = _KEY.findall(line)
-    return item if _STRINGS.issuperset(keys) and len(set(keys)) == len(keys) else None
+    keys = _KEY_PATTERN.findall(line)
+    return item if _STRING_FIELDS.issuperset(keys) and len(set(keys)) == len(keys) else None
 
 
-_KEY = re.compile(rb'"([^"]*)"[ \t\n\r]*:')
-_STRINGS = frozenset((b"id", b"text", b"voice", b"language", b"format"))
-_ITEM = msgspec.json.Decoder(manifest.Item)
+_KEY_PATTERN = re.compile(rb'"([^"]*)"[ \t\n\r]*:')
+_STRING_FIELDS = frozenset((b"id", b"text", b"voice", b"language", b"format"))
+_ITEM_DECODER = msgspec.json.Decoder(manifest.Item)
 
 
 def _line_text(line: bytes, limits: Limits) -> str:
@@ -212,13 +212,13 @@ def _line_text(line: bytes, limits: Limits) -> str:
         raise Refused("JSONL_LINE_TOO_LONG")
     if not line.strip():
         raise Refused("JSONL_BLANK_LINE")
-    return strict.text(line)[0]
+    return strict.decode_text(line)[0]
 
 
-def _entry(decoded: strict.Decoded, pointer: str, span: tuple[int, int]) -> Entry:
+def _to_entry(decoded: strict.Decoded, pointer: str, span: tuple[int, int]) -> Entry:
     try:
         if decoded.error:
-            raise _placed(decoded.error, pointer)
+            raise _at_pointer(decoded.error, pointer)
         spec = convert(decoded.value, manifest.Item, pointer)
     except Refused as exc:
         name = decoded.value.get("id") if isinstance(decoded.value, dict) else None
@@ -226,12 +226,12 @@ def _entry(decoded: strict.Decoded, pointer: str, span: tuple[int, int]) -> Entr
     return Entry(pointer, spec.id, spec, span)
 
 
-_ID = re.compile(manifest.ID_PATTERN)
+_ID_PATTERN = re.compile(manifest.ID_PATTERN)
 
 
 def valid_id(name: Any) -> str:
     """The name if it may be an item's or a voice's, else an empty string."""
-    return name if isinstance(name, str) and _ID.search(name) else ""
+    return name if isinstance(name, str) and _ID_PATTERN.search(name) else ""
 
 
 def without_traceback(error: Refused) -> Refused:
@@ -240,6 +240,6 @@ def without_traceback(error: Refused) -> Refused:
     return error
 
 
-def _placed(error: JobError, pointer: str) -> Refused:
+def _at_pointer(error: JobError, pointer: str) -> Refused:
     """The same error, saying where."""
     return Refused(error.code, error.message, pointer=pointer)

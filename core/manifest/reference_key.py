@@ -14,12 +14,12 @@ from core.errors import Refused
 from core.manifest.clean_text import INVISIBLE
 from core.storage.object_keys import check_key
 
-_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(data|acs|arn|file|oss):", re.IGNORECASE)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(data|acs|arn|file|oss):", re.IGNORECASE)
 
 
 def check(key: str, pointer: str) -> str:
     """The key itself. Raises Refused REF_FORBIDDEN for URLs and other buckets, KEY_INVALID."""
-    if _ELSEWHERE.match(key):
+    if _URL.match(key):
         raise Refused("REF_FORBIDDEN", pointer=pointer)
     if key.startswith("/") or key.endswith("/"):
         raise Refused("KEY_INVALID", "A key neither begins nor ends with a slash.", pointer=pointer)
@@ -32,11 +32,11 @@ def check(key: str, pointer: str) -> str:
     except Refused as exc:
         raise Refused("KEY_INVALID", exc.message, pointer=pointer) from None
     decoded = unquote(unquote(key))
-    if any(_climbs(unicodedata.normalize("NFKC", name)) for name in (key, decoded)):
+    if any(_has_dot_segment(unicodedata.normalize("NFKC", name)) for name in (key, decoded)):
         message = "A program that decodes this key would climb out of the bucket."
         raise Refused("KEY_INVALID", message, pointer=pointer)
     return key
 
 
-def _climbs(name: str) -> bool:
+def _has_dot_segment(name: str) -> bool:
     return any(part in (".", "..") for part in re.split(r"[/\\]", name))

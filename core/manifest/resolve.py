@@ -18,7 +18,7 @@ from core.manifest import fields as manifest
 from core.manifest import parse as draft
 from core.manifest.fields import Delivery, Format, Label, Manifest, Mode, Subtitle, Voice
 from core.manifest.parse import Entry, Limits, ParsedManifest
-from core.manifest.validate import guess, join
+from core.manifest.validate import join_pointer, suggest
 
 LIMITS = Limits()
 OPUS_RATES = frozenset({8000, 12000, 16000, 24000, 48000})
@@ -97,20 +97,20 @@ def job_id(bucket: str, key: str, data: bytes) -> str:
     return digest.hexdigest()[:32]
 
 
-def parse(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Job:
+def parse_job(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Job:
     """The job in a manifest; `lines`: JSON Lines, a header and then one item a line.
 
     Raises Refused with any code of the manifest, text or label family for the document as a whole.
     """
-    return resolve(read(data, lines=lines, limits=limits), limits)
+    return resolve(parse_manifest(data, lines=lines, limits=limits), limits)
 
 
-def read(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> ParsedManifest:
+def parse_manifest(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> ParsedManifest:
     """The manifest as written. Raises Refused with any code of the manifest family."""
     if len(data) > limits.manifest_bytes:
         message = f"The manifest has {len(data)} bytes; at most {limits.manifest_bytes}."
         raise Refused("MANIFEST_TOO_LARGE", message)
-    written = (draft.read_lines if lines else draft.read_document)(data, limits)
+    written = (draft.parse_lines if lines else draft.parse_document)(data, limits)
     if not written.entries:
         raise Refused("ITEMS_EMPTY", pointer="" if lines else "/items")
     _refuse_duplicate_ids(written.entries)
@@ -132,8 +132,8 @@ def resolve(written: ParsedManifest, limits: Limits = LIMITS) -> Job:
     for the document as a whole."""
     head = written.header
     if head.defaults.voice is not None and head.defaults.voice not in head.voices:
-        raise _unknown(head.defaults.voice, head, "/defaults/voice")
-    voices, notices = _voices(head.voices)
+        raise _unknown_voice(head.defaults.voice, head, "/defaults/voice")
+    voices, notices = _check_voices(head.voices)
     chapters_of = chapters.assign(written.entries, head)
     joined = head.output.concatenate != "none"
     if not joined and any(any(names) for names in chapters_of):
@@ -143,7 +143,7 @@ def resolve(written: ParsedManifest, limits: Limits = LIMITS) -> Job:
     placed = zip(written.entries, chapters_of, strict=True)
     for index, (entry, names) in enumerate(placed, written.first):
         try:
-            items.append(_item(index, entry, names[0], head, limits))
+            items.append(_resolve_item(index, entry, names[0], head, limits))
         except Refused as exc:
             errors.append(ItemError(index, entry.id, draft.without_traceback(exc), names))
     chars = sum(len(item.text) for item in items)
@@ -152,10 +152,10 @@ def resolve(written: ParsedManifest, limits: Limits = LIMITS) -> Job:
         raise Refused("TEXT_TOO_LONG", message, pointer="/items")
     return Job(
         id=head.id or "",
-        labels=_labels(head.labels),
+        labels=_check_labels(head.labels),
         voices=voices,
-        label=_label(head.label),
-        output=_titled(head.output),
+        label=_check_label(head.label),
+        output=_check_titles(head.output),
         format=head.output.format or head.defaults.format,
         subtitle=tuple(sorted(set(head.defaults.subtitle))) if joined else (),
         wait_s=head.wait_s,
@@ -167,13 +167,13 @@ def resolve(written: ParsedManifest, limits: Limits = LIMITS) -> Job:
     )
 
 
-def _item(index: int, entry: Entry, chapter: str, head: Manifest, limits: Limits) -> Item:
+def _resolve_item(index: int, entry: Entry, chapter: str, head: Manifest, limits: Limits) -> Item:
     spec, pointer, defaults = entry.spec, entry.pointer, head.defaults
     if isinstance(spec, Refused):
         raise spec
     voice = spec.voice or defaults.voice or _only_voice(head, pointer)
     if voice not in head.voices:
-        raise _unknown(voice, head, f"{pointer}/voice")
+        raise _unknown_voice(voice, head, f"{pointer}/voice")
     language = spec.language or defaults.language or head.voices[voice].language
     text, notices = clean_text.clean(
         spec.text, language=language, limit=limits.item_chars, pointer=f"{pointer}/text"
@@ -187,14 +187,14 @@ def _item(index: int, entry: Entry, chapter: str, head: Manifest, limits: Limits
         voice=voice,
         language=language,
         format=format_,
-        sample_rate=_rate(spec.sample_rate or defaults.sample_rate, format_, pointer),
+        sample_rate=_check_rate(spec.sample_rate or defaults.sample_rate, format_, pointer),
         speed=defaults.speed if spec.speed is None else spec.speed,
         seed=defaults.seed if spec.seed is None else spec.seed,
         pause_ms=defaults.pause_ms if spec.pause_ms is None else spec.pause_ms,
         after_ms=defaults.after_ms if spec.after_ms is None else spec.after_ms,
         chapter=chapter,
         subtitle=tuple(sorted(set(subtitle))) if subtitle else (),
-        meta=_meta(spec.meta, limits, pointer) if spec.meta else spec.meta,
+        meta=_check_meta(spec.meta, limits, pointer) if spec.meta else spec.meta,
         pointer=pointer,
         notices=tuple(notices),
     )
@@ -207,12 +207,12 @@ def _only_voice(head: Manifest, pointer: str) -> str:
     raise Refused("FIELD_MISSING", message, pointer=f"{pointer}/voice")
 
 
-def _unknown(voice: str, head: Manifest, pointer: str) -> Refused:
-    near = guess(voice, head.voices) or " Add it under `voices`."
+def _unknown_voice(voice: str, head: Manifest, pointer: str) -> Refused:
+    near = suggest(voice, head.voices) or " Add it under `voices`."
     return Refused("VOICE_UNKNOWN", f"There is no voice `{voice}`.{near}", pointer=pointer)
 
 
-def _rate(rate: int | None, format_: Format, pointer: str) -> int | None:
+def _check_rate(rate: int | None, format_: Format, pointer: str) -> int | None:
     if format_ == "opus" and rate is not None and rate not in OPUS_RATES:
         allowed = ", ".join(map(str, sorted(OPUS_RATES)))
         message = f"Opus has no sample rate of {rate} Hz: use one of {allowed}."
@@ -220,7 +220,7 @@ def _rate(rate: int | None, format_: Format, pointer: str) -> int | None:
     return rate
 
 
-def _meta(meta: dict[str, Any], limits: Limits, pointer: str) -> dict[str, Any]:
+def _check_meta(meta: dict[str, Any], limits: Limits, pointer: str) -> dict[str, Any]:
     pointer = f"{pointer}/meta"
     with raising(Refused("TEXT_SURROGATE", pointer=pointer), on=UnicodeEncodeError):
         size = len(msgspec.json.encode(meta))
@@ -230,17 +230,17 @@ def _meta(meta: dict[str, Any], limits: Limits, pointer: str) -> dict[str, Any]:
     return meta
 
 
-def _voices(voices: dict[str, Voice]) -> tuple[dict[str, Voice], list[Notice]]:
+def _check_voices(voices: dict[str, Voice]) -> tuple[dict[str, Voice], list[Notice]]:
     checked: dict[str, Voice] = {}
     notices: list[Notice] = []
     for name, voice in voices.items():
-        pointer = join("/voices", name)
-        checked[name], remarks = _voice(name, voice, pointer)
+        pointer = join_pointer("/voices", name)
+        checked[name], remarks = _check_voice(name, voice, pointer)
         notices += remarks
     return checked, notices
 
 
-def _voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Notice]]:
+def _check_voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Notice]]:
     if not draft.valid_id(name):
         raise Refused("ID_INVALID", pointer=pointer)
     reference_key.check(voice.reference, f"{pointer}/reference")
@@ -259,27 +259,27 @@ def _voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Notice]]:
     return msgspec.structs.replace(voice, sha256=sha256, transcript=transcript), notices
 
 
-def _labels(labels: dict[str, str]) -> dict[str, str]:
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     if len(labels) > manifest.MAX_LABELS:
         raise Refused("VALUE_RANGE", f"At most {manifest.MAX_LABELS} labels.", pointer="/labels")
     for name, value in labels.items():
         if not 1 <= len(name) <= manifest.MAX_LABEL_NAME:
             message = f"A label's name has 1-{manifest.MAX_LABEL_NAME} characters."
-            raise Refused("VALUE_RANGE", message, pointer=join("/labels", name))
-        _refuse_surrogates(name + value, join("/labels", name))
+            raise Refused("VALUE_RANGE", message, pointer=join_pointer("/labels", name))
+        _refuse_surrogates(name + value, join_pointer("/labels", name))
     return labels
 
 
-def _titled(output: Delivery) -> Delivery:
+def _check_titles(output: Delivery) -> Delivery:
     for chapter, title in output.titles.items():
-        pointer = join("/output/titles", chapter)
+        pointer = join_pointer("/output/titles", chapter)
         _refuse_surrogates(chapter + title, pointer)
-        if any(clean_text.character(c).kind == "control" or c in "\t\n" for c in title):
+        if any(clean_text.classify(c).kind == "control" or c in "\t\n" for c in title):
             raise Refused("TEXT_CONTROL", "A title is one line of text.", pointer=pointer)
     return output
 
 
-def _label(label: Label) -> Label:
+def _check_label(label: Label) -> Label:
     if label.profile == "none" and not label.waiver.strip():
         message = "Say in `waiver` why the label that the law asks for may be left out."
         raise Refused("FIELD_MISSING", message, pointer="/label/waiver")

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from core.documents import violation
-from core.documents.violation import Misfit, What
+from core.documents.violation import Violation, ViolationKind
 from core.errors import Refused
 from core.manifest.fields import (
-    ACCEPTED_ONLY,
-    LATER,
     MAX_VOICES,
     SCHEMA,
+    UNSUPPORTED_FIELDS,
+    UNSUPPORTED_VALUES,
     Defaults,
     Delivery,
     Label,
@@ -34,15 +34,15 @@ def convert(value: Any, type_: type[S], pointer: str) -> S:
     Codes: SCHEMA_TYPE, FIELD_MISSING, UNKNOWN_FIELD, FIELD_UNSUPPORTED, VALUE_RANGE, ID_INVALID,
     LANGUAGE_UNSUPPORTED, LABEL_CHARSET, TEXT_SURROGATE.
     """
-    if isinstance(value, dict) and not value.keys() <= _FIELDS[type_]:
-        value = _known(value, type_, pointer)
+    if isinstance(value, dict) and not value.keys() <= _FIELD_NAMES[type_]:
+        value = _known_fields(value, type_, pointer)
     try:
         return msgspec.convert(value, type_, strict=True)
     except (msgspec.ValidationError, UnicodeEncodeError):  # half a character, but for plain text
-        raise _refusal(violation.find(value, type_), pointer) from None
+        raise _to_refused(violation.find_violation(value, type_), pointer) from None
 
 
-def header(fields: dict[str, Any]) -> Manifest:
+def convert_header(fields: dict[str, Any]) -> Manifest:
     """The document without its items.
 
     Raises what `convert` raises, and SCHEMA_UNSUPPORTED first of all: another major version may
@@ -50,7 +50,7 @@ def header(fields: dict[str, Any]) -> Manifest:
     """
     if fields.get("schema") != SCHEMA:
         raise Refused("SCHEMA_UNSUPPORTED", pointer="/schema")
-    fields = _known(fields, Manifest, "")
+    fields = _known_fields(fields, Manifest, "")
     voices = fields.get("voices", {})
     if voices == {}:
         raise Refused("FIELD_MISSING", "Define at least one voice.", pointer="/voices")
@@ -63,48 +63,53 @@ def header(fields: dict[str, Any]) -> Manifest:
     }
     if isinstance(voices, dict):
         parts["voices"] = {
-            name: convert(voice, Voice, join("/voices", name)) for name, voice in voices.items()
+            name: convert(voice, Voice, join_pointer("/voices", name))
+            for name, voice in voices.items()
         }
         fields["voices"] = {}
     rest = {name: value for name, value in fields.items() if name == "voices" or name not in parts}
     return msgspec.structs.replace(convert(rest, Manifest, ""), **parts)
 
 
-def join(pointer: str, *names: object) -> str:
+def join_pointer(pointer: str, *names: object) -> str:
     """A JSON pointer (RFC 6901) with further reference tokens."""
     tokens = (str(name)[:80].replace("~", "~0").replace("/", "~1") for name in names)
     return "/".join((pointer, *tokens))
 
 
-def guess(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """` Did you mean ...?` if one of the known names is near; else nothing."""
-    return _guess(name, tuple(known)) if len(name) <= 32 else ""
+    return _suggest(name, tuple(known)) if len(name) <= 32 else ""
 
 
 @lru_cache(maxsize=4096)  # one generator makes the same mistake in a hundred thousand items
-def _guess(name: str, known: tuple[str, ...]) -> str:
+def _suggest(name: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean `{near[0]}`?" if near else ""
 
 
-_FIELDS: dict[type[msgspec.Struct], frozenset[str]] = {
-    type_: frozenset(type_.__struct_fields__) for type_ in ACCEPTED_ONLY
+_FIELD_NAMES: dict[type[msgspec.Struct], frozenset[str]] = {
+    type_: frozenset(type_.__struct_fields__) for type_ in UNSUPPORTED_FIELDS
 }
 
 
-def _known(value: dict[str, Any], type_: type[msgspec.Struct], pointer: str) -> dict[str, Any]:
+def _known_fields(
+    value: dict[str, Any], type_: type[msgspec.Struct], pointer: str
+) -> dict[str, Any]:
     """Without the producer's own keys and without fields that ask for what happens anyway."""
-    only = ACCEPTED_ONLY[type_]
+    only = UNSUPPORTED_FIELDS[type_]
     kept = {}
     for name, field in value.items():
-        if name in _FIELDS[type_]:
+        if name in _FIELD_NAMES[type_]:
             kept[name] = field
         elif name in only:
-            _refuse_unless_accepted(name, field, only[name], join(pointer, name))
+            _refuse_unless_accepted(name, field, only[name], join_pointer(pointer, name))
         elif not name.startswith("x-"):
-            near = guess(name, [*_FIELDS[type_], *only])
+            near = suggest(name, [*_FIELD_NAMES[type_], *only])
             message = f"There is no field `{ascii(name)[1:-1][:80]}`.{near}"
-            raise Refused("UNKNOWN_FIELD", message, pointer=join(pointer, ascii(name)[1:-1]))
+            raise Refused(
+                "UNKNOWN_FIELD", message, pointer=join_pointer(pointer, ascii(name)[1:-1])
+            )
     return kept
 
 
@@ -117,7 +122,7 @@ def _refuse_unless_accepted(name: str, field: Any, accepted: tuple[Any, ...], po
     raise Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
 
 
-_PATTERNS = {
+_PATTERN_CODES = {
     "id": "ID_INVALID",
     "voice": "ID_INVALID",
     "chapter": "ID_INVALID",
@@ -128,19 +133,19 @@ _PATTERNS = {
 }
 
 
-def _refusal(found: Misfit | None, pointer: str) -> Refused:
+def _to_refused(found: Violation | None, pointer: str) -> Refused:
     if found is None:
         return Refused("SCHEMA_TYPE", pointer=pointer)
-    pointer = join(pointer, *found.path)
+    pointer = join_pointer(pointer, *found.path)
     field = next((name for name in reversed(found.path) if isinstance(name, str)), "")
-    if found.what == "choice" and found.value in LATER.get(field, ()):
+    if found.what == "choice" and found.value in UNSUPPORTED_VALUES.get(field, ()):
         message = f"This version cannot honour {json.dumps(found.value)} yet."
         return Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
-    code = _PATTERNS[field] if found.what == "pattern" else _CODES[found.what]
+    code = _PATTERN_CODES[field] if found.what == "pattern" else _VIOLATION_CODES[found.what]
     return Refused(code, f"{found.message}.", pointer=pointer)
 
 
-_CODES: Mapping[What, str] = {
+_VIOLATION_CODES: Mapping[ViolationKind, str] = {
     "choice": "VALUE_RANGE",
     "missing": "FIELD_MISSING",
     "range": "VALUE_RANGE",

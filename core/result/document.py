@@ -16,7 +16,6 @@ from typing import Literal
 import msgspec
 
 from core.crypto.sealing import Digest
-from core.documents import canonical
 from core.documents.signed import Signature
 from core.errors import Notice, Refused
 from core.result.item_result import Chapter, ItemResult, Problem, VoiceUsed
@@ -76,7 +75,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     bytes: int
 
 
-class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LanguageEstimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     items: int
     characters: int
     audio_s: float
@@ -88,7 +87,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     items: int
     characters: int
     audio_s: float
-    languages: dict[str, Expected] = {}
+    languages: dict[str, LanguageEstimate] = {}
     cost: float | None = None
     """By the operator's price of a minute of speech; null where none is set."""
 
@@ -146,32 +145,32 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     signature: Signature | None = None
 
 
-def items_of(result: Result, fetch: Callable[[str], bytes]) -> Iterator[ItemResult]:
+def read_items(result: Result, fetch: Callable[[str], bytes]) -> Iterator[ItemResult]:
     """Every item of a genuine result, in the order of the manifest, one part in memory at a time.
 
     `fetch` gives the bytes of an object of the results bucket. Raises Refused OBJECT_CHANGED if a
     part is not the one that the result names, and what `fetch` raises.
     """
     yield from result.items
-    for part in parts_of(result, fetch):
+    for part in read_parts(result, fetch):
         yield from part.items
 
 
-def parts_of(result: Result, fetch: Callable[[str], bytes]) -> Iterator[Part]:
+def read_parts(result: Result, fetch: Callable[[str], bytes]) -> Iterator[Part]:
     """The parts of a genuine result. Raises as `items_of` does."""
     for named in result.parts:
-        yield part_of(named, fetch)
+        yield read_part(named, fetch)
 
 
-def part_of(named: PartRef, fetch: Callable[[str], bytes]) -> Part:
+def read_part(named: PartRef, fetch: Callable[[str], bytes]) -> Part:
     data = fetch(named.key)
     if hashlib.sha256(data).hexdigest() != named.sha256:
         message = "Its digest is not the one that the result states."
         raise Refused("OBJECT_CHANGED", message, pointer=named.key)
-    return read_part(data)
+    return parse_part(data)
 
 
-def read_part(data: bytes) -> Part:
+def parse_part(data: bytes) -> Part:
     """Raises Refused SCHEMA_TYPE. Whether it is genuine: by its digest, or `core.sign.verify`."""
     try:
         return msgspec.json.decode(data, type=Part)
@@ -179,12 +178,14 @@ def read_part(data: bytes) -> Part:
         raise Refused("SCHEMA_TYPE", "Not a part of a result.") from exc
 
 
-def errors_of(made: Iterable[ItemResult | Chapter]) -> dict[str, int]:
+def count_errors(made: Iterable[ItemResult | Chapter]) -> dict[str, int]:
     """Code -> how many of them, in the order of the codes."""
     return dict(sorted(Counter(one.error.code for one in made if one.error).items()))
 
 
-def status_of(totals: Totals, chapters: Sequence[Chapter] = (), *, dry: bool = False) -> Status:
+def overall_status(
+    totals: Totals, chapters: Sequence[Chapter] = (), *, dry: bool = False
+) -> Status:
     """`dry`: of a dry run."""
     if dry:
         return "invalid" if totals.failed else "validated"
@@ -193,7 +194,7 @@ def status_of(totals: Totals, chapters: Sequence[Chapter] = (), *, dry: bool = F
     return "partial" if totals.succeeded else "failed"
 
 
-def totals_of(items: list[ItemResult], length: Mapping[str, int]) -> Totals:
+def count_totals(items: list[ItemResult], length: Mapping[str, int]) -> Totals:
     """`length`: characters of each item's text by its id."""
     spoken = {item.id: item.output for item in items if item.output}
     return Totals(
@@ -206,7 +207,7 @@ def totals_of(items: list[ItemResult], length: Mapping[str, int]) -> Totals:
     )
 
 
-def sum_of(totals: Iterable[Totals]) -> Totals:
+def sum_totals(totals: Iterable[Totals]) -> Totals:
     added = {name: 0.0 for name in Totals.__struct_fields__}
     for one in totals:
         for name in added:
@@ -214,12 +215,14 @@ def sum_of(totals: Iterable[Totals]) -> Totals:
     return msgspec.convert(added, Totals, strict=False)
 
 
-def stages_of(job: Mapping[str, float], made: Iterable[ItemResult | Chapter]) -> dict[str, float]:
+def stage_seconds(
+    job: Mapping[str, float], made: Iterable[ItemResult | Chapter]
+) -> dict[str, float]:
     """Seconds of each stage, of the job as a whole, its items and its joined files."""
-    return added(job, *(one.timings for one in made))
+    return sum_stages(job, *(one.timings for one in made))
 
 
-def added(*spent: Mapping[str, float]) -> dict[str, float]:
+def sum_stages(*spent: Mapping[str, float]) -> dict[str, float]:
     """Stage -> seconds, of all together."""
     total: dict[str, float] = {}
     for stages in spent:
@@ -228,7 +231,7 @@ def added(*spent: Mapping[str, float]) -> dict[str, float]:
     return total
 
 
-def objects(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
+def sealed_keys(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
     """Keys of all sealed objects that these name."""
     for one in made:
         if one.output:
@@ -236,12 +239,7 @@ def objects(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
         yield from (subtitle.key for subtitle in one.subtitles)
 
 
-def dump(result: Result) -> bytes:
-    """Canonical JSON. Raises ValueError for what has no canonical form: NaN, lone surrogates."""
-    return canonical.dump(result)
-
-
-def parse(data: bytes) -> Result:
+def parse_result(data: bytes) -> Result:
     """Raises Refused SCHEMA_TYPE. Whether it is genuine: `core.sign.verify`."""
     try:
         return msgspec.json.decode(data, type=Result)
@@ -249,7 +247,7 @@ def parse(data: bytes) -> Result:
         raise Refused("SCHEMA_TYPE", f"Not a {SCHEMA} document.") from exc
 
 
-def timestamp(seconds: float) -> str:
+def format_timestamp(seconds: float) -> str:
     """Unix seconds as RFC 3339 in UTC, to the millisecond."""
     moment = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return moment.replace("+00:00", "Z")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from core.consent.records import Cited
+from core.consent.records import ConsentRef
 from core.crypto.sealing import Digest, Envelope
 from core.errors import JobError, Notice
 from core.manifest.fields import Cue, Profile, Subtitle
@@ -24,7 +24,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     retryable: bool = False
 
     @staticmethod
-    def of(error: JobError) -> Problem:
+    def from_error(error: JobError) -> Problem:
         return Problem(
             code=error.code,
             message=error.message,
@@ -39,7 +39,7 @@ class VoiceUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Key in the inbox bucket."""
     reference_sha256: Digest | None = None
     """Of the bytes that were used; null if they could not be read."""
-    consent: Cited | None = None
+    consent: ConsentRef | None = None
     match: dict[str, Match] = {}
     """Speaker encoder -> how near an approximating engine came."""
     error: Problem | None = None
@@ -88,7 +88,7 @@ class Sentence(msgspec.Struct, frozen=True, array_like=True):
     end_ms: int
 
 
-class Subtitled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SubtitleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Subtitles of one item or joined file, sealed like it: they hold the text."""
 
     format: Subtitle
@@ -124,12 +124,12 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notices: list[Notice] = []
     sentences: list[Sentence] = []
     """Where subtitles were asked for."""
-    subtitles: list[Subtitled] = []
+    subtitles: list[SubtitleFile] = []
     meta: dict[str, Any] | None = None
     """As the manifest gave it."""
 
 
-class Placed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TimeSpan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An item, or all of a chapter, in a joined file."""
 
     id: str
@@ -161,10 +161,10 @@ class Chapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     label: LabelUsed | None = None
     marks: MarksRead | None = None
     envelope: Envelope | None = None
-    subtitles: list[Subtitled] = []
-    items: list[Placed] = []
+    subtitles: list[SubtitleFile] = []
+    items: list[TimeSpan] = []
     """In the order in which they are heard."""
-    chapters: list[Placed] = []
+    chapters: list[TimeSpan] = []
     """Of a book: what its chapter marks say."""
     missing: list[int] = []
     """Places, among the items of the job, of those that should be heard in it and are not."""

@@ -16,25 +16,25 @@ from msgspec import inspect as types
 from core.consent.records import SCHEMA as CONSENT
 from core.consent.records import Consent
 from core.manifest.fields import (
-    ACCEPTED_ONLY,
     ID_PATTERN,
     MAX_ITEMS,
     MAX_LABEL_NAME,
     MAX_LABELS,
     MAX_VOICES,
     SCHEMA,
+    UNSUPPORTED_FIELDS,
     Manifest,
 )
 from core.result.document import SCHEMA as RESULT
 from core.result.document import Result
 
 
-def job() -> dict[str, Any]:
+def job_schema() -> dict[str, Any]:
     """Of the manifest as one JSON document. In JSON Lines the first line is this without `items`,
     every other line is its `$defs/Item`."""
-    schema = of(Manifest, SCHEMA)
+    schema = struct_schema(Manifest, SCHEMA)
     definitions = schema["$defs"]
-    for type_, fields in ACCEPTED_ONLY.items():
+    for type_, fields in UNSUPPORTED_FIELDS.items():
         thing = definitions[type_.__name__]
         thing["patternProperties"] = {"^x-": {}}
         thing["properties"] |= {name: {"enum": list(only)} for name, only in fields.items() if only}
@@ -50,20 +50,20 @@ def job() -> dict[str, Any]:
     properties["voices"] |= {
         "minProperties": 1,
         "maxProperties": MAX_VOICES,
-        "propertyNames": {"pattern": _ecma(ID_PATTERN)},
+        "propertyNames": {"pattern": _to_ecma_pattern(ID_PATTERN)},
     }
     return schema
 
 
-def result() -> dict[str, Any]:
-    return of(Result, RESULT)
+def result_schema() -> dict[str, Any]:
+    return struct_schema(Result, RESULT)
 
 
-def consent() -> dict[str, Any]:
-    return of(Consent, CONSENT)
+def consent_schema() -> dict[str, Any]:
+    return struct_schema(Consent, CONSENT)
 
 
-def of(type_: type[msgspec.Struct], title: str) -> dict[str, Any]:
+def struct_schema(type_: type[msgspec.Struct], title: str) -> dict[str, Any]:
     """The schema of one Struct."""
     definitions: dict[str, Any] = {}
     return {
@@ -92,11 +92,11 @@ def _schema(kind: types.Type, definitions: dict[str, Any]) -> dict[str, Any]:
         case types.Metadata():
             made = (kind.extra_json_schema or {}) | _schema(kind.type, definitions)
         case _:
-            made = _PLAIN[type(kind)]
-    return made | _limits(kind)
+            made = _SIMPLE_TYPES[type(kind)]
+    return made | _constraints(kind)
 
 
-_PLAIN: Mapping[type[types.Type], dict[str, Any]] = {
+_SIMPLE_TYPES: Mapping[type[types.Type], dict[str, Any]] = {
     types.AnyType: {},
     types.NoneType: {"type": "null"},
     types.BoolType: {"type": "boolean"},
@@ -105,20 +105,20 @@ _PLAIN: Mapping[type[types.Type], dict[str, Any]] = {
     types.StrType: {"type": "string"},
     types.DateTimeType: {"type": "string", "format": "date-time"},
 }
-_RANGE = {"ge": "minimum", "le": "maximum"}
-_LIMITS: Mapping[type[types.Type], Mapping[str, str]] = {
+_NUMBER_RANGE = {"ge": "minimum", "le": "maximum"}
+_CONSTRAINTS: Mapping[type[types.Type], Mapping[str, str]] = {
     types.StrType: {"pattern": "pattern", "max_length": "maxLength", "min_length": "minLength"},
-    types.IntType: _RANGE,
-    types.FloatType: _RANGE,
+    types.IntType: _NUMBER_RANGE,
+    types.FloatType: _NUMBER_RANGE,
     types.ListType: {"min_length": "minItems", "max_length": "maxItems"},
 }
 
 
-def _limits(kind: types.Type) -> dict[str, Any]:
-    names = _LIMITS.get(type(kind), {})
+def _constraints(kind: types.Type) -> dict[str, Any]:
+    names = _CONSTRAINTS.get(type(kind), {})
     found = {keyword: getattr(kind, name) for name, keyword in names.items()}
     return {
-        keyword: _ecma(limit) if keyword == "pattern" else limit
+        keyword: _to_ecma_pattern(limit) if keyword == "pattern" else limit
         for keyword, limit in found.items()
         if limit is not None
     }
@@ -160,6 +160,6 @@ def _default(field: types.Field) -> dict[str, Any]:
     return {"default": msgspec.to_builtins(made)}
 
 
-def _ecma(pattern: str) -> str:
+def _to_ecma_pattern(pattern: str) -> str:
     # Python's `$` would let a final newline pass; ECMA's does not, and knows no \Z.
     return pattern.replace(r"\Z", "$")

@@ -21,7 +21,7 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _BAD_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ}
 
 
-def write(path: Path, data: bytes | BinaryIO) -> os.stat_result:
+def write_durably(path: Path, data: bytes | BinaryIO) -> os.stat_result:
     """Durable before anything points to it. The time of modification tells versions apart, but file
     systems count it in ticks of milliseconds: below those it is drawn at random."""
     millisecond = time.time_ns() // 1_000_000 - 1
@@ -38,7 +38,7 @@ def write(path: Path, data: bytes | BinaryIO) -> os.stat_result:
         return os.fstat(file.fileno())
 
 
-def read(path: Path, size: int) -> bytes:
+def read_file(path: Path, size: int) -> bytes:
     """At most `size` bytes, even if the file has grown; none if it has vanished.
 
     It was a plain file a moment ago: neither a link that took its place is followed, nor a pipe
@@ -51,7 +51,7 @@ def read(path: Path, size: int) -> bytes:
         return file.read(size)
 
 
-def copy(path: Path, size: int, into: BinaryIO) -> None:
+def copy_file(path: Path, size: int, into: BinaryIO) -> None:
     """`read`, into a file in place of what it holds."""
     into.seek(0)
     into.truncate()
@@ -64,18 +64,18 @@ def copy(path: Path, size: int, into: BinaryIO) -> None:
         return
 
 
-def try_linking(asides: Path) -> None:
+def check_hard_links(asides: Path) -> None:
     """Some file systems have no hard links: say so at start-up, not at the first commit."""
     first, second = asides / uuid.uuid4().hex, asides / uuid.uuid4().hex
     try:
-        write(first, b"")
+        write_durably(first, b"")
         second.hardlink_to(first)
     finally:
         first.unlink(missing_ok=True)
         second.unlink(missing_ok=True)
 
 
-def lstat(path: Path) -> os.stat_result | None:
+def stat_regular_file(path: Path) -> os.stat_result | None:
     """None for what is no object: nothing there, a folder, a pipe, a link."""
     try:
         found = path.lstat()
@@ -84,7 +84,7 @@ def lstat(path: Path) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def version(found: os.stat_result) -> str:
+def version_of(found: os.stat_result) -> str:
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 
@@ -98,7 +98,11 @@ def walk(
             relevant = name.startswith(prefix) or prefix.startswith(name)
             if relevant and (name > after or after.startswith(name)):
                 yield from walk(Path(entry.path), key, prefix, after)
-        elif name.startswith(prefix) and name > after and (found := lstat(Path(entry.path))):
+        elif (
+            name.startswith(prefix)
+            and name > after
+            and (found := stat_regular_file(Path(entry.path)))
+        ):
             yield key, found
 
 
@@ -121,15 +125,15 @@ def _encodable(key: str) -> bool:
 
 
 @contextmanager
-def explained(root: Path, key: str) -> Iterator[None]:
+def translate_os_errors(root: Path, key: str) -> Iterator[None]:
     """Turn the system's errors into ours."""
     try:
         yield
     except OSError as exc:
-        raise _explain(root, key, exc) from exc
+        raise _to_job_error(root, key, exc) from exc
 
 
-def _explain(root: Path, key: str, exc: OSError) -> JobError:
+def _to_job_error(root: Path, key: str, exc: OSError) -> JobError:
     if not root.is_dir():
         return Misconfigured("BUCKET_MISSING", f"There is no folder {root}: create it.")
     why = f"{root}: {exc.strerror}."

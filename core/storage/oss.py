@@ -28,7 +28,7 @@ from core.storage.retry import Retry
 
 T = TypeVar("T")
 
-_PART = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 class OssStore:
@@ -50,8 +50,8 @@ class OssStore:
         if importlib.util.find_spec("oss2") is None:
             raise missing_extra("oss2, which OSS buckets need,", "oss", "SETTING_INVALID")
         self._name = bucket
-        self._endpoint = oss_connection.secure(endpoint)
-        self._region = region or oss_connection.region(self._endpoint)
+        self._endpoint = oss_connection.https_url(endpoint)
+        self._region = region or oss_connection.region_of(self._endpoint)
         self._credentials = credentials
         self._retry = retry
         self._timeout = timeout
@@ -64,7 +64,7 @@ class OssStore:
     def get(self, key: str, *, limit: int, etag: str = "") -> Object:
         check_key(key)
         headers = {"If-Match": etag} if etag else {}
-        return self._call(key, lambda: self._fetch(key, limit, headers))
+        return self._call(key, lambda: self._get(key, limit, headers))
 
     def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
         check_key(key)
@@ -73,46 +73,49 @@ class OssStore:
     def head(self, key: str) -> Info | None:
         check_key(key)
 
-        def look() -> Info | None:
-            headers = self._look(key)
-            return None if headers is None else answers.info(key, headers)
+        def read_info() -> Info | None:
+            headers = self._head(key)
+            return None if headers is None else answers.parse_info(key, headers)
 
-        return self._call(key, look)
+        return self._call(key, read_info)
 
     def put(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
         check_key(key)
-        headers = _headers(data, metadata)
+        headers = _upload_headers(data, metadata)
         self._call(key, lambda: self._bucket.put_object(key, data, headers=headers))
 
     def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         check_key(key)
         writer = uuid.uuid4().hex
-        headers = _headers(data, metadata)
-        headers |= {"x-oss-forbid-overwrite": "true", answers.META + answers.WRITER: writer}
-        return self._call(key, lambda: self._create(key, data, headers, writer))
+        headers = _upload_headers(data, metadata)
+        headers |= {
+            "x-oss-forbid-overwrite": "true",
+            answers.METADATA_PREFIX + answers.WRITER_METADATA: writer,
+        }
+        return self._call(key, lambda: self._put_new(key, data, headers, writer))
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:
         """As the port says. If an answer was lost, our bytes are looked for at `position`: equal
         bytes of two writers cannot be told apart, so records should name their writer."""
         check_key(key)
-        headers, attempts = _headers(data, None), iter(range(self._retry.attempts))
+        headers, attempts = _upload_headers(data, None), iter(range(self._retry.attempts))
 
-        def extend() -> bool:
+        def append_once() -> bool:
             repeated = next(attempts) > 0
             try:
                 self._bucket.append_object(key, position, data, headers=headers)
             except self._oss.OssError as exc:
                 if exc.code != "PositionNotEqualToLength":
                     raise
-                return repeated and self._holds(key, data, position)
+                return repeated and self._has_bytes_at(key, data, position)
             return True
 
-        return self._call(key, extend)
+        return self._call(key, append_once)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Info]:
         token, more = "", True
         while more:
-            page = self._call(prefix, partial(self._page, prefix, after, token))
+            page = self._call(prefix, partial(self._list_page, prefix, after, token))
             for item in page.object_list:
                 if is_valid_key(item.key):
                     yield Info(item.key, item.size, item.etag, float(item.last_modified))
@@ -125,7 +128,7 @@ class OssStore:
     def now(self) -> float:
         """From the `Date` of an answer at most a minute old, to the second."""
         if (now := self._clock.now()) is None:
-            self._call("", lambda: self._page("", "", "", keys=1))
+            self._call("", lambda: self._list_page("", "", "", keys=1))
             now = self._clock.now()
         if now is None:
             raise Unavailable("STORAGE_UNAVAILABLE", "The object store sends no Date.")
@@ -147,13 +150,13 @@ class OssStore:
         return oss2.exceptions
 
     @cached_property
-    def _silences(self) -> tuple[type[Exception], ...]:
+    def _no_answer_errors(self) -> tuple[type[Exception], ...]:
         """What is raised when no answer came, or less than a whole one."""
         from xml.etree.ElementTree import ParseError
 
         from requests import RequestException
 
-        return (answers.Damaged, self._oss.OssError, RequestException, ParseError)
+        return (answers.DamagedResponse, self._oss.OssError, RequestException, ParseError)
 
     @cached_property
     def _bucket(self) -> Any:
@@ -161,9 +164,9 @@ class OssStore:
 
         # oss2 logs requests with their security tokens: at DEBUG all of them, at INFO refused ones.
         logging.getLogger("oss2").setLevel(logging.WARNING)
-        session = oss2.Session(adapter=oss_connection.adapter())
+        session = oss2.Session(adapter=oss_connection.tls_adapter())
         session.session.trust_env = False  # neither proxies nor .netrc
-        session.session.hooks["response"].append(self._note_time)
+        session.session.hooks["response"].append(self._update_clock)
         return oss2.Bucket(
             oss2.ProviderAuthV4(SimpleNamespace(get_credentials=self._credentials)),
             self._endpoint,
@@ -175,11 +178,11 @@ class OssStore:
 
     def _call(self, key: str, action: Callable[[], T]) -> T:
         try:
-            return self._retry.run(action, self._worth_repeating)
+            return self._retry.run(action, self._is_retryable)
         except self._oss.ServerError as exc:
             temporary = bool(self._credentials().security_token)
-            failure = answers.explain(exc, self._name, key, temporary=temporary)
-        except self._silences as exc:
+            failure = answers.to_job_error(exc, self._name, key, temporary=temporary)
+        except self._no_answer_errors as exc:
             cause = type(getattr(exc, "exception", exc)).__name__
             message = f"No usable answer from {self._endpoint}: {cause}."
             failure = Unavailable("STORAGE_UNAVAILABLE", message, pointer=key)
@@ -187,31 +190,31 @@ class OssStore:
         # included, and a chained exception would carry that into logs.
         raise failure
 
-    def _worth_repeating(self, exc: Exception) -> bool:
+    def _is_retryable(self, exc: Exception) -> bool:
         if isinstance(exc, self._oss.ServerError):
-            return answers.repeatable(exc)
-        return isinstance(exc, self._silences)
+            return answers.is_retryable(exc)
+        return isinstance(exc, self._no_answer_errors)
 
-    def _fetch(self, key: str, limit: int, headers: dict[str, str]) -> Object:
+    def _get(self, key: str, limit: int, headers: dict[str, str]) -> Object:
         reply = self._bucket.get_object(key, headers=headers)
         with closing(reply.resp.response) as response:
-            info = answers.info(key, reply.headers)
+            info = answers.parse_info(key, reply.headers)
             if info.size > limit:
                 raise too_large(key, info.size, limit)
-            return Object(info, _body(response, info.size))
+            return Object(info, _read_body(response, info.size))
 
     def _download(self, key: str, file: BinaryIO, limit: int) -> Info:
         reply = self._bucket.get_object(key)
         with closing(reply.resp.response) as response:
-            info = answers.info(key, reply.headers)
+            info = answers.parse_info(key, reply.headers)
             if info.size > limit:
                 raise too_large(key, info.size, limit)
             file.seek(0)
             file.truncate()
-            file.writelines(_parts(response, info.size))
+            file.writelines(_read_chunks(response, info.size))
             return info
 
-    def _look(self, key: str) -> Mapping[str, str] | None:
+    def _head(self, key: str) -> Mapping[str, str] | None:
         try:
             headers: Mapping[str, str] = self._bucket.head_object(key).headers
         except self._oss.NotFound as exc:
@@ -220,7 +223,7 @@ class OssStore:
             return None
         return headers
 
-    def _create(self, key: str, data: Body, headers: dict[str, str], writer: str) -> bool:
+    def _put_new(self, key: str, data: Body, headers: dict[str, str], writer: str) -> bool:
         if not isinstance(data, bytes):
             data.seek(0)
         try:
@@ -228,63 +231,70 @@ class OssStore:
         except self._oss.OssError as exc:
             if exc.code != "FileAlreadyExists":
                 raise
-            found = self._look(key)
-            return found is not None and found.get(answers.META + answers.WRITER) == writer
+            found = self._head(key)
+            return (
+                found is not None
+                and found.get(answers.METADATA_PREFIX + answers.WRITER_METADATA) == writer
+            )
         return True
 
-    def _holds(self, key: str, data: bytes, position: int) -> bool:
-        wanted = (position, position + len(data) - 1)
-        reply = self._bucket.get_object(key, byte_range=wanted)
+    def _has_bytes_at(self, key: str, data: bytes, position: int) -> bool:
+        byte_range = (position, position + len(data) - 1)
+        reply = self._bucket.get_object(key, byte_range=byte_range)
         with closing(reply.resp.response) as response:
             if reply.status != 206 or reply.headers["Content-Length"] != str(len(data)):
                 return False
-            return _body(response, len(data), whole=False) == data
+            return _read_body(response, len(data), whole=False) == data
 
-    def _note_time(self, response: Any, *_: object, **__: object) -> None:
-        self._clock.note(response.headers.get("Date"))
+    def _update_clock(self, response: Any, *_: object, **__: object) -> None:
+        self._clock.update(response.headers.get("Date"))
 
-    def _page(self, prefix: str, after: str, token: str, keys: int = 1000) -> Any:
+    def _list_page(self, prefix: str, after: str, token: str, keys: int = 1000) -> Any:
         return self._bucket.list_objects_v2(
             prefix, start_after=after, continuation_token=token, max_keys=keys
         )
 
 
-def _headers(data: Body, metadata: Mapping[str, str] | None) -> dict[str, str]:
+def _upload_headers(data: Body, metadata: Mapping[str, str] | None) -> dict[str, str]:
     """With the digest, OSS refuses bytes that were damaged on the way before it stores them."""
     md5 = hashlib.md5(usedforsecurity=False)
     if isinstance(data, bytes):
         md5.update(data)
     else:
         data.seek(0)
-        while part := data.read(_PART):
+        while part := data.read(_CHUNK_BYTES):
             md5.update(part)
     digest = b64encode(md5.digest()).decode()
-    named = {answers.META + name: value for name, value in check_metadata(metadata).items()}
+    named = {
+        answers.METADATA_PREFIX + name: value for name, value in check_metadata(metadata).items()
+    }
     return {"Content-MD5": digest, **named}
 
 
-def _body(response: Any, size: int, *, whole: bool = True) -> bytes:
-    return b"".join(_parts(response, size, whole=whole, at_a_time=size))
+def _read_body(response: Any, size: int, *, whole: bool = True) -> bytes:
+    return b"".join(_read_chunks(response, size, whole=whole, chunk_bytes=size))
 
 
-def _parts(
-    response: Any, size: int, *, whole: bool = True, at_a_time: int = _PART
+def _read_chunks(
+    response: Any, size: int, *, whole: bool = True, chunk_bytes: int = _CHUNK_BYTES
 ) -> Iterator[bytes]:
     """`size` bytes as they are stored, whatever Content-Encoding they claim. `whole`: the checksum
     that OSS sends is always that of the whole object."""
     from oss2.utils import Crc64
     from urllib3.exceptions import HTTPError
 
-    crc, left = Crc64(), size
+    crc, remaining = Crc64(), size
     try:
-        while left and (part := response.raw.read(min(left, at_a_time), decode_content=False)):
+        while remaining and (
+            part := response.raw.read(min(remaining, chunk_bytes), decode_content=False)
+        ):
             crc.update(part)
-            left -= len(part)
+            remaining -= len(part)
             yield part
     except HTTPError as exc:
-        raise answers.Damaged(type(exc).__name__) from exc
-    if left:
-        raise answers.Damaged(f"{size - left} of {size} bytes")
-    wanted = response.headers.get("x-oss-hash-crc64ecma")
-    if whole and wanted is not None and str(crc.crc) != wanted:
-        raise answers.Damaged("CRC64 mismatch")
+        raise answers.DamagedResponse(type(exc).__name__) from exc
+    if remaining:
+        raise answers.DamagedResponse(f"{size - remaining} of {size} bytes")
+    expected = response.headers.get("x-oss-hash-crc64ecma")
+    if whole and expected is not None and str(crc.crc) != expected:
+        raise answers.DamagedResponse("CRC64 mismatch")

@@ -29,7 +29,7 @@ class Credentials:
         return self.security_token
 
 
-def adapter() -> Any:
+def tls_adapter() -> Any:
     """Connections that refuse TLS below 1.2."""
     import ssl
 
@@ -45,26 +45,26 @@ def adapter() -> Any:
     return Adapter(pool_connections=32, pool_maxsize=32)
 
 
-def secure(endpoint: str) -> str:
+def https_url(endpoint: str) -> str:
     """The endpoint as an https URL; plain http only to this machine."""
     url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
     bare = not (url.path.strip("/") or url.query or url.username)
     if url.scheme not in ("https", "http") or not url.hostname or not bare:
         message = "An endpoint is a URL such as https://oss-cn-hangzhou.aliyuncs.com, without more."
         raise Misconfigured("SETTING_INVALID", message)
-    if url.scheme == "http" and not _loopback(url.hostname):
+    if url.scheme == "http" and not _is_loopback(url.hostname):
         raise Misconfigured("ENDPOINT_INSECURE", f"Use https://{url.netloc}.")
     return f"{url.scheme}://{url.netloc}"
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def region(endpoint: str) -> str:
+def region_of(endpoint: str) -> str:
     found = re.search(r"//oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com$", endpoint)
     if not found:
         raise Misconfigured("SETTING_INVALID", f"Name the region: {endpoint} does not tell it.")

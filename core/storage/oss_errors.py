@@ -13,19 +13,19 @@ from typing import Protocol
 from core.errors import JobError, Misconfigured, Refused, Unavailable
 from core.storage.port import Info
 
-META = "x-oss-meta-"
-WRITER = "voicedrop-writer"
+METADATA_PREFIX = "x-oss-meta-"
+WRITER_METADATA = "voicedrop-writer"
 """Metadata that names one call of put_once, so that its repetition knows its own object."""
-_CLOCK_SECONDS = 60.0
+_MAX_CLOCK_AGE = 60.0
 
-_REPEATABLE = {
+_RETRYABLE_CODES = {
     "InvalidDigest",  # our bytes were damaged on the way
     "QpsLimitExceeded",
     "RequestTimeout",
     "Throttling",
     "TotalQpsLimitExceeded",
 }
-_EXPLAINED: Mapping[str, tuple[type[JobError], str]] = {
+_CODES: Mapping[str, tuple[type[JobError], str]] = {
     "AccessDenied": (Misconfigured, "BUCKET_FORBIDDEN"),
     "InvalidAccessKeyId": (Misconfigured, "BUCKET_FORBIDDEN"),
     "InvalidSecurityToken": (Misconfigured, "BUCKET_FORBIDDEN"),
@@ -39,11 +39,11 @@ _EXPLAINED: Mapping[str, tuple[type[JobError], str]] = {
     "InvalidObjectState": (Refused, "REF_NOT_READABLE"),
     "PreconditionFailed": (Refused, "OBJECT_CHANGED"),
 }
-_FORGOTTEN = "InvalidAccessKeyId"
+_UNKNOWN_ACCESS_KEY = "InvalidAccessKeyId"
 """Of an access key that never was, and of a temporary one some time after it expired."""
 
 
-class Answer(Protocol):
+class ServerError(Protocol):
     """What we use of oss2's ServerError."""
 
     status: int
@@ -53,17 +53,17 @@ class Answer(Protocol):
     request_id: str
 
 
-def repeatable(answer: Answer) -> bool:
-    return answer.status >= 500 or answer.status == 429 or answer.code in _REPEATABLE
+def is_retryable(answer: ServerError) -> bool:
+    return answer.status >= 500 or answer.status == 429 or answer.code in _RETRYABLE_CODES
 
 
-def explain(answer: Answer, bucket: str, key: str, *, temporary: bool) -> JobError:
+def to_job_error(answer: ServerError, bucket: str, key: str, *, temporary: bool) -> JobError:
     """`temporary`: the request was signed with a temporary access key."""
     usual: tuple[type[JobError], str] = (Unavailable, "STORAGE_UNAVAILABLE")
     if answer.status == 403:
         usual = (Misconfigured, "BUCKET_FORBIDDEN")
-    family, code = _EXPLAINED.get(answer.code, usual)
-    if answer.code == _FORGOTTEN and temporary:
+    family, code = _CODES.get(answer.code, usual)
+    if answer.code == _UNKNOWN_ACCESS_KEY and temporary:
         family, code = Unavailable, "CREDENTIALS_EXPIRED"
     what = f"{answer.status} {answer.code} {answer.ec}".rstrip()
     message = (
@@ -72,23 +72,23 @@ def explain(answer: Answer, bucket: str, key: str, *, temporary: bool) -> JobErr
     return family(code, message, pointer=key)
 
 
-class Damaged(Exception):
+class DamagedResponse(Exception):
     """An answer lacks headers, or its body is short or not what its checksum says."""
 
 
-def info(key: str, headers: Mapping[str, str]) -> Info:
+def parse_info(key: str, headers: Mapping[str, str]) -> Info:
     """Raises Damaged."""
     metadata = {
-        name.lower().removeprefix(META): value
+        name.lower().removeprefix(METADATA_PREFIX): value
         for name, value in headers.items()
-        if name.lower().startswith(META)
+        if name.lower().startswith(METADATA_PREFIX)
     }
-    metadata.pop(WRITER, None)
+    metadata.pop(WRITER_METADATA, None)
     try:
         size, etag = int(headers["Content-Length"]), headers["ETag"].strip('"')
         modified = parsedate_to_datetime(headers["Last-Modified"]).timestamp()
     except (KeyError, ValueError) as exc:
-        raise Damaged(str(exc)) from exc
+        raise DamagedResponse(str(exc)) from exc
     return Info(key, size, etag, modified, metadata)
 
 
@@ -101,15 +101,15 @@ class Clock:
 
     def now(self) -> float | None:
         """Unix seconds; None if the latest answer is more than a minute old."""
-        if self._ahead is None or time.monotonic() - self._ahead[1] > _CLOCK_SECONDS:
+        if self._ahead is None or time.monotonic() - self._ahead[1] > _MAX_CLOCK_AGE:
             return None
         return time.monotonic() + self._ahead[0]
 
-    def note(self, date: str | None) -> None:
+    def update(self, date: str | None) -> None:
         if not date:
             return
         here, old = time.monotonic(), self._ahead
         fresh = parsedate_to_datetime(date).timestamp() - here
         # Dates are cut to seconds, so of several the latest is nearest to the truth.
-        if old is None or here - old[1] > _CLOCK_SECONDS or not 0 <= old[0] - fresh < 1:
+        if old is None or here - old[1] > _MAX_CLOCK_AGE or not 0 <= old[0] - fresh < 1:
             self._ahead = (fresh, here)

@@ -18,24 +18,24 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Retry:
     attempts: int = 6
-    first: float = 0.2
+    first_pause: float = 0.2
     """Seconds: the longest first pause; each next may be twice as long."""
-    longest: float = 8.0
+    longest_pause: float = 8.0
     budget: float = 60.0
     """Seconds after which no further attempt begins."""
     sleep: Callable[[float], None] = time.sleep
     uniform: Callable[[float, float], float] = random.uniform
     clock: Callable[[], float] = time.monotonic
 
-    def run(self, action: Callable[[], T], worth: Callable[[Exception], bool]) -> T:
+    def run(self, action: Callable[[], T], is_retryable: Callable[[Exception], bool]) -> T:
         """What `action` returns, or its last exception; only those `worth` it are tried again."""
         ends = self.clock() + self.budget
         for attempt in range(self.attempts - 1):
-            pause = self.uniform(0, min(self.longest, self.first * 2**attempt))
+            pause = self.uniform(0, min(self.longest_pause, self.first_pause * 2**attempt))
             try:
                 return action()
             except Exception as exc:
-                if not worth(exc) or self.clock() + pause > ends:
+                if not is_retryable(exc) or self.clock() + pause > ends:
                     raise
             self.sleep(pause)
         return action()

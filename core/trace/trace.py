@@ -98,7 +98,7 @@ def trace_recording(
         facts, detections = search_recording(file, name, keys)
     except (Refused, Failed) as exc:
         meaning = f"The clip could not be decoded ({exc.code}): {exc.message}"
-        return msgspec.structs.replace(report, meaning=meaning, error=Problem.of(exc))
+        return msgspec.structs.replace(report, meaning=meaning, error=Problem.from_error(exc))
     findings = [_marked_stretch(stretch, resolve) for stretch in merge_detections(detections)]
     score = max((stretch.score for stretch in detections), default=0.0)
     return msgspec.structs.replace(

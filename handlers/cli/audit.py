@@ -20,7 +20,7 @@ from core.audit import CheckedJob, Sources, page
 from core.errors import JobError, Misconfigured, Refused
 from core.job.lease import Lease
 from core.job.runtime import Runtime
-from core.result.document import timestamp
+from core.result.document import format_timestamp
 from core.settings import Settings
 from core.storage.port import Store
 from core.tlog import log, signed_note
@@ -79,7 +79,9 @@ def trace(settings: Settings, clips: list[Path], index: Path | None) -> Shown:
 def _trace(clip: Path, marks: Keys, resolve: tracing.Resolve) -> tracing.Trace:
     try:
         with clip.open("rb") as file:
-            return tracing.trace_recording(file, clip.name, marks, resolve, timestamp(time.time()))
+            return tracing.trace_recording(
+                file, clip.name, marks, resolve, format_timestamp(time.time())
+            )
     except OSError as exc:
         raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(clip)) from exc
 

@@ -30,7 +30,7 @@ def init(settings: Settings) -> Report:
         if not place.startswith("oss://") and not folder.exists():
             folder.mkdir(parents=True)
             made.append(folder)
-    made += keys.create(settings.keys)
+    made += keys.create_keys(settings.keys)
     lines = [f"made {path}" for path in made] or ["Everything was there already."]
     lines.append(f"Keep {settings.keys} safe and private: without it nothing can be opened.")
     lines.append(f"Next: put files into {settings.inbox}, then run `voicedrop watch --once`.")
@@ -41,7 +41,7 @@ def submit(settings: Settings, manifest: Path, files: list[Path]) -> Report:
     """Files first, the manifest last: its arrival starts the job."""
     data = _read(manifest)
     lines = manifest.name.endswith(".jsonl")
-    draft = resolve.parse(data, lines=lines)
+    draft = resolve.parse_job(data, lines=lines)
     if draft.errors:
         for bad in draft.errors:
             os.write(2, f"item {bad.id or bad.index}: {bad.error}\n".encode())
@@ -79,10 +79,10 @@ def open_result(settings: Settings, source: str, out: Path) -> Report:
 
 def schema(name: str) -> dict[str, Any]:
     made = {
-        "job": schemas.job,
-        "result": schemas.result,
+        "job": schemas.job_schema,
+        "result": schemas.result_schema,
         "event": outgoing.schema,
-        "consent": schemas.consent,
+        "consent": schemas.consent_schema,
     }
     if name not in made:
         raise Refused("VALUE_RANGE", f"There is a schema of {', '.join(made)}, not of {name}.")
@@ -117,7 +117,7 @@ def new_consent(  # noqa: PLR0913 - the fields of a record
     }
     fields |= _proof(method, proof)
     if method in ("own-voice", "recorded-statement", "signed-document"):
-        words = records.statement(
+        words = records.format_statement(
             "en", name=subject, controller=controller, purposes=purposes, start=start, end=end
         )
         fields.setdefault("statement_text", words)
@@ -128,7 +128,7 @@ def new_consent(  # noqa: PLR0913 - the fields of a record
 
 
 def write_record(record: records.Consent, out: Path | None) -> None:
-    data = records.write(record)
+    data = records.format_consent(record)
     if out is None:
         os.write(1, data)
         return
@@ -140,7 +140,7 @@ def write_record(record: records.Consent, out: Path | None) -> None:
 
 def _proof(method: str, proof: str) -> dict[str, Any]:
     """The field that the method cannot do without, from a file or from words."""
-    field = records.PROOF.get(method, "")
+    field = records.REQUIRED_EVIDENCE.get(method, "")
     if not proof:
         return {}
     if field == "evidence_sha256":

@@ -54,9 +54,9 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
         key = key if key.endswith("result.json") else result_key(key)
         document = runtime.results.get(key, limit=RESULT_LIMIT).data
         fetch = lambda key: runtime.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
-    signed.check(document, runtime.keys.verifying)
-    found = result.parse(document)
-    made: Iterable[ItemResult | Chapter] = chain(result.items_of(found, fetch), found.chapters)
+    signed.check_signature(document, runtime.keys.verifying)
+    found = result.parse_result(document)
+    made: Iterable[ItemResult | Chapter] = chain(result.read_items(found, fetch), found.chapters)
     files = [one for one in _files(made) if not wanted or one.key.endswith(f"/{wanted}")]
     if not files:
         raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)

@@ -146,7 +146,7 @@ def bucket_runtime(place: Cloud, folder: Path) -> Runtime:
 def produce(runtime: Runtime, keys: list[str]) -> None:
     data = REFERENCE.read_bytes()
     runtime.inbox.put("refs/alice.flac", data)
-    runtime.inbox.put("consent/alice.json", records.write(consent_record(data)))
+    runtime.inbox.put("consent/alice.json", records.format_consent(consent_record(data)))
     for key in keys:
         runtime.inbox.put(key, manifest(f"This is {key}."))
 

@@ -57,6 +57,6 @@ def sources(root: Path, **changes: Any) -> Sources:
         "results": LocalStore(root / "results"),
         "control": LocalStore(root / "control"),
         "inbox": LocalStore(root / "inbox"),
-        "keys": keys.load_reading(root / "keys"),
+        "keys": keys.load_reading_keys(root / "keys"),
     }
     return Sources(**(fields | changes))

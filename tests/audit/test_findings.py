@@ -17,7 +17,7 @@ from core.consent import records
 from core.crypto import keys
 from core.documents import signed
 from core.job.lease import Lease
-from core.result.document import Result, parse
+from core.result.document import Result, parse_result
 from core.result.item_result import LabelUsed
 from core.storage.local import LocalStore
 from core.storage.object_keys import LOG_BATCHES, LOG_CHECKPOINTS, LOG_QUEUE, mark_key, result_key
@@ -243,13 +243,13 @@ def replace_the_consent(root: Path) -> None:
 
 
 def withdraw_consent_before(root: Path) -> None:
-    path = root / "inbox/consent" / f"alice.json{records.REVOKED}"
+    path = root / "inbox/consent" / f"alice.json{records.REVOKED_SUFFIX}"
     path.write_bytes(b"")
     os.utime(path, (0, 0))
 
 
 def of(root: Path) -> Result:
-    return parse(results(root)[0].read_bytes())
+    return parse_result(results(root)[0].read_bytes())
 
 
 SPOILED: dict[Callable[[Path], None], set[tuple[int, str]]] = {
@@ -340,7 +340,7 @@ def rewrite(root: Path, **changes: object) -> None:
 
 
 def envelope_of_another(root: Path) -> None:
-    rewrite(root, envelope=parse(results(root)[1].read_bytes()).items[0].envelope)
+    rewrite(root, envelope=parse_result(results(root)[1].read_bytes()).items[0].envelope)
 
 
 def other_plaintext(root: Path) -> None:
@@ -366,7 +366,7 @@ def no_mark_stated(root: Path) -> None:
 
 
 def mark_of_another(root: Path) -> None:
-    rewrite(root, watermark=parse(results(root)[1].read_bytes()).items[0].watermark)
+    rewrite(root, watermark=parse_result(results(root)[1].read_bytes()).items[0].watermark)
 
 
 def mark_taken_away(root: Path) -> None:
@@ -483,7 +483,7 @@ def test_a_log_of_which_nothing_is_left_is_missed_by_who_kept_a_checkpoint(copy:
 def test_without_secrets_everything_public_is_checked_still(copy: Path) -> None:
     for secret in (*copy.glob("keys/*.key"), copy / "keys/sign-001.pem"):
         secret.unlink()
-    held = keys.load_reading(copy / "keys")
+    held = keys.load_reading_keys(copy / "keys")
     clean = run(copy, keys=held)
     assert clean.findings == []
     skipped = {check.number for check in clean.checks if "NO_KEY" in check.reasons}
@@ -495,7 +495,7 @@ def test_without_secrets_everything_public_is_checked_still(copy: Path) -> None:
 
 def test_a_key_that_was_destroyed_is_no_finding(copy: Path) -> None:
     (copy / "keys/kek-001.key").unlink()
-    keys.create(copy / "keys")
+    keys.create_keys(copy / "keys")
     report = run(copy)
     assert report.findings == []
     assert report.checks[2].reasons["KEY_DESTROYED"] == SIZE - 1
@@ -557,8 +557,8 @@ def test_outputs_of_a_job_at_work_are_no_finding(copy: Path) -> None:
 
 
 def test_consent_withdrawn_afterwards_is_no_finding(copy: Path) -> None:
-    (copy / "inbox/consent" / f"alice.json{records.REVOKED}").write_bytes(b"")
-    os.utime(copy / "inbox/consent" / f"alice.json{records.REVOKED}", (4e9, 4e9))
+    (copy / "inbox/consent" / f"alice.json{records.REVOKED_SUFFIX}").write_bytes(b"")
+    os.utime(copy / "inbox/consent" / f"alice.json{records.REVOKED_SUFFIX}", (4e9, 4e9))
     assert run(copy).findings == []
 
 

@@ -18,7 +18,7 @@ from core.crypto import sealing
 from core.crypto.sealing import Context
 from core.documents import signed
 from core.label import aigc as label
-from core.result.document import Result, parse
+from core.result.document import Result, parse_result
 from tests.audit.conftest import opened
 from tests.audit.test_findings import run, told
 
@@ -117,7 +117,9 @@ def test_what_was_done_to_a_part_is_found_and_the_others_are_read(copy: Path, ho
 def resigned(root: Path, name: str, change: Callable[[Result], Result]) -> None:
     """By somebody who holds the signing key; not logged."""
     path = document(root, name)
-    path.write_bytes(signed.sign(change(parse(path.read_bytes())), opened(root).keys.signing))
+    path.write_bytes(
+        signed.sign(change(parse_result(path.read_bytes())), opened(root).keys.signing)
+    )
 
 
 def test_an_envelope_of_another_chapter_is_found(copy: Path) -> None:

@@ -20,7 +20,7 @@ from core import audit
 from core.audit import page, report
 from core.crypto import keys, sealing
 from core.errors import Misconfigured, Refused
-from core.result.document import parse
+from core.result.document import parse_result
 from core.settings import Settings
 from core.tlog import log
 from handlers.cli import app as cli
@@ -326,7 +326,7 @@ def test_a_clip_is_traced_with_an_index_and_the_watermark_key_alone(
 ) -> None:
     voicedrop(copy, "audit")
     made = opened(copy)
-    done = parse(results(copy)[0].read_bytes())
+    done = parse_result(results(copy)[0].read_bytes())
     clip = tmp_path / "clip.wav"
     envelope = done.items[0].envelope
     assert envelope
@@ -374,7 +374,7 @@ def test_the_log_verifies_with_public_keys_alone(
 @pytest.mark.slow
 def test_the_log_goes_on_after_the_signing_key_changed(voicedrop: Voicedrop, copy: Path) -> None:
     (copy / "keys/sign-001.pem").unlink()
-    keys.create(copy / "keys")
+    keys.create_keys(copy / "keys")
     add(opened(copy), 100)
     assert voicedrop(copy, "log", "integrate")[0] == 0
     assert voicedrop(copy, "log", "verify")[0] == 0

@@ -22,7 +22,7 @@ from core.audit import Sources
 from core.crypto import sealing
 from core.crypto.keys import ReadingKeys
 from core.errors import Failed, Refused
-from core.result.document import parse
+from core.result.document import parse_result
 from core.storage.object_keys import result_key
 from core.storage.port import Store
 from core.trace import registry, trace
@@ -240,7 +240,7 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     text = "Words that somebody will pass on to a stranger. " * 3
     handle(notification(put_job(made, items=[{"id": "hello", "text": text}])), made)
     (key,) = (i.key for i in made.results.list("out/") if i.key.endswith("result.json"))
-    done = parse(made.results.get(key, limit=10**6).data)
+    done = parse_result(made.results.get(key, limit=10**6).data)
     assert key == result_key(done.job_id)
     (item,) = done.items
     assert item.output

@@ -21,7 +21,7 @@ from core.job import commit, lease
 from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from core.result import document as result
-from core.result.document import Result, items_of
+from core.result.document import Result, read_items
 from core.result.item_result import ItemResult
 from core.storage.object_keys import parse_shard_key, plan_key, result_key, shard_name
 from core.voice import SpeechChunk, Voiceprint
@@ -72,7 +72,7 @@ def finish(runtime: Runtime, key: str) -> Result:
 
 
 def items(runtime: Runtime, done: Result) -> list[ItemResult]:
-    return list(items_of(done, commit.part_reader(runtime)))
+    return list(read_items(done, commit.part_reader(runtime)))
 
 
 def test_a_job_of_many_items_is_made_by_shards_and_committed_by_the_last(runtime: Runtime) -> None:

@@ -159,7 +159,7 @@ def test_an_auditor_can_audit_and_trace_and_nothing_besides(
     runtime = local_runtime(root)
     item = next(i for i in runtime.results.list("out/") if i.key.endswith("i0.wav.sealed"))
     body = runtime.results.get(item.key, limit=10**8)
-    envelope = sealing.from_metadata(body.info.metadata)
+    envelope = sealing.envelope_from_metadata(body.info.metadata)
     clip = tmp_path / "clip.wav"
     clip.write_bytes(sealing.open_sealed(body.data, envelope, runtime.keys.wrapping))
     (traced,) = auditing.trace(settings, [clip], None).data["traces"]

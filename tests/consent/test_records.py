@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from core.consent import records
-from core.consent.records import Cited, Consent, Scope, StatementAudio, Subject
+from core.consent.records import Consent, ConsentRef, Scope, StatementAudio, Subject
 from core.errors import Notice, Refused
 from core.settings import ConsentPolicy
 
@@ -44,7 +44,7 @@ def use(record: bytes | None, **changes: Any) -> Consent:
         "at": NOW,
         "revoked": False,
     }
-    return records.check(record, pointer="/voices/a", **(arguments | changes))
+    return records.check_consent(record, pointer="/voices/a", **(arguments | changes))
 
 
 def code(record: bytes | None, **changes: Any) -> str:
@@ -57,12 +57,12 @@ def code(record: bytes | None, **changes: Any) -> str:
 
 def altered(**fields: Any) -> bytes:
     """The record with some fields changed; None removes one."""
-    values = {**json.loads(records.write(RECORD)), **fields}
+    values = {**json.loads(records.format_consent(RECORD)), **fields}
     return json.dumps({k: v for k, v in values.items() if v is not None}).encode()
 
 
 def test_a_fitting_record_is_returned() -> None:
-    assert use(records.write(RECORD)) == RECORD
+    assert use(records.format_consent(RECORD)) == RECORD
 
 
 def test_no_record_no_voice() -> None:
@@ -70,7 +70,7 @@ def test_no_record_no_voice() -> None:
 
 
 def test_withdrawal_comes_before_everything() -> None:
-    assert code(records.write(RECORD), revoked=True) == "CONSENT_REVOKED"
+    assert code(records.format_consent(RECORD), revoked=True) == "CONSENT_REVOKED"
     assert code(None, revoked=True) == "CONSENT_REVOKED"
     assert code(b"broken", revoked=True) == "CONSENT_REVOKED"
 
@@ -81,7 +81,7 @@ def test_withdrawal_comes_before_everything() -> None:
     ids=["another recording", "another language"],
 )
 def test_outside_its_scope(changes: dict[str, str]) -> None:
-    assert code(records.write(RECORD), **changes) == "CONSENT_SCOPE"
+    assert code(records.format_consent(RECORD), **changes) == "CONSENT_SCOPE"
 
 
 def test_an_empty_language_list_sets_no_limit() -> None:
@@ -99,9 +99,9 @@ def test_an_empty_language_list_sets_no_limit() -> None:
 )
 def test_the_time_it_holds(at: datetime, expected: str | None) -> None:
     if expected:
-        assert code(records.write(RECORD), at=at) == expected
+        assert code(records.format_consent(RECORD), at=at) == expected
     else:
-        assert use(records.write(RECORD), at=at) == RECORD
+        assert use(records.format_consent(RECORD), at=at) == RECORD
 
 
 def test_without_an_end_it_holds_on() -> None:
@@ -137,7 +137,7 @@ def test_without_an_end_it_holds_on() -> None:
         pytest.param(altered(method="public-domain"), id="no source"),
         pytest.param(altered(method="synthetic-voice"), id="synthetic without source"),
         pytest.param(
-            records.write(RECORD).replace(b'"revocable"', b'"id": "other",\n"revocable"'),
+            records.format_consent(RECORD).replace(b'"revocable"', b'"id": "other",\n"revocable"'),
             id="a key twice",
         ),
     ],
@@ -153,20 +153,20 @@ def test_every_method_has_a_proof_that_suffices() -> None:
         "statement_text": "I agree.",
         "source": "LibriVox, public domain in the USA",
     }
-    for method, field in records.PROOF.items():
+    for method, field in records.REQUIRED_EVIDENCE.items():
         record = msgspec.structs.replace(RECORD, method=method, **{field: proofs[field]})
-        assert use(records.write(record)).method == method
+        assert use(records.format_consent(record)).method == method
 
 
 def test_an_invalid_record_is_not_written() -> None:
     with pytest.raises(Refused, match=r"CONSENT_INVALID.*purposes"):
-        records.write(msgspec.structs.replace(RECORD, purposes=[]))
+        records.format_consent(msgspec.structs.replace(RECORD, purposes=[]))
 
 
 def test_results_cite_the_record_and_not_the_person() -> None:
-    record = records.write(RECORD)
+    record = records.format_consent(RECORD)
     cited, notices = gate("required", record)
-    assert cited == Cited(
+    assert cited == ConsentRef(
         id="alice-2026", sha256=hashlib.sha256(record).hexdigest(), method="own-voice"
     )
     assert notices == []
@@ -175,8 +175,8 @@ def test_results_cite_the_record_and_not_the_person() -> None:
 
 def gate(
     policy: ConsentPolicy, record: bytes | None, *, revoked: bool = False
-) -> tuple[Cited | None, list[Notice]]:
-    return records.gate(
+) -> tuple[ConsentRef | None, list[Notice]]:
+    return records.apply_policy(
         policy, record, reference_sha256=REFERENCE, language="en", at=NOW, revoked=revoked
     )
 
@@ -188,7 +188,7 @@ def test_optional_policy_waives_a_missing_record_and_says_so() -> None:
 
 
 def test_optional_policy_is_noted_even_when_there_is_a_record() -> None:
-    cited, notices = gate("optional", records.write(RECORD))
+    cited, notices = gate("optional", records.format_consent(RECORD))
     assert cited is not None
     assert [notice.code for notice in notices] == ["CONSENT_OPTIONAL"]
 
@@ -213,7 +213,7 @@ def test_no_policy_lets_a_withdrawn_or_wrong_record_pass(
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_statements_name_person_controller_purpose_and_time(language: str) -> None:
-    words = records.statement(
+    words = records.format_statement(
         language,
         name="Alice",
         controller="Example Ltd",
@@ -224,7 +224,7 @@ def test_statements_name_person_controller_purpose_and_time(language: str) -> No
     assert all(part in words for part in ("Alice", "Example Ltd", "books", "radio"))
     assert "2026-06-01" in words
     assert "2027-06-01" in words
-    open_ended = records.statement(
+    open_ended = records.format_statement(
         language, name="A", controller="B", purposes=["c"], start=NOW, end=None
     )
     assert "{" not in open_ended
@@ -239,7 +239,7 @@ def test_ids_are_random_and_valid() -> None:
 
 def test_the_published_schema_accepts_our_records_and_refuses_typos() -> None:
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
-    assert validator.is_valid(json.loads(records.write(RECORD)))
+    assert validator.is_valid(json.loads(records.format_consent(RECORD)))
     typos: list[dict[str, Any]] = [{"extra": 1}, {"purposes": []}, {"method": "shrug"}]
     for wrong in typos:
         assert not validator.is_valid(json.loads(altered(**wrong)))

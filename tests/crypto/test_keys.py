@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.crypto import keys
-from core.crypto.keys import LocalKeys, Wrapped, secret_id
+from core.crypto.keys import LocalKeys, WrappedKey, secret_id
 from core.documents import signed
 from core.errors import Misconfigured, Refused
 
@@ -23,7 +23,7 @@ DATA_KEY = bytes(range(100, 132))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    keys.create(tmp_path / "keys")
+    keys.create_keys(tmp_path / "keys")
     return tmp_path / "keys"
 
 
@@ -36,14 +36,14 @@ def text(key: bytes) -> str:
 
 
 def test_create_makes_everything_load_needs(folder: Path) -> None:
-    ring = keys.load(folder)
+    ring = keys.load_keyring(folder)
     assert ring.wrapping.unwrap(ring.wrapping.wrap(DATA_KEY, b"c"), b"c") == DATA_KEY
     assert [len(key) for key in ring.watermark.values()] == [32]
-    assert signed.verify(signed.sign({}, ring.signing), keys.public_keys(folder)) == {}
+    assert signed.verify(signed.sign({}, ring.signing), keys.load_public_keys(folder)) == {}
 
 
 def test_create_says_what_it_made_and_replaces_nothing(tmp_path: Path) -> None:
-    made = keys.create(tmp_path / "new" / "keys")
+    made = keys.create_keys(tmp_path / "new" / "keys")
     assert [path.name for path in made] == [
         "kek-001.key",
         "watermark-001.key",
@@ -51,7 +51,7 @@ def test_create_says_what_it_made_and_replaces_nothing(tmp_path: Path) -> None:
         "sign-001.pub.pem",
     ]
     before = [path.read_bytes() for path in made]
-    assert keys.create(tmp_path / "new" / "keys") == []
+    assert keys.create_keys(tmp_path / "new" / "keys") == []
     assert [path.read_bytes() for path in made] == before
 
 
@@ -60,7 +60,7 @@ def test_secrets_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> N
     (tmp_path / "keys").mkdir(mode=0o700)
     before = os.umask(umask)
     try:
-        keys.create(tmp_path / "keys")
+        keys.create_keys(tmp_path / "keys")
     finally:
         os.umask(before)
     assert {mode(path) for path in (tmp_path / "keys").glob("*.key")} == {0o600}
@@ -73,63 +73,63 @@ def test_a_new_folder_is_private(folder: Path) -> None:
 
 def test_creating_from_many_threads_makes_one_set(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(keys.create, [tmp_path / "keys"] * 16))
+        made = list(pool.map(keys.create_keys, [tmp_path / "keys"] * 16))
     assert sorted(path.name for paths in made for path in paths) == sorted(
         path.name for path in (tmp_path / "keys").iterdir()
     )
-    ring = keys.load(tmp_path / "keys")
+    ring = keys.load_keyring(tmp_path / "keys")
     assert list(ring.verifying) == [signed.key_id(ring.signing.public_key())]
 
 
 def test_a_key_that_others_can_read_is_refused(folder: Path) -> None:
     (folder / "kek-001.key").chmod(0o640)
     with pytest.raises(Misconfigured, match=r"KEY_PERMISSIONS.*chmod 600"):
-        keys.load(folder)
+        keys.load_keyring(folder)
 
 
 @pytest.mark.parametrize("name", ["kek-001.key", "watermark-001.key", "sign-001.pem"])
 def test_a_missing_key_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(Misconfigured, match=rf"KEY_NOT_FOUND: No {name.split('-')[0]}"):
-        keys.load(folder)
+        keys.load_keyring(folder)
 
 
 def test_no_public_keys_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="KEY_NOT_FOUND"):
-        keys.public_keys(tmp_path)
+        keys.load_public_keys(tmp_path)
 
 
 def test_the_newest_key_wraps_and_older_ones_still_open(folder: Path) -> None:
-    old = keys.load(folder).wrapping.wrap(DATA_KEY, b"c")
+    old = keys.load_keyring(folder).wrapping.wrap(DATA_KEY, b"c")
     new = os.urandom(32)
     (folder / "kek-002.key").write_text(text(new))
     (folder / "kek-002.key").chmod(0o600)
-    wrapping = keys.load(folder).wrapping
+    wrapping = keys.load_keyring(folder).wrapping
     assert wrapping.wrap(DATA_KEY, b"c").kek == f"local:{secret_id(new)}"
     assert wrapping.unwrap(old, b"c") == DATA_KEY
 
 
 def test_deleting_a_key_destroys_what_it_wrapped(folder: Path) -> None:
-    old = keys.load(folder).wrapping.wrap(DATA_KEY, b"c")
+    old = keys.load_keyring(folder).wrapping.wrap(DATA_KEY, b"c")
     (folder / "kek-001.key").unlink()
-    keys.create(folder)
+    keys.create_keys(folder)
     with pytest.raises(Misconfigured, match="KEY_DESTROYED"):
-        keys.load(folder).wrapping.unwrap(old, b"c")
+        keys.load_keyring(folder).wrapping.unwrap(old, b"c")
 
 
 def test_a_rotated_signing_key_leaves_its_public_key_to_verify_with(folder: Path) -> None:
-    old = signed.sign({"n": 1}, keys.load(folder).signing)
+    old = signed.sign({"n": 1}, keys.load_keyring(folder).signing)
     (folder / "sign-001.pem").unlink()
-    assert [path.name for path in keys.create(folder)] == ["sign-002.pem", "sign-002.pub.pem"]
-    ring = keys.load(folder)
+    assert [path.name for path in keys.create_keys(folder)] == ["sign-002.pem", "sign-002.pub.pem"]
+    ring = keys.load_keyring(folder)
     assert signed.verify(old, ring.verifying) == {"n": 1}
     assert signed.verify(signed.sign({"n": 2}, ring.signing), ring.verifying) == {"n": 2}
 
 
 def test_a_key_keeps_its_id_in_a_setting_value(folder: Path) -> None:
-    ring = keys.load(folder)
+    ring = keys.load_keyring(folder)
     wrapped = ring.wrapping.wrap(DATA_KEY, b"c")
-    given = keys.from_values(
+    given = keys.keyring_from_values(
         kek=f"{text(os.urandom(32))},{(folder / 'kek-001.key').read_text()}",
         signing=text((folder / "sign-001.pem").read_bytes()),
         watermark=(folder / "watermark-001.key").read_text(),
@@ -169,7 +169,7 @@ def test_values_of_the_wrong_form_are_unusable(values: dict[str, str]) -> None:
     }
 
     def read(kek: str, signing: str, watermark: str) -> keys.Keyring:
-        return keys.from_values(kek=kek, signing=signing, watermark=watermark)
+        return keys.keyring_from_values(kek=kek, signing=signing, watermark=watermark)
 
     assert read(**good).watermark
     with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
@@ -184,13 +184,13 @@ def test_a_public_key_of_the_wrong_form_is_unusable(folder: Path, content: str) 
     )
     (folder / "sign-000.pub.pem").write_bytes(encoded if content == "ec" else b"nonsense")
     with pytest.raises(Misconfigured, match=r"KEY_UNUSABLE.*sign-000"):
-        keys.load(folder)
+        keys.load_keyring(folder)
 
 
 def test_another_provider_can_wrap_instead(folder: Path) -> None:
     other = LocalKeys({"elsewhere": bytes(32)})
     (folder / "kek-001.key").unlink()
-    assert keys.load(folder, wrapping=other).wrapping is other
+    assert keys.load_keyring(folder, wrapping=other).wrapping is other
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_another_provider_can_wrap_instead(folder: Path) -> None:
 def test_a_changed_wrapping_is_refused(change: dict[str, bytes]) -> None:
     ring = LocalKeys({"a": bytes(32)})
     with pytest.raises(Refused, match="SEAL_INVALID"):
-        ring.unwrap(Wrapped("local:a", "1", change["blob"]), b"c")
+        ring.unwrap(WrappedKey("local:a", "1", change["blob"]), b"c")
 
 
 def test_the_context_is_authenticated() -> None:
@@ -219,7 +219,7 @@ def test_an_empty_ring_cannot_wrap() -> None:
 
 
 def test_no_secret_appears_in_a_repr(folder: Path) -> None:
-    ring = keys.load(folder)
+    ring = keys.load_keyring(folder)
     assert isinstance(ring.wrapping, LocalKeys)
     shown = repr(ring)
     for key in (*ring.wrapping.keys.values(), *ring.watermark.values()):

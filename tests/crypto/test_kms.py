@@ -11,7 +11,7 @@ import pytest
 
 from core.crypto import kms as kms_module
 from core.crypto import sealing
-from core.crypto.keys import Wrapped
+from core.crypto.keys import WrappedKey
 from core.crypto.kms import AliyunKms
 from core.crypto.sealing import Context
 from core.errors import JobError, Unavailable
@@ -40,7 +40,7 @@ def kms(server: Kms) -> Iterator[Kms]:
 
 
 ROLE = Credentials("id", kms_server.SECRET)
-QUICK = Retry(attempts=3, first=0.001)
+QUICK = Retry(attempts=3, first_pause=0.001)
 
 
 def provider(kms: Kms, given: Credentials = ROLE, **fields: str) -> AliyunKms:
@@ -78,7 +78,7 @@ def test_temporary_credentials_carry_their_token(kms: Kms) -> None:
 def test_a_changed_blob_is_refused(kms: Kms) -> None:
     keys = provider(kms)
     wrapped = keys.wrap(DATA_KEY, b"{}")
-    changed = Wrapped(wrapped.kek, wrapped.version, wrapped.blob[:-1] + b"\0")
+    changed = WrappedKey(wrapped.kek, wrapped.version, wrapped.blob[:-1] + b"\0")
     assert code(keys.unwrap, changed, b"{}") == "SEAL_INVALID"
 
 
@@ -90,7 +90,7 @@ def test_a_missing_key_cannot_wrap_and_a_deleted_one_is_destroyed(kms: Kms) -> N
 
 
 def test_a_local_key_is_not_asked_of_kms(kms: Kms) -> None:
-    assert code(provider(kms).unwrap, Wrapped("local:a", "1", b"x"), b"{}") == "KEY_NOT_FOUND"
+    assert code(provider(kms).unwrap, WrappedKey("local:a", "1", b"x"), b"{}") == "KEY_NOT_FOUND"
     assert kms.requests == []
 
 
@@ -205,7 +205,7 @@ def test_the_signature_is_that_of_alibabas_own_library() -> None:
         "Plaintext": "AAECAwQF+/==",
         "EncryptionContext": '{"voicedrop":"{\\"item\\":\\"第一章 ~*\\"}"}',
     }
-    authorization = kms_module.signed(headers, query, "id", "secret-of-test")["authorization"]
+    authorization = kms_module.sign_request(headers, query, "id", "secret-of-test")["authorization"]
     assert authorization == (
         "ACS3-HMAC-SHA256 Credential=id,SignedHeaders=accept;host;user-agent;x-acs-action;"
         "x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;x-acs-version,"

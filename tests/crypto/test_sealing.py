@@ -85,7 +85,9 @@ def test_body_vector_byte_for_byte(vector: BodyVector) -> None:
 def test_what_was_sealed_opens_and_every_seal_has_a_fresh_key() -> None:
     one, two = (sealing.seal(b"secret", CONTEXT, KEYS) for _ in range(2))
     assert sealing.open_sealed(one.body, one.envelope, KEYS) == b"secret"
-    assert sealing.data_key(one.envelope, KEYS) != sealing.data_key(two.envelope, KEYS)
+    assert sealing.unwrap_data_key(one.envelope, KEYS) != sealing.unwrap_data_key(
+        two.envelope, KEYS
+    )
     assert one.body != two.body
     with pytest.raises(Refused, match="SEAL_INVALID"):
         sealing.open_sealed(one.body, two.envelope, KEYS)
@@ -93,7 +95,7 @@ def test_what_was_sealed_opens_and_every_seal_has_a_fresh_key() -> None:
 
 def test_every_sampled_bit_flip_is_refused() -> None:
     sealed = sealing.seal(vectors.stream(200), CONTEXT, KEYS)
-    key, associated = sealing.data_key(sealed.envelope, KEYS), CONTEXT.associated_data
+    key, associated = sealing.unwrap_data_key(sealed.envelope, KEYS), CONTEXT.associated_data
     for bit in random.Random(1).sample(range(8 * len(sealed.body)), 300):
         body = bytearray(sealed.body)
         body[bit // 8] ^= 1 << bit % 8
@@ -188,12 +190,12 @@ def test_rewrapping_keeps_body_and_context() -> None:
 def test_metadata_round_trip_and_what_object_stores_allow() -> None:
     envelope = sealing.seal(b"x", CONTEXT, KEYS).envelope
     envelope = msgspec.structs.replace(envelope, kek="kms:acs:kms:cn-hangzhou:1:key/k x")
-    headers = sealing.metadata(envelope)
+    headers = sealing.envelope_metadata(envelope)
     allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
     assert all(set(value) <= allowed for value in headers.values())
     assert all(set(name) <= allowed - {"_"} and name.islower() for name in headers)
     assert sum(len(n) + len(v) for n, v in headers.items()) < 1024  # of 8 KiB
-    assert sealing.from_metadata(headers | {"vc-aigc": "1"}) == envelope
+    assert sealing.envelope_from_metadata(headers | {"vc-aigc": "1"}) == envelope
 
 
 @pytest.mark.parametrize(
@@ -208,9 +210,9 @@ def test_metadata_round_trip_and_what_object_stores_allow() -> None:
     ],
 )
 def test_metadata_that_is_no_envelope_is_refused(change: dict[str, str] | None) -> None:
-    headers = sealing.metadata(sealing.seal(b"x", CONTEXT, KEYS).envelope)
+    headers = sealing.envelope_metadata(sealing.seal(b"x", CONTEXT, KEYS).envelope)
     with pytest.raises(Refused, match="SEAL_INVALID"):
-        sealing.from_metadata({} if change is None else headers | change)
+        sealing.envelope_from_metadata({} if change is None else headers | change)
 
 
 def test_neither_body_nor_keys_appear_in_a_repr() -> None:
@@ -224,4 +226,4 @@ def test_an_envelope_without_a_canonical_context_is_refused() -> None:
     envelope = sealing.seal(b"x", CONTEXT, KEYS).envelope
     broken = msgspec.structs.replace(envelope.ctx, item="\ud800")
     with pytest.raises(Refused, match="SEAL_INVALID"):
-        sealing.data_key(msgspec.structs.replace(envelope, ctx=broken), KEYS)
+        sealing.unwrap_data_key(msgspec.structs.replace(envelope, ctx=broken), KEYS)

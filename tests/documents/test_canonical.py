@@ -19,7 +19,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 SCALARS = (
     st.none()
     | st.booleans()
-    | st.integers(-strict.EXACT, strict.EXACT)
+    | st.integers(-strict.MAX_EXACT_INTEGER, strict.MAX_EXACT_INTEGER)
     | st.floats(allow_nan=False, allow_infinity=False)
     | TEXT
 )

@@ -116,8 +116,8 @@ def test_what_is_no_document_is_refused(data: bytes) -> None:
 def test_the_shell_lines_of_the_documentation_verify_a_signed_document(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/format.md").read_text()
     (lines,) = re.findall(r"```sh\n(sed .*?)```", page, re.DOTALL)
-    keys.create(tmp_path / "keys")
-    signed = sign.sign(DOCUMENT | {"totals": {}}, keys.load(tmp_path / "keys").signing)
+    keys.create_keys(tmp_path / "keys")
+    signed = sign.sign(DOCUMENT | {"totals": {}}, keys.load_keyring(tmp_path / "keys").signing)
 
     def verified(document: bytes) -> bool:
         (tmp_path / "result.json").write_bytes(document)
@@ -156,7 +156,7 @@ def test_a_member_that_is_there_twice_is_refused_whichever_comes_last() -> None:
         assert twice != data
         for form in (twice, twice.replace(b":", b": ")):
             with pytest.raises(Refused, match="SIGNATURE_INVALID"):
-                sign.check(form, PUBLIC)
+                sign.check_signature(form, PUBLIC)
 
 
 def test_a_document_written_anew_has_the_values_of_the_one_that_was_signed() -> None:

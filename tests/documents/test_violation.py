@@ -106,13 +106,13 @@ def fits(value: Any, type_: type[msgspec.Struct]) -> bool:
 @given(bent())
 def test_a_misfit_is_found_exactly_when_there_is_one(case: tuple[type[Any], Any]) -> None:
     type_, value = case
-    found = violation.find(value, type_)
+    found = violation.find_violation(value, type_)
     assert (found is None) is fits(value, type_), found
 
 
 @pytest.mark.parametrize(("type_", "good"), GOOD, ids=lambda one: getattr(one, "__name__", ""))
 def test_what_fits_is_no_misfit(type_: type[msgspec.Struct], good: dict[str, Any]) -> None:
-    assert violation.find(good, type_) is None
+    assert violation.find_violation(good, type_) is None
     assert fits(good, type_)
 
 
@@ -225,5 +225,5 @@ def test_what_the_author_of_a_consent_record_is_told(
 ) -> None:
     record = bad if isinstance(bad, bytes) else json.dumps(RECORD | bad).encode()
     with pytest.raises(Refused) as caught:
-        records.read(record)
+        records.parse_consent(record)
     assert caught.value.message == f"Not a consent record: {said}."

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.consent import records
-from core.consent.records import read
+from core.consent.records import parse_consent
 from core.settings import SETTINGS
 from core.version import VERSION
 from tests.e2e.conftest import INBOX, ROOT, Place
@@ -189,7 +189,7 @@ def test_a_consent_record_covers_the_recording_and_names_its_proof(
         "consent", "new", str(REFERENCE), "--subject", "Ann", "-o", "c/ann.json", *options
     )
     assert ran.returncode == 0, ran.stderr
-    record = read((place.root / "c/ann.json").read_bytes())
+    record = parse_consent((place.root / "c/ann.json").read_bytes())
     assert record.ref_audio_sha256 == [hashlib.sha256(REFERENCE.read_bytes()).hexdigest()]
     assert getattr(record, field)
     assert (present(record.valid_until) - record.valid_from).days == 365
@@ -207,7 +207,7 @@ def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(place: 
     arguments = ("consent", "new", str(REFERENCE), "--subject", "Ann")
     assert place.run(*arguments, "-o", "ann.json").returncode != 0
     assert (place.root / "ann.json").read_text() == "mine"
-    assert records.read(place.run(*arguments).stdout.encode()).subject.name == "Ann"
+    assert records.parse_consent(place.run(*arguments).stdout.encode()).subject.name == "Ann"
 
 
 def test_without_keys_work_is_refused_with_the_remedy(place: Place) -> None:

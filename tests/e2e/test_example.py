@@ -17,7 +17,7 @@ from tink import secret_key_access, streaming_aead
 from core.audio.decoding import decode_trusted
 from core.crypto import keys, sealing
 from core.documents import signed
-from core.result.document import parse
+from core.result.document import parse_result
 from core.speech.recognise import Recogniser, error_rate
 from tests.e2e.conftest import INBOX, Place
 from tests.support.leak import leaked
@@ -47,15 +47,15 @@ def test_three_items_one_signed_result_and_one_event(spoken: Place) -> None:
     told = json.loads((spoken.root / "watched.json").read_text())
     assert told["jobs"]["jobs/hello.manifest.json"]["status"] == "succeeded"
     document = result_path(spoken).read_bytes()
-    signed.verify(document, keys.public_keys(spoken.root / "keys"))
-    done = parse(document)
+    signed.verify(document, keys.load_public_keys(spoken.root / "keys"))
+    done = parse_result(document)
     assert [item.status for item in done.items] == ["succeeded"] * 3
     (event,) = (spoken.root / "bucket/results/events").rglob("*.json")
     assert json.loads(event.read_text())["type"] == "com.voicedrop.job.succeeded"
 
 
 def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken: Place) -> None:
-    done = parse(result_path(spoken).read_bytes())
+    done = parse_result(result_path(spoken).read_bytes())
     assert present(done.engine).name == "kokoro-adapt (approximate)"
     match = done.voices["reader"].match
     assert set(match) == {"ge2e", "campplus"}
@@ -65,7 +65,7 @@ def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken: Place
 
 def test_everything_but_speaking_and_learning_is_cheap(spoken: Place) -> None:
     """The bound for a minute of speech is 5 %; this job has a quarter of that to spread it over."""
-    stages = dict(parse(result_path(spoken).read_bytes()).stages)
+    stages = dict(parse_result(result_path(spoken).read_bytes()).stages)
     speaking = stages.pop("speak")
     stages.pop("enrol")
     stages.pop("prepare")  # includes the start of the decoder's process
@@ -95,11 +95,11 @@ def as_sound(text: str, language: str) -> str:
 
 def test_stock_tink_opens_every_sealed_file(spoken: Place, heard: Path) -> None:
     streaming_aead.register()
-    done = parse(result_path(spoken).read_bytes())
-    wrapping = keys.load(spoken.root / "keys").wrapping
+    done = parse_result(result_path(spoken).read_bytes())
+    wrapping = keys.load_keyring(spoken.root / "keys").wrapping
     for item in done.items:
         envelope = present(item.envelope)
-        key = sealing.data_key(envelope, wrapping)
+        key = sealing.unwrap_data_key(envelope, wrapping)
         keyset = tink.json_proto_keyset_format.parse(
             sealing.tink_keyset(key), secret_key_access.TOKEN
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from core.result.document import parse
+from core.result.document import parse_result
 from tests.e2e.conftest import INBOX, Place
 from tests.e2e.test_server import Function, notification
 from tests.support import tiny_network
@@ -92,7 +92,7 @@ def test_the_example_is_spoken_by_the_bundle(converted: Place) -> None:
     ran = converted.run("watch", "--once", **ENGINE, **bundle)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     (path,) = (converted.root / "bucket/results/out").glob("*/result.json")
-    done = parse(path.read_bytes())
+    done = parse_result(path.read_bytes())
     assert present(done.engine).name == "gpt-sovits v2ProPlus"
     assert [item.status for item in done.items] == ["succeeded"] * 3
     opened = converted.run("open", str(path), "--out", "heard")

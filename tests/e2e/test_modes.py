@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from core.crypto import keys
-from core.result.document import Result, parse
+from core.result.document import Result, parse_result
 from tests.e2e.conftest import INBOX, Place
 from tests.support.container import STS, cloud, container, environ_of, manifest
 from tests.support.faults.simulation import notification
@@ -99,7 +99,7 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OssServ
     """A container with a small quick voice, what lies in its buckets, and how to drop a manifest
     there and announce it."""
     folder = tmp_path_factory.mktemp("modes")
-    keys.create(folder / "keys")
+    keys.create_keys(folder / "keys")
     with cloud() as server:
         environ = environ_of(server, VOICEDROP_KEYS=str(folder / "keys"))
         with container(environ, folder / "log") as client:
@@ -110,7 +110,7 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OssServ
                 response, answer = client.invoke(notification(key), **STS)
                 assert (response.status, response.headers["x-fc-status"]) == (200, "200")
                 (done,) = answer["done"]
-                return parse(server.objects("results")[f"out/{done['job']}/result.json"])
+                return parse_result(server.objects("results")[f"out/{done['job']}/result.json"])
 
             yield server, drop
 

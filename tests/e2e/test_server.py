@@ -19,7 +19,7 @@ import pytest
 
 from core.crypto import keys, sealing
 from core.documents import signed
-from core.result.document import parse
+from core.result.document import parse_result
 from core.storage.local import LocalStore
 from core.storage.oss import Credentials, OssStore
 from tests.e2e.conftest import INBOX, ROOT, Place
@@ -153,8 +153,8 @@ def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_eve
     (result,) = [key for key in found if key.endswith("result.json")]
     (event,) = [key for key in found if key.startswith("events/")]
     document = results.get(result, limit=10**7).data
-    signed.verify(document, keys.public_keys(function.folder / "keys"))
-    done = parse(document)
+    signed.verify(document, keys.load_public_keys(function.folder / "keys"))
+    done = parse_result(document)
     assert done.status == "succeeded"
     assert json.loads(results.get(event, limit=10**6).data)["data"]["job_id"] == done.job_id
     assert [key for key in found if key.endswith(".sealed")] == [present(done.items[0].output).key]
@@ -165,10 +165,10 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
 ) -> None:
     results = bucket(cloud, "results")
     (name,) = (info.key for info in results.list("out/") if info.key.endswith("result.json"))
-    done = parse(results.get(name, limit=10**7).data)
+    done = parse_result(results.get(name, limit=10**7).data)
     (item,) = done.items
     sealed = results.get(present(item.output).key, limit=10**8).data
-    wrapping = keys.load(function.folder / "keys").wrapping
+    wrapping = keys.load_keyring(function.folder / "keys").wrapping
     clip = leaked(sealing.open_sealed(sealed, present(item.envelope), wrapping))
     bucket(cloud, "inbox").put("audit/found/leak.wav", clip)
     status, fc, body = function.call("POST", "/invoke", notification("audit/found/leak.wav"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from core.documents import canonical
 from core.errors import Failed, Refused
 from core.result import document
 from core.result.item_result import Chapter, Problem
@@ -67,7 +68,7 @@ def test_an_event_is_one_line() -> None:
 
 
 def test_the_same_result_gives_the_same_bytes() -> None:
-    again = document.parse(document.dump(FULL))
+    again = document.parse_result(canonical.dump(FULL))
     assert outgoing.job_event(again) == outgoing.job_event(FULL)
 
 
@@ -92,7 +93,7 @@ def test_a_rejected_job_tells_why() -> None:
 def test_a_big_job_fits_on_a_bus() -> None:
     """EventBridge takes 64 KiB."""
     failed = msgspec.structs.replace(
-        GOOD, output=None, status="failed", error=Problem.of(Refused("TEXT_EMPTY"))
+        GOOD, output=None, status="failed", error=Problem.from_error(Refused("TEXT_EMPTY"))
     )
     items = [GOOD] * 500 + [failed] * 9500
     assert GOOD.output
@@ -110,7 +111,7 @@ def test_joined_files_are_named_and_what_failed_of_them_is_told() -> None:
     output = msgspec.structs.replace(GOOD.output, key=f"out/{JOB}/chapters/one.wav.sealed")
     chapters = [
         Chapter(id="one", status="succeeded", output=output),
-        Chapter(id="two", status="failed", error=Problem.of(Failed("CHAPTER_EMPTY"))),
+        Chapter(id="two", status="failed", error=Problem.from_error(Failed("CHAPTER_EMPTY"))),
     ]
     event = outgoing.job_event(msgspec.structs.replace(FULL, items=[GOOD], chapters=chapters))
     data = json.loads(event)["data"]

@@ -136,7 +136,7 @@ def with_kms(kms: Kms, root: Path) -> Runtime:
         ca_file=kms.ca_file,
     )
     runtime = local_runtime(root)
-    return replace(runtime, keys=keys.load(root / "keys", wrapping=wrapping))
+    return replace(runtime, keys=keys.load_keyring(root / "keys", wrapping=wrapping))
 
 
 def no_plain_sound(runtime: Runtime) -> bool:

@@ -12,7 +12,7 @@ from core.audio import decoding, encoding
 from core.audio.waveform import Audio
 from core.errors import Refused, Unavailable
 from core.job.runtime import Runtime
-from core.result.document import parse
+from core.result.document import parse_result
 from core.storage.local import LocalStore
 from core.storage.object_keys import result_key
 from core.storage.port import Body
@@ -54,7 +54,7 @@ def test_a_manifest_that_arrives_is_carried_out_and_announced(runtime: Runtime) 
         "jobs/one.manifest.json",
     )
     result = runtime.results.get(event["data"]["result_key"], limit=10**6).data
-    assert parse(result).job_id == told["done"][0]["job"]
+    assert parse_result(result).job_id == told["done"][0]["job"]
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def test_places_become_folders_or_buckets(tmp_path: Path) -> None:
 
 
 def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path: Path) -> None:
-    keys.create(tmp_path)
+    keys.create_keys(tmp_path)
     credentials = CurrentCredentials({})
     folder = wiring.keyring(Settings(keys=tmp_path), credentials)
     pem = base64.b64encode((tmp_path / "sign-001.pem").read_bytes()).decode()

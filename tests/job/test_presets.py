@@ -10,7 +10,7 @@ import pytest
 
 import watermark
 from core.errors import Misconfigured
-from core.result.document import parse
+from core.result.document import parse_result
 from core.settings import MarkPreset, Settings
 from handlers.oss import handle
 from tests.handlers.test_oss import notification
@@ -22,7 +22,7 @@ def score(tmp_path: Path, mark: MarkPreset) -> float:
     text = "Words enough for a mark of any strength to be read. " * 2
     handle(notification(put_job(runtime, items=[{"id": "hello", "text": text}])), runtime)
     (key,) = (i.key for i in runtime.results.list("out/") if i.key.endswith("result.json"))
-    (item,) = parse(runtime.results.get(key, limit=10**6).data).items
+    (item,) = parse_result(runtime.results.get(key, limit=10**6).data).items
     assert item.watermark is not None
     return item.watermark.score
 

@@ -24,8 +24,8 @@ from core.job.runtime import Runtime
 from core.joined import assemble
 from core.label import aigc
 from core.manifest import resolve as jobs
-from core.result.document import Result, items_of, objects
-from core.result.item_result import Chapter, ItemResult, Subtitled
+from core.result.document import Result, read_items, sealed_keys
+from core.result.item_result import Chapter, ItemResult, SubtitleFile
 from core.storage.object_keys import result_key
 from core.trace import trace
 from core.trace.registry import resolve
@@ -67,7 +67,7 @@ def opened(runtime: Runtime, one: ItemResult | Chapter) -> bytes:
     return sealing.open_sealed(body, present(one.envelope), runtime.keys.wrapping)
 
 
-def text(runtime: Runtime, subtitle: Subtitled) -> str:
+def text(runtime: Runtime, subtitle: SubtitleFile) -> str:
     body = runtime.results.get(subtitle.key, limit=10**7).data
     return sealing.open_sealed(body, subtitle.envelope, runtime.keys.wrapping).decode()
 
@@ -174,7 +174,9 @@ def test_a_chapter_that_no_wav_file_can_hold_is_refused_before_anything_is_joine
     done = run(runtime, "book", form="flac")
     long = msgspec.structs.replace(present(done.items[0].output), duration_s=25 * 3600.0)
     items = [msgspec.structs.replace(done.items[0], output=long), *done.items[1:]]
-    job = replace(jobs.parse(runtime.inbox.get(done.manifest.key, limit=10**6).data), format="wav")
+    job = replace(
+        jobs.parse_job(runtime.inbox.get(done.manifest.key, limit=10**6).data), format="wav"
+    )
     with Lease.acquire(runtime.control, done.job_id, "again", 60.0) as lease:
         (chapter,) = assemble.join(job, items, done.job_id, lease, runtime)
     error = present(chapter.error)
@@ -231,7 +233,7 @@ def test_a_cut_job_has_chapters_and_subtitles_item_by_item(runtime: Runtime) -> 
     """A shard does not begin with the first item, and its results name what lies beside them."""
     small = replace(runtime, shard_items=2)
     done = finish(small, put_job(runtime, items=ITEMS, defaults={"subtitle": ["srt"]}))
-    items = list(items_of(done, commit.part_reader(runtime)))
+    items = list(read_items(done, commit.part_reader(runtime)))
     assert (done.status, [item.index for item in items]) == ("succeeded", [0, 1, 2])
     assert [n.code for n in done.notices] == ["CHAPTERS_NOT_JOINED"]
     assert [one.key.rpartition("/")[2] for item in items for one in item.subtitles] == [
@@ -260,7 +262,7 @@ def test_a_worker_that_died_after_a_chapter_costs_nothing(runtime: Runtime) -> N
                defaults={"subtitle": ["srt", "vtt", "json"]})  # fmt: skip
     done = pipeline.run(key, runtime)
     before = {info.key: info.etag for info in runtime.results.list("out/")}
-    named = {*objects(done.items), *objects(done.chapters)}
+    named = {*sealed_keys(done.items), *sealed_keys(done.chapters)}
     assert named == set(before) - {result_key(done.job_id)}
     runtime.results.delete(result_key(done.job_id))
     runtime.results.delete(done.chapters[1].subtitles[0].key)
@@ -317,7 +319,7 @@ def test_joining_keeps_one_item_in_memory(runtime: Runtime) -> None:
         key = put_job(runtime, name=str(count), items=items, output={"concatenate": "chapters"})
         done = pipeline.run(key, runtime)
         runtime.results.delete(present(done.chapters[0].output).key)
-        job = jobs.parse(runtime.inbox.get(key, limit=10**6).data)
+        job = jobs.parse_job(runtime.inbox.get(key, limit=10**6).data)
         with Lease.acquire(runtime.control, done.job_id, "again", 60.0) as lease:
             tracemalloc.start()
             (chapter,) = assemble.join(job, done.items, done.job_id, lease, runtime)

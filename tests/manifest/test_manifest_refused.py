@@ -18,7 +18,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 def refused(data: bytes, *, lines: bool = False, limits: Limits = resolve.LIMITS) -> Refused:
     with pytest.raises(Refused) as caught:
-        resolve.parse(data, lines=lines, limits=limits)
+        resolve.parse_job(data, lines=lines, limits=limits)
     return caught.value
 
 

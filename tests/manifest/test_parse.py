@@ -77,7 +77,7 @@ def test_a_bad_item(changes: dict[str, Any], code: str, pointer: str) -> None:
 
 def test_an_item_that_is_not_an_object() -> None:
     items: list[object] = [ITEM, "text", [], None, "\ud800"]
-    parsed = resolve.parse(json.dumps(manifest(items=items)).encode())
+    parsed = resolve.parse_job(json.dumps(manifest(items=items)).encode())
     assert [item.id for item in parsed.items] == ["hello"]
     assert [(e.index, e.error.code, e.error.pointer) for e in parsed.errors] == [
         (n, "SCHEMA_TYPE", f"/items/{n}") for n in (1, 2, 3, 4)
@@ -87,13 +87,13 @@ def test_an_item_that_is_not_an_object() -> None:
 @pytest.mark.parametrize("literal", ["NaN", "-Infinity"])
 def test_an_item_with_a_number_that_json_does_not_have(literal: str) -> None:
     data = encode(manifest(items=[ITEM, ITEM | {"id": "b", "speed": "?"}]))
-    parsed = resolve.parse(data.replace(b'"?"', literal.encode()))
+    parsed = resolve.parse_job(data.replace(b'"?"', literal.encode()))
     assert [e.error.code for e in parsed.errors] == ["JSON_SYNTAX"]
 
 
 def test_an_item_with_a_key_twice() -> None:
     data = encode(manifest(items=[ITEM, ITEM | {"id": "b"}]))
-    parsed = resolve.parse(data.replace(b'"id": "b"', b'"id": "b", "text": "lost"'))
+    parsed = resolve.parse_job(data.replace(b'"id": "b"', b'"id": "b", "text": "lost"'))
     error = parsed.errors[0]
     assert (error.id, error.error.code, error.error.pointer) == (
         "b",
@@ -105,7 +105,7 @@ def test_an_item_with_a_key_twice() -> None:
 
 def test_an_item_with_a_key_twice_in_its_meta() -> None:
     data = encode(manifest(items=[ITEM, ITEM | {"id": "b", "meta": {"q": 1}}]))
-    parsed = resolve.parse(data.replace(b'"q": 1', b'"q": 1, "q": 2'))
+    parsed = resolve.parse_job(data.replace(b'"q": 1', b'"q": 1, "q": 2'))
     assert [e.error.code for e in parsed.errors] == ["JSON_DUPLICATE_KEY"]
 
 
@@ -118,7 +118,7 @@ def test_messages_name_the_wrong_character() -> None:
 
 
 def test_several_voices_and_none_chosen() -> None:
-    parsed = resolve.parse(encode(manifest(**TWO, items=[{"id": "a", "text": "Hello."}])))
+    parsed = resolve.parse_job(encode(manifest(**TWO, items=[{"id": "a", "text": "Hello."}])))
     error = parsed.errors[0].error
     assert (error.code, error.pointer) == ("FIELD_MISSING", "/items/0/voice")
 
@@ -153,27 +153,27 @@ LINES = {
 @pytest.mark.parametrize(("line", "code", "pointer"), LINES.values(), ids=LINES)
 def test_a_bad_line(line: str, code: str, pointer: str) -> None:
     first, last = ITEM | {"id": "first"}, ITEM | {"id": "last"}
-    parsed = resolve.parse(lines(first, line, last), lines=True)
+    parsed = resolve.parse_job(lines(first, line, last), lines=True)
     assert [(item.index, item.pointer) for item in parsed.items] == [(0, "line 2"), (2, "line 4")]
     assert [(e.index, e.error.code, e.error.pointer) for e in parsed.errors] == [(1, code, pointer)]
 
 
 def test_a_line_that_is_not_utf8() -> None:
     data = lines(ITEM, "?").replace(b"?", "你好".encode("gbk"))
-    assert [e.error.code for e in resolve.parse(data, lines=True).errors] == ["JSON_ENCODING"]
+    assert [e.error.code for e in resolve.parse_job(data, lines=True).errors] == ["JSON_ENCODING"]
 
 
 def test_a_syntax_error_names_the_line_of_the_file() -> None:
-    parsed = resolve.parse(lines(ITEM, '{"id": 1,}'), lines=True)
+    parsed = resolve.parse_job(lines(ITEM, '{"id": 1,}'), lines=True)
     assert "line 3 column 10" in parsed.errors[0].error.message
 
 
 def test_a_tenth_of_unreadable_lines_is_borne() -> None:
     good = [ITEM | {"id": f"i{n}"} for n in range(100)]
-    parsed = resolve.parse(lines(*good, *["not json"] * 11), lines=True)
+    parsed = resolve.parse_job(lines(*good, *["not json"] * 11), lines=True)
     assert (len(parsed.items), len(parsed.errors)) == (100, 11)
 
 
 def test_the_limit_of_a_text_can_be_set() -> None:
-    parsed = resolve.parse(encode(manifest()), limits=Limits(item_chars=10))
+    parsed = resolve.parse_job(encode(manifest()), limits=Limits(item_chars=10))
     assert parsed.errors[0].error.code == "TEXT_TOO_LONG"

@@ -106,14 +106,16 @@ def test_a_pipe_in_the_inbox_is_neither_an_object_nor_waited_for(
 def test_what_takes_the_place_of_a_file_at_the_last_moment_is_not_followed(tmp_path: Path) -> None:
     LocalStore(tmp_path).put("secret", b"secret")
     os.mkfifo(tmp_path / "pipe")
-    reader = threading.Thread(target=local_files.read, args=(tmp_path / "pipe", 9), daemon=True)
+    reader = threading.Thread(
+        target=local_files.read_file, args=(tmp_path / "pipe", 9), daemon=True
+    )
     reader.start()
     reader.join(10)
     assert not reader.is_alive()
-    assert local_files.read(tmp_path / "pipe", 9) == b""
+    assert local_files.read_file(tmp_path / "pipe", 9) == b""
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match="symbolic links"):
-        local_files.read(tmp_path / "link", 9)
+        local_files.read_file(tmp_path / "link", 9)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.support.manifests import manifest as sample
 
 
 def test_the_minimal_manifest() -> None:
-    parsed = resolve.parse(encode(sample()))
+    parsed = resolve.parse_job(encode(sample()))
     assert parsed == resolve.Job(
         id="",
         labels={},
@@ -71,7 +71,7 @@ DEFAULTS = {
 def test_defaults_reach_every_item() -> None:
     voices = {"alice": VOICE, "bob": VOICE | {"language": "ja"}}
     items = [{"id": "a", "text": "你好。"}]
-    parsed = resolve.parse(encode(sample(voices=voices, defaults=DEFAULTS, items=items)))
+    parsed = resolve.parse_job(encode(sample(voices=voices, defaults=DEFAULTS, items=items)))
     item = parsed.items[0]
     assert {name: getattr(item, name) for name in DEFAULTS} == DEFAULTS
 
@@ -88,32 +88,32 @@ def test_an_item_overrides_every_default() -> None:
     }
     voices = {"alice": VOICE, "bob": VOICE}
     items = [{"id": "a", "text": "Hello."} | own]
-    parsed = resolve.parse(encode(sample(voices=voices, defaults=DEFAULTS, items=items)))
+    parsed = resolve.parse_job(encode(sample(voices=voices, defaults=DEFAULTS, items=items)))
     assert {name: getattr(parsed.items[0], name) for name in own} == own
 
 
 def test_a_single_voice_need_not_be_named() -> None:
-    parsed = resolve.parse(encode(sample(items=[{"id": "a", "text": "Hello."}])))
+    parsed = resolve.parse_job(encode(sample(items=[{"id": "a", "text": "Hello."}])))
     assert parsed.items[0].voice == "alice"
 
 
 def test_the_language_of_the_voice_is_the_last_resort() -> None:
     voices = {"alice": VOICE | {"language": "ja"}}
-    parsed = resolve.parse(encode(sample(voices=voices, items=[ITEM | {"text": "こんにちは"}])))
+    parsed = resolve.parse_job(encode(sample(voices=voices, items=[ITEM | {"text": "こんにちは"}])))
     assert parsed.items[0].language == "ja"
 
 
 def test_fields_may_come_in_any_order() -> None:
     document = json.dumps(sample(), sort_keys=True).encode()
     assert document.index(b'"items"') < document.index(b'"schema"')
-    assert resolve.parse(document).items == resolve.parse(encode(sample())).items
+    assert resolve.parse_job(document).items == resolve.parse_job(encode(sample())).items
 
 
 def test_keys_of_the_producer_are_left_alone() -> None:
     voices = {"alice": VOICE | {"x-a": 1}}
     changes = {"x-trace": {"a": [1]}, "defaults": {"x-b": 1}, "label": {"x-c": 1}}
     items = [ITEM | {"x-row": 17}]
-    parsed = resolve.parse(encode(sample(voices=voices, items=items, **changes)))
+    parsed = resolve.parse_job(encode(sample(voices=voices, items=items, **changes)))
     assert [item.id for item in parsed.items] == ["hello"]
 
 
@@ -127,7 +127,7 @@ def test_fields_that_ask_for_what_happens_anyway_are_accepted() -> None:
         "defaults": {"normalize_text": True},
     }
     items = [ITEM | {"ssml": False}]
-    assert resolve.parse(encode(sample(items=items, **changes))).items
+    assert resolve.parse_job(encode(sample(items=items, **changes))).items
 
 
 def test_every_field_of_the_result_is_carried() -> None:
@@ -142,29 +142,29 @@ def test_every_field_of_the_result_is_carried() -> None:
             "waiver": "",
         },
     }
-    parsed = resolve.parse(encode(sample(**changes)))
+    parsed = resolve.parse_job(encode(sample(**changes)))
     assert (parsed.id, parsed.labels, parsed.wait_s) == ("book-42", {"team": "a"}, 0)
     assert parsed.label == fields.Label(**changes["label"])
 
 
 def test_a_waiver_allows_no_label() -> None:
     label = {"profile": "none", "waiver": "internal test"}
-    assert resolve.parse(encode(sample(label=label))).label.profile == "none"
+    assert resolve.parse_job(encode(sample(label=label))).label.profile == "none"
 
 
 def test_a_pinned_hash_is_lower_case() -> None:
     voices = {"alice": VOICE | {"sha256": "AB" * 32}}
-    assert resolve.parse(encode(sample(voices=voices))).voices["alice"].sha256 == "ab" * 32
+    assert resolve.parse_job(encode(sample(voices=voices))).voices["alice"].sha256 == "ab" * 32
 
 
 def test_a_voice_needs_no_transcript() -> None:
     voices = {"alice": {"reference": "a.wav", "language": "en"}}
-    assert resolve.parse(encode(sample(voices=voices))).voices["alice"].transcript == ""
+    assert resolve.parse_job(encode(sample(voices=voices))).voices["alice"].transcript == ""
 
 
 def test_remarks_on_a_transcript_belong_to_the_job() -> None:
     voices = {"alice": VOICE | {"transcript": "hello 😀"}}
-    parsed = resolve.parse(encode(sample(voices=voices)))
+    parsed = resolve.parse_job(encode(sample(voices=voices)))
     assert parsed.voices["alice"].transcript == "hello"
     assert parsed.notices == [
         Notice("TEXT_DROPPED_CHARS", pointer="/voices/alice/transcript"),
@@ -177,7 +177,7 @@ def test_meta_comes_back_unchanged() -> None:
 
 
 def test_a_byte_order_mark_is_removed_with_a_remark() -> None:
-    parsed = resolve.parse(b"\xef\xbb\xbf" + encode(sample()))
+    parsed = resolve.parse_job(b"\xef\xbb\xbf" + encode(sample()))
     assert parsed.notices == [Notice("BOM")]
     assert len(parsed.items) == 1
 
@@ -186,7 +186,7 @@ def test_a_byte_order_mark_is_removed_with_a_remark() -> None:
 @pytest.mark.parametrize("last", [True, False], ids=["ended", "not ended"])
 def test_json_lines(end: str, last: bool) -> None:
     data = lines(ITEM, ITEM | {"id": "b"}, end=end) + (end.encode() if last else b"")
-    parsed = resolve.parse(data, lines=True)
+    parsed = resolve.parse_job(data, lines=True)
     assert [(i.index, i.id, i.pointer) for i in parsed.items] == [
         (0, "hello", "line 2"),
         (1, "b", "line 3"),
@@ -196,13 +196,13 @@ def test_json_lines(end: str, last: bool) -> None:
 
 def test_json_lines_may_say_where_the_items_are() -> None:
     header = {k: v for k, v in sample().items() if k != "items"} | {"items": "jsonl"}
-    assert resolve.parse(lines(ITEM, header=header), lines=True).items
+    assert resolve.parse_job(lines(ITEM, header=header), lines=True).items
 
 
 def test_json_lines_and_json_mean_the_same() -> None:
     items = [ITEM | {"id": f"i{n}", "speed": 0.5 + n / 10} for n in range(9)]
-    one = resolve.parse(encode(sample(items=items)))
-    other = resolve.parse(lines(*items), lines=True)
+    one = resolve.parse_job(encode(sample(items=items)))
+    other = resolve.parse_job(lines(*items), lines=True)
     assert [i.id for i in one.items] == [i.id for i in other.items]
     assert [i.speed for i in one.items] == [i.speed for i in other.items]
 

@@ -50,7 +50,7 @@ TOP = fields(["schema", "voices", "items", "defaults", "label", "labels", "id", 
 
 def tried(data: bytes, *, lines: bool = False) -> None:
     with contextlib.suppress(Refused):
-        parsed = resolve.parse(data, lines=lines, limits=Limits(items=50))
+        parsed = resolve.parse_job(data, lines=lines, limits=Limits(items=50))
         places = sorted([i.index for i in parsed.items] + [e.index for e in parsed.errors])
         assert places == list(range(len(places)))
 
@@ -97,7 +97,7 @@ def test_any_damage_to_a_good_manifest(at: int, put: bytes, cut: int) -> None:
 @quick
 @given(st.text(st.characters(), max_size=60))
 def test_any_text(text: str) -> None:
-    parsed = resolve.parse(json.dumps(manifest(items=[ITEM | {"text": text}])).encode())
+    parsed = resolve.parse_job(json.dumps(manifest(items=[ITEM | {"text": text}])).encode())
     for item in parsed.items:
         assert item.text == item.text.strip()
         item.text.encode()
@@ -161,17 +161,19 @@ LINES = st.lists(
 @example('{"id":"a","text":"b","text":"c"}')
 @example('{"text":"b","id":"a","voice":":","text":"c"}')
 def test_the_quick_way_to_an_item_finds_what_the_strict_reader_finds(line: str) -> None:
-    found = draft._plain(line.encode(), resolve.LIMITS)
+    found = draft._decode_simple_item(line.encode(), resolve.LIMITS)
     if found:
-        decoded = strict.Reader(strict.text(line.encode())[0]).whole()
+        decoded = strict.Reader(strict.decode_text(line.encode())[0]).read_document()
         assert decoded.error is None
         assert found == convert(decoded.value, Item, "")
 
 
 def test_most_items_go_the_quick_way() -> None:
-    assert draft._plain('{"id": "a", "text": "第1行: yes", "voice": null}'.encode(), resolve.LIMITS)
-    assert draft._plain(b'{"id": "a", "id": "b", "text": "c"}', resolve.LIMITS) is None
-    assert draft._plain(b'{"id": "a", "text": "\xff"}', resolve.LIMITS) is None
+    assert draft._decode_simple_item(
+        '{"id": "a", "text": "第1行: yes", "voice": null}'.encode(), resolve.LIMITS
+    )
+    assert draft._decode_simple_item(b'{"id": "a", "id": "b", "text": "c"}', resolve.LIMITS) is None
+    assert draft._decode_simple_item(b'{"id": "a", "text": "\xff"}', resolve.LIMITS) is None
 
 
 PROBE = """
@@ -221,7 +223,7 @@ def test_a_name_that_is_a_megabyte_costs_no_time() -> None:
     """A guess at a misspelt name compares it with every known one."""
     data = json.dumps(manifest(items=[ITEM | {"a" * 1_000_000: 1}])).encode()
     start = time.process_time()
-    error = resolve.parse(data).errors[0].error
+    error = resolve.parse_job(data).errors[0].error
     assert time.process_time() - start < 2
     assert len(error.message) < 300
     assert len(error.pointer) < 300
@@ -232,7 +234,7 @@ def test_half_a_million_keys_of_which_one_stands_twice() -> None:
     members = ",".join(f'"x-{n}":0' for n in range(500_000))
     data = encode(manifest(items=[ITEM, "?"])).replace(b'"?"', f'{{{members},"x-9":1}}'.encode())
     start = time.process_time()
-    assert resolve.parse(data).errors[0].error.code == "JSON_DUPLICATE_KEY"
+    assert resolve.parse_job(data).errors[0].error.code == "JSON_DUPLICATE_KEY"
     assert time.process_time() - start < 5
 
 
@@ -241,6 +243,6 @@ def test_the_same_mistake_in_every_item() -> None:
     items = [{**ITEM, "id": f"i{n}", "txet": ""} for n in range(20_000)]
     data = encode(manifest(items=items))
     start = time.process_time()
-    errors = resolve.parse(data).errors
+    errors = resolve.parse_job(data).errors
     assert time.process_time() - start < 3
     assert all("Did you mean `text`?" in e.error.message for e in errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from core.consent.records import Cited
+from core.consent.records import ConsentRef
 from core.crypto import sealing
 from core.documents import canonical
 from core.errors import Notice, Refused, Unavailable
@@ -18,34 +18,34 @@ from tests.support.results import FULL, rejected
 
 
 def test_a_result_comes_back_as_it_was() -> None:
-    assert document.parse(document.dump(FULL)) == FULL
+    assert document.parse_result(canonical.dump(FULL)) == FULL
 
 
 def test_dumping_what_was_parsed_gives_the_same_bytes() -> None:
-    data = document.dump(FULL)
-    assert document.dump(document.parse(data)) == data
+    data = canonical.dump(FULL)
+    assert canonical.dump(document.parse_result(data)) == data
 
 
 def test_the_bytes_are_canonical() -> None:
-    data = document.dump(FULL)
+    data = canonical.dump(FULL)
     assert canonical.dump(canonical.load(data)) == data
 
 
 def test_the_order_of_dictionaries_does_not_matter() -> None:
     stages = dict(reversed(FULL.stages.items()))
     assert list(stages) != list(FULL.stages)
-    assert document.dump(msgspec.structs.replace(FULL, stages=stages)) == document.dump(FULL)
+    assert canonical.dump(msgspec.structs.replace(FULL, stages=stages)) == canonical.dump(FULL)
 
 
 def test_a_rejected_job_has_an_error_and_no_items() -> None:
-    parsed = document.parse(document.dump(rejected()))
+    parsed = document.parse_result(canonical.dump(rejected()))
     assert parsed.error is not None
     assert (parsed.status, parsed.error.code, parsed.items) == ("rejected", "JSON_SYNTAX", [])
 
 
 def test_a_problem_says_all_that_the_error_knew() -> None:
     error = Unavailable("NO_SPACE", "not there", pointer="refs/a.wav")
-    assert Problem.of(error) == Problem(
+    assert Problem.from_error(error) == Problem(
         code="NO_SPACE",
         message="not there",
         advice=error.advice,
@@ -59,9 +59,9 @@ BROKEN = {
     "no JSON": b"{",
     "a list": b"[]",
     "another schema": b'{"schema":"voicedrop/result/2"}',
-    "an unknown field": document.dump(FULL)[:-1] + b',"extra":1}',
-    "a status of its own": document.dump(FULL).replace(b'"partial"', b'"fine"'),
-    "an unknown notice without words": document.dump(FULL).replace(
+    "an unknown field": canonical.dump(FULL)[:-1] + b',"extra":1}',
+    "a status of its own": canonical.dump(FULL).replace(b'"partial"', b'"fine"'),
+    "an unknown notice without words": canonical.dump(FULL).replace(
         canonical.dump(Notice("BOM")), b'{"code":"NEW","message":"","pointer":""}'
     ),
     "deep": b"[" * 100_000,
@@ -71,17 +71,17 @@ BROKEN = {
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
 def test_a_broken_document_is_refused(data: bytes) -> None:
     with pytest.raises(Refused, match="SCHEMA_TYPE"):
-        document.parse(data)
+        document.parse_result(data)
 
 
 def test_what_has_no_canonical_form_is_not_written() -> None:
     with pytest.raises(ValueError, match="canonical"):
-        document.dump(msgspec.structs.replace(FULL, stages={"speak": float("nan")}))
+        canonical.dump(msgspec.structs.replace(FULL, stages={"speak": float("nan")}))
 
 
 def test_timestamps_are_utc_with_milliseconds() -> None:
-    assert document.timestamp(1_800_000_000.1239) == "2027-01-15T08:00:00.123Z"
-    assert document.timestamp(0) == "1970-01-01T00:00:00.000Z"
+    assert document.format_timestamp(1_800_000_000.1239) == "2027-01-15T08:00:00.123Z"
+    assert document.format_timestamp(0) == "1970-01-01T00:00:00.000Z"
 
 
 def test_the_result_lies_beside_its_outputs() -> None:
@@ -89,9 +89,9 @@ def test_the_result_lies_beside_its_outputs() -> None:
 
 
 def test_parts_of_other_modules_keep_their_types() -> None:
-    parsed = document.parse(document.dump(FULL))
+    parsed = document.parse_result(canonical.dump(FULL))
     item: ItemResult = parsed.items[0]
     assert isinstance(item.envelope, sealing.Envelope)
     assert isinstance(parsed.voices["alice"].match["ge2e"], Match)
-    assert isinstance(parsed.voices["alice"].consent, Cited)
+    assert isinstance(parsed.voices["alice"].consent, ConsentRef)
     assert isinstance(parsed, Result)

@@ -13,6 +13,7 @@ import pytest
 from msgspec import inspect as types
 
 from core import errors
+from core.documents import canonical
 from core.errors import Refused
 from core.manifest import resolve
 from core.result import document as result
@@ -41,7 +42,9 @@ def test_a_setting_that_is_not_explained_in_chinese_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    "schema", [schemas.job(), schemas.result(), outgoing.schema()], ids=["job", "result", "event"]
+    "schema",
+    [schemas.job_schema(), schemas.result_schema(), outgoing.schema()],
+    ids=["job", "result", "event"],
 )
 def test_schemas_are_schemas(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -75,16 +78,21 @@ def test_the_limits_that_are_written_are_those_that_our_types_have(
 ) -> None:
     names = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
     used: set[tuple[type[types.Type], str]] = set()
-    write = schemas._limits
+    write = schemas._constraints
 
     def watched(kind: types.Type) -> dict[str, Any]:
         used.update((type(kind), name) for name in names if getattr(kind, name, None) is not None)
         return write(kind)
 
-    monkeypatch.setattr(schemas, "_limits", watched)
-    for made in (schemas.job, schemas.result, schemas.consent, outgoing.schema):
+    monkeypatch.setattr(schemas, "_constraints", watched)
+    for made in (
+        schemas.job_schema,
+        schemas.result_schema,
+        schemas.consent_schema,
+        outgoing.schema,
+    ):
         made()
-    assert used == {(kind, name) for kind, named in schemas._LIMITS.items() for name in named}
+    assert used == {(kind, name) for kind, named in schemas._CONSTRAINTS.items() for name in named}
 
 
 def test_a_schema_is_laid_out_by_us() -> None:
@@ -94,7 +102,7 @@ def test_a_schema_is_laid_out_by_us() -> None:
         msgspec.defstruct("Made", [("zeta", int), ("alpha", int, 7)], namespace={"__doc__": said})
         for said in ("Two lines:\n    the second.", "\n  Two lines:\n  the second.\n")
     ]
-    one, other = (schemas.of(type_, "made") for type_ in made)
+    one, other = (schemas.struct_schema(type_, "made") for type_ in made)
     assert one == other
     assert list(one) == ["$schema", "title", "$ref", "$defs"]
     assert json.dumps(one["$defs"]["Made"]) == json.dumps(
@@ -132,8 +140,8 @@ GOOD = [
 
 @pytest.mark.parametrize("document", GOOD)
 def test_what_we_accept_is_valid(document: dict[str, Any]) -> None:
-    assert not resolve.parse(encode(document)).errors
-    assert valid(document, schemas.job())
+    assert not resolve.parse_job(encode(document)).errors
+    assert valid(document, schemas.job_schema())
 
 
 # What a schema cannot say: these need a second look at another field, a budget or the bucket.
@@ -161,7 +169,7 @@ CHANGES |= {name: changes for name, (changes, _) in LATER.items()}
 
 @pytest.mark.parametrize("name", [name for name in CHANGES if name not in BEYOND])
 def test_what_we_refuse_is_not_valid(name: str) -> None:
-    assert not valid(manifest(**CHANGES[name]), schemas.job())
+    assert not valid(manifest(**CHANGES[name]), schemas.job_schema())
 
 
 CONTEXT = ("TEXT_", "VOICE_UNKNOWN", "NUMBER_RANGE", "JSON_TOO_DEEP")
@@ -182,12 +190,12 @@ OTHERS = {
     ],
 )
 def test_an_item_we_refuse_is_not_valid(name: str) -> None:
-    assert not valid(manifest(items=[ITEM | ITEMS[name][0]]), schemas.job())
+    assert not valid(manifest(items=[ITEM | ITEMS[name][0]]), schemas.job_schema())
 
 
 @pytest.mark.parametrize("document", [FULL, rejected()], ids=["partial", "rejected"])
 def test_results_and_their_events_are_valid(document: result.Result) -> None:
-    assert valid(json.loads(result.dump(document)), schemas.result())
+    assert valid(json.loads(canonical.dump(document)), schemas.result_schema())
     assert valid(json.loads(outgoing.job_event(document)), outgoing.schema())
 
 
@@ -207,20 +215,20 @@ EXAMPLES = re.findall(
 
 @pytest.mark.parametrize(("kind", "example"), EXAMPLES)
 def test_examples_of_the_page_work(kind: str, example: str) -> None:
-    parsed = resolve.parse(example.encode(), lines=kind == "jsonl")
+    parsed = resolve.parse_job(example.encode(), lines=kind == "jsonl")
     assert parsed.items
     assert not parsed.errors
 
 
 def test_every_field_stands_on_the_page() -> None:
     page = (DOCS / "manifest.md").read_text(encoding="utf-8")
-    for name, definition in schemas.job()["$defs"].items():
+    for name, definition in schemas.job_schema()["$defs"].items():
         for field in definition["properties"]:
             assert f"`{field}`" in page, f"{name}.{field}"
 
 
 def test_the_voice_of_the_sample_is_used() -> None:
     """Guards the tests above against a sample that is refused for another reason."""
-    assert VOICE["reference"] == resolve.parse(encode(manifest())).voices["alice"].reference
+    assert VOICE["reference"] == resolve.parse_job(encode(manifest())).voices["alice"].reference
     with pytest.raises(Refused):
-        resolve.parse(encode(manifest(voices={"alice": {}})))
+        resolve.parse_job(encode(manifest(voices={"alice": {}})))

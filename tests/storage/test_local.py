@@ -180,12 +180,12 @@ def test_a_folder_that_may_not_be_written_is_forbidden() -> None:
     ids=errno.errorcode.get,
 )
 def test_errors_of_the_system_are_explained(root: Path, number: int, code: str) -> None:
-    with pytest.raises(JobError, match=code), local_files.explained(root, "k"):
+    with pytest.raises(JobError, match=code), local_files.translate_os_errors(root, "k"):
         raise OSError(number, os.strerror(number))
 
 
 def test_a_file_that_vanishes_while_it_is_read_is_empty(root: Path) -> None:
-    assert local_files.read(root / "gone", 9) == b""
+    assert local_files.read_file(root / "gone", 9) == b""
 
 
 def test_a_full_disk_is_temporary_and_leaves_nothing(root: Path) -> None:

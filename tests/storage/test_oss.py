@@ -368,12 +368,14 @@ def test_endpoints_that_are_not_safe_or_none_are_refused(endpoint: str, code: st
     ],
 )
 def test_safe_endpoints_are_completed(endpoint: str, url: str) -> None:
-    assert oss_connection.secure(endpoint) == url
+    assert oss_connection.https_url(endpoint) == url
 
 
 def test_the_region_is_read_from_the_endpoint_or_asked_for() -> None:
-    assert oss_connection.region("https://oss-cn-shanghai-internal.aliyuncs.com") == "cn-shanghai"
-    assert oss_connection.region("https://oss-ap-southeast-1.aliyuncs.com") == "ap-southeast-1"
+    assert (
+        oss_connection.region_of("https://oss-cn-shanghai-internal.aliyuncs.com") == "cn-shanghai"
+    )
+    assert oss_connection.region_of("https://oss-ap-southeast-1.aliyuncs.com") == "ap-southeast-1"
     with pytest.raises(JobError, match="SETTING_INVALID: Name the region"):
         OssStore("results", "https://files.example.com", "", lambda: KEYS)
 
@@ -432,7 +434,7 @@ def test_older_tls_and_unknown_certificates_are_refused(
 
 
 def test_connections_refuse_tls_below_1_2() -> None:
-    adapter = oss_connection.adapter()
+    adapter = oss_connection.tls_adapter()
     context = adapter.poolmanager.connection_pool_kw["ssl_context"]
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED

@@ -19,7 +19,7 @@ import watermark
 from core.audio import encoding
 from core.audio.waveform import Audio
 from core.consent import records
-from core.consent.records import Cited
+from core.consent.records import ConsentRef
 from core.crypto import sealing
 from core.crypto.sealing import Context
 from core.documents import signed
@@ -27,7 +27,7 @@ from core.job.runtime import Runtime
 from core.job.waiting import Shared
 from core.label import aigc as label
 from core.manifest import resolve
-from core.result.document import Engine, ManifestRef, Result, Totals, timestamp
+from core.result.document import Engine, ManifestRef, Result, Totals, format_timestamp
 from core.result.item_result import ItemResult, LabelUsed, Output, Problem, VoiceUsed, Watermark
 from core.storage.object_keys import event_key, result_key
 from core.tlog import log
@@ -45,7 +45,7 @@ def fill(root: Path, numbers: Iterable[int], *, integrate: bool = True) -> Runti
     """A runtime whose results bucket holds jobs of one item: every tenth partial, every twentieth
     rejected, seven a day."""
     made = local_runtime(root)
-    made.inbox.put("consent/alice.json", records.write(consent_record(REFERENCE)))
+    made.inbox.put("consent/alice.json", records.format_consent(consent_record(REFERENCE)))
     for number in numbers:
         add(made, number)
     if integrate:
@@ -70,8 +70,8 @@ def add(made: Runtime, number: int, *, marked: bool = True) -> Result:
         status="rejected",
         manifest=manifest,
         processor="0.1.0",
-        started=timestamp(at),
-        finished=timestamp(at + 30),
+        started=format_timestamp(at),
+        finished=format_timestamp(at + 30),
         consent_policy="required",
     )
     if number % 20 != 19:
@@ -111,7 +111,9 @@ def _carried_out(draft: Result, made: Runtime, number: int, *, marked: bool) -> 
         problem = Problem(code="TEXT_EMPTY", message="Nothing.", advice="Say something.")
         items.append(ItemResult(id="empty", index=1, status="failed", error=problem))
     record_ = made.inbox.get("consent/alice.json", limit=9999).data
-    cited = Cited(id="alice-1", sha256=hashlib.sha256(record_).hexdigest(), method="public-domain")
+    cited = ConsentRef(
+        id="alice-1", sha256=hashlib.sha256(record_).hexdigest(), method="public-domain"
+    )
     return msgspec.structs.replace(
         draft,
         status="partial" if len(items) > 1 else "succeeded",
@@ -140,7 +142,7 @@ def _item(name: str, item: str, made: Runtime, number: int, *, marked: bool) -> 
     context = Context(job=name, item=item, mt=encoded.media_type)
     sealed = sealing.seal(plain, context, made.keys.wrapping)
     place = f"out/{name}/{item}.wav.sealed"
-    made.results.put_once(place, sealed.body, metadata=sealing.metadata(sealed.envelope))
+    made.results.put_once(place, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
     return ItemResult(
         id=item,
         index=0,

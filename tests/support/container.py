@@ -37,7 +37,7 @@ def cloud() -> Iterator[OssServer]:
             server.create_bucket(bucket)
         data = REFERENCE.read_bytes()
         server.place("inbox", "refs/alice.flac", data)
-        server.place("inbox", "consent/alice.json", records.write(consent_record(data)))
+        server.place("inbox", "consent/alice.json", records.format_consent(consent_record(data)))
         yield server
 
 

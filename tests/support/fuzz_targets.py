@@ -45,7 +45,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 def manifest(data: bytes) -> None:
     """The first byte says whether it is JSON Lines, so that both doors share one corpus."""
-    made = resolve.parse(data[1:], lines=data[:1] == b"l")
+    made = resolve.parse_job(data[1:], lines=data[:1] == b"l")
     canonical.dump([made.id, made.labels, made.label, made.voices])
     canonical.dump([[item.id, item.text, item.meta] for item in made.items])
     notices = [*made.notices, *(notice for item in made.items for notice in item.notices)]
@@ -100,7 +100,7 @@ def sealed(data: bytes) -> None:
         return
     if isinstance(fields, dict) and "vc-v" in fields:
         values = {name: str(value) for name, value in fields.items()}
-        sealing.open_sealed(body, sealing.from_metadata(values), KEYS)
+        sealing.open_sealed(body, sealing.envelope_from_metadata(values), KEYS)
         return
     if isinstance(fields, dict) and "signature" in fields:
         signed.verify(head, {})
@@ -113,7 +113,7 @@ def sealed(data: bytes) -> None:
 
 
 def voice_consent(data: bytes) -> None:
-    records.check(
+    records.check_consent(
         data, reference_sha256="0" * 64, language="en", at=NOW, revoked=False, pointer="consent"
     )
 
@@ -134,7 +134,7 @@ def weights(data: bytes) -> None:
 
 def tellable(error: JobError) -> None:
     """What an error says must fit into a result, and be short enough to read."""
-    told = canonical.dump(Problem.of(error))
+    told = canonical.dump(Problem.from_error(error))
     if error.code == "INTERNAL" or len(told) > 4096:
         raise AssertionError(f"{error.code}: {len(told)} bytes")
 
@@ -204,14 +204,14 @@ def _sealed() -> Iterator[bytes]:
     for plain in (b"", b"hello voice"):
         made = sealing.seal(plain, CONTEXT, KEYS)
         yield canonical.dump(made.envelope) + b"\n" + made.body
-        yield json.dumps(sealing.metadata(made.envelope)).encode() + b"\n" + made.body
+        yield json.dumps(sealing.envelope_metadata(made.envelope)).encode() + b"\n" + made.body
     yield b'{"a":1,"signature":{"alg":"Ed25519","key_id":"' + b"0" * 16 + b'","value":"aa"}}'
 
 
 def _consents() -> Iterator[bytes]:
-    yield records.write(consent_record(b"x", ref_audio_sha256=["0" * 64]))
+    yield records.format_consent(consent_record(b"x", ref_audio_sha256=["0" * 64]))
     english = records.Scope(languages=["en"])
-    yield records.write(consent_record(b"x", valid_until=NOW, scope=english))
+    yield records.format_consent(consent_record(b"x", valid_until=NOW, scope=english))
     yield b'{"schema": "voicedrop/consent/1", "valid_from": "9999-12-31T23:59:59+23:59"}'
 
 

@@ -134,7 +134,7 @@ def whole(runtime: Runtime, key: str) -> None:
     look(runtime, key, finished=True)
     done = commit.committed_result(commit.read_manifest(key, runtime).job_id, runtime)
     assert done is not None
-    items = list(document.items_of(done, commit.part_reader(runtime)))
+    items = list(document.read_items(done, commit.part_reader(runtime)))
     assert [item.id for item in items] == [f"i{n}" for n in range(ITEMS)]
     stored = {info.key for info in runtime.results.list("out/") if info.key.endswith(".sealed")}
     assert stored == {present(item.output).key for item in items}

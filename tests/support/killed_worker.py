@@ -26,7 +26,7 @@ from core.documents import signed
 from core.errors import Unavailable
 from core.job import commit
 from core.job.runtime import Runtime
-from core.result.document import parse
+from core.result.document import parse_result
 from core.storage.object_keys import result_key
 from handlers.oss import carry_out
 from tests.support.present import present
@@ -98,7 +98,7 @@ def look(runtime: Runtime, key: str, *, finished: bool) -> None:
     for info in runtime.results.list("out/"):
         stored = runtime.results.get(info.key, limit=10**8)
         if info.key.endswith(".sealed"):
-            envelope = sealing.from_metadata(stored.info.metadata)
+            envelope = sealing.envelope_from_metadata(stored.info.metadata)
             sealing.open_sealed(stored.data, envelope, runtime.keys.wrapping)
     order = commit.read_manifest(key, runtime)
     if runtime.results.head(result_key(order.job_id)) is None:
@@ -106,7 +106,7 @@ def look(runtime: Runtime, key: str, *, finished: bool) -> None:
         return
     document = runtime.results.get(result_key(order.job_id), limit=10**7).data
     signed.verify(document, runtime.keys.verifying)
-    done = parse(document)
+    done = parse_result(document)
     assert done.status == "succeeded", done
     for item in done.items:
         output = present(item.output)

@@ -33,7 +33,7 @@ def encode(document: Any) -> bytes:
 def of_item(**changes: Any) -> resolve.Job:
     """A job with one good item and, second, one with these fields."""
     items = [{**ITEM, "id": "good"}, ITEM | changes]
-    return resolve.parse(json.dumps(manifest(items=items)).encode())
+    return resolve.parse_job(json.dumps(manifest(items=items)).encode())
 
 
 def item_error(**changes: Any) -> Refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.consent.records import Cited
+from core.consent.records import ConsentRef
 from core.crypto import sealing
 from core.documents.signed import Signature
 from core.errors import Notice, Refused
@@ -56,7 +56,7 @@ BAD = ItemResult(
     id="",
     index=1,
     status="failed",
-    error=Problem.of(Refused("ID_INVALID", pointer="/items/1/id")),
+    error=Problem.from_error(Refused("ID_INVALID", pointer="/items/1/id")),
 )
 FULL = Result(
     job_id=JOB,
@@ -74,7 +74,7 @@ FULL = Result(
         "alice": VoiceUsed(
             reference="refs/小明.wav",
             reference_sha256=DIGEST,
-            consent=Cited(id="consent-1", sha256=DIGEST, method="own-voice"),
+            consent=ConsentRef(id="consent-1", sha256=DIGEST, method="own-voice"),
             match={"ge2e": Match(default=0.5, achieved=0.75, same_person=0.875)},
             notices=[Notice("TRIMMED")],
         )
@@ -95,5 +95,5 @@ def rejected() -> Result:
         started="2026-11-22T12:00:00.000Z",
         finished="2026-11-22T12:00:00.125Z",
         consent_policy="optional",
-        error=Problem.of(Refused("JSON_SYNTAX", "Expecting ',': line 3 column 7.")),
+        error=Problem.from_error(Refused("JSON_SYNTAX", "Expecting ',': line 3 column 7.")),
     )

@@ -86,8 +86,8 @@ def voice_of(runtime: Runtime) -> BuzzVoice:
 
 
 def create_keyring(folder: Path) -> keys.Keyring:
-    keys.create(folder)
-    return keys.load(folder)
+    keys.create_keys(folder)
+    return keys.load_keyring(folder)
 
 
 def local_runtime(root: Path, **changes: Any) -> Runtime:
@@ -117,7 +117,7 @@ def put_job(
     """Put a reference, its consent and a manifest into the inbox; returns the manifest's key."""
     data = REFERENCE.read_bytes() if reference is None else reference
     runtime.inbox.put("refs/alice.flac", data)
-    runtime.inbox.put("consent/alice.json", records.write(consent_record(data)))
+    runtime.inbox.put("consent/alice.json", records.format_consent(consent_record(data)))
     document = {
         "schema": "voicedrop/job/1",
         "voices": {

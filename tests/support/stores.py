@@ -15,7 +15,7 @@ from tests.support.oss_server import OssServer
 
 T = TypeVar("T")
 KEYS = Credentials("contract-id", "contract-secret")
-QUICK = Retry(first=0.001, longest=0.01)
+QUICK = Retry(first_pause=0.001, longest_pause=0.01)
 
 
 def oss_store(

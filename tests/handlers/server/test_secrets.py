@@ -25,7 +25,7 @@ NEVER = "another secret/of+nobody"
 
 def values(folder: Path) -> dict[str, str]:
     """The keys of a folder as settings."""
-    keys.create(folder)
+    keys.create_keys(folder)
     pem = (folder / "sign-001.pem").read_bytes()
     return {
         "VOICEDROP_KEK": (folder / "kek-001.key").read_text().strip(),

@@ -17,7 +17,7 @@ from core.job import commit, item, object_record
 from core.job.lease import Lease
 from core.job.runtime import Runtime
 from core.manifest.resolve import Item
-from core.result.document import Result, timestamp
+from core.result.document import Result, format_timestamp
 from core.result.item_result import ItemResult
 from core.storage.object_keys import event_key
 from events import outgoing
@@ -41,7 +41,7 @@ def event_before_result() -> Iterator[None]:
     unbroken = commit.commit_result
 
     def broken(draft: Result, runtime: Runtime) -> Result:
-        early = msgspec.structs.replace(draft, finished=timestamp(runtime.control.now()))
+        early = msgspec.structs.replace(draft, finished=format_timestamp(runtime.control.now()))
         key = event_key(early.job_id, early.finished)
         runtime.results.put_once(key, outgoing.job_event(early))
         return unbroken(draft, runtime)

@@ -43,9 +43,9 @@ LEASE = 3.0
 SHARD = 3
 TRIES = 4
 """How often the platform delivers a notification that fails."""
-RETRY = Retry(attempts=2, first=0.02, longest=0.1)
+RETRY = Retry(attempts=2, first_pause=0.02, longest_pause=0.1)
 """Less patient than in production, so that failures reach the pipeline."""
-PATIENT = Retry(first=0.02, longest=0.1)
+PATIENT = Retry(first_pause=0.02, longest_pause=0.1)
 """As many attempts as in production: among thousands of calls two failures in a row are certain."""
 
 
@@ -115,7 +115,7 @@ class Chaos:
             "shard_items": SHARD,
         }
         if (self.folder / "keys").exists():
-            given["keys"] = keys.load(self.folder / "keys")
+            given["keys"] = keys.load_keyring(self.folder / "keys")
         return local_runtime(self.folder, voice=BuzzVoice(), **stores, **given)
 
     def _warm(self) -> None:
@@ -128,7 +128,7 @@ class Chaos:
         """Upload everything; one in ten recordings comes after its manifest."""
         data = REFERENCE.read_bytes()
         insist(partial(self._runtime.inbox.put, "refs/alice.flac", data))
-        consent = records.write(consent_record(data))
+        consent = records.format_consent(consent_record(data))
         insist(partial(self._runtime.inbox.put, "consent/alice.json", consent))
         draw, manifests = self._draw, []
         for number in range(self.plan.jobs + self.plan.large):

@@ -51,7 +51,7 @@ def look(runtime: Runtime, manifests: list[str]) -> dict[str, Any]:
 
 
 def items(done: document.Result, runtime: Runtime) -> list[ItemResult]:
-    return list(document.items_of(done, commit.part_reader(runtime)))
+    return list(document.read_items(done, commit.part_reader(runtime)))
 
 
 def insist(action: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ from core.errors import Refused
 from core.job import commit
 from core.job.lease import Record
 from core.job.runtime import Runtime
-from core.result.document import Part, Result, items_of, parse, parts_of
+from core.result.document import Part, Result, parse_result, read_items, read_parts
 from core.result.item_result import ItemResult
 from core.storage.object_keys import event_key, parse_shard_key, result_key, shard_name
 from core.storage.port import Object
@@ -95,20 +95,20 @@ class Watcher:
                 host = call.host.name
                 self._made_from[key] = (self._engine_of[host], self._reference_of[host])
             elif key.endswith("/result.json"):
-                self._committed(call, parse(stored))
+                self._committed(call, parse_result(stored))
             elif key.startswith("events/"):
                 self._announced(call, key, stored)
 
     def items(self, result: Result) -> Iterator[ItemResult]:
         """All of a result; AssertionError if it names other parts than are there."""
         try:
-            yield from items_of(result, lambda key: self.results.get(key, limit=10**8).data)
+            yield from read_items(result, lambda key: self.results.get(key, limit=10**8).data)
         except Refused as exc:
             self._world.violated(f"the result of {result.job_id} has no such part: {exc}")
 
     def _committed(self, call: Call, result: Result) -> None:
         used: dict[str, Part] = {}
-        for part in parts_of(result, lambda key: self.results.get(key, limit=10**8).data):
+        for part in read_parts(result, lambda key: self.results.get(key, limit=10**8).data):
             used |= {item.id: part for item in part.items}
         for item in self.items(result):
             if item.output is None:
@@ -130,7 +130,7 @@ class Watcher:
         stored = self.results.objects.get(result_key(job))
         if stored is None:
             self._fail(call, "an event announces a result that is not there")
-        elif event != outgoing.job_event(parse(stored.data)):
+        elif event != outgoing.job_event(parse_result(stored.data)):
             self._fail(call, "an event says something else than its result")
         same = [k for k in self.results.objects if k.startswith("events/") and job in k]
         if len(same) != 1:

@@ -59,8 +59,8 @@ class Humming(BuzzVoice):
 @cache
 def keyring() -> keys.Keyring:
     with tempfile.TemporaryDirectory() as folder:
-        keys.create(Path(folder))
-        return keys.load(Path(folder))
+        keys.create_keys(Path(folder))
+        return keys.load_keyring(Path(folder))
 
 
 class NoFaults:
@@ -222,7 +222,7 @@ def other_reference() -> bytes:
 @cache
 def consent_document() -> bytes:
     digests = [hashlib.sha256(data).hexdigest() for data in (reference(), other_reference())]
-    return consent.write(consent_record(reference(), ref_audio_sha256=digests))
+    return consent.format_consent(consent_record(reference(), ref_audio_sha256=digests))
 
 
 def manifest(items: int, *, variant: int = 0, wait_s: int = 600, **fields: Any) -> bytes:

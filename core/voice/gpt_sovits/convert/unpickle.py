@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import Explained, Refused
+from core.errors import ExplainedError, Refused
 
 MAX_BYTES = 16 * 2**20
 """The pickle of an official checkpoint has about 0.1 MB."""
@@ -73,7 +73,7 @@ def loads(data: bytes) -> Any:
         for opcode, argument, _ in pickletools.genops(data):
             machine.run(opcode.name, argument)
         return machine.stack.pop()
-    except Explained as exc:
+    except ExplainedError as exc:
         raise Refused("CHECKPOINT_INVALID", f"its pickle is damaged: {exc}") from exc
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise Refused("CHECKPOINT_INVALID", "its pickle is damaged") from exc
@@ -124,12 +124,12 @@ class _Machine:
 
     def _tuple(self, start: int) -> None:
         if start < 0:
-            raise Explained("stack underflow")
+            raise ExplainedError("stack underflow")
         self.stack[start:] = [tuple(self.stack[start:])]
 
     def _fill(self, start: int, name: str) -> None:
         if start < 1:
-            raise Explained("stack underflow")
+            raise ExplainedError("stack underflow")
         items, target = self.stack[start:], self.stack[start - 1]
         del self.stack[start:]
         if name == "APPENDS":
@@ -156,7 +156,7 @@ def _call(function: _Global, arguments: tuple[Any, ...]) -> Any:
         case "_rebuild_parameter" if isinstance(arguments[0], StridedTensor):
             return arguments[0]
         case name:
-            raise Explained(f"{name} is called with arguments that are not tensors")
+            raise ExplainedError(f"{name} is called with arguments that are not tensors")
 
 
 def _set_state(state: Any, target: Any) -> None:
@@ -168,18 +168,18 @@ def _set_state(state: Any, target: Any) -> None:
 def _strided_tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> StridedTensor:
     sizes = [offset, *shape, *stride]
     if not (isinstance(storage, tuple) and all(type(size) is int and size >= 0 for size in sizes)):
-        raise Explained("a tensor has no storage or negative sizes")
+        raise ExplainedError("a tensor has no storage or negative sizes")
     if len(shape) != len(stride) or len(shape) > 8:
-        raise Explained("the strides of a tensor do not fit its shape")
+        raise ExplainedError("the strides of a tensor do not fit its shape")
     return StridedTensor((storage[0], storage[1], storage[2]), offset, tuple(shape), tuple(stride))
 
 
 def _storage(identity: Any) -> Storage:
     kind, element, member, _, count = identity
     if kind != "storage" or not isinstance(element, _Global) or not isinstance(member, str):
-        raise Explained("a persistent id is not a storage")
+        raise ExplainedError("a persistent id is not a storage")
     if type(count) is not int:
-        raise Explained("a storage has no size")
+        raise ExplainedError("a storage has no size")
     return element.name.rsplit(".", 1)[-1], member, count
 
 
@@ -187,6 +187,6 @@ def _string_mapping(pairs: Iterable[Any]) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key, value in pairs:
         if not isinstance(key, str):
-            raise Explained("a key is not a string")
+            raise ExplainedError("a key is not a string")
         mapping[key] = value
     return mapping
