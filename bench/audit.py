@@ -22,9 +22,10 @@ from typing import Any
 
 from bench import playback
 from core.job.runtime import Runtime
+from handlers import jobs
 from handlers.cli import audit as auditing
 from handlers.cli.screen import Progress
-from handlers.oss import carry_out
+from handlers.jobs import carry_out
 
 Spoil = Callable[[Path], None]
 
@@ -43,7 +44,7 @@ def fill(runtime: Runtime, numbers: Iterable[int]) -> None:
         key = f"jobs/{number}.manifest.json"
         runtime.inbox.put(key, json.dumps(document).encode())
         carry_out(key, runtime)
-    auditing.sequence(runtime)
+    jobs.integrate_log(runtime)
 
 
 def sealed_objects(root: Path) -> list[Path]:

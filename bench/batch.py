@@ -17,15 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench import playback
-from core.job.runtime import Runtime
-from core.job.waiting import Shared
+from core.job.runtime import Finished, Runtime
 from core.storage.object_keys import shard_key
-from handlers.oss import carry_out, carry_out_shard
+from handlers.jobs import carry_out, carry_out_shard
 
 SHARD_ITEMS = 200
 KEY = "jobs/batch.manifest.jsonl"
@@ -44,7 +42,10 @@ def validate(folder: Path, count: int) -> dict[str, Any]:
     runtime = playback.runtime(folder)
     put_manifest(runtime, count, mode="validate")
     start, cpu = time.perf_counter(), time.process_time()
-    done = carry_out(KEY, runtime)
+    outcome = carry_out(KEY, runtime)
+    if not isinstance(outcome, Finished):
+        raise TypeError(f"the dry run ended as {outcome}")
+    done = outcome.result
     spent = {"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
     errors = runtime.results.get(done.attachments["errors"].key, limit=10**9).data.splitlines()
     numbers = [json.loads(line)["line"] for line in errors]
@@ -59,8 +60,7 @@ def plan(folder: Path, count: int) -> dict[str, Any]:
     runtime = playback.runtime(folder, VOICEDROP_SHARD_ITEMS=str(SHARD_ITEMS))
     put_manifest(runtime, count)
     start = time.perf_counter()
-    with suppress(Shared):
-        carry_out(KEY, runtime)
+    carry_out(KEY, runtime)
     return {"wall_s": time.perf_counter() - start}
 
 

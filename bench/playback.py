@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def runtime(folder: Path, **environ: str) -> Runtime:
     for name in ("results", "control"):
         (folder / name).mkdir(exist_ok=True)
     keys.create_keys(folder / "keys")
-    return wiring.runtime(settings(folder, **environ), wiring.CurrentCredentials({}), Playback())
+    made = wiring.runtime(settings(folder, **environ), wiring.CurrentCredentials({}))
+    return replace(made, load_voice=Playback, languages=Playback.languages)
 
 
 def manifest(**fields: Any) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.crypto import keys
+from core.job.runtime import Finished
 from core.result.document import Result
 from core.settings import Settings
 from handlers import wiring
 from handlers.cli.screen import Progress
-from handlers.oss import Worker, carry_out
+from handlers.jobs import carry_out
+from handlers.worker import Worker
 
 INBOX = Path(__file__).parents[1] / "examples" / "inbox"
 SENTENCE = (
@@ -56,7 +58,10 @@ def run(folder: Path, text: str, progress: Progress) -> Result:
         {"VOICEDROP_BUCKET": str(folder / "bucket"), "VOICEDROP_KEYS": str(folder / "keys")}
     )
     runtime = Worker(settings, wiring.CurrentCredentials({})).warm()
-    return carry_out("jobs/hello.manifest.json", replace(runtime, observe=progress))
+    outcome = carry_out("jobs/hello.manifest.json", replace(runtime, observe=progress))
+    if not isinstance(outcome, Finished):
+        raise TypeError(f"the job ended as {outcome}")
+    return outcome.result
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""A dry run: everything that can be wrong is looked at, what speaking would come to is estimated,
-and no engine is loaded, no voice learned, nothing spoken.
+"""A dry run: check everything that can be wrong, and estimate length and cost.
+
+No engine is loaded, no voice is enrolled and nothing is spoken.
 """
 
 from __future__ import annotations
 
 import gc
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -14,9 +15,9 @@ import msgspec
 from core.batch import parts
 from core.errors import JobError, Refused
 from core.job import enrolment
-from core.job.each_item import failed
+from core.job.accept import AcceptedJob
+from core.job.each_item import failed_item, refuse_language
 from core.job.enrolment import Admitted
-from core.job.reuse import without
 from core.job.runtime import Runtime, Stopwatch
 from core.manifest.resolve import Item, Job
 from core.result import document
@@ -24,52 +25,58 @@ from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
-"""Characters a second of finished speech at speed 1. Measured: docs/performance.md."""
-OTHER = 14.0
-"""Of a language that is not measured."""
+"""Characters per second of finished speech at speed 1, by language. Measured:
+docs/performance.md."""
+OTHER_RATE = 14.0
+"""Characters per second in a language that was not measured."""
+
+Errors = dict[tuple[str, str], JobError | None]
+"""(voice, language) -> why it cannot be spoken; None if it can."""
 
 
-Verdicts = dict[tuple[str, str], JobError | None]
-
-
-def rehearse(
-    draft: Result, job: Job, kept: Collection[str], watch: Stopwatch, runtime: Runtime
+def validate(
+    result: Result, accepted: AcceptedJob, stopwatch: Stopwatch, runtime: Runtime
 ) -> Result:
-    """What the draft says once everything was looked at. `kept`: ids of items that an earlier job
-    has made: they cost nothing and need no voice."""
-    asked = without(job, kept)
-    voices, used = enrolment.of_job(asked, enrolment.admit, runtime, watch)
-    verdicts = _verdicts(asked, voices, runtime)
-    good = [one for one in asked.items if verdicts[one.voice, one.language] is None]
-    draft = msgspec.structs.replace(
-        draft, voices=used, estimate=estimate(good, runtime.price), stages=watch.seconds
+    """The result of a dry run. Items that an earlier job made cost nothing and need no voice."""
+    job, to_make = accepted.job, accepted.to_make
+    voices = enrolment.admit_voices(to_make, runtime, stopwatch)
+    errors = _errors_by_voice(to_make, voices, runtime)
+    speakable = [item for item in to_make.items if errors[item.voice, item.language] is None]
+    result = msgspec.structs.replace(
+        result,
+        voices=enrolment.describe_voices(job, voices),
+        estimate=estimate(speakable, runtime.price),
+        stages=stopwatch.seconds,
     )
-    with _uncollected():
-        items = [failed(e.id, e.index, e.error) for e in job.errors]
+    with _without_garbage_collection():
+        items = [failed_item(bad.id, bad.index, bad.error) for bad in job.errors]
         items += [
-            _looked_at(one, None if one.id in kept else verdicts[one.voice, one.language])
-            for one in job.items
+            _validated(
+                item,
+                None if item.id in accepted.earlier else errors[item.voice, item.language],
+            )
+            for item in job.items
         ]
-        items.sort(key=lambda one: one.index)
-        return _with_items(draft, items, runtime)
+        items.sort(key=lambda item: item.index)
+        return _add_items(result, items, runtime)
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Hundreds of thousands of objects are made here and none of them in a circle: looking through
-    all of them for circles, again and again, took a fifth of the processor time of a dry run."""
-    before = gc.isenabled()
+def _without_garbage_collection() -> Iterator[None]:
+    """The block makes hundreds of thousands of objects and no reference cycles; searching them for
+    cycles took a fifth of the processor time of a dry run."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if before:
+        if was_enabled:
             gc.enable()
 
 
-def _looked_at(item: Item, problem: JobError | None) -> ItemResult:
-    if problem:
-        return failed(item.id, item.index, problem, item)
+def _validated(item: Item, error: JobError | None) -> ItemResult:
+    if error:
+        return failed_item(item.id, item.index, error, item)
     return ItemResult(
         id=item.id,
         index=item.index,
@@ -80,73 +87,74 @@ def _looked_at(item: Item, problem: JobError | None) -> ItemResult:
     )
 
 
-def _with_items(draft: Result, items: list[ItemResult], runtime: Runtime) -> Result:
-    """Many items go into parts, for they are too many for one document."""
+def _add_items(result: Result, items: list[ItemResult], runtime: Runtime) -> Result:
+    """The result with its items, or with parts if they are too many for one document."""
     totals = document.count_totals(items, {})
-    draft = msgspec.structs.replace(
-        draft, totals=totals, status=document.overall_status(totals, dry=True)
-    )
     if len(items) <= runtime.shard_items:
-        return msgspec.structs.replace(draft, items=items)
-    # Nobody waits for a part of a dry run, and every file costs.
-    fit = 10 * runtime.shard_items
-    count = parts.count(draft.job_id, runtime) or -(-len(items) // fit)
+        status = document.overall_status(totals, dry=True)
+        return msgspec.structs.replace(result, totals=totals, status=status, items=items)
+    # Larger than those of shards, because every object costs and nobody waits for one of these.
+    most = 10 * runtime.shard_items
+    count = parts.count(result.job_id, runtime) or -(-len(items) // most)
     for number in range(count):
         some = items[slice(*(n * len(items) // count for n in (number, number + 1)))]
         totals = document.count_totals(some, {})
-        part = Part(job_id=draft.job_id, number=number, of=count, totals=totals, items=some)
+        part = Part(job_id=result.job_id, number=number, of=count, totals=totals, items=some)
         parts.put(part, runtime)
-    found, attachments = parts.gather(draft.job_id, count, runtime)
+    gathered, attachments = parts.gather(result.job_id, count, runtime)
     return msgspec.structs.replace(
-        draft,
-        status=document.overall_status(found.totals, dry=True),
-        totals=found.totals,
-        parts=found.refs,
+        result,
+        status=document.overall_status(gathered.totals, dry=True),
+        totals=gathered.totals,
+        parts=gathered.refs,
         attachments=attachments,
     )
 
 
 def estimate(items: list[Item], price: float) -> Estimate:
-    """By the speaking rate of each language. `price`: of a minute of speech; 0: not known."""
-    groups: dict[str, list[Item]] = defaultdict(list)
+    """Length and cost by the speaking rate of each language.
+
+    `price`: of a minute of speech, in any currency; 0: unknown.
+    """
+    by_language: dict[str, list[Item]] = defaultdict(list)
     for item in items:
-        groups[item.language].append(item)
+        by_language[item.language].append(item)
     languages = {
         language: LanguageEstimate(
             items=len(group),
             characters=sum(len(item.text) for item in group),
-            audio_s=round(sum(map(seconds, group)), 1),
+            audio_s=round(sum(map(estimated_seconds, group)), 1),
         )
-        for language, group in sorted(groups.items())
+        for language, group in sorted(by_language.items())
     }
-    audio_s = round(sum(one.audio_s for one in languages.values()), 1)
+    audio_s = round(sum(expected.audio_s for expected in languages.values()), 1)
     return Estimate(
         items=len(items),
-        characters=sum(one.characters for one in languages.values()),
+        characters=sum(expected.characters for expected in languages.values()),
         audio_s=audio_s,
         languages=languages,
         cost=round(audio_s / 60 * price, 4) if price else None,
     )
 
 
-def seconds(item: Item) -> float:
-    """About how long the item will be."""
-    return len(item.text) / RATES.get(item.language, OTHER) / item.speed + item.pause_ms / 1000
+def estimated_seconds(item: Item) -> float:
+    """The estimated length of an item, with the pause after it."""
+    rate = RATES.get(item.language, OTHER_RATE)
+    return len(item.text) / rate / item.speed + item.pause_ms / 1000
 
 
-def _verdicts(job: Job, voices: Mapping[str, Admitted | JobError], runtime: Runtime) -> Verdicts:
-    """Voice and language -> why items of them cannot be spoken; None if they can."""
-    asked = {(item.voice, item.language) for item in job.items if item.voice in voices}
-    return {pair: _verdict(voices[pair[0]], pair[1], runtime) for pair in asked}
+def _errors_by_voice(
+    job: Job, voices: Mapping[str, Admitted | JobError], runtime: Runtime
+) -> Errors:
+    pairs = {(item.voice, item.language) for item in job.items if item.voice in voices}
+    return {(name, language): _error(voices[name], language, runtime) for name, language in pairs}
 
 
-def _verdict(voice: Admitted | JobError, language: str, runtime: Runtime) -> JobError | None:
+def _error(voice: Admitted | JobError, language: str, runtime: Runtime) -> JobError | None:
     if isinstance(voice, JobError):
         return voice
-    if language not in runtime.voice.languages:
-        spoken = ", ".join(sorted(runtime.voice.languages))
-        return Refused("LANGUAGE_UNSUPPORTED", f"The engine speaks {spoken}.")
     try:
+        refuse_language(language, runtime)
         voice.gate.admit(language)
     except Refused as exc:
         return exc

@@ -1,242 +1,151 @@
-"""Notification -> work. A permanent failure stands in a result; a retryable one is raised, so that
-the platform delivers the notification again."""
+"""A notification, and everything that it asks for.
+
+A permanent error becomes part of a result or of the answer. A retryable one is raised at the end,
+so that the platform delivers the notification again.
+"""
 
 from __future__ import annotations
 
-import json
-import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import logging
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-import msgspec
-
-import watermark
-from core import pipeline
-from core.audio import sandbox
-from core.audio.decoding import BYTES_LIMIT
-from core.batch import worker
-from core.documents import canonical
-from core.errors import Refused
-from core.job import waiting as pending
-from core.job.runtime import Runtime
-from core.job.waiting import Shared, Waiting
+from core.errors import JobError, Refused
+from core.job import waiting
+from core.job.runtime import Finished, Outcome, Runtime, Sharded
 from core.result.document import Result, format_timestamp
-from core.settings import Settings
-from core.storage.object_keys import event_key, parse_shard_key, trace_key
-from core.storage.port import put_once_or_read
-from core.trace import registry, trace
+from core.storage.object_keys import parse_shard_key
 from core.trace.trace import Trace
-from events import outgoing
-from events.incoming import CreatedObject, key_candidates, parse
+from events.incoming import CreatedObject, Notification, key_candidates, parse
+from handlers import jobs, sweep
 
-if TYPE_CHECKING:
-    from core.storage.oss import Credentials
-    from handlers.wiring import CurrentCredentials
-
-CLIP_LIMIT = 1 << 30
-"""Bytes of a clip to be traced: ten hours at 200 kbit/s."""
+log = logging.getLogger("voicedrop.oss")
 
 
-def carry_out(key: str, runtime: Runtime) -> Result:
-    """The job of one manifest, and its event, last. Raises what `pipeline.run` raises."""
-    finished = pipeline.run(key, runtime)
-    announce(finished, runtime)
-    return finished
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing that a notification asks for."""
 
-
-def carry_out_shard(key: str, runtime: Runtime) -> Result | None:
-    """One shard of a job; its result and event, if it was the last. Raises what `batch.work`
-    raises."""
-    finished = worker.work(key, runtime)
-    if finished:
-        announce(finished, runtime)
-    return finished
-
-
-def announce(finished: Result, runtime: Runtime) -> bool:
-    """Write the event of a finished job unless it exists, then delete the job's shards.
-
-    Returns whether the event is new. Raises Unavailable."""
-    name = event_key(finished.job_id, finished.finished)
-    new = runtime.results.put_once(name, outgoing.job_event(finished))
-    if finished.parts:
-        worker.clear(finished.job_id, runtime)
-    return new
+    kind: Literal["manifest", "reference", "clip", "shard", "timer"]
+    key: str
+    """Of the object as notified; of a timer, its payload."""
+    principal: str = ""
+    """Who uploaded a manifest."""
 
 
 def handle(body: bytes, runtime: Runtime) -> dict[str, Any]:
-    """Everything one notification asks for. One record that fails does not stop the others; the
-    first error that a repetition may mend is raised at the end."""
-    incoming = parse(body, bucket=runtime.inbox.name, control=runtime.control.name)
-    done: list[dict[str, Any]] = []
-    again: list[Exception] = []
+    """Do everything that one notification asks for, and return a summary.
 
-    @contextmanager
-    def noting(key: str) -> Iterator[None]:
+    An error does not stop the other tasks. Every error is logged; the first one that a repetition
+    may solve is raised at the end. Raises Refused EVENT_INVALID.
+    """
+    notification = parse(body, bucket=runtime.inbox.name, control=runtime.control.name)
+    tasks, done, errors = deque(_tasks(notification)), [], []
+    while tasks:
+        task = tasks.popleft()
         try:
-            yield
-        except (Waiting, Shared) as exc:
-            done.append(_unfinished(exc))
+            if task.kind == "reference":
+                tasks.extendleft(_waiting_manifests(task, runtime))
+            else:
+                done.append(_carry_out(task, runtime))
         except Refused as exc:
-            done.append({"key": key, "error": exc.code, "message": exc.message})
+            log.warning("refused", extra={"key": task.key, "code": exc.code, "error": exc.message})
+            done.append({"key": task.key, "error": exc.code, "message": exc.message})
         except Exception as exc:
-            again.append(exc)
+            _log_error(task, exc)
+            errors.append(exc)
+    if errors:
+        raise errors[0]
+    return {"done": done, "ignored": dict(notification.ignored)}
 
-    asked: list[tuple[str, Iterable[Callable[[], dict[str, Any]]]]] = [
-        *((created.key, _work(created, runtime)) for created in incoming.created),
-        *((turn, [partial(_run_timer, turn, runtime)]) for turn in incoming.timers),
+
+def _tasks(notification: Notification) -> list[Task]:
+    return [
+        *(_task(created) for created in notification.created),
+        *(Task("timer", payload) for payload in notification.timers),
     ]
-    for key, works in asked:
-        with noting(key):
-            for work in works:
-                with noting(key):
-                    done.append(work())
-    if again:
-        raise again[0]
-    return {"done": done, "ignored": dict(incoming.ignored)}
 
 
-def _work(created: CreatedObject, runtime: Runtime) -> Iterator[Callable[[], dict[str, Any]]]:
-    if created.kind == "shard":
-        yield lambda: _shard(created.key, runtime)
-        return
-    key = _existing(created, runtime)
-    if created.kind == "manifest":
-        quota = replace(runtime.quota, principal=created.principal)
-        yield lambda: _summary(carry_out(key, replace(runtime, quota=quota)))
-    elif created.kind == "clip":
-        yield lambda: trace_object(key, runtime)
-    else:
-        for waiting in pending.awakened(runtime.control, key):
-            yield lambda waiting=waiting: _summary(carry_out(waiting, runtime))  # type: ignore[misc]
+def _task(created: CreatedObject) -> Task:
+    if created.kind in ("manifest", "clip", "shard"):
+        return Task(created.kind, created.key, created.principal)
+    return Task("reference", created.key)  # any other object may be one that a job waits for
 
 
-def _shard(key: str, runtime: Runtime) -> dict[str, Any]:
-    finished = carry_out_shard(key, runtime)
-    if finished:
-        return _summary(finished)
+def _waiting_manifests(task: Task, runtime: Runtime) -> list[Task]:
+    keys = waiting.list_manifests(runtime.control, _stored_key(task.key, runtime))
+    return [Task("manifest", key) for key in reversed(keys)]
+
+
+def _carry_out(task: Task, runtime: Runtime) -> dict[str, Any]:
+    if task.kind == "timer":
+        return _run_timer(task.key, runtime)
+    if task.kind == "shard":
+        return _make_shard(task.key, runtime)
+    key = _stored_key(task.key, runtime)
+    if task.kind == "clip":
+        return trace_summary(jobs.trace_clip(key, runtime))
+    quota = replace(runtime.quota, principal=task.principal)
+    return summary(jobs.carry_out(key, replace(runtime, quota=quota)))
+
+
+def _make_shard(key: str, runtime: Runtime) -> dict[str, Any]:
+    if result := jobs.carry_out_shard(key, runtime):
+        return _result_summary(result)
     job_id, number = parse_shard_key(key)
     return {"job": job_id, "status": "shared", "shard": number}
 
 
-def _run_timer(turn: str, runtime: Runtime) -> dict[str, Any]:
-    """What a timer asks for. Refused EVENT_INVALID if it is nothing we do."""
-    if turn == "sweep":
-        from handlers.cli import sweep
-
-        return {"turn": turn, **sweep.summary(sweep.run(runtime))}
-    if turn != "integrate":
-        raise Refused(
-            "EVENT_INVALID", f"We know the turns `integrate` and `sweep`, not {turn[:80]!r}."
-        )
-    from handlers.cli import audit
-
-    found = audit.sequence(runtime)
-    return {"turn": turn, "logged": found.size if found else 0}
+def _run_timer(payload: str, runtime: Runtime) -> dict[str, Any]:
+    if payload == "sweep":
+        return {"turn": payload, **sweep.summary(sweep.run(runtime))}
+    if payload == "integrate":
+        checkpoint = jobs.integrate_log(runtime)
+        return {"turn": payload, "logged": checkpoint.size if checkpoint else 0}
+    message = f"The payload of a timer is `integrate` or `sweep`, not {payload[:80]!r}."
+    raise Refused("EVENT_INVALID", message)
 
 
-def _existing(created: CreatedObject, runtime: Runtime) -> str:
-    """The spelling of the key that names an object; of one that is gone, the first."""
-    candidates = key_candidates(created.key)
+def _stored_key(key: str, runtime: Runtime) -> str:
+    """The spelling of a notified key under which an object is stored; if none is, the first."""
+    candidates = key_candidates(key)
     if len(candidates) > 1:
         candidates.sort(key=lambda name: runtime.inbox.head(name) is None)
     return candidates[0]
 
 
-def trace_object(key: str, runtime: Runtime) -> dict[str, Any]:
-    """Trace a clip of the inbox: report, then event. A repeated notification finds them there."""
-    with tempfile.TemporaryFile() as file:
-        file.write(runtime.inbox.get(key, limit=CLIP_LIMIT).data)
-        file.seek(0)
-        report = trace.trace_recording(
-            file,
-            key,
-            runtime.keys.watermark,
-            partial(registry.resolve, runtime.results),
-            format_timestamp(runtime.results.now()),
-        )
-    name = trace_key(report.trace_id)
-    document = put_once_or_read(
-        runtime.results, name, canonical.dump(report) + b"\n", limit=BYTES_LIMIT
-    )
-    report = msgspec.json.decode(document, type=Trace)
-    event = outgoing.trace_event(
-        document,
-        bucket=runtime.inbox.name,
-        clip=report.clip.name,
-        time=report.finished,
-        data={
-            "trace_id": report.trace_id,
-            "report_key": name,
-            "marked": report.marked,
-            "jobs": sorted({match.job for match in report.findings if match.job}),
-        },
-    )
-    runtime.results.put_once(event_key(report.trace_id, report.finished), event)
+def _log_error(task: Task, error: Exception) -> None:
+    extra = {"key": task.key, "kind": task.kind}
+    if isinstance(error, JobError):
+        log.warning("failed", extra={**extra, "code": error.code, "error": error.message})
+    else:
+        log.error("failed", extra=extra, exc_info=error)
+
+
+def summary(outcome: Outcome) -> dict[str, Any]:
+    """What the answer to a notification states about a job."""
+    if isinstance(outcome, Finished):
+        return _result_summary(outcome.result)
+    if isinstance(outcome, Sharded):
+        return {"job": outcome.job_id, "status": "shared", "shards": outcome.shards}
+    return {
+        "job": outcome.job_id,
+        "status": "waiting",
+        "for": outcome.references,
+        "until": format_timestamp(outcome.until),
+    }
+
+
+def trace_summary(report: Trace) -> dict[str, Any]:
+    """What the answer to a notification states about a traced clip."""
     return {"trace": report.trace_id, "marked": report.marked, "meaning": report.meaning}
 
 
-def _summary(finished: Result) -> dict[str, Any]:
+def _result_summary(result: Result) -> dict[str, Any]:
     return {
-        "job": finished.job_id,
-        "status": finished.status,
-        "items": finished.totals.items,
-        "succeeded": finished.totals.succeeded,
+        "job": result.job_id,
+        "status": result.status,
+        "items": result.totals.items,
+        "succeeded": result.totals.succeeded,
     }
-
-
-def _unfinished(why: Waiting | Shared) -> dict[str, Any]:
-    if isinstance(why, Shared):
-        return {"job": why.job_id, "status": "shared", "shards": why.shards}
-    return {
-        "job": why.job_id,
-        "status": "waiting",
-        "for": why.references,
-        "until": format_timestamp(why.until),
-    }
-
-
-class Worker:
-    """What the container server runs: one engine for its whole life, fresh credentials a call."""
-
-    def __init__(self, settings: Settings, credentials: CurrentCredentials) -> None:
-        self._settings, self._credentials = settings, credentials
-        self._runtime: Runtime | None = None
-        self._checked = False
-        self._lock = threading.Lock()
-
-    def warm(self) -> Runtime:
-        """Load keys and models. Buckets are checked with the first notification, because the
-        platform hands out credentials with calls, not with the start."""
-        from handlers import wiring
-
-        with self._lock:
-            if self._runtime is None:
-                sandbox.start()
-                watermark.preload()
-                engine = wiring.voice(self._settings)
-                self._runtime = wiring.runtime(self._settings, self._credentials, engine)
-            return self._runtime
-
-    def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
-        from handlers import wiring
-
-        self._credentials.replace(credentials)
-        try:
-            runtime = self._runtime or self.warm()
-            if not self._checked:
-                wiring.check_stores(runtime)
-                self._checked = True
-            return json.dumps({"request": request_id, **handle(body, runtime)}).encode()
-        finally:
-            # Between calls an instance lies frozen in memory: without anybody's credentials.
-            self._credentials.replace(None)
-
-    def close(self) -> None:
-        """Leases end with their jobs; a job that outlives the instance loses its lease by time."""
-        with self._lock:
-            self._runtime = None

@@ -1,16 +1,15 @@
-"""Settings -> Runtime: the only place where adapters are chosen."""
+"""From settings to a `Runtime`: the only place where adapters are chosen."""
 
 from __future__ import annotations
 
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache, cached_property
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.audio.waveform import Audio
 from core.crypto import keys
 from core.crypto.keys import KeyProvider, Keyring, ReadingKeys
 from core.errors import Misconfigured
@@ -19,18 +18,17 @@ from core.job.runtime import Runtime, Step
 from core.settings import Settings
 from core.storage.local import LocalStore
 from core.storage.port import Store
-from core.voice import SpeechChunk, Voice, Voiceprint
+from core.voice import Voice
 
 if TYPE_CHECKING:
     from core.speech.recognise import Recogniser, Transcribe
     from core.storage.oss import Credentials
-    from handlers.oss import Worker
 
 log = logging.getLogger("voicedrop.steps")
 
 
 class CurrentCredentials:
-    """The credentials in force: those of the last call, or the environment's."""
+    """The credentials of the current call, or those of the environment."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -40,7 +38,7 @@ class CurrentCredentials:
         self._current = credentials
 
     def __call__(self) -> Credentials:
-        """Raises Misconfigured SETTING_INVALID if there are none anywhere."""
+        """Raises Misconfigured SETTING_INVALID if there are none."""
         return self._current or self._from_environ()
 
     def _from_environ(self) -> Credentials:
@@ -55,7 +53,7 @@ class CurrentCredentials:
 
 
 def store(place: str, settings: Settings, credentials: Callable[[], Credentials]) -> Store:
-    """A folder, or `oss://bucket`."""
+    """The store at a place: a folder, or `oss://bucket`."""
     if not place.startswith("oss://"):
         return LocalStore(Path(place))
     from core.storage.oss import OssStore
@@ -68,7 +66,7 @@ def store(place: str, settings: Settings, credentials: Callable[[], Credentials]
 
 
 def keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyring:
-    """From setting values if any is given, else from the folder `settings.keys`."""
+    """The keys from settings if any is set there, else from the folder `settings.keys`."""
     wrapping = _kms(settings, credentials) if settings.kms_key else None
     if settings.signing_key or settings.watermark_key or settings.kek:
         return keys.keyring_from_values(
@@ -81,7 +79,7 @@ def keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyri
 
 
 def reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:
-    """As much of a keyring as there is: auditors hold public keys, and perhaps some secrets."""
+    """The keys that an auditor holds: public keys, and perhaps some secrets."""
     if settings.signing_key or settings.watermark_key or settings.kek:
         ring = keyring(settings, credentials)
         return ReadingKeys(ring.verifying, ring.wrapping, ring.watermark)
@@ -107,12 +105,12 @@ def voice(settings: Settings) -> Voice:
 
     bundle = Bundle(settings.bundle, threads=settings.threads or None)
     if settings.guard == "words":
-        _recogniser()  # one that is missing is to be known before the first sentence
+        _recogniser()  # reports a missing one before the first sentence
     return GptSovits(bundle, Frontend(), guard=Guard(transcribe=transcriber(settings)))
 
 
 def transcriber(settings: Settings) -> Transcribe | None:
-    """A recogniser, if words are to be listened to; loaded when it first hears something."""
+    """Speech recognition, if the guard checks words; loaded when it is first used."""
     if settings.guard != "words":
         return None
     return lambda audio, language: _recogniser().transcribe(audio, language)
@@ -126,7 +124,7 @@ def _recogniser() -> Recogniser:
 
 
 def languages(settings: Settings) -> frozenset[str]:
-    """What the engine speaks, without loading it."""
+    """The languages of the engine, without loading it."""
     if settings.engine == "kokoro":
         from core.voice.kokoro.text import LANGUAGES
 
@@ -136,59 +134,24 @@ def languages(settings: Settings) -> frozenset[str]:
     return Frontend().languages
 
 
-class OnFirstUse:
-    """A voice that is loaded when something is asked of it: looking, opening and dry runs need
-    none, for `languages` can be told without it."""
-
-    def __init__(self, load: Callable[[], Voice], languages: frozenset[str]) -> None:
-        self._load, self.languages = load, languages
-
-    @cached_property
-    def _voice(self) -> Voice:
-        return self._load()
-
-    @property
-    def name(self) -> str:
-        return self._voice.name
-
-    @property
-    def fingerprint(self) -> str:
-        return self._voice.fingerprint
-
-    @property
-    def rate(self) -> int:
-        return self._voice.rate
-
-    def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
-        return self._voice.enrol(reference, transcript, language)
-
-    def speak(
-        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[SpeechChunk]:
-        return self._voice.speak(text, voiceprint, language=language, speed=speed, seed=seed)
-
-
-def on_first_use(settings: Settings) -> OnFirstUse:
-    return OnFirstUse(lambda: voice(settings), languages(settings))
-
-
-def runtime_without_voice(settings: Settings) -> Runtime:
-    """For commands that read: the voice is there, but costs nothing until it is used."""
-    return runtime(settings, CurrentCredentials(os.environ), on_first_use(settings))
+def local_runtime(settings: Settings, observe: Callable[[Step], None] | None = None) -> Runtime:
+    """The runtime of a command, with the credentials of the environment."""
+    return runtime(settings, CurrentCredentials(os.environ), observe)
 
 
 def runtime(
     settings: Settings,
     credentials: Callable[[], Credentials],
-    engine: Voice,
     observe: Callable[[Step], None] | None = None,
 ) -> Runtime:
+    """Everything that jobs need. The voice engine is loaded when it is first used."""
     settings.refuse_loops()
     return Runtime(
         inbox=store(settings.inbox, settings, credentials),
         results=store(settings.results, settings, credentials),
         control=store(settings.control, settings, credentials),
-        voice=engine,
+        load_voice=cache(partial(voice, settings)),
+        languages=languages(settings),
         keys=keyring(settings, credentials),
         worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],
         mark=settings.mark,
@@ -209,19 +172,10 @@ def runtime(
 
 
 def check_stores(runtime: Runtime) -> None:
-    """At start-up: the buckets are there, and those that must keep the first writer do."""
+    """Check at start-up that the buckets exist, and that results can be written once."""
     runtime.inbox.check(writable_once=False)
     runtime.results.check(writable_once=True)
     runtime.control.check(writable_once=False)
-
-
-def worker_from(environ: Mapping[str, str]) -> Worker:
-    """What `handlers.server` runs. Raises Misconfigured."""
-    from handlers.oss import Worker
-
-    settings = Settings.from_environ(environ)
-    settings.refuse_loops()
-    return Worker(settings, CurrentCredentials(environ))
 
 
 def _log_step(step: Step) -> None:

@@ -21,8 +21,7 @@ from core.documents import signed
 from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit
 from core.job import lease as claim
-from core.job.runtime import Runtime, Step
-from core.job.waiting import Waiting
+from core.job.runtime import Runtime, Step, Waiting
 from core.label import aigc
 from core.result.document import Result, parse_result
 from core.storage.local import LocalStore
@@ -37,6 +36,7 @@ from tests.support.runtime import (
     consent_record,
     local_runtime,
     put_job,
+    run_job,
     voice_of,
 )
 from tests.support.stores import head
@@ -59,7 +59,7 @@ def opened(runtime: Runtime, done: Result, index: int = 0) -> bytes:
 
 @pytest.mark.slow
 def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(runtime: Runtime) -> None:
-    done = pipeline.run(put_job(runtime), runtime)
+    done = run_job(put_job(runtime), runtime)
     assert done.status == "succeeded"
     speech = decoding.decode_trusted(opened(runtime, done))
     found = watermark.detect(speech.samples, speech.rate, *runtime.keys.watermark.values())
@@ -76,7 +76,7 @@ def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(runtime: Runtime
 
 @pytest.mark.slow
 def test_the_result_says_what_was_used_and_never_the_name_or_the_text(runtime: Runtime) -> None:
-    done = pipeline.run(put_job(runtime, id="book", labels={"team": "a"}), runtime)
+    done = run_job(put_job(runtime, id="book", labels={"team": "a"}), runtime)
     voice = done.voices["alice"]
     assert voice.reference_sha256 == hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
     assert (present(voice.consent).id, done.consent_policy) == ("alice-1", "required")
@@ -90,38 +90,38 @@ def test_the_result_says_what_was_used_and_never_the_name_or_the_text(runtime: R
 @pytest.mark.slow
 def test_a_repeated_job_returns_its_first_result_without_speaking_again(runtime: Runtime) -> None:
     key = put_job(runtime)
-    first = pipeline.run(key, runtime)
-    assert pipeline.run(key, runtime) == first
+    first = run_job(key, runtime)
+    assert run_job(key, runtime) == first
     assert len(voice_of(runtime).spoken) == 1
 
 
 @pytest.mark.slow
 def test_the_same_voice_is_learned_once_for_all_jobs(runtime: Runtime) -> None:
-    pipeline.run(put_job(runtime, name="one"), runtime)
-    pipeline.run(put_job(runtime, name="two"), runtime)
+    run_job(put_job(runtime, name="one"), runtime)
+    run_job(put_job(runtime, name="two"), runtime)
     assert len(voice_of(runtime).enrolled) == 1
 
 
 @pytest.mark.slow
 def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(runtime: Runtime) -> None:
-    pipeline.run(put_job(runtime, name="one"), runtime)
+    run_job(put_job(runtime, name="one"), runtime)
     (kept,) = runtime.control.list("voiceprints/")
     stored = runtime.control.get(kept.key, limit=10**6)
     damaged = stored.data[:-1] + b"x"
     runtime.control.put(kept.key, damaged, metadata=stored.info.metadata)
-    pipeline.run(put_job(runtime, name="two"), runtime)
+    run_job(put_job(runtime, name="two"), runtime)
     assert len(voice_of(runtime).enrolled) == 2
 
 
 @pytest.mark.slow
 def test_a_kept_voiceprint_of_another_voice_is_not_taken(runtime: Runtime) -> None:
-    pipeline.run(put_job(runtime, name="one"), runtime)
+    run_job(put_job(runtime, name="one"), runtime)
     (kept,) = runtime.control.list("voiceprints/")
     stored = runtime.control.get(kept.key, limit=10**6)
     context = sealing.Context(job="voiceprints", item="other", mt="application/msgpack")
     sealed = sealing.seal(b"other", context, runtime.keys.wrapping)
     runtime.control.put(kept.key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
-    pipeline.run(put_job(runtime, name="two"), runtime)
+    run_job(put_job(runtime, name="two"), runtime)
     assert len(voice_of(runtime).enrolled) == 2
     assert stored.data != runtime.control.get(kept.key, limit=10**6).data
 
@@ -140,7 +140,7 @@ def test_a_bad_item_costs_only_itself_and_the_order_is_kept(runtime: Runtime) ->
         {"id": "f", "text": "!unspeakable"},
         {"id": "g", "text": "And this one is fine as well, as you hear."},
     ]
-    done = pipeline.run(put_job(runtime, items=items), runtime)
+    done = run_job(put_job(runtime, items=items), runtime)
     assert done.status == "partial"
     codes = [(item.id, item.error.code if item.error else None) for item in done.items]
     assert codes == [
@@ -157,7 +157,7 @@ def test_a_bad_item_costs_only_itself_and_the_order_is_kept(runtime: Runtime) ->
 
 
 def test_a_job_without_any_good_item_has_failed(runtime: Runtime) -> None:
-    done = pipeline.run(put_job(runtime, items=[{"id": "a", "text": "!silence"}]), runtime)
+    done = run_job(put_job(runtime, items=[{"id": "a", "text": "!silence"}]), runtime)
     assert done.status == "failed"
 
 
@@ -167,7 +167,7 @@ def test_a_job_without_any_good_item_has_failed(runtime: Runtime) -> None:
 )
 def test_every_container_carries_the_mark(runtime: Runtime, form: str, magic: bytes) -> None:
     items = [{"id": "x", "text": "A sentence that is long enough to carry it.", "format": form}]
-    done = pipeline.run(put_job(runtime, items=items), runtime)
+    done = run_job(put_job(runtime, items=items), runtime)
     assert done.items[0].error is None
     assert opened(runtime, done).startswith(magic)
     assert f"out/{done.job_id}/x.{form}.sealed" in outputs(runtime)
@@ -181,7 +181,7 @@ def test_rate_speed_and_pause_are_honoured(runtime: Runtime) -> None:
         {"id": "fast", "text": text, "speed": 1.5},
         {"id": "low", "text": text, "sample_rate": 16000, "pause_ms": 500},
     ]
-    done = pipeline.run(put_job(runtime, items=items), runtime)
+    done = run_job(put_job(runtime, items=items), runtime)
     plain, fast, low = (present(item.output) for item in done.items)
     assert fast.duration_s < 0.8 * plain.duration_s
     assert low.sample_rate == 16000
@@ -190,8 +190,8 @@ def test_rate_speed_and_pause_are_honoured(runtime: Runtime) -> None:
 
 @pytest.mark.slow
 def test_the_label_of_the_law_is_in_the_file_and_in_the_result(runtime: Runtime) -> None:
-    done = pipeline.run(put_job(runtime, label={"cue": "morse-start"}), runtime)
-    plain = pipeline.run(put_job(runtime, name="quiet"), runtime)
+    done = run_job(put_job(runtime, label={"cue": "morse-start"}), runtime)
+    plain = run_job(put_job(runtime, name="quiet"), runtime)
     (found,) = aigc.read_labels(opened(runtime, done))
     assert found.label == "1"
     assert found.content_producer == runtime.producer
@@ -203,7 +203,7 @@ def test_the_label_of_the_law_is_in_the_file_and_in_the_result(runtime: Runtime)
 @pytest.mark.slow
 def test_a_waived_label_is_left_out_and_the_result_says_why(runtime: Runtime) -> None:
     waived = {"profile": "none", "waiver": "heard by the tests only"}
-    done = pipeline.run(put_job(runtime, label=waived), runtime)
+    done = run_job(put_job(runtime, label=waived), runtime)
     assert aigc.read_labels(opened(runtime, done)) == []
     assert present(done.items[0].label).waiver == "heard by the tests only"
     assert [n.code for n in done.items[0].notices] == ["LABEL_WAIVED"]
@@ -211,7 +211,7 @@ def test_a_waived_label_is_left_out_and_the_result_says_why(runtime: Runtime) ->
 
 def test_meta_comes_back_and_remarks_are_kept(runtime: Runtime) -> None:
     items = [{"id": "a", "text": "Fine 😀 text, long enough to say.", "meta": {"row": 17}}]
-    (item,) = pipeline.run(put_job(runtime, items=items), runtime).items
+    (item,) = run_job(put_job(runtime, items=items), runtime).items
     assert item.meta == {"row": 17}
     assert [n.code for n in item.notices] == ["TEXT_DROPPED_CHARS"]
 
@@ -219,14 +219,14 @@ def test_meta_comes_back_and_remarks_are_kept(runtime: Runtime) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["Yes", "A bit more", "One and two, three and four"])
 def test_even_a_word_carries_a_mark_that_reads(runtime: Runtime, text: str) -> None:
-    done = pipeline.run(put_job(runtime, items=[{"id": "a", "text": text}]), runtime)
+    done = run_job(put_job(runtime, items=[{"id": "a", "text": text}]), runtime)
     assert done.items[0].error is None
     assert present(done.items[0].watermark).score >= watermark.DETECTION_THRESHOLD
 
 
 def test_silence_from_the_engine_is_not_released(runtime: Runtime) -> None:
     """Nothing can be marked in digital silence, so the mark does not read back."""
-    done = pipeline.run(put_job(runtime, items=[{"id": "a", "text": "!zeros"}]), runtime)
+    done = run_job(put_job(runtime, items=[{"id": "a", "text": "!zeros"}]), runtime)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
     assert outputs(runtime) == [result_key(done.job_id)]
 
@@ -253,7 +253,7 @@ def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
     key = put_job(runtime)
     consent = consent_record(REFERENCE.read_bytes(), **change)
     runtime.inbox.put("consent/alice.json", records.format_consent(consent))
-    done = pipeline.run(key, runtime)
+    done = run_job(key, runtime)
     assert present(done.voices["alice"].error).code == code
     assert present(done.items[0].error).code == code
     assert voice_of(runtime).enrolled == []
@@ -267,7 +267,7 @@ def test_one_language_outside_the_consent_costs_only_its_items(runtime: Runtime)
     key = put_job(runtime, items=items)
     limited = consent_record(REFERENCE.read_bytes(), scope=records.Scope(languages=["en"]))
     runtime.inbox.put("consent/alice.json", records.format_consent(limited))
-    done = pipeline.run(key, runtime)
+    done = run_job(key, runtime)
     assert [item.status for item in done.items] == ["succeeded", "failed"]
     assert present(done.items[1].error).code == "CONSENT_SCOPE"
 
@@ -276,7 +276,7 @@ def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_pat
     runtime = local_runtime(tmp_path, consent="optional")
     key = put_job(runtime)
     runtime.inbox.put("consent/alice.json.revoked", b"")
-    assert present(pipeline.run(key, runtime).items[0].error).code == "CONSENT_REVOKED"
+    assert present(run_job(key, runtime).items[0].error).code == "CONSENT_REVOKED"
 
 
 def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
@@ -285,33 +285,33 @@ def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
     runtime = local_runtime(tmp_path, consent="optional")
     key = put_job(runtime)
     runtime.inbox.delete("consent/alice.json")
-    assert present(pipeline.run(key, runtime).items[0].error).code == "CONSENT_MISSING"
+    assert present(run_job(key, runtime).items[0].error).code == "CONSENT_MISSING"
 
 
 def test_an_oversized_record_is_invalid(runtime: Runtime) -> None:
     key = put_job(runtime)
     runtime.inbox.put("consent/alice.json", b" " * (records.MAX_BYTES + 1))
-    assert present(pipeline.run(key, runtime).items[0].error).code == "CONSENT_INVALID"
+    assert present(run_job(key, runtime).items[0].error).code == "CONSENT_INVALID"
 
 
 VOICE = {"reference": "refs/alice.flac", "language": "en"}
 
 
 def test_without_a_record_the_voice_is_refused(runtime: Runtime) -> None:
-    done = pipeline.run(put_job(runtime, voices={"alice": VOICE}), runtime)
+    done = run_job(put_job(runtime, voices={"alice": VOICE}), runtime)
     assert present(done.items[0].error).code == "CONSENT_MISSING"
 
 
 def test_the_operator_may_make_consent_optional_and_every_result_says_so(tmp_path: Path) -> None:
     runtime = local_runtime(tmp_path, consent="optional")
-    done = pipeline.run(put_job(runtime, voices={"alice": VOICE}), runtime)
+    done = run_job(put_job(runtime, voices={"alice": VOICE}), runtime)
     assert (done.status, done.consent_policy) == ("succeeded", "optional")
     assert "CONSENT_OPTIONAL" in [n.code for n in done.voices["alice"].notices]
 
 
 def test_a_pinned_reference_with_other_bytes_is_refused(runtime: Runtime) -> None:
     voice = VOICE | {"consent": "consent/alice.json", "sha256": "0" * 64}
-    done = pipeline.run(put_job(runtime, voices={"alice": voice}), runtime)
+    done = run_job(put_job(runtime, voices={"alice": voice}), runtime)
     error = present(done.items[0].error)
     assert error.code == "REF_HASH_MISMATCH"
     assert error.pointer == "/voices/alice/sha256"
@@ -323,7 +323,7 @@ def test_a_clone_is_no_reference(runtime: Runtime) -> None:
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
     marked = watermark.embed(speech.samples, speech.rate, 7, key)
     data = encoding.encode(waveform.Audio(marked, speech.rate), "flac").data
-    done = pipeline.run(put_job(runtime, reference=data), runtime)
+    done = run_job(put_job(runtime, reference=data), runtime)
     assert present(done.items[0].error).code == "REF_IS_SYNTHETIC"
 
 
@@ -331,7 +331,7 @@ def test_a_clone_is_no_reference(runtime: Runtime) -> None:
 def test_two_people_in_a_recording_are_remarked_on(runtime: Runtime) -> None:
     both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
     parts = [decoding.decode_trusted(path.read_bytes()) for path in both]
-    done = pipeline.run(
+    done = run_job(
         put_job(runtime, reference=encoding.encode(waveform.join(parts), "flac").data), runtime
     )
     notices = {notice.code: notice.pointer for notice in done.voices["alice"].notices}
@@ -348,13 +348,13 @@ def test_a_transcript_of_other_words_is_remarked_on(
     runtime = local_runtime(tmp_path, transcribe=lambda recording, language: "said he whispers")
     voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
     key = put_job(runtime, voices={"alice": voice | {"transcript": transcript}})
-    notices = {one.code: one.pointer for one in pipeline.run(key, runtime).voices["alice"].notices}
+    notices = {one.code: one.pointer for one in run_job(key, runtime).voices["alice"].notices}
     assert ("TRANSCRIPT_MISMATCH" in notices) == remarked
     assert notices.get("TRANSCRIPT_MISMATCH", "/voices/alice/transcript").endswith("/transcript")
 
 
 def test_an_unfit_recording_costs_its_voice(runtime: Runtime) -> None:
-    done = pipeline.run(put_job(runtime, reference=b"<html>gone</html>"), runtime)
+    done = run_job(put_job(runtime, reference=b"<html>gone</html>"), runtime)
     assert (done.status, present(done.items[0].error).code) == ("failed", "AUDIO_NOT_AUDIO")
 
 
@@ -364,14 +364,14 @@ def test_a_reference_above_the_limit_is_refused_before_it_is_read(
     key = put_job(runtime)
     with (tmp_path / "inbox/refs/alice.flac").open("r+b") as file:
         file.truncate(decoding.BYTES_LIMIT + 1)
-    assert present(pipeline.run(key, runtime).items[0].error).code == "AUDIO_TOO_LARGE"
+    assert present(run_job(key, runtime).items[0].error).code == "AUDIO_TOO_LARGE"
 
 
 def test_a_voice_nobody_uses_is_not_even_fetched(runtime: Runtime) -> None:
     voices = {"alice": VOICE | {"consent": "consent/alice.json"}, "bob": VOICE | {"reference": "b"}}
     items = [{"id": "a", "text": "Only Alice speaks in this one.", "voice": "alice"}]
     runtime.inbox.put("b", b"no audio")
-    done = pipeline.run(put_job(runtime, voices=voices, items=items), runtime)
+    done = run_job(put_job(runtime, voices=voices, items=items), runtime)
     assert done.status == "succeeded"
     assert list(done.voices) == ["alice"]
 
@@ -391,14 +391,14 @@ def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(
     runtime: Runtime, data: bytes, code: str
 ) -> None:
     runtime.inbox.put("jobs/x.manifest.json", data)
-    done = pipeline.run("jobs/x.manifest.json", runtime)
+    done = run_job("jobs/x.manifest.json", runtime)
     assert (done.status, present(done.error).code) == ("rejected", code)
     assert commit.committed_result(done.job_id, runtime) == done
 
 
 def test_a_manifest_that_is_gone_is_not_retried(runtime: Runtime) -> None:
     with pytest.raises(Refused, match="MANIFEST_GONE"):
-        pipeline.run("jobs/x.manifest.json", runtime)
+        run_job("jobs/x.manifest.json", runtime)
 
 
 def test_a_manifest_that_is_too_large_is_rejected_unread(runtime: Runtime, tmp_path: Path) -> None:
@@ -406,9 +406,9 @@ def test_a_manifest_that_is_too_large_is_rejected_unread(runtime: Runtime, tmp_p
     runtime.inbox.put(key, b"")
     with (tmp_path / "inbox" / key).open("r+b") as file:
         file.truncate(33 * 1024 * 1024)
-    done = pipeline.run(key, runtime)
+    done = run_job(key, runtime)
     assert present(done.error).code == "MANIFEST_TOO_LARGE"
-    assert pipeline.run(key, runtime) == done
+    assert run_job(key, runtime) == done
 
 
 def test_json_lines_are_read_as_such(runtime: Runtime) -> None:
@@ -420,7 +420,7 @@ def test_json_lines_are_read_as_such(runtime: Runtime) -> None:
     lines = [header, {"id": "a", "text": "The first of two lines, long enough."}]
     data = "\n".join(json.dumps(line) for line in lines) + "\nnot json\n"
     runtime.inbox.put("jobs/b.manifest.jsonl", data.encode())
-    done = pipeline.run("jobs/b.manifest.jsonl", runtime)
+    done = run_job("jobs/b.manifest.jsonl", runtime)
     assert [item.status for item in done.items] == ["succeeded", "failed"]
     assert present(done.items[1].error).pointer.startswith("line 3")
 
@@ -432,20 +432,20 @@ def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(runtime: Runt
     key = put_job(runtime, wait_s=60)
     runtime.inbox.delete("refs/alice.flac")
     for _ in range(runtime.max_attempts + 2):  # waiting uses up no attempt
-        with pytest.raises(Waiting) as caught:
-            pipeline.run(key, runtime)
-    assert caught.value.references == ["refs/alice.flac"]
+        outcome = pipeline.run(key, runtime)
+        assert isinstance(outcome, Waiting)
+        assert outcome.references == ["refs/alice.flac"]
     (marker,) = runtime.control.list(pending_key("refs/alice.flac"))
     assert runtime.control.get(marker.key, limit=999).data.decode() == key
     runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
-    assert pipeline.run(key, runtime).status == "succeeded"
+    assert run_job(key, runtime).status == "succeeded"
     assert list(runtime.control.list("pending/")) == []
 
 
 def test_after_its_deadline_a_missing_reference_fails_its_items(runtime: Runtime) -> None:
     key = put_job(runtime, wait_s=0)
     runtime.inbox.delete("refs/alice.flac")
-    done = pipeline.run(key, runtime)
+    done = run_job(key, runtime)
     error = present(done.items[0].error)
     assert (done.status, error.code) == ("failed", "REF_NOT_FOUND")
     assert error.pointer == "/voices/alice/reference"
@@ -453,8 +453,8 @@ def test_after_its_deadline_a_missing_reference_fails_its_items(runtime: Runtime
 
 @pytest.mark.slow
 def test_a_manifest_replaced_by_other_bytes_is_another_job(runtime: Runtime) -> None:
-    first = pipeline.run(put_job(runtime), runtime)
-    second = pipeline.run(put_job(runtime, id="again"), runtime)
+    first = run_job(put_job(runtime), runtime)
+    second = run_job(put_job(runtime, id="again"), runtime)
     assert first.job_id != second.job_id
     assert commit.committed_result(first.job_id, runtime) == first
 
@@ -473,13 +473,13 @@ def test_of_twenty_deliveries_at_once_one_speaks(
     def deliver(_: int) -> str:
         start.wait()
         try:
-            return pipeline.run(key, runtime).job_id
+            return run_job(key, runtime).job_id
         except Unavailable as exc:
             return exc.code
 
     with ThreadPoolExecutor(20) as pool:
         seen = list(pool.map(deliver, range(20)))
-    assert set(seen) <= {pipeline.run(key, runtime).job_id, "JOB_BUSY"}
+    assert set(seen) <= {run_job(key, runtime).job_id, "JOB_BUSY"}
     assert len(voice_of(runtime).spoken) == 1
     assert len(outputs(runtime)) == 2
 
@@ -488,10 +488,10 @@ def test_of_twenty_deliveries_at_once_one_speaks(
 def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(runtime: Runtime) -> None:
     items = [{"id": f"i{n}", "text": f"Sentence number {n} of this long job."} for n in range(3)]
     key = put_job(runtime, items=items)
-    first = pipeline.run(key, runtime)
+    first = run_job(key, runtime)
     runtime.results.delete(result_key(first.job_id))
     runtime.results.delete(present(first.items[2].output).key)
-    again = pipeline.run(key, runtime)
+    again = run_job(key, runtime)
     assert len(voice_of(runtime).spoken) == 3 + 1
     kept = [(item.output, item.envelope, item.watermark) for item in first.items[:2]]
     assert [(item.output, item.envelope, item.watermark) for item in again.items[:2]] == kept
@@ -501,10 +501,10 @@ def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(runtime: Runtim
 @pytest.mark.slow
 def test_an_item_adopted_from_another_engine_version_says_so(runtime: Runtime) -> None:
     key = put_job(runtime)
-    first = pipeline.run(key, runtime)
+    first = run_job(key, runtime)
     runtime.results.delete(result_key(first.job_id))
     voice_of(runtime).fingerprint = "buzz/2"
-    again = pipeline.run(key, runtime)
+    again = run_job(key, runtime)
     assert "ENGINE_CHANGED" in [n.code for n in again.items[0].notices]
     assert again.items[0].output == first.items[0].output
 
@@ -515,7 +515,7 @@ def test_an_output_that_we_did_not_write_is_never_adopted(runtime: Runtime, how:
     items = [{"id": "a", "text": "The first of the two, long enough."},
              {"id": "b", "text": "The second of the two, long enough."}]  # fmt: skip
     key = put_job(runtime, items=items)
-    first = pipeline.run(key, runtime)
+    first = run_job(key, runtime)
     runtime.results.delete(result_key(first.job_id))
     a, b = (runtime.results.get(present(item.output).key, limit=10**8) for item in first.items)
     runtime.results.delete(a.info.key)
@@ -526,7 +526,7 @@ def test_an_output_that_we_did_not_write_is_never_adopted(runtime: Runtime, how:
         "damaged": (a.data[:-1] + b"x", a.info.metadata),
     }[how]
     runtime.results.put(a.info.key, data, metadata=metadata)
-    again = pipeline.run(key, runtime)
+    again = run_job(key, runtime)
     assert present(again.items[0].error).code == "OUTPUT_EXISTS"
     assert again.items[1].status == "succeeded"
 
@@ -536,7 +536,7 @@ def test_a_planted_result_is_not_believed(runtime: Runtime) -> None:
     order = commit.read_manifest(key, runtime)
     runtime.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):
-        pipeline.run(key, runtime)
+        run_job(key, runtime)
 
 
 class Racing(BuzzVoice):
@@ -567,15 +567,15 @@ def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
         while not slow.control.append(lease, forced, position=head(slow.control, lease).size):
             pass  # the slow worker renewed it in between
         fast = local_runtime(tmp_path, keys=slow.keys)
-        winner.append(pipeline.run(key, fast))
+        winner.append(run_job(key, fast))
         time.sleep(1)  # the slow worker tries to renew meanwhile, and learns of it
 
     order = commit.read_manifest(key, slow)
     winner: list[Result] = []
     voice.race = race
     with pytest.raises(Unavailable, match="LEASE_LOST"):
-        pipeline.run(key, slow)
-    assert pipeline.run(key, slow) == winner[0]
+        run_job(key, slow)
+    assert run_job(key, slow) == winner[0]
     output = present(winner[0].items[0].output)
     stored = slow.results.get(output.key, limit=10**8).data
     assert hashlib.sha256(stored).hexdigest() == output.sealed_sha256
@@ -600,8 +600,8 @@ def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_
     key = put_job(runtime)
     for _ in range(2):
         with pytest.raises(Unavailable, match="injected"):
-            pipeline.run(key, runtime)
-    done = pipeline.run(key, runtime)
+            run_job(key, runtime)
+    done = run_job(key, runtime)
     assert (done.status, present(done.error).code) == ("failed", "RETRIES_EXHAUSTED")
     letter = json.loads(runtime.control.get(f"dead/{done.job_id}.json", limit=10**6).data)
     assert letter["error"]["code"] == "STORAGE_UNAVAILABLE"
@@ -618,9 +618,9 @@ def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path: Path) -> None:
     key = put_job(runtime)
     for _ in range(3):
         with pytest.raises(Misconfigured, match="MODEL_MISSING"):
-            pipeline.run(key, runtime)
+            run_job(key, runtime)
     mended = local_runtime(tmp_path, max_attempts=1, keys=runtime.keys)
-    assert pipeline.run(key, mended).status == "succeeded"
+    assert run_job(key, mended).status == "succeeded"
 
 
 def test_a_job_that_kills_its_worker_is_counted_and_given_up(runtime: Runtime) -> None:
@@ -629,7 +629,7 @@ def test_a_job_that_kills_its_worker_is_counted_and_given_up(runtime: Runtime) -
     order = commit.read_manifest(key, runtime)
     for _ in range(runtime.max_attempts):
         claim.Lease.acquire(runtime.control, order.job_id, "killed", -1.0)
-    done = pipeline.run(key, runtime)
+    done = run_job(key, runtime)
     assert present(done.error).code == "RETRIES_EXHAUSTED"
     assert voice_of(runtime).enrolled == []
 
@@ -637,7 +637,7 @@ def test_a_job_that_kills_its_worker_is_counted_and_given_up(runtime: Runtime) -
 def test_stages_are_told_while_the_job_runs(tmp_path: Path) -> None:
     steps: list[Step] = []
     runtime = local_runtime(tmp_path, observe=steps.append)
-    pipeline.run(put_job(runtime), runtime)
+    run_job(put_job(runtime), runtime)
     begun = [s.stage for s in steps if s.seconds is None]
     assert begun.index("consent") < begun.index("prepare") < begun.index("enrol")
     assert (

@@ -27,7 +27,7 @@ from core.audit.model import (
 )
 from core.audit.sources import Sources
 from core.joined import readback
-from core.joined.readback import Marked
+from core.joined.readback import MarkedSpan
 from core.label import aigc as label
 from core.result.item_result import Chapter, ItemResult, LabelUsed, SubtitleFile, Watermark
 from core.storage.object_keys import chapter_name
@@ -128,15 +128,15 @@ def _check_joined_marks(
         code = "NO_KEY" if plain or sources.keys.wrapping is None else "NOT_OPENED"
         return skipped(WATERMARK, code), score
     with attempt(WATERMARK) as checking:
-        detected = readback.read(
+        detected = readback.read_marks(
             plain,
             [
-                Marked(p.start, p.end, int(marks[p.id].payload, 16), keys[marks[p.id].key_id])
+                MarkedSpan(p.start, p.end, int(marks[p.id].payload, 16), keys[marks[p.id].key_id])
                 for p in chapter.items
             ],
         )
         score = detected.weakest
-        if not detected.enough:
+        if not detected.is_enough:
             message = f"Watermarks were detected in only {detected.share:.0%} of the speech."
             checking.outcome = failed(WATERMARK, "WATERMARK_VERIFY_FAILED", message)
     return checking.outcome, score

@@ -1,15 +1,15 @@
-"""A job of many items, cut into shards that workers make side by side.
+"""A job of many items, cut into shards that workers make in parallel.
 
-    control  work/<job_id>/plan.json          what all shards share; put once, before the first
-             work/<job_id>/<nnnnn>.jsonl      a shard: its head, its items as they were written,
-                                              and what an earlier job has made of them
-    results  out/<job_id>/parts/<nnnnn>.json  what became of a shard; put once, signed
+    control  work/<job_id>/plan.json          what all shards share; put once, first
+             work/<job_id>/<nnnnn>.jsonl      a shard: its head, its items as written in the
+                                              manifest, and their results in an earlier job
+    results  out/<job_id>/parts/<nnnnn>.json  the results of a shard; put once, signed
 
 The arrival of a shard is an event that starts its worker. The plan fixes the number of shards, and
-with it where each begins, so whoever plans again after a crash puts the same objects. A shard is
-read alone: memory does not grow with the job, and a manifest that is replaced or deleted meanwhile
-does not matter. Both are signed: who can write to the control bucket and holds no key makes us say
-nothing.
+so the first item of each: a worker that plans again after a crash stores the same objects. A worker
+reads its shard alone, so memory does not grow with the job, and it does not matter if the manifest
+is replaced or deleted meanwhile. Plan and shards are signed: whoever can write to the control
+bucket but holds no key cannot make us speak.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from core.crypto.sealing import Digest
 from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Notice, Refused
-from core.job.lease import Lease
-from core.job.runtime import Runtime, Stopwatch
-from core.job.waiting import Shared
-from core.manifest import resolve as jobs
+from core.job.accept import AcceptedJob
+from core.job.runtime import Run, Runtime, Sharded, Stopwatch
+from core.manifest import resolve
 from core.manifest.fields import Manifest
 from core.manifest.parse import ParsedManifest, parse_shard_items
 from core.manifest.resolve import Job
@@ -59,19 +58,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     header: Manifest
     """Without items."""
     lines: bool
-    """JSON Lines: an item's pointer says its line."""
+    """JSON Lines: the pointer of an item is its line."""
     items: int
     shards: int
     started: str
     engine: Engine | None
     voices: dict[str, VoiceUsed]
-    """As they were when the plan was made."""
+    """As checked when the plan was made."""
     notices: list[Notice]
     stages: dict[str, float]
     signature: Signature | None = None
 
     def first(self, number: int) -> int:
-        """Index of the first item of a shard; of `shards`, how many items there are."""
+        """The index of the first item of a shard; `first(shards)` is the number of items."""
         return number * self.items // self.shards
 
 
@@ -82,9 +81,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     job_id: str
     number: int
     size: int
-    """Bytes of the lines of items; the lines after them are results that are kept."""
+    """Bytes of the item lines; the lines after them are earlier results."""
     sha256: Digest
-    """Of all that follows the first line."""
+    """Of everything after the first line."""
     signature: Signature | None = None
 
 
@@ -93,68 +92,54 @@ class Shard:
     plan: Plan
     number: int
     job: Job
-    """With these items alone."""
-    kept: dict[str, ItemResult]
-    """Id -> what an earlier job made of it."""
+    """With the items of this shard alone."""
+    earlier: dict[str, ItemResult]
+    """Item id -> its result in an earlier job, where that is kept."""
 
     @property
     def name(self) -> str:
         return shard_name(self.plan.job_id, self.number)
 
 
-def refuse_joining(written: ParsedManifest, runtime: Runtime) -> None:
-    """Nobody sees all items of a job that is cut, with their texts, at once."""
-    count, most = len(written.entries), runtime.shard_items
-    if written.header.output.concatenate != "none" and count > most:
-        message = f"At most {most} items can be joined here, not {count}: split the job."
-        raise Refused("FIELD_UNSUPPORTED", message, pointer="/output/concatenate")
-
-
-def write_shards(
-    draft: Result,
-    written: ParsedManifest,
-    kept: Mapping[str, ItemResult],
-    watch: Stopwatch,
-    lease: Lease,
-    runtime: Runtime,
-) -> Shared:
-    """Put the plan and then the shards, each of which starts a worker by its arrival."""
+def write_shards(result: Result, accepted: AcceptedJob, stopwatch: Stopwatch, run: Run) -> Sharded:
+    """Store the plan and then the shards; the arrival of each starts a worker."""
+    parsed, runtime = accepted.parsed, run.runtime
     plan = Plan(
-        job_id=draft.job_id,
-        manifest=draft.manifest,
-        header=written.header,
-        lines=isinstance(written.source, bytes),
-        items=len(written.entries),
-        shards=-(-len(written.entries) // runtime.shard_items),
-        started=draft.started,
-        engine=draft.engine,
-        voices=draft.voices,
-        notices=draft.notices,
-        stages=watch.seconds,
+        job_id=result.job_id,
+        manifest=result.manifest,
+        header=parsed.header,
+        lines=isinstance(parsed.source, bytes),
+        items=accepted.count,
+        shards=-(-accepted.count // runtime.shard_items),
+        started=result.started,
+        engine=result.engine,
+        voices=result.voices,
+        notices=result.notices,
+        stages=stopwatch.seconds,
     )
     plan = put_plan(runtime.control, plan, runtime.keys)
-    for key, data in cut(plan, written, kept, runtime.keys.signing):
-        lease.check()
+    for key, data in cut_shards(plan, parsed, accepted.earlier, runtime.keys.signing):
+        run.lease.check()
         runtime.control.put_once(key, data)
-    return Shared(plan.job_id, plan.shards)
+    return Sharded(plan.job_id, plan.shards)
 
 
 def put_plan(control: Store, plan: Plan, keys: Keyring) -> Plan:
-    """The plan that counts: this one, or the one that somebody put before."""
+    """Store the plan, unless another worker has; return the one that is stored."""
     if control.put_once(plan_key(plan.job_id), signed.sign(plan, keys.signing)):
         return plan
     return read_plan(control, plan.job_id, keys.verifying)
 
 
-def cut(
-    plan: Plan, draft: ParsedManifest, kept: Mapping[str, ItemResult], key: Ed25519PrivateKey
+def cut_shards(
+    plan: Plan, parsed: ParsedManifest, earlier: Mapping[str, ItemResult], key: Ed25519PrivateKey
 ) -> Iterator[tuple[str, bytes]]:
-    """Key and bytes of every shard; the same for the same plan, whoever cuts."""
+    """The key and bytes of every shard. They depend on the plan alone, not on the worker."""
     for number in range(plan.shards):
         start, stop = plan.first(number), plan.first(number + 1)
-        items = b"".join(raw + b"\n" for raw in draft.raw_lines(start, stop, jobs.LIMITS))
-        earlier = (kept[e.id] for e in draft.entries[start:stop] if e.id in kept)
-        body = items + b"".join(msgspec.json.encode(one) + b"\n" for one in earlier)
+        items = b"".join(raw + b"\n" for raw in parsed.raw_lines(start, stop, resolve.LIMITS))
+        kept = (earlier[e.id] for e in parsed.entries[start:stop] if e.id in earlier)
+        body = items + b"".join(msgspec.json.encode(result) + b"\n" for result in kept)
         head = Head(
             job_id=plan.job_id,
             number=number,
@@ -165,38 +150,42 @@ def cut(
 
 
 def read_plan(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey]) -> Plan:
-    """Refused OBJECT_MISSING, SIGNATURE_INVALID."""
+    """Raises Refused OBJECT_MISSING, SIGNATURE_INVALID."""
     data = control.get(plan_key(job_id), limit=LIMIT).data
     signed.check_signature(data, keys)
     plan = msgspec.json.decode(data, type=Plan)
     if plan.job_id != job_id:
-        raise Refused("SIGNATURE_INVALID", "The plan of another job.", pointer=plan_key(job_id))
+        raise Refused(
+            "SIGNATURE_INVALID", "This is the plan of another job.", pointer=plan_key(job_id)
+        )
     return plan
 
 
-def read(control: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -> Shard:
-    """Refused OBJECT_MISSING, SIGNATURE_INVALID."""
+def read_shard(control: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -> Shard:
+    """Raises Refused OBJECT_MISSING, SIGNATURE_INVALID."""
     job_id, number = parse_shard_key(key)
     first, _, body = control.get(key, limit=LIMIT).data.partition(b"\n")
     signed.check_signature(first, keys)
     head = msgspec.json.decode(first, type=Head)
-    genuine = (head.job_id, head.number) == (job_id, number)
-    if not genuine or hashlib.sha256(body).hexdigest() != head.sha256:
-        raise Refused("SIGNATURE_INVALID", "Not the shard that its head describes.", pointer=key)
+    is_same = (head.job_id, head.number) == (job_id, number)
+    if not is_same or hashlib.sha256(body).hexdigest() != head.sha256:
+        raise Refused(
+            "SIGNATURE_INVALID", "This is not the shard that its head describes.", pointer=key
+        )
     plan = read_plan(control, job_id, keys)
     items, rest = body[: head.size], body[head.size :]
-    draft = parse_shard_items(
-        plan.header, items, first=plan.first(number), lines=plan.lines, limits=jobs.LIMITS
+    parsed = parse_shard_items(
+        plan.header, items, first=plan.first(number), lines=plan.lines, limits=resolve.LIMITS
     )
     earlier = msgspec.json.Decoder(ItemResult).decode_lines(rest) if rest else []
-    return Shard(plan, number, jobs.resolve(draft), {one.id: one for one in earlier})
+    return Shard(plan, number, resolve.resolve(parsed), {result.id: result for result in earlier})
 
 
-def complete_shard_count(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey]) -> int:
-    """How many shards the job was cut into, all of which are there; 0: it has not been cut yet, or
-    not to the end."""
+def complete_shard_count(job_id: str, runtime: Runtime) -> int:
+    """The number of shards of a job that was cut completely; 0 if it was not cut, or in part."""
     with suppress(Refused):
-        plan = read_plan(control, job_id, keys)
-        there = sum(info.key.endswith(SHARD_SUFFIX) for info in control.list(shards_prefix(job_id)))
-        return plan.shards if there == plan.shards else 0
+        plan = read_plan(runtime.control, job_id, runtime.keys.verifying)
+        listed = runtime.control.list(shards_prefix(job_id))
+        if sum(info.key.endswith(SHARD_SUFFIX) for info in listed) == plan.shards:
+            return plan.shards
     return 0

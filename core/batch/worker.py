@@ -1,10 +1,10 @@
-"""A job that was cut into shards: each is made alone, and whoever sees the last part commits.
+"""A job that was cut into shards: each worker makes one, and the one that makes the last commits.
 
-    shard -> claim of its own -> voices (their voiceprints are kept) -> items -> part (put once)
-          -> all parts there? -> tables -> result.json (put once) -> nothing of it is left to do
+    shard -> its own lease -> voices (voiceprints are stored) -> items -> part (put once)
+          -> are all parts stored? -> tables -> result.json (put once) -> the shards are removed
 
-Nobody coordinates: a worker that has put its part looks whether it was the last. Two may see that
-at once, and then the first result stands.
+There is no coordinator: a worker that has stored its part checks whether it was the last. Two
+workers may find that at once; then the result that is stored first counts.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from itertools import groupby
 
 import msgspec
 
-from core.batch import parts
-from core.batch import plan as shard
+from core.batch import parts, plan
 from core.batch.plan import Plan, Shard
 from core.errors import Notice, Refused
-from core.job import commit, dead_letter, each_item, enrolment, item, subtitles
-from core.job.lease import Lease
-from core.job.reuse import without
-from core.job.runtime import Runtime, Stopwatch
+from core.job import attempt, commit, each_item, enrolment, item, reuse, subtitles
+from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item
 from core.result import document
 from core.result.document import Part, Result
@@ -42,52 +39,53 @@ from core.storage.port import Info
 from core.version import VERSION
 
 
-def work(key: str, runtime: Runtime) -> Result | None:
-    """Make the shard at `key` of the control bucket; the result, if with it the job is finished.
+def make_shard(key: str, runtime: Runtime) -> Result | None:
+    """Make the shard at `key` of the control bucket; the result, if that finishes the job.
 
-    Raises Refused OBJECT_MISSING if it is gone and its job has no result, SIGNATURE_INVALID;
-    Unavailable, Misconfigured as `pipeline.run`.
+    Raises Refused OBJECT_MISSING if the shard is missing and its job has no result,
+    SIGNATURE_INVALID; Unavailable and Misconfigured as `pipeline.run`.
     """
     job_id = parse_shard_key(key).job_id
-    if finished := commit.committed_result(job_id, runtime):
-        return finished
-    found = shard.read(runtime.control, key, runtime.keys.verifying)
-    _make(found, runtime)
-    return commit_if_complete(found.plan, runtime)
+    if result := commit.committed_result(job_id, runtime):
+        return result
+    shard = plan.read_shard(runtime.control, key, runtime.keys.verifying)
+    _make_part(shard, runtime)
+    return commit_if_complete(shard.plan, runtime)
 
 
-def commit_if_complete(plan: Plan, runtime: Runtime) -> Result | None:
-    """The result, if every part is there."""
-    if len(parts.written_part_numbers(plan.job_id, runtime)) < plan.shards:
+def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
+    """Commit the job if all of its parts are stored."""
+    if len(parts.written_part_numbers(job.job_id, runtime)) < job.shards:
         return None
-    found, attachments = parts.gather(plan.job_id, plan.shards, runtime)
-    return commit.commit_result(
-        Result(
-            job_id=plan.job_id,
-            status=document.overall_status(found.totals),
-            manifest=plan.manifest,
-            processor=VERSION,
-            started=plan.started,
-            finished="",
-            consent_policy=runtime.consent,
-            engine=found.engine,
-            id=plan.header.id or "",
-            labels=plan.header.labels,
-            totals=found.totals,
-            voices=found.voices,
-            parts=found.refs,
-            attachments=attachments,
-            retry_of=plan.header.retry_of or "",
-            stages=document.sum_stages(plan.stages, found.stages),
-            notices=[*plan.notices, *([Notice("ENGINE_CHANGED")] if found.changed else [])],
-        ),
-        runtime,
+    gathered, attachments = parts.gather(job.job_id, job.shards, runtime)
+    changed = [Notice("ENGINE_CHANGED")] if gathered.changed else []
+    result = Result(
+        job_id=job.job_id,
+        status=document.overall_status(gathered.totals),
+        manifest=job.manifest,
+        processor=VERSION,
+        started=job.started,
+        finished="",
+        consent_policy=runtime.consent,
+        engine=gathered.engine,
+        id=job.header.id or "",
+        labels=job.header.labels,
+        totals=gathered.totals,
+        voices=gathered.voices,
+        parts=gathered.refs,
+        attachments=attachments,
+        retry_of=job.header.retry_of or "",
+        stages=document.sum_stages(job.stages, gathered.stages),
+        notices=[*job.notices, *changed],
     )
+    return commit.commit_result(result, runtime)
 
 
-def clear(job_id: str, runtime: Runtime) -> int:
-    """Remove what was there to be worked on; the plan last, so that what is left can be told.
-    Says how many objects that were."""
+def remove_shards(job_id: str, runtime: Runtime) -> int:
+    """Remove the shards of a job and their leases; return how many objects the job had in `work/`.
+
+    The plan is removed last, so that a removal that was interrupted can be recognised.
+    """
     keys = [info.key for info in runtime.control.list(shards_prefix(job_id))]
     for key in sorted(keys, key=lambda key: key == plan_key(job_id)):
         runtime.control.delete(key)
@@ -96,96 +94,95 @@ def clear(job_id: str, runtime: Runtime) -> int:
     return len(keys)
 
 
-def left(runtime: Runtime) -> Iterator[tuple[str, list[Info]]]:
-    """Jobs that have something in `work/`, with those objects."""
-    for job_id, infos in groupby(runtime.control.list(SHARDS), lambda i: job_id_of(i.key)):
+def list_cut_jobs(runtime: Runtime) -> Iterator[tuple[str, list[Info]]]:
+    """Job ids that have objects in `work/`, with those objects."""
+    listed = runtime.control.list(SHARDS)
+    for job_id, infos in groupby(listed, lambda info: job_id_of(info.key)):
         yield job_id, list(infos)
 
 
 def unfinished_shards(job_id: str, infos: list[Info], runtime: Runtime) -> list[Info]:
-    """Shards of a job whose part is missing; if none is, any of them, whose worker commits."""
-    done = parts.written_part_numbers(job_id, runtime)
+    """The shards of a job whose part is missing.
+
+    If no part is missing, any one of the shards: its worker commits the job.
+    """
+    written = parts.written_part_numbers(job_id, runtime)
     shards = [info for info in infos if info.key.endswith(SHARD_SUFFIX)]
-    missing = [info for info in shards if parse_shard_key(info.key).number not in done]
+    missing = [info for info in shards if parse_shard_key(info.key).number not in written]
     return missing or shards[:1]
 
 
-def _make(found: Shard, runtime: Runtime) -> None:
-    plan = found.plan
-    key = part_key(plan.job_id, found.number)
+def _make_part(shard: Shard, runtime: Runtime) -> None:
+    job_id = shard.plan.job_id
+    key = part_key(job_id, shard.number)
     if runtime.results.head(key):
         return
-    with Lease.acquire(runtime.control, found.name, runtime.worker, runtime.lease_seconds) as lease:
+    with attempt.begin(shard.name, job_id, runtime) as run:
         if runtime.results.head(key):
             return
-        if lease.attempt > runtime.max_attempts:
-            _count_outputs(found, lease, runtime)
-        given_up = lease.attempt > runtime.max_attempts
-        with dead_letter.remembering(found.name, plan.manifest, lease, runtime.control):
-            part = _give_up(found, runtime) if given_up else _carry_out(found, lease, runtime)
-            lease.check()
+        is_exhausted = attempt.is_exhausted(run, lambda: _count_outputs(shard, runtime))
+        with attempt.recording_failure(shard.plan.manifest, run):
+            part = _give_up(shard, run) if is_exhausted else _speak(shard, run)
+            run.lease.check()
             parts.put(part, runtime)
 
 
-def _carry_out(found: Shard, lease: Lease, runtime: Runtime) -> Part:
-    watch = Stopwatch(runtime, found.plan.job_id)
-    asked = without(found.job, found.kept)
-    voices, used = enrolment.of_job(asked, enrolment.enrol, runtime, watch)
-    made = each_item.make_all(found.job, voices, found.kept, found.plan.job_id, lease, runtime)
+def _count_outputs(shard: Shard, runtime: Runtime) -> int:
+    keys = [output_key(shard.plan.job_id, it.id, it.format) for it in shard.job.items]
+    return sum(runtime.results.head(key) is not None for key in keys) + len(shard.earlier)
+
+
+def _speak(shard: Shard, run: Run) -> Part:
+    stopwatch = run.stopwatch()
+    to_make = reuse.without(shard.job, shard.earlier)
+    voices = enrolment.enrol_voices(to_make, run.runtime, stopwatch)
+    items = each_item.make_all(shard.job, voices, shard.earlier, run)
     return msgspec.structs.replace(
-        _part(found, made),
-        engine=enrolment.engine_of(voices, runtime),
-        voices=used,
-        stages=document.stage_seconds(watch.seconds, made),
+        _part(shard, items),
+        engine=enrolment.describe_engine(voices, run.runtime),
+        voices=enrolment.describe_voices(shard.job, voices),
+        stages=document.stage_seconds(stopwatch.seconds, items),
     )
 
 
-def _part(found: Shard, made: list[ItemResult]) -> Part:
-    lengths = {wanted.id: len(wanted.text) for wanted in found.job.items}
+def _part(shard: Shard, items: list[ItemResult]) -> Part:
+    lengths = {item.id: len(item.text) for item in shard.job.items}
     return Part(
-        job_id=found.plan.job_id,
-        number=found.number,
-        of=found.plan.shards,
-        totals=document.count_totals(made, lengths),
-        items=made,
+        job_id=shard.plan.job_id,
+        number=shard.number,
+        of=shard.plan.shards,
+        totals=document.count_totals(items, lengths),
+        items=items,
     )
 
 
-def _count_outputs(found: Shard, lease: Lease, runtime: Runtime) -> None:
-    """Workers that were killed could not say how far they came; what they stored does."""
-    keys = (output_key(found.plan.job_id, wanted.id, wanted.format) for wanted in found.job.items)
-    lease.progress(sum(runtime.results.head(key) is not None for key in keys) + len(found.kept))
-    lease.renew()
-    lease.check()
+def _give_up(shard: Shard, run: Run) -> Part:
+    """The part of a shard whose attempts are used up: what is stored counts, the other items fail.
 
-
-def _give_up(found: Shard, runtime: Runtime) -> Part:
-    """Attempts without progress are used up: what is finished counts, the rest has failed, and the
-    other shards go on. Nothing is decoded or spoken: that may be what kills."""
-    plan = found.plan
-    error = each_item.exhausted(runtime)
-    dead_letter.write(runtime.control, found.name, plan.manifest, error)
-    made = [each_item.failed(e.id, e.index, e.error) for e in found.job.errors]
-    for wanted in found.job.items:
-        done = found.kept.get(wanted.id) or _finished(wanted, found, runtime)
-        made.append(done or each_item.failed(wanted.id, wanted.index, error, wanted))
+    Nothing is decoded or spoken, because that may be what kills the worker.
+    """
+    error = attempt.exhausted(run.runtime)
+    attempt.write_dead_letter(shard.plan.manifest, run)
+    results = [each_item.failed_item(bad.id, bad.index, bad.error) for bad in shard.job.errors]
+    for wanted in shard.job.items:
+        stored = shard.earlier.get(wanted.id) or _stored_item(wanted, shard, run.runtime)
+        results.append(stored or each_item.failed_item(wanted.id, wanted.index, error, wanted))
+    results.sort(key=lambda result: result.index)
     return msgspec.structs.replace(
-        _part(found, sorted(made, key=lambda one: one.index)),
-        engine=plan.engine,
-        voices=plan.voices,
+        _part(shard, results), engine=shard.plan.engine, voices=shard.plan.voices
     )
 
 
-def _finished(wanted: Item, found: Shard, runtime: Runtime) -> ItemResult | None:
-    """The item, if a worker has stored it, compared with what the plan meant it to be."""
-    plan = found.plan
-    voice = plan.voices[wanted.voice]
-    if voice.reference_sha256 is None or plan.engine is None:
+def _stored_item(wanted: Item, shard: Shard, runtime: Runtime) -> ItemResult | None:
+    """The item if a worker has stored it, compared with what the plan says about it."""
+    job = shard.plan
+    voice = job.voices[wanted.voice]
+    if voice.reference_sha256 is None or job.engine is None:
         return None
-    made = item.fingerprint_of(wanted, voice.reference_sha256, plan.engine.fingerprint)
+    fingerprint = item.fingerprint_of(wanted, voice.reference_sha256, job.engine.fingerprint)
+    key = output_key(job.job_id, wanted.id, wanted.format)
     with suppress(Refused):
-        done = item.adopt(output_key(plan.job_id, wanted.id, wanted.format), made, wanted, runtime)
-        if done:
-            done = subtitles.of_item(done, wanted, plan.job_id, runtime)
-            return item.as_asked(done, wanted, found.job, runtime)
+        if stored := item.adopt(key, fingerprint, wanted, runtime):
+            stored = subtitles.add_to_item(stored, wanted, job.job_id, runtime)
+            return item.add_request(stored, wanted, shard.job, runtime)
     return None

@@ -10,7 +10,6 @@ Art. 14; PIPL, Art. 29); voice protected like portrait (Civil Code, Art. 1023). 
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from datetime import datetime
 from typing import Annotated, Literal
@@ -19,10 +18,9 @@ import msgspec
 
 from core.documents import canonical, violation
 from core.documents.violation import string_pattern
-from core.errors import ExplainedError, Notice, Refused
+from core.errors import ExplainedError, Refused
 from core.manifest.fields import Id, Language
 from core.manifest.validate import join_pointer
-from core.settings import ConsentPolicy
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
 MAX_BYTES = 64 * 1024
@@ -206,32 +204,3 @@ def check_consent(
             pointer=pointer,
         )
     return consent
-
-
-def apply_policy(
-    policy: ConsentPolicy,
-    record: bytes | None,
-    *,
-    reference_sha256: str,
-    language: str,
-    at: datetime,
-    revoked: bool,
-    pointer: str = "",
-) -> tuple[ConsentRef | None, list[Notice]]:
-    """`check` under the operator's policy: what the result says, and its remarks.
-
-    `optional` waives a record that is missing, never one that was withdrawn or does not fit.
-    """
-    notices = [Notice("CONSENT_OPTIONAL", pointer=pointer)] if policy == "optional" else []
-    if policy == "optional" and record is None and not revoked:
-        return None, notices
-    consent = check_consent(
-        record,
-        reference_sha256=reference_sha256,
-        language=language,
-        at=at,
-        revoked=revoked,
-        pointer=pointer,
-    )
-    digest = hashlib.sha256(record or b"").hexdigest()
-    return ConsentRef(id=consent.id, sha256=digest, method=consent.method), notices

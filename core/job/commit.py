@@ -1,98 +1,169 @@
-"""The beginning and the end of a job: its manifest is read once, and its result is written once."""
+"""The beginning and the end of a job: its manifest is read once, and its result is written once.
+
+The result is the commit marker of the job: it is put once, and its presence means finished. A
+worker that finds a result returns it instead of its own.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
 from core.documents import signed
-from core.errors import Refused
-from core.job.runtime import Runtime
+from core.errors import JobError, Refused
+from core.job.runtime import Run, Runtime, Stopwatch
 from core.manifest import resolve
+from core.manifest.resolve import Job
 from core.result import document
-from core.result.document import ManifestRef, Result
+from core.result.document import ManifestRef, Result, Status
+from core.result.item_result import Chapter, ItemResult, Problem
 from core.storage.object_keys import pending_key, proof_key, result_key
 from core.storage.port import put_once_or_read
 from core.tlog.log import Leaf, enqueue
+from core.version import VERSION
 
 RESULT_LIMIT = 512 << 20
+"""Largest result document or part, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedManifest:
-    """A manifest that was read: what there is to do, and under which name."""
+    """A manifest as it was read."""
 
     job_id: str
-    manifest: ManifestRef
+    ref: ManifestRef
+    """Bucket, key, digest and size, as the result states them."""
     data: bytes
     stored: float
-    """When the manifest was, in Unix seconds by the store's clock."""
+    """When it was stored, in Unix seconds by the store's clock."""
     refused: Refused | None = None
-    """Why it was not even read."""
+    """Why it was not read at all."""
 
 
 def read_manifest(key: str, runtime: Runtime) -> ReceivedManifest:
-    """Get the manifest once; these bytes are the job, whatever lies at the key later."""
+    """Read a manifest from the inbox, once: these bytes are the job, even if the object is
+    replaced.
+
+    Raises Refused MANIFEST_GONE.
+    """
     limit = resolve.LIMITS.manifest_bytes
     refused = None
     try:
-        found = runtime.inbox.get(key, limit=limit)
-        info, data = found.info, found.data
+        stored = runtime.inbox.get(key, limit=limit)
+        info, data = stored.info, stored.data
     except Refused as exc:
         unread = runtime.inbox.head(key) if exc.code == "OBJECT_TOO_LARGE" else None
         if unread is None:
             raise Refused("MANIFEST_GONE", pointer=key) from exc
         info = unread
         refused = Refused("MANIFEST_TOO_LARGE", f"{info.size} bytes; at most {limit}.", pointer=key)
-        data = b"voicedrop/unread/1 " + info.etag.encode()  # names the job in place of the content
+        data = b"voicedrop/unread/1 " + info.etag.encode()  # the job id needs some content
     digest = hashlib.sha256(data).hexdigest()
     return ReceivedManifest(
         job_id=resolve.job_id(runtime.inbox.name, key, data),
-        manifest=ManifestRef(bucket=runtime.inbox.name, key=key, sha256=digest, size=info.size),
+        ref=ManifestRef(bucket=runtime.inbox.name, key=key, sha256=digest, size=info.size),
         data=data,
         stored=info.modified,
         refused=refused,
     )
 
 
+def begun_result(manifest: ReceivedManifest, job: Job, runtime: Runtime) -> Result:
+    """The result of a job that was accepted, with nothing made yet."""
+    return msgspec.structs.replace(
+        _empty_result("failed", manifest, runtime),
+        id=job.id,
+        labels=job.labels,
+        notices=job.notices,
+        retry_of=job.retry_of,
+    )
+
+
+def add_items(
+    result: Result,
+    job: Job,
+    items: list[ItemResult],
+    chapters: list[Chapter],
+    stopwatch: Stopwatch,
+) -> Result:
+    """The result with all items and joined files, and the status that follows from them."""
+    totals = document.count_totals(items, {item.id: len(item.text) for item in job.items})
+    return msgspec.structs.replace(
+        result,
+        status=document.overall_status(totals, chapters),
+        totals=totals,
+        items=items,
+        chapters=chapters,
+        stages=document.stage_seconds(stopwatch.seconds, [*items, *chapters]),
+    )
+
+
 def committed_result(job_id: str, runtime: Runtime) -> Result | None:
-    """The result of a finished job. Refused SIGNATURE_INVALID if it is not one of ours."""
+    """Return the result of a finished job; None if the job is not finished.
+
+    Raises Refused SIGNATURE_INVALID if the result was not signed with one of our keys.
+    """
     key = result_key(job_id)
     if runtime.results.head(key) is None:
         return None
     return _read_result(job_id, runtime.results.get(key, limit=RESULT_LIMIT).data, runtime)
 
 
-def _read_result(job_id: str, data: bytes, runtime: Runtime) -> Result:
-    """A result that is stored; a job that broke off before its leaf is queued for the log here."""
-    signed.check_signature(data, runtime.keys.verifying)
-    if runtime.results.head(proof_key(job_id)) is None:
-        _queue(job_id, data, runtime)
+def commit_result(result: Result, runtime: Runtime) -> Result:
+    """Sign and store the result, unless another worker has; return the one that is stored."""
+    finished = document.format_timestamp(runtime.control.now())
+    data = signed.sign(msgspec.structs.replace(result, finished=finished), runtime.keys.signing)
+    key = result_key(result.job_id)
+    stored = put_once_or_read(runtime.results, key, data, limit=RESULT_LIMIT)
+    if stored != data:
+        return _read_result(result.job_id, stored, runtime)
+    _queue_for_log(result.job_id, data, runtime)
+    for voice in result.voices.values():
+        runtime.control.delete(pending_key(voice.reference, result.job_id))
     return document.parse_result(data)
 
 
-def _queue(job_id: str, data: bytes, runtime: Runtime) -> None:
+def commit_failure(
+    status: Literal["rejected", "failed"], manifest: ReceivedManifest, error: JobError, run: Run
+) -> Result:
+    """Commit a job of which nothing was made: refused as a whole, or given up."""
+    result = msgspec.structs.replace(
+        _empty_result(status, manifest, run.runtime), error=Problem.from_error(error)
+    )
+    run.lease.check()
+    return commit_result(result, run.runtime)
+
+
+def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
+    """A function that reads the parts of a result, for `document.items_of`."""
+    return lambda key: runtime.results.get(key, limit=RESULT_LIMIT).data
+
+
+def _read_result(job_id: str, data: bytes, runtime: Runtime) -> Result:
+    """Verify and parse a stored result, and queue it for the log if a worker stopped before
+    that."""
+    signed.check_signature(data, runtime.keys.verifying)
+    if runtime.results.head(proof_key(job_id)) is None:
+        _queue_for_log(job_id, data, runtime)
+    return document.parse_result(data)
+
+
+def _queue_for_log(job_id: str, data: bytes, runtime: Runtime) -> None:
     digest = hashlib.sha256(data).hexdigest()
     enqueue(runtime.control, Leaf(job=job_id, result_sha256=digest))
 
 
-def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
-    """How the parts of a result are read."""
-    return lambda key: runtime.results.get(key, limit=RESULT_LIMIT).data
-
-
-def commit_result(draft: Result, runtime: Runtime) -> Result:
-    """Write the result once; whoever comes second returns what the first one wrote."""
-    finished = document.format_timestamp(runtime.control.now())
-    data = signed.sign(msgspec.structs.replace(draft, finished=finished), runtime.keys.signing)
-    key = result_key(draft.job_id)
-    stored = put_once_or_read(runtime.results, key, data, limit=RESULT_LIMIT)
-    if stored != data:
-        return _read_result(draft.job_id, stored, runtime)
-    _queue(draft.job_id, data, runtime)
-    for voice in draft.voices.values():
-        runtime.control.delete(pending_key(voice.reference, draft.job_id))
-    return document.parse_result(data)
+def _empty_result(status: Status, manifest: ReceivedManifest, runtime: Runtime) -> Result:
+    return Result(
+        job_id=manifest.job_id,
+        status=status,
+        manifest=manifest.ref,
+        processor=VERSION,
+        started=document.format_timestamp(runtime.control.now()),
+        finished="",
+        consent_policy=runtime.consent,
+    )

@@ -1,4 +1,4 @@
-"""All items of a job or of a shard, one after the other: what is wrong with one costs it alone."""
+"""All items of a job or of a shard, one after the other. An error fails its item alone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from core.errors import Failed, JobError, Refused
-from core.job import item
+from core.job import attempt
 from core.job.enrolment import Enrolled
-from core.job.lease import Lease
-from core.job.runtime import Runtime
+from core.job.item import make_item
+from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, Problem
 from core.storage.object_keys import output_key
@@ -22,85 +22,90 @@ log = logging.getLogger("voicedrop.items")
 def make_all(
     job: Job,
     voices: Mapping[str, Enrolled | JobError],
-    kept: Mapping[str, ItemResult],
-    job_id: str,
-    lease: Lease,
-    runtime: Runtime,
+    earlier: Mapping[str, ItemResult],
+    run: Run,
 ) -> list[ItemResult]:
-    """What became of each, in the order of the manifest."""
-    results = [failed(e.id, e.index, e.error) for e in job.errors]
-    stored, rest = _in_turn(job, kept, job_id, lease, runtime)
-    if lease.attempt > runtime.max_attempts:
-        error = exhausted(runtime)
-        results += [failed(wanted.id, wanted.index, error, wanted) for wanted in rest]
-        rest = []
-    made = 0
-    for wanted in [*stored, *rest]:
-        lease.check()
+    """Make every item, and return their results in the order of the manifest.
+
+    `earlier`: results of an earlier job that are kept, by item id. Once the attempts at the job are
+    used up, nothing more is spoken: what is stored counts, and the other items fail.
+    """
+    results = [failed_item(bad.id, bad.index, bad.error) for bad in job.errors]
+    stored, missing = _in_order_of_attempt(job, earlier, run)
+    if run.lease.attempt > run.runtime.max_attempts:
+        error = attempt.exhausted(run.runtime)
+        results += [failed_item(item.id, item.index, error, item) for item in missing]
+        missing = []
+    done = 0
+    for item in [*stored, *missing]:
+        run.lease.check()
         try:
-            if earlier := kept.get(wanted.id):
-                results.append(_keep(wanted, earlier))
+            if item.id in earlier:
+                results.append(_keep(item, earlier[item.id]))
             else:
-                results.append(_make_one(wanted, voices[wanted.voice], job, job_id, runtime))
-            made += 1
+                results.append(_make_one(item, voices[item.voice], job, run))
+            done += 1
         except (Refused, Failed) as exc:
-            results.append(failed(wanted.id, wanted.index, exc, wanted))
-        lease.progress(made)
-    return sorted(results, key=lambda r: r.index)
+            results.append(failed_item(item.id, item.index, exc, item))
+        run.lease.progress(done)
+    return sorted(results, key=lambda result: result.index)
 
 
-def exhausted(runtime: Runtime) -> Failed:
-    """Why what is not stored after so many attempts never will be."""
-    return Failed("RETRIES_EXHAUSTED", f"{runtime.max_attempts} attempts made no progress.")
-
-
-def _in_turn(
-    job: Job, kept: Collection[str], job_id: str, lease: Lease, runtime: Runtime
-) -> tuple[list[Item], list[Item]]:
-    """What is there already, and what is to be made: after each attempt that stored nothing it
-    begins one later, so that an item that kills its process does not cost those behind it."""
-    if lease.attempt == 1:
-        return [], job.items
-    there = {
-        wanted.id
-        for wanted in job.items
-        if wanted.id in kept or runtime.results.head(output_key(job_id, wanted.id, wanted.format))
-    }
-    rest = [wanted for wanted in job.items if wanted.id not in there]
-    turn = (lease.attempt - 1) % max(len(rest), 1)
-    return [w for w in job.items if w.id in there], rest[turn:] + rest[:turn]
-
-
-def _keep(wanted: Item, earlier: ItemResult) -> ItemResult:
-    return msgspec.structs.replace(earlier, index=wanted.index, meta=wanted.meta, timings={})
-
-
-def _make_one(
-    wanted: Item, voice: Enrolled | JobError, job: Job, job_id: str, runtime: Runtime
-) -> ItemResult:
-    if isinstance(voice, JobError):
-        raise voice
-    if wanted.language not in runtime.voice.languages:
-        spoken = ", ".join(sorted(runtime.voice.languages))
-        message = f"{runtime.voice.name} speaks {spoken}, not {wanted.language}."
-        raise Refused("LANGUAGE_UNSUPPORTED", message, pointer=f"{wanted.pointer}/language")
-    try:
-        return item.make(wanted, voice, job, job_id, runtime)
-    except (JobError, MemoryError):
-        raise
-    except Exception as exc:
-        # One item that trips over a bug of ours must not cost the other ten thousand.
-        log.exception("item failed", extra={"job": job_id, "item": wanted.id})
-        raise Failed("INTERNAL", type(exc).__name__, pointer=wanted.pointer) from exc
-
-
-def failed(id_: str, index: int, error: JobError, wanted: Item | None = None) -> ItemResult:
+def failed_item(item_id: str, index: int, error: JobError, item: Item | None = None) -> ItemResult:
+    """The result of an item that failed. `item`: the item, unless it could not even be read."""
     return ItemResult(
-        id=id_,
+        id=item_id,
         index=index,
         status="failed",
         error=Problem.from_error(error),
-        voice=wanted.voice if wanted else "",
-        notices=list(wanted.notices) if wanted else [],
-        meta=wanted.meta if wanted else None,
+        voice=item.voice if item else "",
+        notices=list(item.notices) if item else [],
+        meta=item.meta if item else None,
     )
+
+
+def refuse_language(language: str, runtime: Runtime, pointer: str = "") -> None:
+    """Raises Refused LANGUAGE_UNSUPPORTED if the engine does not speak the language."""
+    if language not in runtime.languages:
+        supported = ", ".join(sorted(runtime.languages))
+        message = f"The engine speaks {supported}, not {language}."
+        raise Refused("LANGUAGE_UNSUPPORTED", message, pointer=pointer)
+
+
+def _in_order_of_attempt(
+    job: Job, earlier: Collection[str], run: Run
+) -> tuple[list[Item], list[Item]]:
+    """The items that are stored already, and the missing ones.
+
+    After each attempt that stored nothing, the missing items begin one later, so that an item that
+    kills its process does not keep the others from being made.
+    """
+    if run.lease.attempt == 1:
+        return [], job.items
+    is_stored = {
+        item.id
+        for item in job.items
+        if item.id in earlier
+        or run.runtime.results.head(output_key(run.job_id, item.id, item.format))
+    }
+    missing = [item for item in job.items if item.id not in is_stored]
+    first = (run.lease.attempt - 1) % max(len(missing), 1)
+    return [item for item in job.items if item.id in is_stored], missing[first:] + missing[:first]
+
+
+def _keep(item: Item, earlier: ItemResult) -> ItemResult:
+    return msgspec.structs.replace(earlier, index=item.index, meta=item.meta, timings={})
+
+
+def _make_one(item: Item, voice: Enrolled | JobError, job: Job, run: Run) -> ItemResult:
+    if isinstance(voice, JobError):
+        raise voice
+    refuse_language(item.language, run.runtime, f"{item.pointer}/language")
+    try:
+        return make_item(item, voice, job, run)
+    except (JobError, MemoryError):
+        raise
+    except Exception as exc:
+        # An item that meets a bug of the program must not fail the other ten thousand.
+        log.exception("item failed", extra={"job": run.job_id, "item": item.id})
+        raise Failed("INTERNAL", type(exc).__name__, pointer=item.pointer) from exc

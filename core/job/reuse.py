@@ -53,7 +53,7 @@ def without(job: Job, kept: Collection[str]) -> Job:
     return replace(job, items=[item for item in job.items if item.id not in kept])
 
 
-def asked(item: Item, job: Job, key: bytes) -> str:
+def request_digest(item: Item, job: Job, key: bytes) -> str:
     """Digest of all that the manifest says about how the item sounds. Keyed, or whoever reads the
     result could guess a short text and know that he is right."""
     voice = job.voices[item.voice]
@@ -66,7 +66,7 @@ def asked(item: Item, job: Job, key: bytes) -> str:
 
 
 def _fits(made: ItemResult, wanted: Item, job: Job, keys: list[bytes]) -> bool:
-    same = made.asked in {asked(wanted, job, key) for key in keys}
+    same = made.asked in {request_digest(wanted, job, key) for key in keys}
     return same and _has_subtitles(made, wanted, job)
 
 

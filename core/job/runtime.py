@@ -1,4 +1,5 @@
-"""What a job needs that outlives it, and what it tells while it runs."""
+"""What every job needs (`Runtime`), one attempt at a job (`Run`), and how an attempt ends
+(`Outcome`)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field
 
 from core.crypto.keys import Keyring
 from core.errors import Misconfigured
+from core.job.lease import Lease
 from core.job.quota import Quota
+from core.result.document import Result
 from core.settings import ConsentPolicy, MarkPreset
 from core.speech.recognise import Transcribe
 from core.storage.port import Store
@@ -39,7 +42,10 @@ class Runtime:
     inbox: Store
     results: Store
     control: Store
-    voice: Voice
+    load_voice: Callable[[], Voice]
+    """Return the voice engine; the first call loads it."""
+    languages: frozenset[str]
+    """The languages that the engine speaks."""
     keys: Keyring
     worker: str
     """1 to 16 of 0-9 A-Z a-z . _ -, unique to this run: it must fit into a lease's record."""
@@ -57,6 +63,10 @@ class Runtime:
     transcribe: Transcribe | None = None
     """A recogniser, to compare recordings with their transcripts."""
     observe: Observer = field(default=lambda step: None)
+
+    @property
+    def voice(self) -> Voice:
+        return self.load_voice()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z._-]{1,16}", self.worker):
@@ -91,3 +101,45 @@ class Stopwatch:
                 audio_seconds=audio_seconds,
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt at a job, or at one shard of it, by the worker that holds its lease."""
+
+    name: str
+    """What is leased: the job id, or `<job id>.<number>` for a shard."""
+    job_id: str
+    lease: Lease
+    runtime: Runtime
+
+    def stopwatch(self, item: str = "") -> Stopwatch:
+        return Stopwatch(self.runtime, self.job_id, item)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job has a result: it is stored, signed and queued for the log."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """References of the job have not arrived. The job continues when they do."""
+
+    job_id: str
+    references: list[str]
+    until: float
+    """Deadline in Unix seconds by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharded:
+    """The job was cut into shards. The worker that makes the last of them commits the job."""
+
+    job_id: str
+    shards: int
+
+
+Outcome = Finished | Waiting | Sharded

@@ -204,7 +204,7 @@ def _clock(seconds: float, mark: str) -> str:
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{mark}{ms % 1000:03}"
 
 
-def of_item(made: ItemResult, item: Item, job_id: str, runtime: Runtime) -> ItemResult:
+def add_to_item(made: ItemResult, item: Item, job_id: str, runtime: Runtime) -> ItemResult:
     """The item with its subtitles stored beside it."""
     said = list(lines(item.text, made.sentences))
     stored = store(said, item.subtitle, (job_id, item.id), runtime)

@@ -15,7 +15,7 @@ from core.label.tags import build_flac_head, build_opus_head, encode_syncsafe, i
 
 
 @dataclass(frozen=True, slots=True)
-class Bookmark:
+class ChapterMark:
     start: float
     """Seconds, as is `end`."""
     end: float
@@ -34,7 +34,7 @@ class Splice:
 
 
 def splice(
-    data: bytes, size: int, rate: int, field: tuple[str, str] | None, marks: Sequence[Bookmark]
+    data: bytes, size: int, rate: int, field: tuple[str, str] | None, marks: Sequence[ChapterMark]
 ) -> Splice:
     """What turns a file of our encoder into one with a text field and chapter marks. `data`: its
     beginning, with all its metadata; `size`: of the whole. Raises ValueError."""
@@ -54,7 +54,7 @@ def splice(
     return Splice(b"ID3\4\0\0" + encode_syncsafe(len(frames)) + frames, 0, b"")
 
 
-def _comments(marks: Sequence[Bookmark]) -> list[bytes]:
+def _comments(marks: Sequence[ChapterMark]) -> list[bytes]:
     made = []
     for i, mark in enumerate(marks, 1):
         ms = round(mark.start * 1000)
@@ -63,7 +63,7 @@ def _comments(marks: Sequence[Bookmark]) -> list[bytes]:
     return made
 
 
-def _id3(marks: Sequence[Bookmark]) -> bytes:
+def _id3(marks: Sequence[ChapterMark]) -> bytes:
     if not marks:
         return b""
     ids = [mark.id.encode("ascii") + b"\0" for mark in marks]
@@ -80,7 +80,9 @@ def _frame(name: bytes, content: bytes) -> bytes:
     return name + encode_syncsafe(len(content)) + b"\0\0" + content
 
 
-def _riff(size: int, rate: int, field: tuple[str, str] | None, marks: Sequence[Bookmark]) -> Splice:
+def _riff(
+    size: int, rate: int, field: tuple[str, str] | None, marks: Sequence[ChapterMark]
+) -> Splice:
     tail = bytes(size % 2)
     if marks:
         points = [(i, round(mark.start * rate)) for i, mark in enumerate(marks, 1)]

@@ -1,4 +1,4 @@
-"""The marks of items where they lie in a joined file, read in one pass over its sound."""
+"""The watermarks of items in a joined file, read in one pass over its sound."""
 
 from __future__ import annotations
 
@@ -9,53 +9,56 @@ from typing import Any, BinaryIO
 import watermark
 from core.audio import encoding
 
-READABLE = 0.9
-"""Share of the joined sound whose marks must read."""
+REQUIRED_SHARE = 0.9
+"""Share of the joined sound in which watermarks must be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
-    """An item in a joined file; the times are seconds."""
+class MarkedSpan:
+    """The part of a joined file that one item fills."""
 
     start: float
+    """Seconds from the beginning of the file, like `end`."""
     end: float
     payload: int
     key: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class MarksFound:
     scores: list[float]
-    """Of the marks that were read."""
+    """Of the watermarks that were read."""
     share: float
-    """Of the joined sound that lies in their items, 0-1."""
+    """Share of the joined sound in whose spans a watermark was read, 0-1."""
 
     @property
-    def enough(self) -> bool:
-        return self.share >= READABLE
+    def is_enough(self) -> bool:
+        return self.share >= REQUIRED_SHARE
 
     @property
     def weakest(self) -> float:
         return round(min(self.scores, default=0.0), 2)
 
 
-def read(file: BinaryIO, items: Sequence[Marked]) -> Read:
-    """Detect each mark as an auditor would who asks whether it is there. `items`: in the order in
-    which they are heard. Raises what decoding raises."""
+def read_marks(file: BinaryIO, spans: Sequence[MarkedSpan]) -> MarksFound:
+    """Verify each watermark, as an auditor would who asks whether it is there.
+
+    `spans`: in the order in which they are played. Raises what decoding raises.
+    """
     scores: list[float] = []
-    sound_s = read_s = 0.0
+    total_s = read_s = 0.0
     with encoding.open_reader(file) as sound:
-        rate, at = int(sound.samplerate), 0
-        for one in items:
-            start, end = round(one.start * rate), round(one.end * rate)
-            _skip(sound, start - at)
-            samples, at = sound.read(end - start, dtype="float32"), end
-            found = watermark.verify(samples, rate, one.payload, one.key, thorough=False)
-            sound_s += one.end - one.start
-            if found.payload == one.payload:
-                read_s += one.end - one.start
+        rate, position = int(sound.samplerate), 0
+        for span in spans:
+            start, end = round(span.start * rate), round(span.end * rate)
+            _skip(sound, start - position)
+            samples, position = sound.read(end - start, dtype="float32"), end
+            found = watermark.verify(samples, rate, span.payload, span.key, thorough=False)
+            total_s += span.end - span.start
+            if found.payload == span.payload:
+                read_s += span.end - span.start
                 scores.append(found.score)
-    return Read(scores, read_s / sound_s if sound_s else 0.0)
+    return MarksFound(scores, read_s / total_s if total_s else 0.0)
 
 
 def _skip(sound: Any, count: int) -> None:

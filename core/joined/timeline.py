@@ -1,4 +1,4 @@
-"""Where every item lies in a joined file, from the results of the items alone."""
+"""The position of every item in a joined file, computed from the results of the items alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from core.manifest.chapters import BOOK_NAME, PARTIAL_SUFFIX
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, TimeSpan
 
-BREATH, BREAK = 0.25, 1.0
-"""Seconds between items, and between the chapters of a book, that ask for no pause."""
+ITEM_GAP, CHAPTER_GAP = 0.25, 1.0
+"""Seconds between items, and between the chapters of a book, where the manifest asks for no
+pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,70 +21,73 @@ class Piece:
     """One item in a joined file."""
 
     item: Item
-    made: ItemResult
+    result: ItemResult
     skip: float
-    """Seconds at the beginning of the item's file that are left out."""
+    """Seconds at the beginning of the item's own file that are left out."""
     start: float
-    """Seconds in the joined file, as is `end`."""
+    """Seconds from the beginning of the joined file, like `end`."""
     end: float
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Timeline:
+    """The items of one joined file, in the order in which they are played."""
+
     id: str
     pieces: list[Piece]
     missing: list[int]
+    """Indices of the items that failed."""
     seconds: float
     rate: int
+    """Sample rate of the first item, in Hz."""
     format: str
     chapters: list[TimeSpan]
-    """Of a book."""
+    """Of a book; empty otherwise."""
 
     @property
     def name(self) -> str:
+        """The file's name without extension."""
         return self.id + (PARTIAL_SUFFIX if self.missing else "")
 
 
-def plans(job: Job, made: Sequence[ItemResult]) -> list[Plan]:
-    """What is to be joined, from what became of the items (in the order of the manifest)."""
+def timelines(job: Job, items: Sequence[ItemResult]) -> list[Timeline]:
+    """The files to join. `items`: the results of all items, in the order of the manifest."""
     if job.output.concatenate == "none":
         return []
-    wanted = {item.index: item for item in job.items}
-    unread = {error.index: error.chapters for error in job.errors}
-    places: dict[str, list[tuple[str, ItemResult]]] = {}
-    for one in made:
-        item = wanted.get(one.index)
-        for chapter in (item.chapter,) if item else unread[one.index]:
+    readable = {item.index: item for item in job.items}
+    unreadable = {error.index: error.chapters for error in job.errors}
+    members: dict[str, list[ItemResult]] = {}
+    for result in items:
+        item = readable.get(result.index)
+        for chapter in (item.chapter,) if item else unreadable[result.index]:
             name = BOOK_NAME if job.output.concatenate == "book" else chapter
-            places.setdefault(name, []).append((chapter, one))
-    return [_plan(name, members, wanted, job) for name, members in places.items()]
+            members.setdefault(name, []).append(result)
+    return [_timeline(name, results, readable, job) for name, results in members.items()]
 
 
-def _plan(
-    name: str, members: list[tuple[str, ItemResult]], wanted: dict[int, Item], job: Job
-) -> Plan:
-    heard = [(wanted[one.index], one) for _, one in members if one.output]
-    missing = sorted({one.index for _, one in members if not one.output})
+def _timeline(name: str, results: list[ItemResult], items: dict[int, Item], job: Job) -> Timeline:
+    made = [(items[result.index], result) for result in results if result.output]
     pieces: list[Piece] = []
-    at = 0.0
-    for i, (item, one) in enumerate(heard):
-        cue = one.label.cue if one.label else "none"
+    position = 0.0
+    for i, (item, result) in enumerate(made):
+        cue = result.label.cue if result.label else "none"
+        following = made[i + 1][0] if i + 1 < len(made) else None
+        # Only the joined file begins and ends with the audible cue: inside, it is cut out.
         skip = aigc.lead_seconds(cue) if i else 0.0
-        following = heard[i + 1][0] if i + 1 < len(heard) else None
         trail = item.pause_ms / 1000 + (aigc.trail_seconds(cue) if following else 0.0)
-        if following is None and aigc.trail_seconds(cue):
+        ends_with_cue = following is None and bool(aigc.trail_seconds(cue))
+        if ends_with_cue:
             trail = 0.0  # the cue comes after the pause
-        length = (one.output.duration_s if one.output else 0.0) - skip - trail
-        pieces.append(Piece(item, one, round(skip, 4), round(at, 4), round(at + length, 4)))
-        at += length + (
-            0.0 if following is None and aigc.trail_seconds(cue) else _gap(item, following)
-        )
-    first = heard[0][1].output if heard else None
-    return Plan(
+        length = (result.output.duration_s if result.output else 0.0) - skip - trail
+        end = position + length
+        pieces.append(Piece(item, result, round(skip, 4), round(position, 4), round(end, 4)))
+        position = end + (0.0 if ends_with_cue else _gap(item, following))
+    first = made[0][1].output if made else None
+    return Timeline(
         id=name,
         pieces=pieces,
-        missing=missing,
-        seconds=round(at, 4),
+        missing=sorted({result.index for result in results if not result.output}),
+        seconds=round(position, 4),
         rate=first.sample_rate if first else 0,
         format=job.format,
         chapters=list(_chapters(pieces)) if job.output.concatenate == "book" else [],
@@ -91,12 +95,13 @@ def _plan(
 
 
 def _gap(item: Item, following: Item | None) -> float:
+    """Seconds of silence after an item."""
     asked = item.pause_ms if item.after_ms is None else item.after_ms
     if asked or item.after_ms is not None:
         return asked / 1000
     if following is None:
         return 0.0
-    return BREATH if item.chapter == following.chapter else BREAK
+    return ITEM_GAP if item.chapter == following.chapter else CHAPTER_GAP
 
 
 def _chapters(pieces: list[Piece]) -> Iterator[TimeSpan]:

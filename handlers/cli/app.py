@@ -220,7 +220,7 @@ def sweep(
     from handlers.cli import sweep as sweeping
 
     with screen.Progress(quiet=as_json) as progress:
-        found = sweeping.sweep_settings(settings(bucket), grace=grace, progress=progress)
+        found = sweeping.run(settings(bucket), grace=grace, progress=progress)
     screen.show(found, as_json=as_json)
     raise typer.Exit(found.exit_code)
 

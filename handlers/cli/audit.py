@@ -18,8 +18,6 @@ import msgspec
 from core import audit as audits
 from core.audit import CheckedJob, Sources, page
 from core.errors import JobError, Misconfigured, Refused
-from core.job.lease import Lease
-from core.job.runtime import Runtime
 from core.result.document import format_timestamp
 from core.settings import Settings
 from core.storage.port import Store
@@ -27,7 +25,7 @@ from core.tlog import log, signed_note
 from core.trace import registry
 from core.trace import trace as tracing
 from core.trace.scan import Keys
-from handlers import wiring
+from handlers import jobs, wiring
 from handlers.cli.screen import Progress
 from handlers.cli.screen import Report as Shown
 
@@ -88,26 +86,14 @@ def _trace(clip: Path, marks: Keys, resolve: tracing.Resolve) -> tracing.Trace:
 
 def integrate(settings: Settings) -> Shown:
     """Log what workers have queued. Unavailable JOB_BUSY while another sequencer is at work."""
-    runtime = wiring.runtime_without_voice(settings)
-    found = sequence(runtime)
+    runtime = wiring.local_runtime(settings)
+    found = jobs.integrate_log(runtime)
     if found is None:
         return Shown({"size": 0}, ["Nothing is queued, and nothing was ever logged."])
     signed = log.read_latest_checkpoint(runtime.results) or ""
     data = {"origin": found.origin, "size": found.size, "checkpoint": signed}
     words = "Keep this checkpoint where the operator cannot reach it:"
     return Shown(data, [f"{found.size} results are in the log.", words, signed.rstrip()])
-
-
-def sequence(runtime: Runtime) -> signed_note.Checkpoint | None:
-    """One turn of the sequencer, alone."""
-    with Lease.acquire(runtime.control, "log", runtime.worker, runtime.lease_seconds):
-        return log.integrate(
-            runtime.control,
-            runtime.results,
-            runtime.keys.signing,
-            f"voicedrop/{runtime.results.name}",
-            earlier_keys=runtime.keys.verifying.values(),
-        )
 
 
 def verify(settings: Settings, checkpoint: Path | None) -> Shown:

@@ -48,7 +48,7 @@ def submit(settings: Settings, manifest: Path, files: list[Path]) -> Report:
         raise draft.errors[0].error
     named = {v.reference for v in draft.voices.values()}
     named |= {v.consent for v in draft.voices.values() if v.consent}
-    runtime = wiring.runtime_without_voice(settings)
+    runtime = wiring.local_runtime(settings)
     placed: dict[str, str] = {}
     for path in files:
         key = _key_of(path, named)

@@ -37,7 +37,7 @@ def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
 
     Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING.
     """
-    runtime = wiring.runtime_without_voice(settings)
+    runtime = wiring.local_runtime(settings)
     path = Path(source)
     wanted = ""
     fetch: Callable[[str], bytes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from typing import Any
@@ -12,16 +11,15 @@ import msgspec
 from core.audio import sandbox
 from core.batch import worker
 from core.errors import Refused, Unavailable
-from core.job.runtime import Runtime
-from core.job.waiting import Shared, Waiting
+from core.job.runtime import Finished, Runtime, Sharded, Waiting
 from core.result.document import Result
 from core.settings import Settings
 from core.storage.object_keys import CLIPS, MANIFEST_SUFFIXES, MANIFESTS, result_key
 from core.storage.port import Info
 from events.incoming import object_kind
-from handlers import wiring
+from handlers import oss, wiring
 from handlers.cli.screen import Progress, Report
-from handlers.oss import carry_out, carry_out_shard, trace_object
+from handlers.jobs import carry_out, carry_out_shard, trace_clip
 
 EXIT_FAILED, EXIT_WAITING = 1, 3
 SETTLED = 0.5
@@ -30,104 +28,108 @@ only whole objects, but `cp` into a folder writes while we look."""
 
 
 def watch(settings: Settings, *, once: bool, poll: float, progress: Progress) -> Report:
-    sandbox.start()  # beside the rest, instead of before the first recording
-    credentials = wiring.CurrentCredentials(os.environ)
-    engine = wiring.on_first_use(settings)
-    runtime = wiring.runtime(settings, credentials, engine, progress)
+    sandbox.start()  # in parallel with what follows, instead of before the first recording
+    runtime = wiring.local_runtime(settings, progress)
     wiring.check_stores(runtime)
-    looking = Watch(runtime, progress)
-    while looking.look() or not once:
-        for line in looking.lines:
+    watching = Watch(runtime, progress)
+    while watching.look() or not once:
+        for line in watching.lines:
             progress.say(line)
-        looking.lines.clear()
+        watching.lines.clear()
         time.sleep(SETTLED if once else poll)
-    lines = looking.lines or ["Nothing new in the inbox."]
-    for key, state in looking.jobs.items():
+    lines = watching.lines or ["Nothing new in the inbox."]
+    for key, state in watching.jobs.items():
         if state.get("status") == "waiting":
             lines.append(f"{key}: waits for {', '.join(state['for'])}")
-    code = EXIT_FAILED if looking.failed else EXIT_WAITING if looking.waiting else 0
-    return Report({"jobs": looking.jobs}, lines, code)
+    code = EXIT_FAILED if watching.failed else EXIT_WAITING if watching.waiting else 0
+    return Report({"jobs": watching.jobs}, lines, code)
 
 
 class Watch:
-    """One look after another at the inbox, until nothing is left to do."""
+    """Looks at the inbox again and again, until nothing is left to do."""
 
     def __init__(self, runtime: Runtime, progress: Progress) -> None:
         self._runtime, self._progress = runtime, progress
-        self._seen: dict[str, str] = {}
-        self._shared: dict[str, Shared] = {}
-        """ETag of a manifest -> how its job was cut; it is looked at again when it has a result."""
+        self._done: dict[str, str] = {}
+        """Key -> ETag of what was carried out."""
+        self._sharded: dict[str, Sharded] = {}
+        """ETag of a manifest -> its shards. It is carried out again when the job has a result."""
         self.jobs: dict[str, dict[str, Any]] = {}
         self.lines: list[str] = []
         self.waiting = False
         self.failed = False
 
     def look(self) -> bool:
-        """Carry out what has no result yet; say whether there is more to do."""
-        again = self.waiting = False
-        for info in self._new():
+        """Carry out what has no result yet; return whether there is more to do."""
+        has_more = self.waiting = False
+        for info in self._new_objects():
             if self._runtime.inbox.now() - info.modified < SETTLED:
-                again = True
+                has_more = True
                 continue
             try:
-                if object_kind(info.key) == "clip":
-                    self._note(info, trace_object(info.key, self._runtime))
-                else:
-                    self._finish(info, carry_out(info.key, self._runtime))
-            except Waiting as exc:
-                self.waiting = True
-                self.jobs[info.key] = {"status": "waiting", "for": exc.references}
-                self._progress.doing(str(exc))
-            except Shared as exc:
-                self._shared[info.etag] = exc
-                self.jobs[info.key] = {"status": "shared", "shards": exc.shards}
-                self._progress.say(f"{info.key}: cut into {exc.shards} shards")
+                self._carry_out(info)
             except Unavailable as exc:
-                again = True
+                has_more = True
                 self._progress.doing(f"{info.key}: {exc.message} Trying again.")
             except Refused as exc:
-                self._note(info, {"status": "refused", "error": exc.code, "message": exc.message})
-        return self._shards() or again
+                self._finish(info, {"status": "refused", "error": exc.code, "message": exc.message})
+        return self._make_shards() or has_more
 
-    def _shards(self) -> bool:
-        """Make what is to be made of jobs that were cut, beside other watchers; say whether there
-        is more to do."""
-        again = False
-        for job_id, infos in list(worker.left(self._runtime)):
+    def _carry_out(self, info: Info) -> None:
+        if object_kind(info.key) == "clip":
+            self._finish(info, oss.trace_summary(trace_clip(info.key, self._runtime)))
+            return
+        outcome = carry_out(info.key, self._runtime)
+        if isinstance(outcome, Finished):
+            self._finish_job(info, outcome.result)
+        elif isinstance(outcome, Waiting):
+            self.waiting = True
+            self.jobs[info.key] = {"status": "waiting", "for": outcome.references}
+            references = ", ".join(outcome.references)
+            self._progress.doing(f"{outcome.job_id} waits for {references}")
+        else:
+            self._sharded[info.etag] = outcome
+            self.jobs[info.key] = {"status": "shared", "shards": outcome.shards}
+            self._progress.say(f"{info.key}: cut into {outcome.shards} shards")
+
+    def _make_shards(self) -> bool:
+        """Make unfinished shards, beside other workers; return whether there is more to do."""
+        has_more = False
+        for job_id, infos in list(worker.list_cut_jobs(self._runtime)):
             for info in worker.unfinished_shards(job_id, infos, self._runtime):
-                again = True
+                has_more = True
                 try:
                     carry_out_shard(info.key, self._runtime)
                 except Unavailable as exc:
                     self._progress.doing(f"{info.key}: {exc.message} Trying again.")
                 except Refused as exc:
                     self._progress.doing(f"{info.key}: {exc}")
-        return again or any(self._unfinished(one) for one in self._shared.values())
+        return has_more or any(self._is_unfinished(job) for job in self._sharded.values())
 
-    def _unfinished(self, shared: Shared) -> bool:
-        return self._runtime.results.head(result_key(shared.job_id)) is None
+    def _is_unfinished(self, job: Sharded) -> bool:
+        return self._runtime.results.head(result_key(job.job_id)) is None
 
-    def _new(self) -> list[Info]:
+    def _new_objects(self) -> list[Info]:
         inbox = self._runtime.inbox
-        found = [i for i in inbox.list(MANIFESTS) if i.key.endswith(MANIFEST_SUFFIXES)]
-        found += [i for i in inbox.list(CLIPS) if not i.key.endswith(".json")]
+        infos = [info for info in inbox.list(MANIFESTS) if info.key.endswith(MANIFEST_SUFFIXES)]
+        infos += [info for info in inbox.list(CLIPS) if not info.key.endswith(".json")]
         return [
             info
-            for info in found
-            if self._seen.get(info.key) != info.etag
-            and not ((one := self._shared.get(info.etag)) and self._unfinished(one))
+            for info in infos
+            if self._done.get(info.key) != info.etag
+            and not ((job := self._sharded.get(info.etag)) and self._is_unfinished(job))
         ]
 
-    def _finish(self, info: Info, finished: Result) -> None:
-        self._note(info, {"status": finished.status, **_job_summary(finished)})
-        self.failed |= finished.status not in ("succeeded", "validated")
-        self.lines.append(f"{info.key}: {finished.status}, {_amount(finished)}")
-        self.lines += [f"  {line}" for line in _complaints(finished)]
-        self.lines.append(f"  result: {_place(self._runtime, finished)}")
+    def _finish_job(self, info: Info, result: Result) -> None:
+        self._finish(info, {"status": result.status, **_job_summary(result)})
+        self.failed |= result.status not in ("succeeded", "validated")
+        self.lines.append(f"{info.key}: {result.status}, {_amount(result)}")
+        self.lines += [f"  {line}" for line in _complaints(result)]
+        self.lines.append(f"  result: {_place(self._runtime, result)}")
 
-    def _note(self, info: Info, summary: dict[str, Any]) -> None:
-        self._seen[info.key] = info.etag
-        self._shared.pop(info.etag, None)
+    def _finish(self, info: Info, summary: dict[str, Any]) -> None:
+        self._done[info.key] = info.etag
+        self._sharded.pop(info.etag, None)
         self.jobs[info.key] = summary
         if "meaning" in summary:
             self.lines.append(f"{info.key}: {summary['meaning']}")

@@ -260,7 +260,7 @@ def _port(environ: Mapping[str, str]) -> int:
 
 
 def main() -> int:
-    from handlers.wiring import worker_from
+    from handlers.worker import worker_from
 
     return serve(worker_from, os.environ)
 

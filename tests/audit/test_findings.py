@@ -25,7 +25,7 @@ from core.storage.port import Info
 from core.tlog import log, tiles
 from tests.audit.conftest import SIZE, opened, sources
 from tests.support.audited_bucket import add, fill, sequence
-from tests.support.runtime import local_runtime, put_job
+from tests.support.runtime import finish_job, local_runtime, put_job
 from tests.support.stores import head
 
 HOUR_AGO = time.time() - 3600
@@ -70,12 +70,11 @@ def test_a_clean_bucket_gives_no_alarm(clean: Path) -> None:
 
 @pytest.mark.slow
 def test_what_the_pipeline_itself_makes_passes(tmp_path: Path) -> None:
-    from handlers.oss import carry_out
 
     made = local_runtime(tmp_path)
-    carry_out(put_job(made), made)
+    finish_job(put_job(made), made)
     made.inbox.put("jobs/bad.manifest.json", b"{}")
-    carry_out("jobs/bad.manifest.json", made)
+    finish_job("jobs/bad.manifest.json", made)
     sequence(made)
     report = run(tmp_path)
     assert report.findings == []
@@ -410,14 +409,13 @@ def test_a_registry_entry_that_is_no_entry_is_found(copy: Path) -> None:
 
 @pytest.mark.slow
 def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
-    from handlers.oss import carry_out
 
     made = local_runtime(tmp_path, consent="optional")
     key = put_job(made, label={"profile": "none", "waiver": "a test"})
     document = msgspec.json.decode(made.inbox.get(key, limit=9999).data)
     del document["voices"]["alice"]["consent"]
     made.inbox.put(key, msgspec.json.encode(document))
-    carry_out(key, made)
+    finish_job(key, made)
     report = run(tmp_path)
     assert report.findings == []
     (key,) = (i.key for i in made.results.list("out/") if i.key.endswith(".sealed"))

@@ -19,19 +19,28 @@ from core.documents import signed
 from core.errors import Refused, Unavailable
 from core.job import commit, lease
 from core.job.runtime import Runtime
-from core.job.waiting import Shared
 from core.result import document as result
 from core.result.document import Result, read_items
 from core.result.item_result import ItemResult
 from core.storage.object_keys import parse_shard_key, plan_key, result_key, shard_name
 from core.voice import SpeechChunk, Voiceprint
-from handlers.cli import sweep
+from handlers import sweep
 from handlers.cli.screen import Progress
 from handlers.cli.watch import SETTLED, Watch
-from handlers.oss import carry_out, carry_out_shard, handle
+from handlers.jobs import carry_out_shard
+from handlers.oss import handle
 from tests.handlers.test_oss import events, notification
 from tests.support.present import present
-from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job, voice_of
+from tests.support.runtime import (
+    REFERENCE,
+    BuzzVoice,
+    cut_job,
+    finish_job,
+    local_runtime,
+    put_job,
+    voice_of,
+    with_voice,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -64,8 +73,7 @@ def works(runtime: Runtime) -> list[str]:
 
 def finish(runtime: Runtime, key: str) -> Result:
     """As the cloud does: the manifest's notification, then one for every shard."""
-    with pytest.raises(Shared):
-        carry_out(key, runtime)
+    cut_job(key, runtime)
     answers = [carry_out_shard(work, runtime) for work in works(runtime)]
     assert answers[:-1] == [None] * (len(answers) - 1)
     return present(answers[-1])
@@ -92,7 +100,7 @@ def test_a_job_of_many_items_is_made_by_shards_and_committed_by_the_last(runtime
 
 
 def test_a_job_of_few_items_stays_in_one_piece(runtime: Runtime) -> None:
-    done = carry_out(put_job(runtime, items=some(2)), runtime)
+    done = finish_job(put_job(runtime, items=some(2)), runtime)
     assert (len(done.items), done.parts, done.attachments) == (2, [], {})
 
 
@@ -121,7 +129,7 @@ def test_items_of_either_form_of_manifest_come_out_as_if_uncut(
         cut = finish(runtime, key)
         twin = f"jobs/twin-{key.removeprefix('jobs/')}"
         runtime.inbox.put(twin, runtime.inbox.get(key, limit=10**6).data)
-        uncut = carry_out(twin, whole)
+        uncut = finish_job(twin, whole)
         for one, other in zip(items(runtime, cut), uncut.items, strict=True):
             assert (one.id, one.index, one.error, one.meta) == (
                 *(other.id, other.index, other.error, other.meta),
@@ -176,8 +184,7 @@ def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(runtim
 
 def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Runtime) -> None:
     key = put_job(runtime, items=some(4))
-    with pytest.raises(Shared):
-        carry_out(key, runtime)
+    cut_job(key, runtime)
     runtime.inbox.delete(key)
     swept = sweep.run(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["shard made", "carried out: succeeded"]
@@ -185,18 +192,16 @@ def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Run
 
 
 def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> None:
-    with pytest.raises(Shared):
-        carry_out(put_job(runtime, items=some(4)), runtime)
+    cut_job(put_job(runtime, items=some(4)), runtime)
     for work in works(runtime):
-        worker._make(plan.read(runtime.control, work, runtime.keys.verifying), runtime)
+        worker._make_part(plan.read_shard(runtime.control, work, runtime.keys.verifying), runtime)
     assert runtime.results.head(result_key(parse_shard_key(works(runtime)[0]).job_id)) is None
     swept = sweep.run(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["carried out: succeeded"]
 
 
 def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None:
-    with pytest.raises(Shared):
-        carry_out(put_job(runtime, items=some(4)), runtime)
+    cut_job(put_job(runtime, items=some(4)), runtime)
     assert [f.kind for f in sweep.run(runtime).findings] == ["fresh", "fresh"]
     job_id = parse_shard_key(works(runtime)[0]).job_id
     with lease.Lease.acquire(runtime.control, shard_name(job_id, 0), "live", 60):
@@ -208,21 +213,17 @@ def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_n
     runtime: Runtime,
 ) -> None:
     key = put_job(runtime, items=some(6))
-    with pytest.raises(Shared):
-        carry_out(key, runtime)
+    cut_job(key, runtime)
     last = works(runtime)[-1]
     before = runtime.control.get(last, limit=10**6).data
     runtime.control.delete(last)
-    with pytest.raises(Shared) as told:
-        carry_out(key, replace(runtime, shard_items=1))
-    assert told.value.shards == 3
+    assert cut_job(key, replace(runtime, shard_items=1)).shards == 3
     assert runtime.control.get(last, limit=10**6).data == before
 
 
 def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(runtime: Runtime) -> None:
     key = put_job(runtime, items=some(6))
-    with pytest.raises(Shared):
-        carry_out(key, runtime)
+    cut_job(key, runtime)
     runtime.control.delete(works(runtime)[-1])
     runtime.inbox.delete(key)
     swept = sweep.run(runtime, grace=0.0)
@@ -243,9 +244,8 @@ class Deadly(BuzzVoice):
 
 def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(runtime: Runtime) -> None:
     """Each attempt begins one item later, so those behind it are made all the same."""
-    deadly = replace(runtime, voice=Deadly(), shard_items=4, max_attempts=2)
-    with pytest.raises(Shared):
-        carry_out(put_job(runtime, items=some(8)), deadly)
+    deadly = with_voice(runtime, Deadly(), shard_items=4, max_attempts=2)
+    cut_job(put_job(runtime, items=some(8)), deadly)
     first, second = works(runtime)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -264,12 +264,12 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(runtime: Ru
 def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_cut(
     runtime: Runtime,
 ) -> None:
-    deadly = replace(runtime, voice=Deadly(), shard_items=4, max_attempts=2)
+    deadly = with_voice(runtime, Deadly(), shard_items=4, max_attempts=2)
     key = put_job(runtime, items=some(4))
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            carry_out(key, deadly)
-    done = carry_out(key, deadly)
+            finish_job(key, deadly)
+    done = finish_job(key, deadly)
     assert (done.status, done.error) == ("partial", None)
     told = [item.error.code if item.error else item.status for item in done.items]
     assert told == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
@@ -279,8 +279,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_
 
 @pytest.mark.parametrize("what", ["shard", "plan"])
 def test_work_that_was_not_signed_by_us_is_refused(runtime: Runtime, what: str) -> None:
-    with pytest.raises(Shared):
-        carry_out(put_job(runtime, items=some(4)), runtime)
+    cut_job(put_job(runtime, items=some(4)), runtime)
     work = works(runtime)[0]
     key = work if what == "shard" else plan_key(parse_shard_key(work).job_id)
     data = runtime.control.get(key, limit=10**6).data
@@ -306,8 +305,7 @@ def test_every_part_is_signed(runtime: Runtime) -> None:
 
 
 def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(runtime: Runtime) -> None:
-    with pytest.raises(Shared):
-        carry_out(put_job(runtime, items=some(4)), runtime)
+    cut_job(put_job(runtime, items=some(4)), runtime)
     work = works(runtime)[0]
     with (
         lease.Lease.acquire(runtime.control, shard_name(*parse_shard_key(work)), "live", 60),
@@ -345,9 +343,9 @@ class Untouched(BuzzVoice):
 
 @pytest.mark.parametrize("count", [2, 45], ids=["whole", "cut"])
 def test_a_dry_run_checks_and_estimates_and_makes_nothing(runtime: Runtime, count: int) -> None:
-    quiet = replace(runtime, voice=Untouched(), price=0.6)
+    quiet = with_voice(runtime, Untouched(), price=0.6)
     rows = [*some(count - 1), {"id": "fr", "text": "Bonjour.", "language": "fr"}]
-    done = carry_out(put_job(runtime, items=rows, mode="validate"), quiet)
+    done = finish_job(put_job(runtime, items=rows, mode="validate"), quiet)
     assert done.status == "invalid"
     told = [item.error.code if item.error else item.status for item in items(runtime, done)]
     assert told == ["validated"] * (count - 1) + ["LANGUAGE_UNSUPPORTED"]
@@ -363,7 +361,7 @@ def test_a_dry_run_checks_and_estimates_and_makes_nothing(runtime: Runtime, coun
 def test_a_dry_run_says_that_a_voice_has_no_consent(runtime: Runtime) -> None:
     key = put_job(runtime, items=some(2), mode="validate")
     runtime.inbox.delete("consent/alice.json")
-    done = carry_out(key, replace(runtime, voice=Untouched()))
+    done = finish_job(key, with_voice(runtime, Untouched()))
     assert {present(item.error).code for item in done.items} == {"CONSENT_MISSING"}
 
 
@@ -372,11 +370,11 @@ def test_only_what_failed_is_made_again(runtime: Runtime, count: int) -> None:
     rows = some(count)
     first = [*rows[:-1], rows[-1] | {"text": "!silence"}]
     key = put_job(runtime, name="first", items=first)
-    earlier = finish(runtime, key) if count > 2 else carry_out(key, runtime)
+    earlier = finish(runtime, key) if count > 2 else finish_job(key, runtime)
     assert earlier.status == "partial"
     voice_of(runtime).spoken.clear()
     again = put_job(runtime, name="again", items=rows, retry_of=earlier.job_id)
-    done = finish(runtime, again) if count > 2 else carry_out(again, runtime)
+    done = finish(runtime, again) if count > 2 else finish_job(again, runtime)
     assert (done.status, done.totals.kept, done.retry_of) == (
         *("succeeded", count - 1, earlier.job_id),
     )
@@ -399,7 +397,7 @@ def test_an_item_that_asks_for_something_else_is_made_anew(
     runtime: Runtime, change: dict[str, Any], count: int
 ) -> None:
     rows = some(count)
-    make = finish if count > 2 else lambda runtime, key: carry_out(key, runtime)
+    make = finish if count > 2 else lambda runtime, key: finish_job(key, runtime)
     earlier = make(runtime, put_job(runtime, name="first", items=rows))
     rows[1] |= change
     done = make(runtime, put_job(runtime, name="again", items=rows, retry_of=earlier.job_id))
@@ -420,8 +418,8 @@ def test_an_item_that_asks_for_something_else_is_made_anew(
 def test_nothing_is_kept_if_all_would_sound_otherwise(
     runtime: Runtime, change: dict[str, Any]
 ) -> None:
-    earlier = carry_out(put_job(runtime, name="first", items=some(2)), runtime)
-    done = carry_out(
+    earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
+    done = finish_job(
         put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id, **change), runtime
     )
     assert (done.status, done.totals.kept) == ("succeeded", 0)
@@ -430,29 +428,29 @@ def test_nothing_is_kept_if_all_would_sound_otherwise(
 def test_what_was_made_is_kept_after_the_watermark_key_was_rotated_and_the_recording_is_gone(
     runtime: Runtime,
 ) -> None:
-    earlier = carry_out(put_job(runtime, name="first", items=some(2)), runtime)
+    earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
     rotated = replace(runtime.keys, watermark={"new": bytes(32), **runtime.keys.watermark})
     again = put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id)
     runtime.inbox.delete("refs/alice.flac")
-    done = carry_out(again, replace(runtime, keys=rotated))
+    done = finish_job(again, replace(runtime, keys=rotated))
     assert done.totals.kept == 2
     unknown = replace(runtime.keys, watermark={"new": bytes(32)})
     put_job(runtime, name="other")
     runtime.inbox.put("jobs/third.manifest.json", runtime.inbox.get(again, limit=10**6).data)
-    done = carry_out("jobs/third.manifest.json", replace(runtime, keys=unknown))
+    done = finish_job("jobs/third.manifest.json", replace(runtime, keys=unknown))
     assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
 def test_an_output_that_is_gone_is_made_anew(runtime: Runtime) -> None:
-    earlier = carry_out(put_job(runtime, name="first", items=some(2)), runtime)
+    earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
     runtime.results.delete(present(earlier.items[0].output).key)
     again = put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id)
-    done = carry_out(again, runtime)
+    done = finish_job(again, runtime)
     assert [bool(item.kept_from) for item in done.items] == [False, True]
 
 
 def test_a_repetition_of_nothing_we_know_is_refused(runtime: Runtime) -> None:
-    done = carry_out(put_job(runtime, retry_of="0" * 32), runtime)
+    done = finish_job(put_job(runtime, retry_of="0" * 32), runtime)
     error = present(done.error)
     assert (done.status, error.code) == ("rejected", "RETRY_UNKNOWN")
     assert error.pointer == "/retry_of"

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from core.consent import records
+from core.consent.gate import Gate
 from core.consent.records import Consent, ConsentRef, Scope, StatementAudio, Subject
 from core.errors import Notice, Refused
 from core.settings import ConsentPolicy
@@ -176,9 +177,9 @@ def test_results_cite_the_record_and_not_the_person() -> None:
 def gate(
     policy: ConsentPolicy, record: bytes | None, *, revoked: bool = False
 ) -> tuple[ConsentRef | None, list[Notice]]:
-    return records.apply_policy(
-        policy, record, reference_sha256=REFERENCE, language="en", at=NOW, revoked=revoked
-    )
+    return Gate(
+        policy=policy, record=record, reference_sha256=REFERENCE, at=NOW, is_revoked=revoked
+    ).admit("en")
 
 
 def test_optional_policy_waives_a_missing_record_and_says_so() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from core.version import VERSION
-from handlers.wiring import worker_from
+from handlers.worker import worker_from
 from tests.e2e.recorded import ARCHIVES, Recorded, unpack
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from core.result import document
 from core.result.item_result import Chapter, Problem
 from core.storage.object_keys import event_key
 from events import outgoing
-from handlers.oss import announce
+from handlers.jobs import announce
 from tests.support.results import FULL, GOOD, JOB, rejected
 from tests.support.runtime import local_runtime
 

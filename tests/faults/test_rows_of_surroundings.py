@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from core import pipeline
 from core.crypto import keys
 from core.crypto.kms import AliyunKms
 from core.errors import Misconfigured, Unavailable
@@ -23,9 +22,7 @@ from core.settings import Settings
 from core.storage.local import LocalStore
 from core.storage.oss import Credentials
 from core.voice import SpeechChunk
-from handlers import oss, wiring
-from handlers.cli import sweep
-from handlers.oss import carry_out
+from handlers import oss, sweep, wiring, worker
 from tests.handlers.test_oss import events, notification
 from tests.support import kms_server
 from tests.support.faults import cached_audio
@@ -33,7 +30,7 @@ from tests.support.kms_server import Kms
 from tests.support.oss_server import Fault, OssServer
 from tests.support.oss_server.faults import Kind
 from tests.support.present import present
-from tests.support.runtime import BuzzVoice, local_runtime, put_job
+from tests.support.runtime import BuzzVoice, finish_job, local_runtime, put_job, run_job, with_voice
 from tests.support.stores import KEYS, oss_store
 
 pytestmark = pytest.mark.slow
@@ -73,7 +70,7 @@ def insist(key: str, runtime: Runtime, times: int = 30) -> Result:
     """As the platform does with what is retryable."""
     for _ in range(times):
         try:
-            return carry_out(key, runtime)
+            return finish_job(key, runtime)
         except Unavailable:
             time.sleep(0.05)
     raise TimeoutError(key)
@@ -152,9 +149,9 @@ def test_row_27_while_the_key_service_is_away_nothing_is_written_in_the_clear(
     key = put_job(runtime)
     kms.faults = [(503, "ServiceUnavailable")] * 3
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
-        carry_out(key, runtime)
+        finish_job(key, runtime)
     assert (no_plain_sound(runtime), list(runtime.results.list("out/"))) == (True, [])
-    assert carry_out(key, runtime).status == "succeeded"
+    assert finish_job(key, runtime).status == "succeeded"
     assert no_plain_sound(runtime)
 
 
@@ -166,18 +163,18 @@ def test_row_28_a_disabled_key_is_for_the_operator_and_counts_against_no_job(
     kms.states = {"alias/voices": "Disabled"}
     for _ in range(3):
         with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
-            carry_out(key, runtime)
+            finish_job(key, runtime)
     (found,) = sweep.run(runtime, grace=0).open
     assert found.error == "KEY_UNUSABLE"
     kms.states = {}
-    assert carry_out(key, runtime).status == "succeeded"
+    assert finish_job(key, runtime).status == "succeeded"
 
 
 FULL = """
 import resource, sys
 from pathlib import Path
 from core.errors import Unavailable
-from handlers.oss import carry_out
+from handlers.jobs import carry_out
 from tests.support.runtime import BuzzVoice, local_runtime
 
 class Filling(BuzzVoice):
@@ -186,7 +183,7 @@ class Filling(BuzzVoice):
         return super().speak(*args, **options)
 
 try:
-    carry_out(sys.argv[2], local_runtime(Path(sys.argv[1]), voice=Filling()))
+    finish_job(sys.argv[2], local_runtime(Path(sys.argv[1]), voice=Filling()))
 except Unavailable as error:
     print(error.code)
 """
@@ -237,7 +234,7 @@ def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -
     items = [{"id": f"i{n}", "text": "One of several items, said twice."} for n in range(3)]
     key = put_job(broken, items=items)
     with cached_audio.remembered(), pytest.raises(KeyboardInterrupt):
-        pipeline.run(key, replace(broken, voice=Interrupted()))
+        run_job(key, with_voice(broken, Interrupted()))
     assert insist(key, broken).status == "succeeded"
     oss.handle(notification(key), broken)
     assert sweep.run(broken, grace=0).findings == []
@@ -264,7 +261,7 @@ def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_
 
     key = put_job(runtime)
     with pytest.raises(Unavailable, match="CREDENTIALS_EXPIRED"):
-        carry_out(key, replace(runtime, voice=Slow(), lease_seconds=1.0))
+        finish_job(key, with_voice(runtime, Slow(), lease_seconds=1.0))
     server.add_key("new", "n", token="new")
     given[0] = Credentials("new", "n", "new")
     assert insist(key, runtime, times=60).status == "succeeded"
@@ -274,12 +271,12 @@ def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_
 def test_row_34_places_that_would_trigger_themselves_are_refused_at_start(place: str) -> None:
     environ = {"VOICEDROP_INBOX": "oss://voices", f"VOICEDROP_{place}": "oss://voices/"}
     with pytest.raises(Misconfigured, match="CONFIG_LOOP"):
-        wiring.worker_from(environ)
+        worker.worker_from(environ)
 
 
 def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(runtime: Runtime) -> None:
     items = [{"id": "a", "text": "!zeros"}, {"id": "b", "text": "A sentence that can be marked."}]
-    done = carry_out(put_job(runtime, items=items), runtime)
+    done = finish_job(put_job(runtime, items=items), runtime)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
     assert [i.key.rpartition("/")[2] for i in runtime.results.list(f"out/{done.job_id}/")] == [
         "b.wav.sealed",
@@ -295,7 +292,7 @@ def test_row_39_without_its_keys_a_worker_does_not_start(tmp_path: Path, name: s
     inbox, results, control = (str(tmp_path / name) for name in BUCKETS)
     settings = Settings(inbox=inbox, results=results, control=control, keys=tmp_path / "keys")
     with pytest.raises(Misconfigured, match="KEY_NOT_FOUND"):
-        wiring.runtime_without_voice(settings)
+        wiring.local_runtime(settings)
 
 
 def test_the_table_of_the_docs_names_every_row_and_every_test_exists() -> None:

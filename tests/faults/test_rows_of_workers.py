@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handlers.cli.sweep import Swept
+from handlers.sweep import Sweep
 from tests.support.faults.injector import Fault
 from tests.support.faults.simulation import ENGINES, LEASE, manifest
 from tests.support.faults.single_fault import KEY, Scene, codes
@@ -232,7 +232,7 @@ def test_row_40_a_sweeper_beside_a_live_worker_takes_nothing_from_it() -> None:
     scene.on("put_once", "i0.wav.sealed", lambda: began.append(scene.start_sweep()))
     scene.deliver()
     swept = began[0].result
-    assert isinstance(swept, Swept)
+    assert isinstance(swept, Sweep)
     assert [f.kind for f in swept.findings] == ["running"]
     assert scene.result.status == "succeeded"
     assert scene.spoken == ["hi 0", "hi 1"]

@@ -13,23 +13,29 @@ from pathlib import Path
 
 import pytest
 
-from core import pipeline
 from core import sweep as looking
 from core.audio.waveform import Audio
 from core.errors import Unavailable
 from core.job import commit, lease
-from core.job.runtime import Runtime
-from core.job.waiting import Waiting
+from core.job.runtime import Runtime, Waiting
 from core.storage.local import LocalStore
 from core.storage.object_keys import result_key
 from core.storage.port import Info, Object
 from core.voice import Voiceprint
-from handlers import oss
+from handlers import oss, sweep
 from handlers.cli import sweep as sweeping
-from handlers.cli.sweep import LISTED, Swept
+from handlers.sweep import LISTED, Sweep
 from tests.handlers.test_oss import events
 from tests.support.present import present
-from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job, voice_of
+from tests.support.runtime import (
+    REFERENCE,
+    BuzzVoice,
+    finish_job,
+    local_runtime,
+    put_job,
+    run_job,
+    voice_of,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,32 +45,32 @@ def runtime(tmp_path: Path) -> Runtime:
     return local_runtime(tmp_path)
 
 
-def sweep(runtime: Runtime) -> Swept:
-    return sweeping.run(runtime, grace=0.0)
+def sweep_once(runtime: Runtime) -> Sweep:
+    return sweep.run(runtime, grace=0.0)
 
 
-def kinds(swept: Swept) -> list[tuple[str, str]]:
+def kinds(swept: Sweep) -> list[tuple[str, str]]:
     return [(finding.kind, finding.action) for finding in swept.findings]
 
 
 @pytest.mark.slow
 def test_a_manifest_whose_notification_was_lost_is_carried_out(runtime: Runtime) -> None:
     put_job(runtime)
-    assert kinds(sweep(runtime)) == [("unfinished", "carried out: succeeded")]
+    assert kinds(sweep_once(runtime)) == [("unfinished", "carried out: succeeded")]
     assert [event["type"] for event in events(runtime)] == ["com.voicedrop.job.succeeded"]
-    swept = sweep(runtime)
+    swept = sweep_once(runtime)
     assert (swept.findings, swept.finished, swept.open) == ([], 1, [])
 
 
 @pytest.mark.slow
 def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(runtime: Runtime) -> None:
     key = put_job(runtime)
-    oss.carry_out(key, runtime)
+    finish_job(key, runtime)
     (event,) = runtime.results.list("events/")
     before = runtime.results.get(event.key, limit=10**6).data
     runtime.results.delete(event.key)
     runtime.inbox.delete(key)
-    assert kinds(sweep(runtime)) == [("unannounced", "event written")]
+    assert kinds(sweep_once(runtime)) == [("unannounced", "event written")]
     assert runtime.results.get(event.key, limit=10**6).data == before
 
 
@@ -72,7 +78,7 @@ def test_a_job_that_somebody_works_on_is_left_alone(runtime: Runtime) -> None:
     key = put_job(runtime)
     job_id = commit.read_manifest(key, runtime).job_id
     with lease.Lease.acquire(runtime.control, job_id, "live", 60):
-        swept = sweep(runtime)
+        swept = sweep_once(runtime)
     assert kinds(swept) == [("running", "")]
     assert "live holds it" in swept.findings[0].detail
     assert voice_of(runtime).spoken == []
@@ -87,7 +93,7 @@ def test_an_expired_lease_is_named_and_its_job_finished(
 ) -> None:
     key = put_job(runtime)
     lease.Lease.acquire(runtime.control, commit.read_manifest(key, runtime).job_id, "dead", seconds)
-    (finding,) = sweep(runtime).findings
+    (finding,) = sweep_once(runtime).findings
     assert words in finding.detail
     assert finding.action == "carried out: succeeded"
 
@@ -97,12 +103,12 @@ def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(runtime: Runt
     job_id = commit.read_manifest(key, runtime).job_id
     with lease.Lease.acquire(runtime.control, job_id, "tired", 9):
         pass
-    assert "tired left it unfinished" in sweep(runtime).findings[0].detail
+    assert "tired left it unfinished" in sweep_once(runtime).findings[0].detail
 
 
 def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(runtime: Runtime) -> None:
     put_job(runtime)
-    swept = sweeping.run(runtime)
+    swept = sweep.run(runtime)
     assert kinds(swept) == [("fresh", "")]
     assert len(swept.open) == 1
 
@@ -113,10 +119,10 @@ def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_even
 ) -> None:
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
-    assert kinds(sweep(runtime)) == [("waiting", "")]
-    assert sweep(runtime).open[0].manifest == key
+    assert kinds(sweep_once(runtime)) == [("waiting", "")]
+    assert sweep_once(runtime).open[0].manifest == key
     runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
-    assert kinds(sweep(runtime)) == [("unfinished", "carried out: succeeded")]
+    assert kinds(sweep_once(runtime)) == [("unfinished", "carried out: succeeded")]
 
 
 def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> None:
@@ -129,7 +135,7 @@ def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> 
     (tmp_path / "control").mkdir()
     runtime = local_runtime(tmp_path, control=Vanishing(tmp_path / "control"))
     runtime.control.put("pending/x/y", b"jobs/x.manifest.json")
-    assert sweep(runtime).findings == []
+    assert sweep_once(runtime).findings == []
 
 
 @pytest.mark.slow
@@ -137,26 +143,25 @@ def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> 
 def test_a_mark_that_nobody_needs_is_removed(runtime: Runtime, how: str) -> None:
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
-    with pytest.raises(Waiting):
-        pipeline.run(key, runtime)
+    assert isinstance(run_job(key, runtime), Waiting)
     (marker,) = runtime.control.list("pending/")
     if how == "finished":
         put_job(runtime, wait_s=600)
-        oss.carry_out(key, runtime)
+        finish_job(key, runtime)
         runtime.control.put(marker.key, key.encode())  # its removal failed
     elif how == "deleted":
         runtime.inbox.delete(key)
     else:
         put_job(runtime, id="other bytes")
-    assert ("stale-pending", "removed") in kinds(sweep(runtime))
+    assert ("stale-pending", "removed") in kinds(sweep_once(runtime))
     assert list(runtime.control.list("pending/")) == []
 
 
 def test_the_mark_of_a_job_that_still_waits_is_kept(runtime: Runtime) -> None:
     put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
-    sweep(runtime)
-    sweep(runtime)
+    sweep_once(runtime)
+    sweep_once(runtime)
     assert len(list(runtime.control.list("pending/"))) == 1
 
 
@@ -165,10 +170,10 @@ def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
     runtime: Runtime,
 ) -> None:
     key = put_job(runtime)
-    done = oss.carry_out(key, runtime)
+    done = finish_job(key, runtime)
     runtime.results.delete(result_key(done.job_id))
     runtime.inbox.delete(key)
-    (finding,) = sweep(runtime).findings
+    (finding,) = sweep_once(runtime).findings
     assert (finding.kind, finding.keys) == ("abandoned", [present(done.items[0].output).key])
     assert runtime.results.head(present(done.items[0].output).key)
 
@@ -176,7 +181,7 @@ def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
 def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(runtime: Runtime) -> None:
     lease.Lease.acquire(runtime.control, "0" * 32, "gone", -1)
     lease.Lease.acquire(runtime.control, "log", "sequencer", -1)  # is no job's
-    assert [(f.kind, f.job) for f in sweep(runtime).findings] == [("abandoned", "0" * 32)]
+    assert [(f.kind, f.job) for f in sweep_once(runtime).findings] == [("abandoned", "0" * 32)]
 
 
 def test_an_output_stored_late_for_a_job_that_was_given_up_is_explained(runtime: Runtime) -> None:
@@ -184,16 +189,18 @@ def test_an_output_stored_late_for_a_job_that_was_given_up_is_explained(runtime:
     order = commit.read_manifest(key, runtime)
     for _ in range(runtime.max_attempts):
         lease.Lease.acquire(runtime.control, order.job_id, "killed", -1.0)
-    oss.carry_out(key, runtime)
+    finish_job(key, runtime)
     runtime.results.put(f"out/{order.job_id}/hello.wav.sealed", b"late")
-    (finding,) = sweep(runtime).findings
+    (finding,) = sweep_once(runtime).findings
     assert (finding.kind, "given up" in finding.detail) == ("orphans", True)
 
 
 def test_an_output_that_no_result_names_is_found(runtime: Runtime) -> None:
-    done = oss.carry_out(put_job(runtime), runtime)
+    done = finish_job(put_job(runtime), runtime)
     runtime.results.put(f"out/{done.job_id}/stranger.wav.sealed", b"?")
-    assert [f.keys for f in sweep(runtime).findings] == [[f"out/{done.job_id}/stranger.wav.sealed"]]
+    assert [f.keys for f in sweep_once(runtime).findings] == [
+        [f"out/{done.job_id}/stranger.wav.sealed"]
+    ]
 
 
 @pytest.mark.slow
@@ -202,7 +209,7 @@ def test_a_planted_result_is_reported_and_does_not_stop_the_others(runtime: Runt
     job_id = commit.read_manifest(key, runtime).job_id
     runtime.results.put(result_key(job_id), b'{"status":"succeeded"}')
     put_job(runtime, name="b")
-    swept = sweep(runtime)
+    swept = sweep_once(runtime)
     assert {f.error for f in swept.findings} == {"SIGNATURE_INVALID", ""}
     assert sweeping.report(swept).exit_code == sweeping.EXIT_FAILED
     assert len(events(runtime)) == 1
@@ -224,16 +231,16 @@ def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(
     runtime = local_runtime(tmp_path, voice=Moody())
     for name in "abc":
         put_job(runtime, name=name)
-    swept = sweep(runtime)
+    swept = sweep_once(runtime)
     assert [f.error for f in swept.findings] == ["KMS_UNAVAILABLE", "INTERNAL", ""]
     assert len(swept.open) == 2
-    assert sweep(runtime).open == []
+    assert sweep_once(runtime).open == []
 
 
 def test_a_rejected_manifest_is_finished_too(runtime: Runtime) -> None:
     runtime.inbox.put("jobs/bad.manifest.json", b"{")
     runtime.inbox.put("jobs/readme.txt", b"no manifest")
-    assert kinds(sweep(runtime)) == [("unfinished", "carried out: rejected")]
+    assert kinds(sweep_once(runtime)) == [("unfinished", "carried out: rejected")]
 
 
 def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path: Path) -> None:
@@ -245,18 +252,18 @@ def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path: Pat
     (tmp_path / "inbox").mkdir()
     runtime = local_runtime(tmp_path, inbox=Vanishing(tmp_path / "inbox"))
     put_job(runtime)
-    assert sweep(runtime).findings == []
+    assert sweep_once(runtime).findings == []
 
 
 def test_the_report_is_json_and_words_and_an_exit_code(runtime: Runtime) -> None:
     put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
-    report = sweeping.report(sweep(runtime))
+    report = sweeping.report(sweep_once(runtime))
     assert report.exit_code == sweeping.EXIT_WAITING
     assert report.lines[0].startswith("jobs/one.manifest.json: waiting: Waits for refs/alice.flac")
     assert report.lines[-1] == "1 manifests, 0 jobs finished, 1 open."
     assert json.loads(json.dumps(report.data))["counts"] == {"waiting": 1}
-    assert sweeping.report(Swept()).exit_code == 0
+    assert sweeping.report(Sweep()).exit_code == 0
 
 
 @pytest.mark.slow
@@ -322,9 +329,9 @@ def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(
 
 
 def test_of_many_findings_the_first_are_kept_and_all_are_counted() -> None:
-    swept = Swept()
+    swept = Sweep()
     for number in range(LISTED + 5):
-        swept.note(looking.SweepFinding(kind="waiting", job=f"{number:032x}"))
+        swept.add(looking.SweepFinding(kind="waiting", job=f"{number:032x}"))
     assert (len(swept.findings), swept.undone) == (LISTED, LISTED + 5)
     shown = sweeping.report(swept)
     assert (shown.data["open"], shown.exit_code) == (LISTED + 5, sweeping.EXIT_WAITING)

@@ -15,11 +15,11 @@ from core.settings import Settings
 from core.storage.local import LocalStore
 from core.storage.oss import OssStore
 from core.storage.oss_connection import Credentials
-from handlers import wiring
-from handlers.oss import Worker
-from handlers.wiring import CurrentCredentials, OnFirstUse
+from handlers import wiring, worker
+from handlers.wiring import CurrentCredentials
+from handlers.worker import Worker
 from tests.handlers.test_oss import notification
-from tests.support.runtime import BuzzVoice, local_runtime, put_job
+from tests.support.runtime import local_runtime, put_job
 
 
 def test_credentials_of_the_call_come_before_those_of_the_environment() -> None:
@@ -70,18 +70,14 @@ def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path: Path
     assert isinstance(kms.wrapping, AliyunKms)
 
 
-def test_a_voice_is_loaded_on_first_use_and_once() -> None:
-    loaded = []
-
-    def load() -> BuzzVoice:
-        loaded.append(1)
-        return BuzzVoice()
-
-    lazy = OnFirstUse(load, frozenset({"zh"}))
-    assert "zh" in lazy.languages
-    assert loaded == []
-    assert (lazy.name, lazy.fingerprint, lazy.rate) == ("buzz", "buzz/1", 24_000)
-    assert len(loaded) == 1
+def test_the_voice_is_loaded_on_first_use_and_languages_are_known_before(tmp_path: Path) -> None:
+    keys.create_keys(tmp_path / "keys")
+    places = {"VOICEDROP_BUCKET": str(tmp_path), "VOICEDROP_KEYS": str(tmp_path / "keys")}
+    settings = Settings.from_environ({**places, "VOICEDROP_ENGINE": "gpt_sovits"})
+    runtime = wiring.local_runtime(settings)
+    assert "yue" in runtime.languages
+    with pytest.raises(Misconfigured, match="VOICEDROP_BUNDLE"):
+        runtime.voice  # noqa: B018 - a property that loads
 
 
 def test_an_engine_without_its_model_is_refused() -> None:
@@ -108,30 +104,30 @@ def test_a_stage_that_fails_is_timed_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Worker:
+def container(tmp_path: Path) -> Worker:
     """A worker over folders; its engine is loaded from the packages, as in the container."""
     runtime = local_runtime(tmp_path)
     runtime.inbox.put("jobs/x.manifest.json", b"{")
-    return wiring.worker_from(
+    return worker.worker_from(
         {"VOICEDROP_BUCKET": str(tmp_path), "VOICEDROP_KEYS": str(tmp_path / "keys")}
     )
 
 
 @pytest.mark.slow
 def test_the_worker_warms_once_handles_and_forgets_credentials(
-    worker: Worker, tmp_path: Path
+    container: Worker, tmp_path: Path
 ) -> None:
     credentials = Credentials("id", "very-secret", "token")
-    told = json.loads(worker.handle(notification("jobs/x.manifest.json"), credentials, "r-1"))
+    told = json.loads(container.handle(notification("jobs/x.manifest.json"), credentials, "r-1"))
     assert (told["request"], told["done"][0]["status"]) == ("r-1", "rejected")
-    assert worker.warm() is worker.warm()
+    assert container.warm() is container.warm()
     with pytest.raises(Misconfigured):
-        worker._credentials()
-    worker.close()
+        container._credentials()
+    container.close()
     assert put_job(local_runtime(tmp_path)) == "jobs/one.manifest.json"
 
 
 def test_a_worker_whose_places_overlap_is_not_made(tmp_path: Path) -> None:
     environ = {"VOICEDROP_INBOX": str(tmp_path), "VOICEDROP_RESULTS": str(tmp_path / "out")}
     with pytest.raises(Misconfigured, match="CONFIG_LOOP"):
-        wiring.worker_from(environ)
+        worker.worker_from(environ)

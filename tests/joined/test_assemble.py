@@ -15,11 +15,10 @@ import pytest
 from scipy import signal
 from tinytag import TinyTag
 
-from core import pipeline, sweep
+from core import sweep
 from core.audio import decoding
 from core.crypto import sealing
-from core.job import commit
-from core.job.lease import Lease
+from core.job import attempt, commit
 from core.job.runtime import Runtime
 from core.joined import assemble
 from core.label import aigc
@@ -31,7 +30,7 @@ from core.trace import trace
 from core.trace.registry import resolve
 from tests.batch.test_worker import finish
 from tests.support.present import present
-from tests.support.runtime import local_runtime, put_job, voice_of
+from tests.support.runtime import local_runtime, put_job, run_job, voice_of
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +58,7 @@ def run(
     **fields: Any,
 ) -> Result:
     output = {"concatenate": how, "format": form, **fields.pop("output", {})}
-    return pipeline.run(put_job(runtime, items=items, output=output, **fields), runtime)
+    return run_job(put_job(runtime, items=items, output=output, **fields), runtime)
 
 
 def opened(runtime: Runtime, one: ItemResult | Chapter) -> bytes:
@@ -162,7 +161,7 @@ def test_a_chapter_with_a_missing_item_says_so_by_its_name(runtime: Runtime) -> 
     assert (done.status, first.status, second.status) == ("partial", "partial", "succeeded")
     assert present(first.output).key.endswith("/chapters/ch1.partial.wav.sealed")
     assert first.missing == [1]
-    done = pipeline.run(
+    done = run_job(
         put_job(runtime, name="two", items=[i | {"text": "!silence"} for i in ITEMS],
              output={"concatenate": "chapters"}), runtime)  # fmt: skip
     assert [present(c.error).code for c in done.chapters] == ["CHAPTER_EMPTY", "CHAPTER_EMPTY"]
@@ -177,8 +176,8 @@ def test_a_chapter_that_no_wav_file_can_hold_is_refused_before_anything_is_joine
     job = replace(
         jobs.parse_job(runtime.inbox.get(done.manifest.key, limit=10**6).data), format="wav"
     )
-    with Lease.acquire(runtime.control, done.job_id, "again", 60.0) as lease:
-        (chapter,) = assemble.join(job, items, done.job_id, lease, runtime)
+    with attempt.begin(done.job_id, done.job_id, runtime) as attempted:
+        (chapter,) = assemble.join(job, items, attempted)
     error = present(chapter.error)
     assert (chapter.status, error.code) == ("failed", "CHAPTER_TOO_LONG")
     assert error.pointer == "/output"
@@ -260,13 +259,13 @@ def test_a_retry_joins_what_was_kept_with_what_is_made_now(runtime: Runtime) -> 
 def test_a_worker_that_died_after_a_chapter_costs_nothing(runtime: Runtime) -> None:
     key = put_job(runtime, items=ITEMS, output={"concatenate": "chapters"},
                defaults={"subtitle": ["srt", "vtt", "json"]})  # fmt: skip
-    done = pipeline.run(key, runtime)
+    done = run_job(key, runtime)
     before = {info.key: info.etag for info in runtime.results.list("out/")}
     named = {*sealed_keys(done.items), *sealed_keys(done.chapters)}
     assert named == set(before) - {result_key(done.job_id)}
     runtime.results.delete(result_key(done.job_id))
     runtime.results.delete(done.chapters[1].subtitles[0].key)
-    again = pipeline.run(key, runtime)
+    again = run_job(key, runtime)
     after = {info.key: info.etag for info in runtime.results.list("out/")}
     kept = set(before) - {result_key(done.job_id), done.chapters[1].subtitles[0].key}
     assert {k: after[k] for k in kept} == {k: before[k] for k in kept}
@@ -303,7 +302,7 @@ def test_subtitles_of_a_joined_file_have_its_times_and_are_sealed(runtime: Runti
 
 def test_an_item_alone_has_subtitles_beside_it(runtime: Runtime) -> None:
     items = [{"id": "x", "text": SAID[0][2], "subtitle": ["srt"], "chapter": "c"}]
-    done = pipeline.run(put_job(runtime, items=items), runtime)
+    done = run_job(put_job(runtime, items=items), runtime)
     (one,) = done.items[0].subtitles
     assert one.key == f"out/{done.job_id}/x.srt.sealed"
     lines = text(runtime, one).split("\r\n")
@@ -317,12 +316,12 @@ def test_joining_keeps_one_item_in_memory(runtime: Runtime) -> None:
     for count in (2, 8):
         items = [ITEMS[1] | {"id": f"{count}-{n}"} for n in range(count)]
         key = put_job(runtime, name=str(count), items=items, output={"concatenate": "chapters"})
-        done = pipeline.run(key, runtime)
+        done = run_job(key, runtime)
         runtime.results.delete(present(done.chapters[0].output).key)
         job = jobs.parse_job(runtime.inbox.get(key, limit=10**6).data)
-        with Lease.acquire(runtime.control, done.job_id, "again", 60.0) as lease:
+        with attempt.begin(done.job_id, done.job_id, runtime) as attempted:
             tracemalloc.start()
-            (chapter,) = assemble.join(job, done.items, done.job_id, lease, runtime)
+            (chapter,) = assemble.join(job, done.items, attempted)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert chapter.status == "succeeded"

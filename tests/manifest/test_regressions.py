@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from core import pipeline
 from core.job import commit
 from core.job.runtime import Runtime
 from core.storage import local_files
 from core.storage.local import LocalStore
 from handlers.oss import handle
-from tests.support.runtime import local_runtime, put_job
+from tests.support.runtime import local_runtime, put_job, run_job
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def naming(runtime: Runtime, reference: str) -> str:
 
 
 def test_half_a_character_in_a_pointer_still_gives_a_result(runtime: Runtime) -> None:
-    done = pipeline.run(put_job(runtime, labels={"n" * 65 + "\ud800": "a"}), runtime)
+    done = run_job(put_job(runtime, labels={"n" * 65 + "\ud800": "a"}), runtime)
     assert done.error
     assert (done.status, done.error.code) == ("rejected", "VALUE_RANGE")
     assert done.error.pointer.endswith("\\ud800")
@@ -55,17 +54,17 @@ HALF = "\ud83d"
 def test_half_a_character_where_one_of_a_few_words_is_expected(
     runtime: Runtime, fields: dict[str, Any], pointer: str
 ) -> None:
-    done = pipeline.run(put_job(runtime, **fields), runtime)
+    done = run_job(put_job(runtime, **fields), runtime)
     assert done.error
     assert (done.error.code, done.error.pointer) == ("TEXT_SURROGATE", pointer)
     items = [{"id": "a", "text": "Some words."}, {"id": "b", "text": "More.", "format": HALF}]
-    done = pipeline.run(put_job(runtime, name="two", items=items, mode="validate"), runtime)
+    done = run_job(put_job(runtime, name="two", items=items, mode="validate"), runtime)
     assert [item.error.code if item.error else "" for item in done.items] == ["", "TEXT_SURROGATE"]
 
 
 @pytest.mark.parametrize("title", ["a\0b", "a\nb", "a\x1b[31m", "a\tb"])
 def test_a_title_that_a_player_would_cut_is_refused(runtime: Runtime, title: str) -> None:
-    done = pipeline.run(put_job(runtime, output={"titles": {"c": title}}), runtime)
+    done = run_job(put_job(runtime, output={"titles": {"c": title}}), runtime)
     assert done.error
     assert (done.error.code, done.error.pointer) == ("TEXT_CONTROL", "/output/titles/c")
 
@@ -75,7 +74,7 @@ def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
 ) -> None:
     key = naming(runtime, "refs/link.flac")
     (tmp_path / "inbox/refs/link.flac").symlink_to(tmp_path / "inbox/refs/alice.flac")
-    done = pipeline.run(key, runtime)
+    done = run_job(key, runtime)
     error = done.items[0].error
     assert error
     assert (done.status, error.code, error.pointer) == (
@@ -88,7 +87,7 @@ def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
 
 @pytest.mark.parametrize("name", ["n" * 256, "名" * 86], ids=["letters", "bytes"])
 def test_a_reference_with_too_long_a_name_costs_its_voice(runtime: Runtime, name: str) -> None:
-    done = pipeline.run(naming(runtime, f"refs/{name}"), runtime)
+    done = run_job(naming(runtime, f"refs/{name}"), runtime)
     assert done.items[0].error
     assert (done.status, done.items[0].error.code) == ("failed", "KEY_INVALID")
 
@@ -98,7 +97,7 @@ def test_a_pipe_in_the_inbox_is_neither_an_object_nor_waited_for(
 ) -> None:
     key = naming(runtime, "refs/pipe.flac")
     os.mkfifo(tmp_path / "inbox/refs/pipe.flac")
-    done = pipeline.run(key, runtime)
+    done = run_job(key, runtime)
     assert done.items[0].error
     assert done.items[0].error.code == "REF_NOT_FOUND"
 

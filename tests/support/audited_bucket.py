@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -24,7 +23,6 @@ from core.crypto import sealing
 from core.crypto.sealing import Context
 from core.documents import signed
 from core.job.runtime import Runtime
-from core.job.waiting import Shared
 from core.label import aigc as label
 from core.manifest import resolve
 from core.result.document import Engine, ManifestRef, Result, Totals, format_timestamp
@@ -34,7 +32,14 @@ from core.tlog import log
 from core.tlog.log import Leaf
 from core.trace import registry
 from events import outgoing
-from tests.support.runtime import consent_record, local_runtime, put_job, synthetic_speech
+from tests.support.runtime import (
+    consent_record,
+    cut_job,
+    finish_job,
+    local_runtime,
+    put_job,
+    synthetic_speech,
+)
 
 RATE = 16_000
 REFERENCE = b"the bytes of a recording"
@@ -172,7 +177,7 @@ def _item(name: str, item: str, made: Runtime, number: int, *, marked: bool) -> 
 
 def fill_joined(root: Path) -> None:
     """What the pipeline itself makes of many items: see the fixture `joined`."""
-    from handlers.oss import carry_out, carry_out_shard
+    from handlers.jobs import carry_out_shard
 
     made = local_runtime(root)
     asked: dict[str, Any] = {
@@ -183,11 +188,10 @@ def fill_joined(root: Path) -> None:
     rows = [{"id": f"i{n}", "text": f"{words} {n}."} for n in range(4)]
     placed = [row | {"chapter": f"c{n // 2}"} for n, row in enumerate(rows)]
     spoiled = [*placed[:3], placed[3] | {"text": "!silence"}]
-    first = carry_out(put_job(made, name="first", items=spoiled, **asked), made)
-    carry_out(put_job(made, name="again", items=placed, retry_of=first.job_id, **asked), made)
+    first = finish_job(put_job(made, name="first", items=spoiled, **asked), made)
+    finish_job(put_job(made, name="again", items=placed, retry_of=first.job_id, **asked), made)
     cut = put_job(made, name="cut", items=[row | {"subtitle": ["srt"]} for row in rows])
-    with suppress(Shared):
-        carry_out(cut, replace(made, shard_items=2))
+    cut_job(cut, replace(made, shard_items=2))
     for info in [i for i in made.control.list("work/") if i.key.endswith(".jsonl")]:
         carry_out_shard(info.key, made)
     sequence(made)

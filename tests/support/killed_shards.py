@@ -18,7 +18,6 @@ import random
 import signal
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,14 +25,13 @@ from pathlib import Path
 from core.errors import Unavailable
 from core.job import commit
 from core.job.runtime import Runtime
-from core.job.waiting import Shared
 from core.result import document
 from core.storage.object_keys import SHARD_SUFFIX, parse_shard_key
-from handlers.cli import sweep
-from handlers.oss import carry_out, carry_out_shard
+from handlers import sweep
+from handlers.jobs import carry_out_shard
 from tests.support.killed_worker import fork, look, warm
 from tests.support.present import present
-from tests.support.runtime import BuzzVoice, local_runtime, put_job
+from tests.support.runtime import BuzzVoice, cut_job, local_runtime, put_job
 
 ITEMS, WAVES = 6, 3
 LEASE = 0.4
@@ -77,8 +75,7 @@ def prepared(folder: Path) -> tuple[Runtime, str]:
 
 
 def cut(key: str, runtime: Runtime) -> None:
-    with suppress(Shared):
-        carry_out(key, runtime)
+    cut_job(key, runtime)
 
 
 def works(runtime: Runtime) -> list[str]:

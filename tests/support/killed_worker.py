@@ -28,9 +28,9 @@ from core.job import commit
 from core.job.runtime import Runtime
 from core.result.document import parse_result
 from core.storage.object_keys import result_key
-from handlers.oss import carry_out
+from handlers.jobs import carry_out
 from tests.support.present import present
-from tests.support.runtime import BuzzVoice, local_runtime, put_job
+from tests.support.runtime import BuzzVoice, finish_job, local_runtime, put_job
 
 LONGEST = 0.8
 """Seconds that the job takes at most, about."""
@@ -65,7 +65,7 @@ def main(root: Path, rounds: int, seed: int) -> int:
 def warm(folder: Path) -> None:
     """A whole job in this process: what it imports and works out, no fork has to do again."""
     runtime = local_runtime(folder, voice=BuzzVoice(seconds_each=0))
-    carry_out(put_job(runtime, items=[{"id": "warm", "text": "Up."}]), runtime)
+    finish_job(put_job(runtime, items=[{"id": "warm", "text": "Up."}]), runtime)
 
 
 def fork(work: Callable[[], object]) -> int:
@@ -85,7 +85,7 @@ def insist(key: str, runtime: Runtime) -> None:
     """What the platform does with a notification that met a held job."""
     for _ in range(100):
         try:
-            carry_out(key, runtime)
+            finish_job(key, runtime)
         except Unavailable:
             time.sleep(0.1)
         else:

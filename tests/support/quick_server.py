@@ -10,6 +10,7 @@ import base64
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from core.audio import sandbox
 from core.job.runtime import Runtime
 from core.settings import Settings
 from core.voice import SpeechChunk, Voiceprint
-from handlers import oss, wiring
+from handlers import wiring, worker
 from handlers.server.app import serve
 from tests.support.runtime import BuzzVoice
 
@@ -54,14 +55,15 @@ class Leaky(BuzzVoice):
         yield from super().speak(text, voiceprint, **options)
 
 
-class QuickWorker(oss.Worker):
+class QuickWorker(worker.Worker):
     def warm(self) -> Runtime:
         if self._runtime is None:
             sandbox.start()
             secrets = [v for k, v in os.environ.items() if k.startswith("TEST_SECRET_")]
             keys = [getattr(self._settings, name) for name in ("kek", "signing_key", "redis")]
             voice = Leaky([*secrets, *filter(None, keys)], self._credentials)
-            self._runtime = wiring.runtime(self._settings, self._credentials, voice)
+            made = wiring.runtime(self._settings, self._credentials)
+            self._runtime = replace(made, load_voice=lambda: voice, languages=voice.languages)
         return self._runtime
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core import pipeline
 from core.audio.waveform import Audio
 from core.consent import records
 from core.crypto import keys
 from core.errors import Refused
-from core.job.runtime import Runtime
+from core.job.runtime import Finished, Runtime, Sharded
+from core.result.document import Result
 from core.storage.local import LocalStore
-from core.voice import Match, SpeechChunk, Voiceprint
+from core.voice import Match, SpeechChunk, Voice, Voiceprint
+from handlers.jobs import carry_out
 
 REFERENCE = Path(__file__).parents[1] / "data" / "speech" / "ref_367.flac"
 
@@ -97,13 +100,39 @@ def local_runtime(root: Path, **changes: Any) -> Runtime:
         "inbox": LocalStore(root / "inbox"),
         "results": LocalStore(root / "results"),
         "control": LocalStore(root / "control"),
-        "voice": BuzzVoice(),
         "keys": create_keyring(root / "keys"),
         "worker": "test",
         "producer": "00119111000000000000010000",
         "lease_seconds": 5.0,
     }
+    voice: Voice = changes.pop("voice", None) or BuzzVoice()
+    fields |= {"load_voice": lambda: voice, "languages": voice.languages}
     return Runtime(**(fields | changes))
+
+
+def with_voice(runtime: Runtime, voice: Voice, **changes: Any) -> Runtime:
+    return replace(runtime, load_voice=lambda: voice, **changes)
+
+
+def run_job(key: str, runtime: Runtime) -> Result:
+    """The result of a job that `pipeline.run` finishes."""
+    outcome = pipeline.run(key, runtime)
+    assert isinstance(outcome, Finished)
+    return outcome.result
+
+
+def finish_job(key: str, runtime: Runtime) -> Result:
+    """The result of a job that `handlers.jobs.carry_out` finishes; its event is written."""
+    outcome = carry_out(key, runtime)
+    assert isinstance(outcome, Finished)
+    return outcome.result
+
+
+def cut_job(key: str, runtime: Runtime) -> Sharded:
+    """Cut a job into shards, none of which is made."""
+    outcome = carry_out(key, runtime)
+    assert isinstance(outcome, Sharded)
+    return outcome
 
 
 def put_job(

@@ -24,9 +24,8 @@ def note(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def main(folder: Path, endpoint: str) -> None:
-    from handlers.oss import carry_out
     from tests.support.container import BUCKETS, NAME, SECRET, TOKEN
-    from tests.support.runtime import local_runtime, put_job
+    from tests.support.runtime import finish_job, local_runtime, put_job
 
     stores: dict[str, Any] = {}
     if endpoint:
@@ -35,7 +34,7 @@ def main(folder: Path, endpoint: str) -> None:
         keys = Credentials(NAME, SECRET, TOKEN)
         stores = {b: OssStore(b, endpoint, "cn-hangzhou", lambda: keys) for b in BUCKETS}
     runtime = local_runtime(folder, **stores)
-    answer = carry_out(put_job(runtime), runtime)
+    answer = finish_job(put_job(runtime), runtime)
     json.dump({"ended": answer.status, "called": sorted(set(called))}, sys.stdout)
 
 

@@ -12,7 +12,6 @@ from unittest import mock
 
 import msgspec
 
-from core import pipeline
 from core.job import commit, item, object_record
 from core.job.lease import Lease
 from core.job.runtime import Runtime
@@ -46,7 +45,7 @@ def event_before_result() -> Iterator[None]:
         runtime.results.put_once(key, outgoing.job_event(early))
         return unbroken(draft, runtime)
 
-    with mock.patch.object(pipeline, "commit_result", broken):
+    with mock.patch.object(commit, "commit_result", broken):
         yield
 
 

@@ -30,13 +30,19 @@ from core.job.runtime import Runtime
 from core.storage.object_keys import SHARD_SUFFIX, SHARDS
 from core.storage.oss import OssStore
 from core.storage.retry import Retry
-from handlers import oss
-from handlers.cli import sweep
+from handlers import oss, sweep
 from tests.support.faults import cached_audio
 from tests.support.faults.chaos_store import BUCKETS, serving
 from tests.support.faults.final_state import insist, look
 from tests.support.faults.simulation import notification
-from tests.support.runtime import REFERENCE, BuzzVoice, consent_record, local_runtime, put_job
+from tests.support.runtime import (
+    REFERENCE,
+    BuzzVoice,
+    consent_record,
+    finish_job,
+    local_runtime,
+    put_job,
+)
 from tests.support.stores import KEYS
 
 LEASE = 3.0
@@ -122,7 +128,7 @@ class Chaos:
         """Workers are forked from here: with everything imported, and the common reference decoded,
         or new workers would spend their second of life on that."""
         warm = local_runtime(self.folder / "warm", keys=self._runtime.keys)
-        oss.carry_out(put_job(warm, items=[{"id": "a", "text": "Warm."}]), warm)
+        finish_job(put_job(warm, items=[{"id": "a", "text": "Warm."}]), warm)
 
     def _produce(self) -> list[str]:
         """Upload everything; one in ten recordings comes after its manifest."""

@@ -15,7 +15,7 @@ from core.job.runtime import Runtime
 from core.result import document
 from core.result.item_result import ItemResult
 from core.storage.object_keys import event_key
-from handlers.cli import sweep
+from handlers import sweep
 from tests.support.present import present
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from core.result.document import Result
-from handlers.cli import sweep
-from handlers.cli.sweep import Swept
+from handlers import sweep
+from handlers.sweep import Sweep
 from tests.support.faults.injector import FAULTS, Call, Fault
 from tests.support.faults.simulation import (
     ENGINES,
@@ -166,7 +166,7 @@ class _History:
         if task.error:
             self.theatre.unexpected(task.error)
             return False
-        assert isinstance(task.result, Swept)
+        assert isinstance(task.result, Sweep)
         return not task.result.open
 
     def _settle(self) -> int:

@@ -19,8 +19,7 @@ from core.crypto import keys
 from core.errors import JobError
 from core.job import lease
 from core.job.quota import Quota
-from core.job.runtime import Runtime
-from core.job.waiting import Waiting
+from core.job.runtime import Runtime, Waiting
 from core.storage.port import Store
 from core.voice import SpeechChunk, Voiceprint
 from handlers import oss
@@ -133,7 +132,8 @@ class Theatre:
         }
         return Runtime(
             **stores,
-            voice=voice,
+            load_voice=lambda: voice,
+            languages=voice.languages,
             keys=keyring(),
             worker=host.name,
             producer="00119111000000000000010000",
@@ -149,7 +149,8 @@ class Theatre:
             inbox=self.buckets["inbox"],
             results=self.buckets["results"],
             control=self.buckets["control"],
-            voice=BuzzVoice(),
+            load_voice=BuzzVoice,
+            languages=BuzzVoice().languages,
             keys=keyring(),
             worker="onlooker",
         )

@@ -10,8 +10,8 @@ from core.errors import JobError
 from core.job.lease import RECORD, Record
 from core.job.runtime import Runtime
 from core.result.document import Result
-from handlers.cli import sweep as sweeping
-from handlers.cli.sweep import Swept
+from handlers import sweep
+from handlers.sweep import Sweep
 from tests.support.faults.injector import Call, Fault
 from tests.support.faults.simulation import (
     NoFaults,
@@ -84,15 +84,15 @@ class Scene(NoFaults):
     def start_sweep(self, at: float = 0.0, grace: float = 0.0) -> Task:
         host = self.theatre.host("s")
         runtime = self.theatre.runtime(host)
-        return self.world.spawn(lambda: sweeping.run(runtime, grace=grace), host, at)
+        return self.world.spawn(lambda: sweep.run(runtime, grace=grace), host, at)
 
-    def sweep(self) -> Swept:
+    def sweep(self) -> Sweep:
         with playing(self.world):
             task = self.start_sweep()
             self.world.run()
         if task.error:
             raise task.error
-        assert isinstance(task.result, Swept)
+        assert isinstance(task.result, Sweep)
         return task.result
 
     @property

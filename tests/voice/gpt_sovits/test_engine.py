@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from core import pipeline
 from core.audio.waveform import Audio
 from core.errors import Failed, JobError, Misconfigured, Refused
 from core.speech import reference
@@ -26,7 +25,7 @@ from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampling
 from core.voice.gpt_sovits.text_features import Span, TextFeatures
 from tests.support.letters import Letters
-from tests.support.runtime import REFERENCE, local_runtime, put_job
+from tests.support.runtime import REFERENCE, local_runtime, put_job, run_job
 
 pytestmark = pytest.mark.slow
 
@@ -238,7 +237,7 @@ def test_a_result_counts_the_retries(bundle: Bundle, tmp_path: Path) -> None:
     )
     made = local_runtime(tmp_path, voice=GptSovits(bundle, Letters(), guard=strict))
     key = put_job(made, items=[{"id": "hello", "text": text, "seed": 5}])
-    (item,) = pipeline.run(key, made).items
+    (item,) = run_job(key, made).items
     assert (item.status, item.redrawn >= 1) == ("succeeded", True)
 
 

@@ -1,0 +1,78 @@
+"""From the bytes of a manifest to a job that is accepted, or refused as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.errors import Refused
+from core.job import reuse
+from core.job.commit import ReceivedManifest, committed_result, part_reader
+from core.job.runtime import Runtime
+from core.manifest import resolve
+from core.manifest.parse import ParsedManifest
+from core.manifest.resolve import Job
+from core.result.item_result import ItemResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedJob:
+    """A job that may be carried out."""
+
+    parsed: ParsedManifest
+    job: Job
+    earlier: dict[str, ItemResult]
+    """Item id -> its result in the job that `retry_of` names, where that is kept."""
+    to_make: Job
+    """The job without the items in `earlier`."""
+
+    @property
+    def count(self) -> int:
+        """Items in the manifest, unreadable ones included."""
+        return len(self.parsed.entries)
+
+
+def accept(manifest: ReceivedManifest, runtime: Runtime) -> AcceptedJob:
+    """Parse the manifest and apply the limits of this installation.
+
+    Raises Refused if something is wrong with the job as a whole; what is wrong with one item fails
+    that item alone.
+    """
+    if manifest.refused:
+        raise manifest.refused
+    parsed = resolve.parse_manifest(manifest.data, lines=manifest.ref.key.endswith(".jsonl"))
+    job = resolve.resolve(parsed)
+    _refuse_long_joined_job(parsed, runtime)
+    earlier = _earlier_results(job, runtime)
+    to_make = reuse.without(job, earlier)
+    if job.mode == "run":
+        _count_against_quota(manifest, to_make, runtime)
+    return AcceptedJob(parsed=parsed, job=job, earlier=earlier, to_make=to_make)
+
+
+def _refuse_long_joined_job(parsed: ParsedManifest, runtime: Runtime) -> None:
+    """A job that is cut into shards cannot be joined: no worker sees all of its items."""
+    count, most = len(parsed.entries), runtime.shard_items
+    if parsed.header.output.concatenate != "none" and count > most:
+        message = f"At most {most} items can be joined here, not {count}: split the job."
+        raise Refused("FIELD_UNSUPPORTED", message, pointer="/output/concatenate")
+
+
+def _earlier_results(job: Job, runtime: Runtime) -> dict[str, ItemResult]:
+    if not job.retry_of:
+        return {}
+    before = committed_result(job.retry_of, runtime)
+    if before is None:
+        raise Refused("RETRY_UNKNOWN", pointer="/retry_of")
+    return reuse.kept(job, before, part_reader(runtime), runtime)
+
+
+def _count_against_quota(manifest: ReceivedManifest, to_make: Job, runtime: Runtime) -> None:
+    """Raises Refused QUOTA_EXCEEDED."""
+    characters = sum(len(item.text) for item in to_make.items)
+    runtime.quota.admit(
+        runtime.control,
+        manifest.job_id,
+        manifest.ref.key,
+        manifest.stored,
+        characters,
+    )

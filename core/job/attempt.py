@@ -1,0 +1,100 @@
+"""One attempt at a job or shard: its lease, the record of why it failed, and when to give up.
+
+    lease/<name>         who works on it (core/job/lease.py)
+    lease/<name>.reason  why the last attempt failed
+    dead/<name>.json     the dead letter: why the job was given up
+
+Reason and dead letter are for operators: {"manifest": ..., "error": ...}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
+from core.job.lease import Lease
+from core.job.runtime import Run, Runtime
+from core.result.document import ManifestRef
+from core.result.item_result import Problem
+from core.storage.object_keys import SEALED_SUFFIX, dead_letter_key, job_prefix, reason_key
+
+LIMIT = 1 << 20
+"""Largest dead letter, in bytes."""
+
+
+@contextmanager
+def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
+    """Hold the lease of a job or shard while the block runs. Raises Unavailable JOB_BUSY."""
+    with Lease.acquire(runtime.control, name, runtime.worker, runtime.lease_seconds) as lease:
+        yield Run(name, job_id, lease, runtime)
+
+
+@contextmanager
+def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
+    """Record why the block failed, for the dead letter.
+
+    An attempt that fails for want of the operator (Misconfigured) does not count: it is no fault of
+    the job.
+    """
+    try:
+        yield
+    except (Unavailable, Misconfigured) as exc:
+        if isinstance(exc, Misconfigured):
+            run.lease.forgive()
+        with suppress(JobError):  # the failure itself matters more than its record
+            run.runtime.control.put(reason_key(run.name), _dead_letter(manifest, exc))
+        raise
+
+
+def is_exhausted(run: Run, count_outputs: Callable[[], int]) -> bool:
+    """Whether the attempts at a job are used up without progress.
+
+    Workers that were killed could not report their progress, so before giving up, the outputs that
+    are stored are counted.
+    """
+    if run.lease.attempt > run.runtime.max_attempts:
+        run.lease.progress(count_outputs())
+        run.lease.renew()
+        run.lease.check()
+    return run.lease.attempt > run.runtime.max_attempts
+
+
+def must_give_up(manifest: ManifestRef, run: Run) -> bool:
+    """Whether the attempts are used up and nothing of the job can be saved; writes the dead letter.
+
+    If some of its outputs are stored, the job is carried out without speaking, so that they count,
+    until that has failed as often again.
+    """
+
+    def count_outputs() -> int:
+        listed = run.runtime.results.list(job_prefix(run.job_id))
+        return sum(info.key.endswith(SEALED_SUFFIX) for info in listed)
+
+    if not is_exhausted(run, count_outputs):
+        return False
+    write_dead_letter(manifest, run)
+    run.lease.check()
+    return count_outputs() == 0 or run.lease.attempt > 2 * run.runtime.max_attempts
+
+
+def exhausted(runtime: Runtime) -> Failed:
+    """The error of what was not made when the attempts were used up."""
+    return Failed("RETRIES_EXHAUSTED", f"{runtime.max_attempts} attempts made no progress.")
+
+
+def write_dead_letter(manifest: ManifestRef, run: Run) -> None:
+    """Store the last recorded reason, or RETRIES_EXHAUSTED if every worker was killed before it
+    could record one."""
+    control = run.runtime.control
+    try:
+        letter = control.get(reason_key(run.name), limit=LIMIT).data
+    except Refused:
+        letter = _dead_letter(manifest, exhausted(run.runtime))
+    control.put(dead_letter_key(run.name), letter)
+
+
+def _dead_letter(manifest: ManifestRef, error: JobError) -> bytes:
+    return msgspec.json.encode({"manifest": manifest, "error": Problem.from_error(error)})
