@@ -1,4 +1,4 @@
-"""What happens to leaked speech, as functions (samples, rate) -> samples; mono float32 in and out.
+"""Attacks that leaked speech commonly undergoes: (samples, rate) -> samples, mono float32.
 
 Codecs are real: PyAV encodes and decodes in memory. Every attack is deterministic.
 """
@@ -42,7 +42,7 @@ CODEC_RATES = {
     "wmav2": 32_000,
     "g726": 8_000,
 }
-"""The rate a codec is fed at; others take the clip's own."""
+"""Sample rate of a codec in Hz; other codecs use the rate of the clip."""
 
 
 def resample(samples: Samples, old: int, new: int) -> Samples:
@@ -63,17 +63,19 @@ def chain(*attacks: Attack) -> Attack:
 
 
 def codec(name: str, kbps: float = 0, **options: str) -> Attack:
+    """Encode and decode with a codec of ffmpeg."""
+
     def run(samples: Samples, rate: int) -> Samples:
-        fed = CODEC_RATES.get(name, rate)
+        codec_rate = CODEC_RATES.get(name, rate)
         coded = io.BytesIO()
         with av.open(coded, "w", format=MUXERS[name]) as out:
-            stream = out.add_stream(name, rate=fed, options=options)
+            stream = out.add_stream(name, rate=codec_rate, options=options)
             stream.codec_context.layout = "mono"
             if kbps:
                 stream.codec_context.bit_rate = int(kbps * 1000)
-            sound = np.rint(np.clip(resample(samples, rate, fed), -1, 1) * 32767)
-            frame = av.AudioFrame.from_ndarray(sound.astype(np.int16)[None], "s16", "mono")
-            frame.sample_rate, frame.pts = fed, 0
+            audio = np.rint(np.clip(resample(samples, rate, codec_rate), -1, 1) * 32767)
+            frame = av.AudioFrame.from_ndarray(audio.astype(np.int16)[None], "s16", "mono")
+            frame.sample_rate, frame.pts = codec_rate, 0
             out.mux(stream.encode(frame))
             out.mux(stream.encode(None))
         return _decode(coded, rate)
@@ -86,12 +88,12 @@ def _decode(coded: io.BytesIO, rate: int) -> Samples:
     with av.open(coded) as source:
         to_float = av.AudioResampler("flt", "mono", source.streams.audio[0].rate)
         frames = [*source.decode(audio=0), None]
-        pieces = [made.to_ndarray()[0] for frame in frames for made in to_float.resample(frame)]
+        pieces = [out.to_ndarray()[0] for frame in frames for out in to_float.resample(frame)]
         return resample(np.concatenate(pieces), source.streams.audio[0].rate, rate)
 
 
 def ffmpeg_filter(name: str, arguments: str) -> Attack:
-    """One of ffmpeg's filters."""
+    """Apply a filter of ffmpeg."""
 
     def run(samples: Samples, rate: int) -> Samples:
         graph = av.filter.Graph()
@@ -100,8 +102,8 @@ def ffmpeg_filter(name: str, arguments: str) -> Attack:
         )
         middle, sink = graph.add(name, arguments), graph.add("abuffersink")
         last = graph.add("aformat", f"sample_fmts=flt:sample_rates={rate}:channel_layouts=mono")
-        for one, next_one in ((source, middle), (middle, last), (last, sink)):
-            one.link_to(next_one)
+        for node, next_node in ((source, middle), (middle, last), (last, sink)):
+            node.link_to(next_node)
         graph.configure()
         frame = av.AudioFrame.from_ndarray(np.asarray(samples, np.float32)[None], "flt", "mono")
         frame.sample_rate, frame.pts = rate, 0
@@ -112,36 +114,37 @@ def ffmpeg_filter(name: str, arguments: str) -> Attack:
             try:
                 out.append(sink.pull().to_ndarray()[0])
             except (av.error.EOFError, av.error.BlockingIOError):
-                # `vibrato` now and then reads what was never written.
+                # `vibrato` sometimes reads uninitialised memory.
                 return np.asarray(np.nan_to_num(np.concatenate(out)), np.float32)
 
     return run
 
 
 def change_tempo(factor: float, samples: Samples, rate: int) -> Samples:
-    """Faster at the same pitch (ffmpeg's atempo, WSOLA)."""
+    """Change the tempo at the same pitch (ffmpeg's atempo, WSOLA)."""
     return ffmpeg_filter("atempo", str(factor))(samples, rate)
 
 
 def change_speed(factor: float, samples: Samples, rate: int) -> Samples:
-    """Faster and higher."""
+    """Change tempo and pitch by the same factor."""
     ratio = Fraction(factor).limit_denominator(1000)
     out = signal.resample_poly(samples.astype(np.float64), ratio.denominator, ratio.numerator)
     return np.asarray(out, np.float32)
 
 
 def change_pitch(semitones: float) -> Attack:
-    """Higher at the same tempo."""
+    """Change the pitch at the same tempo."""
     ratio = 2 ** (semitones / 12)
     return chain(partial(change_tempo, 1 / ratio), partial(change_speed, ratio))
 
 
 def seeded_generator(label: str, samples: Samples) -> np.random.Generator:
+    """Return a generator seeded by the label and the length of the clip."""
     return np.random.default_rng([zlib.crc32(label.encode()), len(samples)])
 
 
 def add_noise(decibels: float, samples: Samples, rate: int, *, pink: bool = False) -> Samples:
-    """Noise at a signal-to-noise ratio."""
+    """Add noise at a signal-to-noise ratio in dB."""
     wave = seeded_generator(f"noise{decibels}", samples).standard_normal(len(samples))
     if pink:
         spectrum = np.fft.rfft(wave)
@@ -165,7 +168,7 @@ def resample_via(rate_between: int) -> Attack:
 
 
 def reverberate(seconds: float, samples: Samples, rate: int, *, wet: float = 0.5) -> Samples:
-    """Reverberation by an exponentially decaying noise tail, `wet` times the direct sound."""
+    """Add an exponentially decaying noise tail, `wet` times the level of the direct sound."""
     count = int(seconds * rate)
     tail = np.random.default_rng(5).standard_normal(count) * 10 ** (-3 * np.arange(count) / count)
     tail[: rate // 500] = 0
@@ -186,12 +189,12 @@ def crop(seconds: float, at: float, samples: Samples, rate: int) -> Samples:
 
 
 def cut_pieces(share: float, samples: Samples, rate: int) -> Samples:
-    """Delete a share of all pieces of 0.2 s and join what is left."""
+    """Delete a share of all pieces of 0.2 s and join the others."""
     pieces = np.array_split(samples, max(len(samples) // (rate // 5), 1))
-    gone = seeded_generator(f"cut{share}", samples).permutation(len(pieces))[
+    deleted = seeded_generator(f"cut{share}", samples).permutation(len(pieces))[
         : round(share * len(pieces))
     ]
-    return np.concatenate([piece for at, piece in enumerate(pieces) if at not in gone])
+    return np.concatenate([piece for at, piece in enumerate(pieces) if at not in deleted])
 
 
 def mute_pieces(share: float, samples: Samples, rate: int) -> Samples:
@@ -220,7 +223,7 @@ def clip(share: float, samples: Samples, rate: int) -> Samples:
 
 
 def compress(samples: Samples, rate: int) -> Samples:
-    """Four to one above -25 dB."""
+    """Compress by a ratio of 4:1 above -25 dB."""
     smooth = np.exp(-100 / rate)
     power = signal.lfilter([1 - smooth], [1, -smooth], (samples / np.abs(samples).max()) ** 2)
     over = np.maximum(10 * np.log10(power + 1e-12) + 25, 0)
@@ -228,7 +231,7 @@ def compress(samples: Samples, rate: int) -> Samples:
 
 
 def denoise(samples: Samples, rate: int) -> Samples:
-    """Spectral subtraction."""
+    """Reduce noise by spectral subtraction."""
     _, _, bins = signal.stft(samples, rate, nperseg=512)
     level = np.abs(bins)
     floor = np.quantile(level, 0.15, axis=1, keepdims=True)

@@ -1,7 +1,6 @@
-"""Attacks beyond what the mark was made for: old telephone codecs, two changes at once, mixtures.
+"""Attacks harsher than the mark was designed for: old telephone codecs, chains, mixtures.
 
-bench/attacks.py holds what leaked speech commonly goes through; `python -m bench.watermark robust
---suite harsh` runs these instead.
+bench/attacks.py has the common ones; `python -m bench.watermark robust --suite harsh` runs these.
 """
 
 from __future__ import annotations
@@ -48,24 +47,24 @@ VOICES = sorted((Path(__file__).parents[1] / "tests" / "data" / "speech").glob("
 
 
 def libsndfile_codec(
-    container: str, subtype: str, fed: int = 0, level: float | None = None
+    container: str, subtype: str, codec_hz: int = 0, level: float | None = None
 ) -> Attack:
-    """Through a codec of libsndfile."""
+    """Encode and decode with a codec of libsndfile."""
 
     def run(samples: Samples, rate: int) -> Samples:
-        used, file = fed or rate, io.BytesIO()
-        sound = np.clip(resample(samples, rate, used), -1, 1)
+        codec_rate, file = codec_hz or rate, io.BytesIO()
+        sound = np.clip(resample(samples, rate, codec_rate), -1, 1)
         soundfile.write(
-            file, sound, used, format=container, subtype=subtype, compression_level=level
+            file, sound, codec_rate, format=container, subtype=subtype, compression_level=level
         )
         file.seek(0)
-        return resample(soundfile.read(file, dtype="float32")[0], used, rate)
+        return resample(soundfile.read(file, dtype="float32")[0], codec_rate, rate)
 
     return run
 
 
 def packet_codec(encoder: str, decoder: str, kbps: float = 0) -> Attack:
-    """Through a telephone codec of ffmpeg at 8 kHz, packet by packet, without a container."""
+    """Encode and decode with a telephone codec of ffmpeg at 8 kHz, without a container."""
 
     def run(samples: Samples, rate: int) -> Samples:
         sender = av.CodecContext.create(encoder, "w")
@@ -82,12 +81,12 @@ def packet_codec(encoder: str, decoder: str, kbps: float = 0) -> Attack:
         sound = np.rint(np.clip(resample(samples, rate, 8_000), -1, 1) * 32767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(sound[None], "s16", "mono")
         frame.sample_rate, frame.pts = 8_000, 0
-        feed = av.AudioResampler(sender.format.name, "mono", 8_000, frame_size=size)
+        splitter = av.AudioResampler(sender.format.name, "mono", 8_000, frame_size=size)
         to_float = av.AudioResampler("flt", "mono", 8_000)
-        whole = [one for one in feed.resample(frame) if one.samples == size]
-        coded = [packet for one in [*whole, None] for packet in sender.encode(one)]
-        heard = [one for packet in coded for one in receiver.decode(packet)]
-        pieces = [made.to_ndarray()[0] for one in heard for made in to_float.resample(one)]
+        frames = [part for part in splitter.resample(frame) if part.samples == size]
+        packets = [packet for part in [*frames, None] for packet in sender.encode(part)]
+        decoded = [part for packet in packets for part in receiver.decode(packet)]
+        pieces = [out.to_ndarray()[0] for part in decoded for out in to_float.resample(part)]
         return resample(np.concatenate(pieces), 8_000, rate)
 
     return run
@@ -99,7 +98,7 @@ def _mix(samples: Samples, other: Samples | NDArray[np.float64], decibels: float
 
 
 def add_talkers(count: int, decibels: float, samples: Samples, rate: int) -> Samples:
-    """Other people talk."""
+    """Add other people talking, at a signal-to-noise ratio in dB."""
     total = np.zeros(6 * rate, np.float32)
     for number, path in enumerate((VOICES * count)[:count]):
         sound, recorded_at = soundfile.read(path, dtype="float32")
@@ -109,20 +108,20 @@ def add_talkers(count: int, decibels: float, samples: Samples, rate: int) -> Sam
 
 
 def add_music(decibels: float, samples: Samples, rate: int) -> Samples:
-    """Plucked chords and a drum, four beats a second."""
-    chance, at = seeded_generator(f"music{decibels}", samples), np.arange(rate) / rate
+    """Add plucked chords and a drum, four beats per second."""
+    random, at = seeded_generator(f"music{decibels}", samples), np.arange(rate) / rate
     total = np.zeros(len(samples) + rate)
     for beat in range(0, len(samples), rate // 4):
-        for step in chance.choice([0, 3, 5, 7, 10, 12, 15, 17, 19, 22], 3, replace=False):
+        for step in random.choice([0, 3, 5, 7, 10, 12, 15, 17, 19, 22], 3, replace=False):
             tones = 2 * np.pi * 110 * 2 ** (step / 12) * at
             pluck = np.minimum(at * 200, 1) * np.exp(-at / 0.4)
             total[beat : beat + rate] += pluck * sum(np.sin(n * tones) / n for n in range(1, 9))
-        total[beat : beat + rate] += 1.5 * chance.standard_normal(rate) * np.exp(-at / 0.03)
+        total[beat : beat + rate] += 1.5 * random.standard_normal(rate) * np.exp(-at / 0.03)
     return _mix(samples, total[: len(samples)], decibels)
 
 
 def add_wow(depth: float, hertz: float, samples: Samples, rate: int) -> Samples:
-    """Wow and flutter: the speed swings by `depth`."""
+    """Add wow or flutter: modulate the speed by +- `depth`."""
     time = np.arange(int(1.1 * len(samples))) / rate
     place = np.cumsum(1 + depth * np.sin(2 * np.pi * hertz * time))
     fine = signal.resample_poly(samples.astype(np.float64), 4, 1)
@@ -131,17 +130,17 @@ def add_wow(depth: float, hertz: float, samples: Samples, rate: int) -> Samples:
 
 
 def drift_speed(first: float, last: float, samples: Samples, rate: int) -> Samples:
-    """The speed moves steadily from one to another."""
+    """Change the speed linearly from `first` to `last`."""
     place = np.cumsum(np.linspace(first, last, int(len(samples) * 2 / (first + last)) - 2))
     place = place[place < len(samples) - 1]
     return np.interp(place, np.arange(len(samples)), samples).astype(np.float32)
 
 
 def lose_packets(share: float, samples: Samples, rate: int, *, concealed: bool = False) -> Samples:
-    """Packets of 20 ms are lost: silence, or the packet before once more."""
+    """Replace packets of 20 ms by silence or, if concealed, by the previous packet."""
     out, size = samples.copy(), rate // 50
-    chance = seeded_generator(f"lost{share}", samples)
-    for at in np.sort(chance.permutation(len(out) // size)[: int(share * len(out) // size)]):
+    random = seeded_generator(f"lost{share}", samples)
+    for at in np.sort(random.permutation(len(out) // size)[: int(share * len(out) // size)]):
         if not concealed or at == 0:
             out[at * size : (at + 1) * size] = 0
         else:
@@ -150,22 +149,22 @@ def lose_packets(share: float, samples: Samples, rate: int, *, concealed: bool =
 
 
 def vocoder_stretch(factor: float, samples: Samples, rate: int) -> Samples:
-    """Faster at the same pitch by librosa's phase vocoder (windows of 2048 samples)."""
+    """Change the tempo with librosa's phase vocoder (windows of 2048 samples)."""
     return librosa.effects.time_stretch(samples, rate=factor)
 
 
 def vocoder_shift(semitones: float, samples: Samples, rate: int) -> Samples:
-    """Higher at the same tempo by librosa's phase vocoder."""
+    """Change the pitch with librosa's phase vocoder."""
     return librosa.effects.pitch_shift(samples, sr=rate, n_steps=semitones)
 
 
 def change_tempo_and_pitch(tempo_factor: float, semitones: float) -> Attack:
-    """Faster, and higher apart from that (ffmpeg's atempo and resampling)."""
+    """Change tempo and pitch independently (ffmpeg's atempo and resampling)."""
     return chain(partial(change_tempo, tempo_factor), change_pitch(semitones))
 
 
 def random_equaliser(decibels: float, samples: Samples, rate: int) -> Samples:
-    """An equaliser with random half octaves."""
+    """Apply an equaliser with random gains per half octave."""
     spectrum = np.fft.rfft(samples)
     octaves = np.log2(np.maximum(np.fft.rfftfreq(len(samples), 1 / rate), 50) / 100)
     gains = np.random.default_rng(2).uniform(-decibels, decibels, 15)
@@ -177,13 +176,13 @@ def remove_pauses(samples: Samples, rate: int) -> Samples:
     pieces = np.array_split(samples, len(samples) // (rate // 20))
     level = [float(np.sqrt(np.mean(piece**2))) for piece in pieces]
     least = 0.1 * np.quantile(level, 0.9)
-    return np.concatenate([p for p, loud in zip(pieces, level, strict=True) if loud > least])
+    return np.concatenate([p for p, rms in zip(pieces, level, strict=True) if rms > least])
 
 
 def insert_pauses(samples: Samples, rate: int) -> Samples:
-    chance = seeded_generator("pauses", samples)
-    pieces = np.split(samples, np.sort(chance.integers(rate, len(samples) - rate, 4)))
-    silent = (np.zeros(int(rate * length), np.float32) for length in chance.uniform(0.1, 0.5, 5))
+    random = seeded_generator("pauses", samples)
+    pieces = np.split(samples, np.sort(random.integers(rate, len(samples) - rate, 4)))
+    silent = (np.zeros(int(rate * length), np.float32) for length in random.uniform(0.1, 0.5, 5))
     return np.concatenate([part for pair in zip(pieces, silent, strict=True) for part in pair])
 
 
@@ -196,7 +195,7 @@ def invert_second_half(samples: Samples, rate: int) -> Samples:
 
 
 def drop_samples(every: float, samples: Samples, rate: int) -> Samples:
-    """A sample is dropped every few milliseconds."""
+    """Drop one sample every `every` milliseconds."""
     return np.delete(samples, np.arange(1, len(samples), int(rate * every / 1000)))
 
 

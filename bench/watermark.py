@@ -1,15 +1,15 @@
-"""Measure the watermark: what it survives, what it costs, what it claims falsely, what it reveals.
+"""Measure the watermark: robustness, cost, false positives, secrecy and audio quality.
 
     python -m bench.watermark robust --seconds 5 --clips 40    payloads read, per attack
-    python -m bench.watermark robust --suite harsh --seconds 8 the same beyond what is common
-    python -m bench.watermark false --segments 2000 --keys 4   scores of unmarked sound
-    python -m bench.watermark leak --minutes 10                what averaging shows without the key
+    python -m bench.watermark robust --suite harsh --seconds 8 the same under harsher attacks
+    python -m bench.watermark false --segments 2000 --keys 4   scores of unmarked speech
+    python -m bench.watermark leak --minutes 10                chips revealed by averaging
     python -m bench.watermark quality                          PESQ, STOI, SNR, noise to mask
     OMP_NUM_THREADS=1 python -m bench.watermark speed          CPU seconds per second, one core
-    python -m bench.watermark short                            the least duration that reads
+    python -m bench.watermark short                            payloads read from short clips
     python -m bench.watermark plot                             docs/watermark.svg from `robust`
 
-Each command prints a table and keeps its figures in bench/results/watermark/. Speech comes from
+Each command prints a table and writes its figures to bench/results/watermark/. Speech comes from
 --audio, by default ../shared/speech (LibriSpeech, CC BY 4.0), which is not part of this repository.
 Needs `av`, `pesq`, `pystoi` and `soundfile`.
 """
@@ -47,17 +47,17 @@ KEY = bytes(range(32))
 SUITES = {"common": ATTACKS, "harsh": HARSH}
 
 
-def clips(options: argparse.Namespace, seconds: float, count: int) -> list[Samples]:
-    """Cuts of equal length, one a file before a second of any, files in a fixed shuffled order."""
+def read_clips(options: argparse.Namespace, seconds: float, count: int) -> list[Samples]:
+    """Cut clips of equal length from the files in a fixed shuffled order, one per file in turn."""
     files = sorted(options.audio.rglob("*.flac"), key=lambda path: zlib.crc32(path.name.encode()))
     if not files:
-        sys.exit(f"no speech under {options.audio}: name a folder of FLAC files with --audio")
+        sys.exit(f"no FLAC files in {options.audio}: pass a folder of recordings with --audio")
     out: list[Samples] = []
-    for turn in range(1000):
+    for round_number in range(1000):
         before = len(out)
         for path in files:
             info = soundfile.info(path)
-            start = int(turn * seconds * info.samplerate)
+            start = int(round_number * seconds * info.samplerate)
             stop = start + int(seconds * info.samplerate)
             if stop <= info.frames:
                 samples, rate = soundfile.read(path, start=start, stop=stop, dtype="float32")
@@ -70,10 +70,10 @@ def clips(options: argparse.Namespace, seconds: float, count: int) -> list[Sampl
 
 
 def robust(options: argparse.Namespace) -> dict[str, object]:
-    """Payloads read under every attack."""
+    """Count the payloads read under every attack."""
     read: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     suite = SUITES[options.suite]
-    for number, host in enumerate(clips(options, options.seconds, options.clips)):
+    for number, host in enumerate(read_clips(options, options.seconds, options.clips)):
         payload = zlib.crc32(f"payload {number}".encode())
         marked = watermark.embed(host, options.rate, payload, KEY, strength=options.strength)
         for name in options.only.split(",") if options.only else suite:
@@ -92,7 +92,7 @@ def robust(options: argparse.Namespace) -> dict[str, object]:
 
 
 def false(options: argparse.Namespace) -> dict[str, object]:
-    """Scores and the tail of z over unmarked segments, clean and attacked, under several keys."""
+    """Score unmarked segments, clean and attacked, under several keys; measure the tail of z."""
     names = [
         "none",
         "mp3 48k",
@@ -103,10 +103,10 @@ def false(options: argparse.Namespace) -> dict[str, object]:
         "speed 1.03",
     ]
     scores, tails, total = [], np.zeros(3), 0
-    hosts = clips(options, options.seconds, options.segments)
+    hosts = read_clips(options, options.seconds, options.segments)
     for number in range(options.segments):
-        turn, at = divmod(number, len(hosts))
-        attack = ATTACKS[names[(turn + at) % len(names)]]
+        round_number, at = divmod(number, len(hosts))
+        attack = ATTACKS[names[(round_number + at) % len(names)]]
         sound = attack(hosts[at], options.rate)
         key = zlib.crc32(bytes([number % options.keys])).to_bytes(4, "big") * 8
         thorough = number % options.thorough_every == 0
@@ -118,7 +118,7 @@ def false(options: argparse.Namespace) -> dict[str, object]:
         total += z.size
     theory = [total * math.erfc(limit / math.sqrt(2)) / 2 for limit in (3, 3.5, 4)]
     above = {str(limit): int(sum(score >= limit for score in scores)) for limit in (1, 2, 3, 4, 6)}
-    ratios = [float(seen / due) for seen, due in zip(tails, theory, strict=True)]
+    ratios = [float(count / expected) for count, expected in zip(tails, theory, strict=True)]
     print(f"{len(scores)} segments, {options.keys} keys; highest score {max(scores):.2f}")
     print("scores at or above", above)
     print(f"{total} values of z; tail beyond 3, 3.5, 4 against theory:", np.round(ratios, 2))
@@ -133,29 +133,28 @@ def false(options: argparse.Namespace) -> dict[str, object]:
 
 
 def leak(options: argparse.Namespace) -> dict[str, object]:
-    """Share of signs that averaging marked clips shows, and what it would if starts were known."""
+    """Measure the share of chips that averaging marked clips reveals without the key."""
     count = int(options.minutes * 60 / options.seconds)
-    plan = derive_layout(KEY)
+    key_layout = derive_layout(KEY)
     slots = int(options.seconds / 0.032) - 2
     mean, tile = np.zeros((BANDS, slots)), np.zeros((BANDS, TILE))
-    fold = np.zeros((BANDS, PERIOD))
-    for number, host in enumerate(clips(options, options.seconds, count)):
+    stream = np.zeros((BANDS, PERIOD))
+    for number, host in enumerate(read_clips(options, options.seconds, count)):
         payload = options.payload or zlib.crc32(f"payload {number}".encode())
         marked = watermark.embed(host, options.rate, payload, KEY)
-        soft = search.soft_value_grids(cells.compute_spectrogram(marked, options.rate), NO_WARP, 1)[
-            0
-        ][:, :slots]
+        spectrogram = cells.compute_spectrogram(marked, options.rate)
+        soft_values = search.soft_value_grids(spectrogram, NO_WARP, 1)[0][:, :slots]
         start = _true_start(marked, payload, options.rate)
-        mean += soft
-        fold[:, (start + np.arange(slots)) % PERIOD] += soft
-        tile += soft[:, : slots // TILE * TILE].reshape(BANDS, -1, TILE).sum(axis=1)
+        mean += soft_values
+        stream[:, (start + np.arange(slots)) % PERIOD] += soft_values
+        tile += soft_values[:, : slots // TILE * TILE].reshape(BANDS, -1, TILE).sum(axis=1)
     never_used = derive_layout(bytes(32)).sync
-    truth = plan.sync != 0
+    truth = key_layout.sync != 0
     out = {
-        "clips aligned at their beginnings": _best_agreement(mean, plan.sync),
+        "clips aligned at their beginnings": _best_agreement(mean, key_layout.sync),
         "the same against a key never used: chance": _best_agreement(mean, never_used),
-        "folded at a tile": _best_agreement(np.tile(tile, (1, PERIOD // TILE)), plan.sync),
-        "if the secret starts were known": np.mean((np.sign(fold) == plan.sync)[truth]),
+        "folded at a tile": _best_agreement(np.tile(tile, (1, PERIOD // TILE)), key_layout.sync),
+        "if the secret starts were known": np.mean((np.sign(stream) == key_layout.sync)[truth]),
     }
     out = {name: float(share) for name, share in out.items()}
     for name, share in out.items():
@@ -164,36 +163,36 @@ def leak(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _true_start(marked: Samples, payload: int, rate: int) -> int:
-    soft = search.soft_value_grids(cells.compute_spectrogram(marked, rate), NO_WARP, 1)
-    inner, energy = make_receiver(KEY).with_payload(payload).correlate(soft)
+    soft_values = search.soft_value_grids(cells.compute_spectrogram(marked, rate), NO_WARP, 1)
+    inner, energy = make_receiver(KEY).with_payload(payload).correlate(soft_values)
     return int(np.argmax(inner / np.sqrt(energy)))
 
 
-def _signs(signs: Samples, start: int, slots: int) -> Samples:
-    return signs[:, (start + np.arange(slots)) % PERIOD]
+def _cut_chips(chips: Samples, start: int, slots: int) -> Samples:
+    return chips[:, (start + np.arange(slots)) % PERIOD]
 
 
 def _best_agreement(average: NDArray[np.float64], sync: Samples) -> float:
-    """Share of equal signs over sync cells, at the start in the stream where it is highest."""
+    """Return the highest share of equal signs over sync cells at any start in the chip sequence."""
     slots = average.shape[1]
     guess = np.sign(average)
     shares = []
     for start in range(PERIOD):
-        truth = _signs(sync, start, slots)
+        truth = _cut_chips(sync, start, slots)
         shares.append(np.mean((guess == truth)[truth != 0]))
     return float(max(shares))
 
 
 def quality(options: argparse.Namespace) -> dict[str, object]:
-    """Medians per strength, with codecs that people call transparent or fair beside them."""
+    """Measure audio quality per strength, and that of common codecs for comparison."""
     from pesq import pesq
     from pystoi import stoi
 
-    hosts = clips(options, 6, options.clips)
-    treated = {f"mark {db} dB": _marker(db) for db in (1.5, 1.8, 2.2, 2.6, 3.0)}
-    treated |= {name: ATTACKS[name] for name in ("mp3 96k", "mp3 64k", "aac 64k", "opus 32k")}
+    hosts = read_clips(options, 6, options.clips)
+    treatments = {f"mark {db} dB": _marker(db) for db in (1.5, 1.8, 2.2, 2.6, 3.0)}
+    treatments |= {name: ATTACKS[name] for name in ("mp3 96k", "mp3 64k", "aac 64k", "opus 32k")}
     out: dict[str, object] = {}
-    for name, treat in treated.items():
+    for name, treat in treatments.items():
         rows = []
         for host in hosts:
             changed = _aligned(treat(host, options.rate), host)
@@ -214,7 +213,7 @@ def _marker(strength: float) -> Attack:
 
 
 def _aligned(changed: Samples, host: Samples) -> Samples:
-    """Take out a codec's delay, and pad or cut to the host's length."""
+    """Remove the delay of a codec, and pad or cut to the length of the host."""
     size = 1 << (len(host) + len(changed)).bit_length()
     product = np.fft.rfft(changed, size) * np.conj(np.fft.rfft(host, size))
     lag = int(np.argmax(np.fft.irfft(product, size)))
@@ -224,16 +223,17 @@ def _aligned(changed: Samples, host: Samples) -> Samples:
 
 
 def speed(options: argparse.Namespace) -> dict[str, object]:
-    """Median CPU seconds per second of sound, one core."""
+    """Measure the median CPU seconds per second of audio on one core."""
     out: dict[str, object] = {}
     for rate in (16_000, 24_000, 48_000):
         options.rate = rate
         rows = []
-        for host in clips(options, options.seconds, options.clips):
-            marked, embed = _timed(watermark.embed, host, rate, 1, KEY)
-            found = _timed(watermark.detect, marked, rate, KEY)[1]
-            quick = _timed(partial(watermark.detect, thorough=False), host, rate, KEY)[1]
-            rows.append([embed, found, quick, _timed(watermark.detect, host, rate, KEY)[1]])
+        for host in read_clips(options, options.seconds, options.clips):
+            marked, embed_s = _timed(watermark.embed, host, rate, 1, KEY)
+            marked_s = _timed(watermark.detect, marked, rate, KEY)[1]
+            fast_s = _timed(partial(watermark.detect, thorough=False), host, rate, KEY)[1]
+            thorough_s = _timed(watermark.detect, host, rate, KEY)[1]
+            rows.append([embed_s, marked_s, fast_s, thorough_s])
         medians = np.median(np.array(rows), axis=0) / options.seconds
         out[str(rate)] = medians.tolist()
         cost = " | ".join(f"{value:.4f}" for value in medians)
@@ -248,11 +248,11 @@ def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
 
 
 def short(options: argparse.Namespace) -> dict[str, object]:
-    """How often an undistorted short utterance reads, by detect and by verify."""
+    """Count the undistorted short utterances read by `detect` and confirmed by `verify`."""
     out: dict[str, object] = {}
     for seconds in (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0):
         tally = np.zeros(3, int)
-        for clip in clips(options, 6, options.clips):
+        for clip in read_clips(options, 6, options.clips):
             host = _loudest(clip, int(seconds * options.rate))
             marked = watermark.embed(host, options.rate, 9, KEY, strength=options.strength)
             read = watermark.detect(marked, options.rate, KEY, thorough=False).payload == 9
@@ -264,13 +264,14 @@ def short(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _loudest(samples: Samples, size: int) -> Samples:
-    """The stretch with the most energy, as a word spoken without pauses would be."""
+    """Return the stretch with the most energy, like a word spoken without pauses."""
     total = np.cumsum(np.append(0, samples.astype(np.float64) ** 2))
     start = int(np.argmax(total[size:] - total[:-size]))
     return samples[start : start + size]
 
 
 def plot(options: argparse.Namespace) -> dict[str, object]:
+    """Draw docs/watermark.svg from the results of `robust`."""
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("robust-*[0-9].json"))]
     PLOT.write_text(draw(sorted(runs, key=lambda run: run["seconds"])))
     print(PLOT)
@@ -285,7 +286,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=16_000)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--clips", type=int, default=40)
-    parser.add_argument("--suite", choices=SUITES, default="common", help="robust: which attacks")
+    parser.add_argument("--suite", choices=SUITES, default="common", help="robust: set of attacks")
     parser.add_argument("--only", default="", help="robust: names of attacks, comma separated")
     parser.add_argument("--strength", type=float, default=watermark.DEFAULT)
     parser.add_argument("--segments", type=int, default=2000)
@@ -294,10 +295,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument(
         "--at-least", type=float, default=0, metavar="SHARE",
-        help="robust: exit code 1 if fewer payloads are read; a wrong one is always an error",
+        help="robust: exit code 1 if fewer payloads are read or any is wrong",
     )  # fmt: skip
     parser.add_argument("--payload", type=int, default=0, help="leak: one payload for all clips")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are kept")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the figures")
     options = parser.parse_args()
     result = globals()[options.command](options)
     if result and not options.only:

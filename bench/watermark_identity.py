@@ -1,10 +1,10 @@
-"""Does the mark change what is said or who speaks?
+"""Measure whether the mark changes what a recogniser transcribes or the speaker similarity.
 
     python -m bench.watermark_identity [--clips 8] [--audio ../shared/speech/test-other]
 
-Per treatment: words that a recogniser hears differently from the untouched clip, and how much the
-similarity to another utterance of the same speaker moves, by both speaker encoders. An MP3 of
-64 kbit/s stands beside the mark as a change that people accept.
+Per treatment: the words that a recogniser transcribes differently from the untouched clip, and the
+similarity to another utterance of the same speaker by both speaker encoders. An MP3 of 64 kbit/s is
+included for comparison.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ KEY = bytes(range(32))
 SECONDS = 8
 
 
-def utterances(folder: Path, count: int) -> list[tuple[Audio, Audio]]:
-    """A clip and another utterance of its speaker; speakers take turns."""
+def read_pairs(folder: Path, count: int) -> list[tuple[Audio, Audio]]:
+    """Return pairs of a clip and another utterance of its speaker, one per speaker in turn."""
     speakers = [sorted(path.glob("*.flac")) for path in sorted(folder.iterdir()) if path.is_dir()]
     if not speakers:
-        sys.exit(f"no speech under {folder}: name a folder of folders of FLAC files with --audio")
+        sys.exit(f"no speech in {folder}: pass a folder with one folder per speaker with --audio")
     pairs = [(files[2 * n], files[2 * n + 1]) for n in range(4) for files in speakers]
     return [(_read(first), _read(second)) for first, second in pairs[:count]]
 
@@ -40,7 +40,7 @@ def _read(path: Path) -> Audio:
     return Audio(samples[: SECONDS * rate], rate)
 
 
-def marked(strength: float) -> Attack:
+def _marker(strength: float) -> Attack:
     return lambda samples, rate: watermark.embed(samples, rate, 1, KEY, strength=strength)
 
 
@@ -51,23 +51,24 @@ def main() -> None:
     options = parser.parse_args()
     recogniser = recognise.Recogniser.load()
     encoders: list[speaker.Encoder] = [speaker.Ge2e.load(), speaker.CamPlus.load()]
-    pairs = utterances(options.audio, options.clips)
-    heard = [recogniser.transcribe(clip, "en") for clip, _ in pairs]
+    pairs = read_pairs(options.audio, options.clips)
+    reference_texts = [recogniser.transcribe(clip, "en") for clip, _ in pairs]
     others = [[encoder.embed(other) for _, other in pairs] for encoder in encoders]
     treatments = {"untouched": ATTACKS["none"], "mp3 64k": ATTACKS["mp3 64k"]}
-    treatments |= {f"mark {strength} dB": marked(strength) for strength in (1.6, 2.2, 2.8)}
-    print("| treatment | words heard differently, % | similarity GE2E | CAM++ |\n|---|---|---|---|")
+    treatments |= {f"mark {strength} dB": _marker(strength) for strength in (1.6, 2.2, 2.8)}
+    print("| treatment | words changed, % | similarity GE2E | CAM++ |\n|---|---|---|---|")
     for name, treat in treatments.items():
         clips = [Audio(treat(clip.samples, clip.rate), clip.rate) for clip, _ in pairs]
-        now = [recogniser.transcribe(clip, "en") for clip in clips]
-        changed = 100 * recognise.error_rate(" ".join(heard), " ".join(now), "en")
-        likeness = [
+        texts = [recogniser.transcribe(clip, "en") for clip in clips]
+        changed = 100 * recognise.error_rate(" ".join(reference_texts), " ".join(texts), "en")
+        similarities = [
             np.mean(
                 [speaker.cosine_similarity(e.embed(c), o) for c, o in zip(clips, row, strict=True)]
             )
             for e, row in zip(encoders, others, strict=True)
         ]
-        print(f"| {name} | {changed:.1f} | {likeness[0]:.3f} | {likeness[1]:.3f} |", flush=True)
+        ge2e, cam = similarities
+        print(f"| {name} | {changed:.1f} | {ge2e:.3f} | {cam:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

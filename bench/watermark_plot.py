@@ -1,4 +1,4 @@
-"""The figure of docs/watermark.md: payloads read per attack, one mark a clip length, as SVG."""
+"""The figure of docs/watermark.md as SVG: payloads read per attack and clip length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COLOURS = ("#c2410c", "#0f766e", "#1d4ed8", "#7c3aed")
 
 
 def draw(runs: list[dict[str, Any]]) -> str:
-    """One row an attack, one dot a run (`bench.watermark robust`), from 0 to 100 per cent."""
+    """Draw one row per attack and one dot per run of `bench.watermark robust`, 0 to 100 %."""
     names = list(runs[0]["attacks"])
     height = TOP + ROW * len(names) + 12
     parts = [
