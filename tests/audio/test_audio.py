@@ -1,4 +1,4 @@
-"""Shaping and files: what goes in comes out, at the level, length and rate that was asked."""
+"""Waveform functions, encoding and decoding: level, length and sample rate of the results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tone(hertz: float, seconds: float = 2.0, rate: int = 48_000, amplitude: floa
 
 
 def snr(a: Audio, b: Audio) -> float:
-    """dB of `a` over the difference, at the best lag of the codec's delay."""
+    """Return the level of `a` over the difference in dB."""
     n = min(len(a.samples), len(b.samples))
     x, y = a.samples[:n].astype(float), b.samples[:n].astype(float)
     return float(10 * np.log10(np.sum(x**2) / np.sum((x - y) ** 2)))
@@ -51,7 +51,7 @@ def test_encoded_speech_decodes_to_itself(container: str, rate: int) -> None:
     assert snr(audio, resample(back, rate)) > least
 
 
-def test_opus_says_the_rate_it_took() -> None:
+def test_the_rate_of_the_file_is_reported() -> None:
     file = encode(resample(speech(), 32_000), "opus")
     assert (file.rate, file.media_type) == (48_000, "audio/ogg")
     assert encode(resample(speech(), 96_000), "mp3").rate == 48_000
@@ -70,7 +70,7 @@ def test_minutes_of_opus_and_mp3_are_written_in_small_blocks() -> None:
         assert decode_trusted(file.data).seconds == pytest.approx(60, abs=0.1)
 
 
-def test_our_own_output_is_read_back_by_the_confined_decoder_as_well() -> None:
+def test_our_output_is_decoded_by_the_confined_decoder_too() -> None:
     file: Encoded = encode(speech(), "flac")
     decoded = decode(file.data, name="a.flac")
     assert (decoded.format, decoded.codec, decoded.rate) == ("flac", "pcm_16", 16_000)
@@ -84,7 +84,7 @@ def test_channels_keep_their_order() -> None:
     np.testing.assert_array_equal(decoded.channels, samples.T)
 
 
-def test_resampling_keeps_tones_and_removes_what_does_not_fit() -> None:
+def test_resampling_keeps_tones_and_removes_those_above_the_band() -> None:
     kept = resample(tone(1_000), 16_000)
     assert (kept.rate, len(kept.samples)) == (16_000, 32_000)
     assert np.sqrt(np.mean(kept.samples[1_000:-1_000] ** 2)) == pytest.approx(2**-0.5, rel=1e-3)
@@ -112,7 +112,7 @@ def test_loudness_gates_pauses() -> None:
     assert loudness(silence(1, 48_000)) == -np.inf
 
 
-def test_loud_reaches_the_loudness_unless_the_ceiling_comes_first() -> None:
+def test_normalise_loudness_stops_at_the_ceiling() -> None:
     assert loudness(normalise_loudness(tone(997, 5), -20.0)) == pytest.approx(-20, abs=0.05)
     assert peak(normalise_loudness(tone(997, 5), 3.0, ceiling=0.8).samples) == pytest.approx(0.8)
     assert peak(normalise_loudness(silence(1, 8_000)).samples) == 0
@@ -145,7 +145,7 @@ def test_fading_does_not_change_the_caller_s_samples() -> None:
 
 
 @pytest.mark.slow
-def test_probe_tells_the_length_without_decoding() -> None:
+def test_probe_returns_the_length_without_decoding() -> None:
     found = probe(speech_as("FLAC"), name="a.wav")
     assert found.seconds == pytest.approx(speech().seconds)
     assert (found.format, found.channels, found.rate) == ("flac", 1, 16_000)
@@ -164,7 +164,7 @@ def test_a_longer_limit_admits_a_longer_recording() -> None:
 
 @pytest.mark.slow
 def test_a_decoder_that_runs_out_of_memory_is_reported_by_code() -> None:
-    """Three hours of silence are a small file, but more output than a child may write."""
+    """Three hours of silence are a small file, but decode to more than a child may write."""
     data = pack(np.zeros(8_000 * 3_600 * 3, np.int16), 8_000, "FLAC")
     with pytest.raises(Failed) as failure:
         decode(data, name="refs/a.flac", max_seconds=36_000)
@@ -172,12 +172,12 @@ def test_a_decoder_that_runs_out_of_memory_is_reported_by_code() -> None:
     assert failure.value.pointer == "refs/a.flac"
 
 
-def test_probing_in_this_process_finds_the_same() -> None:
+def test_probing_in_this_process_gives_the_same_result() -> None:
     for data in (speech_as("MP3"), b"<html>"):
-        here = libsndfile.probe_task(data, list, name="a", max_seconds=600.0)
-        if "refused" in here:
+        in_process = libsndfile.probe_task(data, list, name="a", max_seconds=600.0)
+        if "refused" in in_process:
             continue
-        assert here["seconds"] == probe(data, name="a").seconds
+        assert in_process["seconds"] == probe(data, name="a").seconds
 
 
 DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -210,11 +210,11 @@ DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", list(DAMAGE))
-def test_what_only_the_decoder_can_tell_is_refused_in_our_words(what: str) -> None:
+def test_errors_of_the_decoder_have_our_codes_and_messages(what: str) -> None:
     make, code = DAMAGE[what]
     data = make()
-    here = libsndfile.decode_task(data, lambda block: None, name="a", max_seconds=600.0)
-    assert here["refused"] == code
+    in_process = libsndfile.decode_task(data, lambda block: None, name="a", max_seconds=600.0)
+    assert in_process["refused"] == code
     with pytest.raises(Refused) as refusal:
         decode(data, name="a.x")
     assert refusal.value.code == code

@@ -1,8 +1,8 @@
-"""Small files that would be hours of sound: refused in two seconds and 300 MB, the child included.
+"""Decompression bombs: small files with hours of audio are refused within two seconds and 300 MB.
 
-Each is made here, written to disk, and read in a process of its own, whose peak is added to the
-largest peak of its descendants: server and decoder. The seconds are those of a processor, with the
-start of the server, so that they are the same where others work, too.
+Each file is read in a separate process, whose peak memory is added to the largest peak of its
+descendants: server and decoder. Time is CPU time, including the start of the server, so that other
+load on the machine does not matter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.recordings.cases import lying_flac, lying_mp3
+from tests.support.recordings.cases import understated_flac, understated_mp3
 from tests.support.recordings.files import flac_announcing, id3, minutes_of_silence, speech_as
 
 PROBE = """
@@ -25,16 +25,16 @@ from core.errors import JobError
 from core.speech.reference import prepare
 sandbox.start()
 data = open(sys.argv[1], "rb").read()
-begun, code = time.process_time(), ""
+start, code = time.process_time(), ""
 try:
     prepare(data, "refs/a.wav")
 except JobError as error:
     code = error.code
-seconds = time.process_time() - begun
+seconds = time.process_time() - start
 sandbox._sandbox.close()
 children = resource.getrusage(resource.RUSAGE_CHILDREN)
 seconds += children.ru_utime + children.ru_stime
-# Its own getrusage would begin with what the test runner held before this program was started.
+# RUSAGE_SELF would include the memory of the test runner before it started this program.
 own = int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 peak = own + children.ru_maxrss
 print(json.dumps({"code": code, "seconds": seconds, "peak_mb": peak * 1024 / 1e6}))
@@ -46,8 +46,8 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: flac_announcing(minutes_of_silence(60, "FLAC"), 0),
         "AUDIO_TOO_LONG",
     ),
-    "flac that announces 5 s and holds 600": (lying_flac, "AUDIO_DECODE_LIMIT"),
-    "mp3 that announces 4 s and holds 60": (lying_mp3, "AUDIO_DECODE_LIMIT"),
+    "flac that announces 5 s and holds 600": (understated_flac, "AUDIO_DECODE_LIMIT"),
+    "mp3 that announces 4 s and holds 60": (understated_mp3, "AUDIO_DECODE_LIMIT"),
     "eleven minutes of vorbis": (lambda: minutes_of_silence(11, "OGG", "VORBIS"), "AUDIO_TOO_LONG"),
     "eleven minutes of opus": (lambda: minutes_of_silence(11, "OGG", "OPUS"), "AUDIO_TOO_LONG"),
     "eleven minutes of mp3": (lambda: minutes_of_silence(11, "MP3"), "AUDIO_TOO_LONG"),
@@ -69,7 +69,7 @@ def test_a_bomb_is_refused_in_two_seconds_and_300_mb(
         timeout=60,
         cwd=Path(__file__).parents[2],
     )
-    found = json.loads(run.stdout)
-    assert found["code"] == code
-    assert found["seconds"] < 2
-    assert found["peak_mb"] < 300
+    result = json.loads(run.stdout)
+    assert result["code"] == code
+    assert result["seconds"] < 2
+    assert result["peak_mb"] < 300

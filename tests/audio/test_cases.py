@@ -1,4 +1,4 @@
-"""Every kind of reference recording ends in its code, or is accepted with its remarks."""
+"""Every kind of reference recording is refused with its code or accepted with its notices."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def test_fit_recordings_are_accepted_with_their_remarks(case: Case) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in CASES if c.number not in (45, 47)], ids=lambda c: c.id)
-def test_the_decoder_alone_judges_as_it_does_in_its_cage(case: Case) -> None:
+def test_the_decoder_gives_the_same_result_outside_the_sandbox(case: Case) -> None:
     parts: list[NDArray[np.float32]] = []
     data = case.make()
-    here = libsndfile.decode_task(data, parts.append, name=case.name, max_seconds=600.0)
-    if refused := here.get("refused"):
+    in_process = libsndfile.decode_task(data, parts.append, name=case.name, max_seconds=600.0)
+    if refused := in_process.get("refused"):
         with pytest.raises(Refused) as refusal:
             decode(data, name=case.name)
         assert refusal.value.code == refused
     else:
-        there = decode(data, name=case.name)
-        np.testing.assert_array_equal(there.channels.T, np.concatenate(parts))
+        sandboxed = decode(data, name=case.name)
+        np.testing.assert_array_equal(sandboxed.channels.T, np.concatenate(parts))
 
 
 def test_all_cases_of_the_table_that_concern_one_recording_are_here() -> None:
-    """30 (several speakers), 48 (archived object), 50 (our own mark) and 51 (transcript) are judged
-    by others: no detector, the store, the pipeline, a transcriber."""
+    """Tested elsewhere: 30 (several speakers), 48 (archived object), 50 (our own mark) and 51
+    (transcript)."""
     assert {case.number for case in CASES} == set(range(1, 52)) - {30, 48, 50, 51}
     assert {case.code for case in REFUSED_CASES} <= set(REFUSED)

@@ -1,4 +1,4 @@
-"""Header walks see through every disguise and never fail in any other way than by refusing."""
+"""Inspecting headers either succeeds or raises Refused, whatever the bytes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_prefix_of_a_header_is_refused() -> None:
             assert container in ("AU", "CAF"), size  # only the decoder can tell
 
 
-def test_a_riff_that_is_no_wav_and_a_form_that_is_no_aiff_are_unrecognised() -> None:
+def test_riff_other_than_wav_and_iff_other_than_aiff_are_unrecognised() -> None:
     assert refusal(wav()[:8] + b"AVI " + wav()[12:]) == "AUDIO_UNRECOGNIZED"
     aiff = speech_as("AIFF")
     assert refusal(aiff[:8] + b"ILBM" + aiff[12:]) == "AUDIO_UNRECOGNIZED"
@@ -89,7 +89,7 @@ def test_a_wav_without_samples_chunk_is_invalid() -> None:
     assert refusal(b"RIFF\x04\0\0\0WAVEdata\x04\0\0\0abcd") == "AUDIO_HEADER_INVALID"
 
 
-def test_a_wav_of_too_many_bits_or_in_rf64_with_other_chunks_is_judged_by_its_fields() -> None:
+def test_wav_with_too_many_bits_or_a_short_format_chunk_is_refused() -> None:
     assert refusal(patched(wav(), 34, "H", 64)) == "AUDIO_CODEC_UNSUPPORTED"
     assert refusal(wav()[:12] + b"fmt \x04\0\0\0abcd" + wav()[36:]) == "AUDIO_HEADER_INVALID"
 
@@ -99,7 +99,7 @@ def test_ogg_of_another_codec_is_unsupported() -> None:
     assert refusal(ogg.replace(b"\x01vorbis", b"Speex  ")) == "AUDIO_CODEC_UNSUPPORTED"
 
 
-def test_bytes_after_the_end_of_an_ogg_stream_are_remarked() -> None:
+def test_bytes_after_the_end_of_an_ogg_stream_give_a_notice() -> None:
     assert inspect(speech_as("OGG") + random_bytes(320), "a.ogg").notices == ("TRAILING_BYTES",)
 
 
@@ -109,7 +109,7 @@ def test_flac_with_padding_or_art_beyond_the_limit_is_too_large() -> None:
     assert refusal(flac[:42] + art + art + flac[42:]) == "AUDIO_TOO_LARGE"
 
 
-def test_flac_that_ends_after_its_headers_holds_no_samples() -> None:
+def test_flac_that_ends_after_its_headers_has_no_samples() -> None:
     flac = speech_as("FLAC")[:42]
     assert refusal(flac) == "AUDIO_HEADER_INVALID"
     assert refusal(patched(flac, 4, "B", 0x80)) == "AUDIO_NO_SAMPLES"
@@ -119,7 +119,7 @@ def test_flac_of_unannounced_length_is_read() -> None:
     assert inspect(flac_announcing(speech_as("FLAC"), 0), "a.flac").frames is None
 
 
-def test_tags_in_front_of_mp3_are_usual_and_behind_it_too() -> None:
+def test_tags_before_and_after_mp3_frames_give_no_notice() -> None:
     assert inspect(id3(500) + bytes(100) + mp3() + b"TAG" + bytes(125), "a.mp3").notices == ()
     assert inspect(mp3() + random_bytes(640), "a.mp3").notices == ("TRAILING_BYTES",)
 
@@ -154,12 +154,12 @@ def test_names_without_a_known_extension_are_not_compared() -> None:
         assert inspect(mp3(), name).notices == ()
 
 
-def test_the_table_has_no_case_twice() -> None:
+def test_the_cases_have_distinct_ids() -> None:
     assert len({case.id for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize("container", ["AU", "CAF"])
-def test_what_the_walk_lets_pass_the_decoder_refuses(container: str) -> None:
+def test_the_decoder_refuses_headers_that_inspect_accepts(container: str) -> None:
     data = speech_as(container)
     for size in range(4, 64, 7):
         with pytest.raises(Refused):

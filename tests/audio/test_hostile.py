@@ -1,4 +1,4 @@
-"""Files that nobody wrote down before: each ends in its code, or is accepted with its remarks."""
+"""Hostile files: each is refused with its code or accepted with its notices."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ CASES = [*hostile_wav.CASES, *hostile_flac_mp3.CASES, *hostile_others.CASES]
 
 
 def outcome(data: bytes, name: str) -> tuple[str, str]:
-    """Code or remarks, and what the error points to."""
+    """Return the code or the notices, and the pointer of the error."""
     try:
-        remarks = (notice.code for notice in prepare(data, name).notices)
-        return " ".join(["ok", *remarks]), name
+        notices = (notice.code for notice in prepare(data, name).notices)
+        return " ".join(["ok", *notices]), name
     except JobError as error:
         return error.code, error.pointer
 
 
 def cpu_seconds() -> float:
-    """Of this process, the decoders' server and every decoder that ended: unlike time on the wall,
-    no more where others work, too. One that waits instead of working ends as a crash of its own."""
+    """Return the CPU time of this process, the sandbox server and all decoders that exited. Unlike
+    wall-clock time it does not depend on other load; a decoder that hangs fails by its limit."""
     sandbox.start()
     server = sandbox._sandbox._server
     assert server
@@ -39,6 +39,6 @@ def cpu_seconds() -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
 def test_a_hostile_file_ends_in_its_code_within_two_seconds(case: Hostile) -> None:
-    data, begun = case.make(), cpu_seconds()
+    data, start = case.make(), cpu_seconds()
     assert outcome(data, case.name) == (case.outcome, case.name)
-    assert cpu_seconds() - begun < 2
+    assert cpu_seconds() - start < 2

@@ -1,4 +1,4 @@
-"""Whatever a decoder does, it does it to its own process."""
+"""A decoder can harm its own process only."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    shop = Sandbox()
-    shop.start()
-    yield shop
-    shop.close()
+    own_sandbox = Sandbox()
+    own_sandbox.start()
+    yield own_sandbox
+    own_sandbox.close()
 
 
 def children_of(pid: int) -> list[int]:
@@ -32,9 +32,9 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in listed.split()]
 
 
-def server_pid(shop: Sandbox) -> int:
-    assert shop._server is not None
-    return shop._server.pid
+def server_pid(own_sandbox: Sandbox) -> int:
+    assert own_sandbox._server is not None
+    return own_sandbox._server.pid
 
 
 def test_a_task_gets_its_bytes_and_hands_back_bytes_and_json(sandbox: Sandbox) -> None:
@@ -56,9 +56,9 @@ def test_a_task_gets_its_bytes_and_hands_back_bytes_and_json(sandbox: Sandbox) -
     ],
 )
 def test_a_misbehaving_task_is_contained_and_named(
-    sandbox: Sandbox, task: str, limits: Limits, says: str
+    sandbox: Sandbox, task: str, limits: Limits, message: str
 ) -> None:
-    with pytest.raises(Crashed, match=says):
+    with pytest.raises(Crashed, match=message):
         sandbox.run(TASKS + task, b"\xff\xff\x01\x00", limits)
     assert sandbox.run(TASKS + "echo", b"still here", times=1)[0] == b"still here"
 
@@ -96,7 +96,7 @@ def test_children_hold_no_secret_and_open_nothing(
 
 @pytest.mark.slow
 def test_children_hold_no_file_but_their_own(tmp_path: Path) -> None:
-    """Not those of the parent, and not those by which the server answers for other children."""
+    """Children inherit neither files of the parent nor the report pipes of other children."""
     with (tmp_path / "secret").open("w") as secret:
         os.set_inheritable(secret.fileno(), True)
         fresh = Sandbox()
@@ -110,7 +110,8 @@ def test_children_hold_no_file_but_their_own(tmp_path: Path) -> None:
 
 def test_children_cannot_break_out(sandbox: Sandbox) -> None:
     outcome = sandbox.run(TASKS + "break_out", b"")[1]
-    allowed = {"end its parent"} if os.geteuid() else set()  # its own user's processes
+    # Without root, the child runs as the user of its parent and may signal it.
+    allowed = {"end its parent"} if os.geteuid() else set()
     assert {name for name, ended in outcome.items() if ended == "done"} <= allowed
 
 
@@ -126,45 +127,45 @@ def test_many_threads_share_one_server(sandbox: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_dies_is_replaced() -> None:
-    shop = Sandbox()
+    own_sandbox = Sandbox()
     try:
-        shop.run(TASKS + "echo", b"x", times=1)
-        first = server_pid(shop)
+        own_sandbox.run(TASKS + "echo", b"x", times=1)
+        first = server_pid(own_sandbox)
         os.kill(first, 9)
-        assert shop.run(TASKS + "echo", b"x", times=1)[0] == b"x"
-        assert server_pid(shop) != first
+        assert own_sandbox.run(TASKS + "echo", b"x", times=1)[0] == b"x"
+        assert server_pid(own_sandbox) != first
         assert not Path(f"/proc/{first}").exists()
     finally:
-        shop.close()
+        own_sandbox.close()
 
 
 def test_a_task_that_keeps_killing_the_server_fails() -> None:
-    shop = Sandbox()
+    own_sandbox = Sandbox()
     try:
-        ends = "decoder server died" if os.geteuid() else "raised an exception"
-        with pytest.raises(Crashed, match=ends):
-            shop.run(TASKS + "kill_server", b"")
+        message = "decoder server died" if os.geteuid() else "raised an exception"
+        with pytest.raises(Crashed, match=message):
+            own_sandbox.run(TASKS + "kill_server", b"")
     finally:
-        shop.close()
+        own_sandbox.close()
 
 
 @pytest.mark.slow
 def test_closing_ends_the_server_and_leaves_no_zombie() -> None:
-    shop = Sandbox()
-    shop.start()
-    pid = server_pid(shop)
-    shop.close()
+    own_sandbox = Sandbox()
+    own_sandbox.start()
+    pid = server_pid(own_sandbox)
+    own_sandbox.close()
     assert not Path(f"/proc/{pid}").exists()
-    shop.close()  # a second time is harmless
+    own_sandbox.close()  # a second time is harmless
 
 
 @pytest.mark.slow
 def test_a_server_that_does_not_leave_is_killed() -> None:
-    shop = Sandbox()
-    shop.run(TASKS + "echo", b"x", times=1)
-    pid = server_pid(shop)
+    own_sandbox = Sandbox()
+    own_sandbox.run(TASKS + "echo", b"x", times=1)
+    pid = server_pid(own_sandbox)
     os.kill(pid, 19)  # SIGSTOP
-    shop.close()
+    own_sandbox.close()
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -191,15 +192,15 @@ def test_a_forked_worker_starts_a_server_of_its_own(sandbox: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_a_forgotten_server_exits_by_itself_and_is_replaced() -> None:
-    shop = Sandbox()
+    own_sandbox = Sandbox()
     try:
-        shop.start()
-        first = server_pid(shop)
-        shop.forget_server()
+        own_sandbox.start()
+        first = server_pid(own_sandbox)
+        own_sandbox.forget_server()
         assert os.waitpid(first, 0)[0] == first
-        assert shop.run(TASKS + "echo", b"x", times=1)[0] == b"x"
+        assert own_sandbox.run(TASKS + "echo", b"x", times=1)[0] == b"x"
     finally:
-        shop.close()
+        own_sandbox.close()
 
 
 @pytest.mark.slow

@@ -33,11 +33,11 @@ CONTAINERS = {
 
 class Vector(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    why: str
+    reason: str
     file: str
     """Hex."""
     expect: str
-    """Empty if the file can be read, else the code of the error."""
+    """Code of the error; empty if the file can be read."""
     labels: list[dict[str, str]]
 
 
@@ -70,7 +70,7 @@ def test_written_read_back_and_the_sound_is_untouched(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flac", "mp3", "opus"])
-def test_a_reader_that_is_not_ours_finds_it(kind: str, tmp_path: Path) -> None:
+def test_another_library_reads_the_label(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{kind}"
     path.write_bytes(label.add_label(encoded(kind), LABEL))
     found = TinyTag.get(path).other["aigc"]
@@ -83,14 +83,15 @@ def test_a_labelled_wav_opens_in_the_standard_library() -> None:
 
 
 def test_a_chunk_of_odd_length_is_padded() -> None:
-    odd = next(made for i in range(2) if len(_json(made := label.make_label("P" * i, "x")[0])) % 2)
+    labels = (label.make_label("P" * i, "x")[0] for i in range(2))
+    odd = next(one for one in labels if len(_json(one)) % 2)
     labelled = label.add_label(encoded("wav"), odd)
     assert len(labelled) % 2 == 0
     assert int.from_bytes(labelled[4:8], "little") == len(labelled) - 8
 
 
-def _json(made: Aigc) -> bytes:
-    return msgspec.json.encode(made)
+def _json(created: Aigc) -> bytes:
+    return msgspec.json.encode(created)
 
 
 def test_the_document_has_the_fields_of_the_standard() -> None:
@@ -139,16 +140,16 @@ def test_files_that_cannot_take_a_label_are_not_released(container: bytes) -> No
                      id="not ASCII"),
     ],
 )  # fmt: skip
-def test_why_a_label_was_not_written_is_said_in_our_words(
-    container: bytes, made: Aigc, why: str
+def test_the_message_says_why_a_label_was_not_written(
+    container: bytes, created: Aigc, reason: str
 ) -> None:
     with pytest.raises(Failed) as caught:
-        label.add_label(container, made)
-    assert caught.value.message == f"The label was not written: {why}."
+        label.add_label(container, created)
+    assert caught.value.message == f"The label was not written: {reason}."
 
 
 def test_a_label_that_does_not_read_back_is_not_released() -> None:
-    """A data chunk that claims to be endless swallows the chunk after it."""
+    """The label after a data chunk of maximal declared size is not found."""
     endless = bytearray(encoded("wav"))
     endless[40:44] = b"\xff\xff\xff\xff"
     with pytest.raises(Failed, match="LABEL_VERIFY_FAILED"):
@@ -162,7 +163,7 @@ def test_ogg_vorbis_is_not_written() -> None:
         label.add_label(sink.getvalue(), LABEL)
 
 
-def test_comments_that_are_there_stay(tmp_path: Path) -> None:
+def test_existing_comments_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     with soundfile.SoundFile(path, "w", 24_000, 1, format="FLAC") as file:
         file.title = "A title"
@@ -187,8 +188,8 @@ def test_values_outside_the_charset_are_refused(value: str) -> None:
 
 
 def test_without_a_producer_the_label_says_synthetic_and_a_notice_says_incomplete() -> None:
-    made, notices = label.make_label("", "job.item")
-    assert (made.label, made.content_producer, made.produce_id) == ("1", "", "job.item")
+    created, notices = label.make_label("", "job.item")
+    assert (created.label, created.content_producer, created.produce_id) == ("1", "", "job.item")
     assert [notice.code for notice in notices] == ["LABEL_INCOMPLETE"]
     assert label.make_label(PRODUCER, "job.item")[1] == []
 
@@ -218,11 +219,11 @@ def test_the_cue_is_one_tone_without_clicks() -> None:
     ("where", "layout"),
     [("none", "s"), ("morse-start", "cs"), ("morse-end", "sc"), ("morse-both", "csc")],
 )
-def test_where_the_cue_stands(where: label.Cue, layout: str) -> None:
+def test_the_position_of_the_cue(where: label.Cue, layout: str) -> None:
     speech = Audio(np.full(2400, 0.5, np.float32), 24_000)
     cue, gap = label.make_cue(24_000).samples, np.zeros(3 * 2880, np.float32)
     parts = {"s": [speech.samples], "cs": [cue, gap, speech.samples]}
     parts |= {"sc": [speech.samples, gap, cue], "csc": [cue, gap, speech.samples, gap, cue]}
-    made = label.add_cue(speech, where)
-    assert made.rate == 24_000
-    assert np.array_equal(made.samples, np.concatenate(parts[layout]))
+    created = label.add_cue(speech, where)
+    assert created.rate == 24_000
+    assert np.array_equal(created.samples, np.concatenate(parts[layout]))

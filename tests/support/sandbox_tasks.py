@@ -1,4 +1,4 @@
-"""Tasks that misbehave in a confined process."""
+"""Sandbox tasks that misbehave."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fail(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
 
 
 def answer_without_json(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
-    """Leave before the server's own code can write the answer."""
+    """Exit before the server's code can write the answer."""
     write(data)
     os._exit(0)
 
@@ -52,7 +52,7 @@ def environment(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
 
 
 def reach(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
-    """What a decoder that was taken over might try."""
+    """Try to open a file and a socket."""
     attempts: dict[str, Callable[[], object]] = {
         "open a file": lambda: Path("/etc/passwd").read_text(),
         "open a socket": lambda: socket.socket().close(),
@@ -68,24 +68,26 @@ def reach(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
 
 
 def descriptors(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
-    """Numbers of open files beyond input, output, errors, the task's bytes and its results."""
-    found = []
+    """Return the open file descriptors from 3 on."""
+    numbers = []
     for number in range(3, 10_000):
         try:
             os.fstat(number)
         except OSError:
             continue
-        found.append(number)
-    return {"open": found}
+        numbers.append(number)
+    return {"open": numbers}
 
 
 def break_out(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
-    """Each attempt at something that a decoder has no use for, and how it ended."""
-    most = resource.RLIM_INFINITY
+    """Try what a decoder must not do, and return the outcome of each attempt."""
+    unlimited = resource.RLIM_INFINITY
     attempts: dict[str, Callable[[], object]] = {
         "fork": _fork,
         "raise the limit on files": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
-        "raise the limit on memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+        "raise the limit on memory": lambda: resource.setrlimit(
+            resource.RLIMIT_AS, (unlimited, unlimited)
+        ),
         "write a file": lambda: Path("/tmp/voicedrop-was-here").write_text("x"),
         "make a pipe": os.pipe,
         "end its parent": lambda: os.kill(os.getppid(), 0),

@@ -26,8 +26,8 @@ def test_an_item_keeps_its_payload_when_it_is_repeated(results: LocalStore) -> N
     assert register(results, KEY, "j1", "hello") == register(results, KEY, "j1", "hello")
 
 
-def test_a_number_already_taken_is_never_given_twice(results: LocalStore) -> None:
-    """The first candidate is occupied by another item, as one in four billion would be."""
+def test_a_payload_in_use_is_never_allocated_again(results: LocalStore) -> None:
+    """Another item uses the first candidate, which happens to one item in four billion."""
     free = register(results, KEY, "j1", "hello")
     other = LocalStore(results._root.parent / "other")
     other._root.mkdir()
@@ -47,7 +47,7 @@ def test_an_unknown_payload_resolves_to_nothing(results: LocalStore) -> None:
     assert mark_key(0xDEADBEEF) == "marks/de/deadbeef.json"
 
 
-def test_a_store_where_every_number_is_taken_is_reported_not_trusted(results: LocalStore) -> None:
+def test_a_store_without_a_free_payload_is_an_error(results: LocalStore) -> None:
     mark = Mark(job="j1", item="hello")
     for number in range(registry.MAX_CANDIDATES):
         payload = registry._candidate(KEY, mark, number)

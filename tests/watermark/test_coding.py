@@ -18,7 +18,7 @@ def test_payloads_that_do_not_fit_are_refused(payload: int) -> None:
 
 
 def test_codewords_are_pinned() -> None:
-    """The format must not drift: these bits are what last year's audio carries."""
+    """The format must not change: released audio carries these bits."""
     bits = np.packbits(coding.encode(0xDEADBEEF) < 0).tobytes().hex()
     assert coding.crc12(0xDEADBEEF) == 0x425
     assert bits == "fc734a929ff555d5be64a72bfa4ff41b23f5b3664d478f1d4d0a56c71920bd74f6"

@@ -1,4 +1,4 @@
-"""What a user of the watermark relies on."""
+"""The public functions of the watermark."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def quick(samples: Floats, rate: int = RATE, key: bytes = KEY) -> watermark.Dete
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_embedded_is_read_back(name: str) -> None:
+def test_an_embedded_payload_is_read_back(name: str) -> None:
     found = quick(watermark.embed(load_clip(name), RATE, PAYLOAD, KEY))
     assert found.payload == PAYLOAD
     assert found.score > 50
@@ -83,7 +83,7 @@ def test_embedding_twice_gives_the_same_bytes(marked: Floats) -> None:
     assert np.array_equal(watermark.embed(load_clip(), RATE, PAYLOAD, KEY), marked)
 
 
-def test_the_input_is_left_alone() -> None:
+def test_the_input_is_not_modified() -> None:
     host = load_clip().copy()
     watermark.embed(host, RATE, PAYLOAD, KEY)
     assert np.array_equal(host, load_clip())
@@ -114,7 +114,7 @@ def test_silence_stays_silent() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 100, 3_000, 8_000])
-def test_sound_too_short_to_read_comes_back_whole(count: int) -> None:
+def test_sound_too_short_to_read_keeps_its_length(count: int) -> None:
     out = watermark.embed(load_clip()[:count], RATE, PAYLOAD, KEY)
     assert len(out) == count
     assert not watermark.verify(load_clip()[:count], RATE, PAYLOAD, KEY).marked
@@ -128,7 +128,7 @@ def test_verify_confirms_the_true_payload_only(marked: Floats) -> None:
     assert not watermark.verify(load_clip()[: 3 * RATE], RATE, PAYLOAD, KEY).marked
 
 
-def test_verify_hears_what_detect_cannot(marked: Floats) -> None:
+def test_verify_finds_marks_too_weak_for_detect(marked: Floats) -> None:
     noise = np.random.default_rng(4).standard_normal(len(marked)).astype(np.float32)
     drowned = marked + noise * np.float32(np.std(marked)) * np.float32(10 ** (-6 / 20))
     assert quick(drowned).payload is None
@@ -147,7 +147,7 @@ def test_the_key_that_matches_is_named(marked: Floats) -> None:
     assert (found.key_id, found.payload) == ("2026", PAYLOAD)
 
 
-def test_no_keys_find_nothing(marked: Floats) -> None:
+def test_without_keys_nothing_is_detected(marked: Floats) -> None:
     assert watermark.detect_any(marked, RATE, {}).score == 0
 
 

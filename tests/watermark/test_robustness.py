@@ -1,4 +1,4 @@
-"""What the mark survives: one test a kind of damage; bench/watermark.py measures how well."""
+"""Robustness: one test per kind of attack; bench/watermark.py measures success rates."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_read_at_another_speed(up: int, down: int) -> None:
     assert found.pitch == pytest.approx(down / up, rel=0.01)
 
 
-def spread(samples: Floats, factor: float) -> Floats:
-    """Slower by `factor` at the same pitch: windows of 40 ms laid where they fit best (WSOLA)."""
+def stretch(samples: Floats, factor: float) -> Floats:
+    """Slow down by `factor` at the same pitch: windows of 40 ms at the best match (WSOLA)."""
     size, reach = RATE // 25, RATE // 100
     hop, window = size // 2, np.hanning(size)
     padded = np.pad(samples, (reach, 2 * size))
@@ -86,15 +86,15 @@ def spread(samples: Floats, factor: float) -> Floats:
 
 
 @pytest.mark.slow
-def test_read_where_tempo_and_pitch_changed_apart() -> None:
-    found = watermark.detect(resample(spread(marked()[: 5 * RATE], 1.12), 20, 21), RATE, KEY)
+def test_read_after_independent_changes_of_tempo_and_pitch() -> None:
+    found = watermark.detect(resample(stretch(marked()[: 5 * RATE], 1.12), 20, 21), RATE, KEY)
     assert found.payload == PAYLOAD
     assert found.tempo == pytest.approx(1.05 / 1.12, rel=0.004)
     assert found.pitch == pytest.approx(1.05, rel=0.01)
 
 
 def vocoded(samples: Floats, rate: float) -> Floats:
-    """Faster at the same pitch: frames of 128 ms, each phase turned on from the one before."""
+    """Speed up at the same pitch with a phase vocoder with frames of 128 ms."""
     bins = signal.stft(samples, RATE, nperseg=2048, noverlap=1536)[2]
     at = np.arange(0, bins.shape[1] - 1, rate)
     low, part = at.astype(int), at % 1
@@ -107,10 +107,10 @@ def vocoded(samples: Floats, rate: float) -> Floats:
 
 
 @pytest.mark.slow
-def test_known_behind_a_phase_vocoder() -> None:
+def test_verified_after_a_phase_vocoder() -> None:
     found = watermark.verify(vocoded(marked(), 1.06), RATE, PAYLOAD, KEY)
     assert found.marked
-    # A path through the stream may take up a part of the tempo as drift.
+    # An alignment path may account for part of the tempo as drift.
     assert found.tempo == pytest.approx(1.06, rel=0.02)
     assert found.pitch == 1
 
@@ -124,8 +124,8 @@ def test_read_after_pieces_were_cut_out_and_moved() -> None:
 
 
 @pytest.mark.slow
-def test_read_where_pauses_were_taken_out() -> None:
-    """The sync cells of a piece say too little by themselves."""
+def test_read_after_pauses_were_removed() -> None:
+    """The sync cells of a piece alone give too little evidence."""
     whole = noisy(watermark.embed(np.tile(load_clip(NAMES[1]), 2), RATE, PAYLOAD, KEY), 30)
     starts = range(0, 8 * RATE, RATE * 4 // 5)
     pieces = [whole[start : start + RATE * 3 // 5] for start in starts]
@@ -135,7 +135,7 @@ def test_read_where_pauses_were_taken_out() -> None:
 
 
 @pytest.mark.slow
-def test_read_where_pieces_were_cut_and_sped_up() -> None:
+def test_read_after_pieces_were_cut_and_sped_up() -> None:
     whole = watermark.embed(np.tile(load_clip(NAMES[2]), 2), RATE, PAYLOAD, KEY)
     cut = np.concatenate([whole[: 2 * RATE], whole[int(3.1 * RATE) : 5 * RATE], whole[9 * RATE :]])
     found = watermark.detect(resample(cut, 20, 21), RATE, KEY)
@@ -143,7 +143,7 @@ def test_read_where_pieces_were_cut_and_sped_up() -> None:
     assert found.tempo == pytest.approx(1.05, rel=0.02)
 
 
-def test_found_where_it_lies() -> None:
+def test_start_and_end_of_a_marked_stretch_are_reported() -> None:
     clean = load_clip(NAMES[3])
     found = watermark.detect(
         np.concatenate([clean[: 3 * RATE], marked()[: 4 * RATE], clean[: 2 * RATE]]), RATE, KEY
@@ -179,14 +179,14 @@ def test_clips_too_weak_alone_are_read_together() -> None:
 
 
 @pytest.mark.slow
-def test_the_same_clip_many_times_proves_no_more_than_once() -> None:
-    """Repeats meet the same signs: counting them as new evidence would break the bound."""
+def test_repeats_of_a_clip_do_not_raise_the_score() -> None:
+    """Repeats have the same chips: counting them as new evidence would violate the bound."""
     clip = noisy(marked()[: 2 * RATE], 12), RATE
     once = watermark.detect_joint([clip], KEY, thorough=False)
     assert watermark.detect_joint([clip] * 6, KEY, thorough=False).score <= once.score + 1
 
 
-def test_no_clips_or_silent_ones_say_nothing() -> None:
+def test_no_clips_or_silent_ones_score_nothing() -> None:
     assert watermark.detect_joint([], KEY).score == 0
     assert watermark.detect_joint([(np.zeros(100, np.float32), RATE)], KEY).payload is None
 

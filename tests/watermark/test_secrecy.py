@@ -1,4 +1,4 @@
-"""What the mark does not give away, and what it does not claim."""
+"""The format, the secrecy of the key and the false-positive bound of the watermark."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def digest(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
-def test_the_plan_is_pinned() -> None:
-    """The format must not drift: last year's audio is marked by this very plan."""
+def test_the_layout_is_pinned() -> None:
+    """The format must not change: released audio is marked with this layout."""
     layout = derive_layout(KEY)
     assert digest((layout.chips < 0).astype(np.uint8)) == "de593555c915c85b"
     assert digest(layout.bit_index.astype("<i4")) == "b8dac7e4fa3f2526"
@@ -66,7 +66,7 @@ def test_the_embedder_is_pinned() -> None:
 
 
 def test_a_pinned_clip_still_reads() -> None:
-    """1.6 s marked by the first release, made once and kept as bytes."""
+    """The clip of 1.6 s was marked by the first release."""
     samples, rate = soundfile.read(FOLDER.parent / "watermark" / "marked-1.flac", dtype="float32")
     assert watermark.detect(samples, rate, KEY, thorough=False).payload == 0xDEADBEEF
 
@@ -78,7 +78,7 @@ def test_every_tile_holds_every_coded_bit_four_or_five_times() -> None:
     assert int((layout.bit_index < 0).sum()) == 252
 
 
-def test_a_plan_does_not_print_its_key() -> None:
+def test_a_layout_does_not_print_its_key() -> None:
     assert repr(KEY) not in repr(derive_layout(KEY))
     assert "key" not in repr(derive_layout(KEY))
 
@@ -89,12 +89,12 @@ def test_importing_the_watermark_loads_nothing_slow() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_plans_of_two_keys_have_nothing_in_common() -> None:
+def test_the_chips_of_two_keys_are_uncorrelated() -> None:
     one, other = derive_layout(KEY), derive_layout(OTHER_KEY)
     assert abs(np.mean(one.chips * other.chips)) < 0.02
 
 
-def test_each_host_and_payload_starts_elsewhere() -> None:
+def test_hosts_and_payloads_have_different_starts() -> None:
     layout = derive_layout(KEY)
     starts = {
         layout.derive_start(payload, 0, bytes([host])) for payload in range(8) for host in range(8)
@@ -105,7 +105,7 @@ def test_each_host_and_payload_starts_elsewhere() -> None:
 
 @pytest.mark.slow
 def test_averaging_marked_clips_shows_no_signs() -> None:
-    """Forty clips of one payload, as an attacker without the key would add them up."""
+    """An attacker without the key averages forty clips of one payload."""
     slots = 60
     average = np.zeros((BANDS, slots))
     for number in range(40):
@@ -128,7 +128,7 @@ def best_agreement(average: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.slow
-def test_z_on_unmarked_speech_is_no_wider_than_theory() -> None:
+def test_z_on_unmarked_speech_has_the_tail_of_a_normal_distribution() -> None:
     tail = total = 0
     for number, name in enumerate(NAMES):
         spectrogram = cells.compute_spectrogram(load_clip(name), RATE)
@@ -141,7 +141,7 @@ def test_z_on_unmarked_speech_is_no_wider_than_theory() -> None:
     assert tail < 1.4 * total * math.erfc(3 / math.sqrt(2)) / 2
 
 
-def test_correlation_is_the_plain_sum_it_stands_for() -> None:
+def test_correlation_by_fourier_transform_equals_the_direct_sum() -> None:
     soft = np.random.default_rng(0).normal(size=(1, BANDS, 50)).astype(np.float32)
     inner, energy = make_receiver(KEY).correlate(soft)
     sync = derive_layout(KEY).sync
@@ -152,7 +152,7 @@ def test_correlation_is_the_plain_sum_it_stands_for() -> None:
 
 
 @pytest.mark.slow
-def test_slices_are_correlated_as_the_whole_is() -> None:
+def test_correlation_of_slices_equals_that_of_clips() -> None:
     soft = np.random.default_rng(0).normal(size=(2, BANDS, 24)).astype(np.float32)
     inner, energy = make_receiver(KEY).correlate_slices(soft, 8)
     whole = [make_receiver(KEY).correlate(soft[:, :, at : at + 8]) for at in (0, 8, 16)]
@@ -160,7 +160,7 @@ def test_slices_are_correlated_as_the_whole_is() -> None:
     assert energy == pytest.approx(np.stack([one for _, one in whole]), rel=1e-3)
 
 
-def test_belief_shared_out_by_the_searches_is_at_most_one() -> None:
+def test_prior_probabilities_of_the_searches_sum_to_at_most_one() -> None:
     shares = [
         math.exp(-search.STAY_COST),
         2 * math.exp(-search.DRIFT_COST),
@@ -174,18 +174,18 @@ def test_belief_shared_out_by_the_searches_is_at_most_one() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1, 3, 10, 60])
-def test_belief_shared_out_over_warps_is_at_most_one(seconds: int) -> None:
-    """Every warp that a search may look at closely, whatever it finds likely."""
+def test_prior_probabilities_of_the_warps_sum_to_at_most_one(seconds: int) -> None:
+    """This holds for all warps that a search may select."""
     step = warps.tempo_step(seconds)
-    looked_at = {
+    searched = {
         warp
         for vocoded in (False, True)
         for pitch, tempos in warps.iterate_warps(step, vocoded=vocoded)
         for tempo in tempos
         for warp in warps.neighbouring_warps(Warp(tempo, pitch, vocoded), step)
     }
-    assert len(looked_at) > 900
-    assert sum(math.exp(-warps.warp_cost(warp)) for warp in looked_at) <= 1 + 1e-9
+    assert len(searched) > 900
+    assert sum(math.exp(-warps.warp_cost(warp)) for warp in searched) <= 1 + 1e-9
 
 
 def test_the_bound_is_continuous_and_falls_with_cost() -> None:
@@ -195,7 +195,7 @@ def test_the_bound_is_continuous_and_falls_with_cost() -> None:
 
 
 def test_the_bound_holds_for_few_and_unequal_signs() -> None:
-    """Every sum of twelve signed numbers, against the inequality the proof rests on."""
+    """All sums of twelve signed weights satisfy the inequality that the proof uses."""
     weights = np.array([5, 3, 3, 2, 1, 1, 1, 0.5, 0.5, 0.2, 0.1, 0.1])
     signs = 1 - 2 * (np.arange(4096)[:, None] >> np.arange(12) & 1)
     z = np.sort(signs @ weights / np.sqrt(np.sum(weights**2)))

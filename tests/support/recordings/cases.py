@@ -1,4 +1,4 @@
-"""The bad and good reference recordings of the acceptance table, by its numbers."""
+"""The bad and good reference recordings of docs/bad-input.md, by their numbers there."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Case:
     what: str
     make: Callable[[], bytes]
     code: str = ""
-    """Expected refusal; empty: accepted."""
+    """Code of the expected refusal; empty if the recording is accepted."""
     notices: tuple[str, ...] = ()
-    """Exactly those expected on acceptance."""
+    """Notices expected on acceptance."""
     name: str = "refs/alice.wav"
 
     @property
@@ -46,7 +46,7 @@ def wav() -> bytes:
 
 
 def shaped(change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Callable[[], bytes]:
-    """A float WAV of the speech after `change`."""
+    """Return a function that makes a float WAV of the changed speech."""
     return lambda: pack(change(speech().samples.copy()), subtype="FLOAT")
 
 
@@ -55,7 +55,7 @@ def mp3() -> bytes:
 
 
 def long_speech() -> NDArray[np.float32]:
-    """Fourteen seconds: both readers with pauses between."""
+    """Return fourteen seconds: two speakers with pauses between."""
     gap = np.zeros(8_000, np.float32)
     one, two = speech().samples, speech("ref_1688.flac").samples
     return np.concatenate([gap, one, gap, two, gap, one, gap])
@@ -69,7 +69,7 @@ def hum() -> NDArray[np.float32]:
 
 
 def melody() -> NDArray[np.float32]:
-    """Struck notes of a scale, three at a time, with a decay."""
+    """Return decaying chords of three notes of a scale."""
     rng = np.random.default_rng(0)
     scale = 220 * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)
     t = np.arange(4_000) / 16_000
@@ -112,12 +112,12 @@ def spiked(value: float) -> Callable[[], bytes]:
     return shaped(change)
 
 
-def lying_flac() -> bytes:
-    """Announces five seconds, holds ten minutes."""
+def understated_flac() -> bytes:
+    """Return FLAC that announces five seconds and decodes to ten minutes."""
     return flac_announcing(pack(np.zeros(8_000 * 600, np.int16), 8_000, "FLAC"), 40_000)
 
 
-def lying_mp3() -> bytes:
+def understated_mp3() -> bytes:
     data = pack(np.zeros(16_000 * 60, np.int16), 16_000, "MP3")
     return patched(
         data, data.index(b"Xing") + 8, "I", int.from_bytes(struct.pack(">I", 100), "little")
@@ -126,7 +126,7 @@ def lying_mp3() -> bytes:
 
 M4A = b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom\0\0\0\0"
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-FULL = "AUDIO_TOO_LARGE"
+TOO_LARGE = "AUDIO_TOO_LARGE"
 
 CASES = [
     Case(1, "no bytes", lambda: b"", "AUDIO_EMPTY"),
@@ -243,14 +243,14 @@ CASES = [
     Case(45, "vorbis bomb", lambda: minutes_of_silence(11, "OGG", "VORBIS"), "AUDIO_TOO_LONG"),
     Case(45, "opus bomb", lambda: minutes_of_silence(11, "OGG", "OPUS"), "AUDIO_TOO_LONG"),
     Case(45, "mp3 bomb", lambda: minutes_of_silence(11, "MP3"), "AUDIO_TOO_LONG"),
-    Case(46, "lying flac", lying_flac, "AUDIO_DECODE_LIMIT"),
-    Case(46, "lying mp3", lying_mp3, "AUDIO_DECODE_LIMIT"),
+    Case(46, "lying flac", understated_flac, "AUDIO_DECODE_LIMIT"),
+    Case(46, "lying mp3", understated_mp3, "AUDIO_DECODE_LIMIT"),
     Case(
         46,
         "flac of unannounced length",
         lambda: flac_announcing(minutes_of_silence(60, "FLAC"), 0),
         "AUDIO_TOO_LONG",
     ),
-    Case(47, "64 MiB and one byte", lambda: bytes((64 << 20) + 1), FULL),
-    Case(49, "cover art of 50 MB", lambda: id3(50 << 20) + mp3(), FULL, name="a.mp3"),
+    Case(47, "64 MiB and one byte", lambda: bytes((64 << 20) + 1), TOO_LARGE),
+    Case(49, "cover art of 50 MB", lambda: id3(50 << 20) + mp3(), TOO_LARGE, name="a.mp3"),
 ]

@@ -1,4 +1,4 @@
-"""Containers put together by hand, so that every field can lie."""
+"""Audio containers built field by field, so that any field can be wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.label.tags import _ogg_crc as ogg_crc
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 GUID = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"
-"""What follows the format tag in the GUIDs of KSDATAFORMAT_SUBTYPE."""
+"""The bytes after the format tag in the GUIDs of KSDATAFORMAT_SUBTYPE."""
 
 
 def int16(samples: NDArray[np.float32]) -> bytes:
@@ -50,7 +50,7 @@ def riff(*chunks: bytes, name: bytes = b"RIFF", size: int | None = None) -> byte
 
 
 def pages(data: bytes) -> list[bytes]:
-    """The pages of an Ogg file."""
+    """Split an Ogg file into its pages."""
     found, at = [], 0
     while data[at : at + 4] == b"OggS":
         end = at + 27 + data[at + 26] + sum(data[at + 27 : at + 27 + data[at + 26]])
@@ -62,20 +62,20 @@ def pages(data: bytes) -> list[bytes]:
 def page(
     content: bytes, *, serial: int = 7, number: int = 0, flags: int = 0, granule: int = 0
 ) -> bytes:
-    """One packet on one page."""
+    """Return an Ogg page with one packet."""
     lacing = b"\xff" * (len(content) // 255) + bytes([len(content) % 255])
     head = struct.pack("<4sBBqIII", b"OggS", 0, flags, granule, serial, number, 0)
-    return sealed(head + bytes([len(lacing)]) + lacing + content)
+    return with_checksum(head + bytes([len(lacing)]) + lacing + content)
 
 
-def sealed(page: bytes) -> bytes:
-    """The page with the checksum that it should have."""
+def with_checksum(page: bytes) -> bytes:
+    """Return the page with a correct checksum."""
     plain = page[:22] + bytes(4) + page[26:]
     return plain[:22] + struct.pack("<I", ogg_crc(plain)) + plain[26:]
 
 
-def edited(page: bytes, at: int, field: bytes) -> bytes:
-    return sealed(page[:at] + field + page[at + len(field) :])
+def with_field(page: bytes, at: int, field: bytes) -> bytes:
+    return with_checksum(page[:at] + field + page[at + len(field) :])
 
 
 def flac_block(kind: int, content: bytes, *, last: bool = False) -> bytes:
@@ -83,19 +83,19 @@ def flac_block(kind: int, content: bytes, *, last: bool = False) -> bytes:
 
 
 def flac_with(data: bytes, *blocks: bytes) -> bytes:
-    """More metadata after STREAMINFO."""
+    """Insert metadata blocks after STREAMINFO."""
     first = bytes([data[4] & 0x7F])
     rest = data[42:] if not data[4] & 0x80 else b""
     return data[:4] + first + data[5:42] + b"".join(blocks) + rest
 
 
 def mpeg_frames(head: bytes, size: int, count: int) -> bytes:
-    """Frames of one header that hold zeros: silence in every layer."""
+    """Return frames with one header and zeros as data, which is silence in every layer."""
     return (head + bytes(size - len(head))) * count
 
 
 def float80(value: float) -> bytes:
-    """IEEE 754 extended, big endian, as AIFF writes its rate."""
+    """Return IEEE 754 extended precision, big-endian: the sample rate in AIFF."""
     mantissa, exponent = np.frexp(value)
     return struct.pack(">HQ", 16_382 + int(exponent), int(mantissa * 2**64))
 

@@ -1,4 +1,4 @@
-"""Recordings beyond the table: what odd tools write and what an adversary would."""
+"""Recordings that unusual tools or an attacker would write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Hostile:
     what: str
     make: Callable[[], bytes]
     outcome: str
-    """A code; or `ok` and the remarks of an accepted recording."""
+    """An error code, or `ok` and the notices of an accepted recording."""
     name: str
 
 

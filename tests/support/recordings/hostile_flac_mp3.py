@@ -1,4 +1,4 @@
-"""FLAC and MP3 whose headers lie."""
+"""FLAC and MP3 files with wrong headers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.support.recordings.hostile import Hostile, case, flac, mp3
 
 
 def flac_fields(change: Callable[[int], int]) -> bytes:
-    """STREAMINFO's rate (20 bits), channels (3), bits (5) and frames (36) changed."""
+    """Change rate (20 bits), channels (3), bits (5) and frames (36) of STREAMINFO."""
     fields = change(int.from_bytes(flac()[18:26], "big"))
     return flac()[:18] + fields.to_bytes(8, "big") + flac()[26:]
 
 
-def xing_lie(frames: int) -> bytes:
+def with_xing_frames(frames: int) -> bytes:
     at = mp3().index(b"Xing") + 8
     return mp3()[:at] + struct.pack(">I", frames) + mp3()[at + 4 :]
 
@@ -133,9 +133,14 @@ CASES: list[Hostile] = [
         "AUDIO_CODEC_UNSUPPORTED",
         name="a.mp3",
     ),
-    case("mp3 xing claims 2^32-1", lambda: xing_lie(2**32 - 1), "AUDIO_TRUNCATED", name="a.mp3"),
-    case("mp3 xing claims 1", lambda: xing_lie(1), "AUDIO_DECODE_LIMIT", name="a.mp3"),
-    case("mp3 xing claims 0", lambda: xing_lie(0), "AUDIO_DECODE_LIMIT", name="a.mp3"),
+    case(
+        "mp3 xing claims 2^32-1",
+        lambda: with_xing_frames(2**32 - 1),
+        "AUDIO_TRUNCATED",
+        name="a.mp3",
+    ),
+    case("mp3 xing claims 1", lambda: with_xing_frames(1), "AUDIO_DECODE_LIMIT", name="a.mp3"),
+    case("mp3 xing claims 0", lambda: with_xing_frames(0), "AUDIO_DECODE_LIMIT", name="a.mp3"),
     case(
         "mp3 id3 unsync",
         lambda: id3(3000)[:5] + b"\x80" + id3(3000)[6:10] + b"\xff\x00" * 1500 + mp3(),

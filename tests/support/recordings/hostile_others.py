@@ -1,4 +1,4 @@
-"""Ogg, AIFF, AU and CAF whose headers lie."""
+"""Ogg, AIFF, AU and CAF files with wrong headers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from tests.support.recordings.containers import aiff, au, caf, edited, float80, page, pages
+from tests.support.recordings.containers import aiff, au, caf, with_field, float80, page, pages
 from tests.support.recordings.files import pack, speech
 from tests.support.recordings.hostile import Hostile, case, ogg, opus, pcm
 
@@ -17,11 +17,11 @@ def joined(*parts: bytes) -> bytes:
 
 def last_granule(file: bytes, granule: int) -> bytes:
     *before, last = pages(file)
-    return joined(*before, edited(last, 6, struct.pack("<q", granule)))
+    return joined(*before, with_field(last, 6, struct.pack("<q", granule)))
 
 
 def crc_wrong(file: bytes) -> bytes:
-    """One page in the middle has no checksum."""
+    """Clear the checksum of a page in the middle."""
     all_ = pages(file)
     middle = len(all_) // 2
     all_[middle] = all_[middle][:22] + bytes(4) + all_[middle][26:]
@@ -29,17 +29,17 @@ def crc_wrong(file: bytes) -> bytes:
 
 
 def head_with(form: str, at: int, value: int, of: bytes = b"") -> bytes:
-    """One field of the OpusHead packet changed."""
+    """Change one field of the OpusHead packet."""
     first, *rest = pages(of or opus())
-    return joined(edited(first, 28 + at, struct.pack(form, value)), *rest)
+    return joined(with_field(first, 28 + at, struct.pack(form, value)), *rest)
 
 
 def short_opus() -> bytes:
     return pack(speech().samples[:16_000], 16_000, "OGG", "OPUS")
 
 
-def skel() -> bytes:
-    """Skeleton comes first and tells what the other streams are."""
+def with_skeleton() -> bytes:
+    """Return Ogg with a Skeleton stream, which describes the other streams, at the start."""
     bones = b"fishead\0" + struct.pack("<HH", 3, 0) + bytes(52)
     return page(bones, serial=99, flags=2) + ogg()
 
@@ -57,17 +57,17 @@ CASES: list[Hostile] = [
     case("ogg chained opus", lambda: opus() + opus(), "ok TRAILING_BYTES", name="a.opus"),
     case("ogg chained vorbis", lambda: ogg() + ogg(), "ok TRAILING_BYTES", name="a.ogg"),
     case("ogg chained different", lambda: ogg() + opus(), "ok TRAILING_BYTES", name="a.ogg"),
-    case("ogg skeleton", skel, "AUDIO_CODEC_UNSUPPORTED", name="a.ogg"),
+    case("ogg skeleton", with_skeleton, "AUDIO_CODEC_UNSUPPORTED", name="a.ogg"),
     case("ogg muxed", muxed, "ok", name="a.ogg"),
     case(
         "ogg no eos",
-        lambda: joined(*pages(ogg())[:-1], edited(pages(ogg())[-1], 5, b"\0")),
+        lambda: joined(*pages(ogg())[:-1], with_field(pages(ogg())[-1], 5, b"\0")),
         "AUDIO_TRUNCATED",
         name="a.ogg",
     ),
     case(
         "ogg eos at the first page",
-        lambda: joined(edited(pages(ogg())[0], 5, b"\6"), *pages(ogg())[1:]),
+        lambda: joined(with_field(pages(ogg())[0], 5, b"\6"), *pages(ogg())[1:]),
         "ok",
         name="a.ogg",
     ),

@@ -1,4 +1,4 @@
-"""WAV and its relatives by odd tools, files in files, and speech that is hardly any."""
+"""Unusual WAV, RF64 and W64 files, files within files, and recordings with hardly any speech."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.recordings.hostile import Hostile, case, data, mp3, ogg, pcm
 
 
 def fact_of(file: bytes, frames: int) -> bytes:
-    """`frames` where the chunk `fact` says how many there are."""
+    """Set the number of frames in the chunk `fact`."""
     return patched(file, file.index(b"fact") + 8, "I", frames) if b"fact" in file else file
 
 
@@ -32,13 +32,13 @@ def w64_chunk(name: bytes, size: int) -> bytes:
 
 
 def cut_adpcm() -> bytes:
-    """Without the coefficients that follow the common fields."""
+    """Return MS ADPCM without the coefficients of its format chunk."""
     file = speech_as("WAV", "MS_ADPCM")
     return riff(chunk(b"fmt ", file[20:36]), chunk(b"data", file[file.index(b"data") + 8 :]))
 
 
-def two(right: float) -> bytes:
-    """Both channels of a stereo recording."""
+def stereo(right: float) -> bytes:
+    """Return a stereo recording whose right channel is the left one times `right`."""
     both = int16(np.stack([speech().samples, speech().samples * right], 1).ravel())
     return riff(fmt(channels=2), chunk(b"data", both))
 
@@ -56,7 +56,7 @@ def one_nan() -> bytes:
 
 
 def noisy() -> bytes:
-    """As much noise as speech."""
+    """Return speech at a signal-to-noise ratio of 0 dB."""
     clean = speech().samples
     hiss = np.random.default_rng(0).standard_normal(len(clean)).astype(np.float32)
     return pack((clean + hiss * np.sqrt((clean**2).mean() / (hiss**2).mean())) * 0.5)
@@ -275,8 +275,8 @@ CASES: list[Hostile] = [
     case("bom in front", lambda: b"\xef\xbb\xbf" + wav(), "AUDIO_UNRECOGNIZED"),
     case("zip m4a name", lambda: b"PK\x05\x06" + bytes(18), "AUDIO_UNRECOGNIZED", name="a.m4a"),
     case("one click", click, "AUDIO_NO_SPEECH"),
-    case("reversed polarity", lambda: two(-1), "AUDIO_PHASE_CANCEL"),
-    case("dead right", lambda: two(0), "ok DOWNMIXED"),
+    case("reversed polarity", lambda: stereo(-1), "AUDIO_PHASE_CANCEL"),
+    case("dead right", lambda: stereo(0), "ok DOWNMIXED"),
     case(
         "7 s mu-law",
         lambda: pack(
