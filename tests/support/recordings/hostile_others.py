@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from tests.support.recordings.containers import aiff, au, caf, with_field, float80, page, pages
+from tests.support.recordings.containers import aiff, au, caf, float80, page, pages, with_field
 from tests.support.recordings.files import pack, speech
 from tests.support.recordings.hostile import Hostile, case, ogg, opus, pcm
 
