@@ -45,7 +45,7 @@ def test_a_task_gets_its_bytes_and_hands_back_bytes_and_json(sandbox: Sandbox) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "limits", "says"),
+    ("task", "limits", "message"),
     [
         ("crash", Limits(), "SIGSEGV"),
         ("spin", Limits(cpu_s=1), "processor time"),

@@ -33,7 +33,7 @@ CONTAINERS = {
 
 class Vector(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    reason: str
+    why: str
     file: str
     """Hex."""
     expect: str
@@ -131,7 +131,7 @@ def test_files_that_cannot_take_a_label_are_not_released(container: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    ("container", "made", "why"),
+    ("container", "created", "reason"),
     [
         pytest.param(b"<html>", LABEL, "metadata can be added to WAV, FLAC, MP3 and Opus files "
                      "only", id="not audio"),
