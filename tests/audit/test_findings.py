@@ -58,7 +58,7 @@ def age(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_clean_bucket_gives_no_alarm(clean: Path) -> None:
+def test_a_clean_bucket_has_no_findings(clean: Path) -> None:
     report = run(clean)
     assert report.findings == []
     assert report.verdict == "clean"
@@ -69,7 +69,7 @@ def test_a_clean_bucket_gives_no_alarm(clean: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_pipeline_itself_makes_passes(tmp_path: Path) -> None:
+def test_results_of_the_pipeline_pass(tmp_path: Path) -> None:
 
     made = local_runtime(tmp_path)
     finish_job(put_job(made), made)
@@ -287,15 +287,13 @@ SPOILED: dict[Callable[[Path], None], set[tuple[int, str]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__)
-def test_it_is_found(copy: Path, spoil: Callable[[Path], None]) -> None:
+def test_tampering_is_found(copy: Path, spoil: Callable[[Path], None]) -> None:
     spoil(copy)
     assert told(run(copy)) == SPOILED[spoil]
 
 
 @pytest.mark.slow
-def test_in_a_larger_bucket_each_of_seven_wrongs_is_found_beside_the_others(
-    sixty: Path, tmp_path: Path
-) -> None:
+def test_seven_faults_in_a_larger_bucket_are_all_found(sixty: Path, tmp_path: Path) -> None:
     assert run(sixty).findings == []
     root = shutil.copytree(sixty, tmp_path / "sixty")
     documents = results(root)
@@ -395,20 +393,20 @@ def no_consent(root: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_signed_result_that_is_not_true_is_found(
+def test_a_false_signed_result_is_found(
     copy: Path, claim: Callable[[Path], None], found: set[tuple[int, str]]
 ) -> None:
     claim(copy)
     assert told(run(copy)) == found | {(8, "LOG_MISMATCH")}
 
 
-def test_a_registry_entry_that_is_no_entry_is_found(copy: Path) -> None:
+def test_an_invalid_registry_entry_is_found(copy: Path) -> None:
     mark_taken_away(copy)
     assert told(run(copy)) == {(7, "MARK_UNREGISTERED")}
 
 
 @pytest.mark.slow
-def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
+def test_a_waiver_is_not_a_finding(tmp_path: Path) -> None:
 
     made = local_runtime(tmp_path, consent="optional")
     key = put_job(made, label={"profile": "none", "waiver": "a test"})
@@ -423,25 +421,25 @@ def test_what_was_waived_is_no_finding(tmp_path: Path) -> None:
     assert report.checks[4].reasons == report.checks[10].reasons == {"WAIVED": 1}
 
 
-def test_a_manifest_that_was_replaced_leaves_consent_open(copy: Path) -> None:
+def test_consent_is_skipped_if_the_manifest_was_replaced(copy: Path) -> None:
     for path in copy.glob("inbox/jobs/*"):
         path.write_bytes(b"{}")
     assert run(copy).checks[10].reasons == {"NO_INBOX": SIZE - 1, "NO_VOICE": 1}
 
 
-def test_without_the_control_bucket_outputs_without_a_result_are_foreign(copy: Path) -> None:
+def test_without_the_control_bucket_outputs_without_a_result_are_unclaimed(copy: Path) -> None:
     add_a_foreign_job(copy)
     assert told(run(copy, control=None)) == {(10, "OBJECT_UNCLAIMED")}
 
 
-def test_only_what_was_spoiled_is_named(copy: Path) -> None:
+def test_only_the_job_with_the_fault_is_named(copy: Path) -> None:
     flip_a_bit(copy)
     name = sealed(copy).parent.name
     assert {finding.job for finding in run(copy).findings} == {name}
 
 
 @pytest.mark.slow
-def test_a_log_that_was_cut_is_found_with_a_checkpoint_kept_elsewhere(copy: Path) -> None:
+def test_a_truncated_log_is_found_with_an_earlier_checkpoint(copy: Path) -> None:
     """Somebody with every key removes the end of the log and all traces of it."""
     made = opened(copy)
     before = {info.key for info in made.results.list("")}
@@ -457,14 +455,14 @@ def test_a_log_that_was_cut_is_found_with_a_checkpoint_kept_elsewhere(copy: Path
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_another_log_is_said_to_be_one(copy: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_log_is_reported(copy: Path, tmp_path: Path) -> None:
     other = log.read_latest_checkpoint(fill(tmp_path / "other", [0]).results) or ""
     (finding,) = run(copy, other).findings
     assert "The earlier checkpoint is does not belong to this log." in finding.message
 
 
 @pytest.mark.slow
-def test_a_log_that_has_grown_continues_its_earlier_checkpoint(copy: Path) -> None:
+def test_a_longer_log_continues_its_earlier_checkpoint(copy: Path) -> None:
     made = opened(copy)
     kept = log.read_latest_checkpoint(made.results) or ""
     add(made, 100)
@@ -472,13 +470,13 @@ def test_a_log_that_has_grown_continues_its_earlier_checkpoint(copy: Path) -> No
     assert run(copy, kept).findings == []
 
 
-def test_a_log_of_which_nothing_is_left_is_missed_by_who_kept_a_checkpoint(copy: Path) -> None:
+def test_a_deleted_log_is_found_with_an_earlier_checkpoint(copy: Path) -> None:
     kept = log.read_latest_checkpoint(opened(copy).results) or ""
     remove_the_log(copy)
     assert (9, "LOG_INVALID") in told(run(copy, kept))
 
 
-def test_without_secrets_everything_public_is_checked_still(copy: Path) -> None:
+def test_without_secrets_all_public_checks_run(copy: Path) -> None:
     for secret in (*copy.glob("keys/*.key"), copy / "keys/sign-001.pem"):
         secret.unlink()
     held = keys.load_reading_keys(copy / "keys")
@@ -491,7 +489,7 @@ def test_without_secrets_everything_public_is_checked_still(copy: Path) -> None:
     assert (1, "SIGNATURE_INVALID") in told(run(copy, keys=held))
 
 
-def test_a_key_that_was_destroyed_is_no_finding(copy: Path) -> None:
+def test_a_destroyed_key_is_not_a_finding(copy: Path) -> None:
     (copy / "keys/kek-001.key").unlink()
     keys.create_keys(copy / "keys")
     report = run(copy)
@@ -499,14 +497,14 @@ def test_a_key_that_was_destroyed_is_no_finding(copy: Path) -> None:
     assert report.checks[2].reasons["KEY_DESTROYED"] == SIZE - 1
 
 
-def test_the_results_alone_are_enough(clean: Path) -> None:
+def test_the_results_bucket_alone_can_be_audited(clean: Path) -> None:
     report = run(clean, control=None, inbox=None)
     assert report.findings == []
     assert report.checks[10].reasons == {"NO_INBOX": SIZE - 1, "NO_VOICE": 1}
 
 
 @pytest.mark.slow
-def test_what_waits_for_the_sequencer_is_no_finding(copy: Path) -> None:
+def test_a_queued_result_is_not_a_finding(copy: Path) -> None:
     add(opened(copy), 100)
     age(copy)
     report = run(copy)
@@ -514,7 +512,7 @@ def test_what_waits_for_the_sequencer_is_no_finding(copy: Path) -> None:
     assert report.checks[7].reasons == {"NOT_LOGGED_YET": 1}
 
 
-def test_a_bucket_that_was_never_logged_is_told_so(tmp_path: Path) -> None:
+def test_a_bucket_without_a_log_is_skipped(tmp_path: Path) -> None:
     fill(tmp_path, [0], integrate=False)
     age(tmp_path)
     report = run(tmp_path, control=None)
@@ -523,7 +521,7 @@ def test_a_bucket_that_was_never_logged_is_told_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_was_logged_during_the_audit_is_no_finding(copy: Path) -> None:
+def test_a_result_logged_during_the_audit_is_not_a_finding(copy: Path) -> None:
     """The log is read first; then a job and its proof arrive."""
     made = opened(copy)
 
@@ -546,7 +544,7 @@ def test_what_was_logged_during_the_audit_is_no_finding(copy: Path) -> None:
     assert report.checks[7].reasons == {"NOT_LOGGED_YET": 1}
 
 
-def test_outputs_of_a_job_at_work_are_no_finding(copy: Path) -> None:
+def test_outputs_of_a_job_in_progress_are_not_findings(copy: Path) -> None:
     add_a_foreign_job(copy)
     with Lease.acquire(LocalStore(copy / "control"), "ab" * 16, "worker", 30):
         report = run(copy)
@@ -554,13 +552,13 @@ def test_outputs_of_a_job_at_work_are_no_finding(copy: Path) -> None:
     assert report.checks[9].reasons == {"IN_PROGRESS": 1}
 
 
-def test_consent_withdrawn_afterwards_is_no_finding(copy: Path) -> None:
-    (copy / "inbox/consent" / f"alice.json{records.REVOKED_SUFFIX}").write_bytes(b"")
-    os.utime(copy / "inbox/consent" / f"alice.json{records.REVOKED_SUFFIX}", (4e9, 4e9))
+def test_consent_withdrawn_afterwards_is_not_a_finding(copy: Path) -> None:
+    (copy / "inbox/consent" / f"alice.json{records.REVOKED}").write_bytes(b"")
+    os.utime(copy / "inbox/consent" / f"alice.json{records.REVOKED}", (4e9, 4e9))
     assert run(copy).findings == []
 
 
-def test_a_manifest_that_is_gone_leaves_consent_open(copy: Path) -> None:
+def test_consent_is_skipped_if_the_manifest_was_deleted(copy: Path) -> None:
     shutil.rmtree(copy / "inbox/jobs")
     report = run(copy)
     assert report.findings == []

@@ -43,7 +43,7 @@ def document(root: Path, name: str) -> Path:
     return found[0]
 
 
-def test_a_clean_bucket_gives_no_alarm(joined: Path) -> None:
+def test_a_clean_bucket_has_no_findings(joined: Path) -> None:
     report = run(joined)
     assert report.findings == []
     objects = len(places(joined, "**/*.sealed"))
@@ -90,14 +90,14 @@ SPOILED: dict[str, tuple[Callable[[Path], object], set[tuple[int, str]]]] = {
 
 
 @pytest.mark.parametrize("name", SPOILED)
-def test_what_was_spoiled_is_found(copy: Path, name: str) -> None:
+def test_a_fault_in_joined_files_is_found(copy: Path, name: str) -> None:
     spoil, expected = SPOILED[name]
     spoil(copy)
     assert told(run(copy)) == expected
 
 
 @pytest.mark.parametrize("how", ["a bit", "swapped", "removed"])
-def test_what_was_done_to_a_part_is_found_and_the_others_are_read(copy: Path, how: str) -> None:
+def test_a_changed_part_is_found_and_the_others_are_checked(copy: Path, how: str) -> None:
     first, second = places(copy, "parts/*.json")
     if how == "a bit":
         flip(second)
@@ -132,7 +132,7 @@ def test_an_envelope_of_another_chapter_is_found(copy: Path) -> None:
     assert (3, "SEAL_INVALID") in told(run(copy))
 
 
-def test_a_chapter_whose_marks_were_taken_out_is_found(copy: Path) -> None:
+def test_a_chapter_without_watermarks_is_found(copy: Path) -> None:
     """By somebody who holds every key."""
     made = opened(copy)
 
@@ -165,7 +165,7 @@ def test_a_chapter_whose_marks_were_taken_out_is_found(copy: Path) -> None:
     assert not {check for check, _ in found} & {2, 3, 4, 5}
 
 
-def test_the_table_and_the_page_tell_of_joined_files(joined: Path) -> None:
+def test_the_table_and_the_page_include_joined_files(joined: Path) -> None:
     from core.audit import page
     from tests.audit.conftest import sources
 

@@ -33,7 +33,7 @@ def made(clean: Path, tmp_path: Path) -> report.Report:
 
 
 @pytest.mark.slow
-def test_the_plots_are_seen_in_a_browser(made: report.Report, tmp_path: Path) -> None:
+def test_a_browser_shows_the_plots(made: report.Report, tmp_path: Path) -> None:
     shown = tmp_path / "report.html"
     shown.write_text(page.render(made), encoding="utf-8")
     plots = browser.ask(shown, tmp_path, SEEN)
@@ -54,7 +54,7 @@ def test_the_plots_are_seen_in_a_browser(made: report.Report, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_picture_can_be_taken_of_the_report(made: report.Report, tmp_path: Path) -> None:
+def test_a_browser_can_take_a_screenshot_of_the_report(made: report.Report, tmp_path: Path) -> None:
     shown = tmp_path / "report.html"
     shown.write_text(page.render(made), encoding="utf-8")
     picture = browser.screenshot(shown, tmp_path / "report.png", width=900, height=1500)

@@ -55,7 +55,7 @@ def voicedrop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Voicedrop:
 
 
 @pytest.mark.slow
-def test_a_clean_bucket_is_clean(voicedrop: Voicedrop, clean: Path, tmp_path: Path) -> None:
+def test_a_clean_bucket_exits_with_0(voicedrop: Voicedrop, clean: Path, tmp_path: Path) -> None:
     code, said = voicedrop(clean, "audit")
     assert code == 0, said
     assert said.rstrip().splitlines()[-2:] == ["clean", "report: audit/report.html"]
@@ -63,7 +63,7 @@ def test_a_clean_bucket_is_clean(voicedrop: Voicedrop, clean: Path, tmp_path: Pa
     assert names == {"report.html", "report.json", "items.csv", "index.json"}
 
 
-def test_findings_end_with_1_and_are_told(voicedrop: Voicedrop, copy: Path) -> None:
+def test_findings_are_printed_and_exit_with_1(voicedrop: Voicedrop, copy: Path) -> None:
     flip_a_bit(copy)
     code, said = voicedrop(copy, "audit")
     assert code == 1
@@ -71,7 +71,7 @@ def test_findings_end_with_1_and_are_told(voicedrop: Voicedrop, copy: Path) -> N
 
 
 @pytest.mark.slow
-def test_more_findings_than_fit_are_counted(voicedrop: Voicedrop, copy: Path) -> None:
+def test_findings_beyond_the_limit_are_counted(voicedrop: Voicedrop, copy: Path) -> None:
     for number in range(25):
         (copy / "results" / f"foreign-{number}").write_bytes(b"")
     assert "  and 5 more" in voicedrop(copy, "audit")[1]
@@ -84,7 +84,7 @@ def test_more_findings_than_fit_are_counted(voicedrop: Voicedrop, copy: Path) ->
         pytest.param(lambda root: shutil.rmtree(root / "keys"), id="no-public-keys"),
     ],
 )
-def test_what_cannot_be_audited_ends_with_2(
+def test_an_audit_that_cannot_run_exits_with_2(
     voicedrop: Voicedrop, copy: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(copy)
@@ -101,7 +101,7 @@ def test_what_cannot_be_audited_ends_with_2(
         pytest.param(["--out", "copy/results/audit"], id="out-in-the-bucket"),
     ],
 )
-def test_a_wish_that_makes_no_sense_ends_with_2(
+def test_a_wrong_option_exits_with_2(
     voicedrop: Voicedrop, copy: Path, arguments: list[str]
 ) -> None:
     assert voicedrop(copy, "audit", *arguments)[0] == 2
@@ -117,7 +117,7 @@ def test_since_leaves_earlier_results_out(
 
 
 @pytest.mark.slow
-def test_the_next_audit_holds_the_log_to_the_last_checkpoint(
+def test_the_next_audit_compares_the_log_with_the_last_checkpoint(
     voicedrop: Voicedrop, copy: Path
 ) -> None:
     made = opened(copy)
@@ -132,7 +132,7 @@ def test_the_next_audit_holds_the_log_to_the_last_checkpoint(
     assert (code, "LOG_INVALID" in said) == (1, True)
 
 
-def test_an_audit_that_was_cut_off_goes_on(copy: Path, tmp_path: Path) -> None:
+def test_an_interrupted_audit_is_resumed(copy: Path, tmp_path: Path) -> None:
     """The same answers, and what was looked at is not looked at again."""
     settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(copy), "VOICEDROP_KEYS": str(copy / "keys")}
@@ -162,7 +162,7 @@ def test_an_audit_that_was_cut_off_goes_on(copy: Path, tmp_path: Path) -> None:
     assert not journal.exists()
 
 
-def test_two_wishes_share_no_journal(copy: Path, tmp_path: Path) -> None:
+def test_a_different_request_does_not_use_the_journal(copy: Path, tmp_path: Path) -> None:
     journal = tmp_path / "progress.jsonl"
     journal.write_bytes(b'"another"\n{"job":"x","seen":"y"}\n')
     assert list(auditing._kept(journal, "this")) == []
@@ -227,7 +227,7 @@ def test_every_number_on_the_page_is_in_the_report(spoiled: report.Report) -> No
     assert shown <= known
 
 
-def test_the_page_needs_nothing_else_and_runs_nothing(spoiled: report.Report) -> None:
+def test_the_page_is_self_contained_and_has_no_scripts(spoiled: report.Report) -> None:
     text = read(spoiled)
     assert text.links == []
     assert not {"script", "link", "img", "iframe", "b>spoiled"} & set(text.tags)
@@ -256,7 +256,7 @@ def test_an_unmarked_output_shows_in_the_first_bar(spoiled: report.Report) -> No
     assert spoiled.scores.counts[0] == 1
 
 
-def test_an_empty_report_is_a_page_too(tmp_path: Path) -> None:
+def test_an_empty_report_is_rendered(tmp_path: Path) -> None:
     fill(tmp_path, [], integrate=False)
     found = sources(tmp_path)
     text = " ".join(read(audit.build_report(audit.audit_bucket(found), found, "2026-01-01")).words)
@@ -264,13 +264,13 @@ def test_an_empty_report_is_a_page_too(tmp_path: Path) -> None:
     assert "This bucket has no log." in text
 
 
-def test_many_findings_are_cut_on_the_page_alone(spoiled: report.Report) -> None:
+def test_only_the_page_limits_the_number_of_findings(spoiled: report.Report) -> None:
     many = msgspec.structs.replace(spoiled, findings=spoiled.findings * 100)
     assert page.render(many).count("OBJECT_CHANGED</code><td>") <= page.MAX_FINDINGS
     assert "More findings are in report.json." in page.render(many)
 
 
-def test_long_times_are_counted_by_months() -> None:
+def test_long_periods_are_counted_by_month() -> None:
     jobs = [
         audit.CheckedJob(
             job="j", seen="s", finished=f"2026-{1 + n // 28:02}-{1 + n % 28:02}T", status="failed"
@@ -298,7 +298,7 @@ def test_bins_are_round_and_hold_every_value(
     assert (made.edges, made.counts) == (edges, counts)
 
 
-def test_the_table_has_a_line_an_item_and_a_column_a_check(
+def test_the_table_has_a_row_per_item_and_a_column_per_check(
     voicedrop: Voicedrop, copy: Path, tmp_path: Path
 ) -> None:
     flip_a_bit(copy)
@@ -312,7 +312,7 @@ def test_the_table_has_a_line_an_item_and_a_column_a_check(
     assert list(rows[0])[-len(names) :] == names
 
 
-def test_as_json_the_report_is_on_standard_output(
+def test_with_json_the_report_is_on_standard_output(
     voicedrop: Voicedrop, clean: Path, tmp_path: Path
 ) -> None:
     code, said = voicedrop(clean, "audit", "--json")
@@ -372,7 +372,7 @@ def test_the_log_verifies_with_public_keys_alone(
 
 
 @pytest.mark.slow
-def test_the_log_goes_on_after_the_signing_key_changed(voicedrop: Voicedrop, copy: Path) -> None:
+def test_the_log_continues_after_the_signing_key_changed(voicedrop: Voicedrop, copy: Path) -> None:
     (copy / "keys/sign-001.pem").unlink()
     keys.create_keys(copy / "keys")
     add(opened(copy), 100)
@@ -381,6 +381,6 @@ def test_the_log_goes_on_after_the_signing_key_changed(voicedrop: Voicedrop, cop
     assert voicedrop(copy, "audit")[0] == 0
 
 
-def test_an_empty_log_is_said_to_be_empty(voicedrop: Voicedrop, tmp_path: Path) -> None:
+def test_an_empty_log_is_reported_as_empty(voicedrop: Voicedrop, tmp_path: Path) -> None:
     fill(tmp_path / "empty", [], integrate=False)
     assert "Nothing is queued" in voicedrop(tmp_path / "empty", "log", "integrate")[1]

@@ -21,7 +21,7 @@ def timer(payload: str) -> bytes:
     return json.dumps(fields | {"payload": payload}).encode()
 
 
-def test_a_timer_logs_what_waits(tmp_path: Path) -> None:
+def test_a_timer_logs_the_queued_results(tmp_path: Path) -> None:
     made = fill(tmp_path, [0, 1], integrate=False)
     assert handle(timer("integrate"), made)["done"] == [{"turn": "integrate", "logged": 2}]
     assert (log.read_latest_checkpoint(made.results) or "").startswith("voicedrop/results\n2\n")
@@ -34,7 +34,7 @@ def test_an_empty_log_stays_empty(tmp_path: Path) -> None:
     assert handle(timer("integrate"), made)["done"] == [{"turn": "integrate", "logged": 0}]
 
 
-def test_a_timer_that_asks_for_something_else_is_told_so(tmp_path: Path) -> None:
+def test_a_timer_with_an_unknown_task_is_refused(tmp_path: Path) -> None:
     (told,) = handle(timer("dance"), fill(tmp_path, []))["done"]
     assert told["error"] == "EVENT_INVALID"
 
@@ -48,6 +48,6 @@ def test_one_sequencer_works_at_a_time(tmp_path: Path) -> None:
         handle(timer("integrate"), made)
 
 
-def test_a_timer_beside_notifications_is_both() -> None:
+def test_timers_and_other_records_can_be_combined() -> None:
     found = incoming.parse(b'[{"triggerTime": "t", "triggerName": "n"}, {"eventName": "x:y"}]')
     assert (found.timers, dict(found.ignored)) == ([""], {"event-type": 1})

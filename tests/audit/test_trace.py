@@ -75,7 +75,7 @@ def near(found: list[tuple[str, float, float]], wanted: list[tuple[str, float, f
     )
 
 
-def test_two_jobs_in_a_spliced_clip_are_told_apart_with_their_places(tmp_path: Path) -> None:
+def test_two_jobs_in_a_spliced_clip_are_found_with_their_positions(tmp_path: Path) -> None:
     parts = [speech(9, 0xA), speech(8, None, 1), speech(10, 0xB, 2)]
     report = traced(file(tmp_path, np.concatenate(parts)))
     assert near(said(report), [("job-a", 0, 9), ("job-b", 17, 27)])
@@ -84,7 +84,7 @@ def test_two_jobs_in_a_spliced_clip_are_told_apart_with_their_places(tmp_path: P
     assert report.clip.seconds == 27
 
 
-def test_a_job_that_is_heard_twice_is_named_twice(tmp_path: Path) -> None:
+def test_a_job_that_occurs_twice_is_reported_twice(tmp_path: Path) -> None:
     parts = [speech(6, 0xA), np.zeros(9 * RATE, np.float32), speech(6, 0xA)]
     report = traced(file(tmp_path, np.concatenate(parts)))
     assert near(said(report), [("job-a", 0, 6), ("job-a", 15, 21)])
@@ -116,7 +116,7 @@ def test_a_longer_recording_that_was_slowed_down_is_read_as_a_whole(tmp_path: Pa
     assert "too slow" in report.meaning
 
 
-def test_a_recording_without_a_mark_says_so_and_no_more(tmp_path: Path) -> None:
+def test_an_unmarked_recording_is_reported_as_such(tmp_path: Path) -> None:
     report = traced(file(tmp_path, speech(5)))
     assert (report.marked, report.findings, report.score) == (False, [], 0.0)
     assert "does not show that the clip is genuine" in report.meaning
@@ -139,7 +139,7 @@ def test_channels_that_cancel_each_other_hide_nothing(tmp_path: Path) -> None:
     assert {found.job for found in report.findings} == {"job-a"}
 
 
-def test_channels_that_are_alike_are_read_once(tmp_path: Path) -> None:
+def test_equal_channels_are_read_once(tmp_path: Path) -> None:
     left = speech(6, 0xA)
     path = file(tmp_path, np.stack([left, left], axis=1))
     report = traced(path)
@@ -179,7 +179,7 @@ def test_a_damaged_clip_without_a_mark_is_not_called_unmarked(tmp_path: Path) ->
         pytest.param(b"RIFF\x24\0\0\0WAVE", "AUDIO_HEADER_INVALID", id="cut-header"),
     ],
 )
-def test_what_cannot_be_read_gets_a_code(tmp_path: Path, data: bytes, code: str) -> None:
+def test_an_unreadable_clip_gets_a_code(tmp_path: Path, data: bytes, code: str) -> None:
     (tmp_path / "clip.wav").write_bytes(data)
     report = traced(tmp_path / "clip.wav")
     assert report.error is not None
@@ -192,20 +192,20 @@ def test_a_file_without_samples_gets_a_code(tmp_path: Path) -> None:
     assert report.error.code == "AUDIO_NO_SAMPLES"
 
 
-def test_a_recording_is_read_up_to_a_length(tmp_path: Path) -> None:
+def test_a_recording_over_the_maximum_length_is_refused(tmp_path: Path) -> None:
     path = file(tmp_path, speech(6))
     with path.open("rb") as opened, pytest.raises(Refused, match="AUDIO_TOO_LONG"):
         list(Recording(opened, name="x", max_seconds=5))
 
 
-def test_what_is_not_a_number_is_taken_for_silence(tmp_path: Path) -> None:
+def test_samples_that_are_not_numbers_are_read_as_silence(tmp_path: Path) -> None:
     sound = speech(6, 0xA).copy()
     sound[100:200] = np.nan
     soundfile.write(tmp_path / "clip.wav", sound, RATE, subtype="FLOAT")
     assert said(traced(tmp_path / "clip.wav"))[0][0] == "job-a"
 
 
-def test_a_decoder_that_dies_is_a_finding(tmp_path: Path) -> None:
+def test_a_crashed_decoder_gets_a_code(tmp_path: Path) -> None:
     starved = Limits(memory=1 << 20, stream=True)
     path = file(tmp_path, speech(6))
     with path.open("rb") as opened, pytest.raises(Failed, match="AUDIO_DECODER_CRASHED"):

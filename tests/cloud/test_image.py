@@ -35,7 +35,7 @@ def copied(stage: list[tuple[str, str]]) -> set[str]:
     return found
 
 
-def test_both_stages_stand_on_the_same_cuda_and_cudnn() -> None:
+def test_both_stages_use_the_same_cuda_and_cudnn() -> None:
     _, build, final = stages()
     base = "nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04"
     assert build[0] == ("FROM", f"{base} AS build")
@@ -50,7 +50,7 @@ def test_it_runs_the_server_and_not_as_root() -> None:
     assert ("EXPOSE", "9000") in final
 
 
-def test_every_package_of_ours_is_copied() -> None:
+def test_every_package_of_the_project_is_copied() -> None:
     ours = {
         name.rstrip("*") for name in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
     }
@@ -58,7 +58,7 @@ def test_every_package_of_ours_is_copied() -> None:
     assert all((ROOT / name).is_dir() for name in ours)
 
 
-def test_nothing_is_copied_that_does_not_exist_or_is_kept_out_of_the_context() -> None:
+def test_copied_paths_exist_and_are_in_the_build_context() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     let_in = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
@@ -101,6 +101,6 @@ def test_it_installs_the_lock_and_nothing_else() -> None:
         assert lock.read_pins(name)
 
 
-def test_its_way_of_building_is_written_down() -> None:
+def test_the_build_commands_are_documented() -> None:
     assert "--platform linux/amd64 --provenance=false" in DOCKERFILE
     assert "--build-arg CUDA=12" in DOCKERFILE

@@ -21,7 +21,7 @@ def package(**headers: str) -> Message:
     return made
 
 
-def test_what_the_image_installs_is_under_licences_that_we_accept() -> None:
+def test_the_run_time_packages_have_accepted_licences() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cloud.licences"], cwd=ROOT, capture_output=True, text=True
     )
@@ -42,7 +42,7 @@ def test_what_the_image_installs_is_under_licences_that_we_accept() -> None:
         {},
     ],
 )
-def test_what_we_do_not_accept_is_named(headers: dict[str, str]) -> None:
+def test_refused_licences_are_named(headers: dict[str, str]) -> None:
     (fault,) = licences.find_faults([("there", package(**headers))], {})
     assert fault.startswith("there: ")
     assert list(licences.find_faults([("there", package(**headers))], {"there": "a reason"})) == []
@@ -62,6 +62,6 @@ def test_other_licences_pass(headers: dict[str, str]) -> None:
     assert list(licences.find_faults([("there", package(**headers))], {})) == []
 
 
-def test_an_exception_that_nothing_needs_is_a_fault() -> None:
+def test_an_unneeded_exception_is_a_fault() -> None:
     found = licences.find_faults([("there", package(License="MIT"))], {"there": "a reason"})
     assert list(found) == ["there: has an exception that it does not need"]

@@ -53,7 +53,7 @@ def function() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
-def test_ours_have_no_fault(name: str) -> None:
+def test_the_policies_have_no_fault(name: str) -> None:
     assert list(ram.find_faults(name, POLICIES[name])) == []
 
 
@@ -66,7 +66,7 @@ def test_no_role_is_without_a_policy() -> None:
     assert {f"{role}.json" for role in [*ram.PERMISSIONS, *ram.TRUSTED_SERVICES]} == set(POLICIES)
 
 
-def test_the_worker_can_do_what_the_store_port_asks() -> None:
+def test_the_worker_has_the_permissions_that_the_store_needs() -> None:
     needed = {
         ("oss:GetObject", "voicedrop-inbox/*"),
         ("oss:GetObject", "voicedrop-results/*"),
@@ -81,7 +81,7 @@ def test_the_worker_can_do_what_the_store_port_asks() -> None:
     assert needed <= {(action, resource.split(":", 4)[4]) for action, resource in granted("worker")}
 
 
-def test_nobody_can_delete_a_result_or_write_the_inbox_but_its_producer() -> None:
+def test_only_the_producer_can_write_the_inbox_and_nobody_can_delete_a_result() -> None:
     for role in ram.PERMISSIONS:
         for action, resource in granted(role):
             assert not (action == "oss:DeleteObject" and "voicedrop-control/" not in resource)
@@ -131,7 +131,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OssServer
 
 
 @pytest.mark.slow
-def test_an_auditor_can_audit_and_trace_and_nothing_besides(
+def test_an_auditor_can_audit_and_trace_and_nothing_else(
     cloud: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "bucket"
@@ -178,7 +178,7 @@ def test_the_producer_reads_nothing() -> None:
     }
 
 
-def test_policies_and_template_speak_of_the_same_places() -> None:
+def test_the_policies_and_the_template_name_the_same_resources() -> None:
     props = function()
     resources = {resource for _, resource in granted("worker")}
     assert props["asyncInvokeConfig"]["destinationConfig"]["onFailure"]["destination"] in resources
@@ -224,7 +224,7 @@ MINE = "acs:oss:*:${ACCOUNT}:"
         ("oss-notification.trust", POLICIES["worker.trust.json"], "only oss.aliyuncs.com"),
     ],
 )
-def test_too_much_power_is_found(name: str, text: str, fault: str) -> None:
+def test_excessive_permissions_are_found(name: str, text: str, fault: str) -> None:
     found = list(ram.find_faults(f"{name}.json", text))
     assert any(fault in line for line in found), found
 

@@ -51,7 +51,7 @@ def edit(path: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
-def test_ours_has_no_fault() -> None:
+def test_the_template_has_no_fault() -> None:
     assert list(template.find_faults(S_YAML, {})) == []
 
 
@@ -136,7 +136,7 @@ FAULTS = [
     FAULTS,
     ids=lambda value: str(value)[-40:] if not isinstance(value, dict) else "dict",
 )
-def test_one_mistake_is_found_and_named(path: str, value: Any, fault: str) -> None:
+def test_a_fault_is_found_and_named(path: str, value: Any, fault: str) -> None:
     found = changed(edit(path, value))
     assert any(fault in line for line in found), found
 
@@ -152,7 +152,7 @@ def test_eleven_triggers_on_a_bucket_are_too_many() -> None:
     assert changed(crowd) == ["worker/triggers: a bucket can have at most ten"]
 
 
-def test_without_a_card_the_ratio_of_memory_to_cores_counts() -> None:
+def test_without_a_card_the_ratio_of_memory_to_cores_is_checked() -> None:
     def plain(cpu: int) -> Callable[[Any], None]:
         def change(resources: Any) -> None:
             del resources["worker"]["props"]["gpuConfig"]
@@ -164,7 +164,7 @@ def test_without_a_card_the_ratio_of_memory_to_cores_counts() -> None:
     assert changed(plain(1)) == ["worker/cpu: must have 1 to 4 GB of memory per core"]
 
 
-def test_the_edition_matters() -> None:
+def test_the_edition_is_checked() -> None:
     assert list(template.find_faults(S_YAML | {"edition": "1.0.0"}, {})) == [
         "edition: must be 3.0.0"
     ]
@@ -178,7 +178,7 @@ def test_the_environment_fills_the_template() -> None:
     assert list(template.find_faults(S_YAML, buckets)) == []
 
 
-def test_the_settings_understand_the_variables() -> None:
+def test_the_settings_accept_the_variables() -> None:
     settings = Settings.from_environ(resolved()["environmentVariables"])
     settings.refuse_loops()
     assert settings.inbox == "oss://voicedrop-inbox"
@@ -205,7 +205,7 @@ def test_secrets_are_never_written_in_the_template() -> None:
         assert FUNCTION["environmentVariables"][name] == f"${{env('{name}', '')}}"
 
 
-def test_pre_stop_outlasts_the_draining() -> None:
+def test_pre_stop_is_longer_than_the_draining() -> None:
     assert FUNCTION["instanceLifecycleConfig"]["preStop"]["timeout"] > DRAIN_SECONDS + 5
 
 
@@ -231,7 +231,7 @@ def test_triggers_fire_once_for_a_whole_object_only() -> None:
     }
 
 
-def test_the_command_says_ok(
+def test_the_command_prints_ok(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)

@@ -33,7 +33,7 @@ def parse(*records: Any, bucket: str = "inbox") -> incoming.Notification:
     return incoming.parse(json.dumps({"events": records}).encode(), bucket=bucket)
 
 
-def test_the_sample_of_the_documentation() -> None:
+def test_the_example_in_the_documentation() -> None:
     found = incoming.parse(payload("native_put.json"))
     assert found.created == [
         CreatedObject(
@@ -60,7 +60,7 @@ def test_several_records_in_one_notification() -> None:
     assert found.ignored == {"event-type": 2}
 
 
-def test_a_cloud_event_of_eventbridge() -> None:
+def test_a_cloud_event_from_eventbridge() -> None:
     found = incoming.parse(payload("eventbridge.json"), bucket="inbox")
     assert [(c.key, c.kind, c.size) for c in found.created] == [
         ("jobs/书 1.manifest.json", "manifest", 59537)
@@ -73,7 +73,7 @@ def test_a_list_of_cloud_events() -> None:
     assert len(incoming.parse(b"[" + one + b"," + one + b"]").created) == 2
 
 
-def test_a_notification_that_comes_back_in_a_destination() -> None:
+def test_a_notification_in_the_envelope_of_a_destination() -> None:
     found = incoming.parse(payload("destination.json"), bucket="inbox")
     assert [c.key for c in found.created] == ["jobs/a.manifest.json"]
 
@@ -83,12 +83,12 @@ def test_a_single_record_without_a_wrapper() -> None:
     assert incoming.parse(json.dumps(record()).encode()).created
 
 
-def test_the_prefix_of_trigger_names_is_no_part_of_the_name() -> None:
+def test_the_prefix_of_event_names_is_removed() -> None:
     found = parse(record(eventName="oss:ObjectCreated:CopyObject"))
     assert found.created[0].event_name == "ObjectCreated:CopyObject"
 
 
-def test_a_byte_order_mark_is_borne() -> None:
+def test_a_byte_order_mark_is_accepted() -> None:
     assert incoming.parse(b"\xef\xbb\xbf" + json.dumps(record()).encode()).created
 
 
@@ -147,19 +147,19 @@ IGNORED = {
 
 
 @pytest.mark.parametrize(("ignored", "reason"), IGNORED.values(), ids=IGNORED)
-def test_what_is_none_of_our_business_is_counted(ignored: dict[str, Any], reason: str) -> None:
+def test_ignored_records_are_counted_by_reason(ignored: dict[str, Any], reason: str) -> None:
     found = parse(ignored)
     assert (found.created, dict(found.ignored)) == ([], {reason: 1})
 
 
-def test_an_empty_manifest_is_an_object_like_any_other() -> None:
+def test_an_empty_manifest_is_not_ignored() -> None:
     """It is answered with a result that says so."""
     made = record()
     made["oss"]["object"]["size"] = 0
     assert parse(made).created[0].size == 0
 
 
-def test_what_a_record_leaves_out_stays_empty() -> None:
+def test_missing_fields_are_empty() -> None:
     bare = {
         "eventName": "ObjectCreated:PutObject",
         "oss": {"bucket": {"name": "inbox"}, "object": {"key": "refs/a.wav"}},
@@ -168,7 +168,7 @@ def test_what_a_record_leaves_out_stays_empty() -> None:
     assert (found.etag, found.size, found.region, found.request_id) == ("", None, "", "")
 
 
-def test_fields_of_another_type_are_taken_as_missing() -> None:
+def test_fields_of_the_wrong_type_are_treated_as_missing() -> None:
     made = record(responseElements=[], region=None)
     made["oss"]["object"] |= {"size": True, "eTag": 5}
     found = parse(made).created[0]
@@ -189,7 +189,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("broken", MALFORMED.values(), ids=MALFORMED)
-def test_a_broken_record_among_good_ones_is_counted(broken: Any) -> None:
+def test_a_malformed_record_among_valid_ones_is_counted(broken: Any) -> None:
     if broken == "record":
         broken = '"record"'  # text is taken as JSON in JSON
     found = parse(broken, record())
@@ -215,13 +215,13 @@ def test_a_broken_record_among_good_ones_is_counted(broken: Any) -> None:
     ],
     ids=lambda body: ascii(body[:40]),
 )
-def test_what_is_no_notification(body: bytes) -> None:
+def test_other_bodies_are_refused(body: bytes) -> None:
     with pytest.raises(Refused, match="EVENT_INVALID"):
         incoming.parse(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"events": []}'])
-def test_nothing_to_do_is_no_error(body: bytes) -> None:
+def test_a_notification_without_records_is_accepted(body: bytes) -> None:
     assert incoming.parse(body) == incoming.Notification()
 
 
@@ -242,13 +242,13 @@ def test_keys_to_try(key: str, candidates: list[str]) -> None:
     assert incoming.key_candidates(key) == candidates
 
 
-def test_every_reason_stands_on_the_page() -> None:
+def test_the_page_lists_every_reason() -> None:
     page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
     assert all(f"| `{reason}` |" in page for reason in {reason for _, reason in IGNORED.values()})
     assert all(f"`{prefix}`" in page for prefix in incoming.OWN_PREFIXES)
 
 
-def test_a_record_that_is_none_costs_only_itself() -> None:
+def test_a_malformed_record_does_not_affect_the_others() -> None:
     good = {
         "eventName": "ObjectCreated:PutObject",
         "oss": {"bucket": {"name": "inbox"}, "object": {"key": "jobs/a.manifest.json"}},

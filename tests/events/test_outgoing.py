@@ -55,7 +55,7 @@ def test_the_event_of_a_job() -> None:
     }
 
 
-def test_the_example_of_the_page() -> None:
+def test_the_example_on_the_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
     example = page.partition("```json\n")[2].partition("```")[0]
     assert json.loads(example) == json.loads(outgoing.job_event(FULL))
@@ -72,7 +72,7 @@ def test_the_same_result_gives_the_same_bytes() -> None:
     assert outgoing.job_event(again) == outgoing.job_event(FULL)
 
 
-def test_another_result_gives_another_id() -> None:
+def test_different_results_have_different_ids() -> None:
     other = msgspec.structs.replace(FULL, finished="2026-11-23T00:00:01.501Z")
     ids = {json.loads(outgoing.job_event(r))["id"] for r in (FULL, other, rejected())}
     assert len(ids) == 3
@@ -80,17 +80,17 @@ def test_another_result_gives_another_id() -> None:
 
 
 @pytest.mark.parametrize("status", ["succeeded", "partial", "failed", "rejected"])
-def test_the_type_says_how_it_ended(status: document.Status) -> None:
+def test_the_type_contains_the_status(status: document.Status) -> None:
     made = outgoing.job_event(msgspec.structs.replace(FULL, status=status))
     assert json.loads(made)["type"] == f"com.voicedrop.job.{status}"
 
 
-def test_a_rejected_job_tells_why() -> None:
+def test_the_event_of_a_rejected_job_has_its_code() -> None:
     data = json.loads(outgoing.job_event(rejected()))["data"]
     assert (data["status"], data["error"], data["outputs"]) == ("rejected", "JSON_SYNTAX", [])
 
 
-def test_a_big_job_fits_on_a_bus() -> None:
+def test_the_event_of_a_big_job_fits_on_an_event_bus() -> None:
     """EventBridge takes 64 KiB."""
     failed = msgspec.structs.replace(
         GOOD, output=None, status="failed", error=Problem.from_error(Refused("TEXT_EMPTY"))
@@ -106,7 +106,7 @@ def test_a_big_job_fits_on_a_bus() -> None:
     assert data["errors"] == {"TEXT_EMPTY": 9500}
 
 
-def test_joined_files_are_named_and_what_failed_of_them_is_told() -> None:
+def test_joined_files_and_their_errors_are_listed() -> None:
     assert GOOD.output
     output = msgspec.structs.replace(GOOD.output, key=f"out/{JOB}/chapters/one.wav.sealed")
     chapters = [
@@ -121,7 +121,7 @@ def test_joined_files_are_named_and_what_failed_of_them_is_told() -> None:
     assert not json.loads(outgoing.job_event(many))["data"]["outputs_complete"]
 
 
-def test_a_bucket_with_a_slash_is_one_part_of_the_source() -> None:
+def test_a_slash_in_the_bucket_name_is_escaped() -> None:
     ref = msgspec.structs.replace(FULL.manifest, bucket="a/b c")
     made = outgoing.job_event(msgspec.structs.replace(FULL, manifest=ref))
     assert json.loads(made)["source"] == "/voicedrop/a%2Fb%20c"
@@ -137,7 +137,7 @@ def test_the_event_of_a_trace() -> None:
     assert (event["subject"], event["data"]) == ("audit/a.mp3", {"trace_id": "t", "found": 1})
 
 
-def test_events_lie_by_day() -> None:
+def test_events_are_stored_by_day() -> None:
     assert event_key(JOB, FULL.finished) == f"events/dt=2026-11-23/{JOB}.json"
 
 

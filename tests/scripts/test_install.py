@@ -18,7 +18,7 @@ def setup(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([ROOT / "scripts/setup", *words], capture_output=True, text=True)
 
 
-def test_the_help_names_every_extra_that_a_person_may_want() -> None:
+def test_the_help_lists_every_extra() -> None:
     extras = {e for e in PYPROJECT["project"]["optional-dependencies"] if "image" not in e}
     assert set(install.EXTRAS) == extras
     shown = setup("--help")
@@ -33,7 +33,7 @@ def test_an_unknown_extra_is_refused_before_anything_happens() -> None:
     assert "yue" in refused.stderr
 
 
-def test_an_extra_brings_the_files_it_stands_on_before_it() -> None:
+def test_an_extra_comes_after_the_files_it_includes() -> None:
     assert install.with_included(["ko"]) == ["run", "ko"]
     everything = install.with_included(["cpu", "dev"])
     assert everything[:2] == ["run", "cpu"]
@@ -63,11 +63,11 @@ def test_readme_says_what_setup_downloads(readme: str) -> None:
         assert f"{round(disk, -1)} MB" in said or f"{disk / 1000:.1f} GB" in said
 
 
-def test_the_range_of_pythons_is_that_of_the_project() -> None:
+def test_the_python_range_is_that_of_the_project() -> None:
     assert install.requires_python() == PYPROJECT["project"]["requires-python"]
 
 
-def test_of_the_two_builds_of_onnx_runtime_there_is_one() -> None:
+def test_only_one_build_of_onnx_runtime_is_chosen() -> None:
     assert install.choose_extras([], []) == ["cpu"]
     assert install.choose_extras(["dev"], []) == ["cpu", "dev"]
     assert install.choose_extras(["ko"], ["gpu", "asr"]) == ["gpu", "ko", "asr"]
@@ -77,5 +77,5 @@ def test_of_the_two_builds_of_onnx_runtime_there_is_one() -> None:
     assert "cpu and gpu cannot be installed together" in refused.stderr
 
 
-def test_an_extra_that_is_there_stays() -> None:
+def test_installed_extras_are_kept() -> None:
     assert install.choose_extras(["ko"], ["cpu", "ko", "yue"]) == ["cpu", "ko", "yue"]

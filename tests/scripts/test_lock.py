@@ -57,14 +57,14 @@ def test_there_is_a_file_for_everything_that_can_be_installed() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_includes_those_that_its_extra_names(file: str) -> None:
+def test_a_file_includes_the_files_that_its_extra_names(file: str) -> None:
     """Otherwise: python -m scripts.lock"""
     text = (lock.FOLDER / f"{file}.txt").read_text(encoding="utf-8")
     assert lock.parse(text).includes == lock.list_files(PYPROJECT)[file]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_what_pyproject_asks_for_is_locked_within_its_range(file: str) -> None:
+def test_direct_dependencies_are_locked_within_their_range(file: str) -> None:
     """Otherwise: python -m scripts.lock"""
     locked = lock.read_pins(file)
     for requirement in asked(file):
@@ -79,7 +79,7 @@ def installed() -> set[str]:
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file not in CUDA])
-def test_what_is_needed_here_is_locked_and_installed_in_that_version(file: str) -> None:
+def test_needed_packages_are_locked_and_installed_in_that_version(file: str) -> None:
     """Otherwise: python -m scripts.lock, then scripts/setup dev. `scripts/acceptance lock` installs
     those extras that dev leaves out."""
     wanted = asked(file)
@@ -124,7 +124,7 @@ def test_tests_run_the_onnx_runtime_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_no_file_brings_a_second_onnx_runtime_or_torch(file: str) -> None:
+def test_no_file_has_a_second_onnx_runtime_or_torch(file: str) -> None:
     """Two builds share one folder: the one installed last wins, and CUDA is gone without a word."""
     found = {name for name in lock.read_pins(file) if re.match("onnxruntime|torch", name)}
     with_cpu = file == "cpu" or "cpu" in lock.list_files(PYPROJECT)[file]
@@ -133,12 +133,12 @@ def test_no_file_brings_a_second_onnx_runtime_or_torch(file: str) -> None:
     )
 
 
-def test_the_image_has_nothing_of_its_own() -> None:
+def test_the_image_adds_no_packages() -> None:
     text = (lock.FOLDER / "image.txt").read_text(encoding="utf-8")
     assert lock.parse(text) == lock.Content(["gpu", "oss"], [])
 
 
-def test_every_marker_can_be_read_without_this_platform() -> None:
+def test_markers_can_be_evaluated_for_other_platforms() -> None:
     elsewhere = {"sys_platform": "win32", "python_full_version": "3.13.1"}
     locked = {**lock.read_pins("cpu"), **lock.read_pins("dev")}
     here = {pin.name for pin in locked.values() if pin.is_needed(elsewhere)}
@@ -149,12 +149,12 @@ def test_every_marker_can_be_read_without_this_platform() -> None:
 @pytest.mark.parametrize(
     "line", ["numpy", "numpy>=2 --hash=sha256:00", "-e .", "https://example.org/a.whl"]
 )
-def test_a_line_that_pins_nothing_is_no_lock(line: str) -> None:
+def test_a_line_without_a_pin_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="not a pinned package"):
         lock.parse(line)
 
 
-def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_written_file_is_read_back(tmp_path: Path) -> None:
     pins = [
         lock.Pin("one", "1.0", "", ("sha256:aa", "sha256:bb")),
         lock.Pin("two", "2.post1", "python_full_version < '3.12' and extra != 'x'", ("sha256:cc",)),
@@ -167,7 +167,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run.txt"]
 
 
-def test_changes_name_what_came_went_and_moved(tmp_path: Path) -> None:
+def test_changes_list_added_removed_and_updated_packages(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for folder, versions in (old, {"a": "1", "b": "2"}), (new, {"b": "3", "c": "1"}):
         folder.mkdir()
@@ -188,7 +188,7 @@ def test_extras_of_extras_become_includes() -> None:
     }  # fmt: skip
 
 
-def test_python_is_the_range_that_is_tested() -> None:
+def test_ci_tests_every_supported_python() -> None:
     workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
     tested = set(re.findall(r'"(3\.\d+)"', workflow))
     versions = [f"3.{minor}" for minor in range(9, 20)]

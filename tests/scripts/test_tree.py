@@ -76,7 +76,7 @@ HOST = "https://mirror.example/{}"
         "[[tool.uv." + "index]]",
     ],
 )
-def test_an_address_would_be_seen(line: str) -> None:
+def test_an_address_is_found(line: str) -> None:
     assert registries(line)
 
 
@@ -91,5 +91,5 @@ def test_an_address_would_be_seen(line: str) -> None:
         "https://example.org/simple-clips/a.wav",
     ],
 )
-def test_other_lines_are_left_alone(line: str) -> None:
+def test_other_lines_are_accepted(line: str) -> None:
     assert not registries(line)

@@ -16,7 +16,7 @@ def test_the_version_has_a_section() -> None:
     assert SECTIONS[1].startswith(f"{VERSION} - ")
 
 
-def test_releases_are_dated_and_fall() -> None:
+def test_releases_are_dated_and_in_descending_order() -> None:
     releases = [
         re.fullmatch(r"(\d+)\.(\d+)\.(\d+) - \d{4}-\d\d-\d\d", name) for name in SECTIONS[1:]
     ]

@@ -57,13 +57,13 @@ def contents(store: LocalStore) -> dict[str, bytes]:
     return {info.key: store.get(info.key, limit=1 << 20).data for info in store.list("")}
 
 
-def test_nothing_queued_nothing_logged(control: LocalStore, results: LocalStore) -> None:
+def test_without_a_queue_nothing_is_logged(control: LocalStore, results: LocalStore) -> None:
     assert integrate(control, results) is None
     assert log.read_latest_checkpoint(results) is None
     assert contents(results) == {}
 
 
-def test_what_was_queued_is_logged_once_and_the_queue_is_empty(
+def test_queued_jobs_are_logged_once_and_the_queue_is_emptied(
     control: LocalStore, results: LocalStore
 ) -> None:
     queue(control, range(3))
@@ -88,7 +88,7 @@ def test_a_job_that_is_queued_again_is_not_logged_again(
     assert contents(control) == {}
 
 
-def test_every_proof_stands_beside_its_result_and_verifies_alone(
+def test_every_proof_is_stored_beside_its_result_and_verifies_alone(
     control: LocalStore, results: LocalStore
 ) -> None:
     queue(control, range(5))
@@ -108,7 +108,7 @@ def test_every_proof_stands_beside_its_result_and_verifies_alone(
 @pytest.mark.parametrize(
     ("old", "new"), [("c2sp.org/tlog-proof@v1", "c2sp.org/tlog-proof@v2"), ("index 1", "index x")]
 )
-def test_what_is_no_proof_is_refused(
+def test_an_invalid_proof_is_refused(
     control: LocalStore, results: LocalStore, old: str, new: str
 ) -> None:
     queue(control, range(2))
@@ -186,7 +186,7 @@ def test_a_crash_at_any_change_leaves_a_log_that_the_next_run_completes(tmp_path
 
 
 @pytest.mark.slow
-def test_many_sequencers_at_once_write_one_log(control: LocalStore, results: LocalStore) -> None:
+def test_concurrent_sequencers_write_one_log(control: LocalStore, results: LocalStore) -> None:
     queue(control, range(40))
     with ThreadPoolExecutor(6) as pool:
         for number in range(40, 60):
@@ -197,7 +197,7 @@ def test_many_sequencers_at_once_write_one_log(control: LocalStore, results: Loc
     assert len(leaves) == len({item.job for item in leaves}) == 60
 
 
-def test_large_queues_are_taken_in_batches(control: LocalStore, results: LocalStore) -> None:
+def test_large_queues_are_divided_into_batches(control: LocalStore, results: LocalStore) -> None:
     queue(control, range(10))
     made = log.integrate(control, results, KEY, ORIGIN, max_batch=4)
     assert made is not None
@@ -224,7 +224,7 @@ def logged(three_hundred: Path, tmp_path: Path) -> LocalStore:
 
 
 @pytest.mark.slow
-def test_tiles_lie_where_c2sp_says(logged: LocalStore) -> None:
+def test_tiles_have_the_keys_of_c2sp(logged: LocalStore) -> None:
     kept = contents(logged)
     names = {name for name in kept if name.startswith("log/tile/")}
     assert names == {
@@ -250,7 +250,7 @@ def test_an_earlier_checkpoint_is_continued(control: LocalStore, logged: LocalSt
     assert log.verify(logged, KEYS, ORIGIN, earlier=earlier)[0].size == 310
 
 
-def test_a_rewritten_log_does_not_continue_what_was_kept(
+def test_a_rewritten_log_does_not_continue_an_earlier_checkpoint(
     tmp_path: Path, control: LocalStore, results: LocalStore
 ) -> None:
     """The operator holds every key, makes the log anew without one job, and is found out."""
@@ -264,7 +264,7 @@ def test_a_rewritten_log_does_not_continue_what_was_kept(
         log.verify(anew, KEYS, ORIGIN, earlier=log.read_latest_checkpoint(results))
 
 
-def test_a_shortened_log_is_found_out(
+def test_a_truncated_log_is_refused(
     control: LocalStore, results: LocalStore, logged: LocalStore
 ) -> None:
     queue(control, range(4))
@@ -284,7 +284,7 @@ def test_a_shortened_log_is_found_out(
     ],
 )
 @pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "removed"])
-def test_damage_is_found(logged: LocalStore, key: str, damage: str) -> None:
+def test_a_damaged_log_is_refused(logged: LocalStore, key: str, damage: str) -> None:
     data = logged.get(key, limit=1 << 20).data
     if damage == "removed":
         logged.delete(key)
@@ -296,7 +296,7 @@ def test_damage_is_found(logged: LocalStore, key: str, damage: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flipped", "removed"])
-def test_a_lost_checkpoint_is_found_by_whoever_kept_it(logged: LocalStore, damage: str) -> None:
+def test_a_lost_checkpoint_is_found_with_a_kept_copy(logged: LocalStore, damage: str) -> None:
     kept, key = log.read_latest_checkpoint(logged), f"log/checkpoints/{300:020}"
     assert kept is not None
     if damage == "removed":
@@ -307,7 +307,7 @@ def test_a_lost_checkpoint_is_found_by_whoever_kept_it(logged: LocalStore, damag
         log.verify(logged, KEYS, ORIGIN, earlier=kept)
 
 
-def test_changed_entries_with_fitting_tiles_are_found(logged: LocalStore) -> None:
+def test_changed_entries_with_matching_tiles_are_found(logged: LocalStore) -> None:
     entries = list(log.read_entries(logged, 300))
     entries[7] = leaf(999).dump()
     hashes = [merkle.leaf_hash(entry) for entry in entries]
@@ -318,6 +318,6 @@ def test_changed_entries_with_fitting_tiles_are_found(logged: LocalStore) -> Non
         log.verify(logged, KEYS, ORIGIN)
 
 
-def test_a_log_that_is_not_there_proves_nothing(results: LocalStore) -> None:
+def test_a_missing_log_is_refused(results: LocalStore) -> None:
     with pytest.raises(Refused, match="no checkpoint"):
         log.verify(results, KEYS, ORIGIN)

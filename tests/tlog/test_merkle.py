@@ -100,7 +100,7 @@ def test_every_leaf_is_proven_and_no_other(size: int, data: st.DataObject) -> No
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.data())
-def test_growth_is_proven_and_rewriting_is_not(new: int, data: st.DataObject) -> None:
+def test_consistency_is_proven_for_extended_trees_only(new: int, data: st.DataObject) -> None:
     leaves, old = many(new), data.draw(st.integers(1, new))
     node = merkle.nodes_in_memory(leaves)
     tops = merkle.root(old, node), merkle.root(new, node)
@@ -112,7 +112,7 @@ def test_growth_is_proven_and_rewriting_is_not(new: int, data: st.DataObject) ->
     assert old == new or not merkle.verify_consistency(old, new, *tops, [])
 
 
-def test_proofs_of_no_tree_are_refused() -> None:
+def test_proofs_for_impossible_trees_are_refused() -> None:
     assert not merkle.verify_inclusion(LEAVES[0], 0, 0, [], LEAVES[0])
     assert not merkle.verify_inclusion(LEAVES[0], -1, 1, [], LEAVES[0])
     assert not merkle.verify_consistency(0, 1, LEAVES[0], LEAVES[0], [])
@@ -121,7 +121,7 @@ def test_proofs_of_no_tree_are_refused() -> None:
 
 @pytest.mark.parametrize("first", [0, 1, 255, 256, 257])
 @pytest.mark.parametrize("more", [1, 255, 256, 600])
-def test_tiles_do_not_depend_on_the_steps(first: int, more: int) -> None:
+def test_tiles_do_not_depend_on_the_batches(first: int, more: int) -> None:
     leaves = many(first + more)
     kept: dict[tuple[int, int, int], bytes] = {}
 
@@ -154,7 +154,7 @@ GO_NOTE = (
 )
 
 
-def test_a_note_that_go_signed() -> None:
+def test_a_note_signed_by_go_verifies() -> None:
     key = Ed25519PublicKey.from_public_bytes(GO_KEY[1:])
     assert (
         signed_note.verify_note(GO_NOTE, "PeterNeumann", [key]) == GO_NOTE.split("\n\n")[0] + "\n"
@@ -167,11 +167,11 @@ POINT = Checkpoint(ORIGIN, 8, bytes.fromhex(ROOTS[8]))
 SIGNED = signed_note.sign(POINT.text(), ORIGIN, KEY)
 
 
-def test_a_checkpoint_comes_back() -> None:
+def test_a_signed_checkpoint_verifies() -> None:
     assert signed_note.verify_checkpoint(SIGNED, ORIGIN, [KEY.public_key()]) == POINT
 
 
-def test_signatures_of_witnesses_are_passed_over() -> None:
+def test_signatures_of_witnesses_are_ignored() -> None:
     witness = signed_note.sign(POINT.text(), "witness.example", Ed25519PrivateKey.generate())
     both = SIGNED + witness.split("\n\n")[1] + "— broken !!!\nno signature\n"
     others = [Ed25519PrivateKey.generate().public_key(), KEY.public_key()]
@@ -198,6 +198,6 @@ def resigned(text: str) -> str:
         pytest.param(resigned(Checkpoint("other.example", 8, POINT.root).text()), id="other log"),
     ],
 )
-def test_checkpoints_that_prove_nothing(signed: str) -> None:
+def test_invalid_checkpoints_are_refused(signed: str) -> None:
     with pytest.raises(Refused, match="LOG_INVALID"):
         signed_note.verify_checkpoint(signed, ORIGIN, [KEY.public_key()])
