@@ -1,4 +1,4 @@
-"""The report as a browser shows it."""
+"""The report in a browser."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from core import audit
 from core.audit import page, report
-from tests.audit.conftest import sources
+from tests.audit.conftest import open_sources
 from tests.audit.test_findings import flip_a_bit, release_without_a_mark
 from tests.support import browser
 
-SEEN = """return [...document.querySelectorAll("svg")].map((plot) => ({
+PLOTS_SCRIPT = """return [...document.querySelectorAll("svg")].map((plot) => ({
   name: plot.id, width: plot.getBoundingClientRect().width,
   bars: [...plot.querySelectorAll("rect")].map((bar) => {
     const box = bar.getBoundingClientRect();
@@ -24,19 +24,19 @@ SEEN = """return [...document.querySelectorAll("svg")].map((plot) => ({
 
 
 @pytest.fixture
-def made(clean: Path, tmp_path: Path) -> report.Report:
-    root = shutil.copytree(clean, tmp_path / "spoiled")
+def result(clean: Path, tmp_path: Path) -> report.Report:
+    root = shutil.copytree(clean, tmp_path / "damaged")
     flip_a_bit(root)
     release_without_a_mark(root)
-    found = sources(root)
-    return audit.build_report(audit.audit_bucket(found), found, "")
+    sources = open_sources(root)
+    return audit.build_report(audit.audit_bucket(sources), sources, "")
 
 
 @pytest.mark.slow
-def test_a_browser_shows_the_plots(made: report.Report, tmp_path: Path) -> None:
-    shown = tmp_path / "report.html"
-    shown.write_text(page.render(made), encoding="utf-8")
-    plots = browser.ask(shown, tmp_path, SEEN)
+def test_a_browser_shows_the_plots(result: report.Report, tmp_path: Path) -> None:
+    page_path = tmp_path / "report.html"
+    page_path.write_text(page.render(result), encoding="utf-8")
+    plots = browser.run_script(page_path, tmp_path, PLOTS_SCRIPT)
     assert [plot["name"] for plot in plots] == ["plot-outcomes", "plot-score", "plot-duration"]
     for plot in plots:
         assert plot["width"] > 500
@@ -49,15 +49,17 @@ def test_a_browser_shows_the_plots(made: report.Report, tmp_path: Path) -> None:
             highest = max(b["height"] / c for b, c in zip(plot["bars"], counts, strict=True))
             assert bar["height"] == pytest.approx(count * highest, abs=1)
     assert len({bar["fill"] for bar in plots[0]["bars"]}) == len(
-        {name for period in made.outcomes for name in page.STATUSES if getattr(period, name)}
+        {name for period in result.outcomes for name in page.STATUSES if getattr(period, name)}
     )
 
 
 @pytest.mark.slow
-def test_a_browser_can_take_a_screenshot_of_the_report(made: report.Report, tmp_path: Path) -> None:
-    shown = tmp_path / "report.html"
-    shown.write_text(page.render(made), encoding="utf-8")
-    picture = browser.screenshot(shown, tmp_path / "report.png", width=900, height=1500)
+def test_a_browser_can_take_a_screenshot_of_the_report(
+    result: report.Report, tmp_path: Path
+) -> None:
+    page_path = tmp_path / "report.html"
+    page_path.write_text(page.render(result), encoding="utf-8")
+    picture = browser.take_screenshot(page_path, tmp_path / "report.png", width=900, height=1500)
     assert picture.startswith(b"\x89PNG")
     assert struct.unpack(">II", picture[16:24]) == (900, 1500)
-    assert len(picture) > 40_000  # an empty page of this size takes a tenth
+    assert len(picture) > 40_000  # an empty page has a tenth of this size

@@ -1,4 +1,4 @@
-"""`voicedrop audit`, `log` and `trace --index`: files, exit codes, going on after a break."""
+"""`voicedrop audit`, `log` and `trace --index`: files, exit codes, resuming."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from core.tlog import log
 from handlers.cli import app as cli
 from handlers.cli import audit as auditing
 from handlers.cli.screen import Progress
-from tests.audit.conftest import SIZE, opened, sources
-from tests.audit.test_findings import flip_a_bit, release_without_a_mark, results, sealed
-from tests.support.audited_bucket import add, fill
+from tests.audit.conftest import JOB_COUNT, open_runtime, open_sources
+from tests.audit.test_findings import flip_a_bit, release_without_a_mark, result_paths, sealed_path
+from tests.support.audited_bucket import add_job, fill_bucket
 
 
 class Voicedrop(Protocol):
     def __call__(self, root: Path, *arguments: str) -> tuple[int, str]:
-        """The exit code and what was said."""
+        """Return the exit code and the output."""
         ...
 
 
 @pytest.fixture
 def voicedrop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Voicedrop:
-    """Runs a command on a folder of buckets, in an environment of its own."""
+    """Return a function that runs a command on a folder of buckets."""
     monkeypatch.chdir(tmp_path)
     for name in ("VOICEDROP_BUCKET", "VOICEDROP_RESULTS", "VOICEDROP_INBOX", "VOICEDROP_CONTROL"):
         monkeypatch.delenv(name, raising=False)
@@ -56,18 +56,18 @@ def voicedrop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Voicedrop:
 
 @pytest.mark.slow
 def test_a_clean_bucket_exits_with_0(voicedrop: Voicedrop, clean: Path, tmp_path: Path) -> None:
-    code, said = voicedrop(clean, "audit")
-    assert code == 0, said
-    assert said.rstrip().splitlines()[-2:] == ["clean", "report: audit/report.html"]
+    code, output = voicedrop(clean, "audit")
+    assert code == 0, output
+    assert output.rstrip().splitlines()[-2:] == ["clean", "report: audit/report.html"]
     names = {path.name for path in (tmp_path / "audit").iterdir()}
     assert names == {"report.html", "report.json", "items.csv", "index.json"}
 
 
 def test_findings_are_printed_and_exit_with_1(voicedrop: Voicedrop, copy: Path) -> None:
     flip_a_bit(copy)
-    code, said = voicedrop(copy, "audit")
+    code, output = voicedrop(copy, "audit")
     assert code == 1
-    assert f"OBJECT_CHANGED  out/{sealed(copy).parent.name}/hello.wav.sealed" in said
+    assert f"OBJECT_CHANGED  out/{sealed_path(copy).parent.name}/hello.wav.sealed" in output
 
 
 @pytest.mark.slow
@@ -78,19 +78,19 @@ def test_findings_beyond_the_limit_are_counted(voicedrop: Voicedrop, copy: Path)
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         pytest.param(lambda root: shutil.rmtree(root / "results"), id="no-bucket"),
         pytest.param(lambda root: shutil.rmtree(root / "keys"), id="no-public-keys"),
     ],
 )
 def test_an_audit_that_cannot_run_exits_with_2(
-    voicedrop: Voicedrop, copy: Path, spoil: Callable[[Path], None]
+    voicedrop: Voicedrop, copy: Path, damage: Callable[[Path], None]
 ) -> None:
-    spoil(copy)
-    code, said = voicedrop(copy, "audit")
+    damage(copy)
+    code, output = voicedrop(copy, "audit")
     assert code == 2
-    assert "could not be done" in said
+    assert "could not be done" in output
 
 
 @pytest.mark.parametrize(
@@ -111,29 +111,29 @@ def test_since_leaves_earlier_results_out(
     voicedrop: Voicedrop, clean: Path, tmp_path: Path
 ) -> None:
     voicedrop(clean, "audit", "--since", "2026-11-02")
-    made = json.loads((tmp_path / "audit/report.json").read_text())
-    assert (made["totals"]["jobs"], made["totals"]["left_out"]) == (2, SIZE - 2)
-    assert {period["period"] for period in made["outcomes"]} == {"2026-11-02", "2026-11-03"}
+    document = json.loads((tmp_path / "audit/report.json").read_text())
+    assert (document["totals"]["jobs"], document["totals"]["left_out"]) == (2, JOB_COUNT - 2)
+    assert {period["period"] for period in document["outcomes"]} == {"2026-11-02", "2026-11-03"}
 
 
 @pytest.mark.slow
 def test_the_next_audit_compares_the_log_with_the_last_checkpoint(
     voicedrop: Voicedrop, copy: Path
 ) -> None:
-    made = opened(copy)
-    before = {info.key for info in made.results.list("")}
-    add(made, 100)
+    runtime = open_runtime(copy)
+    before = {info.key for info in runtime.results.list("")}
+    add_job(runtime, 100)
     assert voicedrop(copy, "log", "integrate")[0] == 0
     assert voicedrop(copy, "audit")[0] == 0
-    for info in list(made.results.list("")):
+    for info in list(runtime.results.list("")):
         if info.key not in before:
-            made.results.delete(info.key)
-    code, said = voicedrop(copy, "audit")
-    assert (code, "LOG_INVALID" in said) == (1, True)
+            runtime.results.delete(info.key)
+    code, output = voicedrop(copy, "audit")
+    assert (code, "LOG_INVALID" in output) == (1, True)
 
 
 def test_an_interrupted_audit_is_resumed(copy: Path, tmp_path: Path) -> None:
-    """The same answers, and what was looked at is not looked at again."""
+    """The report is the same, and jobs that were checked are not checked again."""
     settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(copy), "VOICEDROP_KEYS": str(copy / "keys")}
     )
@@ -151,12 +151,12 @@ def test_an_interrupted_audit_is_resumed(copy: Path, tmp_path: Path) -> None:
     assert len(kept) == 1 + 3
     journal.write_bytes(b"\n".join(kept) + b'\n{"job":"cut')
     done = [json.loads(line)["job"] for line in kept[1:]]
-    # A job that was looked at is taken from the journal, unless its folder has changed since.
+    # A checked job is read from the journal, unless its folder has changed since.
     for path in copy.glob("results/marks/*/*.json"):
         path.unlink()
     (copy / f"results/out/{done[0]}/foreign").write_bytes(b"")
-    told = auditing.audit(settings, request, Progress(quiet=True))
-    unmarked = {f["job"] for f in told.data["findings"] if f["code"] == "MARK_UNREGISTERED"}
+    outcome = auditing.audit(settings, request, Progress(quiet=True))
+    unmarked = {f["job"] for f in outcome.data["findings"] if f["code"] == "MARK_UNREGISTERED"}
     assert not set(done[1:]) & unmarked
     assert done[0] in unmarked
     assert not journal.exists()
@@ -169,17 +169,17 @@ def test_a_different_request_does_not_use_the_journal(copy: Path, tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def spoiled(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> report.Report:
-    root = shutil.copytree(clean, tmp_path_factory.mktemp("spoiled") / "<b>spoiled & so")
+def damaged(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> report.Report:
+    root = shutil.copytree(clean, tmp_path_factory.mktemp("damaged") / "<b>damaged & so")
     flip_a_bit(root)
     release_without_a_mark(root)
     (root / "results" / "<script>").write_bytes(b"")
-    found = sources(root)
-    return audit.build_report(audit.audit_bucket(found, workers=2), found, "")
+    sources = open_sources(root)
+    return audit.build_report(audit.audit_bucket(sources, workers=2), sources, "")
 
 
-class Text(HTMLParser):
-    """What a reader sees, and the elements there are."""
+class PageText(HTMLParser):
+    """The visible text of a page, its elements and its links."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,21 +196,21 @@ class Text(HTMLParser):
             self.words.append(data)
 
 
-def read(made: report.Report) -> Text:
-    text = Text()
-    text.feed(page.render(made))
+def read_page(result: report.Report) -> PageText:
+    text = PageText()
+    text.feed(page.render(result))
     return text
 
 
-def numbers(value: Any) -> Iterator[str]:
-    """Every number in a JSON document, those inside its texts and names too."""
+def all_numbers(value: Any) -> Iterator[str]:
+    """Yield every number in a JSON document, including those in its strings and names."""
     if isinstance(value, dict):
         for name, part in value.items():
-            yield from numbers(name)
-            yield from numbers(part)
+            yield from all_numbers(name)
+            yield from all_numbers(part)
     elif isinstance(value, list):
         for part in value:
-            yield from numbers(part)
+            yield from all_numbers(part)
     elif isinstance(value, bool) or value is None:
         return
     elif isinstance(value, str):
@@ -220,52 +220,54 @@ def numbers(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def test_every_number_on_the_page_is_in_the_report(spoiled: report.Report) -> None:
-    known = set(numbers(msgspec.to_builtins(spoiled)))
-    shown = set(re.findall(r"\d+(?:\.\d+)?", " ".join(read(spoiled).words)))
+def test_every_number_on_the_page_is_in_the_report(damaged: report.Report) -> None:
+    known = set(all_numbers(msgspec.to_builtins(damaged)))
+    shown = set(re.findall(r"\d+(?:\.\d+)?", " ".join(read_page(damaged).words)))
     assert len(shown) > 30
     assert shown <= known
 
 
-def test_the_page_is_self_contained_and_has_no_scripts(spoiled: report.Report) -> None:
-    text = read(spoiled)
+def test_the_page_is_self_contained_and_has_no_scripts(damaged: report.Report) -> None:
+    text = read_page(damaged)
     assert text.links == []
-    assert not {"script", "link", "img", "iframe", "b>spoiled"} & set(text.tags)
-    assert "url(" not in page.render(spoiled)
+    assert not {"script", "link", "img", "iframe", "b>damaged"} & set(text.tags)
+    assert "url(" not in page.render(damaged)
     assert "<script>" in " ".join(text.words)  # the name of the foreign object, as text
 
 
-def test_the_plots_draw_what_the_report_counts(spoiled: report.Report) -> None:
+def test_the_plots_draw_what_the_report_counts(damaged: report.Report) -> None:
     plots = [
         ET.fromstring(svg)  # noqa: S314 - our own
-        for svg in re.findall(r"<svg.*?</svg>", page.render(spoiled), flags=re.DOTALL)
+        for svg in re.findall(r"<svg.*?</svg>", page.render(damaged), flags=re.DOTALL)
     ]
     assert [plot.get("id") for plot in plots] == ["plot-outcomes", "plot-score", "plot-duration"]
     for plot, counts in zip(
-        plots, (None, spoiled.scores.counts, spoiled.durations.counts), strict=True
+        plots, (None, damaged.scores.counts, damaged.durations.counts), strict=True
     ):
         bars = [bar for bar in plot.iter("rect") if float(bar.get("height", "0")) > 0]
         drawn = sum(int((bar[0].text or "").rpartition(": ")[2]) for bar in bars)
-        assert drawn == (spoiled.totals.jobs if counts is None else sum(counts))
+        assert drawn == (damaged.totals.jobs if counts is None else sum(counts))
         assert all(0 <= float(bar.attrib["x"]) <= 720 for bar in bars)
-    assert sum(spoiled.scores.counts) == spoiled.totals.outputs
+    assert sum(damaged.scores.counts) == damaged.totals.outputs
 
 
-def test_an_unmarked_output_shows_in_the_first_bar(spoiled: report.Report) -> None:
-    assert spoiled.scores.edges[0] == 0
-    assert spoiled.scores.counts[0] == 1
+def test_an_unmarked_output_shows_in_the_first_bar(damaged: report.Report) -> None:
+    assert damaged.scores.edges[0] == 0
+    assert damaged.scores.counts[0] == 1
 
 
 def test_an_empty_report_is_rendered(tmp_path: Path) -> None:
-    fill(tmp_path, [], integrate=False)
-    found = sources(tmp_path)
-    text = " ".join(read(audit.build_report(audit.audit_bucket(found), found, "2026-01-01")).words)
+    fill_bucket(tmp_path, [], integrate=False)
+    sources = open_sources(tmp_path)
+    text = " ".join(
+        read_page(audit.build_report(audit.audit_bucket(sources), sources, "2026-01-01")).words
+    )
     assert "No genuine results." in text
     assert "This bucket has no log." in text
 
 
-def test_only_the_page_limits_the_number_of_findings(spoiled: report.Report) -> None:
-    many = msgspec.structs.replace(spoiled, findings=spoiled.findings * 100)
+def test_only_the_page_limits_the_number_of_findings(damaged: report.Report) -> None:
+    many = msgspec.structs.replace(damaged, findings=damaged.findings * 100)
     assert page.render(many).count("OBJECT_CHANGED</code><td>") <= page.MAX_FINDINGS
     assert "More findings are in report.json." in page.render(many)
 
@@ -294,8 +296,8 @@ def test_long_periods_are_counted_by_month() -> None:
 def test_bins_are_round_and_hold_every_value(
     values: list[float], edges: list[float], counts: list[int]
 ) -> None:
-    made = report.build_histogram(values)
-    assert (made.edges, made.counts) == (edges, counts)
+    histogram = report.build_histogram(values)
+    assert (histogram.edges, histogram.counts) == (edges, counts)
 
 
 def test_the_table_has_a_row_per_item_and_a_column_per_check(
@@ -304,8 +306,8 @@ def test_the_table_has_a_row_per_item_and_a_column_per_check(
     flip_a_bit(copy)
     voicedrop(copy, "audit")
     rows = list(csv.DictReader((tmp_path / "audit/items.csv").read_text().splitlines()))
-    assert len(rows) == SIZE + 1  # the partial job has two items, the rejected one none
-    bad = next(row for row in rows if row["job"] == sealed(copy).parent.name)
+    assert len(rows) == JOB_COUNT + 1  # the partial job has two items, the rejected one none
+    bad = next(row for row in rows if row["job"] == sealed_path(copy).parent.name)
     assert (bad["signature"], bad["object"]) == ("pass", "fail OBJECT_CHANGED")
     assert (bad["plaintext"], bad["watermark"]) == ("fail SEAL_INVALID", "skip NOT_OPENED")
     names = [name for name, _ in audit.CHECKS.values()]
@@ -315,9 +317,9 @@ def test_the_table_has_a_row_per_item_and_a_column_per_check(
 def test_with_json_the_report_is_on_standard_output(
     voicedrop: Voicedrop, clean: Path, tmp_path: Path
 ) -> None:
-    code, said = voicedrop(clean, "audit", "--json")
+    code, output = voicedrop(clean, "audit", "--json")
     assert code == 0
-    assert json.loads(said) == json.loads((tmp_path / "audit/report.json").read_text())
+    assert json.loads(output) == json.loads((tmp_path / "audit/report.json").read_text())
 
 
 @pytest.mark.slow
@@ -325,23 +327,23 @@ def test_a_clip_is_traced_with_an_index_and_the_watermark_key_alone(
     voicedrop: Voicedrop, copy: Path, tmp_path: Path
 ) -> None:
     voicedrop(copy, "audit")
-    made = opened(copy)
-    done = parse_result(results(copy)[0].read_bytes())
+    runtime = open_runtime(copy)
+    done = parse_result(result_paths(copy)[0].read_bytes())
     clip = tmp_path / "clip.wav"
     envelope = done.items[0].envelope
     assert envelope
-    body = sealing.open_sealed(sealed(copy).read_bytes(), envelope, made.keys.wrapping)
+    body = sealing.open_sealed(sealed_path(copy).read_bytes(), envelope, runtime.keys.wrapping)
     clip.write_bytes(body)
     for name in ("results", "control", "inbox"):
         shutil.rmtree(copy / name)
     for other in (*copy.glob("keys/kek*"), *copy.glob("keys/sign*")):
         other.unlink()
     index = str(tmp_path / "audit/index.json")
-    code, said = voicedrop(copy, "trace", str(clip), "--index", index)
+    code, output = voicedrop(copy, "trace", str(clip), "--index", index)
     assert code == 0
-    assert f"item hello of job {done.job_id}" in said.replace("\n", "")
-    code, said = voicedrop(copy, "trace", str(clip), "--json", "--index", index)
-    assert json.loads(said)["traces"][0]["findings"][0]["job"] == done.job_id
+    assert f"item hello of job {done.job_id}" in output.replace("\n", "")
+    code, output = voicedrop(copy, "trace", str(clip), "--json", "--index", index)
+    assert json.loads(output)["traces"][0]["findings"][0]["job"] == done.job_id
 
 
 def test_tracing_needs_a_watermark_key_and_a_clip(
@@ -360,14 +362,14 @@ def test_the_log_verifies_with_public_keys_alone(
     voicedrop: Voicedrop, copy: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
-    kept.write_text(log.read_latest_checkpoint(opened(copy).results) or "")
-    add(opened(copy), 100)
-    code, said = voicedrop(copy, "log", "integrate")
-    assert (code, f"{SIZE + 1} results are in the log" in said) == (0, True)
+    kept.write_text(log.read_latest_checkpoint(open_runtime(copy).results) or "")
+    add_job(open_runtime(copy), 100)
+    code, output = voicedrop(copy, "log", "integrate")
+    assert (code, f"{JOB_COUNT + 1} results are in the log" in output) == (0, True)
     for secret in (*copy.glob("keys/*.key"), copy / "keys/sign-001.pem"):
         secret.unlink()
-    code, said = voicedrop(copy, "log", "verify", "--checkpoint", str(kept))
-    assert (code, "It continues the checkpoint" in said.replace("\n", " ")) == (0, True)
+    code, output = voicedrop(copy, "log", "verify", "--checkpoint", str(kept))
+    assert (code, "It continues the checkpoint" in output.replace("\n", " ")) == (0, True)
     assert "keep a checkpoint" in voicedrop(copy, "log", "verify")[1].replace("\n", " ")
 
 
@@ -375,12 +377,12 @@ def test_the_log_verifies_with_public_keys_alone(
 def test_the_log_continues_after_the_signing_key_changed(voicedrop: Voicedrop, copy: Path) -> None:
     (copy / "keys/sign-001.pem").unlink()
     keys.create_keys(copy / "keys")
-    add(opened(copy), 100)
+    add_job(open_runtime(copy), 100)
     assert voicedrop(copy, "log", "integrate")[0] == 0
     assert voicedrop(copy, "log", "verify")[0] == 0
     assert voicedrop(copy, "audit")[0] == 0
 
 
 def test_an_empty_log_is_reported_as_empty(voicedrop: Voicedrop, tmp_path: Path) -> None:
-    fill(tmp_path / "empty", [], integrate=False)
+    fill_bucket(tmp_path / "empty", [], integrate=False)
     assert "Nothing is queued" in voicedrop(tmp_path / "empty", "log", "integrate")[1]

@@ -1,4 +1,4 @@
-"""Which jobs are heard in a recording, and where."""
+"""Tracing a recording to its jobs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from core.trace.registry import Mark
 from core.trace.trace import Trace
 from handlers.oss import handle
 from tests.handlers.test_oss import notification
-from tests.support.leak import leaked
+from tests.support.leak import leak_clip
 from tests.support.oss_server import OssServer
 from tests.support.runtime import local_runtime, put_job, synthetic_speech
 from tests.support.stores import KEYS as OSS_KEYS
@@ -45,63 +45,67 @@ MARKS = {0xA: Mark(job="job-a", item="one"), 0xB: Mark(job="job-b", item="two")}
 
 
 @cache
-def speech(seconds: float, payload: int | None = None, seed: int = 0) -> np.ndarray:
+def synthetic(seconds: float, payload: int | None = None, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
     sound = synthetic_speech(seconds, RATE, seed) + 0.003 * noise.astype(np.float32)
     return sound if payload is None else watermark.embed(sound, RATE, payload, KEY)
 
 
-def file(tmp_path: Path, samples: np.ndarray, *, rate: int = RATE, name: str = "clip.flac") -> Path:
+def write_clip(
+    tmp_path: Path, samples: np.ndarray, *, rate: int = RATE, name: str = "clip.flac"
+) -> Path:
     """samples: (n,) or (n, channels)."""
     soundfile.write(tmp_path / name, samples, rate)
     return tmp_path / name
 
 
-def traced(path: Path, key: bytes = KEY) -> Trace:
+def trace_clip(path: Path, key: bytes = KEY) -> Trace:
     with path.open("rb") as opened:
         return trace.trace_recording(
             opened, path.name, {"k1": key}, MARKS.get, "2026-11-22T00:00:00Z"
         )
 
 
-def said(report: Trace) -> list[tuple[str, float, float]]:
+def stretches(report: Trace) -> list[tuple[str, float, float]]:
     return [(found.job, found.start, found.end) for found in report.findings]
 
 
-def near(found: list[tuple[str, float, float]], wanted: list[tuple[str, float, float]]) -> bool:
-    """Within two seconds: a mark shows and fades in less."""
-    return [f[0] for f in found] == [w[0] for w in wanted] and all(
-        abs(f[1] - w[1]) < 2 and abs(f[2] - w[2]) < 2 for f, w in zip(found, wanted, strict=True)
+def are_close(
+    found: list[tuple[str, float, float]], expected: list[tuple[str, float, float]]
+) -> bool:
+    """Return whether the jobs are equal and the times differ by less than two seconds."""
+    return [f[0] for f in found] == [w[0] for w in expected] and all(
+        abs(f[1] - w[1]) < 2 and abs(f[2] - w[2]) < 2 for f, w in zip(found, expected, strict=True)
     )
 
 
 def test_two_jobs_in_a_spliced_clip_are_found_with_their_positions(tmp_path: Path) -> None:
-    parts = [speech(9, 0xA), speech(8, None, 1), speech(10, 0xB, 2)]
-    report = traced(file(tmp_path, np.concatenate(parts)))
-    assert near(said(report), [("job-a", 0, 9), ("job-b", 17, 27)])
+    parts = [synthetic(9, 0xA), synthetic(8, None, 1), synthetic(10, 0xB, 2)]
+    report = trace_clip(write_clip(tmp_path, np.concatenate(parts)))
+    assert are_close(stretches(report), [("job-a", 0, 9), ("job-b", 17, 27)])
     assert "item one of job job-a from 0." in report.meaning
     assert "item two of job job-b" in report.meaning
     assert report.clip.seconds == 27
 
 
 def test_a_job_that_occurs_twice_is_reported_twice(tmp_path: Path) -> None:
-    parts = [speech(6, 0xA), np.zeros(9 * RATE, np.float32), speech(6, 0xA)]
-    report = traced(file(tmp_path, np.concatenate(parts)))
-    assert near(said(report), [("job-a", 0, 6), ("job-a", 15, 21)])
+    parts = [synthetic(6, 0xA), np.zeros(9 * RATE, np.float32), synthetic(6, 0xA)]
+    report = trace_clip(write_clip(tmp_path, np.concatenate(parts)))
+    assert are_close(stretches(report), [("job-a", 0, 6), ("job-a", 15, 21)])
 
 
 def test_a_part_that_was_sped_up_is_found_beside_one_that_was_not(tmp_path: Path) -> None:
-    fast = soxr.resample(speech(8, 0xB, 2), RATE, round(RATE / 1.03))
-    report = traced(file(tmp_path, np.concatenate([speech(8, 0xA), fast])))
+    fast = soxr.resample(synthetic(8, 0xB, 2), RATE, round(RATE / 1.03))
+    report = trace_clip(write_clip(tmp_path, np.concatenate([synthetic(8, 0xA), fast])))
     assert [found.job for found in report.findings] == ["job-a", "job-b"]
     assert report.findings[1].tempo == pytest.approx(1.03, abs=0.002)
     assert re.search(r"played [23]\.\d% too fast", report.meaning)
 
 
 def test_a_sped_up_clip_is_not_taken_for_one_that_was_cut() -> None:
-    """Under this payload a path of three stretches, at the speed of the original, may be claimed
-    too, with a score of 9.5 where the true speed has 389."""
-    fast = soxr.resample(speech(5, 0xE), RATE, round(RATE / 1.03))
+    """With this payload, three stretches at the original speed also reach the threshold, with a
+    score of 9.5; the true speed has 389."""
+    fast = soxr.resample(synthetic(5, 0xE), RATE, round(RATE / 1.03))
     found = watermark.detect(fast, RATE, KEY)
     assert (found.payload, found.pieces) == (0xE, 1)
     assert found.tempo == pytest.approx(1.03, abs=0.003)
@@ -109,61 +113,61 @@ def test_a_sped_up_clip_is_not_taken_for_one_that_was_cut() -> None:
 
 
 def test_a_longer_recording_that_was_slowed_down_is_read_as_a_whole(tmp_path: Path) -> None:
-    parts = [speech(20, 0xA), np.zeros(20 * RATE, np.float32), speech(24, 0xB, 2)]
+    parts = [synthetic(20, 0xA), np.zeros(20 * RATE, np.float32), synthetic(24, 0xB, 2)]
     slow = soxr.resample(np.concatenate(parts), RATE, round(RATE * 1.05))
-    report = traced(file(tmp_path, slow))
-    assert near(said(report), [("job-a", 0, 21), ("job-b", 42, 67.2)])
+    report = trace_clip(write_clip(tmp_path, slow))
+    assert are_close(stretches(report), [("job-a", 0, 21), ("job-b", 42, 67.2)])
     assert "too slow" in report.meaning
 
 
 def test_an_unmarked_recording_is_reported_as_such(tmp_path: Path) -> None:
-    report = traced(file(tmp_path, speech(5)))
+    report = trace_clip(write_clip(tmp_path, synthetic(5)))
     assert (report.marked, report.findings, report.score) == (False, [], 0.0)
     assert "does not show that the clip is genuine" in report.meaning
 
 
 def test_with_another_key_nothing_is_found(tmp_path: Path) -> None:
-    assert traced(file(tmp_path, speech(4, 0xA)), b"x" * 32).marked is False
+    assert trace_clip(write_clip(tmp_path, synthetic(4, 0xA)), b"x" * 32).marked is False
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=["left", "right"])
 def test_a_mark_in_one_channel_is_found(tmp_path: Path, side: int) -> None:
-    both = np.stack([speech(8, None, 5), speech(8, None, 6)], axis=1)
-    both[:, side] = speech(8, 0xA)
-    assert {found.job for found in traced(file(tmp_path, both)).findings} == {"job-a"}
+    both = np.stack([synthetic(8, None, 5), synthetic(8, None, 6)], axis=1)
+    both[:, side] = synthetic(8, 0xA)
+    assert {found.job for found in trace_clip(write_clip(tmp_path, both)).findings} == {"job-a"}
 
 
 def test_channels_that_cancel_each_other_hide_nothing(tmp_path: Path) -> None:
-    left = speech(6, 0xA)
-    report = traced(file(tmp_path, np.stack([left, -left], axis=1)))
+    left = synthetic(6, 0xA)
+    report = trace_clip(write_clip(tmp_path, np.stack([left, -left], axis=1)))
     assert {found.job for found in report.findings} == {"job-a"}
 
 
 def test_equal_channels_are_read_once(tmp_path: Path) -> None:
-    left = speech(6, 0xA)
-    path = file(tmp_path, np.stack([left, left], axis=1))
-    report = traced(path)
+    left = synthetic(6, 0xA)
+    path = write_clip(tmp_path, np.stack([left, left], axis=1))
+    report = trace_clip(path)
     assert report.clip.channels == 2
-    assert report.score == traced(file(tmp_path, left, name="mono.flac")).score
+    assert report.score == trace_clip(write_clip(tmp_path, left, name="mono.flac")).score
 
 
 def test_a_clip_that_was_cut_in_the_middle_of_a_byte_stream_is_read_as_far_as_it_goes(
     tmp_path: Path,
 ) -> None:
-    path = file(tmp_path, speech(12, 0xA), name="clip.wav")
+    path = write_clip(tmp_path, synthetic(12, 0xA), name="clip.wav")
     path.write_bytes(path.read_bytes()[: 7 * RATE * 2])
-    report = traced(path)
-    assert near(said(report), [("job-a", 0, 7)])
+    report = trace_clip(path)
+    assert are_close(stretches(report), [("job-a", 0, 7)])
     assert report.error is None
 
 
 def test_a_damaged_clip_without_a_mark_is_not_called_unmarked(tmp_path: Path) -> None:
-    path = file(tmp_path, speech(9, None, 1))
+    path = write_clip(tmp_path, synthetic(9, None, 1))
     data = bytearray(path.read_bytes())
     middle = len(data) * 3 // 4
     data[middle : middle + 4000] = bytes(4000)
     path.write_bytes(data)
-    report = traced(path)
+    report = trace_clip(path)
     assert report.marked is None
     assert report.error is not None
     assert report.error.code == "AUDIO_CORRUPT"
@@ -181,42 +185,42 @@ def test_a_damaged_clip_without_a_mark_is_not_called_unmarked(tmp_path: Path) ->
 )
 def test_an_unreadable_clip_gets_a_code(tmp_path: Path, data: bytes, code: str) -> None:
     (tmp_path / "clip.wav").write_bytes(data)
-    report = traced(tmp_path / "clip.wav")
+    report = trace_clip(tmp_path / "clip.wav")
     assert report.error is not None
     assert (report.marked, report.error.code) == (None, code)
 
 
 def test_a_file_without_samples_gets_a_code(tmp_path: Path) -> None:
-    report = traced(file(tmp_path, np.zeros(0, np.float32), name="clip.wav"))
+    report = trace_clip(write_clip(tmp_path, np.zeros(0, np.float32), name="clip.wav"))
     assert report.error is not None
     assert report.error.code == "AUDIO_NO_SAMPLES"
 
 
 def test_a_recording_over_the_maximum_length_is_refused(tmp_path: Path) -> None:
-    path = file(tmp_path, speech(6))
+    path = write_clip(tmp_path, synthetic(6))
     with path.open("rb") as opened, pytest.raises(Refused, match="AUDIO_TOO_LONG"):
         list(Recording(opened, name="x", max_seconds=5))
 
 
 def test_samples_that_are_not_numbers_are_read_as_silence(tmp_path: Path) -> None:
-    sound = speech(6, 0xA).copy()
+    sound = synthetic(6, 0xA).copy()
     sound[100:200] = np.nan
     soundfile.write(tmp_path / "clip.wav", sound, RATE, subtype="FLOAT")
-    assert said(traced(tmp_path / "clip.wav"))[0][0] == "job-a"
+    assert stretches(trace_clip(tmp_path / "clip.wav"))[0][0] == "job-a"
 
 
 def test_a_crashed_decoder_gets_a_code(tmp_path: Path) -> None:
     starved = Limits(memory=1 << 20, stream=True)
-    path = file(tmp_path, speech(6))
+    path = write_clip(tmp_path, synthetic(6))
     with path.open("rb") as opened, pytest.raises(Failed, match="AUDIO_DECODER_CRASHED"):
         list(Recording(opened, name="x", limits=starved))
 
 
 def test_an_index_resolves_without_a_bucket() -> None:
     index = registry.Index(bucket="results", marks={"0000000a": MARKS[0xA]})
-    again = registry.read_index(msgspec.json.encode(index))
-    assert again.resolve(0xA) == MARKS[0xA]
-    assert again.resolve(0xB) is None
+    index_read_back = registry.read_index(msgspec.json.encode(index))
+    assert index_read_back.resolve(0xA) == MARKS[0xA]
+    assert index_read_back.resolve(0xB) is None
     with pytest.raises(Refused, match="SCHEMA_TYPE"):
         registry.read_index(b"[]")
 
@@ -236,26 +240,28 @@ def test_a_dropped_leak_is_traced_to_its_job_by_the_storage_trigger(
     tmp_path: Path, where: str, request: pytest.FixtureRequest
 ) -> None:
     stores = request.getfixturevalue("oss") if where == "oss" else {}
-    made = local_runtime(tmp_path, **stores)
+    runtime = local_runtime(tmp_path, **stores)
     text = "Words that somebody will pass on to a stranger. " * 3
-    handle(notification(put_job(made, items=[{"id": "hello", "text": text}])), made)
-    (key,) = (i.key for i in made.results.list("out/") if i.key.endswith("result.json"))
-    done = parse_result(made.results.get(key, limit=10**6).data)
+    handle(notification(put_job(runtime, items=[{"id": "hello", "text": text}])), runtime)
+    (key,) = (i.key for i in runtime.results.list("out/") if i.key.endswith("result.json"))
+    done = parse_result(runtime.results.get(key, limit=10**6).data)
     assert key == result_key(done.job_id)
     (item,) = done.items
     assert item.output
     assert item.envelope
-    sealed = made.results.get(item.output.key, limit=10**8).data
-    plain = sealing.open_sealed(sealed, item.envelope, made.keys.wrapping)
-    made.inbox.put("audit/found/leak.wav", leaked(plain))
-    told = handle(notification("audit/found/leak.wav"), made)["done"][0]
-    report = json.loads(made.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    sealed = runtime.results.get(item.output.key, limit=10**8).data
+    plain = sealing.open_sealed(sealed, item.envelope, runtime.keys.wrapping)
+    runtime.inbox.put("audit/found/leak.wav", leak_clip(plain))
+    answer = handle(notification("audit/found/leak.wav"), runtime)["done"][0]
+    report = json.loads(runtime.results.get(f"audit/{answer['trace']}.json", limit=10**6).data)
     assert report["marked"] is True
     assert [(f["job"], f["item"]) for f in report["findings"]] == [(done.job_id, "hello")]
     assert report["findings"][0]["tempo"] == pytest.approx(1.03, abs=0.003)
-    events = [made.results.get(i.key, limit=10**6).data for i in made.results.list("events/")]
+    events = [runtime.results.get(i.key, limit=10**6).data for i in runtime.results.list("events/")]
     (event,) = (e for e in map(json.loads, events) if e["type"] == "com.voicedrop.trace.completed")
     assert event["data"]["jobs"] == [done.job_id]
     assert event["subject"] == "audit/found/leak.wav"
-    bucket = audit.audit_bucket(Sources(results=made.results, control=made.control, keys=READING))
+    bucket = audit.audit_bucket(
+        Sources(results=runtime.results, control=runtime.control, keys=READING)
+    )
     assert "OBJECT_UNCLAIMED" not in {outcome.code for outcome in bucket.outcomes}

@@ -1,4 +1,4 @@
-"""No GPL at run time, and the check would see one."""
+"""No run-time package is under the GPL, and the check detects such packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloud import licences
 ROOT = Path(__file__).parents[2]
 
 
-def package(**headers: str) -> Message:
+def make_metadata(**headers: str) -> Message:
     made = Message()
     for name, value in headers.items():
         made[name.replace("_", "-")] = value
@@ -43,9 +43,12 @@ def test_the_run_time_packages_have_accepted_licences() -> None:
     ],
 )
 def test_refused_licences_are_named(headers: dict[str, str]) -> None:
-    (fault,) = licences.find_faults([("there", package(**headers))], {})
+    (fault,) = licences.find_faults([("there", make_metadata(**headers))], {})
     assert fault.startswith("there: ")
-    assert list(licences.find_faults([("there", package(**headers))], {"there": "a reason"})) == []
+    assert (
+        list(licences.find_faults([("there", make_metadata(**headers))], {"there": "a reason"}))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,9 +62,9 @@ def test_refused_licences_are_named(headers: dict[str, str]) -> None:
     ],
 )
 def test_other_licences_pass(headers: dict[str, str]) -> None:
-    assert list(licences.find_faults([("there", package(**headers))], {})) == []
+    assert list(licences.find_faults([("there", make_metadata(**headers))], {})) == []
 
 
 def test_an_unneeded_exception_is_a_fault() -> None:
-    found = licences.find_faults([("there", package(License="MIT"))], {"there": "a reason"})
+    found = licences.find_faults([("there", make_metadata(License="MIT"))], {"there": "a reason"})
     assert list(found) == ["there: has an exception that it does not need"]

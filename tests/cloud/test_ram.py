@@ -1,4 +1,4 @@
-"""The roles can do their work and nothing else."""
+"""Every role has the permissions that it needs and no others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.crypto import sealing
 from core.settings import Settings
 from handlers.cli import audit as auditing
 from handlers.cli.screen import Progress
-from tests.support.audited_bucket import fill_joined
+from tests.support.audited_bucket import fill_bucket_with_joined_files
 from tests.support.oss_server import OssServer
 from tests.support.runtime import local_runtime
 
@@ -35,7 +35,7 @@ NAMES = {
 }
 
 
-def granted(role: str) -> set[tuple[str, str]]:
+def granted_permissions(role: str) -> set[tuple[str, str]]:
     policy = json.loads(Template(POLICIES[f"{role}.json"]).substitute(NAMES))
     return {
         (action, resource)
@@ -45,7 +45,7 @@ def granted(role: str) -> set[tuple[str, str]]:
     }
 
 
-def function() -> dict[str, Any]:
+def function_properties() -> dict[str, Any]:
     s_yaml = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
     props = template.resolve(s_yaml["resources"]["worker"]["props"], s_yaml["vars"], {})
     assert isinstance(props, dict)
@@ -78,22 +78,25 @@ def test_the_worker_has_the_permissions_that_the_store_needs() -> None:
         ("oss:ListObjects", "voicedrop-control"),
         ("oss:GetBucketInfo", "voicedrop-control"),
     }
-    assert needed <= {(action, resource.split(":", 4)[4]) for action, resource in granted("worker")}
+    assert needed <= {
+        (action, resource.split(":", 4)[4]) for action, resource in granted_permissions("worker")
+    }
 
 
 def test_only_the_producer_can_write_the_inbox_and_nobody_can_delete_a_result() -> None:
     for role in ram.PERMISSIONS:
-        for action, resource in granted(role):
+        for action, resource in granted_permissions(role):
             assert not (action == "oss:DeleteObject" and "voicedrop-control/" not in resource)
             if action == "oss:PutObject" and "voicedrop-inbox" in resource:
                 assert role == "producer"
 
 
-class Allowed:
-    """A role's policy, asked by the OSS server: what was granted, by which lines, and what not."""
+class PolicyCheck:
+    """The policy of a role for the OSS server. Records the statements used and the requests
+    denied."""
 
     def __init__(self, role: str) -> None:
-        self._lines = [(action, arn.split(":", 4)[4]) for action, arn in granted(role)]
+        self._lines = [(action, arn.split(":", 4)[4]) for action, arn in granted_permissions(role)]
         self.used: set[tuple[str, str]] = set()
         self.denied: set[tuple[str, str]] = set()
 
@@ -115,7 +118,7 @@ class Allowed:
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OssServer]:
-    """An OSS server with our three buckets, and the environment of somebody with one role."""
+    """An OSS server with three buckets, and environment variables with the keys of one role."""
     for name in list(os.environ):
         if name.startswith(("VOICEDROP_", "OSS_", "ALIBABA_")):
             monkeypatch.delenv(name)
@@ -135,8 +138,8 @@ def test_an_auditor_can_audit_and_trace_and_nothing_else(
     cloud: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "bucket"
-    fill_joined(root)
-    allowed = Allowed("auditor")
+    fill_bucket_with_joined_files(root)
+    allowed = PolicyCheck("auditor")
     cloud.add_key("somebody", "secret", policy=allowed)
     for name in ("INBOX", "RESULTS", "CONTROL"):
         folder = root / name.lower()
@@ -148,7 +151,7 @@ def test_an_auditor_can_audit_and_trace_and_nothing_else(
     request = auditing.AuditRequest(out=tmp_path / "audit")
     found = auditing.audit(settings, request, Progress(quiet=True))
     assert found.data["verdict"] == "clean", found.lines
-    # Without them an audit says less, and says so.
+    # Without these permissions, the audit skips some checks.
     assert allowed.denied == {
         ("oss:ListObjects", NAMES["INBOX"]),
         ("oss:ListObjects", NAMES["CONTROL"]),
@@ -168,55 +171,94 @@ def test_an_auditor_can_audit_and_trace_and_nothing_else(
 
 
 def test_the_auditor_decrypts_and_writes_nothing() -> None:
-    assert {action for action, _ in granted("auditor")} == {"oss:GetObject", "oss:ListObjects"}
+    assert {action for action, _ in granted_permissions("auditor")} == {
+        "oss:GetObject",
+        "oss:ListObjects",
+    }
 
 
 def test_the_producer_reads_nothing() -> None:
-    assert {action for action, _ in granted("producer")} == {
+    assert {action for action, _ in granted_permissions("producer")} == {
         "oss:PutObject",
         "oss:AbortMultipartUpload",
     }
 
 
 def test_the_policies_and_the_template_name_the_same_resources() -> None:
-    props = function()
-    resources = {resource for _, resource in granted("worker")}
+    props = function_properties()
+    resources = {resource for _, resource in granted_permissions("worker")}
     assert props["asyncInvokeConfig"]["destinationConfig"]["onFailure"]["destination"] in resources
     log = props["logConfig"]
     assert any(
         r.endswith(f"project/{log['project']}/logstore/{log['logstore']}") for r in resources
     )
     assert props["role"].endswith(":role/voicedrop-worker")
-    invoked = {resource for _, resource in granted("oss-notification")}
+    invoked = {resource for _, resource in granted_permissions("oss-notification")}
     assert any(resource.endswith(f"functions/{props['functionName']}") for resource in invoked)
 
 
-def grants(action: str, resource: str, **more: str) -> str:
+def make_policy(action: str, resource: str, **more: str) -> str:
     statement = {"Effect": "Allow", "Action": [action], "Resource": [resource], **more}
     return json.dumps({"Version": "1", "Statement": [statement]})
 
 
-MINE = "acs:oss:*:${ACCOUNT}:"
+OSS_ARN = "acs:oss:*:${ACCOUNT}:"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "fault"),
     [
-        ("worker", grants("oss:*", MINE + "${INBOX}/*"), "more than this role needs"),
-        ("worker", grants("oss:GetObject", "*"), "not a resource of this account"),
-        ("worker", grants("oss:GetObject", "acs:oss:*:*:${INBOX}/*"), "not a resource of this"),
-        ("worker", grants("oss:GetObject", "acs:kms:*:${ACCOUNT}:${INBOX}/*"), "not a resource"),
-        ("worker", grants("oss:PutObject", MINE + "${INBOX}/*"), "more than this role needs"),
-        ("worker", grants("oss:DeleteObject", MINE + "${RESULTS}/*"), "more than this role needs"),
-        ("worker", grants("oss:GetObject", MINE + "other/*"), "more than this role needs"),
-        ("worker", grants("oss:GetObject", MINE + "${INBOX}-2/*"), "more than this role needs"),
-        ("worker", grants("oss:GetObject", MINE + "${INBOX}"), "objects are bucket/..."),
-        ("worker", grants("oss:ListObjects", MINE + "${INBOX}/*"), "objects are bucket/..."),
-        ("auditor", grants("oss:PutObject", MINE + "${RESULTS}/*"), "more than this role needs"),
-        ("producer", grants("oss:GetObject", MINE + "${INBOX}/*"), "more than this role needs"),
-        ("worker-kms", grants("kms:Decrypt", "acs:kms:*:${ACCOUNT}:key/${KMS_KEY}"), "more than"),
-        ("worker", grants("oss:GetObject", "x", Principal="*"), "optionally Condition"),
-        ("worker", grants("oss:GetObject", "x", Effect="Deny"), "must be Effect Allow"),
+        ("worker", make_policy("oss:*", OSS_ARN + "${INBOX}/*"), "more than this role needs"),
+        ("worker", make_policy("oss:GetObject", "*"), "not a resource of this account"),
+        (
+            "worker",
+            make_policy("oss:GetObject", "acs:oss:*:*:${INBOX}/*"),
+            "not a resource of this",
+        ),
+        (
+            "worker",
+            make_policy("oss:GetObject", "acs:kms:*:${ACCOUNT}:${INBOX}/*"),
+            "not a resource",
+        ),
+        (
+            "worker",
+            make_policy("oss:PutObject", OSS_ARN + "${INBOX}/*"),
+            "more than this role needs",
+        ),
+        (
+            "worker",
+            make_policy("oss:DeleteObject", OSS_ARN + "${RESULTS}/*"),
+            "more than this role needs",
+        ),
+        ("worker", make_policy("oss:GetObject", OSS_ARN + "other/*"), "more than this role needs"),
+        (
+            "worker",
+            make_policy("oss:GetObject", OSS_ARN + "${INBOX}-2/*"),
+            "more than this role needs",
+        ),
+        ("worker", make_policy("oss:GetObject", OSS_ARN + "${INBOX}"), "objects are bucket/..."),
+        (
+            "worker",
+            make_policy("oss:ListObjects", OSS_ARN + "${INBOX}/*"),
+            "objects are bucket/...",
+        ),
+        (
+            "auditor",
+            make_policy("oss:PutObject", OSS_ARN + "${RESULTS}/*"),
+            "more than this role needs",
+        ),
+        (
+            "producer",
+            make_policy("oss:GetObject", OSS_ARN + "${INBOX}/*"),
+            "more than this role needs",
+        ),
+        (
+            "worker-kms",
+            make_policy("kms:Decrypt", "acs:kms:*:${ACCOUNT}:key/${KMS_KEY}"),
+            "more than",
+        ),
+        ("worker", make_policy("oss:GetObject", "x", Principal="*"), "optionally Condition"),
+        ("worker", make_policy("oss:GetObject", "x", Effect="Deny"), "must be Effect Allow"),
         ("worker", '{"Version": "2", "Statement": []}', '"Version": "1"'),
         ("worker", '{"Version": "1"}', '"Version": "1"'),
         ("stranger", '{"Version": "1", "Statement": []}', "no permissions are defined"),

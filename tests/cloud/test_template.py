@@ -1,4 +1,4 @@
-"""What the offline check of s.yaml lets pass, and what it finds."""
+"""The offline check of s.yaml accepts the template and finds faults."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ S_YAML = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
 FUNCTION = S_YAML["resources"]["worker"]["props"]
 
 
-def resolved() -> dict[str, Any]:
+def resolve_function() -> dict[str, Any]:
     props = template.resolve(FUNCTION, S_YAML["vars"], {})
     assert isinstance(props, dict)
     return props
 
 
-def changed(change: Callable[[Any], Any]) -> list[str]:
-    """Faults after `change` to the resources."""
+def faults_after(change: Callable[[Any], Any]) -> list[str]:
+    """Return the faults after `change` was applied to the resources."""
     broken = copy.deepcopy(S_YAML)
     change(broken["resources"])
     return list(template.find_faults(broken, {}))
 
 
 def edit(path: str, value: Any) -> Callable[[Any], None]:
-    """Set, or with None delete, what stands at `path` under the resources."""
+    """Return a change that sets the value at `path` under the resources, or deletes it if None."""
 
     def change(resources: Any) -> None:
         *parents, last = (int(p) if p.isdigit() else p for p in path.split("/"))
@@ -58,7 +58,7 @@ def test_the_template_has_no_fault() -> None:
 P = "worker/props"
 OSS = f"{P}/triggers/0/triggerConfig"
 FAULTS = [
-    # what the deployer's schema knows
+    # rules of the deployer's schema
     (f"{P}/timeout", 99999, "timeout: 99999 violates maximum: 86400"),
     (f"{P}/functionName", None, "worker/: missing: functionName"),
     (f"{P}/provisionConfig/alwaysAllocateGPU", None, "provisionConfig: missing: alwaysAllocateGPU"),
@@ -68,7 +68,7 @@ FAULTS = [
         {"a": "x" * 300},
         "xxx... violates type: integer",
     ),
-    # misspelt keys, which it lets pass
+    # misspelt keys, which the schema accepts
     (f"{P}/instanceConcurency", 1, "instanceConcurency: unknown key"),
     (f"{P}/logConfig/logBeginrule", "None", "logConfig/logBeginrule: unknown key"),
     (f"{P}/tags/0/vaule", "x", "tags/0/vaule: unknown key"),
@@ -78,7 +78,7 @@ FAULTS = [
         "${vars.nothing}",
         "${vars.nothing}: placeholder without a value",
     ),
-    # triggers, into which it never looks
+    # triggers, which the schema does not check
     (f"{OSS}/filter/key/suffix", None, "triggers/manifest/filter/key: missing: suffix"),
     (f"{OSS}/filter/key/prefix", "", "filter/key/prefix: must not be empty"),
     (f"{OSS}/events/0", "oss:ObjectCreated:*", "only events that a whole object fires once"),
@@ -114,7 +114,7 @@ FAULTS = [
     ),
     (f"{P}/environmentVariables/VOICEDROP_CONTROL", None, "three different buckets"),
     (f"{P}/environmentVariables/BIG", "x" * 4096, "exceed 4 KB"),
-    # money and loss
+    # cost limits and retries
     (f"{P}/concurrencyConfig", None, "to limit the cost"),
     (f"{P}/provisionConfig/scheduledActions/0/scheduleExpression", "cron(0 1 * * *)", "six"),
     (f"{P}/provisionConfig/scheduledActions/0/endTime", "2020-01-01T00:00:00Z", "ends before"),
@@ -137,7 +137,7 @@ FAULTS = [
     ids=lambda value: str(value)[-40:] if not isinstance(value, dict) else "dict",
 )
 def test_a_fault_is_found_and_named(path: str, value: Any, fault: str) -> None:
-    found = changed(edit(path, value))
+    found = faults_after(edit(path, value))
     assert any(fault in line for line in found), found
 
 
@@ -149,7 +149,7 @@ def test_eleven_triggers_on_a_bucket_are_too_many() -> None:
             more["triggerConfig"]["filter"]["key"]["prefix"] = f"more{i}/"
             triggers.append(more | {"triggerName": f"more{i}"})
 
-    assert changed(crowd) == ["worker/triggers: a bucket can have at most ten"]
+    assert faults_after(crowd) == ["worker/triggers: a bucket can have at most ten"]
 
 
 def test_without_a_card_the_ratio_of_memory_to_cores_is_checked() -> None:
@@ -160,8 +160,8 @@ def test_without_a_card_the_ratio_of_memory_to_cores_is_checked() -> None:
 
         return change
 
-    assert changed(plain(4)) == []
-    assert changed(plain(1)) == ["worker/cpu: must have 1 to 4 GB of memory per core"]
+    assert faults_after(plain(4)) == []
+    assert faults_after(plain(1)) == ["worker/cpu: must have 1 to 4 GB of memory per core"]
 
 
 def test_the_edition_is_checked() -> None:
@@ -179,7 +179,7 @@ def test_the_environment_fills_the_template() -> None:
 
 
 def test_the_settings_accept_the_variables() -> None:
-    settings = Settings.from_environ(resolved()["environmentVariables"])
+    settings = Settings.from_environ(resolve_function()["environmentVariables"])
     settings.refuse_loops()
     assert settings.inbox == "oss://voicedrop-inbox"
     assert settings.consent == "required"

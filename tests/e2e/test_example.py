@@ -20,7 +20,7 @@ from core.documents import signed
 from core.result.document import parse_result
 from core.speech.recognise import Recogniser, error_rate
 from tests.e2e.conftest import INBOX, Place
-from tests.support.leak import leaked
+from tests.support.leak import leak_clip
 from tests.support.present import present
 
 pytestmark = pytest.mark.slow
@@ -123,7 +123,7 @@ def watched_again(spoken: Place, heard: Path) -> dict[str, Any]:
     """What `watch --once` says of the same inbox with a leak of the first item dropped in it."""
     clip = spoken.root / "bucket/inbox/audit/found/leak.wav"
     clip.parent.mkdir(parents=True)
-    clip.write_bytes(leaked((heard / "english.wav").read_bytes()))
+    clip.write_bytes(leak_clip((heard / "english.wav").read_bytes()))
     jobs: dict[str, Any] = spoken.json("watch", "--once")["jobs"]
     return jobs
 

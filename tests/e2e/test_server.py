@@ -23,7 +23,7 @@ from core.result.document import parse_result
 from core.storage.local import LocalStore
 from core.storage.oss import Credentials, OssStore
 from tests.e2e.conftest import INBOX, ROOT, Place
-from tests.support.leak import leaked
+from tests.support.leak import leak_clip
 from tests.support.oss_server import OssServer
 from tests.support.present import present
 
@@ -169,7 +169,7 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     (item,) = done.items
     sealed = results.get(present(item.output).key, limit=10**8).data
     wrapping = keys.load_keyring(function.folder / "keys").wrapping
-    clip = leaked(sealing.open_sealed(sealed, present(item.envelope), wrapping))
+    clip = leak_clip(sealing.open_sealed(sealed, present(item.envelope), wrapping))
     bucket(cloud, "inbox").put("audit/found/leak.wav", clip)
     status, fc, body = function.call("POST", "/invoke", notification("audit/found/leak.wav"))
     assert (status, fc) == (200, "200")

@@ -1,4 +1,4 @@
-"""Notifications: which objects they announce, and what is ignored for which reason."""
+"""Notifications: which objects they announce, and which records are ignored."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from events.incoming import CreatedObject
 DATA = Path(__file__).parents[1] / "data" / "notifications"
 
 
-def payload(name: str) -> bytes:
+def read_sample(name: str) -> bytes:
     return (DATA / name).read_bytes()
 
 
-def record(key: Any = "jobs/a.manifest.json", **changes: Any) -> dict[str, Any]:
+def make_record(key: Any = "jobs/a.manifest.json", **changes: Any) -> dict[str, Any]:
     return {
         "eventName": "ObjectCreated:PutObject",
         "eventSource": "acs:oss",
@@ -34,7 +34,7 @@ def parse(*records: Any, bucket: str = "inbox") -> incoming.Notification:
 
 
 def test_the_example_in_the_documentation() -> None:
-    found = incoming.parse(payload("native_put.json"))
+    found = incoming.parse(read_sample("native_put.json"))
     assert found.created == [
         CreatedObject(
             bucket="testbucket",
@@ -52,7 +52,7 @@ def test_the_example_in_the_documentation() -> None:
 
 
 def test_several_records_in_one_notification() -> None:
-    found = incoming.parse(payload("native_several.json"), bucket="inbox")
+    found = incoming.parse(read_sample("native_several.json"), bucket="inbox")
     assert [(c.key, c.kind, c.etag) for c in found.created] == [
         ("refs/alice.FLAC", "audio", "A1"),
         ("jobs/batch/nightly.manifest.jsonl", "manifest", "A2-3"),
@@ -61,7 +61,7 @@ def test_several_records_in_one_notification() -> None:
 
 
 def test_a_cloud_event_from_eventbridge() -> None:
-    found = incoming.parse(payload("eventbridge.json"), bucket="inbox")
+    found = incoming.parse(read_sample("eventbridge.json"), bucket="inbox")
     assert [(c.key, c.kind, c.size) for c in found.created] == [
         ("jobs/书 1.manifest.json", "manifest", 59537)
     ]
@@ -69,27 +69,27 @@ def test_a_cloud_event_from_eventbridge() -> None:
 
 
 def test_a_list_of_cloud_events() -> None:
-    one = payload("eventbridge.json")
+    one = read_sample("eventbridge.json")
     assert len(incoming.parse(b"[" + one + b"," + one + b"]").created) == 2
 
 
 def test_a_notification_in_the_envelope_of_a_destination() -> None:
-    found = incoming.parse(payload("destination.json"), bucket="inbox")
+    found = incoming.parse(read_sample("destination.json"), bucket="inbox")
     assert [c.key for c in found.created] == ["jobs/a.manifest.json"]
 
 
 def test_a_single_record_without_a_wrapper() -> None:
-    """EventBridge can be told to deliver `data` alone."""
-    assert incoming.parse(json.dumps(record()).encode()).created
+    """EventBridge can be configured to deliver only `data`."""
+    assert incoming.parse(json.dumps(make_record()).encode()).created
 
 
 def test_the_prefix_of_event_names_is_removed() -> None:
-    found = parse(record(eventName="oss:ObjectCreated:CopyObject"))
+    found = parse(make_record(eventName="oss:ObjectCreated:CopyObject"))
     assert found.created[0].event_name == "ObjectCreated:CopyObject"
 
 
 def test_a_byte_order_mark_is_accepted() -> None:
-    assert incoming.parse(b"\xef\xbb\xbf" + json.dumps(record()).encode()).created
+    assert incoming.parse(b"\xef\xbb\xbf" + json.dumps(make_record()).encode()).created
 
 
 KINDS = {
@@ -112,37 +112,37 @@ KINDS = {
 
 @pytest.mark.parametrize(("key", "kind"), KINDS.items())
 def test_kinds(key: str, kind: str) -> None:
-    assert [c.kind for c in parse(record(key)).created] == [kind]
+    assert [c.kind for c in parse(make_record(key)).created] == [kind]
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    made = record()
+def change_oss_field(path: str, value: Any) -> dict[str, Any]:
+    made = make_record()
     made["oss"][path] = value
     return made
 
 
 IGNORED = {
-    "deletion": (record(eventName="ObjectRemoved:DeleteObject"), "event-type"),
-    "a part": (record(eventName="ObjectCreated:UploadPart"), "event-type"),
-    "a copied part": (record(eventName="ObjectCreated:UploadPartCopy"), "event-type"),
-    "an append": (record(eventName="ObjectCreated:AppendObject"), "event-type"),
-    "a link": (record(eventName="ObjectCreated:PutSymlink"), "event-type"),
-    "metadata": (record(eventName="ObjectModified:UpdateObjectMeta"), "event-type"),
-    "a name without a family": (record(eventName="PutObject"), "event-type"),
-    "another service": (record(eventSource="acs:mns"), "other-source"),
-    "another bucket": (changed("bucket", {"name": "outbox"}), "other-bucket"),
-    "a folder": (record("jobs/"), "folder"),
-    "an encoded folder": (record("jobs%2F"), "folder"),
-    "a temporary file": (record("jobs/a.manifest.json.tmp"), "temporary"),
-    "a cut download": (record("refs/a.wav.crdownload"), "temporary"),
-    "a marker": (record("jobs/_SUCCESS"), "marker"),
-    "an output": (record("out/j/a.wav.sealed"), "own-prefix"),
-    "an event": (record("events/dt=2026-01-01/j.json"), "own-prefix"),
-    "a lease": (record("lease/j"), "own-prefix"),
-    "a trace report": (record("audit/0123.json"), "own-prefix"),
-    "a key that climbs": (record("jobs/../a.manifest.json"), "invalid-key"),
-    "half a character": (record("jobs/\ud800"), "invalid-key"),
-    "a long key": (record("a" * 1024), "invalid-key"),
+    "deletion": (make_record(eventName="ObjectRemoved:DeleteObject"), "event-type"),
+    "a part": (make_record(eventName="ObjectCreated:UploadPart"), "event-type"),
+    "a copied part": (make_record(eventName="ObjectCreated:UploadPartCopy"), "event-type"),
+    "an append": (make_record(eventName="ObjectCreated:AppendObject"), "event-type"),
+    "a link": (make_record(eventName="ObjectCreated:PutSymlink"), "event-type"),
+    "metadata": (make_record(eventName="ObjectModified:UpdateObjectMeta"), "event-type"),
+    "a name without a family": (make_record(eventName="PutObject"), "event-type"),
+    "another service": (make_record(eventSource="acs:mns"), "other-source"),
+    "another bucket": (change_oss_field("bucket", {"name": "outbox"}), "other-bucket"),
+    "a folder": (make_record("jobs/"), "folder"),
+    "an encoded folder": (make_record("jobs%2F"), "folder"),
+    "a temporary file": (make_record("jobs/a.manifest.json.tmp"), "temporary"),
+    "a cut download": (make_record("refs/a.wav.crdownload"), "temporary"),
+    "a marker": (make_record("jobs/_SUCCESS"), "marker"),
+    "an output": (make_record("out/j/a.wav.sealed"), "own-prefix"),
+    "an event": (make_record("events/dt=2026-01-01/j.json"), "own-prefix"),
+    "a lease": (make_record("lease/j"), "own-prefix"),
+    "a trace report": (make_record("audit/0123.json"), "own-prefix"),
+    "a key that climbs": (make_record("jobs/../a.manifest.json"), "invalid-key"),
+    "half a character": (make_record("jobs/\ud800"), "invalid-key"),
+    "a long key": (make_record("a" * 1024), "invalid-key"),
 }
 
 
@@ -153,8 +153,8 @@ def test_ignored_records_are_counted_by_reason(ignored: dict[str, Any], reason: 
 
 
 def test_an_empty_manifest_is_not_ignored() -> None:
-    """It is answered with a result that says so."""
-    made = record()
+    """It gets a result with an error."""
+    made = make_record()
     made["oss"]["object"]["size"] = 0
     assert parse(made).created[0].size == 0
 
@@ -169,19 +169,19 @@ def test_missing_fields_are_empty() -> None:
 
 
 def test_fields_of_the_wrong_type_are_treated_as_missing() -> None:
-    made = record(responseElements=[], region=None)
+    made = make_record(responseElements=[], region=None)
     made["oss"]["object"] |= {"size": True, "eTag": 5}
     found = parse(made).created[0]
     assert (found.etag, found.size, found.region, found.request_id) == ("", None, "", "")
 
 
 MALFORMED = {
-    "no name": {k: v for k, v in record().items() if k != "eventName"},
-    "a name that is a number": record(eventName=1),
-    "no object": record(oss={"bucket": {"name": "inbox"}}),
-    "no bucket": record(oss={"object": {"key": "a"}}),
-    "a key that is a number": record(7),
-    "an empty key": record(""),
+    "no name": {k: v for k, v in make_record().items() if k != "eventName"},
+    "a name that is a number": make_record(eventName=1),
+    "no object": make_record(oss={"bucket": {"name": "inbox"}}),
+    "no bucket": make_record(oss={"object": {"key": "a"}}),
+    "a key that is a number": make_record(7),
+    "an empty key": make_record(""),
     "text": "record",
     "nothing": None,
     "a number": 1,
@@ -192,7 +192,7 @@ MALFORMED = {
 def test_a_malformed_record_among_valid_ones_is_counted(broken: Any) -> None:
     if broken == "record":
         broken = '"record"'  # text is taken as JSON in JSON
-    found = parse(broken, record())
+    found = parse(broken, make_record())
     assert (len(found.created), dict(found.ignored)) == (1, {"malformed": 1})
 
 
@@ -225,7 +225,7 @@ def test_a_notification_without_records_is_accepted(body: bytes) -> None:
     assert incoming.parse(body) == incoming.Notification()
 
 
-CANDIDATES = {
+KEY_CANDIDATES = {
     "plain": ("jobs/a.json", ["jobs/a.json"]),
     "plus": ("a+b.wav", ["a+b.wav", "a b.wav"]),
     "space": ("a%20b.wav", ["a%20b.wav", "a b.wav"]),
@@ -237,7 +237,7 @@ CANDIDATES = {
 }
 
 
-@pytest.mark.parametrize(("key", "candidates"), CANDIDATES.values(), ids=CANDIDATES)
+@pytest.mark.parametrize(("key", "candidates"), KEY_CANDIDATES.values(), ids=KEY_CANDIDATES)
 def test_keys_to_try(key: str, candidates: list[str]) -> None:
     assert incoming.key_candidates(key) == candidates
 

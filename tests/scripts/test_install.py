@@ -1,4 +1,4 @@
-"""`scripts/setup` teaches, and knows what the lock has."""
+"""`scripts/setup`: its help, its choice of extras and its sizes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def setup(*words: str) -> subprocess.CompletedProcess[str]:
+def run_setup(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([ROOT / "scripts/setup", *words], capture_output=True, text=True)
 
 
 def test_the_help_lists_every_extra() -> None:
     extras = {e for e in PYPROJECT["project"]["optional-dependencies"] if "image" not in e}
     assert set(install.EXTRAS) == extras
-    shown = setup("--help")
+    shown = run_setup("--help")
     assert shown.returncode == 0
     assert all(f"  {name} " in shown.stdout for name in extras)
 
 
 def test_an_unknown_extra_is_refused_before_anything_happens() -> None:
-    refused = setup("cpu,japanese")
+    refused = run_setup("cpu,japanese")
     assert refused.returncode == 2
     assert "unknown extra 'japanese'" in refused.stderr
     assert "yue" in refused.stderr
@@ -39,18 +39,18 @@ def test_an_extra_comes_after_the_files_it_includes() -> None:
     assert everything[:2] == ["run", "cpu"]
     assert everything[-1] == "dev"
     assert len(everything) == len({*everything})
-    installed = {pin.name for name in everything for pin in own(name)}
+    installed = {pin.name for name in everything for pin in own_pins(name)}
     assert installed == {*lock.read_pins("cpu"), *lock.read_pins("dev")}
 
 
-def own(name: str) -> list[lock.Pin]:
+def own_pins(name: str) -> list[lock.Pin]:
     return lock.parse((lock.FOLDER / f"{name}.txt").read_text(encoding="utf-8")).pins
 
 
 def test_the_size_of_everything_is_known() -> None:
     for name in lock.list_files(PYPROJECT):
         download, disk = install.estimate_size([name])
-        assert (download > 0) == (disk > 0) == bool(own(name)), name
+        assert (download > 0) == (disk > 0) == bool(own_pins(name)), name
     assert 100 < install.estimate_size(install.with_included(["cpu"]))[0] < 1000
 
 
@@ -72,7 +72,7 @@ def test_only_one_build_of_onnx_runtime_is_chosen() -> None:
     assert install.choose_extras(["dev"], []) == ["cpu", "dev"]
     assert install.choose_extras(["ko"], ["gpu", "asr"]) == ["gpu", "ko", "asr"]
     assert install.choose_extras(["gpu"], ["cpu", "dev"]) == ["gpu", "dev"]
-    refused = setup("gpu", "cpu")
+    refused = run_setup("gpu", "cpu")
     assert refused.returncode == 2
     assert "cpu and gpu cannot be installed together" in refused.stderr
 

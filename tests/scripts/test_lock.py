@@ -1,4 +1,4 @@
-"""The lock holds all that pyproject.toml asks for, and what is installed is what it holds."""
+"""The lock has all dependencies in pyproject.toml, and its versions are installed."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ PROJECT = PYPROJECT["project"]
 GROUPS = PYPROJECT["dependency-groups"]
 FILES = sorted(lock.list_files(PYPROJECT))
 CUDA = ("gpu", "image", "image-cuda12")
-"""They have another ONNX Runtime than the one that is installed here."""
+"""Files with an ONNX Runtime that is not installed here."""
 
 
-def asked(file: str) -> list[Requirement]:
-    """What pyproject.toml asks for directly in one file of the lock."""
+def direct_requirements(file: str) -> list[Requirement]:
+    """Return the direct dependencies of one file of the lock."""
     if file in GROUPS:
         return [Requirement(line) for line in GROUPS[file]]
     lines = [] if file == lock.RUN else PROJECT["optional-dependencies"][file]
     found = [Requirement(line) for line in (*PROJECT["dependencies"], *lines)]
     ours = [name for r in found if r.name == "voicedrop" for name in r.extras]
-    return [r for name in ours for r in asked(name)] + [r for r in found if r.name != "voicedrop"]
+    return [r for name in ours for r in direct_requirements(name)] + [
+        r for r in found if r.name != "voicedrop"
+    ]
 
 
-def needed(wanted: list[Requirement]) -> set[str]:
-    """The names of all packages that `wanted` bring here, by what those packages declare."""
+def needed_packages(wanted: list[Requirement]) -> set[str]:
+    """Return the names of all packages that `wanted` need on this platform."""
     found: set[str] = set()
     todo = [(r, frozenset(r.extras)) for r in wanted if not r.marker or r.marker.evaluate()]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -58,44 +60,43 @@ def test_there_is_a_file_for_everything_that_can_be_installed() -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_includes_the_files_that_its_extra_names(file: str) -> None:
-    """Otherwise: python -m scripts.lock"""
+    """If this fails, run: python -m scripts.lock"""
     text = (lock.FOLDER / f"{file}.txt").read_text(encoding="utf-8")
     assert lock.parse(text).includes == lock.list_files(PYPROJECT)[file]
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_direct_dependencies_are_locked_within_their_range(file: str) -> None:
-    """Otherwise: python -m scripts.lock"""
+    """If this fails, run: python -m scripts.lock"""
     locked = lock.read_pins(file)
-    for requirement in asked(file):
+    for requirement in direct_requirements(file):
         pin = locked[canonicalize_name(requirement.name)]
         assert pin.version in requirement.specifier, requirement
         assert pin.marker == str(requirement.marker or "").replace('"', "'")
 
 
-@pytest.mark.slow
-def installed() -> set[str]:
+def installed_packages() -> set[str]:
     return {canonicalize_name(found.metadata["Name"]) for found in metadata.distributions()}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file not in CUDA])
 def test_needed_packages_are_locked_and_installed_in_that_version(file: str) -> None:
-    """Otherwise: python -m scripts.lock, then scripts/setup dev. `scripts/acceptance lock` installs
-    those extras that dev leaves out."""
-    wanted = asked(file)
+    """If this fails, run: python -m scripts.lock, then scripts/setup dev. `scripts/acceptance lock`
+    installs the extras that dev does not have."""
+    wanted = direct_requirements(file)
     if {
         canonicalize_name(r.name) for r in wanted if not r.marker or r.marker.evaluate()
-    } - installed():
+    } - installed_packages():
         assert file in {"bench", "build-bench", "fuzz", "upgrade"}
         pytest.skip(f"{file} is not installed here")
     locked = {name: pin.version for name, pin in lock.read_pins(file).items() if pin.is_needed()}
-    assert needed(wanted) == set(locked)
+    assert needed_packages(wanted) == set(locked)
     assert {name: metadata.version(name) for name in locked} == locked
 
 
 @pytest.mark.parametrize("file", CUDA)
 def test_with_cuda_the_same_packages_are_locked(file: str) -> None:
-    """ONNX Runtime needs the same with CUDA as without; the image adds what buckets need."""
+    """ONNX Runtime has the same dependencies with CUDA; the image adds those of buckets."""
     expected = {*lock.read_pins("cpu"), *([] if file == "gpu" else lock.read_pins("oss"))}
     assert set(lock.read_pins(file)) == expected - {"onnxruntime"} | {"onnxruntime-gpu"}
 
@@ -108,7 +109,7 @@ def test_every_package_has_a_version_and_hashes(file: str) -> None:
 
 
 def test_a_package_has_one_version() -> None:
-    """But for CUDA 12, whose ONNX Runtime is another one."""
+    """The exception is CUDA 12, which has another ONNX Runtime."""
     found = {(p.name, p.version) for file in FILES if file != lock.SEPARATE
              for p in lock.read_pins(file).values()}  # fmt: skip
     assert len(found) == len({name for name, _ in found})
@@ -125,7 +126,7 @@ def test_tests_run_the_onnx_runtime_of_the_image() -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_no_file_has_a_second_onnx_runtime_or_torch(file: str) -> None:
-    """Two builds share one folder: the one installed last wins, and CUDA is gone without a word."""
+    """Two builds share a folder, so the last one replaces the other, and CUDA silently fails."""
     found = {name for name in lock.read_pins(file) if re.match("onnxruntime|torch", name)}
     with_cpu = file == "cpu" or "cpu" in lock.list_files(PYPROJECT)[file]
     assert found == (

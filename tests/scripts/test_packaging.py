@@ -1,4 +1,4 @@
-"""What is installed here, and what importing it costs."""
+"""Which packages are installed, and which of them importing the server loads."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 
 
-def names() -> set[str]:
+def installed_packages() -> set[str]:
     return {canonicalize_name(d.metadata["Name"]) for d in distributions()}
 
 
 def test_this_environment_holds_exactly_one_onnx_runtime() -> None:
-    """Two share one folder: the one installed last wins, and CUDA is gone without a word."""
-    found = {n for n in names() if re.fullmatch(r"onnxruntime(-gpu|-directml|-openvino)?", n)}
+    """Two builds share a folder, so the last one replaces the other, and CUDA silently fails."""
+    found = {
+        n
+        for n in installed_packages()
+        if re.fullmatch(r"onnxruntime(-gpu|-directml|-openvino)?", n)
+    }
     assert len(found) == 1
 
 
 def test_torch_is_not_here() -> None:
-    assert "torch" not in names()
+    assert "torch" not in installed_packages()
 
 
 def test_the_import_of_the_server_loads_nothing_heavy() -> None:

@@ -1,4 +1,4 @@
-"""What must not stand in any file of the project."""
+"""No file of the project contains the address of a package registry."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ REGISTRY = re.compile(
 )
 
 
-def tracked() -> list[Path]:
-    """The files that git has, or would take with the next commit."""
+def list_files() -> list[Path]:
+    """Return the tracked files and those that git does not ignore."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-def text(path: Path) -> str:
-    """What the file says; of archives, models and sounds nothing."""
+def read_text(path: Path) -> str:
+    """Return the text of a file, or an empty string if it is binary."""
     data = path.read_bytes()
     return "" if b"\0" in data else data.decode(errors="ignore")
 
 
-def registries(text: str) -> list[str]:
+def find_registries(text: str) -> list[str]:
     return [found[0] for found in REGISTRY.finditer(text)]
 
 
@@ -44,8 +44,8 @@ def registries(text: str) -> list[str]:
 def test_no_address_of_a_package_registry_is_in_the_tree() -> None:
     found = {
         str(path.relative_to(ROOT)): addresses
-        for path in tracked()
-        if (addresses := registries(text(path)))
+        for path in list_files()
+        if (addresses := find_registries(read_text(path)))
     }
     assert found == {}
 
@@ -56,7 +56,7 @@ HOST = "https://mirror.example/{}"
 @pytest.mark.parametrize(
     "line",
     [
-        # put together here, so that this file holds none of them
+        # split, so that this file does not contain them
         "ARG PIP_INDEX_URL=" + HOST.format("packages"),
         "PIP_INDEX_URL: " + HOST.format("packages"),
         '"index-url": "' + HOST.format("packages"),
@@ -77,7 +77,7 @@ HOST = "https://mirror.example/{}"
     ],
 )
 def test_an_address_is_found(line: str) -> None:
-    assert registries(line)
+    assert find_registries(line)
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_an_address_is_found(line: str) -> None:
     ],
 )
 def test_other_lines_are_accepted(line: str) -> None:
-    assert not registries(line)
+    assert not find_registries(line)

@@ -1,4 +1,4 @@
-"""A release has a section of the changelog."""
+"""Every release has a section in the changelog."""
 
 from __future__ import annotations
 

@@ -43,34 +43,34 @@ from tests.support.runtime import (
 
 RATE = 16_000
 REFERENCE = b"the bytes of a recording"
-BEGIN = datetime(2026, 11, 1, 8, tzinfo=UTC)
+FIRST_DAY = datetime(2026, 11, 1, 8, tzinfo=UTC)
 
 
-def fill(root: Path, numbers: Iterable[int], *, integrate: bool = True) -> Runtime:
-    """A runtime whose results bucket holds jobs of one item: every tenth partial, every twentieth
-    rejected, seven a day."""
-    made = local_runtime(root)
-    made.inbox.put("consent/alice.json", records.format_consent(consent_record(REFERENCE)))
+def fill_bucket(root: Path, numbers: Iterable[int], *, integrate: bool = True) -> Runtime:
+    """Return a runtime whose results bucket has jobs of one item, seven per day: every tenth is
+    partial, every twentieth rejected."""
+    runtime = local_runtime(root)
+    runtime.inbox.put("consent/alice.json", records.format_consent(consent_record(REFERENCE)))
     for number in numbers:
-        add(made, number)
+        add_job(runtime, number)
     if integrate:
-        sequence(made)
-    return made
+        integrate_log(runtime)
+    return runtime
 
 
-def sequence(made: Runtime) -> None:
-    key, origin = made.keys.signing, f"voicedrop/{made.results.name}"
-    log.integrate(made.control, made.results, key, origin)
+def integrate_log(runtime: Runtime) -> None:
+    key, origin = runtime.keys.signing, f"voicedrop/{runtime.results.name}"
+    log.integrate(runtime.control, runtime.results, key, origin)
 
 
-def add(made: Runtime, number: int, *, marked: bool = True) -> Result:
-    """One finished job."""
-    manifest = _manifest(made, number)
+def add_job(runtime: Runtime, number: int, *, marked: bool = True) -> Result:
+    """Add a finished job."""
+    manifest = _put_manifest(runtime, number)
     name = resolve.job_id(
-        manifest.bucket, manifest.key, made.inbox.get(manifest.key, limit=9999).data
+        manifest.bucket, manifest.key, runtime.inbox.get(manifest.key, limit=9999).data
     )
-    at = (BEGIN + timedelta(days=number // 7, minutes=number % 7)).timestamp()
-    draft = Result(
+    at = (FIRST_DAY + timedelta(days=number // 7, minutes=number % 7)).timestamp()
+    result = Result(
         job_id=name,
         status="rejected",
         manifest=manifest,
@@ -80,17 +80,17 @@ def add(made: Runtime, number: int, *, marked: bool = True) -> Result:
         consent_policy="required",
     )
     if number % 20 != 19:
-        draft = _carried_out(draft, made, number, marked=marked)
-    document = signed.sign(draft, made.keys.signing)
-    made.results.put_once(result_key(name), document)
+        result = _finish_job(result, runtime, number, marked=marked)
+    document = signed.sign(result, runtime.keys.signing)
+    runtime.results.put_once(result_key(name), document)
     leaf = Leaf(job=name, result_sha256=hashlib.sha256(document).hexdigest())
-    log.enqueue(made.control, leaf)
-    event = outgoing.job_event(draft)
-    made.results.put_once(event_key(name, draft.finished), event)
-    return draft
+    log.enqueue(runtime.control, leaf)
+    event = outgoing.job_event(result)
+    runtime.results.put_once(event_key(name, result.finished), event)
+    return result
 
 
-def _manifest(made: Runtime, number: int) -> ManifestRef:
+def _put_manifest(runtime: Runtime, number: int) -> ManifestRef:
     document = {
         "schema": "voicedrop/job/1",
         "voices": {
@@ -105,22 +105,22 @@ def _manifest(made: Runtime, number: int) -> ManifestRef:
     }
     data = json.dumps(document).encode()
     key = f"jobs/{number}.manifest.json"
-    made.inbox.put(key, data)
+    runtime.inbox.put(key, data)
     digest = hashlib.sha256(data).hexdigest()
-    return ManifestRef(bucket=made.inbox.name, key=key, sha256=digest, size=len(data))
+    return ManifestRef(bucket=runtime.inbox.name, key=key, sha256=digest, size=len(data))
 
 
-def _carried_out(draft: Result, made: Runtime, number: int, *, marked: bool) -> Result:
-    items = [_item(draft.job_id, "hello", made, number, marked=marked)]
+def _finish_job(result: Result, runtime: Runtime, number: int, *, marked: bool) -> Result:
+    items = [_make_item(result.job_id, "hello", runtime, number, marked=marked)]
     if number % 10 == 9:
         problem = Problem(code="TEXT_EMPTY", message="Nothing.", advice="Say something.")
         items.append(ItemResult(id="empty", index=1, status="failed", error=problem))
-    record_ = made.inbox.get("consent/alice.json", limit=9999).data
+    record = runtime.inbox.get("consent/alice.json", limit=9999).data
     cited = ConsentRef(
-        id="alice-1", sha256=hashlib.sha256(record_).hexdigest(), method="public-domain"
+        id="alice-1", sha256=hashlib.sha256(record).hexdigest(), method="public-domain"
     )
     return msgspec.structs.replace(
-        draft,
+        result,
         status="partial" if len(items) > 1 else "succeeded",
         engine=Engine(name="buzz", fingerprint="buzz/1"),
         totals=Totals(items=len(items), succeeded=1, failed=len(items) - 1),
@@ -135,19 +135,21 @@ def _carried_out(draft: Result, made: Runtime, number: int, *, marked: bool) -> 
     )
 
 
-def _item(name: str, item: str, made: Runtime, number: int, *, marked: bool) -> ItemResult:
-    key_id, key = next(iter(made.keys.watermark.items()))
-    payload = registry.register(made.results, key, name, item)
+def _make_item(name: str, item: str, runtime: Runtime, number: int, *, marked: bool) -> ItemResult:
+    key_id, key = next(iter(runtime.keys.watermark.items()))
+    payload = registry.register(runtime.results, key, name, item)
     sound = _speech(number % 5)
     if marked:
         sound = watermark.embed(sound, RATE, payload, key)
     encoded = encoding.encode(Audio(sound, RATE), "wav")
-    used, _ = label.make_label(made.producer, f"{name}/{item}")
+    used, _ = label.make_label(runtime.producer, f"{name}/{item}")
     plain = label.add_label(encoded.data, used)
     context = Context(job=name, item=item, mt=encoded.media_type)
-    sealed = sealing.seal(plain, context, made.keys.wrapping)
+    sealed = sealing.seal(plain, context, runtime.keys.wrapping)
     place = f"out/{name}/{item}.wav.sealed"
-    made.results.put_once(place, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
+    runtime.results.put_once(
+        place, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope)
+    )
     return ItemResult(
         id=item,
         index=0,
@@ -168,33 +170,35 @@ def _item(name: str, item: str, made: Runtime, number: int, *, marked: bool) -> 
         label=LabelUsed(
             profile="cn",
             cue="none",
-            producer=made.producer,
+            producer=runtime.producer,
             produce_id=used.produce_id,
         ),
         envelope=sealed.envelope,
     )
 
 
-def fill_joined(root: Path) -> None:
-    """What the pipeline itself makes of many items: see the fixture `joined`."""
+def fill_bucket_with_joined_files(root: Path) -> None:
+    """Run jobs with joined files through the pipeline: see the fixture `joined`."""
     from handlers.jobs import carry_out_shard
 
-    made = local_runtime(root)
-    asked: dict[str, Any] = {
+    runtime = local_runtime(root)
+    options: dict[str, Any] = {
         "output": {"concatenate": "chapters"},
         "defaults": {"subtitle": ["srt"]},
     }
     words = "Some words of speech that are long enough to carry a mark, number"
     rows = [{"id": f"i{n}", "text": f"{words} {n}."} for n in range(4)]
-    placed = [row | {"chapter": f"c{n // 2}"} for n, row in enumerate(rows)]
-    spoiled = [*placed[:3], placed[3] | {"text": "!silence"}]
-    first = finish_job(put_job(made, name="first", items=spoiled, **asked), made)
-    finish_job(put_job(made, name="again", items=placed, retry_of=first.job_id, **asked), made)
-    cut = put_job(made, name="cut", items=[row | {"subtitle": ["srt"]} for row in rows])
-    cut_job(cut, replace(made, shard_items=2))
-    for info in [i for i in made.control.list("work/") if i.key.endswith(".jsonl")]:
-        carry_out_shard(info.key, made)
-    sequence(made)
+    in_chapters = [row | {"chapter": f"c{n // 2}"} for n, row in enumerate(rows)]
+    with_failure = [*in_chapters[:3], in_chapters[3] | {"text": "!silence"}]
+    first = finish_job(put_job(runtime, name="first", items=with_failure, **options), runtime)
+    finish_job(
+        put_job(runtime, name="again", items=in_chapters, retry_of=first.job_id, **options), runtime
+    )
+    sharded = put_job(runtime, name="sharded", items=[row | {"subtitle": ["srt"]} for row in rows])
+    cut_job(sharded, replace(runtime, shard_items=2))
+    for info in [i for i in runtime.control.list("work/") if i.key.endswith(".jsonl")]:
+        carry_out_shard(info.key, runtime)
+    integrate_log(runtime)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Pages as a browser shows them: headless Chromium, found or installed by scripts/browser."""
+"""Pages in headless Chromium, which scripts/browser finds or installs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PROBE = """<script>addEventListener("load", async () => { const told = await (async () => {%s})();
-const out = document.createElement("pre"); out.id = "told";
-out.textContent = JSON.stringify(told); document.body.append(out); });</script>"""
+SCRIPT_ELEMENT = """<script>addEventListener("load", async () => {
+const result = await (async () => {%s})();
+const out = document.createElement("pre"); out.id = "result";
+out.textContent = JSON.stringify(result); document.body.append(out); });</script>"""
 
 
 @cache
-def chromium() -> str:
-    """Skips the test where there is none: scripts/browser says how to get one."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if not found:
-        pytest.skip("no Chromium here: `scripts/browser` as root installs Debian's")
-    return found
+def find_chromium() -> str:
+    """Return the path of Chromium; skip the test if there is none."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if not path:
+        pytest.skip("Chromium is not installed: run `scripts/browser` as root")
+    return path
 
 
 def _run(folder: Path, *arguments: str) -> str:
     command = [
-        chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
         "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND", "--force-prefers-reduced-motion",
         "--autoplay-policy=no-user-gesture-required", "--virtual-time-budget=20000",
         f"--user-data-dir={folder / 'profile'}", *arguments,
@@ -39,18 +40,20 @@ def _run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def screenshot(page: Path, picture: Path, *, width: int = 1000, height: int = 1600) -> bytes:
-    """The PNG file that was written."""
+def take_screenshot(page: Path, picture: Path, *, width: int = 1000, height: int = 1600) -> bytes:
+    """Write a PNG file and return its bytes."""
     size = f"--window-size={width},{height}"
     _run(picture.parent, size, f"--screenshot={picture}", page.as_uri())
     return picture.read_bytes()
 
 
-def ask(page: Path, folder: Path, script: str) -> Any:
-    """What `script`, the body of an async function run when the page has loaded, returns."""
-    probed = folder / f"probed-{page.name}"
-    probed.write_text(page.read_text(encoding="utf-8") + PROBE % script, encoding="utf-8")
-    shown = _run(folder, "--dump-dom", probed.as_uri())
-    told = re.search(r'<pre id="told">(.*?)</pre>', shown, flags=re.DOTALL)
-    assert told, "the script did not end"
-    return json.loads(html.unescape(told[1]))
+def run_script(page: Path, folder: Path, script: str) -> Any:
+    """Run `script`, the body of an async function, after the page has loaded; return its result."""
+    page_with_script = folder / f"page_with_script-{page.name}"
+    page_with_script.write_text(
+        page.read_text(encoding="utf-8") + SCRIPT_ELEMENT % script, encoding="utf-8"
+    )
+    dom = _run(folder, "--dump-dom", page_with_script.as_uri())
+    result = re.search(r'<pre id="result">(.*?)</pre>', dom, flags=re.DOTALL)
+    assert result, "the script did not finish"
+    return json.loads(html.unescape(result[1]))

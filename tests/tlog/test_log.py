@@ -1,4 +1,4 @@
-"""core.tlog.log over folders: any crash, any number of sequencers, every kind of tampering."""
+"""core.tlog.log over folders: crashes, concurrent sequencers and tampering."""
 
 from __future__ import annotations
 
@@ -26,83 +26,85 @@ ORIGIN = "voicedrop.example/results"
 
 @pytest.fixture
 def control(tmp_path: Path) -> LocalStore:
-    return bucket(tmp_path / "control")
+    return create_bucket(tmp_path / "control")
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> LocalStore:
-    return bucket(tmp_path / "results")
+    return create_bucket(tmp_path / "results")
 
 
-def bucket(path: Path) -> LocalStore:
+def create_bucket(path: Path) -> LocalStore:
     path.mkdir(parents=True)
     return LocalStore(path)
 
 
-def leaf(number: int) -> Leaf:
+def make_leaf(number: int) -> Leaf:
     digest = hashlib.sha256(str(number).encode()).hexdigest()
     return Leaf(job=digest[:32], result_sha256=digest)
 
 
-def queue(control: LocalStore, numbers: range) -> None:
+def enqueue_jobs(control: LocalStore, numbers: range) -> None:
     for number in numbers:
-        log.enqueue(control, leaf(number))
+        log.enqueue(control, make_leaf(number))
 
 
 def integrate(control: LocalStore, results: LocalStore) -> signed_note.Checkpoint | None:
     return log.integrate(control, results, KEY, ORIGIN)
 
 
-def contents(store: LocalStore) -> dict[str, bytes]:
+def read_all(store: LocalStore) -> dict[str, bytes]:
     return {info.key: store.get(info.key, limit=1 << 20).data for info in store.list("")}
 
 
 def test_without_a_queue_nothing_is_logged(control: LocalStore, results: LocalStore) -> None:
     assert integrate(control, results) is None
     assert log.read_latest_checkpoint(results) is None
-    assert contents(results) == {}
+    assert read_all(results) == {}
 
 
 def test_queued_jobs_are_logged_once_and_the_queue_is_emptied(
     control: LocalStore, results: LocalStore
 ) -> None:
-    queue(control, range(3))
+    enqueue_jobs(control, range(3))
     made = integrate(control, results)
     assert made is not None
     assert made.size == 3
-    assert contents(control) == {}
+    assert read_all(control) == {}
     found, leaves = log.verify(results, KEYS, ORIGIN)
     assert found == made
     assert sorted(leaves, key=lambda item: item.job) == sorted(
-        map(leaf, range(3)), key=lambda item: item.job
+        map(make_leaf, range(3)), key=lambda item: item.job
     )
 
 
 def test_a_job_that_is_queued_again_is_not_logged_again(
     control: LocalStore, results: LocalStore
 ) -> None:
-    queue(control, range(3))
+    enqueue_jobs(control, range(3))
     first = integrate(control, results)
-    queue(control, range(3))
+    enqueue_jobs(control, range(3))
     assert integrate(control, results) == first
-    assert contents(control) == {}
+    assert read_all(control) == {}
 
 
 def test_every_proof_is_stored_beside_its_result_and_verifies_alone(
     control: LocalStore, results: LocalStore
 ) -> None:
-    queue(control, range(5))
+    enqueue_jobs(control, range(5))
     integrate(control, results)
-    queue(control, range(5, 9))
+    enqueue_jobs(control, range(5, 9))
     integrate(control, results)
-    places = set()
+    indices = set()
     for number in range(9):
-        proof = results.get(f"out/{leaf(number).job}/result.tlog-proof", limit=4096).data.decode()
-        place, _ = log.check_proof(proof, leaf(number).dump(), KEYS, ORIGIN)
-        places.add(place)
+        proof = results.get(
+            f"out/{make_leaf(number).job}/result.tlog-proof", limit=4096
+        ).data.decode()
+        index, _ = log.check_proof(proof, make_leaf(number).dump(), KEYS, ORIGIN)
+        indices.add(index)
         with pytest.raises(Refused, match="LOG_INVALID"):
-            log.check_proof(proof, leaf(number + 1).dump(), KEYS, ORIGIN)
-    assert places == set(range(9))
+            log.check_proof(proof, make_leaf(number + 1).dump(), KEYS, ORIGIN)
+    assert indices == set(range(9))
 
 
 @pytest.mark.parametrize(
@@ -111,14 +113,14 @@ def test_every_proof_is_stored_beside_its_result_and_verifies_alone(
 def test_an_invalid_proof_is_refused(
     control: LocalStore, results: LocalStore, old: str, new: str
 ) -> None:
-    queue(control, range(2))
+    enqueue_jobs(control, range(2))
     integrate(control, results)
-    proofs = [proof_key(leaf(i).job) for i in range(2)]
+    proofs = [proof_key(make_leaf(i).job) for i in range(2)]
     texts = [results.get(key, limit=4096).data.decode() for key in proofs]
     text = next(text for text in texts if old in text)
     for number in range(2):
         with pytest.raises(Refused, match="LOG_INVALID"):
-            log.check_proof(text.replace(old, new), leaf(number).dump(), KEYS, ORIGIN)
+            log.check_proof(text.replace(old, new), make_leaf(number).dump(), KEYS, ORIGIN)
 
 
 def test_numbers_of_tiles_are_split_as_c2sp_says() -> None:
@@ -127,19 +129,19 @@ def test_numbers_of_tiles_are_split_as_c2sp_says() -> None:
 
 
 class Crash(Exception):
-    """The process ends here."""
+    """Stands for the end of the process."""
 
 
-class Mortal(LocalStore):
-    """A bucket whose user dies at the n-th change, before it or after it."""
+class CrashingStore(LocalStore):
+    """A bucket that crashes its user before the n-th change."""
 
-    def __init__(self, root: Path, life: list[int]) -> None:
+    def __init__(self, root: Path, changes_left: list[int]) -> None:
         super().__init__(root)
-        self.life = life
+        self.changes_left = changes_left
 
     def _change(self) -> None:
-        self.life[0] -= 1
-        if self.life[0] < 0:
+        self.changes_left[0] -= 1
+        if self.changes_left[0] < 0:
             raise Crash
 
     def put(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
@@ -163,22 +165,25 @@ def test_a_crash_at_any_change_leaves_a_log_that_the_next_run_completes(tmp_path
     changes = 0
     while True:
         root = tmp_path / str(changes)
-        control, results = bucket(root / "control"), bucket(root / "results")
-        queue(control, range(2))
+        control, results = create_bucket(root / "control"), create_bucket(root / "results")
+        enqueue_jobs(control, range(2))
         integrate(control, results)
-        queue(control, range(2, 5))
-        life = [changes]
+        enqueue_jobs(control, range(2, 5))
+        changes_left = [changes]
         try:
-            mortal = Mortal(root / "control", life), Mortal(root / "results", life)
-            log.integrate(*mortal, KEY, ORIGIN)
+            stores = (
+                CrashingStore(root / "control", changes_left),
+                CrashingStore(root / "results", changes_left),
+            )
+            log.integrate(*stores, KEY, ORIGIN)
         except Crash:
             crashed = log.verify(results, KEYS, ORIGIN)[0]
             assert crashed.size in (2, 5)
-            queue(control, range(5, 6))
+            enqueue_jobs(control, range(5, 6))
             integrate(control, results)
             _, leaves = log.verify(results, KEYS, ORIGIN)
             assert len(leaves) == len({item.job for item in leaves}) == 6
-            assert contents(control) == {}
+            assert read_all(control) == {}
             changes += 1
         else:
             break
@@ -187,18 +192,18 @@ def test_a_crash_at_any_change_leaves_a_log_that_the_next_run_completes(tmp_path
 
 @pytest.mark.slow
 def test_concurrent_sequencers_write_one_log(control: LocalStore, results: LocalStore) -> None:
-    queue(control, range(40))
+    enqueue_jobs(control, range(40))
     with ThreadPoolExecutor(6) as pool:
         for number in range(40, 60):
             pool.submit(integrate, control, results)
-            log.enqueue(control, leaf(number))
+            log.enqueue(control, make_leaf(number))
     integrate(control, results)
     _, leaves = log.verify(results, KEYS, ORIGIN)
     assert len(leaves) == len({item.job for item in leaves}) == 60
 
 
 def test_large_queues_are_divided_into_batches(control: LocalStore, results: LocalStore) -> None:
-    queue(control, range(10))
+    enqueue_jobs(control, range(10))
     made = log.integrate(control, results, KEY, ORIGIN, max_batch=4)
     assert made is not None
     assert made.size == 10
@@ -209,10 +214,10 @@ def test_large_queues_are_divided_into_batches(control: LocalStore, results: Loc
 @pytest.fixture(scope="module")
 def three_hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("log")
-    control, results = bucket(folder / "control"), bucket(folder / "results")
-    queue(control, range(200))
+    control, results = create_bucket(folder / "control"), create_bucket(folder / "results")
+    enqueue_jobs(control, range(200))
     integrate(control, results)
-    queue(control, range(200, 300))
+    enqueue_jobs(control, range(200, 300))
     integrate(control, results)
     return folder / "results"
 
@@ -225,7 +230,7 @@ def logged(three_hundred: Path, tmp_path: Path) -> LocalStore:
 
 @pytest.mark.slow
 def test_tiles_have_the_keys_of_c2sp(logged: LocalStore) -> None:
-    kept = contents(logged)
+    kept = read_all(logged)
     names = {name for name in kept if name.startswith("log/tile/")}
     assert names == {
         "log/tile/0/000",
@@ -245,7 +250,7 @@ def test_tiles_have_the_keys_of_c2sp(logged: LocalStore) -> None:
 
 def test_an_earlier_checkpoint_is_continued(control: LocalStore, logged: LocalStore) -> None:
     earlier = log.read_latest_checkpoint(logged)
-    queue(control, range(300, 310))
+    enqueue_jobs(control, range(300, 310))
     integrate(control, logged)
     assert log.verify(logged, KEYS, ORIGIN, earlier=earlier)[0].size == 310
 
@@ -253,21 +258,21 @@ def test_an_earlier_checkpoint_is_continued(control: LocalStore, logged: LocalSt
 def test_a_rewritten_log_does_not_continue_an_earlier_checkpoint(
     tmp_path: Path, control: LocalStore, results: LocalStore
 ) -> None:
-    """The operator holds every key, makes the log anew without one job, and is found out."""
-    queue(control, range(5))
+    """The operator holds every key, creates the log again without one job."""
+    enqueue_jobs(control, range(5))
     integrate(control, results)
-    anew = bucket(tmp_path / "anew")
-    queue(control, range(1, 9))
-    integrate(control, anew)
-    assert log.verify(anew, KEYS, ORIGIN)
+    rewritten = create_bucket(tmp_path / "rewritten")
+    enqueue_jobs(control, range(1, 9))
+    integrate(control, rewritten)
+    assert log.verify(rewritten, KEYS, ORIGIN)
     with pytest.raises(Refused, match="no longer contains"):
-        log.verify(anew, KEYS, ORIGIN, earlier=log.read_latest_checkpoint(results))
+        log.verify(rewritten, KEYS, ORIGIN, earlier=log.read_latest_checkpoint(results))
 
 
 def test_a_truncated_log_is_refused(
     control: LocalStore, results: LocalStore, logged: LocalStore
 ) -> None:
-    queue(control, range(4))
+    enqueue_jobs(control, range(4))
     integrate(control, results)
     with pytest.raises(Refused, match="no longer contains"):
         log.verify(results, KEYS, ORIGIN, earlier=log.read_latest_checkpoint(logged))
@@ -309,7 +314,7 @@ def test_a_lost_checkpoint_is_found_with_a_kept_copy(logged: LocalStore, damage:
 
 def test_changed_entries_with_matching_tiles_are_found(logged: LocalStore) -> None:
     entries = list(log.read_entries(logged, 300))
-    entries[7] = leaf(999).dump()
+    entries[7] = make_leaf(999).dump()
     hashes = [merkle.leaf_hash(entry) for entry in entries]
     for level, number, data in merkle.added_tiles(0, hashes, lambda *_: b""):
         logged.put(tiles.key(str(level), number, len(data) // 32), data)

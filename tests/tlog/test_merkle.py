@@ -69,28 +69,30 @@ def test_audit_paths_of_the_reference_implementation(
     assert [part.hex() for part in merkle.inclusion_proof(*where, NODE)] == path
 
 
-def many(count: int) -> list[bytes]:
+def make_leaves(count: int) -> list[bytes]:
     return [merkle.leaf_hash(str(i).encode()) for i in range(count)]
 
 
-def defined(leaves: list[bytes]) -> bytes:
+def root_by_definition(leaves: list[bytes]) -> bytes:
     """MTH as RFC 6962 defines it, over leaf hashes."""
     if len(leaves) < 2:
         return leaves[0] if leaves else hashlib.sha256(b"").digest()
     k = 1
     while 2 * k < len(leaves):
         k *= 2
-    return hashlib.sha256(b"\1" + defined(leaves[:k]) + defined(leaves[k:])).digest()
+    return hashlib.sha256(
+        b"\1" + root_by_definition(leaves[:k]) + root_by_definition(leaves[k:])
+    ).digest()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_every_leaf_is_proven_and_no_other(size: int, data: st.DataObject) -> None:
-    leaves = many(size)
+    leaves = make_leaves(size)
     node, index = merkle.nodes_in_memory(leaves), data.draw(st.integers(0, size - 1))
     top = merkle.root(size, node)
     path = merkle.inclusion_proof(index, size, node)
-    assert top == defined(leaves)
+    assert top == root_by_definition(leaves)
     assert merkle.verify_inclusion(leaves[index], index, size, path, top)
     assert not merkle.verify_inclusion(merkle.leaf_hash(b"x"), index, size, path, top)
     assert not merkle.verify_inclusion(leaves[index], index + 1, size, path, top)
@@ -101,7 +103,7 @@ def test_every_leaf_is_proven_and_no_other(size: int, data: st.DataObject) -> No
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_consistency_is_proven_for_extended_trees_only(new: int, data: st.DataObject) -> None:
-    leaves, old = many(new), data.draw(st.integers(1, new))
+    leaves, old = make_leaves(new), data.draw(st.integers(1, new))
     node = merkle.nodes_in_memory(leaves)
     tops = merkle.root(old, node), merkle.root(new, node)
     path = merkle.consistency_proof(old, new, node)
@@ -122,7 +124,7 @@ def test_proofs_for_impossible_trees_are_refused() -> None:
 @pytest.mark.parametrize("first", [0, 1, 255, 256, 257])
 @pytest.mark.parametrize("more", [1, 255, 256, 600])
 def test_tiles_do_not_depend_on_the_batches(first: int, more: int) -> None:
-    leaves = many(first + more)
+    leaves = make_leaves(first + more)
     kept: dict[tuple[int, int, int], bytes] = {}
 
     def held(level: int, number: int, width: int) -> bytes:
@@ -138,9 +140,9 @@ def test_tiles_do_not_depend_on_the_batches(first: int, more: int) -> None:
 
 
 def test_a_second_level_begins_at_256_leaves() -> None:
-    leaves = many(256)
+    leaves = make_leaves(256)
     made = {(level, i): data for level, i, data in merkle.added_tiles(0, leaves, lambda *_: b"")}
-    assert made == {(0, 0): b"".join(leaves), (1, 0): defined(leaves)}
+    assert made == {(0, 0): b"".join(leaves), (1, 0): root_by_definition(leaves)}
 
 
 # The example of the Go package golang.org/x/mod/sumdb/note.
@@ -178,7 +180,7 @@ def test_signatures_of_witnesses_are_ignored() -> None:
     assert signed_note.verify_checkpoint(both, ORIGIN, others) == POINT
 
 
-def resigned(text: str) -> str:
+def sign_text(text: str) -> str:
     return signed_note.sign(text, ORIGIN, KEY)
 
 
@@ -192,10 +194,10 @@ def resigned(text: str) -> str:
         pytest.param(
             signed_note.sign(POINT.text(), ORIGIN, Ed25519PrivateKey.generate()), id="stranger"
         ),
-        pytest.param(resigned("words\n"), id="not a checkpoint"),
-        pytest.param(resigned(POINT.text().replace("\n8\n", "\n08\n")), id="size with a zero"),
-        pytest.param(resigned(POINT.text().replace("\n8\n", "\nx\n")), id="size is no number"),
-        pytest.param(resigned(Checkpoint("other.example", 8, POINT.root).text()), id="other log"),
+        pytest.param(sign_text("words\n"), id="not a checkpoint"),
+        pytest.param(sign_text(POINT.text().replace("\n8\n", "\n08\n")), id="size with a zero"),
+        pytest.param(sign_text(POINT.text().replace("\n8\n", "\nx\n")), id="size is no number"),
+        pytest.param(sign_text(Checkpoint("other.example", 8, POINT.root).text()), id="other log"),
     ],
 )
 def test_invalid_checkpoints_are_refused(signed: str) -> None:

@@ -144,7 +144,7 @@ LISTEN = """
 @pytest.mark.slow
 @pytest.mark.parametrize("right", [5, 2])
 def test_a_listener_is_told_how_likely_guessing_is(page: Path, tmp_path: Path, right: int) -> None:
-    told = browser.ask(page, tmp_path, LISTEN % right)
+    told = browser.run_script(page, tmp_path, LISTEN % right)
     due = sum(math.comb(5, k) for k in range(right, 6)) / 2**5
     answers = told["answers"]
     assert (answers["right"], answers["of"], answers["p"]) == (right, 5, pytest.approx(due))
@@ -165,6 +165,6 @@ def test_x_and_sides_are_drawn_by_chance(page: Path, tmp_path: Path) -> None:
       for (let i = 0; i < 400; i++) for (const trial of newState().trials) {
         count[trial.x]++; sides[trial.marked]++; }
       return [count, sides];"""
-    for drawn in browser.ask(page, tmp_path, script):
+    for drawn in browser.run_script(page, tmp_path, script):
         assert drawn["a"] + drawn["b"] == 2000
         assert 880 < drawn["a"] < 1120
