@@ -464,7 +464,7 @@ def test_a_truncated_log_is_found_with_an_earlier_checkpoint(copy: Path) -> None
 def test_a_checkpoint_of_another_log_is_reported(copy: Path, tmp_path: Path) -> None:
     other = log.read_latest_checkpoint(fill_bucket(tmp_path / "other", [0]).results) or ""
     (finding,) = run_audit(copy, other).findings
-    assert "The earlier checkpoint is does not belong to this log." in finding.message
+    assert "The earlier checkpoint does not belong to this log." in finding.message
 
 
 @pytest.mark.slow
