@@ -1,13 +1,13 @@
-"""Every way a job can fail, and every remark it can make.
+"""Every error that can end a job or an item, and every notice that a result can carry.
 
 JobError                retry   who must act
-├── Refused             no      the producer: manifest, recording or record is wrong
-├── Failed              no      nobody: we tried and could not make a result worth releasing
+├── Refused             no      the producer: the manifest, recording or consent record is wrong
+├── Failed              no      no one: the output was made but is not fit for release
 ├── Misconfigured       no      the operator: keys, buckets, policy
-└── Unavailable         yes     nobody yet: the platform calls again
+└── Unavailable         yes     no one yet: the platform calls again
 
-A code is part of the result document: it never changes, its message may. The tables below are the
-only list of codes; `docs/errors.md` is written from them and a test keeps it current.
+A code is part of the result document and never changes; its message may. The tables below are the
+only list of codes. `docs/errors.md` is generated from them, and a test checks that it is current.
 """
 
 from __future__ import annotations
@@ -19,156 +19,156 @@ from typing import ClassVar
 
 REFUSED: Mapping[str, str] = {
     # reference recordings
-    "AUDIO_EMPTY": "The object holds no bytes: upload the recording again.",
-    "AUDIO_UNRECOGNIZED": "Not an audio format we know: send WAV, FLAC, MP3, Ogg Vorbis or Opus.",
-    "AUDIO_NOT_AUDIO": "Another kind of file under an audio name: check what the uploader stored.",
-    "AUDIO_NO_SAMPLES": "The header is there but no sound follows: export the recording again.",
-    "AUDIO_HEADER_INVALID": "The header contradicts itself or is cut: export the recording again.",
-    "AUDIO_TRUNCATED": "The file ends before its header says it does: upload it again.",
+    "AUDIO_EMPTY": "The object is empty (0 bytes): upload the recording again.",
+    "AUDIO_UNRECOGNIZED": "Unsupported audio format: send WAV, FLAC, MP3, Ogg Vorbis or Opus.",
+    "AUDIO_NOT_AUDIO": "The content is not audio, whatever the name says: check the upload.",
+    "AUDIO_NO_SAMPLES": "The file has a header but no samples: export the recording again.",
+    "AUDIO_HEADER_INVALID": "The header is inconsistent or truncated: export the recording again.",
+    "AUDIO_TRUNCATED": "The file is shorter than its header says: upload it again.",
     "AUDIO_CORRUPT": "The compressed data is damaged: upload the recording again.",
     "AUDIO_RATE_UNSUPPORTED": "Use a sample rate from 8 to 192 kHz.",
     "AUDIO_CHANNELS_UNSUPPORTED": "Use one to eight channels.",
     "AUDIO_CODEC_UNSUPPORTED": "Convert to WAV, FLAC, MP3, Ogg Vorbis or Opus.",
-    "AUDIO_PHASE_CANCEL": "The two channels cancel each other: send one of them as mono.",
+    "AUDIO_PHASE_CANCEL": "The two channels cancel each other out: send one of them as mono.",
     "AUDIO_NONFINITE": "Samples are NaN or infinite: export the recording again.",
-    "AUDIO_RANGE": "Float samples are far outside -1..1: normalise the recording.",
+    "AUDIO_RANGE": "Float samples are far outside -1 to 1: normalise the recording.",
     "AUDIO_CLIPPED": "Too much of the recording is clipped: record at a lower level.",
-    "AUDIO_SILENT": "The recording is silent.",
+    "AUDIO_SILENT": "The recording is silent: record it again.",
     "AUDIO_NO_SPEECH": "No speech was found: send a recording of one person speaking.",
     "AUDIO_TOO_SHORT": "Send at least three seconds of speech.",
-    "AUDIO_TOO_LONG": "The recording is longer than we accept: cut it to the best ten seconds.",
-    "AUDIO_TOO_LARGE": "The object is larger than we accept.",
-    "AUDIO_DECODE_LIMIT": "Decoding gave more sound than the header announced: export it again.",
+    "AUDIO_TOO_LONG": "The recording is too long: cut it to the best ten seconds.",
+    "AUDIO_TOO_LARGE": "The object is too large: send a shorter recording.",
+    "AUDIO_DECODE_LIMIT": "The audio is longer than its header says: export it again.",
     "REF_NOT_FOUND": "No object has this key: upload the reference, then the manifest.",
-    "REF_FORBIDDEN": "References must be keys in the inbox bucket itself.",
-    "REF_NOT_READABLE": "The object is archived: restore it first.",
-    "REF_HASH_MISMATCH": "The object's SHA-256 is not the one the manifest pins.",
-    "REF_IS_SYNTHETIC": "The recording carries our watermark: clone from a human recording.",
+    "REF_FORBIDDEN": "A reference must be the key of an object in the inbox bucket.",
+    "REF_NOT_READABLE": "The object is in archive storage: restore it first.",
+    "REF_HASH_MISMATCH": "The object's SHA-256 differs from the one in the manifest.",
+    "REF_IS_SYNTHETIC": "The recording carries a voicedrop watermark: use a human recording.",
     # manifests
     "MANIFEST_GONE": "The manifest was deleted before it could be read.",
-    "MANIFEST_EMPTY": "The manifest holds nothing but white space.",
-    "MANIFEST_TOO_LARGE": "Split the manifest into several.",
-    "JSON_SYNTAX": "Not valid JSON at the line and column given.",
-    "JSON_ENCODING": "Save the manifest as UTF-8.",
-    "JSON_DUPLICATE_KEY": "A key stands twice in one object: remove one.",
-    "JSON_TOO_DEEP": "Values are nested deeper than 16 levels.",
-    "NUMBER_RANGE": "The number does not fit.",
+    "MANIFEST_EMPTY": "The manifest is empty or only white space.",
+    "MANIFEST_TOO_LARGE": "The manifest is too large: split it into several.",
+    "JSON_SYNTAX": "This is not valid JSON: correct it at the line and column given.",
+    "JSON_ENCODING": "The manifest is not UTF-8: save it as UTF-8.",
+    "JSON_DUPLICATE_KEY": "An object has a duplicate key: remove one of the two.",
+    "JSON_TOO_DEEP": "Values are nested deeper than 16 levels: flatten them.",
+    "NUMBER_RANGE": "The number is too large to be kept exactly.",
     "SCHEMA_UNSUPPORTED": 'Set "schema" to "voicedrop/job/1".',
     "SCHEMA_TYPE": "The value has the wrong type.",
     "FIELD_MISSING": "A required field is missing.",
-    "UNKNOWN_FIELD": "No such field: keys of your own must begin with x-.",
-    "FIELD_UNSUPPORTED": "The field is part of the format, but this version cannot honour it.",
-    "VALUE_RANGE": "The value is outside the range given.",
-    "ITEMS_EMPTY": "A job needs at least one item.",
-    "ITEMS_TOO_MANY": "Split the job into several.",
-    "DUPLICATE_ID": "Two items share an id (compared without case).",
-    "ID_INVALID": "Use 1-64 letters, digits, `.`, `_` or `-`, a letter or digit first.",
-    "CHAPTER_INVALID": "Give each chapter one name, and put its items one after another.",
-    "CHAPTER_TOO_LONG": "A file may have 4 GiB: use flac, mp3 or opus, or make more chapters.",
+    "UNKNOWN_FIELD": "There is no such field: names of your own fields must begin with x-.",
+    "FIELD_UNSUPPORTED": "The field is part of the format, but this version does not support it.",
+    "VALUE_RANGE": "The value is outside the allowed range.",
+    "ITEMS_EMPTY": "The manifest has no items: add at least one.",
+    "ITEMS_TOO_MANY": "The manifest has too many items: split the job into several.",
+    "DUPLICATE_ID": "Two items have the same id (case is ignored).",
+    "ID_INVALID": "Use 1-64 letters, digits, `.`, `_` or `-`; begin with a letter or digit.",
+    "CHAPTER_INVALID": "Name each chapter uniquely, and keep its items together.",
+    "CHAPTER_TOO_LONG": "A WAV file is limited to 4 GiB: use flac, mp3 or opus, or split it.",
     "VOICE_UNKNOWN": "The item names a voice that the manifest does not define.",
     "KEY_INVALID": "Object keys are relative paths without . or .. segments.",
     "OUTPUT_EXISTS": "Another job has already written this output.",
-    "LANGUAGE_UNSUPPORTED": "The voice engine does not speak this language.",
+    "LANGUAGE_UNSUPPORTED": "The voice engine does not support this language.",
     # texts
-    "TEXT_EMPTY": "There is nothing to say.",
-    "TEXT_UNSPEAKABLE": "The text holds no word that can be spoken.",
-    "TEXT_TOO_LONG": "Split the text into several items.",
+    "TEXT_EMPTY": "The text is empty.",
+    "TEXT_UNSPEAKABLE": "The text contains no word that can be spoken.",
+    "TEXT_TOO_LONG": "The text is too long: split it into several items.",
     "TEXT_CONTROL": "Remove control characters other than tab and newline.",
-    "TEXT_SURROGATE": "The text holds half of a character (a lone surrogate): encode it again.",
-    "TEXT_COMBINING_LIMIT": "Too many combining marks on one letter.",
+    "TEXT_SURROGATE": "The text contains a lone surrogate (half a character): encode it again.",
+    "TEXT_COMBINING_LIMIT": "One letter has too many combining marks: remove some.",
     # consent, labels, keys
-    "CONSENT_MISSING": "Name a consent record for this voice: `voicedrop consent new` writes one.",
+    "CONSENT_MISSING": "The voice has no consent record: `voicedrop consent new` writes one.",
     "CONSENT_INVALID": "The consent record is not a valid voicedrop/consent/1 document.",
     "CONSENT_SCOPE": "The consent record does not cover this recording or use.",
     "CONSENT_EXPIRED": "The consent record is not valid today: renew it.",
     "CONSENT_REVOKED": "The speaker has withdrawn this consent.",
     "LABEL_CHARSET": "Label fields take printable ASCII without spaces, quotes or backslashes.",
     # batches
-    "JSONL_BLANK_LINE": "Remove the blank line.",
-    "JSONL_HEADER": "The first line must be the job header, and only the first.",
+    "JSONL_BLANK_LINE": "JSON Lines may not contain blank lines: remove it.",
+    "JSONL_HEADER": "The first line, and no other, must be the job header.",
     "RETRY_UNKNOWN": "`retry_of` must be the id of a finished job of this results bucket.",
-    "JSONL_LINE_TOO_LONG": "Lines may hold at most 64 KiB.",
+    "JSONL_LINE_TOO_LONG": "A line may be at most 64 KiB long.",
     # checkpoints
-    "CHECKPOINT_INVALID": "Not a whole GPT-SoVITS v2, v2Pro or v2ProPlus file: fetch it again.",
-    "CHECKPOINT_UNSAFE": "The file holds more than tensors and could run code: not opened.",
+    "CHECKPOINT_INVALID": "Not a complete GPT-SoVITS v2, v2Pro or v2ProPlus file: fetch it again.",
+    "CHECKPOINT_UNSAFE": "The file contains more than tensors and could run code: not loaded.",
     # quotas
-    "QUOTA_EXCEEDED": "Enough for one day: tomorrow (UTC) upload it again with any change in it.",
+    "QUOTA_EXCEEDED": "Daily quota exceeded: upload a changed manifest after 00:00 UTC.",
     # events
-    "EVENT_INVALID": "Not an OSS notification or a CloudEvent that wraps one.",
+    "EVENT_INVALID": "The event is neither an OSS notification nor a CloudEvent that contains one.",
     # stores and sealed files
     "OBJECT_MISSING": "No object has this key.",
-    "OBJECT_TOO_LARGE": "The object is larger than the reader accepts.",
-    "OBJECT_CHANGED": "The object was replaced while we read it.",
-    "SEAL_INVALID": "The sealed file is damaged, cut, or was sealed for another job or item.",
+    "OBJECT_TOO_LARGE": "The object is too large to be read.",
+    "OBJECT_CHANGED": "The object was replaced while it was being read.",
+    "SEAL_INVALID": "The sealed file is damaged, truncated, or belongs to another job or item.",
     "SIGNATURE_INVALID": "The document was changed after signing, or signed with another key.",
-    "LOG_INVALID": "The log contradicts its signature, its entries or what it was before.",
+    "LOG_INVALID": "The log does not match its signature, entries or an earlier checkpoint.",
 }
 
 FAILED: Mapping[str, str] = {
-    "AUDIO_DECODER_CRASHED": "The decoder crashed or met its limits on this file: convert it.",
-    "WATERMARK_VERIFY_FAILED": "The mark could not be read back, so the audio was not released.",
+    "AUDIO_DECODER_CRASHED": "The decoder crashed or exceeded its limits on this file: convert it.",
+    "WATERMARK_VERIFY_FAILED": "The watermark could not be read back: the audio was not released.",
     "LABEL_VERIFY_FAILED": "The label could not be read back, so the audio was not released.",
-    "CHAPTER_EMPTY": "No item of the chapter was made, so there is nothing to join.",
+    "CHAPTER_EMPTY": "All items of the chapter failed, so there is nothing to join.",
     "OUTPUT_SILENT": "The voice engine produced silence.",
     "SPEECH_UNSTABLE": "The voice engine dropped, repeated or stretched words at every attempt.",
     "RETRIES_EXHAUSTED": "The job failed at every attempt: see the dead letter for the last error.",
-    "INTERNAL": "An error of ours: please report it with the job id.",
+    "INTERNAL": "Internal error: please report it with the job id.",
 }
 
 MISCONFIGURED: Mapping[str, str] = {
     "SETTING_INVALID": "Correct the setting named in the message.",
-    "CONFIG_LOOP": "Inbox and results must not overlap, or results would trigger new jobs.",
-    "BUCKET_VERSIONING_UNSAFE": "Use results and control buckets that never had versioning.",
+    "CONFIG_LOOP": "Use separate inbox and results buckets: results would trigger new jobs.",
+    "BUCKET_VERSIONING_UNSAFE": "Versioning was enabled on this bucket: use one that never had it.",
     "BUCKET_MISSING": "Create the bucket or correct its name.",
-    "BUCKET_FORBIDDEN": "Grant the role the rights listed in docs/deploy.md.",
+    "BUCKET_FORBIDDEN": "Access denied: grant the role the permissions listed in docs/deploy.md.",
     "ENDPOINT_INSECURE": "Use an https:// endpoint.",
-    "KEY_NOT_FOUND": "Create the keys with `voicedrop init`, or point to them.",
+    "KEY_NOT_FOUND": "Keys are missing: create them with `voicedrop init`, or set their folder.",
     "KEY_PERMISSIONS": "Key files must be readable by their owner only (chmod 600).",
     "KEY_UNUSABLE": "The key is disabled or has the wrong form.",
-    "KEY_DESTROYED": "The key that sealed this file no longer exists: its content is gone.",
+    "KEY_DESTROYED": "The key of this sealed file no longer exists: it cannot be opened.",
     "MODEL_MISSING": "Install the model: `voicedrop doctor` says how.",
-    "MODEL_INVALID": "The model file is not the one this version was made for.",
+    "MODEL_INVALID": "The model file does not belong to this version: install the model again.",
     "ENGINE_UNSUPPORTED": "Set VOICEDROP_ENGINE to an engine that is installed.",
 }
 
 UNAVAILABLE: Mapping[str, str] = {
-    "STORAGE_UNAVAILABLE": "The object store did not answer as it should: tried again later.",
-    "CREDENTIALS_EXPIRED": "The credentials ran out: tried again with fresh ones.",
-    "KMS_UNAVAILABLE": "The key service did not answer: tried again later.",
-    "NO_SPACE": "The disk is full: tried again later.",
-    "JOB_BUSY": "Another worker holds this job: tried again later.",
+    "STORAGE_UNAVAILABLE": "The object store did not answer correctly: the job will be retried.",
+    "CREDENTIALS_EXPIRED": "The credentials have expired: the job will be retried with new ones.",
+    "KMS_UNAVAILABLE": "The key service (KMS) did not answer: the job will be retried.",
+    "NO_SPACE": "The disk is full: the job will be retried.",
+    "JOB_BUSY": "Another worker is running this job: it will be retried.",
     "LEASE_LOST": "Another worker took over this job.",
-    "OVERLOADED": "As much is in hand as may be: tried again later.",
+    "OVERLOADED": "Too many jobs are in progress: this one will be retried.",
 }
 
 NOTICES: Mapping[str, str] = {
-    "EXTENSION_MISMATCH": "The content is another audio format than the name says.",
-    "RIFF_SIZE_FIXED": "The sizes in the WAV header were wrong and were taken from the file.",
+    "EXTENSION_MISMATCH": "The audio format differs from the file name extension.",
+    "RIFF_SIZE_FIXED": "The sizes in the WAV header were wrong and were taken from the file size.",
     "TRAILING_BYTES": "Bytes before or after the audio were ignored.",
-    "LOW_BANDWIDTH": "Telephone bandwidth: the voice will sound dull.",
-    "LOSSY_TELEPHONY": "A telephone codec: the voice will sound rough.",
-    "DOWNMIXED": "Several channels were mixed to one.",
-    "DC_OFFSET": "A constant offset was removed.",
+    "LOW_BANDWIDTH": "The recording has telephone bandwidth: the voice will sound dull.",
+    "LOSSY_TELEPHONY": "The recording uses a telephone codec: the voice will sound rough.",
+    "DOWNMIXED": "Several channels were mixed down to one.",
+    "DC_OFFSET": "A DC offset was removed.",
     "CLIPPING": "Some samples are clipped.",
     "LOW_LEVEL": "The recording is very quiet and was raised.",
     "NOISY": "The recording is noisy.",
-    "AUDIO_MULTI_SPEAKER": "More than one person seems to speak: the voice will be neither's.",
-    "TRANSCRIPT_MISMATCH": "The transcript does not say what is heard in the recording: mend it.",
-    "TRIMMED": "The best window of a longer recording was used.",
+    "AUDIO_MULTI_SPEAKER": "Several people seem to speak: the voice will match none of them.",
+    "TRANSCRIPT_MISMATCH": "The transcript does not match the recording: correct it.",
+    "TRIMMED": "The recording is long: only its best part was used.",
     "BOM": "A byte order mark was removed.",
     "TEXT_BIDI": "Invisible direction marks were removed.",
     "TEXT_DROPPED_CHARS": "Characters that cannot be spoken were dropped.",
-    "LANGUAGE_MISMATCH": "The text is written in another script than its language.",
+    "LANGUAGE_MISMATCH": "The script of the text does not match its language.",
     "CONSENT_OPTIONAL": "The operator allows voices without a consent record.",
-    "LABEL_WAIVED": "The operator or producer waived the label the law asks for.",
-    "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file names none.",
-    "CHAPTERS_NOT_JOINED": "Items name chapters, but output.concatenate does not ask to join them.",
+    "LABEL_WAIVED": "The operator or producer waived the label that the law requires.",
+    "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file has none.",
+    "CHAPTERS_NOT_JOINED": "Items name chapters but were not joined: output.concatenate is none.",
     "ENGINE_CHANGED": "Items of this job were made by different engine versions.",
 }
 
 
 class JobError(Exception):
-    """Something that ends an item or a job. Raise one of its four children."""
+    """An error that ends an item or a job. Raise one of the four subclasses."""
 
     codes: ClassVar[Mapping[str, str]] = {}
     retry: ClassVar[bool] = False
@@ -198,17 +198,16 @@ INSTALL_AGAIN = "Install it again: scripts/setup"
 
 
 def missing_extra(what: str, extra: str, code: str = "MODEL_MISSING") -> Misconfigured:
-    """A package is needed that is not installed: one of an extra of pyproject.toml, or, where no
-    extra is named, one that every installation has."""
+    """Return the error for a package that is not installed. `extra`: the extra of pyproject.toml
+    that installs it; empty if every installation should have it."""
     advice = f"Install it: scripts/setup {extra}" if extra else INSTALL_AGAIN
     return Misconfigured(code, f"{what} is not installed. {advice}")
 
 
 @contextmanager
 def importing(what: str, packages: Collection[str], extra: str = "") -> Iterator[None]:
-    """Around imports, of an extra if one is named. Misconfigured MODEL_MISSING says whether the
-    packages are not installed, or are and cannot be loaded, with the reason: it names the file that
-    is not there."""
+    """Turn an ImportError in the block into Misconfigured MODEL_MISSING. Its message says whether
+    the packages are not installed, or which file keeps an installed one from loading."""
     try:
         yield
     except ImportError as exc:
@@ -224,18 +223,18 @@ class Unavailable(JobError):
 
 
 class ExplainedError(ValueError):
-    """A ValueError whose text is ours: a message may quote it, as it may not quote a library's."""
+    """A ValueError whose text was written for users, so that messages may quote it."""
 
 
 def _escape_surrogates(text: str) -> str:
-    """Half a character, which a producer may put into any name, has no UTF-8 form: a result that
-    quotes it could not be written, and its job would be tried again until it is given up."""
+    """Escape lone surrogates, which have no UTF-8 form. A producer may put one into any name, and a
+    result that quotes it could not be written."""
     return text.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A remark that does not stop the job; kept in the result."""
+    """A remark that does not stop the job and is reported in the result."""
 
     code: str
     message: str = ""
@@ -247,7 +246,7 @@ class Notice:
 
 @contextmanager
 def raising(error: JobError, on: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turn a library's exceptions into one of ours, keeping the cause."""
+    """Replace exceptions of the types `on` by `error`, with the original as its cause."""
     try:
         yield
     except on as exc:

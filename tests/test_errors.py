@@ -53,7 +53,7 @@ def test_every_code_in_the_tables_is_used() -> None:
 def test_an_error_says_what_where_and_what_to_do() -> None:
     error = Refused("TEXT_EMPTY", "No text.", pointer="/items/0/text")
     assert str(error) == "TEXT_EMPTY: No text. (at /items/0/text)"
-    assert error.advice == "There is nothing to say."
+    assert error.advice == "The text is empty."
     assert Refused("TEXT_EMPTY").message == error.advice
 
 

@@ -1,10 +1,10 @@
-"""Consent records: who allowed which recording to become a voice. `voicedrop/consent/1`.
+"""Read, write and check consent records, `voicedrop/consent/1`.
 
-A record names the SHA-256 of every recording it covers, so it cannot be moved to another voice.
-It lies in the inbox; an object `<key>.revoked` beside it, whatever it holds, withdraws it. Results
-cite a record by id and SHA-256 and never name the person.
+A record names the SHA-256 of every recording that it covers, so it cannot be used for another
+voice. It is stored in the inbox; an object `<key>.revoked` beside it, with any content, withdraws
+it. Results refer to a record by id and SHA-256 and never name the person.
 
-Why: separate consent of the person whose voice is edited (China, Provisions on Deep Synthesis,
+Sources: separate consent of the person whose voice is edited (China, Provisions on Deep Synthesis,
 Art. 14; PIPL, Art. 29); voice protected like portrait (Civil Code, Art. 1023). docs/consent.md.
 """
 
@@ -24,7 +24,6 @@ from core.manifest.validate import join_pointer
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
 MAX_BYTES = 64 * 1024
-"""Bytes a record may have."""
 REVOKED_SUFFIX = ".revoked"
 
 Method = Literal[
@@ -37,7 +36,7 @@ REQUIRED_EVIDENCE = {
     "public-domain": "source",
     "synthetic-voice": "source",
 }
-"""Method -> the field that it cannot do without."""
+"""Method -> the field that it requires."""
 
 STATEMENT = {
     "en": "I, {name}, agree that {controller} uses the recordings of my voice to make and use "
@@ -67,12 +66,12 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the voice may speak; an empty list sets no limit."""
+    """Where the voice may be used; an empty list sets no limit."""
 
     languages: list[Language] = []
-    """Checked: the codes that manifests use, ISO 639."""
+    """ISO 639 codes as in manifests; checked."""
     channels: list[Text] = []
-    """For people: radio, audiobook, telephone ..."""
+    """Such as radio, audiobook or telephone; not checked."""
 
 
 class StatementAudio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,18 +89,18 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     scope: Scope = Scope()
     valid_from: Timestamp
     valid_until: Timestamp | None = None
-    """The first moment at which it no longer holds."""
+    """The record is valid before this time; null: without end."""
     revocable: bool = True
     method: Method
     statement_text: Annotated[str, msgspec.Meta(max_length=4000)] = ""
     """What the person said or signed."""
     statement_audio: StatementAudio | None = None
     evidence_sha256: Digest | None = None
-    """Of the signed document."""
+    """SHA-256 of the signed document."""
     source: Annotated[str, msgspec.Meta(max_length=4000)] = ""
-    """Where the recording comes from and under which licence."""
+    """Origin and licence of the recording."""
     ref_audio_sha256: Annotated[list[Digest], msgspec.Meta(min_length=1)]
-    """Of every recording this covers, as the bytes of the file."""
+    """SHA-256 of the file of every recording that this record covers."""
     created_by: Text
 
     def __post_init__(self) -> None:
@@ -112,16 +111,16 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ConsentRef(msgspec.Struct, frozen=True, kw_only=True):
-    """What a result says about consent."""
+    """A reference to a consent record, as results contain it."""
 
     id: str
     sha256: str
-    """Of the record's bytes."""
+    """SHA-256 of the record's bytes."""
     method: Method
 
 
 def parse_consent(record: bytes, *, pointer: str = "") -> Consent:
-    """Refused CONSENT_INVALID, with the field and what is wrong with it."""
+    """Parse a record. Raises Refused CONSENT_INVALID with the field and what is wrong with it."""
     try:
         return msgspec.convert(canonical.load(record), Consent)
     except ValueError as exc:
@@ -132,21 +131,21 @@ def parse_consent(record: bytes, *, pointer: str = "") -> Consent:
 def _explain(error: ValueError, record: bytes) -> str:
     if isinstance(error, ExplainedError):
         return str(error)
-    if isinstance(error.__cause__, ExplainedError):  # a Struct does not take its fields together
+    if isinstance(error.__cause__, ExplainedError):  # raised by __post_init__
         return str(error.__cause__)
     found = violation.find_violation(canonical.load(record), Consent)
     if found is None:
-        return "its fields do not fit"
+        return "its fields have the wrong types"
     return f"{join_pointer('', *found.path)}: {found.message}" if found.path else found.message
 
 
 def new_id() -> str:
-    """An id that says nothing about the person."""
+    """Return a random id, which reveals nothing about the person."""
     return f"consent-{secrets.token_hex(6)}"
 
 
 def format_consent(consent: Consent) -> bytes:
-    """The record as a file for people: indented JSON. Refused CONSENT_INVALID as `read`."""
+    """Return the record as indented JSON. Raises Refused CONSENT_INVALID as `parse_consent`."""
     data = msgspec.json.format(msgspec.json.encode(consent), indent=2) + b"\n"
     parse_consent(data)
     return data
@@ -156,7 +155,7 @@ def format_statement(
     language: str, *, name: str, controller: str, purposes: list[str], start: datetime,
     end: datetime | None = None,
 ) -> str:  # fmt: skip
-    """Words for the person to say or sign, in English (`en`) or Chinese (`zh`)."""
+    """Return the statement to be spoken or signed, in English (`en`) or Chinese (`zh`)."""
     return STATEMENT[language].format(
         name=name,
         controller=controller,
@@ -175,9 +174,9 @@ def check_consent(
     revoked: bool,
     pointer: str = "",
 ) -> Consent:
-    """The record, if it allows this recording to speak this language at this time.
+    """Return the record if it allows this recording to be used for this language at this time.
 
-    Refused CONSENT_REVOKED, _MISSING, _INVALID, _SCOPE or _EXPIRED, whichever comes first.
+    Raises Refused CONSENT_REVOKED, _MISSING, _INVALID, _SCOPE or _EXPIRED, in this order.
     """
     if revoked:
         raise Refused("CONSENT_REVOKED", pointer=pointer)
@@ -200,7 +199,7 @@ def check_consent(
     if at < consent.valid_from or (consent.valid_until and at >= consent.valid_until):
         raise Refused(
             "CONSENT_EXPIRED",
-            f"The record {consent.id} does not hold at {at:%Y-%m-%d %H:%M} UTC.",
+            f"The record {consent.id} is not valid at {at:%Y-%m-%d %H:%M} UTC.",
             pointer=pointer,
         )
     return consent

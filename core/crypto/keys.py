@@ -1,16 +1,16 @@
-"""Secrets: where they lie, how they are made, and who wraps the data keys.
+"""Secret keys: how they are stored and created, and the providers that wrap data keys.
 
     <folder>/            mode 0700; every secret 0600
       kek-001.key        key-encryption key: 32 bytes, base64
       watermark-001.key  watermark key: 32 bytes, base64
       sign-001.pem       Ed25519 private key, PKCS #8
-      sign-001.pub.pem   its public key, for everybody
+      sign-001.pub.pem   its public key, not secret
 
-Of several keys of one kind the one with the last name is current: new work uses it, old work stays
-readable as long as its key is there. To rotate is to add; to destroy is to delete (docs/format.md).
+The last key of a kind, by file name, is the current one: new outputs use it, and old outputs stay
+readable as long as their key exists. To rotate, add a key; to destroy, delete one (docs/format.md).
 
-File names only order keys: the id of a key is a digest of the key itself, so it stays the same when
-the key moves into a setting value or gets another name. In memory the current key comes first.
+File names only order the keys. The id of a key is a digest of the key itself, so it does not change
+when the key is renamed or moved into a setting. In memory the current key comes first.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ NONCE = 12
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A data key under a key-encryption key."""
+    """A data key, encrypted with a key-encryption key."""
 
     kek: str
-    """Names the key-encryption key: `local:<id>`, or `kms:<key>`."""
+    """The key-encryption key: `local:<id>` or `kms:<key>`."""
     version: str
-    """Which version of it, where the provider has versions."""
+    """Its version, if the provider has versions."""
     blob: bytes
 
 
@@ -51,13 +51,13 @@ class KeyProvider(Protocol):
     """Wraps 32-byte data keys. `context` is authenticated: unwrapping needs the same bytes."""
 
     def wrap(self, data_key: bytes, context: bytes) -> WrappedKey:
-        """Under the current key. Misconfigured KEY_NOT_FOUND, KEY_UNUSABLE; Unavailable
-        KMS_UNAVAILABLE."""
+        """Encrypt with the current key. Raises Misconfigured KEY_NOT_FOUND, KEY_UNUSABLE;
+        Unavailable KMS_UNAVAILABLE."""
         ...
 
     def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
-        """Refused SEAL_INVALID if blob or context is not what `wrap` made; Misconfigured
-        KEY_DESTROYED if the key is gone, KEY_UNUSABLE; Unavailable KMS_UNAVAILABLE."""
+        """Decrypt. Raises Refused SEAL_INVALID if blob or context was changed; Misconfigured
+        KEY_DESTROYED if the key does not exist, KEY_UNUSABLE; Unavailable KMS_UNAVAILABLE."""
         ...
 
 
@@ -85,8 +85,8 @@ class LocalKeys:
         if key is None:
             raise Misconfigured(
                 "KEY_DESTROYED",
-                f"The key {wrapped.kek!r} is not here. If it was destroyed, so was what it sealed; "
-                "if it lies elsewhere, point to it.",
+                f"The key {wrapped.kek!r} was not found. If it is elsewhere, set its folder; if it "
+                "was destroyed, the files that it sealed cannot be opened.",
             )
         nonce, sealed = wrapped.blob[:NONCE], wrapped.blob[NONCE:]
         with raising(Refused("SEAL_INVALID"), on=(InvalidTag, ValueError)):
@@ -94,7 +94,7 @@ class LocalKeys:
 
 
 def secret_id(key: bytes) -> str:
-    """16 hex digits that name a secret key and tell nothing about it."""
+    """Return 16 hex digits that identify a secret key without revealing it."""
     return hashlib.sha256(b"voicedrop/key/1" + key).hexdigest()[:16]
 
 
@@ -104,12 +104,12 @@ def _associated_data(kek: str, context: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keyring:
-    """Every secret a worker holds."""
+    """All keys of a worker."""
 
     wrapping: KeyProvider
     signing: Ed25519PrivateKey
     verifying: Mapping[str, Ed25519PublicKey]
-    """`sign.key_id` -> public key, of this and earlier signing keys."""
+    """`signed.key_id` -> public key, of the current and earlier signing keys."""
     watermark: Mapping[str, bytes]
     """Key id -> 32 bytes; the first one is current."""
 
@@ -120,42 +120,42 @@ class Keyring:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReadingKeys:
-    """What an auditor may hold: the public keys, and perhaps the secrets that only read."""
+    """The keys of an auditor: public keys, and optionally the secrets needed for reading."""
 
     verifying: Mapping[str, Ed25519PublicKey]
     wrapping: KeyProvider | None = None
-    """None: nothing sealed can be opened."""
+    """None: sealed files cannot be opened."""
     watermark: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def create_keys(folder: Path) -> list[Path]:
-    """Make the secrets that are missing; never replace one. Returns the files made.
+    """Create the keys that are missing, without replacing any. Returns the files created.
 
-    Safe to run twice, and from two processes at once: each file appears whole or not at all.
+    Safe to repeat, and to run in two processes at once: each file appears complete or not at all.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = []
+    created = []
     for kind in ("kek", "watermark"):
         if not any(folder.glob(f"{kind}-*.key")):
-            made += _write_once(
+            created += _write_once(
                 folder / f"{kind}-001.key", base64.b64encode(os.urandom(32)) + b"\n"
             )
-    # A public key left by an earlier signing key keeps its number: it still verifies. These are
-    # counted before the private key is looked for, as another process may be making both now.
+    # Public keys of earlier signing keys keep their numbers, because they still verify. They are
+    # counted before looking for a private key, because another process may be creating both now.
     earlier = len(list(folder.glob("sign-???.pub.pem")))
     if not any(folder.glob("sign-???.pem")):
         pem = _private_pem(Ed25519PrivateKey.generate())
-        made += _write_once(folder / f"sign-{earlier + 1:03}.pem", pem)
+        created += _write_once(folder / f"sign-{earlier + 1:03}.pem", pem)
     for private in folder.glob("sign-???.pem"):
-        made += _write_once(
+        created += _write_once(
             private.with_suffix(".pub.pem"),
             _public_pem(_parse_signing_key(_read_private_file(private))),
         )
-    return made
+    return created
 
 
 def load_keyring(folder: Path, *, wrapping: KeyProvider | None = None) -> Keyring:
-    """The secrets in a folder; `wrapping` in place of the local key-encryption keys.
+    """Load the keys in a folder. `wrapping` replaces the local key-encryption keys.
 
     Raises Misconfigured KEY_NOT_FOUND, KEY_PERMISSIONS, KEY_UNUSABLE.
     """
@@ -167,8 +167,8 @@ def load_keyring(folder: Path, *, wrapping: KeyProvider | None = None) -> Keyrin
 
 
 def load_reading_keys(folder: Path, *, wrapping: KeyProvider | None = None) -> ReadingKeys:
-    """As much of a folder as there is; nothing in it is needed. Raises Misconfigured
-    KEY_PERMISSIONS, KEY_UNUSABLE."""
+    """Load the keys in a folder, all of which are optional. Raises Misconfigured KEY_PERMISSIONS,
+    KEY_UNUSABLE."""
     public = [_read_public_key(path) for path in sorted(folder.glob("sign-*.pub.pem"))]
     keks, marks = (
         _read_secrets(folder, pattern) if any(folder.glob(pattern)) else {}
@@ -181,10 +181,10 @@ def load_reading_keys(folder: Path, *, wrapping: KeyProvider | None = None) -> R
 def keyring_from_values(
     *, kek: str, signing: str, watermark: str, wrapping: KeyProvider | None = None
 ) -> Keyring:
-    """The same from setting values, where no folder can be mounted.
+    """Load the keys from settings, for platforms on which no folder can be mounted.
 
     `kek`, `watermark`: base64 of 32 bytes; several separated by commas, the current one first.
-    `signing`: the PEM file in base64. `kek` is not read where `wrapping` is given.
+    `signing`: the PEM file in base64. `kek` is ignored if `wrapping` is given.
     Raises Misconfigured KEY_UNUSABLE.
     """
     key = _parse_signing_key(_decode_base64(signing, "signing key"))
@@ -195,7 +195,7 @@ def keyring_from_values(
 
 
 def load_public_keys(folder: Path) -> dict[str, Ed25519PublicKey]:
-    """What a reader without secrets needs: the `sign-*.pub.pem` files of a folder by `key_id`."""
+    """Load the `sign-*.pub.pem` files of a folder, by `key_id`."""
     keys = [_read_public_key(path) for path in _find_files(folder, "sign-*.pub.pem")]
     return {key_id(key): key for key in keys}
 
@@ -220,7 +220,7 @@ def _find_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def _read_private_file(path: Path) -> bytes:
-    with path.open("rb") as file:  # the opened file is checked, not the name
+    with path.open("rb") as file:  # checks the opened file, which cannot be exchanged meanwhile
         if os.fstat(file.fileno()).st_mode & 0o077:
             raise Misconfigured("KEY_PERMISSIONS", f"Others can read {path}: chmod 600 {path}")
         return file.read(65536)
@@ -267,16 +267,16 @@ def _public_pem(key: Ed25519PrivateKey) -> bytes:
 
 
 def _write_once(path: Path, data: bytes) -> list[Path]:
-    # mkstemp makes the file 0600 at birth; a hard link never replaces what is there.
-    handle, aside = tempfile.mkstemp(dir=path.parent)
+    # mkstemp creates the file with mode 0600, and a hard link never replaces an existing file.
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        path.hardlink_to(aside)
+        path.hardlink_to(temporary)
     except FileExistsError:
         return []
     finally:
-        Path(aside).unlink()
+        Path(temporary).unlink()
     return [path]

@@ -1,11 +1,12 @@
 """Alibaba Cloud KMS as a key provider. The only module that talks to KMS.
 
-`Encrypt` with an EncryptionContext wraps a data key that we made: unlike `GenerateDataKey` on the
-keys of a KMS instance it uses the primary version of the key, so automatic rotation takes effect
-(KMS API 2016-01-20). The role needs kms:Encrypt to seal and kms:Decrypt to open.
+`Encrypt` with an EncryptionContext wraps a data key that was generated here. Unlike
+`GenerateDataKey` on the keys of a KMS instance it uses the primary version of the key, so automatic
+rotation takes effect (KMS API 2016-01-20). The role needs kms:Encrypt to seal and kms:Decrypt to
+open.
 
-No SDK for two calls: the old one brings a urllib3 of its own that Python warns about, the new
-one 28 packages.
+There are only two calls, so no SDK is used: the old one bundles an outdated urllib3, the new one
+depends on 28 packages.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 API_VERSION = "2016-01-20"
 TIMEOUT_SECONDS = 10.0
-"""Limit of one answer."""
 
 _MISSING_KEY_CODES = ("Forbidden.KeyNotFound", "Forbidden.AliasNotFound")
 
@@ -45,48 +45,50 @@ class AliyunKms:
     """Key id, `alias/...` or ARN."""
     region: str
     credentials: Callable[[], Credentials]
-    """Asked before every call: the credentials of a function expire."""
+    """Called before every request, because the credentials of a function expire."""
     endpoint: str = ""
     """Host, with a port if needed; empty: `kms.<region>.aliyuncs.com`."""
     ca_file: str = ""
-    """Certificate authority of a KMS instance's own gateway; empty: the system's."""
+    """CA certificate of the gateway of a dedicated KMS instance; empty: those of the system."""
     retry: Retry = Retry(attempts=3, first_pause=0.4)  # noqa: RUF009 (frozen)
 
     def wrap(self, data_key: bytes, context: bytes) -> WrappedKey:
         fields = {"KeyId": self.key, "Plaintext": base64.b64encode(data_key).decode()}
-        answer = self._ask("Encrypt", fields, context, gone="KEY_NOT_FOUND")
+        answer = self._call("Encrypt", fields, context, missing_code="KEY_NOT_FOUND")
         blob = base64.b64decode(answer["CiphertextBlob"])
         return WrappedKey(f"kms:{self.key}", answer["KeyVersionId"], blob)
 
     def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         if not wrapped.kek.startswith("kms:"):
             raise Misconfigured(
-                "KEY_NOT_FOUND", f"Sealed with {wrapped.kek!r}, which is no KMS key."
+                "KEY_NOT_FOUND", f"Sealed with {wrapped.kek!r}, which is not a KMS key."
             )
-        fields = {
-            "CiphertextBlob": base64.b64encode(wrapped.blob).decode()
-        }  # names key and version
-        answer = self._ask("Decrypt", fields, context, gone="KEY_DESTROYED")
+        # The blob names the key and its version.
+        fields = {"CiphertextBlob": base64.b64encode(wrapped.blob).decode()}
+        answer = self._call("Decrypt", fields, context, missing_code="KEY_DESTROYED")
         return base64.b64decode(answer["Plaintext"])
 
-    def _ask(self, action: str, fields: Mapping[str, str], context: bytes, *, gone: str) -> Any:
-        """KMS's answer; `gone` is the code for a key that does not exist."""
+    def _call(
+        self, action: str, fields: Mapping[str, str], context: bytes, *, missing_code: str
+    ) -> Any:
+        """Call KMS, with retries. `missing_code`: error code for a key that does not exist."""
         query = {**fields, "EncryptionContext": json.dumps({"voicedrop": context.decode()})}
         return self.retry.run(
-            lambda: self._ask_once(action, query, gone), lambda exc: isinstance(exc, Unavailable)
+            lambda: self._call_once(action, query, missing_code),
+            lambda exc: isinstance(exc, Unavailable),
         )
 
-    def _ask_once(self, action: str, query: Mapping[str, str], gone: str) -> Any:
+    def _call_once(self, action: str, query: Mapping[str, str], missing_code: str) -> Any:
         with raising(Unavailable("KMS_UNAVAILABLE"), on=(urllib3.exceptions.HTTPError, ValueError)):
             status, data = self._send(action, query)
             answer = json.loads(data)
         if status != 200:
-            raise _to_job_error(status, str(answer.get("Code", "")), gone)
+            raise _to_job_error(status, str(answer.get("Code", "")), missing_code)
         return answer
 
     def _send(self, action: str, query: Mapping[str, str]) -> tuple[int, bytes]:
         host = self.endpoint or f"kms.{self.region}.aliyuncs.com"
-        given = self.credentials()
+        credentials = self.credentials()
         headers = {
             "host": host,
             "x-acs-action": action,
@@ -94,16 +96,18 @@ class AliyunKms:
             "x-acs-signature-nonce": secrets.token_hex(16),
             "x-acs-version": API_VERSION,
         }
-        if given.security_token:
-            headers["x-acs-security-token"] = given.security_token
-        headers = sign_request(headers, query, given.access_key_id, given.access_key_secret)
+        if credentials.security_token:
+            headers["x-acs-security-token"] = credentials.security_token
+        headers = sign_request(
+            headers, query, credentials.access_key_id, credentials.access_key_secret
+        )
         url = f"https://{host}/?{_encode_query(query)}"
         answer = self._connections.request("POST", url, headers=headers, retries=False)
         return answer.status, answer.data
 
     @cached_property
     def _connections(self) -> urllib3.PoolManager:
-        """Kept, because a TLS handshake takes longer than the call; safe to use from threads."""
+        """Reused, because a TLS handshake takes longer than the call; safe for threads."""
         return urllib3.PoolManager(
             maxsize=32,
             timeout=TIMEOUT_SECONDS,
@@ -115,13 +119,13 @@ class AliyunKms:
 def sign_request(
     headers: Mapping[str, str], query: Mapping[str, str], key_id: str, secret: str
 ) -> dict[str, str]:
-    """The headers of a POST to `/` without a body, signed: ACS3-HMAC-SHA256 (signature version 3 of
-    Alibaba Cloud's OpenAPI). Every header given is signed; names in lower case."""
-    nothing = hashlib.sha256(b"").hexdigest()
-    headers = {"accept": "application/json", **headers, "x-acs-content-sha256": nothing}
+    """Sign a POST to `/` without a body and return its headers. All given headers are signed; their
+    names are in lower case. Source: Alibaba Cloud OpenAPI, signature V3 (ACS3-HMAC-SHA256)."""
+    empty_sha256 = hashlib.sha256(b"").hexdigest()
+    headers = {"accept": "application/json", **headers, "x-acs-content-sha256": empty_sha256}
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    canonical = f"POST\n/\n{_encode_query(query)}\n{lines}\n{names}\n{nothing}"
+    canonical = f"POST\n/\n{_encode_query(query)}\n{lines}\n{names}\n{empty_sha256}"
     text = f"ACS3-HMAC-SHA256\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     signature = hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
     credential = f"Credential={key_id},SignedHeaders={names},Signature={signature}"
@@ -132,14 +136,14 @@ def _encode_query(query: Mapping[str, str]) -> str:
     return "&".join(f"{quote(k, safe='')}={quote(query[k], safe='')}" for k in sorted(query))
 
 
-def _to_job_error(status: int, code: str, gone: str) -> JobError:
-    said = f"KMS answered {status} {code}."
+def _to_job_error(status: int, code: str, missing_code: str) -> JobError:
+    message = f"KMS answered {status} {code}."
     if status >= 500 or code.startswith("Throttling"):
-        return Unavailable("KMS_UNAVAILABLE", said)
+        return Unavailable("KMS_UNAVAILABLE", message)
     if code.startswith("InvalidSecurityToken"):
-        return Unavailable("CREDENTIALS_EXPIRED", said)
+        return Unavailable("CREDENTIALS_EXPIRED", message)
     if code in _MISSING_KEY_CODES:
-        return Misconfigured(gone, said)
-    if gone == "KEY_DESTROYED" and code.startswith("InvalidParameter"):
-        return Refused("SEAL_INVALID", said)  # a blob or context that it cannot authenticate
-    return Misconfigured("KEY_UNUSABLE", said)
+        return Misconfigured(missing_code, message)
+    if missing_code == "KEY_DESTROYED" and code.startswith("InvalidParameter"):
+        return Refused("SEAL_INVALID", message)  # blob or context was changed
+    return Misconfigured("KEY_UNUSABLE", message)

@@ -1,16 +1,16 @@
-"""The sealed format: a Tink AES256_GCM_HKDF_1MB body and an envelope beside it.
+"""The format of sealed files: a Tink AES256_GCM_HKDF_1MB body and a separate envelope.
 
     body    = 0x28 || salt[32] || prefix[7] || segment_0 || ... || segment_n-1
     key     = HKDF-SHA256(ikm = data key[32], salt, info = associated data, 32 bytes)
     segment = AES-256-GCM(key, nonce = prefix || uint32_be(i) || (1 if last else 0), no aad)
-    sizes   : 1 MiB of ciphertext a segment; the first shares its MiB with the header
+    sizes   : 1 MiB of ciphertext per segment, the first including the header
 
-Source: the wire format of Google Tink's AES-GCM-HKDF streaming AEAD, which the body follows byte
-for byte, so that any Tink can read it. The associated data is the RFC 8785 form of the context.
+Source: the wire format of Google Tink's AES-GCM-HKDF streaming AEAD. The body follows it byte for
+byte, so any Tink can read it. The associated data is the RFC 8785 form of the context.
 
-Tink's body does not commit to its key: whoever knows two keys can craft one body that opens to two
-texts. The envelope therefore carries HKDF-SHA256(data key, salt = "voicedrop/commit/v1",
-info = associated data), compared before anything is decrypted. docs/format.md is the whole story.
+Tink's format is not key-committing: someone who knows two keys can craft one body that decrypts to
+two texts. The envelope therefore contains HKDF-SHA256(data key, salt = "voicedrop/commit/v1",
+info = associated data), which is compared before anything is decrypted. See docs/format.md.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Sink(Protocol):
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a sealed file is; opening it as anything else fails. Never where it lies: copies and
-    renamed objects must stay readable."""
+    """What a sealed file contains; opening it as anything else fails. Its key is not part of it, so
+    that copies and renamed objects stay readable."""
 
     job: str
     item: str
@@ -70,7 +70,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that a key holder needs besides the body. Its authority is the signed result document."""
+    """What the owner of the key needs besides the body. The signed result authenticates it."""
 
     v: Literal[1] = 1
     alg: Literal["TINK-AES256-GCM-HKDF-1MB"] = "TINK-AES256-GCM-HKDF-1MB"
@@ -100,14 +100,14 @@ def seal(plaintext: bytes, context: Context, keys: KeyProvider) -> Sealed:
 
 
 def open_sealed(body: bytes, envelope: Envelope, keys: KeyProvider) -> bytes:
-    """The plaintext. Refused SEAL_INVALID unless everything fits; and what `keys.unwrap` raises."""
+    """Return the plaintext. Raises Refused SEAL_INVALID, and what `keys.unwrap` raises."""
     sink = io.BytesIO()
     open_stream(io.BytesIO(body), sink, envelope, keys)
     return sink.getvalue()
 
 
 def seal_stream(source: Source, sink: Sink, context: Context, keys: KeyProvider) -> Envelope:
-    """`seal` from file to file in about 4 MiB of memory. The body is whole when this returns."""
+    """`seal` from file to file in about 4 MiB of memory."""
     key = os.urandom(32)
     plain, body = _HashingStream(source), _HashingStream(sink)
     wrapped = keys.wrap(key, context.associated_data)
@@ -126,14 +126,14 @@ def seal_stream(source: Source, sink: Sink, context: Context, keys: KeyProvider)
 
 
 def open_stream(source: Source, sink: Sink, envelope: Envelope, keys: KeyProvider) -> None:
-    """`open_sealed` from file to file. Each segment is authentic when it is written, but only the
-    return says that none is missing: write aside, and publish afterwards."""
+    """`open_sealed` from file to file. Each segment is authentic when written, but all are there
+    only when this returns: write to a temporary file and publish it afterwards."""
     key = unwrap_data_key(envelope, keys)
     body, plain = _HashingStream(source), _HashingStream(sink)
     decrypt(body, plain, key, envelope.ctx.associated_data)
     found = (body.size, body.sha256.hexdigest(), plain.size, plain.sha256.hexdigest())
     if found != (envelope.ct_len, envelope.ct_sha256, envelope.pt_len, envelope.pt_sha256):
-        raise Refused("SEAL_INVALID", "The sealed file is not the one its envelope describes.")
+        raise Refused("SEAL_INVALID", "The sealed file does not match its envelope.")
 
 
 def unwrap_data_key(envelope: Envelope, keys: KeyProvider) -> bytes:
@@ -144,12 +144,14 @@ def unwrap_data_key(envelope: Envelope, keys: KeyProvider) -> bytes:
         associated_data = envelope.ctx.associated_data
     key = keys.unwrap(wrapped, associated_data)
     if not hmac.compare_digest(commitment(key, envelope.ctx), committed):
-        raise Refused("SEAL_INVALID", "The envelope commits to another key than it carries.")
+        raise Refused(
+            "SEAL_INVALID", "The envelope contains another key than the one it commits to."
+        )
     return key
 
 
 def rewrap(envelope: Envelope, keys: KeyProvider) -> Envelope:
-    """The same body's envelope under the current key-encryption key."""
+    """Return the envelope with the data key wrapped by the current key-encryption key."""
     wrapped = keys.wrap(unwrap_data_key(envelope, keys), envelope.ctx.associated_data)
     return msgspec.structs.replace(
         envelope, kek=wrapped.kek, kek_ver=wrapped.version, wdek=base64url.encode(wrapped.blob)
@@ -157,20 +159,20 @@ def rewrap(envelope: Envelope, keys: KeyProvider) -> Envelope:
 
 
 def commitment(key: bytes, context: Context) -> bytes:
-    """32 bytes that only this key and context give."""
+    """Return the 32-byte commitment to a key and context."""
     return _hkdf(key, b"voicedrop/commit/v1", context.associated_data)
 
 
 def sealed_size(plain: int) -> int:
-    """Bytes of the body of `plain` bytes of plaintext."""
+    """Return the size of the body for `plain` bytes of plaintext."""
     return HEADER + plain + TAG * max(1, -(-(plain + HEADER) // (SEGMENT - TAG)))
 
 
 def encrypt(
     source: Source, sink: Sink, key: bytes, associated_data: bytes, *, start: bytes
 ) -> None:
-    """The body alone, deterministic. `start`: 39 bytes, salt and nonce prefix; random, never twice
-    with one key."""
+    """Encrypt the body, deterministically. `start`: 39 bytes, salt and nonce prefix; random, and
+    never used twice with the same key."""
     salt, prefix = start[:32], start[32:]
     gcm = AESGCM(_hkdf(key, salt, associated_data))
     sink.write(_HEADER_LENGTH_BYTE + start)
@@ -179,10 +181,10 @@ def encrypt(
 
 
 def decrypt(source: Source, sink: Sink, key: bytes, associated_data: bytes) -> None:
-    """Undo `encrypt`. Refused SEAL_INVALID at the first segment that is not authentic."""
+    """Undo `encrypt`. Raises Refused SEAL_INVALID at the first segment that is not authentic."""
     header = _read_exactly(source, HEADER)
     if len(header) < HEADER or header[:1] != _HEADER_LENGTH_BYTE:
-        raise Refused("SEAL_INVALID", "Not a sealed file: its header is cut or wrong.")
+        raise Refused("SEAL_INVALID", "Not a sealed file: its header is truncated or wrong.")
     salt, prefix = header[1:33], header[33:]
     gcm = AESGCM(_hkdf(key, salt, associated_data))
     with raising(Refused("SEAL_INVALID"), on=InvalidTag):
@@ -191,9 +193,9 @@ def decrypt(source: Source, sink: Sink, key: bytes, associated_data: bytes) -> N
 
 
 def tink_keyset(key: bytes) -> str:
-    """A Tink JSON keyset with one file's data key, for opening its body with stock Tink.
+    """Return a Tink JSON keyset with the data key of one file, for opening its body with Tink.
 
-    Whoever holds it can read that file, and no other.
+    It gives access to that file and to no other.
     """
     # protobuf AesGcmHkdfStreamingKey: params{segment 2^20, derived key 32, SHA256}, key_value
     value = bytes.fromhex("12080880804010201803 1a20") + key
@@ -207,19 +209,19 @@ def tink_keyset(key: bytes) -> str:
 
 
 METADATA_NAMES = {name: f"vc-{name.replace('_', '-')}" for name in Envelope.__struct_fields__}
-_ENCODED_FIELDS = ("kek", "kek_ver")  # key names may hold characters that object metadata may not
+_ENCODED_FIELDS = ("kek", "kek_ver")  # key names may contain characters that metadata may not
 
 
 def envelope_metadata(envelope: Envelope) -> dict[str, str]:
-    """The envelope as object metadata: `vc-*` names; values of letters, digits, `-` and `_`."""
+    """Return the envelope as object metadata: `vc-*` names, values of letters, digits, `-`, `_`."""
     fields = msgspec.to_builtins(envelope) | {"ctx": base64url.encode(envelope.ctx.associated_data)}
     fields |= {name: base64url.encode(fields[name].encode()) for name in _ENCODED_FIELDS}
     return {METADATA_NAMES[name]: str(value) for name, value in fields.items()}
 
 
 def envelope_from_metadata(values: Mapping[str, str]) -> Envelope:
-    """Read it back; other metadata is ignored. Refused SEAL_INVALID if it is not an envelope."""
-    error = Refused("SEAL_INVALID", "The object's metadata holds no envelope: use result.json.")
+    """Parse object metadata; ignores other names. Raises Refused SEAL_INVALID."""
+    error = Refused("SEAL_INVALID", "The object's metadata contains no envelope: use result.json.")
     with raising(error, on=(ValueError, KeyError)):
         fields = {name: values[header] for name, header in METADATA_NAMES.items()}
         decoded = {name: base64url.decode(fields[name]).decode() for name in _ENCODED_FIELDS}
@@ -250,8 +252,8 @@ class _HashingStream:
 
 
 def _read_segments(source: Source, size: int) -> Iterator[tuple[int, bytes, bool]]:
-    """Index, bytes and whether it is the last. The first is shorter by the header; none is empty
-    but the only one of an empty source."""
+    """Yield index, bytes and whether it is the last segment. The first is shorter by the header. No
+    segment is empty, except the only one of an empty source."""
     i, piece = 0, _read_exactly(source, size - HEADER)
     while following := _read_exactly(source, size):
         yield i, piece, False
@@ -260,7 +262,7 @@ def _read_segments(source: Source, size: int) -> Iterator[tuple[int, bytes, bool
 
 
 def _read_exactly(source: Source, size: int) -> bytes:
-    """`size` bytes unless the source ends before: a raw stream may give fewer at a time."""
+    """Read `size` bytes, or fewer at the end: a raw stream may return less per call."""
     data = source.read(size)
     while len(data) < size and (more := source.read(size - len(data))):
         data += more

@@ -10,5 +10,5 @@ def encode(data: bytes) -> str:
 
 
 def decode(text: str) -> bytes:
-    """Raises ValueError for text that no bytes are written as."""
+    """Raises ValueError for text that is not base64url."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

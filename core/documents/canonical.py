@@ -1,8 +1,8 @@
-"""JSON with exactly one byte form: RFC 8785 (JSON Canonicalization Scheme), written and read.
+"""Read and write canonical JSON: RFC 8785 (JSON Canonicalization Scheme).
 
-Signatures, associated data and log leaves are computed over these bytes, so that two programs in
-two languages agree on them. Keys are sorted by their UTF-16 code units, there is no white space,
-text is UTF-8, numbers are written as ECMAScript writes them.
+Signatures, associated data and log leaves are computed over these bytes, so programs in different
+languages must agree on them. Keys are sorted by their UTF-16 code units, there is no white space,
+text is UTF-8, and numbers are written as in ECMAScript.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from core.errors import ExplainedError
 
 
 def dump(document: Any) -> bytes:
-    """Canonical bytes of JSON values, Structs and dataclasses.
+    """Return the canonical bytes of JSON values, Structs and dataclasses.
 
-    Raises ValueError for what has no canonical form: NaN, infinities, integers beyond 2^53 - 1,
-    lone surrogates, nesting too deep to write; TypeError for what is not JSON.
+    Raises ValueError for values without a canonical form (NaN, infinities, integers beyond
+    2^53 - 1, lone surrogates, nesting too deep to write) and TypeError for what is not JSON.
     """
     try:
         return _serialise(msgspec.to_builtins(document)).encode()
@@ -34,7 +34,7 @@ def dump(document: Any) -> bytes:
 
 
 def join_members(members: Mapping[str, bytes]) -> bytes:
-    """The object of these members, whose values are in canonical bytes already."""
+    """Return the canonical object with these members, whose values are canonical bytes."""
     written = [
         _serialise_text(name).encode() + b":" + members[name] for name in _sort_keys(members)
     ]
@@ -42,14 +42,14 @@ def join_members(members: Mapping[str, bytes]) -> bytes:
 
 
 def load(data: bytes) -> Any:
-    """The values in strict JSON, canonical or not.
+    """Parse strict JSON, canonical or not.
 
-    Raises Explained where two readers could see two documents: duplicate keys, NaN, integers that
-    do not fit a double, text that is not UTF-8, a byte order mark; and for nesting too deep to
-    read.
+    Raises ExplainedError for what two programs could read differently: duplicate keys, NaN,
+    integers that do not fit a double, text that is not UTF-8, a byte order mark; and for nesting
+    too deep to read.
     """
     if data.startswith(codecs.BOM_UTF8):
-        raise ExplainedError("a byte order mark stands before it: save it as UTF-8 without one")
+        raise ExplainedError("it begins with a byte order mark: save it as UTF-8 without one")
     try:
         return json.loads(
             data.decode(),
@@ -73,7 +73,7 @@ def _serialise(value: Any) -> str:
         return _serialise_text(value)
     if kind is dict:
         names, form = _object_template(value)
-        # Written here and not each by a call: results of many items are mostly empty fields.
+        # Inlined for speed: results of many items consist mostly of empty fields.
         return form % tuple(
             [
                 _serialise_text(member)
@@ -91,7 +91,7 @@ _EMPTY_VALUES = {type(None): "null", bool: "false", int: "0", float: "0", list: 
 
 
 def _object_template(value: dict[str, Any]) -> tuple[list[str], str]:
-    """Keys in their order, and the object with a place for the value of each."""
+    """Return the sorted keys, and a %-template of the object with one `%s` per value."""
     return (_cached_template if len(value) <= 32 else _cached_template.__wrapped__)(tuple(value))
 
 
@@ -103,7 +103,7 @@ def _cached_template(names: tuple[str, ...]) -> tuple[list[str], str]:
 
 
 def _sort_keys(value: Iterable[str]) -> list[str]:
-    """By UTF-16 code units, which for ASCII is how strings compare anyway."""
+    """Sort by UTF-16 code units; for ASCII that is the order of strings."""
     names = sorted(value)
     return names if "".join(names).isascii() else sorted(names, key=_utf16_units)
 
@@ -123,17 +123,17 @@ def _serialise_scalar(value: Any) -> str:
 
 
 _serialise_text = json.encoder.encode_basestring
-"""A string in quotes; only quotes, backslashes and control characters are escaped."""
+"""Quotes a string, escaping only quotes, backslashes and control characters."""
 
 
 def _serialise_number(value: float) -> str:
-    """ECMAScript Number::toString: the shortest digits that read back as `value`."""
+    """Write a number as ECMAScript Number::toString does: the shortest digits that read back."""
     if value == 0:
         return "0"
     mantissa, _, exponent = f"{value!r}".partition("e")
     sign = "-" if value < 0 else ""
     whole, _, fraction = mantissa.removeprefix("-").partition(".")
-    point = len(whole) + int(exponent or 0)  # where the decimal point stands in `digits`
+    point = len(whole) + int(exponent or 0)  # position of the decimal point in `digits`
     digits = (whole + fraction).lstrip("0")
     point -= len(whole + fraction) - len(digits)
     digits = digits.rstrip("0")
@@ -149,7 +149,7 @@ def _serialise_number(value: float) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made, twice = strict.unique_members(pairs)
     if twice is not None:
-        raise ExplainedError(f"the key {twice!r} stands twice in one object")
+        raise ExplainedError(f"duplicate key {twice!r} in one object")
     return made
 
 
@@ -160,7 +160,7 @@ def _refuse_constant(name: str) -> Any:
 def _integer(digits: str) -> int | float:
     if len(digits) < 16:
         return int(digits)
-    # A large float is written without point or exponent; any other digits would read differently.
+    # Canonical floats from 2^53 to 1e21 are written as integers. Other digits would lose precision.
     value = float(digits)
     if abs(value) > MAX_EXACT_INTEGER and (math.isinf(value) or _serialise_number(value) != digits):
         raise ExplainedError(f"{digits[:24]} does not fit a double")

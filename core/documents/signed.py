@@ -3,7 +3,7 @@
     {"schema": "...", ..., "signature": {"alg": "Ed25519", "key_id": "...", "value": "..."}}
 
 The signature covers the canonical bytes of the document without its `signature` member, so white
-space and the order of keys may change on the way. docs/format.md shows how to check one with
+space and the order of keys may change in transit. docs/format.md shows how to verify one with
 openssl alone.
 """
 
@@ -30,14 +30,14 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """The first 16 hex digits of the SHA-256 of the 32 key bytes."""
+    """Return the first 16 hex digits of the SHA-256 of the 32 key bytes."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
 def sign(document: Any, key: Ed25519PrivateKey) -> bytes:
-    """Canonical bytes of a Struct or dict with its signature; the same input gives the same bytes.
+    """Return the canonical bytes of a Struct or dict with its signature. Deterministic.
 
-    A signature already there is replaced. Raises ValueError as `canonical.dump` does.
+    An existing signature is replaced. Raises ValueError as `canonical.dump` does.
     """
     body = {**msgspec.to_builtins(document)}
     body.pop("signature", None)
@@ -48,7 +48,7 @@ def sign(document: Any, key: Ed25519PrivateKey) -> bytes:
 
 
 def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
-    """The document without its signature, once it is proven to be what a key in `keys` signed.
+    """Return the document without its signature, after verifying it with the keys in `keys`.
 
     `keys` maps `key_id` to key. Raises Refused SIGNATURE_INVALID.
     """
@@ -56,7 +56,7 @@ def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, A
 
 
 def check_signature(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> None:
-    """As `verify`, for whoever reads the document in another way."""
+    """Verify the signature only. Raises as `verify` does."""
     _signed_bytes(document, keys)
 
 
@@ -65,10 +65,10 @@ _MEMBERS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _signed_bytes(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
-    """The canonical bytes, without the signature, that a key in `keys` signed.
+    """Return the canonical bytes, without the signature, that a key in `keys` signed.
 
-    The document is first assumed to be in canonical form, as we write it. Only one that somebody
-    has rewritten is brought into that form, which takes ten times as long as all the rest.
+    The document is first assumed to be in canonical form, as voicedrop writes it. Only another one
+    is converted to that form, which takes ten times as long as everything else.
     """
     with suppress(Refused):
         return _signed_bytes_if_canonical(document, keys)
@@ -78,11 +78,11 @@ def _signed_bytes(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> byte
 
 
 def _signed_bytes_if_canonical(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
-    """As `_signed_bytes`, for a document that is in canonical form.
+    """Do the same for a document that is in canonical form.
 
-    A parser does not tell duplicate keys: that the members, joined again, are the document shows
-    that there are none. That the values are canonical too is shown by the signature, because we
-    sign canonical bytes only.
+    The parser accepts duplicate keys, so the members are joined again and compared with the
+    document. That the values are canonical follows from the signature, because only canonical bytes
+    are signed.
     """
     with raising(_not_signed(), on=(ValueError, RecursionError)):
         members = {name: bytes(raw) for name, raw in _MEMBERS_DECODER.decode(document).items()}
@@ -92,7 +92,7 @@ def _signed_bytes_if_canonical(document: bytes, keys: Mapping[str, Ed25519Public
         raise _not_signed()
     key = keys.get(signature.key_id)
     if key is None:
-        raise Refused("SIGNATURE_INVALID", f"Signed with a key we do not know: {signature.key_id}.")
+        raise Refused("SIGNATURE_INVALID", f"Signed with an unknown key: {signature.key_id}.")
     signed = canonical.join_members(members)
     with raising(Refused("SIGNATURE_INVALID"), on=InvalidSignature):
         key.verify(base64url.decode(signature.value), signed)

@@ -1,8 +1,8 @@
-"""JSON as manifests must be: UTF-8, no key twice, no NaN, numbers that every reader keeps.
+"""A strict JSON reader for manifests: UTF-8, no duplicate keys, no NaN, no inexact numbers.
 
-Every common parser lets duplicate keys pass (the last wins), so a typo in a generated manifest
-would silently drop an item's text. The standard library's scanner is used because it alone tells
-where each value ends, which lets one bad item be reported while its neighbours go on.
+Every common parser accepts duplicate keys (the last one wins), so a typo in a generated manifest
+would silently drop an item's text. The scanner of the standard library is used because it says
+where each value ends, so that one bad item can be reported and the next ones read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from core.errors import Notice, Refused
 
 MAX_DEPTH = 16
 MAX_EXACT_INTEGER = 2**53 - 1
-"""RFC 7493: larger integers lose digits in readers that keep every number as a double."""
+"""RFC 7493: larger integers lose digits in parsers that store numbers as doubles."""
 
 _WHITE_SPACE = re.compile(r"[ \t\n\r]*")
 _BOM = b"\xef\xbb\xbf"
@@ -30,11 +30,11 @@ class Decoded(NamedTuple):
     end: int
     """Index of the first character after the value."""
     error: Refused | None
-    """What is wrong with the value although it can be read to its end."""
+    """An error in the value that does not hide where it ends."""
 
 
 class Reader:
-    """Reads values out of one text; errors that hide a value's end are raised, others returned.
+    """Reads the values of one text. Errors that hide a value's end are raised, others returned.
 
     Raises Refused JSON_SYNTAX with line and column, JSON_TOO_DEEP beyond the parser's own depth.
     """
@@ -50,12 +50,12 @@ class Reader:
         ).raw_decode
 
     def load(self, text: str, *, line: int = 1) -> None:
-        """Go on with another text, which begins at this line of its file."""
+        """Read from another text next. `line`: number of its first line in the file."""
         self.text = text
         self._line = line
 
     def read_value(self, start: int, *, depth: int = MAX_DEPTH) -> Decoded:
-        """The value that begins at `start`, at most `depth` levels deep."""
+        """Read the value that begins at `start`. `depth`: levels of nesting allowed."""
         self._errors.clear()
         try:
             value, end = self._scan(self.text, start)
@@ -68,16 +68,16 @@ class Reader:
         return Decoded(value, start, end, self._errors[0] if self._errors else None)
 
     def read_document(self, *, depth: int = MAX_DEPTH) -> Decoded:
-        """The only value of the text."""
+        """Read the only value of the text."""
         decoded = self.read_value(self.skip_space(0), depth=depth)
         self.expect_end(decoded.end)
         return decoded
 
     def iterate_members(self, streamed: str) -> Iterator[tuple[str, Decoded]]:
-        """Keys and values of the object that is the text, each as soon as it is read.
+        """Yield the keys and values of the only object of the text, one at a time.
 
-        The member `streamed`, if it is an array, comes as an empty list under its own key, then
-        its elements one by one under that key with a slash.
+        The member `streamed`, if it is an array, is yielded as an empty list, and then its elements
+        one by one, with a slash after the key.
         """
         at = self.skip_space(self.expect("{", self.skip_space(0)))
         while not self.text.startswith("}", at):
@@ -96,7 +96,7 @@ class Reader:
         self.expect_end(at + 1)
 
     def _iterate_elements(self, key: str, start: int) -> Generator[tuple[str, Decoded], None, int]:
-        """The elements of the array at `start`; returns the index after its bracket."""
+        """Yield the elements of the array at `start`; return the index after its bracket."""
         at = self.skip_space(start + 1)
         while not self.text.startswith("]", at):
             element = self.read_value(at, depth=MAX_DEPTH - 2)
@@ -105,17 +105,17 @@ class Reader:
         return at + 1
 
     def _skip_separator(self, at: int, closing: str) -> int:
-        """From the end of a member to the next one or the closing mark."""
+        """Return the index of the next member or of the closing bracket."""
         at = self.skip_space(at)
         if self.text.startswith(closing, at):
             return at
         at = self.skip_space(self.expect(",", at))
         if self.text.startswith(closing, at):
-            raise self.syntax_error("A comma may not stand before the end", at)
+            raise self.syntax_error("Trailing comma", at)
         return at
 
     def skip_space(self, at: int) -> int:
-        """The first index from `at` that is not white space."""
+        """Return the first index from `at` on that is not white space."""
         return _skip_space(self.text, at)
 
     def expect(self, mark: str, at: int) -> int:
@@ -124,7 +124,7 @@ class Reader:
         return at + 1
 
     def expect_end(self, at: int) -> None:
-        """Nothing but white space may follow."""
+        """Raise Refused if anything but white space follows."""
         at = self.skip_space(at)
         if at < len(self.text):
             raise self.syntax_error(_REASONS["Extra data"], at)
@@ -138,12 +138,12 @@ class Reader:
         made, twice = unique_members(pairs)
         if twice is not None:
             self._errors.append(
-                Refused("JSON_DUPLICATE_KEY", f"The key {twice[:80]!r} stands twice in one object.")
+                Refused("JSON_DUPLICATE_KEY", f"Duplicate key {twice[:80]!r} in one object.")
             )
         return made
 
     def _integer(self, digits: str) -> int:
-        # int() takes quadratic time, and longer numbers would not survive other readers.
+        # int() takes quadratic time, and most parsers would round longer numbers anyway.
         if len(digits) > 17 or abs(int(digits)) > MAX_EXACT_INTEGER:
             self._errors.append(
                 Refused("NUMBER_RANGE", f"The integer {digits[:20]}... is beyond 2^53 - 1.")
@@ -159,11 +159,11 @@ class Reader:
         return number
 
     def _constant(self, name: str) -> None:
-        self._errors.append(Refused("JSON_SYNTAX", f"{name} is not JSON: leave the field out."))
+        self._errors.append(Refused("JSON_SYNTAX", f"{name} is not JSON: remove the field."))
 
 
 def unique_members(pairs: list[tuple[str, Any]]) -> tuple[dict[str, Any], str | None]:
-    """The members of an object, and the first key that is there twice, if any."""
+    """Return the members of an object, and the first duplicate key, if any."""
     made = dict(pairs)
     if len(made) == len(pairs):
         return made, None
@@ -177,8 +177,8 @@ def _skip_space(text: str, at: int) -> int:
 
 
 def explain_syntax_error(error: json.JSONDecodeError) -> tuple[str, int]:
-    """What is wrong and where, the same with every version of Python."""
-    at, trailing = error.pos, "A comma may not stand before the end"
+    """Return reason and position of a syntax error, the same for every version of Python."""
+    at, trailing = error.pos, "Trailing comma"
     if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 stops at the comma
         return trailing, _skip_space(error.doc, at + 1)
     comma = error.doc.rfind(",", 0, at)
@@ -198,16 +198,16 @@ _REASONS = {
     "Expecting value": "Expecting a value",
     "Unterminated string starting at": "Unterminated string",
     "Invalid control character at": "A control character in a string must be escaped",
-    "Invalid \\escape": "An escape that JSON does not have",
-    "Invalid \\uXXXX escape": "After \\u come four hexadecimal digits",
-    "Extra data": "Nothing may follow the document",
+    "Invalid \\escape": "Invalid escape",
+    "Invalid \\uXXXX escape": "\\u must be followed by four hexadecimal digits",
+    "Extra data": "Unexpected text after the document",
 }
 
 
 def decode_text(data: bytes) -> tuple[str, list[Notice]]:
-    """UTF-8 bytes as text, without a byte order mark.
+    """Decode UTF-8 and remove a byte order mark.
 
-    Raises Refused MANIFEST_EMPTY, JSON_ENCODING naming the encoding it looks like.
+    Raises Refused MANIFEST_EMPTY, or JSON_ENCODING with the encoding that it looks like.
     """
     notices = [Notice("BOM")] if data.startswith(_BOM) else []
     data = data.removeprefix(_BOM)
@@ -230,7 +230,7 @@ def _detect_encoding(data: bytes) -> str:
     for start, name in _SIGNATURES.items():
         if data.startswith(start):
             return name
-    # JSON begins with an ASCII character, so the place of the first NUL tells width and order.
+    # JSON begins with an ASCII character, so its NUL bytes show the width and the byte order.
     if data[:4].count(0):
         wide = data[:4].count(0) > 2
         return f"UTF-{32 if wide else 16} ({'big' if data[0] == 0 else 'little'} endian)"
@@ -268,7 +268,7 @@ _LEGACY_ENCODINGS = (
 
 
 def _is_within_depth(value: Any, depth: int) -> bool:
-    """Whether containers are nested at most `depth` levels."""
+    """Return whether objects and arrays are nested at most `depth` levels."""
     if isinstance(value, dict):
         return depth > 0 and all(
             _is_within_depth(v, depth - 1) for v in value.values() if _is_container(v)

@@ -1,8 +1,7 @@
-"""What in a JSON value does not fit its Struct, and where, in our words.
+"""Explain where a JSON value does not fit its Struct, in words for users.
 
-msgspec says whether a value fits. What it says about one that does not is no interface: it changes
-with its versions and names types of Python. So the first thing that does not fit is looked for
-here, only in order to explain it.
+msgspec decides whether a value fits, but its messages change between versions and name Python
+types. So the first violation is searched for here, only to explain it.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ ViolationKind = Literal["type", "missing", "unknown", "pattern", "choice", "rang
 
 
 class Violation(NamedTuple):
-    what: ViolationKind
+    kind: ViolationKind
     path: tuple[str | int, ...]
-    """Names and indices that lead to it."""
+    """Names and indices from the document to the value."""
     message: str
     value: Any = None
-    """What stands there."""
+    """The value that does not fit."""
 
 
 def string_pattern(pattern: str, advice: str, *, examples: list[Any] | None = None) -> msgspec.Meta:
-    """That a string fits a pattern; `advice`: the message for one that does not."""
+    """Return the constraint that a string matches a pattern. `advice`: message if it does not."""
     return msgspec.Meta(pattern=pattern, examples=examples, extra={"advice": advice})
 
 
 def find_violation(value: Any, type_: type[msgspec.Struct]) -> Violation | None:
-    """The first misfit of values as JSON has them; None if there is none that can be named."""
+    """Return the first violation in a JSON value, or None if none can be named."""
     return next(_find_all(value, _type_info(type_)), None)
 
 
@@ -64,7 +63,7 @@ def _find_all(value: Any, kind: types.Type) -> Iterator[Violation]:
 
 def _with_advice(found: Iterator[Violation], extra: Mapping[str, Any]) -> Iterator[Violation]:
     for one in found:
-        ours = one.what == "pattern" and not one.path
+        ours = one.kind == "pattern" and not one.path
         yield one._replace(message=extra.get("advice", one.message)) if ours else one
 
 
@@ -93,7 +92,7 @@ def _check_list(value: list[Any], kind: types.ListType) -> Iterator[Violation]:
 
 def _check_text(value: str, kind: types.StrType) -> Iterator[Violation]:
     if kind.pattern and not re.search(kind.pattern, value):
-        yield Violation("pattern", (), "It is not written as it must be", value)
+        yield Violation("pattern", (), "It does not match the required pattern", value)
     yield from _check_range(len(value), kind.min_length, kind.max_length, "a length of ")
 
 
@@ -130,14 +129,14 @@ def _check_datetime(value: str, kind: types.DateTimeType) -> Iterator[Violation]
 
 
 def _wrong_type(value: Any, expected: str) -> Violation:
-    """Of a field for one string, number, truth value or moment."""
+    """Return the violation of a field that takes a string, number, boolean or date."""
     if _has_lone_surrogate(value):
         return _SURROGATE
     return Violation("type", (), f"Expected {expected}, not {_name_of_type(value)}", value)
 
 
 def _has_lone_surrogate(value: Any) -> bool:
-    """Whether it is a string with half of a surrogate pair, which no text can hold."""
+    """Return whether it is a string with half of a surrogate pair, which has no UTF-8 form."""
     return isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
 
 

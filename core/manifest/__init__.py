@@ -1,8 +1,8 @@
-"""What a producer asks for: a manifest, read into a job.
+"""The manifest: what a producer asks for, read into a `Job`.
 
-A manifest is one JSON document, or JSON Lines for large batches. It names voices (a reference
-recording and a consent record each) and items (a text and how it is to be spoken). `fields`
-declares the document, `parse` reads bytes that may be hostile, `validate` checks every field, and
-`resolve` applies the defaults; what comes out is a `Job`. What is wrong with the document as a
-whole is refused; what is wrong with one item fails that item alone. Format: docs/manifest.md.
+A manifest is one JSON document, or JSON Lines for large batches. It defines voices (a reference
+recording and a consent record each) and items (a text and how to speak it). `fields` declares the
+document, `parse` reads bytes that may be hostile, `validate` checks every field, and `resolve`
+applies the defaults and returns a `Job`. An error in the document refuses the whole job; an error
+in one item fails that item alone. Format: docs/manifest.md.
 """

@@ -1,8 +1,7 @@
-"""Which items stand together: the chapters of a manifest whose items are joined into files.
+"""The chapters of a manifest whose items are joined into files.
 
-What could be meant in two ways is refused as a whole before anything is spoken: an item that names
-no chapter among items that do, a chapter that goes on after another has begun, two names that
-differ only by case.
+An ambiguous manifest is refused before anything is spoken: an item without a chapter among items
+that have one, a chapter that continues after another has begun, two names that differ only by case.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from core.manifest.parse import Entry
 from core.manifest.validate import join_pointer, suggest
 
 PARTIAL_SUFFIX = ".partial"
-"""Ends the name of a joined file in which items are missing."""
+"""Suffix of the name of a joined file in which items are missing."""
 BOOK_NAME = "book"
 MAX_CHAPTERS = 255
-"""Chapters in a book: ID3v2 counts the entries of its table of contents in one byte."""
+"""Limit for a book: ID3v2 counts the entries of its table of contents in one byte."""
 
 
 def assign(entries: Sequence[Entry], head: Manifest) -> list[tuple[str, ...]]:
-    """The chapter of each entry, `("",)` where none is named. An entry that cannot be read may
-    belong to the chapter before it or to the one after it: it counts in both.
+    """Return the chapter of each entry, `("",)` where none is named. An entry that cannot be read
+    may belong to the chapter before it or to the one after it, so it gets both.
 
     Raises Refused CHAPTER_INVALID, FIELD_MISSING, FIELD_UNSUPPORTED.
     """
@@ -40,7 +39,7 @@ def assign(entries: Sequence[Entry], head: Manifest) -> list[tuple[str, ...]]:
 
 
 def _chapter_of(entry: Entry, head: Manifest) -> str | None:
-    """None where nobody can tell."""
+    """Return the chapter that an entry names, or None if the entry cannot be read."""
     if isinstance(entry.spec, Refused):
         return None
     return entry.spec.chapter or head.defaults.chapter or ""
@@ -48,10 +47,10 @@ def _chapter_of(entry: Entry, head: Manifest) -> str | None:
 
 def _refuse_unnamed(entries: Sequence[Entry], named: Sequence[str | None], head: Manifest) -> None:
     if head.output.concatenate == "book" and not any(named):
-        return  # a book without marks
+        return  # a book without chapter marks
     for entry, name in zip(entries, named, strict=True):
         if name == "":
-            message = "Name the chapter of this item: the items of this job are joined."
+            message = "Add a chapter to this item: the items of this job are joined by chapter."
             raise Refused("FIELD_MISSING", message, pointer=f"{entry.pointer}/chapter")
 
 
@@ -61,14 +60,14 @@ def _refuse_split_chapters(entries: Sequence[Entry], named: Sequence[str | None]
     for name, members in groupby(known, key=lambda pair: pair[1]):
         pointer = f"{next(members)[0].pointer}/chapter"
         if name.endswith(PARTIAL_SUFFIX):
-            message = f"{PARTIAL_SUFFIX!r} at the end of a name says that items are missing."
+            message = f"A chapter name may not end in {PARTIAL_SUFFIX!r}, which is reserved."
             raise Refused("CHAPTER_INVALID", message, pointer=pointer)
-        twin = seen.setdefault(name.casefold(), name)
-        if twin != name:
-            message = f"{name!r} and {twin!r} differ only by case."
+        earlier = seen.setdefault(name.casefold(), name)
+        if earlier != name:
+            message = f"{name!r} and {earlier!r} differ only by case."
             raise Refused("CHAPTER_INVALID", message, pointer=pointer)
         if list(seen)[-1] != name.casefold():
-            message = f"The chapter {name!r} ended before: put its items together."
+            message = f"The chapter {name!r} has ended already: keep its items together."
             raise Refused("CHAPTER_INVALID", message, pointer=pointer)
 
 
@@ -84,7 +83,7 @@ def _refuse_unknown_titles(named: Sequence[str | None], head: Manifest) -> None:
 def _refuse_item_subtitles(entries: Sequence[Entry]) -> None:
     for entry in entries:
         if isinstance(entry.spec, manifest.Item) and entry.spec.subtitle is not None:
-            message = "Items are joined: ask for the subtitles of the joined files in `defaults`."
+            message = "Items are joined: set `subtitle` in `defaults`, for the joined files."
             raise Refused("FIELD_UNSUPPORTED", message, pointer=f"{entry.pointer}/subtitle")
 
 

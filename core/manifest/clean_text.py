@@ -1,7 +1,7 @@
-"""Texts as they reach the voice: composed, visible, speakable.
+"""Clean texts for the voice: composed (NFC), visible, speakable.
 
-Pure functions. What can be mended silently for the listener (invisible marks, emoji) is mended and
-noticed; what would change the words is refused.
+Pure functions. Invisible marks and emoji, whose loss a listener does not hear, are removed with a
+notice. A text that could only be corrected by changing its words is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from core.errors import Notice, Refused
 
 MAX_COMBINING = 8
-"""Marks on one letter; Hebrew, Thai and phonetic notation need up to four."""
+"""Combining marks on one letter; Hebrew, Thai and phonetic notation need up to four."""
 
 INVISIBLE = frozenset(
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200d\u200e\u200f"
@@ -27,7 +27,7 @@ INVISIBLE = frozenset(
 _NEWLINE = re.compile(r"\r\n?|[\u2028\u2029]")
 # Emoji and dingbats; other symbols (degree signs, currency, circled numbers) have names to speak.
 _PICTURES = ((0x2600, 0x27BF), (0x2B00, 0x2BFF), (0x1F000, 0x1FAFF), (0xE0000, 0xE0FFF))
-# Extensions I and H, which the Unicode of Python 3.12 and of 3.11 does not know yet.
+# Extensions I and H, which are missing from the Unicode data of Python 3.12 and 3.11.
 _HAN_NEWER_THAN_PYTHON = ((0x2EBF0, 0x2EE5D), (0x31350, 0x323AF))
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 _KEYCAP = "\u20e3"
@@ -35,13 +35,13 @@ _KEYCAP = "\u20e3"
 
 class Character(NamedTuple):
     kind: str
-    """One of word, mark, plain, invisible, picture, control, surrogate."""
+    """word, mark, plain, invisible, picture, control or surrogate."""
     script: str
-    """Of letters: latin, han, kana, hangul, other; empty otherwise."""
+    """latin, han, kana, hangul or other for letters; empty for other characters."""
 
 
 def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, list[Notice]]:
-    """The text to be spoken and what was done to it.
+    """Return the text to be spoken, and a notice for each change.
 
     `limit` counts code points. Raises Refused TEXT_EMPTY, TEXT_TOO_LONG, TEXT_SURROGATE,
     TEXT_CONTROL, TEXT_COMBINING_LIMIT, TEXT_UNSPEAKABLE with `pointer`.
@@ -72,7 +72,7 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
 
 
 def _is_printable_ascii_line(text: str) -> bool:
-    """Whether it is one line of words in ASCII, as most texts of large batches are."""
+    """Return whether the text is one line of ASCII words, as most texts of large batches are."""
     return text.isascii() and text.isprintable() and bool(_WORD_CHARACTER.search(text))
 
 
@@ -81,7 +81,7 @@ _WORD_CHARACTER = re.compile("[0-9A-Za-z]")
 
 @lru_cache(maxsize=16384)
 def classify(c: str) -> Character:
-    """What one code point is, for speaking."""
+    """Return what one code point means for speech."""
     category = unicodedata.category(c)
     if category == "Cn" and any(a <= ord(c) <= b for a, b in _HAN_NEWER_THAN_PYTHON):
         category = "Lo"
@@ -138,19 +138,19 @@ def _refuse_unsafe(text: str, kinds: set[str], pointer: str) -> None:
 
 
 def _longest_mark_run(text: str) -> int:
-    """Of combining marks."""
+    """Return the length of the longest run of combining marks."""
     longest = run = 0
     for c in text:
         kind = classify(c).kind
         if kind in ("invisible", "picture"):
-            continue  # dropped later, so that the marks beside it will stand together
+            continue  # dropped later, which brings the marks around it together
         run = run + 1 if kind == "mark" else 0
         longest = max(longest, run)
     return longest
 
 
 # Chinese, Japanese and Korean texts quote Latin words freely, so only the absence of their own
-# script, or more of a neighbour's, is a sign; Latin languages quote little of the others.
+# script, or a majority of another non-Latin one, is a sign. English quotes little of the others.
 _EXPECTED_SCRIPTS = {
     "zh": {"han"},
     "yue": {"han"},
@@ -161,11 +161,11 @@ _EXPECTED_SCRIPTS = {
 
 
 def _is_in_other_script(count: Counter[str], language: str) -> bool:
-    """`count`: how often each character stands in the text."""
+    """Return whether the text is mostly in another script. `count`: occurrences by character."""
     if language not in _EXPECTED_SCRIPTS:
         return False
     if language == "en" and all(map(str.isascii, count)):
-        return False  # as it would come out, and most texts of large batches are so
+        return False  # the same result, sooner: most texts of large batches are ASCII
     scripts: dict[str, int] = {}
     for c, times in count.items():
         script = classify(c).script

@@ -1,8 +1,8 @@
-"""What producers write: the fields of `voicedrop/job/1`, checked one object at a time.
+"""The fields of a manifest, `voicedrop/job/1`.
 
 The Structs below are the format; docs/schemas/job-1.json is generated from them. An unknown field
-is refused with a guess at what was meant, because a misspelt field that is ignored speaks with the
-wrong voice and nobody notices. Keys that begin with `x-` belong to the producer.
+is refused with a suggestion, because a misspelt field that is ignored makes the wrong voice speak
+without anyone noticing. Keys that begin with `x-` belong to the producer.
 """
 
 from __future__ import annotations
@@ -59,59 +59,59 @@ Subtitles = list[Subtitle]
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What items take that do not say otherwise."""
+    """Values for items that do not set their own."""
 
     voice: Id | None = None
-    """Of a manifest with one voice: that voice."""
+    """If the manifest defines one voice only: that voice."""
     language: Language | None = None
     """ISO 639-1, or 639-3 where there is no shorter code; else the language of the voice."""
     format: Format = "wav"
     sample_rate: SampleRate | None = None
-    """Hz; null: as the voice engine speaks, or the nearest rate the container allows."""
+    """Hz; null: the voice engine's rate, or the nearest rate that the container allows."""
     speed: Speed = 1.0
     seed: Seed | None = None
-    """Null: derived from the item, so that a repetition sounds the same."""
+    """Null: derived from the item, so that a repeated job sounds the same."""
     pause_ms: PauseMs = 0
     """Silence at the end of the item."""
     after_ms: PauseMs | None = None
     """Silence after the item in a joined file, in place of `pause_ms`."""
     chapter: Id | None = None
     subtitle: Subtitles = []
-    """Formats of the subtitles: of each item, or of the joined files where items are joined."""
+    """Subtitle formats for each item, or for the joined files if items are joined."""
 
 
 class Voice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reference: Key
     """Key of the recording in the inbox bucket."""
     language: Language
-    """Spoken in the recording."""
+    """The language of the recording."""
     sha256: Sha256 | None = None
-    """Pins the recording's bytes."""
+    """SHA-256 that the recording must have."""
     transcript: Annotated[str, Meta(max_length=2000)] = ""
-    """What is said in the recording."""
+    """The words spoken in the recording."""
     consent: Key | None = None
     """Key of the consent record in the inbox bucket."""
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     profile: Profile = "cn"
-    """cn: the implicit AIGC label of GB 45438-2025 in the file; none: a waiver must say why."""
+    """cn: the implicit AIGC label of GB 45438-2025 in the file; none requires a waiver."""
     cue: Cue = "none"
     """The audible label of GB 45438-2025 5.3: `AI` in Morse code."""
     producer: Producer | None = None
-    """ContentProducer: the provider code; null: the operator's."""
+    """ContentProducer, the provider code; null: the operator's."""
     waiver: Annotated[str, Meta(max_length=500)] = ""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Files in which items follow one another."""
+    """Files that join several items."""
 
     concatenate: Concatenate = "none"
-    """chapters: one file a chapter; book: one file with a mark at each chapter."""
+    """chapters: one file per chapter; book: one file with a mark at each chapter."""
     format: Format | None = None
-    """Of the joined files; null: as in `defaults`."""
+    """Format of the joined files; null: as in `defaults`."""
     titles: dict[str, Title] = {}
-    """Chapter -> what its mark in a book says; else its id."""
+    """Chapter id -> text of its mark in a book; the id if absent."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -126,7 +126,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     pause_ms: PauseMs | None = None
     after_ms: PauseMs | None = None
     chapter: Id | None = None
-    """Names the file, or the mark in the book, that the item belongs to."""
+    """Id of the chapter that the item belongs to."""
     subtitle: Subtitles | None = None
     meta: dict[str, Any] | None = None
     """Returned unchanged in the result; at most 4 KiB."""
@@ -136,18 +136,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema: Literal["voicedrop/job/1"]
     voices: dict[str, Voice]
     id: Id | None = None
-    """The producer's own name for the job, returned in the result."""
+    """The producer's name for the job, returned in the result."""
     labels: dict[str, Annotated[str, Meta(max_length=256)]] = {}
     """Returned in the result and the event."""
     defaults: Defaults = Defaults()
     label: Label = Label()
     output: Delivery = Delivery()
     wait_s: Annotated[int, Meta(ge=0, le=86_400)] = 900
-    """Seconds to wait for references that have not arrived."""
+    """Seconds to wait for references that have not arrived yet."""
     mode: Mode = "run"
-    """validate: everything is checked and estimated, nothing is spoken."""
+    """validate: a dry run that checks and estimates everything and speaks nothing."""
     retry_of: JobId | None = None
-    """An earlier job: items that succeeded there and ask for the same are not spoken again."""
+    """Id of an earlier job whose outputs are kept for items that have not changed."""
     items: list[Item] = []
 
 
@@ -172,12 +172,11 @@ UNSUPPORTED_FIELDS: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]]
         "lexicon": (),
     },
 }
-"""Fields of the format that are not honoured, and the values that ask for what happens anyway.
-
-To honour a field: delete its line here and add it to the Struct above."""
+"""Fields of the format that are not supported yet, and the values that change nothing and are
+therefore accepted. To support a field, move it from here to the Struct above."""
 
 UNSUPPORTED_VALUES: Mapping[str, tuple[str, ...]] = {
     "profile": ("eu", "cn+eu"),
     "cue": ("spoken-start", "spoken-end", "spoken-both"),
 }
-"""Values of honoured fields that are part of the format but not honoured."""
+"""Values of the format that are not supported yet, by field."""

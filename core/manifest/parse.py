@@ -1,9 +1,9 @@
-"""Manifest bytes -> header and items as written, bad items kept as the error they are.
+"""Parse manifest bytes into a header and items, without defaults; a bad item becomes an error.
 
-One JSON document, or JSON Lines: the header on line 1, then one item a line. Only one item is in
-memory as parsed JSON at a time. Pointers are JSON pointers (RFC 6901) into the document,
-`/items/3/text`. In JSON Lines the header is the document, and an item's pointer is into its line,
-counted from 1: `line 17/text`.
+A manifest is one JSON document, or JSON Lines: the header on line 1, then one item per line. Only
+one item at a time is in memory as parsed JSON. Pointers are JSON pointers (RFC 6901) into the
+document, such as `/items/3/text`. In JSON Lines the header is the document, and an item's pointer
+names its line, counted from 1: `line 17/text`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class Limits:
     job_chars: int = 2_000_000
     meta_bytes: int = 4096
     bad_lines: float = 0.1
-    """Share of unreadable lines above which the file was hardly meant to be JSON Lines."""
+    """Share of unreadable lines above which the file is refused: it is hardly JSON Lines."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An item as written."""
+    """An item, without defaults, or the error that keeps it from being read."""
 
     pointer: str
     id: str
-    """Empty if it has no valid one."""
+    """Empty if the item has no valid one."""
     spec: manifest.Item | Refused
     span: tuple[int, int] = (0, 0)
-    """Where it stands in the draft's source."""
+    """Start and end in `ParsedManifest.source`."""
 
 
 @dataclass(slots=True)
@@ -50,9 +50,9 @@ class ParsedManifest:
     header: Manifest
     notices: list[Notice]
     source: str | bytes = b""
-    """The document as text, JSON Lines as bytes."""
+    """A document as text, JSON Lines as bytes."""
     first: int = 0
-    """Index of the first entry: not 0 in a part of a manifest."""
+    """Index of the first entry in the manifest; not 0 in a shard."""
     entries: list[Entry] = field(default_factory=list)
 
     def add(self, entry: Entry, limits: Limits) -> None:
@@ -62,59 +62,59 @@ class ParsedManifest:
         self.entries.append(entry)
 
     def raw_lines(self, start: int, stop: int, limits: Limits) -> Iterator[bytes]:
-        """The items from `start` to before `stop` as they were written, each on one line."""
+        """Yield the items from `start` to before `stop` as written, each on one line."""
         for entry in self.entries[start:stop]:
             piece = self.source[slice(*entry.span)]
             if isinstance(piece, bytes):
-                # One byte more than a line may have shows that it is too long.
+                # One byte beyond the limit is enough for the reader to refuse the line.
                 yield piece[: limits.line_bytes + 1]
             else:
-                # Line ends inside strings are escaped, so these stand between values.
+                # Line ends inside strings are escaped, so these are white space between values.
                 yield piece.replace("\n", " ").replace("\r", " ").encode()
 
 
 def parse_document(data: bytes, limits: Limits) -> ParsedManifest:
-    """Raises Refused for what is wrong with the document or its header."""
+    """Parse a JSON document. Raises Refused for errors outside the items."""
     text, notices = strict.decode_text(data)
     reader = strict.Reader(text)
     if not text.lstrip().startswith("{"):
         reader.read_document()
-        raise Refused("SCHEMA_TYPE", "A manifest is one JSON object.")
+        raise Refused("SCHEMA_TYPE", "A manifest must be one JSON object.")
     fields: dict[str, Any] = {}
-    draft = ParsedManifest(manifest.EMPTY_MANIFEST, notices, text)
+    parsed = ParsedManifest(manifest.EMPTY_MANIFEST, notices, text)
     for key, decoded in reader.iterate_members("items"):
         if key == "items/":
             span = (decoded.start, decoded.end)
-            draft.add(_to_entry(decoded, f"/items/{len(draft.entries)}", span), limits)
+            parsed.add(_to_entry(decoded, f"/items/{len(parsed.entries)}", span), limits)
             continue
         if decoded.error:
             raise _at_pointer(decoded.error, join_pointer("", key))
         if key in fields:
-            message = f"The key {key[:80]!r} stands twice."
+            message = f"Duplicate key {key[:80]!r}: remove one."
             raise Refused("JSON_DUPLICATE_KEY", message, pointer=join_pointer("", key))
         fields[key] = decoded.value
     if not isinstance(fields.pop("items", []), list):
-        raise Refused("SCHEMA_TYPE", "Items are an array.", pointer="/items")
-    draft.header = convert_header(fields)
-    return draft
+        raise Refused("SCHEMA_TYPE", "`items` must be an array.", pointer="/items")
+    parsed.header = convert_header(fields)
+    return parsed
 
 
 def parse_lines(data: bytes, limits: Limits) -> ParsedManifest:
-    """Raises Refused for what is wrong with the header, or if many lines cannot be read at all."""
+    """Parse JSON Lines. Raises Refused for errors in the header or too many unreadable lines."""
     lines = _line_spans(data)
     start, end = next(lines)
-    draft = _parse_header_line(data[start:end])
-    draft.source = data
+    parsed = _parse_header_line(data[start:end])
+    parsed.source = data
     reader = strict.Reader()
     unreadable = 0
     for number, span in enumerate(lines, 2):
         entry = _parse_line(data, span, number, reader, limits)
         unreadable += isinstance(entry.spec, Refused) and entry.spec.code in _UNREADABLE_CODES
-        draft.add(entry, limits)
-    if unreadable > 10 and unreadable > limits.bad_lines * len(draft.entries):
-        message = f"{unreadable} of {len(draft.entries)} items cannot be read as JSON."
+        parsed.add(entry, limits)
+    if unreadable > 10 and unreadable > limits.bad_lines * len(parsed.entries):
+        message = f"{unreadable} of {len(parsed.entries)} items cannot be read as JSON."
         raise Refused("JSON_SYNTAX", message)
-    return draft
+    return parsed
 
 
 _UNREADABLE_CODES = ("JSON_SYNTAX", "JSON_ENCODING", "JSONL_LINE_TOO_LONG")
@@ -123,24 +123,24 @@ _UNREADABLE_CODES = ("JSON_SYNTAX", "JSON_ENCODING", "JSONL_LINE_TOO_LONG")
 def parse_shard_items(
     header: Manifest, data: bytes, *, first: int, lines: bool, limits: Limits
 ) -> ParsedManifest:
-    """Some items of a manifest as `Draft.raw` gave them, with the pointers they have there.
+    """Parse items that `ParsedManifest.raw_lines` returned, with the pointers of the manifest.
 
-    `first`: index of the first; `lines`: the manifest is JSON Lines.
+    `first`: index of the first item; `lines`: the manifest is JSON Lines.
     """
-    draft = ParsedManifest(header, [], data, first)
+    parsed = ParsedManifest(header, [], data, first)
     reader = strict.Reader()
     for index, span in enumerate(_line_spans(data), first):
         if lines:
-            draft.add(_parse_line(data, span, index + 2, reader, limits), limits)
+            parsed.add(_parse_line(data, span, index + 2, reader, limits), limits)
         else:
             reader.load(data[slice(*span)].decode())
             decoded = reader.read_document(depth=strict.MAX_DEPTH - 2)
-            draft.add(_to_entry(decoded, f"/items/{index}", span), limits)
-    return draft
+            parsed.add(_to_entry(decoded, f"/items/{index}", span), limits)
+    return parsed
 
 
 def _line_spans(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where lines begin and end, their ends left out; the empty rest after the last is no line."""
+    """Yield start and end of each line, without the line end. A final line end starts no line."""
     start = 0
     while start < len(data) or start == 0:
         end = data.find(b"\n", start)
@@ -162,7 +162,7 @@ def _header_fields(text: str) -> dict[str, Any]:
     if not isinstance(value, dict) or "schema" not in value:
         raise Refused("JSONL_HEADER", pointer="line 1")
     if value.pop("items", "jsonl") != "jsonl":
-        raise Refused("JSONL_HEADER", "The items follow, one a line.", pointer="/items")
+        raise Refused("JSONL_HEADER", "The items follow, one per line.", pointer="/items")
     return value
 
 
@@ -178,24 +178,27 @@ def _parse_line(
     except Refused as exc:
         return Entry(pointer, "", _at_pointer(exc, pointer), span)
     if isinstance(decoded.value, dict) and "schema" in decoded.value:
-        raise Refused("JSONL_HEADER", "A second header: two manifests in one?", pointer=pointer)
+        raise Refused(
+            "JSONL_HEADER", "A second header: are these two manifests in one file?", pointer=pointer
+        )
     return _to_entry(decoded, pointer, span)
 
 
 def _decode_simple_item(line: bytes, limits: Limits) -> manifest.Item | None:
-    """The item of a line that needs no closer look, else None: a quick way past the strict reader.
+    """Return the item of a simple line, else None. This is a fast path past the strict reader.
 
-    Without escapes every key stands between two quotes before a colon. More may look like one, but
-    then there is no quick way; only strings (or null) follow, so numbers and depth do not matter.
+    In a line without escapes every key is a quoted string before a colon. Text that looks like a
+    key only makes the line go the slow way. All values are strings or null, so numbers and nesting
+    depth need no check.
     """
     if len(line) > limits.line_bytes or b"\\" in line:
         return None
     try:
         item = _ITEM_DECODER.decode(line)
-    except (ValueError, RecursionError):  # of JSON, of the fields, of UTF-8
+    except (ValueError, RecursionError):  # not JSON, not an item, or not UTF-8
         return None
-    # A key and its string have four quotes, any other member two at least: with no more than these
-    # strings need there is nothing else, and no key twice.
+    # A key and its string have four quotes, any other member at least two. If there are no more
+    # quotes than these strings need, there is no other member and no duplicate key.
     if line.count(b'"') == 4 * (5 - (item.voice, item.language, item.format).count(None)):
         return item
     keys = _KEY_PATTERN.findall(line)
@@ -230,16 +233,16 @@ _ID_PATTERN = re.compile(manifest.ID_PATTERN)
 
 
 def valid_id(name: Any) -> str:
-    """The name if it may be an item's or a voice's, else an empty string."""
+    """Return the name if it is a valid id of an item or voice, else an empty string."""
     return name if isinstance(name, str) and _ID_PATTERN.search(name) else ""
 
 
 def without_traceback(error: Refused) -> Refused:
-    """The error without the frames it came through: a hundred thousand may be kept."""
+    """Drop the traceback of an error: a job may keep a hundred thousand errors in memory."""
     error.__traceback__ = error.__context__ = None
     return error
 
 
 def _at_pointer(error: JobError, pointer: str) -> Refused:
-    """The same error, saying where."""
+    """Return the same error with a pointer."""
     return Refused(error.code, error.message, pointer=pointer)

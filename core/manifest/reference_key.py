@@ -1,7 +1,7 @@
-"""Keys that a manifest may name: objects of the inbox bucket itself, and nothing beyond.
+"""Check the keys that a manifest may name: objects of the inbox bucket, and nothing else.
 
-A key is taken literally, never decoded or normalised: `%2f` and a full-width dot are characters of
-a name. What would become a traversal in a program that does decode is refused all the same.
+A key is taken literally and never decoded or normalised: `%2f` and a full-width dot are ordinary
+characters. A key that would be a path traversal in a program that decodes it is still refused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(data|acs|arn|file|oss):", re.IGN
 
 
 def check(key: str, pointer: str) -> str:
-    """The key itself. Raises Refused REF_FORBIDDEN for URLs and other buckets, KEY_INVALID."""
+    """Return the key. Raises Refused REF_FORBIDDEN for URLs and other buckets, KEY_INVALID."""
     if _URL.match(key):
         raise Refused("REF_FORBIDDEN", pointer=pointer)
     if key.startswith("/") or key.endswith("/"):
         raise Refused("KEY_INVALID", "A key neither begins nor ends with a slash.", pointer=pointer)
     for c in key:
         if c == "\\" or c in INVISIBLE or unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            message = f"A key may not hold the character U+{ord(c):04X}."
+            message = f"A key may not contain the character U+{ord(c):04X}."
             raise Refused("KEY_INVALID", message, pointer=pointer)
     try:
         check_key(key)
@@ -33,7 +33,7 @@ def check(key: str, pointer: str) -> str:
         raise Refused("KEY_INVALID", exc.message, pointer=pointer) from None
     decoded = unquote(unquote(key))
     if any(_has_dot_segment(unicodedata.normalize("NFKC", name)) for name in (key, decoded)):
-        message = "A program that decodes this key would climb out of the bucket."
+        message = "Decoded, this key would be a path traversal out of the bucket."
         raise Refused("KEY_INVALID", message, pointer=pointer)
     return key
 

@@ -1,7 +1,7 @@
-"""A job as the pipeline sees it: defaults resolved, texts clean, bad items set aside.
+"""The job that a manifest describes: defaults applied, texts cleaned, bad items set apart.
 
-What is wrong with the document as a whole raises Refused; what is wrong with one item costs that
-item alone. How pointers are written: core/manifest/parse.py.
+An error in the document raises Refused; an error in one item fails that item alone. For the form of
+pointers see core/manifest/parse.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 
 from core.errors import Notice, Refused, raising
-from core.manifest import chapters, clean_text, reference_key
+from core.manifest import chapters, clean_text, parse, reference_key
 from core.manifest import fields as manifest
-from core.manifest import parse as draft
 from core.manifest.fields import Delivery, Format, Label, Manifest, Mode, Subtitle, Voice
 from core.manifest.parse import Entry, Limits, ParsedManifest
 from core.manifest.validate import join_pointer, suggest
@@ -25,28 +24,28 @@ OPUS_RATES = frozenset({8000, 12000, 16000, 24000, 48000})
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One thing to say, complete."""
+    """One text to speak, with all defaults applied."""
 
     index: int
-    """Place among the manifest's items, from 0, bad ones counted."""
+    """Index among all items of the manifest, from 0."""
     id: str
     text: str
-    """Clean, composed (NFC), not empty."""
+    """Cleaned, in NFC, not empty."""
     voice: str
     """A key of `Job.voices`."""
     language: str
     format: Format
     sample_rate: int | None
-    """Hz; None: the engine's own, or the nearest rate the container allows."""
+    """Hz; None: the engine's rate, or the nearest that the container allows."""
     speed: float
     seed: int | None
-    """None: to be derived from the item."""
+    """None: derived from the item."""
     pause_ms: int
-    """Silence at the end."""
+    """Milliseconds of silence at the end."""
     after_ms: int | None
-    """Silence after it in a joined file, in place of `pause_ms`."""
+    """Milliseconds of silence after it in a joined file, instead of `pause_ms`."""
     chapter: str
-    """Empty if it is in none."""
+    """Empty if none."""
     subtitle: tuple[Subtitle, ...]
     meta: dict[str, Any] | None
     pointer: str
@@ -57,39 +56,39 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class ItemError:
     index: int
     id: str
-    """As far as the item has a valid one, else empty."""
+    """Empty if the item has no valid one."""
     error: Refused
     chapters: tuple[str, ...] = ()
-    """Those it may belong to."""
+    """Chapters that the item may belong to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     id: str
-    """The producer's own name for it, or empty; not the job_id."""
+    """The producer's name for the job, or empty; not the job_id."""
     labels: dict[str, str]
     voices: dict[str, Voice]
-    """Only keys and names are checked: whether the objects exist is for the pipeline to see."""
+    """Keys and names are valid; the pipeline finds out whether the objects exist."""
     label: Label
     output: Delivery
     format: Format
-    """Of the joined files."""
+    """Format of the joined files."""
     subtitle: tuple[Subtitle, ...]
-    """Of the joined files, where items are joined."""
+    """Subtitle formats of the joined files; empty if items are not joined."""
     wait_s: int
     items: list[Item]
     errors: list[ItemError]
-    """In the order of the manifest, like `items`; no index stands in both."""
+    """In the order of the manifest, like `items`; every index is in one of the two."""
     notices: list[Notice]
     mode: Mode = "run"
     retry_of: str = ""
-    """An earlier job, or empty."""
+    """Id of an earlier job, or empty."""
 
 
 def job_id(bucket: str, key: str, data: bytes) -> str:
-    """The first 32 hex digits of a SHA-256 over four fields, each after its own length in eight
-    bytes, most significant first: `voicedrop/job/1`, bucket and key in UTF-8, and the 32 bytes of
-    the manifest's SHA-256."""
+    """Return the first 32 hex digits of a SHA-256 over four fields, each preceded by its length as
+    eight bytes, big-endian: `voicedrop/job/1`, bucket and key in UTF-8, and the 32 bytes of the
+    manifest's SHA-256."""
     digest = hashlib.sha256()
     fields = (manifest.SCHEMA.encode(), bucket.encode(), key.encode())
     for part in (*fields, hashlib.sha256(data).digest()):
@@ -98,54 +97,54 @@ def job_id(bucket: str, key: str, data: bytes) -> str:
 
 
 def parse_job(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> Job:
-    """The job in a manifest; `lines`: JSON Lines, a header and then one item a line.
+    """Parse a manifest and resolve it into a job. `lines`: it is JSON Lines.
 
-    Raises Refused with any code of the manifest, text or label family for the document as a whole.
+    Raises Refused with any code for manifests, texts or labels if the document is wrong.
     """
     return resolve(parse_manifest(data, lines=lines, limits=limits), limits)
 
 
 def parse_manifest(data: bytes, *, lines: bool = False, limits: Limits = LIMITS) -> ParsedManifest:
-    """The manifest as written. Raises Refused with any code of the manifest family."""
+    """Parse a manifest without applying defaults. Raises Refused with any code for manifests."""
     if len(data) > limits.manifest_bytes:
         message = f"The manifest has {len(data)} bytes; at most {limits.manifest_bytes}."
         raise Refused("MANIFEST_TOO_LARGE", message)
-    written = (draft.parse_lines if lines else draft.parse_document)(data, limits)
-    if not written.entries:
+    parsed = (parse.parse_lines if lines else parse.parse_document)(data, limits)
+    if not parsed.entries:
         raise Refused("ITEMS_EMPTY", pointer="" if lines else "/items")
-    _refuse_duplicate_ids(written.entries)
-    return written
+    _refuse_duplicate_ids(parsed.entries)
+    return parsed
 
 
 def _refuse_duplicate_ids(entries: list[Entry]) -> None:
     first: dict[str, Entry] = {}
     for entry in entries:
-        # Ids become file names, and some file systems fold case.
+        # Ids become file names, and some file systems ignore case.
         earlier = first.setdefault(entry.id.casefold(), entry)
         if entry.id and earlier is not entry:
-            message = f"The id {entry.id!r} stands at {earlier.pointer} already (case ignored)."
+            message = f"The id {entry.id!r} is used at {earlier.pointer} already (case is ignored)."
             raise Refused("DUPLICATE_ID", message, pointer=f"{entry.pointer}/id")
 
 
-def resolve(written: ParsedManifest, limits: Limits = LIMITS) -> Job:
-    """Defaults filled in, texts cleaned. Raises Refused with any code of the text or label family
-    for the document as a whole."""
-    head = written.header
+def resolve(parsed: ParsedManifest, limits: Limits = LIMITS) -> Job:
+    """Apply the defaults and clean the texts. Raises Refused with any code for texts or labels if
+    the document is wrong."""
+    head = parsed.header
     if head.defaults.voice is not None and head.defaults.voice not in head.voices:
         raise _unknown_voice(head.defaults.voice, head, "/defaults/voice")
     voices, notices = _check_voices(head.voices)
-    chapters_of = chapters.assign(written.entries, head)
+    chapters_of = chapters.assign(parsed.entries, head)
     joined = head.output.concatenate != "none"
     if not joined and any(any(names) for names in chapters_of):
         notices.append(Notice("CHAPTERS_NOT_JOINED"))
     items: list[Item] = []
     errors: list[ItemError] = []
-    placed = zip(written.entries, chapters_of, strict=True)
-    for index, (entry, names) in enumerate(placed, written.first):
+    entries = zip(parsed.entries, chapters_of, strict=True)
+    for index, (entry, names) in enumerate(entries, parsed.first):
         try:
             items.append(_resolve_item(index, entry, names[0], head, limits))
         except Refused as exc:
-            errors.append(ItemError(index, entry.id, draft.without_traceback(exc), names))
+            errors.append(ItemError(index, entry.id, parse.without_traceback(exc), names))
     chars = sum(len(item.text) for item in items)
     if chars > limits.job_chars:
         message = f"The texts have {chars} characters; at most {limits.job_chars}: split the job."
@@ -161,7 +160,7 @@ def resolve(written: ParsedManifest, limits: Limits = LIMITS) -> Job:
         wait_s=head.wait_s,
         items=items,
         errors=errors,
-        notices=written.notices + notices,
+        notices=parsed.notices + notices,
         mode=head.mode,
         retry_of=head.retry_of or "",
     )
@@ -203,19 +202,19 @@ def _resolve_item(index: int, entry: Entry, chapter: str, head: Manifest, limits
 def _only_voice(head: Manifest, pointer: str) -> str:
     if len(head.voices) == 1:
         return next(iter(head.voices))
-    message = "Name a voice here or in the defaults: the manifest defines several."
+    message = "Set a voice here or in `defaults`: the manifest defines several."
     raise Refused("FIELD_MISSING", message, pointer=f"{pointer}/voice")
 
 
 def _unknown_voice(voice: str, head: Manifest, pointer: str) -> Refused:
-    near = suggest(voice, head.voices) or " Add it under `voices`."
-    return Refused("VOICE_UNKNOWN", f"There is no voice `{voice}`.{near}", pointer=pointer)
+    suggestion = suggest(voice, head.voices) or " Add it under `voices`."
+    return Refused("VOICE_UNKNOWN", f"There is no voice `{voice}`.{suggestion}", pointer=pointer)
 
 
 def _check_rate(rate: int | None, format_: Format, pointer: str) -> int | None:
     if format_ == "opus" and rate is not None and rate not in OPUS_RATES:
         allowed = ", ".join(map(str, sorted(OPUS_RATES)))
-        message = f"Opus has no sample rate of {rate} Hz: use one of {allowed}."
+        message = f"Opus does not support {rate} Hz: use one of {allowed}."
         raise Refused("VALUE_RANGE", message, pointer=f"{pointer}/sample_rate")
     return rate
 
@@ -225,7 +224,7 @@ def _check_meta(meta: dict[str, Any], limits: Limits, pointer: str) -> dict[str,
     with raising(Refused("TEXT_SURROGATE", pointer=pointer), on=UnicodeEncodeError):
         size = len(msgspec.json.encode(meta))
     if size > limits.meta_bytes:
-        message = f"At most {limits.meta_bytes} bytes of meta an item, not {size}."
+        message = f"`meta` may have at most {limits.meta_bytes} bytes, not {size}."
         raise Refused("VALUE_RANGE", message, pointer=pointer)
     return meta
 
@@ -241,7 +240,7 @@ def _check_voices(voices: dict[str, Voice]) -> tuple[dict[str, Voice], list[Noti
 
 
 def _check_voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Notice]]:
-    if not draft.valid_id(name):
+    if not parse.valid_id(name):
         raise Refused("ID_INVALID", pointer=pointer)
     reference_key.check(voice.reference, f"{pointer}/reference")
     if voice.consent is not None:
@@ -275,19 +274,19 @@ def _check_titles(output: Delivery) -> Delivery:
         pointer = join_pointer("/output/titles", chapter)
         _refuse_surrogates(chapter + title, pointer)
         if any(clean_text.classify(c).kind == "control" or c in "\t\n" for c in title):
-            raise Refused("TEXT_CONTROL", "A title is one line of text.", pointer=pointer)
+            raise Refused("TEXT_CONTROL", "A title must be one line of text.", pointer=pointer)
     return output
 
 
 def _check_label(label: Label) -> Label:
     if label.profile == "none" and not label.waiver.strip():
-        message = "Say in `waiver` why the label that the law asks for may be left out."
+        message = "Say in `waiver` why the label that the law requires may be left out."
         raise Refused("FIELD_MISSING", message, pointer="/label/waiver")
     _refuse_surrogates(label.waiver, "/label/waiver")
     return label
 
 
 def _refuse_surrogates(text: str, pointer: str) -> None:
-    # Half a character has no UTF-8 form: the result could not be written.
+    # A lone surrogate has no UTF-8 form, so the result could not be written.
     with raising(Refused("TEXT_SURROGATE", pointer=pointer), on=UnicodeEncodeError):
         text.encode()

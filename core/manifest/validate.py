@@ -1,4 +1,4 @@
-"""The fields of a manifest, checked one object at a time, with a pointer to what is wrong."""
+"""Check the fields of a manifest, one JSON object at a time, and point to what is wrong."""
 
 from __future__ import annotations
 
@@ -29,24 +29,23 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def convert(value: Any, type_: type[S], pointer: str) -> S:
-    """A JSON value as one of the Structs above; Refused with a pointer to what is wrong.
-
-    Codes: SCHEMA_TYPE, FIELD_MISSING, UNKNOWN_FIELD, FIELD_UNSUPPORTED, VALUE_RANGE, ID_INVALID,
+    """Return a JSON value as a Struct. Raises Refused, with a pointer to what is wrong:
+    SCHEMA_TYPE, FIELD_MISSING, UNKNOWN_FIELD, FIELD_UNSUPPORTED, VALUE_RANGE, ID_INVALID,
     LANGUAGE_UNSUPPORTED, LABEL_CHARSET, TEXT_SURROGATE.
     """
     if isinstance(value, dict) and not value.keys() <= _FIELD_NAMES[type_]:
         value = _known_fields(value, type_, pointer)
     try:
         return msgspec.convert(value, type_, strict=True)
-    except (msgspec.ValidationError, UnicodeEncodeError):  # half a character, but for plain text
+    except (msgspec.ValidationError, UnicodeEncodeError):  # a lone surrogate
         raise _to_refused(violation.find_violation(value, type_), pointer) from None
 
 
 def convert_header(fields: dict[str, Any]) -> Manifest:
-    """The document without its items.
+    """Return the document without its items.
 
-    Raises what `convert` raises, and SCHEMA_UNSUPPORTED first of all: another major version may
-    have other fields.
+    Raises as `convert` does. SCHEMA_UNSUPPORTED comes first, because another major version may have
+    other fields.
     """
     if fields.get("schema") != SCHEMA:
         raise Refused("SCHEMA_UNSUPPORTED", pointer="/schema")
@@ -72,13 +71,13 @@ def convert_header(fields: dict[str, Any]) -> Manifest:
 
 
 def join_pointer(pointer: str, *names: object) -> str:
-    """A JSON pointer (RFC 6901) with further reference tokens."""
+    """Append reference tokens to a JSON pointer (RFC 6901)."""
     tokens = (str(name)[:80].replace("~", "~0").replace("/", "~1") for name in names)
     return "/".join((pointer, *tokens))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """` Did you mean ...?` if one of the known names is near; else nothing."""
+    """Return ` Did you mean ...?` if a known name is similar, else an empty string."""
     return _suggest(name, tuple(known)) if len(name) <= 32 else ""
 
 
@@ -96,7 +95,8 @@ _FIELD_NAMES: dict[type[msgspec.Struct], frozenset[str]] = {
 def _known_fields(
     value: dict[str, Any], type_: type[msgspec.Struct], pointer: str
 ) -> dict[str, Any]:
-    """Without the producer's own keys and without fields that ask for what happens anyway."""
+    """Return the fields that the Struct has. Others are dropped if they are the producer's own or
+    an unsupported field whose value changes nothing, and refused otherwise."""
     only = UNSUPPORTED_FIELDS[type_]
     kept = {}
     for name, field in value.items():
@@ -118,7 +118,7 @@ def _refuse_unless_accepted(name: str, field: Any, accepted: tuple[Any, ...], po
     if json.dumps(field, sort_keys=True) in {json.dumps(a, sort_keys=True) for a in accepted}:
         return
     only = f", only {json.dumps(accepted[0])}" if accepted else ""
-    message = f"This version cannot honour `{name}`{only}: remove it."
+    message = f"This version does not support `{name}`{only}: remove it."
     raise Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
 
 
@@ -138,10 +138,10 @@ def _to_refused(found: Violation | None, pointer: str) -> Refused:
         return Refused("SCHEMA_TYPE", pointer=pointer)
     pointer = join_pointer(pointer, *found.path)
     field = next((name for name in reversed(found.path) if isinstance(name, str)), "")
-    if found.what == "choice" and found.value in UNSUPPORTED_VALUES.get(field, ()):
-        message = f"This version cannot honour {json.dumps(found.value)} yet."
+    if found.kind == "choice" and found.value in UNSUPPORTED_VALUES.get(field, ()):
+        message = f"This version does not support {json.dumps(found.value)} yet."
         return Refused("FIELD_UNSUPPORTED", message, pointer=pointer)
-    code = _PATTERN_CODES[field] if found.what == "pattern" else _VIOLATION_CODES[found.what]
+    code = _PATTERN_CODES[field] if found.kind == "pattern" else _VIOLATION_CODES[found.kind]
     return Refused(code, f"{found.message}.", pointer=pointer)
 
 

@@ -1,8 +1,8 @@
-"""What became of a job: `voicedrop/result/1`, the document whose presence means finished.
+"""The result document, `voicedrop/result/1`. A job is finished when its result exists.
 
-Written once, signed (core/documents/signed.py), in canonical JSON, so that whoever parses and dumps
-it again has the same bytes. It holds no text and no name: meta and labels are the producer's own
-words.
+It is written once, signed (core/documents/signed.py), in canonical JSON, so that parsing and
+writing it again gives the same bytes. It contains neither texts nor names of persons, unless the
+producer put them into meta or labels.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from core.settings import ConsentPolicy
 
 SCHEMA = "voicedrop/result/1"
 Status = Literal["succeeded", "partial", "failed", "rejected", "validated", "invalid"]
-"""rejected: the manifest itself was refused; failed: no item came out. Of a dry run, of which no
-speech ever comes: validated if nothing is wrong, else invalid."""
+"""rejected: the manifest was refused; failed: every item failed; validated or invalid: outcome of a
+dry run."""
 
 
 class ManifestRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The bytes this result answers."""
+    """The manifest of the job."""
 
     bucket: str
     key: str
@@ -47,14 +47,14 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     succeeded: int = 0
     failed: int = 0
     characters: int = 0
-    """Of the items that succeeded, as spoken."""
+    """Characters of the texts of successful items, as spoken."""
     audio_s: float = 0.0
     kept: int = 0
-    """Of those that succeeded: made by the job that this one repeats."""
+    """Successful items whose output was kept from the job in `retry_of`."""
 
 
 class PartRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where some of the items stand; in the order of the manifest."""
+    """A reference to a part, which contains some of the items, in the order of the manifest."""
 
     key: str
     """In the results bucket."""
@@ -67,7 +67,7 @@ class PartRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table beside the result, made from the items alone."""
+    """A table stored beside the result, derived from the items."""
 
     key: str
     """In the results bucket."""
@@ -82,18 +82,18 @@ class LanguageEstimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What speaking would come to: by the speaking rate of each language, not by speaking."""
+    """Expected amount of speech, computed from the average speaking rate of each language."""
 
     items: int
     characters: int
     audio_s: float
     languages: dict[str, LanguageEstimate] = {}
     cost: float | None = None
-    """By the operator's price of a minute of speech; null where none is set."""
+    """At the operator's price per minute of speech; null if none is set."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Some items of a job that was cut, signed: `out/<job_id>/parts/<number>.json`."""
+    """The signed results of one shard: `out/<job_id>/parts/<number>.json`."""
 
     schema: Literal["voicedrop/part/1"] = "voicedrop/part/1"
     job_id: str
@@ -102,7 +102,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     of: int
     engine: Engine | None = None
     voices: dict[str, VoiceUsed] = {}
-    """As these items used them."""
+    """As used for these items."""
     totals: Totals = Totals()
     items: list[ItemResult] = []
     stages: dict[str, float] = {}
@@ -115,41 +115,42 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     status: Status
     manifest: ManifestRef
     processor: str
-    """Version of this program."""
+    """Version of voicedrop."""
     started: str
     """RFC 3339, UTC, like `finished`."""
     finished: str
     consent_policy: ConsentPolicy
     engine: Engine | None = None
     id: str = ""
-    """The producer's own name for the job."""
+    """The producer's name for the job."""
     labels: dict[str, str] = {}
     totals: Totals = Totals()
     error: Problem | None = None
-    """Of the job as a whole, if it was rejected or failed."""
+    """Why the job as a whole was rejected or failed."""
     voices: dict[str, VoiceUsed] = {}
     items: list[ItemResult] = []
-    """In the order of the manifest; of a job that was cut, they stand in its parts."""
+    """In the order of the manifest; empty for a sharded job, whose items are in its parts."""
     chapters: list[Chapter] = []
-    """Joined files, where the manifest asks for them."""
+    """Joined files, if the manifest asks for them."""
     parts: list[PartRef] = []
     attachments: dict[str, Attachment] = {}
-    """`items` and `errors` of a job that was cut: items.csv and errors.jsonl."""
+    """`items` and `errors` of a sharded job: items.csv and errors.jsonl."""
     retry_of: str = ""
-    """The earlier job whose outputs were kept."""
+    """Id of the earlier job whose outputs were kept."""
     estimate: Estimate | None = None
-    """Of a dry run."""
+    """Only in a dry run."""
     stages: dict[str, float] = {}
-    """Stage -> seconds, over all items."""
+    """Stage -> seconds, summed over all items."""
     notices: list[Notice] = []
     signature: Signature | None = None
 
 
 def read_items(result: Result, fetch: Callable[[str], bytes]) -> Iterator[ItemResult]:
-    """Every item of a genuine result, in the order of the manifest, one part in memory at a time.
+    """Yield every item of a verified result, in the order of the manifest, one part in memory at a
+    time.
 
-    `fetch` gives the bytes of an object of the results bucket. Raises Refused OBJECT_CHANGED if a
-    part is not the one that the result names, and what `fetch` raises.
+    `fetch` reads an object of the results bucket. Raises Refused OBJECT_CHANGED if the digest of a
+    part differs from the one in the result, and what `fetch` raises.
     """
     yield from result.items
     for part in read_parts(result, fetch):
@@ -157,21 +158,21 @@ def read_items(result: Result, fetch: Callable[[str], bytes]) -> Iterator[ItemRe
 
 
 def read_parts(result: Result, fetch: Callable[[str], bytes]) -> Iterator[Part]:
-    """The parts of a genuine result. Raises as `items_of` does."""
-    for named in result.parts:
-        yield read_part(named, fetch)
+    """Yield the parts of a verified result. Raises as `read_items` does."""
+    for ref in result.parts:
+        yield read_part(ref, fetch)
 
 
-def read_part(named: PartRef, fetch: Callable[[str], bytes]) -> Part:
-    data = fetch(named.key)
-    if hashlib.sha256(data).hexdigest() != named.sha256:
-        message = "Its digest is not the one that the result states."
-        raise Refused("OBJECT_CHANGED", message, pointer=named.key)
+def read_part(ref: PartRef, fetch: Callable[[str], bytes]) -> Part:
+    data = fetch(ref.key)
+    if hashlib.sha256(data).hexdigest() != ref.sha256:
+        message = "Its digest differs from the one in the result."
+        raise Refused("OBJECT_CHANGED", message, pointer=ref.key)
     return parse_part(data)
 
 
 def parse_part(data: bytes) -> Part:
-    """Raises Refused SCHEMA_TYPE. Whether it is genuine: by its digest, or `core.sign.verify`."""
+    """Raises Refused SCHEMA_TYPE. Does not verify: compare its digest or use `signed.verify`."""
     try:
         return msgspec.json.decode(data, type=Part)
     except (msgspec.DecodeError, KeyError, RecursionError) as exc:
@@ -179,14 +180,13 @@ def parse_part(data: bytes) -> Part:
 
 
 def count_errors(made: Iterable[ItemResult | Chapter]) -> dict[str, int]:
-    """Code -> how many of them, in the order of the codes."""
+    """Count errors by code, sorted by code."""
     return dict(sorted(Counter(one.error.code for one in made if one.error).items()))
 
 
 def overall_status(
     totals: Totals, chapters: Sequence[Chapter] = (), *, dry: bool = False
 ) -> Status:
-    """`dry`: of a dry run."""
     if dry:
         return "invalid" if totals.failed else "validated"
     if totals.succeeded == totals.items and all(one.status == "succeeded" for one in chapters):
@@ -195,7 +195,7 @@ def overall_status(
 
 
 def count_totals(items: list[ItemResult], length: Mapping[str, int]) -> Totals:
-    """`length`: characters of each item's text by its id."""
+    """`length`: item id -> characters of its text."""
     spoken = {item.id: item.output for item in items if item.output}
     return Totals(
         items=len(items),
@@ -218,12 +218,11 @@ def sum_totals(totals: Iterable[Totals]) -> Totals:
 def stage_seconds(
     job: Mapping[str, float], made: Iterable[ItemResult | Chapter]
 ) -> dict[str, float]:
-    """Seconds of each stage, of the job as a whole, its items and its joined files."""
+    """Sum the seconds of each stage: of the job itself, its items and its joined files."""
     return sum_stages(job, *(one.timings for one in made))
 
 
 def sum_stages(*spent: Mapping[str, float]) -> dict[str, float]:
-    """Stage -> seconds, of all together."""
     total: dict[str, float] = {}
     for stages in spent:
         for stage, seconds in stages.items():
@@ -232,7 +231,7 @@ def sum_stages(*spent: Mapping[str, float]) -> dict[str, float]:
 
 
 def sealed_keys(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
-    """Keys of all sealed objects that these name."""
+    """Yield the keys of all sealed objects of these items or chapters."""
     for one in made:
         if one.output:
             yield one.output.key
@@ -240,7 +239,7 @@ def sealed_keys(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
 
 
 def parse_result(data: bytes) -> Result:
-    """Raises Refused SCHEMA_TYPE. Whether it is genuine: `core.sign.verify`."""
+    """Raises Refused SCHEMA_TYPE. Does not verify the signature: see `signed.verify`."""
     try:
         return msgspec.json.decode(data, type=Result)
     except (msgspec.DecodeError, KeyError, RecursionError) as exc:
@@ -248,6 +247,6 @@ def parse_result(data: bytes) -> Result:
 
 
 def format_timestamp(seconds: float) -> str:
-    """Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    """Format Unix seconds as RFC 3339 in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return moment.replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""What became of one voice, one item, one joined file: what results and parts are made of."""
+"""The elements of results and parts: one voice, one item, one joined file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from core.voice import Match
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An error as results and events tell it."""
+    """An error, as results and events contain it."""
 
     code: str
     message: str
     advice: str
     pointer: str = ""
-    """Into the manifest, or an object key."""
+    """JSON pointer into the manifest, or an object key."""
     retryable: bool = False
 
     @staticmethod
@@ -38,12 +38,12 @@ class VoiceUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     reference: str
     """Key in the inbox bucket."""
     reference_sha256: Digest | None = None
-    """Of the bytes that were used; null if they could not be read."""
+    """SHA-256 of the recording used; null if it could not be read."""
     consent: ConsentRef | None = None
     match: dict[str, Match] = {}
-    """Speaker encoder -> how near an approximating engine came."""
+    """Speaker encoder -> similarity, for engines that approximate a voice."""
     error: Problem | None = None
-    """Why nothing could be said in this voice."""
+    """Why the voice could not be used."""
     notices: list[Notice] = []
 
 
@@ -54,13 +54,13 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sealed_sha256: Digest
     plain_sha256: Digest
     media_type: str
-    """Of the plain file."""
+    """Media type of the file before it was sealed."""
     duration_s: float
     sample_rate: int
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was read back from the finished sound."""
+    """The watermark, as read back from the finished audio."""
 
     scheme: str
     key_id: str
@@ -79,17 +79,17 @@ class LabelUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Sentence(msgspec.Struct, frozen=True, array_like=True):
-    """When one sentence of an item is heard."""
+    """When one sentence of an item is spoken."""
 
     chars: int
-    """Characters of the item's text, as it was spoken, up to the end of the sentence."""
+    """Characters of the spoken text up to the end of the sentence."""
     start_ms: int
-    """From the beginning of the item's file, as is `end_ms`."""
+    """Milliseconds from the beginning of the item's file, like `end_ms`."""
     end_ms: int
 
 
 class SubtitleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Subtitles of one item or joined file, sealed like it: they hold the text."""
+    """Subtitles of an item or joined file, sealed because they contain the text."""
 
     format: Subtitle
     key: str
@@ -98,13 +98,13 @@ class SubtitleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """Either `output` or `error` is set, or neither in a dry run."""
+    """The result of one item: either `output` or `error` is set, or neither in a dry run."""
 
     id: str
-    """Empty where the manifest gave no valid one: then the index names the item."""
+    """Empty if the item has no valid one; then the index identifies it."""
     index: int
     status: Literal["succeeded", "failed", "validated"]
-    """validated: a dry run found nothing wrong with it; there is no output."""
+    """validated: a dry run found no error; there is no output."""
     error: Problem | None = None
     output: Output | None = None
     watermark: Watermark | None = None
@@ -112,42 +112,41 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     envelope: Envelope | None = None
     voice: str = ""
     kept_from: str = ""
-    """The earlier job that made the output, where it was not made again; it is sealed for that
-    job."""
+    """Id of the earlier job that made the output and for which it is sealed, if it was kept."""
     asked: str = ""
-    """Keyed digest of what the manifest asked for: text, voice and settings. A job that repeats
-    this one keeps the output only if it asks for the same."""
+    """Keyed digest of the request: text, voice and settings. A job that names this one in
+    `retry_of` keeps the output only if its digest is the same."""
     redrawn: int = 0
-    """How often the item was spoken again with another seed before it was released."""
+    """How often the item was spoken again, with another seed, before it was accepted."""
     timings: dict[str, float] = {}
     """Stage -> seconds."""
     notices: list[Notice] = []
     sentences: list[Sentence] = []
-    """Where subtitles were asked for."""
+    """Only if subtitles were requested."""
     subtitles: list[SubtitleFile] = []
     meta: dict[str, Any] | None = None
-    """As the manifest gave it."""
+    """Copied from the manifest."""
 
 
 class TimeSpan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An item, or all of a chapter, in a joined file."""
+    """When an item or a chapter is spoken in a joined file."""
 
     id: str
     start: float
-    """Seconds from the beginning of the file, as is `end`."""
+    """Seconds from the beginning of the file, like `end`."""
     end: float
 
 
 class MarksRead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The marks of the items, as they read in the finished joined file."""
+    """The watermarks of the items, as read back from the joined file."""
 
     key_id: str
     read: int
-    """Items whose mark was read."""
+    """Number of items whose watermark was read."""
     share: float
-    """Of the joined sound that lies in them, 0-1."""
+    """Share of the joined audio that these items cover, 0 to 1."""
     weakest: float
-    """The least score among those read."""
+    """The lowest score among them."""
 
 
 class Chapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,7 +154,7 @@ class Chapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     id: str
     status: Literal["succeeded", "partial", "failed"]
-    """partial: made, but items are missing; its key says so too."""
+    """partial: items are missing; the name in the key then ends in `.partial`."""
     error: Problem | None = None
     output: Output | None = None
     label: LabelUsed | None = None
@@ -163,10 +162,10 @@ class Chapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     envelope: Envelope | None = None
     subtitles: list[SubtitleFile] = []
     items: list[TimeSpan] = []
-    """In the order in which they are heard."""
+    """In the order in which they are spoken."""
     chapters: list[TimeSpan] = []
-    """Of a book: what its chapter marks say."""
+    """The chapter marks of a book."""
     missing: list[int] = []
-    """Places, among the items of the job, of those that should be heard in it and are not."""
+    """Indices, among the items of the job, of those that are missing from the file."""
     timings: dict[str, float] = {}
     """Stage -> seconds."""

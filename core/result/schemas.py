@@ -1,8 +1,8 @@
-"""JSON Schemas (2020-12) of our documents, made from the Structs that read and write them.
+"""JSON Schemas (2020-12) of the public documents, generated from their Structs.
 
-docs/schemas/ holds what these functions return; a test compares them. msgspec writes schemas too,
-but their order, indentation and choice of words are its own and change with its versions: only the
-types of the fields are asked of it.
+docs/schemas/ holds what these functions return, and a test compares the two. msgspec generates
+schemas too, but their order and keywords change between its versions, so only the types of the
+fields are taken from it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from core.result.document import Result
 
 
 def job_schema() -> dict[str, Any]:
-    """Of the manifest as one JSON document. In JSON Lines the first line is this without `items`,
-    every other line is its `$defs/Item`."""
+    """Return the schema of a manifest as one JSON document. In JSON Lines the first line is this
+    without `items`, and every other line is its `$defs/Item`."""
     schema = struct_schema(Manifest, SCHEMA)
     definitions = schema["$defs"]
     for type_, fields in UNSUPPORTED_FIELDS.items():
@@ -64,7 +64,7 @@ def consent_schema() -> dict[str, Any]:
 
 
 def struct_schema(type_: type[msgspec.Struct], title: str) -> dict[str, Any]:
-    """The schema of one Struct."""
+    """Return the schema of a Struct."""
     definitions: dict[str, Any] = {}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -75,7 +75,7 @@ def struct_schema(type_: type[msgspec.Struct], title: str) -> dict[str, Any]:
 
 
 def _schema(kind: types.Type, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Of a value of this kind; the Structs it is made of are added to the definitions."""
+    """Return the schema of a type; the Structs in it are added to the definitions."""
     match kind:
         case types.StructType() | types.DataclassType():
             made = _reference(kind, definitions)
@@ -129,7 +129,7 @@ def _reference(
 ) -> dict[str, Any]:
     name = kind.cls.__name__
     if name not in definitions:
-        definitions[name] = {}  # keeps its place before those it is made of
+        definitions[name] = {}  # comes before the Structs that it contains
         definitions[name] = _definition(kind, definitions)
     return {"$ref": f"#/$defs/{name}"}
 
@@ -161,5 +161,5 @@ def _default(field: types.Field) -> dict[str, Any]:
 
 
 def _to_ecma_pattern(pattern: str) -> str:
-    # Python's `$` would let a final newline pass; ECMA's does not, and knows no \Z.
+    # Python's `$` accepts a final newline; ECMAScript's does not, and it has no \Z.
     return pattern.replace(r"\Z", "$")

@@ -1,6 +1,6 @@
 """Buckets: the `Store` port and its implementations for folders and for Alibaba Cloud OSS.
 
-`port` states what a store guarantees, above all `put_once`, the write that only one of several
-writers wins. `local` keeps that promise in a folder and `oss` in a bucket; one contract test runs
-against both (tests/storage/test_contract.py). `object_keys` holds the rules for keys.
+`port` states what a store guarantees, above all `put_once`: of several writers of a key, exactly
+one succeeds. `local` implements it in a folder and `oss` in a bucket; the same contract tests run
+against both (tests/storage/test_contract.py). `object_keys` defines every key.
 """

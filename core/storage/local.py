@@ -1,4 +1,4 @@
-"""A folder that is a bucket."""
+"""A folder used as a bucket."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class LocalStore:
         return True
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:
-        """As the port says. The whole object is written anew, so that readers never see half a
-        record: meant for objects of kilobytes."""
+        """See `Store.append`. The whole object is rewritten, so that readers never see half a
+        record. Meant for objects of kilobytes."""
         with local_files.translate_os_errors(self._root, key), self._lock():
             path = self._path(key)
             before = path.read_bytes() if local_files.stat_regular_file(path) else b""
@@ -107,7 +107,7 @@ class LocalStore:
             try:
                 start = self._path(base[:-1]) if base else self._root
             except Refused:
-                return  # no key that we would write begins so
+                return  # no valid key begins with this prefix
             for key, found in local_files.walk(start, base, prefix.encode(), after.encode()):
                 if key.split("/", 1)[0] != _PRIVATE_FOLDER and is_valid_key(key):
                     yield _info(key, found, {})
@@ -124,7 +124,7 @@ class LocalStore:
 
     def check(self, *, writable_once: bool) -> None:
         with local_files.translate_os_errors(self._root, self.name):
-            for left in self._staging.glob("*"):  # by a worker that was killed
+            for left in self._staging.glob("*"):  # from a worker that was killed
                 if left.stat().st_mtime < time.time() - _STALE_SECONDS:
                     left.unlink(missing_ok=True)
             next(self._root.iterdir(), None)
@@ -139,8 +139,8 @@ class LocalStore:
         etag: str,
         read: Callable[[Path, int], bytes] = local_files.read_file,
     ) -> Object | None:
-        """A consistent reading: an object that changes meanwhile is read again. Without `limit`
-        the data stay unread."""
+        """Read an object consistently: one that changes meanwhile is read again. Without `limit`
+        the data are not read."""
         path = self._path(key)
         for _ in range(_READ_ATTEMPTS):
             before = local_files.stat_regular_file(path)
@@ -156,13 +156,16 @@ class LocalStore:
             after = local_files.stat_regular_file(path)
             if after and local_files.version_of(after) == local_files.version_of(before):
                 return Object(info, data)
-        raise Unavailable("STORAGE_UNAVAILABLE", "The file is still being written.", pointer=key)
+        raise Unavailable(
+            "STORAGE_UNAVAILABLE", "The file keeps changing while it is read.", pointer=key
+        )
 
     @contextmanager
     def _stage(
         self, key: str, data: Body, metadata: Mapping[str, str] | None
     ) -> Iterator[tuple[Path, Path, Path]]:
-        """The object durable in a hidden place, where it shall go, and where its metadata are."""
+        """Write an object to a temporary file, durably. Yields the paths of that file, of the
+        object and of its metadata."""
         path, plain = self._path(key), check_metadata(metadata)
         self._make_folders()
         staged = self._staging / uuid.uuid4().hex
@@ -188,7 +191,7 @@ class LocalStore:
         path = self._root / check_key(key)
         if key.split("/", 1)[0] == _PRIVATE_FOLDER:
             raise Refused(
-                "KEY_INVALID", f"{_PRIVATE_FOLDER} is the store's own folder.", pointer=key
+                "KEY_INVALID", f"{_PRIVATE_FOLDER} is reserved for the store.", pointer=key
             )
         if os.path.realpath(path) != str(path):
             raise Refused("KEY_INVALID", "The key passes through a symbolic link.", pointer=key)
@@ -211,7 +214,7 @@ class LocalStore:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        import fcntl  # not on every system, and only append and delete need it
+        import fcntl  # not available on Windows, and only needed for append and delete
 
         self._private.mkdir(exist_ok=True)
         with (self._private / "lock").open("wb") as file:
@@ -220,8 +223,8 @@ class LocalStore:
 
 
 def _info(key: str, found: os.stat_result, metadata: Mapping[str, str]) -> Info:
-    """The ETag costs no reading, unlike a digest of the content; a file that somebody replaces by
-    another of the same size and time still differs in its inode."""
+    """Return the properties of a file. Its ETag is not a digest, so that the content need not be
+    read. It includes the inode, which differs for a replacement of the same size and time."""
     etag = (
         hashlib.sha256(f"{local_files.version_of(found)}-{found.st_ino}".encode())
         .hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Files of a folder: durable writing, versions, a walk in a bucket's order, errors explained."""
+"""File operations of `LocalStore`: durable writes, versions, listing in key order, errors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _BAD_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errn
 
 
 def write_durably(path: Path, data: bytes | BinaryIO) -> os.stat_result:
-    """Durable before anything points to it. The time of modification tells versions apart, but file
-    systems count it in ticks of milliseconds: below those it is drawn at random."""
+    """Write a new file and sync it to disk. The modification time distinguishes versions; because
+    file systems may only count milliseconds, the digits below are chosen at random."""
     millisecond = time.time_ns() // 1_000_000 - 1
     modified = millisecond * 1_000_000 + secrets.randbelow(1_000_000)
     with path.open("xb") as file:
@@ -39,10 +39,10 @@ def write_durably(path: Path, data: bytes | BinaryIO) -> os.stat_result:
 
 
 def read_file(path: Path, size: int) -> bytes:
-    """At most `size` bytes, even if the file has grown; none if it has vanished.
+    """Read at most `size` bytes, even if the file has grown, or none if it was deleted.
 
-    It was a plain file a moment ago: neither a link that took its place is followed, nor a pipe
-    waited for."""
+    The file was a regular one a moment ago. If a symbolic link or a pipe has replaced it, the link
+    is not followed and the pipe does not block."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def read_file(path: Path, size: int) -> bytes:
 
 
 def copy_file(path: Path, size: int, into: BinaryIO) -> None:
-    """`read`, into a file in place of what it holds."""
+    """Do the same as `read_file`, into a file whose content is replaced."""
     into.seek(0)
     into.truncate()
     try:
@@ -65,7 +65,7 @@ def copy_file(path: Path, size: int, into: BinaryIO) -> None:
 
 
 def check_hard_links(asides: Path) -> None:
-    """Some file systems have no hard links: say so at start-up, not at the first commit."""
+    """Find out at start-up, not at the first commit, if the file system has no hard links."""
     first, second = asides / uuid.uuid4().hex, asides / uuid.uuid4().hex
     try:
         write_durably(first, b"")
@@ -76,7 +76,7 @@ def check_hard_links(asides: Path) -> None:
 
 
 def stat_regular_file(path: Path) -> os.stat_result | None:
-    """None for what is no object: nothing there, a folder, a pipe, a link."""
+    """Return the status of a regular file; None for anything else, or nothing."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -91,7 +91,8 @@ def version_of(found: os.stat_result) -> str:
 def walk(
     folder: Path, base: str, prefix: bytes, after: bytes
 ) -> Iterator[tuple[str, os.stat_result]]:
-    """Files below `folder`, whose keys begin with `base`, in byte order: `a-b`, `a/b`, `a0`."""
+    """Yield the files below `folder`, whose keys begin with `base`, in the byte order of keys:
+    `a-b`, `a/b`, `a0`."""
     for key, entry in _entries(folder, base):
         name = key.encode()
         if entry.is_dir(follow_symlinks=False):
@@ -110,7 +111,7 @@ def _entries(folder: Path, base: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return  # vanished meanwhile
+        return  # deleted meanwhile
     keyed = []
     for entry in entries:
         key = base + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
@@ -120,13 +121,13 @@ def _entries(folder: Path, base: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _encodable(key: str) -> bool:
-    """Names that are not UTF-8 reach Python as lone surrogates; no bucket has such keys."""
+    """Return False for names that are not UTF-8, which Python decodes to lone surrogates."""
     return not any("\ud800" <= char <= "\udfff" for char in key)
 
 
 @contextmanager
 def translate_os_errors(root: Path, key: str) -> Iterator[None]:
-    """Turn the system's errors into ours."""
+    """Turn an OSError into a JobError."""
     try:
         yield
     except OSError as exc:
@@ -135,12 +136,14 @@ def translate_os_errors(root: Path, key: str) -> Iterator[None]:
 
 def _to_job_error(root: Path, key: str, exc: OSError) -> JobError:
     if not root.is_dir():
-        return Misconfigured("BUCKET_MISSING", f"There is no folder {root}: create it.")
+        return Misconfigured("BUCKET_MISSING", f"The folder {root} does not exist: create it.")
     why = f"{root}: {exc.strerror}."
     if exc.errno in _NO_SPACE:
         return Unavailable("NO_SPACE", why, pointer=key)
     if exc.errno in _FORBIDDEN:
         return Misconfigured("BUCKET_FORBIDDEN", why, pointer=key)
     if exc.errno in _BAD_NAME:
-        return Refused("KEY_INVALID", f"The folder cannot hold this name: {why}", pointer=key)
+        return Refused(
+            "KEY_INVALID", f"The file system does not support this name: {why}", pointer=key
+        )
     return Unavailable("STORAGE_UNAVAILABLE", why, pointer=key)

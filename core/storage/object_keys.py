@@ -203,7 +203,7 @@ def check_key(key: str) -> str:
 
 
 def is_valid_key(key: str) -> bool:
-    """False for what other tools leave in buckets, such as folder markers."""
+    """Return False for keys that other tools leave in buckets, such as folder markers."""
     try:
         return bool(check_key(key))
     except Refused:
@@ -215,7 +215,7 @@ _VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """A copy; ValueError for what OSS would refuse or HTTP would change on the way."""
+    """Return a copy. Raises ValueError for what OSS would refuse or HTTP would change."""
     plain = dict(metadata or {})
     for name, value in plain.items():
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):

@@ -1,7 +1,7 @@
-"""A bucket of Alibaba Cloud OSS. The only module that imports oss2, and only on first use.
+"""A bucket of Alibaba Cloud OSS. Only this module imports oss2, and only on first use.
 
-oss2 2.19.1 repeats nothing by itself, so retries are ours; a repeated write first finds out whether
-its predecessor, whose answer was lost, has won.
+oss2 2.19.1 does not retry, so this module does. A retried write first finds out whether the earlier
+attempt, whose response was lost, has succeeded.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _CHUNK_BYTES = 1 << 20
 
 
 class OssStore:
-    """`credentials` is asked before every request: Function Compute hands out new temporary keys
-    with each invocation. An empty `region` is read from the endpoint."""
+    """`credentials` is called before every request, because Function Compute provides new temporary
+    keys with each invocation. An empty `region` is taken from the endpoint."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class OssStore:
         timeout: tuple[float, float] = (3.0, 30.0),
     ) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket):
-            raise Misconfigured("BUCKET_MISSING", f"{bucket!r} is not a bucket's name.")
+            raise Misconfigured("BUCKET_MISSING", f"{bucket!r} is not a valid bucket name.")
         if importlib.util.find_spec("oss2") is None:
             raise missing_extra("oss2, which OSS buckets need,", "oss", "SETTING_INVALID")
         self._name = bucket
@@ -95,8 +95,8 @@ class OssStore:
         return self._call(key, lambda: self._put_new(key, data, headers, writer))
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:
-        """As the port says. If an answer was lost, our bytes are looked for at `position`: equal
-        bytes of two writers cannot be told apart, so records should name their writer."""
+        """See `Store.append`. If a response was lost, the retry looks for its bytes at `position`.
+        Equal bytes of two writers cannot be distinguished, so records should name their writer."""
         check_key(key)
         headers, attempts = _upload_headers(data, None), iter(range(self._retry.attempts))
 
@@ -126,12 +126,12 @@ class OssStore:
         self._call(key, lambda: self._bucket.delete_object(key))
 
     def now(self) -> float:
-        """From the `Date` of an answer at most a minute old, to the second."""
+        """See `Store.now`: from the `Date` of a response at most a minute old, to the second."""
         if (now := self._clock.now()) is None:
             self._call("", lambda: self._list_page("", "", "", keys=1))
             now = self._clock.now()
         if now is None:
-            raise Unavailable("STORAGE_UNAVAILABLE", "The object store sends no Date.")
+            raise Unavailable("STORAGE_UNAVAILABLE", "The object store sends no Date header.")
         return now
 
     def check(self, *, writable_once: bool) -> None:
@@ -139,7 +139,7 @@ class OssStore:
         if not writable_once:
             return
         status = self._call("", self._bucket.get_bucket_versioning).status
-        if status:  # documented: x-oss-forbid-overwrite does nothing, even if suspended since
+        if status:  # documented: x-oss-forbid-overwrite is then ignored, even if suspended
             message = f"Versioning of {self._name} is {status}: results could be overwritten."
             raise Misconfigured("BUCKET_VERSIONING_UNSAFE", message)
 
@@ -151,7 +151,7 @@ class OssStore:
 
     @cached_property
     def _no_answer_errors(self) -> tuple[type[Exception], ...]:
-        """What is raised when no answer came, or less than a whole one."""
+        """Exceptions for a missing or incomplete response."""
         from xml.etree.ElementTree import ParseError
 
         from requests import RequestException
@@ -162,10 +162,10 @@ class OssStore:
     def _bucket(self) -> Any:
         import oss2
 
-        # oss2 logs requests with their security tokens: at DEBUG all of them, at INFO refused ones.
+        # oss2 logs requests with their security tokens: all at DEBUG, refused ones at INFO.
         logging.getLogger("oss2").setLevel(logging.WARNING)
         session = oss2.Session(adapter=oss_connection.tls_adapter())
-        session.session.trust_env = False  # neither proxies nor .netrc
+        session.session.trust_env = False  # ignores proxies and .netrc
         session.session.hooks["response"].append(self._update_clock)
         return oss2.Bucket(
             oss2.ProviderAuthV4(SimpleNamespace(get_credentials=self._credentials)),
@@ -184,10 +184,10 @@ class OssStore:
             failure = answers.to_job_error(exc, self._name, key, temporary=temporary)
         except self._no_answer_errors as exc:
             cause = type(getattr(exc, "exception", exc)).__name__
-            message = f"No usable answer from {self._endpoint}: {cause}."
+            message = f"No valid response from {self._endpoint}: {cause}."
             failure = Unavailable("STORAGE_UNAVAILABLE", message, pointer=key)
-        # Out of the handler: OSS answers a wrong signature with all that was signed, tokens
-        # included, and a chained exception would carry that into logs.
+        # Raised outside the handler: the response to a wrong signature contains everything that was
+        # signed, tokens included, and a chained exception would take that into logs.
         raise failure
 
     def _is_retryable(self, exc: Exception) -> bool:
@@ -256,7 +256,7 @@ class OssStore:
 
 
 def _upload_headers(data: Body, metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """With the digest, OSS refuses bytes that were damaged on the way before it stores them."""
+    """Include the MD5, by which OSS refuses bytes that were damaged in transit."""
     md5 = hashlib.md5(usedforsecurity=False)
     if isinstance(data, bytes):
         md5.update(data)
@@ -278,8 +278,8 @@ def _read_body(response: Any, size: int, *, whole: bool = True) -> bytes:
 def _read_chunks(
     response: Any, size: int, *, whole: bool = True, chunk_bytes: int = _CHUNK_BYTES
 ) -> Iterator[bytes]:
-    """`size` bytes as they are stored, whatever Content-Encoding they claim. `whole`: the checksum
-    that OSS sends is always that of the whole object."""
+    """Yield `size` bytes as stored, ignoring Content-Encoding. `whole`: compare the checksum, which
+    OSS always sends for the whole object."""
     from oss2.utils import Crc64
     from urllib3.exceptions import HTTPError
 

@@ -1,4 +1,4 @@
-"""Where OSS is reached, as whom, and how: https with TLS 1.2 or newer, or on this machine."""
+"""Connections to OSS: endpoint, credentials, and https with TLS 1.2 or newer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from core.errors import Misconfigured
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An access key; with a security token a temporary one (STS)."""
+    """An access key; temporary (STS) if it has a security token."""
 
     access_key_id: str
     access_key_secret: str = field(repr=False)
     security_token: str = field(default="", repr=False)
 
-    def get_access_key_id(self) -> str:  # the names by which oss2 asks
+    def get_access_key_id(self) -> str:  # oss2 calls these methods
         return self.access_key_id
 
     def get_access_key_secret(self) -> str:
@@ -30,7 +30,7 @@ class Credentials:
 
 
 def tls_adapter() -> Any:
-    """Connections that refuse TLS below 1.2."""
+    """Return a `requests` adapter that refuses TLS below 1.2."""
     import ssl
 
     from requests.adapters import HTTPAdapter
@@ -46,11 +46,13 @@ def tls_adapter() -> Any:
 
 
 def https_url(endpoint: str) -> str:
-    """The endpoint as an https URL; plain http only to this machine."""
+    """Return the endpoint as an https URL; http is accepted for loopback addresses only."""
     url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
     bare = not (url.path.strip("/") or url.query or url.username)
     if url.scheme not in ("https", "http") or not url.hostname or not bare:
-        message = "An endpoint is a URL such as https://oss-cn-hangzhou.aliyuncs.com, without more."
+        message = (
+            "An endpoint is a URL such as https://oss-cn-hangzhou.aliyuncs.com, without a path."
+        )
         raise Misconfigured("SETTING_INVALID", message)
     if url.scheme == "http" and not _is_loopback(url.hostname):
         raise Misconfigured("ENDPOINT_INSECURE", f"Use https://{url.netloc}.")
@@ -67,5 +69,7 @@ def _is_loopback(host: str) -> bool:
 def region_of(endpoint: str) -> str:
     found = re.search(r"//oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com$", endpoint)
     if not found:
-        raise Misconfigured("SETTING_INVALID", f"Name the region: {endpoint} does not tell it.")
+        raise Misconfigured(
+            "SETTING_INVALID", f"Set the region: the endpoint {endpoint} does not contain it."
+        )
     return found[1]

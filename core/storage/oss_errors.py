@@ -1,4 +1,4 @@
-"""What the answers of OSS mean for us: an object, the time, an error and whose task it is.
+"""Interpret responses of OSS: properties of objects, the time, and errors.
 
 Source: OSS documentation, "Error codes", and the EC pages it links to.
 """
@@ -15,11 +15,11 @@ from core.storage.port import Info
 
 METADATA_PREFIX = "x-oss-meta-"
 WRITER_METADATA = "voicedrop-writer"
-"""Metadata that names one call of put_once, so that its repetition knows its own object."""
+"""Metadata that identifies one call of put_once, so that its retry recognises its own object."""
 _MAX_CLOCK_AGE = 60.0
 
 _RETRYABLE_CODES = {
-    "InvalidDigest",  # our bytes were damaged on the way
+    "InvalidDigest",  # the bytes were damaged in transit
     "QpsLimitExceeded",
     "RequestTimeout",
     "Throttling",
@@ -31,7 +31,10 @@ _CODES: Mapping[str, tuple[type[JobError], str]] = {
     "InvalidSecurityToken": (Misconfigured, "BUCKET_FORBIDDEN"),
     "SignatureDoesNotMatch": (Misconfigured, "BUCKET_FORBIDDEN"),
     "UserDisable": (Misconfigured, "BUCKET_FORBIDDEN"),
-    "RequestTimeTooSkewed": (Unavailable, "STORAGE_UNAVAILABLE"),  # another worker's clock may do
+    "RequestTimeTooSkewed": (
+        Unavailable,
+        "STORAGE_UNAVAILABLE",
+    ),  # the clock of another worker may be right
     "SecurityTokenExpired": (Unavailable, "CREDENTIALS_EXPIRED"),
     "NoSuchBucket": (Misconfigured, "BUCKET_MISSING"),
     "InvalidBucketName": (Misconfigured, "BUCKET_MISSING"),
@@ -40,11 +43,11 @@ _CODES: Mapping[str, tuple[type[JobError], str]] = {
     "PreconditionFailed": (Refused, "OBJECT_CHANGED"),
 }
 _UNKNOWN_ACCESS_KEY = "InvalidAccessKeyId"
-"""Of an access key that never was, and of a temporary one some time after it expired."""
+"""Means an access key that never existed, or a temporary one some time after it expired."""
 
 
 class ServerError(Protocol):
-    """What we use of oss2's ServerError."""
+    """The attributes of oss2's ServerError that are used here."""
 
     status: int
     code: str
@@ -58,7 +61,7 @@ def is_retryable(answer: ServerError) -> bool:
 
 
 def to_job_error(answer: ServerError, bucket: str, key: str, *, temporary: bool) -> JobError:
-    """`temporary`: the request was signed with a temporary access key."""
+    """Return the JobError for a response. `temporary`: it was signed with a temporary key."""
     usual: tuple[type[JobError], str] = (Unavailable, "STORAGE_UNAVAILABLE")
     if answer.status == 403:
         usual = (Misconfigured, "BUCKET_FORBIDDEN")
@@ -73,11 +76,11 @@ def to_job_error(answer: ServerError, bucket: str, key: str, *, temporary: bool)
 
 
 class DamagedResponse(Exception):
-    """An answer lacks headers, or its body is short or not what its checksum says."""
+    """A response lacks headers, or its body is incomplete or does not match its checksum."""
 
 
 def parse_info(key: str, headers: Mapping[str, str]) -> Info:
-    """Raises Damaged."""
+    """Raises DamagedResponse."""
     metadata = {
         name.lower().removeprefix(METADATA_PREFIX): value
         for name, value in headers.items()
@@ -93,14 +96,14 @@ def parse_info(key: str, headers: Mapping[str, str]) -> Info:
 
 
 class Clock:
-    """The server's, from the `Date` of its answers, to the second."""
+    """The server's clock, estimated from the `Date` of its responses, to the second."""
 
     def __init__(self) -> None:
         self._ahead: tuple[float, float] | None = None
-        """Server's clock minus ours, and when that was learned; ours is monotonic."""
+        """Server time minus local monotonic time, and the local time of that measurement."""
 
     def now(self) -> float | None:
-        """Unix seconds; None if the latest answer is more than a minute old."""
+        """Return Unix seconds; None if the latest response is more than a minute old."""
         if self._ahead is None or time.monotonic() - self._ahead[1] > _MAX_CLOCK_AGE:
             return None
         return time.monotonic() + self._ahead[0]
@@ -110,6 +113,6 @@ class Clock:
             return
         here, old = time.monotonic(), self._ahead
         fresh = parsedate_to_datetime(date).timestamp() - here
-        # Dates are cut to seconds, so of several the latest is nearest to the truth.
+        # Dates are truncated to seconds, so of several the latest is the most accurate.
         if old is None or here - old[1] > _MAX_CLOCK_AGE or not 0 <= old[0] - fresh < 1:
             self._ahead = (fresh, here)

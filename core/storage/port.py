@@ -1,7 +1,7 @@
-"""Objects in a bucket: the port every other part writes against.
+"""The `Store` port: the interface to a bucket that all other packages use.
 
-`core/storage/local.py` implements it over a folder, `core/storage/oss.py` over Alibaba Cloud OSS;
-`tests/storage` holds both to one contract.
+`core/storage/local.py` implements it with a folder, `core/storage/oss.py` with Alibaba Cloud OSS;
+the contract tests in `tests/storage` run against both.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from core.errors import Refused, Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a bucket knows about an object without reading it."""
+    """The properties of an object."""
 
     key: str
     size: int
     etag: str
-    """Changes whenever the content does; quotes removed."""
+    """Changes whenever the content changes; without quotes."""
     modified: float
-    """Unix seconds by the store's clock."""
+    """Unix seconds of the last modification, by the store's clock."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """User metadata; lower-case names of letters, digits and hyphens, ASCII values."""
+    """User metadata: names of lower-case letters, digits and hyphens; ASCII values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Object:
 
 
 Body = bytes | BinaryIO
-"""What is written: bytes, or a file that is read from its beginning, as often as it takes."""
+"""Content to write: bytes, or a file, which is read from its beginning, for retries repeatedly."""
 
 
 class Store(Protocol):
@@ -43,68 +43,69 @@ class Store(Protocol):
 
     @property
     def name(self) -> str:
-        """The bucket's name, as it stands in notifications (a folder's own name locally)."""
+        """The name of the bucket as in notifications, or of the folder."""
         ...
 
     def get(self, key: str, *, limit: int, etag: str = "") -> Object:
-        """The whole object. Refused OBJECT_MISSING; OBJECT_TOO_LARGE above `limit` bytes, known
-        before the body is read; OBJECT_CHANGED if `etag` is given and is not the object's;
-        REF_NOT_READABLE if it is archived."""
+        """Read the whole object. Raises Refused OBJECT_MISSING; OBJECT_TOO_LARGE above `limit`
+        bytes, before the body is read; OBJECT_CHANGED if `etag` is given and differs;
+        REF_NOT_READABLE if the object is archived."""
         ...
 
     def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
-        """As `get`, into an empty file, for objects that memory should not hold. After an error
-        the file may hold a part."""
+        """As `get`, but into a file, which is emptied first. After an error the file may contain
+        a part of the object."""
         ...
 
     def head(self, key: str) -> Info | None:
-        """None if there is no such object."""
+        """Return the properties of an object, or None if it does not exist."""
         ...
 
     def put(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
-        """Write, replacing what was there; readers see the old or the new bytes, never a mix."""
+        """Write or replace an object. Readers see the old or the new bytes, never a mixture."""
         ...
 
     def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
-        """Write unless the key exists; say whether we wrote. Of many writers one gets True."""
+        """Write unless the key exists. Of several writers exactly one gets True."""
         ...
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:
-        """Compare and swap: append if the object (missing counts as empty) is `position` bytes
-        long. False: somebody else was first. Objects made by append are only appended to."""
+        """Compare and swap: append if the object (empty if missing) is `position` bytes long;
+        otherwise return False. Objects created by append must only be appended to."""
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Info]:
-        """Objects whose key begins with `prefix` and sorts after `after`, in UTF-8 byte order of
-        keys. `metadata` is left empty; what `check_key` refuses (folder markers) is left out."""
+        """Yield the objects whose key begins with `prefix` and sorts after `after`, in the UTF-8
+        byte order of keys, without `metadata`. Omits keys that `check_key` refuses, such as folder
+        markers."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove; a missing object is no error."""
+        """Delete an object; a missing one is not an error."""
         ...
 
     def now(self) -> float:
-        """Unix seconds by the store's own clock: workers' clocks are never compared."""
+        """Return Unix seconds by the store's clock. The clocks of workers are never compared."""
         ...
 
     def check(self, *, writable_once: bool) -> None:
-        """At start-up: the bucket exists and we may use it. With `writable_once`, refuse one on
-        which put_once would overwrite: Misconfigured BUCKET_VERSIONING_UNSAFE."""
+        """Check at start-up that the bucket exists and is accessible. With `writable_once`, raise
+        Misconfigured BUCKET_VERSIONING_UNSAFE for one on which put_once would overwrite."""
         ...
 
 
 def too_large(key: str, size: int, limit: int) -> Refused:
-    message = f"The object has {size} bytes; at most {limit} are read."
+    message = f"The object has {size} bytes; the limit is {limit}."
     return Refused("OBJECT_TOO_LARGE", message, pointer=key)
 
 
 def vanished(key: str) -> Unavailable:
-    """put_once was refused because of an object that is then missing: try again."""
+    """Return the error for a key that put_once found but that then could not be read."""
     return Unavailable("STORAGE_UNAVAILABLE", f"{key} exists but cannot be read.", pointer=key)
 
 
 def put_once_or_read(store: Store, key: str, data: bytes, *, limit: int) -> bytes:
-    """Write `data` unless the key exists; the bytes that are stored there, ours or another's.
+    """Write `data` unless the key exists, and return the bytes that are stored there.
 
     Raises as `put_once` and `get` do.
     """

@@ -180,12 +180,12 @@ CONSENTS = {
     "no JSON": (b"{", "not JSON: Expecting a key in double quotes (line 1)"),
     "a comma too many": (
         b'{"id":\n"a",\n}',
-        "not JSON: A comma may not stand before the end (line 3)",
+        "not JSON: Trailing comma (line 3)",
     ),
     "not UTF-8": (b"\xff", "not UTF-8"),
     "a byte order mark": (
         codecs.BOM_UTF8 + b"{}",
-        "a byte order mark stands before it: save it as UTF-8 without one",
+        "it begins with a byte order mark: save it as UTF-8 without one",
     ),
     "half a character": ({"method": "\ud800"}, f"/method: {HALF}"),
     "half a character in a time": ({"valid_until": "\ud800"}, f"/valid_until: {HALF}"),
@@ -207,7 +207,7 @@ CONSENTS = {
     ),
     "a bad id": (
         {"id": "a/b"},
-        "/id: Use 1-64 letters, digits, `.`, `_` or `-`, a letter or digit first",
+        "/id: Use 1-64 letters, digits, `.`, `_` or `-`; begin with a letter or digit",
     ),
     "a day": (
         {"valid_from": "2026-01-01"},

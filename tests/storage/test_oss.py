@@ -155,7 +155,7 @@ def test_an_attempt_that_never_succeeds_ends_as_temporary(server: OssServer) -> 
 def test_no_server_at_all_is_temporary() -> None:
     with OssServer() as server:
         store = oss_store(server, retry=patient(2))
-    with pytest.raises(JobError, match=r"STORAGE_UNAVAILABLE: No usable answer.*ConnectionError"):
+    with pytest.raises(JobError, match=r"STORAGE_UNAVAILABLE: No valid response.*ConnectionError"):
         store.get("k", limit=1)
 
 
@@ -376,7 +376,7 @@ def test_the_region_is_read_from_the_endpoint_or_asked_for() -> None:
         oss_connection.region_of("https://oss-cn-shanghai-internal.aliyuncs.com") == "cn-shanghai"
     )
     assert oss_connection.region_of("https://oss-ap-southeast-1.aliyuncs.com") == "ap-southeast-1"
-    with pytest.raises(JobError, match="SETTING_INVALID: Name the region"):
+    with pytest.raises(JobError, match="SETTING_INVALID: Set the region"):
         OssStore("results", "https://files.example.com", "", lambda: KEYS)
 
 
@@ -426,10 +426,10 @@ def test_tls_from_1_2_on_is_spoken(
 def test_older_tls_and_unknown_certificates_are_refused(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: No usable answer"):
+    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: No valid response"):
         _put_over_tls(certificate, ssl.TLSVersion.TLSv1_3)  # nobody vouches for it
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: No usable answer"):
+    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: No valid response"):
         _put_over_tls(certificate, ssl.TLSVersion.TLSv1_1)
 
 
