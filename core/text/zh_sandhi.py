@@ -58,15 +58,15 @@ def _join_yi(words: Sequence[Word]) -> list[Word]:
     joined: list[Word] = []
     skip = False
     for i, word in enumerate(words):
-        before = words[i - 1] if i else Word("", "")
+        before = joined[-1] if joined else Word("", "")
         after = words[i + 1].text if i + 1 < len(words) else ""
         if skip:
             skip = False
         elif word.text == "一" and before.pos == "v" and before.text == after:
             joined[-1] = Word(f"{after}一{after}", before.pos)
             skip = words[i + 1].pos == "v"
-        elif joined and joined[-1].text == "一":
-            joined[-1] = Word("一" + word.text, joined[-1].pos)
+        elif before.text == "一":
+            joined[-1] = Word("一" + word.text, before.pos)
         else:
             joined.append(word)
     return joined

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.errors import Misconfigured, Refused
@@ -190,6 +190,7 @@ def test_without_open_jtalk_japanese_says_how_to_install_it(
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(ALPHABET, max_size=20).map("".join), st.sampled_from(MODES))
+@example("一看一看一看一看", "zh")
 def test_any_text_has_phonemes_that_align(text: str, mode: str) -> None:
     for spans in Frontend()(text, mode):
         for span in spans:
