@@ -1,13 +1,13 @@
-"""Random histories of the real pipeline over a store that fails in every way.
+"""Play random histories of the real pipeline over a failing store.
 
     python -m tests.acceptance.faults --histories 20000     # and each broken variant until detected
     python -m tests.acceptance.faults --into found.json --minutes 4.5   # resumes; repeat until done
     python -m tests.acceptance.faults --seed 1234           # plays one history and prints it
 
-Runs `handlers.oss.handle`, `core.pipeline` and the sweeper as they are, in a virtual time; two jobs
-in five of the histories are cut into shards. Sound is computed once for each distinct input
-(tests/support/faults/cached_audio.py). Prints one JSON document; exit code 1 if an invariant broke
-or a broken variant was not seen, 2 if there is more to play.
+Runs `handlers.oss.handle`, `core.pipeline` and the sweeper unchanged, in virtual time; in two of
+five histories the jobs are split into shards. Audio is computed once for each distinct input
+(tests/support/faults/cached_audio.py). Prints one JSON document; exit code 1 if an invariant is
+violated or a broken variant is not detected, 2 if histories are left to play.
 """
 
 from __future__ import annotations
@@ -22,62 +22,66 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.faults.broken_variants import VARIANTS, Variant
-from tests.support.faults.history import play
+from tests.support.faults.history import play_history
 
-WITHIN = 2000
+MAX_HISTORIES = 2000
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.faults", description=__doc__)
-    parser.add_argument("--histories", type=int, default=20_000, help="in all")
+    parser.add_argument("--histories", type=int, default=20_000, help="number of histories")
     parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--seed", type=int, help="play this one alone")
-    parser.add_argument("--into", type=Path, help="go on from what this file holds, and keep it")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="then stop")
+    parser.add_argument("--seed", type=int, help="play only this seed")
+    parser.add_argument("--into", type=Path, help="resume from this file and update it")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time")
     options = parser.parse_args()
     if options.seed is not None:
-        print(play(options.seed))
+        print(play_history(options.seed))
         return 0
-    before = options.into and options.into.exists() and json.loads(options.into.read_text())
-    found = before or {"histories": {"count": 0, "first_seed": options.first}, "seen_after": {}}
-    until = time.monotonic() + 60 * options.minutes
-    gc.freeze()  # what was imported is not looked through again at every collection
-    found["histories"] = histories(found["histories"], options.histories, until)
+    earlier = options.into and options.into.exists() and json.loads(options.into.read_text())
+    report = earlier or {"histories": {"count": 0, "first_seed": options.first}, "seen_after": {}}
+    deadline = time.monotonic() + 60 * options.minutes
+    gc.freeze()  # so that collections do not traverse the imported modules
+    report["histories"] = play_histories(report["histories"], options.histories, deadline)
     for name, variant in VARIANTS.items():
-        if name not in found["seen_after"] and time.monotonic() < until:
-            found["seen_after"][name] = seen_after(variant)
+        if name not in report["seen_after"] and time.monotonic() < deadline:
+            report["seen_after"][name] = histories_until_detected(variant)
     if options.into:
-        options.into.write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
-    missed = [name for name, (count, _) in found["seen_after"].items() if count is None]
-    if found["histories"]["violations"] or missed:
+        options.into.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+    missed = [name for name, (count, _) in report["seen_after"].items() if count is None]
+    if report["histories"]["violations"] or missed:
         return 1
-    played = found["histories"]["count"] >= options.histories
-    return 0 if played and len(found["seen_after"]) == len(VARIANTS) else 2
+    is_complete = report["histories"]["count"] >= options.histories
+    return 0 if is_complete and len(report["seen_after"]) == len(VARIANTS) else 2
 
 
-def histories(before: dict[str, Any], count: int, until: float) -> dict[str, Any]:
-    """What came of the first `count` histories, of which `before` tells some, as far as time
-    allows."""
+def play_histories(before: dict[str, Any], count: int, deadline: float) -> dict[str, Any]:
+    """Play `count` histories until the deadline, resuming from the totals in `before`; return the
+    new totals."""
     start = time.process_time()
     total = Counter({name: n for name, n in before.items() if isinstance(n, int)})
-    ended = Counter(before.get("jobs", {}))
+    endings = Counter(before.get("jobs", {}))
     examples: list[str] = before.get("examples", [])
-    while total["count"] < count and time.monotonic() < until:
+    while total["count"] < count and time.monotonic() < deadline:
         seed = before["first_seed"] + total["count"]
         total["count"] += 1
         try:
-            one = play(seed)
+            history = play_history(seed)
         except AssertionError as exc:
             total["violations"] += 1
             examples = [*examples, str(exc)][:10]
             print(exc, file=sys.stderr)
             continue
         total.update(
-            steps=one.steps, faults=one.faults, spoken=one.spoken, calm=one.calm, cut=one.cut
+            steps=history.steps,
+            faults=history.faults,
+            spoken=history.spoken,
+            calm=history.is_calm,
+            cut=history.split_jobs,
         )
-        for result in one.results.values():
-            ended[result.error.code if result.error else result.status] += 1
+        for result in history.results.values():
+            endings[result.error.code if result.error else result.status] += 1
             total["items"] += result.totals.items
         if total["count"] % 1000 == 0:
             print(f"{total['count']} histories, {total['violations']} violations", file=sys.stderr)
@@ -87,21 +91,21 @@ def histories(before: dict[str, Any], count: int, until: float) -> dict[str, Any
         "first_seed": before["first_seed"],
         "violations": total["violations"],
         "examples": examples,
-        "jobs": dict(ended),
+        "jobs": dict(endings),
         "cpu_s": round(seconds, 1),
         "ms_each": round(1000 * seconds / max(total["count"], 1), 2),
     }
 
 
-def seen_after(variant: Variant) -> tuple[int | None, str]:
-    """How many histories until the first violation, and what it was."""
-    with variant.broken():
-        for seed in range(WITHIN):
+def histories_until_detected(variant: Variant) -> tuple[int | None, str]:
+    """Return the number of histories until the first violation, or None, and its message."""
+    with variant.apply():
+        for seed in range(MAX_HISTORIES):
             try:
-                play(seed, variant.setting)
+                play_history(seed, variant.make_simulation)
             except AssertionError as exc:
                 return seed + 1, str(exc)
-    return None, f"not seen within {WITHIN}"
+    return None, f"not detected within {MAX_HISTORIES}"
 
 
 if __name__ == "__main__":

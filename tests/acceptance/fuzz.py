@@ -1,13 +1,13 @@
-"""Guided mutation of every door for strangers' bytes: is there one that ends in another error?
+"""Coverage-guided fuzzing of every function that reads untrusted bytes.
 
     scripts/setup fuzz
     python -m tests.acceptance.fuzz --target manifest --minutes 5
     python -m tests.acceptance.fuzz --target all --minutes 1        # a minute each
 
-A finding is an exception that is none of ours, an answer of ours that no result could hold, more
-than 2 s of processor time or 1 GiB of memory for one input, or a dead process. Its input is kept
-under `build/fuzz/<target>/`, which also keeps the corpus, so that the next run goes on from it.
-Prints one line of JSON a target; exit code 1 if there was a finding.
+A finding is an exception other than JobError, an error that a result cannot hold, more than 2 s of
+processor time or 1 GiB of memory for one input, or a crash of the process. Its input is kept under
+`build/fuzz/<target>/` together with the corpus, from which the next run continues. Prints one line
+of JSON per target; exit code 1 if there was a finding.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 
 TARGETS = ("manifest", "event", "audio", "tags", "sealed", "pickle", "consent", "trace")
-SLOWEST_S = 2.0
-MOST_MIB = 1024
+MAX_SECONDS = 2.0
+MAX_MIB = 1024
 BUILD = Path("build/fuzz")
 
 
@@ -37,43 +37,43 @@ def main() -> int:
     if options.inside:
         _fuzz(options.target, options.corpus / options.target, options.minutes)
     chosen = TARGETS if options.target == "all" else (options.target,)
-    found = [_supervised(name, options.corpus, options.minutes) for name in chosen]
-    return 1 if any(found) else 0
+    findings = [_run_in_process(name, options.corpus, options.minutes) for name in chosen]
+    return 1 if any(findings) else 0
 
 
-def _supervised(name: str, corpus: Path, minutes: float) -> bool:
-    """Run one target in a process that may die; True if something was found."""
+def _run_in_process(name: str, corpus: Path, minutes: float) -> bool:
+    """Fuzz one target in a process that may crash; True if there was a finding."""
     folder = corpus / name
     folder.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
+    start = time.monotonic()
     arguments = ["--target", name, "--minutes", str(minutes), "--corpus", str(corpus), "--inside"]
     run = subprocess.run(
         [sys.executable, "-m", "tests.acceptance.fuzz", *arguments],
-        stdout=subprocess.PIPE,  # atheris tells exceptions there,
+        stdout=subprocess.PIPE,  # atheris prints exceptions there,
         stderr=subprocess.STDOUT,  # libFuzzer everything else here
         check=False,
     )
     (folder / "log.txt").write_bytes(run.stdout)
-    said = run.stdout.decode(errors="replace")
-    covered = re.findall(r"cov: (\d+)", said)
-    told = {
+    output = run.stdout.decode(errors="replace")
+    covered = re.findall(r"cov: (\d+)", output)
+    report = {
         "target": name,
-        "minutes": round((time.monotonic() - begun) / 60, 2),
-        "executions": int((re.findall(r"number_of_executed_units:\s+(\d+)", said) or [0])[0]),
+        "minutes": round((time.monotonic() - start) / 60, 2),
+        "executions": int((re.findall(r"number_of_executed_units:\s+(\d+)", output) or [0])[0]),
         "covered": int(covered[-1]) if covered else 0,
-        "peak_mib": int((re.findall(r"peak_rss_mb:\s+(\d+)", said) or [0])[0]),
+        "peak_mib": int((re.findall(r"peak_rss_mb:\s+(\d+)", output) or [0])[0]),
         "corpus": len(list((folder / "corpus").iterdir())),
         "finding": "",
     }
     if run.returncode:
-        why = re.findall(r"Uncaught Python exception: ===\s*(.*)|ERROR: libFuzzer: (.*)", said)
-        told["finding"] = "".join(why[0]) if why else f"exit code {run.returncode}"
-    print(json.dumps(told), flush=True)
-    return bool(told["finding"])
+        why = re.findall(r"Uncaught Python exception: ===\s*(.*)|ERROR: libFuzzer: (.*)", output)
+        report["finding"] = "".join(why[0]) if why else f"exit code {run.returncode}"
+    print(json.dumps(report), flush=True)
+    return bool(report["finding"])
 
 
 def _fuzz(name: str, folder: Path, minutes: float) -> None:
-    """Does not return: libFuzzer ends the process."""
+    """Fuzz one target in this process. Does not return, because libFuzzer ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=["core", "events"], enable_loader_override=False):
@@ -83,34 +83,34 @@ def _fuzz(name: str, folder: Path, minutes: float) -> None:
     seeds.mkdir(exist_ok=True)
     for number, seed in enumerate(target.seeds()):
         (seeds / f"seed-{number}").write_bytes(seed)
-    words = folder / "words.txt"
-    words.write_text("".join(f'"{_quoted(word)}"\n' for word in target.words))
+    dictionary = folder / "words.txt"
+    dictionary.write_text("".join(f'"{_escape(word)}"\n' for word in target.dictionary))
 
-    def once(data: bytes) -> None:
-        begun = time.process_time()
-        fuzz_targets.attempt(target, data)
-        if (spent := time.process_time() - begun) > SLOWEST_S:
+    def run_once(data: bytes) -> None:
+        start = time.process_time()
+        fuzz_targets.run_target(target, data)
+        if (spent := time.process_time() - start) > MAX_SECONDS:
             raise TimeoutError(f"{spent:.1f} s for {len(data)} bytes")
 
     atheris.Setup(
         [
             name,
             str(seeds),
-            f"-dict={words}",
+            f"-dict={dictionary}",
             f"-artifact_prefix={folder}/",
             f"-max_total_time={round(minutes * 60)}",
-            f"-max_len={target.longest}",
-            f"-timeout={round(10 * SLOWEST_S)}",
-            f"-rss_limit_mb={MOST_MIB}",
+            f"-max_len={target.max_bytes}",
+            f"-timeout={round(10 * MAX_SECONDS)}",
+            f"-rss_limit_mb={MAX_MIB}",
             "-print_final_stats=1",
         ],
-        once,
+        run_once,
     )
     atheris.Fuzz()
 
 
-def _quoted(word: str) -> str:
-    """As libFuzzer reads it: bytes in hex, everything else plain."""
+def _escape(word: str) -> str:
+    """Escape a word for a dictionary of libFuzzer: bytes in hex, everything else literal."""
     return re.sub(r'\\(?!x[0-9A-Fa-f]{2})|"', lambda m: f"\\{m[0]}", word)
 
 

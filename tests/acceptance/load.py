@@ -1,18 +1,16 @@
-"""A thousand notifications at once against one container: is any lost, and how soon is it told?
+"""Send a thousand notifications to one container at the same moment; none may be lost.
 
     OMP_NUM_THREADS=1 python -m tests.acceptance.load              # 1,000 jobs, 1 notification each
     python -m tests.acceptance.load --jobs 6 --copies 10 --tokens 30  # 60: ten for each job
 
-The container is the server as production starts it, with a small voice that buzzes, and the buckets
-are those of the OSS test server; both are processes of their own. All connections are opened, then
-every notification is sent at the same moment. What is refused is delivered again with growing
-pauses, as the platform does, until it is done. Prints one JSON document; exit code 1 if an answer
-was neither success nor back-pressure, or with the reason if a result, an event or an output is
-missing, doubled or unreadable.
+The container is the production server with the voice of the tests, over the OSS test server; both
+are processes of their own. All connections are opened before the first notification is sent. A
+refused notification is delivered again with growing pauses, as the platform does, until it
+succeeds. Prints one JSON document. Exit code 1 if an answer was neither success nor back-pressure,
+or, with the reason, if a result, an event or an output is missing, duplicated or unreadable.
 
-`told_ms`: how long a refusal took, less the pause that the server makes before it on purpose: the
-time in which a notification is received, read and given a token or none. `health_ms`: how long
-/healthz took meanwhile.
+`told_ms`: duration of a refusal, without the pause that the server makes before it answers.
+`health_ms`: duration of /healthz meanwhile.
 """
 
 from __future__ import annotations
@@ -40,40 +38,42 @@ from core.storage.object_keys import MANIFESTS
 from core.storage.oss import Credentials, OssStore
 from handlers.server.app import RETRY_PAUSE_SECONDS
 from tests.support.container import (
+    ACCESS_KEY_ID,
+    ACCESS_KEY_SECRET,
     BUCKETS,
-    NAME,
     ROOT,
-    SECRET,
-    STS,
-    TOKEN,
+    SECURITY_TOKEN,
+    STS_HEADERS,
     container,
-    environ_of,
     manifest,
+    server_environ,
 )
-from tests.support.faults.final_state import look
-from tests.support.faults.simulation import notification
+from tests.support.events import notification
+from tests.support.faults.final_state import check_final_state
 from tests.support.runtime import REFERENCE, consent_record, local_runtime
 
 BACK_PRESSURE = ("OVERLOADED", "JOB_BUSY", "LEASE_LOST")
 LONGEST_PAUSE = 4.0
-"""Seconds between two deliveries; the platform goes on doubling, which would only take longer."""
+"""Longest pause in seconds between two deliveries. The platform continues to double its pauses,
+which would only make the test longer."""
 
 
-class Cloud(NamedTuple):
+class BucketServer(NamedTuple):
     endpoint: str
     region: str
 
 
 @dataclass
-class Seen:
-    """What the platform was told."""
+class Observed:
+    """What the callers measured."""
 
     answers: Counter[str] = field(default_factory=Counter)
-    told: list[float] = field(default_factory=list)
-    """Seconds that each refusal took, less the server's pause."""
+    refusals: list[float] = field(default_factory=list)
+    """Duration of each refusal in seconds, without the server's pause."""
     health: list[float] = field(default_factory=list)
-    tries: list[int] = field(default_factory=list)
-    """Deliveries that each notification needed."""
+    """Duration of each /healthz in seconds."""
+    deliveries: list[int] = field(default_factory=list)
+    """Number of deliveries of each notification."""
 
 
 def main() -> int:
@@ -82,68 +82,71 @@ def main() -> int:
     parser.add_argument("--copies", type=int, default=1, help="notifications of each job")
     parser.add_argument("--tokens", type=int, default=50, help="VOICEDROP_TOKENS of the container")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, cloud() as place:
-        found = measure(place, Path(name), options)
-    print(json.dumps(found, indent=2))
-    return 1 if found["left_over"] or found["other_answers"] else 0
+    with tempfile.TemporaryDirectory() as name, bucket_server() as server:
+        figures = measure(server, Path(name), options)
+    print(json.dumps(figures, indent=2))
+    return 1 if figures["left_over"] or figures["other_answers"] else 0
 
 
-def measure(place: Cloud, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    runtime = bucket_runtime(place, folder)
+def measure(server: BucketServer, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    runtime = oss_runtime(server, folder)
     keys = [f"{MANIFESTS}{number}.manifest.json" for number in range(options.jobs)]
-    produce(runtime, keys)
-    environ = environ_of(
-        place, VOICEDROP_KEYS=str(folder / "keys"), VOICEDROP_TOKENS=str(options.tokens)
+    upload_jobs(runtime, keys)
+    environ = server_environ(
+        server, VOICEDROP_KEYS=str(folder / "keys"), VOICEDROP_TOKENS=str(options.tokens)
     )
     with container(environ, folder / "log") as client:
-        client.ask("POST", "/initialize", headers=headers(0))
+        client.request("POST", "/initialize", headers=request_headers(0))
         start = time.monotonic()
-        seen = asyncio.run(platform(client.port, keys * options.copies))
+        observed = asyncio.run(deliver_all(client.port, keys * options.copies))
         wall = time.monotonic() - start
-        peak = high_water(client.pid)
-    other = {code: n for code, n in seen.answers.items() if code not in ("done", *BACK_PRESSURE)}
+        max_running = peak_memory_mb(client.pid)
+    other = {
+        code: n for code, n in observed.answers.items() if code not in ("done", *BACK_PRESSURE)
+    }
     return {
         "notifications": len(keys) * options.copies,
-        "answers": dict(seen.answers),
+        "answers": dict(observed.answers),
         "other_answers": other,
-        **look(runtime, keys),
-        "most_deliveries_of_one": max(seen.tries),
-        "told_ms": percentiles(seen.told),
-        "health_ms": percentiles(seen.health),
-        "server_peak_mb": peak,
+        **check_final_state(runtime, keys),
+        "most_deliveries_of_one": max(observed.deliveries),
+        "told_ms": percentiles(observed.refusals),
+        "health_ms": percentiles(observed.health),
+        "server_peak_mb": max_running,
         "wall_s": round(wall, 1),
         "jobs_a_second": round(len(keys) / wall, 1),
     }
 
 
 @contextmanager
-def cloud() -> Iterator[Cloud]:
-    """The OSS test server as a process of its own."""
+def bucket_server() -> Iterator[BucketServer]:
+    """Run the OSS test server as a process of its own."""
     buckets = [argument for name in BUCKETS for argument in ("--bucket", name)]
     command = [
         sys.executable,
         "-m",
         "tests.support.oss_server",
         "--key",
-        f"{NAME}:{SECRET}:{TOKEN}",
+        f"{ACCESS_KEY_ID}:{ACCESS_KEY_SECRET}:{SECURITY_TOKEN}",
     ]
     process = subprocess.Popen([*command, *buckets], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        yield Cloud(**json.loads(next(iter(process.stdout or []))))
+        yield BucketServer(**json.loads(next(iter(process.stdout or []))))
     finally:
         process.terminate()
         process.communicate(timeout=60)
 
 
-def bucket_runtime(place: Cloud, folder: Path) -> Runtime:
-    credentials = Credentials(NAME, SECRET, TOKEN)
+def oss_runtime(server: BucketServer, folder: Path) -> Runtime:
+    credentials = Credentials(ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN)
     stores: dict[str, Any] = {
-        name: OssStore(name, place.endpoint, place.region, lambda: credentials) for name in BUCKETS
+        name: OssStore(name, server.endpoint, server.region, lambda: credentials)
+        for name in BUCKETS
     }
     return local_runtime(folder, **stores)
 
 
-def produce(runtime: Runtime, keys: list[str]) -> None:
+def upload_jobs(runtime: Runtime, keys: list[str]) -> None:
     data = REFERENCE.read_bytes()
     runtime.inbox.put("refs/alice.flac", data)
     runtime.inbox.put("consent/alice.json", records.format_consent(consent_record(data)))
@@ -151,77 +154,80 @@ def produce(runtime: Runtime, keys: list[str]) -> None:
         runtime.inbox.put(key, manifest(f"This is {key}."))
 
 
-async def platform(port: int, keys: list[str]) -> Seen:
-    """Every key announced at once, and again until it is done."""
-    seen = Seen()
+async def deliver_all(port: int, keys: list[str]) -> Observed:
+    """Announce all keys at the same moment, each again until it succeeds."""
+    observed = Observed()
     ready = asyncio.Barrier(len(keys))
-    health = asyncio.create_task(ask_for_health(port, seen))
-    await asyncio.gather(*(deliver(port, key, n, ready, seen) for n, key in enumerate(keys, 1)))
+    health = asyncio.create_task(poll_health(port, observed))
+    await asyncio.gather(*(deliver(port, key, n, ready, observed) for n, key in enumerate(keys, 1)))
     health.cancel()
     with suppress(asyncio.CancelledError):
         await health
-    return seen
+    return observed
 
 
-async def deliver(port: int, key: str, number: int, ready: asyncio.Barrier, seen: Seen) -> None:
-    request = written("POST", "/invoke", notification(key), headers(number))
-    line = await asyncio.open_connection("127.0.0.1", port)
+async def deliver(
+    port: int, key: str, number: int, ready: asyncio.Barrier, observed: Observed
+) -> None:
+    request = encode_request("POST", "/invoke", notification(key), request_headers(number))
+    connection = await asyncio.open_connection("127.0.0.1", port)
     await ready.wait()
-    draw = random.Random(number)
+    rng = random.Random(number)
     for tries in range(1, 1000):
         start = time.monotonic()
-        status, answer = await exchange(*line, request)
+        status, answer = await send_request(*connection, request)
         refusal = answer.get("error", {}).get("code", "")
-        seen.answers[refusal or ("done" if status == 200 else f"HTTP {status}")] += 1
+        observed.answers[refusal or ("done" if status == 200 else f"HTTP {status}")] += 1
         if refusal == "OVERLOADED":
-            seen.told.append(time.monotonic() - start - RETRY_PAUSE_SECONDS)
+            observed.refusals.append(time.monotonic() - start - RETRY_PAUSE_SECONDS)
         if refusal not in BACK_PRESSURE:
-            seen.tries.append(tries)
+            observed.deliveries.append(tries)
             return
-        await asyncio.sleep(draw.uniform(0, min(LONGEST_PAUSE, 0.5 * 2**tries)))
-        line = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(rng.uniform(0, min(LONGEST_PAUSE, 0.5 * 2**tries)))
+        connection = await asyncio.open_connection("127.0.0.1", port)
     raise TimeoutError(key)
 
 
-async def ask_for_health(port: int, seen: Seen) -> None:
+async def poll_health(port: int, observed: Observed) -> None:
     while True:
-        line = await asyncio.open_connection("127.0.0.1", port)
+        connection = await asyncio.open_connection("127.0.0.1", port)
         start = time.monotonic()
-        status, _ = await exchange(*line, written("GET", "/healthz", b"", {}))
+        status, _ = await send_request(*connection, encode_request("GET", "/healthz", b"", {}))
         if status != 200:
-            seen.answers[f"HTTP {status} of /healthz"] += 1
-        seen.health.append(time.monotonic() - start)
+            observed.answers[f"HTTP {status} of /healthz"] += 1
+        observed.health.append(time.monotonic() - start)
         await asyncio.sleep(0.1)
 
 
-def headers(number: int) -> dict[str, str]:
-    named = {name.replace("_", "-"): value for name, value in STS.items()}
-    return named | {"x-fc-request-id": f"r-{number}"}
+def request_headers(number: int) -> dict[str, str]:
+    renamed = {name.replace("_", "-"): value for name, value in STS_HEADERS.items()}
+    return renamed | {"x-fc-request-id": f"r-{number}"}
 
 
-def written(method: str, path: str, body: bytes, fields: dict[str, str]) -> bytes:
+def encode_request(method: str, path: str, body: bytes, fields: dict[str, str]) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "host: x", "connection: close"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
 
 
-async def exchange(
+async def send_request(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
 ) -> tuple[int, dict[str, Any]]:
-    """Status and body of the answer; 200 only if the platform would believe it."""
+    """Return the status and body of the answer; the status is negated if the header x-fc-status,
+    which the platform needs, is missing or differs."""
     writer.write(request)
     head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
     writer.close()
     status = int(head.split(b" ", 2)[1])
-    believed = b"x-fc-status: %d" % status in head.lower() or b"GET /healthz" in request
-    return status if believed else -status, json.loads(body)
+    is_confirmed = b"x-fc-status: %d" % status in head.lower() or b"GET /healthz" in request
+    return status if is_confirmed else -status, json.loads(body)
 
 
-def high_water(pid: int) -> int:
-    """The most memory that the process has had, in MB."""
+def peak_memory_mb(pid: int) -> int:
+    """Return the peak resident memory of a process in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-    return round(int(peak) / 1024)
+    (max_running,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return round(int(max_running) / 1024)
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:

@@ -39,18 +39,18 @@ def main() -> int:
     parser.add_argument("--texts", type=int, default=300)
     count = parser.parse_args().texts
     with tempfile.TemporaryDirectory() as scratch:
-        golden = tiny_network.unpack(Path(scratch) / "golden")
-        sources = replace(tiny_network.checkpoints(golden), bert=None)
+        network = tiny_network.unpack(Path(scratch) / "network")
+        sources = replace(tiny_network.checkpoints(network), bert=None)
         convert(sources, Path(scratch) / "bundle", precision="int8")
         bundle = Bundle(Path(scratch) / "bundle", threads=1, cpu_only=True)
-        growth = soak(GptSovits(bundle, Letters(), guard=LAX), golden, count)
+        growth = soak(GptSovits(bundle, Letters(), guard=LAX), network, count)
     print(f"{growth:+.1f} MB from the 20th to the last of {count} texts")
     return int(growth > 30)
 
 
-def soak(engine: GptSovits, golden: Path, count: int) -> float:
+def soak(engine: GptSovits, network: Path, count: int) -> float:
     """Return the memory growth between the 20th and the last text, in MB."""
-    samples, rate = soundfile.read(golden / "ref.wav", dtype="float32")
+    samples, rate = soundfile.read(network / "ref.wav", dtype="float32")
     recordings = [Audio(samples, rate), Audio(samples[::-1].copy(), rate)]
     voices = [engine.enrol(recording, "what is said", "en") for recording in recordings]
     memory = 0.0

@@ -29,7 +29,7 @@ from core.trace import registry, trace
 from core.trace.registry import Mark
 from core.trace.trace import Trace
 from handlers.oss import handle
-from tests.handlers.test_oss import notification
+from tests.support.events import notification
 from tests.support.leak import leak_clip
 from tests.support.oss_server import OssServer
 from tests.support.runtime import local_runtime, put_job, synthetic_speech

@@ -29,7 +29,7 @@ from handlers.cli.screen import Progress
 from handlers.cli.watch import SETTLED, Watch
 from handlers.jobs import carry_out_shard
 from handlers.oss import handle
-from tests.handlers.test_oss import events, notification
+from tests.support.events import notification, published_events
 from tests.support.present import present
 from tests.support.runtime import (
     REFERENCE,
@@ -41,6 +41,7 @@ from tests.support.runtime import (
     voice_of,
     with_voice,
 )
+from tests.support.shards import run_all_shards, shard_keys
 
 pytestmark = pytest.mark.slow
 
@@ -67,24 +68,12 @@ def drop_lines(runtime: Runtime, rows: list[bytes], **fields: Any) -> str:
     return f"{key}l"
 
 
-def works(runtime: Runtime) -> list[str]:
-    return [info.key for info in runtime.control.list("work/") if info.key.endswith(".jsonl")]
-
-
-def finish(runtime: Runtime, key: str) -> Result:
-    """As the cloud does: the manifest's notification, then one for every shard."""
-    cut_job(key, runtime)
-    answers = [carry_out_shard(work, runtime) for work in works(runtime)]
-    assert answers[:-1] == [None] * (len(answers) - 1)
-    return present(answers[-1])
-
-
 def items(runtime: Runtime, done: Result) -> list[ItemResult]:
     return list(read_items(done, commit.part_reader(runtime)))
 
 
 def test_a_job_of_many_items_is_made_by_shards_and_committed_by_the_last(runtime: Runtime) -> None:
-    done = finish(runtime, put_job(runtime, items=some(5), id="book", labels={"team": "a"}))
+    done = run_all_shards(runtime, put_job(runtime, items=some(5), id="book", labels={"team": "a"}))
     assert (done.status, done.items, done.totals.succeeded) == ("succeeded", [], 5)
     assert [part.items for part in done.parts] == [1, 2, 2]
     assert [item.id for item in items(runtime, done)] == [f"i{n}" for n in range(5)]
@@ -93,7 +82,7 @@ def test_a_job_of_many_items_is_made_by_shards_and_committed_by_the_last(runtime
     assert present(done.voices["alice"].consent).id == "alice-1"
     assert len(voice_of(runtime).enrolled) == 1
     assert sorted(voice_of(runtime).spoken) == [f"{WORDS} {n}." for n in range(5)]
-    (event,) = events(runtime)
+    (event,) = published_events(runtime)
     assert (event["data"]["outputs"], event["data"]["outputs_complete"]) == ([], False)
     assert list(runtime.control.list("work/")) == []
     assert [i.key for i in runtime.control.list("lease/")] == [f"lease/{done.job_id}"]
@@ -126,7 +115,7 @@ def test_items_of_either_form_of_manifest_come_out_as_if_uncut(
             document = json.loads(runtime.inbox.get(key, limit=10**6).data) | {"items": ["@"]}
             data = json.dumps(document).encode().replace(b'"@"', written)
             runtime.inbox.put(key, data)
-        cut = finish(runtime, key)
+        cut = run_all_shards(runtime, key)
         twin = f"jobs/twin-{key.removeprefix('jobs/')}"
         runtime.inbox.put(twin, runtime.inbox.get(key, limit=10**6).data)
         uncut = finish_job(twin, whole)
@@ -145,7 +134,7 @@ def replace_kind(totals: result.Totals) -> tuple[int, int, int, int]:
 def test_the_tables_beside_the_result_list_every_item_and_every_error(runtime: Runtime) -> None:
     rows = [json.dumps(item).encode() for item in some(3)]
     rows[1] = b'{"id": "bad", "text": "x", "=cmd|calc": 1}'
-    done = finish(runtime, drop_lines(runtime, rows))
+    done = run_all_shards(runtime, drop_lines(runtime, rows))
     tables = {}
     for name, named in done.attachments.items():
         tables[name] = runtime.results.get(named.key, limit=10**6).data
@@ -170,16 +159,16 @@ def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(runtim
     for _ in range(2):
         (told,) = handle(notification(key), runtime)["done"]
         assert (told["status"], told["shards"]) == ("shared", 2)
-    first, second = works(runtime)
+    first, second = shard_keys(runtime)
     for _ in range(2):
-        (told,) = handle(notification(first, bucket="control"), runtime)["done"]
+        (told,) = handle(notification(first), runtime)["done"]
         assert (told["status"], told["shard"]) == ("shared", 0)
     for work in (second, second, first):
-        (told,) = handle(notification(work, bucket="control"), runtime)["done"]
+        (told,) = handle(notification(work), runtime)["done"]
         assert told["status"] == "succeeded"
     assert handle(notification(key), runtime)["done"][0]["status"] == "succeeded"
     assert len(voice_of(runtime).spoken) == 4
-    assert len(events(runtime)) == 1
+    assert len(published_events(runtime)) == 1
 
 
 def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Runtime) -> None:
@@ -193,9 +182,9 @@ def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Run
 
 def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> None:
     cut_job(put_job(runtime, items=some(4)), runtime)
-    for work in works(runtime):
+    for work in shard_keys(runtime):
         worker._make_part(plan.read_shard(runtime.control, work, runtime.keys.verifying), runtime)
-    assert runtime.results.head(result_key(parse_shard_key(works(runtime)[0]).job_id)) is None
+    assert runtime.results.head(result_key(parse_shard_key(shard_keys(runtime)[0]).job_id)) is None
     swept = sweep.run(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["carried out: succeeded"]
 
@@ -203,7 +192,7 @@ def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> No
 def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None:
     cut_job(put_job(runtime, items=some(4)), runtime)
     assert [f.kind for f in sweep.run(runtime).findings] == ["fresh", "fresh"]
-    job_id = parse_shard_key(works(runtime)[0]).job_id
+    job_id = parse_shard_key(shard_keys(runtime)[0]).job_id
     with lease.Lease.acquire(runtime.control, shard_name(job_id, 0), "live", 60):
         swept = sweep.run(runtime, grace=0.0)
     assert [f.kind for f in swept.findings] == ["running", "unfinished"]
@@ -214,7 +203,7 @@ def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_n
 ) -> None:
     key = put_job(runtime, items=some(6))
     cut_job(key, runtime)
-    last = works(runtime)[-1]
+    last = shard_keys(runtime)[-1]
     before = runtime.control.get(last, limit=10**6).data
     runtime.control.delete(last)
     assert cut_job(key, replace(runtime, shard_items=1)).shards == 3
@@ -224,7 +213,7 @@ def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_n
 def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(runtime: Runtime) -> None:
     key = put_job(runtime, items=some(6))
     cut_job(key, runtime)
-    runtime.control.delete(works(runtime)[-1])
+    runtime.control.delete(shard_keys(runtime)[-1])
     runtime.inbox.delete(key)
     swept = sweep.run(runtime, grace=0.0)
     assert ("stale-work", "removed") in [(f.kind, f.action) for f in swept.findings]
@@ -246,7 +235,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(runtime: Ru
     """Each attempt begins one item later, so those behind it are made all the same."""
     deadly = with_voice(runtime, Deadly(), shard_items=4, max_attempts=2)
     cut_job(put_job(runtime, items=some(8)), deadly)
-    first, second = works(runtime)
+    first, second = shard_keys(runtime)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             carry_out_shard(first, deadly)
@@ -258,7 +247,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(runtime: Ru
     (letter,) = runtime.control.list("dead/")
     assert letter.key == f"dead/{done.job_id}.00000.json"
     again = put_job(runtime, name="again", items=some(8), retry_of=done.job_id)
-    assert finish(replace(runtime, shard_items=4), again).totals.kept == 7
+    assert run_all_shards(replace(runtime, shard_items=4), again).totals.kept == 7
 
 
 def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_cut(
@@ -280,7 +269,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_
 @pytest.mark.parametrize("what", ["shard", "plan"])
 def test_work_that_was_not_signed_by_us_is_refused(runtime: Runtime, what: str) -> None:
     cut_job(put_job(runtime, items=some(4)), runtime)
-    work = works(runtime)[0]
+    work = shard_keys(runtime)[0]
     key = work if what == "shard" else plan_key(parse_shard_key(work).job_id)
     data = runtime.control.get(key, limit=10**6).data
     changed = data.replace(b"number 0", b"number 7").replace(b"alice.flac", b"a.flac")
@@ -291,7 +280,7 @@ def test_work_that_was_not_signed_by_us_is_refused(runtime: Runtime, what: str) 
 
 
 def test_a_part_that_was_changed_is_not_read(runtime: Runtime) -> None:
-    done = finish(runtime, put_job(runtime, items=some(4)))
+    done = run_all_shards(runtime, put_job(runtime, items=some(4)))
     key = done.parts[1].key
     runtime.results.put(key, runtime.results.get(key, limit=10**6).data + b" ")
     with pytest.raises(Refused, match="OBJECT_CHANGED"):
@@ -299,14 +288,14 @@ def test_a_part_that_was_changed_is_not_read(runtime: Runtime) -> None:
 
 
 def test_every_part_is_signed(runtime: Runtime) -> None:
-    done = finish(runtime, put_job(runtime, items=some(4)))
+    done = run_all_shards(runtime, put_job(runtime, items=some(4)))
     for part in done.parts:
         signed.verify(runtime.results.get(part.key, limit=10**6).data, runtime.keys.verifying)
 
 
 def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(runtime: Runtime) -> None:
     cut_job(put_job(runtime, items=some(4)), runtime)
-    work = works(runtime)[0]
+    work = shard_keys(runtime)[0]
     with (
         lease.Lease.acquire(runtime.control, shard_name(*parse_shard_key(work)), "live", 60),
         pytest.raises(Unavailable, match="JOB_BUSY"),
@@ -322,7 +311,7 @@ def test_watchers_work_through_the_shards(runtime: Runtime) -> None:
         pass
     assert looking.jobs["jobs/one.manifest.json"]["status"] == "succeeded"
     assert "5 of 5 items" in looking.lines[0]
-    assert len(events(runtime)) == 1
+    assert len(published_events(runtime)) == 1
     assert list(runtime.control.list("work/")) == []
 
 
@@ -353,7 +342,7 @@ def test_a_dry_run_checks_and_estimates_and_makes_nothing(runtime: Runtime, coun
     assert (estimate.items, done.totals.succeeded) == (count - 1, 0)
     assert estimate.languages["en"].characters == sum(len(row["text"]) for row in rows[:-1])
     assert estimate.cost == pytest.approx(estimate.audio_s / 60 * 0.6, abs=1e-3)
-    assert [e["type"] for e in events(runtime)] == ["com.voicedrop.job.invalid"]
+    assert [e["type"] for e in published_events(runtime)] == ["com.voicedrop.job.invalid"]
     assert [i.key for i in runtime.results.list("out/") if i.key.endswith(".sealed")] == []
     assert list(runtime.control.list("voiceprints/")) == []
 
@@ -370,11 +359,11 @@ def test_only_what_failed_is_made_again(runtime: Runtime, count: int) -> None:
     rows = some(count)
     first = [*rows[:-1], rows[-1] | {"text": "!silence"}]
     key = put_job(runtime, name="first", items=first)
-    earlier = finish(runtime, key) if count > 2 else finish_job(key, runtime)
+    earlier = run_all_shards(runtime, key) if count > 2 else finish_job(key, runtime)
     assert earlier.status == "partial"
     voice_of(runtime).spoken.clear()
     again = put_job(runtime, name="again", items=rows, retry_of=earlier.job_id)
-    done = finish(runtime, again) if count > 2 else finish_job(again, runtime)
+    done = run_all_shards(runtime, again) if count > 2 else finish_job(again, runtime)
     assert (done.status, done.totals.kept, done.retry_of) == (
         *("succeeded", count - 1, earlier.job_id),
     )
@@ -397,7 +386,7 @@ def test_an_item_that_asks_for_something_else_is_made_anew(
     runtime: Runtime, change: dict[str, Any], count: int
 ) -> None:
     rows = some(count)
-    make = finish if count > 2 else lambda runtime, key: finish_job(key, runtime)
+    make = run_all_shards if count > 2 else lambda runtime, key: finish_job(key, runtime)
     earlier = make(runtime, put_job(runtime, name="first", items=rows))
     rows[1] |= change
     done = make(runtime, put_job(runtime, name="again", items=rows, retry_of=earlier.job_id))

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import ROOT
 from tests.e2e.recorded import FOLDER, NOTES, Recorded, pack
+from tests.support.command_line import ROOT
 
 REFERENCE = ROOT / "tests" / "data" / "speech" / "ref_367.flac"
 ENVIRON = {

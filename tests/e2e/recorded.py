@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import ROOT, Place
+from tests.support.command_line import ROOT, Workspace
 
 FOLDER = ROOT / "tests" / "data" / "recorded"
 ARCHIVES = sorted(FOLDER.glob("*.tar.xz"))
@@ -18,7 +18,7 @@ NOTES = "notes.json"
 """Beside the buckets and keys: what the recorder knew of them."""
 
 
-class Recorded(Place):
+class Recorded(Workspace):
     """An unpacked recording, in which the commands of today work."""
 
     @cached_property

@@ -13,17 +13,17 @@ from core.consent import records
 from core.consent.records import parse_consent
 from core.settings import SETTINGS
 from core.version import VERSION
-from tests.e2e.conftest import INBOX, ROOT, Place
+from tests.support.command_line import EXAMPLE_INBOX, ROOT, Workspace
 from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 
-MANIFEST = INBOX / "jobs" / "hello.manifest.json"
-REFERENCE = INBOX / "refs" / "reader.flac"
-RECORD = INBOX / "consent" / "reader.json"
+MANIFEST = EXAMPLE_INBOX / "jobs" / "hello.manifest.json"
+REFERENCE = EXAMPLE_INBOX / "refs" / "reader.flac"
+RECORD = EXAMPLE_INBOX / "consent" / "reader.json"
 
 
-def test_init_makes_folders_and_private_keys_and_never_replaces_one(place: Place) -> None:
+def test_init_makes_folders_and_private_keys_and_never_replaces_one(place: Workspace) -> None:
     keys = {p.name: p.read_bytes() for p in (place.root / "keys").iterdir()}
     assert len(keys) == 4
     assert all(
@@ -34,7 +34,7 @@ def test_init_makes_folders_and_private_keys_and_never_replaces_one(place: Place
     assert {p.name: p.read_bytes() for p in (place.root / "keys").iterdir()} == keys
 
 
-def test_help_teaches_every_command_and_the_exit_codes(place: Place) -> None:
+def test_help_teaches_every_command_and_the_exit_codes(place: Workspace) -> None:
     told = place.run("--help")
     for word in ("init", "watch", "submit", "open", "trace", "doctor", "schema", "consent", "Exit"):
         assert word in told.stdout
@@ -46,14 +46,14 @@ def test_help_teaches_every_command_and_the_exit_codes(place: Place) -> None:
     assert place.run("--version").stdout == f"{VERSION}\n"
 
 
-def test_a_job_that_waits_for_a_file_says_so(place: Place) -> None:
-    shutil.copytree(INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
+def test_a_job_that_waits_for_a_file_says_so(place: Workspace) -> None:
+    shutil.copytree(EXAMPLE_INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
     (place.root / "bucket/inbox/refs/reader.flac").unlink()
     ran = place.run("watch", "--once")
     assert (ran.returncode, "waits for refs/reader.flac" in ran.stdout) == (3, True)
 
 
-def test_a_manifest_that_is_refused_is_explained_without_loading_a_voice(place: Place) -> None:
+def test_a_manifest_that_is_refused_is_explained_without_loading_a_voice(place: Workspace) -> None:
     (place.root / "bucket/inbox/jobs").mkdir()
     wrong = MANIFEST.read_text().replace('"text"', '"txet"')
     (place.root / "bucket/inbox/jobs/x.manifest.json").write_text("{")
@@ -67,14 +67,14 @@ def test_a_manifest_that_is_refused_is_explained_without_loading_a_voice(place: 
     assert "Did you mean `text`?" in ran.stdout
 
 
-def test_a_clip_dropped_under_audit_is_traced_by_watch(place: Place) -> None:
+def test_a_clip_dropped_under_audit_is_traced_by_watch(place: Workspace) -> None:
     (place.root / "bucket/inbox/audit").mkdir()
     shutil.copy(REFERENCE, place.root / "bucket/inbox/audit/clip.flac")
     ran = place.run("watch", "--once")
     assert (ran.returncode, "was not found" in ran.stdout) == (0, True)
 
 
-def test_submit_puts_files_where_the_manifest_wants_them_and_itself_last(place: Place) -> None:
+def test_submit_puts_files_where_the_manifest_wants_them_and_itself_last(place: Workspace) -> None:
     told = place.json("submit", str(MANIFEST), str(REFERENCE), str(RECORD))
     assert told["manifest"] == "jobs/hello.manifest.json"
     assert told["absent"] == []
@@ -86,7 +86,7 @@ def test_submit_puts_files_where_the_manifest_wants_them_and_itself_last(place: 
     assert manifest.stat().st_mtime_ns > record.stat().st_mtime_ns - millisecond
 
 
-def test_submit_names_what_is_still_absent(place: Place) -> None:
+def test_submit_names_what_is_still_absent(place: Workspace) -> None:
     told = place.json("submit", str(MANIFEST), str(RECORD))
     assert told["absent"] == ["refs/reader.flac"]
 
@@ -100,14 +100,14 @@ def test_submit_names_what_is_still_absent(place: Place) -> None:
     ],
 )
 def test_submit_refuses_before_anything_is_stored(
-    place: Place, arguments: list[str], word: str
+    place: Workspace, arguments: list[str], word: str
 ) -> None:
     ran = place.run("submit", *arguments)
     assert (ran.returncode, word in ran.stderr) == (1, True)
     assert not (place.root / "bucket/inbox/jobs").exists()
 
 
-def test_submit_lists_every_bad_item(place: Place, tmp_path: Path) -> None:
+def test_submit_lists_every_bad_item(place: Workspace, tmp_path: Path) -> None:
     bad = tmp_path / "bad.manifest.json"
     document = json.loads(MANIFEST.read_text())
     document["items"][0]["text"] = ""
@@ -119,7 +119,7 @@ def test_submit_lists_every_bad_item(place: Place, tmp_path: Path) -> None:
     assert "VALUE_RANGE" in ran.stderr
 
 
-def test_doctor_tells_what_works(place: Place) -> None:
+def test_doctor_tells_what_works(place: Workspace) -> None:
     told = place.json("doctor")
     assert told["ready"] is True
     found = {f["what"]: f for f in told["findings"]}
@@ -129,7 +129,7 @@ def test_doctor_tells_what_works(place: Place) -> None:
     assert chosen["VOICEDROP_CONSENT"]["value"] == "required"
 
 
-def test_doctor_tells_what_is_missing_and_how_to_get_it(place: Place) -> None:
+def test_doctor_tells_what_is_missing_and_how_to_get_it(place: Workspace) -> None:
     shutil.rmtree(place.root / "keys")
     shutil.rmtree(place.root / "bucket/results")
     ran = place.run("doctor", VOICEDROP_KOKORO="/nowhere")
@@ -140,7 +140,7 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(place: Place) -> None:
     assert "Something needs you." in ran.stdout
 
 
-def test_doctor_names_a_wrong_setting(place: Place) -> None:
+def test_doctor_names_a_wrong_setting(place: Workspace) -> None:
     ran = place.run("doctor", VOICEDROP_THREADS="many")
     assert (ran.returncode, "VOICEDROP_THREADS" in ran.stdout) == (4, True)
     assert "VOICEDROP_MARK=balanced (default)" in ran.stdout
@@ -148,19 +148,19 @@ def test_doctor_names_a_wrong_setting(place: Place) -> None:
 
 @pytest.mark.parametrize(("command", "name"), [("watch", "bucket"), ("abx", "mark")])
 def test_an_option_that_stands_for_a_setting_explains_it_alike(
-    place: Place, command: str, name: str
+    place: Workspace, command: str, name: str
 ) -> None:
     shown = " ".join(place.run(command, "--help").stdout.split())
     assert f"{SETTINGS[name].help} Default: ${SETTINGS[name].variable} or" in shown
 
 
 @pytest.mark.parametrize("name", ["job", "result", "event", "consent"])
-def test_schemas_are_those_of_the_docs(place: Place, name: str) -> None:
+def test_schemas_are_those_of_the_docs(place: Workspace, name: str) -> None:
     shown = json.loads(place.run("schema", name).stdout)
     assert shown == json.loads((ROOT / f"docs/schemas/{name}-1.json").read_text())
 
 
-def test_an_unknown_schema_is_refused(place: Place) -> None:
+def test_an_unknown_schema_is_refused(place: Workspace) -> None:
     ran = place.run("schema", "voice")
     assert (ran.returncode, "job, result, event, consent" in ran.stderr) == (1, True)
 
@@ -183,7 +183,7 @@ def test_an_unknown_schema_is_refused(place: Place) -> None:
     ],
 )
 def test_a_consent_record_covers_the_recording_and_names_its_proof(
-    place: Place, options: list[str], field: str
+    place: Workspace, options: list[str], field: str
 ) -> None:
     ran = place.run(
         "consent", "new", str(REFERENCE), "--subject", "Ann", "-o", "c/ann.json", *options
@@ -195,14 +195,14 @@ def test_a_consent_record_covers_the_recording_and_names_its_proof(
     assert (present(record.valid_until) - record.valid_from).days == 365
 
 
-def test_a_consent_record_without_its_proof_is_not_written(place: Place) -> None:
+def test_a_consent_record_without_its_proof_is_not_written(place: Workspace) -> None:
     ran = place.run(
         "consent", "new", str(REFERENCE), "--subject", "Ann", "--method", "public-domain"
     )
     assert (ran.returncode, "CONSENT_INVALID" in ran.stderr) == (1, True)
 
 
-def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(place: Place) -> None:
+def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(place: Workspace) -> None:
     (place.root / "ann.json").write_text("mine")
     arguments = ("consent", "new", str(REFERENCE), "--subject", "Ann")
     assert place.run(*arguments, "-o", "ann.json").returncode != 0
@@ -210,14 +210,14 @@ def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(place: 
     assert records.parse_consent(place.run(*arguments).stdout.encode()).subject.name == "Ann"
 
 
-def test_without_keys_work_is_refused_with_the_remedy(place: Place) -> None:
+def test_without_keys_work_is_refused_with_the_remedy(place: Workspace) -> None:
     shutil.rmtree(place.root / "keys")
     ran = place.run("watch", "--once")
     assert (ran.returncode, "voicedrop init" in ran.stderr) == (4, True)
     assert "Traceback" not in ran.stderr
 
 
-def test_results_inside_the_inbox_are_refused(place: Place) -> None:
+def test_results_inside_the_inbox_are_refused(place: Workspace) -> None:
     ran = place.run("watch", "--once", VOICEDROP_RESULTS="bucket/inbox/out")
     assert (ran.returncode, "CONFIG_LOOP" in ran.stderr) == (4, True)
 
@@ -235,18 +235,18 @@ def test_results_inside_the_inbox_are_refused(place: Place) -> None:
     ],
 )
 def test_settings_for_a_bucket_are_asked_for_by_name(
-    place: Place, environ: dict[str, str], word: str
+    place: Workspace, environ: dict[str, str], word: str
 ) -> None:
     ran = place.run("watch", "--once", **environ)
     assert (ran.returncode, word in ran.stderr) == (4, True), ran.stderr
 
 
-def test_opening_what_is_not_there_says_so(place: Place) -> None:
+def test_opening_what_is_not_there_says_so(place: Workspace) -> None:
     ran = place.run("open", "0" * 32)
     assert (ran.returncode, "OBJECT_MISSING" in ran.stderr) == (1, True)
 
 
-def test_an_unreadable_clip_is_reported_and_fails(place: Place) -> None:
+def test_an_unreadable_clip_is_reported_and_fails(place: Workspace) -> None:
     (place.root / "x.wav").write_bytes(b"<html>")
     ran = place.run("trace", "x.wav")
     assert (ran.returncode, "AUDIO_NOT_AUDIO" in ran.stdout) == (1, True)

@@ -19,7 +19,7 @@ from core.crypto import keys, sealing
 from core.documents import signed
 from core.result.document import parse_result
 from core.speech.recognise import Recogniser, error_rate
-from tests.e2e.conftest import INBOX, Place
+from tests.support.command_line import EXAMPLE_INBOX, Workspace
 from tests.support.leak import leak_clip
 from tests.support.present import present
 
@@ -27,23 +27,23 @@ pytestmark = pytest.mark.slow
 
 TEXTS = {
     item["id"]: item
-    for item in json.loads((INBOX / "jobs/hello.manifest.json").read_text())["items"]
+    for item in json.loads((EXAMPLE_INBOX / "jobs/hello.manifest.json").read_text())["items"]
 }
 
 
-def result_path(place: Place) -> Path:
+def result_path(place: Workspace) -> Path:
     (path,) = (place.root / "bucket/results/out").glob("*/result.json")
     return path
 
 
 @pytest.fixture(scope="module")
-def heard(spoken: Place) -> Path:
+def heard(spoken: Workspace) -> Path:
     ran = spoken.run("open", str(result_path(spoken)), "--out", "heard")
     assert ran.returncode == 0, ran.stderr
     return spoken.root / "heard"
 
 
-def test_three_items_one_signed_result_and_one_event(spoken: Place) -> None:
+def test_three_items_one_signed_result_and_one_event(spoken: Workspace) -> None:
     told = json.loads((spoken.root / "watched.json").read_text())
     assert told["jobs"]["jobs/hello.manifest.json"]["status"] == "succeeded"
     document = result_path(spoken).read_bytes()
@@ -54,7 +54,7 @@ def test_three_items_one_signed_result_and_one_event(spoken: Place) -> None:
     assert json.loads(event.read_text())["type"] == "com.voicedrop.job.succeeded"
 
 
-def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken: Place) -> None:
+def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken: Workspace) -> None:
     done = parse_result(result_path(spoken).read_bytes())
     assert present(done.engine).name == "kokoro-adapt (approximate)"
     match = done.voices["reader"].match
@@ -63,7 +63,7 @@ def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken: Place
         assert encoder.default < encoder.achieved < encoder.same_person
 
 
-def test_everything_but_speaking_and_learning_is_cheap(spoken: Place) -> None:
+def test_everything_but_speaking_and_learning_is_cheap(spoken: Workspace) -> None:
     """The bound for a minute of speech is 5 %; this job has a quarter of that to spread it over."""
     stages = dict(parse_result(result_path(spoken).read_bytes()).stages)
     speaking = stages.pop("speak")
@@ -93,7 +93,7 @@ def as_sound(text: str, language: str) -> str:
             return text
 
 
-def test_stock_tink_opens_every_sealed_file(spoken: Place, heard: Path) -> None:
+def test_stock_tink_opens_every_sealed_file(spoken: Workspace, heard: Path) -> None:
     streaming_aead.register()
     done = parse_result(result_path(spoken).read_bytes())
     wrapping = keys.load_keyring(spoken.root / "keys").wrapping
@@ -110,7 +110,7 @@ def test_stock_tink_opens_every_sealed_file(spoken: Place, heard: Path) -> None:
             assert stream.read() == (heard / f"{item.id}.wav").read_bytes()
 
 
-def test_a_leaked_mp3_is_traced_to_its_job(spoken: Place, heard: Path, tmp_path: Path) -> None:
+def test_a_leaked_mp3_is_traced_to_its_job(spoken: Workspace, heard: Path, tmp_path: Path) -> None:
     samples, rate = soundfile.read(heard / "english.wav", dtype="float32")
     soundfile.write(tmp_path / "leak.mp3", samples, rate)
     told = spoken.json("trace", str(tmp_path / "leak.mp3"))
@@ -119,7 +119,7 @@ def test_a_leaked_mp3_is_traced_to_its_job(spoken: Place, heard: Path, tmp_path:
 
 
 @pytest.fixture(scope="module")
-def watched_again(spoken: Place, heard: Path) -> dict[str, Any]:
+def watched_again(spoken: Workspace, heard: Path) -> dict[str, Any]:
     """What `watch --once` says of the same inbox with a leak of the first item dropped in it."""
     clip = spoken.root / "bucket/inbox/audit/found/leak.wav"
     clip.parent.mkdir(parents=True)
@@ -129,7 +129,7 @@ def watched_again(spoken: Place, heard: Path) -> dict[str, Any]:
 
 
 def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
-    spoken: Place, watched_again: dict[str, Any]
+    spoken: Workspace, watched_again: dict[str, Any]
 ) -> None:
     told = watched_again["audit/found/leak.wav"]
     report = json.loads((spoken.root / f"bucket/results/audit/{told['trace']}.json").read_text())
@@ -138,30 +138,30 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     assert found["tempo"] == pytest.approx(1.03, abs=0.003)
 
 
-def test_nothing_is_done_twice(spoken: Place, watched_again: dict[str, Any]) -> None:
+def test_nothing_is_done_twice(spoken: Workspace, watched_again: dict[str, Any]) -> None:
     assert watched_again["jobs/hello.manifest.json"]["status"] == "succeeded"
     assert len(list((spoken.root / "bucket/results/out").glob("*/*"))) == 4
 
 
-def test_one_sealed_file_opens_by_itself(spoken: Place, tmp_path: Path) -> None:
+def test_one_sealed_file_opens_by_itself(spoken: Workspace, tmp_path: Path) -> None:
     sealed = result_path(spoken).with_name("english.wav.sealed")
     told = spoken.json("open", str(sealed), "--out", str(tmp_path))
     assert [one["item"] for one in told["opened"]] == ["english"]
 
 
-def test_a_job_id_opens_too(spoken: Place, tmp_path: Path) -> None:
+def test_a_job_id_opens_too(spoken: Workspace, tmp_path: Path) -> None:
     told = spoken.json("open", result_path(spoken).parent.name, "--out", str(tmp_path))
     assert len(told["opened"]) == 3
 
 
-def test_a_changed_result_is_not_opened(spoken: Place, tmp_path: Path) -> None:
+def test_a_changed_result_is_not_opened(spoken: Workspace, tmp_path: Path) -> None:
     copy = tmp_path / "result.json"
     copy.write_bytes(result_path(spoken).read_bytes().replace(b'"succeeded"', b'"partial"', 1))
     ran = spoken.run("open", str(copy))
     assert (ran.returncode, "SIGNATURE_INVALID" in ran.stderr) == (1, True)
 
 
-def test_a_changed_sealed_file_is_not_opened(spoken: Place, tmp_path: Path) -> None:
+def test_a_changed_sealed_file_is_not_opened(spoken: Workspace, tmp_path: Path) -> None:
     folder = result_path(spoken).parent
     (tmp_path / "result.json").write_bytes((folder / "result.json").read_bytes())
     body = bytearray((folder / "english.wav.sealed").read_bytes())

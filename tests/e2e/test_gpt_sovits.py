@@ -13,9 +13,10 @@ import pytest
 import soundfile
 
 from core.result.document import parse_result
-from tests.e2e.conftest import INBOX, Place
-from tests.e2e.test_server import Function, notification
+from tests.e2e.test_server import notification
 from tests.support import tiny_network
+from tests.support.command_line import EXAMPLE_INBOX, Workspace
+from tests.support.function_server import FunctionServer
 from tests.support.present import present
 
 pytestmark = pytest.mark.slow
@@ -27,9 +28,9 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A place where the bundle was made by `voicedrop models convert`."""
-    place = Place(tmp_path_factory.mktemp("converted"))
+    place = Workspace(tmp_path_factory.mktemp("converted"))
     assert place.run("init").returncode == 0
     ran = place.run(
         *("models", "convert", "--out", "cache/bundles/tiny", "--precision", "fp32"),
@@ -43,14 +44,14 @@ def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def test_a_bundle_verifies_stage_by_stage(converted: Place, golden: Path) -> None:
+def test_a_bundle_verifies_stage_by_stage(converted: Workspace, golden: Path) -> None:
     told = converted.json("models", "verify", "cache/bundles/tiny", str(golden))
     assert told["passed"] is True
     assert len(told["checks"]) > 20
 
 
 def test_a_bundle_that_computes_something_else_fails(
-    converted: Place, golden: Path, tmp_path: Path
+    converted: Workspace, golden: Path, tmp_path: Path
 ) -> None:
     for name in ("golden_common.npz", "golden_v2ProPlus.npz", "ref.wav", "aux_ref.wav"):
         shutil.copy(golden / name, tmp_path / name)
@@ -60,20 +61,20 @@ def test_a_bundle_that_computes_something_else_fails(
     assert (ran.returncode, "FAILED" in ran.stdout) == (1, True)
 
 
-def test_bundles_are_listed(converted: Place) -> None:
+def test_bundles_are_listed(converted: Workspace) -> None:
     ran = converted.run("models", "list", "--json", VOICEDROP_CACHE="cache")
     (found,) = json.loads(ran.stdout)["bundles"]
     assert (found["version"], found["precision"]) == ("v2ProPlus", "fp32")
     assert "models get" in converted.run("models", "list", VOICEDROP_CACHE="none").stdout
 
 
-def test_an_unknown_model_is_not_downloaded(converted: Place) -> None:
+def test_an_unknown_model_is_not_downloaded(converted: Workspace) -> None:
     ran = converted.run("models", "get", "gpt-sovits-v9", VOICEDROP_CACHE="cache")
     assert (ran.returncode, "gpt-sovits-v2proplus" in ran.stderr) == (4, True)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_and_leaves_no_bundle(
-    converted: Place, golden: Path
+    converted: Workspace, golden: Path
 ) -> None:
     ran = converted.run(
         *("models", "convert", "--out", "cache/bundles/bad", "--t2s", str(golden / "ref.wav")),
@@ -86,8 +87,8 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_leaves_no_bundle(
 ENGINE = {"VOICEDROP_ENGINE": "gpt_sovits"}
 
 
-def test_the_example_is_spoken_by_the_bundle(converted: Place) -> None:
-    shutil.copytree(INBOX, converted.root / "bucket/inbox", dirs_exist_ok=True)
+def test_the_example_is_spoken_by_the_bundle(converted: Workspace) -> None:
+    shutil.copytree(EXAMPLE_INBOX, converted.root / "bucket/inbox", dirs_exist_ok=True)
     bundle = {"VOICEDROP_BUNDLE": "cache/bundles/tiny"}
     ran = converted.run("watch", "--once", **ENGINE, **bundle)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -100,13 +101,13 @@ def test_the_example_is_spoken_by_the_bundle(converted: Place) -> None:
 
 
 def test_the_example_is_spoken_by_the_bundle_in_the_container(
-    converted: Place, tmp_path: Path
+    converted: Workspace, tmp_path: Path
 ) -> None:
     bucket = tmp_path / "bucket"
     for part in ("results", "control"):
         (bucket / part).mkdir(parents=True)
-    shutil.copytree(INBOX, bucket / "inbox")
-    function = Function(
+    shutil.copytree(EXAMPLE_INBOX, bucket / "inbox")
+    function = FunctionServer(
         ENGINE
         | {
             "VOICEDROP_BUCKET": str(bucket),

@@ -12,19 +12,19 @@ import pytest
 
 from core.crypto import keys
 from core.result.document import Result, parse_result
-from tests.e2e.conftest import INBOX, Place
-from tests.support.container import STS, cloud, container, environ_of, manifest
-from tests.support.faults.simulation import notification
+from tests.support.command_line import EXAMPLE_INBOX, Workspace
+from tests.support.container import STS_HEADERS, bucket_server, container, manifest, server_environ
+from tests.support.events import notification
 from tests.support.oss_server import OssServer
 from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 
-HELLO = json.loads((INBOX / "jobs/hello.manifest.json").read_text())
+HELLO = json.loads((EXAMPLE_INBOX / "jobs/hello.manifest.json").read_text())
 NO_ENGINE = "/nowhere"
 
 
-def dropped(place: Place, name: str, **fields: Any) -> str:
+def dropped(place: Workspace, name: str, **fields: Any) -> str:
     """A manifest like that of the example, with other fields, in the inbox of the place."""
     key = f"jobs/{name}.manifest.json"
     path = place.root / "bucket" / "inbox" / key
@@ -33,7 +33,7 @@ def dropped(place: Place, name: str, **fields: Any) -> str:
     return key
 
 
-def watched(place: Place, key: str, code: int = 0, /, **environ: str) -> dict[str, Any]:
+def watched(place: Workspace, key: str, code: int = 0, /, **environ: str) -> dict[str, Any]:
     """What `voicedrop watch --once` says of the manifest."""
     ran = place.run("watch", "--once", "--json", **environ)
     assert ran.returncode == code, ran.stderr
@@ -41,8 +41,8 @@ def watched(place: Place, key: str, code: int = 0, /, **environ: str) -> dict[st
     return told
 
 
-def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(place: Place) -> None:
-    shutil.copytree(INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
+def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(place: Workspace) -> None:
+    shutil.copytree(EXAMPLE_INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
     (place.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
     key = dropped(place, "dry", mode="validate")
     environ = {"VOICEDROP_KOKORO": NO_ENGINE, "VOICEDROP_PRICE": "0.6"}
@@ -54,8 +54,8 @@ def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(place: Pl
     assert json.loads(event.read_text())["type"] == "com.voicedrop.job.validated"
 
 
-def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place: Place) -> None:
-    shutil.copytree(INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
+def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place: Workspace) -> None:
+    shutil.copytree(EXAMPLE_INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
     (place.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
     items = [HELLO["items"][0], {"id": "fr", "text": "Bonjour.", "language": "fr"}]
     dropped(place, "bad", mode="validate", items=items)
@@ -65,9 +65,9 @@ def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place:
 
 
 def test_a_repetition_from_the_command_line_speaks_only_what_changed(
-    spoken: Place, tmp_path: Path
+    spoken: Workspace, tmp_path: Path
 ) -> None:
-    place = Place(tmp_path / "again")
+    place = Workspace(tmp_path / "again")
     shutil.copytree(spoken.root, place.root)
     (earlier,) = (place.root / "bucket/results/out").iterdir()
     same = dropped(place, "same", retry_of=earlier.name)
@@ -100,14 +100,14 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OssServ
     there and announce it."""
     folder = tmp_path_factory.mktemp("modes")
     keys.create_keys(folder / "keys")
-    with cloud() as server:
-        environ = environ_of(server, VOICEDROP_KEYS=str(folder / "keys"))
+    with bucket_server() as server:
+        environ = server_environ(server, VOICEDROP_KEYS=str(folder / "keys"))
         with container(environ, folder / "log") as client:
 
             def drop(name: str, *texts: str, **fields: Any) -> Result:
                 key = f"jobs/{name}.manifest.json"
                 server.place("inbox", key, manifest(*texts, **fields))
-                response, answer = client.invoke(notification(key), **STS)
+                response, answer = client.invoke(notification(key), **STS_HEADERS)
                 assert (response.status, response.headers["x-fc-status"]) == (200, "200")
                 (done,) = answer["done"]
                 return parse_result(server.objects("results")[f"out/{done['job']}/result.json"])

@@ -17,6 +17,7 @@ import pytest
 from core.version import VERSION
 from handlers.worker import worker_from
 from tests.e2e.recorded import ARCHIVES, Recorded, unpack
+from tests.support.events import notification
 
 pytestmark = pytest.mark.slow
 
@@ -93,13 +94,6 @@ def later(place: Recorded) -> dict[str, dict[str, Any]]:
         "withdrawn": items | {"items": [words | {"voice": "bob"}]},
         **{n: place.manifest(n) | {"retry_of": place.job(n)} for n in ("items", "cut", "book")},
     }
-
-
-def notification(*keys: str) -> bytes:
-    """Of objects that were put into the inbox: docs/events.md."""
-    told = {"eventName": "ObjectCreated:PutObject", "eventSource": "acs:oss"}
-    places = [{"bucket": {"name": "inbox"}, "object": {"key": key}} for key in keys]
-    return json.dumps({"events": [told | {"oss": place} for place in places]}).encode()
 
 
 def timer(payload: str) -> bytes:

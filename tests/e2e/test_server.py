@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,65 +15,15 @@ from core.documents import signed
 from core.result.document import parse_result
 from core.storage.local import LocalStore
 from core.storage.oss import Credentials, OssStore
-from tests.e2e.conftest import INBOX, ROOT, Place
+from tests.support.command_line import EXAMPLE_INBOX, ROOT, Workspace
+from tests.support.function_server import SECRET, TOKEN, FunctionServer
 from tests.support.leak import leak_clip
 from tests.support.oss_server import OssServer
 from tests.support.present import present
 
 pytestmark = pytest.mark.slow
 
-SECRET = "kT9-secret-of-the-function-role"
-TOKEN = "CAIS-security-token-of-this-call"
-HEADERS = {
-    "x-fc-access-key-id": "STS.NUexample",
-    "x-fc-access-key-secret": SECRET,
-    "x-fc-security-token": TOKEN,
-    "x-fc-control-path": "/invoke",
-    "content-type": "application/octet-stream",
-}
 NOTIFICATION = json.loads((ROOT / "tests/handlers/server/notification.json").read_text())
-
-
-class Function:
-    """A running container."""
-
-    def __init__(self, environ: dict[str, str], log: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = log.parent
-        self._log = log.open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "handlers.server"],
-            cwd=ROOT,
-            env=environ | {"FC_SERVER_PORT": str(self.port), "PATH": os.environ["PATH"]},
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def call(
-        self, method: str, path: str, body: bytes = b"", number: int = 0
-    ) -> tuple[int, str, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
-        with closing(connection):
-            connection.request(method, path, body, HEADERS | {"x-fc-request-id": f"r-{number}"})
-            answer = connection.getresponse()
-            return answer.status, answer.headers.get("x-fc-status", ""), answer.read()
-
-    def wait(self) -> None:
-        for _ in range(200):
-            try:
-                self.call("GET", "/")
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        raise TimeoutError
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-        self._log.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +42,8 @@ def bucket(cloud: OssServer, name: str) -> OssStore:
 
 @pytest.fixture(scope="module")
 def function(
-    cloud: OssServer, spoken: Place, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Function]:
+    cloud: OssServer, spoken: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FunctionServer]:
     """The container with the keys of the place where the voice was learned already."""
     folder = tmp_path_factory.mktemp("function")
     shutil.copytree(spoken.root / "keys", folder / "keys")
@@ -115,12 +58,12 @@ def function(
         "HOME": str(folder),
     }
     for name in ("refs/reader.flac", "consent/reader.json"):
-        bucket(cloud, "inbox").put(name, (INBOX / name).read_bytes())
+        bucket(cloud, "inbox").put(name, (EXAMPLE_INBOX / name).read_bytes())
     learned = LocalStore(spoken.root / "bucket/control")
     for info in learned.list("voiceprints/"):
         kept = learned.get(info.key, limit=10**7)
         bucket(cloud, "control").put(info.key, kept.data, metadata=kept.info.metadata)
-    started = Function(environ, folder / "log")
+    started = FunctionServer(environ, folder / "log")
     started.wait()
     yield started
     started.stop()
@@ -134,9 +77,9 @@ def notification(key: str) -> bytes:
 
 
 def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_event(
-    cloud: OssServer, function: Function, tmp_path: Path
+    cloud: OssServer, function: FunctionServer, tmp_path: Path
 ) -> None:
-    manifest = json.loads((INBOX / "jobs/hello.manifest.json").read_text())
+    manifest = json.loads((EXAMPLE_INBOX / "jobs/hello.manifest.json").read_text())
     manifest["items"] = manifest["items"][:1]
     bucket(cloud, "inbox").put("jobs/朗读/one.manifest.json", json.dumps(manifest).encode())
     assert function.call("POST", "/initialize")[:2] == (200, "200")
@@ -161,7 +104,7 @@ def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_eve
 
 
 def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
-    cloud: OssServer, function: Function
+    cloud: OssServer, function: FunctionServer
 ) -> None:
     results = bucket(cloud, "results")
     (name,) = (info.key for info in results.list("out/") if info.key.endswith("result.json"))
@@ -185,13 +128,13 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     assert event["data"]["jobs"] == [done.job_id]
 
 
-def test_what_can_never_work_is_answered_once_and_for_all(function: Function) -> None:
+def test_what_can_never_work_is_answered_once_and_for_all(function: FunctionServer) -> None:
     status, fc, body = function.call("POST", "/invoke", notification("jobs/gone.manifest.json"))
     assert (status, fc) == (200, "200")
     assert json.loads(body)["done"][0]["error"] == "MANIFEST_GONE"
 
 
-def test_no_secret_is_in_the_log(function: Function) -> None:
+def test_no_secret_is_in_the_log(function: FunctionServer) -> None:
     function.call("POST", "/invoke", notification("jobs/gone.manifest.json"), 7)
     log = (function.folder / "log").read_text()
     assert "FC Invoke Start RequestId: r-7" in log
@@ -201,5 +144,5 @@ def test_no_secret_is_in_the_log(function: Function) -> None:
         assert line.read_text().strip() not in log
 
 
-def test_the_server_stops_when_told(function: Function) -> None:
+def test_the_server_stops_when_told(function: FunctionServer) -> None:
     assert function.call("GET", "/pre-stop")[0] == 200

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.untraced import environ
+from tests.support.untraced import environ_without_coverage
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ def test_killed_workers_over_a_failing_store_lose_and_double_nothing() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "tests.acceptance.chaos", *size],
         cwd=ROOT,
-        env=environ(),
+        env=environ_without_coverage(),
         capture_output=True,
         text=True,
         timeout=200,

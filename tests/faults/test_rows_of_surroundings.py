@@ -23,8 +23,8 @@ from core.storage.local import LocalStore
 from core.storage.oss import Credentials
 from core.voice import SpeechChunk
 from handlers import oss, sweep, wiring, worker
-from tests.handlers.test_oss import events, notification
 from tests.support import kms_server
+from tests.support.events import notification, published_events
 from tests.support.faults import cached_audio
 from tests.support.kms_server import Kms
 from tests.support.oss_server import Fault, OssServer
@@ -41,7 +41,7 @@ BUCKETS = ("inbox", "results", "control")
 
 @pytest.fixture(autouse=True)
 def quick_sound() -> Iterator[None]:
-    with cached_audio.remembered():
+    with cached_audio.memoised():
         yield
 
 
@@ -86,7 +86,7 @@ def test_row_25_an_object_store_that_answers_errors_costs_time_and_nothing_else(
     done = insist(key, runtime)
     assert (done.status, struck.fired > 5) == ("succeeded", True)
     server.faults.clear()
-    assert len(events(runtime)) == 1
+    assert len(published_events(runtime)) == 1
     assert sweep.run(runtime, grace=0).findings == []
 
 
@@ -112,7 +112,7 @@ def test_row_26_after_silence_everything_is_asked_again_and_nothing_is_written_t
     assert insist(key, runtime).status == "succeeded"
     assert struck.fired > 5
     server.faults.clear()
-    assert len(events(runtime)) == 1
+    assert len(published_events(runtime)) == 1
     assert sweep.run(runtime, grace=0).findings == []
 
 
@@ -233,7 +233,7 @@ def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -
     broken = local_runtime(tmp_path, results=Worm(tmp_path / "results"), voice=BuzzVoice())
     items = [{"id": f"i{n}", "text": "One of several items, said twice."} for n in range(3)]
     key = put_job(broken, items=items)
-    with cached_audio.remembered(), pytest.raises(KeyboardInterrupt):
+    with cached_audio.memoised(), pytest.raises(KeyboardInterrupt):
         run_job(key, with_voice(broken, Interrupted()))
     assert insist(key, broken).status == "succeeded"
     oss.handle(notification(key), broken)

@@ -25,7 +25,7 @@ from core.voice import Voiceprint
 from handlers import oss, sweep
 from handlers.cli import sweep as sweeping
 from handlers.sweep import LISTED, Sweep
-from tests.handlers.test_oss import events
+from tests.support.events import published_events
 from tests.support.present import present
 from tests.support.runtime import (
     REFERENCE,
@@ -57,7 +57,7 @@ def kinds(swept: Sweep) -> list[tuple[str, str]]:
 def test_a_manifest_whose_notification_was_lost_is_carried_out(runtime: Runtime) -> None:
     put_job(runtime)
     assert kinds(sweep_once(runtime)) == [("unfinished", "carried out: succeeded")]
-    assert [event["type"] for event in events(runtime)] == ["com.voicedrop.job.succeeded"]
+    assert [event["type"] for event in published_events(runtime)] == ["com.voicedrop.job.succeeded"]
     swept = sweep_once(runtime)
     assert (swept.findings, swept.finished, swept.open) == ([], 1, [])
 
@@ -212,7 +212,7 @@ def test_a_planted_result_is_reported_and_does_not_stop_the_others(runtime: Runt
     swept = sweep_once(runtime)
     assert {f.error for f in swept.findings} == {"SIGNATURE_INVALID", ""}
     assert sweeping.report(swept).exit_code == sweeping.EXIT_FAILED
-    assert len(events(runtime)) == 1
+    assert len(published_events(runtime)) == 1
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,20 +17,8 @@ from core.storage.object_keys import result_key
 from core.storage.port import Body
 from core.trace import registry
 from handlers.oss import handle
+from tests.support.events import notification, published_events
 from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job, voice_of
-
-
-def notification(*keys: str, bucket: str = "inbox", name: str = "ObjectCreated:PutObject") -> bytes:
-    records = [
-        {
-            "eventName": name,
-            "eventSource": "acs:oss",
-            "oss": {"bucket": {"name": bucket}, "object": {"key": key, "size": 1, "eTag": "AB"}},
-            "region": "cn-hangzhou",
-        }
-        for key in keys
-    ]
-    return json.dumps({"events": records}).encode()
 
 
 @pytest.fixture
@@ -39,15 +26,10 @@ def runtime(tmp_path: Path) -> Runtime:
     return local_runtime(tmp_path)
 
 
-def events(runtime: Runtime) -> list[dict[str, Any]]:
-    keys = [info.key for info in runtime.results.list("events/")]
-    return [json.loads(runtime.results.get(key, limit=10**6).data) for key in keys]
-
-
 @pytest.mark.slow
 def test_a_manifest_that_arrives_is_carried_out_and_announced(runtime: Runtime) -> None:
     told = handle(notification(put_job(runtime)), runtime)
-    (event,) = events(runtime)
+    (event,) = published_events(runtime)
     assert told["done"][0]["status"] == "succeeded"
     assert (event["type"], event["subject"]) == (
         "com.voicedrop.job.succeeded",
@@ -83,7 +65,7 @@ def test_an_event_lost_in_a_crash_is_written_by_the_next_delivery_with_the_same_
 def test_a_rejected_manifest_is_announced_too(runtime: Runtime) -> None:
     runtime.inbox.put("jobs/x.manifest.json", b"{}")
     handle(notification("jobs/x.manifest.json"), runtime)
-    assert [e["type"] for e in events(runtime)] == ["com.voicedrop.job.rejected"]
+    assert [e["type"] for e in published_events(runtime)] == ["com.voicedrop.job.rejected"]
 
 
 def test_audio_awakes_the_jobs_that_wait_for_it(runtime: Runtime) -> None:
@@ -143,7 +125,7 @@ def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: 
     good = put_job(runtime, name="b")
     with pytest.raises(Unavailable):
         handle(notification(bad, good), runtime)
-    assert [e["subject"] for e in events(runtime)] == [good]
+    assert [e["subject"] for e in published_events(runtime)] == [good]
 
 
 @pytest.mark.slow
@@ -157,11 +139,11 @@ def test_a_clip_under_audit_is_traced_to_its_job(runtime: Runtime) -> None:
     report = json.loads(runtime.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
     assert (report["marked"], report["findings"][0]["job"]) == (True, "job-7")
     assert "item hello of job job-7" in report["meaning"]
-    (event,) = events(runtime)
+    (event,) = published_events(runtime)
     assert event["type"] == "com.voicedrop.trace.completed"
     assert event["data"]["jobs"] == ["job-7"]
     assert handle(notification("audit/leak.mp3"), runtime)["done"][0]["trace"] == told["trace"]
-    assert len(events(runtime)) == 1
+    assert len(published_events(runtime)) == 1
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from core.storage.oss_connection import Credentials
 from handlers import wiring, worker
 from handlers.wiring import CurrentCredentials
 from handlers.worker import Worker
-from tests.handlers.test_oss import notification
+from tests.support.events import notification
 from tests.support.runtime import local_runtime, put_job
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.untraced import environ
+from tests.support.untraced import environ_without_coverage
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,7 @@ def killed(module: str, folder: Path, rounds: int) -> int:
     ran = subprocess.run(
         [sys.executable, "-m", f"tests.support.{module}", str(folder), str(rounds), "20261122"],
         cwd=ROOT,
-        env=environ(),
+        env=environ_without_coverage(),
         capture_output=True,
         text=True,
         timeout=300,

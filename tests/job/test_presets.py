@@ -13,7 +13,7 @@ from core.errors import Misconfigured
 from core.result.document import parse_result
 from core.settings import MarkPreset, Settings
 from handlers.oss import handle
-from tests.handlers.test_oss import notification
+from tests.support.events import notification
 from tests.support.runtime import local_runtime, put_job
 
 

@@ -17,10 +17,16 @@ from core.settings import Producers
 from core.storage.local import LocalStore
 from core.storage.port import Store
 from handlers.oss import handle
-from tests.faults.test_every_call import AtCall
 from tests.support.faults.injector import FAULTS, Fault
-from tests.support.faults.simulation import Theatre, consent_document, manifest, playing, reference
-from tests.support.faults.virtual_time import World
+from tests.support.faults.simulation import (
+    Simulation,
+    consent_document,
+    in_virtual_time,
+    manifest,
+    reference,
+)
+from tests.support.faults.single_fault import FaultAtCall
+from tests.support.faults.virtual_time import Scheduler
 from tests.support.oss_server import OssServer
 from tests.support.runtime import local_runtime, put_job
 from tests.support.stores import oss_store, together
@@ -147,20 +153,20 @@ def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault: Fault) -> 
     keys = ("jobs/a.manifest.json", "jobs/b.manifest.json")
 
     def play(number: int) -> int:
-        theatre = Theatre(World(number), quota=Quota(jobs=1))
-        theatre.put("consent/alice.json", consent_document())
-        theatre.put("refs/alice.flac", reference())
+        simulation = Simulation(Scheduler(number), quota=Quota(jobs=1))
+        simulation.put("consent/alice.json", consent_document())
+        simulation.put("refs/alice.flac", reference())
         for variant, key in enumerate(keys):
-            theatre.put(key, manifest(1, variant=variant))
-        plan = AtCall(theatre, number, lambda: fault if number else None, any_=False)
-        theatre.plan = plan
-        with playing(theatre.world):
+            simulation.put(key, manifest(1, variant=variant))
+        plan = FaultAtCall(simulation, number, lambda: fault if number else None, any_worker=False)
+        simulation.plan = plan
+        with in_virtual_time(simulation.scheduler):
             for key in keys:
-                theatre.world.spawn(
-                    partial(theatre.deliver, key, times=10), theatre.host("platform")
+                simulation.scheduler.spawn(
+                    partial(simulation.deliver, key, times=10), simulation.host("platform")
                 )
-            theatre.world.run()
-        done = theatre.watcher.settled(theatre.quiet_runtime(), list(keys)).values()
+            simulation.scheduler.run()
+        done = simulation.checker.finished_results(simulation.direct_runtime(), list(keys)).values()
         assert sorted(result.status for result in done) == ["rejected", "succeeded"], number
         return len(plan.calls)
 

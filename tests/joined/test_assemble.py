@@ -28,9 +28,9 @@ from core.result.item_result import Chapter, ItemResult, SubtitleFile
 from core.storage.object_keys import result_key
 from core.trace import trace
 from core.trace.registry import resolve
-from tests.batch.test_worker import finish
 from tests.support.present import present
 from tests.support.runtime import local_runtime, put_job, run_job, voice_of
+from tests.support.shards import run_all_shards
 
 pytestmark = pytest.mark.slow
 
@@ -231,7 +231,7 @@ def test_a_dry_run_joins_nothing(runtime: Runtime) -> None:
 def test_a_cut_job_has_chapters_and_subtitles_item_by_item(runtime: Runtime) -> None:
     """A shard does not begin with the first item, and its results name what lies beside them."""
     small = replace(runtime, shard_items=2)
-    done = finish(small, put_job(runtime, items=ITEMS, defaults={"subtitle": ["srt"]}))
+    done = run_all_shards(small, put_job(runtime, items=ITEMS, defaults={"subtitle": ["srt"]}))
     items = list(read_items(done, commit.part_reader(runtime)))
     assert (done.status, [item.index for item in items]) == ("succeeded", [0, 1, 2])
     assert [n.code for n in done.notices] == ["CHAPTERS_NOT_JOINED"]

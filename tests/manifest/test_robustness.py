@@ -23,7 +23,7 @@ from core.manifest.parse import Limits
 from core.manifest.validate import convert
 from events import incoming
 from tests.support.manifests import ITEM, VOICE, encode, lines, manifest
-from tests.support.untraced import environ
+from tests.support.untraced import environ_without_coverage
 
 quick = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
@@ -211,7 +211,7 @@ def test_a_hundred_thousand_items(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        env=environ(),
+        env=environ_without_coverage(),
     )
     good, bad, times, kilobytes = run.stdout.split()
     assert (int(good), int(bad)) == (99_000, 1_000)

@@ -17,7 +17,7 @@ from core.errors import JobError
 from core.storage import local_files
 from core.storage.local import LocalStore
 from tests.support.stores import head
-from tests.support.untraced import environ
+from tests.support.untraced import environ_without_coverage
 
 _PRELUDE = """
 import sys, time, resource, os
@@ -42,7 +42,7 @@ def _process(root: Path, code: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        env=environ(),  # a killed process would leave half a coverage file
+        env=environ_without_coverage(),  # a killed process would leave half a coverage file
     )
 
 

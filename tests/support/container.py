@@ -19,20 +19,24 @@ from tests.support.running_server import Client
 from tests.support.runtime import REFERENCE, consent_record
 
 ROOT = Path(__file__).parents[2]
-NAME, SECRET, TOKEN = "STS.NUabuse01", "kT9-secret/of+the-role", "CAIS+token/of=this-call"
+ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN = (
+    "STS.NUabuse01",
+    "kT9-secret/of+the-role",
+    "CAIS+token/of=this-call",
+)
 BUCKETS = ("inbox", "results", "control")
-STS = {
-    "x_fc_access_key_id": NAME,
-    "x_fc_access_key_secret": SECRET,
-    "x_fc_security_token": TOKEN,
+STS_HEADERS = {
+    "x_fc_access_key_id": ACCESS_KEY_ID,
+    "x_fc_access_key_secret": ACCESS_KEY_SECRET,
+    "x_fc_security_token": SECURITY_TOKEN,
 }
 
 
 @contextmanager
-def cloud() -> Iterator[OssServer]:
+def bucket_server() -> Iterator[OssServer]:
     """Three buckets, in which a recording and its consent lie."""
     with OssServer() as server:
-        server.add_key(NAME, SECRET, token=TOKEN)
+        server.add_key(ACCESS_KEY_ID, ACCESS_KEY_SECRET, token=SECURITY_TOKEN)
         for bucket in BUCKETS:
             server.create_bucket(bucket)
         data = REFERENCE.read_bytes()
@@ -56,7 +60,7 @@ def manifest(*texts: str, **fields: Any) -> bytes:
     return json.dumps(document | fields).encode()
 
 
-class Reachable(Protocol):
+class Endpoint(Protocol):
     @property
     def endpoint(self) -> str: ...
 
@@ -64,7 +68,7 @@ class Reachable(Protocol):
     def region(self) -> str: ...
 
 
-def environ_of(server: Reachable, **more: str) -> dict[str, str]:
+def server_environ(server: Endpoint, **more: str) -> dict[str, str]:
     places = {f"VOICEDROP_{name.upper()}": f"oss://{name}" for name in BUCKETS}
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("VOICEDROP_")},

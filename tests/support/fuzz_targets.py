@@ -1,8 +1,8 @@
 """Targets of `tests.acceptance.fuzz`: every place where the product reads untrusted bytes.
 
-A target takes bytes and returns, or raises one of ours (`JobError`); whatever it would put into a
-result must have a canonical form, or the result could not be written. Seeds are made by the tests'
-own makers, so that the fuzzer begins with what a good producer sends and with every known mistake.
+A target takes bytes and returns or raises JobError. Whatever it would put into a result must have a
+canonical form, as the result could not be written otherwise. Seeds come from the fixtures of the
+tests, so that the fuzzer starts with valid input and with every known mistake.
 """
 
 from __future__ import annotations
@@ -43,44 +43,43 @@ CONTEXT = sealing.Context(job="0" * 32, item="hello", mt="audio/wav")
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
-def manifest(data: bytes) -> None:
-    """The first byte says whether it is JSON Lines, so that both doors share one corpus."""
-    made = resolve.parse_job(data[1:], lines=data[:1] == b"l")
-    canonical.dump([made.id, made.labels, made.label, made.voices])
-    canonical.dump([[item.id, item.text, item.meta] for item in made.items])
-    notices = [*made.notices, *(notice for item in made.items for notice in item.notices)]
+def fuzz_manifest(data: bytes) -> None:
+    """Parse a manifest. The first byte selects JSON or JSON Lines, which share one corpus."""
+    parsed = resolve.parse_job(data[1:], lines=data[:1] == b"l")
+    canonical.dump([parsed.id, parsed.labels, parsed.label, parsed.voices])
+    canonical.dump([[item.id, item.text, item.meta] for item in parsed.items])
+    notices = [*parsed.notices, *(notice for item in parsed.items for notice in item.notices)]
     canonical.dump([asdict(notice) for notice in notices])
-    for error in made.errors:
-        tellable(error.error)
+    for error in parsed.errors:
+        check_reportable(error.error)
 
 
-def event(data: bytes) -> None:
-    found = incoming.parse(data, bucket="inbox")
-    json.dumps([asdict(created) for created in found.created] + found.timers)
-    for created in found.created:
+def fuzz_event(data: bytes) -> None:
+    parsed = incoming.parse(data, bucket="inbox")
+    json.dumps([asdict(created) for created in parsed.created] + parsed.timers)
+    for created in parsed.created:
         if not incoming.key_candidates(created.key):
-            raise AssertionError("a key that cannot be looked up was taken for one that can")
+            raise AssertionError("a key without candidates was accepted")
 
 
-def sound(data: bytes) -> None:
-    """Our own reading of headers here, libsndfile only in the confined child, one time in 16."""
+def fuzz_audio(data: bytes) -> None:
+    """Parse headers in this process, and decode one input in 16 in the sandbox."""
     source = container.inspect(data, "refs/a.wav")
     label.read_labels(data)
     if zlib.crc32(data) % 16 == 0 and source.data:
         try:
             decoding.decode(data, name="refs/a.wav", max_seconds=30.0)
         except Failed as exc:
-            if "raised an exception" in exc.message:  # neither the decoder's crash nor a refusal
+            if "raised an exception" in exc.message:  # other than a crash or a refusal
                 raise AssertionError(exc.message) from exc
             raise
 
 
-def tagged(data: bytes) -> None:
-    """The reader of labels is given whatever lies in a bucket."""
+def fuzz_tags(data: bytes) -> None:
     label.read_labels(data)
 
 
-def clip(data: bytes) -> None:
+def fuzz_clip(data: bytes) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
@@ -90,8 +89,8 @@ def clip(data: bytes) -> None:
         raise AssertionError(report.error.message)
 
 
-def sealed(data: bytes) -> None:
-    """A line of JSON, as the object's metadata or as the envelope itself; then the body."""
+def fuzz_sealed(data: bytes) -> None:
+    """Open a sealed object: a line of JSON, which is its metadata or its envelope, and the body."""
     head, _, body = data.partition(b"\n")
     try:
         fields = msgspec.json.decode(head)
@@ -106,20 +105,20 @@ def sealed(data: bytes) -> None:
         signed.verify(head, {})
     try:
         envelope = msgspec.convert(fields, sealing.Envelope)
-    except ValueError:  # stands inside a signed result, whose reader checks it as a whole
+    except ValueError:  # an envelope is part of a signed result, whose reader validates it
         sealing.decrypt(io.BytesIO(body), io.BytesIO(), KEY, CONTEXT.associated_data)
         return
     sealing.open_sealed(body, envelope, KEYS)
 
 
-def voice_consent(data: bytes) -> None:
+def fuzz_consent(data: bytes) -> None:
     records.check_consent(
         data, reference_sha256="0" * 64, language="en", at=NOW, revoked=False, pointer="consent"
     )
 
 
-def weights(data: bytes) -> None:
-    """The first byte says whether it is a torch file, a bare pickle in one, or safetensors."""
+def fuzz_checkpoint(data: bytes) -> None:
+    """Read a checkpoint. The first byte selects a torch file, a pickle in one, or safetensors."""
     kind, data = data[:1], data[1:]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("m.safetensors" if kind == b"s" else "m.pth")
@@ -132,11 +131,11 @@ def weights(data: bytes) -> None:
             read.load(key)
 
 
-def tellable(error: JobError) -> None:
-    """What an error says must fit into a result, and be short enough to read."""
-    told = canonical.dump(Problem.from_error(error))
-    if error.code == "INTERNAL" or len(told) > 4096:
-        raise AssertionError(f"{error.code}: {len(told)} bytes")
+def check_reportable(error: JobError) -> None:
+    """Raise AssertionError for INTERNAL, and for an error that is too long for a result."""
+    document = canonical.dump(Problem.from_error(error))
+    if error.code == "INTERNAL" or len(document) > 4096:
+        raise AssertionError(f"{error.code}: {len(document)} bytes")
 
 
 # --- seeds
@@ -172,9 +171,9 @@ def _events() -> Iterator[bytes]:
         yield json.dumps([{"specversion": "1.0", "data": one}, {"data": json.dumps(one)}]).encode()
 
 
-def _sounds() -> Iterator[bytes]:
+def _recordings() -> Iterator[bytes]:
     short = noise(0.3)
-    kinds = {
+    codecs_of = {
         "WAV": ("PCM_16", "PCM_U8", "PCM_24", "FLOAT", "DOUBLE", "ALAW", "GSM610", "IMA_ADPCM"),
         "FLAC": ("PCM_16",),
         "OGG": ("VORBIS", "OPUS"),
@@ -185,7 +184,7 @@ def _sounds() -> Iterator[bytes]:
         "W64": ("PCM_16",),
         "RF64": ("PCM_16",),
     }
-    for form, codecs in kinds.items():
+    for form, codecs in codecs_of.items():
         for codec in codecs:
             yield pack(short if form in ("MP3", "OGG") else short[:400], 16_000, form, codec)
     yield id3(20) + pack(short, 16_000, "MP3")
@@ -195,16 +194,18 @@ def _sounds() -> Iterator[bytes]:
 
 
 def _labelled() -> Iterator[bytes]:
-    made, _ = label.make_label("00119111000000000000010000", "job/item")
+    content_label, _ = label.make_label("00119111000000000000010000", "job/item")
     for form in ("wav", "flac", "mp3", "opus"):
-        yield label.add_label(encoding.encode(waveform.Audio(noise(0.3), 16_000), form).data, made)
+        yield label.add_label(
+            encoding.encode(waveform.Audio(noise(0.3), 16_000), form).data, content_label
+        )
 
 
 def _sealed() -> Iterator[bytes]:
     for plain in (b"", b"hello voice"):
-        made = sealing.seal(plain, CONTEXT, KEYS)
-        yield canonical.dump(made.envelope) + b"\n" + made.body
-        yield json.dumps(sealing.envelope_metadata(made.envelope)).encode() + b"\n" + made.body
+        sealed = sealing.seal(plain, CONTEXT, KEYS)
+        yield canonical.dump(sealed.envelope) + b"\n" + sealed.body
+        yield json.dumps(sealing.envelope_metadata(sealed.envelope)).encode() + b"\n" + sealed.body
     yield b'{"a":1,"signature":{"alg":"Ed25519","key_id":"' + b"0" * 16 + b'","value":"aa"}}'
 
 
@@ -234,9 +235,9 @@ def _weights() -> Iterator[bytes]:
 class Target:
     run: Callable[[bytes], None]
     seeds: Callable[[], Iterator[bytes]]
-    words: tuple[str, ...] = ()
-    """Tokens that mutations seldom hit by chance."""
-    longest: int = 4096
+    dictionary: tuple[str, ...] = ()
+    """Tokens that random mutations seldom produce."""
+    max_bytes: int = 4096
 
 
 def _tokens(text: str) -> tuple[str, ...]:
@@ -245,7 +246,7 @@ def _tokens(text: str) -> tuple[str, ...]:
 
 TARGETS = {
     "manifest": Target(
-        manifest,
+        fuzz_manifest,
         _manifests,
         _tokens(
             '"schema" "voicedrop/job/1" "voices" "items" "defaults" "labels" "label" "meta" "id" '
@@ -254,7 +255,7 @@ TARGETS = {
         ),
     ),
     "event": Target(
-        event,
+        fuzz_event,
         _events,
         _tokens(
             '"events" "data" "requestPayload" "eventName" "ObjectCreated:PutObject" "oss" "bucket" '
@@ -262,34 +263,38 @@ TARGETS = {
         ),
     ),
     "audio": Target(
-        sound,
-        _sounds,
+        fuzz_audio,
+        _recordings,
         _tokens(
             "RIFF RF64 riff WAVE fmt\\x20 data ds64 fact LIST bext fLaC OggS OpusHead \\x01vorbis "
             "FORM AIFF AIFC COMM SSND caff desc pakt .snd ID3 TAG APETAGEX Xing Info VBRI LAME "
             "\\xFF\\xFB \\xFF\\xF3 \\xFF\\xE3 \\xFF\\xFF\\xFF\\xFF"
         ),
-        longest=20_000,
+        max_bytes=20_000,
     ),
-    "tags": Target(tagged, _labelled, _tokens("AIGC= TXXX ID3 OpusTags \\x03vorbis")),
-    "sealed": Target(sealed, _sealed, _tokens('"v" "ctx" "wdek" "commit" local:fuzz vc-v vc-ctx')),
+    "tags": Target(fuzz_tags, _labelled, _tokens("AIGC= TXXX ID3 OpusTags \\x03vorbis")),
+    "sealed": Target(
+        fuzz_sealed, _sealed, _tokens('"v" "ctx" "wdek" "commit" local:fuzz vc-v vc-ctx')
+    ),
     "pickle": Target(
-        weights, _weights, _tokens("ctorch\\n ccollections\\nOrderedDict\\n PK\\x03\\x04 BF16 F32")
+        fuzz_checkpoint,
+        _weights,
+        _tokens("ctorch\\n ccollections\\nOrderedDict\\n PK\\x03\\x04 BF16 F32"),
     ),
     "consent": Target(
-        voice_consent,
+        fuzz_consent,
         _consents,
         _tokens('"valid_until" "valid_from" 9999-12-31T23:59:59Z 0001-01-01T00:00:00+14:00'),
     ),
-    "trace": Target(clip, _sounds, _tokens("RIFF data fLaC OggS"), longest=20_000),
+    "trace": Target(fuzz_clip, _recordings, _tokens("RIFF data fLaC OggS"), max_bytes=20_000),
 }
 
 
-def attempt(target: Target, data: bytes) -> str:
-    """The code that the bytes got, or an empty string. Every other exception passes."""
+def run_target(target: Target, data: bytes) -> str:
+    """Return the code of the JobError, or an empty string. Other exceptions are not caught."""
     try:
         target.run(data)
     except JobError as error:
-        tellable(error)
+        check_reportable(error)
         return error.code
     return ""

@@ -29,52 +29,52 @@ from core.result import document
 from core.storage.object_keys import SHARD_SUFFIX, parse_shard_key
 from handlers import sweep
 from handlers.jobs import carry_out_shard
-from tests.support.killed_worker import fork, look, warm
+from tests.support.killed_worker import check_outputs, fork, warm_up
 from tests.support.present import present
 from tests.support.runtime import BuzzVoice, cut_job, local_runtime, put_job
 
 ITEMS, WAVES = 6, 3
-LEASE = 0.4
+LEASE_SECONDS = 0.4
 
 
 def main(root: Path, rounds: int, seed: int) -> int:
     draw = random.Random(seed)
-    warm(root / "warm-up")
-    unhurt, _ = prepared(root / "unhurt")
+    warm_up(root / "warm-up")
+    unhurt, _ = put_split_job(root / "unhurt")
     start = time.monotonic()
-    if heirs(unhurt):
+    if finish_shards(unhurt):
         return 1
     latest = (time.monotonic() - start) / 2
     killed = 0
     for number in range(rounds):
-        runtime, key = prepared(root / str(number))
+        runtime, key = put_split_job(root / str(number))
         for _ in range(WAVES):
-            killed += wave(runtime, draw, latest)
-            look(runtime, key, finished=False)
-            time.sleep(LEASE)
-        if heirs(runtime) or wait([fork(partial(sweep.run, runtime, grace=0))]):
+            killed += kill_wave(runtime, draw, latest)
+            check_outputs(runtime, key, finished=False)
+            time.sleep(LEASE_SECONDS)
+        if finish_shards(runtime) or any_failed([fork(partial(sweep.run, runtime, grace=0))]):
             return 1
-        whole(runtime, key)
+        check_finished(runtime, key)
     sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
     return 0
 
 
-def prepared(folder: Path) -> tuple[Runtime, str]:
+def put_split_job(folder: Path) -> tuple[Runtime, str]:
     """A runtime, and the key of a job that waits there in shards."""
     runtime = local_runtime(
         folder,
         voice=BuzzVoice(seconds_each=0.05),
-        lease_seconds=LEASE,
+        lease_seconds=LEASE_SECONDS,
         shard_items=2,
         max_attempts=100,
     )
     items = [{"id": f"i{n}", "text": "One sentence. Then another one."} for n in range(ITEMS)]
     key = put_job(runtime, items=items)
-    assert not wait([fork(lambda: cut(key, runtime))])
+    assert not any_failed([fork(lambda: split(key, runtime))])
     return runtime, key
 
 
-def cut(key: str, runtime: Runtime) -> None:
+def split(key: str, runtime: Runtime) -> None:
     cut_job(key, runtime)
 
 
@@ -82,7 +82,7 @@ def works(runtime: Runtime) -> list[str]:
     return [info.key for info in runtime.control.list("work/") if info.key.endswith(SHARD_SUFFIX)]
 
 
-def wave(runtime: Runtime, draw: random.Random, latest: float) -> int:
+def kill_wave(runtime: Runtime, draw: random.Random, latest: float) -> int:
     """A worker for every shard, each killed at its own moment, by `latest` seconds; how many were
     still at work."""
     start = time.monotonic()
@@ -104,17 +104,17 @@ def wave(runtime: Runtime, draw: random.Random, latest: float) -> int:
     return killed
 
 
-def heirs(runtime: Runtime) -> bool:
+def finish_shards(runtime: Runtime) -> bool:
     """One worker a shard, all at once, to the end; whether any of them failed."""
-    return wait([fork(partial(insist, work, runtime)) for work in works(runtime)])
+    return any_failed([fork(partial(retry_until_done, work, runtime)) for work in works(runtime)])
 
 
-def wait(workers: list[int]) -> bool:
+def any_failed(workers: list[int]) -> bool:
     """Whether any of them failed."""
     return any([os.waitpid(worker, 0)[1] for worker in workers])
 
 
-def insist(work: str, runtime: Runtime) -> None:
+def retry_until_done(work: str, runtime: Runtime) -> None:
     """What the platform does with a notification that met a held shard."""
     for _ in range(100):
         try:
@@ -126,9 +126,9 @@ def insist(work: str, runtime: Runtime) -> None:
     raise TimeoutError(work)
 
 
-def whole(runtime: Runtime, key: str) -> None:
+def check_finished(runtime: Runtime, key: str) -> None:
     """One result with every item, one event, and nothing left to be worked on."""
-    look(runtime, key, finished=True)
+    check_outputs(runtime, key, finished=True)
     done = commit.committed_result(commit.read_manifest(key, runtime).job_id, runtime)
     assert done is not None
     items = list(document.read_items(done, commit.part_reader(runtime)))

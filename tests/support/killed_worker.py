@@ -32,13 +32,13 @@ from handlers.jobs import carry_out
 from tests.support.present import present
 from tests.support.runtime import BuzzVoice, finish_job, local_runtime, put_job
 
-LONGEST = 0.8
+LONGEST_SECONDS = 0.8
 """Seconds that the job takes at most, about."""
 
 
 def main(root: Path, rounds: int, seed: int) -> int:
     draw = random.Random(seed)
-    warm(root / "warm-up")
+    warm_up(root / "warm-up")
     killed = 0
     for number in range(rounds):
         folder = root / str(number)
@@ -49,20 +49,20 @@ def main(root: Path, rounds: int, seed: int) -> int:
         ]
         key = put_job(runtime, items=items)
         victim = fork(partial(carry_out, key, runtime))
-        time.sleep(draw.uniform(0, LONGEST))
+        time.sleep(draw.uniform(0, LONGEST_SECONDS))
         os.kill(victim, signal.SIGKILL)
         _, status = os.waitpid(victim, 0)
         killed += os.WIFSIGNALED(status)
-        look(runtime, key, finished=False)
-        heir = fork(partial(insist, key, replace(runtime, worker="heir")))
+        check_outputs(runtime, key, finished=False)
+        heir = fork(partial(retry_until_done, key, replace(runtime, worker="heir")))
         if os.waitpid(heir, 0)[1] != 0:
             return 1
-        look(runtime, key, finished=True)
+        check_outputs(runtime, key, finished=True)
     sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
     return 0
 
 
-def warm(folder: Path) -> None:
+def warm_up(folder: Path) -> None:
     """A whole job in this process: what it imports and works out, no fork has to do again."""
     runtime = local_runtime(folder, voice=BuzzVoice(seconds_each=0))
     finish_job(put_job(runtime, items=[{"id": "warm", "text": "Up."}]), runtime)
@@ -81,7 +81,7 @@ def fork(work: Callable[[], object]) -> int:
     return pid
 
 
-def insist(key: str, runtime: Runtime) -> None:
+def retry_until_done(key: str, runtime: Runtime) -> None:
     """What the platform does with a notification that met a held job."""
     for _ in range(100):
         try:
@@ -93,7 +93,7 @@ def insist(key: str, runtime: Runtime) -> None:
     raise TimeoutError(key)
 
 
-def look(runtime: Runtime, key: str, *, finished: bool) -> None:
+def check_outputs(runtime: Runtime, key: str, *, finished: bool) -> None:
     """Whatever is there is whole; if the job is finished, everything is there."""
     for info in runtime.results.list("out/"):
         stored = runtime.results.get(info.key, limit=10**8)

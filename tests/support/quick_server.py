@@ -36,12 +36,12 @@ def spellings(secret: str) -> list[str]:
     ]
 
 
-def buried(secret: str) -> list[str]:
+def embedded_spellings(secret: str) -> list[str]:
     """As part of something longer that was encoded."""
     return [base64.b64encode(b"user:"[:n] + secret.encode() + b"!").decode() for n in range(5)]
 
 
-class Leaky(BuzzVoice):
+class LeakyVoice(BuzzVoice):
     def __init__(self, secrets: list[str], credentials: wiring.CurrentCredentials) -> None:
         super().__init__()
         self._secrets, self._credentials = secrets, credentials
@@ -50,7 +50,11 @@ class Leaky(BuzzVoice):
         if text == "!leak":
             now = self._credentials()
             found = [*self._secrets, now.access_key_secret, now.security_token]
-            said = [form for secret in found for form in (*spellings(secret), *buried(secret))]
+            said = [
+                form
+                for secret in found
+                for form in (*spellings(secret), *embedded_spellings(secret))
+            ]
             raise RuntimeError(f"request failed: {said}")
         yield from super().speak(text, voiceprint, **options)
 
@@ -61,9 +65,9 @@ class QuickWorker(worker.Worker):
             sandbox.start()
             secrets = [v for k, v in os.environ.items() if k.startswith("TEST_SECRET_")]
             keys = [getattr(self._settings, name) for name in ("kek", "signing_key", "redis")]
-            voice = Leaky([*secrets, *filter(None, keys)], self._credentials)
-            made = wiring.runtime(self._settings, self._credentials)
-            self._runtime = replace(made, load_voice=lambda: voice, languages=voice.languages)
+            voice = LeakyVoice([*secrets, *filter(None, keys)], self._credentials)
+            runtime = wiring.runtime(self._settings, self._credentials)
+            self._runtime = replace(runtime, load_voice=lambda: voice, languages=voice.languages)
         return self._runtime
 
 

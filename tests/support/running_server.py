@@ -1,4 +1,4 @@
-"""A worker of a few lines, and the real server around it on a loopback port."""
+"""The real server on a loopback port, around a worker that follows scripted requests."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ if TYPE_CHECKING:
 ERRORS = {error.__name__: error for error in (Refused, Failed, Misconfigured, Unavailable)}
 
 
-class Orders:
-    """Does what the body orders: {"fail": [family, code]}, {"crash": text}, {"sleep": seconds};
-    anything else is counted and echoed."""
+class ScriptedWorker:
+    """Does what the body says: {"fail": [class of the error, code]}, {"crash": text} or
+    {"sleep": seconds}. Any other body succeeds."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
-        self.seen: list[tuple[bytes, Credentials | None, str]] = []
-        self.at_once = 0
-        self.peak = 0
-        self.cold: Exception | None = None
-        self.warming = 0.0
+        self.calls: list[tuple[bytes, Credentials | None, str]] = []
+        self.running = 0
+        self.max_running = 0
+        self.warm_error: Exception | None = None
+        self.warm_seconds = 0.0
         self._lock = threading.Lock()
 
     def warm(self) -> None:
         self.steps.append("warm")
-        time.sleep(self.warming)
-        if self.cold:
-            raise self.cold
+        time.sleep(self.warm_seconds)
+        if self.warm_error:
+            raise self.warm_error
 
     def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
         with self._lock:
-            self.at_once += 1
-            self.peak = max(self.peak, self.at_once)
+            self.running += 1
+            self.max_running = max(self.max_running, self.running)
         try:
-            return self._obey(body, credentials, request_id)
+            return self._follow(body, credentials, request_id)
         finally:
             with self._lock:
-                self.at_once -= 1
+                self.running -= 1
 
-    def _obey(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
-        self.seen.append((body, credentials, request_id))
-        order = json.loads(body) if body.startswith(b"{") else {}
-        if "sleep" in order:
-            time.sleep(order["sleep"])
-        if "fail" in order:
-            family, code = order["fail"]
-            raise ERRORS[family](code, order.get("message", ""))
-        if "crash" in order:
-            raise RuntimeError(order["crash"])
+    def _follow(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
+        self.calls.append((body, credentials, request_id))
+        script = json.loads(body) if body.startswith(b"{") else {}
+        if "sleep" in script:
+            time.sleep(script["sleep"])
+        if "fail" in script:
+            family, code = script["fail"]
+            raise ERRORS[family](code, script.get("message", ""))
+        if "crash" in script:
+            raise RuntimeError(script["crash"])
         self.steps.append("handled")
         return json.dumps({"bytes": len(body), "request": request_id}).encode()
 
@@ -70,12 +70,12 @@ class Orders:
 
 
 class Client:
-    """One kept-alive connection, as the platform keeps it."""
+    """One connection that is kept alive, as the platform does."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.pid = 0
-        """Of the server, where it is a process of its own."""
+        """Process id of the server, if it is a process of its own."""
         self.connection = HTTPConnection("127.0.0.1", port, timeout=20)
 
     def __enter__(self) -> Client:
@@ -84,7 +84,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
-    def ask(
+    def request(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[HTTPResponse, Any]:
         self.connection.request(method, path, body, headers or {})
@@ -95,19 +95,29 @@ class Client:
     def invoke(self, body: Any, **headers: str) -> tuple[HTTPResponse, Any]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.ask("POST", "/invoke", data, named)
+        return self.request("POST", "/invoke", data, named)
+
+
+def status_pair(response: HTTPResponse) -> tuple[int, str | None]:
+    """Return the HTTP status and the header x-fc-status."""
+    return response.status, response.headers["x-fc-status"]
 
 
 @contextmanager
-def serving(
-    worker: Orders,
+def running_server(
+    worker: ScriptedWorker,
     tokens: Tokens | None = None,
     *,
     drain_seconds: float = 5.0,
     retry_pause: float = 0.0,
 ) -> Iterator[Client]:
-    made = tokens or OwnTokens(50)
-    app = create_app(worker, made, Mask(), drain_seconds=drain_seconds, retry_pause=retry_pause)
+    app = create_app(
+        worker,
+        tokens or OwnTokens(50),
+        Mask(),
+        drain_seconds=drain_seconds,
+        retry_pause=retry_pause,
+    )
     server = uvicorn.Server(configuration(app, 0))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -122,15 +132,15 @@ def serving(
         thread.join()
 
 
-def parallel(port: int, bodies: list[Any]) -> list[tuple[HTTPResponse, Any]]:
-    """All bodies at once, each on a connection of its own; answers in the order of the bodies."""
+def invoke_in_parallel(port: int, bodies: list[Any]) -> list[tuple[HTTPResponse, Any]]:
+    """Post all bodies at once, each on its own connection; return the answers in their order."""
     answers: dict[int, tuple[HTTPResponse, Any]] = {}
 
-    def one(i: int) -> None:
+    def invoke(i: int) -> None:
         with Client(port) as client:
             answers[i] = client.invoke(bodies[i])
 
-    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(bodies))]
+    threads = [threading.Thread(target=invoke, args=(i,)) for i in range(len(bodies))]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 
 from core.errors import Misconfigured
 from handlers.server.app import serve
-from tests.support.running_server import Orders
+from tests.support.running_server import ScriptedWorker
 
 
-def worker_from(environ: Mapping[str, str]) -> Orders:
+def worker_from(environ: Mapping[str, str]) -> ScriptedWorker:
     if environ.get("TEST_NO_KEYS"):
         raise Misconfigured("KEY_NOT_FOUND", "no keys in ./keys")
-    return Announcing()
+    return AnnouncingWorker()
 
 
-class Announcing(Orders):
+class AnnouncingWorker(ScriptedWorker):
     def close(self) -> None:
         sys.stdout.write("closed\n")
 

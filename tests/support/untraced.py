@@ -5,6 +5,6 @@ from __future__ import annotations
 import os
 
 
-def environ() -> dict[str, str]:
+def environ_without_coverage() -> dict[str, str]:
     """Ours, without what makes coverage trace a new process."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}

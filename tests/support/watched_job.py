@@ -17,21 +17,21 @@ CALLS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket
 called: list[str] = []
 
 
-def note(event: str, arguments: tuple[Any, ...]) -> None:
+def record_call(event: str, arguments: tuple[Any, ...]) -> None:
     if event in CALLS:
         where = arguments[1] if event in {"socket.connect", "socket.sendto"} else arguments[:2]
         called.append(f"{where[0]}:{where[1]}" if isinstance(where, tuple) else str(where))
 
 
 def main(folder: Path, endpoint: str) -> None:
-    from tests.support.container import BUCKETS, NAME, SECRET, TOKEN
+    from tests.support.container import ACCESS_KEY_ID, ACCESS_KEY_SECRET, BUCKETS, SECURITY_TOKEN
     from tests.support.runtime import finish_job, local_runtime, put_job
 
     stores: dict[str, Any] = {}
     if endpoint:
         from core.storage.oss import Credentials, OssStore
 
-        keys = Credentials(NAME, SECRET, TOKEN)
+        keys = Credentials(ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN)
         stores = {b: OssStore(b, endpoint, "cn-hangzhou", lambda: keys) for b in BUCKETS}
     runtime = local_runtime(folder, **stores)
     answer = finish_job(put_job(runtime), runtime)
@@ -39,5 +39,5 @@ def main(folder: Path, endpoint: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.addaudithook(note)
+    sys.addaudithook(record_call)
     main(Path(sys.argv[1]), "".join(sys.argv[2:]))

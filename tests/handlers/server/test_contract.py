@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,13 @@ from core.errors import Failed, Unavailable
 from handlers.server.app import MAX_BODY, configuration, create_app
 from handlers.server.secrecy import Mask
 from handlers.server.tokens import OwnTokens
-from tests.support.running_server import Client, Orders, parallel, serving
+from tests.support.running_server import (
+    Client,
+    ScriptedWorker,
+    invoke_in_parallel,
+    running_server,
+    status_pair,
+)
 
 NOTIFICATION = Path(__file__).with_name("notification.json").read_bytes()
 STS = {
@@ -29,37 +34,35 @@ STS = {
 
 
 @pytest.fixture
-def worker() -> Orders:
-    return Orders()
+def worker() -> ScriptedWorker:
+    return ScriptedWorker()
 
 
 @pytest.fixture
-def client(worker: Orders) -> Iterator[Client]:
-    with serving(worker) as client:
+def client(worker: ScriptedWorker) -> Iterator[Client]:
+    with running_server(worker) as client:
         yield client
 
 
-def status(response: HTTPResponse) -> tuple[int, str | None]:
-    return response.status, response.headers["x-fc-status"]
-
-
-def test_the_worker_gets_the_body_byte_for_byte(worker: Orders, client: Client) -> None:
+def test_the_worker_gets_the_body_byte_for_byte(worker: ScriptedWorker, client: Client) -> None:
     response, summary = client.invoke(NOTIFICATION, x_fc_request_id="r-1")
-    assert status(response) == (200, "200")
+    assert status_pair(response) == (200, "200")
     assert response.headers["content-type"] == "application/json"
     assert summary == {"bytes": len(NOTIFICATION), "request": "r-1"}
-    assert worker.seen == [(NOTIFICATION, None, "r-1")]
+    assert worker.calls == [(NOTIFICATION, None, "r-1")]
 
 
-def test_invoke_warms_an_instance_without_initializer(worker: Orders, client: Client) -> None:
+def test_invoke_warms_an_instance_without_initializer(
+    worker: ScriptedWorker, client: Client
+) -> None:
     client.invoke(b"")
     client.invoke(b"")
     assert worker.steps == ["warm", "handled", "handled"]
 
 
-def test_a_request_without_id_gets_one(worker: Orders, client: Client) -> None:
+def test_a_request_without_id_gets_one(worker: ScriptedWorker, client: Client) -> None:
     client.invoke(b"")
-    assert re.fullmatch("[0-9a-f]{32}", worker.seen[0][2])
+    assert re.fullmatch("[0-9a-f]{32}", worker.calls[0][2])
 
 
 @pytest.mark.slow
@@ -77,7 +80,7 @@ def test_only_what_may_be_mended_comes_again(
     client: Client, fail: list[str], expected: tuple[int, str]
 ) -> None:
     response, answer = client.invoke({"fail": fail})
-    assert status(response) == expected
+    assert status_pair(response) == expected
     assert answer["error"]["code"] == fail[1]
     assert answer["error"]["advice"]
     assert answer["error"]["retryable"] is (expected[0] == 404)
@@ -93,7 +96,7 @@ def test_only_what_time_may_mend_is_answered_after_a_pause(family: str, paused: 
         "Misconfigured": "KEY_NOT_FOUND",
         "Refused": "EVENT_INVALID",
     }
-    with serving(Orders(), retry_pause=0.3) as client:
+    with running_server(ScriptedWorker(), retry_pause=0.3) as client:
         start = time.monotonic()
         client.invoke({"fail": [family, codes[family]]})
         assert (time.monotonic() - start >= 0.3) is paused
@@ -103,7 +106,7 @@ def test_a_crash_comes_again_and_tells_the_caller_nothing(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     response, answer = client.invoke({"crash": "cannot open /secret/place"}, x_fc_request_id="r-9")
-    assert status(response) == (404, "404")
+    assert status_pair(response) == (404, "404")
     assert answer["error"]["code"] == "INTERNAL"
     assert "/secret/place" not in json.dumps(answer)
     (record,) = [r for r in caplog.records if r.name == "voicedrop.server"]
@@ -111,9 +114,9 @@ def test_a_crash_comes_again_and_tells_the_caller_nothing(
     assert "cannot open /secret/place" in vars(record)["trace"]
 
 
-def test_credentials_come_from_the_headers(worker: Orders, client: Client) -> None:
+def test_credentials_come_from_the_headers(worker: ScriptedWorker, client: Client) -> None:
     client.invoke(b"", **STS)
-    credentials = worker.seen[0][1]
+    credentials = worker.calls[0][1]
     assert credentials is not None
     assert credentials.access_key_id == "STS.idididid"
     assert credentials.access_key_secret == "secretsecret"
@@ -124,9 +127,9 @@ def test_credentials_come_from_the_headers(worker: Orders, client: Client) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", ["x_fc_access_key_id", "x_fc_access_key_secret"])
-def test_half_a_credential_is_none(worker: Orders, client: Client, missing: str) -> None:
+def test_half_a_credential_is_none(worker: ScriptedWorker, client: Client, missing: str) -> None:
     client.invoke(b"", **{name: value for name, value in STS.items() if name != missing})
-    assert worker.seen[0][1] is None
+    assert worker.calls[0][1] is None
 
 
 @pytest.mark.slow
@@ -155,10 +158,10 @@ def test_secrets_that_an_sdk_quotes_are_neither_logged_nor_answered(
 def test_the_platform_finds_its_lines_in_the_log(
     client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client.ask("POST", "/initialize", headers={"x-fc-request-id": "r-0"})
+    client.request("POST", "/initialize", headers={"x-fc-request-id": "r-0"})
     client.invoke({"fail": ["Failed", "INTERNAL"]}, x_fc_request_id="r-1")
-    client.ask("GET", "/pre-freeze", headers={"x-fc-request-id": "r-2"})
-    client.ask("GET", "/pre-stop", headers={"x-fc-request-id": "r-3"})
+    client.request("GET", "/pre-freeze", headers={"x-fc-request-id": "r-2"})
+    client.request("GET", "/pre-stop", headers={"x-fc-request-id": "r-3"})
     assert capsys.readouterr().out.splitlines() == [
         "FC Initialize Start RequestId: r-0",
         "FC Initialize End RequestId: r-0",
@@ -172,133 +175,137 @@ def test_the_platform_finds_its_lines_in_the_log(
 
 
 def test_initialize_is_idempotent_and_makes_the_instance_ready(
-    worker: Orders, client: Client
+    worker: ScriptedWorker, client: Client
 ) -> None:
-    assert client.ask("GET", "/healthz")[0].status == 503
+    assert client.request("GET", "/healthz")[0].status == 503
     for _ in range(3):
-        response, answer = client.ask("POST", "/initialize")
-        assert status(response) == (200, "200")
+        response, answer = client.request("POST", "/initialize")
+        assert status_pair(response) == (200, "200")
         assert answer == {"ready": True}
     assert worker.steps == ["warm"]
-    assert client.ask("GET", "/healthz")[0].status == 200
+    assert client.request("GET", "/healthz")[0].status == 200
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("cold", "code"),
+    ("warm_error", "code"),
     [(Unavailable("STORAGE_UNAVAILABLE"), "STORAGE_UNAVAILABLE"), (OSError("x"), "INTERNAL")],
     ids=["error", "crash"],
 )
 def test_a_failed_initialize_says_why_and_may_be_tried_again(
-    worker: Orders, client: Client, cold: Exception, code: str
+    worker: ScriptedWorker, client: Client, warm_error: Exception, code: str
 ) -> None:
-    worker.cold = cold
-    response, answer = client.ask("POST", "/initialize")
-    assert status(response) == (404, "404")
+    worker.warm_error = warm_error
+    response, answer = client.request("POST", "/initialize")
+    assert status_pair(response) == (404, "404")
     assert answer["error"]["code"] == code
-    assert client.ask("GET", "/healthz")[0].status == 503
-    worker.cold = None
-    assert client.ask("POST", "/initialize")[0].status == 200
+    assert client.request("GET", "/healthz")[0].status == 503
+    worker.warm_error = None
+    assert client.request("POST", "/initialize")[0].status == 200
 
 
 @pytest.mark.slow
 def test_health_and_a_second_initialize_wait_for_a_slow_first_one(
-    worker: Orders, client: Client
+    worker: ScriptedWorker, client: Client
 ) -> None:
-    worker.warming = 0.4
+    worker.warm_seconds = 0.4
     other = Client(client.port)
-    first = threading.Thread(target=other.ask, args=("POST", "/initialize"))
+    first = threading.Thread(target=other.request, args=("POST", "/initialize"))
     first.start()
     while not worker.steps:
         time.sleep(0.005)
-    assert client.ask("GET", "/healthz")[0].status == 503
-    assert client.ask("POST", "/initialize")[1] == {"ready": True}
+    assert client.request("GET", "/healthz")[0].status == 503
+    assert client.request("POST", "/initialize")[1] == {"ready": True}
     first.join()
     other.connection.close()
     assert worker.steps == ["warm"]
 
 
 def test_a_permanent_fault_at_start_is_still_a_failed_initialize(
-    worker: Orders, client: Client
+    worker: ScriptedWorker, client: Client
 ) -> None:
-    worker.cold = Failed("INTERNAL")
-    assert client.ask("POST", "/initialize")[0].status == 404
+    worker.warm_error = Failed("INTERNAL")
+    assert client.request("POST", "/initialize")[0].status == 404
 
 
 @pytest.mark.slow
-def test_one_job_runs_at_a_time_and_the_rest_wait(worker: Orders, client: Client) -> None:
-    answers = parallel(client.port, [{"sleep": 0.02}] * 20)
-    assert {status(response) for response, _ in answers} == {(200, "200")}
-    assert worker.peak == 1
-    assert len(worker.seen) == 20
+def test_one_job_runs_at_a_time_and_the_rest_wait(worker: ScriptedWorker, client: Client) -> None:
+    answers = invoke_in_parallel(client.port, [{"sleep": 0.02}] * 20)
+    assert {status_pair(response) for response, _ in answers} == {(200, "200")}
+    assert worker.max_running == 1
+    assert len(worker.calls) == 20
 
 
 @pytest.mark.slow
-def test_more_than_there_are_tokens_come_again(worker: Orders, client: Client) -> None:
-    answers = parallel(client.port, [{"sleep": 0.5}] + [{"sleep": 0.001}] * 75)
-    refused = [answer for response, answer in answers if status(response) == (404, "404")]
+def test_more_than_there_are_tokens_come_again(worker: ScriptedWorker, client: Client) -> None:
+    answers = invoke_in_parallel(client.port, [{"sleep": 0.5}] + [{"sleep": 0.001}] * 75)
+    refused = [answer for response, answer in answers if status_pair(response) == (404, "404")]
     assert 20 <= len(refused) <= 26
     assert {answer["error"]["code"] for answer in refused} == {"OVERLOADED"}
-    assert len(worker.seen) == 76 - len(refused)
-    answers = parallel(client.port, [{"sleep": 0.001}] * 50)
-    assert {status(response) for response, _ in answers} == {(200, "200")}
+    assert len(worker.calls) == 76 - len(refused)
+    answers = invoke_in_parallel(client.port, [{"sleep": 0.001}] * 50)
+    assert {status_pair(response) for response, _ in answers} == {(200, "200")}
 
 
 @pytest.mark.slow
-def test_health_answers_while_a_job_runs(worker: Orders, client: Client) -> None:
-    job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 2}]))
+def test_health_answers_while_a_job_runs(worker: ScriptedWorker, client: Client) -> None:
+    job = threading.Thread(target=invoke_in_parallel, args=(client.port, [{"sleep": 2}]))
     job.start()
-    while not worker.at_once:
+    while not worker.running:
         time.sleep(0.005)
     start = time.monotonic()
-    assert client.ask("GET", "/healthz")[0].status == 200
+    assert client.request("GET", "/healthz")[0].status == 200
     assert time.monotonic() - start < 1.5
-    assert worker.at_once == 1
+    assert worker.running == 1
     job.join()
 
 
 @pytest.mark.slow
-def test_pre_stop_lets_the_job_finish_then_closes_once(worker: Orders, client: Client) -> None:
+def test_pre_stop_lets_the_job_finish_then_closes_once(
+    worker: ScriptedWorker, client: Client
+) -> None:
     answers = []
     job = threading.Thread(
-        target=lambda: answers.extend(parallel(client.port, [{"sleep": 0.3}, {"sleep": 0.3}]))
+        target=lambda: answers.extend(
+            invoke_in_parallel(client.port, [{"sleep": 0.3}, {"sleep": 0.3}])
+        )
     )
     job.start()
-    while not worker.at_once:
+    while not worker.running:
         time.sleep(0.005)
     time.sleep(0.1)
-    assert status(client.ask("GET", "/pre-stop")[0]) == (200, "200")
+    assert status_pair(client.request("GET", "/pre-stop")[0]) == (200, "200")
     assert worker.steps == ["warm", "handled", "close"]
-    assert client.ask("GET", "/pre-stop")[0].status == 200
+    assert client.request("GET", "/pre-stop")[0].status == 200
     job.join()
-    assert sorted(status(response) for response, _ in answers) == [(200, "200"), (404, "404")]
+    assert sorted(status_pair(response) for response, _ in answers) == [(200, "200"), (404, "404")]
     assert worker.steps.count("close") == 1
 
 
 def test_a_stopped_instance_takes_no_work_until_it_is_initialized_again(
-    worker: Orders, client: Client
+    worker: ScriptedWorker, client: Client
 ) -> None:
-    client.ask("GET", "/pre-stop")
+    client.request("GET", "/pre-stop")
     response, answer = client.invoke(b"")
-    assert status(response) == (404, "404")
+    assert status_pair(response) == (404, "404")
     assert answer["error"]["code"] == "JOB_BUSY"
-    assert client.ask("GET", "/healthz")[0].status == 503
-    client.ask("POST", "/initialize")
-    assert status(client.invoke(b"")[0]) == (200, "200")
-    client.ask("GET", "/pre-stop")
+    assert client.request("GET", "/healthz")[0].status == 503
+    client.request("POST", "/initialize")
+    assert status_pair(client.invoke(b"")[0]) == (200, "200")
+    client.request("GET", "/pre-stop")
     assert worker.steps == ["close", "warm", "handled", "close"]
 
 
 @pytest.mark.slow
 def test_a_job_that_outlives_its_time_does_not_hold_the_instance() -> None:
-    worker = Orders()
-    with serving(worker, drain_seconds=0.1) as client:
-        job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 0.6}]))
+    worker = ScriptedWorker()
+    with running_server(worker, drain_seconds=0.1) as client:
+        job = threading.Thread(target=invoke_in_parallel, args=(client.port, [{"sleep": 0.6}]))
         job.start()
-        while not worker.at_once:
+        while not worker.running:
             time.sleep(0.005)
         start = time.monotonic()
-        assert client.ask("GET", "/pre-stop")[0].status == 200
+        assert client.request("GET", "/pre-stop")[0].status == 200
         assert time.monotonic() - start < 0.45
         assert worker.steps == ["warm", "close"]
         job.join()
@@ -306,52 +313,52 @@ def test_a_job_that_outlives_its_time_does_not_hold_the_instance() -> None:
 
 @pytest.mark.slow
 def test_pre_freeze_waits_for_the_job_and_keeps_the_instance_open(
-    worker: Orders, client: Client
+    worker: ScriptedWorker, client: Client
 ) -> None:
-    job = threading.Thread(target=parallel, args=(client.port, [{"sleep": 0.2}]))
+    job = threading.Thread(target=invoke_in_parallel, args=(client.port, [{"sleep": 0.2}]))
     job.start()
-    while not worker.at_once:
+    while not worker.running:
         time.sleep(0.005)
-    client.ask("GET", "/pre-freeze")
+    client.request("GET", "/pre-freeze")
     assert worker.steps == ["warm", "handled"]
     job.join()
     assert client.invoke(b"")[0].status == 200
 
 
 def test_leaving_closes_the_worker() -> None:
-    worker = Orders()
-    with serving(worker) as client:
+    worker = ScriptedWorker()
+    with running_server(worker) as client:
         client.invoke(b"")
     assert worker.steps == ["warm", "handled", "close"]
 
 
-def test_a_body_over_the_limit_is_refused_unread(worker: Orders, client: Client) -> None:
-    response, answer = client.ask("POST", "/invoke", bytes(MAX_BODY + 1))
-    assert status(response) == (413, "404")
+def test_a_body_over_the_limit_is_refused_unread(worker: ScriptedWorker, client: Client) -> None:
+    response, answer = client.request("POST", "/invoke", bytes(MAX_BODY + 1))
+    assert status_pair(response) == (413, "404")
     assert answer["error"]["code"] == "HTTP_413"
-    assert worker.seen == []
-    assert client.ask("GET", "/")[0].status == 200
+    assert worker.calls == []
+    assert client.request("GET", "/")[0].status == 200
 
 
-def test_a_body_in_chunks_is_joined(worker: Orders, client: Client) -> None:
+def test_a_body_in_chunks_is_joined(worker: ScriptedWorker, client: Client) -> None:
     client.connection.request("POST", "/invoke", iter([b"a" * 10, b"b" * 10]), encode_chunked=True)
     assert client.connection.getresponse().status == 200
-    assert worker.seen[0][0] == b"a" * 10 + b"b" * 10
+    assert worker.calls[0][0] == b"a" * 10 + b"b" * 10
 
 
-def test_a_body_at_the_limit_is_taken(worker: Orders, client: Client) -> None:
+def test_a_body_at_the_limit_is_taken(worker: ScriptedWorker, client: Client) -> None:
     assert client.invoke(bytes(MAX_BODY))[1]["bytes"] == MAX_BODY
 
 
 @pytest.mark.slow
 def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(
-    worker: Orders, client: Client, capsys: pytest.CaptureFixture[str]
+    worker: ScriptedWorker, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_connection(("127.0.0.1", client.port)) as raw:
         raw.sendall(b"POST /invoke HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
         time.sleep(0.1)
     time.sleep(0.1)
-    assert worker.seen == []
+    assert worker.calls == []
     assert "FC Invoke End" in capsys.readouterr().out
     assert client.invoke(b"")[0].status == 200
 
@@ -364,7 +371,7 @@ def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(
 def test_what_does_not_exist_is_answered_in_json(
     client: Client, method: str, path: str, expected: int
 ) -> None:
-    response, answer = client.ask(method, path)
+    response, answer = client.request(method, path)
     assert response.status == expected
     said = {404: "No such path.", 405: "This path does not take this method."}[expected]
     assert answer["error"] == {"code": f"HTTP_{expected}", "message": said}
@@ -376,16 +383,16 @@ def test_what_does_not_exist_is_answered_in_json(
     [("POST", "/invoke"), ("POST", "/initialize"), ("GET", "/pre-stop"), ("GET", "/pre-freeze")],
 )
 def test_the_http_trigger_cannot_reach_the_control_paths(
-    worker: Orders, client: Client, method: str, path: str
+    worker: ScriptedWorker, client: Client, method: str, path: str
 ) -> None:
-    response, _ = client.ask(method, path, headers={"x-fc-control-path": "/http-invoke"})
+    response, _ = client.request(method, path, headers={"x-fc-control-path": "/http-invoke"})
     assert response.status == 404
     assert worker.steps == []
-    assert worker.seen == []
+    assert worker.calls == []
 
 
 def test_the_front_page_says_what_runs(client: Client) -> None:
-    response, answer = client.ask("GET", "/", headers={"x-fc-control-path": "/http-invoke"})
+    response, answer = client.request("GET", "/", headers={"x-fc-control-path": "/http-invoke"})
     assert response.status == 200
     assert answer["service"] == "voicedrop"
     assert set(answer) == {"service", "version", "ready"}
@@ -396,20 +403,20 @@ def test_one_connection_serves_many_requests(client: Client) -> None:
     socket_before = client.connection.sock
     for _ in range(5):
         client.invoke({"fail": ["Unavailable", "NO_SPACE"]})
-        client.ask("GET", "/nothing")
+        client.request("GET", "/nothing")
     assert client.connection.sock is socket_before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["/invoke", "/initialize"])
 def test_answers_carry_no_header_that_the_platform_forbids(client: Client, path: str) -> None:
-    response, _ = client.ask("POST", path)
+    response, _ = client.request("POST", path)
     names = {name.lower() for name in response.headers}
     assert names <= {"x-fc-status", "content-type", "content-length"}
 
 
 def test_connections_are_kept_for_fifteen_minutes() -> None:
-    config = configuration(create_app(Orders(), OwnTokens(50), Mask()), 9000)
+    config = configuration(create_app(ScriptedWorker(), OwnTokens(50), Mask()), 9000)
     assert config.timeout_keep_alive == 900
     assert (config.host, config.port) == ("0.0.0.0", 9000)  # noqa: S104
     assert config.workers == 1

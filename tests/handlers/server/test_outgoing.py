@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.container import ROOT, cloud
+from tests.support.container import ROOT, bucket_server
 
 
 def watched(folder: Path, *endpoint: str) -> dict[str, Any]:
@@ -39,6 +39,6 @@ def test_a_job_over_folders_calls_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_job_over_buckets_calls_their_endpoint_only(tmp_path: Path) -> None:
-    with cloud() as server:
+    with bucket_server() as server:
         address = urlsplit(server.endpoint).netloc
         assert watched(tmp_path, server.endpoint) == {"ended": "succeeded", "called": [address]}

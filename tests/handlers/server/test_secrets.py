@@ -14,9 +14,17 @@ import pytest
 from core.crypto import keys
 from core.storage.oss import Credentials
 from handlers.server.secrecy import Mask, secrets_of
-from tests.support.container import SECRET, STS, TOKEN, cloud, container, environ_of, manifest
-from tests.support.faults.simulation import notification
-from tests.support.quick_server import buried, spellings
+from tests.support.container import (
+    ACCESS_KEY_SECRET,
+    SECURITY_TOKEN,
+    STS_HEADERS,
+    bucket_server,
+    container,
+    manifest,
+    server_environ,
+)
+from tests.support.events import notification
+from tests.support.quick_server import embedded_spellings, spellings
 
 ROOT = Path(__file__).parents[3]
 REDIS = "redis-pass/word+1"
@@ -40,7 +48,7 @@ def leaks(text: str, secrets: list[str]) -> list[str]:
     for secret in secrets:
         forms = set(spellings(secret))
         # The middle of what is encoded as part of something longer.
-        forms |= {form[8:24] for form in buried(secret)}
+        forms |= {form[8:24] for form in embedded_spellings(secret)}
         found += [f"{secret[:4]}...: {form}" for form in forms if form in text]
     return found
 
@@ -68,28 +76,39 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> After:
     redis = f"redis://:{REDIS.replace('/', '%2F')}@127.0.0.1:9/0"
     log = folder / "log"
     said: list[str] = []
-    with cloud() as server:
-        environ = environ_of(server, VOICEDROP_REDIS=redis, TEST_SECRET_A=NEVER, **made)
+    with bucket_server() as server:
+        environ = server_environ(server, VOICEDROP_REDIS=redis, TEST_SECRET_A=NEVER, **made)
         with container(environ | {"FC_TOKEN": NEVER}, log) as client:
 
             def invoke(key: str, **headers: str) -> None:
                 said.append(str(client.invoke(notification(key), **headers)[1]))
 
             server.place("inbox", "jobs/a.manifest.json", manifest("!leak", "Fine words."))
-            wrong = STS | {"x_fc_access_key_secret": SECRET[::-1]}
+            wrong = STS_HEADERS | {"x_fc_access_key_secret": ACCESS_KEY_SECRET[::-1]}
             invoke("jobs/a.manifest.json", **wrong)  # the store answers with all that was signed
-            invoke("jobs/a.manifest.json", **(STS | {"x_fc_security_token": TOKEN[::-1]}))
-            invoke("jobs/a.manifest.json", **STS)
+            invoke(
+                "jobs/a.manifest.json",
+                **(STS_HEADERS | {"x_fc_security_token": SECURITY_TOKEN[::-1]}),
+            )
+            invoke("jobs/a.manifest.json", **STS_HEADERS)
             server.state.keys.clear()
             server.place("inbox", "jobs/b.manifest.json", manifest("Fine words."))
-            invoke("jobs/b.manifest.json", **STS)
+            invoke("jobs/b.manifest.json", **STS_HEADERS)
         objects = [
             key.encode() + data
             for bucket in ("results", "control")
             for key, data in server.objects(bucket).items()
         ]
     stored = b"".join(objects).decode("latin-1")
-    secrets = [SECRET, SECRET[::-1], TOKEN, TOKEN[::-1], REDIS, NEVER, *made.values()]
+    secrets = [
+        ACCESS_KEY_SECRET,
+        ACCESS_KEY_SECRET[::-1],
+        SECURITY_TOKEN,
+        SECURITY_TOKEN[::-1],
+        REDIS,
+        NEVER,
+        *made.values(),
+    ]
     return After(log.read_text(), said, stored, secrets)
 
 
@@ -116,14 +135,14 @@ def test_no_secret_is_in_what_was_logged_answered_or_stored(after: After) -> Non
 
 
 def test_the_search_itself_finds_every_spelling() -> None:
-    for form in (*spellings(SECRET), *buried(SECRET)):
-        assert leaks(f"x{form}x", [SECRET]), form
+    for form in (*spellings(ACCESS_KEY_SECRET), *embedded_spellings(ACCESS_KEY_SECRET)):
+        assert leaks(f"x{form}x", [ACCESS_KEY_SECRET]), form
 
 
 @pytest.mark.parametrize("secret", ["kT9-secret/of+the-role", "ünïcode+pass/w", "x" * 40])
 def test_the_mask_covers_every_spelling_and_nothing_else(secret: str) -> None:
     mask = Mask([secret])
-    for form in (*spellings(secret), *buried(secret)):
+    for form in (*spellings(secret), *embedded_spellings(secret)):
         assert leaks(mask(f"before {form} after"), [secret]) == []
     assert mask("a log line without any") == "a log line without any"
 
@@ -177,8 +196,8 @@ def test_a_worker_that_crashes_leaves_no_dump_of_its_memory() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_server_can_write_no_core_file(tmp_path: Path) -> None:
-    with cloud() as server, container(environ_of(server), tmp_path / "log") as client:
-        client.ask("GET", "/")
+    with bucket_server() as server, container(server_environ(server), tmp_path / "log") as client:
+        client.request("GET", "/")
         limits = Path(f"/proc/{client.pid}/limits").read_text()
         (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
         assert core.split()[4:6] == ["0", "0"]

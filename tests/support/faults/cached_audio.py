@@ -1,8 +1,8 @@
-"""The real sound processing, but each distinct input computed once.
+"""Memoises the real audio processing, so that each distinct input is computed once.
 
-Watermark, detector, codec and preparation are pure functions of their arguments; what histories
-vary is the order of store calls around them. So their answers are remembered, and what is sealed,
-signed and stored is what the real functions gave.
+Watermark, detector, codec and preparation are pure functions of their arguments; histories vary
+only the order of the store calls around them. What is sealed, signed and stored is what the real
+functions returned.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from core.audio import decoding, encoding, loudness
 from core.speech import reference, speaker_change
 from tests.support import runtime
 
-PURE: list[tuple[Any, str]] = [
+PURE_FUNCTIONS: list[tuple[Any, str]] = [
     (runtime, "synthetic_speech"),
     *((watermark, name) for name in ("embed", "detect", "detect_any", "verify")),
     (encoding, "encode"),
@@ -29,24 +29,24 @@ PURE: list[tuple[Any, str]] = [
     (reference, "prepare"),
     (speaker_change, "has_several_speakers"),
 ]
-_ANSWERS: dict[bytes, Any] = {}
+_CACHE: dict[bytes, Any] = {}
 
 
 @contextmanager
-def remembered() -> Iterator[None]:
+def memoised() -> Iterator[None]:
     with ExitStack() as stack:
-        for owner, name in PURE:
-            stack.enter_context(mock.patch.object(owner, name, _once(getattr(owner, name))))
+        for owner, name in PURE_FUNCTIONS:
+            stack.enter_context(mock.patch.object(owner, name, _memoise(getattr(owner, name))))
         yield
 
 
-def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+def _memoise(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def answer(*args: Any, **kwargs: Any) -> Any:
-        asked = pickle.dumps((function.__module__, function.__qualname__, args, kwargs))
-        key = hashlib.blake2b(asked, digest_size=16).digest()
-        if key not in _ANSWERS:
-            _ANSWERS[key] = function(*args, **kwargs)
-        return _ANSWERS[key]
+        call = pickle.dumps((function.__module__, function.__qualname__, args, kwargs))
+        key = hashlib.blake2b(call, digest_size=16).digest()
+        if key not in _CACHE:
+            _CACHE[key] = function(*args, **kwargs)
+        return _CACHE[key]
 
     return answer

@@ -1,6 +1,8 @@
-"""The object store of `chaos`, as a process of its own, failing as often as told.
+"""The failing object store of `chaos`, as a process of its own.
 
-python -m tests.support.faults.chaos_store FAILING SEED    # serves until its standard input ends
+    python -m tests.support.faults.chaos_store FAILING SEED  # serves until standard input ends
+
+FAILING is the share of calls that fail.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class serving:  # noqa: N801 - a context manager, used like a function
         return self._process.stdout.readline().strip()
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=20)  # its standard input ends: so does the server
+        self._process.communicate(timeout=20)  # the server ends with its standard input
 
 
 def serve(failing: float, seed: int) -> None:

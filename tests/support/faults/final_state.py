@@ -1,4 +1,4 @@
-"""What lies in the buckets when it is over: nothing missing, nothing doubled, all of it whole."""
+"""Checks the buckets when all jobs are done: nothing missing, duplicated or unreadable."""
 
 from __future__ import annotations
 
@@ -21,41 +21,42 @@ from tests.support.present import present
 T = TypeVar("T")
 
 
-def look(runtime: Runtime, manifests: list[str]) -> dict[str, Any]:
-    """One result and one event for each manifest, whose outputs can be opened, and what a sweep
-    would still find to do. AssertionError if anything is missing, doubled, unreadable."""
-    statuses, opened, cut = Counter[str](), 0, 0
-    announced = [info.key for info in insist(lambda: list(runtime.results.list("events/")))]
+def check_final_state(runtime: Runtime, manifests: list[str]) -> dict[str, Any]:
+    """Count results, events and outputs, and list what a sweep finds left to do.
+
+    Raises AssertionError if a result or event is missing or duplicated, or an output unreadable."""
+    statuses, opened, split_jobs = Counter[str](), 0, 0
+    announced = [info.key for info in retry(lambda: list(runtime.results.list("events/")))]
     assert len(announced) == len(set(announced)) == len(manifests)
     for key in manifests:
-        job_id = insist(partial(commit.read_manifest, key, runtime)).job_id
-        done = insist(partial(commit.committed_result, job_id, runtime))
+        job_id = retry(partial(commit.read_manifest, key, runtime)).job_id
+        done = retry(partial(commit.committed_result, job_id, runtime))
         assert done is not None, key
         assert event_key(done.job_id, done.finished) in announced
         statuses[done.error.code if done.error else done.status] += 1
-        cut += bool(done.parts)
-        for item in insist(partial(items, done, runtime)):
+        split_jobs += bool(done.parts)
+        for item in retry(partial(read_result_items, done, runtime)):
             assert item.output, item.error
-            sealed = insist(partial(runtime.results.get, item.output.key, limit=10**8)).data
+            sealed = retry(partial(runtime.results.get, item.output.key, limit=10**8)).data
             plain = sealing.open_sealed(sealed, present(item.envelope), runtime.keys.wrapping)
             opened += plain.startswith(b"RIFF")
-    left = insist(lambda: sweep.run(runtime, grace=0.0)).findings
+    unfinished = retry(lambda: sweep.run(runtime, grace=0.0)).findings
     return {
         "jobs": len(manifests),
-        "cut": cut,
+        "cut": split_jobs,
         "results": dict(statuses),
         "events": len(announced),
         "sealed_objects_opened": opened,
-        "left_over": [f"{finding.kind}: {finding.detail}" for finding in left],
+        "left_over": [f"{finding.kind}: {finding.detail}" for finding in unfinished],
     }
 
 
-def items(done: document.Result, runtime: Runtime) -> list[ItemResult]:
+def read_result_items(done: document.Result, runtime: Runtime) -> list[ItemResult]:
     return list(document.read_items(done, commit.part_reader(runtime)))
 
 
-def insist(action: Callable[[], T]) -> T:
-    """What a producer or auditor does when the store fails: again."""
+def retry(action: Callable[[], T]) -> T:
+    """Repeat an action that the failing store refuses."""
     for attempt in range(30):
         try:
             return action()

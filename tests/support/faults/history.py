@@ -1,4 +1,4 @@
-"""A random history: what producers, the platform, workers and the store do, all from one seed."""
+"""A random history of producers, platform, workers and store, determined by one seed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from handlers.sweep import Sweep
 from tests.support.faults.injector import FAULTS, Call, Fault
 from tests.support.faults.simulation import (
     ENGINES,
-    LEASE,
+    LEASE_SECONDS,
     NoFaults,
-    Theatre,
+    Simulation,
     consent_document,
+    in_virtual_time,
     manifest,
     other_reference,
-    playing,
     reference,
 )
-from tests.support.faults.virtual_time import Crash, Host, World
+from tests.support.faults.virtual_time import Crash, Host, Scheduler
 
 HOUR = 3600.0
 JOBS = ("jobs/a.manifest.json", "jobs/b.manifest.json")
@@ -29,180 +29,191 @@ REFERENCE_KEY = "refs/alice.flac"
 WAIT_S = 600
 
 
-class Random(NoFaults):
-    """Every call may go wrong, with one chance for the whole history."""
+class RandomFaults(NoFaults):
+    """Every call may fail, with one probability for the whole history."""
 
-    def __init__(self, theatre: Theatre, chance: float) -> None:
-        super().__init__(theatre.watcher, theatre.world)
+    def __init__(self, simulation: Simulation, chance: float) -> None:
+        super().__init__(simulation.checker, simulation.scheduler)
         self._chance = chance
 
     def fault(self, call: Call) -> Fault | None:
-        draw = self.world.draw
-        if draw.random() >= self._chance:
+        rng = self.scheduler.rng
+        if rng.random() >= self._chance:
             return None
-        self.struck += 1
-        return draw.choice(FAULTS)
+        self.fault_count += 1
+        return rng.choice(FAULTS)
 
     def in_speech(self, host: Host) -> None:
-        draw = self.world.draw
-        if draw.random() >= self._chance:
+        rng = self.scheduler.rng
+        if rng.random() >= self._chance:
             return
-        self.struck += 1
-        if draw.random() < 0.5:
-            host.dead = True
+        self.fault_count += 1
+        if rng.random() < 0.5:
+            host.is_dead = True
             raise Crash
-        host.frozen = self.world.now + self.freeze()
+        host.frozen_until = self.scheduler.now + self.freeze()
 
 
 @dataclass
-class Played:
-    """What a history was, and how it ended."""
+class History:
+    """The outcome of one history."""
 
     seed: int
-    calm: bool
-    """Nothing failed and no notification was lost: it must end without the sweeper."""
+    is_calm: bool
+    """No call fails and no notification is lost: the jobs must finish without the sweeper."""
     results: dict[str, Result] = field(default_factory=dict)
     faults: int = 0
     steps: int = 0
     spoken: int = 0
-    cut: int = 0
-    """Jobs that were cut into shards."""
-    swept: int = 0
-    """Rounds of the sweeper that were needed."""
+    split_jobs: int = 0
+    """Number of jobs that were split into shards."""
+    sweep_rounds: int = 0
+    """Runs of the sweeper until nothing was left to do."""
 
 
-Setting = Callable[[World], Theatre]
+MakeSimulation = Callable[[Scheduler], Simulation]
 
 
-def play(seed: int, setting: Setting = Theatre) -> Played:
-    """AssertionError if an invariant broke; its message begins with the seed."""
+def play_history(seed: int, make_simulation: MakeSimulation = Simulation) -> History:
+    """Play the history of a seed. Raises AssertionError, whose message begins with the seed, if an
+    invariant does not hold."""
     try:
-        return _History(seed, setting).play()
+        return _HistoryRun(seed, make_simulation).play()
     except AssertionError as exc:
         raise AssertionError(f"seed {seed}: {exc}") from None
 
 
-class _History:
-    def __init__(self, seed: int, setting: Setting) -> None:
-        self.world = World(seed)
-        self.draw = self.world.draw
-        self.theatre = setting(self.world)
-        self.calm = self.draw.random() < 0.2
-        chance = 0.0 if self.calm else self.draw.choice([0.01, 0.05, 0.1])
-        self.plan = Random(self.theatre, chance)
-        self.theatre.plan = self.plan
-        self.theatre.trouble = self.plan.in_speech
-        self.platform = self.theatre.host("platform")
-        self.jobs = list(JOBS[: self.draw.choice([1, 1, 2])])
-        self.has_reference = self.draw.random() < 0.95
-        if self.draw.random() < 0.4:
-            self.theatre.shard_items = self.draw.choice([1, 1, 2])
-        self.theatre.on_work = self._announce
+class _HistoryRun:
+    def __init__(self, seed: int, make_simulation: MakeSimulation) -> None:
+        self.scheduler = Scheduler(seed)
+        self.rng = self.scheduler.rng
+        self.simulation = make_simulation(self.scheduler)
+        self.is_calm = self.rng.random() < 0.2
+        chance = 0.0 if self.is_calm else self.rng.choice([0.01, 0.05, 0.1])
+        self.plan = RandomFaults(self.simulation, chance)
+        self.simulation.plan = self.plan
+        self.simulation.on_sentence = self.plan.in_speech
+        self.platform = self.simulation.host("platform")
+        self.jobs = list(JOBS[: self.rng.choice([1, 1, 2])])
+        self.has_reference = self.rng.random() < 0.95
+        if self.rng.random() < 0.4:
+            self.simulation.shard_items = self.rng.choice([1, 1, 2])
+        self.simulation.on_shard = self._announce
 
-    def play(self) -> Played:
-        with playing(self.world):
+    def play(self) -> History:
+        with in_virtual_time(self.scheduler):
             self._produce()
-            if not self.calm and self.draw.random() < 0.4:
+            if not self.is_calm and self.rng.random() < 0.4:
                 self._later(10, self._sweep)
-            self.world.run()
-            rounds = self._settle()
-        assert not list(self.theatre.buckets["control"].list("pending/")), "a stale wake-up mark"
-        assert not list(self.theatre.buckets["control"].list("work/")), "work that is left lying"
-        results = self.theatre.watcher.settled(self.theatre.quiet_runtime(), self._manifests())
+            self.scheduler.run()
+            rounds = self._sweep_until_done()
+        assert not list(self.simulation.buckets["control"].list("pending/")), (
+            "a stale waiting marker"
+        )
+        assert not list(self.simulation.buckets["control"].list("work/")), "unfinished shards"
+        results = self.simulation.checker.finished_results(
+            self.simulation.direct_runtime(), self._manifests()
+        )
         for key, result in results.items():
-            self._judge(key, result)
-        return Played(
-            seed=self.world.seed,
-            calm=self.calm,
+            self._check_result(key, result)
+        return History(
+            seed=self.scheduler.seed,
+            is_calm=self.is_calm,
             results=results,
-            faults=self.plan.struck,
-            steps=self.world.steps,
-            spoken=sum(len(voice.spoken) for voice in self.theatre.voices),
-            cut=sum(bool(result.parts) for result in results.values()),
-            swept=rounds,
+            faults=self.plan.fault_count,
+            steps=self.scheduler.steps,
+            spoken=sum(len(voice.spoken) for voice in self.simulation.voices),
+            split_jobs=sum(bool(result.parts) for result in results.values()),
+            sweep_rounds=rounds,
         )
 
     def _produce(self) -> None:
-        """Uploads in any order, each with its notifications; then perhaps somebody meddles."""
-        self.theatre.put("consent/alice.json", consent_document())
+        """Upload everything in random order; perhaps replace or delete some of it later."""
+        self.simulation.put("consent/alice.json", consent_document())
         if self.has_reference:
             self._later(8, lambda: self._upload(REFERENCE_KEY, reference()))
         for key in self.jobs:
-            data = manifest(self.draw.randint(1, 3), wait_s=WAIT_S)
+            data = manifest(self.rng.randint(1, 3), wait_s=WAIT_S)
             self._later(8, partial(self._upload, key, data))
-        if self.draw.random() < 0.15:
-            other = manifest(self.draw.randint(1, 3), variant=1, wait_s=WAIT_S)
+        if self.rng.random() < 0.15:
+            other = manifest(self.rng.randint(1, 3), variant=1, wait_s=WAIT_S)
             self._later(15, lambda: self._upload(self.jobs[0], other))
-        if self.draw.random() < 0.1 and self.has_reference:
+        if self.rng.random() < 0.1 and self.has_reference:
             self._later(15, lambda: self._upload(REFERENCE_KEY, other_reference()))
-        if self.draw.random() < 0.05:
-            self._later(15, lambda: self.theatre.buckets["inbox"].delete(self.jobs[0]))
+        if self.rng.random() < 0.05:
+            self._later(15, lambda: self.simulation.buckets["inbox"].delete(self.jobs[0]))
 
     def _upload(self, key: str, data: bytes) -> None:
-        self.theatre.put(key, data)
+        self.simulation.put(key, data)
         self._announce(key)
 
     def _announce(self, key: str) -> None:
-        """Of a manifest, a recording or a shard; it may be lost or come several times."""
-        lost = not self.calm and self.draw.random() < 0.1
-        for _ in range(0 if lost else self.draw.choice([1, 1, 2, 3])):
-            self._later(self.draw.choice([0.02, 0.2, 5]), lambda: self._deliver(key))
+        """Deliver the notification of an object never, once or several times."""
+        lost = not self.is_calm and self.rng.random() < 0.1
+        for _ in range(0 if lost else self.rng.choice([1, 1, 2, 3])):
+            self._later(self.rng.choice([0.02, 0.2, 5]), lambda: self._deliver(key))
 
     def _deliver(self, key: str) -> None:
-        skew = self.draw.choice([0.0, 0.0, HOUR, -HOUR])
-        engine = ENGINES[self.draw.random() < 0.1]
-        # Calm, the platform is patient: a job that is busy is met again when it is free.
-        self.theatre.deliver(key, times=8 if self.calm else 3, skew=skew, engine=engine)
+        skew = self.rng.choice([0.0, 0.0, HOUR, -HOUR])
+        engine = ENGINES[self.rng.random() < 0.1]
+        # Without faults the platform retries until a busy job is free.
+        self.simulation.deliver(key, times=8 if self.is_calm else 3, skew=skew, engine=engine)
 
     def _later(self, seconds: float, work: Callable[[], object]) -> None:
-        self.world.spawn(work, self.platform, self.draw.uniform(0, seconds))
+        self.scheduler.spawn(work, self.platform, self.rng.uniform(0, seconds))
 
     def _sweep(self, plan: NoFaults | None = None) -> bool:
-        """One run of the sweeper as a worker of its own; say whether nothing was left to do."""
-        host = self.theatre.host("s")
-        runtime = self.theatre.runtime(host, plan=plan)
-        task = self.world.spawn(lambda: sweep.run(runtime, grace=0.0), host)
-        self.world.pause(float("inf"), lambda: task.done)
+        """Run the sweeper as a worker of its own; True if nothing was left to do."""
+        host = self.simulation.host("s")
+        runtime = self.simulation.runtime(host, plan=plan)
+        task = self.scheduler.spawn(lambda: sweep.run(runtime, grace=0.0), host)
+        self.scheduler.pause(float("inf"), lambda: task.done)
         if task.error:
-            self.theatre.unexpected(task.error)
+            self.simulation.record_unexpected(task.error)
             return False
         assert isinstance(task.result, Sweep)
         return not task.result.open
 
-    def _settle(self) -> int:
-        """The storm is over: how many rounds of the sweeper until nothing is left to do."""
-        quiet = NoFaults(self.theatre.watcher, self.world)
-        if self.calm:
+    def _sweep_until_done(self) -> int:
+        """Run the sweeper without faults until nothing is left to do; return the number of runs."""
+        no_faults = NoFaults(self.simulation.checker, self.scheduler)
+        if self.is_calm:
             if not self.has_reference:
-                self.world.now += WAIT_S
+                self.scheduler.now += WAIT_S
             else:
-                self.theatre.watcher.settled(self.theatre.quiet_runtime(), self._manifests())
+                self.simulation.checker.finished_results(
+                    self.simulation.direct_runtime(), self._manifests()
+                )
         for number in range(1, 20):
-            task = self.world.spawn(lambda: self._sweep(quiet), self.platform)
-            self.world.run()
+            task = self.scheduler.spawn(lambda: self._sweep(no_faults), self.platform)
+            self.scheduler.run()
             if task.result:
                 return number
-            self.world.now += LEASE if number < 10 else WAIT_S
-        raise AssertionError("the sweeper never came to an end")
+            self.scheduler.now += LEASE_SECONDS if number < 10 else WAIT_S
+        raise AssertionError("the sweeper did not finish in 19 runs")
 
     def _manifests(self) -> list[str]:
-        return [key for key in self.theatre.buckets["inbox"].objects if key.startswith("jobs/")]
+        return [key for key in self.simulation.buckets["inbox"].objects if key.startswith("jobs/")]
 
-    def _judge(self, key: str, result: Result) -> None:
-        """Nothing may fail that no fault explains."""
+    def _check_result(self, key: str, result: Result) -> None:
+        """Allow only failures that the injected faults explain."""
         code = result.error.code if result.error else ""
         if code == "RETRIES_EXHAUSTED":
-            assert self.plan.struck >= self.theatre.max_attempts, "given up without enough faults"
+            assert self.plan.fault_count >= self.simulation.max_attempts, (
+                "RETRIES_EXHAUSTED without enough faults"
+            )
             return
         if not self.has_reference:
-            items = self.theatre.watcher.items(result)
+            items = self.simulation.checker.items(result)
             codes = {item.error.code if item.error else "" for item in items}
             assert codes == {"REF_NOT_FOUND"}, key
             return
         if any(
             i.error and i.error.code == "RETRIES_EXHAUSTED"
-            for i in self.theatre.watcher.items(result)
+            for i in self.simulation.checker.items(result)
         ):
-            assert self.plan.struck >= self.theatre.max_attempts, "given up without enough faults"
+            assert self.plan.fault_count >= self.simulation.max_attempts, (
+                "RETRIES_EXHAUSTED without enough faults"
+            )
             return
         assert result.status == "succeeded", f"{key} ended as {result.status}: {result.items}"

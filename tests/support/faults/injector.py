@@ -1,4 +1,4 @@
-"""A Store whose every call may go wrong in every way that a network and a platform know."""
+"""A Store whose calls fail as a FaultPlan says: crashes, outages, lost replies, freezes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import BinaryIO, Literal, Protocol, TypeVar, get_args
 
 from core.errors import Unavailable
 from core.storage.port import Body, Info, Object, Store
-from tests.support.faults.memory import whole
-from tests.support.faults.virtual_time import Crash, Host, World
+from tests.support.faults.memory import read_body
+from tests.support.faults.virtual_time import Crash, Host, Scheduler
 
 T = TypeVar("T")
 Fault = Literal[
     "crash-before",
     "crash-after",
-    "refused",  # Unavailable, nothing was performed
-    "lost-reply",  # Unavailable, and yet it was performed
+    "refused",  # Unavailable; the call was not performed
+    "lost-reply",  # Unavailable, although the call was performed
     "freeze-before",
     "freeze-after",
 ]
@@ -33,11 +33,12 @@ class Call:
     key: str
     data: bytes = b""
     began: int = 0
-    """Step of the world at which the worker decided to make it."""
+    """Step of the scheduler at which the worker began the call."""
 
 
-class Plan(Protocol):
-    """Decides what happens to a call, and sees what came of it, and what the caller heard of it."""
+class FaultPlan(Protocol):
+    """Decides which calls fail, and observes them: before, after, and when the caller has the
+    answer."""
 
     def fault(self, call: Call) -> Fault | None: ...
 
@@ -49,14 +50,14 @@ class Plan(Protocol):
 
     def after(self, call: Call, answer: object) -> None: ...
 
-    def heard(self, call: Call, answer: object) -> None: ...
+    def answer_received(self, call: Call, answer: object) -> None: ...
 
 
 class FaultyStore:
-    """`inner` as one host sees it. Time passes with every call, and others run meanwhile."""
+    """`inner` as one host sees it. Virtual time passes, and other tasks run, during every call."""
 
-    def __init__(self, inner: Store, host: Host, world: World, plan: Plan) -> None:
-        self._inner, self._host, self._world, self._plan = inner, host, world, plan
+    def __init__(self, inner: Store, host: Host, scheduler: Scheduler, plan: FaultPlan) -> None:
+        self._inner, self._host, self._scheduler, self._plan = inner, host, scheduler, plan
 
     @property
     def name(self) -> str:
@@ -76,7 +77,10 @@ class FaultyStore:
 
     def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         return self._call(
-            "put_once", key, lambda: self._inner.put_once(key, data, metadata=metadata), whole(data)
+            "put_once",
+            key,
+            lambda: self._inner.put_once(key, data, metadata=metadata),
+            read_body(data),
         )
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:
@@ -97,26 +101,26 @@ class FaultyStore:
         self._inner.check(writable_once=writable_once)
 
     def _call(self, operation: str, key: str, action: Callable[[], T], data: bytes = b"") -> T:
-        began = self._world.steps
+        began = self._scheduler.steps
         call = Call(self._host, self._inner.name, operation, key, data, began)
         fault = self._plan.fault(call)
-        self._world.pause(self._plan.latency())
-        self._break(fault, "before")
+        self._scheduler.pause(self._plan.latency())
+        self._apply_fault(fault, "before")
         if fault == "refused":
             raise Unavailable("STORAGE_UNAVAILABLE", "injected", pointer=key)
         self._plan.before(call)
         answer = action()
         self._plan.after(call, answer)
-        self._break(fault, "after")
+        self._apply_fault(fault, "after")
         if fault == "lost-reply":
-            raise Unavailable("STORAGE_UNAVAILABLE", "injected after the fact", pointer=key)
-        self._plan.heard(call, answer)
+            raise Unavailable("STORAGE_UNAVAILABLE", "injected after the call", pointer=key)
+        self._plan.answer_received(call, answer)
         return answer
 
-    def _break(self, fault: Fault | None, when: str) -> None:
+    def _apply_fault(self, fault: Fault | None, when: str) -> None:
         if fault == f"crash-{when}":
-            self._host.dead = True
+            self._host.is_dead = True
             raise Crash
         if fault == f"freeze-{when}":
-            self._host.frozen = self._world.now + self._plan.freeze()
-            self._world.pause()
+            self._host.frozen_until = self._scheduler.now + self._plan.freeze()
+            self._scheduler.pause()

@@ -1,4 +1,4 @@
-"""What must hold after every step, whatever happened before it."""
+"""Invariants that are checked at every store call of a simulation."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from core.storage.port import Object
 from events import outgoing
 from tests.support.faults.injector import Call
 from tests.support.faults.memory import MemoryStore
-from tests.support.faults.virtual_time import World
+from tests.support.faults.virtual_time import Scheduler
 
-TOGETHER = frozenset({"items.csv", "errors.jsonl", "result.json"})
-"""What is made from all parts of a job that was cut."""
+COMMITTED_FILES = frozenset({"items.csv", "errors.jsonl", "result.json"})
+"""Files of a split job that are made from all its parts."""
 
 
-class Watcher:
-    """Sees every call before and after; knows the buckets and the true time."""
+class InvariantChecker:
+    """Observes every store call and knows the buckets and the virtual time."""
 
     def __init__(
-        self, world: World, inbox: MemoryStore, results: MemoryStore, control: MemoryStore
+        self, scheduler: Scheduler, inbox: MemoryStore, results: MemoryStore, control: MemoryStore
     ) -> None:
-        self._world = world
+        self._scheduler = scheduler
         self.inbox, self.results, self.control = inbox, results, control
         self._first: dict[str, bytes] = {}
         self._made_from: dict[str, tuple[str, str]] = {}
-        """Output -> engine and digest of the reference."""
+        """Key of an output -> fingerprint of the engine and SHA-256 of the reference."""
         self._reference_of: dict[str, str] = {}
         self._engine_of: dict[str, str] = {}
         self._held: dict[str, Record] = {}
         self._fenced: dict[tuple[str, str], tuple[int, int]] = {}
-        """Host and job -> step at which the host learned that it lost, outputs written since."""
+        """Host and job -> step at which the host learned that it lost its lease, and the number of
+        outputs that it has written since."""
         self._claimed: set[str] = set()
         self.written: Counter[str] = Counter()
         self._shard_of: dict[tuple[str, str], str] = {}
-        """Job and item -> name of the shard that makes it."""
-        self._cut: set[str] = set()
-        self.on_work: Callable[[str], None] = lambda key: None
+        """Job and item -> name of the item's shard."""
+        self._split_jobs: set[str] = set()
+        self.on_shard: Callable[[str], None] = lambda key: None
 
-    def engine(self, host: str, fingerprint: str) -> None:
+    def register_engine(self, host: str, fingerprint: str) -> None:
         self._engine_of[host] = fingerprint
 
     def before(self, call: Call) -> None:
@@ -55,37 +56,37 @@ class Watcher:
         if fetches and call.host.name not in self._claimed:
             self._fail(call, "a reference was fetched before the attempt was counted")
         if call.bucket == "results" and call.operation == "put_once":
-            self._no_write_after_fencing(call)
+            self._check_fencing(call)
 
     def after(self, call: Call, answer: object) -> None:
         if isinstance(answer, Object) and call.key.startswith("refs/"):
             self._reference_of[call.host.name] = hashlib.sha256(answer.data).hexdigest()
         if call.bucket == "results" and call.operation in ("put", "put_once", "delete"):
-            self._written(call, answer)
+            self._check_write(call, answer)
         elif answer is True and call.key.startswith("lease/"):
-            self._appended(call)
+            self._check_lease(call)
         elif answer is True and call.key.startswith("work/") and call.key.endswith(".jsonl"):
-            self._shared_out(call)
+            self._record_shard(call)
 
-    def _shared_out(self, call: Call) -> None:
+    def _record_shard(self, call: Call) -> None:
         job, number = parse_shard_key(call.key)
-        self._cut.add(job)
+        self._split_jobs.add(job)
         for line in call.data.splitlines()[1:]:
             self._shard_of[job, json.loads(line)["id"]] = shard_name(job, number)
-        self.on_work(call.key)
+        self.on_shard(call.key)
 
-    def heard(self, call: Call, answer: object) -> None:
+    def answer_received(self, call: Call, answer: object) -> None:
         if call.operation == "append" and call.key.startswith("lease/"):
             claim = (call.host.name, call.key.removeprefix("lease/"))
             if answer:
                 self._fenced.pop(claim, None)
             else:
-                self._fenced.setdefault(claim, (self._world.steps, 0))
+                self._fenced.setdefault(claim, (self._scheduler.steps, 0))
 
-    def _written(self, call: Call, answer: object) -> None:
+    def _check_write(self, call: Call, answer: object) -> None:
         key = call.key
         if call.operation in ("delete", "put"):
-            self._fail(call, "something in the results bucket was replaced or removed")
+            self._fail(call, "an object of the results bucket was replaced or removed")
         stored = self.results.objects[key].data
         if self._first.setdefault(key, stored) != stored:
             self._fail(call, "an object of the results bucket changed after it was written")
@@ -95,18 +96,20 @@ class Watcher:
                 host = call.host.name
                 self._made_from[key] = (self._engine_of[host], self._reference_of[host])
             elif key.endswith("/result.json"):
-                self._committed(call, parse_result(stored))
+                self._check_result(call, parse_result(stored))
             elif key.startswith("events/"):
-                self._announced(call, key, stored)
+                self._check_event(call, key, stored)
 
     def items(self, result: Result) -> Iterator[ItemResult]:
-        """All of a result; AssertionError if it names other parts than are there."""
+        """Yield the items of a result; it is a violation if a part is missing or changed."""
         try:
             yield from read_items(result, lambda key: self.results.get(key, limit=10**8).data)
         except Refused as exc:
-            self._world.violated(f"the result of {result.job_id} has no such part: {exc}")
+            self._scheduler.report_violation(
+                f"the result of {result.job_id} has no such part: {exc}"
+            )
 
-    def _committed(self, call: Call, result: Result) -> None:
+    def _check_result(self, call: Call, result: Result) -> None:
         used: dict[str, Part] = {}
         for part in read_parts(result, lambda key: self.results.get(key, limit=10**8).data):
             used |= {item.id: part for item in part.items}
@@ -115,60 +118,64 @@ class Watcher:
                 continue
             stored = self.results.objects.get(item.output.key)
             if stored is None:
-                self._fail(call, f"the result names {item.output.key}, which is not there")
+                self._fail(call, f"the result names {item.output.key}, which does not exist")
             elif hashlib.sha256(stored.data).hexdigest() != item.output.sealed_sha256:
-                self._fail(call, f"the result names other bytes than lie at {item.output.key}")
-            noted = "ENGINE_CHANGED" in {notice.code for notice in item.notices}
+                self._fail(call, f"the result has another digest than {item.output.key}")
+            has_notice = "ENGINE_CHANGED" in {notice.code for notice in item.notices}
             source = used.get(item.id, result)
             engine = source.engine.fingerprint if source.engine else ""
-            said = (engine, source.voices[item.voice].reference_sha256)
-            if self._made_from[item.output.key] != said and not noted:
-                self._fail(call, f"{item.output.key} was made from something else; nobody said so")
+            stated = (engine, source.voices[item.voice].reference_sha256)
+            if self._made_from[item.output.key] != stated and not has_notice:
+                self._fail(
+                    call,
+                    f"{item.output.key} has another engine or reference than stated",
+                )
 
-    def _announced(self, call: Call, key: str, event: bytes) -> None:
+    def _check_event(self, call: Call, key: str, event: bytes) -> None:
         job = key.rpartition("/")[2].removesuffix(".json")
         stored = self.results.objects.get(result_key(job))
         if stored is None:
-            self._fail(call, "an event announces a result that is not there")
+            self._fail(call, "an event announces a result that does not exist")
         elif event != outgoing.job_event(parse_result(stored.data)):
-            self._fail(call, "an event says something else than its result")
+            self._fail(call, "an event differs from its result")
         same = [k for k in self.results.objects if k.startswith("events/") and job in k]
         if len(same) != 1:
             self._fail(call, "a job was announced twice")
 
-    def _appended(self, call: Call) -> None:
+    def _check_lease(self, call: Call) -> None:
         record = Record.parse(call.data)
         self._claimed.add(call.host.name)
         held = self._held.get(call.key, record)
-        if held.worker != record.worker and held.expires > self._world.now:
+        if held.worker != record.worker and held.expires > self._scheduler.now:
             self._fail(call, f"{record.worker} took a lease that {held.worker} still held")
         self._held[call.key] = record
 
-    def _no_write_after_fencing(self, call: Call) -> None:
-        """Who learned that the job is somebody else's may end the item in hand, no more."""
+    def _check_fencing(self, call: Call) -> None:
+        """A worker that learned that it lost its lease may finish the current item, no more."""
         for (host, job), (learned, outputs) in self._fenced.items():
-            ours = host == call.host.name and self._is_of(call.key, job)
-            if not ours or call.began <= learned:
+            is_this_job = host == call.host.name and self._belongs_to(call.key, job)
+            if not is_this_job or call.began <= learned:
                 continue
             if call.key.endswith((".json", ".csv", ".jsonl")) or outputs >= 1:
-                self._fail(call, "a worker wrote on after it had lost its lease")
+                self._fail(call, "a worker continued to write after it had lost its lease")
             self._fenced[host, job] = (learned, outputs + 1)
 
-    def _is_of(self, key: str, claimed: str) -> bool:
-        """Whether an output, part or result is made under this claim, of a job or of a shard."""
+    def _belongs_to(self, key: str, claimed: str) -> bool:
+        """True if the lease of this job or shard is needed to write the object."""
         job, _, name = key.removeprefix("out/").partition("/")
         if name.startswith("parts/"):
             return claimed == shard_name(job, int(name[6:11]))
-        if job in self._cut and name in TOGETHER:
-            return False  # whoever sees the last part commits, under no claim
+        if job in self._split_jobs and name in COMMITTED_FILES:
+            return False  # the worker that sees the last part commits without a lease
         return claimed == self._shard_of.get((job, name.partition(".")[0]), job)
 
     def _fail(self, call: Call, what: str) -> None:
         where = f"{call.host.name} {call.operation} {call.bucket}/{call.key}"
-        self._world.violated(f"{what} ({where}, step {self._world.steps})")
+        self._scheduler.report_violation(f"{what} ({where}, step {self._scheduler.steps})")
 
-    def settled(self, runtime: Runtime, keys: list[str]) -> dict[str, Result]:
-        """After the dust: one result and one event for every manifest that is there."""
+    def finished_results(self, runtime: Runtime, keys: list[str]) -> dict[str, Result]:
+        """Return the result of every manifest. Raises AssertionError if a result or its event is
+        missing."""
         finished: dict[str, Result] = {}
         for key in keys:
             order = commit.read_manifest(key, runtime)

@@ -1,4 +1,4 @@
-"""A bucket in memory, whose clock is given to it."""
+"""A bucket in memory with a clock of the caller's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from core.storage.port import Body, Info, Object, too_large
 
 
 class MemoryStore:
-    """The Store port, every method atomic as on OSS. `versioned`: as a bucket with versioning
-    behaves, where put_once overwrites and says that it wrote."""
+    """The Store port; every method is atomic, as on OSS. `versioned`: put_once overwrites and
+    reports success, as in a bucket with versioning."""
 
     def __init__(self, name: str, clock: Callable[[], float], *, versioned: bool = False) -> None:
         self._name, self._clock, self._versioned = name, clock, versioned
@@ -24,25 +24,25 @@ class MemoryStore:
         return self._name
 
     def get(self, key: str, *, limit: int, etag: str = "") -> Object:
-        found = self.objects.get(check_key(key))
-        if found is None:
+        stored = self.objects.get(check_key(key))
+        if stored is None:
             raise Refused("OBJECT_MISSING", pointer=key)
-        if etag and etag != found.info.etag:
+        if etag and etag != stored.info.etag:
             raise Refused("OBJECT_CHANGED", pointer=key)
-        if found.info.size > limit:
-            raise too_large(key, found.info.size, limit)
-        return found
+        if stored.info.size > limit:
+            raise too_large(key, stored.info.size, limit)
+        return stored
 
     def fetch(self, key: str, file: BinaryIO, *, limit: int) -> Info:
-        found = self.get(key, limit=limit)
+        stored = self.get(key, limit=limit)
         file.seek(0)
         file.truncate()
-        file.write(found.data)
-        return found.info
+        file.write(stored.data)
+        return stored.info
 
     def head(self, key: str) -> Info | None:
-        found = self.objects.get(check_key(key))
-        return found.info if found else None
+        stored = self.objects.get(check_key(key))
+        return stored.info if stored else None
 
     def put(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> None:
         plain = check_metadata(metadata)
@@ -53,7 +53,7 @@ class MemoryStore:
     def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         if check_key(key) in self.objects and not self._versioned:
             return False
-        self.put(key, whole(data), metadata=metadata)
+        self.put(key, read_body(data), metadata=metadata)
         return True
 
     def append(self, key: str, data: bytes, *, position: int) -> bool:
@@ -76,11 +76,10 @@ class MemoryStore:
         return self._clock()
 
     def check(self, *, writable_once: bool) -> None:
-        """Nothing here can be missing."""
+        """Do nothing: a bucket in memory always exists."""
 
 
-def whole(data: Body) -> bytes:
-    """The bytes of what is to be written."""
+def read_body(data: Body) -> bytes:
     if isinstance(data, bytes):
         return data
     data.seek(0)

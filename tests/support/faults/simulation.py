@@ -1,5 +1,6 @@
-"""Where histories are played: three buckets in memory, workers that come and go, a platform that
-repeats and loses notifications. What runs is the product's own code, from `handle` down."""
+"""Three buckets in memory, simulated workers, and a platform that repeats and loses notifications.
+
+The product's own code runs, from `handle` down."""
 
 from __future__ import annotations
 
@@ -20,38 +21,38 @@ from core.errors import JobError
 from core.job import lease
 from core.job.quota import Quota
 from core.job.runtime import Runtime, Waiting
-from core.storage.port import Store
 from core.voice import SpeechChunk, Voiceprint
 from handlers import oss
+from tests.support.events import notification
 from tests.support.faults import cached_audio
-from tests.support.faults.injector import Call, Fault, FaultyStore, Plan
-from tests.support.faults.invariants import Watcher
+from tests.support.faults.injector import Call, Fault, FaultPlan, FaultyStore
+from tests.support.faults.invariants import InvariantChecker
 from tests.support.faults.memory import MemoryStore
-from tests.support.faults.virtual_time import Crash, Host, Task, World, threads
+from tests.support.faults.virtual_time import Crash, Host, Scheduler, Task, virtual_threading
 from tests.support.runtime import REFERENCE, BuzzVoice, consent_record
 
-LEASE = 3.0
-"""Seconds; a job of three items takes about as long, so leases are renewed and do run out."""
+LEASE_SECONDS = 3.0
+"""About as long as a job of three items takes, so that leases are renewed and also expire."""
 ENGINES = ("buzz/1", "buzz/2")
 
 
 @dataclass
-class Humming(BuzzVoice):
-    """A voice that takes time, and during whose sentences a process may die or freeze."""
+class SimulatedVoice(BuzzVoice):
+    """A voice that takes virtual time; its process may die or freeze during a sentence."""
 
-    world: World | None = None
+    scheduler: Scheduler | None = None
     host: Host | None = None
-    trouble: Callable[[Host], None] = lambda host: None
+    on_sentence: Callable[[Host], None] = lambda host: None
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
     ) -> Iterator[SpeechChunk]:
-        assert self.world
+        assert self.scheduler
         assert self.host
-        said = super().speak(text, voiceprint, language=language, speed=speed, seed=seed)
-        for sentence in said:
-            self.trouble(self.host)
-            self.world.pause(self.world.draw.uniform(0.05, 0.6))
+        sentences = super().speak(text, voiceprint, language=language, speed=speed, seed=seed)
+        for sentence in sentences:
+            self.on_sentence(self.host)
+            self.scheduler.pause(self.scheduler.rng.uniform(0.05, 0.6))
             yield sentence
 
 
@@ -63,71 +64,72 @@ def keyring() -> keys.Keyring:
 
 
 class NoFaults:
-    """A plan under which everything works."""
+    """A plan in which no call fails."""
 
-    def __init__(self, watcher: Watcher, world: World) -> None:
-        self.watcher, self.world = watcher, world
-        self.struck = 0
-        self.frozen_for: float | None = None
-        """Seconds of every freeze; None: drawn anew for each."""
+    def __init__(self, checker: InvariantChecker, scheduler: Scheduler) -> None:
+        self.checker, self.scheduler = checker, scheduler
+        self.fault_count = 0
+        self.freeze_seconds: float | None = None
+        """Duration of every freeze; None: drawn at random for each."""
 
     def fault(self, call: Call) -> Fault | None:
         return None
 
     def latency(self) -> float:
-        return self.world.draw.uniform(0.005, 0.1)
+        return self.scheduler.rng.uniform(0.005, 0.1)
 
     def freeze(self) -> float:
-        if self.frozen_for is not None:
-            return self.frozen_for
-        return LEASE * self.world.draw.uniform(1.1, 3)
+        if self.freeze_seconds is not None:
+            return self.freeze_seconds
+        return LEASE_SECONDS * self.scheduler.rng.uniform(1.1, 3)
 
     def before(self, call: Call) -> None:
-        self.watcher.before(call)
+        self.checker.before(call)
 
     def after(self, call: Call, answer: object) -> None:
-        self.watcher.after(call, answer)
+        self.checker.after(call, answer)
 
-    def heard(self, call: Call, answer: object) -> None:
-        self.watcher.heard(call, answer)
-
-
-Wrap = Callable[[Store, Host], Store]
+    def answer_received(self, call: Call, answer: object) -> None:
+        self.checker.answer_received(call, answer)
 
 
 @dataclass
-class Theatre:
-    world: World
+class Simulation:
+    scheduler: Scheduler
     versioned: bool = False
     max_attempts: int = 5
     shard_items: int = 200
-    on_work: Callable[[str], None] = lambda key: None
-    """What the platform does when a shard is put."""
+    on_shard: Callable[[str], None] = lambda key: None
+    """Called with the key of every new shard, as the trigger on the control bucket is."""
     quota: Quota = field(default=Quota())
-    names: int = 0
-    trouble: Callable[[Host], None] = lambda host: None
+    host_count: int = 0
+    on_sentence: Callable[[Host], None] = lambda host: None
     buckets: dict[str, MemoryStore] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("inbox", "results", "control"):
             versioned = self.versioned and name == "results"
-            self.buckets[name] = MemoryStore(name, self.world.clock, versioned=versioned)
-        self.watcher = Watcher(self.world, *self.buckets.values())
-        self.watcher.on_work = lambda key: self.on_work(key)
-        self.plan: Plan = NoFaults(self.watcher, self.world)
-        self.voices: list[Humming] = []
+            self.buckets[name] = MemoryStore(name, self.scheduler.clock, versioned=versioned)
+        self.checker = InvariantChecker(self.scheduler, *self.buckets.values())
+        self.checker.on_shard = lambda key: self.on_shard(key)
+        self.plan: FaultPlan = NoFaults(self.checker, self.scheduler)
+        self.voices: list[SimulatedVoice] = []
 
     def host(self, role: str, skew: float = 0.0) -> Host:
-        self.names += 1
-        return self.world.host(f"{role}{self.names}", skew)
+        self.host_count += 1
+        return self.scheduler.host(f"{role}{self.host_count}", skew)
 
-    def runtime(self, host: Host, engine: str = ENGINES[0], plan: Plan | None = None) -> Runtime:
-        """As a fresh worker on this host builds it."""
-        self.watcher.engine(host.name, engine)
-        voice = Humming(fingerprint=engine, world=self.world, host=host, trouble=self.trouble)
+    def runtime(
+        self, host: Host, engine: str = ENGINES[0], plan: FaultPlan | None = None
+    ) -> Runtime:
+        """Return the runtime of a new worker on this host."""
+        self.checker.register_engine(host.name, engine)
+        voice = SimulatedVoice(
+            fingerprint=engine, scheduler=self.scheduler, host=host, on_sentence=self.on_sentence
+        )
         self.voices.append(voice)
         stores: dict[str, Any] = {
-            name: FaultyStore(store, host, self.world, plan or self.plan)
+            name: FaultyStore(store, host, self.scheduler, plan or self.plan)
             for name, store in self.buckets.items()
         }
         return Runtime(
@@ -137,14 +139,14 @@ class Theatre:
             keys=keyring(),
             worker=host.name,
             producer="00119111000000000000010000",
-            lease_seconds=LEASE,
+            lease_seconds=LEASE_SECONDS,
             max_attempts=self.max_attempts,
             shard_items=self.shard_items,
             quota=self.quota,
         )
 
-    def quiet_runtime(self) -> Runtime:
-        """To look at the buckets from outside of time."""
+    def direct_runtime(self) -> Runtime:
+        """Return a runtime over the same buckets without faults, latency or virtual time."""
         return Runtime(
             inbox=self.buckets["inbox"],
             results=self.buckets["results"],
@@ -152,61 +154,46 @@ class Theatre:
             load_voice=BuzzVoice,
             languages=BuzzVoice().languages,
             keys=keyring(),
-            worker="onlooker",
+            worker="observer",
         )
 
     def deliver(self, *keys_: str, times: int = 4, **worker: Any) -> list[Task]:
-        """As the platform does: again after every error, with growing pauses, then no more.
-        To be called in a task. Returns the attempts."""
+        """Deliver a notification as the platform does: `times` times at most, with growing pauses,
+        until it succeeds. Must be called in a task. Returns the attempts."""
         body = notification(*keys_)
         attempts: list[Task] = []
         for number in range(times):
             host = self.host("w", worker.get("skew", 0.0))
             runtime = self.runtime(host, worker.get("engine", ENGINES[0]))
-            attempts.append(self.world.spawn(partial(oss.handle, body, runtime), host))
-            self.world.pause(float("inf"), lambda: attempts[-1].done)
+            attempts.append(self.scheduler.spawn(partial(oss.handle, body, runtime), host))
+            self.scheduler.pause(float("inf"), lambda: attempts[-1].done)
             if attempts[-1].error is None:
                 break
-            self.unexpected(attempts[-1].error)
-            self.world.pause(self.world.draw.uniform(0, LEASE) * 2**number)
+            self.record_unexpected(attempts[-1].error)
+            self.scheduler.pause(self.scheduler.rng.uniform(0, LEASE_SECONDS) * 2**number)
         return attempts
 
-    def unexpected(self, error: BaseException) -> None:
+    def record_unexpected(self, error: BaseException) -> None:
         if not isinstance(error, JobError | Waiting | Crash):
-            self.world.violations.append(repr(error))
+            self.scheduler.violations.append(repr(error))
 
     def put(self, key: str, data: bytes) -> None:
         self.buckets["inbox"].put(key, data)
 
 
 @contextmanager
-def playing(world: World) -> Iterator[None]:
-    """Inside, leases keep the world's time, and a host's own clock is as wrong as the host says."""
+def in_virtual_time(scheduler: Scheduler) -> Iterator[None]:
+    """Let leases use virtual time, and `time.time` the clock of the calling host with its skew."""
 
     def skewed() -> float:
-        return world.now + (world.me.host.skew if world.inside else 0.0)
+        return scheduler.now + (scheduler.current_task.host.skew if scheduler.in_task else 0.0)
 
     with (
-        cached_audio.remembered(),
-        mock.patch.object(lease, "threading", threads(world)),
+        cached_audio.memoised(),
+        mock.patch.object(lease, "threading", virtual_threading(scheduler)),
         mock.patch("time.time", skewed),
     ):
         yield
-
-
-def notification(*keys_: str) -> bytes:
-    records = [
-        {
-            "eventName": "ObjectCreated:PutObject",
-            "eventSource": "acs:oss",
-            "oss": {
-                "bucket": {"name": "control" if key.startswith("work/") else "inbox"},
-                "object": {"key": key},
-            },
-        }
-        for key in keys_
-    ]
-    return json.dumps({"events": records}).encode()
 
 
 @cache
@@ -216,7 +203,7 @@ def reference() -> bytes:
 
 @cache
 def other_reference() -> bytes:
-    """What somebody uploads over it."""
+    """Return the recording that is uploaded over the first one."""
     return REFERENCE.with_name("ref_1688.flac").read_bytes()
 
 
@@ -227,7 +214,7 @@ def consent_document() -> bytes:
 
 
 def manifest(items: int, *, variant: int = 0, wait_s: int = 600, **fields: Any) -> bytes:
-    """A document of a few short items; `variant` makes it other bytes at the same key."""
+    """Return a manifest of a few short items; each `variant` has other bytes, hence another job."""
     document = {
         "schema": "voicedrop/job/1",
         "id": f"v{variant}",

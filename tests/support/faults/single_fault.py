@@ -1,4 +1,4 @@
-"""A theatre in which one thing goes wrong, at a call that is named."""
+"""Simulations of one job in which chosen store calls fail."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from handlers.sweep import Sweep
 from tests.support.faults.injector import Call, Fault
 from tests.support.faults.simulation import (
     NoFaults,
-    Theatre,
+    Simulation,
     consent_document,
+    in_virtual_time,
     manifest,
-    playing,
     reference,
 )
-from tests.support.faults.virtual_time import Task, World
+from tests.support.faults.virtual_time import Scheduler, Task
 
 KEY = "jobs/a.manifest.json"
 REFERENCE_KEY = "refs/alice.flac"
@@ -32,64 +32,64 @@ class Rule:
     operation: str
     key: str
     """Part of the key."""
-    happens: Callable[[], Fault | None]
+    action: Callable[[], Fault | None]
     times: int
 
 
-class Scene(NoFaults):
-    """Everything is uploaded; `on` says what goes wrong; `deliver` and `sweep` make time pass."""
+class Scenario(NoFaults):
+    """One uploaded job. `on` sets which calls fail; `deliver` and `sweep` run it."""
 
     def __init__(self, items: int = 2, seed: int = 7, **fields: Any) -> None:
-        self.theatre = Theatre(World(seed))
-        super().__init__(self.theatre.watcher, self.theatre.world)
-        self.theatre.plan = self
+        self.simulation = Simulation(Scheduler(seed))
+        super().__init__(self.simulation.checker, self.simulation.scheduler)
+        self.simulation.plan = self
         self.rules: list[Rule] = []
         self.calls: list[Call] = []
         self.tasks: list[Task] = []
-        self.platform = self.theatre.host("platform")
+        self.platform = self.simulation.host("platform")
         self.fields = {"items": items, **fields}
-        self.theatre.put("consent/alice.json", consent_document())
-        self.theatre.put(REFERENCE_KEY, reference())
-        self.theatre.put(KEY, manifest(**self.fields))
+        self.simulation.put("consent/alice.json", consent_document())
+        self.simulation.put(REFERENCE_KEY, reference())
+        self.simulation.put(KEY, manifest(**self.fields))
 
     def on(
         self, operation: str, key: str, fault: Fault | Callable[[], Fault | None], times: int = 1
     ) -> None:
-        happens = fault if callable(fault) else lambda: fault
-        self.rules.append(Rule(operation, key, happens, times))
+        action = fault if callable(fault) else lambda: fault
+        self.rules.append(Rule(operation, key, action, times))
 
     def fault(self, call: Call) -> Fault | None:
         self.calls.append(call)
         for rule in self.rules:
             if rule.times and rule.operation == call.operation and rule.key in call.key:
                 rule.times -= 1
-                return rule.happens()
+                return rule.action()
         return None
 
     def deliver(
         self, *keys: str, at: tuple[float, ...] = (0.0,), times: int = 4, **worker: Any
     ) -> list[Task]:
-        """Deliver a notification at each of these moments; returns every worker's task."""
+        """Deliver a notification at each of these times; return every worker's task."""
         tasks: list[Task] = []
 
-        def one() -> None:
-            tasks.extend(self.theatre.deliver(*(keys or (KEY,)), times=times, **worker))
+        def deliver_once() -> None:
+            tasks.extend(self.simulation.deliver(*(keys or (KEY,)), times=times, **worker))
 
-        with playing(self.world):
+        with in_virtual_time(self.scheduler):
             for moment in at:
-                self.world.spawn(one, self.platform, moment)
-            self.world.run()
+                self.scheduler.spawn(deliver_once, self.platform, moment)
+            self.scheduler.run()
         return tasks
 
     def start_sweep(self, at: float = 0.0, grace: float = 0.0) -> Task:
-        host = self.theatre.host("s")
-        runtime = self.theatre.runtime(host)
-        return self.world.spawn(lambda: sweep.run(runtime, grace=grace), host, at)
+        host = self.simulation.host("s")
+        runtime = self.simulation.runtime(host)
+        return self.scheduler.spawn(lambda: sweep.run(runtime, grace=grace), host, at)
 
     def sweep(self) -> Sweep:
-        with playing(self.world):
+        with in_virtual_time(self.scheduler):
             task = self.start_sweep()
-            self.world.run()
+            self.scheduler.run()
         if task.error:
             raise task.error
         assert isinstance(task.result, Sweep)
@@ -97,30 +97,57 @@ class Scene(NoFaults):
 
     @property
     def runtime(self) -> Runtime:
-        return self.theatre.quiet_runtime()
+        return self.simulation.direct_runtime()
 
     @property
     def result(self) -> Result:
-        """Of the manifest; the job must be finished and announced."""
-        return self.watcher.settled(self.runtime, [KEY])[KEY]
+        """The result of the job, which must be finished and announced."""
+        return self.checker.finished_results(self.runtime, [KEY])[KEY]
 
     @property
     def spoken(self) -> list[str]:
-        return sorted(text for voice in self.theatre.voices for text in voice.spoken)
+        return sorted(text for voice in self.simulation.voices for text in voice.spoken)
 
     def keys(self, bucket: str, prefix: str = "") -> list[str]:
-        return [info.key for info in self.theatre.buckets[bucket].list(prefix)]
+        return [info.key for info in self.simulation.buckets[bucket].list(prefix)]
 
-    def records(self, job_id: str = "") -> list[Record]:
-        found = self.keys("control", f"lease/{job_id}")
-        (key,) = [key for key in found if not key.endswith(".reason")]
-        log = self.theatre.buckets["control"].objects[key].data
+    def lease_records(self, job_id: str = "") -> list[Record]:
+        leases = self.keys("control", f"lease/{job_id}")
+        (key,) = [key for key in leases if not key.endswith(".reason")]
+        log = self.simulation.buckets["control"].objects[key].data
         return [Record.parse(log[i : i + RECORD]) for i in range(0, len(log), RECORD)]
 
 
-def codes(tasks: list[Task]) -> list[str]:
-    """How each worker ended: an error's code, the name of another exception, or empty."""
+def error_codes(tasks: list[Task]) -> list[str]:
+    """Return how each worker ended: the code of a JobError, the name of another exception, or an
+    empty string."""
     return [
         error.code if isinstance(error, JobError) else type(error).__name__ if error else ""
         for error in (task.error for task in tasks)
     ]
+
+
+class FaultAtCall(NoFaults):
+    """Runs an action at the n-th call of the first worker, or of any worker."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        number: int,
+        action: Callable[[], Fault | None],
+        *,
+        any_worker: bool,
+    ) -> None:
+        super().__init__(simulation.checker, simulation.scheduler)
+        self.action = action
+        self._number, self._any_worker = number, any_worker
+        self._first_host = ""
+        self.calls: list[Call] = []
+
+    def fault(self, call: Call) -> Fault | None:
+        self._first_host = self._first_host or call.host.name
+        if self._any_worker or call.host.name == self._first_host:
+            self.calls.append(call)
+            if len(self.calls) == self._number:
+                return self.action()
+        return None

@@ -1,8 +1,8 @@
-"""Threads that run one at a time, in an order drawn from a seed, in a time of their own.
+"""A deterministic scheduler: threads that run one at a time, in random order, in virtual time.
 
-A task is a real thread, so the code under test needs no change; but it holds a baton, and hands it
-on only where it calls `World.pause`: at every store call, every sentence, every wait. So a history
-is a sequence of steps that its seed fixes, and no moment between two steps is hidden.
+A task is a real thread, so the code under test needs no change. Another task runs only where it
+calls `Scheduler.pause`: at every store call, every sentence and every wait. So the seed alone
+determines the sequence of steps, and every interleaving of them can occur.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ START = 1_795_000_000.0
 
 
 class Crash(BaseException):
-    """The process that runs this is gone. No Exception, so that no handler revives it."""
+    """The process has died. Not an Exception, so that no `except Exception` catches it."""
 
 
 @dataclass(eq=False)
 class Host:
-    """A process: dies whole, freezes whole, has one clock."""
+    """A process: all its tasks die and freeze together and share one clock."""
 
     name: str
     skew: float = 0.0
-    """Seconds by which its own clock is ahead."""
-    dead: bool = False
-    frozen: float = 0.0
-    """Until when."""
+    """Seconds by which its clock is ahead of virtual time."""
+    is_dead: bool = False
+    frozen_until: float = 0.0
+    """Virtual time in seconds."""
 
 
 @dataclass(eq=False)
@@ -39,25 +39,25 @@ class Task:
     work: Callable[[], object]
     ready: float
     until: Callable[[], bool] | None = None
-    """What it waits for; at `ready` it goes on in any case."""
+    """A condition to wait for; the task continues at `ready` in any case."""
     done: bool = False
     error: BaseException | None = None
     result: object = None
-    baton: threading.Lock = field(default_factory=threading.Lock)
+    may_run: threading.Lock = field(default_factory=threading.Lock)
 
-    def due(self, now: float) -> float:
-        """When it may go on, as things stand."""
-        if self.host.dead:
+    def ready_at(self, now: float) -> float:
+        """Return the earliest time at which the task may continue."""
+        if self.host.is_dead:
             return now
         moment = now if self.until and self.until() else self.ready
-        frozen = self.host.frozen
-        latest = moment if moment > frozen else frozen
+        frozen_until = self.host.frozen_until
+        latest = moment if moment > frozen_until else frozen_until
         return latest if latest > now else now
 
 
-class World:
+class Scheduler:
     def __init__(self, seed: int) -> None:
-        self.seed, self.draw = seed, random.Random(seed)
+        self.seed, self.rng = seed, random.Random(seed)
         self.now = START
         self.steps = 0
         self.violations: list[str] = []
@@ -68,13 +68,13 @@ class World:
         self.hosts: list[Host] = []
 
     @property
-    def me(self) -> Task:
+    def current_task(self) -> Task:
         task: Task = self._local.task
         return task
 
     @property
-    def inside(self) -> bool:
-        """Whether the calling thread is a task."""
+    def in_task(self) -> bool:
+        """True if the calling thread is a task."""
         return hasattr(self._local, "task")
 
     def clock(self) -> float:
@@ -86,47 +86,47 @@ class World:
 
     def spawn(self, work: Callable[[], object], host: Host, after: float = 0.0) -> Task:
         task = Task(host, work, self.now + after)
-        task.baton.acquire()
+        task.may_run.acquire()
         self._tasks.append(task)
         threading.Thread(target=self._run, args=(task,), daemon=True).start()
         return task
 
     def run(self) -> None:
-        """Until every task has ended. AssertionError with the first violation."""
-        self._hand_on(self._next())
+        """Run until every task has ended. Raises AssertionError with the first violation."""
+        self._wake(self._next())
         self._ended.acquire()
         if self.violations:
             raise AssertionError(self.violations[0])
 
     def pause(self, seconds: float = 0.0, until: Callable[[], bool] | None = None) -> None:
-        """Let others run. Raises Crash if this host died meanwhile."""
-        task = self.me
+        """Let other tasks run. Raises Crash if this host died meanwhile."""
+        task = self.current_task
         task.ready, task.until = self.now + seconds, until
         following = self._next()
         if following is not task:
-            self._hand_on(following)
-            task.baton.acquire()
-        if task.host.dead:
+            self._wake(following)
+            task.may_run.acquire()
+        if task.host.is_dead:
             raise Crash
 
-    def violated(self, what: str) -> None:
-        """An invariant does not hold: the history ends here."""
+    def report_violation(self, what: str) -> None:
+        """Record that an invariant does not hold, and end all hosts."""
         self.violations.append(what)
         for host in self.hosts:
-            host.dead = True
+            host.is_dead = True
         raise Crash
 
     def _run(self, task: Task) -> None:
         self._local.task = task
-        task.baton.acquire()
+        task.may_run.acquire()
         try:
-            if not task.host.dead:
+            if not task.host.is_dead:
                 task.result = task.work()
         except BaseException as exc:
             task.error = exc
         self._tasks.remove(task)
         task.done = True
-        self._hand_on(self._next())
+        self._wake(self._next())
 
     def _next(self) -> Task | None:
         if not self._tasks:
@@ -135,7 +135,7 @@ class World:
         now = self.now
         first, ready = float("inf"), self._tasks[:1]
         for task in self._tasks:
-            moment = task.due(now)
+            moment = task.ready_at(now)
             if moment < first:
                 first, ready = moment, [task]
             elif moment == first:
@@ -143,22 +143,22 @@ class World:
         if first == float("inf"):
             self.violations.append("deadlock")
             for host in self.hosts:
-                host.dead = True
+                host.is_dead = True
             return self._tasks[0]
         self.now = first
-        return self.draw.choice(ready)
+        return self.rng.choice(ready)
 
-    def _hand_on(self, task: Task | None) -> None:
-        (task.baton if task else self._ended).release()
+    def _wake(self, task: Task | None) -> None:
+        (task.may_run if task else self._ended).release()
 
 
 class _Lock:
-    def __init__(self, world: World) -> None:
-        self._world, self._held = world, False
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler, self._held = scheduler, False
 
     def __enter__(self) -> None:
         while self._held:
-            self._world.pause(float("inf"), lambda: not self._held)
+            self._scheduler.pause(float("inf"), lambda: not self._held)
         self._held = True
 
     def __exit__(self, *_: object) -> None:
@@ -166,30 +166,32 @@ class _Lock:
 
 
 class _Event:
-    def __init__(self, world: World) -> None:
-        self._world, self._set = world, False
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler, self._set = scheduler, False
 
     def set(self) -> None:
         self._set = True
 
     def wait(self, timeout: float) -> bool:
-        self._world.pause(timeout, lambda: self._set)
+        self._scheduler.pause(timeout, lambda: self._set)
         return self._set
 
 
 class _Thread:
-    def __init__(self, world: World, *, target: Callable[[], None], **_: object) -> None:
-        self._world, self._target = world, target
+    def __init__(self, scheduler: Scheduler, *, target: Callable[[], None], **_: object) -> None:
+        self._scheduler, self._target = scheduler, target
 
     def start(self) -> None:
-        self._task = self._world.spawn(self._target, self._world.me.host)
+        self._task = self._scheduler.spawn(self._target, self._scheduler.current_task.host)
 
     def join(self) -> None:
-        self._world.pause(float("inf"), lambda: self._task.done)
+        self._scheduler.pause(float("inf"), lambda: self._task.done)
 
 
-def threads(world: World) -> SimpleNamespace:
-    """Stands for the module `threading` in code that runs inside the world."""
+def virtual_threading(scheduler: Scheduler) -> SimpleNamespace:
+    """Return a replacement of the module `threading` for code that runs in tasks."""
     return SimpleNamespace(
-        Lock=partial(_Lock, world), Event=partial(_Event, world), Thread=partial(_Thread, world)
+        Lock=partial(_Lock, scheduler),
+        Event=partial(_Event, scheduler),
+        Thread=partial(_Thread, scheduler),
     )
