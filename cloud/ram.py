@@ -53,12 +53,8 @@ def find_faults(name: str, text: str) -> Iterator[str]:
 
 
 def _check_trust(service: str, statements: list[dict[str, Any]]) -> Iterator[str]:
-    expected = {
-        "Effect": "Allow",
-        "Action": "sts:AssumeRole",
-        "Principal": {"Service": [service]},
-    }
-    if statements != [expected]:
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": [service]}}
+    if statements != [trust]:
         yield f"only {service} may assume this role"
 
 

@@ -237,11 +237,8 @@ def _check_triggers(props: Mapping[str, Any]) -> Iterator[str]:
         for name in ("INBOX", "CONTROL")
     )
     for trigger in props.get("triggers", []):
-        name, kind, config = (
-            trigger["triggerName"],
-            trigger["triggerType"],
-            trigger["triggerConfig"],
-        )
+        name, kind = trigger["triggerName"], trigger["triggerType"]
+        config = trigger["triggerConfig"]
         yield from (f"triggers/{name}/{fault}" for fault in _check_trigger(kind, config))
         if kind == "oss":
             arn = trigger.get("sourceArn", "")

@@ -7,15 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from core.audit.model import (
-    CONSISTENCY,
-    INCLUSION,
-    Outcome,
-    attempt,
-    failed,
-    passed,
-    skipped,
-)
+from core.audit.model import CONSISTENCY, INCLUSION, Outcome, attempt, failed, passed, skipped
 from core.audit.sources import SETTLING_SECONDS, Sources
 from core.errors import Refused
 from core.storage.object_keys import LOG_CHECKPOINTS, proof_key, queue_key

@@ -258,7 +258,7 @@ def test_an_earlier_checkpoint_is_continued(control: LocalStore, logged: LocalSt
 def test_a_rewritten_log_does_not_continue_an_earlier_checkpoint(
     tmp_path: Path, control: LocalStore, results: LocalStore
 ) -> None:
-    """The operator holds every key, creates the log again without one job."""
+    """The operator has every key and creates the log again without one job."""
     enqueue_jobs(control, range(5))
     integrate(control, results)
     rewritten = create_bucket(tmp_path / "rewritten")
