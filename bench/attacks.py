@@ -63,8 +63,6 @@ def chain(*attacks: Attack) -> Attack:
 
 
 def codec(name: str, kbps: float = 0, **options: str) -> Attack:
-    """Encode and decode with a codec of ffmpeg."""
-
     def run(samples: Samples, rate: int) -> Samples:
         codec_rate = CODEC_RATES.get(name, rate)
         coded = io.BytesIO()
@@ -138,14 +136,14 @@ def change_pitch(semitones: float) -> Attack:
     return chain(partial(change_tempo, 1 / ratio), partial(change_speed, ratio))
 
 
-def seeded_generator(label: str, samples: Samples) -> np.random.Generator:
+def seeded_rng(label: str, samples: Samples) -> np.random.Generator:
     """Return a generator seeded by the label and the length of the clip."""
     return np.random.default_rng([zlib.crc32(label.encode()), len(samples)])
 
 
 def add_noise(decibels: float, samples: Samples, rate: int, *, pink: bool = False) -> Samples:
     """Add noise at a signal-to-noise ratio in dB."""
-    wave = seeded_generator(f"noise{decibels}", samples).standard_normal(len(samples))
+    wave = seeded_rng(f"noise{decibels}", samples).standard_normal(len(samples))
     if pink:
         spectrum = np.fft.rfft(wave)
         spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(len(wave), 1 / rate), 20))
@@ -191,18 +189,16 @@ def crop(seconds: float, at: float, samples: Samples, rate: int) -> Samples:
 def cut_pieces(share: float, samples: Samples, rate: int) -> Samples:
     """Delete a share of all pieces of 0.2 s and join the others."""
     pieces = np.array_split(samples, max(len(samples) // (rate // 5), 1))
-    deleted = seeded_generator(f"cut{share}", samples).permutation(len(pieces))[
-        : round(share * len(pieces))
-    ]
+    count = round(share * len(pieces))
+    deleted = seeded_rng(f"cut{share}", samples).permutation(len(pieces))[:count]
     return np.concatenate([piece for at, piece in enumerate(pieces) if at not in deleted])
 
 
 def mute_pieces(share: float, samples: Samples, rate: int) -> Samples:
     out = samples.copy()
     pieces = np.array_split(out, max(len(out) // (rate // 10), 1))
-    for at in seeded_generator(f"mute{share}", out).permutation(len(pieces))[
-        : round(share * len(pieces))
-    ]:
+    count = round(share * len(pieces))
+    for at in seeded_rng(f"mute{share}", out).permutation(len(pieces))[:count]:
         pieces[at][:] = 0
     return out
 

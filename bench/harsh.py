@@ -40,19 +40,19 @@ from bench.attacks import (
     resample,
     resample_via,
     reverberate,
-    seeded_generator,
+    seeded_rng,
 )
 
 VOICES = sorted((Path(__file__).parents[1] / "tests" / "data" / "speech").glob("*.6s.flac"))
 
 
 def libsndfile_codec(
-    container: str, subtype: str, codec_hz: int = 0, level: float | None = None
+    container: str, subtype: str, hertz: int = 0, level: float | None = None
 ) -> Attack:
     """Encode and decode with a codec of libsndfile."""
 
     def run(samples: Samples, rate: int) -> Samples:
-        codec_rate, file = codec_hz or rate, io.BytesIO()
+        codec_rate, file = hertz or rate, io.BytesIO()
         sound = np.clip(resample(samples, rate, codec_rate), -1, 1)
         soundfile.write(
             file, sound, codec_rate, format=container, subtype=subtype, compression_level=level
@@ -109,7 +109,7 @@ def add_talkers(count: int, decibels: float, samples: Samples, rate: int) -> Sam
 
 def add_music(decibels: float, samples: Samples, rate: int) -> Samples:
     """Add plucked chords and a drum, four beats per second."""
-    random, at = seeded_generator(f"music{decibels}", samples), np.arange(rate) / rate
+    random, at = seeded_rng(f"music{decibels}", samples), np.arange(rate) / rate
     total = np.zeros(len(samples) + rate)
     for beat in range(0, len(samples), rate // 4):
         for step in random.choice([0, 3, 5, 7, 10, 12, 15, 17, 19, 22], 3, replace=False):
@@ -139,7 +139,7 @@ def drift_speed(first: float, last: float, samples: Samples, rate: int) -> Sampl
 def lose_packets(share: float, samples: Samples, rate: int, *, concealed: bool = False) -> Samples:
     """Replace packets of 20 ms by silence or, if concealed, by the previous packet."""
     out, size = samples.copy(), rate // 50
-    random = seeded_generator(f"lost{share}", samples)
+    random = seeded_rng(f"lost{share}", samples)
     for at in np.sort(random.permutation(len(out) // size)[: int(share * len(out) // size)]):
         if not concealed or at == 0:
             out[at * size : (at + 1) * size] = 0
@@ -158,7 +158,7 @@ def vocoder_shift(semitones: float, samples: Samples, rate: int) -> Samples:
     return librosa.effects.pitch_shift(samples, sr=rate, n_steps=semitones)
 
 
-def change_tempo_and_pitch(tempo_factor: float, semitones: float) -> Attack:
+def change_both(tempo_factor: float, semitones: float) -> Attack:
     """Change tempo and pitch independently (ffmpeg's atempo and resampling)."""
     return chain(partial(change_tempo, tempo_factor), change_pitch(semitones))
 
@@ -180,7 +180,7 @@ def remove_pauses(samples: Samples, rate: int) -> Samples:
 
 
 def insert_pauses(samples: Samples, rate: int) -> Samples:
-    random = seeded_generator("pauses", samples)
+    random = seeded_rng("pauses", samples)
     pieces = np.split(samples, np.sort(random.integers(rate, len(samples) - rate, 4)))
     silent = (np.zeros(int(rate * length), np.float32) for length in random.uniform(0.1, 0.5, 5))
     return np.concatenate([part for pair in zip(pieces, silent, strict=True) for part in pair])
@@ -241,16 +241,14 @@ HARSH: dict[str, Attack] = {
     "pitch +0.7 st, opus 24k": chain(change_pitch(0.7), OPUS_24),
     "pitch -0.8 st, mp3 48k": chain(change_pitch(-0.8), MP3_48),
     **{
-        f"tempo {t}, pitch {p:+} st": change_tempo_and_pitch(t, p)
+        f"tempo {t}, pitch {p:+} st": change_both(t, p)
         for t, p in ((1.1, 0.5), (0.92, 1), (1.05, -1), (0.95, -0.5), (1.08, 1.5))
     },
     "speed 1.07, tempo 0.97": chain(partial(change_speed, 1.07), partial(change_tempo, 0.97)),
-    "tempo 0.94, pitch +0.7 st, mp3 48k": chain(change_tempo_and_pitch(0.94, 0.7), MP3_48),
-    "tempo 1.06, pitch -0.6 st, opus 24k": chain(change_tempo_and_pitch(1.06, -0.6), OPUS_24),
-    "tempo 1.05, pitch +0.5 st, noise 25 dB": chain(
-        change_tempo_and_pitch(1.05, 0.5), partial(add_noise, 25)
-    ),
-    "tempo 1.04, pitch -1 st, 5 s": chain(change_tempo_and_pitch(1.04, -1), partial(crop, 5, 0.5)),
+    "tempo 0.94, pitch +0.7 st, mp3 48k": chain(change_both(0.94, 0.7), MP3_48),
+    "tempo 1.06, pitch -0.6 st, opus 24k": chain(change_both(1.06, -0.6), OPUS_24),
+    "tempo 1.05, pitch +0.5 st, noise 25 dB": chain(change_both(1.05, 0.5), partial(add_noise, 25)),
+    "tempo 1.04, pitch -1 st, 5 s": chain(change_both(1.04, -1), partial(crop, 5, 0.5)),
     **{f"vocoder, tempo {f}": partial(vocoder_stretch, f) for f in (0.9, 0.95, 1.05, 1.1)},
     **{f"vocoder, pitch {s:+} st": partial(vocoder_shift, s) for s in (-1, -0.5, 0.5, 1)},
     "vocoder, tempo 1.04, mp3 64k": chain(partial(vocoder_stretch, 1.04), MP3_64),

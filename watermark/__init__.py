@@ -8,7 +8,7 @@ pitched clip. It needs NumPy and SciPy only; docs/watermark.md describes the sch
 
 from watermark.cells import preload
 from watermark.detect import Detection, detect, detect_any, detect_joint, scan, verify
-from watermark.embed import DEFAULT, QUIET, ROBUST, STRENGTHS, Embedder, embed, embed_blocks
+from watermark.embed import DEFAULT, QUIET, ROBUST, STRENGTHS, Embedder, embed
 from watermark.receiver import DETECTION_THRESHOLD
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "detect_any",
     "detect_joint",
     "embed",
-    "embed_blocks",
     "preload",
     "scan",
     "verify",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from watermark.layout import CENTRES, HIGH_EDGES, LOW_BANDS, LOW_EDGES, SLOT_S
 
 Floats = NDArray[np.float32]
+Indices = NDArray[np.intp]
 Taps = tuple[tuple[float, ...], ...]
 
 FRAME_S = 0.032
@@ -27,12 +28,9 @@ MAX_FREQUENCY = 8400.0
 
 @dataclass(frozen=True, slots=True)
 class CellFilters:
-    """Filters of log-energies over (bands, slots), one for each group of bands.
-
-    They are symmetric in both directions: the rows of taps are 0, 1 and 2 bands away, the columns
-    0, 1, 2 (and 3) slots. `HOST_FILTERS` are prediction-error filters; the others are linear
-    least-squares estimators of the mark after typical distortion.
-    """
+    """Filters of log-energies over (bands, slots), one per group of bands, symmetric in both
+    directions: rows of taps are 0, 1 and 2 bands away, columns 0, 1, 2 (and 3) slots. Those of the
+    embedder are prediction-error filters, the others least-squares estimators of the mark."""
 
     low: Taps
     high: Taps
@@ -143,9 +141,8 @@ def _remove_factors(size: int) -> int:
 
 def band_energies(spectrogram: Spectrogram, pitch: float = 1.0) -> Floats:
     """Return the energy of each band in each frame, band edges times `pitch`: (frames, BANDS)."""
-    return spectrogram.power @ _band_matrix(
-        spectrogram.power.shape[1], spectrogram.bin_width, pitch
-    )
+    power, bin_width = spectrogram.power, spectrogram.bin_width
+    return power @ _band_matrix(power.shape[1], bin_width, pitch)
 
 
 def _band_matrix(bins: int, bin_width: float, pitch: float) -> Floats:
@@ -171,12 +168,9 @@ def cell_energies(bands: Floats, slot: float, offsets: Floats) -> Floats:
 
 
 def soft_values(energies: Floats, *, vocoded: bool = False) -> Floats:
-    """Return the detector's soft values: whitened energies, weighted less the higher the band.
-
-    Codecs, above all those of telephones, spend their bits on low bands, and the mark survives
-    where the speech does. Phase vocoders treat all bands alike, so no weights apply to them.
-    energies: (grids, BANDS, slots).
-    """
+    """Return the detector's soft values: whitened energies, (grids, BANDS, slots), with less weight
+    the higher the band. Codecs, above all those of telephones, spend their bits on low bands, where
+    the mark survives with the speech; phase vocoders treat all bands alike."""
     if vocoded:
         return whiten(energies, VOCODED)
     floor = _noise_floor(energies[0])
@@ -189,11 +183,9 @@ def soft_values(energies: Floats, *, vocoded: bool = False) -> Floats:
 
 
 def whiten(energies: Floats, filters: CellFilters) -> Floats:
-    """Return the filtered log-energy of each cell, divided by its local spread.
-
-    The result is about a log-likelihood ratio, positive where a cell was raised.
-    energies: (grids, BANDS, slots) of one clip, whose own statistics set the scale.
-    """
+    """Return the filtered log-energy of each cell, divided by its local spread: about a
+    log-likelihood ratio, positive where a cell was raised. energies: (grids, BANDS, slots) of one
+    clip, whose own statistics set the scale."""
     floor = _noise_floor(energies[0])
     if floor is None:
         return np.zeros_like(energies)
@@ -202,17 +194,15 @@ def whiten(energies: Floats, filters: CellFilters) -> Floats:
     return np.concatenate([low, high], axis=1)
 
 
-def _noise_floor(energies: Floats) -> tuple[np.float32, NDArray[np.intp]] | None:
+def _noise_floor(energies: Floats) -> tuple[np.float32, Indices] | None:
     """Return the energy of the noise floor and the indices of the active slots; None for silence.
-
-    Digital silence, as in padding, is not active: it must not set the scale for the speech.
-    """
+    Digital silence, as in padding, is not active: it must not set the scale for the speech."""
     power = energies.sum(axis=0)
     active = np.flatnonzero(power > 1e-6 * power.max(initial=0))
     return (np.float32(1e-7) * power[active].mean(), active) if len(active) else None
 
 
-def _band_occupancy(energies: Floats, floor: np.float32, active: NDArray[np.intp]) -> Floats:
+def _band_occupancy(energies: Floats, floor: np.float32, active: Indices) -> Floats:
     """Return about 1 for a band in use and 0 for one 40 dB below the total, such as the bands above
     4 kHz of a telephone call, which hold only codec artefacts: (bands,)."""
     mean = energies[:, active].mean(axis=1)
@@ -220,9 +210,7 @@ def _band_occupancy(energies: Floats, floor: np.float32, active: NDArray[np.intp
     return occupancy
 
 
-def _whiten_group(
-    energies: Floats, taps: Taps, floor: np.float32, active: NDArray[np.intp]
-) -> Floats:
+def _whiten_group(energies: Floats, taps: Taps, floor: np.float32, active: Indices) -> Floats:
     error = symmetric_filter(10 * np.log10(energies + floor), taps)
     spread = np.float32(1.48) * np.median(np.abs(error[0][:, active])) + np.float32(0.3)
     error /= spread
@@ -254,10 +242,7 @@ def _box_sum(cells: Floats) -> Floats:
 
 
 def symmetric_filter(cells: Floats, taps: Taps) -> Floats:
-    """Correlate cells with a symmetric kernel, edges repeated.
-
-    taps: one quadrant of the kernel; rows are bands, columns slots.
-    """
+    """Correlate cells with a symmetric kernel, edges repeated. taps: one quadrant of it."""
     bands, slots = cells.shape[-2:]
     reach = len(taps[0]) - 1
     rows = np.clip(np.arange(-2, bands + 2), 0, bands - 1)[:, None]

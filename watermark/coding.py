@@ -2,11 +2,10 @@
 
 payload (32) | CRC-12  ->  tail-biting convolutional code, constraint length 15, rate 1/6.
 
-The code is the one of the Mars Pathfinder and Cassini missions (generators below, octal). It is
-tail-biting (Ma and Wolf, 1986): the encoder starts in the state in which it will end, so that no
-bits are spent on a tail, which would be costly at 44 bits. The decoder is a circular Viterbi
-algorithm that starts `WRAP_STEPS` steps early and ends as many late, by when the surviving path
-no longer depends on the unknown start state.
+The code is that of the Mars Pathfinder and Cassini missions (generators below, octal). It is
+tail-biting (Ma and Wolf, 1986): the encoder starts in the state in which it will end, which saves a
+tail that would be costly at 44 bits. The decoder is a circular Viterbi algorithm that starts
+`WRAP_STEPS` early and ends as many late, when the start state no longer matters.
 """
 
 from __future__ import annotations
@@ -39,10 +38,8 @@ def crc12(payload: int) -> int:
 
 @lru_cache(maxsize=1024)
 def encode(payload: int) -> Floats:
-    """Return the codeword: shape (264,), +1 for a coded 0 and -1 for a coded 1.
-
-    Raises ValueError for a payload that does not fit in 32 bits.
-    """
+    """Return the codeword: shape (264,), +1 for a coded 0 and -1 for a coded 1. Raises ValueError
+    for a payload that is not an unsigned 32-bit number."""
     if not 0 <= payload < 1 << PAYLOAD_BITS:
         raise ValueError(f"payload must be an unsigned 32-bit number, not {payload}")
     word = payload << CRC_BITS | crc12(payload)
@@ -74,8 +71,7 @@ def decode(soft: Floats) -> int | None:
 
 @lru_cache(maxsize=1)
 def _trellis() -> tuple[NDArray[np.intp], Floats]:
-    """Return the output symbol of each even state for input 0, (8192,), and the signs of each
-    symbol, (6, 64)."""
+    """Return the symbol of each even state at input 0, (8192,), and signs by symbol, (6, 64)."""
     states = np.arange(0, 1 << MEMORY, 2)
     symbol = np.zeros(len(states), np.intp)
     for position, taps in enumerate(GENERATORS):
@@ -89,9 +85,7 @@ def _trellis() -> tuple[NDArray[np.intp], Floats]:
 
 
 def _viterbi(soft: Floats) -> NDArray[np.intp]:
-    """Return the most likely input bits, (44,).
-
-    A state is the last 14 input bits, the newest in the highest position.
+    """Return the most likely input bits, (44,). A state is the last 14 bits, the newest highest.
 
     Every generator taps both the newest and the oldest bit, so flipping either of them negates the
     whole symbol: one branch metric per pair of states serves all four branches of a butterfly.

@@ -11,7 +11,6 @@ marked in bounded memory and equals the same audio marked at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,16 +53,6 @@ def embed(
     """
     marker = Embedder(rate, payload, key, strength=strength)
     return np.concatenate([marker.push(samples), marker.finish()])
-
-
-def embed_blocks(
-    blocks: Iterator[Floats], rate: int, payload: int, key: bytes, *, strength: float = DEFAULT
-) -> Iterator[Floats]:
-    """Mark a stream: the concatenated output equals that of `embed` for the concatenated input."""
-    marker = Embedder(rate, payload, key, strength=strength)
-    for block in blocks:
-        yield marker.push(block)
-    yield marker.finish()
 
 
 def check_rate(rate: int) -> int:

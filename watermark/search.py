@@ -37,13 +37,10 @@ Floats = NDArray[np.float32]
 BeamEntry = tuple[tuple[Alignment, ...], Floats, Floats]
 """Alignments of several clips, with the sum and variance of their despread bits."""
 
-SHORTLIST = 48
-"""Alignments that a correlation passes on ..."""
-MAX_DECODES = 3
-"""... and those of them that are decoded."""
+SHORTLIST, MAX_DECODES = 48, 3
+"""Number of alignments that a correlation selects, and of those that are decoded."""
 BEAM_WIDTH = 48
 MIN_SLOTS = 8
-"""Clips with fewer slots are too short to carry evidence."""
 
 REFINEMENTS = 2
 """Times that a path is refined with the bits despread along the previous one."""
@@ -62,10 +59,10 @@ STAY_COST, DRIFT_COST, SHORT_COST, NEAR_COST, FAR_COST = (
 """Costs of the transitions between two slices of a path, whose probabilities sum to one."""
 
 
-def soft_value_grids(spectrogram: Spectrogram, warp: Warp, phases: int = PHASES) -> Floats:
+def soft_value_grids(clip: Spectrogram, warp: Warp, phases: int = PHASES) -> Floats:
     """Return the soft values of a clip with a warp undone, one grid for each of several evenly
     spaced time offsets within a slot: (phases, BANDS, slots), no slots if the clip is too short."""
-    bands = cells.band_energies(spectrogram, warp.pitch)
+    bands = cells.band_energies(clip, warp.pitch)
     slot = cells.HOPS_PER_SLOT / warp.tempo
     energies = cells.cell_energies(bands, slot, slot / phases * np.arange(phases))[..., :PERIOD]
     if energies.shape[2] < MIN_SLOTS:
@@ -78,16 +75,14 @@ def align(receiver: Receiver, soft: Floats, warp: Warp, cost: float) -> list[Ali
     inner, energy = receiver.correlate(soft)
     z = inner / np.sqrt(energy)
     best = np.argpartition(z, -SHORTLIST, axis=None)[-SHORTLIST:]
-    alignments = []
-    for phase, start in zip(*np.unravel_index(best, z.shape), strict=True):
-        z_at = float(z[phase, start])
-        alignments.append(Alignment(((soft[phase], int(start)),), z_at, cost, warp))
+    alignments = [
+        Alignment(((soft[phase], int(start)),), float(z[phase, start]), cost, warp)
+        for phase, start in zip(*np.unravel_index(best, z.shape), strict=True)
+    ]
     return sorted(alignments, key=lambda alignment: -alignment.z)
 
 
-def find(
-    receiver: Receiver, spectrogram: Spectrogram, *, thorough: bool, cost: float = 0.0
-) -> Hypothesis:
+def find(receiver: Receiver, clip: Spectrogram, *, thorough: bool, cost: float = 0.0) -> Hypothesis:
     """Return the best hypothesis; the searches stop at the first payload read in one piece.
 
     A payload read along a path of several stretches does not stop them: in audio of changed speed
@@ -95,7 +90,7 @@ def find(
     cost: nats that all hypotheses share, as when one of several keys is tried.
     """
     best = Hypothesis()
-    for alignments, max_decodes in _run_searches(receiver, spectrogram, thorough, cost):
+    for alignments, max_decodes in _run_searches(receiver, clip, thorough, cost):
         best = max(best, evaluate_alignments(receiver, alignments, max_decodes), key=rank)
         if rank(best)[0] and best.alignment is not None and len(best.alignment.stretches) == 1:
             break
@@ -103,10 +98,10 @@ def find(
 
 
 def _run_searches(
-    receiver: Receiver, spectrogram: Spectrogram, thorough: bool, cost: float
+    receiver: Receiver, clip: Spectrogram, thorough: bool, cost: float
 ) -> Iterator[tuple[list[Alignment], int]]:
     """Yield the alignments of each search and how many of them to decode."""
-    soft = soft_value_grids(spectrogram, NO_WARP)
+    soft = soft_value_grids(clip, NO_WARP)
     if not soft.shape[2]:
         return
     yield align(receiver, soft, NO_WARP, cost + START_COST + math.log(2)), MAX_DECODES
@@ -116,32 +111,27 @@ def _run_searches(
         yield [path], 1
     warp_start_cost = cost + START_COST + math.log(8)
     for vocoded in (False, True):
-        warped = _align_warped(receiver, spectrogram, warp_start_cost, vocoded=vocoded)
+        warped = _align_warped(receiver, clip, warp_start_cost, vocoded=vocoded)
         yield warped, MAX_DECODES
         if warped and not vocoded:
             warp = warped[0].warp
-            soft = soft_value_grids(spectrogram, warp)
+            soft = soft_value_grids(clip, warp)
             for path in track_alignment(receiver, soft, warp, warped[0].cost):
                 yield [path], 1
 
 
-def find_joint(
-    receiver: Receiver, spectrograms: list[Spectrogram], *, thorough: bool
-) -> Hypothesis:
+def find_joint(receiver: Receiver, clips: list[Spectrogram], *, thorough: bool) -> Hypothesis:
     """Search for one payload in several clips: a beam search over the likely alignments of each,
-    clips with the most evidence first.
-
-    The cost covers the alignment of every clip used, and one bit per clip for whether it is used.
-    """
-    clips = [_likely_alignments(receiver, clip, thorough=thorough) for clip in spectrograms]
-    choices = [[(a, receiver.despread(a.fold())) for a in clip] for clip in clips if clip]
-    choices.sort(key=lambda clip: -max(evidence(*bits) for _, bits in clip))
+    clips with the most evidence first. One bit of cost per clip says whether it is used."""
+    groups = [_likely_alignments(receiver, clip, thorough=thorough) for clip in clips]
+    choices = [[(a, receiver.despread(a.fold())) for a in group] for group in groups if group]
+    choices.sort(key=lambda group: -max(evidence(*bits) for _, bits in group))
     zeros = np.zeros(coding.CODED_BITS + 1, np.float32)
     beam: list[BeamEntry] = [((), zeros, zeros)]
     best = Hypothesis()
-    cost = math.log(2) * len(spectrograms)
-    for clip in choices:
-        beam = _extend_beam(beam, clip)
+    cost = math.log(2) * len(clips)
+    for group in choices:
+        beam = _extend_beam(beam, group)
         combined = [_combine(receiver, alignments, cost) for alignments, _, _ in beam[:MAX_DECODES]]
         best = max(best, evaluate_alignments(receiver, combined, MAX_DECODES), key=rank)
     return best
@@ -166,21 +156,19 @@ def _combine(receiver: Receiver, alignments: tuple[Alignment, ...], cost: float)
     return replace(combined, z=receiver.template_z(combined.fold()))
 
 
-def _likely_alignments(
-    receiver: Receiver, spectrogram: Spectrogram, *, thorough: bool
-) -> list[Alignment]:
+def _likely_alignments(receiver: Receiver, clip: Spectrogram, *, thorough: bool) -> list[Alignment]:
     """Return the alignments of the search whose best alignment has the highest bound."""
-    searches = [found for found, _ in _run_searches(receiver, spectrogram, thorough, 0.0) if found]
+    searches = [found for found, _ in _run_searches(receiver, clip, thorough, 0.0) if found]
     return max(searches, key=lambda found: bound(found[0].z, found[0].cost), default=[])
 
 
 def _align_warped(
-    receiver: Receiver, spectrogram: Spectrogram, cost: float, *, vocoded: bool
+    receiver: Receiver, clip: Spectrogram, cost: float, *, vocoded: bool
 ) -> list[Alignment]:
     """Return the alignments with the highest correlation over the likely warps, best first."""
     alignments: list[Alignment] = []
-    for warp in find_likely_warps(receiver, spectrogram, vocoded=vocoded):
-        soft = soft_value_grids(spectrogram, warp)
+    for warp in find_likely_warps(receiver, clip, vocoded=vocoded):
+        soft = soft_value_grids(clip, warp)
         if soft.shape[2]:
             alignments += align(receiver, soft, warp, cost + warp_cost(warp))
     return sorted(alignments, key=lambda alignment: -alignment.z)[:SHORTLIST]

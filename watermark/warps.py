@@ -23,17 +23,14 @@ Floats = NDArray[np.float32]
 
 MAX_LOG_RATIO = math.log(1.115)
 """Tempo and pitch are searched up to 11.5 % above and the reciprocal below."""
-MIN_TEMPO_STEP = 0.0035
-MAX_TEMPO_STEP = 0.012
+MIN_TEMPO_STEP, MAX_TEMPO_STEP = 0.0035, 0.012
 PITCH_STEP = 0.015
 SUBSLOTS = 2
 """Time offsets within a slot at which slices are correlated."""
 SLICE_SLOTS = 8
 """Slots of a slice: short enough for its cells to stay aligned with their chips at any tempo."""
-MAX_CANDIDATES = 48
-"""Warps that the template finds likely and that are evaluated on all cells ..."""
-MAX_REFINED = 4
-"""... and those of them that are searched for, each at three tempos."""
+MAX_CANDIDATES, MAX_REFINED = 48, 4
+"""Number of warps ranked by all cells, and of those searched, each at three tempos."""
 TEMPO_OFFSETS = (-1 / 3, 0.0, 1 / 3)
 """In steps between tempos."""
 
@@ -70,10 +67,10 @@ def iterate_warps(step: float, *, vocoded: bool) -> Iterator[tuple[float, list[f
         yield pitch, log_spaced_ratios(step) if pitch == 1 or not vocoded else [1.0]
 
 
-def find_likely_warps(receiver: Receiver, spectrogram: Spectrogram, *, vocoded: bool) -> list[Warp]:
+def find_likely_warps(receiver: Receiver, clip: Spectrogram, *, vocoded: bool) -> list[Warp]:
     """Return the warps to search, the most likely first; none if the clip is too short."""
-    step = tempo_step(spectrogram.seconds)
-    warps = _drop_neighbours(_rank_warps(receiver, spectrogram, step, vocoded=vocoded), step)
+    step = tempo_step(clip.seconds)
+    warps = _drop_neighbours(_rank_warps(receiver, clip, step, vocoded=vocoded), step)
     warps = warps[: MAX_REFINED // 2 if vocoded else MAX_REFINED]
     return list(dict.fromkeys(close for warp in warps for close in neighbouring_warps(warp, step)))
 
@@ -122,14 +119,12 @@ class _Candidate:
         return self.z**2 / 2 - warp_cost(self.warp)
 
 
-def _rank_warps(
-    receiver: Receiver, spectrogram: Spectrogram, step: float, *, vocoded: bool
-) -> list[Warp]:
+def _rank_warps(receiver: Receiver, clip: Spectrogram, step: float, *, vocoded: bool) -> list[Warp]:
     """Return the most likely warps, the best first: shortlisted by the template, ranked by the
     evidence of all cells."""
     candidates: list[_Candidate] = []
     for pitch, tempos in iterate_warps(step, vocoded=vocoded):
-        soft = _soft_value_grids(spectrogram, pitch, vocoded=vocoded)
+        soft = _soft_value_grids(clip, pitch, vocoded=vocoded)
         if soft.shape[2]:
             best_starts = _best_starts(receiver, soft, tempos)
             for tempo, z, start in zip(tempos, *best_starts, strict=True):
@@ -143,11 +138,11 @@ def _rank_warps(
     return [candidate.warp for candidate in best]
 
 
-def _soft_value_grids(spectrogram: Spectrogram, pitch: float, *, vocoded: bool) -> Floats:
+def _soft_value_grids(clip: Spectrogram, pitch: float, *, vocoded: bool) -> Floats:
     """Return the soft values, one grid per time offset, padded with zeros to whole slices:
     (SUBSLOTS, BANDS, slots)."""
     slot = cells.HOPS_PER_SLOT
-    bands = cells.band_energies(spectrogram, pitch)
+    bands = cells.band_energies(clip, pitch)
     energies = cells.cell_energies(bands, slot, slot / SUBSLOTS * np.arange(SUBSLOTS))[..., :PERIOD]
     slots = energies.shape[2]
     padded = -(-slots // SLICE_SLOTS) * SLICE_SLOTS if slots >= SLICE_SLOTS else 0

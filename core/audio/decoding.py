@@ -35,19 +35,6 @@ class Decoded:
         return int(self.channels.shape[1]) / self.rate
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """The properties of a recording according to its headers."""
-
-    format: str
-    codec: str
-    rate: int
-    channels: int
-    seconds: float | None
-    """None if only decoding can tell."""
-    notices: tuple[Notice, ...] = ()
-
-
 def decode(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Decoded:
     """Decode an untrusted recording in a confined process.
 
@@ -60,21 +47,6 @@ def decode(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Decod
     channels = np.frombuffer(bulk, np.float32).reshape(-1, answer["channels"]).T
     return Decoded(
         channels, answer["rate"], answer["format"], answer["codec"], _notices(answer, name)
-    )
-
-
-def probe(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Probe:
-    """Read the headers of an untrusted recording in a confined process; raises like `decode`."""
-    _, answer = _run_sandboxed(
-        "core.audio.libsndfile:probe_task", data, name=name, max_seconds=max_seconds
-    )
-    return Probe(
-        answer["format"],
-        answer["codec"],
-        answer["rate"],
-        answer["channels"],
-        answer["seconds"],
-        _notices(answer, name),
     )
 
 

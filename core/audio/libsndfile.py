@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from core.audio.container import Source, check_channels, check_sample_rate, inspect
+from core.audio.container import Source, check_channels, check_rate, inspect
 from core.errors import Refused
 
 MAX_SAMPLES_PER_S: Final = 96_000
@@ -50,21 +50,6 @@ def decode_task(
         return {"refused": exc.code, "message": exc.message}
 
 
-def probe_task(
-    data: bytes, write: Callable[[Any], object], *, name: str, max_seconds: float
-) -> dict[str, Any]:
-    """Sandbox task: return the description only."""
-    try:
-        source = inspect(data, name)
-        with open_sound(source) as sound:
-            announced = _announced_frames(sound, source, max_seconds)
-            return _describe(sound, source) | {
-                "seconds": announced and announced / sound.samplerate
-            }
-    except Refused as exc:
-        return {"refused": exc.code, "message": exc.message}
-
-
 def open_sound(source: Source) -> Sound:
     """Open a file for decoding. Raises Refused AUDIO_CODEC_UNSUPPORTED or AUDIO_HEADER_INVALID."""
     try:
@@ -73,7 +58,7 @@ def open_sound(source: Source) -> Sound:
         if getattr(exc, "code", 0) in _UNSUPPORTED:
             raise Refused("AUDIO_CODEC_UNSUPPORTED") from exc
         raise Refused("AUDIO_HEADER_INVALID") from exc
-    check_sample_rate(sound.samplerate)
+    check_rate(sound.samplerate)
     check_channels(sound.channels)
     return sound
 

@@ -156,9 +156,7 @@ def _apply_limits(limits: Limits) -> None:  # pragma: no cover
     limit(resource.RLIMIT_FSIZE, *(limits.output + ANSWER_LIMIT,) * 2)
     limit(resource.RLIMIT_CORE, 0, 0)
     limit(resource.RLIMIT_NPROC, 0, 0)
-    limit(
-        resource.RLIMIT_NOFILE, 0, 0
-    )  # open files stay open, but no new file or socket can be opened
+    limit(resource.RLIMIT_NOFILE, 0, 0)  # open files stay open; no file or socket can be opened
     if os.geteuid() == 0:
         # The superuser could exceed or raise its limits, and kill or inspect any process.
         with contextlib.suppress(PermissionError):  # some containers forbid it

@@ -36,7 +36,7 @@ _RANGE: Final = 16.0
 _LIMITS: Final = sandbox.Limits(cpu_s=3600, wall_s=24 * 3600.0, stream=True)
 
 
-class RecordingFacts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The properties of a recording, known once it was read to the end."""
 
     seconds: float
@@ -64,7 +64,7 @@ class Recording:
         limits: sandbox.Limits = _LIMITS,
     ) -> None:
         self.rate = 0
-        self.facts = RecordingFacts(seconds=0.0, channels=0, channel_difference=0.0, damaged=False)
+        self.facts = Facts(seconds=0.0, channels=0, channel_difference=0.0, damaged=False)
         self._name, self._limits = name, limits
         arguments = {"name": name, "channel": channel, "max_seconds": max_seconds}
         self._blocks = self._read(file.fileno(), arguments)
@@ -95,7 +95,7 @@ class Recording:
             raise Failed("AUDIO_DECODER_CRASHED", message, pointer=self._name) from exc
         if refused := answer.get("refused"):
             raise Refused(refused, str(answer["message"]), pointer=self._name)
-        self.facts = msgspec.convert(answer, RecordingFacts)
+        self.facts = msgspec.convert(answer, Facts)
 
 
 # The rest runs in the confined process, where coverage is not measured.
@@ -139,7 +139,7 @@ def _decode_blocks(
 ) -> dict[str, Any]:  # pragma: no cover
     import soundfile
 
-    from core.audio.container import check_channels, check_sample_rate
+    from core.audio.container import check_channels, check_rate
     from core.audio.libsndfile import Sound
 
     os.lseek(source, 0, os.SEEK_SET)
@@ -147,7 +147,7 @@ def _decode_blocks(
         sound = Sound(source, closefd=False)
     except soundfile.SoundFileError as exc:
         raise header_problem or Refused("AUDIO_HEADER_INVALID") from exc
-    check_sample_rate(sound.samplerate)
+    check_rate(sound.samplerate)
     check_channels(sound.channels)
     write(struct.pack("<I", sound.samplerate))
     frames, total, channel_difference, damaged = 0, 1e-12, 0.0, False

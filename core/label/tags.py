@@ -76,9 +76,8 @@ def _add_riff(data: bytes, name: str, value: str) -> bytes:
 
 def _find_comments(block: bytes, name: str) -> list[bytes]:
     head = f"{name}=".encode().lower()
-    return [
-        text[len(head) :] for text in _parse_strings(block)[1:] if text[: len(head)].lower() == head
-    ]
+    comments = _parse_strings(block)[1:]
+    return [text[len(head) :] for text in comments if text[: len(head)].lower() == head]
 
 
 def _parse_strings(block: bytes) -> list[bytes]:
@@ -120,9 +119,7 @@ def _add_flac(data: bytes, comment: bytes) -> bytes:
 
 def build_flac_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
     """Return all metadata with the comments added, and the offset of the audio in `data`.
-
-    Raises ExplainedError for a file without metadata.
-    """
+    Raises ExplainedError for a file without metadata."""
     blocks = [(kind, data[at : at + size], at + size) for kind, at, size in _flac_blocks(data)]
     if not blocks:
         raise ExplainedError("the FLAC file has no header")
@@ -181,9 +178,7 @@ def _add_opus(data: bytes, comment: bytes) -> bytes:
 
 def build_opus_head(data: bytes, comments: list[bytes]) -> tuple[bytes, int]:
     """Return the first two pages with the comments added, and the offset of the third in `data`.
-
-    Raises ExplainedError for a stream that our encoder would not write.
-    """
+    Raises ExplainedError for a stream that our encoder would not write."""
     first = next(_ogg_pages(data), None)
     packet, page = _read_second_packet(_ogg_pages(data))
     strings = _parse_strings(packet.removeprefix(_OPUS))

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 import watermark
-from core.audio.stream import Recording, RecordingFacts
+from core.audio.stream import Facts, Recording
 from core.audio.waveform import Samples
 from core.errors import Refused
 from watermark import Detection
@@ -34,29 +34,23 @@ _GAP_S = 6.0
 Keys = Mapping[str, bytes]
 
 
-def search_recording(
-    file: BinaryIO, name: str, keys: Keys
-) -> tuple[RecordingFacts, list[Detection]]:
+def search_recording(file: BinaryIO, name: str, keys: Keys) -> tuple[Facts, list[Detection]]:
     """Return the marked stretches of a recording; their scores account for the number of windows
     searched. Raises Refused and Failed like `Recording`."""
-    beginning: list[Samples] = []
-    rate, facts, found = _scan_once(file, name, keys, beginning=beginning)
+    head: list[Samples] = []
+    rate, facts, found = _scan_once(file, name, keys, head=head)
     if facts.channels > 1 and facts.channel_difference > _MAX_CHANNEL_DIFFERENCE:
         for channel in range(facts.channels):
             found += _scan_once(file, name, keys, channel=channel)[2]
     if facts.seconds <= THOROUGH_S:
-        found += _search_gaps(np.concatenate(beginning), rate, keys, found)
+        found += _search_gaps(np.concatenate(head), rate, keys, found)
     elif not found:
         found += _search_excerpts(file, name, keys, facts)
     penalty = _log10_trials(facts)
     found = [replace(hit, score=hit.score - penalty) for hit in found]
     found = [hit for hit in found if hit.score >= watermark.DETECTION_THRESHOLD]
     if facts.damaged and not found:
-        raise Refused(
-            "AUDIO_CORRUPT",
-            f"The file is damaged after {facts.seconds:.1f} s and has no mark before.",
-            pointer=name,
-        )
+        raise Refused("AUDIO_CORRUPT", f"Damaged after {facts.seconds:.1f} s.", pointer=name)
     return facts, found
 
 
@@ -67,18 +61,13 @@ def _scan_once(
     *,
     channel: int | None = None,
     tempo: float = 1.0,
-    beginning: list[Samples] | None = None,
-) -> tuple[int, RecordingFacts, list[Detection]]:
-    """Scan the recording once in windows and return its sample rate, facts and detections.
-
-    tempo: factor by which the recording is too fast. beginning: a list that receives the blocks of
-    the first minute.
-    """
+    head: list[Samples] | None = None,
+) -> tuple[int, Facts, list[Detection]]:
+    """Scan the recording once and return its sample rate, facts and detections. tempo: factor by
+    which it is too fast. head: a list that receives the blocks of the first minute."""
     recording = Recording(file, name=name, channel=channel)
     rate = recording.rate
-    blocks: Iterable[Samples] = recording
-    if beginning is not None:
-        blocks = _keep_start(recording, beginning, int(THOROUGH_S * rate) + 1)
+    blocks = recording if head is None else _keep_start(recording, head, rate)
     found = [
         replace(run, start=run.start / tempo, end=run.end / tempo, tempo=run.tempo * tempo)
         for _, _, run in watermark.scan(blocks, round(rate / tempo), keys)
@@ -86,12 +75,11 @@ def _scan_once(
     return rate, recording.facts, found
 
 
-def _keep_start(
-    blocks: Iterable[Samples], beginning: list[Samples], samples_left: int
-) -> Iterator[Samples]:
+def _keep_start(blocks: Iterable[Samples], head: list[Samples], rate: int) -> Iterator[Samples]:
+    samples_left = int(THOROUGH_S * rate) + 1
     for block in blocks:
         if samples_left > 0:
-            beginning.append(block[:samples_left])
+            head.append(block[:samples_left])
             samples_left -= len(block)
         yield block
 
@@ -121,9 +109,7 @@ def _find_gaps(found: list[Detection], seconds: float) -> Iterator[tuple[float, 
         yield at, seconds
 
 
-def _search_excerpts(
-    file: BinaryIO, name: str, keys: Keys, facts: RecordingFacts
-) -> list[Detection]:
+def _search_excerpts(file: BinaryIO, name: str, keys: Keys, facts: Facts) -> list[Detection]:
     """Search excerpts of a long recording for a change of speed, tempo or pitch of all of it."""
     for start, part, rate in _cut_excerpts(file, name, facts):
         best = watermark.detect_any(part, rate, keys, thorough=True)
@@ -136,9 +122,7 @@ def _search_excerpts(
     return []
 
 
-def _cut_excerpts(
-    file: BinaryIO, name: str, facts: RecordingFacts
-) -> list[tuple[float, Samples, int]]:
+def _cut_excerpts(file: BinaryIO, name: str, facts: Facts) -> list[tuple[float, Samples, int]]:
     """Return eight excerpts of 8 s, evenly spaced: (start, samples, rate)."""
     recording = Recording(file, name=name)
     rate = recording.rate
@@ -174,7 +158,7 @@ def _continues(first: Detection, second: Detection) -> bool:
     return is_same_item and second.start - first.end < _GAP_S
 
 
-def _log10_trials(facts: RecordingFacts) -> float:
+def _log10_trials(facts: Facts) -> float:
     """Return log10 of the number of independent tests, for which single scores do not account."""
     views = 1 + (facts.channels if facts.channel_difference > _MAX_CHANNEL_DIFFERENCE else 0)
     return math.log10(max(1.0, facts.seconds / _WINDOW_S) * views)

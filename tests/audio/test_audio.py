@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from core.audio import libsndfile
-from core.audio.decoding import decode, decode_trusted, probe
+from core.audio.decoding import decode, decode_trusted
 from core.audio.encoding import CONTAINERS, Encoded, encode
 from core.audio.loudness import loudness, normalise_loudness
 from core.audio.waveform import Audio, fade, join, normalise_peak, peak, resample, silence, trim
@@ -145,18 +145,6 @@ def test_fading_does_not_change_the_caller_s_samples() -> None:
 
 
 @pytest.mark.slow
-def test_probe_returns_the_length_without_decoding() -> None:
-    found = probe(speech_as("FLAC"), name="a.wav")
-    assert found.seconds == pytest.approx(speech().seconds)
-    assert (found.format, found.channels, found.rate) == ("flac", 1, 16_000)
-    assert [notice.code for notice in found.notices] == ["EXTENSION_MISMATCH"]
-    with pytest.raises(Refused, match="AUDIO_TOO_LONG"):
-        probe(minutes_of_silence(60, "FLAC"), name="a.flac")
-    with pytest.raises(Refused, match="AUDIO_NOT_AUDIO"):
-        probe(b"<html>", name="a.flac")
-
-
-@pytest.mark.slow
 def test_a_longer_limit_admits_a_longer_recording() -> None:
     data = minutes_of_silence(11, "FLAC")
     assert decode(data, name="a.flac", max_seconds=700).seconds == 660
@@ -170,14 +158,6 @@ def test_a_decoder_that_runs_out_of_memory_is_reported_by_code() -> None:
         decode(data, name="refs/a.flac", max_seconds=36_000)
     assert failure.value.code == "AUDIO_DECODER_CRASHED"
     assert failure.value.pointer == "refs/a.flac"
-
-
-def test_probing_in_this_process_gives_the_same_result() -> None:
-    for data in (speech_as("MP3"), b"<html>"):
-        in_process = libsndfile.probe_task(data, list, name="a", max_seconds=600.0)
-        if "refused" in in_process:
-            continue
-        assert in_process["seconds"] == probe(data, name="a").seconds
 
 
 DAMAGE: dict[str, tuple[Callable[[], bytes], str]] = {

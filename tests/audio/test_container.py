@@ -142,9 +142,9 @@ def test_an_mp3_without_an_announced_length_is_read() -> None:
     ids=["MPEG-1 layer 3", "MPEG-2 layer 3", "MPEG-1 layer 2", "MPEG-1 layer 1", "MPEG-2.5"],
 )
 def test_frame_sizes_follow_the_standard(head: int, frame: tuple[int, int]) -> None:
-    from core.audio.container.mpeg import parse_frame_header
+    from core.audio.container.mpeg import parse_header
 
-    found = parse_frame_header(head.to_bytes(4, "big"), 0)
+    found = parse_header(head.to_bytes(4, "big"), 0)
     assert found is not None
     assert (found.size, found.samples) == frame
 

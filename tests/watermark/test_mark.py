@@ -93,8 +93,9 @@ def test_the_input_is_not_modified() -> None:
 @pytest.mark.parametrize("step", [160, 7_919, 70_000])
 def test_a_stream_comes_out_as_one_piece(step: int) -> None:
     host = np.tile(load_clip(), 7)
-    pieces = (host[at : at + step] for at in range(0, len(host), step))
-    joined = np.concatenate(list(watermark.embed_blocks(pieces, RATE, PAYLOAD, KEY)))
+    embedder = watermark.Embedder(RATE, PAYLOAD, KEY)
+    pieces = [embedder.push(host[at : at + step]) for at in range(0, len(host), step)]
+    joined = np.concatenate([*pieces, embedder.finish()])
     assert np.array_equal(joined, watermark.embed(host, RATE, PAYLOAD, KEY))
 
 

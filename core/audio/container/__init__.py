@@ -8,26 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from core.audio.container.mpeg import inspect_mp3, is_free_format, parse_frame_header
-from core.audio.container.others import (
-    inspect_aiff,
-    inspect_au,
-    inspect_caf,
-    inspect_flac,
-    inspect_ogg,
-    inspect_w64,
-)
-from core.audio.container.source import (
-    Source,
-    check_announced_size,
-    check_channels,
-    check_sample_rate,
-    check_tag_size,
-)
-from core.audio.container.wav import inspect_wav
+from core.audio.container import mpeg, others, wav
+from core.audio.container.source import Source, check_channels, check_rate, check_size, check_tags
 from core.errors import Refused
 
-__all__ = ["Source", "check_channels", "check_sample_rate", "inspect"]
+__all__ = ["Source", "check_channels", "check_rate", "inspect"]
 
 _NOT_AUDIO = {
     b"<": "a web page or XML document",
@@ -99,19 +84,19 @@ def inspect(data: bytes, name: str) -> Source:
 
 def _find_inspector(data: bytes) -> _Inspector:
     readers: dict[bytes, _Inspector] = {
-        b"RIFF": inspect_wav,
-        b"RF64": inspect_wav,
-        b"fLaC": inspect_flac,
-        b"OggS": inspect_ogg,
-        b"FORM": inspect_aiff,
-        b"caff": inspect_caf,
-        b".snd": inspect_au,
-        b"riff": inspect_w64,
+        b"RIFF": wav.inspect_wav,
+        b"RF64": wav.inspect_wav,
+        b"fLaC": others.inspect_flac,
+        b"OggS": others.inspect_ogg,
+        b"FORM": others.inspect_aiff,
+        b"caff": others.inspect_caf,
+        b".snd": others.inspect_au,
+        b"riff": others.inspect_w64,
     }
     if reader := readers.get(data[:4]):
         return reader
-    if parse_frame_header(data, 0):
-        return inspect_mp3
+    if mpeg.parse_header(data, 0):
+        return mpeg.inspect_mp3
     _refuse_other_format(data)
     raise Refused("AUDIO_UNRECOGNIZED")
 
@@ -126,7 +111,7 @@ def _refuse_other_format(data: bytes) -> None:
         codec = "M4A or MP4"
     elif data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xF6 == 0xF0:
         codec = "AAC"
-    elif is_free_format(data):
+    elif mpeg.is_free_format(data):
         codec = "Free-format MP3"
     if codec:
         raise Refused(
@@ -143,6 +128,6 @@ def _id3_size(data: bytes) -> int:
         a, b, c, d = (byte & 0x7F for byte in data[at + 6 : at + 10])
         at += 10 + (a << 21 | b << 14 | c << 7 | d) + (10 if data[at + 5] & 0x10 else 0)
         tags += 1
-    check_tag_size(at)
-    check_announced_size(data, at)
+    check_tags(at)
+    check_size(data, at)
     return len(data) - len(data[at:].lstrip(b"\0")) if at else 0

@@ -23,12 +23,11 @@ _MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_
 @dataclass(frozen=True, slots=True)
 class _FrameHeader:
     size: int
-    """Size of the frame in bytes."""
     samples: int
     rate: int
 
 
-def parse_frame_header(data: bytes, at: int) -> _FrameHeader | None:
+def parse_header(data: bytes, at: int) -> _FrameHeader | None:
     """Parse the frame header at an offset (section 2.4.2.3); None if there is none."""
     head = int.from_bytes(data[at : at + 4], "big")
     version, layer = head >> 19 & 3, 4 - (head >> 17 & 3)
@@ -47,38 +46,28 @@ def parse_frame_header(data: bytes, at: int) -> _FrameHeader | None:
 def is_free_format(data: bytes) -> bool:
     """Return True for a frame whose header does not give its size; few decoders read those."""
     head = int.from_bytes(data[:4], "big")
-    return (
-        head >> 12 & 15 == 0
-        and parse_frame_header((head | 0x1000).to_bytes(4, "big"), 0) is not None
-    )
+    return head >> 12 & 15 == 0 and parse_header((head | 0x1000).to_bytes(4, "big"), 0) is not None
 
 
 def inspect_mp3(data: bytes) -> Source:
     """Count the frames, because decoders trust the frame count in the Xing header."""
-    first = parse_frame_header(data, 0)
+    first = parse_header(data, 0)
     count, at, frame = 0, 0, first
     while frame and at + frame.size <= len(data):
         count, at = count + 1, at + frame.size
         if count > _MAX_FRAMES:
             raise Refused("AUDIO_TOO_LONG", f"More than {_MAX_FRAMES} MP3 frames.")
-        frame = parse_frame_header(data, at)
+        frame = parse_header(data, at)
     if first is None or count == 0:
         raise Refused("AUDIO_UNRECOGNIZED")
     if count * first.samples < first.rate // 4:
-        raise Refused(
-            "AUDIO_TOO_SHORT",
-            f"Only {count} MP3 frames: use a recording of at least three seconds.",
-        )
+        raise Refused("AUDIO_TOO_SHORT", f"Only {count} MP3 frames: upload at least three seconds.")
     announced = _xing_frames(data[: first.size])
     if frame or (announced is not None and count < announced):
-        raise Refused(
-            "AUDIO_TRUNCATED", f"The MP3 file ends early, after {count} frames: upload it again."
-        )
+        raise Refused("AUDIO_TRUNCATED", f"The MP3 ends after {count} frames: upload it again.")
     if announced is not None and (count - 1 - announced) * first.samples > first.rate:
         raise Refused("AUDIO_DECODE_LIMIT")
-    notices = (
-        ("TRAILING_BYTES",) if at + 128 + 32 < len(data) else ()
-    )  # room for ID3v1 and APE tags
+    notices = ("TRAILING_BYTES",) if at + 128 + 32 < len(data) else ()  # ID3v1 and APE are common
     return Source("mp3", data, None, notices)
 
 

@@ -9,9 +9,9 @@ from core.audio.container.source import (
     UNKNOWN_SIZE,
     Source,
     at_most,
-    check_announced_size,
-    check_sample_rate,
-    check_tag_size,
+    check_rate,
+    check_size,
+    check_tags,
 )
 from core.errors import Refused
 
@@ -22,7 +22,7 @@ _MAX_PAGES = 200_000
 def inspect_aiff(data: bytes) -> Source:
     if data[8:12] not in (b"AIFF", b"AIFC"):
         raise Refused("AUDIO_UNRECOGNIZED", "The file is IFF, but not AIFF.")
-    check_announced_size(data, 8 + int.from_bytes(data[4:8], "big"))
+    check_size(data, 8 + int.from_bytes(data[4:8], "big"))
     return Source("aiff", data)
 
 
@@ -31,15 +31,15 @@ def inspect_au(data: bytes) -> Source:
     if offset < 24:
         raise Refused("AUDIO_HEADER_INVALID", "The AU header is incomplete.")
     if size < UNKNOWN_SIZE:
-        check_announced_size(data, offset + size)
+        check_size(data, offset + size)
     return Source("au", data)
 
 
 def inspect_w64(data: bytes) -> Source:
-    check_announced_size(data, max(40, int.from_bytes(data[16:24], "little")))
+    check_size(data, max(40, int.from_bytes(data[16:24], "little")))
     for name, at, size in at_most(_w64_chunks(data), _MAX_CHUNKS):
         if name == b"data":
-            check_announced_size(data, at + size)
+            check_size(data, at + size)
             break
     return Source("w64", data)
 
@@ -59,7 +59,7 @@ def inspect_caf(data: bytes) -> Source:
             actual = (len(data) - at).to_bytes(8, "big")
             return Source("caf", data[: at - 8] + actual + data[at:])
         if name == b"data":
-            check_announced_size(data, at + size)
+            check_size(data, at + size)
     return Source("caf", data)
 
 
@@ -77,19 +77,17 @@ def inspect_flac(data: bytes) -> Source:
     if len(data) < 42 or data[4] & 0x7F:
         raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is incomplete.")
     fields = int.from_bytes(data[18:26], "big")  # rate 20, channels 3, bits 5, frames 36
-    check_sample_rate(fields >> 44)
+    check_rate(fields >> 44)
     frames = fields & 0xF_FFFF_FFFF
     at = max(at_most(_flac_block_ends(data), _MAX_CHUNKS))
-    check_tag_size(at)
+    check_tags(at)
     if at > len(data):
         raise Refused("AUDIO_HEADER_INVALID", "The FLAC header is incomplete.")
     if at == len(data):
         raise Refused("AUDIO_NO_SAMPLES")
     code = int.from_bytes(data[at + 2 : at + 3]) & 15
     if _FLAC_RATES.get(code, fields >> 44) != fields >> 44:
-        raise Refused(
-            "AUDIO_HEADER_INVALID", "The sample rates of the FLAC header and its frames differ."
-        )
+        raise Refused("AUDIO_HEADER_INVALID", "FLAC header and frames differ in sample rate.")
     without_length = (fields ^ frames).to_bytes(8, "big")
     has_id3v1 = data[-128:-125] == b"TAG"  # a decoder would report it as a damaged frame
     rest = data[26:-128] if has_id3v1 else data[26:]
@@ -125,9 +123,7 @@ def inspect_ogg(data: bytes) -> Source:
     first = 27 + data[26] if len(data) > 26 else 0
     codec = next((c for magic, c in codecs.items() if data[first:].startswith(magic)), "")
     if not codec:
-        raise Refused(
-            "AUDIO_CODEC_UNSUPPORTED", "The Ogg file is neither Vorbis nor Opus: convert it."
-        )
+        raise Refused("AUDIO_CODEC_UNSUPPORTED", "Ogg, but neither Vorbis nor Opus: convert it.")
     if not has_ended:
         raise Refused("AUDIO_TRUNCATED", "The Ogg stream has no end: upload the file again.")
     # Only the first of several chained streams is read.

@@ -19,8 +19,6 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file whose headers passed the checks."""
-
     format: str
     """wav, flac, mp3, vorbis, opus, aiff, caf, au or w64."""
     data: bytes
@@ -30,7 +28,7 @@ class Source:
     notices: tuple[str, ...] = ()
 
 
-def check_sample_rate(rate: int) -> None:
+def check_rate(rate: int) -> None:
     if not 0 < rate <= 10_000_000:
         raise Refused("AUDIO_HEADER_INVALID", f"The header gives a sample rate of {rate} Hz.")
     if not 8_000 <= rate <= 192_000:
@@ -44,7 +42,7 @@ def check_channels(channels: int) -> None:
         )
 
 
-def check_announced_size(data: bytes, size: int) -> None:
+def check_size(data: bytes, size: int) -> None:
     if size > len(data):
         raise Refused(
             "AUDIO_TRUNCATED", f"The header announces {size} bytes, but the file has {len(data)}."
@@ -60,8 +58,6 @@ def at_most(parts: Iterable[T], most: int) -> Iterator[T]:
         yield part
 
 
-def check_tag_size(size: int) -> None:
+def check_tags(size: int) -> None:
     if size > TAGS_LIMIT:
-        raise Refused(
-            "AUDIO_TOO_LARGE", f"Tags and cover art take up {size >> 20} MiB: remove them."
-        )
+        raise Refused("AUDIO_TOO_LARGE", f"{size >> 20} MiB of tags and cover art: remove them.")

@@ -6,13 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.audio.container.source import (
-    UNKNOWN_SIZE,
-    Source,
-    at_most,
-    check_channels,
-    check_sample_rate,
-)
+from core.audio.container.source import UNKNOWN_SIZE, Source, at_most, check_channels, check_rate
 from core.errors import Refused
 
 
@@ -85,7 +79,7 @@ def _parse_format(fmt: bytes) -> _Format:
         # With other bytes after it the tag belongs to a vendor format.
         tag = int.from_bytes(fmt[24:26], "little") if fmt[26:40] == _GUID else tag
     check_channels(channels)
-    check_sample_rate(rate)
+    check_rate(rate)
     if bits not in _SAMPLE_BITS.get(tag, (bits,)) or tag not in (*_SAMPLE_BITS, *_BLOCK_CODECS):
         raise Refused(
             "AUDIO_CODEC_UNSUPPORTED",
