@@ -29,13 +29,13 @@ def run(key: str, runtime: Runtime) -> Outcome:
     (call again); Misconfigured (correct the setting or key, then call again).
     """
     manifest = commit.read_manifest(key, runtime)
-    if result := commit.committed_result(manifest.job_id, runtime):
+    if result := commit.read_result(manifest.job_id, runtime):
         return Finished(result)
     with attempt.begin(manifest.job_id, manifest.job_id, runtime) as run:
-        if result := commit.committed_result(manifest.job_id, runtime):
+        if result := commit.read_result(manifest.job_id, runtime):
             return Finished(result)
         if attempt.must_give_up(manifest.ref, run):
-            error = attempt.exhausted(runtime)
+            error = attempt.exhausted_error(runtime)
             return Finished(commit.commit_failure("failed", manifest, error, run))
         with attempt.recording_failure(manifest.ref, run):
             outcome = _carry_out(manifest, run)
@@ -50,7 +50,7 @@ def _carry_out(manifest: commit.ReceivedManifest, run: Run) -> Outcome:
         accepted = accept.accept(manifest, runtime)
     except Refused as exc:
         return Finished(commit.commit_failure("rejected", manifest, exc, run))
-    result = commit.begun_result(manifest, accepted.job, runtime)
+    result = commit.new_result(manifest, accepted.job, runtime)
     if shards := plan.complete_shard_count(run.job_id, runtime):
         return Sharded(run.job_id, shards)
     if waiting := enrolment.wait_for_references(accepted.to_make, manifest.ref.key, run):

@@ -161,7 +161,7 @@ class _Sweeper:
 
     def _finish_cut_job(self, job_id: str, infos: list[Info]) -> None:
         """Make the shards of a job on which no worker works."""
-        if result := commit.committed_result(job_id, self._runtime):
+        if result := commit.read_result(job_id, self._runtime):
             self._announce(result)
             self._remove_shards(job_id, "Its job has a result.")
         elif plan.complete_shard_count(job_id, self._runtime):
@@ -193,7 +193,7 @@ class _Sweeper:
     def _announce_result(self, job_id: str, infos: list[Info]) -> None:
         if all(info.key != result_key(job_id) for info in infos):
             return
-        if result := commit.committed_result(job_id, self._runtime):
+        if result := commit.read_result(job_id, self._runtime):
             self._sweep.finished += 1
             self._announce(result)
             if finding := sweep.orphans(job_id, infos, result, self._runtime):

@@ -393,7 +393,7 @@ def test_a_manifest_that_cannot_be_used_ends_in_a_rejected_result(
     runtime.inbox.put("jobs/x.manifest.json", data)
     done = run_job("jobs/x.manifest.json", runtime)
     assert (done.status, present(done.error).code) == ("rejected", code)
-    assert commit.committed_result(done.job_id, runtime) == done
+    assert commit.read_result(done.job_id, runtime) == done
 
 
 def test_a_manifest_that_is_gone_is_not_retried(runtime: Runtime) -> None:
@@ -456,7 +456,7 @@ def test_a_manifest_replaced_by_other_bytes_is_another_job(runtime: Runtime) -> 
     first = run_job(put_job(runtime), runtime)
     second = run_job(put_job(runtime, id="again"), runtime)
     assert first.job_id != second.job_id
-    assert commit.committed_result(first.job_id, runtime) == first
+    assert commit.read_result(first.job_id, runtime) == first
 
 
 # --- repeated, interrupted, contested

@@ -46,7 +46,7 @@ def make_shard(key: str, runtime: Runtime) -> Result | None:
     SIGNATURE_INVALID; Unavailable and Misconfigured as `pipeline.run`.
     """
     job_id = parse_shard_key(key).job_id
-    if result := commit.committed_result(job_id, runtime):
+    if result := commit.read_result(job_id, runtime):
         return result
     shard = plan.read_shard(runtime.control, key, runtime.keys.verifying)
     _make_part(shard, runtime)
@@ -161,7 +161,7 @@ def _give_up(shard: Shard, run: Run) -> Part:
 
     Nothing is decoded or spoken, because that may be what kills the worker.
     """
-    error = attempt.exhausted(run.runtime)
+    error = attempt.exhausted_error(run.runtime)
     attempt.write_dead_letter(shard.plan.manifest, run)
     results = [each_item.failed_item(bad.id, bad.index, bad.error) for bad in shard.job.errors]
     for wanted in shard.job.items:

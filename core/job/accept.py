@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from core.errors import Refused
 from core.job import reuse
-from core.job.commit import ReceivedManifest, committed_result, part_reader
+from core.job.commit import ReceivedManifest, read_result, part_reader
 from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.manifest.parse import ParsedManifest
@@ -60,7 +60,7 @@ def _refuse_long_joined_job(parsed: ParsedManifest, runtime: Runtime) -> None:
 def _earlier_results(job: Job, runtime: Runtime) -> dict[str, ItemResult]:
     if not job.retry_of:
         return {}
-    before = committed_result(job.retry_of, runtime)
+    before = read_result(job.retry_of, runtime)
     if before is None:
         raise Refused("RETRY_UNKNOWN", pointer="/retry_of")
     return reuse.kept(job, before, part_reader(runtime), runtime)

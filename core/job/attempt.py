@@ -80,7 +80,7 @@ def must_give_up(manifest: ManifestRef, run: Run) -> bool:
     return count_outputs() == 0 or run.lease.attempt > 2 * run.runtime.max_attempts
 
 
-def exhausted(runtime: Runtime) -> Failed:
+def exhausted_error(runtime: Runtime) -> Failed:
     """The error of what was not made when the attempts were used up."""
     return Failed("RETRIES_EXHAUSTED", f"{runtime.max_attempts} attempts made no progress.")
 
@@ -92,7 +92,7 @@ def write_dead_letter(manifest: ManifestRef, run: Run) -> None:
     try:
         letter = control.get(reason_key(run.name), limit=LIMIT).data
     except Refused:
-        letter = _dead_letter(manifest, exhausted(run.runtime))
+        letter = _dead_letter(manifest, exhausted_error(run.runtime))
     control.put(dead_letter_key(run.name), letter)
 
 

@@ -72,7 +72,7 @@ def read_manifest(key: str, runtime: Runtime) -> ReceivedManifest:
     )
 
 
-def begun_result(manifest: ReceivedManifest, job: Job, runtime: Runtime) -> Result:
+def new_result(manifest: ReceivedManifest, job: Job, runtime: Runtime) -> Result:
     """The result of a job that was accepted, with nothing made yet."""
     return msgspec.structs.replace(
         _empty_result("failed", manifest, runtime),
@@ -102,7 +102,7 @@ def add_items(
     )
 
 
-def committed_result(job_id: str, runtime: Runtime) -> Result | None:
+def read_result(job_id: str, runtime: Runtime) -> Result | None:
     """Return the result of a finished job; None if the job is not finished.
 
     Raises Refused SIGNATURE_INVALID if the result was not signed with one of our keys.
@@ -110,7 +110,7 @@ def committed_result(job_id: str, runtime: Runtime) -> Result | None:
     key = result_key(job_id)
     if runtime.results.head(key) is None:
         return None
-    return _read_result(job_id, runtime.results.get(key, limit=RESULT_LIMIT).data, runtime)
+    return _verify_result(job_id, runtime.results.get(key, limit=RESULT_LIMIT).data, runtime)
 
 
 def commit_result(result: Result, runtime: Runtime) -> Result:
@@ -120,7 +120,7 @@ def commit_result(result: Result, runtime: Runtime) -> Result:
     key = result_key(result.job_id)
     stored = put_once_or_read(runtime.results, key, data, limit=RESULT_LIMIT)
     if stored != data:
-        return _read_result(result.job_id, stored, runtime)
+        return _verify_result(result.job_id, stored, runtime)
     _queue_for_log(result.job_id, data, runtime)
     for voice in result.voices.values():
         runtime.control.delete(pending_key(voice.reference, result.job_id))
@@ -143,7 +143,7 @@ def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
     return lambda key: runtime.results.get(key, limit=RESULT_LIMIT).data
 
 
-def _read_result(job_id: str, data: bytes, runtime: Runtime) -> Result:
+def _verify_result(job_id: str, data: bytes, runtime: Runtime) -> Result:
     """Verify and parse a stored result, and queue it for the log if a worker stopped before
     that."""
     signed.check_signature(data, runtime.keys.verifying)

@@ -33,7 +33,7 @@ def make_all(
     results = [failed_item(bad.id, bad.index, bad.error) for bad in job.errors]
     stored, missing = _in_order_of_attempt(job, earlier, run)
     if run.lease.attempt > run.runtime.max_attempts:
-        error = attempt.exhausted(run.runtime)
+        error = attempt.exhausted_error(run.runtime)
         results += [failed_item(item.id, item.index, error, item) for item in missing]
         missing = []
     done = 0

@@ -34,7 +34,7 @@ def test_half_a_character_in_a_pointer_still_gives_a_result(runtime: Runtime) ->
     assert done.error
     assert (done.status, done.error.code) == ("rejected", "VALUE_RANGE")
     assert done.error.pointer.endswith("\\ud800")
-    assert commit.committed_result(done.job_id, runtime) == done
+    assert commit.read_result(done.job_id, runtime) == done
 
 
 HALF = "\ud83d"
@@ -82,7 +82,7 @@ def test_a_reference_that_is_a_link_costs_its_voice_and_leads_nowhere(
         "KEY_INVALID",
         "/voices/alice/reference",
     )
-    assert commit.committed_result(done.job_id, runtime) == done
+    assert commit.read_result(done.job_id, runtime) == done
 
 
 @pytest.mark.parametrize("name", ["n" * 256, "名" * 86], ids=["letters", "bytes"])

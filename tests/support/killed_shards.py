@@ -129,7 +129,7 @@ def retry_until_done(work: str, runtime: Runtime) -> None:
 def check_finished(runtime: Runtime, key: str) -> None:
     """One result with every item, one event, and nothing left to be worked on."""
     check_outputs(runtime, key, finished=True)
-    done = commit.committed_result(commit.read_manifest(key, runtime).job_id, runtime)
+    done = commit.read_result(commit.read_manifest(key, runtime).job_id, runtime)
     assert done is not None
     items = list(document.read_items(done, commit.part_reader(runtime)))
     assert [item.id for item in items] == [f"i{n}" for n in range(ITEMS)]

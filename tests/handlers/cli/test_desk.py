@@ -150,4 +150,4 @@ def test_waiting_is_told_and_ends_when_the_file_comes(runtime: Runtime) -> None:
     runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
     watch.look()
     assert not watch.waiting
-    assert commit.committed_result(watch.jobs[key]["job"], runtime)
+    assert commit.read_result(watch.jobs[key]["job"], runtime)

@@ -30,7 +30,7 @@ def check_final_state(runtime: Runtime, manifests: list[str]) -> dict[str, Any]:
     assert len(announced) == len(set(announced)) == len(manifests)
     for key in manifests:
         job_id = retry(partial(commit.read_manifest, key, runtime)).job_id
-        done = retry(partial(commit.committed_result, job_id, runtime))
+        done = retry(partial(commit.read_result, job_id, runtime))
         assert done is not None, key
         assert event_key(done.job_id, done.finished) in announced
         statuses[done.error.code if done.error else done.status] += 1

@@ -179,7 +179,7 @@ class InvariantChecker:
         finished: dict[str, Result] = {}
         for key in keys:
             order = commit.read_manifest(key, runtime)
-            done = commit.committed_result(order.job_id, runtime)
+            done = commit.read_result(order.job_id, runtime)
             assert done is not None, f"{key} has no result"
             event = event_key(done.job_id, done.finished)
             assert event in self.results.objects, f"{key} was not announced"
