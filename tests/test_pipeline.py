@@ -75,7 +75,7 @@ def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(runtime: Runtime
 
 
 @pytest.mark.slow
-def test_the_result_says_what_was_used_and_never_the_name_or_the_text(runtime: Runtime) -> None:
+def test_the_result_states_what_was_used_and_never_the_name_or_the_text(runtime: Runtime) -> None:
     done = run_job(put_job(runtime, id="book", labels={"team": "a"}), runtime)
     voice = done.voices["alice"]
     assert voice.reference_sha256 == hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
@@ -96,14 +96,14 @@ def test_a_repeated_job_returns_its_first_result_without_speaking_again(runtime:
 
 
 @pytest.mark.slow
-def test_the_same_voice_is_learned_once_for_all_jobs(runtime: Runtime) -> None:
+def test_the_same_voice_is_enrolled_once_for_all_jobs(runtime: Runtime) -> None:
     run_job(put_job(runtime, name="one"), runtime)
     run_job(put_job(runtime, name="two"), runtime)
     assert len(voice_of(runtime).enrolled) == 1
 
 
 @pytest.mark.slow
-def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(runtime: Runtime) -> None:
+def test_a_stored_voiceprint_that_was_changed_is_enrolled_again(runtime: Runtime) -> None:
     run_job(put_job(runtime, name="one"), runtime)
     (kept,) = runtime.control.list("voiceprints/")
     stored = runtime.control.get(kept.key, limit=10**6)
@@ -114,7 +114,7 @@ def test_a_kept_voiceprint_that_was_tampered_with_is_made_anew(runtime: Runtime)
 
 
 @pytest.mark.slow
-def test_a_kept_voiceprint_of_another_voice_is_not_taken(runtime: Runtime) -> None:
+def test_a_stored_voiceprint_of_another_voice_is_not_used(runtime: Runtime) -> None:
     run_job(put_job(runtime, name="one"), runtime)
     (kept,) = runtime.control.list("voiceprints/")
     stored = runtime.control.get(kept.key, limit=10**6)
@@ -130,7 +130,7 @@ def test_a_kept_voiceprint_of_another_voice_is_not_taken(runtime: Runtime) -> No
 
 
 @pytest.mark.slow
-def test_a_bad_item_costs_only_itself_and_the_order_is_kept(runtime: Runtime) -> None:
+def test_a_bad_item_fails_alone_and_the_order_is_kept(runtime: Runtime) -> None:
     items = [
         {"id": "a", "text": "This one is quite fine, thank you."},
         {"id": "b", "text": ""},
@@ -156,7 +156,7 @@ def test_a_bad_item_costs_only_itself_and_the_order_is_kept(runtime: Runtime) ->
     assert len(outputs(runtime)) == 3
 
 
-def test_a_job_without_any_good_item_has_failed(runtime: Runtime) -> None:
+def test_a_job_without_any_good_item_fails(runtime: Runtime) -> None:
     done = run_job(put_job(runtime, items=[{"id": "a", "text": "!silence"}]), runtime)
     assert done.status == "failed"
 
@@ -174,7 +174,7 @@ def test_every_container_carries_the_mark(runtime: Runtime, form: str, magic: by
 
 
 @pytest.mark.slow
-def test_rate_speed_and_pause_are_honoured(runtime: Runtime) -> None:
+def test_sample_rate_speed_and_pause_are_applied(runtime: Runtime) -> None:
     text = "A sentence that is long enough to carry it."
     items: list[dict[str, Any]] = [
         {"id": "plain", "text": text},
@@ -189,7 +189,7 @@ def test_rate_speed_and_pause_are_honoured(runtime: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_the_label_of_the_law_is_in_the_file_and_in_the_result(runtime: Runtime) -> None:
+def test_the_aigc_label_is_in_the_file_and_in_the_result(runtime: Runtime) -> None:
     done = run_job(put_job(runtime, label={"cue": "morse-start"}), runtime)
     plain = run_job(put_job(runtime, name="quiet"), runtime)
     (found,) = aigc.read_labels(opened(runtime, done))
@@ -201,7 +201,7 @@ def test_the_label_of_the_law_is_in_the_file_and_in_the_result(runtime: Runtime)
 
 
 @pytest.mark.slow
-def test_a_waived_label_is_left_out_and_the_result_says_why(runtime: Runtime) -> None:
+def test_a_waived_label_is_omitted_and_the_result_states_the_waiver(runtime: Runtime) -> None:
     waived = {"profile": "none", "waiver": "heard by the tests only"}
     done = run_job(put_job(runtime, label=waived), runtime)
     assert aigc.read_labels(opened(runtime, done)) == []
@@ -209,7 +209,7 @@ def test_a_waived_label_is_left_out_and_the_result_says_why(runtime: Runtime) ->
     assert [n.code for n in done.items[0].notices] == ["LABEL_WAIVED"]
 
 
-def test_meta_comes_back_and_remarks_are_kept(runtime: Runtime) -> None:
+def test_meta_and_notices_are_in_the_result(runtime: Runtime) -> None:
     items = [{"id": "a", "text": "Fine 😀 text, long enough to say.", "meta": {"row": 17}}]
     (item,) = run_job(put_job(runtime, items=items), runtime).items
     assert item.meta == {"row": 17}
@@ -218,13 +218,13 @@ def test_meta_comes_back_and_remarks_are_kept(runtime: Runtime) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["Yes", "A bit more", "One and two, three and four"])
-def test_even_a_word_carries_a_mark_that_reads(runtime: Runtime, text: str) -> None:
+def test_even_a_single_word_carries_a_readable_mark(runtime: Runtime, text: str) -> None:
     done = run_job(put_job(runtime, items=[{"id": "a", "text": text}]), runtime)
     assert done.items[0].error is None
     assert present(done.items[0].watermark).score >= watermark.DETECTION_THRESHOLD
 
 
-def test_silence_from_the_engine_is_not_released(runtime: Runtime) -> None:
+def test_silence_from_the_engine_is_not_stored(runtime: Runtime) -> None:
     """Nothing can be marked in digital silence, so the mark does not read back."""
     done = run_job(put_job(runtime, items=[{"id": "a", "text": "!zeros"}]), runtime)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
@@ -247,7 +247,7 @@ def test_silence_from_the_engine_is_not_released(runtime: Runtime) -> None:
         pytest.param({"scope": records.Scope(languages=["zh"])}, "CONSENT_SCOPE", id="language"),
     ],
 )  # fmt: skip
-def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
+def test_a_consent_record_that_does_not_cover_the_use_refuses_the_voice(
     runtime: Runtime, change: dict[str, Any], code: str
 ) -> None:
     key = put_job(runtime)
@@ -259,7 +259,7 @@ def test_a_record_that_does_not_cover_the_use_refuses_the_voice(
     assert voice_of(runtime).enrolled == []
 
 
-def test_one_language_outside_the_consent_costs_only_its_items(runtime: Runtime) -> None:
+def test_a_language_outside_the_consent_fails_only_its_items(runtime: Runtime) -> None:
     items = [
         {"id": "en", "text": "This is allowed, the record says so."},
         {"id": "zh", "text": "这一句没有得到许可。", "language": "zh"},
@@ -279,7 +279,7 @@ def test_a_withdrawn_consent_refuses_the_voice_even_where_it_is_optional(tmp_pat
     assert present(run_job(key, runtime).items[0].error).code == "CONSENT_REVOKED"
 
 
-def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
+def test_a_named_but_missing_consent_record_refuses_the_voice_under_any_policy(
     tmp_path: Path,
 ) -> None:
     runtime = local_runtime(tmp_path, consent="optional")
@@ -288,7 +288,7 @@ def test_a_record_that_is_named_but_absent_refuses_the_voice_under_any_policy(
     assert present(run_job(key, runtime).items[0].error).code == "CONSENT_MISSING"
 
 
-def test_an_oversized_record_is_invalid(runtime: Runtime) -> None:
+def test_an_oversized_consent_record_is_invalid(runtime: Runtime) -> None:
     key = put_job(runtime)
     runtime.inbox.put("consent/alice.json", b" " * (records.MAX_BYTES + 1))
     assert present(run_job(key, runtime).items[0].error).code == "CONSENT_INVALID"
@@ -302,7 +302,7 @@ def test_without_a_record_the_voice_is_refused(runtime: Runtime) -> None:
     assert present(done.items[0].error).code == "CONSENT_MISSING"
 
 
-def test_the_operator_may_make_consent_optional_and_every_result_says_so(tmp_path: Path) -> None:
+def test_optional_consent_is_noticed_in_every_result(tmp_path: Path) -> None:
     runtime = local_runtime(tmp_path, consent="optional")
     done = run_job(put_job(runtime, voices={"alice": VOICE}), runtime)
     assert (done.status, done.consent_policy) == ("succeeded", "optional")
@@ -317,7 +317,7 @@ def test_a_pinned_reference_with_other_bytes_is_refused(runtime: Runtime) -> Non
     assert error.pointer == "/voices/alice/sha256"
 
 
-def test_a_clone_is_no_reference(runtime: Runtime) -> None:
+def test_a_clone_is_refused_as_a_reference(runtime: Runtime) -> None:
     """What we made is refused as a voice, so that nobody launders one past its consent."""
     key = next(iter(runtime.keys.watermark.values()))
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
@@ -328,7 +328,7 @@ def test_a_clone_is_no_reference(runtime: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_two_people_in_a_recording_are_remarked_on(runtime: Runtime) -> None:
+def test_two_speakers_in_a_recording_are_noticed(runtime: Runtime) -> None:
     both = (REFERENCE, REFERENCE.with_name("ref_1688.flac"))
     parts = [decoding.decode_trusted(path.read_bytes()) for path in both]
     done = run_job(
@@ -341,7 +341,7 @@ def test_two_people_in_a_recording_are_remarked_on(runtime: Runtime) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("transcript", "remarked"), [("SAID, he whispers", False), ("else", True)])
-def test_a_transcript_of_other_words_is_remarked_on(
+def test_a_transcript_of_other_words_is_noticed(
     tmp_path: Path, transcript: str, remarked: bool
 ) -> None:
     """Only where a recogniser listens."""
@@ -353,7 +353,7 @@ def test_a_transcript_of_other_words_is_remarked_on(
     assert notices.get("TRANSCRIPT_MISMATCH", "/voices/alice/transcript").endswith("/transcript")
 
 
-def test_an_unfit_recording_costs_its_voice(runtime: Runtime) -> None:
+def test_an_unusable_recording_fails_its_voice(runtime: Runtime) -> None:
     done = run_job(put_job(runtime, reference=b"<html>gone</html>"), runtime)
     assert (done.status, present(done.items[0].error).code) == ("failed", "AUDIO_NOT_AUDIO")
 
@@ -367,7 +367,7 @@ def test_a_reference_above_the_limit_is_refused_before_it_is_read(
     assert present(run_job(key, runtime).items[0].error).code == "AUDIO_TOO_LARGE"
 
 
-def test_a_voice_nobody_uses_is_not_even_fetched(runtime: Runtime) -> None:
+def test_a_voice_that_no_item_uses_is_not_fetched(runtime: Runtime) -> None:
     voices = {"alice": VOICE | {"consent": "consent/alice.json"}, "bob": VOICE | {"reference": "b"}}
     items = [{"id": "a", "text": "Only Alice speaks in this one.", "voice": "alice"}]
     runtime.inbox.put("b", b"no audio")
@@ -428,7 +428,7 @@ def test_json_lines_are_read_as_such(runtime: Runtime) -> None:
 # --- orders of arrival
 
 
-def test_a_job_waits_for_its_reference_and_goes_on_when_it_arrives(runtime: Runtime) -> None:
+def test_a_job_waits_for_its_reference_and_resumes_when_it_arrives(runtime: Runtime) -> None:
     key = put_job(runtime, wait_s=60)
     runtime.inbox.delete("refs/alice.flac")
     for _ in range(runtime.max_attempts + 2):  # waiting uses up no attempt
@@ -463,7 +463,7 @@ def test_a_manifest_replaced_by_other_bytes_is_another_job(runtime: Runtime) -> 
 
 
 @pytest.mark.slow
-def test_of_twenty_deliveries_at_once_one_speaks(
+def test_one_of_twenty_simultaneous_deliveries_speaks(
     tmp_path: Path,
 ) -> None:
     runtime = local_runtime(tmp_path, voice=BuzzVoice(seconds_each=0.3))
@@ -485,7 +485,7 @@ def test_of_twenty_deliveries_at_once_one_speaks(
 
 
 @pytest.mark.slow
-def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(runtime: Runtime) -> None:
+def test_items_of_a_dead_worker_are_adopted_not_spoken_again(runtime: Runtime) -> None:
     items = [{"id": f"i{n}", "text": f"Sentence number {n} of this long job."} for n in range(3)]
     key = put_job(runtime, items=items)
     first = run_job(key, runtime)
@@ -499,7 +499,7 @@ def test_what_a_dead_worker_finished_is_adopted_not_spoken_again(runtime: Runtim
 
 
 @pytest.mark.slow
-def test_an_item_adopted_from_another_engine_version_says_so(runtime: Runtime) -> None:
+def test_an_item_adopted_from_another_engine_version_is_noticed(runtime: Runtime) -> None:
     key = put_job(runtime)
     first = run_job(key, runtime)
     runtime.results.delete(result_key(first.job_id))
@@ -531,7 +531,7 @@ def test_an_output_that_we_did_not_write_is_never_adopted(runtime: Runtime, how:
     assert again.items[1].status == "succeeded"
 
 
-def test_a_planted_result_is_not_believed(runtime: Runtime) -> None:
+def test_a_forged_result_is_refused(runtime: Runtime) -> None:
     key = put_job(runtime)
     order = commit.read_manifest(key, runtime)
     runtime.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
@@ -553,7 +553,7 @@ class Racing(BuzzVoice):
 
 
 @pytest.mark.slow
-def test_of_two_workers_that_both_finish_the_first_ones_output_and_result_stand(
+def test_the_output_and_result_of_the_first_worker_to_finish_are_kept(
     tmp_path: Path,
 ) -> None:
     voice = Racing()
@@ -609,7 +609,7 @@ def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_
 
 
 @pytest.mark.slow
-def test_what_the_operator_must_mend_uses_up_no_attempt(tmp_path: Path) -> None:
+def test_a_misconfiguration_uses_up_no_attempt(tmp_path: Path) -> None:
     class Keyless(BuzzVoice):
         def enrol(self, reference: waveform.Audio, transcript: str, language: str) -> Voiceprint:
             raise Misconfigured("MODEL_MISSING")
@@ -634,7 +634,7 @@ def test_a_job_that_kills_its_worker_is_counted_and_given_up(runtime: Runtime) -
     assert voice_of(runtime).enrolled == []
 
 
-def test_stages_are_told_while_the_job_runs(tmp_path: Path) -> None:
+def test_stages_are_reported_while_the_job_runs(tmp_path: Path) -> None:
     steps: list[Step] = []
     runtime = local_runtime(tmp_path, observe=steps.append)
     run_job(put_job(runtime), runtime)

@@ -88,14 +88,12 @@ def test_a_job_of_many_items_is_made_by_shards_and_committed_by_the_last(runtime
     assert [i.key for i in runtime.control.list("lease/")] == [f"lease/{done.job_id}"]
 
 
-def test_a_job_of_few_items_stays_in_one_piece(runtime: Runtime) -> None:
+def test_a_job_of_few_items_is_not_split(runtime: Runtime) -> None:
     done = finish_job(put_job(runtime, items=some(2)), runtime)
     assert (len(done.items), done.parts, done.attachments) == (2, [], {})
 
 
-def test_items_of_either_form_of_manifest_come_out_as_if_uncut(
-    runtime: Runtime, tmp_path: Path
-) -> None:
+def test_a_split_job_has_the_same_items_as_an_unsplit_one(runtime: Runtime, tmp_path: Path) -> None:
     rows = [
         b'{"id": "a", "text": "A fine sentence of some length."}',
         b'{"id": "b", "text": ""}',
@@ -154,7 +152,9 @@ def test_a_cell_never_begins_like_a_formula(text: str) -> None:
     assert parts._cell("fine = 1") == "fine = 1"
 
 
-def test_a_repeated_notification_of_manifest_or_shard_makes_nothing_twice(runtime: Runtime) -> None:
+def test_a_repeated_notification_of_a_manifest_or_shard_speaks_nothing_twice(
+    runtime: Runtime,
+) -> None:
     key = put_job(runtime, items=some(4))
     for _ in range(2):
         (told,) = handle(notification(key), runtime)["done"]
@@ -198,7 +198,7 @@ def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None
     assert [f.kind for f in swept.findings] == ["running", "unfinished"]
 
 
-def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_now(
+def test_an_incomplete_plan_is_completed_with_its_original_shard_size(
     runtime: Runtime,
 ) -> None:
     key = put_job(runtime, items=some(6))
@@ -210,7 +210,7 @@ def test_a_plan_that_broke_off_is_finished_as_it_began_whatever_the_setting_is_n
     assert runtime.control.get(last, limit=10**6).data == before
 
 
-def test_what_is_left_of_a_plan_that_nobody_can_finish_is_removed(runtime: Runtime) -> None:
+def test_the_rest_of_a_plan_that_cannot_be_finished_is_removed(runtime: Runtime) -> None:
     key = put_job(runtime, items=some(6))
     cut_job(key, runtime)
     runtime.control.delete(shard_keys(runtime)[-1])
@@ -231,7 +231,7 @@ class Deadly(BuzzVoice):
         return super().speak(text, voiceprint, language=language, speed=speed, seed=seed)
 
 
-def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(runtime: Runtime) -> None:
+def test_an_item_that_kills_its_workers_fails_alone_in_a_shard(runtime: Runtime) -> None:
     """Each attempt begins one item later, so those behind it are made all the same."""
     deadly = with_voice(runtime, Deadly(), shard_items=4, max_attempts=2)
     cut_job(put_job(runtime, items=some(8)), deadly)
@@ -250,7 +250,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_shard(runtime: Ru
     assert run_all_shards(replace(runtime, shard_items=4), again).totals.kept == 7
 
 
-def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_cut(
+def test_an_item_that_kills_its_workers_fails_alone_in_an_unsplit_job(
     runtime: Runtime,
 ) -> None:
     deadly = with_voice(runtime, Deadly(), shard_items=4, max_attempts=2)
@@ -267,7 +267,7 @@ def test_an_item_that_kills_its_workers_costs_only_itself_in_a_job_that_was_not_
 
 
 @pytest.mark.parametrize("what", ["shard", "plan"])
-def test_work_that_was_not_signed_by_us_is_refused(runtime: Runtime, what: str) -> None:
+def test_a_shard_or_plan_with_an_invalid_signature_is_refused(runtime: Runtime, what: str) -> None:
     cut_job(put_job(runtime, items=some(4)), runtime)
     work = shard_keys(runtime)[0]
     key = work if what == "shard" else plan_key(parse_shard_key(work).job_id)
@@ -293,7 +293,7 @@ def test_every_part_is_signed(runtime: Runtime) -> None:
         signed.verify(runtime.results.get(part.key, limit=10**6).data, runtime.keys.verifying)
 
 
-def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(runtime: Runtime) -> None:
+def test_a_worker_without_the_lease_leaves_the_shard_to_the_other(runtime: Runtime) -> None:
     cut_job(put_job(runtime, items=some(4)), runtime)
     work = shard_keys(runtime)[0]
     with (
@@ -303,7 +303,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_part_to_the_other(runtime: Runt
         carry_out_shard(work, runtime)
 
 
-def test_watchers_work_through_the_shards(runtime: Runtime) -> None:
+def test_watch_carries_out_all_shards(runtime: Runtime) -> None:
     put_job(runtime, items=some(5))
     looking = Watch(runtime, Progress(quiet=True))
     time.sleep(SETTLED)
@@ -331,7 +331,7 @@ class Untouched(BuzzVoice):
 
 
 @pytest.mark.parametrize("count", [2, 45], ids=["whole", "cut"])
-def test_a_dry_run_checks_and_estimates_and_makes_nothing(runtime: Runtime, count: int) -> None:
+def test_a_dry_run_validates_and_estimates_and_speaks_nothing(runtime: Runtime, count: int) -> None:
     quiet = with_voice(runtime, Untouched(), price=0.6)
     rows = [*some(count - 1), {"id": "fr", "text": "Bonjour.", "language": "fr"}]
     done = finish_job(put_job(runtime, items=rows, mode="validate"), quiet)
@@ -355,7 +355,7 @@ def test_a_dry_run_says_that_a_voice_has_no_consent(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
-def test_only_what_failed_is_made_again(runtime: Runtime, count: int) -> None:
+def test_a_retry_speaks_only_failed_items(runtime: Runtime, count: int) -> None:
     rows = some(count)
     first = [*rows[:-1], rows[-1] | {"text": "!silence"}]
     key = put_job(runtime, name="first", items=first)
@@ -382,7 +382,7 @@ def test_only_what_failed_is_made_again(runtime: Runtime, count: int) -> None:
     ids=lambda change: next(iter(change)),
 )
 @pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
-def test_an_item_that_asks_for_something_else_is_made_anew(
+def test_an_item_that_was_changed_is_spoken_again(
     runtime: Runtime, change: dict[str, Any], count: int
 ) -> None:
     rows = some(count)
@@ -404,7 +404,7 @@ def test_an_item_that_asks_for_something_else_is_made_anew(
     ],
     ids=["recording", "defaults", "cue"],
 )
-def test_nothing_is_kept_if_all_would_sound_otherwise(
+def test_nothing_is_kept_if_every_output_would_change(
     runtime: Runtime, change: dict[str, Any]
 ) -> None:
     earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
@@ -414,7 +414,7 @@ def test_nothing_is_kept_if_all_would_sound_otherwise(
     assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
-def test_what_was_made_is_kept_after_the_watermark_key_was_rotated_and_the_recording_is_gone(
+def test_items_are_kept_after_key_rotation_and_without_the_recording(
     runtime: Runtime,
 ) -> None:
     earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
@@ -430,7 +430,7 @@ def test_what_was_made_is_kept_after_the_watermark_key_was_rotated_and_the_recor
     assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
-def test_an_output_that_is_gone_is_made_anew(runtime: Runtime) -> None:
+def test_a_missing_output_is_spoken_again(runtime: Runtime) -> None:
     earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
     runtime.results.delete(present(earlier.items[0].output).key)
     again = put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id)
@@ -438,7 +438,7 @@ def test_an_output_that_is_gone_is_made_anew(runtime: Runtime) -> None:
     assert [bool(item.kept_from) for item in done.items] == [False, True]
 
 
-def test_a_repetition_of_nothing_we_know_is_refused(runtime: Runtime) -> None:
+def test_a_retry_of_an_unknown_job_is_refused(runtime: Runtime) -> None:
     done = finish_job(put_job(runtime, retry_of="0" * 32), runtime)
     error = present(done.error)
     assert (done.status, error.code) == ("rejected", "RETRY_UNKNOWN")

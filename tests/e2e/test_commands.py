@@ -34,7 +34,7 @@ def test_init_makes_folders_and_private_keys_and_never_replaces_one(place: Works
     assert {p.name: p.read_bytes() for p in (place.root / "keys").iterdir()} == keys
 
 
-def test_help_teaches_every_command_and_the_exit_codes(place: Workspace) -> None:
+def test_help_describes_every_command_and_the_exit_codes(place: Workspace) -> None:
     told = place.run("--help")
     for word in ("init", "watch", "submit", "open", "trace", "doctor", "schema", "consent", "Exit"):
         assert word in told.stdout
@@ -74,7 +74,9 @@ def test_a_clip_dropped_under_audit_is_traced_by_watch(place: Workspace) -> None
     assert (ran.returncode, "was not found" in ran.stdout) == (0, True)
 
 
-def test_submit_puts_files_where_the_manifest_wants_them_and_itself_last(place: Workspace) -> None:
+def test_submit_stores_files_under_the_keys_of_the_manifest_and_the_manifest_last(
+    place: Workspace,
+) -> None:
     told = place.json("submit", str(MANIFEST), str(REFERENCE), str(RECORD))
     assert told["manifest"] == "jobs/hello.manifest.json"
     assert told["absent"] == []
@@ -119,7 +121,7 @@ def test_submit_lists_every_bad_item(place: Workspace, tmp_path: Path) -> None:
     assert "VALUE_RANGE" in ran.stderr
 
 
-def test_doctor_tells_what_works(place: Workspace) -> None:
+def test_doctor_reports_what_works(place: Workspace) -> None:
     told = place.json("doctor")
     assert told["ready"] is True
     found = {f["what"]: f for f in told["findings"]}
@@ -129,7 +131,7 @@ def test_doctor_tells_what_works(place: Workspace) -> None:
     assert chosen["VOICEDROP_CONSENT"]["value"] == "required"
 
 
-def test_doctor_tells_what_is_missing_and_how_to_get_it(place: Workspace) -> None:
+def test_doctor_reports_what_is_missing_and_how_to_get_it(place: Workspace) -> None:
     shutil.rmtree(place.root / "keys")
     shutil.rmtree(place.root / "bucket/results")
     ran = place.run("doctor", VOICEDROP_KOKORO="/nowhere")
@@ -147,7 +149,7 @@ def test_doctor_names_a_wrong_setting(place: Workspace) -> None:
 
 
 @pytest.mark.parametrize(("command", "name"), [("watch", "bucket"), ("abx", "mark")])
-def test_an_option_that_stands_for_a_setting_explains_it_alike(
+def test_an_option_for_a_setting_has_the_help_of_the_setting(
     place: Workspace, command: str, name: str
 ) -> None:
     shown = " ".join(place.run(command, "--help").stdout.split())
@@ -210,7 +212,7 @@ def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(place: 
     assert records.parse_consent(place.run(*arguments).stdout.encode()).subject.name == "Ann"
 
 
-def test_without_keys_work_is_refused_with_the_remedy(place: Workspace) -> None:
+def test_without_keys_a_job_is_refused_with_advice(place: Workspace) -> None:
     shutil.rmtree(place.root / "keys")
     ran = place.run("watch", "--once")
     assert (ran.returncode, "voicedrop init" in ran.stderr) == (4, True)
@@ -234,14 +236,14 @@ def test_results_inside_the_inbox_are_refused(place: Workspace) -> None:
         pytest.param({"VOICEDROP_KEK": "AAAA"}, "KEY_UNUSABLE", id="half-the-keys"),
     ],
 )
-def test_settings_for_a_bucket_are_asked_for_by_name(
+def test_missing_settings_for_a_bucket_are_named(
     place: Workspace, environ: dict[str, str], word: str
 ) -> None:
     ran = place.run("watch", "--once", **environ)
     assert (ran.returncode, word in ran.stderr) == (4, True), ran.stderr
 
 
-def test_opening_what_is_not_there_says_so(place: Workspace) -> None:
+def test_opening_a_missing_job_is_refused(place: Workspace) -> None:
     ran = place.run("open", "0" * 32)
     assert (ran.returncode, "OBJECT_MISSING" in ran.stderr) == (1, True)
 

@@ -54,7 +54,9 @@ def test_three_items_one_signed_result_and_one_event(spoken: Workspace) -> None:
     assert json.loads(event.read_text())["type"] == "com.voicedrop.job.succeeded"
 
 
-def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken: Workspace) -> None:
+def test_the_voice_is_labelled_as_an_approximation_and_is_closer_than_the_default(
+    spoken: Workspace,
+) -> None:
     done = parse_result(result_path(spoken).read_bytes())
     assert present(done.engine).name == "kokoro-adapt (approximate)"
     match = done.voices["reader"].match
@@ -63,7 +65,7 @@ def test_the_voice_is_labelled_as_an_approximation_and_came_nearer(spoken: Works
         assert encoder.default < encoder.achieved < encoder.same_person
 
 
-def test_everything_but_speaking_and_learning_is_cheap(spoken: Workspace) -> None:
+def test_all_stages_but_speaking_and_enrolment_are_fast(spoken: Workspace) -> None:
     """The bound for a minute of speech is 5 %; this job has a quarter of that to spread it over."""
     stages = dict(parse_result(result_path(spoken).read_bytes()).stages)
     speaking = stages.pop("speak")
@@ -73,7 +75,7 @@ def test_everything_but_speaking_and_learning_is_cheap(spoken: Workspace) -> Non
 
 
 @pytest.mark.parametrize("item", list(TEXTS))
-def test_a_recogniser_hears_what_was_written(heard: Path, item: str) -> None:
+def test_a_recogniser_transcribes_what_was_written(heard: Path, item: str) -> None:
     speech = decode_trusted((heard / f"{item}.wav").read_bytes())
     language = TEXTS[item].get("language", "en")
     text = Recogniser.load().transcribe(speech, language)
@@ -93,7 +95,7 @@ def as_sound(text: str, language: str) -> str:
             return text
 
 
-def test_stock_tink_opens_every_sealed_file(spoken: Workspace, heard: Path) -> None:
+def test_tink_itself_opens_every_sealed_file(spoken: Workspace, heard: Path) -> None:
     streaming_aead.register()
     done = parse_result(result_path(spoken).read_bytes())
     wrapping = keys.load_keyring(spoken.root / "keys").wrapping
@@ -138,18 +140,18 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     assert found["tempo"] == pytest.approx(1.03, abs=0.003)
 
 
-def test_nothing_is_done_twice(spoken: Workspace, watched_again: dict[str, Any]) -> None:
+def test_no_work_is_done_twice(spoken: Workspace, watched_again: dict[str, Any]) -> None:
     assert watched_again["jobs/hello.manifest.json"]["status"] == "succeeded"
     assert len(list((spoken.root / "bucket/results/out").glob("*/*"))) == 4
 
 
-def test_one_sealed_file_opens_by_itself(spoken: Workspace, tmp_path: Path) -> None:
+def test_a_single_sealed_file_can_be_opened(spoken: Workspace, tmp_path: Path) -> None:
     sealed = result_path(spoken).with_name("english.wav.sealed")
     told = spoken.json("open", str(sealed), "--out", str(tmp_path))
     assert [one["item"] for one in told["opened"]] == ["english"]
 
 
-def test_a_job_id_opens_too(spoken: Workspace, tmp_path: Path) -> None:
+def test_a_job_can_be_opened_by_its_id(spoken: Workspace, tmp_path: Path) -> None:
     told = spoken.json("open", result_path(spoken).parent.name, "--out", str(tmp_path))
     assert len(told["opened"]) == 3
 

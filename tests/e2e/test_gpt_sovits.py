@@ -44,13 +44,13 @@ def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     return place
 
 
-def test_a_bundle_verifies_stage_by_stage(converted: Workspace, golden: Path) -> None:
+def test_a_bundle_is_verified_stage_by_stage(converted: Workspace, golden: Path) -> None:
     told = converted.json("models", "verify", "cache/bundles/tiny", str(golden))
     assert told["passed"] is True
     assert len(told["checks"]) > 20
 
 
-def test_a_bundle_that_computes_something_else_fails(
+def test_a_bundle_with_other_results_fails_verification(
     converted: Workspace, golden: Path, tmp_path: Path
 ) -> None:
     for name in ("golden_common.npz", "golden_v2ProPlus.npz", "ref.wav", "aux_ref.wav"):
@@ -73,7 +73,7 @@ def test_an_unknown_model_is_not_downloaded(converted: Workspace) -> None:
     assert (ran.returncode, "gpt-sovits-v2proplus" in ran.stderr) == (4, True)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused_and_leaves_no_bundle(
+def test_a_file_other_than_a_checkpoint_is_refused_and_leaves_no_bundle(
     converted: Workspace, golden: Path
 ) -> None:
     ran = converted.run(

@@ -64,7 +64,7 @@ def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place:
     assert "invalid, 1 of 2 items can be made, about " in ran.stdout
 
 
-def test_a_repetition_from_the_command_line_speaks_only_what_changed(
+def test_a_retry_from_the_command_line_speaks_only_changed_items(
     spoken: Workspace, tmp_path: Path
 ) -> None:
     place = Workspace(tmp_path / "again")
@@ -115,7 +115,7 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OssServ
             yield server, drop
 
 
-def test_a_dry_run_that_is_invoked_makes_a_result_and_an_event_and_no_sound(
+def test_an_invoked_dry_run_writes_a_result_and_an_event_and_no_audio(
     function: tuple[OssServer, Drop],
 ) -> None:
     server, drop = function
@@ -127,7 +127,7 @@ def test_a_dry_run_that_is_invoked_makes_a_result_and_an_event_and_no_sound(
     assert not [key for key in stored if done.job_id in key and key.endswith(".sealed")]
 
 
-def test_a_repetition_that_is_invoked_keeps_what_asks_for_the_same(
+def test_an_invoked_retry_keeps_unchanged_items(
     function: tuple[OssServer, Drop],
 ) -> None:
     _, drop = function

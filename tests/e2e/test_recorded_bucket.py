@@ -124,7 +124,7 @@ def test_the_mark_of_an_opened_output_names_its_job(
     assert found == wanted
 
 
-def test_an_audit_finds_nothing_wrong(recorded: Recorded, tmp_path: Path) -> None:
+def test_an_audit_of_the_recorded_bucket_finds_nothing(recorded: Recorded, tmp_path: Path) -> None:
     report = audited(recorded, tmp_path, recorded.notes["checkpoints"][0])
     passed = {str(check["number"]): check["passed"] for check in report["checks"]}
     assert {number: passed[number] for number in recorded.notes["audit"]} == recorded.notes["audit"]
@@ -149,7 +149,7 @@ def test_an_audit_finds_every_byte_that_was_changed(archive: Path, tmp_path: Pat
     assert "LOG_INVALID" in {code for _, code in codes}
 
 
-def test_a_waiting_job_goes_on_when_its_recording_arrives(continued: Continued) -> None:
+def test_a_waiting_job_resumes_when_its_recording_arrives(continued: Continued) -> None:
     told, place = continued.awakened, continued.place
     assert (told["job"], told["status"]) == (place.job("waiting"), "succeeded")
     assert place.result(told["job"])["manifest"]["key"] == "jobs/waiting.manifest.json"
@@ -162,7 +162,7 @@ def test_a_sweep_finds_only_what_was_left_to_do(continued: Continued) -> None:
     assert continued.swept["manifests"] == len(continued.place.notes["jobs"])
 
 
-def test_shards_that_were_left_are_made_and_stored_outputs_are_adopted(
+def test_unfinished_shards_are_carried_out_and_stored_outputs_are_adopted(
     continued: Continued, recorded: Recorded, tmp_path: Path
 ) -> None:
     place, job = continued.place, continued.place.job("left")
@@ -176,7 +176,7 @@ def test_shards_that_were_left_are_made_and_stored_outputs_are_adopted(
     assert len(made) == len(opened)
 
 
-def test_an_adopted_output_is_known_as_made_in_the_same_way(continued: Continued) -> None:
+def test_an_adopted_output_of_another_version_is_noticed(continued: Continued) -> None:
     """By the fingerprint in its record, in which the version counts."""
     place = continued.place
     items = place.items(place.job("left"))
@@ -185,9 +185,7 @@ def test_an_adopted_output_is_known_as_made_in_the_same_way(continued: Continued
     assert changed == (place.notes["version"] != VERSION)
 
 
-def test_nothing_that_was_recorded_is_written_again(
-    continued: Continued, recorded: Recorded
-) -> None:
+def test_recorded_objects_are_not_written_again(continued: Continued, recorded: Recorded) -> None:
     now, then = objects(continued.place), objects(recorded)
     assert {key: data for key, data in now.items() if key in then} == then
 
@@ -201,7 +199,7 @@ def test_a_manifest_that_was_finished_is_answered_with_its_result(continued: Con
         assert told[one["job"]] == (one["status"] or "succeeded")
 
 
-def test_a_kept_voice_is_used(continued: Continued) -> None:
+def test_a_stored_voiceprint_is_used(continued: Continued) -> None:
     """By the version that kept it; another one learns the voice anew."""
     place = continued.place
     jobs = [place.job("left"), place.job("waiting"), continued.new["fresh"]]
@@ -211,22 +209,20 @@ def test_a_kept_voice_is_used(continued: Continued) -> None:
 
 
 @pytest.mark.parametrize("name", ["items", "cut", "book"])
-def test_a_repetition_keeps_what_was_recorded(continued: Continued, name: str) -> None:
+def test_a_retry_keeps_recorded_items(continued: Continued, name: str) -> None:
     before = continued.place.result(continued.place.job(name))
     done = continued.place.result(continued.new[name])
     assert done["status"] == before["status"]
     assert done["totals"]["kept"] == before["totals"]["succeeded"]
 
 
-def test_consent_that_was_withdrawn_stays_withdrawn(continued: Continued) -> None:
+def test_withdrawn_consent_stays_withdrawn(continued: Continued) -> None:
     done = continued.place.result(continued.new["withdrawn"])
     (item,) = done["items"]
     assert (done["status"], item["error"]["code"]) == ("failed", "CONSENT_REVOKED")
 
 
-def test_the_log_goes_on_from_every_recorded_checkpoint(
-    continued: Continued, tmp_path: Path
-) -> None:
+def test_the_log_extends_every_recorded_checkpoint(continued: Continued, tmp_path: Path) -> None:
     place = continued.place
     for kept in place.notes["checkpoints"]:
         (tmp_path / "kept").write_text(kept)
@@ -235,7 +231,7 @@ def test_the_log_goes_on_from_every_recorded_checkpoint(
     assert continued.logged == len(list(place.results.glob("out/*/result.json")))
 
 
-def test_an_audit_finds_nothing_wrong_in_what_was_carried_on(
+def test_an_audit_of_the_continued_bucket_finds_nothing(
     continued: Continued, tmp_path: Path
 ) -> None:
     report = audited(continued.place, tmp_path, continued.place.notes["checkpoints"][-1])

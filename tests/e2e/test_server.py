@@ -128,7 +128,7 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     assert event["data"]["jobs"] == [done.job_id]
 
 
-def test_what_can_never_work_is_answered_once_and_for_all(function: FunctionServer) -> None:
+def test_a_permanent_error_is_answered_as_done(function: FunctionServer) -> None:
     status, fc, body = function.call("POST", "/invoke", notification("jobs/gone.manifest.json"))
     assert (status, fc) == (200, "200")
     assert json.loads(body)["done"][0]["error"] == "MANIFEST_GONE"
@@ -144,5 +144,5 @@ def test_no_secret_is_in_the_log(function: FunctionServer) -> None:
         assert line.read_text().strip() not in log
 
 
-def test_the_server_stops_when_told(function: FunctionServer) -> None:
+def test_the_server_stops_on_pre_stop(function: FunctionServer) -> None:
     assert function.call("GET", "/pre-stop")[0] == 200

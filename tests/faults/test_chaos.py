@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_killed_workers_over_a_failing_store_lose_and_double_nothing() -> None:
+def test_killed_workers_over_a_failing_store_lose_and_duplicate_nothing() -> None:
     """Two workers, twelve jobs, two of them cut into shards whose workers are killed too;
     `python -m tests.acceptance.chaos` runs eight workers and five hundred."""
     size = ["--workers", "2", "--jobs", "10", "--large", "2", "--limit", "150"]

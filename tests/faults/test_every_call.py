@@ -66,7 +66,7 @@ def calls(*, waits: bool = False, split: bool = False) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("rival", [None, 0.5], ids=["alone", "beside-another"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(
+def test_a_fault_at_any_call_leaves_one_result_one_event_and_complete_outputs(
     fault: Fault, rival: float | None
 ) -> None:
     for number in range(1, calls() + 1):
@@ -78,7 +78,7 @@ def test_a_fault_at_any_call_leaves_one_result_one_event_and_whole_outputs(
 
 
 @pytest.mark.slow
-def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result() -> None:
+def test_a_fault_at_any_call_of_a_split_job_leaves_one_result() -> None:
     """Every kind in turn; histories (tests/acceptance/faults.py) put every kind everywhere."""
     for number in range(1, calls(split=True) + 1):
         simulation, plan = stage(number, split=True)
@@ -90,7 +90,7 @@ def test_a_fault_at_any_call_of_a_job_that_is_cut_leaves_one_result() -> None:
 
 
 @pytest.mark.slow
-def test_a_reference_that_arrives_at_any_call_awakens_the_job() -> None:
+def test_a_reference_that_arrives_at_any_call_resumes_the_job() -> None:
     """No second notification of the manifest, no sweeper: the upload's own one must do."""
     for number in range(1, calls(waits=True) + 1):
         simulation, plan = stage(number, waits=True)

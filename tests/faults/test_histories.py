@@ -14,7 +14,7 @@ FIRST_SEED = 1
 
 
 @pytest.mark.slow
-def test_random_histories_break_no_invariant() -> None:
+def test_random_histories_violate_no_invariant() -> None:
     """Crashes, freezes past the lease, outages, lost answers, lost and repeated notifications,
     clocks an hour off, uploads in any order, files replaced and deleted, a sweeper beside it."""
     played = [play_history(seed) for seed in range(FIRST_SEED, FIRST_SEED + HISTORIES)]
@@ -27,14 +27,14 @@ def test_random_histories_break_no_invariant() -> None:
 
 
 @pytest.mark.slow
-def test_a_seed_fixes_its_history() -> None:
+def test_a_seed_determines_its_history() -> None:
     first, second = play_history(77), play_history(77)
     assert (first.steps, first.faults, first.spoken) == (second.steps, second.faults, second.spoken)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_broken_pipeline_is_seen(variant: Variant) -> None:
+def test_a_broken_pipeline_is_detected(variant: Variant) -> None:
     with pytest.raises(AssertionError, match=r"^seed \d+: ") as seen, variant.apply():  # noqa: PT012
         for seed in range(2000):
             play_history(seed, variant.make_simulation)

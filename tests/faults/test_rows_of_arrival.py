@@ -31,7 +31,7 @@ def done(scenario: Scenario, tasks: list[Task]) -> list[dict[str, Any]]:
     return summaries
 
 
-def test_row_13_audio_before_its_manifest_costs_one_look() -> None:
+def test_row_13_audio_before_its_manifest_costs_one_listing() -> None:
     scenario = Scenario()
     scenario.simulation.buckets["inbox"].delete(KEY)
     assert done(scenario, scenario.deliver(REFERENCE_KEY)) == []
@@ -45,7 +45,7 @@ def waiting(**fields: Any) -> Scenario:
 
 
 @pytest.mark.parametrize("by", ["audio event", "sweeper"])
-def test_row_14_a_manifest_before_its_audio_waits_and_is_awakened(by: str) -> None:
+def test_row_14_a_manifest_before_its_audio_waits_and_is_resumed(by: str) -> None:
     scenario = waiting(wait_s=600)
     (told,) = done(scenario, scenario.deliver())
     assert (told["status"], told["for"]) == ("waiting", [REFERENCE_KEY])
@@ -56,7 +56,7 @@ def test_row_14_a_manifest_before_its_audio_waits_and_is_awakened(by: str) -> No
     assert scenario.keys("control", "pending/") == []
 
 
-def test_row_14_the_deadline_runs_from_the_first_look_and_not_anew_for_each_file() -> None:
+def test_row_14_the_deadline_counts_from_the_first_attempt_for_all_files() -> None:
     scenario = waiting(wait_s=600)
     document = json.loads(manifest(1, wait_s=600))
     document["voices"]["bob"] = document["voices"]["alice"] | {"reference": "refs/bob.flac"}
@@ -71,7 +71,7 @@ def test_row_14_the_deadline_runs_from_the_first_look_and_not_anew_for_each_file
     assert [item.status for item in scenario.result.items] == ["succeeded", "failed"]
 
 
-def test_row_14_a_voice_that_says_nothing_is_not_waited_for() -> None:
+def test_row_14_a_voice_without_items_is_not_waited_for() -> None:
     scenario = Scenario()
     document = json.loads(manifest(1))
     document["voices"]["bob"] = document["voices"]["alice"] | {"reference": "refs/bob.flac"}
@@ -81,7 +81,7 @@ def test_row_14_a_voice_that_says_nothing_is_not_waited_for() -> None:
     assert scenario.result.status == "succeeded"
 
 
-def test_row_15_audio_that_never_comes_ends_the_job_at_the_deadline() -> None:
+def test_row_15_audio_that_never_arrives_ends_the_job_at_the_deadline() -> None:
     scenario = waiting(wait_s=600)
     scenario.deliver()
     scenario.scheduler.now += 599
@@ -93,7 +93,7 @@ def test_row_15_audio_that_never_comes_ends_the_job_at_the_deadline() -> None:
     assert scenario.sweep().findings == []
 
 
-def test_row_16_the_reference_that_was_read_is_the_one_that_is_named() -> None:
+def test_row_16_the_result_names_the_reference_that_was_read() -> None:
     scenario = Scenario()
     scenario.on("put_once", "i0.wav.sealed", replaced(scenario, REFERENCE_KEY, other_reference()))
     scenario.deliver()
@@ -101,7 +101,7 @@ def test_row_16_the_reference_that_was_read_is_the_one_that_is_named() -> None:
     assert scenario.result.voices["alice"].reference_sha256 == digest
 
 
-def test_row_16_after_a_crash_items_of_an_earlier_reference_say_so() -> None:
+def test_row_16_after_a_crash_items_of_an_earlier_reference_are_noticed() -> None:
     scenario = Scenario()
     scenario.on("put_once", "i1.wav.sealed", "crash-before")
     scenario.deliver(times=1)
@@ -112,7 +112,7 @@ def test_row_16_after_a_crash_items_of_an_earlier_reference_say_so() -> None:
     assert noted == [["ENGINE_CHANGED"], []]
 
 
-def test_row_16_a_pinned_reference_is_the_pinned_one_or_none() -> None:
+def test_row_16_a_pinned_reference_must_match_its_digest() -> None:
     scenario = Scenario()
     document = json.loads(manifest(1))
     document["voices"]["alice"]["sha256"] = hashlib.sha256(reference()).hexdigest()
@@ -122,7 +122,7 @@ def test_row_16_a_pinned_reference_is_the_pinned_one_or_none() -> None:
     assert present(scenario.result.items[0].error).code == "REF_HASH_MISMATCH"
 
 
-def test_row_17_a_manifest_replaced_meanwhile_is_another_job() -> None:
+def test_row_17_a_manifest_replaced_during_its_job_is_another_job() -> None:
     scenario = Scenario()
     first = commit.read_manifest(KEY, scenario.runtime).job_id
     scenario.on("get", "refs/", replaced(scenario, KEY, manifest(1, variant=1)))
@@ -134,7 +134,7 @@ def test_row_17_a_manifest_replaced_meanwhile_is_another_job() -> None:
     assert len(scenario.keys("results", "events/")) == 2
 
 
-def test_row_18_a_manifest_deleted_before_it_was_read_is_no_reason_to_try_again() -> None:
+def test_row_18_a_manifest_deleted_before_it_was_read_is_not_retried() -> None:
     scenario = Scenario()
     scenario.simulation.buckets["inbox"].delete(KEY)
     (told,) = done(scenario, scenario.deliver())
@@ -142,7 +142,7 @@ def test_row_18_a_manifest_deleted_before_it_was_read_is_no_reason_to_try_again(
     assert scenario.keys("results") + scenario.keys("control") == []
 
 
-def test_row_18_what_was_begun_for_a_manifest_deleted_since_is_explained() -> None:
+def test_row_18_outputs_of_a_manifest_deleted_during_its_job_are_reported() -> None:
     scenario = Scenario()
     scenario.on("put_once", "i1.wav.sealed", "crash-before")
     scenario.deliver(times=1)
@@ -155,7 +155,7 @@ def test_row_18_what_was_begun_for_a_manifest_deleted_since_is_explained() -> No
     )
 
 
-def test_row_19_an_identical_upload_changes_nothing_and_other_bytes_are_another_job() -> None:
+def test_row_19_an_identical_upload_changes_nothing_and_a_changed_one_is_another_job() -> None:
     scenario = Scenario()
     scenario.deliver()
     before = dict(scenario.simulation.buckets["results"].objects)
@@ -176,7 +176,7 @@ def test_row_20_two_manifests_never_share_an_output() -> None:
     assert len(set(keys)) == 4
 
 
-def test_row_21_an_id_that_stands_twice_refuses_the_manifest_before_anything_is_made() -> None:
+def test_row_21_a_duplicate_id_rejects_the_manifest_before_any_work() -> None:
     scenario = Scenario()
     document = json.loads(manifest(1))
     document["items"] *= 2
@@ -196,7 +196,7 @@ def test_row_21_an_id_that_stands_twice_refuses_the_manifest_before_anything_is_
     ],
     ids=["encoded", "plain", "literal-percent"],
 )
-def test_row_35_a_key_is_decoded_once_at_most(stored: str, told: str) -> None:
+def test_row_35_a_key_is_decoded_at_most_once(stored: str, told: str) -> None:
     scenario = Scenario()
     scenario.simulation.buckets["inbox"].delete(KEY)
     scenario.simulation.put(stored, manifest(1))
@@ -205,7 +205,7 @@ def test_row_35_a_key_is_decoded_once_at_most(stored: str, told: str) -> None:
     assert scenario.checker.finished_results(scenario.runtime, [stored])
 
 
-def test_row_36_events_out_of_order_belong_to_jobs_of_their_own() -> None:
+def test_row_36_events_out_of_order_belong_to_separate_jobs() -> None:
     scenario = Scenario()
     newer, older = manifest(1, variant=2), manifest(1, variant=1)
     scenario.simulation.put(KEY, newer)
@@ -217,7 +217,7 @@ def test_row_36_events_out_of_order_belong_to_jobs_of_their_own() -> None:
     assert len(scenario.keys("results", "events/")) == 2
 
 
-def test_a_mark_that_vanishes_while_it_is_read_awakens_the_others_all_the_same() -> None:
+def test_a_waiting_marker_that_disappears_does_not_stop_the_other_jobs() -> None:
     scenario = waiting()
     scenario.simulation.put(OTHER, manifest(1))
     scenario.deliver(KEY, OTHER)

@@ -77,7 +77,7 @@ def insist(key: str, runtime: Runtime, times: int = 30) -> Result:
 
 
 @pytest.mark.parametrize(("status", "code"), [(503, "ServiceUnavailable"), (500, "InternalError")])
-def test_row_25_an_object_store_that_answers_errors_costs_time_and_nothing_else(
+def test_row_25_errors_of_the_object_store_are_retried(
     server: OssServer, tmp_path: Path, status: int, code: str
 ) -> None:
     runtime = over_oss(server, tmp_path)
@@ -91,7 +91,7 @@ def test_row_25_an_object_store_that_answers_errors_costs_time_and_nothing_else(
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "cut", "wrong_crc"])
-def test_row_26_damaged_and_lost_answers_are_asked_for_again(
+def test_row_26_damaged_answers_are_requested_again(
     server: OssServer, tmp_path: Path, kind: Kind
 ) -> None:
     runtime = over_oss(server, tmp_path)
@@ -103,7 +103,7 @@ def test_row_26_damaged_and_lost_answers_are_asked_for_again(
 
 
 @pytest.mark.parametrize("kind", ["lost_reply", "reset"])
-def test_row_26_after_silence_everything_is_asked_again_and_nothing_is_written_twice(
+def test_row_26_after_a_lost_reply_calls_are_repeated_and_nothing_is_written_twice(
     server: OssServer, tmp_path: Path, kind: Kind
 ) -> None:
     runtime = over_oss(server, tmp_path)
@@ -142,7 +142,7 @@ def no_plain_sound(runtime: Runtime) -> bool:
     return not any(data.startswith((b"RIFF", b"fLaC", b"ID3", b"OggS")) for data in found)
 
 
-def test_row_27_while_the_key_service_is_away_nothing_is_written_in_the_clear(
+def test_row_27_during_an_outage_of_the_key_service_nothing_is_stored_unencrypted(
     kms: Kms, tmp_path: Path
 ) -> None:
     runtime = with_kms(kms, tmp_path)
@@ -155,9 +155,7 @@ def test_row_27_while_the_key_service_is_away_nothing_is_written_in_the_clear(
     assert no_plain_sound(runtime)
 
 
-def test_row_28_a_disabled_key_is_for_the_operator_and_counts_against_no_job(
-    kms: Kms, tmp_path: Path
-) -> None:
+def test_row_28_a_disabled_key_uses_up_no_attempt(kms: Kms, tmp_path: Path) -> None:
     runtime = replace(with_kms(kms, tmp_path), max_attempts=1)
     key = put_job(runtime)
     kms.states = {"alias/voices": "Disabled"}
@@ -189,7 +187,7 @@ except Unavailable as error:
 """
 
 
-def test_row_29_a_full_disk_is_temporary_and_leaves_no_half_files(
+def test_row_29_a_full_disk_is_temporary_and_leaves_no_partial_files(
     runtime: Runtime, tmp_path: Path
 ) -> None:
     key = put_job(runtime)
@@ -247,7 +245,7 @@ class Interrupted(BuzzVoice):
         yield from super().speak(*args, **options)
 
 
-def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_goes_on(
+def test_row_33_a_job_whose_credentials_expire_resumes_with_new_ones(
     server: OssServer, tmp_path: Path
 ) -> None:
     server.add_key("sts", "s", token="old", expires=time.time() + 3600)
@@ -268,13 +266,13 @@ def test_row_33_credentials_that_run_out_in_the_middle_are_replaced_and_the_job_
 
 
 @pytest.mark.parametrize("place", ["RESULTS", "CONTROL"])
-def test_row_34_places_that_would_trigger_themselves_are_refused_at_start(place: str) -> None:
+def test_row_34_buckets_that_would_trigger_themselves_are_refused_at_start(place: str) -> None:
     environ = {"VOICEDROP_INBOX": "oss://voices", f"VOICEDROP_{place}": "oss://voices/"}
     with pytest.raises(Misconfigured, match="CONFIG_LOOP"):
         worker.worker_from(environ)
 
 
-def test_row_38_an_item_whose_mark_does_not_read_back_is_not_written(runtime: Runtime) -> None:
+def test_row_38_an_item_whose_mark_cannot_be_read_back_is_not_stored(runtime: Runtime) -> None:
     items = [{"id": "a", "text": "!zeros"}, {"id": "b", "text": "A sentence that can be marked."}]
     done = finish_job(put_job(runtime, items=items), runtime)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
@@ -295,7 +293,7 @@ def test_row_39_without_its_keys_a_worker_does_not_start(tmp_path: Path, name: s
         wiring.local_runtime(settings)
 
 
-def test_the_table_of_the_docs_names_every_row_and_every_test_exists() -> None:
+def test_the_table_in_the_docs_names_every_row_and_existing_tests() -> None:
     text = (ROOT / "docs/reliability.md").read_text()
     named = {word for word in text.replace("`", " ").split() if word.startswith("test_row_")}
     folder = Path(__file__).parent

@@ -15,7 +15,7 @@ from tests.support.faults.virtual_time import Crash, Host, Task
 from tests.support.present import present
 
 
-def test_row_01_the_same_event_twice_in_turn_costs_only_a_look() -> None:
+def test_row_01_a_repeated_event_only_reads_the_result() -> None:
     scenario = Scenario()
     scenario.deliver()
     before = dict(scenario.simulation.buckets["results"].objects)
@@ -27,7 +27,7 @@ def test_row_01_the_same_event_twice_in_turn_costs_only_a_look() -> None:
     assert scenario.spoken == ["hi 0", "hi 1"]
 
 
-def test_row_02_the_same_event_twice_at_once_is_done_by_one_worker() -> None:
+def test_row_02_a_simultaneous_duplicate_event_is_handled_by_one_worker() -> None:
     scenario = Scenario()
     tasks = scenario.deliver(at=(0.0, 0.1))
     assert "JOB_BUSY" in error_codes(tasks)
@@ -35,7 +35,7 @@ def test_row_02_the_same_event_twice_at_once_is_done_by_one_worker() -> None:
     assert scenario.spoken == ["hi 0", "hi 1"]
 
 
-def test_row_03_a_crash_before_the_claim_leaves_nothing() -> None:
+def test_row_03_a_crash_before_the_lease_leaves_nothing() -> None:
     scenario = Scenario()
     left: list[str] = []
 
@@ -49,7 +49,7 @@ def test_row_03_a_crash_before_the_claim_leaves_nothing() -> None:
     assert scenario.result.status == "succeeded"
 
 
-def test_row_04_a_crash_after_the_claim_is_counted_and_waits_for_the_lease_at_most() -> None:
+def test_row_04_a_crash_after_the_lease_is_counted_and_delays_until_it_expires() -> None:
     scenario = Scenario()
     scenario.on("get", "refs/", "crash-before")
     tasks = scenario.deliver(times=9)
@@ -63,7 +63,7 @@ def test_row_04_a_crash_after_the_claim_is_counted_and_waits_for_the_lease_at_mo
 
 
 @pytest.mark.slow
-def test_row_05_a_crash_in_an_item_costs_only_that_item() -> None:
+def test_row_05_a_crash_in_an_item_repeats_only_that_item() -> None:
     scenario = Scenario(items=3)
     scenario.on("put_once", "i1.wav.sealed", "crash-before")
     scenario.deliver(times=9)
@@ -71,7 +71,7 @@ def test_row_05_a_crash_in_an_item_costs_only_that_item() -> None:
     assert scenario.spoken == ["hi 0", "hi 1", "hi 1", "hi 2"]
 
 
-def test_row_06_a_crash_after_an_output_was_stored_costs_nothing() -> None:
+def test_row_06_a_crash_after_an_output_was_stored_repeats_nothing() -> None:
     scenario = Scenario(items=3)
     scenario.on("put_once", "i1.wav.sealed", "crash-after")
     scenario.deliver(times=9)
@@ -80,7 +80,7 @@ def test_row_06_a_crash_after_an_output_was_stored_costs_nothing() -> None:
     assert scenario.sweep().findings == []
 
 
-def test_row_07_an_output_whose_answer_was_lost_is_recognised_as_our_own() -> None:
+def test_row_07_an_output_whose_reply_was_lost_is_recognised() -> None:
     scenario = Scenario()
     scenario.on("put_once", "i0.wav.sealed", "lost-reply")
     assert error_codes(scenario.deliver()) == ["STORAGE_UNAVAILABLE", ""]
@@ -95,7 +95,7 @@ def run_with_frozen_worker(seed: int = 7, **worker: Any) -> tuple[Scenario, list
     return scenario, scenario.deliver(at=(0.0, 2 * LEASE_SECONDS), times=1, **worker)
 
 
-def test_row_08_a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes() -> None:
+def test_row_08_a_worker_frozen_past_its_lease_changes_nothing_afterwards() -> None:
     scenario, (rival, sleeper) = run_with_frozen_worker()
     assert (error_codes([rival]), error_codes([sleeper])[0] in ("", "LEASE_LOST")) == ([""], True)
     assert sleeper.host.name < rival.host.name
@@ -122,7 +122,7 @@ def test_row_10_an_event_lost_in_a_crash_is_written_later_with_the_same_content(
     assert scenario.result.status == "succeeded"  # the checker compares the event with the result
 
 
-def test_row_11_while_events_cannot_be_written_the_result_stands_and_the_sweeper_goes_on() -> None:
+def test_row_11_if_events_cannot_be_written_the_sweeper_writes_them_later() -> None:
     scenario = Scenario()
     scenario.on("put_once", "events/", "refused", times=5)
     assert set(error_codes(scenario.deliver(times=4))) == {"STORAGE_UNAVAILABLE"}
@@ -132,7 +132,7 @@ def test_row_11_while_events_cannot_be_written_the_result_stands_and_the_sweeper
     assert scenario.result.status == "succeeded"
 
 
-def test_row_12_of_two_workers_that_both_finish_the_first_result_stands() -> None:
+def test_row_12_the_first_result_of_two_workers_is_kept() -> None:
     scenario = Scenario()
     scenario.freeze_seconds = 4 * LEASE_SECONDS
     scenario.on("put_once", "/result.json", "freeze-before")
@@ -142,7 +142,7 @@ def test_row_12_of_two_workers_that_both_finish_the_first_result_stands() -> Non
     assert scenario.result.status == "succeeded"
 
 
-def test_row_22_a_job_that_kills_every_worker_is_given_up_and_costs_no_other_job() -> None:
+def test_row_22_a_job_that_kills_every_worker_is_given_up_and_affects_no_other_job() -> None:
     scenario = Scenario()
     scenario.simulation.put("jobs/b.manifest.json", manifest(1, variant=5))
     poison = scenario.runtime.inbox.get(KEY, limit=999).data
@@ -167,7 +167,7 @@ def test_row_22_a_job_that_kills_every_worker_is_given_up_and_costs_no_other_job
 
 
 @pytest.mark.slow
-def test_row_23_a_poisonous_item_of_a_large_batch_costs_only_itself() -> None:
+def test_row_23_an_item_that_raises_fails_alone_in_a_large_job() -> None:
     scenario = Scenario()
     items = [{"id": f"i{n}", "text": "!bug" if n == 50 else "hi"} for n in range(100)]
     document = json.loads(manifest(1)) | {"items": items}
@@ -179,7 +179,7 @@ def test_row_23_a_poisonous_item_of_a_large_batch_costs_only_itself() -> None:
 
 
 @pytest.mark.slow
-def test_row_23_an_item_that_kills_its_process_costs_only_itself() -> None:
+def test_row_23_an_item_that_kills_its_process_fails_alone() -> None:
     scenario = Scenario(items=4)
     scenario.on("put_once", "i1.wav.sealed", "crash-before", times=99)
     for _ in range(3):
@@ -214,7 +214,7 @@ def test_row_30_a_clock_that_is_an_hour_wrong_changes_nothing(skew: float) -> No
     assert abs(late.lease_records()[0].expires - late.scheduler.now) < 60
 
 
-def test_row_37_items_made_by_another_engine_version_say_so() -> None:
+def test_row_37_items_of_another_engine_version_are_noticed() -> None:
     scenario = Scenario()
     scenario.on("put_once", "i1.wav.sealed", "crash-before")
     scenario.deliver(times=1)
@@ -226,7 +226,7 @@ def test_row_37_items_made_by_another_engine_version_say_so() -> None:
     assert present(done.engine).fingerprint == ENGINES[1]
 
 
-def test_row_40_a_sweeper_beside_a_live_worker_takes_nothing_from_it() -> None:
+def test_row_40_a_sweeper_leaves_the_job_of_a_live_worker_alone() -> None:
     scenario = Scenario()
     began: list[Task] = []
     scenario.on("put_once", "i0.wav.sealed", lambda: began.append(scenario.start_sweep()))

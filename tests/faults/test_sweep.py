@@ -74,7 +74,7 @@ def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(runtim
     assert runtime.results.get(event.key, limit=10**6).data == before
 
 
-def test_a_job_that_somebody_works_on_is_left_alone(runtime: Runtime) -> None:
+def test_a_job_in_progress_is_left_alone(runtime: Runtime) -> None:
     key = put_job(runtime)
     job_id = commit.read_manifest(key, runtime).job_id
     with lease.Lease.acquire(runtime.control, job_id, "live", 60):
@@ -88,7 +88,7 @@ def test_a_job_that_somebody_works_on_is_left_alone(runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (-1, "ran out 1 s ago")]
 )
-def test_an_expired_lease_is_named_and_its_job_finished(
+def test_an_expired_lease_is_reported_and_its_job_finished(
     runtime: Runtime, seconds: float, words: str
 ) -> None:
     key = put_job(runtime)
@@ -98,7 +98,7 @@ def test_an_expired_lease_is_named_and_its_job_finished(
     assert finding.action == "carried out: succeeded"
 
 
-def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(runtime: Runtime) -> None:
+def test_a_job_left_unfinished_is_distinguished_from_one_never_started(runtime: Runtime) -> None:
     key = put_job(runtime)
     job_id = commit.read_manifest(key, runtime).job_id
     with lease.Lease.acquire(runtime.control, job_id, "tired", 9):
@@ -106,7 +106,7 @@ def test_a_job_that_was_left_is_told_from_one_that_was_never_begun(runtime: Runt
     assert "tired left it unfinished" in sweep_once(runtime).findings[0].detail
 
 
-def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(runtime: Runtime) -> None:
+def test_a_new_manifest_is_left_to_its_notification(runtime: Runtime) -> None:
     put_job(runtime)
     swept = sweep.run(runtime)
     assert kinds(swept) == [("fresh", "")]
@@ -114,7 +114,7 @@ def test_a_manifest_that_has_just_arrived_is_left_to_its_notification(runtime: R
 
 
 @pytest.mark.slow
-def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_event_was_lost(
+def test_a_job_that_waits_for_a_file_is_resumed_even_if_its_event_was_lost(
     runtime: Runtime,
 ) -> None:
     key = put_job(runtime, wait_s=600)
@@ -125,7 +125,7 @@ def test_a_job_that_waits_for_a_file_stays_waiting_and_is_awakened_when_its_even
     assert kinds(sweep_once(runtime)) == [("unfinished", "carried out: succeeded")]
 
 
-def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> None:
+def test_a_waiting_marker_that_disappears_is_no_finding(tmp_path: Path) -> None:
     class Vanishing(LocalStore):
         def get(self, key: str, *, limit: int, etag: str = "") -> Object:
             if key.startswith("pending/"):
@@ -140,7 +140,7 @@ def test_a_mark_that_vanishes_while_it_is_read_is_no_finding(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["finished", "deleted", "replaced"])
-def test_a_mark_that_nobody_needs_is_removed(runtime: Runtime, how: str) -> None:
+def test_a_waiting_marker_that_is_no_longer_needed_is_removed(runtime: Runtime, how: str) -> None:
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
     assert isinstance(run_job(key, runtime), Waiting)
@@ -157,7 +157,7 @@ def test_a_mark_that_nobody_needs_is_removed(runtime: Runtime, how: str) -> None
     assert list(runtime.control.list("pending/")) == []
 
 
-def test_the_mark_of_a_job_that_still_waits_is_kept(runtime: Runtime) -> None:
+def test_the_waiting_marker_of_a_waiting_job_is_kept(runtime: Runtime) -> None:
     put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
     sweep_once(runtime)
@@ -166,7 +166,7 @@ def test_the_mark_of_a_job_that_still_waits_is_kept(runtime: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
+def test_outputs_of_a_job_whose_manifest_was_deleted_are_reported_not_removed(
     runtime: Runtime,
 ) -> None:
     key = put_job(runtime)
@@ -178,7 +178,7 @@ def test_outputs_of_a_job_whose_manifest_was_deleted_are_explained_not_removed(
     assert runtime.results.head(present(done.items[0].output).key)
 
 
-def test_a_claim_of_a_job_whose_manifest_was_deleted_is_explained(runtime: Runtime) -> None:
+def test_a_lease_of_a_job_whose_manifest_was_deleted_is_explained(runtime: Runtime) -> None:
     lease.Lease.acquire(runtime.control, "0" * 32, "gone", -1)
     lease.Lease.acquire(runtime.control, "log", "sequencer", -1)  # is no job's
     assert [(f.kind, f.job) for f in sweep_once(runtime).findings] == [("abandoned", "0" * 32)]
@@ -195,7 +195,7 @@ def test_an_output_stored_late_for_a_job_that_was_given_up_is_explained(runtime:
     assert (finding.kind, "given up" in finding.detail) == ("orphans", True)
 
 
-def test_an_output_that_no_result_names_is_found(runtime: Runtime) -> None:
+def test_an_output_that_no_result_names_is_reported(runtime: Runtime) -> None:
     done = finish_job(put_job(runtime), runtime)
     runtime.results.put(f"out/{done.job_id}/stranger.wav.sealed", b"?")
     assert [f.keys for f in sweep_once(runtime).findings] == [
@@ -204,7 +204,7 @@ def test_an_output_that_no_result_names_is_found(runtime: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_a_planted_result_is_reported_and_does_not_stop_the_others(runtime: Runtime) -> None:
+def test_a_forged_result_is_reported_and_does_not_stop_the_others(runtime: Runtime) -> None:
     key = put_job(runtime, name="a")
     job_id = commit.read_manifest(key, runtime).job_id
     runtime.results.put(result_key(job_id), b'{"status":"succeeded"}')
@@ -216,7 +216,7 @@ def test_a_planted_result_is_reported_and_does_not_stop_the_others(runtime: Runt
 
 
 @pytest.mark.slow
-def test_a_job_that_meets_an_outage_or_a_bug_stays_open_and_the_sweep_goes_on(
+def test_a_job_with_an_outage_or_a_bug_stays_open_and_the_sweep_continues(
     tmp_path: Path,
 ) -> None:
     class Moody(BuzzVoice):
@@ -243,7 +243,7 @@ def test_a_rejected_manifest_is_finished_too(runtime: Runtime) -> None:
     assert kinds(sweep_once(runtime)) == [("unfinished", "carried out: rejected")]
 
 
-def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path: Path) -> None:
+def test_a_manifest_deleted_between_listing_and_reading_is_no_finding(tmp_path: Path) -> None:
     class Vanishing(LocalStore):
         def get(self, key: str, *, limit: int, etag: str = "") -> Object:
             self.delete(key)
@@ -255,7 +255,7 @@ def test_a_manifest_deleted_between_look_and_reading_is_no_finding(tmp_path: Pat
     assert sweep_once(runtime).findings == []
 
 
-def test_the_report_is_json_and_words_and_an_exit_code(runtime: Runtime) -> None:
+def test_the_report_has_json_text_and_an_exit_code(runtime: Runtime) -> None:
     put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
     report = sweeping.report(sweep_once(runtime))
@@ -267,7 +267,7 @@ def test_the_report_is_json_and_words_and_an_exit_code(runtime: Runtime) -> None
 
 
 @pytest.mark.slow
-def test_voicedrop_sweep_finishes_what_is_left(tmp_path: Path) -> None:
+def test_voicedrop_sweep_finishes_open_jobs(tmp_path: Path) -> None:
     """The command, as a process, on a manifest that needs no voice to be refused."""
 
     def voicedrop(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -292,7 +292,7 @@ def test_voicedrop_sweep_finishes_what_is_left(tmp_path: Path) -> None:
     assert "jobs/x.manifest.json: unfinished: carried out: rejected." in swept.stdout
 
 
-def test_a_timer_sweeps(tmp_path: Path) -> None:
+def test_a_timer_runs_the_sweep(tmp_path: Path) -> None:
     runtime = local_runtime(tmp_path)
     runtime.inbox.put("jobs/bad.manifest.json", b"{")
     fired = {"triggerTime": "2026-11-22T10:50:00Z", "triggerName": "often", "payload": "sweep"}
@@ -316,7 +316,7 @@ class Long(LocalStore):
 
 
 @pytest.mark.slow
-def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(
+def test_a_sweep_keeps_only_jobs_without_a_result_in_memory(
     runtime: Runtime, tmp_path: Path
 ) -> None:
     store = Long(tmp_path / "results")
@@ -328,7 +328,7 @@ def test_what_a_sweep_holds_in_memory_are_the_jobs_without_result(
     assert peak < 100_000  # bytes; the ids of all jobs alone would be two million
 
 
-def test_of_many_findings_the_first_are_kept_and_all_are_counted() -> None:
+def test_the_first_of_many_findings_are_kept_and_all_are_counted() -> None:
     swept = Sweep()
     for number in range(LISTED + 5):
         swept.add(looking.SweepFinding(kind="waiting", job=f"{number:032x}"))

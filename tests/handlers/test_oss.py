@@ -68,7 +68,7 @@ def test_a_rejected_manifest_is_announced_too(runtime: Runtime) -> None:
     assert [e["type"] for e in published_events(runtime)] == ["com.voicedrop.job.rejected"]
 
 
-def test_audio_awakes_the_jobs_that_wait_for_it(runtime: Runtime) -> None:
+def test_a_recording_resumes_the_jobs_that_wait_for_it(runtime: Runtime) -> None:
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
     told = handle(notification(key), runtime)
@@ -80,7 +80,7 @@ def test_audio_awakes_the_jobs_that_wait_for_it(runtime: Runtime) -> None:
     assert handle(notification("refs/alice.flac"), runtime)["done"] == []
 
 
-def test_one_record_that_is_gone_does_not_stop_the_others(runtime: Runtime) -> None:
+def test_a_manifest_that_is_gone_does_not_stop_the_others(runtime: Runtime) -> None:
     told = handle(notification("jobs/gone.manifest.json", put_job(runtime)), runtime)
     assert [d.get("error") or d["status"] for d in told["done"]] == ["MANIFEST_GONE", "succeeded"]
 
@@ -90,12 +90,12 @@ def test_other_events_are_ignored_and_counted(runtime: Runtime) -> None:
     assert handle(body, runtime) == {"done": [], "ignored": {"event-type": 1}}
 
 
-def test_a_notification_that_is_none_is_refused(runtime: Runtime) -> None:
+def test_an_invalid_notification_is_refused(runtime: Runtime) -> None:
     with pytest.raises(Refused, match="EVENT_INVALID"):
         handle(b"hello", runtime)
 
 
-def test_a_key_that_arrives_encoded_is_found_decoded(runtime: Runtime) -> None:
+def test_a_key_that_arrives_url_encoded_is_decoded(runtime: Runtime) -> None:
     manifest = runtime.inbox.get(put_job(runtime), limit=10**6).data
     runtime.inbox.put("jobs/x y.manifest.json", manifest)
     told = handle(notification("jobs/x+y.manifest.json"), runtime)
@@ -110,7 +110,7 @@ def test_a_literal_percent_key_is_not_decoded(runtime: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_what_may_work_later_is_raised_after_everything_else_was_done(tmp_path: Path) -> None:
+def test_a_retryable_error_is_raised_after_the_other_records(tmp_path: Path) -> None:
     class Away(LocalStore):
         def put_once(
             self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None
@@ -154,7 +154,7 @@ def test_a_clip_under_audit_is_traced_to_its_job(runtime: Runtime) -> None:
         pytest.param(b"<html></html>", None, "AUDIO_NOT_AUDIO", id="unreadable"),
     ],
 )
-def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(
+def test_a_clip_without_a_mark_or_sound_gets_a_report(
     runtime: Runtime, data: bytes, marked: bool | None, word: str
 ) -> None:
     runtime.inbox.put("audit/clip.wav", data)
@@ -164,7 +164,7 @@ def test_a_clip_without_a_mark_or_sound_gets_a_report_all_the_same(
     assert word in report["meaning"]
 
 
-def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(runtime: Runtime) -> None:
+def test_a_mark_unknown_to_this_bucket_is_reported_as_unknown(runtime: Runtime) -> None:
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
     key = next(iter(runtime.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, 0xABCD, key)
@@ -175,7 +175,7 @@ def test_a_mark_that_this_bucket_does_not_know_is_named_as_such(runtime: Runtime
 
 
 @pytest.mark.slow
-def test_the_engine_is_not_asked_for_a_finished_job(tmp_path: Path) -> None:
+def test_the_engine_is_not_loaded_for_a_finished_job(tmp_path: Path) -> None:
     runtime = local_runtime(tmp_path)
     body = notification(put_job(runtime))
     job = handle(body, runtime)["done"][0]["job"]

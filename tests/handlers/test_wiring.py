@@ -42,7 +42,7 @@ def test_without_any_credentials_the_variable_is_named() -> None:
         CurrentCredentials({})()
 
 
-def test_places_become_folders_or_buckets(tmp_path: Path) -> None:
+def test_locations_become_folders_or_buckets(tmp_path: Path) -> None:
     settings = Settings(oss_region="cn-hangzhou")
     credentials = CurrentCredentials({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
     assert isinstance(wiring.store(str(tmp_path), settings, credentials), LocalStore)
@@ -87,7 +87,7 @@ def test_an_engine_without_its_model_is_refused() -> None:
         wiring.voice(Settings(engine="gpt_sovits", bundle=Path("/nowhere")))
 
 
-def test_steps_are_logged_where_nobody_watches(caplog: pytest.LogCaptureFixture) -> None:
+def test_steps_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "voicedrop.steps"):
         wiring._log_step(Step(job="j", stage="speak", item="i"))
         wiring._log_step(Step(job="j", stage="speak", item="i", seconds=1.5))
@@ -96,7 +96,7 @@ def test_steps_are_logged_where_nobody_watches(caplog: pytest.LogCaptureFixture)
     assert (vars(record)["job"], vars(record)["seconds"]) == ("j", 1.5)
 
 
-def test_a_stage_that_fails_is_timed_all_the_same(tmp_path: Path) -> None:
+def test_a_stage_that_fails_is_timed_too(tmp_path: Path) -> None:
     watch = Stopwatch(local_runtime(tmp_path), "job")
     with pytest.raises(ValueError), watch.stage("seal"):  # noqa: PT011
         raise ValueError
@@ -127,7 +127,7 @@ def test_the_worker_warms_once_handles_and_forgets_credentials(
     assert put_job(local_runtime(tmp_path)) == "jobs/one.manifest.json"
 
 
-def test_a_worker_whose_places_overlap_is_not_made(tmp_path: Path) -> None:
+def test_a_worker_with_overlapping_buckets_is_refused(tmp_path: Path) -> None:
     environ = {"VOICEDROP_INBOX": str(tmp_path), "VOICEDROP_RESULTS": str(tmp_path / "out")}
     with pytest.raises(Misconfigured, match="CONFIG_LOOP"):
         worker.worker_from(environ)

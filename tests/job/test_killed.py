@@ -28,7 +28,7 @@ def killed(module: str, folder: Path, rounds: int) -> int:
 
 
 @pytest.mark.slow
-def test_a_worker_killed_at_any_of_thirty_moments_leaves_nothing_half_done(tmp_path: Path) -> None:
+def test_a_worker_killed_at_random_moments_leaves_no_partial_job(tmp_path: Path) -> None:
     """SIGKILL at random moments of real processes; the next worker ends every job whole."""
     assert killed("killed_worker", tmp_path, 30) >= 15
 

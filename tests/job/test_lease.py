@@ -26,7 +26,7 @@ def records(store: LocalStore) -> list[Record]:
     return [Record.parse(log[i : i + RECORD]) for i in range(0, len(log), RECORD)]
 
 
-def test_a_record_fills_its_64_bytes_and_reads_back() -> None:
+def test_a_lease_record_is_64_bytes_and_can_be_parsed() -> None:
     record = Record("w" * 16, 1795377600.5, 100, 100_000)
     assert len(record.dump()) == RECORD
     assert Record.parse(record.dump()) == record
@@ -40,12 +40,12 @@ def test_a_worker_whose_name_does_not_fit_into_a_record_does_not_start(
         local_runtime(tmp_path, worker=worker)
 
 
-def test_a_held_job_is_busy_for_everybody_else(control: LocalStore) -> None:
+def test_a_leased_job_is_busy_for_other_workers(control: LocalStore) -> None:
     with acquire(control, "a"), pytest.raises(Unavailable, match="JOB_BUSY"):
         acquire(control, "b")
 
 
-def test_a_job_that_was_left_is_free_at_once(control: LocalStore) -> None:
+def test_a_released_job_is_free_at_once(control: LocalStore) -> None:
     with acquire(control, "a"):
         pass
     with acquire(control, "b") as lease:
@@ -87,7 +87,7 @@ def test_a_worker_that_lost_its_lease_stops_renewing_and_does_not_release_it(
     assert records(control)[-1].worker == "b"
 
 
-def test_attempts_count_up_without_progress_and_start_again_with_it(control: LocalStore) -> None:
+def test_attempts_are_counted_without_progress_and_reset_by_it(control: LocalStore) -> None:
     for expected in (1, 2, 3):
         with acquire(control) as lease:
             assert lease.attempt == expected
@@ -101,7 +101,7 @@ def test_attempts_count_up_without_progress_and_start_again_with_it(control: Loc
         assert lease.attempt == 3
 
 
-def test_of_many_workers_at_once_one_gets_the_job(control: LocalStore) -> None:
+def test_one_of_many_simultaneous_workers_gets_the_job(control: LocalStore) -> None:
     won: list[Lease] = []
     refused: list[JobError] = []
     start = threading.Barrier(16)
@@ -145,15 +145,13 @@ def test_an_outage_shorter_than_the_lease_does_not_lose_it(tmp_path: Path) -> No
         assert records(store)[-1].expires > store.now()
 
 
-def test_leaving_during_an_outage_raises_nothing_of_its_own(tmp_path: Path) -> None:
+def test_releasing_a_lease_during_an_outage_raises_nothing(tmp_path: Path) -> None:
     store = Flaky(tmp_path)
     with acquire(store):
         store.down = True
 
 
-def test_a_log_too_large_to_be_a_lease_is_not_taken_for_an_empty_one(
-    control: LocalStore, tmp_path: Path
-) -> None:
+def test_a_lease_log_that_is_too_large_is_refused(control: LocalStore, tmp_path: Path) -> None:
     control.put("lease/job", b"")
     with (tmp_path / "lease/job").open("r+b") as file:
         file.truncate(LOG_LIMIT + 1)  # sparse: takes no room

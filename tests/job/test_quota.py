@@ -66,7 +66,7 @@ def admitted(
 
 
 @pytest.mark.slow
-def test_of_fifty_racing_workers_exactly_ten_are_admitted(control: Store) -> None:
+def test_exactly_ten_of_fifty_racing_workers_are_admitted(control: Store) -> None:
     quota = Quota(jobs=10)
     assert sum(together(50, lambda n: admitted(quota, control, n))) == 10
 
@@ -79,14 +79,14 @@ def test_racing_jobs_never_speak_more_characters_than_the_limit(control: Store) 
     assert not admitted(quota, control, 98, characters=1)
 
 
-def test_a_job_is_counted_once_however_often_it_comes(control: Store) -> None:
+def test_a_job_is_counted_once_however_often_it_is_delivered(control: Store) -> None:
     quota = Quota(jobs=1)
     assert all(together(20, lambda _: admitted(quota, control, 1)))
     assert not admitted(quota, control, 2)
     assert admitted(quota, control, 1)
 
 
-def test_days_and_producers_are_counted_apart(control: Store) -> None:
+def test_days_and_producers_are_counted_separately(control: Store) -> None:
     quota = Quota(jobs=1)
     assert admitted(quota, control, 1, key="jobs/acme/x.manifest.json")
     assert not admitted(quota, control, 2, key="jobs/acme/deep/y.manifest.json")
@@ -111,12 +111,14 @@ def test_days_and_producers_are_counted_apart(control: Store) -> None:
         ("principal", "", "jobs/acme"),
     ],
 )
-def test_who_a_producer_is(by: Producers, principal: str, producer: str) -> None:
+def test_a_producer_is_a_prefix_or_a_principal(
+    by: Producers, principal: str, producer: str
+) -> None:
     quota = Quota(jobs=1, by=by, principal=principal)
     assert quota.producer("jobs/acme/x.manifest.json") == producer
 
 
-def test_a_job_known_by_its_principal_stays_counted_when_a_sweep_goes_on_with_it(
+def test_a_job_counted_by_principal_stays_counted_when_a_sweep_resumes_it(
     control: Store,
 ) -> None:
     of_acme = Quota(jobs=1, by="principal", principal="2651")
@@ -130,7 +132,7 @@ def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_above_the_quota_a_job_ends_rejected_with_a_result_and_an_event(tmp_path: Path) -> None:
+def test_a_job_above_the_quota_is_rejected_with_a_result_and_an_event(tmp_path: Path) -> None:
     runtime = local_runtime(tmp_path, quota=Quota(jobs=1, by="principal"))
     told = []
     for name in ("one", "two", "three"):

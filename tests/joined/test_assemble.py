@@ -145,7 +145,7 @@ def read_marks(path: Path) -> list[tuple[str, float]]:
     return list(zip(labels, starts, strict=True))
 
 
-def test_pauses_are_those_that_were_asked_for(runtime: Runtime) -> None:
+def test_pauses_are_as_requested(runtime: Runtime) -> None:
     items = [ITEMS[0] | {"pause_ms": 700}, ITEMS[1] | {"after_ms": 0}, ITEMS[2] | {"after_ms": 50}]
     (book,) = run(runtime, "book", items).chapters
     a, b, c = book.items
@@ -154,7 +154,7 @@ def test_pauses_are_those_that_were_asked_for(runtime: Runtime) -> None:
     assert present(book.output).duration_s - c.end == pytest.approx(0.05, abs=0.002)
 
 
-def test_a_chapter_with_a_missing_item_says_so_by_its_name(runtime: Runtime) -> None:
+def test_a_chapter_with_a_missing_item_is_named_partial(runtime: Runtime) -> None:
     items = [ITEMS[0], ITEMS[1] | {"text": "!silence"}, ITEMS[2]]
     done = run(runtime, items=items)
     first, second = done.chapters
@@ -167,7 +167,7 @@ def test_a_chapter_with_a_missing_item_says_so_by_its_name(runtime: Runtime) -> 
     assert [present(c.error).code for c in done.chapters] == ["CHAPTER_EMPTY", "CHAPTER_EMPTY"]
 
 
-def test_a_chapter_that_no_wav_file_can_hold_is_refused_before_anything_is_joined(
+def test_a_chapter_too_long_for_wav_is_refused_before_joining(
     runtime: Runtime,
 ) -> None:
     done = run(runtime, "book", form="flac")
@@ -183,7 +183,7 @@ def test_a_chapter_that_no_wav_file_can_hold_is_refused_before_anything_is_joine
     assert error.pointer == "/output"
 
 
-def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(runtime: Runtime) -> None:
+def test_an_unreadable_item_is_missing_in_every_chapter_it_may_belong_to(runtime: Runtime) -> None:
     items = [ITEMS[0], {"id": "x", "txet": "?"}, ITEMS[2]]
     done = run(runtime, items=items)
     assert [(c.id, c.status, c.missing) for c in done.chapters] == [
@@ -202,7 +202,7 @@ def test_an_item_that_cannot_be_read_is_missing_where_it_may_belong(runtime: Run
         (["a", "b", "b"], {"titles": {"c": "C"}}, "CHAPTER_INVALID", "/output/titles/c"),
     ],
 )
-def test_what_could_be_meant_in_two_ways_is_refused(
+def test_ambiguous_chapters_are_refused(
     runtime: Runtime, chapters: list[str | None], output: dict[str, Any], code: str, pointer: str
 ) -> None:
     items = [{"id": f"i{n}", "text": "Words.", **({"chapter": c} if c else {})}
@@ -212,7 +212,7 @@ def test_what_could_be_meant_in_two_ways_is_refused(
     assert (done.status, error.code, error.pointer) == ("rejected", code, pointer)
 
 
-def test_a_job_that_would_be_cut_is_not_joined(runtime: Runtime) -> None:
+def test_a_job_that_would_be_split_is_not_joined(runtime: Runtime) -> None:
     small = replace(runtime, shard_items=2)
     for mode in ("run", "validate"):
         done = run(small, name=mode, mode=mode)
@@ -228,7 +228,7 @@ def test_a_dry_run_joins_nothing(runtime: Runtime) -> None:
     assert [info.key for info in runtime.results.list("out/") if info.key.endswith(".sealed")] == []
 
 
-def test_a_cut_job_has_chapters_and_subtitles_item_by_item(runtime: Runtime) -> None:
+def test_a_split_job_has_subtitles_for_each_item_and_no_joined_chapters(runtime: Runtime) -> None:
     """A shard does not begin with the first item, and its results name what lies beside them."""
     small = replace(runtime, shard_items=2)
     done = run_all_shards(small, put_job(runtime, items=ITEMS, defaults={"subtitle": ["srt"]}))
@@ -241,7 +241,7 @@ def test_a_cut_job_has_chapters_and_subtitles_item_by_item(runtime: Runtime) -> 
     assert sweep.orphans(done.job_id, list(runtime.results.list("out/")), done, runtime) is None
 
 
-def test_a_retry_joins_what_was_kept_with_what_is_made_now(runtime: Runtime) -> None:
+def test_a_retry_joins_kept_and_new_items(runtime: Runtime) -> None:
     asked: dict[str, Any] = {"defaults": {"subtitle": ["json"]}}
     first = run(runtime, items=[ITEMS[0], ITEMS[1] | {"text": "!silence"}], **asked)
     again = run(runtime, name="again", items=ITEMS[:2], retry_of=first.job_id, **asked)
@@ -300,7 +300,7 @@ def test_subtitles_of_a_joined_file_have_its_times_and_are_sealed(runtime: Runti
         assert level[begin : begin + heard.rate // 4].max() > 0.1
 
 
-def test_an_item_alone_has_subtitles_beside_it(runtime: Runtime) -> None:
+def test_a_single_item_has_subtitles_in_files_of_their_own(runtime: Runtime) -> None:
     items = [{"id": "x", "text": SAID[0][2], "subtitle": ["srt"], "chapter": "c"}]
     done = run_job(put_job(runtime, items=items), runtime)
     (one,) = done.items[0].subtitles

@@ -40,7 +40,7 @@ def settle(runtime: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_job_is_told_once_with_its_voice_and_place(runtime: Runtime) -> None:
+def test_a_finished_job_is_reported_once_with_its_voice_and_result(runtime: Runtime) -> None:
     key = put_job(runtime)
     settle(runtime)
     watch = looking(runtime)
@@ -55,7 +55,7 @@ def test_a_finished_job_is_told_once_with_its_voice_and_place(runtime: Runtime) 
 
 
 @pytest.mark.slow
-def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(runtime: Runtime) -> None:
+def test_a_file_that_is_still_being_copied_waits_for_the_next_scan(runtime: Runtime) -> None:
     put_job(runtime)
     watch = looking(runtime)
     assert isinstance(runtime.voice, BuzzVoice)
@@ -67,7 +67,7 @@ def test_a_file_that_is_still_being_copied_is_left_for_the_next_look(runtime: Ru
 
 
 @pytest.mark.slow
-def test_problems_of_items_and_voices_are_told(runtime: Runtime) -> None:
+def test_problems_of_items_and_voices_are_reported(runtime: Runtime) -> None:
     items = [
         {"id": "a", "text": "!bug"},
         {"id": "", "text": "x"},
@@ -119,7 +119,7 @@ def test_an_outage_is_tried_again(tmp_path: Path) -> None:
     assert not watch.failed
 
 
-def test_a_manifest_that_vanishes_is_told(runtime: Runtime) -> None:
+def test_a_manifest_that_disappears_is_reported(runtime: Runtime) -> None:
     """It is listed and gone before it is read, as when a producer changes its mind."""
     put_job(runtime)
     settle(runtime)
@@ -139,7 +139,7 @@ def test_a_manifest_that_vanishes_is_told(runtime: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_waiting_is_told_and_ends_when_the_file_comes(runtime: Runtime) -> None:
+def test_waiting_is_reported_and_ends_when_the_file_arrives(runtime: Runtime) -> None:
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
     settle(runtime)

@@ -12,7 +12,7 @@ def lines(**environ: str) -> list[str]:
     return [line.strip() for line in examine(NO_MODEL | environ).lines]
 
 
-def test_the_settings_in_force_are_listed_but_no_secret() -> None:
+def test_effective_settings_are_listed_without_secrets() -> None:
     redis = "redis://:hunter2@localhost:1/0"
     told = lines(VOICEDROP_MARK="quiet", VOICEDROP_REDIS=redis, FC_REGION="cn-hangzhou")
     assert "VOICEDROP_MARK=quiet (environment)" in told
@@ -22,7 +22,7 @@ def test_the_settings_in_force_are_listed_but_no_secret() -> None:
     assert not [line for line in told if "hunter2" in line or line.startswith("VOICEDROP_KEK=")]
 
 
-def test_the_folder_of_all_buckets_is_seen_in_each() -> None:
+def test_the_common_folder_is_listed_for_each_bucket() -> None:
     told = lines(VOICEDROP_BUCKET="/b", VOICEDROP_CONTROL="/c")
     for place in ("BUCKET=/b", "INBOX=/b/inbox", "RESULTS=/b/results", "CONTROL=/c"):
         assert f"VOICEDROP_{place} (environment)" in told
@@ -44,6 +44,6 @@ def test_a_misspelt_variable_is_named_with_the_setting_that_it_may_mean() -> Non
     assert not [line for line in told if "VOICEDROP_IMAGE" in line]
 
 
-def test_no_setting_is_taken_for_a_misspelt_one() -> None:
+def test_no_setting_is_mistaken_for_a_misspelt_one() -> None:
     every = {row.variable: "x" for row in SETTINGS.values()}
     assert not [line for line in lines(**every) if "Unknown" in line]

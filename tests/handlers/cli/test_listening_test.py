@@ -100,7 +100,7 @@ def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
         pytest.param("page.wav", "AUDIO_NOT_AUDIO", id="not-audio"),
     ],
 )
-def test_what_cannot_be_listened_to_is_refused(tmp_path: Path, source: str, code: str) -> None:
+def test_files_without_usable_audio_are_refused(tmp_path: Path, source: str, code: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "page.wav").write_bytes(b"<html></html>")
     soundfile.write(tmp_path / "short.wav", load_clip()[: RATE // 2], RATE)

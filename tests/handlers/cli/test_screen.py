@@ -25,7 +25,7 @@ def told(*, terminal: bool, quiet: bool = False) -> str:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_tells_voices_learned_and_items_with_their_real_time_factor(
+def test_progress_shows_enrolled_voices_and_items_with_their_real_time_factor(
     terminal: bool,
 ) -> None:
     text = told(terminal=terminal)
@@ -33,11 +33,11 @@ def test_progress_tells_voices_learned_and_items_with_their_real_time_factor(
     assert "01234567 a: 5.0 s of speech, real-time factor 0.40" in text
 
 
-def test_a_quiet_progress_says_nothing() -> None:
+def test_a_quiet_progress_prints_nothing() -> None:
     assert told(terminal=False, quiet=True) == ""
 
 
-def test_a_report_is_lines_for_people_and_json_for_machines(
+def test_a_report_is_printed_as_lines_or_as_json(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report = Report({"n": 1}, ["one [bold]line[/bold]"])

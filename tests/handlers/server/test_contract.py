@@ -76,7 +76,7 @@ def test_a_request_without_id_gets_one(worker: ScriptedWorker, client: Client) -
     ],
     ids=lambda value: str(value[0]),
 )
-def test_only_what_may_be_mended_comes_again(
+def test_only_retryable_errors_make_the_platform_retry(
     client: Client, fail: list[str], expected: tuple[int, str]
 ) -> None:
     response, answer = client.invoke({"fail": fail})
@@ -90,7 +90,7 @@ def test_only_what_may_be_mended_comes_again(
 @pytest.mark.parametrize(
     ("family", "paused"), [("Unavailable", True), ("Misconfigured", False), ("Refused", False)]
 )
-def test_only_what_time_may_mend_is_answered_after_a_pause(family: str, paused: bool) -> None:
+def test_only_temporary_errors_are_answered_after_a_pause(family: str, paused: bool) -> None:
     codes = {
         "Unavailable": "JOB_BUSY",
         "Misconfigured": "KEY_NOT_FOUND",
@@ -102,7 +102,7 @@ def test_only_what_time_may_mend_is_answered_after_a_pause(family: str, paused: 
         assert (time.monotonic() - start >= 0.3) is paused
 
 
-def test_a_crash_comes_again_and_tells_the_caller_nothing(
+def test_after_a_crash_the_call_is_retried_and_the_answer_has_no_details(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     response, answer = client.invoke({"crash": "cannot open /secret/place"}, x_fc_request_id="r-9")
@@ -127,7 +127,9 @@ def test_credentials_come_from_the_headers(worker: ScriptedWorker, client: Clien
 
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", ["x_fc_access_key_id", "x_fc_access_key_secret"])
-def test_half_a_credential_is_none(worker: ScriptedWorker, client: Client, missing: str) -> None:
+def test_incomplete_credentials_are_ignored(
+    worker: ScriptedWorker, client: Client, missing: str
+) -> None:
     client.invoke(b"", **{name: value for name, value in STS.items() if name != missing})
     assert worker.calls[0][1] is None
 
@@ -221,7 +223,7 @@ def test_health_and_a_second_initialize_wait_for_a_slow_first_one(
     assert worker.steps == ["warm"]
 
 
-def test_a_permanent_fault_at_start_is_still_a_failed_initialize(
+def test_a_permanent_error_at_start_fails_initialize(
     worker: ScriptedWorker, client: Client
 ) -> None:
     worker.warm_error = Failed("INTERNAL")
@@ -237,7 +239,9 @@ def test_one_job_runs_at_a_time_and_the_rest_wait(worker: ScriptedWorker, client
 
 
 @pytest.mark.slow
-def test_more_than_there_are_tokens_come_again(worker: ScriptedWorker, client: Client) -> None:
+def test_requests_beyond_the_tokens_are_told_to_retry(
+    worker: ScriptedWorker, client: Client
+) -> None:
     answers = invoke_in_parallel(client.port, [{"sleep": 0.5}] + [{"sleep": 0.001}] * 75)
     refused = [answer for response, answer in answers if status_pair(response) == (404, "404")]
     assert 20 <= len(refused) <= 26
@@ -297,7 +301,7 @@ def test_a_stopped_instance_takes_no_work_until_it_is_initialized_again(
 
 
 @pytest.mark.slow
-def test_a_job_that_outlives_its_time_does_not_hold_the_instance() -> None:
+def test_a_job_that_exceeds_the_drain_time_does_not_block_the_stop() -> None:
     worker = ScriptedWorker()
     with running_server(worker, drain_seconds=0.1) as client:
         job = threading.Thread(target=invoke_in_parallel, args=(client.port, [{"sleep": 0.6}]))
@@ -325,7 +329,7 @@ def test_pre_freeze_waits_for_the_job_and_keeps_the_instance_open(
     assert client.invoke(b"")[0].status == 200
 
 
-def test_leaving_closes_the_worker() -> None:
+def test_stopping_the_server_closes_the_worker() -> None:
     worker = ScriptedWorker()
     with running_server(worker) as client:
         client.invoke(b"")
@@ -351,7 +355,7 @@ def test_a_body_at_the_limit_is_taken(worker: ScriptedWorker, client: Client) ->
 
 
 @pytest.mark.slow
-def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(
+def test_a_caller_that_disconnects_within_the_body_does_no_harm(
     worker: ScriptedWorker, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_connection(("127.0.0.1", client.port)) as raw:
@@ -368,7 +372,7 @@ def test_a_caller_that_hangs_up_in_mid_body_does_no_harm(
     ("method", "path", "expected"),
     [("GET", "/nothing", 404), ("GET", "/invoke", 405), ("POST", "/pre-stop", 405)],
 )
-def test_what_does_not_exist_is_answered_in_json(
+def test_unknown_paths_and_methods_are_answered_in_json(
     client: Client, method: str, path: str, expected: int
 ) -> None:
     response, answer = client.request(method, path)

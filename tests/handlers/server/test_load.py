@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
-def test_sixty_notifications_at_once_are_dealt_with_or_told_to_come_again() -> None:
+def test_sixty_simultaneous_notifications_succeed_or_are_told_to_retry() -> None:
     """Six jobs, each announced ten times; `tests.acceptance.load` announces a thousand jobs."""
     size = ["--jobs", "6", "--copies", "10", "--tokens", "30"]
     ran = subprocess.run(

@@ -33,12 +33,12 @@ def watched(folder: Path, *endpoint: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_job_over_folders_calls_nobody(tmp_path: Path) -> None:
+def test_a_job_over_folders_connects_to_no_address(tmp_path: Path) -> None:
     assert watched(tmp_path) == {"ended": "succeeded", "called": []}
 
 
 @pytest.mark.slow
-def test_a_job_over_buckets_calls_their_endpoint_only(tmp_path: Path) -> None:
+def test_a_job_over_buckets_connects_to_their_endpoint_only(tmp_path: Path) -> None:
     with bucket_server() as server:
         address = urlsplit(server.endpoint).netloc
         assert watched(tmp_path, server.endpoint) == {"ended": "succeeded", "called": [address]}

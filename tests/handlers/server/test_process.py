@@ -99,7 +99,7 @@ def test_everything_else_in_the_log_is_one_json_object_a_line() -> None:
 
 
 @pytest.mark.slow
-def test_settings_that_make_no_worker_are_explained_before_leaving() -> None:
+def test_the_server_logs_why_it_cannot_start() -> None:
     with spawn(TEST_NO_KEYS="1") as process:
         output, errors = process.communicate(timeout=20)
     assert process.returncode == 1
@@ -139,7 +139,7 @@ def test_the_platform_names_the_port(environ: dict[str, str], port: int) -> None
 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "8e3", "٣"])
-def test_a_port_that_is_none_is_refused_by_name(text: str) -> None:
+def test_an_invalid_port_is_refused_with_its_variable(text: str) -> None:
     with pytest.raises(Misconfigured) as caught:
         _port({"FC_CUSTOM_LISTEN_PORT": text})
     assert caught.value.code == "SETTING_INVALID"

@@ -148,7 +148,7 @@ def test_the_mask_covers_every_spelling_and_nothing_else(secret: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_mask_follows_the_credentials_of_the_calls() -> None:
+def test_the_mask_covers_the_latest_credentials() -> None:
     mask = Mask()
     for number in range(100):
         mask.add(Credentials(f"STS.key-{number:03}", f"secret-{number:03}", ""))

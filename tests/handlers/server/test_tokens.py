@@ -53,7 +53,7 @@ def shared(redis: RedisServer) -> Shared:
     return made
 
 
-def test_of_fifty_racing_threads_ten_get_a_token_of_the_process() -> None:
+def test_ten_of_fifty_racing_threads_get_a_token_of_the_process() -> None:
     made = OwnTokens(10)
     taken = [token for token in together(50, lambda _: made.take()) if token]
     assert len(set(taken)) == 10
@@ -65,7 +65,7 @@ def test_of_fifty_racing_threads_ten_get_a_token_of_the_process() -> None:
 
 
 @needs_redis
-def test_of_fifty_racing_instances_ten_get_a_token_of_redis(shared: Shared) -> None:
+def test_ten_of_fifty_racing_instances_get_a_token_of_redis(shared: Shared) -> None:
     instances = [shared(10) for _ in range(50)]
     taken = together(50, lambda n: instances[n].take())
     assert sum(token is not None for token in taken) == 10
@@ -76,9 +76,7 @@ def test_of_fifty_racing_instances_ten_get_a_token_of_redis(shared: Shared) -> N
 
 @pytest.mark.slow
 @needs_redis
-def test_the_token_of_a_worker_that_was_killed_comes_back(
-    shared: Shared, redis: RedisServer
-) -> None:
+def test_the_token_of_a_killed_worker_is_released(shared: Shared, redis: RedisServer) -> None:
     command = [sys.executable, "-m", "tests.support.token_holder", redis.url, "1", "0.9"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -98,7 +96,7 @@ def test_the_token_of_a_worker_that_was_killed_comes_back(
 
 @pytest.mark.slow
 @needs_redis
-def test_the_keeper_ends_with_the_last_token_and_begins_again(shared: Shared) -> None:
+def test_the_renewal_thread_ends_with_the_last_token_and_starts_again(shared: Shared) -> None:
     made = shared(2, 0.15)
     for _ in range(2):
         token = made.take()
@@ -114,7 +112,7 @@ def test_the_keeper_ends_with_the_last_token_and_begins_again(shared: Shared) ->
         assert made._keeper is None
 
 
-def test_while_redis_is_away_each_process_counts_alone(
+def test_without_redis_each_process_counts_its_own_tokens(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     if find_executable() is None:
@@ -147,7 +145,7 @@ def two_instances(url: str) -> Iterator[list[int]]:
 
 @pytest.mark.slow
 @needs_redis
-def test_two_servers_share_their_tokens_and_send_the_rest_away(
+def test_two_servers_share_their_tokens_and_refuse_the_rest(
     shared: Shared, redis: RedisServer
 ) -> None:
     shared(3)
@@ -173,7 +171,7 @@ def test_two_servers_share_their_tokens_and_send_the_rest_away(
 
 
 @pytest.mark.parametrize("url", ["http://a", "redis-host:6379", "redis://h:port"])
-def test_an_address_that_is_none_is_refused_without_being_quoted(url: str) -> None:
+def test_an_invalid_address_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(Misconfigured, match="VOICEDROP_REDIS") as caught:
         tokens(Settings(redis=url.replace("//", "//:hunter2@", 1)))
     assert caught.value.code == "SETTING_INVALID"
@@ -181,7 +179,7 @@ def test_an_address_that_is_none_is_refused_without_being_quoted(url: str) -> No
     assert "hunter2" not in repr(Settings(redis="redis://:hunter2@h"))
 
 
-def test_without_redis_a_process_has_fifty_of_its_own() -> None:
+def test_without_the_setting_a_process_has_fifty_tokens_of_its_own() -> None:
     made = tokens_from({})
     assert isinstance(made, OwnTokens)
     assert sum(made.take() is not None for _ in range(60)) == 50
