@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from core.errors import Refused
 from core.job import reuse
-from core.job.commit import ReceivedManifest, read_result, part_reader
+from core.job.commit import ReceivedManifest, part_reader, read_result
 from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.manifest.parse import ParsedManifest
