@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from core.audit import jobs, log_snapshot
 from core.audit.log_snapshot import LogSnapshot
 from core.audit.model import COMPLETENESS, CheckedJob, Outcome, failed, passed
-from core.audit.sources import Sources, is_leased
+from core.audit.sources import Sources, is_in_progress
 from core.storage.object_keys import OUTPUTS, RESULTS_PATTERNS, job_id_of, mark_key, result_key
 from core.storage.port import Info
 from core.tlog import log
@@ -122,7 +122,7 @@ def _check_completeness(
     for payload in sorted(listing.marks - payloads):
         # An item that was marked and then failed keeps its payload.
         mark = registry.resolve(sources.results, int(payload, 16))
-        if mark is None or not (mark.job in job_ids or is_leased(sources, mark.job)):
+        if mark is None or not (mark.job in job_ids or is_in_progress(sources, mark.job)):
             key = mark_key(int(payload, 16))
             failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
     return failures or [passed(COMPLETENESS)]

@@ -20,7 +20,7 @@ from core.audit.model import (
     passed,
     skipped,
 )
-from core.audit.sources import SETTLING_SECONDS, Sources, is_leased, part_reader
+from core.audit.sources import SETTLING_SECONDS, Sources, is_in_progress, part_reader
 from core.documents import signed
 from core.errors import Refused
 from core.result import document as results
@@ -146,6 +146,6 @@ def _check_without_result(
     if queued or job in snapshot.entries or any(i.key == proof_key(job) for i in listing):
         return [failed(COMPLETENESS, "RESULT_MISSING", key=result_key(job))]
     newest = max(info.modified for info in listing)
-    if is_leased(sources, job) or sources.results.now() - newest < SETTLING_SECONDS:
+    if is_in_progress(sources, job) or sources.results.now() - newest < SETTLING_SECONDS:
         return [skipped(COMPLETENESS, "IN_PROGRESS", key=job_prefix(job))]
     return [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=info.key) for info in listing]

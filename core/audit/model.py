@@ -53,7 +53,7 @@ CODES: dict[str, str] = {
     "WAIVED": "The producer or the operator waived it, as the result states.",
     "NO_LOG": "This bucket has no log.",
     "NOT_LOGGED_YET": "The next `voicedrop log integrate` will log it.",
-    "IN_PROGRESS": "A worker is processing this job.",
+    "IN_PROGRESS": "The job is not finished: a worker has its lease, or shards are left.",
     "NO_INBOX": "The inbox or the job's manifest is not available.",
     "NO_VOICE": "No voice was used.",
 }

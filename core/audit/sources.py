@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from core.batch import parts
 from core.crypto.keys import ReadingKeys
 from core.errors import Refused
 from core.job import lease
-from core.storage.object_keys import lease_key
+from core.storage.object_keys import shards_prefix
 from core.storage.port import Store
 
 SETTLING_SECONDS = 60.0
@@ -31,15 +32,14 @@ def part_reader(sources: Sources) -> Callable[[str], bytes]:
     return lambda key: sources.results.get(key, limit=parts.LIMIT).data
 
 
-def is_leased(sources: Sources, job: str) -> bool:
-    """Return whether a worker has the lease of the job now."""
+def is_in_progress(sources: Sources, job: str) -> bool:
+    """Return whether a worker has the lease of the job now, or shards of the job are stored, which
+    are removed when it has finished."""
     if sources.control is None:
         return False
-    try:
-        data = sources.control.get(lease_key(job), limit=lease.LOG_LIMIT).data
-    except Refused:
-        return False
-    # The last record may be incomplete.
-    records = data[: len(data) // lease.RECORD * lease.RECORD]
-    last = lease.Record.parse(records[-lease.RECORD :]) if records else None
-    return last is not None and last.expires > sources.control.now()
+    if next(sources.control.list(shards_prefix(job)), None) is not None:
+        return True
+    with suppress(Refused):
+        record = lease.last(sources.control, job)
+        return record is not None and record.expires > sources.control.now()
+    return False

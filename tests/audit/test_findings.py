@@ -20,12 +20,20 @@ from core.job.lease import Lease
 from core.result.document import Result, parse_result
 from core.result.item_result import LabelUsed
 from core.storage.local import LocalStore
-from core.storage.object_keys import LOG_BATCHES, LOG_CHECKPOINTS, LOG_QUEUE, mark_key, result_key
+from core.storage.object_keys import (
+    LOG_BATCHES,
+    LOG_CHECKPOINTS,
+    LOG_QUEUE,
+    mark_key,
+    result_key,
+    shard_key,
+)
 from core.storage.port import Info
 from core.tlog import log, tiles
+from handlers.jobs import carry_out_shard
 from tests.audit.conftest import JOB_COUNT, open_runtime, open_sources
 from tests.support.audited_bucket import add_job, fill_bucket, integrate_log
-from tests.support.runtime import finish_job, local_runtime, put_job
+from tests.support.runtime import cut_job, finish_job, local_runtime, put_job
 from tests.support.stores import head
 
 HOUR_AGO = time.time() - 3600
@@ -556,6 +564,22 @@ def test_outputs_of_a_job_in_progress_are_not_findings(copy: Path) -> None:
         report = run_audit(copy)
     assert report.findings == []
     assert report.checks[9].reasons == {"IN_PROGRESS": 1}
+
+
+@pytest.mark.slow
+def test_outputs_of_a_job_with_unfinished_shards_are_not_findings(tmp_path: Path) -> None:
+    """Nobody has a lease: one shard is made, and the worker of the other has not started yet."""
+    runtime = local_runtime(tmp_path, shard_items=1)
+    items = [{"id": name, "text": "Words of a job that was cut."} for name in ("a", "b")]
+    job = cut_job(put_job(runtime, items=items), runtime).job_id
+    assert carry_out_shard(shard_key(job, 0), runtime) is None
+    make_old(tmp_path)
+    report = run_audit(tmp_path)
+    assert report.findings == []
+    assert report.checks[9].reasons == {"IN_PROGRESS": 1}
+    assert carry_out_shard(shard_key(job, 1), runtime)
+    make_old(tmp_path)
+    assert run_audit(tmp_path).checks[9].reasons == {}
 
 
 def test_consent_withdrawn_afterwards_is_not_a_finding(copy: Path) -> None:
