@@ -1,6 +1,6 @@
-"""Write the pages and schemas that are made from the code: `python docs/generate.py`.
+"""Generate pages and schemas from the code: `python docs/generate.py`.
 
-With `--check` nothing is written: exit code 1 if one of them is not what the code makes.
+With `--check`, write nothing and exit with code 1 if a generated file is out of date.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ FAMILIES = (
     (
         "Failed",
         errors.FAILED,
-        "We tried and could not make a result worth releasing. Never retried by itself.",
+        "The output was made but is not fit for release. Not retried automatically.",
     ),
     (
         "Misconfigured",
         errors.MISCONFIGURED,
-        "The operator must act: keys, buckets, policy. Never retried by itself.",
+        "The operator must act: keys, buckets, policy. Not retried automatically.",
     ),
     (
         "Unavailable",
         errors.UNAVAILABLE,
-        "Nobody must act yet: the platform calls again, and the job goes on where it stopped.",
+        "No one must act yet: the platform calls again, and the job continues where it stopped.",
     ),
 )
 

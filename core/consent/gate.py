@@ -1,4 +1,4 @@
-"""Whether a voice may be used: its consent record, checked under the operator's policy."""
+"""Decide whether a voice may be used: check its consent record under the operator's policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.storage.port import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What decides about one voice; asked once for each language that it is to speak."""
+    """Decides about one voice, once for each language in which it is to speak."""
 
     policy: ConsentPolicy
     record: bytes | None
@@ -24,10 +24,10 @@ class Gate:
     at: datetime
     is_revoked: bool = False
     pointer: str = ""
-    """Into the manifest, for errors."""
+    """JSON pointer into the manifest, for errors."""
 
     def admit(self, language: str) -> tuple[ConsentRef | None, list[Notice]]:
-        """Return the record that the result cites, and remarks.
+        """Return the reference to the record for the result, and notices.
 
         The policy `optional` waives a record that is missing, never one that was revoked or does
         not fit. Raises Refused with a code of the consent family.
@@ -63,7 +63,7 @@ def read_gate(
     try:
         record = inbox.get(key, limit=records.MAX_BYTES).data
     except Refused as exc:
-        # A record that is named must be valid whatever the policy: no misspelt key opens the gate.
+        # A named record must be valid under any policy, or a misspelt key would allow any voice.
         code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
         raise Refused(code, f"{key}: {exc.message}", pointer=pointer) from exc
     return Gate(
