@@ -198,13 +198,13 @@ def _run_task(
 
 def _read_stream(out: int) -> Generator[bytes, None, bytearray]:
     """Yield all bytes except the last ones, which may contain the answer and are returned."""
-    held = bytearray()
+    buffer = bytearray()
     while part := os.read(out, 1 << 20):
-        held += part
-        if len(held) > 4 * ANSWER_LIMIT:
-            yield bytes(held[: -ANSWER_LIMIT - 4])
-            del held[: -ANSWER_LIMIT - 4]
-    return held
+        buffer += part
+        if len(buffer) > 4 * ANSWER_LIMIT:
+            yield bytes(buffer[: -ANSWER_LIMIT - 4])
+            del buffer[: -ANSWER_LIMIT - 4]
+    return buffer
 
 
 def _split_output(tail: bytearray) -> tuple[bytearray, dict[str, Any]]:

@@ -144,8 +144,8 @@ def _run_task(
 
 
 def _apply_limits(limits: Limits) -> None:  # pragma: no cover
-    def limit(what: int, soft: int, hard: int) -> None:
-        resource.setrlimit(what, (soft, hard))
+    def limit(kind: int, soft: int, hard: int) -> None:
+        resource.setrlimit(kind, (soft, hard))
 
     # The soft limit sends SIGXCPU, which the server can report; the hard limit cannot be caught.
     limit(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1)
