@@ -1,4 +1,4 @@
-"""What happens to a clip on its way through the world: an MP3 at 64 kbit/s.
+"""Imitate a leak: encode a clip as an MP3 at 64 kbit/s.
 
 Usage: leak.py CLIP.wav LEAKED.mp3
 """
