@@ -18,7 +18,7 @@ def sources() -> str:
     return "\n".join(f.read_text() for f in files if f.name != "errors.py")
 
 
-def test_no_code_stands_in_two_families() -> None:
+def test_no_code_is_in_two_families() -> None:
     codes = [code for family in FAMILIES for code in family.codes] + list(errors.NOTICES)
     assert len(codes) == len(set(codes))
 
@@ -37,7 +37,7 @@ def test_an_unknown_code_cannot_be_raised() -> None:
         Notice("HELLO")
 
 
-def test_every_code_that_the_source_raises_is_in_its_family() -> None:
+def test_every_raised_code_is_in_its_family() -> None:
     raised = re.findall(r'\b(Refused|Failed|Misconfigured|Unavailable)\(\s*"([A-Z_]+)"', sources())
     assert len(raised) > 40
     for family, code in raised:
@@ -57,17 +57,17 @@ def test_an_error_says_what_where_and_what_to_do() -> None:
     assert Refused("TEXT_EMPTY").message == error.advice
 
 
-def test_foreign_exceptions_become_ours_and_keep_their_cause() -> None:
+def test_exceptions_of_libraries_become_job_errors_with_a_cause() -> None:
     with pytest.raises(JobError) as caught, raising(Unavailable("NO_SPACE"), on=OSError):
         raise OSError("disk")
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_notice_has_a_sentence_of_its_own() -> None:
+def test_a_notice_has_a_default_message() -> None:
     assert Notice("BOM").message == "A byte order mark was removed."
 
 
-def test_operators_are_told_what_to_do_about_every_code_that_is_theirs() -> None:
+def test_the_operations_page_covers_every_code_of_the_operator() -> None:
     page = (Path(__file__).parents[1] / "docs/operations.md").read_text("utf-8")
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", page))
     theirs = {code for family in (Misconfigured, Unavailable, Failed) for code in family.codes}

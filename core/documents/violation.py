@@ -63,8 +63,8 @@ def _find_all(value: Any, kind: types.Type) -> Iterator[Violation]:
 
 def _with_advice(found: Iterator[Violation], extra: Mapping[str, Any]) -> Iterator[Violation]:
     for one in found:
-        ours = one.kind == "pattern" and not one.path
-        yield one._replace(message=extra.get("advice", one.message)) if ours else one
+        is_advised = one.kind == "pattern" and not one.path
+        yield one._replace(message=extra.get("advice", one.message)) if is_advised else one
 
 
 def _check_struct(value: dict[str, Any], kind: types.StructType) -> Iterator[Violation]:

@@ -1,4 +1,4 @@
-"""core.consent.records: what a record must say, what it allows, and the published schema."""
+"""core.consent: required fields, checks, the policy and the published schema."""
 
 from __future__ import annotations
 
@@ -57,20 +57,20 @@ def code(record: bytes | None, **changes: Any) -> str:
 
 
 def altered(**fields: Any) -> bytes:
-    """The record with some fields changed; None removes one."""
+    """Return the record with fields changed; None removes a field."""
     values = {**json.loads(records.format_consent(RECORD)), **fields}
     return json.dumps({k: v for k, v in values.items() if v is not None}).encode()
 
 
-def test_a_fitting_record_is_returned() -> None:
+def test_a_valid_record_is_returned() -> None:
     assert use(records.format_consent(RECORD)) == RECORD
 
 
-def test_no_record_no_voice() -> None:
+def test_a_missing_record_is_refused() -> None:
     assert code(None) == "CONSENT_MISSING"
 
 
-def test_withdrawal_comes_before_everything() -> None:
+def test_withdrawal_is_checked_first() -> None:
     assert code(records.format_consent(RECORD), revoked=True) == "CONSENT_REVOKED"
     assert code(None, revoked=True) == "CONSENT_REVOKED"
     assert code(b"broken", revoked=True) == "CONSENT_REVOKED"
@@ -81,7 +81,7 @@ def test_withdrawal_comes_before_everything() -> None:
     [{"reference_sha256": "1" * 64}, {"language": "ja"}],
     ids=["another recording", "another language"],
 )
-def test_outside_its_scope(changes: dict[str, str]) -> None:
+def test_a_use_outside_the_scope_is_refused(changes: dict[str, str]) -> None:
     assert code(records.format_consent(RECORD), **changes) == "CONSENT_SCOPE"
 
 
@@ -93,19 +93,19 @@ def test_an_empty_language_list_sets_no_limit() -> None:
     ("at", "expected"),
     [
         pytest.param(RECORD.valid_from - timedelta(seconds=1), "CONSENT_EXPIRED", id="too early"),
-        pytest.param(RECORD.valid_from, None, id="first moment"),
+        pytest.param(RECORD.valid_from, None, id="start"),
         pytest.param(END - timedelta(seconds=1), None, id="last second"),
         pytest.param(END, "CONSENT_EXPIRED", id="the end is not included"),
     ],
 )
-def test_the_time_it_holds(at: datetime, expected: str | None) -> None:
+def test_a_record_is_valid_from_its_start_until_its_end(at: datetime, expected: str | None) -> None:
     if expected:
         assert code(records.format_consent(RECORD), at=at) == expected
     else:
         assert use(records.format_consent(RECORD), at=at) == RECORD
 
 
-def test_without_an_end_it_holds_on() -> None:
+def test_a_record_without_an_end_stays_valid() -> None:
     assert use(altered(valid_until=None), at=NOW + timedelta(days=36500)).valid_until is None
 
 
@@ -119,9 +119,9 @@ def test_without_an_end_it_holds_on() -> None:
         pytest.param(altered(schema=None), id="no schema"),
         pytest.param(altered(id=None), id="no id"),
         pytest.param(altered(id="a b"), id="id with a space"),
-        pytest.param(altered(id="a\n"), id="id that ends a line"),
+        pytest.param(altered(id="a\n"), id="id with a newline"),
         pytest.param(altered(extra=1), id="unknown field"),
-        pytest.param(altered(subject={}), id="nobody"),
+        pytest.param(altered(subject={}), id="no name"),
         pytest.param(altered(purposes=[]), id="no purpose"),
         pytest.param(altered(ref_audio_sha256=[]), id="no recording"),
         pytest.param(altered(ref_audio_sha256=["abc"]), id="not a digest"),
@@ -129,8 +129,8 @@ def test_without_an_end_it_holds_on() -> None:
         pytest.param(altered(valid_from="yesterday"), id="not a time"),
         pytest.param(altered(valid_until="2020-01-01T00:00:00Z"), id="ends before it begins"),
         pytest.param(altered(scope={"languages": ["english"]}), id="not a language code"),
-        pytest.param(altered(scope={"languages": ["en\n"]}), id="language that ends a line"),
-        pytest.param(altered(ref_audio_sha256=["0" * 64 + "\n"]), id="digest that ends a line"),
+        pytest.param(altered(scope={"languages": ["en\n"]}), id="language with a newline"),
+        pytest.param(altered(ref_audio_sha256=["0" * 64 + "\n"]), id="digest with a newline"),
         pytest.param(altered(method="shrug"), id="unknown method"),
         pytest.param(altered(statement_text=""), id="own voice without statement"),
         pytest.param(altered(method="recorded-statement"), id="no recorded statement"),
@@ -139,23 +139,23 @@ def test_without_an_end_it_holds_on() -> None:
         pytest.param(altered(method="synthetic-voice"), id="synthetic without source"),
         pytest.param(
             records.format_consent(RECORD).replace(b'"revocable"', b'"id": "other",\n"revocable"'),
-            id="a key twice",
+            id="a duplicate key",
         ),
     ],
 )
-def test_records_that_are_not_valid(record: bytes) -> None:
+def test_invalid_records_are_refused(record: bytes) -> None:
     assert code(record) == "CONSENT_INVALID"
 
 
-def test_every_method_has_a_proof_that_suffices() -> None:
-    proofs = {
+def test_every_method_accepts_its_evidence() -> None:
+    evidence = {
         "statement_audio": StatementAudio(key="consent/alice.wav", sha256="0" * 64),
         "evidence_sha256": "0" * 64,
         "statement_text": "I agree.",
         "source": "LibriVox, public domain in the USA",
     }
     for method, field in records.REQUIRED_EVIDENCE.items():
-        record = msgspec.structs.replace(RECORD, method=method, **{field: proofs[field]})
+        record = msgspec.structs.replace(RECORD, method=method, **{field: evidence[field]})
         assert use(records.format_consent(record)).method == method
 
 
@@ -164,7 +164,7 @@ def test_an_invalid_record_is_not_written() -> None:
         records.format_consent(msgspec.structs.replace(RECORD, purposes=[]))
 
 
-def test_results_cite_the_record_and_not_the_person() -> None:
+def test_results_refer_to_the_record_and_not_the_person() -> None:
     record = records.format_consent(RECORD)
     cited, notices = gate("required", record)
     assert cited == ConsentRef(
@@ -182,13 +182,13 @@ def gate(
     ).admit("en")
 
 
-def test_optional_policy_waives_a_missing_record_and_says_so() -> None:
+def test_the_optional_policy_waives_a_missing_record_with_a_notice() -> None:
     cited, notices = gate("optional", None)
     assert cited is None
     assert [notice.code for notice in notices] == ["CONSENT_OPTIONAL"]
 
 
-def test_optional_policy_is_noted_even_when_there_is_a_record() -> None:
+def test_the_optional_policy_is_noted_even_with_a_record() -> None:
     cited, notices = gate("optional", records.format_consent(RECORD))
     assert cited is not None
     assert [notice.code for notice in notices] == ["CONSENT_OPTIONAL"]
@@ -204,7 +204,7 @@ def test_optional_policy_is_noted_even_when_there_is_a_record() -> None:
     ],
     ids=["required", "withdrawn", "broken", "another recording"],
 )
-def test_no_policy_lets_a_withdrawn_or_wrong_record_pass(
+def test_no_policy_accepts_a_withdrawn_or_wrong_record(
     policy: ConsentPolicy, record: bytes | None, revoked: bool, expected: str
 ) -> None:
     with pytest.raises(Refused) as caught:

@@ -1,4 +1,4 @@
-"""core.crypto.keys: making, reading, rotating and losing secrets."""
+"""core.crypto.keys: creating, loading, rotating and deleting keys."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def text(key: bytes) -> str:
     return base64.b64encode(key).decode()
 
 
-def test_create_makes_everything_load_needs(folder: Path) -> None:
+def test_created_keys_can_be_loaded(folder: Path) -> None:
     ring = keys.load_keyring(folder)
     assert ring.wrapping.unwrap(ring.wrapping.wrap(DATA_KEY, b"c"), b"c") == DATA_KEY
     assert [len(key) for key in ring.watermark.values()] == [32]
     assert signed.verify(signed.sign({}, ring.signing), keys.load_public_keys(folder)) == {}
 
 
-def test_create_says_what_it_made_and_replaces_nothing(tmp_path: Path) -> None:
+def test_create_returns_new_files_and_replaces_none(tmp_path: Path) -> None:
     made = keys.create_keys(tmp_path / "new" / "keys")
     assert [path.name for path in made] == [
         "kek-001.key",
@@ -71,7 +71,7 @@ def test_a_new_folder_is_private(folder: Path) -> None:
     assert mode(folder) == 0o700
 
 
-def test_creating_from_many_threads_makes_one_set(tmp_path: Path) -> None:
+def test_creating_from_many_threads_creates_one_set(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(keys.create_keys, [tmp_path / "keys"] * 16))
     assert sorted(path.name for paths in made for path in paths) == sorted(
@@ -117,7 +117,7 @@ def test_deleting_a_key_destroys_what_it_wrapped(folder: Path) -> None:
         keys.load_keyring(folder).wrapping.unwrap(old, b"c")
 
 
-def test_a_rotated_signing_key_leaves_its_public_key_to_verify_with(folder: Path) -> None:
+def test_the_public_key_of_a_rotated_signing_key_still_verifies(folder: Path) -> None:
     old = signed.sign({"n": 1}, keys.load_keyring(folder).signing)
     (folder / "sign-001.pem").unlink()
     assert [path.name for path in keys.create_keys(folder)] == ["sign-002.pem", "sign-002.pub.pem"]
@@ -155,13 +155,13 @@ def pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
         pytest.param({"kek": "not base64!"}, id="kek is not base64"),
         pytest.param({"kek": "钥匙"}, id="kek is not ASCII"),
         pytest.param({"watermark": text(bytes(31))}, id="watermark key too short"),
-        pytest.param({"signing": text(b"PEM?")}, id="signing key is no PEM"),
+        pytest.param({"signing": text(b"PEM?")}, id="signing key is not PEM"),
         pytest.param(
             {"signing": text(pem(ec.generate_private_key(ec.SECP256R1())))}, id="an EC key"
         ),
     ],
 )
-def test_values_of_the_wrong_form_are_unusable(values: dict[str, str]) -> None:
+def test_malformed_values_are_unusable(values: dict[str, str]) -> None:
     good = {
         "kek": text(bytes(32)),
         "signing": text(pem(Ed25519PrivateKey.generate())),
@@ -177,7 +177,7 @@ def test_values_of_the_wrong_form_are_unusable(values: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("content", ["nonsense", "ec"])
-def test_a_public_key_of_the_wrong_form_is_unusable(folder: Path, content: str) -> None:
+def test_a_malformed_public_key_is_unusable(folder: Path, content: str) -> None:
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
     encoded = other.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -201,7 +201,7 @@ def test_another_provider_can_wrap_instead(folder: Path) -> None:
         pytest.param({"blob": bytes(11)}, id="shorter than a nonce"),
     ],
 )
-def test_a_changed_wrapping_is_refused(change: dict[str, bytes]) -> None:
+def test_a_changed_wrapped_key_is_refused(change: dict[str, bytes]) -> None:
     ring = LocalKeys({"a": bytes(32)})
     with pytest.raises(Refused, match="SEAL_INVALID"):
         ring.unwrap(WrappedKey("local:a", "1", change["blob"]), b"c")

@@ -1,4 +1,4 @@
-"""KMS as a key provider, against a small KMS over TLS that checks signatures and fails like KMS."""
+"""KMS as a key provider, against a small KMS over TLS that checks signatures and injects faults."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_seals_and_opens(kms: Kms) -> None:
     assert sealing.open_sealed(sealed.body, sealed.envelope, keys) == b"secret"
 
 
-def test_the_context_is_shown_to_kms_and_authenticated(kms: Kms) -> None:
+def test_the_context_is_sent_to_kms_and_authenticated(kms: Kms) -> None:
     keys = provider(kms)
     wrapped = keys.wrap(DATA_KEY, CONTEXT.associated_data)
     shown = json.loads(kms.requests[-1]["EncryptionContext"])
@@ -89,7 +89,7 @@ def test_a_missing_key_cannot_wrap_and_a_deleted_one_is_destroyed(kms: Kms) -> N
     assert code(provider(kms).unwrap, wrapped, b"{}") == "KEY_DESTROYED"
 
 
-def test_a_local_key_is_not_asked_of_kms(kms: Kms) -> None:
+def test_kms_is_not_called_for_a_local_key(kms: Kms) -> None:
     assert code(provider(kms).unwrap, WrappedKey("local:a", "1", b"x"), b"{}") == "KEY_NOT_FOUND"
     assert kms.requests == []
 
@@ -111,7 +111,7 @@ def test_a_key_that_is_not_enabled_is_unusable(kms: Kms, state: str) -> None:
     ],
     ids=["forbidden", "expired", "not JSON"],
 )
-def test_other_answers(kms: Kms, fault: tuple[int, str], expected: str) -> None:
+def test_other_responses(kms: Kms, fault: tuple[int, str], expected: str) -> None:
     kms.faults = [fault] * (1 if expected == "KEY_UNUSABLE" else QUICK.attempts)
     assert code(provider(kms).wrap, DATA_KEY, b"{}") == expected
 
@@ -121,25 +121,25 @@ def test_a_wrong_secret_is_unusable(kms: Kms) -> None:
 
 
 @pytest.mark.parametrize("fault", [(503, "ServiceUnavailable"), (429, "Throttling.User")])
-def test_a_service_that_stays_away_is_retryable(kms: Kms, fault: tuple[int, str]) -> None:
+def test_a_lasting_outage_is_retryable(kms: Kms, fault: tuple[int, str]) -> None:
     kms.faults = [fault] * QUICK.attempts
     with pytest.raises(Unavailable) as caught:
         provider(kms).wrap(DATA_KEY, b"{}")
     assert caught.value.code == "KMS_UNAVAILABLE"
 
 
-def test_a_short_outage_is_outlasted(kms: Kms) -> None:
+def test_a_short_outage_is_survived(kms: Kms) -> None:
     kms.faults = [(503, "ServiceUnavailable")]
     assert provider(kms).wrap(DATA_KEY, b"{}").blob
 
 
-def test_nobody_at_the_other_end(kms: Kms) -> None:
+def test_an_unreachable_kms_is_retryable(kms: Kms) -> None:
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
         provider(kms, endpoint="127.0.0.1:9").wrap(DATA_KEY, b"{}")
 
 
 @pytest.mark.slow
-def test_a_certificate_of_somebody_else_is_refused(kms: Kms) -> None:
+def test_a_certificate_from_an_unknown_authority_is_refused(kms: Kms) -> None:
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
         provider(kms, ca_file="").wrap(DATA_KEY, b"{}")
     assert kms.requests == []
@@ -154,7 +154,7 @@ def test_calls_share_a_connection(kms: Kms) -> None:
     assert kms.connections == before + 1
 
 
-def test_threads_have_a_connection_each_at_most(kms: Kms) -> None:
+def test_threads_use_at_most_one_connection_each(kms: Kms) -> None:
     keys, before = provider(kms), kms.connections
     wrapped = keys.wrap(DATA_KEY, b"{}")
 
@@ -165,7 +165,7 @@ def test_threads_have_a_connection_each_at_most(kms: Kms) -> None:
     assert kms.connections <= before + 4
 
 
-def test_a_connection_that_was_closed_is_opened_again(kms: Kms) -> None:
+def test_a_closed_connection_is_reopened(kms: Kms) -> None:
     keys, before, kms.closing = provider(kms), kms.connections, True
     for _ in range(3):
         assert keys.wrap(DATA_KEY, b"{}").blob
@@ -173,7 +173,7 @@ def test_a_connection_that_was_closed_is_opened_again(kms: Kms) -> None:
 
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_from_1_2_on_is_spoken(tmp_path: Path, newest: ssl.TLSVersion) -> None:
+def test_tls_1_2_and_newer_are_accepted(tmp_path: Path, newest: ssl.TLSVersion) -> None:
     with kms_server.running(tmp_path, newest) as kms:
         kms.keys = {"alias/voices": bytes(32)}
         assert provider(kms).wrap(DATA_KEY, b"{}").blob
@@ -190,7 +190,7 @@ def test_no_credentials_appear_in_a_repr(kms: Kms) -> None:
 
 
 def test_the_signature_is_that_of_alibabas_own_library() -> None:
-    """Made by alibabacloud-openapi-util 0.2.4."""
+    """The expected value was computed with alibabacloud-openapi-util 0.2.4."""
     headers = {
         "host": "kms.cn-hangzhou.aliyuncs.com",
         "x-acs-version": "2016-01-20",

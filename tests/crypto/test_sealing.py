@@ -65,7 +65,7 @@ def test_sealed_vector(vector: SealedVector) -> None:
 
 @pytest.mark.parametrize("vector", vectors.read("bodies.json", BodyVector), ids=lambda v: v.name)
 def test_body_vector_byte_for_byte(vector: BodyVector) -> None:
-    """Bodies that stock Tink made; given its salt and prefix we write the same bytes."""
+    """Bodies made by Tink; with their salt and prefix voicedrop writes the same bytes."""
     key, associated = bytes.fromhex(vector.key), bytes.fromhex(vector.associated_data)
     plain = vectors.stream(vector.length)
     if vector.plaintext is not None:
@@ -82,7 +82,7 @@ def test_body_vector_byte_for_byte(vector: BodyVector) -> None:
     assert back.getvalue() == plain
 
 
-def test_what_was_sealed_opens_and_every_seal_has_a_fresh_key() -> None:
+def test_sealing_and_opening_with_a_fresh_key_each_time() -> None:
     one, two = (sealing.seal(b"secret", CONTEXT, KEYS) for _ in range(2))
     assert sealing.open_sealed(one.body, one.envelope, KEYS) == b"secret"
     assert sealing.unwrap_data_key(one.envelope, KEYS) != sealing.unwrap_data_key(
@@ -106,10 +106,10 @@ def test_every_sampled_bit_flip_is_refused() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param(lambda b: b[:SEGMENT], id="cut at a segment border"),
-        pytest.param(lambda b: b[: 2 * SEGMENT], id="cut at the second border"),
-        pytest.param(lambda b: b[: SEGMENT + 7], id="cut inside a segment"),
-        pytest.param(lambda b: b[:SEGMENT] + b[2 * SEGMENT :], id="a segment left out"),
+        pytest.param(lambda b: b[:SEGMENT], id="truncated at a segment boundary"),
+        pytest.param(lambda b: b[: 2 * SEGMENT], id="truncated at the second boundary"),
+        pytest.param(lambda b: b[: SEGMENT + 7], id="truncated inside a segment"),
+        pytest.param(lambda b: b[:SEGMENT] + b[2 * SEGMENT :], id="a segment omitted"),
         pytest.param(lambda b: b + b[SEGMENT : 2 * SEGMENT], id="a segment repeated"),
         pytest.param(
             lambda b: b[:SEGMENT] + b[2 * SEGMENT : 3 * SEGMENT] + b[SEGMENT : 2 * SEGMENT],
@@ -117,7 +117,7 @@ def test_every_sampled_bit_flip_is_refused() -> None:
         ),
     ],
 )
-def test_segments_cannot_be_cut_repeated_or_swapped(damage: Callable[[bytes], bytes]) -> None:
+def test_segments_cannot_be_truncated_repeated_or_swapped(damage: Callable[[bytes], bytes]) -> None:
     key, start, plain = os.urandom(32), os.urandom(39), vectors.stream(3 * SEGMENT - 16 * 3 - 40)
     sink = io.BytesIO()
     sealing.encrypt(io.BytesIO(plain), sink, key, b"", start=start)
@@ -127,7 +127,7 @@ def test_segments_cannot_be_cut_repeated_or_swapped(damage: Callable[[bytes], by
 
 
 class Trickle(io.BytesIO):
-    """A raw stream that gives at most 1000 bytes at a time, as sockets do."""
+    """A raw stream that returns at most 1000 bytes per call, like a socket."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(min(size or 0, 1000) if size != -1 else 1000)
@@ -142,7 +142,7 @@ def test_streams_may_give_fewer_bytes_than_asked() -> None:
 
 
 class Zeros:
-    """`left` zero bytes; the largest single request is remembered."""
+    """Returns `left` zero bytes and records the largest request."""
 
     def __init__(self, left: int) -> None:
         self.left = left
@@ -209,7 +209,7 @@ def test_metadata_round_trip_and_what_object_stores_allow() -> None:
         pytest.param(None, id="missing"),
     ],
 )
-def test_metadata_that_is_no_envelope_is_refused(change: dict[str, str] | None) -> None:
+def test_metadata_without_an_envelope_is_refused(change: dict[str, str] | None) -> None:
     headers = sealing.envelope_metadata(sealing.seal(b"x", CONTEXT, KEYS).envelope)
     with pytest.raises(Refused, match="SEAL_INVALID"):
         sealing.envelope_from_metadata({} if change is None else headers | change)

@@ -27,14 +27,14 @@ def stock() -> streaming_aead.StreamingAead:
     return handle.primitive(streaming_aead.StreamingAead)
 
 
-class Kept(io.BytesIO):
-    """Tink closes the sink it is given; the bytes are wanted afterwards."""
+class Unclosable(io.BytesIO):
+    """Not closed by Tink, so that the bytes can be read afterwards."""
 
     def close(self) -> None:
         pass
 
 
-def ours(plain: bytes, associated: bytes) -> bytes:
+def sealed_by_voicedrop(plain: bytes, associated: bytes) -> bytes:
     sink = io.BytesIO()
     sealing.encrypt(io.BytesIO(plain), sink, KEY, associated, start=vectors.stream(39))
     return sink.getvalue()
@@ -44,13 +44,15 @@ def ours(plain: bytes, associated: bytes) -> bytes:
     "associated", [b"", b'{"item":"a"}', bytes(300)], ids=["no", "short", "long"]
 )
 @pytest.mark.parametrize("length", LENGTHS)
-def test_tink_opens_what_we_seal_and_we_what_tink_seals(
+def test_tink_and_voicedrop_open_each_others_files(
     stock: streaming_aead.StreamingAead, length: int, associated: bytes
 ) -> None:
     plain = vectors.stream(length)
-    with stock.new_decrypting_stream(io.BytesIO(ours(plain, associated)), associated) as stream:
+    with stock.new_decrypting_stream(
+        io.BytesIO(sealed_by_voicedrop(plain, associated)), associated
+    ) as stream:
         assert stream.read() == plain
-    theirs = Kept()
+    theirs = Unclosable()
     with stock.new_encrypting_stream(theirs, associated) as sink:
         sink.write(plain)
     back = io.BytesIO()
@@ -76,7 +78,7 @@ DAMAGES = {
 def test_both_refuse_the_same_damage(
     stock: streaming_aead.StreamingAead, damage: Callable[[bytes], bytes]
 ) -> None:
-    body = damage(ours(vectors.stream(BODY_LENGTH), b"a"))
+    body = damage(sealed_by_voicedrop(vectors.stream(BODY_LENGTH), b"a"))
     with pytest.raises(Refused, match="SEAL_INVALID"):
         sealing.decrypt(io.BytesIO(body), io.BytesIO(), KEY, b"a")
     with (
@@ -87,7 +89,7 @@ def test_both_refuse_the_same_damage(
 
 
 def test_both_refuse_other_associated_data(stock: streaming_aead.StreamingAead) -> None:
-    body = ours(b"x" * 100, b"a")
+    body = sealed_by_voicedrop(b"x" * 100, b"a")
     with pytest.raises(Refused, match="SEAL_INVALID"):
         sealing.decrypt(io.BytesIO(body), io.BytesIO(), KEY, b"b")
     with (

@@ -87,18 +87,18 @@ def test_agrees_with_an_independent_implementation(value: Any) -> None:
 @pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(JSON)
-def test_reading_and_writing_again_changes_nothing(value: object) -> None:
+def test_reading_and_rewriting_changes_nothing(value: object) -> None:
     once = canonical.dump(value)
     assert canonical.dump(canonical.load(once)) == once
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2**53, "\ud800", {"a": [-math.inf]}])
-def test_what_has_no_canonical_form_is_refused(value: object) -> None:
+def test_values_without_canonical_form_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         canonical.dump(value)
 
 
-def test_depth_ends_in_a_value_error() -> None:
+def test_deep_nesting_raises_a_value_error() -> None:
     deep: object = 0
     for _ in range(5000):
         deep = [deep]

@@ -55,7 +55,7 @@ def test_signing_again_replaces_the_signature() -> None:
     assert sign.sign(json.loads(once), KEY) == once
 
 
-def test_the_document_comes_back_without_its_signature() -> None:
+def test_verify_returns_the_document_without_its_signature() -> None:
     assert sign.verify(sign.sign(DOCUMENT, KEY), PUBLIC) == DOCUMENT
 
 
@@ -98,7 +98,7 @@ def test_changed_documents_are_refused(change: Callable[[Any], object]) -> None:
         sign.verify(json.dumps(document).encode(), PUBLIC)
 
 
-def test_another_persons_key_is_refused() -> None:
+def test_a_signature_of_an_unknown_key_is_refused() -> None:
     stranger = Ed25519PrivateKey.generate()
     with pytest.raises(Refused, match="unknown key"):
         sign.verify(sign.sign(DOCUMENT, stranger), PUBLIC)
@@ -107,13 +107,13 @@ def test_another_persons_key_is_refused() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 5000, b'{"a":1,"a":1}']
 )
-def test_what_is_no_document_is_refused(data: bytes) -> None:
+def test_malformed_documents_are_refused(data: bytes) -> None:
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):
         sign.verify(data, PUBLIC)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
-def test_the_shell_lines_of_the_documentation_verify_a_signed_document(tmp_path: Path) -> None:
+def test_the_shell_commands_in_the_documentation_verify_a_document(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/format.md").read_text()
     (lines,) = re.findall(r"```sh\n(sed .*?)```", page, re.DOTALL)
     keys.create_keys(tmp_path / "keys")
@@ -128,7 +128,7 @@ def test_the_shell_lines_of_the_documentation_verify_a_signed_document(tmp_path:
     assert not verified(signed.replace(b'"id":"a"', b'"id":"b"'))
 
 
-def test_a_signature_that_was_moved_inside_holds_no_more() -> None:
+def test_a_signature_moved_into_an_inner_object_is_invalid() -> None:
     document = {"a": 1, "meta": {"b": 2}, "z": 3}
     data = sign.sign(document, KEY)
     assert sign.verify(data, PUBLIC) == document
@@ -142,7 +142,7 @@ def test_a_signature_that_was_moved_inside_holds_no_more() -> None:
     assert sign.verify(again, PUBLIC) == document
 
 
-def test_a_member_that_is_there_twice_is_refused_whichever_comes_last() -> None:
+def test_a_duplicate_member_is_refused_in_any_order() -> None:
     data = sign.sign({"a": 1, "z": {"b": 2}}, KEY)
     member = data[data.index(b'"signature"') : data.index(b',"z"')]
     for twice in (
@@ -159,7 +159,7 @@ def test_a_member_that_is_there_twice_is_refused_whichever_comes_last() -> None:
                 sign.check_signature(form, PUBLIC)
 
 
-def test_a_document_written_anew_has_the_values_of_the_one_that_was_signed() -> None:
+def test_a_reformatted_document_has_the_same_values() -> None:
     data = sign.sign({"large": 1e20, "small": 1e-7, "whole": 2.0, "text": "\u2028😀"}, KEY)
     again = json.dumps(json.loads(data), indent=1).encode()
     assert repr(sign.verify(again, PUBLIC)) == repr(sign.verify(data, PUBLIC))

@@ -1,4 +1,4 @@
-"""What does not fit is found when msgspec finds it, and told in words that are ours."""
+"""Violations are found exactly when msgspec finds them, with messages for users."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ OTHERS = st.sampled_from(
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     for name, part in value.items() if isinstance(value, dict) else enumerate(value):
         yield (*path, name)
         if isinstance(part, dict | list):
-            yield from places(part, (*path, name))
+            yield from paths(part, (*path, name))
 
 
 @st.composite
-def bent(draw: st.DrawFn) -> tuple[type[msgspec.Struct], Any]:
-    """A document in which one place holds something else, nothing, or an unknown neighbour."""
+def altered(draw: st.DrawFn) -> tuple[type[msgspec.Struct], Any]:
+    """A document in which one value is changed or removed, or an unknown field is added."""
     type_, good = draw(st.sampled_from(GOOD))
     value = json.loads(json.dumps(good))
-    *parents, last = draw(st.sampled_from(list(places(value))))
+    *parents, last = draw(st.sampled_from(list(paths(value))))
     place = value
     for parent in parents:
         place = place[parent]
@@ -91,7 +91,7 @@ def bent(draw: st.DrawFn) -> tuple[type[msgspec.Struct], Any]:
 
 
 def fits(value: Any, type_: type[msgspec.Struct]) -> bool:
-    """To msgspec; what a Struct says beyond its fields is not looked at."""
+    """Whether msgspec accepts the fields; checks in __post_init__ are ignored."""
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError as exc:
@@ -103,20 +103,22 @@ def fits(value: Any, type_: type[msgspec.Struct]) -> bool:
 
 @pytest.mark.slow
 @settings(max_examples=600, deadline=None, database=None, derandomize=True)
-@given(bent())
-def test_a_misfit_is_found_exactly_when_there_is_one(case: tuple[type[Any], Any]) -> None:
+@given(altered())
+def test_a_violation_is_found_exactly_when_there_is_one(case: tuple[type[Any], Any]) -> None:
     type_, value = case
     found = violation.find_violation(value, type_)
     assert (found is None) is fits(value, type_), found
 
 
 @pytest.mark.parametrize(("type_", "good"), GOOD, ids=lambda one: getattr(one, "__name__", ""))
-def test_what_fits_is_no_misfit(type_: type[msgspec.Struct], good: dict[str, Any]) -> None:
+def test_valid_documents_have_no_violation(
+    type_: type[msgspec.Struct], good: dict[str, Any]
+) -> None:
     assert violation.find_violation(good, type_) is None
     assert fits(good, type_)
 
 
-SAID: dict[str, tuple[type[msgspec.Struct], dict[str, Any], str, str]] = {
+MESSAGES: dict[str, tuple[type[msgspec.Struct], dict[str, Any], str, str]] = {
     "a type": (Item, {"text": 1}, "/text", "Expected a string, not an integer."),
     "null": (Item, {"text": None}, "/text", "Expected a string, not null."),
     "a fraction": (Item, {"seed": 1.5}, "/seed", "Expected an integer, not a decimal number."),
@@ -126,13 +128,13 @@ SAID: dict[str, tuple[type[msgspec.Struct], dict[str, Any], str, str]] = {
     "too long": (Label, {"waiver": "x" * 501}, "/waiver", "Expected a length of at most 500."),
     "in a map": (Delivery, {"titles": {"a": ""}}, "/titles/a", "Expected a length of 1 to 200."),
     "in an array": (Item, {"subtitle": ["sub"]}, "/subtitle/0", "Use one of json, srt, vtt."),
-    "half a character": (
+    "a lone surrogate": (
         Item,
         {"format": "\ud800"},
         "/format",
         REFUSED["TEXT_SURROGATE"],
     ),
-    "half a character for a number": (
+    "a lone surrogate for a number": (
         Item,
         {"seed": "\ud800"},
         "/seed",
@@ -143,8 +145,10 @@ SAID: dict[str, tuple[type[msgspec.Struct], dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("type_", "changes", "pointer", "message"), SAID.values(), ids=SAID)
-def test_what_a_producer_is_told(
+@pytest.mark.parametrize(
+    ("type_", "changes", "pointer", "message"), MESSAGES.values(), ids=MESSAGES
+)
+def test_the_messages_for_producers(
     type_: type[msgspec.Struct], changes: dict[str, Any], pointer: str, message: str
 ) -> None:
     value = ITEM | changes if type_ is Item else changes
@@ -153,11 +157,11 @@ def test_what_a_producer_is_told(
     assert (caught.value.pointer, caught.value.message) == (pointer, message)
 
 
-HALF = REFUSED["TEXT_SURROGATE"].removesuffix(".")
+SURROGATE = REFUSED["TEXT_SURROGATE"].removesuffix(".")
 
 
 def patterns(kind: Any, advice: str = "") -> Iterator[tuple[str, str]]:
-    """Patterns in a type and the types it is made of, and the advice of each."""
+    """Patterns in a type and the types that it contains, with their advice."""
     if isinstance(kind, types.Metadata):
         yield from patterns(kind.type, (kind.extra or {}).get("advice", ""))
     if isinstance(kind, types.StrType) and kind.pattern:
@@ -177,8 +181,8 @@ def test_every_pattern_comes_with_advice(type_: type[msgspec.Struct]) -> None:
 
 
 CONSENTS = {
-    "no JSON": (b"{", "not JSON: Expecting a key in double quotes (line 1)"),
-    "a comma too many": (
+    "not JSON": (b"{", "not JSON: Expecting a key in double quotes (line 1)"),
+    "a trailing comma": (
         b'{"id":\n"a",\n}',
         "not JSON: Trailing comma (line 3)",
     ),
@@ -187,10 +191,10 @@ CONSENTS = {
         codecs.BOM_UTF8 + b"{}",
         "it begins with a byte order mark: save it as UTF-8 without one",
     ),
-    "half a character": ({"method": "\ud800"}, f"/method: {HALF}"),
-    "half a character in a time": ({"valid_until": "\ud800"}, f"/valid_until: {HALF}"),
-    "half a character as a name": ({"\ud800": 1}, "/\\ud800: There is no field `\\ud800`"),
-    "half a character alone": (b'"\\ud800"', "Expected an object, not a string"),
+    "a lone surrogate": ({"method": "\ud800"}, f"/method: {SURROGATE}"),
+    "a lone surrogate in a time": ({"valid_until": "\ud800"}, f"/valid_until: {SURROGATE}"),
+    "a lone surrogate as a name": ({"\ud800": 1}, "/\\ud800: There is no field `\\ud800`"),
+    "a lone surrogate alone": (b'"\\ud800"', "Expected an object, not a string"),
     "a list": (b"[]", "Expected an object, not an array"),
     "no purpose": ({"purposes": []}, "/purposes: Expected a length of at least 1"),
     "a bad digest": (
@@ -214,16 +218,16 @@ CONSENTS = {
         "/valid_from: Expected a time such as 2026-01-31T00:00:00Z",
     ),
     "an unknown field": ({"colour": 1}, "/colour: There is no field `colour`"),
-    "nobody": ({"subject": {}}, "a subject needs a name or a pseudonym"),
+    "no name": ({"subject": {}}, "a subject needs a name or a pseudonym"),
     "no source": ({"method": "public-domain"}, "the method public-domain needs source"),
 }
 
 
-@pytest.mark.parametrize(("bad", "said"), CONSENTS.values(), ids=CONSENTS)
-def test_what_the_author_of_a_consent_record_is_told(
-    bad: bytes | dict[str, Any], said: str
+@pytest.mark.parametrize(("bad", "message"), CONSENTS.values(), ids=CONSENTS)
+def test_the_messages_for_authors_of_consent_records(
+    bad: bytes | dict[str, Any], message: str
 ) -> None:
     record = bad if isinstance(bad, bytes) else json.dumps(RECORD | bad).encode()
     with pytest.raises(Refused) as caught:
         records.parse_consent(record)
-    assert caught.value.message == f"Not a consent record: {said}."
+    assert caught.value.message == f"Not a consent record: {message}."

@@ -1,4 +1,4 @@
-"""Texts: what is mended, what is remarked on, what is refused."""
+"""Cleaning texts: what is changed, what gets a notice, what is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNTOUCHED = {
     "korean": ("안녕하세요.", "ko"),
     "cantonese": ("你喺邊度呀？", "yue"),
     "numbers alone": ("3.14", "en"),
-    "signs that are spoken": ("20 °C, 5 %, £3, ©, ①, ℃, ㎡", "en"),
+    "symbols that are spoken": ("20 °C, 5 %, £3, ©, ①, ℃, ㎡", "en"),
     "tab and newline": ("one\ttwo\nthree", "en"),
     "another language": ("Привет", "ru"),
     "four marks on a letter": ("a\u0323\u0308\u0304\u0301b", "en"),
@@ -36,11 +36,11 @@ UNTOUCHED = {
 
 
 @pytest.mark.parametrize(("text", "language"), UNTOUCHED.values(), ids=UNTOUCHED)
-def test_good_text_is_left_alone(text: str, language: str) -> None:
+def test_good_text_is_not_changed(text: str, language: str) -> None:
     assert cleaned(text, language) == (unicodedata.normalize("NFC", text), [])
 
 
-MENDED = {
+CLEANED = {
     "a right-to-left override": ("abc\u202edef", "abcdef", "TEXT_BIDI"),
     "isolates": ("\u2066abc\u2069", "abc", "TEXT_BIDI"),
     "zero-width characters": ("a\u200bb\u200dc\ufeffd", "abcd", "TEXT_BIDI"),
@@ -56,12 +56,14 @@ MENDED = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected", "code"), MENDED.values(), ids=MENDED)
-def test_what_cannot_be_spoken_goes_with_a_remark(text: str, expected: str, code: str) -> None:
+@pytest.mark.parametrize(("text", "expected", "code"), CLEANED.values(), ids=CLEANED)
+def test_unspeakable_characters_are_removed_with_a_notice(
+    text: str, expected: str, code: str
+) -> None:
     assert cleaned(text) == (expected, [code])
 
 
-def test_a_family_of_joined_emoji_leaves_nothing_behind() -> None:
+def test_joined_emoji_are_removed_completely() -> None:
     assert cleaned("hi 👨‍👩‍👧!") == ("hi !", ["TEXT_BIDI", "TEXT_DROPPED_CHARS"])
 
 
@@ -70,7 +72,7 @@ def test_line_ends_become_newlines(end: str) -> None:
     assert cleaned(f"one{end}two") == ("one\ntwo", [])
 
 
-def test_space_around_the_text_goes() -> None:
+def test_space_around_the_text_is_removed() -> None:
     assert cleaned(" \n hello\t ") == ("hello", [])
 
 
@@ -87,7 +89,7 @@ OTHER_SCRIPT = {
 
 
 @pytest.mark.parametrize(("text", "language"), OTHER_SCRIPT.values(), ids=OTHER_SCRIPT)
-def test_another_script_is_remarked_on(text: str, language: str) -> None:
+def test_another_script_gets_a_notice(text: str, language: str) -> None:
     assert cleaned(text, language) == (text, ["LANGUAGE_MISMATCH"])
 
 
@@ -98,7 +100,7 @@ REFUSED = {
     "punctuation": ("。！？", "TEXT_UNSPEAKABLE"),
     "zero width only": ("\u200b\u200b", "TEXT_UNSPEAKABLE"),
     "private use only": ("\ue000", "TEXT_UNSPEAKABLE"),
-    "a mark alone": ("\u0301", "TEXT_UNSPEAKABLE"),
+    "a combining mark alone": ("\u0301", "TEXT_UNSPEAKABLE"),
     "nine marks": ("a" + "\u0301" * 9, "TEXT_COMBINING_LIMIT"),
     "nine marks between invisibles": ("a" + "\u0301\u200b" * 9, "TEXT_COMBINING_LIMIT"),
     "nine marks between emoji": ("a" + "\u0301😀" * 9, "TEXT_COMBINING_LIMIT"),
@@ -110,11 +112,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "code"), REFUSED.values(), ids=REFUSED)
-def test_what_would_change_the_words_is_refused(text: str, code: str) -> None:
+def test_text_that_cannot_be_cleaned_is_refused(text: str, code: str) -> None:
     with pytest.raises(Refused) as caught:
         cleaned(text)
     assert (caught.value.code, caught.value.pointer) == (code, "/text")
 
 
-def test_eight_marks_are_borne() -> None:
+def test_eight_combining_marks_are_accepted() -> None:
     assert cleaned("a" + "\u0323" * 8 + "b")[1] == []

@@ -1,4 +1,4 @@
-"""What is wrong with a manifest as a whole: code, pointer and a message that helps."""
+"""Errors that refuse a whole manifest: code, pointer and message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def refused(data: bytes, *, lines: bool = False, limits: Limits = resolve.LIMITS
 
 
 BYTES = {
-    "no bytes": (b"", "MANIFEST_EMPTY", ""),
+    "an empty file": (b"", "MANIFEST_EMPTY", ""),
     "white space": (b" \r\n\t\n", "MANIFEST_EMPTY", ""),
     "a byte order mark alone": (b"\xef\xbb\xbf\n", "MANIFEST_EMPTY", ""),
     "prose": (b"hello", "JSON_SYNTAX", "line 1 column 1"),
@@ -42,8 +42,8 @@ BYTES = {
     "single quotes": (b"{'a': 1}", "JSON_SYNTAX", "key in double quotes"),
     "comment": (b'{"a": 1} // why', "JSON_SYNTAX", "Unexpected text after"),
     "comment inside": (b'{/* why */ "a": 1}', "JSON_SYNTAX", "line 1 column 2"),
-    "cut in a string": (MINIMAL[:60], "JSON_SYNTAX", "Unterminated string"),
-    "cut after a member": (b'{"a": 1', "JSON_SYNTAX", "line 1 column 8"),
+    "truncated in a string": (MINIMAL[:60], "JSON_SYNTAX", "Unterminated string"),
+    "truncated after a member": (b'{"a": 1', "JSON_SYNTAX", "line 1 column 8"),
     "a raw newline in a string": (b'{"a": "x\ny"}', "JSON_SYNTAX", "control character"),
     "a NUL in a string": (b'{"schema": "x\0y"}', "JSON_SYNTAX", "control character"),
     "UTF-16 with a mark": (MINIMAL.decode().encode("utf-16"), "JSON_ENCODING", "UTF-16"),
@@ -56,7 +56,7 @@ BYTES = {
     "Shift-JIS": ('{"schema": "こんにちは"}'.encode("shift_jis"), "JSON_ENCODING", "Shift-JIS"),
     "Latin-1": ('{"schema": "déjà vu"}'.encode("latin-1"), "JSON_ENCODING", "Latin-1"),
     "invalid UTF-8": (b'{"a":\n"\xff\xfe\xff"}', "JSON_ENCODING", "Line 2"),
-    "invalid UTF-8 like nothing": (b'{"a": "\x81\x20\x8d\xff"}', "JSON_ENCODING", "not UTF-8:"),
+    "bytes of no known encoding": (b'{"a": "\x81\x20\x8d\xff"}', "JSON_ENCODING", "not UTF-8:"),
     "gzip": (b"\x1f\x8b\x08\0\0\0\0\0", "JSON_ENCODING", "gzip"),
     "zip": (b"PK\x03\x04" + bytes(30), "JSON_ENCODING", "zip"),
     "an array": (b"[]", "SCHEMA_TYPE", "one JSON object"),
@@ -72,7 +72,7 @@ BYTES = {
 
 
 @pytest.mark.parametrize(("data", "code", "words"), BYTES.values(), ids=BYTES)
-def test_bytes_that_are_no_manifest(data: bytes, code: str, words: str) -> None:
+def test_bytes_that_are_not_a_manifest(data: bytes, code: str, words: str) -> None:
     error = refused(data)
     assert error.code == code
     assert words in error.message
@@ -104,7 +104,7 @@ SYNTAX = {
 
 
 @pytest.mark.parametrize(("text", "reason", "line", "column"), SYNTAX.values(), ids=SYNTAX)
-def test_a_syntax_error_is_told_alike_by_every_python(
+def test_a_syntax_error_has_the_same_message_in_every_python(
     text: str, reason: str, line: int, column: int
 ) -> None:
     assert refused(text.encode()).message == f"{reason}: line {line} column {column}."
@@ -126,7 +126,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
         "/voices/alice/reference",
     ),
     "a voice with a name like a path": ({"voices": {"../a": VOICE}}, "ID_INVALID", "/voices/..~1a"),
-    "a hash that is none": (
+    "an invalid hash": (
         {"voices": {"alice": VOICE | {"sha256": "abc"}}},
         "VALUE_RANGE",
         "/voices/alice/sha256",
@@ -146,7 +146,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
         "REF_FORBIDDEN",
         "/voices/alice/reference",
     ),
-    "a consent record that climbs": (
+    "a consent record outside the bucket": (
         {"voices": {"alice": VOICE | {"consent": "../c.json"}}},
         "KEY_INVALID",
         "/voices/alice/consent",
@@ -160,20 +160,20 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
         "DUPLICATE_ID",
         "/items/1/id",
     ),
-    "the id of a bad item again": (
+    "the id of a bad item repeated": (
         {"items": [ITEM | {"text": ""}, ITEM]},
         "DUPLICATE_ID",
         "/items/1/id",
     ),
     "a job id with a slash": ({"id": "a/b"}, "ID_INVALID", "/id"),
-    "a default voice that is not there": (
+    "an undefined default voice": (
         {"defaults": {"voice": "alicia"}},
         "VOICE_UNKNOWN",
         "/defaults/voice",
     ),
     "a default speed of 0": ({"defaults": {"speed": 0}}, "VALUE_RANGE", "/defaults/speed"),
     "defaults of the wrong type": ({"defaults": []}, "SCHEMA_TYPE", "/defaults"),
-    "half a character for the defaults": ({"defaults": "\ud800"}, "SCHEMA_TYPE", "/defaults"),
+    "a lone surrogate for the defaults": ({"defaults": "\ud800"}, "SCHEMA_TYPE", "/defaults"),
     "a negative wait": ({"wait_s": -1}, "VALUE_RANGE", "/wait_s"),
     "a wait of a fraction": ({"wait_s": 1.0}, "SCHEMA_TYPE", "/wait_s"),
     "true for a number": ({"wait_s": True}, "SCHEMA_TYPE", "/wait_s"),
@@ -186,12 +186,12 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
         "VALUE_RANGE",
         f"/labels/{'n' * 65}",
     ),
-    "half a character in a label": ({"labels": {"a": "\ud800"}}, "TEXT_SURROGATE", "/labels/a"),
+    "a lone surrogate in a label": ({"labels": {"a": "\ud800"}}, "TEXT_SURROGATE", "/labels/a"),
     "a producer in Chinese": ({"label": {"producer": "公司"}}, "LABEL_CHARSET", "/label/producer"),
     "a producer with a space": ({"label": {"producer": "a b"}}, "LABEL_CHARSET", "/label/producer"),
-    "a cue that nobody knows": ({"label": {"cue": "bell"}}, "VALUE_RANGE", "/label/cue"),
-    "no label and no reason": ({"label": {"profile": "none"}}, "FIELD_MISSING", "/label/waiver"),
-    "half a character in the reason": (
+    "an unknown cue": ({"label": {"cue": "bell"}}, "VALUE_RANGE", "/label/cue"),
+    "no label and no waiver": ({"label": {"profile": "none"}}, "FIELD_MISSING", "/label/waiver"),
+    "a lone surrogate in the waiver": (
         {"label": {"profile": "none", "waiver": "\udc00"}},
         "TEXT_SURROGATE",
         "/label/waiver",
@@ -206,21 +206,21 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("changes", "code", "pointer"), FIELDS.values(), ids=FIELDS)
-def test_fields_that_no_job_can_have(changes: dict[str, Any], code: str, pointer: str) -> None:
+def test_invalid_fields(changes: dict[str, Any], code: str, pointer: str) -> None:
     error = refused(json.dumps(manifest(**changes)).encode())
     assert (error.code, error.pointer) == (code, pointer)
 
 
-LATER: dict[str, tuple[dict[str, Any], str]] = {
+UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "priority": ({"priority": "high"}, "/priority"),
-    "a key of one's own": ({"encrypt": {"key": "kms:alias/voices"}}, "/encrypt"),
-    "plain outputs": ({"encrypt": {"enabled": False}}, "/encrypt"),
+    "the producer's own key": ({"encrypt": {"key": "kms:alias/voices"}}, "/encrypt"),
+    "unencrypted outputs": ({"encrypt": {"enabled": False}}, "/encrypt"),
     "one for true": ({"encrypt": {"enabled": 1}}, "/encrypt"),
     "no events": ({"notify": {"events": False}}, "/notify"),
-    "a place of the producer's choice": ({"output": {"prefix": "book/"}}, "/output/prefix"),
+    "an output prefix": ({"output": {"prefix": "book/"}}, "/output/prefix"),
     "markup": ({"markup": True}, "/markup"),
     "a lexicon": ({"defaults": {"lexicon": "lex/cn.json"}}, "/defaults/lexicon"),
-    "text as it is": ({"defaults": {"normalize_text": False}}, "/defaults/normalize_text"),
+    "unnormalised text": ({"defaults": {"normalize_text": False}}, "/defaults/normalize_text"),
     "further references": ({"voices": {"alice": VOICE | {"aux": ["b.wav"]}}}, "/voices/alice/aux"),
     "visible text": ({"label": {"visible_text": None}}, "/label/visible_text"),
     "the European profile": ({"label": {"profile": "cn+eu"}}, "/label/profile"),
@@ -228,19 +228,19 @@ LATER: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "pointer"), LATER.values(), ids=LATER)
-def test_a_wish_that_cannot_be_honoured_is_refused_by_name(
+@pytest.mark.parametrize(("changes", "pointer"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_an_unsupported_field_or_value_is_refused_with_its_pointer(
     changes: dict[str, Any], pointer: str
 ) -> None:
     error = refused(encode(manifest(**changes)))
     assert (error.code, error.pointer) == ("FIELD_UNSUPPORTED", pointer)
 
 
-def test_a_misspelt_field_is_answered_with_the_right_one() -> None:
+def test_a_misspelt_field_gets_a_suggestion() -> None:
     assert "Did you mean `voices`?" in refused(encode(manifest(voice={}))).message
 
 
-def test_a_misspelt_voice_is_answered_with_the_right_one() -> None:
+def test_a_misspelt_voice_gets_a_suggestion() -> None:
     assert "Did you mean `alice`?" in refused(encode(manifest(defaults={"voice": "alise"}))).message
 
 
@@ -250,13 +250,13 @@ def test_numbers_that_json_does_not_have(literal: str) -> None:
     assert (error.code, error.pointer) == ("JSON_SYNTAX", "/wait_s")
 
 
-def test_a_float_beyond_all_numbers() -> None:
+def test_a_float_that_overflows() -> None:
     error = refused(MINIMAL.replace(b'"schema"', b'"wait_s": 1e999, "schema"'))
     assert (error.code, error.pointer) == ("NUMBER_RANGE", "/wait_s")
 
 
 @pytest.mark.parametrize(
-    ("before", "twice", "pointer"),
+    ("member", "duplicate", "pointer"),
     [
         (b'"schema"', b'"schema": "voicedrop/job/1", "schema"', "/schema"),
         (b'"items"', b'"items": [], "items"', "/items"),
@@ -264,8 +264,8 @@ def test_a_float_beyond_all_numbers() -> None:
     ],
     ids=["at the top", "the items", "in a voice"],
 )
-def test_a_key_that_stands_twice(before: bytes, twice: bytes, pointer: str) -> None:
-    error = refused(MINIMAL.replace(before, twice))
+def test_a_duplicate_key(member: bytes, duplicate: bytes, pointer: str) -> None:
+    error = refused(MINIMAL.replace(member, duplicate))
     assert (error.code, error.pointer) == ("JSON_DUPLICATE_KEY", pointer)
 
 
@@ -274,13 +274,13 @@ def test_a_manifest_larger_than_the_limit() -> None:
     assert error.code == "MANIFEST_TOO_LARGE"
 
 
-def test_one_item_too_many() -> None:
+def test_too_many_items() -> None:
     items = [ITEM | {"id": f"i{n}"} for n in range(4)]
     error = refused(encode(manifest(items=items)), limits=Limits(items=3))
     assert (error.code, error.pointer) == ("ITEMS_TOO_MANY", "/items/3")
 
 
-def test_the_texts_of_a_job_together() -> None:
+def test_the_texts_of_a_job_are_too_long_together() -> None:
     items = [ITEM | {"id": f"i{n}", "text": "a" * 10} for n in range(4)]
     error = refused(encode(manifest(items=items)), limits=Limits(job_chars=39))
     assert (error.code, error.pointer) == ("TEXT_TOO_LONG", "/items")
@@ -290,11 +290,11 @@ HEADERS = {
     "no header": (lines(header=ITEM), "JSONL_HEADER", "line 1"),
     "a header that is a list": (lines(ITEM, header=[]), "JSONL_HEADER", "line 1"),
     "items in the header": (lines(header=manifest()), "JSONL_HEADER", "/items"),
-    "a header twice": (lines(manifest()), "JSONL_HEADER", "line 2"),
+    "a second header": (lines(manifest()), "JSONL_HEADER", "line 2"),
     "only a header": (lines(), "ITEMS_EMPTY", ""),
-    "nothing": (b"", "MANIFEST_EMPTY", ""),
+    "an empty file": (b"", "MANIFEST_EMPTY", ""),
     "a blank first line": (b"\n" + lines(ITEM), "MANIFEST_EMPTY", ""),
-    "a key twice": (
+    "a duplicate key": (
         lines(ITEM).replace(b'"schema"', b'"schema":1,"schema"'),
         "JSON_DUPLICATE_KEY",
         "line 1",
@@ -305,12 +305,12 @@ HEADERS = {
         "/voices",
     ),
     "UTF-16": (lines(ITEM).decode().encode("utf-16"), "JSON_ENCODING", ""),
-    "the same id twice": (lines(ITEM, ITEM), "DUPLICATE_ID", "line 3/id"),
+    "a duplicate id": (lines(ITEM, ITEM), "DUPLICATE_ID", "line 3/id"),
 }
 
 
 @pytest.mark.parametrize(("data", "code", "pointer"), HEADERS.values(), ids=HEADERS)
-def test_json_lines_that_are_no_manifest(data: bytes, code: str, pointer: str) -> None:
+def test_json_lines_that_are_not_a_manifest(data: bytes, code: str, pointer: str) -> None:
     error = refused(data, lines=True)
     assert (error.code, error.pointer) == (code, pointer)
 
@@ -322,7 +322,7 @@ def test_json_lines_with_more_than_a_tenth_unreadable() -> None:
     assert "11 of 101" in error.message
 
 
-def test_json_lines_with_one_item_too_many() -> None:
+def test_json_lines_with_too_many_items() -> None:
     items = [ITEM | {"id": f"i{n}"} for n in range(4)]
     error = refused(lines(*items), lines=True, limits=Limits(items=3))
     assert (error.code, error.pointer) == ("ITEMS_TOO_MANY", "line 5")

@@ -1,4 +1,4 @@
-"""What is wrong with one item costs that item, and says where."""
+"""An error in one item fails that item alone, with a pointer."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ ITEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a NUL": ({"text": "a\0b"}, "TEXT_CONTROL", "/text"),
     "an escape": ({"text": "a\x1b[31mb"}, "TEXT_CONTROL", "/text"),
     "a C1 control": ({"text": "a\x85b"}, "TEXT_CONTROL", "/text"),
-    "half a character": ({"text": "a\ud800b"}, "TEXT_SURROGATE", "/text"),
+    "a lone surrogate": ({"text": "a\ud800b"}, "TEXT_SURROGATE", "/text"),
     "10,000 combining marks": ({"text": "a" + "\u0301" * 4999}, "TEXT_COMBINING_LIMIT", "/text"),
     "an id with a slash": ({"id": "a/b"}, "ID_INVALID", "/id"),
-    "an id that climbs": ({"id": ".."}, "ID_INVALID", "/id"),
+    "an id of two dots": ({"id": ".."}, "ID_INVALID", "/id"),
     "an id with a space": ({"id": "a b"}, "ID_INVALID", "/id"),
     "an id with an emoji": ({"id": "a😀"}, "ID_INVALID", "/id"),
     "an id of 65 characters": ({"id": "a" * 65}, "ID_INVALID", "/id"),
     "an empty id": ({"id": ""}, "ID_INVALID", "/id"),
-    "an id that ends a line": ({"id": "a\n"}, "ID_INVALID", "/id"),
+    "an id with a newline": ({"id": "a\n"}, "ID_INVALID", "/id"),
     "an id that is a number": ({"id": 7}, "SCHEMA_TYPE", "/id"),
-    "a typing error": ({"txet": "x"}, "UNKNOWN_FIELD", "/txet"),
-    "half a character in a field's name": ({"\ud800": 1}, "UNKNOWN_FIELD", "/\\ud800"),
+    "a misspelt field": ({"txet": "x"}, "UNKNOWN_FIELD", "/txet"),
+    "a lone surrogate in a field's name": ({"\ud800": 1}, "UNKNOWN_FIELD", "/\\ud800"),
     "speed 0": ({"speed": 0}, "VALUE_RANGE", "/speed"),
     "speed -1": ({"speed": -1}, "VALUE_RANGE", "/speed"),
     "speed 1e308": ({"speed": 1e308}, "VALUE_RANGE", "/speed"),
@@ -50,20 +50,20 @@ ITEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown container": ({"format": "aac"}, "VALUE_RANGE", "/format"),
     "a container that is a number": ({"format": 1}, "SCHEMA_TYPE", "/format"),
     "an unknown rate": ({"sample_rate": 32001}, "VALUE_RANGE", "/sample_rate"),
-    "a rate that Opus has not": (
+    "a rate that Opus does not support": (
         {"format": "opus", "sample_rate": 44100},
         "VALUE_RANGE",
         "/sample_rate",
     ),
     "a language with a region": ({"language": "en-US"}, "LANGUAGE_UNSUPPORTED", "/language"),
-    "a voice that is not there": ({"voice": "bob"}, "VOICE_UNKNOWN", "/voice"),
+    "an undefined voice": ({"voice": "bob"}, "VOICE_UNKNOWN", "/voice"),
     "meta that is a list": ({"meta": []}, "SCHEMA_TYPE", "/meta"),
     "meta of 5 KiB": ({"meta": {"a": "x" * 5000}}, "VALUE_RANGE", "/meta"),
-    "half a character in meta": ({"meta": {"a": "\ud800"}}, "TEXT_SURROGATE", "/meta"),
+    "a lone surrogate in meta": ({"meta": {"a": "\ud800"}}, "TEXT_SURROGATE", "/meta"),
     "meta of 16 levels": ({"meta": json.loads('{"a":' * 14 + "1" + "}" * 14)}, "JSON_TOO_DEEP", ""),
     "lists of 16 levels": ({"meta": {"a": json.loads("[" * 13 + "]" * 13)}}, "JSON_TOO_DEEP", ""),
     "speech markup": ({"ssml": True}, "FIELD_UNSUPPORTED", "/ssml"),
-    "a chapter that is no file name": ({"chapter": "ch/01"}, "ID_INVALID", "/chapter"),
+    "a chapter that is not a file name": ({"chapter": "ch/01"}, "ID_INVALID", "/chapter"),
     "a pause after it that is too long": ({"after_ms": 10_001}, "VALUE_RANGE", "/after_ms"),
     "unknown subtitles": ({"subtitle": ["sub"]}, "VALUE_RANGE", "/subtitle/0"),
 }
@@ -91,7 +91,7 @@ def test_an_item_with_a_number_that_json_does_not_have(literal: str) -> None:
     assert [e.error.code for e in parsed.errors] == ["JSON_SYNTAX"]
 
 
-def test_an_item_with_a_key_twice() -> None:
+def test_an_item_with_a_duplicate_key() -> None:
     data = encode(manifest(items=[ITEM, ITEM | {"id": "b"}]))
     parsed = resolve.parse_job(data.replace(b'"id": "b"', b'"id": "b", "text": "lost"'))
     error = parsed.errors[0]
@@ -103,13 +103,13 @@ def test_an_item_with_a_key_twice() -> None:
     assert "'text'" in error.error.message
 
 
-def test_an_item_with_a_key_twice_in_its_meta() -> None:
+def test_an_item_with_a_duplicate_key_in_its_meta() -> None:
     data = encode(manifest(items=[ITEM, ITEM | {"id": "b", "meta": {"q": 1}}]))
     parsed = resolve.parse_job(data.replace(b'"q": 1', b'"q": 1, "q": 2'))
     assert [e.error.code for e in parsed.errors] == ["JSON_DUPLICATE_KEY"]
 
 
-def test_a_misspelt_field_is_answered_with_the_right_one() -> None:
+def test_a_misspelt_field_gets_a_suggestion() -> None:
     assert "Did you mean `text`?" in item_error(txet="x").message
 
 
@@ -117,20 +117,20 @@ def test_messages_name_the_wrong_character() -> None:
     assert "U+0007" in item_error(text="ding \x07").message
 
 
-def test_several_voices_and_none_chosen() -> None:
+def test_an_item_without_a_voice_among_several() -> None:
     parsed = resolve.parse_job(encode(manifest(**TWO, items=[{"id": "a", "text": "Hello."}])))
     error = parsed.errors[0].error
     assert (error.code, error.pointer) == ("FIELD_MISSING", "/items/0/voice")
 
 
-def test_errors_hold_no_frames() -> None:
-    """A hundred thousand of them would hold a hundred thousand stacks."""
+def test_errors_keep_no_traceback() -> None:
+    """A job may keep a hundred thousand errors in memory."""
     error = item_error(speed="fast")
     assert error.__traceback__ is None
     assert error.__context__ is None
 
 
-def test_an_error_knows_the_id_of_its_item_if_it_has_one() -> None:
+def test_an_error_has_the_id_of_its_item_if_valid() -> None:
     parsed = of_item(id="second", speed=0)
     assert parsed.errors[0].id == "second"
     assert of_item(id="a/b").errors[0].id == ""
@@ -140,13 +140,13 @@ DEEP_LINE = json.dumps(ITEM | {"x-deep": json.loads("[" * 14 + "]" * 14)})
 LINES = {
     "a blank line": ("", "JSONL_BLANK_LINE", "line 3"),
     "white space": ("  \t", "JSONL_BLANK_LINE", "line 3"),
-    "no JSON": ("{", "JSON_SYNTAX", "line 3"),
+    "not JSON": ("{", "JSON_SYNTAX", "line 3"),
     "two documents": ("{} {}", "JSON_SYNTAX", "line 3"),
     "a long line": (json.dumps(ITEM | {"x-pad": "x" * 70_000}), "JSONL_LINE_TOO_LONG", "line 3"),
     "17 levels": (DEEP_LINE, "JSON_TOO_DEEP", "line 3"),
     "a wrong type": (json.dumps(ITEM | {"text": 1}), "SCHEMA_TYPE", "line 3/text"),
     "a list": ("[]", "SCHEMA_TYPE", "line 3"),
-    "half a character": ('"\\ud800"', "SCHEMA_TYPE", "line 3"),
+    "a lone surrogate": ('"\\ud800"', "SCHEMA_TYPE", "line 3"),
 }
 
 
@@ -168,7 +168,7 @@ def test_a_syntax_error_names_the_line_of_the_file() -> None:
     assert "line 3 column 10" in parsed.errors[0].error.message
 
 
-def test_a_tenth_of_unreadable_lines_is_borne() -> None:
+def test_a_tenth_of_unreadable_lines_is_accepted() -> None:
     good = [ITEM | {"id": f"i{n}"} for n in range(100)]
     parsed = resolve.parse_job(lines(*good, *["not json"] * 11), lines=True)
     assert (len(parsed.items), len(parsed.errors)) == (100, 11)

@@ -1,4 +1,4 @@
-"""Which keys a manifest may name."""
+"""The keys that a manifest may name."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ BAD = {
     "empty": "",
     "absolute": "/etc/passwd",
     "a folder": "refs/",
-    "climbing": "../a.wav",
-    "climbing later": "refs/../../a.wav",
-    "climbing at the end": "refs/..",
-    "here": "./a.wav",
-    "an empty part": "a//b",
+    "parent": "../a.wav",
+    "inner parent": "refs/../../a.wav",
+    "parent at the end": "refs/..",
+    "this folder": "./a.wav",
+    "an empty segment": "a//b",
     "backslash": "a\\b",
     "backslash first": "\\\\server\\share",
     "encoded": "..%2fa.wav",
@@ -55,20 +55,20 @@ BAD = {
     "delete": "a\x7fb",
     "a direction mark": "a\u202egnp.wav",
     "a zero-width space": "a\u200bb",
-    "half a character": "a\ud800",
+    "a lone surrogate": "a\ud800",
     "1,024 bytes": "x" * 1024,
     "1,024 bytes of Chinese": "名" * 342,
 }
 
 
 @pytest.mark.parametrize("key", BAD.values(), ids=BAD)
-def test_a_key_that_could_mean_something_else_is_refused(key: str) -> None:
+def test_an_ambiguous_key_is_refused(key: str) -> None:
     with pytest.raises(Refused) as caught:
         reference_key.check(key, "/voices/a/reference")
     assert (caught.value.code, caught.value.pointer) == ("KEY_INVALID", "/voices/a/reference")
 
 
-ELSEWHERE = [
+OTHER_PLACES = [
     "oss://other/x.wav",
     "OSS://other/x.wav",
     "http://169.254.169.254/latest/meta-data",
@@ -79,7 +79,7 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize("key", ELSEWHERE)
-def test_other_places_are_forbidden(key: str) -> None:
+@pytest.mark.parametrize("key", OTHER_PLACES)
+def test_urls_and_other_buckets_are_forbidden(key: str) -> None:
     with pytest.raises(Refused, match="REF_FORBIDDEN"):
         reference_key.check(key, "/p")

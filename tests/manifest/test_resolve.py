@@ -1,4 +1,4 @@
-"""Good manifests: defaults resolved, order kept, names stable."""
+"""Valid manifests: defaults are applied, order is kept, job ids are stable."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def test_an_item_overrides_every_default() -> None:
     assert {name: getattr(parsed.items[0], name) for name in own} == own
 
 
-def test_a_single_voice_need_not_be_named() -> None:
+def test_a_single_voice_is_the_default() -> None:
     parsed = resolve.parse_job(encode(sample(items=[{"id": "a", "text": "Hello."}])))
     assert parsed.items[0].voice == "alice"
 
 
-def test_the_language_of_the_voice_is_the_last_resort() -> None:
+def test_the_language_of_the_voice_is_the_last_default() -> None:
     voices = {"alice": VOICE | {"language": "ja"}}
     parsed = resolve.parse_job(encode(sample(voices=voices, items=[ITEM | {"text": "こんにちは"}])))
     assert parsed.items[0].language == "ja"
@@ -109,7 +109,7 @@ def test_fields_may_come_in_any_order() -> None:
     assert resolve.parse_job(document).items == resolve.parse_job(encode(sample())).items
 
 
-def test_keys_of_the_producer_are_left_alone() -> None:
+def test_fields_of_the_producer_are_ignored() -> None:
     voices = {"alice": VOICE | {"x-a": 1}}
     changes = {"x-trace": {"a": [1]}, "defaults": {"x-b": 1}, "label": {"x-c": 1}}
     items = [ITEM | {"x-row": 17}]
@@ -117,7 +117,7 @@ def test_keys_of_the_producer_are_left_alone() -> None:
     assert [item.id for item in parsed.items] == ["hello"]
 
 
-def test_fields_that_ask_for_what_happens_anyway_are_accepted() -> None:
+def test_unsupported_fields_with_harmless_values_are_accepted() -> None:
     changes = {
         "mode": "run",
         "priority": "normal",
@@ -130,7 +130,7 @@ def test_fields_that_ask_for_what_happens_anyway_are_accepted() -> None:
     assert resolve.parse_job(encode(sample(items=items, **changes))).items
 
 
-def test_every_field_of_the_result_is_carried() -> None:
+def test_every_field_for_the_result_is_kept() -> None:
     changes: dict[str, Any] = {
         "id": "book-42",
         "labels": {"team": "a"},
@@ -147,7 +147,7 @@ def test_every_field_of_the_result_is_carried() -> None:
     assert parsed.label == fields.Label(**changes["label"])
 
 
-def test_a_waiver_allows_no_label() -> None:
+def test_a_waiver_allows_a_job_without_label() -> None:
     label = {"profile": "none", "waiver": "internal test"}
     assert resolve.parse_job(encode(sample(label=label))).label.profile == "none"
 
@@ -162,7 +162,7 @@ def test_a_voice_needs_no_transcript() -> None:
     assert resolve.parse_job(encode(sample(voices=voices))).voices["alice"].transcript == ""
 
 
-def test_remarks_on_a_transcript_belong_to_the_job() -> None:
+def test_notices_about_a_transcript_belong_to_the_job() -> None:
     voices = {"alice": VOICE | {"transcript": "hello 😀"}}
     parsed = resolve.parse_job(encode(sample(voices=voices)))
     assert parsed.voices["alice"].transcript == "hello"
@@ -171,12 +171,12 @@ def test_remarks_on_a_transcript_belong_to_the_job() -> None:
     ]
 
 
-def test_meta_comes_back_unchanged() -> None:
+def test_meta_is_returned_unchanged() -> None:
     meta = {"row": 17, "f": 0.5, "deep": {"a": [1, None, True, "é"]}}
     assert of_item(id="b", meta=meta).items[1].meta == meta
 
 
-def test_a_byte_order_mark_is_removed_with_a_remark() -> None:
+def test_a_byte_order_mark_is_removed_with_a_notice() -> None:
     parsed = resolve.parse_job(b"\xef\xbb\xbf" + encode(sample()))
     assert parsed.notices == [Notice("BOM")]
     assert len(parsed.items) == 1
@@ -194,12 +194,12 @@ def test_json_lines(end: str, last: bool) -> None:
     assert not parsed.errors
 
 
-def test_json_lines_may_say_where_the_items_are() -> None:
+def test_a_json_lines_header_may_have_items_jsonl() -> None:
     header = {k: v for k, v in sample().items() if k != "items"} | {"items": "jsonl"}
     assert resolve.parse_job(lines(ITEM, header=header), lines=True).items
 
 
-def test_json_lines_and_json_mean_the_same() -> None:
+def test_json_lines_and_json_give_the_same_items() -> None:
     items = [ITEM | {"id": f"i{n}", "speed": 0.5 + n / 10} for n in range(9)]
     one = resolve.parse_job(encode(sample(items=items)))
     other = resolve.parse_job(lines(*items), lines=True)
@@ -207,13 +207,13 @@ def test_json_lines_and_json_mean_the_same() -> None:
     assert [i.speed for i in one.items] == [i.speed for i in other.items]
 
 
-def test_text_is_composed() -> None:
+def test_text_is_normalised_to_nfc() -> None:
     text = unicodedata.normalize("NFD", "Déjà vu, プログラム")
     assert of_item(id="b", text=text).items[1].text == "Déjà vu, プログラム"
 
 
-def test_job_id_by_hand() -> None:
-    """The bytes of the docstring, written out."""
+def test_job_id_computed_by_hand() -> None:
+    """Hashes the bytes that the docstring of `job_id` describes."""
     manifest_hash = hashlib.sha256(b"{}").digest()
     hashed = (
         bytes(7) + b"\x0f" + b"voicedrop/job/1"
@@ -228,7 +228,7 @@ def test_job_id_by_hand() -> None:
 
 
 def test_job_id_vector() -> None:
-    """Changing the id of a job would repeat every job that is running."""
+    """A changed job id would repeat every running job."""
     assert (
         resolve.job_id("inbox", "jobs/参考.manifest.json", b"{}")
         == "c9a4f805663586716f60bbccd36bc3c2"

@@ -1,4 +1,4 @@
-"""Whatever arrives: a result or Refused, in bounded time and memory."""
+"""Any input gives a job or Refused, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from core.documents import strict
 from core.errors import Refused
-from core.manifest import parse as draft
-from core.manifest import resolve
+from core.manifest import parse, resolve
 from core.manifest.fields import Item
 from core.manifest.parse import Limits
 from core.manifest.validate import convert
@@ -40,7 +39,7 @@ JSON = st.recursive(
 
 
 def fields(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects with our names and anybody's values."""
+    """Objects with known names and arbitrary values."""
     return st.dictionaries(st.sampled_from(names) | st.text(max_size=6), JSON, max_size=4)
 
 
@@ -48,26 +47,26 @@ ITEMS = fields(["id", "text", "voice", "language", "speed", "seed", "format", "m
 TOP = fields(["schema", "voices", "items", "defaults", "label", "labels", "id", "wait_s", "mode"])
 
 
-def tried(data: bytes, *, lines: bool = False) -> None:
+def parse_or_refuse(data: bytes, *, lines: bool = False) -> None:
     with contextlib.suppress(Refused):
         parsed = resolve.parse_job(data, lines=lines, limits=Limits(items=50))
-        places = sorted([i.index for i in parsed.items] + [e.index for e in parsed.errors])
-        assert places == list(range(len(places)))
+        indices = sorted([i.index for i in parsed.items] + [e.index for e in parsed.errors])
+        assert indices == list(range(len(indices)))
 
 
 @pytest.mark.slow
 @quick
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_manifest(data: bytes) -> None:
-    tried(data)
-    tried(data, lines=True)
+    parse_or_refuse(data)
+    parse_or_refuse(data, lines=True)
 
 
 @pytest.mark.slow
 @quick
 @given(TOP)
 def test_any_fields_at_the_top(top: dict[str, Any]) -> None:
-    tried(json.dumps(manifest(**top)).encode())
+    parse_or_refuse(json.dumps(manifest(**top)).encode())
 
 
 @pytest.mark.slow
@@ -75,23 +74,23 @@ def test_any_fields_at_the_top(top: dict[str, Any]) -> None:
 @given(st.lists(ITEMS | JSON, max_size=4))
 def test_any_items(items: list[Any]) -> None:
     merged = [ITEM | item if isinstance(item, dict) else item for item in items]
-    tried(json.dumps(manifest(items=merged)).encode())
-    tried(lines(*(json.dumps(item) for item in merged)), lines=True)
+    parse_or_refuse(json.dumps(manifest(items=merged)).encode())
+    parse_or_refuse(lines(*(json.dumps(item) for item in merged)), lines=True)
 
 
 @pytest.mark.slow
 @quick
 @given(JSON, JSON)
 def test_any_voice(voice: Any, value: Any) -> None:
-    tried(json.dumps(manifest(voices={"alice": voice})).encode())
-    tried(json.dumps(manifest(voices={"alice": VOICE | {"reference": value}})).encode())
+    parse_or_refuse(json.dumps(manifest(voices={"alice": voice})).encode())
+    parse_or_refuse(json.dumps(manifest(voices={"alice": VOICE | {"reference": value}})).encode())
 
 
 @quick
 @given(st.integers(0, 400), st.binary(min_size=0, max_size=3), st.integers(0, 3))
 def test_any_damage_to_a_good_manifest(at: int, put: bytes, cut: int) -> None:
     data = encode(manifest(items=[ITEM | {"text": "你好 😀 \u202e", "meta": {"a": [1]}}]))
-    tried(data[:at] + put + data[at + cut :])
+    parse_or_refuse(data[:at] + put + data[at + cut :])
 
 
 @quick
@@ -160,20 +159,20 @@ LINES = st.lists(
 @example('{"id":"a","text":"b"}')
 @example('{"id":"a","text":"b","text":"c"}')
 @example('{"text":"b","id":"a","voice":":","text":"c"}')
-def test_the_quick_way_to_an_item_finds_what_the_strict_reader_finds(line: str) -> None:
-    found = draft._decode_simple_item(line.encode(), resolve.LIMITS)
+def test_the_fast_path_agrees_with_the_strict_reader(line: str) -> None:
+    found = parse._decode_simple_item(line.encode(), resolve.LIMITS)
     if found:
         decoded = strict.Reader(strict.decode_text(line.encode())[0]).read_document()
         assert decoded.error is None
         assert found == convert(decoded.value, Item, "")
 
 
-def test_most_items_go_the_quick_way() -> None:
-    assert draft._decode_simple_item(
+def test_simple_items_take_the_fast_path() -> None:
+    assert parse._decode_simple_item(
         '{"id": "a", "text": "第1行: yes", "voice": null}'.encode(), resolve.LIMITS
     )
-    assert draft._decode_simple_item(b'{"id": "a", "id": "b", "text": "c"}', resolve.LIMITS) is None
-    assert draft._decode_simple_item(b'{"id": "a", "text": "\xff"}', resolve.LIMITS) is None
+    assert parse._decode_simple_item(b'{"id": "a", "id": "b", "text": "c"}', resolve.LIMITS) is None
+    assert parse._decode_simple_item(b'{"id": "a", "text": "\xff"}', resolve.LIMITS) is None
 
 
 PROBE = """
@@ -185,18 +184,18 @@ start = time.process_time()
 for line in data.splitlines():
     json.dumps(json.loads(line))
 middle = time.process_time()
-parsed = resolve.parse(data, lines=sys.argv[1].endswith("l"))
+parsed = resolve.parse_job(data, lines=sys.argv[1].endswith("l"))
 times = (time.process_time() - middle) / (middle - start)
 print(len(parsed.items), len(parsed.errors), times)
-# Not ru_maxrss, which begins with what the test runner had when it started this process.
+# Not ru_maxrss, whose initial value is that of the test runner.
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_items(tmp_path: Path) -> None:
-    """Measured in a process of its own, in processor time, beside what the standard library takes
-    to read and write the lines there: 4.2 times that when written, on any processor about so."""
+    """Runs in a separate process and compares its CPU time with that of the standard library for
+    reading and writing the same lines: 4.2 times as much when this was written."""
     path = tmp_path / "big.manifest.jsonl"
     items = (
         json.dumps({"id": f"row-{n:06}", "text": f"第{n}行，你好。", "x-pad": "x" * 150})
@@ -219,8 +218,8 @@ def test_a_hundred_thousand_items(tmp_path: Path) -> None:
     assert int(kilobytes) < 600 * 1024
 
 
-def test_a_name_that_is_a_megabyte_costs_no_time() -> None:
-    """A guess at a misspelt name compares it with every known one."""
+def test_a_name_of_a_megabyte_is_refused_quickly() -> None:
+    """A suggestion for a misspelt name compares it with every known name."""
     data = json.dumps(manifest(items=[ITEM | {"a" * 1_000_000: 1}])).encode()
     start = time.process_time()
     error = resolve.parse_job(data).errors[0].error
@@ -230,7 +229,7 @@ def test_a_name_that_is_a_megabyte_costs_no_time() -> None:
 
 
 @pytest.mark.slow
-def test_half_a_million_keys_of_which_one_stands_twice() -> None:
+def test_half_a_million_keys_with_one_duplicate() -> None:
     members = ",".join(f'"x-{n}":0' for n in range(500_000))
     data = encode(manifest(items=[ITEM, "?"])).replace(b'"?"', f'{{{members},"x-9":1}}'.encode())
     start = time.process_time()

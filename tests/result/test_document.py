@@ -1,4 +1,4 @@
-"""Result documents: written and read back, always the same bytes."""
+"""Result documents survive writing and parsing, with the same bytes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from core.voice import Match
 from tests.support.results import FULL, rejected
 
 
-def test_a_result_comes_back_as_it_was() -> None:
+def test_a_result_survives_writing_and_parsing() -> None:
     assert document.parse_result(canonical.dump(FULL)) == FULL
 
 
-def test_dumping_what_was_parsed_gives_the_same_bytes() -> None:
+def test_writing_a_parsed_result_gives_the_same_bytes() -> None:
     data = canonical.dump(FULL)
     assert canonical.dump(document.parse_result(data)) == data
 
@@ -43,7 +43,7 @@ def test_a_rejected_job_has_an_error_and_no_items() -> None:
     assert (parsed.status, parsed.error.code, parsed.items) == ("rejected", "JSON_SYNTAX", [])
 
 
-def test_a_problem_says_all_that_the_error_knew() -> None:
+def test_a_problem_has_all_fields_of_the_error() -> None:
     error = Unavailable("NO_SPACE", "not there", pointer="refs/a.wav")
     assert Problem.from_error(error) == Problem(
         code="NO_SPACE",
@@ -54,13 +54,13 @@ def test_a_problem_says_all_that_the_error_knew() -> None:
     )
 
 
-BROKEN = {
-    "nothing": b"",
-    "no JSON": b"{",
+MALFORMED = {
+    "an empty file": b"",
+    "not JSON": b"{",
     "a list": b"[]",
     "another schema": b'{"schema":"voicedrop/result/2"}',
     "an unknown field": canonical.dump(FULL)[:-1] + b',"extra":1}',
-    "a status of its own": canonical.dump(FULL).replace(b'"partial"', b'"fine"'),
+    "an unknown status": canonical.dump(FULL).replace(b'"partial"', b'"fine"'),
     "an unknown notice without words": canonical.dump(FULL).replace(
         canonical.dump(Notice("BOM")), b'{"code":"NEW","message":"","pointer":""}'
     ),
@@ -68,13 +68,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_a_broken_document_is_refused(data: bytes) -> None:
+@pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_document_is_refused(data: bytes) -> None:
     with pytest.raises(Refused, match="SCHEMA_TYPE"):
         document.parse_result(data)
 
 
-def test_what_has_no_canonical_form_is_not_written() -> None:
+def test_a_result_without_canonical_form_is_not_written() -> None:
     with pytest.raises(ValueError, match="canonical"):
         canonical.dump(msgspec.structs.replace(FULL, stages={"speak": float("nan")}))
 
@@ -84,11 +84,11 @@ def test_timestamps_are_utc_with_milliseconds() -> None:
     assert document.format_timestamp(0) == "1970-01-01T00:00:00.000Z"
 
 
-def test_the_result_lies_beside_its_outputs() -> None:
+def test_the_result_is_stored_with_its_outputs() -> None:
     assert result_key("abc") == "out/abc/result.json"
 
 
-def test_parts_of_other_modules_keep_their_types() -> None:
+def test_nested_structs_keep_their_types() -> None:
     parsed = document.parse_result(canonical.dump(FULL))
     item: ItemResult = parsed.items[0]
     assert isinstance(item.envelope, sealing.Envelope)

@@ -1,4 +1,4 @@
-"""The published schemas and pages are those of the code, and mean what the code means."""
+"""The published schemas and pages are current and agree with the code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from core.result import document as result
 from core.result import schemas
 from docs import generate
 from events import outgoing
-from tests.manifest.test_manifest_refused import FIELDS, LATER
+from tests.manifest.test_manifest_refused import FIELDS, UNSUPPORTED
 from tests.manifest.test_parse import ITEMS
 from tests.support.manifests import ITEM, VOICE, encode, manifest
 from tests.support.results import FULL, rejected
@@ -30,11 +30,11 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.mark.parametrize("path", generate.pages(), ids=lambda path: path.name)
 def test_generated_files_are_current(path: Path) -> None:
-    """Otherwise: python docs/generate.py"""
+    """If this fails, run `python docs/generate.py`."""
     assert path.read_text(encoding="utf-8") == generate.pages()[path]
 
 
-def test_a_setting_that_is_not_explained_in_chinese_is_noticed() -> None:
+def test_a_setting_without_a_chinese_explanation_is_reported() -> None:
     words = generate.READMES["README.zh-CN.md"]
     missing = {name: text for name, text in words["help"].items() if name != "price"}
     with pytest.raises(ValueError, match="must name the settings"):
@@ -46,7 +46,7 @@ def test_a_setting_that_is_not_explained_in_chinese_is_noticed() -> None:
     [schemas.job_schema(), schemas.result_schema(), outgoing.schema()],
     ids=["job", "result", "event"],
 )
-def test_schemas_are_schemas(schema: dict[str, Any]) -> None:
+def test_schemas_conform_to_json_schema(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
@@ -69,11 +69,13 @@ LIBRARY = {
 
 
 @pytest.mark.parametrize(("kind", "expected"), LIBRARY.values(), ids=LIBRARY)
-def test_the_order_of_a_schema_is_ours(kind: types.Type, expected: dict[str, Any]) -> None:
+def test_the_order_of_a_schema_does_not_depend_on_msgspec(
+    kind: types.Type, expected: dict[str, Any]
+) -> None:
     assert json.dumps(schemas._schema(kind, {})) == json.dumps(expected)
 
 
-def test_the_limits_that_are_written_are_those_that_our_types_have(
+def test_the_constraints_written_are_those_in_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
@@ -95,9 +97,9 @@ def test_the_limits_that_are_written_are_those_that_our_types_have(
     assert used == {(kind, name) for kind, named in schemas._CONSTRAINTS.items() for name in named}
 
 
-def test_a_schema_is_laid_out_by_us() -> None:
-    """msgspec 0.23 keeps the indentation of a docstring, 0.22 does not, and Python 3.13 takes it
-    away before either of them sees it."""
+def test_the_layout_of_a_schema_does_not_depend_on_msgspec() -> None:
+    """msgspec 0.23 keeps the indentation of a docstring, 0.22 does not, and Python 3.13 removes it
+    before either sees it."""
     made = [
         msgspec.defstruct("Made", [("zeta", int), ("alpha", int, 7)], namespace={"__doc__": said})
         for said in ("Two lines:\n    the second.", "\n  Two lines:\n  the second.\n")
@@ -119,7 +121,7 @@ def test_a_schema_is_laid_out_by_us() -> None:
     )
 
 
-def test_no_schema_is_written_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_msgspec_writes_no_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("schema", "schema_components"):
         monkeypatch.delattr(msgspec.json, name)
     for path, content in generate.pages().items():
@@ -139,23 +141,23 @@ GOOD = [
 
 
 @pytest.mark.parametrize("document", GOOD)
-def test_what_we_accept_is_valid(document: dict[str, Any]) -> None:
+def test_accepted_manifests_are_valid_in_the_schema(document: dict[str, Any]) -> None:
     assert not resolve.parse_job(encode(document)).errors
     assert valid(document, schemas.job_schema())
 
 
-# What a schema cannot say: these need a second look at another field, a budget or the bucket.
-BEYOND = {
+# Errors that a schema cannot express: they depend on another field, a limit or the bucket.
+NOT_EXPRESSIBLE = {
     "two items with one id",
     "two ids that differ by case",
-    "the id of a bad item again",
-    "a default voice that is not there",
+    "the id of a bad item repeated",
+    "an undefined default voice",
     "a reference on the web",
-    "a consent record that climbs",
+    "a consent record outside the bucket",
     "a transcript with control characters",
-    "half a character in a label",
-    "half a character in the reason",
-    "no label and no reason",
+    "a lone surrogate in a label",
+    "a lone surrogate in the waiver",
+    "no label and no waiver",
     "a number of 5,000 digits",
     "17 levels",
     "a wait of a fraction",
@@ -164,20 +166,20 @@ BEYOND = {
 
 
 CHANGES = {name: changes for name, (changes, _, _) in FIELDS.items()}
-CHANGES |= {name: changes for name, (changes, _) in LATER.items()}
+CHANGES |= {name: changes for name, (changes, _) in UNSUPPORTED.items()}
 
 
-@pytest.mark.parametrize("name", [name for name in CHANGES if name not in BEYOND])
-def test_what_we_refuse_is_not_valid(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in CHANGES if name not in NOT_EXPRESSIBLE])
+def test_refused_manifests_are_invalid_in_the_schema(name: str) -> None:
     assert not valid(manifest(**CHANGES[name]), schemas.job_schema())
 
 
 CONTEXT = ("TEXT_", "VOICE_UNKNOWN", "NUMBER_RANGE", "JSON_TOO_DEEP")
 OTHERS = {
     "a seed with a fraction",  # 1.0 is an integer to JSON Schema
-    "a rate that Opus has not",
+    "a rate that Opus does not support",
     "meta of 5 KiB",
-    "an id that ends a line",  # this validator runs patterns in Python, where $ forgives a newline
+    "an id with a newline",  # this validator runs patterns in Python, where $ accepts a newline
 }
 
 
@@ -189,7 +191,7 @@ OTHERS = {
         if not code.startswith(CONTEXT) and name not in OTHERS
     ],
 )
-def test_an_item_we_refuse_is_not_valid(name: str) -> None:
+def test_a_refused_item_is_invalid_in_the_schema(name: str) -> None:
     assert not valid(manifest(items=[ITEM | ITEMS[name][0]]), schemas.job_schema())
 
 
@@ -214,21 +216,21 @@ EXAMPLES = re.findall(
 
 
 @pytest.mark.parametrize(("kind", "example"), EXAMPLES)
-def test_examples_of_the_page_work(kind: str, example: str) -> None:
+def test_examples_in_the_documentation_are_valid(kind: str, example: str) -> None:
     parsed = resolve.parse_job(example.encode(), lines=kind == "jsonl")
     assert parsed.items
     assert not parsed.errors
 
 
-def test_every_field_stands_on_the_page() -> None:
+def test_every_field_is_documented() -> None:
     page = (DOCS / "manifest.md").read_text(encoding="utf-8")
     for name, definition in schemas.job_schema()["$defs"].items():
         for field in definition["properties"]:
             assert f"`{field}`" in page, f"{name}.{field}"
 
 
-def test_the_voice_of_the_sample_is_used() -> None:
-    """Guards the tests above against a sample that is refused for another reason."""
+def test_the_sample_manifest_is_valid() -> None:
+    """The tests above need a sample that is not refused for another reason."""
     assert VOICE["reference"] == resolve.parse_job(encode(manifest())).voices["alice"].reference
     with pytest.raises(Refused):
         resolve.parse_job(encode(manifest(voices={"alice": {}})))

@@ -21,7 +21,7 @@ def server() -> Iterator[OssServer]:
 
 @pytest.fixture(params=["folder", "oss"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """The same contract for every kind of bucket."""
+    """Each implementation of `Store`, for the contract tests."""
     if request.param == "oss":
         return oss_store(request.getfixturevalue("server"))
     root = tmp_path / "results"

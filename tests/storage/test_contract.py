@@ -1,4 +1,4 @@
-"""What every bucket does: a folder, and OSS over HTTP."""
+"""The contract of `Store`, for a folder and for OSS over HTTP."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _refusal(code: str) -> AbstractContextManager[pytest.ExceptionInfo[JobError]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", [b"", b"\0", b"x" * 300_000], ids=["empty", "nul", "large"])
-def test_what_is_put_is_got(store: Store, data: bytes) -> None:
+def test_get_returns_what_was_put(store: Store, data: bytes) -> None:
     store.put("a/b.bin", data)
     found = store.get("a/b.bin", limit=len(data))
     assert found.data == data
@@ -43,10 +43,10 @@ def test_what_is_put_is_got(store: Store, data: bytes) -> None:
 
 
 def test_a_file_is_put_once_and_fetched_into_a_file(store: Store, tmp_path: Path) -> None:
-    data = bytes(range(256)) * 9000  # more than two of the pieces in which it travels
+    data = bytes(range(256)) * 9000  # more than two chunks
     with (tmp_path / "from").open("w+b") as source, (tmp_path / "into").open("w+b") as target:
-        source.write(data)  # left at its end: it is read from its beginning
-        target.write(b"what was there before")
+        source.write(data)  # the position is now at the end, but it is read from its beginning
+        target.write(b"earlier content")
         assert store.put_once("big", source, metadata={"kind": "test"})
         assert not store.put_once("big", source)
         info = store.fetch("big", target, limit=len(data))
@@ -64,7 +64,7 @@ def test_a_file_is_put_once_and_fetched_into_a_file(store: Store, tmp_path: Path
     "key",
     ["plain", "a b+c%2fd.txt", "é/中文/日本語.wav", "a&b=c?d#e", "dots..in/.hidden", "x" * 255],
 )
-def test_any_name_works_everywhere(store: Store, key: str) -> None:
+def test_unusual_keys_work_in_every_operation(store: Store, key: str) -> None:
     assert store.put_once(key, b"1")
     store.put(key, b"2", metadata={"kind": "test"})
     assert store.get(key, limit=9).data == b"2"
@@ -136,7 +136,7 @@ def test_metadata_is_returned_as_given(store: Store) -> None:
     ],
     ids=["underscore", "upper case", "not ascii", "line break", "outer space", "too much"],
 )
-def test_metadata_that_oss_would_change_or_refuse_is_a_mistake_of_ours(
+def test_metadata_that_oss_would_change_or_refuse_raises_value_error(
     store: Store, metadata: dict[str, str]
 ) -> None:
     with pytest.raises(ValueError, match="metadata"):
@@ -153,7 +153,7 @@ def test_put_once_keeps_the_first(store: Store) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False], ids=["equal bytes", "different bytes"])
-def test_of_32_writers_at_once_exactly_one_wins(store: Store, same: bool) -> None:
+def test_of_32_concurrent_writers_exactly_one_succeeds(store: Store, same: bool) -> None:
     def write(number: int) -> bool:
         data = b"equal" if same else f"writer {number}".encode()
         return store.put_once("race", data, metadata={"writer": str(number)})
@@ -192,13 +192,13 @@ def test_append_is_compare_and_swap(store: Store) -> None:
     assert store.get("log", limit=99).data == b"one;two;"
 
 
-def test_of_16_appenders_at_one_position_exactly_one_wins(store: Store) -> None:
+def test_of_16_appenders_at_one_position_exactly_one_succeeds(store: Store) -> None:
     wins = together(16, lambda number: store.append("log", b"%02d" % number, position=0))
     assert sum(wins) == 1
     assert store.get("log", limit=99).data == b"%02d" % wins.index(True)
 
 
-def test_appenders_that_try_until_they_win_lose_nothing(store: Store) -> None:
+def test_appenders_that_retry_until_they_succeed_lose_nothing(store: Store) -> None:
     def join(number: int) -> None:
         for _ in range(200):
             info = store.head("log")
@@ -212,7 +212,7 @@ def test_appenders_that_try_until_they_win_lose_nothing(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_readers_never_see_a_mix_of_two_versions(store: Store) -> None:
+def test_readers_never_see_a_mixture_of_two_versions(store: Store) -> None:
     versions = {letter * 50_000: letter.decode() for letter in (b"a", b"b", b"c")}
     store.put("k", b"a" * 50_000, metadata={"v": "a"})
 
@@ -259,7 +259,7 @@ def test_list_is_in_the_byte_order_of_utf_8(store: Store) -> None:
     assert [info.key for info in store.list("b/", after="b/c-d")] == ["b/c/d"]
 
 
-def test_list_is_lazy_and_bears_objects_that_vanish(store: Store) -> None:
+def test_list_is_lazy_and_tolerates_deleted_objects(store: Store) -> None:
     for number in range(5):
         store.put(f"d{number}/x", b"")
     listing = store.list("")

@@ -1,4 +1,4 @@
-"""What a folder must bear beyond the contract: its users, other processes, full disks, crashes."""
+"""A folder as a bucket, beyond the contract: users, other processes, full disks, crashes."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def _process(root: Path, code: str) -> subprocess.Popen[str]:
     )
 
 
-def _left(root: Path) -> list[str]:
-    """What the hidden folder holds beside the lock."""
-    hidden = root / ".meta"
-    return [path.name for path in hidden.rglob("*") if path.is_file() and path.name != "lock"]
+def _private_files(root: Path) -> list[str]:
+    """Return the names of the files in the private folder except the lock."""
+    private = root / ".meta"
+    return [path.name for path in private.rglob("*") if path.is_file() and path.name != "lock"]
 
 
-def test_a_file_that_a_user_drops_is_an_object(root: Path) -> None:
+def test_a_file_copied_into_the_folder_is_an_object(root: Path) -> None:
     (root / "refs").mkdir()
     (root / "refs" / "alice.wav").write_bytes(b"sound")
     found = LocalStore(root).get("refs/alice.wav", limit=9)
@@ -87,20 +87,20 @@ def test_metadata_survive_a_copy_of_the_folder(root: Path, tmp_path: Path) -> No
     assert head(LocalStore(tmp_path / "copy"), "k").metadata == {"a": "b"}
 
 
-def test_nothing_is_left_behind(root: Path) -> None:
+def test_no_temporary_files_remain(root: Path) -> None:
     store = LocalStore(root)
     for _ in range(3):
         store.put("k", b"1", metadata={"a": "b"})
         assert store.put_once("k", b"2", metadata={"a": "c"}) is False
-    assert len(_left(root)) == 1  # the metadata of k
+    assert len(_private_files(root)) == 1  # the metadata of k
     store.put("k", b"1")
     store.put_once("j", b"1", metadata={"a": "b"})
     store.delete("j")
     store.append("l", b"1", position=0)
-    assert _left(root) == []
+    assert _private_files(root) == []
 
 
-def test_the_hidden_folder_is_no_object(root: Path) -> None:
+def test_the_private_folder_is_not_an_object(root: Path) -> None:
     store = LocalStore(root)
     store.put("k", b"1", metadata={"a": "b"})
     assert [info.key for info in store.list("")] == ["k"]
@@ -110,7 +110,7 @@ def test_the_hidden_folder_is_no_object(root: Path) -> None:
             store.get(key, limit=9)
 
 
-def test_links_and_pipes_are_no_objects_and_lead_nowhere(root: Path, tmp_path: Path) -> None:
+def test_links_and_pipes_are_not_objects_and_not_followed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     (root / "file").symlink_to(tmp_path / "secret")
     (root / "folder").symlink_to(tmp_path)
@@ -134,14 +134,14 @@ def test_names_that_are_not_utf_8_or_too_long_for_a_key_are_not_listed(root: Pat
 
 
 @pytest.mark.parametrize("key", ["a/b", "d", "n" * 256], ids=["below a file", "a folder", "long"])
-def test_names_that_a_folder_cannot_hold_are_refused(root: Path, key: str) -> None:
+def test_names_that_a_folder_does_not_support_are_refused(root: Path, key: str) -> None:
     (root / "a").write_bytes(b"")
     (root / "d" / "e").mkdir(parents=True)
     store = LocalStore(root)
     for write in (store.put, store.put_once):
         with pytest.raises(JobError, match="KEY_INVALID"):
             write(key, b"", metadata={"a": "b"})
-    assert _left(root) == []
+    assert _private_files(root) == []
 
 
 def test_a_missing_folder_is_a_missing_bucket(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_a_missing_folder_is_a_missing_bucket(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder nobody may write to")
-def test_a_folder_that_may_not_be_written_is_forbidden() -> None:
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a read-only folder")
+def test_a_read_only_folder_is_forbidden() -> None:
     with pytest.raises(JobError, match="BUCKET_FORBIDDEN"):
         LocalStore(Path("/sys/kernel")).put("k", b"")
 
@@ -179,16 +179,16 @@ def test_a_folder_that_may_not_be_written_is_forbidden() -> None:
     ],
     ids=errno.errorcode.get,
 )
-def test_errors_of_the_system_are_explained(root: Path, number: int, code: str) -> None:
+def test_os_errors_become_job_errors(root: Path, number: int, code: str) -> None:
     with pytest.raises(JobError, match=code), local_files.translate_os_errors(root, "k"):
         raise OSError(number, os.strerror(number))
 
 
-def test_a_file_that_vanishes_while_it_is_read_is_empty(root: Path) -> None:
-    assert local_files.read_file(root / "gone", 9) == b""
+def test_a_file_deleted_while_it_is_read_is_empty(root: Path) -> None:
+    assert local_files.read_file(root / "deleted", 9) == b""
 
 
-def test_a_full_disk_is_temporary_and_leaves_nothing(root: Path) -> None:
+def test_a_full_disk_is_temporary_and_leaves_no_files(root: Path) -> None:
     code = """
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 for write in (store.put, store.put_once):
@@ -199,11 +199,11 @@ for write in (store.put, store.put_once):
 """
     process = _process(root, code)
     assert process.communicate(timeout=60)[0].split() == ["NO_SPACE", "True"] * 2
-    assert _left(root) == []
+    assert _private_files(root) == []
     assert LocalStore(root).head("k") is None
 
 
-def test_asides_of_killed_workers_are_swept_up_at_the_start(root: Path) -> None:
+def test_temporary_files_of_killed_workers_are_deleted_at_start_up(root: Path) -> None:
     store = LocalStore(root)
     store.put("k", b"1")
     old, young = root / ".meta/aside/old", root / ".meta/aside/young"
@@ -216,7 +216,7 @@ def test_asides_of_killed_workers_are_swept_up_at_the_start(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_of_several_processes_one_wins_and_appends_are_never_lost(root: Path) -> None:
+def test_of_several_processes_one_succeeds_and_no_append_is_lost(root: Path) -> None:
     code = """
 while not (Path(sys.argv[1]) / "go").exists():
     time.sleep(0.001)
@@ -240,7 +240,7 @@ print(os.getpid(), first)
     assert {int(line): lines.count(line) for line in lines} == {int(pid): 20 for pid in answers}
 
 
-def test_a_killed_writer_leaves_whole_objects_only(root: Path) -> None:
+def test_a_killed_writer_leaves_complete_objects_only(root: Path) -> None:
     code = """
 for number in range(10**9):
     letter = b"abc"[number % 3 : number % 3 + 1]

@@ -1,4 +1,4 @@
-"""What the OSS store must bear beyond the contract: a bad network, other keys, other buckets."""
+"""The OSS store beyond the contract: network faults, credentials, endpoints, TLS."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _fault(kind: Kind, method: str, **fields: Any) -> Fault:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, "cut", "stall", "corrupt", "wrong_crc", "lost_reply"])
-def test_get_returns_the_right_bytes_through(server: OssServer, kind: Kind) -> None:
+def test_get_returns_the_right_bytes_despite(server: OssServer, kind: Kind) -> None:
     server.place("results", "k", b"x" * 2000)
     fault = server.inject(_fault(kind, "GET", times=2))
     found = oss_store(server, patience=0.2).get("k", limit=2000)
@@ -57,7 +57,7 @@ def test_get_returns_the_right_bytes_through(server: OssServer, kind: Kind) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
-def test_put_arrives_through(server: OssServer, kind: Kind) -> None:
+def test_put_succeeds_despite(server: OssServer, kind: Kind) -> None:
     fault = server.inject(_fault(kind, "PUT"))
     oss_store(server, patience=0.2).put("k", b"data")
     assert server.objects("results") == {"k": b"data"}
@@ -66,7 +66,7 @@ def test_put_arrives_through(server: OssServer, kind: Kind) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, *_AFTER])
-def test_put_once_knows_its_own_object_through(server: OssServer, kind: Kind) -> None:
+def test_put_once_recognises_its_own_object_despite(server: OssServer, kind: Kind) -> None:
     fault = server.inject(_fault(kind, "PUT"))
     store = oss_store(server, patience=0.2)
     assert store.put_once("k", io.BytesIO(b"data"), metadata={"a": "b"}) is True
@@ -77,7 +77,7 @@ def test_put_once_knows_its_own_object_through(server: OssServer, kind: Kind) ->
 
 
 @pytest.mark.slow
-def test_of_32_writers_of_equal_bytes_on_a_bad_network_exactly_one_wins() -> None:
+def test_of_32_writers_of_equal_bytes_on_a_bad_network_exactly_one_succeeds() -> None:
     for seed in range(3):
         with OssServer(seed=seed) as server:
             server.add_key(KEYS.access_key_id, KEYS.access_key_secret)
@@ -94,7 +94,7 @@ def test_of_32_writers_of_equal_bytes_on_a_bad_network_exactly_one_wins() -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, "lost_reply"])
-def test_append_knows_its_own_record_through(server: OssServer, kind: Kind) -> None:
+def test_append_recognises_its_own_record_despite(server: OssServer, kind: Kind) -> None:
     store = oss_store(server, patience=0.2)
     store.append("log", b"first;", position=0)
     server.inject(_fault(kind, "POST"))
@@ -104,7 +104,7 @@ def test_append_knows_its_own_record_through(server: OssServer, kind: Kind) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theirs", [b"theirs", b"x"], ids=["longer", "shorter"])
-def test_append_loses_to_a_writer_who_came_between_its_attempts(
+def test_append_fails_if_another_writer_appended_between_its_attempts(
     server: OssServer, theirs: bytes
 ) -> None:
     other = oss_store(server)
@@ -126,7 +126,7 @@ def test_append_to_another_kind_of_object_fails(server: OssServer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*_BEFORE, "cut", "lost_reply"])
-def test_a_listing_is_complete_through(server: OssServer, kind: Kind) -> None:
+def test_a_listing_is_complete_despite(server: OssServer, kind: Kind) -> None:
     keys = [f"k{number:04}" for number in range(1003)]
     for key in keys:
         server.place("results", key, b"")
@@ -134,7 +134,7 @@ def test_a_listing_is_complete_through(server: OssServer, kind: Kind) -> None:
     assert [info.key for info in oss_store(server, patience=3.0).list("k")] == keys
 
 
-def test_head_and_delete_are_repeated(server: OssServer) -> None:
+def test_head_and_delete_are_retried(server: OssServer) -> None:
     server.place("results", "k", b"1")
     store = oss_store(server)
     server.inject(_fault("reset", "HEAD"))
@@ -144,7 +144,7 @@ def test_head_and_delete_are_repeated(server: OssServer) -> None:
     assert server.objects("results") == {}
 
 
-def test_an_attempt_that_never_succeeds_ends_as_temporary(server: OssServer) -> None:
+def test_a_request_that_never_succeeds_is_a_temporary_error(server: OssServer) -> None:
     fault = server.inject(_fault("error", "GET", times=99))
     with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: OSS answered 503") as caught:
         oss_store(server).get("k", limit=1)
@@ -152,7 +152,7 @@ def test_an_attempt_that_never_succeeds_ends_as_temporary(server: OssServer) -> 
     assert fault.fired == QUICK.attempts
 
 
-def test_no_server_at_all_is_temporary() -> None:
+def test_an_unreachable_server_is_a_temporary_error() -> None:
     with OssServer() as server:
         store = oss_store(server, retry=patient(2))
     with pytest.raises(JobError, match=r"STORAGE_UNAVAILABLE: No valid response.*ConnectionError"):
@@ -169,7 +169,7 @@ def test_an_object_above_the_limit_is_refused_before_its_body_is_read(server: Os
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("status", "code", "ours"),
+    ("status", "code", "expected"),
     [
         (403, "AccessDenied", "BUCKET_FORBIDDEN"),
         (403, "SomethingNew", "BUCKET_FORBIDDEN"),
@@ -181,11 +181,11 @@ def test_an_object_above_the_limit_is_refused_before_its_body_is_read(server: Os
         (400, "SomethingOdd", "STORAGE_UNAVAILABLE"),
     ],
 )
-def test_answers_that_will_not_change_are_not_repeated(
-    server: OssServer, status: int, code: str, ours: str
+def test_permanent_errors_are_not_retried(
+    server: OssServer, status: int, code: str, expected: str
 ) -> None:
     fault = server.inject(_fault("error", "GET", status=status, code=code, times=9))
-    with pytest.raises(JobError, match=f"^{ours}: OSS answered {status} {code}"):
+    with pytest.raises(JobError, match=f"^{expected}: OSS answered {status} {code}"):
         oss_store(server).get("k", limit=1)
     assert fault.fired == 1
 
@@ -195,7 +195,7 @@ def test_answers_that_will_not_change_are_not_repeated(
     ("status", "code"),
     [(500, "InternalError"), (503, "QpsLimitExceeded"), (429, "X"), (400, "RequestTimeout")],
 )
-def test_answers_that_may_change_are_repeated(server: OssServer, status: int, code: str) -> None:
+def test_temporary_errors_are_retried(server: OssServer, status: int, code: str) -> None:
     server.place("results", "k", b"1")
     server.inject(_fault("error", "GET", status=status, code=code, times=3))
     assert oss_store(server).get("k", limit=1).data == b"1"
@@ -219,7 +219,7 @@ def test_pauses_are_random_below_a_doubling_limit_and_the_budget_ends_them() -> 
     assert slept == [1, 2, 4, 5]  # a fifth pause would end after 13 s
 
 
-def test_credentials_are_asked_for_at_every_request(server: OssServer) -> None:
+def test_credentials_are_requested_for_every_call(server: OssServer) -> None:
     server.add_key("sts-1", "secret-1", token="token-1")
     server.add_key("sts-2", "secret-2", token="token-2")
     handed = iter(
@@ -234,7 +234,7 @@ def test_credentials_are_asked_for_at_every_request(server: OssServer) -> None:
     assert store.get("k", limit=1).data == b"3"
 
 
-def test_expired_and_forgotten_temporary_keys_are_temporary(server: OssServer) -> None:
+def test_expired_and_unknown_temporary_keys_are_temporary_errors(server: OssServer) -> None:
     keys = Credentials("sts-1", "secret-1", "token-1")
     store = oss_store(server, keys=lambda: keys)
     with pytest.raises(JobError, match=r"CREDENTIALS_EXPIRED.*InvalidAccessKeyId") as caught:
@@ -257,7 +257,7 @@ def test_expired_and_forgotten_temporary_keys_are_temporary(server: OssServer) -
     ],
     ids=["unknown", "wrong secret", "wrong secret with token", "wrong token", "no right"],
 )
-def test_refused_keys_are_the_operators_task_and_never_shown(
+def test_refused_keys_are_a_misconfiguration_and_never_shown(
     server: OssServer, keys: Credentials, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.add_key("sts-1", "secret-1", token="t0k3n-value")
@@ -280,7 +280,7 @@ def test_a_bucket_that_ever_had_versioning_is_refused(server: OssServer, state: 
         store.check(writable_once=True)
 
 
-def test_a_missing_bucket_is_the_operators_task(server: OssServer) -> None:
+def test_a_missing_bucket_is_a_misconfiguration(server: OssServer) -> None:
     store = oss_store(server, "nowhere")
     for operation in (
         lambda: store.check(writable_once=True),
@@ -308,7 +308,7 @@ def test_bytes_are_returned_as_stored_whatever_their_encoding(server: OssServer)
     assert oss_store(server).get("k.gz", limit=999).data == packed
 
 
-def test_folder_markers_are_left_out_of_listings(server: OssServer) -> None:
+def test_listings_omit_folder_markers(server: OssServer) -> None:
     for key in ("refs/", "refs/a.wav", "/odd", "a//b"):
         server.place("results", key, b"")
     assert [info.key for info in oss_store(server).list("")] == ["refs/a.wav"]
@@ -326,7 +326,7 @@ def test_the_clock_is_the_servers(ahead: float) -> None:
             store.head("k")
 
 
-def test_a_worker_whose_clock_is_far_off_is_told(server: OssServer) -> None:
+def test_a_worker_with_a_wrong_clock_gets_a_clear_error(server: OssServer) -> None:
     server.state.ahead = 3600.0
     with pytest.raises(JobError, match=r"STORAGE_UNAVAILABLE.*RequestTimeTooSkewed"):
         oss_store(server).head("k")
@@ -352,7 +352,7 @@ def test_proxies_of_the_environment_are_ignored(
         ("https://user:pass@oss-cn-hangzhou.aliyuncs.com", "SETTING_INVALID"),
     ],
 )
-def test_endpoints_that_are_not_safe_or_none_are_refused(endpoint: str, code: str) -> None:
+def test_insecure_or_invalid_endpoints_are_refused(endpoint: str, code: str) -> None:
     with pytest.raises(JobError, match=code) as caught:
         OssStore("results", endpoint, "cn-hangzhou", lambda: KEYS)
     assert "pass" not in str(caught.value)
@@ -371,7 +371,7 @@ def test_safe_endpoints_are_completed(endpoint: str, url: str) -> None:
     assert oss_connection.https_url(endpoint) == url
 
 
-def test_the_region_is_read_from_the_endpoint_or_asked_for() -> None:
+def test_the_region_is_taken_from_the_endpoint_or_required() -> None:
     assert (
         oss_connection.region_of("https://oss-cn-shanghai-internal.aliyuncs.com") == "cn-shanghai"
     )
@@ -381,14 +381,14 @@ def test_the_region_is_read_from_the_endpoint_or_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "ab", "Upper", "under_score", "-dash", "x" * 64])
-def test_impossible_bucket_names_are_refused(name: str) -> None:
+def test_invalid_bucket_names_are_refused(name: str) -> None:
     with pytest.raises(JobError, match="BUCKET_MISSING"):
         OssStore(name, "https://oss-cn-hangzhou.aliyuncs.com", "", lambda: KEYS)
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 and its key, signed by itself."""
+    """A self-signed certificate for 127.0.0.1, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -416,7 +416,7 @@ def _put_over_tls(certificate: Path, newest: ssl.TLSVersion) -> None:
 
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_from_1_2_on_is_spoken(
+def test_tls_1_2_and_newer_are_accepted(
     certificate: Path, newest: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -427,7 +427,7 @@ def test_older_tls_and_unknown_certificates_are_refused(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: No valid response"):
-        _put_over_tls(certificate, ssl.TLSVersion.TLSv1_3)  # nobody vouches for it
+        _put_over_tls(certificate, ssl.TLSVersion.TLSv1_3)  # its authority is unknown
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: No valid response"):
         _put_over_tls(certificate, ssl.TLSVersion.TLSv1_1)

@@ -1,7 +1,7 @@
-"""oss2's own integration tests, which were written for the real OSS, pass against our server.
+"""oss2's own integration tests, which were written for the real OSS, pass against the test server.
 
-They are in oss2's source distribution, which pip fetches from the package registry. Their requests
-go to the host names of OSS; our server gets them because it stands in `http_proxy`.
+They are in oss2's source distribution, which pip downloads from the package registry. Their
+requests go to the host names of OSS; the test server gets them because `http_proxy` names it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _MODULES = (
     "test_bucket_versioning.py::TestBucketVersioning::test_bucket_versioning",
     "test_bucket_versioning.py::TestBucketVersioning::test_bucket_versioning_wrong",
 )
-_LEFT_OUT = {
+_DESELECTED = {
     "test_object.py::TestObject::test_process_object": "scales an image",
     "test_object.py::TestObject::test_async_process_object": "scales an image",
     "test_object.py::TestObject::test_restore_object_with_config": "tiers of cold archives",
     "test_object.py::TestObject::test_restore_object_with_wrong_request": "tiers of cold archives",
     "test_object.py::TestObject::test_restore_archive_object_with_job_parameters": "the same",
-    "test_object.py::TestObject::test_timeout": "expects that 1 ms is too short to be answered",
-    "test_object.py::TestObject::test_default_timeout": "expects that 1 ms is too short",
+    "test_object.py::TestObject::test_timeout": "expects a timeout of 1 ms to expire",
+    "test_object.py::TestObject::test_default_timeout": "expects a timeout of 1 ms to expire",
     "test_iterator.py::TestIterator::test_live_channel_iterator": "video streams",
-    "test_sign.py::TestSign::test_sign_v2_x_oss_date": "signature V2, which we never send",
+    "test_sign.py::TestSign::test_sign_v2_x_oss_date": "signature V2, which is not used",
     "test_sign.py::TestSign::test_sign_v2_additional_headers": "signature V2",
     "test_sign.py::TestSign::test_sign_v2_x_oss_date_url": "signature V2",
 }
-_FEWEST = 120
+_MIN_PASSED = 120
 
 
 @pytest.mark.slow
@@ -59,22 +59,24 @@ def test_oss2s_own_tests_for_objects_parts_lists_and_appends_pass(tmp_path: Path
     assert done.returncode == 0, report
     passed = re.search(r"(\d+) passed", report)
     assert passed, report
-    assert int(passed[1]) >= _FEWEST, report
+    assert int(passed[1]) >= _MIN_PASSED, report
 
 
 def _fetch(folder: Path) -> Path:
     pin = lock.read_pins("oss")["oss2"]
-    wanted = folder / "oss2.txt"
-    wanted.write_text(str(pin), encoding="utf-8")
+    requirements = folder / "oss2.txt"
+    requirements.write_text(str(pin), encoding="utf-8")
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", "oss2"]
-    options += ["--no-build-isolation", "--require-hashes", "--requirement", str(wanted)]
+    options += ["--no-build-isolation", "--require-hashes", "--requirement", str(requirements)]
     command = [sys.executable, "-m", "pip", "download", *options]
     fetched = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
     found = list(folder.glob("oss2-*.tar.gz"))
     if not found:
-        pytest.fail(f"No sources of oss2 {pin.version} were given:\n{fetched.stderr[-2000:]}")
+        pytest.fail(
+            f"The sources of oss2 {pin.version} were not downloaded:\n{fetched.stderr[-2000:]}"
+        )
     with tarfile.open(found[0]) as archive:
         tests = [member for member in archive if "/tests/" in member.name]
         archive.extractall(folder, members=tests, filter="data")
@@ -101,11 +103,11 @@ def _run(sources: Path, server: OssServer, home: Path) -> subprocess.CompletedPr
         "OSS_TEST_AUTH_VERSION": "v4",
     }
     chosen = [f"tests/{name if '::' in name else name + '.py'}" for name in _MODULES]
-    left_out = [f"--deselect=tests/{name}" for name in _LEFT_OUT]
+    deselected = [f"--deselect=tests/{name}" for name in _DESELECTED]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "oss2_suite", "-p", "no:cacheprovider"]
     command += ["-c", os.devnull, "--rootdir", str(sources), "--tb=short", "--show-capture=no"]
     return subprocess.run(
-        [*command, *left_out, *chosen],
+        [*command, *deselected, *chosen],
         cwd=sources,
         env=environment,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The server itself, where neither our store nor oss2's tests look."""
+"""Features of the test server that neither the OSS store nor oss2's tests use."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_presigned_url_works_until_it_is_changed_or_expires(
     assert b"expired" in requests.get(get, timeout=5).content
 
 
-def test_a_token_is_needed_where_the_key_has_one(server: OssServer) -> None:
+def test_a_temporary_key_requires_its_token(server: OssServer) -> None:
     server.add_key("sts", "secret", token="token")
     for version in ("v1", "v4"):
         right = _bucket(server, oss2.StsAuth("sts", "secret", "token", auth_version=version))
@@ -84,14 +84,16 @@ def test_a_wrong_signature_and_a_wrong_clock_are_refused(
 
 
 @pytest.mark.parametrize("header", ["Bearer x", "OSS4-HMAC-SHA256 x", "OSS id:x"])
-def test_odd_authorizations_are_refused_without_a_crash(server: OssServer, header: str) -> None:
+def test_malformed_authorizations_are_refused_without_a_crash(
+    server: OssServer, header: str
+) -> None:
     answer = requests.get(f"{server.endpoint}/box/k", headers={"Authorization": header}, timeout=5)
     assert answer.status_code in (400, 403)
     assert "<Code>" in answer.text
 
 
 @pytest.mark.parametrize("host", ["box.localhost", "box.oss-cn-hangzhou.aliyuncs.com"])
-def test_the_bucket_may_stand_in_the_hosts_name(server: OssServer, host: str) -> None:
+def test_the_bucket_may_be_in_the_host_name(server: OssServer, host: str) -> None:
     server.create_bucket("open", acl="public-read")
     server.place("open", "k", b"data")
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
@@ -127,7 +129,7 @@ def test_forbid_overwrite_has_no_effect_once_versioning_was_on(
     assert server.objects("box") == {"k": b"3" if state else b"1"}
 
 
-def test_copy_conditions_hold(bucket: oss2.Bucket) -> None:
+def test_copy_conditions_are_checked(bucket: oss2.Bucket) -> None:
     etag = bucket.put_object("a", b"1").etag
     bucket.copy_object("box", "a", "b", headers={"x-oss-copy-source-if-match": etag})
     wrong = {"x-oss-copy-source-if-match": "0" * 32}
@@ -176,7 +178,7 @@ def test_bad_headers_store_nothing(
     assert server.objects("box") == {}
 
 
-def test_what_is_not_offered_is_refused_and_not_mistaken(bucket: oss2.Bucket) -> None:
+def test_unsupported_requests_are_refused(bucket: oss2.Bucket) -> None:
     assert _code(bucket.get_bucket_lifecycle) == (501, "NotImplemented")
     assert _code(bucket.get_bucket_stat) == (501, "NotImplemented")
 
@@ -189,7 +191,7 @@ def test_a_body_of_unknown_length_is_refused(server: OssServer) -> None:
     connection.close()
 
 
-def test_a_mistake_in_the_server_is_not_hidden() -> None:
+def test_an_exception_in_the_server_is_not_hidden() -> None:
     server = OssServer()
     server.create_bucket("open", acl="public-read")
     server.place("open", "k", b"", headers={"content-type": None})
@@ -202,7 +204,7 @@ def test_a_mistake_in_the_server_is_not_hidden() -> None:
         use()
 
 
-def test_faults_are_given_and_counted_over_http_too(server: OssServer) -> None:
+def test_faults_can_be_set_and_counted_over_http(server: OssServer) -> None:
     control, missing = f"{server.endpoint}/-/faults", f"{server.endpoint}/box/k"
     requests.post(control, json={"kind": "error", "status": 503, "times": 2}, timeout=5)
     assert [requests.get(missing, timeout=5).status_code for _ in range(3)] == [503, 503, 403]
@@ -212,18 +214,18 @@ def test_faults_are_given_and_counted_over_http_too(server: OssServer) -> None:
 
 
 def test_chance_and_order_of_faults_are_repeatable() -> None:
-    def struck() -> list[int]:
+    def statuses() -> list[int]:
         with OssServer(seed=7) as server:
             server.inject(Fault("error", chance=0.5, times=99, after=2))
             return [requests.get(f"{server.endpoint}/x", timeout=5).status_code for _ in range(12)]
 
-    first = struck()
-    assert first == struck()
+    first = statuses()
+    assert first == statuses()
     assert first[:2] == [404, 404]
     assert set(first[2:]) == {503, 404}
 
 
-def test_a_slow_answer_is_slow(server: OssServer) -> None:
+def test_the_slow_fault_delays_the_response(server: OssServer) -> None:
     server.inject(Fault("slow", seconds=0.15))
     began = time.monotonic()
     requests.get(server.endpoint, timeout=5)
@@ -241,25 +243,28 @@ def test_the_process_keeps_its_objects_across_a_restart(tmp_path: Path) -> None:
         )
         assert process.stdout is not None
         try:
-            told = json.loads(process.stdout.readline())
+            announced = json.loads(process.stdout.readline())
             auth = oss2.StsAuth("id", "secret", "to:ken", auth_version="v4")
-            use(oss2.Bucket(auth, told["endpoint"], "box", region=told["region"]), told)
+            use(
+                oss2.Bucket(auth, announced["endpoint"], "box", region=announced["region"]),
+                announced,
+            )
         finally:
             process.terminate()
             process.communicate(timeout=20)
         assert process.returncode == 0
 
-    def write(bucket: oss2.Bucket, told: dict[str, str]) -> None:
+    def write(bucket: oss2.Bucket, announced: dict[str, str]) -> None:
         bucket.put_object("é", b"kept", headers={"x-oss-meta-a": "b"})
         bucket.put_object("gone", b"")
         bucket.delete_object("gone")
-        assert urllib.request.urlopen(f"{told['endpoint']}/-/faults").read() == b"[]"  # noqa: S310
+        assert urllib.request.urlopen(f"{announced['endpoint']}/-/faults").read() == b"[]"  # noqa: S310
 
-    def read(bucket: oss2.Bucket, told: dict[str, str]) -> None:
+    def read(bucket: oss2.Bucket, announced: dict[str, str]) -> None:
         found = bucket.get_object("é")
         assert (found.read(), found.headers["x-oss-meta-a"]) == (b"kept", "b")
         assert [item.key for item in oss2.ObjectIteratorV2(bucket)] == ["é"]
-        old = oss2.Bucket(bucket.auth, told["endpoint"], "old", region=told["region"])
+        old = oss2.Bucket(bucket.auth, announced["endpoint"], "old", region=announced["region"])
         assert old.get_bucket_versioning().status == "Suspended"
 
     run(write)

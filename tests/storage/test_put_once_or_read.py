@@ -1,4 +1,4 @@
-"""core.storage.port.put_once_or_read: the first writer's bytes, for everybody."""
+"""core.storage.port.put_once_or_read: every caller gets the first writer's bytes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from core.storage.port import Body, Store, put_once_or_read
 from tests.support.stores import together
 
 
-def test_everybody_gets_what_the_first_one_wrote(store: Store) -> None:
+def test_every_caller_gets_the_bytes_of_the_first_writer(store: Store) -> None:
     got = together(8, lambda n: put_once_or_read(store, "k", b"%d" % n, limit=1))
     assert set(got) == {store.get("k", limit=1).data}
 
 
-def test_what_is_too_large_is_not_read(store: Store) -> None:
+def test_an_object_above_the_limit_is_not_read(store: Store) -> None:
     store.put("k", b"xx")
     with pytest.raises(JobError, match="OBJECT_TOO_LARGE"):
         put_once_or_read(store, "k", b"x", limit=1)
 
 
 class Disappearing(LocalStore):
-    """What is there when it is written is deleted before it is read."""
+    """Deletes an object between the write and the read."""
 
     def put_once(self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None) -> bool:
         written = super().put_once(key, data, metadata=metadata)
@@ -33,9 +33,11 @@ class Disappearing(LocalStore):
         return written
 
 
-def test_what_disappears_meanwhile_is_tried_again(tmp_path: Path) -> None:
+def test_an_object_deleted_meanwhile_is_a_temporary_error(tmp_path: Path) -> None:
     store = Disappearing(tmp_path)
     store.put("k", b"x")
-    with pytest.raises(JobError, match="STORAGE_UNAVAILABLE: k exists but cannot be read") as told:
+    with pytest.raises(
+        JobError, match="STORAGE_UNAVAILABLE: k exists but cannot be read"
+    ) as caught:
         put_once_or_read(store, "k", b"y", limit=1)
-    assert (told.value.retry, told.value.pointer) == (True, "k")
+    assert (caught.value.retry, caught.value.pointer) == (True, "k")

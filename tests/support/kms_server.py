@@ -28,7 +28,7 @@ SECRET = "secret-of-test"
 
 
 class Kms:
-    """Keys by id; `faults` are (status, code) answers given before the service works again."""
+    """Keys by id; `faults` are the (status, code) of the next responses."""
 
     def __init__(self, endpoint: str, ca_file: str) -> None:
         self.endpoint, self.ca_file = endpoint, ca_file
@@ -46,8 +46,8 @@ class Kms:
         self.requests.append(headers | params)
         if self.faults:
             status, code = self.faults.pop(0)
-            return status, {"Code": code, "Message": "ordered"}
-        if not _authentic(headers, query):
+            return status, {"Code": code, "Message": "injected"}
+        if not _is_authentic(headers, query):
             return 400, {"Code": "SignatureDoesNotMatch", "Message": "signature"}
         encrypting = headers["x-acs-action"] == "Encrypt"
         return self._encrypt(params) if encrypting else self._decrypt(params)
@@ -89,8 +89,8 @@ def _context(params: dict[str, str]) -> bytes:
     return json.dumps(json.loads(params["EncryptionContext"]), sort_keys=True).encode()
 
 
-def _authentic(headers: dict[str, str], query: str) -> bool:
-    """ACS3-HMAC-SHA256 over what arrived: the query as sent, the headers it says it signed."""
+def _is_authentic(headers: dict[str, str], query: str) -> bool:
+    """Verify ACS3-HMAC-SHA256 over the query as sent and the headers named as signed."""
     scheme, _, rest = headers["authorization"].partition(" ")
     given = dict(part.split("=", 1) for part in rest.split(","))
     names = given["SignedHeaders"].split(";")
@@ -105,7 +105,7 @@ def _authentic(headers: dict[str, str], query: str) -> bool:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """Clients that refuse our certificate are part of the tests."""
+        """Ignore clients that refuse the certificate: they are part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -168,7 +168,7 @@ def running(
         context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, newest
     handler: type[_Handler] = type("Handler", (_Handler,), {})
     server = _Server(("127.0.0.1", 0), handler)
-    # The handshake belongs to the thread of its connection, or one bad client stops all.
+    # The handshake runs in the thread of its connection, or one bad client would block all.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )

@@ -1,4 +1,4 @@
-"""Small manifests to bend."""
+"""Small manifests for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITEM = {"id": "hello", "text": "The first words in her voice.", "voice": "alice"
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
-    """The minimal manifest of the documentation, with top-level fields changed."""
+    """Return the minimal manifest of the documentation with top-level fields changed."""
     return {
         "schema": "voicedrop/job/1",
         "voices": {"alice": VOICE},
@@ -31,13 +31,13 @@ def encode(document: Any) -> bytes:
 
 
 def of_item(**changes: Any) -> resolve.Job:
-    """A job with one good item and, second, one with these fields."""
+    """Return a job with a good item, followed by one with these fields."""
     items = [{**ITEM, "id": "good"}, ITEM | changes]
     return resolve.parse_job(json.dumps(manifest(items=items)).encode())
 
 
 def item_error(**changes: Any) -> Refused:
-    """What is wrong with an item with these fields; the good one beside it must survive."""
+    """Return the error of an item with these fields; the good item must not be affected."""
     parsed = of_item(**changes)
     assert [item.id for item in parsed.items] == ["good"]
     assert [error.index for error in parsed.errors] == [1]
@@ -49,7 +49,7 @@ def text_of(text: str, **changes: Any) -> resolve.Item:
 
 
 def lines(*items: Any, header: Any = None, end: str = "\n") -> bytes:
-    """JSON Lines; items that are strings stand as they are."""
+    """Return JSON Lines; items that are strings are not encoded."""
     head = header if header is not None else {k: v for k, v in manifest().items() if k != "items"}
     return end.join(
         part if isinstance(part, str) else json.dumps(part) for part in (head, *items)

@@ -1,4 +1,4 @@
-"""Results with every field set, for tests of documents and events."""
+"""Result documents for tests; `FULL` has almost every field set."""
 
 from __future__ import annotations
 

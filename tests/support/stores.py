@@ -31,7 +31,7 @@ def oss_store(
 
 
 def head(store: Store, key: str) -> Info:
-    """Of an object that must be there."""
+    """Return the properties of an object that must exist."""
     found = store.head(key)
     assert found is not None, key
     return found
@@ -42,7 +42,7 @@ def patient(attempts: int) -> Retry:
 
 
 def together(count: int, action: Callable[[int], T]) -> list[T]:
-    """The results of `count` threads that all begin at the same moment."""
+    """Return the results of `count` threads that start at the same moment."""
     gate = threading.Barrier(count)
 
     def run(number: int) -> T:

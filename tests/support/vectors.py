@@ -1,4 +1,4 @@
-"""The known-answer files under tests/vectors, read strictly: an unknown field is an error."""
+"""Read the known-answer files under tests/vectors; unknown fields are errors."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def read(name: str, kind: type[V]) -> list[V]:
 
 
 def stream(length: int) -> bytes:
-    """The plaintext of long vectors: SHAKE-256 of a fixed string."""
+    """Return the plaintext of long vectors: SHAKE-256 of a fixed string."""
     return hashlib.shake_256(b"voicedrop/vector").digest(length)

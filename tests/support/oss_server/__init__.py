@@ -27,8 +27,8 @@ __all__ = ["Fault", "OssServer"]
 
 
 class OssServer:
-    """`folder` keeps buckets and objects (not unfinished uploads) across processes; `seed` is that
-    of faults which strike by chance; the clock goes `ahead` by so many seconds."""
+    """`folder` keeps buckets and objects (not unfinished uploads) across processes; `seed`: for
+    faults with a chance below 1; `ahead`: seconds by which the server's clock is ahead."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class OssServer:
     ) -> None:
         self._server.stop()
         self._thread.join()
-        if self._server.mistakes:
-            raise self._server.mistakes[0]
+        if self._server.errors:
+            raise self._server.errors[0]
 
     @property
     def port(self) -> int:
@@ -82,8 +82,8 @@ class OssServer:
         buckets: Collection[str] | None = None,
         policy: Callable[[str, str], bool] | None = None,
     ) -> None:
-        """With a `token` the key is temporary, until `expires` (Unix seconds). `buckets`: which it
-        may touch, None for all. `policy`: see AccessKey."""
+        """With a `token` the key is temporary, until `expires` (Unix seconds). `buckets` are those
+        that it may access, None for all. `policy`: see AccessKey."""
         allowed = None if buckets is None else frozenset(buckets)
         self.state.keys[name] = AccessKey(name, secret, token, expires, allowed, policy)
 
@@ -93,13 +93,13 @@ class OssServer:
             self.state.store_bucket(bucket)
 
     def objects(self, bucket: str) -> dict[str, bytes]:
-        """What lies in a bucket, without going through the network."""
+        """Return the objects of a bucket, without a request."""
         with self.state.lock:
             found = self.state.buckets[bucket].objects
             return {key: stored.data for key, stored in found.items()}
 
     def place(self, bucket: str, key: str, data: bytes, **fields: Any) -> None:
-        """Put an object without going through the network; `fields` are those of Stored."""
+        """Put an object without a request; `fields` are those of Stored."""
         with self.state.lock:
             kind = {"content-type": "application/octet-stream"}
             stored = Stored(data, md5(data), **{"headers": kind, **fields})

@@ -1,4 +1,4 @@
-"""The test server as a process: prints its endpoint as one JSON line, serves until a signal."""
+"""Run the test server as a process: print its endpoint as a JSON line, serve until a signal."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 chooses a free one")
     parser.add_argument("--region", default="cn-hangzhou")
     parser.add_argument("--folder", type=Path, help="keep buckets and objects here")
-    parser.add_argument("--seed", type=int, default=0, help="of faults that strike by chance")
+    parser.add_argument("--seed", type=int, default=0, help="for faults with a chance below 1")
     parser.add_argument("--bucket", action="append", default=[], metavar="NAME[:VERSIONING]")
     parser.add_argument("--key", action="append", default=[], metavar="ID:SECRET[:TOKEN]")
     options = parser.parse_args()
-    ended = threading.Event()
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: stopping.set())
     server = OssServer(
         port=options.port, region=options.region, folder=options.folder, seed=options.seed
     )
@@ -36,7 +36,7 @@ def main() -> None:
     with server:
         sys.stdout.write(json.dumps({"endpoint": server.endpoint, "region": server.region}) + "\n")
         sys.stdout.flush()
-        ended.wait()
+        stopping.wait()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What hangs on an object beside its content: access list, tags, symbolic link, archive state."""
+"""Attributes of objects: access control list, tags, symbolic link, archive state."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def get_tagging(state: State, request: Request) -> Reply:
 def put_tagging(state: State, request: Request) -> Reply:
     nodes = parsed(request.body).findall("TagSet/Tag")
     pairs = [(node.findtext("Key") or "", node.findtext("Value") or "") for node in nodes]
-    return _change(state, request, tags=_checked(pairs))
+    return _change(state, request, tags=_check_tags(pairs))
 
 
 def delete_tagging(state: State, request: Request) -> Reply:
@@ -51,7 +51,7 @@ def delete_tagging(state: State, request: Request) -> Reply:
 
 def parse_tags(header: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in header.split("&") if part]
-    return _checked([(unquote_plus(key), unquote_plus(value)) for key, _, value in pairs])
+    return _check_tags([(unquote_plus(key), unquote_plus(value)) for key, _, value in pairs])
 
 
 def put_symlink(state: State, request: Request) -> Reply:
@@ -77,7 +77,7 @@ def get_symlink(state: State, request: Request) -> Reply:
 
 
 def restore(state: State, request: Request) -> Reply:
-    """Restoring an archived object never ends here: it stays as unreadable as one that waits."""
+    """Start to restore an archived object; here this never completes."""
     stored = state.object(request.bucket, request.key)
     if stored.storage_class == "Standard":
         raise OssError("OperationNotSupported", "The object is not archived.")
@@ -93,12 +93,12 @@ def _change(state: State, request: Request, **fields: Any) -> Reply:
     return Reply(200)
 
 
-def _checked(pairs: list[tuple[str, str]]) -> dict[str, str]:
+def _check_tags(pairs: list[tuple[str, str]]) -> dict[str, str]:
     tags = dict(pairs)
-    right = len(tags) == len(pairs) <= 10 and all(
+    valid = len(tags) == len(pairs) <= 10 and all(
         0 < len(key) <= 128 and len(value) <= 256 and _TAG.fullmatch(key) and _TAG.fullmatch(value)
         for key, value in pairs
     )
-    if not right:
+    if not valid:
         raise OssError("InvalidTag", "The tags you provided are invalid.")
     return tags

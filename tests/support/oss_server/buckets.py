@@ -1,4 +1,4 @@
-"""Requests about the service and about buckets: create, look at, list, delete."""
+"""Requests about the service and about buckets: create, get, list, delete."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def put_acl(state: State, request: Request) -> Reply:
 
 
 def list_live(state: State, request: Request) -> Reply:
-    """There are no live channels here, but oss2's tests ask for them when they clean up."""
+    """Return an empty list: oss2's tests list live channels when they clean up."""
     state.bucket(request.bucket)
     nodes = [("Prefix", ""), ("Marker", ""), ("MaxKeys", 100), ("IsTruncated", "false")]
     return xml_reply("ListLiveChannelResult", [*nodes, ("NextMarker", "")])

@@ -1,4 +1,4 @@
-"""From a request to its reply: who may, and which function answers."""
+"""Authorise a request and call the function that handles it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.oss_server.state import State
 
 Operation = Callable[[State, Request], Reply]
 
-# Method and the query parameter (or header) that chooses the operation; the first match counts.
+# Method and the query parameter that selects the operation; the first match applies.
 _BUCKET: list[tuple[str, str, Operation]] = [
     ("GET", "bucketInfo", buckets.bucket_info),
     ("GET", "location", buckets.location),
@@ -48,7 +48,7 @@ _OBJECT: list[tuple[str, str, Operation]] = [
     ("GET", "", objects.get_object),
     ("DELETE", "", objects.delete_object),
 ]
-# Parameters that choose an operation which is not offered: never mistaken for a plain request.
+# Parameters of operations that are not supported, so that they are not taken for others.
 _UNKNOWN = set(
     "cors lifecycle website logging referer policy worm inventory replication encryption stat "  # noqa: SIM905
     "x-oss-process x-oss-async-process asyncFetch versions qos vod bucketArchiveDirectRead "
@@ -105,7 +105,10 @@ def _put_operation(request: Request) -> Operation:
 
 
 def _action(request: Request) -> str:
-    """What the request needs. Source: OSS documentation, "Common examples of RAM policies"."""
+    """Return the RAM action that a request requires.
+
+    Source: OSS documentation, "Common examples of RAM policies".
+    """
     if request.key:
         named = {"GET": "GetObject", "HEAD": "GetObject", "DELETE": "DeleteObject"}
         return f"oss:{named.get(request.method, 'PutObject')}"

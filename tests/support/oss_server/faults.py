@@ -1,4 +1,4 @@
-"""Faults to inject: which requests they hit, and what then goes wrong."""
+"""Faults to inject: which requests they affect, and how."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Literal
 from tests.support.oss_server.messages import Request
 
 Kind = Literal[
-    "error",  # answer `status` and `code`; nothing is performed
-    "hang",  # accept, stay silent for `seconds`, hang up; nothing is performed
+    "error",  # respond with `status` and `code`; nothing is performed
+    "hang",  # accept, wait for `seconds`, close the connection; nothing is performed
     "reset",  # reset the connection; nothing is performed
-    "slow",  # perform, answer after `seconds`
-    "lost_reply",  # perform, then hang up
-    "duplicate",  # perform twice, as a repeating proxy would; the second answer is sent
-    "cut",  # perform, hang up in the middle of the answer's body
-    "stall",  # perform, stay silent for `seconds` in the middle of the answer's body, hang up
-    "corrupt",  # perform, flip one bit of the answer's body
-    "wrong_crc",  # perform, send another x-oss-hash-crc64ecma
+    "slow",  # perform, respond after `seconds`
+    "lost_reply",  # perform, close the connection without a response
+    "duplicate",  # perform twice, as a retrying proxy would; the second response is sent
+    "cut",  # perform, close the connection in the middle of the response's body
+    "stall",  # as `cut`, but wait for `seconds` before closing the connection
+    "corrupt",  # perform, flip one bit of the response's body
+    "wrong_crc",  # perform, send a wrong x-oss-hash-crc64ecma
 ]
 
 
@@ -28,23 +28,23 @@ Kind = Literal[
 class Fault:
     kind: Kind
     method: str = ""
-    """Empty: any."""
+    """Empty: any method."""
     key: str = ""
-    """A regular expression that is searched in the key."""
+    """A regular expression that must match somewhere in the key."""
     query: str = ""
-    """A query parameter that must be there, such as `append`."""
+    """A query parameter that must be present, such as `append`."""
     times: int = 1
-    """How often, at most."""
+    """Maximum number of requests affected."""
     after: int = 0
-    """How many matching requests pass before the first is hit."""
+    """Number of matching requests before the first one affected."""
     chance: float = 1.0
     status: int = 503
     code: str = "ServiceUnavailable"
     seconds: float = 0.0
     fired: int = field(default=0, init=False)
-    """How often it has struck."""
+    """Number of requests affected so far."""
 
-    def hits(self, request: Request) -> bool:
+    def matches(self, request: Request) -> bool:
         return (
             self.method in ("", request.method)
             and re.search(self.key, request.key) is not None
@@ -72,10 +72,10 @@ class Faults:
             self._rules.clear()
 
     def pick(self, request: Request) -> Fault | None:
-        """The first rule that strikes this request."""
+        """Return the first fault that applies to this request, and count it."""
         with self._lock:
             for rule in self._rules:
-                if rule.fired >= rule.times or not rule.hits(request):
+                if rule.fired >= rule.times or not rule.matches(request):
                     continue
                 if rule.after > 0:
                     rule.after -= 1

@@ -1,4 +1,4 @@
-"""Requests and replies as plain values, and the XML that OSS speaks."""
+"""Requests and replies as plain values, and the XML of OSS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Request:
     body: bytes
     host: str
     account: str = ""
-    """Who signed; empty for an anonymous request."""
+    """Id of the access key that signed; empty for an anonymous request."""
 
     def header(self, name: str) -> str:
         return self.headers.get(name, "")
@@ -40,7 +40,7 @@ class Reply:
 
 
 def document(root: str, nodes: Iterable[Node]) -> bytes:
-    """`nodes` are (tag, text) or (tag, nested nodes), in the order given; None is left out."""
+    """Serialise `nodes`, (tag, text) or (tag, nested nodes), in this order; None is omitted."""
     element = ET.Element(root)
     _fill(element, nodes)
     body: bytes = ET.tostring(element, encoding="utf-8")
@@ -64,7 +64,7 @@ def xml_reply(root: str, nodes: Iterable[Node]) -> Reply:
 
 def parsed(body: bytes) -> ET.Element:
     try:
-        return ET.fromstring(body)  # noqa: S314 (our own clients)
+        return ET.fromstring(body)  # noqa: S314 (trusted clients)
     except ET.ParseError:
         raise OssError("MalformedXML", "The XML you provided was not well-formed.") from None
 
@@ -97,7 +97,7 @@ def http_date(moment: float) -> str:
 
 
 def encoder(query: Mapping[str, str]) -> Callable[[str], str]:
-    """How names stand in a listing: `encoding-type=url` percent-encodes them."""
+    """Return the encoder of names in a listing: `encoding-type=url` percent-encodes them."""
     encoding = query.get("encoding-type", "")
     if encoding not in ("", "url"):
         raise OssError("InvalidArgument", "Invalid Encoding Method specified in Request")

@@ -1,4 +1,4 @@
-"""Uploads in parts: begin, put or copy a part, list, complete, abort."""
+"""Multipart uploads: begin, put or copy a part, list, complete, abort."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def complete(state: State, request: Request) -> Reply:
     check_overwrite(bucket, request)
     if upload.forbid_overwrite and not bucket.versioning and request.key in bucket.objects:
         raise OssError("FileAlreadyExists", details={"ObjectName": request.key})
-    numbers = _wanted(request, upload)
+    numbers = _part_numbers(request, upload)
     parts = [upload.parts[number][0] for number in numbers]
     if any(len(part) < SMALLEST_PART for part in parts[:-1]):
         raise OssError("EntityTooSmall", "Your proposed upload smaller than the minimum size.")
@@ -116,7 +116,7 @@ def list_uploads(state: State, request: Request) -> Reply:
     bucket, query, encode = state.bucket(request.bucket), request.query, encoder(request.query)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     marker, limit = query.get("key-marker", ""), whole(query, "max-uploads", 1000, 1000)
-    # An upload sorts by its key, then its id: NUL stands between them and is in no key.
+    # Uploads are sorted by key, then id. They are separated by NUL, which no key contains.
     names = {f"{upload.key}\0{name}": upload for name, upload in bucket.uploads.items()}
     behind = query.get("upload-id-marker", "")
     ended = marker if delimiter and marker.endswith(delimiter) else f"{marker}\0{behind or '~'}"
@@ -153,7 +153,7 @@ def _add_part(state: State, request: Request, data: bytes) -> None:
     upload.parts[number] = (data, time.time())
 
 
-def _wanted(request: Request, upload: Upload) -> list[int]:
+def _part_numbers(request: Request, upload: Upload) -> list[int]:
     if request.header("x-oss-complete-all") == "yes":
         return sorted(upload.parts)
     numbers = []

@@ -1,4 +1,4 @@
-"""What the server remembers; one lock makes each request atomic."""
+"""The state of the server; one lock makes each request atomic."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class AccessKey:
     token: str = ""
     expires: float = float("inf")
     buckets: frozenset[str] | None = None
-    """The buckets that the key may touch; None for all."""
+    """The buckets that the key may access; None for all."""
     policy: Callable[[str, str], bool] | None = None
-    """Whether an action (`oss:GetObject`) on a resource (`bucket/key`, `bucket`) is granted, as a
-    RAM policy would say; None: every action is."""
+    """Returns whether a RAM policy grants an action (`oss:GetObject`) on a resource (`bucket/key`,
+    `bucket`); None grants every action."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An object. Replaced as a whole, never changed."""
+    """An object; immutable."""
 
     data: bytes
     etag: str
     kind: str = "Normal"
     headers: dict[str, str] = field(default_factory=dict)
-    """Content-Type and its kin."""
+    """Content-Type and similar headers."""
     metadata: dict[str, str] = field(default_factory=dict)
     modified: float = field(default_factory=lambda: float(int(time.time())))
     storage_class: str = "Standard"
@@ -51,7 +51,7 @@ class Stored:
     acl: str = "default"
     tags: dict[str, str] = field(default_factory=dict)
     target: str = ""
-    """Of a symbolic link."""
+    """The target of a symbolic link."""
     content_md5: str = ""
 
     @property
@@ -77,7 +77,7 @@ class Bucket:
     acl: str = "private"
     storage_class: str = "Standard"
     versioning: str = ""
-    """Empty: never enabled. History is not kept, only what the state does to other requests."""
+    """Empty: never enabled. No versions are kept, but the state affects other requests."""
     objects: dict[str, Stored] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
 
@@ -114,30 +114,30 @@ class State:
             raise OssError("NoSuchKey", details={"Key": key}) from None
 
     def store(self, bucket: Bucket, key: str, stored: Stored | None) -> None:
-        """None removes."""
+        """Store an object; None deletes it."""
         if stored is None:
             bucket.objects.pop(key, None)
         else:
             bucket.objects[key] = stored
         if self._folder:
             name = hashlib.sha256(key.encode()).hexdigest()
-            _keep(self._folder / bucket.name / f"{name}.object", stored and (key, stored))
+            _save(self._folder / bucket.name / f"{name}.object", stored and (key, stored))
 
     def store_bucket(self, bucket: Bucket) -> None:
-        """Remember a new bucket or changed settings of an old one."""
+        """Store a new bucket or changed settings."""
         self.buckets[bucket.name] = bucket
         if self._folder:
             bare = Bucket(**{**vars(bucket), "objects": {}, "uploads": {}})
-            _keep(self._folder / f"{bucket.name}.bucket", bare)
+            _save(self._folder / f"{bucket.name}.bucket", bare)
 
     def remove_bucket(self, bucket: Bucket) -> None:
         del self.buckets[bucket.name]
         if self._folder:
-            _keep(self._folder / f"{bucket.name}.bucket", None)
+            _save(self._folder / f"{bucket.name}.bucket", None)
 
 
-def _keep(path: Path, value: object) -> None:
-    """None removes."""
+def _save(path: Path, value: object) -> None:
+    """Write a file; None deletes it."""
     if value is None:
         path.unlink(missing_ok=True)
         return

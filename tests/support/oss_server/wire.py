@@ -1,4 +1,4 @@
-"""HTTP: parsing requests, sending replies, and going wrong where a fault says so."""
+"""HTTP: parse requests, send replies, and inject faults."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.oss_server.messages import Reply, Request, error_reply
 from tests.support.oss_server.state import State
 
 CONTROL = "/-/faults"
-"""Unsigned: POST a fault as JSON, DELETE all, GET how often each has struck."""
-_VIRTUAL = re.compile(r"([^.]+)\.((?:oss-[a-z0-9-]+\.aliyuncs\.com|localhost)(?::\d+)?)$")
-_OURS = re.compile(r"([\d.]+|(.+\.)?localhost|(.+\.)?oss-[a-z0-9-]+\.aliyuncs\.com)(:\d+)?$")
-_SERVICE = re.compile(r"oss-[a-z0-9-]+\.aliyuncs\.com(?::\d+)?$")
+"""Unsigned: POST a fault as JSON, DELETE all, GET the count of each."""
+_BUCKET_HOST = re.compile(r"([^.]+)\.((?:oss-[a-z0-9-]+\.aliyuncs\.com|localhost)(?::\d+)?)$")
+_KNOWN_HOST = re.compile(r"([\d.]+|(.+\.)?localhost|(.+\.)?oss-[a-z0-9-]+\.aliyuncs\.com)(:\d+)?$")
+_SERVICE_HOST = re.compile(r"oss-[a-z0-9-]+\.aliyuncs\.com(?::\d+)?$")
 
 
 class Server(ThreadingHTTPServer):
@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
         self.state = state
         self.faults = faults
         self.stopping = threading.Event()
-        self.mistakes: list[BaseException] = []
+        self.errors: list[BaseException] = []
         self.connections: set[socket.socket] = set()
         super().__init__(address, Handler)
 
@@ -43,14 +43,14 @@ class Server(ThreadingHTTPServer):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                continue  # it has just ended by itself
+                continue  # already closed
         self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients hang up, and so do we. Anything else is a mistake in this server."""
+        """Record exceptions other than closed connections: they are bugs in this server."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, OSError):
-            self.mistakes.append(error)
+            self.errors.append(error)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     _headers_buffer: list[bytes]
-    """The base class's own, which its stub leaves out."""
+    """An attribute of the base class that its stub omits."""
 
     def setup(self) -> None:
         super().setup()
@@ -69,15 +69,15 @@ class Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: signatures and tokens stand in requests."""
+        """Log nothing: requests contain signatures and tokens."""
 
     def do_GET(self) -> None:
         body = self._body()
         if self.path.startswith(CONTROL):
             self._send(control(self.server.faults, self.command, body))
             return
-        if not _OURS.match(self.headers.get("Host", "")):
-            self.close_connection = True  # as a proxy, we reach nobody else
+        if not _KNOWN_HOST.match(self.headers.get("Host", "")):
+            self.close_connection = True  # as a proxy, it reaches no other host
             return
         request = parse(self.command, self.path, dict(self._headers()), body or b"")
         if body is None:
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault is None:
             self._send(answer(self.server.state, request))
         else:
-            self._go_wrong(fault, request)
+            self._inject(fault, request)
 
     do_PUT = do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 (the base class looks for these)
 
@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         return [(name.lower(), value) for name, value in self.headers.items()]
 
     def _body(self) -> bytes | None:
-        """None if the client gave no length for a body that it must have."""
+        """Read the body; None if its length is missing although the method requires one."""
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             chunks = []
             while size := int(self.rfile.readline().split(b";")[0], 16):
@@ -105,13 +105,15 @@ class Handler(BaseHTTPRequestHandler):
             return b"".join(chunks)
         length = self.headers.get("Content-Length")
         if self.command in ("GET", "HEAD"):
-            self.close_connection = length is not None  # some announce a body that never comes
+            self.close_connection = (
+                length is not None
+            )  # some clients announce a body and never send it
             return b""
         if length is None:
             return None if self.command in ("PUT", "POST") else b""
         return self.rfile.read(int(length))
 
-    def _go_wrong(self, fault: Fault, request: Request) -> None:
+    def _inject(self, fault: Fault, request: Request) -> None:
         if fault.kind == "error":
             self._send(error_reply(OssError(fault.code, status=fault.status), request, "FAULT"))
         elif fault.kind in ("hang", "reset"):
@@ -145,14 +147,14 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
 
     def _send(self, reply: Reply, *, cut: bool = False) -> None:
-        """Head and body in one piece: two would meet the delayed acknowledgements of TCP."""
+        """Send head and body in one write: delayed acknowledgements of TCP would slow two."""
         self.send_response_only(reply.status)
         chunked = "Transfer-Encoding" in reply.headers
         if not chunked and "Content-Length" not in reply.headers and reply.status != 304:
             reply.headers["Content-Length"] = str(len(reply.body))
         for name, value in reply.headers.items():
             self.send_header(name, value)
-        if self.close_connection:  # untold, the client sends its next request into the closing
+        if self.close_connection:  # or the client would reuse the connection
             self.send_header("Connection", "close")
         self._headers_buffer.append(b"\r\n")
         head = b"".join(self._headers_buffer)
@@ -166,16 +168,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def parse(method: str, target: str, headers: dict[str, str], body: bytes) -> Request:
-    """`target` may be absolute, as a proxy gets it. The bucket stands before the
-    service's host name, or first in the path if the host is an address."""
+    """Parse a request. `target` may be absolute, as for a proxy. The bucket is a prefix of the host
+    name, or the first segment of the path if the host is an address."""
     url = urlsplit(target)
     host = url.netloc or headers.get("host", "")
     path = unquote(target.split("?", 1)[0].removeprefix(f"http://{url.netloc}")[1:])
     query = dict(parse_qsl(url.query, keep_blank_values=True))
-    named = _VIRTUAL.match(host)
+    named = _BUCKET_HOST.match(host)
     if named:
         bucket, host, key = named[1], named[2], path
-    elif _SERVICE.match(host):
+    elif _SERVICE_HOST.match(host):
         bucket, key = "", path
     else:
         bucket, _, key = path.partition("/")
