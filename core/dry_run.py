@@ -25,10 +25,9 @@ from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
-"""Characters per second of finished speech at speed 1, by language. Measured:
-docs/performance.md."""
+"""Approximate characters per second of finished speech at speed 1, by language."""
 OTHER_RATE = 14.0
-"""Characters per second in a language that was not measured."""
+"""The same for any other language."""
 
 Errors = dict[tuple[str, str], JobError | None]
 """(voice, language) -> why it cannot be spoken; None if it can."""
