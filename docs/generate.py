@@ -94,7 +94,7 @@ def error_page() -> str:
         parts += [f"## {family}", who, table(codes, "what to do")]
     parts += [
         "## Notices",
-        "Remarks that do not stop anything. They stand in `notices` of the job, a voice or an "
+        "Remarks that stop nothing. They are listed in `notices` of the job, of a voice or of an "
         "item.",
         table(errors.NOTICES, "meaning"),
     ]
