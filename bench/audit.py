@@ -23,7 +23,7 @@ from typing import Any
 from bench import playback
 from core.job.runtime import Runtime
 from handlers import jobs
-from handlers.cli import audit as auditing
+from handlers.cli.audit import AuditRequest, audit_results
 from handlers.cli.screen import Progress
 from handlers.jobs import carry_out
 
@@ -133,8 +133,8 @@ def report(name: str, root: Path, options: argparse.Namespace, codes: set[str]) 
     """Audit a bucket and say whether the report has findings of the expected codes only."""
     out = root.parent / f"audit {name}".replace(" ", "-")
     wall, processor = time.perf_counter(), time.process_time()
-    request = auditing.AuditRequest(out=out, workers=options.jobs)
-    outcome = auditing.audit(playback.settings(root), request, Progress(quiet=True))
+    request = AuditRequest(out=out, workers=options.jobs)
+    outcome = audit_results(playback.settings(root), request, Progress(quiet=True))
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     data: dict[str, Any] = json.loads((out / "report.json").read_text())
     if options.keep:

@@ -1,8 +1,7 @@
-"""`voicedrop`: the same pipeline over folders or buckets, for people and for scripts.
+"""The commands of `voicedrop` and their options.
 
-Results go to standard output (with --json as one JSON document), progress to standard error.
-Exit codes: 0 done; 1 something was refused or failed; 2 wrong usage; 3 a job waits for a file;
-4 a setting or key needs you; 5 try again later.
+Results go to standard output (with --json as one JSON document), progress to standard error. Exit
+codes are in `exit_codes.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from core.errors import JobError, Misconfigured, Unavailable
+from core.errors import JobError
 from core.version import VERSION
-from handlers.cli import screen
+from handlers.cli import exit_codes, screen
 from handlers.cli.consent import consent_app
 from handlers.cli.log import log_app
 from handlers.cli.models import models_app
@@ -28,7 +27,7 @@ app = typer.Typer(
     help="Drop a manifest and a reference recording; get watermarked, sealed speech in that voice.",
     epilog="To begin: `init`, then `submit` a manifest and its files, `watch --once`, and `open` "
     "the result. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 waiting for a file, "
-    "4 a setting or key needs you, 5 try again later. Settings: see the README.",
+    "4 a setting or key is missing or wrong, 5 try again later. Settings: see the README.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,11 +37,9 @@ app.add_typer(consent_app, name="consent")
 app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")
 
-EXIT_FAILED, EXIT_WAITING, EXIT_OPERATOR, EXIT_LATER = 1, 3, 4, 5
 
-
-def _tell_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(VERSION)
         raise typer.Exit
 
@@ -52,7 +49,7 @@ def _options(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_tell_version, is_eager=True, help="Print the version and exit."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None: ...
@@ -64,28 +61,27 @@ def init(bucket: Bucket = None, as_json: AsJson = False) -> None:
 
     Safe to repeat: nothing is ever replaced.
     """
-    from handlers.cli import desk
+    from handlers.cli.init import create_folders_and_keys
 
-    screen.show(desk.init(settings(bucket)), as_json=as_json)
+    screen.show(create_folders_and_keys(settings(bucket)), as_json=as_json)
 
 
 @app.command()
 def watch(
     bucket: Bucket = None,
     once: Annotated[bool, typer.Option("--once", help="Stop when nothing is left to do.")] = False,
-    poll: Annotated[float, typer.Option(help="Seconds between looks at the inbox.")] = 2.0,
+    poll: Annotated[float, typer.Option(help="Seconds between listings of the inbox.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Carry out the manifests in the inbox.
 
-    Every manifest that has no result yet; then wait for more, unless --once.
+    Carries out every manifest that has no result yet, then waits for more, unless --once.
     """
-    from handlers.cli import watch as watching
+    from handlers.cli.watch import watch_inbox
 
     with screen.Progress(quiet=as_json) as progress:
-        found = watching.watch(settings(bucket), once=once, poll=poll, progress=progress)
-    screen.show(found, as_json=as_json)
-    raise typer.Exit(found.exit_code)
+        output = watch_inbox(settings(bucket), once=once, poll=poll, progress=progress)
+    screen.show(output, as_json=as_json)
 
 
 @app.command()
@@ -101,12 +97,12 @@ def submit(
 
     The manifest is checked first and stored last, because its arrival starts the job.
 
-    A file goes to the key of that name in the manifest: my/alice.wav becomes refs/alice.wav if
-    that is what the manifest says.
+    A file is stored under the key of that name in the manifest: my/alice.wav as refs/alice.wav if
+    the manifest says so.
     """
-    from handlers.cli import desk
+    from handlers.cli.submit import submit_job
 
-    screen.show(desk.submit(settings(bucket), manifest, files or []), as_json=as_json)
+    screen.show(submit_job(settings(bucket), manifest, files or []), as_json=as_json)
 
 
 @app.command(name="open")
@@ -120,9 +116,9 @@ def open_(
 
     The signature, the envelopes and every digest are checked before a file appears.
     """
-    from handlers.cli import desk
+    from handlers.cli.open_result import open_result
 
-    screen.show(desk.open_result(settings(bucket), source, out), as_json=as_json)
+    screen.show(open_result(settings(bucket), source, out), as_json=as_json)
 
 
 @app.command()
@@ -134,15 +130,13 @@ def trace(
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell which job made these clips, of up to ten hours each.
+    """Find the jobs that made these clips, of up to ten hours each.
 
-    Reads the watermark. It says "carries our mark" or not, never what is genuine.
+    Reads the watermark. It says whether a clip carries our mark, never whether it is genuine.
     """
-    from handlers.cli import audit as auditing
+    from handlers.cli.trace import trace_clips
 
-    found = auditing.trace(settings(bucket), clips, index)
-    screen.show(found, as_json=as_json)
-    raise typer.Exit(found.exit_code)
+    screen.show(trace_clips(settings(bucket), clips, index), as_json=as_json)
 
 
 @app.command()
@@ -150,7 +144,7 @@ def audit(
     bucket: Bucket = None,
     since: Annotated[str, typer.Option(help="Results from this day on, YYYY-MM-DD (UTC).")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("audit"),
-    jobs: Annotated[int, typer.Option(min=1, help="Jobs looked at side by side.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs checked in parallel.")] = 2,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A checkpoint of the log that was kept elsewhere.")
     ] = None,
@@ -158,19 +152,18 @@ def audit(
 ) -> None:
     """Check every result of a bucket.
 
-    Signed, there, unchanged, marked, logged, consented to? Reads only, and needs public keys
-    only; what it cannot check without the others it says. Writes report.html, items.csv,
-    report.json and index.json. Cut off, it goes on where it was.
+    Is it complete, signed, unchanged, marked, logged and made with consent? Only reads, and needs
+    public keys only; the report says what it could not check without secret ones. Writes
+    report.html, items.csv, report.json and index.json. An interrupted audit can be resumed.
 
     Exit codes: 0 clean, 1 findings, 2 it could not be done.
     """
-    from handlers.cli import audit as auditing
+    from handlers.cli.audit import AuditRequest, audit_results
 
-    request = auditing.AuditRequest(out=out, since=since, workers=jobs, checkpoint=checkpoint)
+    request = AuditRequest(out=out, since=since, workers=jobs, checkpoint=checkpoint)
     with screen.Progress(quiet=as_json) as progress:
-        found = auditing.audit(settings(bucket), request, progress)
-    screen.show(found, as_json=as_json)
-    raise typer.Exit(found.exit_code)
+        output = audit_results(settings(bucket), request, progress)
+    screen.show(output, as_json=as_json)
 
 
 @app.command()
@@ -187,13 +180,13 @@ def abx(
     """Make a listening test: can a person hear the mark?
 
     Writes one HTML file that works from disk. In each trial X is A or B, one of them marked; at the
-    end the page weighs the answers against guessing (binomial test) and saves them as JSON.
-    Twelve of sixteen right happen by luck to four listeners in a hundred.
+    end the page compares the answers with guessing (binomial test) and saves them as JSON.
+    By guessing, four listeners in a hundred get twelve of sixteen right.
     """
-    from handlers.cli import listening_test
+    from handlers.cli.listening_test import make_listening_test
 
     with screen.Progress(quiet=as_json) as progress:
-        found = listening_test.make(
+        output = make_listening_test(
             recordings,
             out,
             trials=trials,
@@ -201,7 +194,7 @@ def abx(
             preset=mark or settings().mark,
             progress=progress,
         )
-    screen.show(found, as_json=as_json)
+    screen.show(output, as_json=as_json)
 
 
 @app.command()
@@ -212,27 +205,24 @@ def sweep(
     ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Finish what lost notifications and dead workers left behind.
+    """Finish what lost notifications and killed workers left undone.
 
-    Manifests without result are carried out, results without event announced, stale marks removed;
-    what is left over is explained. Safe at any time, beside running workers.
+    Carries out manifests without result, writes missing events, removes stale marks, and reports
+    the rest. Safe at any time, beside running workers.
     """
-    from handlers.cli import sweep as sweeping
+    from handlers.cli.sweep import sweep_buckets
 
     with screen.Progress(quiet=as_json) as progress:
-        found = sweeping.run(settings(bucket), grace=grace, progress=progress)
-    screen.show(found, as_json=as_json)
-    raise typer.Exit(found.exit_code)
+        output = sweep_buckets(settings(bucket), grace=grace, progress=progress)
+    screen.show(output, as_json=as_json)
 
 
 @app.command()
 def doctor(bucket: Bucket = None, as_json: AsJson = False) -> None:
-    """Tell what works here and what is missing, and list the settings."""
-    from handlers.cli.doctor import examine
+    """Check what works here and what is missing, and list the settings."""
+    from handlers.cli.doctor import check_environment
 
-    found = examine(environment(bucket))
-    screen.show(found, as_json=as_json)
-    raise typer.Exit(found.exit_code)
+    screen.show(check_environment(environment(bucket)), as_json=as_json)
 
 
 @app.command()
@@ -240,14 +230,14 @@ def schema(
     name: Annotated[str, typer.Argument(help="job, result, event or consent.")] = "job",
 ) -> None:
     """Print the JSON Schema of a document."""
-    from handlers.cli import desk
+    from handlers.cli.schema import json_schema
 
-    screen.show_document(desk.schema(name))
+    screen.print_json(json_schema(name))
 
 
 @app.command()
 def text(
-    words: Annotated[str, typer.Argument(help="What shall be read.")],
+    words: Annotated[str, typer.Argument(help="The text to read.")],
     language: Annotated[str, typer.Option(help="zh, en, ja, ko, yue, or auto.")] = "auto",
     cut: Annotated[str, typer.Option(help="How to cut it: sentence, or cut0 to cut5.")] = (
         "sentence"
@@ -256,29 +246,23 @@ def text(
 ) -> None:
     """Show how GPT-SoVITS will read a text.
 
-    The normalised text, the phonemes and their ids: why does a word sound wrong?
+    Prints the normalised text, the phonemes and their ids, to find out why a word sounds wrong.
     """
-    from handlers.cli import text as textcmd
+    from handlers.cli.text import show_reading
 
-    screen.show(textcmd.read(words, language, cut), as_json=as_json)
+    screen.show(show_reading(words, language, cut), as_json=as_json)
 
 
 def main() -> None:
-    """Entry point: errors end in a sentence and an exit code, never in a traceback."""
+    """Run the command. An error is printed as a sentence, and ends with its exit code."""
     disable_core_dumps()
     try:
         app()
     except JobError as error:
         Console(stderr=True, highlight=False).print(f"{error}\n{error.advice}", markup=False)
-        sys.exit(_exit_code(error))
+        sys.exit(exit_codes.of_error(error))
     except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _exit_code(error: JobError) -> int:
-    if isinstance(error, Misconfigured):
-        return EXIT_OPERATOR
-    return EXIT_LATER if isinstance(error, Unavailable) else EXIT_FAILED
+        sys.exit(exit_codes.INTERRUPTED)
 
 
 if __name__ == "__main__":

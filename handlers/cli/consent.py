@@ -1,13 +1,20 @@
-"""`voicedrop consent ...`: who allowed which recording to become a voice."""
+"""`voicedrop consent ...`: consent records, which state who allowed which recording."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from core.consent.records import Method
+from core.audio.decoding import BYTES_LIMIT
+from core.consent import records
+from core.consent.records import Consent, Method
+from core.errors import Refused
+from handlers.cli.files import read_file
 
 consent_app = typer.Typer(
     help="Consent records: who allowed which recording.", no_args_is_help=True
@@ -33,16 +40,57 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write it.")] = None,
 ) -> None:
     """Write a consent record for a recording. Read what it states before you use it."""
-    from handlers.cli import desk
+    start = datetime.now(UTC).replace(microsecond=0)
+    end = start + timedelta(days=days) if days else None
+    purposes = purpose or ["speech synthesis"]
+    fields: dict[str, Any] = {
+        "schema": records.SCHEMA,
+        "id": records.new_id(),
+        "subject": records.Subject(name=subject),
+        "controller": controller,
+        "purposes": purposes,
+        "scope": records.Scope(languages=language or []),
+        "valid_from": start,
+        "valid_until": end,
+        "method": method,
+        "ref_audio_sha256": [_sha256(reference)],
+        "created_by": controller,
+    }
+    fields |= _evidence(method, proof)
+    if method in ("own-voice", "recorded-statement", "signed-document"):
+        statement = records.format_statement(
+            "en", name=subject, controller=controller, purposes=purposes, start=start, end=end
+        )
+        fields.setdefault("statement_text", statement)
+    try:
+        record = Consent(**fields)
+    except ValueError as exc:
+        raise Refused("CONSENT_INVALID", f"{exc}: give it with --proof.") from exc
+    _write(record, out)
 
-    record = desk.new_consent(
-        reference,
-        subject=subject,
-        method=method,
-        controller=controller,
-        purposes=purpose or ["speech synthesis"],
-        languages=language or [],
-        days=days,
-        proof=proof,
-    )
-    desk.write_record(record, out)
+
+def _evidence(method: Method, proof: str) -> dict[str, Any]:
+    """Return the field that the method requires, from a file or from words."""
+    field = records.REQUIRED_EVIDENCE.get(method, "")
+    if not proof or not field:
+        return {}
+    if field == "evidence_sha256":
+        return {field: _sha256(Path(proof))}
+    if field == "statement_audio":
+        return {field: records.StatementAudio(key=Path(proof).name, sha256=_sha256(Path(proof)))}
+    return {field: proof}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(read_file(path, limit=BYTES_LIMIT)).hexdigest()
+
+
+def _write(record: Consent, out: Path | None) -> None:
+    data = records.format_consent(record)
+    if out is None:
+        os.write(1, data)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("xb") as file:
+        file.write(data)
+    typer.echo(f"wrote {out}: read it before you use it, because it speaks for a person", err=True)

@@ -1,4 +1,4 @@
-"""What works on this machine, what is missing and how to get it, and the settings in force."""
+"""`voicedrop doctor`: check what works on this machine, and list the settings in force."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from functools import partial
 from core.errors import JobError
 from core.settings import SETTINGS, Settings
 from handlers import wiring
-from handlers.cli.screen import Report
+from handlers.cli import exit_codes
+from handlers.cli.screen import CommandOutput
 
 DEPLOYMENT = frozenset(
     f"VOICEDROP_{name}"
     for name in ("IMAGE", "INBOX_BUCKET", "RESULTS_BUCKET", "CONTROL_BUCKET", "DOMAIN", "CERT_ID")
 )
-"""Variables that s.yaml reads where it is deployed; no settings."""
+"""Variables that s.yaml reads at deployment. They are not settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +28,45 @@ class DoctorCheck:
     ok: bool
     detail: str
     needed: bool = True
-    """Nothing works without it."""
+    """If False, voicedrop works without it."""
 
 
-def examine(environ: Mapping[str, str]) -> Report:
-    checks, chosen = list(_checks(environ)), list(_in_force(environ))
-    marks = {
-        (True, True): "ok  ",
-        (True, False): "ok  ",
-        (False, True): "BAD ",
-        (False, False): "-   ",
-    }
-    lines = [f"{marks[check.ok, check.needed]} {check.what}: {check.detail}" for check in checks]
-    lines += [f"     {row['variable']}={row['value']} ({row['source']})" for row in chosen]
-    bad = any(check.needed and not check.ok for check in checks)
-    lines.append("Something needs you." if bad else "Ready.")
-    data = {"ready": not bad, "findings": [asdict(check) for check in checks], "settings": chosen}
-    return Report(data, lines, 4 if bad else 0)
+def check_environment(environ: Mapping[str, str]) -> CommandOutput:
+    checks, rows = list(_checks(environ)), list(_settings_in_force(environ))
+    lines = [f"{_mark(check)} {check.what}: {check.detail}" for check in checks]
+    lines += [f"     {row['variable']}={row['value']} ({row['source']})" for row in rows]
+    is_ready = all(check.ok or not check.needed for check in checks)
+    lines.append("Ready." if is_ready else "Not ready: correct what is marked BAD.")
+    data = {"ready": is_ready, "findings": [asdict(check) for check in checks], "settings": rows}
+    return CommandOutput(data, lines, exit_codes.DONE if is_ready else exit_codes.MISCONFIGURED)
+
+
+def _mark(check: DoctorCheck) -> str:
+    if check.ok:
+        return "ok  "
+    return "BAD " if check.needed else "-   "
 
 
 def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     yield DoctorCheck("Python", True, platform.python_version())
-    yield _tried("ONNX Runtime", _runtime)
-    yield from _unknown(environ)
+    yield _attempt("ONNX Runtime", _onnx_runtime)
+    yield from _unknown_variables(environ)
     try:
         settings = Settings.from_environ(environ)
         settings.refuse_loops()
     except JobError as exc:
-        yield DoctorCheck("settings", False, _told(exc))
+        yield DoctorCheck("settings", False, _explain(exc))
         return
     credentials = wiring.CurrentCredentials(environ)
-    yield _tried("keys", lambda: repr(wiring.keyring(settings, credentials)))
+    yield _attempt("keys", lambda: repr(wiring.keyring(settings, credentials)))
     for name in ("inbox", "results", "control"):
         place = str(getattr(settings, name))
-        yield _tried(name, partial(_bucket, place, name, settings, credentials))
-    yield _tried(f"voice {settings.engine}", lambda: wiring.voice(settings).name)
+        yield _attempt(name, partial(_check_bucket, place, name, settings, credentials))
+    yield _attempt(f"voice {settings.engine}", lambda: wiring.voice(settings).name)
     yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
 
 
-def _unknown(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     known = {row.variable for row in SETTINGS.values()} | DEPLOYMENT
     for variable in environ:
         if variable.startswith("VOICEDROP_") and variable not in known:
@@ -75,8 +76,8 @@ def _unknown(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
             yield DoctorCheck(variable, False, f"Unknown setting, ignored.{hint}", needed=False)
 
 
-def _in_force(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Settings that have a value, except wrong ones: those are a finding."""
+def _settings_in_force(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Yield the settings that have a value, except wrong ones, which are a finding."""
     for row in SETTINGS.values():
         try:
             value = row.read(environ)
@@ -91,31 +92,31 @@ def _in_force(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
             }
 
 
-def _runtime() -> str:
+def _onnx_runtime() -> str:
     from core import inference
 
-    found = inference.providers()
-    return f"{', '.join(found.names)}: {found.reason}"
+    providers = inference.providers()
+    return f"{', '.join(providers.names)}: {providers.reason}"
 
 
-def _bucket(
+def _check_bucket(
     place: str, name: str, settings: Settings, credentials: wiring.CurrentCredentials
 ) -> str:
     wiring.store(place, settings, credentials).check(writable_once=name == "results")
     return place
 
 
-def _tried(what: str, attempt: Callable[[], str]) -> DoctorCheck:
+def _attempt(what: str, attempt: Callable[[], str]) -> DoctorCheck:
     try:
         return DoctorCheck(what, True, attempt())
     except JobError as exc:
-        return DoctorCheck(what, False, _told(exc))
+        return DoctorCheck(what, False, _explain(exc))
 
 
 def _optional(what: str, module: str, how: str) -> DoctorCheck:
-    there = importlib.util.find_spec(module) is not None
-    return DoctorCheck(what, there, "installed" if there else how, needed=False)
+    is_installed = importlib.util.find_spec(module) is not None
+    return DoctorCheck(what, is_installed, "installed" if is_installed else how, needed=False)
 
 
-def _told(error: JobError) -> str:
+def _explain(error: JobError) -> str:
     return f"{error} {error.advice if error.advice not in str(error) else ''}".strip()

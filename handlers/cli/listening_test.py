@@ -1,4 +1,4 @@
-"""`voicedrop abx`: recordings in, a blinded listening test of the watermark out."""
+"""`voicedrop abx`: make a blinded listening test of the watermark from recordings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from core.audio.stream import Recording
 from core.audio.waveform import Audio
 from core.errors import Refused
 from core.settings import MarkPreset
-from handlers.cli.screen import Progress, Report
+from handlers.cli.screen import CommandOutput, Progress
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus"})
 _READ_S = 120
-"""The loudest stretch is looked for in the first two minutes of a recording."""
-_LEAST_S = 1.0
+"""Seconds that are read of a recording; the loudest excerpt of them is used."""
+_MIN_S = 1.0
 
 
-def make(
+def make_listening_test(
     sources: Sequence[Path],
     out: Path,
     *,
@@ -30,36 +30,37 @@ def make(
     seconds: float,
     preset: MarkPreset,
     progress: Progress,
-) -> Report:
-    """Write the page. Raises Refused OBJECT_MISSING, AUDIO_..., Failed AUDIO_DECODER_CRASHED."""
+) -> CommandOutput:
+    """Write the page. Raises Refused OBJECT_MISSING or AUDIO_..., Failed AUDIO_DECODER_CRASHED."""
     strength = watermark.STRENGTHS[preset]
     pairs = []
-    for path in islice(_files(sources), trials):
-        progress.doing(f"marking {path.name}")
-        sound = _read(path)
-        if sound.seconds < _LEAST_S:
-            raise Refused("AUDIO_TOO_SHORT", "Less than a second.", pointer=str(path))
-        pairs.append(listening_test.make_pair(path.name, sound, strength=strength, seconds=seconds))
+    for path in islice(_find_recordings(sources), trials):
+        progress.update_status(f"marking {path.name}")
+        audio = _read(path)
+        if audio.seconds < _MIN_S:
+            raise Refused("AUDIO_TOO_SHORT", "It is shorter than a second.", pointer=str(path))
+        pairs.append(listening_test.make_pair(path.name, audio, strength=strength, seconds=seconds))
     text = listening_test.render_page(pairs, trials=trials, strength=strength)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     data = {"page": str(out), "clips": len(pairs), "trials": trials, "strength": strength}
     lines = [f"{out}: {trials} trials of {len(pairs)} clips, {len(text) >> 20} MiB"]
-    return Report(data, [*lines, "Open it in a browser; it needs no network. Headphones, please."])
+    lines.append("Open it in a browser and listen with headphones. It needs no network.")
+    return CommandOutput(data, lines)
 
 
-def _files(sources: Sequence[Path]) -> list[Path]:
-    """Every recording, folders searched through."""
-    found: list[Path] = []
+def _find_recordings(sources: Sequence[Path]) -> list[Path]:
+    """Return the files among `sources`, and all recordings in the folders."""
+    paths: list[Path] = []
     for source in sources:
         if not source.exists():
             raise Refused("OBJECT_MISSING", "No such file or folder.", pointer=str(source))
         inside = sorted(source.rglob("*")) if source.is_dir() else [source]
-        found += [p for p in inside if p == source or p.suffix.lower() in SUFFIXES]
-    if not found:
+        paths += [p for p in inside if p == source or p.suffix.lower() in SUFFIXES]
+    if not paths:
         names = ", ".join(map(str, sources))
         raise Refused("OBJECT_MISSING", f"No recording (WAV, FLAC, MP3, Ogg, Opus) in {names}.")
-    return found
+    return paths
 
 
 def _read(path: Path) -> Audio:

@@ -1,4 +1,4 @@
-"""`voicedrop models ...`: GPT-SoVITS checkpoints in, bundles out."""
+"""`voicedrop models ...`: convert GPT-SoVITS checkpoints into bundles."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from core.settings import Settings
-from handlers.cli import screen
+from handlers.cli import exit_codes, screen
 from handlers.cli.options import AsJson
-from handlers.cli.screen import Report
+from handlers.cli.screen import CommandOutput
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -63,14 +63,14 @@ def verify(
     """Compare a bundle with golden results, stage by stage."""
     from core.voice.gpt_sovits.bundle import Bundle
     from core.voice.gpt_sovits.convert.checks import format_table
-    from core.voice.gpt_sovits.convert.verify import verify as checks
+    from core.voice.gpt_sovits.convert.verify import verify as run_checks
 
-    made = list(checks(Bundle(bundle), golden))
-    data = [{"stage": c.stage, "value": c.value, "bound": c.bound, "ok": c.passed} for c in made]
-    passed = all(check.passed for check in made)
-    report = Report({"passed": passed, "checks": data}, [format_table(made)], 0 if passed else 1)
-    screen.show(report, as_json=as_json)
-    raise typer.Exit(report.exit_code)
+    checks = list(run_checks(Bundle(bundle), golden))
+    rows = [{"stage": c.stage, "value": c.value, "bound": c.bound, "ok": c.passed} for c in checks]
+    passed = all(check.passed for check in checks)
+    code = exit_codes.DONE if passed else exit_codes.FAILED
+    output = CommandOutput({"passed": passed, "checks": rows}, [format_table(checks)], code)
+    screen.show(output, as_json=as_json)
 
 
 @models_app.command()
@@ -79,12 +79,12 @@ def get(
         str, typer.Argument(help="gpt-sovits-v2, gpt-sovits-v2pro or gpt-sovits-v2proplus.")
     ],
     mirror: Annotated[bool, typer.Option("--mirror", help="Download from hf-mirror.com.")] = False,
-    precision: Annotated[Precision, typer.Option(help="Of the converted bundle.")] = "int8",
+    precision: Annotated[Precision, typer.Option(help="Precision of the bundle.")] = "int8",
     as_json: AsJson = False,
 ) -> None:
     """Download the official files and convert them.
 
-    A broken download goes on where it stopped.
+    An interrupted download is resumed.
     """
     from core.voice.gpt_sovits.convert import download
 
@@ -103,8 +103,8 @@ def get(
             name, cache / "checkpoints", base_url=url, progress=show_progress
         )
     out = cache / "bundles" / f"{name}-{precision}"
-    report = _convert(sources, out, precision, download.LICENCE, quiet=as_json)
-    screen.show(report, as_json=as_json)
+    output = _convert(sources, out, precision, download.LICENCE, quiet=as_json)
+    screen.show(output, as_json=as_json)
 
 
 @models_app.command(name="list")
@@ -113,18 +113,19 @@ def list_(as_json: AsJson = False) -> None:
     from core.voice.gpt_sovits.convert.download import MODELS, installed_bundles
 
     folder = Settings.from_environ(os.environ).cache / "bundles"
-    found = [
+    bundles = [
         {"bundle": str(b.folder), "version": b.spec.version, "precision": b.spec.precision}
         for b in installed_bundles(folder)
     ]
-    lines = [f"{b['bundle']}  {b['version']} {b['precision']}" for b in found]
-    lines = lines or [f"None in {folder}. `voicedrop models get NAME` knows {', '.join(MODELS)}."]
-    screen.show(Report({"bundles": found}, lines), as_json=as_json)
+    lines = [f"{b['bundle']}  {b['version']} {b['precision']}" for b in bundles]
+    names = ", ".join(MODELS)
+    lines = lines or [f"None in {folder}. `voicedrop models get NAME` can download {names}."]
+    screen.show(CommandOutput({"bundles": bundles}, lines), as_json=as_json)
 
 
 def _convert(
     sources: Sources, out: Path, precision: Precision, licence: str, *, quiet: bool
-) -> Report:
+) -> CommandOutput:
     from core.voice.gpt_sovits.convert.bundle import convert
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,4 +142,4 @@ def _convert(
         f"Use it: VOICEDROP_ENGINE=gpt_sovits VOICEDROP_BUNDLE={out}",
     ]
     data = {"bundle": str(out), "version": spec.version, "precision": spec.precision}
-    return Report(data, lines)
+    return CommandOutput(data, lines)

@@ -1,15 +1,13 @@
-"""Open a result: signature, envelopes, digests, and only then audio."""
+"""`voicedrop open`: check a result and unseal its audio."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from core.crypto import sealing
 from core.crypto.keys import Keyring
@@ -17,101 +15,95 @@ from core.crypto.sealing import Envelope
 from core.documents import signed
 from core.errors import Refused
 from core.job.commit import RESULT_LIMIT
-from core.result import document as result
+from core.result import document
 from core.result.item_result import Chapter, ItemResult
 from core.settings import Settings
-from core.storage.object_keys import result_key
+from core.storage.object_keys import SEALED_SUFFIX, result_key
+from core.storage.port import Store
 from handlers import wiring
+from handlers.cli.files import read_file, replace_file
+from handlers.cli.screen import CommandOutput
 
 SEALED_LIMIT = 4 << 30
+Fetch = Callable[[str], bytes]
+"""Return the object with this key."""
 
 
-class Opened(msgspec.Struct, frozen=True, kw_only=True):
-    item: str
-    path: str
-    seconds: float
+def open_result(settings: Settings, source: str, out: Path) -> CommandOutput:
+    """Unseal every output of a result, or a single one, after all checks.
 
-
-def open_all(settings: Settings, source: str, out: Path) -> list[Opened]:
-    """`source`: a job id, a key or path of a result.json, or a path of one .sealed file beside it.
-
+    `source`: a job id, the key or path of a result.json, or the path of a .sealed file beside one.
     Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING.
     """
     runtime = wiring.local_runtime(settings)
-    path = Path(source)
-    wanted = ""
-    fetch: Callable[[str], bytes]
-    if path.is_file():
-        if path.suffix == ".sealed":
-            wanted = path.name
-            folder = path.parent.parent if path.parent.name == "chapters" else path.parent
-            path = folder / "result.json"
-        document = _file(path)
-        folder = path.parent
-        fetch = partial(_beside, folder)
-    else:
-        key = source.removeprefix(f"oss://{runtime.results.name}/")
-        key = key if key.endswith("result.json") else result_key(key)
-        document = runtime.results.get(key, limit=RESULT_LIMIT).data
-        fetch = lambda key: runtime.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
-    signed.check_signature(document, runtime.keys.verifying)
-    found = result.parse_result(document)
-    made: Iterable[ItemResult | Chapter] = chain(result.read_items(found, fetch), found.chapters)
-    files = [one for one in _files(made) if not wanted or one.key.endswith(f"/{wanted}")]
+    data, fetch, name = _locate(source, runtime.results)
+    signed.check_signature(data, runtime.keys.verifying)
+    result = document.parse_result(data)
+    named = _sealed_files(chain(document.read_items(result, fetch), result.chapters))
+    files = [file for file in named if not name or file.key.endswith(f"/{name}")]
     if not files:
         raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
     out.mkdir(parents=True, exist_ok=True)
-    return [_open(one, fetch, runtime.keys, out) for one in files]
+    opened = [_open(file, fetch, runtime.keys, out) for file in files]
+    lines = [f"{file['path']}  {file['seconds']:.1f} s  item {file['item']}" for file in opened]
+    return CommandOutput({"opened": opened}, [*lines, "The signature and every digest are right."])
 
 
-def _beside(folder: Path, key: str) -> bytes:
-    """An object that a result in `folder` names, wherever both were copied to: `out/<job>/` of its
-    key may be this folder under any name, and that of an earlier job beside it."""
+def _locate(source: str, results: Store) -> tuple[bytes, Fetch, str]:
+    """Return the result document, a function that reads what it names, and the name of the only
+    file to open, or empty for all."""
+    path, name = Path(source), ""
+    if not path.is_file():
+        key = source.removeprefix(f"oss://{results.name}/")
+        key = key if key.endswith("result.json") else result_key(key)
+        fetch = lambda key: results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
+        return results.get(key, limit=RESULT_LIMIT).data, fetch, name
+    if path.suffix == SEALED_SUFFIX:
+        name = path.name
+        folder = path.parent.parent if path.parent.name == "chapters" else path.parent
+        path = folder / "result.json"
+    return read_file(path), partial(_read_copy, path.parent), name
+
+
+def _read_copy(folder: Path, key: str) -> bytes:
+    """Read an object that the result in `folder` names.
+
+    The folder is a copy of `out/<job>/` under any name. Outputs of an earlier job are in the folder
+    of that job beside it.
+    """
     _, job, rest = key.split("/", 2)
-    places = (folder.parent / job / rest, folder / rest, folder / rest.rpartition("/")[2])
-    return _file(next((place for place in places if place.is_file()), places[1]))
+    paths = (folder.parent / job / rest, folder / rest, folder / rest.rpartition("/")[2])
+    return read_file(next((path for path in paths if path.is_file()), paths[1]))
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _SealedFile:
     owner: str
+    """Id of the item or joined file."""
     key: str
     envelope: Envelope
     seconds: float
+    """Length of the owner's audio."""
 
 
-def _files(made: Iterable[ItemResult | Chapter]) -> list[_File]:
-    """Everything sealed that a result names: items, joined files, subtitles."""
-    files = []
-    for one in made:
-        if one.output is None:
+def _sealed_files(outputs: Iterable[ItemResult | Chapter]) -> Iterator[_SealedFile]:
+    """Yield every sealed file that a result names: items, joined files and subtitles."""
+    for owner in outputs:
+        if owner.output is None:
             continue
-        if one.envelope is None:
-            raise Refused("SEAL_INVALID", "The result gives no envelope.", pointer=one.id)
-        seconds = one.output.duration_s
-        files.append(_File(one.id, one.output.key, one.envelope, seconds))
-        files += [_File(one.id, s.key, s.envelope, seconds) for s in one.subtitles]
-    return files
+        if owner.envelope is None:
+            raise Refused("SEAL_INVALID", "The result gives no envelope.", pointer=owner.id)
+        seconds = owner.output.duration_s
+        yield _SealedFile(owner.id, owner.output.key, owner.envelope, seconds)
+        for subtitle in owner.subtitles:
+            yield _SealedFile(owner.id, subtitle.key, subtitle.envelope, seconds)
 
 
-def _open(one: _File, fetch: Callable[[str], bytes], keys: Keyring, out: Path) -> Opened:
-    plain = sealing.open_sealed(fetch(one.key), one.envelope, keys.wrapping)
-    path = out / _within_job(one.key).removesuffix(".sealed")
-    path.parent.mkdir(exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(plain)
-    aside.replace(path)
-    return Opened(item=one.owner, path=str(path), seconds=one.seconds)
-
-
-def _within_job(key: str) -> str:
-    """`out/<job>/chapters/a.wav.sealed` -> `chapters/a.wav.sealed`."""
-    name = key.rpartition("/")[2]
-    return f"chapters/{name}" if key.endswith(f"/chapters/{name}") else name
-
-
-def _file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(path)) from exc
+def _open(file: _SealedFile, fetch: Fetch, keys: Keyring, out: Path) -> dict[str, Any]:
+    plain = sealing.open_sealed(fetch(file.key), file.envelope, keys.wrapping)
+    name = file.key.rpartition("/")[2]
+    path = out / ("chapters" if file.key.endswith(f"/chapters/{name}") else "")
+    path.mkdir(exist_ok=True)
+    path /= name.removesuffix(SEALED_SUFFIX)
+    replace_file(path, plain)
+    return {"item": file.owner, "path": str(path), "seconds": file.seconds}

@@ -1,4 +1,4 @@
-"""Options that many commands of `voicedrop` share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Mark = Annotated[MarkPreset | None, typer.Option(help=_help("mark"))]
 
 
 def environment(bucket: Path | None = None) -> dict[str, str]:
-    """The variables of this process, with `--bucket` in place of those that name the buckets."""
+    """Return the environment variables, with `--bucket` in place of those that name buckets."""
     environ = dict(os.environ)
     if bucket is not None:
         environ |= {"VOICEDROP_BUCKET": str(bucket)}

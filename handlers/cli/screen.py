@@ -1,4 +1,4 @@
-"""What a command shows: words for people, one JSON document for machines, progress meanwhile."""
+"""The output of a command: lines for people, one JSON document for machines, and its progress."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.status import Status
 
 from core.job.runtime import Step
 
-DOING = {
+STAGES = {
     "fetch": "fetching the reference",
     "consent": "checking consent",
     "prepare": "preparing the reference",
@@ -29,43 +30,49 @@ DOING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CommandOutput:
+    """What a command prints at its end, and its exit code."""
+
     data: dict[str, Any]
-    """For machines; stable."""
+    """For machines; its keys do not change."""
     lines: list[str] = field(default_factory=list)
     """For people."""
     exit_code: int = 0
 
 
-def show(report: Report, *, as_json: bool) -> None:
+def show(output: CommandOutput, *, as_json: bool) -> None:
+    """Print the output and end the command. Raises typer.Exit with the exit code if it is not 0."""
     if as_json:
-        show_document(report.data)
+        print_json(output.data)
     else:
         console = Console(highlight=False, soft_wrap=True)
-        for line in report.lines:
+        for line in output.lines:
             console.print(line, markup=False)
+    if output.exit_code:
+        raise typer.Exit(output.exit_code)
 
 
-def show_document(document: Any) -> None:
-    print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201 - this is the output
+def print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def stderr(*, quiet: bool = False) -> Console:
-    """Where progress goes, so that standard output stays for results."""
+    """The console for progress, so that standard output has the result alone."""
     return Console(stderr=True, highlight=False, quiet=quiet)
 
 
 class Progress:
-    """Tells on standard error what a job is doing; an observer of `core.job.runtime`."""
+    """Shows on standard error what a job is doing; an observer of `core.job.runtime`."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self._console = console or stderr(quiet=quiet)
         self._status: Status | None = None
         self._spoken: dict[str, tuple[float, float]] = {}
+        """Job and item -> seconds spent on speaking, and seconds of speech."""
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
-            self._status = self._console.status("looking at the inbox")
+            self._status = self._console.status("starting")
             self._status.start()
         return self
 
@@ -81,23 +88,24 @@ class Progress:
     def __call__(self, step: Step) -> None:
         name = f"{step.job[:8]} {step.item}".strip()
         if step.seconds is None:
-            self.doing(f"{name}: {DOING.get(step.stage, step.stage)}")
+            self.update_status(f"{name}: {STAGES.get(step.stage, step.stage)}")
         elif step.stage == "speak":
-            spent, sound = self._spoken.get(name, (0.0, 0.0))
-            self._spoken[name] = spent + step.seconds, sound + step.audio_seconds
-            self.doing(f"{name}: speaking, {self._pace(name)}")
+            spent, speech = self._spoken.get(name, (0.0, 0.0))
+            self._spoken[name] = spent + step.seconds, speech + step.audio_seconds
+            self.update_status(f"{name}: speaking, {self._pace(name)}")
         elif step.stage == "store":
-            self.say(f"{name}: {self._pace(name)}")
+            self.print(f"{name}: {self._pace(name)}")
         elif step.stage == "enrol":
-            self.say(f"{name}: voice learned in {step.seconds:.0f} s")
+            self.print(f"{name}: voice learned in {step.seconds:.0f} s")
 
-    def doing(self, text: str) -> None:
+    def update_status(self, text: str) -> None:
+        """Replace the status line; nothing where standard error is not a terminal."""
         if self._status:
             self._status.update(text)
 
-    def say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+    def print(self, line: str) -> None:
+        self._console.print(line, markup=False)
 
     def _pace(self, name: str) -> str:
-        spent, sound = self._spoken.get(name, (0.0, 0.0))
-        return f"{sound:.1f} s of speech, real-time factor {spent / max(sound, 1e-3):.2f}"
+        spent, speech = self._spoken.get(name, (0.0, 0.0))
+        return f"{speech:.1f} s of speech, real-time factor {spent / max(speech, 1e-3):.2f}"

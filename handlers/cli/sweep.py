@@ -1,4 +1,4 @@
-"""`voicedrop sweep`: finish what lost notifications left unfinished."""
+"""`voicedrop sweep`: finish what lost notifications and killed workers left undone."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import msgspec
 
 from core.settings import Settings
 from handlers import sweep, wiring
-from handlers.cli.screen import Progress, Report
+from handlers.cli import exit_codes
+from handlers.cli.screen import CommandOutput, Progress
 from handlers.sweep import Sweep
 
-EXIT_FAILED, EXIT_WAITING, EXIT_LATER = 1, 3, 5
 
-
-def run(settings: Settings, *, grace: float, progress: Progress) -> Report:
+def sweep_buckets(settings: Settings, *, grace: float, progress: Progress) -> CommandOutput:
+    """`grace`: seconds in which the notification of a new manifest may still arrive."""
     runtime = wiring.local_runtime(settings, progress)
     wiring.check_stores(runtime)
-    return report(sweep.run(runtime, grace=grace))
+    return format_output(sweep.run(runtime, grace=grace))
 
 
-def report(swept: Sweep) -> Report:
+def format_output(swept: Sweep) -> CommandOutput:
     findings = [msgspec.to_builtins(finding) for finding in swept.findings]
     lines = [sweep.describe(finding) for finding in swept.findings]
     if (more := swept.counts.total() - len(swept.findings)) > 0:
@@ -26,12 +26,13 @@ def report(swept: Sweep) -> Report:
     lines.append(
         f"{swept.manifests} manifests, {swept.finished} jobs finished, {swept.undone} open."
     )
-    return Report(sweep.summary(swept) | {"findings": findings}, lines, _exit_code(swept))
+    data = sweep.summary(swept) | {"findings": findings}
+    return CommandOutput(data, lines, _exit_code(swept))
 
 
 def _exit_code(swept: Sweep) -> int:
     if swept.broken:
-        return EXIT_FAILED
+        return exit_codes.FAILED
     if not swept.undone:
-        return 0
-    return EXIT_WAITING if swept.waiting == swept.undone else EXIT_LATER
+        return exit_codes.DONE
+    return exit_codes.WAITING if swept.waiting == swept.undone else exit_codes.LATER

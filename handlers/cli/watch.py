@@ -1,4 +1,4 @@
-"""`voicedrop watch`: a worker over folders or buckets that nobody notifies."""
+"""`voicedrop watch`: a worker that lists the inbox, for folders and buckets without events."""
 
 from __future__ import annotations
 
@@ -18,59 +18,69 @@ from core.storage.object_keys import CLIPS, MANIFEST_SUFFIXES, MANIFESTS, result
 from core.storage.port import Info
 from events.incoming import object_kind
 from handlers import oss, wiring
-from handlers.cli.screen import Progress, Report
+from handlers.cli import exit_codes
+from handlers.cli.screen import CommandOutput, Progress
 from handlers.jobs import carry_out, carry_out_shard, trace_clip
 
-EXIT_FAILED, EXIT_WAITING = 1, 3
-SETTLED = 0.5
-"""Seconds since the last write after which a file in a folder is taken for whole: a bucket shows
-only whole objects, but `cp` into a folder writes while we look."""
+SETTLING_SECONDS = 0.5
+"""A file in a folder counts as complete so long after its last write. A bucket lists only complete
+objects, but `cp` into a folder writes in steps."""
 
 
-def watch(settings: Settings, *, once: bool, poll: float, progress: Progress) -> Report:
-    sandbox.start()  # in parallel with what follows, instead of before the first recording
+def watch_inbox(
+    settings: Settings, *, once: bool, poll: float, progress: Progress
+) -> CommandOutput:
+    """Carry out manifests until interrupted; with `once`, until none is left. `poll`: seconds."""
+    sandbox.start()  # it starts in parallel with what follows
     runtime = wiring.local_runtime(settings, progress)
     wiring.check_stores(runtime)
-    watching = Watch(runtime, progress)
-    while watching.look() or not once:
-        for line in watching.lines:
-            progress.say(line)
-        watching.lines.clear()
-        time.sleep(SETTLED if once else poll)
-    lines = watching.lines or ["Nothing new in the inbox."]
-    for key, state in watching.jobs.items():
+    watch = Watch(runtime, progress)
+    while watch.poll() or not once:
+        for line in watch.lines:
+            progress.print(line)
+        watch.lines.clear()
+        time.sleep(SETTLING_SECONDS if once else poll)
+    lines = watch.lines or ["Nothing new in the inbox."]
+    for key, state in watch.jobs.items():
         if state.get("status") == "waiting":
             lines.append(f"{key}: waits for {', '.join(state['for'])}")
-    code = EXIT_FAILED if watching.failed else EXIT_WAITING if watching.waiting else 0
-    return Report({"jobs": watching.jobs}, lines, code)
+    return CommandOutput({"jobs": watch.jobs}, lines, watch.exit_code)
 
 
 class Watch:
-    """Looks at the inbox again and again, until nothing is left to do."""
+    """Carries out what is new in the inbox with every poll."""
 
     def __init__(self, runtime: Runtime, progress: Progress) -> None:
         self._runtime, self._progress = runtime, progress
         self._done: dict[str, str] = {}
-        """Key -> ETag of what was carried out."""
+        """Key -> ETag of the objects that were carried out."""
         self._sharded: dict[str, Sharded] = {}
         """ETag of a manifest -> its shards. It is carried out again when the job has a result."""
         self.jobs: dict[str, dict[str, Any]] = {}
+        """Key -> what the output states about the job or trace."""
         self.lines: list[str] = []
+        """Lines for people that were not printed yet."""
         self.waiting = False
         self.failed = False
 
-    def look(self) -> bool:
+    @property
+    def exit_code(self) -> int:
+        if self.failed:
+            return exit_codes.FAILED
+        return exit_codes.WAITING if self.waiting else exit_codes.DONE
+
+    def poll(self) -> bool:
         """Carry out what has no result yet; return whether there is more to do."""
         has_more = self.waiting = False
         for info in self._new_objects():
-            if self._runtime.inbox.now() - info.modified < SETTLED:
+            if self._runtime.inbox.now() - info.modified < SETTLING_SECONDS:
                 has_more = True
                 continue
             try:
                 self._carry_out(info)
             except Unavailable as exc:
                 has_more = True
-                self._progress.doing(f"{info.key}: {exc.message} Trying again.")
+                self._progress.update_status(f"{info.key}: {exc.message} Trying again.")
             except Refused as exc:
                 self._finish(info, {"status": "refused", "error": exc.code, "message": exc.message})
         return self._make_shards() or has_more
@@ -86,11 +96,11 @@ class Watch:
             self.waiting = True
             self.jobs[info.key] = {"status": "waiting", "for": outcome.references}
             references = ", ".join(outcome.references)
-            self._progress.doing(f"{outcome.job_id} waits for {references}")
+            self._progress.update_status(f"{outcome.job_id} waits for {references}")
         else:
             self._sharded[info.etag] = outcome
             self.jobs[info.key] = {"status": "shared", "shards": outcome.shards}
-            self._progress.say(f"{info.key}: cut into {outcome.shards} shards")
+            self._progress.print(f"{info.key}: cut into {outcome.shards} shards")
 
     def _make_shards(self) -> bool:
         """Make unfinished shards, beside other workers; return whether there is more to do."""
@@ -101,9 +111,9 @@ class Watch:
                 try:
                     carry_out_shard(info.key, self._runtime)
                 except Unavailable as exc:
-                    self._progress.doing(f"{info.key}: {exc.message} Trying again.")
+                    self._progress.update_status(f"{info.key}: {exc.message} Trying again.")
                 except Refused as exc:
-                    self._progress.doing(f"{info.key}: {exc}")
+                    self._progress.update_status(f"{info.key}: {exc}")
         return has_more or any(self._is_unfinished(job) for job in self._sharded.values())
 
     def _is_unfinished(self, job: Sharded) -> bool:
@@ -123,9 +133,10 @@ class Watch:
     def _finish_job(self, info: Info, result: Result) -> None:
         self._finish(info, {"status": result.status, **_job_summary(result)})
         self.failed |= result.status not in ("succeeded", "validated")
-        self.lines.append(f"{info.key}: {result.status}, {_amount(result)}")
-        self.lines += [f"  {line}" for line in _complaints(result)]
-        self.lines.append(f"  result: {_place(self._runtime, result)}")
+        self.lines.append(f"{info.key}: {result.status}, {_describe_totals(result)}")
+        self.lines += [f"  {line}" for line in _describe_problems(result)]
+        key = result_key(result.job_id)
+        self.lines.append(f"  result: {self._runtime.results.name}/{key}")
 
     def _finish(self, info: Info, summary: dict[str, Any]) -> None:
         self._done[info.key] = info.etag
@@ -138,44 +149,40 @@ class Watch:
             self.lines.append(f"{info.key}: {summary['error']}: {summary['message']}")
 
 
-def _job_summary(finished: Result) -> dict[str, Any]:
-    summary = {"job": finished.job_id, "totals": msgspec.to_builtins(finished.totals)}
-    if finished.estimate:
-        summary["estimate"] = msgspec.to_builtins(finished.estimate)
+def _job_summary(result: Result) -> dict[str, Any]:
+    summary = {"job": result.job_id, "totals": msgspec.to_builtins(result.totals)}
+    if result.estimate:
+        summary["estimate"] = msgspec.to_builtins(result.estimate)
     return summary
 
 
-def _amount(finished: Result) -> str:
-    totals, expected = finished.totals, finished.estimate
-    if expected:
-        cost = "" if expected.cost is None else f", cost {expected.cost:g}"
-        said = f"about {expected.audio_s:.1f} s of speech{cost}; nothing was spoken"
-        return f"{expected.items} of {totals.items} items can be made, {said}"
+def _describe_totals(result: Result) -> str:
+    totals, estimate = result.totals, result.estimate
+    if estimate:
+        cost = "" if estimate.cost is None else f", cost {estimate.cost:g}"
+        speech = f"about {estimate.audio_s:.1f} s of speech{cost}; nothing was spoken"
+        return f"{estimate.items} of {totals.items} items can be made, {speech}"
     kept = f", {totals.kept} of them kept" if totals.kept else ""
-    made = f"{totals.succeeded} of {totals.items} items{kept}"
-    return f"{made}, {totals.audio_s:.1f} s of speech"
+    items = f"{totals.succeeded} of {totals.items} items{kept}"
+    return f"{items}, {totals.audio_s:.1f} s of speech"
 
 
-def _complaints(finished: Result) -> list[str]:
-    told = [finished.error, *(voice.error for voice in finished.voices.values())]
-    lines = [f"{e.code} {e.pointer}: {e.message}" for e in told if e]
-    many: Counter[str] = Counter()
-    for item in finished.items:
-        if item.error and item.error not in told:
+def _describe_problems(result: Result) -> list[str]:
+    errors = [result.error, *(voice.error for voice in result.voices.values())]
+    lines = [f"{e.code} {e.pointer}: {e.message}" for e in errors if e]
+    for item in result.items:
+        if item.error and item.error not in errors:
             lines.append(f"item {item.id or item.index}: {item.error.code}: {item.error.message}")
-    for part in finished.parts:
-        many.update(part.errors)
-    lines += [f"{count} items: {code}" for code, count in many.items()]
-    if many:
-        lines.append(f"each of them: {finished.attachments['errors'].key}")
-    for name, voice in finished.voices.items():
+    counts: Counter[str] = Counter()
+    for part in result.parts:
+        counts.update(part.errors)
+    lines += [f"{count} items: {code}" for code, count in counts.items()]
+    if counts:
+        lines.append(f"each of them: {result.attachments['errors'].key}")
+    for name, voice in result.voices.items():
         for encoder, match in voice.match.items():
             lines.append(
                 f"voice {name}, by {encoder}: {match.default:.2f} unadapted -> "
                 f"{match.achieved:.2f} (the same person: {match.same_person:.2f})"
             )
     return lines
-
-
-def _place(runtime: Runtime, finished: Result) -> str:
-    return f"{runtime.results.name}/{result_key(finished.job_id)}"

@@ -24,7 +24,7 @@ from core.result.document import parse_result
 from core.settings import Settings
 from core.tlog import log
 from handlers.cli import app as cli
-from handlers.cli import audit as auditing
+from handlers.cli import audit as audit_command
 from handlers.cli.screen import Progress
 from tests.audit.conftest import JOB_COUNT, open_runtime, open_sources
 from tests.audit.test_findings import flip_a_bit, release_without_a_mark, result_paths, sealed_path
@@ -137,15 +137,15 @@ def test_an_interrupted_audit_is_resumed(copy: Path, tmp_path: Path) -> None:
     settings = Settings.from_environ(
         {"VOICEDROP_BUCKET": str(copy), "VOICEDROP_KEYS": str(copy / "keys")}
     )
-    request = auditing.AuditRequest(out=tmp_path / "out")
+    request = audit_command.AuditRequest(out=tmp_path / "out")
 
     class Interrupted(Progress):
-        def doing(self, text: str) -> None:
+        def update_status(self, text: str) -> None:
             if text.startswith("3 jobs"):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        auditing.audit(settings, request, Interrupted(quiet=True))
+        audit_command.audit_results(settings, request, Interrupted(quiet=True))
     journal = tmp_path / "out/progress.jsonl"
     kept = journal.read_bytes().splitlines()
     assert len(kept) == 1 + 3
@@ -155,7 +155,7 @@ def test_an_interrupted_audit_is_resumed(copy: Path, tmp_path: Path) -> None:
     for path in copy.glob("results/marks/*/*.json"):
         path.unlink()
     (copy / f"results/out/{done[0]}/foreign").write_bytes(b"")
-    outcome = auditing.audit(settings, request, Progress(quiet=True))
+    outcome = audit_command.audit_results(settings, request, Progress(quiet=True))
     unmarked = {f["job"] for f in outcome.data["findings"] if f["code"] == "MARK_UNREGISTERED"}
     assert not set(done[1:]) & unmarked
     assert done[0] in unmarked
@@ -165,7 +165,7 @@ def test_an_interrupted_audit_is_resumed(copy: Path, tmp_path: Path) -> None:
 def test_a_different_request_does_not_use_the_journal(copy: Path, tmp_path: Path) -> None:
     journal = tmp_path / "progress.jsonl"
     journal.write_bytes(b'"another"\n{"job":"x","seen":"y"}\n')
-    assert list(auditing._kept(journal, "this")) == []
+    assert list(audit_command._read_journal(journal, "this")) == []
 
 
 @pytest.fixture(scope="module")

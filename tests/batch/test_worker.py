@@ -26,7 +26,7 @@ from core.storage.object_keys import parse_shard_key, plan_key, result_key, shar
 from core.voice import SpeechChunk, Voiceprint
 from handlers import sweep
 from handlers.cli.screen import Progress
-from handlers.cli.watch import SETTLED, Watch
+from handlers.cli.watch import SETTLING_SECONDS, Watch
 from handlers.jobs import carry_out_shard
 from handlers.oss import handle
 from tests.support.events import notification, published_events
@@ -306,8 +306,8 @@ def test_a_worker_without_the_lease_leaves_the_shard_to_the_other(runtime: Runti
 def test_watch_carries_out_all_shards(runtime: Runtime) -> None:
     put_job(runtime, items=some(5))
     looking = Watch(runtime, Progress(quiet=True))
-    time.sleep(SETTLED)
-    while looking.look():
+    time.sleep(SETTLING_SECONDS)
+    while looking.poll():
         pass
     assert looking.jobs["jobs/one.manifest.json"]["status"] == "succeeded"
     assert "5 of 5 items" in looking.lines[0]

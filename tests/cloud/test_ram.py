@@ -16,8 +16,9 @@ import yaml
 from cloud import check, ram, template
 from core.crypto import sealing
 from core.settings import Settings
-from handlers.cli import audit as auditing
+from handlers.cli.audit import AuditRequest, audit_results
 from handlers.cli.screen import Progress
+from handlers.cli.trace import trace_clips
 from tests.support.audited_bucket import fill_bucket_with_joined_files
 from tests.support.oss_server import OssServer
 from tests.support.runtime import local_runtime
@@ -148,8 +149,8 @@ def test_an_auditor_can_audit_and_trace_and_nothing_else(
                 cloud.place(NAMES[name], path.relative_to(folder).as_posix(), path.read_bytes())
     monkeypatch.setenv("VOICEDROP_KEYS", str(root / "keys"))
     settings = Settings.from_environ(os.environ)
-    request = auditing.AuditRequest(out=tmp_path / "audit")
-    found = auditing.audit(settings, request, Progress(quiet=True))
+    request = AuditRequest(out=tmp_path / "audit")
+    found = audit_results(settings, request, Progress(quiet=True))
     assert found.data["verdict"] == "clean", found.lines
     # Without these permissions, the audit skips some checks.
     assert allowed.denied == {
@@ -165,7 +166,7 @@ def test_an_auditor_can_audit_and_trace_and_nothing_else(
     envelope = sealing.envelope_from_metadata(body.info.metadata)
     clip = tmp_path / "clip.wav"
     clip.write_bytes(sealing.open_sealed(body.data, envelope, runtime.keys.wrapping))
-    (traced,) = auditing.trace(settings, [clip], None).data["traces"]
+    (traced,) = trace_clips(settings, [clip], None).data["traces"]
     assert traced["findings"][0]["item"] == "i0"
     assert allowed.idle == set()
 

@@ -139,7 +139,7 @@ def test_doctor_reports_what_is_missing_and_how_to_get_it(place: Workspace) -> N
     assert "run `voicedrop init`" in ran.stdout
     assert "BUCKET_MISSING" in ran.stdout
     assert "MODEL_MISSING" in ran.stdout
-    assert "Something needs you." in ran.stdout
+    assert "Not ready: correct what is marked BAD." in ran.stdout
 
 
 def test_doctor_names_a_wrong_setting(place: Workspace) -> None:

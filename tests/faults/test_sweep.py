@@ -23,6 +23,7 @@ from core.storage.object_keys import result_key
 from core.storage.port import Info, Object
 from core.voice import Voiceprint
 from handlers import oss, sweep
+from handlers.cli import exit_codes
 from handlers.cli import sweep as sweeping
 from handlers.sweep import LISTED, Sweep
 from tests.support.events import published_events
@@ -211,7 +212,7 @@ def test_a_forged_result_is_reported_and_does_not_stop_the_others(runtime: Runti
     put_job(runtime, name="b")
     swept = sweep_once(runtime)
     assert {f.error for f in swept.findings} == {"SIGNATURE_INVALID", ""}
-    assert sweeping.report(swept).exit_code == sweeping.EXIT_FAILED
+    assert sweeping.format_output(swept).exit_code == exit_codes.FAILED
     assert len(published_events(runtime)) == 1
 
 
@@ -258,12 +259,12 @@ def test_a_manifest_deleted_between_listing_and_reading_is_no_finding(tmp_path: 
 def test_the_report_has_json_text_and_an_exit_code(runtime: Runtime) -> None:
     put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
-    report = sweeping.report(sweep_once(runtime))
-    assert report.exit_code == sweeping.EXIT_WAITING
+    report = sweeping.format_output(sweep_once(runtime))
+    assert report.exit_code == exit_codes.WAITING
     assert report.lines[0].startswith("jobs/one.manifest.json: waiting: Waits for refs/alice.flac")
     assert report.lines[-1] == "1 manifests, 0 jobs finished, 1 open."
     assert json.loads(json.dumps(report.data))["counts"] == {"waiting": 1}
-    assert sweeping.report(Sweep()).exit_code == 0
+    assert sweeping.format_output(Sweep()).exit_code == 0
 
 
 @pytest.mark.slow
@@ -333,6 +334,6 @@ def test_the_first_of_many_findings_are_kept_and_all_are_counted() -> None:
     for number in range(LISTED + 5):
         swept.add(looking.SweepFinding(kind="waiting", job=f"{number:032x}"))
     assert (len(swept.findings), swept.undone) == (LISTED, LISTED + 5)
-    shown = sweeping.report(swept)
-    assert (shown.data["open"], shown.exit_code) == (LISTED + 5, sweeping.EXIT_WAITING)
+    shown = sweeping.format_output(swept)
+    assert (shown.data["open"], shown.exit_code) == (LISTED + 5, exit_codes.WAITING)
     assert shown.lines[-2] == "and 5 more"

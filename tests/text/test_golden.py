@@ -12,7 +12,7 @@ import pytest
 from core.text import cut, phonemise
 from core.text.symbols import symbol_ids
 from core.voice.gpt_sovits.frontend import read_phrase
-from handlers.cli.text import joined
+from handlers.cli.text import join_spans
 
 ROOT = Path(__file__).parents[2]
 ROWS = [
@@ -50,7 +50,7 @@ def spoken(row: dict[str, Any]) -> tuple[str, tuple[int, ...], str]:
         reading = phonemise(row["text"], row["lang"])
         return reading.text, symbol_ids(reading.phones), "".join(map(str, reading.word2ph))
     spans = read_phrase(row["text"], row["lang"])
-    return joined(spans), tuple(phone for span in spans for phone in span.phones), ""
+    return join_spans(spans), tuple(phone for span in spans for phone in span.phones), ""
 
 
 @pytest.mark.slow

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from core.settings import SETTINGS
-from handlers.cli.doctor import examine
+from handlers.cli.doctor import check_environment
 
 NO_MODEL = {"VOICEDROP_KOKORO": "/nowhere", "HOME": "/home/a"}
 
 
 def lines(**environ: str) -> list[str]:
-    return [line.strip() for line in examine(NO_MODEL | environ).lines]
+    return [line.strip() for line in check_environment(NO_MODEL | environ).lines]
 
 
 def test_effective_settings_are_listed_without_secrets() -> None:
@@ -29,7 +29,7 @@ def test_the_common_folder_is_listed_for_each_bucket() -> None:
 
 
 def test_a_wrong_setting_does_not_hide_the_others() -> None:
-    report = examine(NO_MODEL | {"VOICEDROP_THREADS": "many"})
+    report = check_environment(NO_MODEL | {"VOICEDROP_THREADS": "many"})
     assert report.exit_code == 4
     listed = {row["variable"] for row in report.data["settings"]}
     assert "VOICEDROP_MARK" in listed

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import watermark
 from core.errors import Refused
 from handlers.cli import app as cli
-from handlers.cli import listening_test
+from handlers.cli.listening_test import make_listening_test
 from handlers.cli.screen import Progress
 from tests.support import browser
 from tests.support.speech import FOLDER, NAMES, RATE, load_clip
@@ -26,7 +26,7 @@ from tests.support.speech import FOLDER, NAMES, RATE, load_clip
 
 def make(sources: list[Path], out: Path, **request: Any) -> dict[str, Any]:
     usual: dict[str, Any] = {"trials": 4, "seconds": 2.0, "preset": "balanced"}
-    return listening_test.make(
+    return make_listening_test(
         sources, out, **(usual | request), progress=Progress(quiet=True)
     ).data
 

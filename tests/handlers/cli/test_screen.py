@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from core.job.runtime import Step
-from handlers.cli.screen import Progress, Report, show
+from handlers.cli.screen import CommandOutput, Progress, show
 
 
 def told(*, terminal: bool, quiet: bool = False) -> str:
@@ -37,11 +37,11 @@ def test_a_quiet_progress_prints_nothing() -> None:
     assert told(terminal=False, quiet=True) == ""
 
 
-def test_a_report_is_printed_as_lines_or_as_json(
+def test_an_output_is_printed_as_lines_or_as_json(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    report = Report({"n": 1}, ["one [bold]line[/bold]"])
-    show(report, as_json=False)
+    output = CommandOutput({"n": 1}, ["one [bold]line[/bold]"])
+    show(output, as_json=False)
     assert capsys.readouterr().out == "one [bold]line[/bold]\n"
-    show(report, as_json=True)
+    show(output, as_json=True)
     assert json.loads(capsys.readouterr().out) == {"n": 1}

@@ -17,7 +17,7 @@ from core.text.segment import MODES, split_by_language
 from core.text.symbols import symbol_ids, symbol_table
 from core.voice.gpt_sovits.frontend import Frontend, read_phrase
 from core.voice.kokoro.text import japanese
-from handlers.cli import text as textcmd
+from handlers.cli.text import show_reading
 from tests.support.untraced import environ_without_coverage
 
 ALPHABET = st.sampled_from(
@@ -227,7 +227,7 @@ def test_the_first_sentence_comes_within_a_second_and_a_half(language: str, text
 
 
 def test_the_command_shows_sounds_with_their_characters() -> None:
-    report = textcmd.read("你好，这是GPT。", "zh")
+    report = show_reading("你好，这是GPT。", "zh")
     assert report.lines == [
         "你好,这是G P T.",
         "  zh  你 n i2  好 h ao3  ,  这 zh e4  是 sh ir4",
@@ -240,10 +240,10 @@ def test_the_command_shows_sounds_with_their_characters() -> None:
 
 
 def test_the_command_says_when_there_is_nothing_to_speak() -> None:
-    report = textcmd.read("……", "zh")
+    report = show_reading("……", "zh")
     assert report.lines == ["nothing that can be spoken"]
     assert report.data["sentences"] == []
 
 
 def test_the_command_cuts_as_asked() -> None:
-    assert len(textcmd.read("你最近好吗，我一直很好。", "zh", "cut5").data["sentences"]) == 2
+    assert len(show_reading("你最近好吗，我一直很好。", "zh", "cut5").data["sentences"]) == 2

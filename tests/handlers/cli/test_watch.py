@@ -15,7 +15,7 @@ from core.job.runtime import Runtime
 from core.storage.local import LocalStore
 from core.storage.port import Body, Object, Store
 from handlers.cli.screen import Progress
-from handlers.cli.watch import SETTLED, Watch
+from handlers.cli.watch import SETTLING_SECONDS, Watch
 from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job
 
 
@@ -44,13 +44,13 @@ def test_a_finished_job_is_reported_once_with_its_voice_and_result(runtime: Runt
     key = put_job(runtime)
     settle(runtime)
     watch = looking(runtime)
-    assert watch.look() is False
+    assert watch.poll() is False
     text = "\n".join(watch.lines)
     assert f"{key}: succeeded, 1 of 1 items" in text
     assert "voice alice, by ge2e: 0.50 unadapted -> 0.70 (the same person: 0.90)" in text
     assert "results/out/" in text
     watch.lines.clear()
-    assert watch.look() is False
+    assert watch.poll() is False
     assert watch.lines == []
 
 
@@ -59,10 +59,10 @@ def test_a_file_that_is_still_being_copied_waits_for_the_next_scan(runtime: Runt
     put_job(runtime)
     watch = looking(runtime)
     assert isinstance(runtime.voice, BuzzVoice)
-    assert watch.look() is True
+    assert watch.poll() is True
     assert runtime.voice.spoken == []
-    time.sleep(SETTLED)
-    assert watch.look() is False
+    time.sleep(SETTLING_SECONDS)
+    assert watch.poll() is False
     assert len(runtime.voice.spoken) == 1
 
 
@@ -76,7 +76,7 @@ def test_problems_of_items_and_voices_are_reported(runtime: Runtime) -> None:
     put_job(runtime, items=items)
     settle(runtime)
     watch = looking(runtime)
-    watch.look()
+    watch.poll()
     text = "\n".join(watch.lines)
     assert "item a: INTERNAL" in text
     assert "item 1: ID_INVALID" in text
@@ -88,10 +88,10 @@ def test_a_replaced_manifest_is_a_new_job(runtime: Runtime) -> None:
     put_job(runtime)
     settle(runtime)
     watch = looking(runtime)
-    watch.look()
+    watch.poll()
     put_job(runtime, id="other")
-    time.sleep(SETTLED)
-    watch.look()
+    time.sleep(SETTLING_SECONDS)
+    watch.poll()
     assert len(list(runtime.results.list("events/"))) == 2
 
 
@@ -113,9 +113,9 @@ def test_an_outage_is_tried_again(tmp_path: Path) -> None:
     put_job(runtime)
     settle(runtime)
     watch = looking(runtime)
-    assert watch.look() is True
+    assert watch.poll() is True
     away.down = False
-    assert watch.look() is False
+    assert watch.poll() is False
     assert not watch.failed
 
 
@@ -133,7 +133,7 @@ def test_a_manifest_that_disappears_is_reported(runtime: Runtime) -> None:
     inbox = folder(runtime.inbox)
     vanishing = local_runtime(inbox.parent, inbox=Vanishing(inbox), keys=runtime.keys)
     watch = looking(vanishing)
-    watch.look()
+    watch.poll()
     assert any("MANIFEST_GONE" in line for line in watch.lines)
     assert watch.failed
 
@@ -144,10 +144,10 @@ def test_waiting_is_reported_and_ends_when_the_file_arrives(runtime: Runtime) ->
     runtime.inbox.delete("refs/alice.flac")
     settle(runtime)
     watch = looking(runtime)
-    watch.look()
+    watch.poll()
     waits = {"status": "waiting", "for": ["refs/alice.flac"]}
     assert (watch.waiting, watch.jobs[key]) == (True, waits)
     runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
-    watch.look()
+    watch.poll()
     assert not watch.waiting
     assert commit.read_result(watch.jobs[key]["job"], runtime)
