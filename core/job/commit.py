@@ -139,7 +139,7 @@ def commit_failure(
 
 
 def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
-    """A function that reads the parts of a result, for `document.items_of`."""
+    """A function that reads the parts of a result, for `document.read_items`."""
     return lambda key: runtime.results.get(key, limit=RESULT_LIMIT).data
 
 

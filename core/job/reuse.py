@@ -29,7 +29,7 @@ def kept(
 ) -> dict[str, ItemResult]:
     """Id -> what the earlier job has made of the item, where it is wanted and is still there.
 
-    `fetch` gives the bytes of a part. Raises what `result.items_of` raises.
+    `fetch` gives the bytes of a part. Raises what `document.read_items` raises.
     """
     keys = list(runtime.keys.watermark.values())
     others = {

@@ -86,7 +86,7 @@ def _fetch(folder: Path) -> Path:
 
 
 def _run(sources: Path, server: OssServer, home: Path) -> subprocess.CompletedProcess[str]:
-    plugin = Path(__file__).with_name("suite")
+    plugin = Path(__file__).parents[1] / "support/oss2_suite"
     environment = {
         name: value
         for name, value in os.environ.items()
