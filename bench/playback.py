@@ -1,4 +1,4 @@
-"""A runtime over folders; its voice, which costs nothing, plays back the example recording."""
+"""A runtime over folders, with a voice that plays back the example recording at no cost."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from core.voice import SpeechChunk, Voiceprint
 from handlers import wiring
 
 INBOX = Path(__file__).parents[1] / "examples" / "inbox"
-CHARACTERS_A_SECOND = 12
+CHARACTERS_PER_SECOND = 12
 
 
 class Playback:
-    """A Voice that says every text with a piece of the reference, chosen by the seed."""
+    """A Voice that speaks every text with a part of the reference, chosen by the seed."""
 
     name = "playback"
     fingerprint = "playback/1"
@@ -40,24 +40,24 @@ class Playback:
         recording = np.frombuffer(voiceprint.data, np.float32)
         shifted = np.roll(recording, seed % len(recording))
         yield SpeechChunk(
-            shifted[: int(len(text) / CHARACTERS_A_SECOND * self.rate)], self.rate, text
+            shifted[: int(len(text) / CHARACTERS_PER_SECOND * self.rate)], self.rate, text
         )
 
 
 def settings(folder: Path, **environ: str) -> Settings:
-    """Settings of a bucket in `folder`."""
-    places = {"VOICEDROP_BUCKET": str(folder), "VOICEDROP_KEYS": str(folder / "keys")}
-    return Settings.from_environ(places | environ)
+    """Return the settings of the buckets in `folder`."""
+    locations = {"VOICEDROP_BUCKET": str(folder), "VOICEDROP_KEYS": str(folder / "keys")}
+    return Settings.from_environ(locations | environ)
 
 
 def runtime(folder: Path, **environ: str) -> Runtime:
-    """Create the bucket in `folder` with the example's recording, and keys, where missing."""
+    """Create the buckets in `folder` with the example's recording, and keys, if missing."""
     shutil.copytree(INBOX, folder / "inbox", dirs_exist_ok=True)
     for name in ("results", "control"):
         (folder / name).mkdir(exist_ok=True)
     keys.create_keys(folder / "keys")
-    made = wiring.runtime(settings(folder, **environ), wiring.CurrentCredentials({}))
-    return replace(made, load_voice=Playback, languages=Playback.languages)
+    production = wiring.runtime(settings(folder, **environ), wiring.CurrentCredentials({}))
+    return replace(production, load_voice=Playback, languages=Playback.languages)
 
 
 def manifest(**fields: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a minute of speech costs beyond speaking it.
+"""Measure what the other stages of a job cost beside speaking.
 
     python -m bench.stages [--seconds 60]
 
@@ -32,7 +32,9 @@ SENTENCE = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="speech to make, about")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="approximate length of the speech"
+    )
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as name, Progress() as progress:
         done = run(Path(name), SENTENCE * max(1, round(seconds / 5.0)), progress)

@@ -1,4 +1,4 @@
-"""How soon a container is ready: importing `handlers.server.app`, and `POST /initialize`.
+"""Measure how fast a container is ready: the import of the server, and `POST /initialize`.
 
     python -m bench.startup [--runs 5]
 
@@ -28,35 +28,37 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
     command = [sys.executable, "-c", "import handlers.server.app"]
-    tell("python -c 'import handlers.server.app'", [timed(command) for _ in range(runs)])
+    print_median(
+        "python -c 'import handlers.server.app'", [run_timed(command) for _ in range(runs)]
+    )
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
+        root = Path(name)
         for part in ("inbox", "results", "control"):
-            (place / "bucket" / part).mkdir(parents=True)
-        keys.create_keys(place / "keys")
-        tell("POST /initialize", [initialize(place) for _ in range(runs)])
+            (root / "bucket" / part).mkdir(parents=True)
+        keys.create_keys(root / "keys")
+        print_median("POST /initialize", [initialize(root) for _ in range(runs)])
 
 
-def tell(what: str, seconds: list[float]) -> None:
+def print_median(what: str, seconds: list[float]) -> None:
     each = ", ".join(f"{s:.2f}" for s in seconds)
     print(f"{what}: median {statistics.median(seconds):.2f} s of {each}")
 
 
-def timed(command: list[str]) -> float:
+def run_timed(command: list[str]) -> float:
     start = time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True)
     return time.perf_counter() - start
 
 
-def initialize(place: Path) -> float:
+def initialize(root: Path) -> float:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environ = os.environ | {
         "FC_SERVER_PORT": str(port),
-        "VOICEDROP_BUCKET": str(place / "bucket"),
-        "VOICEDROP_KEYS": str(place / "keys"),
-        "VOICEDROP_CACHE": str(place / "cache"),
+        "VOICEDROP_BUCKET": str(root / "bucket"),
+        "VOICEDROP_KEYS": str(root / "keys"),
+        "VOICEDROP_CACHE": str(root / "cache"),
     }
     command = [sys.executable, "-m", "handlers.server"]
     server = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL)

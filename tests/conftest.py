@@ -1,4 +1,4 @@
-"""Tests of one file run in one process, because their fixtures are dear; those in `e2e` all do."""
+"""Tests of one file, and all of `e2e`, run in one process, because their fixtures are slow."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import pytest
 from core.speech.encoders import CamPlus, Ge2e
 from core.speech.recognise import Recogniser
 
-DEAREST = ("e2e", "kokoro/test_kokoro.py", "faults/test_histories.py", "job/test_killed.py")
-"""Begun first, so that no process works on one of them alone when all else is done."""
+SLOWEST = ("e2e", "kokoro/test_kokoro.py", "faults/test_histories.py", "job/test_killed.py")
+"""Groups that start first, so that none of them runs alone at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before the distributor reads the marks
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
-    rank = {name: place for place, name in enumerate(DEAREST)}
-    items.sort(key=lambda item: rank.get(group(item), len(DEAREST)))
+    rank = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(group(item), len(SLOWEST)))
 
 
 def group(item: pytest.Item) -> str:

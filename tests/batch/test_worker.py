@@ -34,10 +34,10 @@ from tests.support.present import present
 from tests.support.runtime import (
     REFERENCE,
     BuzzVoice,
-    cut_job,
     finish_job,
     local_runtime,
     put_job,
+    split_job,
     voice_of,
     with_voice,
 )
@@ -173,7 +173,7 @@ def test_a_repeated_notification_of_a_manifest_or_shard_speaks_nothing_twice(
 
 def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Runtime) -> None:
     key = put_job(runtime, items=some(4))
-    cut_job(key, runtime)
+    split_job(key, runtime)
     runtime.inbox.delete(key)
     swept = sweep.run(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["shard made", "carried out: succeeded"]
@@ -181,7 +181,7 @@ def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Run
 
 
 def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> None:
-    cut_job(put_job(runtime, items=some(4)), runtime)
+    split_job(put_job(runtime, items=some(4)), runtime)
     for work in shard_keys(runtime):
         worker._make_part(plan.read_shard(runtime.control, work, runtime.keys.verifying), runtime)
     assert runtime.results.head(result_key(parse_shard_key(shard_keys(runtime)[0]).job_id)) is None
@@ -190,7 +190,7 @@ def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> No
 
 
 def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None:
-    cut_job(put_job(runtime, items=some(4)), runtime)
+    split_job(put_job(runtime, items=some(4)), runtime)
     assert [f.kind for f in sweep.run(runtime).findings] == ["fresh", "fresh"]
     job_id = parse_shard_key(shard_keys(runtime)[0]).job_id
     with lease.Lease.acquire(runtime.control, shard_name(job_id, 0), "live", 60):
@@ -202,17 +202,17 @@ def test_an_incomplete_plan_is_completed_with_its_original_shard_size(
     runtime: Runtime,
 ) -> None:
     key = put_job(runtime, items=some(6))
-    cut_job(key, runtime)
+    split_job(key, runtime)
     last = shard_keys(runtime)[-1]
     before = runtime.control.get(last, limit=10**6).data
     runtime.control.delete(last)
-    assert cut_job(key, replace(runtime, shard_items=1)).shards == 3
+    assert split_job(key, replace(runtime, shard_items=1)).shards == 3
     assert runtime.control.get(last, limit=10**6).data == before
 
 
 def test_the_rest_of_a_plan_that_cannot_be_finished_is_removed(runtime: Runtime) -> None:
     key = put_job(runtime, items=some(6))
-    cut_job(key, runtime)
+    split_job(key, runtime)
     runtime.control.delete(shard_keys(runtime)[-1])
     runtime.inbox.delete(key)
     swept = sweep.run(runtime, grace=0.0)
@@ -234,7 +234,7 @@ class Deadly(BuzzVoice):
 def test_an_item_that_kills_its_workers_fails_alone_in_a_shard(runtime: Runtime) -> None:
     """Each attempt begins one item later, so those behind it are made all the same."""
     deadly = with_voice(runtime, Deadly(), shard_items=4, max_attempts=2)
-    cut_job(put_job(runtime, items=some(8)), deadly)
+    split_job(put_job(runtime, items=some(8)), deadly)
     first, second = shard_keys(runtime)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -268,7 +268,7 @@ def test_an_item_that_kills_its_workers_fails_alone_in_an_unsplit_job(
 
 @pytest.mark.parametrize("what", ["shard", "plan"])
 def test_a_shard_or_plan_with_an_invalid_signature_is_refused(runtime: Runtime, what: str) -> None:
-    cut_job(put_job(runtime, items=some(4)), runtime)
+    split_job(put_job(runtime, items=some(4)), runtime)
     work = shard_keys(runtime)[0]
     key = work if what == "shard" else plan_key(parse_shard_key(work).job_id)
     data = runtime.control.get(key, limit=10**6).data
@@ -294,7 +294,7 @@ def test_every_part_is_signed(runtime: Runtime) -> None:
 
 
 def test_a_worker_without_the_lease_leaves_the_shard_to_the_other(runtime: Runtime) -> None:
-    cut_job(put_job(runtime, items=some(4)), runtime)
+    split_job(put_job(runtime, items=some(4)), runtime)
     work = shard_keys(runtime)[0]
     with (
         lease.Lease.acquire(runtime.control, shard_name(*parse_shard_key(work)), "live", 60),

@@ -1,4 +1,4 @@
-"""One real voice is learned once, from the command line; other tests build on it."""
+"""The example job is carried out once with the embedded voice; several tests share the result."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tests.support.command_line import EXAMPLE_INBOX, Workspace
 
 @pytest.fixture(scope="session")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The example, carried out with the embedded voice by `voicedrop watch --once`."""
-    place = Workspace(tmp_path_factory.mktemp("spoken"))
-    assert place.run("init").returncode == 0
-    shutil.copytree(EXAMPLE_INBOX, place.root / "bucket" / "inbox", dirs_exist_ok=True)
-    ran = place.run("watch", "--once", "--json")
+    """A workspace in which `voicedrop watch --once` has carried out the example."""
+    workspace = Workspace(tmp_path_factory.mktemp("spoken"))
+    assert workspace.run("init").returncode == 0
+    shutil.copytree(EXAMPLE_INBOX, workspace.root / "bucket" / "inbox", dirs_exist_ok=True)
+    ran = workspace.run("watch", "--once", "--json")
     assert ran.returncode == 0, ran.stderr
-    (place.root / "watched.json").write_text(ran.stdout)
-    return place
+    (workspace.root / "watched.json").write_text(ran.stdout)
+    return workspace
 
 
 @pytest.fixture(scope="session")
 def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = Workspace(tmp_path_factory.mktemp("initialised"))
-    assert made.run("init").returncode == 0
-    return made.root
+    workspace = Workspace(tmp_path_factory.mktemp("initialised"))
+    assert workspace.run("init").returncode == 0
+    return workspace.root
 
 
 @pytest.fixture
-def place(initialised: Path, tmp_path: Path) -> Workspace:
+def workspace(initialised: Path, tmp_path: Path) -> Workspace:
     return Workspace(shutil.copytree(initialised, tmp_path, dirs_exist_ok=True))

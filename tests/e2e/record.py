@@ -1,8 +1,8 @@
-"""Record what this version writes: tests/data/recorded/README.md.
+"""Record a bucket that this version writes: see tests/data/recorded/README.md.
 
     python -m tests.e2e.record
 
-Takes a few minutes. It uses the command line alone, as an operator would, and never replaces a
+Takes a few minutes. Uses only the command line, as an operator does, and never replaces a
 recording.
 """
 
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.recorded import FOLDER, NOTES, Recorded, pack
+from tests.e2e.recorded import FOLDER, NOTES, RecordedBucket, pack
 from tests.support.command_line import ROOT
 
 REFERENCE = ROOT / "tests" / "data" / "speech" / "ref_367.flac"
@@ -27,10 +27,10 @@ ENVIRON = {
     "VOICEDROP_QUOTA_JOBS": "100",
 }
 PLAIN = {"voice": "alice", "language": "en", "format": "opus"}
-NOBODY_SPEAKS = {"language": "fr"}
-"""An item of which the embedded voice says LANGUAGE_UNSUPPORTED."""
-ARRIVING = 61.0
-"""Seconds after which an audit takes no object for one that is still being written."""
+UNSUPPORTED_LANGUAGE = {"language": "fr"}
+"""Fields of an item that the embedded voice refuses with LANGUAGE_UNSUPPORTED."""
+SETTLE_SECONDS = 61.0
+"""Seconds after which an audit no longer regards an object as in progress."""
 STATUSES = {
     "items": "succeeded",
     "chapters": "partial",
@@ -43,45 +43,45 @@ STATUSES = {
     "waiting": "",
     "left": "",
 }
-"""Of the jobs, as they shall be recorded; empty: not finished."""
+"""Expected status of each job when it is recorded; empty: not finished."""
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        place = Recorded(Path(folder))
-        version = place.run("--version").stdout.strip()
+        workspace = RecordedBucket(Path(folder))
+        version = workspace.run("--version").stdout.strip()
         archive = FOLDER / f"{version}.tar.xz"
         if archive.exists():
             sys.stderr.write(f"{archive.relative_to(ROOT)} exists.\n")
             return 1
-        notes = {"version": version, "commit": _commit(), **record(place)}
-        (place.root / NOTES).write_text(json.dumps(notes, indent=1) + "\n")
-        pack(place.root, archive)
+        notes = {"version": version, "commit": _commit(), **record_bucket(workspace)}
+        (workspace.root / NOTES).write_text(json.dumps(notes, indent=1) + "\n")
+        pack(workspace.root, archive)
     sys.stdout.write(f"{archive.relative_to(ROOT)}: {archive.stat().st_size} bytes\n")
     return 0
 
 
-def record(place: Recorded) -> dict[str, Any]:
-    """Everything that the buckets shall hold; what is noted of it."""
-    begin(place)
-    jobs = watched(place)
-    checkpoints = [integrated(place)]
-    rotate_keys(place)
-    go_on(place, jobs)
-    jobs |= watched(place, VOICEDROP_SHARD_ITEMS="4")
-    checkpoints.append(integrated(place))
-    waiting = leave_open(place)
-    jobs |= watched(place, VOICEDROP_SHARD_ITEMS="4") | {"waiting": waiting}
-    jobs["left"] = break_off(place)
+def record_bucket(workspace: RecordedBucket) -> dict[str, Any]:
+    """Carry out all jobs of the recording; return its notes."""
+    put_first_jobs(workspace)
+    jobs = watch_once(workspace)
+    checkpoints = [integrate_log(workspace)]
+    rotate_keys(workspace)
+    put_further_jobs(workspace, jobs)
+    jobs |= watch_once(workspace, VOICEDROP_SHARD_ITEMS="4")
+    checkpoints.append(integrate_log(workspace))
+    waiting = put_open_jobs(workspace)
+    jobs |= watch_once(workspace, VOICEDROP_SHARD_ITEMS="4") | {"waiting": waiting}
+    jobs["left"] = kill_worker_in_job(workspace)
     assert {name: one["status"] for name, one in jobs.items()} == STATUSES
-    time.sleep(ARRIVING)
-    return {"jobs": jobs, "checkpoints": checkpoints, "audit": audited(place)}
+    time.sleep(SETTLE_SECONDS)
+    return {"jobs": jobs, "checkpoints": checkpoints, "audit": count_passed_checks(workspace)}
 
 
-def begin(place: Recorded) -> None:
-    """An inbox with two voices, a job of items and one of chapters, of which an item fails."""
-    assert place.run("init").returncode == 0
-    inbox = place.root / "bucket" / "inbox"
+def put_first_jobs(workspace: RecordedBucket) -> None:
+    """Fill the inbox with voices, a job of items, and one of chapters of which an item fails."""
+    assert workspace.run("init").returncode == 0
+    inbox = workspace.root / "bucket" / "inbox"
     for name in ("refs", "consent", "audit"):
         (inbox / name).mkdir()
     shutil.copy(REFERENCE, inbox / "refs" / "alice.flac")
@@ -95,12 +95,12 @@ def begin(place: Recorded) -> None:
         | {"format": "wav", "speed": 1.1, "seed": 7, "pause_ms": 200, "meta": {"row": 4}},
     ]
     fields = {"id": "recorded-1", "labels": {"team": "tests"}}
-    place.drop("items", manifest("alice", "bob", items=items, defaults=PLAIN, **fields))
-    place.drop("chapters", chapters(NOBODY_SPEAKS))
+    workspace.put_manifest("items", manifest("alice", "bob", items=items, defaults=PLAIN, **fields))
+    workspace.put_manifest("chapters", chapters(UNSUPPORTED_LANGUAGE))
 
 
 def chapters(last: dict[str, str]) -> dict[str, Any]:
-    """Of two chapters with subtitles; `last`: fields of the last item."""
+    """Return a manifest of two chapters with subtitles; `last` are fields of the last item."""
     texts = (
         "Chapter one begins with this sentence. It has a second one.",
         "Here the first chapter ends.",
@@ -114,40 +114,50 @@ def chapters(last: dict[str, str]) -> dict[str, Any]:
     return manifest("alice", items=items, defaults=defaults, output=output)
 
 
-def go_on(place: Recorded, jobs: dict[str, Any]) -> None:
-    """Whatever else a manifest may ask for, and a clip to be traced."""
+def put_further_jobs(workspace: RecordedBucket, jobs: dict[str, Any]) -> None:
+    """Put jobs with all other features of a manifest, and a clip to be traced."""
     book = {"concatenate": "book", "format": "mp3", "titles": {"c0": "The beginning"}}
-    place.drop("book", chapters({}) | {"retry_of": jobs["chapters"]["job"], "output": book})
+    workspace.put_manifest(
+        "book", chapters({}) | {"retry_of": jobs["chapters"]["job"], "output": book}
+    )
     rows = [{"id": f"row-{n}", "text": f"This is row number {n} of the table."} for n in range(5)]
-    rows[4] |= NOBODY_SPEAKS
-    place.drop("cut", manifest("alice", items=rows, defaults=PLAIN | {"subtitle": ["srt"]}))
+    rows[4] |= UNSUPPORTED_LANGUAGE
+    workspace.put_manifest(
+        "cut", manifest("alice", items=rows, defaults=PLAIN | {"subtitle": ["srt"]})
+    )
     lines = manifest("alice", defaults=PLAIN)
-    place.drop("lines", lines, '{"id": "good", "text": "This line is good."}', '{"id": "bad"', "")
-    place.drop("rejected", manifest("alice", items=[{"id": "a", "txet": "Words."}], itmes=[]))
-    place.drop("dry", manifest("alice", items=rows, defaults=PLAIN, mode="validate"))
-    opened = place.json("open", jobs["items"]["job"], "--out", "heard")["opened"]
+    workspace.put_manifest(
+        "lines", lines, '{"id": "good", "text": "This line is good."}', '{"id": "bad"', ""
+    )
+    workspace.put_manifest(
+        "rejected", manifest("alice", items=[{"id": "a", "txet": "Words."}], itmes=[])
+    )
+    workspace.put_manifest("dry", manifest("alice", items=rows, defaults=PLAIN, mode="validate"))
+    opened = workspace.json("open", jobs["items"]["job"], "--out", "heard")["opened"]
     (clip,) = [one["path"] for one in opened if one["item"] == "one"]
-    shutil.move(place.root / clip, place.root / "bucket/inbox/audit/clip.mp3")
-    shutil.rmtree(place.root / "heard")
+    shutil.move(workspace.root / clip, workspace.root / "bucket/inbox/audit/clip.mp3")
+    shutil.rmtree(workspace.root / "heard")
 
 
-def leave_open(place: Recorded) -> dict[str, str]:
-    """Bob withdraws his consent, so that a job fails, which is not logged; another job waits for a
-    recording, for as long as a manifest may say. That one's note is returned."""
-    (place.root / "bucket/inbox/consent/bob.json.revoked").touch()
-    place.drop("withdrawn", manifest("bob", items=[{"id": "a", "text": "Not any more."}]))
+def put_open_jobs(workspace: RecordedBucket) -> dict[str, str]:
+    """Put a job that fails because Bob withdrew his consent, which is not logged, and a job that
+    waits for a recording as long as possible. Return the note of the waiting job."""
+    (workspace.root / "bucket/inbox/consent/bob.json.revoked").touch()
+    workspace.put_manifest(
+        "withdrawn", manifest("bob", items=[{"id": "a", "text": "Not any more."}])
+    )
     items = [{"id": "late", "text": "Her recording came late."}]
     late = PLAIN | {"voice": "carol"}
-    return submitted(place, "waiting", manifest("carol", items=items, defaults=late))
+    return submit(workspace, "waiting", manifest("carol", items=items, defaults=late))
 
 
-def break_off(place: Recorded) -> dict[str, str]:
-    """A job of three shards, of one, two and two items, whose worker is killed when it has stored
-    two items."""
+def kill_worker_in_job(workspace: RecordedBucket) -> dict[str, str]:
+    """Put a job of three shards, of one, two and two items, and kill its worker when it has stored
+    two items. Return the note of the job."""
     items = [{"id": f"left-{n}", "text": f"This was left, number {n}."} for n in range(5)]
-    note = submitted(place, "left", manifest("alice", items=items, defaults=PLAIN))
-    folder = place.results / "out" / note["job"]
-    with place.start("watch", "--once", **ENVIRON, VOICEDROP_SHARD_ITEMS="2") as worker:
+    note = submit(workspace, "left", manifest("alice", items=items, defaults=PLAIN))
+    folder = workspace.results / "out" / note["job"]
+    with workspace.start("watch", "--once", **ENVIRON, VOICEDROP_SHARD_ITEMS="2") as worker:
         while len(list(folder.glob("*.sealed"))) < 2:
             assert worker.poll() is None
             time.sleep(0.01)
@@ -158,7 +168,7 @@ def break_off(place: Recorded) -> dict[str, str]:
 
 
 def manifest(*voices: str, **fields: Any) -> dict[str, Any]:
-    said = {
+    fields_of = {
         name: {
             "reference": f"refs/{'carol' if name == 'carol' else 'alice'}.flac",
             "language": "en",
@@ -166,11 +176,11 @@ def manifest(*voices: str, **fields: Any) -> dict[str, Any]:
         }
         for name in voices
     }
-    return {"schema": "voicedrop/job/1", "voices": said, "wait_s": 86400, **fields}
+    return {"schema": "voicedrop/job/1", "voices": fields_of, "wait_s": 86400, **fields}
 
 
 def consent(name: str) -> dict[str, Any]:
-    """In date whenever the test runs."""
+    """Return a consent record without an end of validity."""
     return {
         "schema": "voicedrop/consent/1",
         "id": f"consent-of-{name}",
@@ -185,47 +195,47 @@ def consent(name: str) -> dict[str, Any]:
     }
 
 
-def rotate_keys(place: Recorded) -> None:
-    """As docs/format.md says: new files beside the old ones."""
+def rotate_keys(workspace: RecordedBucket) -> None:
+    """Add new keys beside the old ones, as docs/format.md describes."""
     with tempfile.TemporaryDirectory() as folder:
-        other = Recorded(Path(folder))
+        other = RecordedBucket(Path(folder))
         assert other.run("init").returncode == 0
         for path in (other.root / "keys").iterdir():
-            shutil.copy2(path, place.root / "keys" / path.name.replace("001", "002"))
+            shutil.copy2(path, workspace.root / "keys" / path.name.replace("001", "002"))
 
 
-def submitted(place: Recorded, name: str, document: dict[str, Any]) -> dict[str, str]:
+def submit(workspace: RecordedBucket, name: str, document: dict[str, Any]) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.manifest.json"
         path.write_text(json.dumps(document))
-        return {"job": place.json("submit", str(path))["job"], "status": ""}
+        return {"job": workspace.json("submit", str(path))["job"], "status": ""}
 
 
-def watched(place: Recorded, **environ: str) -> dict[str, dict[str, str]]:
-    """Carry out what lies in the inbox; a note of each job that is finished."""
-    ran = place.run("watch", "--once", "--json", **ENVIRON, **environ)
-    told = json.loads(ran.stdout)["jobs"]
+def watch_once(workspace: RecordedBucket, **environ: str) -> dict[str, dict[str, str]]:
+    """Carry out all jobs in the inbox; return a note of each finished job."""
+    ran = workspace.run("watch", "--once", "--json", **ENVIRON, **environ)
+    answer = json.loads(ran.stdout)["jobs"]
     return {
         key.split("/")[1].split(".")[0]: {"job": one["job"], "status": one["status"]}
-        for key, one in told.items()
+        for key, one in answer.items()
         if "job" in one
     }
 
 
-def integrated(place: Recorded) -> str:
-    checkpoint: str = place.json("log", "integrate")["checkpoint"]
+def integrate_log(workspace: RecordedBucket) -> str:
+    checkpoint: str = workspace.json("log", "integrate")["checkpoint"]
     return checkpoint
 
 
-def audited(place: Recorded) -> dict[str, int]:
-    """Number of a check -> what passed it."""
-    report = json.loads(place.run("audit", "--json").stdout)
-    shutil.rmtree(place.root / "audit")
+def count_passed_checks(workspace: RecordedBucket) -> dict[str, int]:
+    """Return the number of each check of an audit -> the number of passes."""
+    report = json.loads(workspace.run("audit", "--json").stdout)
+    shutil.rmtree(workspace.root / "audit")
     return {str(check["number"]): check["passed"] for check in report["checks"]}
 
 
 def _commit() -> str:
-    """The last one that changed the product."""
+    """Return the last commit that changed the product."""
     product = ("core", "events", "handlers", "watermark")
     command = ["git", "log", "-1", "--format=%H", "--", *product]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout[:40]

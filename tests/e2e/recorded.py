@@ -1,4 +1,4 @@
-"""Buckets that an earlier version wrote: tests/data/recorded/README.md."""
+"""Recorded buckets of earlier versions: see tests/data/recorded/README.md."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.support.command_line import ROOT, Workspace
 FOLDER = ROOT / "tests" / "data" / "recorded"
 ARCHIVES = sorted(FOLDER.glob("*.tar.xz"))
 NOTES = "notes.json"
-"""Beside the buckets and keys: what the recorder knew of them."""
+"""File with the notes of the recorder, beside the buckets and keys."""
 
 
-class Recorded(Workspace):
-    """An unpacked recording, in which the commands of today work."""
+class RecordedBucket(Workspace):
+    """An unpacked recording, in which the current commands run."""
 
     @cached_property
     def notes(self) -> dict[str, Any]:
-        """`version`, `commit`; `jobs`: name of the manifest -> `job` (its id) and `status` (empty:
-        it was not finished); `checkpoints` of the log, oldest first; `audit`: number of a check ->
-        how often it passed."""
+        """The recorder's notes: `version`; `commit`; `jobs`: name of the manifest -> `job` (its id)
+        and `status` (empty: not finished); `checkpoints` of the log, oldest first; `audit`:
+        number of a check -> number of passes."""
         notes: dict[str, Any] = json.loads((self.root / NOTES).read_text())
         return notes
 
@@ -34,19 +34,19 @@ class Recorded(Workspace):
         return self.root / "bucket" / "results"
 
     def job(self, name: str) -> str:
-        """The id of the job, by the name of its manifest."""
+        """Return the id of the job with this manifest."""
         found: str = self.notes["jobs"][name]["job"]
         return found
 
     def finished(self) -> list[str]:
-        """Ids of the jobs that had a result when they were recorded."""
+        """Return the ids of the jobs that had a result when they were recorded."""
         return [one["job"] for one in self.notes["jobs"].values() if one["status"]]
 
     def result(self, job_id: str) -> dict[str, Any]:
         return self._read(f"out/{job_id}/result.json")
 
     def items(self, job_id: str) -> list[dict[str, Any]]:
-        """Of the result, and of its parts."""
+        """Return the items of the result and of its parts."""
         result = self.result(job_id)
         items: list[dict[str, Any]] = result["items"]
         for part in result["parts"]:
@@ -54,7 +54,7 @@ class Recorded(Workspace):
         return items
 
     def outputs(self, job_id: str) -> list[str]:
-        """File names of all that `voicedrop open` shall make of the job."""
+        """Return the names of the files that `voicedrop open` must write for the job."""
         keys = [
             file["key"]
             for one in [*self.items(job_id), *self.result(job_id)["chapters"]]
@@ -69,7 +69,7 @@ class Recorded(Workspace):
         return found
 
     def environ(self, **more: str) -> dict[str, str]:
-        """Settings of a worker over these buckets."""
+        """Return the environment of a worker over these buckets."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("VOICEDROP_")}
         places = {
             "VOICEDROP_BUCKET": str(self.root / "bucket"),
@@ -81,8 +81,8 @@ class Recorded(Workspace):
         found: dict[str, Any] = json.loads((self.results / key).read_text())
         return found
 
-    def drop(self, name: str, document: dict[str, Any], *lines: str) -> str:
-        """Put a manifest into the inbox; the key. With lines, they are its items."""
+    def put_manifest(self, name: str, document: dict[str, Any], *lines: str) -> str:
+        """Put a manifest into the inbox and return its key. `lines` are items of JSON Lines."""
         key = f"jobs/{name}.manifest.json{'l' if lines else ''}"
         path = self.root / "bucket" / "inbox" / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ class Recorded(Workspace):
 
 
 def pack(root: Path, archive: Path) -> None:
-    """Times of modification to the nanosecond, because a folder that is a bucket tells by them
-    which metadata an object has (docs/storage.md)."""
+    """Pack with modification times in nanoseconds, by which a local bucket recognises the metadata
+    of an object (docs/storage.md)."""
     with tarfile.open(archive, "w:xz", format=tarfile.PAX_FORMAT, preset=9) as tar:
         for path in sorted(root.rglob("*")):
             if not path.is_file():
@@ -107,10 +107,10 @@ def pack(root: Path, archive: Path) -> None:
                 tar.addfile(found, file)
 
 
-def unpack(archive: Path, root: Path) -> Recorded:
+def unpack(archive: Path, root: Path) -> RecordedBucket:
     with tarfile.open(archive) as tar:
         tar.extractall(root, filter="data")
         for member in tar:
             modified = int(Decimal(member.pax_headers["mtime"]) * 10**9)
             os.utime(root / member.name, ns=(modified, modified))
-    return Recorded(root)
+    return RecordedBucket(root)

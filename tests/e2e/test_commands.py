@@ -1,4 +1,4 @@
-"""Every command as a process: what it prints, what it writes, how it ends."""
+"""Every command as a process: its output, files and exit code."""
 
 from __future__ import annotations
 
@@ -23,64 +23,66 @@ REFERENCE = EXAMPLE_INBOX / "refs" / "reader.flac"
 RECORD = EXAMPLE_INBOX / "consent" / "reader.json"
 
 
-def test_init_makes_folders_and_private_keys_and_never_replaces_one(place: Workspace) -> None:
-    keys = {p.name: p.read_bytes() for p in (place.root / "keys").iterdir()}
+def test_init_makes_folders_and_private_keys_and_never_replaces_one(workspace: Workspace) -> None:
+    keys = {p.name: p.read_bytes() for p in (workspace.root / "keys").iterdir()}
     assert len(keys) == 4
     assert all(
-        (place.root / "keys" / n).stat().st_mode & 0o077 == 0 for n in keys if "pub" not in n
+        (workspace.root / "keys" / n).stat().st_mode & 0o077 == 0 for n in keys if "pub" not in n
     )
-    again = place.run("init")
+    again = workspace.run("init")
     assert "already" in again.stdout
-    assert {p.name: p.read_bytes() for p in (place.root / "keys").iterdir()} == keys
+    assert {p.name: p.read_bytes() for p in (workspace.root / "keys").iterdir()} == keys
 
 
-def test_help_describes_every_command_and_the_exit_codes(place: Workspace) -> None:
-    told = place.run("--help")
+def test_help_describes_every_command_and_the_exit_codes(workspace: Workspace) -> None:
+    report = workspace.run("--help")
     for word in ("init", "watch", "submit", "open", "trace", "doctor", "schema", "consent", "Exit"):
-        assert word in told.stdout
-    indented = [line for line in told.stdout.splitlines() if line.startswith(" ")]
+        assert word in report.stdout
+    indented = [line for line in report.stdout.splitlines() if line.startswith(" ")]
     assert len(indented) > 14
     assert not any("..." in line for line in indented), "a first line is too long to be shown whole"
     for command in ("watch", "submit", "open", "trace", "consent"):
-        assert place.run(command, "--help").returncode == 0
-    assert place.run("--version").stdout == f"{VERSION}\n"
+        assert workspace.run(command, "--help").returncode == 0
+    assert workspace.run("--version").stdout == f"{VERSION}\n"
 
 
-def test_a_job_that_waits_for_a_file_says_so(place: Workspace) -> None:
-    shutil.copytree(EXAMPLE_INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
-    (place.root / "bucket/inbox/refs/reader.flac").unlink()
-    ran = place.run("watch", "--once")
+def test_a_job_that_waits_for_a_file_says_so(workspace: Workspace) -> None:
+    shutil.copytree(EXAMPLE_INBOX, workspace.root / "bucket/inbox", dirs_exist_ok=True)
+    (workspace.root / "bucket/inbox/refs/reader.flac").unlink()
+    ran = workspace.run("watch", "--once")
     assert (ran.returncode, "waits for refs/reader.flac" in ran.stdout) == (3, True)
 
 
-def test_a_manifest_that_is_refused_is_explained_without_loading_a_voice(place: Workspace) -> None:
-    (place.root / "bucket/inbox/jobs").mkdir()
+def test_a_manifest_that_is_refused_is_explained_without_loading_a_voice(
+    workspace: Workspace,
+) -> None:
+    (workspace.root / "bucket/inbox/jobs").mkdir()
     wrong = MANIFEST.read_text().replace('"text"', '"txet"')
-    (place.root / "bucket/inbox/jobs/x.manifest.json").write_text("{")
-    (place.root / "bucket/inbox/jobs/y.manifest.json").write_text(wrong)
-    (place.root / "bucket/inbox/refs").mkdir()
-    shutil.copy(REFERENCE, place.root / "bucket/inbox/refs/")
-    ran = place.run("watch", "--once", VOICEDROP_KOKORO="/nowhere")
+    (workspace.root / "bucket/inbox/jobs/x.manifest.json").write_text("{")
+    (workspace.root / "bucket/inbox/jobs/y.manifest.json").write_text(wrong)
+    (workspace.root / "bucket/inbox/refs").mkdir()
+    shutil.copy(REFERENCE, workspace.root / "bucket/inbox/refs/")
+    ran = workspace.run("watch", "--once", VOICEDROP_KOKORO="/nowhere")
     assert ran.returncode == 1
     assert "JSON_SYNTAX" in ran.stdout
     assert "UNKNOWN_FIELD" in ran.stdout
     assert "Did you mean `text`?" in ran.stdout
 
 
-def test_a_clip_dropped_under_audit_is_traced_by_watch(place: Workspace) -> None:
-    (place.root / "bucket/inbox/audit").mkdir()
-    shutil.copy(REFERENCE, place.root / "bucket/inbox/audit/clip.flac")
-    ran = place.run("watch", "--once")
+def test_a_clip_dropped_under_audit_is_traced_by_watch(workspace: Workspace) -> None:
+    (workspace.root / "bucket/inbox/audit").mkdir()
+    shutil.copy(REFERENCE, workspace.root / "bucket/inbox/audit/clip.flac")
+    ran = workspace.run("watch", "--once")
     assert (ran.returncode, "was not found" in ran.stdout) == (0, True)
 
 
 def test_submit_stores_files_under_the_keys_of_the_manifest_and_the_manifest_last(
-    place: Workspace,
+    workspace: Workspace,
 ) -> None:
-    told = place.json("submit", str(MANIFEST), str(REFERENCE), str(RECORD))
-    assert told["manifest"] == "jobs/hello.manifest.json"
-    assert told["absent"] == []
-    inbox = place.root / "bucket/inbox"
+    report = workspace.json("submit", str(MANIFEST), str(REFERENCE), str(RECORD))
+    assert report["manifest"] == "jobs/hello.manifest.json"
+    assert report["absent"] == []
+    inbox = workspace.root / "bucket/inbox"
     assert (inbox / "refs/reader.flac").read_bytes() == REFERENCE.read_bytes()
     manifest = inbox / "jobs/hello.manifest.json"
     millisecond = 1_000_000  # below it a folder draws its times at random
@@ -88,9 +90,9 @@ def test_submit_stores_files_under_the_keys_of_the_manifest_and_the_manifest_las
     assert manifest.stat().st_mtime_ns > record.stat().st_mtime_ns - millisecond
 
 
-def test_submit_names_what_is_still_absent(place: Workspace) -> None:
-    told = place.json("submit", str(MANIFEST), str(RECORD))
-    assert told["absent"] == ["refs/reader.flac"]
+def test_submit_names_what_is_still_absent(workspace: Workspace) -> None:
+    report = workspace.json("submit", str(MANIFEST), str(RECORD))
+    assert report["absent"] == ["refs/reader.flac"]
 
 
 @pytest.mark.parametrize(
@@ -102,39 +104,39 @@ def test_submit_names_what_is_still_absent(place: Workspace) -> None:
     ],
 )
 def test_submit_refuses_before_anything_is_stored(
-    place: Workspace, arguments: list[str], word: str
+    workspace: Workspace, arguments: list[str], word: str
 ) -> None:
-    ran = place.run("submit", *arguments)
+    ran = workspace.run("submit", *arguments)
     assert (ran.returncode, word in ran.stderr) == (1, True)
-    assert not (place.root / "bucket/inbox/jobs").exists()
+    assert not (workspace.root / "bucket/inbox/jobs").exists()
 
 
-def test_submit_lists_every_bad_item(place: Workspace, tmp_path: Path) -> None:
+def test_submit_lists_every_bad_item(workspace: Workspace, tmp_path: Path) -> None:
     bad = tmp_path / "bad.manifest.json"
     document = json.loads(MANIFEST.read_text())
     document["items"][0]["text"] = ""
     document["items"][1]["speed"] = 9
     bad.write_text(json.dumps(document))
-    ran = place.run("submit", str(bad))
+    ran = workspace.run("submit", str(bad))
     assert ran.returncode == 1
     assert "TEXT_EMPTY" in ran.stderr
     assert "VALUE_RANGE" in ran.stderr
 
 
-def test_doctor_reports_what_works(place: Workspace) -> None:
-    told = place.json("doctor")
-    assert told["ready"] is True
-    found = {f["what"]: f for f in told["findings"]}
+def test_doctor_reports_what_works(workspace: Workspace) -> None:
+    report = workspace.json("doctor")
+    assert report["ready"] is True
+    found = {f["what"]: f for f in report["findings"]}
     assert "CPUExecutionProvider" in found["ONNX Runtime"]["detail"]
     assert found["voice kokoro"]["ok"]
-    chosen = {row["variable"]: row for row in told["settings"]}
+    chosen = {row["variable"]: row for row in report["settings"]}
     assert chosen["VOICEDROP_CONSENT"]["value"] == "required"
 
 
-def test_doctor_reports_what_is_missing_and_how_to_get_it(place: Workspace) -> None:
-    shutil.rmtree(place.root / "keys")
-    shutil.rmtree(place.root / "bucket/results")
-    ran = place.run("doctor", VOICEDROP_KOKORO="/nowhere")
+def test_doctor_reports_what_is_missing_and_how_to_get_it(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.root / "keys")
+    shutil.rmtree(workspace.root / "bucket/results")
+    ran = workspace.run("doctor", VOICEDROP_KOKORO="/nowhere")
     assert ran.returncode == 4
     assert "run `voicedrop init`" in ran.stdout
     assert "BUCKET_MISSING" in ran.stdout
@@ -142,28 +144,28 @@ def test_doctor_reports_what_is_missing_and_how_to_get_it(place: Workspace) -> N
     assert "Not ready: correct what is marked BAD." in ran.stdout
 
 
-def test_doctor_names_a_wrong_setting(place: Workspace) -> None:
-    ran = place.run("doctor", VOICEDROP_THREADS="many")
+def test_doctor_names_a_wrong_setting(workspace: Workspace) -> None:
+    ran = workspace.run("doctor", VOICEDROP_THREADS="many")
     assert (ran.returncode, "VOICEDROP_THREADS" in ran.stdout) == (4, True)
     assert "VOICEDROP_MARK=balanced (default)" in ran.stdout
 
 
 @pytest.mark.parametrize(("command", "name"), [("watch", "bucket"), ("abx", "mark")])
 def test_an_option_for_a_setting_has_the_help_of_the_setting(
-    place: Workspace, command: str, name: str
+    workspace: Workspace, command: str, name: str
 ) -> None:
-    shown = " ".join(place.run(command, "--help").stdout.split())
+    shown = " ".join(workspace.run(command, "--help").stdout.split())
     assert f"{SETTINGS[name].help} Default: ${SETTINGS[name].variable} or" in shown
 
 
 @pytest.mark.parametrize("name", ["job", "result", "event", "consent"])
-def test_schemas_are_those_of_the_docs(place: Workspace, name: str) -> None:
-    shown = json.loads(place.run("schema", name).stdout)
+def test_schemas_are_those_of_the_docs(workspace: Workspace, name: str) -> None:
+    shown = json.loads(workspace.run("schema", name).stdout)
     assert shown == json.loads((ROOT / f"docs/schemas/{name}-1.json").read_text())
 
 
-def test_an_unknown_schema_is_refused(place: Workspace) -> None:
-    ran = place.run("schema", "voice")
+def test_an_unknown_schema_is_refused(workspace: Workspace) -> None:
+    ran = workspace.run("schema", "voice")
     assert (ran.returncode, "job, result, event, consent" in ran.stderr) == (1, True)
 
 
@@ -185,42 +187,44 @@ def test_an_unknown_schema_is_refused(place: Workspace) -> None:
     ],
 )
 def test_a_consent_record_covers_the_recording_and_names_its_proof(
-    place: Workspace, options: list[str], field: str
+    workspace: Workspace, options: list[str], field: str
 ) -> None:
-    ran = place.run(
+    ran = workspace.run(
         "consent", "new", str(REFERENCE), "--subject", "Ann", "-o", "c/ann.json", *options
     )
     assert ran.returncode == 0, ran.stderr
-    record = parse_consent((place.root / "c/ann.json").read_bytes())
+    record = parse_consent((workspace.root / "c/ann.json").read_bytes())
     assert record.ref_audio_sha256 == [hashlib.sha256(REFERENCE.read_bytes()).hexdigest()]
     assert getattr(record, field)
     assert (present(record.valid_until) - record.valid_from).days == 365
 
 
-def test_a_consent_record_without_its_proof_is_not_written(place: Workspace) -> None:
-    ran = place.run(
+def test_a_consent_record_without_its_proof_is_not_written(workspace: Workspace) -> None:
+    ran = workspace.run(
         "consent", "new", str(REFERENCE), "--subject", "Ann", "--method", "public-domain"
     )
     assert (ran.returncode, "CONSENT_INVALID" in ran.stderr) == (1, True)
 
 
-def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(place: Workspace) -> None:
-    (place.root / "ann.json").write_text("mine")
+def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(
+    workspace: Workspace,
+) -> None:
+    (workspace.root / "ann.json").write_text("mine")
     arguments = ("consent", "new", str(REFERENCE), "--subject", "Ann")
-    assert place.run(*arguments, "-o", "ann.json").returncode != 0
-    assert (place.root / "ann.json").read_text() == "mine"
-    assert records.parse_consent(place.run(*arguments).stdout.encode()).subject.name == "Ann"
+    assert workspace.run(*arguments, "-o", "ann.json").returncode != 0
+    assert (workspace.root / "ann.json").read_text() == "mine"
+    assert records.parse_consent(workspace.run(*arguments).stdout.encode()).subject.name == "Ann"
 
 
-def test_without_keys_a_job_is_refused_with_advice(place: Workspace) -> None:
-    shutil.rmtree(place.root / "keys")
-    ran = place.run("watch", "--once")
+def test_without_keys_a_job_is_refused_with_advice(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.root / "keys")
+    ran = workspace.run("watch", "--once")
     assert (ran.returncode, "voicedrop init" in ran.stderr) == (4, True)
     assert "Traceback" not in ran.stderr
 
 
-def test_results_inside_the_inbox_are_refused(place: Workspace) -> None:
-    ran = place.run("watch", "--once", VOICEDROP_RESULTS="bucket/inbox/out")
+def test_results_inside_the_inbox_are_refused(workspace: Workspace) -> None:
+    ran = workspace.run("watch", "--once", VOICEDROP_RESULTS="bucket/inbox/out")
     assert (ran.returncode, "CONFIG_LOOP" in ran.stderr) == (4, True)
 
 
@@ -237,18 +241,18 @@ def test_results_inside_the_inbox_are_refused(place: Workspace) -> None:
     ],
 )
 def test_missing_settings_for_a_bucket_are_named(
-    place: Workspace, environ: dict[str, str], word: str
+    workspace: Workspace, environ: dict[str, str], word: str
 ) -> None:
-    ran = place.run("watch", "--once", **environ)
+    ran = workspace.run("watch", "--once", **environ)
     assert (ran.returncode, word in ran.stderr) == (4, True), ran.stderr
 
 
-def test_opening_a_missing_job_is_refused(place: Workspace) -> None:
-    ran = place.run("open", "0" * 32)
+def test_opening_a_missing_job_is_refused(workspace: Workspace) -> None:
+    ran = workspace.run("open", "0" * 32)
     assert (ran.returncode, "OBJECT_MISSING" in ran.stderr) == (1, True)
 
 
-def test_an_unreadable_clip_is_reported_and_fails(place: Workspace) -> None:
-    (place.root / "x.wav").write_bytes(b"<html>")
-    ran = place.run("trace", "x.wav")
+def test_an_unreadable_clip_is_reported_and_fails(workspace: Workspace) -> None:
+    (workspace.root / "x.wav").write_bytes(b"<html>")
+    ran = workspace.run("trace", "x.wav")
     assert (ran.returncode, "AUDIO_NOT_AUDIO" in ran.stdout) == (1, True)

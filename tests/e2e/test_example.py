@@ -1,4 +1,4 @@
-"""The example job, from files to sound, as a person would run it."""
+"""The example job on the command line, from the manifest to the opened audio."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ TEXTS = {
 }
 
 
-def result_path(place: Workspace) -> Path:
-    (path,) = (place.root / "bucket/results/out").glob("*/result.json")
+def result_path(workspace: Workspace) -> Path:
+    (path,) = (workspace.root / "bucket/results/out").glob("*/result.json")
     return path
 
 
 @pytest.fixture(scope="module")
-def heard(spoken: Workspace) -> Path:
+def opened_files(spoken: Workspace) -> Path:
     ran = spoken.run("open", str(result_path(spoken)), "--out", "heard")
     assert ran.returncode == 0, ran.stderr
     return spoken.root / "heard"
 
 
 def test_three_items_one_signed_result_and_one_event(spoken: Workspace) -> None:
-    told = json.loads((spoken.root / "watched.json").read_text())
-    assert told["jobs"]["jobs/hello.manifest.json"]["status"] == "succeeded"
+    report = json.loads((spoken.root / "watched.json").read_text())
+    assert report["jobs"]["jobs/hello.manifest.json"]["status"] == "succeeded"
     document = result_path(spoken).read_bytes()
     signed.verify(document, keys.load_public_keys(spoken.root / "keys"))
     done = parse_result(document)
@@ -66,7 +66,7 @@ def test_the_voice_is_labelled_as_an_approximation_and_is_closer_than_the_defaul
 
 
 def test_all_stages_but_speaking_and_enrolment_are_fast(spoken: Workspace) -> None:
-    """The bound for a minute of speech is 5 %; this job has a quarter of that to spread it over."""
+    """The bound for a minute of speech is 5 %; this job is a quarter as long."""
     stages = dict(parse_result(result_path(spoken).read_bytes()).stages)
     speaking = stages.pop("speak")
     stages.pop("enrol")
@@ -75,8 +75,8 @@ def test_all_stages_but_speaking_and_enrolment_are_fast(spoken: Workspace) -> No
 
 
 @pytest.mark.parametrize("item", list(TEXTS))
-def test_a_recogniser_transcribes_what_was_written(heard: Path, item: str) -> None:
-    speech = decode_trusted((heard / f"{item}.wav").read_bytes())
+def test_a_recogniser_transcribes_what_was_written(opened_files: Path, item: str) -> None:
+    speech = decode_trusted((opened_files / f"{item}.wav").read_bytes())
     language = TEXTS[item].get("language", "en")
     text = Recogniser.load().transcribe(speech, language)
     wanted = TEXTS[item]["text"]
@@ -85,7 +85,8 @@ def test_a_recogniser_transcribes_what_was_written(heard: Path, item: str) -> No
 
 
 def as_sound(text: str, language: str) -> str:
-    """The recogniser writes traditional characters, and words that sound alike for each other."""
+    """Convert text to its pronunciation, as the recogniser writes traditional characters and
+    confuses homophones."""
     match language:
         case "zh":
             return " ".join(lazy_pinyin(text))
@@ -95,7 +96,7 @@ def as_sound(text: str, language: str) -> str:
             return text
 
 
-def test_tink_itself_opens_every_sealed_file(spoken: Workspace, heard: Path) -> None:
+def test_tink_itself_opens_every_sealed_file(spoken: Workspace, opened_files: Path) -> None:
     streaming_aead.register()
     done = parse_result(result_path(spoken).read_bytes())
     wrapping = keys.load_keyring(spoken.root / "keys").wrapping
@@ -109,23 +110,25 @@ def test_tink_itself_opens_every_sealed_file(spoken: Workspace, heard: Path) -> 
         opener = keyset.primitive(streaming_aead.StreamingAead)
         associated = envelope.ctx.associated_data
         with opener.new_decrypting_stream(io.BytesIO(body), associated) as stream:
-            assert stream.read() == (heard / f"{item.id}.wav").read_bytes()
+            assert stream.read() == (opened_files / f"{item.id}.wav").read_bytes()
 
 
-def test_a_leaked_mp3_is_traced_to_its_job(spoken: Workspace, heard: Path, tmp_path: Path) -> None:
-    samples, rate = soundfile.read(heard / "english.wav", dtype="float32")
+def test_a_leaked_mp3_is_traced_to_its_job(
+    spoken: Workspace, opened_files: Path, tmp_path: Path
+) -> None:
+    samples, rate = soundfile.read(opened_files / "english.wav", dtype="float32")
     soundfile.write(tmp_path / "leak.mp3", samples, rate)
-    told = spoken.json("trace", str(tmp_path / "leak.mp3"))
-    (found,) = told["traces"][0]["findings"]
+    report = spoken.json("trace", str(tmp_path / "leak.mp3"))
+    (found,) = report["traces"][0]["findings"]
     assert (found["job"], found["item"]) == (result_path(spoken).parent.name, "english")
 
 
 @pytest.fixture(scope="module")
-def watched_again(spoken: Workspace, heard: Path) -> dict[str, Any]:
-    """What `watch --once` says of the same inbox with a leak of the first item dropped in it."""
+def watched_again(spoken: Workspace, opened_files: Path) -> dict[str, Any]:
+    """The output of `watch --once` for the same inbox with a leaked clip of the first item."""
     clip = spoken.root / "bucket/inbox/audit/found/leak.wav"
     clip.parent.mkdir(parents=True)
-    clip.write_bytes(leak_clip((heard / "english.wav").read_bytes()))
+    clip.write_bytes(leak_clip((opened_files / "english.wav").read_bytes()))
     jobs: dict[str, Any] = spoken.json("watch", "--once")["jobs"]
     return jobs
 
@@ -133,8 +136,8 @@ def watched_again(spoken: Workspace, heard: Path) -> dict[str, Any]:
 def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     spoken: Workspace, watched_again: dict[str, Any]
 ) -> None:
-    told = watched_again["audit/found/leak.wav"]
-    report = json.loads((spoken.root / f"bucket/results/audit/{told['trace']}.json").read_text())
+    answer = watched_again["audit/found/leak.wav"]
+    report = json.loads((spoken.root / f"bucket/results/audit/{answer['trace']}.json").read_text())
     (found,) = report["findings"]
     assert (found["job"], found["item"]) == (result_path(spoken).parent.name, "english")
     assert found["tempo"] == pytest.approx(1.03, abs=0.003)
@@ -147,13 +150,13 @@ def test_no_work_is_done_twice(spoken: Workspace, watched_again: dict[str, Any])
 
 def test_a_single_sealed_file_can_be_opened(spoken: Workspace, tmp_path: Path) -> None:
     sealed = result_path(spoken).with_name("english.wav.sealed")
-    told = spoken.json("open", str(sealed), "--out", str(tmp_path))
-    assert [one["item"] for one in told["opened"]] == ["english"]
+    report = spoken.json("open", str(sealed), "--out", str(tmp_path))
+    assert [one["item"] for one in report["opened"]] == ["english"]
 
 
 def test_a_job_can_be_opened_by_its_id(spoken: Workspace, tmp_path: Path) -> None:
-    told = spoken.json("open", result_path(spoken).parent.name, "--out", str(tmp_path))
-    assert len(told["opened"]) == 3
+    report = spoken.json("open", result_path(spoken).parent.name, "--out", str(tmp_path))
+    assert len(report["opened"]) == 3
 
 
 def test_a_changed_result_is_not_opened(spoken: Workspace, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""A converted network instead of the embedded voice: the same job, locally and through the server.
+"""The example job with a converted GPT-SoVITS network, on the command line and on the server.
 
-The network is tiny and random: it says nothing, but it says it through every stage.
+The network is tiny and has random weights: the audio is noise, but it passes through every stage.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A place where the bundle was made by `voicedrop models convert`."""
-    place = Workspace(tmp_path_factory.mktemp("converted"))
-    assert place.run("init").returncode == 0
-    ran = place.run(
+    """A workspace with a bundle made by `voicedrop models convert`."""
+    workspace = Workspace(tmp_path_factory.mktemp("converted"))
+    assert workspace.run("init").returncode == 0
+    ran = workspace.run(
         *("models", "convert", "--out", "cache/bundles/tiny", "--precision", "fp32"),
         *("--t2s", str(golden / "s1_v2ProPlus_tiny.ckpt")),
         *("--sovits", str(golden / "s2_v2ProPlus_tiny.pth")),
@@ -41,13 +41,13 @@ def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspa
         *("--bert", str(golden / "roberta-tiny"), "--licence", "random weights"),
     )
     assert ran.returncode == 0, ran.stderr
-    return place
+    return workspace
 
 
 def test_a_bundle_is_verified_stage_by_stage(converted: Workspace, golden: Path) -> None:
-    told = converted.json("models", "verify", "cache/bundles/tiny", str(golden))
-    assert told["passed"] is True
-    assert len(told["checks"]) > 20
+    report = converted.json("models", "verify", "cache/bundles/tiny", str(golden))
+    assert report["passed"] is True
+    assert len(report["checks"]) > 20
 
 
 def test_a_bundle_with_other_results_fails_verification(
@@ -63,8 +63,8 @@ def test_a_bundle_with_other_results_fails_verification(
 
 def test_bundles_are_listed(converted: Workspace) -> None:
     ran = converted.run("models", "list", "--json", VOICEDROP_CACHE="cache")
-    (found,) = json.loads(ran.stdout)["bundles"]
-    assert (found["version"], found["precision"]) == ("v2ProPlus", "fp32")
+    (bundle_row,) = json.loads(ran.stdout)["bundles"]
+    assert (bundle_row["version"], bundle_row["precision"]) == ("v2ProPlus", "fp32")
     assert "models get" in converted.run("models", "list", VOICEDROP_CACHE="none").stdout
 
 

@@ -1,4 +1,4 @@
-"""Dry runs and repetitions, from the command line and as a notification."""
+"""Dry runs and retries, on the command line and as a notification."""
 
 from __future__ import annotations
 
@@ -24,42 +24,46 @@ HELLO = json.loads((EXAMPLE_INBOX / "jobs/hello.manifest.json").read_text())
 NO_ENGINE = "/nowhere"
 
 
-def dropped(place: Workspace, name: str, **fields: Any) -> str:
-    """A manifest like that of the example, with other fields, in the inbox of the place."""
+def put_manifest(workspace: Workspace, name: str, **fields: Any) -> str:
+    """Put the manifest of the example with other fields into the inbox; return its key."""
     key = f"jobs/{name}.manifest.json"
-    path = place.root / "bucket" / "inbox" / key
+    path = workspace.root / "bucket" / "inbox" / key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(HELLO | fields))
     return key
 
 
-def watched(place: Workspace, key: str, code: int = 0, /, **environ: str) -> dict[str, Any]:
-    """What `voicedrop watch --once` says of the manifest."""
-    ran = place.run("watch", "--once", "--json", **environ)
+def watch_once(workspace: Workspace, key: str, code: int = 0, /, **environ: str) -> dict[str, Any]:
+    """Run `voicedrop watch --once` and return its report on the job."""
+    ran = workspace.run("watch", "--once", "--json", **environ)
     assert ran.returncode == code, ran.stderr
-    told: dict[str, Any] = json.loads(ran.stdout)["jobs"][key]
-    return told
+    job: dict[str, Any] = json.loads(ran.stdout)["jobs"][key]
+    return job
 
 
-def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(place: Workspace) -> None:
-    shutil.copytree(EXAMPLE_INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
-    (place.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
-    key = dropped(place, "dry", mode="validate")
+def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(
+    workspace: Workspace,
+) -> None:
+    shutil.copytree(EXAMPLE_INBOX, workspace.root / "bucket/inbox", dirs_exist_ok=True)
+    (workspace.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
+    key = put_manifest(workspace, "dry", mode="validate")
     environ = {"VOICEDROP_KOKORO": NO_ENGINE, "VOICEDROP_PRICE": "0.6"}
-    told = watched(place, key, **environ)
-    assert (told["status"], told["estimate"]["items"]) == ("validated", 3)
-    assert told["estimate"]["cost"] > 0
-    assert not list((place.root / "bucket/results/out").rglob("*.sealed"))
-    (event,) = (place.root / "bucket/results/events").rglob("*.json")
+    job = watch_once(workspace, key, **environ)
+    assert (job["status"], job["estimate"]["items"]) == ("validated", 3)
+    assert job["estimate"]["cost"] > 0
+    assert not list((workspace.root / "bucket/results/out").rglob("*.sealed"))
+    (event,) = (workspace.root / "bucket/results/events").rglob("*.json")
     assert json.loads(event.read_text())["type"] == "com.voicedrop.job.validated"
 
 
-def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place: Workspace) -> None:
-    shutil.copytree(EXAMPLE_INBOX, place.root / "bucket/inbox", dirs_exist_ok=True)
-    (place.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
+def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(
+    workspace: Workspace,
+) -> None:
+    shutil.copytree(EXAMPLE_INBOX, workspace.root / "bucket/inbox", dirs_exist_ok=True)
+    (workspace.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
     items = [HELLO["items"][0], {"id": "fr", "text": "Bonjour.", "language": "fr"}]
-    dropped(place, "bad", mode="validate", items=items)
-    ran = place.run("watch", "--once", VOICEDROP_KOKORO=NO_ENGINE)
+    put_manifest(workspace, "bad", mode="validate", items=items)
+    ran = workspace.run("watch", "--once", VOICEDROP_KOKORO=NO_ENGINE)
     assert (ran.returncode, "item fr: LANGUAGE_UNSUPPORTED" in ran.stdout) == (1, True)
     assert "invalid, 1 of 2 items can be made, about " in ran.stdout
 
@@ -67,44 +71,43 @@ def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(place:
 def test_a_retry_from_the_command_line_speaks_only_changed_items(
     spoken: Workspace, tmp_path: Path
 ) -> None:
-    place = Workspace(tmp_path / "again")
-    shutil.copytree(spoken.root, place.root)
-    (earlier,) = (place.root / "bucket/results/out").iterdir()
-    same = dropped(place, "same", retry_of=earlier.name)
-    told = watched(place, same, VOICEDROP_KOKORO=NO_ENGINE)
-    assert (told["status"], told["totals"]["kept"]) == ("succeeded", 3)
+    workspace = Workspace(tmp_path / "again")
+    shutil.copytree(spoken.root, workspace.root)
+    (earlier,) = (workspace.root / "bucket/results/out").iterdir()
+    same = put_manifest(workspace, "same", retry_of=earlier.name)
+    job = watch_once(workspace, same, VOICEDROP_KOKORO=NO_ENGINE)
+    assert (job["status"], job["totals"]["kept"]) == ("succeeded", 3)
 
     items = [*HELLO["items"][1:], HELLO["items"][0] | {"text": "Other words."}]
-    changed = dropped(place, "changed", retry_of=told["job"], items=items)
-    told = watched(place, changed)
-    assert (told["status"], told["totals"]["kept"]) == ("succeeded", 2)
-    for job, folder in ((earlier.name, "before"), (told["job"], "after")):
-        assert place.run("open", job, "--out", folder).returncode == 0
+    changed = put_manifest(workspace, "changed", retry_of=job["job"], items=items)
+    job = watch_once(workspace, changed)
+    assert (job["status"], job["totals"]["kept"]) == ("succeeded", 2)
+    for job_id, folder in ((earlier.name, "before"), (job["job"], "after")):
+        assert workspace.run("open", job_id, "--out", folder).returncode == 0
     before, after = (
-        {path.name: path.read_bytes() for path in (place.root / folder).iterdir()}
+        {path.name: path.read_bytes() for path in (workspace.root / folder).iterdir()}
         for folder in ("before", "after")
     )
     assert before.keys() == after.keys()
     assert [name for name in before if before[name] != after[name]] == ["english.wav"]
 
 
-class Drop(Protocol):
-    """Puts a manifest of these texts and fields, and announces it; the result."""
+class SubmitJob(Protocol):
+    """Puts a manifest of these texts and fields, announces it, and returns the result."""
 
     def __call__(self, name: str, *texts: str, **fields: Any) -> Result: ...
 
 
 @pytest.fixture(scope="module")
-def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OssServer, Drop]]:
-    """A container with a small quick voice, what lies in its buckets, and how to drop a manifest
-    there and announce it."""
+def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OssServer, SubmitJob]]:
+    """The buckets of a container with the voice of the tests, and a way to run jobs there."""
     folder = tmp_path_factory.mktemp("modes")
     keys.create_keys(folder / "keys")
     with bucket_server() as server:
         environ = server_environ(server, VOICEDROP_KEYS=str(folder / "keys"))
         with container(environ, folder / "log") as client:
 
-            def drop(name: str, *texts: str, **fields: Any) -> Result:
+            def submit(name: str, *texts: str, **fields: Any) -> Result:
                 key = f"jobs/{name}.manifest.json"
                 server.place("inbox", key, manifest(*texts, **fields))
                 response, answer = client.invoke(notification(key), **STS_HEADERS)
@@ -112,14 +115,14 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OssServ
                 (done,) = answer["done"]
                 return parse_result(server.objects("results")[f"out/{done['job']}/result.json"])
 
-            yield server, drop
+            yield server, submit
 
 
 def test_an_invoked_dry_run_writes_a_result_and_an_event_and_no_audio(
-    function: tuple[OssServer, Drop],
+    function: tuple[OssServer, SubmitJob],
 ) -> None:
-    server, drop = function
-    done = drop("dry", "Some words of speech.", "More of them.", mode="validate")
+    server, submit = function
+    done = submit("dry", "Some words of speech.", "More of them.", mode="validate")
     assert (done.status, present(done.estimate).items) == ("validated", 2)
     stored = server.objects("results")
     (event,) = (data for key, data in stored.items() if done.job_id in key and "events/" in key)
@@ -128,16 +131,16 @@ def test_an_invoked_dry_run_writes_a_result_and_an_event_and_no_audio(
 
 
 def test_an_invoked_retry_keeps_unchanged_items(
-    function: tuple[OssServer, Drop],
+    function: tuple[OssServer, SubmitJob],
 ) -> None:
-    _, drop = function
-    first = drop("first", "Some words of speech.", "!silence", "The last of three.")
+    _, submit = function
+    first = submit("first", "Some words of speech.", "!silence", "The last of three.")
     assert [item.status for item in first.items] == ["succeeded", "failed", "succeeded"]
     texts = ("Some words of speech.", "Now it can be said.", "The very last of three.")
-    done = drop("again", *texts, retry_of=first.job_id)
+    done = submit("again", *texts, retry_of=first.job_id)
     assert done.status == "succeeded"
     assert [item.kept_from for item in done.items] == [first.job_id, "", ""]
     assert done.items[0].output == first.items[0].output
     was, now = (present(one.items[2].output).plain_sha256 for one in (first, done))
     assert was != now
-    assert present(drop("none", "Words.", retry_of="0" * 32).error).code == "RETRY_UNKNOWN"
+    assert present(submit("none", "Words.", retry_of="0" * 32).error).code == "RETRY_UNKNOWN"

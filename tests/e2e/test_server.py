@@ -1,4 +1,4 @@
-"""The container server, over the OSS test server, with credentials in the headers alone."""
+"""The container server over the OSS test server, with credentials only in the request headers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bucket(cloud: OssServer, name: str) -> OssStore:
 def function(
     cloud: OssServer, spoken: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FunctionServer]:
-    """The container with the keys of the place where the voice was learned already."""
+    """The container with the keys and the stored voiceprint of the fixture `spoken`."""
     folder = tmp_path_factory.mktemp("function")
     shutil.copytree(spoken.root / "keys", folder / "keys")
     (folder / "log").touch()
@@ -92,15 +92,17 @@ def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_eve
     assert {(status, fc) for status, fc, _ in answers} == {(200, "200")}
     results = bucket(cloud, "results")
     assert len({json.loads(body)["done"][0]["job"] for _, _, body in answers}) == 1
-    found = [info.key for info in results.list("")]
-    (result,) = [key for key in found if key.endswith("result.json")]
-    (event,) = [key for key in found if key.startswith("events/")]
+    keys_stored = [info.key for info in results.list("")]
+    (result,) = [key for key in keys_stored if key.endswith("result.json")]
+    (event,) = [key for key in keys_stored if key.startswith("events/")]
     document = results.get(result, limit=10**7).data
     signed.verify(document, keys.load_public_keys(function.folder / "keys"))
     done = parse_result(document)
     assert done.status == "succeeded"
     assert json.loads(results.get(event, limit=10**6).data)["data"]["job_id"] == done.job_id
-    assert [key for key in found if key.endswith(".sealed")] == [present(done.items[0].output).key]
+    assert [key for key in keys_stored if key.endswith(".sealed")] == [
+        present(done.items[0].output).key
+    ]
 
 
 def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
@@ -116,8 +118,8 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     bucket(cloud, "inbox").put("audit/found/leak.wav", clip)
     status, fc, body = function.call("POST", "/invoke", notification("audit/found/leak.wav"))
     assert (status, fc) == (200, "200")
-    told = json.loads(body)["done"][0]
-    report = json.loads(results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    trace = json.loads(body)["done"][0]
+    report = json.loads(results.get(f"audit/{trace['trace']}.json", limit=10**6).data)
     assert [(f["job"], f["item"]) for f in report["findings"]] == [(done.job_id, item.id)]
     (event,) = (
         event

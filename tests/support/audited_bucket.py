@@ -34,10 +34,10 @@ from core.trace import registry
 from events import outgoing
 from tests.support.runtime import (
     consent_record,
-    cut_job,
     finish_job,
     local_runtime,
     put_job,
+    split_job,
     synthetic_speech,
 )
 
@@ -195,7 +195,7 @@ def fill_bucket_with_joined_files(root: Path) -> None:
         put_job(runtime, name="again", items=in_chapters, retry_of=first.job_id, **options), runtime
     )
     sharded = put_job(runtime, name="sharded", items=[row | {"subtitle": ["srt"]} for row in rows])
-    cut_job(sharded, replace(runtime, shard_items=2))
+    split_job(sharded, replace(runtime, shard_items=2))
     for info in [i for i in runtime.control.list("work/") if i.key.endswith(".jsonl")]:
         carry_out_shard(info.key, runtime)
     integrate_log(runtime)

@@ -1,4 +1,4 @@
-"""A container of `tests.support.quick_server` beside an OSS test server."""
+"""The server of `tests.support.quick_server` as a process, over an OSS test server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STS_HEADERS = {
 
 @contextmanager
 def bucket_server() -> Iterator[OssServer]:
-    """Three buckets, in which a recording and its consent lie."""
+    """Run an OSS server with three buckets, a recording and its consent."""
     with OssServer() as server:
         server.add_key(ACCESS_KEY_ID, ACCESS_KEY_SECRET, token=SECURITY_TOKEN)
         for bucket in BUCKETS:
@@ -69,10 +69,10 @@ class Endpoint(Protocol):
 
 
 def server_environ(server: Endpoint, **more: str) -> dict[str, str]:
-    places = {f"VOICEDROP_{name.upper()}": f"oss://{name}" for name in BUCKETS}
+    buckets = {f"VOICEDROP_{name.upper()}": f"oss://{name}" for name in BUCKETS}
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("VOICEDROP_")},
-        **places,
+        **buckets,
         "VOICEDROP_OSS_ENDPOINT": server.endpoint,
         "VOICEDROP_OSS_REGION": server.region,
         **more,
@@ -81,7 +81,7 @@ def server_environ(server: Endpoint, **more: str) -> dict[str, str]:
 
 @contextmanager
 def container(environ: dict[str, str], output: Path) -> Iterator[Client]:
-    """Its stdout and stderr go to a file."""
+    """Run the server. Its stdout and stderr are written to `output`."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with output.open("wb") as file:

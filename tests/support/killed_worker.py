@@ -1,10 +1,10 @@
-"""Kill a worker at a random moment, let another one finish, and look at what was visible.
+"""Kill a worker at a random time, let another one finish the job, and check the result.
 
     python -m tests.support.killed_worker FOLDER ROUNDS SEED
 
-Each round forks a worker on a fresh job and kills it with SIGKILL; then a second worker runs.
-Prints one JSON line with how many workers were killed in the middle. Exit 1 at the first job that
-does not end whole.
+Each round forks a worker on a new job and kills it with SIGKILL; then a second worker runs. Prints
+one JSON line with the number of workers that were killed while working. Exit code 1 at the first
+job that is incomplete.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from tests.support.present import present
 from tests.support.runtime import BuzzVoice, finish_job, local_runtime, put_job
 
 LONGEST_SECONDS = 0.8
-"""Seconds that the job takes at most, about."""
+"""About the longest time that the job takes."""
 
 
 def main(root: Path, rounds: int, seed: int) -> int:
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     warm_up(root / "warm-up")
     killed = 0
     for number in range(rounds):
@@ -48,14 +48,15 @@ def main(root: Path, rounds: int, seed: int) -> int:
             for n in range(2)
         ]
         key = put_job(runtime, items=items)
-        victim = fork(partial(carry_out, key, runtime))
-        time.sleep(draw.uniform(0, LONGEST_SECONDS))
-        os.kill(victim, signal.SIGKILL)
-        _, status = os.waitpid(victim, 0)
+        first = fork(partial(carry_out, key, runtime))
+        time.sleep(rng.uniform(0, LONGEST_SECONDS))
+        os.kill(first, signal.SIGKILL)
+        _, status = os.waitpid(first, 0)
         killed += os.WIFSIGNALED(status)
         check_outputs(runtime, key, finished=False)
-        heir = fork(partial(retry_until_done, key, replace(runtime, worker="heir")))
-        if os.waitpid(heir, 0)[1] != 0:
+        successor = replace(runtime, worker="second")
+        second = fork(partial(retry_until_done, partial(finish_job, key, successor)))
+        if os.waitpid(second, 0)[1] != 0:
             return 1
         check_outputs(runtime, key, finished=True)
     sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")
@@ -63,13 +64,13 @@ def main(root: Path, rounds: int, seed: int) -> int:
 
 
 def warm_up(folder: Path) -> None:
-    """A whole job in this process: what it imports and works out, no fork has to do again."""
+    """Carry out a job in this process, so that forks inherit imports and caches."""
     runtime = local_runtime(folder, voice=BuzzVoice(seconds_each=0))
     finish_job(put_job(runtime, items=[{"id": "warm", "text": "Up."}]), runtime)
 
 
 def fork(work: Callable[[], object]) -> int:
-    """A worker process; single-threaded as we are, forking is safe."""
+    """Fork a worker process, which is safe because this process has one thread."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -81,20 +82,20 @@ def fork(work: Callable[[], object]) -> int:
     return pid
 
 
-def retry_until_done(key: str, runtime: Runtime) -> None:
-    """What the platform does with a notification that met a held job."""
+def retry_until_done(work: Callable[[], object]) -> None:
+    """Repeat the work while it is leased by another worker, as the platform does."""
     for _ in range(100):
         try:
-            finish_job(key, runtime)
+            work()
         except Unavailable:
             time.sleep(0.1)
         else:
             return
-    raise TimeoutError(key)
+    raise TimeoutError
 
 
 def check_outputs(runtime: Runtime, key: str, *, finished: bool) -> None:
-    """Whatever is there is whole; if the job is finished, everything is there."""
+    """Check that every stored object is complete and, if `finished`, that all of them exist."""
     for info in runtime.results.list("out/"):
         stored = runtime.results.get(info.key, limit=10**8)
         if info.key.endswith(".sealed"):

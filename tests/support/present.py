@@ -1,4 +1,4 @@
-"""For what may be None, and in a test must not be."""
+"""Values that may be None by their type, but not in a test."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The container server with a small quick voice: `python -m tests.support.quick_server`.
+"""The container server with the voice of the tests: `python -m tests.support.quick_server`.
 
-All but the voice is what production runs. The voice says of the text `!leak` what a careless
-library would: everything secret that it can find, in every spelling.
+Everything but the voice is the production server. For the text `!leak` the voice raises an error
+with every secret of the process in every spelling, as a careless library might.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.runtime import BuzzVoice
 
 
 def spellings(secret: str) -> list[str]:
-    """As it might stand in a log."""
+    """Return the forms in which a secret might appear in a log."""
     raw = secret.encode()
     return [
         secret,
@@ -37,7 +37,7 @@ def spellings(secret: str) -> list[str]:
 
 
 def embedded_spellings(secret: str) -> list[str]:
-    """As part of something longer that was encoded."""
+    """Return base64 texts that contain the secret as a part."""
     return [base64.b64encode(b"user:"[:n] + secret.encode() + b"!").decode() for n in range(5)]
 
 
@@ -48,14 +48,14 @@ class LeakyVoice(BuzzVoice):
 
     def speak(self, text: str, voiceprint: Voiceprint, **options: Any) -> Iterator[SpeechChunk]:
         if text == "!leak":
-            now = self._credentials()
-            found = [*self._secrets, now.access_key_secret, now.security_token]
-            said = [
+            credentials = self._credentials()
+            secrets = [*self._secrets, credentials.access_key_secret, credentials.security_token]
+            forms = [
                 form
-                for secret in found
+                for secret in secrets
                 for form in (*spellings(secret), *embedded_spellings(secret))
             ]
-            raise RuntimeError(f"request failed: {said}")
+            raise RuntimeError(f"request failed: {forms}")
         yield from super().speak(text, voiceprint, **options)
 
 

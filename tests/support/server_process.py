@@ -1,4 +1,4 @@
-"""The server as a process of its own: `python -m tests.support.server_process`."""
+"""The server with a scripted worker as a process: `python -m tests.support.server_process`."""
 
 from __future__ import annotations
 

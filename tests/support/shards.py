@@ -6,7 +6,7 @@ from core.job.runtime import Runtime
 from core.result.document import Result
 from handlers.jobs import carry_out_shard
 from tests.support.present import present
-from tests.support.runtime import cut_job
+from tests.support.runtime import split_job
 
 
 def shard_keys(runtime: Runtime) -> list[str]:
@@ -16,7 +16,7 @@ def shard_keys(runtime: Runtime) -> list[str]:
 
 def run_all_shards(runtime: Runtime, key: str) -> Result:
     """Deliver the notification of the manifest, then that of every shard."""
-    cut_job(key, runtime)
+    split_job(key, runtime)
     answers = [carry_out_shard(shard, runtime) for shard in shard_keys(runtime)]
     assert answers[:-1] == [None] * (len(answers) - 1)
     return present(answers[-1])

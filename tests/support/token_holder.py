@@ -1,4 +1,4 @@
-"""A process that takes a token and holds it until it is killed: `... URL LIMIT LEASE`."""
+"""Takes a token and keeps it: `python -m tests.support.token_holder URL LIMIT LEASE`."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from handlers.server.tokens import SharedTokens
 if __name__ == "__main__":
     url, limit, lease = sys.argv[1:]
     tokens = SharedTokens(url, int(limit), "tokens", lease=float(lease))
-    print(tokens.take() is not None, flush=True)  # noqa: T201 (its answer)
+    print(tokens.take() is not None, flush=True)  # noqa: T201
     time.sleep(60)

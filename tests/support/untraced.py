@@ -1,4 +1,4 @@
-"""For processes whose time counts, or that go where other tests have been: untraced ones."""
+"""Child processes without coverage: for those that are timed or killed."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def environ_without_coverage() -> dict[str, str]:
-    """Ours, without what makes coverage trace a new process."""
+    """Return the environment without the variables that start coverage in a child process."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}

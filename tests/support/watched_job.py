@@ -1,9 +1,9 @@
-"""One job in a process that notes whom it calls.
+"""Carry out one job in a process that records its network connections.
 
     python -m tests.support.watched_job FOLDER [ENDPOINT]
 
-The hook is installed before anything of ours or a library is imported. Prints one JSON document:
-how the job ended and every address that was connected to, sent to or looked up.
+The audit hook is installed before the product or a library is imported. Prints one JSON document:
+the status of the job and every address that was connected to, sent to or looked up.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CALLS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
+NETWORK_EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
 called: list[str] = []
 
 
 def record_call(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in CALLS:
+    if event in NETWORK_EVENTS:
         where = arguments[1] if event in {"socket.connect", "socket.sendto"} else arguments[:2]
         called.append(f"{where[0]}:{where[1]}" if isinstance(where, tuple) else str(where))
 
