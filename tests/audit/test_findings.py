@@ -33,7 +33,7 @@ from core.tlog import log, tiles
 from handlers.jobs import carry_out_shard
 from tests.audit.conftest import JOB_COUNT, open_runtime, open_sources
 from tests.support.audited_bucket import add_job, fill_bucket, integrate_log
-from tests.support.runtime import cut_job, finish_job, local_runtime, put_job
+from tests.support.runtime import finish_job, local_runtime, put_job, split_job
 from tests.support.stores import head
 
 HOUR_AGO = time.time() - 3600
@@ -571,7 +571,7 @@ def test_outputs_of_a_job_with_unfinished_shards_are_not_findings(tmp_path: Path
     """Nobody has a lease: one shard is made, and the worker of the other has not started yet."""
     runtime = local_runtime(tmp_path, shard_items=1)
     items = [{"id": name, "text": "Words of a job that was cut."} for name in ("a", "b")]
-    job = cut_job(put_job(runtime, items=items), runtime).job_id
+    job = split_job(put_job(runtime, items=items), runtime).job_id
     assert carry_out_shard(shard_key(job, 0), runtime) is None
     make_old(tmp_path)
     report = run_audit(tmp_path)
