@@ -25,8 +25,9 @@ from core.joined import assemble
 def run(key: str, runtime: Runtime) -> Outcome:
     """Carry out the manifest at `key` of the inbox, or return the result that the job already has.
 
-    What is wrong with the job is stated in its result. Raises Refused MANIFEST_GONE; Unavailable
-    (call again); Misconfigured (correct the setting or key, then call again).
+    What is wrong with the job is stated in its result. Raises Refused MANIFEST_GONE, or
+    SIGNATURE_INVALID if a stored result is not signed with our keys; Unavailable (call again);
+    Misconfigured (correct the setting or key, then call again).
     """
     manifest = commit.read_manifest(key, runtime)
     if result := commit.read_result(manifest.job_id, runtime):

@@ -1,4 +1,4 @@
-"""A job, a shard or a clip from its key to its event: what all front ends of the product call."""
+"""What all front ends call: carry out a job, a shard or a trace up to its event; extend the log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def carry_out(key: str, runtime: Runtime) -> Outcome:
 
 
 def carry_out_shard(key: str, runtime: Runtime) -> Result | None:
-    """Make one shard; if it was the last, write the event of the job and return its result.
+    """Make one shard; if that finishes the job, write its event and return its result.
 
     Raises what `worker.make_shard` raises.
     """
@@ -57,8 +57,8 @@ def announce(result: Result, runtime: Runtime) -> bool:
 
 
 def trace_clip(key: str, runtime: Runtime) -> Trace:
-    """Trace a clip of the inbox: write the report, then its event. A repeated notification finds
-    both written."""
+    """Trace a clip of the inbox: write the report, then its event. Both are put once, so a repeated
+    notification changes nothing."""
     with tempfile.TemporaryFile() as file:
         file.write(runtime.inbox.get(key, limit=CLIP_LIMIT).data)
         file.seek(0)

@@ -1,7 +1,7 @@
-"""A notification, and everything that it asks for.
+"""Handle a notification: do everything that it asks for.
 
-A permanent error becomes part of a result or of the answer. A retryable one is raised at the end,
-so that the platform delivers the notification again.
+A permanent error becomes part of a result or of the answer. An error that may pass is raised at the
+end, so that the platform delivers the notification again.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Task:
 
     kind: Literal["manifest", "reference", "clip", "shard", "timer"]
     key: str
-    """Of the object as notified; of a timer, its payload."""
+    """Key of the object as the notification spells it; for a timer, its payload."""
     principal: str = ""
-    """Who uploaded a manifest."""
+    """Who uploaded the object, for quotas; empty if unknown."""
 
 
 def handle(body: bytes, runtime: Runtime) -> dict[str, Any]:

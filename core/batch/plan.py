@@ -182,7 +182,7 @@ def read_shard(control: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -
 
 
 def complete_shard_count(job_id: str, runtime: Runtime) -> int:
-    """The number of shards of a job that was cut completely; 0 if it was not cut, or in part."""
+    """The number of shards of a job; 0 if it was not cut, or not all of them are stored yet."""
     with suppress(Refused):
         plan = read_plan(runtime.control, job_id, runtime.keys.verifying)
         listed = runtime.control.list(shards_prefix(job_id))

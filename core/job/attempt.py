@@ -36,8 +36,8 @@ def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
 def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
     """Record why the block failed, for the dead letter.
 
-    An attempt that fails for want of the operator (Misconfigured) does not count: it is no fault of
-    the job.
+    An attempt that fails because the operator must act (Misconfigured) is not counted: the job is
+    not at fault.
     """
     try:
         yield
@@ -52,8 +52,8 @@ def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
 def is_exhausted(run: Run, count_outputs: Callable[[], int]) -> bool:
     """Whether the attempts at a job are used up without progress.
 
-    Workers that were killed could not report their progress, so before giving up, the outputs that
-    are stored are counted.
+    A worker that was killed could not report its progress, so the stored outputs are counted before
+    a job is given up.
     """
     if run.lease.attempt > run.runtime.max_attempts:
         run.lease.progress(count_outputs())
@@ -63,10 +63,10 @@ def is_exhausted(run: Run, count_outputs: Callable[[], int]) -> bool:
 
 
 def must_give_up(manifest: ManifestRef, run: Run) -> bool:
-    """Whether the attempts are used up and nothing of the job can be saved; writes the dead letter.
+    """Whether to give the job up; once its attempts are used up, write the dead letter.
 
-    If some of its outputs are stored, the job is carried out without speaking, so that they count,
-    until that has failed as often again.
+    If some outputs are stored, the job is not given up yet. It is carried out without speaking, so
+    that its result contains them, until that too has failed `max_attempts` times.
     """
 
     def count_outputs() -> int:
@@ -81,7 +81,7 @@ def must_give_up(manifest: ManifestRef, run: Run) -> bool:
 
 
 def exhausted_error(runtime: Runtime) -> Failed:
-    """The error of what was not made when the attempts were used up."""
+    """The error of everything that was not made before the attempts were used up."""
     return Failed("RETRIES_EXHAUSTED", f"{runtime.max_attempts} attempts made no progress.")
 
 

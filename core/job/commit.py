@@ -1,7 +1,7 @@
 """The beginning and the end of a job: its manifest is read once, and its result is written once.
 
 The result is the commit marker of the job: it is put once, and its presence means finished. A
-worker that finds a result returns it instead of its own.
+worker that finds a stored result returns that one instead of its own.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class ReceivedManifest:
     stored: float
     """When it was stored, in Unix seconds by the store's clock."""
     refused: Refused | None = None
-    """Why it was not read at all."""
+    """Why its content was not read; None if it was."""
 
 
 def read_manifest(key: str, runtime: Runtime) -> ReceivedManifest:
-    """Read a manifest from the inbox, once: these bytes are the job, even if the object is
-    replaced.
+    """Read a manifest from the inbox, once: these bytes are the job, even if the object is replaced
+    later.
 
     Raises Refused MANIFEST_GONE.
     """
@@ -73,7 +73,7 @@ def read_manifest(key: str, runtime: Runtime) -> ReceivedManifest:
 
 
 def new_result(manifest: ReceivedManifest, job: Job, runtime: Runtime) -> Result:
-    """The result of a job that was accepted, with nothing made yet."""
+    """The result of an accepted job before anything is made."""
     return msgspec.structs.replace(
         _empty_result("failed", manifest, runtime),
         id=job.id,
@@ -144,8 +144,7 @@ def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
 
 
 def _verify_result(job_id: str, data: bytes, runtime: Runtime) -> Result:
-    """Verify and parse a stored result, and queue it for the log if a worker stopped before
-    that."""
+    """Verify and parse a stored result; queue it for the log, unless it is in the log already."""
     signed.check_signature(data, runtime.keys.verifying)
     if runtime.results.head(proof_key(job_id)) is None:
         _queue_for_log(job_id, data, runtime)

@@ -52,7 +52,7 @@ def make_all(
 
 
 def failed_item(item_id: str, index: int, error: JobError, item: Item | None = None) -> ItemResult:
-    """The result of an item that failed. `item`: the item, unless it could not even be read."""
+    """The result of an item that failed. `item`: None if it could not even be read."""
     return ItemResult(
         id=item_id,
         index=index,
@@ -77,8 +77,8 @@ def _in_order_of_attempt(
 ) -> tuple[list[Item], list[Item]]:
     """The items that are stored already, and the missing ones.
 
-    After each attempt that stored nothing, the missing items begin one later, so that an item that
-    kills its process does not keep the others from being made.
+    After each attempt that stored nothing, the next one starts one missing item further on, so that
+    an item that kills its worker does not keep the others from being made.
     """
     if run.lease.attempt == 1:
         return [], job.items
@@ -106,6 +106,6 @@ def _make_one(item: Item, voice: Enrolled | JobError, job: Job, run: Run) -> Ite
     except (JobError, MemoryError):
         raise
     except Exception as exc:
-        # An item that meets a bug of the program must not fail the other ten thousand.
+        # A bug that one item triggers must not fail the other ten thousand.
         log.exception("item failed", extra={"job": run.job_id, "item": item.id})
         raise Failed("INTERNAL", type(exc).__name__, pointer=item.pointer) from exc

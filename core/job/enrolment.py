@@ -1,4 +1,4 @@
-"""The voices of a job: fetch the recording, check consent, prepare it, compute the voiceprint.
+"""The voices of a job: fetch the recording, check consent, prepare the audio, enrol the voice.
 
 A voiceprint takes half a minute of processor time, so it is kept in the control bucket under a key
 derived from everything it depends on. It describes a person: it is sealed like any output.
@@ -40,7 +40,7 @@ VOICEPRINT_LIMIT = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """A voice that may be used: its recording is good, and a consent record covers it."""
+    """A voice that may be used: its recording is good, and the consent policy allows it."""
 
     sha256: str
     """Of the recording."""
@@ -58,8 +58,10 @@ class Enrolled(Admitted):
 
 
 def wait_for_references(job: Job, manifest: str, run: Run) -> Waiting | None:
-    """Wait until the deadline for references that have not arrived; after it, the voices fail with
-    REF_NOT_FOUND. `manifest`: its key."""
+    """Return what the job waits for; None if all its references are there or the deadline is past.
+
+    After the deadline, voices without a reference fail with REF_NOT_FOUND. `manifest`: its key.
+    """
     runtime = run.runtime
     missing = _missing_references(job, runtime)
     since = [waiting.put_mark(runtime.control, key, run.job_id, manifest) for key in missing]
@@ -74,7 +76,7 @@ def wait_for_references(job: Job, manifest: str, run: Run) -> Waiting | None:
 def admit_voices(
     job: Job, runtime: Runtime, stopwatch: Stopwatch
 ) -> dict[str, Admitted | JobError]:
-    """Check the voices that have something to say; the error of each that may not be used.
+    """Check the voices that items use; for a voice that may not be used, return its error.
 
     A voice without items needs neither a consent record nor the time to check it.
     """
@@ -92,7 +94,7 @@ def admit_voices(
 def enrol_voices(
     job: Job, runtime: Runtime, stopwatch: Stopwatch
 ) -> dict[str, Enrolled | JobError]:
-    """Check the voices that have something to say, and prepare them to speak."""
+    """Check and enrol the voices that items use; for a voice that fails, return its error."""
     voices: dict[str, Enrolled | JobError] = {}
     for name, voice in admit_voices(job, runtime, stopwatch).items():
         if isinstance(voice, JobError):
@@ -122,8 +124,8 @@ def describe_voices(job: Job, voices: Mapping[str, Admitted | JobError]) -> dict
 
 
 def describe_engine(voices: Mapping[str, Admitted | JobError], runtime: Runtime) -> Engine | None:
-    """What the result states about the engine; None if no voice was enrolled: the engine need not
-    be loaded to refuse a job."""
+    """What the result states about the engine; None if no voice was enrolled, because the engine
+    need not be loaded to refuse a job."""
     if not any(isinstance(voice, Enrolled) for voice in voices.values()):
         return None
     return Engine(name=runtime.voice.name, fingerprint=runtime.voice.fingerprint)
@@ -197,7 +199,7 @@ def _fetch(spec: fields.Voice, runtime: Runtime, pointer: str) -> Object:
 
 
 def _first_admitted(gate: Gate, languages: Iterable[str]) -> tuple[ConsentRef | None, list[Notice]]:
-    """The consent for the first language that is allowed. Each item asks for its own again."""
+    """The consent for the first allowed language. Each item asks again for its own language."""
     refused: Refused | None = None
     for language in languages:
         try:
@@ -208,7 +210,7 @@ def _first_admitted(gate: Gate, languages: Iterable[str]) -> tuple[ConsentRef | 
 
 
 def _refuse_synthetic(speech: Audio, runtime: Runtime, key: str) -> None:
-    """A clone of a clone would take a voice beyond the consent that was given for it."""
+    """Refuse our own output as a reference: a clone of a clone would evade the original consent."""
     found = watermark.detect_any(
         speech.samples, speech.rate, runtime.keys.watermark, thorough=False
     )
@@ -219,7 +221,7 @@ def _refuse_synthetic(speech: Audio, runtime: Runtime, key: str) -> None:
 def _remarks(
     prepared: Reference, spec: fields.Voice, runtime: Runtime, pointer: str
 ) -> Iterator[Notice]:
-    """Remarks and not refusals, because speaker encoders and recognisers make mistakes."""
+    """Notices rather than refusals, because speaker encoders and recognisers make mistakes."""
     if speaker_change.has_several_speakers(prepared.audio):
         yield Notice("AUDIO_MULTI_SPEAKER", pointer=spec.reference)
     transcript = _transcript(prepared, spec)
@@ -230,7 +232,7 @@ def _remarks(
 
 
 def _transcript(prepared: Reference, spec: fields.Voice) -> str:
-    # Which part of the transcript a trimmed recording says is unknown.
+    # It is unknown which words of the transcript a trimmed recording still contains.
     is_whole = all(notice.code != "TRIMMED" for notice in prepared.notices)
     return spec.transcript if is_whole else ""
 

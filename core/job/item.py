@@ -35,8 +35,8 @@ SCHEME = "voicedrop/mark/1"
 SENTENCE_PAUSE = 0.25
 """Seconds of silence between sentences."""
 STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
-"""Strengths of the watermark in dB, tried from the preset's upwards; the last is for single words
-of half a second."""
+"""Strengths of the watermark in dB, tried upwards from that of the preset (`VOICEDROP_MARK`); the
+last is for single words of half a second."""
 
 
 def make_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
@@ -52,15 +52,15 @@ def make_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
 
 
 def add_request(result: ItemResult, item: Item, job: Job, runtime: Runtime) -> ItemResult:
-    """The result with what the manifest states about the item."""
+    """The result with the `meta` of the item and a digest of what the manifest asks for."""
     digest = reuse.request_digest(item, job, _watermark_key(runtime))
     return msgspec.structs.replace(result, meta=item.meta, asked=digest)
 
 
 def adopt(key: str, fingerprint: str, item: Item, runtime: Runtime) -> ItemResult | None:
-    """Return the item if a worker has stored it, None if there is none.
+    """Return the result of the item if a worker has stored its output; otherwise None.
 
-    Raises Refused OUTPUT_EXISTS if the object there was not written by us.
+    Raises Refused OUTPUT_EXISTS if the object at `key` was not written by us.
     """
     stored = object_record.adopt(key, ItemResult, runtime)
     return _from_record(*stored, fingerprint, item) if stored else None
@@ -131,8 +131,7 @@ def _speak(item: Item, voice: Enrolled, run: Run, stopwatch: Stopwatch) -> list[
 
 
 def _shape(speech: Audio, item: Item, job: Job, stopwatch: Stopwatch) -> Audio:
-    """Set loudness and sample rate, add the pause after the item and the audible label around
-    it."""
+    """Set loudness and sample rate; add the pause after the item and the audible label, if any."""
     with stopwatch.stage("shape"):
         rate = item.sample_rate or speech.rate
         speech = waveform.resample(loudness.normalise_loudness(speech), rate)
@@ -146,7 +145,8 @@ def _watermark(
 ) -> tuple[Encoded, Watermark]:
     """Encode the speech with a watermark that can be read back.
 
-    A second of sound needs a stronger watermark than the preset's: strengths are tried upwards.
+    Very short speech needs a stronger watermark than the preset's, so stronger ones are tried until
+    one can be read back.
     """
     first = watermark.STRENGTHS[runtime.mark]
     for strength in STRENGTHS[STRENGTHS.index(first) :]:
@@ -164,7 +164,8 @@ def _watermark(
                 scheme=SCHEME, key_id=key_id, payload=f"{payload:08x}", score=score
             )
     message = (
-        f"The watermark reads with a score of {found.score:.1f} in {speech.seconds:.1f} s of sound."
+        f"The watermark was read back with a score of only {found.score:.1f} "
+        f"from {speech.seconds:.1f} s of sound."
     )
     raise Failed("WATERMARK_VERIFY_FAILED", message, pointer=item.pointer)
 
@@ -174,8 +175,8 @@ def _read_back(
 ) -> watermark.Detection:
     """Detect the watermark in the finished file without knowing its payload, as a finder would.
 
-    `expected`: accept also that the expected payload is verified, as an auditor would who asks
-    whether it is this one; the bound on false positives is the same.
+    `expected`: if that fails, test for this payload alone, as an auditor does who knows which one
+    to expect; the bound on false positives is the same.
     """
     decoded = decoding.decode_trusted(encoded.data)
     key = _watermark_key(runtime)
@@ -200,7 +201,7 @@ def _output(key: str, envelope: Envelope, speech: Audio, encoded: Encoded) -> Ou
 def _label(
     encoded: Encoded, item: Item, job: Job, run: Run
 ) -> tuple[bytes, LabelUsed, list[Notice]]:
-    """Write the metadata label that law requires, and return what the result states about it."""
+    """Write the metadata label that the law requires; return what the result states about it."""
     asked = job.label
     if asked.profile == "none":
         used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
@@ -218,7 +219,7 @@ def _watermark_key(runtime: Runtime) -> bytes:
 
 
 def _seed(job_id: str, item: Item) -> int:
-    """Derived from the item, so that a repeated job speaks it the same way."""
+    """Derive the seed from job and item, so that a repeated job speaks the item in the same way."""
     return int.from_bytes(hashlib.sha256(f"{job_id}/{item.id}".encode()).digest()[:4], "big")
 
 

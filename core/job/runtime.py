@@ -29,7 +29,7 @@ class Step:
     item: str = ""
     seconds: float | None = None
     audio_seconds: float = 0.0
-    """Sound made by this stage, where it makes any: with `seconds` this is the real-time factor."""
+    """Seconds of sound that the stage made; `seconds` / `audio_seconds` is the real-time factor."""
 
 
 Observer = Callable[[Step], None]
@@ -37,7 +37,7 @@ Observer = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Built in `handlers/wiring.py`; a test builds its own."""
+    """What every job needs. Built in `handlers/wiring.py`; a test builds its own."""
 
     inbox: Store
     results: Store
@@ -48,20 +48,20 @@ class Runtime:
     """The languages that the engine speaks."""
     keys: Keyring
     worker: str
-    """1 to 16 of 0-9 A-Z a-z . _ -, unique to this run: it must fit into a lease's record."""
+    """Unique name of this worker: 1 to 16 of 0-9 A-Z a-z . _ -, to fit into a lease's record."""
     mark: MarkPreset = "balanced"
     consent: ConsentPolicy = "required"
     producer: str = ""
-    """Provider code for the AIGC label, where the manifest gives none."""
+    """Provider code for the AIGC label, unless the manifest gives one."""
     lease_seconds: float = 30.0
     max_attempts: int = 5
     quota: Quota = field(default=Quota())
     shard_items: int = 200
-    """Jobs of more items are cut into shards."""
+    """Items per shard; a job with more items is cut into shards."""
     price: float = 0.0
-    """Of a minute of speech; 0: not known."""
+    """Price of a minute of speech; 0: estimates give none."""
     transcribe: Transcribe | None = None
-    """A recogniser, to compare recordings with their transcripts."""
+    """Speech recogniser that compares recordings with their transcripts; None: not compared."""
     observe: Observer = field(default=lambda step: None)
 
     @property
@@ -70,7 +70,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z._-]{1,16}", self.worker):
-            message = f"A worker's name has 1 to 16 of 0-9 A-Z a-z . _ -, unlike {self.worker!r}."
+            message = f"A worker's name must be 1 to 16 of 0-9 A-Z a-z . _ -, not {self.worker!r}."
             raise Misconfigured("SETTING_INVALID", message)
 
 

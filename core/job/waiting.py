@@ -1,4 +1,4 @@
-"""Jobs that wait for a reference recording: a mark by which its arrival resumes them.
+"""Jobs that wait for a reference: a mark through which its arrival resumes them.
 
 pending/<first 32 hex digits of the SHA-256 of the reference's key>/<job_id> = manifest's key
 """
@@ -15,11 +15,11 @@ from core.storage.port import Store
 KEY_LIMIT = 2048
 """Longest key of a manifest, in bytes."""
 AT_ONCE = 1000
-"""Jobs that one arrival resumes; the sweeper resumes the others."""
+"""Most jobs that one arrival resumes; a sweep resumes the others."""
 
 
 def put_mark(control: Store, reference: str, job_id: str, manifest: str) -> float:
-    """Mark that a job waits for a reference, and return since when it does, in Unix seconds."""
+    """Mark a job as waiting for a reference; return since when it waits, in Unix seconds."""
     key = pending_key(reference, job_id)
     control.put_once(key, manifest.encode())
     stored = control.head(key)
