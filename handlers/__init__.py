@@ -1,1 +1,1 @@
-"""Who calls us: the function platform, the command line."""
+"""The callers of the product: the function platform and the command line."""

@@ -1,4 +1,4 @@
-"""What all front ends call: carry out a job, a shard or a trace up to its event; extend the log."""
+"""What all callers use: carry out a job, a shard or a trace up to its event; extend the log."""
 
 from __future__ import annotations
 

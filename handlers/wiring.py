@@ -96,7 +96,8 @@ def voice(settings: Settings) -> Voice:
         )
     if settings.bundle is None:
         raise Misconfigured(
-            "ENGINE_UNSUPPORTED", "VOICEDROP_BUNDLE is not set: `voicedrop models list` shows them."
+            "ENGINE_UNSUPPORTED",
+            "VOICEDROP_BUNDLE is not set; `voicedrop models list` shows bundles.",
         )
     from core.voice.gpt_sovits.bundle import Bundle
     from core.voice.gpt_sovits.engine import GptSovits

@@ -2,8 +2,8 @@
 
     inbox    jobs/<name>.manifest.json[l]      manifests
              audit/<name>                      clips to trace
-    results  out/<job_id>/                     the result of a job, with everything that it names
-             events/dt=<day>/<job_id>.json     announcements
+    results  out/<job_id>/                     the result of a job and everything that it names
+             events/dt=<day>/<job_id>.json     events of jobs and traces
              audit/<trace_id>.json             reports of traces
              marks/<2 digits>/<8 digits>.json  which item carries a watermark payload
              log/                              the tamper-evident log (core/tlog/log.py)
@@ -127,7 +127,7 @@ def queue_key(job_id: str) -> str:
 
 
 def lease_key(name: str) -> str:
-    """Return the key of a lease. `name`: a job id or a `shard_name`."""
+    """Return the key of a lease. `name`: a job id, a `shard_name`, or `log`."""
     return LEASES + name
 
 
@@ -141,7 +141,7 @@ def reason_key(name: str) -> str:
 
 
 def dead_letter_key(name: str) -> str:
-    """`name`: as for `lease_key`."""
+    """Return the key of a dead letter. `name`: as for `lease_key`."""
     return f"{DEAD_LETTERS}{name}.json"
 
 
