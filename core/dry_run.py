@@ -94,13 +94,13 @@ def _add_items(result: Result, items: list[ItemResult], runtime: Runtime) -> Res
         return msgspec.structs.replace(result, totals=totals, status=status, items=items)
     # Larger than those of shards, because every object costs and nobody waits for one of these.
     most = 10 * runtime.shard_items
-    count = parts.count(result.job_id, runtime) or -(-len(items) // most)
+    count = parts.read_part_count(result.job_id, runtime) or -(-len(items) // most)
     for number in range(count):
         some = items[slice(*(n * len(items) // count for n in (number, number + 1)))]
         totals = document.count_totals(some, {})
         part = Part(job_id=result.job_id, number=number, of=count, totals=totals, items=some)
-        parts.put(part, runtime)
-    gathered, attachments = parts.gather(result.job_id, count, runtime)
+        parts.put_part(part, runtime)
+    gathered, attachments = parts.gather_parts(result.job_id, count, runtime)
     return msgspec.structs.replace(
         result,
         status=document.overall_status(gathered.totals, dry=True),

@@ -1,7 +1,7 @@
-"""What lies about that should not: the findings a sweeper acts on, each with its reason.
+"""Find what lost notifications, killed workers, and deleted or replaced manifests leave behind.
 
-Notifications get lost, workers die, producers replace and delete. Nothing here is needed for a
-result to be right; it is what makes sure that there is one, and that nothing is left unexplained.
+Results do not depend on the sweeper. It makes sure that every manifest gets a result, and that
+every object which does not belong to one is reported.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from core.storage.object_keys import (
 )
 from core.storage.port import Info, Store
 
-_JOB = re.compile("[0-9a-f]{32}(?![0-9a-f])")
+_JOB_ID = re.compile("[0-9a-f]{32}(?![0-9a-f])")
 
 Kind = Literal[
-    "unfinished",  # a manifest without result, on which nobody works
-    "running",  # somebody works on it
-    "fresh",  # too young to be called forgotten
+    "unfinished",  # a manifest or shard that is not finished, on which no worker works
+    "running",  # a worker has the lease
+    "fresh",  # a new manifest, whose notification may still arrive
     "waiting",  # for a file, until its deadline
     "unannounced",  # a result without event
-    "stale-work",  # shards of a job that is finished, or can never be
-    "stale-pending",  # a wake-up mark that nobody needs any more
+    "stale-work",  # shards of a job that has a result or cannot get one
+    "stale-pending",  # the mark of a waiting job that does not wait any more
     "orphans",  # outputs that the result does not name
-    "abandoned",  # begun, and then the manifest was deleted or replaced
-    "foreign",  # not written by us, where only we should write
+    "abandoned",  # outputs of a job whose manifest was deleted or replaced
+    "foreign",  # an object that voicedrop did not write, under a key that it reserves
 ]
 
 
@@ -53,109 +53,105 @@ class SweepFinding(msgspec.Struct, frozen=True, kw_only=True):
     job: str = ""
     manifest: str = ""
     detail: str = ""
-    """Why, in words."""
+    """The reason, as a sentence."""
     keys: list[str] = []
-    """Objects concerned."""
+    """Keys of the objects that it concerns."""
     action: str = ""
-    """What was done about it; empty: nothing."""
+    """What the sweeper did about it; empty: nothing."""
     error: str = ""
-    """Code of what stood in the way."""
+    """Code of the error that prevented it."""
 
     @property
-    def open(self) -> bool:
-        """The job has no result or no event yet."""
-        undone = ("unfinished", "running", "fresh", "waiting", "unannounced")
-        return self.kind in undone and not self.action
+    def is_open(self) -> bool:
+        """True if the job has no result or no event yet."""
+        kinds = ("unfinished", "running", "fresh", "waiting", "unannounced")
+        return self.kind in kinds and not self.action
 
 
-def unfinished(info: Info, job_id: str, runtime: Runtime, grace: float) -> SweepFinding:
-    """How a manifest without result stands: does anybody work on it, and if not, since when?"""
-    found = _standing(job_id, runtime.inbox.now() - info.modified, runtime, grace)
-    return msgspec.structs.replace(found, job=job_id, manifest=info.key)
+def inspect_manifest(info: Info, job_id: str, runtime: Runtime, grace: float) -> SweepFinding:
+    """Report whether a worker works on a manifest without result, and if not, since when."""
+    finding = _inspect_lease(job_id, runtime.inbox.now() - info.modified, runtime, grace)
+    return msgspec.structs.replace(finding, job=job_id, manifest=info.key)
 
 
-def _standing(name: str, age: float, runtime: Runtime, grace: float) -> SweepFinding:
+def _inspect_lease(name: str, age: float, runtime: Runtime, grace: float) -> SweepFinding:
     now = runtime.control.now()
-    last = lease.last(runtime.control, name)
+    last = lease.read_last_record(runtime.control, name)
     kind: Kind = "unfinished"
     if last is None:
         kind = "fresh" if age < grace else kind
-        detail = f"It arrived {age:.0f} s ago and nobody has begun."
+        detail = f"It arrived {age:.0f} s ago and no worker has started."
     elif last.expires > now:
         kind = "running"
-        detail = f"{last.worker} holds it for {last.expires - now:.0f} s more."
+        detail = f"{last.worker} has the lease for {last.expires - now:.0f} s more."
     elif last.expires:
-        silent = now - last.expires
-        detail = f"The lease of {last.worker} ran out {silent:.0f} s ago, attempt {last.attempt}."
+        ago = now - last.expires
+        detail = f"The lease of {last.worker} expired {ago:.0f} s ago, attempt {last.attempt}."
     else:
-        detail = f"{last.worker} left it unfinished, attempt {last.attempt}."
+        detail = f"{last.worker} did not finish it, attempt {last.attempt}."
     return SweepFinding(kind=kind, detail=detail)
 
 
-def shard_left(info: Info, job_id: str, runtime: Runtime, grace: float) -> SweepFinding:
-    """How a shard without part stands: like a manifest without result."""
-    place = parse_shard_key(info.key)
-    name = shard_name(job_id, place.number)
-    return msgspec.structs.replace(
-        _standing(name, runtime.control.now() - info.modified, runtime, grace),
-        job=job_id,
-        keys=[info.key],
-    )
+def inspect_shard(info: Info, job_id: str, runtime: Runtime, grace: float) -> SweepFinding:
+    """Report whether a worker works on a shard without part, and if not, since when."""
+    name = shard_name(job_id, parse_shard_key(info.key).number)
+    finding = _inspect_lease(name, runtime.control.now() - info.modified, runtime, grace)
+    return msgspec.structs.replace(finding, job=job_id, keys=[info.key])
 
 
-def begun(runtime: Runtime) -> Iterator[tuple[str, list[Info]]]:
-    """Jobs that have objects in the results bucket, with those objects."""
+def group_outputs_by_job(runtime: Runtime) -> Iterator[tuple[str, list[Info]]]:
+    """Yield each job that has objects in the results bucket, with those objects."""
     for job_id, infos in groupby(runtime.results.list(OUTPUTS), lambda i: job_id_of(i.key)):
         yield job_id, list(infos)
 
 
-def without_result(runtime: Runtime, before: float) -> dict[str, list[str]]:
-    """Jobs that were begun and have no result, and in which nobody has written since `before`
-    (Unix seconds): job -> its objects. The listings are read side by side, for all three come in
-    the order of jobs: what is held in memory is what is returned."""
+def find_jobs_without_result(runtime: Runtime, before: float) -> dict[str, list[str]]:
+    """Return job id -> keys of its objects, for jobs without result to which no worker has written
+    since `before` (Unix seconds).
+
+    The listings are merged as they are read, because all three are ordered by job: memory is
+    needed for the returned keys alone.
+    """
     listings = (
-        _by_job(runtime.results, OUTPUTS),
-        _by_job(runtime.control, LEASES),
-        _by_job(runtime.control, SHARDS),
+        _list_with_job_ids(runtime.results, OUTPUTS),
+        _list_with_job_ids(runtime.control, LEASES),
+        _list_with_job_ids(runtime.control, SHARDS),
     )
-    found = {}
+    jobs = {}
     for job_id, pairs in groupby(heapq.merge(*listings, key=itemgetter(0)), itemgetter(0)):
         infos = [info for _, info in pairs]
-        done = any(info.key == result_key(job_id) for info in infos)
-        if not done and all(info.modified < before for info in infos):
-            made = [info.key for info in infos if info.key.startswith(OUTPUTS)]
-            found[job_id] = made or [info.key for info in infos]
-    return found
+        has_result = any(info.key == result_key(job_id) for info in infos)
+        if not has_result and all(info.modified < before for info in infos):
+            outputs = [info.key for info in infos if info.key.startswith(OUTPUTS)]
+            jobs[job_id] = outputs or [info.key for info in infos]
+    return jobs
 
 
-def _by_job(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
+def _list_with_job_ids(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
     for info in store.list(prefix):
-        if found := _JOB.match(info.key, len(prefix)):
-            yield found[0], info
+        if match := _JOB_ID.match(info.key, len(prefix)):
+            yield match[0], info
 
 
-def orphans(
-    job_id: str, infos: list[Info], finished: Result, runtime: Runtime
+def find_orphans(
+    job_id: str, infos: list[Info], result: Result, runtime: Runtime
 ) -> SweepFinding | None:
-    items = read_items(finished, commit.part_reader(runtime))
-    named = {*sealed_keys(items), *sealed_keys(finished.chapters)}
+    """Report the outputs of a finished job that its result does not name."""
+    items = read_items(result, commit.part_reader(runtime))
+    named = {*sealed_keys(items), *sealed_keys(result.chapters)}
     keys = [i.key for i in infos if i.key.endswith(SEALED_SUFFIX) and i.key not in named]
     if not keys:
         return None
-    given_up = finished.error and finished.error.code == "RETRIES_EXHAUSTED"
-    why = "The job was given up when they were made already." if given_up else "Not named by it."
+    is_exhausted = result.error and result.error.code == "RETRIES_EXHAUSTED"
+    detail = "They were made before the job was given up." if is_exhausted else "Not in the result."
     return SweepFinding(
-        kind="orphans", job=job_id, manifest=finished.manifest.key, keys=keys, detail=why
+        kind="orphans", job=job_id, manifest=result.manifest.key, keys=keys, detail=detail
     )
 
 
-def abandoned(job_id: str, keys: list[str]) -> SweepFinding:
-    detail = "Begun, but no manifest in the inbox has these bytes: it was deleted or replaced."
-    return SweepFinding(kind="abandoned", job=job_id, keys=keys, detail=detail)
-
-
-def stale_pending(runtime: Runtime) -> Iterator[SweepFinding]:
-    """Marks of jobs that are finished, or whose manifest is no longer that job."""
+def find_stale_marks(runtime: Runtime) -> Iterator[SweepFinding]:
+    """Yield the marks of waiting jobs that have a result, or whose manifest was deleted or
+    replaced."""
     for info in runtime.control.list(PENDING):
         job_id = info.key.rpartition("/")[2]
         try:
@@ -163,18 +159,18 @@ def stale_pending(runtime: Runtime) -> Iterator[SweepFinding]:
         except Refused:
             continue  # its job has just finished
         if runtime.results.head(result_key(job_id)):
-            why = "Its job has a result."
-        elif not _is_job(manifest, job_id, runtime):
-            why = "Its manifest was deleted or replaced."
+            detail = "Its job has a result."
+        elif not _is_manifest_of(job_id, manifest, runtime):
+            detail = "Its manifest was deleted or replaced."
         else:
             continue
         yield SweepFinding(
-            kind="stale-pending", job=job_id, manifest=manifest, keys=[info.key], detail=why
+            kind="stale-pending", job=job_id, manifest=manifest, keys=[info.key], detail=detail
         )
 
 
-def _is_job(manifest: str, job_id: str, runtime: Runtime) -> bool:
+def _is_manifest_of(job_id: str, key: str, runtime: Runtime) -> bool:
     try:
-        return commit.read_manifest(manifest, runtime).job_id == job_id
+        return commit.read_manifest(key, runtime).job_id == job_id
     except Refused:
         return False

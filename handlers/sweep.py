@@ -1,7 +1,7 @@
-"""The sweeper: it does what lost notifications did not bring about.
+"""The sweeper: it finishes what lost notifications and killed workers left undone.
 
-It may run at any time, beside workers and other sweepers: it does nothing that a repeated
-notification would not do, and removes only marks that no job waits for.
+It may run at any time, beside workers and other sweepers: it does only what a repeated notification
+would do, and removes the marks of jobs that do not wait any more.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from core.sweep import SweepFinding
 from events.incoming import object_kind
 from handlers.jobs import announce, carry_out, carry_out_shard
 
-GRACE = 60.0
+GRACE_SECONDS = 60.0
 """Seconds in which the notification of a new manifest may still arrive."""
-LISTED = 1000
-"""Findings that are kept: a bucket may hold any number of manifests."""
+MAX_FINDINGS = 1000
+"""Findings that are kept in memory: a bucket may contain any number of manifests."""
 
 log = logging.getLogger("voicedrop.sweep")
 
 
-class Sweep(msgspec.Struct, kw_only=True):
-    """What one sweep found and did."""
+class SweepReport(msgspec.Struct, kw_only=True):
+    """The findings and counts of one sweep."""
 
     manifests: int = 0
     finished: int = 0
     """Jobs that have a result now."""
     findings: list[SweepFinding] = []
-    """The first LISTED findings; the counts cover all of them."""
+    """The first MAX_FINDINGS findings; the counts cover all of them."""
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     """Kind -> number of findings."""
-    undone: int = 0
-    """Jobs without result or event: sweep again later."""
-    waiting: int = 0
-    """Those of the undone jobs that wait for a file."""
-    broken: int = 0
-    """Findings that need an operator."""
+    open_jobs: int = 0
+    """Jobs without result or event, for a later sweep."""
+    waiting_jobs: int = 0
+    """Open jobs that wait for a file."""
+    failures: int = 0
+    """Findings that an operator must look into."""
 
     def add(self, finding: SweepFinding) -> None:
         self.counts[finding.kind] += 1
-        self.undone += finding.open
-        self.waiting += finding.open and finding.kind == "waiting"
-        self.broken += finding.kind == "foreign" or finding.error == "INTERNAL"
-        if len(self.findings) < LISTED:
+        self.open_jobs += finding.is_open
+        self.waiting_jobs += finding.is_open and finding.kind == "waiting"
+        self.failures += finding.kind == "foreign" or finding.error == "INTERNAL"
+        if len(self.findings) < MAX_FINDINGS:
             self.findings.append(finding)
 
     @property
-    def open(self) -> list[SweepFinding]:
-        return [finding for finding in self.findings if finding.open]
+    def open_findings(self) -> list[SweepFinding]:
+        return [finding for finding in self.findings if finding.is_open]
 
 
-def run(runtime: Runtime, *, grace: float = GRACE) -> Sweep:
-    """Bring about the result of every manifest and the event of every result; report the rest.
+def run(runtime: Runtime, *, grace: float = GRACE_SECONDS) -> SweepReport:
+    """Finish every manifest without result, write missing events, and report the rest.
 
     The error of one job does not stop the others. Raises Unavailable or Misconfigured if the
     buckets cannot be listed.
@@ -72,18 +72,18 @@ def run(runtime: Runtime, *, grace: float = GRACE) -> Sweep:
     return _Sweeper(runtime, grace).run()
 
 
-def summary(swept: Sweep) -> dict[str, Any]:
-    """The counts alone: the answer to the invocation by a timer."""
+def summary(swept: SweepReport) -> dict[str, Any]:
+    """Return the counts, which are the answer to a timer."""
     return {
         "manifests": swept.manifests,
         "finished": swept.finished,
-        "open": swept.undone,
+        "open": swept.open_jobs,
         "counts": dict(swept.counts),
     }
 
 
 def describe(finding: SweepFinding) -> str:
-    """One line for people."""
+    """Return a line for people."""
     subject = finding.manifest or f"job {finding.job}"
     action = f"{finding.action}. " if finding.action else ""
     code = f"{finding.error}: " if finding.error else ""
@@ -96,11 +96,11 @@ class _Sweeper:
         self._runtime, self._grace = runtime, grace
         self._started = runtime.control.now()
         self._without_manifest: dict[str, list[str]] = {}
-        """Jobs without result for which no manifest was found yet -> their objects."""
-        self._sweep = Sweep()
+        """Job id -> its objects, for jobs without result whose manifest was not listed yet."""
+        self._sweep = SweepReport()
 
-    def run(self) -> Sweep:
-        self._without_manifest = sweep.without_result(self._runtime, self._started)
+    def run(self) -> SweepReport:
+        self._without_manifest = sweep.find_jobs_without_result(self._runtime, self._started)
         for info in self._runtime.inbox.list(MANIFESTS):
             if object_kind(info.key) == "manifest":
                 self._sweep.manifests += 1
@@ -109,14 +109,15 @@ class _Sweeper:
         for job_id, infos in worker.list_cut_jobs(self._runtime):
             finding = SweepFinding(kind="unfinished", job=job_id)
             self._try(finding, self._finish_cut_job, job_id, infos)
-        for job_id, infos in sweep.begun(self._runtime):
+        for job_id, infos in sweep.group_outputs_by_job(self._runtime):
             finding = SweepFinding(kind="unannounced", job=job_id)
             self._try(finding, self._announce_result, job_id, infos)
-        for finding in sweep.stale_pending(self._runtime):
+        for finding in sweep.find_stale_marks(self._runtime):
             self._try(finding, self._remove_mark, finding)
         for job_id, keys in self._without_manifest.items():
-            finding = SweepFinding(kind="abandoned", job=job_id)
-            self._try(finding, self._report_abandoned, job_id, keys)
+            detail = "It has no result, and its manifest was deleted or replaced."
+            finding = SweepFinding(kind="abandoned", job=job_id, keys=keys, detail=detail)
+            self._try(finding, self._report_abandoned, finding)
         return self._sweep
 
     def _try(self, finding: SweepFinding, act: Callable[..., None], *args: Any) -> None:
@@ -143,7 +144,7 @@ class _Sweeper:
         self._without_manifest.pop(manifest.job_id, None)
         if self._runtime.results.head(result_key(manifest.job_id)):
             return
-        finding = sweep.unfinished(info, manifest.job_id, self._runtime, self._grace)
+        finding = sweep.inspect_manifest(info, manifest.job_id, self._runtime, self._grace)
         if finding.kind != "unfinished":
             self._add(finding)
             return
@@ -160,7 +161,7 @@ class _Sweeper:
         # Otherwise it was cut into shards, which are made next.
 
     def _finish_cut_job(self, job_id: str, infos: list[Info]) -> None:
-        """Make the shards of a job on which no worker works."""
+        """Make the unfinished shards of a job on which no worker works."""
         if result := commit.read_result(job_id, self._runtime):
             self._announce(result)
             self._remove_shards(job_id, "Its job has a result.")
@@ -174,7 +175,7 @@ class _Sweeper:
             self._remove_shards(job_id, "Its manifest was deleted or replaced.")
 
     def _make_shard(self, job_id: str, info: Info) -> None:
-        finding = sweep.shard_left(info, job_id, self._runtime, self._grace)
+        finding = sweep.inspect_shard(info, job_id, self._runtime, self._grace)
         if finding.kind != "unfinished":
             self._add(finding)
             return
@@ -196,7 +197,7 @@ class _Sweeper:
         if result := commit.read_result(job_id, self._runtime):
             self._sweep.finished += 1
             self._announce(result)
-            if finding := sweep.orphans(job_id, infos, result, self._runtime):
+            if finding := sweep.find_orphans(job_id, infos, result, self._runtime):
                 self._add(finding)
 
     def _announce(self, result: Result) -> None:
@@ -210,13 +211,13 @@ class _Sweeper:
             manifest=result.manifest.key,
             detail="The result was stored, its event was not.",
         )
-        self._add(finding, action="event written" if is_new else "announced meanwhile")
+        self._add(finding, action="event written" if is_new else "another worker wrote the event")
 
     def _remove_mark(self, finding: SweepFinding) -> None:
         for key in finding.keys:
             self._runtime.control.delete(key)
         self._add(finding, action="removed")
 
-    def _report_abandoned(self, job_id: str, keys: list[str]) -> None:
-        if self._runtime.results.head(result_key(job_id)) is None:
-            self._add(sweep.abandoned(job_id, keys))
+    def _report_abandoned(self, finding: SweepFinding) -> None:
+        if self._runtime.results.head(result_key(finding.job)) is None:
+            self._add(finding)

@@ -563,7 +563,7 @@ def test_the_output_and_result_of_the_first_worker_to_finish_are_kept(
     def race() -> None:
         # The second worker believes the lease expired: it takes the next record by force.
         lease = f"lease/{order.job_id}"
-        forced = claim.Record("other", 0.0, 1, 0).dump()
+        forced = claim.LeaseRecord("other", 0.0, 1, 0).dump()
         while not slow.control.append(lease, forced, position=head(slow.control, lease).size):
             pass  # the slow worker renewed it in between
         fast = local_runtime(tmp_path, keys=slow.keys)

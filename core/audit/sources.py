@@ -29,7 +29,7 @@ class Sources:
 
 def part_reader(sources: Sources) -> Callable[[str], bytes]:
     """Return a function that reads a part of a result by its key."""
-    return lambda key: sources.results.get(key, limit=parts.LIMIT).data
+    return lambda key: sources.results.get(key, limit=parts.MAX_BYTES).data
 
 
 def is_in_progress(sources: Sources, job: str) -> bool:
@@ -40,6 +40,6 @@ def is_in_progress(sources: Sources, job: str) -> bool:
     if next(sources.control.list(shards_prefix(job)), None) is not None:
         return True
     with suppress(Refused):
-        record = lease.last(sources.control, job)
+        record = lease.read_last_record(sources.control, job)
         return record is not None and record.expires > sources.control.now()
     return False

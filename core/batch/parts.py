@@ -1,7 +1,7 @@
-"""The parts of a job that was cut, and what follows from all of them together.
+"""The parts of a job that was cut into shards, and the tables and totals made from all of them.
 
-A part is put once; whoever comes second takes what the first one wrote. So everything here that is
-made from parts, the tables beside the result included, is the same whoever makes it.
+A part is stored once, by the first worker that makes it. Everything here depends on the stored
+parts alone, so it is the same whichever worker makes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from core.result.item_result import ItemResult, VoiceUsed
 from core.storage.object_keys import errors_table_key, items_table_key, part_key, parts_prefix
 from core.storage.port import put_once_or_read
 
-LIMIT = 256 << 20
+MAX_BYTES = 256 << 20
 CSV_COLUMNS = (
     *("index", "id", "status", "code", "message", "pointer", "voice", "key", "media_type"),
     *("duration_s", "sample_rate", "bytes", "sealed_sha256", "plain_sha256", "watermark"),
@@ -33,8 +33,8 @@ CSV_COLUMNS = (
 
 
 @dataclass(slots=True)
-class Gathered:
-    """All parts, counted."""
+class GatheredParts:
+    """The sums over all parts of a job."""
 
     refs: list[PartRef] = field(default_factory=list)
     totals: Totals = field(default_factory=Totals)
@@ -42,54 +42,56 @@ class Gathered:
     voices: dict[str, VoiceUsed] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     changed: bool = False
-    """Engine or recording were not the same for all parts; each says what it used."""
+    """True if the parts did not all use the same engine and recordings."""
 
 
-def put(part: Part, runtime: Runtime) -> None:
-    """Write a part unless somebody has."""
+def put_part(part: Part, runtime: Runtime) -> None:
+    """Store a part, unless another worker has."""
     runtime.results.put_once(
         part_key(part.job_id, part.number), signed.sign(part, runtime.keys.signing)
     )
 
 
 def written_part_numbers(job_id: str, runtime: Runtime) -> set[int]:
-    """Numbers of the parts that are written."""
+    """Return the numbers of the parts that are stored."""
     keys = (info.key for info in runtime.results.list(parts_prefix(job_id)))
     return {int(key.rpartition("/")[2].removesuffix(".json")) for key in keys}
 
 
-def count(job_id: str, runtime: Runtime) -> int:
-    """How many parts the job has, as the first one says; 0 if that is not written."""
+def read_part_count(job_id: str, runtime: Runtime) -> int:
+    """Return the number of parts that the first part states; 0 if that part is not stored."""
     try:
-        data = runtime.results.get(part_key(job_id, 0), limit=LIMIT).data
+        data = runtime.results.get(part_key(job_id, 0), limit=MAX_BYTES).data
     except Refused:
         return 0
     return document.parse_part(data).of
 
 
-def gather(job_id: str, count: int, runtime: Runtime) -> tuple[Gathered, dict[str, Attachment]]:
-    """Read all parts, one at a time, and write the tables made from them."""
-    found, tables = Gathered(), _Tables()
+def gather_parts(
+    job_id: str, count: int, runtime: Runtime
+) -> tuple[GatheredParts, dict[str, Attachment]]:
+    """Read all parts, one at a time, and store the tables made from them."""
+    gathered, tables = GatheredParts(), _Tables()
     for number in range(count):
-        part, digest = _read(job_id, number, count, runtime)
-        _count(found, part, digest)
+        part, digest = _read_part(job_id, number, count, runtime)
+        _add_part(gathered, part, digest)
         for item in part.items:
             tables.add(item)
-    return found, {name: _attach(key, data, runtime) for name, key, data in tables.files(job_id)}
+    return gathered, {name: _attach(key, data, runtime) for name, key, data in tables.files(job_id)}
 
 
-def _read(job_id: str, number: int, count: int, runtime: Runtime) -> tuple[Part, str]:
+def _read_part(job_id: str, number: int, count: int, runtime: Runtime) -> tuple[Part, str]:
     key = part_key(job_id, number)
-    data = runtime.results.get(key, limit=LIMIT).data
+    data = runtime.results.get(key, limit=MAX_BYTES).data
     signed.check_signature(data, runtime.keys.verifying)
     part = document.parse_part(data)
     if (part.job_id, part.number, part.of) != (job_id, number, count):
-        raise Refused("SIGNATURE_INVALID", "It is another part.", pointer=key)
+        raise Refused("SIGNATURE_INVALID", "The object is another part of a job.", pointer=key)
     return part, hashlib.sha256(data).hexdigest()
 
 
-def _count(found: Gathered, part: Part, digest: str) -> None:
-    found.refs.append(
+def _add_part(gathered: GatheredParts, part: Part, digest: str) -> None:
+    gathered.refs.append(
         PartRef(
             key=part_key(part.job_id, part.number),
             sha256=digest,
@@ -99,20 +101,20 @@ def _count(found: Gathered, part: Part, digest: str) -> None:
             errors=document.count_errors(part.items),
         )
     )
-    found.totals = document.sum_totals([found.totals, part.totals])
-    found.changed |= bool(found.engine and part.engine and found.engine != part.engine)
-    found.engine = found.engine or part.engine
+    gathered.totals = document.sum_totals([gathered.totals, part.totals])
+    gathered.changed |= bool(gathered.engine and part.engine and gathered.engine != part.engine)
+    gathered.engine = gathered.engine or part.engine
     for name, used in part.voices.items():
-        before = found.voices.get(name)
-        if before is None or before.error:
-            found.voices[name] = used
+        earlier = gathered.voices.get(name)
+        if earlier is None or earlier.error:
+            gathered.voices[name] = used
         elif not used.error:
-            found.changed |= used.reference_sha256 != before.reference_sha256
-    found.stages = document.sum_stages(found.stages, part.stages)
+            gathered.changed |= used.reference_sha256 != earlier.reference_sha256
+    gathered.stages = document.sum_stages(gathered.stages, part.stages)
 
 
 class _Tables:
-    """items.csv, a line an item, and errors.jsonl, a line an item that failed."""
+    """items.csv with a line for each item, and errors.jsonl with a line for each failed item."""
 
     def __init__(self) -> None:
         self._csv = io.StringIO()
@@ -125,14 +127,14 @@ class _Tables:
         if item.error:
             # In JSON Lines the header is line 1, and every line after it counts as an item.
             line = {"line": item.index + 2} if item.error.pointer.startswith("line ") else {}
-            told = msgspec.to_builtins(item.error)
-            fields = {"index": item.index, "id": item.id, **line, **told, "voice": item.voice}
+            error = msgspec.to_builtins(item.error)
+            fields = {"index": item.index, "id": item.id, **line, **error, "voice": item.voice}
             if item.meta is not None:
                 fields["meta"] = item.meta
             self._errors += msgspec.json.encode(fields) + b"\n"
 
     def files(self, job_id: str) -> Iterator[tuple[str, str, bytes]]:
-        """Name, key and bytes."""
+        """Yield the name, key and bytes of each table."""
         yield "items", items_table_key(job_id), self._csv.getvalue().encode()
         yield "errors", errors_table_key(job_id), bytes(self._errors)
 
@@ -152,9 +154,10 @@ def _row(item: ItemResult) -> tuple[Any, ...]:
 
 
 def _cell(text: str) -> str:
-    """A spreadsheet runs what begins like a formula (OWASP, CSV injection): there it gets a quote
-    before it. Messages and pointers may quote what the producer wrote; the other columns are ids,
-    which begin with a letter or digit, and our own words."""
+    """Put a quote before text that a spreadsheet would run as a formula (OWASP, CSV injection).
+
+    Only messages and pointers can quote the producer; ids begin with a letter or digit.
+    """
     return f"'{text}" if text[:1] in _FORMULA else text
 
 
@@ -162,6 +165,6 @@ _FORMULA = frozenset("=+-@\t\r\n")
 
 
 def _attach(key: str, data: bytes, runtime: Runtime) -> Attachment:
-    if put_once_or_read(runtime.results, key, data, limit=LIMIT) != data:
-        raise Refused("OUTPUT_EXISTS", f"{key} is not what the items say.", pointer=key)
+    if put_once_or_read(runtime.results, key, data, limit=MAX_BYTES) != data:
+        raise Refused("OUTPUT_EXISTS", "The object lists other items.", pointer=key)
     return Attachment(key=key, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

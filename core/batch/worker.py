@@ -57,7 +57,7 @@ def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
     """Commit the job if all of its parts are stored."""
     if len(parts.written_part_numbers(job.job_id, runtime)) < job.shards:
         return None
-    gathered, attachments = parts.gather(job.job_id, job.shards, runtime)
+    gathered, attachments = parts.gather_parts(job.job_id, job.shards, runtime)
     changed = [Notice("ENGINE_CHANGED")] if gathered.changed else []
     result = Result(
         job_id=job.job_id,
@@ -124,7 +124,7 @@ def _make_part(shard: Shard, runtime: Runtime) -> None:
         with attempt.recording_failure(shard.plan.manifest, run):
             part = _give_up(shard, run) if is_exhausted else _speak(shard, run)
             run.lease.check()
-            parts.put(part, runtime)
+            parts.put_part(part, runtime)
 
 
 def _count_outputs(shard: Shard, runtime: Runtime) -> int:
@@ -134,7 +134,7 @@ def _count_outputs(shard: Shard, runtime: Runtime) -> int:
 
 def _speak(shard: Shard, run: Run) -> Part:
     stopwatch = run.stopwatch()
-    to_make = reuse.without(shard.job, shard.earlier)
+    to_make = reuse.remove_items(shard.job, shard.earlier)
     voices = enrolment.enrol_voices(to_make, run.runtime, stopwatch)
     items = each_item.make_all(shard.job, voices, shard.earlier, run)
     return msgspec.structs.replace(

@@ -43,7 +43,7 @@ def accept(manifest: ReceivedManifest, runtime: Runtime) -> AcceptedJob:
     job = resolve.resolve(parsed)
     _refuse_long_joined_job(parsed, runtime)
     earlier = _earlier_results(job, runtime)
-    to_make = reuse.without(job, earlier)
+    to_make = reuse.remove_items(job, earlier)
     if job.mode == "run":
         _count_against_quota(manifest, to_make, runtime)
     return AcceptedJob(parsed=parsed, job=job, earlier=earlier, to_make=to_make)
@@ -63,13 +63,13 @@ def _earlier_results(job: Job, runtime: Runtime) -> dict[str, ItemResult]:
     before = read_result(job.retry_of, runtime)
     if before is None:
         raise Refused("RETRY_UNKNOWN", pointer="/retry_of")
-    return reuse.kept(job, before, part_reader(runtime), runtime)
+    return reuse.find_reusable_items(job, before, part_reader(runtime), runtime)
 
 
 def _count_against_quota(manifest: ReceivedManifest, to_make: Job, runtime: Runtime) -> None:
     """Raises Refused QUOTA_EXCEEDED."""
     characters = sum(len(item.text) for item in to_make.items)
-    runtime.quota.admit(
+    runtime.quota.count_job(
         runtime.control,
         manifest.job_id,
         manifest.ref.key,

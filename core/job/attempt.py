@@ -43,7 +43,7 @@ def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
         yield
     except (Unavailable, Misconfigured) as exc:
         if isinstance(exc, Misconfigured):
-            run.lease.forgive()
+            run.lease.undo_attempt()
         with suppress(JobError):  # the failure itself matters more than its record
             run.runtime.control.put(reason_key(run.name), _dead_letter(manifest, exc))
         raise
@@ -56,7 +56,7 @@ def is_exhausted(run: Run, count_outputs: Callable[[], int]) -> bool:
     a job is given up.
     """
     if run.lease.attempt > run.runtime.max_attempts:
-        run.lease.progress(count_outputs())
+        run.lease.record_outputs(count_outputs())
         run.lease.renew()
         run.lease.check()
     return run.lease.attempt > run.runtime.max_attempts

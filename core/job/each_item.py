@@ -47,7 +47,7 @@ def make_all(
             done += 1
         except (Refused, Failed) as exc:
             results.append(failed_item(item.id, item.index, exc, item))
-        run.lease.progress(done)
+        run.lease.record_outputs(done)
     return sorted(results, key=lambda result: result.index)
 
 

@@ -70,8 +70,8 @@ def _from_record(
     record: ObjectRecord[ItemResult], envelope: Envelope, fingerprint: str, item: Item
 ) -> ItemResult:
     changed = [Notice("ENGINE_CHANGED")] if record.fingerprint != fingerprint else []
-    notices = [*record.made.notices, *changed]
-    return msgspec.structs.replace(record.made, envelope=envelope, meta=item.meta, notices=notices)
+    notices = [*record.entry.notices, *changed]
+    return msgspec.structs.replace(record.entry, envelope=envelope, meta=item.meta, notices=notices)
 
 
 def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
@@ -83,7 +83,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     voice.gate.admit(item.language)
     stopwatch = run.stopwatch(item.id)
     spoken = _speak(item, voice, run, stopwatch)
-    sentences = subtitles.times(item.text, spoken, SENTENCE_PAUSE)
+    sentences = subtitles.sentence_times(item.text, spoken, SENTENCE_PAUSE)
     speech = _shape(waveform.join(spoken, SENTENCE_PAUSE), item, job, stopwatch)
     payload = registry.register(runtime.results, _watermark_key(runtime), run.job_id, item.id)
     encoded, mark = _watermark(speech, payload, item, runtime, stopwatch)
@@ -104,10 +104,10 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         redrawn=sum(len(sentence.retry_reasons) for sentence in spoken),
         timings=stopwatch.seconds,
         notices=[*item.notices, *waived],
-        sentences=subtitles.shifted(sentences, lead) if item.subtitle else [],
+        sentences=subtitles.shift_sentences(sentences, lead) if item.subtitle else [],
     )
     with stopwatch.stage("store"):
-        record = ObjectRecord(key=key, fingerprint=fingerprint, made=result)
+        record = ObjectRecord(key=key, fingerprint=fingerprint, entry=result)
         stored_record, envelope = object_record.put_or_adopt(
             sealed.body, record, sealed.envelope, runtime, labelled=label.profile != "none"
         )

@@ -1,12 +1,12 @@
-"""How much each producer may ask for in a day.
+"""Daily limits of jobs and characters for each producer.
 
     quota/<day>.log = line*
     line            = <job_id> <characters> <producer, percent-encoded> newline
 
-The log is only appended to, and used as compare-and-swap, like a lease: whoever finds that it has
-grown reads it again, so that any number of workers together admit no more than the limit. A job is
-on it once, however often it is begun. Its day is the one (UTC) on which its manifest was stored, by
-the store's clock: nothing that happens to the job later moves it to another day.
+The log is append-only and used as compare-and-swap, like a lease: a worker that finds that it has
+grown reads it again, so any number of workers together stay within the limit. A job is counted
+once, even if it is started several times. Its day (UTC) is the one on which its manifest was
+stored, by the store's clock, and does not change later.
 """
 
 from __future__ import annotations
@@ -23,72 +23,74 @@ from core.storage.object_keys import quota_key
 from core.storage.port import Store
 
 LOG_LIMIT = 64 << 20
-TRIES = 200
-"""Every lost race means that somebody else was admitted."""
-LONGEST_NAME = 200
+MAX_TRIES = 200
+"""Each failed try means that another worker counted a job."""
+MAX_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
     jobs: int = 0
-    """A day and producer; 0: as many as they like, like `characters`."""
+    """Jobs a day and producer; 0: no limit."""
     characters: int = 0
+    """Characters a day and producer; 0: no limit."""
     by: Producers = "prefix"
     principal: str = ""
-    """RAM principal of the notification in hand; empty where nobody says, as in a sweep."""
+    """RAM principal that uploaded the manifest; empty if unknown, as in a sweep."""
 
     def producer(self, manifest: str) -> str:
-        """`ram:<id>` if that is asked for and known, else `jobs/<first folder>`. Manifests that lie
-        in no folder are one producer's."""
+        """Return `ram:<id>` if producers are principals and this one is known, else
+        `jobs/<first folder>`. All manifests without a folder have the same producer."""
         if self.by == "principal" and self.principal:
-            # Of a role the session's name follows, which whoever takes on the role may choose.
+            # A role's id is followed by the session's name, which the session itself chooses.
             return f"ram:{self.principal.partition(':')[0]}"
         folders = manifest.split("/")[1:-1]
         return "/".join(["jobs", *folders[:1]])
 
-    def admit(
+    def count_job(
         self, control: Store, job_id: str, manifest: str, stored: float, characters: int
     ) -> None:
-        """Count the job, once. `stored`: when its manifest was, in Unix seconds by the store.
+        """Count a job, once. `stored`: when its manifest was, in Unix seconds by the store's clock.
 
-        Refused QUOTA_EXCEEDED; Unavailable if too many others were counted at this moment.
+        Raises Refused QUOTA_EXCEEDED; Unavailable STORAGE_UNAVAILABLE if other workers counted jobs
+        before this one in every try.
         """
         if not (self.jobs or self.characters):
             return
         day = datetime.fromtimestamp(stored, UTC).date().isoformat()
-        key, producer = quota_key(day), _name(self.producer(manifest))
+        key, producer = quota_key(day), _producer_name(self.producer(manifest))
         line = f"{job_id} {characters} {producer}\n".encode()
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             log = _read(control, key)
-            if _holds(log, job_id):
+            if _contains_job(log, job_id):
                 return
-            self._check(list(_counted(log, producer)), characters, producer, day)
+            self._check(list(_characters_of_jobs(log, producer)), characters, producer, day)
             if control.append(key, line, position=len(log)):
                 return
-        raise Unavailable("STORAGE_UNAVAILABLE", "too many jobs are being counted", pointer=key)
+        raise Unavailable("STORAGE_UNAVAILABLE", "Too many jobs are counted at once.", pointer=key)
 
-    def _check(self, counted: list[int], characters: int, producer: str, day: str) -> None:
-        for limit, used, more, what in (
-            (self.jobs, len(counted), 1, "jobs"),
-            (self.characters, sum(counted), characters, "characters"),
+    def _check(self, used: list[int], characters: int, producer: str, day: str) -> None:
+        for limit, total, more, what in (
+            (self.jobs, len(used), 1, "jobs"),
+            (self.characters, sum(used), characters, "characters"),
         ):
-            if limit and used + more > limit:
-                message = f"{producer} had {used} of {limit} {what} on {day}; this is {more} more."
-                raise Refused("QUOTA_EXCEEDED", message)
+            if limit and total + more > limit:
+                used_up = f"{producer} used {total} of {limit} {what} on {day}"
+                raise Refused("QUOTA_EXCEEDED", f"{used_up}; this job needs {more} more.")
 
 
-def _name(producer: str) -> str:
+def _producer_name(producer: str) -> str:
     name = quote(producer, safe="/:")
     digest = hashlib.sha256(producer.encode()).hexdigest()
-    return name if len(name) <= LONGEST_NAME else f"sha256:{digest}"
+    return name if len(name) <= MAX_NAME_LENGTH else f"sha256:{digest}"
 
 
-def _holds(log: bytes, job_id: str) -> bool:
+def _contains_job(log: bytes, job_id: str) -> bool:
     return log.startswith(f"{job_id} ".encode()) or f"\n{job_id} ".encode() in log
 
 
-def _counted(log: bytes, producer: str) -> Iterator[int]:
-    """Characters of each of the producer's jobs."""
+def _characters_of_jobs(log: bytes, producer: str) -> Iterator[int]:
+    """Yield the characters of each of the producer's jobs."""
     for line in log.decode("ascii").splitlines():
         _, characters, name = line.split(" ")
         if name == producer:

@@ -1,7 +1,7 @@
-"""What an earlier job has made and a job that names it in `retry_of` keeps.
+"""Items that a job takes over from the earlier job that it names in `retry_of`.
 
-An item is kept if everything that was asked for is the same: by a digest of it that each result
-carries, and by the recording it was said from.
+An item is taken over if the request for it is the same, by a digest that each result contains, and
+the voice's recording is the same.
 """
 
 from __future__ import annotations
@@ -24,38 +24,41 @@ from core.result.item_result import ItemResult, VoiceUsed
 from core.storage.object_keys import job_prefix
 
 
-def kept(
-    job: Job, before: Result, fetch: Callable[[str], bytes], runtime: Runtime
+def find_reusable_items(
+    job: Job, earlier: Result, fetch: Callable[[str], bytes], runtime: Runtime
 ) -> dict[str, ItemResult]:
-    """Id -> what the earlier job has made of the item, where it is wanted and is still there.
+    """Return item id -> its earlier result, for items whose request is the same and whose output is
+    still stored.
 
-    `fetch` gives the bytes of a part. Raises what `document.read_items` raises.
+    `fetch` returns the bytes of a part. Raises what `document.read_items` raises.
     """
     keys = list(runtime.keys.watermark.values())
-    others = {
+    changed = {
         name
         for name, spec in job.voices.items()
-        if _is_other(spec, before.voices.get(name), runtime)
+        if _recording_changed(spec, earlier.voices.get(name), runtime)
     }
-    wanted = {item.id: item for item in job.items if item.voice not in others}
-    made = [
-        msgspec.structs.replace(one, kept_from=one.kept_from or before.job_id)
-        for one in document.read_items(before, fetch)
-        if one.output and one.id in wanted and _fits(one, wanted[one.id], job, keys)
+    items = {item.id: item for item in job.items if item.voice not in changed}
+    results = [
+        msgspec.structs.replace(r, kept_from=r.kept_from or earlier.job_id)
+        for r in document.read_items(earlier, fetch)
+        if r.output and r.id in items and _is_reusable(r, items[r.id], job, keys)
     ]
-    sources = {one.kept_from for one in made}
-    there = {info.key for source in sources for info in runtime.results.list(job_prefix(source))}
-    return {one.id: one for one in made if one.output and one.output.key in there}
+    prefixes = {job_prefix(r.kept_from) for r in results}
+    stored = {info.key for prefix in prefixes for info in runtime.results.list(prefix)}
+    return {r.id: r for r in results if r.output and r.output.key in stored}
 
 
-def without(job: Job, kept: Collection[str]) -> Job:
-    """The job less the items that need not be made."""
-    return replace(job, items=[item for item in job.items if item.id not in kept])
+def remove_items(job: Job, item_ids: Collection[str]) -> Job:
+    """Return the job without these items."""
+    return replace(job, items=[item for item in job.items if item.id not in item_ids])
 
 
 def request_digest(item: Item, job: Job, key: bytes) -> str:
-    """Digest of all that the manifest says about how the item sounds. Keyed, or whoever reads the
-    result could guess a short text and know that he is right."""
+    """Return a digest of everything in the manifest that determines how the item sounds.
+
+    It is keyed (HMAC-SHA256), so that a reader of the result cannot confirm a guess at the text.
+    """
     voice = job.voices[item.voice]
     fields = (
         *(item.text, item.language, item.format, item.sample_rate, item.speed, item.seed),
@@ -65,20 +68,22 @@ def request_digest(item: Item, job: Job, key: bytes) -> str:
     return hmac.digest(key, message, hashlib.sha256).hex()[:32]
 
 
-def _fits(made: ItemResult, wanted: Item, job: Job, keys: list[bytes]) -> bool:
-    same = made.asked in {request_digest(wanted, job, key) for key in keys}
-    return same and _has_subtitles(made, wanted, job)
+def _is_reusable(result: ItemResult, item: Item, job: Job, keys: list[bytes]) -> bool:
+    same = result.asked in {request_digest(item, job, key) for key in keys}
+    return same and _has_subtitles(result, item, job)
 
 
-def _has_subtitles(made: ItemResult, wanted: Item, job: Job) -> bool:
-    """Those that are asked for; of a joined file they are made from the times of the sentences."""
+def _has_subtitles(result: ItemResult, item: Item, job: Job) -> bool:
+    """Return whether the requested subtitles exist. Those of a joined file are made from the times
+    of sentences."""
     if job.output.concatenate != "none":
-        return bool(made.sentences) or not job.subtitle
-    return set(wanted.subtitle) <= {one.format for one in made.subtitles}
+        return bool(result.sentences) or not job.subtitle
+    return set(item.subtitle) <= {file.format for file in result.subtitles}
 
 
-def _is_other(spec: Voice, used: VoiceUsed | None, runtime: Runtime) -> bool:
-    """Whether the recording is another than it was then. One that is gone says nothing new."""
+def _recording_changed(spec: Voice, used: VoiceUsed | None, runtime: Runtime) -> bool:
+    """Return whether the voice's recording differs from the one that the earlier job used. A
+    recording that was deleted counts as unchanged."""
     if used is None or used.reference_sha256 is None:
         return False
     digest = spec.sha256

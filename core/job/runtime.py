@@ -1,5 +1,4 @@
-"""What every job needs (`Runtime`), one attempt at a job (`Run`), and how an attempt ends
-(`Outcome`)."""
+"""The environment of all jobs (`Runtime`), an attempt at a job (`Run`) and its end (`Outcome`)."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.crypto.keys import Keyring
 from core.errors import Misconfigured
@@ -37,7 +36,7 @@ Observer = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What every job needs. Built in `handlers/wiring.py`; a test builds its own."""
+    """The stores, keys, voice and limits that all jobs of a process share."""
 
     inbox: Store
     results: Store
@@ -75,15 +74,16 @@ class Runtime:
 
 
 class Stopwatch:
-    """Seconds spent in each stage of one job or item."""
+    """Measures the stages of a job or item."""
 
     def __init__(self, runtime: Runtime, job: str, item: str = "") -> None:
         self.seconds: dict[str, float] = {}
-        self._observe, self._job, self._item = runtime.observe, job, item
+        """Stage -> seconds spent in it."""
+        self._observe, self._step = runtime.observe, Step(job=job, stage="", item=item)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        self._observe(Step(job=self._job, stage=name, item=self._item))
+        self._observe(replace(self._step, stage=name))
         start = time.perf_counter()
         try:
             yield
@@ -92,15 +92,8 @@ class Stopwatch:
 
     def add(self, name: str, seconds: float, audio_seconds: float = 0.0) -> None:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 4)
-        self._observe(
-            Step(
-                job=self._job,
-                stage=name,
-                item=self._item,
-                seconds=seconds,
-                audio_seconds=audio_seconds,
-            )
-        )
+        step = replace(self._step, stage=name, seconds=seconds, audio_seconds=audio_seconds)
+        self._observe(step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,7 @@ class Run:
     """One attempt at a job, or at one shard of it, by the worker that holds its lease."""
 
     name: str
-    """What is leased: the job id, or `<job id>.<number>` for a shard."""
+    """Name of the lease: the job id, or `<job id>.<number>` for a shard."""
     job_id: str
     lease: Lease
     runtime: Runtime

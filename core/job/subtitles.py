@@ -1,7 +1,7 @@
-"""Subtitles: the sentences that were spoken, when they are heard, in cues that can be read.
+"""Subtitles as SubRip, WebVTT and JSON: the sentences of an item or joined file, with their times.
 
-The times of sentences are those of the engine's chunks. A sentence too long for one cue is cut at
-its marks and spaces, and shares its time among the cues by their length, which is an estimate.
+A sentence is timed by the engine's chunks. One that is too long for a cue is split at punctuation
+and spaces; each cue gets a share of its time in proportion to its length, which is an estimate.
 """
 
 from __future__ import annotations
@@ -21,212 +21,230 @@ from core.crypto.sealing import Context
 from core.job import object_record
 from core.job.object_record import ObjectRecord
 from core.job.runtime import Runtime
+from core.manifest.fields import Subtitle
 from core.manifest.resolve import Item
 from core.result.item_result import ItemResult, Sentence, SubtitleFile
 from core.storage.object_keys import output_key
 from core.voice import SpeechChunk
 
-WIDTH = 42
+MAX_WIDTH = 42
 """Columns of a line; a full-width character takes two."""
-LINES = 2
-SHORTEST = 5 / 6
-"""Seconds a cue stays, where the next one leaves it room."""
-MOST = 100
-"""Sentences kept apart in an item: its record must fit into object metadata."""
-_MEDIA = {"srt": "application/x-subrip", "vtt": "text/vtt", "json": "application/json"}
+MAX_LINES = 2
+MIN_SECONDS = 5 / 6
+"""Shortest time that a cue is shown, unless the next one begins earlier."""
+MAX_SENTENCES = 100
+"""Sentences of an item that are timed one by one: its record must fit into object metadata."""
+_MEDIA_TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "json": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Words, and when they are heard, in seconds."""
+class TimedText:
+    """A sentence or a cue, with its time in seconds."""
 
     start: float
     end: float
     text: str
 
 
-def times(text: str, spoken: Sequence[SpeechChunk], pause: float) -> list[Sentence]:
-    """When each sentence is heard in the chunks joined with `pause` seconds between them."""
-    made: list[Sentence] = []
-    at, chars = 0.0, 0
-    for chunk in spoken:
-        first, last = _heard(chunk)
-        start, end = round((at + first) * 1000), round((at + last) * 1000)
-        at += chunk.seconds + pause
-        if chunk.text or not made:
-            chars = _through(text, chars, chunk.text)
-            made.append(Sentence(chars, start, end))
+def sentence_times(text: str, chunks: Sequence[SpeechChunk], pause: float) -> list[Sentence]:
+    """Return the time of each sentence in the chunks, joined with `pause` seconds between them."""
+    sentences: list[Sentence] = []
+    offset, chars = 0.0, 0
+    for chunk in chunks:
+        first, last = _sound_bounds(chunk)
+        start, end = round((offset + first) * 1000), round((offset + last) * 1000)
+        offset += chunk.seconds + pause
+        if chunk.text or not sentences:
+            chars = _find_end(text, chars, chunk.text)
+            sentences.append(Sentence(chars, start, end))
         else:
-            made[-1] = Sentence(chars, made[-1].start_ms, end)
-    while len(made) > MOST:
-        pairs = [made[i : i + 2] for i in range(0, len(made), 2)]
-        made = [Sentence(p[-1].chars, p[0].start_ms, p[-1].end_ms) for p in pairs]
-    return [*made[:-1], Sentence(len(text), made[-1].start_ms, made[-1].end_ms)] if made else []
+            sentences[-1] = Sentence(chars, sentences[-1].start_ms, end)
+    while len(sentences) > MAX_SENTENCES:
+        pairs = [sentences[i : i + 2] for i in range(0, len(sentences), 2)]
+        sentences = [Sentence(p[-1].chars, p[0].start_ms, p[-1].end_ms) for p in pairs]
+    if sentences:
+        sentences[-1] = Sentence(len(text), sentences[-1].start_ms, sentences[-1].end_ms)
+    return sentences
 
 
-def _heard(chunk: SpeechChunk) -> tuple[float, float]:
-    """Seconds into the chunk at which its sound begins and ends."""
+def _sound_bounds(chunk: SpeechChunk) -> tuple[float, float]:
+    """Return the seconds into the chunk at which its sound begins and ends."""
     level = np.abs(chunk.samples)
-    loud = np.flatnonzero(level > 0.02 * level.max(initial=0.0))
-    if not len(loud):
+    audible = np.flatnonzero(level > 0.02 * level.max(initial=0.0))
+    if not len(audible):
         return 0.0, chunk.seconds
-    return int(loud[0]) / chunk.rate, (int(loud[-1]) + 1) / chunk.rate
+    return int(audible[0]) / chunk.rate, (int(audible[-1]) + 1) / chunk.rate
 
 
-def _through(text: str, at: int, sentence: str) -> int:
-    """Where the sentence ends in the text: engines change marks and spaces, so words count."""
+def _find_end(text: str, start: int, sentence: str) -> int:
+    """Return where a sentence that begins at `start` ends in the text.
+
+    Only letters and digits are compared, because engines change punctuation and spaces.
+    """
+    end = start
     for char in filter(str.isalnum, sentence):
-        found = text.find(char, at)
-        at = found + 1 if found >= 0 else at
-    while at < len(text) and not text[at].isalnum() and not (at and text[at - 1].isspace()):
-        at += 1
-    return at
+        index = text.find(char, end)
+        end = index + 1 if index >= 0 else end
+    while end < len(text) and not text[end].isalnum() and not (end and text[end - 1].isspace()):
+        end += 1
+    return end
 
 
-def shifted(sentences: Iterable[Sentence], seconds: float) -> list[Sentence]:
-    by = round(seconds * 1000)
-    return [Sentence(s.chars, s.start_ms + by, s.end_ms + by) for s in sentences]
+def shift_sentences(sentences: Iterable[Sentence], seconds: float) -> list[Sentence]:
+    shift = round(seconds * 1000)
+    return [Sentence(s.chars, s.start_ms + shift, s.end_ms + shift) for s in sentences]
 
 
-def lines(text: str, sentences: Sequence[Sentence], offset: float = 0.0) -> Iterator[Line]:
-    """The sentences of an item whose file begins `offset` seconds into another."""
+def timed_sentences(
+    text: str, sentences: Sequence[Sentence], offset: float = 0.0
+) -> Iterator[TimedText]:
+    """Yield the sentences of an item that begins `offset` seconds into a file."""
     start = 0
     for sentence in sentences:
         words = " ".join(text[start : sentence.chars].split())
         start = sentence.chars
         if words:
-            yield Line(offset + sentence.start_ms / 1000, offset + sentence.end_ms / 1000, words)
+            start_s, end_s = sentence.start_ms / 1000, sentence.end_ms / 1000
+            yield TimedText(offset + start_s, offset + end_s, words)
 
 
-def cues(said: Iterable[Line]) -> list[Line]:
-    """Cues of at most LINES lines, none overlapping the next; `text` has line feeds."""
-    made = [cue for line in said for cue in _cut(line)]
-    following = [cue.start for cue in made[1:]] + [float("inf")]
+def make_cues(sentences: Iterable[TimedText]) -> list[TimedText]:
+    """Return cues of at most MAX_LINES lines each, separated by "\n". No two cues overlap."""
+    cues = [cue for sentence in sentences for cue in _split_into_cues(sentence)]
+    next_starts = [cue.start for cue in cues[1:]] + [float("inf")]
     return [
-        replace(cue, end=min(max(cue.end, cue.start + SHORTEST), after))
-        for cue, after in zip(made, following, strict=True)
+        replace(cue, end=min(max(cue.end, cue.start + MIN_SECONDS), next_start))
+        for cue, next_start in zip(cues, next_starts, strict=True)
     ]
 
 
-def _cut(line: Line) -> Iterator[Line]:
-    rows = _rows(line.text, WIDTH)
-    parts = [rows[i : i + LINES] for i in range(0, len(rows), LINES)]
-    whole = sum(_columns(row) for row in rows)
-    at, seconds = line.start, line.end - line.start
-    for part in parts:
-        end = at + seconds * sum(map(_columns, part)) / whole
-        yield Line(at, end, "\n".join(part))
-        at = end
+def _split_into_cues(sentence: TimedText) -> Iterator[TimedText]:
+    lines = _wrap(sentence.text, MAX_WIDTH)
+    start, seconds = sentence.start, sentence.end - sentence.start
+    total = sum(map(_width, lines))
+    for i in range(0, len(lines), MAX_LINES):
+        group = lines[i : i + MAX_LINES]
+        end = start + seconds * sum(map(_width, group)) / total
+        yield TimedText(start, end, "\n".join(group))
+        start = end
 
 
-def _rows(text: str, width: int) -> list[str]:
-    """Lines of nearly even length, broken at spaces or between full-width characters."""
-    count = -(-_columns(text) // width)
-    # Even lines read better than a full one and a word; if they do not fit, full ones.
-    for wanted in (max(-(-_columns(text) // count) + 6, 12), width):
-        rows = list(_filled(text, min(wanted, width)))
-        if len(rows) <= count:
-            return rows
-    return rows
+def _wrap(text: str, max_width: int) -> list[str]:
+    """Return lines of nearly equal length, broken at spaces or between full-width characters."""
+    count = -(-_width(text) // max_width)
+    # Lines of equal length read better than a full one and a word. If they are too many, the lines
+    # are filled.
+    for width in (max(-(-_width(text) // count) + 6, 12), max_width):
+        lines = list(_fill_lines(text, min(width, max_width)))
+        if len(lines) <= count:
+            return lines
+    return lines
 
 
 _UNIT = re.compile(r"[⺀-鿿豈-﫿＀-￯぀-ヿ가-힯][、。，！？；：」』）”’…ー]*|\S|\s+")
 
 
-def _filled(text: str, width: int) -> Iterator[str]:
-    row = ""
-    for word in _words(text):
-        if row.strip() and _columns((row + word).rstrip()) > width:
-            yield row.strip()
-            row = ""
-        while _columns(word) > width:
+def _fill_lines(text: str, width: int) -> Iterator[str]:
+    line = ""
+    for word in _unbreakable_parts(text):
+        if line.strip() and _width((line + word).rstrip()) > width:
+            yield line.strip()
+            line = ""
+        while _width(word) > width:
             yield word[: width // 2]
             word = word[width // 2 :]
-        row += word
-    if row.strip():
-        yield row.strip()
+        line += word
+    if line.strip():
+        yield line.strip()
 
 
-def _words(text: str) -> Iterator[str]:
-    """What no line may break: a word with the space after it, a full-width character with the
-    marks after it."""
+def _unbreakable_parts(text: str) -> Iterator[str]:
+    """Yield words with the space after them, and full-width characters with the punctuation after
+    them."""
     word = ""
     for unit in _UNIT.findall(text):
-        if _columns(unit[0]) == 2 and word:
+        if _width(unit[0]) == 2 and word:
             yield word
             word = ""
         word += unit
-        if _columns(unit[0]) == 2 or unit.isspace():
+        if _width(unit[0]) == 2 or unit.isspace():
             yield word
             word = ""
     if word:
         yield word
 
 
-def _columns(text: str) -> int:
+def _width(text: str) -> int:
+    """Return the number of columns."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def srt(said: Sequence[Line]) -> str:
-    """SubRip: numbered from 1, CRLF."""
+def format_srt(sentences: Sequence[TimedText]) -> str:
+    """Return SubRip: cues numbered from 1, lines ended by CRLF."""
     blocks = [
-        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{cue.text}\n"
-        for number, cue in enumerate(cues(said), 1)
+        f"{number}\n{_format_time(cue.start, ',')} --> {_format_time(cue.end, ',')}\n{cue.text}\n"
+        for number, cue in enumerate(make_cues(sentences), 1)
     ]
     return "\n".join(blocks).replace("\n", "\r\n")
 
 
-def vtt(said: Sequence[Line]) -> str:
-    """WebVTT (W3C), LF; `&`, `<` and `>` escaped."""
+def format_vtt(sentences: Sequence[TimedText]) -> str:
+    """Return WebVTT (W3C) with lines ended by LF, and `&`, `<` and `>` escaped."""
     blocks = [
-        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{html.escape(cue.text, quote=False)}"
-        for cue in cues(said)
+        f"{_format_time(cue.start, '.')} --> {_format_time(cue.end, '.')}\n"
+        f"{html.escape(cue.text, quote=False)}"
+        for cue in make_cues(sentences)
     ]
     return "\n\n".join(["WEBVTT", *blocks]) + "\n"
 
 
-def json_lines(said: Sequence[Line]) -> str:
-    """One document: every sentence whole, times in seconds."""
-    sentences = [{"start": round(s.start, 3), "end": round(s.end, 3), "text": s.text} for s in said]
-    document = {"schema": "voicedrop/subtitle/1", "sentences": sentences}
+def format_json(sentences: Sequence[TimedText]) -> str:
+    """Return a JSON document of whole sentences, with times in seconds."""
+    rows = [{"start": round(s.start, 3), "end": round(s.end, 3), "text": s.text} for s in sentences]
+    document = {"schema": "voicedrop/subtitle/1", "sentences": rows}
     return json.dumps(document, ensure_ascii=False) + "\n"
 
 
-_WRITERS: Mapping[str, Callable[[Sequence[Line]], str]] = {
-    "srt": srt,
-    "vtt": vtt,
-    "json": json_lines,
+_FORMATS: Mapping[Subtitle, Callable[[Sequence[TimedText]], str]] = {
+    "srt": format_srt,
+    "vtt": format_vtt,
+    "json": format_json,
 }
 
 
-def _clock(seconds: float, mark: str) -> str:
+def _format_time(seconds: float, separator: str) -> str:
     ms = round(seconds * 1000)
-    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{mark}{ms % 1000:03}"
+    clock = f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}"
+    return f"{clock}{separator}{ms % 1000:03}"
 
 
-def add_to_item(made: ItemResult, item: Item, job_id: str, runtime: Runtime) -> ItemResult:
-    """The item with its subtitles stored beside it."""
-    said = list(lines(item.text, made.sentences))
-    stored = store(said, item.subtitle, (job_id, item.id), runtime)
-    return msgspec.structs.replace(made, subtitles=stored)
+def add_to_item(result: ItemResult, item: Item, job_id: str, runtime: Runtime) -> ItemResult:
+    """Store the subtitles of an item, and return its result with them."""
+    sentences = list(timed_sentences(item.text, result.sentences))
+    files = store(sentences, item.subtitle, (job_id, item.id), runtime)
+    return msgspec.structs.replace(result, subtitles=files)
 
 
 def store(
-    said: Sequence[Line],
-    formats: Iterable[str],
+    sentences: Sequence[TimedText],
+    formats: Iterable[Subtitle],
     owner: tuple[str, str],
     runtime: Runtime,
 ) -> list[SubtitleFile]:
-    """Sealed files beside an output. `owner`: job and item, for the envelopes."""
-    made = []
-    for form in formats:
-        key = output_key(*owner, form)
-        found = object_record.adopt(key, SubtitleFile, runtime)
-        if found is None:
-            context = Context(job=owner[0], item=owner[1], mt=_MEDIA[form])
-            sealed = sealing.seal(_WRITERS[form](said).encode(), context, runtime.keys.wrapping)
-            fresh = SubtitleFile(format=form, key=key, envelope=sealed.envelope)  # type: ignore[arg-type]  # one of _WRITERS
-            record = ObjectRecord(key=key, fingerprint="", made=fresh)
-            found = object_record.put_or_adopt(sealed.body, record, sealed.envelope, runtime)
-        made.append(found[0].made)
-    return made
+    """Store a sealed file in each format beside an output, or adopt those that are stored.
+
+    `owner`: job id, and item id or `chapter_name`, for keys and envelopes.
+    """
+    files = []
+    for format_ in formats:
+        key = output_key(*owner, format_)
+        stored = object_record.adopt(key, SubtitleFile, runtime)
+        if stored is None:
+            context = Context(job=owner[0], item=owner[1], mt=_MEDIA_TYPES[format_])
+            plain = _FORMATS[format_](sentences).encode()
+            sealed = sealing.seal(plain, context, runtime.keys.wrapping)
+            entry = SubtitleFile(format=format_, key=key, envelope=sealed.envelope)
+            record = ObjectRecord(key=key, fingerprint="", entry=entry)
+            stored = object_record.put_or_adopt(sealed.body, record, sealed.envelope, runtime)
+        files.append(stored[0].entry)
+    return files

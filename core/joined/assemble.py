@@ -63,7 +63,7 @@ def join(job: Job, items: Sequence[ItemResult], run: Run) -> list[Chapter]:
             error = Problem.from_error(exc)
             missing = timeline.missing
             chapters.append(Chapter(id=timeline.id, status="failed", error=error, missing=missing))
-        run.lease.progress(len(items) + len(chapters))
+        run.lease.record_outputs(len(items) + len(chapters))
     return chapters
 
 
@@ -81,12 +81,12 @@ def _join_one(timeline: Timeline, job: Job, run: Run) -> Chapter:
     lines = [
         line
         for piece in timeline.pieces
-        for line in subtitles.lines(
+        for line in subtitles.timed_sentences(
             piece.item.text, piece.result.sentences, piece.start - piece.skip
         )
     ]
     return msgspec.structs.replace(
-        record.made,
+        record.entry,
         envelope=envelope,
         subtitles=subtitles.store(lines, job.subtitle, owner, run.runtime),
         items=[TimeSpan(id=p.item.id, start=p.start, end=p.end) for p in timeline.pieces],
@@ -143,7 +143,7 @@ def _make_and_store(
             marks=marks,
             timings=stopwatch.seconds,
         )
-        record = ObjectRecord(key=key, fingerprint=_fingerprint(timeline), made=chapter)
+        record = ObjectRecord(key=key, fingerprint=_fingerprint(timeline), entry=chapter)
         run.lease.check()
         return object_record.put_or_adopt(
             cast(BinaryIO, sealed),

@@ -8,7 +8,7 @@ from core.settings import Settings
 from handlers import sweep, wiring
 from handlers.cli import exit_codes
 from handlers.cli.screen import CommandOutput, Progress
-from handlers.sweep import Sweep
+from handlers.sweep import SweepReport
 
 
 def sweep_buckets(settings: Settings, *, grace: float, progress: Progress) -> CommandOutput:
@@ -18,21 +18,21 @@ def sweep_buckets(settings: Settings, *, grace: float, progress: Progress) -> Co
     return format_output(sweep.run(runtime, grace=grace))
 
 
-def format_output(swept: Sweep) -> CommandOutput:
+def format_output(swept: SweepReport) -> CommandOutput:
     findings = [msgspec.to_builtins(finding) for finding in swept.findings]
     lines = [sweep.describe(finding) for finding in swept.findings]
     if (more := swept.counts.total() - len(swept.findings)) > 0:
         lines.append(f"and {more} more")
     lines.append(
-        f"{swept.manifests} manifests, {swept.finished} jobs finished, {swept.undone} open."
+        f"{swept.manifests} manifests, {swept.finished} jobs finished, {swept.open_jobs} open."
     )
     data = sweep.summary(swept) | {"findings": findings}
     return CommandOutput(data, lines, _exit_code(swept))
 
 
-def _exit_code(swept: Sweep) -> int:
-    if swept.broken:
+def _exit_code(swept: SweepReport) -> int:
+    if swept.failures:
         return exit_codes.FAILED
-    if not swept.undone:
+    if not swept.open_jobs:
         return exit_codes.DONE
-    return exit_codes.WAITING if swept.waiting == swept.undone else exit_codes.LATER
+    return exit_codes.WAITING if swept.waiting_jobs == swept.open_jobs else exit_codes.LATER

@@ -49,7 +49,7 @@ def test_row_14_a_manifest_before_its_audio_waits_and_is_resumed(by: str) -> Non
     scenario = waiting(wait_s=600)
     (told,) = done(scenario, scenario.deliver())
     assert (told["status"], told["for"]) == ("waiting", [REFERENCE_KEY])
-    assert [f.kind for f in scenario.sweep().open] == ["waiting"]
+    assert [f.kind for f in scenario.sweep().open_findings] == ["waiting"]
     scenario.simulation.put(REFERENCE_KEY, reference())
     scenario.deliver(REFERENCE_KEY) if by == "audio event" else scenario.sweep()
     assert scenario.result.status == "succeeded"
@@ -85,7 +85,7 @@ def test_row_15_audio_that_never_arrives_ends_the_job_at_the_deadline() -> None:
     scenario = waiting(wait_s=600)
     scenario.deliver()
     scenario.scheduler.now += 599
-    assert [f.kind for f in scenario.sweep().open] == ["waiting"]
+    assert [f.kind for f in scenario.sweep().open_findings] == ["waiting"]
     scenario.scheduler.now += 2
     scenario.sweep()
     result = scenario.result

@@ -162,7 +162,7 @@ def test_row_28_a_disabled_key_uses_up_no_attempt(kms: Kms, tmp_path: Path) -> N
     for _ in range(3):
         with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
             finish_job(key, runtime)
-    (found,) = sweep.run(runtime, grace=0).open
+    (found,) = sweep.run(runtime, grace=0).open_findings
     assert found.error == "KEY_UNUSABLE"
     kms.states = {}
     assert finish_job(key, runtime).status == "succeeded"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handlers.sweep import Sweep
+from handlers.sweep import SweepReport
 from tests.support.faults.injector import Fault
 from tests.support.faults.simulation import ENGINES, LEASE_SECONDS, manifest
 from tests.support.faults.single_fault import KEY, Scenario, error_codes
@@ -127,7 +127,9 @@ def test_row_11_if_events_cannot_be_written_the_sweeper_writes_them_later() -> N
     scenario.on("put_once", "events/", "refused", times=5)
     assert set(error_codes(scenario.deliver(times=4))) == {"STORAGE_UNAVAILABLE"}
     swept = scenario.sweep()
-    assert [(f.kind, f.error) for f in swept.open] == [("unannounced", "STORAGE_UNAVAILABLE")]
+    assert [(f.kind, f.error) for f in swept.open_findings] == [
+        ("unannounced", "STORAGE_UNAVAILABLE")
+    ]
     assert [f.action for f in scenario.sweep().findings] == ["event written"]
     assert scenario.result.status == "succeeded"
 
@@ -232,7 +234,7 @@ def test_row_40_a_sweeper_leaves_the_job_of_a_live_worker_alone() -> None:
     scenario.on("put_once", "i0.wav.sealed", lambda: began.append(scenario.start_sweep()))
     scenario.deliver()
     swept = began[0].result
-    assert isinstance(swept, Sweep)
+    assert isinstance(swept, SweepReport)
     assert [f.kind for f in swept.findings] == ["running"]
     assert scenario.result.status == "succeeded"
     assert scenario.spoken == ["hi 0", "hi 1"]

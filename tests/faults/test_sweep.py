@@ -25,7 +25,7 @@ from core.voice import Voiceprint
 from handlers import oss, sweep
 from handlers.cli import exit_codes
 from handlers.cli import sweep as sweeping
-from handlers.sweep import LISTED, Sweep
+from handlers.sweep import MAX_FINDINGS, SweepReport
 from tests.support.events import published_events
 from tests.support.present import present
 from tests.support.runtime import (
@@ -46,11 +46,11 @@ def runtime(tmp_path: Path) -> Runtime:
     return local_runtime(tmp_path)
 
 
-def sweep_once(runtime: Runtime) -> Sweep:
+def sweep_once(runtime: Runtime) -> SweepReport:
     return sweep.run(runtime, grace=0.0)
 
 
-def kinds(swept: Sweep) -> list[tuple[str, str]]:
+def kinds(swept: SweepReport) -> list[tuple[str, str]]:
     return [(finding.kind, finding.action) for finding in swept.findings]
 
 
@@ -60,7 +60,7 @@ def test_a_manifest_whose_notification_was_lost_is_carried_out(runtime: Runtime)
     assert kinds(sweep_once(runtime)) == [("unfinished", "carried out: succeeded")]
     assert [event["type"] for event in published_events(runtime)] == ["com.voicedrop.job.succeeded"]
     swept = sweep_once(runtime)
-    assert (swept.findings, swept.finished, swept.open) == ([], 1, [])
+    assert (swept.findings, swept.finished, swept.open_findings) == ([], 1, [])
 
 
 @pytest.mark.slow
@@ -81,13 +81,13 @@ def test_a_job_in_progress_is_left_alone(runtime: Runtime) -> None:
     with lease.Lease.acquire(runtime.control, job_id, "live", 60):
         swept = sweep_once(runtime)
     assert kinds(swept) == [("running", "")]
-    assert "live holds it" in swept.findings[0].detail
+    assert "live has the lease" in swept.findings[0].detail
     assert voice_of(runtime).spoken == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(-5, "ran out 5 s ago, attempt 1"), (-1, "ran out 1 s ago")]
+    ("seconds", "words"), [(-5, "expired 5 s ago, attempt 1"), (-1, "expired 1 s ago")]
 )
 def test_an_expired_lease_is_reported_and_its_job_finished(
     runtime: Runtime, seconds: float, words: str
@@ -104,14 +104,14 @@ def test_a_job_left_unfinished_is_distinguished_from_one_never_started(runtime: 
     job_id = commit.read_manifest(key, runtime).job_id
     with lease.Lease.acquire(runtime.control, job_id, "tired", 9):
         pass
-    assert "tired left it unfinished" in sweep_once(runtime).findings[0].detail
+    assert "tired did not finish it" in sweep_once(runtime).findings[0].detail
 
 
 def test_a_new_manifest_is_left_to_its_notification(runtime: Runtime) -> None:
     put_job(runtime)
     swept = sweep.run(runtime)
     assert kinds(swept) == [("fresh", "")]
-    assert len(swept.open) == 1
+    assert len(swept.open_findings) == 1
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_a_job_that_waits_for_a_file_is_resumed_even_if_its_event_was_lost(
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
     assert kinds(sweep_once(runtime)) == [("waiting", "")]
-    assert sweep_once(runtime).open[0].manifest == key
+    assert sweep_once(runtime).open_findings[0].manifest == key
     runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
     assert kinds(sweep_once(runtime)) == [("unfinished", "carried out: succeeded")]
 
@@ -234,8 +234,8 @@ def test_a_job_with_an_outage_or_a_bug_stays_open_and_the_sweep_continues(
         put_job(runtime, name=name)
     swept = sweep_once(runtime)
     assert [f.error for f in swept.findings] == ["KMS_UNAVAILABLE", "INTERNAL", ""]
-    assert len(swept.open) == 2
-    assert sweep_once(runtime).open == []
+    assert len(swept.open_findings) == 2
+    assert sweep_once(runtime).open_findings == []
 
 
 def test_a_rejected_manifest_is_finished_too(runtime: Runtime) -> None:
@@ -264,7 +264,7 @@ def test_the_report_has_json_text_and_an_exit_code(runtime: Runtime) -> None:
     assert report.lines[0].startswith("jobs/one.manifest.json: waiting: Waits for refs/alice.flac")
     assert report.lines[-1] == "1 manifests, 0 jobs finished, 1 open."
     assert json.loads(json.dumps(report.data))["counts"] == {"waiting": 1}
-    assert sweeping.format_output(Sweep()).exit_code == 0
+    assert sweeping.format_output(SweepReport()).exit_code == 0
 
 
 @pytest.mark.slow
@@ -322,7 +322,7 @@ def test_a_sweep_keeps_only_jobs_without_a_result_in_memory(
 ) -> None:
     store = Long(tmp_path / "results")
     tracemalloc.start()
-    found = looking.without_result(replace(runtime, results=store, control=store), 2.0)
+    found = looking.find_jobs_without_result(replace(runtime, results=store, control=store), 2.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == {f"{7:032x}": [f"out/{7:032x}/hello.wav.sealed"]}
@@ -330,10 +330,10 @@ def test_a_sweep_keeps_only_jobs_without_a_result_in_memory(
 
 
 def test_the_first_of_many_findings_are_kept_and_all_are_counted() -> None:
-    swept = Sweep()
-    for number in range(LISTED + 5):
+    swept = SweepReport()
+    for number in range(MAX_FINDINGS + 5):
         swept.add(looking.SweepFinding(kind="waiting", job=f"{number:032x}"))
-    assert (len(swept.findings), swept.undone) == (LISTED, LISTED + 5)
+    assert (len(swept.findings), swept.open_jobs) == (MAX_FINDINGS, MAX_FINDINGS + 5)
     shown = sweeping.format_output(swept)
-    assert (shown.data["open"], shown.exit_code) == (LISTED + 5, exit_codes.WAITING)
+    assert (shown.data["open"], shown.exit_code) == (MAX_FINDINGS + 5, exit_codes.WAITING)
     assert shown.lines[-2] == "and 5 more"

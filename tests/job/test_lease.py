@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import JobError, Misconfigured, Refused, Unavailable
-from core.job.lease import LOG_LIMIT, RECORD, Lease, Record
+from core.job.lease import LOG_LIMIT, RECORD_SIZE, Lease, LeaseRecord
 from core.storage.local import LocalStore
 from tests.support.runtime import local_runtime
 
@@ -21,15 +21,15 @@ def acquire(store: LocalStore, worker: str = "a", seconds: float = 30) -> Lease:
     return Lease.acquire(store, "job", worker, seconds)
 
 
-def records(store: LocalStore) -> list[Record]:
+def records(store: LocalStore) -> list[LeaseRecord]:
     log = store.get("lease/job", limit=10**6).data
-    return [Record.parse(log[i : i + RECORD]) for i in range(0, len(log), RECORD)]
+    return [LeaseRecord.parse(log[i : i + RECORD_SIZE]) for i in range(0, len(log), RECORD_SIZE)]
 
 
 def test_a_lease_record_is_64_bytes_and_can_be_parsed() -> None:
-    record = Record("w" * 16, 1795377600.5, 100, 100_000)
-    assert len(record.dump()) == RECORD
-    assert Record.parse(record.dump()) == record
+    record = LeaseRecord("w" * 16, 1795377600.5, 100, 100_000)
+    assert len(record.dump()) == RECORD_SIZE
+    assert LeaseRecord.parse(record.dump()) == record
 
 
 @pytest.mark.parametrize("worker", ["", "w" * 17, "a b", 'a"b', "工人"])
@@ -80,10 +80,12 @@ def test_a_worker_that_lost_its_lease_stops_renewing_and_does_not_release_it(
 ) -> None:
     with acquire(control, "a", seconds=0.2) as lease:
         log = control.get("lease/job", limit=10**6).data
-        control.append("lease/job", Record("b", control.now() + 30, 2, 0).dump(), position=len(log))
+        control.append(
+            "lease/job", LeaseRecord("b", control.now() + 30, 2, 0).dump(), position=len(log)
+        )
         time.sleep(0.3)
         with pytest.raises(Unavailable, match="LEASE_LOST"):
-            lease.progress(1)
+            lease.record_outputs(1)
     assert records(control)[-1].worker == "b"
 
 
@@ -92,11 +94,11 @@ def test_attempts_are_counted_without_progress_and_reset_by_it(control: LocalSto
         with acquire(control) as lease:
             assert lease.attempt == expected
     with acquire(control) as lease:
-        lease.progress(1)
-        lease.progress(1)
+        lease.record_outputs(1)
+        lease.record_outputs(1)
     with acquire(control) as lease:
         assert lease.attempt == 2
-        lease.progress(1)  # nothing new
+        lease.record_outputs(1)  # nothing new
     with acquire(control) as lease:
         assert lease.attempt == 3
 

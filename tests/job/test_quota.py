@@ -57,7 +57,7 @@ def admitted(
     characters: int = 7,
 ) -> bool:
     try:
-        quota.admit(control, f"{number:032x}", key, at, characters)
+        quota.count_job(control, f"{number:032x}", key, at, characters)
     except Refused as error:
         if error.code != "QUOTA_EXCEEDED":
             raise
@@ -128,7 +128,7 @@ def test_a_job_counted_by_principal_stays_counted_when_a_sweep_resumes_it(
 
 
 def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
-    Quota().admit(LocalStore(tmp_path / "nowhere"), "j", "jobs/a.manifest.json", NOON, 5)
+    Quota().count_job(LocalStore(tmp_path / "nowhere"), "j", "jobs/a.manifest.json", NOON, 5)
 
 
 @pytest.mark.slow

@@ -238,7 +238,9 @@ def test_a_split_job_has_subtitles_for_each_item_and_no_joined_chapters(runtime:
     assert [one.key.rpartition("/")[2] for item in items for one in item.subtitles] == [
         f"{id_}.srt.sealed" for id_, _, _ in SAID
     ]
-    assert sweep.orphans(done.job_id, list(runtime.results.list("out/")), done, runtime) is None
+    assert (
+        sweep.find_orphans(done.job_id, list(runtime.results.list("out/")), done, runtime) is None
+    )
 
 
 def test_a_retry_joins_kept_and_new_items(runtime: Runtime) -> None:
@@ -271,7 +273,9 @@ def test_a_worker_that_died_after_a_chapter_costs_nothing(runtime: Runtime) -> N
     assert {k: after[k] for k in kept} == {k: before[k] for k in kept}
     assert again.chapters[0] == done.chapters[0]
     assert len(voice_of(runtime).spoken) == 3
-    assert sweep.orphans(done.job_id, list(runtime.results.list("out/")), again, runtime) is None
+    assert (
+        sweep.find_orphans(done.job_id, list(runtime.results.list("out/")), again, runtime) is None
+    )
 
 
 def test_subtitles_of_a_joined_file_have_its_times_and_are_sealed(runtime: Runtime) -> None:

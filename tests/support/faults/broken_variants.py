@@ -54,7 +54,7 @@ def adopt_without_compare() -> AbstractContextManager[Any]:
 
     def broken(key: str, fingerprint: str, wanted: Item, runtime: Runtime) -> ItemResult | None:
         found = object_record.adopt(key, ItemResult, runtime)
-        return msgspec.structs.replace(found[0].made, envelope=found[1]) if found else None
+        return msgspec.structs.replace(found[0].entry, envelope=found[1]) if found else None
 
     return mock.patch.object(item, "adopt", broken)
 

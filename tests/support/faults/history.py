@@ -8,7 +8,7 @@ from functools import partial
 
 from core.result.document import Result
 from handlers import sweep
-from handlers.sweep import Sweep
+from handlers.sweep import SweepReport
 from tests.support.faults.injector import FAULTS, Call, Fault
 from tests.support.faults.simulation import (
     ENGINES,
@@ -171,8 +171,8 @@ class _HistoryRun:
         if task.error:
             self.simulation.record_unexpected(task.error)
             return False
-        assert isinstance(task.result, Sweep)
-        return not task.result.open
+        assert isinstance(task.result, SweepReport)
+        return not task.result.open_findings
 
     def _sweep_until_done(self) -> int:
         """Run the sweeper without faults until nothing is left to do; return the number of runs."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from core.errors import Refused
 from core.job import commit
-from core.job.lease import Record
+from core.job.lease import LeaseRecord
 from core.job.runtime import Runtime
 from core.result.document import Part, Result, parse_result, read_items, read_parts
 from core.result.item_result import ItemResult
@@ -37,7 +37,7 @@ class InvariantChecker:
         """Key of an output -> fingerprint of the engine and SHA-256 of the reference."""
         self._reference_of: dict[str, str] = {}
         self._engine_of: dict[str, str] = {}
-        self._held: dict[str, Record] = {}
+        self._held: dict[str, LeaseRecord] = {}
         self._fenced: dict[tuple[str, str], tuple[int, int]] = {}
         """Host and job -> step at which the host learned that it lost its lease, and the number of
         outputs that it has written since."""
@@ -143,7 +143,7 @@ class InvariantChecker:
             self._fail(call, "a job was announced twice")
 
     def _check_lease(self, call: Call) -> None:
-        record = Record.parse(call.data)
+        record = LeaseRecord.parse(call.data)
         self._claimed.add(call.host.name)
         held = self._held.get(call.key, record)
         if held.worker != record.worker and held.expires > self._scheduler.now:

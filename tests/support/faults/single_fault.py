@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import JobError
-from core.job.lease import RECORD, Record
+from core.job.lease import RECORD_SIZE, LeaseRecord
 from core.job.runtime import Runtime
 from core.result.document import Result
 from handlers import sweep
-from handlers.sweep import Sweep
+from handlers.sweep import SweepReport
 from tests.support.faults.injector import Call, Fault
 from tests.support.faults.simulation import (
     NoFaults,
@@ -86,13 +86,13 @@ class Scenario(NoFaults):
         runtime = self.simulation.runtime(host)
         return self.scheduler.spawn(lambda: sweep.run(runtime, grace=grace), host, at)
 
-    def sweep(self) -> Sweep:
+    def sweep(self) -> SweepReport:
         with in_virtual_time(self.scheduler):
             task = self.start_sweep()
             self.scheduler.run()
         if task.error:
             raise task.error
-        assert isinstance(task.result, Sweep)
+        assert isinstance(task.result, SweepReport)
         return task.result
 
     @property
@@ -111,11 +111,13 @@ class Scenario(NoFaults):
     def keys(self, bucket: str, prefix: str = "") -> list[str]:
         return [info.key for info in self.simulation.buckets[bucket].list(prefix)]
 
-    def lease_records(self, job_id: str = "") -> list[Record]:
+    def lease_records(self, job_id: str = "") -> list[LeaseRecord]:
         leases = self.keys("control", f"lease/{job_id}")
         (key,) = [key for key in leases if not key.endswith(".reason")]
         log = self.simulation.buckets["control"].objects[key].data
-        return [Record.parse(log[i : i + RECORD]) for i in range(0, len(log), RECORD)]
+        return [
+            LeaseRecord.parse(log[i : i + RECORD_SIZE]) for i in range(0, len(log), RECORD_SIZE)
+        ]
 
 
 def error_codes(tasks: list[Task]) -> list[str]:
