@@ -41,7 +41,7 @@ def run(key: str, runtime: Runtime) -> Outcome:
         with attempt.recording_failure(manifest.ref, run):
             outcome = _carry_out(manifest, run)
             if not isinstance(outcome, Finished):
-                run.lease.undo_attempt()  # to wait for a file or for shards is not a failed attempt
+                run.lease.undo_attempt()  # waiting for a file or for shards is no failed attempt
             return outcome
 
 

@@ -86,7 +86,9 @@ def _read_part(job_id: str, number: int, count: int, runtime: Runtime) -> tuple[
     signed.check_signature(data, runtime.keys.verifying)
     part = document.parse_part(data)
     if (part.job_id, part.number, part.of) != (job_id, number, count):
-        raise Refused("SIGNATURE_INVALID", "The object is another part of a job.", pointer=key)
+        raise Refused(
+            "SIGNATURE_INVALID", "This is another part, or a part of another job.", pointer=key
+        )
     return part, hashlib.sha256(data).hexdigest()
 
 
@@ -166,5 +168,5 @@ _FORMULA = frozenset("=+-@\t\r\n")
 
 def _attach(key: str, data: bytes, runtime: Runtime) -> Attachment:
     if put_once_or_read(runtime.results, key, data, limit=MAX_BYTES) != data:
-        raise Refused("OUTPUT_EXISTS", "The object lists other items.", pointer=key)
+        raise Refused("OUTPUT_EXISTS", "The stored table lists other items.", pointer=key)
     return Attachment(key=key, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

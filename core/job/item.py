@@ -34,7 +34,7 @@ from core.voice import SpeechChunk
 SCHEME = "voicedrop/mark/1"
 SENTENCE_PAUSE = 0.25
 """Seconds of silence between sentences."""
-STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
+TRIED_STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
 """Strengths of the watermark in dB, tried upwards from that of the preset (`VOICEDROP_MARK`); the
 last is for single words of half a second."""
 
@@ -149,7 +149,7 @@ def _watermark(
     one can be read back.
     """
     first = watermark.STRENGTHS[runtime.mark]
-    for strength in STRENGTHS[STRENGTHS.index(first) :]:
+    for strength in TRIED_STRENGTHS[TRIED_STRENGTHS.index(first) :]:
         with stopwatch.stage("watermark"):
             marked = watermark.embed(
                 speech.samples, speech.rate, payload, _watermark_key(runtime), strength=strength

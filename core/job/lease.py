@@ -1,4 +1,4 @@
-"""The lease of a job: an append-only log, used as compare-and-swap.
+"""The lease of a job: a log to which workers append by compare-and-swap.
 
     lease/<job_id> = record*
     record = 64 bytes: JSON, spaces, newline
@@ -8,6 +8,8 @@ A worker owns the job while the last record is its own and has not expired. Of t
 append at the same position only one succeeds, even if their clocks differ. A lease only avoids
 double work: results are correct because every output is written once (`Store.put_once`). The
 attempt is written before anything is decoded, so a manifest that kills its worker is counted.
+
+A worker that finds the lease taken raises JOB_BUSY, and its notification is delivered again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class LeaseRecord:
     worker: str
     expires: float
     attempt: int
-    """Acquisitions in a row during which no further output was stored."""
+    """Acquisitions in a row, this one included, without a new output."""
     done: int
     """Outputs that are known to be stored."""
 
@@ -103,7 +105,7 @@ class Lease:
                 self._write(expires=0.0)
 
     def check(self) -> None:
-        """Raises Unavailable LEASE_LOST if another worker has it. Call before every write."""
+        """Raises Unavailable LEASE_LOST if another worker took over. Call before every write."""
         if self._lost:
             raise self._lost
 

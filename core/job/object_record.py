@@ -1,6 +1,6 @@
 """The signed record in the metadata of every sealed object.
 
-By it, a worker that takes over a job adopts the objects that are stored already instead of making
+With it, a worker that takes over a job adopts the objects that are stored already instead of making
 them again, and refuses objects that voicedrop did not write.
 """
 

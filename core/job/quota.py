@@ -3,8 +3,8 @@
     quota/<day>.log = line*
     line            = <job_id> <characters> <producer, percent-encoded> newline
 
-The log is append-only and used as compare-and-swap, like a lease: a worker that finds that it has
-grown reads it again, so any number of workers together stay within the limit. A job is counted
+Workers append to the log by compare-and-swap, as to a lease: one that finds that it has grown reads
+it again, so any number of workers together stay within the limit. A job is counted
 once, even if it is started several times. Its day (UTC) is the one on which its manifest was
 stored, by the store's clock, and does not change later.
 """
@@ -31,9 +31,9 @@ MAX_NAME_LENGTH = 200
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
     jobs: int = 0
-    """Jobs a day and producer; 0: no limit."""
+    """Jobs per producer and day; 0: no limit."""
     characters: int = 0
-    """Characters a day and producer; 0: no limit."""
+    """Characters per producer and day; 0: no limit."""
     by: Producers = "prefix"
     principal: str = ""
     """RAM principal that uploaded the manifest; empty if unknown, as in a sweep."""
@@ -50,7 +50,7 @@ class Quota:
     def count_job(
         self, control: Store, job_id: str, manifest: str, stored: float, characters: int
     ) -> None:
-        """Count a job, once. `stored`: when its manifest was, in Unix seconds by the store's clock.
+        """Count a job, once. `stored`: when its manifest was stored, in Unix seconds.
 
         Raises Refused QUOTA_EXCEEDED; Unavailable STORAGE_UNAVAILABLE if other workers counted jobs
         before this one in every try.
