@@ -194,12 +194,6 @@ def keyring_from_values(
     return Keyring(keks, key, {key_id(public): public}, marks)
 
 
-def load_public_keys(folder: Path) -> dict[str, Ed25519PublicKey]:
-    """Load the `sign-*.pub.pem` files of a folder, by `key_id`."""
-    keys = [_read_public_key(path) for path in _find_files(folder, "sign-*.pub.pem")]
-    return {key_id(key): key for key in keys}
-
-
 def _parse_secrets(texts: Iterable[str], where: str) -> dict[str, bytes]:
     keys = [_decode_base64(text, where) for text in texts]
     if any(len(key) != 32 for key in keys):

@@ -163,11 +163,6 @@ def commitment(key: bytes, context: Context) -> bytes:
     return _hkdf(key, b"voicedrop/commit/v1", context.associated_data)
 
 
-def sealed_size(plain: int) -> int:
-    """Return the size of the body for `plain` bytes of plaintext."""
-    return HEADER + plain + TAG * max(1, -(-(plain + HEADER) // (SEGMENT - TAG)))
-
-
 def encrypt(
     source: Source, sink: Sink, key: bytes, associated_data: bytes, *, start: bytes
 ) -> None:

@@ -39,7 +39,8 @@ def test_created_keys_can_be_loaded(folder: Path) -> None:
     ring = keys.load_keyring(folder)
     assert ring.wrapping.unwrap(ring.wrapping.wrap(DATA_KEY, b"c"), b"c") == DATA_KEY
     assert [len(key) for key in ring.watermark.values()] == [32]
-    assert signed.verify(signed.sign({}, ring.signing), keys.load_public_keys(folder)) == {}
+    public = keys.load_reading_keys(folder).verifying
+    assert signed.verify(signed.sign({}, ring.signing), public) == {}
 
 
 def test_create_returns_new_files_and_replaces_none(tmp_path: Path) -> None:
@@ -92,11 +93,6 @@ def test_a_missing_key_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(Misconfigured, match=rf"KEY_NOT_FOUND: No {name.split('-')[0]}"):
         keys.load_keyring(folder)
-
-
-def test_no_public_keys_is_an_error_of_its_own(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="KEY_NOT_FOUND"):
-        keys.load_public_keys(tmp_path)
 
 
 def test_the_newest_key_wraps_and_older_ones_still_open(folder: Path) -> None:

@@ -47,7 +47,7 @@ def test_three_items_one_signed_result_and_one_event(spoken: Workspace) -> None:
     report = json.loads((spoken.root / "watched.json").read_text())
     assert report["jobs"]["jobs/hello.manifest.json"]["status"] == "succeeded"
     document = result_path(spoken).read_bytes()
-    signed.verify(document, keys.load_public_keys(spoken.root / "keys"))
+    signed.verify(document, keys.load_reading_keys(spoken.root / "keys").verifying)
     done = parse_result(document)
     assert [item.status for item in done.items] == ["succeeded"] * 3
     (event,) = (spoken.root / "bucket/results/events").rglob("*.json")

@@ -96,7 +96,7 @@ def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_eve
     (result,) = [key for key in keys_stored if key.endswith("result.json")]
     (event,) = [key for key in keys_stored if key.startswith("events/")]
     document = results.get(result, limit=10**7).data
-    signed.verify(document, keys.load_public_keys(function.folder / "keys"))
+    signed.verify(document, keys.load_reading_keys(function.folder / "keys").verifying)
     done = parse_result(document)
     assert done.status == "succeeded"
     assert json.loads(results.get(event, limit=10**6).data)["data"]["job_id"] == done.job_id

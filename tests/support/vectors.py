@@ -23,3 +23,9 @@ def read(name: str, kind: type[V]) -> list[V]:
 def stream(length: int) -> bytes:
     """Return the plaintext of long vectors: SHAKE-256 of a fixed string."""
     return hashlib.shake_256(b"voicedrop/vector").digest(length)
+
+
+def sealed_size(plain: int) -> int:
+    """Bytes of the body for `plain` bytes of plaintext, from the description of the format."""
+    header, tag, segment = 40, 16, 1 << 20
+    return header + plain + tag * max(1, -(-(plain + header) // (segment - tag)))

