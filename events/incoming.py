@@ -62,12 +62,6 @@ class CreatedObject:
     bucket: str
     key: str
     """The key as written in the notification."""
-    etag: str
-    size: int | None
-    region: str
-    event_name: str
-    """For example `ObjectCreated:PutObject`."""
-    request_id: str
     principal: str
     """The RAM user, role session or account that wrote it."""
     kind: Kind
@@ -178,23 +172,17 @@ def _parse_record(record: Any, bucket: str, control: str) -> CreatedObject | str
         is_shard = (
             source == control and decoded.startswith(SHARDS) and decoded.endswith(SHARD_SUFFIX)
         )
-        shard = _created_object(record, name, source, decoded, "shard")
+        shard = _created_object(record, source, decoded, "shard")
         return shard if is_shard else "other-bucket"
     kinds = (object_kind(candidate) for candidate in key_candidates(key))
     kind: Kind = next((k for k in kinds if k != "other"), "other")
-    return _ignore_reason(key) or _created_object(record, name, source, key, kind)
+    return _ignore_reason(key) or _created_object(record, source, key, kind)
 
 
-def _created_object(record: Any, name: str, bucket: str, key: str, kind: Kind) -> CreatedObject:
-    size = _value_at(record, "oss", "object", "size")
+def _created_object(record: Any, bucket: str, key: str, kind: Kind) -> CreatedObject:
     return CreatedObject(
         bucket=bucket,
         key=key,
-        etag=_text_at(record, "oss", "object", "eTag").strip('"'),
-        size=size if type(size) is int else None,
-        region=_text_at(record, "region"),
-        event_name=name,
-        request_id=_text_at(record, "responseElements", "requestId"),
         principal=_text_at(record, "userIdentity", "principalId"),
         kind=kind,
     )
