@@ -55,22 +55,21 @@ def read_gate(
 
     Raises Refused CONSENT_INVALID, CONSENT_MISSING.
     """
-    at = datetime.fromtimestamp(inbox.now(), UTC)
-    if key is None:
-        return Gate(
-            policy=policy, record=None, reference_sha256=reference_sha256, at=at, pointer=pointer
-        )
-    try:
-        record = inbox.get(key, limit=records.MAX_BYTES).data
-    except Refused as exc:
-        # A named record must be valid under any policy, or a misspelt key would allow any voice.
-        code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
-        raise Refused(code, f"{key}: {exc.message}", pointer=pointer) from exc
+    record, is_revoked = None, False
+    if key is not None:
+        try:
+            record = inbox.get(key, limit=records.MAX_BYTES).data
+        except Refused as exc:
+            # A record that is named must be valid whatever the policy: no misspelt
+            # key opens the gate.
+            code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
+            raise Refused(code, f"{key}: {exc.message}", pointer=pointer) from exc
+        is_revoked = inbox.head(key + records.REVOKED_SUFFIX) is not None
     return Gate(
         policy=policy,
         record=record,
         reference_sha256=reference_sha256,
-        at=at,
-        is_revoked=inbox.head(key + records.REVOKED_SUFFIX) is not None,
+        at=datetime.fromtimestamp(inbox.now(), UTC),
+        is_revoked=is_revoked,
         pointer=pointer,
     )
