@@ -62,9 +62,9 @@ def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(runtime: Runtime
     done = run_job(put_job(runtime), runtime)
     assert done.status == "succeeded"
     speech = decoding.decode_trusted(opened(runtime, done))
-    found = watermark.detect(speech.samples, speech.rate, *runtime.keys.watermark.values())
+    detected = watermark.detect(speech.samples, speech.rate, *runtime.keys.watermark.values())
     item = done.items[0]
-    payload = present(found.payload)
+    payload = present(detected.payload)
     assert f"{payload:08x}" == present(item.watermark).payload
     mark = present(registry.resolve(runtime.results, payload))
     assert (mark.job, mark.item) == (done.job_id, "hello")
@@ -105,10 +105,10 @@ def test_the_same_voice_is_enrolled_once_for_all_jobs(runtime: Runtime) -> None:
 @pytest.mark.slow
 def test_a_stored_voiceprint_that_was_changed_is_enrolled_again(runtime: Runtime) -> None:
     run_job(put_job(runtime, name="one"), runtime)
-    (kept,) = runtime.control.list("voiceprints/")
-    stored = runtime.control.get(kept.key, limit=10**6)
+    (voiceprint,) = runtime.control.list("voiceprints/")
+    stored = runtime.control.get(voiceprint.key, limit=10**6)
     damaged = stored.data[:-1] + b"x"
-    runtime.control.put(kept.key, damaged, metadata=stored.info.metadata)
+    runtime.control.put(voiceprint.key, damaged, metadata=stored.info.metadata)
     run_job(put_job(runtime, name="two"), runtime)
     assert len(voice_of(runtime).enrolled) == 2
 
@@ -116,14 +116,16 @@ def test_a_stored_voiceprint_that_was_changed_is_enrolled_again(runtime: Runtime
 @pytest.mark.slow
 def test_a_stored_voiceprint_of_another_voice_is_not_used(runtime: Runtime) -> None:
     run_job(put_job(runtime, name="one"), runtime)
-    (kept,) = runtime.control.list("voiceprints/")
-    stored = runtime.control.get(kept.key, limit=10**6)
+    (voiceprint,) = runtime.control.list("voiceprints/")
+    stored = runtime.control.get(voiceprint.key, limit=10**6)
     context = sealing.Context(job="voiceprints", item="other", mt="application/msgpack")
     sealed = sealing.seal(b"other", context, runtime.keys.wrapping)
-    runtime.control.put(kept.key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
+    runtime.control.put(
+        voiceprint.key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope)
+    )
     run_job(put_job(runtime, name="two"), runtime)
     assert len(voice_of(runtime).enrolled) == 2
-    assert stored.data != runtime.control.get(kept.key, limit=10**6).data
+    assert stored.data != runtime.control.get(voiceprint.key, limit=10**6).data
 
 
 # --- items
@@ -192,10 +194,10 @@ def test_sample_rate_speed_and_pause_are_applied(runtime: Runtime) -> None:
 def test_the_aigc_label_is_in_the_file_and_in_the_result(runtime: Runtime) -> None:
     done = run_job(put_job(runtime, label={"cue": "morse-start"}), runtime)
     plain = run_job(put_job(runtime, name="quiet"), runtime)
-    (found,) = aigc.read_labels(opened(runtime, done))
-    assert found.label == "1"
-    assert found.content_producer == runtime.producer
-    assert found.produce_id == present(done.items[0].label).produce_id == f"{done.job_id}/hello"
+    (detected,) = aigc.read_labels(opened(runtime, done))
+    assert detected.label == "1"
+    assert detected.content_producer == runtime.producer
+    assert detected.produce_id == present(done.items[0].label).produce_id == f"{done.job_id}/hello"
     cued, quiet = (present(one.items[0].output).duration_s for one in (done, plain))
     assert cued - quiet == pytest.approx(1.32 + 0.36, abs=0.05)
 
@@ -225,7 +227,7 @@ def test_even_a_single_word_carries_a_readable_mark(runtime: Runtime, text: str)
 
 
 def test_silence_from_the_engine_is_not_stored(runtime: Runtime) -> None:
-    """Nothing can be marked in digital silence, so the mark does not read back."""
+    """Digital silence cannot carry a mark, so that verification fails."""
     done = run_job(put_job(runtime, items=[{"id": "a", "text": "!zeros"}]), runtime)
     assert present(done.items[0].error).code in ("WATERMARK_VERIFY_FAILED", "OUTPUT_SILENT")
     assert outputs(runtime) == [result_key(done.job_id)]
@@ -318,7 +320,7 @@ def test_a_pinned_reference_with_other_bytes_is_refused(runtime: Runtime) -> Non
 
 
 def test_a_clone_is_refused_as_a_reference(runtime: Runtime) -> None:
-    """What we made is refused as a voice, so that nobody launders one past its consent."""
+    """Own output is refused as a reference, so that consent cannot be circumvented."""
     key = next(iter(runtime.keys.watermark.values()))
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
     marked = watermark.embed(speech.samples, speech.rate, 7, key)
@@ -344,7 +346,7 @@ def test_two_speakers_in_a_recording_are_noticed(runtime: Runtime) -> None:
 def test_a_transcript_of_other_words_is_noticed(
     tmp_path: Path, transcript: str, remarked: bool
 ) -> None:
-    """Only where a recogniser listens."""
+    """This needs a recogniser."""
     runtime = local_runtime(tmp_path, transcribe=lambda recording, language: "said he whispers")
     voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
     key = put_job(runtime, voices={"alice": voice | {"transcript": transcript}})
@@ -491,11 +493,11 @@ def test_items_of_a_dead_worker_are_adopted_not_spoken_again(runtime: Runtime) -
     first = run_job(key, runtime)
     runtime.results.delete(result_key(first.job_id))
     runtime.results.delete(present(first.items[2].output).key)
-    again = run_job(key, runtime)
+    repeated = run_job(key, runtime)
     assert len(voice_of(runtime).spoken) == 3 + 1
     kept = [(item.output, item.envelope, item.watermark) for item in first.items[:2]]
-    assert [(item.output, item.envelope, item.watermark) for item in again.items[:2]] == kept
-    assert again.status == "succeeded"
+    assert [(item.output, item.envelope, item.watermark) for item in repeated.items[:2]] == kept
+    assert repeated.status == "succeeded"
 
 
 @pytest.mark.slow
@@ -504,9 +506,9 @@ def test_an_item_adopted_from_another_engine_version_is_noticed(runtime: Runtime
     first = run_job(key, runtime)
     runtime.results.delete(result_key(first.job_id))
     voice_of(runtime).fingerprint = "buzz/2"
-    again = run_job(key, runtime)
-    assert "ENGINE_CHANGED" in [n.code for n in again.items[0].notices]
-    assert again.items[0].output == first.items[0].output
+    repeated = run_job(key, runtime)
+    assert "ENGINE_CHANGED" in [n.code for n in repeated.items[0].notices]
+    assert repeated.items[0].output == first.items[0].output
 
 
 @pytest.mark.slow
@@ -526,9 +528,9 @@ def test_an_output_that_we_did_not_write_is_never_adopted(runtime: Runtime, how:
         "damaged": (a.data[:-1] + b"x", a.info.metadata),
     }[how]
     runtime.results.put(a.info.key, data, metadata=metadata)
-    again = run_job(key, runtime)
-    assert present(again.items[0].error).code == "OUTPUT_EXISTS"
-    assert again.items[1].status == "succeeded"
+    repeated = run_job(key, runtime)
+    assert present(repeated.items[0].error).code == "OUTPUT_EXISTS"
+    assert repeated.items[1].status == "succeeded"
 
 
 def test_a_forged_result_is_refused(runtime: Runtime) -> None:
@@ -540,7 +542,7 @@ def test_a_forged_result_is_refused(runtime: Runtime) -> None:
 
 
 class Racing(BuzzVoice):
-    """A voice that lets another worker run the whole job while it speaks."""
+    """A voice during which another worker carries out the whole job."""
 
     race: Callable[[], None]
 
@@ -561,14 +563,14 @@ def test_the_output_and_result_of_the_first_worker_to_finish_are_kept(
     key = put_job(slow)
 
     def race() -> None:
-        # The second worker believes the lease expired: it takes the next record by force.
+        # The second worker regards the lease as expired and appends the next record.
         lease = f"lease/{order.job_id}"
         forced = claim.LeaseRecord("other", 0.0, 1, 0).dump()
         while not slow.control.append(lease, forced, position=head(slow.control, lease).size):
-            pass  # the slow worker renewed it in between
+            pass  # the slow worker renewed it meanwhile
         fast = local_runtime(tmp_path, keys=slow.keys)
         winner.append(run_job(key, fast))
-        time.sleep(1)  # the slow worker tries to renew meanwhile, and learns of it
+        time.sleep(1)  # the slow worker fails to renew meanwhile
 
     order = commit.read_manifest(key, slow)
     winner: list[Result] = []
@@ -582,7 +584,7 @@ def test_the_output_and_result_of_the_first_worker_to_finish_are_kept(
 
 
 class Away(LocalStore):
-    """A store whose writes below a prefix fail."""
+    """A store in which writes under a prefix fail."""
 
     prefix = "\0"
 
@@ -624,7 +626,7 @@ def test_a_misconfiguration_uses_up_no_attempt(tmp_path: Path) -> None:
 
 
 def test_a_job_that_kills_its_worker_is_counted_and_given_up(runtime: Runtime) -> None:
-    """A killed worker leaves its claim behind; the claim is written before anything is decoded."""
+    """A killed worker leaves its lease, which is written before anything is decoded."""
     key = put_job(runtime)
     order = commit.read_manifest(key, runtime)
     for _ in range(runtime.max_attempts):

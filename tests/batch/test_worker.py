@@ -54,12 +54,12 @@ def runtime(tmp_path: Path) -> Runtime:
     return local_runtime(tmp_path, shard_items=2)
 
 
-def some(count: int) -> list[dict[str, str]]:
+def make_items(count: int) -> list[dict[str, str]]:
     return [{"id": f"i{n}", "text": f"{WORDS} {n}."} for n in range(count)]
 
 
-def drop_lines(runtime: Runtime, rows: list[bytes], **fields: Any) -> str:
-    """The same job as `put_job` makes, as JSON Lines."""
+def put_json_lines(runtime: Runtime, rows: list[bytes], **fields: Any) -> str:
+    """Put the job of `put_job` as JSON Lines."""
     key = put_job(runtime, **fields)
     document = json.loads(runtime.inbox.get(key, limit=10**8).data)
     del document["items"]
@@ -73,7 +73,9 @@ def items(runtime: Runtime, done: Result) -> list[ItemResult]:
 
 
 def test_a_job_of_many_items_is_made_by_shards_and_committed_by_the_last(runtime: Runtime) -> None:
-    done = run_all_shards(runtime, put_job(runtime, items=some(5), id="book", labels={"team": "a"}))
+    done = run_all_shards(
+        runtime, put_job(runtime, items=make_items(5), id="book", labels={"team": "a"})
+    )
     assert (done.status, done.items, done.totals.succeeded) == ("succeeded", [], 5)
     assert [part.items for part in done.parts] == [1, 2, 2]
     assert [item.id for item in items(runtime, done)] == [f"i{n}" for n in range(5)]
@@ -89,7 +91,7 @@ def test_a_job_of_many_items_is_made_by_shards_and_committed_by_the_last(runtime
 
 
 def test_a_job_of_few_items_is_not_split(runtime: Runtime) -> None:
-    done = finish_job(put_job(runtime, items=some(2)), runtime)
+    done = finish_job(put_job(runtime, items=make_items(2)), runtime)
     assert (len(done.items), done.parts, done.attachments) == (2, [], {})
 
 
@@ -106,33 +108,33 @@ def test_a_split_job_has_the_same_items_as_an_unsplit_one(runtime: Runtime, tmp_
     whole = replace(runtime, shard_items=100)
     for form in ("lines", "document"):
         if form == "lines":
-            key = drop_lines(runtime, rows, name=form)
+            key = put_json_lines(runtime, rows, name=form)
         else:
             written = b",\n ".join(row.strip() for row in rows if row)
             key = put_job(runtime, name=form)
             document = json.loads(runtime.inbox.get(key, limit=10**6).data) | {"items": ["@"]}
             data = json.dumps(document).encode().replace(b'"@"', written)
             runtime.inbox.put(key, data)
-        cut = run_all_shards(runtime, key)
+        split = run_all_shards(runtime, key)
         twin = f"jobs/twin-{key.removeprefix('jobs/')}"
         runtime.inbox.put(twin, runtime.inbox.get(key, limit=10**6).data)
-        uncut = finish_job(twin, whole)
-        for one, other in zip(items(runtime, cut), uncut.items, strict=True):
+        unsplit = finish_job(twin, whole)
+        for one, other in zip(items(runtime, split), unsplit.items, strict=True):
             assert (one.id, one.index, one.error, one.meta) == (
                 *(other.id, other.index, other.error, other.meta),
             )
-        assert replace_kind(cut.totals) == replace_kind(uncut.totals)
-        assert (cut.status, cut.notices) == (uncut.status, uncut.notices)
+        assert counts(split.totals) == counts(unsplit.totals)
+        assert (split.status, split.notices) == (unsplit.status, unsplit.notices)
 
 
-def replace_kind(totals: result.Totals) -> tuple[int, int, int, int]:
+def counts(totals: result.Totals) -> tuple[int, int, int, int]:
     return totals.items, totals.succeeded, totals.failed, totals.characters
 
 
 def test_the_tables_beside_the_result_list_every_item_and_every_error(runtime: Runtime) -> None:
-    rows = [json.dumps(item).encode() for item in some(3)]
+    rows = [json.dumps(item).encode() for item in make_items(3)]
     rows[1] = b'{"id": "bad", "text": "x", "=cmd|calc": 1}'
-    done = run_all_shards(runtime, drop_lines(runtime, rows))
+    done = run_all_shards(runtime, put_json_lines(runtime, rows))
     tables = {}
     for name, named in done.attachments.items():
         tables[name] = runtime.results.get(named.key, limit=10**6).data
@@ -155,24 +157,24 @@ def test_a_cell_never_begins_like_a_formula(text: str) -> None:
 def test_a_repeated_notification_of_a_manifest_or_shard_speaks_nothing_twice(
     runtime: Runtime,
 ) -> None:
-    key = put_job(runtime, items=some(4))
+    key = put_job(runtime, items=make_items(4))
     for _ in range(2):
-        (told,) = handle(notification(key), runtime)["done"]
-        assert (told["status"], told["shards"]) == ("shared", 2)
+        (answer,) = handle(notification(key), runtime)["done"]
+        assert (answer["status"], answer["shards"]) == ("shared", 2)
     first, second = shard_keys(runtime)
     for _ in range(2):
-        (told,) = handle(notification(first), runtime)["done"]
-        assert (told["status"], told["shard"]) == ("shared", 0)
-    for work in (second, second, first):
-        (told,) = handle(notification(work), runtime)["done"]
-        assert told["status"] == "succeeded"
+        (answer,) = handle(notification(first), runtime)["done"]
+        assert (answer["status"], answer["shard"]) == ("shared", 0)
+    for shard_key in (second, second, first):
+        (answer,) = handle(notification(shard_key), runtime)["done"]
+        assert answer["status"] == "succeeded"
     assert handle(notification(key), runtime)["done"][0]["status"] == "succeeded"
     assert len(voice_of(runtime).spoken) == 4
     assert len(published_events(runtime)) == 1
 
 
 def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Runtime) -> None:
-    key = put_job(runtime, items=some(4))
+    key = put_job(runtime, items=make_items(4))
     split_job(key, runtime)
     runtime.inbox.delete(key)
     swept = sweep.run(runtime, grace=0.0)
@@ -181,16 +183,18 @@ def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Run
 
 
 def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> None:
-    split_job(put_job(runtime, items=some(4)), runtime)
-    for work in shard_keys(runtime):
-        worker._make_part(plan.read_shard(runtime.control, work, runtime.keys.verifying), runtime)
+    split_job(put_job(runtime, items=make_items(4)), runtime)
+    for shard_key in shard_keys(runtime):
+        worker._make_part(
+            plan.read_shard(runtime.control, shard_key, runtime.keys.verifying), runtime
+        )
     assert runtime.results.head(result_key(parse_shard_key(shard_keys(runtime)[0]).job_id)) is None
     swept = sweep.run(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["carried out: succeeded"]
 
 
 def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None:
-    split_job(put_job(runtime, items=some(4)), runtime)
+    split_job(put_job(runtime, items=make_items(4)), runtime)
     assert [f.kind for f in sweep.run(runtime).findings] == ["fresh", "fresh"]
     job_id = parse_shard_key(shard_keys(runtime)[0]).job_id
     with lease.Lease.acquire(runtime.control, shard_name(job_id, 0), "live", 60):
@@ -201,7 +205,7 @@ def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None
 def test_an_incomplete_plan_is_completed_with_its_original_shard_size(
     runtime: Runtime,
 ) -> None:
-    key = put_job(runtime, items=some(6))
+    key = put_job(runtime, items=make_items(6))
     split_job(key, runtime)
     last = shard_keys(runtime)[-1]
     before = runtime.control.get(last, limit=10**6).data
@@ -211,7 +215,7 @@ def test_an_incomplete_plan_is_completed_with_its_original_shard_size(
 
 
 def test_the_rest_of_a_plan_that_cannot_be_finished_is_removed(runtime: Runtime) -> None:
-    key = put_job(runtime, items=some(6))
+    key = put_job(runtime, items=make_items(6))
     split_job(key, runtime)
     runtime.control.delete(shard_keys(runtime)[-1])
     runtime.inbox.delete(key)
@@ -221,7 +225,7 @@ def test_the_rest_of_a_plan_that_cannot_be_finished_is_removed(runtime: Runtime)
 
 
 class Deadly(BuzzVoice):
-    """Takes its process with it at one item, and counts how often."""
+    """A voice that kills its process at one item."""
 
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
@@ -232,9 +236,9 @@ class Deadly(BuzzVoice):
 
 
 def test_an_item_that_kills_its_workers_fails_alone_in_a_shard(runtime: Runtime) -> None:
-    """Each attempt begins one item later, so those behind it are made all the same."""
+    """Each attempt starts one item later, so that the items behind it are reached."""
     deadly = with_voice(runtime, Deadly(), shard_items=4, max_attempts=2)
-    split_job(put_job(runtime, items=some(8)), deadly)
+    split_job(put_job(runtime, items=make_items(8)), deadly)
     first, second = shard_keys(runtime)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -242,45 +246,45 @@ def test_an_item_that_kills_its_workers_fails_alone_in_a_shard(runtime: Runtime)
     assert carry_out_shard(first, deadly) is None
     done = present(carry_out_shard(second, deadly))
     assert (done.status, done.totals.succeeded) == ("partial", 7)
-    told = {item.id: item.error.code for item in items(runtime, done) if item.error}
-    assert told == {"i1": "RETRIES_EXHAUSTED"}
+    codes = {item.id: item.error.code for item in items(runtime, done) if item.error}
+    assert codes == {"i1": "RETRIES_EXHAUSTED"}
     (letter,) = runtime.control.list("dead/")
     assert letter.key == f"dead/{done.job_id}.00000.json"
-    again = put_job(runtime, name="again", items=some(8), retry_of=done.job_id)
-    assert run_all_shards(replace(runtime, shard_items=4), again).totals.kept == 7
+    retry_key = put_job(runtime, name="again", items=make_items(8), retry_of=done.job_id)
+    assert run_all_shards(replace(runtime, shard_items=4), retry_key).totals.kept == 7
 
 
 def test_an_item_that_kills_its_workers_fails_alone_in_an_unsplit_job(
     runtime: Runtime,
 ) -> None:
     deadly = with_voice(runtime, Deadly(), shard_items=4, max_attempts=2)
-    key = put_job(runtime, items=some(4))
+    key = put_job(runtime, items=make_items(4))
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             finish_job(key, deadly)
     done = finish_job(key, deadly)
     assert (done.status, done.error) == ("partial", None)
-    told = [item.error.code if item.error else item.status for item in done.items]
-    assert told == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
+    outcomes = [item.error.code if item.error else item.status for item in done.items]
+    assert outcomes == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
     assert [i.key for i in runtime.control.list("dead/")] == [f"dead/{done.job_id}.json"]
     assert sweep.run(runtime, grace=0.0).findings == []
 
 
 @pytest.mark.parametrize("what", ["shard", "plan"])
 def test_a_shard_or_plan_with_an_invalid_signature_is_refused(runtime: Runtime, what: str) -> None:
-    split_job(put_job(runtime, items=some(4)), runtime)
-    work = shard_keys(runtime)[0]
-    key = work if what == "shard" else plan_key(parse_shard_key(work).job_id)
+    split_job(put_job(runtime, items=make_items(4)), runtime)
+    shard_key = shard_keys(runtime)[0]
+    key = shard_key if what == "shard" else plan_key(parse_shard_key(shard_key).job_id)
     data = runtime.control.get(key, limit=10**6).data
     changed = data.replace(b"number 0", b"number 7").replace(b"alice.flac", b"a.flac")
     runtime.control.put(key, changed)
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):
-        carry_out_shard(work, runtime)
+        carry_out_shard(shard_key, runtime)
     assert voice_of(runtime).spoken == []
 
 
 def test_a_part_that_was_changed_is_not_read(runtime: Runtime) -> None:
-    done = run_all_shards(runtime, put_job(runtime, items=some(4)))
+    done = run_all_shards(runtime, put_job(runtime, items=make_items(4)))
     key = done.parts[1].key
     runtime.results.put(key, runtime.results.get(key, limit=10**6).data + b" ")
     with pytest.raises(Refused, match="OBJECT_CHANGED"):
@@ -288,23 +292,23 @@ def test_a_part_that_was_changed_is_not_read(runtime: Runtime) -> None:
 
 
 def test_every_part_is_signed(runtime: Runtime) -> None:
-    done = run_all_shards(runtime, put_job(runtime, items=some(4)))
+    done = run_all_shards(runtime, put_job(runtime, items=make_items(4)))
     for part in done.parts:
         signed.verify(runtime.results.get(part.key, limit=10**6).data, runtime.keys.verifying)
 
 
 def test_a_worker_without_the_lease_leaves_the_shard_to_the_other(runtime: Runtime) -> None:
-    split_job(put_job(runtime, items=some(4)), runtime)
-    work = shard_keys(runtime)[0]
+    split_job(put_job(runtime, items=make_items(4)), runtime)
+    shard_key = shard_keys(runtime)[0]
     with (
-        lease.Lease.acquire(runtime.control, shard_name(*parse_shard_key(work)), "live", 60),
+        lease.Lease.acquire(runtime.control, shard_name(*parse_shard_key(shard_key)), "live", 60),
         pytest.raises(Unavailable, match="JOB_BUSY"),
     ):
-        carry_out_shard(work, runtime)
+        carry_out_shard(shard_key, runtime)
 
 
 def test_watch_carries_out_all_shards(runtime: Runtime) -> None:
-    put_job(runtime, items=some(5))
+    put_job(runtime, items=make_items(5))
     looking = Watch(runtime, Progress(quiet=True))
     time.sleep(SETTLING_SECONDS)
     while looking.poll():
@@ -315,11 +319,11 @@ def test_watch_carries_out_all_shards(runtime: Runtime) -> None:
     assert list(runtime.control.list("work/")) == []
 
 
-# --- dry runs, and again what failed
+# --- dry runs and retries
 
 
 class Untouched(BuzzVoice):
-    """Nobody may learn from it or speak with it."""
+    """A voice that must not be used."""
 
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         raise AssertionError
@@ -333,11 +337,11 @@ class Untouched(BuzzVoice):
 @pytest.mark.parametrize("count", [2, 45], ids=["whole", "cut"])
 def test_a_dry_run_validates_and_estimates_and_speaks_nothing(runtime: Runtime, count: int) -> None:
     quiet = with_voice(runtime, Untouched(), price=0.6)
-    rows = [*some(count - 1), {"id": "fr", "text": "Bonjour.", "language": "fr"}]
+    rows = [*make_items(count - 1), {"id": "fr", "text": "Bonjour.", "language": "fr"}]
     done = finish_job(put_job(runtime, items=rows, mode="validate"), quiet)
     assert done.status == "invalid"
-    told = [item.error.code if item.error else item.status for item in items(runtime, done)]
-    assert told == ["validated"] * (count - 1) + ["LANGUAGE_UNSUPPORTED"]
+    outcomes = [item.error.code if item.error else item.status for item in items(runtime, done)]
+    assert outcomes == ["validated"] * (count - 1) + ["LANGUAGE_UNSUPPORTED"]
     estimate = present(done.estimate)
     assert (estimate.items, done.totals.succeeded) == (count - 1, 0)
     assert estimate.languages["en"].characters == sum(len(row["text"]) for row in rows[:-1])
@@ -348,7 +352,7 @@ def test_a_dry_run_validates_and_estimates_and_speaks_nothing(runtime: Runtime, 
 
 
 def test_a_dry_run_says_that_a_voice_has_no_consent(runtime: Runtime) -> None:
-    key = put_job(runtime, items=some(2), mode="validate")
+    key = put_job(runtime, items=make_items(2), mode="validate")
     runtime.inbox.delete("consent/alice.json")
     done = finish_job(key, with_voice(runtime, Untouched()))
     assert {present(item.error).code for item in done.items} == {"CONSENT_MISSING"}
@@ -356,14 +360,14 @@ def test_a_dry_run_says_that_a_voice_has_no_consent(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize("count", [2, 5], ids=["whole", "cut"])
 def test_a_retry_speaks_only_failed_items(runtime: Runtime, count: int) -> None:
-    rows = some(count)
+    rows = make_items(count)
     first = [*rows[:-1], rows[-1] | {"text": "!silence"}]
     key = put_job(runtime, name="first", items=first)
     earlier = run_all_shards(runtime, key) if count > 2 else finish_job(key, runtime)
     assert earlier.status == "partial"
     voice_of(runtime).spoken.clear()
-    again = put_job(runtime, name="again", items=rows, retry_of=earlier.job_id)
-    done = run_all_shards(runtime, again) if count > 2 else finish_job(again, runtime)
+    retry_key = put_job(runtime, name="again", items=rows, retry_of=earlier.job_id)
+    done = run_all_shards(runtime, retry_key) if count > 2 else finish_job(retry_key, runtime)
     assert (done.status, done.totals.kept, done.retry_of) == (
         *("succeeded", count - 1, earlier.job_id),
     )
@@ -385,7 +389,7 @@ def test_a_retry_speaks_only_failed_items(runtime: Runtime, count: int) -> None:
 def test_an_item_that_was_changed_is_spoken_again(
     runtime: Runtime, change: dict[str, Any], count: int
 ) -> None:
-    rows = some(count)
+    rows = make_items(count)
     make = run_all_shards if count > 2 else lambda runtime, key: finish_job(key, runtime)
     earlier = make(runtime, put_job(runtime, name="first", items=rows))
     rows[1] |= change
@@ -407,9 +411,10 @@ def test_an_item_that_was_changed_is_spoken_again(
 def test_nothing_is_kept_if_every_output_would_change(
     runtime: Runtime, change: dict[str, Any]
 ) -> None:
-    earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
+    earlier = finish_job(put_job(runtime, name="first", items=make_items(2)), runtime)
     done = finish_job(
-        put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id, **change), runtime
+        put_job(runtime, name="again", items=make_items(2), retry_of=earlier.job_id, **change),
+        runtime,
     )
     assert (done.status, done.totals.kept) == ("succeeded", 0)
 
@@ -417,24 +422,24 @@ def test_nothing_is_kept_if_every_output_would_change(
 def test_items_are_kept_after_key_rotation_and_without_the_recording(
     runtime: Runtime,
 ) -> None:
-    earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
+    earlier = finish_job(put_job(runtime, name="first", items=make_items(2)), runtime)
     rotated = replace(runtime.keys, watermark={"new": bytes(32), **runtime.keys.watermark})
-    again = put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id)
+    retry_key = put_job(runtime, name="again", items=make_items(2), retry_of=earlier.job_id)
     runtime.inbox.delete("refs/alice.flac")
-    done = finish_job(again, replace(runtime, keys=rotated))
+    done = finish_job(retry_key, replace(runtime, keys=rotated))
     assert done.totals.kept == 2
     unknown = replace(runtime.keys, watermark={"new": bytes(32)})
     put_job(runtime, name="other")
-    runtime.inbox.put("jobs/third.manifest.json", runtime.inbox.get(again, limit=10**6).data)
+    runtime.inbox.put("jobs/third.manifest.json", runtime.inbox.get(retry_key, limit=10**6).data)
     done = finish_job("jobs/third.manifest.json", replace(runtime, keys=unknown))
     assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
 def test_a_missing_output_is_spoken_again(runtime: Runtime) -> None:
-    earlier = finish_job(put_job(runtime, name="first", items=some(2)), runtime)
+    earlier = finish_job(put_job(runtime, name="first", items=make_items(2)), runtime)
     runtime.results.delete(present(earlier.items[0].output).key)
-    again = put_job(runtime, name="again", items=some(2), retry_of=earlier.job_id)
-    done = finish_job(again, runtime)
+    retry_key = put_job(runtime, name="again", items=make_items(2), retry_of=earlier.job_id)
+    done = finish_job(retry_key, runtime)
     assert [bool(item.kept_from) for item in done.items] == [False, True]
 
 

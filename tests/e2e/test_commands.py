@@ -85,7 +85,7 @@ def test_submit_stores_files_under_the_keys_of_the_manifest_and_the_manifest_las
     inbox = workspace.root / "bucket/inbox"
     assert (inbox / "refs/reader.flac").read_bytes() == REFERENCE.read_bytes()
     manifest = inbox / "jobs/hello.manifest.json"
-    millisecond = 1_000_000  # below it a folder draws its times at random
+    millisecond = 1_000_000  # a local bucket randomises smaller units
     record = inbox / "consent/reader.json"
     assert manifest.stat().st_mtime_ns > record.stat().st_mtime_ns - millisecond
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_killed_workers_over_a_failing_store_lose_and_duplicate_nothing() -> None:
-    """Two workers, twelve jobs, two of them cut into shards whose workers are killed too;
-    `python -m tests.acceptance.chaos` runs eight workers and five hundred."""
+    """Two workers and twelve jobs, two of them in shards; `tests.acceptance.chaos` runs eight
+    workers and 525 jobs."""
     size = ["--workers", "2", "--jobs", "10", "--large", "2", "--limit", "150"]
     ran = subprocess.run(
         [sys.executable, "-m", "tests.acceptance.chaos", *size],
@@ -27,9 +27,9 @@ def test_killed_workers_over_a_failing_store_lose_and_duplicate_nothing() -> Non
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    found = json.loads(ran.stdout)
-    assert (found["results"], found["events"]) == ({"succeeded": 12}, 12)
-    assert (found["cut"], found["shards"] >= 4) == (2, True)
-    assert found["sealed_objects_opened"] >= 10 + 2 * 4
-    assert found["killed"] > 2
-    assert found["left_over"] == []
+    report = json.loads(ran.stdout)
+    assert (report["results"], report["events"]) == ({"succeeded": 12}, 12)
+    assert (report["cut"], report["shards"] >= 4) == (2, True)
+    assert report["sealed_objects_opened"] >= 10 + 2 * 4
+    assert report["killed"] > 2
+    assert report["left_over"] == []

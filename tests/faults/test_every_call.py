@@ -1,4 +1,4 @@
-"""One job, one fault, at each of its store calls in turn."""
+"""One job with one fault, at each of its store calls."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ KEY = "jobs/a.manifest.json"
 REFERENCE_KEY = "refs/alice.flac"
 
 
-def stage(
+def upload_job(
     number: int, *, waits: bool = False, split: bool = False
 ) -> tuple[Simulation, FaultAtCall]:
-    """`cut`: into shards of one item each, whose workers' calls count too."""
+    """Upload a job. `split`: into shards of one item, whose calls are counted too; `waits`: its
+    reference is missing."""
     simulation = Simulation(Scheduler(number), shard_items=1 if split else 200)
     simulation.on_shard = partial(announce, simulation)
     simulation.put("consent/alice.json", consent_document())
@@ -44,8 +45,8 @@ def announce(simulation: Simulation, key: str) -> None:
     )
 
 
-def play(simulation: Simulation, *, rival: float | None = None) -> Result:
-    """The notification is delivered until it is done, and perhaps a second time beside that."""
+def run_job(simulation: Simulation, *, rival: float | None = None) -> Result:
+    """Deliver the notification until it succeeds, and a second time after `rival` seconds."""
     scheduler, platform = simulation.scheduler, simulation.host("platform")
     with in_virtual_time(scheduler):
         scheduler.spawn(lambda: simulation.deliver(KEY, times=10), platform)
@@ -55,8 +56,8 @@ def play(simulation: Simulation, *, rival: float | None = None) -> Result:
     return simulation.checker.finished_results(simulation.direct_runtime(), [KEY])[KEY]
 
 
-def calls(*, waits: bool = False, split: bool = False) -> int:
-    simulation, plan = stage(0, waits=waits, split=split)
+def count_calls(*, waits: bool = False, split: bool = False) -> int:
+    simulation, plan = upload_job(0, waits=waits, split=split)
     with in_virtual_time(simulation.scheduler):
         simulation.scheduler.spawn(lambda: simulation.deliver(KEY), simulation.host("platform"))
         simulation.scheduler.run()
@@ -69,21 +70,21 @@ def calls(*, waits: bool = False, split: bool = False) -> int:
 def test_a_fault_at_any_call_leaves_one_result_one_event_and_complete_outputs(
     fault: Fault, rival: float | None
 ) -> None:
-    for number in range(1, calls() + 1):
-        simulation, plan = stage(number)
+    for number in range(1, count_calls() + 1):
+        simulation, plan = upload_job(number)
         plan.action = lambda: fault
-        done = play(simulation, rival=rival)
+        done = run_job(simulation, rival=rival)
         assert done.status == "succeeded", (number, plan.calls[number - 1])
         assert sum(len(voice.spoken) for voice in simulation.voices) <= 2 + 2, number
 
 
 @pytest.mark.slow
 def test_a_fault_at_any_call_of_a_split_job_leaves_one_result() -> None:
-    """Every kind in turn; histories (tests/acceptance/faults.py) put every kind everywhere."""
-    for number in range(1, calls(split=True) + 1):
-        simulation, plan = stage(number, split=True)
+    """Each call gets one kind of fault; tests/acceptance/faults.py combines all of them."""
+    for number in range(1, count_calls(split=True) + 1):
+        simulation, plan = upload_job(number, split=True)
         plan.action = partial(lambda fault: fault, FAULTS[number % len(FAULTS)])
-        done = play(simulation)
+        done = run_job(simulation)
         assert (done.status, len(done.parts)) == ("succeeded", 2), (number, plan.calls[number - 1])
         assert list(simulation.buckets["control"].list("work/")) == [], number
         assert sum(len(voice.spoken) for voice in simulation.voices) <= 2 + 2, number
@@ -91,9 +92,9 @@ def test_a_fault_at_any_call_of_a_split_job_leaves_one_result() -> None:
 
 @pytest.mark.slow
 def test_a_reference_that_arrives_at_any_call_resumes_the_job() -> None:
-    """No second notification of the manifest, no sweeper: the upload's own one must do."""
-    for number in range(1, calls(waits=True) + 1):
-        simulation, plan = stage(number, waits=True)
+    """Only the notification of the upload resumes the job, without a sweeper."""
+    for number in range(1, count_calls(waits=True) + 1):
+        simulation, plan = upload_job(number, waits=True)
         scheduler = simulation.scheduler
         platform = simulation.host("platform")
 

@@ -1,4 +1,4 @@
-"""A few hundred random histories; `python -m tests.acceptance.faults` plays twenty thousand."""
+"""300 random histories; `python -m tests.acceptance.faults` plays 20,000."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FIRST_SEED = 1
 
 @pytest.mark.slow
 def test_random_histories_violate_no_invariant() -> None:
-    """Crashes, freezes past the lease, outages, lost answers, lost and repeated notifications,
-    clocks an hour off, uploads in any order, files replaced and deleted, a sweeper beside it."""
+    """With crashes, freezes longer than the lease, outages, lost replies, lost and repeated
+    notifications, wrong clocks, uploads in any order, changed and deleted files, and a sweeper."""
     played = [play_history(seed) for seed in range(FIRST_SEED, FIRST_SEED + HISTORIES)]
     ended = Counter(result.status for one in played for result in one.results.values())
     assert ended["succeeded"] > HISTORIES * 0.8

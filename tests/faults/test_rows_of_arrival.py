@@ -1,4 +1,4 @@
-"""The fault table of docs/reliability.md: what producers do (rows 13-21, 35, 36)."""
+"""The fault table of docs/reliability.md: uploads by producers (rows 13-21, 35, 36)."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from tests.support.present import present
 OTHER = "jobs/b.manifest.json"
 
 
-def replaced(scenario: Scenario, key: str, data: bytes) -> Callable[[], None]:
-    """The producer overwrites an object at this very moment."""
+def replacing(scenario: Scenario, key: str, data: bytes) -> Callable[[], None]:
+    """Return an action in which the producer overwrites an object."""
     return lambda: scenario.simulation.put(key, data)
 
 
-def done(scenario: Scenario, tasks: list[Task]) -> list[dict[str, Any]]:
+def summaries_of(scenario: Scenario, tasks: list[Task]) -> list[dict[str, Any]]:
     assert error_codes(tasks) == [""]
-    told = tasks[0].result
-    assert isinstance(told, dict)
-    summaries: list[dict[str, Any]] = told["done"]
+    answer = tasks[0].result
+    assert isinstance(answer, dict)
+    summaries: list[dict[str, Any]] = answer["done"]
     return summaries
 
 
 def test_row_13_audio_before_its_manifest_costs_one_listing() -> None:
     scenario = Scenario()
     scenario.simulation.buckets["inbox"].delete(KEY)
-    assert done(scenario, scenario.deliver(REFERENCE_KEY)) == []
+    assert summaries_of(scenario, scenario.deliver(REFERENCE_KEY)) == []
     assert [(call.operation, call.bucket) for call in scenario.calls] == [("list", "control")]
 
 
-def waiting(**fields: Any) -> Scenario:
+def without_reference(**fields: Any) -> Scenario:
     scenario = Scenario(**fields)
     scenario.simulation.buckets["inbox"].delete(REFERENCE_KEY)
     return scenario
@@ -46,9 +46,9 @@ def waiting(**fields: Any) -> Scenario:
 
 @pytest.mark.parametrize("by", ["audio event", "sweeper"])
 def test_row_14_a_manifest_before_its_audio_waits_and_is_resumed(by: str) -> None:
-    scenario = waiting(wait_s=600)
-    (told,) = done(scenario, scenario.deliver())
-    assert (told["status"], told["for"]) == ("waiting", [REFERENCE_KEY])
+    scenario = without_reference(wait_s=600)
+    (summary,) = summaries_of(scenario, scenario.deliver())
+    assert (summary["status"], summary["for"]) == ("waiting", [REFERENCE_KEY])
     assert [f.kind for f in scenario.sweep().open_findings] == ["waiting"]
     scenario.simulation.put(REFERENCE_KEY, reference())
     scenario.deliver(REFERENCE_KEY) if by == "audio event" else scenario.sweep()
@@ -57,7 +57,7 @@ def test_row_14_a_manifest_before_its_audio_waits_and_is_resumed(by: str) -> Non
 
 
 def test_row_14_the_deadline_counts_from_the_first_attempt_for_all_files() -> None:
-    scenario = waiting(wait_s=600)
+    scenario = without_reference(wait_s=600)
     document = json.loads(manifest(1, wait_s=600))
     document["voices"]["bob"] = document["voices"]["alice"] | {"reference": "refs/bob.flac"}
     document["items"] = [{"id": v, "text": "hi", "voice": v} for v in ("alice", "bob")]
@@ -82,7 +82,7 @@ def test_row_14_a_voice_without_items_is_not_waited_for() -> None:
 
 
 def test_row_15_audio_that_never_arrives_ends_the_job_at_the_deadline() -> None:
-    scenario = waiting(wait_s=600)
+    scenario = without_reference(wait_s=600)
     scenario.deliver()
     scenario.scheduler.now += 599
     assert [f.kind for f in scenario.sweep().open_findings] == ["waiting"]
@@ -95,7 +95,7 @@ def test_row_15_audio_that_never_arrives_ends_the_job_at_the_deadline() -> None:
 
 def test_row_16_the_result_names_the_reference_that_was_read() -> None:
     scenario = Scenario()
-    scenario.on("put_once", "i0.wav.sealed", replaced(scenario, REFERENCE_KEY, other_reference()))
+    scenario.on("put_once", "i0.wav.sealed", replacing(scenario, REFERENCE_KEY, other_reference()))
     scenario.deliver()
     digest = hashlib.sha256(reference()).hexdigest()
     assert scenario.result.voices["alice"].reference_sha256 == digest
@@ -125,7 +125,7 @@ def test_row_16_a_pinned_reference_must_match_its_digest() -> None:
 def test_row_17_a_manifest_replaced_during_its_job_is_another_job() -> None:
     scenario = Scenario()
     first = commit.read_manifest(KEY, scenario.runtime).job_id
-    scenario.on("get", "refs/", replaced(scenario, KEY, manifest(1, variant=1)))
+    scenario.on("get", "refs/", replacing(scenario, KEY, manifest(1, variant=1)))
     scenario.deliver()
     scenario.deliver()
     second = scenario.result.job_id
@@ -137,8 +137,8 @@ def test_row_17_a_manifest_replaced_during_its_job_is_another_job() -> None:
 def test_row_18_a_manifest_deleted_before_it_was_read_is_not_retried() -> None:
     scenario = Scenario()
     scenario.simulation.buckets["inbox"].delete(KEY)
-    (told,) = done(scenario, scenario.deliver())
-    assert told["error"] == "MANIFEST_GONE"
+    (summary,) = summaries_of(scenario, scenario.deliver())
+    assert summary["error"] == "MANIFEST_GONE"
     assert scenario.keys("results") + scenario.keys("control") == []
 
 
@@ -148,8 +148,8 @@ def test_row_18_outputs_of_a_manifest_deleted_during_its_job_are_reported() -> N
     scenario.deliver(times=1)
     scenario.simulation.buckets["inbox"].delete(KEY)
     scenario.scheduler.now += LEASE_SECONDS
-    (found,) = scenario.sweep().findings
-    assert (found.kind, [key.rpartition("/")[2] for key in found.keys]) == (
+    (finding,) = scenario.sweep().findings
+    assert (finding.kind, [key.rpartition("/")[2] for key in finding.keys]) == (
         "abandoned",
         ["i0.wav.sealed"],
     )
@@ -188,7 +188,7 @@ def test_row_21_a_duplicate_id_rejects_the_manifest_before_any_work() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "told"),
+    ("stored", "announced"),
     [
         ("jobs/第 一.manifest.json", "jobs/%E7%AC%AC+%E4%B8%80.manifest.json"),
         ("jobs/第 一.manifest.json", "jobs/第 一.manifest.json"),
@@ -196,11 +196,11 @@ def test_row_21_a_duplicate_id_rejects_the_manifest_before_any_work() -> None:
     ],
     ids=["encoded", "plain", "literal-percent"],
 )
-def test_row_35_a_key_is_decoded_at_most_once(stored: str, told: str) -> None:
+def test_row_35_a_key_is_decoded_at_most_once(stored: str, announced: str) -> None:
     scenario = Scenario()
     scenario.simulation.buckets["inbox"].delete(KEY)
     scenario.simulation.put(stored, manifest(1))
-    (summary,) = done(scenario, scenario.deliver(told))
+    (summary,) = summaries_of(scenario, scenario.deliver(announced))
     assert summary["status"] == "succeeded"
     assert scenario.checker.finished_results(scenario.runtime, [stored])
 
@@ -211,18 +211,18 @@ def test_row_36_events_out_of_order_belong_to_separate_jobs() -> None:
     scenario.simulation.put(KEY, newer)
     scenario.deliver()
     second = scenario.result.job_id
-    scenario.simulation.put(KEY, older)  # its notification comes after the newer one's
+    scenario.simulation.put(KEY, older)  # its notification arrives after that of the newer one
     scenario.deliver()
     assert scenario.result.job_id != second
     assert len(scenario.keys("results", "events/")) == 2
 
 
 def test_a_waiting_marker_that_disappears_does_not_stop_the_other_jobs() -> None:
-    scenario = waiting()
+    scenario = without_reference()
     scenario.simulation.put(OTHER, manifest(1))
     scenario.deliver(KEY, OTHER)
     first, _ = scenario.keys("control", "pending/")
     scenario.simulation.put(REFERENCE_KEY, reference())
     pending = scenario.simulation.buckets["control"]
     scenario.on("get", first, lambda: pending.delete(first))
-    assert len(done(scenario, scenario.deliver(REFERENCE_KEY))) == 1
+    assert len(summaries_of(scenario, scenario.deliver(REFERENCE_KEY))) == 1

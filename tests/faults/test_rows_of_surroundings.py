@@ -66,8 +66,8 @@ def over_oss(
     return local_runtime(root, **stores)
 
 
-def insist(key: str, runtime: Runtime, times: int = 30) -> Result:
-    """As the platform does with what is retryable."""
+def retry_job(key: str, runtime: Runtime, times: int = 30) -> Result:
+    """Repeat the job while its errors are retryable, as the platform does."""
     for _ in range(times):
         try:
             return finish_job(key, runtime)
@@ -83,7 +83,7 @@ def test_row_25_errors_of_the_object_store_are_retried(
     runtime = over_oss(server, tmp_path)
     key = put_job(runtime)
     struck = server.inject(Fault("error", chance=0.25, times=10**6, status=status, code=code))
-    done = insist(key, runtime)
+    done = retry_job(key, runtime)
     assert (done.status, struck.fired > 5) == ("succeeded", True)
     server.faults.clear()
     assert len(published_events(runtime)) == 1
@@ -98,7 +98,7 @@ def test_row_26_damaged_answers_are_requested_again(
     key = put_job(runtime)
     objects = ("manifest", "refs/", "consent/alice.json$")
     struck = [server.inject(Fault(kind, method="GET", key=part, times=2)) for part in objects]
-    assert insist(key, runtime).status == "succeeded"
+    assert retry_job(key, runtime).status == "succeeded"
     assert [fault.fired for fault in struck] == [2, 2, 2]
 
 
@@ -109,7 +109,7 @@ def test_row_26_after_a_lost_reply_calls_are_repeated_and_nothing_is_written_twi
     runtime = over_oss(server, tmp_path)
     key = put_job(runtime)
     struck = server.inject(Fault(kind, chance=0.3, times=10**6))
-    assert insist(key, runtime).status == "succeeded"
+    assert retry_job(key, runtime).status == "succeeded"
     assert struck.fired > 5
     server.faults.clear()
     assert len(published_events(runtime)) == 1
@@ -136,10 +136,10 @@ def with_kms(kms: Kms, root: Path) -> Runtime:
     return replace(runtime, keys=keys.load_keyring(root / "keys", wrapping=wrapping))
 
 
-def no_plain_sound(runtime: Runtime) -> bool:
-    found = [store.get(info.key, limit=10**8).data for store in (runtime.results, runtime.control)
+def has_no_plain_audio(runtime: Runtime) -> bool:
+    objects = [store.get(info.key, limit=10**8).data for store in (runtime.results, runtime.control)
              for info in store.list("")]  # fmt: skip
-    return not any(data.startswith((b"RIFF", b"fLaC", b"ID3", b"OggS")) for data in found)
+    return not any(data.startswith((b"RIFF", b"fLaC", b"ID3", b"OggS")) for data in objects)
 
 
 def test_row_27_during_an_outage_of_the_key_service_nothing_is_stored_unencrypted(
@@ -150,9 +150,9 @@ def test_row_27_during_an_outage_of_the_key_service_nothing_is_stored_unencrypte
     kms.faults = [(503, "ServiceUnavailable")] * 3
     with pytest.raises(Unavailable, match="KMS_UNAVAILABLE"):
         finish_job(key, runtime)
-    assert (no_plain_sound(runtime), list(runtime.results.list("out/"))) == (True, [])
+    assert (has_no_plain_audio(runtime), list(runtime.results.list("out/"))) == (True, [])
     assert finish_job(key, runtime).status == "succeeded"
-    assert no_plain_sound(runtime)
+    assert has_no_plain_audio(runtime)
 
 
 def test_row_28_a_disabled_key_uses_up_no_attempt(kms: Kms, tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_row_28_a_disabled_key_uses_up_no_attempt(kms: Kms, tmp_path: Path) -> N
     for _ in range(3):
         with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
             finish_job(key, runtime)
-    (found,) = sweep.run(runtime, grace=0).open_findings
-    assert found.error == "KEY_UNUSABLE"
+    (finding,) = sweep.run(runtime, grace=0).open_findings
+    assert finding.error == "KEY_UNUSABLE"
     kms.states = {}
     assert finish_job(key, runtime).status == "succeeded"
 
@@ -202,7 +202,7 @@ def test_row_29_a_full_disk_is_temporary_and_leaves_no_partial_files(
     )
     assert ran.stdout.split() == ["NO_SPACE"], ran.stderr
     assert list((tmp_path / "results/.meta/aside").iterdir()) == []
-    assert insist(key, runtime).status == "succeeded"
+    assert retry_job(key, runtime).status == "succeeded"
 
 
 @pytest.mark.parametrize("state", ["Enabled", "Suspended"])
@@ -215,7 +215,7 @@ def test_row_31_a_results_bucket_with_versioning_is_refused_at_start(
 
 
 class Worm(LocalStore):
-    """A bucket under a retention policy: what is written stays as it is."""
+    """A bucket under a retention policy, in which no object can be changed or deleted."""
 
     def put(self, key: str, data: bytes, **more: Any) -> None:
         if self.head(key):
@@ -233,7 +233,7 @@ def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -
     key = put_job(broken, items=items)
     with cached_audio.memoised(), pytest.raises(KeyboardInterrupt):
         run_job(key, with_voice(broken, Interrupted()))
-    assert insist(key, broken).status == "succeeded"
+    assert retry_job(key, broken).status == "succeeded"
     oss.handle(notification(key), broken)
     assert sweep.run(broken, grace=0).findings == []
 
@@ -262,7 +262,7 @@ def test_row_33_a_job_whose_credentials_expire_resumes_with_new_ones(
         finish_job(key, with_voice(runtime, Slow(), lease_seconds=1.0))
     server.add_key("new", "n", token="new")
     given[0] = Credentials("new", "n", "new")
-    assert insist(key, runtime, times=60).status == "succeeded"
+    assert retry_job(key, runtime, times=60).status == "succeeded"
 
 
 @pytest.mark.parametrize("place", ["RESULTS", "CONTROL"])

@@ -37,15 +37,15 @@ def test_row_02_a_simultaneous_duplicate_event_is_handled_by_one_worker() -> Non
 
 def test_row_03_a_crash_before_the_lease_leaves_nothing() -> None:
     scenario = Scenario()
-    left: list[str] = []
+    stored: list[str] = []
 
     def crash() -> Fault:
-        left.extend(scenario.keys("results") + scenario.keys("control"))
+        stored.extend(scenario.keys("results") + scenario.keys("control"))
         return "crash-before"
 
     scenario.on("append", "lease/", crash)
     assert error_codes(scenario.deliver()) == ["Crash", ""]
-    assert left == []
+    assert stored == []
     assert scenario.result.status == "succeeded"
 
 
@@ -187,15 +187,15 @@ def test_row_23_an_item_that_kills_its_process_fails_alone() -> None:
     for _ in range(3):
         scenario.deliver(times=9)
     done = scenario.result
-    told = [item.error.code if item.error else item.status for item in done.items]
-    assert told == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
+    outcomes = [item.error.code if item.error else item.status for item in done.items]
+    assert outcomes == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
     assert scenario.keys("control", "dead/") == [f"dead/{done.job_id}.json"]
     assert scenario.sweep().findings == []
 
 
 @pytest.mark.slow
 def test_row_24_workers_that_are_killed_after_every_item_still_finish_the_job() -> None:
-    """Each makes progress, so none of the kills counts against the job."""
+    """Each worker makes progress, so that no attempt is used up."""
     scenario = Scenario(items=8)
     scenario.simulation.max_attempts = 2
     scenario.on("put_once", ".sealed", "crash-after", times=8)

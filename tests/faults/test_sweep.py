@@ -1,4 +1,4 @@
-"""What the sweeper finds, mends and explains."""
+"""What the sweeper finds, finishes and explains."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_waiting_marker_that_is_no_longer_needed_is_removed(runtime: Runtime, 
     if how == "finished":
         put_job(runtime, wait_s=600)
         finish_job(key, runtime)
-        runtime.control.put(marker.key, key.encode())  # its removal failed
+        runtime.control.put(marker.key, key.encode())  # as if its removal had failed
     elif how == "deleted":
         runtime.inbox.delete(key)
     else:
@@ -181,7 +181,7 @@ def test_outputs_of_a_job_whose_manifest_was_deleted_are_reported_not_removed(
 
 def test_a_lease_of_a_job_whose_manifest_was_deleted_is_explained(runtime: Runtime) -> None:
     lease.Lease.acquire(runtime.control, "0" * 32, "gone", -1)
-    lease.Lease.acquire(runtime.control, "log", "sequencer", -1)  # is no job's
+    lease.Lease.acquire(runtime.control, "log", "sequencer", -1)  # not the lease of a job
     assert [(f.kind, f.job) for f in sweep_once(runtime).findings] == [("abandoned", "0" * 32)]
 
 
@@ -269,7 +269,7 @@ def test_the_report_has_json_text_and_an_exit_code(runtime: Runtime) -> None:
 
 @pytest.mark.slow
 def test_voicedrop_sweep_finishes_open_jobs(tmp_path: Path) -> None:
-    """The command, as a process, on a manifest that needs no voice to be refused."""
+    """The command as a process, with a manifest that is refused without a voice."""
 
     def voicedrop(*arguments: str) -> subprocess.CompletedProcess[str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("VOICEDROP_")}
@@ -297,8 +297,8 @@ def test_a_timer_runs_the_sweep(tmp_path: Path) -> None:
     runtime = local_runtime(tmp_path)
     runtime.inbox.put("jobs/bad.manifest.json", b"{")
     fired = {"triggerTime": "2026-11-22T10:50:00Z", "triggerName": "often", "payload": "sweep"}
-    (told,) = oss.handle(json.dumps(fired).encode(), runtime)["done"]
-    assert told == {
+    (answer,) = oss.handle(json.dumps(fired).encode(), runtime)["done"]
+    assert answer == {
         "turn": "sweep", "manifests": 1, "finished": 0, "open": 1, "counts": {"fresh": 1}
     }  # fmt: skip
 
@@ -322,10 +322,10 @@ def test_a_sweep_keeps_only_jobs_without_a_result_in_memory(
 ) -> None:
     store = Long(tmp_path / "results")
     tracemalloc.start()
-    found = looking.find_jobs_without_result(replace(runtime, results=store, control=store), 2.0)
+    jobs = looking.find_jobs_without_result(replace(runtime, results=store, control=store), 2.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found == {f"{7:032x}": [f"out/{7:032x}/hello.wav.sealed"]}
+    assert jobs == {f"{7:032x}": [f"out/{7:032x}/hello.wav.sealed"]}
     assert peak < 100_000  # bytes; the ids of all jobs alone would be two million
 
 

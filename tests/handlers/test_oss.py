@@ -28,15 +28,15 @@ def runtime(tmp_path: Path) -> Runtime:
 
 @pytest.mark.slow
 def test_a_manifest_that_arrives_is_carried_out_and_announced(runtime: Runtime) -> None:
-    told = handle(notification(put_job(runtime)), runtime)
+    answer = handle(notification(put_job(runtime)), runtime)
     (event,) = published_events(runtime)
-    assert told["done"][0]["status"] == "succeeded"
+    assert answer["done"][0]["status"] == "succeeded"
     assert (event["type"], event["subject"]) == (
         "com.voicedrop.job.succeeded",
         "jobs/one.manifest.json",
     )
     result = runtime.results.get(event["data"]["result_key"], limit=10**6).data
-    assert parse_result(result).job_id == told["done"][0]["job"]
+    assert parse_result(result).job_id == answer["done"][0]["job"]
 
 
 @pytest.mark.slow
@@ -71,18 +71,18 @@ def test_a_rejected_manifest_is_announced_too(runtime: Runtime) -> None:
 def test_a_recording_resumes_the_jobs_that_wait_for_it(runtime: Runtime) -> None:
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
-    told = handle(notification(key), runtime)
-    assert told["done"][0]["status"] == "waiting"
-    assert told["done"][0]["for"] == ["refs/alice.flac"]
+    answer = handle(notification(key), runtime)
+    assert answer["done"][0]["status"] == "waiting"
+    assert answer["done"][0]["for"] == ["refs/alice.flac"]
     runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
-    told = handle(notification("refs/alice.flac"), runtime)
-    assert told["done"][0]["status"] == "succeeded"
+    answer = handle(notification("refs/alice.flac"), runtime)
+    assert answer["done"][0]["status"] == "succeeded"
     assert handle(notification("refs/alice.flac"), runtime)["done"] == []
 
 
 def test_a_manifest_that_is_gone_does_not_stop_the_others(runtime: Runtime) -> None:
-    told = handle(notification("jobs/gone.manifest.json", put_job(runtime)), runtime)
-    assert [d.get("error") or d["status"] for d in told["done"]] == ["MANIFEST_GONE", "succeeded"]
+    answer = handle(notification("jobs/gone.manifest.json", put_job(runtime)), runtime)
+    assert [d.get("error") or d["status"] for d in answer["done"]] == ["MANIFEST_GONE", "succeeded"]
 
 
 def test_other_events_are_ignored_and_counted(runtime: Runtime) -> None:
@@ -98,15 +98,15 @@ def test_an_invalid_notification_is_refused(runtime: Runtime) -> None:
 def test_a_key_that_arrives_url_encoded_is_decoded(runtime: Runtime) -> None:
     manifest = runtime.inbox.get(put_job(runtime), limit=10**6).data
     runtime.inbox.put("jobs/x y.manifest.json", manifest)
-    told = handle(notification("jobs/x+y.manifest.json"), runtime)
-    assert told["done"][0]["status"] == "succeeded"
+    answer = handle(notification("jobs/x+y.manifest.json"), runtime)
+    assert answer["done"][0]["status"] == "succeeded"
 
 
 def test_a_literal_percent_key_is_not_decoded(runtime: Runtime) -> None:
     manifest = runtime.inbox.get(put_job(runtime), limit=10**6).data
     runtime.inbox.put("jobs/x%2fy.manifest.json", manifest)
-    told = handle(notification("jobs/x%2fy.manifest.json"), runtime)
-    assert told["done"][0]["status"] == "succeeded"
+    answer = handle(notification("jobs/x%2fy.manifest.json"), runtime)
+    assert answer["done"][0]["status"] == "succeeded"
 
 
 @pytest.mark.slow
@@ -135,14 +135,14 @@ def test_a_clip_under_audit_is_traced_to_its_job(runtime: Runtime) -> None:
     key = next(iter(runtime.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, payload, key)
     runtime.inbox.put("audit/leak.mp3", encoding.encode(Audio(marked, speech.rate), "mp3").data)
-    told = handle(notification("audit/leak.mp3"), runtime)["done"][0]
-    report = json.loads(runtime.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    answer = handle(notification("audit/leak.mp3"), runtime)["done"][0]
+    report = json.loads(runtime.results.get(f"audit/{answer['trace']}.json", limit=10**6).data)
     assert (report["marked"], report["findings"][0]["job"]) == (True, "job-7")
     assert "item hello of job job-7" in report["meaning"]
     (event,) = published_events(runtime)
     assert event["type"] == "com.voicedrop.trace.completed"
     assert event["data"]["jobs"] == ["job-7"]
-    assert handle(notification("audit/leak.mp3"), runtime)["done"][0]["trace"] == told["trace"]
+    assert handle(notification("audit/leak.mp3"), runtime)["done"][0]["trace"] == answer["trace"]
     assert len(published_events(runtime)) == 1
 
 
@@ -158,8 +158,8 @@ def test_a_clip_without_a_mark_or_sound_gets_a_report(
     runtime: Runtime, data: bytes, marked: bool | None, word: str
 ) -> None:
     runtime.inbox.put("audit/clip.wav", data)
-    told = handle(notification("audit/clip.wav"), runtime)["done"][0]
-    report = json.loads(runtime.results.get(f"audit/{told['trace']}.json", limit=10**6).data)
+    answer = handle(notification("audit/clip.wav"), runtime)["done"][0]
+    report = json.loads(runtime.results.get(f"audit/{answer['trace']}.json", limit=10**6).data)
     assert report["marked"] is marked
     assert word in report["meaning"]
 
@@ -169,9 +169,9 @@ def test_a_mark_unknown_to_this_bucket_is_reported_as_unknown(runtime: Runtime) 
     key = next(iter(runtime.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, 0xABCD, key)
     runtime.inbox.put("audit/c.flac", encoding.encode(Audio(marked, speech.rate), "flac").data)
-    told = handle(notification("audit/c.flac"), runtime)["done"][0]
-    assert "0000abcd" in told["meaning"]
-    assert "unregistered payload" in told["meaning"]
+    answer = handle(notification("audit/c.flac"), runtime)["done"][0]
+    assert "0000abcd" in answer["meaning"]
+    assert "unregistered payload" in answer["meaning"]
 
 
 @pytest.mark.slow
@@ -189,6 +189,6 @@ def test_the_engine_is_not_loaded_for_a_finished_job(tmp_path: Path) -> None:
         def fingerprint(self, value: str) -> None:
             pass
 
-    again = local_runtime(tmp_path, voice=Absent(), keys=runtime.keys)
-    assert handle(body, again)["done"][0]["job"] == job
+    second = local_runtime(tmp_path, voice=Absent(), keys=runtime.keys)
+    assert handle(body, second)["done"][0]["job"] == job
     assert runtime.results.head(result_key(job))

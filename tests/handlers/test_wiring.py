@@ -105,7 +105,7 @@ def test_a_stage_that_fails_is_timed_too(tmp_path: Path) -> None:
 
 @pytest.fixture
 def container(tmp_path: Path) -> Worker:
-    """A worker over folders; its engine is loaded from the packages, as in the container."""
+    """A worker over folders with the real engine."""
     runtime = local_runtime(tmp_path)
     runtime.inbox.put("jobs/x.manifest.json", b"{")
     return worker.worker_from(
@@ -118,8 +118,8 @@ def test_the_worker_warms_once_handles_and_forgets_credentials(
     container: Worker, tmp_path: Path
 ) -> None:
     credentials = Credentials("id", "very-secret", "token")
-    told = json.loads(container.handle(notification("jobs/x.manifest.json"), credentials, "r-1"))
-    assert (told["request"], told["done"][0]["status"]) == ("r-1", "rejected")
+    answer = json.loads(container.handle(notification("jobs/x.manifest.json"), credentials, "r-1"))
+    assert (answer["request"], answer["done"][0]["status"]) == ("r-1", "rejected")
     assert container.warm() is container.warm()
     with pytest.raises(Misconfigured):
         container._credentials()

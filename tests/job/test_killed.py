@@ -12,8 +12,8 @@ from tests.support.untraced import environ_without_coverage
 ROOT = Path(__file__).parents[2]
 
 
-def killed(module: str, folder: Path, rounds: int) -> int:
-    """How many workers the module killed in the middle, once it has found every job whole."""
+def run_killing(module: str, folder: Path, rounds: int) -> int:
+    """Run the module, which checks every job, and return the number of killed workers."""
     ran = subprocess.run(
         [sys.executable, "-m", f"tests.support.{module}", str(folder), str(rounds), "20261122"],
         cwd=ROOT,
@@ -29,13 +29,13 @@ def killed(module: str, folder: Path, rounds: int) -> int:
 
 @pytest.mark.slow
 def test_a_worker_killed_at_random_moments_leaves_no_partial_job(tmp_path: Path) -> None:
-    """SIGKILL at random moments of real processes; the next worker ends every job whole."""
-    assert killed("killed_worker", tmp_path, 30) >= 15
+    """Real processes get SIGKILL at random times; the next worker completes every job."""
+    assert run_killing("killed_worker", tmp_path, 30) >= 15
 
 
 @pytest.mark.slow
 def test_shards_whose_workers_are_killed_at_random_moments_still_make_one_result(
     tmp_path: Path,
 ) -> None:
-    """Each of three shards loses up to three workers to SIGKILL; then the others, all at once."""
-    assert killed("killed_shards", tmp_path, 1) >= 4
+    """Up to three workers of each of three shards get SIGKILL before others complete the job."""
+    assert run_killing("killed_shards", tmp_path, 1) >= 4

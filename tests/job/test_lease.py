@@ -56,7 +56,7 @@ def test_a_released_job_is_free_at_once(control: LocalStore) -> None:
 def test_an_expired_lease_is_taken_over_and_the_first_worker_learns_of_it(
     control: LocalStore,
 ) -> None:
-    first = acquire(control, "a", seconds=0.3)  # never entered: a worker that froze
+    first = acquire(control, "a", seconds=0.3)  # not renewed, as by a frozen worker
     time.sleep(0.4)
     with acquire(control, "b"):
         first._write(expires=control.now() + 30)
@@ -98,7 +98,7 @@ def test_attempts_are_counted_without_progress_and_reset_by_it(control: LocalSto
         lease.record_outputs(1)
     with acquire(control) as lease:
         assert lease.attempt == 2
-        lease.record_outputs(1)  # nothing new
+        lease.record_outputs(1)  # no progress
     with acquire(control) as lease:
         assert lease.attempt == 3
 
@@ -125,7 +125,7 @@ def test_one_of_many_simultaneous_workers_gets_the_job(control: LocalStore) -> N
 
 
 class Flaky(LocalStore):
-    """A store that is away while `down` is set."""
+    """A store that is unavailable while `down` is set."""
 
     down = False
 
@@ -156,6 +156,6 @@ def test_releasing_a_lease_during_an_outage_raises_nothing(tmp_path: Path) -> No
 def test_a_lease_log_that_is_too_large_is_refused(control: LocalStore, tmp_path: Path) -> None:
     control.put("lease/job", b"")
     with (tmp_path / "lease/job").open("r+b") as file:
-        file.truncate(LOG_LIMIT + 1)  # sparse: takes no room
+        file.truncate(LOG_LIMIT + 1)  # sparse
     with pytest.raises(Refused, match="OBJECT_TOO_LARGE"):
         acquire(control)

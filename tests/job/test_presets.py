@@ -1,4 +1,4 @@
-"""VOICEDROP_MARK: how strong the mark of a result is."""
+"""The setting VOICEDROP_MARK: the strength of the watermark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No more is admitted than the limit, whoever comes at once and whatever dies in between."""
+"""The quota admits no more than its limit, with racing workers and with faults."""
 
 from __future__ import annotations
 
@@ -134,15 +134,15 @@ def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_job_above_the_quota_is_rejected_with_a_result_and_an_event(tmp_path: Path) -> None:
     runtime = local_runtime(tmp_path, quota=Quota(jobs=1, by="principal"))
-    told = []
+    answers = []
     for name in ("one", "two", "three"):
         record = {
             "eventName": "ObjectCreated:PutObject",
             "oss": {"bucket": {"name": "inbox"}, "object": {"key": put_job(runtime, name=name)}},
             "userIdentity": {"principalId": "2651" if name != "three" else "9999"},
         }
-        told += handle(json.dumps({"events": [record]}).encode(), runtime)["done"]
-    assert [answer["status"] for answer in told] == ["succeeded", "rejected", "succeeded"]
+        answers += handle(json.dumps({"events": [record]}).encode(), runtime)["done"]
+    assert [answer["status"] for answer in answers] == ["succeeded", "rejected", "succeeded"]
     keys = [info.key for info in runtime.results.list("events/")]
     events = [json.loads(runtime.results.get(key, limit=10**6).data)["data"] for key in keys]
     assert sorted(event["error"] for event in events) == ["", "", "QUOTA_EXCEEDED"]
@@ -151,7 +151,7 @@ def test_a_job_above_the_quota_is_rejected_with_a_result_and_an_event(tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_after_a_fault_at_any_call_one_of_two_jobs_is_admitted(fault: Fault) -> None:
-    """Two jobs, room for one: whichever it is, one speaks and the other is refused."""
+    """Of two jobs with a quota for one, either speaks and the other is rejected."""
     keys = ("jobs/a.manifest.json", "jobs/b.manifest.json")
 
     def play(number: int) -> int:

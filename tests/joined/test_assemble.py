@@ -34,13 +34,13 @@ from tests.support.shards import run_all_shards
 
 pytestmark = pytest.mark.slow
 
-SAID = [
+TEXTS = [
     ("a", "ch1", "The first sentence of it all. And here is the second one of them."),
     ("b", "ch1", "Another item of the same first chapter, somewhat longer than that."),
     ("c", "ch2", "The second chapter begins with these very words, as you can hear."),
 ]
 ITEMS: list[dict[str, Any]] = [
-    {"id": i, "chapter": c, "text": t, "format": "flac"} for i, c, t in SAID
+    {"id": i, "chapter": c, "text": t, "format": "flac"} for i, c, t in TEXTS
 ]
 
 
@@ -81,19 +81,19 @@ def test_each_chapter_is_one_labelled_file_with_the_cue_once(runtime: Runtime) -
     plain = opened(runtime, first)
     (read,) = aigc.read_labels(plain)
     assert read.produce_id == f"{done.job_id}/chapters/ch1"
-    heard = decoding.decode_trusted(plain)
-    assert heard.seconds == pytest.approx(present(first.output).duration_s, abs=0.002)
-    cue = aigc.make_cue(heard.rate).samples
-    power = signal.correlate(heard.samples, cue / np.linalg.norm(cue), "valid", "fft")
+    audio = decoding.decode_trusted(plain)
+    assert audio.seconds == pytest.approx(present(first.output).duration_s, abs=0.002)
+    cue = aigc.make_cue(audio.rate).samples
+    power = signal.correlate(audio.samples, cue / np.linalg.norm(cue), "valid", "fft")
     alike = np.abs(power) / np.linalg.norm(cue) > 0.7
     rises = np.flatnonzero(np.diff(np.concatenate([[0], alike.astype(int)])) == 1)
-    places = {round(at / heard.rate) for at in rises}
-    assert places == {0, round(heard.seconds - 1.32)}
-    # Between the items a breath, in which there is nothing.
-    gap = heard.samples[
-        round(first.items[0].end * heard.rate) : round(first.items[1].start * heard.rate)
+    places = {round(at / audio.rate) for at in rises}
+    assert places == {0, round(audio.seconds - 1.32)}
+    # The pause between the items is digital silence.
+    gap = audio.samples[
+        round(first.items[0].end * audio.rate) : round(first.items[1].start * audio.rate)
     ]
-    assert len(gap) == round(0.25 * heard.rate)
+    assert len(gap) == round(0.25 * audio.rate)
     assert not gap.any()
 
 
@@ -113,16 +113,16 @@ def test_a_book_has_chapter_marks_and_is_traced_to_its_items(
     starts = [c.start for c in book.chapters]
     assert [start for _, start in marks] == pytest.approx(starts, abs=0.002)
     if form in ("wav", "flac"):
-        return  # the sound of these is the one that `marks` was read from
+        return  # lossless: `marks` was read from the same samples
     with path.open("rb") as file:
-        found = trace.trace_recording(
+        report = trace.trace_recording(
             file, path.name, runtime.keys.watermark, lambda p: resolve(runtime.results, p), ""
         )
-    assert [(f.job, f.item) for f in found.findings] == [(done.job_id, i) for i, _, _ in SAID]
+    assert [(f.job, f.item) for f in report.findings] == [(done.job_id, i) for i, _, _ in TEXTS]
 
 
 def read_marks(path: Path) -> list[tuple[str, float]]:
-    """By readers that are not ours: tinytag for comments, the structure for the others."""
+    """Read chapter marks without the product: comments with tinytag, others from the bytes."""
     data = path.read_bytes()
     if path.suffix in (".flac", ".opus"):
         other = {k.upper(): v[0] for k, v in TinyTag.get(path).other.items()}
@@ -229,14 +229,14 @@ def test_a_dry_run_joins_nothing(runtime: Runtime) -> None:
 
 
 def test_a_split_job_has_subtitles_for_each_item_and_no_joined_chapters(runtime: Runtime) -> None:
-    """A shard does not begin with the first item, and its results name what lies beside them."""
+    """A shard may start with any item, and its items name their subtitles."""
     small = replace(runtime, shard_items=2)
     done = run_all_shards(small, put_job(runtime, items=ITEMS, defaults={"subtitle": ["srt"]}))
     items = list(read_items(done, commit.part_reader(runtime)))
     assert (done.status, [item.index for item in items]) == ("succeeded", [0, 1, 2])
     assert [n.code for n in done.notices] == ["CHAPTERS_NOT_JOINED"]
     assert [one.key.rpartition("/")[2] for item in items for one in item.subtitles] == [
-        f"{id_}.srt.sealed" for id_, _, _ in SAID
+        f"{id_}.srt.sealed" for id_, _, _ in TEXTS
     ]
     assert (
         sweep.find_orphans(done.job_id, list(runtime.results.list("out/")), done, runtime) is None
@@ -244,17 +244,17 @@ def test_a_split_job_has_subtitles_for_each_item_and_no_joined_chapters(runtime:
 
 
 def test_a_retry_joins_kept_and_new_items(runtime: Runtime) -> None:
-    asked: dict[str, Any] = {"defaults": {"subtitle": ["json"]}}
-    first = run(runtime, items=[ITEMS[0], ITEMS[1] | {"text": "!silence"}], **asked)
-    again = run(runtime, name="again", items=ITEMS[:2], retry_of=first.job_id, **asked)
-    assert (again.status, again.totals.kept) == ("succeeded", 1)
-    (chapter,) = again.chapters
+    fields: dict[str, Any] = {"defaults": {"subtitle": ["json"]}}
+    first = run(runtime, items=[ITEMS[0], ITEMS[1] | {"text": "!silence"}], **fields)
+    retried = run(runtime, name="again", items=ITEMS[:2], retry_of=first.job_id, **fields)
+    assert (retried.status, retried.totals.kept) == ("succeeded", 1)
+    (chapter,) = retried.chapters
     assert (chapter.status, [placed.id for placed in chapter.items]) == ("succeeded", ["a", "b"])
     (subtitle,) = chapter.subtitles
     assert len(json.loads(text(runtime, subtitle))["sentences"]) == 3
-    # Made without the times of its sentences, an item cannot be kept for subtitles.
+    # An item without the times of its sentences cannot be kept for subtitles.
     plain = run(runtime, name="plain", items=ITEMS[:1])
-    late = run(runtime, name="late", items=ITEMS[:1], retry_of=plain.job_id, **asked)
+    late = run(runtime, name="late", items=ITEMS[:1], retry_of=plain.job_id, **fields)
     assert (late.status, late.totals.kept) == ("succeeded", 0)
 
 
@@ -267,14 +267,15 @@ def test_a_worker_that_died_after_a_chapter_costs_nothing(runtime: Runtime) -> N
     assert named == set(before) - {result_key(done.job_id)}
     runtime.results.delete(result_key(done.job_id))
     runtime.results.delete(done.chapters[1].subtitles[0].key)
-    again = run_job(key, runtime)
+    retried = run_job(key, runtime)
     after = {info.key: info.etag for info in runtime.results.list("out/")}
     kept = set(before) - {result_key(done.job_id), done.chapters[1].subtitles[0].key}
     assert {k: after[k] for k in kept} == {k: before[k] for k in kept}
-    assert again.chapters[0] == done.chapters[0]
+    assert retried.chapters[0] == done.chapters[0]
     assert len(voice_of(runtime).spoken) == 3
     assert (
-        sweep.find_orphans(done.job_id, list(runtime.results.list("out/")), again, runtime) is None
+        sweep.find_orphans(done.job_id, list(runtime.results.list("out/")), retried, runtime)
+        is None
     )
 
 
@@ -289,23 +290,23 @@ def test_subtitles_of_a_joined_file_have_its_times_and_are_sealed(runtime: Runti
     assert [s["text"] for s in sentences] == [
         "The first sentence of it all.",
         "And here is the second one of them.",
-        SAID[1][2],
+        TEXTS[1][2],
     ]
-    heard = decoding.decode_trusted(opened(runtime, first))
-    level = np.abs(heard.samples)
+    audio = decoding.decode_trusted(opened(runtime, first))
+    level = np.abs(audio.samples)
     for before, after in itertools.pairwise(sentences):
-        # A pause lies between two sentences, and sound begins where the next one does.
-        quiet = level[round(before["end"] * heard.rate) + 50 : round(after["start"] * heard.rate)]
-        assert len(quiet) > 0.2 * heard.rate
-        # A chunk's sound is what exceeds 2 % of its loudest sample; the mark adds to that, by the
-        # key, which is drawn (0.016-0.023 in all, of 0.94, over eight keys).
+        # Between two sentences there is a pause, and the sound starts with the next one.
+        quiet = level[round(before["end"] * audio.rate) + 50 : round(after["start"] * audio.rate)]
+        assert len(quiet) > 0.2 * audio.rate
+        # The sound of a chunk is what exceeds 2 % of its peak. The mark adds to that, depending on
+        # the random key: 0.016 to 0.023 in all, of 0.94, over eight keys.
         assert quiet.max() < 0.04 * level.max()
-        begin = round(after["start"] * heard.rate)
-        assert level[begin : begin + heard.rate // 4].max() > 0.1
+        begin = round(after["start"] * audio.rate)
+        assert level[begin : begin + audio.rate // 4].max() > 0.1
 
 
 def test_a_single_item_has_subtitles_in_files_of_their_own(runtime: Runtime) -> None:
-    items = [{"id": "x", "text": SAID[0][2], "subtitle": ["srt"], "chapter": "c"}]
+    items = [{"id": "x", "text": TEXTS[0][2], "subtitle": ["srt"], "chapter": "c"}]
     done = run_job(put_job(runtime, items=items), runtime)
     (one,) = done.items[0].subtitles
     assert one.key == f"out/{done.job_id}/x.srt.sealed"
@@ -315,7 +316,7 @@ def test_a_single_item_has_subtitles_in_files_of_their_own(runtime: Runtime) -> 
 
 
 def test_joining_keeps_one_item_in_memory(runtime: Runtime) -> None:
-    """Not the sum of them: four times the items take hardly more."""
+    """Four times as many items take hardly more memory."""
     peaks = []
     for count in (2, 8):
         items = [ITEMS[1] | {"id": f"{count}-{n}"} for n in range(count)]

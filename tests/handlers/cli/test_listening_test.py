@@ -1,4 +1,4 @@
-"""`voicedrop abx`: what the page holds, and that a person can take the test."""
+"""`voicedrop abx`: the content of the page, and the test in a browser."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from tests.support import browser
 from tests.support.speech import FOLDER, NAMES, RATE, load_clip
 
 
-def make(sources: list[Path], out: Path, **request: Any) -> dict[str, Any]:
+def make_page(sources: list[Path], out: Path, **request: Any) -> dict[str, Any]:
     usual: dict[str, Any] = {"trials": 4, "seconds": 2.0, "preset": "balanced"}
     return make_listening_test(
         sources, out, **(usual | request), progress=Progress(quiet=True)
     ).data
 
 
-def held(page: Path) -> dict[str, Any]:
-    """The one line of the page that is not the same in every page."""
-    found = re.search(r"^const page = (.*);$", page.read_text(), flags=re.MULTILINE)
-    assert found
-    told: dict[str, Any] = json.loads(found[1])
-    return told
+def page_data(page: Path) -> dict[str, Any]:
+    """Return the data of a page, which are in one line of its script."""
+    match = re.search(r"^const page = (.*);$", page.read_text(), flags=re.MULTILINE)
+    assert match
+    report: dict[str, Any] = json.loads(match[1])
+    return report
 
 
-def sound(address: str) -> np.ndarray:
+def decode_address(address: str) -> np.ndarray:
     kind, _, data = address.partition(",")
     assert kind == "data:audio/wav;base64"
     samples: np.ndarray
@@ -51,13 +51,15 @@ def sound(address: str) -> np.ndarray:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("abx") / "folder/abx.html"
-    told = make([FOLDER / NAMES[0], FOLDER / NAMES[1]], out, trials=5)
-    assert (told["clips"], told["trials"], told["strength"]) == (2, 5, watermark.DEFAULT)
+    report = make_page([FOLDER / NAMES[0], FOLDER / NAMES[1]], out, trials=5)
+    assert (report["clips"], report["trials"], report["strength"]) == (2, 5, watermark.DEFAULT)
     return out
 
 
 def test_a_pair_is_the_loudest_stretch_without_and_with_a_mark(page: Path) -> None:
-    plain, marked = (sound(held(page)["clips"][0][name]) for name in ("plain", "marked"))
+    plain, marked = (
+        decode_address(page_data(page)["clips"][0][name]) for name in ("plain", "marked")
+    )
     assert len(plain) == len(marked) == 2 * RATE
     assert np.std(plain) > np.std(load_clip(NAMES[0]))
     error = 10 * np.log10(np.sum(plain**2) / np.sum((plain - marked) ** 2))
@@ -65,19 +67,21 @@ def test_a_pair_is_the_loudest_stretch_without_and_with_a_mark(page: Path) -> No
 
 
 def test_a_stronger_mark_can_be_asked_for(tmp_path: Path) -> None:
-    make([FOLDER / NAMES[0]], tmp_path / "abx.html", preset="robust")
-    assert held(tmp_path / "abx.html")["strength"] == watermark.ROBUST
+    make_page([FOLDER / NAMES[0]], tmp_path / "abx.html", preset="robust")
+    assert page_data(tmp_path / "abx.html")["strength"] == watermark.ROBUST
 
 
 def test_the_answers_are_not_in_the_page(page: Path) -> None:
-    assert set(held(page)) == {"id", "version", "strength", "trials", "clips"}
-    assert set(held(page)["clips"][0]) == {"name", "plain", "marked"}
+    assert set(page_data(page)) == {"id", "version", "strength", "trials", "clips"}
+    assert set(page_data(page)["clips"][0]) == {"name", "plain", "marked"}
 
 
 def test_two_pages_never_share_a_key(page: Path, tmp_path: Path) -> None:
-    """Whoever holds a sound marked and unmarked learns signs of its key."""
-    make([FOLDER / NAMES[0]], tmp_path / "abx.html")
-    one, other = (sound(held(p)["clips"][0]["marked"]) for p in (page, tmp_path / "abx.html"))
+    """A clip with and without its mark reveals parts of the key."""
+    make_page([FOLDER / NAMES[0]], tmp_path / "abx.html")
+    one, other = (
+        decode_address(page_data(p)["clips"][0]["marked"]) for p in (page, tmp_path / "abx.html")
+    )
     assert not np.array_equal(one, other)
 
 
@@ -86,8 +90,8 @@ def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
     folder.mkdir()
     name = "<!--<script>PAGE.wav"
     soundfile.write(folder / name, load_clip(), RATE)
-    make([folder], tmp_path / "abx.html")
-    assert held(tmp_path / "abx.html")["clips"][0]["name"] == name
+    make_page([folder], tmp_path / "abx.html")
+    assert page_data(tmp_path / "abx.html")["clips"][0]["name"] == name
     assert tmp_path.joinpath("abx.html").read_text().count("<script>") == 1
 
 
@@ -105,7 +109,7 @@ def test_files_without_usable_audio_are_refused(tmp_path: Path, source: str, cod
     (tmp_path / "page.wav").write_bytes(b"<html></html>")
     soundfile.write(tmp_path / "short.wav", load_clip()[: RATE // 2], RATE)
     with pytest.raises(Refused, match=code) as caught:
-        make([tmp_path / source], tmp_path / "abx.html")
+        make_page([tmp_path / source], tmp_path / "abx.html")
     assert source in str(caught.value)
     assert not (tmp_path / "abx.html").exists()
 
@@ -116,7 +120,7 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     ran = CliRunner().invoke(cli.app, [*arguments, "--mark", "quiet"])
     assert ran.exit_code == 0, ran.output
     assert "16 trials of 6 clips" in ran.output.replace("\n", "")
-    assert held(tmp_path / "abx.html")["strength"] == watermark.QUIET
+    assert page_data(tmp_path / "abx.html")["strength"] == watermark.QUIET
 
 
 LISTEN = """
@@ -144,13 +148,13 @@ LISTEN = """
 @pytest.mark.slow
 @pytest.mark.parametrize("right", [5, 2])
 def test_a_listener_is_told_how_likely_guessing_is(page: Path, tmp_path: Path, right: int) -> None:
-    told = browser.run_script(page, tmp_path, LISTEN % right)
-    due = sum(math.comb(5, k) for k in range(right, 6)) / 2**5
-    answers = told["answers"]
-    assert (answers["right"], answers["of"], answers["p"]) == (right, 5, pytest.approx(due))
-    assert f"{right} of 5 correct" in told["words"]
-    assert ("seem to hear" in told["words"]) == (due < 0.05)
-    assert (told["early"], told["hidden"], told["rows"]) == (True, True, 6)
+    report = browser.run_script(page, tmp_path, LISTEN % right)
+    probability = sum(math.comb(5, k) for k in range(right, 6)) / 2**5
+    answers = report["answers"]
+    assert (answers["right"], answers["of"], answers["p"]) == (right, 5, pytest.approx(probability))
+    assert f"{right} of 5 correct" in report["words"]
+    assert ("seem to hear" in report["words"]) == (probability < 0.05)
+    assert (report["early"], report["hidden"], report["rows"]) == (True, True, 6)
     assert [t["answer"] == t["x"] for t in answers["trials"]] == [True] * right + [False] * (
         5 - right
     )

@@ -10,7 +10,7 @@ from core.job.runtime import Step
 from handlers.cli.screen import CommandOutput, Progress, show
 
 
-def told(*, terminal: bool, quiet: bool = False) -> str:
+def render_progress(*, terminal: bool, quiet: bool = False) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, highlight=False, quiet=quiet, width=200)
     with Progress(console) as progress:
@@ -28,13 +28,13 @@ def told(*, terminal: bool, quiet: bool = False) -> str:
 def test_progress_shows_enrolled_voices_and_items_with_their_real_time_factor(
     terminal: bool,
 ) -> None:
-    text = told(terminal=terminal)
+    text = render_progress(terminal=terminal)
     assert "01234567: voice learned in 31 s" in text
     assert "01234567 a: 5.0 s of speech, real-time factor 0.40" in text
 
 
 def test_a_quiet_progress_prints_nothing() -> None:
-    assert told(terminal=False, quiet=True) == ""
+    assert render_progress(terminal=False, quiet=True) == ""
 
 
 def test_an_output_is_printed_as_lines_or_as_json(

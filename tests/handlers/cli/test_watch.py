@@ -120,7 +120,7 @@ def test_an_outage_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_disappears_is_reported(runtime: Runtime) -> None:
-    """It is listed and gone before it is read, as when a producer changes its mind."""
+    """The manifest is deleted after it was listed and before it is read."""
     put_job(runtime)
     settle(runtime)
 

@@ -1,4 +1,4 @@
-"""What the platform sends, and what it must get back."""
+"""The HTTP contract with Function Compute."""
 
 from __future__ import annotations
 

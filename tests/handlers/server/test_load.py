@@ -1,4 +1,4 @@
-"""More notifications at once than the container takes in hand."""
+"""More simultaneous notifications than the container has tokens."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_sixty_simultaneous_notifications_succeed_or_are_told_to_retry() -> None
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    found = json.loads(ran.stdout)
-    assert (found["results"], found["events"]) == ({"succeeded": 6}, 6)
-    assert (found["sealed_objects_opened"], found["left_over"]) == (6, [])
-    assert found["answers"]["done"] == 60
-    assert found["answers"]["OVERLOADED"] >= 60 - 30
-    assert found["other_answers"] == {}
+    report = json.loads(ran.stdout)
+    assert (report["results"], report["events"]) == ({"succeeded": 6}, 6)
+    assert (report["sealed_objects_opened"], report["left_over"]) == (6, [])
+    assert report["answers"]["done"] == 60
+    assert report["answers"]["OVERLOADED"] >= 60 - 30
+    assert report["other_answers"] == {}

@@ -1,7 +1,7 @@
-"""Nothing phones home: a job calls the addresses it was configured with, and no other.
+"""A job connects only to the addresses of its configuration.
 
-Seen is the worker's own process, with the small voice of `tests.support.runtime`. Decoders run in
-children that cannot open a socket (tests/audio/test_sandbox.py).
+Only the process of the worker is observed. Decoders run in child processes that cannot open a
+socket (tests/audio/test_sandbox.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pytest
 from tests.support.container import ROOT, bucket_server
 
 
-def watched(folder: Path, *endpoint: str) -> dict[str, Any]:
-    """The job in a process of its own; the hook of an interpreter cannot be taken off again."""
+def run_watched_job(folder: Path, *endpoint: str) -> dict[str, Any]:
+    """Run the job in a process of its own, as an audit hook cannot be removed."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.watched_job", str(folder), *endpoint],
         cwd=ROOT,
@@ -28,17 +28,20 @@ def watched(folder: Path, *endpoint: str) -> dict[str, Any]:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 @pytest.mark.slow
 def test_a_job_over_folders_connects_to_no_address(tmp_path: Path) -> None:
-    assert watched(tmp_path) == {"ended": "succeeded", "called": []}
+    assert run_watched_job(tmp_path) == {"ended": "succeeded", "called": []}
 
 
 @pytest.mark.slow
 def test_a_job_over_buckets_connects_to_their_endpoint_only(tmp_path: Path) -> None:
     with bucket_server() as server:
         address = urlsplit(server.endpoint).netloc
-        assert watched(tmp_path, server.endpoint) == {"ended": "succeeded", "called": [address]}
+        assert run_watched_job(tmp_path, server.endpoint) == {
+            "ended": "succeeded",
+            "called": [address],
+        }

@@ -1,4 +1,4 @@
-"""The server as the container starts it."""
+"""The server as a process, as the container starts it."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ heavy = {"numpy", "scipy", "librosa", "onnxruntime", "oss2", "soundfile", "uvico
 print(took, sorted(heavy & set(sys.modules)))
 """
     best = 10.0
-    for _ in range(2):  # the first may still have to compile
+    for _ in range(2):  # the first may have to compile
         run = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
         )

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, no secret leaves the process, in no spelling."""
+"""No secret leaves the process in any spelling, whatever fails."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ REDIS = "redis-pass/word+1"
 NEVER = "another secret/of+nobody"
 
 
-def values(folder: Path) -> dict[str, str]:
-    """The keys of a folder as settings."""
+def key_settings_of(folder: Path) -> dict[str, str]:
+    """Create keys in a folder and return them as settings."""
     keys.create_keys(folder)
     pem = (folder / "sign-001.pem").read_bytes()
     return {
@@ -43,49 +43,51 @@ def values(folder: Path) -> dict[str, str]:
 
 
 def leaks(text: str, secrets: list[str]) -> list[str]:
-    """What of the secrets is in there, in which spelling."""
-    found = []
+    """Return the secrets and spellings that the text contains."""
+    matches = []
     for secret in secrets:
         forms = set(spellings(secret))
-        # The middle of what is encoded as part of something longer.
+        # The middle part of base64 text does not depend on what surrounds the secret.
         forms |= {form[8:24] for form in embedded_spellings(secret)}
-        found += [f"{secret[:4]}...: {form}" for form in forms if form in text]
-    return found
+        matches += [f"{secret[:4]}...: {form}" for form in forms if form in text]
+    return matches
 
 
 def raw(secret: str) -> list[str]:
-    """The bytes that a key in base64 stands for, as they would be printed."""
+    """Return the printed forms of the bytes of a base64 key."""
     key = base64.b64decode(secret)
     return [key.hex(), repr(key)[2:-1]]
 
 
-class After(NamedTuple):
-    """All that a container wrote and answered, and what was secret."""
+class Outcome(NamedTuple):
+    """Everything that a container logged, answered and stored, and all secrets."""
 
     log: str
-    said: list[str]
+    answers: list[str]
     stored: str
     secrets: list[str]
 
 
 @pytest.fixture(scope="module")
-def after(tmp_path_factory: pytest.TempPathFactory) -> After:
-    """While everything secret failed."""
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A container in which everything that uses secrets failed."""
     folder = tmp_path_factory.mktemp("secrets")
-    made = values(folder / "keys")
+    key_settings = key_settings_of(folder / "keys")
     redis = f"redis://:{REDIS.replace('/', '%2F')}@127.0.0.1:9/0"
     log = folder / "log"
-    said: list[str] = []
+    answers: list[str] = []
     with bucket_server() as server:
-        environ = server_environ(server, VOICEDROP_REDIS=redis, TEST_SECRET_A=NEVER, **made)
+        environ = server_environ(server, VOICEDROP_REDIS=redis, TEST_SECRET_A=NEVER, **key_settings)
         with container(environ | {"FC_TOKEN": NEVER}, log) as client:
 
             def invoke(key: str, **headers: str) -> None:
-                said.append(str(client.invoke(notification(key), **headers)[1]))
+                answers.append(str(client.invoke(notification(key), **headers)[1]))
 
             server.place("inbox", "jobs/a.manifest.json", manifest("!leak", "Fine words."))
             wrong = STS_HEADERS | {"x_fc_access_key_secret": ACCESS_KEY_SECRET[::-1]}
-            invoke("jobs/a.manifest.json", **wrong)  # the store answers with all that was signed
+            invoke(
+                "jobs/a.manifest.json", **wrong
+            )  # the store quotes the signed string in its error
             invoke(
                 "jobs/a.manifest.json",
                 **(STS_HEADERS | {"x_fc_security_token": SECURITY_TOKEN[::-1]}),
@@ -107,16 +109,16 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> After:
         SECURITY_TOKEN[::-1],
         REDIS,
         NEVER,
-        *made.values(),
+        *key_settings.values(),
     ]
-    return After(log.read_text(), said, stored, secrets)
+    return Outcome(log.read_text(), answers, stored, secrets)
 
 
 @pytest.mark.slow
-def test_the_job_ran_and_what_failed_was_logged(after: After) -> None:
-    log, said, stored, _ = after
-    assert "'succeeded': 1" in said[2]
-    assert "BUCKET_FORBIDDEN" in said[0] + said[1] + said[3] or "CREDENTIALS" in said[0]
+def test_the_job_ran_and_what_failed_was_logged(outcome: Outcome) -> None:
+    log, answers, stored, _ = outcome
+    assert "'succeeded': 1" in answers[2]
+    assert "BUCKET_FORBIDDEN" in answers[0] + answers[1] + answers[3] or "CREDENTIALS" in answers[0]
     assert "request failed" in log
     assert "RuntimeError: request failed" in log
     assert "redis is away" in log
@@ -125,13 +127,13 @@ def test_the_job_ran_and_what_failed_was_logged(after: After) -> None:
 
 
 @pytest.mark.slow
-def test_no_secret_is_in_what_was_logged_answered_or_stored(after: After) -> None:
-    log, said, stored, secrets = after
+def test_no_secret_is_in_what_was_logged_answered_or_stored(outcome: Outcome) -> None:
+    log, answers, stored, secrets = outcome
     key = secrets[-3]
     assert leaks(log, secrets) == []
-    assert leaks("".join(said), secrets) == []
+    assert leaks("".join(answers), secrets) == []
     assert leaks(stored, secrets) == []
-    assert [form for form in raw(key) if form in log + stored + "".join(said)] == []
+    assert [form for form in raw(key) if form in log + stored + "".join(answers)] == []
 
 
 def test_the_search_itself_finds_every_spelling() -> None:
@@ -153,13 +155,13 @@ def test_the_mask_covers_the_latest_credentials() -> None:
     for number in range(100):
         mask.add(Credentials(f"STS.key-{number:03}", f"secret-{number:03}", ""))
     assert mask("secret-099 secret-050") == "*** ***"
-    assert mask("secret-001") == "secret-001"  # long expired
+    assert mask("secret-001") == "secret-001"  # expired
 
 
 def test_key_files_are_masked_like_values(tmp_path: Path) -> None:
-    made = values(tmp_path)
+    key_settings = key_settings_of(tmp_path)
     mask = Mask(secrets_of({}, tmp_path))
-    assert mask(f"<{made['VOICEDROP_KEK']}>") == "<***>"
+    assert mask(f"<{key_settings['VOICEDROP_KEK']}>") == "<***>"
     line = (tmp_path / "sign-001.pem").read_text().splitlines()[1]
     assert line not in mask((tmp_path / "sign-001.pem").read_text())
 
@@ -178,7 +180,7 @@ os.kill(os.getpid(), 11)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_worker_that_crashes_leaves_no_dump_of_its_memory() -> None:
-    told = {}
+    limits_of = {}
     for how in ("open", "kept"):
         ran = subprocess.run(
             [sys.executable, "-c", CRASH, how],
@@ -188,9 +190,9 @@ def test_a_worker_that_crashes_leaves_no_dump_of_its_memory() -> None:
             check=False,
         )
         assert ran.returncode == -signal.SIGSEGV
-        told[how] = ran.stdout.split()
-    assert told["kept"] == ["0", "0"]
-    assert told["open"][1] == "1"
+        limits_of[how] = ran.stdout.split()
+    assert limits_of["kept"] == ["0", "0"]
+    assert limits_of["open"][1] == "1"
 
 
 @pytest.mark.slow

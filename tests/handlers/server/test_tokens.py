@@ -1,4 +1,4 @@
-"""Never more in hand than there are tokens, and none is lost for good."""
+"""No more requests run than there are tokens, and no token is lost."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ class Shared(Protocol):
 def shared(redis: RedisServer) -> Shared:
     redis.execute("FLUSHALL")
 
-    def made(limit: int, lease: float = 60.0) -> SharedTokens:
+    def pool(limit: int, lease: float = 60.0) -> SharedTokens:
         return SharedTokens(redis.url, limit, "tokens", lease=lease)
 
-    return made
+    return pool
 
 
 def test_ten_of_fifty_racing_threads_get_a_token_of_the_process() -> None:
-    made = OwnTokens(10)
-    taken = [token for token in together(50, lambda _: made.take()) if token]
+    pool = OwnTokens(10)
+    taken = [token for token in together(50, lambda _: pool.take()) if token]
     assert len(set(taken)) == 10
-    assert made.take() is None
-    made.give(taken[0])
-    made.give(taken[0])
-    assert made.take()
-    assert made.take() is None
+    assert pool.take() is None
+    pool.give(taken[0])
+    pool.give(taken[0])
+    assert pool.take()
+    assert pool.take() is None
 
 
 @needs_redis
@@ -82,7 +82,7 @@ def test_the_token_of_a_killed_worker_is_released(shared: Shared, redis: RedisSe
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"
         mine = shared(1, 0.9)
-        time.sleep(1.2)  # longer than its lease: it lives, and keeps its token alive
+        time.sleep(1.2)  # longer than the lease, which the living process renews
         assert mine.take() is None
         holder.kill()
     assert mine.take() is None
@@ -97,19 +97,19 @@ def test_the_token_of_a_killed_worker_is_released(shared: Shared, redis: RedisSe
 @pytest.mark.slow
 @needs_redis
 def test_the_renewal_thread_ends_with_the_last_token_and_starts_again(shared: Shared) -> None:
-    made = shared(2, 0.15)
+    pool = shared(2, 0.15)
     for _ in range(2):
-        token = made.take()
+        token = pool.take()
         assert token is not None
         time.sleep(0.3)
-        assert made.take() is not None
-        assert made.take() is None
-        made.give(token)
+        assert pool.take() is not None
+        assert pool.take() is None
+        pool.give(token)
         time.sleep(0.3)
-        for other in list(made._held):
-            made.give(other)
+        for other in list(pool._held):
+            pool.give(other)
         time.sleep(0.2)
-        assert made._keeper is None
+        assert pool._keeper is None
 
 
 def test_without_redis_each_process_counts_its_own_tokens(
@@ -118,17 +118,17 @@ def test_without_redis_each_process_counts_its_own_tokens(
     if find_executable() is None:
         pytest.skip("no redis-server")
     with redis_server(tmp_path) as server:
-        made = SharedTokens(server.url, 2, "tokens")
-        before = made.take()
+        pool = SharedTokens(server.url, 2, "tokens")
+        before = pool.take()
         server.stop()
-        alone = [made.take(), made.take(), made.take()]
+        alone = [pool.take(), pool.take(), pool.take()]
         assert [token is not None for token in alone] == [True, True, False]
         for token in (before, alone[0]):
             assert token is not None
-            made.give(token)
-        assert made.take()
+            pool.give(token)
+        assert pool.take()
         server.start()
-        assert made.take()
+        assert pool.take()
     assert "redis is away" in caplog.text
     assert PASSWORD not in "".join(str(vars(record)) for record in caplog.records)
 
@@ -161,12 +161,14 @@ def test_two_servers_share_their_tokens_and_refuse_the_rest(
             thread.start()
         for thread in threads:
             thread.join()
-        told = [pair for port in ports for pair in answers[port]]
-        done = [answer for response, answer in told if status_pair(response) == (200, "200")]
-        sent_away = [answer for response, answer in told if status_pair(response) == (404, "404")]
-        assert (len(done), len(sent_away)) == (3, 7)
-        assert {answer["error"]["code"] for answer in sent_away} == {"OVERLOADED"}
-        assert all(answer["error"]["retryable"] for answer in sent_away)
+        responses = [pair for port in ports for pair in answers[port]]
+        done = [answer for response, answer in responses if status_pair(response) == (200, "200")]
+        refused = [
+            answer for response, answer in responses if status_pair(response) == (404, "404")
+        ]
+        assert (len(done), len(refused)) == (3, 7)
+        assert {answer["error"]["code"] for answer in refused} == {"OVERLOADED"}
+        assert all(answer["error"]["retryable"] for answer in refused)
     assert redis.execute("ZCARD tokens") == ":0"
 
 
@@ -180,6 +182,6 @@ def test_an_invalid_address_is_refused_without_being_quoted(url: str) -> None:
 
 
 def test_without_the_setting_a_process_has_fifty_tokens_of_its_own() -> None:
-    made = tokens_from({})
-    assert isinstance(made, OwnTokens)
-    assert sum(made.take() is not None for _ in range(60)) == 50
+    pool = tokens_from({})
+    assert isinstance(pool, OwnTokens)
+    assert sum(pool.take() is not None for _ in range(60)) == 50

@@ -53,8 +53,8 @@ def adopt_without_compare() -> AbstractContextManager[Any]:
     """An object at an item's key is adopted, whatever it was made from."""
 
     def broken(key: str, fingerprint: str, wanted: Item, runtime: Runtime) -> ItemResult | None:
-        found = object_record.adopt(key, ItemResult, runtime)
-        return msgspec.structs.replace(found[0].entry, envelope=found[1]) if found else None
+        stored = object_record.adopt(key, ItemResult, runtime)
+        return msgspec.structs.replace(stored[0].entry, envelope=stored[1]) if stored else None
 
     return mock.patch.object(item, "adopt", broken)
 

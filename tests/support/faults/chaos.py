@@ -176,8 +176,8 @@ class Chaos:
 
     def _announce_shards(self) -> None:
         """Announce new shards, as the trigger on the control bucket does."""
-        found = retry(lambda: list(self._runtime.control.list(SHARDS)))
-        arrived = {info.key for info in found if info.key.endswith(SHARD_SUFFIX)}
+        listed = retry(lambda: list(self._runtime.control.list(SHARDS)))
+        arrived = {info.key for info in listed if info.key.endswith(SHARD_SUFFIX)}
         for key in sorted(arrived - self._shards):
             self._announce(key, 0.0)
         self.counts["shards"] += len(arrived - self._shards)
