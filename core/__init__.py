@@ -1,1 +1,1 @@
-"""One job: reference voice and texts in, watermarked and sealed speech out."""
+"""Turn a manifest and a reference recording into watermarked, sealed speech."""

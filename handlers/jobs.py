@@ -1,4 +1,4 @@
-"""What all callers use: carry out a job, a shard or a trace up to its event; extend the log."""
+"""Carry out jobs, shards and traces up to their events, and extend the log, for all callers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from core.trace.trace import Trace
 from events import outgoing
 
 CLIP_LIMIT = 1 << 30
-"""Largest clip to be traced, in bytes: ten hours at 200 kbit/s."""
+"""Largest clip that is traced, in bytes: ten hours at 200 kbit/s."""
 
 
 def carry_out(key: str, runtime: Runtime) -> Outcome:
@@ -90,9 +90,9 @@ def trace_clip(key: str, runtime: Runtime) -> Trace:
 
 
 def integrate_log(runtime: Runtime) -> signed_note.Checkpoint | None:
-    """Add queued results to the log; the new checkpoint, or None if nothing was ever logged.
+    """Add queued results to the log; return the new checkpoint, or None if nothing was ever logged.
 
-    Raises Unavailable JOB_BUSY while another worker does the same.
+    Raises Unavailable JOB_BUSY while another worker does this.
     """
     with Lease.acquire(runtime.control, "log", runtime.worker, runtime.lease_seconds):
         return log.integrate(

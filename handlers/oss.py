@@ -1,4 +1,4 @@
-"""Handle a notification: do everything that it asks for.
+"""Carry out the tasks of a notification.
 
 A permanent error becomes part of a result or of the answer. An error that may pass is raised at the
 end, so that the platform delivers the notification again.
@@ -25,20 +25,20 @@ log = logging.getLogger("voicedrop.oss")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One thing that a notification asks for."""
+    """A task of a notification."""
 
     kind: Literal["manifest", "reference", "clip", "shard", "timer"]
     key: str
     """Key of the object as the notification spells it; for a timer, its payload."""
     principal: str = ""
-    """Who uploaded the object, for quotas; empty if unknown."""
+    """RAM principal that uploaded the object, for quotas; empty if unknown."""
 
 
 def handle(body: bytes, runtime: Runtime) -> dict[str, Any]:
-    """Do everything that one notification asks for, and return a summary.
+    """Carry out all tasks of a notification, and return a summary.
 
-    An error does not stop the other tasks. Every error is logged; the first one that a repetition
-    may solve is raised at the end. Raises Refused EVENT_INVALID.
+    An error does not stop the other tasks. Every error is logged, and the first one that is not
+    permanent is raised at the end. Raises Refused EVENT_INVALID.
     """
     notification = parse(body, bucket=runtime.inbox.name, control=runtime.control.name)
     tasks, done, errors = deque(_tasks(notification)), [], []
@@ -108,7 +108,7 @@ def _run_timer(payload: str, runtime: Runtime) -> dict[str, Any]:
 
 
 def _stored_key(key: str, runtime: Runtime) -> str:
-    """The spelling of a notified key under which an object is stored; if none is, the first."""
+    """Return the spelling of a notified key under which an object is stored, or the first one."""
     candidates = key_candidates(key)
     if len(candidates) > 1:
         candidates.sort(key=lambda name: runtime.inbox.head(name) is None)
@@ -124,7 +124,7 @@ def _log_error(task: Task, error: Exception) -> None:
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
-    """What the answer to a notification states about a job."""
+    """Return the entry for a job in the answer to a notification."""
     if isinstance(outcome, Finished):
         return _result_summary(outcome.result)
     if isinstance(outcome, Sharded):
@@ -138,7 +138,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
 
 
 def trace_summary(report: Trace) -> dict[str, Any]:
-    """What the answer to a notification states about a traced clip."""
+    """Return the entry for a traced clip in the answer to a notification."""
     return {"trace": report.trace_id, "marked": report.marked, "meaning": report.meaning}
 
 

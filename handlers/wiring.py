@@ -1,4 +1,4 @@
-"""From settings to a `Runtime`: the only place where adapters are chosen."""
+"""Build a `Runtime` from settings. Stores, keys and voice engines are chosen here alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger("voicedrop.steps")
 
 
 class CurrentCredentials:
-    """The credentials of the current call, or those of the environment."""
+    """Returns the credentials of the current call, or else those of the environment."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -49,24 +49,24 @@ class CurrentCredentials:
             secret = self._environ.get(f"{prefix}_ACCESS_KEY_SECRET", "")
             if key and secret:
                 return Credentials(key, secret, self._environ.get(f"{prefix}_{token}_TOKEN", ""))
-        raise Misconfigured("SETTING_INVALID", "OSS_ACCESS_KEY_ID and its secret are not set")
+        raise Misconfigured("SETTING_INVALID", "Set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.")
 
 
 def store(place: str, settings: Settings, credentials: Callable[[], Credentials]) -> Store:
-    """The store at a place: a folder, or `oss://bucket`."""
+    """Return the store at a place: a folder, or `oss://bucket`."""
     if not place.startswith("oss://"):
         return LocalStore(Path(place))
     from core.storage.oss import OssStore
 
     if not settings.oss_region:
-        raise Misconfigured("SETTING_INVALID", "VOICEDROP_OSS_REGION is not set")
+        raise Misconfigured("SETTING_INVALID", "Set VOICEDROP_OSS_REGION.")
     endpoint = settings.oss_endpoint or f"https://oss-{settings.oss_region}.aliyuncs.com"
     bucket = place.removeprefix("oss://").rstrip("/")
     return OssStore(bucket, endpoint, settings.oss_region, credentials)
 
 
 def keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyring:
-    """The keys from settings if any is set there, else from the folder `settings.keys`."""
+    """Return the keys in the settings if there are any, or else those in the folder of keys."""
     wrapping = _kms(settings, credentials) if settings.kms_key else None
     if settings.signing_key or settings.watermark_key or settings.kek:
         return keys.keyring_from_values(
@@ -79,7 +79,7 @@ def keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyri
 
 
 def reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:
-    """The keys that an auditor holds: public keys, and perhaps some secrets."""
+    """Return the keys of an auditor: public keys, and secret ones if there are any."""
     if settings.signing_key or settings.watermark_key or settings.kek:
         ring = keyring(settings, credentials)
         return ReadingKeys(ring.verifying, ring.wrapping, ring.watermark)
@@ -106,12 +106,12 @@ def voice(settings: Settings) -> Voice:
 
     bundle = Bundle(settings.bundle, threads=settings.threads or None)
     if settings.guard == "words":
-        _recogniser()  # reports a missing one before the first sentence
+        _recogniser()  # raises now if it is not installed, not at the first sentence
     return GptSovits(bundle, Frontend(), guard=Guard(transcribe=transcriber(settings)))
 
 
 def transcriber(settings: Settings) -> Transcribe | None:
-    """Speech recognition, if the guard checks words; loaded when it is first used."""
+    """Return a speech recogniser if the guard checks words. Its first call loads the model."""
     if settings.guard != "words":
         return None
     return lambda audio, language: _recogniser().transcribe(audio, language)
@@ -125,7 +125,7 @@ def _recogniser() -> Recogniser:
 
 
 def languages(settings: Settings) -> frozenset[str]:
-    """The languages of the engine, without loading it."""
+    """Return the languages of the engine, without loading it."""
     if settings.engine == "kokoro":
         from core.voice.kokoro.text import LANGUAGES
 
@@ -136,7 +136,7 @@ def languages(settings: Settings) -> frozenset[str]:
 
 
 def local_runtime(settings: Settings, observe: Callable[[Step], None] | None = None) -> Runtime:
-    """The runtime of a command, with the credentials of the environment."""
+    """Return the runtime of a command, with the credentials of the environment."""
     return runtime(settings, CurrentCredentials(os.environ), observe)
 
 
@@ -145,7 +145,7 @@ def runtime(
     credentials: Callable[[], Credentials],
     observe: Callable[[Step], None] | None = None,
 ) -> Runtime:
-    """Everything that jobs need. The voice engine is loaded when it is first used."""
+    """Return the runtime for these settings. The voice engine is loaded when it is first used."""
     settings.refuse_loops()
     return Runtime(
         inbox=store(settings.inbox, settings, credentials),
@@ -173,7 +173,7 @@ def runtime(
 
 
 def check_stores(runtime: Runtime) -> None:
-    """Check at start-up that the buckets exist, and that results can be written once."""
+    """Check that the buckets exist, and that an object in results cannot be overwritten."""
     runtime.inbox.check(writable_once=False)
     runtime.results.check(writable_once=True)
     runtime.control.check(writable_once=False)

@@ -1,4 +1,4 @@
-"""What the container server runs: one voice engine for its whole life, fresh credentials a call."""
+"""The worker of the container server: one voice engine for its life, new credentials each call."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Worker:
     def warm(self) -> Runtime:
         """Load keys and models.
 
-        Buckets are checked with the first notification, because the platform hands out credentials
-        with calls and not at the start.
+        Buckets are checked with the first notification, because the platform sends credentials
+        with notifications only.
         """
         with self._lock:
             if self._runtime is None:
@@ -49,17 +49,17 @@ class Worker:
                 self._is_checked = True
             return json.dumps({"request": request_id, **oss.handle(body, runtime)}).encode()
         finally:
-            # Between calls an instance is frozen in memory: it must not hold anybody's credentials.
+            # Between calls the platform freezes the instance: it must not keep credentials then.
             self._credentials.replace(None)
 
     def close(self) -> None:
-        """Leases end with their jobs; a job that outlives the instance loses its lease by time."""
+        """Drop the models. The lease of a job that is still running expires by itself."""
         with self._lock:
             self._runtime = None
 
 
 def worker_from(environ: Mapping[str, str]) -> Worker:
-    """The worker for these settings. Raises Misconfigured."""
+    """Return the worker for these settings. Raises Misconfigured."""
     settings = Settings.from_environ(environ)
     settings.refuse_loops()
     return Worker(settings, CurrentCredentials(environ))

@@ -1,15 +1,15 @@
 """The custom-container contract of Function Compute over HTTP.
 
-    POST /invoke      one notification; 200 when it is dealt with, 404 when it must come again
-    POST /initialize  load the models, check the buckets; a second call is free
-    GET  /pre-stop    take no more work, let the running job finish, release what we hold
-    GET  /pre-freeze  let the running job finish
+    POST /invoke      carry out a notification: 200 when done, 404 to have it delivered again
+    POST /initialize  load the models; does nothing if they are loaded
+    GET  /pre-stop    accept no more work, wait for the running job, drop the models
+    GET  /pre-freeze  wait for the running job
     GET  /healthz     200 when ready for work, 503 when not
-    GET  /            what runs here; this and /healthz are all that the HTTP trigger reaches
+    GET  /            name and version; the HTTP trigger reaches only this and /healthz
 
-The platform believes the header `x-fc-status`, not the status line: without it every answer counts
-as success and the notification is gone. Answered 404 it comes again, and after its last attempt
-goes to the failure destination of s.yaml.
+The platform reads the header `x-fc-status`, not the status line: without the header every answer
+counts as success and the notification is lost. After a 404 it is delivered again, and after the
+last attempt it goes to the failure destination of s.yaml.
 Source: Alibaba Cloud, "Custom container: function handler, lifecycle hooks, health checks".
 """
 
@@ -35,8 +35,8 @@ from core.errors import Failed, JobError, Misconfigured, Unavailable
 from core.version import VERSION
 from handlers.server.instance import DRAIN_SECONDS, Instance, Worker
 from handlers.server.jsonlog import log_to
-from handlers.server.secrecy import Mask, disable_core_dumps, secrets_of
-from handlers.server.tokens import Tokens, tokens_from
+from handlers.server.secrecy import Mask, disable_core_dumps, find_secrets
+from handlers.server.tokens import Tokens, create_tokens
 
 if TYPE_CHECKING:
     import uvicorn
@@ -47,11 +47,11 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger("voicedrop.server")
 
-MAX_BODY = 1024 * 1024  # an asynchronous call carries 128 KiB, a batch of EventBridge 256
+MAX_BODY = 1024 * 1024  # an asynchronous call has at most 128 KiB, a batch of EventBridge 256 KiB
 BODY_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 900  # the platform reuses connections for 15 minutes
-# Nowhere is it written how soon the platform repeats. Were it at once, all its attempts would fall
-# into the lease of a worker that has just been killed, and nobody would finish that job.
+# How soon the platform repeats is not documented. If it did so at once, all its attempts could fall
+# within the lease of a worker that has just been killed, and the job would not be finished.
 RETRY_PAUSE_SECONDS = 5.0
 
 
@@ -62,8 +62,8 @@ class Endpoints:
         self._retry_pause = retry_pause
 
     async def invoke(self, request: Request) -> Response:
-        request_id = _control(request)
-        with _announced("Invoke", request_id):
+        request_id = _check_caller(request)
+        with _request_log("Invoke", request_id):
             body = await _body(request)
             try:
                 credentials = _credentials(request.headers)
@@ -77,8 +77,8 @@ class Endpoints:
 
     def hook(self, phase: str, step: Callable[[], Awaitable[None]]) -> Endpoint:
         async def answer(request: Request) -> Response:
-            request_id = _control(request)
-            with _announced(phase, request_id):
+            request_id = _check_caller(request)
+            with _request_log(phase, request_id):
                 self._mask.add(_credentials(request.headers))
                 try:
                     await step()
@@ -119,7 +119,7 @@ def create_app(
             Route("/invoke", endpoints.invoke, methods=["POST"]),
             Route("/initialize", endpoints.hook("Initialize", instance.reopen), methods=["POST"]),
             Route("/pre-stop", endpoints.hook("PreStop", instance.stop)),
-            Route("/pre-freeze", endpoints.hook("PreFreeze", instance.idle)),
+            Route("/pre-freeze", endpoints.hook("PreFreeze", instance.drain)),
             Route("/healthz", endpoints.healthz),
             Route("/", endpoints.about),
         ],
@@ -128,17 +128,17 @@ def create_app(
     )
 
 
-def _control(request: Request) -> str:
-    """The request's id. Refuses what came through the HTTP trigger: there the path is the caller's
-    choice, and anybody on the internet could start jobs or stop the instance."""
+def _check_caller(request: Request) -> str:
+    """Return the request's id. Refuses requests of the HTTP trigger: there the caller chooses the
+    path, and anyone on the internet could start jobs or stop the instance."""
     if request.headers.get("x-fc-control-path") == "/http-invoke":
         raise HTTPException(404, "No such path.")
     return request.headers.get("x-fc-request-id") or uuid.uuid4().hex
 
 
 @contextmanager
-def _announced(phase: str, request_id: str) -> Iterator[None]:
-    """The platform cuts its logs into requests at these two lines."""
+def _request_log(phase: str, request_id: str) -> Iterator[None]:
+    """Print the lines by which the platform assigns log lines to requests."""
     _print(f"FC {phase} Start RequestId: {request_id}")
     try:
         yield
@@ -148,28 +148,29 @@ def _announced(phase: str, request_id: str) -> Iterator[None]:
 
 def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
-    sys.stdout.flush()  # an instance may freeze the moment it has answered
+    sys.stdout.flush()  # an instance may be frozen as soon as it has answered
 
 
 async def _body(request: Request) -> bytes:
-    body, again = bytearray(), {"x-fc-status": "404"}
+    body, headers = bytearray(), {"x-fc-status": "404"}
     try:
         with anyio.fail_after(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY:
                     message = f"The body is larger than {MAX_BODY} bytes."
-                    raise HTTPException(413, message, headers=again)
+                    raise HTTPException(413, message, headers=headers)
     except TimeoutError:
-        message = f"The body did not come within {BODY_SECONDS:g} s."
-        raise HTTPException(408, message, headers=again) from None
+        message = f"The body did not arrive within {BODY_SECONDS:g} s."
+        raise HTTPException(408, message, headers=headers) from None
     except ClientDisconnect:
-        raise HTTPException(400, "The body was cut.", headers=again) from None
+        raise HTTPException(400, "The body is incomplete.", headers=headers) from None
     return bytes(body)
 
 
 def _credentials(headers: Mapping[str, str]) -> Credentials | None:
-    """The function role's credentials; None where the platform puts them into the environment."""
+    """Return the credentials of the function's role, or None if the platform puts them into the
+    environment."""
     key, secret = headers.get("x-fc-access-key-id"), headers.get("x-fc-access-key-secret")
     if not key or not secret:
         return None
@@ -179,16 +180,19 @@ def _credentials(headers: Mapping[str, str]) -> Credentials | None:
 
 
 def _failure(error: Exception, request_id: str, mask: Mask, *, final: int = 200) -> Response:
-    """Answer `final` to what no repetition can mend. What the operator mends (keys, buckets) must
-    not be answered 200: nothing was recorded, and the notification would be lost."""
+    """Answer 404 if the notification must be delivered again, else `final`.
+
+    It must be after errors that an operator has to correct (keys, buckets), too, because nothing
+    was recorded about the job yet.
+    """
     known = error if isinstance(error, JobError) else Failed("INTERNAL")
-    again = known.retry or known is not error or isinstance(known, Misconfigured)
+    is_retryable = known.retry or known is not error or isinstance(known, Misconfigured)
     fields: dict[str, Any] = {
         "code": known.code,
         "message": mask(known.message),
         "advice": known.advice,
         "pointer": mask(known.pointer),
-        "retryable": again,
+        "retryable": is_retryable,
     }
     extra = {"request_id": request_id, "error": fields}
     if known is error:
@@ -196,22 +200,22 @@ def _failure(error: Exception, request_id: str, mask: Mask, *, final: int = 200)
     else:
         trace = mask("".join(traceback.format_exception(error)))
         log.error("request failed", extra=extra | {"trace": trace})
-    status = 404 if again else final
+    status = 404 if is_retryable else final
     return JSONResponse({"error": fields}, status, headers={"x-fc-status": str(status)})
 
 
-_UNROUTED = {404: "No such path.", 405: "This path does not take this method."}
-"""What the router would say in words of its own."""
+_ROUTER_MESSAGES = {404: "No such path.", 405: "This path does not take this method."}
+"""Status code -> message, in place of those of the router."""
 
 
 async def _http_error(_: Request, raised: Exception) -> Response:
     error = cast(HTTPException, raised)
-    message = _UNROUTED.get(error.status_code, error.detail)
+    message = _ROUTER_MESSAGES.get(error.status_code, error.detail)
     fields = {"code": f"HTTP_{error.status_code}", "message": message}
     return JSONResponse({"error": fields}, error.status_code, headers=error.headers)
 
 
-def configuration(app: Starlette, port: int) -> uvicorn.Config:
+def server_config(app: Starlette, port: int) -> uvicorn.Config:
     import uvicorn
 
     return uvicorn.Config(
@@ -231,22 +235,22 @@ def configuration(app: Starlette, port: int) -> uvicorn.Config:
 
 
 def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[str, str]) -> int:
-    """Run until SIGTERM. 1 if the settings do not make a worker, which the log explains."""
+    """Run until SIGTERM; return 1 if the settings are wrong, which is logged."""
     import uvicorn
 
-    from core.settings import SETTINGS
+    from core.settings import SETTINGS, Settings
 
     disable_core_dumps()
-    mask = Mask(secrets_of(environ, SETTINGS["keys"].read(environ)))
+    mask = Mask(find_secrets(environ, SETTINGS["keys"].read(environ)))
     log_to(sys.stdout, mask)
     try:
         port = _port(environ)
-        worker, tokens = worker_from(environ), tokens_from(environ)
+        worker, tokens = worker_from(environ), create_tokens(Settings.from_environ(environ))
     except JobError as error:
         log.critical("cannot start", extra={"code": error.code, "error": error.message})
         return 1
     app = create_app(worker, tokens, mask, retry_pause=RETRY_PAUSE_SECONDS)
-    uvicorn.Server(configuration(app, port)).run()
+    uvicorn.Server(server_config(app, port)).run()
     return 0
 
 
@@ -255,7 +259,7 @@ def _port(environ: Mapping[str, str]) -> int:
     name = next((name for name in names if environ.get(name)), names[0])
     text = environ.get(name) or "9000"
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-        raise Misconfigured("SETTING_INVALID", f"{name} must be a port from 1 to 65535")
+        raise Misconfigured("SETTING_INVALID", f"{name} must be a port from 1 to 65535.")
     return int(text)
 
 

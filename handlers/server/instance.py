@@ -1,4 +1,4 @@
-"""What one container does over its life, apart from how it is told to."""
+"""The life of a container, independent of HTTP: load models, run jobs one at a time, stop."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ if TYPE_CHECKING:
     from core.storage.oss import Credentials
     from handlers.server.tokens import Tokens
 
-DRAIN_SECONDS = 25.0  # below the pre-stop time-out of s.yaml
+DRAIN_SECONDS = 25.0  # less than the pre-stop time-out in s.yaml
 
 
 class Worker(Protocol):
-    """What the container runs; called from a thread, one notification at a time."""
+    """Carries out notifications. `handle` is called from a thread, one call at a time."""
 
     def warm(self) -> object:
-        """Load models, check buckets. Called again after `close`. Raises JobError."""
+        """Load models. Called again after `close` if the instance is resumed. Raises JobError."""
         ...
 
     def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
-        """Deal with one notification and return a JSON summary. Raises JobError."""
+        """Carry out one notification and return a JSON summary. Raises JobError."""
         ...
 
     def close(self) -> None:
-        """Flush, release leases. A job may still be running if it outlived its time."""
+        """Drop the models. A job that did not finish in time may still be running."""
         ...
 
 
 class Instance:
-    """One container: warmed once, one job at a time, drained before it goes. Whoever finds no
-    token is better off on another instance, or later."""
+    """A container that runs one job at a time and waits for it before it stops.
+
+    A notification needs a token. Without one it is refused, so that the platform delivers it to
+    another instance, or later.
+    """
 
     def __init__(self, worker: Worker, tokens: Tokens, drain_seconds: float) -> None:
         self.ready = False
@@ -55,14 +58,17 @@ class Instance:
                 self.ready, self._closed = True, False
 
     async def reopen(self) -> None:
-        """The platform may thaw an instance that it had stopped, and initialize it again."""
+        """Accept work again, because the platform may resume an instance that it stopped."""
         self._stopping = False
         await self.warm()
 
     async def work(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
         async with self._token(), self._slot:
             if self._stopping:
-                raise Unavailable("JOB_BUSY", "this instance is stopping: another one takes over")
+                raise Unavailable(
+                    "JOB_BUSY",
+                    "This instance is stopping; another one will do it.",
+                )
             await self.warm()
             return await to_thread.run_sync(
                 self._worker.handle, body, credentials, request_id, abandon_on_cancel=True
@@ -70,25 +76,25 @@ class Instance:
 
     @asynccontextmanager
     async def _token(self) -> AsyncIterator[None]:
-        """Unavailable OVERLOADED if there is none."""
-        token = await to_thread.run_sync(self._tokens.take)
+        """Hold a token. Raises Unavailable OVERLOADED if none is free."""
+        token = await to_thread.run_sync(self._tokens.acquire)
         if token is None:
             raise Unavailable("OVERLOADED")
         try:
             yield
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self._tokens.give, token)
+                await to_thread.run_sync(self._tokens.release, token)
 
-    async def idle(self) -> None:
-        """Wait for the running job, as long as we are given."""
+    async def drain(self) -> None:
+        """Wait for the running job, for at most the drain time."""
         with anyio.move_on_after(self._drain_seconds):
             async with self._slot:
                 pass
 
     async def stop(self) -> None:
         self._stopping = True
-        await self.idle()
+        await self.drain()
         async with self._lifecycle:
             self.ready = False
             if not self._closed:

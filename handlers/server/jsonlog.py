@@ -1,4 +1,4 @@
-"""One JSON object a line: what the log service indexes without a parsing rule."""
+"""Logging as one JSON object a line, which the log service indexes without a parsing rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from handlers.server.secrecy import Mask
 
 log = logging.getLogger("voicedrop")
 
-_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
+"""Attributes that are not fields given as `extra`."""
 
 
 class JsonLines(logging.Formatter):
@@ -29,14 +30,14 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _OWN}
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(_masked(line, self._mask), ensure_ascii=False)
 
 
 def _masked(value: Any, mask: Mask) -> Any:
-    """Each text by itself, so that the line stays JSON."""
+    """Mask every string by itself, so that the line remains valid JSON."""
     if isinstance(value, dict):
         return {str(name): _masked(inner, mask) for name, inner in value.items()}
     if isinstance(value, list | tuple | set):
@@ -45,8 +46,8 @@ def _masked(value: Any, mask: Mask) -> Any:
 
 
 def log_to(stream: TextIO, mask: Mask, level: int = logging.INFO) -> None:
-    """Send every logger's records to `stream`, and what no handler catches, without secrets; a
-    second call replaces the first."""
+    """Write the records of all loggers, warnings and uncaught exceptions to `stream`, with secrets
+    masked. A second call replaces the first."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines(mask))
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from core.errors import Failed, Misconfigured, Refused, Unavailable
-from handlers.server.app import configuration, create_app
+from handlers.server.app import create_app, server_config
 from handlers.server.secrecy import Mask
-from handlers.server.tokens import OwnTokens, Tokens
+from handlers.server.tokens import ProcessTokens, Tokens
 
 if TYPE_CHECKING:
     from core.storage.oss import Credentials
@@ -113,12 +113,12 @@ def running_server(
 ) -> Iterator[Client]:
     app = create_app(
         worker,
-        tokens or OwnTokens(50),
+        tokens or ProcessTokens(50),
         Mask(),
         drain_seconds=drain_seconds,
         retry_pause=retry_pause,
     )
-    server = uvicorn.Server(configuration(app, 0))
+    server = uvicorn.Server(server_config(app, 0))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from core.errors import Failed, Unavailable
-from handlers.server.app import MAX_BODY, configuration, create_app
+from handlers.server.app import MAX_BODY, create_app, server_config
 from handlers.server.secrecy import Mask
-from handlers.server.tokens import OwnTokens
+from handlers.server.tokens import ProcessTokens
 from tests.support.running_server import (
     Client,
     ScriptedWorker,
@@ -420,7 +420,7 @@ def test_answers_carry_no_header_that_the_platform_forbids(client: Client, path:
 
 
 def test_connections_are_kept_for_fifteen_minutes() -> None:
-    config = configuration(create_app(ScriptedWorker(), OwnTokens(50), Mask()), 9000)
+    config = server_config(create_app(ScriptedWorker(), ProcessTokens(50), Mask()), 9000)
     assert config.timeout_keep_alive == 900
     assert (config.host, config.port) == ("0.0.0.0", 9000)  # noqa: S104
     assert config.workers == 1

@@ -16,7 +16,7 @@ import pytest
 
 from core.errors import Misconfigured
 from core.settings import Settings
-from handlers.server.tokens import OwnTokens, SharedTokens, tokens, tokens_from
+from handlers.server.tokens import ProcessTokens, RedisTokens, create_tokens
 from tests.support.redis_server import PASSWORD, RedisServer, find_executable, redis_server
 from tests.support.running_server import (
     ScriptedWorker,
@@ -40,38 +40,38 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 class Shared(Protocol):
-    def __call__(self, limit: int, lease: float = ...) -> SharedTokens: ...
+    def __call__(self, limit: int, lease: float = ...) -> RedisTokens: ...
 
 
 @pytest.fixture
 def shared(redis: RedisServer) -> Shared:
     redis.execute("FLUSHALL")
 
-    def pool(limit: int, lease: float = 60.0) -> SharedTokens:
-        return SharedTokens(redis.url, limit, "tokens", lease=lease)
+    def pool(limit: int, lease: float = 60.0) -> RedisTokens:
+        return RedisTokens(redis.url, limit, "tokens", lease=lease)
 
     return pool
 
 
 def test_ten_of_fifty_racing_threads_get_a_token_of_the_process() -> None:
-    pool = OwnTokens(10)
-    taken = [token for token in together(50, lambda _: pool.take()) if token]
+    pool = ProcessTokens(10)
+    taken = [token for token in together(50, lambda _: pool.acquire()) if token]
     assert len(set(taken)) == 10
-    assert pool.take() is None
-    pool.give(taken[0])
-    pool.give(taken[0])
-    assert pool.take()
-    assert pool.take() is None
+    assert pool.acquire() is None
+    pool.release(taken[0])
+    pool.release(taken[0])
+    assert pool.acquire()
+    assert pool.acquire() is None
 
 
 @needs_redis
 def test_ten_of_fifty_racing_instances_get_a_token_of_redis(shared: Shared) -> None:
     instances = [shared(10) for _ in range(50)]
-    taken = together(50, lambda n: instances[n].take())
+    taken = together(50, lambda n: instances[n].acquire())
     assert sum(token is not None for token in taken) == 10
     holder, token = next((n, token) for n, token in enumerate(taken) if token)
-    instances[holder].give(token)
-    assert [instance.take() is not None for instance in instances[:2]] == [True, False]
+    instances[holder].release(token)
+    assert [instance.acquire() is not None for instance in instances[:2]] == [True, False]
 
 
 @pytest.mark.slow
@@ -83,14 +83,14 @@ def test_the_token_of_a_killed_worker_is_released(shared: Shared, redis: RedisSe
         assert holder.stdout.readline() == "True\n"
         mine = shared(1, 0.9)
         time.sleep(1.2)  # longer than the lease, which the living process renews
-        assert mine.take() is None
+        assert mine.acquire() is None
         holder.kill()
-    assert mine.take() is None
+    assert mine.acquire() is None
     deadline = time.monotonic() + 5
-    while (token := mine.take()) is None:
+    while (token := mine.acquire()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    mine.give(token)
+    mine.release(token)
     assert redis.execute("ZCARD tokens") == ":0"
 
 
@@ -99,17 +99,17 @@ def test_the_token_of_a_killed_worker_is_released(shared: Shared, redis: RedisSe
 def test_the_renewal_thread_ends_with_the_last_token_and_starts_again(shared: Shared) -> None:
     pool = shared(2, 0.15)
     for _ in range(2):
-        token = pool.take()
+        token = pool.acquire()
         assert token is not None
         time.sleep(0.3)
-        assert pool.take() is not None
-        assert pool.take() is None
-        pool.give(token)
+        assert pool.acquire() is not None
+        assert pool.acquire() is None
+        pool.release(token)
         time.sleep(0.3)
         for other in list(pool._held):
-            pool.give(other)
+            pool.release(other)
         time.sleep(0.2)
-        assert pool._keeper is None
+        assert pool._renewer is None
 
 
 def test_without_redis_each_process_counts_its_own_tokens(
@@ -118,24 +118,24 @@ def test_without_redis_each_process_counts_its_own_tokens(
     if find_executable() is None:
         pytest.skip("no redis-server")
     with redis_server(tmp_path) as server:
-        pool = SharedTokens(server.url, 2, "tokens")
-        before = pool.take()
+        pool = RedisTokens(server.url, 2, "tokens")
+        before = pool.acquire()
         server.stop()
-        alone = [pool.take(), pool.take(), pool.take()]
+        alone = [pool.acquire(), pool.acquire(), pool.acquire()]
         assert [token is not None for token in alone] == [True, True, False]
         for token in (before, alone[0]):
             assert token is not None
-            pool.give(token)
-        assert pool.take()
+            pool.release(token)
+        assert pool.acquire()
         server.start()
-        assert pool.take()
-    assert "redis is away" in caplog.text
+        assert pool.acquire()
+    assert "redis does not answer" in caplog.text
     assert PASSWORD not in "".join(str(vars(record)) for record in caplog.records)
 
 
 @contextmanager
 def two_instances(url: str) -> Iterator[list[int]]:
-    both = [SharedTokens(url, 3, "tokens") for _ in range(2)]
+    both = [RedisTokens(url, 3, "tokens") for _ in range(2)]
     with (
         running_server(ScriptedWorker(), both[0]) as one,
         running_server(ScriptedWorker(), both[1]) as other,
@@ -175,13 +175,13 @@ def test_two_servers_share_their_tokens_and_refuse_the_rest(
 @pytest.mark.parametrize("url", ["http://a", "redis-host:6379", "redis://h:port"])
 def test_an_invalid_address_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(Misconfigured, match="VOICEDROP_REDIS") as caught:
-        tokens(Settings(redis=url.replace("//", "//:hunter2@", 1)))
+        create_tokens(Settings(redis=url.replace("//", "//:hunter2@", 1)))
     assert caught.value.code == "SETTING_INVALID"
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(Settings(redis="redis://:hunter2@h"))
 
 
 def test_without_the_setting_a_process_has_fifty_tokens_of_its_own() -> None:
-    pool = tokens_from({})
-    assert isinstance(pool, OwnTokens)
-    assert sum(pool.take() is not None for _ in range(60)) == 50
+    pool = create_tokens(Settings.from_environ({}))
+    assert isinstance(pool, ProcessTokens)
+    assert sum(pool.acquire() is not None for _ in range(60)) == 50
