@@ -20,9 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from core.errors import JobError, Refused, Unavailable
+from core.errors import JobError, Unavailable
 from core.storage.object_keys import lease_key
-from core.storage.port import Store
+from core.storage.port import Store, read_log
 
 RECORD_SIZE = 64
 LOG_LIMIT = 64 * 1024 * 1024
@@ -150,10 +150,6 @@ def read_last_record(store: Store, job_id: str) -> LeaseRecord | None:
 
 
 def _read(store: Store, key: str) -> bytes:
-    try:
-        log = store.get(key, limit=LOG_LIMIT).data
-    except Refused as exc:
-        if exc.code != "OBJECT_MISSING":
-            raise
-        return b""
+    """Return the complete records of a lease."""
+    log = read_log(store, key, limit=LOG_LIMIT)
     return log[: len(log) // RECORD_SIZE * RECORD_SIZE]

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from core.errors import Refused, Unavailable
 from core.settings import Producers
 from core.storage.object_keys import quota_key
-from core.storage.port import Store
+from core.storage.port import Store, read_log
 
 LOG_LIMIT = 64 << 20
 MAX_TRIES = 200
@@ -61,7 +61,7 @@ class Quota:
         key, producer = quota_key(day), _producer_name(self.producer(manifest))
         line = f"{job_id} {characters} {producer}\n".encode()
         for _ in range(MAX_TRIES):
-            log = _read(control, key)
+            log = read_log(control, key, limit=LOG_LIMIT)
             if _contains_job(log, job_id):
                 return
             self._check(list(_characters_of_jobs(log, producer)), characters, producer, day)
@@ -95,12 +95,3 @@ def _characters_of_jobs(log: bytes, producer: str) -> Iterator[int]:
         _, characters, name = line.split(" ")
         if name == producer:
             yield int(characters)
-
-
-def _read(control: Store, key: str) -> bytes:
-    try:
-        return control.get(key, limit=LOG_LIMIT).data
-    except Refused as exc:
-        if exc.code != "OBJECT_MISSING":
-            raise
-        return b""

@@ -10,7 +10,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -77,10 +77,8 @@ def _sound_bounds(chunk: SpeechChunk) -> tuple[float, float]:
 
 
 def _find_end(text: str, start: int, sentence: str) -> int:
-    """Return where a sentence that begins at `start` ends in the text.
-
-    Only letters and digits are compared, because engines change punctuation and spaces.
-    """
+    """Return the end of a sentence that begins at `start`. Only letters and digits are compared,
+    because engines change punctuation and spaces."""
     end = start
     for char in filter(str.isalnum, sentence):
         index = text.find(char, end)
@@ -159,8 +157,7 @@ def _fill_lines(text: str, width: int) -> Iterator[str]:
 
 
 def _unbreakable_parts(text: str) -> Iterator[str]:
-    """Yield words with the space after them, and full-width characters with the punctuation after
-    them."""
+    """Yield words with the space, and full-width characters with the punctuation, after them."""
     word = ""
     for unit in _UNIT.findall(text):
         if _width(unit[0]) == 2 and word:
@@ -205,11 +202,7 @@ def format_json(sentences: Sequence[TimedText]) -> str:
     return json.dumps(document, ensure_ascii=False) + "\n"
 
 
-_FORMATS: Mapping[Subtitle, Callable[[Sequence[TimedText]], str]] = {
-    "srt": format_srt,
-    "vtt": format_vtt,
-    "json": format_json,
-}
+_FORMATS = {"srt": format_srt, "vtt": format_vtt, "json": format_json}
 
 
 def _format_time(seconds: float, separator: str) -> str:
@@ -232,9 +225,7 @@ def store(
     runtime: Runtime,
 ) -> list[SubtitleFile]:
     """Store a sealed file in each format beside an output, or adopt those that are stored.
-
-    `owner`: job id, and item id or `chapter_name`, for keys and envelopes.
-    """
+    `owner`: job id, and item id or `chapter_name`."""
     files = []
     for format_ in formats:
         key = output_key(*owner, format_)

@@ -104,6 +104,16 @@ def vanished(key: str) -> Unavailable:
     return Unavailable("STORAGE_UNAVAILABLE", f"{key} exists but cannot be read.", pointer=key)
 
 
+def read_log(store: Store, key: str, *, limit: int) -> bytes:
+    """Return the bytes that were appended to an object; empty if it does not exist."""
+    try:
+        return store.get(key, limit=limit).data
+    except Refused as exc:
+        if exc.code != "OBJECT_MISSING":
+            raise
+        return b""
+
+
 def put_once_or_read(store: Store, key: str, data: bytes, *, limit: int) -> bytes:
     """Write `data` unless the key exists, and return the bytes that are stored there.
 

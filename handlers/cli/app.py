@@ -263,7 +263,3 @@ def main() -> None:
         sys.exit(exit_codes.of_error(error))
     except KeyboardInterrupt:
         sys.exit(exit_codes.INTERRUPTED)
-
-
-if __name__ == "__main__":
-    main()

@@ -57,9 +57,7 @@ RETRY_PAUSE_SECONDS = 5.0
 
 class Endpoints:
     def __init__(self, instance: Instance, mask: Mask, retry_pause: float) -> None:
-        self._instance = instance
-        self._mask = mask
-        self._retry_pause = retry_pause
+        self._instance, self._mask, self._retry_pause = instance, mask, retry_pause
 
     async def invoke(self, request: Request) -> Response:
         request_id = _check_caller(request)
@@ -93,9 +91,8 @@ class Endpoints:
         return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
 
     async def about(self, _: Request) -> Response:
-        return JSONResponse(
-            {"service": "voicedrop", "version": VERSION, "ready": self._instance.ready}
-        )
+        ready = self._instance.ready
+        return JSONResponse({"service": "voicedrop", "version": VERSION, "ready": ready})
 
 
 def create_app(
@@ -267,7 +264,3 @@ def main() -> int:
     from handlers.worker import worker_from
 
     return serve(worker_from, os.environ)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -35,19 +35,12 @@ class Worker(Protocol):
 
 
 class Instance:
-    """A container that runs one job at a time and waits for it before it stops.
-
-    A notification needs a token. Without one it is refused, so that the platform delivers it to
-    another instance, or later.
-    """
+    """A container that runs one job at a time and waits for it before it stops. A notification
+    without a token is refused, so that the platform delivers it elsewhere, or later."""
 
     def __init__(self, worker: Worker, tokens: Tokens, drain_seconds: float) -> None:
-        self.ready = False
-        self._worker = worker
-        self._tokens = tokens
-        self._drain_seconds = drain_seconds
-        self._stopping = False
-        self._closed = False
+        self.ready = self._stopping = self._closed = False
+        self._worker, self._tokens, self._drain_seconds = worker, tokens, drain_seconds
         self._lifecycle = anyio.Lock()
         self._slot = anyio.Semaphore(1)
 

@@ -65,10 +65,8 @@ def find_secrets(environ: Mapping[str, str], keys: Path) -> list[str]:
 
 
 def disable_core_dumps() -> None:
-    """Prevent core dumps, and access to this process's memory by other processes of the user.
-
-    This is needed because Python cannot erase a key from memory.
-    """
+    """Prevent core dumps, and access to this process's memory by other processes of the user:
+    Python cannot erase a key from memory."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
