@@ -56,7 +56,7 @@ def runtime(folder: Path, **environ: str) -> Runtime:
     for name in ("results", "control"):
         (folder / name).mkdir(exist_ok=True)
     keys.create_keys(folder / "keys")
-    production = wiring.runtime(settings(folder, **environ), wiring.CurrentCredentials({}))
+    production = wiring.create_runtime(settings(folder, **environ), wiring.CurrentCredentials({}))
     return replace(production, load_voice=Playback, languages=Playback.languages)
 
 

@@ -41,12 +41,12 @@ def handle(body: bytes, runtime: Runtime) -> dict[str, Any]:
     permanent is raised at the end. Raises Refused EVENT_INVALID.
     """
     notification = parse(body, bucket=runtime.inbox.name, control=runtime.control.name)
-    tasks, done, errors = deque(_tasks(notification)), [], []
+    tasks, done, errors = deque(_list_tasks(notification)), [], []
     while tasks:
         task = tasks.popleft()
         try:
             if task.kind == "reference":
-                tasks.extendleft(_waiting_manifests(task, runtime))
+                tasks.extendleft(_list_waiting_manifests(task, runtime))
             else:
                 done.append(_carry_out(task, runtime))
         except Refused as exc:
@@ -60,21 +60,21 @@ def handle(body: bytes, runtime: Runtime) -> dict[str, Any]:
     return {"done": done, "ignored": dict(notification.ignored)}
 
 
-def _tasks(notification: Notification) -> list[Task]:
+def _list_tasks(notification: Notification) -> list[Task]:
     return [
-        *(_task(created) for created in notification.created),
+        *(_task_of(created) for created in notification.created),
         *(Task("timer", payload) for payload in notification.timers),
     ]
 
 
-def _task(created: CreatedObject) -> Task:
+def _task_of(created: CreatedObject) -> Task:
     if created.kind in ("manifest", "clip", "shard"):
         return Task(created.kind, created.key, created.principal)
     return Task("reference", created.key)  # any other object may be one that a job waits for
 
 
-def _waiting_manifests(task: Task, runtime: Runtime) -> list[Task]:
-    keys = waiting.list_manifests(runtime.control, _stored_key(task.key, runtime))
+def _list_waiting_manifests(task: Task, runtime: Runtime) -> list[Task]:
+    keys = waiting.list_manifests(runtime.control, _find_stored_key(task.key, runtime))
     return [Task("manifest", key) for key in reversed(keys)]
 
 
@@ -83,23 +83,23 @@ def _carry_out(task: Task, runtime: Runtime) -> dict[str, Any]:
         return _run_timer(task.key, runtime)
     if task.kind == "shard":
         return _make_shard(task.key, runtime)
-    key = _stored_key(task.key, runtime)
+    key = _find_stored_key(task.key, runtime)
     if task.kind == "clip":
-        return trace_summary(jobs.trace_clip(key, runtime))
+        return summarise_trace(jobs.trace_clip(key, runtime))
     quota = replace(runtime.quota, principal=task.principal)
-    return summary(jobs.carry_out(key, replace(runtime, quota=quota)))
+    return summarise_outcome(jobs.carry_out(key, replace(runtime, quota=quota)))
 
 
 def _make_shard(key: str, runtime: Runtime) -> dict[str, Any]:
     if result := jobs.carry_out_shard(key, runtime):
-        return _result_summary(result)
+        return _summarise_result(result)
     job_id, number = parse_shard_key(key)
     return {"job": job_id, "status": "shared", "shard": number}
 
 
 def _run_timer(payload: str, runtime: Runtime) -> dict[str, Any]:
     if payload == "sweep":
-        return {"turn": payload, **sweep.summary(sweep.run(runtime))}
+        return {"turn": payload, **sweep.summarise(sweep.run_sweep(runtime))}
     if payload == "integrate":
         checkpoint = jobs.integrate_log(runtime)
         return {"turn": payload, "logged": checkpoint.size if checkpoint else 0}
@@ -107,7 +107,7 @@ def _run_timer(payload: str, runtime: Runtime) -> dict[str, Any]:
     raise Refused("EVENT_INVALID", message)
 
 
-def _stored_key(key: str, runtime: Runtime) -> str:
+def _find_stored_key(key: str, runtime: Runtime) -> str:
     """Return the spelling of a notified key under which an object is stored, or the first one."""
     candidates = key_candidates(key)
     if len(candidates) > 1:
@@ -123,10 +123,10 @@ def _log_error(task: Task, error: Exception) -> None:
         log.error("failed", extra=extra, exc_info=error)
 
 
-def summary(outcome: Outcome) -> dict[str, Any]:
+def summarise_outcome(outcome: Outcome) -> dict[str, Any]:
     """Return the entry for a job in the answer to a notification."""
     if isinstance(outcome, Finished):
-        return _result_summary(outcome.result)
+        return _summarise_result(outcome.result)
     if isinstance(outcome, Sharded):
         return {"job": outcome.job_id, "status": "shared", "shards": outcome.shards}
     return {
@@ -137,12 +137,12 @@ def summary(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def trace_summary(report: Trace) -> dict[str, Any]:
+def summarise_trace(report: Trace) -> dict[str, Any]:
     """Return the entry for a traced clip in the answer to a notification."""
     return {"trace": report.trace_id, "marked": report.marked, "meaning": report.meaning}
 
 
-def _result_summary(result: Result) -> dict[str, Any]:
+def _summarise_result(result: Result) -> dict[str, Any]:
     return {
         "job": result.job_id,
         "status": result.status,

@@ -63,7 +63,7 @@ class SweepReport(msgspec.Struct, kw_only=True):
         return [finding for finding in self.findings if finding.is_open]
 
 
-def run(runtime: Runtime, *, grace: float = GRACE_SECONDS) -> SweepReport:
+def run_sweep(runtime: Runtime, *, grace: float = GRACE_SECONDS) -> SweepReport:
     """Finish every manifest without result, write missing events, and report the rest.
 
     The error of one job does not stop the others. Raises Unavailable or Misconfigured if the
@@ -72,7 +72,7 @@ def run(runtime: Runtime, *, grace: float = GRACE_SECONDS) -> SweepReport:
     return _Sweeper(runtime, grace).run()
 
 
-def summary(swept: SweepReport) -> dict[str, Any]:
+def summarise(swept: SweepReport) -> dict[str, Any]:
     """Return the counts, which are the answer to a timer."""
     return {
         "manifests": swept.manifests,

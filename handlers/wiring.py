@@ -52,7 +52,7 @@ class CurrentCredentials:
         raise Misconfigured("SETTING_INVALID", "Set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.")
 
 
-def store(place: str, settings: Settings, credentials: Callable[[], Credentials]) -> Store:
+def open_store(place: str, settings: Settings, credentials: Callable[[], Credentials]) -> Store:
     """Return the store at a place: a folder, or `oss://bucket`."""
     if not place.startswith("oss://"):
         return LocalStore(Path(place))
@@ -65,7 +65,7 @@ def store(place: str, settings: Settings, credentials: Callable[[], Credentials]
     return OssStore(bucket, endpoint, settings.oss_region, credentials)
 
 
-def keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyring:
+def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyring:
     """Return the keys in the settings if there are any, or else those in the folder of keys."""
     wrapping = _kms(settings, credentials) if settings.kms_key else None
     if settings.signing_key or settings.watermark_key or settings.kek:
@@ -78,16 +78,16 @@ def keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyri
     return keys.load_keyring(settings.keys, wrapping=wrapping)
 
 
-def reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:
+def load_reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:
     """Return the keys of an auditor: public keys, and secret ones if there are any."""
     if settings.signing_key or settings.watermark_key or settings.kek:
-        ring = keyring(settings, credentials)
+        ring = load_keyring(settings, credentials)
         return ReadingKeys(ring.verifying, ring.wrapping, ring.watermark)
     wrapping = _kms(settings, credentials) if settings.kms_key else None
     return keys.load_reading_keys(settings.keys, wrapping=wrapping)
 
 
-def voice(settings: Settings) -> Voice:
+def load_voice(settings: Settings) -> Voice:
     if settings.engine == "kokoro":
         from core.voice.kokoro import KokoroVoice
 
@@ -107,10 +107,10 @@ def voice(settings: Settings) -> Voice:
     bundle = Bundle(settings.bundle, threads=settings.threads or None)
     if settings.guard == "words":
         _recogniser()  # raises now if it is not installed, not at the first sentence
-    return GptSovits(bundle, Frontend(), guard=Guard(transcribe=transcriber(settings)))
+    return GptSovits(bundle, Frontend(), guard=Guard(transcribe=create_transcriber(settings)))
 
 
-def transcriber(settings: Settings) -> Transcribe | None:
+def create_transcriber(settings: Settings) -> Transcribe | None:
     """Return a speech recogniser if the guard checks words. Its first call loads the model."""
     if settings.guard != "words":
         return None
@@ -124,7 +124,7 @@ def _recogniser() -> Recogniser:
     return Recogniser.load()
 
 
-def languages(settings: Settings) -> frozenset[str]:
+def engine_languages(settings: Settings) -> frozenset[str]:
     """Return the languages of the engine, without loading it."""
     if settings.engine == "kokoro":
         from core.voice.kokoro.text import LANGUAGES
@@ -135,12 +135,14 @@ def languages(settings: Settings) -> frozenset[str]:
     return Frontend().languages
 
 
-def local_runtime(settings: Settings, observe: Callable[[Step], None] | None = None) -> Runtime:
+def create_local_runtime(
+    settings: Settings, observe: Callable[[Step], None] | None = None
+) -> Runtime:
     """Return the runtime of a command, with the credentials of the environment."""
-    return runtime(settings, CurrentCredentials(os.environ), observe)
+    return create_runtime(settings, CurrentCredentials(os.environ), observe)
 
 
-def runtime(
+def create_runtime(
     settings: Settings,
     credentials: Callable[[], Credentials],
     observe: Callable[[Step], None] | None = None,
@@ -148,12 +150,12 @@ def runtime(
     """Return the runtime for these settings. The voice engine is loaded when it is first used."""
     settings.refuse_loops()
     return Runtime(
-        inbox=store(settings.inbox, settings, credentials),
-        results=store(settings.results, settings, credentials),
-        control=store(settings.control, settings, credentials),
-        load_voice=cache(partial(voice, settings)),
-        languages=languages(settings),
-        keys=keyring(settings, credentials),
+        inbox=open_store(settings.inbox, settings, credentials),
+        results=open_store(settings.results, settings, credentials),
+        control=open_store(settings.control, settings, credentials),
+        load_voice=cache(partial(load_voice, settings)),
+        languages=engine_languages(settings),
+        keys=load_keyring(settings, credentials),
         worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],
         mark=settings.mark,
         consent=settings.consent,
@@ -167,7 +169,7 @@ def runtime(
         ),
         shard_items=settings.shard_items,
         price=settings.price,
-        transcribe=transcriber(settings),
+        transcribe=create_transcriber(settings),
         observe=observe or _log_step,
     )
 

@@ -34,7 +34,7 @@ class Worker:
             if self._runtime is None:
                 sandbox.start()
                 watermark.preload()
-                runtime = wiring.runtime(self._settings, self._credentials)
+                runtime = wiring.create_runtime(self._settings, self._credentials)
                 runtime.load_voice()
                 self._runtime = runtime
             return self._runtime

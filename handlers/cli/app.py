@@ -19,7 +19,7 @@ from handlers.cli import exit_codes, screen
 from handlers.cli.consent import consent_app
 from handlers.cli.log import log_app
 from handlers.cli.models import models_app
-from handlers.cli.options import AsJson, Bucket, Mark, environment, settings
+from handlers.cli.options import AsJson, Bucket, Mark, read_environment, read_settings
 from handlers.server.secrecy import disable_core_dumps
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def init(bucket: Bucket = None, as_json: AsJson = False) -> None:
     """
     from handlers.cli.init import create_folders_and_keys
 
-    screen.show(create_folders_and_keys(settings(bucket)), as_json=as_json)
+    screen.show(create_folders_and_keys(read_settings(bucket)), as_json=as_json)
 
 
 @app.command()
@@ -80,7 +80,7 @@ def watch(
     from handlers.cli.watch import watch_inbox
 
     with screen.Progress(quiet=as_json) as progress:
-        output = watch_inbox(settings(bucket), once=once, poll=poll, progress=progress)
+        output = watch_inbox(read_settings(bucket), once=once, poll=poll, progress=progress)
     screen.show(output, as_json=as_json)
 
 
@@ -102,7 +102,7 @@ def submit(
     """
     from handlers.cli.submit import submit_job
 
-    screen.show(submit_job(settings(bucket), manifest, files or []), as_json=as_json)
+    screen.show(submit_job(read_settings(bucket), manifest, files or []), as_json=as_json)
 
 
 @app.command(name="open")
@@ -118,7 +118,7 @@ def open_(
     """
     from handlers.cli.open_result import open_result
 
-    screen.show(open_result(settings(bucket), source, out), as_json=as_json)
+    screen.show(open_result(read_settings(bucket), source, out), as_json=as_json)
 
 
 @app.command()
@@ -136,7 +136,7 @@ def trace(
     """
     from handlers.cli.trace import trace_clips
 
-    screen.show(trace_clips(settings(bucket), clips, index), as_json=as_json)
+    screen.show(trace_clips(read_settings(bucket), clips, index), as_json=as_json)
 
 
 @app.command()
@@ -162,7 +162,7 @@ def audit(
 
     request = AuditRequest(out=out, since=since, workers=jobs, checkpoint=checkpoint)
     with screen.Progress(quiet=as_json) as progress:
-        output = audit_results(settings(bucket), request, progress)
+        output = audit_results(read_settings(bucket), request, progress)
     screen.show(output, as_json=as_json)
 
 
@@ -191,7 +191,7 @@ def abx(
             out,
             trials=trials,
             seconds=seconds,
-            preset=mark or settings().mark,
+            preset=mark or read_settings().mark,
             progress=progress,
         )
     screen.show(output, as_json=as_json)
@@ -213,7 +213,7 @@ def sweep(
     from handlers.cli.sweep import sweep_buckets
 
     with screen.Progress(quiet=as_json) as progress:
-        output = sweep_buckets(settings(bucket), grace=grace, progress=progress)
+        output = sweep_buckets(read_settings(bucket), grace=grace, progress=progress)
     screen.show(output, as_json=as_json)
 
 
@@ -222,7 +222,7 @@ def doctor(bucket: Bucket = None, as_json: AsJson = False) -> None:
     """Check what works here and what is missing, and list the settings."""
     from handlers.cli.doctor import check_environment
 
-    screen.show(check_environment(environment(bucket)), as_json=as_json)
+    screen.show(check_environment(read_environment(bucket)), as_json=as_json)
 
 
 @app.command()

@@ -53,16 +53,16 @@ def audit_results(settings: Settings, request: AuditRequest, progress: Progress)
 def open_sources(settings: Settings) -> Sources:
     """The buckets and keys that an auditor has. Raises Misconfigured without results or keys."""
     credentials = wiring.CurrentCredentials(os.environ)
-    keys = wiring.reading_keys(settings, credentials)
+    keys = wiring.load_reading_keys(settings, credentials)
     if not keys.verifying:
         raise Misconfigured("KEY_NOT_FOUND", f"No sign-*.pub.pem in {settings.keys}.")
-    results = wiring.store(settings.results, settings, credentials)
+    results = wiring.open_store(settings.results, settings, credentials)
     next(results.list(""), None)
     return Sources(
         results=results,
         keys=keys,
-        control=_readable(wiring.store(settings.control, settings, credentials)),
-        inbox=_readable(wiring.store(settings.inbox, settings, credentials)),
+        control=_readable(wiring.open_store(settings.control, settings, credentials)),
+        inbox=_readable(wiring.open_store(settings.inbox, settings, credentials)),
     )
 
 

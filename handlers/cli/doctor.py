@@ -58,11 +58,11 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
         yield DoctorCheck("settings", False, _explain(exc))
         return
     credentials = wiring.CurrentCredentials(environ)
-    yield _attempt("keys", lambda: repr(wiring.keyring(settings, credentials)))
+    yield _attempt("keys", lambda: repr(wiring.load_keyring(settings, credentials)))
     for name in ("inbox", "results", "control"):
         place = str(getattr(settings, name))
         yield _attempt(name, partial(_check_bucket, place, name, settings, credentials))
-    yield _attempt(f"voice {settings.engine}", lambda: wiring.voice(settings).name)
+    yield _attempt(f"voice {settings.engine}", lambda: wiring.load_voice(settings).name)
     yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
 
 
@@ -102,7 +102,7 @@ def _onnx_runtime() -> str:
 def _check_bucket(
     place: str, name: str, settings: Settings, credentials: wiring.CurrentCredentials
 ) -> str:
-    wiring.store(place, settings, credentials).check(writable_once=name == "results")
+    wiring.open_store(place, settings, credentials).check(writable_once=name == "results")
     return place
 
 

@@ -10,7 +10,7 @@ import typer
 from handlers import wiring
 from handlers.cli import screen
 from handlers.cli.files import read_file
-from handlers.cli.options import AsJson, Bucket, settings
+from handlers.cli.options import AsJson, Bucket, read_settings
 from handlers.cli.screen import CommandOutput
 
 log_app = typer.Typer(help="The tamper-evident log of results.", no_args_is_help=True)
@@ -25,7 +25,7 @@ def integrate_log(bucket: Bucket = None, as_json: AsJson = False) -> None:
     from core.tlog import log
     from handlers import jobs
 
-    runtime = wiring.local_runtime(settings(bucket))
+    runtime = wiring.create_local_runtime(read_settings(bucket))
     checkpoint = jobs.integrate_log(runtime)
     if checkpoint is None:
         output = CommandOutput({"size": 0}, ["Nothing is queued, and nothing was ever logged."])
@@ -50,7 +50,7 @@ def verify_log(
     from core.tlog import log, signed_note
     from handlers.cli.audit import open_sources
 
-    sources = open_sources(settings(bucket))
+    sources = open_sources(read_settings(bucket))
     earlier = read_file(checkpoint).decode() if checkpoint else None
     origin = signed_note.claimed_origin(log.read_latest_checkpoint(sources.results) or "")
     keys = sources.keys.verifying.values()

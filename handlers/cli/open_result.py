@@ -35,7 +35,7 @@ def open_result(settings: Settings, source: str, out: Path) -> CommandOutput:
     `source`: a job id, the key or path of a result.json, or the path of a .sealed file beside one.
     Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING.
     """
-    runtime = wiring.local_runtime(settings)
+    runtime = wiring.create_local_runtime(settings)
     data, fetch, name = _locate(source, runtime.results)
     signed.check_signature(data, runtime.keys.verifying)
     result = document.parse_result(data)

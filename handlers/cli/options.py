@@ -22,7 +22,7 @@ Bucket = Annotated[Path | None, typer.Option(help=_help("bucket"))]
 Mark = Annotated[MarkPreset | None, typer.Option(help=_help("mark"))]
 
 
-def environment(bucket: Path | None = None) -> dict[str, str]:
+def read_environment(bucket: Path | None = None) -> dict[str, str]:
     """Return the environment variables, with `--bucket` in place of those that name buckets."""
     environ = dict(os.environ)
     if bucket is not None:
@@ -32,5 +32,5 @@ def environment(bucket: Path | None = None) -> dict[str, str]:
     return environ
 
 
-def settings(bucket: Path | None = None) -> Settings:
-    return Settings.from_environ(environment(bucket))
+def read_settings(bucket: Path | None = None) -> Settings:
+    return Settings.from_environ(read_environment(bucket))

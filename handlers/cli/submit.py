@@ -25,7 +25,7 @@ def submit_job(settings: Settings, manifest: Path, files: list[Path]) -> Command
     data = read_file(manifest, limit=BYTES_LIMIT)
     is_lines = manifest.name.endswith(".jsonl")
     references = _references(data, is_lines=is_lines)
-    runtime = wiring.local_runtime(settings)
+    runtime = wiring.create_local_runtime(settings)
     stored: dict[str, str] = {}
     for path in files:
         key = _key_of(path, references)

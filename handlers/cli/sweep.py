@@ -13,9 +13,9 @@ from handlers.sweep import SweepReport
 
 def sweep_buckets(settings: Settings, *, grace: float, progress: Progress) -> CommandOutput:
     """`grace`: seconds in which the notification of a new manifest may still arrive."""
-    runtime = wiring.local_runtime(settings, progress)
+    runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
-    return format_output(sweep.run(runtime, grace=grace))
+    return format_output(sweep.run_sweep(runtime, grace=grace))
 
 
 def format_output(swept: SweepReport) -> CommandOutput:
@@ -26,7 +26,7 @@ def format_output(swept: SweepReport) -> CommandOutput:
     lines.append(
         f"{swept.manifests} manifests, {swept.finished} jobs finished, {swept.open_jobs} open."
     )
-    data = sweep.summary(swept) | {"findings": findings}
+    data = sweep.summarise(swept) | {"findings": findings}
     return CommandOutput(data, lines, _exit_code(swept))
 
 

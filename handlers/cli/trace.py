@@ -27,11 +27,11 @@ def trace_clips(settings: Settings, clips: list[Path], index: Path | None) -> Co
     Needs the watermark keys alone. Raises Misconfigured KEY_NOT_FOUND without them.
     """
     credentials = wiring.CurrentCredentials(os.environ)
-    keys = wiring.reading_keys(settings, credentials).watermark
+    keys = wiring.load_reading_keys(settings, credentials).watermark
     if not keys:
         raise Misconfigured("KEY_NOT_FOUND", f"No watermark-*.key in {settings.keys}.")
     resolve: Resolve = partial(
-        registry.resolve, wiring.store(settings.results, settings, credentials)
+        registry.resolve, wiring.open_store(settings.results, settings, credentials)
     )
     if index:
         resolve = registry.read_index(read_file(index)).resolve

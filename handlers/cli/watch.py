@@ -32,7 +32,7 @@ def watch_inbox(
 ) -> CommandOutput:
     """Carry out manifests until interrupted; with `once`, until none is left. `poll`: seconds."""
     sandbox.start()  # it starts in parallel with what follows
-    runtime = wiring.local_runtime(settings, progress)
+    runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
     watch = Watch(runtime, progress)
     while watch.poll() or not once:
@@ -87,7 +87,7 @@ class Watch:
 
     def _carry_out(self, info: Info) -> None:
         if object_kind(info.key) == "clip":
-            self._finish(info, oss.trace_summary(trace_clip(info.key, self._runtime)))
+            self._finish(info, oss.summarise_trace(trace_clip(info.key, self._runtime)))
             return
         outcome = carry_out(info.key, self._runtime)
         if isinstance(outcome, Finished):

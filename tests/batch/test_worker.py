@@ -177,9 +177,9 @@ def test_a_job_whose_manifest_is_deleted_after_sharding_is_finished(runtime: Run
     key = put_job(runtime, items=make_items(4))
     split_job(key, runtime)
     runtime.inbox.delete(key)
-    swept = sweep.run(runtime, grace=0.0)
+    swept = sweep.run_sweep(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["shard made", "carried out: succeeded"]
-    assert sweep.run(runtime, grace=0.0).findings == []
+    assert sweep.run_sweep(runtime, grace=0.0).findings == []
 
 
 def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> None:
@@ -189,16 +189,16 @@ def test_a_sweep_commits_a_job_whose_parts_are_all_there(runtime: Runtime) -> No
             plan.read_shard(runtime.control, shard_key, runtime.keys.verifying), runtime
         )
     assert runtime.results.head(result_key(parse_shard_key(shard_keys(runtime)[0]).job_id)) is None
-    swept = sweep.run(runtime, grace=0.0)
+    swept = sweep.run_sweep(runtime, grace=0.0)
     assert [f.action for f in swept.findings] == ["carried out: succeeded"]
 
 
 def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None:
     split_job(put_job(runtime, items=make_items(4)), runtime)
-    assert [f.kind for f in sweep.run(runtime).findings] == ["fresh", "fresh"]
+    assert [f.kind for f in sweep.run_sweep(runtime).findings] == ["fresh", "fresh"]
     job_id = parse_shard_key(shard_keys(runtime)[0]).job_id
     with lease.Lease.acquire(runtime.control, shard_name(job_id, 0), "live", 60):
-        swept = sweep.run(runtime, grace=0.0)
+        swept = sweep.run_sweep(runtime, grace=0.0)
     assert [f.kind for f in swept.findings] == ["running", "unfinished"]
 
 
@@ -219,7 +219,7 @@ def test_the_rest_of_a_plan_that_cannot_be_finished_is_removed(runtime: Runtime)
     split_job(key, runtime)
     runtime.control.delete(shard_keys(runtime)[-1])
     runtime.inbox.delete(key)
-    swept = sweep.run(runtime, grace=0.0)
+    swept = sweep.run_sweep(runtime, grace=0.0)
     assert ("stale-work", "removed") in [(f.kind, f.action) for f in swept.findings]
     assert list(runtime.control.list("work/")) == []
 
@@ -267,7 +267,7 @@ def test_an_item_that_kills_its_workers_fails_alone_in_an_unsplit_job(
     outcomes = [item.error.code if item.error else item.status for item in done.items]
     assert outcomes == ["succeeded", "RETRIES_EXHAUSTED", "succeeded", "succeeded"]
     assert [i.key for i in runtime.control.list("dead/")] == [f"dead/{done.job_id}.json"]
-    assert sweep.run(runtime, grace=0.0).findings == []
+    assert sweep.run_sweep(runtime, grace=0.0).findings == []
 
 
 @pytest.mark.parametrize("what", ["shard", "plan"])

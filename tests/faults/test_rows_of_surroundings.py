@@ -87,7 +87,7 @@ def test_row_25_errors_of_the_object_store_are_retried(
     assert (done.status, struck.fired > 5) == ("succeeded", True)
     server.faults.clear()
     assert len(published_events(runtime)) == 1
-    assert sweep.run(runtime, grace=0).findings == []
+    assert sweep.run_sweep(runtime, grace=0).findings == []
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "cut", "wrong_crc"])
@@ -113,7 +113,7 @@ def test_row_26_after_a_lost_reply_calls_are_repeated_and_nothing_is_written_twi
     assert struck.fired > 5
     server.faults.clear()
     assert len(published_events(runtime)) == 1
-    assert sweep.run(runtime, grace=0).findings == []
+    assert sweep.run_sweep(runtime, grace=0).findings == []
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_row_28_a_disabled_key_uses_up_no_attempt(kms: Kms, tmp_path: Path) -> N
     for _ in range(3):
         with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
             finish_job(key, runtime)
-    (finding,) = sweep.run(runtime, grace=0).open_findings
+    (finding,) = sweep.run_sweep(runtime, grace=0).open_findings
     assert finding.error == "KEY_UNUSABLE"
     kms.states = {}
     assert finish_job(key, runtime).status == "succeeded"
@@ -235,7 +235,7 @@ def test_row_32_nothing_in_results_is_ever_replaced_or_deleted(tmp_path: Path) -
         run_job(key, with_voice(broken, Interrupted()))
     assert retry_job(key, broken).status == "succeeded"
     oss.handle(notification(key), broken)
-    assert sweep.run(broken, grace=0).findings == []
+    assert sweep.run_sweep(broken, grace=0).findings == []
 
 
 class Interrupted(BuzzVoice):
@@ -290,7 +290,7 @@ def test_row_39_without_its_keys_a_worker_does_not_start(tmp_path: Path, name: s
     inbox, results, control = (str(tmp_path / name) for name in BUCKETS)
     settings = Settings(inbox=inbox, results=results, control=control, keys=tmp_path / "keys")
     with pytest.raises(Misconfigured, match="KEY_NOT_FOUND"):
-        wiring.local_runtime(settings)
+        wiring.create_local_runtime(settings)
 
 
 def test_the_table_in_the_docs_names_every_row_and_existing_tests() -> None:

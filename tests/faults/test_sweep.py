@@ -47,7 +47,7 @@ def runtime(tmp_path: Path) -> Runtime:
 
 
 def sweep_once(runtime: Runtime) -> SweepReport:
-    return sweep.run(runtime, grace=0.0)
+    return sweep.run_sweep(runtime, grace=0.0)
 
 
 def kinds(swept: SweepReport) -> list[tuple[str, str]]:
@@ -109,7 +109,7 @@ def test_a_job_left_unfinished_is_distinguished_from_one_never_started(runtime: 
 
 def test_a_new_manifest_is_left_to_its_notification(runtime: Runtime) -> None:
     put_job(runtime)
-    swept = sweep.run(runtime)
+    swept = sweep.run_sweep(runtime)
     assert kinds(swept) == [("fresh", "")]
     assert len(swept.open_findings) == 1
 

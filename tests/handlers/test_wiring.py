@@ -45,8 +45,8 @@ def test_without_any_credentials_the_variable_is_named() -> None:
 def test_locations_become_folders_or_buckets(tmp_path: Path) -> None:
     settings = Settings(oss_region="cn-hangzhou")
     credentials = CurrentCredentials({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
-    assert isinstance(wiring.store(str(tmp_path), settings, credentials), LocalStore)
-    store = wiring.store("oss://some-bucket/", settings, credentials)
+    assert isinstance(wiring.open_store(str(tmp_path), settings, credentials), LocalStore)
+    store = wiring.open_store("oss://some-bucket/", settings, credentials)
     assert isinstance(store, OssStore)
     assert store.name == "some-bucket"
 
@@ -54,17 +54,17 @@ def test_locations_become_folders_or_buckets(tmp_path: Path) -> None:
 def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path: Path) -> None:
     keys.create_keys(tmp_path)
     credentials = CurrentCredentials({})
-    folder = wiring.keyring(Settings(keys=tmp_path), credentials)
+    folder = wiring.load_keyring(Settings(keys=tmp_path), credentials)
     pem = base64.b64encode((tmp_path / "sign-001.pem").read_bytes()).decode()
     values = Settings(
         kek=(tmp_path / "kek-001.key").read_text(),
         signing_key=pem,
         watermark_key=(tmp_path / "watermark-001.key").read_text(),
     )
-    same = wiring.keyring(values, credentials)
+    same = wiring.load_keyring(values, credentials)
     assert same.watermark == folder.watermark
     assert set(same.verifying) == set(folder.verifying)
-    kms = wiring.keyring(
+    kms = wiring.load_keyring(
         Settings(keys=tmp_path, kms_key="alias/v", oss_region="cn-hangzhou"), credentials
     )
     assert isinstance(kms.wrapping, AliyunKms)
@@ -74,7 +74,7 @@ def test_the_voice_is_loaded_on_first_use_and_languages_are_known_before(tmp_pat
     keys.create_keys(tmp_path / "keys")
     places = {"VOICEDROP_BUCKET": str(tmp_path), "VOICEDROP_KEYS": str(tmp_path / "keys")}
     settings = Settings.from_environ({**places, "VOICEDROP_ENGINE": "gpt_sovits"})
-    runtime = wiring.local_runtime(settings)
+    runtime = wiring.create_local_runtime(settings)
     assert "yue" in runtime.languages
     with pytest.raises(Misconfigured, match="VOICEDROP_BUNDLE"):
         runtime.voice  # noqa: B018 - a property that loads
@@ -82,9 +82,9 @@ def test_the_voice_is_loaded_on_first_use_and_languages_are_known_before(tmp_pat
 
 def test_an_engine_without_its_model_is_refused() -> None:
     with pytest.raises(Misconfigured, match="ENGINE_UNSUPPORTED"):
-        wiring.voice(Settings(engine="gpt_sovits"))
+        wiring.load_voice(Settings(engine="gpt_sovits"))
     with pytest.raises(Misconfigured, match="MODEL_MISSING"):
-        wiring.voice(Settings(engine="gpt_sovits", bundle=Path("/nowhere")))
+        wiring.load_voice(Settings(engine="gpt_sovits", bundle=Path("/nowhere")))
 
 
 def test_steps_are_logged(caplog: pytest.LogCaptureFixture) -> None:

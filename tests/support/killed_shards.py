@@ -53,7 +53,7 @@ def main(root: Path, rounds: int, seed: int) -> int:
             killed += kill_wave(runtime, rng, latest)
             check_outputs(runtime, key, finished=False)
             time.sleep(LEASE_SECONDS)
-        if finish_shards(runtime) or any_failed([fork(partial(sweep.run, runtime, grace=0))]):
+        if finish_shards(runtime) or any_failed([fork(partial(sweep.run_sweep, runtime, grace=0))]):
             return 1
         check_finished(runtime, key)
     sys.stdout.write(json.dumps({"killed": killed, "rounds": rounds}) + "\n")

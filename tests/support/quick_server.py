@@ -66,7 +66,7 @@ class QuickWorker(worker.Worker):
             secrets = [v for k, v in os.environ.items() if k.startswith("TEST_SECRET_")]
             keys = [getattr(self._settings, name) for name in ("kek", "signing_key", "redis")]
             voice = LeakyVoice([*secrets, *filter(None, keys)], self._credentials)
-            runtime = wiring.runtime(self._settings, self._credentials)
+            runtime = wiring.create_runtime(self._settings, self._credentials)
             self._runtime = replace(runtime, load_voice=lambda: voice, languages=voice.languages)
         return self._runtime
 

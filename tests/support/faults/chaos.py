@@ -272,7 +272,7 @@ class Chaos:
             order = json.loads(text)
             try:
                 if "sweep" in order:
-                    answer = sweep.summary(sweep.run(sweeper, grace=order["sweep"]))
+                    answer = sweep.summarise(sweep.run_sweep(sweeper, grace=order["sweep"]))
                 else:
                     oss.handle(notification(order["deliver"]), runtime)
                     answer = {"done": True}

@@ -40,7 +40,7 @@ def check_final_state(runtime: Runtime, manifests: list[str]) -> dict[str, Any]:
             sealed = retry(partial(runtime.results.get, item.output.key, limit=10**8)).data
             plain = sealing.open_sealed(sealed, present(item.envelope), runtime.keys.wrapping)
             opened += plain.startswith(b"RIFF")
-    unfinished = retry(lambda: sweep.run(runtime, grace=0.0)).findings
+    unfinished = retry(lambda: sweep.run_sweep(runtime, grace=0.0)).findings
     return {
         "jobs": len(manifests),
         "cut": split_jobs,

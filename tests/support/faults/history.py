@@ -166,7 +166,7 @@ class _HistoryRun:
         """Run the sweeper as a worker of its own; True if nothing was left to do."""
         host = self.simulation.host("s")
         runtime = self.simulation.runtime(host, plan=plan)
-        task = self.scheduler.spawn(lambda: sweep.run(runtime, grace=0.0), host)
+        task = self.scheduler.spawn(lambda: sweep.run_sweep(runtime, grace=0.0), host)
         self.scheduler.pause(float("inf"), lambda: task.done)
         if task.error:
             self.simulation.record_unexpected(task.error)

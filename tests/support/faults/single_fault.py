@@ -84,7 +84,7 @@ class Scenario(NoFaults):
     def start_sweep(self, at: float = 0.0, grace: float = 0.0) -> Task:
         host = self.simulation.host("s")
         runtime = self.simulation.runtime(host)
-        return self.scheduler.spawn(lambda: sweep.run(runtime, grace=grace), host, at)
+        return self.scheduler.spawn(lambda: sweep.run_sweep(runtime, grace=grace), host, at)
 
     def sweep(self) -> SweepReport:
         with in_virtual_time(self.scheduler):
