@@ -181,7 +181,7 @@ class Filling(BuzzVoice):
         return super().speak(*args, **options)
 
 try:
-    finish_job(sys.argv[2], local_runtime(Path(sys.argv[1]), voice=Filling()))
+    carry_out(sys.argv[2], local_runtime(Path(sys.argv[1]), voice=Filling()))
 except Unavailable as error:
     print(error.code)
 """

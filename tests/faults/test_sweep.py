@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from core import pipeline
 from core import sweep as looking
 from core.audio.waveform import Audio
 from core.errors import Unavailable
@@ -34,7 +35,6 @@ from tests.support.runtime import (
     finish_job,
     local_runtime,
     put_job,
-    run_job,
     voice_of,
 )
 
@@ -144,7 +144,7 @@ def test_a_waiting_marker_that_disappears_is_no_finding(tmp_path: Path) -> None:
 def test_a_waiting_marker_that_is_no_longer_needed_is_removed(runtime: Runtime, how: str) -> None:
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
-    assert isinstance(run_job(key, runtime), Waiting)
+    assert isinstance(pipeline.run(key, runtime), Waiting)
     (marker,) = runtime.control.list("pending/")
     if how == "finished":
         put_job(runtime, wait_s=600)
