@@ -621,8 +621,8 @@ def test_a_misconfiguration_uses_up_no_attempt(tmp_path: Path) -> None:
     for _ in range(3):
         with pytest.raises(Misconfigured, match="MODEL_MISSING"):
             run_job(key, runtime)
-    mended = local_runtime(tmp_path, max_attempts=1, keys=runtime.keys)
-    assert run_job(key, mended).status == "succeeded"
+    corrected = local_runtime(tmp_path, max_attempts=1, keys=runtime.keys)
+    assert run_job(key, corrected).status == "succeeded"
 
 
 def test_a_job_that_kills_its_worker_is_counted_and_given_up(runtime: Runtime) -> None:
