@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from core.batch import parts
+from core.batch.plan import read_plan
 from core.crypto.keys import ReadingKeys
 from core.errors import Refused
 from core.job import lease
-from core.storage.object_keys import shards_prefix
 from core.storage.port import Store
 
 SETTLING_SECONDS = 60.0
@@ -33,11 +33,16 @@ def part_reader(sources: Sources) -> Callable[[str], bytes]:
 
 
 def is_in_progress(sources: Sources, job: str) -> bool:
-    """Return whether a worker has the lease of the job now, or shards of the job are stored, which
-    are removed when it has finished."""
+    """Return whether a worker has the lease of the job now, or the job was cut into shards, whose
+    plan is removed when the job has finished.
+
+    Only a plan that we signed for this job counts: other objects under `work/` could be stored by
+    anybody who wants to hide an output from the audit.
+    """
     if sources.control is None:
         return False
-    if next(sources.control.list(shards_prefix(job)), None) is not None:
+    with suppress(Refused):
+        read_plan(sources.control, job, sources.keys.verifying)
         return True
     with suppress(Refused):
         record = lease.read_last_record(sources.control, job)

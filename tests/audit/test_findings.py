@@ -25,6 +25,7 @@ from core.storage.object_keys import (
     LOG_CHECKPOINTS,
     LOG_QUEUE,
     mark_key,
+    plan_key,
     result_key,
     shard_key,
 )
@@ -580,6 +581,13 @@ def test_outputs_of_a_job_with_unfinished_shards_are_not_findings(tmp_path: Path
     assert carry_out_shard(shard_key(job, 1), runtime)
     make_old(tmp_path)
     assert run_audit(tmp_path).checks[9].reasons == {}
+
+
+@pytest.mark.parametrize("key", [plan_key("ab" * 16), shard_key("ab" * 16, 0)])
+def test_an_unsigned_object_under_work_does_not_hide_a_foreign_job(copy: Path, key: str) -> None:
+    add_a_foreign_job(copy)
+    LocalStore(copy / "control").put(key, b"{}")
+    assert [finding.code for finding in run_audit(copy).findings] == ["OBJECT_UNCLAIMED"]
 
 
 def test_consent_withdrawn_afterwards_is_not_a_finding(copy: Path) -> None:
