@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import struct
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,9 @@ import pytest
 from core.errors import Refused
 from core.voice.gpt_sovits.convert import checkpoint, unpickle
 from tests.support import torch_files
+
+TENSOR = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000NK\x01tQ"
 
 
 @pytest.fixture
@@ -101,20 +107,53 @@ def test_opcodes_that_torch_does_not_write_are_refused(path: Path, body: bytes) 
     ("body", "reason"),
     [
         pytest.param(b"\x80\x02", "", id="cut"),
-        pytest.param(b"\x80\x02.", "", id="empty stack"),
+        pytest.param(b"\x80\x02.", "stack underflow", id="empty stack"),
         pytest.param(b"\x80\x02\x85.", "stack underflow", id="underflow"),
         pytest.param(b"\x80\x02NK\x01s.", "stack underflow", id="dict underflow"),
-        pytest.param(b"\x80\x02]K\x01Ns.", "", id="items of a list"),
+        pytest.param(b"\x80\x02]K\x01Ns.", "an opcode is used on a list", id="items of a list"),
+        pytest.param(b"\x80\x02}K\x01a.", "an opcode is used on a dict", id="append to a dict"),
+        pytest.param(b"\x80\x02)}b.", "an opcode is used on a tuple", id="state of a tuple"),
+        pytest.param(b"\x80\x02}(Nt(s.", "stack underflow", id="below a mark"),
         pytest.param(b"\x80\x02}K\x01Ns.", "a key is not a string", id="key no string"),
+        pytest.param(b"\x80\x02}(Nu.", "a key is not a string", id="odd items"),
         pytest.param(b"\x80\x02h\x09.", "", id="no memo"),
-        pytest.param(b"\x80\x02K\x01)R.", "", id="calls a number"),
+        pytest.param(
+            b"\x80\x02K\x01)R.", "something is called as a function of others", id="calls a number"
+        ),
+        pytest.param(
+            b"\x80\x02ccollections\nOrderedDict\n]R.",
+            "the arguments of a call are not a tuple",
+            id="calls with a list",
+        ),
+        pytest.param(
+            b"\x80\x02cutils\nHParams\n)R.",
+            "utils.HParams is called as a function of others",
+            id="calls a class",
+        ),
+        pytest.param(
+            b"\x80\x02cutils\nHParams\n)\x81]b.",
+            "attributes are not a mapping",
+            id="attributes of a list",
+        ),
         pytest.param(
             b"\x80\x02ctorch\nFloatStorage\n)R.",
-            "FloatStorage is called with arguments that are not tensors",
+            "torch.FloatStorage is called as a function of others",
             id="calls a storage",
         ),
         pytest.param(b"\x80\x02K\x01.", "", id="no mapping"),
-        pytest.param(b"\x80\x02K\x01\x85Q.", "", id="persistent id"),
+        pytest.param(
+            b"\x80\x02K\x01\x85Q.", "a persistent id is not a storage", id="persistent id"
+        ),
+        pytest.param(
+            b"\x80\x02X\x05\x00\x00\x00aaaaaQ.",
+            "a persistent id is not a storage",
+            id="persistent id of a text",
+        ),
+        pytest.param(
+            b"\x80\x02(X\x07\x00\x00\x00storagecutils\nHParams\nX\x01\x00\x00\x000NK\x01tQ.",
+            "a storage has no element type",
+            id="storage of records",
+        ),
         pytest.param(
             b"\x80\x02(NNNNNtQ.",
             "a persistent id is not a storage",
@@ -127,22 +166,32 @@ def test_opcodes_that_torch_does_not_write_are_refused(path: Path, body: bytes) 
         ),
         pytest.param(
             b"\x80\x02ctorch._utils\n_rebuild_parameter\nN\x85R.",
-            "_rebuild_parameter is called with arguments that are not tensors",
+            "a parameter is not a tensor",
             id="parameter of None",
         ),
         pytest.param(
             b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.",
-            "a tensor has no storage or negative sizes",
+            "a tensor has no storage or no shape",
             id="tensor of None",
         ),
         pytest.param(
-            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n()K\x00)K\x01\x85tR.",
+            TENSOR + STORAGE + b"K\x00)K\x01\x85tR.",
             "the strides of a tensor do not fit its shape",
             id="strides",
         ),
         pytest.param(
+            TENSOR + STORAGE + b"K\x00](K\x01e](K\x01etR.",
+            "a tensor has no storage or no shape",
+            id="shape in a list",
+        ),
+        pytest.param(
+            TENSOR + STORAGE + b"K\x00J\xff\xff\xff\xff\x85K\x01\x85tR.",
+            "a tensor has sizes that are negative or no numbers",
+            id="negative size",
+        ),
+        pytest.param(
             b"\x80\x02ccollections\nOrderedDict\n(K\x01K\x02\x86\x85tR.",
-            "a key is not a string",
+            "an OrderedDict is called with arguments",
             id="pairs",
         ),
     ],
@@ -153,19 +202,118 @@ def test_a_damaged_pickle_is_described(path: Path, body: bytes, reason: str) -> 
     assert error.message.partition("its pickle is damaged: ")[2] == reason
 
 
+OPERANDS = {
+    "none": b"N",
+    "number": b"K\x01",
+    "float": b"G\x3f\xf0\0\0\0\0\0\0",
+    "text": b"X\x01\x00\x00\x00a",
+    "tuple": b")",
+    "pair": b"NN\x86",
+    "list": b"](Ne",
+    "dict": b"}X\x01\x00\x00\x00aNs",
+    "class": b"cutils\nHParams\n",
+    "function": b"ctorch._utils\n_rebuild_parameter\n",
+    "record": b"cutils\nHParams\n)\x81",
+    "storage": STORAGE,
+    "tensor": TENSOR[2:] + STORAGE + b"K\x00K\x01\x85K\x01\x85tR",
+    "doubled": b")" + b"q\x00h\x00\x86" * 60,  # 2**60 elements, if it were traversed
+    "deep": b")" + b"\x85" * 2000,
+    "mark": b"(",
+}
+OPCODES = (b"t", b"u", b"s", b"e", b"a", b"Q", b"R", b"\x81", b"b", b"q\x09", b"\x85", b"\x86")
+
+
 @pytest.mark.slow
-def test_tuples_nested_without_end_neither_hang_nor_crash(path: Path) -> None:
-    deep = b"\x80\x02)" + b"\x85" * 200_000 + b"."
-    doubled = b"\x80\x02)" + b"q\x00h\x00\x86" * 60 + b"."  # 2**60 elements, if it were traversed
-    for body in (deep, doubled):
-        assert refused(torch_files.write_pickle(path, body)).code == "CHECKPOINT_INVALID"
+def test_every_opcode_refuses_operands_of_other_types_or_takes_them_as_they_are() -> None:
+    """No pair of operands raises another error, hangs or crashes, whatever is on the stack."""
+    for below, above in itertools.product(OPERANDS.values(), repeat=2):
+        for opcode in OPCODES:
+            try:
+                unpickle.loads(b"\x80\x02" + below + above + opcode + b".")
+            except Refused as error:
+                assert error.code == "CHECKPOINT_INVALID"  # noqa: PT017
+
+
+FLOOD = {
+    "tuples in tuples": (b")", b"\x85"),
+    "tuples that double": (b")", b"q\x00h\x00\x86"),
+    "records in records": (b"}", b"q\x00cutils\nHParams\n)\x81}X\x01\x00\x00\x00ah\x00sb"),
+    "lists that contain themselves": (b"]q\x00", b"h\x00a"),
+    "dicts": (b"", b"}"),
+    "one long list as the pairs of many dicts": (
+        b"](" + b"X\x01\0\0\0aN\x86" * 12_000 + b"eq\x00ccollections\nOrderedDict\nq\x01",
+        b"h\x01h\x00\x85R",
+    ),
+    "one long dict as the attributes of many records": (
+        b"}(" + b"".join(b"X\x04\0\0\0%04dN" % n for n in range(10_000)) + b"uq\x00"
+        b"cutils\nHParams\nq\x01",
+        b"h\x01)\x81h\x00b",
+    ),
+    "keys that are tuples": (b")", b"q\x00h\x00\x86" * 30 + b"}h\x00Ns"),
+    "marks": (b"", b"("),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FLOOD)
+def test_constructions_repeated_without_end_neither_hang_nor_crash(path: Path, name: str) -> None:
+    first, repeated = FLOOD[name]
+    body = b"\x80\x02" + first + repeated * ((250_000 - len(first)) // len(repeated))
+    record = b"cutils\nHParams\n)\x81}X\x05\x00\x00\x00modelh\x00sb"
+    end = b"}X\x06\x00\x00\x00weight}sX\x06\x00\x00\x00config" + record + b"s."
+    start = time.process_time()
+    with suppress(Refused):
+        checkpoint.open_checkpoint(torch_files.write_pickle(path, body + end))
+    assert time.process_time() - start < 2.0
+
+
+def test_a_config_that_contains_itself_is_refused(path: Path) -> None:
+    body = b"\x80\x02}X\x06\x00\x00\x00weight}sX\x06\x00\x00\x00config}q\x00"
+    itself = torch_files.write_pickle(path, body + b"X\x01\x00\x00\x00ah\x00ss.")
+    assert "nested too deeply" in refused(itself).message
 
 
 def test_a_pickle_of_absurd_size_is_refused(path: Path) -> None:
     huge = b"\x80\x02" + b"N" * unpickle.MAX_BYTES
     assert refused(torch_files.write_pickle(path, huge)).code == "CHECKPOINT_UNSAFE"
-    with pytest.raises(Refused, match="CHECKPOINT_UNSAFE"):
-        unpickle.loads(huge)
+    for body in (huge, huge[:1_000_000]):
+        with pytest.raises(Refused, match="CHECKPOINT_UNSAFE"):
+            unpickle.loads(body)
+
+
+def test_messages_hold_no_long_names_of_the_file(path: Path) -> None:
+    long = b"x" * 60_000
+    pickles = [
+        b"c" + long + b"\nb\n.",
+        STORAGE.replace(b"X\x01\x00\x00\x000", b"X" + struct.pack("<I", len(long)) + long),
+    ]
+    pickles[1] = b"}X\x01\x00\x00\x00w" + TENSOR[2:] + pickles[1] + b"K\x00))tRs."
+    for body in pickles:
+        assert len(refused(torch_files.write_pickle(path, b"\x80\x02" + body)).message) < 500
+    members = {"a/data.pkl": b"\x80\x02}.", "/" + "b" * 60_000: b""}
+    assert len(refused(torch_files.write_zip(path, members)).message) < 500
+
+
+def test_too_many_zip_members_are_refused_before_they_are_listed(path: Path) -> None:
+    torch_files.write_pickle(path, b"\x80\x02}.")
+    data = path.read_bytes()
+    directory = data.rindex(b"PK\x01\x02")
+    end = data.rindex(b"PK\x05\x06")
+    entries = data[directory:end] * (3 * 2**20 // (end - directory))
+    tail = data[end : end + 12] + struct.pack("<II", len(entries), directory) + b"\0\0"
+    path.write_bytes(data[:directory] + entries + tail)
+    assert "too many zip members" in refused(path).message
+
+
+def test_tensors_that_share_their_bytes_too_often_are_refused(path: Path) -> None:
+    shared = STORAGE.replace(b"K\x01t", b"K\x40t") + b"K\x00K\x40\x85K\x01\x85tR"
+    one = b"X\x04\x00\x00\x00%04d" + TENSOR[2:] + shared
+    body = b"\x80\x02}(" + b"".join(one.replace(b"%04d", b"%04d" % n) for n in range(40)) + b"u."
+    torch_files.write_zip(path, {"a/data.pkl": body, "a/data/0": bytes(256)})
+    assert len(checkpoint.open_checkpoint(path).tensors) == 40
+    torch_files.write_zip(path, {"a/data.pkl": body.replace(b"K\x40", b"K\xff"),
+                                 "a/data/0": bytes(1020)})  # fmt: skip
+    assert "the same bytes" in refused(path).message
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../b", "a\\b"])
@@ -195,13 +343,15 @@ def test_sizes_beyond_the_file_are_refused(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "stride", "count"),
-    [((9,), (1,), 8), ((2,), (8,), 8), ((2**40,), (0,), 8), ((3,), (1,), 4)],
-    ids=["long", "strided", "repeated without end", "storage of another size"],
+    [((9,), (1,), 8), ((2,), (8,), 8), ((2**40,), (0,), 8), ((3,), (1,), 4), ((1,), (1,), -1)],
+    ids=["long", "strided", "repeated without end", "storage of another size", "negative"],
 )
 def test_tensors_that_reach_beyond_their_storage_are_refused(
     path: Path, shape: tuple[int], stride: tuple[int], count: int
 ) -> None:
-    numbers = [b"\x8a\x06" + n.to_bytes(6, "little") for n in (count, shape[0], stride[0])]
+    numbers = [
+        b"\x8a\x06" + n.to_bytes(6, "little", signed=True) for n in (count, shape[0], stride[0])
+    ]
     body = (
         b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n("
         b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
@@ -219,6 +369,15 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(
 def test_an_empty_tensor_is_empty(path: Path) -> None:
     read = checkpoint.open_checkpoint(torch_files.write(path, {"w": np.empty((0, 3), "<f4")}))
     assert read.load("w").shape == (0, 3)
+
+
+def test_an_empty_tensor_of_absurd_dimensions_is_refused(path: Path) -> None:
+    empty = STORAGE.replace(b"K\x01t", b"K\x00t") + b"K\x00"
+    huge = b"\x8a\x08" + (2**62).to_bytes(8, "little")
+    body = b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR[2:] + empty + huge + b"K\x00\x86NN\x86tRs."
+    body = body.replace(b"NN\x86", b"K\x01K\x01\x86")
+    torch_files.write_zip(path, {"a/data.pkl": body, "a/data/0": b""})
+    assert "absurd" in refused(path).message
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"RIFF" * 100, b"\x80\x02}."], ids=repr)
@@ -304,14 +463,23 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
         {"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}},
         {"a": {"dtype": "Q4", "shape": [2], "data_offsets": [0, 8]}},
         {"a": {"dtype": "F32"}},
+        {"a": {"dtype": "F32", "shape": [2**64], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [2**62, 0], "data_offsets": [0, 0]}},
+        {"a": {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8.5]}},
+        {"a" * 201: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}},
+        {str(n): {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for n in range(10_001)},
         {"a": 1},
         [],
     ],
-    ids=["beyond", "shape", "type", "fields", "entry", "list"],
+    ids=[
+        *("beyond", "shape", "type", "fields", "huge shape", "huge empty shape", "no type"),
+        *("fraction", "long name", "many", "entry", "list"),
+    ],
 )
 def test_damaged_safetensors_are_refused(tmp_path: Path, header: object) -> None:
     path = safetensors(tmp_path / "m.safetensors", header, bytes(8))
-    assert refused(path).code == "CHECKPOINT_INVALID"
+    assert refused(path).code in ("CHECKPOINT_INVALID", "CHECKPOINT_UNSAFE")
 
 
 @pytest.mark.parametrize("content", [b"1234", struct.pack("<Q", 2**60) + b"{}"])

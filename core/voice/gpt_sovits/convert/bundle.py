@@ -33,6 +33,8 @@ from core.voice.gpt_sovits.convert.graph import Graph, Weights
 CONVERTER = "voicedrop/4"
 """Stored in every bundle; incremented whenever the graphs change."""
 _SPECTROGRAM_BINS = 704
+_MAX_JSON = 16 * 2**20
+"""Bytes of a config or a tokenizer."""
 Progress = Callable[[str, float], None]
 """Called with the current stage and the share that is done, 0 to 1."""
 
@@ -82,9 +84,9 @@ def convert(
 
     Raises Refused CHECKPOINT_INVALID, CHECKPOINT_UNSAFE or OUTPUT_EXISTS.
     """
-    errors = (ValueError, TypeError, ArithmeticError)
+    errors = (ValueError, TypeError, ArithmeticError, LookupError)
     mismatch = Refused("CHECKPOINT_INVALID", "The configs and tensors of these files do not fit.")
-    with raising(mismatch, on=(*errors, LookupError)):
+    with raising(mismatch, on=errors):
         model = _open_sources(sources)
     with _temporary_folder(out) as folder, raising(mismatch, on=errors):
         with Weights(folder / "weights.bin") as weights:
@@ -135,10 +137,16 @@ def _check_compatible(decoder: t2s.T2S, model: sovits.Sovits, hubert: Checkpoint
 
 def _open_model_folder(path: Path) -> tuple[Checkpoint, Mapping[str, Any]]:
     """Open a model folder of Hugging Face."""
-    with raising(Refused("CHECKPOINT_INVALID", f"{path}/config.json is missing or damaged"),
-                 on=(OSError, ValueError)):  # fmt: skip
-        config = json.loads((path / "config.json").read_bytes())
-    return open_checkpoint(_find_weights_file(path)), _HuggingFaceConfig(config)
+    config = _HuggingFaceConfig(_read_json(path / "config.json"))
+    return open_checkpoint(_find_weights_file(path)), config
+
+
+def _read_json(path: Path) -> Any:
+    damaged = Refused("CHECKPOINT_INVALID", f"{path} is missing or damaged")
+    with raising(damaged, on=(OSError, ValueError, RecursionError)):
+        if path.stat().st_size > _MAX_JSON:
+            raise ValueError(path)
+        return json.loads(path.read_bytes())
 
 
 def _find_weights_file(path: Path) -> Path:
@@ -230,7 +238,7 @@ def _copy_vocabulary(source: Path, folder: Path) -> None:
     if (source / "vocab.txt").is_file():
         lines = (source / "vocab.txt").read_text("utf-8").splitlines()
     elif (source / "tokenizer.json").is_file():
-        vocabulary = json.loads((source / "tokenizer.json").read_bytes())["model"]["vocab"]
+        vocabulary = _read_json(source / "tokenizer.json")["model"]["vocab"]
         lines = sorted(vocabulary, key=vocabulary.__getitem__)
     if lines:
         (folder / "vocab.txt").write_text("\n".join(lines) + "\n", "utf-8")

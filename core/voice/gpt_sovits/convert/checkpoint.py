@@ -7,6 +7,7 @@ code, which is ignored: `sovits` detects the version from the tensors.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import struct
@@ -22,7 +23,17 @@ from numpy.typing import NDArray
 from core.errors import Refused, raising
 from core.voice.gpt_sovits.convert import unpickle
 
-_MAX_MEMBERS = 100_000
+_MAX_MEMBERS = 10_000
+"""Of a zip file, and tensors. An official checkpoint has at most 1500."""
+_MAX_NAME = 200
+_MAX_DIRECTORY = 2 * 2**20
+"""Bytes of the central directory of a zip file."""
+_MAX_REPETITION = 4
+"""Bytes of all tensors in relation to the file. Tied weights share a storage."""
+_MAX_EMPTY = 2**40
+"""Product of the dimensions of an empty tensor that are not 0."""
+_MAX_DEPTH = 8
+_MAX_SETTINGS = 10_000
 _VERSION_CODES = {b"PK", *(b"%02d" % code for code in range(7))}
 _BFLOAT16: np.dtype[Any] = np.dtype("V2")
 _STORAGE_TYPES: Mapping[str, np.dtype[Any]] = {
@@ -124,7 +135,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
         )
     try:
         if path.suffix == ".safetensors":
-            return Checkpoint(path.name, dict(_read_safetensors(data)))
+            tensors = dict(_read_safetensors(data))
+            _check_amount(tensors, data)
+            return Checkpoint(path.name, tensors)
         return _open_torch(path, data)
     except Refused as exc:
         raise Refused(exc.code, f"{path.name}: {exc.message}") from exc
@@ -146,20 +159,60 @@ def _open_torch(path: Path, data: NDArray[np.uint8]) -> Checkpoint:
         raise Refused("CHECKPOINT_INVALID", "its pickle is not a mapping")
     wrapped = isinstance(content.get("weight"), dict)
     weights = content["weight"] if wrapped else content
-    config = content.get("config") if wrapped else None
     tensors = {
         name: _tensor_view(value, members, prefix)
         for name, value in weights.items()
         if isinstance(value, unpickle.StridedTensor)
     }
+    _check_amount(tensors, data)
+    config = _Settings().copy(content.get("config")) if wrapped else None
     return Checkpoint(path.name, tensors, config if isinstance(config, dict) else {})
+
+
+def _check_amount(tensors: Mapping[str, NDArray[Any]], data: NDArray[np.uint8]) -> None:
+    """Refuse a small file that would take hours to convert."""
+    if len(tensors) > _MAX_MEMBERS:
+        raise Refused("CHECKPOINT_UNSAFE", f"it has too many tensors: {len(tensors)}")
+    if max(map(len, tensors), default=0) > _MAX_NAME:
+        raise Refused("CHECKPOINT_UNSAFE", "a tensor has an absurdly long name")
+    if sum(value.nbytes for value in tensors.values()) > _MAX_REPETITION * len(data):
+        raise Refused("CHECKPOINT_UNSAFE", "its tensors use the same bytes many times")
+
+
+class _Settings:
+    """Copies a config of limited size and depth: plain values, records as dicts."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """Values that are neither plain nor containers become None."""
+        self._count += 1
+        if depth > _MAX_DEPTH or self._count > _MAX_SETTINGS:
+            raise Refused("CHECKPOINT_UNSAFE", "its config is too large or nested too deeply")
+        if isinstance(value, unpickle.Record):
+            value = value.attributes
+        if isinstance(value, dict):
+            return {key: self.copy(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.copy(item, depth + 1) for item in value]
+        return value if isinstance(value, str | int | float) else None
+
+
+class _ZipFile(io.FileIO):
+    """Limits how much `zipfile` reads at once, which is the central directory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MAX_DIRECTORY:
+            raise Refused("CHECKPOINT_UNSAFE", "it has too many zip members")
+        return super().read(size)
 
 
 def _read_members(path: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     """Return the bytes of each zip member by name, without copying. Unsafe names are refused."""
     broken = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error)
     damaged = Refused("CHECKPOINT_INVALID", "not a torch zip file, or truncated")
-    with raising(damaged, on=broken), zipfile.ZipFile(path) as archive:
+    with raising(damaged, on=broken), _ZipFile(path) as file, zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     if len(entries) > _MAX_MEMBERS:
         raise Refused("CHECKPOINT_UNSAFE", f"it has too many zip members: {len(entries)}")
@@ -167,9 +220,9 @@ def _read_members(path: Path, data: NDArray[np.uint8]) -> dict[str, NDArray[np.u
     for entry in entries:
         parts = PurePosixPath(entry.filename).parts
         if ".." in parts or "\\" in entry.orig_filename or entry.filename.startswith("/"):
-            raise Refused("CHECKPOINT_UNSAFE", f"it has a zip member named {entry.filename!r}")
+            raise Refused("CHECKPOINT_UNSAFE", f"it has a zip member named {_shown(entry)}")
         if entry.filename in members:
-            raise Refused("CHECKPOINT_UNSAFE", f"it has two zip members named {entry.filename!r}")
+            raise Refused("CHECKPOINT_UNSAFE", f"it has two zip members named {_shown(entry)}")
         members[entry.filename] = _member_bytes(entry, data)
     return members
 
@@ -182,31 +235,40 @@ def _member_bytes(entry: zipfile.ZipInfo, data: NDArray[np.uint8]) -> NDArray[np
         _VERSION_CODES if start == 0 else {b"PK"}
     )
     if len(header) < 30 or not signed:
-        raise Refused("CHECKPOINT_INVALID", f"no zip header before {entry.filename!r}")
+        raise Refused("CHECKPOINT_INVALID", f"no zip header before {_shown(entry)}")
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        raise Refused("CHECKPOINT_INVALID", f"{entry.filename!r} is compressed or encrypted")
+        raise Refused("CHECKPOINT_INVALID", f"{_shown(entry)} is compressed or encrypted")
     names = sum(struct.unpack("<HH", header[26:30]))
     first = start + 30 + names
     if first + entry.file_size > len(data):
-        size = f"{entry.filename!r} declares {entry.file_size} bytes, more than the file has"
+        size = f"{_shown(entry)} declares {entry.file_size} bytes, more than the file has"
         raise Refused("CHECKPOINT_INVALID", size)
     return data[first : first + entry.file_size]
+
+
+def _shown(entry: zipfile.ZipInfo) -> str:
+    """Return the name of a zip member for a message."""
+    return repr(entry.filename[:_MAX_NAME])
 
 
 def _tensor_view(
     tensor: unpickle.StridedTensor, members: Mapping[str, NDArray[np.uint8]], prefix: str
 ) -> NDArray[Any]:
-    kind, member, count = tensor.storage
-    dtype = _STORAGE_TYPES[kind]
+    member, count = tensor.storage.member, tensor.storage.count
+    dtype = _STORAGE_TYPES[tensor.storage.kind]
     raw = members.get(f"{prefix}data/{member}")
     if raw is None or len(raw) != count * dtype.itemsize:
-        raise Refused("CHECKPOINT_INVALID", f"the storage {member} is missing or truncated")
+        raise Refused(
+            "CHECKPOINT_INVALID", f"the storage {member[:_MAX_NAME]!r} is missing or truncated"
+        )
     flat = raw.view(dtype)
     steps = [(n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True)]
     size = math.prod(tensor.shape)
     if size and (tensor.offset + sum(steps) >= count or size > count):
         raise Refused("CHECKPOINT_INVALID", "a tensor reaches beyond its storage")
     if not size:
+        if math.prod(filter(None, tensor.shape)) > _MAX_EMPTY:
+            raise Refused("CHECKPOINT_INVALID", "an empty tensor has absurd dimensions")
         return np.empty(tensor.shape, dtype)
     strides = tuple(s * dtype.itemsize for s in tensor.stride)
     return np.lib.stride_tricks.as_strided(
@@ -223,7 +285,8 @@ def _read_safetensors(data: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[An
     if length > min(len(data) - 8, unpickle.MAX_BYTES):
         raise damaged
     body = data[8 + length :]
-    with raising(damaged, on=(ValueError, KeyError, TypeError, AttributeError, RecursionError)):
+    broken = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+    with raising(damaged, on=broken):
         header = json.loads(bytes(data[8 : 8 + length]))
         for name, entry in header.items():
             if name == "__metadata__":

@@ -2,27 +2,44 @@
 
 Python's `pickle.Unpickler` is unsafe even with a restricted `find_class`: a file can exhaust memory
 or overflow the C stack. This interpreter has the two dozen opcodes of protocol 2 that state dicts
-need (described in Lib/pickletools.py) and a few globals.
+need (described in Lib/pickletools.py) and a few globals. Each opcode accepts only the types that
+torch gives it, and takes time and memory in proportion to its own bytes: only strings and numbers
+are hashed, nothing is copied that a later opcode could name again, and no value is compared,
+traversed or printed.
 """
 
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import ExplainedError, Refused
 
-MAX_BYTES = 16 * 2**20
+MAX_BYTES = 2 * 2**20
 """The pickle of an official checkpoint has about 0.1 MB."""
+_MAX_OPCODES = 500_000
+_MAX_DIMENSIONS = 8
+_MAX_SIZE = 2**63 - 1
+"""Of a dimension, stride or offset, in elements."""
 
-Storage = tuple[str, str, int]
-"""(element type such as `HalfStorage`, member name, number of elements)."""
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Elements of one type, a member of the zip file."""
+
+    kind: str
+    """Such as `HalfStorage`."""
+    member: str
+    count: int
 
 
-class Record(dict[str, Any]):
-    """The attributes of a `utils.HParams` instance."""
+@dataclass(slots=True, eq=False)
+class Record:
+    """A `utils.HParams` instance."""
+
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +59,8 @@ class _Global:
 
 _STORAGES = {"FloatStorage", "HalfStorage", "DoubleStorage", "BFloat16Storage", "LongStorage"}
 _STORAGES |= {"IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage"}
-_ALLOWED_GLOBALS = {
-    "collections.OrderedDict",
-    "utils.HParams",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter",
-    *(f"torch.{name}" for name in _STORAGES),
-}
+_STORAGE_GLOBALS = {f"torch.{name}" for name in _STORAGES}
+_RECORD = "utils.HParams"
 _LITERALS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -64,24 +76,26 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 def loads(data: bytes) -> Any:
     """Return the object: dicts, lists, tuples, numbers, strings, `Record`s, `StridedTensor`s.
 
-    Raises Refused CHECKPOINT_UNSAFE, which names a forbidden global, or CHECKPOINT_INVALID.
+    Values may be nested deeply and contain themselves. Raises Refused CHECKPOINT_UNSAFE, which
+    names a forbidden global, or CHECKPOINT_INVALID.
     """
     if len(data) > MAX_BYTES:
         raise Refused("CHECKPOINT_UNSAFE", f"its pickle is too large: {len(data)} bytes")
     machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if count == _MAX_OPCODES:
+                raise Refused("CHECKPOINT_UNSAFE", f"its pickle has over {count} opcodes")
             machine.run(opcode.name, argument)
-        return machine.stack.pop()
+        return machine.pop()
     except ExplainedError as exc:
         raise Refused("CHECKPOINT_INVALID", f"its pickle is damaged: {exc}") from exc
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+    except (ValueError, KeyError) as exc:  # of pickletools, and of the memo
         raise Refused("CHECKPOINT_INVALID", "its pickle is damaged") from exc
 
 
 class _Machine:
-    """Runs opcodes. Each takes time and memory in proportion to its own bytes: only strings are
-    hashed, and no value is traversed or printed."""
+    """Runs opcodes on a stack."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -92,9 +106,9 @@ class _Machine:
         if name in _LITERALS or name in _CONSTANTS:
             self.stack.append(_LITERALS[name]() if name in _LITERALS else argument)
         elif name in _TUPLES:
-            self._tuple(len(self.stack) - _TUPLES[name])
+            self.stack.append(tuple(self._take(_TUPLES[name])))
         elif name in ("BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = self.stack[-1]
+            self.memo[argument] = self._top(object)
         elif name in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif name == "GLOBAL":
@@ -104,89 +118,128 @@ class _Machine:
         elif name not in ("PROTO", "STOP"):
             self._combine(name)
 
+    def pop(self) -> Any:
+        return self._take(1)[0]
+
     def _combine(self, name: str) -> None:
         match name:
             case "TUPLE":
-                self._tuple(self.marks.pop())
-            case "SETITEMS" | "APPENDS":
-                self._fill(self.marks.pop(), name)
-            case "SETITEM" | "APPEND":
-                self._fill(len(self.stack) - (2 if name == "SETITEM" else 1), name + "S")
+                self.stack.append(tuple(self._take_marked()))
+            case "SETITEM" | "SETITEMS":
+                items = self._take(2) if name == "SETITEM" else self._take_marked()
+                self._top(dict).update(_string_pairs(items))
+            case "APPEND" | "APPENDS":
+                items = self._take(1) if name == "APPEND" else self._take_marked()
+                self._top(list).extend(items)
             case "BINPERSID":
-                self.stack.append(_storage(self.stack.pop()))
+                self.stack.append(_storage(self.pop()))
             case "REDUCE" | "NEWOBJ":
-                arguments = self.stack.pop()
-                self.stack.append(_call(self.stack.pop(), arguments))
+                function, arguments = self._take(2)
+                self.stack.append(_call(name, function, arguments))
             case "BUILD":
-                _set_state(self.stack.pop(), self.stack[-1])
+                _set_state(self.pop(), self._top((Record, dict)))
             case _:
                 raise Refused("CHECKPOINT_UNSAFE", f"its pickle uses the opcode {name}")
 
-    def _tuple(self, start: int) -> None:
-        if start < 0:
+    def _top(self, kind: type[Any] | tuple[type[Any], ...]) -> Any:
+        """Return the top of the stack, which must be above the last mark."""
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
             raise ExplainedError("stack underflow")
-        self.stack[start:] = [tuple(self.stack[start:])]
+        if not isinstance(self.stack[-1], kind):
+            raise ExplainedError(f"an opcode is used on a {type(self.stack[-1]).__name__}")
+        return self.stack[-1]
 
-    def _fill(self, start: int, name: str) -> None:
-        if start < 1:
+    def _take(self, count: int) -> list[Any]:
+        """Remove values from the stack, all of which must be above the last mark."""
+        first = len(self.stack) - count
+        if first < (self.marks[-1] if self.marks else 0):
             raise ExplainedError("stack underflow")
-        items, target = self.stack[start:], self.stack[start - 1]
-        del self.stack[start:]
-        if name == "APPENDS":
-            target.extend(items)
-        else:
-            target.update(_string_mapping(zip(items[::2], items[1::2], strict=True)))
+        taken = self.stack[first:]
+        del self.stack[first:]
+        return taken
+
+    def _take_marked(self) -> list[Any]:
+        if not self.marks:
+            raise ExplainedError("stack underflow")
+        return self._take(len(self.stack) - self.marks.pop())
 
 
 def _allowed_global(name: str) -> _Global:
-    if name not in _ALLOWED_GLOBALS:
-        raise Refused("CHECKPOINT_UNSAFE", f"its pickle loads {name}, which could execute code")
+    if name not in {*_CALLS, *_STORAGE_GLOBALS, _RECORD}:
+        shown = repr(name[:100])
+        raise Refused("CHECKPOINT_UNSAFE", f"its pickle loads {shown}, which could execute code")
     return _Global(name)
 
 
-def _call(function: _Global, arguments: tuple[Any, ...]) -> Any:
-    match function.name.rsplit(".", 1)[-1]:
-        case "OrderedDict":
-            return _string_mapping(arguments[0]) if arguments else {}
-        case "HParams":
-            return Record()
-        case "_rebuild_tensor_v2":
-            storage, offset, shape, stride = arguments[:4]
-            return _strided_tensor(storage, offset, shape, stride)
-        case "_rebuild_parameter" if isinstance(arguments[0], StridedTensor):
-            return arguments[0]
-        case name:
-            raise ExplainedError(f"{name} is called with arguments that are not tensors")
+def _call(opcode: str, function: Any, arguments: Any) -> Any:
+    """REDUCE calls one of `_CALLS`, NEWOBJ creates a Record."""
+    name = function.name if isinstance(function, _Global) else ""
+    if not isinstance(arguments, tuple):
+        raise ExplainedError("the arguments of a call are not a tuple")
+    if opcode == "NEWOBJ" and name == _RECORD and not arguments:
+        return Record()
+    if opcode == "REDUCE" and name in _CALLS:
+        return _CALLS[name](arguments)
+    raise ExplainedError(f"{name or 'something'} is called as a function of others")
 
 
-def _set_state(state: Any, target: Any) -> None:
-    """Set the attributes of a Record; those of other objects are not needed."""
+def _set_state(state: Any, target: Record | dict[str, Any]) -> None:
+    """Set the attributes of a Record. Those of an OrderedDict, which are torch's version numbers,
+    are not needed."""
+    if type(state) is not dict:
+        raise ExplainedError("attributes are not a mapping")
     if isinstance(target, Record):
-        target.update(state)
+        target.attributes = state
 
 
-def _strided_tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> StridedTensor:
-    sizes = [offset, *shape, *stride]
-    if not (isinstance(storage, tuple) and all(type(size) is int and size >= 0 for size in sizes)):
-        raise ExplainedError("a tensor has no storage or negative sizes")
-    if len(shape) != len(stride) or len(shape) > 8:
+def _ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    if arguments:
+        raise ExplainedError("an OrderedDict is called with arguments")
+    return {}
+
+
+def _strided_tensor(arguments: tuple[Any, ...]) -> StridedTensor:
+    if len(arguments) < 4:
+        raise ExplainedError("a tensor has no storage or no shape")
+    storage, offset, shape, stride = arguments[:4]
+    if not (isinstance(storage, Storage) and type(shape) is type(stride) is tuple):
+        raise ExplainedError("a tensor has no storage or no shape")
+    if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS:
         raise ExplainedError("the strides of a tensor do not fit its shape")
-    return StridedTensor((storage[0], storage[1], storage[2]), offset, tuple(shape), tuple(stride))
+    if not all(type(size) is int and 0 <= size <= _MAX_SIZE for size in (offset, *shape, *stride)):
+        raise ExplainedError("a tensor has sizes that are negative or no numbers")
+    return StridedTensor(storage, offset, shape, stride)
+
+
+def _parameter(arguments: tuple[Any, ...]) -> StridedTensor:
+    if not arguments or not isinstance(arguments[0], StridedTensor):
+        raise ExplainedError("a parameter is not a tensor")
+    return arguments[0]
+
+
+_CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "collections.OrderedDict": _ordered_dict,
+    "torch._utils._rebuild_tensor_v2": _strided_tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+}
 
 
 def _storage(identity: Any) -> Storage:
-    kind, element, member, _, count = identity
-    if kind != "storage" or not isinstance(element, _Global) or not isinstance(member, str):
+    """Read a persistent id: ("storage", element type, member, device, number of elements)."""
+    if type(identity) is not tuple or len(identity) != 5:
         raise ExplainedError("a persistent id is not a storage")
+    kind, element, member, _, count = identity
+    if not (isinstance(kind, str) and kind == "storage" and isinstance(member, str)):
+        raise ExplainedError("a persistent id is not a storage")
+    if not (isinstance(element, _Global) and element.name in _STORAGE_GLOBALS):
+        raise ExplainedError("a storage has no element type")
     if type(count) is not int:
         raise ExplainedError("a storage has no size")
-    return element.name.rsplit(".", 1)[-1], member, count
+    return Storage(element.name.removeprefix("torch."), member, count)
 
 
-def _string_mapping(pairs: Iterable[Any]) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
-    for key, value in pairs:
-        if not isinstance(key, str):
-            raise ExplainedError("a key is not a string")
-        mapping[key] = value
-    return mapping
+def _string_pairs(items: list[Any]) -> dict[str, Any]:
+    keys = items[::2]
+    if not all(isinstance(key, str) for key in keys):
+        raise ExplainedError("a key is not a string")
+    return dict(zip(keys, items[1::2], strict=True))
