@@ -22,7 +22,11 @@ def check(key: str, pointer: str) -> str:
     if _URL.match(key):
         raise Refused("REF_FORBIDDEN", pointer=pointer)
     if key.startswith("/") or key.endswith("/"):
-        raise Refused("KEY_INVALID", "A key neither begins nor ends with a slash.", pointer=pointer)
+        message = (
+            f"{key[:80]!r} is no key: name an object of the inbox, such as `refs/alice.wav`, without "
+            "a slash at the beginning or end."
+        )
+        raise Refused("KEY_INVALID", message, pointer=pointer)
     for c in key:
         if c == "\\" or c in INVISIBLE or unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
             message = f"A key may not contain the character U+{ord(c):04X}."

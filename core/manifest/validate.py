@@ -77,13 +77,16 @@ def join_pointer(pointer: str, *names: object) -> str:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean ...?` if a known name is similar, else an empty string."""
+    """Return ` Did you mean ...?` if a known name is similar, or is the only one that continues
+    this one; else an empty string."""
     return _suggest(name, tuple(known)) if len(name) <= 32 else ""
 
 
 @lru_cache(maxsize=4096)  # one generator makes the same mistake in a hundred thousand items
 def _suggest(name: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    longer = [one for one in known if len(name) > 1 and one.startswith(name)]
+    near = near or (longer if len(longer) == 1 else [])
     return f" Did you mean `{near[0]}`?" if near else ""
 
 

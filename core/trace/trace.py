@@ -156,6 +156,6 @@ def _describe_stretch(stretch: MarkedStretch) -> str:
     parts = [f"{source} from {stretch.start:.1f} to {stretch.end:.1f} s"]
     if abs(tempo - 1) > 0.004:
         parts.append(f"played {abs(tempo - 1):.1%} too {'fast' if tempo > 1 else 'slow'}")
-    if abs(pitch - tempo) > 0.004:
+    if min(abs(pitch - tempo), abs(pitch - 1)) > 0.004:  # a resampled clip is only too fast
         parts.append(f"pitched {abs(pitch - 1):.1%} too {'high' if pitch > 1 else 'low'}")
     return ", ".join(parts)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from core.errors import JobError
 from core.version import VERSION
@@ -107,18 +106,23 @@ def submit(
 
 @app.command(name="open")
 def open_(
-    source: Annotated[str, typer.Argument(help="A job id, result.json, or a .sealed file.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Job ids or their first digits, manifests, result.json, .sealed files."),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the audio.")] = Path(),
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Unseal the audio of a result.
+    """Unseal the audio of results.
 
-    The signature, the envelopes and every digest are checked before a file appears.
+    The signature, the envelopes and every digest are checked before a file appears. No file with
+    other content is replaced: then the files go into a folder named after their job. Exit code 1
+    if an item of a result failed.
     """
-    from handlers.cli.open_result import open_result
+    from handlers.cli.open_result import open_results
 
-    screen.show(open_result(read_settings(bucket), source, out), as_json=as_json)
+    screen.show(open_results(read_settings(bucket), sources, out), as_json=as_json)
 
 
 @app.command()
@@ -259,7 +263,7 @@ def main() -> None:
     try:
         app()
     except JobError as error:
-        Console(stderr=True, highlight=False).print(f"{error}\n{error.advice}", markup=False)
+        screen.print_error(error)
         sys.exit(exit_codes.of_error(error))
     except KeyboardInterrupt:
         sys.exit(exit_codes.INTERRUPTED)

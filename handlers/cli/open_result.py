@@ -1,11 +1,11 @@
-"""`voicedrop open`: check a result and unseal its audio."""
+"""`voicedrop open`: check results and unseal their audio."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,20 @@ from core.crypto import sealing
 from core.crypto.keys import Keyring
 from core.crypto.sealing import Envelope
 from core.documents import signed
-from core.errors import Refused
+from core.errors import JobError, Refused
 from core.job.commit import RESULT_LIMIT
+from core.job.runtime import Runtime
+from core.manifest import fields
 from core.result import document
+from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult
 from core.settings import Settings
 from core.storage.object_keys import SEALED_SUFFIX, result_key
-from core.storage.port import Store
 from handlers import wiring
+from handlers.cli import exit_codes, screen
+from handlers.cli.describe import describe_failures
 from handlers.cli.files import read_file, replace_file
+from handlers.cli.find_job import SHORT, find_job
 from handlers.cli.screen import CommandOutput
 
 SEALED_LIMIT = 4 << 30
@@ -29,40 +34,97 @@ Fetch = Callable[[str], bytes]
 """Return the object with this key."""
 
 
-def open_result(settings: Settings, source: str, out: Path) -> CommandOutput:
-    """Unseal every output of a result, or a single one, after all checks.
+@dataclass(slots=True)
+class _Opened:
+    files: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+    """What a result names as failed, and the sources that could not be opened."""
+    lines: list[str] = field(default_factory=list)
+    exit_code: int = exit_codes.DONE
 
-    `source`: a job id, the key or path of a result.json, or the path of a .sealed file beside one.
-    Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING.
+
+def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOutput:
+    """Unseal every output of results, or single ones, after all checks.
+
+    `sources`: what `find_job` finds, or the path of a result.json or of a .sealed file beside one.
+    The error of one source is printed and does not stop the others.
     """
     runtime = wiring.create_local_runtime(settings)
-    data, fetch, name = _locate(source, runtime.results)
+    opened = _Opened()
+    for source in sources:
+        try:
+            _open_source(source, runtime, out, opened)
+        except JobError as exc:
+            screen.print_error(exc)
+            opened.exit_code = opened.exit_code or exit_codes.of_error(exc)
+            opened.failed.append({"source": source, "error": exc.code, "message": exc.message})
+    if opened.files:
+        opened.lines.append("The signature and every digest are right.")
+    data = {"opened": opened.files, "failed": opened.failed}
+    return CommandOutput(data, opened.lines, opened.exit_code)
+
+
+def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> None:
+    """Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING."""
+    data, fetch, name = _locate(source, runtime)
     signed.check_signature(data, runtime.keys.verifying)
     result = document.parse_result(data)
-    named = _sealed_files(chain(document.read_items(result, fetch), result.chapters))
-    files = [file for file in named if not name or file.key.endswith(f"/{name}")]
-    if not files:
+    items = document.read_items(result, fetch)
+    outputs: list[ItemResult | Chapter] = [*items, *result.chapters]
+    files = [file for file in _sealed_files(outputs) if not name or file.key.endswith(f"/{name}")]
+    if name and not files:
         raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
-    out.mkdir(parents=True, exist_ok=True)
-    opened = [_open(file, fetch, runtime.keys, out) for file in files]
-    lines = [f"{file['path']}  {file['seconds']:.1f} s  item {file['item']}" for file in opened]
-    return CommandOutput({"opened": opened}, [*lines, "The signature and every digest are right."])
+    folder = _choose_folder(files, out, result.job_id)
+    for file in files:
+        made = _open(file, fetch, runtime.keys, folder)
+        opened.files.append({"job": result.job_id, **made})
+        opened.lines.append(f"{made['path']}  {made['seconds']:.1f} s  item {made['item']}")
+    if not name:
+        _report_failures(result, outputs, opened)
 
 
-def _locate(source: str, results: Store) -> tuple[bytes, Fetch, str]:
+def _report_failures(
+    result: Result, outputs: Iterable[ItemResult | Chapter], opened: _Opened
+) -> None:
+    """List what the result does not contain, because a folder does not show what is missing."""
+    errors = [("", result.error), *((one.id, one.error) for one in outputs)]
+    for owner, error in errors:
+        if error:
+            found = {"job": result.job_id, "item": owner, "error": error.code}
+            opened.failed.append({**found, "message": error.message})
+    if failures := describe_failures(result, outputs):
+        opened.exit_code = opened.exit_code or exit_codes.FAILED
+        opened.lines.append(f"job {result.job_id[:SHORT]}: {result.status}")
+        opened.lines += [f"  {line}" for line in failures]
+    elif result.estimate:
+        opened.lines.append(f"job {result.job_id[:SHORT]}: a dry run, in which nothing is spoken")
+
+
+def _locate(source: str, runtime: Runtime) -> tuple[bytes, Fetch, str]:
     """Return the result document, a function that reads what it names, and the name of the only
     file to open, or empty for all."""
     path, name = Path(source), ""
-    if not path.is_file():
-        key = source.removeprefix(f"oss://{results.name}/")
-        key = key if key.endswith("result.json") else result_key(key)
-        fetch = lambda key: results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
-        return results.get(key, limit=RESULT_LIMIT).data, fetch, name
+    if (path / "result.json").is_file():
+        path /= "result.json"
     if path.suffix == SEALED_SUFFIX:
         name = path.name
         folder = path.parent.parent if path.parent.name == "chapters" else path.parent
-        path = folder / "result.json"
-    return read_file(path), partial(_read_copy, path.parent), name
+        path = folder / "result.json" if path.is_file() else path
+    if path.is_file():
+        data = read_file(path)
+        if path.name == "result.json" or document.SCHEMA.encode() in data:
+            return data, partial(_read_copy, path.parent), name
+        if fields.SCHEMA.encode() not in data:
+            raise Refused("SCHEMA_TYPE", "This is no result of a job.", pointer=source)
+    job = find_job(source, runtime)
+    fetch = lambda key: runtime.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
+    try:
+        return runtime.results.get(result_key(job), limit=RESULT_LIMIT).data, fetch, name
+    except Refused as exc:
+        if exc.code != "OBJECT_MISSING":
+            raise
+        why = f"There is no result of job {job}: `voicedrop watch --once` carries out a job."
+        raise Refused("OBJECT_MISSING", why, pointer=source) from exc
 
 
 def _read_copy(folder: Path, key: str) -> bytes:
@@ -85,6 +147,13 @@ class _SealedFile:
     seconds: float
     """Length of the owner's audio."""
 
+    @property
+    def place(self) -> Path:
+        """Where the plain file belongs in the folder of its job."""
+        name = self.key.rpartition("/")[2]
+        folder = "chapters" if self.key.endswith(f"/chapters/{name}") else ""
+        return Path(folder, name.removesuffix(SEALED_SUFFIX))
+
 
 def _sealed_files(outputs: Iterable[ItemResult | Chapter]) -> Iterator[_SealedFile]:
     """Yield every sealed file that a result names: items, joined files and subtitles."""
@@ -99,11 +168,31 @@ def _sealed_files(outputs: Iterable[ItemResult | Chapter]) -> Iterator[_SealedFi
             yield _SealedFile(owner.id, subtitle.key, subtitle.envelope, seconds)
 
 
-def _open(file: _SealedFile, fetch: Fetch, keys: Keyring, out: Path) -> dict[str, Any]:
+def _choose_folder(files: list[_SealedFile], out: Path, job: str) -> Path:
+    """Return the folder for the files of a job: `out`, or one named after the job in it if `out`
+    has other files of these names, because items of different jobs often have the same ids.
+
+    Raises Refused OUTPUT_EXISTS if both have.
+    """
+    for folder in (out, out / job[:SHORT]):
+        taken = [path for file in files if not _is_free(path := folder / file.place, file.envelope)]
+        if not taken:
+            return folder
+    message = "A file with other content is there: move it, or choose another folder with --out."
+    raise Refused("OUTPUT_EXISTS", message, pointer=str(taken[0]))
+
+
+def _is_free(path: Path, envelope: Envelope) -> bool:
+    """Whether nothing else would be overwritten: there is no such file, or it is the same."""
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == envelope.pt_sha256
+
+
+def _open(file: _SealedFile, fetch: Fetch, keys: Keyring, folder: Path) -> dict[str, Any]:
     plain = sealing.open_sealed(fetch(file.key), file.envelope, keys.wrapping)
-    name = file.key.rpartition("/")[2]
-    path = out / ("chapters" if file.key.endswith(f"/chapters/{name}") else "")
-    path.mkdir(exist_ok=True)
-    path /= name.removesuffix(SEALED_SUFFIX)
+    path = folder / file.place
+    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, plain)
     return {"item": file.owner, "path": str(path), "seconds": file.seconds}

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
+from core.errors import JobError
 from core.job.runtime import Step
 
 STAGES = {
@@ -54,6 +55,12 @@ def show(output: CommandOutput, *, as_json: bool) -> None:
 
 def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def print_error(error: JobError) -> None:
+    """Print an error and what to do about it on standard error."""
+    advice = "" if error.advice in str(error) else f"\n{error.advice}"
+    stderr().print(f"{error}{advice}", markup=False, soft_wrap=True)
 
 
 def stderr(*, quiet: bool = False) -> Console:

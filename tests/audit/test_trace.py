@@ -102,6 +102,25 @@ def test_a_part_that_was_sped_up_is_found_beside_one_that_was_not(tmp_path: Path
     assert re.search(r"played [23]\.\d% too fast", report.meaning)
 
 
+@pytest.mark.parametrize(
+    ("tempo", "pitch", "words"),
+    [
+        pytest.param(1.0, 1.0, "", id="as made"),
+        pytest.param(1.03, 1.0, ", played 3.0% too fast", id="faster at the same pitch"),
+        pytest.param(0.97, 0.97, ", played 3.0% too slow", id="resampled"),
+        pytest.param(1.0, 0.97, ", pitched 3.0% too low", id="shifted"),
+        pytest.param(
+            0.97, 1.03, ", played 3.0% too slow, pitched 3.0% too high", id="slower and shifted"
+        ),
+    ],
+)
+def test_only_what_changed_is_said_of_a_stretch(tempo: float, pitch: float, words: str) -> None:
+    stretch = trace.MarkedStretch(
+        score=9, payload="0000000a", key_id="k", job="j", item="a", end=2, tempo=tempo, pitch=pitch
+    )
+    assert trace._describe_stretch(stretch) == f"item a of job j from 0.0 to 2.0 s{words}"
+
+
 def test_a_sped_up_clip_is_not_taken_for_one_that_was_cut() -> None:
     """With this payload, three stretches at the original speed also reach the threshold, with a
     score of 9.5; the true speed has 389."""

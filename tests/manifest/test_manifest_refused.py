@@ -240,6 +240,11 @@ def test_a_misspelt_field_gets_a_suggestion() -> None:
     assert "Did you mean `voices`?" in refused(encode(manifest(voice={}))).message
 
 
+def test_the_beginning_of_a_field_gets_a_suggestion() -> None:
+    error = refused(encode(manifest(voices={"alice": {"ref": "refs/alice.flac"}})))
+    assert "Did you mean `reference`?" in error.message
+
+
 def test_a_misspelt_voice_gets_a_suggestion() -> None:
     assert "Did you mean `alice`?" in refused(encode(manifest(defaults={"voice": "alise"}))).message
 

@@ -83,3 +83,8 @@ OTHER_PLACES = [
 def test_urls_and_other_buckets_are_forbidden(key: str) -> None:
     with pytest.raises(Refused, match="REF_FORBIDDEN"):
         reference_key.check(key, "/p")
+
+
+def test_a_path_of_this_machine_is_answered_with_what_a_key_is() -> None:
+    with pytest.raises(Refused, match="'/home/me/alice.wav' is no key: .* `refs/alice.wav`"):
+        reference_key.check("/home/me/alice.wav", "/voices/a/reference")

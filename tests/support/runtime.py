@@ -21,6 +21,7 @@ from core.crypto import keys
 from core.errors import Refused
 from core.job.runtime import Finished, Runtime, Sharded
 from core.result.document import Result
+from core.settings import Settings
 from core.storage.local import LocalStore
 from core.voice import Match, SpeechChunk, Voice, Voiceprint
 from handlers.jobs import carry_out
@@ -110,6 +111,12 @@ def local_runtime(root: Path, **changes: Any) -> Runtime:
     voice: Voice = changes.pop("voice", None) or BuzzVoice()
     fields |= {"load_voice": lambda: voice, "languages": voice.languages}
     return Runtime(**(fields | changes))
+
+
+def local_settings(root: Path, **changes: Any) -> Settings:
+    """The settings with which a command uses the folders and keys of `local_runtime(root)`."""
+    places = {name: str(root / name) for name in ("inbox", "results", "control")}
+    return Settings(keys=root / "keys", **(places | changes))
 
 
 def with_voice(runtime: Runtime, voice: Voice, **changes: Any) -> Runtime:

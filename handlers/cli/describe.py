@@ -1,0 +1,113 @@
+"""The outcome of a job in lines for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from core.errors import Notice
+from core.result.document import Result
+from core.result.item_result import Chapter, ItemResult, Problem
+
+MAX_NAMED = 5
+"""Items named in one line; a voice that may not be used fails all of its items alike."""
+MAX_LINES = 20
+"""Different errors that are listed; the result has all of them."""
+CHOSEN = frozenset({"CONSENT_OPTIONAL", "LABEL_INCOMPLETE", "LABEL_WAIVED"})
+"""Remarks on what the operator or the producer has chosen. The result has them."""
+
+
+def describe_totals(result: Result) -> str:
+    """Return the counts after the status, such as `2 of 3 items, 4.1 s of speech`."""
+    totals, estimate = result.totals, result.estimate
+    if estimate:
+        cost = "" if estimate.cost is None else f", cost {estimate.cost:g}"
+        speech = f"about {estimate.audio_s:.1f} s of speech{cost}; nothing was spoken"
+        return f"{estimate.items} of {totals.items} items can be made, {speech}"
+    kept = f", {totals.kept} of them kept" if totals.kept else ""
+    items = f"{totals.succeeded} of {totals.items} items{kept}"
+    return f"{items}, {totals.audio_s:.1f} s of speech"
+
+
+def describe_result(result: Result) -> list[str]:
+    """Return the errors, remarks and similarities of a result, a line each."""
+    lines = describe_failures(result, [*result.items, *result.chapters])
+    counts: Counter[str] = Counter()
+    for part in result.parts:
+        counts.update(part.errors)
+    lines += [f"{count} items: {code}" for code, count in counts.items()]
+    if counts:
+        lines.append(f"each of them: {result.attachments['errors'].key}")
+    return [*lines, *_remarks(result), *_matches(result)]
+
+
+def describe_failures(result: Result, outputs: Iterable[ItemResult | Chapter]) -> list[str]:
+    """Return a line for each different error: of the job, of a voice, of items alike."""
+    who: dict[tuple[str, str], list[str]] = {}
+    for name, error in _errors(result, outputs):
+        who.setdefault((error.code, error.message), []).append(name)
+    lines = [
+        f"{_join(names)}: {code}: {message}".removeprefix(": ")
+        for (code, message), names in who.items()
+    ]
+    more = len(lines) - MAX_LINES
+    return lines if more <= 0 else [*lines[:MAX_LINES], f"and {more} other errors"]
+
+
+def item_name(item_id: str, index: int, pointer: str) -> str:
+    """Return what a person finds the item by: its id, its line, or its number, counted from 1."""
+    if item_id:
+        return f"item {item_id}"
+    return pointer.partition("/")[0] or f"item {index + 1} of the list"
+
+
+def _errors(
+    result: Result, outputs: Iterable[ItemResult | Chapter]
+) -> Iterator[tuple[str, Problem]]:
+    if result.error:
+        yield _where(result.error), result.error
+    for name, voice in result.voices.items():
+        if voice.error:
+            yield f"voice {name}", voice.error
+    for output in outputs:
+        if output.error and isinstance(output, ItemResult):
+            yield item_name(output.id, output.index, output.error.pointer), output.error
+        elif output.error:
+            yield f"joined file {output.id}", output.error
+
+
+def _where(error: Problem) -> str:
+    return f"at {error.pointer}" if error.pointer else ""
+
+
+def _join(names: list[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _remarks(result: Result) -> Iterator[str]:
+    """Yield the remarks that change what is heard."""
+    for notice in result.notices:
+        yield from _remark("", notice)
+    for name, voice in result.voices.items():
+        for notice in voice.notices:
+            yield from _remark(f"voice {name}: ", notice)
+    found = [(item, notice) for item in result.items for notice in item.notices]
+    for code, count in Counter(notice.code for _, notice in found).items():
+        item, notice = next((item, notice) for item, notice in found if notice.code == code)
+        more = f" and {count - 1} more" if count > 1 else ""
+        yield from _remark(f"{item_name(item.id, item.index, '')}{more}: ", notice)
+
+
+def _remark(prefix: str, notice: Notice) -> Iterator[str]:
+    if notice.code not in CHOSEN:
+        yield f"{prefix}{notice.code}: {notice.message}"
+
+
+def _matches(result: Result) -> Iterator[str]:
+    for name, voice in result.voices.items():
+        for encoder, match in voice.match.items():
+            yield (
+                f"voice {name}, by {encoder}: {match.default:.2f} unadapted -> "
+                f"{match.achieved:.2f} (the same person: {match.same_person:.2f})"
+            )

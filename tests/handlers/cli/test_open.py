@@ -1,0 +1,141 @@
+"""`voicedrop open`: what names a job, where files go, and what is said about failed items."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from core.errors import Refused
+from core.result.document import Result
+from core.settings import Settings
+from handlers.cli.find_job import find_job
+from handlers.cli.open_result import open_results
+from handlers.cli.screen import CommandOutput
+from tests.support.runtime import finish_job, local_runtime, local_settings, put_job
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Jobs:
+    root: Path
+    settings: Settings
+    one: Result
+    two: Result
+    """Has an item with the same id, and one that failed."""
+    refused: Result
+
+    def open(self, *sources: str, out: Path) -> CommandOutput:
+        return open_results(self.settings, list(sources), out)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
+    root = tmp_path_factory.mktemp("jobs")
+    runtime = local_runtime(root)
+    items = [{"id": "hello", "text": "Other words in the same voice."}, {"id": "b", "text": "!bug"}]
+    keys = [
+        put_job(runtime, name="one"),
+        put_job(runtime, name="two", items=items),
+        put_job(runtime, name="refused", colour="blue"),
+    ]
+    one, two, refused = (finish_job(key, runtime) for key in keys)
+    return Jobs(root, local_settings(root), one, two, refused)
+
+
+def test_a_job_is_named_in_many_ways(jobs: Jobs) -> None:
+    one, runtime = jobs.one.job_id, local_runtime(jobs.root)
+    manifest = jobs.root / "inbox/jobs/one.manifest.json"
+    copy = shutil.copy(manifest, jobs.root / "one.manifest.json")
+    names = [
+        *(one, one[:8], f"out/{one}/result.json", f"results/out/{one}/result.json"),
+        *(f"oss://results/out/{one}/hello.wav.sealed", f"out/{one}", str(manifest), str(copy)),
+        *("jobs/one.manifest.json", "one.manifest.json", "inbox/jobs/one.manifest.json"),
+    ]
+    assert {name: find_job(name, runtime) for name in names} == dict.fromkeys(names, one)
+
+
+@pytest.mark.parametrize("name", ["abcd", "nowhere", "nowhere.manifest.json", "/tmp/none.json"])
+def test_what_names_no_job_is_refused_with_what_was_typed(jobs: Jobs, name: str) -> None:
+    with pytest.raises(Refused, match="OBJECT_MISSING") as caught:
+        find_job(name, local_runtime(jobs.root))
+    assert caught.value.pointer == name
+
+
+def test_a_manifest_that_was_edited_since_it_was_submitted_is_no_job(jobs: Jobs) -> None:
+    edited = jobs.root / "edited" / "one.manifest.json"
+    edited.parent.mkdir()
+    edited.write_text("{}")
+    with pytest.raises(Refused, match="voicedrop submit"):
+        find_job(str(edited), local_runtime(jobs.root))
+
+
+def test_digits_that_begin_several_ids_are_refused(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path)
+    for last in "01":
+        runtime.results.put_once(f"out/{'abcd' * 7}000{last}/result.json", b"")
+    with pytest.raises(Refused, match="2 jobs begin with it"):
+        find_job("abcd", runtime)
+
+
+def test_several_results_are_opened_and_no_file_of_another_job_is_replaced(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    out = tmp_path / "heard"
+    sources = [jobs.one.job_id[:8], f"results/out/{jobs.two.job_id}/result.json"]
+    first = jobs.open(*sources, out=out)
+    paths = [out / "hello.wav", out / jobs.two.job_id[:8] / "hello.wav"]
+    assert [Path(one["path"]) for one in first.data["opened"]] == paths
+    content = [path.read_bytes() for path in paths]
+    assert content[0] != content[1]
+    assert jobs.open(*sources, out=out).data == first.data
+    paths[0].write_bytes(b"mine")
+    jobs.open(sources[0], out=out)
+    assert paths[0].read_bytes() == b"mine"
+    assert (out / jobs.one.job_id[:8] / "hello.wav").read_bytes() == content[0]
+
+
+def test_a_file_is_not_replaced_in_the_folder_of_the_job_either(jobs: Jobs, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / jobs.one.job_id[:8]):
+        folder.mkdir(exist_ok=True)
+        (folder / "hello.wav").write_bytes(b"mine")
+    output = jobs.open(jobs.one.job_id, out=tmp_path)
+    assert (output.exit_code, output.data["failed"][0]["error"]) == (1, "OUTPUT_EXISTS")
+
+
+def test_failed_items_are_named_and_fail_the_command(jobs: Jobs, tmp_path: Path) -> None:
+    output = jobs.open(jobs.two.job_id, out=tmp_path)
+    assert output.exit_code == 1
+    assert any("item b: INTERNAL: " in line for line in output.lines)
+    (failed,) = output.data["failed"]
+    assert (failed["job"], failed["item"], failed["error"]) == (jobs.two.job_id, "b", "INTERNAL")
+
+
+def test_a_refused_job_is_explained(jobs: Jobs, tmp_path: Path) -> None:
+    output = jobs.open("refused.manifest.json", out=tmp_path)
+    assert output.exit_code == 1
+    assert any("UNKNOWN_FIELD" in line for line in output.lines)
+    assert "The signature and every digest are right." not in output.lines
+
+
+def test_a_source_that_cannot_be_opened_does_not_stop_the_others(
+    jobs: Jobs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = jobs.root / "inbox/consent/alice.json"
+    output = jobs.open(str(record), "nowhere", jobs.one.job_id, out=tmp_path)
+    assert output.exit_code == 1
+    assert [Path(one["path"]).name for one in output.data["opened"]] == ["hello.wav"]
+    printed = capsys.readouterr().err
+    assert f"This is no result of a job. (at {record})" in printed
+    assert "(at nowhere)" in printed
+
+
+def test_a_manifest_without_result_is_said_to_have_none(jobs: Jobs, tmp_path: Path) -> None:
+    runtime = local_runtime(jobs.root)
+    put_job(runtime, name="new")
+    output = jobs.open("new.manifest.json", out=tmp_path)
+    assert "voicedrop watch --once" in output.data["failed"][0]["message"]
+    assert output.data["failed"][0]["error"] == "OBJECT_MISSING"
