@@ -23,8 +23,8 @@ def check(key: str, pointer: str) -> str:
         raise Refused("REF_FORBIDDEN", pointer=pointer)
     if key.startswith("/") or key.endswith("/"):
         message = (
-            f"{key[:80]!r} is no key: name an object of the inbox, such as `refs/alice.wav`, without "
-            "a slash at the beginning or end."
+            f"{key[:80]!r} is no key: name an object of the inbox, such as `refs/alice.wav`, "
+            "without a slash at the beginning or end."
         )
         raise Refused("KEY_INVALID", message, pointer=pointer)
     for c in key:

@@ -108,7 +108,9 @@ def submit(
 def open_(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Job ids or their first digits, manifests, result.json, .sealed files."),
+        typer.Argument(
+            help="Job ids or their first digits, manifests, result.json, .sealed files."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the audio.")] = Path(),
     bucket: Bucket = None,

@@ -86,5 +86,5 @@ def test_urls_and_other_buckets_are_forbidden(key: str) -> None:
 
 
 def test_a_path_of_this_machine_is_answered_with_what_a_key_is() -> None:
-    with pytest.raises(Refused, match="'/home/me/alice.wav' is no key: .* `refs/alice.wav`"):
+    with pytest.raises(Refused, match=r"'/home/me/alice.wav' is no key: .* `refs/alice.wav`"):
         reference_key.check("/home/me/alice.wav", "/voices/a/reference")
