@@ -33,6 +33,7 @@ from core.storage.object_keys import (
     SHARD_SUFFIX,
     SHARDS,
     check_key,
+    is_apple_double,
 )
 
 Kind = Literal["manifest", "clip", "audio", "other", "shard"]
@@ -123,6 +124,8 @@ def key_candidates(key: str) -> list[str]:
 
 def object_kind(key: str) -> Kind:
     """Return what an object of the inbox is for, judged by its key."""
+    if is_apple_double(key):
+        return "other"
     if key.startswith(MANIFESTS) and key.endswith(MANIFEST_SUFFIXES):
         return "manifest"
     if key.startswith(CLIPS):
@@ -207,7 +210,8 @@ def _ignore_reason(key: str) -> str:
         return "folder"
     if not name or not key_candidates(key):
         return "invalid-key"
-    if name.rpartition("/")[2] in ("_SUCCESS", "_STARTED", ".keep", ".DS_Store"):
+    markers = ("_SUCCESS", "_STARTED", ".keep", ".DS_Store")
+    if name.rpartition("/")[2] in markers or is_apple_double(name):
         return "marker"
     if name.endswith(TEMPORARY_ENDINGS):
         return "temporary"

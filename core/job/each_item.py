@@ -11,7 +11,7 @@ from core.errors import Failed, JobError, Refused
 from core.job import attempt
 from core.job.enrolment import Enrolled
 from core.job.item import make_item
-from core.job.runtime import Run, Runtime
+from core.job.runtime import Run, Runtime, Step
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, Problem
 from core.storage.object_keys import output_key
@@ -30,23 +30,32 @@ def make_all(
     `earlier`: results of an earlier job that are kept, by item id. Once the attempts at the job are
     used up, nothing more is spoken: what is stored counts, and the other items fail.
     """
-    results = [failed_item(bad.id, bad.index, bad.error) for bad in job.errors]
+    results: list[ItemResult] = []
+
+    def add(result: ItemResult) -> None:
+        results.append(result)
+        count = len(job.errors) + len(job.items)
+        run.runtime.observe(Step(job=run.job_id, result=result, done=len(results), of=count))
+
+    for bad in job.errors:
+        add(failed_item(bad.id, bad.index, bad.error))
     stored, missing = _in_order_of_attempt(job, earlier, run)
     if run.lease.attempt > run.runtime.max_attempts:
         error = attempt.exhausted_error(run.runtime)
-        results += [failed_item(item.id, item.index, error, item) for item in missing]
+        for item in missing:
+            add(failed_item(item.id, item.index, error, item))
         missing = []
     done = 0
     for item in [*stored, *missing]:
         run.lease.check()
         try:
             if item.id in earlier:
-                results.append(_keep(item, earlier[item.id]))
+                add(_keep(item, earlier[item.id]))
             else:
-                results.append(_make_one(item, voices[item.voice], job, run))
+                add(_make_one(item, voices[item.voice], job, run))
             done += 1
         except (Refused, Failed) as exc:
-            results.append(failed_item(item.id, item.index, exc, item))
+            add(failed_item(item.id, item.index, exc, item))
         run.lease.record_outputs(done)
     return sorted(results, key=lambda result: result.index)
 

@@ -63,10 +63,10 @@ def wait_for_references(job: Job, manifest: str, run: Run) -> Waiting | None:
     After the deadline, voices without a reference fail with REF_NOT_FOUND. `manifest`: its key.
     """
     runtime = run.runtime
-    missing = _missing_references(job, runtime)
+    missing = missing_references(job, runtime)
     since = [waiting.put_mark(runtime.control, key, run.job_id, manifest) for key in missing]
     # Checked again, because a reference that arrived before its mark was written resumed no job.
-    if since and (missing := _missing_references(job, runtime)):
+    if since and (missing := missing_references(job, runtime)):
         until = min(since) + job.wait_s
         if runtime.control.now() < until:
             return Waiting(run.job_id, missing, until)
@@ -143,7 +143,8 @@ def _describe(reference_key: str, voice: Admitted | JobError) -> VoiceUsed:
     )
 
 
-def _missing_references(job: Job, runtime: Runtime) -> list[str]:
+def missing_references(job: Job, runtime: Runtime) -> list[str]:
+    """Return the keys of the recordings that the job's items need and the inbox does not have."""
     keys = {job.voices[item.voice].reference for item in job.items}
     return sorted(key for key in keys if _is_missing(key, runtime))
 

@@ -13,6 +13,7 @@ from core.errors import Misconfigured
 from core.job.lease import Lease
 from core.job.quota import Quota
 from core.result.document import Result
+from core.result.item_result import ItemResult
 from core.settings import ConsentPolicy, MarkPreset
 from core.speech.recognise import Transcribe
 from core.storage.port import Store
@@ -21,14 +22,18 @@ from core.voice import Voice
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A stage of a job has begun (`seconds` is None) or ended."""
+    """A stage of a job has begun (`seconds` is None) or ended, or an item is done (`result`)."""
 
     job: str
-    stage: str
+    stage: str = ""
     item: str = ""
     seconds: float | None = None
     audio_seconds: float = 0.0
     """Seconds of sound that the stage made; `seconds` / `audio_seconds` is the real-time factor."""
+    result: ItemResult | None = None
+    done: int = 0
+    """Items of the job or shard that are done, this one included, out of `of`."""
+    of: int = 0
 
 
 Observer = Callable[[Step], None]
@@ -79,7 +84,7 @@ class Stopwatch:
     def __init__(self, runtime: Runtime, job: str, item: str = "") -> None:
         self.seconds: dict[str, float] = {}
         """Stage -> seconds spent in it."""
-        self._observe, self._step = runtime.observe, Step(job=job, stage="", item=item)
+        self._observe, self._step = runtime.observe, Step(job=job, item=item)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -57,6 +57,11 @@ class ShardNumber(NamedTuple):
     number: int
 
 
+def is_apple_double(key: str) -> bool:
+    """Return whether this is the file `._name` that macOS writes beside `name` on foreign disks."""
+    return key.rpartition("/")[2].startswith("._")
+
+
 def job_prefix(job_id: str) -> str:
     return f"{OUTPUTS}{job_id}/"
 

@@ -128,6 +128,53 @@ def open_(
 
 
 @app.command()
+def retry(
+    job: Annotated[str, typer.Argument(help="A job id or its first digits, or a manifest.")],
+    bucket: Bucket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a job again after a correction.
+
+    Stores a manifest that names the job in `retry_of`: a new job, which keeps the items that
+    succeeded and makes the others. For corrections outside the manifest, such as a consent record
+    or a recording; a corrected manifest is submitted again instead.
+    """
+    from handlers.cli.retry import retry_job
+
+    screen.show(retry_job(read_settings(bucket), job), as_json=as_json)
+
+
+@app.command()
+def status(
+    jobs: Annotated[
+        list[str] | None, typer.Argument(help="Job ids or their first digits, or manifests.")
+    ] = None,
+    bucket: Bucket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far jobs are, and what failed.
+
+    Without a job: how many are finished, and what the others wait for. Exit codes: 0 succeeded,
+    1 something failed, 3 waiting for a file, 5 not finished.
+    """
+    from handlers.cli.status import show_status
+
+    screen.show(show_status(read_settings(bucket), jobs or []), as_json=as_json)
+
+
+@app.command(name="list")
+def list_(
+    bucket: Bucket = None,
+    limit: Annotated[int, typer.Option(min=1, help="Finished jobs that are shown.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the jobs, the last finished ones last."""
+    from handlers.cli.status import list_jobs
+
+    screen.show(list_jobs(read_settings(bucket), limit), as_json=as_json)
+
+
+@app.command()
 def trace(
     clips: Annotated[list[Path], typer.Argument(help="Audio files of any origin.")],
     index: Annotated[

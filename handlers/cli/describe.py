@@ -9,10 +9,13 @@ from core.errors import Notice
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult, Problem
 
+SHORT = 8
+"""Digits of a job id that are shown to people; commands take them as well."""
 MAX_NAMED = 5
 """Items named in one line; a voice that may not be used fails all of its items alike."""
 MAX_LINES = 20
 """Different errors that are listed; the result has all of them."""
+SUCCESSFUL = ("succeeded", "validated")
 CHOSEN = frozenset({"CONSENT_OPTIONAL", "LABEL_INCOMPLETE", "LABEL_WAIVED"})
 """Remarks on what the operator or the producer has chosen. The result has them."""
 
@@ -38,7 +41,24 @@ def describe_result(result: Result) -> list[str]:
     lines += [f"{count} items: {code}" for code, count in counts.items()]
     if counts:
         lines.append(f"each of them: {result.attachments['errors'].key}")
-    return [*lines, *_remarks(result), *_matches(result)]
+    return [*lines, *describe_remarks(result)]
+
+
+def describe_remarks(result: Result) -> list[str]:
+    """Return the remarks that change what is heard, and how similar each voice is."""
+    return [*_remarks(result), *_matches(result)]
+
+
+def next_command(result: Result) -> str:
+    """Return what a person may do with a result."""
+    job, lines = result.job_id[:SHORT], []
+    if result.totals.succeeded:
+        lines.append(f"open it: voicedrop open {job}")
+    if result.status == "rejected":
+        lines.append("correct the manifest and submit it again")
+    elif result.status not in SUCCESSFUL:
+        lines.append(f"after a correction: voicedrop retry {job}")
+    return "; ".join(lines) or f"job {job}"
 
 
 def describe_failures(result: Result, outputs: Iterable[ItemResult | Chapter]) -> list[str]:

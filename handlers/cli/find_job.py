@@ -18,8 +18,6 @@ from core.storage.object_keys import MANIFEST_SUFFIXES, MANIFESTS, OUTPUTS, job_
 from events.incoming import object_kind
 from handlers.cli.files import read_file
 
-SHORT = 8
-"""Digits of a job id that are shown to people."""
 _ID = re.compile("[0-9a-f]{32}")
 _SHORT_ID = re.compile("[0-9a-f]{4,31}")
 _IN_KEY = re.compile(r"(?:^|/)out/([0-9a-f]{32})(?:/|$)")

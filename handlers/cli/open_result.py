@@ -24,9 +24,9 @@ from core.settings import Settings
 from core.storage.object_keys import SEALED_SUFFIX, result_key
 from handlers import wiring
 from handlers.cli import exit_codes, screen
-from handlers.cli.describe import describe_failures
+from handlers.cli.describe import SHORT, describe_failures
 from handlers.cli.files import read_file, replace_file
-from handlers.cli.find_job import SHORT, find_job
+from handlers.cli.find_job import find_job
 from handlers.cli.screen import CommandOutput
 
 SEALED_LIMIT = 4 << 30

@@ -2,53 +2,99 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import typer
 
 from core.audio.decoding import BYTES_LIMIT
-from core.errors import Refused
+from core.errors import Misconfigured, Refused
+from core.job import commit
+from core.job.runtime import Runtime
 from core.manifest import resolve
+from core.result.document import Result
 from core.settings import Settings
-from core.storage.object_keys import MANIFESTS
 from handlers import wiring
+from handlers.cli import exit_codes
+from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals
 from handlers.cli.files import read_file
+from handlers.cli.find_job import FoundManifest, found_manifest, last_retry, manifest_key
 from handlers.cli.screen import CommandOutput
 
 
 def submit_job(settings: Settings, manifest: Path, files: list[Path]) -> CommandOutput:
     """Store the files first and the manifest last, because its arrival starts the job.
 
-    Raises Refused with the first error of the manifest, or REF_NOT_FOUND for a file that the
-    manifest does not name.
+    Says so if the same manifest was carried out before, because then nothing happens. Raises
+    Refused with the first error of the manifest, or REF_NOT_FOUND for a file that it does not name.
     """
     data = read_file(manifest, limit=BYTES_LIMIT)
-    is_lines = manifest.name.endswith(".jsonl")
-    references = _references(data, is_lines=is_lines)
+    references = _references(manifest, data)
     runtime = wiring.create_local_runtime(settings)
-    stored: dict[str, str] = {}
-    for path in files:
-        key = _key_of(path, references)
+    keys = {path: _key_of(path, references) for path in files}
+    for path, key in keys.items():
         runtime.inbox.put(key, read_file(path, limit=BYTES_LIMIT))
-        stored[str(path)] = key
     missing = sorted(key for key in references if runtime.inbox.head(key) is None)
-    suffix = ".manifest.jsonl" if is_lines else ".manifest.json"
-    stem = manifest.name.removesuffix(suffix).removesuffix(".jsonl").removesuffix(".json")
-    manifest_key = f"{MANIFESTS}{stem}{suffix}"
-    runtime.inbox.put(manifest_key, data)
-    job_id = resolve.job_id(runtime.inbox.name, manifest_key, data)
-    lines = [f"{path} -> {key}" for path, key in stored.items()]
-    lines += [f"{manifest} -> {manifest_key}", f"job {job_id}"]
-    lines += [f"not in the inbox yet: {key}" for key in missing]
-    summary = {"job": job_id, "manifest": manifest_key, "files": stored, "absent": missing}
-    return CommandOutput(summary, lines)
+    key = manifest_key(manifest)
+    runtime.inbox.put(key, data)
+    submitted = found_manifest(key, data, runtime)
+    last = last_retry(submitted, runtime)
+    result = _earlier_result(last, runtime)
+    lines = [f"{path} -> {key}" for path, key in keys.items()]
+    lines += [f"{manifest} -> {key}", f"job {submitted.job}"]
+    lines += [f"not in the inbox yet: {absent}" for absent in missing]
+    if result:
+        lines += _explain_earlier(result)
+    elif last != submitted:
+        lines.append(f"Its retry {last.job[:SHORT]} is not finished: `voicedrop watch --once`.")
+    summary = {
+        "job": submitted.job,
+        "manifest": key,
+        "files": {str(path): key for path, key in keys.items()},
+        "absent": missing,
+        "finished": result.status if result else "",
+    }
+    is_good = result is None or result.status in SUCCESSFUL
+    return CommandOutput(summary, lines, exit_codes.DONE if is_good else exit_codes.FAILED)
 
 
-def _references(data: bytes, *, is_lines: bool) -> set[str]:
-    """Return the keys of all recordings and consent records that a manifest names."""
-    job = resolve.parse_job(data, lines=is_lines)
+def _earlier_result(manifest: FoundManifest, runtime: Runtime) -> Result | None:
+    with suppress(Misconfigured):  # a producer may not read results
+        return commit.read_result(manifest.job, runtime)
+    return None
+
+
+def _explain_earlier(result: Result) -> list[str]:
+    short = result.job_id[:SHORT]
+    lines = [
+        f"This manifest was carried out before, as job {short}: {result.status}, "
+        f"{describe_totals(result)}. Nothing new will be made."
+    ]
+    if result.status not in SUCCESSFUL:
+        lines.append(
+            f"After a correction elsewhere, such as in a consent record: voicedrop retry {short}. "
+            "A changed manifest is a new job."
+        )
+    return lines
+
+
+def _references(path: Path, data: bytes) -> set[str]:
+    """Return the keys of all recordings and consent records that a manifest names.
+
+    Raises its first error; all errors of items are printed, with their lines.
+    """
+    try:
+        parsed = resolve.parse_manifest(data, lines=path.name.endswith(".jsonl"))
+        job = resolve.resolve(parsed)
+    except Refused:
+        typer.echo(f"{path} was not submitted:", err=True)
+        raise
     for bad in job.errors:
-        typer.echo(f"item {bad.id or bad.index}: {bad.error}", err=True)
+        start, _ = parsed.entries[bad.index].span
+        newline = "\n" if isinstance(parsed.source, str) else b"\n"
+        line = parsed.source.count(newline, 0, start) + 1  # type: ignore[arg-type]
+        name = f"item {bad.id}: " if bad.id else ""
+        typer.echo(f"{path}, line {line}: {name}{bad.error}", err=True)
     if job.errors:
         raise job.errors[0].error
     voices = job.voices.values()

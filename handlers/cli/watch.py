@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -12,54 +14,84 @@ from core.audio import sandbox
 from core.batch import worker
 from core.errors import Refused, Unavailable
 from core.job.runtime import Finished, Runtime, Sharded, Waiting
-from core.result.document import Result
+from core.manifest import fields
+from core.result.document import Result, format_timestamp
 from core.settings import Settings
-from core.storage.object_keys import CLIPS, MANIFEST_SUFFIXES, MANIFESTS, result_key
+from core.storage.object_keys import (
+    CLIPS,
+    MANIFEST_SUFFIXES,
+    MANIFESTS,
+    is_apple_double,
+    result_key,
+)
 from core.storage.port import Info
+from core.trace.trace import Trace
 from events.incoming import object_kind
 from handlers import oss, wiring
 from handlers.cli import exit_codes
+from handlers.cli.describe import (
+    SHORT,
+    SUCCESSFUL,
+    describe_result,
+    describe_totals,
+    next_command,
+)
 from handlers.cli.screen import CommandOutput, Progress
 from handlers.jobs import carry_out, carry_out_shard, trace_clip
 
 SETTLING_SECONDS = 0.5
 """A file in a folder counts as complete so long after its last write. A bucket lists only complete
 objects, but `cp` into a folder writes in steps."""
+MAX_EXAMINED = 1000
+"""Objects of the inbox, in the order of their keys, among which misplaced manifests are noticed."""
+MAX_READ = 1 << 20
+"""Bytes of the largest object that is read to see whether it is a manifest."""
 
 
 def watch_inbox(
     settings: Settings, *, once: bool, poll: float, progress: Progress
 ) -> CommandOutput:
     """Carry out manifests until interrupted; with `once`, until none is left. `poll`: seconds."""
+    until = "until nothing is left to do" if once else "until Ctrl-C"
+    progress.print(f"Watching {settings.inbox} {until}. Results go to {settings.results}.")
     sandbox.start()  # it starts in parallel with what follows
     runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
     watch = Watch(runtime, progress)
-    while watch.poll() or not once:
-        for line in watch.lines:
-            progress.print(line)
-        watch.lines.clear()
-        time.sleep(SETTLING_SECONDS if once else poll)
-    lines = watch.lines or ["Nothing new in the inbox."]
-    for key, state in watch.jobs.items():
-        if state.get("status") == "waiting":
-            lines.append(f"{key}: waits for {', '.join(state['for'])}")
-    return CommandOutput({"jobs": watch.jobs}, lines, watch.exit_code)
+    try:
+        while watch.poll() or not once:
+            progress.update_status(watch.idle_status())
+            time.sleep(SETTLING_SECONDS if once else poll)
+    except KeyboardInterrupt:
+        line = "Stopped. The next `voicedrop watch` continues what is not finished."
+        return CommandOutput({"jobs": watch.jobs}, [line], exit_codes.INTERRUPTED)
+    return CommandOutput({"jobs": watch.jobs}, watch.closing_lines(), watch.exit_code)
 
 
 class Watch:
-    """Carries out what is new in the inbox with every poll."""
+    """Carries out what is new in the inbox with every poll, and reports it at once.
+
+    New is what had no result when this run began.
+    """
 
     def __init__(self, runtime: Runtime, progress: Progress) -> None:
         self._runtime, self._progress = runtime, progress
+        self._started = format_timestamp(runtime.control.now())
         self._done: dict[str, str] = {}
         """Key -> ETag of the objects that were carried out."""
         self._sharded: dict[str, Sharded] = {}
         """ETag of a manifest -> its shards. It is carried out again when the job has a result."""
+        self._said: dict[str, str] = {}
+        """Key -> what was said last about an object that is not finished."""
+        self._examined: dict[str, str] = {}
+        """Key -> ETag of the objects that were examined for misplaced manifests."""
+        self._earlier: Counter[bool] = Counter()
+        """Whether it succeeded -> number of jobs that had a result when this run began."""
+        self._polls = 0
+        self._outcomes: Counter[str] = Counter()
+        """Status -> number of jobs of this run."""
         self.jobs: dict[str, dict[str, Any]] = {}
         """Key -> what the output states about the job or trace."""
-        self.lines: list[str] = []
-        """Lines for people that were not printed yet."""
         self.waiting = False
         self.failed = False
 
@@ -72,22 +104,47 @@ class Watch:
     def poll(self) -> bool:
         """Carry out what has no result yet; return whether there is more to do."""
         has_more = self.waiting = False
-        for info in self._new_objects():
-            if self._runtime.inbox.now() - info.modified < SETTLING_SECONDS:
+        inbox = self._runtime.inbox
+        listed = [*inbox.list(MANIFESTS), *inbox.list(CLIPS)]
+        self._warn_of_ignored_manifests(listed)
+        for info in self._new_objects(listed):
+            if 0 <= inbox.now() - info.modified < SETTLING_SECONDS:
                 has_more = True
                 continue
             try:
                 self._carry_out(info)
             except Unavailable as exc:
                 has_more = True
-                self._progress.update_status(f"{info.key}: {exc.message} Trying again.")
+                self._say(info.key, exc.code, f"{exc.message} Trying again.")
             except Refused as exc:
                 self._finish(info, {"status": "refused", "error": exc.code, "message": exc.message})
+                self.failed = True
+                self._progress.report(f"{info.key}: {exc}")
+        if self._polls == 0:
+            self._report_earlier_jobs()
+        self._polls += 1
         return self._make_shards() or has_more
+
+    def closing_lines(self) -> list[str]:
+        """Return what remains to be said at the end of `watch --once`."""
+        lines = [
+            f"{key}: waits for {', '.join(state['for'])}"
+            for key, state in self.jobs.items()
+            if state.get("status") == "waiting"
+        ]
+        if self._outcomes.total() > 1:
+            each = ", ".join(f"{n} {status}" for status, n in self._outcomes.items())
+            lines.insert(0, f"{self._outcomes.total()} jobs: {each}.")
+        did_something = self.failed or any(state.get("new") for state in self.jobs.values())
+        return lines if lines or did_something else ["Nothing new in the inbox."]
+
+    def idle_status(self) -> str:
+        waiting = sum(state.get("status") == "waiting" for state in self.jobs.values())
+        return f"{waiting} jobs wait for files" if waiting else "waiting for manifests"
 
     def _carry_out(self, info: Info) -> None:
         if object_kind(info.key) == "clip":
-            self._finish(info, oss.summarise_trace(trace_clip(info.key, self._runtime)))
+            self._finish_trace(info, trace_clip(info.key, self._runtime))
             return
         outcome = carry_out(info.key, self._runtime)
         if isinstance(outcome, Finished):
@@ -95,8 +152,9 @@ class Watch:
         elif isinstance(outcome, Waiting):
             self.waiting = True
             self.jobs[info.key] = {"status": "waiting", "for": outcome.references}
-            references = ", ".join(outcome.references)
-            self._progress.update_status(f"{outcome.job_id} waits for {references}")
+            missing = ", ".join(outcome.references)
+            until = format_timestamp(outcome.until)[:16].replace("T", " ")
+            self._say(info.key, missing, f"waits for {missing} until {until} UTC")
         else:
             self._sharded[info.etag] = outcome
             self.jobs[info.key] = {"status": "shared", "shards": outcome.shards}
@@ -113,40 +171,97 @@ class Watch:
                 except Unavailable as exc:
                     self._progress.update_status(f"{info.key}: {exc.message} Trying again.")
                 except Refused as exc:
-                    self._progress.update_status(f"{info.key}: {exc}")
+                    self._say(info.key, exc.code, str(exc))
         return has_more or any(self._is_unfinished(job) for job in self._sharded.values())
 
     def _is_unfinished(self, job: Sharded) -> bool:
         return self._runtime.results.head(result_key(job.job_id)) is None
 
-    def _new_objects(self) -> list[Info]:
-        inbox = self._runtime.inbox
-        infos = [info for info in inbox.list(MANIFESTS) if info.key.endswith(MANIFEST_SUFFIXES)]
-        infos += [info for info in inbox.list(CLIPS) if not info.key.endswith(".json")]
+    def _new_objects(self, listed: list[Info]) -> list[Info]:
         return [
             info
-            for info in infos
-            if self._done.get(info.key) != info.etag
+            for info in listed
+            if (object_kind(info.key) == "manifest" or _is_clip(info.key))
+            and self._done.get(info.key) != info.etag
             and not ((job := self._sharded.get(info.etag)) and self._is_unfinished(job))
         ]
 
+    def _warn_of_ignored_manifests(self, listed: list[Info]) -> None:
+        """Say why an object that looks like a manifest starts nothing."""
+        first = islice(self._runtime.inbox.list(""), MAX_EXAMINED)
+        for info in [*listed, *first]:
+            if self._examined.get(info.key) != info.etag:
+                self._examined[info.key] = info.etag
+                if why := self._why_ignored(info):
+                    self._progress.print(f"{info.key} is ignored: {why}")
+
+    def _why_ignored(self, info: Info) -> str:
+        """Return why an object starts nothing; empty if it does not look like a manifest."""
+        name = info.key.lower()
+        if object_kind(info.key) != "other" or is_apple_double(info.key):
+            return ""
+        if info.key.startswith(MANIFESTS):
+            is_meant = name.endswith((".json", ".jsonl")) or ".manifest" in name
+            return f"the name of a manifest ends in {MANIFEST_SUFFIXES[0]}." if is_meant else ""
+        if name.endswith(MANIFEST_SUFFIXES) or self._names_the_schema(info):
+            return f"a manifest is stored under {MANIFESTS}; `voicedrop submit` does so."
+        return ""
+
+    def _names_the_schema(self, info: Info) -> bool:
+        if not info.key.endswith((".json", ".jsonl")) or info.size > MAX_READ:
+            return False
+        with suppress(Refused):  # deleted or replaced since it was listed
+            return fields.SCHEMA.encode() in self._runtime.inbox.get(info.key, limit=MAX_READ).data
+        return False
+
+    def _finish_trace(self, info: Info, report: Trace) -> None:
+        is_new = report.finished >= self._started
+        self._finish(info, {**oss.summarise_trace(report), "new": is_new})
+        if is_new:
+            self._progress.report(f"{info.key}: {report.meaning}")
+
     def _finish_job(self, info: Info, result: Result) -> None:
-        self._finish(info, {"status": result.status, **_job_summary(result)})
-        self.failed |= result.status not in ("succeeded", "validated")
-        self.lines.append(f"{info.key}: {result.status}, {_describe_totals(result)}")
-        self.lines += [f"  {line}" for line in _describe_problems(result)]
-        key = result_key(result.job_id)
-        self.lines.append(f"  result: {self._runtime.results.name}/{key}")
+        is_new, is_good = result.finished >= self._started, result.status in SUCCESSFUL
+        summary = {"status": result.status, "new": is_new, **_job_summary(result)}
+        self._finish(info, summary)
+        short = result.job_id[:SHORT]
+        if is_new:
+            self._outcomes[result.status] += 1
+            self.failed |= not is_good
+            self._progress.report(f"{info.key}: {result.status}, {describe_totals(result)}")
+            for line in describe_result(result):
+                self._progress.report(f"  {line}")
+            self._progress.report(f"  {next_command(result)}")
+        elif self._polls == 0:
+            self._earlier[is_good] += 1
+        else:
+            line = f"{info.key}: carried out before, as job {short}: {result.status}."
+            again = "" if is_good else f" `voicedrop retry {short}` runs it again."
+            self._progress.report(line + again)
 
     def _finish(self, info: Info, summary: dict[str, Any]) -> None:
         self._done[info.key] = info.etag
         self._sharded.pop(info.etag, None)
+        self._said.pop(info.key, None)
         self.jobs[info.key] = summary
-        if "meaning" in summary:
-            self.lines.append(f"{info.key}: {summary['meaning']}")
-        elif summary["status"] == "refused":
-            self.failed = True
-            self.lines.append(f"{info.key}: {summary['error']}: {summary['message']}")
+
+    def _report_earlier_jobs(self) -> None:
+        if count := self._earlier.total():
+            line = f"{count} jobs were finished before this run"
+            if failed := self._earlier[False]:
+                line += f", {failed} of them not successfully"
+            self._progress.print(f"{line}: `voicedrop list` shows them.")
+
+    def _say(self, key: str, what: str, line: str) -> None:
+        """Print a line about an object unless the same was said last; always show it as status."""
+        self._progress.update_status(f"{key}: {line}")
+        if self._said.get(key) != what:
+            self._said[key] = what
+            self._progress.print(f"{key}: {line}")
+
+
+def _is_clip(key: str) -> bool:
+    return object_kind(key) == "clip" and not key.endswith(".json")
 
 
 def _job_summary(result: Result) -> dict[str, Any]:
@@ -154,35 +269,3 @@ def _job_summary(result: Result) -> dict[str, Any]:
     if result.estimate:
         summary["estimate"] = msgspec.to_builtins(result.estimate)
     return summary
-
-
-def _describe_totals(result: Result) -> str:
-    totals, estimate = result.totals, result.estimate
-    if estimate:
-        cost = "" if estimate.cost is None else f", cost {estimate.cost:g}"
-        speech = f"about {estimate.audio_s:.1f} s of speech{cost}; nothing was spoken"
-        return f"{estimate.items} of {totals.items} items can be made, {speech}"
-    kept = f", {totals.kept} of them kept" if totals.kept else ""
-    items = f"{totals.succeeded} of {totals.items} items{kept}"
-    return f"{items}, {totals.audio_s:.1f} s of speech"
-
-
-def _describe_problems(result: Result) -> list[str]:
-    errors = [result.error, *(voice.error for voice in result.voices.values())]
-    lines = [f"{e.code} {e.pointer}: {e.message}" for e in errors if e]
-    for item in result.items:
-        if item.error and item.error not in errors:
-            lines.append(f"item {item.id or item.index}: {item.error.code}: {item.error.message}")
-    counts: Counter[str] = Counter()
-    for part in result.parts:
-        counts.update(part.errors)
-    lines += [f"{count} items: {code}" for code, count in counts.items()]
-    if counts:
-        lines.append(f"each of them: {result.attachments['errors'].key}")
-    for name, voice in result.voices.items():
-        for encoder, match in voice.match.items():
-            lines.append(
-                f"voice {name}, by {encoder}: {match.default:.2f} unadapted -> "
-                f"{match.achieved:.2f} (the same person: {match.same_person:.2f})"
-            )
-    return lines

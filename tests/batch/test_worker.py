@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from core.audio.waveform import Audio
 from core.batch import parts, plan, worker
@@ -309,12 +310,13 @@ def test_a_worker_without_the_lease_leaves_the_shard_to_the_other(runtime: Runti
 
 def test_watch_carries_out_all_shards(runtime: Runtime) -> None:
     put_job(runtime, items=make_items(5))
-    looking = Watch(runtime, Progress(quiet=True))
+    out = io.StringIO()
+    looking = Watch(runtime, Progress(Console(file=io.StringIO()), Console(file=out)))
     time.sleep(SETTLING_SECONDS)
     while looking.poll():
         pass
     assert looking.jobs["jobs/one.manifest.json"]["status"] == "succeeded"
-    assert "5 of 5 items" in looking.lines[0]
+    assert "succeeded, 5 of 5 items" in out.getvalue()
     assert len(published_events(runtime)) == 1
     assert list(runtime.control.list("work/")) == []
 

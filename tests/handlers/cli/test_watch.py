@@ -4,13 +4,18 @@ import io
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
 from rich.console import Console
 
 from core.errors import Unavailable
 from core.job import commit
+from core.job.lease import Lease
 from core.job.runtime import Runtime
 from core.storage.local import LocalStore
 from core.storage.port import Body, Object, Store
@@ -24,8 +29,14 @@ def runtime(tmp_path: Path) -> Runtime:
     return local_runtime(tmp_path)
 
 
-def looking(runtime: Runtime) -> Watch:
-    return Watch(runtime, Progress(Console(file=io.StringIO())))
+class Looking(Watch):
+    """A watch whose output and progress are kept."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.out, self.err = io.StringIO(), io.StringIO()
+        consoles = [Console(file=file, soft_wrap=True, width=500) for file in (self.out, self.err)]
+        progress = Progress(consoles[1], consoles[0])
+        super().__init__(replace(runtime, observe=progress), progress)
 
 
 def folder(store: Store) -> Path:
@@ -43,21 +54,22 @@ def settle(runtime: Runtime) -> None:
 def test_a_finished_job_is_reported_once_with_its_voice_and_result(runtime: Runtime) -> None:
     key = put_job(runtime)
     settle(runtime)
-    watch = looking(runtime)
+    watch = Looking(runtime)
     assert watch.poll() is False
-    text = "\n".join(watch.lines)
+    text = watch.out.getvalue()
     assert f"{key}: succeeded, 1 of 1 items" in text
     assert "voice alice, by ge2e: 0.50 unadapted -> 0.70 (the same person: 0.90)" in text
-    assert "results/out/" in text
-    watch.lines.clear()
+    job = watch.jobs[key]["job"]
+    assert f"open it: voicedrop open {job[:8]}" in text
     assert watch.poll() is False
-    assert watch.lines == []
+    assert watch.out.getvalue() == text
+    assert watch.closing_lines() == []
 
 
 @pytest.mark.slow
 def test_a_file_that_is_still_being_copied_waits_for_the_next_scan(runtime: Runtime) -> None:
     put_job(runtime)
-    watch = looking(runtime)
+    watch = Looking(runtime)
     assert isinstance(runtime.voice, BuzzVoice)
     assert watch.poll() is True
     assert runtime.voice.spoken == []
@@ -75,11 +87,11 @@ def test_problems_of_items_and_voices_are_reported(runtime: Runtime) -> None:
     ]
     put_job(runtime, items=items)
     settle(runtime)
-    watch = looking(runtime)
+    watch = Looking(runtime)
     watch.poll()
-    text = "\n".join(watch.lines)
+    text = watch.out.getvalue()
     assert "item a: INTERNAL" in text
-    assert "item 1: ID_INVALID" in text
+    assert "item 2 of the list: ID_INVALID" in text
     assert watch.failed
 
 
@@ -87,7 +99,7 @@ def test_problems_of_items_and_voices_are_reported(runtime: Runtime) -> None:
 def test_a_replaced_manifest_is_a_new_job(runtime: Runtime) -> None:
     put_job(runtime)
     settle(runtime)
-    watch = looking(runtime)
+    watch = Looking(runtime)
     watch.poll()
     put_job(runtime, id="other")
     time.sleep(SETTLING_SECONDS)
@@ -112,7 +124,7 @@ def test_an_outage_is_tried_again(tmp_path: Path) -> None:
     runtime = local_runtime(tmp_path, results=away)
     put_job(runtime)
     settle(runtime)
-    watch = looking(runtime)
+    watch = Looking(runtime)
     assert watch.poll() is True
     away.down = False
     assert watch.poll() is False
@@ -132,9 +144,9 @@ def test_a_manifest_that_disappears_is_reported(runtime: Runtime) -> None:
 
     inbox = folder(runtime.inbox)
     vanishing = local_runtime(inbox.parent, inbox=Vanishing(inbox), keys=runtime.keys)
-    watch = looking(vanishing)
+    watch = Looking(vanishing)
     watch.poll()
-    assert any("MANIFEST_GONE" in line for line in watch.lines)
+    assert "MANIFEST_GONE" in watch.out.getvalue()
     assert watch.failed
 
 
@@ -143,7 +155,7 @@ def test_waiting_is_reported_and_ends_when_the_file_arrives(runtime: Runtime) ->
     key = put_job(runtime, wait_s=600)
     runtime.inbox.delete("refs/alice.flac")
     settle(runtime)
-    watch = looking(runtime)
+    watch = Looking(runtime)
     watch.poll()
     waits = {"status": "waiting", "for": ["refs/alice.flac"]}
     assert (watch.waiting, watch.jobs[key]) == (True, waits)
@@ -151,3 +163,95 @@ def test_waiting_is_reported_and_ends_when_the_file_arrives(runtime: Runtime) ->
     watch.poll()
     assert not watch.waiting
     assert commit.read_result(watch.jobs[key]["job"], runtime)
+
+
+@pytest.mark.slow
+def test_progress_counts_items_and_names_a_failure_when_it_happens(runtime: Runtime) -> None:
+    texts = {"a": "Fine words.", "b": "!bug", "c": "More fine words."}
+    put_job(runtime, items=[{"id": name, "text": text} for name, text in texts.items()])
+    settle(runtime)
+    watch = Looking(runtime)
+    watch.poll()
+    first, learned, *items = watch.err.getvalue().splitlines()
+    assert "learning the voice" in first
+    assert "voice learned in " in learned
+    assert [line[-8:] for line in items] == ["(1 of 3)", "(2 of 3)", "(3 of 3)"]
+    assert "item b: INTERNAL: ZeroDivisionError" in items[1]
+
+
+@pytest.mark.slow
+def test_a_run_speaks_only_of_what_is_new(runtime: Runtime) -> None:
+    put_job(runtime, name="bad", items=[{"id": "b", "text": "!bug"}])
+    put_job(runtime, name="good")
+    settle(runtime)
+    first = Looking(runtime)
+    first.poll()
+    assert (first.exit_code, first.closing_lines()) == (1, ["2 jobs: 1 failed, 1 succeeded."])
+    again = Looking(runtime)
+    again.poll()
+    assert (again.exit_code, again.out.getvalue()) == (0, "")
+    assert again.closing_lines() == ["Nothing new in the inbox."]
+    assert (
+        "2 jobs were finished before this run, 1 of them not successfully" in again.err.getvalue()
+    )
+    (folder(runtime.inbox) / "jobs/bad.manifest.json").touch()  # the same bytes again
+    time.sleep(SETTLING_SECONDS)
+    again.poll()
+    assert "carried out before, as job" in again.out.getvalue()
+    assert "`voicedrop retry " in again.out.getvalue()
+    assert again.exit_code == 0
+
+
+@pytest.mark.slow
+def test_remarks_that_change_what_is_heard_are_shown(runtime: Runtime) -> None:
+    put_job(runtime, items=[{"id": "a", "text": "Fine words \N{GRINNING FACE}."}])
+    put_job(runtime, name="long", reference=long_telephone_recording())
+    settle(runtime)
+    watch = Looking(runtime)
+    watch.poll()
+    shown = watch.out.getvalue()
+    assert "item a: TEXT_DROPPED_CHARS: " in shown
+    assert "voice alice: TRIMMED: " in shown
+    assert "voice alice: LOW_BANDWIDTH: " in shown
+
+
+def long_telephone_recording() -> bytes:
+    samples, rate = soundfile.read(REFERENCE)
+    narrow = soxr.resample(np.tile(samples, 4), rate, 8000)
+    file = io.BytesIO()
+    soundfile.write(file, narrow, 8000, format="WAV")
+    return file.getvalue()
+
+
+def test_what_looks_like_a_manifest_is_not_ignored_without_a_word(runtime: Runtime) -> None:
+    manifest = b'{"schema": "voicedrop/job/1"}'
+    ignored = ["jobs/my.json", "jobs/my.manifest.json.txt", "my.manifest.json", "jsbs/my.json"]
+    others = ["refs/a.json", "consent/alice.json", "jobs/read.me", "jobs/._my.manifest.json"]
+    for key in [*ignored, *others]:
+        runtime.inbox.put(key, manifest if key in ignored else b"{}")
+    settle(runtime)
+    watch = Looking(runtime)
+    for _ in range(2):
+        assert watch.poll() is False
+    said = watch.err.getvalue().splitlines()
+    assert sorted(line.split(" is ignored: ")[0] for line in said) == sorted(ignored)
+    assert all("ends in .manifest.json" in line or "under jobs/" in line for line in said)
+    assert watch.jobs == {}
+
+
+def test_a_job_of_another_worker_is_spoken_of_once(runtime: Runtime) -> None:
+    key = put_job(runtime)
+    settle(runtime)
+    job = commit.read_manifest(key, runtime).job_id
+    watch = Looking(runtime)
+    with Lease.acquire(runtime.control, job, "another", 60):
+        assert [watch.poll(), watch.poll()] == [True, True]
+    assert watch.err.getvalue().count("another has the lease") == 1
+
+
+def test_a_file_with_a_time_in_the_future_does_not_keep_a_run_from_ending(runtime: Runtime) -> None:
+    key = put_job(runtime, colour="blue")
+    os.utime(folder(runtime.inbox) / key, (time.time() + 3600,) * 2)
+    watch = Looking(runtime)
+    assert watch.poll() is False
+    assert watch.jobs[key]["status"] == "rejected"

@@ -1,0 +1,176 @@
+"""`voicedrop status` and `voicedrop list`: which jobs there are, and how far each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from core import sweep
+from core.batch import parts, plan
+from core.errors import Refused
+from core.job import commit, enrolment
+from core.job.commit import ReceivedManifest
+from core.job.runtime import Runtime
+from core.manifest import resolve
+from core.result.document import Result, read_items
+from core.result.item_result import Chapter, ItemResult
+from core.settings import Settings
+from core.storage.object_keys import OUTPUTS, job_id_of, result_key
+from core.storage.port import Info
+from handlers import wiring
+from handlers.cli import exit_codes
+from handlers.cli.describe import (
+    SHORT,
+    SUCCESSFUL,
+    describe_failures,
+    describe_remarks,
+    describe_totals,
+    next_command,
+)
+from handlers.cli.find_job import find_job, submitted_manifests
+from handlers.cli.screen import CommandOutput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """How far a job is."""
+
+    job: str
+    manifest: str
+    """Its key in the inbox."""
+    status: str
+    """That of its result; without a result `waiting`, `running`, `shared` or `unfinished`."""
+    finished: str = ""
+    """RFC 3339, UTC; empty without a result."""
+    items: int = 0
+    succeeded: int = 0
+    detail: str = ""
+    """What it waits for, or who works on it."""
+
+    def line(self) -> str:
+        count = f"{self.succeeded}/{self.items}" if self.finished else ""
+        when = self.finished[:16].replace("T", " ")
+        detail = f": {self.detail}" if self.detail else ""
+        return (
+            f"{self.job[:SHORT]}  {self.status:<10}  {count:>7}  {when:<16}  "
+            f"{self.manifest}{detail}"
+        )
+
+
+def list_jobs(settings: Settings, limit: int) -> CommandOutput:
+    """List the jobs without result, and the `limit` jobs that finished last."""
+    runtime = wiring.create_local_runtime(settings)
+    results = _list_results(runtime)
+    finished = [_finished(commit.read_result(job, runtime)) for job in results[-limit:]]
+    states = [state for state in finished if state] + list(_unfinished(runtime, set(results)))
+    lines = [state.line() for state in states] or [f"No jobs: {settings.inbox} has no manifests."]
+    if (more := len(results) - limit) > 0:
+        lines.insert(0, f"and {more} that finished before: --limit shows more.")
+    data = {"jobs": [asdict(state) for state in states], "finished": len(results)}
+    return CommandOutput(data, lines)
+
+
+def show_status(settings: Settings, names: list[str]) -> CommandOutput:
+    """Describe jobs, or without names how many there are and which are not finished.
+
+    The exit code is that of the first job which did not succeed. Raises what `find_job` raises.
+    """
+    runtime = wiring.create_local_runtime(settings)
+    if not names:
+        return _summarise(settings, runtime)
+    states, lines, code = [], [], exit_codes.DONE
+    for job in (find_job(name, runtime) for name in names):
+        result = commit.read_result(job, runtime)
+        state = _finished(result) or _find_unfinished(job, runtime)
+        states.append(state)
+        lines += [f"job {job}", *(f"  {line}" for line in _describe(state, result, runtime))]
+        code = code or _exit_code(state)
+    return CommandOutput({"jobs": [asdict(state) for state in states]}, lines, code)
+
+
+def _summarise(settings: Settings, runtime: Runtime) -> CommandOutput:
+    results = _list_results(runtime)
+    states = list(_unfinished(runtime, set(results)))
+    lines = [f"{len(results)} jobs are finished, {len(states)} are not."]
+    lines += [f"  {state.line()}" for state in states]
+    lines.append(f"Manifests arrive in {settings.inbox}, results in {settings.results}.")
+    data = {"finished": len(results), "jobs": [asdict(state) for state in states]}
+    return CommandOutput(data, lines)
+
+
+def _list_results(runtime: Runtime) -> list[str]:
+    """Return the ids of all finished jobs, in the order in which they finished."""
+    found = [
+        (info.modified, job_id_of(info.key))
+        for info in runtime.results.list(OUTPUTS)
+        if info.key == result_key(job_id_of(info.key))
+    ]
+    return [job for _, job in sorted(found)]
+
+
+def _finished(result: Result | None) -> JobState | None:
+    if result is None:
+        return None
+    return JobState(
+        job=result.job_id,
+        manifest=result.manifest.key,
+        status=result.status,
+        finished=result.finished,
+        items=result.totals.items,
+        succeeded=result.totals.succeeded,
+    )
+
+
+def _unfinished(runtime: Runtime, finished: set[str]) -> Iterator[JobState]:
+    for manifest in submitted_manifests(runtime):
+        if manifest.job_id not in finished:
+            yield _inspect(manifest, runtime)
+
+
+def _find_unfinished(job: str, runtime: Runtime) -> JobState:
+    """Raises Refused OBJECT_MISSING."""
+    for manifest in submitted_manifests(runtime):
+        if manifest.job_id == job:
+            return _inspect(manifest, runtime)
+    raise Refused("OBJECT_MISSING", "No job has this id.", pointer=job)
+
+
+def _inspect(manifest: ReceivedManifest, runtime: Runtime) -> JobState:
+    """Return the state of a job without result."""
+    job = manifest.job_id
+    info = Info(manifest.ref.key, manifest.ref.size, "", manifest.stored)
+    found = sweep.inspect_manifest(info, job, runtime, grace=0)
+    status, detail = str(found.kind), found.detail
+    if shards := plan.complete_shard_count(job, runtime):
+        made = len(parts.written_part_numbers(job, runtime))
+        status, detail = "shared", f"{made} of {shards} shards are made."
+    elif missing := _missing_references(manifest, runtime):
+        status, detail = "waiting", f"waits for {', '.join(missing)}"
+    return JobState(job=job, manifest=manifest.ref.key, status=status, detail=detail)
+
+
+def _missing_references(manifest: ReceivedManifest, runtime: Runtime) -> list[str]:
+    try:
+        job = resolve.parse_job(manifest.data, lines=manifest.ref.key.endswith(".jsonl"))
+    except Refused:
+        return []  # the job will be rejected
+    return enrolment.missing_references(job, runtime)
+
+
+def _describe(state: JobState, result: Result | None, runtime: Runtime) -> list[str]:
+    lines = [f"manifest {state.manifest}"]
+    if result is None:
+        return [*lines, f"{state.status}: {state.detail}"]
+    items = read_items(result, commit.part_reader(runtime))
+    outputs: list[ItemResult | Chapter] = [*items, *result.chapters]
+    if result.retry_of:
+        lines.append(f"a retry of {result.retry_of[:SHORT]}")
+    lines.append(f"{result.status}, {describe_totals(result)}; finished {result.finished}")
+    lines += [*describe_failures(result, outputs), *describe_remarks(result)]
+    return [*lines, next_command(result)]
+
+
+def _exit_code(state: JobState) -> int:
+    if state.finished:
+        return exit_codes.DONE if state.status in SUCCESSFUL else exit_codes.FAILED
+    return exit_codes.WAITING if state.status == "waiting" else exit_codes.LATER

@@ -1,0 +1,193 @@
+"""`voicedrop retry`, and what `submit`, `status` and `list` say about the same jobs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.consent import records
+from core.job import commit
+from core.job.lease import Lease
+from core.job.runtime import Runtime
+from core.result.document import Result
+from core.storage.object_keys import queue_key
+from handlers.cli.open_result import open_results
+from handlers.cli.retry import retry_job
+from handlers.cli.status import list_jobs, show_status
+from handlers.cli.submit import submit_job
+from tests.support.runtime import (
+    REFERENCE,
+    consent_record,
+    finish_job,
+    local_runtime,
+    local_settings,
+    put_job,
+    voice_of,
+)
+
+pytestmark = pytest.mark.slow
+ITEMS = [
+    {"id": "a", "text": "Good words."},
+    {"id": "b", "text": "好的。", "language": "zh"},
+    {"id": "c", "text": ""},
+]
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
+
+
+def put_consent(runtime: Runtime, *languages: str) -> None:
+    scope = records.Scope(languages=list(languages))
+    record = consent_record(REFERENCE.read_bytes(), scope=scope)
+    runtime.inbox.put("consent/alice.json", records.format_consent(record))
+
+
+def fail_by_consent(runtime: Runtime, count: int = 3) -> Result:
+    """Carry out a job in which one item succeeds, one has no consent, and one has no text."""
+    key = put_job(runtime, items=ITEMS[:count])
+    put_consent(runtime, "en")
+    return finish_job(key, runtime)
+
+
+def test_a_job_is_run_again_after_a_correction_elsewhere(runtime: Runtime, tmp_path: Path) -> None:
+    settings = local_settings(tmp_path)
+    first = fail_by_consent(runtime, 2)
+    manifest = tmp_path / "inbox/jobs/one.manifest.json"
+    put_consent(runtime)
+
+    submitted = submit_job(settings, manifest, [])
+    assert (submitted.exit_code, submitted.data["finished"]) == (1, "partial")
+    assert f"voicedrop retry {first.job_id[:8]}" in submitted.lines[-1]
+
+    retried = retry_job(settings, first.job_id[:8])
+    for named in (first.job_id, str(manifest)):
+        assert retry_job(settings, named).exit_code == 5, "asked twice, it is one retry"
+    assert submit_job(settings, manifest, []).lines[-1].startswith("Its retry ")
+    (waiting,) = list_jobs(settings, 20).data["jobs"][1:]
+    assert (waiting["job"], waiting["status"]) == (retried.data["retry"], "unfinished")
+    assert show_status(settings, [retried.data["retry"]]).exit_code == 5
+
+    voice_of(runtime).spoken.clear()
+    second = finish_job(retried.data["manifest"], runtime)
+    assert (second.job_id, second.retry_of) == (retried.data["retry"], first.job_id)
+    assert voice_of(runtime).spoken == ["好的。"]
+    assert (second.totals.succeeded, second.totals.kept) == (2, 1)
+    leaves = {queue_key(result.job_id) for result in (first, second)}
+    assert {info.key for info in runtime.control.list("log/leaves/")} == leaves
+
+    opened = open_results(settings, [str(manifest)], tmp_path / "heard")
+    assert [one["item"] for one in opened.data["opened"]] == ["a", "b"]
+    again = retry_job(settings, first.job_id)
+    assert (again.exit_code, again.data["retry"]) == (0, "")
+    assert again.data["reason"] == "everything in it succeeded."
+
+
+def test_a_retry_that_failed_is_retried(runtime: Runtime, tmp_path: Path) -> None:
+    settings = local_settings(tmp_path)
+    first = fail_by_consent(runtime)
+    keys = []
+    for _ in range(2):
+        keys.append(retry_job(settings, first.job_id).data["manifest"])
+        last = finish_job(keys[-1], runtime)
+        assert last.totals.succeeded == 1
+    assert len(set(keys)) == 2
+    put_consent(runtime)
+    done = finish_job(retry_job(settings, "one.manifest.json").data["manifest"], runtime)
+    assert (done.retry_of, done.totals.succeeded) == (last.job_id, 2)
+    assert done.items[0].kept_from == first.job_id
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "code"),
+    [
+        pytest.param({}, "everything in it succeeded", 0, id="succeeded"),
+        pytest.param({"colour": "blue"}, "in the manifest itself (UNKNOWN_FIELD", 1, id="rejected"),
+        pytest.param({"items": ITEMS[2:]}, "every error is in the manifest", 1, id="bad-items"),
+    ],
+)
+def test_a_retry_that_would_change_nothing_is_not_made(
+    runtime: Runtime, tmp_path: Path, fields: dict[str, object], reason: str, code: int
+) -> None:
+    done = finish_job(put_job(runtime, **fields), runtime)  # type: ignore[arg-type]
+    before = list(runtime.inbox.list("jobs/"))
+    output = retry_job(local_settings(tmp_path), done.job_id)
+    assert (output.exit_code, reason in output.lines[0]) == (code, True)
+    assert list(runtime.inbox.list("jobs/")) == before
+
+
+def test_a_manifest_that_was_replaced_is_not_retried(runtime: Runtime, tmp_path: Path) -> None:
+    first = fail_by_consent(runtime)
+    put_job(runtime, items=ITEMS[:1])
+    output = retry_job(local_settings(tmp_path), first.job_id)
+    assert (output.exit_code, "was replaced or deleted" in output.lines[0]) == (1, True)
+
+
+def test_the_state_of_unfinished_jobs(runtime: Runtime, tmp_path: Path) -> None:
+    settings = local_settings(tmp_path)
+    assert list_jobs(settings, 20).lines == [f"No jobs: {settings.inbox} has no manifests."]
+    put_job(runtime, name="absent", voices={"alice": {"reference": "refs/x.wav", "language": "en"}})
+    busy = commit.read_manifest(put_job(runtime, name="busy"), runtime).job_id
+    finish_job(put_job(runtime, name="done"), runtime)
+    with Lease.acquire(runtime.control, busy, "somebody", 60):
+        output = show_status(settings, [])
+        listed = list_jobs(settings, 20)
+    states = {Path(one["manifest"]).name: one for one in listed.data["jobs"]}
+    assert {name.partition(".")[0]: one["status"] for name, one in states.items()} == {
+        "absent": "waiting",
+        "busy": "running",
+        "done": "succeeded",
+    }
+    assert "waits for refs/x.wav" in states["absent.manifest.json"]["detail"]
+    assert "somebody" in states["busy.manifest.json"]["detail"]
+    assert output.lines[0] == "1 jobs are finished, 2 are not."
+    assert show_status(settings, ["absent.manifest.json"]).exit_code == 3
+    assert show_status(settings, ["done.manifest.json", "absent.manifest.json"]).exit_code == 3
+
+
+def test_the_status_of_a_job_says_what_failed_and_what_to_do(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    first = fail_by_consent(runtime)
+    output = show_status(local_settings(tmp_path), [first.job_id[:6]])
+    assert output.exit_code == 1
+    shown = "\n".join(output.lines)
+    assert "item b: CONSENT_SCOPE: " in shown
+    assert "item c: TEXT_EMPTY: " in shown
+    assert f"open it: voicedrop open {first.job_id[:8]}" in shown
+    assert f"voicedrop retry {first.job_id[:8]}" in shown
+
+
+def test_the_list_ends_with_the_last_job_and_can_be_cut(runtime: Runtime, tmp_path: Path) -> None:
+    settings = local_settings(tmp_path)
+    for name in ("zz", "aa"):
+        finish_job(put_job(runtime, name=name, colour="blue"), runtime)
+    assert [one["manifest"] for one in list_jobs(settings, 20).data["jobs"]] == [
+        "jobs/zz.manifest.json",
+        "jobs/aa.manifest.json",
+    ]
+    cut = list_jobs(settings, 1)
+    assert "and 1 that finished before" in cut.lines[0]
+    assert [one["manifest"] for one in cut.data["jobs"]] == ["jobs/aa.manifest.json"]
+
+
+def test_submit_names_the_lines_of_bad_items(
+    runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = put_job(runtime, items=[{"id": "a", "text": "x"}, {"id": "", "text": "x"}, ITEMS[2]])
+    document = json.loads(runtime.inbox.get(key, limit=10**6).data)
+    bad = tmp_path / "bad.manifest.json"
+    bad.write_text(json.dumps(document, indent=1))
+    with pytest.raises(Exception, match="ID_INVALID"):
+        submit_job(local_settings(tmp_path), bad, [])
+    lines = bad.read_text().splitlines()
+    second = lines.index('   "id": "",')  # the line after the one that opens the item
+    third = lines.index('   "id": "c",')
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[0] for line in said] == [
+        f"{bad}, line {second}",
+        f"{bad}, line {third}",
+    ]
