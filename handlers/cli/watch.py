@@ -57,6 +57,12 @@ def watch_inbox(
     sandbox.start()  # it starts in parallel with what follows
     runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
+    return watch_until_stopped(runtime, once=once, poll=poll, progress=progress)
+
+
+def watch_until_stopped(
+    runtime: Runtime, *, once: bool, poll: float, progress: Progress
+) -> CommandOutput:
     watch = Watch(runtime, progress)
     try:
         while watch.poll() or not once:
