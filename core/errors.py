@@ -92,7 +92,7 @@ REFUSED: Mapping[str, str] = {
     "CHECKPOINT_INVALID": "Not a complete GPT-SoVITS v2, v2Pro or v2ProPlus file: fetch it again.",
     "CHECKPOINT_UNSAFE": "The file contains more than tensors and could run code: not loaded.",
     # quotas
-    "QUOTA_EXCEEDED": "Daily quota exceeded: upload a changed manifest after 00:00 UTC.",
+    "QUOTA_EXCEEDED": "Daily quota exceeded: `voicedrop retry` the job after 00:00 UTC.",
     # events
     "EVENT_INVALID": "The event is neither an OSS notification nor a CloudEvent that contains one.",
     # stores and sealed files

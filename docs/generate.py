@@ -89,6 +89,9 @@ def error_page() -> str:
         "`pointer` and `retryable`. A code never changes its meaning; a message may. The pointer "
         "is a JSON pointer (RFC 6901) into the manifest, `/items/3/text`; in JSON Lines the line "
         "comes first, `line 17/text`; for an object it is the key.",
+        "After a correction: a changed manifest is a new job, so store it again. If something else "
+        "was corrected, such as a consent record or a recording, `voicedrop retry JOB` runs it "
+        "again and keeps what succeeded ([manifest.md](manifest.md)).",
     ]
     for family, codes, who in FAMILIES:
         parts += [f"## {family}", who, table(codes, "what to do")]
