@@ -89,10 +89,12 @@ def _references(path: Path, data: bytes) -> set[str]:
     except Refused:
         typer.echo(f"{path} was not submitted:", err=True)
         raise
-    for bad in job.errors:
+    newline = "\n" if isinstance(parsed.source, str) else b"\n"
+    line, end = 1, 0
+    for bad in sorted(job.errors, key=lambda error: error.index):
         start, _ = parsed.entries[bad.index].span
-        newline = "\n" if isinstance(parsed.source, str) else b"\n"
-        line = parsed.source.count(newline, 0, start) + 1  # type: ignore[arg-type]
+        line += parsed.source.count(newline, end, start)  # type: ignore[arg-type]
+        end = start
         name = f"item {bad.id}: " if bad.id else ""
         typer.echo(f"{path}, line {line}: {name}{bad.error}", err=True)
     if job.errors:
