@@ -88,17 +88,24 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage. One that raises is measured, but its end is not reported: observers say
+        that the voice was learned."""
         self._observe(replace(self._step, stage=name))
         start = time.perf_counter()
         try:
             yield
-        finally:
-            self.add(name, time.perf_counter() - start)
+        except BaseException:
+            self._count(name, time.perf_counter() - start)
+            raise
+        self.add(name, time.perf_counter() - start)
 
     def add(self, name: str, seconds: float, audio_seconds: float = 0.0) -> None:
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 4)
+        self._count(name, seconds)
         step = replace(self._step, stage=name, seconds=seconds, audio_seconds=audio_seconds)
         self._observe(step)
+
+    def _count(self, name: str, seconds: float) -> None:
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 4)
 
 
 @dataclass(frozen=True, slots=True)

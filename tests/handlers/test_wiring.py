@@ -96,11 +96,13 @@ def test_steps_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert (vars(record)["job"], vars(record)["seconds"]) == ("j", 1.5)
 
 
-def test_a_stage_that_fails_is_timed_too(tmp_path: Path) -> None:
-    watch = Stopwatch(local_runtime(tmp_path), "job")
-    with pytest.raises(ValueError), watch.stage("seal"):  # noqa: PT011
+def test_a_stage_that_fails_is_timed_but_not_reported_as_done(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    watch = Stopwatch(local_runtime(tmp_path, observe=steps.append), "job")
+    with pytest.raises(ValueError), watch.stage("enrol"):  # noqa: PT011
         raise ValueError
-    assert watch.seconds["seal"] >= 0
+    assert watch.seconds["enrol"] >= 0
+    assert [(step.stage, step.seconds) for step in steps] == [("enrol", None)]
 
 
 @pytest.fixture
