@@ -29,6 +29,7 @@ from core.storage.object_keys import pending_key, result_key
 from core.storage.port import Body
 from core.trace import registry
 from core.voice import SpeechChunk, Voiceprint
+from tests.support.changed import change_last_byte
 from tests.support.present import present
 from tests.support.runtime import (
     REFERENCE,
@@ -107,7 +108,7 @@ def test_a_stored_voiceprint_that_was_changed_is_enrolled_again(runtime: Runtime
     run_job(put_job(runtime, name="one"), runtime)
     (voiceprint,) = runtime.control.list("voiceprints/")
     stored = runtime.control.get(voiceprint.key, limit=10**6)
-    damaged = stored.data[:-1] + b"x"
+    damaged = change_last_byte(stored.data)
     runtime.control.put(voiceprint.key, damaged, metadata=stored.info.metadata)
     run_job(put_job(runtime, name="two"), runtime)
     assert len(voice_of(runtime).enrolled) == 2
@@ -525,7 +526,7 @@ def test_an_output_that_we_did_not_write_is_never_adopted(runtime: Runtime, how:
         "stranger": (a.data, {}),
         "garbled": (a.data, {**a.info.metadata, "vc-record": "A"}),
         "moved": (b.data, b.info.metadata),
-        "damaged": (a.data[:-1] + b"x", a.info.metadata),
+        "damaged": (change_last_byte(a.data), a.info.metadata),
     }[how]
     runtime.results.put(a.info.key, data, metadata=metadata)
     repeated = run_job(key, runtime)
