@@ -21,6 +21,8 @@ PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "worker": {
         "${INBOX}": frozenset({"oss:GetObject"}) | _PROBE,
         "${RESULTS}": _PUT_ONCE,
+        # Outputs of a voice whose consent is withdrawn while its job runs; never a result.
+        "${RESULTS}/out/*.sealed": frozenset({"oss:DeleteObject"}),
         "${CONTROL}": _PUT_ONCE | {"oss:DeleteObject"},
         "queues/voicedrop-failed/messages": frozenset({"mns:SendMessage"}),
         "project/voicedrop-logs-${ACCOUNT}/logstore/worker": frozenset({"log:PostLogStoreLogs"}),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -23,14 +23,15 @@ from core.manifest.resolve import Item, Job
 from core.result import document
 from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
+from core.text.segment import spoken_languages
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
 """Approximate characters per second of finished speech at speed 1, by language."""
 OTHER_RATE = 14.0
 """The same for any other language."""
 
-Errors = dict[tuple[str, str], JobError | None]
-"""(voice, language) -> why it cannot be spoken; None if it can."""
+Use = tuple[str, str, Collection[str]]
+"""A voice, the language that is stated, and those in which the text is spoken."""
 
 
 def validate(
@@ -39,8 +40,8 @@ def validate(
     """The result of a dry run. Items that an earlier job made cost nothing and need no voice."""
     job, to_make = accepted.job, accepted.to_make
     voices = enrolment.admit_voices(to_make, runtime, stopwatch)
-    errors = _errors_by_voice(to_make, voices, runtime)
-    speakable = [item for item in to_make.items if errors[item.voice, item.language] is None]
+    errors = _errors_by_item(to_make, voices, runtime)
+    speakable = [item for item in to_make.items if errors[item.index] is None]
     result = msgspec.structs.replace(
         result,
         voices=enrolment.describe_voices(job, voices),
@@ -49,13 +50,7 @@ def validate(
     )
     with _without_garbage_collection():
         items = [failed_item(bad.id, bad.index, bad.error) for bad in job.errors]
-        items += [
-            _validated(
-                item,
-                None if item.id in accepted.earlier else errors[item.voice, item.language],
-            )
-            for item in job.items
-        ]
+        items += [_validated(item, errors.get(item.index)) for item in job.items]
         items.sort(key=lambda item: item.index)
         return _add_items(result, items, runtime)
 
@@ -142,19 +137,34 @@ def estimated_seconds(item: Item) -> float:
     return len(item.text) / rate / item.speed + item.pause_ms / 1000
 
 
-def _errors_by_voice(
+def _errors_by_item(
     job: Job, voices: Mapping[str, Admitted | JobError], runtime: Runtime
-) -> Errors:
-    pairs = {(item.voice, item.language) for item in job.items if item.voice in voices}
-    return {(name, language): _error(voices[name], language, runtime) for name, language in pairs}
+) -> dict[int, JobError | None]:
+    """Index of an item -> why it cannot be spoken; None if it can."""
+    limited = {
+        name
+        for name, voice in voices.items()
+        if isinstance(voice, Admitted) and voice.gate.limits_languages
+    }
+    known: dict[Use, JobError | None] = {}
+    errors: dict[int, JobError | None] = {}
+    for item in job.items:
+        spoken: Collection[str] = (item.language,)
+        if item.voice in limited:
+            spoken = spoken_languages(item.text, item.language)
+        use = (item.voice, item.language, spoken)
+        if use not in known:
+            known[use] = _error(voices[item.voice], use, runtime)
+        errors[item.index] = known[use]
+    return errors
 
 
-def _error(voice: Admitted | JobError, language: str, runtime: Runtime) -> JobError | None:
+def _error(voice: Admitted | JobError, use: Use, runtime: Runtime) -> JobError | None:
     if isinstance(voice, JobError):
         return voice
     try:
-        refuse_language(language, runtime)
-        voice.gate.admit(language)
+        refuse_language(use[1], runtime)
+        voice.gate.admit(*use[2])
     except Refused as exc:
         return exc
     return None

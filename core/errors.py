@@ -81,7 +81,7 @@ REFUSED: Mapping[str, str] = {
     "CONSENT_INVALID": "The consent record is not a valid voicedrop/consent/1 document.",
     "CONSENT_SCOPE": "The consent record does not cover this recording or use.",
     "CONSENT_EXPIRED": "The consent record is not valid today: renew it.",
-    "CONSENT_REVOKED": "The speaker has withdrawn this consent.",
+    "CONSENT_REVOKED": "Consent was withdrawn: only a record valid from a later date counts.",
     "LABEL_CHARSET": "Label fields take printable ASCII without spaces, quotes or backslashes.",
     # batches
     "JSONL_BLANK_LINE": "JSON Lines may not contain blank lines: remove it.",
@@ -163,6 +163,7 @@ NOTICES: Mapping[str, str] = {
     "LABEL_WAIVED": "The operator or producer waived the label that the law requires.",
     "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file has none.",
     "CHAPTERS_NOT_JOINED": "Items name chapters but were not joined: output.concatenate is none.",
+    "OUTPUT_REMOVED": "Consent was withdrawn before the job was finished: the file was deleted.",
     "ENGINE_CHANGED": "Items of this job were made by different engine versions.",
 }
 

@@ -1,7 +1,7 @@
 """The story of a job.
 
     manifest -> lease -> voices (fetch, check consent, decode, prepare, enrol)
-             -> items (speak, watermark, read back, label, seal, put once)
+             -> items (speak, watermark, read back, label, seal, check consent, put once)
              -> result.json (put once: the commit marker) -> queued for the log
 
 A job of many items is cut into shards once its voices are enrolled; core/batch/worker.py makes
@@ -64,7 +64,9 @@ def _carry_out(manifest: commit.ReceivedManifest, run: Run) -> Outcome:
         if accepted.count > runtime.shard_items:
             return plan.write_shards(result, accepted, stopwatch, run)
         items = each_item.make_all(accepted.job, voices, accepted.earlier, run)
-        chapters = assemble.join(accepted.job, items, run)
-        result = commit.add_items(result, accepted.job, items, chapters, stopwatch)
+        released = assemble.release(accepted, items, voices, run)
+        result = commit.add_items(
+            result, accepted.job, released.items, released.chapters, released.notices, stopwatch
+        )
     run.lease.check()
     return Finished(commit.commit_result(result, runtime))

@@ -44,6 +44,7 @@ Kind = Literal[
     "stale-pending",  # the mark of a waiting job that does not wait any more
     "orphans",  # outputs that the result does not name
     "abandoned",  # outputs of a job whose manifest was deleted or replaced
+    "withdrawn",  # consent whose withdrawal was not noticed before
     "foreign",  # an object that voicedrop did not write, under a key that it reserves
 ]
 

@@ -30,13 +30,14 @@ from core.storage.object_keys import (
     MARKS,
     OUTPUTS,
     PENDING,
+    REVOKED_SUFFIX,
     SHARD_SUFFIX,
     SHARDS,
     check_key,
     is_apple_double,
 )
 
-Kind = Literal["manifest", "clip", "audio", "other", "shard"]
+Kind = Literal["manifest", "clip", "audio", "withdrawal", "other", "shard"]
 
 CREATED = frozenset({"PutObject", "PostObject", "CompleteMultipartUpload", "CopyObject"})
 """Events of whole objects. A multipart upload also fires events when it starts and for every part,
@@ -128,6 +129,8 @@ def object_kind(key: str) -> Kind:
         return "other"
     if key.startswith(MANIFESTS) and key.endswith(MANIFEST_SUFFIXES):
         return "manifest"
+    if key.endswith(REVOKED_SUFFIX):
+        return "withdrawal"
     if key.startswith(CLIPS):
         return "clip"
     if key.lower().endswith(AUDIO_EXTENSIONS):

@@ -27,7 +27,7 @@ log = logging.getLogger("voicedrop.oss")
 class Task:
     """A task of a notification."""
 
-    kind: Literal["manifest", "reference", "clip", "shard", "timer"]
+    kind: Literal["manifest", "reference", "clip", "withdrawal", "shard", "timer"]
     key: str
     """Key of the object as the notification spells it; for a timer, its payload."""
     principal: str = ""
@@ -68,7 +68,7 @@ def _list_tasks(notification: Notification) -> list[Task]:
 
 
 def _task_of(created: CreatedObject) -> Task:
-    if created.kind in ("manifest", "clip", "shard"):
+    if created.kind in ("manifest", "clip", "withdrawal", "shard"):
         return Task(created.kind, created.key, created.principal)
     return Task("reference", created.key)  # any other object may be one that a job waits for
 
@@ -84,6 +84,8 @@ def _carry_out(task: Task, runtime: Runtime) -> dict[str, Any]:
     if task.kind == "shard":
         return _make_shard(task.key, runtime)
     key = _find_stored_key(task.key, runtime)
+    if task.kind == "withdrawal":
+        return {"withdrawal": key, "recordings": runtime.consents.withdraw_marked(key)}
     if task.kind == "clip":
         return summarise_trace(jobs.trace_clip(key, runtime))
     quota = replace(runtime.quota, principal=task.principal)

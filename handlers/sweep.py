@@ -100,6 +100,10 @@ class _Sweeper:
         self._sweep = SweepReport()
 
     def run(self) -> SweepReport:
+        # First, so that nothing more is made with a voice whose withdrawal was not noticed.
+        for key in list(self._runtime.consents.list_marks()):
+            finding = SweepFinding(kind="withdrawn", keys=[key])
+            self._try(finding, self._withdraw, finding)
         self._without_manifest = sweep.find_jobs_without_result(self._runtime, self._started)
         for info in self._runtime.inbox.list(MANIFESTS):
             if object_kind(info.key) == "manifest":
@@ -212,6 +216,11 @@ class _Sweeper:
             detail="The result was stored, its event was not.",
         )
         self._add(finding, action="event written" if is_new else "another worker wrote the event")
+
+    def _withdraw(self, finding: SweepFinding) -> None:
+        if recordings := self._runtime.consents.withdraw_marked(finding.keys[0]):
+            detail = f"Recordings: {len(recordings)}."
+            self._add(finding, action="consent withdrawn", detail=detail)
 
     def _remove_mark(self, finding: SweepFinding) -> None:
         for key in finding.keys:

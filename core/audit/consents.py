@@ -13,6 +13,7 @@ from core.manifest import resolve as jobs
 from core.manifest.resolve import Job
 from core.result.document import Result, read_items
 from core.result.item_result import VoiceUsed
+from core.storage.object_keys import REVOKED_SUFFIX
 from core.storage.port import Store
 
 
@@ -54,12 +55,12 @@ def _check_voice(
         if hashlib.sha256(record).hexdigest() != used.consent.sha256:
             return failed(CONSENT, "CONSENT_REPLACED", f"voice {name}", key)
         started = datetime.fromisoformat(result.started)
-        withdrawn = sources.inbox.head(key + records.REVOKED_SUFFIX)
-        for language in _released_languages(name, result, job, sources):
+        withdrawn = sources.inbox.head(key + REVOKED_SUFFIX)
+        if languages := _released_languages(name, result, job, sources):
             records.check_consent(
                 record,
                 reference_sha256=used.reference_sha256 or "",
-                language=language,
+                languages=languages,
                 at=started,
                 revoked=withdrawn is not None and withdrawn.modified < started.timestamp(),
                 pointer=key,

@@ -17,8 +17,9 @@ import msgspec
 
 from core.batch import parts, plan
 from core.batch.plan import Plan, Shard
+from core.consent.gate import ConsentClaim
 from core.errors import Notice, Refused
-from core.job import attempt, commit, each_item, enrolment, item, reuse, subtitles
+from core.job import attempt, commit, each_item, enrolment, item, reuse, subtitles, withdrawn
 from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item
 from core.result import document
@@ -137,6 +138,8 @@ def _speak(shard: Shard, run: Run) -> Part:
     to_make = reuse.remove_items(shard.job, shard.earlier)
     voices = enrolment.enrol_voices(to_make, run.runtime, stopwatch)
     items = each_item.make_all(shard.job, voices, shard.earlier, run)
+    errors = withdrawn.find_withdrawn(voices, withdrawn.claims_of(voices), run.runtime)
+    items = withdrawn.remove_outputs(items, shard.job, errors, run)
     return msgspec.structs.replace(
         _part(shard, items),
         engine=enrolment.describe_engine(voices, run.runtime),
@@ -168,9 +171,20 @@ def _give_up(shard: Shard, run: Run) -> Part:
         stored = shard.earlier.get(wanted.id) or _stored_item(wanted, shard, run.runtime)
         results.append(stored or each_item.failed_item(wanted.id, wanted.index, error, wanted))
     results.sort(key=lambda result: result.index)
+    errors = withdrawn.find_withdrawn({}, _planned_claims(shard), run.runtime)
+    results = withdrawn.remove_outputs(results, shard.job, errors, run)
     return msgspec.structs.replace(
         _part(shard, results), engine=shard.plan.engine, voices=shard.plan.voices
     )
+
+
+def _planned_claims(shard: Shard) -> dict[str, list[ConsentClaim]]:
+    """Voice name -> the recording that the plan states, with the record that is named for it."""
+    return {
+        name: [ConsentClaim(shard.job.voices[name].consent, used.reference_sha256, "")]
+        for name, used in shard.plan.voices.items()
+        if used.reference_sha256
+    }
 
 
 def _stored_item(wanted: Item, shard: Shard, runtime: Runtime) -> ItemResult | None:

@@ -1,16 +1,32 @@
-"""Decide whether a voice may be used: check its consent record under the operator's policy."""
+"""Decide whether a voice may be used: its consent record, the policy, and withdrawals."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from core.consent import records
+from core.consent import records, withdrawal
 from core.consent.records import ConsentRef
+from core.crypto.keys import Keyring
 from core.errors import Notice, Refused
 from core.settings import ConsentPolicy
-from core.storage.port import Store
+from core.storage.object_keys import REVOKED_SUFFIX, VOICEPRINTS
+from core.storage.port import Info, Object, Store
+from core.text import segment
+
+
+class ConsentClaim(NamedTuple):
+    """A recording, and the consent record that is named for it."""
+
+    key: str | None
+    """Key of the record in the inbox; None if none is named."""
+    reference_sha256: str
+    pointer: str
+    """JSON pointer into the manifest, for errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +39,16 @@ class Gate:
     reference_sha256: str
     at: datetime
     is_revoked: bool = False
+    key: str | None = None
+    """Key of the record in the inbox."""
     pointer: str = ""
     """JSON pointer into the manifest, for errors."""
 
-    def admit(self, language: str) -> tuple[ConsentRef | None, list[Notice]]:
+    @property
+    def claim(self) -> ConsentClaim:
+        return ConsentClaim(self.key, self.reference_sha256, self.pointer)
+
+    def admit(self, *languages: str) -> tuple[ConsentRef | None, list[Notice]]:
         """Return the reference to the record for the result, and notices.
 
         The policy `optional` waives a record that is missing, never one that was revoked or does
@@ -39,7 +61,7 @@ class Gate:
         consent = records.check_consent(
             self.record,
             reference_sha256=self.reference_sha256,
-            language=language,
+            languages=languages,
             at=self.at,
             revoked=self.is_revoked,
             pointer=self.pointer,
@@ -47,29 +69,113 @@ class Gate:
         digest = hashlib.sha256(self.record or b"").hexdigest()
         return ConsentRef(id=consent.id, sha256=digest, method=consent.method), notices
 
+    @property
+    def limits_languages(self) -> bool:
+        """Whether the record allows certain languages only."""
+        if self.is_revoked or not self.record:
+            return False
+        return bool(records.parse_consent(self.record).scope.languages)
 
-def read_gate(
-    inbox: Store, key: str | None, policy: ConsentPolicy, reference_sha256: str, pointer: str
-) -> Gate:
-    """Read the consent record at `key` of the inbox, if the manifest names one.
+    def spoken_languages(self, text: str, language: str) -> Collection[str]:
+        """Return the languages of a text that `admit` must be asked for."""
+        return segment.spoken_languages(text, language) if self.limits_languages else (language,)
 
-    Raises Refused CONSENT_INVALID, CONSENT_MISSING.
-    """
-    record, is_revoked = None, False
-    if key is not None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentRegister:
+    """The consent records of the inbox, and what was withdrawn."""
+
+    inbox: Store
+    results: Store
+    control: Store
+    keys: Keyring
+    policy: ConsentPolicy
+
+    def open_gate(self, claim: ConsentClaim) -> Gate:
+        """Read the consent record, if the manifest names one, and whether it was withdrawn.
+
+        Opening the gate again sees what was withdrawn since. Raises Refused CONSENT_INVALID,
+        CONSENT_MISSING, CONSENT_REVOKED.
+        """
+        key, reference_sha256, pointer = claim
+        notes = withdrawal.find_withdrawals(reference_sha256, self.results, self.keys.verifying)
+        record = None
+        is_revoked = bool(notes)
+        if key is not None:
+            revoked = self.inbox.head(key + REVOKED_SUFFIX)
+            stored = self._read(key, pointer, is_revoked=is_revoked or revoked is not None)
+            record = stored.data
+            is_revoked = withdrawal.is_withdrawn(record, notes)
+            if revoked and not is_revoked and _withdraws(revoked, stored):
+                is_revoked = True
+                with suppress(Refused):
+                    self.withdraw(record, revoked.modified)
+        return Gate(
+            policy=self.policy,
+            record=record,
+            reference_sha256=reference_sha256,
+            at=datetime.fromtimestamp(self.inbox.now(), UTC),
+            is_revoked=is_revoked,
+            key=key,
+            pointer=pointer,
+        )
+
+    def is_withdrawn(self, claim: ConsentClaim) -> bool:
+        """Return whether consent to the recording is withdrawn. A record that is missing or invalid
+        is no withdrawal."""
         try:
-            record = inbox.get(key, limit=records.MAX_BYTES).data
+            return self.open_gate(claim).is_revoked
         except Refused as exc:
-            # A record that is named must be valid whatever the policy: no misspelt
-            # key opens the gate.
+            return exc.code == "CONSENT_REVOKED"
+
+    def withdraw(self, record: bytes, at: float) -> list[str]:
+        """Withdraw consent and destroy the voiceprints; return the SHA-256 of the recordings for
+        which this is new.
+
+        `at`: Unix seconds. Raises Refused CONSENT_INVALID.
+        """
+        notes = withdrawal.withdraw(record, at, self.results, self.keys)
+        if notes:
+            # A voiceprint does not say whose it is. They are computed again when they are needed.
+            for info in list(self.control.list(VOICEPRINTS)):
+                self.control.delete(info.key)
+        return [note.recording for note in notes]
+
+    def withdraw_marked(self, revoked_key: str) -> list[str]:
+        """Withdraw the record beside an object `<record>.revoked` of the inbox; return what
+        `withdraw` returns, nothing if there is no such record."""
+        revoked = self.inbox.head(revoked_key)
+        key = revoked_key.removesuffix(REVOKED_SUFFIX)
+        try:
+            stored = self.inbox.get(key, limit=records.MAX_BYTES)
+        except Refused:
+            return []
+        if revoked is None or not _withdraws(revoked, stored):
+            return []
+        with suppress(Refused):  # what is no consent record admits nothing that could be withdrawn
+            return self.withdraw(stored.data, revoked.modified)
+        return []
+
+    def list_marks(self) -> Iterator[str]:
+        """List the keys `<record>.revoked` of the inbox."""
+        return (i.key for i in self.inbox.list("") if i.key.endswith(REVOKED_SUFFIX))
+
+    def _read(self, key: str, pointer: str, *, is_revoked: bool) -> Object:
+        try:
+            return self.inbox.get(key, limit=records.MAX_BYTES)
+        except Refused as exc:
+            if is_revoked:
+                raise Refused("CONSENT_REVOKED", pointer=pointer) from exc
+            # A record that is named must be valid whatever the policy: no misspelt key opens the
+            # gate.
             code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
             raise Refused(code, f"{key}: {exc.message}", pointer=pointer) from exc
-        is_revoked = inbox.head(key + records.REVOKED_SUFFIX) is not None
-    return Gate(
-        policy=policy,
-        record=record,
-        reference_sha256=reference_sha256,
-        at=datetime.fromtimestamp(inbox.now(), UTC),
-        is_revoked=is_revoked,
-        pointer=pointer,
+
+
+def _withdraws(revoked: Info, stored: Object) -> bool:
+    """Return whether an object `<record>.revoked` withdraws the record beside it: one that is
+    uploaded later and valid from a later date is new consent."""
+    at = datetime.fromtimestamp(revoked.modified, UTC)
+    return stored.info.modified <= revoked.modified or not withdrawal.is_valid_later(
+        stored.data, at
     )

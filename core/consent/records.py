@@ -2,7 +2,8 @@
 
 A record names the SHA-256 of every recording that it covers, so it cannot be used for another
 voice. It is stored in the inbox; an object `<key>.revoked` beside it, with any content, withdraws
-it. Results refer to a record by id and SHA-256 and never name the person.
+it (core/consent/withdrawal.py). Results refer to a record by id and SHA-256 and never name the
+person.
 
 Sources: separate consent of the person whose voice is edited (China, Provisions on Deep Synthesis,
 Art. 14; PIPL, Art. 29); voice protected like portrait (Civil Code, Art. 1023). docs/consent.md.
@@ -11,6 +12,7 @@ Art. 14; PIPL, Art. 29); voice protected like portrait (Civil Code, Art. 1023). 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -24,7 +26,6 @@ from core.manifest.validate import join_pointer
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
 MAX_BYTES = 64 * 1024
-REVOKED_SUFFIX = ".revoked"
 
 Method = Literal[
     "recorded-statement", "signed-document", "own-voice", "public-domain", "synthetic-voice"
@@ -169,12 +170,12 @@ def check_consent(
     record: bytes | None,
     *,
     reference_sha256: str,
-    language: str,
+    languages: Collection[str],
     at: datetime,
     revoked: bool,
     pointer: str = "",
 ) -> Consent:
-    """Return the record if it allows this recording to be used for this language at this time.
+    """Return the record if it allows this recording to be used for these languages at this time.
 
     Raises Refused CONSENT_REVOKED, _MISSING, _INVALID, _SCOPE or _EXPIRED, in this order.
     """
@@ -189,11 +190,11 @@ def check_consent(
             f"The record {consent.id} does not cover the recording {reference_sha256}.",
             pointer=pointer,
         )
-    if consent.scope.languages and language not in consent.scope.languages:
+    if beyond := sorted(set(languages) - set(consent.scope.languages or languages)):
         allowed = ", ".join(consent.scope.languages)
         raise Refused(
             "CONSENT_SCOPE",
-            f"The record {consent.id} allows {allowed}, not {language}.",
+            f"The record {consent.id} allows {allowed}; the text is spoken in {', '.join(beyond)}.",
             pointer=pointer,
         )
     if at < consent.valid_from or (consent.valid_until and at >= consent.valid_until):

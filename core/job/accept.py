@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.consent.gate import ConsentClaim
 from core.errors import Refused
 from core.job import reuse
 from core.job.commit import ReceivedManifest, part_reader, read_result
@@ -22,6 +24,8 @@ class AcceptedJob:
     job: Job
     earlier: dict[str, ItemResult]
     """Item id -> its result in the job that `retry_of` names, where that is kept."""
+    claims: Mapping[str, list[ConsentClaim]]
+    """Voice name -> the recordings that these results were made from, with their records."""
     to_make: Job
     """The job without the items in `earlier`."""
 
@@ -42,11 +46,11 @@ def accept(manifest: ReceivedManifest, runtime: Runtime) -> AcceptedJob:
     parsed = resolve.parse_manifest(manifest.data, lines=manifest.ref.key.endswith(".jsonl"))
     job = resolve.resolve(parsed)
     _refuse_long_joined_job(parsed, runtime)
-    earlier = _earlier_results(job, runtime)
+    earlier, claims = _earlier_results(job, runtime)
     to_make = reuse.remove_items(job, earlier)
     if job.mode == "run":
         _count_against_quota(manifest, to_make, runtime)
-    return AcceptedJob(parsed=parsed, job=job, earlier=earlier, to_make=to_make)
+    return AcceptedJob(parsed=parsed, job=job, earlier=earlier, claims=claims, to_make=to_make)
 
 
 def _refuse_long_joined_job(parsed: ParsedManifest, runtime: Runtime) -> None:
@@ -57,9 +61,11 @@ def _refuse_long_joined_job(parsed: ParsedManifest, runtime: Runtime) -> None:
         raise Refused("FIELD_UNSUPPORTED", message, pointer="/output/concatenate")
 
 
-def _earlier_results(job: Job, runtime: Runtime) -> dict[str, ItemResult]:
+def _earlier_results(
+    job: Job, runtime: Runtime
+) -> tuple[dict[str, ItemResult], dict[str, list[ConsentClaim]]]:
     if not job.retry_of:
-        return {}
+        return {}, {}
     before = read_result(job.retry_of, runtime)
     if before is None:
         raise Refused("RETRY_UNKNOWN", pointer="/retry_of")

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from core.documents import signed
-from core.errors import JobError, Refused
+from core.errors import JobError, Notice, Refused
 from core.job.runtime import Run, Runtime, Stopwatch
 from core.manifest import resolve
 from core.manifest.resolve import Job
@@ -88,6 +88,7 @@ def add_items(
     job: Job,
     items: list[ItemResult],
     chapters: list[Chapter],
+    notices: list[Notice],
     stopwatch: Stopwatch,
 ) -> Result:
     """The result with all items and joined files, and the status that follows from them."""
@@ -98,6 +99,7 @@ def add_items(
         totals=totals,
         items=items,
         chapters=chapters,
+        notices=[*result.notices, *notices],
         stages=document.stage_seconds(stopwatch.seconds, [*items, *chapters]),
     )
 

@@ -15,7 +15,7 @@ import msgspec
 import watermark
 from core.audio import decoding
 from core.audio.waveform import Audio
-from core.consent.gate import Gate, read_gate
+from core.consent.gate import ConsentClaim, Gate
 from core.consent.records import ConsentRef
 from core.crypto import sealing
 from core.crypto.sealing import Context
@@ -23,7 +23,7 @@ from core.errors import Failed, JobError, Misconfigured, Notice, Refused
 from core.job import waiting
 from core.job.runtime import Run, Runtime, Stopwatch, Waiting
 from core.manifest import fields
-from core.manifest.resolve import Job
+from core.manifest.resolve import Item, Job
 from core.manifest.validate import join_pointer
 from core.result.document import Engine, Result
 from core.result.item_result import Problem, VoiceUsed
@@ -82,10 +82,10 @@ def admit_voices(
     """
     voices: dict[str, Admitted | JobError] = {}
     for name, spec in job.voices.items():
-        languages = sorted({item.language for item in job.items if item.voice == name})
-        if languages:
+        items = [item for item in job.items if item.voice == name]
+        if items:
             try:
-                voices[name] = _admit(name, spec, languages, runtime, stopwatch)
+                voices[name] = _admit(name, spec, items, runtime, stopwatch)
             except (Refused, Failed) as exc:
                 voices[name] = exc
     return voices
@@ -158,9 +158,9 @@ def _is_missing(key: str, runtime: Runtime) -> bool:
 
 
 def _admit(
-    name: str, spec: fields.Voice, languages: Iterable[str], runtime: Runtime, stopwatch: Stopwatch
+    name: str, spec: fields.Voice, items: Iterable[Item], runtime: Runtime, stopwatch: Stopwatch
 ) -> Admitted:
-    """Fetch, check and prepare the recording of a voice that is to speak `languages`.
+    """Fetch, check and prepare the recording of a voice that is to speak `items`.
 
     Consent comes before decoding: a recording that nobody allowed is not even opened.
     Raises Refused with a code of the recording or consent families, REF_NOT_FOUND.
@@ -172,10 +172,9 @@ def _admit(
     if spec.sha256 and spec.sha256.lower() != digest:
         raise Refused("REF_HASH_MISMATCH", pointer=join_pointer(pointer, "sha256"))
     with stopwatch.stage("consent"):
-        gate = read_gate(
-            runtime.inbox, spec.consent, runtime.consent, digest, join_pointer(pointer, "consent")
-        )
-        cited, notices = _first_admitted(gate, languages)
+        claim = ConsentClaim(spec.consent, digest, join_pointer(pointer, "consent"))
+        gate = runtime.consents.open_gate(claim)
+        cited, notices = _first_admitted(gate, items)
     with stopwatch.stage("prepare"):
         prepared = reference.prepare(recording.data, spec.reference)
         _refuse_synthetic(prepared.audio, runtime, spec.reference)
@@ -199,14 +198,16 @@ def _fetch(spec: fields.Voice, runtime: Runtime, pointer: str) -> Object:
         raise Refused(code, message, pointer=pointer) from exc
 
 
-def _first_admitted(gate: Gate, languages: Iterable[str]) -> tuple[ConsentRef | None, list[Notice]]:
-    """The consent for the first allowed language. Each item asks again for its own language."""
+def _first_admitted(gate: Gate, items: Iterable[Item]) -> tuple[ConsentRef | None, list[Notice]]:
+    """The consent to the first allowed item. Each item asks again for itself."""
     refused: Refused | None = None
-    for language in languages:
+    for item in items:
         try:
-            return gate.admit(language)
+            return gate.admit(*gate.spoken_languages(item.text, item.language))
         except Refused as exc:
             refused = refused or exc
+            if exc.code != "CONSENT_SCOPE" or not gate.limits_languages:
+                break
     raise refused or Refused("CONSENT_SCOPE", "No item speaks with this voice.")
 
 

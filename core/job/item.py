@@ -80,7 +80,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     fingerprint = fingerprint_of(item, voice.sha256, runtime.voice.fingerprint)
     if stored := adopt(key, fingerprint, item, runtime):
         return stored
-    voice.gate.admit(item.language)
+    voice.gate.admit(*voice.gate.spoken_languages(item.text, item.language))
     stopwatch = run.stopwatch(item.id)
     spoken = _speak(item, voice, run, stopwatch)
     sentences = subtitles.sentence_times(item.text, spoken, SENTENCE_PAUSE)
@@ -106,6 +106,10 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         notices=[*item.notices, *waived],
         sentences=subtitles.shift_sentences(sentences, lead) if item.subtitle else [],
     )
+    with stopwatch.stage("consent"):
+        # It may have been withdrawn while the item was spoken.
+        gate = runtime.consents.open_gate(voice.gate.claim)
+        gate.admit(*gate.spoken_languages(item.text, item.language))
     with stopwatch.stage("store"):
         record = ObjectRecord(key=key, fingerprint=fingerprint, entry=result)
         stored_record, envelope = object_record.put_or_adopt(

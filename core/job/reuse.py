@@ -1,23 +1,27 @@
 """Items that a job takes over from the earlier job that it names in `retry_of`.
 
-An item is taken over if the request for it is the same, by a digest that each result contains, and
-the voice's recording is the same.
+An item is taken over if the request for it is the same, by a digest that each result contains, the
+voice's recording is the same, and consent to it was not withdrawn.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import msgspec
 
 from core.audio import decoding
+from core.consent.gate import ConsentClaim
 from core.errors import Refused
+from core.job.commit import read_result
 from core.job.runtime import Runtime
 from core.manifest.fields import Voice
 from core.manifest.resolve import Item, Job
+from core.manifest.validate import join_pointer
 from core.result import document
 from core.result.document import Result
 from core.result.item_result import ItemResult, VoiceUsed
@@ -26,9 +30,9 @@ from core.storage.object_keys import job_prefix
 
 def find_reusable_items(
     job: Job, earlier: Result, fetch: Callable[[str], bytes], runtime: Runtime
-) -> dict[str, ItemResult]:
+) -> tuple[dict[str, ItemResult], dict[str, list[ConsentClaim]]]:
     """Return item id -> its earlier result, for items whose request is the same and whose output is
-    still stored.
+    still stored; and voice name -> the recordings from which they were made, with their records.
 
     `fetch` returns the bytes of a part. Raises what `document.read_items` raises.
     """
@@ -46,7 +50,29 @@ def find_reusable_items(
     ]
     prefixes = {job_prefix(r.kept_from) for r in results}
     stored = {info.key for prefix in prefixes for info in runtime.results.list(prefix)}
-    return {r.id: r for r in results if r.output and r.output.key in stored}
+    results = [r for r in results if r.output and r.output.key in stored]
+    claims = _claims_in_force({(r.kept_from, r.voice) for r in results}, job, earlier, runtime)
+    by_voice: dict[str, list[ConsentClaim]] = defaultdict(list)
+    for (_, voice), claim in claims.items():
+        by_voice[voice].append(claim)
+    return {r.id: r for r in results if (r.kept_from, r.voice) in claims}, by_voice
+
+
+def _claims_in_force(
+    made: Collection[tuple[str, str]], job: Job, earlier: Result, runtime: Runtime
+) -> dict[tuple[str, str], ConsentClaim]:
+    """(job that made items, voice name) -> the recording that it used, for recordings that are
+    known and not withdrawn."""
+    claims = {}
+    for maker, name in made:
+        result = earlier if maker == earlier.job_id else read_result(maker, runtime)
+        used = result.voices.get(name) if result else None
+        if used and used.reference_sha256:
+            pointer = join_pointer(join_pointer("/voices", name), "consent")
+            claim = ConsentClaim(job.voices[name].consent, used.reference_sha256, pointer)
+            if not runtime.consents.is_withdrawn(claim):
+                claims[maker, name] = claim
+    return claims
 
 
 def remove_items(job: Job, item_ids: Collection[str]) -> Job:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from core.consent.gate import ConsentRegister
 from core.crypto.keys import Keyring
 from core.errors import Misconfigured
 from core.job.lease import Lease
@@ -71,6 +72,16 @@ class Runtime:
     @property
     def voice(self) -> Voice:
         return self.load_voice()
+
+    @property
+    def consents(self) -> ConsentRegister:
+        return ConsentRegister(
+            inbox=self.inbox,
+            results=self.results,
+            control=self.control,
+            keys=self.keys,
+            policy=self.consent,
+        )
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z._-]{1,16}", self.worker):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import mmap
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import msgspec
@@ -21,8 +22,10 @@ from core.audio.waveform import Audio, Samples
 from core.crypto import sealing
 from core.crypto.sealing import Context, Envelope
 from core.documents import canonical
-from core.errors import Failed, Refused
-from core.job import object_record, subtitles
+from core.errors import Failed, JobError, Notice, Refused
+from core.job import object_record, subtitles, withdrawn
+from core.job.accept import AcceptedJob
+from core.job.enrolment import Admitted
 from core.job.object_record import ObjectRecord
 from core.job.runtime import Run, Runtime
 from core.joined import chapter_tags, readback
@@ -31,6 +34,7 @@ from core.joined.readback import MarkedSpan
 from core.joined.timeline import Piece, Timeline, timelines
 from core.label import aigc
 from core.manifest.resolve import Job
+from core.result import document
 from core.result.item_result import (
     Chapter,
     ItemResult,
@@ -40,7 +44,7 @@ from core.result.item_result import (
     Problem,
     TimeSpan,
 )
-from core.storage.object_keys import chapter_name, output_key
+from core.storage.object_keys import chapter_name, job_prefix, output_key
 
 LONGEST_WAV = (1 << 32) - (1 << 20)
 """Bytes of sound: a WAV file states its size in 32 bits."""
@@ -49,25 +53,82 @@ _REVISION = 1
 """Increased whenever the same items are joined in another way."""
 
 
-def join(job: Job, items: Sequence[ItemResult], run: Run) -> list[Chapter]:
-    """Make and store the joined files that the manifest asks for.
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a job may release: its items, the joined files, and notices about what was deleted."""
 
-    An error fails its file alone. Raises Unavailable, Misconfigured.
+    items: list[ItemResult]
+    chapters: list[Chapter]
+    notices: list[Notice]
+
+
+def release(
+    accepted: AcceptedJob,
+    items: list[ItemResult],
+    voices: Mapping[str, Admitted | JobError],
+    run: Run,
+) -> Released:
+    """Join the items, and delete what was made with a voice whose consent was withdrawn meanwhile.
+
+    Raises Unavailable, Misconfigured.
+    """
+    job, claims = accepted.job, withdrawn.claims_of(voices)
+    for name, kept in accepted.claims.items():
+        claims[name] = [*claims.get(name, []), *kept]
+    chapters, notices = [], []
+    if job.output.concatenate != "none":
+        if errors := withdrawn.find_withdrawn(voices, claims, run.runtime):
+            items = withdrawn.remove_outputs(items, job, errors, run)
+            notices = _remove_joined([], run)
+        chapters = join(job, items, claims, run)
+    if errors := withdrawn.find_withdrawn(voices, claims, run.runtime):
+        items = withdrawn.remove_outputs(items, job, errors, run)
+        chapters = _without_voices(chapters, job, errors)
+        notices += _remove_joined(chapters, run)
+    return Released(items, chapters, notices)
+
+
+def _without_voices(
+    chapters: list[Chapter], job: Job, errors: Mapping[str, JobError]
+) -> list[Chapter]:
+    """Fail the joined files in which a withdrawn voice speaks. `errors`: by voice name."""
+    by_item = {item.id: errors[item.voice] for item in job.items if item.voice in errors}
+    spoken = [[by_item[span.id] for span in c.items if span.id in by_item] for c in chapters]
+    return [
+        _failed(chapter.id, found[0], chapter.missing) if found else chapter
+        for chapter, found in zip(chapters, spoken, strict=True)
+    ]
+
+
+def _remove_joined(chapters: list[Chapter], run: Run) -> list[Notice]:
+    """Delete the joined files of this job other than these; some may be those of a dead worker."""
+    kept = set(document.sealed_keys(chapters))
+    stored = list(run.runtime.results.list(job_prefix(run.job_id) + chapter_name("")))
+    return [withdrawn.remove(info.key, run.runtime) for info in stored if info.key not in kept]
+
+
+def join(job: Job, items: list[ItemResult], claims: withdrawn.Claims, run: Run) -> list[Chapter]:
+    """Make and store the joined files that the manifest asks for. An error fails its file alone.
+
+    `claims`: the consent to each voice, read again before a file is stored. Raises Unavailable,
+    Misconfigured.
     """
     chapters = []
     for timeline in timelines(job, items):
         run.lease.check()
         try:
-            chapters.append(_join_one(timeline, job, run))
+            chapters.append(_join_one(timeline, job, claims, run))
         except (Refused, Failed) as exc:
-            error = Problem.from_error(exc)
-            missing = timeline.missing
-            chapters.append(Chapter(id=timeline.id, status="failed", error=error, missing=missing))
+            chapters.append(_failed(timeline.id, exc, timeline.missing))
         run.lease.record_outputs(len(items) + len(chapters))
     return chapters
 
 
-def _join_one(timeline: Timeline, job: Job, run: Run) -> Chapter:
+def _failed(chapter: str, error: JobError, missing: list[int]) -> Chapter:
+    return Chapter(id=chapter, status="failed", error=Problem.from_error(error), missing=missing)
+
+
+def _join_one(timeline: Timeline, job: Job, claims: withdrawn.Claims, run: Run) -> Chapter:
     if not timeline.pieces:
         raise Failed("CHAPTER_EMPTY")
     if timeline.format == "wav" and timeline.seconds * timeline.rate * 2 > LONGEST_WAV:
@@ -75,7 +136,7 @@ def _join_one(timeline: Timeline, job: Job, run: Run) -> Chapter:
     owner = (run.job_id, chapter_name(timeline.name))
     key = output_key(*owner, timeline.format)
     stored = object_record.adopt(key, Chapter, run.runtime)
-    record, envelope = stored or _make_and_store(key, timeline, job, run)
+    record, envelope = stored or _make_and_store(key, timeline, job, claims, run)
     if record.fingerprint != _fingerprint(timeline):
         raise Refused("OUTPUT_EXISTS", f"{key} was joined from other items or in another way.")
     lines = [
@@ -109,7 +170,7 @@ def _fingerprint(timeline: Timeline) -> str:
 
 
 def _make_and_store(
-    key: str, timeline: Timeline, job: Job, run: Run
+    key: str, timeline: Timeline, job: Job, claims: withdrawn.Claims, run: Run
 ) -> tuple[ObjectRecord[Chapter], Envelope]:
     name = chapter_name(timeline.name)
     stopwatch = run.stopwatch(name)
@@ -145,6 +206,8 @@ def _make_and_store(
         )
         record = ObjectRecord(key=key, fingerprint=_fingerprint(timeline), entry=chapter)
         run.lease.check()
+        voices = sorted({piece.item.voice for piece in timeline.pieces})
+        withdrawn.refuse_withdrawn(voices, claims, run.runtime)
         return object_record.put_or_adopt(
             cast(BinaryIO, sealed),
             record,

@@ -2,11 +2,13 @@
 
     inbox    jobs/<name>.manifest.json[l]      manifests
              audit/<name>                      clips to trace
+             <record>.revoked                  withdraws a consent record
     results  out/<job_id>/                     the result of a job and everything that it names
              events/dt=<day>/<job_id>.json     events of jobs and traces
              audit/<trace_id>.json             reports of traces
              marks/<2 digits>/<8 digits>.json  which item carries a watermark payload
              log/                              the tamper-evident log (core/tlog/log.py)
+             withdrawn/<sha256>/<sha256>.json  withdrawn consent (core/consent/withdrawal.py)
     control  lease/, pending/, dead/, quota/, voiceprints/, work/, log/leaves/
 
 Manifests may name any other key of the inbox (core/manifest/reference_key.py).
@@ -24,6 +26,8 @@ from core.errors import Refused
 MANIFESTS = "jobs/"
 MANIFEST_SUFFIXES = (".manifest.json", ".manifest.jsonl")
 CLIPS = "audit/"
+REVOKED_SUFFIX = ".revoked"
+"""Ending of an object that withdraws the consent record after which it is named."""
 
 OUTPUTS = "out/"
 SEALED_SUFFIX = ".sealed"
@@ -33,12 +37,14 @@ LOG = "log/"
 LOG_BATCHES = "log/batches/"
 LOG_CHECKPOINTS = "log/checkpoints/"
 LOG_TILES = "log/tile/"
+WITHDRAWN = "withdrawn/"
 RESULTS_PATTERNS = (
     re.compile(r"audit/(?P<trace>[0-9a-f]{32})\.json"),
     re.compile(r"events/dt=\d{4}-\d\d-\d\d/(?P<event>[0-9a-f]{32})\.json"),
     re.compile(r"log/(batches|checkpoints)/\d{20}"),
     re.compile(r"log/tile/(entries|\d)/(x\d{3}/)*\d{3}(\.p/\d{1,3})?"),
     re.compile(r"marks/(?P<folder>[0-9a-f]{2})/(?P<mark>(?P=folder)[0-9a-f]{6})\.json"),
+    re.compile(r"withdrawn/[0-9a-f]{64}/[0-9a-f]{64}\.json"),
     re.compile(r"out/[0-9a-f]{32}/(parts/\d{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
 )
 """Every key that voicedrop writes to the results bucket matches one of these."""
@@ -49,6 +55,7 @@ DEAD_LETTERS = "dead/"
 SHARDS = "work/"
 SHARD_SUFFIX = ".jsonl"
 LOG_QUEUE = "log/leaves/"
+VOICEPRINTS = "voiceprints/"
 _SHARD = re.compile(r"work/([0-9a-f]{32})/(\d{5})\.jsonl")
 
 
@@ -162,7 +169,17 @@ def quota_key(day: str) -> str:
 
 
 def voiceprint_key(name: str) -> str:
-    return f"voiceprints/{name}{SEALED_SUFFIX}"
+    return f"{VOICEPRINTS}{name}{SEALED_SUFFIX}"
+
+
+def withdrawals_prefix(recording: str) -> str:
+    """Return the prefix of what was withdrawn about a recording, named by its SHA-256."""
+    return f"{WITHDRAWN}{recording}/"
+
+
+def withdrawal_key(recording: str, record: str) -> str:
+    """`record`: SHA-256 of the consent record that was withdrawn."""
+    return f"{withdrawals_prefix(recording)}{record}.json"
 
 
 def shards_prefix(job_id: str) -> str:

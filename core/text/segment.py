@@ -28,6 +28,12 @@ _TOKEN = re.compile(
 )
 Run = tuple[str, str]
 
+QUOTED_IN_A_ROW = 5
+QUOTED_IN_ALL = 2
+QUOTED_SHARE = 1 / 3
+"""Words, or characters of scripts without spaces, up to which another language counts as quoted:
+in a row, in the whole text, and as a share of it."""
+
 
 def split_by_language(text: str, mode: str) -> list[Run]:
     """Return pairs of (language, text) in order; neighbouring runs differ in language.
@@ -47,6 +53,40 @@ def split_by_language(text: str, mode: str) -> list[Run]:
         first = runs[1][0] if len(runs) > 1 else _default_language(home)
         runs[:2] = [(first, runs[0][1] + (runs[1][1] if len(runs) > 1 else ""))]
     return runs
+
+
+def spoken_languages(text: str, language: str) -> frozenset[str]:
+    """Return the languages in which an engine speaks a text whose stated language is `language`.
+
+    Engines read every script in its own language, so a Chinese text that is stated to be English is
+    spoken in Chinese. A name or term in another language is a quotation and does not count: at most
+    QUOTED_IN_A_ROW units in a row, and at most QUOTED_IN_ALL or QUOTED_SHARE of the text. Written
+    Chinese does not tell Mandarin from Cantonese, nor kanji from Chinese: the statement decides.
+    """
+    if language not in LANGUAGES or (language == "en" and text.isascii()):
+        return frozenset({language})
+    longest: dict[str, int] = {}
+    total: dict[str, int] = {}
+    for spoken, run in split_by_language(text, language):
+        units = _count_units(run)
+        longest[spoken] = max(longest.get(spoken, 0), units)
+        total[spoken] = total.get(spoken, 0) + units
+    allowed = max(QUOTED_IN_ALL, QUOTED_SHARE * sum(total.values()))
+    foreign = {
+        name
+        for name in total.keys() - {language}
+        if longest[name] > QUOTED_IN_A_ROW or total[name] > allowed
+    }
+    return frozenset(foreign if foreign and not total.get(language) else {*foreign, language})
+
+
+def _count_units(run: str) -> int:
+    """Count words of alphabets, and characters of other scripts."""
+    return sum(
+        len(token.group()) if token.lastgroup in ("ja", "ko", "han") else 1
+        for token in _TOKEN.finditer(run)
+        if token.lastgroup != "mark"
+    )
 
 
 def _append_run(runs: list[Run], language: str, token: str) -> None:

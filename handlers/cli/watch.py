@@ -113,7 +113,12 @@ class Watch:
         inbox = self._runtime.inbox
         listed = [*inbox.list(MANIFESTS), *inbox.list(CLIPS)]
         self._warn_of_ignored_manifests(listed)
-        for info in self._new_objects(listed):
+        infos = self._new_objects(listed)
+        if infos:
+            # Before anything is spoken. A bucket without events does not tell of withdrawals.
+            for key in list(self._runtime.consents.list_marks()):
+                self._runtime.consents.withdraw_marked(key)
+        for info in infos:
             if 0 <= inbox.now() - info.modified < SETTLING_SECONDS:
                 has_more = True
                 continue

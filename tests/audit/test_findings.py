@@ -13,7 +13,6 @@ import pytest
 
 from core import audit
 from core.audit import Report
-from core.consent import records
 from core.crypto import keys
 from core.documents import signed
 from core.job.lease import Lease
@@ -24,6 +23,7 @@ from core.storage.object_keys import (
     LOG_BATCHES,
     LOG_CHECKPOINTS,
     LOG_QUEUE,
+    REVOKED_SUFFIX,
     mark_key,
     plan_key,
     result_key,
@@ -251,7 +251,7 @@ def replace_the_consent(root: Path) -> None:
 
 
 def withdraw_consent_before(root: Path) -> None:
-    path = root / "inbox/consent" / f"alice.json{records.REVOKED_SUFFIX}"
+    path = root / "inbox/consent" / f"alice.json{REVOKED_SUFFIX}"
     path.write_bytes(b"")
     os.utime(path, (0, 0))
 
@@ -591,8 +591,8 @@ def test_an_unsigned_object_under_work_does_not_hide_a_foreign_job(copy: Path, k
 
 
 def test_consent_withdrawn_afterwards_is_not_a_finding(copy: Path) -> None:
-    (copy / "inbox/consent" / f"alice.json{records.REVOKED_SUFFIX}").write_bytes(b"")
-    os.utime(copy / "inbox/consent" / f"alice.json{records.REVOKED_SUFFIX}", (4e9, 4e9))
+    (copy / "inbox/consent" / f"alice.json{REVOKED_SUFFIX}").write_bytes(b"")
+    os.utime(copy / "inbox/consent" / f"alice.json{REVOKED_SUFFIX}", (4e9, 4e9))
     assert run_audit(copy).findings == []
 
 

@@ -72,6 +72,7 @@ def test_the_worker_has_the_permissions_that_the_store_needs() -> None:
         ("oss:GetObject", "voicedrop-inbox/*"),
         ("oss:GetObject", "voicedrop-results/*"),
         ("oss:PutObject", "voicedrop-results/*"),
+        ("oss:DeleteObject", "voicedrop-results/out/*.sealed"),
         ("oss:ListObjects", "voicedrop-results"),
         ("oss:GetBucketVersioning", "voicedrop-results"),
         ("oss:PutObject", "voicedrop-control/*"),
@@ -87,7 +88,9 @@ def test_the_worker_has_the_permissions_that_the_store_needs() -> None:
 def test_only_the_producer_can_write_the_inbox_and_nobody_can_delete_a_result() -> None:
     for role in ram.PERMISSIONS:
         for action, resource in granted_permissions(role):
-            assert not (action == "oss:DeleteObject" and "voicedrop-control/" not in resource)
+            if action == "oss:DeleteObject":
+                may_go = ("voicedrop-control/*", "voicedrop-results/out/*.sealed")
+                assert resource.endswith(may_go)
             if action == "oss:PutObject" and "voicedrop-inbox" in resource:
                 assert role == "producer"
 

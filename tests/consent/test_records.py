@@ -41,7 +41,7 @@ RECORD = Consent(
 def use(record: bytes | None, **changes: Any) -> Consent:
     arguments: dict[str, Any] = {
         "reference_sha256": REFERENCE,
-        "language": "en",
+        "languages": ["en"],
         "at": NOW,
         "revoked": False,
     }
@@ -78,15 +78,15 @@ def test_withdrawal_is_checked_first() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"reference_sha256": "1" * 64}, {"language": "ja"}],
+    [{"reference_sha256": "1" * 64}, {"languages": ["ja"]}],
     ids=["another recording", "another language"],
 )
-def test_a_use_outside_the_scope_is_refused(changes: dict[str, str]) -> None:
+def test_a_use_outside_the_scope_is_refused(changes: dict[str, Any]) -> None:
     assert code(records.format_consent(RECORD), **changes) == "CONSENT_SCOPE"
 
 
 def test_an_empty_language_list_sets_no_limit() -> None:
-    assert use(altered(scope={}), language="ja").scope.languages == []
+    assert use(altered(scope={}), languages=["ja"]).scope.languages == []
 
 
 @pytest.mark.parametrize(

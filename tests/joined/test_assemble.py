@@ -177,7 +177,7 @@ def test_a_chapter_too_long_for_wav_is_refused_before_joining(
         jobs.parse_job(runtime.inbox.get(done.manifest.key, limit=10**6).data), format="wav"
     )
     with attempt.begin(done.job_id, done.job_id, runtime) as attempted:
-        (chapter,) = assemble.join(job, items, attempted)
+        (chapter,) = assemble.join(job, items, {}, attempted)
     error = present(chapter.error)
     assert (chapter.status, error.code) == ("failed", "CHAPTER_TOO_LONG")
     assert error.pointer == "/output"
@@ -326,7 +326,7 @@ def test_joining_keeps_one_item_in_memory(runtime: Runtime) -> None:
         job = jobs.parse_job(runtime.inbox.get(key, limit=10**6).data)
         with attempt.begin(done.job_id, done.job_id, runtime) as attempted:
             tracemalloc.start()
-            (chapter,) = assemble.join(job, done.items, attempted)
+            (chapter,) = assemble.join(job, done.items, {}, attempted)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert chapter.status == "succeeded"

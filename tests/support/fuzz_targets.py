@@ -113,7 +113,7 @@ def fuzz_sealed(data: bytes) -> None:
 
 def fuzz_consent(data: bytes) -> None:
     records.check_consent(
-        data, reference_sha256="0" * 64, language="en", at=NOW, revoked=False, pointer="consent"
+        data, reference_sha256="0" * 64, languages=["en"], at=NOW, revoked=False, pointer="consent"
     )
 
 

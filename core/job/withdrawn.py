@@ -1,0 +1,84 @@
+"""Voices whose consent was withdrawn while a job ran.
+
+Consent is read again before every output is stored and before a result or part is signed. A
+document that was signed before the withdrawal stands. Whatever no signed document names yet is
+deleted, by whichever worker signs, and the document says so: so an output that was stored in the
+moment of the withdrawal, or by a worker that died, does not remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from core.consent.gate import ConsentClaim
+from core.errors import JobError, Notice, Refused
+from core.job.each_item import failed_item
+from core.job.enrolment import Admitted
+from core.job.runtime import Run, Runtime
+from core.manifest.resolve import Item, Job
+from core.result.item_result import ItemResult
+from core.storage.object_keys import output_key
+
+Claims = Mapping[str, Iterable[ConsentClaim]]
+"""Voice name -> its recordings, with the records that are named for them."""
+
+
+def claims_of(voices: Mapping[str, Admitted | JobError]) -> dict[str, list[ConsentClaim]]:
+    """The claims of the voices that were admitted."""
+    return {name: [v.gate.claim] for name, v in voices.items() if isinstance(v, Admitted)}
+
+
+def refuse_withdrawn(names: Iterable[str], claims: Claims, runtime: Runtime) -> None:
+    """Raises Refused CONSENT_REVOKED if consent to one of these voices was withdrawn by now."""
+    for error in find_withdrawn({}, {n: claims.get(n, ()) for n in names}, runtime).values():
+        raise error
+
+
+def find_withdrawn(
+    voices: Mapping[str, Admitted | JobError], claims: Claims, runtime: Runtime
+) -> dict[str, JobError]:
+    """Voice name -> CONSENT_REVOKED, for the voices whose consent is withdrawn by now."""
+    found = {
+        name: error
+        for name, error in voices.items()
+        if isinstance(error, JobError) and error.code == "CONSENT_REVOKED"
+    }
+    for name, made_from in claims.items():
+        for claim in made_from:
+            if runtime.consents.is_withdrawn(claim):
+                found[name] = Refused("CONSENT_REVOKED", pointer=claim.pointer)
+    return found
+
+
+def remove_outputs(
+    items: list[ItemResult], job: Job, errors: Mapping[str, JobError], run: Run
+) -> list[ItemResult]:
+    """Fail the items of withdrawn voices, and delete what is stored of them.
+
+    `errors`: what `find_withdrawn` returned. An output that was kept from an earlier job is not
+    deleted, because the result of that job names it.
+    """
+    wanted = {item.index: item for item in job.items if item.voice in errors}
+    return [
+        _removed(result, wanted[result.index], errors[wanted[result.index].voice], run)
+        if result.index in wanted
+        else result
+        for result in items
+    ]
+
+
+def _removed(result: ItemResult, item: Item, error: JobError, run: Run) -> ItemResult:
+    failed = result if result.error else failed_item(item.id, item.index, error, item)
+    if result.kept_from:
+        return failed
+    keys = [output_key(run.job_id, item.id, form) for form in (item.format, *item.subtitle)]
+    notices = [remove(key, run.runtime) for key in keys if run.runtime.results.head(key)]
+    return msgspec.structs.replace(failed, notices=[*failed.notices, *notices])
+
+
+def remove(key: str, runtime: Runtime) -> Notice:
+    """Delete an output; return the notice that names it."""
+    runtime.results.delete(key)
+    return Notice("OUTPUT_REMOVED", pointer=key)

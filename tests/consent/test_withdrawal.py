@@ -1,0 +1,332 @@
+"""A withdrawn voice says nothing new by any road: another key, another record, `retry_of`, joining,
+a shard, a worker that is speaking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.batch import worker
+from core.consent import records
+from core.consent.withdrawal import find_withdrawals
+from core.documents import signed
+from core.job import commit
+from core.job.runtime import Runtime
+from core.result.document import Result, read_items
+from core.result.item_result import ItemResult
+from core.storage.local import LocalStore
+from core.storage.object_keys import WITHDRAWN, shards_prefix, withdrawal_key
+from core.storage.port import Body
+from core.voice import SpeechChunk, Voiceprint
+from handlers import oss, sweep
+from tests.support.events import notification
+from tests.support.faults import cached_audio
+from tests.support.present import present
+from tests.support.runtime import (
+    REFERENCE,
+    BuzzVoice,
+    consent_record,
+    local_runtime,
+    put_job,
+    run_job,
+    split_job,
+    voice_of,
+)
+
+RECORD = "consent/alice.json"
+ITEMS = [
+    {"id": "a", "text": "The first sentence of it.", "format": "flac"},
+    {"id": "b", "text": "And a second item.", "format": "flac"},
+]
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compute_audio_once() -> Iterator[None]:
+    with cached_audio.memoised():
+        yield
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path)
+
+
+def voices(consent: str | None = RECORD) -> dict[str, Any]:
+    return {"alice": {"reference": "refs/alice.flac", "language": "en", "consent": consent}}
+
+
+def put_record(runtime: Runtime, key: str, **changes: Any) -> bytes:
+    data = records.format_consent(consent_record(REFERENCE.read_bytes(), **changes))
+    runtime.inbox.put(key, data)
+    return data
+
+
+def withdraw(runtime: Runtime, key: str = RECORD) -> None:
+    """Upload `<record>.revoked`, and deliver its notification."""
+    runtime.inbox.put(f"{key}.revoked", b"")
+    oss.handle(notification(f"{key}.revoked"), runtime)
+
+
+def codes(items: list[ItemResult]) -> set[str]:
+    return {item.error.code if item.error else "" for item in items}
+
+
+def sealed(runtime: Runtime) -> list[str]:
+    return [info.key for info in runtime.results.list("out/") if info.key.endswith(".sealed")]
+
+
+def run_with(runtime: Runtime, consent: str | None, name: str = "two") -> Result:
+    """Run another job with the recording under this record, whose keys stay as they are."""
+    record = runtime.inbox.get(RECORD, limit=10**6).data
+    key = put_job(runtime, name=name, items=ITEMS[:1], voices=voices(consent))
+    runtime.inbox.put(RECORD, record)
+    return run_job(key, runtime)
+
+
+def test_the_same_record_under_another_key_is_withdrawn_too(runtime: Runtime) -> None:
+    put_job(runtime)
+    runtime.inbox.put("consent/copy.json", put_record(runtime, RECORD))
+    withdraw(runtime)
+    assert codes(run_with(runtime, "consent/copy.json").items) == {"CONSENT_REVOKED"}
+    assert voice_of(runtime).spoken == []
+
+
+def test_the_recording_is_withdrawn_under_every_earlier_record(runtime: Runtime) -> None:
+    put_job(runtime)
+    put_record(runtime, "consent/other.json", id="another-record")
+    withdraw(runtime)
+    assert codes(run_with(runtime, "consent/other.json").items) == {"CONSENT_REVOKED"}
+
+
+def test_it_stays_withdrawn_when_everything_in_the_inbox_and_control_is_gone(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    put_job(runtime)
+    withdraw(runtime)
+    for key in (RECORD, f"{RECORD}.revoked"):
+        runtime.inbox.delete(key)
+    runtime = replace(runtime, control=LocalStore(tmp_path / "new"))
+    (tmp_path / "new").mkdir()
+    put_record(runtime, RECORD, purposes=["something else"])
+    assert codes(run_with(runtime, RECORD).items) == {"CONSENT_REVOKED"}
+
+
+def test_only_a_record_valid_from_a_later_date_admits_the_voice_again(runtime: Runtime) -> None:
+    put_job(runtime)
+    withdraw(runtime)
+    now = datetime.now(UTC)
+    put_record(runtime, "consent/new.json", valid_from=now, id="new")
+    assert run_with(runtime, "consent/new.json").status == "succeeded"
+    withdraw(runtime, "consent/new.json")
+    assert codes(run_with(runtime, "consent/new.json", "three").items) == {"CONSENT_REVOKED"}
+    # The first record was withdrawn itself, so its date does not matter.
+    assert codes(run_with(runtime, RECORD, "four").items) == {"CONSENT_REVOKED"}
+
+
+def test_a_later_record_at_the_same_key_admits_the_voice_again(runtime: Runtime) -> None:
+    put_job(runtime)
+    withdraw(runtime)
+    put_record(runtime, RECORD, valid_from=datetime.now(UTC), id="new")
+    assert run_with(runtime, RECORD).status == "succeeded"
+
+
+def test_a_record_can_be_withdrawn_before_it_begins(runtime: Runtime) -> None:
+    put_job(runtime)
+    put_record(runtime, RECORD, valid_from=TOMORROW)
+    withdraw(runtime)
+    assert codes(run_with(runtime, RECORD).items) == {"CONSENT_REVOKED"}
+
+
+def test_a_withdrawn_recording_is_refused_where_records_are_optional(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path, consent="optional")
+    put_job(runtime)
+    withdraw(runtime)
+    assert codes(run_with(runtime, None).items) == {"CONSENT_REVOKED"}
+
+
+def test_a_sweep_notices_a_withdrawal_whose_notification_was_lost(runtime: Runtime) -> None:
+    put_job(runtime, items=ITEMS[:1])
+    runtime.inbox.put("elsewhere/copy.json", put_record(runtime, RECORD))
+    runtime.inbox.put("elsewhere/copy.json.revoked", b"")
+    swept = sweep.run_sweep(runtime, grace=0.0)
+    assert [f.keys for f in swept.findings if f.kind == "withdrawn"] == [
+        ["elsewhere/copy.json.revoked"]
+    ]
+    assert voice_of(runtime).spoken == []
+    assert not [f for f in sweep.run_sweep(runtime).findings if f.kind == "withdrawn"]
+
+
+@pytest.mark.parametrize("joined", ["none", "book"])
+def test_an_output_is_not_kept_for_a_later_job(runtime: Runtime, joined: str) -> None:
+    first = run_job(put_job(runtime, items=ITEMS), runtime)
+    withdraw(runtime)
+    before = sealed(runtime)
+    key = put_job(
+        runtime, name="two", items=ITEMS, retry_of=first.job_id, output={"concatenate": joined}
+    )
+    done = run_job(key, runtime)
+    assert (done.status, codes(done.items)) == ("failed", {"CONSENT_REVOKED"})
+    assert sealed(runtime) == before
+
+
+def test_an_output_that_was_kept_before_is_not_kept_again(runtime: Runtime) -> None:
+    """The second job made nothing, so that only the first one states the recording."""
+    first = run_job(put_job(runtime, items=ITEMS), runtime)
+    second = run_job(put_job(runtime, name="two", items=ITEMS, retry_of=first.job_id), runtime)
+    assert second.totals.kept == 2
+    withdraw(runtime)
+    runtime.inbox.delete("refs/alice.flac")
+    key = put_job(runtime, name="three", items=ITEMS, retry_of=second.job_id)
+    assert codes(run_job(key, runtime).items) == {"CONSENT_REVOKED"}
+
+
+@dataclass
+class InterruptedVoice(BuzzVoice):
+    """Something happens while the item with this text is spoken."""
+
+    text: str = ""
+    then: Callable[[], object] = lambda: None
+
+    def speak(self, text: str, voiceprint: Voiceprint, **fields: Any) -> Iterator[SpeechChunk]:
+        yield from super().speak(text, voiceprint, **fields)
+        if text == self.text:
+            self.then()
+
+
+def test_what_was_being_spoken_is_not_stored(tmp_path: Path) -> None:
+    voice = InterruptedVoice(text=ITEMS[1]["text"])
+    runtime = local_runtime(tmp_path, voice=voice)
+    voice.then = lambda: runtime.inbox.put(f"{RECORD}.revoked", b"")
+    done = run_job(put_job(runtime, items=ITEMS), runtime)
+    assert (done.status, codes(done.items)) == ("failed", {"CONSENT_REVOKED"})
+    assert sealed(runtime) == []
+    removed = [n.pointer for item in done.items for n in item.notices if n.code == "OUTPUT_REMOVED"]
+    assert removed == [f"out/{done.job_id}/a.flac.sealed"]
+
+
+def test_a_record_that_is_replaced_while_the_voice_speaks_counts(tmp_path: Path) -> None:
+    voice = InterruptedVoice(text=ITEMS[0]["text"])
+    runtime = local_runtime(tmp_path, voice=voice)
+    voice.then = lambda: put_record(runtime, RECORD, scope=records.Scope(languages=["zh"]))
+    done = run_job(put_job(runtime, items=ITEMS[:1]), runtime)
+    assert codes(done.items) == {"CONSENT_SCOPE"}
+
+
+class InterruptedStore(LocalStore):
+    """Something happens in the moment in which an object whose key ends so is stored."""
+
+    def __init__(self, root: Path, ending: str, then: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._ending, self._then = ending, then
+
+    def put_once(self, key: str, data: Body, **fields: Any) -> bool:
+        if key.endswith(self._ending):
+            self._then()
+        return super().put_once(key, data, **fields)
+
+
+@pytest.mark.parametrize("ending", ["a.flac.sealed", "b.flac.sealed", "book.flac.sealed"])
+def test_what_is_stored_in_the_moment_of_the_withdrawal_is_removed_and_named(
+    tmp_path: Path, ending: str
+) -> None:
+    runtime = local_runtime(tmp_path)
+    mark = lambda: runtime.inbox.put(f"{RECORD}.revoked", b"")  # noqa: E731
+    runtime = replace(runtime, results=InterruptedStore(tmp_path / "results", ending, mark))
+    key = put_job(runtime, items=ITEMS, output={"concatenate": "book", "format": "flac"})
+    done = run_job(key, runtime)
+    assert (done.status, codes(done.items)) == ("failed", {"CONSENT_REVOKED"})
+    assert sealed(runtime) == []
+    named = {n.pointer for n in [*done.notices, *(n for i in done.items for n in i.notices)]}
+    assert any(key.endswith(ending) for key in named)
+    assert done.chapters[0].output is None
+
+
+def test_what_a_dead_worker_left_is_removed_and_named(runtime: Runtime) -> None:
+    key = put_job(runtime, items=ITEMS)
+    done = run_job(key, runtime)
+    runtime.results.delete(f"out/{done.job_id}/result.json")
+    withdraw(runtime)
+    done = run_job(key, runtime)
+    assert sealed(runtime) == []
+    assert {n.code for item in done.items for n in item.notices} == {"OUTPUT_REMOVED"}
+
+
+def test_a_shard_in_flight_stops_and_an_earlier_part_stands(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path, shard_items=1)
+    job = split_job(put_job(runtime, items=ITEMS), runtime)
+    first, second = [i.key for i in runtime.control.list(shards_prefix(job.job_id))][:2]
+    assert worker.make_shard(first, runtime) is None
+    withdraw(runtime)
+    done = present(worker.make_shard(second, runtime))
+    items = list(read_items(done, commit.part_reader(runtime)))
+    assert [item.error.code if item.error else "" for item in items] == ["", "CONSENT_REVOKED"]
+    assert sealed(runtime) == [f"out/{done.job_id}/a.flac.sealed"]
+
+
+def test_an_exhausted_shard_does_not_adopt_what_a_withdrawn_voice_said(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path, shard_items=1, max_attempts=1)
+    job = split_job(put_job(runtime, items=ITEMS), runtime)
+    first = next(i.key for i in runtime.control.list(shards_prefix(job.job_id)))
+    worker.make_shard(first, runtime)
+    runtime.results.delete(f"out/{job.job_id}/parts/00000.json")
+    withdraw(runtime)
+    worker.make_shard(first, runtime)
+    part = runtime.results.get(f"out/{job.job_id}/parts/00000.json", limit=10**6).data
+    assert json.loads(part)["items"][0]["error"]["code"] == "CONSENT_REVOKED"
+    assert sealed(runtime) == []
+
+
+def test_voiceprints_are_destroyed(runtime: Runtime) -> None:
+    run_job(put_job(runtime), runtime)
+    assert list(runtime.control.list("voiceprints/"))
+    withdraw(runtime)
+    assert not list(runtime.control.list("voiceprints/"))
+
+
+def test_a_note_of_somebody_else_neither_withdraws_nor_prevents_a_withdrawal(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    other = local_runtime(tmp_path / "other")
+    key = put_job(runtime, items=ITEMS[:1])
+    data = runtime.inbox.get(RECORD, limit=10**6).data
+    other.consents.withdraw(data, 0.0)
+    (note,) = other.results.list(WITHDRAWN)
+    runtime.results.put(note.key, other.results.get(note.key, limit=10**6).data)
+    assert run_job(key, runtime).status == "succeeded"
+    withdraw(runtime)
+    assert codes(run_with(runtime, RECORD).items) == {"CONSENT_REVOKED"}
+
+
+def test_a_note_counts_under_its_own_key_only(runtime: Runtime) -> None:
+    """A note that was copied to the key of another recording withdraws nothing."""
+    put_job(runtime)
+    withdraw(runtime)
+    (info,) = runtime.results.list(WITHDRAWN)
+    note = runtime.results.get(info.key, limit=10**6).data
+    signed.check_signature(note, runtime.keys.verifying)
+    runtime.results.put(withdrawal_key("0" * 64, "1" * 64), note)
+    assert find_withdrawals("0" * 64, runtime.results, runtime.keys.verifying) == []
+
+
+@pytest.mark.parametrize("mode", ["run", "validate"])
+def test_the_scope_is_that_of_the_language_which_is_spoken(runtime: Runtime, mode: str) -> None:
+    items = [
+        {"id": "zh", "text": "你好，这是一句完整的中文。", "language": "en"},
+        {"id": "en", "text": "Nothing but plain English words here.", "language": "en"},
+        {"id": "name", "text": "The word 你好 is a greeting.", "language": "en"},
+    ]
+    key = put_job(runtime, items=items, mode=mode)
+    put_record(runtime, RECORD, scope=records.Scope(languages=["en"]))
+    done = run_job(key, runtime)
+    assert [item.error.code if item.error else "" for item in done.items] == [
+        "CONSENT_SCOPE",
+        "",
+        "",
+    ]
