@@ -54,7 +54,8 @@ COPY --from=build /app /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
-    VOICEDROP_CACHE=/app/cache
+    VOICEDROP_CACHE=/app/cache \
+    VOICEDROP_SANDBOX=required
 WORKDIR /app
 USER 10001:10001
 EXPOSE 9000

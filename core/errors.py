@@ -128,6 +128,8 @@ MISCONFIGURED: Mapping[str, str] = {
     "KEY_DESTROYED": "The key of this sealed file no longer exists: it cannot be opened.",
     "MODEL_MISSING": "Install the model: `voicedrop doctor` says how.",
     "MODEL_INVALID": "The model file does not belong to this version: install the model again.",
+    "SANDBOX_UNAVAILABLE": "This system cannot confine decoders: run on Linux with seccomp, or set "
+    "VOICEDROP_SANDBOX=best_effort.",
     "ENGINE_UNSUPPORTED": "Set VOICEDROP_ENGINE to an engine that is installed.",
 }
 

@@ -18,6 +18,7 @@ Engine = Literal["kokoro", "gpt_sovits"]
 GuardKind = Literal["sound", "words"]
 MarkPreset = Literal["balanced", "quiet", "robust"]
 Producers = Literal["prefix", "principal"]
+SandboxPolicy = Literal["required", "best_effort"]
 Environ = Mapping[str, str]
 T = TypeVar("T")
 
@@ -174,6 +175,11 @@ class Settings:
     )
     label_producer: str = setting(
         "", "Your provider code for the AIGC label of GB 45438-2025 (docs/labels.md). Empty: none."
+    )
+    sandbox: SandboxPolicy = setting(
+        "best_effort",
+        "`required` decodes no recording where the kernel cannot filter the system calls of a "
+        "decoder; `best_effort` does, with a warning. The image sets `required`.",
     )
     threads: int = setting(
         0, "Threads per model. 0: one for `kokoro`, every usable CPU for `gpt_sovits`.", high=256

@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.audio import sandbox
 from core.crypto import keys
 from core.crypto.keys import KeyProvider, Keyring, ReadingKeys
 from core.errors import Misconfigured
@@ -149,6 +150,7 @@ def create_runtime(
 ) -> Runtime:
     """Return the runtime for these settings. The voice engine is loaded when it is first used."""
     settings.refuse_loops()
+    require_sandbox(settings)
     return Runtime(
         inbox=open_store(settings.inbox, settings, credentials),
         results=open_store(settings.results, settings, credentials),
@@ -172,6 +174,11 @@ def create_runtime(
         transcribe=create_transcriber(settings),
         observe=observe or _log_step,
     )
+
+
+def require_sandbox(settings: Settings) -> None:
+    """Set what the sandbox of this process needs before it decodes a recording."""
+    sandbox.require(settings.sandbox == "required")
 
 
 def check_stores(runtime: Runtime) -> None:

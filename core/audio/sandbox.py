@@ -2,9 +2,10 @@
 
 A small server process forks one child per task, which takes about 5 ms instead of 300 ms for a new
 interpreter. The server is a fresh interpreter with numpy and the decoders, but without secrets,
-threads or CUDA. Each child has kernel limits on CPU time, address space, files and output, and a
-wall-clock limit that the server enforces. Results are raw bytes and JSON, never pickles, so that a
-compromised decoder cannot reach beyond its own child.
+threads or CUDA. Each child has kernel limits on CPU time, address space and output, a wall-clock
+limit that the server enforces, and no rights but to compute and to read and write two open files
+(`core.audio.confinement`). Results are raw bytes and JSON, never pickles, so that a compromised
+decoder cannot reach beyond its own child.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import logging
 import os
 import select
 import socket
@@ -21,15 +23,26 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.audio.sandbox_server import ANSWER_LIMIT, Limits, read_all, write_all
+from core.audio.confinement import Protection
+from core.audio.sandbox_server import (
+    ANSWER_LIMIT,
+    DONE,
+    DONE_UNFILTERED,
+    UNFILTERED,
+    Limits,
+    read_all,
+    write_all,
+)
+from core.errors import Misconfigured
 
-__all__ = ["Crashed", "Limits", "Sandbox", "run", "start", "stream"]
-
+__all__ = ["Crashed", "Limits", "Sandbox", "require", "run", "start", "stream"]
 
 _DEFAULT = Limits()
+_log = logging.getLogger("voicedrop.sandbox")
 
 
 class Crashed(Exception):
@@ -37,9 +50,14 @@ class Crashed(Exception):
 
 
 class Sandbox:
-    """A handle on the server process; it is thread-safe."""
+    """A handle on the server process; it is thread-safe.
 
-    def __init__(self) -> None:
+    Tasks raise Misconfigured SANDBOX_UNAVAILABLE if protection is required and the kernel cannot
+    filter their system calls.
+    """
+
+    def __init__(self, *, required: bool = False) -> None:
+        self._required = required
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -48,11 +66,20 @@ class Sandbox:
         """Start the server if it is not running. It takes about 0.3 s in the background."""
         self._connect()
 
+    def require(self, required: bool) -> None:
+        """Set whether a task may run where the kernel cannot filter its system calls."""
+        self._required = required
+
+    def protection(self) -> Protection:
+        """Return what holds in a child on this system. Raises Crashed."""
+        _, answer = self.run("core.audio.sandbox_server:describe_protection", b"")
+        return Protection(**answer)
+
     def run(
         self, task: str, data: bytes, limits: Limits = _DEFAULT, **arguments: Any
     ) -> tuple[bytearray, dict[str, Any]]:
         """Run a task and return what it wrote and its answer. Raises Crashed."""
-        request = json.dumps([task, asdict(limits), arguments]).encode()
+        request = json.dumps([task, asdict(limits), arguments, self._required]).encode()
         for _ in range(2):
             control = self._connect()
             try:
@@ -69,7 +96,7 @@ class Sandbox:
         source: the descriptor of a file that the task reads itself, so that neither process holds
         more than a block. `limits.stream` must be set.
         """
-        request = json.dumps([task, asdict(limits), arguments]).encode()
+        request = json.dumps([task, asdict(limits), arguments, self._required]).encode()
         with contextlib.ExitStack() as stack:
             (out, sink), (status, report) = os.pipe(), os.pipe()
             stack.callback(os.close, out)
@@ -134,6 +161,7 @@ _sandbox = Sandbox()
 atexit.register(_sandbox.close)
 os.register_at_fork(after_in_child=_sandbox.forget_server)
 start = _sandbox.start
+require = _sandbox.require
 run = _sandbox.run
 stream = _sandbox.stream
 
@@ -227,14 +255,26 @@ def _parse_answer(text: bytearray) -> dict[str, Any]:
 
 
 def _wait_for_status(status: int, limits: Limits) -> None:
-    """Wait until the server reports the exit of the child. Raises Crashed."""
+    """Wait until the server reports the exit of the child. Raises Crashed and Misconfigured."""
     # The server enforces the limit; the margin only matters if the server itself hangs.
     ready, _, _ = select.select([status], [], [], limits.wall_s + 10)
     verdict = os.read(status, 200) if ready else b"it did not end in time"
     if not verdict:
         raise _ServerDied
-    if verdict != b"ok":
+    if verdict == UNFILTERED.encode():
+        raise Misconfigured("SANDBOX_UNAVAILABLE")
+    if verdict == DONE_UNFILTERED.encode():
+        _warn_once()
+    elif verdict != DONE.encode():
         raise Crashed(verdict.decode())
+
+
+@cache
+def _warn_once() -> None:
+    _log.warning(
+        "this system cannot filter the system calls of decoders: a hostile recording that takes "
+        "over its decoder could do what this user may do (VOICEDROP_SANDBOX, docs/operations.md)"
+    )
 
 
 def _read_output(sink: int, limits: Limits) -> tuple[bytearray, dict[str, Any]]:

@@ -13,13 +13,20 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from core.audio.confinement import Protection, confine_files, filter_system_calls, hide
+
+DONE: Final = "ok"
+DONE_UNFILTERED: Final = "ok, but its system calls were not filtered"
+UNFILTERED: Final = "its system calls cannot be filtered"
 PRELOAD = ("core.audio.libsndfile",)
 ANSWER_LIMIT = 1 << 16
 _NOBODY = 65534
+_protection = Protection()
+"""What holds in this process; set in a child before its task runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ class _Child:
 
 def serve(control_fd: int) -> None:  # pragma: no cover
     """Run the server: fork one child per request until the peer closes the control socket."""
+    hide()
     for module in PRELOAD:
         importlib.import_module(module)
     control = socket.socket(fileno=control_fd)
@@ -101,7 +109,7 @@ def _fork_child(control: socket.socket, children: dict[int, _Child]) -> bool:  #
     size, body = int.from_bytes(head, "little"), b""
     while len(body) < size and (part := control.recv(size - len(body))):
         body += part
-    task, limits, arguments = json.loads(body)
+    task, limits, arguments, required = json.loads(body)
     source, sink, report = fds
     child = _Child(report, time.monotonic() + limits["wall_s"], Limits(**limits))
     if pid := os.fork():
@@ -111,27 +119,38 @@ def _fork_child(control: socket.socket, children: dict[int, _Child]) -> bool:  #
         return True
     status = 1
     try:
-        status = _run_task(task, source, sink, child.limits, arguments)
+        _close_all_but(source, sink)
+        function = _find_task(task)
+        _confine(child.limits)
+        if required and not _protection.filtered:
+            status = 5
+        else:
+            status = _run_task(function, source, sink, child.limits, arguments)
     finally:
         os._exit(status)
 
 
-def _run_task(
-    task: str, source: int, sink: int, limits: Limits, arguments: Mapping[str, Any]
-) -> int:  # pragma: no cover
-    """Run the task and return the exit status that `_describe_exit` explains."""
+def _close_all_but(source: int, sink: int) -> None:  # pragma: no cover
     signal.set_wakeup_fd(-1)
-    os.setpgid(0, 0)  # the server kills the group, and with it any process the task started
     low, high = sorted((source, sink))
-    for first, beyond in ((3, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
+    for first, beyond in ((0, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
         os.closerange(first, beyond)
+
+
+def _find_task(task: str) -> Task:  # pragma: no cover
     module, name = task.split(":")
     function: Task = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _run_task(
+    function: Task, source: int, sink: int, limits: Limits, arguments: Mapping[str, Any]
+) -> int:  # pragma: no cover
+    """Run the task and return the exit status that `_describe_exit` explains."""
     try:
-        _apply_limits(limits)
         data: Any = source
         if not limits.stream:
-            data = bytes(read_all(source, 0, os.fstat(source).st_size))
+            data = bytes(read_all(source, 0, os.lseek(source, 0, os.SEEK_END)))
         answer = json.dumps(
             function(data, lambda part: write_all(sink, part), **arguments)
         ).encode()
@@ -140,7 +159,33 @@ def _run_task(
         return 3
     except OSError as exc:
         return 4 if exc.errno == errno.EFBIG else 1
-    return 0
+    return 0 if _protection.filtered else 6
+
+
+def describe_protection(  # pragma: no cover
+    data: bytes, write: Callable[[Any], object]
+) -> dict[str, Any]:
+    """Sandbox task: return what holds in a child, as the fields of `Protection`."""
+    return asdict(_protection)
+
+
+def _confine(limits: Limits) -> None:  # pragma: no cover
+    """Limit this process, then take its rights. Each step needs the rights that later ones take."""
+    global _protection
+    os.setpgid(0, 0)  # the server kills the group, and with it any process the task started
+    _apply_limits(limits)
+    landlock = confine_files()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # open files stay open; none can be added
+    worker = os.geteuid()
+    if worker == 0:
+        # The superuser could exceed or raise its limits, and kill or inspect any process.
+        with contextlib.suppress(OSError):  # some containers forbid it or have no such user
+            os.setgroups([])
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    hidden = hide()  # again: a change of user resets it to a setting of the system
+    own_user = os.geteuid() != worker
+    _protection = Protection(filter_system_calls(), landlock, hidden, own_user)
 
 
 def _apply_limits(limits: Limits) -> None:  # pragma: no cover
@@ -156,13 +201,6 @@ def _apply_limits(limits: Limits) -> None:  # pragma: no cover
     limit(resource.RLIMIT_FSIZE, *(limits.output + ANSWER_LIMIT,) * 2)
     limit(resource.RLIMIT_CORE, 0, 0)
     limit(resource.RLIMIT_NPROC, 0, 0)
-    limit(resource.RLIMIT_NOFILE, 0, 0)  # open files stay open; no file or socket can be opened
-    if os.geteuid() == 0:
-        # The superuser could exceed or raise its limits, and kill or inspect any process.
-        with contextlib.suppress(PermissionError):  # some containers forbid it
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
 def _reap_children(children: dict[int, _Child]) -> None:  # pragma: no cover
@@ -191,7 +229,9 @@ def _describe_exit(code: int, limits: Limits, ended: bool) -> str:  # pragma: no
     if code < 0:
         return f"it crashed ({signal.Signals(-code).name})"
     return {
-        0: "ok",
+        0: DONE,
         3: f"it needed more than {limits.memory >> 20} MiB of memory",
         4: f"it wrote more than {limits.output >> 20} MiB",
+        5: UNFILTERED,
+        6: DONE_UNFILTERED,
     }.get(code, "it raised an exception")

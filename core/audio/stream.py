@@ -6,6 +6,7 @@ a damaged end) are decoded as far as possible. Neither process holds more than a
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -144,7 +145,8 @@ def _decode_blocks(
 
     os.lseek(source, 0, os.SEEK_SET)
     try:
-        sound = Sound(source, closefd=False)
+        # libsndfile itself would ask for the status of the file, a call that takes paths, too.
+        sound = Sound(io.FileIO(source, closefd=False))
     except soundfile.SoundFileError as exc:
         raise header_problem or Refused("AUDIO_HEADER_INVALID") from exc
     check_rate(sound.samplerate)

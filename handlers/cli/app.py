@@ -236,15 +236,18 @@ def abx(
     end the page compares the answers with guessing (binomial test) and saves them as JSON.
     By guessing, four listeners in a hundred get twelve of sixteen right.
     """
+    from handlers import wiring
     from handlers.cli.listening_test import make_listening_test
 
+    settings = read_settings()
+    wiring.require_sandbox(settings)
     with screen.Progress(quiet=as_json) as progress:
         output = make_listening_test(
             recordings,
             out,
             trials=trials,
             seconds=seconds,
-            preset=mark or read_settings().mark,
+            preset=mark or settings.mark,
             progress=progress,
         )
     screen.show(output, as_json=as_json)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import partial
 
+from core.audio.sandbox import Crashed, Sandbox
 from core.errors import JobError
 from core.settings import SETTINGS, Settings
 from handlers import wiring
@@ -62,6 +64,7 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     for name in ("inbox", "results", "control"):
         place = str(getattr(settings, name))
         yield _attempt(name, partial(_check_bucket, place, name, settings, credentials))
+    yield _check_sandbox(settings)
     yield _attempt(f"voice {settings.engine}", lambda: wiring.load_voice(settings).name)
     yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
 
@@ -104,6 +107,26 @@ def _check_bucket(
 ) -> str:
     wiring.open_store(place, settings, credentials).check(writable_once=name == "results")
     return place
+
+
+def _check_sandbox(settings: Settings) -> DoctorCheck:
+    """Decode nothing in a sandbox of its own, and say what held there."""
+    is_needed = settings.sandbox == "required"
+    with closing(Sandbox()) as sandbox:
+        try:
+            held = sandbox.protection()
+        except Crashed as exc:
+            return DoctorCheck("sandbox", False, f"It does not work: {exc}")
+    parts = (
+        "system calls are filtered (seccomp)" if held.filtered else "no seccomp",
+        f"landlock {held.landlock}" if held.landlock else "no landlock",
+        "not dumpable" if held.hidden else "dumpable",
+        "as the user nobody" if held.own_user else "as the user of the worker",
+    )
+    detail = ", ".join(parts)
+    if not held.filtered:
+        detail += ". A hostile recording could do what this user may do: use Linux with seccomp."
+    return DoctorCheck("sandbox", held.filtered, detail, needed=is_needed)
 
 
 def _attempt(what: str, attempt: Callable[[], str]) -> DoctorCheck:

@@ -26,6 +26,7 @@ def trace_clips(settings: Settings, clips: list[Path], index: Path | None) -> Co
 
     Needs the watermark keys alone. Raises Misconfigured KEY_NOT_FOUND without them.
     """
+    wiring.require_sandbox(settings)
     credentials = wiring.CurrentCredentials(os.environ)
     keys = wiring.load_reading_keys(settings, credentials).watermark
     if not keys:
