@@ -16,6 +16,8 @@ FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04 AS build
 ARG LOCK=image
 ARG PIP_INDEX_URL
 ENV PATH=/opt/venv/bin:$PATH \
+    NUMBA_CACHE_DIR=/app/cache/numba \
+    NUMBA_CPU_NAME=generic \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 # Versions are not pinned, because Ubuntu serves only the newest version of a package.
@@ -35,9 +37,11 @@ COPY core core
 COPY events events
 COPY handlers handlers
 COPY watermark watermark
-# Put the default voice into the image; this fails if it is not the pinned version. The cache is
+# Put the default voice into the image; this fails if it is not the pinned version. Put in what numba
+# compiles for librosa, for any processor: it would take each new instance eight seconds. The cache is
 # readable only by its owner, but the server runs as another user.
 RUN python -c "from pathlib import Path; from core.voice.kokoro import KokoroVoice; KokoroVoice.load(Path('cache'))" \
+    && python -c "from core.speech.preparation import warm_up; warm_up()" \
     && chmod -R a+rX cache \
     && rm -r requirements \
     && python -m compileall -q .
@@ -50,8 +54,12 @@ RUN apt-get update \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin voicedrop
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
-# Only /tmp is writable to this user.
+# numba uses only a cache that it could write to.
+COPY --from=build --chown=10001:10001 /app/cache/numba /app/cache/numba
+# Nothing but that and /tmp is writable to this user.
 ENV PATH=/opt/venv/bin:$PATH \
+    NUMBA_CACHE_DIR=/app/cache/numba \
+    NUMBA_CPU_NAME=generic \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     VOICEDROP_CACHE=/app/cache \

@@ -23,9 +23,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from core.audio.waveform import Audio, Samples, normalise_peak, resample
+from core.audio.waveform import Audio, Samples, resample
 from core.speech.encoders import CamPlus, Ge2e
-from core.speech.reference import Steps, prepare
+from core.speech.preparation import normalise_peak
+from core.speech.reference import PREPARATIONS, Steps, prepare
 
 NOTHING = Steps(window=True, trim=False, loudness=None)
 CHAINS = {
@@ -36,10 +37,8 @@ CHAINS = {
     "loudness of -26 LUFS": replace(NOTHING, loudness=-26.0),
     "compress": replace(NOTHING, compress=True),
     "0.5 s of silence": replace(NOTHING, pad=True),
-    "the article's chain": Steps(
-        trim=False, resample=True, compress=True, level=0.9, loudness=None, pad=True
-    ),
-    "defaults": Steps(),
+    "the article's chain": PREPARATIONS["article"],
+    "defaults": PREPARATIONS["best"],
 }
 Change = Callable[[Samples, np.random.Generator], Samples]
 

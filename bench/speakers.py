@@ -25,6 +25,7 @@ import numpy as np
 from core.audio.waveform import Audio, join
 from core.errors import Refused
 from core.speech import speaker_change
+from core.speech.preparation import mel_of_speech
 from core.speech.reference import prepare
 
 THRESHOLDS = (0.70, 0.72, 0.74, 0.76)
@@ -49,7 +50,7 @@ def main() -> int:
     for number in range(options.draws):
         kind = ("one utterance", "one person", "two people")[number % 3]
         audio = draw_recording(kind, by_speaker, draw)
-        similarities[kind].append(speaker_change.lowest_similarity(audio))
+        similarities[kind].append(speaker_change.lowest_similarity(mel_of_speech(audio)))
     spent = time.process_time() - start
     table = {
         kind: {"count": len(figures)}

@@ -19,8 +19,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from bench.reference import noisy, pink, quiet, telephone
-from core.audio.waveform import Audio, Samples, normalise_peak
+from core.audio.waveform import Audio, Samples
 from core.speech import activity
+from core.speech.preparation import find_speech
 
 RATE = activity.RATE
 T = np.arange(8 * RATE) / RATE
@@ -110,9 +111,7 @@ def sounds() -> dict[str, Samples]:
 
 
 def detected_seconds(samples: Samples) -> float:
-    return activity.detect_speech(
-        normalise_peak(Audio(samples.astype(np.float32), RATE)).samples
-    ).seconds
+    return find_speech(Audio(samples.astype(np.float32), RATE)).seconds
 
 
 def main() -> None:

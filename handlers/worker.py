@@ -10,6 +10,7 @@ import watermark
 from core.audio import sandbox
 from core.job.runtime import Runtime
 from core.settings import Settings
+from core.speech import reference
 from core.storage.oss_connection import Credentials
 from handlers import oss, wiring
 from handlers.wiring import CurrentCredentials
@@ -32,6 +33,7 @@ class Worker:
         """
         with self._lock:
             if self._runtime is None:
+                reference.start()  # both become ready beside what follows
                 sandbox.start()
                 watermark.preload()
                 runtime = wiring.create_runtime(self._settings, self._credentials)

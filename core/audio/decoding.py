@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,13 +42,31 @@ def decode(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Decod
     `name` (an object key) is the pointer of errors, and its extension is the expected format.
     Raises Refused with one of the AUDIO_ codes, and Failed AUDIO_DECODER_CRASHED.
     """
-    bulk, answer = _run_sandboxed(
-        "core.audio.libsndfile:decode_task", data, name=name, max_seconds=max_seconds
-    )
+    task = "core.audio.libsndfile:decode_task"
+    bulk, answer = run_sandboxed(sandbox.run, task, data, name=name, max_seconds=max_seconds)
+    return _to_decoded(bulk, answer, name)
+
+
+def decode_confined(data: bytes, *, name: str) -> Decoded:
+    """Do the same inside a confined process. Raises Refused as `decode` does."""
+    from core.audio.libsndfile import decode_task
+
+    bulk = bytearray()
+
+    def write(part: Any) -> None:
+        nonlocal bulk
+        bulk += memoryview(part).cast("B")
+
+    answer = decode_task(data, write, name=name, max_seconds=MAX_SECONDS)
+    if refused := answer.get("refused"):
+        raise Refused(refused, answer["message"], pointer=name)
+    return _to_decoded(bulk, answer, name)
+
+
+def _to_decoded(bulk: bytearray, answer: dict[str, Any], name: str) -> Decoded:
     channels = np.frombuffer(bulk, np.float32).reshape(-1, answer["channels"]).T
-    return Decoded(
-        channels, answer["rate"], answer["format"], answer["codec"], _notices(answer, name)
-    )
+    notices = tuple(Notice(code, pointer=name) for code in answer["notices"])
+    return Decoded(channels, answer["rate"], answer["format"], answer["codec"], notices)
 
 
 def decode_trusted(data: bytes) -> Audio:
@@ -60,8 +79,19 @@ def decode_trusted(data: bytes) -> Audio:
         return Audio(np.concatenate(parts)[:, 0], sound.samplerate)
 
 
-def _run_sandboxed(task: str, data: bytes, **arguments: Any) -> tuple[bytearray, dict[str, Any]]:
-    name = arguments["name"]
+def run_sandboxed(
+    run: Callable[..., tuple[bytearray, dict[str, Any]]],
+    task: str,
+    data: bytes,
+    *,
+    name: str,
+    **arguments: Any,
+) -> tuple[bytearray, dict[str, Any]]:
+    """Run a task on an untrusted recording and return its output and its answer.
+
+    run: `Sandbox.run` of the server that the task needs. `name` is the pointer of errors. Raises
+    Refused with the code in the answer, AUDIO_TOO_LARGE, and Failed AUDIO_DECODER_CRASHED.
+    """
     if len(data) > BYTES_LIMIT:
         raise Refused(
             "AUDIO_TOO_LARGE",
@@ -69,7 +99,7 @@ def _run_sandboxed(task: str, data: bytes, **arguments: Any) -> tuple[bytearray,
             pointer=name,
         )
     try:
-        bulk, answer = sandbox.run(task, data, **arguments)
+        bulk, answer = run(task, data, name=name, **arguments)
     except sandbox.Crashed as exc:
         raise Failed(
             "AUDIO_DECODER_CRASHED",
@@ -79,7 +109,3 @@ def _run_sandboxed(task: str, data: bytes, **arguments: Any) -> tuple[bytearray,
     if refused := answer.get("refused"):
         raise Refused(refused, str(answer["message"]), pointer=name)
     return bulk, answer
-
-
-def _notices(answer: dict[str, Any], name: str) -> tuple[Notice, ...]:
-    return tuple(Notice(code, pointer=name) for code in answer["notices"])

@@ -36,6 +36,13 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
+def warm_up() -> None:
+    """Decode a short file, so that the confined processes need no further file to do so."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(8_000, np.float32), 8_000, format="WAV")
+    decode_task(file.getvalue(), lambda part: None, name="", max_seconds=1.0)
+
+
 def decode_task(
     data: bytes, write: Callable[[Any], object], *, name: str, max_seconds: float
 ) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Run a function on untrusted bytes in a process that may crash, hang or exhaust memory safely.
 
 A small server process forks one child per task, which takes about 5 ms instead of 300 ms for a new
-interpreter. The server is a fresh interpreter with numpy and the decoders, but without secrets,
-threads or CUDA. Each child has kernel limits on CPU time, address space and output, a wall-clock
-limit that the server enforces, and no rights but to compute and to read and write two open files
+interpreter. The server is a fresh interpreter with what its tasks need, but without secrets,
+threads or CUDA. There is one for each kind of task, because importing librosa takes seconds. Each
+child has kernel limits on CPU time, address space and output, a wall-clock limit that the server
+enforces, and no rights but to compute and to read and write two open files
 (`core.audio.confinement`). Results are raw bytes and JSON, never pickles, so that a compromised
 decoder cannot reach beyond its own child.
 """
@@ -21,11 +22,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from core.audio.confinement import Protection
 from core.audio.sandbox_server import (
@@ -43,6 +45,15 @@ __all__ = ["Crashed", "Limits", "Sandbox", "require", "run", "start", "stream"]
 
 _DEFAULT = Limits()
 _log = logging.getLogger("voicedrop.sandbox")
+_VARIABLES = (
+    "HOME",
+    "LD_LIBRARY_PATH",
+    "NUMBA_CACHE_DIR",
+    "NUMBA_CPU_NAME",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+)
+"""The only variables that are passed on: the environment of children must not hold secrets."""
 
 
 class Crashed(Exception):
@@ -52,23 +63,27 @@ class Crashed(Exception):
 class Sandbox:
     """A handle on the server process; it is thread-safe.
 
-    Tasks raise Misconfigured SANDBOX_UNAVAILABLE if protection is required and the kernel cannot
-    filter their system calls.
+    Tasks raise Misconfigured SANDBOX_UNAVAILABLE if protection is required, here or in all of the
+    process, and the kernel cannot filter their system calls.
     """
 
-    def __init__(self, *, required: bool = False) -> None:
+    all_required: ClassVar[bool] = False
+
+    def __init__(
+        self, warm_up: str = "core.audio.libsndfile:warm_up", *, required: bool = False
+    ) -> None:
+        """warm_up: address `module:function` of what the server calls before its first task."""
+        self._warm_up = warm_up
         self._required = required
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        _sandboxes.add(self)
 
     def start(self) -> None:
-        """Start the server if it is not running. It takes about 0.3 s in the background."""
+        """Start the server if it is not running. It becomes ready in the background, which takes
+        0.3 s where nothing but the decoders is needed."""
         self._connect()
-
-    def require(self, required: bool) -> None:
-        """Set whether a task may run where the kernel cannot filter its system calls."""
-        self._required = required
 
     def protection(self) -> Protection:
         """Return what holds in a child on this system. Raises Crashed."""
@@ -79,7 +94,7 @@ class Sandbox:
         self, task: str, data: bytes, limits: Limits = _DEFAULT, **arguments: Any
     ) -> tuple[bytearray, dict[str, Any]]:
         """Run a task and return what it wrote and its answer. Raises Crashed."""
-        request = json.dumps([task, asdict(limits), arguments, self._required]).encode()
+        request = self._request(task, limits, arguments)
         for _ in range(2):
             control = self._connect()
             try:
@@ -96,7 +111,7 @@ class Sandbox:
         source: the descriptor of a file that the task reads itself, so that neither process holds
         more than a block. `limits.stream` must be set.
         """
-        request = json.dumps([task, asdict(limits), arguments, self._required]).encode()
+        request = self._request(task, limits, arguments)
         with contextlib.ExitStack() as stack:
             (out, sink), (status, report) = os.pipe(), os.pipe()
             stack.callback(os.close, out)
@@ -122,10 +137,14 @@ class Sandbox:
         with self._lock:
             self._close()
 
+    def _request(self, task: str, limits: Limits, arguments: dict[str, Any]) -> bytes:
+        required = self._required or self.all_required
+        return json.dumps([task, asdict(limits), arguments, required]).encode()
+
     def _connect(self) -> socket.socket:
         with self._lock:
             if self._control is None:
-                self._control, self._server = _launch_server()
+                self._control, self._server = _launch_server(self._warm_up)
             return self._control
 
     def _send(self, control: socket.socket, message: bytes, fds: list[int]) -> None:
@@ -149,6 +168,7 @@ class Sandbox:
     def _close(self) -> None:
         if self._control is not None and self._server is not None:
             self._control.close()
+            self._server.terminate()  # ends a server that is not ready yet; others ignore it
             try:
                 self._server.wait(timeout=2)
             except subprocess.TimeoutExpired:
@@ -157,29 +177,46 @@ class Sandbox:
         self._server = self._control = None
 
 
+_sandboxes: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for one in _sandboxes:
+        one.close()
+
+
+def _forget_all() -> None:
+    for one in _sandboxes:
+        one.forget_server()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 _sandbox = Sandbox()
-atexit.register(_sandbox.close)
-os.register_at_fork(after_in_child=_sandbox.forget_server)
 start = _sandbox.start
-require = _sandbox.require
 run = _sandbox.run
 stream = _sandbox.stream
+
+
+def require(required: bool) -> None:
+    """Set whether no task of this process may run where the kernel cannot filter system calls."""
+    Sandbox.all_required = required
 
 
 class _ServerDied(Exception):
     pass
 
 
-def _launch_server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def _launch_server(warm_up: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     parent_end, server_end = socket.socketpair()
     with server_end:
         root = str(Path(__file__).resolve().parents[2])
         program = (
             f"import sys; sys.path.insert(0, {root!r}); "
-            f"from core.audio import sandbox_server; sandbox_server.serve({server_end.fileno()})"
+            "from core.audio import sandbox_server; "
+            f"sandbox_server.serve({server_end.fileno()}, {warm_up!r})"
         )
-        # Only these variables are passed on: the environment of children must not hold secrets.
-        variables = {k: os.environ[k] for k in ("LD_LIBRARY_PATH", "TMPDIR") if k in os.environ}
+        variables = {k: os.environ[k] for k in _VARIABLES if k in os.environ}
         server = subprocess.Popen(  # noqa: S603 - our own interpreter and program
             [sys.executable, "-I", "-c", program],
             env={**variables, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C"},

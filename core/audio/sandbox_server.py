@@ -22,7 +22,6 @@ from core.audio.confinement import Protection, confine_files, filter_system_call
 DONE: Final = "ok"
 DONE_UNFILTERED: Final = "ok, but its system calls were not filtered"
 UNFILTERED: Final = "its system calls cannot be filtered"
-PRELOAD = ("core.audio.libsndfile",)
 ANSWER_LIMIT = 1 << 16
 _NOBODY = 65534
 _protection = Protection()
@@ -77,11 +76,14 @@ class _Child:
     limits: Limits
 
 
-def serve(control_fd: int) -> None:  # pragma: no cover
-    """Run the server: fork one child per request until the peer closes the control socket."""
+def serve(control_fd: int, warm_up: str) -> None:  # pragma: no cover
+    """Run the server: fork one child per request until the peer closes the control socket.
+
+    warm_up: `module:function`, called first, so that no child imports or compiles anything.
+    """
     hide()
-    for module in PRELOAD:
-        importlib.import_module(module)
+    _find_function(warm_up)()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on it ends with its control socket
     control = socket.socket(fileno=control_fd)
     wakeup_read, wakeup_write = socket.socketpair()
     wakeup_write.setblocking(False)
@@ -120,7 +122,7 @@ def _fork_child(control: socket.socket, children: dict[int, _Child]) -> bool:  #
     status = 1
     try:
         _close_all_but(source, sink)
-        function = _find_task(task)
+        function: Task = _find_function(task)
         _confine(child.limits)
         if required and not _protection.filtered:
             status = 5
@@ -135,12 +137,6 @@ def _close_all_but(source: int, sink: int) -> None:  # pragma: no cover
     low, high = sorted((source, sink))
     for first, beyond in ((0, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
         os.closerange(first, beyond)
-
-
-def _find_task(task: str) -> Task:  # pragma: no cover
-    module, name = task.split(":")
-    function: Task = getattr(importlib.import_module(module), name)
-    return function
 
 
 def _run_task(
@@ -186,6 +182,11 @@ def _confine(limits: Limits) -> None:  # pragma: no cover
     hidden = hide()  # again: a change of user resets it to a setting of the system
     own_user = os.geteuid() != worker
     _protection = Protection(filter_system_calls(), landlock, hidden, own_user)
+
+
+def _find_function(address: str) -> Any:  # pragma: no cover
+    module, name = address.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _apply_limits(limits: Limits) -> None:  # pragma: no cover

@@ -38,12 +38,6 @@ def peak(samples: Samples) -> float:
     return float(np.abs(samples).max(initial=0.0))
 
 
-def normalise_peak(audio: Audio, to: float = 0.9) -> Audio:
-    """Scale the peak to `to`; silence is returned unchanged."""
-    top = peak(audio.samples)
-    return Audio(audio.samples * np.float32(to / top), audio.rate) if top > 0 else audio
-
-
 def silence(seconds: float, rate: int) -> Audio:
     return Audio(np.zeros(round(seconds * rate), np.float32), rate)
 
@@ -61,21 +55,6 @@ def join(parts: Sequence[Audio], pause: float | Sequence[float] = 0.0) -> Audio:
     for gap, part in zip(gaps, parts[1:], strict=True):
         pieces += [silence(gap, rate).samples, part.samples]
     return Audio(np.concatenate(pieces), rate)
-
-
-def trim(audio: Audio, *, below_db: float = -45.0, keep: float = 0.05) -> Audio:
-    """Remove quiet edges, relative to the loudest 10 ms, except for `keep` seconds; fade the new
-    edges over 5 ms to avoid clicks. The result for silence is empty."""
-    hop = max(1, audio.rate // 100)
-    count = -(-len(audio.samples) // hop)
-    power = np.add.reduceat(audio.samples.astype(np.float64) ** 2, np.arange(count) * hop)
-    loud_at = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (below_db / 10))
-    if not loud_at.size:
-        return Audio(audio.samples[:0], audio.rate)
-    margin = round(keep * audio.rate)
-    start = max(0, int(loud_at[0]) * hop - margin)
-    stop = min(len(audio.samples), (int(loud_at[-1]) + 1) * hop + margin)
-    return fade(Audio(audio.samples[start:stop], audio.rate))
 
 
 def fade(audio: Audio, seconds: float = 0.005) -> Audio:

@@ -224,7 +224,7 @@ def _remarks(
     prepared: Reference, spec: fields.Voice, runtime: Runtime, pointer: str
 ) -> Iterator[Notice]:
     """Notices rather than refusals, because speaker encoders and recognisers make mistakes."""
-    if speaker_change.has_several_speakers(prepared.audio):
+    if speaker_change.has_several_speakers(prepared.mel):
         yield Notice("AUDIO_MULTI_SPEAKER", pointer=spec.reference)
     transcript = _transcript(prepared, spec)
     if runtime.transcribe and transcript and spec.language in recognise.LANGUAGES:

@@ -26,6 +26,7 @@ Embedding = NDArray[np.float32]
 """A speaker embedding of unit length."""
 
 RATE = filter_bank.RATE
+GE2E_BANDS = 40
 
 
 class Encoder(Protocol):
@@ -72,8 +73,13 @@ class Ge2e:
 
     def embed_windows(self, audio: Audio, step_s: float = 0.77) -> NDArray[np.float32]:
         """Return embeddings of windows of 1.6 s, one every `step_s` seconds, shape (n, 256)."""
-        mel = _mel40(_raise_level(resample(audio, RATE).samples, decibels=-30))
-        (parts,) = self.session.run(None, {"mel": _windows(mel, step=round(step_s * 100))})
+        samples = raise_level(resample(audio, RATE).samples)
+        return self.embed_mel(filter_bank.slaney_bands(np.pad(samples, 200), GE2E_BANDS), step_s)
+
+    def embed_mel(self, mel: NDArray[np.floating], step_s: float = 0.77) -> NDArray[np.float32]:
+        """Do the same with features (frames, 40), as `core.speech.preparation` computes them."""
+        windows = _windows(np.asarray(mel, np.float32), step=round(step_s * 100))
+        (parts,) = self.session.run(None, {"mel": windows})
         return np.asarray(parts)
 
 
@@ -107,7 +113,8 @@ def to_unit_length(vector: NDArray[np.float32]) -> Embedding:
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
-def _raise_level(samples: Samples, *, decibels: float) -> Samples:
+def raise_level(samples: Samples, decibels: float = -30.0) -> Samples:
+    """Scale speech up to a mean power in dB, as the training data of GE2E; keep louder speech."""
     level = 10 * np.log10(np.mean(samples.astype(np.float64) ** 2) + 1e-20)
     gain = 10 ** (max(0.0, decibels - level) / 20)
     return np.asarray(samples * gain, np.float32)
@@ -123,11 +130,6 @@ def _windows(mel: NDArray[np.float32], size: int = 160, step: int = 77) -> NDArr
     short = starts[-1] + size - frames
     padded = np.pad(mel, ((0, max(0, short)), (0, 0)))
     return np.stack([padded[start : start + size] for start in starts])
-
-
-def _mel40(samples: Samples) -> NDArray[np.float32]:
-    """Return the power in 40 mel bands, shape (frames, 40), centred on every 160th sample."""
-    return filter_bank.slaney_bands(np.pad(samples, 200), 40).astype(np.float32)
 
 
 def _fbank80(samples: Samples) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Speaker change detection: does one person speak in a recording, or two in turn?
 
-Speech is split where the embeddings of the two sides differ most. Error rates: docs/reference.md.
+Speech is split where the embeddings of the two sides differ most. Their features are computed when
+the recording is prepared (`core.speech.preparation`). Error rates: docs/reference.md.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from functools import cache
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from core.audio.waveform import Audio, normalise_peak, resample
-from core.speech import activity
 from core.speech.encoders import Ge2e, cosine_similarity, to_unit_length
 
 _STEP_S: Final = 0.4
@@ -21,22 +21,18 @@ _SAME_SPEAKER: Final = 0.74
 """Similarity of the two sides from which they count as one person."""
 
 
-def has_several_speakers(audio: Audio) -> bool:
+def has_several_speakers(mel: NDArray[np.float32]) -> bool:
     """Return whether more than one person speaks in a prepared recording. People who speak at the
-    same time, or for less than two seconds, are not detected."""
-    return lowest_similarity(audio) < _SAME_SPEAKER
+    same time, or for less than two seconds, are not detected. mel: `Reference.mel`."""
+    return lowest_similarity(mel) < _SAME_SPEAKER
 
 
-def lowest_similarity(audio: Audio) -> float:
+def lowest_similarity(mel: NDArray[np.float32]) -> float:
     """Return the lowest similarity (-1..1) of the speech before and after any split; 1 if there is
     too little speech to split."""
-    resampled = resample(audio, activity.RATE)
-    frames = activity.detect_speech(normalise_peak(resampled).samples).mask
-    mask = np.repeat(frames, activity.HOP)[: len(resampled.samples)]
-    speech = resampled.samples[: len(mask)][mask]
-    if len(speech) < activity.RATE:
+    if len(mel) < 100:
         return 1.0
-    parts = _encoder().embed_windows(Audio(speech, activity.RATE), _STEP_S)
+    parts = _encoder().embed_mel(mel, _STEP_S)
     splits = (np.split(parts, [i]) for i in range(_MIN_WINDOWS, len(parts) - _MIN_WINDOWS + 1))
     means = ([to_unit_length(side.mean(axis=0)) for side in sides] for sides in splits)
     return min((cosine_similarity(*pair) for pair in means), default=1.0)

@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from core.audio import sandbox
 from core.batch import worker
 from core.errors import Refused, Unavailable
 from core.job.runtime import Finished, Runtime, Sharded, Waiting
 from core.manifest import fields
 from core.result.document import Result, format_timestamp
 from core.settings import Settings
+from core.speech import reference
 from core.storage.object_keys import (
     CLIPS,
     MANIFEST_SUFFIXES,
@@ -54,7 +54,7 @@ def watch_inbox(
     """Carry out manifests until interrupted; with `once`, until none is left. `poll`: seconds."""
     until = "until nothing is left to do" if once else "until Ctrl-C"
     progress.print(f"Watching {settings.inbox} {until}. Results go to {settings.results}.")
-    sandbox.start()  # it starts in parallel with what follows
+    reference.start()  # becomes ready beside what follows
     runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
     return watch_until_stopped(runtime, once=once, poll=poll, progress=progress)

@@ -104,3 +104,13 @@ def test_it_installs_the_lock_and_nothing_else() -> None:
 def test_the_build_commands_are_documented() -> None:
     assert "--platform linux/amd64 --provenance=false" in DOCKERFILE
     assert "--build-arg CUDA=12" in DOCKERFILE
+
+
+def test_what_numba_compiled_is_in_the_image_for_any_processor_and_for_its_user() -> None:
+    _, build, final = read_stages()
+    for stage in (build, final):
+        (variables,) = (arguments for name, arguments in stage if name == "ENV")
+        assert "NUMBA_CACHE_DIR=/app/cache/numba NUMBA_CPU_NAME=generic" in variables
+    assert any("warm_up()" in arguments for name, arguments in build if name == "RUN")
+    copied = "--from=build --chown=10001:10001 /app/cache/numba /app/cache/numba"
+    assert ("COPY", copied) in final

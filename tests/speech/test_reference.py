@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 
 from core.audio.decoding import Decoded, decode
 from core.audio.loudness import loudness
-from core.audio.waveform import Audio, join, normalise_peak, peak, resample, silence
+from core.audio.waveform import Audio, join, peak, resample, silence
 from core.errors import Refused
-from core.speech import activity, reference
-from core.speech.reference import (
-    Steps,
+from core.speech import activity, preparation
+from core.speech.preparation import (
     choose_window,
     compress,
     measure_clipping,
     mix_to_mono,
-    prepare,
 )
+from core.speech.reference import Steps, prepare
 from tests.support.recordings.cases import long_speech, melody, wav
 from tests.support.recordings.files import noise, pack
 from tests.support.recordings.files import speech as reading
@@ -211,7 +210,7 @@ def test_speech_is_detected_in_noise_telephone_and_clipped_audio() -> None:
         resample(resample(Audio(samples, 16_000), 8_000), 16_000).samples,
         np.clip(samples * 8, -0.5, 0.5),
     ):
-        assert activity.detect_speech(normalise_peak(Audio(changed, 16_000)).samples).seconds > 2
+        assert preparation.find_speech(Audio(changed, 16_000)).seconds > 2
 
 
 def test_very_short_audio_has_no_speech() -> None:
@@ -221,7 +220,7 @@ def test_very_short_audio_has_no_speech() -> None:
 
 def test_bandwidth_without_speech_is_the_nyquist_rate() -> None:
     quiet = activity.Activity(np.zeros(100, bool), 0.0)
-    assert reference.measure_bandwidth(silence(1, 16_000), quiet) == 8_000
+    assert preparation.measure_bandwidth(silence(1, 16_000), quiet) == 8_000
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from core.audio import sandbox
 from core.job.runtime import Runtime
 from core.settings import Settings
 from core.voice import SpeechChunk, Voiceprint
@@ -62,7 +61,6 @@ class LeakyVoice(BuzzVoice):
 class QuickWorker(worker.Worker):
     def warm(self) -> Runtime:
         if self._runtime is None:
-            sandbox.start()
             secrets = [v for k, v in os.environ.items() if k.startswith("TEST_SECRET_")]
             keys = [getattr(self._settings, name) for name in ("kek", "signing_key", "redis")]
             voice = LeakyVoice([*secrets, *filter(None, keys)], self._credentials)

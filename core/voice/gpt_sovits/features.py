@@ -26,11 +26,8 @@ _ROLLOFF = 0.99
 
 
 def hubert_input(samples: Samples, rate: int) -> Float:
-    """Resample to 16 kHz and append silence: the input (1, n) of HuBERT, not normalised.
-
-    The result is that of `librosa.resample`, which takes 3 s to import and 8 s in a new instance,
-    where numba has not compiled it yet.
-    """
+    """Resample to 16 kHz, as `librosa.resample` does, and append silence: the input (1, n) of
+    HuBERT, not normalised."""
     length = math.ceil(len(samples) * HUBERT_RATE / rate)
     wave = resample(Audio(samples, rate), HUBERT_RATE).samples[:length]
     padded = np.zeros((1, length + _SILENT_TAIL), np.float32)
