@@ -12,9 +12,16 @@ from typing import NamedTuple
 from core.consent import records, withdrawal
 from core.consent.records import ConsentRef
 from core.crypto.keys import Keyring
+from core.crypto.voice_key import read_voice_key
 from core.errors import Notice, Refused
 from core.settings import ConsentPolicy
-from core.storage.object_keys import REVOKED_SUFFIX, VOICEPRINTS
+from core.storage.object_keys import (
+    REVOKED_SUFFIX,
+    UNBOUND_VOICEPRINTS,
+    WITHDRAWN,
+    voice_key_key,
+    voice_prefix,
+)
 from core.storage.port import Info, Object, Store
 from core.text import segment
 
@@ -76,6 +83,11 @@ class Gate:
             return False
         return bool(records.parse_consent(self.record).scope.languages)
 
+    @property
+    def valid_from(self) -> datetime | None:
+        """When consent begins; None if there is no record."""
+        return records.parse_consent(self.record).valid_from if self.record else None
+
     def spoken_languages(self, text: str, language: str) -> Collection[str]:
         """Return the languages of a text that `admit` must be asked for."""
         return segment.spoken_languages(text, language) if self.limits_languages else (language,)
@@ -129,17 +141,41 @@ class ConsentRegister:
             return exc.code == "CONSENT_REVOKED"
 
     def withdraw(self, record: bytes, at: float) -> list[str]:
-        """Withdraw consent and destroy the voiceprints; return the SHA-256 of the recordings for
-        which this is new.
+        """Withdraw consent and destroy what is kept of the voice; return the SHA-256 of the
+        recordings for which this is new.
 
         `at`: Unix seconds. Raises Refused CONSENT_INVALID.
         """
         notes = withdrawal.withdraw(record, at, self.results, self.keys)
+        for recording in records.parse_consent(record).ref_audio_sha256:
+            self.forget_if_withdrawn(recording)
         if notes:
-            # A voiceprint does not say whose it is. They are computed again when they are needed.
-            for info in list(self.control.list(VOICEPRINTS)):
-                self.control.delete(info.key)
+            self._forget_unbound_voiceprints()
         return [note.recording for note in notes]
+
+    def forget_if_withdrawn(self, recording: str) -> None:
+        """Destroy the key of a voice and its voiceprints if consent to the recording is withdrawn,
+        unless they were made under a record that is valid from a later date."""
+        notes = withdrawal.find_withdrawals(recording, self.results, self.keys.verifying)
+        if not notes:
+            return
+        key = read_voice_key(recording, self.control, self.keys)
+        if key and key.valid_from and key.valid_from > max(note.at for note in notes):
+            return
+        kept = [info.key for info in self.control.list(voice_prefix(recording))]
+        for name in sorted(kept, key=lambda name: name != voice_key_key(recording)):
+            self.control.delete(name)
+
+    def forget_withdrawn(self) -> None:
+        """Do this for every recording, in case a worker died before it had done it."""
+        listed = self.results.list(WITHDRAWN)
+        for recording in {info.key.split("/")[1] for info in listed}:
+            self.forget_if_withdrawn(recording)
+
+    def _forget_unbound_voiceprints(self) -> None:
+        # Release 0.1.0 kept them without saying whose they are. They are computed again.
+        for info in list(self.control.list(UNBOUND_VOICEPRINTS)):
+            self.control.delete(info.key)
 
     def withdraw_marked(self, revoked_key: str) -> list[str]:
         """Withdraw the record beside an object `<record>.revoked` of the inbox; return what

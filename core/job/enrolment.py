@@ -1,7 +1,7 @@
 """The voices of a job: fetch the recording, check consent, prepare the audio, enrol the voice.
 
-A voiceprint takes half a minute of processor time, so it is kept in the control bucket under a key
-derived from everything it depends on. It describes a person: it is sealed like any output.
+A voiceprint takes half a minute of processor time, so it is kept (core/job/kept_voice.py), under a
+name that is derived from everything it depends on.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from core.audio import decoding
 from core.audio.waveform import Audio
 from core.consent.gate import ConsentClaim, Gate
 from core.consent.records import ConsentRef
-from core.crypto import sealing
 from core.crypto.sealing import Context
-from core.errors import Failed, JobError, Misconfigured, Notice, Refused
-from core.job import waiting
+from core.errors import Failed, JobError, Notice, Refused
+from core.job import kept_voice, waiting
 from core.job.runtime import Run, Runtime, Stopwatch, Waiting
 from core.manifest import fields
 from core.manifest.resolve import Item, Job
@@ -29,13 +28,9 @@ from core.result.document import Engine, Result
 from core.result.item_result import Problem, VoiceUsed
 from core.speech import recognise, reference, speaker_change
 from core.speech.reference import Reference
-from core.storage.object_keys import voiceprint_key
 from core.storage.port import Object
 from core.version import VERSION
 from core.voice import Voiceprint
-
-VOICEPRINT_LIMIT = 16 * 1024 * 1024
-"""Largest sealed voiceprint, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,36 +241,21 @@ def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Sto
         consent=voice.consent,
         prepared=voice.prepared,
         notices=voice.notices,
-        voiceprint=_voiceprint(voice.prepared, spec, runtime, stopwatch),
+        voiceprint=_voiceprint(voice, spec, runtime, stopwatch),
     )
 
 
 def _voiceprint(
-    prepared: Reference, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch
+    voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch
 ) -> Voiceprint:
-    transcript = _transcript(prepared, spec)
-    context = _context(prepared.sha256, transcript, spec.language, runtime.voice.fingerprint)
-    key = voiceprint_key(context.item)
-    if stored := _stored_voiceprint(key, context, runtime):
-        return stored
+    transcript = _transcript(voice.prepared, spec)
+    context = _context(voice.sha256, transcript, spec.language, runtime.voice.fingerprint)
+    if kept := kept_voice.read(context, voice.gate, runtime):
+        return kept
     with stopwatch.stage("enrol"):
-        voiceprint = runtime.voice.enrol(prepared.audio, transcript, spec.language)
-    sealed = sealing.seal(voiceprint.dump(), context, runtime.keys.wrapping)
-    runtime.control.put(key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
+        voiceprint = runtime.voice.enrol(voice.prepared.audio, transcript, spec.language)
+    kept_voice.keep(voiceprint, context, voice.gate, runtime)
     return voiceprint
-
-
-def _stored_voiceprint(key: str, context: Context, runtime: Runtime) -> Voiceprint | None:
-    try:
-        stored = runtime.control.get(key, limit=VOICEPRINT_LIMIT)
-        envelope = sealing.envelope_from_metadata(stored.info.metadata)
-        if envelope.ctx != context:
-            return None
-        data = sealing.open_sealed(stored.data, envelope, runtime.keys.wrapping)
-        return Voiceprint.parse(data)
-    except (Refused, Misconfigured, msgspec.DecodeError):
-        # Missing, damaged, or sealed with a key that was destroyed: computed again and replaced.
-        return None
 
 
 def _context(digest: str, transcript: str, language: str, fingerprint: str) -> Context:

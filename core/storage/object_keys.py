@@ -9,7 +9,7 @@
              marks/<2 digits>/<8 digits>.json  which item carries a watermark payload
              log/                              the tamper-evident log (core/tlog/log.py)
              withdrawn/<sha256>/<sha256>.json  withdrawn consent (core/consent/withdrawal.py)
-    control  lease/, pending/, dead/, quota/, voiceprints/, work/, log/leaves/
+    control  lease/, pending/, dead/, quota/, voices/, work/, log/leaves/
 
 Manifests may name any other key of the inbox (core/manifest/reference_key.py).
 """
@@ -55,7 +55,7 @@ DEAD_LETTERS = "dead/"
 SHARDS = "work/"
 SHARD_SUFFIX = ".jsonl"
 LOG_QUEUE = "log/leaves/"
-VOICEPRINTS = "voiceprints/"
+UNBOUND_VOICEPRINTS = "voiceprints/"
 _SHARD = re.compile(r"work/([0-9a-f]{32})/(\d{5})\.jsonl")
 
 
@@ -168,8 +168,22 @@ def quota_key(day: str) -> str:
     return f"quota/{day}.log"
 
 
-def voiceprint_key(name: str) -> str:
-    return f"{VOICEPRINTS}{name}{SEALED_SUFFIX}"
+def unbound_voiceprint_key(name: str) -> str:
+    """Return the key under which release 0.1.0 kept a voiceprint."""
+    return f"{UNBOUND_VOICEPRINTS}{name}{SEALED_SUFFIX}"
+
+
+def voice_prefix(recording: str) -> str:
+    """Return the prefix of what is kept of a voice. `recording`: SHA-256 of its recording."""
+    return f"voices/{recording}/"
+
+
+def voice_key_key(recording: str) -> str:
+    return f"{voice_prefix(recording)}key.json"
+
+
+def voiceprint_key(recording: str, name: str) -> str:
+    return f"{voice_prefix(recording)}{name}{SEALED_SUFFIX}"
 
 
 def withdrawals_prefix(recording: str) -> str:

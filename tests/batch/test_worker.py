@@ -350,7 +350,7 @@ def test_a_dry_run_validates_and_estimates_and_speaks_nothing(runtime: Runtime, 
     assert estimate.cost == pytest.approx(estimate.audio_s / 60 * 0.6, abs=1e-3)
     assert [e["type"] for e in published_events(runtime)] == ["com.voicedrop.job.invalid"]
     assert [i.key for i in runtime.results.list("out/") if i.key.endswith(".sealed")] == []
-    assert list(runtime.control.list("voiceprints/")) == []
+    assert list(runtime.control.list("voices/")) == []
 
 
 def test_a_dry_run_says_that_a_voice_has_no_consent(runtime: Runtime) -> None:

@@ -3,6 +3,7 @@ a shard, a worker that is speaking."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +16,10 @@ import pytest
 from core.batch import worker
 from core.consent import records
 from core.consent.withdrawal import find_withdrawals
+from core.crypto import sealing
+from core.crypto.voice_key import open_voice_key
 from core.documents import signed
+from core.errors import Misconfigured
 from core.job import commit
 from core.job.runtime import Runtime
 from core.result.document import Result, read_items
@@ -283,11 +287,96 @@ def test_an_exhausted_shard_does_not_adopt_what_a_withdrawn_voice_said(tmp_path:
     assert sealed(runtime) == []
 
 
-def test_voiceprints_are_destroyed(runtime: Runtime) -> None:
+def kept(runtime: Runtime) -> list[str]:
+    return [info.key for name in ("voices/", "voiceprints/") for info in runtime.control.list(name)]
+
+
+def test_what_is_kept_of_the_voice_is_destroyed_and_its_key_first(runtime: Runtime) -> None:
     run_job(put_job(runtime), runtime)
-    assert list(runtime.control.list("voiceprints/"))
+    recording = hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
+    assert len(kept(runtime)) == 2
+    other = f"voices/{'0' * 64}/key.json"
+    runtime.control.put(other, b"the key of another voice")
     withdraw(runtime)
+    assert kept(runtime) == [other]
+    put_record(runtime, "consent/new.json", valid_from=datetime.now(UTC), id="new")
+    assert run_with(runtime, "consent/new.json").status == "succeeded"
+    now = set(kept(runtime))
+    assert f"voices/{recording}/key.json" in now
+    sweep.run_sweep(runtime)
+    assert set(kept(runtime)) == now, "consent was given again"
+
+
+def test_a_voiceprint_opens_with_the_key_of_its_voice_alone(runtime: Runtime) -> None:
+    run_job(put_job(runtime), runtime)
+    (key,) = [key for key in kept(runtime) if key.endswith(".sealed")]
+    stored = runtime.control.get(key, limit=10**6)
+    envelope = sealing.envelope_from_metadata(stored.info.metadata)
+    with pytest.raises(Misconfigured, match="KEY_DESTROYED"):
+        sealing.open_sealed(stored.data, envelope, runtime.keys.wrapping)
+    voice = key.split("/")[1]
+    opened = open_voice_key(voice, None, runtime.control, runtime.keys)
+    assert b"buzz" in sealing.open_sealed(stored.data, envelope, opened)
+
+
+@pytest.mark.parametrize("how", ["cut", "of another voice", "signed by somebody else"])
+def test_a_voice_key_that_is_not_the_one_of_its_voice_is_not_used(
+    runtime: Runtime, tmp_path: Path, how: str
+) -> None:
+    run_job(put_job(runtime), runtime)
+    (key,) = [key for key in kept(runtime) if key.endswith("key.json")]
+    stored = runtime.control.get(key, limit=10**6).data
+    other = local_runtime(tmp_path / "other")
+    open_voice_key("0" * 64, None, runtime.control, runtime.keys)
+    open_voice_key(key.split("/")[1], None, other.control, other.keys)
+    runtime.control.put(
+        key,
+        {
+            "cut": stored[:-9],
+            "of another voice": runtime.control.get(f"voices/{'0' * 64}/key.json", limit=9999).data,
+            "signed by somebody else": other.control.get(key, limit=9999).data,
+        }[how],
+    )
+    assert run_job(put_job(runtime, name="two"), runtime).status == "succeeded"
+    assert len(voice_of(runtime).enrolled) == 2
+
+
+def test_a_voice_learned_in_the_moment_of_the_withdrawal_is_not_kept(tmp_path: Path) -> None:
+    class Voice(BuzzVoice):
+        def enrol(self, *args: Any) -> Voiceprint:
+            withdraw(used)
+            return super().enrol(*args)
+
+    used = local_runtime(tmp_path, voice=Voice())
+    assert codes(run_job(put_job(used), used).items) == {"CONSENT_REVOKED"}
+    assert kept(used) == []
+
+
+def test_a_sweep_destroys_what_a_dead_worker_left_of_a_withdrawn_voice(runtime: Runtime) -> None:
+    put_job(runtime)
+    withdraw(runtime)
+    recording = hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
+    open_voice_key(recording, datetime(2026, 1, 1, tzinfo=UTC), runtime.control, runtime.keys)
+    sweep.run_sweep(runtime)
+    assert kept(runtime) == []
+
+
+def test_a_voiceprint_of_release_0_1_0_is_used_and_bound_to_its_voice(runtime: Runtime) -> None:
+    run_job(put_job(runtime), runtime)
+    (key,) = [key for key in kept(runtime) if key.endswith(".sealed")]
+    stored = runtime.control.get(key, limit=10**6)
+    envelope = sealing.envelope_from_metadata(stored.info.metadata)
+    opened = open_voice_key(key.split("/")[1], None, runtime.control, runtime.keys)
+    plain = sealing.open_sealed(stored.data, envelope, opened)
+    former = sealing.seal(plain, envelope.ctx, runtime.keys.wrapping)
+    for name in kept(runtime):
+        runtime.control.delete(name)
+    metadata = sealing.envelope_metadata(former.envelope)
+    runtime.control.put(f"voiceprints/{envelope.ctx.item}.sealed", former.body, metadata=metadata)
+    assert run_job(put_job(runtime, name="two"), runtime).status == "succeeded"
+    assert len(voice_of(runtime).enrolled) == 1
     assert not list(runtime.control.list("voiceprints/"))
+    assert key in kept(runtime)
 
 
 def test_a_note_of_somebody_else_neither_withdraws_nor_prevents_a_withdrawal(

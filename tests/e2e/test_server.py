@@ -60,7 +60,7 @@ def function(
     for name in ("refs/reader.flac", "consent/reader.json"):
         bucket(cloud, "inbox").put(name, (EXAMPLE_INBOX / name).read_bytes())
     learned = LocalStore(spoken.root / "bucket/control")
-    for info in learned.list("voiceprints/"):
+    for info in learned.list("voices/"):
         kept = learned.get(info.key, limit=10**7)
         bucket(cloud, "control").put(info.key, kept.data, metadata=kept.info.metadata)
     started = FunctionServer(environ, folder / "log")

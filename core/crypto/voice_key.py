@@ -1,0 +1,85 @@
+"""The key of a voice: what is kept of a person's voice is sealed under it, and goes with it.
+
+    control  voices/<recording>/key.json       the key, wrapped by the key-encryption key; signed
+             voices/<recording>/<name>.sealed  voiceprints, whose data keys it wraps
+
+`recording` is the SHA-256 of the recording. When key.json is deleted, none of these voiceprints can
+be opened any more, not even in a copy of the bucket that lacks key.json.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from core.crypto.keys import KeyProvider, Keyring, LocalKeys, WrappedKey, secret_id
+from core.crypto.sealing import Base64Url, Digest
+from core.documents import base64url, signed
+from core.documents.signed import Signature
+from core.errors import Misconfigured, Refused
+from core.storage.object_keys import voice_key_key
+from core.storage.port import Store
+
+_MAX_BYTES = 16 * 1024
+
+
+class VoiceKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/voice-key/1"] = "voicedrop/voice-key/1"
+    recording: Digest
+    valid_from: datetime | None
+    """When the consent begins under which the key was made; None if there was no record."""
+    kek: str
+    kek_ver: str
+    wrapped: Base64Url
+    signature: Signature | None = None
+
+    @property
+    def context(self) -> bytes:
+        return f"voicedrop/voice-key/1\n{self.recording}".encode()
+
+
+def open_voice_key(
+    recording: str, valid_from: datetime | None, control: Store, keys: Keyring
+) -> KeyProvider:
+    """Return the key of a voice, which is made if there is none that can be opened.
+
+    Raises what wrapping and unwrapping raise if the key service does not answer.
+    """
+    if opened := _unwrap(recording, control, keys):
+        return opened
+    key = os.urandom(32)
+    made = VoiceKey(recording=recording, valid_from=valid_from, kek="", kek_ver="", wrapped="-")
+    wrapped = keys.wrapping.wrap(key, made.context)
+    blob = base64url.encode(wrapped.blob)
+    made = msgspec.structs.replace(made, kek=wrapped.kek, kek_ver=wrapped.version, wrapped=blob)
+    data = signed.sign(made, keys.signing)
+    if not control.put_once(voice_key_key(recording), data):
+        if opened := _unwrap(recording, control, keys):
+            return opened  # another worker made it at the same time
+        control.put(voice_key_key(recording), data)
+    return LocalKeys({secret_id(key): key})
+
+
+def read_voice_key(recording: str, control: Store, keys: Keyring) -> VoiceKey | None:
+    """Return the document if it is stored and signed by us for this recording."""
+    with suppress(Refused, msgspec.DecodeError):
+        data = control.get(voice_key_key(recording), limit=_MAX_BYTES).data
+        signed.check_signature(data, keys.verifying)
+        found = msgspec.json.decode(data, type=VoiceKey)
+        return found if found.recording == recording else None
+    return None
+
+
+def _unwrap(recording: str, control: Store, keys: Keyring) -> KeyProvider | None:
+    stored = read_voice_key(recording, control, keys)
+    # Sealed with a key that was destroyed, or that this role cannot use: another one is made.
+    with suppress(Refused, Misconfigured, ValueError):
+        if stored:
+            wrapped = WrappedKey(stored.kek, stored.kek_ver, base64url.decode(stored.wrapped))
+            key = keys.wrapping.unwrap(wrapped, stored.context)
+            return LocalKeys({secret_id(key): key})
+    return None
