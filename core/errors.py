@@ -98,6 +98,7 @@ REFUSED: Mapping[str, str] = {
     # stores and sealed files
     "OBJECT_MISSING": "No object has this key.",
     "OBJECT_TOO_LARGE": "The object is too large to be read.",
+    "FILE_EXISTS": "The file exists and is not replaced: choose another name, or move it away.",
     "OBJECT_CHANGED": "The object was replaced while it was being read.",
     "SEAL_INVALID": "The sealed file is damaged, truncated, or belongs to another job or item.",
     "SIGNATURE_INVALID": "The document was changed after signing, or signed with another key.",

@@ -39,15 +39,6 @@ REQUIRED_EVIDENCE = {
 }
 """Method -> the field that it requires."""
 
-STATEMENT = {
-    "en": "I, {name}, agree that {controller} uses the recordings of my voice to make and use "
-    "synthetic speech that sounds like me, for these purposes: {purposes}. This holds from {start} "
-    "until {end}. I can withdraw it at any time.",
-    "zh": "本人{name}单独同意{controller}使用本人的声音录音,合成与本人声音相似的语音并予以使用,"
-    "用途限于:{purposes}。有效期自{start}至{end}。本人可以随时撤回本同意。",
-}
-_OPEN_END = {"en": "I withdraw it", "zh": "本人撤回之日"}
-
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
 Digest = Annotated[
     str, string_pattern(r"^[0-9a-f]{64}\Z", "A SHA-256 is 64 hexadecimal digits, lower case")
@@ -150,20 +141,6 @@ def format_consent(consent: Consent) -> bytes:
     data = msgspec.json.format(msgspec.json.encode(consent), indent=2) + b"\n"
     parse_consent(data)
     return data
-
-
-def format_statement(
-    language: str, *, name: str, controller: str, purposes: list[str], start: datetime,
-    end: datetime | None = None,
-) -> str:  # fmt: skip
-    """Return the statement to be spoken or signed, in English (`en`) or Chinese (`zh`)."""
-    return STATEMENT[language].format(
-        name=name,
-        controller=controller,
-        purposes=("、" if language == "zh" else ", ").join(purposes),
-        start=f"{start:%Y-%m-%d}",
-        end=f"{end:%Y-%m-%d}" if end else _OPEN_END[language],
-    )
 
 
 def check_consent(

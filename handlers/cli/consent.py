@@ -11,10 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from core.audio.decoding import BYTES_LIMIT
-from core.consent import records
+from core.consent import records, statement
 from core.consent.records import Consent, Method
+from core.consent.statement import Statement
 from core.errors import Refused
+from handlers import wiring
+from handlers.cli import screen
 from handlers.cli.files import read_file
+from handlers.cli.options import AsJson, Bucket, read_settings
 
 consent_app = typer.Typer(
     help="Consent records: who allowed which recording.", no_args_is_help=True
@@ -27,46 +31,89 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
     subject: Annotated[
         str, typer.Option(help="Whose voice: a name, or a pseudonym you can resolve.")
     ],
-    method: Annotated[Method, typer.Option(help="What the consent rests on.")] = "own-voice",
-    controller: Annotated[str, typer.Option(help="Who makes and uses the voice.")] = "me",
+    method: Annotated[Method, typer.Option(help="What the consent rests on.")],
+    controller: Annotated[
+        str,
+        typer.Option(help="Who makes and uses the voice (default with own-voice: the subject)."),
+    ] = "",
     purpose: Annotated[list[str] | None, typer.Option(help="What for; may be repeated.")] = None,
     language: Annotated[
         list[str] | None, typer.Option(help="Languages it may speak (default: any).")
     ] = None,
-    days: Annotated[int, typer.Option(help="How long it holds; 0: until withdrawn.")] = 365,
+    statement_language: Annotated[
+        str,
+        typer.Option(
+            help=f"The speaker's language, for the statement: {', '.join(statement.LANGUAGES)}; "
+            "any other: en (default: the only --language, else en)."
+        ),
+    ] = "",
+    days: Annotated[int, typer.Option(min=0, help="How long it holds; 0: until withdrawn.")] = 365,
     proof: Annotated[
         str, typer.Option(help="A file (signed document, statement) or words (source, licence).")
     ] = "",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write it.")] = None,
 ) -> None:
     """Write a consent record for a recording. Read what it states before you use it."""
+    if method in ("recorded-statement", "signed-document") and not controller:
+        message = "Say who makes and uses the voice: --controller. The statement names them."
+        raise Refused("CONSENT_INVALID", message)
     start = datetime.now(UTC).replace(microsecond=0)
     end = start + timedelta(days=days) if days else None
     purposes = purpose or ["speech synthesis"]
+    responsible = controller or (subject if method == "own-voice" else "me")
     fields: dict[str, Any] = {
         "schema": records.SCHEMA,
         "id": records.new_id(),
         "subject": records.Subject(name=subject),
-        "controller": controller,
+        "controller": responsible,
         "purposes": purposes,
         "scope": records.Scope(languages=language or []),
         "valid_from": start,
         "valid_until": end,
         "method": method,
         "ref_audio_sha256": [_sha256(reference)],
-        "created_by": controller,
+        "created_by": responsible,
     }
     fields |= _evidence(method, proof)
     if method in ("own-voice", "recorded-statement", "signed-document"):
-        statement = records.format_statement(
-            "en", name=subject, controller=controller, purposes=purposes, start=start, end=end
+        said = Statement(
+            name=subject, controller=controller, purposes=purposes, start=start, end=end
         )
-        fields.setdefault("statement_text", statement)
+        only = language[0] if language and len(language) == 1 else statement.FALLBACK
+        fields.setdefault("statement_text", said.write(statement_language or only))
     try:
         record = Consent(**fields)
     except ValueError as exc:
         raise Refused("CONSENT_INVALID", f"{exc}: give it with --proof.") from exc
     _write(record, out)
+
+
+@consent_app.command("withdraw")
+def consent_withdraw(
+    record: Annotated[str, typer.Argument(help="The record: a file, or its key in the inbox.")],
+    bucket: Bucket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw consent: the voice says nothing more, and what is kept of it is destroyed.
+
+    The same as an object named like the record with .revoked appended, for whoever may not write to
+    the inbox. It concerns the record and its recordings, whatever their keys, and cannot be undone:
+    only a record that is valid from a later date admits the voice again.
+    """
+    runtime = wiring.create_local_runtime(read_settings(bucket))
+    path = Path(record)
+    data = (
+        read_file(path, limit=records.MAX_BYTES)
+        if path.is_file()
+        else runtime.inbox.get(record, limit=records.MAX_BYTES).data
+    )
+    withdrawn = runtime.consents.withdraw(data, runtime.results.now())
+    consent = records.parse_consent(data)
+    lines = [f"consent {consent.id}: withdrawn for {len(withdrawn)} recordings"]
+    if not withdrawn:
+        lines = [f"consent {consent.id}: was withdrawn before"]
+    output = {"record": hashlib.sha256(data).hexdigest(), "recordings": withdrawn}
+    screen.show(screen.CommandOutput(output, lines), as_json=as_json)
 
 
 def _evidence(method: Method, proof: str) -> dict[str, Any]:
@@ -90,7 +137,16 @@ def _write(record: Consent, out: Path | None) -> None:
     if out is None:
         os.write(1, data)
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("xb") as file:
-        file.write(data)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("xb") as file:
+            file.write(data)
+    except FileExistsError as exc:
+        raise Refused("FILE_EXISTS", pointer=str(out)) from exc
+    except OSError as exc:
+        message = f"The record cannot be written: {exc.strerror}. Choose another file with --out."
+        raise Refused("OBJECT_MISSING", message, pointer=str(out)) from exc
+    if record.statement_audio:
+        key = record.statement_audio.key
+        typer.echo(f"upload the recorded statement to the inbox as {key}", err=True)
     typer.echo(f"wrote {out}: read it before you use it, because it speaks for a person", err=True)

@@ -212,25 +212,6 @@ def test_no_policy_accepts_a_withdrawn_or_wrong_record(
     assert caught.value.code == expected
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_statements_name_person_controller_purpose_and_time(language: str) -> None:
-    words = records.format_statement(
-        language,
-        name="Alice",
-        controller="Example Ltd",
-        purposes=["books", "radio"],
-        start=NOW,
-        end=NOW + timedelta(days=365),
-    )
-    assert all(part in words for part in ("Alice", "Example Ltd", "books", "radio"))
-    assert "2026-06-01" in words
-    assert "2027-06-01" in words
-    open_ended = records.format_statement(
-        language, name="A", controller="B", purposes=["c"], start=NOW, end=None
-    )
-    assert "{" not in open_ended
-
-
 def test_ids_are_random_and_valid() -> None:
     ids = {records.new_id() for _ in range(50)}
     assert len(ids) == 50

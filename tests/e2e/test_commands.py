@@ -173,15 +173,15 @@ def test_an_unknown_schema_is_refused(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        pytest.param([], "statement_text", id="own-voice"),
+        pytest.param(["--method", "own-voice"], "statement_text", id="own-voice"),
         pytest.param(["--method", "public-domain", "--proof", "LibriVox"], "source", id="public"),
         pytest.param(
-            ["--method", "signed-document", "--proof", str(ROOT / "LICENSE")],
+            ["--method", "signed-document", "--proof", str(ROOT / "LICENSE"), "--controller", "Us"],
             "evidence_sha256",
             id="signed",
         ),
         pytest.param(
-            ["--method", "recorded-statement", "--proof", str(REFERENCE)],
+            ["--method", "recorded-statement", "--proof", str(REFERENCE), "--controller", "Us"],
             "statement_audio",
             id="recorded",
         ),
@@ -211,10 +211,37 @@ def test_a_consent_record_is_never_overwritten_and_prints_without_a_file(
     workspace: Workspace,
 ) -> None:
     (workspace.root / "ann.json").write_text("mine")
-    arguments = ("consent", "new", str(REFERENCE), "--subject", "Ann")
-    assert workspace.run(*arguments, "-o", "ann.json").returncode != 0
+    arguments = ("consent", "new", str(REFERENCE), "--subject", "Ann", "--method", "own-voice")
+    ran = workspace.run(*arguments, "-o", "ann.json")
+    assert (ran.returncode, "FILE_EXISTS" in ran.stderr, "Traceback" in ran.stderr) == (1, True, 0)
     assert (workspace.root / "ann.json").read_text() == "mine"
     assert records.parse_consent(workspace.run(*arguments).stdout.encode()).subject.name == "Ann"
+
+
+def test_a_consent_record_assumes_neither_method_nor_controller(workspace: Workspace) -> None:
+    arguments = ("consent", "new", str(REFERENCE), "--subject", "Alice Müller")
+    ran = workspace.run(*arguments)
+    assert (ran.returncode, "--method" in ran.stderr, ran.stdout) == (2, True, "")
+    ran = workspace.run(*arguments, "--method", "signed-document", "--proof", str(ROOT / "LICENSE"))
+    assert (ran.returncode, "--controller" in ran.stderr, ran.stdout) == (1, True, "")
+    ran = workspace.run(*arguments, "--method", "own-voice", "--language", "zh")
+    record = records.parse_consent(ran.stdout.encode())
+    assert (record.controller, record.subject.name) == ("Alice Müller", "Alice Müller")
+    assert record.statement_text.startswith("本人Alice Müller确认录音中是本人的声音")
+
+
+def test_consent_is_withdrawn_by_file_or_by_key(workspace: Workspace) -> None:
+    inbox = workspace.root / "bucket/inbox"
+    shutil.copytree(EXAMPLE_INBOX, inbox, dirs_exist_ok=True)
+    ran = workspace.run("consent", "withdraw", "consent/reader.json", "--json")
+    assert ran.returncode == 0, ran.stderr
+    record = parse_consent(RECORD.read_bytes())
+    assert json.loads(ran.stdout)["recordings"] == record.ref_audio_sha256
+    ran = workspace.run("consent", "withdraw", str(RECORD))
+    assert (ran.returncode, "withdrawn before" in ran.stdout) == (0, True)
+    assert len(list((workspace.root / "bucket/results/withdrawn").rglob("*.json"))) == 1
+    ran = workspace.run("consent", "withdraw", "consent/nobody.json")
+    assert (ran.returncode, "OBJECT_MISSING" in ran.stderr) == (1, True)
 
 
 def test_without_keys_a_job_is_refused_with_advice(workspace: Workspace) -> None:
