@@ -118,7 +118,21 @@ def _check_riff_size(data: bytes, sound_end: int, is_streamed: bool) -> tuple[st
         return ()
     if is_streamed or riff_end > len(data) + 1 or riff_end < sound_end - 1:
         return ("RIFF_SIZE_FIXED",)
-    return ("TRAILING_BYTES",) if riff_end < len(data) - 1 else ()
+    if riff_end < len(data) - 1 or not _has_only_chunks(data, sound_end):
+        return ("TRAILING_BYTES",)  # or the size of the samples is too small
+    return ()
+
+
+def _has_only_chunks(data: bytes, at: int) -> bool:
+    """Return whether the rest of the file is a list of chunks with printable names."""
+    for _ in range(_MAX_CHUNKS):
+        if at + 8 > len(data):
+            break
+        if not all(0x20 <= byte < 0x7F for byte in data[at : at + 4]):
+            return False
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    return at <= len(data) + 1
 
 
 def _rebuild(wave: _Format, fmt: bytes, fact: bytes, samples: bytes) -> bytes:

@@ -154,6 +154,7 @@ CASES = [
         10, "data size FFFFFFFF", lambda: data_size(wav(), 0xFFFFFFFF), notices=("RIFF_SIZE_FIXED",)
     ),
     Case(10, "data size 2 GiB", lambda: data_size(wav(), 1 << 31), notices=("RIFF_SIZE_FIXED",)),
+    Case(10, "data size too small", lambda: data_size(wav(), 128_000), notices=("TRAILING_BYTES",)),
     Case(11, "data size 0", lambda: data_size(wav(), 0), "AUDIO_NO_SAMPLES"),
     Case(12, "rate 0", lambda: patched(wav(), 24, "I", 0), "AUDIO_HEADER_INVALID"),
     Case(12, "rate 4e9", lambda: patched(wav(), 24, "I", 4_000_000_000), "AUDIO_HEADER_INVALID"),
