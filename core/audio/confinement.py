@@ -12,27 +12,47 @@ Three mechanisms of the Linux kernel work for any user, and the process cannot u
   prctl(2)). Starting a program makes a process dumpable again, so the program itself calls `hide`.
 
 Everything that a task needs must be loaded before; afterwards it can open no file.
+
+A program that decodes (`execute`) needs more: it is started once, loads its libraries and runs
+threads. It may read nothing but these libraries and its input, which only landlock can ensure, so
+without landlock it is not started.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
+import secrets
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38  # linux/prctl.h
 _SECCOMP_MODE_FILTER: Final = 2
 _ALLOW, _KILL_PROCESS, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050001  # the last: errno EPERM
-_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
-_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
+_NOT_IMPLEMENTED: Final = 0x00050026  # errno ENOSYS
+_LOAD, _AND, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06  # linux/bpf_common.h
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_LANDLOCK_EXECUTE, _LANDLOCK_READ_FILE = 1 << 0, 1 << 2
+_CLONE_THREAD: Final = 0x10000
+_PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_NEW = 0x3, 0x100022  # MAP_FIXED_NOREPLACE
+LIBRARIES: Final = (
+    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"),
+)
+LOADERS: Final = (
+    *("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"),
+    *("/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1"),
+)
+_Instruction = tuple[int, int, int, int]
+_Check = tuple[int, int, int]
+"""Of an argument: its offset, a mask, and the value of the bits in the mask."""
 
 ARCHITECTURES: Final[Mapping[str, int]] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """AUDIT_ARCH_ of linux/audit.h, by the machine name of uname(2)."""
@@ -75,6 +95,29 @@ _ALLOWED: Final[Mapping[str, tuple[int, int]]] = {
 """Numbers on x86_64 (asm/unistd_64.h) and aarch64 (asm-generic/unistd.h). A number of the x32 ABI
 has bit 30 set, so it equals none of them."""
 _TGKILL: Final = (234, 131)
+_CLONE, _CLONE3, _EXECVE, _PRLIMIT = (56, 220), (435, 435), (59, 221), (302, 261)
+_ABSENT: Final = 1 << 30
+_ALLOWED_TO_PROGRAM: Final[Mapping[str, tuple[int, int]]] = {
+    "stat": (4, _ABSENT),
+    "access": (21, _ABSENT),
+    "dup": (32, 23),
+    "uname": (63, 160),
+    "readlink": (89, _ABSENT),
+    "getrusage": (98, 165),
+    "sysinfo": (99, 179),
+    "arch_prctl": (158, _ABSENT),
+    "sched_getaffinity": (204, 123),
+    "set_tid_address": (218, 96),
+    "openat": (257, 56),
+    "newfstatat": (262, 79),
+    "readlinkat": (267, 78),
+    "faccessat": (269, 48),
+    "set_robust_list": (273, 99),
+    "statx": (332, 291),
+    "rseq": (334, 293),
+    "faccessat2": (439, 439),
+}
+"""What the C library and ffmpeg call besides; a path that landlock does not allow is not opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +145,11 @@ def hide() -> bool:
     return sys.platform == "linux" and _prctl(_PR_SET_DUMPABLE, 0) == 0
 
 
-def confine_files() -> int:
+def confine_files(*, readable: Sequence[str | int] = (), executable: Sequence[str] = ()) -> int:
     """Deny files, TCP and signals by landlock; return the version of its interface, or 0.
 
-    It needs a free file descriptor for a moment.
+    readable: files and folders, or descriptors of files, that may be read. executable: files that
+    may be executed, too. Needs free file descriptors for a moment.
     """
     if sys.platform != "linux" or _prctl(_PR_SET_NO_NEW_PRIVS, 1):
         return 0
@@ -119,51 +163,114 @@ def confine_files() -> int:
     ruleset = _syscall(_LANDLOCK_CREATE_RULESET, rules, size, 0)
     if ruleset < 0:
         return 0
+    for place in readable:
+        _allow_file(ruleset, place, _LANDLOCK_READ_FILE)
+    for place in executable:
+        _allow_file(ruleset, place, _LANDLOCK_READ_FILE | _LANDLOCK_EXECUTE)
     failed = _syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
     return 0 if failed else version
 
 
-def filter_system_calls() -> bool:
-    """Allow only the system calls of a decoder; return False if the kernel cannot do that."""
+def _allow_file(ruleset: int, place: str | int, rights: int) -> None:
+    """Allow access to a file or a folder; one that does not exist needs no rule."""
+    try:
+        file = os.dup(place) if isinstance(place, int) else os.open(place, os.O_PATH)
+    except OSError:
+        return
+    rule = struct.pack("=Qi", rights, file)  # struct landlock_path_beneath_attr
+    _syscall(_LANDLOCK_ADD_RULE, ruleset, 1, rule, 0)
+    os.close(file)
+
+
+def filter_system_calls(*, path_of_program: int | None = None) -> bool:
+    """Allow only the system calls of a decoder; return False if the kernel cannot do that.
+
+    path_of_program: the address of the path of a program, which may be started.
+    """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in ARCHITECTURES:
         return False
-    program = filter_program(machine, os.getpid())
+    program = filter_program(machine, os.getpid(), path_of_program)
     loaded = _Filter(len(program) // 8, program)
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1) or _prctl(
         _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(loaded)
     ):
         return False
-    try:
-        Path("/").stat()  # a system that emulates Linux may accept a filter and ignore it
-    except PermissionError:
-        return True
-    return False
+    # A system that emulates Linux may accept a filter and ignore it.
+    return _libc().sync_file_range(-1, 0, 0, 0) == -1 and ctypes.get_errno() == errno.EPERM
 
 
-def filter_program(machine: str, pid: int) -> bytes:
+def filter_program(machine: str, pid: int, path_of_program: int | None = None) -> bytes:
     """Return the filter in classic BPF, 8 bytes an instruction, for a process with this id.
 
-    Of signals it may send only those to its own threads, which abort(3) needs.
+    Of signals it may send only those to its own threads, which abort(3) needs. A program may be
+    started if its path lies at this address, and then make threads but no processes.
     """
     column = list(ARCHITECTURES).index(machine)
-    program = [
+    instructions: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_IF_EQUAL, 1, 0, ARCHITECTURES[machine]),
         (_RETURN, 0, 0, _KILL_PROCESS),
         (_LOAD, 0, 0, _NUMBER),
     ]
-    for numbers in _ALLOWED.values():
-        program += [(_JUMP_IF_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _ALLOW)]
-    program += [
-        (_JUMP_IF_EQUAL, 0, 3, _TGKILL[column]),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT),
-        (_JUMP_IF_EQUAL, 0, 1, pid),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _REFUSE),
-    ]
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    allowed = [numbers[column] for numbers in _ALLOWED.values()]
+    if path_of_program is not None:
+        allowed += [numbers[column] for numbers in _ALLOWED_TO_PROGRAM.values()]
+    for number in allowed:
+        instructions += _rule(number)
+    instructions += _rule(_TGKILL[column], _equal(0, pid)[:1])
+    if path_of_program is not None:
+        thread = (_ARGUMENTS, _CLONE_THREAD, _CLONE_THREAD)
+        instructions += _rule(_CLONE[column], [thread])
+        # The flags of clone3 lie in memory, where no filter sees them; libraries then use clone.
+        instructions += _rule(_CLONE3[column], action=_NOT_IMPLEMENTED)
+        instructions += _rule(_EXECVE[column], _equal(0, path_of_program))
+        instructions += _rule(_PRLIMIT[column], [*_equal(0, 0), *_equal(2, 0)])  # reads its own
+    instructions.append((_RETURN, 0, 0, _REFUSE))
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
+
+
+def _equal(argument: int, value: int) -> list[_Check]:
+    """Check the two halves of a 64-bit argument; the lower one is first."""
+    at = _ARGUMENTS + 8 * argument
+    return [(at, 0xFFFFFFFF, value & 0xFFFFFFFF), (at + 4, 0xFFFFFFFF, value >> 32)]
+
+
+def _rule(number: int, checks: Sequence[_Check] = (), action: int = _ALLOW) -> list[_Instruction]:
+    """Return the instructions that decide about a system call, and pass by all others."""
+    rule: list[_Instruction] = [(_JUMP_IF_EQUAL, 0, 3 * len(checks) + 2, number)]
+    for left, (offset, mask, value) in zip(range(len(checks) - 1, -1, -1), checks, strict=True):
+        rule += [(_LOAD, 0, 0, offset), (_AND, 0, 0, mask)]
+        rule.append((_JUMP_IF_EQUAL, 0, 3 * left + 1, value))
+    return [*rule, (_RETURN, 0, 0, action), (_RETURN, 0, 0, _REFUSE)]
+
+
+def execute(path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Replace this process by a program in a filter of its own, or return if that is refused.
+
+    The filter allows execve(2) only for a path at one random address, of 2^46. The program has
+    another address space and does not know it, so it can start nothing.
+    """
+    text = os.fsencode(path) + b"\0"
+    start = secrets.randbelow(1 << 34) + (1 << 4) << 12
+    size = len(text) + (2 << 12)
+    libc = _libc()
+    libc.mmap.restype = ctypes.c_void_p
+    mapped = libc.mmap(
+        *(ctypes.c_void_p(start), ctypes.c_size_t(size)),
+        *(_PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_NEW, -1, ctypes.c_long(0)),
+    )
+    address = start + secrets.randbelow(1 << 12)
+    if mapped != start:  # something else lies there, or the memory limit is reached
+        return
+    ctypes.memmove(address, text, len(text))
+    words = [os.fsencode(word) for word in (path, *arguments)]
+    variables = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
+    word_array = (ctypes.c_char_p * (len(words) + 1))(*words)
+    variable_array = (ctypes.c_char_p * (len(variables) + 1))(*variables)
+    if filter_system_calls(path_of_program=address):
+        libc.execve(ctypes.c_void_p(address), word_array, variable_array)
 
 
 def _prctl(option: int, value: int, address: int = 0) -> int:
@@ -180,6 +287,6 @@ def _syscall(number: int, *arguments: Any) -> int:
 
 @cache
 def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     return libc

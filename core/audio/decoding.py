@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from core.audio import sandbox
+from core.audio import container, ffmpeg, sandbox
 from core.audio.waveform import Audio, Samples
 from core.errors import Failed, Notice, Refused
 
@@ -26,7 +26,7 @@ class Decoded:
     rate: int
     """Sample rate in Hz."""
     format: str
-    """wav, flac, mp3, vorbis, opus, aiff, caf, au or w64."""
+    """wav, flac, mp3, vorbis, opus, aiff, caf, au or w64; au, too, if ffmpeg converted it."""
     codec: str
     """libsndfile's name of the sample format, lower case: pcm_16, float, alaw, gsm610 ..."""
     notices: tuple[Notice, ...] = ()
@@ -71,7 +71,7 @@ def _to_decoded(bulk: bytearray, answer: dict[str, Any], name: str) -> Decoded:
 
 def decode_trusted(data: bytes) -> Audio:
     """Decode mono audio written by `encode`, in this process. Raises Refused like `decode`."""
-    from core.audio import container, libsndfile
+    from core.audio import libsndfile
 
     source = container.inspect(data, "")
     with libsndfile.open_sound(source) as sound:
@@ -98,8 +98,11 @@ def run_sandboxed(
             f"{len(data) >> 20} MiB: upload at most {BYTES_LIMIT >> 20} MiB.",
             pointer=name,
         )
+    kind = container.find_convertible(data)
+    if kind:
+        data = ffmpeg.convert(data, kind, max_seconds=MAX_SECONDS, name=name)
     try:
-        bulk, answer = run(task, data, name=name, **arguments)
+        bulk, answer = run(task, data, name=f"{kind}.au" if kind else name, **arguments)
     except sandbox.Crashed as exc:
         raise Failed(
             "AUDIO_DECODER_CRASHED",
@@ -108,4 +111,6 @@ def run_sandboxed(
         ) from exc
     if refused := answer.get("refused"):
         raise Refused(refused, str(answer["message"]), pointer=name)
+    if kind:
+        answer["notices"] += ffmpeg.list_notices(kind, name)
     return bulk, answer

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,8 @@ from core.audio.sandbox_server import (
     ANSWER_LIMIT,
     DONE,
     DONE_UNFILTERED,
+    NOT_DECODED,
+    PROGRAM,
     UNFILTERED,
     Limits,
     read_all,
@@ -41,7 +43,18 @@ from core.audio.sandbox_server import (
 )
 from core.errors import Misconfigured
 
-__all__ = ["Crashed", "Limits", "Sandbox", "require", "run", "start", "stream"]
+__all__ = [
+    "Crashed",
+    "Limits",
+    "NotDecoded",
+    "Sandbox",
+    "Unconfined",
+    "require",
+    "run",
+    "run_program",
+    "start",
+    "stream",
+]
 
 _DEFAULT = Limits()
 _log = logging.getLogger("voicedrop.sandbox")
@@ -58,6 +71,14 @@ _VARIABLES = (
 
 class Crashed(Exception):
     """The child exited without an answer. The message says why."""
+
+
+class NotDecoded(Crashed):
+    """The program ended by itself, but not well."""
+
+
+class Unconfined(Crashed):
+    """The program was not started, because this system cannot confine it."""
 
 
 class Sandbox:
@@ -132,6 +153,30 @@ class Sandbox:
             yield bytes(bulk)
             return answer
 
+    def run_program(self, command: Sequence[str], source: int, sink: int, limits: Limits) -> None:
+        """Run a program that reads one file and writes another.
+
+        It finds them as `/proc/self/fd/0`, which it can seek if `source` can, and descriptor 1. It
+        can read nothing else but libraries, whatever VOICEDROP_SANDBOX is. Raises Crashed,
+        NotDecoded, Unconfined.
+        """
+        request = json.dumps([PROGRAM, asdict(limits), {"command": command}, True]).encode()
+        status, report = os.pipe()
+        try:
+            self._send(self._connect(), request, [source, sink, report])
+        except OSError as exc:
+            raise Crashed("the decoder server died") from exc
+        finally:
+            os.close(report)
+        try:
+            _wait_for_status(status, limits)
+        except Misconfigured as exc:
+            raise Unconfined from exc
+        except _ServerDied as exc:
+            raise Crashed("the decoder server died") from exc
+        finally:
+            os.close(status)
+
     def close(self) -> None:
         """Stop the server and its children, and wait for it to exit."""
         with self._lock:
@@ -195,6 +240,7 @@ os.register_at_fork(after_in_child=_forget_all)
 _sandbox = Sandbox()
 start = _sandbox.start
 run = _sandbox.run
+run_program = _sandbox.run_program
 stream = _sandbox.stream
 
 
@@ -230,8 +276,8 @@ def _launch_server(warm_up: str) -> tuple[socket.socket, subprocess.Popen[bytes]
     return parent_end, server
 
 
-def _open_memory_file() -> int:
-    """Open an anonymous file in memory, or on disk if the system has none in memory."""
+def open_memory_file() -> int:
+    """Return a descriptor of an anonymous file in memory, or on disk if the system has none."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("voicedrop")
     with tempfile.TemporaryFile() as file:  # pragma: no cover - not on Linux
@@ -246,7 +292,7 @@ def _run_task(
     limits: Limits,
 ) -> tuple[bytearray, dict[str, Any]]:
     with contextlib.ExitStack() as stack:
-        source, sink = _open_memory_file(), _open_memory_file()
+        source, sink = open_memory_file(), open_memory_file()
         status, report = os.pipe()
         for fd in (source, sink, status):
             stack.callback(os.close, fd)
@@ -300,6 +346,8 @@ def _wait_for_status(status: int, limits: Limits) -> None:
         raise _ServerDied
     if verdict == UNFILTERED.encode():
         raise Misconfigured("SANDBOX_UNAVAILABLE")
+    if verdict == NOT_DECODED.encode():
+        raise NotDecoded
     if verdict == DONE_UNFILTERED.encode():
         _warn_once()
     elif verdict != DONE.encode():

@@ -12,18 +12,24 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from core.audio import confinement
 from core.audio.confinement import Protection, confine_files, filter_system_calls, hide
 
 DONE: Final = "ok"
 DONE_UNFILTERED: Final = "ok, but its system calls were not filtered"
+NOT_DECODED: Final = "the program could not decode the file"
+PROGRAM: Final = "program"
+"""In place of a task: run the program `arguments["command"]` from source to sink."""
 UNFILTERED: Final = "its system calls cannot be filtered"
 ANSWER_LIMIT = 1 << 16
 _NOBODY = 65534
+# One arena: each thread of a program would otherwise reserve 128 MiB of its address space.
+_ENVIRONMENT_OF_PROGRAM = {"LC_ALL": "C", "MALLOC_ARENA_MAX": "1"}
 _protection = Protection()
 """What holds in this process; set in a child before its task runs."""
 
@@ -72,6 +78,7 @@ def write_all(fd: int, data: Any) -> None:
 @dataclass(frozen=True, slots=True)
 class _Child:
     report: int
+    is_program: bool
     deadline: float
     limits: Limits
 
@@ -113,7 +120,7 @@ def _fork_child(control: socket.socket, children: dict[int, _Child]) -> bool:  #
         body += part
     task, limits, arguments, required = json.loads(body)
     source, sink, report = fds
-    child = _Child(report, time.monotonic() + limits["wall_s"], Limits(**limits))
+    child = _Child(report, task == PROGRAM, time.monotonic() + limits["wall_s"], Limits(**limits))
     if pid := os.fork():
         children[pid] = child
         os.close(source)
@@ -122,6 +129,9 @@ def _fork_child(control: socket.socket, children: dict[int, _Child]) -> bool:  #
     status = 1
     try:
         _close_all_but(source, sink)
+        if task == PROGRAM:
+            _run_program(arguments["command"], source, sink, child.limits)
+            os._exit(5)
         function: Task = _find_function(task)
         _confine(child.limits)
         if required and not _protection.filtered:
@@ -158,6 +168,31 @@ def _run_task(
     return 0 if _protection.filtered else 6
 
 
+def _run_program(
+    command: Sequence[str], source: int, sink: int, limits: Limits
+) -> None:  # pragma: no cover
+    """Replace this process by a program that reads descriptor 0 and writes descriptor 1.
+
+    It returns if the program cannot be confined, or cannot be started.
+    """
+    os.dup2(source, 0)
+    os.dup2(sink, 1)
+    os.closerange(2, os.sysconf("SC_OPEN_MAX"))
+    os.open(os.devnull, os.O_RDWR)  # descriptor 2
+    for number in (signal.SIGXFSZ, signal.SIGPIPE):  # a program inherits that Python ignores them
+        signal.signal(number, signal.SIG_DFL)
+    os.setpgid(0, 0)
+    _apply_limits(limits)
+    # A program may handle SIGXCPU as a request to end, so it is killed at once.
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s))
+    path = Path(command[0]).resolve()
+    libraries = [*confinement.LIBRARIES, str(path.parent.parent / "lib")]
+    if confine_files(readable=[*libraries, 0], executable=[str(path), *confinement.LOADERS]):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+        _drop_privileges()
+        confinement.execute(str(path), command[1:], _ENVIRONMENT_OF_PROGRAM)
+
+
 def describe_protection(  # pragma: no cover
     data: bytes, write: Callable[[Any], object]
 ) -> dict[str, Any]:
@@ -170,18 +205,23 @@ def _confine(limits: Limits) -> None:  # pragma: no cover
     global _protection
     os.setpgid(0, 0)  # the server kills the group, and with it any process the task started
     _apply_limits(limits)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     landlock = confine_files()
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # open files stay open; none can be added
     worker = os.geteuid()
-    if worker == 0:
-        # The superuser could exceed or raise its limits, and kill or inspect any process.
+    _drop_privileges()
+    hidden = hide()  # again: a change of user resets it to a setting of the system
+    own_user = os.geteuid() != worker
+    _protection = Protection(filter_system_calls(), landlock, hidden, own_user)
+
+
+def _drop_privileges() -> None:  # pragma: no cover
+    """The superuser could exceed or raise its limits, and kill or inspect any process."""
+    if os.geteuid() == 0:
         with contextlib.suppress(OSError):  # some containers forbid it or have no such user
             os.setgroups([])
             os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    hidden = hide()  # again: a change of user resets it to a setting of the system
-    own_user = os.geteuid() != worker
-    _protection = Protection(filter_system_calls(), landlock, hidden, own_user)
 
 
 def _find_function(address: str) -> Any:  # pragma: no cover
@@ -201,7 +241,6 @@ def _apply_limits(limits: Limits) -> None:  # pragma: no cover
         limit(resource.RLIMIT_AS, server_size + limits.memory, server_size + limits.memory)
     limit(resource.RLIMIT_FSIZE, *(limits.output + ANSWER_LIMIT,) * 2)
     limit(resource.RLIMIT_CORE, 0, 0)
-    limit(resource.RLIMIT_NPROC, 0, 0)
 
 
 def _reap_children(children: dict[int, _Child]) -> None:  # pragma: no cover
@@ -215,7 +254,12 @@ def _reap_children(children: dict[int, _Child]) -> None:  # pragma: no cover
         if exited or is_late:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            verdict = _describe_exit(os.waitstatus_to_exitcode(status), child.limits, bool(exited))
+            code = os.waitstatus_to_exitcode(status)
+            if child.is_program and code == -signal.SIGKILL:
+                code = -signal.SIGXCPU
+            verdict = _describe_exit(code, child.limits, bool(exited))
+            if child.is_program and exited and code > 0 and code != 5:
+                verdict = NOT_DECODED
             with contextlib.suppress(OSError):  # the client has stopped waiting
                 os.write(child.report, verdict.encode())
             os.close(child.report)
@@ -227,6 +271,8 @@ def _describe_exit(code: int, limits: Limits, ended: bool) -> str:  # pragma: no
         return f"it did not end within {limits.wall_s:g} s"
     if code == -signal.SIGXCPU:
         return f"it used more than {limits.cpu_s} s of processor time"
+    if code == -signal.SIGXFSZ:
+        code = 4  # a program; in Python the signal is an OSError
     if code < 0:
         return f"it crashed ({signal.Signals(-code).name})"
     return {

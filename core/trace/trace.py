@@ -13,6 +13,8 @@ from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 
+from core.audio import ffmpeg
+from core.audio.stream import MAX_SECONDS
 from core.errors import Failed, Refused
 from core.result.item_result import Problem
 from core.trace.registry import Mark
@@ -95,7 +97,8 @@ def trace_recording(
         meaning="",
     )
     try:
-        facts, detections = search_recording(file, name, keys)
+        with ffmpeg.converted(file, max_seconds=MAX_SECONDS, name=name) as readable:
+            facts, detections = search_recording(readable, name, keys)
     except (Refused, Failed) as exc:
         meaning = f"The clip could not be decoded ({exc.code}): {exc.message}"
         return msgspec.structs.replace(report, meaning=meaning, error=Problem.from_error(exc))

@@ -25,9 +25,15 @@ consent_app = typer.Typer(
 )
 
 
+_RECORDING = (
+    "The recording it covers: WAV, FLAC, MP3, Ogg Vorbis or Opus; where ffmpeg is installed also "
+    "M4A, MP4, AAC, AMR, WebM, WMA or Ogg FLAC."
+)
+
+
 @consent_app.command("new")
 def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer reads them
-    reference: Annotated[Path, typer.Argument(help="The recording it covers.")],
+    reference: Annotated[Path, typer.Argument(help=_RECORDING)],
     subject: Annotated[
         str, typer.Option(help="Whose voice: a name, or a pseudonym you can resolve.")
     ],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import partial
 
+from core.audio import ffmpeg
 from core.audio.sandbox import Crashed, Sandbox
 from core.errors import JobError
 from core.settings import SETTINGS, Settings
@@ -67,6 +69,11 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     yield _check_sandbox(settings)
     yield _attempt(f"voice {settings.engine}", lambda: wiring.load_voice(settings).name)
     yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
+    where = shutil.which("ffmpeg")
+    formats = ", ".join(form.title for form in ffmpeg.FORMATS.values())
+    yield DoctorCheck(
+        f"ffmpeg, to read {formats}", where is not None, where or ffmpeg.INSTALL, False
+    )
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:

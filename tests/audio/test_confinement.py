@@ -51,6 +51,19 @@ def test_none_of_130_attempts_to_leave_the_sandbox_succeeds(report: Any) -> None
 
 
 @pytest.mark.slow
+def test_a_program_that_decodes_can_only_ask_about_files_besides(report: Any) -> None:
+    """It sees whether a file exists, because the filter cannot read the paths of its libraries."""
+    done = {what for what, how in report["program"].items() if how == "done"}
+    assert done <= {"access", "duplicate a descriptor", "read a link", "stat", "statx"} | {
+        "stat a descriptor by path",
+        "system name",
+        "thread base",
+    }
+    assert report["program"]["open"] in ("EACCES", "EPERM")
+    assert report["program"]["execve"] == report["program"]["fork"] == "EPERM"
+
+
+@pytest.mark.slow
 def test_another_process_of_the_user_cannot_read_the_memory_of_the_server(report: Any) -> None:
     """The superuser can."""
     assert report["memory of the server"] == ("done" if report["user"] == "root" else "EACCES")
@@ -82,7 +95,9 @@ def interpret(program: bytes, data: bytes) -> int:
         at += 1
         if code == 0x06:
             return int(operand)
-        if code == 0x20:
+        if code == 0x54:
+            accumulator &= operand
+        elif code == 0x20:
             accumulator = int.from_bytes(data[operand : operand + 4], "little")
         else:
             assert code == 0x15
@@ -112,6 +127,11 @@ def test_the_filter_of_each_architecture(machine: str) -> None:
     tgkill = (234, 131)[column]
     assert decide(tgkill, 4242) == allow
     assert decide(tgkill, 4243) == refuse
+    program = confinement.filter_program(machine, 4242, path_of_program=(1 << 45) + 5)
+    execve, clone, clone3 = (59, 221)[column], (56, 220)[column], 435
+    assert decide(execve, (1 << 45) + 5) == decide(clone, 0x3D0F00) == allow
+    assert {decide(execve, (1 << 45) + 4), decide(execve, 5), decide(clone, 17)} == {refuse}
+    assert decide(clone3) == 0x00050026
     assert decide(0x40000000 | min(allowed)) == refuse  # x32
     assert all(
         decide(min(allowed), of=name) == kill

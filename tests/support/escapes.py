@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import platform
+import secrets
 import signal
 import socket
 import struct
@@ -23,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from core.audio import confinement
 from core.audio.sandbox import Crashed, Sandbox
 
 TASK = "tests.support.escapes:"
@@ -262,6 +264,23 @@ def attempt_unconfined(**targets: Any) -> dict[str, str]:
     return outcomes
 
 
+def attempt_as_program(**targets: Any) -> dict[str, str]:
+    """Make the attempts with the rights of a program that decodes."""
+    out, report = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.dup2(os.memfd_create("file"), 0)
+        confinement.confine_files(readable=[*confinement.LIBRARIES, 0])
+        if confinement.filter_system_calls(path_of_program=secrets.randbelow(1 << 46)):
+            outcomes = {what: perform(call) for what, call in all_attempts(**targets).items()}
+            os.write(report, json.dumps(outcomes).encode())
+        os._exit(0)
+    os.close(report)
+    with os.fdopen(out, "rb") as file:
+        answer: dict[str, str] = json.loads(file.read())
+    os.waitpid(pid, 0)
+    return answer
+
+
 def run_or_describe(sandbox: Sandbox, task: str) -> str:
     try:
         return json.dumps(sandbox.run(TASK + task, b"")[1])
@@ -286,6 +305,7 @@ def main() -> None:
             "victim": victim.pid,
         }
         _, report["confined"] = sandbox.run(TASK + "attempt_all", b"x", **targets)
+        report["program"] = attempt_as_program(**targets)
         report["files"] = read_files(Path(folder))
         report["victim"] = victim.poll()
         for task in ("call_as_32_bit", "call_as_x32", "abort"):

@@ -12,7 +12,7 @@ from core.audio.container import mpeg, others, wav
 from core.audio.container.source import Source, check_channels, check_rate, check_size, check_tags
 from core.errors import Refused
 
-__all__ = ["Source", "check_channels", "check_rate", "inspect"]
+__all__ = ["Source", "check_channels", "check_rate", "find_convertible", "inspect"]
 
 _NOT_AUDIO = {
     b"<": "a web page or XML document",
@@ -27,10 +27,12 @@ _NOT_AUDIO = {
     b"%PDF": "a PDF document",
     b"\x7fELF": "a program",
 }
+_CONVERTIBLE = {
+    b"#!AMR": "amr",
+    b"\x1a\x45\xdf\xa3": "webm",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "wma",
+}
 _OTHER_CODECS = {
-    b"#!AMR": "AMR",
-    b"\x1a\x45\xdf\xa3": "WebM or Matroska",
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "WMA",
     b"ADIF": "AAC",
     b"RIFX": "Big-endian WAV",
     b"wvpk": "WavPack",
@@ -82,6 +84,18 @@ def inspect(data: bytes, name: str) -> Source:
     return Source(source.format, source.data, source.frames, tuple(dict.fromkeys(notices)))
 
 
+def find_convertible(data: bytes) -> str:
+    """Return the name of a format that `core.audio.ffmpeg` converts, by the first 64 bytes of a
+    file, or an empty string."""
+    if data[4:8] == b"ftyp":
+        return "m4a"
+    if data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xF6 == 0xF0:
+        return "aac"
+    if data[:4] == b"OggS" and data[28:33] == b"\x7fFLAC":
+        return "ogg_flac"
+    return next((kind for magic, kind in _CONVERTIBLE.items() if data.startswith(magic)), "")
+
+
 def _find_inspector(data: bytes) -> _Inspector:
     readers: dict[bytes, _Inspector] = {
         b"RIFF": wav.inspect_wav,
@@ -107,10 +121,8 @@ def _refuse_other_format(data: bytes) -> None:
         if head.startswith(magic):
             raise Refused("AUDIO_NOT_AUDIO", f"The file is {kind}, not audio.")
     codec = next((name for magic, name in _OTHER_CODECS.items() if data.startswith(magic)), "")
-    if data[4:8] == b"ftyp":
-        codec = "M4A or MP4"
-    elif data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xF6 == 0xF0:
-        codec = "AAC"
+    if kind := find_convertible(data):
+        codec = kind.upper()
     elif mpeg.is_free_format(data):
         codec = "Free-format MP3"
     if codec:
