@@ -25,7 +25,7 @@ from core.job.runtime import Runtime, Step, Waiting
 from core.label import aigc
 from core.result.document import Result, parse_result
 from core.storage.local import LocalStore
-from core.storage.object_keys import pending_key, result_key
+from core.storage.object_keys import LOG_QUEUE, pending_key, result_key
 from core.storage.port import Body, Info
 from core.trace import registry
 from core.voice import SpeechChunk, Voiceprint
@@ -517,7 +517,7 @@ def test_an_item_adopted_from_another_engine_version_is_noticed(runtime: Runtime
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["stranger", "garbled", "moved", "damaged"])
+@pytest.mark.parametrize("how", ["stranger", "garbled", "moved", "damaged", "swapped"])
 def test_an_output_that_we_did_not_write_is_never_adopted(runtime: Runtime, how: str) -> None:
     items = [{"id": "a", "text": "The first of the two, long enough."},
              {"id": "b", "text": "The second of the two, long enough."}]  # fmt: skip
@@ -531,11 +531,27 @@ def test_an_output_that_we_did_not_write_is_never_adopted(runtime: Runtime, how:
         "garbled": (a.data, {**a.info.metadata, "vc-record": "A"}),
         "moved": (b.data, b.info.metadata),
         "damaged": (change_last_byte(a.data), a.info.metadata),
+        "swapped": (b.data, {**b.info.metadata, "vc-record": a.info.metadata["vc-record"]}),
     }[how]
     runtime.results.put(a.info.key, data, metadata=metadata)
     repeated = run_job(key, runtime)
     assert present(repeated.items[0].error).code == "OUTPUT_EXISTS"
     assert repeated.items[1].status == "succeeded"
+
+
+@pytest.mark.slow
+def test_a_hundred_sentences_and_a_long_waiver_fit_into_the_metadata(runtime: Runtime) -> None:
+    waiver = "\1" * 500
+    item = {"id": "a", "text": ". ".join(["Yes"] * 100), "subtitle": ["srt"]}
+    key = put_job(runtime, items=[item], label={"profile": "none", "waiver": waiver})
+    first = run_job(key, runtime)
+    assert first.status == "succeeded"
+    assert present(first.items[0].label).waiver == waiver
+    assert len(first.items[0].sentences) == 100
+    runtime.results.delete(result_key(first.job_id))
+    (again,) = run_job(key, runtime).items
+    assert (again.output, again.label) == (first.items[0].output, first.items[0].label)
+    assert again.notices == first.items[0].notices
 
 
 def test_a_forged_result_is_refused(runtime: Runtime) -> None:
@@ -544,6 +560,23 @@ def test_a_forged_result_is_refused(runtime: Runtime) -> None:
     runtime.results.put(result_key(order.job_id), b'{"status":"succeeded"}')
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):
         run_job(key, runtime)
+
+
+def test_a_result_of_another_job_is_replaced_by_the_own_one(runtime: Runtime) -> None:
+    """Somebody who can write to the results bucket, but holds no key, copies a genuine result."""
+    other = run_job(put_job(runtime, name="other"), runtime)
+    key = put_job(
+        runtime, name="mine", items=[{"id": "x", "text": "Quite other words than those."}]
+    )
+    place = result_key(commit.read_manifest(key, runtime).job_id)
+    runtime.results.put(place, runtime.results.get(result_key(other.job_id), limit=10**6).data)
+    done = run_job(key, runtime)
+    assert (done.status, [item.id for item in done.items]) == ("succeeded", ["x"])
+    stored = runtime.results.get(place, limit=10**6).data
+    assert signed.read(stored, Result, runtime.keys.verifying) == done
+    (leaf,) = (i for i in runtime.control.list(LOG_QUEUE) if i.key.endswith(done.job_id))
+    queued = runtime.control.get(leaf.key, limit=10**4).data
+    assert hashlib.sha256(stored).hexdigest() in queued.decode()
 
 
 class Racing(BuzzVoice):

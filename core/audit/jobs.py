@@ -77,7 +77,7 @@ def _check_contents(
     claimed = set(results.sealed_keys(result.chapters))
     for item in _read_items(result, sources, failures):
         claimed.update(results.sealed_keys([item]))
-        items.append(outputs.check(item, item.kept_from or checked.job, sources))
+        items.append(outputs.check(item, checked.job, sources))
         if item.watermark:
             marks[item.id] = item.watermark
     joined = [outputs.check_joined(c, checked.job, marks, sources) for c in result.chapters]
@@ -121,8 +121,7 @@ def _read_result(document: bytes, job: str, sources: Sources) -> tuple[Result | 
     result = None
     key = result_key(job)
     with attempt(SIGNATURE, key) as checking:
-        signed.check_signature(document, sources.keys.verifying)
-        result = results.parse_result(document)
+        result = signed.read(document, Result, sources.keys.verifying)
         if result.job_id != job:
             message = f"It is the result of {result.job_id}."
             return None, failed(SIGNATURE, "RESULT_MISPLACED", message, key)

@@ -29,23 +29,23 @@ from core.audit.sources import Sources
 from core.joined import readback
 from core.joined.readback import MarkedSpan
 from core.label import aigc as label
-from core.result.item_result import Chapter, ItemResult, LabelUsed, SubtitleFile, Watermark
+from core.result.item_result import Chapter, ItemResult, LabelUsed, Watermark
+from core.result.sealed_file import SealedFile, sealed_files
 from core.storage.object_keys import chapter_name
 from core.trace import registry
 
 
 def check(item: ItemResult, job: str, sources: Sources) -> CheckedItem:
-    """Check an item of a genuine result. `job`: the job that made the output."""
+    """Check an item of a genuine result of the job `job`."""
     output, mark = item.output, item.watermark
     checked = CheckedItem(item=item.id, index=item.index, status=item.status)
     if output is None:
         return msgspec.structs.replace(checked, outcomes=_skip_all())
-    owner = (job, item.id)
+    stated, *subtitles = sealed_files(item, job)
     with tempfile.TemporaryFile() as file:
-        stated = sealed.of_output(output, item.envelope, owner)
         opened, is_complete = sealed.check(stated, sources, file)
         plain = cast(BinaryIO, file) if is_complete else None
-        marked, score = _check_mark(item, job, plain, sources)
+        marked, score = _check_mark(item, stated.owner, plain, sources)
         labelled = _check_label(item.label, plain)
     return msgspec.structs.replace(
         checked,
@@ -59,7 +59,7 @@ def check(item: ItemResult, job: str, sources: Sources) -> CheckedItem:
             labelled,
             skipped(C2PA, "NOT_MADE"),
             marked,
-            *_check_subtitles(item.subtitles, owner, sources),
+            *_check_subtitles(subtitles, sources),
         ],
     )
 
@@ -72,11 +72,8 @@ def check_joined(
     output = chapter.output
     if output is None:
         return msgspec.structs.replace(checked, outcomes=_skip_all())
-    # The file name and the chapter id differ if items are missing from the file.
-    name = output.key.rpartition("/")[2].removesuffix(".sealed").rpartition(".")[0]
-    owner = (job, chapter_name(name))
+    stated, *subtitles = sealed_files(chapter, job)
     with tempfile.TemporaryFile() as file:
-        stated = sealed.of_output(output, chapter.envelope, owner)
         opened, is_complete = sealed.check(stated, sources, file)
         plain = cast(BinaryIO, file) if is_complete else None
         marked, score = _check_joined_marks(chapter, marks, plain, sources)
@@ -92,7 +89,7 @@ def check_joined(
             labelled,
             skipped(C2PA, "NOT_MADE"),
             marked,
-            *_check_subtitles(chapter.subtitles, owner, sources),
+            *_check_subtitles(subtitles, sources),
         ],
     )
 
@@ -102,14 +99,11 @@ def _skip_all() -> list[Outcome]:
     return [skipped(number, "NO_OUTPUT") for number in numbers]
 
 
-def _check_subtitles(
-    subtitles: Sequence[SubtitleFile], owner: tuple[str, str], sources: Sources
-) -> list[Outcome]:
+def _check_subtitles(subtitles: Sequence[SealedFile], sources: Sources) -> list[Outcome]:
     outcomes = []
     for subtitle in subtitles:
         with tempfile.TemporaryFile() as file:
-            stated = sealed.of_subtitle(subtitle, owner)
-            outcomes += sealed.check(stated, sources, cast(BinaryIO, file))[0]
+            outcomes += sealed.check(subtitle, sources, cast(BinaryIO, file))[0]
     return outcomes
 
 
@@ -159,7 +153,7 @@ def _check_label(used: LabelUsed | None, plain: BinaryIO | None) -> Outcome:
 
 
 def _check_mark(
-    item: ItemResult, job: str, plain: BinaryIO | None, sources: Sources
+    item: ItemResult, owner: tuple[str, str], plain: BinaryIO | None, sources: Sources
 ) -> tuple[Outcome, float | None]:
     """Run check 7; return its outcome and the score: measured, or else the one in the result."""
     stated = item.watermark
@@ -167,9 +161,9 @@ def _check_mark(
         message = "The result states no watermark."
         return failed(WATERMARK, "WATERMARK_VERIFY_FAILED", message), None
     mark = registry.resolve(sources.results, int(stated.payload, 16))
-    if mark is None or (mark.job, mark.item) != (job, item.id):
-        owner = f"item {mark.item} of job {mark.job}" if mark else "no item"
-        message = f"The registry assigns payload {stated.payload} to {owner}."
+    if mark is None or (mark.job, mark.item) != owner:
+        found = f"item {mark.item} of job {mark.job}" if mark else "no item"
+        message = f"The registry assigns payload {stated.payload} to {found}."
         return failed(WATERMARK, "MARK_UNREGISTERED", message), stated.score
     key = sources.keys.watermark.get(stated.key_id)
     if plain is None or key is None:

@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from core.audit.model import ENVELOPE, OBJECT, PLAINTEXT, Outcome, attempt, skipped
 from core.audit.sources import Sources
 from core.crypto import sealing
-from core.crypto.sealing import Envelope
 from core.errors import Refused
 from core.job import object_record
-from core.result.item_result import Output, SubtitleFile
+from core.result.sealed_file import SealedFile
 
 
-@dataclass(frozen=True, slots=True)
-class SealedObject:
-    """A sealed object as a genuine result describes it."""
-
-    key: str
-    size: int
-    sealed_sha256: str
-    plain_sha256: str
-    envelope: Envelope | None
-    owner: tuple[str, str]
-    """The job and item that it is sealed for."""
-
-
-def of_output(output: Output, envelope: Envelope | None, owner: tuple[str, str]) -> SealedObject:
-    return SealedObject(
-        output.key, output.bytes, output.sealed_sha256, output.plain_sha256, envelope, owner
-    )
-
-
-def of_subtitle(subtitle: SubtitleFile, owner: tuple[str, str]) -> SealedObject:
-    e = subtitle.envelope
-    return SealedObject(subtitle.key, e.ct_len, e.ct_sha256, e.pt_sha256, e, owner)
-
-
-def check(stated: SealedObject, sources: Sources, plain: BinaryIO) -> tuple[list[Outcome], bool]:
+def check(stated: SealedFile, sources: Sources, plain: BinaryIO) -> tuple[list[Outcome], bool]:
     """Run checks 2 to 4 and decrypt the object into `plain`, an empty file.
 
     Returns the outcomes, and whether `plain` holds the complete plaintext.
@@ -60,20 +34,19 @@ def check(stated: SealedObject, sources: Sources, plain: BinaryIO) -> tuple[list
 
 
 def _open(
-    stated: SealedObject, body: BinaryIO | None, sources: Sources, plain: BinaryIO
+    stated: SealedFile, body: BinaryIO | None, sources: Sources, plain: BinaryIO
 ) -> tuple[list[Outcome], bool]:
-    wrapping, envelope = sources.keys.wrapping, stated.envelope
-    if wrapping is None:
-        return [skipped(ENVELOPE, "NO_KEY"), skipped(PLAINTEXT, "NO_KEY")], False
+    wrapping = sources.keys.wrapping
     with attempt(ENVELOPE, stated.key) as opening:
-        if envelope is None or (envelope.ctx.job, envelope.ctx.item) != stated.owner:
-            raise Refused("SEAL_INVALID", "The envelope belongs to another item.")
-        sealing.unwrap_data_key(envelope, wrapping)
-    if opening.outcome.verdict != "pass" or body is None:
-        return [opening.outcome, skipped(PLAINTEXT, "NOT_OPENED")], False
+        envelope = stated.checked_envelope()
+        if wrapping is None:
+            opening.outcome = skipped(ENVELOPE, "NO_KEY")
+        else:
+            sealing.unwrap_data_key(envelope, wrapping)
+    if opening.outcome.verdict != "pass" or body is None or wrapping is None:
+        code = "NO_KEY" if wrapping is None else "NOT_OPENED"
+        return [opening.outcome, skipped(PLAINTEXT, code)], False
     with attempt(PLAINTEXT, stated.key) as reading:
         body.seek(0)
         sealing.open_stream(body, plain, envelope, wrapping)
-        if envelope.pt_sha256 != stated.plain_sha256:
-            raise Refused("SEAL_INVALID", "The plaintext is not the one that the result states.")
     return [opening.outcome, reading.outcome], reading.outcome.verdict == "pass"

@@ -52,19 +52,19 @@ def put_part(part: Part, runtime: Runtime) -> None:
     )
 
 
-def written_part_numbers(job_id: str, runtime: Runtime) -> set[int]:
-    """Return the numbers of the parts that are stored."""
-    keys = (info.key for info in runtime.results.list(parts_prefix(job_id)))
-    return {int(key.rpartition("/")[2].removesuffix(".json")) for key in keys}
+def list_part_keys(job_id: str, runtime: Runtime) -> set[str]:
+    """Return the keys of the parts that are stored."""
+    return {info.key for info in runtime.results.list(parts_prefix(job_id))}
 
 
 def read_part_count(job_id: str, runtime: Runtime) -> int:
-    """Return the number of parts that the first part states; 0 if that part is not stored."""
-    try:
-        data = runtime.results.get(part_key(job_id, 0), limit=MAX_BYTES).data
-    except Refused:
+    """Return the number of parts that the first part states; 0 if that part is not stored.
+
+    Raises Refused SIGNATURE_INVALID.
+    """
+    if runtime.results.head(part_key(job_id, 0)) is None:
         return 0
-    return document.parse_part(data).of
+    return _read_part(job_id, 0, runtime)[0].of
 
 
 def gather_parts(
@@ -73,23 +73,27 @@ def gather_parts(
     """Read all parts, one at a time, and store the tables made from them."""
     gathered, tables = GatheredParts(), _Tables()
     for number in range(count):
-        part, digest = _read_part(job_id, number, count, runtime)
+        part, digest = _read_part(job_id, number, runtime)
+        if part.of != count:
+            raise _misplaced(part_key(job_id, number))
         _add_part(gathered, part, digest)
         for item in part.items:
             tables.add(item)
     return gathered, {name: _attach(key, data, runtime) for name, key, data in tables.files(job_id)}
 
 
-def _read_part(job_id: str, number: int, count: int, runtime: Runtime) -> tuple[Part, str]:
+def _read_part(job_id: str, number: int, runtime: Runtime) -> tuple[Part, str]:
     key = part_key(job_id, number)
     data = runtime.results.get(key, limit=MAX_BYTES).data
-    signed.check_signature(data, runtime.keys.verifying)
-    part = document.parse_part(data)
-    if (part.job_id, part.number, part.of) != (job_id, number, count):
-        raise Refused(
-            "SIGNATURE_INVALID", "This is another part, or a part of another job.", pointer=key
-        )
+    part = signed.read(data, Part, runtime.keys.verifying)
+    if (part.job_id, part.number) != (job_id, number):
+        raise _misplaced(key)
     return part, hashlib.sha256(data).hexdigest()
+
+
+def _misplaced(key: str) -> Refused:
+    message = "This is another part, or a part of another job."
+    return Refused("SIGNATURE_INVALID", message, pointer=key)
 
 
 def _add_part(gathered: GatheredParts, part: Part, digest: str) -> None:

@@ -37,7 +37,6 @@ from core.manifest.resolve import Job
 from core.result.document import Engine, ManifestRef, Result
 from core.result.item_result import ItemResult, VoiceUsed
 from core.storage.object_keys import (
-    SHARD_SUFFIX,
     parse_shard_key,
     plan_key,
     shard_key,
@@ -80,6 +79,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     schema: Literal["voicedrop/shard/1"] = "voicedrop/shard/1"
     job_id: str
     number: int
+    of: int = 0
+    """How many shards the job was cut into, as its plan states; 0: version 0.1.0 did not write it.
+    With another number, the shard would contain other items."""
     size: int
     """Bytes of the item lines; the lines after them are earlier results."""
     sha256: Digest
@@ -143,6 +145,7 @@ def cut_shards(
         head = Head(
             job_id=plan.job_id,
             number=number,
+            of=plan.shards,
             size=len(items),
             sha256=hashlib.sha256(body).hexdigest(),
         )
@@ -151,9 +154,7 @@ def cut_shards(
 
 def read_plan(control: Store, job_id: str, keys: Mapping[str, Ed25519PublicKey]) -> Plan:
     """Raises Refused OBJECT_MISSING, SIGNATURE_INVALID."""
-    data = control.get(plan_key(job_id), limit=LIMIT).data
-    signed.check_signature(data, keys)
-    plan = msgspec.json.decode(data, type=Plan)
+    plan = signed.read(control.get(plan_key(job_id), limit=LIMIT).data, Plan, keys)
     if plan.job_id != job_id:
         raise Refused(
             "SIGNATURE_INVALID", "This is the plan of another job.", pointer=plan_key(job_id)
@@ -165,14 +166,13 @@ def read_shard(control: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -
     """Raises Refused OBJECT_MISSING, SIGNATURE_INVALID."""
     job_id, number = parse_shard_key(key)
     first, _, body = control.get(key, limit=LIMIT).data.partition(b"\n")
-    signed.check_signature(first, keys)
-    head = msgspec.json.decode(first, type=Head)
-    is_same = (head.job_id, head.number) == (job_id, number)
+    head = signed.read(first, Head, keys)
+    plan = read_plan(control, job_id, keys)
+    is_same = (head.job_id, head.number, head.of or plan.shards) == (job_id, number, plan.shards)
     if not is_same or hashlib.sha256(body).hexdigest() != head.sha256:
         raise Refused(
             "SIGNATURE_INVALID", "This is not the shard that its head describes.", pointer=key
         )
-    plan = read_plan(control, job_id, keys)
     items, rest = body[: head.size], body[head.size :]
     parsed = parse_shard_items(
         plan.header, items, first=plan.first(number), lines=plan.lines, limits=resolve.LIMITS
@@ -185,7 +185,7 @@ def complete_shard_count(job_id: str, runtime: Runtime) -> int:
     """The number of shards of a job; 0 if it was not cut, or not all of them are stored yet."""
     with suppress(Refused):
         plan = read_plan(runtime.control, job_id, runtime.keys.verifying)
-        listed = runtime.control.list(shards_prefix(job_id))
-        if sum(info.key.endswith(SHARD_SUFFIX) for info in listed) == plan.shards:
+        stored = {info.key for info in runtime.control.list(shards_prefix(job_id))}
+        if all(shard_key(job_id, number) in stored for number in range(plan.shards)):
             return plan.shards
     return 0

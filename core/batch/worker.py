@@ -26,8 +26,8 @@ from core.result import document
 from core.result.document import Part, Result
 from core.result.item_result import ItemResult
 from core.storage.object_keys import (
-    SHARD_SUFFIX,
     SHARDS,
+    is_shard_key,
     job_id_of,
     output_key,
     parse_shard_key,
@@ -56,7 +56,8 @@ def make_shard(key: str, runtime: Runtime) -> Result | None:
 
 def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
     """Commit the job if all of its parts are stored."""
-    if len(parts.written_part_numbers(job.job_id, runtime)) < job.shards:
+    stored = parts.list_part_keys(job.job_id, runtime)
+    if any(part_key(job.job_id, number) not in stored for number in range(job.shards)):
         return None
     gathered, attachments = parts.gather_parts(job.job_id, job.shards, runtime)
     changed = [Notice("ENGINE_CHANGED")] if gathered.changed else []
@@ -107,9 +108,9 @@ def unfinished_shards(job_id: str, infos: list[Info], runtime: Runtime) -> list[
 
     If no part is missing, any one of the shards: its worker commits the job.
     """
-    written = parts.written_part_numbers(job_id, runtime)
-    shards = [info for info in infos if info.key.endswith(SHARD_SUFFIX)]
-    missing = [info for info in shards if parse_shard_key(info.key).number not in written]
+    stored = parts.list_part_keys(job_id, runtime)
+    shards = [info for info in infos if is_shard_key(info.key)]
+    missing = [info for info in shards if part_key(*parse_shard_key(info.key)) not in stored]
     return missing or shards[:1]
 
 
@@ -196,7 +197,7 @@ def _stored_item(wanted: Item, shard: Shard, runtime: Runtime) -> ItemResult | N
     fingerprint = item.fingerprint_of(wanted, voice.reference_sha256, job.engine.fingerprint)
     key = output_key(job.job_id, wanted.id, wanted.format)
     with suppress(Refused):
-        if stored := item.adopt(key, fingerprint, wanted, runtime):
+        if stored := item.adopt(key, fingerprint, wanted, shard.job, runtime):
             stored = subtitles.add_to_item(stored, wanted, job.job_id, runtime)
             return item.add_request(stored, wanted, shard.job, runtime)
     return None

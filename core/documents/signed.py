@@ -5,6 +5,10 @@
 The signature covers the canonical bytes of the document without its `signature` member, so white
 space and the order of keys may change in transit. docs/format.md shows how to verify one with
 openssl alone.
+
+The member `schema` is part of what is signed and names the kind of document, so that a document of
+one kind is never taken for one of another (`read`). That it is read from its own place is for the
+reader to check: every kind states the job, item or key that it belongs to.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -20,6 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from core.documents import base64url, canonical
 from core.errors import Refused, raising
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,32 +59,46 @@ def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, A
 
     `keys` maps `key_id` to key. Raises Refused SIGNATURE_INVALID.
     """
-    return _VALUES_DECODER.decode(_signed_bytes(document, keys))
+    return _VALUES_DECODER.decode(canonical.join_members(_signed_members(document, keys)))
 
 
-def check_signature(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> None:
-    """Verify the signature only. Raises as `verify` does."""
-    _signed_bytes(document, keys)
+def read(document: bytes, type_: type[T], keys: Mapping[str, Ed25519PublicKey]) -> T:
+    """Verify a document and parse it as `type_`, whose field `schema` has the only value that is
+    accepted as its default. Raises Refused SIGNATURE_INVALID, for a document of another kind too.
+    """
+    stated = _signed_members(document, keys).get("schema")
+    error = Refused("SIGNATURE_INVALID", f"Not a document of the kind {_schema_of(type_)}.")
+    if stated != canonical.dump(_schema_of(type_)):
+        raise error
+    with raising(error, on=(msgspec.DecodeError, KeyError, RecursionError)):
+        return msgspec.json.decode(document, type=type_)
+
+
+@cache
+def _schema_of(type_: type[msgspec.Struct]) -> str:
+    return next(str(f.default) for f in msgspec.structs.fields(type_) if f.name == "schema")
 
 
 _VALUES_DECODER = msgspec.json.Decoder(dict[str, Any])
 _MEMBERS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def _signed_bytes(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
-    """Return the canonical bytes, without the signature, that a key in `keys` signed.
+def _signed_members(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, bytes]:
+    """Return the members that a key in `keys` signed, each in canonical form.
 
     The document is first assumed to be in canonical form, as voicedrop writes it. Only another one
     is converted to that form, which takes ten times as long as everything else.
     """
     with suppress(Refused):
-        return _signed_bytes_if_canonical(document, keys)
+        return _members_if_canonical(document, keys)
     with raising(_not_signed(), on=ValueError):
         rewritten = canonical.dump(canonical.load(document))
-    return _signed_bytes_if_canonical(rewritten, keys)
+    return _members_if_canonical(rewritten, keys)
 
 
-def _signed_bytes_if_canonical(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bytes:
+def _members_if_canonical(
+    document: bytes, keys: Mapping[str, Ed25519PublicKey]
+) -> dict[str, bytes]:
     """Do the same for a document that is in canonical form.
 
     The parser accepts duplicate keys, so the members are joined again and compared with the
@@ -93,10 +114,9 @@ def _signed_bytes_if_canonical(document: bytes, keys: Mapping[str, Ed25519Public
     key = keys.get(signature.key_id)
     if key is None:
         raise Refused("SIGNATURE_INVALID", f"Signed with an unknown key: {signature.key_id}.")
-    signed = canonical.join_members(members)
     with raising(Refused("SIGNATURE_INVALID"), on=InvalidSignature):
-        key.verify(base64url.decode(signature.value), signed)
-    return signed
+        key.verify(base64url.decode(signature.value), canonical.join_members(members))
+    return members
 
 
 def _not_signed() -> Refused:

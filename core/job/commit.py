@@ -2,11 +2,15 @@
 
 The result is the commit marker of the job: it is put once, and its presence means finished. A
 worker that finds a stored result returns that one instead of its own.
+
+A result of another job that was copied to the key is not the marker, although we signed it: the job
+is made, and its own result replaces the copy.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +29,8 @@ from core.storage.object_keys import pending_key, proof_key, result_key
 from core.storage.port import put_once_or_read
 from core.tlog.log import Leaf, enqueue
 from core.version import VERSION
+
+log = logging.getLogger("voicedrop.results")
 
 RESULT_LIMIT = 512 << 20
 """Largest result document or part, in bytes."""
@@ -107,7 +113,7 @@ def add_items(
 def read_result(job_id: str, runtime: Runtime) -> Result | None:
     """Return the result of a finished job; None if the job is not finished.
 
-    Raises Refused SIGNATURE_INVALID if the result was not signed with one of our keys.
+    Raises Refused SIGNATURE_INVALID if the object is not a result signed with one of our keys.
     """
     key = result_key(job_id)
     if runtime.results.head(key) is None:
@@ -122,7 +128,9 @@ def commit_result(result: Result, runtime: Runtime) -> Result:
     key = result_key(result.job_id)
     stored = put_once_or_read(runtime.results, key, data, limit=RESULT_LIMIT)
     if stored != data:
-        return _verify_result(result.job_id, stored, runtime)
+        if earlier := _verify_result(result.job_id, stored, runtime):
+            return earlier
+        runtime.results.put(key, data)
     _queue_for_log(result.job_id, data, runtime)
     for voice in result.voices.values():
         runtime.control.delete(pending_key(voice.reference, result.job_id))
@@ -145,12 +153,17 @@ def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
     return lambda key: runtime.results.get(key, limit=RESULT_LIMIT).data
 
 
-def _verify_result(job_id: str, data: bytes, runtime: Runtime) -> Result:
-    """Verify and parse a stored result; queue it for the log, unless it is in the log already."""
-    signed.check_signature(data, runtime.keys.verifying)
+def _verify_result(job_id: str, data: bytes, runtime: Runtime) -> Result | None:
+    """Verify and parse a stored result; queue it for the log, unless it is in the log already.
+    Return None for the result of another job."""
+    result = signed.read(data, Result, runtime.keys.verifying)
+    if result.job_id != job_id:
+        extra = {"key": result_key(job_id), "job": result.job_id}
+        log.warning("The result of another job is stored here.", extra=extra)
+        return None
     if runtime.results.head(proof_key(job_id)) is None:
         _queue_for_log(job_id, data, runtime)
-    return document.parse_result(data)
+    return result
 
 
 def _queue_for_log(job_id: str, data: bytes, runtime: Runtime) -> None:

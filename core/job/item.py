@@ -57,28 +57,37 @@ def add_request(result: ItemResult, item: Item, job: Job, runtime: Runtime) -> I
     return msgspec.structs.replace(result, meta=item.meta, asked=digest)
 
 
-def adopt(key: str, fingerprint: str, item: Item, runtime: Runtime) -> ItemResult | None:
+def adopt(key: str, fingerprint: str, item: Item, job: Job, runtime: Runtime) -> ItemResult | None:
     """Return the result of the item if a worker has stored its output; otherwise None.
 
     Raises Refused OUTPUT_EXISTS if the object at `key` was not written by us.
     """
     stored = object_record.adopt(key, ItemResult, runtime)
-    return _from_record(*stored, fingerprint, item) if stored else None
+    return _from_record(*stored, fingerprint, item, job) if stored else None
 
 
 def _from_record(
-    record: ObjectRecord[ItemResult], envelope: Envelope, fingerprint: str, item: Item
+    record: ObjectRecord[ItemResult], envelope: Envelope, fingerprint: str, item: Item, job: Job
 ) -> ItemResult:
+    """The result of the item. What the manifest contains is added here, because it would be too
+    much for the metadata of an object."""
+    entry = record.entry
+    made = [notice for notice in entry.notices if notice not in item.notices]
     changed = [Notice("ENGINE_CHANGED")] if record.fingerprint != fingerprint else []
-    notices = [*record.entry.notices, *changed]
-    return msgspec.structs.replace(record.entry, envelope=envelope, meta=item.meta, notices=notices)
+    return msgspec.structs.replace(
+        entry,
+        envelope=envelope,
+        label=entry.label and entry.label.with_waiver(job.label.waiver),
+        meta=item.meta,
+        notices=[*item.notices, *made, *changed],
+    )
 
 
 def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     runtime = run.runtime
     key = output_key(run.job_id, item.id, item.format)
     fingerprint = fingerprint_of(item, voice.sha256, runtime.voice.fingerprint)
-    if stored := adopt(key, fingerprint, item, runtime):
+    if stored := adopt(key, fingerprint, item, job, runtime):
         return stored
     voice.gate.admit(*voice.gate.spoken_languages(item.text, item.language))
     stopwatch = run.stopwatch(item.id)
@@ -103,7 +112,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         voice=item.voice,
         redrawn=sum(len(sentence.retry_reasons) for sentence in spoken),
         timings=stopwatch.seconds,
-        notices=[*item.notices, *waived],
+        notices=waived,
         sentences=subtitles.shift_sentences(sentences, lead) if item.subtitle else [],
     )
     with stopwatch.stage("consent"):
@@ -115,7 +124,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         stored_record, envelope = object_record.put_or_adopt(
             sealed.body, record, sealed.envelope, runtime, labelled=label.profile != "none"
         )
-    return _from_record(stored_record, envelope, fingerprint, item)
+    return _from_record(stored_record, envelope, fingerprint, item, job)
 
 
 def _speak(item: Item, voice: Enrolled, run: Run, stopwatch: Stopwatch) -> list[SpeechChunk]:
@@ -208,7 +217,7 @@ def _label(
     """Write the metadata label that the law requires; return what the result states about it."""
     asked = job.label
     if asked.profile == "none":
-        used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
+        used = LabelUsed(profile="none", cue=asked.cue)
         return encoded.data, used, [Notice("LABEL_WAIVED")]
     producer = run.runtime.producer if asked.producer is None else asked.producer
     made, remarks = aigc.make_label(producer, f"{run.job_id}/{item.id}")

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -25,6 +26,7 @@ from core.manifest.validate import join_pointer
 from core.result import document
 from core.result.document import Result
 from core.result.item_result import ItemResult, VoiceUsed
+from core.result.sealed_file import sealed_files
 from core.storage.object_keys import job_prefix
 
 
@@ -44,9 +46,11 @@ def find_reusable_items(
     }
     items = {item.id: item for item in job.items if item.voice not in changed}
     results = [
-        msgspec.structs.replace(r, kept_from=r.kept_from or earlier.job_id)
+        kept
         for r in document.read_items(earlier, fetch)
-        if r.output and r.id in items and _is_reusable(r, items[r.id], job, keys)
+        if r.output
+        and r.id in items
+        and _is_reusable(kept := _keep(r, earlier), items[r.id], job, keys)
     ]
     prefixes = {job_prefix(r.kept_from) for r in results}
     stored = {info.key for prefix in prefixes for info in runtime.results.list(prefix)}
@@ -75,6 +79,10 @@ def _claims_in_force(
     return claims
 
 
+def _keep(result: ItemResult, earlier: Result) -> ItemResult:
+    return msgspec.structs.replace(result, kept_from=result.kept_from or earlier.job_id)
+
+
 def remove_items(job: Job, item_ids: Collection[str]) -> Job:
     """Return the job without these items."""
     return replace(job, items=[item for item in job.items if item.id not in item_ids])
@@ -96,7 +104,15 @@ def request_digest(item: Item, job: Job, key: bytes) -> str:
 
 def _is_reusable(result: ItemResult, item: Item, job: Job, keys: list[bytes]) -> bool:
     same = result.asked in {request_digest(item, job, key) for key in keys}
-    return same and _has_subtitles(result, item, job)
+    return same and _has_subtitles(result, item, job) and _is_bound(result)
+
+
+def _is_bound(result: ItemResult) -> bool:
+    """Return whether each envelope is that of its file, which version 0.1.0 did not check when it
+    took an output over."""
+    with suppress(Refused):
+        return all(file.checked_envelope() for file in sealed_files(result, result.kept_from))
+    return False
 
 
 def _has_subtitles(result: ItemResult, item: Item, job: Job) -> bool:

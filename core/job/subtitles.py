@@ -23,7 +23,7 @@ from core.job.object_record import ObjectRecord
 from core.job.runtime import Runtime
 from core.manifest.fields import Subtitle
 from core.manifest.resolve import Item
-from core.result.item_result import ItemResult, Sentence, SubtitleFile
+from core.result.item_result import SUBTITLE_TYPES, ItemResult, Sentence, SubtitleFile
 from core.storage.object_keys import output_key
 from core.voice import SpeechChunk
 
@@ -34,7 +34,6 @@ MIN_SECONDS = 5 / 6
 """Shortest time that a cue is shown, unless the next one begins earlier."""
 MAX_SENTENCES = 100
 """Sentences of an item that are timed one by one: its record must fit into object metadata."""
-_MEDIA_TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "json": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +230,7 @@ def store(
         key = output_key(*owner, format_)
         stored = object_record.adopt(key, SubtitleFile, runtime)
         if stored is None:
-            context = Context(job=owner[0], item=owner[1], mt=_MEDIA_TYPES[format_])
+            context = Context(job=owner[0], item=owner[1], mt=SUBTITLE_TYPES[format_])
             plain = _FORMATS[format_](sentences).encode()
             sealed = sealing.seal(plain, context, runtime.keys.wrapping)
             entry = SubtitleFile(format=format_, key=key, envelope=sealed.envelope)

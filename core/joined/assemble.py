@@ -149,6 +149,7 @@ def _join_one(timeline: Timeline, job: Job, claims: withdrawn.Claims, run: Run) 
     return msgspec.structs.replace(
         record.entry,
         envelope=envelope,
+        label=record.entry.label and record.entry.label.with_waiver(job.label.waiver),
         subtitles=subtitles.store(lines, job.subtitle, owner, run.runtime),
         items=[TimeSpan(id=p.item.id, start=p.start, end=p.end) for p in timeline.pieces],
         chapters=timeline.chapters,
@@ -284,7 +285,7 @@ def _label(
     """Copy the file into `plain` with its label and chapter marks, and read the label back."""
     asked = job.label
     label, field = None, None
-    used = LabelUsed(profile="none", cue=asked.cue, waiver=asked.waiver)
+    used = LabelUsed(profile="none", cue=asked.cue)
     if asked.profile != "none":
         producer = run.runtime.producer if asked.producer is None else asked.producer
         label, _ = aigc.make_label(producer, f"{run.job_id}/{chapter_name(timeline.name)}")

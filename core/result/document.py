@@ -239,7 +239,7 @@ def sealed_keys(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
 
 
 def parse_result(data: bytes) -> Result:
-    """Raises Refused SCHEMA_TYPE. Does not verify the signature: see `signed.verify`."""
+    """Raises Refused SCHEMA_TYPE. Does not verify the signature: see `signed.read`."""
     try:
         return msgspec.json.decode(data, type=Result)
     except (msgspec.DecodeError, KeyError, RecursionError) as exc:

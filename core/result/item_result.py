@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -76,6 +77,11 @@ class LabelUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     produce_id: str = ""
     """ProduceID of the AIGC label."""
     waiver: str = ""
+    """From the manifest. Not in the record of an object, because it may be long."""
+
+    def with_waiver(self, waiver: str) -> LabelUsed:
+        """Return the label with the waiver of the manifest, if it is one that was waived."""
+        return msgspec.structs.replace(self, waiver=waiver) if self.profile == "none" else self
 
 
 class Sentence(msgspec.Struct, frozen=True, array_like=True):
@@ -86,6 +92,14 @@ class Sentence(msgspec.Struct, frozen=True, array_like=True):
     start_ms: int
     """Milliseconds from the beginning of the item's file, like `end_ms`."""
     end_ms: int
+
+
+SUBTITLE_TYPES: Mapping[Subtitle, str] = {
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+    "json": "application/json",
+}
+"""Format of subtitles -> media type."""
 
 
 class SubtitleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -56,6 +56,7 @@ SHARDS = "work/"
 SHARD_SUFFIX = ".jsonl"
 LOG_QUEUE = "log/leaves/"
 UNBOUND_VOICEPRINTS = "voiceprints/"
+_OUTPUT = re.compile(rf"{OUTPUTS}([^/]+)/(.+)\.[^./]+{re.escape(SEALED_SUFFIX)}")
 _SHARD = re.compile(r"work/([0-9a-f]{32})/(\d{5})\.jsonl")
 
 
@@ -105,6 +106,17 @@ def errors_table_key(job_id: str) -> str:
 def output_key(job_id: str, name: str, extension: str) -> str:
     """Return the key of a sealed file. `name`: an item's id, or the `chapter_name` of a chapter."""
     return f"{OUTPUTS}{job_id}/{name}.{extension}{SEALED_SUFFIX}"
+
+
+def parse_output_key(key: str) -> tuple[str, str]:
+    """Return the job id and name that `output_key` put into the key of a sealed file.
+
+    Raises Refused KEY_INVALID.
+    """
+    match = _OUTPUT.fullmatch(key)
+    if match is None:
+        raise Refused("KEY_INVALID", "Not the key of a sealed file.", pointer=key)
+    return match[1], match[2]
 
 
 def chapter_name(chapter: str) -> str:
@@ -214,6 +226,10 @@ def parse_shard_key(key: str) -> ShardNumber:
     if match is None:
         raise Refused("KEY_INVALID", "Not the key of a shard.", pointer=key)
     return ShardNumber(match[1], int(match[2]))
+
+
+def is_shard_key(key: str) -> bool:
+    return _SHARD.fullmatch(key) is not None
 
 
 def shard_name(job_id: str, number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ from core.manifest import fields
 from core.result import document
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult
+from core.result.sealed_file import sealed_files
 from core.settings import Settings
 from core.storage.object_keys import SEALED_SUFFIX, result_key
 from handlers import wiring
@@ -30,6 +32,7 @@ from handlers.cli.find_job import find_job
 from handlers.cli.screen import CommandOutput
 
 SEALED_LIMIT = 4 << 30
+_JOB_ID = re.compile("[0-9a-f]{32}")
 Fetch = Callable[[str], bytes]
 """Return the object with this key."""
 
@@ -66,12 +69,15 @@ def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOu
 
 def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> None:
     """Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING."""
-    data, fetch, name = _locate(source, runtime)
-    signed.check_signature(data, runtime.keys.verifying)
-    result = document.parse_result(data)
+    job, data, fetch, name = _locate(source, runtime)
+    result = signed.read(data, Result, runtime.keys.verifying)
+    if job not in ("", result.job_id):
+        message = f"This is the result of job {result.job_id}, not of {job}."
+        raise Refused("SIGNATURE_INVALID", message, pointer=source)
     items = document.read_items(result, fetch)
     outputs: list[ItemResult | Chapter] = [*items, *result.chapters]
-    files = [file for file in _sealed_files(outputs) if not name or file.key.endswith(f"/{name}")]
+    sealed = _sealed_files(outputs, result.job_id)
+    files = [file for file in sealed if not name or file.key.endswith(f"/{name}")]
     if name and not files:
         raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
     folder = _choose_folder(files, out, result.job_id)
@@ -100,9 +106,10 @@ def _report_failures(
         opened.lines.append(f"job {result.job_id[:SHORT]}: a dry run, in which nothing is spoken")
 
 
-def _locate(source: str, runtime: Runtime) -> tuple[bytes, Fetch, str]:
-    """Return the result document, a function that reads what it names, and the name of the only
-    file to open, or empty for all."""
+def _locate(source: str, runtime: Runtime) -> tuple[str, bytes, Fetch, str]:
+    """Return the job whose result is there by the key or folder, empty if neither tells; the result
+    document; a function that reads what it names; and the name of the only file to open, or empty
+    for all."""
     path, name = Path(source), ""
     if (path / "result.json").is_file():
         path /= "result.json"
@@ -113,13 +120,15 @@ def _locate(source: str, runtime: Runtime) -> tuple[bytes, Fetch, str]:
     if path.is_file():
         data = read_file(path)
         if path.name == "result.json" or document.SCHEMA.encode() in data:
-            return data, partial(_read_copy, path.parent), name
+            owner = path.resolve().parent.name
+            job = owner if _JOB_ID.fullmatch(owner) else ""
+            return job, data, partial(_read_copy, path.parent), name
         if fields.SCHEMA.encode() not in data:
             raise Refused("SCHEMA_TYPE", "This is no result of a job.", pointer=source)
     job = find_job(source, runtime)
     fetch = lambda key: runtime.results.get(key, limit=SEALED_LIMIT).data  # noqa: E731
     try:
-        return runtime.results.get(result_key(job), limit=RESULT_LIMIT).data, fetch, name
+        return job, runtime.results.get(result_key(job), limit=RESULT_LIMIT).data, fetch, name
     except Refused as exc:
         if exc.code != "OBJECT_MISSING":
             raise
@@ -155,17 +164,13 @@ class _SealedFile:
         return Path(folder, name.removesuffix(SEALED_SUFFIX))
 
 
-def _sealed_files(outputs: Iterable[ItemResult | Chapter]) -> Iterator[_SealedFile]:
-    """Yield every sealed file that a result names: items, joined files and subtitles."""
-    for owner in outputs:
-        if owner.output is None:
-            continue
-        if owner.envelope is None:
-            raise Refused("SEAL_INVALID", "The result gives no envelope.", pointer=owner.id)
-        seconds = owner.output.duration_s
-        yield _SealedFile(owner.id, owner.output.key, owner.envelope, seconds)
-        for subtitle in owner.subtitles:
-            yield _SealedFile(owner.id, subtitle.key, subtitle.envelope, seconds)
+def _sealed_files(outputs: Iterable[ItemResult | Chapter], job: str) -> Iterator[_SealedFile]:
+    """Yield every sealed file that the result of a job names: items, joined files and subtitles.
+    Raises Refused SEAL_INVALID."""
+    for made in outputs:
+        seconds = made.output.duration_s if made.output else 0.0
+        for file in sealed_files(made, job):
+            yield _SealedFile(made.id, file.key, file.checked_envelope(), seconds)
 
 
 def _choose_folder(files: list[_SealedFile], out: Path, job: str) -> Path:

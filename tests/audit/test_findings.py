@@ -399,7 +399,7 @@ def no_consent(root: Path) -> None:
     [
         (envelope_of_another, {(3, "SEAL_INVALID")}),
         (no_envelope, {(3, "SEAL_INVALID")}),
-        (other_plaintext, {(4, "SEAL_INVALID")}),
+        (other_plaintext, {(3, "SEAL_INVALID")}),
         (label_denied, {(5, "LABEL_MISMATCH")}),
         (label_of_another, {(5, "LABEL_MISMATCH")}),
         (no_mark_stated, {(7, "WATERMARK_VERIFY_FAILED")}),

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -142,6 +142,33 @@ def test_a_signature_moved_into_an_inner_object_is_invalid() -> None:
     assert sign.verify(again, PUBLIC) == document
 
 
+class One(msgspec.Struct, forbid_unknown_fields=True):
+    schema: Literal["one/1"] = "one/1"
+    id: str = ""
+    signature: sign.Signature | None = None
+
+
+class Other(One):
+    schema: Literal["other/1"] = "other/1"  # type: ignore[assignment]
+
+
+def test_a_document_is_read_only_as_the_kind_that_was_signed() -> None:
+    data = sign.sign(One(id="a"), KEY)
+    assert sign.read(data, One, PUBLIC).id == "a"
+    assert sign.read(json.dumps(json.loads(data), indent=1).encode(), One, PUBLIC).id == "a"
+    for other in (
+        sign.sign(Other(id="a"), KEY),
+        sign.sign({"id": "a"}, KEY),
+        sign.sign({"schema": "one/1", "more": 1}, KEY),
+        sign.sign({"schema": ["one/1"]}, KEY),
+        data.replace(b"one/1", b"other/1"),
+    ):
+        with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+            sign.read(other, One, PUBLIC)
+    with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+        sign.read(data, Other, PUBLIC)
+
+
 def test_a_duplicate_member_is_refused_in_any_order() -> None:
     data = sign.sign({"a": 1, "z": {"b": 2}}, KEY)
     member = data[data.index(b'"signature"') : data.index(b',"z"')]
@@ -156,7 +183,7 @@ def test_a_duplicate_member_is_refused_in_any_order() -> None:
         assert twice != data
         for form in (twice, twice.replace(b":", b": ")):
             with pytest.raises(Refused, match="SIGNATURE_INVALID"):
-                sign.check_signature(form, PUBLIC)
+                sign.verify(form, PUBLIC)
 
 
 def test_a_reformatted_document_has_the_same_values() -> None:

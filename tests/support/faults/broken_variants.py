@@ -15,7 +15,7 @@ import msgspec
 from core.job import commit, item, object_record
 from core.job.lease import Lease
 from core.job.runtime import Runtime
-from core.manifest.resolve import Item
+from core.manifest.resolve import Item, Job
 from core.result.document import Result, format_timestamp
 from core.result.item_result import ItemResult
 from core.storage.object_keys import event_key
@@ -52,7 +52,9 @@ def event_before_result() -> Iterator[None]:
 def adopt_without_compare() -> AbstractContextManager[Any]:
     """An object at an item's key is adopted, whatever it was made from."""
 
-    def broken(key: str, fingerprint: str, wanted: Item, runtime: Runtime) -> ItemResult | None:
+    def broken(
+        key: str, fingerprint: str, wanted: Item, job: Job, runtime: Runtime
+    ) -> ItemResult | None:
         stored = object_record.adopt(key, ItemResult, runtime)
         return msgspec.structs.replace(stored[0].entry, envelope=stored[1]) if stored else None
 
