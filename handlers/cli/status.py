@@ -142,7 +142,7 @@ def _inspect(manifest: ReceivedManifest, runtime: Runtime) -> JobState:
     found = sweep.inspect_manifest(info, job, runtime, grace=0)
     status, detail = str(found.kind), found.detail
     if shards := plan.complete_shard_count(job, runtime):
-        made = len(parts.written_part_numbers(job, runtime))
+        made = len(parts.list_part_keys(job, runtime))
         status, detail = "shared", f"{made} of {shards} shards are made."
     elif missing := _missing_references(manifest, runtime):
         status, detail = "waiting", f"waits for {', '.join(missing)}"
