@@ -99,8 +99,7 @@ def is_valid_later(record: bytes, at: datetime) -> bool:
 def _read(results: Store, key: str, keys: Mapping[str, Ed25519PublicKey]) -> WithdrawalNote | None:
     try:
         data = results.get(key, limit=_MAX_BYTES).data
-        signed.check_signature(data, keys)
-        note = msgspec.json.decode(data, type=WithdrawalNote)
-    except (Refused, msgspec.DecodeError):
+        note = signed.read(data, WithdrawalNote, keys)
+    except Refused:
         return None
     return note if note.key == key else None

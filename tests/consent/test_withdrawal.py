@@ -399,7 +399,7 @@ def test_a_note_counts_under_its_own_key_only(runtime: Runtime) -> None:
     withdraw(runtime)
     (info,) = runtime.results.list(WITHDRAWN)
     note = runtime.results.get(info.key, limit=10**6).data
-    signed.check_signature(note, runtime.keys.verifying)
+    signed.verify(note, runtime.keys.verifying)
     runtime.results.put(withdrawal_key("0" * 64, "1" * 64), note)
     assert find_withdrawals("0" * 64, runtime.results, runtime.keys.verifying) == []
 
