@@ -66,10 +66,9 @@ def open_voice_key(
 
 def read_voice_key(recording: str, control: Store, keys: Keyring) -> VoiceKey | None:
     """Return the document if it is stored and signed by us for this recording."""
-    with suppress(Refused, msgspec.DecodeError):
+    with suppress(Refused):
         data = control.get(voice_key_key(recording), limit=_MAX_BYTES).data
-        signed.check_signature(data, keys.verifying)
-        found = msgspec.json.decode(data, type=VoiceKey)
+        found = signed.read(data, VoiceKey, keys.verifying)
         return found if found.recording == recording else None
     return None
 
