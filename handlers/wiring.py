@@ -111,6 +111,12 @@ def load_voice(settings: Settings) -> Voice:
     return GptSovits(bundle, Frontend(), guard=Guard(transcribe=create_transcriber(settings)))
 
 
+def _identify_kokoro() -> str:
+    from core.voice.kokoro import FINGERPRINT
+
+    return FINGERPRINT
+
+
 def create_transcriber(settings: Settings) -> Transcribe | None:
     """Return a speech recogniser if the guard checks words. Its first call loads the model."""
     if settings.guard != "words":
@@ -156,6 +162,7 @@ def create_runtime(
         results=open_store(settings.results, settings, credentials),
         control=open_store(settings.control, settings, credentials),
         load_voice=cache(partial(load_voice, settings)),
+        identify_voice=_identify_kokoro if settings.engine == "kokoro" else None,
         languages=engine_languages(settings),
         keys=load_keyring(settings, credentials),
         worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],

@@ -7,13 +7,14 @@ pitched clip. It needs NumPy and SciPy only; docs/watermark.md describes the sch
 """
 
 from watermark.cells import preload
-from watermark.detect import Detection, detect, detect_any, detect_joint, scan, verify
+from watermark.detect import DETECTOR, Detection, detect, detect_any, detect_joint, scan, verify
 from watermark.embed import DEFAULT, QUIET, ROBUST, STRENGTHS, Embedder, embed
 from watermark.receiver import DETECTION_THRESHOLD
 
 __all__ = [
     "DEFAULT",
     "DETECTION_THRESHOLD",
+    "DETECTOR",
     "QUIET",
     "ROBUST",
     "STRENGTHS",

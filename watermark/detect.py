@@ -16,6 +16,8 @@ from watermark.receiver import DETECTION_THRESHOLD, Alignment, Hypothesis, Recei
 
 Floats = NDArray[np.float32]
 
+DETECTOR = 1
+"""Increment when marks may be found that were not found before."""
 LONG_CLIP_S = 24.0
 """Longer audio is read in windows, because the mark changes its position every segment."""
 WINDOW_S, HOP_S = 16.0, 12.0

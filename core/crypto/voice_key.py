@@ -49,7 +49,7 @@ def open_voice_key(
 
     Raises what wrapping and unwrapping raise if the key service does not answer.
     """
-    if opened := _unwrap(recording, control, keys):
+    if opened := find_voice_key(recording, control, keys):
         return opened
     key = os.urandom(32)
     made = VoiceKey(recording=recording, valid_from=valid_from, kek="", kek_ver="", wrapped="-")
@@ -58,7 +58,7 @@ def open_voice_key(
     made = msgspec.structs.replace(made, kek=wrapped.kek, kek_ver=wrapped.version, wrapped=blob)
     data = signed.sign(made, keys.signing)
     if not control.put_once(voice_key_key(recording), data):
-        if opened := _unwrap(recording, control, keys):
+        if opened := find_voice_key(recording, control, keys):
             return opened  # another worker made it at the same time
         control.put(voice_key_key(recording), data)
     return LocalKeys({secret_id(key): key})
@@ -73,7 +73,8 @@ def read_voice_key(recording: str, control: Store, keys: Keyring) -> VoiceKey | 
     return None
 
 
-def _unwrap(recording: str, control: Store, keys: Keyring) -> KeyProvider | None:
+def find_voice_key(recording: str, control: Store, keys: Keyring) -> KeyProvider | None:
+    """Return the key of a voice, or None if there is none that can be opened."""
     stored = read_voice_key(recording, control, keys)
     # Sealed with a key that was destroyed, or that this role cannot use: another one is made.
     with suppress(Refused, Misconfigured, ValueError):

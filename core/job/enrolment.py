@@ -1,13 +1,14 @@
 """The voices of a job: fetch the recording, check consent, prepare the audio, enrol the voice.
 
-A voiceprint takes half a minute of processor time, so it is kept (core/job/kept_voice.py), under a
-name that is derived from everything it depends on.
+A recording whose voice is kept (`core.job.kept_voice`) is recognised by its digest: it is neither
+decoded nor learned again. Its digest and the consent to it are always checked.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -18,8 +19,9 @@ from core.audio.waveform import Audio
 from core.consent.gate import ConsentClaim, Gate
 from core.consent.records import ConsentRef
 from core.crypto.sealing import Context
-from core.errors import Failed, JobError, Notice, Refused
+from core.errors import Failed, JobError, Misconfigured, Notice, Refused
 from core.job import kept_voice, waiting
+from core.job.kept_voice import Asked, Examination, KeptVoice
 from core.job.runtime import Run, Runtime, Stopwatch, Waiting
 from core.manifest import fields
 from core.manifest.resolve import Item, Job
@@ -32,6 +34,9 @@ from core.storage.port import Object
 from core.version import VERSION
 from core.voice import Voiceprint
 
+_DETECTOR = f"{watermark.DETECTOR} fast"
+"""Version and depth of the search for our mark in a recording."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
@@ -41,7 +46,9 @@ class Admitted:
     """Of the recording."""
     gate: Gate
     consent: ConsentRef | None
-    prepared: Reference
+    source: Reference | Voiceprint
+    """The prepared recording, or the voiceprint that is kept."""
+    examination: Examination
     notices: tuple[Notice, ...]
 
 
@@ -69,18 +76,19 @@ def wait_for_references(job: Job, manifest: str, run: Run) -> Waiting | None:
 
 
 def admit_voices(
-    job: Job, runtime: Runtime, stopwatch: Stopwatch
+    job: Job, runtime: Runtime, stopwatch: Stopwatch, *, to_speak: bool = False
 ) -> dict[str, Admitted | JobError]:
     """Check the voices that items use; for a voice that may not be used, return its error.
 
-    A voice without items needs neither a consent record nor the time to check it.
+    A voice without items needs neither a consent record nor the time to check it. With `to_speak`,
+    voices that are kept for the engine are not examined again.
     """
     voices: dict[str, Admitted | JobError] = {}
     for name, spec in job.voices.items():
         items = [item for item in job.items if item.voice == name]
         if items:
             try:
-                voices[name] = _admit(name, spec, items, runtime, stopwatch)
+                voices[name] = _admit(name, spec, items, runtime, stopwatch, to_speak)
             except (Refused, Failed) as exc:
                 voices[name] = exc
     return voices
@@ -91,7 +99,7 @@ def enrol_voices(
 ) -> dict[str, Enrolled | JobError]:
     """Check and enrol the voices that items use; for a voice that fails, return its error."""
     voices: dict[str, Enrolled | JobError] = {}
-    for name, voice in admit_voices(job, runtime, stopwatch).items():
+    for name, voice in admit_voices(job, runtime, stopwatch, to_speak=True).items():
         if isinstance(voice, JobError):
             voices[name] = voice
             continue
@@ -153,9 +161,14 @@ def _is_missing(key: str, runtime: Runtime) -> bool:
 
 
 def _admit(
-    name: str, spec: fields.Voice, items: Iterable[Item], runtime: Runtime, stopwatch: Stopwatch
+    name: str,
+    spec: fields.Voice,
+    items: Iterable[Item],
+    runtime: Runtime,
+    stopwatch: Stopwatch,
+    to_speak: bool,
 ) -> Admitted:
-    """Fetch, check and prepare the recording of a voice that is to speak `items`.
+    """Fetch and check the recording of a voice that is to speak `items`; prepare it if it is new.
 
     Consent comes before decoding: a recording that nobody allowed is not even opened.
     Raises Refused with a code of the recording or consent families, REF_NOT_FOUND.
@@ -171,15 +184,15 @@ def _admit(
         gate = runtime.consents.open_gate(claim)
         cited, notices = _first_admitted(gate, items)
     with stopwatch.stage("prepare"):
-        prepared = reference.prepare(recording.data, spec.reference)
-        _refuse_synthetic(prepared.audio, runtime, spec.reference)
-        remarks = tuple(_remarks(prepared, spec, runtime, pointer))
+        kept = _find_kept(digest, spec, gate, runtime) if to_speak else None
+    source, examination = kept or _prepare(recording, spec, runtime, stopwatch, to_speak)
     return Admitted(
         sha256=digest,
         gate=gate,
         consent=cited,
-        prepared=prepared,
-        notices=(*notices, *prepared.notices, *remarks),
+        source=source,
+        examination=examination,
+        notices=(*notices, *_list_notices(examination, spec, pointer)),
     )
 
 
@@ -206,6 +219,63 @@ def _first_admitted(gate: Gate, items: Iterable[Item]) -> tuple[ConsentRef | Non
     raise refused or Refused("CONSENT_SCOPE", "No item speaks with this voice.")
 
 
+def _find_kept(
+    digest: str, spec: fields.Voice, gate: Gate, runtime: Runtime
+) -> tuple[Voiceprint, Examination] | None:
+    """Return what is kept of the voice, if its examination answered all that is asked now."""
+    asked = _questions(spec, runtime)
+    # Without a transcript, the voice of a recording that was trimmed, whatever its transcript.
+    for transcript in dict.fromkeys((spec.transcript, "")):
+        kept = kept_voice.read(_context(digest, transcript, spec, runtime), gate, runtime)
+        examination = kept and kept.examination
+        if (
+            kept
+            and examination
+            and examination.asked.covers(asked)
+            and (transcript == spec.transcript or examination.is_trimmed)
+        ):
+            return kept.voiceprint, examination
+    return None
+
+
+def _prepare(
+    recording: Object, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch, to_speak: bool
+) -> tuple[Reference, Examination]:
+    if to_speak:
+        reference.start()
+        with suppress(Misconfigured):  # it is raised when the engine is used
+            runtime.load_voice()  # while that process becomes ready
+    with stopwatch.stage("prepare"):
+        prepared = reference.prepare(recording.data, spec.reference)
+        return prepared, _examine(prepared, spec, runtime)
+
+
+def _questions(spec: fields.Voice, runtime: Runtime) -> Asked:
+    return Asked(
+        detector=_DETECTOR,
+        mark_keys=sorted(runtime.keys.watermark),
+        extensions=[spec.reference.rpartition(".")[2].lower()],
+        words=runtime.transcribe is not None,
+    )
+
+
+def _examine(prepared: Reference, spec: fields.Voice, runtime: Runtime) -> Examination:
+    """Raises Refused REF_IS_SYNTHETIC. Everything else is a notice, because speaker encoders and
+    recognisers make mistakes."""
+    _refuse_synthetic(prepared.audio, runtime, spec.reference)
+    codes = [notice.code for notice in prepared.notices]
+    if speaker_change.has_several_speakers(prepared.mel):
+        codes.append("AUDIO_MULTI_SPEAKER")
+    examination = Examination(asked=_questions(spec, runtime), notices=[codes])
+    transcript = _transcript(examination, spec)
+    if runtime.transcribe and transcript and spec.language in recognise.LANGUAGES:
+        heard = runtime.transcribe(prepared.audio, spec.language)
+        rate = recognise.error_rate(transcript, heard, spec.language)
+        differ = rate > recognise.MAX_ERROR_RATE
+        examination = msgspec.structs.replace(examination, words_differ=differ)
+    return examination
+
+
 def _refuse_synthetic(speech: Audio, runtime: Runtime, key: str) -> None:
     """Refuse our own output as a reference: a clone of a clone would evade the original consent."""
     found = watermark.detect_any(
@@ -215,23 +285,16 @@ def _refuse_synthetic(speech: Audio, runtime: Runtime, key: str) -> None:
         raise Refused("REF_IS_SYNTHETIC", pointer=key)
 
 
-def _remarks(
-    prepared: Reference, spec: fields.Voice, runtime: Runtime, pointer: str
-) -> Iterator[Notice]:
-    """Notices rather than refusals, because speaker encoders and recognisers make mistakes."""
-    if speaker_change.has_several_speakers(prepared.mel):
-        yield Notice("AUDIO_MULTI_SPEAKER", pointer=spec.reference)
-    transcript = _transcript(prepared, spec)
-    if runtime.transcribe and transcript and spec.language in recognise.LANGUAGES:
-        heard = runtime.transcribe(prepared.audio, spec.language)
-        if recognise.error_rate(transcript, heard, spec.language) > recognise.MAX_ERROR_RATE:
-            yield Notice("TRANSCRIPT_MISMATCH", pointer=join_pointer(pointer, "transcript"))
+def _list_notices(examination: Examination, spec: fields.Voice, pointer: str) -> Iterator[Notice]:
+    (codes,) = examination.notices
+    yield from (Notice(code, pointer=spec.reference) for code in codes)
+    if examination.words_differ:
+        yield Notice("TRANSCRIPT_MISMATCH", pointer=join_pointer(pointer, "transcript"))
 
 
-def _transcript(prepared: Reference, spec: fields.Voice) -> str:
+def _transcript(examination: Examination, spec: fields.Voice) -> str:
     # It is unknown which words of the transcript a trimmed recording still contains.
-    is_whole = all(notice.code != "TRIMMED" for notice in prepared.notices)
-    return spec.transcript if is_whole else ""
+    return "" if examination.is_trimmed else spec.transcript
 
 
 def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch) -> Enrolled:
@@ -239,7 +302,8 @@ def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Sto
         sha256=voice.sha256,
         gate=voice.gate,
         consent=voice.consent,
-        prepared=voice.prepared,
+        source=voice.source,
+        examination=voice.examination,
         notices=voice.notices,
         voiceprint=_voiceprint(voice, spec, runtime, stopwatch),
     )
@@ -248,18 +312,24 @@ def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Sto
 def _voiceprint(
     voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch
 ) -> Voiceprint:
-    transcript = _transcript(voice.prepared, spec)
-    context = _context(voice.sha256, transcript, spec.language, runtime.voice.fingerprint)
+    """Return the voiceprint that is kept, or that of the recording, which is then kept."""
+    if isinstance(voice.source, Voiceprint):
+        return voice.source
+    transcript = _transcript(voice.examination, spec)
+    context = _context(voice.sha256, transcript, spec, runtime)
     if kept := kept_voice.read(context, voice.gate, runtime):
-        return kept
-    with stopwatch.stage("enrol"):
-        voiceprint = runtime.voice.enrol(voice.prepared.audio, transcript, spec.language)
-    kept_voice.keep(voiceprint, context, voice.gate, runtime)
+        voiceprint = kept.voiceprint
+    else:
+        with stopwatch.stage("enrol"):
+            voiceprint = runtime.voice.enrol(voice.source.audio, transcript, spec.language)
+    made = KeptVoice(voiceprint, voice.examination)
+    kept_voice.keep(made, context, voice.gate, runtime)
     return voiceprint
 
 
-def _context(digest: str, transcript: str, language: str, fingerprint: str) -> Context:
-    """The context of a voiceprint names everything it was computed from."""
-    parts = (fingerprint, VERSION, repr(reference.Steps()), digest, language, transcript)
+def _context(digest: str, transcript: str, spec: fields.Voice, runtime: Runtime) -> Context:
+    """The context of what is kept of a voice names everything that it is learned from."""
+    preparation = repr(reference.Steps())
+    parts = (runtime.fingerprint, VERSION, preparation, digest, spec.language, transcript)
     name = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
     return Context(job="voiceprints", item=name, mt="application/msgpack")

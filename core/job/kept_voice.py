@@ -1,10 +1,19 @@
-"""What is kept of a voice between jobs: voiceprints, sealed under the key of that voice.
+"""What is kept of a voice between jobs: its voiceprint, and what was found in its recording.
 
-A voiceprint takes half a minute of processor time and describes a person. It is kept beside the key
-of the voice (core/crypto/voice_key.py), which is destroyed when consent is withdrawn.
+    control  voiceprints/...    msgpack: the fields of `Voiceprint`, and `examination`
+
+Learning a voice takes half a minute of processor time, preparing and examining its recording a
+quarter of a second. The file describes a person. It is sealed under the key of the voice
+(core/crypto/voice_key.py), which is destroyed when consent is withdrawn. The examination is signed,
+for this voice and voiceprint only. Earlier versions kept voiceprints without one: they stay in use,
+and the recording is examined again.
 """
 
 from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -12,19 +21,80 @@ from core.consent.gate import Gate
 from core.crypto import sealing, voice_key
 from core.crypto.keys import KeyProvider
 from core.crypto.sealing import Context
+from core.documents import signed
+from core.documents.signed import Signature
 from core.errors import Misconfigured, Refused
 from core.job.runtime import Runtime
 from core.storage.object_keys import unbound_voiceprint_key, voiceprint_key
 from core.voice import Voiceprint
 
 LIMIT = 16 * 1024 * 1024
-"""Largest sealed voiceprint, in bytes."""
+"""Largest sealed file, in bytes."""
 
 
-def read(context: Context, gate: Gate, runtime: Runtime) -> Voiceprint | None:
-    """Return the voiceprint with this context; None if none is kept that can be opened."""
-    keys = _open_key(gate, runtime)
-    if kept := _read(voiceprint_key(gate.reference_sha256, context.item), context, keys, runtime):
+class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The questions that an examination answered, apart from those that the version implies."""
+
+    detector: str
+    """Version and depth of the search for our own watermark."""
+    mark_keys: list[str]
+    """Ids of the watermark keys whose mark was searched."""
+    extensions: list[str]
+    """Extensions of the recordings' keys, which are compared with their contents."""
+    words: bool
+    """Whether the words were compared with the transcript, if there is one."""
+
+    def covers(self, other: Asked) -> bool:
+        """Return whether these questions include all of `other`."""
+        return (
+            self.detector == other.detector
+            and self.extensions == other.extensions
+            and self.words >= other.words
+            and set(self.mark_keys) >= set(other.mark_keys)
+        )
+
+
+class Examination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was found in the recordings of a voice. Our own mark is in none of them."""
+
+    asked: Asked
+    notices: list[list[str]]
+    """Codes of the notices about each recording, that of the reference first."""
+    words_differ: bool = False
+    """The words that were heard are not those of the transcript."""
+
+    @property
+    def is_trimmed(self) -> bool:
+        return "TRIMMED" in self.notices[0]
+
+
+class SignedExamination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/examination/1"] = "voicedrop/examination/1"
+    voice: str
+    """`Context.item` of the file: a digest of everything that the voice is learned from."""
+    voiceprint: str
+    """SHA-256 of its voiceprint."""
+    examination: Examination
+    signature: Signature | None = None
+
+
+class _File(Voiceprint, frozen=True, kw_only=True):
+    examination: bytes = b""
+    """A `SignedExamination` in canonical JSON; empty in files of earlier versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVoice:
+    voiceprint: Voiceprint
+    examination: Examination | None
+    """None if an earlier version kept the voice."""
+
+
+def read(context: Context, gate: Gate, runtime: Runtime) -> KeptVoice | None:
+    """Return the voice with this context; None if none is kept that can be opened and believed."""
+    recording = gate.reference_sha256
+    keys = voice_key.find_voice_key(recording, runtime.control, runtime.keys)
+    if keys and (kept := _read(voiceprint_key(recording, context.item), context, keys, runtime)):
         return kept
     # Release 0.1.0 kept voiceprints without a key of their voice.
     former = unbound_voiceprint_key(context.item)
@@ -34,10 +104,21 @@ def read(context: Context, gate: Gate, runtime: Runtime) -> Voiceprint | None:
     return kept
 
 
-def keep(voiceprint: Voiceprint, context: Context, gate: Gate, runtime: Runtime) -> None:
-    """Store a voiceprint. Raises Refused CONSENT_REVOKED if consent is withdrawn by now: nothing is
-    kept then."""
-    sealed = sealing.seal(voiceprint.dump(), context, _open_key(gate, runtime))
+def keep(voice: KeptVoice, context: Context, gate: Gate, runtime: Runtime) -> None:
+    """Store a voice, in place of what is stored. Raises Refused CONSENT_REVOKED if consent is
+    withdrawn by now: nothing is kept then."""
+    keys = voice_key.open_voice_key(
+        gate.reference_sha256, gate.valid_from, runtime.control, runtime.keys
+    )
+    data = msgspec.msgpack.encode(
+        _File(
+            fingerprint=voice.voiceprint.fingerprint,
+            data=voice.voiceprint.data,
+            match=voice.voiceprint.match,
+            examination=_sign(voice, context.item, runtime),
+        )
+    )
+    sealed = sealing.seal(data, context, keys)
     key = voiceprint_key(gate.reference_sha256, context.item)
     runtime.control.put(key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
     # Looked up after it was stored, because a withdrawal is noted before it deletes what is kept:
@@ -47,19 +128,39 @@ def keep(voiceprint: Voiceprint, context: Context, gate: Gate, runtime: Runtime)
         raise Refused("CONSENT_REVOKED", pointer=gate.pointer)
 
 
-def _open_key(gate: Gate, runtime: Runtime) -> KeyProvider:
-    return voice_key.open_voice_key(
-        gate.reference_sha256, gate.valid_from, runtime.control, runtime.keys
-    )
-
-
-def _read(key: str, context: Context, keys: KeyProvider, runtime: Runtime) -> Voiceprint | None:
+def _read(key: str, context: Context, keys: KeyProvider, runtime: Runtime) -> KeptVoice | None:
     try:
         stored = runtime.control.get(key, limit=LIMIT)
         envelope = sealing.envelope_from_metadata(stored.info.metadata)
         if envelope.ctx != context:
             return None
-        return Voiceprint.parse(sealing.open_sealed(stored.data, envelope, keys))
+        file = msgspec.msgpack.decode(sealing.open_sealed(stored.data, envelope, keys), type=_File)
+        voiceprint = Voiceprint(fingerprint=file.fingerprint, data=file.data, match=file.match)
+        examination = _verify(file.examination, context.item, voiceprint, runtime)
+        return KeptVoice(voiceprint, examination)
     except (Refused, Misconfigured, msgspec.DecodeError):
         # Missing, damaged, or sealed with a key that was destroyed: computed again and replaced.
         return None
+
+
+def _sign(voice: KeptVoice, name: str, runtime: Runtime) -> bytes:
+    if voice.examination is None:
+        return b""
+    document = SignedExamination(
+        voice=name, voiceprint=_digest(voice.voiceprint), examination=voice.examination
+    )
+    return signed.sign(document, runtime.keys.signing)
+
+
+def _verify(data: bytes, name: str, voiceprint: Voiceprint, runtime: Runtime) -> Examination | None:
+    """Raises Refused SIGNATURE_INVALID unless we signed it for this name and voiceprint."""
+    if not data:
+        return None
+    document = signed.read(data, SignedExamination, runtime.keys.verifying)
+    if (document.voice, document.voiceprint) != (name, _digest(voiceprint)):
+        raise Refused("SIGNATURE_INVALID", "The examination is of another voice.")
+    return document.examination
+
+
+def _digest(voiceprint: Voiceprint) -> str:
+    return hashlib.sha256(voiceprint.dump()).hexdigest()

@@ -49,6 +49,8 @@ class Runtime:
     control: Store
     load_voice: Callable[[], Voice]
     """Return the voice engine; the first call loads it."""
+    identify_voice: Callable[[], str] | None = None
+    """Return the engine's fingerprint without loading it; None: it has to be loaded."""
     languages: frozenset[str]
     """The languages that the engine speaks."""
     keys: Keyring
@@ -72,6 +74,11 @@ class Runtime:
     @property
     def voice(self) -> Voice:
         return self.load_voice()
+
+    @property
+    def fingerprint(self) -> str:
+        """`voice.fingerprint`, without loading the engine if possible."""
+        return self.identify_voice() if self.identify_voice else self.voice.fingerprint
 
     @property
     def consents(self) -> ConsentRegister:

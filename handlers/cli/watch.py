@@ -54,7 +54,8 @@ def watch_inbox(
     """Carry out manifests until interrupted; with `once`, until none is left. `poll`: seconds."""
     until = "until nothing is left to do" if once else "until Ctrl-C"
     progress.print(f"Watching {settings.inbox} {until}. Results go to {settings.results}.")
-    reference.start()  # becomes ready beside what follows
+    if not once:
+        reference.start()  # becomes ready beside what follows
     runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
     return watch_until_stopped(runtime, once=once, poll=poll, progress=progress)

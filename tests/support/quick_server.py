@@ -65,7 +65,12 @@ class QuickWorker(worker.Worker):
             keys = [getattr(self._settings, name) for name in ("kek", "signing_key", "redis")]
             voice = LeakyVoice([*secrets, *filter(None, keys)], self._credentials)
             runtime = wiring.create_runtime(self._settings, self._credentials)
-            self._runtime = replace(runtime, load_voice=lambda: voice, languages=voice.languages)
+            self._runtime = replace(
+                runtime,
+                load_voice=lambda: voice,
+                identify_voice=None,
+                languages=voice.languages,
+            )
         return self._runtime
 
 

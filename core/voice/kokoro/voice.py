@@ -19,6 +19,7 @@ from core.voice.kokoro.render import Renderer, VoiceParams
 
 _VERSION = 4
 """Increment when the same reference would give a different voiceprint."""
+FINGERPRINT = f"kokoro-adapt/{_VERSION} kokoro-82m-int8/{kokoro_model.SHA256[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class KokoroVoice:
     renderer: Renderer
     enroller: Enroller
     name: str = "kokoro-adapt (approximate)"
-    fingerprint: str = f"kokoro-adapt/{_VERSION} kokoro-82m-int8/{kokoro_model.SHA256[:16]}"
+    fingerprint: str = FINGERPRINT
     rate: int = kokoro_model.RATE
     languages: frozenset[str] = front_end.LANGUAGES
 
