@@ -17,6 +17,7 @@ ConsentPolicy = Literal["required", "optional"]
 Engine = Literal["kokoro", "gpt_sovits"]
 GuardKind = Literal["sound", "words"]
 MarkPreset = Literal["balanced", "quiet", "robust"]
+Preparation = Literal["best", "article"]
 Producers = Literal["prefix", "principal"]
 SandboxPolicy = Literal["required", "best_effort"]
 Environ = Mapping[str, str]
@@ -167,6 +168,12 @@ class Settings:
     )
     kokoro: Path | None = setting(
         None, "Model file of the engine `kokoro`. Empty: the one in the installed packages."
+    )
+    prepare: Preparation = setting(
+        "best",
+        "How recordings are prepared: `best`, or `article` (16 kHz, compression, a peak of 0.9, "
+        "half a second of silence at both ends), which measured worse (docs/reference.md). A "
+        "manifest may choose for a voice.",
     )
     cache: Path = setting(
         Path.home() / ".cache" / "voicedrop",

@@ -168,6 +168,7 @@ def create_runtime(
         worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],
         mark=settings.mark,
         consent=settings.consent,
+        prepare=settings.prepare,
         producer=settings.label_producer,
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,

@@ -28,8 +28,9 @@ from core.manifest.resolve import Item, Job
 from core.manifest.validate import join_pointer
 from core.result.document import Engine, Result
 from core.result.item_result import Problem, VoiceUsed
+from core.settings import Preparation
 from core.speech import recognise, reference, speaker_change
-from core.speech.reference import Reference
+from core.speech.reference import PREPARATIONS, Reference
 from core.storage.port import Object
 from core.version import VERSION
 from core.voice import Voiceprint
@@ -46,6 +47,7 @@ class Admitted:
     """Of the recording."""
     gate: Gate
     consent: ConsentRef | None
+    preparation: Preparation
     source: Reference | Voiceprint
     """The prepared recording, or the voiceprint that is kept."""
     examination: Examination
@@ -140,6 +142,7 @@ def _describe(reference_key: str, voice: Admitted | JobError) -> VoiceUsed:
     return VoiceUsed(
         reference=reference_key,
         reference_sha256=voice.sha256,
+        prepare=voice.preparation,
         consent=voice.consent,
         match=voice.voiceprint.match if isinstance(voice, Enrolled) else {},
         notices=list(voice.notices),
@@ -190,6 +193,7 @@ def _admit(
         sha256=digest,
         gate=gate,
         consent=cited,
+        preparation=spec.prepare or runtime.prepare,
         source=source,
         examination=examination,
         notices=(*notices, *_list_notices(examination, spec, pointer)),
@@ -246,7 +250,8 @@ def _prepare(
         with suppress(Misconfigured):  # it is raised when the engine is used
             runtime.load_voice()  # while that process becomes ready
     with stopwatch.stage("prepare"):
-        prepared = reference.prepare(recording.data, spec.reference)
+        steps = PREPARATIONS[spec.prepare or runtime.prepare]
+        prepared = reference.prepare(recording.data, spec.reference, steps)
         return prepared, _examine(prepared, spec, runtime)
 
 
@@ -302,6 +307,7 @@ def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Sto
         sha256=voice.sha256,
         gate=voice.gate,
         consent=voice.consent,
+        preparation=voice.preparation,
         source=voice.source,
         examination=voice.examination,
         notices=voice.notices,
@@ -329,7 +335,7 @@ def _voiceprint(
 
 def _context(digest: str, transcript: str, spec: fields.Voice, runtime: Runtime) -> Context:
     """The context of what is kept of a voice names everything that it is learned from."""
-    preparation = repr(reference.Steps())
+    preparation = repr(PREPARATIONS[spec.prepare or runtime.prepare])
     parts = (runtime.fingerprint, VERSION, preparation, digest, spec.language, transcript)
     name = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
     return Context(job="voiceprints", item=name, mt="application/msgpack")

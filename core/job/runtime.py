@@ -15,7 +15,7 @@ from core.job.lease import Lease
 from core.job.quota import Quota
 from core.result.document import Result
 from core.result.item_result import ItemResult
-from core.settings import ConsentPolicy, MarkPreset
+from core.settings import ConsentPolicy, MarkPreset, Preparation
 from core.speech.recognise import Transcribe
 from core.storage.port import Store
 from core.voice import Voice
@@ -58,6 +58,8 @@ class Runtime:
     """Unique name of this worker: 1 to 16 of 0-9 A-Z a-z . _ -, to fit into a lease's record."""
     mark: MarkPreset = "balanced"
     consent: ConsentPolicy = "required"
+    prepare: Preparation = "best"
+    """How recordings are prepared, unless the manifest says it."""
     producer: str = ""
     """Provider code for the AIGC label, unless the manifest gives one."""
     lease_seconds: float = 30.0

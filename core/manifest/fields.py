@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from core.documents.violation import string_pattern
 from core.errors import REFUSED
+from core.settings import Preparation
 
 SCHEMA = "voicedrop/job/1"
 MAX_ITEMS = 100_000
@@ -89,6 +90,8 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """SHA-256 that the recording must have."""
     transcript: Annotated[str, Meta(max_length=2000)] = ""
     """The words spoken in the recording."""
+    prepare: Preparation | None = None
+    """How the recording is prepared: best, or as the article has it; null: as the operator sets."""
     consent: Key | None = None
     """Key of the consent record in the inbox bucket."""
 

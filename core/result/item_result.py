@@ -11,6 +11,7 @@ from core.consent.records import ConsentRef
 from core.crypto.sealing import Digest, Envelope
 from core.errors import JobError, Notice
 from core.manifest.fields import Cue, Profile, Subtitle
+from core.settings import Preparation
 from core.voice import Match
 
 
@@ -40,6 +41,8 @@ class VoiceUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Key in the inbox bucket."""
     reference_sha256: Digest | None = None
     """SHA-256 of the recording used; null if it could not be read."""
+    prepare: Preparation | None = None
+    """How the recording was prepared; null if it was not, and in results before this field."""
     consent: ConsentRef | None = None
     match: dict[str, Match] = {}
     """Speaker encoder -> similarity, for engines that approximate a voice."""
