@@ -47,8 +47,9 @@ def decode(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Decod
     return _to_decoded(bulk, answer, name)
 
 
-def decode_confined(data: bytes, *, name: str) -> Decoded:
-    """Do the same inside a confined process. Raises Refused as `decode` does."""
+def decode_confined(data: bytes, *, name: str, first_seconds: float | None = None) -> Decoded:
+    """Do the same inside a confined process, for the whole recording or its first seconds. Raises
+    Refused as `decode` does."""
     from core.audio.libsndfile import decode_task
 
     bulk = bytearray()
@@ -57,7 +58,9 @@ def decode_confined(data: bytes, *, name: str) -> Decoded:
         nonlocal bulk
         bulk += memoryview(part).cast("B")
 
-    answer = decode_task(data, write, name=name, max_seconds=MAX_SECONDS)
+    answer = decode_task(
+        data, write, name=name, max_seconds=MAX_SECONDS, first_seconds=first_seconds
+    )
     if refused := answer.get("refused"):
         raise Refused(refused, answer["message"], pointer=name)
     return _to_decoded(bulk, answer, name)

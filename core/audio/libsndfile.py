@@ -19,6 +19,7 @@ from core.errors import Refused
 MAX_SAMPLES_PER_S: Final = 96_000
 """Most samples, summed over channels, per second of the longest accepted recording: 48 kHz stereo.
 Recordings with higher rates or more channels must be shorter, which bounds memory."""
+_ANY_LENGTH_S: Final = 24 * 3600.0
 _BLOCK: Final = 1 << 16
 _RANGE: Final = 16.0
 _UNKNOWN: Final = 1 << 60
@@ -44,13 +45,25 @@ def warm_up() -> None:
 
 
 def decode_task(
-    data: bytes, write: Callable[[Any], object], *, name: str, max_seconds: float
+    data: bytes,
+    write: Callable[[Any], object],
+    *,
+    name: str,
+    max_seconds: float,
+    first_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Sandbox task: write interleaved float32 samples and return a description."""
+    """Sandbox task: write interleaved float32 samples and return a description.
+
+    With `first_seconds`, only these are decoded, of a recording of any length.
+    """
     try:
         source = inspect(data, name)
         with open_sound(source) as sound:
-            for block in read_blocks(sound, source, max_seconds):
+            if first_seconds is None:
+                blocks = read_blocks(sound, source, max_seconds)
+            else:
+                blocks = _read_first(sound, source, first_seconds)
+            for block in blocks:
                 write(block)
             return _describe(sound, source)
     except Refused as exc:
@@ -92,6 +105,15 @@ def read_blocks(sound: Sound, source: Source, max_seconds: float) -> Iterator[ND
             f"Damaged after {done / sound.samplerate:.1f} of {announced / sound.samplerate:.1f} s: "
             "upload the recording again.",
         )
+
+
+def _read_first(sound: Sound, source: Source, seconds: float) -> Iterator[NDArray[np.float32]]:
+    left = round(seconds * sound.samplerate)
+    for block in read_blocks(sound, source, _ANY_LENGTH_S):
+        yield block[:left]
+        left -= len(block)
+        if left <= 0:
+            return
 
 
 def _announced_frames(sound: Sound, source: Source, max_seconds: float) -> int | None:

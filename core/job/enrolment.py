@@ -251,7 +251,9 @@ def _prepare(
             runtime.load_voice()  # while that process becomes ready
     with stopwatch.stage("prepare"):
         steps = PREPARATIONS[spec.prepare or runtime.prepare]
-        prepared = reference.prepare(recording.data, spec.reference, steps)
+        prepared = reference.prepare(
+            recording.data, spec.reference, steps, channel=spec.channel, window=spec.window
+        )
         return prepared, _examine(prepared, spec, runtime)
 
 
@@ -336,6 +338,7 @@ def _voiceprint(
 def _context(digest: str, transcript: str, spec: fields.Voice, runtime: Runtime) -> Context:
     """The context of what is kept of a voice names everything that it is learned from."""
     preparation = repr(PREPARATIONS[spec.prepare or runtime.prepare])
-    parts = (runtime.fingerprint, VERSION, preparation, digest, spec.language, transcript)
+    cut = [spec.channel, spec.window] if spec.is_cut else []
+    parts = (runtime.fingerprint, VERSION, preparation, digest, spec.language, transcript, *cut)
     name = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
     return Context(job="voiceprints", item=name, mt="application/msgpack")

@@ -99,6 +99,7 @@ def request_digest(item: Item, job: Job, key: bytes) -> str:
         *(item.pause_ms, item.voice, voice.reference, voice.language, voice.transcript, job.label),
         # Only if it is set, so that digests of earlier versions stay valid.
         *([voice.prepare] if voice.prepare else []),
+        *([voice.channel, voice.window] if voice.is_cut else []),
     )
     message = b"voicedrop/asked/1\0" + msgspec.json.encode(fields)
     return hmac.digest(key, message, hashlib.sha256).hex()[:32]

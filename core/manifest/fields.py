@@ -30,6 +30,8 @@ Profile = Literal["none", "cn"]
 Subtitle = Literal["srt", "vtt", "json"]
 Concatenate = Literal["none", "chapters", "book"]
 Mode = Literal["run", "validate"]
+Channel = Literal["left", "right", "loudest", "mix"]
+Window = Literal["best", "first_30s"]
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 Id = Annotated[str, string_pattern(ID_PATTERN, REFUSED["ID_INVALID"].removesuffix("."))]
@@ -92,8 +94,17 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The words spoken in the recording."""
     prepare: Preparation | None = None
     """How the recording is prepared: best, or as the article has it; null: as the operator sets."""
+    channel: Channel = "mix"
+    """Which channel of a recording is used; mix: the mean of all, unless one of two is silent."""
+    window: Window = "best"
+    """Where in the recording the reference is taken from: anywhere, or in the first 30 s."""
     consent: Key | None = None
     """Key of the consent record in the inbox bucket."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether only one channel or the beginning of the recording is used."""
+        return (self.channel, self.window) != ("mix", "best")
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

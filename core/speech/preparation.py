@@ -20,7 +20,9 @@ from core.audio.loudness import normalise_loudness
 from core.audio.waveform import Audio, Samples, join, peak
 from core.audio.waveform import silence as pause
 from core.errors import Refused
+from core.manifest.fields import Channel, Window
 from core.speech import activity as vad
+from core.speech import channels
 from core.speech.encoders import GE2E_BANDS, raise_level
 from core.speech.reference import (
     MAX_WINDOW_S,
@@ -37,6 +39,7 @@ _SILENCE_PEAK: Final = 1e-3
 _LOW_PEAK: Final = 0.05
 _NOISY_DB: Final = 15.0
 _NARROW_HZ: Final = 4_500.0
+_BEGINNING_S: Final = 30.0
 _TELEPHONY: Final = ("alaw", "ulaw", "adpcm", "gsm")
 
 
@@ -53,24 +56,33 @@ def warm_up() -> None:
 
 
 def prepare_task(
-    data: bytes, write: Callable[[Any], object], *, name: str, steps: dict[str, Any]
+    data: bytes,
+    write: Callable[[Any], object],
+    *,
+    name: str,
+    steps: dict[str, Any],
+    channel: Channel,
+    window: Window,
 ) -> dict[str, Any]:
     """Sandbox task: write the prepared samples, then their mel features, and return an `Answer`."""
     try:
-        return _prepare(data, write, name, msgspec.convert(steps, Steps))
+        first_seconds = _BEGINNING_S if window == "first_30s" else None
+        decoded = decode_confined(data, name=name, first_seconds=first_seconds)
+        return _prepare(decoded, write, msgspec.convert(steps, Steps), channel)
     except Refused as exc:
         return {"refused": exc.code, "message": exc.message}
 
 
 def _prepare(
-    data: bytes, write: Callable[[Any], object], name: str, steps: Steps
+    decoded: Decoded, write: Callable[[Any], object], steps: Steps, channel: Channel
 ) -> dict[str, Any]:
-    decoded = decode_confined(data, name=name)
     if decoded.seconds < MIN_DURATION_S:
         message = f"The recording lasts {decoded.seconds:.1f} s: send at least three seconds."
         raise Refused("AUDIO_TOO_SHORT", message)
-    clipped = max(measure_clipping(channel) for channel in decoded.channels)
-    audio, codes = mix_to_mono(decoded)
+    clipped = max(measure_clipping(samples) for samples in decoded.channels)
+    audio, codes = channels.choose(decoded, channel)
+    if "DOWNMIXED" in codes and len(decoded.channels) == 2 and _both_sides_speak(decoded):
+        codes.append("BOTH_SIDES_SPEAK")
     audio, offset = _remove_offset(audio)
     if (top := peak(audio.samples)) < _SILENCE_PEAK:
         raise Refused("AUDIO_SILENT")
@@ -131,34 +143,17 @@ def mel_features(samples: Samples) -> NDArray[np.float32]:
     return np.ascontiguousarray(mel.T, np.float32)
 
 
+def _both_sides_speak(decoded: Decoded) -> bool:
+    sides = [resample(Audio(side, decoded.rate), vad.RATE) for side in decoded.channels]
+    if any(peak(side.samples) < _SILENCE_PEAK for side in sides):
+        return False
+    masks = [find_speech(side).mask for side in sides]
+    return channels.both_speak([side.samples for side in sides], masks)
+
+
 def find_speech(audio: Audio) -> vad.Activity:
     """Find the speech in mono audio of any rate and level."""
     return vad.detect_speech(normalise_peak(resample(audio, vad.RATE)).samples)
-
-
-# --- one channel
-
-
-def mix_to_mono(decoded: Decoded) -> tuple[Audio, list[str]]:
-    """Return the centre of a surround recording unless it is silent, the louder of two channels if
-    the other is silent, else the mean; and DOWNMIXED if channels differ. Raises Refused
-    AUDIO_PHASE_CANCEL if the channels cancel out."""
-    channels = decoded.channels
-    # One channel at a time, because the memory of this process is limited.
-    power = np.array([np.var(channel, dtype=np.float64) for channel in channels])
-    count = len(channels)
-    # WAVE order is front left, front right, front centre, ...; four channels have no centre.
-    if count >= 3 and count != 4 and power[2] > 0.1 * power.max():
-        return Audio(np.ascontiguousarray(channels[2]), decoded.rate), ["DOWNMIXED"]
-    if count == 1 or (power.min() <= 0.01 * power.max() and count == 2):
-        loudest = np.ascontiguousarray(channels[int(power.argmax())])
-        return Audio(loudest, decoded.rate), ["DOWNMIXED"] if count > 1 else []
-    mixed = channels.mean(axis=0)
-    remaining = np.var(mixed, dtype=np.float64)
-    if remaining < 0.1 * power.mean() / (count / 2):
-        raise Refused("AUDIO_PHASE_CANCEL")
-    same = all(np.array_equal(channels[0], channel) for channel in channels[1:])
-    return Audio(mixed, decoded.rate), [] if same else ["DOWNMIXED"]
 
 
 def _remove_offset(audio: Audio) -> tuple[Audio, bool]:

@@ -19,6 +19,7 @@ from core.audio.decoding import run_sandboxed
 from core.audio.sandbox import Limits, Sandbox
 from core.audio.waveform import Audio
 from core.errors import Failed, Notice, raising
+from core.manifest.fields import Channel, Window
 from core.speech.encoders import GE2E_BANDS
 
 MIN_DURATION_S: Final = 3.0
@@ -102,15 +103,23 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     notices: list[str]
 
 
-def prepare(data: bytes, key: str, steps: Steps = Steps()) -> Reference:
+def prepare(
+    data: bytes,
+    key: str,
+    steps: Steps = Steps(),
+    *,
+    channel: Channel = "mix",
+    window: Window = "best",
+) -> Reference:
     """Decode, check and process the recording stored under `key`.
+
+    channel, window: see `core.manifest.fields.Voice`.
 
     Raises Refused with one of the AUDIO_ codes, or Failed AUDIO_DECODER_CRASHED.
     """
     task = "core.speech.preparation:prepare_task"
-    output, fields = run_sandboxed(
-        _sandbox.run, task, data, name=key, limits=_LIMITS, steps=asdict(steps)
-    )
+    arguments = {"steps": asdict(steps), "channel": channel, "window": window}
+    output, fields = run_sandboxed(_sandbox.run, task, data, name=key, limits=_LIMITS, **arguments)
     malformed = Failed("AUDIO_DECODER_CRASHED", pointer=key)
     with raising(malformed, on=(ValueError, KeyError)):  # msgspec's errors are ValueErrors
         answer = msgspec.convert(fields, Answer)

@@ -16,11 +16,11 @@ from core.audio.loudness import loudness
 from core.audio.waveform import Audio, join, peak, resample, silence
 from core.errors import Refused
 from core.speech import activity, preparation
+from core.speech.channels import mix_to_mono
 from core.speech.preparation import (
     choose_window,
     compress,
     measure_clipping,
-    mix_to_mono,
 )
 from core.speech.reference import Steps, prepare
 from tests.support.recordings.cases import long_speech, melody, wav
