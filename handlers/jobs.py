@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from functools import partial
-
-import msgspec
 
 from core import pipeline
 from core.audio.decoding import BYTES_LIMIT
 from core.batch import worker
-from core.documents import canonical
+from core.documents import signed
+from core.errors import Refused
 from core.job.lease import Lease
 from core.job.runtime import Finished, Outcome, Runtime
 from core.result.document import Result, format_timestamp
 from core.storage.object_keys import event_key, trace_key
-from core.storage.port import put_once_or_read
+from core.storage.port import put_unless_genuine
 from core.tlog import log, signed_note
 from core.trace import registry, trace
 from core.trace.trace import Trace
 from events import outgoing
 
+EVENT_LIMIT = 1 << 20
+"""Largest event that is read, in bytes. Event buses accept 64 KiB."""
 CLIP_LIMIT = 1 << 30
 """Largest clip that is traced, in bytes: ten hours at 200 kbit/s."""
 
@@ -49,11 +51,33 @@ def announce(result: Result, runtime: Runtime) -> bool:
 
     Returns whether the event is new. Raises Unavailable.
     """
-    key = event_key(result.job_id, result.finished)
-    is_new = runtime.results.put_once(key, outgoing.job_event(result))
+    key, event = event_key(result.job_id, result.finished), outgoing.job_event(result)
+    is_new = _put_event(key, event, runtime)
     if result.parts:
         worker.remove_shards(result.job_id, runtime)
     return is_new
+
+
+def is_announced(result: Result, runtime: Runtime) -> bool:
+    """Return whether the event of a finished job is stored, with the content that it should have:
+    another object at its key would keep consumers from hearing of the result."""
+    try:
+        key = event_key(result.job_id, result.finished)
+        stored = runtime.results.get(key, limit=EVENT_LIMIT).data
+    except Refused:
+        return False
+    return stored == outgoing.job_event(result)
+
+
+def _put_event(key: str, event: bytes, runtime: Runtime) -> bool:
+    """Write an event unless it is stored; return whether it was not."""
+    if runtime.results.put_once(key, event):
+        return True
+    with suppress(Refused):
+        if runtime.results.get(key, limit=EVENT_LIMIT).data == event:
+            return False
+    runtime.results.put(key, event)
+    return True
 
 
 def trace_clip(key: str, runtime: Runtime) -> Trace:
@@ -66,13 +90,24 @@ def trace_clip(key: str, runtime: Runtime) -> Trace:
             file,
             key,
             runtime.keys.watermark,
-            partial(registry.resolve, runtime.results),
+            partial(
+                registry.resolve,
+                runtime.results,
+                verifying=runtime.keys.verifying,
+                watermark=runtime.keys.watermark,
+            ),
             format_timestamp(runtime.results.now()),
         )
     report_key = trace_key(report.trace_id)
-    data = canonical.dump(report) + b"\n"
-    data = put_once_or_read(runtime.results, report_key, data, limit=BYTES_LIMIT)
-    report = msgspec.json.decode(data, type=Trace)
+    trace_id, verifying = report.trace_id, runtime.keys.verifying
+    data = put_unless_genuine(
+        runtime.results,
+        report_key,
+        signed.sign(report, runtime.keys.signing),
+        limit=BYTES_LIMIT,
+        is_genuine=lambda stored: trace.read_report(stored, trace_id, verifying) is not None,
+    )
+    report = signed.read(data, Trace, verifying)
     event = outgoing.trace_event(
         data,
         bucket=runtime.inbox.name,
@@ -85,7 +120,7 @@ def trace_clip(key: str, runtime: Runtime) -> Trace:
             "jobs": sorted({finding.job for finding in report.findings if finding.job}),
         },
     )
-    runtime.results.put_once(event_key(report.trace_id, report.finished), event)
+    _put_event(event_key(report.trace_id, report.finished), event, runtime)
     return report
 
 

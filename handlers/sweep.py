@@ -19,11 +19,11 @@ from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit
 from core.job.runtime import Finished, Runtime, Waiting
 from core.result.document import Result
-from core.storage.object_keys import MANIFESTS, event_key, result_key
+from core.storage.object_keys import MANIFESTS, result_key
 from core.storage.port import Info
 from core.sweep import SweepFinding
 from events.incoming import object_kind
-from handlers.jobs import announce, carry_out, carry_out_shard
+from handlers.jobs import announce, carry_out, carry_out_shard, is_announced
 
 GRACE_SECONDS = 60.0
 """Seconds in which the notification of a new manifest may still arrive."""
@@ -206,8 +206,7 @@ class _Sweeper:
                 self._add(finding)
 
     def _announce(self, result: Result) -> None:
-        key = event_key(result.job_id, result.finished)
-        if self._runtime.results.head(key):
+        if is_announced(result, self._runtime):
             return
         is_new = announce(result, self._runtime)
         finding = SweepFinding(

@@ -27,7 +27,6 @@ from core.result.document import Result, parse_result
 from core.storage.local import LocalStore
 from core.storage.object_keys import LOG_QUEUE, pending_key, result_key
 from core.storage.port import Body, Info
-from core.trace import registry
 from core.voice import SpeechChunk, Voiceprint
 from tests.support.changed import change_last_byte
 from tests.support.present import present
@@ -35,6 +34,7 @@ from tests.support.runtime import (
     REFERENCE,
     BuzzVoice,
     consent_record,
+    find_mark,
     local_runtime,
     put_job,
     run_job,
@@ -67,7 +67,7 @@ def test_a_job_ends_in_sealed_marked_speech_and_a_signed_result(runtime: Runtime
     item = done.items[0]
     payload = present(detected.payload)
     assert f"{payload:08x}" == present(item.watermark).payload
-    mark = present(registry.resolve(runtime.results, payload))
+    mark = present(find_mark(runtime, payload))
     assert (mark.job, mark.item) == (done.job_id, "hello")
     assert present(item.output).duration_s == pytest.approx(speech.seconds, abs=0.01)
     document = runtime.results.get(result_key(done.job_id), limit=10**6).data

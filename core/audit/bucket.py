@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from core.audit import jobs, log_snapshot
 from core.audit.log_snapshot import LogSnapshot
-from core.audit.model import COMPLETENESS, CheckedJob, Outcome, failed, passed
+from core.audit.model import (
+    COMPLETENESS,
+    SIGNATURE,
+    CheckedJob,
+    Outcome,
+    attempt,
+    failed,
+    passed,
+    skipped,
+)
 from core.audit.sources import Sources, is_in_progress
-from core.storage.object_keys import OUTPUTS, RESULTS_PATTERNS, job_id_of, mark_key, result_key
+from core.errors import Refused
+from core.storage.object_keys import (
+    OUTPUTS,
+    RESULTS_PATTERNS,
+    event_key,
+    job_id_of,
+    mark_key,
+    result_key,
+    trace_key,
+)
 from core.storage.port import Info
 from core.tlog import log
-from core.trace import registry
+from core.trace import registry, trace
 
 _JOBS_AT_ONCE = 256
 """Jobs that are queued for the threads at a time, to bound memory."""
@@ -68,6 +87,7 @@ def audit_bucket(
                 on_checked(checked)
     bucket.objects, bucket.bytes = listing.objects, listing.bytes
     bucket.outcomes += _check_completeness(bucket, listing, sources)
+    bucket.outcomes += _check_traces(listing, sources)
     return bucket
 
 
@@ -78,7 +98,8 @@ class _Listing:
     objects: int = 0
     bytes: int = 0
     unknown: list[str] = field(default_factory=list)
-    events: dict[str, str] = field(default_factory=dict)
+    events: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Name of a job or trace -> keys of its events."""
     traces: set[str] = field(default_factory=set)
     marks: set[str] = field(default_factory=set)
 
@@ -99,7 +120,7 @@ class _Listing:
             return False
         groups = match.groupdict()
         if "event" in groups:
-            self.events[groups["event"]] = info.key
+            self.events[groups["event"]].append(info.key)
         elif "trace" in groups:
             self.traces.add(groups["trace"])
         elif "mark" in groups:
@@ -113,16 +134,54 @@ def _check_completeness(
     """Run check 10 on what the folder of a job does not show."""
     job_ids = {checked.job for checked in bucket.jobs}
     failures = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in listing.unknown]
-    for name in listing.events.keys() - job_ids - listing.traces:
-        failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=listing.events[name]))
+    for key in _find_unexplained_events(bucket, listing):
+        failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
     queued = set(log.list_queued(sources.control)) if sources.control else set()
     for job in sorted((bucket.log.entries.keys() | queued) - job_ids):
         failures.append(failed(COMPLETENESS, "RESULT_MISSING", key=result_key(job)))
     payloads = {payload for checked in bucket.jobs for payload in checked.marks}
     for payload in sorted(listing.marks - payloads):
-        # An item that was marked and then failed keeps its payload.
-        mark = registry.resolve(sources.results, int(payload, 16))
-        if mark is None or not (mark.job in job_ids or is_in_progress(sources, mark.job)):
+        if not _is_of_a_failed_item(int(payload, 16), job_ids, sources):
             key = mark_key(int(payload, 16))
             failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
     return failures or [passed(COMPLETENESS)]
+
+
+def _find_unexplained_events(bucket: AuditedBucket, listing: _Listing) -> Iterator[str]:
+    """Yield the keys of events that are not those of a job or trace in the bucket."""
+    finished = {checked.job: checked.finished for checked in bucket.jobs}
+    for name, keys in sorted(listing.events.items()):
+        if name in listing.traces:
+            continue
+        for key in keys:
+            # The time is unknown of a job without a genuine result, which is a finding by itself.
+            if name not in finished or (finished[name] and key != event_key(name, finished[name])):
+                yield key
+
+
+def _check_traces(listing: _Listing, sources: Sources) -> Iterator[Outcome]:
+    """Run check 1 on the reports of traces."""
+    for trace_id in sorted(listing.traces):
+        key = trace_key(trace_id)
+        with attempt(SIGNATURE, key) as checking:
+            data = sources.results.get(key, limit=trace.MAX_BYTES).data
+            if trace.is_unsigned(data):
+                checking.outcome = skipped(SIGNATURE, "NOT_SIGNED", key=key)
+            elif trace.read_report(data, trace_id, sources.keys.verifying) is None:
+                raise Refused("SIGNATURE_INVALID", "It is not the report of this trace.")
+        if checking.outcome.verdict != "pass":
+            yield checking.outcome
+
+
+def _is_of_a_failed_item(payload: int, job_ids: set[str], sources: Sources) -> bool:
+    """Return whether a mark that no result names is explained: an item that was marked and then
+    failed keeps its payload. Without the watermark key, a mark of version 0.1.0 is taken for one.
+    """
+    keys = sources.keys
+    stored = registry.read(sources.results, payload, keys.verifying)
+    if stored is None:
+        return False
+    mark, marks = stored.mark, keys.watermark.values()
+    if not stored.is_signed and marks and not registry.is_derived(mark, payload, marks):
+        return False
+    return mark.job in job_ids or is_in_progress(sources, mark.job)

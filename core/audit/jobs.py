@@ -26,7 +26,7 @@ from core.errors import Refused
 from core.result import document as results
 from core.result.document import Result
 from core.result.item_result import ItemResult, Watermark
-from core.storage.object_keys import job_prefix, proof_key, queue_key, result_key
+from core.storage.object_keys import event_key, job_prefix, proof_key, queue_key, result_key
 from core.storage.port import Info
 
 _MAX_BYTES = 512 << 20
@@ -81,7 +81,7 @@ def _check_contents(
         if item.watermark:
             marks[item.id] = item.watermark
     joined = [outputs.check_joined(c, checked.job, marks, sources) for c in result.chapters]
-    unclaimed = _find_unclaimed(result, claimed, listing)
+    unclaimed = [*_find_unclaimed(result, claimed, listing), *_check_event(result, sources)]
     return msgspec.structs.replace(
         checked,
         outcomes=[*outcomes, *failures, *unclaimed, *consents.check(result, sources)],
@@ -135,6 +135,44 @@ def _find_unclaimed(result: Result, claimed: set[str], listing: Sequence[Info]) 
     unclaimed = [info.key for info in listing if info.key not in claimed]
     failures = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in unclaimed]
     return failures or [passed(COMPLETENESS)]
+
+
+class _EventData(msgspec.Struct, frozen=True, kw_only=True):
+    job_id: str
+    status: str
+    manifest_key: str
+    manifest_sha256: str
+    result_key: str
+    totals: results.Totals
+    error: str
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True):
+    time: str
+    data: _EventData
+
+
+def _check_event(result: Result, sources: Sources) -> list[Outcome]:
+    """Return an outcome if the job's event does not say what its result says."""
+    key = event_key(result.job_id, result.finished)
+    try:
+        stored = sources.results.get(key, limit=_MAX_BYTES).data
+        found = msgspec.json.decode(stored, type=_Event)
+    except Refused:
+        return []  # it is written after the result
+    except msgspec.DecodeError:
+        return [failed(COMPLETENESS, "EVENT_MISMATCH", key=key)]
+    data = _EventData(
+        job_id=result.job_id,
+        status=result.status,
+        manifest_key=result.manifest.key,
+        manifest_sha256=result.manifest.sha256,
+        result_key=result_key(result.job_id),
+        totals=result.totals,
+        error=result.error.code if result.error else "",
+    )
+    is_same = found == _Event(time=result.finished, data=data)
+    return [] if is_same else [failed(COMPLETENESS, "EVENT_MISMATCH", key=key)]
 
 
 def _check_without_result(

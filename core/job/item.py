@@ -94,7 +94,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     spoken = _speak(item, voice, run, stopwatch)
     sentences = subtitles.sentence_times(item.text, spoken, SENTENCE_PAUSE)
     speech = _shape(waveform.join(spoken, SENTENCE_PAUSE), item, job, stopwatch)
-    payload = registry.register(runtime.results, _watermark_key(runtime), run.job_id, item.id)
+    payload = registry.register(runtime.results, runtime.keys, run.job_id, item.id)
     encoded, mark = _watermark(speech, payload, item, runtime, stopwatch)
     with stopwatch.stage("label"):
         plain, label, waived = _label(encoded, item, job, run)

@@ -6,7 +6,7 @@ the contract tests in `tests/storage` run against both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -112,6 +112,26 @@ def read_log(store: Store, key: str, *, limit: int) -> bytes:
         if exc.code != "OBJECT_MISSING":
             raise
         return b""
+
+
+def put_unless_genuine(
+    store: Store, key: str, data: bytes, *, limit: int, is_genuine: Callable[[bytes], bool]
+) -> bytes:
+    """Write `data` unless something genuine is stored, and return the bytes that are stored then.
+
+    What somebody else stored at the key is replaced: it must neither be believed nor keep ours from
+    being written. Raises as `put_once` and `get` do.
+    """
+    try:
+        stored = put_once_or_read(store, key, data, limit=limit)
+    except Refused as exc:
+        if exc.code != "OBJECT_TOO_LARGE":
+            raise
+        stored = b""
+    if stored != data and not is_genuine(stored):
+        store.put(key, data)
+        return data
+    return stored
 
 
 def put_once_or_read(store: Store, key: str, data: bytes, *, limit: int) -> bytes:

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, BinaryIO, Literal
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.audio import ffmpeg
 from core.audio.stream import MAX_SECONDS
+from core.documents import signed
+from core.documents.signed import Signature
 from core.errors import Failed, Refused
 from core.result.item_result import Problem
 from core.trace.registry import Mark
 from core.trace.scan import Keys, merge_detections, search_recording
 from watermark import Detection
 
-SCHEMA = "voicedrop/trace/1"
+SCHEMA = "voicedrop/trace/2"
+MAX_BYTES = 64 << 20
+"""Largest report that is read."""
 
 Resolve = Callable[[int], Mark | None]
 
@@ -58,9 +64,10 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The report on one recording."""
+    """The report on one recording. Reports are signed where they are stored; those of version
+    0.1.0 (`voicedrop/trace/1`) were not."""
 
-    schema: Literal["voicedrop/trace/1"] = "voicedrop/trace/1"
+    schema: Literal["voicedrop/trace/2"] = "voicedrop/trace/2"
     trace_id: str
     clip: Clip
     finished: str
@@ -74,6 +81,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     findings: list[MarkedStretch] = []
     """Ordered by start."""
     error: Problem | None = None
+    signature: Signature | None = None
 
 
 def trace_recording(
@@ -114,6 +122,21 @@ def trace_recording(
         meaning=_describe(score, findings, marked=bool(detections)),
         findings=findings,
     )
+
+
+def read_report(
+    data: bytes, trace_id: str, verifying: Mapping[str, Ed25519PublicKey]
+) -> Trace | None:
+    """Return the report if we signed it for this trace."""
+    with suppress(Refused):
+        report = signed.read(data, Trace, verifying)
+        return report if report.trace_id == trace_id else None
+    return None
+
+
+def is_unsigned(data: bytes) -> bool:
+    """Return whether a report says that it is of version 0.1.0, which nobody can verify."""
+    return b'"schema":"voicedrop/trace/1"' in data
 
 
 def _sha256(file: BinaryIO) -> str:

@@ -28,15 +28,18 @@ def trace_clips(settings: Settings, clips: list[Path], index: Path | None) -> Co
     """
     wiring.require_sandbox(settings)
     credentials = wiring.CurrentCredentials(os.environ)
-    keys = wiring.load_reading_keys(settings, credentials).watermark
-    if not keys:
+    keys = wiring.load_reading_keys(settings, credentials)
+    if not keys.watermark:
         raise Misconfigured("KEY_NOT_FOUND", f"No watermark-*.key in {settings.keys}.")
     resolve: Resolve = partial(
-        registry.resolve, wiring.open_store(settings.results, settings, credentials)
+        registry.resolve,
+        wiring.open_store(settings.results, settings, credentials),
+        verifying=keys.verifying,
+        watermark=keys.watermark,
     )
     if index:
         resolve = registry.read_index(read_file(index)).resolve
-    traces = {str(clip): _trace(clip, keys, resolve) for clip in clips}
+    traces = {str(clip): _trace(clip, keys.watermark, resolve) for clip in clips}
     lines = [f"{name}: {trace.meaning}" for name, trace in traces.items()]
     has_errors = any(trace.error for trace in traces.values())
     data = {"traces": [msgspec.to_builtins(trace) for trace in traces.values()]}

@@ -16,6 +16,7 @@ from core.storage.local import LocalStore
 from core.storage.object_keys import result_key
 from core.storage.port import Body
 from core.trace import registry
+from core.trace.trace import read_report
 from handlers.oss import handle
 from tests.support.events import notification, published_events
 from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job, voice_of
@@ -130,7 +131,7 @@ def test_a_retryable_error_is_raised_after_the_other_records(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_clip_under_audit_is_traced_to_its_job(runtime: Runtime) -> None:
-    payload = registry.register(runtime.results, b"k" * 32, "job-7", "hello")
+    payload = registry.register(runtime.results, runtime.keys, "job-7", "hello")
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
     key = next(iter(runtime.keys.watermark.values()))
     marked = watermark.embed(speech.samples, speech.rate, payload, key)
@@ -142,8 +143,18 @@ def test_a_clip_under_audit_is_traced_to_its_job(runtime: Runtime) -> None:
     (event,) = published_events(runtime)
     assert event["type"] == "com.voicedrop.trace.completed"
     assert event["data"]["jobs"] == ["job-7"]
-    assert handle(notification("audit/leak.mp3"), runtime)["done"][0]["trace"] == answer["trace"]
-    assert len(published_events(runtime)) == 1
+    # Who can write to the bucket, but holds no key, denies the finding.
+    forged = json.dumps(report | {"marked": False, "findings": []}).encode()
+    runtime.results.put(f"audit/{answer['trace']}.json", forged)
+    (announced,) = runtime.results.list("events/")
+    runtime.results.put(announced.key, b"{}")
+    again = handle(notification("audit/leak.mp3"), runtime)["done"][0]
+    assert (again["trace"], again["marked"]) == (answer["trace"], True)
+    signed = runtime.results.get(f"audit/{answer['trace']}.json", limit=10**6).data
+    assert read_report(signed, answer["trace"], runtime.keys.verifying)
+    assert [e["data"] for e in published_events(runtime) if e] == [event["data"]]
+    handle(notification("audit/leak.mp3"), runtime)
+    assert runtime.results.get(f"audit/{answer['trace']}.json", limit=10**6).data == signed
 
 
 @pytest.mark.slow

@@ -27,9 +27,8 @@ from core.result.document import Result, read_items, sealed_keys
 from core.result.item_result import Chapter, ItemResult, SubtitleFile
 from core.storage.object_keys import result_key
 from core.trace import trace
-from core.trace.registry import resolve
 from tests.support.present import present
-from tests.support.runtime import local_runtime, put_job, run_job, voice_of
+from tests.support.runtime import find_mark, local_runtime, put_job, run_job, voice_of
 from tests.support.shards import run_all_shards
 
 pytestmark = pytest.mark.slow
@@ -116,7 +115,7 @@ def test_a_book_has_chapter_marks_and_is_traced_to_its_items(
         return  # lossless: `marks` was read from the same samples
     with path.open("rb") as file:
         report = trace.trace_recording(
-            file, path.name, runtime.keys.watermark, lambda p: resolve(runtime.results, p), ""
+            file, path.name, runtime.keys.watermark, lambda p: find_mark(runtime, p), ""
         )
     assert [(f.job, f.item) for f in report.findings] == [(done.job_id, i) for i, _, _ in TEXTS]
 

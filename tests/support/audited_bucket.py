@@ -137,7 +137,7 @@ def _finish_job(result: Result, runtime: Runtime, number: int, *, marked: bool) 
 
 def _make_item(name: str, item: str, runtime: Runtime, number: int, *, marked: bool) -> ItemResult:
     key_id, key = next(iter(runtime.keys.watermark.items()))
-    payload = registry.register(runtime.results, key, name, item)
+    payload = registry.register(runtime.results, runtime.keys, name, item)
     sound = _speech(number % 5)
     if marked:
         sound = watermark.embed(sound, RATE, payload, key)

@@ -23,6 +23,8 @@ from core.job.runtime import Finished, Runtime, Sharded
 from core.result.document import Result
 from core.settings import Settings
 from core.storage.local import LocalStore
+from core.trace import registry
+from core.trace.registry import Mark
 from core.voice import Match, SpeechChunk, Voice, Voiceprint
 from handlers.jobs import carry_out
 
@@ -121,6 +123,11 @@ def local_settings(root: Path, **changes: Any) -> Settings:
 
 def with_voice(runtime: Runtime, voice: Voice, **changes: Any) -> Runtime:
     return replace(runtime, load_voice=lambda: voice, **changes)
+
+
+def find_mark(runtime: Runtime, payload: int) -> Mark | None:
+    keys = runtime.keys
+    return registry.resolve(runtime.results, payload, keys.verifying, keys.watermark)
 
 
 def run_job(key: str, runtime: Runtime) -> Result:

@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from core.crypto.keys import Keyring, LocalKeys
+from core.documents.signed import key_id
+from core.errors import Unavailable
 from core.storage.local import LocalStore
 from core.storage.object_keys import mark_key
 from core.trace import registry
-from core.trace.registry import Mark, register, resolve
+from core.trace.registry import Mark
 
-KEY = bytes(range(32))
+SIGNING = Ed25519PrivateKey.from_private_bytes(bytes(32))
+KEYS = Keyring(
+    wrapping=LocalKeys({}),
+    signing=SIGNING,
+    verifying={key_id(SIGNING.public_key()): SIGNING.public_key()},
+    watermark={"k1": bytes(range(32))},
+)
+FOREIGN = b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}'
 
 
 @pytest.fixture
@@ -17,29 +30,35 @@ def results(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path)
 
 
+def resolve(results: LocalStore, payload: int, keys: Keyring = KEYS) -> Mark | None:
+    return registry.resolve(results, payload, keys.verifying, keys.watermark)
+
+
+def register(results: LocalStore, job: str, item: str) -> int:
+    return registry.register(results, KEYS, job, item)
+
+
 def test_a_payload_resolves_to_its_job_and_item(results: LocalStore) -> None:
-    payload = register(results, KEY, "j1", "hello")
+    payload = register(results, "j1", "hello")
     assert resolve(results, payload) == Mark(job="j1", item="hello")
 
 
 def test_an_item_keeps_its_payload_when_it_is_repeated(results: LocalStore) -> None:
-    assert register(results, KEY, "j1", "hello") == register(results, KEY, "j1", "hello")
+    assert register(results, "j1", "hello") == register(results, "j1", "hello")
 
 
 def test_a_payload_in_use_is_never_allocated_again(results: LocalStore) -> None:
-    """Another item uses the first candidate, which happens to one item in four billion."""
-    free = register(results, KEY, "j1", "hello")
-    other = LocalStore(results._root.parent / "other")
-    other._root.mkdir()
-    other.put(mark_key(free), results.get(mark_key(free), limit=999).data.replace(b"j1", b"j0"))
-    second = register(other, KEY, "j1", "hello")
+    """Something else is stored for the first candidate."""
+    free = register(results, "j1", "hello")
+    results.put(mark_key(free), FOREIGN)
+    second = register(results, "j1", "hello")
     assert second != free
-    assert resolve(other, second) == Mark(job="j1", item="hello")
-    assert resolve(other, free) == Mark(job="j0", item="hello")
+    assert resolve(results, second) == Mark(job="j1", item="hello")
 
 
 def test_another_key_gives_other_payloads(results: LocalStore) -> None:
-    assert register(results, KEY, "j", "i") != register(results, bytes(32), "j", "i")
+    other = replace(KEYS, watermark={"k2": bytes(32)})
+    assert register(results, "j", "i") != registry.register(results, other, "j", "i")
 
 
 def test_an_unknown_payload_resolves_to_nothing(results: LocalStore) -> None:
@@ -48,9 +67,36 @@ def test_an_unknown_payload_resolves_to_nothing(results: LocalStore) -> None:
 
 
 def test_a_store_without_a_free_payload_is_an_error(results: LocalStore) -> None:
-    mark = Mark(job="j1", item="hello")
-    for number in range(registry.MAX_CANDIDATES):
-        payload = registry._candidate(KEY, mark, number)
-        results.put(mark_key(payload), b'{"item":"x","job":"y","schema":"voicedrop/mark/1"}')
-    with pytest.raises(Exception, match="no free watermark payload"):
-        register(results, KEY, "j1", "hello")
+    for _ in range(registry.MAX_CANDIDATES):
+        results.put(mark_key(register(results, "j1", "hello")), FOREIGN)
+    with pytest.raises(Unavailable, match="no free watermark payload"):
+        register(results, "j1", "hello")
+
+
+def test_the_public_key_or_the_watermark_key_suffices_to_resolve(results: LocalStore) -> None:
+    payload = register(results, "j1", "hello")
+    for keys in (replace(KEYS, verifying={}), replace(KEYS, watermark={})):
+        assert resolve(results, payload, keys) == Mark(job="j1", item="hello")
+    assert resolve(results, payload, replace(KEYS, verifying={}, watermark={})) is None
+
+
+def test_a_mark_of_version_0_1_0_is_verified_by_the_watermark_key(results: LocalStore) -> None:
+    payload = register(results, "j1", "hello")
+    results.put(mark_key(payload), b'{"item":"hello","job":"j1","schema":"voicedrop/mark/1"}')
+    assert resolve(results, payload) == Mark(job="j1", item="hello")
+    assert register(results, "j1", "hello") == payload
+
+
+def test_a_mark_that_was_forged_moved_or_changed_is_not_believed(results: LocalStore) -> None:
+    payload, other = register(results, "j1", "hello"), register(results, "j2", "hello")
+    genuine = results.get(mark_key(payload), limit=9999).data
+    for stored in (
+        FOREIGN,
+        results.get(mark_key(other), limit=9999).data,
+        genuine.replace(b"j1", b"j2"),
+        json.dumps(json.loads(genuine) | {"job": "j2"}).encode(),
+        genuine[:-1],
+        b"",
+    ):
+        results.put(mark_key(payload), stored)
+        assert resolve(results, payload) is None
