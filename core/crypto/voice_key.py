@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -32,36 +33,47 @@ class VoiceKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     recording: Digest
     valid_from: datetime | None
     """When the consent begins under which the key was made; None if there was no record."""
+    consent: str
+    """Key of that record in the inbox; empty if there was none."""
     kek: str
     kek_ver: str
     wrapped: Base64Url
     signature: Signature | None = None
 
-    @property
-    def context(self) -> bytes:
-        return f"voicedrop/voice-key/1\n{self.recording}".encode()
+
+@dataclass(frozen=True, slots=True)
+class OpenVoiceKey:
+    document: VoiceKey
+    wrapping: KeyProvider
+    """Wraps the data keys of what is kept of the voice."""
 
 
 def open_voice_key(
-    recording: str, valid_from: datetime | None, control: Store, keys: Keyring
-) -> KeyProvider:
+    recording: str, made_under: tuple[datetime | None, str], control: Store, keys: Keyring
+) -> OpenVoiceKey:
     """Return the key of a voice, which is made if there is none that can be opened.
 
-    Raises what wrapping and unwrapping raise if the key service does not answer.
+    `made_under`: `valid_from` and `consent` of a new key. Raises what wrapping and unwrapping raise
+    if the key service does not answer.
     """
     if opened := find_voice_key(recording, control, keys):
         return opened
-    key = os.urandom(32)
-    made = VoiceKey(recording=recording, valid_from=valid_from, kek="", kek_ver="", wrapped="-")
-    wrapped = keys.wrapping.wrap(key, made.context)
-    blob = base64url.encode(wrapped.blob)
-    made = msgspec.structs.replace(made, kek=wrapped.kek, kek_ver=wrapped.version, wrapped=blob)
+    key, (valid_from, consent) = os.urandom(32), made_under
+    wrapped = keys.wrapping.wrap(key, _context(recording))
+    made = VoiceKey(
+        recording=recording,
+        valid_from=valid_from,
+        consent=consent,
+        kek=wrapped.kek,
+        kek_ver=wrapped.version,
+        wrapped=base64url.encode(wrapped.blob),
+    )
     data = signed.sign(made, keys.signing)
     if not control.put_once(voice_key_key(recording), data):
         if opened := find_voice_key(recording, control, keys):
             return opened  # another worker made it at the same time
         control.put(voice_key_key(recording), data)
-    return LocalKeys({secret_id(key): key})
+    return OpenVoiceKey(made, LocalKeys({secret_id(key): key}))
 
 
 def read_voice_key(recording: str, control: Store, keys: Keyring) -> VoiceKey | None:
@@ -73,13 +85,17 @@ def read_voice_key(recording: str, control: Store, keys: Keyring) -> VoiceKey | 
     return None
 
 
-def find_voice_key(recording: str, control: Store, keys: Keyring) -> KeyProvider | None:
+def find_voice_key(recording: str, control: Store, keys: Keyring) -> OpenVoiceKey | None:
     """Return the key of a voice, or None if there is none that can be opened."""
     stored = read_voice_key(recording, control, keys)
     # Sealed with a key that was destroyed, or that this role cannot use: another one is made.
     with suppress(Refused, Misconfigured, ValueError):
         if stored:
             wrapped = WrappedKey(stored.kek, stored.kek_ver, base64url.decode(stored.wrapped))
-            key = keys.wrapping.unwrap(wrapped, stored.context)
-            return LocalKeys({secret_id(key): key})
+            key = keys.wrapping.unwrap(wrapped, _context(recording))
+            return OpenVoiceKey(stored, LocalKeys({secret_id(key): key}))
     return None
+
+
+def _context(recording: str) -> bytes:
+    return f"voicedrop/voice-key/1\n{recording}".encode()

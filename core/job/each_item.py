@@ -45,7 +45,7 @@ def make_all(
         for item in missing:
             add(failed_item(item.id, item.index, error, item))
         missing = []
-    done = 0
+    done, voices = 0, dict(voices)
     for item in [*stored, *missing]:
         run.lease.check()
         try:

@@ -1,6 +1,6 @@
 """What is kept of a voice between jobs: its voiceprint, and what was found in its recording.
 
-    control  voiceprints/...    msgpack: the fields of `Voiceprint`, and `examination`
+    control  voices/<recording>/<name>.sealed    msgpack: the fields of `Voiceprint`, and `examination`
 
 Learning a voice takes half a minute of processor time, preparing and examining its recording a
 quarter of a second. The file describes a person. It is sealed under the key of the voice
@@ -18,14 +18,15 @@ from typing import Literal
 import msgspec
 
 from core.consent.gate import Gate
-from core.crypto import sealing, voice_key
+from core.crypto import sealing
 from core.crypto.keys import KeyProvider
 from core.crypto.sealing import Context
+from core.crypto.voice_key import OpenVoiceKey, find_voice_key, open_voice_key
 from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Misconfigured, Refused
 from core.job.runtime import Runtime
-from core.storage.object_keys import unbound_voiceprint_key, voiceprint_key
+from core.storage.object_keys import REVOKED_SUFFIX, unbound_voiceprint_key, voiceprint_key
 from core.voice import Voiceprint
 
 LIMIT = 16 * 1024 * 1024
@@ -91,10 +92,18 @@ class KeptVoice:
 
 
 def read(context: Context, gate: Gate, runtime: Runtime) -> KeptVoice | None:
-    """Return the voice with this context; None if none is kept that can be opened and believed."""
+    """Return the voice with this context; None if none is kept that can be opened and believed.
+
+    Raises Refused CONSENT_REVOKED if the record was withdrawn under which the voice was first used,
+    and nobody has noticed because this job names another one.
+    """
     recording = gate.reference_sha256
-    keys = voice_key.find_voice_key(recording, runtime.control, runtime.keys)
-    if keys and (kept := _read(voiceprint_key(recording, context.item), context, keys, runtime)):
+    key = find_voice_key(recording, runtime.control, runtime.keys)
+    if key and key.document.consent not in ("", gate.key):
+        runtime.consents.withdraw_marked(key.document.consent + REVOKED_SUFFIX)
+        _refuse_withdrawn(gate, runtime)
+    name = voiceprint_key(recording, context.item)
+    if key and (kept := _read(name, context, key.wrapping, runtime)):
         return kept
     # Release 0.1.0 kept voiceprints without a key of their voice.
     former = unbound_voiceprint_key(context.item)
@@ -107,9 +116,8 @@ def read(context: Context, gate: Gate, runtime: Runtime) -> KeptVoice | None:
 def keep(voice: KeptVoice, context: Context, gate: Gate, runtime: Runtime) -> None:
     """Store a voice, in place of what is stored. Raises Refused CONSENT_REVOKED if consent is
     withdrawn by now: nothing is kept then."""
-    keys = voice_key.open_voice_key(
-        gate.reference_sha256, gate.valid_from, runtime.control, runtime.keys
-    )
+    made_under = (gate.valid_from, gate.key or "")
+    voice_key = open_voice_key(gate.reference_sha256, made_under, runtime.control, runtime.keys)
     data = msgspec.msgpack.encode(
         _File(
             fingerprint=voice.voiceprint.fingerprint,
@@ -118,11 +126,15 @@ def keep(voice: KeptVoice, context: Context, gate: Gate, runtime: Runtime) -> No
             examination=_sign(voice, context.item, runtime),
         )
     )
-    sealed = sealing.seal(data, context, keys)
+    sealed = sealing.seal(data, context, voice_key.wrapping)
     key = voiceprint_key(gate.reference_sha256, context.item)
     runtime.control.put(key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
     # Looked up after it was stored, because a withdrawal is noted before it deletes what is kept:
     # one of the two sees the other.
+    _refuse_withdrawn(gate, runtime)
+
+
+def _refuse_withdrawn(gate: Gate, runtime: Runtime) -> None:
     if runtime.consents.is_withdrawn(gate.claim):
         runtime.consents.forget_if_withdrawn(gate.reference_sha256)
         raise Refused("CONSENT_REVOKED", pointer=gate.pointer)

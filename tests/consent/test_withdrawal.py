@@ -102,6 +102,14 @@ def test_the_same_record_under_another_key_is_withdrawn_too(runtime: Runtime) ->
     assert voice_of(runtime).spoken == []
 
 
+def test_a_copy_is_withdrawn_although_nobody_noticed_the_withdrawal(runtime: Runtime) -> None:
+    run_job(put_job(runtime, items=ITEMS[:1]), runtime)
+    runtime.inbox.put("consent/copy.json", put_record(runtime, RECORD))
+    runtime.inbox.put(f"{RECORD}.revoked", b"")
+    assert codes(run_with(runtime, "consent/copy.json").items) == {"CONSENT_REVOKED"}
+    assert kept(runtime) == []
+
+
 def test_the_recording_is_withdrawn_under_every_earlier_record(runtime: Runtime) -> None:
     put_job(runtime)
     put_record(runtime, "consent/other.json", id="another-record")
@@ -315,8 +323,8 @@ def test_a_voiceprint_opens_with_the_key_of_its_voice_alone(runtime: Runtime) ->
     with pytest.raises(Misconfigured, match="KEY_DESTROYED"):
         sealing.open_sealed(stored.data, envelope, runtime.keys.wrapping)
     voice = key.split("/")[1]
-    opened = open_voice_key(voice, None, runtime.control, runtime.keys)
-    assert b"buzz" in sealing.open_sealed(stored.data, envelope, opened)
+    opened = open_voice_key(voice, (None, ""), runtime.control, runtime.keys)
+    assert b"buzz" in sealing.open_sealed(stored.data, envelope, opened.wrapping)
 
 
 @pytest.mark.parametrize("how", ["cut", "of another voice", "signed by somebody else"])
@@ -327,8 +335,8 @@ def test_a_voice_key_that_is_not_the_one_of_its_voice_is_not_used(
     (key,) = [key for key in kept(runtime) if key.endswith("key.json")]
     stored = runtime.control.get(key, limit=10**6).data
     other = local_runtime(tmp_path / "other")
-    open_voice_key("0" * 64, None, runtime.control, runtime.keys)
-    open_voice_key(key.split("/")[1], None, other.control, other.keys)
+    open_voice_key("0" * 64, (None, ""), runtime.control, runtime.keys)
+    open_voice_key(key.split("/")[1], (None, ""), other.control, other.keys)
     runtime.control.put(
         key,
         {
@@ -356,7 +364,7 @@ def test_a_sweep_destroys_what_a_dead_worker_left_of_a_withdrawn_voice(runtime: 
     put_job(runtime)
     withdraw(runtime)
     recording = hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
-    open_voice_key(recording, datetime(2026, 1, 1, tzinfo=UTC), runtime.control, runtime.keys)
+    open_voice_key(recording, (datetime(2026, 1, 1, tzinfo=UTC), ""), runtime.control, runtime.keys)
     sweep.run_sweep(runtime)
     assert kept(runtime) == []
 
@@ -366,8 +374,8 @@ def test_a_voiceprint_of_release_0_1_0_is_used_and_bound_to_its_voice(runtime: R
     (key,) = [key for key in kept(runtime) if key.endswith(".sealed")]
     stored = runtime.control.get(key, limit=10**6)
     envelope = sealing.envelope_from_metadata(stored.info.metadata)
-    opened = open_voice_key(key.split("/")[1], None, runtime.control, runtime.keys)
-    plain = sealing.open_sealed(stored.data, envelope, opened)
+    opened = open_voice_key(key.split("/")[1], (None, ""), runtime.control, runtime.keys)
+    plain = sealing.open_sealed(stored.data, envelope, opened.wrapping)
     former = sealing.seal(plain, envelope.ctx, runtime.keys.wrapping)
     for name in kept(runtime):
         runtime.control.delete(name)
