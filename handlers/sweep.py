@@ -16,7 +16,7 @@ import msgspec
 from core import sweep
 from core.batch import plan, worker
 from core.errors import Misconfigured, Refused, Unavailable
-from core.job import commit
+from core.job import commit, withdrawn
 from core.job.runtime import Finished, Runtime, Waiting
 from core.result.document import Result
 from core.storage.object_keys import MANIFESTS, result_key
@@ -203,7 +203,7 @@ class _Sweeper:
             self._sweep.finished += 1
             self._announce(result)
             if finding := sweep.find_orphans(job_id, infos, result, self._runtime):
-                self._add(finding)
+                self._add_unclaimed(finding)
 
     def _announce(self, result: Result) -> None:
         if is_announced(result, self._runtime):
@@ -229,4 +229,9 @@ class _Sweeper:
 
     def _report_abandoned(self, finding: SweepFinding) -> None:
         if self._runtime.results.head(result_key(finding.job)) is None:
-            self._add(finding)
+            self._add_unclaimed(finding)
+
+    def _add_unclaimed(self, finding: SweepFinding) -> None:
+        removed = withdrawn.remove_unclaimed(finding.keys, self._runtime)
+        action = f"deleted {len(removed)} outputs of withdrawn voices" if removed else ""
+        self._add(finding, action=action)

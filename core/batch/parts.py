@@ -46,10 +46,11 @@ class GatheredParts:
 
 
 def put_part(part: Part, runtime: Runtime) -> None:
-    """Store a part, unless another worker has."""
-    runtime.results.put_once(
-        part_key(part.job_id, part.number), signed.sign(part, runtime.keys.signing)
-    )
+    """Store a part, unless another worker has; then delete the outputs that it says are removed."""
+    key = part_key(part.job_id, part.number)
+    if runtime.results.put_once(key, signed.sign(part, runtime.keys.signing)):
+        for removed in document.removed_keys(part.items):
+            runtime.results.delete(removed)
 
 
 def list_part_keys(job_id: str, runtime: Runtime) -> set[str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from core.consent import records, withdrawal
 from core.consent.records import ConsentRef
+from core.consent.withdrawal import WithdrawalNote
 from core.crypto.keys import Keyring
 from core.crypto.voice_key import read_voice_key
 from core.errors import Notice, Refused
@@ -110,7 +111,7 @@ class ConsentRegister:
         CONSENT_MISSING, CONSENT_REVOKED.
         """
         key, reference_sha256, pointer = claim
-        notes = withdrawal.find_withdrawals(reference_sha256, self.results, self.keys.verifying)
+        notes = self.find_withdrawals(reference_sha256)
         record = None
         is_revoked = bool(notes)
         if key is not None:
@@ -131,6 +132,9 @@ class ConsentRegister:
             key=key,
             pointer=pointer,
         )
+
+    def find_withdrawals(self, recording: str) -> list[WithdrawalNote]:
+        return withdrawal.find_withdrawals(recording, self.results, self.keys.verifying)
 
     def is_withdrawn(self, claim: ConsentClaim) -> bool:
         """Return whether consent to the recording is withdrawn. A record that is missing or invalid
@@ -156,7 +160,7 @@ class ConsentRegister:
     def forget_if_withdrawn(self, recording: str) -> None:
         """Destroy the key of a voice and its voiceprints if consent to the recording is withdrawn,
         unless they were made under a record that is valid from a later date."""
-        notes = withdrawal.find_withdrawals(recording, self.results, self.keys.verifying)
+        notes = self.find_withdrawals(recording)
         if not notes:
             return
         key = read_voice_key(recording, self.control, self.keys)

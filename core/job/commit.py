@@ -122,7 +122,10 @@ def read_result(job_id: str, runtime: Runtime) -> Result | None:
 
 
 def commit_result(result: Result, runtime: Runtime) -> Result:
-    """Sign and store the result, unless another worker has; return the one that is stored."""
+    """Sign and store the result, unless another worker has; return the one that is stored.
+
+    If it is this one, the outputs that it says are removed are deleted.
+    """
     finished = document.format_timestamp(runtime.control.now())
     data = signed.sign(msgspec.structs.replace(result, finished=finished), runtime.keys.signing)
     key = result_key(result.job_id)
@@ -132,6 +135,8 @@ def commit_result(result: Result, runtime: Runtime) -> Result:
             return earlier
         runtime.results.put(key, data)
     _queue_for_log(result.job_id, data, runtime)
+    for removed in document.removed_keys(result.items, result.notices):
+        runtime.results.delete(removed)
     for voice in result.voices.values():
         runtime.control.delete(pending_key(voice.reference, result.job_id))
     return document.parse_result(data)

@@ -56,8 +56,14 @@ def make_all(
             done += 1
         except (Refused, Failed) as exc:
             add(failed_item(item.id, item.index, exc, item))
+            voices |= _silenced(item, exc)
         run.lease.record_outputs(done)
     return sorted(results, key=lambda result: result.index)
+
+
+def _silenced(item: Item, error: JobError) -> dict[str, JobError]:
+    """The voice of an item if its consent was withdrawn: it speaks no more in this job."""
+    return {item.voice: error} if error.code == "CONSENT_REVOKED" else {}
 
 
 def failed_item(item_id: str, index: int, error: JobError, item: Item | None = None) -> ItemResult:

@@ -122,7 +122,12 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     with stopwatch.stage("store"):
         record = ObjectRecord(key=key, fingerprint=fingerprint, entry=result)
         stored_record, envelope = object_record.put_or_adopt(
-            sealed.body, record, sealed.envelope, runtime, labelled=label.profile != "none"
+            sealed.body,
+            record,
+            sealed.envelope,
+            runtime,
+            recordings=[voice.sha256],
+            labelled=label.profile != "none",
         )
     return _from_record(stored_record, envelope, fingerprint, item, job)
 

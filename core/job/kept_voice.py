@@ -21,7 +21,7 @@ from core.consent.gate import Gate
 from core.crypto import sealing
 from core.crypto.keys import KeyProvider
 from core.crypto.sealing import Context
-from core.crypto.voice_key import OpenVoiceKey, find_voice_key, open_voice_key
+from core.crypto.voice_key import find_voice_key, open_voice_key
 from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Misconfigured, Refused

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Literal, TypeVar, cast
@@ -56,6 +58,9 @@ class SignedRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     envelope_sha256: str = ""
     """Of the envelope in the metadata, in canonical form. Version 0.1.0 wrote neither this nor the
     schema."""
+    recordings: list[str] = []
+    """SHA-256 of the recordings whose voices speak in the object, for whoever finds it without a
+    result."""
 
 
 def put_or_adopt(
@@ -64,6 +69,7 @@ def put_or_adopt(
     envelope: Envelope,
     runtime: Runtime,
     *,
+    recordings: Collection[str] = (),
     labelled: bool = False,
 ) -> tuple[ObjectRecord[T], Envelope]:
     """Store a sealed body with its record, or adopt the object if another worker stored it first.
@@ -75,6 +81,7 @@ def put_or_adopt(
         fingerprint=record.fingerprint,
         made=msgspec.to_builtins(record.entry),
         envelope_sha256=_digest_of(envelope),
+        recordings=sorted(recordings),
     )
     metadata = {RECORD: base64url.encode(signed.sign(written, runtime.keys.signing))}
     metadata |= sealing.envelope_metadata(envelope) | ({SYNTHETIC: "1"} if labelled else {})
@@ -101,6 +108,13 @@ def adopt(key: str, type_: type[T], runtime: Runtime) -> tuple[ObjectRecord[T], 
         except Refused as exc:
             message = f"{key} exists, but voicedrop did not write it: {exc.message}"
             raise Refused("OUTPUT_EXISTS", message) from exc
+
+
+def recordings_of(info: Info, runtime: Runtime) -> list[str]:
+    """Return the recordings whose voices speak in an object; none if we did not write it."""
+    with suppress(Refused):
+        return _verify(info, runtime).recordings
+    return []
 
 
 def _read(

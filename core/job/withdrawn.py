@@ -1,9 +1,10 @@
 """Voices whose consent was withdrawn while a job ran.
 
 Consent is read again before every output is stored and before a result or part is signed. A
-document that was signed before the withdrawal stands. Whatever no signed document names yet is
-deleted, by whichever worker signs, and the document says so: so an output that was stored in the
-moment of the withdrawal, or by a worker that died, does not remain.
+document that was signed before the withdrawal stands. Whatever no signed document names by then is
+removed: the document says so (OUTPUT_REMOVED), and when it is stored, the worker that stored it
+deletes what it names. Deleting it earlier could take files from a slower worker whose document
+is stored first. What a worker leaves that dies between the two is deleted by a sweep.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 
 from core.consent.gate import ConsentClaim
 from core.errors import JobError, Notice, Refused
+from core.job import object_record
 from core.job.each_item import failed_item
 from core.job.enrolment import Admitted
 from core.job.runtime import Run, Runtime
@@ -55,10 +57,10 @@ def find_withdrawn(
 def remove_outputs(
     items: list[ItemResult], job: Job, errors: Mapping[str, JobError], run: Run
 ) -> list[ItemResult]:
-    """Fail the items of withdrawn voices, and delete what is stored of them.
+    """Fail the items of withdrawn voices, and name what is stored of them.
 
     `errors`: what `find_withdrawn` returned. An output that was kept from an earlier job is not
-    deleted, because the result of that job names it.
+    removed, because the result of that job names it.
     """
     wanted = {item.index: item for item in job.items if item.voice in errors}
     return [
@@ -71,14 +73,26 @@ def remove_outputs(
 
 def _removed(result: ItemResult, item: Item, error: JobError, run: Run) -> ItemResult:
     failed = result if result.error else failed_item(item.id, item.index, error, item)
-    if result.kept_from:
+    if result.kept_from or any(notice.code == "OUTPUT_REMOVED" for notice in failed.notices):
         return failed
     keys = [output_key(run.job_id, item.id, form) for form in (item.format, *item.subtitle)]
-    notices = [remove(key, run.runtime) for key in keys if run.runtime.results.head(key)]
+    notices = [removal(key) for key in keys if run.runtime.results.head(key)]
     return msgspec.structs.replace(failed, notices=[*failed.notices, *notices])
 
 
-def remove(key: str, runtime: Runtime) -> Notice:
-    """Delete an output; return the notice that names it."""
-    runtime.results.delete(key)
+def removal(key: str) -> Notice:
+    """The notice that names an output which is removed."""
     return Notice("OUTPUT_REMOVED", pointer=key)
+
+
+def remove_unclaimed(keys: Iterable[str], runtime: Runtime) -> list[str]:
+    """Delete outputs that no result names and in which a withdrawn voice speaks: those of workers
+    that were slower than the withdrawal, or died. Returns their keys."""
+    removed = []
+    for key in keys:
+        stored = runtime.results.head(key)
+        recordings = object_record.recordings_of(stored, runtime) if stored else []
+        if any(map(runtime.consents.find_withdrawals, recordings)):
+            runtime.results.delete(key)
+            removed.append(key)
+    return removed

@@ -68,7 +68,7 @@ def release(
     voices: Mapping[str, Admitted | JobError],
     run: Run,
 ) -> Released:
-    """Join the items, and delete what was made with a voice whose consent was withdrawn meanwhile.
+    """Join the items, without what was made with a voice whose consent was withdrawn meanwhile.
 
     Raises Unavailable, Misconfigured.
     """
@@ -77,14 +77,13 @@ def release(
         claims[name] = [*claims.get(name, []), *kept]
     chapters, notices = [], []
     if job.output.concatenate != "none":
-        if errors := withdrawn.find_withdrawn(voices, claims, run.runtime):
-            items = withdrawn.remove_outputs(items, job, errors, run)
-            notices = _remove_joined([], run)
+        errors = withdrawn.find_withdrawn(voices, claims, run.runtime)
+        items = withdrawn.remove_outputs(items, job, errors, run)
         chapters = join(job, items, claims, run)
     if errors := withdrawn.find_withdrawn(voices, claims, run.runtime):
         items = withdrawn.remove_outputs(items, job, errors, run)
         chapters = _without_voices(chapters, job, errors)
-        notices += _remove_joined(chapters, run)
+        notices = _name_unclaimed(chapters, run)
     return Released(items, chapters, notices)
 
 
@@ -100,11 +99,12 @@ def _without_voices(
     ]
 
 
-def _remove_joined(chapters: list[Chapter], run: Run) -> list[Notice]:
-    """Delete the joined files of this job other than these; some may be those of a dead worker."""
+def _name_unclaimed(chapters: list[Chapter], run: Run) -> list[Notice]:
+    """Name the joined files of this job other than these, which are removed; some may be those of a
+    dead worker."""
     kept = set(document.sealed_keys(chapters))
     stored = list(run.runtime.results.list(job_prefix(run.job_id) + chapter_name("")))
-    return [withdrawn.remove(info.key, run.runtime) for info in stored if info.key not in kept]
+    return [withdrawn.removal(info.key) for info in stored if info.key not in kept]
 
 
 def join(job: Job, items: list[ItemResult], claims: withdrawn.Claims, run: Run) -> list[Chapter]:
@@ -214,6 +214,7 @@ def _make_and_store(
             record,
             envelope,
             run.runtime,
+            recordings={c.reference_sha256 for name in voices for c in claims.get(name, ())},
             labelled=label.profile != "none",
         )
 

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -236,6 +237,13 @@ def sealed_keys(made: Iterable[ItemResult | Chapter]) -> Iterator[str]:
         if one.output:
             yield one.output.key
         yield from (subtitle.key for subtitle in one.subtitles)
+
+
+def removed_keys(items: Iterable[ItemResult], notices: Iterable[Notice] = ()) -> Iterator[str]:
+    """Yield the keys of the outputs that are removed (OUTPUT_REMOVED)."""
+    for notice in chain(notices, *(item.notices for item in items)):
+        if notice.code == "OUTPUT_REMOVED":
+            yield notice.pointer
 
 
 def parse_result(data: bytes) -> Result:

@@ -47,6 +47,10 @@ class InvariantChecker:
         """Job and item -> name of the item's shard."""
         self._split_jobs: set[str] = set()
         self.on_shard: Callable[[str], None] = lambda key: None
+        self.may_delete: Callable[[str], bool] = lambda key: False
+        """Whether an output may be removed from the results bucket."""
+        self.stored_at: dict[str, float] = {}
+        """Key of an output -> virtual time at which it was stored."""
 
     def register_engine(self, host: str, fingerprint: str) -> None:
         self._engine_of[host] = fingerprint
@@ -85,6 +89,9 @@ class InvariantChecker:
 
     def _check_write(self, call: Call, answer: object) -> None:
         key = call.key
+        if call.operation == "delete" and self.may_delete(key):
+            self._first.pop(key, None)
+            return
         if call.operation in ("delete", "put"):
             self._fail(call, "an object of the results bucket was replaced or removed")
         stored = self.results.objects[key].data
@@ -93,6 +100,7 @@ class InvariantChecker:
         if answer is True:
             self.written[key] += 1
             if key.endswith(".sealed"):
+                self.stored_at[key] = self._scheduler.now
                 host = call.host.name
                 self._made_from[key] = (self._engine_of[host], self._reference_of[host])
             elif key.endswith("/result.json"):
@@ -121,6 +129,8 @@ class InvariantChecker:
                 self._fail(call, f"the result names {item.output.key}, which does not exist")
             elif hashlib.sha256(stored.data).hexdigest() != item.output.sealed_sha256:
                 self._fail(call, f"the result has another digest than {item.output.key}")
+            if item.kept_from:
+                continue
             has_notice = "ENGINE_CHANGED" in {notice.code for notice in item.notices}
             source = used.get(item.id, result)
             engine = source.engine.fingerprint if source.engine else ""
