@@ -1,6 +1,6 @@
 """What is kept of a voice between jobs: its voiceprint, and what was found in its recording.
 
-    control  voices/<recording>/<name>.sealed    msgpack: the fields of `Voiceprint`, and `examination`
+    control  voices/<recording>/<name>.sealed  msgpack: the fields of `Voiceprint`, `examination`
 
 Learning a voice takes half a minute of processor time, preparing and examining its recording a
 quarter of a second. The file describes a person. It is sealed under the key of the voice

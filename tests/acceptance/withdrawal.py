@@ -5,8 +5,8 @@
 
 Jobs, retries, shards, joining, sweeps, crashes and slow workers go on around the withdrawal, in
 virtual time. Afterwards nothing that was stored later may remain, nothing biometric may be left,
-and every result must say how its items ended. Prints one JSON document; exit code 1 if an invariant is
-violated or a broken variant is not detected.
+and every result must say how its items ended. Prints one JSON document; exit code 1 if an
+invariant is violated or a broken variant is not detected.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ class Place:
     @property
     def voice_key(self) -> KeyProvider:
         runtime = self.runtime
-        return present(voice_key.find_voice_key(self.recording, runtime.control, runtime.keys))
+        found = voice_key.find_voice_key(self.recording, runtime.control, runtime.keys)
+        return present(found).wrapping
 
 
 def places(runtime: Runtime) -> list[Place]:
