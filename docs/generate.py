@@ -16,9 +16,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from core import errors  # noqa: E402
-from core.result import schemas  # noqa: E402
 from core.settings import SETTINGS, Setting  # noqa: E402
-from events import outgoing  # noqa: E402
+from handlers.cli.schema import SCHEMAS  # noqa: E402
 
 FAMILIES = (
     (
@@ -65,20 +64,18 @@ MARKS = ("<!-- settings: made by docs/generate.py -->", "<!-- end of settings --
 
 def pages() -> dict[Path, str]:
     """Path -> content of every generated file."""
-    documents = {
-        "job-1.json": schemas.job_schema(),
-        "result-1.json": schemas.result_schema(),
-        "event-1.json": outgoing.schema(),
-        "consent-1.json": schemas.consent_schema(),
-    }
     made = {
-        HERE / "schemas" / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        for name, schema in documents.items()
+        HERE / "schemas" / f"{name}-1.json": _format_schema(make())
+        for name, make in SCHEMAS.items()
     }
     for name, words in READMES.items():
         path = HERE.parent / name
         made[path] = _between_marks(path.read_text(encoding="utf-8"), settings_table(words))
     return made | {HERE / "errors.md": error_page()}
+
+
+def _format_schema(schema: Mapping[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def error_page() -> str:

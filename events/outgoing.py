@@ -25,10 +25,11 @@ from core.storage.object_keys import result_key
 MAX_LISTED = 100
 """Most outputs, and most joined files, named in an event, because event buses accept 64 KiB. The
 result names all of them."""
+SCHEMA = "voicedrop/event/1"
 _NAMESPACE = uuid.UUID("6f8f2a52-3f0e-5d0c-9a63-8d1f2f0c6f10")
 
 
-class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JobData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The facts by which a consumer decides whether to fetch the result."""
 
     job_id: str
@@ -53,6 +54,18 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Error code of the job as a whole, or empty."""
 
 
+class TraceData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The facts by which a consumer decides whether to fetch the report of a trace."""
+
+    trace_id: str
+    report_key: str
+    """Key in the results bucket."""
+    marked: bool | None
+    """None: the clip could not be read."""
+    jobs: list[str]
+    """Ids of the jobs whose marks were found."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     specversion: Literal["1.0"] = "1.0"
     id: str
@@ -61,6 +74,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     subject: str
     time: str
     datacontenttype: Literal["application/json"] = "application/json"
+    dataschema: str = ""
+    """URI of the schema of `data`; missing in events of version 0.1.0."""
     data: Any
 
 
@@ -73,7 +88,18 @@ class JobEvent(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "com.voicedrop.job.validated",
         "com.voicedrop.job.invalid",
     ]
-    data: Data
+    dataschema: Literal["urn:voicedrop:event:1#/$defs/JobData"] = (
+        "urn:voicedrop:event:1#/$defs/JobData"
+    )
+    data: JobData
+
+
+class TraceEvent(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    type: Literal["com.voicedrop.trace.completed"]
+    dataschema: Literal["urn:voicedrop:event:1#/$defs/TraceData"] = (
+        "urn:voicedrop:event:1#/$defs/TraceData"
+    )
+    data: TraceData
 
 
 def job_event(finished: Result) -> bytes:
@@ -83,7 +109,7 @@ def job_event(finished: Result) -> bytes:
     errors = Counter(document.count_errors([*finished.items, *finished.chapters]))
     for part in finished.parts:
         errors.update(part.errors)
-    data = Data(
+    data = JobData(
         job_id=finished.job_id,
         status=finished.status,
         id=finished.id,
@@ -99,6 +125,7 @@ def job_event(finished: Result) -> bytes:
         error=finished.error.code if finished.error else "",
     )
     return build_event(
+        JobEvent,
         identity=f"{finished.job_id} {finished.status} {finished.finished}",
         type_=f"com.voicedrop.job.{finished.status}",
         bucket=finished.manifest.bucket,
@@ -108,10 +135,11 @@ def job_event(finished: Result) -> bytes:
     )
 
 
-def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) -> bytes:
+def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: TraceData) -> bytes:
     """Return the event of a finished trace. `report`: the bytes of the trace report; `clip`: the
     key of the traced clip."""
     return build_event(
+        TraceEvent,
         identity=hashlib.sha256(report).hexdigest(),
         type_="com.voicedrop.trace.completed",
         bucket=bucket,
@@ -122,11 +150,18 @@ def trace_event(report: bytes, *, bucket: str, clip: str, time: str, data: Any) 
 
 
 def build_event(
-    *, identity: str, type_: str, bucket: str, subject: str, time: str, data: Any
+    kind: type[Event],
+    *,
+    identity: str,
+    type_: str,
+    bucket: str,
+    subject: str,
+    time: str,
+    data: JobData | TraceData,
 ) -> bytes:
     """Return an event, ending in a newline. `bucket`: the inbox, which names the source; `subject`:
     the object that started the work; `identity`: text that is unique among the source's events."""
-    cloud_event = Event(
+    cloud_event = kind(
         id=str(uuid.uuid5(_NAMESPACE, identity)),
         source=f"/voicedrop/{quote(bucket, safe='')}",
         type=type_,
@@ -138,5 +173,5 @@ def build_event(
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema 2020-12 of a job's event, which is docs/schemas/event-1.json."""
-    return schemas.struct_schema(JobEvent, "voicedrop/event/1")
+    """Return the JSON Schema 2020-12 of all events, which is docs/schemas/event-1.json."""
+    return schemas.struct_schema(SCHEMA, JobEvent, TraceEvent)

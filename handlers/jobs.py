@@ -113,12 +113,12 @@ def trace_clip(key: str, runtime: Runtime) -> Trace:
         bucket=runtime.inbox.name,
         clip=report.clip.name,
         time=report.finished,
-        data={
-            "trace_id": report.trace_id,
-            "report_key": report_key,
-            "marked": report.marked,
-            "jobs": sorted({finding.job for finding in report.findings if finding.job}),
-        },
+        data=outgoing.TraceData(
+            trace_id=report.trace_id,
+            report_key=report_key,
+            marked=report.marked,
+            jobs=sorted({finding.job for finding in report.findings if finding.job}),
+        ),
     )
     _put_event(event_key(report.trace_id, report.finished), event, runtime)
     return report

@@ -120,6 +120,23 @@ def _add_part(gathered: GatheredParts, part: Part, digest: str) -> None:
     gathered.stages = document.sum_stages(gathered.stages, part.stages)
 
 
+class ErrorLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of errors.jsonl: a failed item and its error."""
+
+    index: int
+    """Index among all items of the manifest, from 0."""
+    id: str
+    line: int | msgspec.UnsetType = msgspec.UNSET
+    """Line of a manifest in JSON Lines, from 1."""
+    code: str
+    message: str
+    advice: str
+    pointer: str
+    retryable: bool
+    voice: str
+    meta: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
 class _Tables:
     """items.csv with a line for each item, and errors.jsonl with a line for each failed item."""
 
@@ -133,12 +150,16 @@ class _Tables:
         self._writer.writerow(_row(item))
         if item.error:
             # In JSON Lines the header is line 1, and every line after it counts as an item.
-            line = {"line": item.index + 2} if item.error.pointer.startswith("line ") else {}
-            error = msgspec.to_builtins(item.error)
-            fields = {"index": item.index, "id": item.id, **line, **error, "voice": item.voice}
-            if item.meta is not None:
-                fields["meta"] = item.meta
-            self._errors += msgspec.json.encode(fields) + b"\n"
+            is_line = item.error.pointer.startswith("line ")
+            line = ErrorLine(
+                index=item.index,
+                id=item.id,
+                line=item.index + 2 if is_line else msgspec.UNSET,
+                **msgspec.structs.asdict(item.error),
+                voice=item.voice,
+                meta=msgspec.UNSET if item.meta is None else item.meta,
+            )
+            self._errors += msgspec.json.encode(line) + b"\n"
 
     def files(self, job_id: str) -> Iterator[tuple[str, str, bytes]]:
         """Yield the name, key and bytes of each table."""

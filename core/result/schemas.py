@@ -32,7 +32,7 @@ from core.result.document import Result
 def job_schema() -> dict[str, Any]:
     """Return the schema of a manifest as one JSON document. In JSON Lines the first line is this
     without `items`, and every other line is its `$defs/Item`."""
-    schema = struct_schema(Manifest, SCHEMA)
+    schema = struct_schema(SCHEMA, Manifest)
     definitions = schema["$defs"]
     for type_, fields in UNSUPPORTED_FIELDS.items():
         thing = definitions[type_.__name__]
@@ -55,21 +55,46 @@ def job_schema() -> dict[str, Any]:
     return schema
 
 
+def job_line_schema() -> dict[str, Any]:
+    """Return the schema of a line of a manifest in JSON Lines: the header, or an item."""
+    definitions = job_schema()["$defs"]
+    header = definitions["Manifest"]
+    header["required"].remove("items")
+    header["properties"]["items"] = {"const": "jsonl"}
+    lines = [{"$ref": "#/$defs/Manifest"}, {"$ref": "#/$defs/Item"}]
+    return _document("voicedrop/job-line/1", lines, definitions)
+
+
 def result_schema() -> dict[str, Any]:
-    return struct_schema(Result, RESULT)
+    return struct_schema(RESULT, Result)
 
 
 def consent_schema() -> dict[str, Any]:
-    return struct_schema(Consent, CONSENT)
+    return struct_schema(CONSENT, Consent)
 
 
-def struct_schema(type_: type[msgspec.Struct], title: str) -> dict[str, Any]:
-    """Return the schema of a Struct."""
+def struct_schema(name: str, *kinds: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the schema of a document that is one of these Structs. `name`: as the document gives
+    it in its field `schema`, such as `voicedrop/result/1`."""
     definitions: dict[str, Any] = {}
+    made = [_schema(types.type_info(kind), definitions) for kind in kinds]
+    return _document(name, made, definitions)
+
+
+def schema_id(name: str) -> str:
+    """Return the identifier of the schema of this name. It is a name, not an address: the schemas
+    are published with the code."""
+    return f"urn:{name.replace('/', ':')}"
+
+
+def _document(
+    name: str, alternatives: list[dict[str, Any]], definitions: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": title,
-        **_schema(types.type_info(type_), definitions),
+        "$id": schema_id(name),
+        "title": name,
+        **(alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}),
         "$defs": definitions,
     }
 
@@ -154,7 +179,7 @@ def _definition(
 
 
 def _default(field: types.Field) -> dict[str, Any]:
-    if field.required:
+    if field.required or field.default is field.default_factory:  # neither: left out if it is unset
         return {}
     made = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     return {"default": msgspec.to_builtins(made)}

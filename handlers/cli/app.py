@@ -283,7 +283,9 @@ def doctor(bucket: Bucket = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def schema(
-    name: Annotated[str, typer.Argument(help="job, result, event or consent.")] = "job",
+    name: Annotated[
+        str, typer.Argument(help="job, consent, result, event ...; another word lists them.")
+    ] = "job",
 ) -> None:
     """Print the JSON Schema of a document."""
     from handlers.cli.schema import json_schema

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from core.audit.report import Report
+from core.batch.parts import ErrorLine
 from core.errors import Refused
 from core.result import schemas
+from core.result.document import Part
+from core.trace.registry import Index, Mark
+from core.trace.trace import Trace
 from events import outgoing
 
-_SCHEMAS = {
+SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "job": schemas.job_schema,
-    "result": schemas.result_schema,
-    "event": outgoing.schema,
+    "job-line": schemas.job_line_schema,
     "consent": schemas.consent_schema,
+    "result": schemas.result_schema,
+    "part": lambda: schemas.struct_schema("voicedrop/part/1", Part),
+    "error-line": lambda: schemas.struct_schema("voicedrop/error-line/1", ErrorLine),
+    "event": outgoing.schema,
+    "mark": lambda: schemas.struct_schema("voicedrop/mark/1", Mark),
+    "trace": lambda: schemas.struct_schema("voicedrop/trace/1", Trace),
+    "audit": lambda: schemas.struct_schema("voicedrop/audit/1", Report),
+    "index": lambda: schemas.struct_schema("voicedrop/index/1", Index),
 }
+"""Every document that producers write, or that is written for others to read. Version 1 of each is
+docs/schemas/<name>-1.json."""
 
 
 def json_schema(name: str) -> dict[str, Any]:
     """Raises Refused VALUE_RANGE if there is no schema of that name."""
-    if name not in _SCHEMAS:
-        raise Refused("VALUE_RANGE", f"There is a schema of {', '.join(_SCHEMAS)}, not of {name}.")
-    return _SCHEMAS[name]()
+    if name not in SCHEMAS:
+        raise Refused("VALUE_RANGE", f"There is a schema of {', '.join(SCHEMAS)}, not of {name}.")
+    return SCHEMAS[name]()

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyopenjtalk
 import pytest
 import soundfile
-import tink
 from pypinyin import lazy_pinyin
-from tink import secret_key_access, streaming_aead
 
 from core.audio.decoding import decode_trusted
-from core.crypto import keys, sealing
+from core.crypto import keys
 from core.documents import signed
 from core.result.document import parse_result
 from core.speech.recognise import Recogniser, error_rate
-from tests.support.command_line import EXAMPLE_INBOX, Workspace
+from tests.support.command_line import EXAMPLE_INBOX, ROOT, Workspace
 from tests.support.leak import leak_clip
 from tests.support.present import present
 
@@ -96,21 +96,19 @@ def as_sound(text: str, language: str) -> str:
             return text
 
 
-def test_tink_itself_opens_every_sealed_file(spoken: Workspace, opened_files: Path) -> None:
-    streaming_aead.register()
-    done = parse_result(result_path(spoken).read_bytes())
-    wrapping = keys.load_keyring(spoken.root / "keys").wrapping
-    for item in done.items:
-        envelope = present(item.envelope)
-        key = sealing.unwrap_data_key(envelope, wrapping)
-        keyset = tink.json_proto_keyset_format.parse(
-            sealing.tink_keyset(key), secret_key_access.TOKEN
+def test_the_program_on_the_page_opens_every_item_without_our_code(
+    spoken: Workspace, opened_files: Path
+) -> None:
+    page = (ROOT / "docs/format.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n")[2].partition("```")[0]
+    imported = set(re.findall(r"^(?:import|from) (.+?)(?: import .+)?$", program, re.MULTILINE))
+    assert not any(name.split(".")[0] in ("core", "events", "handlers") for name in imported)
+    for item in TEXTS:
+        arguments = [str(result_path(spoken)), str(spoken.root / "keys/kek-001.key"), item]
+        ran = subprocess.run(
+            [sys.executable, "-I", "-c", program, *arguments], capture_output=True, check=True
         )
-        body = (spoken.root / "bucket/results" / present(item.output).key).read_bytes()
-        opener = keyset.primitive(streaming_aead.StreamingAead)
-        associated = envelope.ctx.associated_data
-        with opener.new_decrypting_stream(io.BytesIO(body), associated) as stream:
-            assert stream.read() == (opened_files / f"{item.id}.wav").read_bytes()
+        assert ran.stdout == (opened_files / f"{item}.wav").read_bytes()
 
 
 def test_a_leaked_mp3_is_traced_to_its_job(

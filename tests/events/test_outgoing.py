@@ -30,6 +30,7 @@ def test_the_event_of_a_job() -> None:
         "subject": "jobs/2026/书.manifest.json",
         "time": "2026-11-23T00:00:01.500Z",
         "datacontenttype": "application/json",
+        "dataschema": "urn:voicedrop:event:1#/$defs/JobData",
         "data": {
             "job_id": JOB,
             "status": "partial",
@@ -129,12 +130,12 @@ def test_a_slash_in_the_bucket_name_is_escaped() -> None:
 
 def test_the_event_of_a_trace() -> None:
     report, time = b'{"trace":1}', "2026-11-22T00:00:00.000Z"
-    made = outgoing.trace_event(
-        report, bucket="inbox", clip="audit/a.mp3", time=time, data={"trace_id": "t", "found": 1}
-    )
+    found = outgoing.TraceData(trace_id="t", report_key="audit/t.json", marked=True, jobs=[JOB])
+    made = outgoing.trace_event(report, bucket="inbox", clip="audit/a.mp3", time=time, data=found)
     event = json.loads(made)
     assert event["type"] == "com.voicedrop.trace.completed"
-    assert (event["subject"], event["data"]) == ("audit/a.mp3", {"trace_id": "t", "found": 1})
+    assert event["dataschema"] == "urn:voicedrop:event:1#/$defs/TraceData"
+    assert (event["subject"], event["data"]) == ("audit/a.mp3", msgspec.to_builtins(found))
 
 
 def test_events_are_stored_by_day() -> None:

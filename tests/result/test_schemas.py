@@ -20,6 +20,7 @@ from core.result import document as result
 from core.result import schemas
 from docs import generate
 from events import outgoing
+from handlers.cli.schema import SCHEMAS
 from tests.manifest.test_manifest_refused import FIELDS, UNSUPPORTED
 from tests.manifest.test_parse import ITEMS
 from tests.support.manifests import ITEM, VOICE, encode, manifest
@@ -41,13 +42,11 @@ def test_a_setting_without_a_chinese_explanation_is_reported() -> None:
         generate.settings_table({**words, "help": missing})
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [schemas.job_schema(), schemas.result_schema(), outgoing.schema()],
-    ids=["job", "result", "event"],
-)
-def test_schemas_conform_to_json_schema(schema: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_schemas_conform_to_json_schema(name: str) -> None:
+    schema = SCHEMAS[name]()
     jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"urn:voicedrop:{name}:1"
 
 
 LIBRARY = {
@@ -87,13 +86,8 @@ def test_the_constraints_written_are_those_in_use(
         return write(kind)
 
     monkeypatch.setattr(schemas, "_constraints", watched)
-    for made in (
-        schemas.job_schema,
-        schemas.result_schema,
-        schemas.consent_schema,
-        outgoing.schema,
-    ):
-        made()
+    for make in SCHEMAS.values():
+        make()
     assert used == {(kind, name) for kind, named in schemas._CONSTRAINTS.items() for name in named}
 
 
@@ -104,9 +98,9 @@ def test_the_layout_of_a_schema_does_not_depend_on_msgspec() -> None:
         msgspec.defstruct("Made", [("zeta", int), ("alpha", int, 7)], namespace={"__doc__": said})
         for said in ("Two lines:\n    the second.", "\n  Two lines:\n  the second.\n")
     ]
-    one, other = (schemas.struct_schema(type_, "made") for type_ in made)
+    one, other = (schemas.struct_schema("made", type_) for type_ in made)
     assert one == other
-    assert list(one) == ["$schema", "title", "$ref", "$defs"]
+    assert list(one) == ["$schema", "$id", "title", "$ref", "$defs"]
     assert json.dumps(one["$defs"]["Made"]) == json.dumps(
         {
             "title": "Made",
@@ -199,6 +193,17 @@ def test_a_refused_item_is_invalid_in_the_schema(name: str) -> None:
 def test_results_and_their_events_are_valid(document: result.Result) -> None:
     assert valid(json.loads(canonical.dump(document)), schemas.result_schema())
     assert valid(json.loads(outgoing.job_event(document)), outgoing.schema())
+
+
+def test_the_schema_of_the_data_of_an_event_is_found_by_its_uri() -> None:
+    event = json.loads(outgoing.job_event(FULL))
+    document, _, pointer = event["dataschema"].partition("#")
+    schema = outgoing.schema()
+    assert schema["$id"] == document
+    part: Any = schema
+    for name in pointer.split("/")[1:]:
+        part = part[name]
+    assert valid(event["data"], part | {"$defs": schema["$defs"]})
 
 
 def test_the_page_of_errors_names_every_code_once() -> None:
