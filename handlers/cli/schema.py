@@ -7,6 +7,7 @@ from typing import Any
 
 from core.audit.report import Report
 from core.batch.parts import ErrorLine
+from core.consent.withdrawal import WithdrawalNote
 from core.errors import Refused
 from core.result import schemas
 from core.result.document import Part
@@ -18,6 +19,7 @@ SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "job": schemas.job_schema,
     "job-line": schemas.job_line_schema,
     "consent": schemas.consent_schema,
+    "withdrawal": lambda: schemas.struct_schema("voicedrop/withdrawal/1", WithdrawalNote),
     "result": schemas.result_schema,
     "part": lambda: schemas.struct_schema("voicedrop/part/1", Part),
     "error-line": lambda: schemas.struct_schema("voicedrop/error-line/1", ErrorLine),

@@ -81,6 +81,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Documents:
     runtime.inbox.put("audit/no-audio.wav", b"<html>")
     watch(runtime)
     integrate_log(runtime)
+    record = (root / "inbox/consent/alice.json").read_bytes()
+    runtime.consents.withdraw(record, runtime.results.now())
     with Progress(quiet=True) as progress:
         audit_results(settings, AuditRequest(out=root / "report"), progress)
     return read_documents(root)
