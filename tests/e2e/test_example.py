@@ -152,11 +152,6 @@ def test_a_single_sealed_file_can_be_opened(spoken: Workspace, tmp_path: Path) -
     assert [one["item"] for one in report["opened"]] == ["english"]
 
 
-def test_a_job_can_be_opened_by_its_id(spoken: Workspace, tmp_path: Path) -> None:
-    report = spoken.json("open", result_path(spoken).parent.name, "--out", str(tmp_path))
-    assert len(report["opened"]) == 3
-
-
 def test_a_changed_result_is_not_opened(spoken: Workspace, tmp_path: Path) -> None:
     copy = tmp_path / "result.json"
     copy.write_bytes(result_path(spoken).read_bytes().replace(b'"succeeded"', b'"partial"', 1))
