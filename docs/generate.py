@@ -64,10 +64,11 @@ MARKS = ("<!-- settings: made by docs/generate.py -->", "<!-- end of settings --
 
 def pages() -> dict[Path, str]:
     """Path -> content of every generated file."""
-    made = {
-        HERE / "schemas" / f"{name}-1.json": _format_schema(make())
-        for name, make in SCHEMAS.items()
-    }
+    made = {}
+    for make in SCHEMAS.values():
+        schema = make()
+        name = "-".join(schema["title"].split("/")[1:])  # voicedrop/result/1 -> result-1
+        made[HERE / "schemas" / f"{name}.json"] = _format_schema(schema)
     for name, words in READMES.items():
         path = HERE.parent / name
         made[path] = _between_marks(path.read_text(encoding="utf-8"), settings_table(words))

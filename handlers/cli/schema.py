@@ -11,7 +11,7 @@ from core.consent.withdrawal import WithdrawalNote
 from core.errors import Refused
 from core.result import schemas
 from core.result.document import Part
-from core.trace.registry import Index, Mark
+from core.trace.registry import Index, SignedMark
 from core.trace.trace import Trace
 from events import outgoing
 
@@ -24,13 +24,13 @@ SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "part": lambda: schemas.struct_schema("voicedrop/part/1", Part),
     "error-line": lambda: schemas.struct_schema("voicedrop/error-line/1", ErrorLine),
     "event": outgoing.schema,
-    "mark": lambda: schemas.struct_schema("voicedrop/mark/1", Mark),
-    "trace": lambda: schemas.struct_schema("voicedrop/trace/1", Trace),
+    "mark": lambda: schemas.struct_schema("voicedrop/mark/2", SignedMark),
+    "trace": lambda: schemas.struct_schema("voicedrop/trace/2", Trace),
     "audit": lambda: schemas.struct_schema("voicedrop/audit/1", Report),
     "index": lambda: schemas.struct_schema("voicedrop/index/1", Index),
 }
-"""Every document that producers write, or that is written for others to read. Version 1 of each is
-docs/schemas/<name>-1.json."""
+"""Every document that producers write, or that is written for others to read, in the version that
+is written now: docs/schemas/<name>-<version>.json."""
 
 
 def json_schema(name: str) -> dict[str, Any]:
