@@ -132,6 +132,8 @@ MISCONFIGURED: Mapping[str, str] = {
     "MODEL_INVALID": "The model file does not belong to this version: install the model again.",
     "SANDBOX_UNAVAILABLE": "This system cannot confine decoders: run on Linux with seccomp, or set "
     "VOICEDROP_SANDBOX=best_effort.",
+    "DECODER_UNAVAILABLE": "The process that decodes recordings fails to start: "
+    "docs/operations.md says how to see why.",
     "ENGINE_UNSUPPORTED": "Set VOICEDROP_ENGINE to an engine that is installed.",
 }
 

@@ -57,6 +57,8 @@ __all__ = [
 ]
 
 _DEFAULT = Limits()
+_STARTUP_FAILED = 1
+"""The exit status of an interpreter that ends with an exception."""
 _log = logging.getLogger("voicedrop.sandbox")
 _VARIABLES = (
     "HOME",
@@ -85,7 +87,8 @@ class Sandbox:
     """A handle on the server process; it is thread-safe.
 
     Tasks raise Misconfigured SANDBOX_UNAVAILABLE if protection is required, here or in all of the
-    process, and the kernel cannot filter their system calls.
+    process, and the kernel cannot filter their system calls, and DECODER_UNAVAILABLE if the server
+    fails to start.
     """
 
     all_required: ClassVar[bool] = False
@@ -120,8 +123,9 @@ class Sandbox:
             control = self._connect()
             try:
                 return _run_task(self._send, control, request, data, limits)
-            except _ServerDied:
-                self._discard(control)
+            except _ServerDied as exc:
+                if self._discard(control) == _STARTUP_FAILED:
+                    raise Misconfigured("DECODER_UNAVAILABLE") from exc
         raise Crashed("the decoder server died")
 
     def stream(
@@ -197,10 +201,16 @@ class Sandbox:
         with self._lock:
             socket.send_fds(control, [len(message).to_bytes(4, "little") + message], fds)
 
-    def _discard(self, control: socket.socket) -> None:
+    def _discard(self, control: socket.socket) -> int | None:
+        """Stop the server if another thread has not done so, and return its exit status."""
         with self._lock:
-            if self._control is control:
-                self._close()
+            server = self._server
+            if server is None or self._control is not control:
+                return None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=1)  # it exits after it has closed its socket
+            self._close()
+            return server.returncode
 
     def forget_server(self) -> None:
         """Forget the server, in a forked process: it is a child of the parent process."""

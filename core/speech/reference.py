@@ -27,7 +27,7 @@ MAX_WINDOW_S: Final = 10.0
 """Longest reference for an engine in seconds; GPT-SoVITS accepts 3 to 10 s only."""
 _LIMITS: Final = Limits(cpu_s=30, wall_s=60.0, memory=1 << 30, output=8 << 20)
 """Ten minutes of stereo at 48 kHz are 230 MB of samples."""
-_sandbox = Sandbox("core.speech.preparation:warm_up")
+_sandbox = Sandbox("core.speech.numba_cache:warm_up")
 start = _sandbox.start
 """Start the process that prepares references. It is ready after about three seconds."""
 

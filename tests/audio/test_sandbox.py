@@ -15,6 +15,7 @@ import pytest
 
 from core.audio.sandbox import Crashed, Limits, Sandbox
 from core.audio.sandbox_server import ANSWER_LIMIT
+from core.errors import Misconfigured
 
 TASKS = "tests.support.sandbox_tasks:"
 ROOT = Path(__file__).parents[2]
@@ -209,3 +210,13 @@ def test_the_server_ends_with_a_process_that_is_killed() -> None:
     while server.exists() and "zombie" not in (server / "status").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_to_start_is_for_the_operator_to_correct() -> None:
+    """The recording is not at fault: its job must not end as failed."""
+    own_sandbox = Sandbox(TASKS + "fail_to_start")
+    with pytest.raises(Misconfigured) as caught:
+        own_sandbox.run(TASKS + "echo", b"x", times=1)
+    assert caught.value.code == "DECODER_UNAVAILABLE"
+    own_sandbox.close()

@@ -60,3 +60,7 @@ def descriptors(data: bytes, write: Callable[[Any], object]) -> dict[str, Any]:
                 continue
         numbers.append(number)
     return {"open": numbers}
+
+
+def fail_to_start() -> None:
+    raise RuntimeError
