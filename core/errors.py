@@ -29,6 +29,7 @@ REFUSED: Mapping[str, str] = {
     "AUDIO_RATE_UNSUPPORTED": "Use a sample rate from 8 to 192 kHz.",
     "AUDIO_CHANNELS_UNSUPPORTED": "Use one to eight channels.",
     "AUDIO_CODEC_UNSUPPORTED": "Convert to WAV, FLAC, MP3, Ogg Vorbis or Opus.",
+    "AUX_UNSUPPORTED": "This engine learns from one recording only: remove `aux` from the voice.",
     "AUDIO_CHANNEL_MISSING": "The recording has one channel only: remove `channel` from the voice.",
     "AUDIO_PHASE_CANCEL": "The two channels cancel each other out: send one of them as mono.",
     "AUDIO_NONFINITE": "Samples are NaN or infinite: export the recording again.",

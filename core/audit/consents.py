@@ -57,14 +57,15 @@ def _check_voice(
         started = datetime.fromisoformat(result.started)
         withdrawn = sources.inbox.head(key + REVOKED_SUFFIX)
         if languages := _released_languages(name, result, job, sources):
-            records.check_consent(
-                record,
-                reference_sha256=used.reference_sha256 or "",
-                languages=languages,
-                at=started,
-                revoked=withdrawn is not None and withdrawn.modified < started.timestamp(),
-                pointer=key,
-            )
+            for digest in (used.reference_sha256, *(one.reference_sha256 for one in used.aux)):
+                records.check_consent(
+                    record,
+                    reference_sha256=digest or "",
+                    languages=languages,
+                    at=started,
+                    revoked=withdrawn is not None and withdrawn.modified < started.timestamp(),
+                    pointer=key,
+                )
         checking.outcome = passed(CONSENT, f"voice {name}", key)
     return checking.outcome
 

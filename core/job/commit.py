@@ -138,7 +138,8 @@ def commit_result(result: Result, runtime: Runtime) -> Result:
     for removed in document.removed_keys(result.items, result.notices):
         runtime.results.delete(removed)
     for voice in result.voices.values():
-        runtime.control.delete(pending_key(voice.reference, result.job_id))
+        for key in (voice.reference, *(one.reference for one in voice.aux)):
+            runtime.control.delete(pending_key(key, result.job_id))
     return document.parse_result(data)
 
 

@@ -7,7 +7,7 @@ decoded nor learned again. Its digest and the consent to it are always checked.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,16 +27,26 @@ from core.manifest import fields
 from core.manifest.resolve import Item, Job
 from core.manifest.validate import join_pointer
 from core.result.document import Engine, Result
-from core.result.item_result import Problem, VoiceUsed
+from core.result.item_result import AuxUsed, Problem, VoiceUsed
 from core.settings import Preparation
 from core.speech import recognise, reference, speaker_change
 from core.speech.reference import PREPARATIONS, Reference
 from core.storage.port import Object
 from core.version import VERSION
-from core.voice import Voiceprint
+from core.voice import LearnsFromSeveral, Voiceprint
 
 _DETECTOR = f"{watermark.DETECTOR} fast"
 """Version and depth of the search for our mark in a recording."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auxiliary:
+    """A further recording of a voice, which may be used."""
+
+    key: str
+    claim: ConsentClaim
+    audio: Audio
+    notices: tuple[Notice, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +62,12 @@ class Admitted:
     """The prepared recording, or the voiceprint that is kept."""
     examination: Examination
     notices: tuple[Notice, ...]
+    auxiliary: tuple[Auxiliary, ...] = ()
+
+    @property
+    def claims(self) -> list[ConsentClaim]:
+        """The recordings, with the records that are named for them."""
+        return [self.gate.claim, *(one.claim for one in self.auxiliary)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +141,7 @@ def add_voices(
 
 def describe_voices(job: Job, voices: Mapping[str, Admitted | JobError]) -> dict[str, VoiceUsed]:
     """Voice name -> what the result states about it."""
-    return {name: _describe(job.voices[name].reference, voice) for name, voice in voices.items()}
+    return {name: _describe(job.voices[name], voice) for name, voice in voices.items()}
 
 
 def describe_engine(voices: Mapping[str, Admitted | JobError], runtime: Runtime) -> Engine | None:
@@ -136,12 +152,17 @@ def describe_engine(voices: Mapping[str, Admitted | JobError], runtime: Runtime)
     return Engine(name=runtime.voice.name, fingerprint=runtime.voice.fingerprint)
 
 
-def _describe(reference_key: str, voice: Admitted | JobError) -> VoiceUsed:
+def _describe(spec: fields.Voice, voice: Admitted | JobError) -> VoiceUsed:
     if isinstance(voice, JobError):
-        return VoiceUsed(reference=reference_key, error=Problem.from_error(voice))
+        aux = [AuxUsed(reference=key) for key in spec.aux]
+        return VoiceUsed(reference=spec.reference, aux=aux, error=Problem.from_error(voice))
     return VoiceUsed(
-        reference=reference_key,
+        reference=spec.reference,
         reference_sha256=voice.sha256,
+        aux=[
+            AuxUsed(reference=one.key, reference_sha256=one.claim.reference_sha256)
+            for one in voice.auxiliary
+        ],
         prepare=voice.preparation,
         consent=voice.consent,
         match=voice.voiceprint.match if isinstance(voice, Enrolled) else {},
@@ -151,7 +172,7 @@ def _describe(reference_key: str, voice: Admitted | JobError) -> VoiceUsed:
 
 def missing_references(job: Job, runtime: Runtime) -> list[str]:
     """Return the keys of the recordings that the job's items need and the inbox does not have."""
-    keys = {job.voices[item.voice].reference for item in job.items}
+    keys = {key for item in job.items for key in job.voices[item.voice].recordings}
     return sorted(key for key in keys if _is_missing(key, runtime))
 
 
@@ -166,7 +187,7 @@ def _is_missing(key: str, runtime: Runtime) -> bool:
 def _admit(
     name: str,
     spec: fields.Voice,
-    items: Iterable[Item],
+    items: Collection[Item],
     runtime: Runtime,
     stopwatch: Stopwatch,
     to_speak: bool,
@@ -178,7 +199,7 @@ def _admit(
     """
     pointer = join_pointer("/voices", name)
     with stopwatch.stage("fetch"):
-        recording = _fetch(spec, runtime, join_pointer(pointer, "reference"))
+        recording = _fetch(spec.reference, runtime, join_pointer(pointer, "reference"))
     digest = hashlib.sha256(recording.data).hexdigest()
     if spec.sha256 and spec.sha256.lower() != digest:
         raise Refused("REF_HASH_MISMATCH", pointer=join_pointer(pointer, "sha256"))
@@ -188,6 +209,7 @@ def _admit(
         cited, notices = _first_admitted(gate, items)
     with stopwatch.stage("prepare"):
         kept = _find_kept(digest, spec, gate, runtime) if to_speak else None
+    auxiliary = tuple(_admit_auxiliary(spec, items, runtime, stopwatch, pointer))
     source, examination = kept or _prepare(recording, spec, runtime, stopwatch, to_speak)
     return Admitted(
         sha256=digest,
@@ -196,17 +218,44 @@ def _admit(
         preparation=spec.prepare or runtime.prepare,
         source=source,
         examination=examination,
-        notices=(*notices, *_list_notices(examination, spec, pointer)),
+        notices=(
+            *notices,
+            *_list_notices(examination, spec, pointer),
+            *(notice for one in auxiliary for notice in one.notices),
+        ),
+        auxiliary=auxiliary,
     )
 
 
-def _fetch(spec: fields.Voice, runtime: Runtime, pointer: str) -> Object:
+def _admit_auxiliary(
+    spec: fields.Voice,
+    items: Collection[Item],
+    runtime: Runtime,
+    stopwatch: Stopwatch,
+    pointer: str,
+) -> Iterator[Auxiliary]:
+    """Fetch, check and prepare the further recordings of a voice, like its reference."""
+    for index, key in enumerate(spec.aux):
+        with stopwatch.stage("fetch"):
+            data = _fetch(key, runtime, f"{pointer}/aux/{index}").data
+        digest = hashlib.sha256(data).hexdigest()
+        with stopwatch.stage("consent"):
+            claim = ConsentClaim(spec.consent, digest, join_pointer(pointer, "consent"))
+            _first_admitted(runtime.consents.open_gate(claim), items)
+        with stopwatch.stage("prepare"):
+            prepared = _prepare_recording(data, key, spec, runtime)
+            codes = _check_speech(prepared, key, runtime)
+        notices = tuple(Notice(code, pointer=key) for code in codes)
+        yield Auxiliary(key=key, claim=claim, audio=prepared.audio, notices=notices)
+
+
+def _fetch(key: str, runtime: Runtime, pointer: str) -> Object:
     try:
-        return runtime.inbox.get(spec.reference, limit=decoding.BYTES_LIMIT)
+        return runtime.inbox.get(key, limit=decoding.BYTES_LIMIT)
     except Refused as exc:
         codes = {"OBJECT_MISSING": "REF_NOT_FOUND", "OBJECT_TOO_LARGE": "AUDIO_TOO_LARGE"}
         code = codes.get(exc.code, exc.code)
-        message = exc.message if code == exc.code else f"{spec.reference}: {Refused(code).advice}"
+        message = exc.message if code == exc.code else f"{key}: {Refused(code).advice}"
         raise Refused(code, message, pointer=pointer) from exc
 
 
@@ -227,6 +276,9 @@ def _find_kept(
     digest: str, spec: fields.Voice, gate: Gate, runtime: Runtime
 ) -> tuple[Voiceprint, Examination] | None:
     """Return what is kept of the voice, if its examination answered all that is asked now."""
+    if spec.aux:
+        # It is not kept, because it would be sealed under the key of one of its recordings only.
+        return None
     asked = _questions(spec, runtime)
     # Without a transcript, the voice of a recording that was trimmed, whatever its transcript.
     for transcript in dict.fromkeys((spec.transcript, "")):
@@ -250,11 +302,13 @@ def _prepare(
         with suppress(Misconfigured):  # it is raised when the engine is used
             runtime.load_voice()  # while that process becomes ready
     with stopwatch.stage("prepare"):
-        steps = PREPARATIONS[spec.prepare or runtime.prepare]
-        prepared = reference.prepare(
-            recording.data, spec.reference, steps, channel=spec.channel, window=spec.window
-        )
+        prepared = _prepare_recording(recording.data, spec.reference, spec, runtime)
         return prepared, _examine(prepared, spec, runtime)
+
+
+def _prepare_recording(data: bytes, key: str, spec: fields.Voice, runtime: Runtime) -> Reference:
+    steps = PREPARATIONS[spec.prepare or runtime.prepare]
+    return reference.prepare(data, key, steps, channel=spec.channel, window=spec.window)
 
 
 def _questions(spec: fields.Voice, runtime: Runtime) -> Asked:
@@ -269,10 +323,7 @@ def _questions(spec: fields.Voice, runtime: Runtime) -> Asked:
 def _examine(prepared: Reference, spec: fields.Voice, runtime: Runtime) -> Examination:
     """Raises Refused REF_IS_SYNTHETIC. Everything else is a notice, because speaker encoders and
     recognisers make mistakes."""
-    _refuse_synthetic(prepared.audio, runtime, spec.reference)
-    codes = [notice.code for notice in prepared.notices]
-    if speaker_change.has_several_speakers(prepared.mel):
-        codes.append("AUDIO_MULTI_SPEAKER")
+    codes = _check_speech(prepared, spec.reference, runtime)
     examination = Examination(asked=_questions(spec, runtime), notices=[codes])
     transcript = _transcript(examination, spec)
     if runtime.transcribe and transcript and spec.language in recognise.LANGUAGES:
@@ -281,6 +332,14 @@ def _examine(prepared: Reference, spec: fields.Voice, runtime: Runtime) -> Exami
         differ = rate > recognise.MAX_ERROR_RATE
         examination = msgspec.structs.replace(examination, words_differ=differ)
     return examination
+
+
+def _check_speech(prepared: Reference, key: str, runtime: Runtime) -> list[str]:
+    """Return the codes of the notices. Raises Refused REF_IS_SYNTHETIC."""
+    _refuse_synthetic(prepared.audio, runtime, key)
+    several = speaker_change.has_several_speakers(prepared.mel)
+    remarks = ["AUDIO_MULTI_SPEAKER"] if several else []
+    return [*(notice.code for notice in prepared.notices), *remarks]
 
 
 def _refuse_synthetic(speech: Audio, runtime: Runtime, key: str) -> None:
@@ -314,6 +373,7 @@ def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Sto
         examination=voice.examination,
         notices=voice.notices,
         voiceprint=_voiceprint(voice, spec, runtime, stopwatch),
+        auxiliary=voice.auxiliary,
     )
 
 
@@ -324,6 +384,12 @@ def _voiceprint(
     if isinstance(voice.source, Voiceprint):
         return voice.source
     transcript = _transcript(voice.examination, spec)
+    if voice.auxiliary:
+        if not isinstance(runtime.voice, LearnsFromSeveral):
+            raise Refused("AUX_UNSUPPORTED", pointer=voice.auxiliary[0].key)
+        recordings = [voice.source.audio, *(one.audio for one in voice.auxiliary)]
+        with stopwatch.stage("enrol"):
+            return runtime.voice.enrol_several(recordings, transcript, spec.language)
     context = _context(voice.sha256, transcript, spec, runtime)
     if kept := kept_voice.read(context, voice.gate, runtime):
         voiceprint = kept.voiceprint

@@ -117,8 +117,9 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     )
     with stopwatch.stage("consent"):
         # It may have been withdrawn while the item was spoken.
-        gate = runtime.consents.open_gate(voice.gate.claim)
-        gate.admit(*gate.spoken_languages(item.text, item.language))
+        for claim in voice.claims:
+            gate = runtime.consents.open_gate(claim)
+            gate.admit(*gate.spoken_languages(item.text, item.language))
     with stopwatch.stage("store"):
         record = ObjectRecord(key=key, fingerprint=fingerprint, entry=result)
         stored_record, envelope = object_record.put_or_adopt(

@@ -57,25 +57,26 @@ def find_reusable_items(
     results = [r for r in results if r.output and r.output.key in stored]
     claims = _claims_in_force({(r.kept_from, r.voice) for r in results}, job, earlier, runtime)
     by_voice: dict[str, list[ConsentClaim]] = defaultdict(list)
-    for (_, voice), claim in claims.items():
-        by_voice[voice].append(claim)
+    for (_, voice), made_from in claims.items():
+        by_voice[voice] += made_from
     return {r.id: r for r in results if (r.kept_from, r.voice) in claims}, by_voice
 
 
 def _claims_in_force(
     made: Collection[tuple[str, str]], job: Job, earlier: Result, runtime: Runtime
-) -> dict[tuple[str, str], ConsentClaim]:
-    """(job that made items, voice name) -> the recording that it used, for recordings that are
-    known and not withdrawn."""
+) -> dict[tuple[str, str], list[ConsentClaim]]:
+    """(job that made items, voice name) -> the recordings that it used, if they are known and none
+    of them is withdrawn."""
     claims = {}
     for maker, name in made:
         result = earlier if maker == earlier.job_id else read_result(maker, runtime)
         used = result.voices.get(name) if result else None
         if used and used.reference_sha256:
             pointer = join_pointer(join_pointer("/voices", name), "consent")
-            claim = ConsentClaim(job.voices[name].consent, used.reference_sha256, pointer)
-            if not runtime.consents.is_withdrawn(claim):
-                claims[maker, name] = claim
+            digests = [used.reference_sha256, *(one.reference_sha256 or "" for one in used.aux)]
+            made_from = [ConsentClaim(job.voices[name].consent, one, pointer) for one in digests]
+            if not any(map(runtime.consents.is_withdrawn, made_from)):
+                claims[maker, name] = made_from
     return claims
 
 
@@ -100,6 +101,7 @@ def request_digest(item: Item, job: Job, key: bytes) -> str:
         # Only if it is set, so that digests of earlier versions stay valid.
         *([voice.prepare] if voice.prepare else []),
         *([voice.channel, voice.window] if voice.is_cut else []),
+        *([voice.aux] if voice.aux else []),
     )
     message = b"voicedrop/asked/1\0" + msgspec.json.encode(fields)
     return hmac.digest(key, message, hashlib.sha256).hex()[:32]
@@ -127,15 +129,20 @@ def _has_subtitles(result: ItemResult, item: Item, job: Job) -> bool:
 
 
 def _recording_changed(spec: Voice, used: VoiceUsed | None, runtime: Runtime) -> bool:
-    """Return whether the voice's recording differs from the one that the earlier job used. A
-    recording that was deleted counts as unchanged."""
+    """Return whether a recording of the voice differs from the one that the earlier job used. One
+    that was deleted counts as unchanged."""
     if used is None or used.reference_sha256 is None:
         return False
-    digest = spec.sha256
-    if digest is None:
-        try:
-            recording = runtime.inbox.get(spec.reference, limit=decoding.BYTES_LIMIT).data
-        except Refused:
-            return False
-        digest = hashlib.sha256(recording).hexdigest()
-    return digest != used.reference_sha256
+    if (spec.sha256 or _digest(spec.reference, runtime)) not in (None, used.reference_sha256):
+        return True
+    return any(
+        _digest(one.reference, runtime) not in (None, one.reference_sha256) for one in used.aux
+    )
+
+
+def _digest(key: str, runtime: Runtime) -> str | None:
+    try:
+        recording = runtime.inbox.get(key, limit=decoding.BYTES_LIMIT).data
+    except Refused:
+        return None
+    return hashlib.sha256(recording).hexdigest()

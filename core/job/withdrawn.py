@@ -29,7 +29,7 @@ Claims = Mapping[str, Iterable[ConsentClaim]]
 
 def claims_of(voices: Mapping[str, Admitted | JobError]) -> dict[str, list[ConsentClaim]]:
     """The claims of the voices that were admitted."""
-    return {name: [v.gate.claim] for name, v in voices.items() if isinstance(v, Admitted)}
+    return {name: v.claims for name, v in voices.items() if isinstance(v, Admitted)}
 
 
 def refuse_withdrawn(names: Iterable[str], claims: Claims, runtime: Runtime) -> None:

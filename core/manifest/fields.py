@@ -20,6 +20,7 @@ from core.settings import Preparation
 SCHEMA = "voicedrop/job/1"
 MAX_ITEMS = 100_000
 MAX_VOICES = 32
+MAX_AUX = 8
 MAX_LABELS = 32
 MAX_LABEL_NAME = 64
 
@@ -98,8 +99,15 @@ class Voice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Which channel of a recording is used; mix: the mean of all, unless one of two is silent."""
     window: Window = "best"
     """Where in the recording the reference is taken from: anywhere, or in the first 30 s."""
+    aux: Annotated[list[Key], Meta(max_length=MAX_AUX)] = []
+    """Keys of further recordings of the speaker, for engines that learn from several."""
     consent: Key | None = None
     """Key of the consent record in the inbox bucket."""
+
+    @property
+    def recordings(self) -> list[str]:
+        """The keys of all recordings, that of the reference first."""
+        return [self.reference, *self.aux]
 
     @property
     def is_cut(self) -> bool:
@@ -176,7 +184,7 @@ UNSUPPORTED_FIELDS: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]]
         "markup": (False,),
     },
     Defaults: {"normalize_text": (True,), "lexicon": ()},
-    Voice: {"aux": ([],)},
+    Voice: {},
     Label: {"visible_text": ()},
     Delivery: {"prefix": ()},
     Item: {

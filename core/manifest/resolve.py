@@ -243,6 +243,8 @@ def _check_voice(name: str, voice: Voice, pointer: str) -> tuple[Voice, list[Not
     if not parse.valid_id(name):
         raise Refused("ID_INVALID", pointer=pointer)
     reference_key.check(voice.reference, f"{pointer}/reference")
+    for index, key in enumerate(voice.aux):
+        reference_key.check(key, f"{pointer}/aux/{index}")
     if voice.consent is not None:
         reference_key.check(voice.consent, f"{pointer}/consent")
     transcript = voice.transcript

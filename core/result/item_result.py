@@ -36,11 +36,20 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         )
 
 
+class AuxUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A further recording of a voice."""
+
+    reference: str
+    """Key in the inbox bucket."""
+    reference_sha256: Digest | None = None
+
+
 class VoiceUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reference: str
     """Key in the inbox bucket."""
     reference_sha256: Digest | None = None
     """SHA-256 of the recording used; null if it could not be read."""
+    aux: list[AuxUsed] = []
     prepare: Preparation | None = None
     """How the recording was prepared; null if it was not, and in results before this field."""
     consent: ConsentRef | None = None

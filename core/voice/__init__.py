@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -86,4 +86,15 @@ class Voice(Protocol):
         The same arguments give the same samples. Raises Refused TEXT_UNSPEAKABLE,
         LANGUAGE_UNSUPPORTED; Failed OUTPUT_SILENT.
         """
+        ...
+
+
+@runtime_checkable
+class LearnsFromSeveral(Protocol):
+    """A `Voice` that can learn from several recordings of one speaker."""
+
+    def enrol_several(
+        self, recordings: Sequence[Audio], transcript: str, language: str
+    ) -> Voiceprint:
+        """Learn a voice as `Voice.enrol` does. The transcript is that of the first recording."""
         ...

@@ -100,7 +100,8 @@ def _references(path: Path, data: bytes) -> set[str]:
     if job.errors:
         raise job.errors[0].error
     voices = job.voices.values()
-    return {v.reference for v in voices} | {v.consent for v in voices if v.consent}
+    recordings = {key for voice in voices for key in voice.recordings}
+    return recordings | {v.consent for v in voices if v.consent}
 
 
 def _key_of(path: Path, references: set[str]) -> str:

@@ -221,7 +221,6 @@ UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "markup": ({"markup": True}, "/markup"),
     "a lexicon": ({"defaults": {"lexicon": "lex/cn.json"}}, "/defaults/lexicon"),
     "unnormalised text": ({"defaults": {"normalize_text": False}}, "/defaults/normalize_text"),
-    "further references": ({"voices": {"alice": VOICE | {"aux": ["b.wav"]}}}, "/voices/alice/aux"),
     "visible text": ({"label": {"visible_text": None}}, "/label/visible_text"),
     "the European profile": ({"label": {"profile": "cn+eu"}}, "/label/profile"),
     "a spoken cue": ({"label": {"cue": "spoken-start"}}, "/label/cue"),

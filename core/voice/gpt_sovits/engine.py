@@ -72,26 +72,29 @@ class GptSovits:
     def languages(self) -> frozenset[str]:
         return self._text.languages
 
-    def enrol(
-        self,
-        reference: Audio,
-        transcript: str,
-        language: str,
-        *,
-        auxiliary: Sequence[Audio] = (),
-    ) -> Voiceprint:
+    def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         """Learn a voice from 3 to 10 s of speech; without a transcript, only its timbre.
 
-        `auxiliary` recordings of any length from 0.1 s are averaged into the timbre. Raises Refused
-        AUDIO_TOO_SHORT, AUDIO_TOO_LONG, LANGUAGE_UNSUPPORTED; Misconfigured MODEL_INVALID.
+        Raises Refused AUDIO_TOO_SHORT, AUDIO_TOO_LONG, LANGUAGE_UNSUPPORTED; Misconfigured
+        MODEL_INVALID.
         """
+        return self.enrol_several([reference], transcript, language)
+
+    def enrol_several(
+        self, recordings: Sequence[Audio], transcript: str, language: str
+    ) -> Voiceprint:
+        """Do the same, with the mean timbre of all recordings.
+
+        All but the first may have any length from 0.1 s.
+        """
+        reference = recordings[0]
         spans = tuple(span for phrase in self._read(transcript, language) for span in phrase)
         codes = (
             analysis.semantic_tokens(self._bundle, reference) if spans else np.zeros(0, np.int64)
         )
         bert = self._features(spans) if spans else np.zeros(0, np.float32)
         traits = VoiceTraits(
-            timbre=analysis.mean_timbre(self._bundle, [reference, *auxiliary]).tobytes(),
+            timbre=analysis.mean_timbre(self._bundle, recordings).tobytes(),
             codes=codes.tobytes(),
             phones=phoneme_ids(spans).tobytes(),
             bert=bert.tobytes() if bert.any() else b"",

@@ -156,10 +156,10 @@ def test_auxiliary_references_change_the_timbre(
     engine: GptSovits, recording: Audio, voiceprint: Voiceprint, golden: Path
 ) -> None:
     second, rate = soundfile.read(golden / "aux_ref.wav", dtype="float32")
-    more = engine.enrol(recording, "what is said", "en", auxiliary=[Audio(second, rate)])
+    more = engine.enrol_several([recording, Audio(second, rate)], "what is said", "en")
     assert more.data != voiceprint.data
     with pytest.raises(Refused, match="AUDIO_TOO_SHORT"):
-        engine.enrol(recording, "", "en", auxiliary=[Audio(second[:100], rate)])
+        engine.enrol_several([recording, Audio(second[:100], rate)], "", "en")
 
 
 @pytest.mark.parametrize(("seconds", "code"), [(2.9, "AUDIO_TOO_SHORT"), (10.1, "AUDIO_TOO_LONG")])
