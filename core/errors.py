@@ -98,7 +98,7 @@ REFUSED: Mapping[str, str] = {
     # events
     "EVENT_INVALID": "The event is neither an OSS notification nor a CloudEvent that contains one.",
     # stores and sealed files
-    "OBJECT_MISSING": "No object has this key.",
+    "OBJECT_MISSING": "There is no such object or file: check its name.",
     "OBJECT_TOO_LARGE": "The object is too large to be read.",
     "FILE_EXISTS": "The file exists and is not replaced: choose another name, or move it away.",
     "OBJECT_CHANGED": "The object was replaced while it was being read.",

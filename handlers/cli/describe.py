@@ -20,6 +20,10 @@ CHOSEN = frozenset({"CONSENT_OPTIONAL", "LABEL_INCOMPLETE", "LABEL_WAIVED"})
 """Remarks on what the operator or the producer has chosen. The result has them."""
 
 
+def count_jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
 def describe_totals(result: Result) -> str:
     """Return the counts after the status, such as `2 of 3 items, 4.1 s of speech`."""
     totals, estimate = result.totals, result.estimate
@@ -57,7 +61,7 @@ def next_command(result: Result) -> str:
     if result.status == "rejected":
         lines.append("correct the manifest and submit it again")
     elif result.status not in SUCCESSFUL:
-        lines.append(f"after a correction: voicedrop retry {job}")
+        lines.append(f"after a correction elsewhere than in the manifest: voicedrop retry {job}")
     return "; ".join(lines) or f"job {job}"
 
 

@@ -22,6 +22,7 @@ from handlers.cli import exit_codes
 from handlers.cli.describe import (
     SHORT,
     SUCCESSFUL,
+    count_jobs,
     describe_failures,
     describe_remarks,
     describe_totals,
@@ -91,7 +92,7 @@ def show_status(settings: Settings, names: list[str]) -> CommandOutput:
 def _summarise(settings: Settings, runtime: Runtime) -> CommandOutput:
     results = _list_results(runtime)
     states = list(_unfinished(runtime, set(results)))
-    lines = [f"{len(results)} jobs are finished, {len(states)} are not."]
+    lines = [f"{count_jobs(len(results))} finished, {count_jobs(len(states))} not finished."]
     lines += [f"  {state.line()}" for state in states]
     lines.append(f"Manifests arrive in {settings.inbox}, results in {settings.results}.")
     data = {"finished": len(results), "jobs": [asdict(state) for state in states]}

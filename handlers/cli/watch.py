@@ -32,6 +32,7 @@ from handlers.cli import exit_codes
 from handlers.cli.describe import (
     SHORT,
     SUCCESSFUL,
+    count_jobs,
     describe_result,
     describe_totals,
     next_command,
@@ -152,7 +153,7 @@ class Watch:
 
     def idle_status(self) -> str:
         waiting = sum(state.get("status") == "waiting" for state in self.jobs.values())
-        return f"{waiting} jobs wait for files" if waiting else "waiting for manifests"
+        return f"{count_jobs(waiting)} waiting for files" if waiting else "waiting for manifests"
 
     def _carry_out(self, info: Info) -> None:
         if object_kind(info.key) == "clip":
@@ -259,7 +260,7 @@ class Watch:
 
     def _report_earlier_jobs(self) -> None:
         if count := self._earlier.total():
-            line = f"{count} jobs were finished before this run"
+            line = f"{count_jobs(count)} finished before this run"
             if failed := self._earlier[False]:
                 line += f", {failed} of them not successfully"
             self._progress.print(f"{line}: `voicedrop list` shows them.")

@@ -143,7 +143,7 @@ def test_the_state_of_unfinished_jobs(runtime: Runtime, tmp_path: Path) -> None:
     }
     assert "waits for refs/x.wav" in states["absent.manifest.json"]["detail"]
     assert "somebody" in states["busy.manifest.json"]["detail"]
-    assert output.lines[0] == "1 jobs are finished, 2 are not."
+    assert output.lines[0] == "1 job finished, 2 jobs not finished."
     assert show_status(settings, ["absent.manifest.json"]).exit_code == 3
     assert show_status(settings, ["done.manifest.json", "absent.manifest.json"]).exit_code == 3
 

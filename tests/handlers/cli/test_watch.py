@@ -191,9 +191,7 @@ def test_a_run_speaks_only_of_what_is_new(runtime: Runtime) -> None:
     again.poll()
     assert (again.exit_code, again.out.getvalue()) == (0, "")
     assert again.closing_lines() == ["Nothing new in the inbox."]
-    assert (
-        "2 jobs were finished before this run, 1 of them not successfully" in again.err.getvalue()
-    )
+    assert "2 jobs finished before this run, 1 of them not successfully" in again.err.getvalue()
     (folder(runtime.inbox) / "jobs/bad.manifest.json").touch()  # the same bytes again
     time.sleep(SETTLING_SECONDS)
     again.poll()
