@@ -123,7 +123,8 @@ def fuzz_checkpoint(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("m.safetensors" if kind == b"s" else "m.pth")
         if kind == b"p":
-            torch_files.write_pickle(path, data)
+            members = {"a/data.pkl": data, "a/data/0": bytes(64)}
+            torch_files.write_zip(path, members)
         else:
             path.write_bytes(data)
         read = checkpoint.open_checkpoint(path)
@@ -227,6 +228,12 @@ def _weights() -> Iterator[bytes]:
     yield b"p\x80\x02}X\x01\x00\x00\x00aK\x01s."
     yield b"p\x80\x02ccollections\nOrderedDict\n)R(X\x01\x00\x00\x00aK\x01u."
     yield b"p\x80\x02cutils\nHParams\n)\x81}X\x05\x00\x00\x00modelK\x01sb."
+    yield (
+        b"p\x80\x02}(X\x06\x00\x00\x00weight}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n"
+        b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x10t"
+        b"QK\x00K\x02K\x03\x86K\x01K\x04\x86\x89NtRsX\x06\x00\x00\x00config"
+        b"cutils\nHParams\n)\x81}q\x00X\x01\x00\x00\x00a](h\x00K\x01esbu."
+    )
     header = json.dumps({"a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}}).encode()
     yield b"s" + len(header).to_bytes(8, "little") + header + bytes(8)
 
@@ -279,7 +286,12 @@ TARGETS = {
     "pickle": Target(
         fuzz_checkpoint,
         _weights,
-        _tokens("ctorch\\n ccollections\\nOrderedDict\\n PK\\x03\\x04 BF16 F32"),
+        _tokens(
+            "ctorch\\nHalfStorage\\n ctorch._utils\\n_rebuild_tensor_v2\\n cutils\\nHParams\\n "
+            "ctorch._utils\\n_rebuild_parameter\\n ccollections\\nOrderedDict\\n )\\x81}b "
+            "q\\x00h\\x00\\x86 X\\x06\\x00\\x00\\x00weight X\\x06\\x00\\x00\\x00config "
+            "PK\\x03\\x04 PK\\x01\\x02 PK\\x05\\x06 BF16 F32 data_offsets"
+        ),
     ),
     "consent": Target(
         fuzz_consent,
