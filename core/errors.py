@@ -83,6 +83,7 @@ REFUSED: Mapping[str, str] = {
     "CONSENT_INVALID": "The consent record is not a valid voicedrop/consent/1 document.",
     "CONSENT_SCOPE": "The consent record does not cover this recording or use.",
     "CONSENT_EXPIRED": "The consent record is not valid today: renew it.",
+    "CONSENT_UNVERIFIED": "The record needs a recorded statement that can be verified.",
     "CONSENT_REVOKED": "Consent was withdrawn: only a record valid from a later date counts.",
     "LABEL_CHARSET": "Label fields take printable ASCII without spaces, quotes or backslashes.",
     # batches
@@ -167,6 +168,7 @@ NOTICES: Mapping[str, str] = {
     "TEXT_BIDI": "Invisible direction marks were removed.",
     "TEXT_DROPPED_CHARS": "Characters that cannot be spoken were dropped.",
     "LANGUAGE_MISMATCH": "The script of the text does not match its language.",
+    "STATEMENT_UNVERIFIED": "The recorded statement of consent could not be verified.",
     "CONSENT_OPTIONAL": "The operator allows voices without a consent record.",
     "LABEL_WAIVED": "The operator or producer waived the label that the law requires.",
     "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file has none.",

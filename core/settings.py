@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from core.errors import Misconfigured
 
-ConsentPolicy = Literal["required", "optional"]
+ConsentPolicy = Literal["required", "optional", "verified"]
 Engine = Literal["kokoro", "gpt_sovits"]
 GuardKind = Literal["sound", "words"]
 MarkPreset = Literal["balanced", "quiet", "robust"]
@@ -153,7 +153,8 @@ class Settings:
     consent: ConsentPolicy = setting(
         "required",
         "`required` refuses a voice without a consent record; `optional` accepts it, and every "
-        "result says so (docs/consent.md).",
+        "result says so; `verified` also demands a recorded statement, in the voice of the "
+        "reference and in the record's words (extra `asr`; docs/consent.md).",
     )
     engine: Engine = setting(
         "kokoro", "Voice engine; `gpt_sovits` needs `VOICEDROP_BUNDLE` (docs/gpt-sovits.md)."

@@ -124,6 +124,18 @@ def create_transcriber(settings: Settings) -> Transcribe | None:
     return lambda audio, language: _recogniser().transcribe(audio, language)
 
 
+def create_statement_transcriber(settings: Settings) -> Transcribe | None:
+    """Return a speech recogniser for statements of consent if one is installed; its first call
+    loads the model. Raises Misconfigured MODEL_MISSING if the policy demands one."""
+    from core.speech import recognise
+
+    if settings.consent != "verified" and not recognise.is_installed():
+        return None
+    if settings.consent == "verified":
+        _recogniser()
+    return lambda audio, language: _recogniser().transcribe(audio, language)
+
+
 @cache
 def _recogniser() -> Recogniser:
     from core.speech.recognise import Recogniser
@@ -179,6 +191,7 @@ def create_runtime(
         ),
         shard_items=settings.shard_items,
         price=settings.price,
+        hear_statement=create_statement_transcriber(settings),
         transcribe=create_transcriber(settings),
         observe=observe or _log_step,
     )

@@ -49,7 +49,7 @@ def test_the_order_of_choices_decides_nothing(
     changed = literal.sub(
         lambda found: f"= Literal[{', '.join(reversed(found[1].split(', ')))}]", source
     )
-    assert 'ConsentPolicy = Literal["optional", "required"]' in changed
+    assert 'ConsentPolicy = Literal["verified", "optional", "required"]' in changed
     (tmp_path / "reversed.py").write_text(changed, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("reversed", tmp_path / "reversed.py")
     assert spec

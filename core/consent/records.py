@@ -102,13 +102,27 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ExplainedError("valid_until is not after valid_from")
 
 
-class ConsentRef(msgspec.Struct, frozen=True, kw_only=True):
+class StatementCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a recorded statement is in the voice of the reference and in the record's words."""
+
+    verified: bool
+    similarity: dict[str, float] = {}
+    """Speaker encoder -> similarity of statement and reference (cosine, -1..1)."""
+    error_rate: float | None = None
+    """Share of the words that differ from `statement_text`; null: not compared."""
+    reason: str = ""
+    """Why it is not verified."""
+
+
+class ConsentRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A reference to a consent record, as results contain it."""
 
     id: str
     sha256: str
     """SHA-256 of the record's bytes."""
     method: Method
+    statement: StatementCheck | None = None
+    """Only if the record names a recorded statement."""
 
 
 def parse_consent(record: bytes, *, pointer: str = "") -> Consent:

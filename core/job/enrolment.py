@@ -20,7 +20,7 @@ from core.consent.gate import ConsentClaim, Gate
 from core.consent.records import ConsentRef
 from core.crypto.sealing import Context
 from core.errors import Failed, JobError, Misconfigured, Notice, Refused
-from core.job import kept_voice, waiting
+from core.job import kept_voice, statement_check, waiting
 from core.job.kept_voice import Asked, Examination, KeptVoice
 from core.job.runtime import Run, Runtime, Stopwatch, Waiting
 from core.manifest import fields
@@ -207,6 +207,7 @@ def _admit(
         claim = ConsentClaim(spec.consent, digest, join_pointer(pointer, "consent"))
         gate = runtime.consents.open_gate(claim)
         cited, notices = _first_admitted(gate, items)
+        cited, remarks = _verify_statement(cited, recording.data, gate, runtime)
     with stopwatch.stage("prepare"):
         kept = _find_kept(digest, spec, gate, runtime) if to_speak else None
     auxiliary = tuple(_admit_auxiliary(spec, items, runtime, stopwatch, pointer))
@@ -220,6 +221,7 @@ def _admit(
         examination=examination,
         notices=(
             *notices,
+            *remarks,
             *_list_notices(examination, spec, pointer),
             *(notice for one in auxiliary for notice in one.notices),
         ),
@@ -270,6 +272,22 @@ def _first_admitted(gate: Gate, items: Iterable[Item]) -> tuple[ConsentRef | Non
             if exc.code != "CONSENT_SCOPE" or not gate.limits_languages:
                 break
     raise refused or Refused("CONSENT_SCOPE", "No item speaks with this voice.")
+
+
+def _verify_statement(
+    cited: ConsentRef | None, recording: bytes, gate: Gate, runtime: Runtime
+) -> tuple[ConsentRef | None, list[Notice]]:
+    """Add the outcome for a recorded statement. Raises Refused CONSENT_UNVERIFIED where the policy
+    demands that it is verified."""
+    check = statement_check.check_statement(recording, gate, runtime) if cited else None
+    if check is None or not check.verified:
+        reason = check.reason if check else "The record names no recorded statement."
+        if runtime.consent == "verified":
+            raise Refused("CONSENT_UNVERIFIED", reason, pointer=gate.pointer)
+    if cited is None or check is None:
+        return cited, []
+    remarks = [] if check.verified else [Notice("STATEMENT_UNVERIFIED", reason, gate.pointer)]
+    return msgspec.structs.replace(cited, statement=check), remarks
 
 
 def _find_kept(

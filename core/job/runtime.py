@@ -69,6 +69,8 @@ class Runtime:
     """Items per shard; a job with more items is cut into shards."""
     price: float = 0.0
     """Price of a minute of speech; 0: estimates give none."""
+    hear_statement: Transcribe | None = None
+    """Speech recogniser for recorded statements of consent; None: their words are not compared."""
     transcribe: Transcribe | None = None
     """Speech recogniser that compares recordings with their transcripts; None: not compared."""
     observe: Observer = field(default=lambda step: None)

@@ -76,6 +76,10 @@ class Recogniser:
         return bytes(_BYTES[c] for c in pieces if c in _BYTES).decode("utf-8", errors="replace")
 
 
+def is_installed() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("ctranslate2", *_PACKAGES))
+
+
 def error_rate(expected: str, transcript: str, language: str) -> float:
     """Return the Levenshtein distance per expected word, or per character in languages without
     spaces. Case, punctuation and character width are ignored; insertions can make it exceed 1."""

@@ -198,6 +198,11 @@ def voiceprint_key(recording: str, name: str) -> str:
     return f"{voice_prefix(recording)}{name}{SEALED_SUFFIX}"
 
 
+def statement_check_key(recording: str, record: str) -> str:
+    """`record`: SHA-256 of the consent record that names the statement."""
+    return f"{voice_prefix(recording)}statement-{record}.json"
+
+
 def withdrawals_prefix(recording: str) -> str:
     """Return the prefix of what was withdrawn about a recording, named by its SHA-256."""
     return f"{WITHDRAWN}{recording}/"

@@ -1,0 +1,146 @@
+"""Check a recorded statement of consent: is it the voice of the reference, and are these its words?
+
+    control  voices/<recording>/statement-<record>.json    the outcome, signed; both are SHA-256
+
+A record names its recorded statement in `statement_audio`. It is decoded in a confined process like
+any recording, compared with the reference by two speaker encoders, and with `statement_text` by a
+speech recogniser (extra `asr`). The outcome is kept beside the voice, and destroyed with it.
+
+The check proves that one person spoke both, or that somebody can clone the voice already: it is no
+detector of synthetic speech, except that our own watermark is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from functools import cache
+from typing import Final, Literal
+
+import msgspec
+
+import watermark
+from core.audio import decoding
+from core.audio.waveform import Audio
+from core.consent import records
+from core.consent.gate import Gate
+from core.consent.records import Consent, StatementAudio, StatementCheck
+from core.crypto.sealing import Digest
+from core.documents import signed
+from core.documents.signed import Signature
+from core.errors import Failed, Refused
+from core.job.runtime import Runtime
+from core.speech import recognise, reference
+from core.speech.encoders import CamPlus, Encoder, Ge2e, cosine_similarity
+from core.storage.object_keys import statement_check_key
+from core.text.segment import split_by_language
+
+MAX_ERROR_RATE: Final = 0.4
+"""Share of the statement's words (characters in Chinese, Japanese and Korean) that may differ from
+those that were heard; docs/consent.md says how it was chosen."""
+MAX_SECONDS: Final = 120.0
+_MAX_BYTES = 16 * 1024
+
+
+class KeptCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/statement-check/1"] = "voicedrop/statement-check/1"
+    recording: Digest
+    record: Digest
+    check: StatementCheck
+    signature: Signature | None = None
+
+
+def check_statement(data: bytes, gate: Gate, runtime: Runtime) -> StatementCheck | None:
+    """Return the outcome for the record of a gate; None if it names no recorded statement.
+
+    `data`: the reference recording. What is wrong with the statement is part of the outcome.
+    """
+    if gate.record is None:
+        return None
+    record = records.parse_consent(gate.record)
+    if record.statement_audio is None:
+        return None
+    key = statement_check_key(gate.reference_sha256, hashlib.sha256(gate.record).hexdigest())
+    kept = _read(key, gate, runtime)
+    if kept and (kept.error_rate is not None or runtime.hear_statement is None):
+        return kept
+    try:
+        check = _compare(data, record, record.statement_audio, runtime)
+    except (Refused, Failed) as exc:
+        check = StatementCheck(verified=False, reason=f"{exc.code}: {exc.message}")
+    if check.similarity:  # it could be decoded, so that the next check would end in the same way
+        runtime.control.put(key, _sign(check, gate, runtime))
+    return check
+
+
+def _compare(
+    data: bytes, record: Consent, named: StatementAudio, runtime: Runtime
+) -> StatementCheck:
+    spoken = runtime.inbox.get(named.key, limit=decoding.BYTES_LIMIT).data
+    if hashlib.sha256(spoken).hexdigest() != named.sha256:
+        raise Refused("REF_HASH_MISMATCH", "The SHA-256 of the statement is not in the record.")
+    statement = reference.prepare(spoken, named.key).audio
+    found = watermark.detect_any(
+        statement.samples, statement.rate, runtime.keys.watermark, thorough=False
+    )
+    if found.payload is not None:
+        raise Refused("REF_IS_SYNTHETIC")
+    original = reference.prepare(data, record.id).audio
+    similarity = {
+        encoder.name: round(cosine_similarity(*map(encoder.embed, (statement, original))), 3)
+        for encoder in _encoders()
+    }
+    strangers = [e.name for e in _encoders() if similarity[e.name] < e.threshold]
+    rate = _error_rate(spoken, record, runtime)
+    reason = ""
+    if strangers:
+        reason = f"Another voice than that of the reference by {', '.join(strangers)}."
+    elif rate is None:
+        reason = "The words were not compared: that needs the extra asr, a statement_text and a "
+        reason += f"language of {', '.join(sorted(recognise.LANGUAGES))}."
+    elif rate > MAX_ERROR_RATE:
+        reason = f"{rate:.0%} of the words differ from statement_text."
+    return StatementCheck(
+        verified=not reason, similarity=similarity, error_rate=rate, reason=reason
+    )
+
+
+@cache
+def _encoders() -> tuple[Encoder, ...]:
+    return Ge2e.load(), CamPlus.load()
+
+
+def _error_rate(spoken: bytes, record: Consent, runtime: Runtime) -> float | None:
+    language = statement_language(record.statement_text)
+    words = record.statement_text
+    if runtime.hear_statement is None or not words or language not in recognise.LANGUAGES:
+        return None
+    decoded = decoding.decode(spoken, name="statement", max_seconds=MAX_SECONDS)
+    audio = Audio(decoded.channels.mean(axis=0), decoded.rate)
+    heard = runtime.hear_statement(audio, language)
+    return round(recognise.error_rate(words, heard, language), 3)
+
+
+def statement_language(text: str) -> str:
+    """Return the language in which most of a statement is written."""
+    lengths: dict[str, int] = {}
+    for language, run in split_by_language(text, "auto"):
+        lengths[language] = lengths.get(language, 0) + len(run)
+    if lengths.get("ja"):
+        return "ja"  # names and loan words in Chinese characters are read in Japanese
+    return max(lengths, key=lengths.__getitem__, default="en")
+
+
+def _sign(check: StatementCheck, gate: Gate, runtime: Runtime) -> bytes:
+    record = hashlib.sha256(gate.record or b"").hexdigest()
+    kept = KeptCheck(recording=gate.reference_sha256, record=record, check=check)
+    return signed.sign(kept, runtime.keys.signing)
+
+
+def _read(key: str, gate: Gate, runtime: Runtime) -> StatementCheck | None:
+    with suppress(Refused):
+        data = runtime.control.get(key, limit=_MAX_BYTES).data
+        kept = signed.read(data, KeptCheck, runtime.keys.verifying)
+        if key == statement_check_key(kept.recording, kept.record):
+            return kept.check
+    return None

@@ -1,0 +1,174 @@
+"""core.job.statement_check: a recorded statement is compared with the reference and its words.
+
+The reference and the statement are the beginning and the end of one clip of six seconds, which
+share 1.2 s; a stranger is another clip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import watermark
+from core.audio import encoding
+from core.audio.waveform import Audio
+from core.consent import records
+from core.consent.records import StatementAudio, StatementCheck
+from core.consent.statement import LANGUAGES, Statement
+from core.job import statement_check
+from core.job.runtime import Runtime
+from core.result.document import Result
+from tests.support.faults import cached_audio
+from tests.support.present import present
+from tests.support.runtime import consent_record, local_runtime, put_job, run_job
+from tests.support.speech import NAMES, RATE, load_clip
+
+SAID = "I agree that my voice is used for books."
+KEY = "statements/alice.flac"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compute_audio_once() -> Iterator[None]:
+    with cached_audio.memoised():
+        yield
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return local_runtime(tmp_path, hear_statement=lambda audio, language: SAID.lower())
+
+
+def recording(start: float, end: float, name: str = NAMES[0]) -> bytes:
+    samples = load_clip(name)[round(start * RATE) : round(end * RATE)]
+    return encoding.encode(Audio(samples, RATE), "flac").data
+
+
+REFERENCE, STATEMENT = recording(0, 3.6), recording(2.4, 6)
+
+
+def run(runtime: Runtime, statement: bytes | None = STATEMENT, **changes: Any) -> Result:
+    """Run a job with a record that names this statement; None: nothing is stored at its key."""
+    key = put_job(runtime, reference=REFERENCE, items=[{"id": "a", "text": "Hello."}])
+    digest = hashlib.sha256(statement or b"").hexdigest()
+    fields = {
+        "method": "recorded-statement",
+        "statement_audio": StatementAudio(key=KEY, sha256=digest),
+        "statement_text": SAID,
+    }
+    record = consent_record(REFERENCE, **(fields | changes))
+    runtime.inbox.put("consent/alice.json", records.format_consent(record))
+    if statement is not None:
+        runtime.inbox.put(KEY, statement)
+    return run_job(key, runtime)
+
+
+def checked(done: Result) -> StatementCheck:
+    return present(present(done.voices["alice"].consent).statement)
+
+
+def notices(done: Result) -> set[str]:
+    return {notice.code for notice in done.voices["alice"].notices}
+
+
+def test_a_statement_of_the_same_voice_in_the_words_of_the_record_is_verified(
+    runtime: Runtime,
+) -> None:
+    done = run(replace(runtime, consent="verified"))
+    check = checked(done)
+    assert (done.status, done.consent_policy) == ("succeeded", "verified")
+    assert (check.verified, check.error_rate, check.reason) == (True, 0.0, "")
+    assert check.similarity["ge2e"] > 0.755
+    assert check.similarity["campplus"] > 0.580
+    assert "STATEMENT_UNVERIFIED" not in notices(done)
+
+
+@pytest.mark.parametrize(
+    ("statement", "changes", "reason"),
+    [
+        pytest.param(recording(0, 4, NAMES[1]), {}, "Another voice", id="a stranger"),
+        pytest.param(STATEMENT, {"statement_text": "Quite other words."}, "differ", id="words"),
+        pytest.param(STATEMENT, {"statement_text": ""}, "not compared", id="no text"),
+        pytest.param(None, {}, "OBJECT_MISSING", id="missing"),
+        pytest.param(b"RIFF", {}, "AUDIO_", id="no audio"),
+        pytest.param(recording(0, 1), {}, "AUDIO_TOO_SHORT", id="too short"),
+        pytest.param(
+            STATEMENT,
+            {"statement_audio": StatementAudio(key=KEY, sha256="0" * 64)},
+            "REF_HASH_MISMATCH",
+            id="another file",
+        ),
+    ],
+)
+def test_why_a_statement_is_not_verified_is_in_the_result(
+    runtime: Runtime, statement: bytes | None, changes: dict[str, Any], reason: str
+) -> None:
+    done = run(runtime, statement, **changes)
+    check = checked(done)
+    assert (done.status, check.verified) == ("succeeded", False)
+    assert reason in check.reason
+    assert "STATEMENT_UNVERIFIED" in notices(done)
+    runtime = replace(runtime, consent="verified")
+    key = "jobs/two.manifest.json"
+    runtime.inbox.put(key, runtime.inbox.get("jobs/one.manifest.json", limit=10**6).data)
+    error = present(run_job(key, runtime).items[0].error)
+    assert (error.code, reason in error.message) == ("CONSENT_UNVERIFIED", True)
+
+
+def test_our_own_speech_is_no_statement(runtime: Runtime) -> None:
+    key = next(iter(runtime.keys.watermark.values()))
+    samples = watermark.embed(load_clip()[2 * RATE :], RATE, 7, key)
+    done = run(runtime, encoding.encode(Audio(samples, RATE), "flac").data)
+    assert "REF_IS_SYNTHETIC" in checked(done).reason
+
+
+def test_without_a_recogniser_the_voice_alone_verifies_nothing(runtime: Runtime) -> None:
+    check = checked(run(replace(runtime, hear_statement=None)))
+    assert (check.verified, check.error_rate, len(check.similarity)) == (False, None, 2)
+
+
+@pytest.mark.parametrize("method", ["public-domain", "own-voice"])
+def test_a_record_without_a_recorded_statement_is_refused_where_one_is_demanded(
+    runtime: Runtime, method: str
+) -> None:
+    done = run(replace(runtime, consent="verified"), method=method, statement_audio=None)
+    assert present(done.items[0].error).code == "CONSENT_UNVERIFIED"
+
+
+def test_the_outcome_is_kept_with_the_voice_and_believed_if_we_signed_it(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+
+    def hear(audio: Audio, language: str) -> str:
+        heard.append(language)
+        return SAID
+
+    runtime = replace(runtime, hear_statement=hear)
+    run(runtime)
+    (kept,) = [i.key for i in runtime.control.list("voices/") if "statement-" in i.key]
+    again = "jobs/two.manifest.json"
+    runtime.inbox.put(again, runtime.inbox.get("jobs/one.manifest.json", limit=10**6).data)
+    assert checked(run_job(again, runtime)).verified
+    assert heard == ["en"]
+    data = runtime.control.get(kept, limit=10**6).data
+    runtime.control.put(kept, data.replace(b'"error_rate":0.0', b'"error_rate":0.1'))
+    again = "jobs/three.manifest.json"
+    runtime.inbox.put(again, runtime.inbox.get("jobs/one.manifest.json", limit=10**6).data)
+    assert checked(run_job(again, runtime)).error_rate == 0.0
+    record = runtime.inbox.get("consent/alice.json", limit=10**6).data
+    runtime.consents.withdraw(record, runtime.results.now())
+    assert not list(runtime.control.list("voices/"))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_language_of_a_statement_is_that_of_its_words(language: str) -> None:
+    written = "zh" if language == "yue" else language  # the same characters
+    said = Statement(
+        name="Alice Müller", controller="Example", purposes=["books"], start=datetime.now(UTC)
+    )
+    assert statement_check.statement_language(said.write(language)) == written
