@@ -57,7 +57,7 @@ def test_the_order_of_choices_decides_nothing(
     other = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "reversed", other)
     spec.loader.exec_module(other)
-    assert other.SETTINGS["consent"].choices == ("optional", "required")
+    assert other.SETTINGS["consent"].choices == ("verified", "optional", "required")
     environ = {"HOME": "/home/a"}
     read, expected = other.Settings.from_environ(environ), Settings.from_environ(environ)
     for row in CHOICES:
