@@ -280,7 +280,7 @@ def _launch_server(warm_up: str) -> tuple[socket.socket, subprocess.Popen[bytes]
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[server_end.fileno()],
-            start_new_session=True,  # Ctrl-C ends this process, which stops the server
+            process_group=0,  # Ctrl-C ends this process, which stops the server
             cwd="/",
         )
     return parent_end, server

@@ -11,8 +11,10 @@ import resource
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -89,7 +91,7 @@ def serve(control_fd: int, warm_up: str) -> None:  # pragma: no cover
     warm_up: `module:function`, called first, so that no child imports or compiles anything.
     """
     hide()
-    _find_function(warm_up)()
+    _call_behind(warm_up)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on it ends with its control socket
     control = socket.socket(fileno=control_fd)
     wakeup_read, wakeup_write = socket.socketpair()
@@ -222,6 +224,20 @@ def _drop_privileges() -> None:  # pragma: no cover
             os.setgroups([])
             os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+
+
+def _call_behind(address: str) -> None:  # pragma: no cover
+    """Call a function without taking the processor from whoever loads models meanwhile.
+
+    Only the thread has a low priority, because a process without rights cannot raise its own again.
+    """
+
+    def call() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        _find_function(address)()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(call).result()
 
 
 def _find_function(address: str) -> Any:  # pragma: no cover
