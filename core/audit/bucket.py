@@ -21,10 +21,12 @@ from core.audit.model import (
     skipped,
 )
 from core.audit.sources import Sources, is_in_progress
+from core.consent.withdrawal import find_withdrawals
 from core.errors import Refused
 from core.storage.object_keys import (
     OUTPUTS,
     RESULTS_PATTERNS,
+    WITHDRAWN,
     event_key,
     job_id_of,
     mark_key,
@@ -102,6 +104,8 @@ class _Listing:
     """Name of a job or trace -> keys of its events."""
     traces: set[str] = field(default_factory=set)
     marks: set[str] = field(default_factory=set)
+    withdrawals: list[str] = field(default_factory=list)
+    """Keys of notes of withdrawal."""
 
     def group_by_job(self, sources: Sources) -> Iterator[tuple[str, list[Info]]]:
         """Yield each job with all objects in its folder."""
@@ -125,6 +129,8 @@ class _Listing:
             self.traces.add(groups["trace"])
         elif "mark" in groups:
             self.marks.add(groups["mark"])
+        elif info.key.startswith(WITHDRAWN):
+            self.withdrawals.append(info.key)
         return info.key.startswith(OUTPUTS)
 
 
@@ -135,6 +141,13 @@ def _check_completeness(
     job_ids = {checked.job for checked in bucket.jobs}
     failures = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in listing.unknown]
     for key in _find_unexplained_events(bucket, listing):
+        failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
+    genuine = {
+        note.key
+        for recording in {key.split("/")[1] for key in listing.withdrawals}
+        for note in find_withdrawals(recording, sources.results, sources.keys.verifying)
+    }
+    for key in sorted(set(listing.withdrawals) - genuine):
         failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
     queued = set(log.list_queued(sources.control)) if sources.control else set()
     for job in sorted((bucket.log.entries.keys() | queued) - job_ids):

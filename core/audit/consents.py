@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
 from core.audit.model import CONSENT, Outcome, attempt, failed, passed, skipped
 from core.audit.sources import Sources, part_reader
 from core.consent import records
+from core.consent.withdrawal import WithdrawalNote, find_withdrawals, is_valid_later
 from core.errors import Refused
 from core.manifest import resolve as jobs
 from core.manifest.resolve import Job
 from core.result.document import Result, read_items
 from core.result.item_result import VoiceUsed
+from core.result.withdrawn_voices import recordings_of
 from core.storage.object_keys import REVOKED_SUFFIX
 from core.storage.port import Store
 
@@ -47,6 +51,10 @@ def _check_voice(
         if result.consent_policy == "optional":
             return skipped(CONSENT, "WAIVED", f"voice {name}")
         return failed(CONSENT, "CONSENT_MISSING", f"The result cites none for voice {name}.")
+    started = datetime.fromisoformat(result.started)
+    notes = [note for note in _find_withdrawals(used, sources) if note.at < started]
+    if used.consent.sha256 in {note.record for note in notes}:
+        return failed(CONSENT, "CONSENT_REVOKED", f"voice {name}", notes[0].key)
     key = job.voices[name].consent if job and name in job.voices else None
     if job is None or sources.inbox is None or not key:
         return skipped(CONSENT, "NO_INBOX", f"voice {name}")
@@ -54,20 +62,31 @@ def _check_voice(
         record = _read_record(key, sources.inbox)
         if hashlib.sha256(record).hexdigest() != used.consent.sha256:
             return failed(CONSENT, "CONSENT_REPLACED", f"voice {name}", key)
-        started = datetime.fromisoformat(result.started)
-        withdrawn = sources.inbox.head(key + REVOKED_SUFFIX)
-        if languages := _released_languages(name, result, job, sources):
-            for digest in (used.reference_sha256, *(one.reference_sha256 for one in used.aux)):
-                records.check_consent(
-                    record,
-                    reference_sha256=digest or "",
-                    languages=languages,
-                    at=started,
-                    revoked=withdrawn is not None and withdrawn.modified < started.timestamp(),
-                    pointer=key,
-                )
+        times = [note.at for note in notes]
+        revoked = sources.inbox.head(key + REVOKED_SUFFIX)
+        if revoked and revoked.modified < started.timestamp():
+            times.append(datetime.fromtimestamp(revoked.modified, UTC))
+        _check_record(
+            record,
+            used,
+            languages=_released_languages(name, result, job, sources),
+            at=started,
+            revoked=bool(times) and not is_valid_later(record, max(times)),
+            pointer=key,
+        )
         checking.outcome = passed(CONSENT, f"voice {name}", key)
     return checking.outcome
+
+
+def _check_record(record: bytes, used: VoiceUsed, *, languages: list[str], **fields: Any) -> None:
+    """Check the record for each recording of the voice. Without languages nothing was made."""
+    for recording in recordings_of(used) if languages else ():
+        records.check_consent(record, reference_sha256=recording, languages=languages, **fields)
+
+
+def _find_withdrawals(used: VoiceUsed, sources: Sources) -> Iterator[WithdrawalNote]:
+    for recording in recordings_of(used):
+        yield from find_withdrawals(recording, sources.results, sources.keys.verifying)
 
 
 def _released_languages(name: str, result: Result, job: Job, sources: Sources) -> list[str]:

@@ -26,6 +26,7 @@ from core.errors import Refused
 from core.result import document as results
 from core.result.document import Result
 from core.result.item_result import ItemResult, Watermark
+from core.result.withdrawn_voices import WithdrawnSince
 from core.storage.object_keys import event_key, job_prefix, proof_key, queue_key, result_key
 from core.storage.port import Info
 
@@ -75,9 +76,13 @@ def _check_contents(
     items: list[CheckedItem] = []
     marks: dict[str, Watermark] = {}
     claimed = set(results.sealed_keys(result.chapters))
+    withdrawn = WithdrawnSince(
+        result, part_reader(sources), sources.results, sources.keys.verifying
+    )
     for item in _read_items(result, sources, failures):
         claimed.update(results.sealed_keys([item]))
-        items.append(outputs.check(item, checked.job, sources))
+        found = outputs.check(item, checked.job, sources)
+        items.append(msgspec.structs.replace(found, withdrawn=withdrawn(item)))
         if item.watermark:
             marks[item.id] = item.watermark
     joined = [outputs.check_joined(c, checked.job, marks, sources) for c in result.chapters]

@@ -82,6 +82,8 @@ class CheckedItem(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     media_type: str = ""
     payload: str = ""
+    withdrawn: str = ""
+    """When consent to its voice was withdrawn since, RFC 3339; empty: not withdrawn."""
     score: float | None = None
     """Watermark score: measured by the audit, or the one in the result if the audio was not
     opened."""

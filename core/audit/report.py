@@ -80,6 +80,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int
     """Jobs that finished before `since` and were not checked."""
     findings: int
+    withdrawn: int = 0
+    """Items of voices whose consent was withdrawn since; no finding. items.csv names them."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +134,7 @@ def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
             bytes=bucket.bytes,
             left_out=len(bucket.jobs) - len(jobs),
             findings=len(findings),
+            withdrawn=sum(bool(item.withdrawn) for item in items),
         ),
         checks=checks,
         findings=findings,
@@ -165,7 +168,7 @@ def format_items_csv(bucket: AuditedBucket) -> Iterator[str]:
     consistency = [o for o in bucket.outcomes if o.check == CONSISTENCY][:1]
     names = [name for name, _ in CHECKS.values()]
     head = ["job", "item", "index", "job_status", "item_status", "finished"]
-    properties = ["duration_s", "bytes", "media_type", "payload", "score"]
+    properties = ["duration_s", "bytes", "media_type", "payload", "score", "withdrawn"]
     yield _format_row([*head, *properties, *names])
     for job in bucket.jobs:
         if job.early:
@@ -178,6 +181,7 @@ def format_items_csv(bucket: AuditedBucket) -> Iterator[str]:
                     *(job.status, item.status, job.finished),
                     *(item.duration_s, item.bytes, item.media_type, item.payload),
                     "" if item.score is None else item.score,
+                    item.withdrawn,
                     *(_worst_verdict(outcomes, number) for number in CHECKS),
                 ]
             )

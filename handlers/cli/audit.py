@@ -16,6 +16,7 @@ from core import audit
 from core.audit import CheckedJob, Sources, page
 from core.errors import JobError, Misconfigured, Refused
 from core.settings import Settings
+from core.storage.object_keys import WITHDRAWN
 from core.storage.port import Store
 from core.tlog import log
 from handlers import wiring
@@ -137,6 +138,7 @@ def _request_digest(sources: Sources, request: AuditRequest) -> str:
     values = [
         sources.results.name,
         log.read_latest_checkpoint(sources.results),
+        [info.key for info in sources.results.list(WITHDRAWN)],
         request.since,
         *(*sorted(keys.verifying), *sorted(keys.watermark), bool(keys.wrapping)),
         *(sources.control is not None, sources.inbox is not None),
@@ -188,5 +190,7 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
         yield f"  {finding.code}  {place}  {finding.message}".rstrip()
     if totals.findings > MAX_LISTED:
         yield f"  and {totals.findings - MAX_LISTED} more"
+    if totals.withdrawn:
+        yield f"consent to {totals.withdrawn} items was withdrawn since: {out / 'items.csv'}"
     yield "clean" if report.verdict == "clean" else f"{totals.findings} findings"
     yield f"report: {out / 'report.html'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from core.result import document
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult
 from core.result.sealed_file import sealed_files
+from core.result.withdrawn_voices import WithdrawnSince
 from core.settings import Settings
 from core.storage.object_keys import SEALED_SUFFIX, result_key
 from handlers import wiring
@@ -42,6 +44,8 @@ class _Opened:
     files: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     """What a result names as failed, and the sources that could not be opened."""
+    withdrawn: list[dict[str, str]] = field(default_factory=list)
+    """Items of voices whose consent was withdrawn since."""
     lines: list[str] = field(default_factory=list)
     exit_code: int = exit_codes.DONE
 
@@ -63,7 +67,7 @@ def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOu
             opened.failed.append({"source": source, "error": exc.code, "message": exc.message})
     if opened.files:
         opened.lines.append("The signature and every digest are right.")
-    data = {"opened": opened.files, "failed": opened.failed}
+    data = {"opened": opened.files, "failed": opened.failed, "withdrawn": opened.withdrawn}
     return CommandOutput(data, opened.lines, opened.exit_code)
 
 
@@ -74,7 +78,7 @@ def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> N
     if job not in ("", result.job_id):
         message = f"This is the result of job {result.job_id}, not of {job}."
         raise Refused("SIGNATURE_INVALID", message, pointer=source)
-    items = document.read_items(result, fetch)
+    items = list(document.read_items(result, fetch))
     outputs: list[ItemResult | Chapter] = [*items, *result.chapters]
     sealed = _sealed_files(outputs, result.job_id)
     files = [file for file in sealed if not name or file.key.endswith(f"/{name}")]
@@ -85,8 +89,25 @@ def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> N
         made = _open(file, fetch, runtime.keys, folder)
         opened.files.append({"job": result.job_id, **made})
         opened.lines.append(f"{made['path']}  {made['seconds']:.1f} s  item {made['item']}")
+    _report_withdrawals(result, items, fetch, runtime, opened)
     if not name:
         _report_failures(result, outputs, opened)
+
+
+def _report_withdrawals(
+    result: Result,
+    items: Iterable[ItemResult],
+    fetch: Fetch,
+    runtime: Runtime,
+    opened: _Opened,
+) -> None:
+    """Say which items are of a voice whose consent was withdrawn since they were made."""
+    withdrawn_since = WithdrawnSince(result, fetch, runtime.results, runtime.keys.verifying)
+    with suppress(JobError):  # the bucket of a copied result may be out of reach
+        for item in items:
+            if at := withdrawn_since(item):
+                opened.withdrawn.append({"job": result.job_id, "item": item.id, "withdrawn": at})
+                opened.lines.append(f"item {item.id}: consent to its voice was withdrawn at {at}")
 
 
 def _report_failures(

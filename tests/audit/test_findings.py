@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -253,7 +255,8 @@ def replace_the_consent(root: Path) -> None:
 def withdraw_consent_before(root: Path) -> None:
     path = root / "inbox/consent" / f"alice.json{REVOKED_SUFFIX}"
     path.write_bytes(b"")
-    os.utime(path, (0, 0))
+    begun = datetime(2026, 2, 1, tzinfo=UTC).timestamp()  # the record is valid from January
+    os.utime(path, (begun, begun))
 
 
 def first_result(root: Path) -> Result:
@@ -434,6 +437,38 @@ def test_a_waiver_is_not_a_finding(tmp_path: Path) -> None:
     (key,) = (i.key for i in runtime.results.list("out/") if i.key.endswith(".sealed"))
     assert "vc-aigc" not in head(runtime.results, key).metadata
     assert report.checks[4].reasons == report.checks[10].reasons == {"WAIVED": 1}
+
+
+def note_withdrawal(root: Path, at: float) -> None:
+    """Withdraw the consent of every recording under a record, as a worker does."""
+    runtime = local_runtime(root)
+    record = runtime.inbox.get("consent/alice.json", limit=10**6).data
+    assert runtime.consents.withdraw(record, at)
+
+
+def test_items_of_a_voice_that_was_withdrawn_since_are_named(copy: Path, tmp_path: Path) -> None:
+    before = run_audit(copy)
+    note_withdrawal(copy, 4e9)
+    report = run_audit(copy)
+    assert (report.findings, before.totals.withdrawn) == ([], 0)
+    assert report.totals.withdrawn == report.totals.outputs > 0
+    sources = open_sources(copy)
+    bucket = audit.audit_bucket(sources)
+    rows = list(csv.DictReader(audit.format_items_csv(bucket)))
+    assert {row["withdrawn"][:4] for row in rows if row["bytes"] != "0"} == {"2096"}
+
+
+def test_an_item_made_after_the_withdrawal_is_a_finding_without_the_inbox(copy: Path) -> None:
+    note_withdrawal(copy, datetime(2026, 2, 1, tzinfo=UTC).timestamp())
+    assert finding_codes(run_audit(copy)) == {(11, "CONSENT_REVOKED")}
+    assert finding_codes(run_audit(copy, inbox=None)) == {(11, "CONSENT_REVOKED")}
+
+
+def test_a_note_of_withdrawal_that_we_did_not_write_is_a_finding(copy: Path) -> None:
+    path = copy / "results/withdrawn" / ("0" * 64) / f"{'1' * 64}.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"{}")
+    assert finding_codes(run_audit(copy)) == {(10, "OBJECT_UNCLAIMED")}
 
 
 def test_consent_is_skipped_if_the_manifest_was_replaced(copy: Path) -> None:

@@ -96,3 +96,21 @@ def test_the_result_of_another_job_is_not_opened(
         assert f"the result of job {done.job_id}" in output.data["failed"][0]["message"]
     output = open_results(settings, [done.job_id], tmp_path / "heard")
     assert len(output.data["opened"]) == 2
+
+
+def test_an_item_of_a_voice_that_was_withdrawn_since_is_opened_with_a_remark(
+    tmp_path: Path,
+) -> None:
+    """Kept items are looked up in the result of the job that made them."""
+    runtime, settings = local_runtime(tmp_path), local_settings(tmp_path)
+    first = run_job(put_job(runtime, items=ITEMS[:1]), runtime)
+    again = put_job(runtime, name="two", items=ITEMS[:1], retry_of=first.job_id)
+    kept = run_job(again, runtime)
+    sources = [first.job_id, kept.job_id]
+    assert open_results(settings, sources, tmp_path / "before").data["withdrawn"] == []
+    record = runtime.inbox.get("consent/alice.json", limit=10**6).data
+    runtime.consents.withdraw(record, runtime.results.now())
+    output = open_results(settings, sources, tmp_path / "out")
+    assert [one["job"] for one in output.data["withdrawn"]] == sources
+    assert sum("consent to its voice was withdrawn" in line for line in output.lines) == 2
+    assert (output.exit_code, len(output.data["opened"])) == (0, 2)
