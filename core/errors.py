@@ -105,6 +105,7 @@ REFUSED: Mapping[str, str] = {
     "OBJECT_CHANGED": "The object was replaced while it was being read.",
     "SEAL_INVALID": "The sealed file is damaged, truncated, or belongs to another job or item.",
     "SIGNATURE_INVALID": "The document was changed after signing, or signed with another key.",
+    "LOG_MISSING": "This bucket has no log: nothing was logged, or this copy lacks log/.",
     "LOG_INVALID": "The log does not match its signature, entries or an earlier checkpoint.",
 }
 
@@ -126,7 +127,7 @@ MISCONFIGURED: Mapping[str, str] = {
     "BUCKET_MISSING": "Create the bucket or correct its name.",
     "BUCKET_FORBIDDEN": "Access denied: grant the role the permissions listed in docs/deploy.md.",
     "ENDPOINT_INSECURE": "Use an https:// endpoint.",
-    "KEY_NOT_FOUND": "Keys are missing: create them with `voicedrop init`, or set their folder.",
+    "KEY_NOT_FOUND": "Put the keys into the folder that VOICEDROP_KEYS names, or set that folder.",
     "KEY_PERMISSIONS": "Key files must be readable by their owner only (chmod 600).",
     "KEY_UNUSABLE": "The key is disabled or has the wrong form.",
     "KEY_DESTROYED": "The key of this sealed file no longer exists: it cannot be opened.",

@@ -42,6 +42,7 @@ Kind = Literal[
     "unannounced",  # a result without event
     "stale-work",  # shards of a job that has a result or cannot get one
     "stale-pending",  # the mark of a waiting job that does not wait any more
+    "unerased",  # files that exist although a tombstone says that they were erased
     "orphans",  # outputs that the result does not name
     "abandoned",  # outputs of a job whose manifest was deleted or replaced
     "withdrawn",  # consent whose withdrawal was not noticed before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from contextlib import suppress
 from functools import partial
@@ -16,10 +17,13 @@ from core.job.runtime import Finished, Outcome, Runtime
 from core.result.document import Result, format_timestamp
 from core.storage.object_keys import event_key, trace_key
 from core.storage.port import put_unless_genuine
-from core.tlog import log, signed_note
+from core.tlog import sequencer
+from core.tlog.sequencer import Integrated
 from core.trace import registry, trace
 from core.trace.trace import Trace
 from events import outgoing
+
+logger = logging.getLogger("voicedrop.jobs")
 
 EVENT_LIMIT = 1 << 20
 """Largest event that is read, in bytes. Event buses accept 64 KiB."""
@@ -124,16 +128,20 @@ def trace_clip(key: str, runtime: Runtime) -> Trace:
     return report
 
 
-def integrate_log(runtime: Runtime) -> signed_note.Checkpoint | None:
-    """Add queued results to the log; return the new checkpoint, or None if nothing was ever logged.
+def integrate_log(runtime: Runtime) -> Integrated:
+    """Add queued results and tombstones to the log.
 
-    Raises Unavailable JOB_BUSY while another worker does this.
+    Raises Unavailable JOB_BUSY while another worker does this, Refused LOG_INVALID if the log is
+    damaged.
     """
     with Lease.acquire(runtime.control, "log", runtime.worker, runtime.lease_seconds):
-        return log.integrate(
+        integrated = sequencer.integrate(
             runtime.control,
             runtime.results,
             runtime.keys.signing,
             f"voicedrop/{runtime.results.name}",
             earlier_keys=runtime.keys.verifying.values(),
         )
+    for leaf in integrated.refused:
+        logger.warning("not logged", extra={"key": leaf.key, "error": leaf.reason})
+    return integrated

@@ -103,8 +103,10 @@ def _run_timer(payload: str, runtime: Runtime) -> dict[str, Any]:
     if payload == "sweep":
         return {"turn": payload, **sweep.summarise(sweep.run_sweep(runtime))}
     if payload == "integrate":
-        checkpoint = jobs.integrate_log(runtime)
-        return {"turn": payload, "logged": checkpoint.size if checkpoint else 0}
+        integrated = jobs.integrate_log(runtime)
+        size = integrated.checkpoint.size if integrated.checkpoint else 0
+        refused = {"refused": len(integrated.refused)} if integrated.refused else {}
+        return {"turn": payload, "logged": size, **refused}
     message = f"The payload of a timer is `integrate` or `sweep`, not {payload[:80]!r}."
     raise Refused("EVENT_INVALID", message)
 

@@ -16,10 +16,10 @@ import msgspec
 from core import sweep
 from core.batch import plan, worker
 from core.errors import Misconfigured, Refused, Unavailable
-from core.job import commit, withdrawn
+from core.job import commit, erasure, withdrawn
 from core.job.runtime import Finished, Runtime, Waiting
 from core.result.document import Result
-from core.storage.object_keys import MANIFESTS, result_key
+from core.storage.object_keys import MANIFESTS, result_key, tombstones_prefix
 from core.storage.port import Info
 from core.sweep import SweepFinding
 from events.incoming import object_kind
@@ -202,8 +202,20 @@ class _Sweeper:
         if result := commit.read_result(job_id, self._runtime):
             self._sweep.finished += 1
             self._announce(result)
+            self._complete_erasures(job_id, infos)
             if finding := sweep.find_orphans(job_id, infos, result, self._runtime):
                 self._add_unclaimed(finding)
+
+    def _complete_erasures(self, job_id: str, infos: list[Info]) -> None:
+        """Finish the erasures that were interrupted, and queue their tombstones for the log."""
+        stored = {info.key for info in infos}
+        if not any(key.startswith(tombstones_prefix(job_id)) for key in stored):
+            return
+        erased = erasure.complete_erasures(job_id, self._runtime)
+        if left := sorted(stored & {file.key for file in erased}):
+            detail = "A tombstone says that they were erased."
+            finding = SweepFinding(kind="unerased", job=job_id, keys=left, detail=detail)
+            self._add(finding, action="removed")
 
     def _announce(self, result: Result) -> None:
         if is_announced(result, self._runtime):

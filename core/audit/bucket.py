@@ -73,6 +73,7 @@ def audit_bucket(
     listing = _Listing()
     bucket = AuditedBucket(log_snapshot.read_log(sources, earlier))
     bucket.outcomes += bucket.log.outcomes
+    bucket.outcomes += log_snapshot.find_refused_leaves(sources, bucket.log)
 
     def check(group: tuple[str, list[Info]]) -> CheckedJob:
         job, infos = group
@@ -150,7 +151,8 @@ def _check_completeness(
     for key in sorted(set(listing.withdrawals) - genuine):
         failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
     queued = set(log.list_queued(sources.control)) if sources.control else set()
-    for job in sorted((bucket.log.entries.keys() | queued) - job_ids):
+    logged = {name.partition(".")[0] for name in bucket.log.entries.keys() | queued}
+    for job in sorted(logged - job_ids):
         failures.append(failed(COMPLETENESS, "RESULT_MISSING", key=result_key(job)))
     payloads = {payload for checked in bucket.jobs for payload in checked.marks}
     for payload in sorted(listing.marks - payloads):

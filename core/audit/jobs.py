@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
-from core.audit import consents, log_snapshot, outputs
+from core.audit import consents, erasures, log_snapshot, outputs
+from core.audit.erasures import Erasures
 from core.audit.log_snapshot import LogSnapshot
 from core.audit.model import (
     COMPLETENESS,
@@ -25,10 +27,18 @@ from core.documents import signed
 from core.errors import Refused
 from core.result import document as results
 from core.result.document import Result
-from core.result.item_result import ItemResult, Watermark
+from core.result.item_result import Chapter, ItemResult, Watermark
 from core.result.withdrawn_voices import WithdrawnSince
-from core.storage.object_keys import event_key, job_prefix, proof_key, queue_key, result_key
+from core.storage.object_keys import (
+    chapter_name,
+    event_key,
+    job_prefix,
+    proof_key,
+    queue_key,
+    result_key,
+)
 from core.storage.port import Info
+from core.tlog.leaf import Leaf
 
 _MAX_BYTES = 512 << 20
 
@@ -49,14 +59,38 @@ def check(
     age = sources.results.now() - info.modified
     proof = stored.get(proof_key(job))
     sha256 = hashlib.sha256(document).hexdigest()
-    inclusion = log_snapshot.check_inclusion(sources, snapshot, job, sha256, proof, age)
+    leaf = Leaf(job=job, result_sha256=sha256)
+    inclusion = log_snapshot.check_inclusion(sources, snapshot, leaf, proof, age)
     if result is None:
         return CheckedJob(job=job, seen=digest, outcomes=[signature, inclusion])
     checked = CheckedJob(job=job, seen=digest, finished=result.finished, status=result.status)
-    if result.finished < since:
+    # A result that was changed may state any time, so a failure is reported in any case.
+    if result.finished < since and "fail" not in (signature.verdict, inclusion.verdict):
         marks = [i.watermark.payload for i in _read_items(result, sources, []) if i.watermark]
         return msgspec.structs.replace(checked, early=True, marks=marks)
-    return _check_contents(checked, result, listing, sources, [signature, inclusion])
+    erased = erasures.check(job, sha256, listing, sources, snapshot)
+    outcomes = [signature, inclusion, *erased.outcomes]
+    context = _Context(sources, snapshot, {job: erased})
+    return _check_contents(checked, result, listing, outcomes, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    sources: Sources
+    snapshot: LogSnapshot
+    erasures: dict[str, Erasures]
+    """Job -> its tombstones; filled as they are needed."""
+
+    def is_erased(self, made: ItemResult | Chapter, owner: str) -> bool:
+        """Return whether the files of an item or joined file that `owner` made were erased."""
+        if made.output is None:
+            return False
+        if owner not in self.erasures:
+            # Only a job that kept outputs of another gets here: most of them were never erased.
+            if self.sources.results.head(made.output.key):
+                return False
+            self.erasures[owner] = erasures.check_owner(owner, self.sources, self.snapshot)
+        return self.erasures[owner].cover(made)
 
 
 def listing_digest(listing: Sequence[Info]) -> str:
@@ -69,9 +103,10 @@ def _check_contents(
     checked: CheckedJob,
     result: Result,
     listing: Sequence[Info],
-    sources: Sources,
     outcomes: list[Outcome],
+    context: _Context,
 ) -> CheckedJob:
+    sources = context.sources
     failures = _check_attachments(result, sources)
     items: list[CheckedItem] = []
     marks: dict[str, Watermark] = {}
@@ -81,11 +116,21 @@ def _check_contents(
     )
     for item in _read_items(result, sources, failures):
         claimed.update(results.sealed_keys([item]))
-        found = outputs.check(item, checked.job, sources)
+        if context.is_erased(item, item.kept_from or checked.job):
+            found = outputs.skip_erased(item.id, item.index, item)
+        else:
+            found = outputs.check(item, checked.job, sources)
         items.append(msgspec.structs.replace(found, withdrawn=withdrawn(item)))
         if item.watermark:
             marks[item.id] = item.watermark
-    joined = [outputs.check_joined(c, checked.job, marks, sources) for c in result.chapters]
+    joined = [
+        outputs.skip_erased(chapter_name(chapter.id), -1, chapter)
+        if context.is_erased(chapter, checked.job)
+        else outputs.check_joined(chapter, checked.job, marks, sources)
+        for chapter in result.chapters
+    ]
+    erased = context.erasures[checked.job]
+    claimed |= erased.claimed
     unclaimed = [*_find_unclaimed(result, claimed, listing), *_check_event(result, sources)]
     return msgspec.structs.replace(
         checked,
@@ -93,6 +138,7 @@ def _check_contents(
         items=items,
         joined=joined,
         marks=[mark.payload for mark in marks.values()],
+        erasures=[msgspec.structs.replace(one, signature=None) for one in erased.genuine],
     )
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import msgspec
-
 from core.audit.model import CONSISTENCY, INCLUSION, Outcome, attempt, failed, passed, skipped
 from core.audit.sources import SETTLING_SECONDS, Sources
 from core.errors import Refused
-from core.storage.object_keys import LOG_CHECKPOINTS, proof_key, queue_key
+from core.storage.object_keys import LOG_CHECKPOINTS, LOG_REFUSED, proof_key_of, queue_key
 from core.storage.port import Info
 from core.tlog import log, merkle, signed_note, tiles
-from core.tlog.log import Leaf
+from core.tlog.leaf import LEAF_LIMIT, AnyLeaf, TombstoneLeaf, parse_leaf
 
 _MAX_BYTES = 64 << 20
 
@@ -30,7 +28,9 @@ class LogSnapshot:
     it."""
     outcomes: list[Outcome] = field(default_factory=list)
     entries: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Job -> index of its entry and SHA-256 of its result."""
+    """Name of a logged document -> index of its first entry, and the digest in it."""
+    tombstones: dict[str, set[int]] = field(default_factory=dict)
+    """Job -> numbers of its logged tombstones."""
 
 
 def read_log(sources: Sources, earlier: str = "") -> LogSnapshot:
@@ -48,10 +48,10 @@ def read_log(sources: Sources, earlier: str = "") -> LogSnapshot:
     if checking.outcome.verdict == "fail":
         snapshot.outcomes.append(checking.outcome)
         return snapshot
-    snapshot.entries = {
-        leaf.job: (index, leaf.result_sha256)
-        for index, leaf in _read_readable_entries(sources, snapshot)
-    }
+    for index, leaf in _read_readable_entries(sources, snapshot):
+        snapshot.entries.setdefault(leaf.name, (index, leaf.digest))
+        if isinstance(leaf, TombstoneLeaf):
+            snapshot.tombstones.setdefault(leaf.job, set()).add(leaf.number)
     with attempt(CONSISTENCY, LOG_CHECKPOINTS) as checking:
         if earlier:
             _check_earlier(sources, snapshot, earlier)
@@ -64,29 +64,25 @@ def read_log(sources: Sources, earlier: str = "") -> LogSnapshot:
         _check_batches(sources, snapshot.size)
         message = f"{snapshot.size} entries."
         if earlier:
-            message = f"It continues the checkpoint of size {_claimed_size(earlier)}."
+            message = f"It continues the checkpoint of size {signed_note.claimed_size(earlier)}."
         checking.outcome = passed(CONSISTENCY, message)
     snapshot.outcomes.append(checking.outcome)
     return snapshot
 
 
 def check_inclusion(
-    sources: Sources,
-    snapshot: LogSnapshot,
-    job: str,
-    result_sha256: str,
-    proof: Info | None,
-    age: float,
+    sources: Sources, snapshot: LogSnapshot, leaf: AnyLeaf, proof: Info | None, age: float
 ) -> Outcome:
-    """Run check 8. `age`: seconds since the result was stored."""
-    logged_index, logged_sha256 = snapshot.entries.get(job, (-1, ""))
-    leaf = Leaf(job=job, result_sha256=result_sha256)
-    if logged_sha256 and logged_sha256 != result_sha256:
-        return failed(INCLUSION, "LOG_MISMATCH", key=proof_key(job))
+    """Run check 8 on a document. `leaf`: its leaf, as it is stored. `age`: seconds since it was
+    stored."""
+    key = proof_key_of(leaf.document_key)
+    logged_index, logged_sha256 = snapshot.entries.get(leaf.name, (-1, ""))
+    if logged_sha256 and logged_sha256 != leaf.digest:
+        return failed(INCLUSION, "LOG_MISMATCH", key=key)
     if not logged_sha256:
         return _check_unlogged(sources, snapshot, leaf, proof, age)
     if proof is None:
-        return failed(INCLUSION, "PROOF_MISSING", key=proof_key(job))
+        return failed(INCLUSION, "PROOF_MISSING", key=key)
     with attempt(INCLUSION, proof.key) as checking:
         index, _ = _check_proof(sources, snapshot.origin, leaf, proof)
         if logged_index not in (index, -1):
@@ -95,8 +91,29 @@ def check_inclusion(
     return checking.outcome
 
 
+def find_refused_leaves(sources: Sources, snapshot: LogSnapshot) -> list[Outcome]:
+    """Run the part of check 9 that needs the control bucket: what the sequencer refused to log, and
+    has not logged since."""
+    failures: list[Outcome] = []
+    control = sources.control
+    if control is None:
+        return failures
+    for info in control.list(LOG_REFUSED):
+        refused = control.head(info.key)
+        leaf = None
+        with suppress(Refused):
+            leaf = parse_leaf(control.get(info.key, limit=LEAF_LIMIT).data)
+        if leaf is None or snapshot.entries.get(leaf.name, (0, ""))[1] != leaf.digest:
+            message = refused.metadata.get("vc-reason", "") if refused else ""
+            failures.append(failed(CONSISTENCY, "LEAF_REFUSED", message, info.key))
+    return failures
+
+
 def _check_absent(sources: Sources, earlier: str) -> Outcome:
-    if earlier or next(log.read_batches(sources.results), None):
+    if earlier:
+        message = "This bucket has no log, but a checkpoint of one was kept: the log was deleted."
+        return failed(CONSISTENCY, "LOG_INVALID", message)
+    if next(log.read_batches(sources.results), None):
         return failed(CONSISTENCY, "LOG_INVALID", "The log's checkpoints were deleted.")
     return skipped(CONSISTENCY, "NO_LOG")
 
@@ -109,16 +126,12 @@ def _check_earlier(sources: Sources, snapshot: LogSnapshot, earlier: str) -> Non
         raise Refused("LOG_INVALID", message) from exc
 
 
-def _claimed_size(checkpoint: str) -> str:
-    return checkpoint.split("\n")[1]
-
-
 def _check_unlogged(
-    sources: Sources, snapshot: LogSnapshot, leaf: Leaf, proof: Info | None, age: float
+    sources: Sources, snapshot: LogSnapshot, leaf: AnyLeaf, proof: Info | None, age: float
 ) -> Outcome:
     control = sources.control
     if proof is None:
-        queued = control is not None and control.head(queue_key(leaf.job)) is not None
+        queued = control is not None and control.head(queue_key(leaf.name)) is not None
         # A result is stored shortly before its job is queued.
         if queued or age < SETTLING_SECONDS:
             return skipped(INCLUSION, "NOT_LOGGED_YET")
@@ -141,14 +154,14 @@ def _check_unlogged(
 
 
 def _check_proof(
-    sources: Sources, origin: str, leaf: Leaf, proof: Info
+    sources: Sources, origin: str, leaf: AnyLeaf, proof: Info
 ) -> tuple[int, signed_note.Checkpoint]:
     text = sources.results.get(proof.key, limit=_MAX_BYTES).data.decode("utf-8", "replace")
     name = origin or signed_note.claimed_origin(text.partition("\n\n")[2])
     return log.check_proof(text, leaf.dump(), sources.keys.verifying.values(), name)
 
 
-def _read_readable_entries(sources: Sources, snapshot: LogSnapshot) -> list[tuple[int, Leaf]]:
+def _read_readable_entries(sources: Sources, snapshot: LogSnapshot) -> list[tuple[int, AnyLeaf]]:
     """Return the entries that can be read, even if the log does not verify, so that the report can
     name the missing ones. The index is -1 where a bundle has lost entries."""
     entries = []
@@ -157,8 +170,8 @@ def _read_readable_entries(sources: Sources, snapshot: LogSnapshot) -> list[tupl
             key = tiles.key("entries", number, width)
             bundle = tiles.unbundle(sources.results.get(key, limit=_MAX_BYTES).data)
             for index, entry in enumerate(bundle, number * merkle.WIDTH):
-                with suppress(msgspec.DecodeError):
-                    leaf = msgspec.json.decode(entry, type=Leaf)
+                leaf = parse_leaf(entry)
+                if leaf is not None:
                     entries.append((index if len(bundle) == width else -1, leaf))
     return entries
 

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from core.errors import FAILED, MISCONFIGURED, REFUSED, Failed, Misconfigured, Refused
+from core.result.tombstone import Tombstone
 
 Verdict = Literal["pass", "fail", "skip"]
 
@@ -45,6 +46,9 @@ CODES: dict[str, str] = {
     "NOT_LOGGED": "The result is neither in the log nor in its queue.",
     "LOG_MISMATCH": "The log has a different result for this job: it was changed after logging.",
     "PROOF_MISSING": "The proof of inclusion does not exist.",
+    "LEAF_REFUSED": "The sequencer did not log this object of its queue: see docs/log.md.",
+    "TOMBSTONE_MISSING": "The log has this tombstone, but it does not exist.",
+    "NOT_ERASED": "A tombstone says that this file was erased, but it exists: `voicedrop sweep`.",
     "CONSENT_REPLACED": "The consent record has changed since the result cited it.",
     # Reasons to skip a check.
     "NO_KEY": "The audit does not have the key for this check.",
@@ -53,7 +57,8 @@ CODES: dict[str, str] = {
     "NOT_SIGNED": "A report of version 0.1.0, which did not sign them: trace the clip again.",
     "NOT_MADE": "This version does not write it.",
     "WAIVED": "The producer or the operator waived it, as the result states.",
-    "NO_LOG": "This bucket has no log.",
+    "NO_LOG": REFUSED["LOG_MISSING"],
+    "ERASED": "The output was erased, as a tombstone says.",
     "NOT_LOGGED_YET": "The next `voicedrop log integrate` will log it.",
     "IN_PROGRESS": "The job is not finished: a worker has its lease, or shards are left.",
     "NO_INBOX": "The inbox or the job's manifest is not available.",
@@ -106,6 +111,8 @@ class CheckedJob(msgspec.Struct, frozen=True, kw_only=True):
     """The chapters, or the book."""
     marks: list[str] = []
     """Watermark payloads of all items."""
+    erasures: list[Tombstone] = []
+    """The genuine tombstones, without their signatures."""
     early: bool = False
     """It finished before `since` and was not checked."""
 

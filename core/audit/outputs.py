@@ -94,9 +94,15 @@ def check_joined(
     )
 
 
-def _skip_all() -> list[Outcome]:
+def skip_erased(item: str, index: int, made: ItemResult | Chapter) -> CheckedItem:
+    """Return the outcomes of an item or joined file whose files were erased."""
+    checked = CheckedItem(item=item, index=index, status=made.status)
+    return msgspec.structs.replace(checked, outcomes=_skip_all("ERASED"))
+
+
+def _skip_all(code: str = "NO_OUTPUT") -> list[Outcome]:
     numbers = (OBJECT, ENVELOPE, PLAINTEXT, LABEL, C2PA, WATERMARK)
-    return [skipped(number, "NO_OUTPUT") for number in numbers]
+    return [skipped(number, code) for number in numbers]
 
 
 def _check_subtitles(subtitles: Sequence[SealedFile], sources: Sources) -> list[Outcome]:

@@ -15,6 +15,7 @@ from core.audit.bucket import AuditedBucket
 from core.audit.model import CHECKS, CONSISTENCY, CheckedItem, CheckedJob, Outcome, explain
 from core.audit.sources import Sources
 from core.result.document import format_timestamp
+from core.result.tombstone import Tombstone
 from core.trace.registry import Index, Mark
 from core.version import VERSION
 
@@ -98,6 +99,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals
     checks: list[Check]
     findings: list[Finding]
+    erasures: list[Tombstone] = []
+    """What was erased, by logged tombstones. Not findings."""
     codes: dict[str, str]
     """Every code in this report -> its meaning."""
     outcomes: list[Period]
@@ -138,6 +141,7 @@ def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
         ),
         checks=checks,
         findings=findings,
+        erasures=[one for job in bucket.jobs for one in job.erasures],
         codes={code: explain(code) for code in sorted({c for k in checks for c in k.reasons})},
         outcomes=_count_periods(jobs),
         scores=build_histogram([item.score for item in outputs if item.score is not None]),

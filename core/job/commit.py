@@ -25,9 +25,11 @@ from core.manifest.resolve import Job
 from core.result import document
 from core.result.document import ManifestRef, Result, Status
 from core.result.item_result import Chapter, ItemResult, Problem
-from core.storage.object_keys import pending_key, proof_key, result_key
+from core.storage.object_keys import pending_key, result_key
 from core.storage.port import put_once_or_read
-from core.tlog.log import Leaf, enqueue
+from core.tlog import log as tamper_log
+from core.tlog.leaf import Leaf
+from core.tlog.sequencer import enqueue
 from core.version import VERSION
 
 log = logging.getLogger("voicedrop.results")
@@ -134,7 +136,7 @@ def commit_result(result: Result, runtime: Runtime) -> Result:
         if earlier := _verify_result(result.job_id, stored, runtime):
             return earlier
         runtime.results.put(key, data)
-    _queue_for_log(result.job_id, data, runtime)
+    enqueue(runtime.control, _leaf_of(result.job_id, data))
     for removed in document.removed_keys(result.items, result.notices):
         runtime.results.delete(removed)
     for voice in result.voices.values():
@@ -167,14 +169,14 @@ def _verify_result(job_id: str, data: bytes, runtime: Runtime) -> Result | None:
         extra = {"key": result_key(job_id), "job": result.job_id}
         log.warning("The result of another job is stored here.", extra=extra)
         return None
-    if runtime.results.head(proof_key(job_id)) is None:
-        _queue_for_log(job_id, data, runtime)
+    leaf = _leaf_of(job_id, data)
+    if not tamper_log.has_proof(runtime.results, leaf, runtime.keys.verifying.values()):
+        enqueue(runtime.control, leaf)
     return result
 
 
-def _queue_for_log(job_id: str, data: bytes, runtime: Runtime) -> None:
-    digest = hashlib.sha256(data).hexdigest()
-    enqueue(runtime.control, Leaf(job=job_id, result_sha256=digest))
+def _leaf_of(job_id: str, data: bytes) -> Leaf:
+    return Leaf(job=job_id, result_sha256=hashlib.sha256(data).hexdigest())
 
 
 def _empty_result(status: Status, manifest: ReceivedManifest, runtime: Runtime) -> Result:

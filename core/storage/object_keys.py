@@ -9,7 +9,7 @@
              marks/<2 digits>/<8 digits>.json  which item carries a watermark payload
              log/                              the tamper-evident log (core/tlog/log.py)
              withdrawn/<sha256>/<sha256>.json  withdrawn consent (core/consent/withdrawal.py)
-    control  lease/, pending/, dead/, quota/, voices/, work/, log/leaves/
+    control  lease/, pending/, dead/, quota/, voices/, work/, log/leaves/, log/refused/
 
 Manifests may name any other key of the inbox (core/manifest/reference_key.py).
 """
@@ -46,6 +46,7 @@ RESULTS_PATTERNS = (
     re.compile(r"marks/(?P<folder>[0-9a-f]{2})/(?P<mark>(?P=folder)[0-9a-f]{6})\.json"),
     re.compile(r"withdrawn/[0-9a-f]{64}/[0-9a-f]{64}\.json"),
     re.compile(r"out/[0-9a-f]{32}/(parts/\d{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
+    re.compile(r"out/[0-9a-f]{32}/tombstones/\d{5}\.(json|tlog-proof)"),
 )
 """Every key that voicedrop writes to the results bucket matches one of these."""
 
@@ -56,6 +57,7 @@ SHARDS = "work/"
 SHARD_SUFFIX = ".jsonl"
 LOG_QUEUE = "log/leaves/"
 UNBOUND_VOICEPRINTS = "voiceprints/"
+LOG_REFUSED = "log/refused/"
 _OUTPUT = re.compile(rf"{OUTPUTS}([^/]+)/(.+)\.[^./]+{re.escape(SEALED_SUFFIX)}")
 _SHARD = re.compile(r"work/([0-9a-f]{32})/(\d{5})\.jsonl")
 
@@ -84,7 +86,25 @@ def result_key(job_id: str) -> str:
 
 
 def proof_key(job_id: str) -> str:
-    return f"{OUTPUTS}{job_id}/result.tlog-proof"
+    return proof_key_of(result_key(job_id))
+
+
+def proof_key_of(document_key: str) -> str:
+    """Return the key of the proof that the log contains a result or tombstone."""
+    return document_key.removesuffix(".json") + ".tlog-proof"
+
+
+def tombstones_prefix(job_id: str) -> str:
+    return f"{OUTPUTS}{job_id}/tombstones/"
+
+
+def tombstone_key(job_id: str, number: int) -> str:
+    return f"{OUTPUTS}{job_id}/tombstones/{number:05}.json"
+
+
+def tombstone_name(job_id: str, number: int) -> str:
+    """Return the name of a tombstone in the log's queue."""
+    return f"{job_id}.{number:05}"
 
 
 def parts_prefix(job_id: str) -> str:
@@ -146,8 +166,9 @@ def checkpoint_key(size: int) -> str:
     return f"{LOG_CHECKPOINTS}{size:020}"
 
 
-def queue_key(job_id: str) -> str:
-    return LOG_QUEUE + job_id
+def queue_key(name: str) -> str:
+    """`name`: the job id for a result, or the `tombstone_name` of a tombstone."""
+    return LOG_QUEUE + name
 
 
 def lease_key(name: str) -> str:

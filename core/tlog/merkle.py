@@ -7,7 +7,7 @@ A `Node` function returns the hash of a complete subtree: `node(level, i)` cover
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 HASH = 32
 WIDTH = 256
@@ -24,15 +24,41 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
-def nodes_in_memory(leaves: Sequence[bytes]) -> Node:
-    """Return a `Node` function over a list of leaf hashes."""
+class Tree:
+    """A tree in memory that grows: the hash of every complete subtree, 64 bytes a leaf in all."""
 
-    def node(level: int, index: int) -> bytes:
-        if level == 0:
-            return leaves[index]
-        return node_hash(node(level - 1, 2 * index), node(level - 1, 2 * index + 1))
+    def __init__(self, leaves: Iterable[bytes] = ()) -> None:
+        self._levels: list[list[bytes]] = [[]]
+        for leaf in leaves:
+            self.append(leaf)
 
-    return node
+    @property
+    def size(self) -> int:
+        return len(self._levels[0])
+
+    def append(self, leaf: bytes) -> None:
+        """Add a leaf hash."""
+        level, value = 0, leaf
+        self._levels[0].append(leaf)
+        while len(row := self._levels[level]) % 2 == 0:
+            value, level = node_hash(row[-2], row[-1]), level + 1
+            if level == len(self._levels):
+                self._levels.append([])
+            self._levels[level].append(value)
+
+    def node(self, level: int, index: int) -> bytes:
+        """The `Node` function of this tree."""
+        return self._levels[level][index]
+
+    def tiles(self, old: int = 0) -> Iterator[tuple[int, int, bytes]]:
+        """Yield (level, number, hashes) of every tile that changed since the tree had `old`
+        leaves."""
+        for level, row in enumerate(self._levels[::8]):
+            before = old >> 8 * level
+            if before == len(row):
+                break
+            for start in range(before - before % WIDTH, len(row), WIDTH):
+                yield level, start // WIDTH, b"".join(row[start : start + WIDTH])
 
 
 def root(size: int, node: Node) -> bytes:
@@ -116,33 +142,6 @@ def verify_consistency(
             second = node_hash(second, sibling)
         position, last = position >> 1, last >> 1
     return last == 0 and first == old_root and second == new_root
-
-
-def added_tiles(
-    old: int, leaves: Sequence[bytes], read_partial: Callable[[int, int, int], bytes]
-) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (level, number, hashes) of every tile that changes when `leaves` are appended to a tree
-    of `old` leaves.
-
-    `read_partial(level, number, width)` returns the hashes of a partial tile of the old tree.
-    """
-    level, added = 0, list(leaves)
-    while old or added:
-        first, width = divmod(old, WIDTH)
-        data = (read_partial(level, first, width) if width else b"") + b"".join(added)
-        changed = [data[i : i + WIDTH * HASH] for i in range(0, len(data), WIDTH * HASH)]
-        for number, tile in enumerate(changed, first):
-            yield level, number, tile
-        full = (tile for tile in changed if len(tile) == WIDTH * HASH)
-        level, old, added = level + 1, first, [subtree_root(tile) for tile in full]
-
-
-def subtree_root(hashes: bytes) -> bytes:
-    """Return the root of 2**n concatenated hashes."""
-    row = [hashes[i : i + HASH] for i in range(0, len(hashes), HASH)]
-    while len(row) > 1:
-        row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
-    return row[0]
 
 
 def _range_hash(low: int, high: int, node: Node) -> bytes:

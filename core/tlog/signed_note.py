@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from core.errors import Refused, raising
 
 _ED25519 = b"\1"
+_CHECKPOINT = re.compile(
+    r"^.+\n\d+\n[A-Za-z0-9+/]{43}=\n\n(?:\N{EM DASH} .+ [A-Za-z0-9+/=]+\n)+", re.MULTILINE
+)
 _DASH = "\N{EM DASH} "
 
 
@@ -53,12 +57,28 @@ def verify_note(note: str, name: str, keys: Iterable[Ed25519PublicKey]) -> str:
             blob = _signature_bytes(line, name)
             if blob[:4] == _key_id(name, key) and _is_valid(key, blob[4:], text):
                 return text
-    raise Refused("LOG_INVALID", f"No signature of {name} by a known key.")
+    message = (
+        f"It is not signed as {name} by one of the public keys that are used here. If the signing "
+        "key was replaced, the earlier public key is missing."
+    )
+    raise Refused("LOG_INVALID", message)
 
 
 def claimed_origin(note: str) -> str:
     """Return the log's name in a checkpoint without verifying the signature."""
     return note.partition("\n")[0]
+
+
+def claimed_size(note: str) -> str:
+    """Return the size in a checkpoint without verifying the signature."""
+    return "".join(note.split("\n")[1:2])
+
+
+def find_checkpoint(text: str) -> str | None:
+    """Return the last checkpoint in a text that people kept, such as a mail or what a command
+    printed; None if it contains none. Does not verify it."""
+    found = [match[0] for match in _CHECKPOINT.finditer(text.replace("\r\n", "\n") + "\n")]
+    return found[-1] if found else None
 
 
 def verify_checkpoint(note: str, origin: str, keys: Iterable[Ed25519PublicKey]) -> Checkpoint:

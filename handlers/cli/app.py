@@ -274,6 +274,27 @@ def sweep(
 
 
 @app.command()
+def erase(
+    job: Annotated[str, typer.Argument(help="A job id.")],
+    reason: Annotated[str, typer.Option(help="Why; it is signed and logged, so name nobody.")],
+    item: Annotated[
+        list[str] | None,
+        typer.Option(help="An item, or chapters/<id>; may be repeated. Default: every output."),
+    ] = None,
+    bucket: Bucket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete outputs of a finished job for good.
+
+    Subtitles and joined files that contain them go too, also those of later jobs that kept them.
+    A signed tombstone stays and is logged, so that an audit can tell this from a removal.
+    """
+    from handlers.cli.erase import erase_job
+
+    screen.show(erase_job(read_settings(bucket), job, item, reason), as_json=as_json)
+
+
+@app.command()
 def doctor(bucket: Bucket = None, as_json: AsJson = False) -> None:
     """Check what works here and what is missing, and list the settings."""
     from handlers.cli.doctor import check_environment

@@ -14,11 +14,13 @@ import msgspec
 
 from core import audit
 from core.audit import CheckedJob, Sources, page
+from core.audit.model import CONSISTENCY, explain
 from core.errors import JobError, Misconfigured, Refused
+from core.result.tombstone import Tombstone
 from core.settings import Settings
 from core.storage.object_keys import WITHDRAWN
 from core.storage.port import Store
-from core.tlog import log
+from core.tlog import log, signed_note
 from handlers import wiring
 from handlers.cli import exit_codes
 from handlers.cli.files import read_file, replace_file
@@ -56,15 +58,58 @@ def open_sources(settings: Settings) -> Sources:
     credentials = wiring.CurrentCredentials(os.environ)
     keys = wiring.load_reading_keys(settings, credentials)
     if not keys.verifying:
-        raise Misconfigured("KEY_NOT_FOUND", f"No sign-*.pub.pem in {settings.keys}.")
+        message = (
+            f"There is no public key (sign-*.pub.pem) in {settings.keys}. Ask the operator for the "
+            "public keys, put them into a folder and set VOICEDROP_KEYS to it. Do not create keys: "
+            "others cannot verify these results."
+        )
+        raise Misconfigured("KEY_NOT_FOUND", message)
     results = wiring.open_store(settings.results, settings, credentials)
-    next(results.list(""), None)
+    _refuse_wrong_place(results, settings.results)
     return Sources(
         results=results,
         keys=keys,
         control=_readable(wiring.open_store(settings.control, settings, credentials)),
         inbox=_readable(wiring.open_store(settings.inbox, settings, credentials)),
     )
+
+
+def _refuse_wrong_place(results: Store, place: str) -> None:
+    try:
+        next(results.list(""), None)
+    except Misconfigured as exc:
+        if exc.code != "BUCKET_MISSING":
+            raise
+        message = (
+            f"There is no results bucket at {place}. --bucket names the folder that contains the "
+            "folder `results`; VOICEDROP_RESULTS names the results bucket itself."
+        )
+        raise Misconfigured("BUCKET_MISSING", message) from exc
+
+
+def read_checkpoint(path: Path) -> str:
+    """Return the checkpoint in a file: as `log integrate` prints it, as JSON or among other lines.
+    Raises Refused LOG_INVALID if there is none."""
+    text = read_file(path).decode("utf-8-sig", "replace")
+    with suppress(msgspec.DecodeError):
+        document = msgspec.json.decode(text, type=_KeptDocument)
+        text = document.checkpoint or (document.log.checkpoint if document.log else "")
+    checkpoint = signed_note.find_checkpoint(text)
+    if checkpoint is None:
+        message = "There is no checkpoint in it: keep what `voicedrop log integrate` prints."
+        raise Refused("LOG_INVALID", message, pointer=str(path))
+    return checkpoint
+
+
+class _KeptLog(msgspec.Struct):
+    checkpoint: str = ""
+
+
+class _KeptDocument(msgspec.Struct):
+    """What `log integrate --json` prints, or the report of an audit."""
+
+    checkpoint: str = ""
+    log: _KeptLog | None = None
 
 
 def _readable(store: Store) -> Store | None:
@@ -124,7 +169,7 @@ def _parse_since(since: str) -> str:
 def _earlier_checkpoint(request: AuditRequest, sources: Sources) -> str:
     """Return the checkpoint that this log must continue; empty if there is none."""
     if request.checkpoint:
-        return read_file(request.checkpoint).decode()
+        return read_checkpoint(request.checkpoint)
     with suppress(OSError, msgspec.DecodeError):
         last = msgspec.json.decode((request.out / "report.json").read_bytes(), type=audit.Report)
         if last.log and last.bucket == sources.results.name:
@@ -185,6 +230,8 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
         counts = f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped"
         reasons = ", ".join(f"{code} {count}" for code, count in check.reasons.items())
         yield f"{check.number:3} {check.name:13} {counts}  {reasons}".rstrip()
+    for one in report.erasures[:MAX_LISTED]:
+        yield f"  erased  {one.job_id} {', '.join(one.items)}  {one.erased}  {_why(one)}"
     for finding in report.findings[:MAX_LISTED]:
         place = finding.key or f"{finding.job} {finding.item}".strip() or "log"
         yield f"  {finding.code}  {place}  {finding.message}".rstrip()
@@ -192,5 +239,13 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
         yield f"  and {totals.findings - MAX_LISTED} more"
     if totals.withdrawn:
         yield f"consent to {totals.withdrawn} items was withdrawn since: {out / 'items.csv'}"
+    if report.log is None and not any(f.check == CONSISTENCY for f in report.findings):
+        yield explain("NO_LOG")
     yield "clean" if report.verdict == "clean" else f"{totals.findings} findings"
     yield f"report: {out / 'report.html'}"
+
+
+def _why(one: Tombstone) -> str:
+    withdrawn = one.withdrawal
+    said = f" (withdrawal of {withdrawn.id or withdrawn.record_sha256})" if withdrawn else ""
+    return one.reason + said

@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from handlers import wiring
-from handlers.cli import screen
-from handlers.cli.files import read_file
+from handlers.cli import exit_codes, screen
 from handlers.cli.options import AsJson, Bucket, read_settings
 from handlers.cli.screen import CommandOutput
+
+if TYPE_CHECKING:
+    from core.audit import Sources
+
+MAX_LISTED = 20
+"""Changed documents shown on the terminal; --json gives all of them."""
 
 log_app = typer.Typer(help="The tamper-evident log of results.", no_args_is_help=True)
 
 
 @log_app.command("integrate")
 def integrate_log(bucket: Bucket = None, as_json: AsJson = False) -> None:
-    """Log what workers have queued.
+    """Log what workers have queued, and print the new checkpoint.
 
-    Their results become leaves of the tree, and a new checkpoint is signed.
+    Their results become leaves of the tree, and a new checkpoint is signed. Keep what is printed:
+    `log verify` and `audit` take it as --checkpoint.
     """
     from core.tlog import log
     from handlers import jobs
 
     runtime = wiring.create_local_runtime(read_settings(bucket))
-    checkpoint = jobs.integrate_log(runtime)
+    integrated = jobs.integrate_log(runtime)
+    refused = [{"key": leaf.key, "reason": leaf.reason} for leaf in integrated.refused]
+    remarks = screen.stderr(quiet=as_json)
+    for leaf in integrated.refused:
+        remarks.print(f"Not logged, kept as {leaf.key} in control: {leaf.reason}", markup=False)
+    checkpoint = integrated.checkpoint
     if checkpoint is None:
-        output = CommandOutput({"size": 0}, ["Nothing is queued, and nothing was ever logged."])
+        remarks.print("Nothing is queued, and nothing was ever logged.")
+        output = CommandOutput({"size": 0, "refused": refused})
     else:
         note = log.read_latest_checkpoint(runtime.results) or ""
+        remarks.print(f"{checkpoint.size} entries are in the log.")
+        remarks.print("Keep this checkpoint where the operator cannot change it:")
         data = {"origin": checkpoint.origin, "size": checkpoint.size, "checkpoint": note}
-        advice = "Keep this checkpoint where the operator cannot change it:"
-        lines = [f"{checkpoint.size} results are in the log.", advice, note.rstrip()]
-        output = CommandOutput(data, lines)
+        output = CommandOutput(data | {"refused": refused}, [note.rstrip()])
     screen.show(output, as_json=as_json)
 
 
@@ -42,29 +54,48 @@ def integrate_log(bucket: Bucket = None, as_json: AsJson = False) -> None:
 def verify_log(
     bucket: Bucket = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint that was kept elsewhere.")
+        Path | None, typer.Option(help="A file with a checkpoint that was kept elsewhere.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the whole log with public keys alone."""
-    from core.tlog import log, signed_note
-    from handlers.cli.audit import open_sources
+    """Check the whole log, and every result in it, with public keys alone."""
+    from handlers.cli.audit import open_sources, read_checkpoint
 
     sources = open_sources(read_settings(bucket))
-    earlier = read_file(checkpoint).decode() if checkpoint else None
+    earlier = read_checkpoint(checkpoint) if checkpoint else None
+    screen.show(check_log(sources, earlier), as_json=as_json)
+
+
+def check_log(sources: Sources, earlier: str | None) -> CommandOutput:
+    """Verify the log, that it continues the checkpoint `earlier`, and that every document in it is
+    stored as it was logged. Raises Refused LOG_MISSING, LOG_INVALID."""
+    from core.tlog import log, signed_note
+
     origin = signed_note.claimed_origin(log.read_latest_checkpoint(sources.results) or "")
     keys = sources.keys.verifying.values()
-    latest, leaves = log.verify(sources.results, keys, origin, earlier=earlier)
+    latest, index = log.verify(sources.results, keys, origin, earlier=earlier)
     comparison = (
-        f"It continues the checkpoint of {checkpoint}."
-        if checkpoint
+        f"It continues the checkpoint of {signed_note.claimed_size(earlier)} entries."
+        if earlier is not None
         else "It was not compared with an earlier checkpoint: keep a checkpoint for the next time."
     )
-    lines = [f"The log {latest.origin} of {latest.size} results is complete.", comparison]
+    changed = [
+        {"key": key, "problem": problem}
+        for key, problem in log.find_changed_documents(sources.results, index)
+    ]
+    lines = [f"{found['key']}: {found['problem']}" for found in changed[:MAX_LISTED]]
+    if changed:
+        lines.append(
+            f"{len(changed)} documents of the log {latest.origin} were changed or removed."
+        )
+    else:
+        lines.append(f"The log {latest.origin} of {latest.size} entries is complete.")
     data = {
         "origin": latest.origin,
         "size": latest.size,
         "root": latest.root.hex(),
-        "jobs": len({leaf.job for leaf in leaves}),
+        "jobs": len({name.partition(".")[0] for name in index}),
+        "changed": changed,
     }
-    screen.show(CommandOutput(data, lines), as_json=as_json)
+    code = exit_codes.FAILED if changed else exit_codes.DONE
+    return CommandOutput(data, [*lines, comparison], code)

@@ -32,7 +32,8 @@ from core.storage.object_keys import (
     shard_key,
 )
 from core.storage.port import Info
-from core.tlog import log, tiles
+from core.tlog import log, sequencer, tiles
+from core.tlog.leaf import Leaf
 from handlers.jobs import carry_out_shard
 from tests.audit.conftest import JOB_COUNT, open_runtime, open_sources
 from tests.support.audited_bucket import add_job, fill_bucket, integrate_log
@@ -240,7 +241,7 @@ def leave_out_of_the_log(root: Path) -> None:
 
 
 def queue_a_job_without_a_result(root: Path) -> None:
-    log.enqueue(open_runtime(root).control, log.Leaf(job="cd" * 16, result_sha256="0" * 64))
+    sequencer.enqueue(open_runtime(root).control, Leaf(job="cd" * 16, result_sha256="0" * 64))
 
 
 def remove_the_consent(root: Path) -> None:

@@ -365,7 +365,7 @@ def test_the_log_verifies_with_public_keys_alone(
     kept.write_text(log.read_latest_checkpoint(open_runtime(copy).results) or "")
     add_job(open_runtime(copy), 100)
     code, output = voicedrop(copy, "log", "integrate")
-    assert (code, f"{JOB_COUNT + 1} results are in the log" in output) == (0, True)
+    assert (code, f"{JOB_COUNT + 1} entries are in the log" in output) == (0, True)
     for secret in (*copy.glob("keys/*.key"), copy / "keys/sign-001.pem"):
         secret.unlink()
     code, output = voicedrop(copy, "log", "verify", "--checkpoint", str(kept))

@@ -28,8 +28,8 @@ from core.manifest import resolve
 from core.result.document import Engine, ManifestRef, Result, Totals, format_timestamp
 from core.result.item_result import ItemResult, LabelUsed, Output, Problem, VoiceUsed, Watermark
 from core.storage.object_keys import event_key, result_key
-from core.tlog import log
-from core.tlog.log import Leaf
+from core.tlog import sequencer
+from core.tlog.leaf import Leaf
 from core.trace import registry
 from events import outgoing
 from tests.support.runtime import (
@@ -60,7 +60,7 @@ def fill_bucket(root: Path, numbers: Iterable[int], *, integrate: bool = True) -
 
 def integrate_log(runtime: Runtime) -> None:
     key, origin = runtime.keys.signing, f"voicedrop/{runtime.results.name}"
-    log.integrate(runtime.control, runtime.results, key, origin)
+    sequencer.integrate(runtime.control, runtime.results, key, origin)
 
 
 def add_job(runtime: Runtime, number: int, *, marked: bool = True) -> Result:
@@ -84,7 +84,7 @@ def add_job(runtime: Runtime, number: int, *, marked: bool = True) -> Result:
     document = signed.sign(result, runtime.keys.signing)
     runtime.results.put_once(result_key(name), document)
     leaf = Leaf(job=name, result_sha256=hashlib.sha256(document).hexdigest())
-    log.enqueue(runtime.control, leaf)
+    sequencer.enqueue(runtime.control, leaf)
     event = outgoing.job_event(result)
     runtime.results.put_once(event_key(name, result.finished), event)
     return result

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from core.documents import signed
 from core.errors import Refused
 from core.storage.local import LocalStore
-from core.storage.object_keys import LOG_BATCHES, proof_key
+from core.storage.object_keys import LOG_BATCHES, proof_key, result_key
 from core.storage.port import Body
-from core.tlog import log, merkle, signed_note, tiles
-from core.tlog.log import Leaf
+from core.tlog import log, merkle, sequencer, signed_note, tiles
+from core.tlog.leaf import Leaf
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 KEYS = [KEY.public_key()]
@@ -39,18 +40,28 @@ def create_bucket(path: Path) -> LocalStore:
     return LocalStore(path)
 
 
+def job_of(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()[:32]
+
+
+def make_result(number: int) -> bytes:
+    return signed.sign({"schema": "voicedrop/result/1", "job_id": job_of(number)}, KEY)
+
+
 def make_leaf(number: int) -> Leaf:
-    digest = hashlib.sha256(str(number).encode()).hexdigest()
-    return Leaf(job=digest[:32], result_sha256=digest)
+    digest = hashlib.sha256(make_result(number)).hexdigest()
+    return Leaf(job=job_of(number), result_sha256=digest)
 
 
-def enqueue_jobs(control: LocalStore, numbers: range) -> None:
+def enqueue_jobs(control: LocalStore, results: LocalStore, numbers: range) -> None:
+    """Store the results of jobs and queue their leaves, as a worker does."""
     for number in numbers:
-        log.enqueue(control, make_leaf(number))
+        results.put_once(result_key(job_of(number)), make_result(number))
+        sequencer.enqueue(control, make_leaf(number))
 
 
 def integrate(control: LocalStore, results: LocalStore) -> signed_note.Checkpoint | None:
-    return log.integrate(control, results, KEY, ORIGIN)
+    return sequencer.integrate(control, results, KEY, ORIGIN).checkpoint
 
 
 def read_all(store: LocalStore) -> dict[str, bytes]:
@@ -66,24 +77,25 @@ def test_without_a_queue_nothing_is_logged(control: LocalStore, results: LocalSt
 def test_queued_jobs_are_logged_once_and_the_queue_is_emptied(
     control: LocalStore, results: LocalStore
 ) -> None:
-    enqueue_jobs(control, range(3))
+    enqueue_jobs(control, results, range(3))
     made = integrate(control, results)
     assert made is not None
     assert made.size == 3
     assert read_all(control) == {}
-    found, leaves = log.verify(results, KEYS, ORIGIN)
+    found, index = log.verify(results, KEYS, ORIGIN)
     assert found == made
-    assert sorted(leaves, key=lambda item: item.job) == sorted(
-        map(make_leaf, range(3)), key=lambda item: item.job
-    )
+    leaves = [make_leaf(number) for number in range(3)]
+    assert {name: digest for name, (_, digest) in index.items()} == {
+        leaf.job: leaf.result_sha256 for leaf in leaves
+    }
 
 
 def test_a_job_that_is_queued_again_is_not_logged_again(
     control: LocalStore, results: LocalStore
 ) -> None:
-    enqueue_jobs(control, range(3))
+    enqueue_jobs(control, results, range(3))
     first = integrate(control, results)
-    enqueue_jobs(control, range(3))
+    enqueue_jobs(control, results, range(3))
     assert integrate(control, results) == first
     assert read_all(control) == {}
 
@@ -91,9 +103,9 @@ def test_a_job_that_is_queued_again_is_not_logged_again(
 def test_every_proof_is_stored_beside_its_result_and_verifies_alone(
     control: LocalStore, results: LocalStore
 ) -> None:
-    enqueue_jobs(control, range(5))
+    enqueue_jobs(control, results, range(5))
     integrate(control, results)
-    enqueue_jobs(control, range(5, 9))
+    enqueue_jobs(control, results, range(5, 9))
     integrate(control, results)
     indices = set()
     for number in range(9):
@@ -113,7 +125,7 @@ def test_every_proof_is_stored_beside_its_result_and_verifies_alone(
 def test_an_invalid_proof_is_refused(
     control: LocalStore, results: LocalStore, old: str, new: str
 ) -> None:
-    enqueue_jobs(control, range(2))
+    enqueue_jobs(control, results, range(2))
     integrate(control, results)
     proofs = [proof_key(make_leaf(i).job) for i in range(2)]
     texts = [results.get(key, limit=4096).data.decode() for key in proofs]
@@ -166,23 +178,23 @@ def test_a_crash_at_any_change_leaves_a_log_that_the_next_run_completes(tmp_path
     while True:
         root = tmp_path / str(changes)
         control, results = create_bucket(root / "control"), create_bucket(root / "results")
-        enqueue_jobs(control, range(2))
+        enqueue_jobs(control, results, range(2))
         integrate(control, results)
-        enqueue_jobs(control, range(2, 5))
+        enqueue_jobs(control, results, range(2, 5))
         changes_left = [changes]
         try:
             stores = (
                 CrashingStore(root / "control", changes_left),
                 CrashingStore(root / "results", changes_left),
             )
-            log.integrate(*stores, KEY, ORIGIN)
+            sequencer.integrate(*stores, KEY, ORIGIN)
         except Crash:
             crashed = log.verify(results, KEYS, ORIGIN)[0]
             assert crashed.size in (2, 5)
-            enqueue_jobs(control, range(5, 6))
+            enqueue_jobs(control, results, range(5, 6))
             integrate(control, results)
-            _, leaves = log.verify(results, KEYS, ORIGIN)
-            assert len(leaves) == len({item.job for item in leaves}) == 6
+            _, index = log.verify(results, KEYS, ORIGIN)
+            assert len(index) == index.size == 6
             assert read_all(control) == {}
             changes += 1
         else:
@@ -192,19 +204,19 @@ def test_a_crash_at_any_change_leaves_a_log_that_the_next_run_completes(tmp_path
 
 @pytest.mark.slow
 def test_concurrent_sequencers_write_one_log(control: LocalStore, results: LocalStore) -> None:
-    enqueue_jobs(control, range(40))
+    enqueue_jobs(control, results, range(40))
     with ThreadPoolExecutor(6) as pool:
         for number in range(40, 60):
             pool.submit(integrate, control, results)
-            log.enqueue(control, make_leaf(number))
+            enqueue_jobs(control, results, range(number, number + 1))
     integrate(control, results)
-    _, leaves = log.verify(results, KEYS, ORIGIN)
-    assert len(leaves) == len({item.job for item in leaves}) == 60
+    _, index = log.verify(results, KEYS, ORIGIN)
+    assert len(index) == index.size == 60
 
 
 def test_large_queues_are_divided_into_batches(control: LocalStore, results: LocalStore) -> None:
-    enqueue_jobs(control, range(10))
-    made = log.integrate(control, results, KEY, ORIGIN, max_batch=4)
+    enqueue_jobs(control, results, range(10))
+    made = sequencer.integrate(control, results, KEY, ORIGIN, max_batch=4).checkpoint
     assert made is not None
     assert made.size == 10
     starts = [info.key for info in results.list(LOG_BATCHES)]
@@ -215,9 +227,9 @@ def test_large_queues_are_divided_into_batches(control: LocalStore, results: Loc
 def three_hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("log")
     control, results = create_bucket(folder / "control"), create_bucket(folder / "results")
-    enqueue_jobs(control, range(200))
+    enqueue_jobs(control, results, range(200))
     integrate(control, results)
-    enqueue_jobs(control, range(200, 300))
+    enqueue_jobs(control, results, range(200, 300))
     integrate(control, results)
     return folder / "results"
 
@@ -241,7 +253,8 @@ def test_tiles_have_the_keys_of_c2sp(logged: LocalStore) -> None:
         "log/tile/entries/000.p/200",
         "log/tile/entries/001.p/44",
     }
-    assert kept["log/tile/1/000.p/1"] == merkle.subtree_root(kept["log/tile/0/000"])
+    hashes = [kept["log/tile/0/000"][i : i + 32] for i in range(0, 256 * 32, 32)]
+    assert kept["log/tile/1/000.p/1"] == merkle.root(256, merkle.Tree(hashes).node)
     size = struct.unpack(">H", kept["log/tile/entries/000"][:2])[0]
     entry = kept["log/tile/entries/000"][2 : 2 + size]
     assert merkle.leaf_hash(entry) == kept["log/tile/0/000"][:32]
@@ -250,7 +263,7 @@ def test_tiles_have_the_keys_of_c2sp(logged: LocalStore) -> None:
 
 def test_an_earlier_checkpoint_is_continued(control: LocalStore, logged: LocalStore) -> None:
     earlier = log.read_latest_checkpoint(logged)
-    enqueue_jobs(control, range(300, 310))
+    enqueue_jobs(control, logged, range(300, 310))
     integrate(control, logged)
     assert log.verify(logged, KEYS, ORIGIN, earlier=earlier)[0].size == 310
 
@@ -259,10 +272,10 @@ def test_a_rewritten_log_does_not_continue_an_earlier_checkpoint(
     tmp_path: Path, control: LocalStore, results: LocalStore
 ) -> None:
     """The operator has every key and creates the log again without one job."""
-    enqueue_jobs(control, range(5))
+    enqueue_jobs(control, results, range(5))
     integrate(control, results)
     rewritten = create_bucket(tmp_path / "rewritten")
-    enqueue_jobs(control, range(1, 9))
+    enqueue_jobs(control, rewritten, range(1, 9))
     integrate(control, rewritten)
     assert log.verify(rewritten, KEYS, ORIGIN)
     with pytest.raises(Refused, match="no longer contains"):
@@ -272,7 +285,7 @@ def test_a_rewritten_log_does_not_continue_an_earlier_checkpoint(
 def test_a_truncated_log_is_refused(
     control: LocalStore, results: LocalStore, logged: LocalStore
 ) -> None:
-    enqueue_jobs(control, range(4))
+    enqueue_jobs(control, results, range(4))
     integrate(control, results)
     with pytest.raises(Refused, match="no longer contains"):
         log.verify(results, KEYS, ORIGIN, earlier=log.read_latest_checkpoint(logged))
@@ -316,7 +329,7 @@ def test_changed_entries_with_matching_tiles_are_found(logged: LocalStore) -> No
     entries = list(log.read_entries(logged, 300))
     entries[7] = make_leaf(999).dump()
     hashes = [merkle.leaf_hash(entry) for entry in entries]
-    for level, number, data in merkle.added_tiles(0, hashes, lambda *_: b""):
+    for level, number, data in merkle.Tree(hashes).tiles():
         logged.put(tiles.key(str(level), number, len(data) // 32), data)
     logged.put("log/tile/entries/000", tiles.bundle(entries[:256]))
     with pytest.raises(Refused, match="do not match the root"):
@@ -324,5 +337,5 @@ def test_changed_entries_with_matching_tiles_are_found(logged: LocalStore) -> No
 
 
 def test_a_missing_log_is_refused(results: LocalStore) -> None:
-    with pytest.raises(Refused, match="no checkpoint"):
+    with pytest.raises(Refused, match="LOG_MISSING"):
         log.verify(results, KEYS, ORIGIN)

@@ -54,7 +54,7 @@ PATHS = {
     (2, 3): ["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"],
 }
 LEAVES = [merkle.leaf_hash(data) for data in INPUTS]
-NODE = merkle.nodes_in_memory(LEAVES)
+NODE = merkle.Tree(LEAVES).node
 
 
 @pytest.mark.parametrize("size", range(9))
@@ -89,7 +89,7 @@ def root_by_definition(leaves: list[bytes]) -> bytes:
 @given(st.integers(1, 300), st.data())
 def test_every_leaf_is_proven_and_no_other(size: int, data: st.DataObject) -> None:
     leaves = make_leaves(size)
-    node, index = merkle.nodes_in_memory(leaves), data.draw(st.integers(0, size - 1))
+    node, index = merkle.Tree(leaves).node, data.draw(st.integers(0, size - 1))
     top = merkle.root(size, node)
     path = merkle.inclusion_proof(index, size, node)
     assert top == root_by_definition(leaves)
@@ -104,11 +104,11 @@ def test_every_leaf_is_proven_and_no_other(size: int, data: st.DataObject) -> No
 @given(st.integers(1, 300), st.data())
 def test_consistency_is_proven_for_extended_trees_only(new: int, data: st.DataObject) -> None:
     leaves, old = make_leaves(new), data.draw(st.integers(1, new))
-    node = merkle.nodes_in_memory(leaves)
+    node = merkle.Tree(leaves).node
     tops = merkle.root(old, node), merkle.root(new, node)
     path = merkle.consistency_proof(old, new, node)
     assert merkle.verify_consistency(old, new, *tops, path)
-    other = merkle.root(old, merkle.nodes_in_memory([merkle.leaf_hash(b"x"), *leaves[1:]]))
+    other = merkle.root(old, merkle.Tree([merkle.leaf_hash(b"x"), *leaves[1:]]).node)
     assert not merkle.verify_consistency(old, new, other, tops[1], path)
     assert not merkle.verify_consistency(old, new, *tops, [*path, tops[0]])
     assert old == new or not merkle.verify_consistency(old, new, *tops, [])
@@ -125,15 +125,13 @@ def test_proofs_for_impossible_trees_are_refused() -> None:
 @pytest.mark.parametrize("more", [1, 255, 256, 600])
 def test_tiles_do_not_depend_on_the_batches(first: int, more: int) -> None:
     leaves = make_leaves(first + more)
+    tree = merkle.Tree()
     kept: dict[tuple[int, int, int], bytes] = {}
-
-    def held(level: int, number: int, width: int) -> bytes:
-        return kept[level, number, width]
-
     for old, new in ((0, first), (first, first + more)):
-        added = merkle.added_tiles(old, leaves[old:new], held)
-        kept.update({(level, i, len(data) // 32): data for level, i, data in added})
-    at_once = {(level, i): data for level, i, data in merkle.added_tiles(0, leaves, lambda *_: b"")}
+        for leaf in leaves[old:new]:
+            tree.append(leaf)
+        kept |= {(level, i, len(data) // 32): data for level, i, data in tree.tiles(old)}
+    at_once = {(level, i): data for level, i, data in merkle.Tree(leaves).tiles()}
     for (level, number), data in at_once.items():
         assert kept[level, number, len(data) // 32] == data
     assert at_once[0, 0][:32] == leaves[0]
@@ -141,7 +139,7 @@ def test_tiles_do_not_depend_on_the_batches(first: int, more: int) -> None:
 
 def test_a_second_level_begins_at_256_leaves() -> None:
     leaves = make_leaves(256)
-    made = {(level, i): data for level, i, data in merkle.added_tiles(0, leaves, lambda *_: b"")}
+    made = {(level, i): data for level, i, data in merkle.Tree(leaves).tiles()}
     assert made == {(0, 0): b"".join(leaves), (1, 0): root_by_definition(leaves)}
 
 

@@ -1,0 +1,171 @@
+"""Erase outputs of finished jobs, and leave a signed tombstone that says so.
+
+    results  out/<job_id>/tombstones/<nnnnn>.json        core/result/tombstone.py
+             out/<job_id>/tombstones/<nnnnn>.tlog-proof  written by the sequencer
+
+The tombstone is stored and queued for the log before anything is deleted, so that an erasure that
+was interrupted can be completed from it. The result, its proof and the other outputs stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+
+import msgspec
+
+from core.documents import signed
+from core.errors import Refused
+from core.job import commit
+from core.job.runtime import Runtime
+from core.result import document, tombstone
+from core.result.document import Result
+from core.result.item_result import Chapter, ItemResult
+from core.result.tombstone import ErasedFile, Tombstone, Withdrawal
+from core.storage.object_keys import (
+    OUTPUTS,
+    chapter_name,
+    job_id_of,
+    job_prefix,
+    result_key,
+    tombstone_key,
+    tombstones_prefix,
+)
+from core.tlog import log
+from core.tlog.leaf import TombstoneLeaf
+from core.tlog.sequencer import enqueue
+from core.version import VERSION
+
+Made = Mapping[str, ItemResult | Chapter]
+"""Name of an output -> what the result states about it."""
+
+
+def erase_outputs(
+    job_id: str,
+    runtime: Runtime,
+    *,
+    reason: str,
+    items: Collection[str] | None = None,
+    withdrawal: Withdrawal | None = None,
+) -> list[Tombstone]:
+    """Delete outputs of a finished job, with their subtitles and with the joined files of the job
+    that contain them.
+
+    `items`: ids of items, or `chapters/<id>` of joined files; None: everything. An output that the
+    job kept from an earlier job is erased there, with what that job joined from it. Returns the new
+    tombstones, one for each of these jobs; none if everything was erased before. Safe to repeat.
+
+    Raises Refused OBJECT_MISSING if the job has no result, VALUE_RANGE for an item without output.
+    """
+    made = _read_outputs(job_id, runtime)
+    names = _with_joined_files(made, made if items is None else items, job_id)
+    kept: dict[str, list[str]] = {}
+    files: dict[ErasedFile, str] = {}
+    for name in names:
+        owner = getattr(made[name], "kept_from", "")
+        if owner:
+            kept.setdefault(owner, []).append(name)
+        else:
+            files |= dict.fromkeys(tombstone.files_of(made[name]), name)
+    erased = complete_erasures(job_id, runtime)
+    tombstones = []
+    if new := {file: name for file, name in files.items() if file not in erased}:
+        about = Tombstone(
+            job_id=job_id,
+            number=0,
+            result_sha256=hashlib.sha256(_read_result_bytes(job_id, runtime)).hexdigest(),
+            items=sorted(set(new.values())),
+            files=list(new),
+            reason=reason,
+            erased=document.format_timestamp(runtime.results.now()),
+            withdrawal=withdrawal,
+            processor=VERSION,
+        )
+        tombstones.append(_put_tombstone(about, runtime))
+        complete_erasures(job_id, runtime)
+    for owner, ids in kept.items():
+        tombstones += erase_outputs(owner, runtime, reason=reason, items=ids, withdrawal=withdrawal)
+    return tombstones
+
+
+def complete_erasures(job_id: str, runtime: Runtime) -> set[ErasedFile]:
+    """Delete the files that the tombstones of a job name and that still exist, and queue the
+    tombstones that are not in the log. Returns all files that they name."""
+    erased: set[ErasedFile] = set()
+    stored = {info.key for info in runtime.results.list(job_prefix(job_id))}
+    for one, leaf in _read_tombstones(job_id, runtime):
+        if not log.has_proof(runtime.results, leaf, runtime.keys.verifying.values()):
+            enqueue(runtime.control, leaf)
+        for file in one.files:
+            if file.key in stored:
+                runtime.results.delete(file.key)
+        erased.update(one.files)
+    return erased
+
+
+def find_keepers(
+    job_id: str, items: Collection[str] | None, runtime: Runtime
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield each other job that kept some of these outputs of a job (None: any), with their ids.
+    What it joined from them is not erased with them. Reads every result of the bucket."""
+    for info in runtime.results.list(OUTPUTS):
+        other = job_id_of(info.key)
+        if info.key != result_key(other) or other == job_id:
+            continue
+        with suppress(Refused):
+            result = commit.read_result(other, runtime)
+            if result is None or not result.retry_of:
+                continue
+            found = document.read_items(result, commit.part_reader(runtime))
+            ids = [i.id for i in found if i.kept_from == job_id and i.id in (items or [i.id])]
+            if ids:
+                yield other, ids
+
+
+def _read_outputs(job_id: str, runtime: Runtime) -> Made:
+    result: Result | None = commit.read_result(job_id, runtime)
+    if result is None:
+        raise Refused("OBJECT_MISSING", "The job has no result.", pointer=result_key(job_id))
+    items = document.read_items(result, commit.part_reader(runtime))
+    outputs: dict[str, ItemResult | Chapter] = {item.id: item for item in items if item.output}
+    return outputs | {chapter_name(one.id): one for one in result.chapters if one.output}
+
+
+def _with_joined_files(made: Made, names: Collection[str], job_id: str) -> list[str]:
+    if unknown := sorted(set(names) - made.keys()):
+        message = f"The job has no output of {', '.join(unknown)}."
+        raise Refused("VALUE_RANGE", message, pointer=result_key(job_id))
+    joined = [
+        name
+        for name, one in made.items()
+        if isinstance(one, Chapter) and any(span.id in names for span in one.items)
+    ]
+    return sorted({*names, *joined})
+
+
+def _read_result_bytes(job_id: str, runtime: Runtime) -> bytes:
+    return runtime.results.get(result_key(job_id), limit=commit.RESULT_LIMIT).data
+
+
+def _put_tombstone(about: Tombstone, runtime: Runtime) -> Tombstone:
+    """Store a tombstone under the first free number of its job, and return it."""
+    while True:
+        taken = {info.key for info in runtime.results.list(tombstones_prefix(about.job_id))}
+        numbers = (n for n in count() if tombstone_key(about.job_id, n) not in taken)
+        about = msgspec.structs.replace(about, number=next(numbers))
+        data = signed.sign(about, runtime.keys.signing)
+        if runtime.results.put_once(tombstone_key(about.job_id, about.number), data):
+            return about
+
+
+def _read_tombstones(job_id: str, runtime: Runtime) -> Iterator[tuple[Tombstone, TombstoneLeaf]]:
+    """Yield the genuine tombstones of a job. Others excuse nothing: an audit reports them."""
+    for info in runtime.results.list(tombstones_prefix(job_id)):
+        with suppress(Refused, ValueError):
+            number = int(info.key.rpartition("/")[2].removesuffix(".json"))
+            data = runtime.results.get(info.key, limit=tombstone.LIMIT).data
+            one = tombstone.parse_tombstone(data, job_id, number, runtime.keys.verifying)
+            digest = hashlib.sha256(data).hexdigest()
+            yield one, TombstoneLeaf(job=job_id, number=number, sha256=digest)

@@ -1,0 +1,34 @@
+"""`voicedrop erase`: delete outputs of a finished job and leave a tombstone."""
+
+from __future__ import annotations
+
+import msgspec
+
+from core.errors import Refused
+from core.job import erasure
+from core.settings import Settings
+from handlers import wiring
+from handlers.cli.screen import CommandOutput
+
+
+def erase_job(
+    settings: Settings, job_id: str, items: list[str] | None, reason: str
+) -> CommandOutput:
+    """Erase outputs of a job, and what later jobs joined from them.
+
+    Raises Refused OBJECT_MISSING, VALUE_RANGE.
+    """
+    if not reason.strip():
+        raise Refused("VALUE_RANGE", "Give a reason: --reason.")
+    runtime = wiring.create_local_runtime(settings)
+    names = items or None
+    tombstones = erasure.erase_outputs(job_id, runtime, reason=reason, items=names)
+    for other, kept in list(erasure.find_keepers(job_id, names, runtime)):
+        tombstones += erasure.erase_outputs(other, runtime, reason=reason, items=kept)
+    lines = [
+        f"job {one.job_id}: erased {', '.join(one.items)} ({len(one.files)} files)"
+        for one in tombstones
+    ]
+    advice = "Next: `voicedrop log integrate` logs the tombstones."
+    data = {"tombstones": [msgspec.to_builtins(one) for one in tombstones]}
+    return CommandOutput(data, [*lines, advice] if lines else ["All of it was erased before."])
