@@ -78,7 +78,7 @@ def inspect_manifest(info: Info, job_id: str, runtime: Runtime, grace: float) ->
 
 def _inspect_lease(name: str, age: float, runtime: Runtime, grace: float) -> SweepFinding:
     now = runtime.control.now()
-    last = lease.read_last_record(runtime.control, name)
+    last = lease.read_last_record(runtime.control, name, runtime.keys.verifying)
     kind: Kind = "unfinished"
     if last is None:
         kind = "fresh" if age < grace else kind
@@ -157,12 +157,14 @@ def find_stale_marks(runtime: Runtime) -> Iterator[SweepFinding]:
     for info in runtime.control.list(PENDING):
         job_id = info.key.rpartition("/")[2]
         try:
-            manifest = runtime.control.get(info.key, limit=waiting.KEY_LIMIT).data.decode()
-        except Refused:
-            continue  # its job has just finished
+            manifest = waiting.read_manifest_key(runtime.control, info.key)
+        except Refused as exc:
+            if exc.code == "OBJECT_MISSING":
+                continue  # its job has just finished
+            manifest = ""
         if runtime.results.head(result_key(job_id)):
             detail = "Its job has a result."
-        elif not _is_manifest_of(job_id, manifest, runtime):
+        elif not manifest or not _is_manifest_of(job_id, manifest, runtime):
             detail = "Its manifest was deleted or replaced."
         else:
             continue

@@ -25,8 +25,6 @@ from core.storage.object_keys import (
     EVENTS,
     LEASES,
     LOG,
-    MANIFEST_SUFFIXES,
-    MANIFESTS,
     MARKS,
     OUTPUTS,
     PENDING,
@@ -35,6 +33,7 @@ from core.storage.object_keys import (
     SHARDS,
     check_key,
     is_apple_double,
+    is_manifest_key,
 )
 
 Kind = Literal["manifest", "clip", "audio", "withdrawal", "other", "shard"]
@@ -127,7 +126,7 @@ def object_kind(key: str) -> Kind:
     """Return what an object of the inbox is for, judged by its key."""
     if is_apple_double(key):
         return "other"
-    if key.startswith(MANIFESTS) and key.endswith(MANIFEST_SUFFIXES):
+    if is_manifest_key(key):
         return "manifest"
     if key.endswith(REVOKED_SUFFIX):
         return "withdrawal"

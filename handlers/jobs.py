@@ -134,7 +134,8 @@ def integrate_log(runtime: Runtime) -> Integrated:
     Raises Unavailable JOB_BUSY while another worker does this, Refused LOG_INVALID if the log is
     damaged.
     """
-    with Lease.acquire(runtime.control, "log", runtime.worker, runtime.lease_seconds):
+    seconds, keys = runtime.lease_seconds, runtime.keys
+    with Lease.acquire(runtime.control, "log", runtime.worker, seconds, keys):
         integrated = sequencer.integrate(
             runtime.control,
             runtime.results,

@@ -603,9 +603,14 @@ def test_the_output_and_result_of_the_first_worker_to_finish_are_kept(
     def race() -> None:
         # The second worker regards the lease as expired and appends the next record.
         lease = f"lease/{order.job_id}"
-        forced = claim.LeaseRecord("other", 0.0, 1, 0).dump()
-        while not slow.control.append(lease, forced, position=head(slow.control, lease).size):
-            pass  # the slow worker renewed it meanwhile
+        appended = False
+        while not appended:  # the slow worker may renew it meanwhile
+            size = head(slow.control, lease).size
+            forced = claim.LeaseRecord(
+                name=order.job_id, position=size, worker="other", expires=0.0, attempt=1, done=0
+            )
+            line = forced.sign(slow.keys.signing)
+            appended = slow.control.append(lease, line, position=size)
         fast = local_runtime(tmp_path, keys=slow.keys)
         winner.append(run_job(key, fast))
         time.sleep(1)  # the slow worker fails to renew meanwhile
@@ -643,7 +648,8 @@ def test_attempts_without_progress_end_in_a_failed_result_and_a_dead_letter(tmp_
             run_job(key, runtime)
     done = run_job(key, runtime)
     assert (done.status, present(done.error).code) == ("failed", "RETRIES_EXHAUSTED")
-    letter = json.loads(runtime.control.get(f"dead/{done.job_id}.json", limit=10**6).data)
+    data = runtime.control.get(f"dead/{done.job_id}.json", limit=10**6).data
+    letter = signed.verify(data, runtime.keys.verifying)
     assert letter["error"]["code"] == "STORAGE_UNAVAILABLE"
     assert letter["manifest"]["key"] == key
 
@@ -668,7 +674,7 @@ def test_a_job_that_kills_its_worker_is_counted_and_given_up(runtime: Runtime) -
     key = put_job(runtime)
     order = commit.read_manifest(key, runtime)
     for _ in range(runtime.max_attempts):
-        claim.Lease.acquire(runtime.control, order.job_id, "killed", -1.0)
+        claim.Lease.acquire(runtime.control, order.job_id, "killed", -1.0, runtime.keys)
     done = run_job(key, runtime)
     assert present(done.error).code == "RETRIES_EXHAUSTED"
     assert voice_of(runtime).enrolled == []

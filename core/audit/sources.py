@@ -36,7 +36,7 @@ def is_in_progress(sources: Sources, job: str) -> bool:
     """Return whether a worker has the lease of the job now, or the job was cut into shards, whose
     plan is removed when the job has finished.
 
-    Only a plan that we signed for this job counts: other objects under `work/` could be stored by
+    Only a lease or plan that we signed for this job counts: other objects could be stored by
     anybody who wants to hide an output from the audit.
     """
     if sources.control is None:
@@ -45,6 +45,6 @@ def is_in_progress(sources: Sources, job: str) -> bool:
         read_plan(sources.control, job, sources.keys.verifying)
         return True
     with suppress(Refused):
-        record = lease.read_last_record(sources.control, job)
+        record = lease.read_last_record(sources.control, job, sources.keys.verifying)
         return record is not None and record.expires > sources.control.now()
     return False

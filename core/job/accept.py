@@ -77,6 +77,7 @@ def _count_against_quota(manifest: ReceivedManifest, to_make: Job, runtime: Runt
     characters = sum(len(item.text) for item in to_make.items)
     runtime.quota.count_job(
         runtime.control,
+        runtime.keys,
         manifest.job_id,
         manifest.ref.key,
         manifest.stored,

@@ -4,16 +4,20 @@
     lease/<name>.reason  why the last attempt failed
     dead/<name>.json     the dead letter: why the job was given up
 
-Reason and dead letter are for operators: {"manifest": ..., "error": ...}.
+Reason and dead letter are for operators, and signed for this job or shard: `FailedAttempt`,
+`DeadLetter`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Literal
 
 import msgspec
 
+from core.documents import signed
+from core.documents.signed import Signature
 from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
 from core.job.lease import Lease
 from core.job.runtime import Run, Runtime
@@ -25,10 +29,29 @@ LIMIT = 1 << 20
 """Largest dead letter, in bytes."""
 
 
+class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/failed-attempt/1"] = "voicedrop/failed-attempt/1"
+    name: str
+    """Of the lease."""
+    manifest: ManifestRef
+    error: Problem
+    signature: Signature | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/dead-letter/1"] = "voicedrop/dead-letter/1"
+    name: str
+    """Of the lease."""
+    manifest: ManifestRef
+    error: Problem
+    signature: Signature | None = None
+
+
 @contextmanager
 def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
     """Hold the lease of a job or shard while the block runs. Raises Unavailable JOB_BUSY."""
-    with Lease.acquire(runtime.control, name, runtime.worker, runtime.lease_seconds) as lease:
+    seconds, keys = runtime.lease_seconds, runtime.keys
+    with Lease.acquire(runtime.control, name, runtime.worker, seconds, keys) as lease:
         yield Run(name, job_id, lease, runtime)
 
 
@@ -45,7 +68,9 @@ def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
         if isinstance(exc, Misconfigured):
             run.lease.undo_attempt()
         with suppress(JobError):  # the failure itself matters more than its record
-            run.runtime.control.put(reason_key(run.name), _dead_letter(manifest, exc))
+            reason = FailedAttempt(name=run.name, manifest=manifest, error=Problem.from_error(exc))
+            data = signed.sign(reason, run.runtime.keys.signing)
+            run.runtime.control.put(reason_key(run.name), data)
         raise
 
 
@@ -88,13 +113,11 @@ def exhausted_error(runtime: Runtime) -> Failed:
 def write_dead_letter(manifest: ManifestRef, run: Run) -> None:
     """Store the last recorded reason, or RETRIES_EXHAUSTED if every worker was killed before it
     could record one."""
-    control = run.runtime.control
-    try:
-        letter = control.get(reason_key(run.name), limit=LIMIT).data
-    except Refused:
-        letter = _dead_letter(manifest, exhausted_error(run.runtime))
-    control.put(dead_letter_key(run.name), letter)
-
-
-def _dead_letter(manifest: ManifestRef, error: JobError) -> bytes:
-    return msgspec.json.encode({"manifest": manifest, "error": Problem.from_error(error)})
+    keys, error = run.runtime.keys, exhausted_error(run.runtime)
+    letter = DeadLetter(name=run.name, manifest=manifest, error=Problem.from_error(error))
+    with suppress(Refused):
+        data = run.runtime.control.get(reason_key(run.name), limit=LIMIT).data
+        reason = signed.read(data, FailedAttempt, keys.verifying)
+        if reason.name == run.name:
+            letter = msgspec.structs.replace(letter, error=reason.error)
+    run.runtime.control.put(dead_letter_key(run.name), signed.sign(letter, keys.signing))

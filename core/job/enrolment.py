@@ -84,7 +84,10 @@ def wait_for_references(job: Job, manifest: str, run: Run) -> Waiting | None:
     """
     runtime = run.runtime
     missing = missing_references(job, runtime)
-    since = [waiting.put_mark(runtime.control, key, run.job_id, manifest) for key in missing]
+    since = [
+        waiting.put_mark(runtime.control, key, run.job_id, manifest, runtime.keys)
+        for key in missing
+    ]
     # Checked again, because a reference that arrived before its mark was written resumed no job.
     if since and (missing := missing_references(job, runtime)):
         until = min(since) + job.wait_s

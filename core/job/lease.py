@@ -1,8 +1,7 @@
 """The lease of a job: a log to which workers append by compare-and-swap.
 
     lease/<job_id> = record*
-    record = 64 bytes: JSON, spaces, newline
-    JSON   = {"w": worker, "e": expires (store's clock, 0 = released), "a": attempt, "d": done}
+    record = a signed JSON document (`LeaseRecord`) on one line
 
 A worker owns the job while the last record is its own and has not expired. Of two workers that
 append at the same position only one succeeds, even if their clocks differ. A lease only avoids
@@ -10,56 +9,70 @@ double work: results are correct because every output is written once (`Store.pu
 attempt is written before anything is decoded, so a manifest that kills its worker is counted.
 
 A worker that finds the lease taken raises JOB_BUSY, and its notification is delivered again.
+
+A record counts only if one of our keys signed it for this job and this position, and if it expires
+within `LONGEST`. With anything else as its last record (a forged or copied one, or one of version
+0.1.0, which did not sign them) the log is that of a job on which nobody works: it is begun again.
 """
 
 from __future__ import annotations
 
-import json
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Literal
 
-from core.errors import JobError, Unavailable
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from core.crypto.keys import Keyring
+from core.documents import signed
+from core.documents.signed import Signature
+from core.errors import JobError, Refused, Unavailable
 from core.storage.object_keys import lease_key
 from core.storage.port import Store, read_log
 
-RECORD_SIZE = 64
 LOG_LIMIT = 64 * 1024 * 1024
+LONGEST = 7200.0
+"""Most seconds until a lease expires: twice the most that `VOICEDROP_LEASE_SECONDS` may be, because
+clocks differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRecord:
+class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["voicedrop/lease/1"] = "voicedrop/lease/1"
+    name: str
+    """As in the key: a job id, the name of a shard, or `log`."""
+    position: int
+    """Bytes before this record."""
     worker: str
     expires: float
+    """Unix seconds by the store's clock; 0: released."""
     attempt: int
     """Acquisitions in a row, this one included, without a new output."""
     done: int
     """Outputs that are known to be stored."""
+    signature: Signature | None = None
 
-    def dump(self) -> bytes:
-        fields = {"w": self.worker, "e": round(self.expires, 1), "a": self.attempt, "d": self.done}
-        text = json.dumps(fields, separators=(",", ":"))
-        return text.encode().ljust(RECORD_SIZE - 1) + b"\n"
-
-    @staticmethod
-    def parse(raw: bytes) -> LeaseRecord:
-        fields = json.loads(raw)
-        return LeaseRecord(fields["w"], fields["e"], fields["a"], fields["d"])
+    def sign(self, key: Ed25519PrivateKey) -> bytes:
+        """Return the line of the log."""
+        rounded = msgspec.structs.replace(self, expires=round(self.expires, 1))
+        return signed.sign(rounded, key) + b"\n"
 
 
 class Lease:
     """The right to work on a job. `with Lease.acquire(...) as lease` renews it from a thread."""
 
     def __init__(
-        self, store: Store, key: str, record: LeaseRecord, position: int, seconds: float
+        self, store: Store, record: LeaseRecord, position: int, seconds: float, keys: Keyring
     ) -> None:
-        self._store, self._key, self._seconds = store, key, seconds
+        self._store, self._seconds, self._keys = store, seconds, keys
         self._record, self._position = record, position
+        self._key = lease_key(record.name)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._lost: Unavailable | None = None
-        name = f"lease {key}"
+        name = f"lease {self._key}"
         self._thread = threading.Thread(target=self._renew_until_stopped, name=name, daemon=True)
 
     @property
@@ -67,25 +80,35 @@ class Lease:
         return self._record.attempt
 
     @staticmethod
-    def acquire(store: Store, job_id: str, worker: str, seconds: float) -> Lease:
+    def acquire(store: Store, name: str, worker: str, seconds: float, keys: Keyring) -> Lease:
         """Raises Unavailable JOB_BUSY while another worker has the lease.
 
-        `worker`: at most 16 ASCII characters, unique to this process. `seconds`: until it expires.
+        `name`: as for `lease_key`. `worker`: unique to this process. `seconds`: until it expires.
         """
-        key = lease_key(job_id)
-        log = _read(store, key)
-        now = store.now()
+        key = lease_key(name)
+        log, now = _read(store, key), store.now()
+        last = _last_record(log, name, keys.verifying, now)
+        if log and last is None:
+            store.delete(key)
+            log = b""
         attempt, done = 1, 0
-        if log:
-            last = LeaseRecord.parse(log[-RECORD_SIZE:])
+        if last:
             if last.expires > now:
                 message = f"{last.worker} has the lease for {last.expires - now:.0f} s more."
                 raise Unavailable("JOB_BUSY", message)
             attempt, done = last.attempt + 1, last.done
-        record = LeaseRecord(worker, now + seconds, attempt, done)
-        if not store.append(key, record.dump(), position=len(log)):
+        record = LeaseRecord(
+            name=name,
+            position=len(log),
+            worker=worker,
+            expires=now + seconds,
+            attempt=attempt,
+            done=done,
+        )
+        line = record.sign(keys.signing)
+        if not store.append(key, line, position=len(log)):
             raise Unavailable("JOB_BUSY", "Another worker got the lease first.")
-        return Lease(store, key, record, len(log) + RECORD_SIZE, seconds)
+        return Lease(store, record, len(log) + len(line), seconds, keys)
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -115,12 +138,13 @@ class Lease:
         self.check()
         with self._lock:
             if done > self._record.done:
-                self._record = replace(self._record, attempt=1, done=done)
+                self._record = msgspec.structs.replace(self._record, attempt=1, done=done)
 
     def undo_attempt(self) -> None:
         """Do not count this attempt, because it ended for a reason outside the job."""
         with self._lock:
-            self._record = replace(self._record, attempt=self._record.attempt - 1)
+            attempt = self._record.attempt - 1
+            self._record = msgspec.structs.replace(self._record, attempt=attempt)
 
     def renew(self) -> None:
         """Extend the lease to its full time. Raises Unavailable if the store does not answer."""
@@ -136,20 +160,38 @@ class Lease:
 
     def _write(self, *, expires: float) -> None:
         with self._lock:
-            record = replace(self._record, expires=expires)
-            if self._store.append(self._key, record.dump(), position=self._position):
-                self._record, self._position = record, self._position + RECORD_SIZE
+            record = msgspec.structs.replace(self._record, expires=expires, position=self._position)
+            line = record.sign(self._keys.signing)
+            if self._store.append(self._key, line, position=self._position):
+                self._record, self._position = record, self._position + len(line)
             else:
                 self._lost = Unavailable("LEASE_LOST")
 
 
-def read_last_record(store: Store, job_id: str) -> LeaseRecord | None:
-    """Return the record that counts, or None if no worker has ever had the lease."""
-    log = _read(store, lease_key(job_id))
-    return LeaseRecord.parse(log[-RECORD_SIZE:]) if log else None
+def read_last_record(
+    store: Store, name: str, keys: Mapping[str, Ed25519PublicKey]
+) -> LeaseRecord | None:
+    """Return the record that counts, or None if there is none. `keys`: our public keys."""
+    return _last_record(_read(store, lease_key(name)), name, keys, store.now())
+
+
+def _last_record(
+    log: bytes, name: str, keys: Mapping[str, Ed25519PublicKey], now: float
+) -> LeaseRecord | None:
+    position = log.rfind(b"\n", 0, -1) + 1
+    with suppress(Refused):
+        record = signed.read(log[position:].removesuffix(b"\n"), LeaseRecord, keys)
+        is_ours = (record.name, record.position) == (name, position)
+        if is_ours and record.expires <= now + LONGEST:
+            return record
+    return None
 
 
 def _read(store: Store, key: str) -> bytes:
-    """Return the complete records of a lease."""
-    log = read_log(store, key, limit=LOG_LIMIT)
-    return log[: len(log) // RECORD_SIZE * RECORD_SIZE]
+    """Return the log; of one that is too large to be ours, a byte that is no record."""
+    try:
+        return read_log(store, key, limit=LOG_LIMIT)
+    except Refused as exc:
+        if exc.code != "OBJECT_TOO_LARGE":
+            raise
+        return b"?"

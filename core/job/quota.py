@@ -1,22 +1,28 @@
 """Daily limits of jobs and characters for each producer.
 
     quota/<day>.log = line*
-    line            = <job_id> <characters> <producer, percent-encoded> newline
+    line            = <job_id> <characters> <producer, percent-encoded> <code> newline
+    code            = first 32 hexadecimal digits of HMAC-SHA256(watermark key, day and line)
 
 Workers append to the log by compare-and-swap, as to a lease: one that finds that it has grown reads
 it again, so any number of workers together stay within the limit. A job is counted
 once, even if it is started several times. Its day (UTC) is the one on which its manifest was
 stored, by the store's clock, and does not change later.
+
+A line counts only with the right code, for which a key of the workers is needed: whoever can write
+to the control bucket cannot use up the quota of somebody else. Lines of version 0.1.0 have no code.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from core.crypto.keys import Keyring
 from core.errors import Refused, Unavailable
 from core.settings import Producers
 from core.storage.object_keys import quota_key
@@ -48,7 +54,13 @@ class Quota:
         return "/".join(["jobs", *folders[:1]])
 
     def count_job(
-        self, control: Store, job_id: str, manifest: str, stored: float, characters: int
+        self,
+        control: Store,
+        keys: Keyring,
+        job_id: str,
+        manifest: str,
+        stored: float,
+        characters: int,
     ) -> None:
         """Count a job, once. `stored`: when its manifest was stored, in Unix seconds.
 
@@ -59,12 +71,19 @@ class Quota:
             return
         day = datetime.fromtimestamp(stored, UTC).date().isoformat()
         key, producer = quota_key(day), _producer_name(self.producer(manifest))
-        line = f"{job_id} {characters} {producer}\n".encode()
+        entry = f"{job_id} {characters} {producer}"
+        code = _code(day, entry, next(iter(keys.watermark.values())))
+        line = f"{entry} {code}\n".encode()
         for _ in range(MAX_TRIES):
-            log = read_log(control, key, limit=LOG_LIMIT)
-            if _contains_job(log, job_id):
+            log = _read(control, key)
+            counted = {job: (used, owner) for job, used, owner in _entries(log, day, keys)}
+            if job_id in counted:
                 return
-            self._check(list(_characters_of_jobs(log, producer)), characters, producer, day)
+            if log and not counted:  # nothing of it is ours
+                control.delete(key)
+                log = b""
+            used = [used for used, owner in counted.values() if owner == producer]
+            self._check(used, characters, producer, day)
             if control.append(key, line, position=len(log)):
                 return
         raise Unavailable("STORAGE_UNAVAILABLE", "Too many jobs are counted at once.", pointer=key)
@@ -85,13 +104,25 @@ def _producer_name(producer: str) -> str:
     return name if len(name) <= MAX_NAME_LENGTH else f"sha256:{digest}"
 
 
-def _contains_job(log: bytes, job_id: str) -> bool:
-    return log.startswith(f"{job_id} ".encode()) or f"\n{job_id} ".encode() in log
+def _entries(log: bytes, day: str, keys: Keyring) -> Iterator[tuple[str, int, str]]:
+    """Yield job id, characters and producer of every line that counts."""
+    for line in log.decode("ascii", "ignore").splitlines():
+        entry, _, code = line.rpartition(" ")
+        if any(hmac.compare_digest(_code(day, entry, k), code) for k in keys.watermark.values()):
+            job_id, characters, producer = entry.split(" ")
+            yield job_id, int(characters), producer
 
 
-def _characters_of_jobs(log: bytes, producer: str) -> Iterator[int]:
-    """Yield the characters of each of the producer's jobs."""
-    for line in log.decode("ascii").splitlines():
-        _, characters, name = line.split(" ")
-        if name == producer:
-            yield int(characters)
+def _code(day: str, entry: str, key: bytes) -> str:
+    message = f"voicedrop/quota/1\0{day} {entry}".encode()
+    return hmac.digest(key, message, hashlib.sha256).hex()[:32]
+
+
+def _read(control: Store, key: str) -> bytes:
+    """Return the log; of one that is too large to be ours, a byte that is no line of it."""
+    try:
+        return read_log(control, key, limit=LOG_LIMIT)
+    except Refused as exc:
+        if exc.code != "OBJECT_TOO_LARGE":
+            raise
+        return b"?"

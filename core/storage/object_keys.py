@@ -72,6 +72,11 @@ def is_apple_double(key: str) -> bool:
     return key.rpartition("/")[2].startswith("._")
 
 
+def is_manifest_key(key: str) -> bool:
+    """Return whether the key is that of a manifest in the inbox."""
+    return is_valid_key(key) and key.startswith(MANIFESTS) and key.endswith(MANIFEST_SUFFIXES)
+
+
 def job_prefix(job_id: str) -> str:
     return f"{OUTPUTS}{job_id}/"
 

@@ -597,7 +597,8 @@ def test_a_result_logged_during_the_audit_is_not_a_finding(copy: Path) -> None:
 
 def test_outputs_of_a_job_in_progress_are_not_findings(copy: Path) -> None:
     add_a_foreign_job(copy)
-    with Lease.acquire(LocalStore(copy / "control"), "ab" * 16, "worker", 30):
+    runtime = open_runtime(copy)
+    with Lease.acquire(runtime.control, "ab" * 16, "worker", 30, runtime.keys):
         report = run_audit(copy)
     assert report.findings == []
     assert report.checks[9].reasons == {"IN_PROGRESS": 1}

@@ -48,7 +48,7 @@ def test_a_timer_with_an_unknown_task_is_refused(tmp_path: Path) -> None:
 def test_one_sequencer_works_at_a_time(tmp_path: Path) -> None:
     runtime = fill_bucket(tmp_path, [0], integrate=False)
     with (
-        Lease.acquire(runtime.control, "log", "other", 30),
+        Lease.acquire(runtime.control, "log", "other", 30, runtime.keys),
         pytest.raises(Unavailable, match="JOB_BUSY"),
     ):
         handle(timer_notification("integrate"), runtime)

@@ -198,7 +198,7 @@ def test_a_sweep_leaves_fresh_and_running_shards_alone(runtime: Runtime) -> None
     split_job(put_job(runtime, items=make_items(4)), runtime)
     assert [f.kind for f in sweep.run_sweep(runtime).findings] == ["fresh", "fresh"]
     job_id = parse_shard_key(shard_keys(runtime)[0]).job_id
-    with lease.Lease.acquire(runtime.control, shard_name(job_id, 0), "live", 60):
+    with lease.Lease.acquire(runtime.control, shard_name(job_id, 0), "live", 60, runtime.keys):
         swept = sweep.run_sweep(runtime, grace=0.0)
     assert [f.kind for f in swept.findings] == ["running", "unfinished"]
 
@@ -302,7 +302,9 @@ def test_a_worker_without_the_lease_leaves_the_shard_to_the_other(runtime: Runti
     split_job(put_job(runtime, items=make_items(4)), runtime)
     shard_key = shard_keys(runtime)[0]
     with (
-        lease.Lease.acquire(runtime.control, shard_name(*parse_shard_key(shard_key)), "live", 60),
+        lease.Lease.acquire(
+            runtime.control, shard_name(*parse_shard_key(shard_key)), "live", 60, runtime.keys
+        ),
         pytest.raises(Unavailable, match="JOB_BUSY"),
     ):
         carry_out_shard(shard_key, runtime)

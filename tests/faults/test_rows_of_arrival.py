@@ -84,9 +84,9 @@ def test_row_14_a_voice_without_items_is_not_waited_for() -> None:
 def test_row_15_audio_that_never_arrives_ends_the_job_at_the_deadline() -> None:
     scenario = without_reference(wait_s=600)
     scenario.deliver()
-    scenario.scheduler.now += 599
+    scenario.scheduler.now += 590
     assert [f.kind for f in scenario.sweep().open_findings] == ["waiting"]
-    scenario.scheduler.now += 2
+    scenario.scheduler.now += 11
     scenario.sweep()
     result = scenario.result
     assert (result.status, present(result.items[0].error).code) == ("failed", "REF_NOT_FOUND")

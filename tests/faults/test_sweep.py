@@ -78,7 +78,7 @@ def test_a_result_without_event_is_announced_even_if_its_manifest_is_gone(runtim
 def test_a_job_in_progress_is_left_alone(runtime: Runtime) -> None:
     key = put_job(runtime)
     job_id = commit.read_manifest(key, runtime).job_id
-    with lease.Lease.acquire(runtime.control, job_id, "live", 60):
+    with lease.Lease.acquire(runtime.control, job_id, "live", 60, runtime.keys):
         swept = sweep_once(runtime)
     assert kinds(swept) == [("running", "")]
     assert "live has the lease" in swept.findings[0].detail
@@ -93,7 +93,9 @@ def test_an_expired_lease_is_reported_and_its_job_finished(
     runtime: Runtime, seconds: float, words: str
 ) -> None:
     key = put_job(runtime)
-    lease.Lease.acquire(runtime.control, commit.read_manifest(key, runtime).job_id, "dead", seconds)
+    lease.Lease.acquire(
+        runtime.control, commit.read_manifest(key, runtime).job_id, "dead", seconds, runtime.keys
+    )
     (finding,) = sweep_once(runtime).findings
     assert words in finding.detail
     assert finding.action == "carried out: succeeded"
@@ -102,7 +104,7 @@ def test_an_expired_lease_is_reported_and_its_job_finished(
 def test_a_job_left_unfinished_is_distinguished_from_one_never_started(runtime: Runtime) -> None:
     key = put_job(runtime)
     job_id = commit.read_manifest(key, runtime).job_id
-    with lease.Lease.acquire(runtime.control, job_id, "tired", 9):
+    with lease.Lease.acquire(runtime.control, job_id, "tired", 9, runtime.keys):
         pass
     assert "tired did not finish it" in sweep_once(runtime).findings[0].detail
 
@@ -180,8 +182,10 @@ def test_outputs_of_a_job_whose_manifest_was_deleted_are_reported_not_removed(
 
 
 def test_a_lease_of_a_job_whose_manifest_was_deleted_is_explained(runtime: Runtime) -> None:
-    lease.Lease.acquire(runtime.control, "0" * 32, "gone", -1)
-    lease.Lease.acquire(runtime.control, "log", "sequencer", -1)  # not the lease of a job
+    lease.Lease.acquire(runtime.control, "0" * 32, "gone", -1, runtime.keys)
+    lease.Lease.acquire(
+        runtime.control, "log", "sequencer", -1, runtime.keys
+    )  # not the lease of a job
     assert [(f.kind, f.job) for f in sweep_once(runtime).findings] == [("abandoned", "0" * 32)]
 
 
@@ -189,7 +193,7 @@ def test_an_output_stored_late_for_a_job_that_was_given_up_is_explained(runtime:
     key = put_job(runtime)
     order = commit.read_manifest(key, runtime)
     for _ in range(runtime.max_attempts):
-        lease.Lease.acquire(runtime.control, order.job_id, "killed", -1.0)
+        lease.Lease.acquire(runtime.control, order.job_id, "killed", -1.0, runtime.keys)
     finish_job(key, runtime)
     runtime.results.put(f"out/{order.job_id}/hello.wav.sealed", b"late")
     (finding,) = sweep_once(runtime).findings

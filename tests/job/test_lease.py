@@ -3,13 +3,24 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core.errors import JobError, Misconfigured, Refused, Unavailable
-from core.job.lease import LOG_LIMIT, RECORD_SIZE, Lease, LeaseRecord
+from core.crypto.keys import Keyring, LocalKeys
+from core.documents.signed import key_id
+from core.errors import JobError, Misconfigured, Unavailable
+from core.job.lease import LOG_LIMIT, LONGEST, Lease, LeaseRecord, read_last_record
 from core.storage.local import LocalStore
+from core.storage.port import read_log
+from tests.support.present import present
 from tests.support.runtime import local_runtime
+
+SIGNING = Ed25519PrivateKey.from_private_bytes(bytes(32))
+PUBLIC = SIGNING.public_key()
+KEYS = Keyring(LocalKeys({}), SIGNING, {key_id(PUBLIC): PUBLIC}, {})
 
 
 @pytest.fixture
@@ -18,18 +29,28 @@ def control(tmp_path: Path) -> LocalStore:
 
 
 def acquire(store: LocalStore, worker: str = "a", seconds: float = 30) -> Lease:
-    return Lease.acquire(store, "job", worker, seconds)
+    return Lease.acquire(store, "job", worker, seconds, KEYS)
 
 
 def records(store: LocalStore) -> list[LeaseRecord]:
     log = store.get("lease/job", limit=10**6).data
-    return [LeaseRecord.parse(log[i : i + RECORD_SIZE]) for i in range(0, len(log), RECORD_SIZE)]
+    return msgspec.json.Decoder(LeaseRecord).decode_lines(log)
 
 
-def test_a_lease_record_is_64_bytes_and_can_be_parsed() -> None:
-    record = LeaseRecord("w" * 16, 1795377600.5, 100, 100_000)
-    assert len(record.dump()) == RECORD_SIZE
-    assert LeaseRecord.parse(record.dump()) == record
+def append_record(
+    store: LocalStore, *, key: Ed25519PrivateKey = SIGNING, name: str = "job", **changes: Any
+) -> None:
+    """Append a record of another worker; `changes`: its fields."""
+    size = len(read_log(store, "lease/job", limit=10**6))
+    fields: dict[str, Any] = {
+        "position": size,
+        "worker": "b",
+        "expires": store.now() + 30,
+        "attempt": 2,
+        "done": 0,
+    }
+    line = LeaseRecord(name=name, **(fields | changes)).sign(key)
+    assert store.append("lease/job", line, position=size)
 
 
 @pytest.mark.parametrize("worker", ["", "w" * 17, "a b", 'a"b', "工人"])
@@ -79,10 +100,7 @@ def test_a_worker_that_lost_its_lease_stops_renewing_and_does_not_release_it(
     control: LocalStore,
 ) -> None:
     with acquire(control, "a", seconds=0.2) as lease:
-        log = control.get("lease/job", limit=10**6).data
-        control.append(
-            "lease/job", LeaseRecord("b", control.now() + 30, 2, 0).dump(), position=len(log)
-        )
+        append_record(control)
         time.sleep(0.3)
         with pytest.raises(Unavailable, match="LEASE_LOST"):
             lease.record_outputs(1)
@@ -153,9 +171,42 @@ def test_releasing_a_lease_during_an_outage_raises_nothing(tmp_path: Path) -> No
         store.down = True
 
 
-def test_a_lease_log_that_is_too_large_is_refused(control: LocalStore, tmp_path: Path) -> None:
+def test_a_lease_log_that_is_too_large_is_begun_again(control: LocalStore, tmp_path: Path) -> None:
     control.put("lease/job", b"")
     with (tmp_path / "lease/job").open("r+b") as file:
         file.truncate(LOG_LIMIT + 1)  # sparse
-    with pytest.raises(Refused, match="OBJECT_TOO_LARGE"):
-        acquire(control)
+    assert acquire(control).attempt == 1
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "by another key": {"key": Ed25519PrivateKey.generate()},
+    "of another job": {"name": "other"},
+    "at another position": {"position": 0},
+    "that never expires": {"expires": time.time() + 2 * LONGEST},
+}
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_a_record_that_is_forged_or_copied_neither_blocks_a_job_nor_gives_it_up(
+    control: LocalStore, how: str
+) -> None:
+    with acquire(control):
+        pass
+    append_record(control, **({"attempt": 99} | FORGED[how]))
+    assert read_last_record(control, "job", KEYS.verifying) is None
+    with acquire(control) as lease:
+        assert lease.attempt == 1
+    assert present(read_last_record(control, "job", KEYS.verifying)).worker == "a"
+
+
+OTHERS = (b"x", b"\n", b"{}\n", b'{"w":"b","e":9e9,"a":9,"d":0}'.ljust(63) + b"\n")
+
+
+@pytest.mark.parametrize("data", OTHERS, ids=["text", "empty line", "object", "version 0.1.0"])
+def test_a_log_that_nobody_signed_is_begun_again(control: LocalStore, data: bytes) -> None:
+    control.put("lease/job", data)
+    with acquire(control) as lease:
+        assert lease.attempt == 1
+        with pytest.raises(Unavailable, match="JOB_BUSY"):
+            acquire(control, "b")
+    assert len(records(control)) == 2

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from core.crypto.keys import Keyring, LocalKeys
 from core.errors import Refused
 from core.job.quota import Quota
 from core.settings import Producers
@@ -33,6 +35,8 @@ from tests.support.stores import oss_store, together
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
 DAY = 86_400.0
+SIGNING = Ed25519PrivateKey.from_private_bytes(bytes(32))
+KEYS = Keyring(LocalKeys({}), SIGNING, {}, {"k2": b"2" * 32, "k1": b"1" * 32})
 
 
 @pytest.fixture(params=["folder", "oss"])
@@ -57,7 +61,7 @@ def admitted(
     characters: int = 7,
 ) -> bool:
     try:
-        quota.count_job(control, f"{number:032x}", key, at, characters)
+        quota.count_job(control, KEYS, f"{number:032x}", key, at, characters)
     except Refused as error:
         if error.code != "QUOTA_EXCEEDED":
             raise
@@ -102,6 +106,40 @@ def test_days_and_producers_are_counted_separately(control: Store) -> None:
     }
 
 
+def quota_log(control: Store, day: str = "2026-11-25") -> bytes:
+    return control.get(f"quota/{day}.log", limit=10**6).data
+
+
+def test_lines_that_we_did_not_write_for_this_day_use_up_no_quota(control: Store) -> None:
+    quota = Quota(jobs=2)
+    assert admitted(quota, control, 1, at=NOON - DAY)
+    (line,) = quota_log(control, "2026-11-24").splitlines(keepends=True)
+    assert admitted(quota, control, 2)
+    forged = (
+        line,  # of the day before
+        line.replace(b"1 7", b"9 7"),
+        f"{3:032x} 7 jobs\n".encode(),  # as version 0.1.0 wrote it
+        f"{4:032x} x jobs y\n".encode(),
+        b"\xff \n\n",
+        quota_log(control),  # repeated
+    )
+    for data in forged:
+        assert control.append("quota/2026-11-25.log", data, position=len(quota_log(control)))
+    assert admitted(quota, control, 3)
+    assert not admitted(quota, control, 4)
+    control.delete("quota/2026-11-25.log")
+    control.append("quota/2026-11-25.log", line, position=0)
+    assert admitted(quota, control, 4)
+    assert len(quota_log(control).splitlines()) == 1
+
+
+def test_jobs_stay_counted_when_the_watermark_key_is_rotated(control: Store) -> None:
+    Quota(jobs=1).count_job(
+        control, replace(KEYS, watermark={"k1": b"1" * 32}), f"{1:032x}", "jobs/a", NOON, 7
+    )
+    assert not admitted(Quota(jobs=1), control, 2)
+
+
 @pytest.mark.parametrize(
     ("by", "principal", "producer"),
     [
@@ -128,7 +166,7 @@ def test_a_job_counted_by_principal_stays_counted_when_a_sweep_resumes_it(
 
 
 def test_without_limits_no_call_is_made(tmp_path: Path) -> None:
-    Quota().count_job(LocalStore(tmp_path / "nowhere"), "j", "jobs/a.manifest.json", NOON, 5)
+    Quota().count_job(LocalStore(tmp_path / "nowhere"), KEYS, "j", "jobs/a.manifest.json", NOON, 5)
 
 
 @pytest.mark.slow

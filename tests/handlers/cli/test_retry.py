@@ -132,7 +132,7 @@ def test_the_state_of_unfinished_jobs(runtime: Runtime, tmp_path: Path) -> None:
     put_job(runtime, name="absent", voices={"alice": {"reference": "refs/x.wav", "language": "en"}})
     busy = commit.read_manifest(put_job(runtime, name="busy"), runtime).job_id
     finish_job(put_job(runtime, name="done"), runtime)
-    with Lease.acquire(runtime.control, busy, "somebody", 60):
+    with Lease.acquire(runtime.control, busy, "somebody", 60, runtime.keys):
         output = show_status(settings, [])
         listed = list_jobs(settings, 20)
     states = {Path(one["manifest"]).name: one for one in listed.data["jobs"]}

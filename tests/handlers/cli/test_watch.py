@@ -242,7 +242,7 @@ def test_a_job_of_another_worker_is_spoken_of_once(runtime: Runtime) -> None:
     settle(runtime)
     job = commit.read_manifest(key, runtime).job_id
     watch = Looking(runtime)
-    with Lease.acquire(runtime.control, job, "another", 60):
+    with Lease.acquire(runtime.control, job, "another", 60, runtime.keys):
         assert [watch.poll(), watch.poll()] == [True, True]
     assert watch.err.getvalue().count("another has the lease") == 1
 

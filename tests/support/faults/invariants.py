@@ -7,6 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from core.errors import Refused
 from core.job import commit
 from core.job.lease import LeaseRecord
@@ -153,7 +155,7 @@ class InvariantChecker:
             self._fail(call, "a job was announced twice")
 
     def _check_lease(self, call: Call) -> None:
-        record = LeaseRecord.parse(call.data)
+        record = msgspec.json.decode(call.data, type=LeaseRecord)
         self._claimed.add(call.host.name)
         held = self._held.get(call.key, record)
         if held.worker != record.worker and held.expires > self._scheduler.now:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from core.errors import JobError
-from core.job.lease import RECORD_SIZE, LeaseRecord
+from core.job.lease import LeaseRecord
 from core.job.runtime import Runtime
 from core.result.document import Result
 from handlers import sweep
@@ -115,9 +117,7 @@ class Scenario(NoFaults):
         leases = self.keys("control", f"lease/{job_id}")
         (key,) = [key for key in leases if not key.endswith(".reason")]
         log = self.simulation.buckets["control"].objects[key].data
-        return [
-            LeaseRecord.parse(log[i : i + RECORD_SIZE]) for i in range(0, len(log), RECORD_SIZE)
-        ]
+        return msgspec.json.Decoder(LeaseRecord).decode_lines(log)
 
 
 def error_codes(tasks: list[Task]) -> list[str]:
