@@ -39,7 +39,11 @@ TRIGGER_SCHEMAS = {
     "mns_topic": "IMnsTriggerConfig",
 }
 WHOLE_OBJECT_EVENTS = {
-    f"oss:ObjectCreated:{name}" for name in ("PutObject", "PostObject", "CompleteMultipartUpload")
+    f"oss:ObjectCreated:{name}"
+    for name in (
+        *("PutObject", "PostObject", "CompleteMultipartUpload"),
+        *("CopyObject", "AppendObject"),
+    )
 }
 IMAGE = re.compile(r"[\w-]+\.[\w.-]+\.aliyuncs\.com/.+:(?!latest$)[\w.-]+")
 

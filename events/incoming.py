@@ -38,9 +38,11 @@ from core.storage.object_keys import (
 
 Kind = Literal["manifest", "clip", "audio", "withdrawal", "other", "shard"]
 
-CREATED = frozenset({"PutObject", "PostObject", "CompleteMultipartUpload", "CopyObject"})
-"""Events of whole objects. A multipart upload also fires events when it starts and for every part,
-before the object exists."""
+CREATED = frozenset(
+    {"PutObject", "PostObject", "CompleteMultipartUpload", "CopyObject", "AppendObject"}
+)
+"""Every event after which an object can be read. A multipart upload also fires events when it
+starts and for every part, before the object exists."""
 
 MAX_RECORDS = 1000
 """Most records in one notification. Clouds send one or a few."""

@@ -55,6 +55,10 @@ KEEP_ALIVE_SECONDS = 900  # the platform reuses connections for 15 minutes
 RETRY_PAUSE_SECONDS = 5.0
 
 
+_CONTROL_PATHS = ([], ["/invoke"], ["/initialize"], ["/pre-stop"], ["/pre-freeze"])
+"""The values of `x-fc-control-path` with which the platform calls the control paths."""
+
+
 class Endpoints:
     def __init__(self, instance: Instance, mask: Mask, retry_pause: float) -> None:
         self._instance, self._mask, self._retry_pause = instance, mask, retry_pause
@@ -126,9 +130,13 @@ def create_app(
 
 
 def _check_caller(request: Request) -> str:
-    """Return the request's id. Refuses requests of the HTTP trigger: there the caller chooses the
-    path, and anyone on the internet could start jobs or stop the instance."""
-    if request.headers.get("x-fc-control-path") == "/http-invoke":
+    """Return the request's id. Accepts only requests that the platform makes itself.
+
+    To those of the HTTP trigger it adds `x-fc-control-path: /http-invoke`: there the caller chooses
+    the path, and anyone on the internet could start jobs or stop the instance. A request without
+    that header does not come from the trigger.
+    """
+    if request.headers.getlist("x-fc-control-path") not in _CONTROL_PATHS:
         raise HTTPException(404, "No such path.")
     return request.headers.get("x-fc-request-id") or uuid.uuid4().hex
 

@@ -13,6 +13,7 @@ import yaml
 
 from cloud import check, template
 from core.settings import SETTINGS, Settings
+from events import incoming
 from handlers.cli.doctor import DEPLOYMENT
 from handlers.server.app import RETRY_PAUSE_SECONDS
 from handlers.server.instance import DRAIN_SECONDS
@@ -218,17 +219,15 @@ def test_the_attempts_outlast_the_lease_of_a_killed_worker() -> None:
     assert retries * RETRY_PAUSE_SECONDS > Settings().lease_seconds
 
 
-def test_triggers_fire_once_for_a_whole_object_only() -> None:
-    events = {
-        event
+def test_triggers_fire_on_every_way_to_write_an_object_but_not_on_its_parts() -> None:
+    expected = {f"oss:ObjectCreated:{operation}" for operation in incoming.CREATED}
+    events = [
+        set(trigger["triggerConfig"]["events"])
         for trigger in FUNCTION["triggers"]
-        for event in trigger["triggerConfig"].get("events", [])
-    }
-    assert events == {
-        "oss:ObjectCreated:PutObject",
-        "oss:ObjectCreated:PostObject",
-        "oss:ObjectCreated:CompleteMultipartUpload",
-    }
+        if trigger["triggerType"] == "oss"
+    ]
+    assert len(events) == 5
+    assert all(each == expected for each in events)
 
 
 def test_the_command_prints_ok(

@@ -395,6 +395,40 @@ def test_the_http_trigger_cannot_reach_the_control_paths(
     assert worker.calls == []
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["/invoke", "/http-invoke"], ["/http-invoke", "/invoke"], ["/invoke", "/invoke"],
+        ["/HTTP-invoke"], ["/http-invoke/"], ["/http-invoke "], ["/invoke/"], ["/INVOKE"],
+        ["invoke"], ["/invoke, /http-invoke"], ["/invoke?"], [""], ["/anything"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/invoke", "/initialize", "/pre-stop", "/pre-freeze"])
+def test_only_the_control_paths_as_the_platform_names_them_are_accepted(
+    worker: ScriptedWorker, client: Client, path: str, values: list[str]
+) -> None:
+    method = "POST" if path in ("/invoke", "/initialize") else "GET"
+    client.connection.putrequest(method, path)
+    for value in values:
+        client.connection.putheader("x-fc-control-path", value)
+    client.connection.putheader("content-length", "0")
+    client.connection.endheaders()
+    response = client.connection.getresponse()
+    response.read()
+    assert response.status == 404
+    assert worker.steps == []
+    assert worker.calls == []
+
+
+@pytest.mark.parametrize("value", ["/invoke", "/initialize", "/pre-stop", "/pre-freeze"])
+def test_the_platform_reaches_the_control_paths(
+    worker: ScriptedWorker, client: Client, value: str
+) -> None:
+    response, _ = client.request("POST", "/initialize", headers={"x-fc-control-path": value})
+    assert response.status == 200
+    assert worker.steps == ["warm"]
+
+
 def test_the_front_page_says_what_runs(client: Client) -> None:
     response, answer = client.request("GET", "/", headers={"x-fc-control-path": "/http-invoke"})
     assert response.status == 200
