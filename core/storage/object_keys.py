@@ -40,13 +40,13 @@ LOG_TILES = "log/tile/"
 WITHDRAWN = "withdrawn/"
 RESULTS_PATTERNS = (
     re.compile(r"audit/(?P<trace>[0-9a-f]{32})\.json"),
-    re.compile(r"events/dt=\d{4}-\d\d-\d\d/(?P<event>[0-9a-f]{32})\.json"),
-    re.compile(r"log/(batches|checkpoints)/\d{20}"),
-    re.compile(r"log/tile/(entries|\d)/(x\d{3}/)*\d{3}(\.p/\d{1,3})?"),
+    re.compile(r"events/dt=[0-9]{4}-[0-9]{2}-[0-9]{2}/(?P<event>[0-9a-f]{32})\.json"),
+    re.compile(r"log/(batches|checkpoints)/[0-9]{20}"),
+    re.compile(r"log/tile/(entries|[0-9])/(x[0-9]{3}/)*[0-9]{3}(\.p/[0-9]{1,3})?"),
     re.compile(r"marks/(?P<folder>[0-9a-f]{2})/(?P<mark>(?P=folder)[0-9a-f]{6})\.json"),
     re.compile(r"withdrawn/[0-9a-f]{64}/[0-9a-f]{64}\.json"),
-    re.compile(r"out/[0-9a-f]{32}/(parts/\d{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
-    re.compile(r"out/[0-9a-f]{32}/tombstones/\d{5}\.(json|tlog-proof)"),
+    re.compile(r"out/[0-9a-f]{32}/(parts/[0-9]{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
+    re.compile(r"out/[0-9a-f]{32}/tombstones/[0-9]{5}\.(json|tlog-proof)"),
 )
 """Every key that voicedrop writes to the results bucket matches one of these."""
 
@@ -59,7 +59,7 @@ LOG_QUEUE = "log/leaves/"
 UNBOUND_VOICEPRINTS = "voiceprints/"
 LOG_REFUSED = "log/refused/"
 _OUTPUT = re.compile(rf"{OUTPUTS}([^/]+)/(.+)\.[^./]+{re.escape(SEALED_SUFFIX)}")
-_SHARD = re.compile(r"work/([0-9a-f]{32})/(\d{5})\.jsonl")
+_SHARD = re.compile(r"work/([0-9a-f]{32})/([0-9]{5})\.jsonl")
 
 
 class ShardNumber(NamedTuple):
@@ -202,7 +202,7 @@ def pending_key(reference: str, job_id: str = "") -> str:
 
 
 def quota_key(day: str) -> str:
-    """`day`: YYYY-MM-DD, UTC."""
+    """`day`: YYYY-MM-DD, UTC; with `.traces` for the log of traces."""
     return f"quota/{day}.log"
 
 

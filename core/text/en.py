@@ -6,9 +6,9 @@ import lzma
 import re
 import unicodedata
 from functools import cache
-from typing import Any
 
 from core.text import en_tags
+from core.text.en_compound import split_compound
 from core.text.en_g2p import predict_arpabet
 from core.text.en_numbers import expand
 from core.text.pronunciation import Pronunciation
@@ -129,7 +129,7 @@ def _phones_of_word(token: str) -> Phones:
         return _add_possessive(_phones_of_word(token[:-2]))
     if len(word) <= 3:
         return tuple(phone for letter in word for phone in _phones_of_letter(letter))
-    parts = word.split("-") if "-" in word else _split_compound(word)
+    parts = word.split("-") if "-" in word else split_compound(word)
     if len(parts) == 1:
         return predict_arpabet(word)
     return tuple(phone for part in parts if part for phone in _phones_of_word(part))
@@ -143,19 +143,6 @@ def _add_possessive(phones: Phones) -> Phones:
     if phones[-1] in _VOICELESS:
         return (*phones, "S")
     return (*phones, "AH0", "Z") if phones[-1] in _SIBILANTS else (*phones, "Z")
-
-
-def _split_compound(word: str) -> list[str]:
-    """Split `smartwatchband` into `smart watch band` by word frequencies."""
-    return [str(part) for part in _segmenter().segment(word)]
-
-
-@cache
-def _segmenter() -> Any:
-    import wordsegment  # type: ignore[import-untyped]
-
-    wordsegment.load()
-    return wordsegment
 
 
 @cache

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from core.text.digits import to_ascii_digits
 from core.text.en_cardinal import bare_number, cardinal, integer_words, ordinal, spell_digits, year
 
 Match = re.Match[str]
@@ -77,6 +78,7 @@ NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 
 def expand(text: str) -> str:
     """Rewrite `$2 at 9:30 on Mar 2` as `two dollars at nine thirty on March second`."""
+    text = to_ascii_digits(text)
     for pattern, say in _rules():
         text = pattern.sub(say, text)
     return text

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from core.text.digits import to_ascii_digits
+
 Match = re.Match[str]
 
 _UNITS = {
@@ -25,14 +27,14 @@ _OPERATORS = {
     "+": "プラス", "-": "マイナス", "−": "マイナス", "×": "かける", "*": "かける", "÷": "わる",
     "=": "イコール", "≒": "ニアリーイコール",
 }  # fmt: skip
-_WIDE = {code: code - 0xFEE0 for code in [*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF5B)]} | {
+_WIDE = {code: code - 0xFEE0 for code in range(0xFF21, 0xFF5B)} | {
     ord("％"): "%", ord("＋"): "+", ord("－"): "-", ord("＝"): "=", ord("￥"): "¥", ord("＄"): "$",
 }  # fmt: skip
 
 
 def expand(text: str) -> str:
     """Rewrite `8:30〜17:45、¥1,500` as `8時30分から17時45分、1500円`."""
-    text = text.translate(_WIDE)
+    text = to_ascii_digits(text).translate(_WIDE)
     for pattern, say in _rules():
         text = pattern.sub(say, text)
     return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -67,6 +68,8 @@ _LINKED_TAILS = {  # a final consonant moves to an empty initial: rules 12.4, 13
     "ᆶ": "ᄅ",
 }  # fmt: skip
 
+Rule = tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]]
+
 
 def phonemise(text: str) -> Pronunciation:
     """Return the jamo of Korean text; Latin letters are spelled, Chinese characters dropped."""
@@ -83,18 +86,13 @@ def phonemise(text: str) -> Pronunciation:
 
 def pronounce(text: str) -> str:
     """Return the pronunciation of hangul in single jamo."""
-    stored = _load_rules()
-    for pattern, spoken in stored["idioms"]:
-        text = re.sub(pattern, spoken, text)
+    idioms, rules = _load_rules()
+    for written, spoken in idioms:
+        text = text.replace(written, spoken)
     out = unicodedata.normalize("NFD", _mark_stems(text))
-    out = re.sub("([ᄌᄍᄎ])ᅧ", r"\1ᅥ", out)  # 5.1
-    out = re.sub("([ᄀᄁᄂᄃᄄᄅᄆᄇᄈᄉᄊᄌᄍᄎᄏᄐᄑᄒ])ᅴ", r"\1ᅵ", out)  # 5.3
-    for pattern, tensed in _STEM_RULES:
-        out = re.sub(pattern, tensed, out)
-    out = re.sub("/[PE]", "", out)
-    for pattern, spoken in stored["table"]:
-        out = re.sub(pattern, spoken, out)
-    out = re.sub(f"([{''.join(_LINKED_TAILS)}])ᄋ", lambda m: _LINKED_TAILS[m[1]], out)
+    for lead, pattern, sound in rules:
+        if lead in out:
+            out = pattern.sub(sound, out)
     return "".join(_SOUNDS.get(char, char) for char in out)
 
 
@@ -117,9 +115,24 @@ def _mark_stems(text: str) -> str:
 
 
 @cache
-def _load_rules() -> dict[str, list[list[str]]]:
-    stored: dict[str, list[list[str]]] = json.loads((DATA / "ko.json").read_text("utf-8"))
-    return stored
+def _load_rules() -> tuple[list[tuple[str, str]], list[Rule]]:
+    """Return the idioms as (written, spoken), and the rules for jamo in order: each with the jamo
+    that it begins with, if any, because most of them do not apply to a short text.
+
+    Compiled once: there are more patterns than the cache of `re` holds.
+    """
+    stored: dict[str, list[tuple[str, str]]] = json.loads((DATA / "ko.json").read_text("utf-8"))
+    rules: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+        ("([ᄌᄍᄎ])ᅧ", r"\1ᅥ"),  # 5.1
+        ("([ᄀᄁᄂᄃᄄᄅᄆᄇᄈᄉᄊᄌᄍᄎᄏᄐᄑᄒ])ᅴ", r"\1ᅵ"),  # 5.3
+        *_STEM_RULES,
+        ("/[PE]", ""),
+        *stored["table"],
+        (f"([{''.join(_LINKED_TAILS)}])ᄋ", lambda m: _LINKED_TAILS[m[1]]),
+    ]
+    leads = (pattern[0] if pattern[0] in _SOUNDS else "" for pattern, _ in rules)
+    compiled = ((re.compile(pattern), sound) for pattern, sound in rules)
+    return stored["idioms"], [(lead, *rule) for lead, rule in zip(leads, compiled, strict=True)]
 
 
 def _tag_morphemes(text: str) -> list[tuple[str, str]]:

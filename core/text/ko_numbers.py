@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from core.text.digits import to_ascii_digits
+
 Match = re.Match[str]
 
 _DIGITS = "영일이삼사오육칠팔구"
@@ -26,6 +28,7 @@ _MONEY = {"₩": "원", "$": "달러", "€": "유로", "¥": "엔", "£": "파�
 
 def expand(text: str) -> str:
     """Rewrite `사과 3개, 12.5%, 2024년 6월` as `사과 세개, 십이점오퍼센트, 이천이십사년 유월`."""
+    text = to_ascii_digits(text)
     for pattern, say in _rules():
         text = pattern.sub(say, text)
     return text

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from core.text.digits import to_ascii_digits
 from core.text.symbols import DATA
 
 Match = re.Match[str]
@@ -73,13 +74,13 @@ def expand(text: str) -> str:
 
 def numbers_to_words(text: str, style: ReadingStyle = ReadingStyle()) -> str:
     """Write numbers, signs and units as words; keep everything else."""
-    text = text.translate(_TO_ASCII)
+    text = to_ascii_digits(text).translate(_TO_ASCII)
     for pattern, say in _rules(style):
         text = pattern.sub(say, text)
     return text
 
 
-_TO_ASCII = str.maketrans("０１２３４５６７８９％－＋＝", "0123456789%-+=")
+_TO_ASCII = str.maketrans("％－＋＝", "%-+=")
 _DROPPED = re.compile(r"[-\s——《》【】<>{}()（）#@“”_|\\]")
 
 

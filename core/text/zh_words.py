@@ -13,6 +13,7 @@ from typing import Any
 
 from core.text.symbols import DATA
 from core.text.zh_sandhi import Word
+from core.text.zh_tags import most_likely_tags
 
 
 @contextmanager
@@ -120,6 +121,20 @@ class _Tagger(posseg.POSTokenizer):  # type: ignore[misc]
         dictionary.close()  # the tokenizer has read the same file
         self.tokenizer.check_initialized()
         self.word_tag_tab = self.tokenizer.tags
+
+    def _POSTokenizer__cut(self, sentence: str) -> Iterator[Any]:  # noqa: N802
+        """jieba's method of this (mangled) name, with a faster search."""
+        start = 0
+        tags = most_likely_tags(sentence)
+        for end, (position, _) in enumerate(tags, 1):
+            if position == "B":
+                start = end - 1
+            if position in "ES":
+                start = end - 1 if position == "S" else start
+                yield posseg.pair(sentence[start:end], tags[end - 1][1])
+                start = end
+        if start < len(sentence):
+            yield posseg.pair(sentence[start:], tags[start][1])
 
 
 @cache

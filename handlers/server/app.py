@@ -55,7 +55,13 @@ KEEP_ALIVE_SECONDS = 900  # the platform reuses connections for 15 minutes
 RETRY_PAUSE_SECONDS = 5.0
 
 
-_CONTROL_PATHS = ([], ["/invoke"], ["/initialize"], ["/pre-stop"], ["/pre-freeze"])
+_CONTROL_PATHS: tuple[list[str], ...] = (
+    [],
+    ["/invoke"],
+    ["/initialize"],
+    ["/pre-stop"],
+    ["/pre-freeze"],
+)
 """The values of `x-fc-control-path` with which the platform calls the control paths."""
 
 

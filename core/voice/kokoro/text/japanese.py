@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Final
 
 from core.text import openjtalk
+from core.text.digits import to_ascii_digits
 
 _VOWELS = {"あ": "a", "い": "i", "う": "ɯ", "え": "e", "お": "o"}
 _ROWS = {
@@ -60,7 +61,8 @@ _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 def phonemise(text: str) -> str:
     """Return the phonemes of Japanese text; words are separated by spaces."""
-    text = unicodedata.normalize("NFKC", re.sub(r"[〜～](?=\d)", "から", text))
+    text = re.sub(r"[〜～](?=\d)", "から", to_ascii_digits(text))
+    text = unicodedata.normalize("NFKC", text)
     pieces: list[str] = []
     for word in chain.from_iterable(openjtalk.split_words(text)):
         if word["pos"] == "記号" or not word["pron"].strip("*"):
