@@ -23,13 +23,16 @@ _PHONES = (  # noqa: SIM905
     "P R S SH T TH UH0 UH1 UH2 UW UW0 UW1 UW2 V W Y Z ZH"
 ).split()
 
+_READ = 60
+"""Letters of a word that are read. More than twenty phones are never returned."""
+
 
 @cache
 def predict_arpabet(word: str, longest: int = 20) -> tuple[str, ...]:
     """Return at most `longest` ARPAbet phones with stress for a word of the letters a-z."""
     net = _network()
     state = np.zeros(net["enc_w_hh"].shape[1], np.float32)
-    for letter in [*(_LETTERS.get(c, _UNKNOWN) for c in word.lower()), _END_OF_WORD]:
+    for letter in [*(_LETTERS.get(c, _UNKNOWN) for c in word[:_READ].lower()), _END_OF_WORD]:
         state = _step(net, "enc", letter, state)
     phones: list[str] = []
     last = _START

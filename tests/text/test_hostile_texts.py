@@ -44,6 +44,15 @@ def test_the_worst_text_of_a_front_end_takes_at_most_two_seconds(name: str) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "char"), [("kokoro-en", "Ⅷ"), ("kokoro-ja", "ﷺ")])
+def test_characters_that_become_many_take_at_most_two_seconds(name: str, char: str) -> None:
+    read_text(name, WARM_UP)
+    start = time.process_time()
+    assert read_text(name, char * LENGTH) == "ok"
+    assert time.process_time() - start < LIMIT_SECONDS
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", front_ends())
 def test_hostile_texts_are_read_or_refused(name: str) -> None:
     for seed in range(12):

@@ -49,6 +49,8 @@ def _table() -> dict[str, str]:
     return table | small | {"っ": "ʔ", "ー": "ː"}
 
 
+_ARABIC_FORMS = re.compile("[\ufb50-\ufdff\ufe70-\ufeff]+")
+"""They have no reading, and one of them becomes eighteen characters in NFKC."""
 _MORAE: Final = _table()
 _MARKS = {
     "。": ".", "、": ",", "？": "?", "！": "!", "「": "“", "」": "”", "『": "“", "』": "”",
@@ -61,7 +63,8 @@ _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 def phonemise(text: str) -> str:
     """Return the phonemes of Japanese text; words are separated by spaces."""
-    text = re.sub(r"[〜～](?=\d)", "から", to_ascii_digits(text))
+    text = _ARABIC_FORMS.sub("", to_ascii_digits(text))
+    text = re.sub(r"[〜～](?=\d)", "から", text)
     text = unicodedata.normalize("NFKC", text)
     pieces: list[str] = []
     for word in chain.from_iterable(openjtalk.split_words(text)):
