@@ -205,10 +205,20 @@ class Settings:
     quota_characters: int = setting(
         0, "Characters to be spoken per producer per day (UTC). 0: no limit.", high=10**12
     )
+    quota_traces: int = setting(
+        0, "Clips that are traced per producer per day (UTC). 0: no limit.", high=100_000
+    )
     quota_by: Producers = setting(
         "prefix",
-        "Who a producer is: the first folder under `jobs/` (`prefix`) or the RAM user who uploads "
-        "(`principal`; docs/operations.md).",
+        "Who a producer is: the first folder under `jobs/` or `audit/` (`prefix`) or the RAM user "
+        "who uploads (`principal`; docs/operations.md).",
+    )
+    trace_seconds: float = setting(
+        360.0,
+        "Seconds that a worker may spend on tracing a clip, a tenth of the function's time limit; "
+        "then the report says that it is not complete. `voicedrop trace` has no limit.",
+        low=1,
+        high=86_400,
     )
     tokens: int = setting(
         50, "Notifications in progress at once, per process or per Redis.", low=1, high=10_000

@@ -62,6 +62,8 @@ class TraceData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Key in the results bucket."""
     marked: bool | None
     """None: the clip could not be read."""
+    complete: bool = True
+    """False: the time for a trace was used up before everything was searched."""
     jobs: list[str]
     """Ids of the jobs whose marks were found."""
 

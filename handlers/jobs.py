@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 from contextlib import suppress
@@ -86,9 +87,46 @@ def _put_event(key: str, event: bytes, runtime: Runtime) -> bool:
 
 def trace_clip(key: str, runtime: Runtime) -> Trace:
     """Trace a clip of the inbox: write the report, then its event. Both are put once, so a repeated
-    notification changes nothing."""
+    notification changes nothing, and a copy of a clip is not searched again.
+
+    Raises Refused QUOTA_EXCEEDED before the clip is read, and what `Store.get` raises.
+    """
+    if info := runtime.inbox.head(key):
+        name = hashlib.sha256(f"{key}\0{info.etag}".encode()).hexdigest()[:32]
+        runtime.quota.count_trace(runtime.control, runtime.keys, name, key, info.modified)
+    clip = runtime.inbox.get(key, limit=CLIP_LIMIT).data
+    trace_id = trace.id_of_clip(hashlib.sha256(clip).hexdigest())
+    data = _stored_report(trace_id, runtime) or _search_clip(key, clip, runtime)
+    report, report_key = signed.read(data, Trace, runtime.keys.verifying), trace_key(trace_id)
+    event = outgoing.trace_event(
+        data,
+        bucket=runtime.inbox.name,
+        clip=report.clip.name,
+        time=report.finished,
+        data=outgoing.TraceData(
+            trace_id=report.trace_id,
+            report_key=report_key,
+            marked=report.marked,
+            complete=report.complete,
+            jobs=sorted({finding.job for finding in report.findings if finding.job}),
+        ),
+    )
+    _put_event(event_key(report.trace_id, report.finished), event, runtime)
+    return report
+
+
+def _stored_report(trace_id: str, runtime: Runtime) -> bytes:
+    """Return the report of a trace if there is one that we signed, else nothing."""
+    with suppress(Refused):
+        data = runtime.results.get(trace_key(trace_id), limit=BYTES_LIMIT).data
+        return data if trace.read_report(data, trace_id, runtime.keys.verifying) else b""
+    return b""
+
+
+def _search_clip(key: str, clip: bytes, runtime: Runtime) -> bytes:
+    """Trace a clip and store the report, unless another worker has; return the stored one."""
     with tempfile.TemporaryFile() as file:
-        file.write(runtime.inbox.get(key, limit=CLIP_LIMIT).data)
+        file.write(clip)
         file.seek(0)
         report = trace.trace_recording(
             file,
@@ -101,31 +139,16 @@ def trace_clip(key: str, runtime: Runtime) -> Trace:
                 watermark=runtime.keys.watermark,
             ),
             format_timestamp(runtime.results.now()),
+            seconds=runtime.trace_seconds,
         )
-    report_key = trace_key(report.trace_id)
-    trace_id, verifying = report.trace_id, runtime.keys.verifying
-    data = put_unless_genuine(
+    verifying = runtime.keys.verifying
+    return put_unless_genuine(
         runtime.results,
-        report_key,
+        trace_key(report.trace_id),
         signed.sign(report, runtime.keys.signing),
         limit=BYTES_LIMIT,
-        is_genuine=lambda stored: trace.read_report(stored, trace_id, verifying) is not None,
+        is_genuine=lambda data: trace.read_report(data, report.trace_id, verifying) is not None,
     )
-    report = signed.read(data, Trace, verifying)
-    event = outgoing.trace_event(
-        data,
-        bucket=runtime.inbox.name,
-        clip=report.clip.name,
-        time=report.finished,
-        data=outgoing.TraceData(
-            trace_id=report.trace_id,
-            report_key=report_key,
-            marked=report.marked,
-            jobs=sorted({finding.job for finding in report.findings if finding.job}),
-        ),
-    )
-    _put_event(event_key(report.trace_id, report.finished), event, runtime)
-    return report
 
 
 def integrate_log(runtime: Runtime) -> Integrated:

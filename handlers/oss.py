@@ -86,10 +86,10 @@ def _carry_out(task: Task, runtime: Runtime) -> dict[str, Any]:
     key = _find_stored_key(task.key, runtime)
     if task.kind == "withdrawal":
         return {"withdrawal": key, "recordings": runtime.consents.withdraw_marked(key)}
+    runtime = replace(runtime, quota=replace(runtime.quota, principal=task.principal))
     if task.kind == "clip":
         return summarise_trace(jobs.trace_clip(key, runtime))
-    quota = replace(runtime.quota, principal=task.principal)
-    return summarise_outcome(jobs.carry_out(key, replace(runtime, quota=quota)))
+    return summarise_outcome(jobs.carry_out(key, runtime))
 
 
 def _make_shard(key: str, runtime: Runtime) -> dict[str, Any]:
@@ -143,7 +143,12 @@ def summarise_outcome(outcome: Outcome) -> dict[str, Any]:
 
 def summarise_trace(report: Trace) -> dict[str, Any]:
     """Return the entry for a traced clip in the answer to a notification."""
-    return {"trace": report.trace_id, "marked": report.marked, "meaning": report.meaning}
+    return {
+        "trace": report.trace_id,
+        "marked": report.marked,
+        "complete": report.complete,
+        "meaning": report.meaning,
+    }
 
 
 def _summarise_result(result: Result) -> dict[str, Any]:

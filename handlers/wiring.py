@@ -187,8 +187,10 @@ def create_runtime(
         quota=Quota(
             jobs=settings.quota_jobs,
             characters=settings.quota_characters,
+            traces=settings.quota_traces,
             by=settings.quota_by,
         ),
+        trace_seconds=settings.trace_seconds,
         shard_items=settings.shard_items,
         price=settings.price,
         hear_statement=create_statement_transcriber(settings),

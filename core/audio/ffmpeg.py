@@ -9,11 +9,12 @@ decoded in the sandbox like an uploaded AU file, a format whose header may leave
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 from core.audio import sandbox
@@ -68,9 +69,12 @@ def convert(data: bytes, kind: str, *, max_seconds: float, name: str) -> bytes:
 
 
 @contextlib.contextmanager
-def converted(file: BinaryIO, *, max_seconds: float, name: str) -> Iterator[BinaryIO]:
+def converted(
+    file: BinaryIO, *, max_seconds: float, name: str, max_cpu_s: float = _CLIP.cpu_s
+) -> Iterator[BinaryIO]:
     """Yield the file itself, or if only ffmpeg can read it, an AU file with 16-bit samples.
 
+    max_cpu_s: processor time that ffmpeg may take, in seconds, ten minutes at most.
     Raises like `convert`, and Refused AUDIO_TOO_LARGE for more than 256 MiB.
     """
     kind = find_convertible(os.pread(file.fileno(), 64, 0))
@@ -82,7 +86,8 @@ def converted(file: BinaryIO, *, max_seconds: float, name: str) -> Iterator[Bina
         message = f"Convert it: {FORMATS[kind].title} is read up to {_LARGEST_CLIP >> 20} MiB."
         raise Refused("AUDIO_TOO_LARGE", message, pointer=name)
     with _open_copy(data) as source, tempfile.TemporaryFile() as sink:
-        _run(source, sink, kind, "pcm_s16be", max_seconds + 1, _CLIP, name)
+        limits = replace(_CLIP, cpu_s=math.ceil(min(max_cpu_s, _CLIP.cpu_s)))
+        _run(source, sink, kind, "pcm_s16be", max_seconds + 1, limits, name)
         yield sink
 
 

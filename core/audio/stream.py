@@ -34,22 +34,25 @@ _FATAL_CODES: Final = frozenset(
 )
 """Codes for files that cannot be decoded even in part."""
 _RANGE: Final = 16.0
-_LIMITS: Final = sandbox.Limits(cpu_s=3600, wall_s=24 * 3600.0, stream=True)
+_HEADER: Final = struct.Struct("<II")
+LIMITS: Final = sandbox.Limits(cpu_s=3600, wall_s=24 * 3600.0, stream=True)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The properties of a recording, known once it was read to the end."""
+    """The properties of a recording, or of its beginning as long as it was not read to the end."""
 
     seconds: float
     channels: int
     channel_difference: float
-    """Share of the power in which channels differ; 0 if they are equal, or there is only one."""
+    """Share of the power in which channels differ; 0 if they are equal, if there is only one, or if
+    the recording was not read to the end."""
     damaged: bool
     """True if decoding stopped before the end of the file."""
 
 
 class Recording:
-    """One pass over a file. Iterate once over float32 blocks of shape (n,); then read `facts`.
+    """One pass over a file. Iterate once over float32 blocks of shape (n,); then read `facts`. The
+    iteration may end early.
 
     file: must have a descriptor. channel: index of a channel, or None for the mean of all. Raises
     Refused with an AUDIO_ code, possibly after some blocks, and Failed AUDIO_DECODER_CRASHED.
@@ -62,7 +65,7 @@ class Recording:
         name: str,
         channel: int | None = None,
         max_seconds: float = MAX_SECONDS,
-        limits: sandbox.Limits = _LIMITS,
+        limits: sandbox.Limits = LIMITS,
     ) -> None:
         self.rate = 0
         self.facts = Facts(seconds=0.0, channels=0, channel_difference=0.0, damaged=False)
@@ -76,13 +79,17 @@ class Recording:
         yield from self._blocks
 
     def _read(self, source: int, arguments: dict[str, Any]) -> Iterator[Samples]:
-        pending = b""
+        pending, count = b"", 0
         for part in self._receive(source, arguments):
             pending += part
-            if not self.rate and len(pending) >= 4:
-                self.rate, pending = int.from_bytes(pending[:4], "little"), pending[4:]
+            if not self.rate and len(pending) >= _HEADER.size:
+                self.rate, channels = _HEADER.unpack(pending[: _HEADER.size])
+                self.facts = msgspec.structs.replace(self.facts, channels=channels)
+                pending = pending[_HEADER.size :]
             whole = len(pending) // 4 * 4
-            if whole:
+            if self.rate and whole:
+                count += whole // 4
+                self.facts = msgspec.structs.replace(self.facts, seconds=count / self.rate)
                 yield np.frombuffer(pending[:whole], np.float32)
                 pending = pending[whole:]
 
@@ -110,7 +117,8 @@ def stream_task(
     channel: int | None,
     max_seconds: float,
 ) -> dict[str, Any]:  # pragma: no cover
-    """Sandbox task: write the sample rate in four bytes, then float32 samples of one channel."""
+    """Sandbox task: write the sample rate and the number of channels in four bytes each, then
+    float32 samples of one channel."""
     try:
         header_problem = _find_header_problem(source, name)
         return _decode_blocks(source, write, channel, max_seconds, header_problem)
@@ -151,7 +159,7 @@ def _decode_blocks(
         raise header_problem or Refused("AUDIO_HEADER_INVALID") from exc
     check_rate(sound.samplerate)
     check_channels(sound.channels)
-    write(struct.pack("<I", sound.samplerate))
+    write(_HEADER.pack(sound.samplerate, sound.channels))
     frames, total, channel_difference, damaged = 0, 1e-12, 0.0, False
     try:
         for block in _read_blocks(sound):

@@ -65,6 +65,8 @@ class Runtime:
     lease_seconds: float = 30.0
     max_attempts: int = 5
     quota: Quota = field(default=Quota())
+    trace_seconds: float = 360.0
+    """Seconds that the trace of a clip may take."""
     shard_items: int = 200
     """Items per shard; a job with more items is cut into shards."""
     price: float = 0.0

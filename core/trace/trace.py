@@ -7,6 +7,7 @@ recording without our mark may come from anywhere.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,13 +17,13 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.audio import ffmpeg
-from core.audio.stream import MAX_SECONDS
+from core.audio.stream import MAX_SECONDS, Facts
 from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Failed, Refused
 from core.result.item_result import Problem
 from core.trace.registry import Mark
-from core.trace.scan import Keys, merge_detections, search_recording
+from core.trace.scan import Budget, Keys, merge_detections, search_recording
 from watermark import Detection
 
 SCHEMA = "voicedrop/trace/2"
@@ -60,6 +61,7 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     sha256: str
     size: int
     seconds: float = 0.0
+    """If the trace is not complete: what was searched at least once."""
     channels: int = 0
 
 
@@ -80,6 +82,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The result as a sentence."""
     findings: list[MarkedStretch] = []
     """Ordered by start."""
+    complete: bool = True
+    """False: the time for a trace was used up before everything was searched."""
     error: Problem | None = None
     signature: Signature | None = None
 
@@ -90,23 +94,29 @@ def trace_recording(
     keys: Keys,
     resolve: Resolve,
     finished: str,
+    *,
+    seconds: float = math.inf,
 ) -> Trace:
     """Trace one recording and return the report, also for a clip that cannot be decoded.
 
     file: must have a descriptor. keys: watermark keys by key id. resolve: returns the item of a
-    payload, or None. finished: the time for the report.
+    payload, or None. finished: the time for the report. seconds: the time that the search may take;
+    it ends at most a few seconds later, and the report says if it is not complete.
     """
     digest = _sha256(file)
     clip = Clip(name=name, sha256=digest, size=os.fstat(file.fileno()).st_size)
     report = Trace(
-        trace_id=hashlib.sha256(f"{SCHEMA}\0{digest}".encode()).hexdigest()[:32],
+        trace_id=id_of_clip(digest),
         clip=clip,
         finished=finished,
         meaning="",
     )
     try:
-        with ffmpeg.converted(file, max_seconds=MAX_SECONDS, name=name) as readable:
-            facts, detections = search_recording(readable, name, keys)
+        budget = Budget(seconds)
+        with ffmpeg.converted(
+            file, max_seconds=MAX_SECONDS, name=name, max_cpu_s=seconds
+        ) as readable:
+            facts, detections = search_recording(readable, name, keys, budget)
     except (Refused, Failed) as exc:
         meaning = f"The clip could not be decoded ({exc.code}): {exc.message}"
         return msgspec.structs.replace(report, meaning=meaning, error=Problem.from_error(exc))
@@ -119,8 +129,10 @@ def trace_recording(
         ),
         marked=bool(detections),
         score=round(score, 2),
-        meaning=_describe(score, findings, marked=bool(detections)),
+        meaning=_describe(score, findings, marked=bool(detections))
+        + (_describe_limit(budget, facts) if budget.was_used_up else ""),
         findings=findings,
+        complete=not budget.was_used_up,
     )
 
 
@@ -137,6 +149,11 @@ def read_report(
 def is_unsigned(data: bytes) -> bool:
     """Return whether a report says that it is of version 0.1.0, which nobody can verify."""
     return b'"schema":"voicedrop/trace/1"' in data
+
+
+def id_of_clip(sha256: str) -> str:
+    """Return the id of the trace of a clip with this digest, the same for every copy of it."""
+    return hashlib.sha256(f"{SCHEMA}\0{sha256}".encode()).hexdigest()[:32]
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -159,6 +176,14 @@ def _marked_stretch(stretch: Detection, resolve: Resolve) -> MarkedStretch:
         end=round(stretch.end, 2),
         tempo=round(stretch.tempo, 4),
         pitch=round(stretch.pitch, 4),
+    )
+
+
+def _describe_limit(budget: Budget, facts: Facts) -> str:
+    return (
+        f" The search is not complete: the {budget.seconds:g} s that a trace may take were used "
+        f"up. It covers {facts.seconds:.0f} s of the recording, but not each channel and change of "
+        "speed. Cut the clip into parts, or use `voicedrop trace`."
     )
 
 

@@ -12,13 +12,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import handlers.jobs
+from core.batch import worker
 from core.crypto.keys import Keyring, LocalKeys
 from core.errors import Refused
 from core.job.quota import Quota
+from core.job.runtime import Finished, Runtime
 from core.settings import Producers
 from core.storage.local import LocalStore
 from core.storage.port import Store
 from handlers.oss import handle
+from handlers.sweep import run_sweep
 from tests.support.faults.injector import FAULTS, Fault
 from tests.support.faults.simulation import (
     Simulation,
@@ -30,7 +34,7 @@ from tests.support.faults.simulation import (
 from tests.support.faults.single_fault import FaultAtCall
 from tests.support.faults.virtual_time import Scheduler
 from tests.support.oss_server import OssServer
-from tests.support.runtime import local_runtime, put_job
+from tests.support.runtime import local_runtime, put_job, split_job
 from tests.support.stores import oss_store, together
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
@@ -146,7 +150,8 @@ def test_jobs_stay_counted_when_the_watermark_key_is_rotated(control: Store) -> 
         ("prefix", "2651", "jobs/acme"),
         ("principal", "2651", "ram:2651"),
         ("principal", "3907:any-name-of-a-session", "ram:3907"),
-        ("principal", "", "jobs/acme"),
+        ("principal", "", "ram:unknown"),
+        ("principal", ":session", "ram:unknown"),
     ],
 )
 def test_a_producer_is_a_prefix_or_a_principal(
@@ -184,6 +189,37 @@ def test_a_job_above_the_quota_is_rejected_with_a_result_and_an_event(tmp_path: 
     keys = [info.key for info in runtime.results.list("events/")]
     events = [json.loads(runtime.results.get(key, limit=10**6).data)["data"] for key in keys]
     assert sorted(event["error"] for event in events) == ["", "", "QUOTA_EXCEEDED"]
+
+
+@pytest.mark.slow
+def test_a_sweep_admits_one_quota_for_all_unknown_principals(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path, quota=Quota(jobs=1, by="principal"))
+    for number in range(3):
+        put_job(runtime, name=f"folder-{number}/m")
+    actions = [finding.action for finding in run_sweep(runtime, grace=-1).findings]
+    assert sorted(actions) == ["carried out: rejected"] * 2 + ["carried out: succeeded"]
+
+
+@pytest.mark.slow
+def test_the_shards_of_an_admitted_job_need_no_quota_of_their_own(tmp_path: Path) -> None:
+    quota = Quota(jobs=1, by="principal", principal="2651")
+    runtime = local_runtime(tmp_path, quota=quota, shard_items=1)
+    texts = [{"id": f"i{number}", "text": "One two."} for number in range(2)]
+    split_job(put_job(runtime, items=texts), runtime)
+    assert finish_shards(replace(runtime, quota=replace(quota, principal=""))) == "succeeded"
+    rejected = handlers.jobs.carry_out(put_job(runtime, name="second"), runtime)
+    assert isinstance(rejected, Finished)
+    assert rejected.result.status == "rejected"
+
+
+def finish_shards(runtime: Runtime) -> str:
+    done = [
+        handlers.jobs.carry_out_shard(info.key, runtime)
+        for _, infos in list(worker.list_cut_jobs(runtime))
+        for info in infos
+        if info.key.endswith(".jsonl")
+    ]
+    return next(result.status for result in done if result)
 
 
 @pytest.mark.slow
