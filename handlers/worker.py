@@ -33,7 +33,7 @@ class Worker:
         """
         with self._lock:
             if self._runtime is None:
-                reference.start()  # both become ready beside what follows
+                reference.start(behind=True)  # both become ready beside what follows
                 sandbox.start()
                 watermark.preload()
                 runtime = wiring.create_runtime(self._settings, self._credentials)

@@ -104,10 +104,10 @@ class Sandbox:
         self._control: socket.socket | None = None
         _sandboxes.add(self)
 
-    def start(self) -> None:
+    def start(self, *, behind: bool = False) -> None:
         """Start the server if it is not running. It becomes ready in the background, which takes
-        0.3 s where nothing but the decoders is needed."""
-        self._connect()
+        0.3 s where nothing but the decoders is needed; with `behind`, other work goes first."""
+        self._connect(behind)
 
     def protection(self) -> Protection:
         """Return what holds in a child on this system. Raises Crashed."""
@@ -190,10 +190,10 @@ class Sandbox:
         required = self._required or self.all_required
         return json.dumps([task, asdict(limits), arguments, required]).encode()
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, behind: bool = False) -> socket.socket:
         with self._lock:
             if self._control is None:
-                self._control, self._server = _launch_server(self._warm_up)
+                self._control, self._server = _launch_server(self._warm_up, behind)
             return self._control
 
     def _send(self, control: socket.socket, message: bytes, fds: list[int]) -> None:
@@ -263,14 +263,14 @@ class _ServerDied(Exception):
     pass
 
 
-def _launch_server(warm_up: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def _launch_server(warm_up: str, behind: bool) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     parent_end, server_end = socket.socketpair()
     with server_end:
         root = str(Path(__file__).resolve().parents[2])
         program = (
             f"import sys; sys.path.insert(0, {root!r}); "
             "from core.audio import sandbox_server; "
-            f"sandbox_server.serve({server_end.fileno()}, {warm_up!r})"
+            f"sandbox_server.serve({server_end.fileno()}, {warm_up!r}, {behind})"
         )
         variables = {k: os.environ[k] for k in _VARIABLES if k in os.environ}
         server = subprocess.Popen(  # noqa: S603 - our own interpreter and program
@@ -280,7 +280,9 @@ def _launch_server(warm_up: str) -> tuple[socket.socket, subprocess.Popen[bytes]
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[server_end.fileno()],
-            process_group=0,  # Ctrl-C ends this process, which stops the server
+            # Ctrl-C ends this process, which stops the server. Priorities count within a session.
+            start_new_session=not behind,
+            process_group=0 if behind else None,
             cwd="/",
         )
     return parent_end, server

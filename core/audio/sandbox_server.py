@@ -85,13 +85,17 @@ class _Child:
     limits: Limits
 
 
-def serve(control_fd: int, warm_up: str) -> None:  # pragma: no cover
+def serve(control_fd: int, warm_up: str, behind: bool) -> None:  # pragma: no cover
     """Run the server: fork one child per request until the peer closes the control socket.
 
-    warm_up: `module:function`, called first, so that no child imports or compiles anything.
+    warm_up: `module:function`, called first, so that no child imports or compiles anything. behind:
+    at a low priority.
     """
     hide()
-    _call_behind(warm_up)
+    if behind:
+        _call_behind(warm_up)
+    else:
+        _find_function(warm_up)()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on it ends with its control socket
     control = socket.socket(fileno=control_fd)
     wakeup_read, wakeup_write = socket.socketpair()

@@ -56,7 +56,7 @@ def watch_inbox(
     until = "until nothing is left to do" if once else "until Ctrl-C"
     progress.print(f"Watching {settings.inbox} {until}. Results go to {settings.results}.")
     if not once:
-        reference.start()  # becomes ready beside what follows
+        reference.start(behind=True)  # becomes ready beside what follows
     runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
     return watch_until_stopped(runtime, once=once, poll=poll, progress=progress)
