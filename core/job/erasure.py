@@ -16,6 +16,7 @@ from itertools import count
 
 import msgspec
 
+from core.consent.records import parse_consent
 from core.documents import signed
 from core.errors import Refused
 from core.job import commit
@@ -24,6 +25,7 @@ from core.result import document, tombstone
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult
 from core.result.tombstone import ErasedFile, Tombstone, Withdrawal
+from core.result.withdrawn_voices import WithdrawnSince
 from core.storage.object_keys import (
     OUTPUTS,
     chapter_name,
@@ -88,6 +90,44 @@ def erase_outputs(
     for owner, ids in kept.items():
         tombstones += erase_outputs(owner, runtime, reason=reason, items=ids, withdrawal=withdrawal)
     return tombstones
+
+
+def erase_withdrawn(record: bytes, runtime: Runtime) -> list[Tombstone]:
+    """Erase every output of the recordings of a withdrawn record that was made before, in all jobs.
+
+    Returns the new tombstones. Safe to repeat. Raises Refused CONSENT_INVALID.
+    """
+    consent = parse_consent(record)
+    about = Withdrawal(record_sha256=hashlib.sha256(record).hexdigest(), id=consent.id)
+    tombstones = []
+    for job_id in _finished_jobs(runtime):
+        with suppress(Refused):
+            items = _withdrawn_items(job_id, set(consent.ref_audio_sha256), runtime)
+            for at, ids in items.items():
+                withdrawal = msgspec.structs.replace(about, withdrawn=at)
+                tombstones += erase_outputs(
+                    job_id, runtime, reason="consent withdrawn", items=ids, withdrawal=withdrawal
+                )
+    return tombstones
+
+
+def _finished_jobs(runtime: Runtime) -> list[str]:
+    listed = runtime.results.list(OUTPUTS)
+    return [job for i in listed if i.key == result_key(job := job_id_of(i.key))]
+
+
+def _withdrawn_items(
+    job_id: str, recordings: Collection[str], runtime: Runtime
+) -> dict[str, list[str]]:
+    """Time of the withdrawal -> ids of the items of a job that were made from these recordings."""
+    found: dict[str, list[str]] = {}
+    if result := commit.read_result(job_id, runtime):
+        read = commit.part_reader(runtime)
+        since = WithdrawnSince(result, read, runtime.results, runtime.keys.verifying)
+        for item in document.read_items(result, read):
+            if (at := since(item)) and not set(recordings).isdisjoint(since.recordings(item)):
+                found.setdefault(at, []).append(item.id)
+    return found
 
 
 def complete_erasures(job_id: str, runtime: Runtime) -> set[ErasedFile]:

@@ -39,13 +39,19 @@ class WithdrawnSince:
 
     def __call__(self, item: ItemResult) -> str:
         """Return the time in RFC 3339; empty if consent was not withdrawn, or nothing was made."""
-        made = self._maker(item.kept_from or self.result.job_id) if item.output else None
-        used = made.voices.get(item.voice) if made else None
-        if made is None or used is None:
+        made = self._maker(item.kept_from or self.result.job_id)
+        if made is None:
             return ""
         started = datetime.fromisoformat(made.started)
-        times = [n.at for r in recordings_of(used) for n in self._find(r) if n.at >= started]
+        notes = [note for recording in self.recordings(item) for note in self._find(recording)]
+        times = [note.at for note in notes if note.at >= started]
         return format_timestamp(max(times).timestamp()) if times else ""
+
+    def recordings(self, item: ItemResult) -> list[str]:
+        """Return the SHA-256 of the recordings from which the output of an item was made."""
+        made = self._maker(item.kept_from or self.result.job_id) if item.output else None
+        used = made.voices.get(item.voice) if made else None
+        return recordings_of(used) if used else []
 
     def _maker(self, job: str) -> Result | None:
         if job == self.result.job_id:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from core.audio.decoding import BYTES_LIMIT
@@ -15,8 +16,10 @@ from core.consent import records, statement
 from core.consent.records import Consent, Method
 from core.consent.statement import Statement
 from core.errors import Refused
+from core.job import erasure
 from handlers import wiring
 from handlers.cli import screen
+from handlers.cli.erase import describe_erasures
 from handlers.cli.files import read_file
 from handlers.cli.options import AsJson, Bucket, read_settings
 
@@ -97,6 +100,10 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
 @consent_app.command("withdraw")
 def consent_withdraw(
     record: Annotated[str, typer.Argument(help="The record: a file, or its key in the inbox.")],
+    erase_outputs: Annotated[
+        bool,
+        typer.Option("--erase-outputs", help="Also delete all that was made; leaves tombstones."),
+    ] = False,
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
@@ -118,7 +125,14 @@ def consent_withdraw(
     lines = [f"consent {consent.id}: withdrawn for {len(withdrawn)} recordings"]
     if not withdrawn:
         lines = [f"consent {consent.id}: was withdrawn before"]
-    output = {"record": hashlib.sha256(data).hexdigest(), "recordings": withdrawn}
+    output: dict[str, Any] = {
+        "record": hashlib.sha256(data).hexdigest(),
+        "recordings": withdrawn,
+    }
+    if erase_outputs:
+        tombstones = erasure.erase_withdrawn(data, runtime)
+        output["tombstones"] = [msgspec.to_builtins(one) for one in tombstones]
+        lines += describe_erasures(tombstones)
     screen.show(screen.CommandOutput(output, lines), as_json=as_json)
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from core.errors import Refused
 from core.job import erasure
+from core.result.tombstone import Tombstone
 from core.settings import Settings
 from handlers import wiring
 from handlers.cli.screen import CommandOutput
@@ -25,10 +26,15 @@ def erase_job(
     tombstones = erasure.erase_outputs(job_id, runtime, reason=reason, items=names)
     for other, kept in list(erasure.find_keepers(job_id, names, runtime)):
         tombstones += erasure.erase_outputs(other, runtime, reason=reason, items=kept)
+    data = {"tombstones": [msgspec.to_builtins(one) for one in tombstones]}
+    return CommandOutput(data, describe_erasures(tombstones))
+
+
+def describe_erasures(tombstones: list[Tombstone]) -> list[str]:
+    """Return lines for people."""
     lines = [
         f"job {one.job_id}: erased {', '.join(one.items)} ({len(one.files)} files)"
         for one in tombstones
     ]
     advice = "Next: `voicedrop log integrate` logs the tombstones."
-    data = {"tombstones": [msgspec.to_builtins(one) for one in tombstones]}
-    return CommandOutput(data, [*lines, advice] if lines else ["All of it was erased before."])
+    return [*lines, advice] if lines else ["All of it was erased before."]

@@ -1,0 +1,72 @@
+"""`consent withdraw --erase-outputs`: all that was made of a voice is erased, and said so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import audit
+from core.consent import records
+from core.job import erasure
+from core.job.runtime import Runtime
+from core.storage.object_keys import shards_prefix
+from handlers.jobs import carry_out_shard, integrate_log
+from tests.audit.conftest import open_sources
+from tests.support.runtime import (
+    REFERENCE,
+    consent_record,
+    finish_job,
+    local_runtime,
+    put_job,
+    split_job,
+)
+
+ITEMS = [{"id": name, "text": f"These are the words of {name}."} for name in ("a", "b")]
+
+
+def sealed(runtime: Runtime) -> set[str]:
+    return {i.key for i in runtime.results.list("out/") if i.key.endswith(".sealed")}
+
+
+@pytest.mark.slow
+def test_every_output_of_the_voice_is_erased_and_the_audit_stays_clean(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path, shard_items=2)
+    other = REFERENCE.with_name("ref_1688.flac").read_bytes()
+    runtime.inbox.put("refs/bob.flac", other)
+    bob = records.format_consent(consent_record(other, id="bob"))
+    runtime.inbox.put("consent/bob.json", bob)
+    first = finish_job(put_job(runtime, items=ITEMS, output={"concatenate": "book"}), runtime)
+    joined = put_job(
+        runtime, name="two", items=ITEMS, retry_of=first.job_id, output={"concatenate": "book"}
+    )
+    finish_job(joined, runtime)
+    voices = {
+        name: {
+            "reference": f"refs/{name}.flac",
+            "language": "en",
+            "consent": f"consent/{name}.json",
+        }
+        for name in ("alice", "bob")
+    }
+    rows = [
+        {"id": f"{name}{n}", "text": f"Row {n} of {name}.", "voice": name}
+        for name in voices
+        for n in range(2)
+    ]
+    job = split_job(put_job(runtime, name="cut", items=rows, voices=voices), runtime)
+    for info in list(runtime.control.list(shards_prefix(job.job_id))):
+        if info.key.endswith(".jsonl"):
+            carry_out_shard(info.key, runtime)
+    integrate_log(runtime)
+    record = runtime.inbox.get("consent/alice.json", limit=10**6).data
+    runtime.consents.withdraw(record, runtime.results.now())
+    tombstones = erasure.erase_withdrawn(record, runtime)
+    assert {one.job_id for one in tombstones} >= {first.job_id, job.job_id}
+    assert all(one.withdrawal and one.withdrawal.id == "alice-1" for one in tombstones)
+    assert sealed(runtime) == {f"out/{job.job_id}/bob{n}.wav.sealed" for n in range(2)}
+    assert erasure.erase_withdrawn(record, runtime) == []
+    integrate_log(runtime)
+    sources = open_sources(tmp_path)
+    report = audit.build_report(audit.audit_bucket(sources), sources, "")
+    assert [(f.code, f.key) for f in report.findings] == []
