@@ -27,7 +27,7 @@ PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "queues/voicedrop-failed/messages": frozenset({"mns:SendMessage"}),
         "project/voicedrop-logs-${ACCOUNT}/logstore/worker": frozenset({"log:PostLogStoreLogs"}),
     },
-    "worker-kms": {"key/${KMS_KEY}": frozenset({"kms:Encrypt"})},
+    "worker-kms": {"key/${KMS_KEY}": frozenset({"kms:Encrypt", "kms:Decrypt"})},
     "oss-notification": {"functions/${FUNCTION}": frozenset({"fc:InvokeFunction"})},
     "producer": {"${INBOX}": frozenset({"oss:PutObject", "oss:AbortMultipartUpload"})},
     "consumer": {"${RESULTS}": _READ_OBJECTS},

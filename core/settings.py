@@ -131,7 +131,8 @@ class Settings:
     )
     signing_key: str = setting(
         "",
-        "Ed25519 private key: its PEM file in base64. Empty: from `VOICEDROP_KEYS`.",
+        "Ed25519 private key: its PEM file in base64. After it, with commas between, those of "
+        "earlier signing keys or their public keys. Empty: from `VOICEDROP_KEYS`.",
         secret=True,
     )
     watermark_key: str = setting(

@@ -183,15 +183,16 @@ def keyring_from_values(
 ) -> Keyring:
     """Load the keys from settings, for platforms on which no folder can be mounted.
 
-    `kek`, `watermark`: base64 of 32 bytes; several separated by commas, the current one first.
-    `signing`: the PEM file in base64. `kek` is ignored if `wrapping` is given.
-    Raises Misconfigured KEY_UNUSABLE.
+    Of each kind there may be several, separated by commas, the current one first. `kek`,
+    `watermark`: base64 of 32 bytes. `signing`: PEM files in base64; of earlier keys the public one
+    is enough. `kek` is ignored if `wrapping` is given. Raises Misconfigured KEY_UNUSABLE.
     """
-    key = _parse_signing_key(_decode_base64(signing, "signing key"))
-    public = key.public_key()
+    current, *earlier = [_decode_base64(text, "signing key") for text in signing.split(",")]
+    key = _parse_signing_key(current)
+    public = [key.public_key(), *map(_parse_verifying_key, earlier)]
     keks = wrapping or LocalKeys(_parse_secrets(kek.split(","), "key-encryption key"))
     marks = _parse_secrets(watermark.split(","), "watermark key")
-    return Keyring(keks, key, {key_id(public): public}, marks)
+    return Keyring(keks, key, {key_id(one): one for one in public}, marks)
 
 
 def _parse_secrets(texts: Iterable[str], where: str) -> dict[str, bytes]:
@@ -237,10 +238,21 @@ def _parse_signing_key(pem: bytes) -> Ed25519PrivateKey:
     return key
 
 
+def _parse_verifying_key(pem: bytes) -> Ed25519PublicKey:
+    """Return the public key of an earlier signing key, from either half of the pair."""
+    if b"PRIVATE KEY" in pem:
+        return _parse_signing_key(pem).public_key()
+    return _parse_public_key(pem, "An earlier signing key")
+
+
 def _read_public_key(path: Path) -> Ed25519PublicKey:
-    error = Misconfigured("KEY_UNUSABLE", f"{path} is not an Ed25519 public key in PEM.")
+    return _parse_public_key(path.read_bytes(), str(path))
+
+
+def _parse_public_key(pem: bytes, where: str) -> Ed25519PublicKey:
+    error = Misconfigured("KEY_UNUSABLE", f"{where} is not an Ed25519 public key in PEM.")
     with raising(error, on=(ValueError, UnsupportedAlgorithm)):
-        key = serialization.load_pem_public_key(path.read_bytes())
+        key = serialization.load_pem_public_key(pem)
     if not isinstance(key, Ed25519PublicKey):
         raise error
     return key

@@ -258,7 +258,7 @@ OSS_ARN = "acs:oss:*:${ACCOUNT}:"
         ),
         (
             "worker-kms",
-            make_policy("kms:Decrypt", "acs:kms:*:${ACCOUNT}:key/${KMS_KEY}"),
+            make_policy("kms:GenerateDataKey", "acs:kms:*:${ACCOUNT}:key/${KMS_KEY}"),
             "more than",
         ),
         ("worker", make_policy("oss:GetObject", "x", Principal="*"), "optionally Condition"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
 def kms(server: Kms) -> Iterator[Kms]:
     server.keys = {"alias/voices": bytes(32), "other": bytes([1]) * 32}
     server.states, server.faults, server.requests, server.closing = {}, [], [], False
+    server.targets, server.forbidden = [], set()
     yield server
     assert server.faults == []
 
@@ -68,6 +70,24 @@ def test_the_context_is_sent_to_kms_and_authenticated(kms: Kms) -> None:
     shown = json.loads(kms.requests[-1]["EncryptionContext"])
     assert shown == {"voicedrop": CONTEXT.associated_data.decode()}
     assert code(keys.unwrap, wrapped, b"other") == "SEAL_INVALID"
+
+
+def test_no_parameter_is_part_of_the_url(kms: Kms) -> None:
+    keys = provider(kms)
+    assert keys.unwrap(keys.wrap(DATA_KEY, b"{}"), b"{}") == DATA_KEY
+    assert set(kms.targets) == {"/"}
+    kms.faults = [(503, "ServiceUnavailable")] * QUICK.attempts
+    with pytest.raises(Unavailable) as caught:
+        keys.wrap(DATA_KEY, b"{}")
+    assert base64.b64encode(DATA_KEY).decode()[:16] not in repr(caught.value)
+
+
+def test_a_role_that_may_only_encrypt_is_told_what_it_lacks(kms: Kms) -> None:
+    wrapped = provider(kms).wrap(DATA_KEY, b"{}")
+    kms.forbidden = {"Decrypt"}
+    with pytest.raises(JobError, match="Grant kms:Encrypt and kms:Decrypt") as caught:
+        provider(kms).unwrap(wrapped, b"{}")
+    assert caught.value.code == "KEY_UNUSABLE"
 
 
 def test_temporary_credentials_carry_their_token(kms: Kms) -> None:
@@ -200,14 +220,14 @@ def test_the_signature_is_that_of_alibabas_own_library() -> None:
         "user-agent": "x",
         "x-acs-security-token": "token+/=",
     }
-    query = {
-        "KeyId": "alias/voices",
-        "Plaintext": "AAECAwQF+/==",
-        "EncryptionContext": '{"voicedrop":"{\\"item\\":\\"第一章 ~*\\"}"}',
-    }
-    authorization = kms_module.sign_request(headers, query, "id", "secret-of-test")["authorization"]
+    body = (
+        b"EncryptionContext=%7B%22voicedrop%22%3A%22%7B%5C%22item%5C%22%3A%5C%22"
+        b"%E7%AC%AC%E4%B8%80%E7%AB%A0%20~%2A%5C%22%7D%22%7D"
+        b"&KeyId=alias%2Fvoices&Plaintext=AAECAwQF%2B%2F%3D%3D"
+    )
+    authorization = kms_module.sign_request(headers, body, "id", "secret-of-test")["authorization"]
     assert authorization == (
-        "ACS3-HMAC-SHA256 Credential=id,SignedHeaders=accept;host;user-agent;x-acs-action;"
-        "x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;x-acs-version,"
-        "Signature=11845506d00dd0cd374551f9944d7865754e0f7dfe35534e509d850a0b6bb58c"
+        "ACS3-HMAC-SHA256 Credential=id,SignedHeaders=accept;content-type;host;user-agent;"
+        "x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;"
+        "x-acs-version,Signature=05301807cc0d469e3b88db9e3d6a9ac98ead25c95bba732cfdbf642a736a6a33"
     )

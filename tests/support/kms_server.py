@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from cryptography import x509
 from cryptography.exceptions import InvalidTag
@@ -35,19 +35,25 @@ class Kms:
         self.keys: dict[str, bytes] = {}
         self.states: dict[str, str] = {}
         self.faults: list[tuple[int, str]] = []
+        self.forbidden: set[str] = set()
+        """Actions that the role may not call."""
+        self.targets: list[str] = []
+        """Path and query of each request, as a gateway logs them."""
         self.requests: list[dict[str, str]] = []
         self.connections = 0
         self.closing = False
         """Whether to close the connection after each answer."""
 
     def answer(
-        self, headers: dict[str, str], params: dict[str, str], query: str
+        self, headers: dict[str, str], params: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str]]:
         self.requests.append(headers | params)
+        if headers["x-acs-action"] in self.forbidden:
+            return 403, {"Code": "Forbidden.NoPermission", "Message": "RAM"}
         if self.faults:
             status, code = self.faults.pop(0)
             return status, {"Code": code, "Message": "injected"}
-        if not _is_authentic(headers, query):
+        if not _is_authentic(headers, body):
             return 400, {"Code": "SignatureDoesNotMatch", "Message": "signature"}
         encrypting = headers["x-acs-action"] == "Encrypt"
         return self._encrypt(params) if encrypting else self._decrypt(params)
@@ -89,18 +95,19 @@ def _context(params: dict[str, str]) -> bytes:
     return json.dumps(json.loads(params["EncryptionContext"]), sort_keys=True).encode()
 
 
-def _is_authentic(headers: dict[str, str], query: str) -> bool:
-    """Verify ACS3-HMAC-SHA256 over the query as sent and the headers named as signed."""
+def _is_authentic(headers: dict[str, str], body: bytes) -> bool:
+    """Verify ACS3-HMAC-SHA256 over the body as sent and the headers named as signed."""
     scheme, _, rest = headers["authorization"].partition(" ")
     given = dict(part.split("=", 1) for part in rest.split(","))
     names = given["SignedHeaders"].split(";")
-    must = {"host", "x-acs-action", "x-acs-date", "x-acs-signature-nonce", "x-acs-version"}
-    canonical = ["POST", "/", query, *(f"{name}:{headers[name]}" for name in names), ""]
-    canonical += [given["SignedHeaders"], hashlib.sha256(b"").hexdigest()]
-    digest = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
-    mac = hmac.new(SECRET.encode(), f"{scheme}\n{digest}".encode(), hashlib.sha256)
-    sorted_query = "&".join(sorted(query.split("&"))) == query
-    return must <= set(names) and sorted_query and mac.hexdigest() == given["Signature"]
+    must = {"host", "content-type", "x-acs-action", "x-acs-date", "x-acs-signature-nonce"}
+    digest = hashlib.sha256(body).hexdigest()
+    canonical = ["POST", "/", "", *(f"{name}:{headers[name]}" for name in names), ""]
+    canonical += [given["SignedHeaders"], digest]
+    signed = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
+    mac = hmac.new(SECRET.encode(), f"{scheme}\n{signed}".encode(), hashlib.sha256)
+    is_same = headers["x-acs-content-sha256"] == digest and mac.hexdigest() == given["Signature"]
+    return is_same and must <= set(names)
 
 
 class _Server(ThreadingHTTPServer):
@@ -118,9 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.kms.connections += 1
 
     def do_POST(self) -> None:
-        query = urlsplit(self.path).query
+        self.kms.targets.append(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        status, answer = self.kms.answer(headers, dict(parse_qsl(query)), query)
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        status, answer = self.kms.answer(headers, dict(parse_qsl(body.decode())), body)
         data = b"<html>" if answer.get("Code") == "html" else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
