@@ -225,8 +225,9 @@ def test_consent_is_withdrawn_by_file_or_by_key(workspace: Workspace) -> None:
     assert ran.returncode == 0, ran.stderr
     record = parse_consent(RECORD.read_bytes())
     assert json.loads(ran.stdout)["recordings"] == record.ref_audio_sha256
-    ran = workspace.run("consent", "withdraw", str(RECORD))
+    ran = workspace.run("consent", "withdraw", str(RECORD), "--erase-outputs")
     assert (ran.returncode, "withdrawn before" in ran.stdout) == (0, True)
+    assert "erased before" in ran.stdout
     assert len(list((workspace.root / "bucket/results/withdrawn").rglob("*.json"))) == 1
     ran = workspace.run("consent", "withdraw", "consent/nobody.json")
     assert (ran.returncode, "OBJECT_MISSING" in ran.stderr) == (1, True)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from core import audit
+from core.audit.sources import Sources
 from core.consent import records
+from core.crypto import keys
 from core.job import erasure
 from core.job.runtime import Runtime
 from core.storage.object_keys import shards_prefix
 from handlers.jobs import carry_out_shard, integrate_log
-from tests.audit.conftest import open_sources
 from tests.support.runtime import (
     REFERENCE,
     consent_record,
@@ -67,6 +68,11 @@ def test_every_output_of_the_voice_is_erased_and_the_audit_stays_clean(tmp_path:
     assert sealed(runtime) == {f"out/{job.job_id}/bob{n}.wav.sealed" for n in range(2)}
     assert erasure.erase_withdrawn(record, runtime) == []
     integrate_log(runtime)
-    sources = open_sources(tmp_path)
+    sources = Sources(
+        results=runtime.results,
+        control=runtime.control,
+        inbox=runtime.inbox,
+        keys=keys.load_reading_keys(tmp_path / "keys"),
+    )
     report = audit.build_report(audit.audit_bucket(sources), sources, "")
     assert [(f.code, f.key) for f in report.findings] == []
