@@ -443,7 +443,7 @@ def test_a_job_waits_for_its_reference_and_resumes_when_it_arrives(runtime: Runt
         assert isinstance(outcome, Waiting)
         assert outcome.references == ["refs/alice.flac"]
     (marker,) = runtime.control.list(pending_key("refs/alice.flac"))
-    assert runtime.control.get(marker.key, limit=999).data.decode() == key
+    assert json.loads(runtime.control.get(marker.key, limit=999).data)["manifest"] == key
     runtime.inbox.put("refs/alice.flac", REFERENCE.read_bytes())
     assert run_job(key, runtime).status == "succeeded"
     assert list(runtime.control.list("pending/")) == []
