@@ -199,7 +199,8 @@ class _Sweeper:
     def _announce_result(self, job_id: str, infos: list[Info]) -> None:
         if all(info.key != result_key(job_id) for info in infos):
             return
-        if result := commit.read_result(job_id, self._runtime):
+        result = commit.read_result(job_id, self._runtime)
+        if result and result.manifest.bucket == self._runtime.inbox.name:
             self._sweep.finished += 1
             self._announce(result)
             self._complete_erasures(job_id, infos)

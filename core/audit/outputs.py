@@ -167,7 +167,7 @@ def _check_mark(
         message = "The result states no watermark."
         return failed(WATERMARK, "WATERMARK_VERIFY_FAILED", message), None
     stored = registry.read(sources.results, int(stated.payload, 16), sources.keys.verifying)
-    mark = stored.mark if stored else None
+    mark = stored.mark if stored and not stored.is_altered else None
     if mark is None or (mark.job, mark.item) != owner:
         found = f"item {mark.item} of job {mark.job}" if mark else "no item"
         message = f"The registry assigns payload {stated.payload} to {found}."

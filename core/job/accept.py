@@ -67,7 +67,7 @@ def _earlier_results(
     if not job.retry_of:
         return {}, {}
     before = read_result(job.retry_of, runtime)
-    if before is None:
+    if before is None or before.manifest.bucket != runtime.inbox.name:
         raise Refused("RETRY_UNKNOWN", pointer="/retry_of")
     return reuse.find_reusable_items(job, before, part_reader(runtime), runtime)
 

@@ -30,6 +30,7 @@ from core.storage.object_keys import (
     LOG_CHECKPOINTS,
     LOG_QUEUE,
     batch_key,
+    checkpoint_key,
     proof_key_of,
 )
 from core.storage.port import Store
@@ -89,10 +90,13 @@ def verify(
     Returns the current checkpoint and all leaves. Raises Refused LOG_MISSING, LOG_INVALID.
     """
     keys = list(keys)
-    signed = read_latest_checkpoint(results)
-    if signed is None:
+    key = last_checkpoint_key(results)
+    if key is None:
         raise Refused("LOG_MISSING")
-    checkpoint = signed_note.verify_checkpoint(signed, origin, keys)
+    note = get(results, key).decode("utf-8", "replace")
+    checkpoint = signed_note.verify_checkpoint(note, origin, keys)
+    if key != checkpoint_key(checkpoint.size):
+        raise Refused("LOG_INVALID", f"{key} is the checkpoint of another size.")
     try:
         entries = list(read_entries(results, checkpoint.size))
         tree = Tree(merkle.leaf_hash(entry) for entry in entries)

@@ -57,11 +57,14 @@ class StoredMark:
     mark: Mark
     is_signed: bool
     """True if we signed it for this payload."""
+    is_altered: bool
+    """True if it is of a version that signs marks, but not signed by us for this payload."""
 
 
 class _Claim(msgspec.Struct, frozen=True, kw_only=True):
     item: str
     job: str
+    schema: str = ""
 
 
 def register(results: Store, keys: Keyring, job_id: str, item_id: str) -> int:
@@ -105,7 +108,8 @@ def read(
     is_signed = False
     with suppress(Refused):
         is_signed = signed.read(data, SignedMark, verifying).payload == f"{payload:08x}"
-    return StoredMark(Mark(item=claim.item, job=claim.job), is_signed)
+    is_altered = not is_signed and claim.schema != Mark(item="", job="").schema
+    return StoredMark(Mark(item=claim.item, job=claim.job), is_signed, is_altered)
 
 
 def is_derived(mark: Mark, payload: int, keys: Iterable[bytes]) -> bool:
