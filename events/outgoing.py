@@ -174,6 +174,15 @@ def build_event(
     return canonical.dump(cloud_event) + b"\n"
 
 
+def is_same_event(stored: bytes, event: bytes) -> bool:
+    """Return whether a stored object is this event, as this version or version 0.1.0 writes it."""
+    if stored == event:
+        return True
+    older = canonical.load(event)
+    del older["dataschema"]
+    return stored == canonical.dump(older) + b"\n"
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema 2020-12 of all events, which is docs/schemas/event-1.json."""
     return schemas.struct_schema(SCHEMA, JobEvent, TraceEvent)

@@ -71,7 +71,7 @@ def is_announced(result: Result, runtime: Runtime) -> bool:
         stored = runtime.results.get(key, limit=EVENT_LIMIT).data
     except Refused:
         return False
-    return stored == outgoing.job_event(result)
+    return outgoing.is_same_event(stored, outgoing.job_event(result))
 
 
 def _put_event(key: str, event: bytes, runtime: Runtime) -> bool:
@@ -79,7 +79,7 @@ def _put_event(key: str, event: bytes, runtime: Runtime) -> bool:
     if runtime.results.put_once(key, event):
         return True
     with suppress(Refused):
-        if runtime.results.get(key, limit=EVENT_LIMIT).data == event:
+        if outgoing.is_same_event(runtime.results.get(key, limit=EVENT_LIMIT).data, event):
             return False
     runtime.results.put(key, event)
     return True
