@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soxr
 
 import watermark
 from core import pipeline
@@ -330,6 +331,18 @@ def test_a_clone_is_refused_as_a_reference(runtime: Runtime) -> None:
     speech = decoding.decode_trusted(REFERENCE.read_bytes())
     marked = watermark.embed(speech.samples, speech.rate, 7, key)
     data = encoding.encode(waveform.Audio(marked, speech.rate), "flac").data
+    done = run_job(put_job(runtime, reference=data), runtime)
+    assert present(done.items[0].error).code == "REF_IS_SYNTHETIC"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("speed", [0.97, 1.02, 1.03, 1.05, 1.1])
+def test_a_clone_at_another_speed_is_refused_as_a_reference(runtime: Runtime, speed: float) -> None:
+    key = next(iter(runtime.keys.watermark.values()))
+    speech = decoding.decode_trusted(REFERENCE.read_bytes())
+    marked = watermark.embed(speech.samples, speech.rate, 7, key)
+    played = soxr.resample(marked, speech.rate, speech.rate / speed)
+    data = encoding.encode(waveform.Audio(played, speech.rate), "flac").data
     done = run_job(put_job(runtime, reference=data), runtime)
     assert present(done.items[0].error).code == "REF_IS_SYNTHETIC"
 

@@ -22,6 +22,7 @@ from core.crypto.sealing import Context
 from core.errors import Failed, JobError, Misconfigured, Notice, Refused
 from core.job import kept_voice, statement_check, waiting
 from core.job.kept_voice import Asked, Examination, KeptVoice
+from core.job.own_mark import refuse_own_output
 from core.job.runtime import Run, Runtime, Stopwatch, Waiting
 from core.manifest import fields
 from core.manifest.resolve import Item, Job
@@ -35,7 +36,7 @@ from core.storage.port import Object
 from core.version import VERSION
 from core.voice import LearnsFromSeveral, Voiceprint
 
-_DETECTOR = f"{watermark.DETECTOR} fast"
+_DETECTOR = f"{watermark.DETECTOR} thorough"
 """Version and depth of the search for our mark in a recording."""
 
 
@@ -357,19 +358,10 @@ def _examine(prepared: Reference, spec: fields.Voice, runtime: Runtime) -> Exami
 
 def _check_speech(prepared: Reference, key: str, runtime: Runtime) -> list[str]:
     """Return the codes of the notices. Raises Refused REF_IS_SYNTHETIC."""
-    _refuse_synthetic(prepared.audio, runtime, key)
+    refuse_own_output(prepared.audio, runtime.keys.watermark, key)
     several = speaker_change.has_several_speakers(prepared.mel)
     remarks = ["AUDIO_MULTI_SPEAKER"] if several else []
     return [*(notice.code for notice in prepared.notices), *remarks]
-
-
-def _refuse_synthetic(speech: Audio, runtime: Runtime, key: str) -> None:
-    """Refuse our own output as a reference: a clone of a clone would evade the original consent."""
-    found = watermark.detect_any(
-        speech.samples, speech.rate, runtime.keys.watermark, thorough=False
-    )
-    if found.payload is not None:
-        raise Refused("REF_IS_SYNTHETIC", pointer=key)
 
 
 def _list_notices(examination: Examination, spec: fields.Voice, pointer: str) -> Iterator[Notice]:

@@ -19,7 +19,6 @@ from typing import Final, Literal
 
 import msgspec
 
-import watermark
 from core.audio import decoding
 from core.audio.waveform import Audio
 from core.consent import records
@@ -29,6 +28,7 @@ from core.crypto.sealing import Digest
 from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Failed, Refused
+from core.job.own_mark import refuse_own_output
 from core.job.runtime import Runtime
 from core.speech import recognise, reference
 from core.speech.encoders import CamPlus, Encoder, Ge2e, cosine_similarity
@@ -80,11 +80,7 @@ def _compare(
     if hashlib.sha256(spoken).hexdigest() != named.sha256:
         raise Refused("REF_HASH_MISMATCH", "The SHA-256 of the statement is not in the record.")
     statement = reference.prepare(spoken, named.key).audio
-    found = watermark.detect_any(
-        statement.samples, statement.rate, runtime.keys.watermark, thorough=False
-    )
-    if found.payload is not None:
-        raise Refused("REF_IS_SYNTHETIC")
+    refuse_own_output(statement, runtime.keys.watermark, named.key)
     original = reference.prepare(data, record.id).audio
     similarity = {
         encoder.name: round(cosine_similarity(*map(encoder.embed, (statement, original))), 3)

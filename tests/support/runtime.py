@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -28,6 +30,7 @@ from core.trace.registry import Mark
 from core.voice import Match, SpeechChunk, Voice, Voiceprint
 from handlers.jobs import carry_out
 
+WATERMARK_KEY = os.urandom(32)
 REFERENCE = Path(__file__).parents[1] / "data" / "speech" / "ref_367.flac"
 
 
@@ -94,6 +97,13 @@ def voice_of(runtime: Runtime) -> BuzzVoice:
 
 
 def create_keyring(folder: Path) -> keys.Keyring:
+    """Return new keys, except that all tests of a process share one watermark key: recordings are
+    searched for marks of it once (`core.job.own_mark`)."""
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True)
+        file = folder / "watermark-001.key"
+        file.write_bytes(base64.b64encode(WATERMARK_KEY) + b"\n")
+        file.chmod(0o600)
     keys.create_keys(folder)
     return keys.load_keyring(folder)
 
