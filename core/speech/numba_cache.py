@@ -10,7 +10,13 @@ from pathlib import Path
 
 
 def warm_up() -> None:
-    """Choose a folder for what numba compiles, then warm up `core.speech.preparation`.
+    """Choose a folder for what numba compiles, then warm up `core.speech.preparation`."""
+    choose_folder()
+    importlib.import_module("core.speech.preparation").warm_up()
+
+
+def choose_folder() -> None:
+    """Set NUMBA_CACHE_DIR if numba has no folder of its own to write to.
 
     numba writes beside librosa or into the user's cache folder, and librosa's import fails if
     neither is possible: then the folder is a new one, which only this user can read, because numba
@@ -18,7 +24,6 @@ def warm_up() -> None:
     """
     if "NUMBA_CACHE_DIR" not in os.environ and not any(map(_is_writable, _usual_folders())):
         os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="voicedrop-numba-")
-    importlib.import_module("core.speech.preparation").warm_up()
 
 
 def _usual_folders() -> list[Path]:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 HELLO = json.loads((EXAMPLE_INBOX / "jobs/hello.manifest.json").read_text())
 LIBROSA = "llvmlite"
 """The name of a library that is loaded with librosa and with nothing else."""
-PREPARING = "core.speech.preparation"
+PREPARING = "core.speech.numba_cache"
 """Part of the command line of the process that imports librosa."""
 
 

@@ -29,7 +29,13 @@ from core.result import document
 from core.storage.object_keys import parse_shard_key
 from handlers import sweep
 from handlers.jobs import carry_out_shard
-from tests.support.killed_worker import check_outputs, fork, retry_until_done, warm_up
+from tests.support.killed_worker import (
+    check_outputs,
+    fork,
+    keep_voice,
+    retry_until_done,
+    warm_up,
+)
 from tests.support.present import present
 from tests.support.runtime import BuzzVoice, local_runtime, put_job, split_job
 from tests.support.shards import shard_keys
@@ -41,14 +47,14 @@ LEASE_SECONDS = 0.4
 def main(root: Path, rounds: int, seed: int) -> int:
     rng = random.Random(seed)
     warm_up(root / "warm-up")
-    undisturbed, _ = put_split_job(root / "undisturbed")
+    undisturbed, _ = put_split_job(root, "undisturbed")
     start = time.monotonic()
     if finish_shards(undisturbed):
         return 1
     latest = (time.monotonic() - start) / 2
     killed = 0
     for number in range(rounds):
-        runtime, key = put_split_job(root / str(number))
+        runtime, key = put_split_job(root, str(number))
         for _ in range(WAVES):
             killed += kill_wave(runtime, rng, latest)
             check_outputs(runtime, key, finished=False)
@@ -60,8 +66,10 @@ def main(root: Path, rounds: int, seed: int) -> int:
     return 0
 
 
-def put_split_job(folder: Path) -> tuple[Runtime, str]:
-    """Put and split a job; return its runtime and the key of its manifest."""
+def put_split_job(root: Path, name: str) -> tuple[Runtime, str]:
+    """Put and split a job with a known voice; return its runtime and the key of its manifest."""
+    folder = root / name
+    keep_voice(root / "warm-up", folder)
     runtime = local_runtime(
         folder,
         voice=BuzzVoice(seconds_each=0.05),

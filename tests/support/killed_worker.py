@@ -2,8 +2,8 @@
 
     python -m tests.support.killed_worker FOLDER ROUNDS SEED
 
-Each round forks a worker on a new job and kills it with SIGKILL; then a second worker runs. Prints
-one JSON line with the number of workers that were killed while working. Exit code 1 at the first
+Each round forks a worker on a new job and kills it with SIGKILL; then a second worker runs. In most
+rounds the voice is known, because learning it takes seconds. Prints one JSON line with the number of workers that were killed while working. Exit code 1 at the first
 job that is incomplete.
 """
 
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -33,7 +34,11 @@ from tests.support.present import present
 from tests.support.runtime import BuzzVoice, finish_job, local_runtime, put_job
 
 LONGEST_SECONDS = 0.8
-"""About the longest time that the job takes."""
+"""About the longest time that the job takes with a known voice."""
+LEARNING_SECONDS = 4.0
+"""About the longest time that it takes with a new voice."""
+NEW_VOICE_EACH = 15
+"""In one of so many rounds the voice is new."""
 
 
 def main(root: Path, rounds: int, seed: int) -> int:
@@ -42,6 +47,9 @@ def main(root: Path, rounds: int, seed: int) -> int:
     killed = 0
     for number in range(rounds):
         folder = root / str(number)
+        is_known = number % NEW_VOICE_EACH > 0
+        if is_known:
+            keep_voice(root / "warm-up", folder)
         runtime = local_runtime(folder, voice=BuzzVoice(seconds_each=0.04), lease_seconds=0.4)
         items = [
             {"id": f"i{n}", "text": "One sentence of some length. Then another one. A third."}
@@ -49,7 +57,7 @@ def main(root: Path, rounds: int, seed: int) -> int:
         ]
         key = put_job(runtime, items=items)
         first = fork(partial(carry_out, key, runtime))
-        time.sleep(rng.uniform(0, LONGEST_SECONDS))
+        time.sleep(rng.uniform(0, LONGEST_SECONDS if is_known else LEARNING_SECONDS))
         os.kill(first, signal.SIGKILL)
         _, status = os.waitpid(first, 0)
         killed += os.WIFSIGNALED(status)
@@ -67,6 +75,12 @@ def warm_up(folder: Path) -> None:
     """Carry out a job in this process, so that forks inherit imports and caches."""
     runtime = local_runtime(folder, voice=BuzzVoice(seconds_each=0))
     finish_job(put_job(runtime, items=[{"id": "warm", "text": "Up."}]), runtime)
+
+
+def keep_voice(warm: Path, folder: Path) -> None:
+    """Copy the keys and the control bucket of `warm_up`, in which the voice is known."""
+    for name in ("keys", "control"):
+        shutil.copytree(warm / name, folder / name)
 
 
 def fork(work: Callable[[], object]) -> int:
