@@ -86,6 +86,9 @@ REFUSED: Mapping[str, str] = {
     "CONSENT_UNVERIFIED": "The record needs a recorded statement that can be verified.",
     "CONSENT_REVOKED": "Consent was withdrawn: only a record valid from a later date counts.",
     "LABEL_CHARSET": "Label fields take printable ASCII without spaces, quotes or backslashes.",
+    "LABEL_REQUIRED": "The operator requires more of a label than this manifest asks for.",
+    "LABEL_PRODUCER_FORBIDDEN": "This provider code is not allowed here: remove `producer`, or ask "
+    "the operator to allow it.",
     # batches
     "JSONL_BLANK_LINE": "JSON Lines may not contain blank lines: remove it.",
     "JSONL_HEADER": "The first line, and no other, must be the job header.",

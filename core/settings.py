@@ -16,6 +16,7 @@ from core.errors import Misconfigured
 ConsentPolicy = Literal["required", "optional", "verified"]
 Engine = Literal["kokoro", "gpt_sovits"]
 GuardKind = Literal["sound", "words"]
+LeastLabel = Literal["none", "implicit", "audible"]
 MarkPreset = Literal["balanced", "quiet", "robust"]
 Preparation = Literal["best", "article"]
 Producers = Literal["prefix", "principal"]
@@ -184,6 +185,16 @@ class Settings:
     )
     label_producer: str = setting(
         "", "Your provider code for the AIGC label of GB 45438-2025 (docs/labels.md). Empty: none."
+    )
+    label_min: LeastLabel = setting(
+        "none",
+        "The least label that a manifest may ask for: `none`, with a waiver; `implicit`, that in "
+        "a file's metadata; `audible`, which also needs a cue.",
+    )
+    label_codes: str = setting(
+        "*",
+        "Provider codes that manifests may name besides yours, with spaces between; "
+        "`jobs/acme=CODE` allows one to that folder only. `*`: any. Empty: none.",
     )
     sandbox: SandboxPolicy = setting(
         "best_effort",

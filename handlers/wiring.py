@@ -14,6 +14,7 @@ from core.audio import sandbox
 from core.crypto import keys
 from core.crypto.keys import KeyProvider, Keyring, ReadingKeys
 from core.errors import Misconfigured
+from core.job.label_policy import LabelPolicy
 from core.job.quota import Quota
 from core.job.runtime import Runtime, Step
 from core.settings import Settings
@@ -182,6 +183,7 @@ def create_runtime(
         consent=settings.consent,
         prepare=settings.prepare,
         producer=settings.label_producer,
+        labels=LabelPolicy(least=settings.label_min, codes=frozenset(settings.label_codes.split())),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         quota=Quota(

@@ -45,6 +45,7 @@ def accept(manifest: ReceivedManifest, runtime: Runtime) -> AcceptedJob:
         raise manifest.refused
     parsed = resolve.parse_manifest(manifest.data, lines=manifest.ref.key.endswith(".jsonl"))
     job = resolve.resolve(parsed)
+    runtime.labels.refuse(job.label, manifest.ref.key, runtime.producer)
     _refuse_long_joined_job(parsed, runtime)
     earlier, claims = _earlier_results(job, runtime)
     to_make = reuse.remove_items(job, earlier)

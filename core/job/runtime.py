@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from core.consent.gate import ConsentRegister
 from core.crypto.keys import Keyring
 from core.errors import Misconfigured
+from core.job.label_policy import LabelPolicy
 from core.job.lease import Lease
 from core.job.quota import Quota
 from core.result.document import Result
@@ -62,6 +63,7 @@ class Runtime:
     """How recordings are prepared, unless the manifest says it."""
     producer: str = ""
     """Provider code for the AIGC label, unless the manifest gives one."""
+    labels: LabelPolicy = field(default=LabelPolicy())
     lease_seconds: float = 30.0
     max_attempts: int = 5
     quota: Quota = field(default=Quota())
