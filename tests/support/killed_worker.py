@@ -3,8 +3,8 @@
     python -m tests.support.killed_worker FOLDER ROUNDS SEED
 
 Each round forks a worker on a new job and kills it with SIGKILL; then a second worker runs. In most
-rounds the voice is known, because learning it takes seconds. Prints one JSON line with the number of workers that were killed while working. Exit code 1 at the first
-job that is incomplete.
+rounds the voice is known, because learning it takes seconds. Prints one JSON line with the number
+of workers that were killed while working. Exit code 1 at the first job that is incomplete.
 """
 
 from __future__ import annotations
