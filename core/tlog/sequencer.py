@@ -244,7 +244,8 @@ class _Sequencer:
         self._read_tree()
         stored = self.results.get(key, limit=log.LIMIT)
         batch = tiles.unbundle(stored.data)
-        if not self._is_ours(stored, batch):
+        # One without entries would be completed for ever.
+        if not batch or not self._is_ours(stored, batch):
             self._set_aside(self.results, key, "It is not a batch that we signed.")
             return True
         bundles = tiles.split_into_bundles([*self.tail, *batch])
@@ -275,8 +276,7 @@ class _Sequencer:
             record = base64url.decode(stored.info.metadata.get(BATCH_RECORD, ""))
             return signed.verify(record, self.known_keys) == self._describe_batch(stored.data)
         leaves = [parse_leaf(entry) for entry in batch]
-        is_true = bool(leaves) and all(map(self._is_true, leaves))
-        return is_true or any(map(self._has_proof, leaves))
+        return all(map(self._is_true, leaves)) or any(map(self._has_proof, leaves))
 
     def _is_true(self, leaf: AnyLeaf | None) -> bool:
         with suppress(Refused):

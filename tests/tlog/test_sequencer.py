@@ -178,16 +178,10 @@ def test_a_second_leaf_of_a_job_is_refused(control: LocalStore, results: LocalSt
 def test_a_log_with_two_leaves_of_a_job_is_refused(
     control: LocalStore, results: LocalStore
 ) -> None:
-    """The holder of the key writes the batch itself."""
     first = put_result(results, A)
     sequencer.enqueue(control, first)
     integrate(control, results)
-    second = put_result(results, A, status="rewritten")
-    batch = tiles.bundle([second.dump()])
-    digest = hashlib.sha256(batch).hexdigest()
-    about = {"schema": "voicedrop/batch/1", "log": ORIGIN, "start": 1, "sha256": digest}
-    record = base64url.encode(signed.sign(about, KEY))
-    results.put(batch_key(1), batch, metadata={sequencer.BATCH_RECORD: record})
+    put_signed_batch(results, 1, [put_result(results, A, status="rewritten").dump()])
     assert integrate(control, results).checkpoint
     with pytest.raises(Refused, match=f"second, different leaf of {A}"):
         log.verify(results, KEYS, ORIGIN)
@@ -215,6 +209,24 @@ def test_a_planted_batch_is_set_aside(control: LocalStore, results: LocalStore) 
     assert len(integrate(control, results).refused) == 1
     assert logged(results) == {A: true.result_sha256, B: other.result_sha256}
     assert kept_aside(control) == [planted]
+
+
+def put_signed_batch(results: LocalStore, start: int, entries: list[bytes]) -> None:
+    """The holder of the key writes a batch itself."""
+    batch = tiles.bundle(entries)
+    digest = hashlib.sha256(batch).hexdigest()
+    about = {"schema": "voicedrop/batch/1", "log": ORIGIN, "start": start, "sha256": digest}
+    record = base64url.encode(signed.sign(about, KEY))
+    results.put(batch_key(start), batch, metadata={sequencer.BATCH_RECORD: record})
+
+
+def test_a_signed_batch_without_entries_is_set_aside(
+    control: LocalStore, results: LocalStore
+) -> None:
+    put_signed_batch(results, 0, [])
+    sequencer.enqueue(control, put_result(results, A))
+    assert len(integrate(control, results).refused) == 1
+    assert list(logged(results)) == [A]
 
 
 @pytest.mark.parametrize("planted", [b"", b"\0", b"\0\0", b"\0\7garbage"])
