@@ -36,7 +36,8 @@ def integrate_log(bucket: Bucket = None, as_json: AsJson = False) -> None:
     refused = [{"key": leaf.key, "reason": leaf.reason} for leaf in integrated.refused]
     remarks = screen.stderr(quiet=as_json)
     for leaf in integrated.refused:
-        remarks.print(f"Not logged, kept as {leaf.key} in control: {leaf.reason}", markup=False)
+        line = f"Not logged, kept as {leaf.key} in control: {leaf.reason}"
+        screen.print_line(remarks, line)
     checkpoint = integrated.checkpoint
     if checkpoint is None:
         remarks.print("Nothing is queued, and nothing was ever logged.")
@@ -46,7 +47,7 @@ def integrate_log(bucket: Bucket = None, as_json: AsJson = False) -> None:
         remarks.print(f"{checkpoint.size} entries are in the log.")
         remarks.print("Keep this checkpoint where the operator cannot change it:")
         data = {"origin": checkpoint.origin, "size": checkpoint.size, "checkpoint": note}
-        output = CommandOutput(data | {"refused": refused}, [note.rstrip()])
+        output = CommandOutput(data | {"refused": refused}, note.rstrip().split("\n"))
     screen.show(output, as_json=as_json)
 
 

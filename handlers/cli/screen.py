@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,11 @@ STAGES = {
     "store": "storing",
 }
 
+_CONTROLS = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+"""Controls of terminals and of the direction of text, and halves of characters."""
+_IN_LINES = re.compile(f"[\x00-\x1f{_CONTROLS}]")
+_IN_JSON = re.compile(f"[{_CONTROLS}]")
+
 
 @dataclass(frozen=True, slots=True)
 class CommandOutput:
@@ -49,21 +55,34 @@ def show(output: CommandOutput, *, as_json: bool) -> None:
     if as_json:
         print_json(output.data)
     else:
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console()
         for line in output.lines:
-            console.print(line, markup=False)
+            print_line(console, line)
     if output.exit_code:
         raise typer.Exit(output.exit_code)
 
 
 def print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    typer.echo(_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print one line literally. Names that a producer chose may look like markup, or contain
+    controls of the terminal, which are shown as escapes."""
+    console.print(Text(escape_controls(line)), soft_wrap=True)
+
+
+def escape_controls(line: str) -> str:
+    return _IN_LINES.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
 
 
 def print_error(error: JobError) -> None:
     """Print an error and what to do about it on standard error."""
-    advice = "" if error.advice in str(error) else f"\n{error.advice}"
-    stderr().print(f"{error}{advice}", markup=False, soft_wrap=True)
+    console = stderr()
+    print_line(console, str(error))
+    if error.advice not in str(error):
+        print_line(console, error.advice)
 
 
 def stderr(*, quiet: bool = False) -> Console:
@@ -81,7 +100,7 @@ class Progress:
         self, console: Console | None = None, output: Console | None = None, *, quiet: bool = False
     ) -> None:
         self._console = console or stderr(quiet=quiet)
-        self._output = output or Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self._output = output or Console(quiet=quiet)
         self._status: Status | None = None
         self._spoken: dict[str, tuple[float, float]] = {}
         """Job and item -> seconds spent on speaking, and seconds of speech."""
@@ -122,17 +141,17 @@ class Progress:
     def update_status(self, text: str) -> None:
         """Replace the status line; nothing where standard error is not a terminal."""
         if self._status:
-            self._status.update(Text(text))
+            self._status.update(Text(escape_controls(text)))
 
     def print(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        print_line(self._console, line)
 
     def report(self, line: str) -> None:
         """Print a line on standard output. The status line is removed meanwhile, because while it
         is shown, it diverts standard output to standard error."""
         if self._status:
             self._status.stop()
-        self._output.print(line, markup=False)
+        print_line(self._output, line)
         if self._status:
             self._status.start()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-import typer
-
 from core.audio.decoding import BYTES_LIMIT
 from core.errors import Misconfigured, Refused
 from core.job import commit
@@ -15,7 +13,7 @@ from core.manifest import resolve
 from core.result.document import Result
 from core.settings import Settings
 from handlers import wiring
-from handlers.cli import exit_codes
+from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals
 from handlers.cli.files import read_file
 from handlers.cli.find_job import FoundManifest, found_manifest, last_retry, manifest_key
@@ -87,7 +85,7 @@ def _references(path: Path, data: bytes) -> set[str]:
         parsed = resolve.parse_manifest(data, lines=path.name.endswith(".jsonl"))
         job = resolve.resolve(parsed)
     except Refused:
-        typer.echo(f"{path} was not submitted:", err=True)
+        screen.print_line(screen.stderr(), f"{path} was not submitted:")
         raise
     newline = "\n" if isinstance(parsed.source, str) else b"\n"
     line, end = 1, 0
@@ -96,7 +94,7 @@ def _references(path: Path, data: bytes) -> set[str]:
         line += parsed.source.count(newline, end, start)  # type: ignore[arg-type]
         end = start
         name = f"item {bad.id}: " if bad.id else ""
-        typer.echo(f"{path}, line {line}: {name}{bad.error}", err=True)
+        screen.print_line(screen.stderr(), f"{path}, line {line}: {name}{bad.error}")
     if job.errors:
         raise job.errors[0].error
     voices = job.voices.values()
