@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from core.errors import importing
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnxruntime as ort
+    from numpy.typing import NDArray
 
 _CUDA = "CUDAExecutionProvider"
 _CUDA_OPTIONS = {
@@ -85,19 +87,33 @@ def runtime_is_at_least(version: tuple[int, int]) -> bool:
 
 
 def open_session(
-    model: Path | bytes, *, threads: int | None = None, cpu_only: bool = False
+    model: Path | bytes,
+    *,
+    threads: int | None = None,
+    cpu_only: bool = False,
+    reuse_buffers: bool = True,
+    files: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> ort.InferenceSession:
     """Open a model on the best device of this machine.
 
     `threads` limits the CPU provider (default: every usable CPU). `cpu_only` is for small models,
-    for which copying to the GPU takes longer than computing. Raises ONNX Runtime's own exceptions
-    if the file is not a valid model.
+    for which copying to the GPU takes longer than computing. Without `reuse_buffers`, a graph of a
+    thousand nodes whose shapes are unknown is opened in a fifth of the time: ONNX Runtime compares
+    each tensor with every earlier one, and finds none of the same shape. `files`
+    are contents of external data files that are not on the disk. Raises ONNX Runtime's own
+    exceptions if the file is not a valid model.
     """
     runtime = _onnxruntime()
     names = ("CPUExecutionProvider",) if cpu_only else providers().names
     chosen = [(name, _CUDA_OPTIONS if name == _CUDA else {}) for name in names]
     source = model if isinstance(model, bytes) else str(model)
     options = _session_options(threads or usable_cpus())
+    options.enable_mem_reuse = reuse_buffers
+    if files:
+        sizes = [len(data) for data in files.values()]
+        options.add_external_initializers_from_files_in_memory(
+            list(files), list(files.values()), sizes
+        )
     if _CUDA not in names:
         # On CPUs, Add followed by LayerNormalization is 1.4 to 6 times as fast as the fused node.
         options.add_session_config_entry(
@@ -151,7 +167,8 @@ def _session_options(threads: int, *, log: int = _LOG_ERRORS) -> ort.SessionOpti
     # Without VNNI, x86 adds two products of bytes in saturating 16-bit arithmetic, which makes
     # speech audibly noisy. This option multiplies signed weights exactly instead. Sessions cannot
     # be opened with it if nodes share the int8 zero point of their weights.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not has_vnni():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 

@@ -113,11 +113,13 @@ def list_(as_json: AsJson = False) -> None:
     from core.voice.gpt_sovits.convert.download import MODELS, installed_bundles
 
     folder = Settings.from_environ(os.environ).cache / "bundles"
-    bundles = [
-        {"bundle": str(b.folder), "version": b.spec.version, "precision": b.spec.precision}
-        for b in installed_bundles(folder)
-    ]
-    lines = [f"{b['bundle']}  {b['version']} {b['precision']}" for b in bundles]
+    bundles, lines = [], []
+    for one in installed_bundles(folder):
+        version, precision = one.spec.version, one.spec.precision
+        size = sum(part.size for part in one.spec.parts.values())
+        fields = {"version": version, "precision": precision, "bytes": size}
+        bundles.append({"bundle": str(one.folder), **fields})
+        lines.append(f"{one.folder}  {version} {precision} {size / 1e6:.0f} MB")
     names = ", ".join(MODELS)
     lines = lines or [f"None in {folder}. `voicedrop models get NAME` can download {names}."]
     screen.show(CommandOutput({"bundles": bundles}, lines), as_json=as_json)

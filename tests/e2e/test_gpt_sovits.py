@@ -65,6 +65,11 @@ def test_bundles_are_listed(converted: Workspace) -> None:
     ran = converted.run("models", "list", "--json", VOICEDROP_CACHE="cache")
     (bundle_row,) = json.loads(ran.stdout)["bundles"]
     assert (bundle_row["version"], bundle_row["precision"]) == ("v2ProPlus", "fp32")
+    folder = converted.root / "cache/bundles/tiny"
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert bundle_row["bytes"] == sum(sizes.values()) - sizes["bundle.json"]
+    shown = converted.run("models", "list", VOICEDROP_CACHE="cache").stdout
+    assert f"{bundle_row['bytes'] / 1e6:.0f} MB" in " ".join(shown.split())
     assert "models get" in converted.run("models", "list", VOICEDROP_CACHE="none").stdout
 
 

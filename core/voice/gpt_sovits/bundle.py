@@ -12,6 +12,7 @@ import msgspec
 
 from core import inference
 from core.errors import Misconfigured, raising
+from core.voice.gpt_sovits.stored import open_graph
 
 SCHEMA = "voicedrop/gpt-sovits/1"
 SPEC = "bundle.json"
@@ -149,8 +150,11 @@ class Bundle:
         path = self.folder / f"{graph}.onnx"
         threads = 1 if graph in _SINGLE_THREADED else self.threads
         with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
-            return inference.open_session(
-                path, threads=threads, cpu_only=not self.runs_on_cuda(graph)
+            return open_graph(
+                path,
+                threads=threads,
+                cpu_only=not self.runs_on_cuda(graph),
+                reuse_buffers=graph not in _T2S,
             )
 
 

@@ -21,6 +21,7 @@ from core.voice.gpt_sovits.convert import (
     bert,
     calibrate,
     hubert,
+    layers,
     quantize,
     sovits,
     speaker,
@@ -29,8 +30,9 @@ from core.voice.gpt_sovits.convert import (
 )
 from core.voice.gpt_sovits.convert.checkpoint import Checkpoint, open_checkpoint
 from core.voice.gpt_sovits.convert.graph import Graph, Weights
+from core.voice.gpt_sovits.stored import WEIGHTS
 
-CONVERTER = "voicedrop/4"
+CONVERTER = "voicedrop/5"
 """Stored in every bundle; incremented whenever the graphs change."""
 _SPECTROGRAM_BINS = 704
 _MAX_JSON = 16 * 2**20
@@ -89,11 +91,12 @@ def convert(
     with raising(mismatch, on=errors):
         model = _open_sources(sources)
     with _temporary_folder(out) as folder, raising(mismatch, on=errors):
-        with Weights(folder / "weights.bin") as weights:
+        with Weights(folder / WEIGHTS) as weights:
             graphs = _graph_builders(model, precision, folder)
             for i, (name, build) in enumerate(graphs.items()):
                 progress(name, i / (len(graphs) + 2))
-                graph = Graph(weights, _float_type(name, precision))
+                bits = _stored_bits(name, precision, model.sovits.version)
+                graph = Graph(weights, _float_type(name, precision), stored_bits=bits)
                 build(graph)
                 graph.save(folder / f"{name}.onnx")
                 weights.flush()
@@ -161,9 +164,10 @@ def _graph_builders(
 ) -> dict[str, Callable[[Graph], None]]:
     """Return the builder of each graph. The vocoder is last: others may be used to calibrate it."""
     linear = quantize.choose_linear(precision)
+    dense = quantize.blockwise_dense if _has_8bit_t2s(precision) else layers.dense
     ranges = calibrate.key_value_ranges(model.t2s) if _has_8bit_t2s(precision) else None
     graphs: dict[str, Callable[[Graph], None]] = {
-        "ssl": lambda g: hubert.build(g, *model.hubert, model.sovits.ckpt),
+        "ssl": lambda g: hubert.build(g, *model.hubert, model.sovits.ckpt, dense),
         "timbre": lambda g: sovits.build_timbre(g, model.sovits),
         "prefill": lambda g: t2s.build_prefill(g, model.t2s, linear, ranges),
         "step": lambda g: t2s.build_step(g, model.t2s, linear, ranges),
@@ -171,8 +175,7 @@ def _graph_builders(
         "flow": lambda g: sovits.build_flow(g, model.sovits),
     }
     if _has_8bit_t2s(precision):
-        blockwise = quantize.blockwise_linear
-        graphs[STEP_VNNI] = lambda g: t2s.build_step(g, model.t2s, blockwise, ranges)
+        graphs[STEP_VNNI] = lambda g: t2s.build_step(g, model.t2s, quantize.vnni_linear, ranges)
     if model.speaker is not None:
         encoder = model.speaker
         graphs["speaker"] = lambda g: speaker.build(g, encoder)
@@ -195,6 +198,18 @@ def _float_type(graph: str, precision: Precision) -> type[np.floating[Any]]:
     """Use half precision in the slow graphs; the analysis of a reference stays exact."""
     slow = graph in ("prefill", "step", "vocoder")
     return np.float16 if precision == "fp16" and slow else np.float32
+
+
+def _stored_bits(graph: str, precision: Precision, version: sovits.Version) -> int:
+    """Return the bits of a stored weight. v2Pro and v2ProPlus have the speaker encoder and a larger
+    vocoder; the speaker embedding tolerates more rounding than what is computed from tokens."""
+    if not _has_8bit_t2s(precision) or graph == "bert":
+        return 32
+    if graph in ("timbre", "speaker") and version != "v2":
+        return 6
+    if graph in ("ssl", "encode", "flow", "vocoder") and version != "v2":
+        return 8
+    return 16
 
 
 def _make_spec(

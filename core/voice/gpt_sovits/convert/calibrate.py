@@ -13,6 +13,7 @@ from core import inference
 from core.voice.gpt_sovits.convert import t2s, vocoder
 from core.voice.gpt_sovits.convert.checkpoint import Checkpoint
 from core.voice.gpt_sovits.convert.graph import Graph, Weights
+from core.voice.gpt_sovits.stored import open_graph
 
 _QUANTISED_STAGES = 3
 """The last two upsampling stages stay exact: they are fast, and rounding them is audible."""
@@ -80,8 +81,7 @@ def _is_quantised(output: str, config: vocoder.VocoderConfig) -> bool:
 def _random_latents(folder: Path, ckpt: Checkpoint) -> list[dict[str, Any]]:
     random = np.random.default_rng(0)
     encode, flow, timbre = (
-        inference.open_session(folder / f"{name}.onnx", cpu_only=True)
-        for name in ("encode", "flow", "timbre")
+        open_graph(folder / f"{name}.onnx", cpu_only=True) for name in ("encode", "flow", "timbre")
     )
     inter = ckpt.shape("enc_p.proj.weight")[0] // 2
     latents = []

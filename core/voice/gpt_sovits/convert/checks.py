@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from core.voice.gpt_sovits.bundle import Bundle
 
 TOLERANCE = 1e-4
+_MIN_AGREEMENT = 0.9
+"""Minimum share of equal tokens for quantised bundles, even with random weights."""
 _MIN_SNR = 20.0
 """Minimum in dB for quantised bundles, even with random weights."""
 
@@ -58,12 +60,34 @@ def check_equal(stage: str, got: Any, want: NDArray[Any]) -> Check:
     return Check(stage, different, 0)
 
 
+def check_stage(
+    stage: str, bundle: Bundle, got: NDArray[Any], want: NDArray[Any], bound: float = TOLERANCE
+) -> Check:
+    """Measure the largest error, or the signal-to-noise ratio if the bundle's weights are
+    rounded."""
+    if bundle.has_8bit_t2s and got.shape == want.shape:
+        return _check_ratio(stage, got, want)
+    return check_close(stage, got, want, bound)
+
+
 def check_wave(
     stage: str, bundle: Bundle, got: NDArray[np.float32], want: NDArray[np.float32]
 ) -> Check:
-    """Measure the largest error, or the signal-to-noise ratio if the vocoder is rounded."""
-    if bundle.spec.precision in ("fp32", "int8") or got.shape != want.shape:
-        return check_close(stage, got, want)
+    """Like `check_stage`; fp16 rounds the vocoder as well."""
+    if bundle.spec.precision == "fp16" and got.shape == want.shape:
+        return _check_ratio(stage, got, want)
+    return check_stage(stage, bundle, got, want)
+
+
+def check_codes(stage: str, bundle: Bundle, got: Any, want: NDArray[np.int64]) -> Check:
+    """Count the tokens that differ, or measure the share of equal ones if the weights are
+    rounded."""
+    if not bundle.has_8bit_t2s or np.shape(got) != want.shape:
+        return check_equal(stage, got, want)
+    return Check(f"{stage}, equal", float((got == want).mean()), _MIN_AGREEMENT, at_least=True)
+
+
+def _check_ratio(stage: str, got: NDArray[Any], want: NDArray[Any]) -> Check:
     noise = np.square(got - want, dtype=np.float64).sum()
     ratio = 10 * np.log10(np.square(want, dtype=np.float64).sum() / max(noise, 1e-30))
     return Check(f"{stage}, SNR in dB", float(ratio), _MIN_SNR, at_least=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import DTypeLike, NDArray
 from onnx import TensorProto, helper
+
+from core.voice.gpt_sovits import stored
 
 OPSET = 24
 """The first with TensorScatter, which updates a key-value cache in place."""
@@ -27,7 +31,6 @@ class Weights:
     """The data file of a bundle. Equal tensors are stored once for all graphs."""
 
     def __init__(self, path: Path) -> None:
-        self.name = path.name
         self._file: BinaryIO = path.open("wb")
         self._stored: dict[bytes, tuple[int, int]] = {}
 
@@ -61,16 +64,22 @@ class Weights:
 class Graph:
     """A graph under construction. Methods return names of tensors.
 
-    Arrays and numbers as inputs become constants, floats in the precision `dtype`.
+    Arrays and numbers as inputs become constants, floats in the precision `dtype`. Matrices and
+    larger arrays of floats are stored with `stored_bits`: 6, 8, 16 or 32.
     """
 
-    def __init__(self, weights: Weights, dtype: DTypeLike = np.float32) -> None:
+    def __init__(
+        self, weights: Weights, dtype: DTypeLike = np.float32, *, stored_bits: int = 32
+    ) -> None:
         self.dtype = np.dtype(dtype)
+        self._stored_bits = stored_bits
         self._weights = weights
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._restored: list[stored.Stored] = []
+        self._restored_size = 0
         self._count = 0
 
     def input(self, name: str, shape: Shape, dtype: DTypeLike | None = None) -> str:
@@ -130,11 +139,53 @@ class Graph:
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
         path.write_bytes(model.SerializeToString())
+        if self._restored:
+            path.with_suffix(".json").write_bytes(msgspec.json.encode(self._restored))
 
     def _tensor_name(self, value: Any) -> str:
         if value is None:
             return ""
-        return value if isinstance(value, str) else self._constant(np.asarray(value))
+        if isinstance(value, str):
+            return value
+        array = np.asarray(value)
+        small = array.dtype.kind != "f" or array.ndim < 2 or array.nbytes < _INLINE_BYTES
+        return self._constant(array) if small or self._stored_bits == 32 else self._store(array)
+
+    def _store(self, value: NDArray[Any]) -> str:
+        if self._stored_bits == 16:
+            return self.restored("half", value.astype(np.float16), value.shape, np.float32)
+        data, axis = stored.round_to_codes(value, self._stored_bits)
+        form: stored.Form = "codes6" if self._stored_bits == 6 else "codes8"
+        return self.restored(form, data, value.shape, np.float32, source=value.shape, axis=axis)
+
+    def restored(
+        self,
+        form: stored.Form,
+        data: NDArray[Any],
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        *,
+        source: tuple[int, ...] | None = None,
+        axis: int = 0,
+    ) -> str:
+        """Add a tensor that is made of `data`, of the shape `source`, when the graph is opened."""
+        offset, size = self._weights.add(data)
+        name = f"constant_{len(self._constants)}"
+        tensor = TensorProto(name=name, dims=shape, data_type=type_of(np.dtype(dtype)))
+        place, length = self._restored_size, math.prod(shape) * np.dtype(dtype).itemsize
+        self._restored_size += length + -length % _ALIGNMENT
+        self._constants[name] = _external(tensor, stored.RESTORED, place, length)
+        entry = stored.Stored(
+            form=form,
+            shape=list(data.shape if source is None else source),
+            offset=offset,
+            size=size,
+            axis=axis,
+            place=place,
+            length=length,
+        )
+        self._restored.append(entry)
+        return name
 
     def _constant(self, value: NDArray[Any]) -> str:
         if value.dtype.kind == "f":
@@ -145,17 +196,18 @@ class Graph:
         else:
             offset, length = self._weights.add(value)
             tensor = TensorProto(name=name, dims=value.shape, data_type=type_of(value.dtype))
-            tensor.data_location = TensorProto.EXTERNAL
-            location = {
-                "location": self._weights.name,
-                "offset": str(offset),
-                "length": str(length),
-            }
-            for key, text in location.items():
-                tensor.external_data.add(key=key, value=text)
+            _external(tensor, stored.WEIGHTS, offset, length)
         self._constants[name] = tensor
         return name
 
     def _new_name(self, kind: str) -> str:
         self._count += 1
         return f"{kind}_{self._count}"
+
+
+def _external(tensor: TensorProto, file: str, offset: int, length: int) -> TensorProto:
+    tensor.data_location = TensorProto.EXTERNAL
+    place = {"location": file, "offset": str(offset), "length": str(length)}
+    for key, text in place.items():
+        tensor.external_data.add(key=key, value=text)
+    return tensor

@@ -5,7 +5,7 @@ Hsu et al. 2021, https://arxiv.org/abs/2106.07447, as `transformers.HubertModel`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,17 @@ from core.voice.gpt_sovits.convert.layers import (
     transpose,
 )
 
+Dense = Callable[[Graph, str, Checkpoint, str], str]
+"""Writes a linear layer of a checkpoint, see `layers.dense`."""
 
-def build(g: Graph, hubert: Checkpoint, config: Mapping[str, Any], sovits: Checkpoint) -> None:
+
+def build(
+    g: Graph,
+    hubert: Checkpoint,
+    config: Mapping[str, Any],
+    sovits: Checkpoint,
+    write: Dense = dense,
+) -> None:
     """Write HubertModel and the quantiser of SoVITS.
 
     wave (1, samples) at 16 kHz -> ssl (1, channels, frames), codes (frames / 2,).
@@ -42,7 +51,7 @@ def build(g: Graph, hubert: Checkpoint, config: Mapping[str, Any], sovits: Check
     x = layer_norm(g, x, *hubert.weight_and_bias("encoder.layer_norm"), eps)
     for i in range(hubert.count_layers("encoder.layers.%d.attention.q_proj.weight")):
         below = hubert.submodule(f"encoder.layers.{i}.")
-        x = _transformer_layer(g, x, below, int(config["num_attention_heads"]), eps)
+        x = _transformer_layer(g, x, below, int(config["num_attention_heads"]), eps, write)
     ssl = transpose(g, x)
     g.output("ssl", ssl, (1, "channels", "frames"))
     g.output("codes", _nearest_codes(g, ssl, sovits), ("tokens",), np.int64)
@@ -78,18 +87,20 @@ def _positional_convolution(g: Graph, x: str, hubert: Checkpoint, groups: int) -
     return g.op("Add", x, transpose(g, gelu(g, y)))
 
 
-def _transformer_layer(g: Graph, x: str, layer: Checkpoint, heads: int, eps: float) -> str:
+def _transformer_layer(
+    g: Graph, x: str, layer: Checkpoint, heads: int, eps: float, write: Dense
+) -> str:
     """HubertEncoderLayer, post-norm, on (1, frames, channels)."""
     width = layer.shape("attention.q_proj.weight")[0]
     q, k, v = (
-        split_heads(g, dense(g, x, layer, f"attention.{p}_proj"), heads, width // heads)
+        split_heads(g, write(g, x, layer, f"attention.{p}_proj"), heads, width // heads)
         for p in "qkv"
     )
     y = merge_heads(g, attention(g, q, k, v, (width // heads) ** -0.5), width)
-    y = dense(g, y, layer, "attention.out_proj")
+    y = write(g, y, layer, "attention.out_proj")
     x = layer_norm(g, g.op("Add", x, y), *layer.weight_and_bias("layer_norm"), eps)
-    y = gelu(g, dense(g, x, layer, "feed_forward.intermediate_dense"))
-    y = dense(g, y, layer, "feed_forward.output_dense")
+    y = gelu(g, write(g, x, layer, "feed_forward.intermediate_dense"))
+    y = write(g, y, layer, "feed_forward.output_dense")
     return layer_norm(g, g.op("Add", x, y), *layer.weight_and_bias("final_layer_norm"), eps)
 
 

@@ -21,7 +21,14 @@ from core.errors import Refused, raising
 from core.speech.filter_bank import kaldi_bands
 from core.voice.gpt_sovits import features, reference, synthesis
 from core.voice.gpt_sovits.bundle import Bundle
-from core.voice.gpt_sovits.convert.checks import Check, check_close, check_equal, check_wave
+from core.voice.gpt_sovits.convert.checks import (
+    Check,
+    check_close,
+    check_codes,
+    check_equal,
+    check_stage,
+    check_wave,
+)
 from core.voice.gpt_sovits.sampling import (
     GREEDY,
     Sampler,
@@ -41,7 +48,7 @@ _SPEAKER_TOL = 2e-4
 """Relative to the largest value; upstream in float32 differs by 1e-4 from float64."""
 _PCM_TOL = 4.0
 _SILENCE = 9600
-_MIN_COSINE, _MIN_AGREEMENT = 0.995, 0.9
+_MIN_COSINE, _MIN_ARGMAX = 0.995, 0.85
 """Minimum for quantised bundles, even with random weights."""
 _SAMPLING_CASES = {
     "a": Sampling(15, 1.0, 1.0, 1.35),
@@ -89,8 +96,8 @@ def _check_reference(bundle: Bundle, common: Golden, own: Golden, audio: list[Au
     )
     wave = {"wave": common["wav16k_in"][None]}
     ssl, codes = bundle.run("ssl", ["ssl", "codes"], wave)
-    yield check_close("ssl", ssl, common["ssl_last_hidden_state"])
-    yield check_equal("prompt codes, wrong", codes, own["prompt_semantic"])
+    yield check_stage("ssl", bundle, ssl, common["ssl_last_hidden_state"])
+    yield check_codes("prompt codes", bundle, codes, own["prompt_semantic"])
     waves = [reference.prepare(bundle, recording) for recording in audio]
     spectrograms = [features.spectrogram(wave, spec.window, spec.hop) for wave in waves]
     yield check_close("spectrogram", spectrograms[0], common["refer_spec"])
@@ -101,10 +108,11 @@ def _check_reference(bundle: Bundle, common: Golden, own: Golden, audio: list[Au
         bands = kaldi_bands(own["sv_wav16k"])
         yield check_close("filter bank", bands, own["sv_fbank"], _FBANK_TOL)
         vector = bundle.run("speaker", ["speaker"], {"fbank": own["sv_fbank"][None]})[0]
-        size = np.abs(own["sv_emb"]).max()
-        yield check_close("sv_emb, relative", vector / size, own["sv_emb"] / size, _SPEAKER_TOL)
+        vector, want = (value / np.abs(own["sv_emb"]).max() for value in (vector, own["sv_emb"]))
+        yield check_stage("sv_emb, relative", bundle, vector, want, _SPEAKER_TOL)
         inputs["speaker"] = own["sv_emb"]
-    yield check_close("ge", bundle.run("timbre", ["timbre"], inputs)[0], own["dec_ge"])
+    timbre = bundle.run("timbre", ["timbre"], inputs)[0]
+    yield check_stage("ge", bundle, timbre, own["dec_ge"])
     if bundle.spec.bert:
         bert = bundle.run("bert", ["features"], {"ids": common["bert_input_ids"][0]})[0]
         yield check_close("bert", bert, common["bert_char_feature"])
@@ -188,18 +196,18 @@ def _check_drift(bundle: Bundle, common: Golden, own: Golden) -> Checks:
     product = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
     yield Check("logits, least cosine", float(product.min()), _MIN_COSINE, at_least=True)
     agreed = float((got.argmax(1) == want.argmax(1)).mean())
-    yield Check("argmax agreement", agreed, _MIN_AGREEMENT, at_least=True)
+    yield Check("argmax agreement", agreed, _MIN_ARGMAX, at_least=True)
 
 
 def _check_sovits(bundle: Bundle, common: Golden, own: Golden) -> Checks:
     timbre, tokens, phones = own["dec_ge"], own["seg0_tokens"], common["seg0_phones"]
     latent = synthesis.encode(bundle, tokens, phones, timbre)
-    yield check_close("enc_p latent", latent.transpose(0, 2, 1), own["dec_encp_enc2"])
+    yield check_stage("enc_p latent", bundle, latent.transpose(0, 2, 1), own["dec_encp_enc2"])
     inputs = {"latent": latent, "noise": np.zeros_like(own["dec_m_p"]), "timbre": timbre}
     z, mean, log_std = bundle.run("flow", ["z", "mean", "log_std"], inputs)
-    yield check_close("enc_p mean", mean, own["dec_m_p"])
-    yield check_close("enc_p log std", log_std, own["dec_logs_p"])
-    yield check_close("z", z, own["dec_z"])
+    yield check_stage("enc_p mean", bundle, mean, own["dec_m_p"])
+    yield check_stage("enc_p log std", bundle, log_std, own["dec_logs_p"])
+    yield check_stage("z", bundle, z, own["dec_z"])
     wave = synthesis.vocode(bundle, own["dec_z"], timbre)
     yield check_wave("wave", bundle, wave, own["wav_noise0"])
     z = synthesis.flow(bundle, latent, own["noise"], timbre)
