@@ -127,7 +127,8 @@ MISCONFIGURED: Mapping[str, str] = {
     "SETTING_INVALID": "Correct the setting named in the message.",
     "CONFIG_LOOP": "Use separate inbox and results buckets: results would trigger new jobs.",
     "BUCKET_VERSIONING_UNSAFE": "Versioning was enabled on this bucket: use one that never had it.",
-    "BUCKET_MISSING": "Create the bucket or correct its name.",
+    "BUCKET_MISSING": "Correct the name, or create it. --bucket names the folder that contains "
+    "`inbox`, `results` and `control`; VOICEDROP_RESULTS and its like name each of them.",
     "BUCKET_FORBIDDEN": "Access denied: grant the role the permissions listed in docs/deploy.md.",
     "ENDPOINT_INSECURE": "Use an https:// endpoint.",
     "KEY_NOT_FOUND": "Put the keys into the folder that VOICEDROP_KEYS names, or set that folder.",

@@ -77,7 +77,15 @@ def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> 
             watermark=settings.watermark_key,
             wrapping=wrapping,
         )
-    return keys.load_keyring(settings.keys, wrapping=wrapping)
+    try:
+        return keys.load_keyring(settings.keys, wrapping=wrapping)
+    except Misconfigured as exc:
+        # New keys neither open nor verify what there is already.
+        is_new = not settings.results.startswith("oss://") and not Path(settings.results).exists()
+        if exc.code != "KEY_NOT_FOUND" or not is_new:
+            raise
+        message = f"{exc.message} Run `voicedrop init` for a new one."
+        raise Misconfigured("KEY_NOT_FOUND", message) from exc
 
 
 def load_reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:

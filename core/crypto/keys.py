@@ -210,7 +210,8 @@ def _read_secrets(folder: Path, pattern: str) -> dict[str, bytes]:
 def _find_files(folder: Path, pattern: str) -> list[Path]:
     files = sorted(folder.glob(pattern), reverse=True)
     if not files:
-        raise Misconfigured("KEY_NOT_FOUND", f"No {pattern} in {folder}: run `voicedrop init`.")
+        message = f"No {pattern} in {folder}, which should hold the keys of this installation."
+        raise Misconfigured("KEY_NOT_FOUND", message)
     return files
 
 

@@ -79,6 +79,9 @@ def _schema_of(type_: type[msgspec.Struct]) -> str:
     return next(str(f.default) for f in msgspec.structs.fields(type_) if f.name == "schema")
 
 
+_EARLIER_KEY = (
+    "If the signing key was replaced, the earlier public key (sign-*.pub.pem) is missing."
+)
 _VALUES_DECODER = msgspec.json.Decoder(dict[str, Any])
 _MEMBERS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -113,7 +116,8 @@ def _members_if_canonical(
         raise _not_signed()
     key = keys.get(signature.key_id)
     if key is None:
-        raise Refused("SIGNATURE_INVALID", f"Signed with an unknown key: {signature.key_id}.")
+        message = f"Signed with an unknown key: {signature.key_id}. {_EARLIER_KEY}"
+        raise Refused("SIGNATURE_INVALID", message)
     with raising(Refused("SIGNATURE_INVALID"), on=InvalidSignature):
         key.verify(base64url.decode(signature.value), canonical.join_members(members))
     return members

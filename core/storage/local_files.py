@@ -136,7 +136,7 @@ def translate_os_errors(root: Path, key: str) -> Iterator[None]:
 
 def _to_job_error(root: Path, key: str, exc: OSError) -> JobError:
     if not root.is_dir():
-        return Misconfigured("BUCKET_MISSING", f"The folder {root} does not exist: create it.")
+        return Misconfigured("BUCKET_MISSING", f"There is no folder {root}.")
     why = f"{root}: {exc.strerror}."
     if exc.errno in _NO_SPACE:
         return Unavailable("NO_SPACE", why, pointer=key)

@@ -92,7 +92,8 @@ def verify(
     keys = list(keys)
     key = last_checkpoint_key(results)
     if key is None:
-        raise Refused("LOG_MISSING")
+        kept = "A checkpoint of a log was kept, but this bucket has no log: it was deleted."
+        raise Refused("LOG_MISSING", kept if earlier is not None else "")
     note = get(results, key).decode("utf-8", "replace")
     checkpoint = signed_note.verify_checkpoint(note, origin, keys)
     if key != checkpoint_key(checkpoint.size):

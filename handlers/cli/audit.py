@@ -64,27 +64,12 @@ def open_sources(settings: Settings) -> Sources:
             "others cannot verify these results."
         )
         raise Misconfigured("KEY_NOT_FOUND", message)
-    results = wiring.open_store(settings.results, settings, credentials)
-    _refuse_wrong_place(results, settings.results)
     return Sources(
-        results=results,
+        results=wiring.open_store(settings.results, settings, credentials),
         keys=keys,
         control=_readable(wiring.open_store(settings.control, settings, credentials)),
         inbox=_readable(wiring.open_store(settings.inbox, settings, credentials)),
     )
-
-
-def _refuse_wrong_place(results: Store, place: str) -> None:
-    try:
-        next(results.list(""), None)
-    except Misconfigured as exc:
-        if exc.code != "BUCKET_MISSING":
-            raise
-        message = (
-            f"There is no results bucket at {place}. --bucket names the folder that contains the "
-            "folder `results`; VOICEDROP_RESULTS names the results bucket itself."
-        )
-        raise Misconfigured("BUCKET_MISSING", message) from exc
 
 
 def read_checkpoint(path: Path) -> str:
@@ -124,8 +109,9 @@ def _readable(store: Store) -> Store | None:
 def _audit(settings: Settings, request: AuditRequest, progress: Progress) -> CommandOutput:
     _refuse_bucket_as_output(settings, request.out)
     sources = open_sources(settings)
+    digest = _request_digest(sources, request)
     request.out.mkdir(parents=True, exist_ok=True)
-    with _Journal(request.out / "progress.jsonl", _request_digest(sources, request)) as journal:
+    with _Journal(request.out / "progress.jsonl", digest) as journal:
 
         def record(job: CheckedJob) -> None:
             journal.add(job)

@@ -127,7 +127,7 @@ def test_doctor_reports_what_is_missing_and_how_to_get_it(workspace: Workspace) 
     shutil.rmtree(workspace.root / "bucket/results")
     ran = workspace.run("doctor", VOICEDROP_KOKORO="/nowhere")
     assert ran.returncode == 4
-    assert "run `voicedrop init`" in ran.stdout
+    assert "Run `voicedrop init`" in ran.stdout
     assert "BUCKET_MISSING" in ran.stdout
     assert "MODEL_MISSING" in ran.stdout
     assert "Not ready: correct what is marked BAD." in ran.stdout
