@@ -85,6 +85,7 @@ REFUSED: Mapping[str, str] = {
     "CONSENT_EXPIRED": "The consent record is not valid today: renew it.",
     "CONSENT_UNVERIFIED": "The record needs a recorded statement that can be verified.",
     "CONSENT_REVOKED": "Consent was withdrawn: only a record valid from a later date counts.",
+    "VOICE_PROTECTED": "The voice is protected: only consent that names its owner admits it.",
     "LABEL_CHARSET": "Label fields take printable ASCII without spaces, quotes or backslashes.",
     "LABEL_REQUIRED": "The operator requires more of a label than this manifest asks for.",
     "LABEL_PRODUCER_FORBIDDEN": "This provider code is not allowed here: remove `producer`, or ask "
@@ -174,6 +175,7 @@ NOTICES: Mapping[str, str] = {
     "TEXT_DROPPED_CHARS": "Characters that cannot be spoken were dropped.",
     "LANGUAGE_MISMATCH": "The script of the text does not match its language.",
     "STATEMENT_UNVERIFIED": "The recorded statement of consent could not be verified.",
+    "PROTECTION_WAIVED": "The voice is protected; its consent record names the protection's owner.",
     "CONSENT_OPTIONAL": "The operator allows voices without a consent record.",
     "LABEL_WAIVED": "The operator or producer waived the label that the law requires.",
     "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file has none.",

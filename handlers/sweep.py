@@ -15,6 +15,7 @@ import msgspec
 
 from core import sweep
 from core.batch import plan, worker
+from core.consent import protection
 from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit, erasure, withdrawn
 from core.job.runtime import Finished, Runtime, Waiting
@@ -84,7 +85,7 @@ def summarise(swept: SweepReport) -> dict[str, Any]:
 
 def describe(finding: SweepFinding) -> str:
     """Return a line for people."""
-    subject = finding.manifest or f"job {finding.job}"
+    subject = finding.manifest or (f"job {finding.job}" if finding.job else finding.keys[0])
     action = f"{finding.action}. " if finding.action else ""
     code = f"{finding.error}: " if finding.error else ""
     keys = f" ({len(finding.keys)} objects)" if finding.keys else ""
@@ -119,6 +120,7 @@ class _Sweeper:
             self._try(finding, self._announce_result, job_id, infos)
         for finding in sweep.find_stale_marks(self._runtime):
             self._try(finding, self._remove_mark, finding)
+        self._report_protections()
         for job_id, keys in self._without_manifest.items():
             detail = "It has no result, and its manifest was deleted or replaced."
             finding = SweepFinding(kind="abandoned", job=job_id, keys=keys, detail=detail)
@@ -239,6 +241,13 @@ class _Sweeper:
         for key in finding.keys:
             self._runtime.control.delete(key)
         self._add(finding, action="removed")
+
+    def _report_protections(self) -> None:
+        """Report what stands in place of protections of voices and is not believed."""
+        for key, found in protection.list_protections(self._runtime.control, self._runtime.keys):
+            if found is None:
+                detail = "It is not a protection that we signed for this place, and is ignored."
+                self._add(SweepFinding(kind="foreign", keys=[key], detail=detail))
 
     def _report_abandoned(self, finding: SweepFinding) -> None:
         if self._runtime.results.head(result_key(finding.job)) is None:

@@ -89,6 +89,11 @@ class Gate:
         """When consent begins; None if there is no record."""
         return records.parse_consent(self.record).valid_from if self.record else None
 
+    @property
+    def protection_owner(self) -> str:
+        """Whose protected voice the record allows to be used; empty if it says nothing."""
+        return records.parse_consent(self.record).protection_owner if self.record else ""
+
     def spoken_languages(self, text: str, language: str) -> Collection[str]:
         """Return the languages of a text that `admit` must be asked for."""
         return segment.spoken_languages(text, language) if self.limits_languages else (language,)

@@ -93,6 +93,8 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Origin and licence of the recording."""
     ref_audio_sha256: Annotated[list[Digest], msgspec.Meta(min_length=1)]
     """SHA-256 of the file of every recording that this record covers."""
+    protection_owner: Annotated[str, msgspec.Meta(max_length=4000)] = ""
+    """The owner of the protection of this voice, if it is protected and its use is allowed."""
     created_by: Text
 
     def __post_init__(self) -> None:
@@ -152,7 +154,10 @@ def new_id() -> str:
 
 def format_consent(consent: Consent) -> bytes:
     """Return the record as indented JSON. Raises Refused CONSENT_INVALID as `parse_consent`."""
-    data = msgspec.json.format(msgspec.json.encode(consent), indent=2) + b"\n"
+    fields = msgspec.to_builtins(consent)
+    if not consent.protection_owner:
+        del fields["protection_owner"]  # earlier versions do not know it
+    data = msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
     parse_consent(data)
     return data
 

@@ -17,10 +17,11 @@ import watermark
 from core.audio import decoding
 from core.audio.waveform import Audio
 from core.consent.gate import ConsentClaim, Gate
+from core.consent.protection import ProtectedVoices
 from core.consent.records import ConsentRef
 from core.crypto.sealing import Context
 from core.errors import Failed, JobError, Misconfigured, Notice, Refused
-from core.job import kept_voice, statement_check, waiting
+from core.job import kept_voice, protected, statement_check, waiting
 from core.job.kept_voice import Asked, Examination, KeptVoice
 from core.job.own_mark import refuse_own_output
 from core.job.runtime import Run, Runtime, Stopwatch, Waiting
@@ -213,9 +214,11 @@ def _admit(
         cited, notices = _first_admitted(gate, items)
         cited, remarks = _verify_statement(cited, recording.data, gate, runtime)
     with stopwatch.stage("prepare"):
-        kept = _find_kept(digest, spec, gate, runtime) if to_speak else None
-    auxiliary = tuple(_admit_auxiliary(spec, items, runtime, stopwatch, pointer))
-    source, examination = kept or _prepare(recording, spec, runtime, stopwatch, to_speak)
+        compared = runtime.protected_voices()
+        kept = _find_kept(digest, spec, gate, runtime, compared) if to_speak else None
+    auxiliary = tuple(_admit_auxiliary(spec, items, runtime, stopwatch, pointer, compared))
+    source, examination = kept or _prepare(recording, spec, runtime, stopwatch, to_speak, compared)
+    waived = protected.admit(examination.protected, compared, gate, spec.reference)
     return Admitted(
         sha256=digest,
         gate=gate,
@@ -226,6 +229,7 @@ def _admit(
         notices=(
             *notices,
             *remarks,
+            *waived,
             *_list_notices(examination, spec, pointer),
             *(notice for one in auxiliary for notice in one.notices),
         ),
@@ -239,6 +243,7 @@ def _admit_auxiliary(
     runtime: Runtime,
     stopwatch: Stopwatch,
     pointer: str,
+    compared: ProtectedVoices,
 ) -> Iterator[Auxiliary]:
     """Fetch, check and prepare the further recordings of a voice, like its reference."""
     for index, key in enumerate(spec.aux):
@@ -247,11 +252,13 @@ def _admit_auxiliary(
         digest = hashlib.sha256(data).hexdigest()
         with stopwatch.stage("consent"):
             claim = ConsentClaim(spec.consent, digest, join_pointer(pointer, "consent"))
-            _first_admitted(runtime.consents.open_gate(claim), items)
+            _first_admitted(gate := runtime.consents.open_gate(claim), items)
         with stopwatch.stage("prepare"):
             prepared = _prepare_recording(data, key, spec, runtime)
             codes = _check_speech(prepared, key, runtime)
-        notices = tuple(Notice(code, pointer=key) for code in codes)
+            matches = protected.find_matches(prepared.audio, compared)
+            waived = protected.admit(matches, compared, gate, key)
+        notices = (*waived, *(Notice(code, pointer=key) for code in codes))
         yield Auxiliary(key=key, claim=claim, audio=prepared.audio, notices=notices)
 
 
@@ -295,13 +302,13 @@ def _verify_statement(
 
 
 def _find_kept(
-    digest: str, spec: fields.Voice, gate: Gate, runtime: Runtime
+    digest: str, spec: fields.Voice, gate: Gate, runtime: Runtime, compared: ProtectedVoices
 ) -> tuple[Voiceprint, Examination] | None:
     """Return what is kept of the voice, if its examination answered all that is asked now."""
     if spec.aux:
         # It is not kept, because it would be sealed under the key of one of its recordings only.
         return None
-    asked = _questions(spec, runtime)
+    asked = _questions(spec, runtime, compared)
     # Without a transcript, the voice of a recording that was trimmed, whatever its transcript.
     for transcript in dict.fromkeys((spec.transcript, "")):
         kept = kept_voice.read(_context(digest, transcript, spec, runtime), gate, runtime)
@@ -317,7 +324,12 @@ def _find_kept(
 
 
 def _prepare(
-    recording: Object, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch, to_speak: bool
+    recording: Object,
+    spec: fields.Voice,
+    runtime: Runtime,
+    stopwatch: Stopwatch,
+    to_speak: bool,
+    compared: ProtectedVoices,
 ) -> tuple[Reference, Examination]:
     if to_speak:
         reference.start()
@@ -325,7 +337,7 @@ def _prepare(
             runtime.load_voice()  # while that process becomes ready
     with stopwatch.stage("prepare"):
         prepared = _prepare_recording(recording.data, spec.reference, spec, runtime)
-        return prepared, _examine(prepared, spec, runtime)
+        return prepared, _examine(prepared, spec, runtime, compared)
 
 
 def _prepare_recording(data: bytes, key: str, spec: fields.Voice, runtime: Runtime) -> Reference:
@@ -333,20 +345,27 @@ def _prepare_recording(data: bytes, key: str, spec: fields.Voice, runtime: Runti
     return reference.prepare(data, key, steps, channel=spec.channel, window=spec.window)
 
 
-def _questions(spec: fields.Voice, runtime: Runtime) -> Asked:
+def _questions(spec: fields.Voice, runtime: Runtime, compared: ProtectedVoices) -> Asked:
     return Asked(
         detector=_DETECTOR,
         mark_keys=sorted(runtime.keys.watermark),
         extensions=[spec.reference.rpartition(".")[2].lower()],
         words=runtime.transcribe is not None,
+        protected=compared.digest,
     )
 
 
-def _examine(prepared: Reference, spec: fields.Voice, runtime: Runtime) -> Examination:
+def _examine(
+    prepared: Reference, spec: fields.Voice, runtime: Runtime, compared: ProtectedVoices
+) -> Examination:
     """Raises Refused REF_IS_SYNTHETIC. Everything else is a notice, because speaker encoders and
     recognisers make mistakes."""
     codes = _check_speech(prepared, spec.reference, runtime)
-    examination = Examination(asked=_questions(spec, runtime), notices=[codes])
+    examination = Examination(
+        asked=_questions(spec, runtime, compared),
+        notices=[codes],
+        protected=protected.find_matches(prepared.audio, compared),
+    )
     transcript = _transcript(examination, spec)
     if runtime.transcribe and transcript and spec.language in recognise.LANGUAGES:
         heard = runtime.transcribe(prepared.audio, spec.language)

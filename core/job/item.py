@@ -19,7 +19,7 @@ from core.crypto import sealing
 from core.crypto.sealing import Context, Envelope
 from core.documents import canonical
 from core.errors import Failed, Notice
-from core.job import object_record, reuse, subtitles
+from core.job import object_record, protected, reuse, subtitles
 from core.job.enrolment import Enrolled
 from core.job.object_record import ObjectRecord
 from core.job.runtime import Run, Runtime, Stopwatch
@@ -92,6 +92,8 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     voice.gate.admit(*voice.gate.spoken_languages(item.text, item.language))
     stopwatch = run.stopwatch(item.id)
     spoken = _speak(item, voice, run, stopwatch)
+    with stopwatch.stage("consent"):
+        protected.withhold(spoken, runtime.protected_voices(), voice.gate, item.pointer)
     sentences = subtitles.sentence_times(item.text, spoken, SENTENCE_PAUSE)
     speech = _shape(waveform.join(spoken, SENTENCE_PAUSE), item, job, stopwatch)
     payload = registry.register(runtime.results, runtime.keys, run.job_id, item.id)

@@ -44,6 +44,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Extensions of the recordings' keys, which are compared with their contents."""
     words: bool
     """Whether the words were compared with the transcript, if there is one."""
+    protected: str = ""
+    """`ProtectedVoices.digest` of those with which it was compared; empty: with none."""
 
     def covers(self, other: Asked) -> bool:
         """Return whether these questions include all of `other`."""
@@ -51,6 +53,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             self.detector == other.detector
             and self.extensions == other.extensions
             and self.words >= other.words
+            and other.protected in ("", self.protected)
             and set(self.mark_keys) >= set(other.mark_keys)
         )
 
@@ -63,6 +66,8 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Codes of the notices about each recording, that of the reference first."""
     words_differ: bool = False
     """The words that were heard are not those of the transcript."""
+    protected: list[str] = []
+    """Ids of the protections whose voice seems to speak."""
 
     @property
     def is_trimmed(self) -> bool:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from core.consent import protection
 from core.consent.gate import ConsentRegister
+from core.consent.protection import ProtectedVoices
 from core.crypto.keys import Keyring
 from core.errors import Misconfigured
 from core.job.label_policy import LabelPolicy
@@ -97,6 +99,10 @@ class Runtime:
             keys=self.keys,
             policy=self.consent,
         )
+
+    def protected_voices(self) -> ProtectedVoices:
+        """The protections that are in force now."""
+        return protection.read_protected_voices(self.control, self.keys)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z._-]{1,16}", self.worker):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from functools import cache
 from typing import Final, Literal
 
 import msgspec
@@ -31,7 +30,8 @@ from core.errors import Failed, Refused
 from core.job.own_mark import refuse_own_output
 from core.job.runtime import Runtime
 from core.speech import recognise, reference
-from core.speech.encoders import CamPlus, Encoder, Ge2e, cosine_similarity
+from core.speech.encoders import cosine_similarity
+from core.speech.speaker import load_encoders
 from core.storage.object_keys import statement_check_key
 from core.text.segment import split_by_language
 
@@ -84,9 +84,9 @@ def _compare(
     original = reference.prepare(data, record.id).audio
     similarity = {
         encoder.name: round(cosine_similarity(*map(encoder.embed, (statement, original))), 3)
-        for encoder in _encoders()
+        for encoder in load_encoders()
     }
-    strangers = [e.name for e in _encoders() if similarity[e.name] < e.threshold]
+    strangers = [e.name for e in load_encoders() if similarity[e.name] < e.threshold]
     rate = _error_rate(spoken, record, runtime)
     reason = ""
     if strangers:
@@ -99,11 +99,6 @@ def _compare(
     return StatementCheck(
         verified=not reason, similarity=similarity, error_rate=rate, reason=reason
     )
-
-
-@cache
-def _encoders() -> tuple[Encoder, ...]:
-    return Ge2e.load(), CamPlus.load()
 
 
 def _error_rate(spoken: bytes, record: Consent, runtime: Runtime) -> float | None:

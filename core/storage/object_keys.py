@@ -10,6 +10,7 @@
              log/                              the tamper-evident log (core/tlog/log.py)
              withdrawn/<sha256>/<sha256>.json  withdrawn consent (core/consent/withdrawal.py)
     control  lease/, pending/, dead/, quota/, voices/, work/, log/leaves/, log/refused/
+             protected/<sha256>.json           protected voices (core/consent/protection.py)
 
 Manifests may name any other key of the inbox (core/manifest/reference_key.py).
 """
@@ -58,6 +59,7 @@ SHARD_SUFFIX = ".jsonl"
 LOG_QUEUE = "log/leaves/"
 UNBOUND_VOICEPRINTS = "voiceprints/"
 LOG_REFUSED = "log/refused/"
+PROTECTED = "protected/"
 _OUTPUT = re.compile(rf"{OUTPUTS}([^/]+)/(.+)\.[^./]+{re.escape(SEALED_SUFFIX)}")
 _SHARD = re.compile(r"work/([0-9a-f]{32})/([0-9]{5})\.jsonl")
 
@@ -227,6 +229,11 @@ def voiceprint_key(recording: str, name: str) -> str:
 def statement_check_key(recording: str, record: str) -> str:
     """`record`: SHA-256 of the consent record that names the statement."""
     return f"{voice_prefix(recording)}statement-{record}.json"
+
+
+def protection_key(recording: str) -> str:
+    """Return the key of the protection of a voice. `recording`: SHA-256 of its recording."""
+    return f"{PROTECTED}{recording}.json"
 
 
 def withdrawals_prefix(recording: str) -> str:

@@ -19,6 +19,7 @@ from handlers.cli.consent import consent_app
 from handlers.cli.log import log_app
 from handlers.cli.models import models_app
 from handlers.cli.options import AsJson, Bucket, Mark, read_environment, read_settings
+from handlers.cli.protect import protect_app
 from handlers.server.secrecy import disable_core_dumps
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(consent_app, name="consent")
+app.add_typer(protect_app, name="protect")
 app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")
 

@@ -60,6 +60,9 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
     proof: Annotated[
         str, typer.Option(help="A file (signed document, statement) or words (source, licence).")
     ] = "",
+    protection_owner: Annotated[
+        str, typer.Option(help="If the voice is protected: the owner of that protection.")
+    ] = "",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write it.")] = None,
 ) -> None:
     """Write a consent record for a recording. Read what it states before you use it."""
@@ -81,6 +84,7 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
         "valid_until": end,
         "method": method,
         "ref_audio_sha256": [_sha256(reference)],
+        "protection_owner": protection_owner,
         "created_by": responsible,
     }
     fields |= _evidence(method, proof)

@@ -26,7 +26,7 @@ from core.result.document import Result
 from tests.support.faults import cached_audio
 from tests.support.present import present
 from tests.support.runtime import consent_record, local_runtime, put_job, run_job
-from tests.support.speech import NAMES, RATE, load_clip
+from tests.support.speech import NAMES, RATE, cut_clip, load_clip
 
 SAID = "I agree that my voice is used for books."
 KEY = "statements/alice.flac"
@@ -43,12 +43,7 @@ def runtime(tmp_path: Path) -> Runtime:
     return local_runtime(tmp_path, hear_statement=lambda audio, language: SAID.lower())
 
 
-def recording(start: float, end: float, name: str = NAMES[0]) -> bytes:
-    samples = load_clip(name)[round(start * RATE) : round(end * RATE)]
-    return encoding.encode(Audio(samples, RATE), "flac").data
-
-
-REFERENCE, STATEMENT = recording(0, 3.6), recording(2.4, 6)
+REFERENCE, STATEMENT = cut_clip(0, 3.6), cut_clip(2.4, 6)
 
 
 def run(runtime: Runtime, statement: bytes | None = STATEMENT, **changes: Any) -> Result:
@@ -90,12 +85,12 @@ def test_a_statement_of_the_same_voice_in_the_words_of_the_record_is_verified(
 @pytest.mark.parametrize(
     ("statement", "changes", "reason"),
     [
-        pytest.param(recording(0, 4, NAMES[1]), {}, "Another voice", id="a stranger"),
+        pytest.param(cut_clip(0, 4, NAMES[1]), {}, "Another voice", id="a stranger"),
         pytest.param(STATEMENT, {"statement_text": "Quite other words."}, "differ", id="words"),
         pytest.param(STATEMENT, {"statement_text": ""}, "not compared", id="no text"),
         pytest.param(None, {}, "OBJECT_MISSING", id="missing"),
         pytest.param(b"RIFF", {}, "AUDIO_", id="no audio"),
-        pytest.param(recording(0, 1), {}, "AUDIO_TOO_SHORT", id="too short"),
+        pytest.param(cut_clip(0, 1), {}, "AUDIO_TOO_SHORT", id="too short"),
         pytest.param(
             STATEMENT,
             {"statement_audio": StatementAudio(key=KEY, sha256="0" * 64)},

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core.batch import parts, plan
-from core.consent import records
+from core.consent import protection, records
 from core.consent.records import StatementCheck
 from core.consent.withdrawal import find_withdrawals
 from core.crypto import sealing
@@ -31,6 +33,7 @@ from core.manifest.fields import Subtitle
 from core.result import tombstone
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult, SubtitleFile
+from core.speech.speaker import THRESHOLDS, Speaker
 from core.storage import object_keys as keys
 from core.storage.port import Store
 from core.tlog import log, tiles
@@ -145,6 +148,7 @@ def _kinds(
         *_leases(runtime, one, two),
         *_notes(runtime),
         *_voices(runtime),
+        *_protections(runtime),
         *_log(runtime, one, cut),
         _queue(two, book),
     ]
@@ -452,6 +456,28 @@ def _voices(runtime: Runtime) -> Iterable[Kind]:
         read=lambda runtime, index: _statement_check(recordings[0], records_[index], runtime),
         made_by=("statement_check_key",),
         forge=lambda document: document["check"].update(verified=False),
+    )
+
+
+def _protections(runtime: Runtime) -> Iterable[Kind]:
+    recordings = ("a" * 64, "b" * 64)
+    for number, recording in enumerate(recordings):
+        unit = np.full(4, (-1) ** number / 2, np.float32)
+        who = [Speaker(unit, unit)] * len(THRESHOLDS)
+        protection.protect(recording, who, ("a voice", "owner"), runtime.control, runtime.keys)
+
+    def read(runtime: Runtime, index: int) -> Any:
+        found = runtime.protected_voices().voices
+        believed = [voice for voice in found if voice.recording == recordings[index]]
+        return [(one.owner, one.speaker[0].ge2e.tobytes()) for one in believed] or None
+
+    yield Kind(
+        name="protection",
+        bucket="control",
+        keys=(keys.protection_key(recordings[0]), keys.protection_key(recordings[1])),
+        read=read,
+        made_by=("protection_key",),
+        forge=lambda document: document.update(owner="somebody else"),
     )
 
 

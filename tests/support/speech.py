@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from core.audio import encoding
 from core.audio.waveform import Audio
 
 Floats = NDArray[np.float32]
@@ -28,6 +29,12 @@ def load_clip(name: str = NAMES[0]) -> Floats:
     assert rate == RATE
     samples.setflags(write=False)
     return samples
+
+
+def cut_clip(start: float, end: float, name: str = NAMES[0]) -> bytes:
+    """Return a part of a clip, in seconds, as a FLAC file."""
+    samples = load_clip(name)[round(start * RATE) : round(end * RATE)]
+    return encoding.encode(Audio(samples, RATE), "flac").data
 
 
 def load_recording(name: str) -> Audio:

@@ -1,0 +1,264 @@
+"""A protected voice is refused as a reference and withheld as speech, unless its owner is named.
+
+The protected recording and another one of the same person are the beginning and the end of one clip
+of six seconds, which share 1.2 s; a stranger is another clip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.audio.waveform import Audio
+from core.consent import protection, records
+from core.consent.records import Subject
+from core.crypto.keys import LocalKeys
+from core.documents import signed
+from core.errors import Misconfigured
+from core.job.runtime import Runtime
+from core.result.document import Result
+from core.speech import speaker
+from core.speech.speaker import Speaker
+from core.storage.object_keys import protection_key
+from core.voice import SpeechChunk, Voiceprint
+from handlers import sweep
+from tests.support.faults import cached_audio
+from tests.support.present import present
+from tests.support.runtime import (
+    BuzzVoice,
+    consent_record,
+    create_keyring,
+    local_runtime,
+    put_job,
+    run_job,
+    with_voice,
+)
+from tests.support.speech import NAMES, RATE, cut_clip, load_clip
+
+pytestmark = pytest.mark.slow
+
+PROTECTED, OTHER, STRANGER = cut_clip(0, 3.6), cut_clip(2.4, 6), cut_clip(0, 4, NAMES[1])
+ID = hashlib.sha256(PROTECTED).hexdigest()
+KEY = protection_key(ID)
+OWNER = "Alice's agency"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compute_audio_once() -> Iterator[None]:
+    with cached_audio.memoised():
+        yield
+
+
+@cache
+def known() -> list[Speaker]:
+    return speaker.describe_known(Audio(load_clip()[: round(3.6 * RATE)], RATE))
+
+
+def protect(runtime: Runtime, recording: str = ID) -> None:
+    protection.protect(recording, known(), ("Alice", OWNER), runtime.control, runtime.keys)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    made = local_runtime(tmp_path)
+    protect(made)
+    return made
+
+
+def run(runtime: Runtime, reference: bytes = OTHER, name: str = "one", **consent: Any) -> Result:
+    """Run a job with a consent record of these fields."""
+    key = put_job(runtime, name=name, reference=reference, items=[{"id": "a", "text": "Hello."}])
+    record = consent_record(reference, **consent)
+    runtime.inbox.put("consent/alice.json", records.format_consent(record))
+    return run_job(key, runtime)
+
+
+def codes(done: Result) -> list[str]:
+    """The error of the voice, or else its notices."""
+    voice = done.voices["alice"]
+    return [voice.error.code] if voice.error else [notice.code for notice in voice.notices]
+
+
+def listed(runtime: Runtime) -> list[str]:
+    """Everything that is stored of speech and voices."""
+    stored = (*runtime.results.list("out/"), *runtime.results.list("marks/"))
+    voices = runtime.control.list("voices/")
+    return [i.key for i in (*stored, *voices) if not i.key.endswith("result.json")]
+
+
+@pytest.mark.parametrize("reference", [PROTECTED, OTHER], ids=["same file", "another"])
+def test_a_recording_of_a_protected_voice_is_refused_and_nothing_is_kept(
+    runtime: Runtime, reference: bytes
+) -> None:
+    done = run(runtime, reference)
+    error = present(done.items[0].error)
+    assert (done.status, error.code, error.retryable) == ("failed", "VOICE_PROTECTED", False)
+    assert ID[:8] in error.message
+    assert OWNER not in error.message
+    assert listed(runtime) == []
+
+
+def test_a_dry_run_says_so(runtime: Runtime) -> None:
+    key = put_job(runtime, reference=OTHER, mode="validate")
+    assert codes(run_job(key, runtime)) == ["VOICE_PROTECTED"]
+
+
+def test_another_speaker_is_accepted(runtime: Runtime) -> None:
+    done = run(runtime, STRANGER)
+    assert (done.status, codes(done)) == ("succeeded", [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"protection_owner": OWNER}, ["PROTECTION_WAIVED"], id="owner"),
+        pytest.param({"protection_owner": "Bob"}, ["VOICE_PROTECTED"], id="another owner"),
+        pytest.param({"protection_owner": "Alice"}, ["VOICE_PROTECTED"], id="label"),
+        pytest.param({"subject": Subject(name=OWNER)}, ["VOICE_PROTECTED"], id="subject"),
+        pytest.param({"controller": OWNER, "created_by": OWNER}, ["VOICE_PROTECTED"], id="others"),
+    ],
+)
+def test_only_a_record_that_names_the_owner_of_the_protection_admits_it(
+    runtime: Runtime, fields: dict[str, Any], expected: list[str]
+) -> None:
+    assert codes(run(runtime, **fields)) == expected
+
+
+def test_without_a_record_a_protected_voice_is_refused_under_every_policy(
+    runtime: Runtime,
+) -> None:
+    voices = {"alice": {"reference": "refs/alice.flac", "language": "en"}}
+    key = put_job(runtime, reference=OTHER, voices=voices)
+    assert codes(run_job(key, replace(runtime, consent="optional"))) == ["VOICE_PROTECTED"]
+
+
+def test_a_voice_with_two_owners_needs_both(runtime: Runtime) -> None:
+    names = ("Alice again", "somebody else")
+    protection.protect("f" * 64, known(), names, runtime.control, runtime.keys)
+    assert codes(run(runtime, protection_owner=OWNER)) == ["VOICE_PROTECTED"]
+
+
+def test_further_recordings_of_a_voice_are_compared(runtime: Runtime) -> None:
+    runtime.inbox.put("refs/second.flac", OTHER)
+    voice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
+    voices = {"alice": voice | {"aux": ["refs/second.flac"]}}
+    key = put_job(runtime, reference=STRANGER, voices=voices)
+    digests = [hashlib.sha256(one).hexdigest() for one in (STRANGER, OTHER)]
+    record = consent_record(STRANGER, ref_audio_sha256=digests)
+    runtime.inbox.put("consent/alice.json", records.format_consent(record))
+    error = present(run_job(key, runtime).voices["alice"].error)
+    assert (error.code, "refs/second.flac" in error.message) == ("VOICE_PROTECTED", True)
+
+
+@dataclass
+class Parrot(BuzzVoice):
+    """Whatever the text, it plays these seconds of a clip."""
+
+    start: float = 2.4
+    end: float = 6.0
+
+    def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
+        return Voiceprint(fingerprint=self.fingerprint, data=b"parrot")
+
+    def speak(
+        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
+    ) -> Iterator[SpeechChunk]:
+        samples = load_clip()[round(self.start * RATE) : round(self.end * RATE)]
+        yield SpeechChunk(samples, RATE, text)
+
+
+def test_speech_in_a_protected_voice_is_withheld_and_not_stored(runtime: Runtime) -> None:
+    """The reference is a stranger's, so that the output alone gives it away."""
+    done = run(with_voice(runtime, Parrot()), STRANGER)
+    error = present(done.items[0].error)
+    assert (done.status, codes(done)) == ("failed", [])
+    assert (error.code, error.pointer, error.retryable) == ("VOICE_PROTECTED", "/items/0", False)
+    assert all(key.startswith("voices/") for key in listed(runtime))
+    admitted = run(with_voice(runtime, Parrot()), STRANGER, "two", protection_owner=OWNER)
+    assert admitted.status == "succeeded"
+
+
+def test_a_chapter_with_an_item_that_is_withheld_is_made_of_the_others(runtime: Runtime) -> None:
+    items = [{"id": name, "text": name, "chapter": "c"} for name in ("buzz", "parrot")]
+
+    @dataclass
+    class Sometimes(Parrot):
+        def speak(self, text: str, voiceprint: Voiceprint, **how: Any) -> Iterator[SpeechChunk]:
+            if text == "parrot":
+                return super().speak(text, voiceprint, **how)
+            return BuzzVoice().speak(text, voiceprint, **how)
+
+    joined = {"concatenate": "chapters"}
+    key = put_job(runtime, reference=STRANGER, items=items, output=joined)
+    done = run_job(key, with_voice(runtime, Sometimes()))
+    assert [item.status for item in done.items] == ["succeeded", "failed"]
+    assert done.status == "partial"
+
+
+def test_a_known_recording_is_compared_again_when_protections_change(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path)
+    assert run(runtime).status == "succeeded"
+    protect(runtime)
+    assert codes(run(runtime, name="two")) == ["VOICE_PROTECTED"]
+    assert codes(run(runtime, name="three", protection_owner=OWNER)) == ["PROTECTION_WAIVED"]
+    assert codes(run(runtime, name="four")) == ["VOICE_PROTECTED"]
+    runtime.control.delete(KEY)
+    assert run(runtime, name="five").status == "succeeded"
+
+
+def test_where_nothing_is_protected_no_encoder_is_loaded(tmp_path: Path) -> None:
+    speaker.load_encoders.cache_clear()
+    assert run(local_runtime(tmp_path)).status == "succeeded"
+    assert speaker.load_encoders.cache_info().currsize == 0
+
+
+def test_nothing_biometric_is_in_the_clear_and_nothing_is_left(runtime: Runtime) -> None:
+    document = json.loads(runtime.control.get(KEY, limit=10**6).data)
+    assert set(document) == {
+        *("schema", "recording", "label", "owner", "created", "sealed", "envelope", "signature")
+    }
+    sealed = json.dumps(document["sealed"]).encode()
+    for one in known():
+        assert one.ge2e.tobytes()[:16] not in sealed
+    stranger = replace(runtime.keys, wrapping=LocalKeys({"x": bytes(32)}))
+    with pytest.raises(Misconfigured, match="KEY_DESTROYED"):
+        protection.read_protected_voices(runtime.control, stranger)
+    assert len(runtime.protected_voices().voices) == 1
+    runtime.control.delete(KEY)
+    assert runtime.protected_voices().voices == ()
+    assert not protection._opened
+
+
+def move(runtime: Runtime) -> None:
+    data = runtime.control.get(KEY, limit=10**6).data
+    runtime.control.put(protection_key("e" * 64), data)
+
+
+def change(runtime: Runtime) -> None:
+    document = json.loads(runtime.control.get(KEY, limit=10**6).data)
+    runtime.control.put(protection_key("e" * 64), json.dumps(document | {"owner": "Bob"}).encode())
+
+
+def sign_elsewhere(runtime: Runtime) -> None:
+    document = json.loads(runtime.control.get(KEY, limit=10**6).data)
+    other = create_keyring(Path(str(runtime.control._root)).parent / "others").signing  # type: ignore[attr-defined]
+    forged = signed.sign(document | {"recording": "e" * 64}, other)
+    runtime.control.put(protection_key("e" * 64), forged)
+
+
+@pytest.mark.parametrize("forge", [move, change, sign_elsewhere])
+def test_a_document_that_we_did_not_sign_for_its_place_is_ignored_and_reported(
+    runtime: Runtime, forge: Any
+) -> None:
+    forge(runtime)
+    runtime.control.delete(KEY)
+    assert run(runtime).status == "succeeded"
+    (finding,) = (one for one in sweep.run_sweep(runtime).findings if one.kind == "foreign")
+    assert finding.keys == [protection_key("e" * 64)]
+    assert finding.keys[0] in sweep.describe(finding)
