@@ -21,6 +21,7 @@ from core.job.runtime import Runtime
 from core.result import document
 from core.result.document import Attachment, Engine, Part, PartRef, Totals
 from core.result.item_result import ItemResult, VoiceUsed
+from core.result.withdrawn_voices import recordings_of
 from core.storage.object_keys import errors_table_key, items_table_key, part_key, parts_prefix
 from core.storage.port import put_once_or_read
 
@@ -116,7 +117,7 @@ def _add_part(gathered: GatheredParts, part: Part, digest: str) -> None:
         if earlier is None or earlier.error:
             gathered.voices[name] = used
         elif not used.error:
-            gathered.changed |= used.reference_sha256 != earlier.reference_sha256
+            gathered.changed |= recordings_of(used) != recordings_of(earlier)
     gathered.stages = document.sum_stages(gathered.stages, part.stages)
 
 

@@ -25,6 +25,7 @@ from core.manifest.resolve import Item
 from core.result import document
 from core.result.document import Part, Result
 from core.result.item_result import ItemResult
+from core.result.withdrawn_voices import recordings_of
 from core.storage.object_keys import (
     SHARDS,
     is_shard_key,
@@ -180,24 +181,22 @@ def _give_up(shard: Shard, run: Run) -> Part:
 
 
 def _planned_claims(shard: Shard) -> dict[str, list[ConsentClaim]]:
-    """Voice name -> the recording that the plan states, with the record that is named for it."""
+    """Voice name -> the recordings that the plan states, with the record that is named for them."""
     return {
-        name: [ConsentClaim(shard.job.voices[name].consent, used.reference_sha256, "")]
+        name: [ConsentClaim(shard.job.voices[name].consent, one, "") for one in recordings_of(used)]
         for name, used in shard.plan.voices.items()
-        if used.reference_sha256
     }
 
 
 def _stored_item(wanted: Item, shard: Shard, runtime: Runtime) -> ItemResult | None:
     """The item if a worker has stored it, compared with what the plan says about it."""
     job = shard.plan
-    voice = job.voices[wanted.voice]
-    if voice.reference_sha256 is None or job.engine is None:
+    recordings = recordings_of(job.voices[wanted.voice])
+    if not recordings or job.engine is None:
         return None
-    fingerprint = item.fingerprint_of(wanted, voice.reference_sha256, job.engine.fingerprint)
-    key = output_key(job.job_id, wanted.id, wanted.format)
+    engine = job.engine.fingerprint
     with suppress(Refused):
-        if stored := item.adopt(key, fingerprint, wanted, shard.job, runtime):
+        if stored := item.adopt(wanted, recordings, engine, shard.job, job.job_id, runtime):
             stored = subtitles.add_to_item(stored, wanted, job.job_id, runtime)
             return item.add_request(stored, wanted, shard.job, runtime)
     return None

@@ -252,14 +252,16 @@ def _admit_auxiliary(
         digest = hashlib.sha256(data).hexdigest()
         with stopwatch.stage("consent"):
             claim = ConsentClaim(spec.consent, digest, join_pointer(pointer, "consent"))
-            _first_admitted(gate := runtime.consents.open_gate(claim), items)
+            cited, _ = _first_admitted(gate := runtime.consents.open_gate(claim), items)
+            _, remarks = _verify_statement(cited, data, gate, runtime)
         with stopwatch.stage("prepare"):
             prepared = _prepare_recording(data, key, spec, runtime)
             codes = _check_speech(prepared, key, runtime)
             matches = protected.find_matches(prepared.audio, compared)
             waived = protected.admit(matches, compared, gate, key)
-        notices = (*waived, *(Notice(code, pointer=key) for code in codes))
-        yield Auxiliary(key=key, claim=claim, audio=prepared.audio, notices=notices)
+        notices = [*waived, *(Notice(code, pointer=key) for code in codes)]
+        notices += (Notice(remark.code, remark.message, key) for remark in remarks)
+        yield Auxiliary(key=key, claim=claim, audio=prepared.audio, notices=tuple(notices))
 
 
 def _fetch(key: str, runtime: Runtime, pointer: str) -> Object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,7 +19,7 @@ from core.audio.waveform import Audio
 from core.crypto import sealing
 from core.crypto.sealing import Context, Envelope
 from core.documents import canonical
-from core.errors import Failed, Notice
+from core.errors import Failed, Notice, Refused
 from core.job import object_record, protected, reuse, subtitles
 from core.job.enrolment import Enrolled
 from core.job.object_record import ObjectRecord
@@ -57,13 +58,24 @@ def add_request(result: ItemResult, item: Item, job: Job, runtime: Runtime) -> I
     return msgspec.structs.replace(result, meta=item.meta, asked=digest)
 
 
-def adopt(key: str, fingerprint: str, item: Item, job: Job, runtime: Runtime) -> ItemResult | None:
+def adopt(
+    item: Item, recordings: Sequence[str], engine: str, job: Job, job_id: str, runtime: Runtime
+) -> ItemResult | None:
     """Return the result of the item if a worker has stored its output; otherwise None.
 
-    Raises Refused OUTPUT_EXISTS if the object at `key` was not written by us.
+    `recordings`: SHA-256 of those that the voice has now, `engine`: the fingerprint of the voice
+    engine. Raises Refused OUTPUT_EXISTS if the object was not written by us, CONSENT_REVOKED if it
+    was made from another recording that was withdrawn since.
     """
+    key = output_key(job_id, item.id, item.format)
     stored = object_record.adopt(key, ItemResult, runtime)
-    return _from_record(*stored, fingerprint, item, job) if stored else None
+    if stored is None:
+        return None
+    info = runtime.results.head(key)
+    made_from = object_record.recordings_of(info, runtime) if info else []
+    if any(map(runtime.consents.find_withdrawals, set(made_from).difference(recordings))):
+        raise Refused("CONSENT_REVOKED", pointer=key)
+    return _from_record(*stored, fingerprint_of(item, recordings, engine), item, job)
 
 
 def _from_record(
@@ -86,9 +98,11 @@ def _from_record(
 def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     runtime = run.runtime
     key = output_key(run.job_id, item.id, item.format)
-    fingerprint = fingerprint_of(item, voice.sha256, runtime.voice.fingerprint)
-    if stored := adopt(key, fingerprint, item, job, runtime):
+    recordings = [claim.reference_sha256 for claim in voice.claims]
+    engine = runtime.voice.fingerprint
+    if stored := adopt(item, recordings, engine, job, run.job_id, runtime):
         return stored
+    fingerprint = fingerprint_of(item, recordings, engine)
     voice.gate.admit(*voice.gate.spoken_languages(item.text, item.language))
     stopwatch = run.stopwatch(item.id)
     spoken = _speak(item, voice, run, stopwatch)
@@ -129,7 +143,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
             record,
             sealed.envelope,
             runtime,
-            recordings=[voice.sha256],
+            recordings=recordings,
             labelled=label.profile != "none",
         )
     return _from_record(stored_record, envelope, fingerprint, item, job)
@@ -244,16 +258,19 @@ def _seed(job_id: str, item: Item) -> int:
     return int.from_bytes(hashlib.sha256(f"{job_id}/{item.id}".encode()).digest()[:4], "big")
 
 
-def fingerprint_of(item: Item, reference_sha256: str, engine: str) -> str:
+def fingerprint_of(item: Item, recordings: Sequence[str], engine: str) -> str:
     """Two outputs with the same fingerprint were made from the same things in the same way.
 
-    `engine`: the fingerprint of the voice engine.
+    `recordings`: their SHA-256, that of the reference first. `engine`: the fingerprint of the voice
+    engine.
     """
+    reference, *aux = recordings
     parts = {
         "item": [item.text, item.language, item.format, item.sample_rate, item.speed, item.seed],
         "pause_ms": item.pause_ms,
-        "reference": reference_sha256,
+        "reference": reference,
         "engine": engine,
         "processor": VERSION,
+        **({"aux": aux} if aux else {}),  # fingerprints of earlier versions stay valid
     }
     return hashlib.sha256(canonical.dump(parts)).hexdigest()

@@ -6,6 +6,7 @@ share 1.2 s; a stranger is another clip."""
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -167,3 +168,26 @@ def test_the_language_of_a_statement_is_that_of_its_words(language: str) -> None
         name="Alice Müller", controller="Example", purposes=["books"], start=datetime.now(UTC)
     )
     assert statement_check.statement_language(said.write(language)) == written
+
+
+@pytest.mark.parametrize(("name", "error"), [(NAMES[0], ""), (NAMES[1], "CONSENT_UNVERIFIED")])
+def test_the_statement_must_be_in_the_voice_of_every_recording(
+    runtime: Runtime, name: str, error: str
+) -> None:
+    """The voice would be learned from a recording of somebody who stated nothing."""
+    second = cut_clip(1, 5, name)
+    covered = [hashlib.sha256(data).hexdigest() for data in (REFERENCE, second)]
+    run(runtime, ref_audio_sha256=covered)
+    runtime.inbox.put("refs/second.flac", second)
+    manifest = json.loads(runtime.inbox.get("jobs/one.manifest.json", limit=10**6).data)
+    manifest["voices"]["alice"]["aux"] = ["refs/second.flac"]
+    manifest["mode"] = "validate"
+    for policy in ("verified", "required"):
+        key = f"jobs/{policy}.manifest.json"
+        runtime.inbox.put(key, json.dumps(manifest).encode())
+        voice = run_job(key, replace(runtime, consent=policy)).voices["alice"]
+        if policy == "verified":
+            assert (voice.error.code if voice.error else "") == error
+        else:
+            remarks = [n.pointer for n in voice.notices if n.code == "STATEMENT_UNVERIFIED"]
+            assert remarks == (["refs/second.flac"] if error else [])

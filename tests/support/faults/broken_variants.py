@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from core.job.runtime import Runtime
 from core.manifest.resolve import Item, Job
 from core.result.document import Result, format_timestamp
 from core.result.item_result import ItemResult
-from core.storage.object_keys import event_key
+from core.storage.object_keys import event_key, output_key
 from events import outgoing
 from tests.support.faults.history import MakeSimulation
 from tests.support.faults.simulation import Simulation
@@ -53,8 +53,14 @@ def adopt_without_compare() -> AbstractContextManager[Any]:
     """An object at an item's key is adopted, whatever it was made from."""
 
     def broken(
-        key: str, fingerprint: str, wanted: Item, job: Job, runtime: Runtime
+        wanted: Item,
+        recordings: Sequence[str],
+        engine: str,
+        job: Job,
+        job_id: str,
+        runtime: Runtime,
     ) -> ItemResult | None:
+        key = output_key(job_id, wanted.id, wanted.format)
         stored = object_record.adopt(key, ItemResult, runtime)
         return msgspec.structs.replace(stored[0].entry, envelope=stored[1]) if stored else None
 
