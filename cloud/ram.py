@@ -16,6 +16,12 @@ _READ_OBJECTS = frozenset({"oss:GetObject"}) | _LIST
 _PROBE = frozenset({"oss:GetBucketInfo", "oss:ListObjects"})
 _PUT_ONCE = frozenset({"oss:GetObject", "oss:PutObject", "oss:GetBucketVersioning"}) | _PROBE
 
+_KEEP = frozenset({"oss:PutObject", "oss:DeleteObject"})
+_FOLDERS_OF_WORKERS = (
+    *("lease", "pending", "dead", "quota", "voices", "voiceprints", "work", "log"),
+)
+"""Everything in the control bucket except the protections of voices."""
+
 # Policy -> resource (a bucket, or the end of another ARN) -> actions.
 PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "worker": {
@@ -23,12 +29,17 @@ PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "${RESULTS}": _PUT_ONCE,
         # Outputs of a voice whose consent is withdrawn while its job runs; never a result.
         "${RESULTS}/out/*.sealed": frozenset({"oss:DeleteObject"}),
-        "${CONTROL}": _PUT_ONCE | {"oss:DeleteObject"},
+        "${CONTROL}": _READ_OBJECTS | _PROBE | {"oss:GetBucketVersioning"},
+        **{f"${{CONTROL}}/{folder}": _KEEP for folder in _FOLDERS_OF_WORKERS},
         "queues/voicedrop-failed/messages": frozenset({"mns:SendMessage"}),
         "project/voicedrop-logs-${ACCOUNT}/logstore/worker": frozenset({"log:PostLogStoreLogs"}),
     },
     "worker-kms": {"key/${KMS_KEY}": frozenset({"kms:Encrypt", "kms:Decrypt"})},
     "oss-notification": {"functions/${FUNCTION}": frozenset({"fc:InvokeFunction"})},
+    "protector": {
+        "${CONTROL}/protected": _KEEP | {"oss:GetObject"},
+        "${CONTROL}": _LIST,
+    },
     "producer": {"${INBOX}": frozenset({"oss:PutObject", "oss:AbortMultipartUpload"})},
     "consumer": {"${RESULTS}": _READ_OBJECTS},
     "consumer-kms": {"key/${KMS_KEY}": frozenset({"kms:Decrypt"})},

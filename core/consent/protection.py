@@ -8,8 +8,8 @@ or an output in which the same person seems to speak is refused (core/job/protec
 consent record names the owner of the protection in `protection_owner`.
 
 The documents are signed and state their recording, so one that somebody else wrote or moved is not
-believed; a sweep and `voicedrop protect list` report it. Whoever can delete objects of the control
-bucket can remove a protection.
+believed; a sweep and `voicedrop protect list` report it. Whoever may delete objects there (the
+policy `protector.json`, not the worker) can remove a protection.
 
 Source of the aim: a voice is protected like a portrait (China, Civil Code, Art. 1023).
 """

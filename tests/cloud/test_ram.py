@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -12,16 +13,19 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from cloud import check, ram, template
 from core.crypto import sealing
 from core.settings import Settings
+from core.storage import object_keys as keys
 from handlers.cli.audit import AuditRequest, audit_results
+from handlers.cli.protect import protect_app
 from handlers.cli.screen import Progress
 from handlers.cli.trace import trace_clips
 from tests.support.audited_bucket import fill_bucket_with_joined_files
 from tests.support.oss_server import OssServer
-from tests.support.runtime import local_runtime
+from tests.support.runtime import REFERENCE, create_keyring, local_runtime
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {path.name: path.read_text() for path in (ROOT / "cloud" / "policies").glob("*.json")}
@@ -75,8 +79,7 @@ def test_the_worker_has_the_permissions_that_the_store_needs() -> None:
         ("oss:DeleteObject", "voicedrop-results/out/*.sealed"),
         ("oss:ListObjects", "voicedrop-results"),
         ("oss:GetBucketVersioning", "voicedrop-results"),
-        ("oss:PutObject", "voicedrop-control/*"),
-        ("oss:DeleteObject", "voicedrop-control/*"),
+        ("oss:GetObject", "voicedrop-control/*"),
         ("oss:ListObjects", "voicedrop-control"),
         ("oss:GetBucketInfo", "voicedrop-control"),
     }
@@ -85,12 +88,47 @@ def test_the_worker_has_the_permissions_that_the_store_needs() -> None:
     }
 
 
+def test_the_worker_can_keep_everything_in_the_control_bucket_but_protections() -> None:
+    allowed = PolicyCheck("worker")
+    digest = "a" * 64
+    kept = [
+        *(keys.lease_key("a"), keys.reason_key("a"), keys.dead_letter_key("a")),
+        *(keys.pending_key("refs/a.wav", "a"), keys.quota_key("2026-01-01"), keys.plan_key("a")),
+        *(keys.shard_key("a", 1), keys.queue_key("a"), keys.LOG_REFUSED + "a"),
+        *(keys.voice_key_key(digest), keys.voiceprint_key(digest, "a")),
+        *(keys.statement_check_key(digest, digest), keys.unbound_voiceprint_key("a")),
+    ]
+    for action in ("oss:GetObject", "oss:PutObject", "oss:DeleteObject"):
+        assert all(allowed(action, f"voicedrop-control/{key}") for key in kept)
+    protected = f"voicedrop-control/{keys.protection_key(digest)}"
+    assert allowed("oss:GetObject", protected)
+    assert not allowed("oss:PutObject", protected)
+    assert not allowed("oss:DeleteObject", protected)
+
+
+@pytest.mark.slow
+def test_a_protector_can_protect_voices_and_nothing_else(
+    cloud: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = PolicyCheck("protector")
+    cloud.add_key("somebody", "secret", policy=allowed)
+    create_keyring(tmp_path / "keys")
+    monkeypatch.setenv("VOICEDROP_KEYS", str(tmp_path / "keys"))
+    runner = CliRunner()
+    recording = str(REFERENCE)
+    digest = hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
+    for command in (["add", recording, "--label", "a"], ["list"], ["remove", digest[:8]]):
+        done = runner.invoke(protect_app, command)
+        assert done.exit_code == 0, done.output
+    assert (allowed.denied, allowed.idle) == (set(), set())
+
+
 def test_only_the_producer_can_write_the_inbox_and_nobody_can_delete_a_result() -> None:
     for role in ram.PERMISSIONS:
         for action, resource in granted_permissions(role):
             if action == "oss:DeleteObject":
-                may_go = ("voicedrop-control/*", "voicedrop-results/out/*.sealed")
-                assert resource.endswith(may_go)
+                is_output = resource.endswith("voicedrop-results/out/*.sealed")
+                assert is_output or "voicedrop-control/" in resource
             if action == "oss:PutObject" and "voicedrop-inbox" in resource:
                 assert role == "producer"
 
@@ -235,6 +273,12 @@ OSS_ARN = "acs:oss:*:${ACCOUNT}:"
             "more than this role needs",
         ),
         ("worker", make_policy("oss:GetObject", OSS_ARN + "other/*"), "more than this role needs"),
+        ("worker", make_policy("oss:PutObject", OSS_ARN + "${CONTROL}/*"), "more than this role"),
+        (
+            "worker",
+            make_policy("oss:DeleteObject", OSS_ARN + "${CONTROL}/protected/*"),
+            "more than this role needs",
+        ),
         (
             "worker",
             make_policy("oss:GetObject", OSS_ARN + "${INBOX}-2/*"),
