@@ -1,0 +1,87 @@
+"""What commands say about jobs that were divided, refused, retried or only tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import Refused
+from core.job.runtime import Runtime
+from handlers.cli.describe import MAX_LINES, MAX_NAMED, describe_result, next_command
+from handlers.cli.open_result import open_results
+from handlers.cli.retry import retry_job
+from handlers.cli.status import list_jobs, show_status
+from handlers.jobs import carry_out_shard
+from tests.support.present import present
+from tests.support.runtime import finish_job, local_runtime, local_settings, put_job, split_job
+from tests.support.shards import shard_keys
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_divided_job_counts_its_shards_and_then_its_errors(tmp_path: Path) -> None:
+    runtime, settings = local_runtime(tmp_path, shard_items=1), local_settings(tmp_path)
+    texts = ["Words.", "!bug", "!bug"]
+    items = [{"id": f"i{n}", "text": text} for n, text in enumerate(texts)]
+    job = split_job(put_job(runtime, items=items), runtime).job_id
+    result = None
+    for number, key in enumerate(shard_keys(runtime)):
+        (state,) = list_jobs(settings, 20).data["jobs"]
+        assert (state["status"], state["detail"]) == ("shared", f"{number} of 3 shards are made.")
+        assert show_status(settings, [job]).exit_code == 5
+        result = carry_out_shard(key, runtime)
+
+    lines = describe_result(present(result))
+    assert lines[:2] == ["2 items: INTERNAL", f"each of them: out/{job}/errors.jsonl"]
+    shown = show_status(settings, [job])
+    assert shown.exit_code == 1
+    assert any(line.startswith("  item i1, item i2: INTERNAL") for line in shown.lines)
+    opened = open_results(settings, [job], tmp_path / "heard")
+    assert [one["item"] for one in opened.data["opened"]] == ["i0"]
+    assert [one["item"] for one in opened.data["failed"]] == ["i1", "i2"]
+
+
+def test_many_errors_are_cut(tmp_path: Path) -> None:
+    """Equal ones are said once, with the first items; the rest is counted."""
+    runtime = local_runtime(tmp_path)
+    alike = [{"id": f"a{n}", "text": ""} for n in range(MAX_NAMED + 2)]
+    different = [{"id": f"b{n}", "text": "x", f"f{n}": 1} for n in range(MAX_LINES + 1)]
+    result = finish_job(put_job(runtime, items=[*alike, *different]), runtime)
+    lines = describe_result(result)
+    assert " and 2 more: TEXT_EMPTY: " in lines[0]
+    assert lines[MAX_LINES] == "and 2 other errors"
+
+
+def test_a_refused_manifest_and_an_unreadable_one(tmp_path: Path) -> None:
+    runtime, settings = local_runtime(tmp_path), local_settings(tmp_path)
+    rejected = finish_job(put_job(runtime, colour="blue"), runtime)
+    assert next_command(rejected) == "correct the manifest and submit it again"
+    runtime.inbox.put("jobs/broken.manifest.json", b"{")
+    (_, broken) = list_jobs(settings, 20).data["jobs"]
+    assert broken["status"] == "unfinished"
+    shown = show_status(settings, [rejected.job_id, "jobs/broken.manifest.json"])
+    assert shown.exit_code == 1
+    assert any("UNKNOWN_FIELD" in line for line in shown.lines)
+
+
+def test_a_retry_names_what_it_repeats(tmp_path: Path) -> None:
+    runtime, settings = local_runtime(tmp_path), local_settings(tmp_path)
+    first = finish_job(put_job(runtime, items=[{"id": "a", "text": "!bug"}]), runtime)
+    again = finish_job(retry_job(settings, first.job_id).data["manifest"], runtime)
+    assert f"  a retry of {first.job_id[:8]}" in show_status(settings, [again.job_id]).lines
+
+
+def test_an_id_without_a_job_is_refused(tmp_path: Path) -> None:
+    local_runtime(tmp_path)
+    with pytest.raises(Refused, match="OBJECT_MISSING"):
+        show_status(local_settings(tmp_path), ["0" * 32])
+
+
+def test_a_dry_run_is_described_by_its_estimate(tmp_path: Path) -> None:
+    runtime: Runtime = local_runtime(tmp_path)
+    result = finish_job(put_job(runtime, mode="validate"), runtime)
+    shown = show_status(local_settings(tmp_path), [result.job_id])
+    assert any("1 of 1 items can be made, about" in line for line in shown.lines)
+    opened = open_results(local_settings(tmp_path), [result.job_id], tmp_path / "heard")
+    assert opened.lines == [f"job {result.job_id[:8]}: a dry run, in which nothing is spoken"]
