@@ -1,0 +1,49 @@
+"""Commands as they are typed: their options reach the functions, in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from handlers.cli import app as cli
+from tests.support.runtime import finish_job, local_runtime, put_job
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOICEDROP_KEYS", str(tmp_path / "keys"))
+    return tmp_path
+
+
+def run(bucket: Path, *arguments: str, code: int = 0) -> Any:
+    """Run a command with --json, which must end with `code`; return what it prints."""
+    command = [*arguments, "--bucket", str(bucket), "--json"]
+    ran = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+    assert ran.exit_code == code, ran.output
+    return json.loads(ran.stdout)
+
+
+def test_a_job_from_its_manifest_to_its_erasure(bucket: Path) -> None:
+    runtime = local_runtime(bucket)
+    items = [{"id": "a", "text": "Words."}, {"id": "b", "text": "!bug"}]
+    done = finish_job(put_job(runtime, items=items), runtime)
+    job = done.job_id
+
+    (state,) = run(bucket, "status", job[:8], code=1)["jobs"]
+    assert (state["job"], state["status"]) == (job, "partial")
+    assert run(bucket, "list", "--limit", "5")["finished"] == 1
+    again = run(bucket, "retry", job[:8])["retry"]
+    assert {one["job"] for one in run(bucket, "list")["jobs"]} == {job, again}
+    opened = run(bucket, "open", job, "--out", str(bucket / "heard"), code=1)["opened"]
+    assert [one["item"] for one in opened] == ["a"]
+    (trace,) = run(bucket, "trace", opened[0]["path"])["traces"]
+    assert [one["job"] for one in trace["findings"]] == [job]
+    assert run(bucket, "sweep", code=5)["open"] == 1
+    run(bucket, "erase", job, "--reason", "asked for", "--item", "a")
+    assert not list(runtime.results.list(f"out/{job}/a"))
