@@ -14,8 +14,10 @@ in core/speech/speaker.py, with 95 % intervals (Wilson). Comparisons that share 
 independent, so the true intervals are wider.
 
 For some speakers of the second half, the embedded voice learns from a recording that is not the
-protected one and speaks; what it says is compared too. DIR is by default ../shared/speech, with the
-folders train-clean (one clip a speaker) and test-other (a folder a speaker).
+protected one and speaks; what it says is compared too. Last, what a comparison costs.
+
+DIR is by default ../shared/speech, with the folders train-clean (one clip a speaker) and test-other
+(a folder a speaker).
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ import argparse
 import io
 import random
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -37,10 +42,13 @@ from rich.table import Table
 from scipy import signal
 
 from core.audio.waveform import Audio, Samples, resample
+from core.consent import protection
+from core.crypto.keys import create_keys, load_keyring
 from core.errors import Refused
 from core.settings import Settings
 from core.speech import reference, speaker
 from core.speech.speaker import Speaker
+from core.storage.local import LocalStore
 from core.voice.kokoro import KokoroVoice
 
 SPEECH = Path(__file__).resolve().parents[2] / "shared/speech"
@@ -193,6 +201,36 @@ def measure_outputs(people: list[Person], count: int, table: Table, console: Con
     )
 
 
+def measure_costs(person: Person, console: Console) -> None:
+    rate = person.reference.rate
+    for seconds in (1, 3, 10):
+        part = Audio(np.resize(person.reference.samples, seconds * rate), rate)
+        spent = median_ms(partial(speaker.describe_speaker, part))
+        console.print(f"Describing {seconds} s of speech: {spent:.0f} ms")
+    with tempfile.TemporaryDirectory() as folder:
+        create_keys(Path(folder) / "keys")
+        control, ring = LocalStore(Path(folder)), load_keyring(Path(folder) / "keys")
+        spent = median_ms(lambda: protection.read_protected_voices(control, ring))
+        console.print(f"Nothing is protected, folders: {spent:.2f} ms")
+        for number in range(100):
+            names = ("bench", "bench")
+            protection.protect(f"{number:064x}", person.known, names, control, ring)
+        protection.read_protected_voices(control, ring)
+        spent = median_ms(
+            lambda: protection.read_protected_voices(control, ring).find_matches(person.known[0])
+        )
+        console.print(f"Comparing with 100 protected voices, folders: {spent:.2f} ms")
+
+
+def median_ms(act: Callable[[], object]) -> float:
+    spent = []
+    for _ in range(9):
+        start = time.perf_counter()
+        act()
+        spent.append(1000 * (time.perf_counter() - start))
+    return float(np.median(spent))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -242,6 +280,7 @@ def main() -> int:
     if options.outputs:
         measure_outputs(second, options.outputs, table, console)
     console.print(table)
+    measure_costs(second[0], console)
     return 0
 
 
