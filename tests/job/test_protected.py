@@ -20,7 +20,7 @@ from core.consent import protection, records
 from core.consent.records import Subject
 from core.crypto.keys import LocalKeys
 from core.documents import signed
-from core.errors import Misconfigured
+from core.errors import Misconfigured, Refused
 from core.job.runtime import Runtime
 from core.result.document import Result
 from core.speech import speaker
@@ -216,6 +216,16 @@ def test_where_nothing_is_protected_no_encoder_is_loaded(tmp_path: Path) -> None
     speaker.load_encoders.cache_clear()
     assert run(local_runtime(tmp_path)).status == "succeeded"
     assert speaker.load_encoders.cache_info().currsize == 0
+
+
+def test_a_recording_is_protected_once_and_what_somebody_else_put_there_is_replaced(
+    runtime: Runtime,
+) -> None:
+    with pytest.raises(Refused, match="FILE_EXISTS"):
+        protect(runtime)
+    runtime.control.put(KEY, b"{}")
+    protect(runtime)
+    assert [voice.owner for voice in runtime.protected_voices().voices] == [OWNER]
 
 
 def test_nothing_biometric_is_in_the_clear_and_nothing_is_left(runtime: Runtime) -> None:
