@@ -9,6 +9,7 @@ needs no secret (without the decryption key, checks 3 to 7 are skipped) and can 
     outputs        one output, from the sealed object to the watermark in its audio
     log_snapshot   the log, and the entry of each result in it
     consents       consent to each voice
+    erasures, withdrawals   what was erased, and to which recordings consent was withdrawn
     report, page   the report as data, and as an HTML page
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from core.audit import jobs, log_snapshot
+from core.audit import jobs, log_snapshot, withdrawals
 from core.audit.log_snapshot import LogSnapshot
 from core.audit.model import (
     COMPLETENESS,
@@ -21,7 +21,7 @@ from core.audit.model import (
     skipped,
 )
 from core.audit.sources import Sources, is_in_progress
-from core.consent.withdrawal import find_withdrawals
+from core.consent.withdrawal import WithdrawalNote
 from core.errors import Refused
 from core.storage.object_keys import (
     OUTPUTS,
@@ -35,6 +35,7 @@ from core.storage.object_keys import (
 )
 from core.storage.port import Info
 from core.tlog import log
+from core.tlog.leaf import document_key_of
 from core.trace import registry, trace
 
 _JOBS_AT_ONCE = 256
@@ -49,6 +50,8 @@ class AuditedBucket:
     jobs: list[CheckedJob] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     """Outcomes for the bucket as a whole."""
+    withdrawals: list[WithdrawalNote] = field(default_factory=list)
+    """Every genuine note that consent was withdrawn, without its signature."""
     objects: int = 0
     bytes: int = 0
 
@@ -89,7 +92,16 @@ def audit_bucket(
                 bucket.jobs.append(checked)
                 on_checked(checked)
     bucket.objects, bucket.bytes = listing.objects, listing.bytes
-    bucket.outcomes += _check_completeness(bucket, listing, sources)
+    queued = log.list_queued(sources.control) if sources.control else ()
+    logged = set(map(document_key_of, [*bucket.log.entries, *queued]))
+    bucket.withdrawals, outcomes = withdrawals.check(
+        listing.withdrawals,
+        {key for key in logged if key.startswith(WITHDRAWN)},
+        sources,
+        bucket.log,
+    )
+    bucket.outcomes += outcomes
+    bucket.outcomes += _check_completeness(bucket, listing, logged, sources)
     bucket.outcomes += _check_traces(listing, sources)
     return bucket
 
@@ -105,8 +117,8 @@ class _Listing:
     """Name of a job or trace -> keys of its events."""
     traces: set[str] = field(default_factory=set)
     marks: set[str] = field(default_factory=set)
-    withdrawals: list[str] = field(default_factory=list)
-    """Keys of notes of withdrawal."""
+    withdrawals: dict[str, Info] = field(default_factory=dict)
+    """Every object under `withdrawn/`."""
 
     def group_by_job(self, sources: Sources) -> Iterator[tuple[str, list[Info]]]:
         """Yield each job with all objects in its folder."""
@@ -131,28 +143,20 @@ class _Listing:
         elif "mark" in groups:
             self.marks.add(groups["mark"])
         elif info.key.startswith(WITHDRAWN):
-            self.withdrawals.append(info.key)
+            self.withdrawals[info.key] = info
         return info.key.startswith(OUTPUTS)
 
 
 def _check_completeness(
-    bucket: AuditedBucket, listing: _Listing, sources: Sources
+    bucket: AuditedBucket, listing: _Listing, logged: set[str], sources: Sources
 ) -> list[Outcome]:
-    """Run check 10 on what the folder of a job does not show."""
+    """Run check 10 on what the folder of a job does not show. `logged`: keys of the documents that
+    are logged or queued."""
     job_ids = {checked.job for checked in bucket.jobs}
     failures = [failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in listing.unknown]
     for key in _find_unexplained_events(bucket, listing):
         failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
-    genuine = {
-        note.key
-        for recording in {key.split("/")[1] for key in listing.withdrawals}
-        for note in find_withdrawals(recording, sources.results, sources.keys.verifying)
-    }
-    for key in sorted(set(listing.withdrawals) - genuine):
-        failures.append(failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key))
-    queued = set(log.list_queued(sources.control)) if sources.control else set()
-    logged = {name.partition(".")[0] for name in bucket.log.entries.keys() | queued}
-    for job in sorted(logged - job_ids):
+    for job in sorted({job_id_of(key) for key in logged if key.startswith(OUTPUTS)} - job_ids):
         failures.append(failed(COMPLETENESS, "RESULT_MISSING", key=result_key(job)))
     payloads = {payload for checked in bucket.jobs for payload in checked.marks}
     for payload in sorted(listing.marks - payloads):

@@ -14,6 +14,7 @@ import msgspec
 from core.audit.bucket import AuditedBucket
 from core.audit.model import CHECKS, CONSISTENCY, CheckedItem, CheckedJob, Outcome, explain
 from core.audit.sources import Sources
+from core.consent.withdrawal import WithdrawalNote
 from core.result.document import format_timestamp
 from core.result.tombstone import Tombstone
 from core.trace.registry import Index, Mark
@@ -101,6 +102,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
     erasures: list[Tombstone] = []
     """What was erased, by logged tombstones. Not findings."""
+    withdrawals: list[WithdrawalNote] = []
+    """The recordings to which consent was withdrawn, by signed notes. Not findings."""
     codes: dict[str, str]
     """Every code in this report -> its meaning."""
     outcomes: list[Period]
@@ -142,6 +145,7 @@ def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
         checks=checks,
         findings=findings,
         erasures=[one for job in bucket.jobs for one in job.erasures],
+        withdrawals=bucket.withdrawals,
         codes={code: explain(code) for code in sorted({c for k in checks for c in k.reasons})},
         outcomes=_count_periods(jobs),
         scores=build_histogram([item.score for item in outputs if item.score is not None]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -108,6 +108,8 @@ class ConsentRegister:
     control: Store
     keys: Keyring
     policy: ConsentPolicy
+    queue: Callable[[WithdrawalNote], None]
+    """Queues a stored note for the log, unless that contains it."""
 
     def open_gate(self, claim: ConsentClaim) -> Gate:
         """Read the consent record, if the manifest names one, and whether it was withdrawn.
@@ -160,6 +162,8 @@ class ConsentRegister:
             self.forget_if_withdrawn(recording)
         if notes:
             self._forget_unbound_voiceprints()
+        for note in notes:
+            self.queue(note)
         return [note.recording for note in notes]
 
     def forget_if_withdrawn(self, recording: str) -> None:
@@ -175,11 +179,14 @@ class ConsentRegister:
         for name in sorted(kept, key=lambda name: name != voice_key_key(recording)):
             self.control.delete(name)
 
-    def forget_withdrawn(self) -> None:
-        """Do this for every recording, in case a worker died before it had done it."""
+    def complete_withdrawals(self) -> None:
+        """Do this for every recording, and queue the notes that are not in the log, in case a
+        worker died before it had done it."""
         listed = self.results.list(WITHDRAWN)
-        for recording in {info.key.split("/")[1] for info in listed}:
+        for recording in sorted({info.key.split("/")[1] for info in listed}):
             self.forget_if_withdrawn(recording)
+            for note in self.find_withdrawals(recording):
+                self.queue(note)
 
     def _forget_unbound_voiceprints(self) -> None:
         # Release 0.1.0 kept them without saying whose they are. They are computed again.

@@ -1,12 +1,14 @@
 """Withdrawn consent, kept as signed notes for good.
 
-    results  withdrawn/<recording>/<record>.json    both are SHA-256, 64 hexadecimal digits
+    results  withdrawn/<recording>/<record>.json          both are SHA-256, 64 hexadecimal digits
+             withdrawn/<recording>/<record>.tlog-proof    written by the sequencer
 
 A note is written for every recording that the withdrawn record covers. From then on the recording
 may not be used under that record, nor under any other that was valid already when consent was
 withdrawn, whatever the keys of the objects; a record that is valid from a later date admits it
 again. The notes are in the results bucket because they must outlast the record, the object that
-withdrew it and the control bucket, and because whoever uses the results should see them.
+withdrew it and the control bucket, and because whoever uses the results should see them. They are
+logged, so that none can be removed unnoticed (core/tlog).
 
 Source: withdrawal must be possible and as easy as consent (PIPL, Art. 15; GDPR, Art. 7(3)).
 """
@@ -77,7 +79,8 @@ def find_withdrawals(
     recording: str, results: Store, keys: Mapping[str, Ed25519PublicKey]
 ) -> list[WithdrawalNote]:
     """Return the notes about a recording. One that is not signed by us for this key is ignored."""
-    found = (_read(results, info.key, keys) for info in results.list(withdrawals_prefix(recording)))
+    listed = (info.key for info in results.list(withdrawals_prefix(recording)))
+    found = (_read(results, key, keys) for key in listed if key.endswith(".json"))
     return [note for note in found if note]
 
 

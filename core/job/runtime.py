@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from core.consent import protection
 from core.consent.gate import ConsentRegister
@@ -21,6 +22,7 @@ from core.result.item_result import ItemResult
 from core.settings import ConsentPolicy, MarkPreset, Preparation
 from core.speech.recognise import Transcribe
 from core.storage.port import Store
+from core.tlog import sequencer
 from core.voice import Voice
 
 
@@ -98,6 +100,12 @@ class Runtime:
             control=self.control,
             keys=self.keys,
             policy=self.consent,
+            queue=partial(
+                sequencer.enqueue_withdrawal,
+                results=self.results,
+                control=self.control,
+                keys=self.keys.verifying.values(),
+            ),
         )
 
     def protected_voices(self) -> ProtectedVoices:

@@ -45,7 +45,7 @@ RESULTS_PATTERNS = (
     re.compile(r"log/(batches|checkpoints)/[0-9]{20}"),
     re.compile(r"log/tile/(entries|[0-9])/(x[0-9]{3}/)*[0-9]{3}(\.p/[0-9]{1,3})?"),
     re.compile(r"marks/(?P<folder>[0-9a-f]{2})/(?P<mark>(?P=folder)[0-9a-f]{6})\.json"),
-    re.compile(r"withdrawn/[0-9a-f]{64}/[0-9a-f]{64}\.json"),
+    re.compile(r"withdrawn/[0-9a-f]{64}/[0-9a-f]{64}\.(json|tlog-proof)"),
     re.compile(r"out/[0-9a-f]{32}/(parts/[0-9]{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
     re.compile(r"out/[0-9a-f]{32}/tombstones/[0-9]{5}\.(json|tlog-proof)"),
 )
@@ -174,7 +174,7 @@ def checkpoint_key(size: int) -> str:
 
 
 def queue_key(name: str) -> str:
-    """`name`: the job id for a result, or the `tombstone_name` of a tombstone."""
+    """`name`: that of a leaf (core/tlog/leaf.py); the job id for a result."""
     return LOG_QUEUE + name
 
 

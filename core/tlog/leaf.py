@@ -6,6 +6,7 @@ shows that the document was changed after it was logged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -14,8 +15,10 @@ import msgspec
 from core.documents import canonical
 from core.errors import Refused
 from core.result.tombstone import Number
-from core.storage.object_keys import result_key, tombstone_key, tombstone_name
+from core.storage.object_keys import result_key, tombstone_key, tombstone_name, withdrawal_key
 
+_TOMBSTONE = re.compile("([0-9a-f]{32})\\.([0-9]{5})")
+_WITHDRAWAL = re.compile("([0-9a-f]{64})\\.([0-9a-f]{64})")
 LEAF_LIMIT = 4096
 """Largest leaf, in bytes."""
 
@@ -86,7 +89,38 @@ class TombstoneLeaf(
         return self.sha256
 
 
-AnyLeaf = Leaf | TombstoneLeaf
+class WithdrawalLeaf(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="schema",
+    tag="voicedrop/leaf/3",
+):
+    """The log entry of one note that consent was withdrawn."""
+
+    recording: Digest
+    record: Digest
+    sha256: Digest
+    """Digest of the bytes of the note."""
+
+    def dump(self) -> bytes:
+        return canonical.dump(self)
+
+    @property
+    def name(self) -> str:
+        return f"{self.recording}.{self.record}"
+
+    @property
+    def document_key(self) -> str:
+        return withdrawal_key(self.recording, self.record)
+
+    @property
+    def digest(self) -> str:
+        return self.sha256
+
+
+AnyLeaf = Leaf | TombstoneLeaf | WithdrawalLeaf
 
 _DECODER: msgspec.json.Decoder[AnyLeaf] = msgspec.json.Decoder(AnyLeaf)
 
@@ -101,9 +135,13 @@ def parse_leaf(entry: bytes) -> AnyLeaf | None:
 
 
 def document_key_of(name: str) -> str:
-    """Return the key of the document that a leaf of this name is about."""
-    job, _, number = name.partition(".")
-    return tombstone_key(job, int(number)) if number else result_key(job)
+    """Return the key of the document that a leaf of this name is about. For any other name, it is
+    that of a result which cannot exist."""
+    if match := _WITHDRAWAL.fullmatch(name):
+        return withdrawal_key(match[1], match[2])
+    if match := _TOMBSTONE.fullmatch(name):
+        return tombstone_key(match[1], int(match[2]))
+    return result_key(name.partition(".")[0])
 
 
 class LeafIndex(dict[str, tuple[int, str]]):

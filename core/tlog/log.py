@@ -1,13 +1,13 @@
 """The tamper-evident log of results: RFC 6962 tree, C2SP tiles and checkpoints.
 
-    control  log/leaves/<name>               the queue of finished jobs and of tombstones
+    control  log/leaves/<name>               the queue of results, tombstones and withdrawals
              log/refused/                    what was in the queue and must not be logged
     results  log/batches/<start>             one batch taken from the queue; from it are derived:
              log/tile/entries/<N>[.p/<W>]    entry bundles
              log/tile/<L>/<N>[.p/<W>]        hashes
              log/checkpoints/<size>          signed checkpoints; the last one is current
              out/<job_id>/result.tlog-proof  proof of inclusion, beside the result
-             out/<job_id>/tombstones/<n>.tlog-proof
+             out/<job_id>/tombstones/<n>.tlog-proof, withdrawn/<recording>/<record>.tlog-proof
 
 This module reads and verifies; core/tlog/sequencer.py writes. A log can only be compared with what
 somebody has seen of it before: keep checkpoints elsewhere.

@@ -23,6 +23,7 @@ from typing import BinaryIO, cast
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from core.consent.withdrawal import WithdrawalNote
 from core.documents import base64url, signed
 from core.errors import Refused
 from core.result import document, tombstone
@@ -36,7 +37,15 @@ from core.storage.object_keys import (
 )
 from core.storage.port import Object, Store, put_once_or_read
 from core.tlog import log, merkle, signed_note, tiles
-from core.tlog.leaf import LEAF_LIMIT, AnyLeaf, Leaf, LeafIndex, TombstoneLeaf, parse_leaf
+from core.tlog.leaf import (
+    LEAF_LIMIT,
+    AnyLeaf,
+    Leaf,
+    LeafIndex,
+    TombstoneLeaf,
+    WithdrawalLeaf,
+    parse_leaf,
+)
 from core.tlog.merkle import HASH, WIDTH, Tree
 from core.tlog.signed_note import Checkpoint
 
@@ -69,6 +78,16 @@ class Integrated:
 def enqueue(control: Store, leaf: AnyLeaf) -> None:
     """Add a leaf to the sequencer's queue. Safe to repeat."""
     control.put(queue_key(leaf.name), leaf.dump())
+
+
+def enqueue_withdrawal(
+    note: WithdrawalNote, results: Store, control: Store, keys: Iterable[Ed25519PublicKey]
+) -> None:
+    """Add a stored note of withdrawal to the queue, unless it is logged. Safe to repeat."""
+    digest = hashlib.sha256(results.get(note.key, limit=log.LIMIT).data).hexdigest()
+    leaf = WithdrawalLeaf(recording=note.recording, record=note.record, sha256=digest)
+    if not log.has_proof(results, leaf, keys):
+        enqueue(control, leaf)
 
 
 def integrate(
@@ -347,7 +366,7 @@ def _check_document(
     queued: AnyLeaf, results: Store, keys: Mapping[str, Ed25519PublicKey]
 ) -> AnyLeaf:
     """Return the leaf of the document that a queued leaf names. Raises Refused if that is not
-    stored, not signed by one of `keys`, or the document of another job."""
+    stored, not signed by one of `keys`, or the document of another job or recording."""
     key = queued.document_key
     try:
         data = results.get(key, limit=log.DOCUMENT_LIMIT).data
@@ -356,13 +375,16 @@ def _check_document(
         if isinstance(queued, Leaf):
             result = signed.read(data, _ResultIdentity, keys)
             leaf = Leaf(job=result.job_id, result_sha256=digest)
-        else:
+        elif isinstance(queued, TombstoneLeaf):
             stated = signed.read(data, _TombstoneIdentity, keys)
             leaf = TombstoneLeaf(job=stated.job_id, number=stated.number, sha256=digest)
+        else:
+            note = signed.read(data, WithdrawalNote, keys)
+            leaf = WithdrawalLeaf(recording=note.recording, record=note.record, sha256=digest)
     except Refused as exc:
         raise Refused("LOG_INVALID", f"{key}: {exc.message}") from exc
     if leaf.name != queued.name:
-        raise Refused("LOG_INVALID", f"{key} is the document of another job.")
+        raise Refused("LOG_INVALID", f"{key} is the document of another place.")
     return leaf
 
 

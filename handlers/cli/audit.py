@@ -218,6 +218,8 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
         yield f"{check.number:3} {check.name:13} {counts}  {reasons}".rstrip()
     for one in report.erasures[:MAX_LISTED]:
         yield f"  erased  {one.job_id} {', '.join(one.items)}  {one.erased}  {_why(one)}"
+    for note in report.withdrawals[:MAX_LISTED]:
+        yield f"  withdrawn  recording {note.recording}  {note.at:%Y-%m-%dT%H:%M:%SZ}"
     for finding in report.findings[:MAX_LISTED]:
         place = finding.key or f"{finding.job} {finding.item}".strip() or "log"
         yield f"  {finding.code}  {place}  {finding.message}".rstrip()

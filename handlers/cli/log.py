@@ -70,7 +70,9 @@ def verify_log(
 def check_log(sources: Sources, earlier: str | None) -> CommandOutput:
     """Verify the log, that it continues the checkpoint `earlier`, and that every document in it is
     stored as it was logged. Raises Refused LOG_MISSING, LOG_INVALID."""
+    from core.storage.object_keys import OUTPUTS, job_id_of
     from core.tlog import log, signed_note
+    from core.tlog.leaf import document_key_of
 
     origin = signed_note.claimed_origin(log.read_latest_checkpoint(sources.results) or "")
     keys = sources.keys.verifying.values()
@@ -91,11 +93,12 @@ def check_log(sources: Sources, earlier: str | None) -> CommandOutput:
         )
     else:
         lines.append(f"The log {latest.origin} of {latest.size} entries is complete.")
+    logged = map(document_key_of, index)
     data = {
         "origin": latest.origin,
         "size": latest.size,
         "root": latest.root.hex(),
-        "jobs": len({name.partition(".")[0] for name in index}),
+        "jobs": len({job_id_of(key) for key in logged if key.startswith(OUTPUTS)}),
         "changed": changed,
     }
     code = exit_codes.FAILED if changed else exit_codes.DONE

@@ -260,8 +260,12 @@ def test_the_log_extends_every_recorded_checkpoint(continued: Continued, tmp_pat
     for kept in workspace.notes["checkpoints"]:
         (tmp_path / "kept").write_text(kept)
         answer = workspace.json("log", "verify", "--checkpoint", str(tmp_path / "kept"))
-        assert answer["size"] == answer["jobs"] == continued.logged
-    assert continued.logged == len(list(workspace.results.glob("out/*/result.json")))
+        assert answer["size"] == continued.logged
+    jobs, notes = (
+        len(list(workspace.results.glob(pattern)))
+        for pattern in ("out/*/result.json", "withdrawn/*/*.json")
+    )
+    assert (answer["jobs"], continued.logged) == (jobs, jobs + notes)
 
 
 def test_an_audit_of_the_continued_bucket_finds_the_renewed_records_alone(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from core.audit import log_snapshot
+from core.audit import log_snapshot, withdrawals
 from core.audit.erasures import Erasures
 from core.audit.model import INCLUSION, failed, passed
 from core.result import tombstone
@@ -16,6 +16,7 @@ from core.result.item_result import Chapter, ItemResult
 from core.tlog import log
 from core.tlog.leaf import AnyLeaf, LeafIndex, parse_leaf
 
+_check_withdrawals = withdrawals.check
 Broken = Callable[[], AbstractContextManager[Any]]
 
 
@@ -42,6 +43,10 @@ def _last_leaf_wins() -> Iterator[None]:
 def _erased_by_key(erasures: Erasures, made: ItemResult | Chapter) -> bool:
     erased = {file.key for one in erasures.genuine for file in one.files}
     return erased.issuperset(file.key for file in tombstone.files_of(made))
+
+
+def _withdrawals_that_are_there(stored: Any, expected: Any, *args: Any) -> Any:
+    return _check_withdrawals(stored, (), *args)
 
 
 def _inclusion_by_proof_alone(
@@ -73,6 +78,9 @@ BROKEN: dict[str, Broken] = {
         _replaced, (log_snapshot, "check_inclusion", _inclusion_by_proof_alone)
     ),
     "tombstone without digest": partial(_replaced, (Erasures, "cover", _erased_by_key)),
+    "missing withdrawals not looked for": partial(
+        _replaced, (withdrawals, "check", _withdrawals_that_are_there)
+    ),
     "missing results not looked for": partial(
         _replaced,
         (log_snapshot.LogSnapshot, "entries", property(lambda self: {}, lambda *args: None)),

@@ -404,6 +404,7 @@ def _voices(runtime: Runtime) -> Iterable[Kind]:
             find_withdrawals(withdrawals[index], runtime.results, runtime.keys.verifying) or None
         ),
         made_by=("withdrawal_key",),
+        audited=True,
         forge=lambda document: document.update(at="2020-01-01T00:00:00Z"),
     )
     recordings = [

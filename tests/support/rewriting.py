@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from core.audit import Sources, audit_bucket, build_report
+from core.consent import records
 from core.crypto.keys import ReadingKeys
 from core.documents import base64url, signed
 from core.errors import JobError, Refused
@@ -33,6 +35,7 @@ from core.storage.object_keys import (
     LOG_CHECKPOINTS,
     OUTPUTS,
     SEALED_SUFFIX,
+    WITHDRAWN,
     batch_key,
     checkpoint_key,
     event_key,
@@ -45,11 +48,12 @@ from core.storage.object_keys import (
 )
 from core.storage.port import Object
 from core.tlog import log, merkle, sequencer, signed_note, tiles
-from core.tlog.leaf import AnyLeaf, Leaf, TombstoneLeaf, parse_leaf
+from core.tlog.leaf import AnyLeaf, Leaf, TombstoneLeaf, WithdrawalLeaf, parse_leaf
 from handlers.cli.log import check_log
 from handlers.jobs import integrate_log
 from tests.support.audited_bucket import fill_bucket
 from tests.support.faults.memory import MemoryStore
+from tests.support.runtime import consent_record
 
 NOW = 1_800_000_000.0
 ORIGIN = "voicedrop/results"
@@ -136,7 +140,8 @@ class _Sequence:
         kept = self._keep()
         is_lawful = self.played.lawful = self.rng.random() < 0.15
         steps = LAWFUL if is_lawful else ATTACKS * 2 + LAWFUL
-        for _ in range(self.rng.randint(1, 8)):
+        # Long sequences leave so many traces that a single bug of a verifier would not show.
+        for _ in range(self.rng.choice([1, 2, 2, 3, 3, 4, 8, 12])):
             self._do(self.rng.choice(steps))
         if is_lawful or self.rng.random() < 0.7:
             self._do(_Sequence.integrate)
@@ -169,6 +174,10 @@ class _Sequence:
     def erase(self) -> None:
         if outputs := self._keys(SEALED_SUFFIX):
             erase_outputs(job_id_of(self.rng.choice(outputs)), self.runtime, reason="asked to")
+
+    def withdraw(self) -> None:
+        record = records.format_consent(consent_record(self.rng.randbytes(8)))
+        self.runtime.consents.withdraw(record, self.time)
 
     def pass_time(self) -> None:
         self.time += self.rng.choice([1, 61, 86_400])
@@ -264,8 +273,13 @@ class _Sequence:
         if keys := self._keys(".json", "/tombstones/"):
             self._change(self.rng.choice(keys), self.rng.choice(_TOMBSTONE_CHANGES))
 
-    def remove_tombstone(self) -> None:
-        if keys := self._keys(".json", "/tombstones/"):
+    def change_note(self) -> None:
+        if keys := self._notes():
+            later = {"at": "2099-01-01T00:00:00Z"}
+            self._change(self.rng.choice(keys), lambda document: document.update(later))
+
+    def remove_tombstone_or_note(self) -> None:
+        if keys := [*self._keys(".json", "/tombstones/"), *self._notes()]:
             key = self.rng.choice(keys)
             self.results.delete(key)
             if self.rng.random() < 0.5:
@@ -273,7 +287,7 @@ class _Sequence:
 
     def roll_back(self) -> None:
         """Return a part of the bucket to an earlier state."""
-        prefix = self.rng.choice(["", LOG, OUTPUTS, LOG_CHECKPOINTS])
+        prefix = self.rng.choice(["", LOG, OUTPUTS, WITHDRAWN, LOG_CHECKPOINTS])
         state = self.rng.choice(self.earlier)
         kept = {k: v for k, v in self.results.objects.items() if not k.startswith(prefix)}
         self.results.objects = kept | {k: v for k, v in state.items() if k.startswith(prefix)}
@@ -283,7 +297,7 @@ class _Sequence:
     def queue_leaf(self) -> None:
         if keys := self._documents():
             leaf = self._leaf(self.rng.choice(keys))
-            if self.rng.random() < 0.3:
+            if isinstance(leaf, Leaf) and self.rng.random() < 0.3:
                 leaf = Leaf(job=leaf.job, result_sha256="0" * 64)
             sequencer.enqueue(self.control, leaf)
 
@@ -296,15 +310,17 @@ class _Sequence:
             self.results.delete(proof_key_of(self.rng.choice(keys)))
 
     def forge_proof(self) -> None:
-        """Prove a document by a log of its own, which nobody sees."""
         if keys := self._documents():
-            key = self.rng.choice(keys)
-            entries = [self._leaf(other).dump() for other in keys]
-            tree = merkle.Tree(map(merkle.leaf_hash, entries))
-            at = keys.index(key)
-            path = merkle.inclusion_proof(at, tree.size, tree.node)
-            text = sequencer._format_proof(at, path, self._checkpoint(tree))
-            self.results.put(proof_key_of(key), text)
+            self._forge_proof(self.rng.choice(keys))
+
+    def _forge_proof(self, key: str) -> None:
+        """Prove a document by a log of its own, which nobody sees."""
+        keys = self._documents()
+        tree = merkle.Tree(merkle.leaf_hash(self._leaf(other).dump()) for other in keys)
+        at = keys.index(key)
+        path = merkle.inclusion_proof(at, tree.size, tree.node)
+        proof = sequencer._format_proof(at, path, self._checkpoint(tree))
+        self.results.put(proof_key_of(key), proof)
 
     def append_leaves(self) -> None:
         """Log the documents as they are stored now, a second time."""
@@ -371,18 +387,28 @@ class _Sequence:
         keys = [info.key for info in self.results.list(OUTPUTS)]
         return [key for key in keys if key.endswith(suffix) and within in key]
 
+    def _notes(self) -> list[str]:
+        return [key for key in self.results.objects if re.fullmatch(r"withdrawn/.*\.json", key)]
+
     def _documents(self) -> list[str]:
-        return [*self._keys("/result.json"), *self._keys(".json", "/tombstones/")]
+        return [
+            *self._keys("/result.json"),
+            *self._keys(".json", "/tombstones/"),
+            *self._notes(),
+        ]
 
     def _read(self, key: str) -> bytes:
         return self.results.objects[key].data
 
     def _leaf(self, key: str) -> AnyLeaf:
         """Return the leaf of a document as it is stored now."""
-        job, digest = job_id_of(key), hashlib.sha256(self._read(key)).hexdigest()
+        digest = hashlib.sha256(self._read(key)).hexdigest()
+        if key.startswith(WITHDRAWN):
+            _, recording, record = key.removesuffix(".json").split("/")
+            return WithdrawalLeaf(recording=recording, record=record, sha256=digest)
         if "/tombstones/" in key:
-            return TombstoneLeaf(job=job, number=int(key[-10:-5]), sha256=digest)
-        return Leaf(job=job, result_sha256=digest)
+            return TombstoneLeaf(job=job_id_of(key), number=int(key[-10:-5]), sha256=digest)
+        return Leaf(job=job_id_of(key), result_sha256=digest)
 
     def _entries(self) -> list[bytes]:
         return [entry for _, batch in log.read_batches(self.results) for entry in batch]
@@ -410,11 +436,13 @@ class _Sequence:
         self.integrate()
 
     def _change(self, key: str, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change a signed document, and sign it again."""
+        """Change a signed document, sign it again, and sometimes forge its proof."""
         with suppress(Refused):
             document = signed.verify(self._read(key), self.runtime.keys.verifying)
             change(document)
             self.results.put(key, signed.sign(document, self.runtime.keys.signing))
+            if self.rng.random() < 0.3:
+                self._forge_proof(key)
 
     # --- what somebody else kept, and what must be noticed
 
@@ -509,7 +537,13 @@ _TOMBSTONE_CHANGES: list[Callable[[dict[str, Any]], object]] = [
     lambda document: document.update(number=9),
     lambda document: document["files"][0:1] and document["files"].pop(),
 ]
-LAWFUL = [_Sequence.finish_job, _Sequence.integrate, _Sequence.erase, _Sequence.pass_time]
+LAWFUL = [
+    _Sequence.finish_job,
+    _Sequence.integrate,
+    _Sequence.erase,
+    _Sequence.withdraw,
+    _Sequence.pass_time,
+]
 ATTACKS = [
     _Sequence.change_result,
     _Sequence.back_date,
@@ -521,7 +555,8 @@ ATTACKS = [
     _Sequence.replace_output,
     _Sequence.erase_falsely,
     _Sequence.change_tombstone,
-    _Sequence.remove_tombstone,
+    _Sequence.change_note,
+    _Sequence.remove_tombstone_or_note,
     _Sequence.roll_back,
     _Sequence.queue_leaf,
     _Sequence.empty_queue,

@@ -19,9 +19,10 @@ from core.storage.object_keys import (
     proof_key,
     queue_key,
     result_key,
+    withdrawal_key,
 )
 from core.tlog import log, sequencer, signed_note, tiles
-from core.tlog.leaf import Leaf, TombstoneLeaf
+from core.tlog.leaf import Leaf, TombstoneLeaf, WithdrawalLeaf
 from core.tlog.sequencer import Integrated
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -93,6 +94,18 @@ def without_a_tombstone(control: LocalStore, results: LocalStore) -> None:
     sequencer.enqueue(control, TombstoneLeaf(job=A, number=0, sha256=WRONG))
 
 
+def without_a_withdrawal(control: LocalStore, results: LocalStore) -> None:
+    sequencer.enqueue(control, WithdrawalLeaf(recording=WRONG, record=WRONG, sha256=WRONG))
+
+
+def the_withdrawal_of_another_recording(control: LocalStore, results: LocalStore) -> None:
+    about = {"recording": "1" * 64, "record": WRONG, "at": "2026-01-01T00:00:00Z"}
+    data = signed.sign({"schema": "voicedrop/withdrawal/1"} | about, KEY)
+    results.put(withdrawal_key(WRONG, WRONG), data)
+    digest = hashlib.sha256(data).hexdigest()
+    sequencer.enqueue(control, WithdrawalLeaf(recording=WRONG, record=WRONG, sha256=digest))
+
+
 def a_result_signed_by_another(control: LocalStore, results: LocalStore) -> None:
     sequencer.enqueue(control, put_result(results, C, OTHER))
 
@@ -122,6 +135,8 @@ POISONS = [
     a_leaf_under_another_name,
     without_a_result,
     without_a_tombstone,
+    without_a_withdrawal,
+    the_withdrawal_of_another_recording,
     a_result_signed_by_another,
     a_result_that_was_changed,
     the_result_of_another_job,

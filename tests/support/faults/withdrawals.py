@@ -319,7 +319,7 @@ def _broken(*patched: tuple[Any, str, Any]) -> Iterator[None]:
         yield
 
 
-NOT_SWEPT = (ConsentRegister, "forget_withdrawn", None)
+NOT_SWEPT = (ConsentRegister, "complete_withdrawals", None)
 BROKEN = {
     "not-read-before-signing": partial(_broken, (withdrawn, "find_withdrawn", {})),
     "kept-without-a-look": partial(_broken, (kept_voice, "_refuse_withdrawn", None), NOT_SWEPT),
