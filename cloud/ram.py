@@ -44,6 +44,19 @@ PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "consumer": {"${RESULTS}": _READ_OBJECTS},
     "consumer-kms": {"key/${KMS_KEY}": frozenset({"kms:Decrypt"})},
     "auditor": {"${RESULTS}": _READ_OBJECTS},
+    # Of results, outputs alone can be deleted, and signed notes written.
+    "eraser": {
+        "${INBOX}/consent": frozenset({"oss:GetObject"}),
+        "${RESULTS}": _READ_OBJECTS,
+        "${RESULTS}/out/*.sealed": frozenset({"oss:DeleteObject"}),
+        "${RESULTS}/out/*/tombstones/*.json": frozenset({"oss:PutObject"}),
+        "${RESULTS}/withdrawn": frozenset({"oss:GetObject"}),
+        "${RESULTS}/withdrawn/*.json": frozenset({"oss:PutObject"}),
+        "${CONTROL}": _LIST,
+        "${CONTROL}/log/leaves": frozenset({"oss:PutObject"}),
+        "${CONTROL}/voices": frozenset({"oss:GetObject", "oss:DeleteObject"}),
+        "${CONTROL}/voiceprints": frozenset({"oss:DeleteObject"}),
+    },
 }
 TRUSTED_SERVICES = {"worker.trust": "fc.aliyuncs.com", "oss-notification.trust": "oss.aliyuncs.com"}
 

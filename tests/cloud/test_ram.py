@@ -16,16 +16,24 @@ import yaml
 from typer.testing import CliRunner
 
 from cloud import check, ram, template
+from core.consent import records
 from core.crypto import sealing
 from core.settings import Settings
 from core.storage import object_keys as keys
+from handlers import jobs
+from handlers.cli.app import app
 from handlers.cli.audit import AuditRequest, audit_results
+from handlers.cli.erase import erase_job
 from handlers.cli.protect import protect_app
 from handlers.cli.screen import Progress
 from handlers.cli.trace import trace_clips
-from tests.support.audited_bucket import fill_bucket_with_joined_files
+from tests.support.audited_bucket import (
+    fill_bucket,
+    fill_bucket_with_joined_files,
+    integrate_log,
+)
 from tests.support.oss_server import OssServer
-from tests.support.runtime import REFERENCE, create_keyring, local_runtime
+from tests.support.runtime import REFERENCE, consent_record, create_keyring, local_runtime
 
 ROOT = Path(__file__).parents[2]
 POLICIES = {path.name: path.read_text() for path in (ROOT / "cloud" / "policies").glob("*.json")}
@@ -175,13 +183,10 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OssServer
         yield server
 
 
-@pytest.mark.slow
-def test_an_auditor_can_audit_and_trace_and_nothing_else(
-    cloud: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "bucket"
-    fill_bucket_with_joined_files(root)
-    allowed = PolicyCheck("auditor")
+def upload(
+    root: Path, cloud: OssServer, allowed: PolicyCheck, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """Copy folders to the server; return the settings of somebody who is allowed this much."""
     cloud.add_key("somebody", "secret", policy=allowed)
     for name in ("INBOX", "RESULTS", "CONTROL"):
         folder = root / name.lower()
@@ -189,7 +194,22 @@ def test_an_auditor_can_audit_and_trace_and_nothing_else(
             if path.is_file() and ".meta" not in path.parts:
                 cloud.place(NAMES[name], path.relative_to(folder).as_posix(), path.read_bytes())
     monkeypatch.setenv("VOICEDROP_KEYS", str(root / "keys"))
-    settings = Settings.from_environ(os.environ)
+    return Settings.from_environ(os.environ)
+
+
+@pytest.mark.slow
+def test_an_auditor_can_audit_and_trace_and_nothing_else(
+    cloud: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "bucket"
+    fill_bucket_with_joined_files(root)
+    filled = local_runtime(root)
+    filled.consents.withdraw(records.format_consent(consent_record(b"another recording")), 1e9)
+    filled.inbox.put("audit/clip.wav", b"no audio")
+    jobs.trace_clip("audit/clip.wav", filled)
+    integrate_log(filled)
+    allowed = PolicyCheck("auditor")
+    settings = upload(root, cloud, allowed, monkeypatch)
     request = AuditRequest(out=tmp_path / "audit")
     found = audit_results(settings, request, Progress(quiet=True))
     assert found.data["verdict"] == "clean", found.lines
@@ -210,6 +230,29 @@ def test_an_auditor_can_audit_and_trace_and_nothing_else(
     (traced,) = trace_clips(settings, [clip], None).data["traces"]
     assert traced["findings"][0]["item"] == "i0"
     assert allowed.idle == set()
+
+
+@pytest.mark.slow
+def test_an_eraser_can_erase_and_withdraw_and_nothing_else(
+    cloud: OssServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "bucket"
+    filled = fill_bucket(root, [0, 1])
+    record = filled.inbox.get("consent/alice.json", limit=10**6).data
+    (recording,) = records.parse_consent(record).ref_audio_sha256
+    for kept in (keys.voice_key_key(recording), keys.unbound_voiceprint_key("a" * 64)):
+        filled.control.put(kept, b"kept")
+    allowed = PolicyCheck("eraser")
+    settings = upload(root, cloud, allowed, monkeypatch)
+    first, second = sorted({keys.job_id_of(info.key) for info in filled.results.list("out/")})
+    assert erase_job(settings, first, None, "asked to").data["tombstones"]
+    command = ["consent", "withdraw", "consent/alice.json", "--erase-outputs", "--json"]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0, ran.output
+    assert [one["job_id"] for one in json.loads(ran.output)["tombstones"]] == [second]
+    stored = [*cloud.objects(NAMES["RESULTS"]), *cloud.objects(NAMES["CONTROL"])]
+    assert not [key for key in stored if key.endswith(".sealed") or key.startswith("voice")]
+    assert (allowed.denied, allowed.idle) == (set(), set())
 
 
 def test_the_auditor_decrypts_and_writes_nothing() -> None:
