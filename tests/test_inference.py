@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from core import inference
@@ -180,3 +181,35 @@ def test_products_of_bytes_are_exact_on_this_processor() -> None:
     session = inference.open_session(model.SerializeToString(), threads=1, cpu_only=True)
     (y,) = session.run(None, {"x": np.full((1, 64), 255, np.uint8)})
     np.testing.assert_array_equal(y, 64 * 255 * 127)
+
+
+@pytest.mark.parametrize(
+    "location", ["../secret", "link", "sub/../../secret", "{absolute}", "//proc/self/environ"]
+)
+def test_a_model_reads_no_file_outside_its_folder(tmp_path: Path, location: str) -> None:
+    """Weights may be in a file beside the model, as those of a large network are."""
+    (tmp_path / "bundle").mkdir()
+    for name in ("secret", "bundle/weights"):
+        (tmp_path / name).write_bytes(b"0123456789abcdef")
+    (tmp_path / "bundle/link").symlink_to(tmp_path / "secret")
+    beside = save_model(tmp_path / "bundle/beside.onnx", "weights")
+    (read,) = inference.open_session(beside, cpu_only=True).run(None, {})
+    assert bytes(read) == b"01234567"
+    outside = location.format(absolute=tmp_path / "secret")
+    with pytest.raises(Exception, match=r"(?i)external"):
+        inference.open_session(save_model(tmp_path / "bundle/m.onnx", outside), cpu_only=True)
+
+
+def save_model(path: Path, location: str) -> Path:
+    """Write a model that returns eight bytes of the file at `location`."""
+    weights = onnx.TensorProto(name="w", data_type=onnx.TensorProto.UINT8, dims=[8])
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": "8"}.items():
+        weights.external_data.add(key=key, value=value)
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, [8])
+    node = onnx.helper.make_node("Identity", ["w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [], [output], [weights])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    path.write_bytes(model.SerializeToString())
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
@@ -145,6 +146,23 @@ def test_a_record_without_an_end_stays_valid() -> None:
 )
 def test_invalid_records_are_refused(record: bytes) -> None:
     assert code(record) == "CONSENT_INVALID"
+
+
+ODD_TIMES = [
+    "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59.999999Z", "2026-06-01T00:00:00+14:00", "2026-02-29T00:00:00Z",
+    "2026-01-01T24:00:00Z", "2026-01-01T23:59:60Z", "2026-01-01", "NaN", "",
+    1e308, 10**400, -1, [], {},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["valid_from", "valid_until"])
+def test_an_odd_time_is_read_or_refused_at_any_moment(field: str) -> None:
+    ends = (datetime.min.replace(tzinfo=UTC), NOW, datetime.max.replace(tzinfo=UTC))
+    for at in ends:
+        for value in ODD_TIMES:
+            with contextlib.suppress(Refused):
+                use(altered(**{field: value}), at=at)
 
 
 def test_every_method_accepts_its_evidence() -> None:

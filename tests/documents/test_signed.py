@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -190,3 +191,54 @@ def test_a_reformatted_document_has_the_same_values() -> None:
     data = sign.sign({"large": 1e20, "small": 1e-7, "whole": 2.0, "text": "\u2028😀"}, KEY)
     again = json.dumps(json.loads(data), indent=1).encode()
     assert repr(sign.verify(again, PUBLIC)) == repr(sign.verify(data, PUBLIC))
+
+
+PIECES = [
+    b'"signature":', b"{", b"}", b",", b'"a":1,', b'"a":1,"a":2,', rb"\u0061", b" ", b"\n",
+    b"\xef\xbb\xbf", b"1e0", b".0", b"-0", b"NaN", rb"\ud800", rb'"signatur\u0065":',
+    b'"signature":null,', b"9007199254740993",
+]  # fmt: skip
+
+
+def test_no_random_change_makes_a_signed_document_say_something_else() -> None:
+    """For us, and for a reader that verifies with us and parses with another library."""
+    assert find_forgeries(1500) == []
+
+
+def find_forgeries(count: int) -> list[bytes]:
+    rng = random.Random(7)
+    found = []
+    for _ in range(count):
+        inner = {"signature": "q", "b": [1, {"c": 2}]}
+        document = {"schema": "x", "a": rng.choice([1, 0, 1.5, "s"]), "n": inner, "z": "é😀"}
+        changed = change(sign.sign(document, KEY), rng)
+        try:
+            read = sign.verify(changed, PUBLIC)
+        except Refused:
+            continue
+        other = msgspec.json.decode(changed)
+        other.pop("signature")
+        if not read == other == document:
+            found.append(changed)
+    return found
+
+
+def change(data: bytes, rng: random.Random) -> bytes:
+    """Flip, insert, delete, copy or repeat bytes, or the signature, one to three times."""
+    changed = bytearray(data)
+    member = data[data.index(b'"signature":{"alg') :]
+    member = member[: member.index(b"}") + 1]
+    for _ in range(rng.randint(1, 3)):
+        at, end = sorted(rng.randrange(len(changed) + 1) for _ in range(2))
+        kind = rng.randrange(5)
+        if kind == 0 and at < len(changed):
+            changed[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            changed[at:at] = rng.choice(PIECES)
+        elif kind == 2:
+            del changed[at : min(end, at + 12)]
+        elif kind == 3:
+            changed[rng.randrange(len(changed) + 1) : 0] = changed[at : min(end, at + 40)]
+        else:
+            changed[at:at] = rng.choice([member, member + b",", b"," + member])
+    return bytes(changed)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
+import random
+import unicodedata
+from urllib.parse import unquote
+
 import pytest
 
 from core.errors import Refused
@@ -88,3 +93,40 @@ def test_urls_and_other_buckets_are_forbidden(key: str) -> None:
 def test_a_path_of_this_machine_is_answered_with_what_a_key_is() -> None:
     with pytest.raises(Refused, match=r"'/home/me/alice.wav' is no key: .* `refs/alice.wav`"):
         reference_key.check("/home/me/alice.wav", "/voices/a/reference")
+
+
+PIECES = [
+    ".", "..", "%2e%2e", "%2E.", "．．", "‥", "。。", "\u2024\u2024", "..%00", "%252e%252e", "a",
+    "b.flac", "/", "\\", "%2f", "%5c", "／", "＼", "\0", "\u202e", "%c0%ae", "..;", "~", "C:",
+    "\u2215", "%", "%%32%65", "%EF%BC%8E", "%e2%80%a5",
+]  # fmt: skip
+
+
+def test_no_key_climbs_out_of_the_bucket_however_it_is_decoded() -> None:
+    """Random keys of such pieces, decoded and normalised in any order by another program."""
+    assert find_climbing_keys(3000) == []
+
+
+def find_climbing_keys(count: int) -> list[str]:
+    rng = random.Random(3)
+    found = []
+    for _ in range(count):
+        parts = [
+            "".join(rng.choices(PIECES, k=rng.randint(1, 2))) for _ in range(rng.randint(1, 3))
+        ]
+        key = rng.choice(["", "refs/"]) + "/".join(parts)
+        try:
+            reference_key.check(key, "")
+        except Refused:
+            continue
+        once, twice = unquote(key), unquote(unquote(key))
+        forms = {form for name in (key, once, twice) for form in (name, nfkc(name))}
+        forms |= {unquote(nfkc(key)), unquote(nfkc(once)), nfkc(unquote(nfkc(once)))}
+        paths = [posixpath.normpath(f"/inbox/{form}".replace("\\", "/")) for form in forms]
+        if not all(path.startswith("/inbox/") or path == "/inbox" for path in paths):
+            found.append(key)
+    return found
+
+
+def nfkc(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)

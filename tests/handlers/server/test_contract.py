@@ -458,3 +458,29 @@ def test_connections_are_kept_for_fifteen_minutes() -> None:
     assert config.timeout_keep_alive == 900
     assert (config.host, config.port) == ("0.0.0.0", 9000)  # noqa: S104
     assert config.workers == 1
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding: xchunked",
+        "Content-Length: +5",
+    ],
+)
+def test_a_request_of_two_lengths_hides_no_second_one(
+    worker: ScriptedWorker, client: Client, lengths: str
+) -> None:
+    hidden = f"POST /invoke HTTP/1.1\r\nHost: x\r\nContent-Length: {len(NOTIFICATION)}\r\n\r\n"
+    with socket.create_connection((client.connection.host, client.connection.port)) as raw:
+        head = f"GET /healthz HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n0\r\n\r\n"
+        raw.sendall(head.encode() + hidden.encode() + NOTIFICATION)
+        raw.shutdown(socket.SHUT_WR)
+        answers = b""
+        while part := raw.recv(65536):
+            answers += part
+    assert answers.count(b"HTTP/1.1 ") <= 1
+    assert worker.calls == []

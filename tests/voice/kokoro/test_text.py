@@ -214,8 +214,15 @@ def test_a_number_longer_than_python_reads_is_spelled(written: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "text_",
-    ["ヴァ" * 2500, "っ" * 5000, "今日は良い天気で" * 600, "ア、" * 2500, "9" * 5000],
-    ids=["two kana", "one kana", "words", "commas", "digits"],
+    [
+        "ヴァ" * 2500,
+        "っ" * 5000,
+        "今日は良い天気で" * 600,
+        "ア、" * 2500,
+        "9" * 5000,
+        "𠀀ア" * 2500,
+    ],
+    ids=["two kana", "one kana", "words", "commas", "digits", "four bytes"],
 )
 def test_long_japanese_does_not_crash_the_process(text_: str) -> None:
     """OpenJTalk has buffers of a fixed size: each of these texts used to crash the worker."""
