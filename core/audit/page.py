@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from html import escape
 
 from core.audit.report import Check, Finding, Histogram, Period, Report
+from core.result.document import format_timestamp
 
 MAX_FINDINGS = 200
-"""Most findings on the page; report.json has all of them."""
+"""Most rows of a table on the page; report.json has all of them."""
 STATUSES = ("succeeded", "partial", "failed", "rejected")
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #667085; --line: #d9dee7; --card: #fff;
@@ -61,6 +62,9 @@ def render(report: Report) -> str:
         "<h2>Findings</h2>",
         _render_findings(report),
         _render_codes(report),
+        "<h2>Erasures and withdrawals</h2>",
+        _render_erasures(report),
+        _render_withdrawals(report),
         "<h2>Log</h2>",
         _render_log(report),
     ]
@@ -159,13 +163,9 @@ def _render_checks(checks: Sequence[Check]) -> str:
 
 
 def _render_findings(report: Report) -> str:
-    if not report.findings:
-        return '<p class="soft">None.</p>'
     rows = [_render_finding(finding) for finding in report.findings[:MAX_FINDINGS]]
-    cut = len(report.findings) > MAX_FINDINGS
-    more = "<p>More findings are in report.json.</p>" if cut else ""
     head = "<tr><th>check<th>code<th>object or job<th>message"
-    return f"<table>{head}{''.join(rows)}</table>{more}"
+    return _render_rows("None.", head, rows, len(report.findings))
 
 
 def _render_finding(finding: Finding) -> str:
@@ -174,6 +174,33 @@ def _render_finding(finding: Finding) -> str:
         f'<tr><td class="n">{finding.check}<td><code>{escape(finding.code)}</code>'
         f"<td><code>{escape(place)}</code><td>{escape(finding.message)}"
     )
+
+
+def _render_erasures(report: Report) -> str:
+    rows = [
+        f"<tr><td><code>{escape(one.job_id)}</code><td>{escape(', '.join(one.items))}"
+        f"<td>{escape(one.erased)}<td>{escape(one.why)}"
+        for one in report.erasures[:MAX_FINDINGS]
+    ]
+    head = "<tr><th>job<th>erased outputs<th>when<th>why"
+    return _render_rows("Nothing was erased.", head, rows, len(report.erasures))
+
+
+def _render_withdrawals(report: Report) -> str:
+    rows = [
+        f"<tr><td><code>{escape(note.recording)}</code><td><code>{escape(note.record)}</code>"
+        f"<td>{format_timestamp(note.at.timestamp())}"
+        for note in report.withdrawals[:MAX_FINDINGS]
+    ]
+    head = "<tr><th>recording, SHA-256<th>record, SHA-256<th>consent withdrawn"
+    return _render_rows("No consent was withdrawn.", head, rows, len(report.withdrawals))
+
+
+def _render_rows(none: str, head: str, rows: Sequence[str], count: int) -> str:
+    if not rows:
+        return f'<p class="soft">{none}</p>'
+    more = "<p>More are in report.json.</p>" if count > len(rows) else ""
+    return f"<table>{head}{''.join(rows)}</table>{more}"
 
 
 def _render_codes(report: Report) -> str:

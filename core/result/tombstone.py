@@ -65,6 +65,13 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Version of voicedrop."""
     signature: Signature | None = None
 
+    @property
+    def why(self) -> str:
+        """The reason, with the withdrawn record if there is one."""
+        withdrawn = self.withdrawal
+        named = f" (withdrawal of {withdrawn.id or withdrawn.record_sha256})" if withdrawn else ""
+        return self.reason + named
+
 
 def files_of(made: ItemResult | Chapter) -> list[ErasedFile]:
     """Return the sealed files of an item or joined file, as its result states them."""

@@ -16,7 +16,6 @@ from core import audit
 from core.audit import CheckedJob, Sources, page
 from core.audit.model import CONSISTENCY, explain
 from core.errors import JobError, Misconfigured, Refused
-from core.result.tombstone import Tombstone
 from core.settings import Settings
 from core.storage.object_keys import WITHDRAWN
 from core.storage.port import Store
@@ -217,7 +216,7 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
         reasons = ", ".join(f"{code} {count}" for code, count in check.reasons.items())
         yield f"{check.number:3} {check.name:13} {counts}  {reasons}".rstrip()
     for one in report.erasures[:MAX_LISTED]:
-        yield f"  erased  {one.job_id} {', '.join(one.items)}  {one.erased}  {_why(one)}"
+        yield f"  erased  {one.job_id} {', '.join(one.items)}  {one.erased}  {one.why}"
     for note in report.withdrawals[:MAX_LISTED]:
         yield f"  withdrawn  recording {note.recording}  {note.at:%Y-%m-%dT%H:%M:%SZ}"
     for finding in report.findings[:MAX_LISTED]:
@@ -231,9 +230,3 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
         yield explain("NO_LOG")
     yield "clean" if report.verdict == "clean" else f"{totals.findings} findings"
     yield f"report: {out / 'report.html'}"
-
-
-def _why(one: Tombstone) -> str:
-    withdrawn = one.withdrawal
-    said = f" (withdrawal of {withdrawn.id or withdrawn.record_sha256})" if withdrawn else ""
-    return one.reason + said

@@ -11,6 +11,7 @@ from core.consent.withdrawal import WithdrawalNote
 from core.errors import Refused
 from core.result import schemas
 from core.result.document import Part
+from core.result.tombstone import Tombstone
 from core.trace.registry import Index, SignedMark
 from core.trace.trace import Trace
 from events import outgoing
@@ -21,6 +22,7 @@ SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "consent": schemas.consent_schema,
     "withdrawal": lambda: schemas.struct_schema("voicedrop/withdrawal/1", WithdrawalNote),
     "result": schemas.result_schema,
+    "tombstone": lambda: schemas.struct_schema("voicedrop/tombstone/1", Tombstone),
     "part": lambda: schemas.struct_schema("voicedrop/part/1", Part),
     "error-line": lambda: schemas.struct_schema("voicedrop/error-line/1", ErrorLine),
     "event": outgoing.schema,

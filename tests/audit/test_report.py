@@ -20,6 +20,7 @@ from core import audit
 from core.audit import page, report
 from core.crypto import keys, sealing
 from core.errors import Misconfigured, Refused
+from core.job.erasure import erase_outputs
 from core.result.document import parse_result
 from core.settings import Settings
 from core.tlog import log
@@ -27,7 +28,13 @@ from handlers.cli import app as cli
 from handlers.cli import audit as audit_command
 from handlers.cli.screen import Progress
 from tests.audit.conftest import JOB_COUNT, open_runtime, open_sources
-from tests.audit.test_findings import flip_a_bit, release_without_a_mark, result_paths, sealed_path
+from tests.audit.test_findings import (
+    flip_a_bit,
+    note_withdrawal,
+    release_without_a_mark,
+    result_paths,
+    sealed_path,
+)
 from tests.support.audited_bucket import add_job, fill_bucket
 
 
@@ -264,12 +271,25 @@ def test_an_empty_report_is_rendered(tmp_path: Path) -> None:
     )
     assert "No genuine results." in text
     assert "This bucket has no log." in text
+    assert ("Nothing was erased." in text, "No consent was withdrawn." in text) == (True, True)
 
 
 def test_only_the_page_limits_the_number_of_findings(damaged: report.Report) -> None:
     many = msgspec.structs.replace(damaged, findings=damaged.findings * 100)
     assert page.render(many).count("OBJECT_CHANGED</code><td>") <= page.MAX_FINDINGS
-    assert "More findings are in report.json." in page.render(many)
+    assert "More are in report.json." in page.render(many)
+
+
+def test_the_page_says_what_was_erased_and_withdrawn(copy: Path) -> None:
+    job, runtime = result_paths(copy)[0].parent.name, open_runtime(copy)
+    erase_outputs(job, runtime, reason="<b>asked</b> to")
+    note_withdrawal(copy, 4e9)
+    sources = open_sources(copy)
+    made = audit.build_report(audit.audit_bucket(sources), sources, "")
+    text = " ".join(read_page(made).words)
+    (note,) = made.withdrawals
+    for said in (job, "hello", "<b>asked</b> to", note.recording, note.record, "2096-10-02T07:06"):
+        assert said in text
 
 
 def test_long_periods_are_counted_by_month() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from core.job.erasure import erase_withdrawn
 from handlers.cli.audit import AuditRequest, audit_results
 from handlers.cli.open_result import open_results
 from handlers.cli.schema import SCHEMAS
@@ -83,6 +84,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Documents:
     integrate_log(runtime)
     record = (root / "inbox/consent/alice.json").read_bytes()
     runtime.consents.withdraw(record, runtime.results.now())
+    erase_withdrawn(record, runtime)
     with Progress(quiet=True) as progress:
         audit_results(settings, AuditRequest(out=root / "report"), progress)
     return read_documents(root)
