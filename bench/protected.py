@@ -213,8 +213,8 @@ def measure_costs(person: Person, console: Console) -> None:
         spent = median_ms(lambda: protection.read_protected_voices(control, ring))
         console.print(f"Nothing is protected, folders: {spent:.2f} ms")
         for number in range(100):
-            names = ("bench", "bench")
-            protection.protect(f"{number:064x}", person.known, names, control, ring)
+            name = f"{number:064x}"
+            protection.protect(name, person.known, control, ring, label=name, owner=name)
         protection.read_protected_voices(control, ring)
         spent = median_ms(
             lambda: protection.read_protected_voices(control, ring).find_matches(person.known[0])
@@ -257,6 +257,7 @@ def main() -> int:
             people.append(describe(name, recordings, is_cut, conditions))
         except Refused:
             short.append(name)
+    people.sort(key=lambda person: (len(person.name), person.name))
     random.Random(SEED).shuffle(people)
     half = len(people) // 2
     first, second = people[:half], people[half:]

@@ -32,7 +32,7 @@ from core.crypto.keys import Keyring
 from core.crypto.sealing import Base64Url, Context, Envelope
 from core.documents import base64url, signed
 from core.documents.signed import Signature
-from core.errors import Refused
+from core.errors import Refused, raising
 from core.speech import speaker
 from core.speech.encoders import Embedding
 from core.speech.speaker import Speaker
@@ -94,13 +94,13 @@ class ProtectedVoices:
 
 
 def protect(
-    recording: Digest, who: list[Speaker], names: tuple[str, str], control: Store, keys: Keyring
+    recording: Digest, who: list[Speaker], control: Store, keys: Keyring, *, label: str, owner: str
 ) -> Protection:
-    """Store a protection. `names`: label and owner.
+    """Store a protection. `who`: as `speaker.describe_known` returns it.
 
-    Raises Refused FILE_EXISTS if there is one for the recording; what wrapping a key raises.
+    Raises Refused FILE_EXISTS if there is one for the recording, VALUE_RANGE for a label or owner
+    that is empty or too long; what wrapping a key raises.
     """
-    label, owner = names
     content = [(_to_bytes(one.ge2e), _to_bytes(one.campplus)) for one in who]
     sealed = sealing.seal(msgspec.msgpack.encode(content), _context(recording), keys.wrapping)
     made = Protection(
@@ -111,8 +111,12 @@ def protect(
         sealed=base64url.encode(sealed.body),
         envelope=sealed.envelope,
     )
-    data = signed.sign(made, keys.signing)
     key = protection_key(recording)
+    unusable = Refused("VALUE_RANGE", "A label and an owner are 1 to 4,000 characters long.")
+    with raising(unusable, on=ValueError):
+        data = signed.sign(made, keys.signing)
+    if _parse(key, data, keys) is None:
+        raise unusable
 
     def is_genuine(stored: bytes) -> bool:
         return _parse(key, stored, keys) is not None

@@ -49,8 +49,9 @@ def protect_add(
     data = read_file(recording, limit=BYTES_LIMIT)
     who = describe_known(reference.prepare(data, recording.name).audio)
     digest = hashlib.sha256(data).hexdigest()
-    names = (label, owner or label)
-    made = protection.protect(digest, who, names, runtime.control, runtime.keys)
+    made = protection.protect(
+        digest, who, runtime.control, runtime.keys, label=label, owner=owner or label
+    )
     line = f"protected {_describe(made)}"
     screen.show(screen.CommandOutput(_to_json(made), [line]), as_json=as_json)
 

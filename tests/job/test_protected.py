@@ -60,8 +60,10 @@ def known() -> list[Speaker]:
     return speaker.describe_known(Audio(load_clip()[: round(3.6 * RATE)], RATE))
 
 
-def protect(runtime: Runtime, recording: str = ID) -> None:
-    protection.protect(recording, known(), ("Alice", OWNER), runtime.control, runtime.keys)
+def protect(runtime: Runtime, recording: str = ID, owner: str = OWNER) -> None:
+    protection.protect(
+        recording, known(), runtime.control, runtime.keys, label="Alice", owner=owner
+    )
 
 
 @pytest.fixture
@@ -139,8 +141,7 @@ def test_without_a_record_a_protected_voice_is_refused_under_every_policy(
 
 
 def test_a_voice_with_two_owners_needs_both(runtime: Runtime) -> None:
-    names = ("Alice again", "somebody else")
-    protection.protect("f" * 64, known(), names, runtime.control, runtime.keys)
+    protect(runtime, "f" * 64, "somebody else")
     assert codes(run(runtime, protection_owner=OWNER)) == ["VOICE_PROTECTED"]
 
 
@@ -226,6 +227,13 @@ def test_a_recording_is_protected_once_and_what_somebody_else_put_there_is_repla
     runtime.control.put(KEY, b"{}")
     protect(runtime)
     assert [voice.owner for voice in runtime.protected_voices().voices] == [OWNER]
+
+
+@pytest.mark.parametrize("owner", ["", "x" * 4001, "\ud800"])
+def test_an_owner_that_no_record_could_name_is_refused(runtime: Runtime, owner: str) -> None:
+    with pytest.raises(Refused, match="VALUE_RANGE"):
+        protect(runtime, "f" * 64, owner)
+    assert runtime.control.head(protection_key("f" * 64)) is None
 
 
 def test_nothing_biometric_is_in_the_clear_and_nothing_is_left(runtime: Runtime) -> None:

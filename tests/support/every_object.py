@@ -465,7 +465,9 @@ def _protections(runtime: Runtime) -> Iterable[Kind]:
     for number, recording in enumerate(recordings):
         unit = np.full(4, (-1) ** number / 2, np.float32)
         who = [Speaker(unit, unit)] * len(THRESHOLDS)
-        protection.protect(recording, who, ("a voice", "owner"), runtime.control, runtime.keys)
+        protection.protect(
+            recording, who, runtime.control, runtime.keys, label="a voice", owner="owner"
+        )
 
     def read(runtime: Runtime, index: int) -> Any:
         found = runtime.protected_voices().voices
