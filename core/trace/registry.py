@@ -103,7 +103,7 @@ def read(
     try:
         data = results.get(mark_key(payload), limit=_MAX_BYTES).data
         claim = msgspec.json.decode(data, type=_Claim)
-    except (Refused, msgspec.DecodeError):
+    except (Refused, msgspec.DecodeError, RecursionError):
         return None
     is_signed = False
     with suppress(Refused):

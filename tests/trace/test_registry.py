@@ -96,6 +96,7 @@ def test_a_mark_that_was_forged_moved_or_changed_is_not_believed(results: LocalS
         genuine.replace(b"j1", b"j2"),
         json.dumps(json.loads(genuine) | {"job": "j2"}).encode(),
         genuine[:-1],
+        b'{"item":"hello","job":"j1","x":' + b"[" * 1500,
         b"",
     ):
         results.put(mark_key(payload), stored)

@@ -169,7 +169,7 @@ def _read_spec(folder: Path) -> tuple[Spec, str]:
         raise Misconfigured("MODEL_MISSING", f"{folder} has no {SPEC}: convert a model first")
     data = (folder / SPEC).read_bytes()
     damaged = Misconfigured("MODEL_INVALID", f"{folder / SPEC} is damaged: convert the model again")
-    with raising(damaged, on=msgspec.DecodeError):
+    with raising(damaged, on=(msgspec.DecodeError, RecursionError)):
         spec = msgspec.json.decode(data, type=Spec)
     if spec.schema != SCHEMA:
         raise Misconfigured("MODEL_INVALID", f"{folder} has the unknown format {spec.schema}")

@@ -299,9 +299,10 @@ def test_a_bundle_knows_when_it_was_damaged(
     [
         (None, "MODEL_MISSING"),
         (b"{", "MODEL_INVALID"),
+        (b'{"x":' + b"[" * 1500, "MODEL_INVALID"),
         (b"{}", "MODEL_INVALID"),
     ],
-    ids=["absent", "cut", "empty"],
+    ids=["absent", "cut", "nested", "empty"],
 )
 def test_a_folder_that_is_not_a_bundle_is_refused(
     tmp_path: Path, content: bytes | None, code: str
