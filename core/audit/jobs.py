@@ -47,7 +47,7 @@ def check(
     job: str, listing: Sequence[Info], sources: Sources, snapshot: LogSnapshot, since: str
 ) -> CheckedJob:
     """Check one job. `listing`: all objects under `out/<job>/`. `since`: RFC 3339; of a result that
-    finished before, only the watermark payloads are read."""
+    finished before, only the watermark payloads and the tombstones are read."""
     digest = listing_digest(listing)
     stored = {info.key: info for info in listing}
     info = stored.get(result_key(job))
@@ -63,13 +63,19 @@ def check(
     inclusion = log_snapshot.check_inclusion(sources, snapshot, leaf, proof, age)
     if result is None:
         return CheckedJob(job=job, seen=digest, outcomes=[signature, inclusion])
-    checked = CheckedJob(job=job, seen=digest, finished=result.finished, status=result.status)
+    erased = erasures.check(job, sha256, listing, sources, snapshot)
+    checked = CheckedJob(
+        job=job,
+        seen=digest,
+        finished=result.finished,
+        status=result.status,
+        erasures=[msgspec.structs.replace(one, signature=None) for one in erased.genuine],
+    )
+    outcomes = [signature, inclusion, *erased.outcomes]
     # A result that was changed may state any time, so a failure is reported in any case.
-    if result.finished < since and "fail" not in (signature.verdict, inclusion.verdict):
+    if result.finished < since and all(outcome.verdict != "fail" for outcome in outcomes):
         marks = [i.watermark.payload for i in _read_items(result, sources, []) if i.watermark]
         return msgspec.structs.replace(checked, early=True, marks=marks)
-    erased = erasures.check(job, sha256, listing, sources, snapshot)
-    outcomes = [signature, inclusion, *erased.outcomes]
     context = _Context(sources, snapshot, {job: erased})
     return _check_contents(checked, result, listing, outcomes, context)
 
@@ -138,7 +144,6 @@ def _check_contents(
         items=items,
         joined=joined,
         marks=[mark.payload for mark in marks.values()],
-        erasures=[msgspec.structs.replace(one, signature=None) for one in erased.genuine],
     )
 
 

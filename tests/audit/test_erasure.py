@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from core import audit
 from core.documents import signed
 from core.errors import Refused
 from core.job.erasure import complete_erasures, erase_outputs, find_keepers
@@ -192,6 +193,21 @@ def test_a_removal_is_found_whatever_the_tombstone_says(
     assert finding_codes(run_audit(copy, kept)) == DAMAGES[damage]
     is_of_the_log = damage not in (remove_another_output, plant_a_tombstone)
     assert check_log(open_sources(copy), kept).exit_code == is_of_the_log
+
+
+@pytest.mark.parametrize("damage", [None, remove_all_of_the_tombstone, resign_the_tombstone])
+def test_tombstones_of_earlier_jobs_are_checked_and_reported_too(
+    copy: Path, damage: Callable[[Path, str], None] | None
+) -> None:
+    made = erase_first(copy)
+    if damage:
+        damage(copy, made.job_id)
+    make_old(copy)
+    sources = open_sources(copy)
+    bucket = audit.audit_bucket(sources, since="2030-01-01")
+    report = audit.build_report(bucket, sources, "2030-01-01")
+    assert finding_codes(report) == (DAMAGES[damage] if damage else set())
+    assert [one.job_id for one in report.erasures] == ([] if damage else [made.job_id])
 
 
 def test_a_tombstone_with_another_digest_excuses_nothing(copy: Path) -> None:
