@@ -20,7 +20,10 @@ import sys
 import time
 from pathlib import Path
 
-TARGETS = ("manifest", "event", "audio", "tags", "sealed", "pickle", "consent", "trace")
+TARGETS = (
+    *("manifest", "event", "audio", "tags", "sealed", "pickle", "consent"),
+    *("document", "log", "trace"),
+)
 MAX_SECONDS = 2.0
 MAX_MIB = 1024
 BUILD = Path("build/fuzz")

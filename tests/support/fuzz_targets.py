@@ -12,6 +12,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,20 +20,39 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.audio import container, decoding, encoding, waveform
+from core.batch.plan import Head, Plan
 from core.consent import records
+from core.consent.protection import Protection
+from core.consent.withdrawal import WithdrawalNote
 from core.crypto import sealing
 from core.crypto.keys import LocalKeys
+from core.crypto.voice_key import VoiceKey
 from core.documents import canonical, signed
 from core.errors import Failed, JobError
+from core.job.attempt import FailedAttempt
+from core.job.kept_voice import SignedExamination
+from core.job.lease import LeaseRecord
+from core.job.object_record import SignedRecord
+from core.job.statement_check import KeptCheck
+from core.job.waiting import WaitingMark
 from core.label import aigc as label
 from core.manifest import resolve
+from core.manifest.parse import ParsedManifest
+from core.result import tombstone
+from core.result.document import Part, Result
 from core.result.item_result import Problem
-from core.trace import trace
+from core.result.sealed_file import sealed_files
+from core.result.tombstone import Tombstone
+from core.tlog import log, signed_note, tiles
+from core.trace import registry, trace
+from core.trace.registry import SignedMark
+from core.trace.trace import Trace
 from core.voice.gpt_sovits.convert import checkpoint
 from events import incoming
-from tests.support import manifests, torch_files
+from tests.support import manifests, results, torch_files
 from tests.support.recordings.files import flac_announcing, id3, noise, pack
 from tests.support.runtime import consent_record
 
@@ -41,6 +61,13 @@ KEY = bytes(range(32))
 KEYS = LocalKeys({"fuzz": KEY})
 CONTEXT = sealing.Context(job="0" * 32, item="hello", mt="audio/wav")
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+SIGNING = Ed25519PrivateKey.from_private_bytes(KEY)
+VERIFYING = {signed.key_id(SIGNING.public_key()): SIGNING.public_key()}
+DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
+    *(Result, Part, Plan, Head, Tombstone, WithdrawalNote, Trace, SignedMark, LeaseRecord),
+    *(WaitingMark, FailedAttempt, SignedExamination, KeptCheck, SignedRecord, VoiceKey, Protection),
+)
+"""The kinds of signed documents."""
 
 
 def fuzz_manifest(data: bytes) -> None:
@@ -132,6 +159,53 @@ def fuzz_checkpoint(data: bytes) -> None:
             read.load(key)
 
 
+def fuzz_document(data: bytes) -> None:
+    """Read a signed document. The first byte selects its kind, as whose reader we read it.
+
+    Random changes break the signature, so what is a JSON object is signed and read once more.
+    """
+    kind = DOCUMENTS[data[0] % len(DOCUMENTS)] if data else DOCUMENTS[0]
+    with suppress(JobError):
+        signed.read(data[1:], kind, VERIFYING)
+    try:
+        document = signed.sign(canonical.load(data[1:]), SIGNING)
+    except (ValueError, TypeError):  # no canonical form, or no object
+        return
+    read = signed.read(document, kind, VERIFYING)
+    canonical.dump(read)
+    if isinstance(read, Result):
+        for item in read.items:
+            for file in sealed_files(item, read.job_id):
+                file.checked_envelope()
+    if isinstance(read, Tombstone):
+        tombstone.parse_tombstone(document, read.job_id, read.number, VERIFYING)
+    if isinstance(read, Plan):
+        resolve.resolve(ParsedManifest(read.header, []))
+
+
+def fuzz_log(data: bytes) -> None:
+    """Read a checkpoint, a proof or a bundle of entries; text is signed and read once more."""
+    kind, data = data[:1], data[1:]
+    if kind == b"b":
+        tiles.unbundle(data)
+        registry.read_index(data)
+        return
+    text = data.decode("utf-8", "replace")
+    signed_note.find_checkpoint(text)
+    if kind == b"p":
+        head, _, checkpoint = text.partition("\n\n")
+        origin = signed_note.claimed_origin(checkpoint)
+        note = signed_note.sign(checkpoint, "".join(origin.split()) or "o", SIGNING)
+        log.check_proof(f"{head}\n\n{note}", b"leaf", VERIFYING.values(), origin)
+        return
+    origin = signed_note.claimed_origin(text)
+    signed_note.claimed_size(text)
+    with suppress(JobError):
+        signed_note.verify_checkpoint(text, origin, VERIFYING.values())
+    note = signed_note.sign(text, "o", SIGNING)
+    signed_note.verify_checkpoint(note, "o", VERIFYING.values())
+
+
 def check_reportable(error: JobError) -> None:
     """Raise AssertionError for INTERNAL, and for an error that is too long for a result."""
     document = canonical.dump(Problem.from_error(error))
@@ -217,6 +291,66 @@ def _consents() -> Iterator[bytes]:
     yield b'{"schema": "voicedrop/consent/1", "valid_from": "9999-12-31T23:59:59+23:59"}'
 
 
+def _documents() -> Iterator[bytes]:
+    for number, kind in enumerate(DOCUMENTS):
+        schema = next(f.default for f in msgspec.structs.fields(kind) if f.name == "schema")
+        fields = {name: FIELDS[name] for name in kind.__struct_fields__ if name in FIELDS}
+        document = {**fields, "schema": schema}
+        yield bytes([number]) + canonical.dump(document)
+        yield bytes([number]) + signed.sign(document, SIGNING)
+    for number, example in ((0, results.FULL), (0, results.rejected())):
+        yield bytes([number]) + signed.sign(example, SIGNING)
+
+
+FIELDS: Mapping[str, Any] = {
+    "job_id": results.JOB,
+    "number": 0,
+    "of": 2,
+    "items": [],
+    "totals": {},
+    "result_sha256": results.DIGEST,
+    "files": [],
+    "reason": "r",
+    "erased": "2026-11-23T00:00:01.500Z",
+    "processor": "0.2.0",
+    "recording": results.DIGEST,
+    "record": results.DIGEST,
+    "at": "2026-11-23T00:00:01Z",
+    "manifest": msgspec.to_builtins(results.MANIFEST),
+    "lines": True,
+    "shards": 2,
+    "size": 3,
+    "header": {"schema": "voicedrop/job/1", "voices": {}},
+    "started": "",
+    "engine": None,
+    "voices": {},
+    "notices": [],
+    "stages": {},
+    "sha256": results.DIGEST,
+    "key": "a",
+    "made": {},
+    "fingerprint": "f",
+    "payload": "00000007",
+    "item": "a",
+    "job": "b",
+    "name": "a",
+    "position": 0,
+    "expires": 1e9,
+    "reference": "a",
+    "since": 1.0,
+}
+"""Plausible values of the fields of signed documents."""
+
+
+def _log_parts() -> Iterator[bytes]:
+    note = signed_note.sign("o\n3\n" + "A" * 43 + "=\n", "o", SIGNING)
+    yield b"n" + note.encode()
+    yield b"n" + f"Kept on Monday:\r\n{note}".encode()
+    yield b"p" + f"{log.PROOF_HEADER}\nindex 0\n{'A' * 43}=\n\n{note}".encode()
+    yield b"b" + tiles.bundle([b'{"schema":"voicedrop/leaf/1"}', b"", b"x" * 300])
+    yield b'b{"schema":"voicedrop/index/1","bucket":"a","marks":{"0000000a":{"item":"","job":""}}}'
+
+
 def _weights() -> Iterator[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.pth"
@@ -298,6 +432,15 @@ TARGETS = {
         _consents,
         _tokens('"valid_until" "valid_from" 9999-12-31T23:59:59Z 0001-01-01T00:00:00+14:00'),
     ),
+    "document": Target(
+        fuzz_document,
+        _documents,
+        _tokens(
+            '"schema" "job_id" "items" "voices" "signature" "key_id" "envelope" "ctx" "header" '
+            '"files" "withdrawal" "aux" "parts" 2026-11-23T00:00:01Z null 1e400 -0 \\ud800'
+        ),
+    ),
+    "log": Target(fuzz_log, _log_parts, _tokens("\\x0A\\x0A \\xE2\\x80\\x94\\x20 index\\x20 AAAA")),
     "trace": Target(fuzz_clip, _recordings, _tokens("RIFF data fLaC OggS"), max_bytes=20_000),
 }
 
