@@ -81,11 +81,17 @@ def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> 
         return keys.load_keyring(settings.keys, wrapping=wrapping)
     except Misconfigured as exc:
         # New keys neither open nor verify what there is already.
-        is_new = not settings.results.startswith("oss://") and not Path(settings.results).exists()
-        if exc.code != "KEY_NOT_FOUND" or not is_new:
+        if exc.code != "KEY_NOT_FOUND" or not _is_empty(settings.results):
             raise
         message = f"{exc.message} Run `voicedrop init` for a new one."
         raise Misconfigured("KEY_NOT_FOUND", message) from exc
+
+
+def _is_empty(place: str) -> bool:
+    """Tell whether a place is a folder that is empty or missing."""
+    folder = Path(place)
+    is_folder = not place.startswith("oss://") and folder.is_dir()
+    return not any(folder.iterdir()) if is_folder else not place.startswith("oss://")
 
 
 def load_reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:
