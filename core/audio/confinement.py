@@ -140,12 +140,18 @@ class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
+# The rest confines the calling process. It runs in children, where coverage is not measured; the
+# tests of confinement execute it.
+
+
 def hide() -> bool:
     """Make this process and its future children not dumpable; return False if that failed."""
     return sys.platform == "linux" and _prctl(_PR_SET_DUMPABLE, 0) == 0
 
 
-def confine_files(*, readable: Sequence[str | int] = (), executable: Sequence[str] = ()) -> int:
+def confine_files(
+    *, readable: Sequence[str | int] = (), executable: Sequence[str] = ()
+) -> int:  # pragma: no cover
     """Deny files, TCP and signals by landlock; return the version of its interface, or 0.
 
     readable: files and folders, or descriptors of files, that may be read. executable: files that
@@ -172,7 +178,7 @@ def confine_files(*, readable: Sequence[str | int] = (), executable: Sequence[st
     return 0 if failed else version
 
 
-def _allow_file(ruleset: int, place: str | int, rights: int) -> None:
+def _allow_file(ruleset: int, place: str | int, rights: int) -> None:  # pragma: no cover
     """Allow access to a file or a folder; one that does not exist needs no rule."""
     try:
         file = os.dup(place) if isinstance(place, int) else os.open(place, os.O_PATH)
@@ -183,7 +189,7 @@ def _allow_file(ruleset: int, place: str | int, rights: int) -> None:
     os.close(file)
 
 
-def filter_system_calls(*, path_of_program: int | None = None) -> bool:
+def filter_system_calls(*, path_of_program: int | None = None) -> bool:  # pragma: no cover
     """Allow only the system calls of a decoder; return False if the kernel cannot do that.
 
     path_of_program: the address of the path of a program, which may be started.
@@ -246,7 +252,9 @@ def _rule(number: int, checks: Sequence[_Check] = (), action: int = _ALLOW) -> l
     return [*rule, (_RETURN, 0, 0, action), (_RETURN, 0, 0, _REFUSE)]
 
 
-def execute(path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+def execute(
+    path: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> None:  # pragma: no cover
     """Replace this process by a program in a filter of its own, or return if that is refused.
 
     The filter allows execve(2) only for a path at one random address, of 2^46. The program has
@@ -279,7 +287,7 @@ def _prctl(option: int, value: int, address: int = 0) -> int:
     return result
 
 
-def _syscall(number: int, *arguments: Any) -> int:
+def _syscall(number: int, *arguments: Any) -> int:  # pragma: no cover
     words = (ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
     result: int = _libc().syscall(ctypes.c_long(number), *words)
     return result
