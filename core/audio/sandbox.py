@@ -336,13 +336,14 @@ def _split_output(tail: bytearray) -> tuple[bytearray, dict[str, Any]]:
     bulk = len(tail) - 4 - size
     if bulk < 0 or size > ANSWER_LIMIT:
         raise Crashed("its answer was malformed")
-    return tail[:bulk], _parse_answer(tail[bulk:-4])
+    return tail[:bulk], parse_answer(tail[bulk:-4])
 
 
-def _parse_answer(text: bytearray) -> dict[str, Any]:
+def parse_answer(text: bytes | bytearray) -> dict[str, Any]:
+    """Parse what a task says. Raises Crashed: a decoder that was taken over may write anything."""
     try:
         answer = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise Crashed("its answer was malformed") from exc
     if not isinstance(answer, dict):
         raise Crashed("its answer was malformed")
@@ -381,5 +382,5 @@ def _read_output(sink: int, limits: Limits) -> tuple[bytearray, dict[str, Any]]:
     bulk = size - 4 - tail
     if not 0 <= bulk <= limits.output or tail > ANSWER_LIMIT:
         raise Crashed("its answer was malformed")
-    answer = _parse_answer(read_all(sink, bulk, tail))
+    answer = parse_answer(read_all(sink, bulk, tail))
     return read_all(sink, 0, bulk), answer

@@ -216,7 +216,7 @@ def _check_event(result: Result, sources: Sources) -> list[Outcome]:
         found = msgspec.json.decode(stored, type=_Event)
     except Refused:
         return []  # it is written after the result
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return [failed(COMPLETENESS, "EVENT_MISMATCH", key=key)]
     data = _EventData(
         job_id=result.job_id,

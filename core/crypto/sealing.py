@@ -217,7 +217,7 @@ def envelope_metadata(envelope: Envelope) -> dict[str, str]:
 def envelope_from_metadata(values: Mapping[str, str]) -> Envelope:
     """Parse object metadata; ignores other names. Raises Refused SEAL_INVALID."""
     error = Refused("SEAL_INVALID", "The object's metadata contains no envelope: use result.json.")
-    with raising(error, on=(ValueError, KeyError)):
+    with raising(error, on=(ValueError, KeyError, RecursionError)):
         fields = {name: values[header] for name, header in METADATA_NAMES.items()}
         decoded = {name: base64url.decode(fields[name]).decode() for name in _ENCODED_FIELDS}
         context = msgspec.json.decode(base64url.decode(fields["ctx"]), type=Context)

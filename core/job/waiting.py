@@ -82,6 +82,6 @@ def read_manifest_key(control: Store, key: str) -> str:
     data = control.get(key, limit=LIMIT).data
     try:
         named = msgspec.json.decode(data, type=WaitingMark).manifest
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         named = data.decode("utf-8", "replace")
     return named if is_manifest_key(named) else ""

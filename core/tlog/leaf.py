@@ -130,7 +130,7 @@ def parse_leaf(entry: bytes) -> AnyLeaf | None:
     earlier version logged such entries if somebody planted them in the queue."""
     try:
         return _DECODER.decode(entry)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

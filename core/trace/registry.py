@@ -134,7 +134,7 @@ def read_index(data: bytes) -> Index:
     """Parse the file of an `Index`. Raises Refused SCHEMA_TYPE."""
     try:
         return msgspec.json.decode(data, type=Index)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise Refused("SCHEMA_TYPE", "The file is not an index of watermark payloads.") from exc
 
 

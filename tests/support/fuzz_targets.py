@@ -47,6 +47,7 @@ from core.result.item_result import Problem
 from core.result.sealed_file import sealed_files
 from core.result.tombstone import Tombstone
 from core.tlog import log, signed_note, tiles
+from core.tlog.leaf import parse_leaf
 from core.trace import registry, trace
 from core.trace.registry import SignedMark
 from core.trace.trace import Trace
@@ -184,12 +185,13 @@ def fuzz_document(data: bytes) -> None:
 
 
 def fuzz_log(data: bytes) -> None:
-    """Read a checkpoint, a proof or a bundle of entries; text is signed and read once more."""
+    """Read a leaf, a checkpoint, a proof or a bundle; text is signed and read once more."""
     kind, data = data[:1], data[1:]
     if kind == b"b":
         tiles.unbundle(data)
         registry.read_index(data)
         return
+    parse_leaf(data)
     text = data.decode("utf-8", "replace")
     signed_note.find_checkpoint(text)
     if kind == b"p":

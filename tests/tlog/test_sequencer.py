@@ -128,8 +128,13 @@ def another_signed_document(control: LocalStore, results: LocalStore) -> None:
     sequencer.enqueue(control, leaf_of(results, C))
 
 
+def nested_too_deeply(control: LocalStore, results: LocalStore) -> None:
+    control.put(queue_key("0" * 32), b'{"x":' + b"[" * 1500)
+
+
 POISONS = [
     garbage,
+    nested_too_deeply,
     a_name_of_no_job,
     too_large,
     a_leaf_under_another_name,
