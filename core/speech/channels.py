@@ -21,7 +21,7 @@ _MIN_SPEECH_S: Final = 1.5
 
 
 def choose(decoded: Decoded, channel: Channel) -> tuple[Audio, list[str]]:
-    """Return one channel, or the mix; and DOWNMIXED if the recording has different ones.
+    """Return the channel that was asked for, without a notice, or what `mix_to_mono` returns.
 
     Left and right are the first two channels. Raises Refused AUDIO_CHANNEL_MISSING,
     AUDIO_PHASE_CANCEL.
@@ -35,8 +35,7 @@ def choose(decoded: Decoded, channel: Channel) -> tuple[Audio, list[str]]:
         raise Refused("AUDIO_CHANNEL_MISSING")
     else:
         index = 0 if channel == "left" else 1
-    chosen = Audio(np.ascontiguousarray(decoded.channels[index]), decoded.rate)
-    return chosen, [] if _are_equal(decoded) else ["DOWNMIXED"]
+    return Audio(np.ascontiguousarray(decoded.channels[index]), decoded.rate), []
 
 
 def mix_to_mono(decoded: Decoded) -> tuple[Audio, list[str]]:
