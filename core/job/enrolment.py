@@ -169,6 +169,8 @@ def _describe(spec: fields.Voice, voice: Admitted | JobError) -> VoiceUsed:
             for one in voice.auxiliary
         ],
         prepare=voice.preparation,
+        channel=spec.channel,
+        window=spec.window,
         consent=voice.consent,
         match=voice.voiceprint.match if isinstance(voice, Enrolled) else {},
         notices=list(voice.notices),

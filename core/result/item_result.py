@@ -10,7 +10,7 @@ import msgspec
 from core.consent.records import ConsentRef
 from core.crypto.sealing import Digest, Envelope
 from core.errors import JobError, Notice
-from core.manifest.fields import Cue, Profile, Subtitle
+from core.manifest.fields import Channel, Cue, Profile, Subtitle, Window
 from core.settings import Preparation
 from core.voice import Match
 
@@ -52,6 +52,10 @@ class VoiceUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     aux: list[AuxUsed] = []
     prepare: Preparation | None = None
     """How the recording was prepared; null if it was not, and in results before this field."""
+    channel: Channel | None = None
+    """Which channel of the recording was used; null as `prepare`."""
+    window: Window | None = None
+    """Where in the recording the reference was taken from; null as `prepare`."""
     consent: ConsentRef | None = None
     match: dict[str, Match] = {}
     """Speaker encoder -> similarity, for engines that approximate a voice."""

@@ -49,8 +49,9 @@ def describe_result(result: Result) -> list[str]:
 
 
 def describe_remarks(result: Result) -> list[str]:
-    """Return the remarks that change what is heard, and how similar each voice is."""
-    return [*_remarks(result), *_matches(result)]
+    """Return the remarks that change what is heard, which part of a recording was chosen, and how
+    similar each voice is."""
+    return [*_remarks(result), *_choices(result), *_matches(result)]
 
 
 def next_command(result: Result) -> str:
@@ -126,6 +127,13 @@ def _remarks(result: Result) -> Iterator[str]:
 def _remark(prefix: str, notice: Notice) -> Iterator[str]:
     if notice.code not in CHOSEN:
         yield f"{prefix}{notice.code}: {notice.message}"
+
+
+def _choices(result: Result) -> Iterator[str]:
+    """Yield a line for each voice that was learned from a chosen part of its recording."""
+    for name, voice in result.voices.items():
+        if (voice.channel or "mix", voice.window or "best") != ("mix", "best"):
+            yield f"voice {name}: channel {voice.channel}, window {voice.window}"
 
 
 def _matches(result: Result) -> Iterator[str]:

@@ -12,6 +12,7 @@ from core.audio.waveform import Audio, peak
 from core.job.runtime import Runtime
 from core.result.item_result import VoiceUsed
 from core.voice import Voiceprint
+from tests.support.present import present
 from tests.support.runtime import BuzzVoice, local_runtime, put_job, run_job, with_voice
 
 pytestmark = pytest.mark.slow
@@ -69,3 +70,12 @@ def test_the_operator_chooses_for_manifests_that_do_not(
     assert len(voice.heard) == 2
     assert run("three", article).prepare == "article"
     assert len(voice.heard) == 2
+
+
+def test_the_result_states_the_channel_and_the_window(runtime: Runtime) -> None:
+    plain, chosen = run("plain", runtime), run("chosen", runtime, channel="loudest")
+    assert (plain.channel, plain.window) == ("mix", "best")
+    assert (chosen.channel, chosen.window) == ("loudest", "best")
+    failed = run("failed", runtime, channel="left", window="first_30s")
+    assert present(failed.error).code == "AUDIO_CHANNEL_MISSING"
+    assert (failed.channel, failed.window) == (None, None)

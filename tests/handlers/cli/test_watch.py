@@ -203,7 +203,9 @@ def test_a_run_speaks_only_of_what_is_new(runtime: Runtime) -> None:
 @pytest.mark.slow
 def test_remarks_that_change_what_is_heard_are_shown(runtime: Runtime) -> None:
     put_job(runtime, items=[{"id": "a", "text": "Fine words \N{GRINNING FACE}."}])
-    put_job(runtime, name="long", reference=long_telephone_recording())
+    alice = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
+    voices = {"alice": alice | {"channel": "loudest"}}
+    put_job(runtime, name="long", reference=long_telephone_recording(), voices=voices)
     settle(runtime)
     watch = Looking(runtime)
     watch.poll()
@@ -211,6 +213,7 @@ def test_remarks_that_change_what_is_heard_are_shown(runtime: Runtime) -> None:
     assert "item a: TEXT_DROPPED_CHARS: " in shown
     assert "voice alice: TRIMMED: " in shown
     assert "voice alice: LOW_BANDWIDTH: " in shown
+    assert shown.count("voice alice: channel loudest, window best") == 1
 
 
 def long_telephone_recording() -> bytes:
