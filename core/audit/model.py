@@ -50,7 +50,6 @@ CODES: dict[str, str] = {
     "TOMBSTONE_MISSING": "The log has this tombstone, but it does not exist.",
     "WITHDRAWAL_MISSING": "The log or its queue has this withdrawal, but its note does not exist.",
     "NOT_ERASED": "A tombstone says that this file was erased, but it exists: `voicedrop sweep`.",
-    "CONSENT_REPLACED": "The consent record has changed since the result cited it.",
     # Reasons to skip a check.
     "NO_KEY": "The audit does not have the key for this check.",
     "NO_OUTPUT": "The item failed and has no output.",
@@ -64,6 +63,7 @@ CODES: dict[str, str] = {
     "IN_PROGRESS": "The job is not finished: a worker has its lease, or shards are left.",
     "NO_INBOX": "The inbox or the job's manifest is not available.",
     "NO_VOICE": "No voice was used.",
+    "CONSENT_REPLACED": "Another consent record has the key of the one that the result cites.",
 }
 
 

@@ -62,9 +62,10 @@ def render(report: Report) -> str:
         "<h2>Findings</h2>",
         _render_findings(report),
         _render_codes(report),
-        "<h2>Erasures and withdrawals</h2>",
+        "<h2>Erasures, withdrawals and replaced records</h2>",
         _render_erasures(report),
         _render_withdrawals(report),
+        _render_replaced(report),
         "<h2>Log</h2>",
         _render_log(report),
     ]
@@ -169,10 +170,9 @@ def _render_findings(report: Report) -> str:
 
 
 def _render_finding(finding: Finding) -> str:
-    place = finding.key or "/".join(filter(None, (finding.job, finding.item))) or "the bucket"
     return (
         f'<tr><td class="n">{finding.check}<td><code>{escape(finding.code)}</code>'
-        f"<td><code>{escape(place)}</code><td>{escape(finding.message)}"
+        f"<td><code>{escape(finding.place)}</code><td>{escape(finding.message)}"
     )
 
 
@@ -194,6 +194,16 @@ def _render_withdrawals(report: Report) -> str:
     ]
     head = "<tr><th>recording, SHA-256<th>record, SHA-256<th>consent withdrawn"
     return _render_rows("No consent was withdrawn.", head, rows, len(report.withdrawals))
+
+
+def _render_replaced(report: Report) -> str:
+    rows = [
+        f"<tr><td><code>{escape(one.key)}</code><td><code>{escape(one.job)}</code>"
+        f"<td>{escape(one.message)}"
+        for one in report.replaced[:MAX_FINDINGS]
+    ]
+    head = "<tr><th>consent record<th>job that cites another one<th>what it cites"
+    return _render_rows("No consent record was replaced.", head, rows, len(report.replaced))
 
 
 def _render_rows(none: str, head: str, rows: Sequence[str], count: int) -> str:

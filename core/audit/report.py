@@ -45,6 +45,23 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     message: str = ""
 
+    @property
+    def place(self) -> str:
+        """The object, the job unless the key of the object names it, and the item."""
+        job = f"job {self.job}" if self.job and self.job not in self.key else ""
+        item = f"item {self.item}" if self.item else ""
+        return " ".join(filter(None, (self.key, job, item))) or "the bucket"
+
+
+class ReplacedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A consent record that is no longer in the inbox, because another one has its key."""
+
+    job: str
+    """The job that cites it."""
+    key: str
+    message: str
+    """The voice, and the SHA-256 of the record, by which it can be asked for."""
+
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
     period: str
@@ -104,6 +121,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was erased, by logged tombstones. Not findings."""
     withdrawals: list[WithdrawalNote] = []
     """The recordings to which consent was withdrawn, by signed notes. Not findings."""
+    replaced: list[ReplacedRecord] = []
+    """The consent records that were replaced since a job cited them. Not findings."""
     codes: dict[str, str]
     """Every code in this report -> its meaning."""
     outcomes: list[Period]
@@ -146,6 +165,11 @@ def build_report(bucket: AuditedBucket, sources: Sources, since: str) -> Report:
         findings=findings,
         erasures=[one for job in bucket.jobs for one in job.erasures],
         withdrawals=bucket.withdrawals,
+        replaced=[
+            ReplacedRecord(job=job, key=outcome.key, message=outcome.message)
+            for job, _, outcome in _all_outcomes(bucket, jobs)
+            if outcome.code == "CONSENT_REPLACED"
+        ],
         codes={code: explain(code) for code in sorted({c for k in checks for c in k.reasons})},
         outcomes=_count_periods(jobs),
         scores=build_histogram([item.score for item in outputs if item.score is not None]),

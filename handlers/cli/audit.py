@@ -215,18 +215,27 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
         counts = f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped"
         reasons = ", ".join(f"{code} {count}" for code, count in check.reasons.items())
         yield f"{check.number:3} {check.name:13} {counts}  {reasons}".rstrip()
-    for one in report.erasures[:MAX_LISTED]:
-        yield f"  erased  {one.job_id} {', '.join(one.items)}  {one.erased}  {one.why}"
-    for note in report.withdrawals[:MAX_LISTED]:
-        yield f"  withdrawn  recording {note.recording}  {note.at:%Y-%m-%dT%H:%M:%SZ}"
-    for finding in report.findings[:MAX_LISTED]:
-        place = finding.key or f"{finding.job} {finding.item}".strip() or "log"
-        yield f"  {finding.code}  {place}  {finding.message}".rstrip()
-    if totals.findings > MAX_LISTED:
-        yield f"  and {totals.findings - MAX_LISTED} more"
+    yield from _list_events_and_findings(report)
     if totals.withdrawn:
         yield f"consent to {totals.withdrawn} items was withdrawn since: {out / 'items.csv'}"
     if report.log is None and not any(f.check == CONSISTENCY for f in report.findings):
         yield explain("NO_LOG")
     yield "clean" if report.verdict == "clean" else f"{totals.findings} findings"
     yield f"report: {out / 'report.html'}"
+
+
+def _list_events_and_findings(report: audit.Report) -> Iterator[str]:
+    """Yield a line for each thing that was erased, withdrawn or replaced, and for each finding."""
+    for one in report.erasures[:MAX_LISTED]:
+        yield f"  erased  {one.job_id} {', '.join(one.items)}  {one.erased}  {one.why}"
+    for note in report.withdrawals[:MAX_LISTED]:
+        yield f"  withdrawn  recording {note.recording}  {note.at:%Y-%m-%dT%H:%M:%SZ}"
+    for record in report.replaced[:MAX_LISTED]:
+        yield f"  replaced  {record.key}  job {record.job}  {record.message}"
+    for finding in report.findings[:MAX_LISTED]:
+        sentence = report.codes[finding.code]
+        message = finding.message.replace(sentence, "").strip()
+        parts = (finding.code, finding.place, message, sentence)
+        yield "  " + "  ".join(filter(None, parts))
+    if report.totals.findings > MAX_LISTED:
+        yield f"  and {report.totals.findings - MAX_LISTED} more"

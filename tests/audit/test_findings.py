@@ -248,9 +248,8 @@ def remove_the_consent(root: Path) -> None:
     (root / "inbox/consent/alice.json").unlink()
 
 
-def replace_the_consent(root: Path) -> None:
-    path = root / "inbox/consent/alice.json"
-    path.write_bytes(path.read_bytes() + b"\n")
+def overwrite_the_consent(root: Path) -> None:
+    (root / "inbox/consent/alice.json").write_bytes(b"{}")
 
 
 def withdraw_consent_before(root: Path) -> None:
@@ -293,7 +292,7 @@ DAMAGES: dict[Callable[[Path], None], set[tuple[int, str]]] = {
     leave_out_of_the_log: {(8, "NOT_LOGGED")},
     queue_a_job_without_a_result: {(10, "RESULT_MISSING")},
     remove_the_consent: {(11, "CONSENT_MISSING")},
-    replace_the_consent: {(11, "CONSENT_REPLACED")},
+    overwrite_the_consent: {(11, "CONSENT_INVALID")},
     withdraw_consent_before: {(11, "CONSENT_REVOKED")},
 }
 

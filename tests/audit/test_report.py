@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from core import audit
 from core.audit import page, report
+from core.audit.model import explain
 from core.crypto import keys, sealing
 from core.errors import Misconfigured, Refused
 from core.job.erasure import erase_outputs
@@ -75,6 +77,38 @@ def test_findings_are_printed_and_exit_with_1(voicedrop: Voicedrop, copy: Path) 
     code, output = voicedrop(copy, "audit")
     assert code == 1
     assert f"OBJECT_CHANGED  out/{sealed_path(copy).parent.name}/hello.wav.sealed" in output
+
+
+def test_a_replaced_consent_record_is_listed_with_its_jobs(
+    voicedrop: Voicedrop, copy: Path, tmp_path: Path
+) -> None:
+    """And is no finding: the record may have been renewed lawfully."""
+    path = copy / "inbox/consent/alice.json"
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    code, output = voicedrop(copy, "audit")
+    assert (code, output.rstrip().splitlines()[-2]) == (0, "clean")
+    document = json.loads((tmp_path / "audit/report.json").read_text())
+    listed = {one["job"] for one in document["replaced"]}
+    assert len(listed) == JOB_COUNT - 1  # the rejected job used no voice
+    text = (tmp_path / "audit/report.html").read_text()
+    for job in listed:
+        assert f"replaced  consent/alice.json  job {job}  voice" in output
+        assert job in text
+    assert hashlib.sha256(before).hexdigest() in output
+
+
+def test_a_line_of_a_finding_names_the_job_and_says_what_the_code_means(
+    voicedrop: Voicedrop, copy: Path
+) -> None:
+    (copy / "inbox/consent/alice.json").unlink()
+    code, output = voicedrop(copy, "audit")
+    lines = [line for line in output.splitlines() if line.startswith("  CONSENT_MISSING")]
+    assert (code, len(lines)) == (1, JOB_COUNT - 1)
+    job = result_paths(copy)[0].parent.name
+    (line,) = (line for line in lines if job in line)
+    assert f"consent/alice.json job {job}" in line
+    assert line.endswith(explain("CONSENT_MISSING"))
 
 
 @pytest.mark.slow

@@ -268,14 +268,13 @@ def test_the_log_extends_every_recorded_checkpoint(continued: Continued, tmp_pat
     assert (answer["jobs"], continued.logged) == (jobs, jobs + notes)
 
 
-def test_an_audit_of_the_continued_bucket_finds_the_renewed_records_alone(
+def test_an_audit_of_the_continued_bucket_is_clean_and_lists_the_renewed_records(
     continued: Continued, tmp_path: Path
 ) -> None:
     report = run_audit(continued.workspace, tmp_path, continued.workspace.notes["checkpoints"][-1])
-    assert {(one["code"], one["key"]) for one in report["findings"]} == {
-        ("CONSENT_REPLACED", "consent/alice.json"),
-    }
-    found = [one["job"] for one in report["findings"]]
+    assert report["findings"] == []
+    assert {one["key"] for one in report["replaced"]} == {"consent/alice.json"}
+    found = [one["job"] for one in report["replaced"]]
     assert continued.workspace.job("items") in found
     assert continued.new["fresh"] not in found
 
