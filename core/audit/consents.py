@@ -74,16 +74,19 @@ def _check_voice(
             languages=_released_languages(name, result, job, sources),
             at=started,
             revoked=bool(times) and not is_valid_later(record, max(times)),
-            pointer=key,
+            key=key,
         )
         checking.outcome = passed(CONSENT, f"voice {name}", key)
     return checking.outcome
 
 
-def _check_record(record: bytes, used: VoiceUsed, *, languages: list[str], **fields: Any) -> None:
+def _check_record(
+    record: bytes, used: VoiceUsed, *, key: str, languages: list[str], **fields: Any
+) -> None:
     """Check the record for each recording of the voice. Without languages nothing was made."""
     for recording in recordings_of(used) if languages else ():
-        records.check_consent(record, reference_sha256=recording, languages=languages, **fields)
+        claim = records.ConsentClaim(key, recording, key)
+        records.check_consent(record, claim, languages=languages, **fields)
 
 
 def _find_withdrawals(used: VoiceUsed, sources: Sources) -> Iterator[WithdrawalNote]:

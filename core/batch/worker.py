@@ -17,7 +17,7 @@ import msgspec
 
 from core.batch import parts, plan
 from core.batch.plan import Plan, Shard
-from core.consent.gate import ConsentClaim
+from core.consent.records import ConsentClaim
 from core.errors import Notice, Refused
 from core.job import attempt, commit, each_item, enrolment, item, reuse, subtitles, withdrawn
 from core.job.runtime import Run, Runtime

@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from core.consent import records, withdrawal
-from core.consent.records import ConsentRef
+from core.consent.records import ConsentClaim, ConsentRef
 from core.consent.withdrawal import WithdrawalNote
 from core.crypto.keys import Keyring
 from core.crypto.voice_key import read_voice_key
@@ -27,16 +26,6 @@ from core.storage.port import Info, Object, Store
 from core.text import segment
 
 
-class ConsentClaim(NamedTuple):
-    """A recording, and the consent record that is named for it."""
-
-    key: str | None
-    """Key of the record in the inbox; None if none is named."""
-    reference_sha256: str
-    pointer: str
-    """JSON pointer into the manifest, for errors."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """Decides about one voice, once for each language in which it is to speak."""
@@ -44,17 +33,9 @@ class Gate:
     policy: ConsentPolicy
     record: bytes | None
     """The consent record as stored; None if the manifest names none."""
-    reference_sha256: str
+    claim: ConsentClaim
     at: datetime
     is_revoked: bool = False
-    key: str | None = None
-    """Key of the record in the inbox."""
-    pointer: str = ""
-    """JSON pointer into the manifest, for errors."""
-
-    @property
-    def claim(self) -> ConsentClaim:
-        return ConsentClaim(self.key, self.reference_sha256, self.pointer)
 
     def admit(self, *languages: str) -> tuple[ConsentRef | None, list[Notice]]:
         """Return the reference to the record for the result, and notices.
@@ -63,16 +44,11 @@ class Gate:
         not fit. Raises Refused with a code of the consent family.
         """
         is_optional = self.policy == "optional"
-        notices = [Notice("CONSENT_OPTIONAL", pointer=self.pointer)] if is_optional else []
+        notices = [Notice("CONSENT_OPTIONAL", pointer=self.claim.pointer)] if is_optional else []
         if is_optional and self.record is None and not self.is_revoked:
             return None, notices
         consent = records.check_consent(
-            self.record,
-            reference_sha256=self.reference_sha256,
-            languages=languages,
-            at=self.at,
-            revoked=self.is_revoked,
-            pointer=self.pointer,
+            self.record, self.claim, languages=languages, at=self.at, revoked=self.is_revoked
         )
         digest = hashlib.sha256(self.record or b"").hexdigest()
         return ConsentRef(id=consent.id, sha256=digest, method=consent.method), notices
@@ -117,13 +93,13 @@ class ConsentRegister:
         Opening the gate again sees what was withdrawn since. Raises Refused CONSENT_INVALID,
         CONSENT_MISSING, CONSENT_REVOKED.
         """
-        key, reference_sha256, pointer = claim
-        notes = self.find_withdrawals(reference_sha256)
+        key = claim.key
+        notes = self.find_withdrawals(claim.reference_sha256)
         record = None
         is_revoked = bool(notes)
         if key is not None:
             revoked = self.inbox.head(key + REVOKED_SUFFIX)
-            stored = self._read(key, pointer, is_revoked=is_revoked or revoked is not None)
+            stored = self._read(key, claim.pointer, is_revoked=is_revoked or revoked is not None)
             record = stored.data
             is_revoked = withdrawal.is_withdrawn(record, notes)
             if revoked and not is_revoked and _withdraws(revoked, stored):
@@ -133,11 +109,9 @@ class ConsentRegister:
         return Gate(
             policy=self.policy,
             record=record,
-            reference_sha256=reference_sha256,
+            claim=claim,
             at=datetime.fromtimestamp(self.inbox.now(), UTC),
             is_revoked=is_revoked,
-            key=key,
-            pointer=pointer,
         )
 
     def find_withdrawals(self, recording: str) -> list[WithdrawalNote]:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from core.documents import canonical, violation
 from core.documents.violation import string_pattern
 from core.errors import ExplainedError, Refused
-from core.manifest.fields import Id, Language
+from core.manifest.fields import Id, Language, Voice
 from core.manifest.validate import join_pointer
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
@@ -127,6 +127,27 @@ class ConsentRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Only if the record names a recorded statement."""
 
 
+class ConsentClaim(NamedTuple):
+    """A recording, and the consent record that is named for it."""
+
+    key: str | None
+    """Key of the record in the inbox; None if none is named."""
+    reference_sha256: str
+    pointer: str
+    """JSON pointer into the manifest, for errors."""
+    recording: str = ""
+    """What errors call the recording: its key in the inbox. Empty: they name its digest."""
+
+    @staticmethod
+    def of(voice: Voice, index: int, digest: str, pointer: str) -> ConsentClaim:
+        """Return the claim for `voice.recordings[index]`; pointer: that of the voice."""
+        key = voice.recordings[index]
+        if index == 0:
+            return ConsentClaim(voice.consent, digest, join_pointer(pointer, "consent"), key)
+        at = f"{pointer}/aux/{index - 1}"
+        return ConsentClaim(voice.consent, digest, at, f"{key} of `aux`")
+
+
 def parse_consent(record: bytes, *, pointer: str = "") -> Consent:
     """Parse a record. Raises Refused CONSENT_INVALID with the field and what is wrong with it."""
     try:
@@ -164,39 +185,48 @@ def format_consent(consent: Consent) -> bytes:
 
 def check_consent(
     record: bytes | None,
+    claim: ConsentClaim,
     *,
-    reference_sha256: str,
     languages: Collection[str],
     at: datetime,
     revoked: bool,
-    pointer: str = "",
 ) -> Consent:
-    """Return the record if it allows this recording to be used for these languages at this time.
+    """Return the record if it allows the claimed recording to be used for these languages then.
 
     Raises Refused CONSENT_REVOKED, _MISSING, _INVALID, _SCOPE or _EXPIRED, in this order.
     """
     if revoked:
-        raise Refused("CONSENT_REVOKED", pointer=pointer)
+        raise Refused("CONSENT_REVOKED", pointer=claim.pointer)
     if record is None:
-        raise Refused("CONSENT_MISSING", pointer=pointer)
-    consent = parse_consent(record, pointer=pointer)
-    if reference_sha256 not in consent.ref_audio_sha256:
-        raise Refused(
-            "CONSENT_SCOPE",
-            f"The record {consent.id} does not cover the recording {reference_sha256}.",
-            pointer=pointer,
-        )
+        raise Refused("CONSENT_MISSING", pointer=claim.pointer)
+    consent = parse_covering(record, claim)
+    name = claim.key or consent.id
     if beyond := sorted(set(languages) - set(consent.scope.languages or languages)):
         allowed = ", ".join(consent.scope.languages)
         raise Refused(
             "CONSENT_SCOPE",
-            f"The record {consent.id} allows {allowed}; the text is spoken in {', '.join(beyond)}.",
-            pointer=pointer,
+            f"The record {name} allows {allowed}; the text is spoken in {', '.join(beyond)}.",
+            pointer=claim.pointer,
         )
     if at < consent.valid_from or (consent.valid_until and at >= consent.valid_until):
         raise Refused(
             "CONSENT_EXPIRED",
-            f"The record {consent.id} is not valid at {at:%Y-%m-%d %H:%M} UTC.",
-            pointer=pointer,
+            f"The record {name} is not valid at {at:%Y-%m-%d %H:%M} UTC.",
+            pointer=claim.pointer,
         )
     return consent
+
+
+def parse_covering(record: bytes, claim: ConsentClaim) -> Consent:
+    """Parse a record that covers the recording of the claim. Raises Refused CONSENT_INVALID,
+    CONSENT_SCOPE."""
+    consent = parse_consent(record, pointer=claim.pointer)
+    if claim.reference_sha256 in consent.ref_audio_sha256:
+        return consent
+    recording = claim.recording or f"the recording {claim.reference_sha256}"
+    raise Refused(
+        "CONSENT_SCOPE",
+        f"The record {claim.key or consent.id} does not cover {recording}. Make one that does: "
+        "`voicedrop consent new` with all recordings of the voice.",
+        pointer=claim.pointer,
+    )

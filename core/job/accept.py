@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.consent.gate import ConsentClaim
+from core.consent.records import ConsentClaim
 from core.errors import Refused
 from core.job import reuse
 from core.job.commit import ReceivedManifest, part_reader, read_result

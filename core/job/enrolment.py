@@ -16,9 +16,9 @@ import msgspec
 import watermark
 from core.audio import decoding
 from core.audio.waveform import Audio
-from core.consent.gate import ConsentClaim, Gate
+from core.consent.gate import Gate
 from core.consent.protection import ProtectedVoices
-from core.consent.records import ConsentRef
+from core.consent.records import ConsentClaim, ConsentRef
 from core.crypto.sealing import Context
 from core.errors import Failed, JobError, Misconfigured, Notice, Refused
 from core.job import kept_voice, protected, statement_check, waiting
@@ -211,8 +211,7 @@ def _admit(
     if spec.sha256 and spec.sha256.lower() != digest:
         raise Refused("REF_HASH_MISMATCH", pointer=join_pointer(pointer, "sha256"))
     with stopwatch.stage("consent"):
-        claim = ConsentClaim(spec.consent, digest, join_pointer(pointer, "consent"))
-        gate = runtime.consents.open_gate(claim)
+        gate = runtime.consents.open_gate(ConsentClaim.of(spec, 0, digest, pointer))
         cited, notices = _first_admitted(gate, items)
         cited, remarks = _verify_statement(cited, recording.data, gate, runtime)
     with stopwatch.stage("prepare"):
@@ -253,7 +252,7 @@ def _admit_auxiliary(
             data = _fetch(key, runtime, f"{pointer}/aux/{index}").data
         digest = hashlib.sha256(data).hexdigest()
         with stopwatch.stage("consent"):
-            claim = ConsentClaim(spec.consent, digest, join_pointer(pointer, "consent"))
+            claim = ConsentClaim.of(spec, index + 1, digest, pointer)
             cited, _ = _first_admitted(gate := runtime.consents.open_gate(claim), items)
             _, remarks = _verify_statement(cited, data, gate, runtime)
         with stopwatch.stage("prepare"):
@@ -298,10 +297,10 @@ def _verify_statement(
     if check is None or not check.verified:
         reason = check.reason if check else "The record names no recorded statement."
         if runtime.consent == "verified":
-            raise Refused("CONSENT_UNVERIFIED", reason, pointer=gate.pointer)
+            raise Refused("CONSENT_UNVERIFIED", reason, pointer=gate.claim.pointer)
     if cited is None or check is None:
         return cited, []
-    remarks = [] if check.verified else [Notice("STATEMENT_UNVERIFIED", reason, gate.pointer)]
+    remarks = [] if check.verified else [Notice("STATEMENT_UNVERIFIED", reason, gate.claim.pointer)]
     return msgspec.structs.replace(cited, statement=check), remarks
 
 

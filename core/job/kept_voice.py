@@ -102,9 +102,9 @@ def read(context: Context, gate: Gate, runtime: Runtime) -> KeptVoice | None:
     Raises Refused CONSENT_REVOKED if the record was withdrawn under which the voice was first used,
     and nobody has noticed because this job names another one.
     """
-    recording = gate.reference_sha256
+    recording = gate.claim.reference_sha256
     key = find_voice_key(recording, runtime.control, runtime.keys)
-    if key and key.document.consent not in ("", gate.key):
+    if key and key.document.consent not in ("", gate.claim.key):
         runtime.consents.withdraw_marked(key.document.consent + REVOKED_SUFFIX)
         _refuse_withdrawn(gate, runtime)
     name = voiceprint_key(recording, context.item)
@@ -121,8 +121,10 @@ def read(context: Context, gate: Gate, runtime: Runtime) -> KeptVoice | None:
 def keep(voice: KeptVoice, context: Context, gate: Gate, runtime: Runtime) -> None:
     """Store a voice, in place of what is stored. Raises Refused CONSENT_REVOKED if consent is
     withdrawn by now: nothing is kept then."""
-    made_under = (gate.valid_from, gate.key or "")
-    voice_key = open_voice_key(gate.reference_sha256, made_under, runtime.control, runtime.keys)
+    made_under = (gate.valid_from, gate.claim.key or "")
+    voice_key = open_voice_key(
+        gate.claim.reference_sha256, made_under, runtime.control, runtime.keys
+    )
     data = msgspec.msgpack.encode(
         _File(
             fingerprint=voice.voiceprint.fingerprint,
@@ -132,7 +134,7 @@ def keep(voice: KeptVoice, context: Context, gate: Gate, runtime: Runtime) -> No
         )
     )
     sealed = sealing.seal(data, context, voice_key.wrapping)
-    key = voiceprint_key(gate.reference_sha256, context.item)
+    key = voiceprint_key(gate.claim.reference_sha256, context.item)
     runtime.control.put(key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
     # Looked up after it was stored, because a withdrawal is noted before it deletes what is kept:
     # one of the two sees the other.
@@ -141,8 +143,8 @@ def keep(voice: KeptVoice, context: Context, gate: Gate, runtime: Runtime) -> No
 
 def _refuse_withdrawn(gate: Gate, runtime: Runtime) -> None:
     if runtime.consents.is_withdrawn(gate.claim):
-        runtime.consents.forget_if_withdrawn(gate.reference_sha256)
-        raise Refused("CONSENT_REVOKED", pointer=gate.pointer)
+        runtime.consents.forget_if_withdrawn(gate.claim.reference_sha256)
+        raise Refused("CONSENT_REVOKED", pointer=gate.claim.pointer)
 
 
 def _read(key: str, context: Context, keys: KeyProvider, runtime: Runtime) -> KeptVoice | None:

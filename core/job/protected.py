@@ -36,9 +36,9 @@ def admit(matches: list[str], protected: ProtectedVoices, gate: Gate, key: str) 
             f"{key}: the voice is protected ({_short(others)}). Only a consent record whose "
             "protection_owner is the owner of that protection admits it."
         )
-        raise Refused("VOICE_PROTECTED", message, pointer=gate.pointer)
+        raise Refused("VOICE_PROTECTED", message, pointer=gate.claim.pointer)
     is_waived = any(voice.recording in matches for voice in protected.voices)
-    return [Notice("PROTECTION_WAIVED", pointer=gate.pointer)] if is_waived else []
+    return [Notice("PROTECTION_WAIVED", pointer=gate.claim.pointer)] if is_waived else []
 
 
 def withhold(

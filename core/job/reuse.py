@@ -16,7 +16,7 @@ from dataclasses import replace
 import msgspec
 
 from core.audio import decoding
-from core.consent.gate import ConsentClaim
+from core.consent.records import ConsentClaim
 from core.errors import Refused
 from core.job.commit import read_result
 from core.job.runtime import Runtime

@@ -60,7 +60,7 @@ def check_statement(data: bytes, gate: Gate, runtime: Runtime) -> StatementCheck
     record = records.parse_consent(gate.record)
     if record.statement_audio is None:
         return None
-    key = statement_check_key(gate.reference_sha256, hashlib.sha256(gate.record).hexdigest())
+    key = statement_check_key(gate.claim.reference_sha256, hashlib.sha256(gate.record).hexdigest())
     kept = _read(key, gate, runtime)
     if kept and (kept.error_rate is not None or runtime.hear_statement is None):
         return kept
@@ -124,7 +124,7 @@ def statement_language(text: str) -> str:
 
 def _sign(check: StatementCheck, gate: Gate, runtime: Runtime) -> bytes:
     record = hashlib.sha256(gate.record or b"").hexdigest()
-    kept = KeptCheck(recording=gate.reference_sha256, record=record, check=check)
+    kept = KeptCheck(recording=gate.claim.reference_sha256, record=record, check=check)
     return signed.sign(kept, runtime.keys.signing)
 
 

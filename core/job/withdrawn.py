@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from core.consent.gate import ConsentClaim
+from core.consent.records import ConsentClaim
 from core.errors import JobError, Notice, Refused
 from core.job import object_record
 from core.job.each_item import failed_item

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from core.audio.decoding import BYTES_LIMIT
+from core.consent.records import ConsentClaim, parse_covering
 from core.errors import Misconfigured, Refused
 from core.job import commit
 from core.job.runtime import Runtime
 from core.manifest import resolve
+from core.manifest.resolve import Job
+from core.manifest.validate import join_pointer
 from core.result.document import Result
 from core.settings import Settings
 from handlers import wiring
@@ -24,12 +29,17 @@ def submit_job(settings: Settings, manifest: Path, files: list[Path]) -> Command
     """Store the files first and the manifest last, because its arrival starts the job.
 
     Says so if the same manifest was carried out before, because then nothing happens. Raises
-    Refused with the first error of the manifest, or REF_NOT_FOUND for a file that it does not name.
+    Refused with the first error of the manifest, REF_NOT_FOUND for a file that it does not name,
+    CONSENT_INVALID or CONSENT_SCOPE for a record that does not cover a recording beside it.
     """
     data = read_file(manifest, limit=BYTES_LIMIT)
-    references = _references(manifest, data)
+    job = _resolve(manifest, data)
+    voices = job.voices.values()
+    recordings = {key for voice in voices for key in voice.recordings}
+    references = recordings | {v.consent for v in voices if v.consent}
     runtime = wiring.create_local_runtime(settings)
     keys = {path: _key_of(path, references) for path in files}
+    _refuse_uncovered(job, {key: path for path, key in keys.items()})
     for path, key in keys.items():
         runtime.inbox.put(key, read_file(path, limit=BYTES_LIMIT))
     missing = sorted(key for key in references if runtime.inbox.head(key) is None)
@@ -76,8 +86,8 @@ def _explain_earlier(result: Result) -> list[str]:
     return lines
 
 
-def _references(path: Path, data: bytes) -> set[str]:
-    """Return the keys of all recordings and consent records that a manifest names.
+def _resolve(path: Path, data: bytes) -> Job:
+    """Return the job of a manifest.
 
     Raises its first error; all errors of items are printed, with their lines.
     """
@@ -97,9 +107,22 @@ def _references(path: Path, data: bytes) -> set[str]:
         screen.print_line(screen.stderr(), f"{path}, line {line}: {name}{bad.error}")
     if job.errors:
         raise job.errors[0].error
-    voices = job.voices.values()
-    recordings = {key for voice in voices for key in voice.recordings}
-    return recordings | {v.consent for v in voices if v.consent}
+    return job
+
+
+def _refuse_uncovered(job: Job, files: Mapping[str, Path]) -> None:
+    """Compare each consent record with the recordings of its voice, as far as `files` has them.
+
+    files: key in the inbox -> file.
+    """
+    for name in {item.voice for item in job.items}:
+        voice = job.voices[name]
+        record = files.get(voice.consent or "")
+        for index, key in enumerate(voice.recordings):
+            if record and key in files:
+                digest = hashlib.sha256(read_file(files[key], limit=BYTES_LIMIT)).hexdigest()
+                claim = ConsentClaim.of(voice, index, digest, join_pointer("/voices", name))
+                parse_covering(read_file(record, limit=BYTES_LIMIT), claim)
 
 
 def _key_of(path: Path, references: set[str]) -> str:

@@ -15,12 +15,13 @@ import pytest
 
 from core.consent import records
 from core.consent.gate import Gate
-from core.consent.records import Consent, ConsentRef, Scope, StatementAudio, Subject
+from core.consent.records import Consent, ConsentClaim, ConsentRef, Scope, StatementAudio, Subject
 from core.errors import Notice, Refused
 from core.settings import ConsentPolicy
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs/schemas/consent-1.json"
 REFERENCE = hashlib.sha256(b"alice.wav").hexdigest()
+CLAIM = ConsentClaim("consent/a.json", REFERENCE, "/voices/a", "refs/a.wav")
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 END = NOW + timedelta(days=1)
 RECORD = Consent(
@@ -41,12 +42,12 @@ RECORD = Consent(
 
 def use(record: bytes | None, **changes: Any) -> Consent:
     arguments: dict[str, Any] = {
-        "reference_sha256": REFERENCE,
+        "claim": CLAIM,
         "languages": ["en"],
         "at": NOW,
         "revoked": False,
     }
-    return records.check_consent(record, pointer="/voices/a", **(arguments | changes))
+    return records.check_consent(record, **(arguments | changes))
 
 
 def code(record: bytes | None, **changes: Any) -> str:
@@ -79,11 +80,19 @@ def test_withdrawal_is_checked_first() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"reference_sha256": "1" * 64}, {"languages": ["ja"]}],
+    [{"claim": CLAIM._replace(reference_sha256="1" * 64)}, {"languages": ["ja"]}],
     ids=["another recording", "another language"],
 )
 def test_a_use_outside_the_scope_is_refused(changes: dict[str, Any]) -> None:
     assert code(records.format_consent(RECORD), **changes) == "CONSENT_SCOPE"
+
+
+def test_a_record_of_another_recording_is_named_with_it() -> None:
+    with pytest.raises(Refused) as refusal:
+        use(altered(ref_audio_sha256=["1" * 64]))
+    begin = "The record consent/a.json does not cover refs/a.wav. "
+    assert refusal.value.message.startswith(begin)
+    assert "`voicedrop consent new` " in refusal.value.message
 
 
 def test_an_empty_language_list_sets_no_limit() -> None:
@@ -195,9 +204,7 @@ def test_results_refer_to_the_record_and_not_the_person() -> None:
 def gate(
     policy: ConsentPolicy, record: bytes | None, *, revoked: bool = False
 ) -> tuple[ConsentRef | None, list[Notice]]:
-    return Gate(
-        policy=policy, record=record, reference_sha256=REFERENCE, at=NOW, is_revoked=revoked
-    ).admit("en")
+    return Gate(policy=policy, record=record, claim=CLAIM, at=NOW, is_revoked=revoked).admit("en")
 
 
 def test_the_optional_policy_waives_a_missing_record_with_a_notice() -> None:

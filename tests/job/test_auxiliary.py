@@ -122,7 +122,9 @@ def test_a_voiceprint_of_several_recordings_is_not_kept(
 
 def test_the_consent_record_must_cover_every_recording(runtime: Runtime) -> None:
     done = run("one", runtime, covered=False)
-    assert present(done.voices["alice"].error).code == "CONSENT_SCOPE"
+    error = present(done.voices["alice"].error)
+    assert (error.code, error.pointer) == ("CONSENT_SCOPE", "/voices/alice/aux/0")
+    assert "consent/alice.json does not cover refs/second.flac of `aux`" in error.message
 
 
 def test_every_recording_is_examined(runtime: Runtime) -> None:

@@ -12,7 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import watermark
-from core.consent.gate import ConsentClaim, Gate
+from core.consent.gate import Gate
+from core.consent.records import ConsentClaim
 from core.crypto import sealing, voice_key
 from core.crypto.keys import KeyProvider
 from core.crypto.sealing import Context

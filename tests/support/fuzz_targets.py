@@ -140,9 +140,8 @@ def fuzz_sealed(data: bytes) -> None:
 
 
 def fuzz_consent(data: bytes) -> None:
-    records.check_consent(
-        data, reference_sha256="0" * 64, languages=["en"], at=NOW, revoked=False, pointer="consent"
-    )
+    claim = records.ConsentClaim("consent", "0" * 64, "consent")
+    records.check_consent(data, claim, languages=["en"], at=NOW, revoked=False)
 
 
 def fuzz_checkpoint(data: bytes) -> None:

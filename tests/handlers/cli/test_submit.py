@@ -1,0 +1,59 @@
+"""Consent records that are submitted together with recordings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.consent import records
+from core.errors import Refused
+from handlers.cli.submit import submit_job
+from tests.support.runtime import consent_record, local_runtime, local_settings
+
+MANIFEST = {
+    "schema": "voicedrop/job/1",
+    "voices": {
+        "me": {
+            "reference": "refs/me.flac",
+            "aux": ["refs/other.flac"],
+            "consent": "consent/me.json",
+            "language": "en",
+        },
+        "unused": {"reference": "refs/b.flac", "consent": "consent/me.json", "language": "en"},
+    },
+    "items": [{"id": "a", "text": "Words.", "voice": "me"}],
+}
+
+
+def submit(folder: Path, *names: str) -> list[str]:
+    """Submit the manifest with these files; return the keys that are stored then."""
+    runtime = local_runtime(folder)
+    manifest = folder / "x.manifest.json"
+    submit_job(local_settings(folder), manifest, [folder / name for name in names])
+    return [info.key for info in runtime.inbox.list("")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("me", "other", "b"):
+        (tmp_path / f"{name}.flac").write_bytes(name.encode())
+    (tmp_path / "me.json").write_bytes(records.format_consent(consent_record(b"me")))
+    (tmp_path / "x.manifest.json").write_text(json.dumps(MANIFEST))
+    return tmp_path
+
+
+def test_a_record_that_does_not_cover_a_recording_beside_it_is_refused(folder: Path) -> None:
+    with pytest.raises(Refused) as refusal:
+        submit(folder, "me.flac", "other.flac", "me.json")
+    assert (refusal.value.code, refusal.value.pointer) == ("CONSENT_SCOPE", "/voices/me/aux/0")
+    begin = "The record consent/me.json does not cover refs/other.flac of `aux`. "
+    assert refusal.value.message.startswith(begin)
+    assert not (folder / "inbox/jobs").exists()
+    assert not (folder / "inbox/refs/me.flac").exists()
+
+
+def test_what_is_not_submitted_or_not_used_is_not_compared(folder: Path) -> None:
+    stored = submit(folder, "me.flac", "b.flac", "me.json")
+    assert {"refs/me.flac", "refs/b.flac", "consent/me.json", "jobs/x.manifest.json"} <= set(stored)
