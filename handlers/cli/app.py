@@ -1,7 +1,8 @@
 """The commands of `voicedrop` and their options.
 
-Results go to standard output (with --json as one JSON document), progress to standard error. Exit
-codes are in `exit_codes.py`.
+Results go to standard output (with --json as one JSON document, which for an error is `error` with
+its code, message and pointer), progress and errors to standard error. Exit codes are in
+`exit_codes.py`.
 """
 
 from __future__ import annotations
@@ -91,6 +92,9 @@ def submit(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Recordings and consent records it names.")
     ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Submit it although items have errors; they will fail.")
+    ] = False,
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,10 +104,13 @@ def submit(
 
     A file is stored under the key of that name in the manifest: my/alice.wav as refs/alice.wav if
     the manifest says so.
+
+    If an item has an error, nothing is stored, unless --as-is: then only that item fails.
     """
     from handlers.cli.submit import submit_job
 
-    screen.show(submit_job(read_settings(bucket), manifest, files or []), as_json=as_json)
+    output = submit_job(read_settings(bucket), manifest, files or [], as_is=as_is)
+    screen.show(output, as_json=as_json)
 
 
 @app.command(name="open")
@@ -341,6 +348,8 @@ def main() -> None:
         app()
     except JobError as error:
         screen.print_error(error)
+        if "--json" in sys.argv[1:]:
+            screen.print_json({"error": screen.describe_error(error)})
         sys.exit(exit_codes.of_error(error))
     except KeyboardInterrupt:
         sys.exit(exit_codes.INTERRUPTED)

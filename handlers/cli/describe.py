@@ -72,7 +72,7 @@ def describe_failures(result: Result, outputs: Iterable[ItemResult | Chapter]) -
     for name, error in _errors(result, outputs):
         who.setdefault((error.code, error.message), []).append(name)
     lines = [
-        f"{_join(names)}: {code}: {message}".removeprefix(": ")
+        f"{join_names(names)}: {code}: {message}".removeprefix(": ")
         for (code, message), names in who.items()
     ]
     more = len(lines) - MAX_LINES
@@ -105,7 +105,7 @@ def _where(error: Problem) -> str:
     return f"at {error.pointer}" if error.pointer else ""
 
 
-def _join(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     more = len(names) - MAX_NAMED
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.status import Status
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from core.errors import JobError
 from core.job.runtime import Step
-from core.result.item_result import ItemResult
+from core.result.item_result import ItemResult, Problem
 from handlers.cli.describe import SHORT, item_name
 
 STAGES = {
@@ -83,6 +84,12 @@ def print_error(error: JobError) -> None:
     print_line(console, str(error))
     if error.advice not in str(error):
         print_line(console, error.advice)
+
+
+def describe_error(error: JobError) -> dict[str, Any]:
+    """Return the error for machines, as results contain it."""
+    described: dict[str, Any] = msgspec.to_builtins(Problem.from_error(error))
+    return described
 
 
 def stderr(*, quiet: bool = False) -> Console:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.audio.decoding import BYTES_LIMIT
+from core.consent import records
 from core.consent.records import ConsentClaim, parse_covering
 from core.errors import Misconfigured, Refused
 from core.job import commit
@@ -19,27 +20,37 @@ from core.result.document import Result
 from core.settings import Settings
 from handlers import wiring
 from handlers.cli import exit_codes, screen
-from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals
+from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals, join_names
 from handlers.cli.files import read_file
 from handlers.cli.find_job import FoundManifest, found_manifest, last_retry, manifest_key
 from handlers.cli.screen import CommandOutput
 
 
-def submit_job(settings: Settings, manifest: Path, files: list[Path]) -> CommandOutput:
+def submit_job(
+    settings: Settings, manifest: Path, files: list[Path], *, as_is: bool = False
+) -> CommandOutput:
     """Store the files first and the manifest last, because its arrival starts the job.
 
-    Says so if the same manifest was carried out before, because then nothing happens. Raises
-    Refused with the first error of the manifest, REF_NOT_FOUND for a file that it does not name,
+    Says so if the same manifest was carried out before, because then nothing happens. Prints the
+    errors of items, and stores nothing if there are any, unless `as_is`. Raises Refused with the
+    error of the manifest as a whole, REF_NOT_FOUND for a file that it does not name,
     CONSENT_INVALID or CONSENT_SCOPE for a record that does not cover a recording beside it.
     """
     data = read_file(manifest, limit=BYTES_LIMIT)
-    job = _resolve(manifest, data)
-    voices = job.voices.values()
-    recordings = {key for voice in voices for key in voice.recordings}
-    references = recordings | {v.consent for v in voices if v.consent}
+    try:
+        job, errors = _check_manifest(manifest, data)
+        voices = job.voices.values()
+        references = {key for voice in voices for key in (*voice.recordings, voice.consent) if key}
+        keys = {path: _key_of(path, references) for path in files}
+        _refuse_uncovered(job, {key: path for path, key in keys.items()})
+    except Refused:
+        screen.print_line(screen.stderr(), f"{manifest} was not submitted:")
+        raise
+    for line in errors:
+        screen.print_line(screen.stderr(), line)
+    if errors and not as_is:
+        return _refuse_items(manifest, job)
     runtime = wiring.create_local_runtime(settings)
-    keys = {path: _key_of(path, references) for path in files}
-    _refuse_uncovered(job, {key: path for path, key in keys.items()})
     for path, key in keys.items():
         runtime.inbox.put(key, read_file(path, limit=BYTES_LIMIT))
     missing = sorted(key for key in references if runtime.inbox.head(key) is None)
@@ -86,28 +97,41 @@ def _explain_earlier(result: Result) -> list[str]:
     return lines
 
 
-def _resolve(path: Path, data: bytes) -> Job:
-    """Return the job of a manifest.
+def _check_manifest(path: Path, data: bytes) -> tuple[Job, list[str]]:
+    """Return the job, and a line for each item with an error, as an editor counts lines.
 
-    Raises its first error; all errors of items are printed, with their lines.
+    Raises Refused with the error of the manifest as a whole.
     """
     try:
         parsed = resolve.parse_manifest(data, lines=path.name.endswith(".jsonl"))
         job = resolve.resolve(parsed)
-    except Refused:
-        screen.print_line(screen.stderr(), f"{path} was not submitted:")
-        raise
+    except Refused as exc:
+        is_text = exc.code != "JSON_ENCODING" or path.suffix in (".json", ".jsonl")
+        is_record = records.SCHEMA.encode() in data
+        if is_text and not is_record:
+            raise
+        other = "a consent record" if is_record else "a recording"
+        message = f"{exc.message} This looks like {other}: name the manifest first."
+        raise Refused(exc.code, message, pointer=exc.pointer) from exc
     newline = "\n" if isinstance(parsed.source, str) else b"\n"
-    line, end = 1, 0
+    lines, line, end = [], 1, 0
     for bad in sorted(job.errors, key=lambda error: error.index):
         start, _ = parsed.entries[bad.index].span
         line += parsed.source.count(newline, end, start)  # type: ignore[arg-type]
         end = start
         name = f"item {bad.id}: " if bad.id else ""
-        screen.print_line(screen.stderr(), f"{path}, line {line}: {name}{bad.error}")
-    if job.errors:
-        raise job.errors[0].error
-    return job
+        lines.append(f"{path}, line {line}: {name}{bad.error}")
+    return job, lines
+
+
+def _refuse_items(manifest: Path, job: Job) -> CommandOutput:
+    advice = (
+        f"{manifest} was not submitted: correct it, or submit it as it is with --as-is; then only "
+        "these items fail."
+    )
+    screen.print_line(screen.stderr(), advice)
+    errors = [screen.describe_error(bad.error) for bad in job.errors]
+    return CommandOutput({"error": errors[0], "errors": errors}, [], exit_codes.FAILED)
 
 
 def _refuse_uncovered(job: Job, files: Mapping[str, Path]) -> None:
@@ -130,5 +154,7 @@ def _key_of(path: Path, references: set[str]) -> str:
     keys = [key for key in references if key.rpartition("/")[2] == path.name]
     if len(keys) != 1:
         why = "several files of that name" if keys else "no file of that name"
-        raise Refused("REF_NOT_FOUND", f"The manifest names {why}: {path.name}", pointer=str(path))
+        named = join_names(sorted(references)) or "none"
+        message = f"The manifest names {why}. The files it names: {named}."
+        raise Refused("REF_NOT_FOUND", message, pointer=str(path))
     return keys[0]

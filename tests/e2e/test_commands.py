@@ -99,6 +99,7 @@ def test_submit_names_what_is_still_absent(workspace: Workspace) -> None:
     ("arguments", "word"),
     [
         pytest.param([str(RECORD)], "SCHEMA_UNSUPPORTED", id="not-a-manifest"),
+        pytest.param([str(REFERENCE)], "a recording: name the manifest first", id="a-recording"),
         pytest.param([str(MANIFEST), str(MANIFEST)], "REF_NOT_FOUND", id="file-nobody-names"),
         pytest.param(["/nowhere.json"], "OBJECT_MISSING", id="no-such-file"),
     ],
@@ -106,8 +107,10 @@ def test_submit_names_what_is_still_absent(workspace: Workspace) -> None:
 def test_submit_refuses_before_anything_is_stored(
     workspace: Workspace, arguments: list[str], word: str
 ) -> None:
-    ran = workspace.run("submit", *arguments)
+    ran = workspace.run("submit", *arguments, "--json")
     assert (ran.returncode, word in ran.stderr) == (1, True)
+    error = json.loads(ran.stdout)["error"]
+    assert f"{error['code']}: {error['message']}" in ran.stderr
     assert not (workspace.root / "bucket/inbox/jobs").exists()
 
 

@@ -181,8 +181,9 @@ def test_submit_names_the_lines_of_bad_items(
     document = json.loads(runtime.inbox.get(key, limit=10**6).data)
     bad = tmp_path / "bad.manifest.json"
     bad.write_text(json.dumps(document, indent=1))
-    with pytest.raises(Exception, match="ID_INVALID"):
-        submit_job(local_settings(tmp_path), bad, [])
+    refused = submit_job(local_settings(tmp_path), bad, [])
+    assert refused.exit_code == 1
+    assert [one["code"] for one in refused.data["errors"]] == ["ID_INVALID", "TEXT_EMPTY"]
     lines = bad.read_text().splitlines()
     second = lines.index('   "id": "",')  # the line after the one that opens the item
     third = lines.index('   "id": "c",')
@@ -190,4 +191,12 @@ def test_submit_names_the_lines_of_bad_items(
     assert [line.split(": ")[0] for line in said] == [
         f"{bad}, line {second}",
         f"{bad}, line {third}",
+        f"{bad} was not submitted",
     ]
+    assert "--as-is" in said[-1]
+    assert [info.key for info in runtime.inbox.list("jobs/")] == [key]
+
+    submitted = submit_job(local_settings(tmp_path), bad, [], as_is=True)
+    assert submitted.exit_code == 0
+    done = finish_job(submitted.data["manifest"], runtime)
+    assert (done.status, done.totals.succeeded) == ("partial", 1)
