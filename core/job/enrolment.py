@@ -217,6 +217,8 @@ def _admit(
     with stopwatch.stage("prepare"):
         compared = runtime.protected_voices()
         kept = _find_kept(digest, spec, gate, runtime, compared) if to_speak else None
+    if spec.aux and to_speak:
+        _several_learner(runtime, f"{pointer}/aux")
     auxiliary = tuple(_admit_auxiliary(spec, items, runtime, stopwatch, pointer, compared))
     source, examination = kept or _prepare(recording, spec, runtime, stopwatch, to_speak, compared)
     waived = protected.admit(examination.protected, compared, gate, spec.reference)
@@ -420,11 +422,10 @@ def _voiceprint(
         return voice.source
     transcript = _transcript(voice.examination, spec)
     if voice.auxiliary:
-        if not isinstance(runtime.voice, LearnsFromSeveral):
-            raise Refused("AUX_UNSUPPORTED", pointer=voice.auxiliary[0].key)
+        learner = _several_learner(runtime, voice.auxiliary[0].key)
         recordings = [voice.source.audio, *(one.audio for one in voice.auxiliary)]
         with stopwatch.stage("enrol"):
-            return runtime.voice.enrol_several(recordings, transcript, spec.language)
+            return learner.enrol_several(recordings, transcript, spec.language)
     context = _context(voice.sha256, transcript, spec, runtime)
     if kept := kept_voice.read(context, voice.gate, runtime):
         voiceprint = kept.voiceprint
@@ -434,6 +435,13 @@ def _voiceprint(
     made = KeptVoice(voiceprint, voice.examination)
     kept_voice.keep(made, context, voice.gate, runtime)
     return voiceprint
+
+
+def _several_learner(runtime: Runtime, pointer: str) -> LearnsFromSeveral:
+    """The engine, if it learns from several recordings. Raises Refused AUX_UNSUPPORTED."""
+    if isinstance(runtime.voice, LearnsFromSeveral):
+        return runtime.voice
+    raise Refused("AUX_UNSUPPORTED", pointer=pointer)
 
 
 def _context(digest: str, transcript: str, spec: fields.Voice, runtime: Runtime) -> Context:

@@ -28,15 +28,15 @@ consent_app = typer.Typer(
 )
 
 
-_RECORDING = (
-    "The recording it covers: WAV, FLAC, MP3, Ogg Vorbis or Opus; where ffmpeg is installed also "
-    "M4A, MP4, AAC, AMR, WebM, WMA or Ogg FLAC."
+_RECORDINGS = (
+    "The recordings it covers, of one voice: WAV, FLAC, MP3, Ogg Vorbis or Opus; where ffmpeg is "
+    "installed also M4A, MP4, AAC, AMR, WebM, WMA or Ogg FLAC."
 )
 
 
 @consent_app.command("new")
 def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer reads them
-    reference: Annotated[Path, typer.Argument(help=_RECORDING)],
+    recordings: Annotated[list[Path], typer.Argument(help=_RECORDINGS)],
     subject: Annotated[
         str, typer.Option(help="Whose voice: a name, or a pseudonym you can resolve.")
     ],
@@ -65,7 +65,7 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
     ] = "",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write it.")] = None,
 ) -> None:
-    """Write a consent record for a recording. Read what it states before you use it."""
+    """Write a consent record for recordings of a voice. Read what it states before you use it."""
     if method in ("recorded-statement", "signed-document") and not controller:
         message = "Say who makes and uses the voice: --controller. The statement names them."
         raise Refused("CONSENT_INVALID", message)
@@ -83,7 +83,7 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
         "valid_from": start,
         "valid_until": end,
         "method": method,
-        "ref_audio_sha256": [_sha256(reference)],
+        "ref_audio_sha256": [_sha256(path) for path in recordings],
         "protection_owner": protection_owner,
         "created_by": responsible,
     }

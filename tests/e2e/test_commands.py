@@ -178,15 +178,18 @@ def test_an_unknown_schema_is_refused(workspace: Workspace) -> None:
         ),
     ],
 )
-def test_a_consent_record_covers_the_recording_and_names_its_proof(
+def test_a_consent_record_covers_the_recordings_and_names_its_proof(
     workspace: Workspace, options: list[str], field: str
 ) -> None:
+    second = ROOT / "tests/data/speech/ref_1688.flac"
+    recordings = (REFERENCE, second)
     ran = workspace.run(
-        "consent", "new", str(REFERENCE), "--subject", "Ann", "-o", "c/ann.json", *options
+        *("consent", "new", *map(str, recordings), "--subject", "Ann", "-o", "c/ann.json"), *options
     )
     assert ran.returncode == 0, ran.stderr
     record = parse_consent((workspace.root / "c/ann.json").read_bytes())
-    assert record.ref_audio_sha256 == [hashlib.sha256(REFERENCE.read_bytes()).hexdigest()]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in recordings]
+    assert record.ref_audio_sha256 == digests
     assert getattr(record, field)
     assert (present(record.valid_until) - record.valid_from).days == 365
 

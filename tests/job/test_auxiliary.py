@@ -139,8 +139,10 @@ def test_every_recording_is_examined(runtime: Runtime) -> None:
 
 
 def test_an_engine_that_learns_from_one_recording_refuses_the_voice(runtime: Runtime) -> None:
-    done = run("one", with_voice(runtime, BuzzVoice()))
-    assert present(done.voices["alice"].error).code == "AUX_UNSUPPORTED"
+    """It says so before it asks for consent to what it cannot use."""
+    done = run("one", with_voice(runtime, BuzzVoice()), covered=False)
+    error = present(done.voices["alice"].error)
+    assert (error.code, error.pointer) == ("AUX_UNSUPPORTED", "/voices/alice/aux")
 
 
 def test_a_job_waits_for_every_recording(runtime: Runtime) -> None:
