@@ -36,14 +36,17 @@ class Decoded:
         return int(self.channels.shape[1]) / self.rate
 
 
-def decode(data: bytes, *, name: str, max_seconds: float = MAX_SECONDS) -> Decoded:
-    """Decode an untrusted recording in a confined process.
+def decode(
+    data: bytes, *, name: str, max_seconds: float = MAX_SECONDS, first_seconds: float | None = None
+) -> Decoded:
+    """Decode an untrusted recording, or its first seconds, in a confined process.
 
     `name` (an object key) is the pointer of errors, and its extension is the expected format.
     Raises Refused with one of the AUDIO_ codes, and Failed AUDIO_DECODER_CRASHED.
     """
     task = "core.audio.libsndfile:decode_task"
-    bulk, answer = run_sandboxed(sandbox.run, task, data, name=name, max_seconds=max_seconds)
+    limits = {"max_seconds": max_seconds, "first_seconds": first_seconds}
+    bulk, answer = run_sandboxed(sandbox.run, task, data, name=name, **limits)
     return _to_decoded(bulk, answer, name)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 from core.audio import sandbox
-from core.audio.container import find_convertible
+from core.audio.container import CONVERT, find_convertible
 from core.audio.sandbox import Crashed, Limits, NotDecoded, Unconfined
 from core.errors import Failed, JobError, Refused
 
@@ -151,6 +151,6 @@ def _arguments(form: Format, samples: str, seconds: float) -> list[str]:
 def _unsupported(form: Format, problem: str, name: str) -> Refused:
     return Refused(
         "AUDIO_CODEC_UNSUPPORTED",
-        f"{form.title} {problem}. Or convert the file: `ffmpeg -i INPUT OUTPUT.flac`.",
+        f"{form.title} {problem}. Or {CONVERT}",
         pointer=name,
     )

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from core.audio.decoding import BYTES_LIMIT
+from core.audio import decoding
+from core.audio.container import find_convertible
 from core.consent import records, statement
 from core.consent.records import Consent, Method
 from core.consent.statement import Statement
@@ -28,6 +29,8 @@ consent_app = typer.Typer(
 )
 
 
+_DECODED_S = 10.0
+"""How much of a recording is decoded, in seconds, to find out whether it can be read."""
 _RECORDINGS = (
     "The recordings it covers, of one voice: WAV, FLAC, MP3, Ogg Vorbis or Opus; where ffmpeg is "
     "installed also M4A, MP4, AAC, AMR, WebM, WMA or Ogg FLAC."
@@ -69,6 +72,7 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
     if method in ("recorded-statement", "signed-document") and not controller:
         message = "Say who makes and uses the voice: --controller. The statement names them."
         raise Refused("CONSENT_INVALID", message)
+    wiring.require_sandbox(read_settings())
     start = datetime.now(UTC).replace(microsecond=0)
     end = start + timedelta(days=days) if days else None
     purposes = purpose or ["speech synthesis"]
@@ -83,7 +87,7 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
         "valid_from": start,
         "valid_until": end,
         "method": method,
-        "ref_audio_sha256": [_sha256(path) for path in recordings],
+        "ref_audio_sha256": [_recording_sha256(path) for path in recordings],
         "protection_owner": protection_owner,
         "created_by": responsible,
     }
@@ -148,12 +152,27 @@ def _evidence(method: Method, proof: str) -> dict[str, Any]:
     if field == "evidence_sha256":
         return {field: _sha256(Path(proof))}
     if field == "statement_audio":
-        return {field: records.StatementAudio(key=Path(proof).name, sha256=_sha256(Path(proof)))}
+        digest = _recording_sha256(Path(proof))
+        return {field: records.StatementAudio(key=Path(proof).name, sha256=digest)}
     return {field: proof}
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(read_file(path, limit=BYTES_LIMIT)).hexdigest()
+    return hashlib.sha256(read_file(path, limit=decoding.BYTES_LIMIT)).hexdigest()
+
+
+def _recording_sha256(path: Path) -> str:
+    """Return the digest of a recording whose beginning can be read; warn if it could be read only
+    where ffmpeg works. Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED.
+    """
+    data = read_file(path, limit=decoding.BYTES_LIMIT)
+    try:
+        decoding.decode(data, name=str(path), first_seconds=_DECODED_S)
+    except Refused as exc:
+        if exc.code != "AUDIO_CODEC_UNSUPPORTED" or not find_convertible(data):
+            raise
+        typer.echo(f"{path} cannot be read here. {exc.message}", err=True)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _write(record: Consent, out: Path | None) -> None:

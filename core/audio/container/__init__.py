@@ -12,8 +12,12 @@ from core.audio.container import mpeg, others, wav
 from core.audio.container.source import Source, check_channels, check_rate, check_size, check_tags
 from core.errors import Refused
 
-__all__ = ["Source", "check_channels", "check_rate", "find_convertible", "inspect"]
+__all__ = ["CONVERT", "Source", "check_channels", "check_rate", "find_convertible", "inspect"]
 
+CONVERT = (
+    "convert the file: `ffmpeg -i INPUT OUTPUT.flac`, and make the consent record for the new file."
+)
+"""What to do with a recording that is not read here. A record names the digest of a file."""
 _NOT_AUDIO = {
     b"<": "a web page or XML document",
     b"{": "a JSON document",
@@ -128,8 +132,7 @@ def _refuse_other_format(data: bytes) -> None:
     if codec:
         raise Refused(
             "AUDIO_CODEC_UNSUPPORTED",
-            f"{codec} is not supported: convert the file, for example with "
-            "`ffmpeg -i INPUT OUTPUT.flac`.",
+            f"{codec} is not supported: {CONVERT}",
         )
 
 
