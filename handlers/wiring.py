@@ -83,7 +83,10 @@ def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> 
         # New keys neither open nor verify what there is already.
         if exc.code != "KEY_NOT_FOUND" or not _is_empty(settings.results):
             raise
-        message = f"{exc.message} Run `voicedrop init` for a new one."
+        message = (
+            f"{exc.message} Is the installation in another folder? Change to it with `cd`, or set "
+            "VOICEDROP_BUCKET and VOICEDROP_KEYS. Run `voicedrop init` for a new one."
+        )
         raise Misconfigured("KEY_NOT_FOUND", message) from exc
 
 

@@ -207,10 +207,18 @@ def _read_secrets(folder: Path, pattern: str) -> dict[str, bytes]:
     return _parse_secrets(texts, f"key in {folder}/{pattern}")
 
 
+_KINDS = {
+    "sign-???.pem": "signing key (such as sign-001.pem)",
+    "kek-*.key": "key-encryption key (such as kek-001.key)",
+    "watermark-*.key": "watermark key (such as watermark-001.key)",
+}
+"""Names of the files of a kind of key -> what it is called."""
+
+
 def _find_files(folder: Path, pattern: str) -> list[Path]:
     files = sorted(folder.glob(pattern), reverse=True)
     if not files:
-        message = f"No {pattern} in {folder}, which should hold the keys of this installation."
+        message = f"There is no {_KINDS[pattern]} in {folder.resolve()}."
         raise Misconfigured("KEY_NOT_FOUND", message)
     return files
 

@@ -167,7 +167,8 @@ def find_keepers(
 def _read_outputs(job_id: str, runtime: Runtime) -> Made:
     result: Result | None = commit.read_result(job_id, runtime)
     if result is None:
-        raise Refused("OBJECT_MISSING", "The job has no result.", pointer=result_key(job_id))
+        message = f"Job {job_id} has no result, so there is nothing to erase."
+        raise Refused("OBJECT_MISSING", message, pointer=result_key(job_id))
     items = document.read_items(result, commit.part_reader(runtime))
     outputs: dict[str, ItemResult | Chapter] = {item.id: item for item in items if item.output}
     return outputs | {chapter_name(one.id): one for one in result.chapters if one.output}

@@ -23,6 +23,10 @@ from handlers.cli.options import AsJson, Bucket, Mark, read_environment, read_se
 from handlers.cli.protect import protect_app
 from handlers.server.secrecy import disable_core_dumps
 
+NamedJob = Annotated[
+    str, typer.Argument(help="A job id or its first digits (four or more), or a manifest.")
+]
+
 app = typer.Typer(
     name="voicedrop",
     help="Drop a manifest and a reference recording; get watermarked, sealed speech in that voice.",
@@ -118,7 +122,8 @@ def open_(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Job ids or their first digits, manifests, result.json, .sealed files."
+            help="Job ids or their first digits (four or more), manifests, result.json, .sealed "
+            "files."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the audio.")] = Path(),
@@ -138,7 +143,7 @@ def open_(
 
 @app.command()
 def retry(
-    job: Annotated[str, typer.Argument(help="A job id or its first digits, or a manifest.")],
+    job: NamedJob,
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
@@ -156,7 +161,8 @@ def retry(
 @app.command()
 def status(
     jobs: Annotated[
-        list[str] | None, typer.Argument(help="Job ids or their first digits, or manifests.")
+        list[str] | None,
+        typer.Argument(help="Job ids or their first digits (four or more), or manifests."),
     ] = None,
     bucket: Bucket = None,
     as_json: AsJson = False,
@@ -205,7 +211,9 @@ def trace(
 def audit(
     bucket: Bucket = None,
     since: Annotated[str, typer.Option(help="Results from this day on, YYYY-MM-DD (UTC).")] = "",
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("audit"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")] = Path(
+        "audit"
+    ),
     jobs: Annotated[int, typer.Option(min=1, help="Jobs checked in parallel.")] = 2,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A checkpoint of the log that was kept elsewhere.")
@@ -284,7 +292,7 @@ def sweep(
 
 @app.command()
 def erase(
-    job: Annotated[str, typer.Argument(help="A job id.")],
+    job: NamedJob,
     reason: Annotated[str, typer.Option(help="Why; it is signed and logged, so name nobody.")],
     item: Annotated[
         list[str] | None,

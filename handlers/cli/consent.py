@@ -130,7 +130,8 @@ def consent_withdraw(
     )
     withdrawn = runtime.consents.withdraw(data, runtime.results.now())
     consent = records.parse_consent(data)
-    lines = [f"consent {consent.id}: withdrawn for {len(withdrawn)} recordings"]
+    recordings = "1 recording" if len(withdrawn) == 1 else f"{len(withdrawn)} recordings"
+    lines = [f"consent {consent.id}: withdrawn for {recordings}"]
     if not withdrawn:
         lines = [f"consent {consent.id}: was withdrawn before"]
     output: dict[str, Any] = {

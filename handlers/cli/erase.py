@@ -9,19 +9,21 @@ from core.job import erasure
 from core.result.tombstone import Tombstone
 from core.settings import Settings
 from handlers import wiring
+from handlers.cli.find_job import find_job
 from handlers.cli.screen import CommandOutput
 
 
 def erase_job(
-    settings: Settings, job_id: str, items: list[str] | None, reason: str
+    settings: Settings, named: str, items: list[str] | None, reason: str
 ) -> CommandOutput:
     """Erase outputs of a job, and what later jobs joined from them.
 
-    Raises Refused OBJECT_MISSING, VALUE_RANGE.
+    Raises what `find_job` raises; Refused OBJECT_MISSING, VALUE_RANGE.
     """
     if not reason.strip():
         raise Refused("VALUE_RANGE", "Give a reason: --reason.")
     runtime = wiring.create_local_runtime(settings)
+    job_id = find_job(named, runtime)
     names = items or None
     tombstones = erasure.erase_outputs(job_id, runtime, reason=reason, items=names)
     for other, kept in list(erasure.find_keepers(job_id, names, runtime)):

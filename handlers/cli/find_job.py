@@ -47,8 +47,8 @@ def find_job(named: str, runtime: Runtime) -> str:
     if named.endswith((".json", ".jsonl")):
         return last_retry(_find_manifest(named, runtime), runtime).job
     message = (
-        "No such job: name it by its id, the first digits of its id, its manifest, or its result. "
-        "`voicedrop list` shows the jobs."
+        "No such job: name it by its id, at least four digits from the beginning of its id, its "
+        "manifest, or its result. `voicedrop list` shows the jobs."
     )
     raise Refused("OBJECT_MISSING", message, pointer=named)
 

@@ -19,6 +19,8 @@ def create_folders_and_keys(settings: Settings) -> CommandOutput:
             created.append(folder)
     created += keys.create_keys(settings.keys)
     lines = [f"created {path}" for path in created] or ["Everything exists already."]
-    lines.append(f"Keep {settings.keys} safe and private: without it nothing can be opened.")
+    lines.append(
+        f"Keep the keys in {settings.keys} safe and private: without them nothing can be opened."
+    )
     lines.append(f"Next: put files into {settings.inbox}, then run `voicedrop watch --once`.")
     return CommandOutput({"made": [str(path) for path in created]}, lines)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from core.result import document
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult
 from core.result.sealed_file import sealed_files
+from core.result.tombstone import Tombstone, parse_tombstone
 from core.result.withdrawn_voices import WithdrawnSince
 from core.settings import Settings
-from core.storage.object_keys import SEALED_SUFFIX, result_key
+from core.storage.object_keys import SEALED_SUFFIX, job_id_of, result_key, tombstone_key
 from handlers import wiring
 from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, describe_failures
@@ -86,12 +88,38 @@ def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> N
         raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
     folder = _choose_folder(files, out, result.job_id)
     for file in files:
-        made = _open(file, fetch, runtime.keys, folder)
+        try:
+            made = _open(file, fetch, runtime.keys, folder)
+        except Refused as exc:
+            erased = _find_tombstone(file.key, fetch, runtime.keys)
+            if exc.code != "OBJECT_MISSING" or erased is None:
+                raise
+            _report_erasure(file, erased, result.job_id, opened)
+            continue
         opened.files.append({"job": result.job_id, **made})
         opened.lines.append(f"{made['path']}  {made['seconds']:.1f} s  item {made['item']}")
     _report_withdrawals(result, items, fetch, runtime, opened)
     if not name:
         _report_failures(result, outputs, opened)
+
+
+def _find_tombstone(key: str, fetch: Fetch, keys: Keyring) -> Tombstone | None:
+    """Return the tombstone that says when and why this file was erased, if there is one."""
+    job = job_id_of(key)
+    with suppress(Refused):  # there are no more
+        for number in count():
+            data = fetch(tombstone_key(job, number))
+            one = parse_tombstone(data, job, number, keys.verifying)
+            if any(file.key == key for file in one.files):
+                return one
+    return None
+
+
+def _report_erasure(file: _SealedFile, erased: Tombstone, job: str, opened: _Opened) -> None:
+    opened.exit_code = opened.exit_code or exit_codes.FAILED
+    message = f"{file.place} was erased at {erased.erased}: {erased.why}"
+    opened.failed.append({"job": job, "item": file.owner, "error": "ERASED", "message": message})
+    opened.lines.append(f"item {file.owner}: {message}")
 
 
 def _report_withdrawals(

@@ -243,7 +243,9 @@ def test_without_keys_a_job_is_refused_with_advice(workspace: Workspace) -> None
     shutil.rmtree(workspace.root / "keys")
     ran = workspace.run("watch", "--once")
     assert (ran.returncode, "voicedrop init" in ran.stderr) == (4, True)
-    assert "Traceback" not in ran.stderr
+    assert f"in {(workspace.root / 'keys').resolve()}." in ran.stderr
+    assert "another folder? Change to it with `cd`, or set VOICEDROP_BUCKET and" in ran.stderr
+    assert ("Traceback" in ran.stderr, "???" in ran.stderr) == (False, False)
 
 
 def test_results_inside_the_inbox_are_refused(workspace: Workspace) -> None:

@@ -45,5 +45,16 @@ def test_a_job_from_its_manifest_to_its_erasure(bucket: Path) -> None:
     (trace,) = run(bucket, "trace", opened[0]["path"])["traces"]
     assert [one["job"] for one in trace["findings"]] == [job]
     assert run(bucket, "sweep", code=5)["open"] == 1
-    run(bucket, "erase", job, "--reason", "asked for", "--item", "a")
+    ran = CliRunner().invoke(
+        cli.app, ["erase", again[:6], "--reason", "asked for", "--bucket", str(bucket)]
+    )
+    assert f"Job {again} has no result" in str(ran.exception)
+    run(bucket, "erase", job[:8], "--reason", "asked for", "--item", "a")
     assert not list(runtime.results.list(f"out/{job}/a"))
+
+    output = run(bucket, "open", job, "--out", str(bucket / "again"), code=1)
+    erased = next(one for one in output["failed"] if one["item"] == "a")
+    assert erased["error"] == "ERASED"
+    assert erased["message"].startswith("a.wav was erased at 20")
+    assert erased["message"].endswith(": asked for")
+    assert [one["item"] for one in output["failed"]] == ["a", "b"]

@@ -65,6 +65,11 @@ def test_what_names_no_job_is_refused_with_what_was_typed(jobs: Jobs, name: str)
     assert caught.value.pointer == name
 
 
+def test_too_few_digits_are_said_to_be_too_few(jobs: Jobs) -> None:
+    with pytest.raises(Refused, match="at least four digits"):
+        find_job(jobs.one.job_id[:3], local_runtime(jobs.root))
+
+
 def test_a_manifest_that_was_edited_since_it_was_submitted_is_no_job(jobs: Jobs) -> None:
     edited = jobs.root / "edited" / "one.manifest.json"
     edited.parent.mkdir()
