@@ -40,6 +40,12 @@ _LOW_PEAK: Final = 0.05
 _NOISY_DB: Final = 15.0
 _NARROW_HZ: Final = 4_500.0
 _BEGINNING_S: Final = 30.0
+_IN_BEGINNING: Final = {
+    "AUDIO_SILENT": "The first thirty seconds are silent: leave `window` out.",
+    "AUDIO_NO_SPEECH": "No speech was found in the first thirty seconds: leave `window` out.",
+    "AUDIO_TOO_SHORT": "Too little speech in the first thirty seconds: leave `window` out.",
+}
+"""What is said where the rest of the recording was not decoded."""
 _TELEPHONY: Final = ("alaw", "ulaw", "adpcm", "gsm")
 
 
@@ -65,12 +71,15 @@ def prepare_task(
     window: Window,
 ) -> dict[str, Any]:
     """Sandbox task: write the prepared samples, then their mel features, and return an `Answer`."""
+    first_seconds = _BEGINNING_S if window == "first_30s" else None
+    is_beginning = False
     try:
-        first_seconds = _BEGINNING_S if window == "first_30s" else None
         decoded = decode_confined(data, name=name, first_seconds=first_seconds)
+        is_beginning = first_seconds is not None and decoded.seconds >= first_seconds
         return _prepare(decoded, write, msgspec.convert(steps, Steps), channel)
     except Refused as exc:
-        return {"refused": exc.code, "message": exc.message}
+        message = _IN_BEGINNING.get(exc.code, exc.message) if is_beginning else exc.message
+        return {"refused": exc.code, "message": message}
 
 
 def _prepare(

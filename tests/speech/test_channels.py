@@ -98,9 +98,28 @@ def test_a_voice_is_learned_from_the_first_thirty_seconds_of_a_call() -> None:
     assert (one.seconds, codes(one)) == (30, ["TRIMMED"])
 
 
-def test_no_speech_in_the_first_thirty_seconds_is_refused() -> None:
-    data = pack(np.concatenate([noise(31) * np.float32(0.1), AGENT]), container="FLAC")
+@pytest.mark.parametrize(
+    ("start", "code"),
+    [
+        (noise(31) * np.float32(0.1), "AUDIO_NO_SPEECH"),
+        (np.zeros(31 * RATE, np.float32), "AUDIO_SILENT"),
+        (np.concatenate([np.zeros(29 * RATE, np.float32), AGENT[:RATE]]), "AUDIO_TOO_SHORT"),
+    ],
+    ids=["no speech", "silence", "little speech"],
+)
+def test_a_beginning_without_speech_is_refused_as_such(
+    start: NDArray[np.float32], code: str
+) -> None:
+    data = pack(np.concatenate([start, AGENT]), container="FLAC")
     with pytest.raises(Refused) as refusal:
         prepare(data, "call.flac", window="first_30s")
-    assert refusal.value.code == "AUDIO_NO_SPEECH"
-    assert prepare(data, "call.flac").window[0] > 30
+    assert refusal.value.code == code
+    assert "first thirty seconds" in refusal.value.message
+    assert refusal.value.message.endswith(": leave `window` out.")
+    assert prepare(data, "call.flac").window[1] > 30
+
+
+def test_a_silent_recording_of_less_than_thirty_seconds_is_silent() -> None:
+    with pytest.raises(Refused) as refusal:
+        prepare(pack(SILENCE), "call.wav", window="first_30s")
+    assert refusal.value.message == Refused("AUDIO_SILENT").advice
