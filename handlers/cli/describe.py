@@ -54,18 +54,6 @@ def describe_remarks(result: Result) -> list[str]:
     return [*_remarks(result), *_choices(result), *_matches(result)]
 
 
-def next_command(result: Result) -> str:
-    """Return what a person may do with a result."""
-    job, lines = result.job_id[:SHORT], []
-    if result.totals.succeeded:
-        lines.append(f"open it: voicedrop open {job}")
-    if result.status == "rejected":
-        lines.append("correct the manifest and submit it again")
-    elif result.status not in SUCCESSFUL:
-        lines.append(f"after a correction elsewhere than in the manifest: voicedrop retry {job}")
-    return "; ".join(lines) or f"job {job}"
-
-
 def describe_failures(result: Result, outputs: Iterable[ItemResult | Chapter]) -> list[str]:
     """Return a line for each different error: of the job, of a voice, of items alike."""
     who: dict[tuple[str, str], list[str]] = {}

@@ -13,6 +13,8 @@ from functools import partial
 
 from core.audio import ffmpeg
 from core.audio.sandbox import Crashed, Sandbox
+from core.crypto.keys import Keyring, LocalKeys
+from core.documents.signed import key_id
 from core.errors import JobError
 from core.settings import SETTINGS, Settings
 from handlers import wiring
@@ -62,7 +64,7 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
         yield DoctorCheck("settings", False, _explain(exc))
         return
     credentials = wiring.CurrentCredentials(environ)
-    yield _attempt("keys", lambda: repr(wiring.load_keyring(settings, credentials)))
+    yield _attempt("keys", lambda: _describe_keys(wiring.load_keyring(settings, credentials)))
     for name in ("inbox", "results", "control"):
         place = str(getattr(settings, name))
         yield _attempt(name, partial(_check_bucket, place, name, settings, credentials))
@@ -74,6 +76,13 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     yield DoctorCheck(
         f"ffmpeg, to read {formats}", where is not None, where or ffmpeg.INSTALL, False
     )
+
+
+def _describe_keys(ring: Keyring) -> str:
+    local = ring.wrapping
+    keks = ", ".join(local.keys) if isinstance(local, LocalKeys) else "in KMS"
+    signing, marks = key_id(ring.signing.public_key()), ", ".join(ring.watermark)
+    return f"signing key {signing}; watermark keys {marks}; key-encryption keys {keks}"
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:

@@ -73,7 +73,8 @@ def protect_list(bucket: Bucket = None, as_json: AsJson = False) -> None:
 @protect_app.command("remove")
 def protect_remove(
     protection_id: Annotated[
-        str, typer.Argument(metavar="ID", help="Its id or the first digits, as `list` shows it.")
+        str,
+        typer.Argument(metavar="ID", help="Its label, id or the first digits, as `list` shows."),
     ],
     bucket: Bucket = None,
     as_json: AsJson = False,
@@ -86,10 +87,18 @@ def protect_remove(
 
 
 def _find(name: str, runtime: Runtime) -> str:
-    found = [info.key for info in runtime.control.list(PROTECTED + name.removeprefix(PROTECTED))]
+    prefix = PROTECTED + name.removeprefix(PROTECTED)
+    found = {
+        key
+        for key, one in protection.list_protections(runtime.control, runtime.keys)
+        if key.startswith(prefix) or (one and one.label == name)
+    }
     if len(found) == 1 and name:
-        return found[0]
-    message = f"{len(found)} protections begin with {name!r}: `voicedrop protect list` shows them."
+        return found.pop()
+    message = (
+        f"{len(found)} protections have the label {name!r} or an id that begins so: `voicedrop "
+        "protect list` shows them."
+    )
     raise Refused("OBJECT_MISSING", message)
 
 

@@ -53,6 +53,22 @@ def retry_job(settings: Settings, named: str) -> CommandOutput:
     return CommandOutput({"job": last.job, "retry": new, "manifest": key, "reason": ""}, lines)
 
 
+def next_command(result: Result, runtime: Runtime) -> str:
+    """Return what a person may do with a result. A retry is named only if it would be made."""
+    job, lines = result.job_id[:SHORT], []
+    if result.totals.succeeded:
+        lines.append(f"open it: voicedrop open {job}")
+    if result.status not in SUCCESSFUL:
+        manifest = _read_manifest(result, runtime)
+        if manifest is None or _why_not(result, manifest, runtime):
+            lines.append("correct the manifest and submit it again")
+        else:
+            lines.append(
+                f"after a correction elsewhere than in the manifest: voicedrop retry {job}"
+            )
+    return "; ".join(lines) or f"job {job}"
+
+
 def _nothing(job: str, why: str, code: int) -> CommandOutput:
     data = {"job": job, "retry": "", "manifest": "", "reason": why}
     return CommandOutput(data, [f"job {job[:SHORT]} is not retried: {why}"], code)

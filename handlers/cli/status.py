@@ -26,9 +26,9 @@ from handlers.cli.describe import (
     describe_failures,
     describe_remarks,
     describe_totals,
-    next_command,
 )
 from handlers.cli.find_job import find_job, submitted_manifests
+from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
 
 
@@ -168,7 +168,7 @@ def _describe(state: JobState, result: Result | None, runtime: Runtime) -> list[
         lines.append(f"a retry of {result.retry_of[:SHORT]}")
     lines.append(f"{result.status}, {describe_totals(result)}; finished {result.finished}")
     lines += [*describe_failures(result, outputs), *describe_remarks(result)]
-    return [*lines, next_command(result)]
+    return [*lines, next_command(result, runtime)]
 
 
 def _exit_code(state: JobState) -> int:

@@ -23,6 +23,7 @@ from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals, join_names
 from handlers.cli.files import read_file
 from handlers.cli.find_job import FoundManifest, found_manifest, last_retry, manifest_key
+from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
 
 
@@ -63,7 +64,7 @@ def submit_job(
     lines += [f"{manifest} -> {key}", f"job {submitted.job}"]
     lines += [f"not in the inbox yet: {absent}" for absent in missing]
     if result:
-        lines += _explain_earlier(result)
+        lines += _explain_earlier(result, runtime)
     elif last != submitted:
         lines.append(f"Its retry {last.job[:SHORT]} is not finished: `voicedrop watch --once`.")
     summary = {
@@ -83,17 +84,14 @@ def _earlier_result(manifest: FoundManifest, runtime: Runtime) -> Result | None:
     return None
 
 
-def _explain_earlier(result: Result) -> list[str]:
+def _explain_earlier(result: Result, runtime: Runtime) -> list[str]:
     short = result.job_id[:SHORT]
     lines = [
         f"This manifest was carried out before, as job {short}: {result.status}, "
         f"{describe_totals(result)}. Nothing new will be made."
     ]
     if result.status not in SUCCESSFUL:
-        lines.append(
-            f"After a correction elsewhere, such as in a consent record: voicedrop retry {short}. "
-            "A changed manifest is a new job."
-        )
+        lines.append(f"{next_command(result, runtime)}. A changed manifest is a new job.")
     return lines
 
 

@@ -35,8 +35,8 @@ from handlers.cli.describe import (
     count_jobs,
     describe_result,
     describe_totals,
-    next_command,
 )
+from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput, Progress
 from handlers.jobs import carry_out, carry_out_shard, trace_clip
 
@@ -244,13 +244,14 @@ class Watch:
             self._progress.report(f"{info.key}: {result.status}, {describe_totals(result)}")
             for line in describe_result(result):
                 self._progress.report(f"  {line}")
-            self._progress.report(f"  {next_command(result)}")
+            self._progress.report(f"  {next_command(result, self._runtime)}")
         elif self._polls == 0:
             self._earlier[is_good] += 1
         else:
-            line = f"{info.key}: carried out before, as job {short}: {result.status}."
-            again = "" if is_good else f" `voicedrop retry {short}` runs it again."
-            self._progress.report(line + again)
+            self._progress.report(
+                f"{info.key}: carried out before, as job {short}: {result.status}; "
+                f"{next_command(result, self._runtime)}"
+            )
 
     def _finish(self, info: Info, summary: dict[str, Any]) -> None:
         self._done[info.key] = info.etag

@@ -45,5 +45,5 @@ def test_a_voice_is_protected_and_its_owner_allows_its_use(workspace: Workspace)
     key = put_job(runtime, reference=new, mode="validate", voices={"alice": voice})
     assert run_job(key, runtime).status == "validated"
 
-    assert workspace.json("protect", "remove", digest[:8])["removed"].endswith(f"{digest}.json")
+    assert workspace.json("protect", "remove", "Alice")["removed"].endswith(f"{digest}.json")
     assert list((root / "bucket/control/protected").iterdir()) == []

@@ -113,10 +113,14 @@ def test_a_retry_that_would_change_nothing_is_not_made(
     runtime: Runtime, tmp_path: Path, fields: dict[str, object], reason: str, code: int
 ) -> None:
     done = finish_job(put_job(runtime, **fields), runtime)  # type: ignore[arg-type]
-    before = list(runtime.inbox.list("jobs/"))
+    stored = tmp_path / "inbox/jobs/one.manifest.json"
     output = retry_job(local_settings(tmp_path), done.job_id)
     assert (output.exit_code, reason in output.lines[0]) == (code, True)
-    assert list(runtime.inbox.list("jobs/")) == before
+    (advice,) = show_status(local_settings(tmp_path), [done.job_id]).lines[-1:]
+    submitted = submit_job(local_settings(tmp_path), stored, [], as_is=True) if done.items else None
+    for line in (advice, *(submitted.lines if submitted else ())):
+        assert "voicedrop retry" not in line, "what is refused is not advised"
+    assert [info.key for info in runtime.inbox.list("jobs/")] == ["jobs/one.manifest.json"]
 
 
 def test_a_manifest_that_was_replaced_is_not_retried(runtime: Runtime, tmp_path: Path) -> None:

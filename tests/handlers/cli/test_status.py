@@ -8,9 +8,9 @@ import pytest
 
 from core.errors import Refused
 from core.job.runtime import Runtime
-from handlers.cli.describe import MAX_LINES, MAX_NAMED, describe_result, next_command
+from handlers.cli.describe import MAX_LINES, MAX_NAMED, describe_result
 from handlers.cli.open_result import open_results
-from handlers.cli.retry import retry_job
+from handlers.cli.retry import next_command, retry_job
 from handlers.cli.status import list_jobs, show_status
 from handlers.jobs import carry_out_shard
 from tests.support.present import present
@@ -56,7 +56,7 @@ def test_many_errors_are_cut(tmp_path: Path) -> None:
 def test_a_refused_manifest_and_an_unreadable_one(tmp_path: Path) -> None:
     runtime, settings = local_runtime(tmp_path), local_settings(tmp_path)
     rejected = finish_job(put_job(runtime, colour="blue"), runtime)
-    assert next_command(rejected) == "correct the manifest and submit it again"
+    assert next_command(rejected, runtime) == "correct the manifest and submit it again"
     runtime.inbox.put("jobs/broken.manifest.json", b"{")
     (_, broken) = list_jobs(settings, 20).data["jobs"]
     assert broken["status"] == "unfinished"

@@ -196,7 +196,7 @@ def test_a_run_speaks_only_of_what_is_new(runtime: Runtime) -> None:
     time.sleep(SETTLING_SECONDS)
     again.poll()
     assert "carried out before, as job" in again.out.getvalue()
-    assert "`voicedrop retry " in again.out.getvalue()
+    assert "voicedrop retry " in again.out.getvalue()
     assert again.exit_code == 0
 
 
