@@ -105,7 +105,7 @@ class _Sweeper:
         for key in list(self._runtime.consents.list_marks()):
             finding = SweepFinding(kind="withdrawn", keys=[key])
             self._try(finding, self._withdraw, finding)
-        self._runtime.consents.complete_withdrawals()
+        self._try(SweepFinding(kind="withdrawn"), self._runtime.consents.complete_withdrawals)
         self._without_manifest = sweep.find_jobs_without_result(self._runtime, self._started)
         for info in self._runtime.inbox.list(MANIFESTS):
             if object_kind(info.key) == "manifest":

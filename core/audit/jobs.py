@@ -30,7 +30,6 @@ from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult, Watermark
 from core.result.withdrawn_voices import WithdrawnSince
 from core.storage.object_keys import (
-    chapter_name,
     event_key,
     job_prefix,
     proof_key,
@@ -122,15 +121,16 @@ def _check_contents(
     )
     for item in _read_items(result, sources, failures):
         claimed.update(results.sealed_keys([item]))
-        if context.is_erased(item, item.kept_from or checked.job):
-            found = outputs.skip_erased(item.id, item.index, item)
+        maker = item.kept_from or checked.job
+        if context.is_erased(item, maker):
+            found = outputs.check_erased(item, maker, sources)
         else:
             found = outputs.check(item, checked.job, sources)
         items.append(msgspec.structs.replace(found, withdrawn=withdrawn(item)))
         if item.watermark:
             marks[item.id] = item.watermark
     joined = [
-        outputs.skip_erased(chapter_name(chapter.id), -1, chapter)
+        outputs.skip_erased_joined(chapter)
         if context.is_erased(chapter, checked.job)
         else outputs.check_joined(chapter, checked.job, marks, sources)
         for chapter in result.chapters

@@ -94,10 +94,23 @@ def check_joined(
     )
 
 
-def skip_erased(item: str, index: int, made: ItemResult | Chapter) -> CheckedItem:
-    """Return the outcomes of an item or joined file whose files were erased."""
-    checked = CheckedItem(item=item, index=index, status=made.status)
-    return msgspec.structs.replace(checked, outcomes=_skip_all("ERASED"))
+def check_erased(item: ItemResult, job: str, sources: Sources) -> CheckedItem:
+    """Check an item whose files were erased: its mark stays, to trace clips that leaked before."""
+    outcomes = _skip_all("ERASED")
+    if item.watermark:
+        marked, _ = _check_mark(item, (job, item.id), None, sources)
+        outcomes += [marked] if marked.verdict == "fail" else []
+    return CheckedItem(item=item.id, index=item.index, status=item.status, outcomes=outcomes)
+
+
+def skip_erased_joined(chapter: Chapter) -> CheckedItem:
+    """Return the outcomes of a joined file that was erased."""
+    return CheckedItem(
+        item=chapter_name(chapter.id),
+        index=-1,
+        status=chapter.status,
+        outcomes=_skip_all("ERASED"),
+    )
 
 
 def _skip_all(code: str = "NO_OUTPUT") -> list[Outcome]:

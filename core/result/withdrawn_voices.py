@@ -59,7 +59,8 @@ class WithdrawnSince:
         if job not in self._makers:
             self._makers[job] = None
             with suppress(Refused):
-                self._makers[job] = signed.read(self.fetch(result_key(job)), Result, self.keys)
+                made = signed.read(self.fetch(result_key(job)), Result, self.keys)
+                self._makers[job] = made if made.job_id == job else None
         return self._makers[job]
 
     def _find(self, recording: str) -> list[WithdrawalNote]:

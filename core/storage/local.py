@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from core.errors import Refused, Unavailable
 from core.storage import local_files
 from core.storage.object_keys import check_key, check_metadata, is_valid_key
@@ -203,10 +205,10 @@ class LocalStore:
 
     def _metadata(self, key: str, found: os.stat_result) -> dict[str, str]:
         try:
-            metadata: dict[str, str] = json.loads(self._metadata_path(key, found).read_bytes())
-        except FileNotFoundError:
-            return {}
-        return metadata
+            stored = self._metadata_path(key, found).read_bytes()
+            return msgspec.json.decode(stored, type=dict[str, str])
+        except (FileNotFoundError, msgspec.DecodeError, RecursionError):
+            return {}  # what somebody else wrote there is no metadata of ours
 
     def _make_folders(self) -> None:
         self._private.mkdir(exist_ok=True)

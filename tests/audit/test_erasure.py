@@ -16,7 +16,7 @@ from core.job.erasure import complete_erasures, erase_outputs, find_keepers
 from core.result import tombstone
 from core.result.document import parse_result
 from core.result.tombstone import Tombstone, Withdrawal
-from core.storage.object_keys import queue_key, tombstone_key, tombstone_name
+from core.storage.object_keys import mark_key, queue_key, tombstone_key, tombstone_name
 from core.tlog import log
 from handlers.cli.log import check_log
 from handlers.sweep import run_sweep
@@ -44,6 +44,17 @@ def erase_first(root: Path) -> Tombstone:
     (made,) = erase_outputs(job, runtime, reason="asked to", withdrawal=WITHDRAWAL)
     integrate_log(runtime)
     return made
+
+
+def test_the_mark_of_an_erased_output_is_missed(copy: Path) -> None:
+    """It traces clips that leaked before the erasure."""
+    erase_first(copy)
+    result = parse_result(result_paths(copy)[0].read_bytes())
+    payload = next(item.watermark.payload for item in result.items if item.watermark)
+    runtime = open_runtime(copy)
+    runtime.results.delete(mark_key(int(payload, 16)))
+    make_old(copy)
+    assert (7, "MARK_UNREGISTERED") in finding_codes(run_audit(copy))
 
 
 def test_an_erased_output_is_no_finding_and_is_reported(copy: Path) -> None:

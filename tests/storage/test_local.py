@@ -266,3 +266,17 @@ for number in range(10**9):
         log = store.get("log", limit=10**6).data
         assert log == b"0123456789\n" * (len(log) // 11)
         assert {info.key.split("/")[0] for info in store.list("")} == {"k", "n", "log"}
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"{", b"[1]", b'{"a": 1}', b"[" * 2000],
+    ids=["cut", "a list", "a number", "nested"],
+)
+def test_metadata_that_somebody_else_wrote_is_none(root: Path, junk: bytes) -> None:
+    store = LocalStore(root)
+    store.put("k", b"1", metadata={"a": "b"})
+    (name,) = _private_files(root)
+    (root / ".meta" / name).write_bytes(junk)
+    assert head(store, "k").metadata == {}
+    assert [info.key for info in store.list("")] == ["k"]
