@@ -144,7 +144,7 @@ class _Filter(ctypes.Structure):
 # tests of confinement execute it.
 
 
-def hide() -> bool:
+def hide() -> bool:  # pragma: no cover
     """Make this process and its future children not dumpable; return False if that failed."""
     return sys.platform == "linux" and _prctl(_PR_SET_DUMPABLE, 0) == 0
 
@@ -281,7 +281,7 @@ def execute(
         libc.execve(ctypes.c_void_p(address), word_array, variable_array)
 
 
-def _prctl(option: int, value: int, address: int = 0) -> int:
+def _prctl(option: int, value: int, address: int = 0) -> int:  # pragma: no cover
     number = ctypes.c_ulong
     result: int = _libc().prctl(option, number(value), number(address), number(0), number(0))
     return result
@@ -294,7 +294,7 @@ def _syscall(number: int, *arguments: Any) -> int:  # pragma: no cover
 
 
 @cache
-def _libc() -> ctypes.CDLL:
+def _libc() -> ctypes.CDLL:  # pragma: no cover
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     return libc

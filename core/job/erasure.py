@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from functools import cache, partial
 from itertools import count
 
 import msgspec
@@ -19,7 +20,7 @@ import msgspec
 from core.consent.records import parse_consent
 from core.documents import signed
 from core.errors import Refused
-from core.job import commit
+from core.job import commit, object_record
 from core.job.runtime import Runtime
 from core.result import document, tombstone
 from core.result.document import Result
@@ -28,6 +29,7 @@ from core.result.tombstone import ErasedFile, Tombstone, Withdrawal
 from core.result.withdrawn_voices import WithdrawnSince
 from core.storage.object_keys import (
     OUTPUTS,
+    SEALED_SUFFIX,
     chapter_name,
     job_id_of,
     job_prefix,
@@ -109,6 +111,39 @@ def erase_withdrawn(record: bytes, runtime: Runtime) -> list[Tombstone]:
                     job_id, runtime, reason="consent withdrawn", items=ids, withdrawal=withdrawal
                 )
     return tombstones
+
+
+def delete_unclaimed(record: bytes, runtime: Runtime) -> list[str]:
+    """Delete the outputs of the recordings of a withdrawn record that were stored before, in jobs
+    without a result that we signed for them: their own records name the recordings.
+
+    `erase_withdrawn` does not see them, because somebody deleted or overwrote the result. Returns
+    their keys; there is no tombstone, because no result claims them. Raises Refused
+    CONSENT_INVALID.
+    """
+    at = {
+        recording: max(note.at for note in notes).timestamp()
+        for recording in parse_consent(record).ref_audio_sha256
+        if (notes := runtime.consents.find_withdrawals(recording))
+    }
+    deleted = []
+    has_result = cache(partial(_has_result, runtime))
+    for info in list(runtime.results.list(OUTPUTS)):
+        if not info.key.endswith(SEALED_SUFFIX) or has_result(job_id_of(info.key)):
+            continue
+        stored = runtime.results.head(info.key)
+        named = object_record.recordings_of(stored, runtime) if stored else []
+        if stored and any(stored.modified <= at.get(recording, 0) for recording in named):
+            runtime.results.delete(info.key)
+            deleted.append(info.key)
+    return deleted
+
+
+def _has_result(runtime: Runtime, job_id: str) -> bool:
+    try:
+        return commit.read_result(job_id, runtime) is not None
+    except Refused:
+        return False
 
 
 def _finished_jobs(runtime: Runtime) -> list[str]:

@@ -141,7 +141,9 @@ def consent_withdraw(
     if erase_outputs:
         tombstones = erasure.erase_withdrawn(data, runtime)
         output["tombstones"] = [msgspec.to_builtins(one) for one in tombstones]
-        lines += describe_erasures(tombstones)
+        deleted = output["deleted"] = erasure.delete_unclaimed(data, runtime)
+        lines += describe_erasures(tombstones) if tombstones or not deleted else []
+        lines += [f"{key}: deleted; its job has no genuine result" for key in deleted]
     screen.show(screen.CommandOutput(output, lines), as_json=as_json)
 
 

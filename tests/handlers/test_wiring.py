@@ -133,3 +133,13 @@ def test_a_worker_with_overlapping_buckets_is_refused(tmp_path: Path) -> None:
     environ = {"VOICEDROP_INBOX": str(tmp_path), "VOICEDROP_RESULTS": str(tmp_path / "out")}
     with pytest.raises(Misconfigured, match="CONFIG_LOOP"):
         worker.worker_from(environ)
+
+
+def test_an_engine_without_its_bundle_names_the_setting() -> None:
+    with pytest.raises(Misconfigured, match="VOICEDROP_BUNDLE is not set"):
+        wiring.load_voice(Settings(engine="gpt_sovits"))
+
+
+def test_words_are_recognised_only_where_somebody_asks_for_it() -> None:
+    assert wiring.create_transcriber(Settings()) is None
+    assert wiring.create_transcriber(Settings(guard="words")) is not None

@@ -12,7 +12,7 @@ from core.consent import records
 from core.crypto import keys
 from core.job import erasure
 from core.job.runtime import Runtime
-from core.storage.object_keys import shards_prefix
+from core.storage.object_keys import result_key, shards_prefix
 from handlers.jobs import carry_out_shard, integrate_log
 from tests.support.runtime import (
     REFERENCE,
@@ -76,3 +76,25 @@ def test_every_output_of_the_voice_is_erased_and_the_audit_stays_clean(tmp_path:
     )
     report = audit.build_report(audit.audit_bucket(sources), sources, "")
     assert [(f.code, f.key) for f in report.findings] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["deleted", "cut", "another"])
+def test_an_output_whose_result_was_damaged_is_deleted_too(tmp_path: Path, how: str) -> None:
+    runtime = local_runtime(tmp_path)
+    other = REFERENCE.with_name("ref_1688.flac").read_bytes()
+    theirs = finish_job(put_job(runtime, name="theirs", items=ITEMS, reference=other), runtime)
+    kept = sealed(runtime)
+    done = finish_job(put_job(runtime, items=ITEMS), runtime)
+    key = result_key(done.job_id)
+    stored = runtime.results.get(key, limit=10**7).data
+    runtime.results.delete(key)
+    if how != "deleted":
+        foreign = runtime.results.get(result_key(theirs.job_id), limit=10**7).data
+        runtime.results.put(key, stored[:100] if how == "cut" else foreign)
+
+    record = records.format_consent(consent_record(REFERENCE.read_bytes()))
+    runtime.consents.withdraw(record, runtime.results.now())
+    assert erasure.erase_withdrawn(record, runtime) == []
+    assert len(erasure.delete_unclaimed(record, runtime)) == len(ITEMS)
+    assert sealed(runtime) == kept

@@ -33,6 +33,7 @@ REFUSED = {
     "AUDIO_TOO_SHORT": WORDS[:RATE],
     "AUDIO_SILENT": 0 * WORDS,
     "AUDIO_NO_SPEECH": 0.1 * noise(4),
+    "AUDIO_CLIPPED": np.clip(20 * WORDS, -1, 1),
 }
 
 
@@ -72,3 +73,16 @@ def test_what_is_refused_is_an_answer(code: str, samples: NDArray[np.float32]) -
 def test_a_process_that_is_warm_has_a_folder_for_what_is_compiled() -> None:
     """Here one of the usual folders can be written."""
     numba_cache.warm_up()
+
+
+def test_a_recording_at_a_higher_rate_is_resampled() -> None:
+    fast = np.repeat(WORDS, 6)
+    answer = prepare_task(
+        pack(np.asarray(fast, np.float32), 6 * RATE),
+        lambda part: None,
+        name="a.wav",
+        steps=asdict(Steps()),
+        channel="mix",
+        window="best",
+    )
+    assert answer["rate"] == 48_000

@@ -16,6 +16,7 @@ import wordsegment  # type: ignore[import-untyped]
 from jieba import posseg
 
 from core.text import digits, zh_words
+from core.text.cut import split_text
 from core.text.en_compound import split_compound
 from core.text.zh_tags import most_likely_tags
 from core.voice.gpt_sovits.frontend import Frontend
@@ -126,3 +127,11 @@ def test_digits_of_other_scripts_are_read_like_ascii_digits(
     ]
     if language in kokoro.LANGUAGES:
         assert kokoro.phonemise(other, language) == kokoro.phonemise(text, language)
+
+
+def test_a_line_without_punctuation_is_split_anywhere() -> None:
+    """An engine reads at most 510 characters at once."""
+    parts = split_text("a" * 1200 + ", " + "b" * 30, "en")
+    assert max(map(len, parts)) == 510
+    assert "".join(parts).count("a") == 1200
+    assert "".join(parts).count("b") == 30
