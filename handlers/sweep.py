@@ -20,7 +20,7 @@ from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit, erasure, withdrawn
 from core.job.runtime import Finished, Runtime, Waiting
 from core.result.document import Result
-from core.storage.object_keys import MANIFESTS, result_key, tombstones_prefix
+from core.storage.object_keys import MANIFESTS, WITHDRAWN, result_key, tombstones_prefix
 from core.storage.port import Info
 from core.sweep import SweepFinding
 from events.incoming import object_kind
@@ -105,7 +105,8 @@ class _Sweeper:
         for key in list(self._runtime.consents.list_marks()):
             finding = SweepFinding(kind="withdrawn", keys=[key])
             self._try(finding, self._withdraw, finding)
-        self._try(SweepFinding(kind="withdrawn"), self._runtime.consents.complete_withdrawals)
+        notes = SweepFinding(kind="withdrawn", keys=[WITHDRAWN])
+        self._try(notes, self._runtime.consents.complete_withdrawals)
         self._without_manifest = sweep.find_jobs_without_result(self._runtime, self._started)
         for info in self._runtime.inbox.list(MANIFESTS):
             if object_kind(info.key) == "manifest":
