@@ -14,10 +14,10 @@ import msgspec
 
 from core.batch import parts
 from core.errors import JobError, Refused
-from core.job import enrolment
+from core.job import admission, enrolment
 from core.job.accept import AcceptedJob
+from core.job.admission import Admitted
 from core.job.each_item import failed_item, refuse_language
-from core.job.enrolment import Admitted
 from core.job.runtime import Runtime, Stopwatch
 from core.manifest.resolve import Item, Job
 from core.result import document
@@ -39,7 +39,7 @@ def validate(
 ) -> Result:
     """The result of a dry run. Items that an earlier job made cost nothing and need no voice."""
     job, to_make = accepted.job, accepted.to_make
-    voices = enrolment.admit_voices(to_make, runtime, stopwatch)
+    voices = admission.admit_voices(to_make, runtime, stopwatch)
     errors = _errors_by_item(to_make, voices, runtime)
     speakable = [item for item in to_make.items if errors[item.index] is None]
     result = msgspec.structs.replace(

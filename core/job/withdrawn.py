@@ -16,8 +16,8 @@ import msgspec
 from core.consent.records import ConsentClaim
 from core.errors import JobError, Notice, Refused
 from core.job import object_record
+from core.job.admission import Admitted
 from core.job.each_item import failed_item
-from core.job.enrolment import Admitted
 from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult

@@ -25,7 +25,7 @@ from core.documents import canonical
 from core.errors import Failed, JobError, Notice, Refused
 from core.job import object_record, subtitles, withdrawn
 from core.job.accept import AcceptedJob
-from core.job.enrolment import Admitted
+from core.job.admission import Admitted
 from core.job.object_record import ObjectRecord
 from core.job.runtime import Run, Runtime
 from core.joined import chapter_tags, readback
