@@ -9,6 +9,7 @@ import gc
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,15 +24,19 @@ from core.manifest.resolve import Item, Job
 from core.result import document
 from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
-from core.text.segment import spoken_languages
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
 """Approximate characters per second of finished speech at speed 1, by language."""
 OTHER_RATE = 14.0
 """The same for any other language."""
 
-Use = tuple[str, str, Collection[str]]
-"""A voice, the language that is stated, and those in which the text is spoken."""
+
+class _Use(NamedTuple):
+    voice: str
+    language: str
+    """As stated."""
+    spoken: Collection[str]
+    """The languages in which the text is spoken."""
 
 
 def validate(
@@ -141,30 +146,25 @@ def _errors_by_item(
     job: Job, voices: Mapping[str, Admitted | JobError], runtime: Runtime
 ) -> dict[int, JobError | None]:
     """Index of an item -> why it cannot be spoken; None if it can."""
-    limited = {
-        name
-        for name, voice in voices.items()
-        if isinstance(voice, Admitted) and voice.gate.limits_languages
-    }
-    known: dict[Use, JobError | None] = {}
+    known: dict[_Use, JobError | None] = {}
     errors: dict[int, JobError | None] = {}
     for item in job.items:
-        spoken: Collection[str] = (item.language,)
-        if item.voice in limited:
-            spoken = spoken_languages(item.text, item.language)
-        use = (item.voice, item.language, spoken)
+        voice = voices[item.voice]
+        if isinstance(voice, JobError):
+            errors[item.index] = voice
+            continue
+        spoken = voice.gate.spoken_languages(item.text, item.language)
+        use = _Use(item.voice, item.language, spoken)
         if use not in known:
-            known[use] = _error(voices[item.voice], use, runtime)
+            known[use] = _error(voice, use, runtime)
         errors[item.index] = known[use]
     return errors
 
 
-def _error(voice: Admitted | JobError, use: Use, runtime: Runtime) -> JobError | None:
-    if isinstance(voice, JobError):
-        return voice
+def _error(voice: Admitted, use: _Use, runtime: Runtime) -> JobError | None:
     try:
-        refuse_language(use[1], runtime)
-        voice.gate.admit(*use[2])
+        refuse_language(use.language, runtime)
+        voice.gate.admit(*use.spoken)
     except Refused as exc:
         return exc
     return None

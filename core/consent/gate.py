@@ -154,8 +154,8 @@ class ConsentRegister:
             self.control.delete(name)
 
     def complete_withdrawals(self) -> None:
-        """Do this for every recording, and queue the notes that are not in the log, in case a
-        worker died before it had done it."""
+        """Destroy what is kept of every withdrawn voice, and queue the notes that are not in the
+        log, in case a worker died before it had done so."""
         listed = self.results.list(WITHDRAWN)
         for recording in sorted({info.key.split("/")[1] for info in listed}):
             self.forget_if_withdrawn(recording)

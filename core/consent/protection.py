@@ -141,13 +141,14 @@ def read_protected_voices(control: Store, keys: Keyring) -> ProtectedVoices:
     removed is forgotten. Raises what unwrapping a key raises, because a protection that cannot be
     opened must not be passed over.
     """
+    global _opened
+    known = _opened  # another thread may replace it meanwhile
     found = {
-        place: _opened[place] if place in _opened else _open(info.key, control, keys)
+        place: known[place] if place in known else _open(info.key, control, keys)
         for info in control.list(PROTECTED)
         for place in [_place(info, control, keys)]
     }
-    _opened.clear()
-    _opened.update(found)
+    _opened = found
     return ProtectedVoices(tuple(voice for voice in found.values() if voice))
 
 

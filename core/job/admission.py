@@ -266,7 +266,7 @@ def _examine(
     codes = _check_speech(prepared, spec.reference, runtime)
     examination = Examination(
         asked=_questions(spec, runtime, compared),
-        notices=[codes],
+        notices=codes,
         protected=protected.find_matches(prepared.audio, compared),
     )
     transcript = known_transcript(examination, spec)
@@ -287,8 +287,7 @@ def _check_speech(prepared: Reference, key: str, runtime: Runtime) -> list[str]:
 
 
 def _list_notices(examination: Examination, spec: fields.Voice, pointer: str) -> Iterator[Notice]:
-    (codes,) = examination.notices
-    yield from (Notice(code, pointer=spec.reference) for code in codes)
+    yield from (Notice(code, pointer=spec.reference) for code in examination.notices)
     if examination.words_differ:
         yield Notice("TRANSCRIPT_MISMATCH", pointer=join_pointer(pointer, "transcript"))
 

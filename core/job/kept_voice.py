@@ -41,7 +41,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mark_keys: list[str]
     """Ids of the watermark keys whose mark was searched."""
     extensions: list[str]
-    """Extensions of the recordings' keys, which are compared with their contents."""
+    """Extension of the recording's key, which is compared with the content."""
     words: bool
     """Whether the words were compared with the transcript, if there is one."""
     protected: str = ""
@@ -59,11 +59,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was found in the recordings of a voice. Our own mark is in none of them."""
+    """What was found in the recording of a voice. Our own mark is not in it."""
 
     asked: Asked
-    notices: list[list[str]]
-    """Codes of the notices about each recording, that of the reference first."""
+    notices: list[str]
+    """Codes of the notices about the recording."""
     words_differ: bool = False
     """The words that were heard are not those of the transcript."""
     protected: list[str] = []
@@ -71,7 +71,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def is_trimmed(self) -> bool:
-        return "TRIMMED" in self.notices[0]
+        return "TRIMMED" in self.notices
 
 
 class SignedExamination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

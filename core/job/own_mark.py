@@ -24,10 +24,12 @@ def refuse_own_output(speech: Audio, keys: Mapping[str, bytes], pointer: str) ->
     digest = hashlib.sha256(b"\0".join(keys.values()) + speech.rate.to_bytes(4, "little"))
     digest.update(speech.samples.tobytes())
     name = digest.digest()
-    if name not in _verdicts:
+    is_marked = _verdicts.get(name)
+    if is_marked is None:
+        found = watermark.detect_any(speech.samples, speech.rate, keys, thorough=True)
+        is_marked = found.payload is not None
         if len(_verdicts) >= _MOST:
             _verdicts.clear()
-        found = watermark.detect_any(speech.samples, speech.rate, keys, thorough=True)
-        _verdicts[name] = found.payload is not None
-    if _verdicts[name]:
+        _verdicts[name] = is_marked
+    if is_marked:
         raise Refused("REF_IS_SYNTHETIC", pointer=pointer)
