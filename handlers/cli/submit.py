@@ -137,7 +137,7 @@ def _refuse_uncovered(job: Job, files: Mapping[str, Path]) -> None:
 
     files: key in the inbox -> file.
     """
-    for name in {item.voice for item in job.items}:
+    for name in dict.fromkeys(item.voice for item in job.items):
         voice = job.voices[name]
         record = files.get(voice.consent or "")
         for index, key in enumerate(voice.recordings):
