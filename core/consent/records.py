@@ -137,7 +137,7 @@ class ConsentClaim(NamedTuple):
     pointer: str
     """JSON pointer into the manifest, for errors."""
     recording: str = ""
-    """What errors call the recording: its key in the inbox. Empty: they name its digest."""
+    """Its key in the inbox; empty if it is not known, so that errors name its digest."""
 
     @staticmethod
     def of(voice: Voice, index: int, digest: str, pointer: str) -> ConsentClaim:
@@ -145,8 +145,7 @@ class ConsentClaim(NamedTuple):
         key = voice.recordings[index]
         if index == 0:
             return ConsentClaim(voice.consent, digest, join_pointer(pointer, "consent"), key)
-        at = f"{pointer}/aux/{index - 1}"
-        return ConsentClaim(voice.consent, digest, at, f"{key} of `aux`")
+        return ConsentClaim(voice.consent, digest, f"{pointer}/aux/{index - 1}", key)
 
 
 def parse_consent(record: bytes, *, pointer: str = "") -> Consent:
@@ -231,6 +230,8 @@ def parse_covering(record: bytes, claim: ConsentClaim) -> Consent:
     if claim.reference_sha256 in consent.ref_audio_sha256:
         return consent
     recording = claim.recording or f"the recording {claim.reference_sha256}"
+    if claim.recording and claim.pointer.rpartition("/")[2].isdigit():
+        recording += " of `aux`"
     raise Refused(
         "CONSENT_SCOPE",
         f"The record {claim.key or consent.id} does not cover {recording}. Make one that does: "

@@ -111,7 +111,7 @@ def _admit(
     with stopwatch.stage("consent"):
         gate = runtime.consents.open_gate(ConsentClaim.of(spec, 0, digest, pointer))
         cited, notices = _first_admitted(gate, items)
-        cited, remarks = _verify_statement(cited, recording.data, gate, runtime)
+        cited, remarks = _verify_statement(cited, gate, runtime)
     with stopwatch.stage("prepare"):
         compared = runtime.protected_voices()
         kept = _find_kept(digest, spec, gate, runtime, compared) if to_speak else None
@@ -138,6 +138,20 @@ def _admit(
     )
 
 
+def admit_again(items: Collection[Item], claims: Iterable[ConsentClaim], runtime: Runtime) -> None:
+    """Read consent to the recordings of a voice again, for the items that it speaks.
+
+    Raises Refused with a code of the consent family.
+    """
+    for claim in claims:
+        gate = runtime.consents.open_gate(claim)
+        cited: ConsentRef | None = None
+        for item in items:
+            cited, _ = gate.admit(*gate.spoken_languages(item.text, item.language))
+        if runtime.consent == "verified":
+            _verify_statement(cited, gate, runtime)
+
+
 def _admit_auxiliary(
     spec: fields.Voice,
     items: Collection[Item],
@@ -154,7 +168,7 @@ def _admit_auxiliary(
         with stopwatch.stage("consent"):
             claim = ConsentClaim.of(spec, index + 1, digest, pointer)
             cited, _ = _first_admitted(gate := runtime.consents.open_gate(claim), items)
-            _, remarks = _verify_statement(cited, data, gate, runtime)
+            _, remarks = _verify_statement(cited, gate, runtime)
         with stopwatch.stage("prepare"):
             prepared = _prepare_recording(data, key, spec, runtime)
             codes = _check_speech(prepared, key, runtime)
@@ -189,11 +203,11 @@ def _first_admitted(gate: Gate, items: Iterable[Item]) -> tuple[ConsentRef | Non
 
 
 def _verify_statement(
-    cited: ConsentRef | None, recording: bytes, gate: Gate, runtime: Runtime
+    cited: ConsentRef | None, gate: Gate, runtime: Runtime
 ) -> tuple[ConsentRef | None, list[Notice]]:
     """Add the outcome for a recorded statement. Raises Refused CONSENT_UNVERIFIED where the policy
     demands that it is verified."""
-    check = statement_check.check_statement(recording, gate, runtime) if cited else None
+    check = statement_check.check_statement(gate, runtime) if cited else None
     if check is None or not check.verified:
         reason = check.reason if check else "The record names no recorded statement."
         if runtime.consent == "verified":

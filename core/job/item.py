@@ -20,7 +20,7 @@ from core.crypto import sealing
 from core.crypto.sealing import Context, Envelope
 from core.documents import canonical
 from core.errors import Failed, Notice, Refused
-from core.job import object_record, protected, reuse, subtitles
+from core.job import admission, object_record, protected, reuse, subtitles
 from core.job.enrolment import Enrolled
 from core.job.object_record import ObjectRecord
 from core.job.runtime import Run, Runtime, Stopwatch
@@ -133,9 +133,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     )
     with stopwatch.stage("consent"):
         # It may have been withdrawn while the item was spoken.
-        for claim in voice.claims:
-            gate = runtime.consents.open_gate(claim)
-            gate.admit(*gate.spoken_languages(item.text, item.language))
+        admission.admit_again([item], voice.claims, runtime)
     with stopwatch.stage("store"):
         record = ObjectRecord(key=key, fingerprint=fingerprint, entry=result)
         stored_record, envelope = object_record.put_or_adopt(

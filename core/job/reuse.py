@@ -72,9 +72,9 @@ def _claims_in_force(
         result = earlier if maker == earlier.job_id else read_result(maker, runtime)
         used = result.voices.get(name) if result else None
         if used and used.reference_sha256:
-            pointer = join_pointer(join_pointer("/voices", name), "consent")
+            pointer, spec = join_pointer("/voices", name), job.voices[name]
             digests = [used.reference_sha256, *(one.reference_sha256 or "" for one in used.aux)]
-            made_from = [ConsentClaim(job.voices[name].consent, one, pointer) for one in digests]
+            made_from = [ConsentClaim.of(spec, i, one, pointer) for i, one in enumerate(digests)]
             if not any(map(runtime.consents.is_withdrawn, made_from)):
                 claims[maker, name] = made_from
     return claims

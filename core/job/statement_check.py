@@ -22,7 +22,7 @@ from core.audio import decoding
 from core.audio.waveform import Audio
 from core.consent import records
 from core.consent.gate import Gate
-from core.consent.records import Consent, StatementAudio, StatementCheck
+from core.consent.records import Consent, ConsentClaim, StatementAudio, StatementCheck
 from core.crypto.sealing import Digest
 from core.documents import signed
 from core.documents.signed import Signature
@@ -50,10 +50,10 @@ class KeptCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     signature: Signature | None = None
 
 
-def check_statement(data: bytes, gate: Gate, runtime: Runtime) -> StatementCheck | None:
+def check_statement(gate: Gate, runtime: Runtime) -> StatementCheck | None:
     """Return the outcome for the record of a gate; None if it names no recorded statement.
 
-    `data`: the reference recording. What is wrong with the statement is part of the outcome.
+    What is wrong with the statement is part of the outcome.
     """
     if gate.record is None:
         return None
@@ -65,7 +65,7 @@ def check_statement(data: bytes, gate: Gate, runtime: Runtime) -> StatementCheck
     if kept and (kept.error_rate is not None or runtime.hear_statement is None):
         return kept
     try:
-        check = _compare(data, record, record.statement_audio, runtime)
+        check = _compare(gate.claim, record, record.statement_audio, runtime)
     except (Refused, Failed) as exc:
         check = StatementCheck(verified=False, reason=f"{exc.code}: {exc.message}")
     if check.similarity:  # it could be decoded, so that the next check would end in the same way
@@ -74,14 +74,13 @@ def check_statement(data: bytes, gate: Gate, runtime: Runtime) -> StatementCheck
 
 
 def _compare(
-    data: bytes, record: Consent, named: StatementAudio, runtime: Runtime
+    claim: ConsentClaim, record: Consent, named: StatementAudio, runtime: Runtime
 ) -> StatementCheck:
-    spoken = runtime.inbox.get(named.key, limit=decoding.BYTES_LIMIT).data
-    if hashlib.sha256(spoken).hexdigest() != named.sha256:
-        raise Refused("REF_HASH_MISMATCH", "The SHA-256 of the statement is not in the record.")
+    spoken = _fetch(named.key, named.sha256, "statement", runtime)
     statement = reference.prepare(spoken, named.key).audio
     refuse_own_output(statement, runtime.keys.watermark, named.key)
-    original = reference.prepare(data, record.id).audio
+    recording = _fetch(claim.recording, claim.reference_sha256, "recording", runtime)
+    original = reference.prepare(recording, record.id).audio
     similarity = {
         encoder.name: round(cosine_similarity(*map(encoder.embed, (statement, original))), 3)
         for encoder in load_encoders()
@@ -99,6 +98,13 @@ def _compare(
     return StatementCheck(
         verified=not reason, similarity=similarity, error_rate=rate, reason=reason
     )
+
+
+def _fetch(key: str, sha256: str, what: str, runtime: Runtime) -> bytes:
+    data = runtime.inbox.get(key, limit=decoding.BYTES_LIMIT).data
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise Refused("REF_HASH_MISMATCH", f"The SHA-256 of the {what} is another one.")
+    return data
 
 
 def _error_rate(spoken: bytes, record: Consent, runtime: Runtime) -> float | None:

@@ -32,12 +32,6 @@ def claims_of(voices: Mapping[str, Admitted | JobError]) -> dict[str, list[Conse
     return {name: v.claims for name, v in voices.items() if isinstance(v, Admitted)}
 
 
-def refuse_withdrawn(names: Iterable[str], claims: Claims, runtime: Runtime) -> None:
-    """Raises Refused CONSENT_REVOKED if consent to one of these voices was withdrawn by now."""
-    for error in find_withdrawn({}, {n: claims.get(n, ()) for n in names}, runtime).values():
-        raise error
-
-
 def find_withdrawn(
     voices: Mapping[str, Admitted | JobError], claims: Claims, runtime: Runtime
 ) -> dict[str, JobError]:

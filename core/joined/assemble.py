@@ -23,7 +23,7 @@ from core.crypto import sealing
 from core.crypto.sealing import Context, Envelope
 from core.documents import canonical
 from core.errors import Failed, JobError, Notice, Refused
-from core.job import object_record, subtitles, withdrawn
+from core.job import admission, object_record, subtitles, withdrawn
 from core.job.accept import AcceptedJob
 from core.job.admission import Admitted
 from core.job.object_record import ObjectRecord
@@ -110,8 +110,8 @@ def _name_unclaimed(chapters: list[Chapter], run: Run) -> list[Notice]:
 def join(job: Job, items: list[ItemResult], claims: withdrawn.Claims, run: Run) -> list[Chapter]:
     """Make and store the joined files that the manifest asks for. An error fails its file alone.
 
-    `claims`: the consent to each voice, read again before a file is stored. Raises Unavailable,
-    Misconfigured.
+    `claims`: the consent to each voice. A joined file is new speech, also of items that are kept
+    from an earlier job, so it is read again for all of them. Raises Unavailable, Misconfigured.
     """
     chapters = []
     for timeline in timelines(job, items):
@@ -175,6 +175,7 @@ def _make_and_store(
 ) -> tuple[ObjectRecord[Chapter], Envelope]:
     name = chapter_name(timeline.name)
     stopwatch = run.stopwatch(name)
+    _refuse_without_consent(timeline, claims, run.runtime)
     with tempfile.TemporaryFile() as plain, tempfile.TemporaryFile() as sealed:
         with tempfile.TemporaryFile() as encoded:
             with stopwatch.stage("join"):
@@ -207,16 +208,24 @@ def _make_and_store(
         )
         record = ObjectRecord(key=key, fingerprint=_fingerprint(timeline), entry=chapter)
         run.lease.check()
-        voices = sorted({piece.item.voice for piece in timeline.pieces})
-        withdrawn.refuse_withdrawn(voices, claims, run.runtime)
+        _refuse_without_consent(timeline, claims, run.runtime)
         return object_record.put_or_adopt(
             cast(BinaryIO, sealed),
             record,
             envelope,
             run.runtime,
-            recordings={c.reference_sha256 for name in voices for c in claims.get(name, ())},
+            recordings={
+                claim.reference_sha256 for p in timeline.pieces for claim in claims[p.item.voice]
+            },
             labelled=label.profile != "none",
         )
+
+
+def _refuse_without_consent(timeline: Timeline, claims: withdrawn.Claims, runtime: Runtime) -> None:
+    """Raises Refused with a code of the consent family."""
+    for voice in sorted({piece.item.voice for piece in timeline.pieces}):
+        items = [piece.item for piece in timeline.pieces if piece.item.voice == voice]
+        admission.admit_again(items, dict.fromkeys(claims[voice]), runtime)
 
 
 def _encode(timeline: Timeline, file: BinaryIO, run: Run) -> int:

@@ -161,6 +161,28 @@ def test_the_outcome_is_kept_with_the_voice_and_believed_if_we_signed_it(
     assert not list(runtime.control.list("voices/"))
 
 
+def test_a_joined_file_needs_a_verified_statement_where_one_is_demanded(runtime: Runtime) -> None:
+    first = run(runtime)
+    runtime = replace(runtime, consent="verified")
+    document = json.loads(runtime.inbox.get("jobs/one.manifest.json", limit=10**6).data)
+    document |= {"retry_of": first.job_id, "output": {"concatenate": "book"}}
+
+    def join(name: str) -> Result:
+        runtime.inbox.put(f"jobs/{name}.manifest.json", json.dumps(document).encode())
+        return run_job(f"jobs/{name}.manifest.json", runtime)
+
+    done = join("kept")
+    assert (done.status, done.totals.kept) == ("succeeded", 1)
+    (outcome,) = [i.key for i in runtime.control.list("voices/") if "statement-" in i.key]
+    runtime.control.delete(outcome)  # it is compared again
+    assert join("compared").status == "succeeded"
+    runtime.control.delete(outcome)
+    runtime.inbox.put("refs/alice.flac", cut_clip(0, 4, NAMES[1]))
+    document["voices"]["alice"]["sha256"] = hashlib.sha256(REFERENCE).hexdigest()
+    error = present(join("replaced").chapters[0].error)
+    assert (error.code, "REF_HASH_MISMATCH" in error.message) == ("CONSENT_UNVERIFIED", True)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_language_of_a_statement_is_that_of_its_words(language: str) -> None:
     written = "zh" if language == "yue" else language  # the same characters

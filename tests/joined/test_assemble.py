@@ -325,7 +325,7 @@ def test_joining_keeps_one_item_in_memory(runtime: Runtime) -> None:
         job = jobs.parse_job(runtime.inbox.get(key, limit=10**6).data)
         with attempt.begin(done.job_id, done.job_id, runtime) as attempted:
             tracemalloc.start()
-            (chapter,) = assemble.join(job, done.items, {}, attempted)
+            (chapter,) = assemble.join(job, done.items, {"alice": []}, attempted)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert chapter.status == "succeeded"
