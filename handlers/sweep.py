@@ -20,7 +20,15 @@ from core.errors import Misconfigured, Refused, Unavailable
 from core.job import commit, erasure, withdrawn
 from core.job.runtime import Finished, Runtime, Waiting
 from core.result.document import Result
-from core.storage.object_keys import MANIFESTS, WITHDRAWN, result_key, tombstones_prefix
+from core.storage.object_keys import (
+    MANIFESTS,
+    SEALED_SUFFIX,
+    WITHDRAWN,
+    result_key,
+    tombstones_prefix,
+    voice_prefix,
+    withdrawals_prefix,
+)
 from core.storage.port import Info
 from core.sweep import SweepFinding
 from events.incoming import object_kind
@@ -98,34 +106,32 @@ class _Sweeper:
         self._started = runtime.control.now()
         self._without_manifest: dict[str, list[str]] = {}
         """Job id -> its objects, for jobs without result whose manifest was not listed yet."""
+        self._misplaced: dict[str, list[str]] = {}
+        """The same for jobs in whose place there is the result of another job."""
         self._sweep = SweepReport()
 
     def run(self) -> SweepReport:
         # First, so that nothing more is made with a voice whose withdrawal was not noticed.
-        for key in list(self._runtime.consents.list_marks()):
-            finding = SweepFinding(kind="withdrawn", keys=[key])
-            self._try(finding, self._withdraw, finding)
-        notes = SweepFinding(kind="withdrawn", keys=[WITHDRAWN])
-        self._try(notes, self._runtime.consents.complete_withdrawals)
+        revoked = set(self._runtime.consents.list_marks())
+        finding = SweepFinding(kind="withdrawn", keys=[WITHDRAWN])
+        self._try(finding, self._notice_withdrawals, revoked)
+        complete = self._runtime.consents.complete_withdrawals
+        self._try(finding, complete, self._complete_withdrawal)
         self._without_manifest = sweep.find_jobs_without_result(self._runtime, self._started)
-        for info in self._runtime.inbox.list(MANIFESTS):
-            if object_kind(info.key) == "manifest":
-                self._sweep.manifests += 1
-                finding = SweepFinding(kind="unfinished", manifest=info.key)
-                self._try(finding, self._finish_manifest, info)
+        self._finish_manifests(self._finish_manifest)
         for job_id, infos in worker.list_cut_jobs(self._runtime):
             finding = SweepFinding(kind="unfinished", job=job_id)
             self._try(finding, self._finish_cut_job, job_id, infos)
         for job_id, infos in sweep.group_outputs_by_job(self._runtime):
             finding = SweepFinding(kind="unannounced", job=job_id)
             self._try(finding, self._announce_result, job_id, infos)
+        if self._misplaced:  # known only now, and rare: therefore manifests are read again
+            self._finish_manifests(self._finish_misplaced)
         for finding in sweep.find_stale_marks(self._runtime):
             self._try(finding, self._remove_mark, finding)
         self._report_protections()
-        for job_id, keys in self._without_manifest.items():
-            detail = "It has no result, and its manifest was deleted or replaced."
-            finding = SweepFinding(kind="abandoned", job=job_id, keys=keys, detail=detail)
-            self._try(finding, self._report_abandoned, finding)
+        self._report_abandoned(self._without_manifest, "It has no result")
+        self._report_abandoned(self._misplaced, "It has the result of another job")
         return self._sweep
 
     def _try(self, finding: SweepFinding, act: Callable[..., None], *args: Any) -> None:
@@ -147,12 +153,26 @@ class _Sweeper:
         self._sweep.add(changed)
         log.info(describe(changed), extra={"job": changed.job, "kind": changed.kind})
 
+    def _finish_manifests(self, finish: Callable[[Info], None]) -> None:
+        for info in self._runtime.inbox.list(MANIFESTS):
+            if object_kind(info.key) == "manifest":
+                self._try(SweepFinding(kind="unfinished", manifest=info.key), finish, info)
+
     def _finish_manifest(self, info: Info) -> None:
+        self._sweep.manifests += 1
         manifest = commit.read_manifest(info.key, self._runtime)
         self._without_manifest.pop(manifest.job_id, None)
         if self._runtime.results.head(result_key(manifest.job_id)):
             return
-        finding = sweep.inspect_manifest(info, manifest.job_id, self._runtime, self._grace)
+        self._finish_job(info, manifest.job_id)
+
+    def _finish_misplaced(self, info: Info) -> None:
+        job_id = commit.read_manifest(info.key, self._runtime).job_id
+        if self._misplaced.pop(job_id, None):
+            self._finish_job(info, job_id)
+
+    def _finish_job(self, info: Info, job_id: str) -> None:
+        finding = sweep.inspect_manifest(info, job_id, self._runtime, self._grace)
         if finding.kind != "unfinished":
             self._add(finding)
             return
@@ -203,7 +223,10 @@ class _Sweeper:
         if all(info.key != result_key(job_id) for info in infos):
             return
         result = commit.read_result(job_id, self._runtime)
-        if result and result.manifest.bucket == self._runtime.inbox.name:
+        if result is None and all(info.modified < self._started for info in infos):
+            outputs = [info.key for info in infos if info.key.endswith(SEALED_SUFFIX)]
+            self._misplaced[job_id] = outputs or [result_key(job_id)]
+        elif result and result.manifest.bucket == self._runtime.inbox.name:
             self._sweep.finished += 1
             self._announce(result)
             self._complete_erasures(job_id, infos)
@@ -233,10 +256,27 @@ class _Sweeper:
         )
         self._add(finding, action="event written" if is_new else "another worker wrote the event")
 
-    def _withdraw(self, finding: SweepFinding) -> None:
-        if recordings := self._runtime.consents.withdraw_marked(finding.keys[0]):
-            detail = f"Recordings: {len(recordings)}."
-            self._add(finding, action="consent withdrawn", detail=detail)
+    def _notice_withdrawals(self, revoked: set[str]) -> None:
+        """Withdraw what nobody has noticed. `revoked`: the keys of the objects that withdraw."""
+        consents = self._runtime.consents
+        for key in sorted(revoked):
+            self._withdraw(key, consents.withdraw_marked, key)
+        for recording in sorted(consents.list_kept()) if revoked else ():
+            self._withdraw(voice_prefix(recording), consents.withdraw_used, recording, revoked)
+
+    def _withdraw(self, key: str, withdraw: Callable[..., list[str]], *args: Any) -> None:
+        finding = SweepFinding(kind="withdrawn", keys=[key])
+
+        def report() -> None:
+            if recordings := withdraw(*args):
+                detail = f"Recordings: {len(recordings)}."
+                self._add(finding, action="consent withdrawn", detail=detail)
+
+        self._try(finding, report)
+
+    def _complete_withdrawal(self, complete: Callable[[str], None], recording: str) -> None:
+        finding = SweepFinding(kind="withdrawn", keys=[withdrawals_prefix(recording)])
+        self._try(finding, complete, recording)
 
     def _remove_mark(self, finding: SweepFinding) -> None:
         for key in finding.keys:
@@ -250,9 +290,15 @@ class _Sweeper:
                 detail = "It is not a protection that we signed for this place, and is ignored."
                 self._add(SweepFinding(kind="foreign", keys=[key], detail=detail))
 
-    def _report_abandoned(self, finding: SweepFinding) -> None:
-        if self._runtime.results.head(result_key(finding.job)) is None:
-            self._add_unclaimed(finding)
+    def _report_abandoned(self, jobs: dict[str, list[str]], what: str) -> None:
+        def report(finding: SweepFinding) -> None:
+            if commit.read_result(finding.job, self._runtime) is None:
+                self._add_unclaimed(finding)
+
+        for job_id, keys in jobs.items():
+            detail = f"{what}, and its manifest was deleted or replaced."
+            finding = SweepFinding(kind="abandoned", job=job_id, keys=keys, detail=detail)
+            self._try(finding, report, finding)
 
     def _add_unclaimed(self, finding: SweepFinding) -> None:
         removed = withdrawn.remove_unclaimed(finding.keys, self._runtime)

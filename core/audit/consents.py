@@ -10,7 +10,12 @@ from typing import Any
 from core.audit.model import CONSENT, Outcome, attempt, failed, passed, skipped
 from core.audit.sources import Sources, part_reader
 from core.consent import records
-from core.consent.withdrawal import WithdrawalNote, find_withdrawals, is_valid_later
+from core.consent.withdrawal import (
+    WithdrawalNote,
+    find_withdrawals,
+    is_valid_later,
+    is_withdrawn,
+)
 from core.errors import Refused
 from core.manifest import resolve as jobs
 from core.manifest.resolve import Job
@@ -64,16 +69,17 @@ def _check_voice(
             records.parse_consent(record, pointer=key)
             message = f"voice {name}: the record of SHA-256 {used.consent.sha256} allowed it"
             return skipped(CONSENT, "CONSENT_REPLACED", message, key)
-        times = [note.at for note in notes]
+        is_revoked = is_withdrawn(record, notes)
         revoked = sources.inbox.head(key + REVOKED_SUFFIX)
         if revoked and revoked.modified < started.timestamp():
-            times.append(datetime.fromtimestamp(revoked.modified, UTC))
+            at = datetime.fromtimestamp(revoked.modified, UTC)
+            is_revoked = is_revoked or not is_valid_later(record, at)
         _check_record(
             record,
             used,
             languages=_released_languages(name, result, job, sources),
             at=started,
-            revoked=bool(times) and not is_valid_later(record, max(times)),
+            revoked=is_revoked,
             key=key,
         )
         checking.outcome = passed(CONSENT, f"voice {name}", key)

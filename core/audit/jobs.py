@@ -30,6 +30,7 @@ from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult, Watermark
 from core.result.withdrawn_voices import WithdrawnSince
 from core.storage.object_keys import (
+    SEALED_SUFFIX,
     event_key,
     job_prefix,
     proof_key,
@@ -61,7 +62,11 @@ def check(
     leaf = Leaf(job=job, result_sha256=sha256)
     inclusion = log_snapshot.check_inclusion(sources, snapshot, leaf, proof, age)
     if result is None:
-        return CheckedJob(job=job, seen=digest, outcomes=[signature, inclusion])
+        outcomes = [signature, inclusion]
+        if signature.code == "RESULT_MISPLACED":
+            outputs_left = [key for key in stored if key.endswith(SEALED_SUFFIX)]
+            outcomes += (failed(COMPLETENESS, "OBJECT_UNCLAIMED", key=key) for key in outputs_left)
+        return CheckedJob(job=job, seen=digest, outcomes=outcomes)
     erased = erasures.check(job, sha256, listing, sources, snapshot)
     checked = CheckedJob(
         job=job,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 
 import msgspec
@@ -45,8 +44,7 @@ def check(
 def _check_logged(
     note: WithdrawalNote, stored: Mapping[str, Info], sources: Sources, snapshot: LogSnapshot
 ) -> Outcome:
-    digest = hashlib.sha256(sources.results.get(note.key, limit=LIMIT).data).hexdigest()
-    leaf = WithdrawalLeaf(recording=note.recording, record=note.record, sha256=digest)
+    leaf = WithdrawalLeaf.of(note, sources.results.get(note.key, limit=LIMIT).data)
     age = sources.results.now() - stored[note.key].modified
     return log_snapshot.check_inclusion(
         sources, snapshot, leaf, stored.get(proof_key_of(note.key)), age

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 
 from core.consent import records, withdrawal
 from core.consent.records import ConsentClaim, ConsentRef
@@ -18,12 +19,17 @@ from core.settings import ConsentPolicy
 from core.storage.object_keys import (
     REVOKED_SUFFIX,
     UNBOUND_VOICEPRINTS,
+    VOICES,
     WITHDRAWN,
+    proof_key_of,
     voice_key_key,
     voice_prefix,
 )
 from core.storage.port import Info, Object, Store
 from core.text import segment
+
+Attempt = Callable[[Callable[[str], None], str], None]
+"""Calls a function for a recording."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,7 @@ class Gate:
         consent = records.check_consent(
             self.record, self.claim, languages=languages, at=self.at, revoked=self.is_revoked
         )
+        records.refuse_many(consent, self.claim.pointer)
         digest = hashlib.sha256(self.record or b"").hexdigest()
         return ConsentRef(id=consent.id, sha256=digest, method=consent.method), notices
 
@@ -102,10 +109,11 @@ class ConsentRegister:
             stored = self._read(key, claim.pointer, is_revoked=is_revoked or revoked is not None)
             record = stored.data
             is_revoked = withdrawal.is_withdrawn(record, notes)
-            if revoked and not is_revoked and _withdraws(revoked, stored):
-                is_revoked = True
-                with suppress(Refused):
-                    self.withdraw(record, revoked.modified)
+            if revoked:
+                withdraws = _withdraws(revoked, stored)
+                if not _is_noted(revoked, notes) or (withdraws and not is_revoked):
+                    self._withdraw_beside(revoked, stored)
+                is_revoked = is_revoked or withdraws
         return Gate(
             policy=self.policy,
             record=record,
@@ -131,9 +139,18 @@ class ConsentRegister:
 
         `at`: Unix seconds. Raises Refused CONSENT_INVALID.
         """
-        notes = withdrawal.withdraw(record, at, self.results, self.keys)
-        for recording in records.parse_consent(record).ref_audio_sha256:
-            self.forget_if_withdrawn(recording)
+        consent = records.parse_consent(record)
+        digest = hashlib.sha256(record).hexdigest()
+        return self._note(consent.ref_audio_sha256, digest, at, consent.valid_from)
+
+    def _note(
+        self, recordings: Iterable[str], record: str, at: float, valid_from: datetime | None = None
+    ) -> list[str]:
+        notes = withdrawal.put_notes(
+            recordings, record, at, self.results, self.keys, valid_from=valid_from
+        )
+        for note in notes:
+            self.forget_if_withdrawn(note.recording)
         if notes:
             self._forget_unbound_voiceprints()
         for note in notes:
@@ -143,44 +160,90 @@ class ConsentRegister:
     def forget_if_withdrawn(self, recording: str) -> None:
         """Destroy the key of a voice and its voiceprints if consent to the recording is withdrawn,
         unless they were made under a record that is valid from a later date."""
-        notes = self.find_withdrawals(recording)
+        kept = [info.key for info in self.control.list(voice_prefix(recording))]
+        notes = self.find_withdrawals(recording) if kept else []
         if not notes:
             return
         key = read_voice_key(recording, self.control, self.keys)
-        if key and key.valid_from and key.valid_from > max(note.at for note in notes):
+        if key and key.valid_from and withdrawal.is_new_consent(key.valid_from, notes):
             return
-        kept = [info.key for info in self.control.list(voice_prefix(recording))]
         for name in sorted(kept, key=lambda name: name != voice_key_key(recording)):
             self.control.delete(name)
 
-    def complete_withdrawals(self) -> None:
+    def list_kept(self) -> set[str]:
+        """Return the SHA-256 of the recordings of which something is kept."""
+        return set(map(_recording_of, self.control.list(VOICES)))
+
+    def complete_withdrawals(
+        self, attempt: Attempt = lambda act, recording: act(recording)
+    ) -> None:
         """Destroy what is kept of every withdrawn voice, and queue the notes that are not in the
-        log, in case a worker died before it had done so."""
-        listed = self.results.list(WITHDRAWN)
-        for recording in sorted({info.key.split("/")[1] for info in listed}):
-            self.forget_if_withdrawn(recording)
-            for note in self.find_withdrawals(recording):
-                self.queue(note)
+        log, in case a worker died before it had done so.
+
+        `attempt` calls the function for one recording; it may keep its error from the others.
+        Notes are many, and nearly all are logged: only those are read beside which the listing
+        shows no proof. Whoever stores something else as a proof keeps a note out of the log until
+        an audit reports it, and could as well delete the note.
+        """
+        kept, found = self.list_kept(), set()
+        for recording, infos in groupby(self.results.list(WITHDRAWN), _recording_of):
+            keys = {info.key for info in infos}
+            notes = (key for key in keys if key.endswith(".json"))
+            if recording in kept or any(proof_key_of(key) not in keys for key in notes):
+                found.add(recording)
+        for recording in sorted(found):
+            attempt(self._complete_withdrawal, recording)
+
+    def _complete_withdrawal(self, recording: str) -> None:
+        self.forget_if_withdrawn(recording)
+        for note in self.find_withdrawals(recording):
+            self.queue(note)
 
     def _forget_unbound_voiceprints(self) -> None:
         # Release 0.1.0 kept them without saying whose they are. They are computed again.
         for info in list(self.control.list(UNBOUND_VOICEPRINTS)):
             self.control.delete(info.key)
 
-    def withdraw_marked(self, revoked_key: str) -> list[str]:
-        """Withdraw the record beside an object `<record>.revoked` of the inbox; return what
-        `withdraw` returns, nothing if there is no such record."""
+    def withdraw_marked(self, revoked_key: str, *, used: Collection[str] = ()) -> list[str]:
+        """Withdraw what an object `<record>.revoked` of the inbox was placed beside, and the record
+        that is there now unless it is valid from a later date; return what `withdraw` returns.
+
+        `used`: recordings that were used under a record of that key before. They stand for one that
+        was replaced or deleted before anybody noticed that it was withdrawn.
+        """
         revoked = self.inbox.head(revoked_key)
-        key = revoked_key.removesuffix(REVOKED_SUFFIX)
-        try:
+        if revoked is None:
+            return []
+        stored = None
+        with suppress(Refused):
+            key = revoked_key.removesuffix(REVOKED_SUFFIX)
             stored = self.inbox.get(key, limit=records.MAX_BYTES)
-        except Refused:
+        return self._withdraw_beside(revoked, stored, used)
+
+    def _withdraw_beside(
+        self, revoked: Info, stored: Object | None, used: Collection[str] = ()
+    ) -> list[str]:
+        new, covered = [], []
+        if stored is not None:
+            with suppress(Refused):  # what is no consent record admits nothing
+                covered = records.parse_consent(stored.data).ref_audio_sha256
+                if _withdraws(revoked, stored):
+                    new = self.withdraw(stored.data, revoked.modified)
+        if stored is None or stored.info.modified > revoked.modified:
+            lost = {*covered, *used}
+            former = [r for r in sorted(lost) if not _is_noted(revoked, self.find_withdrawals(r))]
+            key = revoked.key.removesuffix(REVOKED_SUFFIX)
+            new += self._note(former, hashlib.sha256(key.encode()).hexdigest(), revoked.modified)
+        return new
+
+    def withdraw_used(self, recording: str, revoked_keys: Collection[str]) -> list[str]:
+        """Withdraw a voice that was first used under a record beside which one of these objects
+        `<record>.revoked` is now; return what `withdraw_marked` returns."""
+        key = read_voice_key(recording, self.control, self.keys)
+        revoked_key = key.consent + REVOKED_SUFFIX if key else ""
+        if revoked_key not in revoked_keys:
             return []
-        if revoked is None or not _withdraws(revoked, stored):
-            return []
-        with suppress(Refused):  # what is no consent record admits nothing that could be withdrawn
-            return self.withdraw(stored.data, revoked.modified)
-        return []
+        return self.withdraw_marked(revoked_key, used=[recording])
 
     def list_marks(self) -> Iterator[str]:
         """List the keys `<record>.revoked` of the inbox."""
@@ -196,6 +259,17 @@ class ConsentRegister:
             # gate.
             code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
             raise Refused(code, f"{key}: {exc.message}", pointer=pointer) from exc
+
+
+def _recording_of(info: Info) -> str:
+    """Return the recording in a key under `withdrawn/` or `voices/`."""
+    return info.key.split("/")[1]
+
+
+def _is_noted(revoked: Info, notes: Iterable[WithdrawalNote]) -> bool:
+    """Return whether a recording is withdrawn from the time of an object `.revoked` on."""
+    at = datetime.fromtimestamp(revoked.modified, UTC)
+    return any(note.at >= at for note in notes)
 
 
 def _withdraws(revoked: Info, stored: Object) -> bool:

@@ -27,6 +27,10 @@ from core.manifest.validate import join_pointer
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
 MAX_BYTES = 64 * 1024
+MAX_RECORDINGS = 100
+"""Recordings that a record may name, because each costs a note when it is withdrawn. A voice has at
+most nine at a time. A longer record admits nothing, but it can be withdrawn: what keeps the cost
+down must not keep a person from withdrawing consent that an earlier version accepted."""
 
 Method = Literal[
     "recorded-statement", "signed-document", "own-voice", "public-domain", "synthetic-voice"
@@ -93,7 +97,7 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     source: Annotated[str, msgspec.Meta(max_length=4000)] = ""
     """Origin and licence of the recording."""
     ref_audio_sha256: Annotated[list[Digest], msgspec.Meta(min_length=1)]
-    """SHA-256 of the file of every recording that this record covers."""
+    """SHA-256 of the file of every recording that this record covers; see MAX_RECORDINGS."""
     protection_owner: Annotated[str, msgspec.Meta(max_length=4000)] = ""
     """The owner of the protection of this voice, if it is protected and its use is allowed."""
     created_by: Text
@@ -174,6 +178,16 @@ def _explain(error: ValueError, record: bytes) -> str:
     return f"{join_pointer('', *found.path)}: {found.message}" if found.path else found.message
 
 
+def refuse_many(consent: Consent, pointer: str = "") -> None:
+    """Raises Refused CONSENT_INVALID for a record of more than MAX_RECORDINGS recordings."""
+    if (count := len(consent.ref_audio_sha256)) > MAX_RECORDINGS:
+        message = (
+            f"/ref_audio_sha256: A record names at most {MAX_RECORDINGS} recordings, not {count}. "
+            "Divide them among several records."
+        )
+        raise Refused("CONSENT_INVALID", message, pointer=pointer)
+
+
 def new_id() -> str:
     """Return a random id, which reveals nothing about the person."""
     return f"consent-{secrets.token_hex(6)}"
@@ -185,7 +199,7 @@ def format_consent(consent: Consent) -> bytes:
     if not consent.protection_owner:
         del fields["protection_owner"]  # earlier versions do not know it
     data = msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
-    parse_consent(data)
+    refuse_many(parse_consent(data))
     return data
 
 

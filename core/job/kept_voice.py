@@ -105,7 +105,8 @@ def read(context: Context, gate: Gate, runtime: Runtime) -> KeptVoice | None:
     recording = gate.claim.reference_sha256
     key = find_voice_key(recording, runtime.control, runtime.keys)
     if key and key.document.consent not in ("", gate.claim.key):
-        runtime.consents.withdraw_marked(key.document.consent + REVOKED_SUFFIX)
+        revoked_key = key.document.consent + REVOKED_SUFFIX
+        runtime.consents.withdraw_marked(revoked_key, used=[recording])
         _refuse_withdrawn(gate, runtime)
     name = voiceprint_key(recording, context.item)
     if key and (kept := _read(name, context, key.wrapping, runtime)):

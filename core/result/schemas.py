@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect as types
 
+from core.consent.records import MAX_RECORDINGS, Consent
 from core.consent.records import SCHEMA as CONSENT
-from core.consent.records import Consent
 from core.manifest.fields import (
     ID_PATTERN,
     MAX_ITEMS,
@@ -70,7 +70,10 @@ def result_schema() -> dict[str, Any]:
 
 
 def consent_schema() -> dict[str, Any]:
-    return struct_schema(CONSENT, Consent)
+    schema = struct_schema(CONSENT, Consent)
+    recordings = schema["$defs"]["Consent"]["properties"]["ref_audio_sha256"]
+    recordings["maxItems"] = MAX_RECORDINGS
+    return schema
 
 
 def struct_schema(name: str, *kinds: type[msgspec.Struct]) -> dict[str, Any]:

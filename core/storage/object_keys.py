@@ -8,7 +8,7 @@
              audit/<trace_id>.json             reports of traces
              marks/<2 digits>/<8 digits>.json  which item carries a watermark payload
              log/                              the tamper-evident log (core/tlog/log.py)
-             withdrawn/<sha256>/<sha256>.json  withdrawn consent (core/consent/withdrawal.py)
+             withdrawn/<sha256>/               withdrawn consent (core/consent/withdrawal.py)
     control  lease/, pending/, dead/, quota/, voices/, work/, log/leaves/, log/refused/
              protected/<sha256>.json           protected voices (core/consent/protection.py)
 
@@ -45,7 +45,7 @@ RESULTS_PATTERNS = (
     re.compile(r"log/(batches|checkpoints)/[0-9]{20}"),
     re.compile(r"log/tile/(entries|[0-9])/(x[0-9]{3}/)*[0-9]{3}(\.p/[0-9]{1,3})?"),
     re.compile(r"marks/(?P<folder>[0-9a-f]{2})/(?P<mark>(?P=folder)[0-9a-f]{6})\.json"),
-    re.compile(r"withdrawn/[0-9a-f]{64}/[0-9a-f]{64}\.(json|tlog-proof)"),
+    re.compile(r"withdrawn/[0-9a-f]{64}/[0-9a-f]{64}(\.[0-9]{16,18})?\.(json|tlog-proof)"),
     re.compile(r"out/[0-9a-f]{32}/(parts/[0-9]{5}\.json|(chapters/)?[A-Za-z0-9._-]+)"),
     re.compile(r"out/[0-9a-f]{32}/tombstones/[0-9]{5}\.(json|tlog-proof)"),
 )
@@ -57,6 +57,7 @@ DEAD_LETTERS = "dead/"
 SHARDS = "work/"
 SHARD_SUFFIX = ".jsonl"
 LOG_QUEUE = "log/leaves/"
+VOICES = "voices/"
 UNBOUND_VOICEPRINTS = "voiceprints/"
 LOG_REFUSED = "log/refused/"
 PROTECTED = "protected/"
@@ -215,7 +216,7 @@ def unbound_voiceprint_key(name: str) -> str:
 
 def voice_prefix(recording: str) -> str:
     """Return the prefix of what is kept of a voice. `recording`: SHA-256 of its recording."""
-    return f"voices/{recording}/"
+    return f"{VOICES}{recording}/"
 
 
 def voice_key_key(recording: str) -> str:
@@ -241,9 +242,19 @@ def withdrawals_prefix(recording: str) -> str:
     return f"{WITHDRAWN}{recording}/"
 
 
-def withdrawal_key(recording: str, record: str) -> str:
-    """`record`: SHA-256 of the consent record that was withdrawn."""
-    return f"{withdrawals_prefix(recording)}{record}.json"
+def withdrawal_key(recording: str, record: str, again: int = 0) -> str:
+    """`record`: SHA-256 of the consent record that was withdrawn. `again`: 0 if for the first time,
+    else the time in microseconds since 1970."""
+    return f"{withdrawals_prefix(recording)}{record}{_again(again)}.json"
+
+
+def withdrawal_name(recording: str, record: str, again: int) -> str:
+    """Return the name of a note of withdrawal in the log's queue."""
+    return f"{recording}.{record}{_again(again)}"
+
+
+def _again(again: int) -> str:
+    return f".{again:016}" if again else ""
 
 
 def shards_prefix(job_id: str) -> str:

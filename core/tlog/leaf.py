@@ -6,19 +6,27 @@ shows that the document was changed after it was logged.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
 
+from core.consent.withdrawal import WithdrawalNote
 from core.documents import canonical
 from core.errors import Refused
 from core.result.tombstone import Number
-from core.storage.object_keys import result_key, tombstone_key, tombstone_name, withdrawal_key
+from core.storage.object_keys import (
+    result_key,
+    tombstone_key,
+    tombstone_name,
+    withdrawal_key,
+    withdrawal_name,
+)
 
 _TOMBSTONE = re.compile("([0-9a-f]{32})\\.([0-9]{5})")
-_WITHDRAWAL = re.compile("([0-9a-f]{64})\\.([0-9a-f]{64})")
+_WITHDRAWAL = re.compile("([0-9a-f]{64})\\.([0-9a-f]{64})(?:\\.([0-9]{16,18}))?")
 LEAF_LIMIT = 4096
 """Largest leaf, in bytes."""
 
@@ -94,6 +102,7 @@ class WithdrawalLeaf(
     frozen=True,
     kw_only=True,
     forbid_unknown_fields=True,
+    omit_defaults=True,
     tag_field="schema",
     tag="voicedrop/leaf/3",
 ):
@@ -101,19 +110,29 @@ class WithdrawalLeaf(
 
     recording: Digest
     record: Digest
+    again: Annotated[int, msgspec.Meta(ge=0, lt=10**18)] = 0
+    """As in the note: 0 for the first withdrawal of the record."""
     sha256: Digest
     """Digest of the bytes of the note."""
+
+    @staticmethod
+    def of(note: WithdrawalNote, data: bytes) -> WithdrawalLeaf:
+        """Return the leaf of a note. `data`: its bytes."""
+        digest = hashlib.sha256(data).hexdigest()
+        return WithdrawalLeaf(
+            recording=note.recording, record=note.record, again=note.again, sha256=digest
+        )
 
     def dump(self) -> bytes:
         return canonical.dump(self)
 
     @property
     def name(self) -> str:
-        return f"{self.recording}.{self.record}"
+        return withdrawal_name(self.recording, self.record, self.again)
 
     @property
     def document_key(self) -> str:
-        return withdrawal_key(self.recording, self.record)
+        return withdrawal_key(self.recording, self.record, self.again)
 
     @property
     def digest(self) -> str:
@@ -138,7 +157,7 @@ def document_key_of(name: str) -> str:
     """Return the key of the document that a leaf of this name is about. For any other name, it is
     that of a result which cannot exist."""
     if match := _WITHDRAWAL.fullmatch(name):
-        return withdrawal_key(match[1], match[2])
+        return withdrawal_key(match[1], match[2], int(match[3] or 0))
     if match := _TOMBSTONE.fullmatch(name):
         return tombstone_key(match[1], int(match[2]))
     return result_key(name.partition(".")[0])

@@ -84,8 +84,7 @@ def enqueue_withdrawal(
     note: WithdrawalNote, results: Store, control: Store, keys: Iterable[Ed25519PublicKey]
 ) -> None:
     """Add a stored note of withdrawal to the queue, unless it is logged. Safe to repeat."""
-    digest = hashlib.sha256(results.get(note.key, limit=log.LIMIT).data).hexdigest()
-    leaf = WithdrawalLeaf(recording=note.recording, record=note.record, sha256=digest)
+    leaf = WithdrawalLeaf.of(note, results.get(note.key, limit=log.LIMIT).data)
     if not log.has_proof(results, leaf, keys):
         enqueue(control, leaf)
 
@@ -379,8 +378,7 @@ def _check_document(
             stated = signed.read(data, _TombstoneIdentity, keys)
             leaf = TombstoneLeaf(job=stated.job_id, number=stated.number, sha256=digest)
         else:
-            note = signed.read(data, WithdrawalNote, keys)
-            leaf = WithdrawalLeaf(recording=note.recording, record=note.record, sha256=digest)
+            leaf = WithdrawalLeaf.of(signed.read(data, WithdrawalNote, keys), data)
     except Refused as exc:
         raise Refused("LOG_INVALID", f"{key}: {exc.message}") from exc
     if leaf.name != queued.name:

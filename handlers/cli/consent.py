@@ -119,7 +119,8 @@ def consent_withdraw(
 
     The same as an object named like the record with .revoked appended, for whoever may not write to
     the inbox. It concerns the record and its recordings, whatever their keys, and cannot be undone:
-    only a record that is valid from a later date admits the voice again.
+    only a record that is valid from a later date admits the voice again. Withdrawing again reaches
+    such a record too.
     """
     runtime = wiring.create_local_runtime(read_settings(bucket))
     path = Path(record)
@@ -128,12 +129,13 @@ def consent_withdraw(
         if path.is_file()
         else runtime.inbox.get(record, limit=records.MAX_BYTES).data
     )
-    withdrawn = runtime.consents.withdraw(data, runtime.results.now())
     consent = records.parse_consent(data)
+    before = [r for r in consent.ref_audio_sha256 if runtime.consents.find_withdrawals(r)]
+    withdrawn = runtime.consents.withdraw(data, runtime.results.now())
     recordings = "1 recording" if len(withdrawn) == 1 else f"{len(withdrawn)} recordings"
     lines = [f"consent {consent.id}: withdrawn for {recordings}"]
-    if not withdrawn:
-        lines = [f"consent {consent.id}: was withdrawn before"]
+    if before:
+        lines[0] += "; was withdrawn before, now also under records that are valid since then"
     output: dict[str, Any] = {
         "record": hashlib.sha256(data).hexdigest(),
         "recordings": withdrawn,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.audio.decoding import BYTES_LIMIT
 from core.consent import records
-from core.consent.records import ConsentClaim, parse_covering
+from core.consent.records import ConsentClaim, parse_covering, refuse_many
 from core.errors import Misconfigured, Refused
 from core.job import commit
 from core.job.runtime import Runtime
@@ -144,7 +144,8 @@ def _refuse_uncovered(job: Job, files: Mapping[str, Path]) -> None:
             if record and key in files:
                 digest = hashlib.sha256(read_file(files[key], limit=BYTES_LIMIT)).hexdigest()
                 claim = ConsentClaim.of(voice, index, digest, join_pointer("/voices", name))
-                parse_covering(read_file(record, limit=BYTES_LIMIT), claim)
+                consent = parse_covering(read_file(record, limit=BYTES_LIMIT), claim)
+                refuse_many(consent, claim.pointer)
 
 
 def _key_of(path: Path, references: set[str]) -> str:

@@ -277,7 +277,7 @@ DAMAGES: dict[Callable[[Path], None], set[tuple[int, str]]] = {
     rename_a_mark: {(7, "MARK_UNREGISTERED")},
     change_a_field: {(1, "SIGNATURE_INVALID"), (8, "LOG_MISMATCH")},
     resign_a_changed_result: {(8, "LOG_MISMATCH")},
-    move_a_result: {(1, "RESULT_MISPLACED"), (8, "LOG_MISMATCH")},
+    move_a_result: {(1, "RESULT_MISPLACED"), (8, "LOG_MISMATCH"), (10, "OBJECT_UNCLAIMED")},
     remove_a_leaf: {(8, "LOG_INVALID"), (9, "LOG_INVALID")},
     replace_a_leaf: {(8, "LOG_INVALID"), (9, "LOG_INVALID")},
     remove_the_leaves: {(8, "LOG_INVALID"), (9, "LOG_INVALID")},

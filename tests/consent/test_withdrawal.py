@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,20 +16,22 @@ import pytest
 
 from core.batch import worker
 from core.consent import records
+from core.consent.records import ConsentClaim
 from core.consent.withdrawal import find_withdrawals
 from core.crypto import sealing
 from core.crypto.voice_key import open_voice_key
 from core.documents import signed
-from core.errors import Misconfigured
+from core.errors import Misconfigured, Refused
 from core.job import commit
 from core.job.runtime import Runtime
 from core.result.document import Result, read_items
 from core.result.item_result import ItemResult
 from core.storage.local import LocalStore
-from core.storage.object_keys import WITHDRAWN, shards_prefix, withdrawal_key
-from core.storage.port import Body
+from core.storage.object_keys import LOG_QUEUE, WITHDRAWN, shards_prefix, withdrawal_key
+from core.storage.port import Body, Object
 from core.voice import SpeechChunk, Voiceprint
 from handlers import oss, sweep
+from handlers.jobs import integrate_log
 from tests.support.events import notification
 from tests.support.faults import cached_audio
 from tests.support.present import present
@@ -151,7 +154,7 @@ def test_a_later_record_at_the_same_key_admits_the_voice_again(runtime: Runtime)
 
 def test_a_record_can_be_withdrawn_before_it_begins(runtime: Runtime) -> None:
     put_job(runtime)
-    put_record(runtime, RECORD, valid_from=TOMORROW)
+    put_at(runtime, RECORD, make_record(valid_from=TOMORROW), hour(0))
     withdraw(runtime)
     assert codes(run_with(runtime, RECORD).items) == {"CONSENT_REVOKED"}
 
@@ -427,3 +430,234 @@ def test_the_scope_is_that_of_the_language_which_is_spoken(runtime: Runtime, mod
         "",
         "",
     ]
+
+
+RECORDING = hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def hour(number: int) -> datetime:
+    """A time of yesterday or, from 24 on, of the future."""
+    return NOW + timedelta(hours=number - 23)
+
+
+def put_at(runtime: Runtime, key: str, data: bytes, at: datetime) -> None:
+    """Upload an object at this time."""
+    runtime.inbox.put(key, data)
+    os.utime(runtime.inbox._root / key, (at.timestamp(), at.timestamp()))  # type: ignore[attr-defined]
+
+
+def make_record(**changes: Any) -> bytes:
+    return records.format_consent(consent_record(REFERENCE.read_bytes(), **changes))
+
+
+def is_withdrawn(runtime: Runtime, key: str) -> bool:
+    return runtime.consents.is_withdrawn(ConsentClaim(key, RECORDING, "/voices/alice/consent"))
+
+
+def notes(runtime: Runtime) -> list[str]:
+    return [info.key for info in runtime.results.list(WITHDRAWN) if info.key.endswith(".json")]
+
+
+@pytest.mark.parametrize("noticed_by", ["sweep", "job", "command"])
+def test_a_second_withdrawal_reaches_what_readmitted_the_voice_and_is_logged(
+    runtime: Runtime, noticed_by: str
+) -> None:
+    record = make_record()
+    put_at(runtime, RECORD, record, hour(0))
+    put_at(runtime, f"{RECORD}.revoked", b"", hour(1))
+    sweep.run_sweep(runtime)
+    put_at(runtime, "consent/theirs.json", make_record(valid_from=hour(2)), hour(3))
+    assert not is_withdrawn(runtime, "consent/theirs.json")
+    if noticed_by == "command":
+        runtime.consents.withdraw(record, hour(4).timestamp())
+    else:
+        put_at(runtime, f"{RECORD}.revoked", b"", hour(4))
+        if noticed_by == "sweep":
+            sweep.run_sweep(runtime)
+        else:
+            is_withdrawn(runtime, RECORD)
+    assert is_withdrawn(runtime, "consent/theirs.json")
+    assert len(notes(runtime)) == 2
+    integrate_log(runtime)
+    before = [info for info in runtime.results.list(WITHDRAWN)]
+    assert len(before) == 4, "a proof beside each note"
+    sweep.run_sweep(runtime)
+    assert [info for info in runtime.results.list(WITHDRAWN)] == before
+    assert list(runtime.control.list(LOG_QUEUE)) == []
+    put_at(runtime, "consent/again.json", make_record(valid_from=hour(5)), hour(5))
+    assert not is_withdrawn(runtime, "consent/again.json")
+
+
+def test_a_note_of_a_second_withdrawal_that_somebody_else_stored_does_not_prevent_it(
+    runtime: Runtime,
+) -> None:
+    runtime.consents.withdraw(make_record(), hour(1).timestamp())
+    runtime.consents.withdraw(make_record(), hour(4).timestamp())
+    first, second = notes(runtime)
+    for junk in (b"", runtime.results.get(first, limit=9999).data):
+        runtime.results.put(second, junk)
+        assert len(find_withdrawals(RECORDING, runtime.results, runtime.keys.verifying)) == 1
+        assert runtime.consents.withdraw(make_record(), hour(4).timestamp()) == [RECORDING]
+        assert runtime.consents.withdraw(make_record(), hour(4).timestamp()) == []
+
+
+def replaced_by_new_consent(runtime: Runtime, key: str) -> None:
+    put_at(runtime, key, make_record(id="new", valid_from=hour(2)), hour(3))
+
+
+def replaced_by_a_copy(runtime: Runtime, key: str) -> None:
+    put_at(runtime, key, make_record() + b" ", hour(3))
+
+
+def replaced_by_the_record_of_another_recording(runtime: Runtime, key: str) -> None:
+    other = records.format_consent(consent_record(b"another recording"))
+    put_at(runtime, key, other, hour(3))
+
+
+def replaced_by_no_record(runtime: Runtime, key: str) -> None:
+    put_at(runtime, key, b"{}", hour(3))
+
+
+def deleted(runtime: Runtime, key: str) -> None:
+    runtime.inbox.delete(key)
+
+
+@pytest.mark.parametrize("noticed_by", ["sweep", "job", "use"])
+@pytest.mark.parametrize(
+    "replace_record",
+    [
+        replaced_by_new_consent,
+        replaced_by_a_copy,
+        replaced_by_the_record_of_another_recording,
+        replaced_by_no_record,
+        deleted,
+    ],
+    ids=lambda how: how.__name__,
+)
+def test_a_withdrawal_that_nobody_noticed_before_its_record_was_replaced(
+    runtime: Runtime, replace_record: Callable[[Runtime, str], None], noticed_by: str
+) -> None:
+    """The object `.revoked` counts for what it was placed beside, and so for copies of that."""
+    key = "records/alice.json"
+    put_at(runtime, key, make_record(), hour(0))
+    put_at(runtime, "records/copy.json", make_record() + b"\n", hour(0))
+    open_voice_key(RECORDING, (hour(0), key), runtime.control, runtime.keys)  # it was used
+    put_at(runtime, f"{key}.revoked", b"", hour(1))
+    replace_record(runtime, key)
+    if noticed_by == "sweep":
+        sweep.run_sweep(runtime)
+    elif noticed_by == "job":
+        is_withdrawn(runtime, key)
+        if replace_record not in (replaced_by_new_consent, replaced_by_a_copy):
+            return  # nothing in the inbox says which recording it was; the next use does
+    else:
+        runtime.consents.withdraw_marked(f"{key}.revoked", used=[RECORDING])
+    assert is_withdrawn(runtime, "records/copy.json")
+    assert kept(runtime) == []
+    assert is_withdrawn(runtime, key) == (replace_record is not replaced_by_new_consent)
+    before = notes(runtime)
+    sweep.run_sweep(runtime)
+    assert notes(runtime) == before
+
+
+def test_what_was_learned_under_a_record_is_withdrawn_by_what_was_beside_it_alone(
+    runtime: Runtime,
+) -> None:
+    """A key that was used for another voice before: its `.revoked` concerns the later record."""
+    put_at(runtime, RECORD, records.format_consent(consent_record(b"another")), hour(1))
+    open_voice_key(RECORDING, (hour(0), RECORD), runtime.control, runtime.keys)
+    put_at(runtime, f"{RECORD}.revoked", b"", hour(2))
+    sweep.run_sweep(runtime)
+    put_at(runtime, "consent/other.json", make_record(), hour(0))
+    assert not is_withdrawn(runtime, "consent/other.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data + b"\n",
+        lambda data: json.dumps(json.loads(data), sort_keys=True).encode(),
+        lambda data: data.replace(b"+00:00", b"Z").replace(b"alice-1", b"alice-2"),
+        lambda data: json.dumps(json.loads(data) | {"purposes": ["more"]}).encode(),
+    ],
+    ids=["white space", "order", "id", "purposes"],
+)
+def test_a_copy_of_a_record_that_was_withdrawn_before_it_began_never_begins(
+    runtime: Runtime, change: Callable[[bytes], bytes]
+) -> None:
+    record = make_record(valid_from=hour(12))
+    runtime.consents.withdraw(record, hour(1).timestamp())
+    put_at(runtime, "consent/copy.json", change(record), hour(2))
+    assert is_withdrawn(runtime, "consent/copy.json")
+    open_voice_key(RECORDING, (hour(12), "consent/copy.json"), runtime.control, runtime.keys)
+    sweep.run_sweep(runtime)
+    assert kept(runtime) == []
+
+
+def test_a_withdrawn_record_of_the_far_future_blocks_nobody(runtime: Runtime) -> None:
+    never = make_record(valid_from=datetime(9999, 1, 1, tzinfo=UTC))
+    runtime.consents.withdraw(never, hour(1).timestamp())
+    put_at(runtime, "consent/new.json", make_record(valid_from=hour(2)), hour(2))
+    assert not is_withdrawn(runtime, "consent/new.json")
+
+
+MANY = [hashlib.sha256(bytes([n])).hexdigest() for n in range(records.MAX_RECORDINGS)]
+
+
+def test_a_record_that_names_too_many_recordings_is_refused_and_can_be_withdrawn(
+    runtime: Runtime,
+) -> None:
+    fields = json.loads(make_record())
+
+    def put(more: list[str]) -> None:
+        data = json.dumps(fields | {"ref_audio_sha256": [RECORDING, *more]})
+        runtime.inbox.put(RECORD, data.encode())
+
+    claim = ConsentClaim(RECORD, RECORDING, "/voices/alice/consent")
+    put(MANY[1:])
+    runtime.consents.open_gate(claim).admit("en")
+    put(MANY)
+    with pytest.raises(Refused, match=r"/ref_audio_sha256: .* at most 100 .*101") as refused:
+        runtime.consents.open_gate(claim).admit("en")
+    assert (refused.value.code, refused.value.pointer) == ("CONSENT_INVALID", claim.pointer)
+    runtime.inbox.put(f"{RECORD}.revoked", b"")
+    assert len(runtime.consents.withdraw_marked(f"{RECORD}.revoked")) == 101
+    runtime.inbox.put("consent/copy.json", make_record())
+    assert is_withdrawn(runtime, "consent/copy.json")
+
+
+class CountingStore(LocalStore):
+    """Counts the objects that are read; those of one recording cannot be."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.read: list[str] = []
+        self.closed = "nothing"
+
+    def get(self, key: str, **fields: Any) -> Object:
+        self.read.append(key)
+        if self.closed in key:
+            raise Misconfigured("BUCKET_FORBIDDEN", key)
+        return super().get(key, **fields)
+
+
+def test_a_sweep_reads_no_note_that_is_logged_and_goes_on_after_one_that_it_cannot_read(
+    tmp_path: Path,
+) -> None:
+    runtime = local_runtime(tmp_path)
+    results = CountingStore(tmp_path / "results")
+    runtime = replace(runtime, results=results)
+    runtime.consents.withdraw(make_record(ref_audio_sha256=MANY[:5]), hour(1).timestamp())
+    integrate_log(runtime)
+    results.read.clear()
+    sweep.run_sweep(runtime)
+    assert results.read == []
+    for recording in MANY[:5]:
+        open_voice_key(recording, (hour(0), RECORD), runtime.control, runtime.keys)
+    results.closed = sorted(MANY[:5])[2]
+    swept = sweep.run_sweep(runtime)
+    assert [(f.kind, f.keys, f.error) for f in swept.findings] == [
+        ("withdrawn", [f"withdrawn/{results.closed}/"], "BUCKET_FORBIDDEN")
+    ]
+    assert kept(runtime) == [f"voices/{results.closed}/key.json"]

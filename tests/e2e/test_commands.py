@@ -236,7 +236,7 @@ def test_consent_is_withdrawn_by_file_or_by_key(workspace: Workspace) -> None:
     ran = workspace.run("consent", "withdraw", str(RECORD), "--erase-outputs")
     assert (ran.returncode, "withdrawn before" in ran.stdout) == (0, True)
     assert "erased before" in ran.stdout
-    assert len(list((workspace.root / "bucket/results/withdrawn").rglob("*.json"))) == 1
+    assert len(list((workspace.root / "bucket/results/withdrawn").rglob("*.json"))) == 2
     ran = workspace.run("consent", "withdraw", "consent/nobody.json")
     assert (ran.returncode, "OBJECT_MISSING" in ran.stderr) == (1, True)
 

@@ -169,16 +169,45 @@ def test_the_waiting_marker_of_a_waiting_job_is_kept(runtime: Runtime) -> None:
 
 
 @pytest.mark.slow
-def test_outputs_of_a_job_whose_manifest_was_deleted_are_reported_not_removed(
-    runtime: Runtime,
+@pytest.mark.parametrize("is_withdrawn", [False, True])
+@pytest.mark.parametrize("how", ["deleted", "the result of another job"])
+def test_outputs_of_a_job_whose_manifest_was_deleted_are_reported(
+    runtime: Runtime, how: str, is_withdrawn: bool
 ) -> None:
+    """They are removed only if consent to their voice was withdrawn."""
+    other = REFERENCE.with_name("ref_1688.flac").read_bytes()
+    theirs = finish_job(put_job(runtime, name="theirs", reference=other), runtime)
     key = put_job(runtime)
     done = finish_job(key, runtime)
+    output = present(done.items[0].output).key
     runtime.results.delete(result_key(done.job_id))
+    if how != "deleted":
+        foreign = runtime.results.get(result_key(theirs.job_id), limit=10**7).data
+        runtime.results.put(result_key(done.job_id), foreign)
     runtime.inbox.delete(key)
+    if is_withdrawn:
+        record = runtime.inbox.get("consent/alice.json", limit=10**6).data
+        runtime.consents.withdraw(record, runtime.inbox.now())
     (finding,) = sweep_once(runtime).findings
-    assert (finding.kind, finding.keys) == ("abandoned", [present(done.items[0].output).key])
-    assert runtime.results.head(present(done.items[0].output).key)
+    assert (finding.kind, finding.job, finding.keys) == ("abandoned", done.job_id, [output])
+    assert ("the result of another job" in finding.detail) == (how != "deleted")
+    assert bool(runtime.results.head(output)) == (not is_withdrawn)
+    assert runtime.results.head(present(theirs.items[0].output).key)
+
+
+@pytest.mark.slow
+def test_a_job_in_whose_place_there_is_the_result_of_another_is_carried_out_again(
+    runtime: Runtime,
+) -> None:
+    theirs = finish_job(put_job(runtime, name="theirs"), runtime)
+    done = finish_job(put_job(runtime), runtime)
+    foreign = runtime.results.get(result_key(theirs.job_id), limit=10**7).data
+    runtime.results.put(result_key(done.job_id), foreign)
+    (finding,) = sweep_once(runtime).findings
+    assert (finding.job, finding.action) == (done.job_id, "carried out: succeeded")
+    again = present(commit.read_result(done.job_id, runtime))
+    assert [item.output for item in again.items] == [item.output for item in done.items]
+    assert sweep_once(runtime).findings == []
 
 
 def test_a_lease_of_a_job_whose_manifest_was_deleted_is_explained(runtime: Runtime) -> None:
