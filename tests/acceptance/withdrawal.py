@@ -4,9 +4,10 @@
     python -m tests.acceptance.withdrawal --seed 1234     # plays one history and prints it
 
 Jobs, retries, shards, joining, sweeps, crashes and slow workers go on around the withdrawal, in
-virtual time. Afterwards nothing that was stored later may remain, nothing biometric may be left,
-and every result must say how its items ended. Prints one JSON document; exit code 1 if an
-invariant is violated or a broken variant is not detected.
+virtual time. The record may begin later, be replaced or deleted after it was withdrawn, or be
+withdrawn again after another record admitted the voice. Afterwards nothing that was stored later
+may remain, nothing biometric may be left, and every result must say how its items ended. Prints one
+JSON document; exit code 1 if an invariant is violated or a broken variant is not detected.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def main() -> int:
 
 def play_all(seeds: range) -> dict[str, Any]:
     start = time.process_time()
-    totals, outcomes, violations = Counter[str](), Counter[str](), list[str]()
+    totals, outcomes, replaced = Counter[str](), Counter[str](), Counter[str]()
+    violations: list[str] = []
     for seed in seeds:
         try:
             history = asdict(play_withdrawal(seed))
@@ -49,11 +51,13 @@ def play_all(seeds: range) -> dict[str, Any]:
             violations.append(str(exc))
             continue
         outcomes.update(history.pop("outcomes"))
+        replaced[history.pop("replaced") or "not"] += 1
         totals.update({name: count for name, count in history.items() if name != "seed"})
     return {
         "runs": len(seeds),
         "violations": violations,
         "items": dict(outcomes),
+        "replaced": dict(replaced),
         **totals,
         "cpu_s": round(time.process_time() - start, 1),
     }

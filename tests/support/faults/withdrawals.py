@@ -1,5 +1,9 @@
 """A random history in which consent is withdrawn while jobs, retries, shards, joining and sweeps go
-on, determined by one seed. Afterwards nothing of the voice remains that was made later."""
+on, determined by one seed. Afterwards nothing of the voice remains that was made later.
+
+In some histories the record begins in the future, is replaced or deleted after it was withdrawn, or
+is withdrawn a second time after another record admitted the voice again.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,9 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from core.consent import records
+from core.consent import gate, records, withdrawal
 from core.consent.gate import ConsentRegister
-from core.consent.withdrawal import find_withdrawals
+from core.consent.withdrawal import WithdrawalNote, find_withdrawals
 from core.job import kept_voice, withdrawn
 from core.manifest.resolve import job_id
 from core.result.document import Result
@@ -62,6 +66,12 @@ class WithdrawalHistory:
     withdrawn: bool = False
     outcomes: list[str] = field(default_factory=list)
     """Code or status of each item of the withdrawn voice."""
+    again: bool = False
+    """Withdrawn a second time."""
+    future: bool = False
+    """The records begin during the history."""
+    replaced: str = ""
+    """What replaced the record after it was withdrawn."""
     removed: int = 0
     """Outputs that were deleted and named."""
     orphans: int = 0
@@ -97,7 +107,13 @@ class _Run:
         """Key of a manifest that uses the withdrawn voice -> key of its consent record."""
         self.ids: dict[str, str] = {}
         """Job id -> key of its manifest, of the same manifests."""
+        self.begins: dict[str, datetime] = {}
+        """Key of a consent record -> when it begins."""
+        self.withdrawals: list[float] = []
+        """When consent was withdrawn."""
+        self.notes: dict[str, WithdrawalNote] = {}
         self.revoked_at = float("inf")
+        """When the object beside the record was uploaded first."""
         self.speaking: dict[str, int] = {}
         """Host -> sentences that it began with a voice that was known to be withdrawn."""
         self.history = WithdrawalHistory(seed)
@@ -114,16 +130,7 @@ class _Run:
     # --- what producers, the speaker and the platform do
 
     def _produce(self) -> None:
-        record = self._record()
-        for key, data in {
-            RECORD: record,
-            "consent/copy.json": record,
-            "consent/other.json": self._record(id="another-record"),
-            "consent/bob.json": records.format_consent(consent_record(other_reference(), id="bob")),
-            "refs/alice.flac": reference(),
-            "refs/bob.flac": other_reference(),
-        }.items():
-            self.simulation.put(key, data)
+        self._put_records()
         first = self._put_job(RETRIED, RECORD)
         for name, consent in (("copy", "consent/copy.json"), ("other", "consent/other.json")):
             if self.rng.random() < 0.4:
@@ -143,6 +150,26 @@ class _Run:
             self._later(12, self._sweep)
         if self.rng.random() < 0.3:
             self._later(16, self._consent_again)
+            if self.rng.random() < 0.5:
+                self._later(24, self._withdraw_again)
+
+    def _put_records(self) -> None:
+        begins = datetime(2026, 1, 1, tzinfo=UTC)
+        if self.rng.random() < 0.2:
+            self.history.future = True
+            begins = datetime.fromtimestamp(self.scheduler.now + self.rng.uniform(1, 12), UTC)
+        self.record = self._record(valid_from=begins)
+        for key, data in {
+            RECORD: self.record,
+            "consent/copy.json": self.rng.choice([self.record, self.record + b"\n"]),
+            "consent/other.json": self._record(id="another-record", valid_from=begins),
+        }.items():
+            self.begins[key] = begins
+            self.simulation.put(key, data)
+        bob = records.format_consent(consent_record(other_reference(), id="bob"))
+        self.simulation.put("consent/bob.json", bob)
+        self.simulation.put("refs/alice.flac", reference())
+        self.simulation.put("refs/bob.flac", other_reference())
 
     def _record(self, **changes: Any) -> bytes:
         return records.format_consent(consent_record(reference(), **changes))
@@ -169,28 +196,47 @@ class _Run:
         self.simulation.put("jobs/bob.manifest.json", manifest(1, voices=voices, id="bob"))
         self._announce("jobs/bob.manifest.json")
 
-    def _withdraw(self) -> None:
+    def _withdraw(self, *, by_command: bool = False) -> None:
         self.history.withdrawn = True
-        if self.rng.random() < 0.2:  # by the command
+        self.withdrawals.append(self.scheduler.now)
+        if by_command or self.rng.random() < 0.2:
             host = self.simulation.host("c")
             runtime = self.simulation.runtime(host, plan=self._calm())
-            data = runtime.inbox.get(RECORD, limit=10**6).data
-            self.revoked_at = self.scheduler.now
             self.scheduler.spawn(
-                lambda: runtime.consents.withdraw(data, runtime.results.now()), host
+                lambda: runtime.consents.withdraw(self.record, runtime.results.now()), host
             )
             return
         self.simulation.put(f"{RECORD}.revoked", b"")
-        self.revoked_at = self.scheduler.now
+        self.revoked_at = min(self.revoked_at, self.scheduler.now)
         self._announce(f"{RECORD}.revoked")
+        if self.rng.random() < 0.25:
+            self._later(self.rng.choice([0.1, 8]), self._replace_record)
+
+    def _replace_record(self) -> None:
+        how = self.history.replaced = self.rng.choice(["new", "copy", "junk", "deleted"])
+        if how == "new":
+            self.begins[RECORD] = datetime.fromtimestamp(self.scheduler.now, UTC)
+            data = self._record(id="new", valid_from=self.begins[RECORD])
+        else:
+            data = {"copy": self.record + b" ", "junk": b"{}"}.get(how, b"")
+        if data:
+            self.simulation.put(RECORD, data)
+        else:
+            del self._inbox[RECORD]
 
     def _consent_again(self) -> None:
         """New consent, valid from a later date, and a job with it."""
         if not self.history.withdrawn:
             return
-        begins = datetime.fromtimestamp(self.scheduler.now, UTC)
-        self.simulation.put(AGAIN, self._record(id="again", valid_from=begins))
+        self.begins[AGAIN] = datetime.fromtimestamp(self.scheduler.now, UTC)
+        self.simulation.put(AGAIN, self._record(id="again", valid_from=self.begins[AGAIN]))
         self._put_job("jobs/again.manifest.json", AGAIN)
+
+    def _withdraw_again(self) -> None:
+        """Withdraw the first record again, after another record admitted the voice."""
+        if AGAIN in self.begins:
+            self.history.again = True
+            self._withdraw(by_command=self.history.replaced in ("junk", "deleted"))
 
     def _announce(self, key: str) -> None:
         lost = self.rng.random() < 0.1
@@ -230,11 +276,25 @@ class _Run:
     def _known_at(self, manifest_key: str) -> float:
         """When the withdrawal was known to a job: at once if it names the record itself; with
         another record, as soon as its notes were written."""
-        if self.jobs[manifest_key] == RECORD and f"{RECORD}.revoked" in self._inbox:
+        consent = self.jobs[manifest_key]
+        begins = self.begins[consent]
+        if consent == RECORD and begins.timestamp() <= self.revoked_at < float("inf"):
             return self.revoked_at
-        results = self.simulation.buckets["results"]
-        notes = results.list(f"withdrawn/{RECORDING}/")
-        return min((info.modified for info in notes), default=float("inf"))
+        known = (at for at, note in self._notes() if _reaches(note, begins))
+        return min(known, default=float("inf"))
+
+    def _notes(self) -> list[tuple[float, WithdrawalNote]]:
+        """When each note was stored, and the note."""
+        infos = [
+            info
+            for info in self.simulation.buckets["results"].list(f"withdrawn/{RECORDING}/")
+            if info.key.endswith(".json")
+        ]
+        if any(info.key not in self.notes for info in infos):
+            runtime = self.simulation.direct_runtime()
+            found = find_withdrawals(RECORDING, runtime.results, runtime.keys.verifying)
+            self.notes = {note.key: note for note in found}
+        return [(info.modified, self.notes[info.key]) for info in infos]
 
     @property
     def _inbox(self) -> dict[str, Any]:
@@ -242,17 +302,16 @@ class _Run:
 
     def _may_delete(self, key: str) -> bool:
         made_for = self.ids.get(job_id_of(key), "")
-        return key.endswith(SEALED_SUFFIX) and self._is_over(made_for)
+        # It may have been decided before new consent replaced the record.
+        was_over = self.jobs.get(made_for) == RECORD and self.revoked_at <= self.scheduler.now
+        return key.endswith(SEALED_SUFFIX) and (was_over or self._is_over(made_for))
 
     def _is_over(self, manifest_key: str) -> bool:
-        is_again = self.jobs.get(manifest_key) in (None, AGAIN)
-        return not is_again and self._known_at(manifest_key) <= self.scheduler.now
+        return manifest_key in self.jobs and self._known_at(manifest_key) <= self.scheduler.now
 
     def _speak(self, host: Host) -> None:
         """A worker may finish the item that it has begun, no more."""
-        first = [key for key, consent in self.jobs.items() if consent != AGAIN]
-        is_over = AGAIN not in self.jobs.values() and all(map(self._is_over, first))
-        if is_over and host.name.startswith("w"):
+        if all(map(self._is_over, self.jobs)) and host.name.startswith("w"):
             count = self.speaking[host.name] = self.speaking.get(host.name, 0) + 1
             if count > 1:
                 self.scheduler.report_violation(f"{host.name} went on after the withdrawal")
@@ -282,6 +341,7 @@ class _Run:
     def _check_result(self, key: str, result: Result) -> None:
         runtime = self.simulation.direct_runtime()
         assert runtime.control.head(queue_key(result.job_id)), f"{key} is not queued for the log"
+        replaced = self.history.replaced
         for item in self.simulation.checker.items(result):
             code = item.error.code if item.error else item.status
             if key in self.jobs:
@@ -294,6 +354,10 @@ class _Run:
             allowed = {"succeeded", "RETRIES_EXHAUSTED"}
             if self.history.withdrawn and key in self.jobs:
                 allowed.add("CONSENT_REVOKED")
+            if self.history.future:
+                allowed.add("CONSENT_EXPIRED")
+            # The record is lost between the look for the object beside it and its own reading.
+            allowed.add({"junk": "CONSENT_INVALID", "deleted": "CONSENT_MISSING"}.get(replaced, ""))
             assert code in allowed, f"{key} ended as {code}"
 
     def _check_kept(self) -> None:
@@ -301,14 +365,25 @@ class _Run:
         if not self.history.withdrawn:
             return
         runtime = self.simulation.direct_runtime()
-        notes = find_withdrawals(RECORDING, runtime.results, runtime.keys.verifying)
-        assert notes, "the withdrawal was not noted"
+        notes = [note for _, note in self._notes()]
+        noted = max((note.at.timestamp() for note in notes), default=0.0)
+        # Nothing says which recording a record covered that was lost before anybody read it.
+        is_lost = self.history.replaced in ("junk", "deleted")
+        assert is_lost or noted >= max(self.withdrawals) - 1e-5, "the withdrawal was not noted"
         kept = [info.key for info in runtime.control.list(f"voices/{RECORDING}/")]
         if voice_key_key(RECORDING) in kept:
             data = json.loads(runtime.control.get(voice_key_key(RECORDING), limit=10**6).data)
-            assert data["consent"] == AGAIN, f"{kept} is left"
+            begins = self.begins[data["consent"]]
+            is_again = not any(_reaches(note, begins) for note in notes)
+            # The voice itself says so if it was learned under that record.
+            is_again = is_again and (bool(notes) or data["consent"] != RECORD)
+            assert is_again, f"{kept} is left"
         else:
             assert not kept, f"{kept} is left"
+
+
+def _reaches(note: WithdrawalNote, begins: datetime) -> bool:
+    return begins <= note.at or begins == note.valid_from
 
 
 @contextmanager
@@ -325,6 +400,9 @@ BROKEN = {
     "kept-without-a-look": partial(_broken, (kept_voice, "_refuse_withdrawn", None), NOT_SWEPT),
     "by-key-alone": partial(_broken, (ConsentRegister, "find_withdrawals", [])),
     "orphans-stay": partial(_broken, (withdrawn, "remove_unclaimed", [])),
+    "replaced-is-forgotten": partial(_broken, (gate, "_is_noted", True)),
+    "by-bytes-alone": partial(_broken, (withdrawal, "is_new_consent", True)),
+    "once-only": partial(_broken, (withdrawal, "_put_again", None)),
 }
 """The pipeline with one deliberate bug, which random histories must detect. Where a sweep would
 make up for the bug, it does not run that step."""
