@@ -95,7 +95,8 @@ _ALLOWED: Final[Mapping[str, tuple[int, int]]] = {
 """Numbers on x86_64 (asm/unistd_64.h) and aarch64 (asm-generic/unistd.h). A number of the x32 ABI
 has bit 30 set, so it equals none of them."""
 _TGKILL: Final = (234, 131)
-_CLONE, _CLONE3, _EXECVE, _PRLIMIT = (56, 220), (435, 435), (59, 221), (302, 261)
+_CLONE, _CLONE3, _EXECVEAT, _PRLIMIT = (56, 220), (435, 435), (322, 281), (302, 261)
+_AT_EMPTY_PATH: Final = 0x1000
 _ABSENT: Final = 1 << 30
 _ALLOWED_TO_PROGRAM: Final[Mapping[str, tuple[int, int]]] = {
     "stat": (4, _ABSENT),
@@ -150,12 +151,12 @@ def hide() -> bool:  # pragma: no cover
 
 
 def confine_files(
-    *, readable: Sequence[str | int] = (), executable: Sequence[str] = ()
+    *, readable: Sequence[str | int] = (), executable: Sequence[str | int] = ()
 ) -> int:  # pragma: no cover
     """Deny files, TCP and signals by landlock; return the version of its interface, or 0.
 
-    readable: files and folders, or descriptors of files, that may be read. executable: files that
-    may be executed, too. Needs free file descriptors for a moment.
+    readable: files and folders, or descriptors of files, that may be read. executable: files, or
+    descriptors of files, that may be executed, too. Needs free file descriptors for a moment.
     """
     if sys.platform != "linux" or _prctl(_PR_SET_NO_NEW_PRIVS, 1):
         return 0
@@ -192,7 +193,7 @@ def _allow_file(ruleset: int, place: str | int, rights: int) -> None:  # pragma:
 def filter_system_calls(*, path_of_program: int | None = None) -> bool:  # pragma: no cover
     """Allow only the system calls of a decoder; return False if the kernel cannot do that.
 
-    path_of_program: the address of the path of a program, which may be started.
+    path_of_program: the address of the path with which execveat(2) may start a program.
     """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in ARCHITECTURES:
@@ -210,10 +211,10 @@ def filter_system_calls(*, path_of_program: int | None = None) -> bool:  # pragm
 def filter_program(machine: str, pid: int, path_of_program: int | None = None) -> bytes:
     """Return the filter in classic BPF, 8 bytes an instruction, for a process with this id.
 
-    Of signals it may send only those to its own threads, which abort(3) needs. A program may be
-    started if its path lies at this address, and then make threads but no processes.
+    Of signals it may send only those to its own threads, which abort(3) needs. execveat(2) may
+    start a program if the path lies at this address. The program may start threads, no processes.
     """
-    column = list(ARCHITECTURES).index(machine)
+    column = _column(machine)
     instructions: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_IF_EQUAL, 1, 0, ARCHITECTURES[machine]),
@@ -231,10 +232,14 @@ def filter_program(machine: str, pid: int, path_of_program: int | None = None) -
         instructions += _rule(_CLONE[column], [thread])
         # The flags of clone3 lie in memory, where no filter sees them; libraries then use clone.
         instructions += _rule(_CLONE3[column], action=_NOT_IMPLEMENTED)
-        instructions += _rule(_EXECVE[column], _equal(0, path_of_program))
+        instructions += _rule(_EXECVEAT[column], _equal(1, path_of_program))
         instructions += _rule(_PRLIMIT[column], [*_equal(0, 0), *_equal(2, 0)])  # reads its own
     instructions.append((_RETURN, 0, 0, _REFUSE))
     return b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
+
+
+def _column(machine: str = "") -> int:
+    return list(ARCHITECTURES).index(machine or platform.machine())
 
 
 def _equal(argument: int, value: int) -> list[_Check]:
@@ -253,32 +258,33 @@ def _rule(number: int, checks: Sequence[_Check] = (), action: int = _ALLOW) -> l
 
 
 def execute(
-    path: str, arguments: Sequence[str], environment: Mapping[str, str]
+    program: int, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> None:  # pragma: no cover
     """Replace this process by a program in a filter of its own, or return if that is refused.
 
-    The filter allows execve(2) only for a path at one random address, of 2^46. The program has
+    program: a descriptor of its file, because its folder may be closed to the user of this process.
+    arguments: the first is the program's name.
+
+    The filter allows execveat(2) only for a path at one random address, of 2^46. The program has
     another address space and does not know it, so it can start nothing.
     """
-    text = os.fsencode(path) + b"\0"
     start = secrets.randbelow(1 << 34) + (1 << 4) << 12
-    size = len(text) + (2 << 12)
     libc = _libc()
     libc.mmap.restype = ctypes.c_void_p
     mapped = libc.mmap(
-        *(ctypes.c_void_p(start), ctypes.c_size_t(size)),
+        *(ctypes.c_void_p(start), ctypes.c_size_t(1 << 12)),
         *(_PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_NEW, -1, ctypes.c_long(0)),
     )
-    address = start + secrets.randbelow(1 << 12)
     if mapped != start:  # something else lies there, or the memory limit is reached
         return
-    ctypes.memmove(address, text, len(text))
-    words = [os.fsencode(word) for word in (path, *arguments)]
+    empty_path = start + secrets.randbelow(1 << 12)  # new memory is all zeros
+    words = [os.fsencode(word) for word in arguments]
     variables = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
     word_array = (ctypes.c_char_p * (len(words) + 1))(*words)
     variable_array = (ctypes.c_char_p * (len(variables) + 1))(*variables)
-    if filter_system_calls(path_of_program=address):
-        libc.execve(ctypes.c_void_p(address), word_array, variable_array)
+    if filter_system_calls(path_of_program=empty_path):
+        path = ctypes.c_void_p(empty_path)
+        _syscall(_EXECVEAT[_column()], program, path, word_array, variable_array, _AT_EMPTY_PATH)
 
 
 def _prctl(option: int, value: int, address: int = 0) -> int:  # pragma: no cover

@@ -124,7 +124,10 @@ def _run(
     try:
         sandbox.run_program(command, source.fileno(), sink.fileno(), limits)
     except Unconfined as exc:
-        problem = "is read by ffmpeg, which runs only on Linux with seccomp and landlock"
+        problem = (
+            "is read by ffmpeg, which is started only on Linux with seccomp and landlock, and only "
+            "if every user may execute it"
+        )
         raise _unsupported(form, problem, name) from exc
     except NotDecoded as exc:
         message = f"ffmpeg cannot read this {form.title} file: record or export it again."

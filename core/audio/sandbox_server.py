@@ -192,11 +192,12 @@ def _run_program(
     # A program may handle SIGXCPU as a request to end, so it is killed at once.
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s))
     path = Path(command[0]).resolve()
+    program = os.open(path, os.O_PATH)
     libraries = [*confinement.LIBRARIES, str(path.parent.parent / "lib")]
-    if confine_files(readable=[*libraries, 0], executable=[str(path), *confinement.LOADERS]):
+    if confine_files(readable=[*libraries, 0], executable=[program, *confinement.LOADERS]):
         resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
         _drop_privileges()
-        confinement.execute(str(path), command[1:], _ENVIRONMENT_OF_PROGRAM)
+        confinement.execute(program, command, _ENVIRONMENT_OF_PROGRAM)
 
 
 def describe_protection(  # pragma: no cover

@@ -110,9 +110,10 @@ def test_the_filter_of_each_architecture(machine: str) -> None:
     program = confinement.filter_program(machine, 4242)
     column = list(confinement.ARCHITECTURES).index(machine)
 
-    def decide(number: int, argument: int = 0, of: str = machine) -> int:
+    def decide(number: int, *arguments: int, of: str = machine) -> int:
         architecture = confinement.ARCHITECTURES.get(of, 0x40000003)
-        return interpret(program, struct.pack("IIQ6Q", number, architecture, 0, argument, *[0] * 5))
+        six = (*arguments, *[0] * (6 - len(arguments)))
+        return interpret(program, struct.pack("IIQ6Q", number, architecture, 0, *six))
 
     allow, refuse, kill = 0x7FFF0000, 0x00050001, 0x80000000
     allowed = {number for number in range(2048) if decide(number) == allow}
@@ -128,9 +129,10 @@ def test_the_filter_of_each_architecture(machine: str) -> None:
     assert decide(tgkill, 4242) == allow
     assert decide(tgkill, 4243) == refuse
     program = confinement.filter_program(machine, 4242, path_of_program=(1 << 45) + 5)
-    execve, clone, clone3 = (59, 221)[column], (56, 220)[column], 435
-    assert decide(execve, (1 << 45) + 5) == decide(clone, 0x3D0F00) == allow
-    assert {decide(execve, (1 << 45) + 4), decide(execve, 5), decide(clone, 17)} == {refuse}
+    execveat, clone, clone3 = (322, 281)[column], (56, 220)[column], 435
+    assert decide(execveat, 9, (1 << 45) + 5) == decide(clone, 0x3D0F00) == allow
+    assert {decide(execveat, 9, (1 << 45) + 4), decide(execveat, 9, 5)} == {refuse}
+    assert {decide(clone, 17), decide((59, 221)[column], (1 << 45) + 5)} == {refuse}
     assert decide(clone3) == 0x00050026
     assert decide(0x40000000 | min(allowed)) == refuse  # x32
     assert all(
