@@ -22,6 +22,7 @@ from core.speech.recognise import Recogniser, error_rate
 from tests.support.command_line import EXAMPLE_INBOX, ROOT, Workspace
 from tests.support.leak import leak_clip
 from tests.support.present import present
+from watermark.warps import tempo_step
 
 pytestmark = pytest.mark.slow
 
@@ -66,12 +67,13 @@ def test_the_voice_is_labelled_as_an_approximation_and_is_closer_than_the_defaul
 
 
 def test_all_stages_but_speaking_and_enrolment_are_fast(spoken: Workspace) -> None:
-    """The bound for a minute of speech is 5 %; this job is a quarter as long."""
+    """`bench.stages` holds 5 % for a minute of speech. This job is a quarter as long, and coverage
+    slows all stages but these two, which are mostly in libraries."""
     stages = dict(parse_result(result_path(spoken).read_bytes()).stages)
     speaking = stages.pop("speak")
     stages.pop("enrol")
     stages.pop("prepare")  # includes the start of the decoder's process
-    assert sum(stages.values()) < 0.10 * speaking
+    assert sum(stages.values()) < 0.20 * speaking
 
 
 @pytest.mark.parametrize("item", list(TEXTS))
@@ -138,7 +140,7 @@ def test_a_dropped_leak_of_the_voice_is_traced_to_its_job(
     report = json.loads((spoken.root / f"bucket/results/audit/{answer['trace']}.json").read_text())
     (found,) = report["findings"]
     assert (found["job"], found["item"]) == (result_path(spoken).parent.name, "english")
-    assert found["tempo"] == pytest.approx(1.03, abs=0.003)
+    assert found["tempo"] == pytest.approx(1.03, abs=tempo_step(seconds=3.9))
 
 
 def test_no_work_is_done_twice(spoken: Workspace, watched_again: dict[str, Any]) -> None:
