@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of every function that reads untrusted bytes.
 
-    scripts/setup fuzz
+    scripts/setup dev fuzz
     python -m tests.acceptance.fuzz --target manifest --minutes 5
     python -m tests.acceptance.fuzz --target all --minutes 1        # a minute each
 
