@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.forked_command import run_command
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE_INBOX = ROOT / "examples" / "inbox"
@@ -23,18 +24,15 @@ class Workspace:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `voicedrop ARGUMENTS` and wait for its end."""
-        options = self._options(environ)
-        return subprocess.run(_command(arguments), timeout=400, check=False, **options)
+        return run_command(arguments, self.root, _environ(environ))
 
     def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
         """Start `voicedrop ARGUMENTS` without waiting for its end."""
-        return subprocess.Popen(_command(arguments), **self._options(environ))
-
-    def _options(self, environ: dict[str, str]) -> dict[str, Any]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("VOICEDROP_")}
-        env = clean | {"PYTHONPATH": str(ROOT)} | environ
-        pipe = subprocess.PIPE
-        return {"cwd": self.root, "env": env, "stdout": pipe, "stderr": pipe, "text": True}
+        command = [sys.executable, "-m", "handlers.cli", *arguments]
+        pipe, env = subprocess.PIPE, _environ(environ)
+        return subprocess.Popen(
+            command, cwd=self.root, env=env, stdout=pipe, stderr=pipe, text=True
+        )
 
     def json(self, *arguments: str) -> Any:
         """Run `voicedrop ARGUMENTS --json`, which must succeed, and return what it prints."""
@@ -43,5 +41,6 @@ class Workspace:
         return json.loads(ran.stdout)
 
 
-def _command(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "handlers.cli", *arguments]
+def _environ(environ: dict[str, str]) -> dict[str, str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("VOICEDROP_")}
+    return clean | {"PYTHONPATH": str(ROOT)} | environ
