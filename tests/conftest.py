@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
+from coverage import Coverage
 
 from core.speech.encoders import CamPlus, Ge2e
 from core.speech.recognise import Recogniser
@@ -22,6 +25,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def group(item: pytest.Item) -> str:
     folder = item.path.parent.name
     return folder if folder == "e2e" else f"{folder}/{item.path.name}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Do not measure the coverage of a test that is marked so."""
+    measurement = Coverage.current() if item.get_closest_marker("repeats") else None
+    if measurement:
+        measurement.stop()
+    try:
+        yield
+    finally:
+        if measurement:
+            measurement.start()
 
 
 @pytest.fixture(scope="session")

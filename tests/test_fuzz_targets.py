@@ -19,6 +19,7 @@ CRASHERS = {
 }
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_seeds_raise_nothing_but_job_errors(name: str) -> None:

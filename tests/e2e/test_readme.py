@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 
 from core.voice.gpt_sovits.convert.download import MODELS
 from tests.support.command_line import ROOT, Workspace
+from tests.support.untraced import environ_without_coverage
 
 pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,7 +50,8 @@ def second_job(folder: Path, first_job: str) -> str:
 
 def paste(folder: Path, *lines: str) -> str:
     command = f'voicedrop() {{ "{sys.executable}" -m handlers.cli "$@"; }}'
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("VOICEDROP_")}
+    environ = environ_without_coverage()  # other tests measure the same commands
+    clean = {k: v for k, v in environ.items() if not k.startswith("VOICEDROP_")}
     ran = subprocess.run(
         ["/usr/bin/env", "bash", "-c", "\n".join([command, *lines])],
         cwd=folder,

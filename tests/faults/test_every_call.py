@@ -64,6 +64,7 @@ def count_calls(*, waits: bool = False, split: bool = False) -> int:
     return len(plan.calls)
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("rival", [None, 0.5], ids=["alone", "beside-another"])
 @pytest.mark.parametrize("fault", FAULTS)
@@ -78,6 +79,7 @@ def test_a_fault_at_any_call_leaves_one_result_one_event_and_complete_outputs(
         assert sum(len(voice.spoken) for voice in simulation.voices) <= 2 + 2, number
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_a_fault_at_any_call_of_a_split_job_leaves_one_result() -> None:
     """Each call gets one kind of fault; tests/acceptance/faults.py combines all of them."""
@@ -90,6 +92,7 @@ def test_a_fault_at_any_call_of_a_split_job_leaves_one_result() -> None:
         assert sum(len(voice.spoken) for voice in simulation.voices) <= 2 + 2, number
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_a_reference_that_arrives_at_any_call_resumes_the_job() -> None:
     """Only the notification of the upload resumes the job, without a sweeper."""

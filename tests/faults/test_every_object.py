@@ -32,7 +32,7 @@ from tests.support.every_object import Installation, Kind, build, store_of
 from tests.support.present import present
 from tests.support.runtime import local_runtime, put_job, run_job
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.repeats]
 STRANGER = Ed25519PrivateKey.generate()
 
 

@@ -1,4 +1,4 @@
-"""300 random histories; `python -m tests.acceptance.faults` plays 20,000."""
+"""100 random histories; `python -m tests.acceptance.faults` plays 20,000."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 from tests.support.faults.broken_variants import VARIANTS, Variant
 from tests.support.faults.history import play_history
 
-HISTORIES = 300
+HISTORIES = 100
 FIRST_SEED = 1
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_random_histories_violate_no_invariant() -> None:
     """With crashes, freezes longer than the lease, outages, lost replies, lost and repeated
@@ -26,12 +27,14 @@ def test_random_histories_violate_no_invariant() -> None:
     assert max(one.sweep_rounds for one in played) > 2
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_a_seed_determines_its_history() -> None:
     first, second = play_history(77), play_history(77)
     assert (first.steps, first.faults, first.spoken) == (second.steps, second.faults, second.spoken)
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_a_broken_pipeline_is_detected(variant: Variant) -> None:

@@ -11,6 +11,7 @@ from tests.support.faults.withdrawals import BROKEN, play_withdrawal
 HISTORIES = 50
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_after_a_withdrawal_nothing_is_spoken_and_nothing_biometric_is_left() -> None:
     """With jobs, retries, shards, joining, sweeps, crashes and workers slower than their lease."""
@@ -23,6 +24,7 @@ def test_after_a_withdrawal_nothing_is_spoken_and_nothing_biometric_is_left() ->
     assert sum(one.joined for one in played)
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["not-read-before-signing", "by-key-alone"])
 def test_a_broken_pipeline_is_detected(name: str) -> None:

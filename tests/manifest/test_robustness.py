@@ -54,6 +54,7 @@ def parse_or_refuse(data: bytes, *, lines: bool = False) -> None:
         assert indices == list(range(len(indices)))
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @quick
 @given(st.binary(max_size=200))
@@ -62,6 +63,7 @@ def test_any_bytes_as_a_manifest(data: bytes) -> None:
     parse_or_refuse(data, lines=True)
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @quick
 @given(TOP)
@@ -69,6 +71,7 @@ def test_any_fields_at_the_top(top: dict[str, Any]) -> None:
     parse_or_refuse(json.dumps(manifest(**top)).encode())
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @quick
 @given(st.lists(ITEMS | JSON, max_size=4))
@@ -78,6 +81,7 @@ def test_any_items(items: list[Any]) -> None:
     parse_or_refuse(lines(*(json.dumps(item) for item in merged)), lines=True)
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @quick
 @given(JSON, JSON)
@@ -192,6 +196,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_a_hundred_thousand_items(tmp_path: Path) -> None:
     """Runs in a separate process and compares its CPU time with that of the standard library for
@@ -228,6 +233,7 @@ def test_a_name_of_a_megabyte_is_refused_quickly() -> None:
     assert len(error.pointer) < 300
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_half_a_million_keys_with_one_duplicate() -> None:
     members = ",".join(f'"x-{n}":0' for n in range(500_000))
@@ -237,6 +243,7 @@ def test_half_a_million_keys_with_one_duplicate() -> None:
     assert time.process_time() - start < 5
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_the_same_mistake_in_every_item() -> None:
     items = [{**ITEM, "id": f"i{n}", "txet": ""} for n in range(20_000)]

@@ -49,7 +49,7 @@ def _run(
     if measurement := coverage.Coverage.current():
         measurement.stop()
         coverage.process_startup(force=True)
-    from handlers.cli.app import main  # noqa: PLC0415
+    from handlers.cli.app import main
 
     try:
         main()

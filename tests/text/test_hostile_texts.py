@@ -45,6 +45,7 @@ MANY = {"kokoro-en": "Ⅷ" * LENGTH, "kokoro-ja": "ﷺ" * LENGTH}
 """Characters that become many."""
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("texts", [WORST, MANY], ids=["worst", "many"])
 def test_no_text_takes_more_than_two_seconds_of_processor_time(texts: dict[str, str]) -> None:
@@ -67,6 +68,7 @@ def test_every_front_end_has_a_worst_text() -> None:
     assert set(front_ends()) == WORST.keys()
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("name", front_ends())
 def test_hostile_texts_are_read_or_refused(name: str) -> None:

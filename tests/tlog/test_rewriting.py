@@ -12,6 +12,7 @@ SEQUENCES = 60
 MOST = 400
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 def test_whoever_kept_a_checkpoint_notices_what_a_holder_of_the_key_rewrites() -> None:
     """By `log verify` and by `audit`; neither objects to lawful work."""
@@ -22,6 +23,7 @@ def test_whoever_kept_a_checkpoint_notices_what_a_holder_of_the_key_rewrites() -
     assert sum(one.lawful for one in played) > SEQUENCES / 20
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_verifier_is_noticed(name: str) -> None:
