@@ -1,7 +1,7 @@
 """Decompression bombs: small files with hours of audio are refused within two seconds and 300 MB.
 
-One separate process reads all files. The figures are what they cost it and its descendants, server
-and decoders, beyond the server at rest. Time is CPU time, so that other load on the machine does not
+One separate process reads all files. The figures are what they cost it and its descendants, the
+server and the decoders, beyond the server at rest. Time is CPU time, so that other load does not
 matter.
 """
 
