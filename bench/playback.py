@@ -57,7 +57,7 @@ def runtime(folder: Path, **environ: str) -> Runtime:
         (folder / name).mkdir(exist_ok=True)
     keys.create_keys(folder / "keys")
     production = wiring.create_runtime(settings(folder, **environ), wiring.CurrentCredentials({}))
-    return replace(production, load_voice=Playback, languages=Playback.languages)
+    return replace(production, load_voice=Playback)
 
 
 def manifest(**fields: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from core.job.runtime import Runtime, Step
 from core.settings import Settings
 from core.storage.local import LocalStore
 from core.storage.port import Store
+from core.text.spoken import FrontEnd
 from core.voice import Voice
 
 if TYPE_CHECKING:
@@ -161,15 +162,15 @@ def _recogniser() -> Recogniser:
     return Recogniser.load()
 
 
-def engine_languages(settings: Settings) -> frozenset[str]:
-    """Return the languages of the engine, without loading it."""
+def engine_front_end(settings: Settings) -> FrontEnd:
+    """Return the text front end of the engine, without loading the engine."""
     if settings.engine == "kokoro":
-        from core.voice.kokoro.text import LANGUAGES
+        from core.voice.kokoro.text import KokoroFrontend
 
-        return LANGUAGES
+        return KokoroFrontend()
     from core.voice.gpt_sovits.frontend import Frontend
 
-    return Frontend().languages
+    return Frontend()
 
 
 def create_local_runtime(
@@ -193,7 +194,7 @@ def create_runtime(
         control=open_store(settings.control, settings, credentials),
         load_voice=cache(partial(load_voice, settings)),
         identify_voice=_identify_kokoro if settings.engine == "kokoro" else None,
-        languages=engine_languages(settings),
+        front_end=engine_front_end(settings),
         keys=load_keyring(settings, credentials),
         worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],
         mark=settings.mark,

@@ -26,7 +26,8 @@ from core.storage.object_keys import (
     voice_prefix,
 )
 from core.storage.port import Info, Object, Store
-from core.text import segment
+from core.text import spoken
+from core.text.spoken import FrontEnd
 
 Attempt = Callable[[Callable[[str], None], str], None]
 """Calls a function for a recording."""
@@ -41,6 +42,8 @@ class Gate:
     """The consent record as stored; None if the manifest names none."""
     claim: ConsentClaim
     at: datetime
+    front_end: FrontEnd
+    """That of the engine, which decides in which languages a text is spoken."""
     is_revoked: bool = False
 
     def admit(self, *languages: str) -> tuple[ConsentRef | None, list[Notice]]:
@@ -63,9 +66,13 @@ class Gate:
     @property
     def limits_languages(self) -> bool:
         """Whether the record allows certain languages only."""
+        return bool(self._languages)
+
+    @property
+    def _languages(self) -> Collection[str]:
         if self.is_revoked or not self.record:
-            return False
-        return bool(records.parse_consent(self.record).scope.languages)
+            return ()
+        return records.parse_consent(self.record).scope.languages
 
     @property
     def valid_from(self) -> datetime | None:
@@ -78,8 +85,13 @@ class Gate:
         return records.parse_consent(self.record).protection_owner if self.record else ""
 
     def spoken_languages(self, text: str, language: str) -> Collection[str]:
-        """Return the languages of a text that `admit` must be asked for."""
-        return segment.spoken_languages(text, language) if self.limits_languages else (language,)
+        """Return the languages of a text that `admit` must be asked for.
+
+        Raises Misconfigured MODEL_MISSING.
+        """
+        if not (allowed := self._languages):
+            return (language,)
+        return spoken.spoken_languages(text, language, self.front_end, allowed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +103,7 @@ class ConsentRegister:
     control: Store
     keys: Keyring
     policy: ConsentPolicy
+    front_end: FrontEnd
     queue: Callable[[WithdrawalNote], None]
     """Queues a stored note for the log, unless that contains it."""
 
@@ -119,6 +132,7 @@ class ConsentRegister:
             record=record,
             claim=claim,
             at=datetime.fromtimestamp(self.inbox.now(), UTC),
+            front_end=self.front_end,
             is_revoked=is_revoked,
         )
 

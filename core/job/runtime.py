@@ -22,6 +22,7 @@ from core.result.item_result import ItemResult
 from core.settings import ConsentPolicy, MarkPreset, Preparation
 from core.speech.recognise import Transcribe
 from core.storage.port import Store
+from core.text.spoken import FrontEnd
 from core.tlog import sequencer
 from core.voice import Voice
 
@@ -56,8 +57,8 @@ class Runtime:
     """Return the voice engine; the first call loads it."""
     identify_voice: Callable[[], str] | None = None
     """Return the engine's fingerprint without loading it; None: it has to be loaded."""
-    languages: frozenset[str]
-    """The languages that the engine speaks."""
+    front_end: FrontEnd
+    """What the engine reads, and in which language."""
     keys: Keyring
     worker: str
     """Unique name of this worker: 1 to 16 of 0-9 A-Z a-z . _ -, to fit into a lease's record."""
@@ -88,6 +89,11 @@ class Runtime:
         return self.load_voice()
 
     @property
+    def languages(self) -> frozenset[str]:
+        """The languages that the engine speaks."""
+        return self.front_end.languages
+
+    @property
     def fingerprint(self) -> str:
         """`voice.fingerprint`, without loading the engine if possible."""
         return self.identify_voice() if self.identify_voice else self.voice.fingerprint
@@ -100,6 +106,7 @@ class Runtime:
             control=self.control,
             keys=self.keys,
             policy=self.consent,
+            front_end=self.front_end,
             queue=partial(
                 sequencer.enqueue_withdrawal,
                 results=self.results,

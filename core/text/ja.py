@@ -22,6 +22,9 @@ _MARK_OF = {
     "、": ",",
 }  # fmt: skip
 _RUN = re.compile(rf"([{re.escape(MARKS)}])[{re.escape(MARKS)}]+")
+_SILENT = "・"
+"""OpenJTalk warns about it at the beginning."""
+_READING = re.compile("[ァ-ヺ]")
 _FEATURES = re.compile(
     r"-(?P<phone>.*?)\+.*/A:(?P<accent>-?\w+)\+(?P<mora>\w+)\+(?P<left>\w+)/B:.*/F:(?P<morae>\w+)_"
 )
@@ -32,7 +35,7 @@ def phonemise(text: str) -> Pronunciation:
     spoken = _RUN.sub(r"\1", expand(text))
     phones: list[str] = []
     for chunk in _CHUNK.findall(spoken.lower()):
-        if len(chunk) > 1 or re.match(r"\w", chunk):
+        if _has_words(chunk):
             phones += _phones_of_chunk(chunk)
         elif chunk != " ":
             phones.append(_MARK_OF.get(chunk, chunk))
@@ -40,10 +43,25 @@ def phonemise(text: str) -> Pronunciation:
     return Pronunciation(spoken, tuple(phone if phone in known else UNKNOWN for phone in phones))
 
 
+def without_silent(text: str) -> str:
+    """Return Japanese text with spaces in place of marks and of what OpenJTalk cannot read; numbers
+    are written as words."""
+    return " ".join(
+        word["string"] if _READING.search(word["pron"]) else " "
+        for chunk in _CHUNK.findall(expand(text).lower())
+        if _has_words(chunk)
+        for words in openjtalk.split_words(chunk.lstrip(_SILENT))
+        for word in words
+    )
+
+
+def _has_words(chunk: str) -> bool:
+    return len(chunk) > 1 or bool(re.match(r"\w", chunk))
+
+
 def _phones_of_chunk(chunk: str) -> Iterator[str]:
     """Yield the phones and pitch marks of a run without punctuation."""
-    # A leading dot is silent, and OpenJTalk warns about it.
-    for labels in openjtalk.make_labels(chunk.lstrip("・")):
+    for labels in openjtalk.make_labels(chunk.lstrip(_SILENT)):
         yield from _phones_with_pitch(labels)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from core.text import en_numbers
+from core.text.spoken import Run
 
 LANGUAGES = ("en", "ja", "ko", "yue", "zh")
 MODES = ("auto", "auto_yue", "all_zh", "all_ja", "all_ko", "all_yue", *LANGUAGES)
@@ -17,22 +18,27 @@ _UNITS = (
     r"(?:\s?(?:km/h|m/s|kHz|MHz|GHz|mAh|kWh|min|km[²2]?|cm[²³23]?|m[²³23]|mm|nm|kg|mg|m[lL]|[dk]B|ds|ms"
     r"|Hz|kW|℃|℉|°[CF]?|[mgtLhsVW])(?![A-Za-z0-9]))"
 )
+_LATIN = "A-Za-zÀ-ÖØ-öø-ɏ"
+_KANA = "ぁ-ゖァ-ヺーｦ-ﾟ゛゜"
+_HANGUL = "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af"
+_HAN = "㐀-鿿豈-﫿々〇"
 _TOKEN = re.compile(
-    rf"(?P<en>{en_numbers.ADDRESS}|[A-Za-zÀ-ɏ][A-Za-z0-9À-ɏ]*(?:['’.\-&/+_][A-Za-z0-9À-ɏ]+)*\+*)"
+    rf"(?P<en>{en_numbers.ADDRESS}|[{_LATIN}][{_LATIN}0-9]*(?:['’.\-&/+_][{_LATIN}0-9]+)*\+*)"
     rf"|(?P<number>(?:(?:US\$|HK\$|[$¥￥€£])\s?)?[-−+]?\.?\d[\d,.:/~〜～–%-]*(?<![,.:]){_UNITS}?)"
-    r"|(?P<ja>[ぁ-ゖァ-ヺーｦ-ﾟ゛゜]+)"
-    r"|(?P<ko>[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]+)"
-    r"|(?P<han>[㐀-鿿豈-﫿々〇]+)"
+    rf"|(?P<ja>[{_KANA}]+)"
+    rf"|(?P<ko>[{_HANGUL}]+)"
+    rf"|(?P<han>[{_HAN}]+)"
     r"|(?P<mark>.)",
     re.S,
 )
-Run = tuple[str, str]
-
-QUOTED_IN_A_ROW = 5
-QUOTED_IN_ALL = 2
-QUOTED_SHARE = 1 / 3
-"""Words, or characters of scripts without spaces, up to which another language counts as quoted:
-in a row, in the whole text, and as a share of it."""
+_OTHER_LANGUAGE = {
+    "en": re.compile(f"[{_KANA}{_HANGUL}{_HAN}]"),
+    "ja": re.compile(f"[{_LATIN}@{_HANGUL}]"),
+    "ko": re.compile(f"[{_LATIN}@{_KANA}{_HAN}]"),
+    "yue": re.compile(f"[{_LATIN}@{_KANA}{_HANGUL}]"),
+    "zh": re.compile(f"[{_LATIN}@{_KANA}{_HANGUL}]"),
+}
+"""Mode -> characters without which the whole text is in its language; @ may be in an address."""
 
 
 def split_by_language(text: str, mode: str) -> list[Run]:
@@ -42,8 +48,8 @@ def split_by_language(text: str, mode: str) -> list[Run]:
     `all_` everything except Latin words; `auto` tells Chinese from Japanese by kana.
     """
     home = mode.removeprefix("all_")
-    if mode == "en" and text.isascii():
-        return [("en", text)]
+    if text and is_of_one_language(text, mode):
+        return [(mode, text)]
     tokens = [(str(token.lastgroup), token.group()) for token in _TOKEN.finditer(text)]
     runs: list[Run] = []
     for i, (kind, token) in enumerate(tokens):
@@ -55,38 +61,9 @@ def split_by_language(text: str, mode: str) -> list[Run]:
     return runs
 
 
-def spoken_languages(text: str, language: str) -> frozenset[str]:
-    """Return the languages in which an engine speaks a text whose stated language is `language`.
-
-    Engines read every script in its own language, so a Chinese text that is stated to be English is
-    spoken in Chinese. A name or term in another language is a quotation and does not count: at most
-    QUOTED_IN_A_ROW units in a row, and at most QUOTED_IN_ALL or QUOTED_SHARE of the text. Written
-    Chinese does not tell Mandarin from Cantonese, nor kanji from Chinese: the statement decides.
-    """
-    if language not in LANGUAGES or (language == "en" and text.isascii()):
-        return frozenset({language})
-    longest: dict[str, int] = {}
-    total: dict[str, int] = {}
-    for spoken, run in split_by_language(text, language):
-        units = _count_units(run)
-        longest[spoken] = max(longest.get(spoken, 0), units)
-        total[spoken] = total.get(spoken, 0) + units
-    allowed = max(QUOTED_IN_ALL, QUOTED_SHARE * sum(total.values()))
-    foreign = {
-        name
-        for name in total.keys() - {language}
-        if longest[name] > QUOTED_IN_A_ROW or total[name] > allowed
-    }
-    return frozenset(foreign if foreign and not total.get(language) else {*foreign, language})
-
-
-def _count_units(run: str) -> int:
-    """Count words of alphabets, and characters of other scripts."""
-    return sum(
-        len(token.group()) if token.lastgroup in ("ja", "ko", "han") else 1
-        for token in _TOKEN.finditer(run)
-        if token.lastgroup != "mark"
-    )
+def is_of_one_language(text: str, mode: str) -> bool:
+    """Return whether all of a text is certainly in the language of its mode."""
+    return mode in _OTHER_LANGUAGE and not _OTHER_LANGUAGE[mode].search(text)
 
 
 def _append_run(runs: list[Run], language: str, token: str) -> None:

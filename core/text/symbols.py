@@ -12,12 +12,20 @@ UNKNOWN = "UNK"
 MARKS = "!?…,.-"
 """Punctuation that has a symbol."""
 
+_SILENT = frozenset({*MARKS, UNKNOWN, "SP", "SP2", "SP3", "_", "[", "]", "停", "空"})
+"""Symbols of pauses, of marks of pitch, and of what could not be read."""
+
 
 @cache
 def symbol_table() -> dict[str, int]:
     """Return the ids of pinyin and jyutping halves, Japanese phones, ARPAbet, jamo, punctuation."""
     symbols = json.loads((DATA / "symbols.json").read_text("utf-8"))
     return {symbol: i for i, symbol in enumerate(symbols)}
+
+
+def has_sound(phones: Iterable[str]) -> bool:
+    """Return whether one of the phones is more than a pause."""
+    return any(phone in symbol_table() and phone not in _SILENT for phone in phones)
 
 
 def symbol_ids(phones: Iterable[str]) -> tuple[int, ...]:

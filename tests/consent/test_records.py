@@ -18,6 +18,7 @@ from core.consent.gate import Gate
 from core.consent.records import Consent, ConsentClaim, ConsentRef, Scope, StatementAudio, Subject
 from core.errors import Notice, Refused
 from core.settings import ConsentPolicy
+from core.voice.kokoro.text import KokoroFrontend
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs/schemas/consent-1.json"
 REFERENCE = hashlib.sha256(b"alice.wav").hexdigest()
@@ -204,7 +205,15 @@ def test_results_refer_to_the_record_and_not_the_person() -> None:
 def gate(
     policy: ConsentPolicy, record: bytes | None, *, revoked: bool = False
 ) -> tuple[ConsentRef | None, list[Notice]]:
-    return Gate(policy=policy, record=record, claim=CLAIM, at=NOW, is_revoked=revoked).admit("en")
+    opened = Gate(
+        policy=policy,
+        record=record,
+        claim=CLAIM,
+        at=NOW,
+        front_end=KokoroFrontend(),
+        is_revoked=revoked,
+    )
+    return opened.admit("en")
 
 
 def test_the_optional_policy_waives_a_missing_record_with_a_notice() -> None:

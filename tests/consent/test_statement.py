@@ -8,7 +8,8 @@ import pytest
 
 from core.consent import statement
 from core.consent.statement import Statement
-from core.text.segment import spoken_languages
+from core.text.spoken import spoken_languages
+from core.voice.gpt_sovits.frontend import Frontend
 
 START, END = datetime(2026, 6, 1, tzinfo=UTC), datetime(2027, 6, 1, tzinfo=UTC)
 
@@ -43,7 +44,7 @@ def test_a_statement_is_in_its_language_and_complete(
     assert ("2027" in words) == (end is not None)
     assert "{" not in words
     # The words around the names are in the language itself.
-    assert language in spoken_languages(words, language)
+    assert language in spoken_languages(words, language, Frontend())
     assert (language == "en") == words.isascii() or "ü" in words
 
 

@@ -421,6 +421,8 @@ def test_the_scope_is_that_of_the_language_which_is_spoken(runtime: Runtime, mod
         {"id": "zh", "text": "你好，这是一句完整的中文。", "language": "en"},
         {"id": "en", "text": "Nothing but plain English words here.", "language": "en"},
         {"id": "name", "text": "The word 你好 is a greeting.", "language": "en"},
+        {"id": "silent", "text": "这 Æ Æ 是 Æ Æ 中 Æ Æ 文 Æ Æ。", "language": "en"},
+        {"id": "ja", "text": "昨日東京の大学で", "language": "en"},
     ]
     key = put_job(runtime, items=items, mode=mode)
     put_record(runtime, RECORD, scope=records.Scope(languages=["en"]))
@@ -429,7 +431,11 @@ def test_the_scope_is_that_of_the_language_which_is_spoken(runtime: Runtime, mod
         "CONSENT_SCOPE",
         "",
         "",
+        "CONSENT_SCOPE",
+        "CONSENT_SCOPE",
     ]
+    reasons = [item.error.message for item in done.items if item.error]
+    assert [reason.rpartition(" in ")[2] for reason in reasons] == ["zh.", "zh.", "ja."]
 
 
 RECORDING = hashlib.sha256(REFERENCE.read_bytes()).hexdigest()

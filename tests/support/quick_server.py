@@ -69,7 +69,6 @@ class QuickWorker(worker.Worker):
                 runtime,
                 load_voice=lambda: voice,
                 identify_voice=None,
-                languages=voice.languages,
             )
         return self._runtime
 

@@ -28,6 +28,7 @@ from core.storage.local import LocalStore
 from core.trace import registry
 from core.trace.registry import Mark
 from core.voice import Match, SpeechChunk, Voice, Voiceprint
+from core.voice.kokoro.text import LANGUAGES, KokoroFrontend
 from handlers.jobs import carry_out
 
 WATERMARK_KEY = os.urandom(32)
@@ -44,7 +45,7 @@ class BuzzVoice:
     name: str = "buzz"
     fingerprint: str = "buzz/1"
     rate: int = 24_000
-    languages: frozenset[str] = frozenset({"en", "zh", "ja"})
+    languages: frozenset[str] = LANGUAGES
     seconds_each: float = 0.0
     """Duration of each sentence in seconds, which gives other workers and signals time."""
     enrolled: list[str] = field(default_factory=list)
@@ -121,7 +122,7 @@ def local_runtime(root: Path, **changes: Any) -> Runtime:
         "lease_seconds": 5.0,
     }
     voice: Voice = changes.pop("voice", None) or BuzzVoice()
-    fields |= {"load_voice": lambda: voice, "languages": voice.languages}
+    fields |= {"load_voice": lambda: voice, "front_end": KokoroFrontend()}
     return Runtime(**(fields | changes))
 
 

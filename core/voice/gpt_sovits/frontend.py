@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 from core.errors import Refused
 from core.text import add_leading_pause, cut, load_phonemiser
-from core.text.segment import LANGUAGES, MODES, split_by_language
-from core.text.symbols import symbol_ids
+from core.text.segment import LANGUAGES, MODES, is_of_one_language, split_by_language
+from core.text.spoken import Run, keep_spoken
+from core.text.symbols import has_sound, symbol_ids
 from core.voice.gpt_sovits.text_features import Phrase, Span
 
 _MIN_PHONEMES = 6
@@ -26,6 +28,25 @@ class Frontend:
     def languages(self) -> frozenset[str]:
         return frozenset(LANGUAGES)
 
+    def split_by_language(self, text: str, language: str) -> Iterator[Run]:
+        """Yield the runs in which a text is read."""
+        if is_of_one_language(text, language):
+            yield language, text
+            return
+        for piece in cut.split_text(text, language, self.method):
+            yield from split_by_language(piece, language)
+
+    def without_silent(self, run: str, language: str) -> str:
+        """Return a run of a language with spaces in place of what has no phonemes but pauses.
+
+        Raises Misconfigured MODEL_MISSING.
+        """
+        if language == "ja":  # OpenJTalk reads words, and leaves out those that it does not know
+            from core.text.ja import without_silent
+
+            return without_silent(run)
+        return keep_spoken(run, partial(_is_spoken, language))
+
     def __call__(self, text: str, language: str) -> Sequence[Phrase]:
         """Return the phrases in order; empty if the text has no word that can be spoken.
 
@@ -37,6 +58,11 @@ class Frontend:
         return [
             read_phrase(piece, language) for piece in cut.split_text(text, language, self.method)
         ]
+
+
+@lru_cache(maxsize=1 << 15)
+def _is_spoken(language: str, char: str) -> bool:
+    return has_sound(load_phonemiser(language)(char).phones)
 
 
 def read_phrase(piece: str, mode: str) -> Phrase:

@@ -22,6 +22,7 @@ from core.job import lease
 from core.job.quota import Quota
 from core.job.runtime import Runtime, Waiting
 from core.voice import SpeechChunk, Voiceprint
+from core.voice.kokoro.text import KokoroFrontend
 from handlers import oss
 from tests.support.events import notification
 from tests.support.faults import cached_audio
@@ -135,7 +136,7 @@ class Simulation:
         return Runtime(
             **stores,
             load_voice=lambda: voice,
-            languages=voice.languages,
+            front_end=KokoroFrontend(),
             keys=keyring(),
             worker=host.name,
             producer="00119111000000000000010000",
@@ -152,7 +153,7 @@ class Simulation:
             results=self.buckets["results"],
             control=self.buckets["control"],
             load_voice=BuzzVoice,
-            languages=BuzzVoice().languages,
+            front_end=KokoroFrontend(),
             keys=keyring(),
             worker="observer",
         )

@@ -34,6 +34,7 @@ ALPHABET = st.sampled_from(
     [
         ("zh", "用iPad 3 Pro。", [("zh", "用"), ("en", "iPad "), ("zh", "3 "), ("en", "Pro。")]),
         ("zh", "重2.5kg，长60cm。", [("zh", "重2.5kg，长60cm。")]),
+        ("zh", "3×4=12", [("zh", "3×4=12")]),
         ("zh", "3D打印", [("zh", "3"), ("en", "D"), ("zh", "打印")]),
         ("zh", "看www.a.com/b?c=1吧", [("zh", "看"), ("en", "www.a.com/b?c=1"), ("zh", "吧")]),
         ("zh", "信箱a.b@c.com。", [("zh", "信箱"), ("en", "a.b@c.com。")]),

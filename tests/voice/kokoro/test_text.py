@@ -228,3 +228,12 @@ def test_long_japanese_does_not_crash_the_process(text_: str) -> None:
     """OpenJTalk has buffers of a fixed size: each of these texts used to crash the worker."""
     assert japanese.phonemise(text_)
     assert ja.phonemise(text_).phones
+
+
+@pytest.mark.parametrize("language", ["zh", "ja"])
+def test_letters_of_the_phonetic_alphabet_are_not_read_as_sounds(language: str) -> None:
+    assert list(text.split_utterances("ɑʃəɕ ʊŋ。", language)) == []
+
+
+def test_latin_letters_in_full_width_are_read_in_japanese() -> None:
+    assert text.phonemise("Ａさん", "ja") == text.phonemise("エイさん", "ja")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
 
 from core.text.cut import split_sentences
+from core.text.spoken import Run, keep_spoken
 from core.voice.kokoro import model
 
 LANGUAGES = frozenset({"en", "ja", "zh"})
@@ -43,17 +45,57 @@ def split_utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]
 
 def phonemise(sentence: str, language: str) -> str:
     """Return the phonemes of a sentence whose main language is `language`."""
-    pieces: list[str] = []
-    start = 0
-    for run in _FOREIGN[language].finditer(sentence):
-        pieces.append(_load_phonemiser(language)(sentence[start : run.start()]))
-        pieces.append(_load_phonemiser(str(run.lastgroup))(run.group()))
-        start = run.end()
-    pieces.append(_load_phonemiser(language)(sentence[start:]))
-    spoken = " ".join(piece for piece in pieces if piece)
-    known = "".join(symbol for symbol in spoken if symbol in model.vocabulary())
+    pieces = (
+        _load_phonemiser(spoken)(run) for spoken, run in _split_by_language(sentence, language)
+    )
+    known = _keep_known(" ".join(piece for piece in pieces if piece))
     known = re.sub(r"\s+(?=[,.!?;:…)”])", "", known)
     return re.sub(r"\s+", " ", known).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class KokoroFrontend:
+    """What is known of this front end without loading the model (`core.text.spoken.FrontEnd`)."""
+
+    languages: frozenset[str] = LANGUAGES
+
+    def split_by_language(self, text: str, language: str) -> Iterator[Run]:
+        """Return the runs in which a text is read: no run of another language spans sentences."""
+        return _split_by_language(text, language)
+
+    def without_silent(self, run: str, language: str) -> str:
+        """Return a run of a language with spaces in place of what has no sound.
+
+        Raises Misconfigured MODEL_MISSING.
+        """
+        if language == "ja":  # OpenJTalk reads words, and leaves out those that it does not know
+            from core.voice.kokoro.text.japanese import read_words
+
+            return " ".join(word if _has_sound(sound) else " " for word, sound in read_words(run))
+        return keep_spoken(run, partial(_is_spoken, language))
+
+
+def _split_by_language(text: str, language: str) -> Iterator[Run]:
+    """Yield the runs of a text; those of the main language may be empty."""
+    start = 0
+    for run in _FOREIGN[language].finditer(text):
+        yield language, text[start : run.start()]
+        yield str(run.lastgroup), run.group()
+        start = run.end()
+    yield language, text[start:]
+
+
+@lru_cache(maxsize=1 << 15)
+def _is_spoken(language: str, char: str) -> bool:
+    return _has_sound(_load_phonemiser(language)(char))
+
+
+def _has_sound(spoken: str) -> bool:
+    return bool(_VOWEL_OR_TONE.search(_keep_known(spoken)))
+
+
+def _keep_known(spoken: str) -> str:
+    return "".join(symbol for symbol in spoken if symbol in model.vocabulary())
 
 
 @cache

@@ -38,15 +38,22 @@ _TOKEN = re.compile(r"[㐀-鿿豈-﫿〇]+|[^㐀-鿿豈-﫿〇]+")
 
 def phonemise(text: str) -> str:
     """Return the phonemes of Chinese text with numbers; words are separated by spaces."""
-    from core.text.zh_words import split_words  # loads dictionaries
-
     pieces = []
     for run in _TOKEN.findall(expand(text)):
         if re.match(r"[㐀-鿿豈-﫿〇]", run):
-            pieces.append(" ".join(map(_ipa_of_word, split_words(run))))
+            pieces.append(" ".join(map(_ipa_of_word, _split_words(run))))
         else:
-            pieces.append(re.sub(r"([,.!?:;”)])", r"\1 ", run.translate(_MARKS)))
+            marks = re.sub(r"\w", "", run.translate(_MARKS))  # a letter is no phoneme
+            pieces.append(re.sub(r"([,.!?:;”)])", r"\1 ", marks))
     return "".join(pieces)
+
+
+def _split_words(run: str) -> list[str]:
+    if len(run) == 1:
+        return [run]
+    from core.text.zh_words import split_words  # loads dictionaries
+
+    return split_words(run)
 
 
 def _ipa_of_word(word: str) -> str:

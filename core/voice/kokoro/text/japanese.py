@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
@@ -63,20 +64,26 @@ _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 def phonemise(text: str) -> str:
     """Return the phonemes of Japanese text; words are separated by spaces."""
+    return re.sub(r"\s+", " ", "".join(sound for _, sound in read_words(text))).strip()
+
+
+def read_words(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the words of Japanese text, in full width and with numbers as words, and the phonemes
+    of each with a space before them; the marks of those that are not spoken."""
     text = _ARABIC_FORMS.sub("", to_ascii_digits(text))
     text = re.sub(r"[〜～](?=\d)", "から", text)
     text = unicodedata.normalize("NFKC", text)
-    pieces: list[str] = []
     for word in chain.from_iterable(openjtalk.split_words(text)):
-        if word["pos"] == "記号" or not word["pron"].strip("*"):
-            pieces.append(_convert_marks(word["string"]))
+        is_mark = word["pos"] == "記号" and word["pos_group1"] != "アルファベット"
+        if is_mark or not word["pron"].strip("*"):
+            yield word["string"], _convert_marks(word["string"])
         else:
-            pieces.append(" " + kana_to_ipa(word["pron"].replace("’", "")))
-    return re.sub(r"\s+", " ", "".join(pieces)).strip()
+            yield word["string"], " " + kana_to_ipa(word["pron"].replace("’", ""))
 
 
 def _convert_marks(string: str) -> str:
-    return "".join(_MARKS.get(char, char) for char in unicodedata.normalize("NFKC", string))
+    marks = re.sub(r"\w", "", unicodedata.normalize("NFKC", string))  # a letter is no phoneme
+    return "".join(_MARKS.get(char, char) for char in marks)
 
 
 def kana_to_ipa(reading: str) -> str:
