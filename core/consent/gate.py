@@ -125,7 +125,8 @@ class ConsentRegister:
             if revoked:
                 withdraws = _withdraws(revoked, stored)
                 if not _is_noted(revoked, notes) or (withdraws and not is_revoked):
-                    self._withdraw_beside(revoked, stored)
+                    with suppress(Refused):  # a sweep reports what cannot be stored
+                        self._withdraw_beside(revoked, stored)
                 is_revoked = is_revoked or withdraws
         return Gate(
             policy=self.policy,
@@ -237,12 +238,9 @@ class ConsentRegister:
     def _withdraw_beside(
         self, revoked: Info, stored: Object | None, used: Collection[str] = ()
     ) -> list[str]:
-        new, covered = [], []
-        if stored is not None:
-            with suppress(Refused):  # what is no consent record admits nothing
-                covered = records.parse_consent(stored.data).ref_audio_sha256
-                if _withdraws(revoked, stored):
-                    new = self.withdraw(stored.data, revoked.modified)
+        new, covered = [], _covered(stored)
+        if stored is not None and covered and _withdraws(revoked, stored):
+            new = self.withdraw(stored.data, revoked.modified)
         if stored is None or stored.info.modified > revoked.modified:
             lost = {*covered, *used}
             former = [r for r in sorted(lost) if not _is_noted(revoked, self.find_withdrawals(r))]
@@ -254,7 +252,8 @@ class ConsentRegister:
         """Withdraw a voice that was first used under a record beside which one of these objects
         `<record>.revoked` is now; return what `withdraw_marked` returns."""
         key = read_voice_key(recording, self.control, self.keys)
-        revoked_key = key.consent + REVOKED_SUFFIX if key else ""
+        # Without a record there is nothing that an object `.revoked` could be beside.
+        revoked_key = key.consent + REVOKED_SUFFIX if key and key.consent else ""
         if revoked_key not in revoked_keys:
             return []
         return self.withdraw_marked(revoked_key, used=[recording])
@@ -278,6 +277,13 @@ class ConsentRegister:
 def _recording_of(info: Info) -> str:
     """Return the recording in a key under `withdrawn/` or `voices/`."""
     return info.key.split("/")[1]
+
+
+def _covered(stored: Object | None) -> list[str]:
+    """Return the recordings of a record; none of what is no record, because that admits nothing."""
+    with suppress(Refused):
+        return records.parse_consent(stored.data).ref_audio_sha256 if stored else []
+    return []
 
 
 def _is_noted(revoked: Info, notes: Iterable[WithdrawalNote]) -> bool:

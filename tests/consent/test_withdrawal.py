@@ -579,6 +579,32 @@ def test_what_was_learned_under_a_record_is_withdrawn_by_what_was_beside_it_alon
     assert not is_withdrawn(runtime, "consent/other.json")
 
 
+def test_a_note_that_cannot_be_stored_admits_nobody_and_is_reported(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    put_at(runtime, RECORD, make_record(), hour(0))
+    put_at(runtime, f"{RECORD}.revoked", b"", hour(1))
+    note = withdrawal_key(RECORDING, hashlib.sha256(make_record()).hexdigest())
+    (tmp_path / "results" / note).mkdir(parents=True)
+    assert is_withdrawn(runtime, RECORD)
+    (finding,) = sweep.run_sweep(runtime).findings
+    assert (finding.kind, finding.keys, bool(finding.error)) == (
+        "foreign",
+        [f"{RECORD}.revoked"],
+        True,
+    )
+
+
+def test_a_voice_that_was_used_without_a_record_is_not_withdrawn_by_an_object_without_a_name(
+    runtime: Runtime,
+) -> None:
+    open_voice_key(RECORDING, (None, ""), runtime.control, runtime.keys)
+    put_at(runtime, ".revoked", b"", hour(1))
+    put_at(runtime, "consent/.revoked", b"", hour(1))
+    sweep.run_sweep(runtime)
+    assert notes(runtime) == []
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -128,6 +128,8 @@ class _Sequence:
         runtime, jobs = _make_jobs()
         self.runtime = replace(runtime, results=self.results, control=self.control)
         self.waiting = self.rng.sample(jobs, len(jobs))
+        self.records: list[bytes] = []
+        """Consent records."""
         self.earlier: list[dict[str, Object]] = []
         """Earlier states of results, to which the attacker may return."""
 
@@ -176,8 +178,10 @@ class _Sequence:
             erase_outputs(job_id_of(self.rng.choice(outputs)), self.runtime, reason="asked to")
 
     def withdraw(self) -> None:
+        """Withdraw a new record, and every second time the one before it again."""
         record = records.format_consent(consent_record(self.rng.randbytes(8)))
-        self.runtime.consents.withdraw(record, self.time)
+        self.records.append(record)
+        self.runtime.consents.withdraw(self.records[-1 - (len(self.records) + 1) % 2], self.time)
 
     def pass_time(self) -> None:
         self.time += self.rng.choice([1, 61, 86_400])
@@ -404,8 +408,11 @@ class _Sequence:
         """Return the leaf of a document as it is stored now."""
         digest = hashlib.sha256(self._read(key)).hexdigest()
         if key.startswith(WITHDRAWN):
-            _, recording, record = key.removesuffix(".json").split("/")
-            return WithdrawalLeaf(recording=recording, record=record, sha256=digest)
+            _, recording, name = key.removesuffix(".json").split("/")
+            record, _, again = name.partition(".")
+            return WithdrawalLeaf(
+                recording=recording, record=record, again=int(again or 0), sha256=digest
+            )
         if "/tombstones/" in key:
             return TombstoneLeaf(job=job_id_of(key), number=int(key[-10:-5]), sha256=digest)
         return Leaf(job=job_id_of(key), result_sha256=digest)
