@@ -41,31 +41,25 @@ def watch_once(workspace: Workspace, key: str, code: int = 0, /, **environ: str)
     return job
 
 
-def test_a_dry_run_from_the_command_line_estimates_and_loads_no_engine(
+def test_dry_runs_from_the_command_line_estimate_or_explain_and_load_no_engine(
     workspace: Workspace,
 ) -> None:
-    shutil.copytree(EXAMPLE_INBOX, workspace.root / "bucket/inbox", dirs_exist_ok=True)
-    (workspace.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
-    key = put_manifest(workspace, "dry", mode="validate")
-    environ = {"VOICEDROP_KOKORO": NO_ENGINE, "VOICEDROP_PRICE": "0.6"}
-    job = watch_once(workspace, key, **environ)
-    assert (job["status"], job["estimate"]["items"]) == ("validated", 3)
-    assert job["estimate"]["cost"] > 0
-    assert not list((workspace.root / "bucket/results/out").rglob("*.sealed"))
-    (event,) = (workspace.root / "bucket/results/events").rglob("*.json")
-    assert json.loads(event.read_text())["type"] == "com.voicedrop.job.validated"
-
-
-def test_a_dry_run_of_a_bad_manifest_ends_with_the_exit_code_of_a_failure(
-    workspace: Workspace,
-) -> None:
-    shutil.copytree(EXAMPLE_INBOX, workspace.root / "bucket/inbox", dirs_exist_ok=True)
-    (workspace.root / "bucket/inbox/jobs/hello.manifest.json").unlink()
-    items = [HELLO["items"][0], {"id": "fr", "text": "Bonjour.", "language": "fr"}]
-    put_manifest(workspace, "bad", mode="validate", items=items)
-    ran = workspace.run("watch", "--once", VOICEDROP_KOKORO=NO_ENGINE)
+    inbox, results = (workspace.root / "bucket" / name for name in ("inbox", "results"))
+    shutil.copytree(EXAMPLE_INBOX, inbox, dirs_exist_ok=True)
+    (inbox / "jobs/hello.manifest.json").unlink()
+    french = {"id": "fr", "text": "Bonjour.", "language": "fr"}
+    good = put_manifest(workspace, "good", mode="validate")
+    put_manifest(workspace, "bad", mode="validate", items=[HELLO["items"][0], french])
+    ran = workspace.run("watch", "--once", VOICEDROP_KOKORO=NO_ENGINE, VOICEDROP_PRICE="0.6")
     assert (ran.returncode, "item fr: LANGUAGE_UNSUPPORTED" in ran.stdout) == (1, True)
     assert "invalid, 1 of 2 items can be made, about " in ran.stdout
+    assert not list((results / "out").rglob("*.sealed"))
+    done = [parse_result(path.read_bytes()) for path in (results / "out").glob("*/result.json")]
+    (validated,) = (one for one in done if one.manifest.key == good)
+    estimate = present(validated.estimate)
+    assert (validated.status, estimate.items, present(estimate.cost) > 0) == ("validated", 3, True)
+    events = [json.loads(path.read_text()) for path in (results / "events").rglob("*.json")]
+    assert "com.voicedrop.job.validated" in [event["type"] for event in events]
 
 
 def test_a_retry_from_the_command_line_speaks_only_changed_items(
