@@ -81,10 +81,11 @@ def converted(
     if not kind:
         yield file
         return
-    data = os.pread(file.fileno(), _LARGEST_CLIP + 1, 0)
-    if len(data) > _LARGEST_CLIP:
+    size = os.fstat(file.fileno()).st_size
+    if size > _LARGEST_CLIP:
         message = f"Convert it: {FORMATS[kind].title} is read up to {_LARGEST_CLIP >> 20} MiB."
         raise Refused("AUDIO_TOO_LARGE", message, pointer=name)
+    data = os.pread(file.fileno(), size, 0)
     with _open_copy(data) as source, tempfile.TemporaryFile() as sink:
         limits = replace(_CLIP, cpu_s=math.ceil(min(max_cpu_s, _CLIP.cpu_s)))
         _run(source, sink, kind, "pcm_s16be", max_seconds + 1, limits, name)

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -83,6 +83,11 @@ class Unconfined(Crashed):
     """The program was not started, because this system cannot confine it."""
 
 
+class _ServerDied(Crashed):
+    def __init__(self) -> None:
+        super().__init__("the decoder server died")
+
+
 class Sandbox:
     """A handle on the server process; it is thread-safe.
 
@@ -119,14 +124,9 @@ class Sandbox:
     ) -> tuple[bytearray, dict[str, Any]]:
         """Run a task and return what it wrote and its answer. Raises Crashed."""
         request = self._request(task, limits, arguments)
-        for _ in range(2):
-            control = self._connect()
-            try:
-                return _run_task(self._send, control, request, data, limits)
-            except _ServerDied as exc:
-                if self._discard(control) == _STARTUP_FAILED:
-                    raise Misconfigured("DECODER_UNAVAILABLE") from exc
-        raise Crashed("the decoder server died")
+        with contextlib.suppress(_ServerDied):
+            return self._run(request, data, limits)
+        return self._run(request, data, limits)  # the task is repeated by a new server
 
     def stream(
         self, task: str, source: int, limits: Limits, **arguments: Any
@@ -137,22 +137,17 @@ class Sandbox:
         more than a block. `limits.stream` must be set.
         """
         request = self._request(task, limits, arguments)
-        with contextlib.ExitStack() as stack:
+        with self._serving() as control, contextlib.ExitStack() as stack:
             (out, sink), (status, report) = os.pipe(), os.pipe()
             stack.callback(os.close, out)
             stack.callback(os.close, status)
             try:
-                self._send(self._connect(), request, [source, sink, report])
-            except OSError as exc:
-                raise Crashed("the decoder server died") from exc
+                self._send(control, request, [source, sink, report])
             finally:
                 os.close(sink)
                 os.close(report)
             tail = yield from _read_stream(out)
-            try:
-                _wait_for_status(status, limits)
-            except _ServerDied as exc:
-                raise Crashed("the decoder server died") from exc
+            _wait_for_status(status, limits)
             bulk, answer = _split_output(tail)
             yield bytes(bulk)
             return answer
@@ -165,21 +160,17 @@ class Sandbox:
         NotDecoded, Unconfined.
         """
         request = json.dumps([PROGRAM, asdict(limits), {"command": command}, True]).encode()
-        status, report = os.pipe()
-        try:
-            self._send(self._connect(), request, [source, sink, report])
-        except OSError as exc:
-            raise Crashed("the decoder server died") from exc
-        finally:
-            os.close(report)
-        try:
-            _wait_for_status(status, limits)
-        except Misconfigured as exc:
-            raise Unconfined from exc
-        except _ServerDied as exc:
-            raise Crashed("the decoder server died") from exc
-        finally:
-            os.close(status)
+        with self._serving() as control, contextlib.ExitStack() as stack:
+            status, report = os.pipe()
+            stack.callback(os.close, status)
+            try:
+                self._send(control, request, [source, sink, report])
+            finally:
+                os.close(report)
+            try:
+                _wait_for_status(status, limits)
+            except Misconfigured as exc:
+                raise Unconfined from exc
 
     def close(self) -> None:
         """Stop the server and its children, and wait for it to exit."""
@@ -196,10 +187,39 @@ class Sandbox:
                 self._control, self._server = _launch_server(self._warm_up, behind)
             return self._control
 
+    @contextlib.contextmanager
+    def _serving(self) -> Iterator[socket.socket]:
+        """Yield the control socket. A server that dies is discarded, so that the next task starts
+        another one."""
+        control = self._connect()
+        try:
+            yield control
+        except _ServerDied as exc:
+            if self._discard(control) == _STARTUP_FAILED:
+                raise Misconfigured("DECODER_UNAVAILABLE") from exc
+            raise
+
     def _send(self, control: socket.socket, message: bytes, fds: list[int]) -> None:
         # The lock keeps messages whole: a stream socket may split one over several system calls.
         with self._lock:
-            socket.send_fds(control, [len(message).to_bytes(4, "little") + message], fds)
+            try:
+                socket.send_fds(control, [len(message).to_bytes(4, "little") + message], fds)
+            except OSError as exc:
+                raise _ServerDied from exc
+
+    def _run(self, request: bytes, data: bytes, limits: Limits) -> tuple[bytearray, dict[str, Any]]:
+        with self._serving() as control, contextlib.ExitStack() as stack:
+            source, sink = open_memory_file(), open_memory_file()
+            status, report = os.pipe()
+            for fd in (source, sink, status):
+                stack.callback(os.close, fd)
+            try:
+                write_all(source, data)
+                self._send(control, request, [source, sink, report])
+            finally:
+                os.close(report)
+            _wait_for_status(status, limits)
+            return _read_output(sink, limits)
 
     def _discard(self, control: socket.socket) -> int | None:
         """Stop the server if another thread has not done so, and return its exit status."""
@@ -241,7 +261,7 @@ def _close_all() -> None:
         one.close()
 
 
-def _forget_all() -> None:
+def _forget_all() -> None:  # pragma: no cover - in forked processes, which coverage cannot measure
     for one in _sandboxes:
         one.forget_server()
 
@@ -257,10 +277,6 @@ stream = _sandbox.stream
 def require(required: bool) -> None:
     """Set whether no task of this process may run where the kernel cannot filter system calls."""
     Sandbox.all_required = required
-
-
-class _ServerDied(Exception):
-    pass
 
 
 def _launch_server(warm_up: str, behind: bool) -> tuple[socket.socket, subprocess.Popen[bytes]]:
@@ -294,29 +310,6 @@ def open_memory_file() -> int:
         return os.memfd_create("voicedrop")
     with tempfile.TemporaryFile() as file:  # pragma: no cover - not on Linux
         return os.dup(file.fileno())
-
-
-def _run_task(
-    send: Callable[[socket.socket, bytes, list[int]], None],
-    control: socket.socket,
-    request: bytes,
-    data: bytes,
-    limits: Limits,
-) -> tuple[bytearray, dict[str, Any]]:
-    with contextlib.ExitStack() as stack:
-        source, sink = open_memory_file(), open_memory_file()
-        status, report = os.pipe()
-        for fd in (source, sink, status):
-            stack.callback(os.close, fd)
-        try:
-            write_all(source, data)
-            send(control, request, [source, sink, report])
-        except OSError as exc:
-            raise _ServerDied from exc
-        finally:
-            os.close(report)
-        _wait_for_status(status, limits)
-        return _read_output(sink, limits)
 
 
 def _read_stream(out: int) -> Generator[bytes, None, bytearray]:

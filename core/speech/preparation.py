@@ -180,11 +180,12 @@ def _remove_offset(audio: Audio) -> tuple[Audio, bool]:
 
 
 def measure_clipping(samples: Samples) -> float:
-    """Return the share of samples in runs of three or more at the highest or lowest value."""
+    """Return the share of samples in runs of three or more at the highest or lowest value; 0 for
+    silence, in which a converter repeats its smallest values."""
     share = 0.0
     for side in (samples, -samples):
         top = float(side.max(initial=0.0))
-        stretches = vad.find_runs((side >= top * (1 - 2e-5)) & (top > 0))
+        stretches = vad.find_runs((side >= top * (1 - 2e-5)) & (top >= _SILENCE_PEAK))
         lengths = stretches[:, 1] - stretches[:, 0]
         share += float(lengths[lengths >= 3].sum()) / max(1, len(samples))
     return share

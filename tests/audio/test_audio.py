@@ -200,3 +200,16 @@ def test_files_written_elsewhere_are_read() -> None:
     file = io.BytesIO()
     soundfile.write(file, noise(1), 16_000, format="WAVEX", subtype="PCM_24")
     assert decode(file.getvalue(), name="a.wav").codec == "pcm_24"
+
+
+def test_the_first_seconds_of_a_shorter_recording_are_all_of_it() -> None:
+    whole, first = bytearray(), bytearray()
+    for out, seconds in ((whole, None), (first, 60.0)):
+        libsndfile.decode_task(
+            speech_as("FLAC"),
+            lambda part, out=out: out.extend(memoryview(part).cast("B")),  # type: ignore[misc]
+            name="a.flac",
+            max_seconds=60.0,
+            first_seconds=seconds,
+        )
+    assert first == whole

@@ -84,6 +84,34 @@ def test_chunks_before_the_samples_are_skipped() -> None:
     assert (source.data, source.notices) == (inspect(wav(), "").data, ())
 
 
+def test_an_extensible_header_without_its_subformat_is_invalid() -> None:
+    wavex = pack(speech().samples, container="WAVEX")
+    short = wavex[:12] + b"fmt \x10\0\0\0" + wavex[20:36] + wavex[wavex.index(b"data") :]
+    assert refusal(short) == "AUDIO_HEADER_INVALID"
+
+
+def test_chunks_after_the_samples_are_checked_up_to_a_limit() -> None:
+    """Millions of empty ones fit into a file of the accepted size."""
+    for count, notices in ((10, ("TRAILING_BYTES",)), (1_500, ())):
+        data = wav() + b"LIST\0\0\0\0" * count + bytes(100)
+        assert inspect(patched(data, 4, "I", len(data) - 8), "a.wav").notices == notices, count
+
+
+def test_a_file_of_too_many_parts_is_invalid() -> None:
+    at = wav().index(b"data")
+    assert refusal(wav()[:at] + b"JUNK\0\0\0\0" * 1_001 + wav()[at:]) == "AUDIO_HEADER_INVALID"
+
+
+def test_a_caf_whose_samples_extend_to_the_end_of_the_file_is_read() -> None:
+    caf = speech_as("CAF")
+    at = caf.index(b"data") + 4
+    size = int.from_bytes(caf[at : at + 8], "big")
+    open_ended = caf[:at] + b"\xff" * 8 + caf[at + 8 : at + 8 + size]
+    np.testing.assert_array_equal(
+        decode(open_ended, name="a.caf").channels, decode(caf, name="a.caf").channels
+    )
+
+
 def test_a_wav_without_samples_chunk_is_invalid() -> None:
     assert refusal(wav()[: wav().index(b"data")]) == "AUDIO_HEADER_INVALID"
     assert refusal(b"RIFF\x04\0\0\0WAVEdata\x04\0\0\0abcd") == "AUDIO_HEADER_INVALID"
@@ -122,6 +150,20 @@ def test_flac_of_unannounced_length_is_read() -> None:
 def test_tags_before_and_after_mp3_frames_give_no_notice() -> None:
     assert inspect(id3(500) + bytes(100) + mp3() + b"TAG" + bytes(125), "a.mp3").notices == ()
     assert inspect(mp3() + random_bytes(640), "a.mp3").notices == ("TRAILING_BYTES",)
+
+
+def test_an_mp3_of_more_frames_than_any_accepted_recording_has_is_too_long() -> None:
+    assert refusal((b"\xff\xf3\x14\xc0" + bytes(20)) * 100_001) == "AUDIO_TOO_LONG"
+
+
+def test_mp3_in_free_format_is_named_as_unsupported() -> None:
+    with pytest.raises(Refused, match="Free-format MP3 is not supported") as refused:
+        inspect(b"\xff\xfb\x04\xc4" + bytes(500), "a.mp3")
+    assert refused.value.code == "AUDIO_CODEC_UNSUPPORTED"
+
+
+def test_tags_without_audio_hold_no_samples() -> None:
+    assert refusal(id3(500), "a.mp3") == "AUDIO_NO_SAMPLES"
 
 
 def test_an_mp3_without_an_announced_length_is_read() -> None:

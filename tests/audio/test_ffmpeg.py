@@ -17,7 +17,7 @@ import pytest
 import watermark
 from core.audio import ffmpeg
 from core.audio.sandbox import Crashed, Limits, NotDecoded, Sandbox
-from core.errors import Failed, Refused
+from core.errors import Failed, JobError, Refused
 from core.speech.reference import prepare
 from core.trace.trace import trace_recording
 from tests.support.ffmpeg import find_ffmpeg, make_recording
@@ -103,6 +103,40 @@ def test_a_recording_that_is_too_long_is_refused(installed: str, tmp_path: Path)
     with pytest.raises(Refused) as refusal:
         prepare(data, "a.m4a")
     assert refusal.value.code == "AUDIO_TOO_LONG"
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (Limits(memory=1 << 30, output=1 << 16), "AUDIO_TOO_LONG"),
+        (Limits(memory=1 << 30, wall_s=0.001), "AUDIO_DECODER_CRASHED"),
+    ],
+    ids=["output", "time"],
+)
+def test_a_recording_for_which_ffmpeg_reaches_a_limit_is_refused_by_name(
+    installed: str, tmp_path: Path, limits: Limits, code: str
+) -> None:
+    data = make_recording(installed, speech_as("WAV"), tmp_path / "a.m4a", "-c:a", "aac")
+    with (
+        ffmpeg._open_copy(data) as source,
+        ffmpeg._open_copy(b"") as sink,
+        pytest.raises(JobError) as error,
+    ):
+        ffmpeg._run(source, sink, "m4a", "pcm_f32be", 10, limits, "a.m4a")
+    assert (error.value.code, error.value.pointer) == (code, "a.m4a")
+
+
+def test_a_clip_for_ffmpeg_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    clip = tmp_path / "a.m4a"
+    clip.write_bytes(HEADS["a.m4a"])
+    os.truncate(clip, 1 << 40)
+    with (
+        clip.open("rb") as file,
+        pytest.raises(Refused, match="M4A or MP4 is read up to 256 MiB"),
+        ffmpeg.converted(file, max_seconds=1, name="a.m4a"),
+    ):
+        pass
 
 
 @pytest.mark.slow
@@ -210,7 +244,7 @@ def test_where_ffmpeg_cannot_be_confined_it_is_not_started(tmp_path: Path) -> No
     ran = subprocess.run(
         [sys.executable, "-m", "tests.support.old_kernel", "-c", UNCONFINED],
         cwd=Path(__file__).parents[2],
-        env={"PATH": str(tmp_path)},
+        env={**os.environ, "PATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from core.audio.sandbox_server import ANSWER_LIMIT
 from core.errors import Misconfigured
 
 TASKS = "tests.support.sandbox_tasks:"
+STREAM = Limits(stream=True)
 ROOT = Path(__file__).parents[2]
 
 
@@ -73,6 +76,11 @@ def test_a_misbehaving_task_is_contained_and_named(
 def test_a_forged_answer_is_refused(sandbox: Sandbox, tail: bytes) -> None:
     with pytest.raises(Crashed, match="malformed"):
         sandbox.run(TASKS + "answer_without_json", tail)
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(tail)
+        file.seek(0)
+        with pytest.raises(Crashed, match="malformed"):
+            b"".join(sandbox.stream(TASKS + "answer_without_json", file.fileno(), STREAM))
 
 
 def test_output_is_bounded(sandbox: Sandbox) -> None:
@@ -120,12 +128,42 @@ def test_a_server_that_dies_is_replaced() -> None:
     try:
         own_sandbox.run(TASKS + "echo", b"x", times=1)
         first = server_pid(own_sandbox)
-        os.kill(first, 9)
-        assert own_sandbox.run(TASKS + "echo", b"x", times=1)[0] == b"x"
-        assert server_pid(own_sandbox) != first
+        os.kill(first, signal.SIGSTOP)
+        with ThreadPoolExecutor(3) as pool:
+            tasks = [pool.submit(own_sandbox.run, TASKS + "echo", b"x", times=1) for _ in range(3)]
+            time.sleep(0.05)  # so that all wait for it
+            os.kill(first, signal.SIGKILL)
+            assert [task.result()[0] for task in tasks] == [b"x"] * 3
+        second = server_pid(own_sandbox)
+        assert second != first
         assert not Path(f"/proc/{first}").exists()
+        kill_server(own_sandbox)
+        assert own_sandbox.run(TASKS + "echo", b"x", times=1)[0] == b"x"
+        assert server_pid(own_sandbox) != second
     finally:
         own_sandbox.close()
+
+
+def kill_server(own_sandbox: Sandbox) -> None:
+    """Kill the server and wait until it is dead; whoever started it has not noticed."""
+    os.kill(server_pid(own_sandbox), signal.SIGKILL)
+    os.waitid(os.P_PID, server_pid(own_sandbox), os.WEXITED | os.WNOWAIT)
+
+
+@pytest.mark.slow
+def test_after_a_server_that_died_the_next_task_of_any_kind_has_a_new_one(sandbox: Sandbox) -> None:
+    """The output of a stream may be in use already, so it is not repeated."""
+    with tempfile.TemporaryFile() as file:
+        tasks: list[Callable[[], object]] = [
+            lambda: list(sandbox.stream(TASKS + "environment", file.fileno(), STREAM)),
+            lambda: sandbox.run_program(["/bin/true"], file.fileno(), file.fileno(), STREAM),
+        ]
+        for task in tasks:
+            task()
+            kill_server(sandbox)
+            with pytest.raises(Crashed, match="decoder server died"):
+                task()
+            task()
 
 
 @pytest.mark.slow
@@ -190,6 +228,7 @@ def test_a_forgotten_server_exits_by_itself_and_is_replaced() -> None:
         own_sandbox.start()
         first = server_pid(own_sandbox)
         own_sandbox.forget_server()
+        own_sandbox.forget_server()  # as a child of a child would
         assert os.waitpid(first, 0)[0] == first
         assert own_sandbox.run(TASKS + "echo", b"x", times=1)[0] == b"x"
     finally:
@@ -216,7 +255,13 @@ def test_the_server_ends_with_a_process_that_is_killed() -> None:
 def test_a_server_that_fails_to_start_is_for_the_operator_to_correct() -> None:
     """The recording is not at fault: its job must not end as failed."""
     own_sandbox = Sandbox(TASKS + "fail_to_start")
-    with pytest.raises(Misconfigured) as caught:
-        own_sandbox.run(TASKS + "echo", b"x", times=1)
-    assert caught.value.code == "DECODER_UNAVAILABLE"
+    with tempfile.TemporaryFile() as file:
+        tasks: list[Callable[[], object]] = [
+            lambda: own_sandbox.run(TASKS + "echo", b"x", times=1),
+            lambda: list(own_sandbox.stream(TASKS + "environment", file.fileno(), STREAM)),
+        ]
+        for task in tasks:
+            with pytest.raises(Misconfigured) as caught:
+                task()
+            assert caught.value.code == "DECODER_UNAVAILABLE"
     own_sandbox.close()

@@ -26,14 +26,20 @@ ACCEPTED: dict[str, tuple[NDArray[np.float32], str, Channel, Window]] = {
     "the article's": (WORDS, "article", "mix", "best"),
     "a call": (CALL + 0.001 * noise(8)[:, None], "best", "loudest", "best"),
     "a side of a call": (CALL, "best", "right", "best"),
+    "both sides of a call": (CALL, "best", "mix", "best"),
+    "a call with a silent side": (CALL * [1, 1e-5], "best", "mix", "best"),
     "the beginning of a long one": (LONG, "best", "mix", "first_30s"),
     "with an offset, quiet, noisy": (FAINT, "best", "mix", "best"),
 }
-REFUSED = {
-    "AUDIO_TOO_SHORT": WORDS[:RATE],
-    "AUDIO_SILENT": 0 * WORDS,
-    "AUDIO_NO_SPEECH": 0.1 * noise(4),
-    "AUDIO_CLIPPED": np.clip(20 * WORDS, -1, 1),
+REFUSED: dict[str, tuple[NDArray[np.float32], Channel]] = {
+    "AUDIO_TOO_SHORT": (WORDS[:RATE], "mix"),
+    "AUDIO_TOO_SHORT of speech": (np.pad(WORDS[:RATE], (RATE, 2 * RATE)), "mix"),
+    "AUDIO_TOO_LONG": (LONG, "mix"),
+    "AUDIO_SILENT": (0 * WORDS, "mix"),
+    "AUDIO_NO_SPEECH": (0.1 * noise(4), "mix"),
+    "AUDIO_CLIPPED": (np.clip(20 * WORDS, -1, 1), "mix"),
+    "AUDIO_CHANNEL_MISSING": (WORDS, "left"),
+    "AUDIO_PHASE_CANCEL": (np.stack([WORDS, -WORDS], axis=1), "mix"),
 }
 
 
@@ -59,15 +65,17 @@ def test_what_the_confined_process_prepares_is_the_same(
     np.testing.assert_array_equal(samples[answer["count"] :], expected.mel.reshape(-1))
 
 
-@pytest.mark.parametrize(("code", "samples"), REFUSED.items(), ids=REFUSED)
-def test_what_is_refused_is_an_answer(code: str, samples: NDArray[np.float32]) -> None:
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_an_answer(case: str) -> None:
+    samples, channel = REFUSED[case]
     data = pack(np.asarray(samples, np.float32))
-    steps = asdict(Steps())
+    steps = asdict(Steps(window=False))
     answer = prepare_task(
-        data, lambda part: None, name="a.wav", steps=steps, channel="mix", window="best"
+        data, lambda part: None, name="a.wav", steps=steps, channel=channel, window="best"
     )
+    code, _, what = case.partition(" ")
     assert answer["refused"] == code
-    assert answer["message"]
+    assert what in answer["message"]
 
 
 def test_a_process_that_is_warm_has_a_folder_for_what_is_compiled() -> None:
