@@ -242,7 +242,8 @@ class _Sequencer:
                 store.fetch(key, body, limit=_REFUSED_LIMIT)
             except Refused as exc:
                 message = f"{_printable(key)}: {reason} It cannot be moved: {exc.message}"
-                self.refused.append(RefusedLeaf(key, message))
+                if (refused := RefusedLeaf(key, message)) not in self.refused:  # or for each batch
+                    self.refused.append(refused)
                 return False
             body.seek(0)
             digest = hashlib.file_digest(copy, "sha256")

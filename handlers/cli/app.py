@@ -359,5 +359,3 @@ def main() -> None:
         if "--json" in sys.argv[1:]:
             screen.print_json({"error": screen.describe_error(error)})
         sys.exit(exit_codes.of_error(error))
-    except KeyboardInterrupt:
-        sys.exit(exit_codes.INTERRUPTED)

@@ -246,3 +246,9 @@ def test_a_malformed_record_does_not_affect_the_others() -> None:
     found = incoming.parse(json.dumps({"events": [None, 5, "x", good]}).encode(), bucket="inbox")
     assert [one.key for one in found.created] == ["jobs/a.manifest.json"]
     assert found.ignored["malformed"] == 3
+
+
+def test_more_records_than_any_notification_has_are_refused() -> None:
+    with pytest.raises(Refused, match=f"the limit is {incoming.MAX_RECORDS}") as refusal:
+        parse(*[{}] * (incoming.MAX_RECORDS + 1))
+    assert refusal.value.code == "EVENT_INVALID"

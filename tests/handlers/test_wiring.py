@@ -68,6 +68,9 @@ def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path: Path
         Settings(keys=tmp_path, kms_key="alias/v", oss_region="cn-hangzhou"), credentials
     )
     assert isinstance(kms.wrapping, AliyunKms)
+    auditor = wiring.load_reading_keys(values, credentials)
+    assert (auditor.watermark, set(auditor.verifying)) == (same.watermark, set(same.verifying))
+    assert auditor.wrapping is not None
 
 
 def test_the_voice_is_loaded_on_first_use_and_languages_are_known_before(tmp_path: Path) -> None:

@@ -95,3 +95,9 @@ def test_nested_structs_keep_their_types() -> None:
     assert isinstance(parsed.voices["alice"].match["ge2e"], Match)
     assert isinstance(parsed.voices["alice"].consent, ConsentRef)
     assert isinstance(parsed, Result)
+
+
+@pytest.mark.parametrize("data", [b"{", b"{}", b'{"x":' + b"[" * 1500])
+def test_what_is_no_part_is_refused_as_that(data: bytes) -> None:
+    with pytest.raises(Refused, match="Not a part of a result"):
+        document.parse_part(data)

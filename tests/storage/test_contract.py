@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from core.errors import JobError, Refused
+from core.storage.object_keys import parse_output_key, parse_shard_key
 from core.storage.port import Store
 from tests.support.stores import head, together
 
@@ -298,3 +300,11 @@ def test_a_refusal_names_the_key(store: Store) -> None:
         store.get("some/key", limit=1)
     assert caught.value.pointer == "some/key"
     assert caught.value.retry is False
+
+
+@pytest.mark.parametrize("parse", [parse_output_key, parse_shard_key])
+@pytest.mark.parametrize("key", ["", "out/x", "shards/x", "jobs/a.manifest.json"])
+def test_the_key_of_another_object_is_refused(parse: Callable[[str], object], key: str) -> None:
+    with pytest.raises(Refused, match="Not the key of a") as refusal:
+        parse(key)
+    assert (refusal.value.code, refusal.value.pointer) == ("KEY_INVALID", key)

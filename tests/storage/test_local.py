@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -186,6 +187,10 @@ def test_os_errors_become_job_errors(root: Path, number: int, code: str) -> None
 
 def test_a_file_deleted_while_it_is_read_is_empty(root: Path) -> None:
     assert local_files.read_file(root / "deleted", 9) == b""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"earlier")
+        local_files.copy_file(root / "deleted", 9, file)
+        assert file.seek(0, os.SEEK_END) == 0
 
 
 def test_a_full_disk_is_temporary_and_leaves_no_files(root: Path) -> None:

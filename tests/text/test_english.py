@@ -105,3 +105,10 @@ def test_number_words() -> None:
     assert [bare_number(n) for n in ("1000", "3000", "007")] == [
         "one thousand", "three thousand", "zero zero seven",
     ]  # fmt: skip
+
+
+def test_the_ending_of_a_name_follows_its_last_sound() -> None:
+    """Not voiced after a voiceless consonant, a syllable of its own after a sibilant."""
+    assert phones("Zorbat's").endswith("T S")
+    assert phones("Zorbad's").endswith("D Z")
+    assert phones("Zorbage's").endswith("JH AH0 Z")

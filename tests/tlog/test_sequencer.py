@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,6 +165,21 @@ def test_a_bad_leaf_is_set_aside_and_the_log_goes_on(
     assert set(kept_aside(control)) == queued
     assert [leaf.key for leaf in done.refused] == [i.key for i in control.list(LOG_REFUSED)]
     assert integrate(control, results).refused == []
+
+
+def test_an_object_too_large_to_be_kept_stays_and_the_log_goes_on(
+    control: LocalStore, results: LocalStore
+) -> None:
+    huge = queue_key("0" * 32)
+    control.put(huge, b"x")
+    os.truncate(control._root / huge, 1 << 40)
+    leaf = put_result(results, A)
+    sequencer.enqueue(control, leaf)
+    (refused,) = integrate(control, results).refused
+    assert refused.key == huge
+    assert "It cannot be moved: " in refused.reason
+    assert logged(results) == {A: leaf.result_sha256}
+    assert kept_aside(control) == []
 
 
 def test_a_false_digest_does_not_keep_the_job_out_of_the_log(

@@ -49,6 +49,8 @@ def test_a_job_from_its_manifest_to_its_erasure(bucket: Path) -> None:
         cli.app, ["erase", again[:6], "--reason", "asked for", "--bucket", str(bucket)]
     )
     assert f"Job {again} has no result" in str(ran.exception)
+    ran = CliRunner().invoke(cli.app, ["erase", job, "--reason", " ", "--bucket", str(bucket)])
+    assert "Give a reason" in str(ran.exception)
     run(bucket, "erase", job[:8], "--reason", "asked for", "--item", "a")
     assert not list(runtime.results.list(f"out/{job}/a"))
 
@@ -58,3 +60,10 @@ def test_a_job_from_its_manifest_to_its_erasure(bucket: Path) -> None:
     assert erased["message"].startswith("a.wav was erased at 20")
     assert erased["message"].endswith(": asked for")
     assert [one["item"] for one in output["failed"]] == ["a", "b"]
+
+
+def test_the_reading_of_a_text_is_shown() -> None:
+    ran = CliRunner().invoke(cli.app, ["text", "Words.", "--language", "en", "--json"])
+    assert ran.exit_code == 0, ran.output
+    (sentence,) = json.loads(ran.stdout)["sentences"]
+    assert sentence["spans"][0]["phones"][:2] == ["W", "ER1"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.storage.object_keys import LOG
+from core.storage.object_keys import LOG, LOG_REFUSED, queue_key
 from handlers.cli import app
 from tests.support.audited_bucket import add_job, fill_bucket
 from tests.support.runtime import local_runtime
@@ -133,6 +133,21 @@ def test_a_wrong_bucket_is_said_to_be_that(
     assert "--bucket names the folder that contains" in " ".join(ran.text.split())
     assert "init" not in ran.text.replace(str(tmp_path), "")
     assert not (tmp_path / "audit").exists()
+
+
+def test_what_is_not_logged_is_said_with_the_reason(run: Run, root: Path) -> None:
+    foreign = root / "control" / queue_key("0" * 32)
+    foreign.parent.mkdir(parents=True, exist_ok=True)
+    foreign.write_bytes(b"garbage")
+    ran = run("log", "integrate")
+    assert ran.code == 0
+    assert f"Not logged, kept as {LOG_REFUSED}" in " ".join(ran.errors.split())
+
+
+def test_a_protection_that_nobody_made_is_not_removed(run: Run) -> None:
+    ran = run("protect", "remove", "nobody")
+    assert ran.code == 1
+    assert "0 protections have the label 'nobody'" in " ".join(ran.text.split())
 
 
 def test_an_absent_log_is_said_to_be_that(run: Run, root: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from core.errors import Refused
 from core.result.document import Result
 from core.settings import Settings
+from core.storage.object_keys import result_key
 from handlers.cli.find_job import find_job
 from handlers.cli.open_result import open_results
 from handlers.cli.screen import CommandOutput
@@ -53,7 +55,12 @@ def test_a_job_is_named_in_many_ways(jobs: Jobs) -> None:
     names = [
         *(one, one[:8], f"out/{one}/result.json", f"results/out/{one}/result.json"),
         *(f"oss://results/out/{one}/hello.wav.sealed", f"out/{one}", str(manifest), str(copy)),
-        *("jobs/one.manifest.json", "one.manifest.json", "inbox/jobs/one.manifest.json"),
+        *(
+            str(jobs.root / "results/out" / one),
+            "jobs/one.manifest.json",
+            "one.manifest.json",
+            "inbox/jobs/one.manifest.json",
+        ),
     ]
     assert {name: find_job(name, runtime) for name in names} == dict.fromkeys(names, one)
 
@@ -144,3 +151,27 @@ def test_a_manifest_without_result_is_said_to_have_none(jobs: Jobs, tmp_path: Pa
     output = jobs.open("new.manifest.json", out=tmp_path)
     assert "voicedrop watch --once" in output.data["failed"][0]["message"]
     assert output.data["failed"][0]["error"] == "OBJECT_MISSING"
+
+
+def test_the_folder_of_a_copied_result_is_opened_and_holds_only_what_the_result_states(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(jobs.root / "results/out" / jobs.one.job_id, tmp_path / "copy")
+    (opened,) = jobs.open(str(folder), out=tmp_path / "heard").data["opened"]
+    assert opened["item"] == "hello"
+    stray = folder / "stray.wav.sealed"
+    stray.write_bytes(b"not ours")
+    output = jobs.open(str(stray), out=tmp_path / "heard")
+    (failed,) = output.data["failed"]
+    assert (failed["error"], output.data["opened"]) == ("OBJECT_MISSING", [])
+    assert failed["message"] == "The result holds no such output."
+
+
+def test_an_object_too_large_for_a_result_is_not_said_to_be_missing(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    job = "f" * 32
+    local_runtime(jobs.root).results.put(result_key(job), b"{}")
+    os.truncate(jobs.root / "results" / result_key(job), 1 << 40)
+    (failed,) = jobs.open(job, out=tmp_path).data["failed"]
+    assert failed["error"] == "OBJECT_TOO_LARGE"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,19 @@ def test_a_record_that_does_not_cover_a_recording_beside_it_is_refused(folder: P
 def test_what_is_not_submitted_or_not_used_is_not_compared(folder: Path) -> None:
     stored = submit(folder, "me.flac", "b.flac", "me.json")
     assert {"refs/me.flac", "refs/b.flac", "consent/me.json", "jobs/x.manifest.json"} <= set(stored)
+
+
+@pytest.mark.parametrize(
+    ("size", "code"), [(None, "JSON_SYNTAX"), (1 << 40, "OBJECT_TOO_LARGE")], ids=["text", "size"]
+)
+def test_a_file_that_is_no_manifest_is_refused_as_that(
+    folder: Path, size: int | None, code: str
+) -> None:
+    manifest = folder / "x.manifest.json"
+    manifest.write_text("{")
+    if size:
+        os.truncate(manifest, size)
+    with pytest.raises(Refused) as refusal:
+        submit(folder)
+    assert refusal.value.code == code
+    assert "recording" not in refusal.value.message

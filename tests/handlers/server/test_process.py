@@ -175,3 +175,9 @@ def test_a_logged_exception_is_part_of_its_line() -> None:
     assert "\n" not in line
     assert json.loads(line)["message"] == "x y"
     assert "ValueError: why" in json.loads(line)["trace"]
+
+
+def test_secrets_are_masked_in_every_field_of_a_line() -> None:
+    record = logging.makeLogRecord({"msg": "x", "keys": ["very-secret", ("very-secret", 1)]})
+    line = JsonLines(Mask(["very-secret"])).format(record)
+    assert json.loads(line)["keys"] == ["***", ["***", 1]]

@@ -178,6 +178,9 @@ def test_opcodes_that_torch_does_not_write_are_refused(path: Path, body: bytes) 
             id="tensor of None",
         ),
         pytest.param(
+            TENSOR + STORAGE + b"tR.", "a tensor has no storage or no shape", id="tensor cut"
+        ),
+        pytest.param(
             TENSOR + STORAGE + b"K\x00)K\x01\x85tR.",
             "the strides of a tensor do not fit its shape",
             id="strides",

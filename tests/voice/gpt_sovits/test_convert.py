@@ -18,7 +18,7 @@ from core.voice.gpt_sovits import reference
 from core.voice.gpt_sovits.bundle import SPEC, Bundle
 from core.voice.gpt_sovits.convert import checkpoint
 from core.voice.gpt_sovits.convert.bundle import Sources, convert
-from core.voice.gpt_sovits.convert.checks import Check, format_table
+from core.voice.gpt_sovits.convert.checks import Check, check_close, format_table
 from core.voice.gpt_sovits.convert.verify import verify
 from tests.support import torch_files
 
@@ -65,8 +65,8 @@ def test_verify_detects_a_slightly_changed_network(
 
 
 def test_checks_fail_above_a_maximum_and_pass_above_a_minimum() -> None:
-    check = Check("stage (3,) not (2,)", np.inf, 1e-4)
-    assert not check.passed
+    check = check_close("stage", np.zeros(3), np.zeros(2))
+    assert (str(check.stage), check.passed) == ("stage (3,) not (2,)", False)
     assert Check("likeness", 0.99, 0.95, at_least=True).passed
 
 
@@ -213,8 +213,9 @@ def test_an_incomplete_hubert_folder_is_refused(
         ({"conv_stride": [5]}, "lacks num_conv_pos"),
         ([], "lacks conv_stride"),
         ("[", "missing or damaged"),
+        ("{}" + " " * (1 << 25), "missing or damaged"),
     ],
-    ids=["incomplete", "list", "damaged"],
+    ids=["incomplete", "list", "damaged", "huge"],
 )
 def test_a_config_that_does_not_fit_is_refused(
     sources: Sources, tmp_path: Path, config: object, message: str
@@ -234,6 +235,29 @@ def test_a_config_of_words_is_refused(sources: Sources, tmp_path: Path) -> None:
     torch_files.write(tmp_path / "s2.pth", {k: read.load(k) for k in read.tensors}, config)
     with pytest.raises(Refused, match="do not fit"):
         convert(replace(sources, sovits=tmp_path / "s2.pth"), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "value", "message"),
+    [
+        ("sovits", "resblock", "2", "residual blocks of type 2, which are not supported"),
+        ("t2s", "head", 7, "channels in 7 heads"),
+    ],
+)
+def test_a_network_of_another_shape_is_refused(
+    sources: Sources, tmp_path: Path, field: str, name: str, value: object, message: str
+) -> None:
+    read = checkpoint.open_checkpoint(getattr(sources, field))
+    config = json.loads(json.dumps(read.config))
+    config["model"][name] = value
+    torch_files.write(tmp_path / "x.pth", {k: read.load(k) for k in read.tensors}, config)
+    with pytest.raises(Refused, match=message):
+        convert(replace(sources, **{field: tmp_path / "x.pth"}), tmp_path / "bundle")
+
+
+def test_the_device_of_a_bundle_is_said_with_the_reason(bundle: Bundle) -> None:
+    assert bundle.device == "cpu: requested by the caller"
+    assert Bundle(bundle.folder).device.startswith(("cpu: ", "cuda: "))
 
 
 def test_an_existing_folder_is_never_touched(sources: Sources, tmp_path: Path) -> None:
