@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -181,6 +182,16 @@ def test_products_of_bytes_are_exact_on_this_processor() -> None:
     session = inference.open_session(model.SerializeToString(), threads=1, cpu_only=True)
     (y,) = session.run(None, {"x": np.full((1, 64), 255, np.uint8)})
     np.testing.assert_array_equal(y, 64 * 255 * 127)
+
+
+def test_matrix_products_take_one_thread_wherever_the_product_is_entered() -> None:
+    """A second thread would only wait for the next small product, at the cost of a processor."""
+    entries = "import handlers.cli.app, handlers.oss, handlers.server.app"
+    measure = "import numpy, threadpoolctl; pools = threadpoolctl.threadpool_info()"
+    program = f"{entries}; {measure}; print({{pool['num_threads'] for pool in pools}})"
+    environ = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True)
+    assert done.stdout.decode().strip() == "{1}", done.stderr.decode()
 
 
 @pytest.mark.parametrize(
