@@ -167,31 +167,53 @@ def cell_energies(bands: Floats, slot: float, offsets: Floats) -> Floats:
     return np.diff(edges, axis=1).transpose(0, 2, 1).astype(np.float32)
 
 
-def soft_values(energies: Floats, *, vocoded: bool = False) -> Floats:
-    """Return the detector's soft values: whitened energies, (grids, BANDS, slots), with less weight
+@dataclass(frozen=True, slots=True, eq=False)
+class Levels:
+    """The levels of the cells of a clip, and what each of them counts: what all filters share."""
+
+    decibels: Floats
+    """(grids, BANDS, slots)"""
+    weight: Floats
+    """From 0 to 1: (grids, BANDS, slots). A cell near the noise floor of its band counts little,
+    because noise masks the mark there."""
+    active: Indices
+    """The slots that are not digital silence."""
+    bandwidth: float
+    """Share of the bands above 4 kHz that are in use."""
+
+
+def measure_levels(energies: Floats) -> Levels:
+    """Measure cells, (grids, BANDS, slots), of one clip, whose own statistics set the scale."""
+    floor = _noise_floor(energies[0])
+    if floor is None:
+        return Levels(np.zeros_like(energies), np.zeros_like(energies), np.zeros(0, np.intp), 0.0)
+    quiet, active = floor
+    occupancy = _band_occupancy(energies[0], quiet, active)
+    noise = 3 * np.quantile(energies[0][:, active], 0.1, axis=1).astype(np.float32) + 10 * quiet
+    weight = energies / (energies + noise[:, None])
+    weight *= occupancy[:, None]
+    decibels = 10 * np.log10(energies + quiet)
+    return Levels(decibels, weight, active, float(occupancy[CENTRES > 4000].mean()))
+
+
+def soft_values(levels: Levels, *, vocoded: bool = False) -> Floats:
+    """Return the detector's soft values: whitened levels, (grids, BANDS, slots), with less weight
     the higher the band. Codecs, above all those of telephones, spend their bits on low bands, where
     the mark survives with the speech; phase vocoders treat all bands alike."""
     if vocoded:
-        return whiten(energies, VOCODED)
-    floor = _noise_floor(energies[0])
-    if floor is None:
-        return np.zeros_like(energies)
-    bandwidth = float(_band_occupancy(energies[0], *floor)[CENTRES > 4000].mean())
-    filters = WIDEBAND if bandwidth > 0.2 else NARROWBAND
-    weights = 1 / (1 + CENTRES / (1500 + 6500 * bandwidth))
-    return whiten(energies, filters) * weights[:, None].astype(np.float32)
+        return whiten(levels, VOCODED)
+    filters = WIDEBAND if levels.bandwidth > 0.2 else NARROWBAND
+    weights = 1 / (1 + CENTRES / (1500 + 6500 * levels.bandwidth))
+    return whiten(levels, filters) * weights[:, None].astype(np.float32)
 
 
-def whiten(energies: Floats, filters: CellFilters) -> Floats:
-    """Return the filtered log-energy of each cell, divided by its local spread: about a
-    log-likelihood ratio, positive where a cell was raised. energies: (grids, BANDS, slots) of one
-    clip, whose own statistics set the scale."""
-    floor = _noise_floor(energies[0])
-    if floor is None:
-        return np.zeros_like(energies)
-    low = _whiten_group(energies[:, :LOW_BANDS], filters.low, *floor)
-    high = _whiten_group(energies[:, LOW_BANDS:], filters.high, *floor)
-    return np.concatenate([low, high], axis=1)
+def whiten(levels: Levels, filters: CellFilters) -> Floats:
+    """Return the filtered level of each cell, divided by its local spread: about a log-likelihood
+    ratio, positive where a cell was raised; zeros for silence."""
+    if not len(levels.active):
+        return np.zeros_like(levels.decibels)
+    groups = (slice(LOW_BANDS), filters.low), (slice(LOW_BANDS, None), filters.high)
+    return np.concatenate([_whiten_group(levels, *group) for group in groups], axis=1)
 
 
 def _noise_floor(energies: Floats) -> tuple[np.float32, Indices] | None:
@@ -210,17 +232,14 @@ def _band_occupancy(energies: Floats, floor: np.float32, active: Indices) -> Flo
     return occupancy
 
 
-def _whiten_group(energies: Floats, taps: Taps, floor: np.float32, active: Indices) -> Floats:
-    error = symmetric_filter(10 * np.log10(energies + floor), taps)
-    spread = np.float32(1.48) * np.median(np.abs(error[0][:, active])) + np.float32(0.3)
+def _whiten_group(levels: Levels, bands: slice, taps: Taps) -> Floats:
+    error = symmetric_filter(levels.decibels[:, bands], taps)
+    spread = np.float32(1.48) * np.median(np.abs(error[0][:, levels.active])) + np.float32(0.3)
     error /= spread
     squares = np.minimum(error * error, 25)
     variance = (_box_sum(squares) - squares) / 24
     precision = 1 / np.sqrt(np.maximum(variance, 0) + np.float32(0.15))
-    # A cell near the noise floor of its band gets a low weight: noise masks the mark there.
-    noise = 3 * np.quantile(energies[0][:, active], 0.1, axis=1).astype(np.float32) + 10 * floor
-    weight = energies / (energies + noise[:, None])
-    weight *= _band_occupancy(energies[0], floor, active)[:, None]
+    weight = levels.weight[:, bands]
     soft: Floats = np.clip(error * precision, -1.5, 1.5) * precision * weight / spread
     return soft
 
@@ -235,18 +254,27 @@ def prediction_error(levels: Floats) -> Floats:
 def _box_sum(cells: Floats) -> Floats:
     """Return the sum over the 5 x 5 cells around each cell, edges repeated."""
     bands, slots = cells.shape[-2:]
-    rows = np.clip(np.arange(-2, bands + 2), 0, bands - 1)[:, None]
-    wide = cells[..., rows, np.clip(np.arange(-2, slots + 2), 0, slots - 1)]
+    wide = _repeat_edges(cells, 2)
     tall = sum((wide[..., at : at + bands, :] for at in range(1, 5)), wide[..., :bands, :])
     return sum((tall[..., at : at + slots] for at in range(1, 5)), tall[..., :slots])
 
 
+def _repeat_edges(cells: Floats, reach: int) -> Floats:
+    """Extend cells by two bands and `reach` slots on each side."""
+    bands, slots = cells.shape[-2:]
+    wide = np.empty((*cells.shape[:-2], bands + 4, slots + 2 * reach), cells.dtype)
+    inner = wide[..., 2:-2, :]
+    inner[..., reach:-reach] = cells
+    inner[..., :reach], inner[..., -reach:] = cells[..., :1], cells[..., -1:]
+    wide[..., :2, :], wide[..., -2:, :] = inner[..., :1, :], inner[..., -1:, :]
+    return wide
+
+
 def symmetric_filter(cells: Floats, taps: Taps) -> Floats:
     """Correlate cells with a symmetric kernel, edges repeated. taps: one quadrant of it."""
-    bands, slots = cells.shape[-2:]
+    slots = cells.shape[-1]
     reach = len(taps[0]) - 1
-    rows = np.clip(np.arange(-2, bands + 2), 0, bands - 1)[:, None]
-    wide = cells[..., rows, np.clip(np.arange(-reach, slots + reach), 0, slots - 1)]
+    wide = _repeat_edges(cells, reach)
     shifts = [wide[..., at : at + slots] for at in range(2 * reach + 1)]
     pairs = [shifts[reach], *(shifts[reach - j] + shifts[reach + j] for j in range(1, reach + 1))]
     same, one, two = (

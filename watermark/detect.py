@@ -88,11 +88,17 @@ def _detect(
         starts = list(range(0, len(samples) - size // 2, int(HOP_S * rate)))
     cost = math.log(max(len(receivers) * len(starts), 1))
     best = Detection(0.0, None)
-    for depth in (False, True)[: 1 + thorough]:
+    found: dict[tuple[int, str], Hypothesis] = {}
+    for _ in range(1 + thorough):
         for start in starts:
             spectrogram = cells.compute_spectrogram(samples[start : start + size], rate)
             for key_id, receiver in receivers.items():
-                hypothesis = search.find(receiver, spectrogram, thorough=depth, cost=cost)
+                unchanged = found.get((start, key_id))
+                if unchanged is None:
+                    hypothesis = search.find_unchanged(receiver, spectrogram, cost=cost)
+                else:
+                    hypothesis = search.find_changed(receiver, spectrogram, unchanged, cost=cost)
+                found[start, key_id] = hypothesis
                 detection = _to_detection(receiver, hypothesis, key_id, start / rate)
                 best = max(best, detection, key=_rank)
         if best.payload is not None:

@@ -213,7 +213,7 @@ def _informed_changes(signs: Floats, energies: Floats, tolerance: Floats) -> Flo
     already agrees. The second passes the same step through the detector's filter, to compensate for
     what that filter predicts from neighbouring cells: a tenth more range in dB at a better SNR.
     """
-    host = cells.whiten(energies[None], cells.HOST_FILTERS)[0]
+    host = cells.whiten(cells.measure_levels(energies[None]), cells.HOST_FILTERS)[0]
     agreement = signs * host / (np.sqrt(np.mean(host * host)) + np.float32(1e-12))
     step = signs * (1 - np.tanh(agreement / 2))
     wide = np.pad(step, ((0, 0), (1, 1)), mode="edge")

@@ -31,11 +31,13 @@ from watermark.receiver import (
     evidence,
     rank,
 )
-from watermark.warps import find_likely_warps, warp_cost
+from watermark.warps import find_likely_warps, levels_of_pitches, warp_cost
 
 Floats = NDArray[np.float32]
 BeamEntry = tuple[tuple[Alignment, ...], Floats, Floats]
 """Alignments of several clips, with the sum and variance of their despread bits."""
+Searches = Iterator[tuple[list[Alignment], int]]
+"""The alignments of each search, and how many of them to decode."""
 
 SHORTLIST, MAX_DECODES = 48, 3
 """Number of alignments that a correlation selects, and of those that are decoded."""
@@ -67,7 +69,7 @@ def soft_value_grids(clip: Spectrogram, warp: Warp, phases: int = PHASES) -> Flo
     energies = cells.cell_energies(bands, slot, slot / phases * np.arange(phases))[..., :PERIOD]
     if energies.shape[2] < MIN_SLOTS:
         return energies[..., :0]
-    return cells.soft_values(energies, vocoded=warp.vocoded)
+    return cells.soft_values(cells.measure_levels(energies), vocoded=warp.vocoded)
 
 
 def align(receiver: Receiver, soft: Floats, warp: Warp, cost: float) -> list[Alignment]:
@@ -82,36 +84,49 @@ def align(receiver: Receiver, soft: Floats, warp: Warp, cost: float) -> list[Ali
     return sorted(alignments, key=lambda alignment: -alignment.z)
 
 
-def find(receiver: Receiver, clip: Spectrogram, *, thorough: bool, cost: float = 0.0) -> Hypothesis:
-    """Return the best hypothesis; the searches stop at the first payload read in one piece.
+def find_unchanged(receiver: Receiver, clip: Spectrogram, *, cost: float = 0.0) -> Hypothesis:
+    """Return the best hypothesis about unchanged audio. cost: nats that all hypotheses share, as
+    when one of several keys is tried."""
+    return _best_of(_search_unchanged(receiver, clip, cost), receiver, Hypothesis())
 
-    A payload read along a path of several stretches does not stop them: in audio of changed speed
-    such a path collects only part of the evidence, which the search over warps collects in full.
-    cost: nats that all hypotheses share, as when one of several keys is tried.
+
+def find_changed(
+    receiver: Receiver, clip: Spectrogram, best: Hypothesis, *, cost: float = 0.0
+) -> Hypothesis:
+    """Return the best hypothesis about changed audio, or `best`, what `find_unchanged` returned.
+
+    The searches stop at the first payload read in one piece. A payload read along a path of several
+    stretches does not stop them: in audio of changed speed such a path collects only part of the
+    evidence, which the search over warps collects in full.
     """
-    best = Hypothesis()
-    for alignments, max_decodes in _run_searches(receiver, clip, thorough, cost):
+    return _best_of(_search_changed(receiver, clip, cost), receiver, best)
+
+
+def _best_of(searches: Searches, receiver: Receiver, best: Hypothesis) -> Hypothesis:
+    for alignments, max_decodes in searches:
         best = max(best, evaluate_alignments(receiver, alignments, max_decodes), key=rank)
         if rank(best)[0] and best.alignment is not None and len(best.alignment.stretches) == 1:
             break
     return best
 
 
-def _run_searches(
-    receiver: Receiver, clip: Spectrogram, thorough: bool, cost: float
-) -> Iterator[tuple[list[Alignment], int]]:
-    """Yield the alignments of each search and how many of them to decode."""
+def _search_unchanged(receiver: Receiver, clip: Spectrogram, cost: float) -> Searches:
+    soft = soft_value_grids(clip, NO_WARP)
+    if soft.shape[2]:
+        yield align(receiver, soft, NO_WARP, cost + START_COST + math.log(2)), MAX_DECODES
+
+
+def _search_changed(receiver: Receiver, clip: Spectrogram, cost: float) -> Searches:
     soft = soft_value_grids(clip, NO_WARP)
     if not soft.shape[2]:
-        return
-    yield align(receiver, soft, NO_WARP, cost + START_COST + math.log(2)), MAX_DECODES
-    if not thorough:
         return
     for path in track_alignment(receiver, soft, NO_WARP, cost + START_COST + math.log(4)):
         yield [path], 1
     warp_start_cost = cost + START_COST + math.log(8)
+    levels = levels_of_pitches(clip)
     for vocoded in (False, True):
-        warped = _align_warped(receiver, clip, warp_start_cost, vocoded=vocoded)
+        likely = find_likely_warps(receiver, clip.seconds, levels, vocoded=vocoded)
+        warped = _align_warped(receiver, clip, likely, warp_start_cost)
         yield warped, MAX_DECODES
         if warped and not vocoded:
             warp = warped[0].warp
@@ -158,16 +173,18 @@ def _combine(receiver: Receiver, alignments: tuple[Alignment, ...], cost: float)
 
 def _likely_alignments(receiver: Receiver, clip: Spectrogram, *, thorough: bool) -> list[Alignment]:
     """Return the alignments of the search whose best alignment has the highest bound."""
-    searches = [found for found, _ in _run_searches(receiver, clip, thorough, 0.0) if found]
-    return max(searches, key=lambda found: bound(found[0].z, found[0].cost), default=[])
+    searches = [*_search_unchanged(receiver, clip, 0.0)]
+    searches += _search_changed(receiver, clip, 0.0) if thorough else []
+    found = (alignments for alignments, _ in searches if alignments)
+    return max(found, key=lambda found: bound(found[0].z, found[0].cost), default=[])
 
 
 def _align_warped(
-    receiver: Receiver, clip: Spectrogram, cost: float, *, vocoded: bool
+    receiver: Receiver, clip: Spectrogram, likely: list[Warp], cost: float
 ) -> list[Alignment]:
     """Return the alignments with the highest correlation over the likely warps, best first."""
     alignments: list[Alignment] = []
-    for warp in find_likely_warps(receiver, clip, vocoded=vocoded):
+    for warp in likely:
         soft = soft_value_grids(clip, warp)
         if soft.shape[2]:
             alignments += align(receiver, soft, warp, cost + warp_cost(warp))
@@ -222,15 +239,16 @@ def _refine_scores(receiver: Receiver, soft: Floats, path: list[int]) -> Floats:
 def _score_slices(receiver: Receiver, soft: Floats) -> Floats:
     """Return the log-likelihood ratio of each slice in each state: (slices, STATES)."""
     whole = np.pad(soft, ((0, 0), (0, 0), (0, -soft.shape[2] % SLICE_SLOTS)))
-    inner, energy = receiver.correlate_slices(whole, SLICE_SLOTS)
-    z = inner / np.sqrt(np.maximum(energy, 1e-12))
+    energy = receiver.slice_energies(whole, SLICE_SLOTS)
+    z = receiver.correlate_slices(whole, SLICE_SLOTS) / np.sqrt(np.maximum(energy, 1e-12))
     amplitude = np.clip(z, 1.5, 3.5)
     gain = amplitude * (z - amplitude / 2)
     out = np.empty((len(z), PERIOD, PHASES), np.float32)
     for number, phase in np.ndindex(*gain.shape[:2]):
         # Grid `phase` starts phase / PHASES of a slot late: state = PHASES * start - phase.
-        shift = -number * SLICE_SLOTS - (phase > 0)
-        out[number, :, -phase % PHASES] = np.roll(gain[number, phase], shift)
+        first = (number * SLICE_SLOTS + (phase > 0)) % PERIOD
+        row, turned = gain[number, phase], out[number, :, -phase % PHASES]
+        turned[: PERIOD - first], turned[PERIOD - first :] = row[first:], row[:first]
     return out.reshape(-1, STATES)
 
 

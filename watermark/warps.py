@@ -8,15 +8,15 @@ correlated with the whole chip sequence; a tempo only sets the distance between 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from watermark import cells
-from watermark.cells import Spectrogram
-from watermark.layout import BANDS, PERIOD
+from watermark.cells import Levels, Spectrogram
+from watermark.layout import PERIOD
 from watermark.receiver import NO_WARP, Alignment, Receiver, Warp, evidence
 
 Floats = NDArray[np.float32]
@@ -67,10 +67,15 @@ def iterate_warps(step: float, *, vocoded: bool) -> Iterator[tuple[float, list[f
         yield pitch, log_spaced_ratios(step) if pitch == 1 or not vocoded else [1.0]
 
 
-def find_likely_warps(receiver: Receiver, clip: Spectrogram, *, vocoded: bool) -> list[Warp]:
-    """Return the warps to search, the most likely first; none if the clip is too short."""
-    step = tempo_step(clip.seconds)
-    warps = _drop_neighbours(_rank_warps(receiver, clip, step, vocoded=vocoded), step)
+def find_likely_warps(
+    receiver: Receiver, seconds: float, levels: Mapping[float, Levels], *, vocoded: bool
+) -> list[Warp]:
+    """Return the warps to search, the most likely first; none if the clip is too short.
+
+    seconds: of the clip. levels: as from `levels_of_pitches`.
+    """
+    step = tempo_step(seconds)
+    warps = _drop_neighbours(_rank_warps(receiver, levels, step, vocoded=vocoded), step)
     warps = warps[: MAX_REFINED // 2 if vocoded else MAX_REFINED]
     return list(dict.fromkeys(close for warp in warps for close in neighbouring_warps(warp, step)))
 
@@ -119,17 +124,24 @@ class _Candidate:
         return self.z**2 / 2 - warp_cost(self.warp)
 
 
-def _rank_warps(receiver: Receiver, clip: Spectrogram, step: float, *, vocoded: bool) -> list[Warp]:
+def _rank_warps(
+    receiver: Receiver, levels: Mapping[float, Levels], step: float, *, vocoded: bool
+) -> list[Warp]:
     """Return the most likely warps, the best first: shortlisted by the template, ranked by the
     evidence of all cells."""
+    if not levels:
+        return []
+    tried = list(iterate_warps(step, vocoded=vocoded))
+    grids = [_soft_value_grids(levels[pitch], vocoded=vocoded) for pitch, _ in tried]
+    # All pitches in one matrix product, which takes a third of the time of one for each.
+    sums = receiver.correlate_slices(np.concatenate(grids), SLICE_SLOTS)
     candidates: list[_Candidate] = []
-    for pitch, tempos in iterate_warps(step, vocoded=vocoded):
-        soft = _soft_value_grids(clip, pitch, vocoded=vocoded)
-        if soft.shape[2]:
-            best_starts = _best_starts(receiver, soft, tempos)
-            for tempo, z, start in zip(tempos, *best_starts, strict=True):
-                warp = _snap_to_speed(Warp(tempo, pitch, vocoded))
-                candidates.append(_Candidate(z, start, warp, soft))
+    for index, (soft, (pitch, tempos)) in enumerate(zip(grids, tried, strict=True)):
+        own = sums[:, index * SUBSLOTS : (index + 1) * SUBSLOTS]
+        best_starts = _best_starts(receiver, soft, own, tempos)
+        for tempo, z, start in zip(tempos, *best_starts, strict=True):
+            warp = _snap_to_speed(Warp(tempo, pitch, vocoded))
+            candidates.append(_Candidate(z, start, warp, soft))
     best = sorted(candidates, key=lambda candidate: -candidate.log_likelihood_ratio)
     best = best[:MAX_CANDIDATES]
     if receiver.payload is None:
@@ -138,26 +150,33 @@ def _rank_warps(receiver: Receiver, clip: Spectrogram, step: float, *, vocoded: 
     return [candidate.warp for candidate in best]
 
 
-def _soft_value_grids(clip: Spectrogram, pitch: float, *, vocoded: bool) -> Floats:
-    """Return the soft values, one grid per time offset, padded with zeros to whole slices:
-    (SUBSLOTS, BANDS, slots)."""
+def levels_of_pitches(clip: Spectrogram) -> dict[float, Levels]:
+    """Return the levels of a clip at each pitch, one grid per time offset: (SUBSLOTS, BANDS,
+    slots); nothing if the clip is shorter than a slice."""
     slot = cells.HOPS_PER_SLOT
-    bands = cells.band_energies(clip, pitch)
-    energies = cells.cell_energies(bands, slot, slot / SUBSLOTS * np.arange(SUBSLOTS))[..., :PERIOD]
-    slots = energies.shape[2]
-    padded = -(-slots // SLICE_SLOTS) * SLICE_SLOTS if slots >= SLICE_SLOTS else 0
-    soft = np.zeros((SUBSLOTS, BANDS, padded), np.float32)
-    if padded:
-        soft[..., :slots] = cells.soft_values(energies, vocoded=vocoded)
-    return soft
+    levels = {}
+    for pitch in log_spaced_ratios(PITCH_STEP):
+        bands = cells.band_energies(clip, pitch)
+        energies = cells.cell_energies(bands, slot, slot / SUBSLOTS * np.arange(SUBSLOTS))
+        if energies.shape[2] >= SLICE_SLOTS:
+            levels[pitch] = cells.measure_levels(energies[..., :PERIOD])
+    return levels
+
+
+def _soft_value_grids(levels: Levels, *, vocoded: bool) -> Floats:
+    """Return the soft values, padded with zeros to whole slices: (SUBSLOTS, BANDS, slots)."""
+    lack = -levels.decibels.shape[2] % SLICE_SLOTS
+    return np.pad(cells.soft_values(levels, vocoded=vocoded), ((0, 0), (0, 0), (0, lack)))
 
 
 def _best_starts(
-    receiver: Receiver, soft: Floats, tempos: list[float]
+    receiver: Receiver, soft: Floats, sums: Floats, tempos: list[float]
 ) -> tuple[list[float], list[int]]:
     """Return, for each tempo, the highest correlation over all starts in the chip sequence,
-    normalised to about z, and that start in slots / SUBSLOTS. soft: (SUBSLOTS, BANDS, slots)."""
-    sums, _ = receiver.correlate_slices(soft, SLICE_SLOTS)
+    normalised to about z, and that start in slots / SUBSLOTS.
+
+    soft: (SUBSLOTS, BANDS, slots); sums: its slices correlated, (slices, SUBSLOTS, PERIOD).
+    """
     twice = np.empty((len(sums), 2, PERIOD, SUBSLOTS), np.float32)
     for offset in range(SUBSLOTS):
         # A slice of a grid that starts late by `offset` started by as much before its slot.

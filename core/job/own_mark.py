@@ -1,8 +1,8 @@
 """Is a recording our own output? A clone of a clone would evade the original consent.
 
 The search is thorough, because output that is played a little faster deceives a fast one. It takes
-about half a second; the verdict is kept with the voice (core/job/kept_voice.py), and here for as
-long as the process runs, because one recording is often the reference of several voices.
+0.05 s for each second of speech. The verdict is kept with the voice (core/job/kept_voice.py), and
+here for as long as the process runs, because one recording may be the reference of several voices.
 """
 
 from __future__ import annotations
