@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.audio.waveform import Audio, peak
+
+_LONGEST_BLOCK: Final = 1 << 18
+"""Samples of a block of the filter."""
 
 
 def loudness(audio: Audio) -> float:
@@ -36,17 +41,25 @@ def _k_weighted(audio: Audio) -> NDArray[np.float64]:
     """Apply both filters by overlap-save: importing scipy.signal for its recursive filter would
     take longer than a minute of audio takes here. Blocks overlap by half a second, in which the
     impulse response decays by 100 dB."""
-    taps, size = audio.rate // 2, 1 << 18
-    z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
-    response = np.ones_like(z)
-    for b, a in _k_weighting(audio.rate):
-        response *= np.polyval(b[::-1], z) / np.polyval(a[::-1], z)
+    taps = audio.rate // 2
+    size = min(1 << (taps + len(audio.samples) - 1).bit_length(), _LONGEST_BLOCK)
+    response = _response(audio.rate, size)
     padded = np.concatenate([np.zeros(taps), audio.samples])
     blocks = [
         np.fft.irfft(np.fft.rfft(padded[start : start + size], size) * response)[taps:]
         for start in range(0, len(audio.samples), size - taps)
     ]
     return np.concatenate(blocks)[: len(audio.samples)] if blocks else np.zeros(0)
+
+
+@lru_cache(maxsize=8)
+def _response(rate: int, size: int) -> NDArray[np.complex128]:
+    """Return the frequency response of both filters in the bins of a real FFT."""
+    z = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
+    response: NDArray[np.complex128] = np.ones_like(z)
+    for b, a in _k_weighting(rate):
+        response *= np.polyval(b[::-1], z) / np.polyval(a[::-1], z)
+    return response
 
 
 def _k_weighting(rate: int) -> list[tuple[list[float], list[float]]]:

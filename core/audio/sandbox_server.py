@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import json
 import os
@@ -96,6 +97,7 @@ def serve(control_fd: int, warm_up: str, behind: bool) -> None:  # pragma: no co
         _call_behind(warm_up)
     else:
         _find_function(warm_up)()
+    gc.freeze()  # a collection in a child would write to, and so copy, the memory of every object
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on it ends with its control socket
     control = socket.socket(fileno=control_fd)
     wakeup_read, wakeup_write = socket.socketpair()

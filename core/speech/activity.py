@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from core.audio.waveform import Samples
 
@@ -24,6 +25,8 @@ _LAGS: Final = (40, 267)  # 400 to 60 Hz
 _RUMBLE: Final = 7
 """FFT bins below 110 Hz, which are ignored: traffic and hum would make every frame look voiced. The
 harmonics of lower voices remain."""
+_PART: Final = 128
+"""Frames that are analysed at once."""
 _BLOCK: Final = 400
 """Frames in a block, 4 s, long enough for a few words."""
 _STEP: Final = 100
@@ -82,8 +85,9 @@ def extract_features(samples: Samples) -> FrameFeatures:
     """Return the features of mono audio at 16 kHz."""
     padded = np.concatenate([samples, np.zeros(max(0, _WINDOW - len(samples)), np.float32)])
     views = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::HOP]
-    # In parts, because ten minutes at once would take half a gigabyte.
-    parts = [_analyse_frames(views[i : i + 2_000]) for i in range(0, len(views), 2_000)]
+    # In parts, because memory that was used before is faster than new memory, and ten minutes at
+    # once would take half a gigabyte.
+    parts = [_analyse_frames(views[i : i + _PART]) for i in range(0, len(views), _PART)]
     power, harmonicity, octave, bands, centroid = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
@@ -121,10 +125,11 @@ def _voiced_mask(frames: FrameFeatures) -> NDArray[np.bool_]:
 
 def _analyse_frames(views: NDArray[np.float32]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Return the features of windows (n, 640), with the autocorrelation of Boersma (1993)."""
+    # SciPy transforms many rows at once, four times as fast as NumPy.
     window, own, bands = _tables()
-    spectrum = np.abs(np.fft.rfft(views * window, _FFT)) ** 2  # (n, 513)
+    spectrum = np.abs(fft.rfft(views * window, _FFT)) ** 2  # (n, 513)
     spectrum[:, :_RUMBLE] = 0.0
-    autocorrelation = np.fft.irfft(spectrum)[:, : _LAGS[1] + 1]
+    autocorrelation = fft.irfft(spectrum)[:, : _LAGS[1] + 1]
     energy = autocorrelation[:, 0] + 1e-12
     curve = autocorrelation / energy[:, None] / own
     lag = curve[:, _LAGS[0] : _LAGS[1]].argmax(axis=1) + _LAGS[0]

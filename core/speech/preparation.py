@@ -13,6 +13,7 @@ import librosa
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from core.audio import libsndfile
 from core.audio.decoding import Decoded, decode_confined
@@ -199,7 +200,8 @@ def measure_bandwidth(audio: Audio, activity: vad.Activity) -> float:
     if not starts.size:
         return audio.rate / 2
     views = np.lib.stride_tricks.sliding_window_view(audio.samples, size)[starts]
-    power = np.mean(np.abs(np.fft.rfft(views * np.hanning(size))) ** 2, axis=0)
+    window = np.hanning(size).astype(np.float32)
+    power = np.mean(np.abs(fft.rfft(views * window)) ** 2, axis=0)
     audible = np.flatnonzero(power > power.max() * 1e-6)
     return float(audible[-1]) * audio.rate / size
 
