@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -294,9 +295,10 @@ def _examine(
 
 def _check_speech(prepared: Reference, key: str, runtime: Runtime) -> list[str]:
     """Return the codes of the notices. Raises Refused REF_IS_SYNTHETIC."""
-    refuse_own_output(prepared.audio, runtime.keys.watermark, key)
-    several = speaker_change.has_several_speakers(prepared.mel)
-    remarks = ["AUDIO_MULTI_SPEAKER"] if several else []
+    with ThreadPoolExecutor(1) as beside:
+        several = beside.submit(speaker_change.has_several_speakers, prepared.mel)
+        refuse_own_output(prepared.audio, runtime.keys.watermark, key)
+        remarks = ["AUDIO_MULTI_SPEAKER"] if several.result() else []
     return [*(notice.code for notice in prepared.notices), *remarks]
 
 
