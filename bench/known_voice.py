@@ -2,9 +2,10 @@
 
     python -m bench.known_voice [--rounds 5] [--against DIR]
 
-With `--against`, the same is measured in the working tree DIR, in turn, and the differences of the
-pairs are printed. Enrolment itself is left out, because its half minute varies by more than all the
-rest: the engine is the embedded one, but every voice that it learns is its mean voice.
+With `--against`, the same is measured in the working tree DIR: each job there is followed or
+preceded by one here, and the differences of the pairs are printed with their quartiles. Enrolment
+itself is left out, because its half minute varies by more than all the rest: the engine is the
+embedded one, but every voice that it learns is its mean voice.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 ROOT = Path(__file__).parents[1]
 FIGURES = {
-    "cold_new": "new voice, from the start of the process",
-    "warm_new": "new voice, in a process that has prepared a recording",
+    "cold": "new voice, from the start of the process",
+    "new": "new voice, in a process that has prepared a recording",
     "known": "known voice, in a process that has loaded the engine",
 }
-WARM_JOBS = 5
+WARM_JOBS = 7
+"""Jobs of each kind in a process, after one that is not counted."""
 
 
 def main() -> None:
@@ -39,33 +43,53 @@ def main() -> None:
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.started:
-        print(json.dumps(measure(options.started)))
+        serve(options.started)
         return
     trees = [tree.resolve() for tree in (options.against, ROOT) if tree]
-    measured: list[list[dict[str, float]]] = [
-        [measure_in(tree) for tree in trees] for _ in range(options.rounds)
-    ]
+    jobs: dict[str, list[list[float]]] = {name: [] for name in FIGURES}
+    for number in range(options.rounds):
+        with ExitStack() as stack:
+            workers = [stack.enter_context(start_worker(tree)) for tree in trees]
+            jobs["cold"].append([cold for cold, _ in workers])
+            for name in ("new", "known"):
+                for job in range(1 + WARM_JOBS):
+                    order = range(len(workers))[:: 1 if (number + job) % 2 else -1]
+                    seconds = {at: workers[at][1](name) for at in order}
+                    if job:
+                        jobs[name].append([seconds[at] for at in range(len(workers))])
     for name, meaning in FIGURES.items():
-        columns = [[figures[i][name] for figures in measured] for i in range(len(trees))]
+        columns = list(zip(*jobs[name], strict=True))
         medians = " -> ".join(f"{statistics.median(column):.3f} s" for column in columns)
         line = f"{meaning}: {medians}"
         if len(columns) == 2:
             pairs = [after - before for before, after in zip(*columns, strict=True)]
-            each = ", ".join(f"{pair:+.3f}" for pair in pairs)
-            line += f"; difference {statistics.median(pairs):+.3f} s of {each}"
+            low, middle, high = statistics.quantiles(pairs, method="inclusive")
+            line += f"; difference {middle:+.3f} s ({low:+.3f} to {high:+.3f}, {len(pairs)} pairs)"
         print(line)
 
 
-def measure_in(tree: Path) -> dict[str, float]:
-    """Measure in a new process, which imports the packages of a working tree."""
+@contextmanager
+def start_worker(tree: Path) -> Iterator[tuple[float, Callable[[str], float]]]:
+    """Start a process that imports the packages of a working tree. Yields the seconds until its
+    first job was done, and a function that runs a job with a `new` or a `known` voice."""
     command = [sys.executable, "-P", __file__, "--started", str(time.time())]
     environ = os.environ | {"PYTHONPATH": str(tree)}
-    done = subprocess.run(command, cwd=tree, env=environ, check=True, stdout=subprocess.PIPE)
-    return dict(json.loads(done.stdout))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=tree, env=environ, stdin=pipe, stdout=pipe, text=True
+    ) as process:
+        told, answers = cast(TextIO, process.stdin), cast(TextIO, process.stdout)
+
+        def run(kind: str) -> float:
+            print(kind, file=told, flush=True)
+            return float(answers.readline())
+
+        yield float(answers.readline()), run
 
 
-def measure(started: float) -> dict[str, float]:
-    """Run jobs as `voicedrop watch --once` does and return seconds. `started`: Unix seconds."""
+def serve(started: float) -> None:
+    """Run jobs as `voicedrop watch --once` does and print their seconds: one with a new voice, then
+    one for each line that is read. `started`: Unix seconds."""
     from core.audio import sandbox
     from core.speech import reference
 
@@ -74,11 +98,9 @@ def measure(started: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         bucket = Bucket(Path(name))
         bucket.run(new=True)
-        cold = time.time() - started
-        new = [bucket.run(new=True) for _ in range(WARM_JOBS)]
-        known = [bucket.run(new=False) for _ in range(WARM_JOBS + 1)][1:]
-    warm = statistics.median(new)
-    return {"cold_new": cold, "warm_new": warm, "known": statistics.median(known)}
+        print(time.time() - started, flush=True)
+        for line in sys.stdin:
+            print(bucket.run(new=line.strip() == "new"), flush=True)
 
 
 @dataclass
