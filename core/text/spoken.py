@@ -24,11 +24,11 @@ LETTERS_OF_A_WORD = 12
 """Letters of another language that count as one word: `thecatsatonthemat` is no short quotation."""
 
 _WITHOUT_SPACES = (
-    "\u1100-\u11ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc"
-    "\U0001aff0-\U0001b2ff\U00020000-\U0003ffff"
+    "\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uffdc\U0001aff0-\U0001b2ff\U00020000-\U0003ffff"
 )
-"""Chinese characters, kana, bopomofo and hangul."""
-_LETTER = rf"(?:[^\W\d_{_WITHOUT_SPACES}]|[Ⓐ-ⓩ])"
+"""Chinese characters, kana, bopomofo and hangul, but not the parts of hangul that join (U+1100 to
+U+11FF): many of them in a row are one sound."""
+_LETTER = rf"[^\W\d_{_WITHOUT_SPACES}]"
 _UNIT = re.compile(rf"(?P<word>{_LETTER}+(?:['’]{_LETTER}+)*)|\d+|[^\s'’]")
 
 
@@ -109,10 +109,18 @@ def _count_units(run: str, language: str, front_end: FrontEnd, *, is_foreign: bo
     """Count what is spoken of a run. A long word of another language counts as several, one of the
     stated language as one, because engines read only the beginning of an endless word."""
     count = 0
-    for unit in _UNIT.finditer(front_end.without_silent(run, language)):
+    spoken = front_end.without_silent(run, language)
+    if not unicodedata.is_normalized("NFKC", spoken):
+        spoken = "".join(map(_plain_letters, spoken))
+    for unit in _UNIT.finditer(spoken):
         is_long = is_foreign and unit.lastgroup == "word"
         count += -(-len(unit[0]) // LETTERS_OF_A_WORD) if is_long else 1
     return count
+
+
+def _plain_letters(char: str) -> str:
+    """Return the letters that a sign stands for: English reads ㋌㋌ as the word HgHg."""
+    return re.sub("[^0-9A-Za-z]", "", unicodedata.normalize("NFKD", char)) or char
 
 
 def keep_spoken(run: str, is_spoken: Callable[[str], bool]) -> str:

@@ -95,6 +95,8 @@ def test_units_are_words_numbers_and_characters() -> None:
     assert rows("第25行 Æ Wi-Fi 很", "zh") == [("zh", 3), ("en", 2), ("zh", 1)]
     assert rows("internationalisation 好", "zh") == [("en", 2), ("zh", 1)]
     assert rows("好 Æ 好。\n好", "en") == [("zh", 3)]
+    assert rows("㋌㋌㋌ ⓐⓑⓒ ＡＢＣ 𝐇𝐢", "en") == [("en", 4)]
+    assert count_in_rows([("ko", "한국ᆪᆪᆪ")], "ko", GPT_SOVITS) == [("ko", 3)]
     assert rows("カー 25", "ja") == [("ja", 5)]  # 二十五
 
 
