@@ -86,7 +86,7 @@ class Lease:
         `name`: as for `lease_key`. `worker`: unique to this process. `seconds`: until it expires.
         """
         key = lease_key(name)
-        log, now = _read(store, key), store.now()
+        log, now = read_log(store, key, limit=LOG_LIMIT), store.now()
         last = _last_record(log, name, keys.verifying, now)
         if log and last is None:
             store.delete(key)
@@ -172,7 +172,8 @@ def read_last_record(
     store: Store, name: str, keys: Mapping[str, Ed25519PublicKey]
 ) -> LeaseRecord | None:
     """Return the record that counts, or None if there is none. `keys`: our public keys."""
-    return _last_record(_read(store, lease_key(name)), name, keys, store.now())
+    log = read_log(store, lease_key(name), limit=LOG_LIMIT)
+    return _last_record(log, name, keys, store.now())
 
 
 def _last_record(
@@ -185,13 +186,3 @@ def _last_record(
         if is_ours and record.expires <= now + LONGEST:
             return record
     return None
-
-
-def _read(store: Store, key: str) -> bytes:
-    """Return the log; of one that is too large to be ours, a byte that is no record."""
-    try:
-        return read_log(store, key, limit=LOG_LIMIT)
-    except Refused as exc:
-        if exc.code != "OBJECT_TOO_LARGE":
-            raise
-        return b"?"

@@ -108,7 +108,7 @@ class _Counter:
         code = _code(self.log, entry, next(iter(self.keys.watermark.values())))
         line = f"{entry} {code}\n".encode()
         for _ in range(MAX_TRIES):
-            log = _read(self.control, key)
+            log = read_log(self.control, key, limit=LOG_LIMIT)
             counted = {
                 one: (used, owner) for one, used, owner in _entries(log, self.log, self.keys)
             }
@@ -154,13 +154,3 @@ def _entries(log: bytes, name: str, keys: Keyring) -> Iterator[tuple[str, int, s
 def _code(log: str, entry: str, key: bytes) -> str:
     message = f"voicedrop/quota/1\0{log} {entry}".encode()
     return hmac.digest(key, message, hashlib.sha256).hex()[:32]
-
-
-def _read(control: Store, key: str) -> bytes:
-    """Return the log; of one that is too large to be ours, a byte that is no line of it."""
-    try:
-        return read_log(control, key, limit=LOG_LIMIT)
-    except Refused as exc:
-        if exc.code != "OBJECT_TOO_LARGE":
-            raise
-        return b"?"

@@ -105,13 +105,14 @@ def vanished(key: str) -> Unavailable:
 
 
 def read_log(store: Store, key: str, *, limit: int) -> bytes:
-    """Return the bytes that were appended to an object; empty if it does not exist."""
+    """Return the bytes that were appended to an object; empty if it does not exist. Of one that is
+    too large to be ours, return a byte that is no record."""
     try:
         return store.get(key, limit=limit).data
     except Refused as exc:
-        if exc.code != "OBJECT_MISSING":
+        if exc.code not in ("OBJECT_MISSING", "OBJECT_TOO_LARGE"):
             raise
-        return b""
+        return b"" if exc.code == "OBJECT_MISSING" else b"?"
 
 
 def put_unless_genuine(

@@ -18,6 +18,7 @@ from core.result.document import parse_result
 from core.result.tombstone import Tombstone, Withdrawal
 from core.storage.object_keys import mark_key, queue_key, tombstone_key, tombstone_name
 from core.tlog import log
+from handlers.cli.erase import erase_job
 from handlers.cli.log import check_log
 from handlers.sweep import run_sweep
 from tests.audit.conftest import open_runtime, open_sources
@@ -29,6 +30,7 @@ from tests.audit.test_findings import (
     sealed_path,
 )
 from tests.support.audited_bucket import integrate_log
+from tests.support.runtime import local_settings
 
 WITHDRAWAL = Withdrawal(record_sha256="ab" * 32, id="alice-1", withdrawn="2026-12-01T00:00:00Z")
 
@@ -262,15 +264,16 @@ def test_subtitles_and_joined_files_are_erased_with_their_item(joined_copy: Path
     runtime = open_runtime(joined_copy)
     first, again = job_of(joined_copy, "first"), job_of(joined_copy, "again")
     before = sealed_names(joined_copy, first)
-    (made,) = erase_outputs(first, runtime, reason="asked to", items=["i0"])
-    assert made.items == ["chapters/c0", "i0"]
-    erased = before - sealed_names(joined_copy, first)
-    assert erased == {"i0.wav.sealed", "chapters/c0.wav.sealed", "chapters/c0.srt.sealed"}
     # The retry keeps the item and joined it into a chapter of its own.
     assert list(find_keepers(first, ["i0"], runtime)) == [(again, ["i0"])]
     assert list(find_keepers(first, ["i3"], runtime)) == []
-    (there,) = erase_outputs(again, runtime, reason="asked to", items=["i0"])
-    assert (there.job_id, there.items) == (again, ["chapters/c0"])
+    made, there = erase_job(local_settings(joined_copy), first, ["i0"], "asked to").data[
+        "tombstones"
+    ]
+    assert made["items"] == ["chapters/c0", "i0"]
+    erased = before - sealed_names(joined_copy, first)
+    assert erased == {"i0.wav.sealed", "chapters/c0.wav.sealed", "chapters/c0.srt.sealed"}
+    assert (there["job_id"], there["items"]) == (again, ["chapters/c0"])
     integrate_log(runtime)
     make_old(joined_copy)
     report = run_audit(joined_copy)

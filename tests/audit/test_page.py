@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 import struct
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from core import audit
@@ -63,3 +65,15 @@ def test_a_browser_can_take_a_screenshot_of_the_report(
     assert picture.startswith(b"\x89PNG")
     assert struct.unpack(">II", picture[16:24]) == (900, 1500)
     assert len(picture) > 40_000  # an empty page has a tenth of this size
+
+
+def test_a_plot_of_many_days_labels_about_twelve_and_a_page_without_codes_explains_none(
+    result: report.Report,
+) -> None:
+    days = [report.Period(period=f"day-{i}", succeeded=1) for i in range(30)]
+    shown = page.render(msgspec.structs.replace(result, outcomes=days))
+    labels = [i for i in range(30) if f">day-{i}</text>" in shown]
+    assert labels == [*range(0, 30, 3)]
+    meaning = next(iter(result.codes.values()))
+    assert html.escape(meaning) in shown
+    assert html.escape(meaning) not in page.render(msgspec.structs.replace(result, codes={}))

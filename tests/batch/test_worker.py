@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -292,6 +293,17 @@ def test_a_part_that_was_changed_is_not_read(runtime: Runtime) -> None:
         items(runtime, done)
 
 
+def test_a_part_of_another_division_of_the_job_is_not_gathered(runtime: Runtime) -> None:
+    done = run_all_shards(runtime, put_job(runtime, items=make_items(4)))
+    first = runtime.results.get(done.parts[0].key, limit=10**6).data
+    other = msgspec.structs.replace(result.parse_part(first), of=3, signature=None)
+    runtime.results.put(done.parts[0].key, signed.sign(other, runtime.keys.signing))
+    assert parts.read_part_count(done.job_id, runtime) == 3
+    with pytest.raises(Refused, match="another part, or a part of another job") as refusal:
+        parts.gather_parts(done.job_id, 2, runtime)
+    assert refusal.value.pointer == done.parts[0].key
+
+
 def test_every_part_is_signed(runtime: Runtime) -> None:
     done = run_all_shards(runtime, put_job(runtime, items=make_items(4)))
     for part in done.parts:
@@ -308,6 +320,31 @@ def test_a_worker_without_the_lease_leaves_the_shard_to_the_other(runtime: Runti
         pytest.raises(Unavailable, match="JOB_BUSY"),
     ):
         carry_out_shard(shard_key, runtime)
+
+
+def test_watch_says_which_shards_it_cannot_make(runtime: Runtime) -> None:
+    split_job(put_job(runtime, items=make_items(4)), runtime)
+    damaged = shard_keys(runtime)[0]
+    runtime.control.put(damaged, b"{}")
+    out = io.StringIO()
+    console = Console(file=out, width=500)
+    looking = Watch(runtime, Progress(console, console))
+    assert looking.poll() is True
+    assert f"{damaged}: SIGNATURE_INVALID" in out.getvalue()
+    assert shard_keys(runtime) == [damaged]
+
+
+def test_a_sweep_removes_what_is_left_of_shards_of_a_finished_job(runtime: Runtime) -> None:
+    key = put_job(runtime, items=make_items(4))
+    split_job(key, runtime)
+    shard = shard_keys(runtime)[0]
+    data = runtime.control.get(shard, limit=10**6).data
+    done = run_all_shards(runtime, key)
+    runtime.control.put(shard, data)
+    (finding,) = sweep.run_sweep(runtime, grace=0).findings
+    assert (finding.kind, finding.action, finding.job) == ("stale-work", "removed", done.job_id)
+    assert finding.detail == "Its job has a result."
+    assert shard_keys(runtime) == []
 
 
 def test_watch_carries_out_all_shards(runtime: Runtime) -> None:
@@ -353,6 +390,15 @@ def test_a_dry_run_validates_and_estimates_and_speaks_nothing(runtime: Runtime, 
     assert [e["type"] for e in published_events(runtime)] == ["com.voicedrop.job.invalid"]
     assert [i.key for i in runtime.results.list("out/") if i.key.endswith(".sealed")] == []
     assert list(runtime.control.list("voices/")) == []
+
+
+def test_a_dry_run_that_was_interrupted_keeps_its_division_into_parts(runtime: Runtime) -> None:
+    key = put_job(runtime, items=make_items(45), mode="validate")
+    first = finish_job(key, with_voice(runtime, Untouched()))
+    runtime.results.delete(result_key(first.job_id))
+    other = with_voice(runtime, Untouched(), shard_items=1)
+    again = finish_job(key, other)
+    assert [part.key for part in again.parts] == [part.key for part in first.parts]
 
 
 def test_a_dry_run_says_that_a_voice_has_no_consent(runtime: Runtime) -> None:

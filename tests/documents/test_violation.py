@@ -231,3 +231,10 @@ def test_the_messages_for_authors_of_consent_records(
     with pytest.raises(Refused) as caught:
         records.parse_consent(record)
     assert caught.value.message == f"Not a consent record: {message}."
+
+
+def test_an_unknown_field_of_a_document_that_allows_them_is_none() -> None:
+    class Open(msgspec.Struct):
+        a: int = 0
+
+    assert violation.find_violation({"a": 1, "b": 2}, Open) is None

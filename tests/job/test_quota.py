@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import handlers.jobs
 from core.batch import worker
 from core.crypto.keys import Keyring, LocalKeys
-from core.errors import Refused
-from core.job.quota import Quota
+from core.errors import Refused, Unavailable
+from core.job.quota import LOG_LIMIT, Quota
 from core.job.runtime import Finished, Runtime
 from core.settings import Producers
 from core.storage.local import LocalStore
@@ -135,6 +136,29 @@ def test_lines_that_we_did_not_write_for_this_day_use_up_no_quota(control: Store
     control.append("quota/2026-11-25.log", line, position=0)
     assert admitted(quota, control, 4)
     assert len(quota_log(control).splitlines()) == 1
+
+
+def test_a_log_that_is_too_large_to_be_ours_is_replaced(tmp_path: Path) -> None:
+    control = LocalStore(tmp_path)
+    assert admitted(Quota(jobs=1), control, 1)
+    os.truncate(tmp_path / "quota/2026-11-25.log", LOG_LIMIT + 1)
+    assert admitted(Quota(jobs=1), control, 2)
+    assert not admitted(Quota(jobs=1), control, 3)
+    assert len(quota_log(control).splitlines()) == 1
+
+
+def test_a_worker_that_always_comes_second_tries_again_later(tmp_path: Path) -> None:
+    class Busy(LocalStore):
+        """Another worker appends before each of ours."""
+
+        def append(self, key: str, data: bytes, *, position: int) -> bool:
+            other = f"{position:032x} 1 jobs\n".encode()
+            assert super().append(key, other, position=position)
+            return super().append(key, data, position=position)
+
+    with pytest.raises(Unavailable, match="Too many jobs are counted at once") as error:
+        admitted(Quota(jobs=9), Busy(tmp_path), 1)
+    assert error.value.pointer == "quota/2026-11-25.log"
 
 
 def test_jobs_stay_counted_when_the_watermark_key_is_rotated(control: Store) -> None:

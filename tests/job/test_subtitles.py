@@ -43,6 +43,10 @@ def test_a_chunk_without_text_continues_the_sentence_before_it() -> None:
     assert (only.start_ms, only.end_ms, only.chars) == (0, 2000, len("A long one."))
 
 
+def test_where_nothing_was_spoken_there_is_no_sentence() -> None:
+    assert sentence_times("Words.", [], pause=0) == []
+
+
 def test_a_silent_chunk_lasts_as_long_as_it_is() -> None:
     (only,) = sentence_times("Hush.", [SpeechChunk(np.zeros(500, np.float32), RATE, "Hush.")], 0)
     assert (only.start_ms, only.end_ms) == (0, 500)

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from core.errors import JobError
-from core.storage import oss_connection
+from core.storage import oss_connection, oss_errors
 from core.storage.oss import Credentials, OssStore
-from core.storage.port import Store
+from core.storage.port import Store, read_log
 from core.storage.retry import Retry
 from tests.support.oss_server import Fault, OssServer
 from tests.support.oss_server.faults import Kind
@@ -297,6 +297,18 @@ def test_an_archived_object_is_not_readable(server: OssServer) -> None:
     server.place("results", "k", b"1", storage_class="Archive")
     with pytest.raises(JobError, match="REF_NOT_READABLE"):
         oss_store(server).get("k", limit=1)
+    with pytest.raises(JobError, match="REF_NOT_READABLE"):
+        read_log(oss_store(server), "k", limit=1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Content-Length": "many", "ETag": "E", "Last-Modified": "now"}],
+    ids=["none", "wrong"],
+)
+def test_a_response_without_the_headers_of_an_object_is_damaged(headers: dict[str, str]) -> None:
+    with pytest.raises(oss_errors.DamagedResponse):
+        oss_errors.parse_info("k", headers)
 
 
 def test_bytes_are_returned_as_stored_whatever_their_encoding(server: OssServer) -> None:

@@ -137,3 +137,13 @@ def test_a_line_without_punctuation_is_split_anywhere() -> None:
     assert max(map(len, parts)) == 510
     assert "".join(parts).count("a") == 1200
     assert "".join(parts).count("b") == 30
+
+
+@pytest.mark.parametrize("method", ["sentence", *(f"cut{n}" for n in range(6))])
+def test_a_text_of_one_clause_is_one_piece(method: str) -> None:
+    assert split_text("好的好的好的", "zh", method) == ["好的好的好的。"]
+
+
+def test_a_line_too_long_for_the_network_is_split_at_its_marks() -> None:
+    clause = "字" * 300 + "，"
+    assert split_text(clause * 2, "zh", "cut0") == [clause, clause]

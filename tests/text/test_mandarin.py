@@ -24,6 +24,7 @@ def phones(text: str) -> str:
         ("所有人。", "s uo2 y ou3 r en2 ."),
         ("岂有此理。", "q i2 y ou3 c i02 l i3 ."),
         ("很不。", "h en3 b u4 ."),
+        ("很不", "h en3 b u4"),
         ("写了一。", "x ie3 l e5 y i1 ."),
         ("花儿。", "h ua1 EE er2 ."),
         ("嗯。", "EE en1 ."),

@@ -66,4 +66,4 @@ def test_the_reading_of_a_text_is_shown() -> None:
     ran = CliRunner().invoke(cli.app, ["text", "Words.", "--language", "en", "--json"])
     assert ran.exit_code == 0, ran.output
     (sentence,) = json.loads(ran.stdout)["sentences"]
-    assert sentence["spans"][0]["phones"][:2] == ["W", "ER1"]
+    assert sentence["spans"][0]["phones"][:3] == [".", "W", "ER1"]

@@ -44,6 +44,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
         put_job(runtime, name="two", items=items),
         put_job(runtime, name="refused", colour="blue"),
     ]
+    runtime.inbox.put("jobs/notes.txt", b"no manifest")
     one, two, refused = (finish_job(key, runtime) for key in keys)
     return Jobs(root, local_settings(root), one, two, refused)
 

@@ -14,7 +14,7 @@ from core.job.runtime import Runtime
 from core.result.document import Result
 from core.storage.object_keys import queue_key
 from handlers.cli.open_result import open_results
-from handlers.cli.retry import retry_job
+from handlers.cli.retry import next_command, retry_job
 from handlers.cli.status import list_jobs, show_status
 from handlers.cli.submit import submit_job
 from tests.support.runtime import (
@@ -84,6 +84,15 @@ def test_a_job_is_run_again_after_a_correction_elsewhere(runtime: Runtime, tmp_p
     again = retry_job(settings, first.job_id)
     assert (again.exit_code, again.data["retry"]) == (0, "")
     assert again.data["reason"] == "everything in it succeeded."
+
+
+def test_a_job_whose_manifest_was_deleted_is_not_said_to_be_retried(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    failed = fail_by_consent(runtime, 2)
+    assert f"voicedrop retry {failed.job_id[:8]}" in next_command(failed, runtime)
+    runtime.inbox.delete("jobs/one.manifest.json")
+    assert next_command(failed, runtime).endswith("correct the manifest and submit it again")
 
 
 def test_a_retry_that_failed_is_retried(runtime: Runtime, tmp_path: Path) -> None:

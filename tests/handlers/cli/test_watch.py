@@ -150,6 +150,25 @@ def test_a_manifest_that_disappears_is_reported(runtime: Runtime) -> None:
     assert watch.failed
 
 
+def test_other_json_beside_the_manifests_is_ignored_without_a_word(runtime: Runtime) -> None:
+    """A large one is not read, and one may be deleted after it was listed."""
+
+    class Vanishing(LocalStore):
+        def get(self, key: str, *, limit: int, etag: str = "") -> Object:
+            self.delete(key)
+            return super().get(key, limit=limit, etag=etag)
+
+    inbox = folder(runtime.inbox)
+    for name in ("large.json", "gone.json"):
+        (inbox / name).write_text('{"schema": "voicedrop/job/1"}')
+    os.truncate(inbox / "large.json", 1 << 40)
+    settle(runtime)
+    watch = Looking(local_runtime(inbox.parent, inbox=Vanishing(inbox), keys=runtime.keys))
+    assert watch.poll() is False
+    assert "is ignored" not in watch.out.getvalue() + watch.err.getvalue()
+    assert not (inbox / "gone.json").exists()
+
+
 @pytest.mark.slow
 def test_waiting_is_reported_and_ends_when_the_file_arrives(runtime: Runtime) -> None:
     key = put_job(runtime, wait_s=600)

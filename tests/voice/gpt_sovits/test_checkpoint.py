@@ -67,6 +67,15 @@ def test_views_into_a_storage_are_followed(path: Path) -> None:
     assert checkpoint.open_checkpoint(path).load("w").tolist() == [[1, 5, 9], [2, 6, 10]]
 
 
+def test_a_parameter_is_read_as_its_tensor(path: Path) -> None:
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00K\x01\x85K\x01\x85tR"
+    body = (
+        b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_parameter\n(" + tensor + b"\x88NtRs."
+    )
+    torch_files.write_zip(path, {"a/data.pkl": body, "a/data/0": struct.pack("<f", 1.5)})
+    assert checkpoint.open_checkpoint(path).load("w").tolist() == [1.5]
+
+
 def test_hparams_become_plain_settings(path: Path) -> None:
     """Fine-tuned models pickle an instance of HParams; only its attributes are read."""
     inner = b"cutils\nHParams\n)\x81}X\x05\x00\x00\x00ratesK\x0asb"

@@ -90,14 +90,18 @@ def test_quantised_bundles_stay_close(
 def test_half_precision_files_convert(sources: Sources, tmp_path: Path) -> None:
     """Fine-tuned models are stored in fp16; their graphs equal those of the same fp32 numbers."""
     made = []
+    assert sources.bert is not None
+    bert = shutil.copytree(sources.bert, tmp_path / "bert")
+    (bert / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\n")
     for dtype in ("<f2", "<f4"):
         folder = tmp_path / dtype[1:]
         folder.mkdir()
         rewrite(sources.t2s, folder / "s1.ckpt", dtype)
         rewrite(sources.sovits, folder / "s2.pth", dtype)
-        files = replace(sources, t2s=folder / "s1.ckpt", sovits=folder / "s2.pth", bert=None)
+        files = replace(sources, t2s=folder / "s1.ckpt", sovits=folder / "s2.pth", bert=bert)
         made.append(convert(files, folder / "bundle", precision="fp32"))
         sources = files
+        assert (folder / "bundle/vocab.txt").read_bytes() == (bert / "vocab.txt").read_bytes()
     assert made[0].version == "v2ProPlus"
     assert made[0].parts == made[1].parts
 
