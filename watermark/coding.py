@@ -91,18 +91,21 @@ def _viterbi(soft: Floats) -> NDArray[np.intp]:
     whole symbol: one branch metric per pair of states serves all four branches of a butterfly.
     """
     symbol, signs = _trellis()
+    gains = np.take((soft @ signs).astype(np.float32), symbol, axis=1)
     around = np.arange(-WRAP_STEPS, len(soft) + WRAP_STEPS) % len(soft)
-    branches = (soft[around] @ signs).astype(np.float32)
     half = 1 << (MEMORY - 1)
-    metric = np.zeros((half, 2), np.float32)
+    metric = np.zeros((2, half), np.float32)
+    before, move = np.empty_like(metric), np.empty_like(metric)
     from_odd = np.empty((len(around), 2, half), bool)
-    for step, branch in enumerate(branches):
-        gain = branch[symbol]
-        even, odd = metric[:, 0], metric[:, 1]
-        stay = np.stack([even + gain, even - gain])
-        move = np.stack([odd - gain, odd + gain])
-        np.greater(move, stay, out=from_odd[step])
-        metric = np.maximum(stay, move).reshape(half, 2)
+    for step, gain in enumerate(gains[at] for at in around.tolist()):
+        before[:] = metric.reshape(half, 2).T  # copied: contiguous numbers are added faster
+        even, odd = before
+        np.add(even, gain, out=metric[0])
+        np.subtract(even, gain, out=metric[1])
+        np.subtract(odd, gain, out=move[0])
+        np.add(odd, gain, out=move[1])
+        np.greater(move, metric, out=from_odd[step])
+        np.maximum(metric, move, out=metric)
     return _trace_back(from_odd.reshape(len(around), -1), int(np.argmax(metric)))
 
 

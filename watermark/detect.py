@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,9 +90,14 @@ def _detect(
     cost = math.log(max(len(receivers) * len(starts), 1))
     best = Detection(0.0, None)
     found: dict[tuple[int, str], Hypothesis] = {}
+
+    @lru_cache(maxsize=1)  # a short clip, of one window, is transformed once
+    def spectrogram_at(start: int) -> cells.Spectrogram:
+        return cells.compute_spectrogram(samples[start : start + size], rate)
+
     for _ in range(1 + thorough):
         for start in starts:
-            spectrogram = cells.compute_spectrogram(samples[start : start + size], rate)
+            spectrogram = spectrogram_at(start)
             for key_id, receiver in receivers.items():
                 unchanged = found.get((start, key_id))
                 if unchanged is None:

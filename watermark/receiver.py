@@ -21,7 +21,7 @@ from watermark import cells, coding
 from watermark.layout import BANDS, PERIOD, TILE, derive_layout
 
 Floats = NDArray[np.float32]
-Folded = tuple[Floats, NDArray[np.intp]]
+Folded = tuple[Floats, NDArray[np.intp] | slice]
 """Soft values by their position in the chip sequence: (BANDS, n), and the n slots, in order."""
 
 DETECTION_THRESHOLD = 6.0
@@ -201,9 +201,8 @@ class Alignment:
         """
         if len(self.stretches) == 1:
             soft, start = self.stretches[0]
-            slots = (start + np.arange(soft.shape[1])) % PERIOD
-            first = int(slots.argmin())
-            return np.roll(soft, -first, axis=1), np.roll(slots, -first)
+            if start + soft.shape[1] <= PERIOD:
+                return soft, slice(start, start + soft.shape[1])
         out = np.zeros((BANDS, PERIOD), np.float32)
         for soft, start in self.stretches:
             fits = min(soft.shape[1], PERIOD - start)

@@ -145,8 +145,10 @@ def _rank_warps(
     best = sorted(candidates, key=lambda candidate: -candidate.log_likelihood_ratio)
     best = best[:MAX_CANDIDATES]
     if receiver.payload is None:
-        weights = {c: _full_evidence(receiver, c) - warp_cost(c.warp) for c in best}
-        best.sort(key=lambda candidate: -weights[candidate])
+        totals, variances = zip(*(_despread(receiver, one) for one in best), strict=True)
+        weights = evidence(np.stack(totals), np.stack(variances)).tolist()
+        ranked = sorted(zip(weights, best, strict=True), key=lambda w: warp_cost(w[1].warp) - w[0])
+        best = [candidate for _, candidate in ranked]
     return [candidate.warp for candidate in best]
 
 
@@ -199,8 +201,8 @@ def _best_starts(
     return [value / scale for value in highest], starts
 
 
-def _full_evidence(receiver: Receiver, candidate: _Candidate) -> float:
-    """Return the evidence of all cells at the start of a candidate, in nats."""
+def _despread(receiver: Receiver, candidate: _Candidate) -> tuple[Floats, Floats]:
+    """Return sum and variance of each coded bit at the start of a candidate."""
     soft, tempo = candidate.soft, candidate.warp.tempo
     slots = soft.shape[2]
     first = -(-candidate.start // SUBSLOTS)
@@ -209,4 +211,4 @@ def _full_evidence(receiver: Receiver, candidate: _Candidate) -> float:
     at = at[at < SUBSLOTS * slots]
     stretch = soft[at % SUBSLOTS, :, at // SUBSLOTS].T, first % PERIOD
     alignment = Alignment((stretch,), 0.0, 0.0)
-    return float(evidence(*receiver.despread(alignment.fold())))
+    return receiver.despread(alignment.fold())
