@@ -274,6 +274,7 @@ def test_subtitles_and_joined_files_are_erased_with_their_item(joined_copy: Path
     erased = before - sealed_names(joined_copy, first)
     assert erased == {"i0.wav.sealed", "chapters/c0.wav.sealed", "chapters/c0.srt.sealed"}
     assert (there["job_id"], there["items"]) == (again, ["chapters/c0"])
+    assert "unerased" not in {finding.kind for finding in run_sweep(runtime).findings}
     integrate_log(runtime)
     make_old(joined_copy)
     report = run_audit(joined_copy)

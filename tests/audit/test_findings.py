@@ -15,8 +15,10 @@ import pytest
 
 from core import audit
 from core.audit import Report
+from core.audit.model import attempt
 from core.crypto import keys
 from core.documents import signed
+from core.errors import Misconfigured
 from core.job.lease import Lease
 from core.result.document import Result, parse_result
 from core.result.item_result import LabelUsed
@@ -647,3 +649,8 @@ def test_an_audit_writes_to_no_bucket(clean: Path) -> None:
     before = everything()
     run_audit(clean)
     assert everything() == before
+
+
+def test_a_bucket_that_cannot_be_read_is_no_finding() -> None:
+    with pytest.raises(Misconfigured, match="BUCKET_FORBIDDEN"), attempt(1):
+        raise Misconfigured("BUCKET_FORBIDDEN")

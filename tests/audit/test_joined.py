@@ -146,6 +146,18 @@ def test_an_envelope_of_another_chapter_is_found(copy: Path) -> None:
     assert (3, "SEAL_INVALID") in finding_codes(run_audit(copy))
 
 
+def test_a_chapter_that_states_no_items_and_one_without_a_file_are_found(copy: Path) -> None:
+    def change(found: Result) -> Result:
+        first, second = found.chapters
+        gone = msgspec.structs.replace(first, output=None, envelope=None, subtitles=[])
+        empty = msgspec.structs.replace(second, items=[])
+        return msgspec.structs.replace(found, chapters=[gone, empty])
+
+    sign_changed(copy, "again", change)
+    found = finding_codes(run_audit(copy))
+    assert {(7, "WATERMARK_VERIFY_FAILED"), UNCLAIMED} <= found
+
+
 def test_a_chapter_without_watermarks_is_found(copy: Path) -> None:
     """Somebody with every key replaces a chapter."""
     runtime = open_runtime(copy)

@@ -277,6 +277,7 @@ def test_a_document_that_we_did_not_sign_for_its_place_is_ignored_and_reported(
     forge(runtime)
     runtime.control.delete(KEY)
     assert run(runtime).status == "succeeded"
+    protect(runtime)
     (finding,) = (one for one in sweep.run_sweep(runtime).findings if one.kind == "foreign")
     assert finding.keys == [protection_key("e" * 64)]
     assert finding.keys[0] in sweep.describe(finding)

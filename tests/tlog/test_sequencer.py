@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from core.storage.object_keys import (
     result_key,
     withdrawal_key,
 )
+from core.storage.port import Body, Object
 from core.tlog import log, sequencer, signed_note, tiles
 from core.tlog.leaf import Leaf, TombstoneLeaf, WithdrawalLeaf
 from core.tlog.sequencer import Integrated
@@ -234,12 +235,13 @@ def test_a_lost_proof_is_written_again(control: LocalStore, results: LocalStore)
     assert log.has_proof(results, leaves[0], KEYS)
 
 
-def test_a_planted_batch_is_set_aside(control: LocalStore, results: LocalStore) -> None:
+@pytest.mark.parametrize("job", [B, C], ids=["another digest", "no result"])
+def test_a_planted_batch_is_set_aside(control: LocalStore, results: LocalStore, job: str) -> None:
     """It would give a job a false leaf."""
     true, other = put_result(results, A), put_result(results, B)
     sequencer.enqueue(control, true)
     integrate(control, results)
-    planted = tiles.bundle([Leaf(job=B, result_sha256=WRONG).dump()])
+    planted = tiles.bundle([Leaf(job=job, result_sha256=WRONG).dump()])
     results.put(batch_key(1), planted)
     sequencer.enqueue(control, other)
     assert len(integrate(control, results).refused) == 1
@@ -298,6 +300,53 @@ def test_what_was_planted_in_the_way_of_the_log_is_replaced(
         integrate(control, results)
     assert len(logged(results)) == 3
     assert all(log.has_proof(results, leaf, KEYS) for leaf in leaves)
+
+
+def test_a_leaf_that_another_sequencer_took_from_the_queue_is_no_failure(
+    control: LocalStore, results: LocalStore
+) -> None:
+    class Shared(LocalStore):
+        def get(self, key: str, *, limit: int, etag: str = "") -> Object:
+            if key == queue_key(A):
+                self.delete(key)
+            return super().get(key, limit=limit, etag=etag)
+
+    for job in (A, B):
+        sequencer.enqueue(control, put_result(results, job))
+    assert integrate(Shared(control._root), results).refused == []
+    assert list(logged(results)) == [B]
+
+
+def test_the_checkpoint_of_another_sequencer_with_another_key_stays(
+    control: LocalStore, results: LocalStore
+) -> None:
+    """While a signing key is rotated, two sequencers complete the same batch."""
+
+    class Raced(LocalStore):
+        def put_once(
+            self, key: str, data: Body, *, metadata: Mapping[str, str] | None = None
+        ) -> bool:
+            if key == checkpoint_key(1):
+                sequencer.integrate(control, results, OTHER, ORIGIN, earlier_keys=KEYS)
+            return super().put_once(key, data, metadata=metadata)
+
+    sequencer.enqueue(control, put_result(results, A))
+    both = [OTHER.public_key()]
+    done = sequencer.integrate(control, Raced(results._root), KEY, ORIGIN, earlier_keys=both)
+    note = results.get(checkpoint_key(1), limit=1 << 20).data.decode()
+    assert signed_note.verify_checkpoint(note, ORIGIN, both) == done.checkpoint
+    assert kept_aside(control) == []
+
+
+def test_a_signed_entry_that_is_no_leaf_has_no_proof(
+    control: LocalStore, results: LocalStore
+) -> None:
+    leaf = put_result(results, A)
+    put_signed_batch(results, 0, [b"no leaf", leaf.dump()])
+    checkpoint = integrate(control, results).checkpoint
+    assert checkpoint is not None
+    assert checkpoint.size == 2
+    assert log.has_proof(results, leaf, KEYS)
 
 
 def test_a_changed_batch_stops_the_sequencer(control: LocalStore, results: LocalStore) -> None:

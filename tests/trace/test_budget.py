@@ -6,14 +6,19 @@ import io
 import json
 import math
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from core.audio.waveform import Samples
+from core.errors import Refused
 from core.job.quota import Quota
+from core.trace.scan import Budget, search_recording
 from core.trace.trace import Trace, trace_recording
+from handlers.jobs import trace_clip as trace_clip_of
 from handlers.oss import handle
 from tests.support.events import notification, published_events
 from tests.support.runtime import local_runtime
@@ -96,3 +101,25 @@ def test_the_quota_counts_clips_of_a_producer(tmp_path: Path) -> None:
     answers = [handle(notification(key), runtime)["done"][0] for key in keys]
     assert [answer.get("error", "") for answer in answers] == ["", "QUOTA_EXCEEDED", "", ""]
     assert "1 of 1 traces" in answers[1]["message"]
+
+
+def test_a_clip_that_was_deleted_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="OBJECT_MISSING"):
+        trace_clip_of("audit/gone.flac", local_runtime(tmp_path))
+
+
+def test_the_search_of_a_long_recording_ends_without_a_mark(tmp_path: Path) -> None:
+    """It is longer than a minute, so excerpts are searched for changes of speed."""
+    (tmp_path / "clip.flac").write_bytes(clicks(61, rate=16_000))
+    for budget in (Budget(), Spent()):
+        with (tmp_path / "clip.flac").open("rb") as file:
+            facts, found = search_recording(file, "c", {}, budget)
+        assert (facts.seconds, found) == (61.0, [])
+
+
+class Spent(Budget):
+    """Its time is used up once the recording was read to its end."""
+
+    def limit(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
+        yield from super().limit(blocks)
+        self.was_used_up = True
