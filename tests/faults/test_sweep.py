@@ -141,6 +141,15 @@ def test_a_waiting_marker_that_disappears_is_no_finding(tmp_path: Path) -> None:
     assert sweep_once(runtime).findings == []
 
 
+def test_an_object_too_large_for_a_waiting_marker_is_removed(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    runtime.control.put("pending/x/y", b"x")
+    os.truncate(tmp_path / "control/pending/x/y", 1 << 40)
+    assert kinds(sweep_once(runtime)) == [("stale-pending", "removed")]
+    assert list(runtime.control.list("pending/")) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["finished", "deleted", "replaced"])
 def test_a_waiting_marker_that_is_no_longer_needed_is_removed(runtime: Runtime, how: str) -> None:

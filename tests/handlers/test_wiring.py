@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from core.storage.local import LocalStore
 from core.storage.oss import OssStore
 from core.storage.oss_connection import Credentials
 from handlers import wiring, worker
+from handlers.server.tokens import create_tokens
 from handlers.wiring import CurrentCredentials
 from handlers.worker import Worker
 from tests.support.events import notification
@@ -146,3 +149,38 @@ def test_an_engine_without_its_bundle_names_the_setting() -> None:
 def test_words_are_recognised_only_where_somebody_asks_for_it() -> None:
     assert wiring.create_transcriber(Settings()) is None
     assert wiring.create_transcriber(Settings(guard="words")) is not None
+
+
+def test_a_recogniser_that_only_the_policy_demands_may_be_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`verified` says so at the start, not at the first recorded statement."""
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    wiring._recogniser.cache_clear()
+    assert wiring.create_statement_transcriber(Settings(consent="required")) is None
+    with pytest.raises(Misconfigured, match="MODEL_MISSING"):
+        wiring.create_statement_transcriber(Settings(consent="verified"))
+
+
+@pytest.mark.parametrize(
+    ("package", "make", "extra"),
+    [
+        ("redis", lambda: create_tokens(Settings(redis="redis://localhost:1/0")), "redis"),
+        (
+            "oss2",
+            lambda: wiring.open_store(
+                "oss://some-bucket/",
+                Settings(oss_region="cn-hangzhou"),
+                CurrentCredentials({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"}),
+            ),
+            "oss",
+        ),
+    ],
+)
+def test_a_package_that_a_setting_needs_is_named_with_the_command_that_installs_it(
+    package: str, make: Callable[[], object], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(Misconfigured, match=rf"{package}.*scripts/setup {extra}") as error:
+        make()
+    assert error.value.code == "SETTING_INVALID"

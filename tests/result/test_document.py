@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -12,6 +14,8 @@ from core.errors import Notice, Refused, Unavailable
 from core.result import document
 from core.result.document import Result
 from core.result.item_result import ItemResult, Problem
+from core.result.withdrawn_voices import WithdrawnSince
+from core.storage.local import LocalStore
 from core.storage.object_keys import result_key
 from core.voice import Match
 from tests.support.results import FULL, rejected
@@ -101,3 +105,11 @@ def test_nested_structs_keep_their_types() -> None:
 def test_what_is_no_part_is_refused_as_that(data: bytes) -> None:
     with pytest.raises(Refused, match="Not a part of a result"):
         document.parse_part(data)
+
+
+def test_an_item_whose_maker_cannot_be_read_is_of_no_withdrawn_voice(tmp_path: Path) -> None:
+    def fetch(key: str) -> bytes:
+        raise Refused("OBJECT_MISSING", pointer=key)
+
+    withdrawn_since = WithdrawnSince(FULL, fetch, LocalStore(tmp_path), {})
+    assert withdrawn_since(msgspec.structs.replace(FULL.items[0], kept_from="f" * 32)) == ""

@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 from core.errors import JobError
 from core.storage import oss_connection, oss_errors
 from core.storage.oss import Credentials, OssStore
-from core.storage.port import Store, read_log
+from core.storage.port import Store, put_unless_genuine, read_log
 from core.storage.retry import Retry
 from tests.support.oss_server import Fault, OssServer
 from tests.support.oss_server.faults import Kind
@@ -299,6 +299,8 @@ def test_an_archived_object_is_not_readable(server: OssServer) -> None:
         oss_store(server).get("k", limit=1)
     with pytest.raises(JobError, match="REF_NOT_READABLE"):
         read_log(oss_store(server), "k", limit=1)
+    with pytest.raises(JobError, match="REF_NOT_READABLE"):
+        put_unless_genuine(oss_store(server), "k", b"2", limit=1, is_genuine=lambda _: False)
 
 
 @pytest.mark.parametrize(

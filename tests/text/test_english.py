@@ -84,6 +84,7 @@ def test_very_short_texts_begin_with_a_pause() -> None:
 
 def test_unknown_words_are_predicted_by_the_network() -> None:
     assert predict_arpabet("frumious") == ("F", "R", "AH1", "M", "IY0", "AH0", "S")
+    assert predict_arpabet("frumious", 3) == ("F", "R", "AH1")
     assert len(predict_arpabet("a" * 60)) <= 20
     assert predict_arpabet("été") != ()
 

@@ -15,6 +15,7 @@ import pytest
 
 from core.errors import Refused
 from core.voice.gpt_sovits.convert import checkpoint, unpickle
+from core.voice.gpt_sovits.convert.layers import fold_weight_norm
 from tests.support import torch_files
 from tests.support.untraced import environ_without_coverage
 
@@ -528,3 +529,9 @@ def test_cut_safetensors_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(content)
     assert refused(path).code == "CHECKPOINT_INVALID"
+
+
+def test_a_weight_without_a_norm_is_used_as_it_is(path: Path) -> None:
+    value = np.arange(6, dtype="<f4").reshape(2, 3)
+    read = checkpoint.open_checkpoint(torch_files.write(path, {"conv.weight": value}))
+    np.testing.assert_array_equal(fold_weight_norm(read, "conv"), value)
