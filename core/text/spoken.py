@@ -28,6 +28,7 @@ _WITHOUT_SPACES = (
 )
 """Chinese characters, kana, bopomofo and hangul, but not the parts of hangul that join (U+1100 to
 U+11FF): many of them in a row are one sound."""
+_KANA = re.compile("[あ-おか-ぢつ-もやゆよら-ろわをん]")
 _LETTER = rf"[^\W\d_{_WITHOUT_SPACES}]"
 _UNIT = re.compile(rf"(?P<word>{_LETTER}+(?:['’]{_LETTER}+)*)|\d+|[^\s'’]")
 
@@ -87,7 +88,10 @@ def _has_few_foreign(runs: list[Run], language: str, front_end: FrontEnd) -> boo
     foreign = ((name, run) for name, run in runs if name != language)
     units = sum(_count_units(run, name, front_end, is_foreign=True) for name, run in foreign)
     return units <= QUOTED_IN_ALL and any(
-        _count_units(run, language, front_end, is_foreign=False) for run in home
+        # Japanese reads every kana; analysing its words would take most of the time.
+        (language == "ja" and _KANA.search(run))
+        or _count_units(run, language, front_end, is_foreign=False)
+        for run in home
     )
 
 
