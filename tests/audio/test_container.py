@@ -107,6 +107,7 @@ def test_a_caf_whose_samples_extend_to_the_end_of_the_file_is_read() -> None:
     at = caf.index(b"data") + 4
     size = int.from_bytes(caf[at : at + 8], "big")
     open_ended = caf[:at] + b"\xff" * 8 + caf[at + 8 : at + 8 + size]
+    assert inspect(open_ended, "a.caf").data == caf[: at + 8 + size]
     np.testing.assert_array_equal(
         decode(open_ended, name="a.caf").channels, decode(caf, name="a.caf").channels
     )

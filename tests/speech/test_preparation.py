@@ -78,6 +78,18 @@ def test_what_is_refused_is_an_answer(case: str) -> None:
     assert what in answer["message"]
 
 
+def test_what_is_no_audio_is_an_answer_too() -> None:
+    answer = prepare_task(
+        b"Words.",
+        lambda part: None,
+        name="a.wav",
+        steps=asdict(Steps()),
+        channel="mix",
+        window="best",
+    )
+    assert answer["refused"] == "AUDIO_UNRECOGNIZED"
+
+
 def test_a_process_that_is_warm_has_a_folder_for_what_is_compiled() -> None:
     """Here one of the usual folders can be written."""
     numba_cache.warm_up()
