@@ -136,13 +136,14 @@ MISCONFIGURED: Mapping[str, str] = {
     "KEY_PERMISSIONS": "Key files must be readable by their owner only (chmod 600).",
     "KEY_UNUSABLE": "The key is disabled or has the wrong form.",
     "KEY_DESTROYED": "The key of this sealed file no longer exists: it cannot be opened.",
-    "MODEL_MISSING": "Install the model: `voicedrop doctor` says how.",
+    "MODEL_MISSING": "Install what is missing: `voicedrop models get NAME` for a GPT-SoVITS model, "
+    "scripts/setup for everything else.",
     "MODEL_INVALID": "The model file does not belong to this version: install the model again.",
     "SANDBOX_UNAVAILABLE": "This system cannot confine decoders: run on Linux with seccomp, or set "
     "VOICEDROP_SANDBOX=best_effort.",
     "DECODER_UNAVAILABLE": "The process that decodes recordings fails to start: "
     "docs/operations.md says how to see why.",
-    "ENGINE_UNSUPPORTED": "Set VOICEDROP_ENGINE to an engine that is installed.",
+    "ENGINE_UNSUPPORTED": "Set VOICEDROP_BUNDLE to a model, or VOICEDROP_ENGINE to kokoro.",
 }
 
 UNAVAILABLE: Mapping[str, str] = {

@@ -263,7 +263,7 @@ class Settings:
             for other in names[i + 1 :]:
                 if _overlap(places[one], places[other]):
                     raise Misconfigured(
-                        "CONFIG_LOOP", f"{one} {places[one]} and {other} {places[other]} overlap"
+                        "CONFIG_LOOP", f"{one} {places[one]} and {other} {places[other]} overlap."
                     )
 
 

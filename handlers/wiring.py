@@ -114,12 +114,11 @@ def load_voice(settings: Settings) -> Voice:
         return KokoroVoice.load(
             settings.cache, model=settings.kokoro, threads=settings.threads or 1
         )
+    from core.voice.gpt_sovits.bundle import HOW_TO_GET, Bundle
+
     if settings.bundle is None:
-        raise Misconfigured(
-            "ENGINE_UNSUPPORTED",
-            "VOICEDROP_BUNDLE is not set; `voicedrop models list` shows bundles.",
-        )
-    from core.voice.gpt_sovits.bundle import Bundle
+        message = f"VOICEDROP_BUNDLE is not set. {HOW_TO_GET}"
+        raise Misconfigured("ENGINE_UNSUPPORTED", message)
     from core.voice.gpt_sovits.engine import GptSovits
     from core.voice.gpt_sovits.frontend import Frontend
     from core.voice.gpt_sovits.guard import Guard

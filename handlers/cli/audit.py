@@ -220,7 +220,8 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
         yield f"consent to {totals.withdrawn} items was withdrawn since: {out / 'items.csv'}"
     if report.log is None and not any(f.check == CONSISTENCY for f in report.findings):
         yield explain("NO_LOG")
-    yield "clean" if report.verdict == "clean" else f"{totals.findings} findings"
+    count = "1 finding" if totals.findings == 1 else f"{totals.findings} findings"
+    yield "clean" if report.verdict == "clean" else count
     yield f"report: {out / 'report.html'}"
 
 

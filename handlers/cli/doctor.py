@@ -18,7 +18,7 @@ from core.documents.signed import key_id
 from core.errors import JobError
 from core.settings import SETTINGS, Settings
 from handlers import wiring
-from handlers.cli import exit_codes
+from handlers.cli import exit_codes, screen
 from handlers.cli.screen import CommandOutput
 
 DEPLOYMENT = frozenset(
@@ -158,4 +158,5 @@ def _optional(what: str, module: str, how: str) -> DoctorCheck:
 
 
 def _explain(error: JobError) -> str:
-    return f"{error} {error.advice if error.advice not in str(error) else ''}".strip()
+    advice = screen.further_advice(error)
+    return f"{str(error).rstrip('.')}. {advice}" if advice else str(error)

@@ -88,6 +88,7 @@ def get(
     """
     from core.voice.gpt_sovits.convert import download
 
+    download.find_model(name)  # raises before the display of the progress begins
     cache = Settings.from_environ(os.environ).cache
     url = download.MIRROR_URL if mirror else download.OFFICIAL_URL
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())

@@ -38,6 +38,7 @@ _CONTROLS = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 """Controls of terminals and of the direction of text, and halves of characters."""
 _IN_LINES = re.compile(f"[\x00-\x1f{_CONTROLS}]")
 _IN_JSON = re.compile(f"[{_CONTROLS}]")
+_COMMAND = re.compile("`voicedrop |scripts/setup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,15 @@ def print_error(error: JobError) -> None:
     """Print an error and what to do about it on standard error."""
     console = stderr()
     print_line(console, str(error))
-    if error.advice not in str(error):
-        print_line(console, error.advice)
+    if advice := further_advice(error):
+        print_line(console, advice)
+
+
+def further_advice(error: JobError) -> str:
+    """Return the advice that belongs to the code of an error. It is empty if the message contains
+    it, or names a command: then it says what to do in this case, and the advice might differ."""
+    says_what_to_do = error.advice in str(error) or _COMMAND.search(error.message)
+    return "" if says_what_to_do else error.advice
 
 
 def describe_error(error: JobError) -> dict[str, Any]:

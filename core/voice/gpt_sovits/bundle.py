@@ -16,6 +16,10 @@ from core.voice.gpt_sovits.stored import open_graph
 
 SCHEMA = "voicedrop/gpt-sovits/1"
 SPEC = "bundle.json"
+HOW_TO_GET = (
+    "`voicedrop models list` shows the models that are installed; `voicedrop models get "
+    "gpt-sovits-v2proplus` installs the best one."
+)
 _SINGLE_THREADED = {"encode", "flow", "vocoder"}
 """Graphs that the engine runs in its own threads, one sentence or piece each. This scales better
 than threads within an operator, and samples do not depend on the number of threads."""
@@ -166,7 +170,7 @@ def sha256_of(path: Path) -> str:
 
 def _read_spec(folder: Path) -> tuple[Spec, str]:
     if not (folder / SPEC).is_file():
-        raise Misconfigured("MODEL_MISSING", f"{folder} has no {SPEC}: convert a model first")
+        raise Misconfigured("MODEL_MISSING", f"{folder} has no {SPEC}. {HOW_TO_GET}")
     data = (folder / SPEC).read_bytes()
     damaged = Misconfigured("MODEL_INVALID", f"{folder / SPEC} is damaged: convert the model again")
     with raising(damaged, on=(msgspec.DecodeError, RecursionError)):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from typer.testing import CliRunner
+
 from core.settings import SETTINGS
+from core.voice.gpt_sovits.convert.download import MODELS
+from handlers.cli.app import app
 from handlers.cli.doctor import check_environment
 
 NO_MODEL = {"VOICEDROP_KOKORO": "/nowhere", "HOME": "/home/a"}
@@ -53,3 +58,27 @@ def test_a_misspelt_variable_is_named_with_the_setting_that_it_may_mean() -> Non
 def test_no_setting_is_mistaken_for_a_misspelt_one() -> None:
     every = {row.variable: "x" for row in SETTINGS.values()}
     assert not [line for line in run_doctor(**every) if "Unknown" in line]
+
+
+@pytest.mark.parametrize("bundle", ["", "/nowhere"], ids=["unset", "absent"])
+def test_a_model_that_is_missing_is_named_with_the_commands_that_install_it(bundle: str) -> None:
+    given = {"VOICEDROP_BUNDLE": bundle} if bundle else {}
+    (line,) = (
+        line for line in run_doctor(VOICEDROP_ENGINE="gpt_sovits", **given) if "BAD  voice" in line
+    )
+    assert "`voicedrop models list`" in line
+    assert line.partition("`voicedrop models get ")[2].partition("`")[0] in MODELS
+    assert "doctor" not in line
+    assert "VOICEDROP_ENGINE" not in line
+
+
+def test_an_unknown_model_is_refused_with_the_names_that_exist() -> None:
+    ran = CliRunner().invoke(app, ["models", "get", "foo"])
+    assert ran.output == "", "no empty line before the error"
+    assert all(name in str(ran.exception) for name in MODELS)
+
+
+def test_sentences_of_a_finding_end_before_the_next_one_begins() -> None:
+    (line,) = (line for line in run_doctor(VOICEDROP_RESULTS="/a", VOICEDROP_INBOX="/a/b")
+               if "CONFIG_LOOP" in line)  # fmt: skip
+    assert "overlap. Use separate" in line

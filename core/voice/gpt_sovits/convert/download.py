@@ -113,6 +113,16 @@ MODELS = {
 }
 
 
+def find_model(name: str, models: Mapping[str, Model] = MODELS) -> Model:
+    """Raises Misconfigured MODEL_MISSING for an unknown name."""
+    if name not in models:
+        raise Misconfigured(
+            "MODEL_MISSING",
+            f"There is no model {name!r}: `voicedrop models get` takes {', '.join(models)}.",
+        )
+    return models[name]
+
+
 def download_model(
     name: str,
     folder: Path,
@@ -127,11 +137,9 @@ def download_model(
     Unavailable STORAGE_UNAVAILABLE if the server does not answer (the next call resumes); Refused
     CHECKPOINT_INVALID if the SHA-256 of a file is wrong.
     """
-    if name not in models:
-        raise Misconfigured("MODEL_MISSING", f"Unknown model {name!r}: choose {', '.join(models)}.")
     if urlsplit(base_url).scheme != "https" and urlsplit(base_url).hostname != "127.0.0.1":
         raise Misconfigured("ENDPOINT_INSECURE", f"{base_url} is not an https URL.")
-    model = models[name]
+    model = find_model(name, models)
     for file in model.files:
         _download_file(file, folder, base_url, progress)
     return Sources(
