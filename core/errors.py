@@ -106,6 +106,7 @@ REFUSED: Mapping[str, str] = {
     "OBJECT_MISSING": "There is no such object or file: check its name.",
     "OBJECT_TOO_LARGE": "The object is too large to be read.",
     "FILE_EXISTS": "The file exists and is not replaced: choose another name, or move it away.",
+    "FILE_UNUSABLE": "Check its permissions and the free space of the disk, or choose another.",
     "OBJECT_CHANGED": "The object was replaced while it was being read.",
     "SEAL_INVALID": "The sealed file is damaged, truncated, or belongs to another job or item.",
     "SIGNATURE_INVALID": "The document was changed after signing, or signed with another key.",

@@ -8,12 +8,13 @@ its code, message and pointer), progress and errors to standard error. Exit code
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from core.errors import JobError
+from core.errors import JobError, Refused
 from core.version import VERSION
 from handlers.cli import exit_codes, screen
 from handlers.cli.consent import consent_app
@@ -355,7 +356,15 @@ def main() -> None:
     try:
         app()
     except JobError as error:
-        screen.print_error(error)
-        if "--json" in sys.argv[1:]:
+        _end(error)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _end(Refused("FILE_UNUSABLE", f"{place}{error.strerror or error}."))
+
+
+def _end(error: JobError) -> NoReturn:
+    screen.print_error(error)
+    if "--json" in sys.argv[1:]:
+        with suppress(OSError):  # standard output may be what cannot be written
             screen.print_json({"error": screen.describe_error(error)})
-        sys.exit(exit_codes.of_error(error))
+    sys.exit(exit_codes.of_error(error))

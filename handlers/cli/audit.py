@@ -22,7 +22,7 @@ from core.storage.port import Store
 from core.tlog import log, signed_note
 from handlers import wiring
 from handlers.cli import exit_codes
-from handlers.cli.files import read_file, replace_file
+from handlers.cli.files import make_folder, read_file, replace_file, writing
 from handlers.cli.screen import CommandOutput, Progress
 
 MAX_LISTED = 20
@@ -109,7 +109,7 @@ def _audit(settings: Settings, request: AuditRequest, progress: Progress) -> Com
     _refuse_bucket_as_output(settings, request.out)
     sources = open_sources(settings)
     digest = _request_digest(sources, request)
-    request.out.mkdir(parents=True, exist_ok=True)
+    make_folder(request.out)
     with _Journal(request.out / "progress.jsonl", digest) as journal:
 
         def record(job: CheckedJob) -> None:
@@ -182,10 +182,9 @@ class _Journal:
     def __init__(self, path: Path, digest: str) -> None:
         self.path, self.count = path, 0
         self.checked = {job.job: job for job in _read_journal(path, digest)}
-        self._file = path.open("wb")
-        self._file.write(msgspec.json.encode(digest) + b"\n")
-        for job in self.checked.values():
-            self._file.write(msgspec.json.encode(job) + b"\n")
+        with writing(path):
+            self._file = path.open("wb")
+            self._write(digest, *self.checked.values())
 
     def __enter__(self) -> _Journal:
         return self
@@ -196,8 +195,12 @@ class _Journal:
     def add(self, job: CheckedJob) -> None:
         self.count += 1
         if self.checked.get(job.job) is not job:
-            self._file.write(msgspec.json.encode(job) + b"\n")
-            self._file.flush()
+            with writing(self.path):
+                self._write(job)
+
+    def _write(self, *lines: CheckedJob | str) -> None:
+        self._file.writelines(msgspec.json.encode(line) + b"\n" for line in lines)
+        self._file.flush()
 
 
 def _read_journal(path: Path, digest: str) -> Iterator[CheckedJob]:

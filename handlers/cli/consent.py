@@ -21,7 +21,7 @@ from core.job import erasure
 from handlers import wiring
 from handlers.cli import screen
 from handlers.cli.erase import describe_erasures
-from handlers.cli.files import read_file
+from handlers.cli.files import create_file, read_file
 from handlers.cli.options import AsJson, Bucket, read_settings
 
 consent_app = typer.Typer(
@@ -185,15 +185,7 @@ def _write(record: Consent, out: Path | None) -> None:
     if out is None:
         os.write(1, data)
         return
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("xb") as file:
-            file.write(data)
-    except FileExistsError as exc:
-        raise Refused("FILE_EXISTS", pointer=str(out)) from exc
-    except OSError as exc:
-        message = f"The record cannot be written: {exc.strerror}. Choose another file with --out."
-        raise Refused("OBJECT_MISSING", message, pointer=str(out)) from exc
+    create_file(out, data)
     if record.statement_audio:
         key = record.statement_audio.key
         typer.echo(f"upload the recorded statement to the inbox as {key}", err=True)

@@ -14,6 +14,7 @@ from core.audio.stream import Recording
 from core.audio.waveform import Audio
 from core.errors import Refused
 from core.settings import MarkPreset
+from handlers.cli.files import open_file, replace_file
 from handlers.cli.screen import CommandOutput, Progress
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus"})
@@ -31,7 +32,8 @@ def make_listening_test(
     preset: MarkPreset,
     progress: Progress,
 ) -> CommandOutput:
-    """Write the page. Raises Refused OBJECT_MISSING or AUDIO_..., Failed AUDIO_DECODER_CRASHED."""
+    """Write the page. Raises Refused OBJECT_MISSING, FILE_UNUSABLE or
+    AUDIO_..., Failed AUDIO_DECODER_CRASHED."""
     strength = watermark.STRENGTHS[preset]
     pairs = []
     for path in islice(_find_recordings(sources), trials):
@@ -41,8 +43,7 @@ def make_listening_test(
             raise Refused("AUDIO_TOO_SHORT", "It is shorter than a second.", pointer=str(path))
         pairs.append(listening_test.make_pair(path.name, audio, strength=strength, seconds=seconds))
     text = listening_test.render_page(pairs, trials=trials, strength=strength)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    replace_file(out, text.encode())
     data = {"page": str(out), "clips": len(pairs), "trials": trials, "strength": strength}
     lines = [f"{out}: {trials} trials of {len(pairs)} clips, {len(text) >> 20} MiB"]
     lines.append("Open it in a browser and listen with headphones. It needs no network.")
@@ -64,7 +65,7 @@ def _find_recordings(sources: Sequence[Path]) -> list[Path]:
 
 
 def _read(path: Path) -> Audio:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         recording = Recording(file, name=str(path))
         blocks, size = [], 0
         for block in recording:

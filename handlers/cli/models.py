@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 
 from core.settings import Settings
 from handlers.cli import exit_codes, screen
+from handlers.cli.files import writing
 from handlers.cli.options import AsJson
 from handlers.cli.screen import CommandOutput
 
@@ -51,7 +52,9 @@ def convert(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer reads
     from core.voice.gpt_sovits.convert.bundle import Sources
 
     sources = Sources(t2s, sovits, hubert, speaker_encoder, bert)
-    screen.show(_convert(sources, out, precision, licence, quiet=as_json), as_json=as_json)
+    with writing(out):
+        output = _convert(sources, out, precision, licence, quiet=as_json)
+    screen.show(output, as_json=as_json)
 
 
 @models_app.command()
@@ -92,7 +95,8 @@ def get(
     cache = Settings.from_environ(os.environ).cache
     url = download.MIRROR_URL if mirror else download.OFFICIAL_URL
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Bars(*columns, console=screen.stderr(quiet=as_json)) as bars:
+    bars = Bars(*columns, console=screen.stderr(quiet=as_json))
+    with writing(cache, "VOICEDROP_CACHE"), bars:
         tasks: dict[str, TaskID] = {}
 
         def show_progress(path: str, received: int, total: int) -> None:
@@ -104,7 +108,8 @@ def get(
             name, cache / "checkpoints", base_url=url, progress=show_progress
         )
     out = cache / "bundles" / f"{name}-{precision}"
-    output = _convert(sources, out, precision, download.LICENCE, quiet=as_json)
+    with writing(out, "VOICEDROP_CACHE"):
+        output = _convert(sources, out, precision, download.LICENCE, quiet=as_json)
     screen.show(output, as_json=as_json)
 
 
@@ -131,7 +136,6 @@ def _convert(
 ) -> CommandOutput:
     from core.voice.gpt_sovits.convert.bundle import convert
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     with screen.stderr(quiet=quiet).status("converting") as status:
         spec = convert(
             sources,

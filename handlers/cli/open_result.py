@@ -31,7 +31,7 @@ from core.storage.object_keys import SEALED_SUFFIX, job_id_of, result_key, tombs
 from handlers import wiring
 from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, describe_failures
-from handlers.cli.files import read_file, replace_file
+from handlers.cli.files import read_file, replace_file, writing
 from handlers.cli.find_job import find_job
 from handlers.cli.screen import CommandOutput
 
@@ -74,7 +74,7 @@ def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOu
 
 
 def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> None:
-    """Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING."""
+    """Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING, FILE_UNUSABLE."""
     job, data, fetch, name = _locate(source, runtime)
     result = signed.read(data, Result, runtime.keys.verifying)
     if job not in ("", result.job_id):
@@ -86,7 +86,8 @@ def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> N
     files = [file for file in sealed if not name or file.key.endswith(f"/{name}")]
     if name and not files:
         raise Refused("OBJECT_MISSING", "The result holds no such output.", pointer=source)
-    folder = _choose_folder(files, out, result.job_id)
+    with writing(out):
+        folder = _choose_folder(files, out, result.job_id)
     for file in files:
         try:
             made = _open(file, fetch, runtime.keys, folder)
@@ -247,6 +248,5 @@ def _is_free(path: Path, envelope: Envelope) -> bool:
 def _open(file: _SealedFile, fetch: Fetch, keys: Keyring, folder: Path) -> dict[str, Any]:
     plain = sealing.open_sealed(fetch(file.key), file.envelope, keys.wrapping)
     path = folder / file.place
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, plain)
     return {"item": file.owner, "path": str(path), "seconds": file.seconds}

@@ -44,14 +44,6 @@ def test_no_record_is_written_for_what_nothing_can_read(
     assert not out.exists()
 
 
-def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    out = tmp_path / "file" / "a" / "me.json"
-    with pytest.raises(Refused, match="Choose another file with --out") as refusal:
-        consent_new([REFERENCE], subject="me", method="own-voice", out=out)
-    assert (refusal.value.code, refusal.value.pointer) == ("OBJECT_MISSING", str(out))
-
-
 def test_a_recording_for_ffmpeg_gets_a_record_and_a_warning_where_ffmpeg_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from core.storage.object_keys import result_key
 from handlers.cli.find_job import find_job
 from handlers.cli.open_result import open_results
 from handlers.cli.screen import CommandOutput
+from tests.support.full_disk import full_disk
 from tests.support.runtime import finish_job, local_runtime, local_settings, put_job
 
 pytestmark = pytest.mark.slow
@@ -176,3 +178,18 @@ def test_an_object_too_large_for_a_result_is_not_said_to_be_missing(
     os.truncate(jobs.root / "results" / result_key(job), 1 << 40)
     (failed,) = jobs.open(job, out=tmp_path).data["failed"]
     assert failed["error"] == "OBJECT_TOO_LARGE"
+
+
+@pytest.mark.parametrize("name", ["a-file", "a-file/x", "full", "taken"])
+def test_audio_that_cannot_be_written_is_a_failure_of_its_source_and_leaves_nothing(
+    jobs: Jobs, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "a-file").write_bytes(b"")
+    (tmp_path / "taken" / "hello.wav").mkdir(parents=True)
+    with full_disk() if name == "full" else nullcontext():
+        output = jobs.open(jobs.one.job_id, out=tmp_path / name)
+    (failed,) = output.data["failed"]
+    assert (output.exit_code, output.data["opened"], failed["error"]) == (1, [], "FILE_UNUSABLE")
+    assert "cannot be written" in failed["message"]
+    assert "Choose another with --out." in failed["message"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a-file"]
