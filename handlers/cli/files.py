@@ -6,27 +6,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from core.errors import Refused
 
 
 def read_file(path: Path, *, limit: int | None = None) -> bytes:
     """Raises Refused OBJECT_MISSING, or OBJECT_TOO_LARGE above `limit` bytes."""
-    with open_file(path) as file, _reading(path):
+    with reading(path), path.open("rb") as file:
         if limit is not None and os.fstat(file.fileno()).st_size > limit:
             raise Refused("OBJECT_TOO_LARGE", pointer=str(path))
         return file.read()
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises Refused OBJECT_MISSING."""
-    with _reading(path):
-        return path.open("rb")
-
-
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Turn an OSError in the block, which reads a file, into Refused OBJECT_MISSING."""
     try:
         yield
     except IsADirectoryError as exc:

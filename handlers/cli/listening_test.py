@@ -14,7 +14,7 @@ from core.audio.stream import Recording
 from core.audio.waveform import Audio
 from core.errors import Refused
 from core.settings import MarkPreset
-from handlers.cli.files import open_file, replace_file
+from handlers.cli.files import reading, replace_file
 from handlers.cli.screen import CommandOutput, Progress
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus"})
@@ -65,7 +65,7 @@ def _find_recordings(sources: Sequence[Path]) -> list[Path]:
 
 
 def _read(path: Path) -> Audio:
-    with open_file(path) as file:
+    with reading(path), path.open("rb") as file:
         recording = Recording(file, name=str(path))
         blocks, size = [], 0
         for block in recording:
