@@ -7,6 +7,7 @@ a damaged end) are decoded as far as possible. Neither process holds more than a
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     the recording was not read to the end."""
     damaged: bool
     """True if decoding stopped before the end of the file."""
+    peak: float = math.inf
+    """Largest absolute sample of any channel; infinite if the recording was not read to the end."""
 
 
 class Recording:
@@ -160,7 +163,7 @@ def _decode_blocks(
     check_rate(sound.samplerate)
     check_channels(sound.channels)
     write(_HEADER.pack(sound.samplerate, sound.channels))
-    frames, total, channel_difference, damaged = 0, 1e-12, 0.0, False
+    frames, total, channel_difference, peak, damaged = 0, 1e-12, 0.0, 0.0, False
     try:
         for block in _read_blocks(sound):
             frames += len(block)
@@ -168,6 +171,7 @@ def _decode_blocks(
                 raise Refused(
                     "AUDIO_TOO_LONG", f"It is longer than {max_seconds / 3600:g} hours: split it."
                 )
+            peak = max(peak, float(block.max()), -float(block.min()))
             mean = block.mean(axis=1, dtype=np.float32)
             total += float(np.square(block).sum())
             channel_difference += float(np.square(block - mean[:, None]).sum())
@@ -181,6 +185,7 @@ def _decode_blocks(
         "channels": sound.channels,
         "channel_difference": channel_difference / total,
         "damaged": damaged,
+        "peak": peak,
     }
 
 

@@ -17,10 +17,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.audio import ffmpeg
+from core.audio.container import NEW_RECORD
 from core.audio.stream import MAX_SECONDS, Facts
 from core.documents import signed
 from core.documents.signed import Signature
-from core.errors import Failed, Refused
+from core.errors import Failed, JobError, Refused
 from core.result.item_result import Problem
 from core.trace.registry import Mark
 from core.trace.scan import Budget, Keys, merge_detections, search_recording
@@ -29,6 +30,21 @@ from watermark import Detection
 SCHEMA = "voicedrop/trace/2"
 MAX_BYTES = 64 << 20
 """Largest report that is read."""
+
+_SILENCE_PEAK = 1e-4
+"""Above the noise of the last bit of 16, and the largest sample of what is called silent."""
+_COPY_AGAIN = "Copy the clip again from where you found it, or convert it to WAV or FLAC."
+_ADVICE = {
+    "AUDIO_EMPTY": _COPY_AGAIN,
+    "AUDIO_NO_SAMPLES": _COPY_AGAIN,
+    "AUDIO_HEADER_INVALID": _COPY_AGAIN,
+    "AUDIO_TRUNCATED": _COPY_AGAIN,
+    "AUDIO_CORRUPT": _COPY_AGAIN,
+    "AUDIO_TOO_SHORT": _COPY_AGAIN,
+    "AUDIO_DECODE_LIMIT": _COPY_AGAIN,
+    "AUDIO_TOO_LONG": "Cut it into parts.",
+}
+"""Code -> what to do with a clip, where that is not what the producer of a reference has to do."""
 
 Resolve = Callable[[int], Mark | None]
 
@@ -118,8 +134,9 @@ def trace_recording(
         ) as readable:
             facts, detections = search_recording(readable, name, keys, budget)
     except (Refused, Failed) as exc:
-        meaning = f"The clip could not be decoded ({exc.code}): {exc.message}"
-        return msgspec.structs.replace(report, meaning=meaning, error=Problem.from_error(exc))
+        error = _explain(exc)
+        meaning = f"The clip could not be decoded ({error.code}): {error.message}"
+        return msgspec.structs.replace(report, meaning=meaning, error=error)
     findings = [_marked_stretch(stretch, resolve) for stretch in merge_detections(detections)]
     score = max((stretch.score for stretch in detections), default=0.0)
     return msgspec.structs.replace(
@@ -129,7 +146,7 @@ def trace_recording(
         ),
         marked=bool(detections),
         score=round(score, 2),
-        meaning=_describe(score, findings, marked=bool(detections))
+        meaning=_describe(score, findings, facts, marked=bool(detections))
         + (_describe_limit(budget, facts) if budget.was_used_up else ""),
         findings=findings,
         complete=not budget.was_used_up,
@@ -187,7 +204,19 @@ def _describe_limit(budget: Budget, facts: Facts) -> str:
     )
 
 
-def _describe(score: float, findings: list[MarkedStretch], *, marked: bool) -> str:
+def _explain(error: JobError) -> Problem:
+    """Return the error of a clip, which nobody can record again, and which needs no consent."""
+    problem = Problem.from_error(error)
+    message = error.message.replace(NEW_RECORD, "")
+    if advice := _ADVICE.get(error.code, ""):
+        fact = message.partition(": ")[0].removesuffix(".")
+        return msgspec.structs.replace(problem, message=f"{fact}. {advice}", advice=advice)
+    return msgspec.structs.replace(problem, message=message)
+
+
+def _describe(score: float, findings: list[MarkedStretch], facts: Facts, *, marked: bool) -> str:
+    if not marked and facts.peak < _SILENCE_PEAK:
+        return "Our mark was not found: the clip is silent."
     if not marked:
         return (
             "Our mark was not found. This does not show that the clip is genuine, nor that we did "

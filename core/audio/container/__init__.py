@@ -12,12 +12,20 @@ from core.audio.container import mpeg, others, wav
 from core.audio.container.source import Source, check_channels, check_rate, check_size, check_tags
 from core.errors import Refused
 
-__all__ = ["CONVERT", "Source", "check_channels", "check_rate", "find_convertible", "inspect"]
+__all__ = [
+    "CONVERT",
+    "NEW_RECORD",
+    "Source",
+    "check_channels",
+    "check_rate",
+    "find_convertible",
+    "inspect",
+]
 
-CONVERT = (
-    "convert the file: `ffmpeg -i INPUT OUTPUT.flac`, and make the consent record for the new file."
-)
-"""What to do with a recording that is not read here. A record names the digest of a file."""
+NEW_RECORD = ", and make the consent record for the new file"
+"""What a reference needs as well, because its record names the digest of a file."""
+CONVERT = f"convert the file: `ffmpeg -i INPUT OUTPUT.flac`{NEW_RECORD}."
+"""What to do with a recording that is not read here."""
 _NOT_AUDIO = {
     b"<": "a web page or XML document",
     b"{": "a JSON document",
