@@ -17,6 +17,43 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
+MANIFEST: Mapping[str, str] = {
+    # manifests
+    "MANIFEST_EMPTY": "The manifest is empty or only white space.",
+    "MANIFEST_TOO_LARGE": "The manifest is too large: split it into several.",
+    "JSON_SYNTAX": "This is not valid JSON: correct it at the line and column given.",
+    "JSON_ENCODING": "The manifest is not UTF-8: save it as UTF-8.",
+    "JSON_DUPLICATE_KEY": "An object has a duplicate key: remove one of the two.",
+    "JSON_TOO_DEEP": "Values are nested deeper than 16 levels: flatten them.",
+    "NUMBER_RANGE": "The number is too large to be kept exactly.",
+    "SCHEMA_UNSUPPORTED": 'Set "schema" to "voicedrop/job/1".',
+    "SCHEMA_TYPE": "The value has the wrong type.",
+    "FIELD_MISSING": "A required field is missing.",
+    "UNKNOWN_FIELD": "There is no such field: names of your own fields must begin with x-.",
+    "FIELD_UNSUPPORTED": "The field is part of the format, but this version does not support it.",
+    "VALUE_RANGE": "The value is outside the allowed range.",
+    "ITEMS_EMPTY": "The manifest has no items: add at least one.",
+    "ITEMS_TOO_MANY": "The manifest has too many items: split the job into several.",
+    "DUPLICATE_ID": "Two items have the same id (case is ignored).",
+    "ID_INVALID": "Use 1-64 letters, digits, `.`, `_` or `-`; begin with a letter or digit.",
+    "CHAPTER_INVALID": "Name each chapter uniquely, and keep its items together.",
+    "CHAPTER_TOO_LONG": "A WAV file is limited to 4 GiB: use flac, mp3 or opus, or split it.",
+    "VOICE_UNKNOWN": "The item names a voice that the manifest does not define.",
+    "KEY_INVALID": "Object keys are relative paths without . or .. segments.",
+    # texts
+    "TEXT_EMPTY": "The text is empty.",
+    "TEXT_UNSPEAKABLE": "The text contains no word that can be spoken.",
+    "TEXT_TOO_LONG": "The text is too long: split it into several items.",
+    "TEXT_CONTROL": "Remove control characters other than tab and newline.",
+    "TEXT_SURROGATE": "The text contains a lone surrogate (half a character): encode it again.",
+    "TEXT_COMBINING_LIMIT": "One letter has too many combining marks: remove some.",
+    # batches
+    "JSONL_BLANK_LINE": "JSON Lines may not contain blank lines: remove it.",
+    "JSONL_HEADER": "The first line, and no other, must be the job header.",
+    "JSONL_LINE_TOO_LONG": "A line may be at most 64 KiB long.",
+}
+"""Refused, and only a changed manifest, which is a new job, can correct it: a retry cannot."""
+
 REFUSED: Mapping[str, str] = {
     # reference recordings
     "AUDIO_EMPTY": "The object is empty (0 bytes): upload the recording again.",
@@ -46,55 +83,28 @@ REFUSED: Mapping[str, str] = {
     "REF_NOT_READABLE": "The object is in archive storage: restore it first.",
     "REF_HASH_MISMATCH": "The object's SHA-256 differs from the one in the manifest.",
     "REF_IS_SYNTHETIC": "The recording carries a voicedrop watermark: use a human recording.",
-    # manifests
+    **MANIFEST,
+    # manifests that may be right elsewhere, or at another time
     "MANIFEST_GONE": "The manifest was deleted before it could be read.",
-    "MANIFEST_EMPTY": "The manifest is empty or only white space.",
-    "MANIFEST_TOO_LARGE": "The manifest is too large: split it into several.",
-    "JSON_SYNTAX": "This is not valid JSON: correct it at the line and column given.",
-    "JSON_ENCODING": "The manifest is not UTF-8: save it as UTF-8.",
-    "JSON_DUPLICATE_KEY": "An object has a duplicate key: remove one of the two.",
-    "JSON_TOO_DEEP": "Values are nested deeper than 16 levels: flatten them.",
-    "NUMBER_RANGE": "The number is too large to be kept exactly.",
-    "SCHEMA_UNSUPPORTED": 'Set "schema" to "voicedrop/job/1".',
-    "SCHEMA_TYPE": "The value has the wrong type.",
-    "FIELD_MISSING": "A required field is missing.",
-    "UNKNOWN_FIELD": "There is no such field: names of your own fields must begin with x-.",
-    "FIELD_UNSUPPORTED": "The field is part of the format, but this version does not support it.",
-    "VALUE_RANGE": "The value is outside the allowed range.",
-    "ITEMS_EMPTY": "The manifest has no items: add at least one.",
-    "ITEMS_TOO_MANY": "The manifest has too many items: split the job into several.",
-    "DUPLICATE_ID": "Two items have the same id (case is ignored).",
-    "ID_INVALID": "Use 1-64 letters, digits, `.`, `_` or `-`; begin with a letter or digit.",
-    "CHAPTER_INVALID": "Name each chapter uniquely, and keep its items together.",
-    "CHAPTER_TOO_LONG": "A WAV file is limited to 4 GiB: use flac, mp3 or opus, or split it.",
-    "VOICE_UNKNOWN": "The item names a voice that the manifest does not define.",
-    "KEY_INVALID": "Object keys are relative paths without . or .. segments.",
     "OUTPUT_EXISTS": "Another job has already written this output.",
     "LANGUAGE_UNSUPPORTED": "The voice engine does not support this language.",
-    # texts
-    "TEXT_EMPTY": "The text is empty.",
-    "TEXT_UNSPEAKABLE": "The text contains no word that can be spoken.",
-    "TEXT_TOO_LONG": "The text is too long: split it into several items.",
-    "TEXT_CONTROL": "Remove control characters other than tab and newline.",
-    "TEXT_SURROGATE": "The text contains a lone surrogate (half a character): encode it again.",
-    "TEXT_COMBINING_LIMIT": "One letter has too many combining marks: remove some.",
+    "RETRY_UNKNOWN": "`retry_of` must be the id of a finished job of this results bucket.",
     # consent, labels, keys
-    "CONSENT_MISSING": "The voice has no consent record: `voicedrop consent new` writes one.",
+    "CONSENT_MISSING": "The voice has no consent record: `voicedrop consent new` writes one, which "
+    "the manifest must name as `consent` of the voice.",
     "CONSENT_INVALID": "The consent record is not a valid voicedrop/consent/1 document.",
-    "CONSENT_SCOPE": "The consent record does not cover this recording or use.",
-    "CONSENT_EXPIRED": "The consent record is not valid today: renew it.",
+    "CONSENT_SCOPE": "The consent record does not cover this recording or use: "
+    "`voicedrop consent new` writes one that does.",
+    "CONSENT_EXPIRED": "The consent record is not valid today: `voicedrop consent new` renews it.",
     "CONSENT_UNVERIFIED": "The record needs a recorded statement that can be verified.",
-    "CONSENT_REVOKED": "Consent was withdrawn: only a record valid from a later date counts.",
-    "VOICE_PROTECTED": "The voice is protected: only consent that names its owner admits it.",
+    "CONSENT_REVOKED": "Consent was withdrawn: only a record valid from a later date counts, which "
+    "`voicedrop consent new` writes if the person consents again.",
+    "VOICE_PROTECTED": "The voice is protected: only a consent record that names its owner admits "
+    "it (`voicedrop consent new --protection-owner`).",
     "LABEL_CHARSET": "Label fields take printable ASCII without spaces, quotes or backslashes.",
     "LABEL_REQUIRED": "The operator requires more of a label than this manifest asks for.",
     "LABEL_PRODUCER_FORBIDDEN": "This provider code is not allowed here: remove `producer`, or ask "
     "the operator to allow it.",
-    # batches
-    "JSONL_BLANK_LINE": "JSON Lines may not contain blank lines: remove it.",
-    "JSONL_HEADER": "The first line, and no other, must be the job header.",
-    "RETRY_UNKNOWN": "`retry_of` must be the id of a finished job of this results bucket.",
-    "JSONL_LINE_TOO_LONG": "A line may be at most 64 KiB long.",
     # checkpoints
     "CHECKPOINT_INVALID": "Not a complete GPT-SoVITS v2, v2Pro or v2ProPlus file: fetch it again.",
     "CHECKPOINT_UNSAFE": "The file contains more than tensors and could run code: not loaded.",

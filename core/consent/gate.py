@@ -271,7 +271,12 @@ class ConsentRegister:
             # A record that is named must be valid whatever the policy: no misspelt key opens the
             # gate.
             code = "CONSENT_INVALID" if exc.code == "OBJECT_TOO_LARGE" else "CONSENT_MISSING"
-            raise Refused(code, f"{key}: {exc.message}", pointer=pointer) from exc
+            what = exc.message
+            if exc.code == "OBJECT_MISSING":
+                what = (
+                    "The inbox has no such record: submit it, or correct its name in the manifest."
+                )
+            raise Refused(code, f"{key}: {what}", pointer=pointer) from exc
 
 
 def _recording_of(info: Info) -> str:

@@ -225,13 +225,15 @@ def check_consent(
         allowed = ", ".join(consent.scope.languages)
         raise Refused(
             "CONSENT_SCOPE",
-            f"The record {name} allows {allowed}; the text is spoken in {', '.join(beyond)}.",
+            f"The record {name} allows {allowed}; the text is spoken in {', '.join(beyond)}: "
+            "`voicedrop consent new` writes one that allows it.",
             pointer=claim.pointer,
         )
     if at < consent.valid_from or (consent.valid_until and at >= consent.valid_until):
         raise Refused(
             "CONSENT_EXPIRED",
-            f"The record {name} is not valid at {at:%Y-%m-%d %H:%M} UTC.",
+            f"The record {name} is not valid at {at:%Y-%m-%d %H:%M} UTC: `voicedrop consent new` "
+            "writes a new one.",
             pointer=claim.pointer,
         )
     return consent

@@ -33,8 +33,8 @@ def admit(matches: list[str], protected: ProtectedVoices, gate: Gate, key: str) 
     """
     if others := protected.without_permission(matches, gate.protection_owner):
         message = (
-            f"{key}: the voice is protected ({_short(others)}). Only a consent record whose "
-            "protection_owner is the owner of that protection admits it."
+            f"{key}: the voice is protected ({_short(others)}). Only a consent record that names "
+            "the owner of that protection (`voicedrop consent new --protection-owner`) admits it."
         )
         raise Refused("VOICE_PROTECTED", message, pointer=gate.claim.pointer)
     is_waived = any(voice.recording in matches for voice in protected.voices)

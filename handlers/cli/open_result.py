@@ -33,6 +33,8 @@ from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, describe_failures
 from handlers.cli.files import read_file, replace_file, writing
 from handlers.cli.find_job import find_job
+from handlers.cli.foresee import describe_unfinished
+from handlers.cli.retry import how_to_correct
 from handlers.cli.screen import CommandOutput
 
 SEALED_LIMIT = 4 << 30
@@ -101,7 +103,7 @@ def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> N
         opened.lines.append(f"{made['path']}  {made['seconds']:.1f} s  item {made['item']}")
     _report_withdrawals(result, items, fetch, runtime, opened)
     if not name:
-        _report_failures(result, outputs, opened)
+        _report_failures(result, outputs, runtime, opened)
 
 
 def _find_tombstone(key: str, fetch: Fetch, keys: Keyring) -> Tombstone | None:
@@ -140,7 +142,7 @@ def _report_withdrawals(
 
 
 def _report_failures(
-    result: Result, outputs: Iterable[ItemResult | Chapter], opened: _Opened
+    result: Result, outputs: Iterable[ItemResult | Chapter], runtime: Runtime, opened: _Opened
 ) -> None:
     """List what the result does not contain, because a folder does not show what is missing."""
     errors = [("", result.error), *((one.id, one.error) for one in outputs)]
@@ -152,6 +154,9 @@ def _report_failures(
         opened.exit_code = opened.exit_code or exit_codes.FAILED
         opened.lines.append(f"job {result.job_id[:SHORT]}: {result.status}")
         opened.lines += [f"  {line}" for line in failures]
+        if result.manifest.bucket == runtime.inbox.name:  # else it is a copy from elsewhere
+            with suppress(JobError):
+                opened.lines.append(f"  {how_to_correct(result, runtime)}")
     elif result.estimate:
         opened.lines.append(f"job {result.job_id[:SHORT]}: a dry run, in which nothing is spoken")
 
@@ -182,7 +187,7 @@ def _locate(source: str, runtime: Runtime) -> tuple[str, bytes, Fetch, str]:
     except Refused as exc:
         if exc.code != "OBJECT_MISSING":
             raise
-        why = f"There is no result of job {job}: `voicedrop watch --once` carries out a job."
+        why = f"Job {job} cannot be opened: {describe_unfinished(job, runtime)}"
         raise Refused("OBJECT_MISSING", why, pointer=source) from exc
 
 

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from core import sweep
 from core.batch import parts, plan
 from core.errors import Refused
-from core.job import commit, enrolment
+from core.job import commit
 from core.job.commit import ReceivedManifest
 from core.job.runtime import Runtime
-from core.manifest import resolve
 from core.result.document import Result, read_items
 from core.result.item_result import Chapter, ItemResult
 from core.settings import Settings
@@ -28,6 +27,7 @@ from handlers.cli.describe import (
     describe_totals,
 )
 from handlers.cli.find_job import find_job, submitted_manifests
+from handlers.cli.foresee import describe_waiting, missing_references
 from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
 
@@ -145,23 +145,18 @@ def _inspect(manifest: ReceivedManifest, runtime: Runtime) -> JobState:
     if shards := plan.complete_shard_count(job, runtime):
         made = len(parts.list_part_keys(job, runtime))
         status, detail = "shared", f"{made} of {shards} shards are made."
-    elif missing := _missing_references(manifest, runtime):
-        status, detail = "waiting", f"waits for {', '.join(missing)}"
+    elif missing := missing_references(manifest, runtime):
+        status, detail = "waiting", describe_waiting(missing)
     return JobState(job=job, manifest=manifest.ref.key, status=status, detail=detail)
-
-
-def _missing_references(manifest: ReceivedManifest, runtime: Runtime) -> list[str]:
-    try:
-        job = resolve.parse_job(manifest.data, lines=manifest.ref.key.endswith(".jsonl"))
-    except Refused:
-        return []  # the job will be rejected
-    return enrolment.missing_references(job, runtime)
 
 
 def _describe(state: JobState, result: Result | None, runtime: Runtime) -> list[str]:
     lines = [f"manifest {state.manifest}"]
     if result is None:
-        return [*lines, f"{state.status}: {state.detail}"]
+        return [
+            *lines,
+            state.detail if state.status == "waiting" else f"{state.status}: {state.detail}",
+        ]
     items = read_items(result, commit.part_reader(runtime))
     outputs: list[ItemResult | Chapter] = [*items, *result.chapters]
     if result.retry_of:

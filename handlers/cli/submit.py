@@ -23,6 +23,7 @@ from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals, join_names
 from handlers.cli.files import read_file
 from handlers.cli.find_job import FoundManifest, found_manifest, last_retry, manifest_key
+from handlers.cli.foresee import foresee_errors
 from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
 
@@ -38,8 +39,9 @@ def submit_job(
     CONSENT_INVALID or CONSENT_SCOPE for a record that does not cover a recording beside it.
     """
     data = read_file(manifest, limit=BYTES_LIMIT)
+    runtime = wiring.create_local_runtime(settings)
     try:
-        job, errors = _check_manifest(manifest, data)
+        job, errors = _check_manifest(manifest, data, runtime)
         voices = job.voices.values()
         references = {key for voice in voices for key in (*voice.recordings, voice.consent) if key}
         keys = {path: _key_of(path, references) for path in files}
@@ -47,11 +49,10 @@ def submit_job(
     except Refused:
         screen.print_line(screen.stderr(), f"{manifest} was not submitted:")
         raise
-    for line in errors:
+    for line, _ in errors:
         screen.print_line(screen.stderr(), line)
     if errors and not as_is:
-        return _refuse_items(manifest, job)
-    runtime = wiring.create_local_runtime(settings)
+        return _refuse_items(manifest, [error for _, error in errors])
     for path, key in keys.items():
         runtime.inbox.put(key, read_file(path, limit=BYTES_LIMIT))
     missing = sorted(key for key in references if runtime.inbox.head(key) is None)
@@ -95,8 +96,10 @@ def _explain_earlier(result: Result, runtime: Runtime) -> list[str]:
     return lines
 
 
-def _check_manifest(path: Path, data: bytes) -> tuple[Job, list[str]]:
-    """Return the job, and a line for each item with an error, as an editor counts lines.
+def _check_manifest(
+    path: Path, data: bytes, runtime: Runtime
+) -> tuple[Job, list[tuple[str, Refused]]]:
+    """Return the job, and for each item with an error a line that an editor finds it by.
 
     Raises Refused with the error of the manifest as a whole.
     """
@@ -113,22 +116,23 @@ def _check_manifest(path: Path, data: bytes) -> tuple[Job, list[str]]:
         raise Refused(exc.code, message, pointer=exc.pointer) from exc
     newline = "\n" if isinstance(parsed.source, str) else b"\n"
     lines, line, end = [], 1, 0
-    for bad in sorted(job.errors, key=lambda error: error.index):
+    errors = [*job.errors, *foresee_errors(job, runtime)]
+    for bad in sorted(errors, key=lambda error: error.index):
         start, _ = parsed.entries[bad.index].span
         line += parsed.source.count(newline, end, start)  # type: ignore[arg-type]
         end = start
         name = f"item {bad.id}: " if bad.id else ""
-        lines.append(f"{path}, line {line}: {name}{bad.error}")
+        lines.append((f"{path}, line {line}: {name}{bad.error}", bad.error))
     return job, lines
 
 
-def _refuse_items(manifest: Path, job: Job) -> CommandOutput:
+def _refuse_items(manifest: Path, refused: list[Refused]) -> CommandOutput:
     advice = (
         f"{manifest} was not submitted: correct it, or submit it as it is with --as-is; then only "
         "these items fail."
     )
     screen.print_line(screen.stderr(), advice)
-    errors = [screen.describe_error(bad.error) for bad in job.errors]
+    errors = [screen.describe_error(error) for error in refused]
     return CommandOutput({"error": errors[0], "errors": errors}, [], exit_codes.FAILED)
 
 

@@ -36,6 +36,7 @@ from handlers.cli.describe import (
     describe_result,
     describe_totals,
 )
+from handlers.cli.foresee import describe_waiting
 from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput, Progress
 from handlers.jobs import carry_out, carry_out_shard, trace_clip
@@ -141,7 +142,7 @@ class Watch:
     def closing_lines(self) -> list[str]:
         """Return what remains to be said at the end of `watch --once`."""
         lines = [
-            f"{key}: waits for {', '.join(state['for'])}"
+            f"{key}: {describe_waiting(state['for'])}"
             for key, state in self.jobs.items()
             if state.get("status") == "waiting"
         ]

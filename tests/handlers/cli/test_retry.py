@@ -132,6 +132,69 @@ def test_a_retry_that_would_change_nothing_is_not_made(
     assert [info.key for info in runtime.inbox.list("jobs/")] == ["jobs/one.manifest.json"]
 
 
+NO_RECORD = {"alice": {"reference": "refs/alice.flac", "language": "en"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        pytest.param({"voices": NO_RECORD}, "CONSENT_MISSING", id="no-record"),
+        pytest.param({"items": [ITEMS[0] | {"language": "xx"}]}, "LANGUAGE_UNSUPPORTED", id="lang"),
+    ],
+)
+def test_what_only_the_manifest_corrects_is_refused_before_and_not_retried_after(
+    runtime: Runtime,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fields: dict[str, object],
+    code: str,
+) -> None:
+    settings = local_settings(tmp_path)
+    failed = finish_job(put_job(runtime, **fields), runtime)  # type: ignore[arg-type]
+    assert [item.error and item.error.code for item in failed.items] == [code]
+    assert voice_of(runtime).spoken == []
+    assert retry_job(settings, failed.job_id).exit_code == 1
+    opened = open_results(settings, [failed.job_id], tmp_path / "heard")
+    for lines in (show_status(settings, [failed.job_id]).lines, opened.lines):
+        assert lines[-1].strip() == "correct the manifest and submit it again"
+
+    new = tmp_path / "new.manifest.json"
+    new.write_bytes(runtime.inbox.get(failed.manifest.key, limit=10**6).data)
+    refused = submit_job(settings, new, [])
+    assert (refused.exit_code, refused.data["error"]["code"]) == (1, code)
+    assert runtime.inbox.head("jobs/new.manifest.json") is None
+    assert "`consent` of the voice" in capsys.readouterr().err or code != "CONSENT_MISSING"
+    assert submit_job(settings, new, [], as_is=True).exit_code == 0
+
+
+def test_other_settings_may_correct_what_the_manifest_lacks(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    failed = finish_job(put_job(runtime, voices=NO_RECORD), runtime)
+    optional = local_settings(tmp_path, consent="optional")
+    assert retry_job(optional, failed.job_id).exit_code == 0
+
+
+def test_a_job_that_waits_for_a_file_is_said_to_wait_for_it(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    settings = local_settings(tmp_path)
+    voices = {"alice": NO_RECORD["alice"] | {"reference": "refs/x.wav", "consent": "consent/c"}}
+    failed = finish_job(put_job(runtime, voices=voices), runtime)
+    (advice,) = show_status(settings, [failed.job_id]).lines[-1:]
+    assert "submit the missing file" in advice
+    assert "or correct the manifest" in advice
+    retried = retry_job(settings, failed.job_id)
+    said = [retried.lines[-1], retry_job(settings, failed.job_id).lines[0]]
+    said += show_status(settings, [retried.data["retry"]]).lines[-1:]
+    said.append(
+        open_results(settings, [retried.data["retry"]], tmp_path).data["failed"][0]["message"]
+    )
+    for line in said:
+        assert "waits for refs/x.wav: submit the file, or correct its name in the manifest" in line
+        assert "watch --once" not in line
+
+
 def test_a_manifest_that_was_replaced_is_not_retried(runtime: Runtime, tmp_path: Path) -> None:
     first = fail_by_consent(runtime)
     put_job(runtime, items=ITEMS[:1])
