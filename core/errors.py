@@ -131,7 +131,8 @@ FAILED: Mapping[str, str] = {
     "CHAPTER_EMPTY": "All items of the chapter failed, so there is nothing to join.",
     "OUTPUT_SILENT": "The voice engine produced silence.",
     "SPEECH_UNSTABLE": "The voice engine dropped, repeated or stretched words at every attempt.",
-    "RETRIES_EXHAUSTED": "The job failed at every attempt: see the dead letter for the last error.",
+    "RETRIES_EXHAUSTED": "The job failed at every attempt: correct what the last error names, "
+    "then `voicedrop retry` the job.",
     "INTERNAL": "Internal error: please report it with the job id.",
 }
 
@@ -161,7 +162,7 @@ UNAVAILABLE: Mapping[str, str] = {
     "STORAGE_UNAVAILABLE": "The object store did not answer correctly: the job will be retried.",
     "CREDENTIALS_EXPIRED": "The credentials have expired: the job will be retried with new ones.",
     "KMS_UNAVAILABLE": "The key service (KMS) did not answer: the job will be retried.",
-    "NO_SPACE": "The disk is full: the job will be retried.",
+    "NO_SPACE": "The disk is full: make room on it; the job will be retried.",
     "JOB_BUSY": "Another worker is running this job: it will be retried.",
     "LEASE_LOST": "Another worker took over this job.",
     "OVERLOADED": "Too many jobs are in progress: this one will be retried.",

@@ -36,7 +36,7 @@ def run(key: str, runtime: Runtime) -> Outcome:
         if result := commit.read_result(manifest.job_id, runtime):
             return Finished(result)
         if attempt.must_give_up(manifest.ref, run):
-            error = attempt.exhausted_error(runtime)
+            error = attempt.exhausted_error(run)
             return Finished(commit.commit_failure("failed", manifest, error, run))
         with attempt.recording_failure(manifest.ref, run):
             outcome = _carry_out(manifest, run)

@@ -166,7 +166,7 @@ def _give_up(shard: Shard, run: Run) -> Part:
 
     Nothing is decoded or spoken, because that may be what kills the worker.
     """
-    error = attempt.exhausted_error(run.runtime)
+    error = attempt.exhausted_error(run)
     attempt.write_dead_letter(shard.plan.manifest, run)
     results = [each_item.failed_item(bad.id, bad.index, bad.error) for bad in shard.job.errors]
     for wanted in shard.job.items:

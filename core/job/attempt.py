@@ -59,13 +59,13 @@ def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
 def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
     """Record why the block failed, for the dead letter.
 
-    An attempt that fails because the operator must act (Misconfigured) is not counted: the job is
-    not at fault.
+    An attempt that fails because the operator must act (Misconfigured, or a full disk) is not
+    counted: the job is not at fault.
     """
     try:
         yield
     except (Unavailable, Misconfigured) as exc:
-        if isinstance(exc, Misconfigured):
+        if isinstance(exc, Misconfigured) or exc.code == "NO_SPACE":
             run.lease.undo_attempt()
         with suppress(JobError):  # the failure itself matters more than its record
             reason = FailedAttempt(name=run.name, manifest=manifest, error=Problem.from_error(exc))
@@ -105,19 +105,29 @@ def must_give_up(manifest: ManifestRef, run: Run) -> bool:
     return count_outputs() == 0 or run.lease.attempt > 2 * run.runtime.max_attempts
 
 
-def exhausted_error(runtime: Runtime) -> Failed:
-    """The error of everything that was not made before the attempts were used up."""
-    return Failed("RETRIES_EXHAUSTED", f"{runtime.max_attempts} attempts made no progress.")
+def exhausted_error(run: Run) -> Failed:
+    """The error of everything that was not made before the attempts were used up. It quotes why the
+    last attempt failed, if its worker could record that."""
+    message = f"{run.runtime.max_attempts} attempts made no progress."
+    if last := read_reason(run.name, run.runtime):
+        message += f" The last recorded error: {last.code}: {last.message}"
+    return Failed("RETRIES_EXHAUSTED", message)
 
 
 def write_dead_letter(manifest: ManifestRef, run: Run) -> None:
     """Store the last recorded reason, or RETRIES_EXHAUSTED if every worker was killed before it
     could record one."""
-    keys, error = run.runtime.keys, exhausted_error(run.runtime)
-    letter = DeadLetter(name=run.name, manifest=manifest, error=Problem.from_error(error))
+    error = read_reason(run.name, run.runtime) or Problem.from_error(exhausted_error(run))
+    letter = DeadLetter(name=run.name, manifest=manifest, error=error)
+    run.runtime.control.put(
+        dead_letter_key(run.name), signed.sign(letter, run.runtime.keys.signing)
+    )
+
+
+def read_reason(name: str, runtime: Runtime) -> Problem | None:
+    """Return why the last attempt at a job or shard failed, if its worker recorded that."""
     with suppress(Refused):
-        data = run.runtime.control.get(reason_key(run.name), limit=LIMIT).data
-        reason = signed.read(data, FailedAttempt, keys.verifying)
-        if reason.name == run.name:
-            letter = msgspec.structs.replace(letter, error=reason.error)
-    run.runtime.control.put(dead_letter_key(run.name), signed.sign(letter, keys.signing))
+        data = runtime.control.get(reason_key(name), limit=LIMIT).data
+        reason = signed.read(data, FailedAttempt, runtime.keys.verifying)
+        return reason.error if reason.name == name else None
+    return None

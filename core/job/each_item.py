@@ -41,7 +41,7 @@ def make_all(
         add(failed_item(bad.id, bad.index, bad.error))
     stored, missing = _in_order_of_attempt(job, earlier, run)
     if run.lease.attempt > run.runtime.max_attempts:
-        error = attempt.exhausted_error(run.runtime)
+        error = attempt.exhausted_error(run)
         for item in missing:
             add(failed_item(item.id, item.index, error, item))
         missing = []

@@ -31,6 +31,8 @@ def describe_totals(result: Result) -> str:
         cost = "" if estimate.cost is None else f", cost {estimate.cost:g}"
         speech = f"about {estimate.audio_s:.1f} s of speech{cost}; nothing was spoken"
         return f"{estimate.items} of {totals.items} items can be made, {speech}"
+    if result.error and not totals.items:
+        return "nothing was made"  # the manifest was not read, so that its items are not known
     kept = f", {totals.kept} of them kept" if totals.kept else ""
     items = f"{totals.succeeded} of {totals.items} items{kept}"
     return f"{items}, {totals.audio_s:.1f} s of speech"

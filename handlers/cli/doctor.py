@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from core.crypto.keys import Keyring, LocalKeys
 from core.documents.signed import key_id
 from core.errors import JobError
 from core.settings import SETTINGS, Settings
+from core.storage.local import LocalStore
 from handlers import wiring
 from handlers.cli import exit_codes, screen
 from handlers.cli.screen import CommandOutput
@@ -26,6 +28,9 @@ DEPLOYMENT = frozenset(
     for name in ("IMAGE", "INBOX_BUCKET", "RESULTS_BUCKET", "CONTROL_BUCKET", "DOMAIN", "CERT_ID")
 )
 """Variables that s.yaml reads at deployment. They are not settings."""
+
+PROBE_BYTES = 256 * 1024
+"""Size of the object that is written into a folder to see whether a short output has space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,14 @@ def _onnx_runtime() -> str:
 def _check_bucket(
     place: str, name: str, settings: Settings, credentials: wiring.CurrentCredentials
 ) -> str:
-    wiring.open_store(place, settings, credentials).check(writable_once=name == "results")
+    store = wiring.open_store(place, settings, credentials)
+    store.check(writable_once=name == "results")
+    if isinstance(store, LocalStore) and name != "inbox":
+        # Names that nobody else uses. Of a bucket, only `check` is asked: objects cost, and some
+        # policies allow writing under certain prefixes only.
+        key = f"doctor-{uuid.uuid4().hex}"
+        store.put(key, bytes(PROBE_BYTES))
+        store.delete(key)
     return place
 
 

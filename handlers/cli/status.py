@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from core import sweep
 from core.batch import parts, plan
 from core.errors import Refused
-from core.job import commit
+from core.job import attempt, commit
 from core.job.commit import ReceivedManifest
 from core.job.runtime import Runtime
 from core.result.document import Result, read_items
@@ -49,7 +49,7 @@ class JobState:
     """What it waits for, or who works on it."""
 
     def line(self) -> str:
-        count = f"{self.succeeded}/{self.items}" if self.finished else ""
+        count = f"{self.succeeded}/{self.items}" if self.items else ""
         when = self.finished[:16].replace("T", " ")
         detail = f": {self.detail}" if self.detail else ""
         return (
@@ -147,6 +147,8 @@ def _inspect(manifest: ReceivedManifest, runtime: Runtime) -> JobState:
         status, detail = "shared", f"{made} of {shards} shards are made."
     elif missing := missing_references(manifest, runtime):
         status, detail = "waiting", describe_waiting(missing)
+    elif status == "unfinished" and (reason := attempt.read_reason(job, runtime)):
+        detail += f" The last recorded error: {reason.code}: {reason.message}"
     return JobState(job=job, manifest=manifest.ref.key, status=status, detail=detail)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from contextlib import suppress
@@ -44,6 +45,12 @@ from handlers.jobs import carry_out, carry_out_shard, trace_clip
 SETTLING_SECONDS = 0.5
 """A file in a folder counts as complete so long after its last write. A bucket lists only complete
 objects, but `cp` into a folder writes in steps."""
+REPEAT_SECONDS = 60.0
+"""After so long, what keeps an object from being carried out is said again."""
+PATIENCE_SECONDS = 600.0
+"""So long `watch --once` waits for a store or key service that does not answer."""
+OTHER_WORKERS = frozenset({"JOB_BUSY", "LEASE_LOST", "OVERLOADED"})
+"""Errors that end when another worker does."""
 MAX_EXAMINED = 1000
 """Objects of the inbox, in the order of their keys, among which misplaced manifests are noticed."""
 MAX_READ = 1 << 20
@@ -83,15 +90,27 @@ class Watch:
     New is what had no result when this run began.
     """
 
-    def __init__(self, runtime: Runtime, progress: Progress) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        progress: Progress,
+        *,
+        repeat: float = REPEAT_SECONDS,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
         self._runtime, self._progress = runtime, progress
+        self._repeat, self._patience = repeat, patience
         self._started = format_timestamp(runtime.control.now())
         self._done: dict[str, str] = {}
         """Key -> ETag of the objects that were carried out."""
         self._sharded: dict[str, Sharded] = {}
         """ETag of a manifest -> its shards. It is carried out again when the job has a result."""
-        self._said: dict[str, str] = {}
-        """Key -> what was said last about an object that is not finished."""
+        self._said: dict[str, tuple[str, float]] = {}
+        """Key -> what was said last about an object that is not finished, and when."""
+        self._failing: dict[str, float] = {}
+        """Key -> since when each attempt at an object has ended with a temporary error."""
+        self._left: dict[str, str] = {}
+        """Key -> the temporary error for whose end `watch --once` does not wait, at this poll."""
         self._examined: dict[str, str] = {}
         """Key -> ETag of the objects that were examined for misplaced manifests."""
         self._earlier: Counter[bool] = Counter()
@@ -108,11 +127,14 @@ class Watch:
     def exit_code(self) -> int:
         if self.failed:
             return exit_codes.FAILED
+        if self._left:
+            return exit_codes.LATER
         return exit_codes.WAITING if self.waiting else exit_codes.DONE
 
     def poll(self) -> bool:
         """Carry out what has no result yet; return whether there is more to do."""
         has_more = self.waiting = False
+        self._left.clear()
         inbox = self._runtime.inbox
         listed = [*inbox.list(MANIFESTS), *inbox.list(CLIPS)]
         self._warn_of_ignored_manifests(listed)
@@ -127,9 +149,9 @@ class Watch:
                 continue
             try:
                 self._carry_out(info)
+                self._failing.pop(info.key, None)
             except Unavailable as exc:
-                has_more = True
-                self._say(info.key, exc.code, f"{exc.message} Trying again.")
+                has_more |= self._postpone(info.key, exc)
             except Refused as exc:
                 self._finish(info, {"status": "refused", "error": exc.code, "message": exc.message})
                 self.failed = True
@@ -146,6 +168,7 @@ class Watch:
             for key, state in self.jobs.items()
             if state.get("status") == "waiting"
         ]
+        lines += [f"{key}: not done: {why}" for key, why in self._left.items()]
         if self._outcomes.total() > 1:
             each = ", ".join(f"{n} {status}" for status, n in self._outcomes.items())
             lines.insert(0, f"{self._outcomes.total()} jobs: {each}.")
@@ -155,6 +178,24 @@ class Watch:
     def idle_status(self) -> str:
         waiting = sum(state.get("status") == "waiting" for state in self.jobs.values())
         return f"{count_jobs(waiting)} waiting for files" if waiting else "waiting for manifests"
+
+    def _postpone(self, key: str, error: Unavailable) -> bool:
+        """Say why an object is not done yet; return whether `watch --once` waits for it. It does
+        not wait for space on a disk, which nobody makes meanwhile."""
+        is_full = error.code == "NO_SPACE"
+        self._say(
+            key,
+            error.code,
+            f"{error.message} {error.advice if is_full else 'Trying again.'}",
+            repeat=self._repeat,
+        )
+        if error.code in OTHER_WORKERS:
+            self._failing.pop(key, None)
+            return True
+        since = self._failing.setdefault(key, time.monotonic())
+        if is_full or time.monotonic() - since > self._patience:
+            self._left[key] = str(error)
+        return key not in self._left
 
     def _carry_out(self, info: Info) -> None:
         if object_kind(info.key) == "clip":
@@ -176,17 +217,21 @@ class Watch:
 
     def _make_shards(self) -> bool:
         """Make unfinished shards, beside other workers; return whether there is more to do."""
-        has_more = False
+        has_more, left = False, set()
         for job_id, infos in list(worker.list_cut_jobs(self._runtime)):
             for info in worker.unfinished_shards(job_id, infos, self._runtime):
-                has_more = True
                 try:
                     carry_out_shard(info.key, self._runtime)
+                    self._failing.pop(info.key, None)
                 except Unavailable as exc:
-                    self._progress.update_status(f"{info.key}: {exc.message} Trying again.")
+                    if not self._postpone(info.key, exc):
+                        left.add(job_id)
+                        continue
                 except Refused as exc:
                     self._say(info.key, exc.code, str(exc))
-        return has_more or any(self._is_unfinished(job) for job in self._sharded.values())
+                has_more = True
+        waited_for = [job for job in self._sharded.values() if job.job_id not in left]
+        return has_more or any(map(self._is_unfinished, waited_for))
 
     def _is_unfinished(self, job: Sharded) -> bool:
         return self._runtime.results.head(result_key(job.job_id)) is None
@@ -267,11 +312,13 @@ class Watch:
                 line += f", {failed} of them not successfully"
             self._progress.print(f"{line}: `voicedrop list` shows them.")
 
-    def _say(self, key: str, what: str, line: str) -> None:
-        """Print a line about an object unless the same was said last; always show it as status."""
+    def _say(self, key: str, what: str, line: str, *, repeat: float = math.inf) -> None:
+        """Print a line about an object unless the same was said last, less than `repeat` seconds
+        ago; always show it as status."""
         self._progress.update_status(f"{key}: {line}")
-        if self._said.get(key) != what:
-            self._said[key] = what
+        said, at = self._said.get(key, ("", 0.0))
+        if said != what or time.monotonic() - at > repeat:
+            self._said[key] = what, time.monotonic()
             self._progress.print(f"{key}: {line}")
 
 

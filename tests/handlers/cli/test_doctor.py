@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -9,6 +13,7 @@ from core.settings import SETTINGS
 from core.voice.gpt_sovits.convert.download import MODELS
 from handlers.cli.app import app
 from handlers.cli.doctor import check_environment
+from tests.support.runtime import local_runtime
 
 NO_MODEL = {"VOICEDROP_KOKORO": "/nowhere", "HOME": "/home/a"}
 
@@ -82,3 +87,27 @@ def test_sentences_of_a_finding_end_before_the_next_one_begins() -> None:
     (line,) = (line for line in run_doctor(VOICEDROP_RESULTS="/a", VOICEDROP_INBOX="/a/b")
                if "CONFIG_LOOP" in line)  # fmt: skip
     assert "overlap. Use separate" in line
+
+
+FULL = """
+import resource, sys
+from handlers.cli.doctor import check_environment
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+environ = {"VOICEDROP_BUCKET": sys.argv[1], "VOICEDROP_KOKORO": "/nowhere"}
+print(*check_environment(environ).lines, sep=chr(10))
+"""
+
+
+def test_folders_that_cannot_be_written_are_found(tmp_path: Path) -> None:
+    local_runtime(tmp_path)
+    given = {"VOICEDROP_BUCKET": str(tmp_path), "VOICEDROP_KEYS": str(tmp_path / "keys")}
+    assert f"ok   control: {tmp_path}/control" in run_doctor(**given)
+    assert [path for path in tmp_path.rglob("*") if "doctor" in path.name] == []
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    for name in ("results", "control"):
+        assert f"BAD  {name}: NO_SPACE: " in ran.stdout
+    assert "ok   inbox: " in ran.stdout
+    assert "Not ready" in ran.stdout

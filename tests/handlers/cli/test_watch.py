@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from core.job.lease import Lease
 from core.job.runtime import Runtime
 from core.storage.local import LocalStore
 from core.storage.port import Body, Object, Store
+from handlers.cli import exit_codes
 from handlers.cli.screen import Progress
-from handlers.cli.watch import SETTLING_SECONDS, Watch
-from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, put_job
+from handlers.cli.status import show_status
+from handlers.cli.watch import SETTLING_SECONDS, Watch, watch_until_stopped
+from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, local_settings, put_job
 
 
 @pytest.fixture
@@ -32,11 +35,11 @@ def runtime(tmp_path: Path) -> Runtime:
 class Looking(Watch):
     """A watch whose output and progress are kept."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, **seconds: float) -> None:
         self.out, self.err = io.StringIO(), io.StringIO()
         consoles = [Console(file=file, soft_wrap=True, width=500) for file in (self.out, self.err)]
         progress = Progress(consoles[1], consoles[0])
-        super().__init__(replace(runtime, observe=progress), progress)
+        super().__init__(replace(runtime, observe=progress), progress, **seconds)
 
 
 def folder(store: Store) -> Path:
@@ -129,6 +132,71 @@ def test_an_outage_is_tried_again(tmp_path: Path) -> None:
     away.down = False
     assert watch.poll() is False
     assert not watch.failed
+
+
+class Full(LocalStore):
+    """A folder on a disk that is full, except for what is as small as a lease."""
+
+    def put(self, key: str, data: bytes, **more: Any) -> None:
+        raise Unavailable("NO_SPACE", "No space left on device.")
+
+    def put_once(self, key: str, data: Body, **more: Any) -> bool:
+        raise Unavailable("NO_SPACE", "No space left on device.")
+
+
+@pytest.mark.parametrize("name", ["results", "control"])
+@pytest.mark.parametrize("shard_items", [200, 1], ids=["whole", "sharded"])
+def test_a_full_disk_ends_a_run_and_uses_up_no_attempt(
+    tmp_path: Path, name: str, shard_items: int
+) -> None:
+    runtime = local_runtime(tmp_path, shard_items=shard_items, max_attempts=1)
+    items = [{"id": one, "text": "One of two items, said twice."} for one in "ab"]
+    key = put_job(runtime, items=items)
+    settle(runtime)
+    full = replace(runtime, **{name: Full(tmp_path / name)})  # type: ignore[arg-type]
+    for _ in range(3):
+        watch = Looking(full)
+        progress = watch._progress
+        ended = watch_until_stopped(full, once=True, poll=0.0, progress=progress)
+        assert ended.exit_code == exit_codes.LATER
+        assert any("not done: NO_SPACE: No space left on device." in line for line in ended.lines)
+        assert "make room" in watch.err.getvalue()
+    again = watch_until_stopped(runtime, once=True, poll=0.0, progress=Looking(runtime)._progress)
+    assert (again.exit_code, again.data["jobs"][key]["status"]) == (0, "succeeded")
+
+
+def test_a_job_that_was_given_up_quotes_the_last_error(tmp_path: Path) -> None:
+    class Away(LocalStore):
+        def put_once(self, key: str, data: Body, **more: Any) -> bool:
+            raise Unavailable("STORAGE_UNAVAILABLE", "No answer from the store.")
+
+    runtime = local_runtime(tmp_path, max_attempts=1)
+    key = put_job(runtime)
+    settle(runtime)
+    assert Looking(replace(runtime, results=Away(tmp_path / "results"))).poll() is True
+    (line,) = show_status(local_settings(tmp_path), [key]).lines[-1:]
+    assert "The last recorded error: STORAGE_UNAVAILABLE: No answer" in line
+    watch = Looking(runtime)
+    assert watch.poll() is False
+    said = watch.out.getvalue()
+    assert f"{key}: failed, nothing was made" in said
+    assert "no progress. The last recorded error: STORAGE_UNAVAILABLE: No answer" in said
+
+
+def test_what_does_not_end_is_said_again_and_not_waited_for_without_end(tmp_path: Path) -> None:
+    class Away(LocalStore):
+        def head(self, key: str) -> None:
+            raise Unavailable("STORAGE_UNAVAILABLE", "No answer from the store.")
+
+    runtime = local_runtime(tmp_path)
+    put_job(runtime)
+    settle(runtime)
+    watch = Looking(replace(runtime, results=Away(tmp_path / "results")), repeat=0, patience=0.5)
+    assert [watch.poll(), watch.poll()] == [True, True]
+    assert watch.err.getvalue().count("No answer from the store.") == 2
+    time.sleep(0.5)
+    assert watch.poll() is False
+    assert watch.exit_code == exit_codes.LATER
 
 
 def test_a_manifest_that_disappears_is_reported(runtime: Runtime) -> None:
