@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
 import watermark
+from core.crypto.keys import create_keys, load_keyring
+from core.documents import signed
+from core.result.document import Result
+from core.result.item_result import Watermark
 from core.settings import Settings
+from core.storage.object_keys import part_key, result_key
 from core.trace import registry
+from handlers.cli.init import create_folders_and_keys
 from handlers.cli.trace import trace_clips
+from tests.support.results import GOOD, MANIFEST
 from tests.support.runtime import local_runtime, local_settings, synthetic_speech
 
 RATE = 16_000
+
+
+def mark_of(keys: Mapping[str, bytes]) -> Watermark:
+    return Watermark(scheme="s", key_id=next(iter(keys)), payload="0000000a", score=9.0)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +40,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runtime = local_runtime(root)
     payload = registry.register(runtime.results, runtime.keys, "j", "hello")
     key = next(iter(runtime.keys.watermark.values()))
+    result = Result(
+        job_id="j",
+        status="succeeded",
+        manifest=MANIFEST,
+        processor="1",
+        started="",
+        finished="",
+        consent_policy="required",
+        items=[msgspec.structs.replace(GOOD, watermark=mark_of(runtime.keys.watermark))],
+    )
+    runtime.results.put(result_key("j"), signed.sign(result, runtime.keys.signing))
     sound = watermark.embed(synthetic_speech(4, RATE), RATE, payload, key)
     soundfile.write(root / "hello.wav", sound, RATE)
     return root
@@ -91,3 +117,65 @@ def test_a_silent_clip_is_said_to_be_silent(
     assert line.startswith(f"{clip}: Our mark was not found")
     assert line.endswith("the clip is silent.") == is_silent
     assert ("too short or too damaged" in line) != is_silent
+
+
+def other_keys(settings: Settings, folder: Path, *, keep: bool) -> Settings:
+    """Return settings with new keys, and with those of the bucket as well if `keep`."""
+    create_keys(folder)
+    if keep:
+        old = settings.keys / "watermark-001.key"
+        shutil.copy(old, folder / "watermark-000.key")
+    return dataclasses.replace(settings, keys=folder)
+
+
+@pytest.mark.parametrize("source", ["result", "part", "index"])
+@pytest.mark.parametrize("keep", [False, True], ids=["another key", "both keys"])
+def test_it_is_said_if_what_there_is_has_marks_of_a_key_that_is_missing(
+    root: Path, settings: Settings, tmp_path: Path, source: str, keep: bool
+) -> None:
+    index = None
+    (key_id,) = load_keyring(settings.keys).watermark
+    if source == "index":
+        payload = registry.register(
+            local_runtime(root).results, load_keyring(settings.keys), "j", "hello"
+        )
+        marks = {f"{payload:08x}": registry.Mark(item="hello", job="j")}
+        index = tmp_path / "index.json"
+        index.write_bytes(msgspec.json.encode(registry.Index(bucket="b", marks=marks)))
+    if source == "part":
+        settings = local_settings(tmp_path)
+        results = local_runtime(tmp_path).results
+        shutil.copytree(root / "keys", tmp_path / "keys", dirs_exist_ok=True)
+        item = {"watermark": {"key_id": key_id}}
+        results.put(part_key("j", 0), msgspec.json.encode({"items": [item, {}]}))
+        ref = {"key": part_key("j", 0)}
+        results.put(result_key("j"), msgspec.json.encode({"parts": [ref]}))
+        results.put(result_key("k"), b"no JSON")
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, synthetic_speech(2, RATE), RATE)
+    output = trace_clips(other_keys(settings, tmp_path / "new", keep=keep), [clip], index)
+    assert output.exit_code == 0
+    assert "Our mark was not found" in output.lines[0]
+    assert ("remark" in output.data, len(output.lines)) == ((False, 1) if keep else (True, 2))
+    if not keep:
+        assert (
+            f"not in {tmp_path / 'new'}. From a clip in which our mark was not found, nothing"
+            in (output.lines[1])
+        )
+        assert source == "index" or key_id in output.lines[1]
+
+
+def test_new_keys_beside_results_are_warned_of(settings: Settings, tmp_path: Path) -> None:
+    keys = shutil.copytree(settings.keys, tmp_path / "keys")
+    (keys / "watermark-001.key").unlink()
+    (keys / "sign-001.pem").unlink()
+    again = dataclasses.replace(settings, keys=keys)
+    (warning,) = create_folders_and_keys(again).data["warnings"]
+    assert f"{keys / 'watermark-001.key'} is new" in warning
+    assert "cannot be traced" in warning
+    assert create_folders_and_keys(again).data["warnings"] == []
+    elsewhere = dataclasses.replace(settings, keys=tmp_path / "all")
+    lines = create_folders_and_keys(elsewhere).lines
+    assert [line.split(": ")[0] for line in lines].count("Warning") == 3
+    first = create_folders_and_keys(local_settings(tmp_path / "first"))
+    assert first.data["warnings"] == []
