@@ -41,7 +41,8 @@ def missing_references(manifest: ReceivedManifest, runtime: Runtime) -> list[str
 
 def describe_waiting(missing: Iterable[str]) -> str:
     """Return what a job waits for, and what to do."""
-    return f"waits for {', '.join(missing)}: submit the file, or correct its name in the manifest"
+    how = "`voicedrop submit MANIFEST FILE` stores it; or correct its name in the manifest"
+    return f"waits for {', '.join(missing)}: {how}"
 
 
 def describe_unfinished(job: str, runtime: Runtime) -> str:

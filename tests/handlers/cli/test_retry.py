@@ -191,7 +191,7 @@ def test_a_job_that_waits_for_a_file_is_said_to_wait_for_it(
         open_results(settings, [retried.data["retry"]], tmp_path).data["failed"][0]["message"]
     )
     for line in said:
-        assert "waits for refs/x.wav: submit the file, or correct its name in the manifest" in line
+        assert "waits for refs/x.wav: `voicedrop submit MANIFEST FILE` stores it; or " in line
         assert "watch --once" not in line
 
 
