@@ -22,7 +22,7 @@ from core.storage.port import Store
 from core.tlog import log, signed_note
 from handlers import wiring
 from handlers.cli import exit_codes
-from handlers.cli.files import make_folder, read_file, replace_file, writing
+from handlers.cli.files import make_folder, read_file, refuse_bucket, replace_file, writing
 from handlers.cli.screen import CommandOutput, Progress
 
 MAX_LISTED = 20
@@ -106,7 +106,7 @@ def _readable(store: Store) -> Store | None:
 
 
 def _audit(settings: Settings, request: AuditRequest, progress: Progress) -> CommandOutput:
-    _refuse_bucket_as_output(settings, request.out)
+    refuse_bucket(settings, request.out)
     sources = open_sources(settings)
     digest = _request_digest(sources, request)
     make_folder(request.out)
@@ -133,13 +133,6 @@ def _audit(settings: Settings, request: AuditRequest, progress: Progress) -> Com
     journal.path.unlink()
     code = exit_codes.FAILED if report.findings else exit_codes.DONE
     return CommandOutput(msgspec.to_builtins(report), list(_lines(report, request.out)), code)
-
-
-def _refuse_bucket_as_output(settings: Settings, out: Path) -> None:
-    for place in (settings.inbox, settings.results, settings.control):
-        if not place.startswith("oss://") and out.resolve().is_relative_to(Path(place).resolve()):
-            message = f"--out {out} is in {place}, to which an audit must not write."
-            raise Misconfigured("CONFIG_LOOP", message)
 
 
 def _parse_since(since: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import Refused
+from core.settings import Settings
 
 
 def read_file(path: Path, *, limit: int | None = None) -> bytes:
@@ -52,6 +53,15 @@ def make_folder(folder: Path, option: str = "--out") -> None:
     """Make a folder and those above it, unless they exist. Raises Refused FILE_UNUSABLE."""
     with writing(folder, option):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_bucket(settings: Settings, out: Path) -> None:
+    """Raise Refused FILE_UNUSABLE if the folder `out` is in a bucket, whose objects all belong to
+    jobs: a file there would be taken for one that nobody made."""
+    for place in (settings.inbox, settings.results, settings.control):
+        if not place.startswith("oss://") and out.resolve().is_relative_to(Path(place).resolve()):
+            message = f"{out} is in the bucket {place}. Choose a folder outside it with --out."
+            raise Refused("FILE_UNUSABLE", message, pointer=str(out))
 
 
 def replace_file(path: Path, data: bytes) -> None:

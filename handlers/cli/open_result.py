@@ -31,7 +31,7 @@ from core.storage.object_keys import SEALED_SUFFIX, job_id_of, result_key, tombs
 from handlers import wiring
 from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, describe_failures
-from handlers.cli.files import read_file, replace_file, writing
+from handlers.cli.files import read_file, refuse_bucket, replace_file, writing
 from handlers.cli.find_job import find_job
 from handlers.cli.foresee import describe_unfinished
 from handlers.cli.retry import how_to_correct
@@ -58,8 +58,10 @@ def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOu
     """Unseal every output of results, or single ones, after all checks.
 
     `sources`: what `find_job` finds, or the path of a result.json or of a .sealed file beside one.
-    The error of one source is printed and does not stop the others.
+    The error of one source is printed and does not stop the others. Raises Refused FILE_UNUSABLE if
+    `out` is in a bucket.
     """
+    refuse_bucket(settings, out)
     runtime = wiring.create_local_runtime(settings)
     opened = _Opened()
     for source in sources:

@@ -105,3 +105,20 @@ def test_an_unforeseen_error_of_the_system_becomes_a_sentence(
     error: dict[str, Any] = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "FILE_UNUSABLE"
     assert error["message"] == f"{name}: File name too long."
+
+
+@pytest.mark.parametrize("place", ["bucket/results", "bucket/inbox/new", "bucket/control"])
+@pytest.mark.parametrize("command", [["open", "abcd"], ["audit"]], ids=lambda command: command[0])
+def test_nothing_but_objects_is_written_into_a_bucket(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    place: str,
+) -> None:
+    create_keys(tmp_path / "keys")
+    (tmp_path / "bucket" / "results").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *command, "-o", place) == (2 if command == ["audit"] else 1)
+    printed = capsys.readouterr()
+    assert f"FILE_UNUSABLE: {place} is in the bucket" in printed.out + printed.err
