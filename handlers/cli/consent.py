@@ -18,6 +18,7 @@ from core.consent.records import Consent, Method
 from core.consent.statement import Statement
 from core.errors import Refused
 from core.job import erasure
+from core.storage.port import Store
 from handlers import wiring
 from handlers.cli import screen
 from handlers.cli.erase import describe_erasures
@@ -123,13 +124,7 @@ def consent_withdraw(
     such a record too.
     """
     runtime = wiring.create_local_runtime(read_settings(bucket))
-    path = Path(record)
-    data = (
-        read_file(path, limit=records.MAX_BYTES)
-        if path.is_file()
-        else runtime.inbox.get(record, limit=records.MAX_BYTES).data
-    )
-    consent = records.parse_consent(data)
+    data, consent = _read_record(record, runtime.inbox)
     before = [r for r in consent.ref_audio_sha256 if runtime.consents.find_withdrawals(r)]
     withdrawn = runtime.consents.withdraw(data, runtime.results.now())
     recordings = "1 recording" if len(withdrawn) == 1 else f"{len(withdrawn)} recordings"
@@ -147,6 +142,22 @@ def consent_withdraw(
         lines += describe_erasures(tombstones) if tombstones or not deleted else []
         lines += [f"{key}: deleted; its job has no genuine result" for key in deleted]
     screen.show(screen.CommandOutput(output, lines), as_json=as_json)
+
+
+def _read_record(record: str, inbox: Store) -> tuple[bytes, Consent]:
+    """`record`: a file, or a key in the inbox. Raises Refused CONSENT_INVALID, OBJECT_MISSING."""
+    path, limit = Path(record), records.MAX_BYTES
+    try:
+        data = (
+            read_file(path, limit=limit) if path.is_file() else inbox.get(record, limit=limit).data
+        )
+        return data, records.parse_consent(data)
+    except Refused as exc:
+        if exc.code not in {"OBJECT_TOO_LARGE", "CONSENT_INVALID"}:
+            raise
+        what = exc.message if exc.code == "CONSENT_INVALID" else "Not a consent record: too large."
+        message = f"{what} Name the consent record, not the recording."
+        raise Refused("CONSENT_INVALID", message, pointer=record) from exc
 
 
 def _evidence(method: Method, proof: str) -> dict[str, Any]:

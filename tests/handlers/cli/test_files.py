@@ -122,3 +122,22 @@ def test_nothing_but_objects_is_written_into_a_bucket(
     assert run(monkeypatch, *command, "-o", place) == (2 if command == ["audit"] else 1)
     printed = capsys.readouterr()
     assert f"FILE_UNUSABLE: {place} is in the bucket" in printed.out + printed.err
+
+
+@pytest.mark.parametrize("size", [1000, None], ids=["small", "large"])
+def test_a_recording_is_not_a_record_to_withdraw(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    size: int | None,
+) -> None:
+    create_keys(tmp_path / "keys")
+    for name in ("inbox", "results", "control"):
+        (tmp_path / "bucket" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    recording = tmp_path / "me.flac"
+    recording.write_bytes(REFERENCE.read_bytes()[:size])
+    assert run(monkeypatch, "consent", "withdraw", str(recording)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("CONSENT_INVALID: Not a consent record: ")
+    assert "Name the consent record, not the recording." in said
