@@ -33,7 +33,7 @@ from handlers.jobs import carry_out
 from tests.support.present import present
 from tests.support.runtime import BuzzVoice, finish_job, local_runtime, put_job
 
-LONGEST_SECONDS = 0.8
+LONGEST_SECONDS = 0.5
 """About the longest time that the job takes with a known voice."""
 LEARNING_SECONDS = 4.0
 """About the longest time that it takes with a new voice."""

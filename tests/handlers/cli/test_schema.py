@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Documents:
     data = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
     runtime.inbox.put("jobs/lines.manifest.jsonl", data)
     watch(runtime)
-    open_results(settings, ["joined.manifest.json"], root / "inbox/audit")
+    open_results(settings, ["joined.manifest.json"], root / "heard")
+    shutil.copytree(root / "heard", root / "inbox/audit")
     runtime.inbox.put("audit/no-audio.wav", b"<html>")
     watch(runtime)
     integrate_log(runtime)
