@@ -115,8 +115,7 @@ class _Sweeper:
         revoked = set(self._runtime.consents.list_marks())
         finding = SweepFinding(kind="withdrawn", keys=[WITHDRAWN])
         self._try(finding, self._notice_withdrawals, revoked)
-        complete = self._runtime.consents.complete_withdrawals
-        self._try(finding, complete, self._complete_withdrawal)
+        self._try(finding, self._complete_withdrawals)
         self._without_manifest = sweep.find_jobs_without_result(self._runtime, self._started)
         self._finish_manifests(self._finish_manifest)
         for job_id, infos in worker.list_cut_jobs(self._runtime):
@@ -274,9 +273,11 @@ class _Sweeper:
 
         self._try(finding, report)
 
-    def _complete_withdrawal(self, complete: Callable[[str], None], recording: str) -> None:
-        finding = SweepFinding(kind="withdrawn", keys=[withdrawals_prefix(recording)])
-        self._try(finding, complete, recording)
+    def _complete_withdrawals(self) -> None:
+        consents = self._runtime.consents
+        for recording in consents.find_incomplete():
+            finding = SweepFinding(kind="withdrawn", keys=[withdrawals_prefix(recording)])
+            self._try(finding, consents.complete_withdrawal, recording)
 
     def _remove_mark(self, finding: SweepFinding) -> None:
         for key in finding.keys:

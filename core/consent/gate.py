@@ -29,9 +29,6 @@ from core.storage.port import Info, Object, Store
 from core.text import spoken
 from core.text.spoken import FrontEnd
 
-Attempt = Callable[[Callable[[str], None], str], None]
-"""Calls a function for a recording."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
@@ -189,27 +186,25 @@ class ConsentRegister:
         """Return the SHA-256 of the recordings of which something is kept."""
         return set(map(_recording_of, self.control.list(VOICES)))
 
-    def complete_withdrawals(
-        self, attempt: Attempt = lambda act, recording: act(recording)
-    ) -> None:
-        """Destroy what is kept of every withdrawn voice, and queue the notes that are not in the
-        log, in case a worker died before it had done so.
+    def find_incomplete(self) -> list[str]:
+        """Return the recordings whose withdrawal may be incomplete, because something is kept of
+        the voice or a note is not in the log.
 
-        `attempt` calls the function for one recording; it may keep its error from the others.
-        Notes are many, and nearly all are logged: only those are read beside which the listing
-        shows no proof. Whoever stores something else as a proof keeps a note out of the log until
+        Notes are many, and nearly all are logged. A note counts as logged if the listing shows a
+        proof beside it. Whoever stores something else as a proof keeps a note out of the log until
         an audit reports it, and could as well delete the note.
         """
-        kept, found = self.list_kept(), set()
+        kept, found = self.list_kept(), []
         for recording, infos in groupby(self.results.list(WITHDRAWN), _recording_of):
             keys = {info.key for info in infos}
             notes = (key for key in keys if key.endswith(".json"))
             if recording in kept or any(proof_key_of(key) not in keys for key in notes):
-                found.add(recording)
-        for recording in sorted(found):
-            attempt(self._complete_withdrawal, recording)
+                found.append(recording)
+        return found
 
-    def _complete_withdrawal(self, recording: str) -> None:
+    def complete_withdrawal(self, recording: str) -> None:
+        """Destroy what is kept of a withdrawn voice, and queue the notes that are not in the log,
+        in case a worker died before it had done so."""
         self.forget_if_withdrawn(recording)
         for note in self.find_withdrawals(recording):
             self.queue(note)

@@ -143,6 +143,11 @@ class ConsentClaim(NamedTuple):
     recording: str = ""
     """Its key in the inbox; empty if it is not known, so that errors name its digest."""
 
+    @property
+    def is_auxiliary(self) -> bool:
+        """Whether it is about a recording of `aux`, whose index there ends the pointer."""
+        return self.pointer.rpartition("/")[2].isdigit()
+
     @staticmethod
     def of(voice: Voice, index: int, digest: str, pointer: str) -> ConsentClaim:
         """Return the claim for `voice.recordings[index]`; pointer: that of the voice."""
@@ -246,7 +251,7 @@ def parse_covering(record: bytes, claim: ConsentClaim) -> Consent:
     if claim.reference_sha256 in consent.ref_audio_sha256:
         return consent
     recording = claim.recording or f"the recording {claim.reference_sha256}"
-    if claim.recording and claim.pointer.rpartition("/")[2].isdigit():
+    if claim.recording and claim.is_auxiliary:
         recording += " of `aux`"
     raise Refused(
         "CONSENT_SCOPE",

@@ -394,7 +394,7 @@ def _broken(*patched: tuple[Any, str, Any]) -> Iterator[None]:
         yield
 
 
-NOT_SWEPT = (ConsentRegister, "complete_withdrawals", None)
+NOT_SWEPT = (ConsentRegister, "complete_withdrawal", None)
 BROKEN = {
     "not-read-before-signing": partial(_broken, (withdrawn, "find_withdrawn", {})),
     "kept-without-a-look": partial(_broken, (kept_voice, "_refuse_withdrawn", None), NOT_SWEPT),
