@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
+from typing import Annotated
 
 import msgspec
 
@@ -21,7 +22,7 @@ _PAYLOAD = re.compile("[0-9a-f]{8}")
 
 
 class _Watermark(msgspec.Struct):
-    key_id: str
+    key_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
 class _Item(msgspec.Struct):

@@ -16,14 +16,13 @@ import soundfile
 import watermark
 from core.crypto.keys import create_keys, load_keyring
 from core.documents import signed
-from core.result.document import Result
 from core.result.item_result import Watermark
 from core.settings import Settings
 from core.storage.object_keys import part_key, result_key
 from core.trace import registry
 from handlers.cli.init import create_folders_and_keys
 from handlers.cli.trace import trace_clips
-from tests.support.results import GOOD, MANIFEST
+from tests.support.results import FULL, GOOD
 from tests.support.runtime import local_runtime, local_settings, synthetic_speech
 
 RATE = 16_000
@@ -40,16 +39,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runtime = local_runtime(root)
     payload = registry.register(runtime.results, runtime.keys, "j", "hello")
     key = next(iter(runtime.keys.watermark.values()))
-    result = Result(
-        job_id="j",
-        status="succeeded",
-        manifest=MANIFEST,
-        processor="1",
-        started="",
-        finished="",
-        consent_policy="required",
-        items=[msgspec.structs.replace(GOOD, watermark=mark_of(runtime.keys.watermark))],
-    )
+    item = msgspec.structs.replace(GOOD, watermark=mark_of(runtime.keys.watermark))
+    result = msgspec.structs.replace(FULL, job_id="j", items=[item])
     runtime.results.put(result_key("j"), signed.sign(result, runtime.keys.signing))
     sound = watermark.embed(synthetic_speech(4, RATE), RATE, payload, key)
     soundfile.write(root / "hello.wav", sound, RATE)
@@ -151,6 +142,8 @@ def test_it_is_said_if_what_there_is_has_marks_of_a_key_that_is_missing(
         ref = {"key": part_key("j", 0)}
         results.put(result_key("j"), msgspec.json.encode({"parts": [ref]}))
         results.put(result_key("k"), b"no JSON")
+        forged = {"watermark": {"key_id": "no digits"}}
+        results.put(result_key("l"), msgspec.json.encode({"items": [forged]}))
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, synthetic_speech(2, RATE), RATE)
     output = trace_clips(other_keys(settings, tmp_path / "new", keep=keep), [clip], index)
