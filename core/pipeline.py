@@ -68,5 +68,4 @@ def _carry_out(manifest: commit.ReceivedManifest, run: Run) -> Outcome:
         result = commit.add_items(
             result, accepted.job, released.items, released.chapters, released.notices, stopwatch
         )
-    run.lease.check()
-    return Finished(commit.commit_result(result, runtime))
+    return Finished(commit.commit_run(result, run))

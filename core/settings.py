@@ -249,6 +249,11 @@ class Settings:
         "Price of a minute of speech, in any currency, for estimates. 0: none is given.",
         high=1e6,
     )
+    prices: str = setting(
+        "",
+        "Price table of the instance, such as `currency=USD unit=0.000020 cpu=4*1 memory=8*0.15 "
+        "call=0.0075`, with which results state what they cost (docs/deploy.md). Empty: none.",
+    )
 
     @staticmethod
     def from_environ(environ: Environ) -> Settings:

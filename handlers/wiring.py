@@ -17,6 +17,7 @@ from core.errors import Misconfigured
 from core.job.label_policy import LabelPolicy
 from core.job.quota import Quota
 from core.job.runtime import Runtime, Step
+from core.result.cost import parse_prices
 from core.settings import Settings
 from core.storage.local import LocalStore
 from core.storage.port import Store
@@ -212,6 +213,7 @@ def create_runtime(
         trace_seconds=settings.trace_seconds,
         shard_items=settings.shard_items,
         price=settings.price,
+        prices=parse_prices(settings.prices),
         hear_statement=create_statement_transcriber(settings),
         transcribe=create_transcriber(settings),
         observe=observe or _log_step,

@@ -19,6 +19,7 @@ from core.documents import signed
 from core.errors import Refused
 from core.job.runtime import Runtime
 from core.result import document
+from core.result.cost import Cost
 from core.result.document import Attachment, Engine, Part, PartRef, Totals
 from core.result.item_result import ItemResult, VoiceUsed
 from core.result.withdrawn_voices import recordings_of
@@ -42,6 +43,8 @@ class GatheredParts:
     engine: Engine | None = None
     voices: dict[str, VoiceUsed] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
+    costs: list[Cost | None] = field(default_factory=list)
+    """That of each part."""
     changed: bool = False
     """True if the parts did not all use the same engine and recordings."""
 
@@ -119,6 +122,7 @@ def _add_part(gathered: GatheredParts, part: Part, digest: str) -> None:
         elif not used.error:
             gathered.changed |= recordings_of(used) != recordings_of(earlier)
     gathered.stages = document.sum_stages(gathered.stages, part.stages)
+    gathered.costs.append(part.cost)
 
 
 class ErrorLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

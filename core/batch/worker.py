@@ -19,10 +19,11 @@ from core.batch import parts, plan
 from core.batch.plan import Plan, Shard
 from core.consent.records import ConsentClaim
 from core.errors import Notice, Refused
-from core.job import attempt, commit, each_item, enrolment, item, reuse, subtitles, withdrawn
+from core.job import attempt, commit, each_item, enrolment, item, lease, reuse, subtitles, withdrawn
 from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item
-from core.result import document
+from core.result import cost, document
+from core.result.cost import Cost
 from core.result.document import Part, Result
 from core.result.item_result import ItemResult
 from core.result.withdrawn_voices import recordings_of
@@ -60,7 +61,8 @@ def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
     stored = parts.list_part_keys(job.job_id, runtime)
     if any(part_key(job.job_id, number) not in stored for number in range(job.shards)):
         return None
-    gathered, attachments = parts.gather_parts(job.job_id, job.shards, runtime)
+    with runtime.meter.share() as share:
+        gathered, attachments = parts.gather_parts(job.job_id, job.shards, runtime)
     changed = [Notice("ENGINE_CHANGED")] if gathered.changed else []
     result = Result(
         job_id=job.job_id,
@@ -79,9 +81,22 @@ def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
         attachments=attachments,
         retry_of=job.header.retry_of or "",
         stages=document.sum_stages(job.stages, gathered.stages),
+        cost=_cost(job.job_id, gathered.costs, share.charged, runtime),
         notices=[*job.notices, *changed],
     )
     return commit.commit_result(result, runtime)
+
+
+def _cost(
+    job_id: str, of_parts: list[Cost | None], gathering: float, runtime: Runtime
+) -> Cost | None:
+    """What the job cost: its parts, cutting it, and gathering the parts, which took so many seconds
+    of a call that is counted for the last part."""
+    if runtime.prices is None:
+        return None
+    cut = lease.read_last_record(runtime.control, job_id, runtime.keys.verifying)
+    seconds, calls = (cut.seconds, cut.calls) if cut else (0.0, 0)
+    return cost.add_up([*of_parts, runtime.prices.cost(seconds + gathering, calls)])
 
 
 def remove_shards(job_id: str, runtime: Runtime) -> int:
@@ -127,7 +142,7 @@ def _make_part(shard: Shard, runtime: Runtime) -> None:
         with attempt.recording_failure(shard.plan.manifest, run):
             part = _give_up(shard, run) if is_exhausted else _speak(shard, run)
             run.lease.check()
-            parts.put_part(part, runtime)
+            parts.put_part(msgspec.structs.replace(part, cost=run.cost()), runtime)
 
 
 def _count_outputs(shard: Shard, runtime: Runtime) -> int:

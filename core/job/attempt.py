@@ -51,7 +51,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
     """Hold the lease of a job or shard while the block runs. Raises Unavailable JOB_BUSY."""
     seconds, keys = runtime.lease_seconds, runtime.keys
-    with Lease.acquire(runtime.control, name, runtime.worker, seconds, keys) as lease:
+    with (
+        runtime.meter.share() as share,
+        Lease.acquire(runtime.control, name, runtime.worker, seconds, keys, share.seconds) as lease,
+    ):
         yield Run(name, job_id, lease, runtime)
 
 

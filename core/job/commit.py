@@ -123,6 +123,15 @@ def read_result(job_id: str, runtime: Runtime) -> Result | None:
     return _verify_result(job_id, runtime.results.get(key, limit=RESULT_LIMIT).data, runtime)
 
 
+def commit_run(result: Result, run: Run) -> Result:
+    """Commit the result of a job that this worker has carried out, with what it cost.
+
+    Raises Unavailable LEASE_LOST.
+    """
+    run.lease.check()
+    return commit_result(msgspec.structs.replace(result, cost=run.cost()), run.runtime)
+
+
 def commit_result(result: Result, runtime: Runtime) -> Result:
     """Sign and store the result, unless another worker has; return the one that is stored.
 
@@ -152,8 +161,7 @@ def commit_failure(
     result = msgspec.structs.replace(
         _empty_result(status, manifest, run.runtime), error=Problem.from_error(error)
     )
-    run.lease.check()
-    return commit_result(result, run.runtime)
+    return commit_run(result, run)
 
 
 def part_reader(runtime: Runtime) -> Callable[[str], bytes]:

@@ -18,7 +18,7 @@ within `LONGEST`. With anything else as its last record (a forged or copied one,
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Literal
@@ -52,11 +52,17 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Acquisitions in a row, this one included, without a new output."""
     done: int
     """Outputs that are known to be stored."""
+    seconds: float = 0.0
+    """For which this and all earlier acquisitions are charged (core/job/meter.py)."""
+    calls: int = 0
+    """Acquisitions, this one included."""
     signature: Signature | None = None
 
     def sign(self, key: Ed25519PrivateKey) -> bytes:
         """Return the line of the log."""
-        rounded = msgspec.structs.replace(self, expires=round(self.expires, 1))
+        rounded = msgspec.structs.replace(
+            self, expires=round(self.expires, 1), seconds=round(self.seconds, 3)
+        )
         return signed.sign(rounded, key) + b"\n"
 
 
@@ -64,10 +70,17 @@ class Lease:
     """The right to work on a job. `with Lease.acquire(...) as lease` renews it from a thread."""
 
     def __init__(
-        self, store: Store, record: LeaseRecord, position: int, seconds: float, keys: Keyring
+        self,
+        store: Store,
+        record: LeaseRecord,
+        position: int,
+        seconds: float,
+        keys: Keyring,
+        charged: Callable[[], float],
     ) -> None:
         self._store, self._seconds, self._keys = store, seconds, keys
         self._record, self._position = record, position
+        self._earlier, self._charged = record.seconds, charged
         self._key = lease_key(record.name)
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -79,11 +92,29 @@ class Lease:
     def attempt(self) -> int:
         return self._record.attempt
 
+    @property
+    def calls(self) -> int:
+        """Acquisitions so far, this one included."""
+        return self._record.calls
+
+    @property
+    def seconds(self) -> float:
+        """For which the work is charged, all acquisitions that are known included."""
+        return self._earlier + self._charged()
+
     @staticmethod
-    def acquire(store: Store, name: str, worker: str, seconds: float, keys: Keyring) -> Lease:
+    def acquire(
+        store: Store,
+        name: str,
+        worker: str,
+        seconds: float,
+        keys: Keyring,
+        charged: Callable[[], float] = lambda: 0.0,
+    ) -> Lease:
         """Raises Unavailable JOB_BUSY while another worker has the lease.
 
         `name`: as for `lease_key`. `worker`: unique to this process. `seconds`: until it expires.
+        `charged`: returns the seconds for which this attempt is charged so far.
         """
         key = lease_key(name)
         log, now = read_log(store, key, limit=LOG_LIMIT), store.now()
@@ -91,12 +122,13 @@ class Lease:
         if log and last is None:
             store.delete(key)
             log = b""
-        attempt, done = 1, 0
+        attempt, done, earlier, calls = 1, 0, 0.0, 0
         if last:
             if last.expires > now:
                 message = f"{last.worker} has the lease for {last.expires - now:.0f} s more."
                 raise Unavailable("JOB_BUSY", message)
             attempt, done = last.attempt + 1, last.done
+            earlier, calls = last.seconds, last.calls
         record = LeaseRecord(
             name=name,
             position=len(log),
@@ -104,11 +136,13 @@ class Lease:
             expires=now + seconds,
             attempt=attempt,
             done=done,
+            seconds=earlier,
+            calls=calls + 1,
         )
         line = record.sign(keys.signing)
         if not store.append(key, line, position=len(log)):
             raise Unavailable("JOB_BUSY", "Another worker got the lease first.")
-        return Lease(store, record, len(log) + len(line), seconds, keys)
+        return Lease(store, record, len(log) + len(line), seconds, keys, charged)
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -160,7 +194,9 @@ class Lease:
 
     def _write(self, *, expires: float) -> None:
         with self._lock:
-            record = msgspec.structs.replace(self._record, expires=expires, position=self._position)
+            record = msgspec.structs.replace(
+                self._record, expires=expires, position=self._position, seconds=self.seconds
+            )
             line = record.sign(self._keys.signing)
             if self._store.append(self._key, line, position=self._position):
                 self._record, self._position = record, self._position + len(line)

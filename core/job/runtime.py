@@ -16,7 +16,9 @@ from core.crypto.keys import Keyring
 from core.errors import Misconfigured
 from core.job.label_policy import LabelPolicy
 from core.job.lease import Lease
+from core.job.meter import Meter
 from core.job.quota import Quota
+from core.result.cost import Cost, PriceTable
 from core.result.document import Result
 from core.result.item_result import ItemResult
 from core.settings import ConsentPolicy, MarkPreset, Preparation
@@ -78,6 +80,9 @@ class Runtime:
     """Items per shard; a job with more items is cut into shards."""
     price: float = 0.0
     """Price of a minute of speech; 0: estimates give none."""
+    prices: PriceTable | None = None
+    """What seconds and calls cost; None: results state no cost."""
+    meter: Meter = field(default_factory=Meter)
     hear_statement: Transcribe | None = None
     """Speech recogniser for recorded statements of consent; None: their words are not compared."""
     transcribe: Transcribe | None = None
@@ -167,6 +172,11 @@ class Run:
 
     def stopwatch(self, item: str = "") -> Stopwatch:
         return Stopwatch(self.runtime, self.job_id, item)
+
+    def cost(self) -> Cost | None:
+        """What all attempts that are known have cost so far; None without a price table."""
+        prices = self.runtime.prices
+        return prices.cost(self.lease.seconds, self.lease.calls) if prices else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import msgspec
 from core.crypto.sealing import Digest
 from core.documents.signed import Signature
 from core.errors import Notice, Refused
+from core.result.cost import Cost
 from core.result.item_result import Chapter, ItemResult, Problem, VoiceUsed
 from core.settings import ConsentPolicy
 
@@ -107,6 +108,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     totals: Totals = Totals()
     items: list[ItemResult] = []
     stages: dict[str, float] = {}
+    cost: Cost | None = None
+    """As in the result, for this shard."""
     signature: Signature | None = None
 
 
@@ -142,6 +145,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Only in a dry run."""
     stages: dict[str, float] = {}
     """Stage -> seconds, summed over all items."""
+    cost: Cost | None = None
+    """Null if the operator has set no prices, or different currencies for parts of the job."""
     notices: list[Notice] = []
     signature: Signature | None = None
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from core.errors import Notice
+from core.result.cost import Cost
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult, Problem
 
@@ -35,7 +36,13 @@ def describe_totals(result: Result) -> str:
         return "nothing was made"  # the manifest was not read, so that its items are not known
     kept = f", {totals.kept} of them kept" if totals.kept else ""
     items = f"{totals.succeeded} of {totals.items} items{kept}"
-    return f"{items}, {totals.audio_s:.1f} s of speech"
+    cost = f", cost {describe_cost(result.cost)}" if result.cost else ""
+    return f"{items}, {totals.audio_s:.1f} s of speech{cost}"
+
+
+def describe_cost(cost: Cost) -> str:
+    """Return the amount with three digits, such as `0.0201 USD`."""
+    return f"{cost.amount:.3g} {cost.currency}"
 
 
 def describe_result(result: Result) -> list[str]:

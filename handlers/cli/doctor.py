@@ -17,10 +17,12 @@ from core.audio.sandbox import Crashed, Sandbox
 from core.crypto.keys import Keyring, LocalKeys
 from core.documents.signed import key_id
 from core.errors import JobError
+from core.result.cost import parse_prices
 from core.settings import SETTINGS, Settings
 from core.storage.local import LocalStore
 from handlers import wiring
 from handlers.cli import exit_codes, screen
+from handlers.cli.describe import describe_cost
 from handlers.cli.screen import CommandOutput
 
 DEPLOYMENT = frozenset(
@@ -68,6 +70,8 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     except JobError as exc:
         yield DoctorCheck("settings", False, _explain(exc))
         return
+    if settings.prices:
+        yield _attempt("prices", partial(_describe_prices, settings.prices))
     credentials = wiring.CurrentCredentials(environ)
     yield _attempt("keys", lambda: _describe_keys(wiring.load_keyring(settings, credentials)))
     for name in ("inbox", "results", "control"):
@@ -88,6 +92,13 @@ def _describe_keys(ring: Keyring) -> str:
     keks = ", ".join(local.keys) if isinstance(local, LocalKeys) else "in KMS"
     signing, marks = key_id(ring.signing.public_key()), ", ".join(ring.watermark)
     return f"signing key {signing}; watermark keys {marks}; key-encryption keys {keks}"
+
+
+def _describe_prices(text: str) -> str:
+    if (table := parse_prices(text)) is None:
+        return "none"
+    hour, call = (table.cost(seconds, calls) for seconds, calls in ((3600, 0), (0, 1)))
+    return f"an hour {describe_cost(hour)}, a call {describe_cost(call)}"
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:

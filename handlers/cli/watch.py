@@ -328,6 +328,8 @@ def _is_clip(key: str) -> bool:
 
 def _job_summary(result: Result) -> dict[str, Any]:
     summary = {"job": result.job_id, "totals": msgspec.to_builtins(result.totals)}
+    if result.cost:
+        summary["cost"] = msgspec.to_builtins(result.cost)
     if result.estimate:
         summary["estimate"] = msgspec.to_builtins(result.estimate)
     return summary

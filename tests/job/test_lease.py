@@ -121,6 +121,26 @@ def test_attempts_are_counted_without_progress_and_reset_by_it(control: LocalSto
         assert lease.attempt == 3
 
 
+def test_seconds_and_calls_are_carried_from_one_acquisition_to_the_next(
+    control: LocalStore,
+) -> None:
+    charged = [5.0]
+    with Lease.acquire(control, "job", "a", 30, KEYS, lambda: charged[0]) as lease:
+        assert (lease.calls, lease.seconds) == (1, 5.0)
+        charged[0] = 7.0
+        lease.renew()
+        charged[0] = 8.0
+    with Lease.acquire(control, "job", "b", 30, KEYS, lambda: 1.0) as lease:
+        assert (lease.calls, lease.seconds) == (2, 9.0)
+    assert [(one.calls, one.seconds) for one in records(control)] == [
+        (1, 0.0),
+        (1, 7.0),
+        (1, 8.0),
+        (2, 8.0),
+        (2, 9.0),
+    ]
+
+
 def test_one_of_many_simultaneous_workers_gets_the_job(control: LocalStore) -> None:
     won: list[Lease] = []
     refused: list[JobError] = []

@@ -36,6 +36,13 @@ def test_effective_settings_are_listed_without_secrets() -> None:
     ]
 
 
+def test_the_prices_are_said_or_refused() -> None:
+    said = run_doctor(VOICEDROP_PRICES="currency=USD unit=0.00002 cpu=4*1 memory=8*0.15 call=1")
+    assert "ok   prices: an hour 0.374 USD, a call 2e-05 USD" in said
+    (wrong,) = (line for line in run_doctor(VOICEDROP_PRICES="cpu=4") if "prices:" in line)
+    assert wrong.startswith("BAD  prices: SETTING_INVALID: VOICEDROP_PRICES: currency must be")
+
+
 def test_the_common_folder_is_listed_for_each_bucket() -> None:
     listed_lines = run_doctor(VOICEDROP_BUCKET="/b", VOICEDROP_CONTROL="/c")
     for place in ("BUCKET=/b", "INBOX=/b/inbox", "RESULTS=/b/results", "CONTROL=/c"):
