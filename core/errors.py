@@ -87,12 +87,13 @@ REFUSED: Mapping[str, str] = {
     # manifests that may be right elsewhere, or at another time
     "MANIFEST_GONE": "The manifest was deleted before it could be read.",
     "OUTPUT_EXISTS": "Another job has already written this output.",
-    "LANGUAGE_UNSUPPORTED": "The voice engine does not support this language.",
+    "LANGUAGE_UNSUPPORTED": "Choose a language that the voice engine speaks.",
     "RETRY_UNKNOWN": "`retry_of` must be the id of a finished job of this results bucket.",
     # consent, labels, keys
     "CONSENT_MISSING": "The voice has no consent record: `voicedrop consent new` writes one, which "
     "the manifest must name as `consent` of the voice.",
-    "CONSENT_INVALID": "The consent record is not a valid voicedrop/consent/1 document.",
+    "CONSENT_INVALID": "The consent record is not a valid voicedrop/consent/1 document: "
+    "`voicedrop consent new` writes one.",
     "CONSENT_SCOPE": "The consent record does not cover this recording or use: "
     "`voicedrop consent new` writes one that does.",
     "CONSENT_EXPIRED": "The consent record is not valid today: `voicedrop consent new` renews it.",
@@ -204,10 +205,14 @@ class JobError(Exception):
     codes: ClassVar[Mapping[str, str]] = {}
     retry: ClassVar[bool] = False
 
-    def __init__(self, code: str, message: str = "", *, pointer: str = "") -> None:
-        self.advice = self.codes[code]
+    def __init__(
+        self, code: str, message: str = "", *, pointer: str = "", advice: str | None = None
+    ) -> None:
+        """`advice`: what to do, if the table has nothing for this case; empty if the message says
+        it."""
+        self.advice = self.codes[code] if advice is None else advice
         self.code = code
-        self.message = _escape_surrogates(message or self.advice)
+        self.message = _escape_surrogates(message or self.codes[code])
         self.pointer = _escape_surrogates(pointer)
         """JSON pointer into the manifest, or an object key."""
         super().__init__(f"{code}: {self.message}" + (f" (at {self.pointer})" if pointer else ""))

@@ -141,7 +141,8 @@ def _to_job_error(root: Path, key: str, exc: OSError) -> JobError:
     if exc.errno in _NO_SPACE:
         return Unavailable("NO_SPACE", why, pointer=key)
     if exc.errno in _FORBIDDEN:
-        return Misconfigured("BUCKET_FORBIDDEN", why, pointer=key)
+        advice = f"Let this user read and write in {root}: ls -ld shows what is permitted."
+        return Misconfigured("BUCKET_FORBIDDEN", why, pointer=key, advice=advice)
     if exc.errno in _BAD_NAME:
         return Refused(
             "KEY_INVALID", f"The file system does not support this name: {why}", pointer=key

@@ -23,7 +23,7 @@ from core.tlog import log, signed_note
 from handlers import wiring
 from handlers.cli import exit_codes
 from handlers.cli.files import make_folder, read_file, refuse_bucket, replace_file, writing
-from handlers.cli.screen import CommandOutput, Progress
+from handlers.cli.screen import CommandOutput, Progress, further_advice
 
 MAX_LISTED = 20
 """Findings shown on the terminal; the report has all of them."""
@@ -48,7 +48,8 @@ def audit_results(settings: Settings, request: AuditRequest, progress: Progress)
         return _audit(settings, request, progress)
     except JobError as exc:
         data = {"verdict": "impossible", "error": exc.code, "message": exc.message}
-        lines = [f"The audit could not be done. {exc}", exc.advice]
+        advice = further_advice(exc)
+        lines = [f"The audit could not be done. {exc}", *([advice] if advice else [])]
         return CommandOutput(data, lines, exit_codes.NOT_AUDITED)
 
 

@@ -95,9 +95,9 @@ def _find(name: str, runtime: Runtime) -> str:
     }
     if len(found) == 1 and name:
         return found.pop()
+    have = f"{len(found)} protections have" if found else "No protection has"
     message = (
-        f"{len(found)} protections have the label {name!r} or an id that begins so: `voicedrop "
-        "protect list` shows them."
+        f"{have} the label {name!r} or an id that begins so: `voicedrop protect list` shows them."
     )
     raise Refused("OBJECT_MISSING", message)
 

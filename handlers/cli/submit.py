@@ -91,9 +91,7 @@ def _explain_earlier(result: Result, runtime: Runtime) -> list[str]:
         f"This manifest was carried out before, as job {short}: {result.status}, "
         f"{describe_totals(result)}. Nothing new will be made."
     ]
-    if result.status not in SUCCESSFUL:
-        lines.append(f"{next_command(result, runtime)}. A changed manifest is a new job.")
-    return lines
+    return [*lines, f"{next_command(result, runtime)}. A changed manifest is a new job."]
 
 
 def _check_manifest(
@@ -112,8 +110,8 @@ def _check_manifest(
         if is_text and not is_record:
             raise
         other = "a consent record" if is_record else "a recording"
-        message = f"{exc.message} This looks like {other}: name the manifest first."
-        raise Refused(exc.code, message, pointer=exc.pointer) from exc
+        message = f"This looks like {other}, not like a manifest: name the manifest first."
+        raise Refused(exc.code, message, pointer=str(path), advice="") from exc
     newline = "\n" if isinstance(parsed.source, str) else b"\n"
     lines, line, end = [], 1, 0
     errors = [*job.errors, *foresee_errors(job, runtime)]
@@ -158,6 +156,9 @@ def _key_of(path: Path, references: set[str]) -> str:
     if len(keys) != 1:
         why = "several files of that name" if keys else "no file of that name"
         named = join_names(sorted(references)) or "none"
-        message = f"The manifest names {why}. The files it names: {named}."
-        raise Refused("REF_NOT_FOUND", message, pointer=str(path))
+        message = (
+            f"The manifest names {why}. The files it names: {named}. Rename the file, or correct "
+            "the manifest."
+        )
+        raise Refused("REF_NOT_FOUND", message, pointer=str(path), advice="")
     return keys[0]

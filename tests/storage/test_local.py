@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -181,8 +182,9 @@ def test_a_read_only_folder_is_forbidden() -> None:
     ids=errno.errorcode.get,
 )
 def test_os_errors_become_job_errors(root: Path, number: int, code: str) -> None:
-    with pytest.raises(JobError, match=code), local_files.translate_os_errors(root, "k"):
+    with pytest.raises(JobError, match=code) as caught, local_files.translate_os_errors(root, "k"):
         raise OSError(number, os.strerror(number))
+    assert not re.search("role|deploy", caught.value.advice), "a folder has no role"
 
 
 def test_a_file_deleted_while_it_is_read_is_empty(root: Path) -> None:

@@ -147,7 +147,7 @@ def test_what_is_not_logged_is_said_with_the_reason(run: Run, root: Path) -> Non
 def test_a_protection_that_nobody_made_is_not_removed(run: Run) -> None:
     ran = run("protect", "remove", "nobody")
     assert ran.code == 1
-    assert "0 protections have the label 'nobody'" in " ".join(ran.text.split())
+    assert "No protection has the label 'nobody'" in " ".join(ran.text.split())
 
 
 def test_an_absent_log_is_said_to_be_that(run: Run, root: Path, tmp_path: Path) -> None:

@@ -10,8 +10,15 @@ import pytest
 
 from core.consent import records
 from core.errors import Refused
+from handlers.cli.screen import further_advice
 from handlers.cli.submit import submit_job
-from tests.support.runtime import consent_record, local_runtime, local_settings
+from tests.support.runtime import (
+    consent_record,
+    finish_job,
+    local_runtime,
+    local_settings,
+    put_job,
+)
 
 MANIFEST = {
     "schema": "voicedrop/job/1",
@@ -74,3 +81,30 @@ def test_a_file_that_is_no_manifest_is_refused_as_that(
         submit(folder)
     assert refusal.value.code == code
     assert "recording" not in refusal.value.message
+
+
+def test_advice_on_files_that_are_confused_is_about_these_files(folder: Path) -> None:
+    (folder / "me.flac").write_bytes(b"fLaC\xff")
+    settings = local_settings(folder)
+    local_runtime(folder)
+    for manifest, files, what in (
+        ("me.flac", ["x.manifest.json"], "looks like a recording, not like a manifest"),
+        ("me.json", ["x.manifest.json"], "looks like a consent record, not like a manifest"),
+        ("x.manifest.json", ["b.flac", "me.wav"], "Rename the file, or correct the manifest."),
+    ):
+        (folder / "me.wav").touch()
+        with pytest.raises(Refused, match=what) as refusal:
+            submit_job(settings, folder / manifest, [folder / name for name in files])
+        assert further_advice(refusal.value) == "", "no more advice, on other mistakes"
+
+
+@pytest.mark.slow
+def test_a_manifest_that_succeeded_before_is_answered_with_how_to_open_it(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path)
+    key = put_job(runtime)
+    job = finish_job(key, runtime).job_id
+    manifest = tmp_path / key.rpartition("/")[2]
+    manifest.write_bytes(runtime.inbox.get(key, limit=10**6).data)
+    output = submit_job(local_settings(tmp_path), manifest, [])
+    assert output.exit_code == 0
+    assert f"voicedrop open {job[:8]}" in output.lines[-1]
