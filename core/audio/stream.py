@@ -11,6 +11,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 import msgspec
@@ -123,18 +124,18 @@ def stream_task(
     """Sandbox task: write the sample rate and the number of channels in four bytes each, then
     float32 samples of one channel."""
     try:
-        header_problem = _find_header_problem(source, name)
-        return _decode_blocks(source, write, channel, max_seconds, header_problem)
+        sound, header_problem = _open(source, name)
+        return _decode_blocks(sound, write, channel, max_seconds, header_problem)
     except Refused as exc:
         return {"refused": exc.code, "message": exc.message}
 
 
-def _find_header_problem(source: int, name: str) -> Refused | None:  # pragma: no cover
+def _find_header_problem(head: bytes, name: str) -> Refused | None:  # pragma: no cover
     """Return the error of a file that can perhaps be decoded nevertheless, or None."""
     from core.audio.container import inspect
 
     try:
-        inspect(os.pread(source, _HEAD_BYTES, 0), name)
+        inspect(head, name)
     except Refused as exc:
         if exc.code in _FATAL_CODES:
             raise
@@ -142,8 +143,27 @@ def _find_header_problem(source: int, name: str) -> Refused | None:  # pragma: n
     return None
 
 
+def _open(source: int, name: str) -> tuple[Any, Refused | None]:  # pragma: no cover
+    """Open a file, and return it as a `Sound`, and what is wrong with its header."""
+    import soundfile
+
+    from core.audio.container.wav import find_unclosed
+    from core.audio.libsndfile import Sound
+
+    head, at = os.pread(source, _HEAD_BYTES, 0), 0
+    problem = _find_header_problem(head, name)
+    with suppress(Refused):  # it is `problem`
+        at = find_unclosed(head)
+    os.lseek(source, 0, os.SEEK_SET)
+    try:
+        # libsndfile itself would ask for the status of the file, a call that takes paths, too.
+        return Sound(_Unclosed(source, at) if at else io.FileIO(source, closefd=False)), problem
+    except soundfile.SoundFileError as exc:
+        raise problem or Refused("AUDIO_HEADER_INVALID") from exc
+
+
 def _decode_blocks(
-    source: int,
+    sound: Any,
     write: Callable[[Any], object],
     channel: int | None,
     max_seconds: float,
@@ -152,14 +172,7 @@ def _decode_blocks(
     import soundfile
 
     from core.audio.container import check_channels, check_rate
-    from core.audio.libsndfile import Sound
 
-    os.lseek(source, 0, os.SEEK_SET)
-    try:
-        # libsndfile itself would ask for the status of the file, a call that takes paths, too.
-        sound = Sound(io.FileIO(source, closefd=False))
-    except soundfile.SoundFileError as exc:
-        raise header_problem or Refused("AUDIO_HEADER_INVALID") from exc
     check_rate(sound.samplerate)
     check_channels(sound.channels)
     write(_HEADER.pack(sound.samplerate, sound.channels))
@@ -187,6 +200,21 @@ def _decode_blocks(
         "damaged": damaged,
         "peak": peak,
     }
+
+
+class _Unclosed(io.FileIO):  # pragma: no cover
+    """A WAV file whose samples are read to its end, because their size is missing at `at`."""
+
+    def __init__(self, source: int, at: int) -> None:
+        super().__init__(source, closefd=False)
+        self._at = at
+
+    def readinto(self, buffer: Any) -> int:
+        start = self.tell()
+        count = super().readinto(buffer) or 0
+        for offset in range(max(self._at - start, 0), min(self._at + 4 - start, count)):
+            buffer[offset : offset + 1] = b"\xff"
+        return count
 
 
 def _read_blocks(sound: Any) -> Iterator[Samples]:  # pragma: no cover

@@ -205,7 +205,9 @@ def trace(
     """
     from handlers.cli.trace import trace_clips
 
-    screen.show(trace_clips(read_settings(bucket), clips, index), as_json=as_json)
+    with screen.Progress(quiet=as_json) as progress:
+        output = trace_clips(read_settings(bucket), clips, index, progress)
+    screen.show(output, as_json=as_json)
 
 
 @app.command()

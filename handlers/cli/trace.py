@@ -23,25 +23,34 @@ from core.trace.trace import Resolve, Trace, trace_recording
 from handlers import wiring
 from handlers.cli import exit_codes
 from handlers.cli.files import read_file, reading
-from handlers.cli.screen import CommandOutput
+from handlers.cli.screen import CommandOutput, Progress
 
+_KEEP_KEYS = (
+    "Only the keys with which clips were marked find these marks. Is the installation in another "
+    "folder? Change to it with `cd`, or set VOICEDROP_KEYS to the folder of its keys."
+)
 _NO_CONCLUSION = (
     "From a clip in which our mark was not found, nothing can be concluded about them: put the key "
     "there, and trace the clip again."
 )
 
 
-def trace_clips(settings: Settings, clips: list[Path], index: Path | None) -> CommandOutput:
+def trace_clips(
+    settings: Settings, clips: list[Path], index: Path | None, progress: Progress
+) -> CommandOutput:
     """Read the watermarks of clips, and find their jobs in an audit's index or in the bucket.
-    A clip that cannot be read does not stop the others. Says if there is what other keys marked.
 
-    Needs the watermark keys alone. Raises Misconfigured KEY_NOT_FOUND without them.
+    Each answer is reported as soon as it is known, because a clip may take minutes. A clip that
+    cannot be read does not stop the others. Says if there is what other keys marked. Needs the
+    watermark keys alone. Raises Misconfigured KEY_NOT_FOUND without them.
     """
     wiring.require_sandbox(settings)
     credentials = wiring.CurrentCredentials(os.environ)
     keys = wiring.load_reading_keys(settings, credentials)
     if not keys.watermark:
-        raise Misconfigured("KEY_NOT_FOUND", f"No watermark-*.key in {settings.keys}.")
+        folder = settings.keys.resolve()
+        message = f"There is no watermark key (such as watermark-001.key) in {folder}. {_KEEP_KEYS}"
+        raise Misconfigured("KEY_NOT_FOUND", message, advice="")
     results = wiring.open_store(settings.results, settings, credentials)
     resolve: Resolve = partial(
         registry.resolve, results, verifying=keys.verifying, watermark=keys.watermark
@@ -51,16 +60,16 @@ def trace_clips(settings: Settings, clips: list[Path], index: Path | None) -> Co
         resolve = copy.resolve
     traces: list[Trace] = []
     failed: list[Problem] = []
-    lines: list[str] = []
     for clip in dict.fromkeys(clips):
+        progress.update_status(f"{clip}: searching for marks")
         try:
             trace = _trace(clip, keys.watermark, resolve)
         except Refused as exc:
             failed.append(Problem.from_error(exc))
-            lines.append(f"{clip}: The clip could not be read ({exc.code}): {exc.message}")
+            progress.report(f"{clip}: The clip could not be read ({exc.code}): {exc.message}")
         else:
             traces.append(trace)
-            lines.append(f"{clip}: {trace.meaning}")
+            progress.report(f"{clip}: {trace.meaning}")
     has_errors = failed or any(trace.error for trace in traces)
     data: dict[str, Any] = {
         "traces": msgspec.to_builtins(traces),
@@ -69,8 +78,8 @@ def trace_clips(settings: Settings, clips: list[Path], index: Path | None) -> Co
     is_open = any(trace.marked is False for trace in traces)
     if is_open and (missing := _find_missing_keys(copy or results, keys.watermark)):
         data["remark"] = f"{missing}, which is not in {settings.keys}. {_NO_CONCLUSION}"
-        lines.append(data["remark"])
-    return CommandOutput(data, lines, exit_codes.FAILED if has_errors else exit_codes.DONE)
+        progress.report(data["remark"])
+    return CommandOutput(data, exit_code=exit_codes.FAILED if has_errors else exit_codes.DONE)
 
 
 def _find_missing_keys(marked: Index | Store, keys: Keys) -> str:

@@ -227,7 +227,7 @@ def test_an_auditor_can_audit_and_trace_and_nothing_else(
     envelope = sealing.envelope_from_metadata(body.info.metadata)
     clip = tmp_path / "clip.wav"
     clip.write_bytes(sealing.open_sealed(body.data, envelope, runtime.keys.wrapping))
-    (traced,) = trace_clips(settings, [clip], None).data["traces"]
+    (traced,) = trace_clips(settings, [clip], None, Progress(quiet=True)).data["traces"]
     assert traced["findings"][0]["item"] == "i0"
     assert allowed.idle == set()
 

@@ -49,6 +49,18 @@ def inspect_wav(data: bytes) -> Source:
     raise Refused("AUDIO_HEADER_INVALID", "The WAV header is incomplete: no audio follows it.")
 
 
+def find_unclosed(data: bytes) -> int:
+    """Return the offset of the size of the samples if it is 0 although samples follow, or else 0.
+
+    Recorders write the size at the end, so it is 0 if they were stopped before. Players then read
+    to the end of the file. `data`: the file, or its beginning. Raises Refused AUDIO_HEADER_INVALID.
+    """
+    for name, at, size in at_most(_chunks(data), _MAX_CHUNKS) if data[:4] == b"RIFF" else ():
+        if name == b"data":
+            return at - 4 if size == 0 and not _has_only_chunks(data, at) else 0
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Format:
     tag: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import shutil
 from collections.abc import Mapping
@@ -12,15 +13,18 @@ import msgspec
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 import watermark
 from core.crypto.keys import create_keys, load_keyring
 from core.documents import signed
+from core.errors import Misconfigured
 from core.result.item_result import Watermark
 from core.settings import Settings
 from core.storage.object_keys import part_key, result_key
 from core.trace import registry
 from handlers.cli.init import create_folders_and_keys
+from handlers.cli.screen import CommandOutput, Progress, further_advice
 from handlers.cli.trace import trace_clips
 from tests.support.results import FULL, GOOD
 from tests.support.runtime import local_runtime, local_settings, synthetic_speech
@@ -47,6 +51,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def run_trace(settings: Settings, *clips: Path, index: Path | None = None) -> CommandOutput:
+    """Return the output, with the lines that were reported meanwhile."""
+    reported = io.StringIO()
+    progress = Progress(output=Console(file=reported), quiet=True)
+    output = trace_clips(settings, list(clips), index, progress)
+    lines = [*reported.getvalue().splitlines(), *output.lines]
+    return dataclasses.replace(output, lines=lines)
+
+
 @pytest.fixture(scope="module")
 def settings(root: Path) -> Settings:
     return local_settings(root)
@@ -56,7 +69,7 @@ def test_a_name_that_cannot_be_read_does_not_stop_the_others(
     root: Path, settings: Settings, tmp_path: Path
 ) -> None:
     clip = root / "hello.wav"
-    output = trace_clips(settings, [tmp_path / "nosuch.wav", tmp_path, clip, clip], None)
+    output = run_trace(settings, tmp_path / "nosuch.wav", tmp_path, clip, clip)
     assert output.exit_code == 1
     missing, folder, found = output.lines
     assert missing.startswith(f"{tmp_path / 'nosuch.wav'}: The clip could not be read")
@@ -89,12 +102,52 @@ def test_the_advice_is_for_a_clip_and_not_for_a_reference(
     monkeypatch.setenv("PATH", "")  # where no ffmpeg is
     clip = tmp_path / name
     clip.write_bytes(data)
-    output = trace_clips(settings, [clip], None)
+    output = run_trace(settings, clip)
     error = output.data["traces"][0]["error"]
     assert (output.exit_code, error["code"]) == (1, code)
     for text in (*output.lines, error["message"], error["advice"]):
         assert not re.search("consent|record it|record or export|upload|export", text)
     assert re.search("convert", output.lines[0])
+
+
+def test_each_answer_is_reported_before_the_next_clip_is_read(
+    root: Path, settings: Settings, tmp_path: Path
+) -> None:
+    later = tmp_path / "later.wav"
+
+    class MakesTheNext(io.StringIO):
+        def write(self, text: str) -> int:
+            if "item hello" in text:
+                later.write_bytes((root / "hello.wav").read_bytes())
+            return super().write(text)
+
+    progress = Progress(output=Console(file=MakesTheNext()), quiet=True)
+    output = trace_clips(settings, [root / "hello.wav", later], None, progress)
+    assert [one["marked"] for one in output.data["traces"]] == [True, True]
+    assert output.lines == [], "nothing is said twice"
+
+
+def test_a_clip_whose_header_lacks_the_size_of_its_samples_is_read_to_its_end(
+    root: Path, settings: Settings, tmp_path: Path
+) -> None:
+    wave = (root / "hello.wav").read_bytes()
+    at = wave.index(b"data") + 4
+    for riff in (b"\0\0\0\0", b"\x24\0\0\0", wave[4:8]):
+        clip = tmp_path / "clip.wav"
+        clip.write_bytes(wave[:4] + riff + wave[8:at] + bytes(4) + wave[at + 4 :])
+        (line,) = run_trace(settings, clip).lines
+        assert "item hello of job j from 0.0 to 4.0 s" in line
+
+
+def test_without_keys_it_is_said_which_folder_has_none_and_what_to_do(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(Misconfigured, match="KEY_NOT_FOUND") as missing:
+        run_trace(dataclasses.replace(settings, keys=tmp_path))
+    assert f"(such as watermark-001.key) in {tmp_path}" in missing.value.message
+    assert "set VOICEDROP_KEYS" in missing.value.message
+    assert "init" not in missing.value.message, "new keys find no old marks"
+    assert further_advice(missing.value) == ""
 
 
 @pytest.mark.parametrize(("level", "is_silent"), [(0.0, True), (3e-5, True), (1e-3, False)])
@@ -104,7 +157,7 @@ def test_a_silent_clip_is_said_to_be_silent(
     clip = tmp_path / "clip.wav"
     noise = np.random.default_rng(0).uniform(-level, level, 2 * RATE)
     soundfile.write(clip, noise, RATE, subtype="PCM_24")
-    (line,) = trace_clips(settings, [clip], None).lines
+    (line,) = run_trace(settings, clip).lines
     assert line.startswith(f"{clip}: Our mark was not found")
     assert line.endswith("the clip is silent.") == is_silent
     assert ("too short or too damaged" in line) != is_silent
@@ -146,7 +199,7 @@ def test_it_is_said_if_what_there_is_has_marks_of_a_key_that_is_missing(
         results.put(result_key("l"), msgspec.json.encode({"items": [forged]}))
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, synthetic_speech(2, RATE), RATE)
-    output = trace_clips(other_keys(settings, tmp_path / "new", keep=keep), [clip], index)
+    output = run_trace(other_keys(settings, tmp_path / "new", keep=keep), clip, index=index)
     assert output.exit_code == 0
     assert "Our mark was not found" in output.lines[0]
     assert ("remark" in output.data, len(output.lines)) == ((False, 1) if keep else (True, 2))
