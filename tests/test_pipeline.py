@@ -267,6 +267,13 @@ def test_a_consent_record_that_does_not_cover_the_use_refuses_the_voice(
     assert voice_of(runtime).enrolled == []
 
 
+def test_a_reference_that_must_be_converted_needs_a_new_record(runtime: Runtime) -> None:
+    done = run_job(put_job(runtime, reference=b"wvpk" + bytes(100)), runtime)
+    error = present(done.voices["alice"].error)
+    assert (error.code, error.pointer) == ("AUDIO_CODEC_UNSUPPORTED", "refs/alice.flac")
+    assert error.message.endswith(f"OUTPUT.flac`. {records.NEW_RECORD}")
+
+
 def test_a_language_outside_the_consent_fails_only_its_items(runtime: Runtime) -> None:
     items = [
         {"id": "en", "text": "This is allowed, the record says so."},

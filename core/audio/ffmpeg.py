@@ -119,7 +119,7 @@ def _run(
     form = FORMATS[kind]
     program = shutil.which("ffmpeg")
     if program is None:
-        problem = f"is read by ffmpeg, which is not installed here: {INSTALL}"
+        problem = f"is read by ffmpeg, which was not found: {INSTALL} installs it"
         raise _unsupported(form, problem, name)
     command = [program, *_arguments(form, samples, seconds)]
     try:

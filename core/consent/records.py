@@ -35,6 +35,8 @@ down must not keep a person from withdrawing consent that an earlier version acc
 Method = Literal[
     "recorded-statement", "signed-document", "own-voice", "public-domain", "synthetic-voice"
 ]
+NEW_RECORD = "Then make the consent record for the new file."
+"""What a converted reference needs, because a record names the digest of a file."""
 REQUIRED_EVIDENCE = {
     "recorded-statement": "statement_audio",
     "signed-document": "evidence_sha256",

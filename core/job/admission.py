@@ -19,7 +19,7 @@ from core.audio import decoding
 from core.audio.waveform import Audio
 from core.consent.gate import Gate
 from core.consent.protection import ProtectedVoices
-from core.consent.records import ConsentClaim, ConsentRef
+from core.consent.records import NEW_RECORD, ConsentClaim, ConsentRef
 from core.crypto.sealing import Context
 from core.errors import Failed, JobError, Misconfigured, Notice, Refused
 from core.job import kept_voice, protected, statement_check
@@ -260,7 +260,12 @@ def _prepare(
 
 def _prepare_recording(data: bytes, key: str, spec: fields.Voice, runtime: Runtime) -> Reference:
     steps = PREPARATIONS[spec.prepare or runtime.prepare]
-    return reference.prepare(data, key, steps, channel=spec.channel, window=spec.window)
+    try:
+        return reference.prepare(data, key, steps, channel=spec.channel, window=spec.window)
+    except Refused as exc:
+        if exc.code != "AUDIO_CODEC_UNSUPPORTED":
+            raise
+        raise Refused(exc.code, f"{exc.message} {NEW_RECORD}", pointer=exc.pointer) from exc
 
 
 def _questions(spec: fields.Voice, runtime: Runtime, compared: ProtectedVoices) -> Asked:

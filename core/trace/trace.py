@@ -17,7 +17,6 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.audio import ffmpeg
-from core.audio.container import NEW_RECORD
 from core.audio.stream import MAX_SECONDS, Facts
 from core.documents import signed
 from core.documents.signed import Signature
@@ -35,6 +34,7 @@ _SILENCE_PEAK = 1e-4
 """Above the noise of the last bit of 16, and the largest sample of what is called silent."""
 _COPY_AGAIN = "Copy the clip again from where you found it, or convert it to WAV or FLAC."
 _ADVICE = {
+    "AUDIO_UNRECOGNIZED": "Convert it to WAV or FLAC.",
     "AUDIO_EMPTY": _COPY_AGAIN,
     "AUDIO_NO_SAMPLES": _COPY_AGAIN,
     "AUDIO_HEADER_INVALID": _COPY_AGAIN,
@@ -205,13 +205,12 @@ def _describe_limit(budget: Budget, facts: Facts) -> str:
 
 
 def _explain(error: JobError) -> Problem:
-    """Return the error of a clip, which nobody can record again, and which needs no consent."""
+    """Return the error of a clip, which nobody can record again."""
     problem = Problem.from_error(error)
-    message = error.message.replace(NEW_RECORD, "")
     if advice := _ADVICE.get(error.code, ""):
-        fact = message.partition(": ")[0].removesuffix(".")
+        fact = error.message.partition(": ")[0].removesuffix(".")
         return msgspec.structs.replace(problem, message=f"{fact}. {advice}", advice=advice)
-    return msgspec.structs.replace(problem, message=message)
+    return problem
 
 
 def _describe(score: float, findings: list[MarkedStretch], facts: Facts, *, marked: bool) -> str:

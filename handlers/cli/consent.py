@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +14,8 @@ import typer
 from core.audio import decoding
 from core.audio.container import find_convertible
 from core.consent import records, statement
-from core.consent.records import Consent, Method
-from core.consent.statement import Statement
+from core.consent.new_record import NewRecord
+from core.consent.records import NEW_RECORD, Consent, Method
 from core.errors import Refused
 from core.job import erasure
 from core.storage.port import Store
@@ -49,7 +49,10 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
         str,
         typer.Option(help="Who makes and uses the voice (default with own-voice: the subject)."),
     ] = "",
-    purpose: Annotated[list[str] | None, typer.Option(help="What for; may be repeated.")] = None,
+    purpose: Annotated[
+        list[str] | None,
+        typer.Option(help="What for (default: speech synthesis); may be repeated."),
+    ] = None,
     language: Annotated[
         list[str] | None, typer.Option(help="Languages it may speak (default: any).")
     ] = None,
@@ -70,40 +73,20 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write it.")] = None,
 ) -> None:
     """Write a consent record for recordings of a voice. Read what it states before you use it."""
-    if method in ("recorded-statement", "signed-document") and not controller:
-        message = "Say who makes and uses the voice: --controller. The statement names them."
-        raise Refused("CONSENT_INVALID", message)
     wiring.require_sandbox(read_settings())
-    start = datetime.now(UTC).replace(microsecond=0)
-    end = start + timedelta(days=days) if days else None
-    purposes = purpose or ["speech synthesis"]
-    responsible = controller or (subject if method == "own-voice" else "me")
-    fields: dict[str, Any] = {
-        "schema": records.SCHEMA,
-        "id": records.new_id(),
-        "subject": records.Subject(name=subject),
-        "controller": responsible,
-        "purposes": purposes,
-        "scope": records.Scope(languages=language or []),
-        "valid_from": start,
-        "valid_until": end,
-        "method": method,
-        "ref_audio_sha256": [_recording_sha256(path) for path in recordings],
-        "protection_owner": protection_owner,
-        "created_by": responsible,
-    }
-    fields |= _evidence(method, proof)
-    if method in ("own-voice", "recorded-statement", "signed-document"):
-        said = Statement(
-            name=subject, controller=controller, purposes=purposes, start=start, end=end
-        )
-        only = language[0] if language and len(language) == 1 else statement.FALLBACK
-        fields.setdefault("statement_text", said.write(statement_language or only))
-    try:
-        record = Consent(**fields)
-    except ValueError as exc:
-        raise Refused("CONSENT_INVALID", f"{exc}: give it with --proof.") from exc
-    _write(record, out)
+    record = NewRecord(
+        subject=subject,
+        method=method,
+        recordings=[_recording_sha256(path) for path in recordings],
+        controller=controller,
+        purposes=purpose or [],
+        languages=language or [],
+        statement_language=statement_language,
+        days=days,
+        evidence=_evidence(method, proof),
+        protection_owner=protection_owner,
+    )
+    _write(record.write(datetime.now(UTC).replace(microsecond=0)), out)
 
 
 @consent_app.command("withdraw")
@@ -116,12 +99,12 @@ def consent_withdraw(
     bucket: Bucket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw consent: the voice says nothing more, and what is kept of it is destroyed.
+    """Withdraw consent for good.
 
-    The same as an object named like the record with .revoked appended, for whoever may not write to
-    the inbox. It concerns the record and its recordings, whatever their keys, and cannot be undone:
-    only a record that is valid from a later date admits the voice again. Withdrawing again reaches
-    such a record too.
+    The voice says nothing more, and what is kept of it is destroyed. The same as an object named
+    like the record with .revoked appended, for whoever may not write to the inbox. It concerns the
+    record and its recordings, whatever their keys, and cannot be undone: only a record that is
+    valid from a later date admits the voice again. Withdrawing again reaches such a record too.
     """
     runtime = wiring.create_local_runtime(read_settings(bucket))
     data, consent = _read_record(record, runtime.inbox)
@@ -187,7 +170,7 @@ def _recording_sha256(path: Path) -> str:
     except Refused as exc:
         if exc.code != "AUDIO_CODEC_UNSUPPORTED" or not find_convertible(data):
             raise
-        typer.echo(f"{path} cannot be read here. {exc.message}", err=True)
+        typer.echo(f"{path} cannot be read here. {exc.message} {NEW_RECORD}", err=True)
     return hashlib.sha256(data).hexdigest()
 
 

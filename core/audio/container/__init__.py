@@ -14,7 +14,6 @@ from core.errors import Refused
 
 __all__ = [
     "CONVERT",
-    "NEW_RECORD",
     "Source",
     "check_channels",
     "check_rate",
@@ -22,9 +21,7 @@ __all__ = [
     "inspect",
 ]
 
-NEW_RECORD = ", and make the consent record for the new file"
-"""What a reference needs as well, because its record names the digest of a file."""
-CONVERT = f"convert the file: `ffmpeg -i INPUT OUTPUT.flac`{NEW_RECORD}."
+CONVERT = "convert the file: `ffmpeg -i INPUT OUTPUT.flac`."
 """What to do with a recording that is not read here."""
 _NOT_AUDIO = {
     b"<": "a web page or XML document",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.consent.records import parse_consent
 from core.errors import Refused
 from handlers.cli.consent import consent_new
+from handlers.cli.screen import further_advice
 from tests.support.runtime import REFERENCE
 
 M4A = b"\0\0\0\x20ftypM4A \0\0\0\0"
@@ -44,6 +46,35 @@ def test_no_record_is_written_for_what_nothing_can_read(
     assert not out.exists()
 
 
+def test_a_record_in_another_language_names_its_purpose_in_it(tmp_path: Path) -> None:
+    for language, purpose in (("zh", "语音合成"), ("en", "speech synthesis")):
+        out = tmp_path / f"{language}.json"
+        consent_new([REFERENCE], subject="me", method="own-voice", language=[language], out=out)
+        record = parse_consent(out.read_bytes())
+        assert record.purposes == [purpose]
+        assert purpose in record.statement_text
+        assert ("speech" in record.statement_text) == (language == "en")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"language": ["en", "klingon"]}, "--language klingon: Write the language as ISO 639"),
+        ({"method": "public-domain"}, "needs the origin and licence of the recording, in words"),
+        ({"method": "signed-document"}, "Say who makes and uses the voice: --controller"),
+        ({"subject": ""}, "a subject needs a name"),
+    ],
+    ids=lambda value: "".join(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_option_is_named_as_it_was_typed(
+    tmp_path: Path, given: dict[str, Any], words: str
+) -> None:
+    usual: dict[str, Any] = {"subject": "me", "method": "own-voice"}
+    with pytest.raises(Refused, match=f"CONSENT_INVALID: .*{words}") as refusal:
+        consent_new([REFERENCE], **(usual | given), out=tmp_path / "me.json")
+    assert "voicedrop/consent/1" not in str(refusal.value) + further_advice(refusal.value)
+
+
 def test_a_recording_for_ffmpeg_gets_a_record_and_a_warning_where_ffmpeg_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,4 +85,4 @@ def test_a_recording_for_ffmpeg_gets_a_record_and_a_warning_where_ffmpeg_is_miss
     assert len(parse_consent((tmp_path / "me.json").read_bytes()).ref_audio_sha256) == 1
     warning, *_ = capsys.readouterr().err.splitlines()
     assert warning.startswith(f"{phone} cannot be read here. M4A or MP4 is read by ffmpeg, ")
-    assert warning.endswith("and make the consent record for the new file.")
+    assert warning.endswith("Then make the consent record for the new file.")
