@@ -56,9 +56,14 @@ class CurrentCredentials:
         raise Misconfigured("SETTING_INVALID", "Set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.")
 
 
+def is_folder(place: str) -> bool:
+    """Tell whether a place is a folder, not a bucket of OSS."""
+    return not place.startswith("oss://")
+
+
 def open_store(place: str, settings: Settings, credentials: Callable[[], Credentials]) -> Store:
     """Return the store at a place: a folder, or `oss://bucket`."""
-    if not place.startswith("oss://"):
+    if is_folder(place):
         return LocalStore(Path(place))
     from core.storage.oss import OssStore
 
@@ -94,9 +99,7 @@ def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> 
 
 def _is_empty(place: str) -> bool:
     """Tell whether a place is a folder that is empty or missing."""
-    folder = Path(place)
-    is_folder = not place.startswith("oss://") and folder.is_dir()
-    return not any(folder.iterdir()) if is_folder else not place.startswith("oss://")
+    return is_folder(place) and not (Path(place).is_dir() and any(Path(place).iterdir()))
 
 
 def load_reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
 import uuid
@@ -19,7 +18,7 @@ from core.documents.signed import key_id
 from core.errors import JobError
 from core.result.cost import parse_prices
 from core.settings import SETTINGS, Settings
-from core.storage.local import LocalStore
+from core.speech import recognise
 from handlers import wiring
 from handlers.cli import exit_codes, screen
 from handlers.cli.describe import describe_cost
@@ -79,7 +78,7 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
         yield _attempt(name, partial(_check_bucket, place, name, settings, credentials))
     yield _check_sandbox(settings)
     yield _attempt(f"voice {settings.engine}", lambda: wiring.load_voice(settings).name)
-    yield _optional("whisper, to check words", "ctranslate2", "scripts/setup asr")
+    yield _check_whisper(settings)
     where = shutil.which("ffmpeg")
     formats = ", ".join(form.title for form in ffmpeg.FORMATS.values())
     yield DoctorCheck(
@@ -139,7 +138,7 @@ def _check_bucket(
 ) -> str:
     store = wiring.open_store(place, settings, credentials)
     store.check(writable_once=name == "results")
-    if isinstance(store, LocalStore) and name != "inbox":
+    if wiring.is_folder(place) and name != "inbox":
         # Names that nobody else uses. Of a bucket, only `check` is asked: objects cost, and some
         # policies allow writing under certain prefixes only.
         key = f"doctor-{uuid.uuid4().hex}"
@@ -175,9 +174,16 @@ def _attempt(what: str, attempt: Callable[[], str]) -> DoctorCheck:
         return DoctorCheck(what, False, _explain(exc))
 
 
-def _optional(what: str, module: str, how: str) -> DoctorCheck:
-    is_installed = importlib.util.find_spec(module) is not None
-    return DoctorCheck(what, is_installed, "installed" if is_installed else how, needed=False)
+def _check_whisper(settings: Settings) -> DoctorCheck:
+    what, reasons = "whisper, to check words", []
+    if settings.consent == "verified":
+        reasons.append("VOICEDROP_CONSENT=verified")
+    if settings.guard == "words":
+        reasons.append("VOICEDROP_GUARD=words")
+    if recognise.is_installed():
+        return DoctorCheck(what, True, "installed")
+    needs = f"{' and '.join(reasons)} cannot work without it: " if reasons else ""
+    return DoctorCheck(what, False, f"{needs}scripts/setup asr", needed=bool(reasons))
 
 
 def _explain(error: JobError) -> str:

@@ -84,6 +84,25 @@ def test_a_model_that_is_missing_is_named_with_the_commands_that_install_it(bund
     assert "VOICEDROP_ENGINE" not in line
 
 
+@pytest.mark.parametrize(
+    ("environ", "mark"),
+    [
+        ({}, "-    whisper"),
+        ({"VOICEDROP_CONSENT": "verified"}, "BAD  whisper"),
+        ({"VOICEDROP_GUARD": "words"}, "BAD  whisper"),
+    ],
+    ids=lambda value: "".join(value) if isinstance(value, dict) else "",
+)
+def test_whisper_that_a_setting_needs_is_missed(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], mark: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    (line,) = (line for line in run_doctor(**environ) if "whisper" in line)
+    assert line.startswith(mark)
+    assert "scripts/setup asr" in line
+    assert all(f"{name}={value}" in line for name, value in environ.items())
+
+
 def test_an_unknown_model_is_refused_with_the_names_that_exist() -> None:
     ran = CliRunner().invoke(app, ["models", "get", "foo"])
     assert ran.output == "", "no empty line before the error"
