@@ -85,13 +85,17 @@ def _inspect_lease(name: str, age: float, runtime: Runtime, grace: float) -> Swe
         detail = f"It arrived {age:.0f} s ago and no worker has started."
     elif last.expires > now:
         kind = "running"
-        detail = f"{last.worker} has the lease for {last.expires - now:.0f} s more."
+        detail = lease.describe_holder(last, now)
     elif last.expires:
         ago = now - last.expires
-        detail = f"The lease of {last.worker} expired {ago:.0f} s ago, attempt {last.attempt}."
+        detail = f"The lease of worker {last.worker} expired {ago:.0f} s ago, {_number(last)}."
     else:
-        detail = f"{last.worker} did not finish it, attempt {last.attempt}."
+        detail = f"The worker {last.worker} did not finish it, {_number(last)}."
     return SweepFinding(kind=kind, detail=detail)
+
+
+def _number(last: lease.LeaseRecord) -> str:
+    return f"attempt {last.attempt}" if last.attempt else "which is not counted as an attempt"
 
 
 def inspect_shard(info: Info, job_id: str, runtime: Runtime, grace: float) -> SweepFinding:

@@ -150,6 +150,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
 def _speak(item: Item, voice: Enrolled, run: Run, stopwatch: Stopwatch) -> list[SpeechChunk]:
     seed = _seed(run.job_id, item) if item.seed is None else item.seed
     sentences: list[SpeechChunk] = []
+    stopwatch.begin("speak")
     start = time.perf_counter()
     for sentence in run.runtime.voice.speak(
         item.text, voice.voiceprint, language=item.language, speed=item.speed, seed=seed

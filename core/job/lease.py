@@ -125,8 +125,7 @@ class Lease:
         attempt, done, earlier, calls = 1, 0, 0.0, 0
         if last:
             if last.expires > now:
-                message = f"{last.worker} has the lease for {last.expires - now:.0f} s more."
-                raise Unavailable("JOB_BUSY", message)
+                raise Unavailable("JOB_BUSY", describe_holder(last, now))
             attempt, done = last.attempt + 1, last.done
             earlier, calls = last.seconds, last.calls
         record = LeaseRecord(
@@ -202,6 +201,11 @@ class Lease:
                 self._record, self._position = record, self._position + len(line)
             else:
                 self._lost = Unavailable("LEASE_LOST")
+
+
+def describe_holder(last: LeaseRecord, now: float) -> str:
+    """Say who works on a job. `now`: Unix seconds by the store's clock."""
+    return f"The worker {last.worker} has the lease for {last.expires - now:.0f} s more."
 
 
 def read_last_record(

@@ -142,7 +142,7 @@ class Stopwatch:
     def stage(self, name: str) -> Iterator[None]:
         """Measure a stage. One that raises is measured, but its end is not reported: observers say
         that the voice was learned."""
-        self._observe(replace(self._step, stage=name))
+        self.begin(name)
         start = time.perf_counter()
         try:
             yield
@@ -150,6 +150,10 @@ class Stopwatch:
             self._count(name, time.perf_counter() - start)
             raise
         self.add(name, time.perf_counter() - start)
+
+    def begin(self, name: str) -> None:
+        """Report that a stage begins, of which `add` tells how long it took."""
+        self._observe(replace(self._step, stage=name))
 
     def add(self, name: str, seconds: float, audio_seconds: float = 0.0) -> None:
         self._count(name, seconds)

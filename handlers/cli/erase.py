@@ -35,7 +35,8 @@ def erase_job(
 def describe_erasures(tombstones: list[Tombstone]) -> list[str]:
     """Return lines for people."""
     lines = [
-        f"job {one.job_id}: erased {', '.join(one.items)} ({len(one.files)} files)"
+        f"job {one.job_id}: erased {', '.join(one.items)} "
+        f"({'1 file' if len(one.files) == 1 else f'{len(one.files)} files'})"
         for one in tombstones
     ]
     advice = "Next: `voicedrop log integrate` logs the tombstones."

@@ -29,7 +29,7 @@ def create_folders_and_keys(settings: Settings) -> CommandOutput:
     created: list[Path] = []
     for place in (settings.inbox, settings.results, settings.control):
         folder = Path(place)
-        if not place.startswith("oss://") and not folder.is_dir():
+        if wiring.is_folder(place) and not folder.is_dir():
             make_folder(folder, "--bucket")
             created.append(folder)
     with writing(settings.keys, "VOICEDROP_KEYS"):
@@ -40,7 +40,10 @@ def create_folders_and_keys(settings: Settings) -> CommandOutput:
     lines.append(
         f"Keep the keys in {settings.keys} safe and private: without them nothing can be opened."
     )
-    lines.append(f"Next: put files into {settings.inbox}, then run `voicedrop watch --once`.")
+    lines.append(
+        f"Next: `voicedrop submit MANIFEST FILES` puts a job into {settings.inbox}, and `voicedrop "
+        "watch --once` carries it out."
+    )
     data = {"made": [str(path) for path in created], "warnings": warnings}
     return CommandOutput(data, lines)
 

@@ -59,7 +59,10 @@ def verify_log(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the whole log, and every result in it, with public keys alone."""
+    """Check the log and every result in it.
+
+    Public keys are enough.
+    """
     from handlers.cli.audit import open_sources, read_checkpoint
 
     sources = open_sources(read_settings(bucket))

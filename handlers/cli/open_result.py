@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from core.crypto import sealing
 from core.crypto.keys import Keyring
@@ -59,9 +59,10 @@ def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOu
 
     `sources`: what `find_job` finds, or the path of a result.json or of a .sealed file beside one.
     The error of one source is printed and does not stop the others. Raises Refused FILE_UNUSABLE if
-    `out` is in a bucket.
+    `out` is in a bucket, or named like an audio file.
     """
     refuse_bucket(settings, out)
+    _refuse_file_name(out)
     runtime = wiring.create_local_runtime(settings)
     opened = _Opened()
     for source in sources:
@@ -75,6 +76,12 @@ def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOu
         opened.lines.append("The signature and every digest are right.")
     data = {"opened": opened.files, "failed": opened.failed, "withdrawn": opened.withdrawn}
     return CommandOutput(data, opened.lines, opened.exit_code)
+
+
+def _refuse_file_name(out: Path) -> None:
+    if out.suffix.removeprefix(".") in get_args(fields.Format) and not out.is_dir():
+        message = f"{out} is named like a file: --out is the folder for the audio."
+        raise Refused("FILE_UNUSABLE", message, pointer=str(out), advice="")
 
 
 def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> None:

@@ -71,6 +71,8 @@ def next_command(result: Result, runtime: Runtime) -> str:
         lines.append(f"open it: voicedrop open {job}")
     if result.status not in SUCCESSFUL:
         lines.append(how_to_correct(result, runtime))
+    if result.estimate:
+        lines.append(f"to speak it, submit the manifest without `mode` (job {job} was a dry run)")
     return "; ".join(lines) or f"job {job}"
 
 

@@ -88,8 +88,8 @@ def print_error(error: JobError) -> None:
 
 
 def further_advice(error: JobError) -> str:
-    """Return the advice that belongs to the code of an error. It is empty if the message contains
-    it, or names a command: then it says what to do in this case, and the advice might differ."""
+    """Return the advice on an error. It is empty if the message contains it, or names a command:
+    then it says what to do in this case, and the advice might differ."""
     says_what_to_do = error.advice in str(error) or _COMMAND.search(error.message)
     return "" if says_what_to_do else error.advice
 
@@ -174,6 +174,8 @@ class Progress:
         name = f"{step.job[:SHORT]} {item.id}".strip()
         at = f"{step.done} of {step.of}"
         self._place = f" ({step.done + 1} of {step.of})" if step.done < step.of else ""
+        if not self._place:
+            self.update_status(f"{step.job[:SHORT]}: finishing")
         if item.error:
             who = item_name(item.id, item.index, item.error.pointer)
             error = f"{item.error.code}: {item.error.message}"

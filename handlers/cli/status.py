@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import count
+from typing import Any
 
 from core import sweep
 from core.batch import parts, plan
-from core.errors import Refused
+from core.errors import JobError, Refused
 from core.job import attempt, commit
 from core.job.commit import ReceivedManifest
 from core.job.runtime import Runtime
+from core.result import tombstone
 from core.result.document import Result, read_items
 from core.result.item_result import Chapter, ItemResult
+from core.result.tombstone import Tombstone
 from core.settings import Settings
-from core.storage.object_keys import OUTPUTS, job_id_of, result_key
+from core.storage.object_keys import OUTPUTS, job_id_of, result_key, tombstone_key
 from core.storage.port import Info
 from handlers import wiring
-from handlers.cli import exit_codes
+from handlers.cli import exit_codes, screen
 from handlers.cli.describe import (
     SHORT,
     SUCCESSFUL,
@@ -74,19 +79,32 @@ def list_jobs(settings: Settings, limit: int) -> CommandOutput:
 def show_status(settings: Settings, names: list[str]) -> CommandOutput:
     """Describe jobs, or without names how many there are and which are not finished.
 
-    The exit code is that of the first job which did not succeed. Raises what `find_job` raises.
+    The error of one name is printed and does not stop the others. The exit code is that of the
+    first job which did not succeed. Raises what `find_job` raises for the only name.
     """
     runtime = wiring.create_local_runtime(settings)
     if not names:
         return _summarise(settings, runtime)
     states, lines, code = [], [], exit_codes.DONE
-    for job in (find_job(name, runtime) for name in names):
-        result = commit.read_result(job, runtime)
-        state = _finished(result) or _find_unfinished(job, runtime)
+    failed: list[dict[str, Any]] = []
+    for name in names:
+        try:
+            job = find_job(name, runtime)
+            result = commit.read_result(job, runtime)
+            state = _finished(result) or _find_unfinished(job, runtime)
+            described = list(_describe(state, result, runtime))
+        except JobError as exc:
+            if len(names) == 1:
+                raise
+            screen.print_error(exc)
+            failed.append(screen.describe_error(exc))
+            code = code or exit_codes.of_error(exc)
+            continue
         states.append(state)
-        lines += [f"job {job}", *(f"  {line}" for line in _describe(state, result, runtime))]
+        lines += [f"job {job}", *(f"  {line}" for line in described)]
         code = code or _exit_code(state)
-    return CommandOutput({"jobs": [asdict(state) for state in states]}, lines, code)
+    data = {"jobs": [asdict(state) for state in states], "failed": failed}
+    return CommandOutput(data, lines, code)
 
 
 def _summarise(settings: Settings, runtime: Runtime) -> CommandOutput:
@@ -152,20 +170,31 @@ def _inspect(manifest: ReceivedManifest, runtime: Runtime) -> JobState:
     return JobState(job=job, manifest=manifest.ref.key, status=status, detail=detail)
 
 
-def _describe(state: JobState, result: Result | None, runtime: Runtime) -> list[str]:
-    lines = [f"manifest {state.manifest}"]
+def _describe(state: JobState, result: Result | None, runtime: Runtime) -> Iterator[str]:
+    yield f"manifest {state.manifest}"
     if result is None:
-        return [
-            *lines,
-            state.detail if state.status == "waiting" else f"{state.status}: {state.detail}",
-        ]
-    items = read_items(result, commit.part_reader(runtime))
+        yield state.detail if state.status == "waiting" else f"{state.status}: {state.detail}"
+        return
+    items = list(read_items(result, commit.part_reader(runtime)))
     outputs: list[ItemResult | Chapter] = [*items, *result.chapters]
     if result.retry_of:
-        lines.append(f"a retry of {result.retry_of[:SHORT]}")
-    lines.append(f"{result.status}, {describe_totals(result)}; finished {result.finished}")
-    lines += [*describe_failures(result, outputs), *describe_remarks(result)]
-    return [*lines, next_command(result, runtime)]
+        yield f"a retry of {result.retry_of[:SHORT]}"
+    yield f"{result.status}, {describe_totals(result)}; finished {result.finished}"
+    yield from describe_failures(result, outputs)
+    yield from describe_remarks(result)
+    erased: set[str] = set()
+    for one in _read_tombstones(result.job_id, runtime):
+        erased.update(one.items)
+        yield f"erased {', '.join(one.items)} at {one.erased}: {one.why}"
+    if not erased or {item.id for item in items if item.output} - erased:
+        yield next_command(result, runtime)
+
+
+def _read_tombstones(job: str, runtime: Runtime) -> Iterator[Tombstone]:
+    with suppress(Refused):  # there are no more
+        for number in count():
+            data = runtime.results.get(tombstone_key(job, number), limit=tombstone.LIMIT).data
+            yield tombstone.parse_tombstone(data, job, number, runtime.keys.verifying)
 
 
 def _exit_code(state: JobState) -> int:

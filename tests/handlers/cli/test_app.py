@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ def test_a_job_from_its_manifest_to_its_erasure(bucket: Path) -> None:
     assert erased["message"].startswith("a.wav was erased at 20")
     assert erased["message"].endswith(": asked for")
     assert [one["item"] for one in output["failed"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize("group", ["", "consent", "protect", "models", "log"])
+def test_a_list_of_commands_cuts_no_sentence(group: str) -> None:
+    ran = CliRunner().invoke(cli.app, [*group.split(), "--help"])
+    assert "Commands:" in ran.output
+    assert not re.search(r"\.\.\.$", ran.output.partition("Options:")[2], re.MULTILINE)
 
 
 def test_the_reading_of_a_text_is_shown() -> None:

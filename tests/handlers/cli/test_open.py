@@ -75,6 +75,13 @@ def test_what_names_no_job_is_refused_with_what_was_typed(jobs: Jobs, name: str)
     assert caught.value.pointer == name
 
 
+def test_the_name_of_a_file_is_no_folder(jobs: Jobs, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="--out is the folder for the audio"):
+        jobs.open(jobs.one.job_id, out=tmp_path / "greeting.wav")
+    (tmp_path / "greeting.wav").mkdir()
+    assert jobs.open(jobs.one.job_id, out=tmp_path / "greeting.wav").exit_code == 0
+
+
 def test_too_few_digits_are_said_to_be_too_few(jobs: Jobs) -> None:
     with pytest.raises(Refused, match="at least four digits"):
         find_job(jobs.one.job_id[:3], local_runtime(jobs.root))

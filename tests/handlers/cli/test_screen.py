@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -43,6 +44,21 @@ def test_progress_shows_enrolled_voices_and_items_with_their_real_time_factor(
     assert "01234567 a: 5.0 s of speech, real-time factor 0.40 (1 of 3)" in text
     assert "01234567 item b: TEXT_UNSPEAKABLE: " in text
     assert "01234567 c: made before (3 of 3)" in text
+
+
+def test_the_status_says_what_is_being_done() -> None:
+    out = io.StringIO()
+    with Progress(Console(file=out, force_terminal=True, highlight=False)) as progress:
+        done = Step(job="0123456789", result=item("a"), done=1, of=2)
+        for step, status in (
+            (Step(job="0123456789", stage="store", item="a"), "01234567 a: storing"),
+            (done, ""),
+            (Step(job="0123456789", stage="speak", item="b"), "01234567 b: speaking (2 of 2)"),
+            (dataclasses.replace(done, done=2), "01234567: finishing"),
+        ):
+            progress(step)
+            progress.print("")  # shows the status again
+            assert status in out.getvalue()
 
 
 def test_a_quiet_progress_prints_nothing() -> None:

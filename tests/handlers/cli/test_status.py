@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from core.errors import Refused
+from core.job import commit
+from core.job.lease import Lease
 from core.job.runtime import Runtime
 from handlers.cli.describe import MAX_LINES, MAX_NAMED, describe_result
+from handlers.cli.erase import erase_job
 from handlers.cli.open_result import open_results
 from handlers.cli.retry import next_command, retry_job
 from handlers.cli.status import list_jobs, show_status
@@ -78,10 +81,46 @@ def test_an_id_without_a_job_is_refused(tmp_path: Path) -> None:
         show_status(local_settings(tmp_path), ["0" * 32])
 
 
+def test_a_name_without_a_job_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = local_runtime(tmp_path)
+    job = finish_job(put_job(runtime), runtime).job_id
+    shown = show_status(local_settings(tmp_path), ["0" * 32, job])
+    assert (shown.exit_code, shown.data["failed"][0]["code"]) == (1, "OBJECT_MISSING")
+    assert [state["job"] for state in shown.data["jobs"]] == [job]
+    assert "No job has this id." in capsys.readouterr().err
+
+
+def test_what_was_erased_is_not_offered_to_be_opened(tmp_path: Path) -> None:
+    runtime, settings = local_runtime(tmp_path), local_settings(tmp_path)
+    items = [{"id": name, "text": "Words."} for name in "ab"]
+    job = finish_job(put_job(runtime, items=items), runtime).job_id
+    for name, is_open in (("a", True), ("b", False)):
+        erase_job(settings, job, [name], "asked for")
+        (line,) = (x for x in show_status(settings, [job]).lines if f"erased {name} at 20" in x)
+        assert line.endswith(": asked for")
+        lines = "\n".join(show_status(settings, [job]).lines)
+        assert (f"voicedrop open {job[:8]}" in lines) == is_open
+
+
+def test_an_attempt_that_is_not_counted_has_no_number(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path)
+    job = commit.read_manifest(put_job(runtime), runtime).job_id
+    for is_counted, words in ((False, "not counted as an attempt"), (True, "attempt 1.")):
+        with Lease.acquire(runtime.control, job, "tired", 9, runtime.keys) as lease:
+            if not is_counted:
+                lease.undo_attempt()
+        (line,) = (x for x in show_status(local_settings(tmp_path), [job]).lines if "tired" in x)
+        assert words in line
+        assert "attempt 0" not in line
+
+
 def test_a_dry_run_is_described_by_its_estimate(tmp_path: Path) -> None:
     runtime: Runtime = local_runtime(tmp_path)
     result = finish_job(put_job(runtime, mode="validate"), runtime)
     shown = show_status(local_settings(tmp_path), [result.job_id])
     assert any("1 of 1 items can be made, about" in line for line in shown.lines)
+    assert "submit the manifest without `mode`" in shown.lines[-1]
     opened = open_results(local_settings(tmp_path), [result.job_id], tmp_path / "heard")
     assert opened.lines == [f"job {result.job_id[:8]}: a dry run, in which nothing is spoken"]
