@@ -29,6 +29,7 @@ class Playback:
     fingerprint = "playback/1"
     rate = 16_000
     languages = frozenset({"en"})
+    callers = 1
 
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         data = resample(reference, self.rate).samples.tobytes()

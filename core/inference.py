@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from core.errors import importing
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnxruntime as ort
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 _CUDA = "CUDAExecutionProvider"
 _CUDA_OPTIONS = {
@@ -151,6 +154,19 @@ def cgroup_cpus(root: Path, *, unlimited: int) -> int:
         return math.ceil(int(granted) / int(period)) if int(granted) > 0 else unlimited
     except (OSError, ValueError):  # no cgroup, or the word "max"
         return unlimited
+
+
+class LoadedOnce(Generic[T]):
+    """A function like `functools.cache` makes of one without arguments, for what is large: threads
+    that call it at once wait for the first one, instead of loading it several times."""
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        self._lock, self._load = threading.Lock(), cache(load)
+        self.cache_clear, self.cache_info = self._load.cache_clear, self._load.cache_info
+
+    def __call__(self) -> T:
+        with self._lock:
+            return self._load()
 
 
 def _session_options(threads: int, *, log: int = _LOG_ERRORS) -> ort.SessionOptions:

@@ -204,6 +204,13 @@ class Settings:
     threads: int = setting(
         0, "Threads per model. 0: one for `kokoro`, every usable CPU for `gpt_sovits`.", high=256
     )
+    lanes: int = setting(
+        0,
+        "Items of a job that are made at once. 0: one per usable CPU for `kokoro` (fewer if "
+        "`VOICEDROP_THREADS` is more than one), and as many for `gpt_sovits` as it speaks in one "
+        "batch.",
+        high=256,
+    )
     lease_seconds: float = setting(
         30.0,
         "Seconds after which a worker that no longer answers loses its job.",

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from core.audio import sandbox
 from core.crypto import keys
 from core.crypto.keys import KeyProvider, Keyring, ReadingKeys
 from core.errors import Misconfigured
+from core.inference import LoadedOnce
 from core.job.label_policy import LabelPolicy
 from core.job.quota import Quota
 from core.job.runtime import Runtime, Step
@@ -158,7 +159,7 @@ def create_statement_transcriber(settings: Settings) -> Transcribe | None:
     return lambda audio, language: _recogniser().transcribe(audio, language)
 
 
-@cache
+@LoadedOnce
 def _recogniser() -> Recogniser:
     from core.speech.recognise import Recogniser
 
@@ -195,7 +196,7 @@ def create_runtime(
         inbox=open_store(settings.inbox, settings, credentials),
         results=open_store(settings.results, settings, credentials),
         control=open_store(settings.control, settings, credentials),
-        load_voice=cache(partial(load_voice, settings)),
+        load_voice=LoadedOnce(partial(load_voice, settings)),
         identify_voice=_identify_kokoro if settings.engine == "kokoro" else None,
         front_end=engine_front_end(settings),
         keys=load_keyring(settings, credentials),
@@ -215,6 +216,7 @@ def create_runtime(
         ),
         trace_seconds=settings.trace_seconds,
         shard_items=settings.shard_items,
+        lanes=settings.lanes,
         price=settings.price,
         prices=parse_prices(settings.prices),
         hear_statement=create_statement_transcriber(settings),

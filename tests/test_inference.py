@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from core import inference
 from core.errors import Misconfigured
+from tests.support.stores import together
 
 
 def cgroup(root: Path, files: dict[str, str]) -> Path:
@@ -210,6 +212,21 @@ def test_a_model_reads_no_file_outside_its_folder(tmp_path: Path, location: str)
     outside = location.format(absolute=tmp_path / "secret")
     with pytest.raises(Exception, match=r"(?i)external"):
         inference.open_session(save_model(tmp_path / "bundle/m.onnx", outside), cpu_only=True)
+
+
+def test_what_is_loaded_once_is_loaded_by_the_first_of_several_threads() -> None:
+    calls: list[int] = []
+
+    @inference.LoadedOnce
+    def load() -> object:
+        calls.append(1)
+        time.sleep(0.05)
+        return object()
+
+    assert len(set(together(4, lambda _: load()))) == len(calls) == 1
+    load.cache_clear()
+    load()
+    assert len(calls) == 2
 
 
 def save_model(path: Path, location: str) -> Path:

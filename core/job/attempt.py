@@ -62,11 +62,14 @@ def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
 def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
     """Record why the block failed, for the dead letter.
 
-    An attempt that fails because the operator must act (Misconfigured, or a full disk) is not
-    counted: the job is not at fault.
+    An attempt that fails because the operator must act (Misconfigured, or a full disk), or that
+    somebody ends with Ctrl-C, is not counted: the job is not at fault.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        run.lease.undo_attempt()
+        raise
     except (Unavailable, Misconfigured) as exc:
         if isinstance(exc, Misconfigured) or exc.code == "NO_SPACE":
             run.lease.undo_attempt()

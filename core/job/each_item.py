@@ -1,8 +1,9 @@
-"""All items of a job or of a shard, one after the other. An error fails its item alone."""
+"""All items of a job or of a shard, side by side. An error fails its item alone."""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Collection, Mapping
 
 import msgspec
@@ -30,35 +31,83 @@ def make_all(
     `earlier`: results of an earlier job that are kept, by item id. Once the attempts at the job are
     used up, nothing more is spoken: what is stored counts, and the other items fail.
     """
-    results: list[ItemResult] = []
+    items = _Items(job, voices, earlier, run)
+    run.lanes.repeat(items.make_next, _count_lanes(items.count_left, voices, run))
+    return sorted(items.results, key=lambda result: result.index)
 
-    def add(result: ItemResult) -> None:
-        results.append(result)
-        count = len(job.errors) + len(job.items)
-        run.runtime.observe(Step(job=run.job_id, result=result, done=len(results), of=count))
 
-    for bad in job.errors:
-        add(failed_item(bad.id, bad.index, bad.error))
-    stored, missing = _in_order_of_attempt(job, earlier, run)
-    if run.lease.attempt > run.runtime.max_attempts:
-        error = attempt.exhausted_error(run)
-        for item in missing:
-            add(failed_item(item.id, item.index, error, item))
-        missing = []
-    done, voices = 0, dict(voices)
-    for item in [*stored, *missing]:
-        run.lease.check()
+def _count_lanes(items: int, voices: Mapping[str, Enrolled | JobError], run: Run) -> int:
+    """Return how many items are made at once.
+
+    It is one in a repeated attempt: an item that kills its process takes with it what is made
+    beside it, and would do so in every attempt.
+    """
+    speaks = any(isinstance(voice, Enrolled) for voice in voices.values())
+    if run.lease.attempt > 1 or not speaks:
+        return 1
+    return min(items, run.runtime.lanes or run.runtime.voice.callers)
+
+
+class _Items:
+    """The items of a job: those that no lane has begun, and the results of the others."""
+
+    def __init__(
+        self,
+        job: Job,
+        voices: Mapping[str, Enrolled | JobError],
+        earlier: Mapping[str, ItemResult],
+        run: Run,
+    ) -> None:
+        self.results: list[ItemResult] = []
+        self._job, self._earlier, self._run = job, earlier, run
+        self._voices = dict(voices)
+        self._stored = 0
+        for bad in job.errors:
+            self._add(failed_item(bad.id, bad.index, bad.error))
+        stored, missing = _in_order_of_attempt(job, earlier, run)
+        if run.lease.attempt > run.runtime.max_attempts:
+            error = attempt.exhausted_error(run)
+            for item in missing:
+                self._add(failed_item(item.id, item.index, error, item))
+            missing = []
+        self._left = deque([*stored, *missing])
+
+    @property
+    def count_left(self) -> int:
+        return len(self._left)
+
+    def make_next(self) -> bool:
+        """Make the first item that no lane has begun; return False if there is none.
+
+        Raises Unavailable, Misconfigured, and what `Run.check` raises.
+        """
+        self._run.check()
+        with self._run.lanes.lock:
+            if not self._left:
+                return False
+            item = self._left.popleft()
+        silenced: dict[str, JobError] = {}
         try:
-            if item.id in earlier:
-                add(_keep(item, earlier[item.id]))
-            else:
-                add(_make_one(item, voices[item.voice], job, run))
-            done += 1
+            result = self._make(item)
         except (Refused, Failed) as exc:
-            add(failed_item(item.id, item.index, exc, item))
-            voices |= _silenced(item, exc)
-        run.lease.record_outputs(done)
-    return sorted(results, key=lambda result: result.index)
+            result, silenced = failed_item(item.id, item.index, exc, item), _silenced(item, exc)
+        with self._run.lanes.lock:
+            self._voices |= silenced
+            self._stored += result.error is None
+            self._add(result)
+            self._run.lease.record_outputs(self._stored)
+        return True
+
+    def _make(self, item: Item) -> ItemResult:
+        if item.id in self._earlier:
+            return _keep(item, self._earlier[item.id])
+        return _make_one(item, self._voices[item.voice], self._job, self._run)
+
+    def _add(self, result: ItemResult) -> None:
+        self.results.append(result)
+        count = len(self._job.errors) + len(self._job.items)
+        step = Step(job=self._run.job_id, result=result, done=len(self.results), of=count)
+        self._run.runtime.observe(step)
 
 
 def _silenced(item: Item, error: JobError) -> dict[str, JobError]:

@@ -155,6 +155,7 @@ def _speak(item: Item, voice: Enrolled, run: Run, stopwatch: Stopwatch) -> list[
     for sentence in run.runtime.voice.speak(
         item.text, voice.voiceprint, language=item.language, speed=item.speed, seed=seed
     ):
+        run.check()
         now = time.perf_counter()
         stopwatch.add("speak", now - start, sentence.seconds)
         sentences.append(sentence)

@@ -15,6 +15,7 @@ from core.consent.protection import ProtectedVoices
 from core.crypto.keys import Keyring
 from core.errors import Misconfigured
 from core.job.label_policy import LabelPolicy
+from core.job.lanes import Lanes
 from core.job.lease import Lease
 from core.job.meter import Meter
 from core.job.quota import Quota
@@ -46,6 +47,7 @@ class Step:
 
 
 Observer = Callable[[Step], None]
+"""Called by every thread that works on a job, so it must be safe for threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ class Runtime:
     """Seconds that the trace of a clip may take."""
     shard_items: int = 200
     """Items per shard; a job with more items is cut into shards."""
+    lanes: int = 0
+    """Items of a job that are made at once; 0: as many as the engine can use (`Voice.callers`)."""
     price: float = 0.0
     """Price of a minute of speech; 0: estimates give none."""
     prices: PriceTable | None = None
@@ -173,6 +177,13 @@ class Run:
     job_id: str
     lease: Lease
     runtime: Runtime
+    lanes: Lanes = field(default_factory=Lanes)
+
+    def check(self) -> None:
+        """Raises what ends work on the job: Unavailable LEASE_LOST, or Stopped if another lane has
+        failed."""
+        self.lease.check()
+        self.lanes.check()
 
     def stopwatch(self, item: str = "") -> Stopwatch:
         return Stopwatch(self.runtime, self.job_id, item)

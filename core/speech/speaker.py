@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import numpy as np
 
 from core.audio.waveform import Audio, resample
+from core.inference import LoadedOnce
 from core.speech.encoders import CamPlus, Embedding, Encoder, Ge2e, cosine_similarity
 
 MATCHER: Final = "ge2e+campplus/1"
@@ -39,7 +39,7 @@ class Speaker:
     campplus: Embedding
 
 
-@cache
+@LoadedOnce
 def load_encoders() -> tuple[Encoder, Encoder]:
     """Return GE2E and CAM++, which are loaded once a process."""
     return Ge2e.load(), CamPlus.load()

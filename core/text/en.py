@@ -5,8 +5,8 @@ from __future__ import annotations
 import lzma
 import re
 import unicodedata
-from functools import cache
 
+from core.inference import LoadedOnce
 from core.text import en_tags
 from core.text.en_compound import split_compound
 from core.text.en_g2p import predict_arpabet
@@ -145,7 +145,7 @@ def _add_possessive(phones: Phones) -> Phones:
     return (*phones, "AH0", "Z") if phones[-1] in _SIBILANTS else (*phones, "Z")
 
 
-@cache
+@LoadedOnce
 def _dictionary() -> dict[str, Phones]:
     """Return the phones of 146,000 words; names that are not also words are capitalised."""
     lines = lzma.decompress((DATA / "en.tsv.xz").read_bytes()).decode().split("\n")

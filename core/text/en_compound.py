@@ -8,8 +8,9 @@ letter, which takes four seconds for 5,000 letters; this scores only pairs that 
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
+
+from core.inference import LoadedOnce
 
 _LONGEST = 24
 """Letters in the longest word of the tables."""
@@ -73,7 +74,7 @@ def _scores_after(
     return scores
 
 
-@cache
+@LoadedOnce
 def _tables() -> tuple[dict[str, float], dict[str, float], float]:
     """Return the counts of words and of pairs, and the number of words counted."""
     import wordsegment  # type: ignore[import-untyped]

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
+from core.inference import LoadedOnce
 from core.text.symbols import DATA
 
 _START, _END = ("-START-", "-START2-"), ("-END-", "-END2-")
 
 
-@cache
+@LoadedOnce
 def _model() -> dict[str, Any]:
     stored: dict[str, Any] = json.loads(lzma.decompress((DATA / "en_tags.json.xz").read_bytes()))
     return stored

@@ -8,11 +8,12 @@ of 256 states: a text of 5,000 such characters takes half a minute. This one is 
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from core.inference import LoadedOnce
 
 Indices = NDArray[np.intp]
 
@@ -71,7 +72,7 @@ def _emission(char: str) -> NDArray[np.float64]:
     return scores
 
 
-@cache
+@LoadedOnce
 def _model() -> _Model:
     from jieba import posseg  # core.text.zh_words has imported it without its dictionary
 

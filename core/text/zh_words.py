@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from core.inference import LoadedOnce
 from core.text.symbols import DATA
 from core.text.zh_sandhi import Word
 from core.text.zh_tags import most_likely_tags
@@ -137,7 +138,7 @@ class _Tagger(posseg.POSTokenizer):  # type: ignore[misc]
             yield posseg.pair(sentence[start:], tags[start][1])
 
 
-@cache
+@LoadedOnce
 def _tagger() -> Any:
     jieba.setLogLevel("WARNING")
     return _Tagger(_Tokenizer())

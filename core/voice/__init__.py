@@ -71,6 +71,12 @@ class Voice(Protocol):
         """Languages it speaks, as ISO 639-1 codes (and `yue`)."""
         ...
 
+    @property
+    def callers(self) -> int:
+        """Number of threads that may speak at once with a gain: the cores for an engine that speaks
+        in one thread, the rows of a batch for one that speaks for several callers together."""
+        ...
+
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         """Learn a voice from 3 to 10 s of prepared speech. Deterministic; up to half a minute.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -108,7 +109,8 @@ def stderr(*, quiet: bool = False) -> Console:
 class Progress:
     """Shows on standard error what a job is doing; an observer of `core.job.runtime`.
 
-    `report` prints on standard output what belongs to the output of the command, at once.
+    `report` prints on standard output what belongs to the output of the command, at once. It is
+    safe for threads.
     """
 
     def __init__(
@@ -116,11 +118,12 @@ class Progress:
     ) -> None:
         self._console = console or stderr(quiet=quiet)
         self._output = output or Console(quiet=quiet)
+        self._lock = threading.RLock()
         self._status: Status | None = None
         self._spoken: dict[str, tuple[float, float]] = {}
         """Job and item -> seconds spent on speaking, and seconds of speech."""
-        self._place = ""
-        """Which item of how many is next."""
+        self._done: dict[str, str] = {}
+        """Job -> how many of its items are done."""
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -138,7 +141,12 @@ class Progress:
             self._status.stop()
 
     def __call__(self, step: Step) -> None:
+        with self._lock:
+            self._show(step)
+
+    def _show(self, step: Step) -> None:
         name = f"{step.job[:SHORT]} {step.item}".strip()
+        done = self._done.get(step.job, "")
         if step.result:
             self._item_done(step, step.result)
         elif step.stage == "enrol" and step.seconds is None:
@@ -147,34 +155,38 @@ class Progress:
         elif step.stage == "enrol":
             self.print(f"{name}: voice learned in {step.seconds:.0f} s")
         elif step.seconds is None:
-            self.update_status(f"{name}: {STAGES.get(step.stage, step.stage)}{self._place}")
+            self.update_status(f"{name}: {STAGES.get(step.stage, step.stage)}{done}")
         elif step.stage == "speak":
             spent, speech = self._spoken.get(name, (0.0, 0.0))
             self._spoken[name] = spent + step.seconds, speech + step.audio_seconds
-            self.update_status(f"{name}: speaking, {self._pace(name)}{self._place}")
+            self.update_status(f"{name}: speaking, {self._pace(name)}{done}")
 
     def update_status(self, text: str) -> None:
         """Replace the status line; nothing where standard error is not a terminal."""
-        if self._status:
-            self._status.update(Text(escape_controls(text)))
+        with self._lock:
+            if self._status:
+                self._status.update(Text(escape_controls(text)))
 
     def print(self, line: str) -> None:
-        print_line(self._console, line)
+        with self._lock:
+            print_line(self._console, line)
 
     def report(self, line: str) -> None:
         """Print a line on standard output. The status line is removed meanwhile, because while it
         is shown, it diverts standard output to standard error."""
-        if self._status:
-            self._status.stop()
-        print_line(self._output, line)
-        if self._status:
-            self._status.start()
+        with self._lock:
+            if self._status:
+                self._status.stop()
+            print_line(self._output, line)
+            if self._status:
+                self._status.start()
 
     def _item_done(self, step: Step, item: ItemResult) -> None:
         name = f"{step.job[:SHORT]} {item.id}".strip()
         at = f"{step.done} of {step.of}"
-        self._place = f" ({step.done + 1} of {step.of})" if step.done < step.of else ""
-        if not self._place:
+        self._done[step.job] = f" ({at} done)"
+        if step.done == step.of:
+            del self._done[step.job]
             self.update_status(f"{step.job[:SHORT]}: finishing")
         if item.error:
             who = item_name(item.id, item.index, item.error.pointer)

@@ -24,11 +24,11 @@ REFERENCE_KEY = "refs/alice.flac"
 
 
 def upload_job(
-    number: int, *, waits: bool = False, split: bool = False
+    number: int, *, waits: bool = False, split: bool = False, lanes: int = 1
 ) -> tuple[Simulation, FaultAtCall]:
     """Upload a job. `split`: into shards of one item, whose calls are counted too; `waits`: its
     reference is missing."""
-    simulation = Simulation(Scheduler(number), shard_items=1 if split else 200)
+    simulation = Simulation(Scheduler(number), shard_items=1 if split else 200, lanes=lanes)
     simulation.on_shard = partial(announce, simulation)
     simulation.put("consent/alice.json", consent_document())
     if not waits:
@@ -72,7 +72,7 @@ def test_a_fault_at_any_call_leaves_one_result_one_event_and_complete_outputs(
     fault: Fault, rival: float | None
 ) -> None:
     for number in range(1, count_calls() + 1):
-        simulation, plan = upload_job(number)
+        simulation, plan = upload_job(number, lanes=1 if rival is None else 2)
         plan.action = lambda: fault
         done = run_job(simulation, rival=rival)
         assert done.status == "succeeded", (number, plan.calls[number - 1])

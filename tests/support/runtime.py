@@ -46,6 +46,7 @@ class BuzzVoice:
     fingerprint: str = "buzz/1"
     rate: int = 24_000
     languages: frozenset[str] = LANGUAGES
+    callers: int = 1
     seconds_each: float = 0.0
     """Duration of each sentence in seconds, which gives other workers and signals time."""
     enrolled: list[str] = field(default_factory=list)

@@ -72,6 +72,10 @@ class GptSovits:
     def languages(self) -> frozenset[str]:
         return self._text.languages
 
+    @property
+    def callers(self) -> int:
+        return 1  # each call of `speak` decodes its own sentences together
+
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         """Learn a voice from 3 to 10 s of speech; without a transcript, only its timbre.
 

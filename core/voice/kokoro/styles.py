@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from core.inference import LoadedOnce
 
 Weights = NDArray[np.float32]
 """Weights of the voices in a mixture, shape (2, 54): row 0 for timbre (the decoder's half of a
@@ -45,7 +46,7 @@ class Styles:
         return np.asarray(mean + np.concatenate([timbre, prosody]), np.float32)
 
 
-@cache
+@LoadedOnce
 def load() -> Styles:
     """Load the styles that are part of this package."""
     with np.load(Path(__file__).parent / "data/styles.npz") as stored:

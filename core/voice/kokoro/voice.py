@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from core import inference
 from core.audio.waveform import Audio
 from core.errors import Failed, Refused
 from core.voice import SpeechChunk, Voiceprint
@@ -32,6 +33,7 @@ class KokoroVoice:
     fingerprint: str = FINGERPRINT
     rate: int = kokoro_model.RATE
     languages: frozenset[str] = front_end.LANGUAGES
+    callers: int = 1
 
     @classmethod
     def load(cls, cache: Path, *, model: Path | None = None, threads: int = 1) -> KokoroVoice:
@@ -40,7 +42,8 @@ class KokoroVoice:
         Raises Misconfigured MODEL_MISSING or MODEL_INVALID.
         """
         renderer = Renderer(kokoro_model.load(cache, model, threads=threads))
-        return cls(renderer, Enroller.load(renderer, threads=threads))
+        callers = max(1, inference.usable_cpus() // threads)
+        return cls(renderer, Enroller.load(renderer, threads=threads), callers=callers)
 
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         """Return the voiceprint of a reference in any language; its transcript is not used."""

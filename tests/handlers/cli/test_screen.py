@@ -53,7 +53,7 @@ def test_the_status_says_what_is_being_done() -> None:
         for step, status in (
             (Step(job="0123456789", stage="store", item="a"), "01234567 a: storing"),
             (done, ""),
-            (Step(job="0123456789", stage="speak", item="b"), "01234567 b: speaking (2 of 2)"),
+            (Step(job="0123456789", stage="speak", item="b"), "01234567 b: speaking (1 of 2 done)"),
             (dataclasses.replace(done, done=2), "01234567: finishing"),
         ):
             progress(step)

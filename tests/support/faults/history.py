@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from random import Random
 
 from core.result.document import Result
 from handlers import sweep
@@ -98,6 +99,8 @@ class _HistoryRun:
         self.has_reference = self.rng.random() < 0.95
         if self.rng.random() < 0.4:
             self.simulation.shard_items = self.rng.choice([1, 1, 2])
+        # Drawn by itself, so that the rest of a history does not depend on it.
+        self.simulation.lanes = Random(f"{seed} lanes").choice([1, 1, 2, 3])
         self.simulation.on_shard = self._announce
 
     def play(self) -> History:

@@ -49,6 +49,8 @@ class InvariantChecker:
         """Job and item -> name of the item's shard."""
         self._split_jobs: set[str] = set()
         self.on_shard: Callable[[str], None] = lambda key: None
+        self.lanes: Callable[[], int] = lambda: 1
+        """Items that a worker makes at once."""
         self.may_delete: Callable[[str], bool] = lambda key: False
         """Whether an output may be removed from the results bucket."""
         self.stored_at: dict[str, float] = {}
@@ -163,12 +165,12 @@ class InvariantChecker:
         self._held[call.key] = record
 
     def _check_fencing(self, call: Call) -> None:
-        """A worker that learned that it lost its lease may finish the current item, no more."""
+        """A worker that learned that it lost its lease may finish what it has begun, no more."""
         for (host, job), (learned, outputs) in self._fenced.items():
             is_this_job = host == call.host.name and self._belongs_to(call.key, job)
             if not is_this_job or call.began <= learned:
                 continue
-            if call.key.endswith((".json", ".csv", ".jsonl")) or outputs >= 1:
+            if call.key.endswith((".json", ".csv", ".jsonl")) or outputs >= self.lanes():
                 self._fail(call, "a worker continued to write after it had lost its lease")
             self._fenced[host, job] = (learned, outputs + 1)
 

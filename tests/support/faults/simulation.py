@@ -18,7 +18,7 @@ from unittest import mock
 from core.consent import records as consent
 from core.crypto import keys
 from core.errors import JobError
-from core.job import lease
+from core.job import lanes, lease
 from core.job.quota import Quota
 from core.job.runtime import Runtime, Waiting
 from core.voice import SpeechChunk, Voiceprint
@@ -100,6 +100,7 @@ class Simulation:
     versioned: bool = False
     max_attempts: int = 5
     shard_items: int = 200
+    lanes: int = 1
     on_shard: Callable[[str], None] = lambda key: None
     """Called with the key of every new shard, as the trigger on the control bucket is."""
     quota: Quota = field(default=Quota())
@@ -113,6 +114,7 @@ class Simulation:
             self.buckets[name] = MemoryStore(name, self.scheduler.clock, versioned=versioned)
         self.checker = InvariantChecker(self.scheduler, *self.buckets.values())
         self.checker.on_shard = lambda key: self.on_shard(key)
+        self.checker.lanes = lambda: self.lanes
         self.plan: FaultPlan = NoFaults(self.checker, self.scheduler)
         self.voices: list[SimulatedVoice] = []
 
@@ -143,6 +145,7 @@ class Simulation:
             lease_seconds=LEASE_SECONDS,
             max_attempts=self.max_attempts,
             shard_items=self.shard_items,
+            lanes=self.lanes,
             quota=self.quota,
         )
 
@@ -192,6 +195,7 @@ def in_virtual_time(scheduler: Scheduler) -> Iterator[None]:
     with (
         cached_audio.memoised(),
         mock.patch.object(lease, "threading", virtual_threading(scheduler)),
+        mock.patch.object(lanes, "threading", virtual_threading(scheduler)),
         mock.patch("time.time", skewed),
     ):
         yield

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from random import Random
 from typing import Any
 from unittest import mock
 
@@ -103,6 +104,7 @@ class _Run:
         self.platform = self.simulation.host("platform")
         if self.rng.random() < 0.4:
             self.simulation.shard_items = self.rng.choice([1, 2])
+        self.simulation.lanes = Random(f"{seed} lanes").choice([1, 2])
         self.jobs: dict[str, str] = {}
         """Key of a manifest that uses the withdrawn voice -> key of its consent record."""
         self.ids: dict[str, str] = {}
@@ -310,10 +312,10 @@ class _Run:
         return manifest_key in self.jobs and self._known_at(manifest_key) <= self.scheduler.now
 
     def _speak(self, host: Host) -> None:
-        """A worker may finish the item that it has begun, no more."""
+        """A worker may finish the items that it has begun, no more."""
         if all(map(self._is_over, self.jobs)) and host.name.startswith("w"):
             count = self.speaking[host.name] = self.speaking.get(host.name, 0) + 1
-            if count > 1:
+            if count > self.simulation.lanes:
                 self.scheduler.report_violation(f"{host.name} went on after the withdrawal")
         self.plan.in_speech(host)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import lzma
 import re
 import unicodedata
-from functools import cache
 from pathlib import Path
 
+from core.inference import LoadedOnce
 from core.text.en_numbers import expand
 
 _VOWELS = frozenset("AIOQWYaiuæɑɒɔəɛɜɪʊʌᵻɐ")
@@ -189,7 +189,7 @@ def _set_stress(sound: str, stress: float | None) -> str:
     return sound
 
 
-@cache
+@LoadedOnce
 def _lexicon() -> dict[str, str]:
     """Return the phonemes of 183,000 words, or `KIND=phonemes KIND=phonemes` of a homograph."""
     packed = (Path(__file__).parents[1] / "data/en_us.tsv.xz").read_bytes()

@@ -1,0 +1,180 @@
+"""Items that are made side by side: the same outputs, and nothing goes on after the job is left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.crypto import sealing
+from core.errors import Unavailable
+from core.job.lanes import Lanes, Stopped
+from core.job.runtime import Runtime, Step
+from core.voice import SpeechChunk, Voiceprint
+from tests.support.present import present
+from tests.support.runtime import BuzzVoice, local_runtime, put_job, run_job, with_voice
+
+ITEMS = [
+    {
+        "id": f"i{n}",
+        "text": f"The words of item number {n}.",
+        "format": ("wav", "flac", "mp3")[n % 3],
+    }
+    for n in range(6)
+]
+SECONDS = 20
+
+
+@dataclass
+class Together(BuzzVoice):
+    """A voice whose first calls wait for one another, which shows that they run at once."""
+
+    callers: int = 3
+    expected: int = 3
+    """Calls that wait for one another."""
+    then: Callable[[str], object] = lambda text: None
+    """Called with a text when all of these calls have begun, before it is spoken."""
+    most: int = 0
+    """Calls that ran at once."""
+
+    def __post_init__(self) -> None:
+        self._barrier = threading.Barrier(self.expected)
+        self._lock, self._now, self._begun = threading.Lock(), 0, 0
+
+    def speak(self, text: str, voiceprint: Voiceprint, **how: Any) -> Iterator[SpeechChunk]:
+        with self._lock:
+            self._now, self._begun = self._now + 1, self._begun + 1
+            self.most, is_first = max(self.most, self._now), self._begun <= self.expected
+        try:
+            if is_first:
+                self._barrier.wait(SECONDS)
+            self.then(text)
+            yield from super().speak(text, voiceprint, **how)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+def opened(runtime: Runtime) -> dict[str, bytes]:
+    """The outputs by key, without what differs between two seals of the same file."""
+    found = {}
+    for info in runtime.results.list("out/"):
+        if info.key.endswith(".sealed"):
+            stored = runtime.results.get(info.key, limit=10**8)
+            envelope = sealing.envelope_from_metadata(stored.info.metadata)
+            found[info.key] = sealing.open_sealed(stored.data, envelope, runtime.keys.wrapping)
+    return found
+
+
+def lanes_alive() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith("lane")]
+
+
+def test_side_by_side_the_outputs_are_those_of_one_after_the_other(tmp_path: Path) -> None:
+    items = [*ITEMS[:2], {"id": "bug", "text": "!bug"}, {"id": "empty", "text": ""}, *ITEMS[2:]]
+    steps: list[Step] = []
+    voice = Together()
+    several = local_runtime(tmp_path / "several", voice=voice, observe=steps.append)
+    single = local_runtime(tmp_path / "single", lanes=1, keys=several.keys)
+    results = [run_job(put_job(runtime, items=items), runtime) for runtime in (single, several)]
+    assert voice.most == 3
+    assert len(opened(single)) == 6
+    assert opened(several) == opened(single)
+    listed = [[(i.id, i.status, i.error and i.error.code) for i in one.items] for one in results]
+    assert listed[0] == listed[1]
+    assert [one[0] for one in listed[0]] == [item["id"] for item in items]
+    assert [step.done for step in steps if step.result] == list(range(1, 9))
+    assert lanes_alive() == []
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_setting_limits_the_lanes(tmp_path: Path, lanes: int) -> None:
+    voice = Together(callers=5, expected=lanes)
+    runtime = local_runtime(tmp_path, voice=voice, lanes=lanes)
+    assert run_job(put_job(runtime, items=ITEMS), runtime).status == "succeeded"
+    assert voice.most == lanes
+
+
+def test_an_outage_in_one_lane_ends_the_others_before_the_job_is_left(tmp_path: Path) -> None:
+    @dataclass
+    class Endless(Together):
+        def speak(self, text: str, voiceprint: Voiceprint, **how: Any) -> Iterator[SpeechChunk]:
+            ends = time.monotonic() + SECONDS
+            for chunk in super().speak(text, voiceprint, **how):
+                while time.monotonic() < ends:
+                    time.sleep(0.01)
+                    yield chunk
+
+    def fail(text: str) -> None:
+        if text == ITEMS[1]["text"]:
+            raise Unavailable("STORAGE_UNAVAILABLE", "An outage.")
+
+    runtime = local_runtime(tmp_path, voice=Endless(then=fail))
+    key = put_job(runtime, items=ITEMS)
+    with pytest.raises(Unavailable, match=r"An outage\."):
+        run_job(key, runtime)
+    assert lanes_alive() == []
+    assert opened(runtime) == {}
+    again = Together(expected=1)
+    assert run_job(key, with_voice(runtime, again)).status == "succeeded"
+    assert again.most == 1, "an attempt that is repeated makes one item at a time"
+
+
+def test_ctrl_c_ends_every_lane_and_uses_up_no_attempt(tmp_path: Path) -> None:
+    def interrupt(text: str) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+
+    runtime = local_runtime(tmp_path, voice=Together(then=interrupt))
+    key = put_job(runtime, items=ITEMS)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(key, runtime)
+    assert lanes_alive() == []
+    voice = Together()
+    assert run_job(key, with_voice(runtime, voice)).status == "succeeded"
+    assert voice.most == 3
+
+
+def test_a_withdrawn_voice_speaks_no_more_than_what_was_begun(tmp_path: Path) -> None:
+    voice = Together()
+    runtime = local_runtime(tmp_path, voice=voice)
+    voice.then = lambda text: runtime.inbox.put("consent/alice.json.revoked", b"")
+    done = run_job(put_job(runtime, items=ITEMS), runtime)
+    assert {present(item.error).code for item in done.items} == {"CONSENT_REVOKED"}
+    assert len(voice.spoken) == 3
+    assert opened(runtime) == {}
+
+
+@dataclass
+class Counting:
+    """A step that is repeated until the numbers are used up."""
+
+    numbers: list[int] = field(default_factory=lambda: list(range(40)))
+
+    def __call__(self) -> bool:
+        time.sleep(0.001)
+        try:
+            self.numbers.pop()
+        except IndexError:
+            return False
+        return True
+
+
+def test_lanes_end_with_the_work_and_a_lane_that_is_stopped_says_so() -> None:
+    lanes, counting = Lanes(), Counting()
+    lanes.repeat(counting, 4)
+    assert counting.numbers == []
+
+    def fail() -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        lanes.repeat(fail, 3)
+    with pytest.raises(Stopped):
+        lanes.check()
+    assert lanes_alive() == []
