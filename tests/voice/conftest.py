@@ -20,7 +20,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def voice(cache: Path) -> KokoroVoice:
     """The real engine with a shorter search."""
     engine = KokoroVoice.load(cache)
-    return replace(engine, enroller=replace(engine.enroller, trials=2))
+    return replace(engine, enroller=replace(engine.enroller, trials=2, workers=1))
 
 
 @pytest.fixture(scope="session")

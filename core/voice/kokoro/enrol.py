@@ -4,7 +4,9 @@ agree."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
@@ -35,22 +37,36 @@ HELD_OUT_SENTENCES = (
 """Sentences that the search does not use, on which the match is measured."""
 DEFAULT_VOICE = "af_heart"
 _LEVEL_RMS = 0.085
+_AHEAD = 4
+"""Most renders at once in the search of a style. The same on every machine, because the voiceprint
+depends on it."""
 _AVERAGED = 5
 _MIN_GAIN = 0.003
 """Smallest gain in similarity for which a change is kept; below, it is noise."""
 
 
 @dataclass(frozen=True, slots=True)
+class Take:
+    """A sentence as rendered, and how it compares with the reference."""
+
+    audio: Audio
+    hertz: float
+    """Geometric mean of its pitch."""
+    embedding: Array
+    """Concatenated embeddings of both encoders, shape (448,)."""
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """Voice parameters that were tried, and their score."""
+    """Voice parameters that were tried with each of the search's sentences."""
 
     params: VoiceParams
-    renders: list[Audio]
-    scores: list[float]
+    takes: list[Take]
 
     @property
     def score(self) -> float:
-        return float(np.mean(self.scores))
+        return float(np.mean([take.score for take in self.takes]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,110 +78,156 @@ class Enroller:
     prior: surrogate.Prior
     trials: int
     """Number of styles to render and compare; more is slower and slightly more similar."""
+    workers: int
+    """Threads that render and compare beside one another; the voiceprint does not depend on it."""
 
     @classmethod
     def load(cls, renderer: Renderer, *, threads: int = 1) -> Enroller:
-        """Load the encoders, with as many trials as fit into half a minute of one thread."""
+        """Load the encoders, with as many trials as fit into half a minute of one thread and one
+        worker for each `threads` CPUs."""
         encoders = (Ge2e.load(threads=threads), CamPlus.load(threads=threads))
-        trials = 20 if inference.has_vnni() else 13
-        return cls(renderer, encoders, surrogate.load(), trials)
+        trials = 24 if inference.has_vnni() else 16
+        workers = max(1, inference.usable_cpus() // threads)
+        return cls(renderer, encoders, surrogate.load(), trials, workers)
 
     def enrol(self, reference: Audio) -> tuple[VoiceParams, dict[str, Match]]:
         """Return the parameters, and the match by encoder, measured on the held-out sentences."""
         speech = resample(reference, ENCODER_RATE)
-        target = self._embed(speech)
-        params = self._search(target)
-        params = self._adjust_sound(params, speech, target)
-        return params, self._measure_match(params, target)
+        with ThreadPoolExecutor(self.workers, "enrolment") as pool:
+            search = Search(self, speech, self.embed(speech), pool)
+            params = search.adjust_sound(search.find_style())
+            return params, search.measure_match(params)
 
-    def _search(self, target: Array) -> VoiceParams:
-        """Render the style with the best prediction, add it to the surrogate, and repeat.
-
-        The similarity of one sentence is noisy, and very different styles score alike, so the mean
-        of the best styles is better than the best one.
-        """
-        model = Surrogate.for_target(self.prior, target)
-        sentences = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
-        tried: list[tuple[float, Array]] = []
-        starts = self.prior.voice_points()
-        for i in range(self.trials):
-            point = model.optimise(starts)
-            embedding = self._embed(self.renderer.render(sentences[i % 2], self._params_at(point)))
-            model.add_observation(point, embedding)
-            tried.append((weighted_similarity(embedding, target), point))
-            tried.sort(key=lambda pair: -pair[0])
-            starts = np.stack([point for _, point in tried[:3]])
-        return self._params_at(np.mean([point for _, point in tried[:_AVERAGED]], axis=0))
-
-    def _adjust_sound(self, params: VoiceParams, speech: Audio, target: Array) -> VoiceParams:
-        """Fit pitch, formants, then tone colour, each kept only if it raises the similarity."""
-        sentences = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
-        rendered = [self.renderer.render_with_pitch(ids, params) for ids in sentences]
-        own_pitch = float(np.exp(np.mean([np.log(hertz) for _, hertz in rendered])))
-        ratio = float(np.clip(measure_pitch(speech) / own_pitch, 0.6, 1.7))
-        best = self._evaluate(params, [audio for audio, _ in rendered], target)
-        for pitched in (ratio**0.5, ratio):  # if half the change is no gain, the whole is not tried
-            changed = msgspec.structs.replace(best.params, pitch=pitched)
-            if (better := self._evaluate_if_better(changed, sentences, best, target)) is None:
-                break
-            best = better
-        for formants in (0.94, 1.06):
-            changed = msgspec.structs.replace(best.params, formants=formants)
-            if (better := self._evaluate_if_better(changed, sentences, best, target)) is not None:
-                best = better
-                break
-        return self._adjust_tone(best, speech, target)
-
-    def _evaluate_if_better(
-        self, params: VoiceParams, sentences: Sequence[list[int]], best: Candidate, target: Array
-    ) -> Candidate | None:
-        """Return the candidate if it beats the best so far. The second sentence is rendered only if
-        the first is not worse."""
-        first = self._evaluate(params, [self.renderer.render(sentences[0], params)], target)
-        if first.scores[0] < best.scores[0]:
-            return None
-        renders = [*first.renders, *(self.renderer.render(ids, params) for ids in sentences[1:])]
-        candidate = self._evaluate(params, renders, target)
-        return candidate if candidate.score > best.score + _MIN_GAIN else None
-
-    def _adjust_tone(self, best: Candidate, speech: Audio, target: Array) -> VoiceParams:
-        original = best.renders
-        joined = Audio(np.concatenate([audio.samples for audio in original]), original[0].rate)
-        full = fit_equaliser(measure_spectrum(joined), measure_spectrum(speech))
-        for share in (0.5, 1.0):
-            tone = [share * c for c in full]
-            changed = msgspec.structs.replace(best.params, tone=tone)
-            filtered = [Audio(equalise(audio.samples, tone), audio.rate) for audio in original]
-            candidate = self._evaluate(changed, filtered, target)
-            if candidate.score > best.score + _MIN_GAIN:
-                best = candidate
-        return best.params
-
-    def _evaluate(self, params: VoiceParams, renders: list[Audio], target: Array) -> Candidate:
-        return Candidate(
-            params, renders, [weighted_similarity(self._embed(audio), target) for audio in renders]
-        )
-
-    def _measure_match(self, params: VoiceParams, target: Array) -> dict[str, Match]:
-        renders = [self.renderer.render(tokenise(s), params) for s in HELD_OUT_SENTENCES]
-        parts = np.split(np.stack([target, *map(self._embed, renders)]), [256], axis=1)
-        return {
-            encoder.name: Match(
-                default=float(np.mean(self.prior.default[encoder.name] @ part[0])),
-                achieved=float(np.mean(part[1:] @ part[0])),
-                same_person=encoder.same_person,
-            )
-            for encoder, part in zip(self.encoders, parts, strict=True)
-        }
-
-    def _embed(self, audio: Audio) -> Array:
+    def embed(self, audio: Audio) -> Array:
         """Return the concatenated embeddings of both encoders, shape (448,)."""
         speech = set_level(resample(audio, ENCODER_RATE))
         return np.concatenate([encoder.embed(speech) for encoder in self.encoders])
 
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The enrolment of one recording.
+
+    What is tried, and in which order it is taken into account, is the same for any number of
+    threads and whichever of them is the first to finish.
+    """
+
+    enroller: Enroller
+    speech: Audio
+    """The reference, at ENCODER_RATE."""
+    target: Array
+    """Its concatenated embeddings, shape (448,)."""
+    pool: Executor
+
+    def find_style(self) -> VoiceParams:
+        """Choose the style with the best prediction, render it, add it to the surrogate, repeat.
+
+        A style is chosen from the embeddings of all before it but the last `_AHEAD` - 1, which may
+        still be being rendered and from which it keeps away. The similarity of one sentence is
+        noisy, and very different styles score alike, so the mean of the best styles is better than
+        the best one.
+        """
+        prior, trials = self.enroller.prior, self.enroller.trials
+        model = Surrogate.for_target(prior, self.target)
+        sentences = [tokenise(sentence) for sentence in SEARCH_SENTENCES]
+        pending: deque[tuple[Array, Future[Take]]] = deque()
+        tried: list[tuple[float, Array]] = []
+        for i in range(trials + _AHEAD):
+            if i >= _AHEAD:
+                point, take = pending.popleft()
+                model.add_observation(point, take.result().embedding)
+                tried.append((take.result().score, point))
+                tried.sort(key=lambda pair: -pair[0])
+            if i < trials:
+                best = [point for _, point in tried[:3]] or [*prior.voice_points()]
+                apart = np.reshape([point for point, _ in pending], (-1, surrogate.DIMENSIONS))
+                point = model.optimise(np.stack(best), apart)
+                pending.append((point, self._render(sentences[i % 2], self._params_at(point))))
+        return self._params_at(np.mean([point for _, point in tried[:_AVERAGED]], axis=0))
+
+    def adjust_sound(self, params: VoiceParams) -> VoiceParams:
+        """Fit pitch, formants, then tone colour, each kept only if it raises the similarity."""
+        best = self._try(params)
+        own_pitch = float(np.exp(np.mean([np.log(take.hertz) for take in best.takes])))
+        ratio = float(np.clip(measure_pitch(self.speech) / own_pitch, 0.6, 1.7))
+        for pitch in (ratio**0.5, ratio):  # if half the change is no gain, the whole is not tried
+            changed = self._try(msgspec.structs.replace(best.params, pitch=pitch))
+            if not _is_gain(changed, best):
+                break
+            best = changed
+        return self._adjust_tone(self._adjust_formants(best)).params
+
+    def _adjust_formants(self, best: Candidate) -> Candidate:
+        """Compare both directions in the first sentence, and try the better one in the second."""
+        first, second = (tokenise(sentence) for sentence in SEARCH_SENTENCES)
+        moved = [msgspec.structs.replace(best.params, formants=ratio) for ratio in (0.94, 1.06)]
+        takes = _results([self._render(first, params) for params in moved])
+        params, take = max(zip(moved, takes, strict=True), key=lambda pair: pair[1].score)
+        if take.score < best.takes[0].score:
+            return best
+        changed = Candidate(params, [take, self._render(second, params).result()])
+        return changed if _is_gain(changed, best) else best
+
+    def _adjust_tone(self, best: Candidate) -> Candidate:
+        original = best.takes
+        joined = Audio(
+            np.concatenate([take.audio.samples for take in original]), original[0].audio.rate
+        )
+        full = fit_equaliser(measure_spectrum(joined), measure_spectrum(self.speech))
+        tones = [[share * c for c in full] for share in (0.5, 1.0)]
+        filtered = [
+            [self.pool.submit(self._filter, take, tone) for take in original] for tone in tones
+        ]
+        for tone, takes in zip(tones, filtered, strict=True):
+            params = msgspec.structs.replace(best.params, tone=tone)
+            changed = Candidate(params, _results(takes))
+            best = changed if _is_gain(changed, best) else best
+        return best
+
+    def measure_match(self, params: VoiceParams) -> dict[str, Match]:
+        """Return the match by encoder, measured on the held-out sentences."""
+        takes = _results([self._render(tokenise(s), params) for s in HELD_OUT_SENTENCES])
+        vectors = np.stack([self.target, *(take.embedding for take in takes)])
+        prior, encoders = self.enroller.prior, self.enroller.encoders
+        return {
+            encoder.name: Match(
+                default=float(np.mean(prior.default[encoder.name] @ part[0])),
+                achieved=float(np.mean(part[1:] @ part[0])),
+                same_person=encoder.same_person,
+            )
+            for encoder, part in zip(encoders, np.split(vectors, [256], axis=1), strict=True)
+        }
+
+    def _try(self, params: VoiceParams) -> Candidate:
+        """Render the search's sentences beside each other."""
+        takes = [self._render(tokenise(sentence), params) for sentence in SEARCH_SENTENCES]
+        return Candidate(params, _results(takes))
+
+    def _render(self, tokens: list[int], params: VoiceParams) -> Future[Take]:
+        return self.pool.submit(self._take, tokens, params)
+
+    def _take(self, tokens: list[int], params: VoiceParams) -> Take:
+        return self._compare(*self.enroller.renderer.render_with_pitch(tokens, params))
+
+    def _filter(self, take: Take, tone: list[float]) -> Take:
+        filtered = equalise(take.audio.samples, tone)
+        return self._compare(Audio(filtered, take.audio.rate), take.hertz)
+
+    def _compare(self, audio: Audio, hertz: float) -> Take:
+        embedding = self.enroller.embed(audio)
+        return Take(audio, hertz, embedding, weighted_similarity(embedding, self.target))
+
     def _params_at(self, point: Array) -> VoiceParams:
-        timbre, prosody = self.prior.weights(point)
+        timbre, prosody = self.enroller.prior.weights(point)
         return VoiceParams(timbre=timbre.tolist(), prosody=prosody.tolist())
+
+
+def _results(takes: Sequence[Future[Take]]) -> list[Take]:
+    return [take.result() for take in takes]
+
+
+def _is_gain(changed: Candidate, best: Candidate) -> bool:
+    return changed.score > best.score + _MIN_GAIN
 
 
 def set_level(speech: Audio) -> Audio:

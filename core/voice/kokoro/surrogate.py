@@ -26,6 +26,9 @@ ENCODER_WEIGHTS = {"ge2e": 0.4, "campplus": 0.6}
 _SLICES = {"ge2e": slice(0, 256), "campplus": slice(256, None)}
 _NOISE = 0.15
 """Observation noise of the Gaussian process: the share of an error that is due to the sentence."""
+_CROWDING = 0.02
+"""Penalty of a point at a pending one. Unpenalised, the next choice would be the same point."""
+_NONE: Array = np.zeros((0, DIMENSIONS), np.float32)
 _MAX_STARTS = 12
 """Starting points of the gradient ascent; worse ones end lower."""
 
@@ -91,7 +94,8 @@ class Surrogate:
     @classmethod
     def for_target(cls, prior: Prior, target: Array) -> Surrogate:
         """Return a surrogate without observations."""
-        points, errors = np.zeros((0, DIMENSIONS)), np.zeros((0, len(target)))
+        points = np.zeros((0, DIMENSIONS), np.float32)
+        errors = np.zeros((0, len(target)), np.float32)
         return cls(prior, target, points, errors, errors)
 
     def add_observation(self, point: Array, embedding: Array) -> None:
@@ -99,41 +103,58 @@ class Surrogate:
         predicted, _ = self.prior.predict(point[None])
         self._points = np.vstack([self._points, point])
         self._errors = np.vstack([self._errors, embedding - predicted[0]])
-        kernel = self._kernel(self._points) + _NOISE * np.eye(len(self._points))
-        self._pull = np.linalg.solve(kernel, self._errors)
+        kernel = _kernel(self._points, self._points)
+        noise = _NOISE * np.eye(len(kernel), dtype=np.float32)
+        self._pull = np.linalg.solve(kernel + noise, self._errors)
 
-    def optimise(self, starts: Array, *, steps: int = 60, rate: float = 0.1) -> Array:
-        """Return the best point (60,) found by gradient ascent (Adam) from the best starts."""
-        values, _ = self.score(starts)
+    def optimise(
+        self, starts: Array, pending: Array = _NONE, *, steps: int = 60, rate: float = 0.1
+    ) -> Array:
+        """Return the best point (60,) found by gradient ascent (Adam) from the best starts.
+
+        `pending`: points that are being rendered, (n, 60); the result keeps away from them.
+        """
+        values, _ = self.score(starts, pending)
         points = starts[np.argsort(-values)[:_MAX_STARTS]]
         mean, square = np.zeros_like(points), np.zeros_like(points)
         for step in range(1, steps + 1):
-            _, slope = self.score(points)
+            _, slope = self.score(points, pending)
             mean = 0.9 * mean + 0.1 * slope
             square = 0.99 * square + 0.01 * slope**2
             corrected = (mean / (1 - 0.9**step)) / np.sqrt(square / (1 - 0.99**step) + 1e-12)
             points = np.clip(points + rate * corrected, -3, 3)
-        values, _ = self.score(points)
+        values, _ = self.score(points, pending)
         return np.asarray(points[np.argmax(values)])
 
-    def score(self, points: Array, *, penalty: float = 0.02) -> tuple[Array, Array]:
-        """Return the predicted similarity to the target less a penalty on the distance from the
-        mean voice, where predictions are unreliable, (n,), and its gradient, (n, 60)."""
+    def score(
+        self, points: Array, pending: Array = _NONE, *, penalty: float = 0.02
+    ) -> tuple[Array, Array]:
+        """Return the predicted similarity to the target, less a penalty on the distance from the
+        mean voice, where predictions are unreliable, and one on being near a pending point (local
+        penalisation for batches, after Gonzalez et al. 2016), (n,), and its gradient, (n, 60)."""
         predicted, active = self.prior.predict(points)
-        kernel = self._kernel(points)
+        kernel = _kernel(points, self._points)
         predicted = predicted + kernel @ self._pull
         values, upstream = _similarity(predicted, self.target)
         slope = self.prior.gradient(upstream, active)
-        # The gradient of the correction, through the kernel.
-        along = (upstream @ self._pull.T) * kernel * (-2 / (2 * DIMENSIONS))
-        slope += along.sum(axis=1, keepdims=True) * points - along @ self._points
-        far = (points**2).mean(axis=1)
-        return values - penalty * far, slope - penalty * 2 * points / DIMENSIONS
+        slope += _kernel_gradient(points, self._points, (upstream @ self._pull.T) * kernel)
+        near = _CROWDING * _kernel(points, pending)
+        values -= near.sum(axis=1) + penalty * (points**2).mean(axis=1)
+        slope -= _kernel_gradient(points, pending, near) + penalty * 2 * points / DIMENSIONS
+        return values, slope
 
-    def _kernel(self, points: Array) -> Array:
-        """Return exp(-d^2 / 2D) between points and rendered styles at distance d."""
-        distance = ((points[:, None] - self._points[None]) ** 2).sum(axis=2)
-        return np.asarray(np.exp(-distance / (2 * DIMENSIONS)))
+
+def _kernel(points: Array, others: Array) -> Array:
+    """Return exp(-d^2 / 2D) of the distances d between points and others, shape (n, m)."""
+    distance = ((points[:, None] - others[None]) ** 2).sum(axis=2)
+    return np.asarray(np.exp(-distance / (2 * DIMENSIONS)))
+
+
+def _kernel_gradient(points: Array, others: Array, weighted: Array) -> Array:
+    """Return the gradient by each point of its sum of kernels, (n, 60), given the weighted kernels,
+    (n, m)."""
+    pull = weighted @ others - weighted.sum(axis=1, keepdims=True) * points
+    return np.asarray(pull / DIMENSIONS)
 
 
 def weighted_similarity(embedding: Array, target: Array) -> float:
@@ -144,7 +165,7 @@ def weighted_similarity(embedding: Array, target: Array) -> float:
 
 def _similarity(embeddings: Array, target: Array) -> tuple[Array, Array]:
     """Return the weighted similarity, (n,), of predictions of any length and its gradient."""
-    values = np.zeros(len(embeddings))
+    values = np.zeros(len(embeddings), embeddings.dtype)
     slopes = np.zeros_like(embeddings)
     for name, weight in ENCODER_WEIGHTS.items():
         part = _SLICES[name]

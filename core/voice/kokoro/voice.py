@@ -19,7 +19,8 @@ from core.voice.kokoro.enrol import Enroller
 from core.voice.kokoro.render import Renderer, VoiceParams
 
 _VERSION = 4
-"""Increment when the same reference would give a different voiceprint."""
+"""Increment when a stored voiceprint would be spoken differently. If only enrolment changes, stored
+voiceprints stay valid, and those of new recordings are found in the new way."""
 FINGERPRINT = f"kokoro-adapt/{_VERSION} kokoro-82m-int8/{kokoro_model.SHA256[:16]}"
 
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import ClassVar
 
 import msgspec
 import numpy as np
 import pytest
 
-from core.audio.waveform import Audio, resample
+from core.audio.waveform import Audio
 from core.errors import Failed, Refused
 from core.speech.recognise import Recogniser, error_rate
 from core.voice import Voiceprint
@@ -37,7 +41,7 @@ def test_stored_embeddings_of_the_unadapted_voice_are_current(
     params = VoiceParams(timbre=timbre, prosody=prosody)
     stored = voice.enroller.prior.default
     for i, sentence in enumerate(enrol.HELD_OUT_SENTENCES):
-        embedding = voice.enroller._embed(voice.renderer.render(enrol.tokenise(sentence), params))
+        embedding = voice.enroller.embed(voice.renderer.render(enrol.tokenise(sentence), params))
         for name, part in zip(("ge2e", "campplus"), np.split(embedding, [256]), strict=True):
             assert stored[name][i] @ part > 0.98, "run bench/voice_prior.py --keep-networks"
 
@@ -52,13 +56,41 @@ def test_a_voiceprint_is_small_and_can_be_stored(
     assert "approximate" in voice.name
 
 
-def test_enrolment_is_deterministic(
-    voice: KokoroVoice, reference: Audio, voiceprint: Voiceprint
+class Buzz(Renderer):
+    """A renderer of quick sounds that depend on the voice, the first of three always the last."""
+
+    calls: ClassVar = itertools.count()
+
+    def render_with_pitch(
+        self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0
+    ) -> tuple[Audio, float]:
+        time.sleep(0.2 if next(self.calls) % 3 == 0 else 0)
+        seconds = np.arange(24_000 + 100 * len(tokens)) / 24_000
+        hertz = params.pitch * 100 * np.arange(1, 55)[:, None]
+        partials = np.abs(params.weights[0])[:, None] * np.sin(2 * np.pi * hertz * seconds)
+        return Audio(partials.sum(axis=0).astype(np.float32), 24_000), 100 * params.pitch
+
+
+def test_the_voiceprint_does_not_depend_on_the_number_of_workers(
+    voice: KokoroVoice, reference: Audio
 ) -> None:
-    search = voice.enroller
-    target = search._embed(resample(reference, 16_000))
-    quick = replace(search, trials=1)
-    assert quick._search(target) == quick._search(target)
+    buzz = replace(voice.enroller, renderer=Buzz(voice.renderer.model), trials=6)
+    one, three = (replace(buzz, workers=workers).enrol(reference) for workers in (1, 3))
+    assert one == three
+
+
+def test_renders_beside_each_other_are_those_of_a_single_thread(
+    voice: KokoroVoice, voiceprint: Voiceprint
+) -> None:
+    params = msgspec.msgpack.decode(voiceprint.data, type=VoiceParams)
+
+    def embed(word: str) -> tuple[bytes, bytes]:
+        audio = voice.renderer.render(enrol.tokenise(word), params)
+        return audio.samples.tobytes(), voice.enroller.embed(audio).tobytes()
+
+    words = ("Yes.", "No, no.", "Go!")
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(embed, words)) == [embed(word) for word in words]
 
 
 @pytest.mark.parametrize(
@@ -208,9 +240,11 @@ def test_the_gradient_of_the_surrogate_is_correct() -> None:
     model = Surrogate.for_target(surrogate.load(), target(rng))
     for _ in range(2):
         model.add_observation(rng.normal(size=60), target(rng))
-    point, step = rng.normal(size=(1, 60)), rng.normal(size=60) * 1e-3
-    rise = model.score(point + step)[0] - model.score(point - step)[0]
-    assert model.score(point)[1][0] @ step * 2 == pytest.approx(float(rise[0]), rel=0.02)
+    point, step, pending = rng.normal(size=(1, 60)), rng.normal(size=60) * 1e-3, rng.normal(size=60)
+    for apart in (np.zeros((0, 60)), np.stack([pending, point[0] + 1])):
+        rise = model.score(point + step, apart)[0] - model.score(point - step, apart)[0]
+        slope = model.score(point, apart)[1][0]
+        assert slope @ step * 2 == pytest.approx(float(rise[0]), rel=0.02)
 
 
 def test_an_observation_raises_the_prediction_at_its_point() -> None:
@@ -229,6 +263,15 @@ def test_optimise_improves_on_the_starting_points() -> None:
     model = Surrogate.for_target(prior, target(rng))
     starts = prior.voice_points()[:4]
     assert model.score(model.optimise(starts)[None])[0][0] > model.score(starts)[0].max()
+
+
+def test_points_that_are_rendered_at_once_are_apart() -> None:
+    prior = surrogate.load()
+    model = Surrogate.for_target(prior, target(np.random.default_rng(0)))
+    chosen = np.zeros((0, 60), np.float32)
+    for _ in range(4):
+        chosen = np.vstack([chosen, model.optimise(prior.voice_points(), chosen)])
+    assert np.linalg.norm(chosen[:, None] - chosen[None], axis=2)[np.triu_indices(4, 1)].min() > 2
 
 
 def target(rng: np.random.Generator) -> np.ndarray:
