@@ -253,7 +253,7 @@ def _prepare(
         reference.start()
         with suppress(Misconfigured):  # it is raised when the engine is used
             runtime.load_voice()  # while that process becomes ready
-    with stopwatch.stage("prepare"):
+    with runtime.concurrency.learning(), stopwatch.stage("prepare"):
         prepared = _prepare_recording(recording.data, spec.reference, spec, runtime)
         return prepared, _examine(prepared, spec, runtime, compared)
 

@@ -19,6 +19,7 @@ import msgspec
 from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
+from core.job.lanes import Stopped
 from core.job.lease import Lease
 from core.job.runtime import Run, Runtime
 from core.result.document import ManifestRef
@@ -63,11 +64,11 @@ def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
     """Record why the block failed, for the dead letter.
 
     An attempt that fails because the operator must act (Misconfigured, or a full disk), or that
-    somebody ends with Ctrl-C, is not counted: the job is not at fault.
+    ends because the process does (Ctrl-C), is not counted: the job is not at fault.
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         run.lease.undo_attempt()
         raise
     except (Unavailable, Misconfigured) as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 
 import msgspec
 
@@ -32,20 +33,19 @@ def make_all(
     used up, nothing more is spoken: what is stored counts, and the other items fail.
     """
     items = _Items(job, voices, earlier, run)
-    run.lanes.repeat(items.make_next, _count_lanes(items.count_left, voices, run))
+    # An item that kills its process takes with it what is made beside it, and would do so in every
+    # attempt. So a repeated one makes one item at a time.
+    lanes = min(items.count_left, items.places) if run.lease.attempt == 1 else 1
+    run.lanes.repeat(items.make_next, max(1, lanes))
     return sorted(items.results, key=lambda result: result.index)
 
 
-def _count_lanes(items: int, voices: Mapping[str, Enrolled | JobError], run: Run) -> int:
-    """Return how many items are made at once.
-
-    It is one in a repeated attempt: an item that kills its process takes with it what is made
-    beside it, and would do so in every attempt.
-    """
-    speaks = any(isinstance(voice, Enrolled) for voice in voices.values())
-    if run.lease.attempt > 1 or not speaks:
-        return 1
-    return min(items, run.runtime.lanes or run.runtime.voice.callers)
+def _count_places(voices: Mapping[str, Enrolled | JobError], runtime: Runtime) -> int:
+    """Return how many items all jobs of the process may make at once; 0 if this job speaks none,
+    because then the engine need not be loaded."""
+    if not any(isinstance(voice, Enrolled) for voice in voices.values()):
+        return 0
+    return runtime.lanes or runtime.voice.callers
 
 
 class _Items:
@@ -62,6 +62,7 @@ class _Items:
         self._job, self._earlier, self._run = job, earlier, run
         self._voices = dict(voices)
         self._stored = 0
+        self.places = _count_places(voices, run.runtime)
         for bad in job.errors:
             self._add(failed_item(bad.id, bad.index, bad.error))
         stored, missing = _in_order_of_attempt(job, earlier, run)
@@ -81,11 +82,17 @@ class _Items:
 
         Raises Unavailable, Misconfigured, and what `Run.check` raises.
         """
-        self._run.check()
-        with self._run.lanes.lock:
-            if not self._left:
-                return False
-            item = self._left.popleft()
+        places = self._run.runtime.concurrency.places
+        with places.hold(self.places) if self.places else nullcontext():
+            self._run.check()
+            with self._run.lanes.lock:
+                if not self._left:
+                    return False
+                item = self._left.popleft()
+            self._finish(item)
+        return True
+
+    def _finish(self, item: Item) -> None:
         silenced: dict[str, JobError] = {}
         try:
             result = self._make(item)
@@ -96,7 +103,6 @@ class _Items:
             self._stored += result.error is None
             self._add(result)
             self._run.lease.record_outputs(self._stored)
-        return True
 
     def _make(self, item: Item) -> ItemResult:
         if item.id in self._earlier:

@@ -22,6 +22,7 @@ from core.manifest import fields
 from core.manifest.resolve import Job
 from core.result.document import Engine, Result
 from core.result.item_result import AuxUsed, Problem, VoiceUsed
+from core.speech.reference import Reference
 from core.voice import Voiceprint
 
 
@@ -126,6 +127,9 @@ def _is_missing(key: str, runtime: Runtime) -> bool:
 
 
 def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch) -> Enrolled:
+    voiceprint = voice.source
+    if not isinstance(voiceprint, Voiceprint):
+        voiceprint = _learn(voice, voiceprint, spec, runtime, stopwatch)
     return Enrolled(
         sha256=voice.sha256,
         gate=voice.gate,
@@ -134,29 +138,28 @@ def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Sto
         source=voice.source,
         examination=voice.examination,
         notices=voice.notices,
-        voiceprint=_voiceprint(voice, spec, runtime, stopwatch),
+        voiceprint=voiceprint,
         auxiliary=voice.auxiliary,
     )
 
 
-def _voiceprint(
-    voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch
+def _learn(
+    voice: Admitted, source: Reference, spec: fields.Voice, runtime: Runtime, stopwatch: Stopwatch
 ) -> Voiceprint:
-    """Return the voiceprint that is kept, or that of the recording, which is then kept."""
-    if isinstance(voice.source, Voiceprint):
-        return voice.source
+    """Return the voiceprint of the recording, which is then kept, or the one that is kept."""
     transcript = known_transcript(voice.examination, spec)
-    if voice.auxiliary:
-        learner = engine_for_several(runtime, voice.auxiliary[0].key)
-        recordings = [voice.source.audio, *(one.audio for one in voice.auxiliary)]
-        with stopwatch.stage("enrol"):
-            return learner.enrol_several(recordings, transcript, spec.language)
-    context = voice_context(voice.sha256, transcript, spec, runtime)
-    if kept := kept_voice.read(context, voice.gate, runtime):
-        voiceprint = kept.voiceprint
-    else:
-        with stopwatch.stage("enrol"):
-            voiceprint = runtime.voice.enrol(voice.source.audio, transcript, spec.language)
-    made = KeptVoice(voiceprint, voice.examination)
-    kept_voice.keep(made, context, voice.gate, runtime)
-    return voiceprint
+    with runtime.concurrency.learning():  # another job may need the same voice
+        if voice.auxiliary:
+            learner = engine_for_several(runtime, voice.auxiliary[0].key)
+            recordings = [source.audio, *(one.audio for one in voice.auxiliary)]
+            with stopwatch.stage("enrol"):
+                return learner.enrol_several(recordings, transcript, spec.language)
+        context = voice_context(voice.sha256, transcript, spec, runtime)
+        if kept := kept_voice.read(context, voice.gate, runtime):
+            voiceprint = kept.voiceprint
+        else:
+            with stopwatch.stage("enrol"):
+                voiceprint = runtime.voice.enrol(source.audio, transcript, spec.language)
+        made = KeptVoice(voiceprint, voice.examination)
+        kept_voice.keep(made, context, voice.gate, runtime)
+        return voiceprint

@@ -1,9 +1,11 @@
-"""Lanes: the threads in which a job makes several items at once."""
+"""Lanes: the threads in which a job makes several items at once, and a process several jobs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 
@@ -12,7 +14,7 @@ class Stopped(BaseException):
 
 
 class Lanes:
-    """The lanes of one attempt at a job."""
+    """The lanes of one attempt at a job, or those in which a process carries out jobs."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -56,3 +58,50 @@ class Lanes:
 
     def _stop(self, error: BaseException) -> None:
         self._error = self._error or error
+
+
+class Places:
+    """Limits the items that all jobs of a process make at one time. Who waits longest is next, so
+    that a job of one item need not wait for the end of a long one."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._held = 0
+        self._waiting: deque[object] = deque()
+
+    @contextmanager
+    def hold(self, most: int) -> Iterator[None]:
+        """Hold a place while the block runs. `most`: places that there are."""
+        turn = object()
+        with self._changed:
+            self._waiting.append(turn)
+            try:
+                while self._waiting[0] is not turn or self._held >= most:
+                    self._changed.wait()
+                self._held += 1
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= 1
+                self._changed.notify_all()
+
+
+class Concurrency:
+    """What the jobs share that a process carries out at once."""
+
+    def __init__(self) -> None:
+        self.jobs = Lanes()
+        self.places = Places()
+        self._learning = threading.Lock()
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Let one job at a time prepare a recording and learn a voice, which takes much memory. The
+        next one may need the same voice. Raises Stopped if the jobs end meanwhile."""
+        with self._learning:
+            self.jobs.check()
+            yield

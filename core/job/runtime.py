@@ -15,7 +15,7 @@ from core.consent.protection import ProtectedVoices
 from core.crypto.keys import Keyring
 from core.errors import Misconfigured
 from core.job.label_policy import LabelPolicy
-from core.job.lanes import Lanes
+from core.job.lanes import Concurrency, Lanes
 from core.job.lease import Lease
 from core.job.meter import Meter
 from core.job.quota import Quota
@@ -82,6 +82,7 @@ class Runtime:
     """Items per shard; a job with more items is cut into shards."""
     lanes: int = 0
     """Items of a job that are made at once; 0: as many as the engine can use (`Voice.callers`)."""
+    concurrency: Concurrency = field(default_factory=Concurrency)
     price: float = 0.0
     """Price of a minute of speech; 0: estimates give none."""
     prices: PriceTable | None = None
@@ -180,10 +181,11 @@ class Run:
     lanes: Lanes = field(default_factory=Lanes)
 
     def check(self) -> None:
-        """Raises what ends work on the job: Unavailable LEASE_LOST, or Stopped if another lane has
-        failed."""
+        """Raises what ends work on the job: Unavailable LEASE_LOST, or Stopped if another lane of
+        it has failed, or all jobs of the process end."""
         self.lease.check()
         self.lanes.check()
+        self.runtime.concurrency.jobs.check()
 
     def stopwatch(self, item: str = "") -> Stopwatch:
         return Stopwatch(self.runtime, self.job_id, item)

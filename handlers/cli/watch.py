@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import msgspec
 
+from core import inference
 from core.batch import worker
 from core.errors import Refused, Unavailable
-from core.job.runtime import Finished, Runtime, Sharded, Waiting
+from core.job.lanes import Concurrency
+from core.job.runtime import Finished, Outcome, Runtime, Sharded, Waiting
 from core.manifest import fields
 from core.result.document import Result, format_timestamp
 from core.settings import Settings
@@ -49,6 +52,9 @@ REPEAT_SECONDS = 60.0
 """After so long, what keeps an object from being carried out is said again."""
 PATIENCE_SECONDS = 600.0
 """So long `watch --once` waits for a store or key service that does not answer."""
+JOBS_AT_ONCE = 8
+"""Manifests that are begun at once, or one per usable CPU if those are more, unless VOICEDROP_LANES
+is set. The items of all of them share the lanes; a job also waits for buckets."""
 OTHER_WORKERS = frozenset({"JOB_BUSY", "LEASE_LOST", "OVERLOADED"})
 """Errors that end when another worker does."""
 MAX_EXAMINED = 1000
@@ -133,7 +139,7 @@ class Watch:
 
     def poll(self) -> bool:
         """Carry out what has no result yet; return whether there is more to do."""
-        has_more = self.waiting = False
+        self.waiting = False
         self._left.clear()
         inbox = self._runtime.inbox
         listed = [*inbox.list(MANIFESTS), *inbox.list(CLIPS)]
@@ -143,19 +149,11 @@ class Watch:
             # Before anything is spoken. A bucket without events does not tell of withdrawals.
             for key in list(self._runtime.consents.list_marks()):
                 self._runtime.consents.withdraw_marked(key)
-        for info in infos:
-            if 0 <= inbox.now() - info.modified < SETTLING_SECONDS:
-                has_more = True
-                continue
-            try:
-                self._carry_out(info)
-                self._failing.pop(info.key, None)
-            except Unavailable as exc:
-                has_more |= self._postpone(info.key, exc)
-            except Refused as exc:
-                self._finish(info, {"status": "refused", "error": exc.code, "message": exc.message})
-                self.failed = True
-                self._progress.report(f"{info.key}: {exc}")
+        clips = [info for info in infos if object_kind(info.key) == "clip"]
+        manifests = [info for info in infos if info not in clips]
+        at_once = self._runtime.lanes or max(JOBS_AT_ONCE, inference.usable_cpus())
+        has_more = self._carry_out_all(manifests, at_once)
+        has_more |= self._carry_out_all(clips, 1)  # a long clip takes much memory
         if self._polls == 0:
             self._report_earlier_jobs()
         self._polls += 1
@@ -170,7 +168,7 @@ class Watch:
         ]
         lines += [f"{key}: not done: {why}" for key, why in self._left.items()]
         if self._outcomes.total() > 1:
-            each = ", ".join(f"{n} {status}" for status, n in self._outcomes.items())
+            each = ", ".join(f"{n} {status}" for status, n in sorted(self._outcomes.items()))
             lines.insert(0, f"{self._outcomes.total()} jobs: {each}.")
         did_something = self.failed or any(state.get("new") for state in self.jobs.values())
         return lines if lines or did_something else ["Nothing new in the inbox."]
@@ -197,12 +195,50 @@ class Watch:
             self._left[key] = str(error)
         return key not in self._left
 
-    def _carry_out(self, info: Info) -> None:
-        if object_kind(info.key) == "clip":
-            self._finish_trace(info, trace_clip(info.key, self._runtime))
-            return
-        outcome = carry_out(info.key, self._runtime)
-        if isinstance(outcome, Finished):
+    def _carry_out_all(self, infos: list[Info], at_once: int) -> bool:
+        """Carry out objects, several at once; return whether there is more to do."""
+        left, again = deque(infos), list[Info]()
+        runtime = replace(self._runtime, concurrency=Concurrency())
+        jobs = runtime.concurrency.jobs
+
+        def carry_out_next() -> bool:
+            with jobs.lock:
+                if not left:
+                    return False
+                info = left.popleft()
+            if self._carry_out(info, runtime):
+                again.append(info)
+            return True
+
+        jobs.repeat(carry_out_next, min(len(infos), at_once))
+        return bool(again)
+
+    def _carry_out(self, info: Info, runtime: Runtime) -> bool:
+        """Carry out an object; return whether it is to be tried again."""
+        if 0 <= runtime.inbox.now() - info.modified < SETTLING_SECONDS:
+            return True
+        reporting = runtime.concurrency.jobs.lock
+        do = trace_clip if object_kind(info.key) == "clip" else carry_out
+        try:
+            outcome = do(info.key, runtime)
+        except Unavailable as exc:
+            with reporting:
+                return self._postpone(info.key, exc)
+        except Refused as exc:
+            with reporting:
+                self._finish(info, {"status": "refused", "error": exc.code, "message": exc.message})
+                self.failed = True
+                self._progress.report(f"{info.key}: {exc}")
+        else:
+            with reporting:
+                self._failing.pop(info.key, None)
+                self._take(info, outcome)
+        return False
+
+    def _take(self, info: Info, outcome: Outcome | Trace) -> None:
+        if isinstance(outcome, Trace):
+            self._finish_trace(info, outcome)
+        elif isinstance(outcome, Finished):
             self._finish_job(info, outcome.result)
         elif isinstance(outcome, Waiting):
             self.waiting = True

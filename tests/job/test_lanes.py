@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import pytest
 
 from core.crypto import sealing
 from core.errors import Unavailable
-from core.job.lanes import Lanes, Stopped
+from core.job.lanes import Lanes, Places, Stopped
 from core.job.runtime import Runtime, Step
 from core.voice import SpeechChunk, Voiceprint
 from tests.support.present import present
-from tests.support.runtime import BuzzVoice, local_runtime, put_job, run_job, with_voice
+from tests.support.runtime import local_runtime, put_job, run_job, with_voice
+from tests.support.side_by_side import SECONDS, Together
 
 ITEMS = [
     {
@@ -27,37 +28,6 @@ ITEMS = [
     }
     for n in range(6)
 ]
-SECONDS = 20
-
-
-@dataclass
-class Together(BuzzVoice):
-    """A voice whose first calls wait for one another, which shows that they run at once."""
-
-    callers: int = 3
-    expected: int = 3
-    """Calls that wait for one another."""
-    then: Callable[[str], object] = lambda text: None
-    """Called with a text when all of these calls have begun, before it is spoken."""
-    most: int = 0
-    """Calls that ran at once."""
-
-    def __post_init__(self) -> None:
-        self._barrier = threading.Barrier(self.expected)
-        self._lock, self._now, self._begun = threading.Lock(), 0, 0
-
-    def speak(self, text: str, voiceprint: Voiceprint, **how: Any) -> Iterator[SpeechChunk]:
-        with self._lock:
-            self._now, self._begun = self._now + 1, self._begun + 1
-            self.most, is_first = max(self.most, self._now), self._begun <= self.expected
-        try:
-            if is_first:
-                self._barrier.wait(SECONDS)
-            self.then(text)
-            yield from super().speak(text, voiceprint, **how)
-        finally:
-            with self._lock:
-                self._now -= 1
 
 
 def opened(runtime: Runtime) -> dict[str, bytes]:
@@ -178,3 +148,31 @@ def test_lanes_end_with_the_work_and_a_lane_that_is_stopped_says_so() -> None:
     with pytest.raises(Stopped):
         lanes.check()
     assert lanes_alive() == []
+
+
+def test_places_go_to_whoever_waits_longest() -> None:
+    """A job of one item need not wait for the end of a long one."""
+    places, order = Places(), list[str]()
+    is_held, may_end = threading.Event(), threading.Event()
+
+    def long_job() -> None:
+        for number in range(3):
+            with places.hold(1):
+                order.append(f"long {number}")
+                is_held.set()
+                may_end.wait(SECONDS)
+
+    def short_job() -> None:
+        with places.hold(1):
+            order.append("short")
+
+    threads = [threading.Thread(target=job) for job in (long_job, short_job)]
+    threads[0].start()
+    is_held.wait(SECONDS)
+    threads[1].start()
+    while len(places._waiting) < 1:
+        time.sleep(0.001)
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["long 0", "short", "long 1", "long 2"]

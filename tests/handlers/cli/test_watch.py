@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ import soundfile
 import soxr
 from rich.console import Console
 
-from core.errors import Unavailable
+from core.errors import Misconfigured, Unavailable
 from core.job import commit
 from core.job.lease import Lease
 from core.job.runtime import Runtime
@@ -25,6 +26,7 @@ from handlers.cli.screen import Progress
 from handlers.cli.status import show_status
 from handlers.cli.watch import SETTLING_SECONDS, Watch, watch_until_stopped
 from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, local_settings, put_job
+from tests.support.side_by_side import Together
 
 
 @pytest.fixture
@@ -285,6 +287,41 @@ def test_a_run_speaks_only_of_what_is_new(runtime: Runtime) -> None:
     assert "carried out before, as job" in again.out.getvalue()
     assert "voicedrop retry " in again.out.getvalue()
     assert again.exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", [0, 1])
+def test_jobs_of_one_item_are_made_at_once_and_their_voice_is_learned_once(
+    tmp_path: Path, lanes: int
+) -> None:
+    voice = Together(expected=1 if lanes else 3)
+    runtime = local_runtime(tmp_path, voice=voice, lanes=lanes)
+    keys = [put_job(runtime, name=f"{n}") for n in range(5)]
+    settle(runtime)
+    watch = Looking(runtime)
+    assert watch.poll() is False
+    assert voice.most == (lanes or 3)
+    assert len(voice.enrolled) == 1
+    assert sorted(watch.jobs) == keys
+    assert watch.closing_lines() == ["5 jobs: 5 succeeded."]
+
+
+@pytest.mark.slow
+def test_a_job_that_the_operator_must_correct_ends_the_jobs_beside_it(tmp_path: Path) -> None:
+    def fail(text: str) -> None:
+        if text == "Fail.":
+            raise Misconfigured("MODEL_INVALID")
+
+    voice = Together(then=fail, seconds_each=0.1)
+    runtime = local_runtime(tmp_path, voice=voice)
+    put_job(runtime, name="bad", items=[{"id": "a", "text": "Fail."}])
+    put_job(runtime, name="good", items=[{"id": n, "text": "Good. " * 60} for n in "ab"])
+    settle(runtime)
+    with pytest.raises(Misconfigured):
+        Looking(runtime).poll()
+    assert [one.name for one in threading.enumerate() if one.name.startswith("lane")] == []
+    assert voice.most == 3
+    assert list(runtime.results.list("out/")) == []
 
 
 @pytest.mark.slow

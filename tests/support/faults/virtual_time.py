@@ -165,6 +165,23 @@ class _Lock:
         self._held = False
 
 
+class _Condition(_Lock):
+    """Whoever waits continues after the next `notify_all`."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__(scheduler)
+        self._notified = 0
+
+    def wait(self) -> None:
+        before = self._notified
+        self.__exit__()
+        self._scheduler.pause(float("inf"), lambda: self._notified > before)
+        self.__enter__()
+
+    def notify_all(self) -> None:
+        self._notified += 1
+
+
 class _Event:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler, self._set = scheduler, False
@@ -192,6 +209,7 @@ def virtual_threading(scheduler: Scheduler) -> SimpleNamespace:
     """Return a replacement of the module `threading` for code that runs in tasks."""
     return SimpleNamespace(
         Lock=partial(_Lock, scheduler),
+        Condition=partial(_Condition, scheduler),
         Event=partial(_Event, scheduler),
         Thread=partial(_Thread, scheduler),
     )
