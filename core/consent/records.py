@@ -22,7 +22,7 @@ import msgspec
 from core.documents import canonical, violation
 from core.documents.violation import string_pattern
 from core.errors import ExplainedError, Refused
-from core.manifest.fields import Id, Language, Voice
+from core.manifest.fields import Channel, Id, Language, Voice, Window
 from core.manifest.validate import join_pointer
 
 SCHEMA: Literal["voicedrop/consent/1"] = "voicedrop/consent/1"
@@ -144,6 +144,10 @@ class ConsentClaim(NamedTuple):
     """JSON pointer into the manifest, for errors."""
     recording: str = ""
     """Its key in the inbox; empty if it is not known, so that errors name its digest."""
+    channel: Channel = "mix"
+    window: Window = "best"
+    """From which part of it the voice is learned, like `channel`; another person may speak in
+    another one."""
 
     @property
     def is_auxiliary(self) -> bool:
@@ -153,10 +157,9 @@ class ConsentClaim(NamedTuple):
     @staticmethod
     def of(voice: Voice, index: int, digest: str, pointer: str) -> ConsentClaim:
         """Return the claim for `voice.recordings[index]`; pointer: that of the voice."""
-        key = voice.recordings[index]
-        if index == 0:
-            return ConsentClaim(voice.consent, digest, join_pointer(pointer, "consent"), key)
-        return ConsentClaim(voice.consent, digest, f"{pointer}/aux/{index - 1}", key)
+        key, part = voice.recordings[index], (voice.channel, voice.window)
+        place = f"{pointer}/aux/{index - 1}" if index else join_pointer(pointer, "consent")
+        return ConsentClaim(voice.consent, digest, place, key, *part)
 
 
 def parse_consent(record: bytes, *, pointer: str = "") -> Consent:

@@ -227,9 +227,10 @@ def voiceprint_key(recording: str, name: str) -> str:
     return f"{voice_prefix(recording)}{name}{SEALED_SUFFIX}"
 
 
-def statement_check_key(recording: str, record: str) -> str:
-    """`record`: SHA-256 of the consent record that names the statement."""
-    return f"{voice_prefix(recording)}statement-{record}.json"
+def statement_check_key(recording: str, record: str, channel: str, window: str) -> str:
+    """`record`: SHA-256 of the consent record that names the statement. `channel`, `window`: the
+    part of the recording with which it was compared, as in the manifest."""
+    return f"{voice_prefix(recording)}statement-{record}.{channel}.{window}.json"
 
 
 def protection_key(recording: str) -> str:

@@ -104,7 +104,10 @@ def test_the_worker_can_keep_everything_in_the_control_bucket_but_protections() 
         *(keys.pending_key("refs/a.wav", "a"), keys.quota_key("2026-01-01"), keys.plan_key("a")),
         *(keys.shard_key("a", 1), keys.queue_key("a"), keys.LOG_REFUSED + "a"),
         *(keys.voice_key_key(digest), keys.voiceprint_key(digest, "a")),
-        *(keys.statement_check_key(digest, digest), keys.unbound_voiceprint_key("a")),
+        *(
+            keys.statement_check_key(digest, digest, "mix", "best"),
+            keys.unbound_voiceprint_key("a"),
+        ),
     ]
     for action in ("oss:GetObject", "oss:PutObject", "oss:DeleteObject"):
         assert all(allowed(action, f"voicedrop-control/{key}") for key in kept)

@@ -6,6 +6,7 @@ share 1.2 s; a stranger is another clip."""
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 import watermark
 from core.audio import encoding
@@ -113,6 +116,52 @@ def test_why_a_statement_is_not_verified_is_in_the_result(
     runtime.inbox.put(key, runtime.inbox.get("jobs/one.manifest.json", limit=10**6).data)
     error = present(run_job(key, runtime).items[0].error)
     assert (error.code, reason in error.message) == ("CONSENT_UNVERIFIED", True)
+
+
+def test_all_the_speech_in_a_statement_must_be_in_the_voice(runtime: Runtime) -> None:
+    """Somebody reads the statement and appends the recording of the person, or speaks beside it."""
+    person, stranger = load_clip(), load_clip(NAMES[1])
+    appended = np.concatenate([stranger * 0.1, np.zeros(RATE // 2, np.float32), person])
+    beside = np.stack([stranger, stranger, person * 0.6, *[np.zeros_like(person)] * 3], axis=1)
+    for samples in (appended, beside):
+        statement = io.BytesIO()
+        soundfile.write(statement, samples, RATE, format="FLAC")
+        assert "Another voice" in checked(run(runtime, statement.getvalue())).reason
+
+
+def test_what_was_not_compared_with_the_reference_is_not_heard(runtime: Runtime) -> None:
+    """Words that are too quiet to count as speech are no words of the statement."""
+    heard: list[Audio] = []
+
+    def hear(audio: Audio, language: str) -> str:
+        heard.append(audio)
+        return SAID
+
+    whispered = np.concatenate([load_clip(NAMES[1]) * 0.002, load_clip()])
+    statement = encoding.encode(Audio(whispered, RATE), "flac").data
+    assert checked(run(replace(runtime, hear_statement=hear), statement)).verified
+    (audio,) = heard
+    assert not audio.samples[: 5 * audio.rate].any()
+    assert audio.samples[7 * audio.rate :].any()
+
+
+def test_the_statement_must_be_in_the_voice_of_the_part_that_is_used(runtime: Runtime) -> None:
+    """One channel of the recording is that of somebody who stated nothing."""
+    both = io.BytesIO()
+    sides = np.stack([load_clip(), load_clip(NAMES[1]) * 0.3], axis=1)
+    soundfile.write(both, sides, RATE, format="FLAC")
+    covered = [hashlib.sha256(both.getvalue()).hexdigest()]
+    run(runtime, ref_audio_sha256=covered)
+    runtime.inbox.put("refs/alice.flac", both.getvalue())
+    manifest = json.loads(runtime.inbox.get("jobs/one.manifest.json", limit=10**6).data)
+    manifest["mode"] = "validate"
+    verified: list[bool] = []
+    for channel in ("left", "right", "left"):
+        manifest["voices"]["alice"]["channel"] = channel
+        manifest["id"] = f"{channel}-{len(verified)}"
+        runtime.inbox.put("jobs/two.manifest.json", json.dumps(manifest).encode())
+        verified.append(checked(run_job("jobs/two.manifest.json", runtime)).verified)
+    assert verified == [True, False, True]
 
 
 def test_our_own_speech_is_no_statement(runtime: Runtime) -> None:

@@ -446,14 +446,20 @@ def _voices(runtime: Runtime) -> Iterable[Kind]:
     records_ = ("c" * 64, "d" * 64)
     for record in records_:
         check = KeptCheck(
-            recording=recordings[0], record=record, check=StatementCheck(verified=True)
+            recording=recordings[0],
+            record=record,
+            channel="mix",
+            window="best",
+            check=StatementCheck(verified=True),
         )
-        key = keys.statement_check_key(recordings[0], record)
+        key = keys.statement_check_key(recordings[0], record, "mix", "best")
         runtime.control.put(key, signed.sign(check, runtime.keys.signing))
     yield Kind(
         name="statement check",
         bucket="control",
-        keys=tuple(keys.statement_check_key(recordings[0], r) for r in records_),  # type: ignore[arg-type]
+        keys=tuple(  # type: ignore[arg-type]
+            keys.statement_check_key(recordings[0], r, "mix", "best") for r in records_
+        ),
         read=lambda runtime, index: _statement_check(recordings[0], records_[index], runtime),
         made_by=("statement_check_key",),
         forge=lambda document: document["check"].update(verified=False),
@@ -492,9 +498,8 @@ def _voice_key(recording: str, runtime: Runtime) -> Any:
 def _statement_check(recording: str, record: str, runtime: Runtime) -> Any:
     from core.job import statement_check
 
-    gate: Any = None
-    key = keys.statement_check_key(recording, record)
-    return statement_check._read(key, gate, runtime)
+    key = keys.statement_check_key(recording, record, "mix", "best")
+    return statement_check._read(key, runtime)
 
 
 def _voiceprint_reader(
