@@ -19,7 +19,18 @@ from core.batch import parts, plan
 from core.batch.plan import Plan, Shard
 from core.consent.records import ConsentClaim
 from core.errors import Notice, Refused
-from core.job import attempt, commit, each_item, enrolment, item, lease, reuse, subtitles, withdrawn
+from core.job import (
+    attempt,
+    commit,
+    each_item,
+    enrolment,
+    erasure,
+    item,
+    lease,
+    reuse,
+    subtitles,
+    withdrawn,
+)
 from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item
 from core.result import cost, document
@@ -84,7 +95,9 @@ def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
         cost=_cost(job.job_id, gathered.costs, share.charged, runtime),
         notices=[*job.notices, *changed],
     )
-    return commit.commit_result(result, runtime)
+    committed = commit.commit_result(result, runtime)
+    erasure.account_for_deleted(committed, runtime)
+    return committed
 
 
 def _cost(

@@ -26,7 +26,7 @@ from core.result import document, tombstone
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult
 from core.result.tombstone import ErasedFile, Tombstone, Withdrawal
-from core.result.withdrawn_voices import WithdrawnSince
+from core.result.withdrawn_voices import WithdrawnSince, recordings_of
 from core.storage.object_keys import (
     OUTPUTS,
     SEALED_SUFFIX,
@@ -53,6 +53,7 @@ def erase_outputs(
     reason: str,
     items: Collection[str] | None = None,
     withdrawal: Withdrawal | None = None,
+    skip_damaged: bool = False,
 ) -> list[Tombstone]:
     """Delete outputs of a finished job, with their subtitles and with the joined files of the job
     that contain them.
@@ -60,10 +61,12 @@ def erase_outputs(
     `items`: ids of items, or `chapters/<id>` of joined files; None: everything. An output that the
     job kept from an earlier job is erased there, with what that job joined from it. Returns the new
     tombstones, one for each of these jobs; none if everything was erased before. Safe to repeat.
+    `skip_damaged`: leave out the items of parts that were changed or deleted.
 
-    Raises Refused OBJECT_MISSING if the job has no result, VALUE_RANGE for an item without output.
+    Raises Refused OBJECT_MISSING if the job has no result, VALUE_RANGE for an item without output,
+    and for damaged parts what `document.read_items` raises.
     """
-    made = _read_outputs(job_id, runtime)
+    made = _read_outputs(job_id, runtime, skip_damaged=skip_damaged)
     names = _with_joined_files(made, made if items is None else items, job_id)
     kept: dict[str, list[str]] = {}
     files: dict[ErasedFile, str] = {}
@@ -90,7 +93,14 @@ def erase_outputs(
         tombstones.append(_put_tombstone(about, runtime))
         complete_erasures(job_id, runtime)
     for owner, ids in kept.items():
-        tombstones += erase_outputs(owner, runtime, reason=reason, items=ids, withdrawal=withdrawal)
+        tombstones += erase_outputs(
+            owner,
+            runtime,
+            reason=reason,
+            items=ids,
+            withdrawal=withdrawal,
+            skip_damaged=skip_damaged,
+        )
     return tombstones
 
 
@@ -107,19 +117,51 @@ def erase_withdrawn(record: bytes, runtime: Runtime) -> list[Tombstone]:
             items = _withdrawn_items(job_id, set(consent.ref_audio_sha256), runtime)
             for at, ids in items.items():
                 withdrawal = msgspec.structs.replace(about, withdrawn=at)
-                tombstones += erase_outputs(
-                    job_id, runtime, reason="consent withdrawn", items=ids, withdrawal=withdrawal
-                )
+                tombstones += _erase_withdrawn_items(job_id, ids, withdrawal, runtime)
     return tombstones
 
 
-def delete_unclaimed(record: bytes, runtime: Runtime) -> list[str]:
-    """Delete the outputs of the recordings of a withdrawn record that were stored before, in jobs
-    without a result that we signed for them: their own records name the recordings.
+def account_for_deleted(result: Result, runtime: Runtime) -> list[Tombstone]:
+    """Leave tombstones for the outputs of withdrawn voices that are gone: `delete_unclaimed`
+    deleted them before the result was stored that names them."""
+    recordings = {one for used in result.voices.values() for one in recordings_of(used)}
+    notes = [n for one in sorted(recordings) for n in runtime.consents.find_withdrawals(one)]
+    if not notes:
+        return []
+    records = {document.format_timestamp(note.at.timestamp()): note.record for note in notes}
+    stored = {info.key for info in runtime.results.list(job_prefix(result.job_id))}
+    made = _read_outputs(result.job_id, runtime, skip_damaged=True)
+    tombstones = []
+    for at, ids in _withdrawn_items(result.job_id, recordings, runtime).items():
+        own = [id_ for id_ in ids if not getattr(made[id_], "kept_from", "")]
+        gone = [id_ for id_ in own if not stored.issuperset(document.sealed_keys([made[id_]]))]
+        if gone:
+            about = Withdrawal(record_sha256=records[at], withdrawn=at)
+            tombstones += _erase_withdrawn_items(result.job_id, gone, about, runtime)
+    return tombstones
 
-    `erase_withdrawn` does not see them, because somebody deleted or overwrote the result. Returns
-    their keys; there is no tombstone, because no result claims them. Raises Refused
-    CONSENT_INVALID.
+
+def _erase_withdrawn_items(
+    job_id: str, ids: Collection[str], withdrawal: Withdrawal, runtime: Runtime
+) -> list[Tombstone]:
+    return erase_outputs(
+        job_id,
+        runtime,
+        reason="consent withdrawn",
+        items=ids,
+        withdrawal=withdrawal,
+        skip_damaged=True,
+    )
+
+
+def delete_unclaimed(record: bytes, runtime: Runtime) -> list[str]:
+    """Delete the outputs of the recordings of a withdrawn record that were stored before and that
+    no result names which we signed: their own records name the recordings.
+
+    `erase_withdrawn` does not see them, because somebody deleted or changed the result or a part of
+    it, or because the job is not finished. Returns their keys; there is no tombstone, because no
+    result claims them. If a result does later, its worker leaves one (`account_for_deleted`).
+    Raises Refused CONSENT_INVALID.
     """
     at = {
         recording: max(note.at for note in notes).timestamp()
@@ -127,9 +169,9 @@ def delete_unclaimed(record: bytes, runtime: Runtime) -> list[str]:
         if (notes := runtime.consents.find_withdrawals(recording))
     }
     deleted = []
-    has_result = cache(partial(_has_result, runtime))
+    named_keys = cache(partial(_named_keys, runtime))
     for info in list(runtime.results.list(OUTPUTS)):
-        if not info.key.endswith(SEALED_SUFFIX) or has_result(job_id_of(info.key)):
+        if not info.key.endswith(SEALED_SUFFIX) or info.key in named_keys(job_id_of(info.key)):
             continue
         stored = runtime.results.head(info.key)
         named = object_record.recordings_of(stored, runtime) if stored else []
@@ -139,11 +181,12 @@ def delete_unclaimed(record: bytes, runtime: Runtime) -> list[str]:
     return deleted
 
 
-def _has_result(runtime: Runtime, job_id: str) -> bool:
-    try:
-        return commit.read_result(job_id, runtime) is not None
-    except Refused:
-        return False
+def _named_keys(runtime: Runtime, job_id: str) -> set[str]:
+    """Return the keys of the outputs that the result of a job names; none if it has no result."""
+    with suppress(Refused):
+        made = _read_outputs(job_id, runtime, skip_damaged=True)
+        return set(document.sealed_keys(made.values()))
+    return set()
 
 
 def _finished_jobs(runtime: Runtime) -> list[str]:
@@ -159,7 +202,7 @@ def _withdrawn_items(
     if result := commit.read_result(job_id, runtime):
         read = commit.part_reader(runtime)
         since = WithdrawnSince(result, read, runtime.results, runtime.keys.verifying)
-        for item in document.read_items(result, read):
+        for item in _items_of(result, runtime, skip_damaged=True):
             if (at := since(item)) and not set(recordings).isdisjoint(since.recordings(item)):
                 found.setdefault(at, []).append(item.id)
     return found
@@ -199,14 +242,21 @@ def find_keepers(
                 yield other, ids
 
 
-def _read_outputs(job_id: str, runtime: Runtime) -> Made:
+def _read_outputs(job_id: str, runtime: Runtime, *, skip_damaged: bool) -> Made:
     result: Result | None = commit.read_result(job_id, runtime)
     if result is None:
         message = f"Job {job_id} has no result, so there is nothing to erase."
         raise Refused("OBJECT_MISSING", message, pointer=result_key(job_id))
-    items = document.read_items(result, commit.part_reader(runtime))
+    items = _items_of(result, runtime, skip_damaged=skip_damaged)
     outputs: dict[str, ItemResult | Chapter] = {item.id: item for item in items if item.output}
     return outputs | {chapter_name(one.id): one for one in result.chapters if one.output}
+
+
+def _items_of(result: Result, runtime: Runtime, *, skip_damaged: bool) -> Iterator[ItemResult]:
+    yield from result.items
+    for ref in result.parts:
+        with suppress(*([Refused] if skip_damaged else [])):
+            yield from document.read_part(ref, commit.part_reader(runtime)).items
 
 
 def _with_joined_files(made: Made, names: Collection[str], job_id: str) -> list[str]:

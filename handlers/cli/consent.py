@@ -123,7 +123,7 @@ def consent_withdraw(
         output["tombstones"] = [msgspec.to_builtins(one) for one in tombstones]
         deleted = output["deleted"] = erasure.delete_unclaimed(data, runtime)
         lines += describe_erasures(tombstones) if tombstones or not deleted else []
-        lines += [f"{key}: deleted; its job has no genuine result" for key in deleted]
+        lines += [f"{key}: deleted; no genuine result names it" for key in deleted]
     screen.show(screen.CommandOutput(output, lines), as_json=as_json)
 
 

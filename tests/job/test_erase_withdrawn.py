@@ -12,8 +12,9 @@ from core.consent import records
 from core.crypto import keys
 from core.job import erasure
 from core.job.runtime import Runtime
-from core.storage.object_keys import result_key, shards_prefix
+from core.storage.object_keys import part_key, result_key, shards_prefix, tombstone_key
 from handlers.jobs import carry_out_shard, integrate_log
+from tests.support.present import present
 from tests.support.runtime import (
     REFERENCE,
     consent_record,
@@ -28,6 +29,17 @@ ITEMS = [{"id": name, "text": f"These are the words of {name}."} for name in ("a
 
 def sealed(runtime: Runtime) -> set[str]:
     return {i.key for i in runtime.results.list("out/") if i.key.endswith(".sealed")}
+
+
+def findings(runtime: Runtime, root: Path) -> list[tuple[str, str]]:
+    sources = Sources(
+        results=runtime.results,
+        control=runtime.control,
+        inbox=runtime.inbox,
+        keys=keys.load_reading_keys(root / "keys"),
+    )
+    report = audit.build_report(audit.audit_bucket(sources), sources, "")
+    return [(finding.code, finding.key) for finding in report.findings]
 
 
 @pytest.mark.slow
@@ -68,14 +80,7 @@ def test_every_output_of_the_voice_is_erased_and_the_audit_stays_clean(tmp_path:
     assert sealed(runtime) == {f"out/{job.job_id}/bob{n}.wav.sealed" for n in range(2)}
     assert erasure.erase_withdrawn(record, runtime) == []
     integrate_log(runtime)
-    sources = Sources(
-        results=runtime.results,
-        control=runtime.control,
-        inbox=runtime.inbox,
-        keys=keys.load_reading_keys(tmp_path / "keys"),
-    )
-    report = audit.build_report(audit.audit_bucket(sources), sources, "")
-    assert [(f.code, f.key) for f in report.findings] == []
+    assert findings(runtime, tmp_path) == []
 
 
 @pytest.mark.slow
@@ -98,3 +103,46 @@ def test_an_output_whose_result_was_damaged_is_deleted_too(tmp_path: Path, how: 
     assert erasure.erase_withdrawn(record, runtime) == []
     assert len(erasure.delete_unclaimed(record, runtime)) == len(ITEMS)
     assert sealed(runtime) == kept
+
+
+def cut_in_two(runtime: Runtime) -> list[str]:
+    """Cut a job of two items into shards; return their keys."""
+    job = split_job(put_job(runtime, items=ITEMS), runtime)
+    listed = runtime.control.list(shards_prefix(job.job_id))
+    return [info.key for info in listed if info.key.endswith(".jsonl")]
+
+
+def withdraw(runtime: Runtime) -> bytes:
+    record = runtime.inbox.get("consent/alice.json", limit=10**6).data
+    runtime.consents.withdraw(record, runtime.results.now())
+    return record
+
+
+def test_what_is_erased_of_an_unfinished_job_has_a_tombstone_when_it_is_finished(
+    tmp_path: Path,
+) -> None:
+    """One part is signed and names an output; the result that will name it is not stored yet."""
+    runtime = local_runtime(tmp_path, shard_items=1)
+    first, second = cut_in_two(runtime)
+    carry_out_shard(first, runtime)
+    record = withdraw(runtime)
+    assert erasure.erase_withdrawn(record, runtime) == []
+    (deleted,) = erasure.delete_unclaimed(record, runtime)
+    done = present(carry_out_shard(second, runtime))
+    integrate_log(runtime)
+    assert (done.totals.succeeded, done.totals.failed, sealed(runtime)) == (1, 1, set())
+    assert findings(runtime, tmp_path) == []
+    data = runtime.results.get(tombstone_key(done.job_id, 0), limit=10**6).data
+    assert deleted.encode() in data
+    assert erasure.account_for_deleted(done, runtime) == []
+
+
+def test_an_output_is_erased_though_a_part_of_its_job_was_damaged(tmp_path: Path) -> None:
+    runtime = local_runtime(tmp_path, shard_items=1)
+    done = present([carry_out_shard(key, runtime) for key in cut_in_two(runtime)][-1])
+    stored = runtime.results.get(part_key(done.job_id, 1), limit=10**6).data
+    runtime.results.put(part_key(done.job_id, 1), stored + b" ")
+    record = withdraw(runtime)
+    assert [one.items for one in erasure.erase_withdrawn(record, runtime)] == [["a"]]
+    assert erasure.delete_unclaimed(record, runtime) == [f"out/{done.job_id}/b.wav.sealed"]
+    assert sealed(runtime) == set()
