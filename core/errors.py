@@ -194,7 +194,7 @@ NOTICES: Mapping[str, str] = {
     "LABEL_WAIVED": "The operator or producer waived the label that the law requires.",
     "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file has none.",
     "CHAPTERS_NOT_JOINED": "Items name chapters but were not joined: output.concatenate is none.",
-    "OUTPUT_REMOVED": "Consent was withdrawn before the job was finished: the file was deleted.",
+    "OUTPUT_REMOVED": "Consent ended before the job was finished: the file was deleted.",
     "ENGINE_CHANGED": "Items of this job were made by different engine versions.",
 }
 

@@ -100,10 +100,11 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     key = output_key(run.job_id, item.id, item.format)
     recordings = [claim.reference_sha256 for claim in voice.claims]
     engine = runtime.voice.fingerprint
+    # First, because the record may have been replaced since a worker stored the output.
+    voice.gate.admit(*voice.gate.spoken_languages(item.text, item.language))
     if stored := adopt(item, recordings, engine, job, run.job_id, runtime):
         return stored
     fingerprint = fingerprint_of(item, recordings, engine)
-    voice.gate.admit(*voice.gate.spoken_languages(item.text, item.language))
     stopwatch = run.stopwatch(item.id)
     spoken = _speak(item, voice, run, stopwatch)
     with stopwatch.stage("consent"):

@@ -9,7 +9,7 @@ is stored first. What a worker leaves that dies between the two is deleted by a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -21,8 +21,20 @@ from core.job.each_item import failed_item
 from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult
-from core.storage.object_keys import output_key
+from core.storage.object_keys import job_prefix, output_key
 
+REFUSED_BY_CONSENT = frozenset(
+    {
+        "CONSENT_EXPIRED",
+        "CONSENT_INVALID",
+        "CONSENT_MISSING",
+        "CONSENT_REVOKED",
+        "CONSENT_SCOPE",
+        "CONSENT_UNVERIFIED",
+        "VOICE_PROTECTED",
+    }
+)
+"""Codes of the items that consent does not cover."""
 Claims = Mapping[str, Iterable[ConsentClaim]]
 """Voice name -> its recordings, with the records that are named for them."""
 
@@ -51,26 +63,41 @@ def find_withdrawn(
 def remove_outputs(
     items: list[ItemResult], job: Job, errors: Mapping[str, JobError], run: Run
 ) -> list[ItemResult]:
-    """Fail the items of withdrawn voices, and name what is stored of them.
+    """Fail the items of withdrawn voices, and name what is stored of them and of items to which
+    consent was refused: a worker may have stored their outputs while there was consent, and died.
 
     `errors`: what `find_withdrawn` returned. An output that was kept from an earlier job is not
     removed, because the result of that job names it.
     """
-    wanted = {item.index: item for item in job.items if item.voice in errors}
+    wanted = {item.index: item for item in job.items}
+    refused = {
+        result.index: errors.get(item.voice)
+        for result in items
+        if (item := wanted.get(result.index)) and (item.voice in errors or _lacks_consent(result))
+    }
+    if not refused:
+        return items
+    stored = {info.key for info in run.runtime.results.list(job_prefix(run.job_id))}
     return [
-        _removed(result, wanted[result.index], errors[wanted[result.index].voice], run)
-        if result.index in wanted
+        _removed(result, wanted[result.index], refused[result.index], run.job_id, stored)
+        if result.index in refused
         else result
         for result in items
     ]
 
 
-def _removed(result: ItemResult, item: Item, error: JobError, run: Run) -> ItemResult:
-    failed = result if result.error else failed_item(item.id, item.index, error, item)
+def _lacks_consent(result: ItemResult) -> bool:
+    return result.error is not None and result.error.code in REFUSED_BY_CONSENT
+
+
+def _removed(
+    result: ItemResult, item: Item, error: JobError | None, job_id: str, stored: Collection[str]
+) -> ItemResult:
+    failed = failed_item(item.id, item.index, error, item) if error and not result.error else result
     if result.kept_from or any(notice.code == "OUTPUT_REMOVED" for notice in failed.notices):
         return failed
-    keys = [output_key(run.job_id, item.id, form) for form in (item.format, *item.subtitle)]
-    notices = [removal(key) for key in keys if run.runtime.results.head(key)]
+    keys = [output_key(job_id, item.id, form) for form in (item.format, *item.subtitle)]
+    notices = [removal(key) for key in keys if key in stored]
     return msgspec.structs.replace(failed, notices=[*failed.notices, *notices])
 
 

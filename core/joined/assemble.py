@@ -80,8 +80,9 @@ def release(
         errors = withdrawn.find_withdrawn(voices, claims, run.runtime)
         items = withdrawn.remove_outputs(items, job, errors, run)
         chapters = join(job, items, claims, run)
-    if errors := withdrawn.find_withdrawn(voices, claims, run.runtime):
-        items = withdrawn.remove_outputs(items, job, errors, run)
+    errors = withdrawn.find_withdrawn(voices, claims, run.runtime)
+    items = withdrawn.remove_outputs(items, job, errors, run)
+    if errors:
         chapters = _without_voices(chapters, job, errors)
         notices = _name_unclaimed(chapters, run)
     return Released(items, chapters, notices)
