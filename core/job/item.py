@@ -108,7 +108,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     stopwatch = run.stopwatch(item.id)
     spoken = _speak(item, voice, run, stopwatch)
     with stopwatch.stage("consent"):
-        protected.withhold(spoken, runtime.protected_voices(), voice.gate, item.pointer)
+        _refuse_protected(spoken, item, voice, runtime)
     sentences = subtitles.sentence_times(item.text, spoken, SENTENCE_PAUSE)
     speech = _shape(waveform.join(spoken, SENTENCE_PAUSE), item, job, stopwatch)
     payload = registry.register(runtime.results, runtime.keys, run.job_id, item.id)
@@ -164,6 +164,18 @@ def _speak(item: Item, voice: Enrolled, run: Run, stopwatch: Stopwatch) -> list[
     if not sentences:
         raise Failed("OUTPUT_SILENT", pointer=item.pointer)
     return sentences
+
+
+def _refuse_protected(
+    spoken: Sequence[SpeechChunk], item: Item, voice: Enrolled, runtime: Runtime
+) -> None:
+    """Raises Refused VOICE_PROTECTED if the recording or the speech is in a protected voice whose
+    owner the record, as it is now, does not name."""
+    compared = runtime.protected_voices()
+    if compared.voices:
+        gate = runtime.consents.open_gate(voice.gate.claim)
+        protected.admit(voice.examination.protected, compared, gate, gate.claim.recording)
+        protected.withhold(spoken, compared, gate, item.pointer)
 
 
 def _shape(speech: Audio, item: Item, job: Job, stopwatch: Stopwatch) -> Audio:

@@ -46,11 +46,10 @@ def withhold(
 ) -> None:
     """Raises Refused VOICE_PROTECTED if the speech is in a protected voice whose owner the consent
     record does not name."""
-    if protected.voices:
-        matches = find_matches(waveform.join(spoken), protected)
-        if others := protected.without_permission(matches, gate.protection_owner):
-            message = f"The speech resembles a protected voice ({_short(others)}): not released."
-            raise Refused("VOICE_PROTECTED", message, pointer=pointer)
+    matches = find_matches(waveform.join(spoken), protected)
+    if others := protected.without_permission(matches, gate.protection_owner):
+        message = f"The speech resembles a protected voice ({_short(others)}): not released."
+        raise Refused("VOICE_PROTECTED", message, pointer=pointer)
 
 
 def _short(ids: Sequence[str]) -> str:

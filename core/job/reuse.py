@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache, partial
 
 import msgspec
 
@@ -39,12 +40,7 @@ def find_reusable_items(
     `fetch` returns the bytes of a part. Raises what `document.read_items` raises.
     """
     keys = list(runtime.keys.watermark.values())
-    changed = {
-        name
-        for name, spec in job.voices.items()
-        if _recording_changed(spec, earlier.voices.get(name), runtime)
-    }
-    items = {item.id: item for item in job.items if item.voice not in changed}
+    items = {item.id: item for item in job.items}
     results = [
         kept
         for r in document.read_items(earlier, fetch)
@@ -65,9 +61,9 @@ def find_reusable_items(
 def _claims_in_force(
     made: Collection[tuple[str, str]], job: Job, earlier: Result, runtime: Runtime
 ) -> dict[tuple[str, str], list[ConsentClaim]]:
-    """(job that made items, voice name) -> the recordings that it used, if they are known and none
-    of them is withdrawn."""
-    claims = {}
+    """(job that made items, voice name) -> the recordings that it used, if they are known, the same
+    now, and none of them is withdrawn. The job `earlier` may have kept the items itself."""
+    claims, digest = {}, cache(partial(_digest, runtime))
     for maker, name in made:
         result = earlier if maker == earlier.job_id else read_result(maker, runtime)
         used = result.voices.get(name) if result else None
@@ -75,7 +71,8 @@ def _claims_in_force(
             pointer, spec = join_pointer("/voices", name), job.voices[name]
             digests = [used.reference_sha256, *(one.reference_sha256 or "" for one in used.aux)]
             made_from = [ConsentClaim.of(spec, i, one, pointer) for i, one in enumerate(digests)]
-            if not any(map(runtime.consents.is_withdrawn, made_from)):
+            is_changed = _recording_changed(spec, used, digest)
+            if not is_changed and not any(map(runtime.consents.is_withdrawn, made_from)):
                 claims[maker, name] = made_from
     return claims
 
@@ -128,19 +125,16 @@ def _has_subtitles(result: ItemResult, item: Item, job: Job) -> bool:
     return set(item.subtitle) <= {file.format for file in result.subtitles}
 
 
-def _recording_changed(spec: Voice, used: VoiceUsed | None, runtime: Runtime) -> bool:
-    """Return whether a recording of the voice differs from the one that the earlier job used. One
-    that was deleted counts as unchanged."""
-    if used is None or used.reference_sha256 is None:
-        return False
-    if (spec.sha256 or _digest(spec.reference, runtime)) not in (None, used.reference_sha256):
+def _recording_changed(spec: Voice, used: VoiceUsed, digest: Callable[[str], str | None]) -> bool:
+    """Return whether a recording of the voice differs from the one that an earlier job used. One
+    that was deleted counts as unchanged. `digest` returns the SHA-256 of a recording, if it is
+    there."""
+    if (spec.sha256 or digest(spec.reference)) not in (None, used.reference_sha256):
         return True
-    return any(
-        _digest(one.reference, runtime) not in (None, one.reference_sha256) for one in used.aux
-    )
+    return any(digest(one.reference) not in (None, one.reference_sha256) for one in used.aux)
 
 
-def _digest(key: str, runtime: Runtime) -> str | None:
+def _digest(runtime: Runtime, key: str) -> str | None:
     try:
         recording = runtime.inbox.get(key, limit=decoding.BYTES_LIMIT).data
     except Refused:

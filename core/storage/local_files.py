@@ -10,7 +10,7 @@ import stat
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,29 +39,27 @@ def write_durably(path: Path, data: bytes | BinaryIO) -> os.stat_result:
 
 
 def read_file(path: Path, size: int) -> bytes:
-    """Read at most `size` bytes, even if the file has grown, or none if it was deleted.
-
-    The file was a regular one a moment ago. If a symbolic link or a pipe has replaced it, the link
-    is not followed and the pipe does not block."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return b""
-    with os.fdopen(descriptor, "rb") as file:
+    """Read at most `size` bytes, even if the file has grown, or none if it was deleted."""
+    with suppress(FileNotFoundError), _open_file(path) as file:
         return file.read(size)
+    return b""
 
 
 def copy_file(path: Path, size: int, into: BinaryIO) -> None:
     """Do the same as `read_file`, into a file whose content is replaced."""
     into.seek(0)
     into.truncate()
-    try:
-        with path.open("rb") as file:
-            while size > 0 and (part := file.read(min(size, 1 << 20))):
-                into.write(part)
-                size -= len(part)
-    except FileNotFoundError:
-        return
+    with suppress(FileNotFoundError), _open_file(path) as file:
+        while size > 0 and (part := file.read(min(size, 1 << 20))):
+            into.write(part)
+            size -= len(part)
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Open what was a regular file a moment ago. If a symbolic link or a pipe has replaced it, the
+    link is not followed and the pipe does not block."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags), "rb")
 
 
 def check_hard_links(asides: Path) -> None:

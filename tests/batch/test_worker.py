@@ -470,12 +470,17 @@ def test_an_item_that_was_changed_is_spoken_again(
 def test_nothing_is_kept_if_every_output_would_change(
     runtime: Runtime, change: dict[str, Any]
 ) -> None:
+    """Nor by a retry of a retry that kept everything, and so used no recording itself."""
     earlier = finish_job(put_job(runtime, name="first", items=make_items(2)), runtime)
-    done = finish_job(
-        put_job(runtime, name="again", items=make_items(2), retry_of=earlier.job_id, **change),
-        runtime,
+    kept = finish_job(
+        put_job(runtime, name="kept", items=make_items(2), retry_of=earlier.job_id), runtime
     )
-    assert (done.status, done.totals.kept) == ("succeeded", 0)
+    assert kept.totals.kept == 2
+    for before in (earlier, kept):
+        rows, name = make_items(2), before.job_id
+        key = put_job(runtime, name=name, items=rows, retry_of=before.job_id, **change)
+        done = finish_job(key, runtime)
+        assert (done.status, done.totals.kept) == ("succeeded", 0)
 
 
 def test_items_are_kept_after_key_rotation_and_without_the_recording(

@@ -185,6 +185,26 @@ def test_speech_in_a_protected_voice_is_withheld_and_not_stored(runtime: Runtime
     assert admitted.status == "succeeded"
 
 
+def test_a_record_that_names_the_owner_no_longer_admits_no_more_items(runtime: Runtime) -> None:
+    """The record is replaced while the second item is spoken, which does not sound like anybody."""
+
+    @dataclass
+    class Replaces(BuzzVoice):
+        def speak(self, text: str, voiceprint: Voiceprint, **how: Any) -> Iterator[SpeechChunk]:
+            if text == "second":
+                record = records.format_consent(consent_record(OTHER))
+                runtime.inbox.put("consent/alice.json", record)
+            return super().speak(text, voiceprint, **how)
+
+    items = [{"id": name, "text": name} for name in ("first", "second")]
+    key = put_job(runtime, reference=OTHER, items=items)
+    record = consent_record(OTHER, protection_owner=OWNER)
+    runtime.inbox.put("consent/alice.json", records.format_consent(record))
+    done = run_job(key, with_voice(runtime, Replaces()))
+    found = [item.error.code if item.error else "" for item in done.items]
+    assert found == ["", "VOICE_PROTECTED"]
+
+
 def test_a_chapter_with_an_item_that_is_withheld_is_made_of_the_others(runtime: Runtime) -> None:
     items = [{"id": name, "text": name, "chapter": "c"} for name in ("buzz", "parrot")]
 

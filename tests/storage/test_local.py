@@ -123,6 +123,12 @@ def test_links_and_pipes_are_not_objects_and_not_followed(root: Path, tmp_path: 
             with pytest.raises(JobError, match="symbolic link"):
                 operation()
     assert store.head("pipe") is None
+    # Nor if one has replaced a regular file since that was found.
+    with tempfile.TemporaryFile() as file:
+        local_files.copy_file(root / "pipe", 9, file)
+        with pytest.raises(OSError, match="symbolic links"):
+            local_files.copy_file(root / "file", 9, file)
+        assert file.seek(0, os.SEEK_END) == 0
     assert list(store.list("")) == list(store.list("folder/")) == []
     assert (tmp_path / "secret").read_bytes() == b"secret"
 
