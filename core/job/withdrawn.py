@@ -20,7 +20,7 @@ from core.job.admission import Admitted
 from core.job.each_item import failed_item
 from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item, Job
-from core.result.item_result import ItemResult
+from core.result.item_result import Chapter, ItemResult
 from core.storage.object_keys import job_prefix, output_key
 
 REFUSED_BY_CONSENT = frozenset(
@@ -73,7 +73,7 @@ def remove_outputs(
     refused = {
         result.index: errors.get(item.voice)
         for result in items
-        if (item := wanted.get(result.index)) and (item.voice in errors or _lacks_consent(result))
+        if (item := wanted.get(result.index)) and (item.voice in errors or lacks_consent(result))
     }
     if not refused:
         return items
@@ -86,7 +86,8 @@ def remove_outputs(
     ]
 
 
-def _lacks_consent(result: ItemResult) -> bool:
+def lacks_consent(result: ItemResult | Chapter) -> bool:
+    """Return whether consent does not cover an item or joined file."""
     return result.error is not None and result.error.code in REFUSED_BY_CONSENT
 
 

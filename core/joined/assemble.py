@@ -82,8 +82,9 @@ def release(
         chapters = join(job, items, claims, run)
     errors = withdrawn.find_withdrawn(voices, claims, run.runtime)
     items = withdrawn.remove_outputs(items, job, errors, run)
-    if errors:
-        chapters = _without_voices(chapters, job, errors)
+    chapters = _without_voices(chapters, job, errors)
+    made: list[ItemResult | Chapter] = [*items, *chapters]
+    if any(map(withdrawn.lacks_consent, made)):
         notices = _name_unclaimed(chapters, run)
     return Released(items, chapters, notices)
 
@@ -136,6 +137,8 @@ def _join_one(timeline: Timeline, job: Job, claims: withdrawn.Claims, run: Run) 
         raise Refused("CHAPTER_TOO_LONG", pointer="/output")
     owner = (run.job_id, chapter_name(timeline.name))
     key = output_key(*owner, timeline.format)
+    # First, because the record may have been replaced since a worker stored the file.
+    _refuse_without_consent(timeline, claims, run.runtime)
     stored = object_record.adopt(key, Chapter, run.runtime)
     record, envelope = stored or _make_and_store(key, timeline, job, claims, run)
     if record.fingerprint != _fingerprint(timeline):
@@ -176,7 +179,6 @@ def _make_and_store(
 ) -> tuple[ObjectRecord[Chapter], Envelope]:
     name = chapter_name(timeline.name)
     stopwatch = run.stopwatch(name)
-    _refuse_without_consent(timeline, claims, run.runtime)
     with tempfile.TemporaryFile() as plain, tempfile.TemporaryFile() as sealed:
         with tempfile.TemporaryFile() as encoded:
             with stopwatch.stage("join"):
