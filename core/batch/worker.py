@@ -225,6 +225,6 @@ def _stored_item(wanted: Item, shard: Shard, runtime: Runtime) -> ItemResult | N
     engine = job.engine.fingerprint
     with suppress(Refused):
         if stored := item.adopt(wanted, recordings, engine, shard.job, job.job_id, runtime):
-            stored = subtitles.add_to_item(stored, wanted, job.job_id, runtime)
+            stored = subtitles.add_to_item(stored, wanted, job.job_id, recordings, runtime)
             return item.add_request(stored, wanted, shard.job, runtime)
     return None

@@ -48,7 +48,8 @@ def make_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     """
     result = _stored_item(item, voice, job, run)
     if job.output.concatenate == "none":
-        result = subtitles.add_to_item(result, item, run.job_id, run.runtime)
+        recordings = [claim.reference_sha256 for claim in voice.claims]
+        result = subtitles.add_to_item(result, item, run.job_id, recordings, run.runtime)
     return add_request(result, item, job, run.runtime)
 
 

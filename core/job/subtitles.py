@@ -10,7 +10,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -210,10 +210,12 @@ def _format_time(seconds: float, separator: str) -> str:
     return f"{clock}{separator}{ms % 1000:03}"
 
 
-def add_to_item(result: ItemResult, item: Item, job_id: str, runtime: Runtime) -> ItemResult:
-    """Store the subtitles of an item, and return its result with them."""
+def add_to_item(
+    result: ItemResult, item: Item, job_id: str, recordings: Collection[str], runtime: Runtime
+) -> ItemResult:
+    """Store the subtitles of an item; return its result with them. `recordings`: see `store`."""
     sentences = list(timed_sentences(item.text, result.sentences))
-    files = store(sentences, item.subtitle, (job_id, item.id), runtime)
+    files = store(sentences, item.subtitle, (job_id, item.id), recordings, runtime)
     return msgspec.structs.replace(result, subtitles=files)
 
 
@@ -221,10 +223,14 @@ def store(
     sentences: Sequence[TimedText],
     formats: Iterable[Subtitle],
     owner: tuple[str, str],
+    recordings: Collection[str],
     runtime: Runtime,
 ) -> list[SubtitleFile]:
     """Store a sealed file in each format beside an output, or adopt those that are stored.
-    `owner`: job id, and item id or `chapter_name`."""
+
+    `owner`: job id, and item id or `chapter_name`. `recordings`: SHA-256 of those whose voices say
+    the text, so that it is deleted with what they say.
+    """
     files = []
     for format_ in formats:
         key = output_key(*owner, format_)
@@ -235,6 +241,8 @@ def store(
             sealed = sealing.seal(plain, context, runtime.keys.wrapping)
             entry = SubtitleFile(format=format_, key=key, envelope=sealed.envelope)
             record = ObjectRecord(key=key, fingerprint="", entry=entry)
-            stored = object_record.put_or_adopt(sealed.body, record, sealed.envelope, runtime)
+            stored = object_record.put_or_adopt(
+                sealed.body, record, sealed.envelope, runtime, recordings=recordings
+            )
         files.append(stored[0].entry)
     return files

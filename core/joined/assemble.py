@@ -154,7 +154,9 @@ def _join_one(timeline: Timeline, job: Job, claims: withdrawn.Claims, run: Run) 
         record.entry,
         envelope=envelope,
         label=record.entry.label and record.entry.label.with_waiver(job.label.waiver),
-        subtitles=subtitles.store(lines, job.subtitle, owner, run.runtime),
+        subtitles=subtitles.store(
+            lines, job.subtitle, owner, _recordings(timeline, claims), run.runtime
+        ),
         items=[TimeSpan(id=p.item.id, start=p.start, end=p.end) for p in timeline.pieces],
         chapters=timeline.chapters,
         missing=timeline.missing,
@@ -217,11 +219,14 @@ def _make_and_store(
             record,
             envelope,
             run.runtime,
-            recordings={
-                claim.reference_sha256 for p in timeline.pieces for claim in claims[p.item.voice]
-            },
+            recordings=_recordings(timeline, claims),
             labelled=label.profile != "none",
         )
+
+
+def _recordings(timeline: Timeline, claims: withdrawn.Claims) -> set[str]:
+    """Return the SHA-256 of the recordings whose voices speak in a joined file."""
+    return {claim.reference_sha256 for p in timeline.pieces for claim in claims[p.item.voice]}
 
 
 def _refuse_without_consent(timeline: Timeline, claims: withdrawn.Claims, runtime: Runtime) -> None:

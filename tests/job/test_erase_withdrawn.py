@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,9 +106,9 @@ def test_an_output_whose_result_was_damaged_is_deleted_too(tmp_path: Path, how: 
     assert sealed(runtime) == kept
 
 
-def cut_in_two(runtime: Runtime) -> list[str]:
+def cut_in_two(runtime: Runtime, **fields: Any) -> list[str]:
     """Cut a job of two items into shards; return their keys."""
-    job = split_job(put_job(runtime, items=ITEMS), runtime)
+    job = split_job(put_job(runtime, items=[item | fields for item in ITEMS]), runtime)
     listed = runtime.control.list(shards_prefix(job.job_id))
     return [info.key for info in listed if info.key.endswith(".jsonl")]
 
@@ -123,17 +124,18 @@ def test_what_is_erased_of_an_unfinished_job_has_a_tombstone_when_it_is_finished
 ) -> None:
     """One part is signed and names an output; the result that will name it is not stored yet."""
     runtime = local_runtime(tmp_path, shard_items=1)
-    first, second = cut_in_two(runtime)
+    first, second = cut_in_two(runtime, subtitle=["srt"])
     carry_out_shard(first, runtime)
     record = withdraw(runtime)
     assert erasure.erase_withdrawn(record, runtime) == []
-    (deleted,) = erasure.delete_unclaimed(record, runtime)
+    deleted = erasure.delete_unclaimed(record, runtime)
+    assert [key.rpartition("/")[2] for key in deleted] == ["a.srt.sealed", "a.wav.sealed"]
     done = present(carry_out_shard(second, runtime))
     integrate_log(runtime)
     assert (done.totals.succeeded, done.totals.failed, sealed(runtime)) == (1, 1, set())
     assert findings(runtime, tmp_path) == []
     data = runtime.results.get(tombstone_key(done.job_id, 0), limit=10**6).data
-    assert deleted.encode() in data
+    assert all(key.encode() in data for key in deleted)
     assert erasure.account_for_deleted(done, runtime) == []
 
 
