@@ -18,8 +18,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,18 +119,28 @@ def measure(bundle: Bundle) -> None:
     took += time_of(lambda: bundle.session("vocoder"))
     print(f"load {took:.2f} s")
     for rows, tokens in ((1, 150), (1, 500), (2, 150), (8, 150)):
-        decoder = Decoder(bundle, rows=rows)
-        waiting = deque((i, forced_input(bundle.spec, i, tokens)) for i in range(rows))
-        marks = [clock()]
-        for _ in decoder.steps(waiting):
-            if len(marks) == 1:
-                marks.append(clock())
-        marks.append(clock())
-        step = (marks[2] - marks[1]) / (tokens - 1)
-        prefill = (marks[1] - marks[0]) / rows
+        inputs = [forced_input(bundle.spec, i, tokens) for i in range(rows)]
+        prefill, step = measure_t2s(bundle, inputs, clock)
         print(f"t2s rows {rows} tokens {tokens}: prefill {prefill * 1e3:.0f} ms, ", end="")
         print(f"step {step * 1e3:.2f} ms, {rows / step:.0f} tokens/s")
     measure_synthesis(bundle, clock)
+
+
+def measure_t2s(
+    bundle: Bundle, inputs: Sequence[T2SInput], clock: Callable[[], float]
+) -> tuple[float, float]:
+    """Return the time of a prefill and of a step of all inputs, in seconds."""
+    with Decoder(bundle, rows=len(inputs)).caller() as caller:
+        marks = [clock()]
+        rows = [caller.submit(each) for each in inputs]
+        for row in rows:
+            row.wait(1)
+        marks.append(clock())
+        for row in rows:
+            row.ended.result()
+        marks.append(clock())
+    steps = inputs[0].sampler.sampling.limit - 1
+    return (marks[1] - marks[0]) / len(rows), (marks[2] - marks[1]) / steps
 
 
 def measure_synthesis(bundle: Bundle, clock: Callable[[], float]) -> None:

@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,19 +110,15 @@ def measure(folder: Path, threads: int, tokens: int, sentences: int) -> dict[str
             bundle.session(graph)
     speech_run, sentence = forced_run(bundle, threads, tokens)
     with timing("sentence"):
-        list(speech_run.speak([sentence], rows=8, speed=1, seed=0))
+        list(speech_run.speak([sentence], speed=1, seed=0))
     figures["peak"] = engine.peak_memory()
     with timing("first"):
         next(speech_run.stream(sentence, speed=1, seed=(0,)))
     for name, rows in (("step", 1), ("step8", 8)):
-        decoder = Decoder(bundle, rows=rows)
-        waiting = deque((i, speech_run.t2s_input(sentence, (i,))) for i in range(rows))
-        steps = decoder.steps(waiting)
-        next(steps)
-        with timing(name, rows * (tokens - 1)):
-            list(steps)
+        inputs = [speech_run.t2s_input(sentence, (i,)) for i in range(rows)]
+        figures[name] = engine.measure_t2s(bundle, inputs, clock)[1] / rows
     with timing("text", sentences):
-        list(speech_run.speak([sentence] * sentences, rows=8, speed=1, seed=0))
+        list(speech_run.speak([sentence] * sentences, speed=1, seed=0))
     return figures
 
 
@@ -135,7 +130,8 @@ def forced_run(bundle: Bundle, threads: int, tokens: int) -> tuple[ForcedRun, Se
     timbre = 0.1 * np.random.default_rng(0).standard_normal((1, width, 1), np.float32)
     prompt = Prompt(timbre, forced.prompt, forced.phones[: engine.PROMPT_PHONES], forced.bert)
     sampling = Sampling(limit=tokens)
-    speech_run = ForcedRun(bundle, ThreadPools(threads), sampling, NoGuard(), prompt)
+    pools = ThreadPools(threads)
+    speech_run = ForcedRun(bundle, Decoder(bundle), pools, sampling, NoGuard(), prompt)
     return speech_run, Sentence(own, forced.phones, forced.bert, "", "en")
 
 

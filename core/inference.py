@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import threading
@@ -131,6 +132,22 @@ def usable_cpus() -> int:
     all_cpus = os.cpu_count() or 1  # macOS and Windows have no affinity masks
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else all_cpus
     return max(1, min(allowed, cgroup_cpus(Path("/sys/fs/cgroup"), unlimited=allowed)))
+
+
+@cache
+def gpu_memory() -> int:
+    """Return the memory of the first CUDA device in bytes, or 0 if its driver cannot be asked."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    device, size = ctypes.c_int(), ctypes.c_size_t()
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        or driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    )
+    return 0 if failed else size.value
 
 
 @cache

@@ -77,13 +77,19 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
         place = str(getattr(settings, name))
         yield _attempt(name, partial(_check_bucket, place, name, settings, credentials))
     yield _check_sandbox(settings)
-    yield _attempt(f"voice {settings.engine}", lambda: wiring.load_voice(settings).name)
+    yield _attempt(f"voice {settings.engine}", lambda: _describe_voice(settings))
     yield _check_whisper(settings)
     where = shutil.which("ffmpeg")
     formats = ", ".join(form.title for form in ffmpeg.FORMATS.values())
     yield DoctorCheck(
         f"ffmpeg, to read {formats}", where is not None, where or ffmpeg.INSTALL, False
     )
+
+
+def _describe_voice(settings: Settings) -> str:
+    voice = wiring.load_voice(settings)
+    hardware = getattr(voice, "hardware", "")
+    return f"{voice.name}, {hardware}" if hardware else voice.name
 
 
 def _describe_keys(ring: Keyring) -> str:

@@ -13,8 +13,10 @@ from core.voice import SpeechChunk, Voiceprint
 from core.voice.gpt_sovits import reference as analysis
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
+from core.voice.gpt_sovits.kv_cache import rows_for
 from core.voice.gpt_sovits.sampling import Sampling
 from core.voice.gpt_sovits.speech_run import Prompt, Sentence, SpeechRun, ThreadPools
+from core.voice.gpt_sovits.t2s import Decoder
 from core.voice.gpt_sovits.text_features import (
     Phrase,
     TextFeatures,
@@ -46,14 +48,15 @@ class GptSovits:
         *,
         sampling: Sampling | None = None,
         guard: Guard | None = None,
-        rows: int = 8,
+        rows: int | None = None,
     ) -> None:
+        """`rows`: how many sentences are decoded at once, by default what the device allows."""
         self._bundle = bundle
         self._text = text
         self._features = TextFeatures(bundle)
         self._sampling = sampling or Sampling()
         self._guard = guard or Guard()
-        self._rows = rows
+        self._decoder = Decoder(bundle, rows=rows or rows_for(bundle))
         self._pools = ThreadPools(bundle.threads)
 
     @property
@@ -74,7 +77,13 @@ class GptSovits:
 
     @property
     def callers(self) -> int:
-        return 1  # each call of `speak` decodes its own sentences together
+        """All rows are taken while one sentence for each thread is synthesised."""
+        return self._decoder.rows + self._bundle.threads
+
+    @property
+    def hardware(self) -> str:
+        """The number of rows and the device, for people."""
+        return f"decodes {self._decoder.rows} sentences at once on {self._bundle.device}"
 
     def enrol(self, reference: Audio, transcript: str, language: str) -> Voiceprint:
         """Learn a voice from 3 to 10 s of speech; without a transcript, only its timbre.
@@ -108,14 +117,15 @@ class GptSovits:
     def speak(
         self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
     ) -> Iterator[SpeechChunk]:
-        """Speak a text, see the Voice interface. Sentences are decoded together.
+        """Speak a text, see the Voice interface.
+
+        Its sentences are decoded together, and with those of other calls.
 
         Also raises Refused TEXT_TOO_LONG, Failed SPEECH_UNSTABLE, Misconfigured MODEL_INVALID.
         """
         phrases, prompt = self._phrases(text, language), self._prompt(voiceprint)
         sentences = [self._sentence(phrase, prompt, language) for phrase in phrases]
-        speech_run = SpeechRun(self._bundle, self._pools, self._sampling, self._guard, prompt)
-        utterances = speech_run.speak(sentences, rows=self._rows, speed=speed, seed=seed)
+        utterances = self._speech_run(prompt).speak(sentences, speed=speed, seed=seed)
         for sentence, utterance in zip(sentences, utterances, strict=True):
             audio = utterance.audio
             yield SpeechChunk(audio.samples, audio.rate, sentence.text, utterance.retry_reasons)
@@ -129,10 +139,15 @@ class GptSovits:
         SPEECH_UNSTABLE on the first bad sentence.
         """
         prompt = self._prompt(voiceprint)
-        speech_run = SpeechRun(self._bundle, self._pools, self._sampling, self._guard, prompt)
+        speech_run = self._speech_run(prompt)
         for i, phrase in enumerate(self._phrases(text, language)):
             sentence = self._sentence(phrase, prompt, language)
             yield from speech_run.stream(sentence, speed=speed, seed=(seed, i))
+
+    def _speech_run(self, prompt: Prompt) -> SpeechRun:
+        return SpeechRun(
+            self._bundle, self._decoder, self._pools, self._sampling, self._guard, prompt
+        )
 
     def _read(self, text: str, language: str) -> Sequence[Phrase]:
         if language not in self.languages:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampler, Sampling
 from core.voice.gpt_sovits.streaming import SentenceStream
-from core.voice.gpt_sovits.t2s import Decoder, T2SInput
+from core.voice.gpt_sovits.t2s import Caller, Decoder, Row, T2SInput
 
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -76,23 +78,25 @@ class SpeechRun:
     """Speaks sentences in one voice."""
 
     bundle: Bundle
+    decoder: Decoder
     pools: ThreadPools
     sampling: Sampling
     guard: Guard
     prompt: Prompt
 
     def speak(
-        self, sentences: Sequence[Sentence], *, rows: int, speed: float, seed: int
+        self, sentences: Sequence[Sentence], *, speed: float, seed: int
     ) -> Iterator[Utterance]:
         """Yield the utterances in order, each as soon as it and its predecessors pass the guard.
 
         Raises Failed SPEECH_UNSTABLE or OUTPUT_SILENT if every attempt at a sentence is rejected.
         """
-        batch = _Batch(self, sentences, speed, seed)
-        try:
-            yield from batch.utterances(Decoder(self.bundle, rows=rows))
-        finally:
-            batch.cancel()
+        with self.decoder.caller() as caller:
+            text = _Text(self, caller, sentences, speed, seed)
+            try:
+                yield from text.utterances()
+            finally:
+                text.cancel()
 
     def stream(self, sentence: Sentence, *, speed: float, seed: tuple[int, ...]) -> Iterator[Audio]:
         """Yield the audio of one sentence in pieces while its tokens are generated."""
@@ -100,18 +104,28 @@ class SpeechRun:
         stream = SentenceStream(
             self.bundle, sentence.phones, self.prompt.timbre, speed=speed, seed=noise
         )
-        waiting = deque([(0, self.t2s_input(sentence, (*seed, _TOKEN_SEED)))])
-        for _, row in Decoder(self.bundle, rows=1).steps(waiting):
-            if row.finished:
-                fault = self.guard.check_tokens(row.tokens, len(sentence.phones), ended=row.ended)
-            elif stream.has_piece(len(row.tokens)):
-                fault = "repeats itself" if self.guard.is_looping(row.tokens) else ""
-            else:
-                continue
-            if fault:
-                raise Failed("SPEECH_UNSTABLE", f"The generated sentence {fault}.")
-            piece = stream.next_piece(row.tokens, final=row.finished)
-            yield Audio(limit_to_full_scale(piece), self.bundle.spec.rate)
+        with self.decoder.caller(streams=True) as caller:
+            # The row is held until the first piece is heard, so that no step delays the piece.
+            inputs = self.t2s_input(sentence, (*seed, _TOKEN_SEED))
+            row = caller.submit(inputs, hold_at=stream.needed)
+            is_final = False
+            while not is_final:
+                needed = stream.needed
+                tokens = row.wait(needed)
+                is_final = len(tokens) < needed or needed == self.sampling.limit
+                if fault := self._fault_in_stream(row, tokens, sentence, is_final=is_final):
+                    raise Failed("SPEECH_UNSTABLE", f"The generated sentence {fault}.")
+                piece = stream.next_piece(tokens, final=is_final)
+                caller.resume(row)
+                yield Audio(limit_to_full_scale(piece), self.bundle.spec.rate)
+
+    def _fault_in_stream(
+        self, row: Row, tokens: list[int], sentence: Sentence, *, is_final: bool
+    ) -> str:
+        if is_final:
+            phones = len(sentence.phones)
+            return self.guard.check_tokens(tokens, phones, ended=row.sampler.ended)
+        return "repeats itself" if self.guard.is_looping(tokens) else ""
 
     def t2s_input(self, sentence: Sentence, seed: tuple[int, ...]) -> T2SInput:
         vocabulary = self.bundle.spec.t2s.vocabulary
@@ -139,73 +153,93 @@ def limit_to_full_scale(wave: Samples) -> Samples:
 
 @dataclass(slots=True)
 class _Task:
+    index: int
     sentence: Sentence
     faults: list[str] = field(default_factory=list)
     wave: Future[Audio] | None = None
+    outcome: Utterance | Exception | None = None
 
 
-class _Batch:
-    """The sentences of one text while they are decoded and synthesised."""
+class _Text:
+    """The sentences of one text while they are decoded and synthesised.
+
+    Other threads decode and synthesise; what is to be done next is decided by that of the caller.
+    """
 
     def __init__(
-        self, speech_run: SpeechRun, sentences: Sequence[Sentence], speed: float, seed: int
+        self,
+        speech_run: SpeechRun,
+        caller: Caller,
+        sentences: Sequence[Sentence],
+        speed: float,
+        seed: int,
     ) -> None:
         self._run = speech_run
+        self._caller = caller
         self._speed = speed
         self._seed = seed
-        self._tasks = [_Task(sentence) for sentence in sentences]
-        self._yielded = 0
-        self._waiting: deque[tuple[int, T2SInput]] = deque()
-        for i in range(len(sentences)):
-            self._enqueue(i)
+        self._tasks = deque(_Task(i, sentence) for i, sentence in enumerate(sentences))
+        """Those whose utterances have not been yielded."""
+        self._done: SimpleQueue[tuple[_Task, Callable[[_Task, Any], None], Future[Any]]]
+        self._done = SimpleQueue()
+        """What other threads have done for a task, and what takes the result."""
 
-    def utterances(self, decoder: Decoder) -> Iterator[Utterance]:
-        while self._yielded < len(self._tasks):
-            for i, row in decoder.decode(self._waiting):
-                self._check_tokens(i, row)
-                yield from self._completed(wait=False)
-            yield from self._completed(wait=True)
+    def utterances(self) -> Iterator[Utterance]:
+        for task in self._tasks:
+            self._decode(task)
+        while self._tasks:
+            while (outcome := self._tasks[0].outcome) is None:
+                self._advance(*self._done.get())
+            self._tasks.popleft()
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
 
     def cancel(self) -> None:
         """Cancel the synthesis of sentences that the caller no longer needs."""
-        for task in self._tasks[self._yielded :]:
+        for task in self._tasks:
             if task.wave:
                 task.wave.cancel()
 
-    def _enqueue(self, i: int) -> None:
-        task = self._tasks[i]
-        seed = (self._seed, i, _TOKEN_SEED, len(task.faults))
-        self._waiting.append((i, self._run.t2s_input(task.sentence, seed)))
+    def _advance(self, task: _Task, take: Callable[[_Task, Any], None], done: Future[Any]) -> None:
+        """Take a result. An error is raised when it is the turn of its sentence."""
+        try:
+            take(task, done.result())
+        except Exception as exc:
+            task.outcome = exc
 
-    def _check_tokens(self, i: int, row: Sampler) -> None:
+    def _then(self, work: Future[Any], task: _Task, take: Callable[[_Task, Any], None]) -> None:
+        work.add_done_callback(lambda done: self._done.put((task, take, done)))
+
+    def _decode(self, task: _Task) -> None:
+        seed = (self._seed, task.index, _TOKEN_SEED, len(task.faults))
+        inputs = self._run.t2s_input(task.sentence, seed)
+        row = self._caller.submit(inputs, first=bool(task.faults))
+        self._then(row.ended, task, self._synthesise)
+
+    def _synthesise(self, task: _Task, row: Sampler) -> None:
         """Synthesise decoded tokens that pass the guard; decode the sentence again otherwise."""
-        task, run = self._tasks[i], self._run
-        phones = len(task.sentence.phones)
+        run, phones = self._run, len(task.sentence.phones)
         if fault := run.guard.check_tokens(row.tokens, phones, ended=row.ended):
-            self._retry(i, fault, "SPEECH_UNSTABLE")
-            return
-        arguments = (task.sentence, row.tokens, self._speed, (self._seed, i, _NOISE_SEED))
+            return self._retry(task, fault, "SPEECH_UNSTABLE")
+        seed = (self._seed, task.index, _NOISE_SEED)
+        arguments = (task.sentence, row.tokens, self._speed, seed)
         task.wave = run.pools.sentences.submit(run.synthesise, *arguments)
+        run.decoder.give_way_to(task.wave)
+        self._then(task.wave, task, self._finish)
 
-    def _completed(self, *, wait: bool) -> Iterator[Utterance]:
-        """Yield the next utterances in order that are synthesised and pass the guard."""
-        while self._yielded < len(self._tasks):
-            task = self._tasks[self._yielded]
-            if task.wave is None or not (wait or task.wave.done()):
-                return
-            audio, task.wave = task.wave.result(), None
-            guard, sentence = self._run.guard, task.sentence
-            if fault := guard.check_audio(audio):
-                return self._retry(self._yielded, fault, "OUTPUT_SILENT")
-            if fault := guard.check_words(audio, sentence.text, sentence.language):
-                return self._retry(self._yielded, fault, "SPEECH_UNSTABLE")
-            self._yielded += 1
-            yield Utterance(audio, tuple(task.faults))
+    def _finish(self, task: _Task, audio: Audio) -> None:
+        """Accept audio that passes the guard; decode the sentence again otherwise."""
+        guard, sentence, task.wave = self._run.guard, task.sentence, None
+        if fault := guard.check_audio(audio):
+            return self._retry(task, fault, "OUTPUT_SILENT")
+        if fault := guard.check_words(audio, sentence.text, sentence.language):
+            return self._retry(task, fault, "SPEECH_UNSTABLE")
+        task.outcome = Utterance(audio, tuple(task.faults))
 
-    def _retry(self, i: int, fault: str, code: str) -> None:
-        task = self._tasks[i]
+    def _retry(self, task: _Task, fault: str, code: str) -> None:
         task.faults.append(fault)
         if len(task.faults) > self._run.guard.max_retries:
             attempts = f"{len(task.faults)} attempts failed"
-            raise Failed(code, f"Sentence {i + 1}: {attempts}; the last one {fault}.")
-        self._enqueue(i)
+            raise Failed(code, f"Sentence {task.index + 1}: {attempts}; the last one {fault}.")
+        self._decode(task)

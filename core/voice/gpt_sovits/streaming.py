@@ -44,9 +44,10 @@ class SentenceStream:
         self._tail = np.empty(0, np.float32)
         self._piece = self._next = FIRST_PIECE
 
-    def has_piece(self, tokens: int) -> bool:
-        """Report whether this many tokens are enough for the next piece."""
-        return tokens >= self._next + LOOKAHEAD
+    @property
+    def needed(self) -> int:
+        """Number of tokens that the next piece needs, unless it is the last."""
+        return self._next + LOOKAHEAD
 
     def next_piece(self, tokens: list[int], *, final: bool = False) -> Samples:
         """Return the next piece of the waveform, given all tokens so far.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -30,20 +30,22 @@ def t2s_input(bundle: Bundle, seed: int, *, limit: int = 40, prompt: int = 30) -
     return T2SInput(phones, bert, tokens, sampler)
 
 
+def decode(decoder: Decoder, inputs: Sequence[T2SInput]) -> list[list[int]]:
+    return [sampler.tokens for sampler in decoder.decode(inputs)]
+
+
 def decode_alone(bundle: Bundle, seed: int, **options: int) -> list[int]:
-    waiting = deque([(0, t2s_input(bundle, seed, **options))])
-    ((_, sampler),) = Decoder(bundle, rows=1).decode(waiting)
-    return sampler.tokens
+    (tokens,) = decode(Decoder(bundle, rows=1), [t2s_input(bundle, seed, **options)])
+    return tokens
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["", "cpu"], ids=["shared memory", "device memory"])
 def test_rows_are_refilled_and_independent(bundle: Bundle, device: str) -> None:
-    waiting = deque((seed, t2s_input(bundle, seed)) for seed in range(7))
-    samplers = dict(Decoder(bundle, rows=3, device=device).decode(waiting))
-    assert {seed: sampler.tokens for seed, sampler in samplers.items()} == {
-        seed: decode_alone(bundle, seed) for seed in range(7)
-    }
+    decoder = Decoder(bundle, rows=3, device=device)
+    assert decode(decoder, [t2s_input(bundle, seed) for seed in range(7)]) == [
+        decode_alone(bundle, seed) for seed in range(7)
+    ]
 
 
 @pytest.mark.slow
@@ -51,35 +53,22 @@ def test_rows_are_refilled_and_independent(bundle: Bundle, device: str) -> None:
 def test_rows_with_8_bit_caches_are_independent(int8_bundle: Bundle, *, vnni: bool) -> None:
     """The operator does not support heads of 12 channels, so they are padded to 16."""
     assert int8_bundle.spec.t2s.head_width == 16
-    waiting = deque(
-        (seed, t2s_input(int8_bundle, seed, prompt=30 + 40 * seed)) for seed in range(5)
-    )
     shared = Bundle(int8_bundle.folder, threads=2, cpu_only=True, vnni=vnni)
-    samplers = dict(Decoder(shared, rows=3).decode(waiting))
     single = Bundle(int8_bundle.folder, threads=1, cpu_only=True, vnni=vnni)
     assert single.step_graph == ("step_vnni" if vnni else "step")
-    assert {seed: sampler.tokens for seed, sampler in samplers.items()} == {
-        seed: decode_alone(single, seed, prompt=30 + 40 * seed) for seed in range(5)
-    }
+    inputs = [t2s_input(shared, seed, prompt=30 + 40 * seed) for seed in range(5)]
+    assert decode(Decoder(shared, rows=3), inputs) == [
+        decode_alone(single, seed, prompt=30 + 40 * seed) for seed in range(5)
+    ]
 
 
 def test_the_cache_grows_and_shrinks(bundle: Bundle) -> None:
     """A longer row makes the cache larger until it ends."""
-    long, short = (dict(limit=90, prompt=200), dict(limit=90))
-    waiting = deque([(0, t2s_input(bundle, 0, **long)), (1, t2s_input(bundle, 1, **short))])
-    samplers = dict(Decoder(bundle, rows=2).decode(waiting))
-    assert samplers[0].tokens == decode_alone(bundle, 0, **long)
-    assert samplers[1].tokens == decode_alone(bundle, 1, **short)
-
-
-def test_sentences_may_be_added_while_others_are_decoded(bundle: Bundle) -> None:
-    waiting = deque([(0, t2s_input(bundle, 0))])
-    seen = []
-    for seed, _ in Decoder(bundle, rows=2).decode(waiting):
-        seen.append(seed)
-        if seed < 3:
-            waiting.append((seed + 1, t2s_input(bundle, seed + 1)))
-    assert seen == [0, 1, 2, 3]
+    options = (dict(limit=90, prompt=200), dict(limit=90))
+    inputs = [t2s_input(bundle, seed, **how) for seed, how in enumerate(options)]
+    assert decode(Decoder(bundle, rows=2), inputs) == [
+        decode_alone(bundle, seed, **how) for seed, how in enumerate(options)
+    ]
 
 
 def test_the_end_token_is_masked_at_first_and_then_ends_the_row() -> None:
@@ -150,7 +139,9 @@ def test_a_stream_has_no_seams(bundle: Bundle, timbre: np.ndarray, speed: float)
     random = np.random.default_rng(2)
     phones, tokens = random.integers(0, 700, 50), random.integers(0, 1024, 110).tolist()
     stream = SentenceStream(bundle, phones, timbre, speed=speed, seed=(5,))
-    pieces = [stream.next_piece(tokens[:n]) for n in range(1, 110) if stream.has_piece(n)]
+    pieces = []
+    while stream.needed < len(tokens):
+        pieces.append(stream.next_piece(tokens[: stream.needed]))
     pieces.append(stream.next_piece(tokens, final=True))
     wave = np.concatenate(pieces)
     assert [len(piece) > 0 for piece in pieces] == [True] * 3

@@ -7,7 +7,6 @@ error is attributed to its own stage; the last checks run end to end from the re
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -159,8 +158,7 @@ def _golden_input(
 
 
 def _decode(bundle: Bundle, *sequences: tuple[T2SInput, _Recorder]) -> list[_Recorder]:
-    waiting = deque((i, sentence) for i, (sentence, _) in enumerate(sequences))
-    list(Decoder(bundle, rows=len(sequences)).decode(waiting))
+    Decoder(bundle, rows=len(sequences)).decode(sentence for sentence, _ in sequences)
     return [recorder for _, recorder in sequences]
 
 
