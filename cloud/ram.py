@@ -18,7 +18,7 @@ _PUT_ONCE = frozenset({"oss:GetObject", "oss:PutObject", "oss:GetBucketVersionin
 
 _KEEP = frozenset({"oss:PutObject", "oss:DeleteObject"})
 _FOLDERS_OF_WORKERS = (
-    *("lease", "pending", "dead", "quota", "voices", "voiceprints", "work", "log"),
+    *("lease", "pending", "dead", "quota", "rates", "voices", "voiceprints", "work", "log"),
 )
 """Everything in the control bucket except the protections of voices."""
 

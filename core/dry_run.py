@@ -19,16 +19,23 @@ from core.job import admission, enrolment
 from core.job.accept import AcceptedJob
 from core.job.admission import Admitted
 from core.job.each_item import failed_item, refuse_language
+from core.job.rates import Learned
 from core.job.runtime import Runtime, Stopwatch
+from core.label import aigc
 from core.manifest.resolve import Item, Job
 from core.result import document
 from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
-"""Approximate characters per second of finished speech at speed 1, by language."""
+"""Approximate characters per second of finished speech at speed 1, by language; like the next three
+until that was measured here (`core.job.rates`)."""
 OTHER_RATE = 14.0
 """The same for any other language."""
+REAL_TIME_FACTOR = 0.4
+"""Seconds of work for a second of speech: the embedded voice on one core (docs/performance.md)."""
+VOICE_S = 15.0
+"""Seconds in which the embedded voice is learned."""
 
 
 class _Use(NamedTuple):
@@ -46,11 +53,10 @@ def validate(
     job, to_make = accepted.job, accepted.to_make
     voices = admission.admit_voices(to_make, runtime, stopwatch)
     errors = _errors_by_item(to_make, voices, runtime)
-    speakable = [item for item in to_make.items if errors[item.index] is None]
     result = msgspec.structs.replace(
         result,
         voices=enrolment.describe_voices(job, voices),
-        estimate=estimate(speakable, runtime.price),
+        estimate=_estimate(accepted, voices, errors, runtime),
         stages=stopwatch.seconds,
     )
     with _without_garbage_collection():
@@ -110,36 +116,76 @@ def _add_items(result: Result, items: list[ItemResult], runtime: Runtime) -> Res
     )
 
 
-def estimate(items: list[Item], price: float) -> Estimate:
-    """Length and cost by the speaking rate of each language.
-
-    `price`: of a minute of speech, in any currency; 0: unknown.
-    """
+def _estimate(
+    accepted: AcceptedJob,
+    voices: Mapping[str, Admitted | JobError],
+    errors: Mapping[int, JobError | None],
+    runtime: Runtime,
+) -> Estimate:
+    """Speech, work and cost of the items without error, by the rates that were learned here."""
+    job, learned = accepted.to_make, runtime.rates.read(runtime.control, runtime.keys)
     by_language: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        by_language[item.language].append(item)
+    for item in job.items:
+        if errors[item.index] is None:
+            by_language[item.language].append(item)
     languages = {
-        language: LanguageEstimate(
-            items=len(group),
-            characters=sum(len(item.text) for item in group),
-            audio_s=round(sum(map(estimated_seconds, group)), 1),
-        )
+        language: _estimate_language(group, job, learned)
         for language, group in sorted(by_language.items())
     }
-    audio_s = round(sum(expected.audio_s for expected in languages.values()), 1)
-    return Estimate(
-        items=len(items),
-        characters=sum(expected.characters for expected in languages.values()),
-        audio_s=audio_s,
+    speaking = {item.voice for group in by_language.values() for item in group}
+    new = [
+        name
+        for name, voice in voices.items()
+        if name in speaking
+        and isinstance(voice, Admitted)
+        and not enrolment.is_kept(voice, job.voices[name], runtime)
+    ]
+    voice_s = learned.voice_s()
+    seconds = len(new) * (VOICE_S if voice_s is None else voice_s)
+    seconds += sum(one.audio_s * (one.real_time_factor or 0) for one in languages.values())
+    is_measured = bool(languages) and all(one.measured for one in languages.values())
+    made = Estimate(
+        items=sum(one.items for one in languages.values()),
+        characters=sum(one.characters for one in languages.values()),
+        audio_s=round(sum(one.audio_s for one in languages.values()), 1),
         languages=languages,
-        cost=round(audio_s / 60 * price, 4) if price else None,
+        basis="measured" if is_measured else "default",
+        voices=len(new),
+        seconds=round(seconds, 1),
     )
+    return _add_cost(made, accepted.count, runtime)
 
 
-def estimated_seconds(item: Item) -> float:
-    """The estimated length of an item, with the pause after it."""
-    rate = RATES.get(item.language, OTHER_RATE)
-    return len(item.text) / rate / item.speed + item.pause_ms / 1000
+def _add_cost(estimate: Estimate, count: int, runtime: Runtime) -> Estimate:
+    """The price of a minute of speech counts where the work cannot be priced, or was not measured.
+
+    `count`: items in the manifest.
+    """
+    table, minute = runtime.prices, runtime.price
+    if minute and (table is None or estimate.basis == "default"):
+        return msgspec.structs.replace(estimate, cost=round(estimate.audio_s / 60 * minute, 4))
+    if table is None:
+        return estimate
+    shards = -(-count // runtime.shard_items) if count > runtime.shard_items else 0
+    cost = table.cost(estimate.seconds or 0.0, 1 + shards)
+    return msgspec.structs.replace(estimate, cost=cost.amount, currency=cost.currency)
+
+
+def _estimate_language(items: list[Item], job: Job, learned: Learned) -> LanguageEstimate:
+    """Speech in one stated language, with pauses after items and audible labels."""
+    language = items[0].language
+    rate = learned.characters_per_s(language) or RATES.get(language, OTHER_RATE)
+    factor = learned.real_time_factor(language)
+    silent_s = sum(item.pause_ms for item in items) / 1000
+    silent_s += (aigc.lead_seconds(job.label.cue) + aigc.trail_seconds(job.label.cue)) * len(items)
+    return LanguageEstimate(
+        items=len(items),
+        characters=sum(len(item.text) for item in items),
+        audio_s=round(sum(len(item.text) / item.speed for item in items) / rate + silent_s, 1),
+        measured=learned.items.get(language, 0),
+        characters_per_s=round(rate, 3),
+        real_time_factor=round(REAL_TIME_FACTOR if factor is None else factor, 4),
+    )
 
 
 def _errors_by_item(

@@ -253,7 +253,8 @@ class Settings:
     )
     price: float = setting(
         0.0,
-        "Price of a minute of speech, in any currency, for estimates. 0: none is given.",
+        "Price of a minute of speech, in any currency, for estimates without `VOICEDROP_PRICES` or "
+        "before anything is measured. 0: none is given.",
         high=1e6,
     )
     prices: str = setting(

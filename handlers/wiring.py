@@ -17,6 +17,7 @@ from core.errors import Misconfigured
 from core.inference import LoadedOnce
 from core.job.label_policy import LabelPolicy
 from core.job.quota import Quota
+from core.job.rates import Rates
 from core.job.runtime import Runtime, Step
 from core.result.cost import parse_prices
 from core.settings import Settings
@@ -219,6 +220,7 @@ def create_runtime(
         lanes=settings.lanes,
         price=settings.price,
         prices=parse_prices(settings.prices),
+        rates=Rates(settings.engine),
         hear_statement=create_statement_transcriber(settings),
         transcribe=create_transcriber(settings),
         observe=observe or _log_step,

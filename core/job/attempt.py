@@ -57,6 +57,7 @@ def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
         Lease.acquire(runtime.control, name, runtime.worker, seconds, keys, share.seconds) as lease,
     ):
         yield Run(name, job_id, lease, runtime)
+        runtime.rates.store(runtime.control, keys)
 
 
 @contextmanager

@@ -32,11 +32,14 @@ def make_all(
     `earlier`: results of an earlier job that are kept, by item id. Once the attempts at the job are
     used up, nothing more is spoken: what is stored counts, and the other items fail.
     """
+    is_first, begun = run.lease.attempt == 1, run.lease.seconds
     items = _Items(job, voices, earlier, run)
     # An item that kills its process takes with it what is made beside it, and would do so in every
     # attempt. So a repeated one makes one item at a time.
-    lanes = min(items.count_left, items.places) if run.lease.attempt == 1 else 1
+    lanes = min(items.count_left, items.places) if is_first else 1
     run.lanes.repeat(items.make_next, max(1, lanes))
+    if is_first:  # others adopt items that they have not made
+        run.runtime.rates.measure_items(job, items.results, run.lease.seconds - begun)
     return sorted(items.results, key=lambda result: result.index)
 
 

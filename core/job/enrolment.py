@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -152,14 +153,34 @@ def _learn(
         if voice.auxiliary:
             learner = engine_for_several(runtime, voice.auxiliary[0].key)
             recordings = [source.audio, *(one.audio for one in voice.auxiliary)]
-            with stopwatch.stage("enrol"):
+            with _measuring_voice(runtime, stopwatch):
                 return learner.enrol_several(recordings, transcript, spec.language)
         context = voice_context(voice.sha256, transcript, spec, runtime)
         if kept := kept_voice.read(context, voice.gate, runtime):
             voiceprint = kept.voiceprint
         else:
-            with stopwatch.stage("enrol"):
+            with _measuring_voice(runtime, stopwatch):
                 voiceprint = runtime.voice.enrol(source.audio, transcript, spec.language)
         made = KeptVoice(voiceprint, voice.examination)
         kept_voice.keep(made, context, voice.gate, runtime)
         return voiceprint
+
+
+def is_kept(voice: Admitted, spec: fields.Voice, runtime: Runtime) -> bool:
+    """Return whether a voice that was examined need not be learned, if that can be told without
+    loading the engine; otherwise False."""
+    if voice.auxiliary or runtime.identify_voice is None:
+        return False
+    transcript = known_transcript(voice.examination, spec)
+    context = voice_context(voice.sha256, transcript, spec, runtime)
+    with suppress(Refused):  # consent was withdrawn: the job will say so
+        return kept_voice.read(context, voice.gate, runtime) is not None
+    return False
+
+
+@contextmanager
+def _measuring_voice(runtime: Runtime, stopwatch: Stopwatch) -> Iterator[None]:
+    before = stopwatch.seconds.get("enrol", 0.0)
+    with stopwatch.stage("enrol"):
+        yield
+    runtime.rates.measure_voice(stopwatch.seconds["enrol"] - before)

@@ -19,6 +19,7 @@ from core.job.lanes import Concurrency, Lanes
 from core.job.lease import Lease
 from core.job.meter import Meter
 from core.job.quota import Quota
+from core.job.rates import Rates
 from core.result.cost import Cost, PriceTable
 from core.result.document import Result
 from core.result.item_result import ItemResult
@@ -88,6 +89,7 @@ class Runtime:
     prices: PriceTable | None = None
     """What seconds and calls cost; None: results state no cost."""
     meter: Meter = field(default_factory=Meter)
+    rates: Rates = field(default_factory=Rates)
     hear_statement: Transcribe | None = None
     """Speech recogniser for recorded statements of consent; None: their words are not compared."""
     transcribe: Transcribe | None = None

@@ -81,17 +81,33 @@ class LanguageEstimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     items: int
     characters: int
     audio_s: float
+    measured: int = 0
+    """Items in this language that were measured here, from which the rates were learned; 0: none,
+    so that rates of other machines are assumed."""
+    characters_per_s: float | None = None
+    """Characters in a second of speech, like all of these null in results before this field."""
+    real_time_factor: float | None = None
+    """Seconds of work for a second of speech."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Expected amount of speech, computed from the average speaking rate of each language."""
+    """Expected speech, work and cost, from the rates of each language."""
 
     items: int
     characters: int
     audio_s: float
     languages: dict[str, LanguageEstimate] = {}
+    basis: Literal["measured", "default"] = "default"
+    """measured: the rates of all languages were learned from items that were made here."""
+    voices: int = 0
+    """Voices that must be learned first, as far as that can be told without the engine."""
+    seconds: float | None = None
+    """Of work by one instance: speaking, and learning those voices."""
     cost: float | None = None
-    """At the operator's price per minute of speech; null if none is set."""
+    """At the operator's prices: of the seconds and calls, or of the minutes of speech; null if no
+    prices are set."""
+    currency: str = ""
+    """ISO 4217; empty if the price of a minute of speech is used."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

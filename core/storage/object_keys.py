@@ -10,6 +10,7 @@
              log/                              the tamper-evident log (core/tlog/log.py)
              withdrawn/<sha256>/               withdrawn consent (core/consent/withdrawal.py)
     control  lease/, pending/, dead/, quota/, voices/, work/, log/leaves/, log/refused/
+             rates/<engine>.json               how fast an engine works (core/job/rates.py)
              protected/<sha256>.json           protected voices (core/consent/protection.py)
 
 Manifests may name any other key of the inbox (core/manifest/reference_key.py).
@@ -207,6 +208,10 @@ def pending_key(reference: str, job_id: str = "") -> str:
 def quota_key(day: str) -> str:
     """`day`: YYYY-MM-DD, UTC; with `.traces` for the log of traces."""
     return f"quota/{day}.log"
+
+
+def rates_key(engine: str) -> str:
+    return f"rates/{engine}.json"
 
 
 def unbound_voiceprint_key(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from core.errors import Notice
 from core.result.cost import Cost
-from core.result.document import Result
+from core.result.document import Estimate, Result
 from core.result.item_result import Chapter, ItemResult, Problem
 
 SHORT = 8
@@ -29,15 +29,23 @@ def describe_totals(result: Result) -> str:
     """Return the counts after the status, such as `2 of 3 items, 4.1 s of speech`."""
     totals, estimate = result.totals, result.estimate
     if estimate:
-        cost = "" if estimate.cost is None else f", cost {estimate.cost:g}"
-        speech = f"about {estimate.audio_s:.1f} s of speech{cost}; nothing was spoken"
-        return f"{estimate.items} of {totals.items} items can be made, {speech}"
+        can = f"{estimate.items} of {totals.items} items can be made"
+        return f"{can}, about {_describe_estimate(estimate)}; nothing was spoken"
     if result.error and not totals.items:
         return "nothing was made"  # the manifest was not read, so that its items are not known
     kept = f", {totals.kept} of them kept" if totals.kept else ""
     items = f"{totals.succeeded} of {totals.items} items{kept}"
     cost = f", cost {describe_cost(result.cost)}" if result.cost else ""
     return f"{items}, {totals.audio_s:.1f} s of speech{cost}"
+
+
+def _describe_estimate(estimate: Estimate) -> str:
+    cost = f", cost {estimate.cost:.3g} {estimate.currency}".rstrip() if estimate.cost else ""
+    if estimate.seconds is None:  # a result of an earlier version
+        return f"{estimate.audio_s:.1f} s of speech{cost}"
+    measured = sum(one.measured for one in estimate.languages.values())
+    known = f"measured on {measured} items" if estimate.basis == "measured" else "not measured here"
+    return f"{estimate.audio_s:.1f} s of speech in {estimate.seconds:.1f} s of work{cost} ({known})"
 
 
 def describe_cost(cost: Cost) -> str:

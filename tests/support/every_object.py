@@ -27,12 +27,14 @@ from core.errors import Unavailable
 from core.job import attempt, commit, erasure, lease, object_record, waiting
 from core.job.attempt import DeadLetter
 from core.job.quota import Quota, _entries
+from core.job.rates import Learned, Rates
 from core.job.runtime import Runtime
 from core.job.statement_check import KeptCheck
 from core.manifest.fields import Subtitle
 from core.result import tombstone
 from core.result.document import Result
 from core.result.item_result import Chapter, ItemResult, SubtitleFile
+from core.settings import Engine
 from core.speech.speaker import THRESHOLDS, Speaker
 from core.storage import object_keys as keys
 from core.storage.port import Store
@@ -388,6 +390,23 @@ def _notes(runtime: Runtime) -> Iterable[Kind]:
         read=read_quota,
         made_by=("quota_key",),
         may_begin_again=True,
+    )
+    engines: tuple[Engine, Engine] = ("kokoro", "gpt_sovits")
+    for number, engine in enumerate(engines):
+        learned = Learned(engine=engine, voices_s=[10.0 + number])
+        runtime.control.put(keys.rates_key(engine), signed.sign(learned, runtime.keys.signing))
+
+    def read_rates(runtime: Runtime, index: int) -> Any:
+        learned = Rates(engines[index]).read(runtime.control, runtime.keys)
+        return learned if learned.voice_s() else None
+
+    yield Kind(
+        name="rates",
+        bucket="control",
+        keys=(keys.rates_key(engines[0]), keys.rates_key(engines[1])),
+        read=read_rates,
+        made_by=("rates_key",),
+        forge=lambda document: document.update(voices_s=[99.0]),
     )
 
 
