@@ -24,8 +24,9 @@ from core.errors import ExplainedError
 def dump(document: Any) -> bytes:
     """Return the canonical bytes of JSON values, Structs and dataclasses.
 
-    Raises ValueError for values without a canonical form (NaN, infinities, integers beyond
-    2^53 - 1, lone surrogates, nesting too deep to write) and TypeError for what is not JSON.
+    Raises ValueError for values without a canonical form (NaN, infinities, integers that a double
+    does not hold or that canonical JSON writes differently, lone surrogates, nesting too deep to
+    write) and TypeError for what is not JSON.
     """
     try:
         return _serialise(msgspec.to_builtins(document)).encode()
@@ -115,13 +116,18 @@ def _utf16_units(key: str) -> bytes:
 def _serialise_scalar(value: Any) -> str:
     if value is True or value is False:
         return "true" if value else "false"
-    if isinstance(value, int) and -MAX_EXACT_INTEGER <= value <= MAX_EXACT_INTEGER:
-        return str(value)
+    if isinstance(value, int) and abs(value) < _FIRST_EXPONENT:
+        # Struct fields for integers also read the integers as which larger doubles are written.
+        digits = str(value)
+        if abs(value) <= MAX_EXACT_INTEGER or _serialise_number(float(value)) == digits:
+            return digits
     if isinstance(value, float) and math.isfinite(value):
         return _serialise_number(value)
     raise ValueError(f"{value!r} has no canonical form")
 
 
+_FIRST_EXPONENT = 10**21
+"""ECMAScript writes numbers from here on with an exponent."""
 _serialise_text = json.encoder.encode_basestring
 """Quotes a string, escaping only quotes, backslashes and control characters."""
 

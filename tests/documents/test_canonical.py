@@ -92,10 +92,28 @@ def test_reading_and_rewriting_changes_nothing(value: object) -> None:
     assert canonical.dump(canonical.load(once)) == once
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 2**53, "\ud800", {"a": [-math.inf]}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(math.nan, math.inf, "\ud800", {"a": [-math.inf]}),
+        *(2**53 + 1, -(2**53) - 1, 10**21, 10**400),
+    ],
+)
 def test_values_without_canonical_form_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         canonical.dump(value)
+
+
+class _Counted(msgspec.Struct):
+    count: int
+
+
+@pytest.mark.parametrize("value", [2.0**53, -(2.0**60), 999999999999999900000.0])
+def test_a_struct_that_reads_a_large_number_as_an_integer_writes_the_same_bytes(
+    value: float,
+) -> None:
+    written = canonical.dump({"count": value})
+    assert canonical.dump(msgspec.json.decode(written, type=_Counted)) == written
 
 
 def test_deep_nesting_raises_a_value_error() -> None:
