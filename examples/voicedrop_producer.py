@@ -57,10 +57,6 @@ class Batch:
     key: str
     data: bytes
 
-    @property
-    def result_key(self) -> str:
-        return f"out/{self.job}/result.json"
-
 
 class Place(Protocol):
     """A bucket, or a folder that stands for one."""
@@ -128,12 +124,13 @@ def place(text: str) -> Place:
     return OssBucket(bucket) if text.startswith("oss://") else Folder(text)
 
 
-def read_items(lines: Iterable[str]) -> list[Json]:
+def read_items(path: Path) -> list[Json]:
     """Return the items of a CSV file with the columns `id`, `text` and any others."""
     items = []
-    for row in csv.DictReader(lines):
-        item: Json = {"id": row.pop("id"), "text": row.pop("text")}
-        items.append(item | {"meta": row} if row else item)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            item: Json = {"id": row.pop("id"), "text": row.pop("text")}
+            items.append(item | {"meta": row} if row else item)
     return items
 
 
@@ -159,6 +156,20 @@ def make_batch(
     return Batch(job_id(bucket, key, data), key, data)
 
 
+def describe_voice(
+    recording: Path, consent: Path, language: str, transcript: str = ""
+) -> tuple[Json, dict[str, Path]]:
+    """Return a voice as manifests name it, and the files to upload by their keys."""
+    voice = {
+        "reference": f"refs/{recording.name}",
+        "sha256": hashlib.sha256(recording.read_bytes()).hexdigest(),
+        "consent": f"consent/{consent.name}",
+        "language": language,
+    }
+    files = {voice["reference"]: recording, voice["consent"]: consent}
+    return voice | ({"transcript": transcript} if transcript else {}), files
+
+
 def job_id(bucket: str, key: str, manifest: bytes) -> str:
     """Return the id of a job, as docs/manifest.md defines it."""
     fields = (SCHEMA.encode(), bucket.encode(), key.encode(), hashlib.sha256(manifest).digest())
@@ -177,10 +188,14 @@ def read_public_keys(files: Iterable[bytes]) -> dict[str, Ed25519PublicKey]:
     return found
 
 
-def read_result(batch: Batch, document: bytes, keys: dict[str, Ed25519PublicKey]) -> Json:
-    """Return the result of a batch. Raises Invalid unless a key of these signed it for this job."""
+def result_key(job: str) -> str:
+    return f"out/{job}/result.json"
+
+
+def read_result(job: str, document: bytes, keys: dict[str, Ed25519PublicKey]) -> Json:
+    """Return the result of a job. Raises Invalid unless one of the keys signed it for this job."""
     result = verify(document, keys)
-    if (result.get("schema"), result.get("job_id")) != ("voicedrop/result/1", batch.job):
+    if (result.get("schema"), result.get("job_id")) != ("voicedrop/result/1", job):
         raise Invalid("This is not the result of this job.")
     return result
 
@@ -270,29 +285,16 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def upload_voice(options: argparse.Namespace, inbox: Place) -> Json:
-    """Upload the recording and the consent record; return the voice as a manifest names it."""
-    recording, consent = options.recording.read_bytes(), options.consent.read_bytes()
-    voice: Json = {
-        "reference": f"refs/{options.recording.name}",
-        "sha256": hashlib.sha256(recording).hexdigest(),
-        "consent": f"consent/{options.consent.name}",
-        "language": options.language,
-    }
-    if options.transcript:
-        voice["transcript"] = options.transcript
-    inbox.put(voice["reference"], recording)
-    inbox.put(voice["consent"], consent)
-    return voice
-
-
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     inbox, results = place(options.inbox), place(options.results)
     keys = read_public_keys(path.read_bytes() for path in options.public_key)
-    with options.texts.open(encoding="utf-8-sig", newline="") as file:
-        items = read_items(file)
-    voice = upload_voice(options, inbox)
+    items = read_items(options.texts)
+    voice, files = describe_voice(
+        options.recording, options.consent, options.language, options.transcript
+    )
+    for key, path in files.items():
+        inbox.put(key, path.read_bytes())
     retry_of = options.retry_of
     for attempt in range(options.retries + 1):
         batch = make_batch(
@@ -301,11 +303,11 @@ def main(arguments: list[str] | None = None) -> int:
         inbox.put(batch.key, batch.data)  # last: its arrival starts the job
         say(f"job {batch.job}: {batch.key}")
         try:
-            wait(results, batch.result_key, options.seconds)
+            wait(results, result_key(batch.job), options.seconds)
         except TimeoutError as exc:
             say(f"{exc} Run the same command again to go on waiting.")
             return 5
-        result = read_result(batch, results.get(batch.result_key), keys)
+        result = read_result(batch.job, results.get(result_key(batch.job)), keys)
         made = list(finished_items(result, results.get))
         say(f"{result['status']}: {result['totals']['succeeded']} of {len(items)} items")
         if attempt == options.retries or GIVEN_UP not in map(error_code, (result, *made)):
