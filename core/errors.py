@@ -145,7 +145,7 @@ MISCONFIGURED: Mapping[str, str] = {
     "`inbox`, `results` and `control`; VOICEDROP_RESULTS and its like name each of them.",
     "BUCKET_FORBIDDEN": "Access denied: grant the role the permissions listed in docs/deploy.md.",
     "ENDPOINT_INSECURE": "Use an https:// endpoint.",
-    "KEY_NOT_FOUND": "Put the keys into the folder that VOICEDROP_KEYS names, or set that folder.",
+    "KEY_NOT_FOUND": "Set VOICEDROP_KEYS to the folder that has the keys, or put them there.",
     "KEY_PERMISSIONS": "Key files must be readable by their owner only (chmod 600).",
     "KEY_UNUSABLE": "The key is disabled or has the wrong form.",
     "KEY_DESTROYED": "The key of this sealed file no longer exists: it cannot be opened.",

@@ -149,15 +149,20 @@ def create_transcriber(settings: Settings) -> Transcribe | None:
 
 
 def create_statement_transcriber(settings: Settings) -> Transcribe | None:
-    """Return a speech recogniser for statements of consent if one is installed; its first call
-    loads the model. Raises Misconfigured MODEL_MISSING if the policy demands one."""
+    """Return a speech recogniser for statements of consent if one is installed, or if the policy
+    demands one; its first call loads the model."""
     from core.speech import recognise
 
     if settings.consent != "verified" and not recognise.is_installed():
         return None
+    return lambda audio, language: _recogniser().transcribe(audio, language)
+
+
+def require_recogniser(settings: Settings) -> None:
+    """Raise Misconfigured MODEL_MISSING if the policy on consent demands a speech recogniser and
+    there is none. For whoever carries out jobs, not to learn it at the first statement."""
     if settings.consent == "verified":
         _recogniser()
-    return lambda audio, language: _recogniser().transcribe(audio, language)
 
 
 @LoadedOnce

@@ -37,6 +37,7 @@ class Worker:
                 sandbox.start()
                 watermark.preload()
                 runtime = wiring.create_runtime(self._settings, self._credentials)
+                wiring.require_recogniser(self._settings)
                 runtime.load_voice()
                 self._runtime = runtime
             return self._runtime

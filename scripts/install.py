@@ -57,6 +57,7 @@ def main() -> int:
         return 2
     missing = [name for name in files if read_text(INSTALLED / name) != lock_checksum()]
     if not missing:
+        say("Everything is installed. To use it: . .venv/bin/activate")
         return 0
     added = [name for name in missing if not (INSTALLED / name).exists()]
     if added:

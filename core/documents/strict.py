@@ -132,6 +132,8 @@ class Reader:
     def syntax_error(self, reason: str, at: int) -> Refused:
         line = self.text.count("\n", 0, at) + self._line
         column = at - self.text.rfind("\n", 0, at)
+        if (quote := self.text[at : at + 1]) and quote in _CURLY_QUOTES:
+            reason += f'. Write " in place of {quote}'
         return Refused("JSON_SYNTAX", f"{reason}: line {line} column {column}.")
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -191,6 +193,8 @@ def explain_syntax_error(error: json.JSONDecodeError) -> tuple[str, int]:
     return _REASONS.get(error.msg, "This is not JSON"), at
 
 
+_CURLY_QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u00ab\u00bb\uff02"
+"""Quotation marks that editors of texts put in place of straight ones."""
 _REASONS = {
     "Expecting property name enclosed in double quotes": "Expecting a key in double quotes",
     "Expecting ':' delimiter": "Expecting ':'",

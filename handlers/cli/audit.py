@@ -142,7 +142,7 @@ def _parse_since(since: str) -> str:
     try:
         return date.fromisoformat(since).isoformat()
     except ValueError as exc:
-        raise Refused("VALUE_RANGE", f"--since {since}: write YYYY-MM-DD.") from exc
+        raise Refused("VALUE_RANGE", f"--since {since}: write YYYY-MM-DD.", advice="") from exc
 
 
 def _earlier_checkpoint(request: AuditRequest, sources: Sources) -> str:

@@ -21,7 +21,7 @@ def erase_job(
     Raises what `find_job` raises; Refused OBJECT_MISSING, VALUE_RANGE.
     """
     if not reason.strip():
-        raise Refused("VALUE_RANGE", "Give a reason: --reason.")
+        raise Refused("VALUE_RANGE", "Give a reason: --reason.", advice="")
     runtime = wiring.create_local_runtime(settings)
     job_id = find_job(named, runtime)
     names = items or None

@@ -26,7 +26,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except IsADirectoryError as exc:
         message = "This is a folder: name the files in it."
-        raise Refused("OBJECT_MISSING", message, pointer=str(path)) from exc
+        raise Refused("OBJECT_MISSING", message, pointer=str(path), advice="") from exc
     except OSError as exc:
         raise Refused("OBJECT_MISSING", f"{exc.strerror}.", pointer=str(path)) from exc
 
@@ -61,7 +61,7 @@ def refuse_bucket(settings: Settings, out: Path) -> None:
     for place in (settings.inbox, settings.results, settings.control):
         if not place.startswith("oss://") and out.resolve().is_relative_to(Path(place).resolve()):
             message = f"{out} is in the bucket {place}. Choose a folder outside it with --out."
-            raise Refused("FILE_UNUSABLE", message, pointer=str(out))
+            raise Refused("FILE_UNUSABLE", message, pointer=str(out), advice="")
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -39,6 +39,10 @@ def missing_references(manifest: ReceivedManifest, runtime: Runtime) -> list[str
     return enrolment.missing_references(job, runtime)
 
 
+CARRY_OUT = "`voicedrop watch --once` carries it out, unless a worker is running."
+"""What to do for a job that is not finished and waits for nothing."""
+
+
 def describe_waiting(missing: Iterable[str]) -> str:
     """Return what a job waits for, and what to do."""
     how = "`voicedrop submit MANIFEST FILE` stores it; or correct its name in the manifest"

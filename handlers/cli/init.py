@@ -38,7 +38,7 @@ def create_folders_and_keys(settings: Settings) -> CommandOutput:
     lines = [f"created {path}" for path in created] or ["Everything exists already."]
     lines += warnings
     lines.append(
-        f"Keep the keys in {settings.keys} safe and private: without them nothing can be opened."
+        f"Keep the folder {settings.keys} safe and private: without its keys nothing can be opened."
     )
     lines.append(
         f"Next: `voicedrop submit MANIFEST FILES` puts a job into {settings.inbox}, and `voicedrop "

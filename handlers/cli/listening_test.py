@@ -45,7 +45,8 @@ def make_listening_test(
     text = listening_test.render_page(pairs, trials=trials, strength=strength)
     replace_file(out, text.encode())
     data = {"page": str(out), "clips": len(pairs), "trials": trials, "strength": strength}
-    lines = [f"{out}: {trials} trials of {len(pairs)} clips, {len(text) >> 20} MiB"]
+    clips = "1 clip" if len(pairs) == 1 else f"{len(pairs)} clips"
+    lines = [f"{out}: {trials} trials of {clips}, {len(text) / 2**20:.1f} MiB"]
     lines.append("Open it in a browser and listen with headphones. It needs no network.")
     return CommandOutput(data, lines)
 

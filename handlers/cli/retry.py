@@ -18,6 +18,7 @@ from handlers.cli import exit_codes
 from handlers.cli.describe import SHORT, SUCCESSFUL
 from handlers.cli.find_job import FoundManifest, find_job, found_manifest, last_retry
 from handlers.cli.foresee import (
+    CARRY_OUT,
     describe_unfinished,
     describe_waiting,
     foresee_errors,
@@ -57,9 +58,7 @@ def retry_job(settings: Settings, named: str) -> CommandOutput:
         f"job {last.job[:SHORT]} ({result.status}, {result.totals.succeeded} of "
         f"{result.totals.items} items) is retried as job {new}",
         f"manifest {key}",
-        f"It {describe_waiting(missing)}."
-        if missing
-        else "`voicedrop watch --once` carries it out, unless a worker is running.",
+        f"It {describe_waiting(missing)}." if missing else CARRY_OUT,
     ]
     return CommandOutput({"job": last.job, "retry": new, "manifest": key, "reason": ""}, lines)
 

@@ -38,5 +38,6 @@ is written now: docs/schemas/<name>-<version>.json."""
 def json_schema(name: str) -> dict[str, Any]:
     """Raises Refused VALUE_RANGE if there is no schema of that name."""
     if name not in SCHEMAS:
-        raise Refused("VALUE_RANGE", f"There is a schema of {', '.join(SCHEMAS)}, not of {name}.")
+        message = f"There is a schema of {', '.join(SCHEMAS)}, not of {name}."
+        raise Refused("VALUE_RANGE", message, advice="")
     return SCHEMAS[name]()

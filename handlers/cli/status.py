@@ -32,7 +32,7 @@ from handlers.cli.describe import (
     describe_totals,
 )
 from handlers.cli.find_job import find_job, submitted_manifests
-from handlers.cli.foresee import describe_waiting, missing_references
+from handlers.cli.foresee import CARRY_OUT, describe_waiting, missing_references
 from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
 
@@ -174,6 +174,8 @@ def _describe(state: JobState, result: Result | None, runtime: Runtime) -> Itera
     yield f"manifest {state.manifest}"
     if result is None:
         yield state.detail if state.status == "waiting" else f"{state.status}: {state.detail}"
+        if state.status == "unfinished":
+            yield CARRY_OUT
         return
     items = list(read_items(result, commit.part_reader(runtime)))
     outputs: list[ItemResult | Chapter] = [*items, *result.chapters]

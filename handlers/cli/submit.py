@@ -23,7 +23,7 @@ from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals, join_names
 from handlers.cli.files import read_file
 from handlers.cli.find_job import FoundManifest, found_manifest, last_retry, manifest_key
-from handlers.cli.foresee import foresee_errors
+from handlers.cli.foresee import CARRY_OUT, foresee_errors
 from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
 
@@ -68,6 +68,8 @@ def submit_job(
         lines += _explain_earlier(result, runtime)
     elif last != submitted:
         lines.append(f"Its retry {last.job[:SHORT]} is not finished: `voicedrop watch --once`.")
+    elif not missing:
+        lines.append(CARRY_OUT)
     summary = {
         "job": submitted.job,
         "manifest": key,

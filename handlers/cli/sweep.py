@@ -15,6 +15,7 @@ def sweep_buckets(settings: Settings, *, grace: float, progress: Progress) -> Co
     """`grace`: seconds in which the notification of a new manifest may still arrive."""
     runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
+    wiring.require_recogniser(settings)
     return format_output(sweep.run_sweep(runtime, grace=grace))
 
 

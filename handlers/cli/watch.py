@@ -73,6 +73,7 @@ def watch_inbox(
         reference.start(behind=True)  # becomes ready beside what follows
     runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
+    wiring.require_recogniser(settings)
     return watch_until_stopped(runtime, once=once, poll=poll, progress=progress)
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,14 @@ from core.storage.local import LocalStore
 from core.storage.oss import OssStore
 from core.storage.oss_connection import Credentials
 from handlers import wiring, worker
+from handlers.cli.screen import Progress
+from handlers.cli.status import list_jobs
+from handlers.cli.watch import watch_inbox
 from handlers.server.tokens import create_tokens
 from handlers.wiring import CurrentCredentials
 from handlers.worker import Worker
 from tests.support.events import notification
-from tests.support.runtime import local_runtime, put_job
+from tests.support.runtime import local_runtime, local_settings, put_job
 
 
 def test_credentials_of_the_call_come_before_those_of_the_environment() -> None:
@@ -158,8 +162,21 @@ def test_a_recogniser_that_only_the_policy_demands_may_be_missing(
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     wiring._recogniser.cache_clear()
     assert wiring.create_statement_transcriber(Settings(consent="required")) is None
+    wiring.require_recogniser(Settings(consent="required"))
     with pytest.raises(Misconfigured, match="MODEL_MISSING"):
-        wiring.create_statement_transcriber(Settings(consent="verified"))
+        wiring.require_recogniser(Settings(consent="verified"))
+
+
+def test_whoever_only_looks_at_jobs_needs_no_recogniser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    wiring._recogniser.cache_clear()
+    local_runtime(tmp_path)
+    settings = replace(local_settings(tmp_path), consent="verified")
+    assert list_jobs(settings, 1).exit_code == 0
+    with pytest.raises(Misconfigured, match="MODEL_MISSING"):
+        watch_inbox(settings, once=True, poll=0.1, progress=Progress(quiet=True))
 
 
 @pytest.mark.parametrize(

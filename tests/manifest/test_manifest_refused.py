@@ -80,6 +80,18 @@ def test_bytes_that_are_not_a_manifest(data: bytes, code: str, words: str) -> No
 
 SYNTAX = {
     "a key that is not a string": ('{"a": {1: 2}}', "Expecting a key in double quotes", 1, 8),
+    "a key in curly quotes": (
+        '{"a": 1, \u201cb\u201d: 2}',
+        'Expecting a key in double quotes. Write " in place of \u201c',
+        1,
+        10,
+    ),
+    "a text in curly quotes": (
+        '{"items": [{"text": \u201eb\u201c}]}',
+        'Expecting a value. Write " in place of \u201e',
+        1,
+        21,
+    ),
     "no colon": ('{"a": {"b" 2}}', "Expecting ':'", 1, 12),
     "no comma": ('{"a": [1 2]}', "Expecting ','", 1, 10),
     "no value": ('{"a": [1, nul]}', "Expecting a value", 1, 11),

@@ -12,6 +12,7 @@ from core.job.lease import Lease
 from core.job.runtime import Runtime
 from handlers.cli.describe import MAX_LINES, MAX_NAMED, describe_result
 from handlers.cli.erase import erase_job
+from handlers.cli.foresee import CARRY_OUT
 from handlers.cli.open_result import open_results
 from handlers.cli.retry import next_command, retry_job
 from handlers.cli.status import list_jobs, show_status
@@ -63,6 +64,7 @@ def test_a_refused_manifest_and_an_unreadable_one(tmp_path: Path) -> None:
     runtime.inbox.put("jobs/broken.manifest.json", b"{")
     (_, broken) = list_jobs(settings, 20).data["jobs"]
     assert broken["status"] == "unfinished"
+    assert show_status(settings, ["jobs/broken.manifest.json"]).lines[-1] == f"  {CARRY_OUT}"
     shown = show_status(settings, [rejected.job_id, "jobs/broken.manifest.json"])
     assert shown.exit_code == 1
     assert any("UNKNOWN_FIELD" in line for line in shown.lines)

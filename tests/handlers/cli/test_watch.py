@@ -176,7 +176,7 @@ def test_a_job_that_was_given_up_quotes_the_last_error(tmp_path: Path) -> None:
     key = put_job(runtime)
     settle(runtime)
     assert Looking(replace(runtime, results=Away(tmp_path / "results"))).poll() is True
-    (line,) = show_status(local_settings(tmp_path), [key]).lines[-1:]
+    line, _ = show_status(local_settings(tmp_path), [key]).lines[-2:]
     assert "The last recorded error: STORAGE_UNAVAILABLE: No answer" in line
     watch = Looking(runtime)
     assert watch.poll() is False
