@@ -112,7 +112,7 @@ def _check_manifest(
         if is_text and not is_record:
             raise
         other = "a consent record" if is_record else "a recording"
-        message = f"This looks like {other}, not like a manifest: name the manifest first."
+        message = f"This looks like {other}: name the manifest first."
         raise Refused(exc.code, message, pointer=str(path), advice="") from exc
     newline = "\n" if isinstance(parsed.source, str) else b"\n"
     lines, line, end = [], 1, 0

@@ -88,8 +88,8 @@ def test_advice_on_files_that_are_confused_is_about_these_files(folder: Path) ->
     settings = local_settings(folder)
     local_runtime(folder)
     for manifest, files, what in (
-        ("me.flac", ["x.manifest.json"], "looks like a recording, not like a manifest"),
-        ("me.json", ["x.manifest.json"], "looks like a consent record, not like a manifest"),
+        ("me.flac", ["x.manifest.json"], "looks like a recording: name the manifest first"),
+        ("me.json", ["x.manifest.json"], "looks like a consent record: name the manifest first"),
         ("x.manifest.json", ["b.flac", "me.wav"], "Rename the file, or correct the manifest."),
     ):
         (folder / "me.wav").touch()
