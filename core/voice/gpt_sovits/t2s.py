@@ -151,15 +151,19 @@ class Decoder:
         self._callers: deque[Caller] = deque()
         """Those with waiting sentences, in the order in which they get rows."""
         self._thread: Thread | None = None
-        self._syntheses = 0
+        # Sets, because the garbage collector may close callers within any statement.
+        self._open: set[Caller] = set()
+        self._syntheses: set[Future[Any]] = set()
 
     @contextmanager
     def caller(self, *, streams: bool = False) -> Iterator[Caller]:
         """Open a caller; what has not ended at the end of the block is dropped."""
         caller = Caller(self, streams=streams)
+        self._open.add(caller)
         try:
             yield caller
         finally:
+            self._open.discard(caller)
             caller.close()
 
     def decode(self, sentences: Iterable[T2SInput]) -> list[Sampler]:
@@ -180,18 +184,18 @@ class Decoder:
             self.changed.notify()
 
     def give_way_to(self, synthesis: Future[Any]) -> None:
-        """Compute no steps while as many syntheses are unfinished as there are threads.
+        """Count a synthesis: while there are as many as threads, they occupy all processors.
 
-        They occupy all processors. Meanwhile more sentences arrive, and a step takes less time per
-        row in a larger batch. Streams, which are heard while they are made, do not wait.
+        Then no steps are computed if callers wait for a synthesis and for no row. They will come
+        back with new sentences, and a step takes less time per row in a larger batch. Streams,
+        which are heard while they are made, do not give way.
         """
-        with self.changed:
-            self._syntheses += 1
+        self._syntheses.add(synthesis)
         synthesis.add_done_callback(self._end_synthesis)
 
-    def _end_synthesis(self, _: Future[Any]) -> None:
+    def _end_synthesis(self, synthesis: Future[Any]) -> None:
         with self.changed:
-            self._syntheses -= 1
+            self._syntheses.discard(synthesis)
             self.changed.notify()
 
     def _work(self) -> None:
@@ -226,9 +230,10 @@ class Decoder:
             batch.add(*taken)
 
     def _gives_way(self, batch: _Batch) -> bool:
-        callers = [*self._callers, *(row.caller for row in batch.rows)]
-        is_busy = self._syntheses >= self._bundle.threads
-        return is_busy and not any(caller.streams for caller in callers)
+        served = {row.caller for row in batch.rows}
+        served.update(caller for caller in self._callers if caller.waiting)
+        is_busy = len(self._syntheses) >= self._bundle.threads
+        return is_busy and bool(self._open - served) and not any(one.streams for one in served)
 
     def _take(self) -> tuple[Row, T2SInput] | None:
         """Return the next sentence of the caller whose turn it is."""

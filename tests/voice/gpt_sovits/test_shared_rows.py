@@ -115,14 +115,15 @@ def test_a_row_is_held_until_it_is_resumed(bundle: Bundle) -> None:
         assert held.ended.result(TIMEOUT).tokens == decode_alone(bundle, 0)
 
 
-def test_steps_give_way_to_syntheses_but_streams_do_not_wait(bundle: Bundle) -> None:
+def test_steps_give_way_while_other_callers_wait_for_syntheses(bundle: Bundle) -> None:
     decoder, finish = Decoder(bundle, rows=2), threading.Event()
-    with ThreadPoolExecutor(bundle.threads) as pool:
+    with ThreadPoolExecutor(bundle.threads) as pool, decoder.caller() as text:
         for _ in range(bundle.threads):
             decoder.give_way_to(pool.submit(finish.wait, TIMEOUT))
-        with decoder.caller() as text, decoder.caller(streams=True) as stream:
+        alone = text.submit(t2s_input(bundle, 2))
+        assert alone.ended.result(TIMEOUT).tokens == decode_alone(bundle, 2)
+        with decoder.caller(), decoder.caller(streams=True) as stream:
             row = text.submit(t2s_input(bundle, 0))
-            assert not row.sampler.tokens
             streamed = stream.submit(t2s_input(bundle, 2, limit=5))
             streamed.ended.result(TIMEOUT)
             assert len(row.sampler.tokens) < 40
