@@ -79,7 +79,7 @@ def open_store(place: str, settings: Settings, credentials: Callable[[], Credent
 def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyring:
     """Return the keys in the settings if there are any, or else those in the folder of keys."""
     wrapping = _kms(settings, credentials) if settings.kms_key else None
-    if settings.signing_key or settings.watermark_key or settings.kek:
+    if _has_keys(settings):
         return keys.keyring_from_values(
             kek=settings.kek,
             signing=settings.signing_key,
@@ -99,6 +99,29 @@ def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> 
         raise Misconfigured("KEY_NOT_FOUND", message) from exc
 
 
+def _has_keys(settings: Settings) -> bool:
+    """Tell whether the settings contain the keys, so that the folder of keys is not read. Raises
+    Misconfigured KEY_UNUSABLE if they contain some of them only; a key of KMS replaces
+    VOICEDROP_KEK."""
+    values = {
+        "VOICEDROP_KEK": settings.kek,
+        "VOICEDROP_SIGNING_KEY": settings.signing_key,
+        "VOICEDROP_WATERMARK_KEY": settings.watermark_key,
+    }
+    given = [name for name, value in values.items() if value]
+    absent = [name for name in values if name not in given]
+    if settings.kms_key and "VOICEDROP_KEK" in absent:
+        absent.remove("VOICEDROP_KEK")
+    if given and absent:
+        message = (
+            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} set, so "
+            f"{' and '.join(absent)} must be set too (or none of the three: keys are then read "
+            f"from {settings.keys})."
+        )
+        raise Misconfigured("KEY_UNUSABLE", message, advice="")
+    return bool(given)
+
+
 def _is_empty(place: str) -> bool:
     """Tell whether a place is a folder that is empty or missing."""
     return is_folder(place) and not (Path(place).is_dir() and any(Path(place).iterdir()))
@@ -106,7 +129,7 @@ def _is_empty(place: str) -> bool:
 
 def load_reading_keys(settings: Settings, credentials: Callable[[], Credentials]) -> ReadingKeys:
     """Return the keys of an auditor: public keys, and secret ones if there are any."""
-    if settings.signing_key or settings.watermark_key or settings.kek:
+    if _has_keys(settings):
         ring = load_keyring(settings, credentials)
         return ReadingKeys(ring.verifying, ring.wrapping, ring.watermark)
     wrapping = _kms(settings, credentials) if settings.kms_key else None

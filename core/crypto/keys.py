@@ -149,7 +149,7 @@ def create_keys(folder: Path) -> list[Path]:
     for private in folder.glob("sign-???.pem"):
         created += _write_once(
             private.with_suffix(".pub.pem"),
-            _public_pem(_parse_signing_key(_read_private_file(private))),
+            _public_pem(_read_signing_key(private)),
         )
     return created
 
@@ -159,7 +159,7 @@ def load_keyring(folder: Path, *, wrapping: KeyProvider | None = None) -> Keyrin
 
     Raises Misconfigured KEY_NOT_FOUND, KEY_PERMISSIONS, KEY_UNUSABLE.
     """
-    signing = _parse_signing_key(_read_private_file(_find_files(folder, "sign-???.pem")[0]))
+    signing = _read_signing_key(_find_files(folder, "sign-???.pem")[0])
     public = [_read_public_key(path) for path in sorted(folder.glob("sign-*.pub.pem"))]
     verifying = {key_id(key): key for key in (*public, signing.public_key())}
     keks = wrapping or LocalKeys(_read_secrets(folder, "kek-*.key"))
@@ -187,11 +187,12 @@ def keyring_from_values(
     `watermark`: base64 of 32 bytes. `signing`: PEM files in base64; of earlier keys the public one
     is enough. `kek` is ignored if `wrapping` is given. Raises Misconfigured KEY_UNUSABLE.
     """
-    current, *earlier = [_decode_base64(text, "signing key") for text in signing.split(",")]
-    key = _parse_signing_key(current)
+    where = "value of VOICEDROP_SIGNING_KEY"
+    current, *earlier = [_decode_base64(text, where) for text in signing.split(",")]
+    key = _parse_signing_key(current, where)
     public = [key.public_key(), *map(_parse_verifying_key, earlier)]
-    keks = wrapping or LocalKeys(_parse_secrets(kek.split(","), "key-encryption key"))
-    marks = _parse_secrets(watermark.split(","), "watermark key")
+    keks = wrapping or LocalKeys(_parse_secrets(kek.split(","), "value of VOICEDROP_KEK"))
+    marks = _parse_secrets(watermark.split(","), "value of VOICEDROP_WATERMARK_KEY")
     return Keyring(keks, key, {key_id(one): one for one in public}, marks)
 
 
@@ -238,8 +239,8 @@ def _decode_base64(text: str, where: str) -> bytes:
         return base64.b64decode(text.strip(), validate=True)
 
 
-def _parse_signing_key(pem: bytes) -> Ed25519PrivateKey:
-    error = Misconfigured("KEY_UNUSABLE", "The signing key is not an Ed25519 private key in PEM.")
+def _parse_signing_key(pem: bytes, where: str) -> Ed25519PrivateKey:
+    error = Misconfigured("KEY_UNUSABLE", f"The {where} is not an Ed25519 private key in PEM.")
     with raising(error, on=(ValueError, TypeError, UnsupportedAlgorithm)):
         key = serialization.load_pem_private_key(pem, password=None)
     if not isinstance(key, Ed25519PrivateKey):
@@ -250,8 +251,12 @@ def _parse_signing_key(pem: bytes) -> Ed25519PrivateKey:
 def _parse_verifying_key(pem: bytes) -> Ed25519PublicKey:
     """Return the public key of an earlier signing key, from either half of the pair."""
     if b"PRIVATE KEY" in pem:
-        return _parse_signing_key(pem).public_key()
+        return _parse_signing_key(pem, "earlier signing key").public_key()
     return _parse_public_key(pem, "An earlier signing key")
+
+
+def _read_signing_key(path: Path) -> Ed25519PrivateKey:
+    return _parse_signing_key(_read_private_file(path), f"key in {path}")
 
 
 def _read_public_key(path: Path) -> Ed25519PublicKey:

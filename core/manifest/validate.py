@@ -20,6 +20,7 @@ from core.manifest.fields import (
     UNSUPPORTED_VALUES,
     Defaults,
     Delivery,
+    Item,
     Label,
     Manifest,
     Voice,
@@ -108,12 +109,49 @@ def _known_fields(
         elif name in only:
             _refuse_unless_accepted(name, field, only[name], join_pointer(pointer, name))
         elif not name.startswith("x-"):
-            near = suggest(name, [*_FIELD_NAMES[type_], *only])
-            message = f"There is no field `{ascii(name)[1:-1][:80]}`.{near}"
-            raise Refused(
-                "UNKNOWN_FIELD", message, pointer=join_pointer(pointer, ascii(name)[1:-1])
-            )
+            shown = ascii(name)[1:-1]
+            message = _explain_unknown(name, type_) or f"There is no field `{shown[:80]}`."
+            near = _suggest_field(name, type_)
+            raise Refused("UNKNOWN_FIELD", f"{message}{near}", pointer=join_pointer(pointer, shown))
     return kept
+
+
+_PLACES: Mapping[type[msgspec.Struct], str] = {
+    Item: "in an item",
+    Defaults: "in `defaults`",
+    Voice: "in a voice",
+    Label: "in `label`",
+    Delivery: "in `output`",
+    Manifest: "at the top level",
+}
+_SYNONYMS: Mapping[str, str] = {
+    "speaker": "voice",
+    "speakers": "voices",
+    "content": "text",
+    "sentence": "text",
+    "name": "id",
+    "audio": "reference",
+    "file": "reference",
+    "recording": "reference",
+}
+"""Names that other formats use -> the field that is meant. None of them looks like it."""
+
+
+def _explain_unknown(name: str, type_: type[msgspec.Struct]) -> str:
+    """Say where a field belongs that is not one of `type_`; empty if there is none of this name."""
+    places = [place for other, place in _PLACES.items() if name in _FIELD_NAMES[other]]
+    return f"`{name}` belongs {' or '.join(places)}, not here." if places else ""
+
+
+def _suggest_field(name: str, type_: type[msgspec.Struct]) -> str:
+    """Suggest a field of `type_`. If the name is a field elsewhere, it is most likely only in the
+    wrong place, so nothing but its plural is suggested."""
+    known = [*_FIELD_NAMES[type_], *UNSUPPORTED_FIELDS[type_]]
+    if _SYNONYMS.get(name) in known:
+        return f" Did you mean `{_SYNONYMS[name]}`?"
+    if any(name in fields for fields in _FIELD_NAMES.values()):
+        known = [field for field in known if field == f"{name}s"]
+    return suggest(name, known)
 
 
 def _refuse_unless_accepted(name: str, field: Any, accepted: tuple[Any, ...], pointer: str) -> None:

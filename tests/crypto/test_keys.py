@@ -168,7 +168,9 @@ def test_malformed_values_are_unusable(values: dict[str, str]) -> None:
         return keys.keyring_from_values(kek=kek, signing=signing, watermark=watermark)
 
     assert read(**good).watermark
-    with pytest.raises(Misconfigured, match="KEY_UNUSABLE"):
+    (name,) = values
+    variable = {"kek": "KEK", "signing": "SIGNING_KEY", "watermark": "WATERMARK_KEY"}[name]
+    with pytest.raises(Misconfigured, match=f"KEY_UNUSABLE: The value of VOICEDROP_{variable} "):
         read(**(good | values))
 
 

@@ -80,6 +80,36 @@ def test_keys_come_from_values_or_a_folder_and_kms_wraps_if_named(tmp_path: Path
     assert auditor.wrapping is not None
 
 
+@pytest.mark.parametrize("load", [wiring.load_keyring, wiring.load_reading_keys])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"kek": "abc"},
+            "VOICEDROP_KEK is set, so VOICEDROP_SIGNING_KEY and VOICEDROP_WATERMARK_KEY must be "
+            "set too (or none of the three: keys are then read from some/keys).",
+        ),
+        (
+            {"kek": "abc", "watermark_key": "abc"},
+            "VOICEDROP_KEK and VOICEDROP_WATERMARK_KEY are set, so VOICEDROP_SIGNING_KEY must be "
+            "set too (or none of the three: keys are then read from some/keys).",
+        ),
+        (
+            {"signing_key": "abc", "kms_key": "alias/v", "oss_region": "cn-hangzhou"},
+            "VOICEDROP_SIGNING_KEY is set, so VOICEDROP_WATERMARK_KEY must be set too (or none of "
+            "the three: keys are then read from some/keys).",
+        ),
+    ],
+)
+def test_some_of_the_keys_as_values_name_those_that_are_not_set(
+    values: dict[str, str], message: str, load: Callable[..., object]
+) -> None:
+    settings = replace(Settings(keys=Path("some/keys")), **values)  # type: ignore[arg-type]
+    with pytest.raises(Misconfigured) as caught:
+        load(settings, CurrentCredentials({}))
+    assert (caught.value.message, caught.value.advice) == (message, "")
+
+
 def test_the_voice_is_loaded_on_first_use_and_languages_are_known_before(tmp_path: Path) -> None:
     keys.create_keys(tmp_path / "keys")
     places = {"VOICEDROP_BUCKET": str(tmp_path), "VOICEDROP_KEYS": str(tmp_path / "keys")}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from core.errors import Refused
 from core.manifest import resolve
+from core.manifest.fields import UNSUPPORTED_FIELDS
 from core.manifest.parse import Limits
+from core.manifest.validate import convert
 from tests.support.manifests import ITEM, VOICE, encode, lines, manifest
 
 MINIMAL = encode(manifest())
@@ -249,6 +252,28 @@ def test_an_unsupported_field_or_value_is_refused_with_its_pointer(
 
 def test_a_misspelt_field_gets_a_suggestion() -> None:
     assert "Did you mean `voices`?" in refused(encode(manifest(voice={}))).message
+
+
+@pytest.mark.parametrize("type_", UNSUPPORTED_FIELDS)
+def test_every_field_that_belongs_elsewhere_is_answered_with_its_place(
+    type_: type[msgspec.Struct],
+) -> None:
+    own = {*type_.__struct_fields__, *UNSUPPORTED_FIELDS[type_]}
+    elsewhere = {name for other in UNSUPPORTED_FIELDS for name in other.__struct_fields__} - own
+    assert elsewhere
+    for name in elsewhere:
+        with pytest.raises(Refused, match=f"UNKNOWN_FIELD: `{name}` belongs .*, not here"):
+            convert({name: None}, type_, "")
+
+
+def test_the_place_of_a_field_is_named() -> None:
+    error = refused(encode(manifest(output={"subtitle": ["srt"]})))
+    message = "`subtitle` belongs in an item or in `defaults`, not here."
+    assert (error.message, error.pointer) == (message, "/output/subtitle")
+
+
+def test_the_word_of_another_format_gets_a_suggestion() -> None:
+    assert "Did you mean `voice`?" in refused(encode(manifest(defaults={"speaker": "me"}))).message
 
 
 def test_the_beginning_of_a_field_gets_a_suggestion() -> None:
