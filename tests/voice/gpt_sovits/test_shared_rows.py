@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +38,11 @@ class BadSampler(Sampler):
             self.tokens[-1] = 10**6
 
 
+class EndlessSampler(Sampler):
+    def sample(self, logits: np.ndarray) -> None:
+        super().sample(np.append(logits[:-1], np.float32(-np.inf)))
+
+
 def bad_input(bundle: Bundle, error: Exception | None = None) -> T2SInput:
     given = t2s_input(bundle, 1)
     sampler = given.sampler
@@ -44,10 +51,11 @@ def bad_input(bundle: Bundle, error: Exception | None = None) -> T2SInput:
 
 
 def endless(bundle: Bundle, seed: int = 1) -> T2SInput:
-    """A sentence of thousands of tokens, of which none is the end token."""
+    """A sentence of 3,000 tokens, none of which is the end token."""
     given = t2s_input(bundle, seed, limit=3000)
-    given.sampler.noise = lambda step: np.append(np.ones(1024, np.float32), np.float32(1e9))
-    return given
+    sampler = given.sampler
+    endless = EndlessSampler(sampler.sampling, sampler.seen, sampler.noise)
+    return replace(given, sampler=endless)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -131,6 +139,7 @@ def test_steps_give_way_while_other_callers_wait_for_syntheses(bundle: Bundle) -
             assert row.ended.result(TIMEOUT).tokens == decode_alone(bundle, 0)
 
 
+@pytest.mark.slow
 def test_threads_that_speak_and_stream_never_mix(int8_bundle: Bundle, golden: Path) -> None:
     """`python -m tests.acceptance.rows` speaks ten thousand sentences."""
     speakers = acceptance.Speakers.create(int8_bundle, golden, rows=4)
@@ -139,6 +148,7 @@ def test_threads_that_speak_and_stream_never_mix(int8_bundle: Bundle, golden: Pa
     assert speakers.wrong == []
 
 
+@pytest.mark.slow
 def test_a_stream_that_pauses_does_not_stop_others(bundle: Bundle, golden: Path) -> None:
     engine = acceptance.open_engine(bundle, rows=1)
     voiceprint = acceptance.enrol(engine, golden)
@@ -150,6 +160,29 @@ def test_a_stream_that_pauses_does_not_stop_others(bundle: Bundle, golden: Path)
     whole = list(engine.stream("hello there", voiceprint, language="en", seed=1))
     for audio, samples in zip(whole, [first.samples, *rest], strict=True):
         assert np.array_equal(audio.samples, samples)
+
+
+EXIT = """
+import atexit, sys
+from pathlib import Path
+from core.voice.gpt_sovits.bundle import Bundle
+from core.voice.gpt_sovits.t2s import Decoder
+from tests.voice.gpt_sovits.test_shared_rows import endless
+
+bundle = Bundle(Path(sys.argv[1]), threads=1, cpu_only=True)
+decoder = Decoder(bundle, rows=1)
+atexit.register(lambda: print(decoder.steps))  # runs when the thread of the decoder has ended
+caller = decoder.caller()
+row = caller.__enter__().submit(endless(bundle))
+row.wait(3)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_exits_does_not_finish_its_texts(bundle: Bundle) -> None:
+    command = [sys.executable, "-c", EXIT, str(bundle.folder)]
+    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=TIMEOUT)
+    assert 2 <= int(ended.stdout) < 2999
 
 
 def test_a_cpu_decodes_eight_rows(bundle: Bundle) -> None:
