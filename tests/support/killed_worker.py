@@ -50,7 +50,9 @@ def main(root: Path, rounds: int, seed: int) -> int:
         is_known = number % NEW_VOICE_EACH > 0
         if is_known:
             keep_voice(root / "warm-up", folder)
-        runtime = local_runtime(folder, voice=BuzzVoice(seconds_each=0.04), lease_seconds=0.4)
+        runtime = local_runtime(
+            folder, voice=BuzzVoice(seconds_each=0.04), lease_seconds=0.4, lanes=2
+        )
         items = [
             {"id": f"i{n}", "text": "One sentence of some length. Then another one. A third."}
             for n in range(2)

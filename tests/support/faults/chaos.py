@@ -47,6 +47,7 @@ from tests.support.stores import KEYS
 
 LEASE_SECONDS = 3.0
 SHARD_ITEMS = 3
+LANES = 2
 MAX_DELIVERIES = 4
 """Deliveries of a notification that fails."""
 RETRY = Retry(attempts=2, first_pause=0.02, longest_pause=0.1)
@@ -119,6 +120,7 @@ class Chaos:
             "lease_seconds": LEASE_SECONDS,
             "max_attempts": 50,
             "shard_items": SHARD_ITEMS,
+            "lanes": LANES,
         }
         if (self.folder / "keys").exists():
             fields["keys"] = keys.load_keyring(self.folder / "keys")
