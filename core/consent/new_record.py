@@ -11,10 +11,11 @@ from core.consent import records, statement
 from core.consent.records import Consent, Method, Scope, Subject
 from core.consent.statement import Statement
 from core.documents.violation import find_violation
-from core.errors import ExplainedError, Refused
+from core.errors import ExplainedError, Refused, raising
 
 _STATED = ("own-voice", "recorded-statement", "signed-document")
 """Methods that rest on a statement of the person."""
+_TOO_LONG = "--days: the record would end after the year 9999; 0 days hold until withdrawn."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,8 @@ class NewRecord:
     def write(self, start: datetime) -> Consent:
         """Return the record, valid from `start`. Raises Refused CONSENT_INVALID."""
         self._refuse_incomplete()
-        end = start + timedelta(days=self.days) if self.days else None
+        with raising(Refused("CONSENT_INVALID", _TOO_LONG, advice=""), on=OverflowError):
+            end = start + timedelta(days=self.days) if self.days else None
         only = self.languages[0] if len(self.languages) == 1 else statement.FALLBACK
         language = self.statement_language or only
         purposes = self.purposes or [statement.name_synthesis(language)]

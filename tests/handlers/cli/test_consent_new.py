@@ -63,6 +63,8 @@ def test_a_record_in_another_language_names_its_purpose_in_it(tmp_path: Path) ->
         ({"method": "public-domain"}, "needs the origin and licence of the recording, in words"),
         ({"method": "signed-document"}, "Say who makes and uses the voice: --controller"),
         ({"subject": ""}, "a subject needs a name"),
+        ({"days": 9_999_999}, "--days: the record would end after the year 9999"),
+        ({"days": 10**12, "method": "public-domain", "proof": "CC0"}, "--days: the record would"),
     ],
     ids=lambda value: "".join(value) if isinstance(value, dict) else "",
 )
