@@ -52,14 +52,22 @@ class _Opened:
     """Items of voices whose consent was withdrawn since."""
     lines: list[str] = field(default_factory=list)
     exit_code: int = exit_codes.DONE
+    is_intact: bool = True
+    """Whether every result and file that was named could be opened."""
+
+    def refuse(self, error: JobError, **found: str) -> None:
+        """Note an error other than those that a result states. `found`: what it is about."""
+        self.is_intact = False
+        self.exit_code = self.exit_code or exit_codes.of_error(error)
+        self.failed.append({**found, "error": error.code, "message": error.message})
 
 
 def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOutput:
     """Unseal every output of results, or single ones, after all checks.
 
     `sources`: what `find_job` finds, or the path of a result.json or of a .sealed file beside one.
-    The error of one source is printed and does not stop the others. Raises Refused FILE_UNUSABLE if
-    `out` is in a bucket, or named like an audio file.
+    The error of one source or item is printed and does not stop the others. Raises Refused
+    FILE_UNUSABLE if `out` is in a bucket, or named like an audio file.
     """
     refuse_bucket(settings, out)
     _refuse_file_name(out)
@@ -70,9 +78,8 @@ def open_results(settings: Settings, sources: list[str], out: Path) -> CommandOu
             _open_source(source, runtime, out, opened)
         except JobError as exc:
             screen.print_error(exc)
-            opened.exit_code = opened.exit_code or exit_codes.of_error(exc)
-            opened.failed.append({"source": source, "error": exc.code, "message": exc.message})
-    if opened.files:
+            opened.refuse(exc, source=source)
+    if opened.files and opened.is_intact:
         opened.lines.append("The signature and every digest are right.")
     data = {"opened": opened.files, "failed": opened.failed, "withdrawn": opened.withdrawn}
     return CommandOutput(data, opened.lines, opened.exit_code)
@@ -85,9 +92,13 @@ def _refuse_file_name(out: Path) -> None:
 
 
 def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> None:
-    """Raises Refused SIGNATURE_INVALID, SEAL_INVALID, OBJECT_MISSING, FILE_UNUSABLE."""
+    """Raises Refused SIGNATURE_INVALID, OBJECT_MISSING, FILE_UNUSABLE; what is damaged or missing
+    of single items is noted."""
     job, data, fetch, name = _locate(source, runtime)
-    result = signed.read(data, Result, runtime.keys.verifying)
+    try:
+        result = signed.read(data, Result, runtime.keys.verifying)
+    except Refused as exc:
+        raise Refused(exc.code, exc.message, pointer=source) from exc
     if job not in ("", result.job_id):
         message = f"This is the result of job {result.job_id}, not of {job}."
         raise Refused("SIGNATURE_INVALID", message, pointer=source)
@@ -101,15 +112,15 @@ def _open_source(source: str, runtime: Runtime, out: Path, opened: _Opened) -> N
         folder = _choose_folder(files, out, result.job_id)
     for file in files:
         try:
-            made = _open(file, fetch, runtime.keys, folder)
+            plain = sealing.open_sealed(fetch(file.key), file.envelope, runtime.keys.wrapping)
         except Refused as exc:
-            erased = _find_tombstone(file.key, fetch, runtime.keys)
-            if exc.code != "OBJECT_MISSING" or erased is None:
-                raise
-            _report_erasure(file, erased, result.job_id, opened)
+            _report_unopened(file, exc, _find_tombstone(file.key, fetch, runtime.keys), opened)
             continue
+        path = folder / file.place
+        replace_file(path, plain)
+        made = {"item": file.owner, "path": str(path), "seconds": file.seconds}
         opened.files.append({"job": result.job_id, **made})
-        opened.lines.append(f"{made['path']}  {made['seconds']:.1f} s  item {made['item']}")
+        opened.lines.append(f"{path}  {file.seconds:.1f} s  item {file.owner}")
     _report_withdrawals(result, items, fetch, runtime, opened)
     if not name:
         _report_failures(result, outputs, runtime, opened)
@@ -127,10 +138,17 @@ def _find_tombstone(key: str, fetch: Fetch, keys: Keyring) -> Tombstone | None:
     return None
 
 
-def _report_erasure(file: _SealedFile, erased: Tombstone, job: str, opened: _Opened) -> None:
+def _report_unopened(
+    file: _SealedFile, error: Refused, erased: Tombstone | None, opened: _Opened
+) -> None:
+    found = {"job": file.job, "item": file.owner}
+    if error.code != "OBJECT_MISSING" or erased is None:
+        opened.refuse(error, **found)
+        opened.lines.append(f"item {file.owner}: {error.code}: {error.message} (at {file.key})")
+        return
     opened.exit_code = opened.exit_code or exit_codes.FAILED
     message = f"{file.place} was erased at {erased.erased}: {erased.why}"
-    opened.failed.append({"job": job, "item": file.owner, "error": "ERASED", "message": message})
+    opened.failed.append({**found, "error": "ERASED", "message": message})
     opened.lines.append(f"item {file.owner}: {message}")
 
 
@@ -213,6 +231,8 @@ def _read_copy(folder: Path, key: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _SealedFile:
+    job: str
+    """Whose result names it."""
     owner: str
     """Id of the item or joined file."""
     key: str
@@ -234,7 +254,7 @@ def _sealed_files(outputs: Iterable[ItemResult | Chapter], job: str) -> Iterator
     for made in outputs:
         seconds = made.output.duration_s if made.output else 0.0
         for file in sealed_files(made, job):
-            yield _SealedFile(made.id, file.key, file.checked_envelope(), seconds)
+            yield _SealedFile(job, made.id, file.key, file.checked_envelope(), seconds)
 
 
 def _choose_folder(files: list[_SealedFile], out: Path, job: str) -> Path:
@@ -257,10 +277,3 @@ def _is_free(path: Path, envelope: Envelope) -> bool:
         return True
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == envelope.pt_sha256
-
-
-def _open(file: _SealedFile, fetch: Fetch, keys: Keyring, folder: Path) -> dict[str, Any]:
-    plain = sealing.open_sealed(fetch(file.key), file.envelope, keys.wrapping)
-    path = folder / file.place
-    replace_file(path, plain)
-    return {"item": file.owner, "path": str(path), "seconds": file.seconds}

@@ -153,6 +153,7 @@ def test_a_source_that_cannot_be_opened_does_not_stop_the_others(
     printed = capsys.readouterr().err
     assert f"This is no result of a job. (at {record})" in printed
     assert "(at nowhere)" in printed
+    assert "The signature and every digest are right." not in output.lines
 
 
 def test_a_manifest_without_result_is_said_to_have_none(jobs: Jobs, tmp_path: Path) -> None:
@@ -200,3 +201,38 @@ def test_audio_that_cannot_be_written_is_a_failure_of_its_source_and_leaves_noth
     assert "cannot be written" in failed["message"]
     assert "Choose another with --out." in failed["message"]
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a-file"]
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["bucket", "copy"])
+def test_damaged_and_missing_items_are_named_and_the_others_opened(
+    tmp_path: Path, copied: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = local_runtime(tmp_path)
+    items = [{"id": name, "text": "Words."} for name in ("a", "b", "c", "d")]
+    job = finish_job(put_job(runtime, items=items), runtime).job_id
+    folder = tmp_path / "results/out" / job
+    if copied:
+        folder = shutil.copytree(folder, tmp_path / "copy")
+    damaged = folder / "b.wav.sealed"
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    (folder / "c.wav.sealed").unlink()
+
+    out = tmp_path / "heard"
+    output = open_results(local_settings(tmp_path), [str(folder)], out)
+    assert output.exit_code == 1
+    assert [one["item"] for one in output.data["opened"]] == ["a", "d"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.wav", "d.wav"]
+    failed = [(one["job"], one["item"], one["error"]) for one in output.data["failed"]]
+    assert failed == [(job, "b", "SEAL_INVALID"), (job, "c", "OBJECT_MISSING")]
+    assert output.lines[1].startswith("item b: SEAL_INVALID: The sealed file is damaged")
+    assert output.lines[2].startswith("item c: OBJECT_MISSING: ")
+    assert "The signature and every digest are right." not in output.lines
+
+    result = folder / "result.json"
+    result.write_bytes(result.read_bytes().replace(b"succeeded", b"validated", 1))
+    capsys.readouterr()
+    output = open_results(local_settings(tmp_path), [str(result)], out)
+    assert (output.data["opened"], output.exit_code) == ([], 1)
+    assert f"(at {result})" in capsys.readouterr().err
