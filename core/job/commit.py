@@ -172,7 +172,10 @@ def part_reader(runtime: Runtime) -> Callable[[str], bytes]:
 def _verify_result(job_id: str, data: bytes, runtime: Runtime) -> Result | None:
     """Verify and parse a stored result; queue it for the log, unless it is in the log already.
     Return None for the result of another job."""
-    result = signed.read(data, Result, runtime.keys.verifying)
+    try:
+        result = signed.read(data, Result, runtime.keys.verifying)
+    except Refused as exc:
+        raise Refused(exc.code, exc.message, pointer=result_key(job_id)) from exc
     if result.job_id != job_id:
         extra = {"key": result_key(job_id), "job": result.job_id}
         log.warning("The result of another job is stored here.", extra=extra)

@@ -170,8 +170,9 @@ def status(
 ) -> None:
     """Show how far jobs are, and what failed.
 
-    Without a job: how many are finished, and what the others wait for. Exit codes: 0 succeeded,
-    1 something failed, 3 waiting for a file, 5 not finished.
+    Without a job: how many are finished, how many of them not successfully, and what the others
+    wait for. Exit codes: 0 succeeded, 1 something failed, 3 waiting for a file, 5 not finished;
+    without a job 0, or 1 if a result cannot be read.
     """
     from handlers.cli.status import show_status
 

@@ -25,6 +25,13 @@ def count_jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
+def describe_finished(count: int, unsuccessful: int, when: str = "") -> str:
+    """Return a line such as `4 jobs finished, 3 of them not successfully`; `when` follows
+    `finished`."""
+    line = f"{count_jobs(count)} finished{when}"
+    return f"{line}, {unsuccessful} of them not successfully" if unsuccessful else line
+
+
 def describe_totals(result: Result) -> str:
     """Return the counts after the status, such as `2 of 3 items, 4.1 s of speech`."""
     totals, estimate = result.totals, result.estimate

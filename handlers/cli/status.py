@@ -28,6 +28,7 @@ from handlers.cli.describe import (
     SUCCESSFUL,
     count_jobs,
     describe_failures,
+    describe_finished,
     describe_remarks,
     describe_totals,
 )
@@ -35,6 +36,8 @@ from handlers.cli.find_job import find_job, submitted_manifests
 from handlers.cli.foresee import CARRY_OUT, describe_waiting, missing_references
 from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
+
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,35 +48,40 @@ class JobState:
     manifest: str
     """Its key in the inbox."""
     status: str
-    """That of its result; without a result `waiting`, `running`, `shared` or `unfinished`."""
+    """That of its result; `unreadable` if nobody can tell, because the result was changed or
+    cannot be read; without a result `waiting`, `running`, `shared` or `unfinished`."""
     finished: str = ""
     """RFC 3339, UTC; empty without a result."""
     items: int = 0
     succeeded: int = 0
     detail: str = ""
-    """What it waits for, or who works on it."""
+    """What it waits for, who works on it, or why its result cannot be read."""
 
     def line(self) -> str:
         count = f"{self.succeeded}/{self.items}" if self.items else ""
         when = self.finished[:16].replace("T", " ")
-        detail = f": {self.detail}" if self.detail else ""
-        return (
-            f"{self.job[:SHORT]}  {self.status:<10}  {count:>7}  {when:<16}  "
-            f"{self.manifest}{detail}"
-        )
+        detail = ": ".join(filter(None, (self.manifest, self.detail)))
+        return f"{self.job[:SHORT]}  {self.status:<10}  {count:>7}  {when:<16}  {detail}"
 
 
 def list_jobs(settings: Settings, limit: int) -> CommandOutput:
-    """List the jobs without result, and the `limit` jobs that finished last."""
+    """List the jobs without result, and the `limit` jobs that finished last.
+
+    A result that cannot be read is listed with its error, which decides the exit code.
+    """
     runtime = wiring.create_local_runtime(settings)
     results = _list_results(runtime)
-    finished = [_finished(commit.read_result(job, runtime)) for job in results[-limit:]]
-    states = [state for state in finished if state] + list(_unfinished(runtime, set(results)))
+    finished = _Finished.read(results[-limit:], runtime)
+    states = [*finished.states, *_unfinished(runtime, set(results))]
     lines = [state.line() for state in states] or [f"No jobs: {settings.inbox} has no manifests."]
     if (more := len(results) - limit) > 0:
         lines.insert(0, f"and {more} that finished before: --limit shows more.")
-    data = {"jobs": [asdict(state) for state in states], "finished": len(results)}
-    return CommandOutput(data, lines)
+    data = {
+        "jobs": [asdict(state) for state in states],
+        "finished": len(results),
+        "failed": finished.failed,
+    }
+    return CommandOutput(data, lines, finished.exit_code)
 
 
 def show_status(settings: Settings, names: list[str]) -> CommandOutput:
@@ -109,12 +117,46 @@ def show_status(settings: Settings, names: list[str]) -> CommandOutput:
 
 def _summarise(settings: Settings, runtime: Runtime) -> CommandOutput:
     results = _list_results(runtime)
+    finished = _Finished.read(results, runtime)
+    unreadable = [state for state in finished.states if state.status == UNREADABLE]
+    unsuccessful = sum(state.status not in SUCCESSFUL for state in finished.states)
     states = list(_unfinished(runtime, set(results)))
-    lines = [f"{count_jobs(len(results))} finished, {count_jobs(len(states))} not finished."]
-    lines += [f"  {state.line()}" for state in states]
+    counted = describe_finished(len(results), unsuccessful)
+    counted += ": `voicedrop list` shows them; " if unsuccessful else ", "
+    lines = [f"{counted}{count_jobs(len(states))} not finished."]
+    lines += [f"  {state.line()}" for state in [*unreadable, *states]]
     lines.append(f"Manifests arrive in {settings.inbox}, results in {settings.results}.")
-    data = {"finished": len(results), "jobs": [asdict(state) for state in states]}
-    return CommandOutput(data, lines)
+    data = {
+        "finished": len(results),
+        "unsuccessful": unsuccessful,
+        "jobs": [asdict(state) for state in [*unreadable, *states]],
+        "failed": finished.failed,
+    }
+    return CommandOutput(data, lines, finished.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """Jobs that have results."""
+
+    states: list[JobState]
+    failed: list[dict[str, Any]]
+    """The errors of those whose results cannot be read."""
+    exit_code: int
+
+    @staticmethod
+    def read(jobs: list[str], runtime: Runtime) -> _Finished:
+        states, failed, code = [], [], exit_codes.DONE
+        for job in jobs:
+            try:
+                state = _finished(commit.read_result(job, runtime))
+            except Refused as exc:
+                code = exit_codes.of_error(exc)
+                failed.append(screen.describe_error(exc))
+                state = JobState(job=job, manifest="", status=UNREADABLE, detail=str(exc))
+            if state:
+                states.append(state)
+        return _Finished(states, failed, code)
 
 
 def _list_results(runtime: Runtime) -> list[str]:

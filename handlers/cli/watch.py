@@ -37,6 +37,7 @@ from handlers.cli.describe import (
     SHORT,
     SUCCESSFUL,
     count_jobs,
+    describe_finished,
     describe_result,
     describe_totals,
 )
@@ -344,9 +345,7 @@ class Watch:
 
     def _report_earlier_jobs(self) -> None:
         if count := self._earlier.total():
-            line = f"{count_jobs(count)} finished before this run"
-            if failed := self._earlier[False]:
-                line += f", {failed} of them not successfully"
+            line = describe_finished(count, self._earlier[False], " before this run")
             self._progress.print(f"{line}: `voicedrop list` shows them.")
 
     def _say(self, key: str, what: str, line: str, *, repeat: float = math.inf) -> None:

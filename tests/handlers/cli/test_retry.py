@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from core.consent import records
+from core.errors import Refused
 from core.job import commit
 from core.job.lease import Lease
 from core.job.runtime import Runtime
 from core.result.document import Result
-from core.storage.object_keys import queue_key
+from core.storage.object_keys import queue_key, result_key
 from handlers.cli.open_result import open_results
 from handlers.cli.retry import next_command, retry_job
 from handlers.cli.status import list_jobs, show_status
@@ -248,6 +249,38 @@ def test_the_list_ends_with_the_last_job_and_can_be_cut(runtime: Runtime, tmp_pa
     cut = list_jobs(settings, 1)
     assert "and 1 that finished before" in cut.lines[0]
     assert [one["manifest"] for one in cut.data["jobs"]] == ["jobs/aa.manifest.json"]
+
+
+def test_a_result_that_was_changed_is_listed_with_its_error_beside_the_others(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    settings = local_settings(tmp_path)
+    done = finish_job(put_job(runtime, name="done", mode="validate"), runtime).job_id
+    assert show_status(settings, []).lines[0] == "1 job finished, 0 jobs not finished."
+    refused = finish_job(put_job(runtime, name="refused", colour="blue"), runtime).job_id
+    changed = finish_job(put_job(runtime, name="changed", colour="blue"), runtime).job_id
+    summary = show_status(settings, [])
+    assert summary.lines[0] == (
+        "3 jobs finished, 2 of them not successfully: `voicedrop list` shows them; "
+        "0 jobs not finished."
+    )
+    assert (summary.exit_code, summary.data["finished"], summary.data["unsuccessful"]) == (0, 3, 2)
+    key = result_key(changed)
+    data = runtime.results.get(key, limit=10**6).data
+    runtime.results.put(key, data.replace(b"rejected", b"succeeded", 1))
+
+    for output in (list_jobs(settings, 20), show_status(settings, [])):
+        assert output.exit_code == 1
+        (failed,) = output.data["failed"]
+        assert (failed["code"], failed["pointer"]) == ("SIGNATURE_INVALID", key)
+        (line,) = (x for x in output.lines if changed[:8] in x)
+        assert "unreadable" in line
+        assert "SIGNATURE_INVALID: The document was changed after signing" in line
+        assert line.endswith(f"(at {key})")
+    listed = {one["job"]: one["status"] for one in list_jobs(settings, 20).data["jobs"]}
+    assert listed == {done: "validated", refused: "rejected", changed: "unreadable"}
+    with pytest.raises(Refused, match=key):
+        show_status(settings, [changed])
 
 
 def test_submit_names_the_lines_of_bad_items(
