@@ -1,6 +1,6 @@
 """Measure an enrolment with the embedded voice on one core and on several.
 
-    python -m bench.enrolment RECORDING [--cores 1 2] [--rounds 3]
+    OMP_NUM_THREADS=1 python -m bench.enrolment RECORDING [--cores 1 2] [--rounds 3]
 
 The numbers of cores take turns. Prints the wall time, its ratio to that on the first number of
 cores, the processor time and the peak memory up to then; ends with an error if a voiceprint
