@@ -20,7 +20,14 @@ from handlers.cli import exit_codes, screen
 from handlers.cli.consent import consent_app
 from handlers.cli.log import log_app
 from handlers.cli.models import models_app
-from handlers.cli.options import AsJson, Bucket, Mark, read_environment, read_settings
+from handlers.cli.options import (
+    AsJson,
+    Bucket,
+    Mark,
+    check_seconds,
+    read_environment,
+    read_settings,
+)
 from handlers.cli.protect import protect_app
 from handlers.server.secrecy import disable_core_dumps
 
@@ -77,7 +84,10 @@ def init(bucket: Bucket = None, as_json: AsJson = False) -> None:
 def watch(
     bucket: Bucket = None,
     once: Annotated[bool, typer.Option("--once", help="Stop when nothing is left to do.")] = False,
-    poll: Annotated[float, typer.Option(help="Seconds between listings of the inbox.")] = 2.0,
+    poll: Annotated[
+        float,
+        typer.Option(callback=check_seconds, help="Seconds between listings of the inbox."),
+    ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Carry out the manifests in the inbox.
@@ -278,7 +288,11 @@ def abx(
 def sweep(
     bucket: Bucket = None,
     grace: Annotated[
-        float, typer.Option(help="Seconds in which a new manifest's notification may still come.")
+        float,
+        typer.Option(
+            callback=check_seconds,
+            help="Seconds in which a new manifest's notification may still come.",
+        ),
     ] = 60.0,
     as_json: AsJson = False,
 ) -> None:

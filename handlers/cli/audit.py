@@ -218,7 +218,9 @@ def _lines(report: audit.Report, out: Path) -> Iterator[str]:
     if report.log is None and not any(f.check == CONSISTENCY for f in report.findings):
         yield explain("NO_LOG")
     count = "1 finding" if totals.findings == 1 else f"{totals.findings} findings"
-    yield "clean" if report.verdict == "clean" else count
+    from_then = f" from {report.since} on" if report.since else ""
+    clean = "clean" if totals.jobs else f"nothing to check: there are no results{from_then}"
+    yield clean if report.verdict == "clean" else count
     yield f"report: {out / 'report.html'}"
 
 

@@ -74,6 +74,8 @@ def consent_new(  # noqa: PLR0913, PLR0917 - one parameter an option, as typer r
 ) -> None:
     """Write a consent record for recordings of a voice. Read what it states before you use it."""
     wiring.require_sandbox(read_settings())
+    if language:
+        _refuse_stray_languages(recordings)
     record = NewRecord(
         subject=subject,
         method=method,
@@ -158,6 +160,14 @@ def _evidence(method: Method, proof: str) -> dict[str, Any]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(read_file(path, limit=decoding.BYTES_LIMIT)).hexdigest()
+
+
+def _refuse_stray_languages(recordings: list[Path]) -> None:
+    """Explain `--language en zh`, in which `zh` is taken for a recording."""
+    for path in recordings:
+        if str(path) in statement.LANGUAGES and not path.exists():
+            message = f"There is no recording {path}. Repeat the option: --language {path}"
+            raise Refused("OBJECT_MISSING", message, pointer=str(path), advice="")
 
 
 def _recording_sha256(path: Path) -> str:

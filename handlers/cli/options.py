@@ -12,6 +12,15 @@ from core.settings import SETTINGS, MarkPreset, Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
+MAX_SECONDS = 366 * 86_400
+
+
+def check_seconds(value: float) -> float:
+    """Return the value of an option in seconds. Raises typer.BadParameter, for NaN too."""
+    if not 0 <= value <= MAX_SECONDS:
+        raise typer.BadParameter(f"{value:g} is not a number of seconds from 0 to {MAX_SECONDS}.")
+    return value
+
 
 def _help(name: str) -> str:
     row = SETTINGS[name]

@@ -72,6 +72,13 @@ def test_a_clean_bucket_exits_with_0(voicedrop: Voicedrop, clean: Path, tmp_path
     assert names == {"report.html", "report.json", "items.csv", "index.json"}
 
 
+def test_an_audit_without_a_job_says_so(voicedrop: Voicedrop, clean: Path, tmp_path: Path) -> None:
+    code, output = voicedrop(clean, "audit", "--since", "9999-01-01")
+    assert (code, output.splitlines()[0]) == (0, "0 jobs, 0 outputs, 0 s of speech")
+    assert "nothing to check: there are no results from 9999-01-01 on" in output.splitlines()
+    assert json.loads((tmp_path / "audit/report.json").read_text())["verdict"] == "clean"
+
+
 def test_findings_are_printed_and_exit_with_1(voicedrop: Voicedrop, copy: Path) -> None:
     flip_a_bit(copy)
     code, output = voicedrop(copy, "audit")

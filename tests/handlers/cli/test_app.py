@@ -63,6 +63,18 @@ def test_a_job_from_its_manifest_to_its_erasure(bucket: Path) -> None:
     assert [one["item"] for one in output["failed"]] == ["a", "b"]
 
 
+@pytest.mark.parametrize("option", [("watch", "--once", "--poll"), ("sweep", "--grace")])
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf"])
+def test_seconds_that_are_none_are_refused(
+    bucket: Path, option: tuple[str, ...], seconds: str
+) -> None:
+    local_runtime(bucket)
+    ran = CliRunner().invoke(cli.app, [*option, seconds, "--bucket", str(bucket)])
+    assert ran.exit_code == 2
+    assert option[-1] in ran.output
+    assert "is not a number of seconds from 0 to" in " ".join(ran.output.split())
+
+
 @pytest.mark.parametrize("group", ["", "consent", "protect", "models", "log"])
 def test_a_list_of_commands_cuts_no_sentence(group: str) -> None:
     ran = CliRunner().invoke(cli.app, [*group.split(), "--help"])

@@ -77,6 +77,17 @@ def test_a_wrong_option_is_named_as_it_was_typed(
     assert "voicedrop/consent/1" not in str(refusal.value) + further_advice(refusal.value)
 
 
+def test_a_second_language_without_its_option_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no recording zh\. Repeat the option: --language zh"):
+        consent_new(
+            [REFERENCE, Path("zh")],
+            subject="me",
+            method="own-voice",
+            language=["en"],
+            out=tmp_path / "me.json",
+        )
+
+
 def test_a_recording_for_ffmpeg_gets_a_record_and_a_warning_where_ffmpeg_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
