@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.consent.records import ConsentClaim
-from core.errors import Refused
-from core.job import reuse
+from core.errors import Refused, Unavailable
+from core.job import lease, reuse
 from core.job.commit import ReceivedManifest, part_reader, read_result
 from core.job.runtime import Runtime
 from core.manifest import resolve
@@ -39,7 +39,7 @@ def accept(manifest: ReceivedManifest, runtime: Runtime) -> AcceptedJob:
     """Parse the manifest and apply the limits of this installation.
 
     Raises Refused if something is wrong with the job as a whole; what is wrong with one item fails
-    that item alone.
+    that item alone. Raises Unavailable JOB_BUSY while the job in `retry_of` is carried out.
     """
     if manifest.refused:
         raise manifest.refused
@@ -68,6 +68,9 @@ def _earlier_results(
     if not job.retry_of:
         return {}, {}
     before = read_result(job.retry_of, runtime)
+    if before is None and lease.is_held(runtime.control, job.retry_of, runtime.keys.verifying):
+        message = "The job that `retry_of` names is being carried out."
+        raise Unavailable("JOB_BUSY", message, pointer="/retry_of", advice="This job follows it.")
     if before is None or before.manifest.bucket != runtime.inbox.name:
         raise Refused("RETRY_UNKNOWN", pointer="/retry_of")
     return reuse.find_reusable_items(job, before, part_reader(runtime), runtime)

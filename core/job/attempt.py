@@ -64,8 +64,9 @@ def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
 def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
     """Record why the block failed, for the dead letter.
 
-    An attempt that fails because the operator must act (Misconfigured, or a full disk), or that
-    ends because the process does (Ctrl-C), is not counted: the job is not at fault.
+    An attempt that fails because the operator must act (Misconfigured, or a full disk), because
+    another job must be finished first, or because the process ends (Ctrl-C) is not counted: the job
+    is not at fault.
     """
     try:
         yield
@@ -73,7 +74,7 @@ def recording_failure(manifest: ManifestRef, run: Run) -> Iterator[None]:
         run.lease.undo_attempt()
         raise
     except (Unavailable, Misconfigured) as exc:
-        if isinstance(exc, Misconfigured) or exc.code == "NO_SPACE":
+        if isinstance(exc, Misconfigured) or exc.code in ("NO_SPACE", "JOB_BUSY"):
             run.lease.undo_attempt()
         with suppress(JobError):  # the failure itself matters more than its record
             reason = FailedAttempt(name=run.name, manifest=manifest, error=Problem.from_error(exc))

@@ -216,6 +216,12 @@ def read_last_record(
     return _last_record(log, name, keys, store.now())
 
 
+def is_held(store: Store, name: str, keys: Mapping[str, Ed25519PublicKey]) -> bool:
+    """Whether a worker has the lease now. `keys`: our public keys."""
+    record = read_last_record(store, name, keys)
+    return record is not None and record.expires > store.now()
+
+
 def _last_record(
     log: bytes, name: str, keys: Mapping[str, Ed25519PublicKey], now: float
 ) -> LeaseRecord | None:

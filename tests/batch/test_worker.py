@@ -512,3 +512,12 @@ def test_a_retry_of_an_unknown_job_is_refused(runtime: Runtime) -> None:
     error = present(done.error)
     assert (done.status, error.code) == ("rejected", "RETRY_UNKNOWN")
     assert error.pointer == "/retry_of"
+
+
+def test_a_retry_follows_a_job_that_is_being_carried_out(runtime: Runtime) -> None:
+    key, name = put_job(runtime, retry_of="0" * 32), "0" * 32
+    with lease.Lease.acquire(runtime.control, name, "another", 30, runtime.keys):
+        for _ in range(runtime.max_attempts + 1):
+            with pytest.raises(Unavailable, match="JOB_BUSY"):
+                finish_job(key, runtime)
+    assert present(finish_job(key, runtime).error).code == "RETRY_UNKNOWN"
