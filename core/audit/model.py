@@ -66,6 +66,19 @@ CODES: dict[str, str] = {
     "CONSENT_REPLACED": "Another consent record has the key of the one that the result cites.",
 }
 
+_MEANINGS: Mapping[str, str] = {
+    "OBJECT_MISSING": "It does not exist: it was deleted, or this copy of the bucket lacks it.",
+    "OBJECT_CHANGED": "It was changed or replaced after the result was signed.",
+    "WATERMARK_VERIFY_FAILED": "The audio does not carry the watermark that it should carry.",
+    "LABEL_VERIFY_FAILED": "The label of the audio cannot be read.",
+    "CONSENT_MISSING": "The result cites no consent record, or the record is no longer there.",
+    "CONSENT_INVALID": "The consent record is not a valid voicedrop/consent/1 document.",
+    "CONSENT_SCOPE": "The consent record does not cover what the job made of the voice.",
+    "CONSENT_EXPIRED": "The consent record was not valid when the job ran.",
+    "CONSENT_REVOKED": "Consent was withdrawn before the job ran.",
+}
+"""Meanings in an audit of codes whose text in core/errors.py is about the running of a job."""
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The outcome of one check on one object or job."""
@@ -145,7 +158,8 @@ def attempt(check: int, key: str = "") -> Iterator[Attempt]:
     try:
         yield checking
     except (Refused, Failed) as exc:
-        checking.outcome = failed(check, exc.code, exc.message, exc.pointer or key)
+        message = explain(exc.code) if exc.message in exc.codes.values() else exc.message
+        checking.outcome = failed(check, exc.code, message, exc.pointer or key)
     except Misconfigured as exc:
         if not exc.code.startswith("KEY_"):
             raise
@@ -153,5 +167,7 @@ def attempt(check: int, key: str = "") -> Iterator[Attempt]:
 
 
 def explain(code: str) -> str:
-    """Return the meaning of a code."""
-    return {**CODES, **REFUSED, **FAILED, **MISCONFIGURED}[code]
+    """Return the meaning of a code in an audit."""
+    if code.startswith("AUDIO_"):
+        return "The audio cannot be decoded."
+    return {**REFUSED, **FAILED, **MISCONFIGURED, **CODES, **_MEANINGS}[code]

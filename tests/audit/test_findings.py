@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from core import audit
 from core.audit import Report
-from core.audit.model import attempt
+from core.audit.model import attempt, explain
 from core.crypto import keys
 from core.documents import signed
 from core.errors import Misconfigured
@@ -299,11 +300,24 @@ DAMAGES: dict[Callable[[Path], None], set[tuple[int, str]]] = {
 }
 
 
+RUNNING = re.compile(
+    "being read|check its name|not released|which the manifest must|consent new|upload|retr|export"
+)
+
+
+@pytest.mark.parametrize("code", ["AUDIO_CORRUPT", "AUDIO_TRUNCATED", "LABEL_VERIFY_FAILED"])
+def test_a_code_is_explained_as_an_auditor_needs_it(code: str) -> None:
+    assert not RUNNING.search(explain(code))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_tampering_is_found(copy: Path, damage: Callable[[Path], None]) -> None:
     damage(copy)
-    assert finding_codes(run_audit(copy)) == DAMAGES[damage]
+    report = run_audit(copy)
+    assert finding_codes(report) == DAMAGES[damage]
+    # The words of core/errors.py for a job that is being run, or for its producer.
+    assert not RUNNING.search(" ".join([*report.codes.values(), *map(str, report.findings)]))
 
 
 @pytest.mark.slow
