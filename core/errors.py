@@ -160,13 +160,13 @@ MISCONFIGURED: Mapping[str, str] = {
 }
 
 UNAVAILABLE: Mapping[str, str] = {
-    "STORAGE_UNAVAILABLE": "The object store did not answer correctly: the job will be retried.",
-    "CREDENTIALS_EXPIRED": "The credentials have expired: the job will be retried with new ones.",
-    "KMS_UNAVAILABLE": "The key service (KMS) did not answer: the job will be retried.",
-    "NO_SPACE": "The disk is full: make room on it; the job will be retried.",
-    "JOB_BUSY": "Another worker is running this job: it will be retried.",
+    "STORAGE_UNAVAILABLE": "The object store did not answer correctly.",
+    "CREDENTIALS_EXPIRED": "The credentials have expired.",
+    "KMS_UNAVAILABLE": "The key service (KMS) did not answer.",
+    "NO_SPACE": "The disk is full: make room on it.",
+    "JOB_BUSY": "Another worker is running this job.",
     "LEASE_LOST": "Another worker took over this job.",
-    "OVERLOADED": "Too many jobs are in progress: this one will be retried.",
+    "OVERLOADED": "Too many jobs are in progress.",
 }
 
 NOTICES: Mapping[str, str] = {

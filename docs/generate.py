@@ -39,7 +39,8 @@ FAMILIES = (
     (
         "Unavailable",
         errors.UNAVAILABLE,
-        "No one must act yet: the platform calls again, and the job continues where it stopped.",
+        "No one must act yet, unless the advice says so: workers and the platform try a job again, "
+        "and it continues where it stopped. Any other command must be run again.",
     ),
 )
 

@@ -39,6 +39,8 @@ _CONTROLS = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 """Controls of terminals and of the direction of text, and halves of characters."""
 _IN_LINES = re.compile(f"[\x00-\x1f{_CONTROLS}]")
 _IN_JSON = re.compile(f"[{_CONTROLS}]")
+_AGAIN = "Run the command again when this is resolved."
+"""Only jobs are retried without being asked."""
 _COMMAND = re.compile("`voicedrop |scripts/setup")
 
 
@@ -90,9 +92,11 @@ def print_error(error: JobError) -> None:
 
 def further_advice(error: JobError) -> str:
     """Return the advice on an error. It is empty if the message contains it, or names a command:
-    then it says what to do in this case, and the advice might differ."""
+    then it says what to do in this case, and the advice might differ. After an error that may pass,
+    it says to run the command again."""
     says_what_to_do = error.advice in str(error) or _COMMAND.search(error.message)
-    return "" if says_what_to_do else error.advice
+    advice = "" if says_what_to_do else error.advice
+    return f"{advice} {_AGAIN}".strip() if error.retry else advice
 
 
 def describe_error(error: JobError) -> dict[str, Any]:

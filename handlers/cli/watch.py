@@ -183,10 +183,11 @@ class Watch:
         """Say why an object is not done yet; return whether `watch --once` waits for it. It does
         not wait for space on a disk, which nobody makes meanwhile."""
         is_full = error.code == "NO_SPACE"
+        what_next = f"{error.advice} The job will be retried." if is_full else "Trying again."
         self._say(
             key,
             error.code,
-            f"{error.message} {error.advice if is_full else 'Trying again.'}",
+            f"{error.message} {what_next}",
             repeat=self._repeat,
         )
         if error.code in OTHER_WORKERS:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from core.consent import records
-from core.errors import Refused
-from handlers.cli.screen import further_advice
+from core.errors import UNAVAILABLE, Refused, Unavailable
+from handlers.cli.screen import further_advice, print_error
 from handlers.cli.submit import submit_job
 from tests.support.runtime import (
     consent_record,
@@ -50,6 +51,33 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "me.json").write_bytes(records.format_consent(consent_record(b"me")))
     (tmp_path / "x.manifest.json").write_text(json.dumps(MANIFEST))
     return tmp_path
+
+
+def test_a_full_disk_is_answered_with_what_the_user_must_do(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was stored, so no worker retries it."""
+    local_runtime(folder)
+    settings = local_settings(folder)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(Unavailable, match="NO_SPACE") as caught:
+            submit_job(settings, folder / "x.manifest.json", [folder / "me.flac"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    print_error(caught.value)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith(
+        "The disk is full: make room on it. Run the command again when this is resolved."
+    )
+
+
+@pytest.mark.parametrize("code", UNAVAILABLE)
+def test_no_user_is_promised_that_a_command_is_retried(code: str) -> None:
+    error = Unavailable(code)
+    assert "retried" not in f"{error.message} {error.advice}"
+    assert further_advice(error).endswith("Run the command again when this is resolved.")
 
 
 def test_a_record_that_does_not_cover_a_recording_beside_it_is_refused(folder: Path) -> None:
