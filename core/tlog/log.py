@@ -103,7 +103,8 @@ def verify(
         tree = Tree(merkle.leaf_hash(entry) for entry in entries)
         _check_tiles(results, tree)
     except Refused as exc:
-        raise Refused("LOG_INVALID", f"The log is damaged: {exc}") from exc
+        why = f"{exc.pointer} is missing." if exc.code == "OBJECT_MISSING" else exc.message
+        raise Refused("LOG_INVALID", f"The log is damaged: {why}") from exc
     if merkle.root(checkpoint.size, tree.node) != checkpoint.root:
         raise Refused("LOG_INVALID", "The entries do not match the root in the checkpoint.")
     if earlier is not None:
