@@ -49,7 +49,8 @@ MANIFEST: Mapping[str, str] = {
     "TEXT_COMBINING_LIMIT": "One letter has too many combining marks: remove some.",
     # batches
     "JSONL_BLANK_LINE": "JSON Lines may not contain blank lines: remove it.",
-    "JSONL_HEADER": "The first line, and no other, must be the job header.",
+    "JSONL_HEADER": 'The first line, and no other, must be the job header: an object with "schema" '
+    'and "voices", but without items.',
     "JSONL_LINE_TOO_LONG": "A line may be at most 64 KiB long.",
 }
 """Refused, and only a changed manifest, which is a new job, can correct it: a retry cannot."""

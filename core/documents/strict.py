@@ -134,6 +134,10 @@ class Reader:
         column = at - self.text.rfind("\n", 0, at)
         if (quote := self.text[at : at + 1]) and quote in _CURLY_QUOTES:
             reason += f'. Write " in place of {quote}'
+        elif self.text.startswith(("//", "/*", "#"), at):
+            reason += ". JSON has no comments: remove it"
+        elif at == 0 and _CSV.match(self.text):
+            reason += ". This looks like CSV: write each row as an item of a manifest"
         return Refused("JSON_SYNTAX", f"{reason}: line {line} column {column}.")
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -193,6 +197,7 @@ def explain_syntax_error(error: json.JSONDecodeError) -> tuple[str, int]:
     return _REASONS.get(error.msg, "This is not JSON"), at
 
 
+_CSV = re.compile(r"\w+[,;\t]\s*\w")
 _CURLY_QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u00ab\u00bb\uff02"
 """Quotation marks that editors of texts put in place of straight ones."""
 _REASONS = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -57,11 +58,9 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
     count = Counter(text)
     kinds = {classify(c).kind for c in count}
     _refuse_unsafe(text, kinds, pointer)
-    notices = [
-        Notice(code, pointer=pointer)
-        for kind, code in (("invisible", "TEXT_BIDI"), ("picture", "TEXT_DROPPED_CHARS"))
-        if kind in kinds
-    ]
+    notices = [Notice("TEXT_BIDI", pointer=pointer)] if "invisible" in kinds else []
+    if dropped := [c for c in count if classify(c).kind == "picture"]:
+        notices.append(Notice("TEXT_DROPPED_CHARS", _name_dropped(dropped), pointer))
     if notices:
         text = "".join(c for c in text if classify(c).kind not in ("invisible", "picture"))
     if "word" not in kinds:
@@ -69,6 +68,16 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
     if _is_in_other_script(count, language):
         notices.append(Notice("LANGUAGE_MISMATCH", pointer=pointer))
     return unicodedata.normalize("NFC", text).strip(), notices
+
+
+def _name_dropped(characters: Sequence[str]) -> str:
+    """Name the first five characters by themselves, if that shows anything, and by their code."""
+    names = [
+        f"{c} (U+{ord(c):04X})" if unicodedata.category(c)[0] == "S" else f"U+{ord(c):04X}"
+        for c in characters[:5]
+    ]
+    more = f" and {len(characters) - 5} more" if len(characters) > 5 else ""
+    return f"Characters that cannot be spoken were dropped: {', '.join(names)}{more}."
 
 
 def _is_printable_ascii_line(text: str) -> bool:

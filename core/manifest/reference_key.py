@@ -29,7 +29,8 @@ def check(key: str, pointer: str) -> str:
         raise Refused("KEY_INVALID", message, pointer=pointer)
     for c in key:
         if c == "\\" or c in INVISIBLE or unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            message = f"A key may not contain the character U+{ord(c):04X}."
+            name = "a backslash: use /" if c == "\\" else f"the character U+{ord(c):04X}"
+            message = f"A key may not contain {name}."
             raise Refused("KEY_INVALID", message, pointer=pointer)
     try:
         check_key(key)

@@ -63,6 +63,15 @@ def test_unspeakable_characters_are_removed_with_a_notice(
     assert cleaned(text) == (expected, [code])
 
 
+def test_the_dropped_characters_are_named() -> None:
+    def message(text: str) -> str:
+        return clean_text.clean(text, language="en", limit=100, pointer="/text")[1][0].message
+
+    begin = "Characters that cannot be spoken were dropped: "
+    assert message("good 😀😀 \ue000") == f"{begin}😀 (U+1F600), U+E000."
+    assert message("😀😁😂😃😄😅😆 a").endswith("😄 (U+1F604) and 2 more.")
+
+
 def test_joined_emoji_are_removed_completely() -> None:
     assert cleaned("hi 👨‍👩‍👧!") == ("hi !", ["TEXT_BIDI", "TEXT_DROPPED_CHARS"])
 
