@@ -132,7 +132,7 @@ def leftovers() -> list[str]:
         if thread.name == "t2s":
             thread.join(10)
     gc.collect()
-    found = [repr(one) for one in gc.get_objects() if isinstance(one, Row | Caller)]
+    found = [repr(one) for one in gc.get_objects() if type(one) in (Row, Caller)]
     return found + [repr(one) for one in threading.enumerate() if one.name == "t2s"]
 
 

@@ -168,5 +168,5 @@ def test_a_changed_sealed_file_is_not_opened(spoken: Workspace, tmp_path: Path) 
     body[5000] ^= 1
     (tmp_path / "english.wav.sealed").write_bytes(body)
     ran = spoken.run("open", str(tmp_path / "english.wav.sealed"), "--out", str(tmp_path))
-    assert (ran.returncode, "SEAL_INVALID" in ran.stderr) == (1, True)
+    assert (ran.returncode, "item english: SEAL_INVALID" in ran.stdout) == (1, True)
     assert not (tmp_path / "english.wav").exists()
