@@ -52,10 +52,10 @@ class Producer:
         (self.folder / "reader.flac").write_bytes(REFERENCE.read_bytes())
         record = consent_record(REFERENCE.read_bytes())
         (self.folder / "reader.json").write_bytes(records.format_consent(record))
-        words = ["texts.csv", "--name", "team/pages", "--language", "en", *options]
+        words = ["texts.csv", "--name", "team/pages", "--language", "en"]
         words += ["--recording", "reader.flac", "--consent", "reader.json"]
         words += ["--inbox", self.inbox, "--results", self.results, "--seconds", "60"]
-        words += ["--public-key", "../keys/sign-001.pub.pem"]
+        words += ["--public-key", "../keys/sign-001.pub.pem", *options]
         return subprocess.run(
             [sys.executable, "-I", str(ROOT / "examples/voicedrop_producer.py"), *words],
             cwd=self.folder,
