@@ -253,9 +253,10 @@ def _read_outputs(job_id: str, runtime: Runtime, *, skip_damaged: bool) -> Made:
 
 
 def _items_of(result: Result, runtime: Runtime, *, skip_damaged: bool) -> Iterator[ItemResult]:
+    passed_over = (Refused,) if skip_damaged else ()
     yield from result.items
     for ref in result.parts:
-        with suppress(*([Refused] if skip_damaged else [])):
+        with suppress(*passed_over):
             yield from document.read_part(ref, commit.part_reader(runtime)).items
 
 

@@ -152,7 +152,7 @@ class Watch:
             for key in list(self._runtime.consents.list_marks()):
                 self._runtime.consents.withdraw_marked(key)
         clips = [info for info in infos if object_kind(info.key) == "clip"]
-        manifests = [info for info in infos if info not in clips]
+        manifests = [info for info in infos if object_kind(info.key) == "manifest"]
         at_once = self._runtime.lanes or max(JOBS_AT_ONCE, inference.usable_cpus())
         has_more = self._carry_out_all(manifests, at_once)
         has_more |= self._carry_out_all(clips, 1)  # a long clip takes much memory
