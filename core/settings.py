@@ -6,8 +6,9 @@ declarations. The environment is a parameter; nothing else reads our variables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -39,6 +40,8 @@ class Setting:
     secret: bool = False
     verbatim: bool = False
     """Of a path: `~` is not expanded, and an empty text is the current folder."""
+    is_place: bool = False
+    """A folder or bucket: an empty text counts as not set."""
     otherwise: Callable[[Environ], Any] | None = None
     """Gives the default where other variables decide about it."""
 
@@ -53,7 +56,7 @@ class Setting:
     def read(self, environ: Environ) -> Any:
         """Raises Misconfigured SETTING_INVALID that names the variable."""
         text = environ.get(self.variable)
-        keeps_empty = self.type is str or self.choices or self.verbatim
+        keeps_empty = (self.type is str or self.choices or self.verbatim) and not self.is_place
         if text is None or not (text or keeps_empty):
             return self.otherwise(environ) if self.otherwise else self.default
         if self.type in (int, float):
@@ -96,18 +99,21 @@ def _user_cache(environ: Environ) -> Path:
 class Settings:
     inbox: str = setting(
         "./bucket/inbox",
-        "Folder or `oss://bucket` where manifests and recordings arrive. Not set: in "
+        "Folder or `oss://bucket` where manifests and recordings arrive. Empty: in "
         "`VOICEDROP_BUCKET`, like the next two.",
+        is_place=True,
         otherwise=_in_bucket("inbox"),
     )
     results: str = setting(
         "./bucket/results",
         "Folder or `oss://bucket` for results, sealed audio, events and the log.",
+        is_place=True,
         otherwise=_in_bucket("results"),
     )
     control: str = setting(
         "./bucket/control",
         "Folder or `oss://bucket` for what workers keep, such as leases and voiceprints.",
+        is_place=True,
         otherwise=_in_bucket("control"),
     )
     oss_endpoint: str = setting(
@@ -292,6 +298,7 @@ BUCKET = Setting(
     type=str,
     default="./bucket",
     help="Folder that contains the folders `inbox`, `results` and `control`.",
+    is_place=True,
 )
 _TYPES = get_type_hints(Settings)
 SETTINGS: Mapping[str, Setting] = {"bucket": BUCKET} | {
@@ -299,3 +306,20 @@ SETTINGS: Mapping[str, Setting] = {"bucket": BUCKET} | {
     for f in fields(Settings)
 }
 """Name -> row, in the order in which they are shown. `bucket` alone is no field of `Settings`."""
+DEPLOYMENT = frozenset(
+    f"VOICEDROP_{name}"
+    for name in ("IMAGE", "INBOX_BUCKET", "RESULTS_BUCKET", "CONTROL_BUCKET", "DOMAIN", "CERT_ID")
+)
+"""Variables that s.yaml reads at deployment. They are not settings."""
+
+
+def unknown_variables(environ: Environ) -> Iterator[tuple[str, str]]:
+    """Yield each variable that looks like a setting and is none, with a remark that names the
+    setting that may be meant."""
+    known = {row.variable for row in SETTINGS.values()} | DEPLOYMENT
+    for variable in environ:
+        if variable.startswith("VOICEDROP_") and variable not in known:
+            name = variable.removeprefix("VOICEDROP_").lower()
+            nearest = get_close_matches(name, SETTINGS, n=1)
+            hint = f" Did you mean {SETTINGS[nearest[0]].variable}?" if nearest else ""
+            yield variable, f"Unknown setting, ignored.{hint}"

@@ -151,4 +151,12 @@ def test_an_empty_path_is_the_default_and_the_folder_of_keys_is_taken_as_written
 def test_an_empty_text_is_an_empty_text() -> None:
     settings = Settings.from_environ({"VOICEDROP_OSS_REGION": "", "FC_REGION": "cn-hangzhou"})
     assert settings.oss_region == ""
-    assert Settings.from_environ({"VOICEDROP_INBOX": "", "VOICEDROP_BUCKET": "/b"}).inbox == ""
+
+
+@pytest.mark.parametrize("name", ["BUCKET", "INBOX", "RESULTS", "CONTROL"])
+def test_an_empty_place_counts_as_not_set(name: str) -> None:
+    """An empty VOICEDROP_BUCKET would mean folders in the root of the file system."""
+    assert Settings.from_environ({f"VOICEDROP_{name}": ""}) == Settings.from_environ({})
+    environ = {"VOICEDROP_BUCKET": "/b"} | {f"VOICEDROP_{name}": ""}
+    place = getattr(Settings.from_environ(environ), name.lower().replace("bucket", "inbox"))
+    assert place == ("./bucket/inbox" if name == "BUCKET" else f"/b/{name.lower()}")

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from functools import partial
 
 from core.audio import ffmpeg
@@ -17,18 +16,13 @@ from core.crypto.keys import Keyring, LocalKeys
 from core.documents.signed import key_id
 from core.errors import JobError
 from core.result.cost import parse_prices
-from core.settings import SETTINGS, Settings
+from core.settings import SETTINGS, Settings, unknown_variables
 from core.speech import recognise
 from handlers import wiring
 from handlers.cli import exit_codes, screen
 from handlers.cli.describe import describe_cost
 from handlers.cli.screen import CommandOutput
-
-DEPLOYMENT = frozenset(
-    f"VOICEDROP_{name}"
-    for name in ("IMAGE", "INBOX_BUCKET", "RESULTS_BUCKET", "CONTROL_BUCKET", "DOMAIN", "CERT_ID")
-)
-"""Variables that s.yaml reads at deployment. They are not settings."""
+from handlers.server.tokens import create_tokens
 
 PROBE_BYTES = 256 * 1024
 """Size of the object that is written into a folder to see whether a short output has space."""
@@ -62,7 +56,8 @@ def _mark(check: DoctorCheck) -> str:
 def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     yield DoctorCheck("Python", True, platform.python_version())
     yield _attempt("ONNX Runtime", _onnx_runtime)
-    yield from _unknown_variables(environ)
+    for variable, remark in unknown_variables(environ):
+        yield DoctorCheck(variable, False, remark, needed=False)
     try:
         settings = Settings.from_environ(environ)
         settings.refuse_loops()
@@ -71,6 +66,8 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
         return
     if settings.prices:
         yield _attempt("prices", partial(_describe_prices, settings.prices))
+    if settings.redis:
+        yield _attempt("redis", partial(_describe_tokens, settings))
     credentials = wiring.CurrentCredentials(environ)
     yield _attempt("keys", lambda: _describe_keys(wiring.load_keyring(settings, credentials)))
     for name in ("inbox", "results", "control"):
@@ -89,7 +86,8 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
 def _describe_voice(settings: Settings) -> str:
     voice = wiring.load_voice(settings)
     hardware = getattr(voice, "hardware", "")
-    return f"{voice.name}, {hardware}" if hardware else voice.name
+    languages = f"speaks {', '.join(sorted(voice.languages))}"
+    return ", ".join(filter(None, (voice.name, hardware, languages)))
 
 
 def _describe_keys(ring: Keyring) -> str:
@@ -106,14 +104,9 @@ def _describe_prices(text: str) -> str:
     return f"an hour {describe_cost(hour)}, a call {describe_cost(call)}"
 
 
-def _unknown_variables(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
-    known = {row.variable for row in SETTINGS.values()} | DEPLOYMENT
-    for variable in environ:
-        if variable.startswith("VOICEDROP_") and variable not in known:
-            name = variable.removeprefix("VOICEDROP_").lower()
-            nearest = get_close_matches(name, SETTINGS, n=1)
-            hint = f" Did you mean {SETTINGS[nearest[0]].variable}?" if nearest else ""
-            yield DoctorCheck(variable, False, f"Unknown setting, ignored.{hint}", needed=False)
+def _describe_tokens(settings: Settings) -> str:
+    create_tokens(settings)
+    return "the address has the right form; the server connects to it"
 
 
 def _settings_in_force(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,10 +9,9 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from core.settings import Settings
 from handlers.cli import exit_codes, screen
 from handlers.cli.files import writing
-from handlers.cli.options import AsJson
+from handlers.cli.options import AsJson, read_settings
 from handlers.cli.screen import CommandOutput
 
 if TYPE_CHECKING:
@@ -92,7 +90,7 @@ def get(
     from core.voice.gpt_sovits.convert import download
 
     download.find_model(name)  # raises before the display of the progress begins
-    cache = Settings.from_environ(os.environ).cache
+    cache = read_settings().cache
     url = download.MIRROR_URL if mirror else download.OFFICIAL_URL
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     bars = Bars(*columns, console=screen.stderr(quiet=as_json))
@@ -118,7 +116,7 @@ def list_(as_json: AsJson = False) -> None:
     """Show the bundles that are installed."""
     from core.voice.gpt_sovits.convert.download import MODELS, installed_bundles
 
-    folder = Settings.from_environ(os.environ).cache / "bundles"
+    folder = read_settings().cache / "bundles"
     bundles, lines = [], []
     for one in installed_bundles(folder):
         version, precision = one.spec.version, one.spec.precision

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from core.settings import SETTINGS, MarkPreset, Settings
+from core.settings import SETTINGS, MarkPreset, Settings, unknown_variables
+from handlers.cli.screen import print_line, stderr
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -42,4 +43,7 @@ def read_environment(bucket: Path | None = None) -> dict[str, str]:
 
 
 def read_settings(bucket: Path | None = None) -> Settings:
+    """Return the settings, and name on standard error each variable that is misspelt."""
+    for variable, remark in unknown_variables(os.environ):
+        print_line(stderr(), f"{variable}: {remark}")
     return Settings.from_environ(read_environment(bucket))

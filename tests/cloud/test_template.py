@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from cloud import check, template
-from core.settings import SETTINGS, Settings
+from core.settings import DEPLOYMENT, SETTINGS, Settings
 from events import incoming
-from handlers.cli.doctor import DEPLOYMENT
 from handlers.server.app import RETRY_PAUSE_SECONDS
 from handlers.server.instance import DRAIN_SECONDS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,22 @@ def test_a_misspelt_variable_is_named_with_the_setting_that_it_may_mean() -> Non
     assert f"-    VOICEDROP_CONSNET: {hint}" in listed_lines
     assert "-    VOICEDROP_12345678: Unknown setting, ignored." in listed_lines
     assert not [line for line in listed_lines if "VOICEDROP_IMAGE" in line]
+
+
+def test_a_command_names_a_misspelt_variable_beside_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEDROP_BUKET", "x")
+    monkeypatch.setenv("VOICEDROP_CACHE", str(tmp_path))
+    ran = CliRunner().invoke(app, ["models", "list", "--json"])
+    assert json.loads(ran.stdout) == {"bundles": []}
+    assert "VOICEDROP_BUKET: Unknown setting, ignored. Did you mean VOICEDROP_BUCKET?" in ran.stderr
+
+
+@pytest.mark.parametrize("url", ["localhost", "redis://h:port"])
+def test_an_address_that_the_server_would_refuse_is_found(url: str) -> None:
+    (line,) = (line for line in run_doctor(VOICEDROP_REDIS=url) if "redis:" in line)
+    assert line.startswith("BAD  redis: SETTING_INVALID: VOICEDROP_REDIS must be redis://")
 
 
 def test_no_setting_is_mistaken_for_a_misspelt_one() -> None:
