@@ -127,6 +127,7 @@ def is_usable(minors: range) -> bool:
 
 def create_venv() -> None:
     """Create .venv with this Python, replacing an unusable one."""
+    say("Creating .venv ...")
     if VENV.is_symlink() or VENV.is_file():
         VENV.unlink()
     elif VENV.exists():
@@ -166,9 +167,12 @@ def install(files: list[str]) -> None:
         for runtime in ONNX_RUNTIMES:
             (INSTALLED / runtime).unlink(missing_ok=True)
     locked = ("install", "--require-hashes", "--no-build-isolation")
+    say("Installing the tools that build packages ...")
     for builders in ("build", *(f"build-{name}" for name in files)):
         if (LOCK / f"{builders}.txt").exists():
             pip(*locked, "--requirement", LOCK / f"{builders}.txt")
+    count = sum(len(re.findall(r"^\S+==", read_text(LOCK / f"{name}.txt"), re.M)) for name in files)
+    say(f"Installing {count} packages, which takes some minutes ...")
     pip(*locked, *(f"--requirement={LOCK / name}.txt" for name in files))
     pip("install", "--no-build-isolation", "--no-deps", "--editable", ROOT)
     INSTALLED.mkdir(exist_ok=True)

@@ -77,7 +77,7 @@ def init(bucket: Bucket = None, as_json: AsJson = False) -> None:
     """
     from handlers.cli.init import create_folders_and_keys
 
-    screen.show(create_folders_and_keys(read_settings(bucket)), as_json=as_json)
+    screen.show(create_folders_and_keys(read_settings(bucket), bucket), as_json=as_json)
 
 
 @app.command()
@@ -334,6 +334,7 @@ def doctor(bucket: Bucket = None, as_json: AsJson = False) -> None:
     """Check what works here and what is missing, and list the settings."""
     from handlers.cli.doctor import check_environment
 
+    screen.print_line(screen.stderr(quiet=as_json), "Checking. This may take half a minute ...")
     screen.show(check_environment(read_environment(bucket)), as_json=as_json)
 
 

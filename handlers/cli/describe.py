@@ -87,8 +87,13 @@ def describe_failures(result: Result, outputs: Iterable[ItemResult | Chapter]) -
         f"{join_names(names)}: {code}: {message}".removeprefix(": ")
         for (code, message), names in who.items()
     ]
-    more = len(lines) - MAX_LINES
-    return lines if more <= 0 else [*lines[:MAX_LINES], f"and {more} other errors"]
+    return limit_lines(lines)
+
+
+def limit_lines(errors: list[str]) -> list[str]:
+    """Return the first lines about errors, and how many more there are."""
+    more = len(errors) - MAX_LINES
+    return errors if more <= 0 else [*errors[:MAX_LINES], f"and {more} other errors"]
 
 
 def item_name(item_id: str, index: int, pointer: str) -> str:
@@ -98,6 +103,13 @@ def item_name(item_id: str, index: int, pointer: str) -> str:
     return pointer.partition("/")[0] or f"item {index + 1} of the list"
 
 
+def _voice_name(name: str, pointer: str) -> str:
+    """Return the name with the recording that an error or remark is about, if its pointer is the
+    key of one."""
+    is_key = pointer and not pointer.startswith("/")
+    return f"voice {name} ({pointer})" if is_key else f"voice {name}"
+
+
 def _errors(
     result: Result, outputs: Iterable[ItemResult | Chapter]
 ) -> Iterator[tuple[str, Problem]]:
@@ -105,7 +117,7 @@ def _errors(
         yield _where(result.error), result.error
     for name, voice in result.voices.items():
         if voice.error:
-            yield f"voice {name}", voice.error
+            yield _voice_name(name, voice.error.pointer), voice.error
     for output in outputs:
         if output.error and isinstance(output, ItemResult):
             yield item_name(output.id, output.index, output.error.pointer), output.error
@@ -128,7 +140,7 @@ def _remarks(result: Result) -> Iterator[str]:
         yield from _remark("", notice)
     for name, voice in result.voices.items():
         for notice in voice.notices:
-            yield from _remark(f"voice {name}: ", notice)
+            yield from _remark(f"{_voice_name(name, notice.pointer)}: ", notice)
     found = [(item, notice) for item in result.items for notice in item.notices]
     for code, count in Counter(notice.code for _, notice in found).items():
         item, notice = next((item, notice) for item, notice in found if notice.code == code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +25,9 @@ _FIRST_KEYS = {
 the earlier public ones beside it."""
 
 
-def create_folders_and_keys(settings: Settings) -> CommandOutput:
-    """Create what is missing; replace nothing."""
+def create_folders_and_keys(settings: Settings, bucket: Path | None = None) -> CommandOutput:
+    """Create what is missing; replace nothing. `bucket`: the option, which the next commands need
+    too."""
     created: list[Path] = []
     for place in (settings.inbox, settings.results, settings.control):
         folder = Path(place)
@@ -43,6 +45,7 @@ def create_folders_and_keys(settings: Settings) -> CommandOutput:
     lines.append(
         f"Next: `voicedrop submit MANIFEST FILES` puts a job into {settings.inbox}, and `voicedrop "
         "watch --once` carries it out."
+        + (f" Both need `--bucket {shlex.quote(str(bucket))}` too." if bucket else "")
     )
     data = {"made": [str(path) for path in created], "warnings": warnings}
     return CommandOutput(data, lines)

@@ -35,6 +35,9 @@ STAGES = {
     "store": "storing",
 }
 
+_LONG = ("prepare", "speak")
+"""Stages that may take minutes, so that where no status is shown, a line says that a job begins
+them. Learning a voice has its own line."""
 _CONTROLS = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 """Controls of terminals and of the direction of text, and halves of characters."""
 _IN_LINES = re.compile(f"[\x00-\x1f{_CONTROLS}]")
@@ -128,6 +131,8 @@ class Progress:
         """Job and item -> seconds spent on speaking, and seconds of speech."""
         self._done: dict[str, str] = {}
         """Job -> how many of its items are done."""
+        self._begun: set[tuple[str, str]] = set()
+        """Jobs, and the stages of `_LONG` of which a line told."""
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -159,11 +164,18 @@ class Progress:
         elif step.stage == "enrol":
             self.print(f"{name}: voice learned in {step.seconds:.0f} s")
         elif step.seconds is None:
+            self._begin(step)
             self.update_status(f"{name}: {STAGES.get(step.stage, step.stage)}{done}")
         elif step.stage == "speak":
             spent, speech = self._spoken.get(name, (0.0, 0.0))
             self._spoken[name] = spent + step.seconds, speech + step.audio_seconds
             self.update_status(f"{name}: speaking, {self._pace(name)}{done}")
+
+    def _begin(self, step: Step) -> None:
+        begun = (step.job, step.stage)
+        if self._status is None and step.stage in _LONG and begun not in self._begun:
+            self._begun.add(begun)
+            self.print(f"{step.job[:SHORT]}: {STAGES[step.stage]} ...")
 
     def update_status(self, text: str) -> None:
         """Replace the status line; nothing where standard error is not a terminal."""
@@ -191,6 +203,7 @@ class Progress:
         self._done[step.job] = f" ({at} done)"
         if step.done == step.of:
             del self._done[step.job]
+            self._begun -= {(step.job, stage) for stage in _LONG}
             self.update_status(f"{step.job[:SHORT]}: finishing")
         if item.error:
             who = item_name(item.id, item.index, item.error.pointer)

@@ -58,6 +58,8 @@ JOBS_AT_ONCE = 8
 is set. The items of all of them share the lanes; a job also waits for buckets."""
 OTHER_WORKERS = frozenset({"JOB_BUSY", "LEASE_LOST", "OVERLOADED"})
 """Errors that end when another worker does."""
+LISTS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".xlsx", ".ods", ".yaml", ".yml", ".txt")
+"""How names end that somebody may give to a list of texts."""
 MAX_EXAMINED = 1000
 """Objects of the inbox, in the order of their keys, among which misplaced manifests are noticed."""
 MAX_READ = 1 << 20
@@ -299,8 +301,9 @@ class Watch:
         if object_kind(info.key) != "other" or is_apple_double(info.key):
             return ""
         if info.key.startswith(MANIFESTS):
-            is_meant = name.endswith((".json", ".jsonl")) or ".manifest" in name
-            return f"the name of a manifest ends in {MANIFEST_SUFFIXES[0]}." if is_meant else ""
+            is_meant = name.endswith(LISTS) or ".manifest" in name
+            names = " or ".join(MANIFEST_SUFFIXES)
+            return f"a manifest is JSON, and its name ends in {names}." if is_meant else ""
         if name.endswith(MANIFEST_SUFFIXES) or self._names_the_schema(info):
             return f"a manifest is stored under {MANIFESTS}; `voicedrop submit` does so."
         return ""
@@ -347,7 +350,8 @@ class Watch:
     def _report_earlier_jobs(self) -> None:
         if count := self._earlier.total():
             line = describe_finished(count, self._earlier[False], " before this run")
-            self._progress.print(f"{line}: `voicedrop list` shows them.")
+            what = "it" if count == 1 else "them"
+            self._progress.print(f"{line}: `voicedrop list` shows {what}.")
 
     def _say(self, key: str, what: str, line: str, *, repeat: float = math.inf) -> None:
         """Print a line about an object unless the same was said last, less than `repeat` seconds

@@ -14,7 +14,7 @@ from tests.support.results import BAD, FULL
 
 
 def test_errors_and_remarks_say_whose_they_are() -> None:
-    voice = Problem.from_error(Refused("AUDIO_SILENT", pointer="/voices/alice/reference"))
+    voice = Problem.from_error(Refused("AUDIO_SILENT", pointer="refs/alice.flac"))
     joined = Problem.from_error(Refused("CHAPTER_TOO_LONG", pointer="/output"))
     result = msgspec.structs.replace(
         FULL,
@@ -24,7 +24,7 @@ def test_errors_and_remarks_say_whose_they_are() -> None:
         notices=[Notice("TEXT_BIDI", pointer="/labels")],
     )
     lines = describe_result(result)
-    starts = ("voice alice: AUDIO_SILENT: ", "item 2 of the list: ID_INVALID: ")
+    starts = ("voice alice (refs/alice.flac): AUDIO_SILENT: ", "item 2 of the list: ID_INVALID: ")
     for start in (*starts, "joined file one: CHAPTER_TOO_LONG: "):
         assert sum(line.startswith(start) for line in lines) == 1, lines
     assert any("/labels" in line or "TEXT_BIDI" in line for line in lines), lines

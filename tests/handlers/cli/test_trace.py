@@ -222,6 +222,8 @@ def test_new_keys_beside_results_are_warned_of(settings: Settings, tmp_path: Pat
     assert create_folders_and_keys(again).data["warnings"] == []
     elsewhere = dataclasses.replace(settings, keys=tmp_path / "all")
     lines = create_folders_and_keys(elsewhere).lines
+    assert "--bucket" not in lines[-1]
+    assert "`--bucket 'a b'`" in create_folders_and_keys(elsewhere, Path("a b")).lines[-1]
     assert [line.split(": ")[0] for line in lines].count("Warning") == 3
     first = create_folders_and_keys(local_settings(tmp_path / "first"))
     assert first.data["warnings"] == []

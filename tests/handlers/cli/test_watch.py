@@ -261,9 +261,11 @@ def test_progress_counts_items_and_names_a_failure_when_it_happens(runtime: Runt
     settle(runtime)
     watch = Looking(runtime)
     watch.poll()
-    first, learned, *items = watch.err.getvalue().splitlines()
+    prepare, first, learned, speak, *items = watch.err.getvalue().splitlines()
     assert "learning the voice" in first
     assert "voice learned in " in learned
+    for begun, stage in ((prepare, "preparing the reference"), (speak, "speaking")):
+        assert begun.endswith(f": {stage} ..."), "in a pipe, each long step is announced once"
     assert [line[-8:] for line in items] == ["(1 of 3)", "(2 of 3)", "(3 of 3)"]
     assert "item b: INTERNAL: ZeroDivisionError" in items[1]
 
@@ -335,8 +337,8 @@ def test_remarks_that_change_what_is_heard_are_shown(runtime: Runtime) -> None:
     watch.poll()
     shown = watch.out.getvalue()
     assert "item a: TEXT_DROPPED_CHARS: " in shown
-    assert "voice alice: TRIMMED: " in shown
-    assert "voice alice: LOW_BANDWIDTH: " in shown
+    assert "voice alice (refs/alice.flac): TRIMMED: " in shown
+    assert "voice alice (refs/alice.flac): LOW_BANDWIDTH: " in shown
     assert shown.count("voice alice: channel loudest, window best") == 1
 
 
@@ -350,7 +352,13 @@ def long_telephone_recording() -> bytes:
 
 def test_what_looks_like_a_manifest_is_not_ignored_without_a_word(runtime: Runtime) -> None:
     manifest = b'{"schema": "voicedrop/job/1"}'
-    ignored = ["jobs/my.json", "jobs/my.manifest.json.txt", "my.manifest.json", "jsbs/my.json"]
+    ignored = [
+        "jobs/my.json",
+        "jobs/items.csv",
+        "jobs/my.manifest.json.txt",
+        "my.manifest.json",
+        "jsbs/my.json",
+    ]
     others = ["refs/a.json", "consent/alice.json", "jobs/read.me", "jobs/._my.manifest.json"]
     for key in [*ignored, *others]:
         runtime.inbox.put(key, manifest if key in ignored else b"{}")
