@@ -23,7 +23,7 @@ MANIFEST: Mapping[str, str] = {
     "MANIFEST_TOO_LARGE": "The manifest is too large: split it into several.",
     "JSON_SYNTAX": "This is not valid JSON: correct it at the line and column given.",
     "JSON_ENCODING": "The manifest is not UTF-8: save it as UTF-8.",
-    "JSON_DUPLICATE_KEY": "An object has a duplicate key: remove one of the two.",
+    "JSON_DUPLICATE_KEY": "A JSON object has a duplicate key: remove one of the two.",
     "JSON_TOO_DEEP": "Values are nested deeper than 16 levels: flatten them.",
     "NUMBER_RANGE": "The number is too large to be kept exactly.",
     "SCHEMA_UNSUPPORTED": 'Set "schema" to "voicedrop/job/1".',
@@ -57,7 +57,7 @@ MANIFEST: Mapping[str, str] = {
 
 REFUSED: Mapping[str, str] = {
     # reference recordings
-    "AUDIO_EMPTY": "The object is empty (0 bytes): upload the recording again.",
+    "AUDIO_EMPTY": "The file is empty (0 bytes): record it, or copy it again.",
     "AUDIO_UNRECOGNIZED": "Unsupported audio format: send WAV, FLAC, MP3, Ogg Vorbis or Opus.",
     "AUDIO_NOT_AUDIO": "The content is not audio, whatever the name says: check the upload.",
     "AUDIO_NO_SAMPLES": "The file has a header but no samples: export the recording again.",
@@ -77,18 +77,19 @@ REFUSED: Mapping[str, str] = {
     "AUDIO_NO_SPEECH": "No speech was found: send a recording of one person speaking.",
     "AUDIO_TOO_SHORT": "Send at least three seconds of speech.",
     "AUDIO_TOO_LONG": "The recording is too long: cut it to the best ten seconds.",
-    "AUDIO_TOO_LARGE": "The object is too large: send a shorter recording.",
+    "AUDIO_TOO_LARGE": "The file is too large: send a shorter recording.",
     "AUDIO_DECODE_LIMIT": "The audio is longer than its header says: export it again.",
-    "REF_NOT_FOUND": "No object has this key: upload the reference, then the manifest.",
+    "REF_NOT_FOUND": "The inbox has no file of this name: submit the recording, then the manifest.",
     "REF_FORBIDDEN": "A reference must be the key of an object in the inbox bucket.",
     "REF_NOT_READABLE": "The object is in archive storage: restore it first.",
-    "REF_HASH_MISMATCH": "The object's SHA-256 differs from the one in the manifest.",
+    "REF_HASH_MISMATCH": "The recording's SHA-256 differs from the one in the manifest.",
     "REF_IS_SYNTHETIC": "The recording carries a voicedrop watermark: use a human recording.",
     **MANIFEST,
     # manifests that may be right elsewhere, or at another time
     "MANIFEST_GONE": "The manifest was deleted before it could be read.",
     "OUTPUT_EXISTS": "Another job has already written this output.",
-    "LANGUAGE_UNSUPPORTED": "Choose a language that the voice engine speaks.",
+    "LANGUAGE_UNSUPPORTED": "Choose a language that the voice engine speaks: `voicedrop doctor` "
+    "lists them.",
     "RETRY_UNKNOWN": "`retry_of` must be the id of a finished job of this results bucket.",
     # consent, labels, keys
     "CONSENT_MISSING": "The voice has no consent record: `voicedrop consent new` writes one, which "
@@ -97,7 +98,8 @@ REFUSED: Mapping[str, str] = {
     "`voicedrop consent new` writes one.",
     "CONSENT_SCOPE": "The consent record does not cover this recording or use: "
     "`voicedrop consent new` writes one that does.",
-    "CONSENT_EXPIRED": "The consent record is not valid today: `voicedrop consent new` renews it.",
+    "CONSENT_EXPIRED": "The consent record has ended or has not begun: `voicedrop consent new` "
+    "writes one that is valid now.",
     "CONSENT_UNVERIFIED": "The record needs a recorded statement that can be verified.",
     "CONSENT_REVOKED": "Consent was withdrawn: only a record valid from a later date counts, which "
     "`voicedrop consent new` writes if the person consents again.",
@@ -116,7 +118,7 @@ REFUSED: Mapping[str, str] = {
     "EVENT_INVALID": "The event is neither an OSS notification nor a CloudEvent that contains one.",
     # stores and sealed files
     "OBJECT_MISSING": "There is no such object or file: check its name.",
-    "OBJECT_TOO_LARGE": "The object is too large to be read.",
+    "OBJECT_TOO_LARGE": "The file or object is too large to be read.",
     "FILE_EXISTS": "The file exists and is not replaced: choose another name, or move it away.",
     "FILE_UNUSABLE": "Check its permissions and the free space of the disk, or choose another.",
     "OBJECT_CHANGED": "The object was replaced while it was being read.",
@@ -149,7 +151,8 @@ MISCONFIGURED: Mapping[str, str] = {
     "KEY_NOT_FOUND": "Set VOICEDROP_KEYS to the folder that has the keys, or put them there.",
     "KEY_PERMISSIONS": "Key files must be readable by their owner only (chmod 600).",
     "KEY_UNUSABLE": "The key is disabled or has the wrong form.",
-    "KEY_DESTROYED": "The key of this sealed file no longer exists: it cannot be opened.",
+    "KEY_DESTROYED": "The key of this sealed file was not found: restore it if that is possible. "
+    "Without it the file cannot be opened.",
     "MODEL_MISSING": "Install what is missing: `voicedrop models get NAME` for a GPT-SoVITS model, "
     "scripts/setup for everything else.",
     "MODEL_INVALID": "The model file does not belong to this version: install the model again.",

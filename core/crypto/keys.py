@@ -85,8 +85,10 @@ class LocalKeys:
         if key is None:
             raise Misconfigured(
                 "KEY_DESTROYED",
-                f"The key {wrapped.kek!r} was not found. If it is elsewhere, set its folder; if it "
-                "was destroyed, the files that it sealed cannot be opened.",
+                f"The key {wrapped.kek!r} was not found. If it is in another folder, set "
+                "VOICEDROP_KEYS to it; if there is a backup, put its kek-*.key back. Without the "
+                "key, the files that it sealed cannot be opened.",
+                advice="",
             )
         nonce, sealed = wrapped.blob[:NONCE], wrapped.blob[NONCE:]
         with raising(Refused("SEAL_INVALID"), on=(InvalidTag, ValueError)):

@@ -40,7 +40,7 @@ Language = Annotated[
     str,
     string_pattern(
         r"^[a-z]{2,3}\Z",
-        "Write the language as ISO 639: en, zh, ja, ko, yue",
+        "Write the language as its ISO 639 code, such as en or zh, not `english` or `zh-CN`",
         examples=["en", "zh", "ja"],
     ),
 ]

@@ -207,7 +207,8 @@ CONSENTS = {
     ),
     "a bad language": (
         {"scope": {"languages": ["english"]}},
-        "/scope/languages/0: Write the language as ISO 639: en, zh, ja, ko, yue",
+        "/scope/languages/0: Write the language as its ISO 639 code, such as en or zh, "
+        "not `english` or `zh-CN`",
     ),
     "a bad id": (
         {"id": "a/b"},
