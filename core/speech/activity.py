@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from core.audio.waveform import Samples
+from core.audio.waveform import Audio, Samples, peak, resample
 
 RATE: Final = 16_000
 HOP: Final = 160
@@ -79,6 +79,12 @@ def detect_speech(samples: Samples) -> Activity:
     floor = float(np.percentile(frames.power_db, 10)) if len(mask) else 0.0
     level = 10 * np.log10(np.mean(10 ** (frames.power_db[mask] / 10))) if mask.any() else floor
     return Activity(mask, float(level - floor))
+
+
+def has_speech(audio: Audio) -> bool:
+    """Return whether there is speech in mono audio of any rate and level."""
+    top = peak(audio.samples)
+    return top > 0 and detect_speech(resample(audio, RATE).samples / top).seconds > 0
 
 
 def extract_features(samples: Samples) -> FrameFeatures:

@@ -13,11 +13,15 @@ import typer
 
 from core.audio import decoding
 from core.audio.container import find_convertible
+from core.audio.decoding import Decoded
+from core.audio.waveform import Audio, peak
 from core.consent import records, statement
 from core.consent.new_record import NewRecord
 from core.consent.records import NEW_RECORD, Consent, Method
 from core.errors import Refused
 from core.job import erasure
+from core.speech.activity import has_speech
+from core.speech.reference import MIN_DURATION_S
 from core.storage.port import Store
 from handlers import wiring
 from handlers.cli import screen
@@ -30,7 +34,7 @@ consent_app = typer.Typer(
 )
 
 
-_DECODED_S = 10.0
+_DECODED_S = 30.0
 """How much of a recording is decoded, in seconds, to find out whether it can be read."""
 _RECORDINGS = (
     "The recordings it covers, of one voice: WAV, FLAC, MP3, Ogg Vorbis or Opus; where ffmpeg is "
@@ -113,9 +117,13 @@ def consent_withdraw(
     before = [r for r in consent.ref_audio_sha256 if runtime.consents.find_withdrawals(r)]
     withdrawn = runtime.consents.withdraw(data, runtime.results.now())
     recordings = "1 recording" if len(withdrawn) == 1 else f"{len(withdrawn)} recordings"
-    lines = [f"consent {consent.id}: withdrawn for {recordings}"]
+    lines = [f"The record {consent.id} is withdrawn for {recordings}: the voice says nothing more."]
     if before:
-        lines[0] += "; was withdrawn before, now also under records that are valid since then"
+        lines.append(
+            "It was withdrawn before; records that became valid since then are now withdrawn too."
+        )
+    if not erase_outputs:
+        lines.append("What was made before is kept; --erase-outputs deletes it.")
     output: dict[str, Any] = {
         "record": hashlib.sha256(data).hexdigest(),
         "recordings": withdrawn,
@@ -172,16 +180,31 @@ def _refuse_stray_languages(recordings: list[Path]) -> None:
 
 def _recording_sha256(path: Path) -> str:
     """Return the digest of a recording whose beginning can be read; warn if it could be read only
-    where ffmpeg works. Raises Refused with one of the AUDIO_ codes, Failed AUDIO_DECODER_CRASHED.
+    where ffmpeg works, or if a job would refuse it. Raises Refused with one of the AUDIO_ codes,
+    Failed AUDIO_DECODER_CRASHED.
     """
     data = read_file(path, limit=decoding.BYTES_LIMIT)
     try:
-        decoding.decode(data, name=str(path), first_seconds=_DECODED_S)
+        decoded = decoding.decode(data, name=str(path), first_seconds=_DECODED_S)
     except Refused as exc:
         if exc.code != "AUDIO_CODEC_UNSUPPORTED" or not find_convertible(data):
             raise
-        typer.echo(f"{path} cannot be read here. {exc.message} {NEW_RECORD}", err=True)
+        warning = f"{path} could not be checked. {exc.message} {NEW_RECORD}"
+        typer.echo(f"Warning: {warning} This record is for {path} as it is.", err=True)
+    else:
+        if problem := _find_problem(decoded):
+            typer.echo(f"Warning: {path} {problem}: a job would refuse it.", err=True)
     return hashlib.sha256(data).hexdigest()
+
+
+def _find_problem(decoded: Decoded) -> str:
+    """Return why a job would refuse a recording, as far as that shows quickly; else nothing."""
+    if decoded.seconds < MIN_DURATION_S:
+        return f"lasts {decoded.seconds:.1f} s, which is less than {MIN_DURATION_S:.0f} s"
+    loudest = max(decoded.channels, key=peak)
+    if not has_speech(Audio(loudest, decoded.rate)):
+        return f"has no speech in its first {_DECODED_S:.0f} s"
+    return ""
 
 
 def _write(record: Consent, out: Path | None) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from core.consent.records import parse_consent
 from core.errors import Refused
@@ -59,7 +61,7 @@ def test_a_record_in_another_language_names_its_purpose_in_it(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"language": ["en", "klingon"]}, "--language klingon: Write the language as ISO 639"),
+        ({"language": ["en", "klingon"]}, "--language klingon: Write the language as its ISO 639"),
         ({"method": "public-domain"}, "needs the origin and licence of the recording, in words"),
         ({"method": "signed-document"}, "Say who makes and uses the voice: --controller"),
         ({"subject": ""}, "a subject needs a name"),
@@ -97,5 +99,25 @@ def test_a_recording_for_ffmpeg_gets_a_record_and_a_warning_where_ffmpeg_is_miss
     consent_new([phone], subject="me", method="own-voice", out=tmp_path / "me.json")
     assert len(parse_consent((tmp_path / "me.json").read_bytes()).ref_audio_sha256) == 1
     warning, *_ = capsys.readouterr().err.splitlines()
-    assert warning.startswith(f"{phone} cannot be read here. M4A or MP4 is read by ffmpeg, ")
-    assert warning.endswith("Then make the consent record for the new file.")
+    assert warning.startswith(
+        f"Warning: {phone} could not be checked. M4A or MP4 is read by ffmpeg"
+    )
+    assert warning.endswith(f"for the new file. This record is for {phone} as it is.")
+
+
+def test_a_recording_that_a_job_would_refuse_is_remarked_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speech, rate = soundfile.read(REFERENCE)
+    noise = np.random.default_rng(0).normal(0, 0.1, rate * 4)
+    sounds = {"silence": noise * 0, "noise": noise, "short": speech[:rate], "speech": speech}
+    for name, sound in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", sound, rate)
+    paths = [tmp_path / f"{name}.wav" for name in sounds]
+    consent_new(paths, subject="me", method="own-voice", out=tmp_path / "me.json")
+    silent, noisy, short, _ = capsys.readouterr().err.splitlines()
+    assert (
+        short == f"Warning: {paths[2]} lasts 1.0 s, which is less than 3 s: a job would refuse it."
+    )
+    for line, path in ((silent, paths[0]), (noisy, paths[1])):
+        assert line.startswith(f"Warning: {path} has no speech in its first 30 s: ")
