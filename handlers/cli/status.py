@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -19,7 +19,13 @@ from core.result.document import Result, read_items
 from core.result.item_result import Chapter, ItemResult
 from core.result.tombstone import Tombstone
 from core.settings import Settings
-from core.storage.object_keys import OUTPUTS, job_id_of, result_key, tombstone_key
+from core.storage.object_keys import (
+    OUTPUTS,
+    job_id_of,
+    result_key,
+    tombstone_key,
+    tombstones_prefix,
+)
 from core.storage.port import Info
 from handlers import wiring
 from handlers.cli import exit_codes, screen
@@ -54,14 +60,16 @@ class JobState:
     """RFC 3339, UTC; empty without a result."""
     items: int = 0
     succeeded: int = 0
+    validated: int = 0
+    """Of a dry run: the items that can be made."""
     detail: str = ""
-    """What it waits for, who works on it, or why its result cannot be read."""
+    """What it waits for, who works on it, why its result cannot be read, or that it was erased."""
 
     def line(self) -> str:
-        count = f"{self.succeeded}/{self.items}" if self.items else ""
-        when = self.finished[:16].replace("T", " ")
+        count = f"{self.succeeded or self.validated}/{self.items}" if self.items else ""
+        when = f"{self.finished[:16].replace('T', ' ')} UTC" if self.finished else ""
         detail = ": ".join(filter(None, (self.manifest, self.detail)))
-        return f"{self.job[:SHORT]}  {self.status:<10}  {count:>7}  {when:<16}  {detail}"
+        return f"{self.job[:SHORT]}  {self.status:<10}  {count:>7}  {when:<20}  {detail}"
 
 
 def list_jobs(settings: Settings, limit: int) -> CommandOutput:
@@ -71,7 +79,7 @@ def list_jobs(settings: Settings, limit: int) -> CommandOutput:
     """
     runtime = wiring.create_local_runtime(settings)
     results = _list_results(runtime)
-    finished = _Finished.read(results[-limit:], runtime)
+    finished = _Finished.read(dict(list(results.items())[-limit:]), runtime)
     states = [*finished.states, *_unfinished(runtime, set(results))]
     lines = [state.line() for state in states] or [f"No jobs: {settings.inbox} has no manifests."]
     if (more := len(results) - limit) > 0:
@@ -145,11 +153,12 @@ class _Finished:
     exit_code: int
 
     @staticmethod
-    def read(jobs: list[str], runtime: Runtime) -> _Finished:
+    def read(jobs: Mapping[str, str], runtime: Runtime) -> _Finished:
+        """`jobs`: id -> what `_list_results` says about it."""
         states, failed, code = [], [], exit_codes.DONE
-        for job in jobs:
+        for job, detail in jobs.items():
             try:
-                state = _finished(commit.read_result(job, runtime))
+                state = _finished(commit.read_result(job, runtime), detail)
             except Refused as exc:
                 code = exit_codes.of_error(exc)
                 failed.append(screen.describe_error(exc))
@@ -159,17 +168,22 @@ class _Finished:
         return _Finished(states, failed, code)
 
 
-def _list_results(runtime: Runtime) -> list[str]:
-    """Return the ids of all finished jobs, in the order in which they finished."""
-    found = [
-        (info.modified, job_id_of(info.key))
-        for info in runtime.results.list(OUTPUTS)
-        if info.key == result_key(job_id_of(info.key))
-    ]
-    return [job for _, job in sorted(found)]
+def _list_results(runtime: Runtime) -> dict[str, str]:
+    """Return the ids of all finished jobs, in the order in which they finished, each with a remark
+    if some of its outputs were erased."""
+    found: list[tuple[float, str]] = []
+    erased: set[str] = set()
+    for info in runtime.results.list(OUTPUTS):
+        job = job_id_of(info.key)
+        if info.key == result_key(job):
+            found.append((info.modified, job))
+        elif info.key.startswith(tombstones_prefix(job)):
+            erased.add(job)
+    said = "outputs were erased: `voicedrop status {}` says which"
+    return {job: said.format(job[:SHORT]) if job in erased else "" for _, job in sorted(found)}
 
 
-def _finished(result: Result | None) -> JobState | None:
+def _finished(result: Result | None, detail: str = "") -> JobState | None:
     if result is None:
         return None
     return JobState(
@@ -177,8 +191,10 @@ def _finished(result: Result | None) -> JobState | None:
         manifest=result.manifest.key,
         status=result.status,
         finished=result.finished,
+        detail=detail,
         items=result.totals.items,
         succeeded=result.totals.succeeded,
+        validated=result.estimate.items if result.estimate else 0,
     )
 
 

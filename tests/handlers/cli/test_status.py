@@ -102,6 +102,8 @@ def test_what_was_erased_is_not_offered_to_be_opened(tmp_path: Path) -> None:
         erase_job(settings, job, [name], "asked for")
         (line,) = (x for x in show_status(settings, [job]).lines if f"erased {name} at 20" in x)
         assert line.endswith(": asked for")
+        (listed,) = list_jobs(settings, 20).lines
+        assert listed.endswith(f"outputs were erased: `voicedrop status {job[:8]}` says which")
         lines = "\n".join(show_status(settings, [job]).lines)
         assert (f"voicedrop open {job[:8]}" in lines) == is_open
 
@@ -121,6 +123,9 @@ def test_an_attempt_that_is_not_counted_has_no_number(tmp_path: Path) -> None:
 def test_a_dry_run_is_described_by_its_estimate(tmp_path: Path) -> None:
     runtime: Runtime = local_runtime(tmp_path)
     result = finish_job(put_job(runtime, mode="validate"), runtime)
+    (listed,) = list_jobs(local_settings(tmp_path), 20).lines
+    assert listed.split()[1:3] == ["validated", "1/1"]
+    assert " UTC  " in listed
     shown = show_status(local_settings(tmp_path), [result.job_id])
     assert any("1 of 1 items can be made, about" in line for line in shown.lines)
     assert "submit the manifest without `mode`" in shown.lines[-1]
