@@ -23,6 +23,7 @@ from core.audio.sandbox import Crashed, Limits, NotDecoded, Unconfined
 from core.errors import Failed, JobError, Refused
 
 INSTALL: Final = "`apt install ffmpeg` or `brew install ffmpeg`"
+_MISSING: Final = f"is read by ffmpeg, which was not found: {INSTALL} installs it"
 _REFERENCE: Final = Limits(memory=1 << 30)
 _CLIP: Final = Limits(cpu_s=600, wall_s=1200.0, memory=1 << 30, output=4 << 30)
 _LARGEST_CLIP: Final = 256 << 20
@@ -92,6 +93,13 @@ def converted(
         yield sink
 
 
+def explain_missing(data: bytes) -> str:
+    """Return what to do if only ffmpeg can read a recording and it is not installed; otherwise an
+    empty string."""
+    kind = find_convertible(data[:64])
+    return f"{FORMATS[kind].title} {_MISSING}" if kind and shutil.which("ffmpeg") is None else ""
+
+
 def list_notices(kind: str, name: str) -> list[str]:
     """Return the codes of notices that the converted file cannot tell."""
     extension = name.rpartition(".")[2].lower()
@@ -119,8 +127,7 @@ def _run(
     form = FORMATS[kind]
     program = shutil.which("ffmpeg")
     if program is None:
-        problem = f"is read by ffmpeg, which was not found: {INSTALL} installs it"
-        raise _unsupported(form, problem, name)
+        raise _unsupported(form, _MISSING, name)
     command = [program, *_arguments(form, samples, seconds)]
     try:
         sandbox.run_program(command, source.fileno(), sink.fileno(), limits)
@@ -131,7 +138,10 @@ def _run(
         )
         raise _unsupported(form, problem, name) from exc
     except NotDecoded as exc:
-        message = f"ffmpeg cannot read this {form.title} file: record or export it again."
+        message = (
+            f"ffmpeg finds no audio that it can read in this {form.title} file: play it to see "
+            "whether it has sound, then record or export it again."
+        )
         raise Refused("AUDIO_CORRUPT", message, pointer=name) from exc
     except Crashed as exc:
         raise _explain(exc, os.fstat(sink.fileno()).st_size >= limits.output, name) from exc

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple
 
@@ -230,6 +230,15 @@ def check_consent(
     if record is None:
         raise Refused("CONSENT_MISSING", pointer=claim.pointer)
     consent = parse_covering(record, claim)
+    refuse_use(consent, claim, languages=languages, at=at)
+    return consent
+
+
+def refuse_use(
+    consent: Consent, claim: ConsentClaim, *, languages: Collection[str], at: datetime
+) -> None:
+    """Raise Refused CONSENT_SCOPE or CONSENT_EXPIRED unless the record allows these languages at
+    this time, whatever the recording."""
     name = claim.key or consent.id
     if beyond := sorted(set(languages) - set(consent.scope.languages or languages)):
         allowed = ", ".join(consent.scope.languages)
@@ -239,14 +248,21 @@ def check_consent(
             "`voicedrop consent new` writes one that allows it.",
             pointer=claim.pointer,
         )
-    if at < consent.valid_from or (consent.valid_until and at >= consent.valid_until):
+    when = ""
+    if at < consent.valid_from:
+        when = f"is not valid yet, but from {_minute(consent.valid_from)} on"
+    elif consent.valid_until and at >= consent.valid_until:
+        when = f"was valid until {_minute(consent.valid_until)}"
+    if when:
         raise Refused(
             "CONSENT_EXPIRED",
-            f"The record {name} is not valid at {at:%Y-%m-%d %H:%M} UTC: `voicedrop consent new` "
-            "writes a new one.",
+            f"The record {name} {when}: `voicedrop consent new` writes one that is valid now.",
             pointer=claim.pointer,
         )
-    return consent
+
+
+def _minute(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def parse_covering(record: bytes, claim: ConsentClaim) -> Consent:

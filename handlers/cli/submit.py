@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from core.audio import ffmpeg
 from core.audio.decoding import BYTES_LIMIT
 from core.consent import records
 from core.consent.records import ConsentClaim, parse_covering, refuse_many
@@ -14,16 +15,17 @@ from core.errors import Misconfigured, Refused
 from core.job import commit
 from core.job.runtime import Runtime
 from core.manifest import resolve
-from core.manifest.resolve import Job
+from core.manifest.parse import ParsedManifest
+from core.manifest.resolve import ItemError, Job
 from core.manifest.validate import join_pointer
 from core.result.document import Result
 from core.settings import Settings
 from handlers import wiring
 from handlers.cli import exit_codes, screen
-from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals, join_names
+from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals, join_names, limit_lines
 from handlers.cli.files import read_file
 from handlers.cli.find_job import FoundManifest, found_manifest, last_retry, manifest_key
-from handlers.cli.foresee import CARRY_OUT, foresee_errors
+from handlers.cli.foresee import CARRY_OUT, foresee_errors, read_gates
 from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
 
@@ -41,29 +43,30 @@ def submit_job(
     data = read_file(manifest, limit=BYTES_LIMIT)
     runtime = wiring.create_local_runtime(settings)
     try:
-        job, errors = _check_manifest(manifest, data, runtime)
-        voices = job.voices.values()
-        references = {key for voice in voices for key in (*voice.recordings, voice.consent) if key}
-        keys = {path: _key_of(path, references) for path in files}
-        _refuse_uncovered(job, {key: path for path, key in keys.items()})
+        parsed, job = _parse_manifest(manifest, data)
+        keys = {path: _key_of(path, job) for path in files}
+        beside = {key: path for path, key in keys.items()}
+        _refuse_uncovered(job, beside)
     except Refused:
         screen.print_line(screen.stderr(), f"{manifest} was not submitted:")
         raise
-    for line, _ in errors:
+    errors = [*job.errors, *foresee_errors(job, runtime, read_gates(job, runtime, beside))]
+    for line in _describe_errors(manifest, parsed, errors):
         screen.print_line(screen.stderr(), line)
     if errors and not as_is:
-        return _refuse_items(manifest, [error for _, error in errors])
-    for path, key in keys.items():
-        runtime.inbox.put(key, read_file(path, limit=BYTES_LIMIT))
-    missing = sorted(key for key in references if runtime.inbox.head(key) is None)
+        return _refuse_items(manifest, [bad.error for bad in errors])
+    lines = list(_store(keys, runtime))
+    missing = sorted(key for key in _references(job) if runtime.inbox.head(key) is None)
     key = manifest_key(manifest)
+    is_known = _is_stored(key, data, runtime)
     runtime.inbox.put(key, data)
     submitted = found_manifest(key, data, runtime)
     last = last_retry(submitted, runtime)
     result = _earlier_result(last, runtime)
-    lines = [f"{path} -> {key}" for path, key in keys.items()]
     lines += [f"{manifest} -> {key}", f"job {submitted.job}"]
-    lines += [f"not in the inbox yet: {absent}" for absent in missing]
+    lines += [_describe_missing(absent, job) for absent in missing]
+    if is_known and not result and last == submitted:
+        lines.append("This manifest was submitted before, and its job is not finished.")
     if result:
         lines += _explain_earlier(result, runtime)
     elif last != submitted:
@@ -81,6 +84,39 @@ def submit_job(
     return CommandOutput(summary, lines, exit_codes.DONE if is_good else exit_codes.FAILED)
 
 
+def _references(job: Job) -> set[str]:
+    """Return the keys of the recordings and consent records that the manifest names."""
+    voices = job.voices.values()
+    return {key for voice in voices for key in (*voice.recordings, voice.consent) if key}
+
+
+def _store(keys: Mapping[Path, str], runtime: Runtime) -> Iterator[str]:
+    """Store files under their keys; yield a line for each, and one if nothing here can read it."""
+    for path, key in keys.items():
+        data = read_file(path, limit=BYTES_LIMIT)
+        runtime.inbox.put(key, data)
+        yield f"{path} -> {key}"
+        if why := ffmpeg.explain_missing(data):
+            yield f"Warning: {key} cannot be read on this machine. {why}."
+
+
+def _is_stored(key: str, data: bytes, runtime: Runtime) -> bool:
+    with suppress(Refused, Misconfigured):  # nothing is stored, or a producer may not read
+        return runtime.inbox.get(key, limit=BYTES_LIMIT).data == data
+    return False
+
+
+def _describe_missing(key: str, job: Job) -> str:
+    """Say what happens if a file that the manifest names does not arrive."""
+    if any(key == voice.consent for voice in job.voices.values()):
+        then = "without this consent record its voice is refused. Submit it before the job begins."
+    elif job.wait_s:
+        then = f"the job waits for this recording, up to {job.wait_s} s."
+    else:
+        then = "without this recording its voice fails. Submit it before the job begins."
+    return f"not in the inbox yet: {key}: {then}"
+
+
 def _earlier_result(manifest: FoundManifest, runtime: Runtime) -> Result | None:
     with suppress(Misconfigured):  # a producer may not read results
         return commit.read_result(manifest.job, runtime)
@@ -96,16 +132,11 @@ def _explain_earlier(result: Result, runtime: Runtime) -> list[str]:
     return [*lines, f"{next_command(result, runtime)}. A changed manifest is a new job."]
 
 
-def _check_manifest(
-    path: Path, data: bytes, runtime: Runtime
-) -> tuple[Job, list[tuple[str, Refused]]]:
-    """Return the job, and for each item with an error a line that an editor finds it by.
-
-    Raises Refused with the error of the manifest as a whole.
-    """
+def _parse_manifest(path: Path, data: bytes) -> tuple[ParsedManifest, Job]:
+    """Raises Refused with the error of the manifest as a whole."""
     try:
         parsed = resolve.parse_manifest(data, lines=path.name.endswith(".jsonl"))
-        job = resolve.resolve(parsed)
+        return parsed, resolve.resolve(parsed)
     except Refused as exc:
         is_text = exc.code != "JSON_ENCODING" or path.suffix in (".json", ".jsonl")
         is_record = records.SCHEMA.encode() in data
@@ -114,16 +145,26 @@ def _check_manifest(
         other = "a consent record" if is_record else "a recording"
         message = f"This looks like {other}: name the manifest first."
         raise Refused(exc.code, message, pointer=str(path), advice="") from exc
+
+
+def _describe_errors(path: Path, parsed: ParsedManifest, errors: list[ItemError]) -> list[str]:
+    """Return a line for each different error, with the lines of the manifest in which it is."""
     newline = "\n" if isinstance(parsed.source, str) else b"\n"
-    lines, line, end = [], 1, 0
-    errors = [*job.errors, *foresee_errors(job, runtime)]
+    line, end = 1, 0
+    first: dict[tuple[str, str], str] = {}
+    others: dict[tuple[str, str], list[str]] = {}
     for bad in sorted(errors, key=lambda error: error.index):
         start, _ = parsed.entries[bad.index].span
         line += parsed.source.count(newline, end, start)  # type: ignore[arg-type]
         end = start
-        name = f"item {bad.id}: " if bad.id else ""
-        lines.append((f"{path}, line {line}: {name}{bad.error}", bad.error))
-    return job, lines
+        kind, place = (bad.error.code, bad.error.message), f"line {line}"
+        name = f"item {bad.id}" if bad.id else ""
+        if kind in first:
+            others.setdefault(kind, []).append(f"{place} ({name})" if name else place)
+        else:
+            first[kind] = ": ".join(filter(None, (f"{path}, {place}", name, str(bad.error))))
+    same = {kind: f"; the same in {join_names(places)}" for kind, places in others.items()}
+    return limit_lines([line + same.get(kind, "") for kind, line in first.items()])
 
 
 def _refuse_items(manifest: Path, refused: list[Refused]) -> CommandOutput:
@@ -152,10 +193,18 @@ def _refuse_uncovered(job: Job, files: Mapping[str, Path]) -> None:
                 refuse_many(consent, claim.pointer)
 
 
-def _key_of(path: Path, references: set[str]) -> str:
+def _key_of(path: Path, job: Job) -> str:
     """Return the key whose last part is the name of this file."""
+    references = _references(job)
     keys = [key for key in references if key.rpartition("/")[2] == path.name]
     if len(keys) != 1:
+        lacking = [name for name, voice in job.voices.items() if voice.consent is None]
+        if lacking and records.SCHEMA.encode() in read_file(path, limit=BYTES_LIMIT):
+            message = (
+                f"This is a consent record, and the voice `{lacking[0]}` of the manifest names "
+                f'none: add "consent": "consent/{path.name}" to that voice.'
+            )
+            raise Refused("REF_NOT_FOUND", message, pointer=str(path), advice="")
         why = "several files of that name" if keys else "no file of that name"
         named = join_names(sorted(references)) or "none"
         message = (

@@ -77,8 +77,8 @@ def test_the_second_job_fails_in_part_is_repaired_and_opened_beside_the_first(
     folder: Path, second_job: str
 ) -> None:
     codes = re.findall(r"^exit (\d)$", second_job, re.MULTILINE)
-    #        submit, watch, status, consent, submit, retry, watch, open, list
-    assert codes == ["0", "1", "1", "0", "1", "0", "0", "0", "0"]
+    #        submit, submit, watch, status, consent, submit, retry, watch, open, list
+    assert codes == ["1", "0", "1", "1", "0", "1", "0", "0", "0", "0"]
     before, _, after = second_job.partition("is retried as job ")
     assert "item zh: CONSENT_SCOPE: " in before
     assert "This manifest was carried out before" in before

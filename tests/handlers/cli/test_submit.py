@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import resource
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ from tests.support.runtime import (
     put_job,
 )
 
+NOW, DAY = datetime.now(UTC).replace(microsecond=0), timedelta(days=1)
 MANIFEST = {
     "schema": "voicedrop/job/1",
     "voices": {
@@ -88,6 +91,85 @@ def test_a_record_that_does_not_cover_a_recording_beside_it_is_refused(folder: P
     assert refusal.value.message.startswith(begin)
     assert not (folder / "inbox/jobs").exists()
     assert not (folder / "inbox/refs/me.flac").exists()
+
+
+@pytest.mark.parametrize("where", ["beside", "stored"])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scope": records.Scope(languages=["en"])}, "consent/me.json allows en"),
+        ({"valid_from": NOW + DAY, "valid_until": None}, "is not valid yet, but from "),
+        ({"valid_from": NOW - 2 * DAY, "valid_until": NOW - DAY}, "was valid until "),
+    ],
+    ids=["language", "future", "expired"],
+)
+def test_what_a_record_does_not_allow_is_said_before_anything_is_stored(
+    folder: Path, capsys: pytest.CaptureFixture[str], where: str, changes: dict[str, Any], said: str
+) -> None:
+    record = records.format_consent(consent_record(b"me", **changes))
+    (folder / "me.json").write_bytes(record)
+    runtime = local_runtime(folder)
+    if where == "stored":
+        runtime.inbox.put("consent/me.json", record)
+    item = {"id": "zh", "text": "这是我的声音。", "voice": "me", "language": "zh"}
+    (folder / "x.manifest.json").write_text(json.dumps(MANIFEST | {"items": [item]}))
+    submit(folder, *(["me.json"] if where == "beside" else []))
+    assert f"item zh: CONSENT_{'SCOPE' if 'allows' in said else 'EXPIRED'}" in (
+        shown := capsys.readouterr().err
+    )
+    assert said in shown
+    assert runtime.inbox.head("jobs/x.manifest.json") is None
+
+
+def test_the_same_error_is_said_once_with_the_other_lines(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = json.dumps({k: v for k, v in MANIFEST.items() if k != "items"})
+    bad = (json.dumps({"id": f"i{n}", "text": "Words.", "speed": 9}) for n in range(300))
+    other = json.dumps({"id": "z", "text": "", "voice": "me"})
+    (folder / "x.manifest.jsonl").write_text("\n".join([header, *bad, other]))
+    local_runtime(folder)
+    output = submit_job(local_settings(folder), folder / "x.manifest.jsonl", [])
+    assert len(output.data["errors"]) == 301
+    alike, single, _ = capsys.readouterr().err.splitlines()
+    assert "x.manifest.jsonl, line 2: item i0: VALUE_RANGE: " in alike
+    assert "; the same in line 3 (item i1), line 4 (item i2), " in alike
+    assert alike.endswith(" and 294 more")
+    assert "x.manifest.jsonl, line 302: item z: TEXT_EMPTY: " in single
+
+
+def test_what_is_missing_and_what_was_submitted_before_is_said(folder: Path) -> None:
+    local_runtime(folder)
+    first, again = (
+        submit_job(local_settings(folder), folder / "x.manifest.json", []).lines for _ in range(2)
+    )
+    (recording,) = (line for line in first if "refs/me.flac" in line)
+    assert recording.endswith("the job waits for this recording, up to 900 s.")
+    (record,) = (line for line in first if "consent/me.json" in line)
+    assert "without this consent record its voice is refused" in record
+    assert again == [*first, "This manifest was submitted before, and its job is not finished."]
+
+
+def test_a_record_that_the_manifest_does_not_name_is_answered_with_the_field(folder: Path) -> None:
+    manifest = json.loads((folder / "x.manifest.json").read_text())
+    del manifest["voices"]["me"]["consent"]
+    (folder / "x.manifest.json").write_text(json.dumps(manifest))
+    (folder / "mine.json").write_bytes((folder / "me.json").read_bytes())
+    with pytest.raises(Refused, match=r'the voice `me` .* add "consent": "consent/mine\.json"'):
+        submit(folder, "mine.json")
+
+
+def test_a_recording_that_needs_ffmpeg_is_remarked_on_where_it_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    (folder / "other.flac").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0")
+    local_runtime(folder)
+    files = [folder / "me.flac", folder / "other.flac"]
+    lines = submit_job(local_settings(folder), folder / "x.manifest.json", files).lines
+    (warning,) = (line for line in lines if line.startswith("Warning: "))
+    assert warning.startswith("Warning: refs/other.flac cannot be read on this machine. M4A or MP4")
+    assert "`apt install ffmpeg`" in warning
 
 
 def test_what_is_not_submitted_or_not_used_is_not_compared(folder: Path) -> None:
