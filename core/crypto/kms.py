@@ -15,21 +15,17 @@ depends on 28 packages.
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
-import secrets
 import ssl
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import urllib3
 
 from core.crypto.keys import WrappedKey
+from core.crypto.openapi import encode_form, request_headers, sign_request
 from core.errors import JobError, Misconfigured, Refused, Unavailable, raising
 from core.storage.retry import Retry
 
@@ -76,7 +72,7 @@ class AliyunKms:
     ) -> Any:
         """Call KMS, with retries. `missing_code`: error code for a key that does not exist."""
         fields = {**fields, "EncryptionContext": json.dumps({"voicedrop": context.decode()})}
-        body = _encode_form(fields)
+        body = encode_form(fields).encode()
         return self.retry.run(
             lambda: self._call_once(action, body, missing_code),
             lambda exc: isinstance(exc, Unavailable),
@@ -93,15 +89,7 @@ class AliyunKms:
     def _send(self, action: str, body: bytes) -> tuple[int, bytes]:
         host = self.endpoint or f"kms.{self.region}.aliyuncs.com"
         credentials = self.credentials()
-        headers = {
-            "host": host,
-            "x-acs-action": action,
-            "x-acs-date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "x-acs-signature-nonce": secrets.token_hex(16),
-            "x-acs-version": API_VERSION,
-        }
-        if credentials.security_token:
-            headers["x-acs-security-token"] = credentials.security_token
+        headers = request_headers(host, action, API_VERSION, credentials.security_token)
         headers = sign_request(
             headers, body, credentials.access_key_id, credentials.access_key_secret
         )
@@ -119,32 +107,6 @@ class AliyunKms:
             ca_certs=self.ca_file or None,
             ssl_minimum_version=ssl.TLSVersion.TLSv1_2,
         )
-
-
-def sign_request(
-    headers: Mapping[str, str], body: bytes, key_id: str, secret: str
-) -> dict[str, str]:
-    """Sign a POST of a form to `/` and return its headers. All given headers are signed; their
-    names are in lower case. Source: Alibaba Cloud OpenAPI, signature V3 (ACS3-HMAC-SHA256)."""
-    digest = hashlib.sha256(body).hexdigest()
-    headers = {
-        "accept": "application/json",
-        "content-type": "application/x-www-form-urlencoded",
-        **headers,
-        "x-acs-content-sha256": digest,
-    }
-    names = ";".join(sorted(headers))
-    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    canonical = f"POST\n/\n\n{lines}\n{names}\n{digest}"
-    text = f"ACS3-HMAC-SHA256\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
-    credential = f"Credential={key_id},SignedHeaders={names},Signature={signature}"
-    return {**headers, "authorization": f"ACS3-HMAC-SHA256 {credential}"}
-
-
-def _encode_form(fields: Mapping[str, str]) -> bytes:
-    pairs = (f"{quote(k, safe='')}={quote(fields[k], safe='')}" for k in sorted(fields))
-    return "&".join(pairs).encode()
 
 
 def _to_job_error(status: int, code: str, missing_code: str) -> JobError:

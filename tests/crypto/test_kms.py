@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from core.crypto import kms as kms_module
 from core.crypto import sealing
 from core.crypto.keys import WrappedKey
 from core.crypto.kms import AliyunKms
+from core.crypto.openapi import sign_request
 from core.crypto.sealing import Context
 from core.errors import JobError, Unavailable
 from core.storage.oss import Credentials
@@ -225,7 +225,7 @@ def test_the_signature_is_that_of_alibabas_own_library() -> None:
         b"%E7%AC%AC%E4%B8%80%E7%AB%A0%20~%2A%5C%22%7D%22%7D"
         b"&KeyId=alias%2Fvoices&Plaintext=AAECAwQF%2B%2F%3D%3D"
     )
-    authorization = kms_module.sign_request(headers, body, "id", "secret-of-test")["authorization"]
+    authorization = sign_request(headers, body, "id", "secret-of-test")["authorization"]
     assert authorization == (
         "ACS3-HMAC-SHA256 Credential=id,SignedHeaders=accept;content-type;host;user-agent;"
         "x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;"

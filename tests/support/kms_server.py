@@ -53,7 +53,7 @@ class Kms:
         if self.faults:
             status, code = self.faults.pop(0)
             return status, {"Code": code, "Message": "injected"}
-        if not _is_authentic(headers, body):
+        if not is_authentic(headers, body):
             return 400, {"Code": "SignatureDoesNotMatch", "Message": "signature"}
         encrypting = headers["x-acs-action"] == "Encrypt"
         return self._encrypt(params) if encrypting else self._decrypt(params)
@@ -95,14 +95,17 @@ def _context(params: dict[str, str]) -> bytes:
     return json.dumps(json.loads(params["EncryptionContext"]), sort_keys=True).encode()
 
 
-def _is_authentic(headers: dict[str, str], body: bytes) -> bool:
-    """Verify ACS3-HMAC-SHA256 over the body as sent and the headers named as signed."""
+def is_authentic(
+    headers: dict[str, str], body: bytes, method: str = "POST", path: str = "/", query: str = ""
+) -> bool:
+    """Verify ACS3-HMAC-SHA256 over the request as sent and the headers named as signed."""
     scheme, _, rest = headers["authorization"].partition(" ")
     given = dict(part.split("=", 1) for part in rest.split(","))
     names = given["SignedHeaders"].split(";")
     must = {"host", "content-type", "x-acs-action", "x-acs-date", "x-acs-signature-nonce"}
     digest = hashlib.sha256(body).hexdigest()
-    canonical = ["POST", "/", "", *(f"{name}:{headers[name]}" for name in names), ""]
+    lines = (f"{name}:{headers[name]}" for name in names)
+    canonical = [method, path, "&".join(sorted(query.split("&"))), *lines, ""]
     canonical += [given["SignedHeaders"], digest]
     signed = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
     mac = hmac.new(SECRET.encode(), f"{scheme}\n{signed}".encode(), hashlib.sha256)
@@ -141,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _certificate(folder: Path) -> Path:
+def write_certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kms")])
     now = datetime.datetime.now(datetime.UTC)
@@ -168,7 +171,7 @@ def _certificate(folder: Path) -> Path:
 def running(
     folder: Path, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
 ) -> Iterator[Kms]:
-    pem = _certificate(folder)
+    pem = write_certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     context.set_ciphers("ALL:@SECLEVEL=0")
