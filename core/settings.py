@@ -268,6 +268,11 @@ class Settings:
         "Price table of the instance, such as `currency=USD unit=0.000020 cpu=4*1 memory=8*0.15 "
         "call=0.0075`, with which results state what they cost (docs/deploy.md). Empty: none.",
     )
+    metrics: str = setting(
+        "",
+        "Address and port, such as `127.0.0.1:9464`, where Prometheus metrics are served without a "
+        "password at `/metrics` (extra `metrics`; docs/monitoring.md). Empty: nowhere.",
+    )
 
     @staticmethod
     def from_environ(environ: Environ) -> Settings:

@@ -23,6 +23,7 @@ from core.tlog.sequencer import Integrated
 from core.trace import registry, trace
 from core.trace.trace import Trace
 from events import outgoing
+from handlers import job_log
 
 logger = logging.getLogger("voicedrop.jobs")
 
@@ -52,12 +53,14 @@ def carry_out_shard(key: str, runtime: Runtime) -> Result | None:
 
 
 def announce(result: Result, runtime: Runtime) -> bool:
-    """Write the event of a finished job unless it exists, then remove the job's shards.
+    """Write the event of a finished job unless it exists, and log the job; then remove its shards.
 
     Returns whether the event is new. Raises Unavailable.
     """
     key, event = event_key(result.job_id, result.finished), outgoing.job_event(result)
     is_new = _put_event(key, event, runtime)
+    if is_new:
+        job_log.report(result)
     if result.parts:
         worker.remove_shards(result.job_id, runtime)
     return is_new

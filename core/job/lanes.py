@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 
 
@@ -35,7 +36,7 @@ class Lanes:
         helpers: list[threading.Thread] = []
         try:
             for number in range(1, count):
-                work = partial(self._work, step)
+                work = partial(copy_context().run, self._work, step)
                 helper = threading.Thread(target=work, name=f"lane {number}", daemon=True)
                 helper.start()
                 helpers.append(helper)

@@ -31,7 +31,7 @@ from core.storage.object_keys import (
 from core.storage.port import Info
 from core.trace.trace import Trace
 from events.incoming import object_kind
-from handlers import oss, wiring
+from handlers import metrics, oss, wiring
 from handlers.cli import exit_codes
 from handlers.cli.describe import (
     SHORT,
@@ -74,6 +74,7 @@ def watch_inbox(
     progress.print(f"Watching {settings.inbox} {until}. Results go to {settings.results}.")
     if not once:
         reference.start(behind=True)  # becomes ready beside what follows
+    metrics.start(settings.metrics)
     runtime = wiring.create_local_runtime(settings, progress)
     wiring.check_stores(runtime)
     wiring.require_recogniser(settings)

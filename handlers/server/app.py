@@ -34,7 +34,7 @@ from starlette.routing import Route
 from core.errors import Failed, JobError, Misconfigured, Unavailable
 from core.version import VERSION
 from handlers.server.instance import DRAIN_SECONDS, Instance, Worker
-from handlers.server.jsonlog import log_to
+from handlers.server.jsonlog import current_request, log_to
 from handlers.server.secrecy import Mask, disable_core_dumps, find_secrets
 from handlers.server.tokens import Tokens, create_tokens
 
@@ -149,11 +149,14 @@ def _check_caller(request: Request) -> str:
 
 @contextmanager
 def _request_log(phase: str, request_id: str) -> Iterator[None]:
-    """Print the lines by which the platform assigns log lines to requests."""
+    """Print the lines by which the platform assigns log lines to requests, and have the lines
+    between them state the id."""
     _print(f"FC {phase} Start RequestId: {request_id}")
+    token = current_request.set(request_id)
     try:
         yield
     finally:
+        current_request.reset(token)
         _print(f"FC {phase} End RequestId: {request_id}")
 
 
@@ -250,13 +253,16 @@ def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[s
     import uvicorn
 
     from core.settings import SETTINGS, Settings
+    from handlers import metrics
 
     disable_core_dumps()
     mask = Mask(find_secrets(environ, SETTINGS["keys"].read(environ)))
     log_to(sys.stdout, mask)
     try:
         port = _port(environ)
-        worker, tokens = worker_from(environ), create_tokens(Settings.from_environ(environ))
+        settings = Settings.from_environ(environ)
+        worker, tokens = worker_from(environ), create_tokens(settings)
+        metrics.start(settings.metrics)
     except JobError as error:
         log.critical("cannot start", extra={"code": error.code, "error": error.message})
         return 1

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
@@ -13,6 +14,9 @@ from typing import Any, TextIO
 from handlers.server.secrecy import Mask
 
 log = logging.getLogger("voicedrop")
+
+current_request: ContextVar[str] = ContextVar("current_request", default="")
+"""Id of the platform's request that this thread or task serves; stated in every line."""
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
 """Attributes that are not fields given as `extra`."""
@@ -30,6 +34,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request_id := current_request.get():
+            line["request_id"] = request_id
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
