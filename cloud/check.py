@@ -1,4 +1,4 @@
-"""Check s.yaml and the RAM policies offline: `python -m cloud.check [s.yaml]`.
+"""Check s.yaml, the RAM policies and the alarms offline: `python -m cloud.check [s.yaml]`.
 
 Prints one fault per line; the exit code is 1 if there are any.
 """
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import yaml
 
-from cloud import ram, template
+from cloud import ram, template, terraform
 
 POLICIES = Path(__file__).parent / "policies"
+MONITORING = Path(__file__).parent / "monitoring"
 SECRET = re.compile(r"LTAI[0-9A-Za-z]{12,}|BEGIN [A-Z ]*PRIVATE KEY|[0-9A-Za-z+/]{43}=")
 
 
@@ -28,12 +29,16 @@ def find_faults(path: Path, policies: Path = POLICIES) -> Iterator[str]:
     for policy in sorted(policies.glob("*.json")):
         for fault in ram.find_faults(policy.name, policy.read_text(encoding="utf-8")):
             yield f"{policy}: {fault}"
+    for fault in terraform.find_faults(MONITORING):
+        yield f"{MONITORING}/{fault}"
 
 
 def main(arguments: list[str]) -> int:
     path = Path(arguments[0] if arguments else "s.yaml")
     faults = list(find_faults(path))
-    sys.stdout.write("".join(f"{fault}\n" for fault in faults) or f"{path} and policies: OK\n")
+    sys.stdout.write(
+        "".join(f"{fault}\n" for fault in faults) or f"{path}, policies and alarms: OK\n"
+    )
     return 1 if faults else 0
 
 

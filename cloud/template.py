@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,11 @@ def _check_props(component: str, props: Mapping[str, Any]) -> Iterator[str]:
     yield from malformed
     yield from _check_keys(component, props)
     yield from _check_placeholders(props)
-    if component == "fc3" and props.get("runtime") != "custom-container":
-        yield "runtime: must be custom-container"
+    kind = component if component != "fc3" else str(props.get("runtime"))
+    if kind not in RULES:
+        yield "runtime: must be custom-container, or python3.12 for the receiver of alarms"
     elif not malformed:  # the rules rely on keys that the schema requires
-        for rule in FUNCTION_RULES if component == "fc3" else [_check_tls]:
+        for rule in RULES[kind]:
             yield from rule(props)
 
 
@@ -282,6 +283,26 @@ def _check_trigger(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
         yield "authType: anonymous calls would start instances at your cost"
 
 
+def _check_receiver(props: Mapping[str, Any]) -> Iterator[str]:
+    """The receiver of alarms is reached by everybody, so little may happen."""
+    if props.get("concurrencyConfig", {}).get("reservedConcurrency") != 1:
+        yield "concurrencyConfig/reservedConcurrency: must be 1, or two actions overlap"
+    if props.get("instanceConcurrency") != 1:
+        yield "instanceConcurrency: must be 1, or two actions overlap"
+    for name, value in props.get("environmentVariables", {}).items():
+        if name in RECEIVER_SECRETS and value and not str(value).startswith("kms:"):
+            yield f"environmentVariables/{name}: must be kms:BLOB or empty, not the secret"
+    kinds = set()
+    for trigger in props.get("triggers", []):
+        name, kind, config = (trigger[f"trigger{key}"] for key in ("Name", "Type", "Config"))
+        kinds.add(kind)
+        if kind == "http" and config.get("methods") != ["POST"]:
+            yield f"triggers/{name}/methods: must be POST alone"
+    if "timer" not in kinds:
+        yield "triggers: needs a timer, or an action lasts when a callback is lost"
+
+
+RECEIVER_SECRETS = {"RECEIVER_TOKEN", "RECEIVER_DINGTALK_URL", "RECEIVER_DINGTALK_SECRET"}
 FUNCTION_RULES = [
     _check_machine,
     _check_container,
@@ -291,3 +312,9 @@ FUNCTION_RULES = [
     _check_retries,
     _check_triggers,
 ]
+RULES: Mapping[str, Sequence[Callable[[Mapping[str, Any]], Iterator[str]]]] = {
+    "custom-container": FUNCTION_RULES,
+    "python3.12": [_check_machine, _check_cost_limits, _check_receiver],
+    "fc3-domain": [_check_tls],
+}
+"""Runtime or component -> its rules."""

@@ -45,7 +45,10 @@ NAMES = {
     "CONTROL": "voicedrop-control",
     "FUNCTION": "voicedrop-worker",
     "KMS_KEY": "key-1",
+    "DOMAIN": "voice.example.com",
+    "OFFICE": "198.51.100.0/24",
 }
+PEOPLE = sorted(set(ram.PERMISSIONS) - ram.SERVICES)
 
 
 def granted_permissions(role: str) -> set[tuple[str, str]]:
@@ -291,6 +294,8 @@ def make_policy(action: str, resource: str, **more: str) -> str:
 
 
 OSS_ARN = "acs:oss:*:${ACCOUNT}:"
+FC_ARN = "acs:fc:${REGION}:${ACCOUNT}:functions/"
+ROLE_ARN = "acs:ram:*:${ACCOUNT}:role/"
 
 
 @pytest.mark.parametrize(
@@ -355,6 +360,33 @@ OSS_ARN = "acs:oss:*:${ACCOUNT}:"
         ("worker", make_policy("oss:GetObject", "x", Effect="Deny"), "must be Effect Allow"),
         ("worker", '{"Version": "2", "Statement": []}', '"Version": "1"'),
         ("worker", '{"Version": "1"}', '"Version": "1"'),
+        (
+            "deployer",
+            make_policy("fc:DeleteFunction", FC_ARN + "${FUNCTION}"),
+            "more than this role",
+        ),
+        (
+            "deployer",
+            make_policy("fc:InvokeFunction", FC_ARN + "${FUNCTION}"),
+            "more than this role",
+        ),
+        ("deployer", make_policy("fc:UpdateFunction", FC_ARN + "another"), "more than this role"),
+        ("deployer", make_policy("ram:PassRole", ROLE_ARN + "admin"), "more than this role needs"),
+        (
+            "operator",
+            make_policy("fc:UpdateFunction", FC_ARN + "${FUNCTION}"),
+            "more than this role",
+        ),
+        ("operator", make_policy("oss:GetObject", OSS_ARN + "${RESULTS}/out/*"), "more than this"),
+        ("operator", make_policy("oss:GetObject", OSS_ARN + "${CONTROL}/keys/*"), "more than this"),
+        ("operator", make_policy("fc:InvokeFunction", "*"), "not a resource of this account"),
+        ("alarms", make_policy("fc:UpdateAlias", FC_ARN + "${FUNCTION}/aliases/cpu"), "more than"),
+        ("alarms", make_policy("cms:DescribeMetricList", "*"), "not a resource of this account"),
+        (
+            "worker",
+            make_policy("cms:DescribeMetricRuleList", "*"),
+            "not a resource of this account",
+        ),
         ("stranger", '{"Version": "1", "Statement": []}', "no permissions are defined"),
         ("worker.trust", '{"Version": "1", "Statement": []}', "only fc.aliyuncs.com"),
         ("oss-notification.trust", POLICIES["worker.trust.json"], "only oss.aliyuncs.com"),
@@ -363,6 +395,82 @@ OSS_ARN = "acs:oss:*:${ACCOUNT}:"
 def test_excessive_permissions_are_found(name: str, text: str, fault: str) -> None:
     found = list(ram.find_faults(f"{name}.json", text))
     assert any(fault in line for line in found), found
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+def test_a_policy_for_people_grants_nothing_outside_the_office(person: str) -> None:
+    policy = json.loads(POLICIES[f"{person}.json"])
+    for statement in policy["Statement"]:
+        assert statement["Condition"]["IpAddress"] == {"acs:SourceIp": ["${OFFICE}"]}
+        for wrong in ({}, {"IpAddress": {"acs:SourceIp": ["0.0.0.0/0"]}}):
+            changed = {**policy, "Statement": [statement | {"Condition": wrong}]}
+            (fault,) = ram.find_faults(f"{person}.json", json.dumps(changed))
+            assert "Condition/IpAddress: must be" in fault
+
+
+@pytest.mark.parametrize("service", sorted(ram.SERVICES))
+def test_a_service_is_not_bound_to_the_addresses_of_people(service: str) -> None:
+    policy = json.loads(POLICIES[f"{service}.json"])
+    policy["Statement"][0]["Condition"] = {"IpAddress": ram.FROM_OFFICE}
+    (fault,) = ram.find_faults(f"{service}.json", json.dumps(policy))
+    assert "a service has the addresses of the platform" in fault
+
+
+def test_whoever_deploys_may_do_what_the_template_needs() -> None:
+    s_yaml = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
+    granted = {action: set[str]() for action, _ in granted_permissions("deployer")}
+    for action, resource in granted_permissions("deployer"):
+        granted[action].add(resource.split(":", 4)[4])
+    needs: set[tuple[str, str]] = set()
+    for name in s_yaml["resources"]:
+        props = template.resolve(s_yaml["resources"][name]["props"], s_yaml["vars"], {})
+        needs |= needs_of_domain(props) if name == "domain" else needs_of_function(props)
+    assert len(needs) > 25
+    for action, resource in sorted(needs):
+        places = granted[action]
+        assert resource in places or f"{resource.rsplit('/', 1)[0]}/*" in places, (action, resource)
+
+
+def needs_of_function(props: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return the actions by which the deployer creates and updates a function, with resources."""
+    function = f"functions/{props['functionName']}"
+    needs = {(f"fc:{verb}Function", function) for verb in ("Create", "Get", "Update")}
+    needs.add(("ram:PassRole", props["role"].split(":", 4)[4]))
+    for key, actions in {
+        "concurrencyConfig": ("GetConcurrencyConfig", "PutConcurrencyConfig"),
+        "provisionConfig": ("GetProvisionConfig", "PutProvisionConfig"),
+        "asyncInvokeConfig": ("GetFunctionAsyncInvokeConfig", "PutFunctionAsyncInvokeConfig"),
+    }.items():
+        needs |= {(f"fc:{action}", function) for action in actions if key in props}
+    for trigger in props["triggers"]:
+        place = f"{function}/triggers/{trigger['triggerName']}"
+        needs |= {(f"fc:{verb}Trigger", place) for verb in ("Create", "Get", "Update")}
+        if trigger["triggerType"] == "oss":
+            bucket = trigger["sourceArn"].rsplit(":", 1)[1]
+            needs |= {(f"oss:{verb}BucketEventNotification", bucket) for verb in ("Get", "Put")}
+            needs.add(("ram:PassRole", trigger["invocationRole"].split(":", 4)[4]))
+        if trigger["qualifier"] != "LATEST":
+            needs |= {("fc:UpdateAlias", f"{function}/aliases/{trigger['qualifier']}")}
+            needs |= {("fc:PublishFunctionVersion", f"{function}/versions")}
+    return needs
+
+
+def needs_of_domain(props: dict[str, Any]) -> set[tuple[str, str]]:
+    domain = f"custom-domains/{props['domainName']}"
+    return {(f"fc:{verb}CustomDomain", domain) for verb in ("Create", "Get", "Update")}
+
+
+def test_every_policy_for_people_is_attached_and_every_role_created_by_the_instructions() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    people = re.search(r"for person in ([^;]+); do(.*?)done", text, re.DOTALL)
+    roles = re.search(r"for role in ([^;]+); do(.*?)done", text, re.DOTALL)
+    assert people
+    assert roles
+    assert set(people[1].split()) == {name for name in PEOPLE if not name.endswith("-kms")}
+    assert "AttachPolicyToGroup" in people[2]
+    assert set(roles[1].split()) == {name.removesuffix(".trust") for name in ram.TRUSTED_SERVICES}
+    assert "AttachPolicyToRole" in roles[2]
+    assert all(f"`{name}.json`" in text for name in ram.PERMISSIONS)
 
 
 def test_the_command_checks_the_policies_too(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_template_has_no_fault() -> None:
     assert list(template.find_faults(S_YAML, {})) == []
 
 
-P = "worker/props"
+P, A = "worker/props", "alarms/props"
 OSS = f"{P}/triggers/0/triggerConfig"
 FAULTS = [
     # rules of the deployer's schema
@@ -105,6 +105,14 @@ FAULTS = [
     (f"{P}/instanceLifecycleConfig/preStop/command", ["x"], "either handler or command"),
     (f"{P}/instanceConcurrency", 20, "instanceConcurrency: must be 1"),
     (f"{P}/logConfig/logBeginRule", "DefaultRegex", "logConfig/logBeginRule"),
+    # the receiver of alarms
+    (f"{A}/concurrencyConfig/reservedConcurrency", 2, "must be 1, or two actions overlap"),
+    (f"{A}/instanceConcurrency", 2, "instanceConcurrency: must be 1"),
+    (f"{A}/environmentVariables/RECEIVER_TOKEN", "a" * 40, "must be kms:BLOB or empty"),
+    (f"{A}/triggers/0/triggerConfig/methods", ["POST", "GET"], "methods: must be POST alone"),
+    (f"{A}/triggers/1", None, "triggers: needs a timer"),
+    (f"{A}/cpu", 1, "1 to 4 GB of memory per core"),
+    (f"{A}/code", None, "missing: code"),
     # settings
     (f"{P}/environmentVariables/VOICEDROP_OSS_ENDPOINT", "http://x", "must begin with https://"),
     (
@@ -234,7 +242,7 @@ def test_the_command_prints_ok(
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert check.main([]) == 0
-    assert capsys.readouterr().out == "s.yaml and policies: OK\n"
+    assert capsys.readouterr().out == "s.yaml, policies and alarms: OK\n"
 
 
 def test_the_command_names_the_file_and_fails(
