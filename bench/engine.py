@@ -19,7 +19,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,26 +27,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from core.audio.waveform import Audio
 from core.voice.gpt_sovits import reference, synthesis
+from core.voice.gpt_sovits.batch import T2SInput
 from core.voice.gpt_sovits.bundle import Bundle, Spec
 from core.voice.gpt_sovits.convert.bundle import Sources, convert
 from core.voice.gpt_sovits.convert.checks import format_table
 from core.voice.gpt_sovits.convert.verify import verify
 from core.voice.gpt_sovits.sampling import Sampler, Sampling
 from core.voice.gpt_sovits.streaming import FIRST_PIECE, LOOKAHEAD
-from core.voice.gpt_sovits.t2s import Decoder, T2SInput
+from core.voice.gpt_sovits.t2s import Decoder
 
 TINY = Path(__file__).parents[1] / "tests" / "data" / "gpt_sovits" / "v2ProPlus_tiny.tar.xz"
 PHONES, PROMPT, PROMPT_PHONES = 100, 125, 40
-
-
-@dataclass
-class EndlessSampler(Sampler):
-    """Never samples the end token."""
-
-    def sample(self, logits: np.ndarray) -> None:
-        masked = logits.copy()
-        masked[-1] = -np.inf
-        super().sample(masked)
 
 
 def main() -> int:
@@ -171,7 +161,8 @@ def forced_input(spec: Spec, seed: int, tokens: int) -> T2SInput:
     random = np.random.default_rng(seed)
     prompt = random.integers(0, 1024, PROMPT)
     bert = np.zeros((PHONES, spec.t2s.bert), np.float32)
-    sampler = EndlessSampler.create(Sampling(limit=tokens), prompt, spec.t2s.vocabulary, [seed])
+    forced = Sampling(limit=tokens, least=tokens)
+    sampler = Sampler.create(forced, prompt, spec.t2s.vocabulary, [seed])
     return T2SInput(random.integers(0, 700, PHONES), bert, prompt, sampler)
 
 

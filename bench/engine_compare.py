@@ -27,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import engine
 from core.audio.waveform import Audio
+from core.voice.gpt_sovits.batch import T2SInput
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampling
 from core.voice.gpt_sovits.speech_run import Prompt, Sentence, SpeechRun, ThreadPools
-from core.voice.gpt_sovits.t2s import Decoder, T2SInput
+from core.voice.gpt_sovits.t2s import Decoder
 
 HERE = Path(__file__).parent
 ROWS = (

@@ -22,9 +22,10 @@ import numpy as np
 
 from bench import engine
 from bench.engine_compare import ForcedRun, forced_run
+from core.voice.gpt_sovits.batch import T2SInput
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.speech_run import Sentence
-from core.voice.gpt_sovits.t2s import Decoder, T2SInput
+from core.voice.gpt_sovits.t2s import Decoder
 
 SHORTEST, LONGEST = 100, 200
 

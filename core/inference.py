@@ -96,6 +96,7 @@ def open_session(
     threads: int | None = None,
     cpu_only: bool = False,
     reuse_buffers: bool = True,
+    cuda_graphs: bool = False,
     files: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> ort.InferenceSession:
     """Open a model on the best device of this machine.
@@ -103,13 +104,15 @@ def open_session(
     `threads` limits the CPU provider (default: every usable CPU). `cpu_only` is for small models,
     for which copying to the GPU takes longer than computing. Without `reuse_buffers`, a graph of a
     thousand nodes whose shapes are unknown is opened in a fifth of the time: ONNX Runtime compares
-    each tensor with every earlier one, and finds none of the same shape. `files`
-    are contents of external data files that are not on the disk. Raises ONNX Runtime's own
-    exceptions if the file is not a valid model.
+    each tensor with every earlier one, and finds none of the same shape. With `cuda_graphs`, runs
+    on CUDA that have a `gpu_graph_id` are captured, see `graph_run`. `files` are contents of
+    external data files that are not on the disk. Raises ONNX Runtime's own exceptions if the file
+    is not a valid model.
     """
     runtime = _onnxruntime()
     names = ("CPUExecutionProvider",) if cpu_only else providers().names
-    chosen = [(name, _CUDA_OPTIONS if name == _CUDA else {}) for name in names]
+    on_cuda = _CUDA_OPTIONS | {"enable_cuda_graph": str(int(cuda_graphs))}
+    chosen = [(name, on_cuda if name == _CUDA else {}) for name in names]
     source = model if isinstance(model, bytes) else str(model)
     options = _session_options(threads or usable_cpus())
     options.enable_mem_reuse = reuse_buffers
@@ -124,6 +127,19 @@ def open_session(
             "optimization.disable_specified_optimizers", "SkipLayerNormFusion"
         )
     return runtime.InferenceSession(source, options, providers=chosen)
+
+
+def graph_run(number: int) -> ort.RunOptions:
+    """Return the options of runs that are captured as CUDA graph `number`, or replay it.
+
+    A graph repeats the launches of kernels with the shapes and addresses of its capture: all inputs
+    and outputs must be bound to memory on the device, always the same, and all runs be made by one
+    thread. The third run captures; meanwhile no other thread may use the device. The CPU ignores
+    the option.
+    """
+    options: ort.RunOptions = _onnxruntime().RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(number))
+    return options
 
 
 @cache

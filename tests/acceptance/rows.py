@@ -25,11 +25,12 @@ import soundfile
 
 from core.audio.waveform import Audio
 from core.voice import Voiceprint
+from core.voice.gpt_sovits.batch import Row
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.convert.bundle import convert
 from core.voice.gpt_sovits.engine import GptSovits
 from core.voice.gpt_sovits.sampling import Sampling
-from core.voice.gpt_sovits.t2s import Caller, Row
+from core.voice.gpt_sovits.t2s import Caller
 from core.voice.gpt_sovits.text_features import Span
 from tests.acceptance.soak import LAX, resident_memory
 from tests.support import tiny_network

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -95,15 +96,22 @@ class Bundle:
         threads: int | None = None,
         cpu_only: bool = False,
         vnni: bool | None = None,
+        rewrite: bool | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
-        """`vnni` overrides CPU detection. Raises Misconfigured MODEL_MISSING or MODEL_INVALID."""
+        """`vnni` overrides CPU detection. `rewrite` says whether to open graphs as `cuda` rewrites
+        them, by default those that run on CUDA. With `cuda_graphs`, steps are captured (see
+        `inference.graph_run`). Raises Misconfigured MODEL_MISSING or MODEL_INVALID."""
         self.folder = folder
         self.threads = threads or inference.usable_cpus()
         self.cpu_only = cpu_only
+        self.cuda_graphs = cuda_graphs
         self._vnni = inference.has_vnni() if vnni is None else vnni
+        self._rewrite = rewrite
         self.spec, self.digest = _read_spec(folder)
         self._sessions: dict[str, Any] = {}
         self._opening = Lock()
+        self._graphs = count(1)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -136,6 +144,10 @@ class Bundle:
             self.uses_cuda and graph not in _CPU_ONLY and not (self.has_8bit_t2s and graph in _T2S)
         )
 
+    def next_graph(self) -> int:
+        """Return a number that no CUDA graph of this bundle has."""
+        return next(self._graphs)
+
     def run(self, graph: str, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
         """Return the values of `outputs` in order."""
         return list(self.session(graph).run(outputs, inputs))
@@ -153,12 +165,20 @@ class Bundle:
             raise Misconfigured("MODEL_INVALID", old)
         path = self.folder / f"{graph}.onnx"
         threads = 1 if graph in _SINGLE_THREADED else self.threads
+        on_cuda = self.runs_on_cuda(graph)
+        rewrite = None
+        if on_cuda if self._rewrite is None else self._rewrite:
+            from core.voice.gpt_sovits import cuda  # imported late: only CUDA needs onnx
+
+            rewrite = partial(cuda.rewrite, graph)
         with raising(Misconfigured("MODEL_INVALID", f"{path} cannot be loaded"), on=Exception):
             return open_graph(
                 path,
+                rewrite=rewrite,
                 threads=threads,
-                cpu_only=not self.runs_on_cuda(graph),
+                cpu_only=not on_cuda,
                 reuse_buffers=graph not in _T2S,
+                cuda_graphs=self.cuda_graphs and graph == "step",
             )
 
 

@@ -1,4 +1,7 @@
-"""Samples the next semantic token from logits, with the steps and the order of GPT-SoVITS."""
+"""Samples the next semantic token from logits, with the steps and the order of GPT-SoVITS.
+
+Arrays are (n,) for one row or (rows, n) for several, which are computed identically.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 
 MIN_TOKENS = 11
-"""The end token is masked until a row has this many."""
 MAX_TOKENS = 1500
 """60 s, the longest sequence that the position embeddings were trained for."""
 _MIN_NOISE = np.finfo(np.float32).tiny
@@ -26,21 +28,26 @@ class Sampling:
     repetition_penalty: float = 1.35
     limit: int = MAX_TOKENS
     """Number of tokens after which a row is stopped."""
+    least: int = MIN_TOKENS
+    """The end token is masked until a row has this many."""
 
 
 GREEDY = Sampling(top_k=1)
 
 
 def penalise_repetition(logits: Float, seen: NDArray[np.bool_], penalty: float) -> Float:
-    """Lower the logits of tokens that the prompt or the row contains, however often."""
+    """Lower the logits (..., n) of tokens that the prompt or the row contains, however often."""
     if penalty == 1:
         return logits
-    lowered = np.where(logits < 0, logits * np.float32(penalty), logits / np.float32(penalty))
-    return np.where(seen[: len(logits)], lowered, logits)
+    lowered, marked = logits.copy(), seen[..., : logits.shape[-1]]
+    of_marked = lowered[marked]
+    factor = np.float32(penalty)
+    lowered[marked] = np.where(of_marked < 0, of_marked * factor, of_marked / factor)
+    return lowered
 
 
 def sampling_probabilities(scores: Float, sampling: Sampling) -> Float:
-    """Turn penalised logits (n,) into the probabilities (n,) to draw from.
+    """Turn penalised logits (..., n) into the probabilities (..., n) to draw from.
 
     Unlike in most samplers, top_p is applied before the temperature and excludes the token with
     which the cumulative probability exceeds p.
@@ -48,16 +55,16 @@ def sampling_probabilities(scores: Float, sampling: Sampling) -> Float:
     if sampling.top_p < 1:
         scores = _apply_top_p(scores, sampling.top_p)
     scores = scores / np.float32(max(sampling.temperature, 1e-5))
-    if sampling.top_k < len(scores):
-        least = np.partition(scores, -sampling.top_k)[-sampling.top_k]
+    if sampling.top_k < scores.shape[-1]:
+        least = np.partition(scores, -sampling.top_k)[..., -sampling.top_k, None]
         scores = np.where(scores < least, np.float32(-np.inf), scores)
     return _softmax(scores)
 
 
-def draw_token(probabilities: Float, noise: Float) -> int:
-    """Draw from a multinomial distribution, given exponential noise (n,)."""
+def draw_tokens(probabilities: Float, noise: Float) -> NDArray[np.int64]:
+    """Draw from multinomial distributions, given exponential noise (..., n)."""
     # The noise is sometimes rounded to 0, and argmax would choose the NaN of 0 / 0.
-    return int(np.argmax(probabilities / np.maximum(noise, _MIN_NOISE)))
+    return np.asarray(np.argmax(probabilities / np.maximum(noise, _MIN_NOISE), axis=-1))
 
 
 @dataclass
@@ -88,29 +95,61 @@ class Sampler:
 
     def sample(self, logits: Float) -> None:
         """Append the next token, or end the row. The last logit is that of the end token."""
-        end = len(logits) - 1
-        allowed = logits[:end] if len(self.tokens) < MIN_TOKENS else logits
-        scores = penalise_repetition(allowed, self.seen, self.sampling.repetition_penalty)
-        token = int(scores.argmax())
-        if token != end and self.sampling.top_k != 1:
-            noise = self.noise(len(self.tokens))[: len(scores)]
-            token = draw_token(sampling_probabilities(scores, self.sampling), noise)
+        _sample([self], logits[None])
+
+
+def sample_all(samplers: Sequence[Sampler], logits: Float) -> list[Exception | None]:
+    """Sample the next token of each row of logits (rows, vocabulary); return what failed."""
+    errors: list[Exception | None] = [None] * len(samplers)
+    alike: dict[tuple[Sampling, bool], list[int]] = {}
+    for i, sampler in enumerate(samplers):
+        if type(sampler).sample is Sampler.sample:
+            key = sampler.sampling, len(sampler.tokens) < sampler.sampling.least
+            alike.setdefault(key, []).append(i)
+            continue
+        try:
+            sampler.sample(logits[i])
+        except Exception as exc:
+            errors[i] = exc
+    for rows in alike.values():
+        _sample([samplers[i] for i in rows], logits[rows])
+    return errors
+
+
+def _sample(samplers: Sequence[Sampler], logits: Float) -> None:
+    """Sample rows with the same settings, all of which may end or none. One operation on all rows
+    takes little longer than on one."""
+    sampling, end = samplers[0].sampling, logits.shape[1] - 1
+    allowed = logits[:, :end] if len(samplers[0].tokens) < sampling.least else logits
+    seen = np.array([sampler.seen for sampler in samplers])
+    scores = penalise_repetition(allowed, seen, sampling.repetition_penalty)
+    tokens = scores.argmax(1)
+    going_on = np.flatnonzero(tokens != end).tolist()
+    if going_on and sampling.top_k != 1:
+        size = scores.shape[1]
+        noise = [samplers[i].noise(len(samplers[i].tokens))[:size] for i in going_on]
+        probabilities = sampling_probabilities(scores[going_on], sampling)
+        tokens[going_on] = draw_tokens(probabilities, np.array(noise))
+    for sampler, token in zip(samplers, tokens.tolist(), strict=True):
         if token == end:
-            self.ended = True
-            return
-        self.tokens.append(token)
-        self.seen[token] = True
+            sampler.ended = True
+        else:
+            sampler.tokens.append(token)
+            sampler.seen[token] = True
 
 
 def _apply_top_p(scores: Float, p: float) -> Float:
-    order = np.argsort(-scores, kind="stable")
-    excluded = np.cumsum(_softmax(scores)[order]) > p
-    excluded[0] = False
-    kept = scores.copy()
-    kept[order[excluded]] = -np.inf
-    return kept
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    sorted_ = np.take_along_axis(_softmax(scores), order, axis=-1)
+    excluded = np.cumsum(sorted_, axis=-1) > p
+    excluded[..., 0] = False
+    kept = np.take_along_axis(scores, order, axis=-1)
+    kept[excluded] = -np.inf
+    out = np.empty_like(scores)
+    np.put_along_axis(out, order, kept, axis=-1)
+    return out
 
 
 def _softmax(scores: Float) -> Float:
-    powers = np.exp(scores - scores.max())
-    return np.asarray(powers / powers.sum(), np.float32)
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from core.audio.waveform import Audio, Samples
 from core.errors import Failed
 from core.voice.gpt_sovits import synthesis
+from core.voice.gpt_sovits.batch import Row, T2SInput
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampler, Sampling
 from core.voice.gpt_sovits.streaming import SentenceStream
-from core.voice.gpt_sovits.t2s import Caller, Decoder, Row, T2SInput
+from core.voice.gpt_sovits.t2s import Caller, Decoder
 
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]

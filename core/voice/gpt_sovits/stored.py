@@ -7,6 +7,7 @@ of `weights.bin` when the graph is opened. Bundles of earlier converters have no
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,20 +49,24 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """Of the scales."""
 
 
-def open_graph(path: Path, **options: Any) -> Any:
-    """Open `path` as `inference.open_session` does. Raises ONNX Runtime's own exceptions,
-    ValueError and OSError if a file is damaged."""
+def open_graph(
+    path: Path, *, rewrite: Callable[[bytes], bytes] | None = None, **options: Any
+) -> Any:
+    """Open `path`, whose model is rewritten first, as `inference.open_session` does. Raises ONNX
+    Runtime's own exceptions, ValueError and OSError if a file is damaged."""
     listed = path.with_suffix(".json")
-    if not listed.is_file():
+    if rewrite is None and not listed.is_file():
         return inference.open_session(path, **options)
+    model = path if rewrite is None else rewrite(path.read_bytes())
     data = np.memmap(path.parent / WEIGHTS, np.uint8, "c")
-    entries = msgspec.json.decode(listed.read_bytes(), type=list[Stored])
-    restored = np.empty(max(e.place + e.length for e in entries), np.uint8)
+    description = listed.read_bytes() if listed.is_file() else b"[]"
+    entries = msgspec.json.decode(description, type=list[Stored])
+    restored = np.empty(max((e.place + e.length for e in entries), default=0), np.uint8)
     for e in entries:
         value = restore(e, data[e.offset : e.offset + e.size])
         restored[e.place : e.place + e.length] = value.reshape(-1).view(np.uint8)
-    files = {WEIGHTS: data, RESTORED: restored}
-    session = inference.open_session(path, files=files, **options)
+    files = {WEIGHTS: data} | ({RESTORED: restored} if entries else {})
+    session = inference.open_session(model, files=files, **options)
     del restored, files
     _return_memory()
     return session

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.voice.gpt_sovits.batch import T2SInput
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.kv_cache import rows_for
 from core.voice.gpt_sovits.sampling import Sampler
-from core.voice.gpt_sovits.t2s import Decoder, T2SInput
+from core.voice.gpt_sovits.t2s import Decoder
 from tests.acceptance import rows as acceptance
 from tests.voice.gpt_sovits.test_t2s import decode_alone, t2s_input
 
@@ -38,11 +39,6 @@ class BadSampler(Sampler):
             self.tokens[-1] = 10**6
 
 
-class EndlessSampler(Sampler):
-    def sample(self, logits: np.ndarray) -> None:
-        super().sample(np.append(logits[:-1], np.float32(-np.inf)))
-
-
 def bad_input(bundle: Bundle, error: Exception | None = None) -> T2SInput:
     given = t2s_input(bundle, 1)
     sampler = given.sampler
@@ -52,10 +48,9 @@ def bad_input(bundle: Bundle, error: Exception | None = None) -> T2SInput:
 
 def endless(bundle: Bundle, seed: int = 1) -> T2SInput:
     """A sentence of 3,000 tokens, none of which is the end token."""
-    given = t2s_input(bundle, seed, limit=3000)
-    sampler = given.sampler
-    endless = EndlessSampler(sampler.sampling, sampler.seen, sampler.noise)
-    return replace(given, sampler=endless)
+    given = t2s_input(bundle, seed)
+    sampling = replace(given.sampler.sampling, limit=3000, least=3000)
+    return replace(given, sampler=replace(given.sampler, sampling=sampling))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -101,14 +96,25 @@ def test_a_bad_row_fails_alone(bundle: Bundle, stage: str, message: str) -> None
         assert row.ended.result(TIMEOUT).tokens == decode_alone(bundle, 0)
 
 
-def test_a_step_that_fails_ends_all_its_rows_and_no_others(bundle: Bundle) -> None:
-    decoder = Decoder(bundle, rows=2)
+@pytest.mark.parametrize("device", ["", "cpu"], ids=["shared memory", "device memory"])
+def test_a_row_with_which_a_step_fails_fails_alone(bundle: Bundle, device: str) -> None:
+    """The others are computed once more, each by itself, and sound as if nothing had happened."""
+    decoder = Decoder(bundle, rows=3, device=device)
     with decoder.caller() as caller, decoder.caller() as other:
-        shared = [other.submit(endless(bundle)), caller.submit(bad_input(bundle))]
-        later = other.submit(t2s_input(bundle, 2))
-        for row in shared:
-            with pytest.raises(Exception, match="out of data bounds"):
-                row.wait(3000)
+        good = [other.submit(t2s_input(bundle, seed)) for seed in (0, 2)]
+        bad = caller.submit(bad_input(bundle))
+        with pytest.raises(Exception, match="out of data bounds"):
+            bad.wait(3000)
+        for row, seed in zip(good, (0, 2), strict=True):
+            assert row.ended.result(TIMEOUT).tokens == decode_alone(bundle, seed)
+
+
+def test_a_step_of_one_row_that_fails_leaves_nothing_behind(bundle: Bundle) -> None:
+    decoder = Decoder(bundle, rows=1)
+    with decoder.caller() as caller:
+        bad, later = caller.submit(bad_input(bundle)), caller.submit(t2s_input(bundle, 2))
+        with pytest.raises(Exception, match="out of data bounds"):
+            bad.wait(3000)
         assert later.ended.result(TIMEOUT).tokens == decode_alone(bundle, 2)
 
 

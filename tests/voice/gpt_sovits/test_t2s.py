@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 from core.audio.waveform import Audio
+from core.voice.gpt_sovits.batch import T2SInput
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import (
     GREEDY,
     Sampler,
     Sampling,
-    draw_token,
+    draw_tokens,
+    sample_all,
     sampling_probabilities,
 )
 from core.voice.gpt_sovits.streaming import FIRST_PIECE, LOOKAHEAD, SentenceStream
 from core.voice.gpt_sovits.synthesis import CONTEXT, encode, flow, make_noise, vocode, vocode_part
-from core.voice.gpt_sovits.t2s import Decoder, T2SInput
+from core.voice.gpt_sovits.t2s import Decoder
 
 
 def t2s_input(bundle: Bundle, seed: int, *, limit: int = 40, prompt: int = 30) -> T2SInput:
@@ -102,12 +104,31 @@ def test_a_row_ends_at_its_limit() -> None:
 def test_tokens_are_drawn_with_their_probabilities() -> None:
     random = np.random.default_rng(0)
     probs = sampling_probabilities(np.log(np.array([0.5, 0.3, 0.2], np.float32)), Sampling(top_k=3))
-    drawn = [draw_token(probs, random.standard_exponential(3, np.float32)) for _ in range(4000)]
+    noise = random.standard_exponential((4000, 3), np.float32)
+    drawn = draw_tokens(np.broadcast_to(probs, noise.shape), noise)
     np.testing.assert_allclose(np.bincount(drawn) / 4000, [0.5, 0.3, 0.2], atol=0.03)
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_rows_are_sampled_at_once_as_they_are_alone(top_p: float) -> None:
+    random, settings = np.random.default_rng(0), (Sampling(top_p=top_p), Sampling(top_k=5), GREEDY)
+    together, alone = (
+        [Sampler.create(settings[i % 3], np.arange(i), 1025, [i]) for i in range(12)]
+        for _ in range(2)
+    )
+    for step in range(30):
+        logits = random.standard_normal((12, 1025), np.float32) * np.float32(3)
+        logits[:, -1] += step % 4
+        running = [i for i, sampler in enumerate(alone) if not sampler.finished]
+        assert sample_all([together[i] for i in running], logits[running]) == [None] * len(running)
+        for i in running:
+            alone[i].sample(logits[i])
+    assert [sampler.tokens for sampler in together] == [sampler.tokens for sampler in alone]
+    assert {sampler.ended for sampler in alone} == {True, False}
+
+
 def test_zero_noise_never_draws_a_token_of_probability_zero() -> None:
-    assert draw_token(np.array([0, 0.9, 0.1], np.float32), np.array([0, 1, 1], np.float32)) == 1
+    assert draw_tokens(np.array([0, 0.9, 0.1], np.float32), np.array([0, 1, 1], np.float32)) == 1
 
 
 @pytest.fixture(scope="module")

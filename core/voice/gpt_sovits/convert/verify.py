@@ -19,6 +19,7 @@ from core.audio.waveform import Audio
 from core.errors import Refused, raising
 from core.speech.filter_bank import kaldi_bands
 from core.voice.gpt_sovits import features, reference, synthesis
+from core.voice.gpt_sovits.batch import T2SInput
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.convert.checks import (
     Check,
@@ -35,7 +36,7 @@ from core.voice.gpt_sovits.sampling import (
     penalise_repetition,
     sampling_probabilities,
 )
-from core.voice.gpt_sovits.t2s import Decoder, T2SInput
+from core.voice.gpt_sovits.t2s import Decoder
 
 Golden = Mapping[str, NDArray[Any]]
 Checks = Iterator[Check]
