@@ -23,6 +23,7 @@ from handlers.server.jsonlog import JsonLines, current_request
 from handlers.server.secrecy import Mask
 from handlers.wiring import _log_step
 from tests.support.events import notification
+from tests.support.log_service import entry, flat, run_query
 from tests.support.runtime import local_runtime, put_job
 
 MONITORING = Path(__file__).parents[2] / "cloud" / "monitoring"
@@ -110,23 +111,19 @@ def test_a_rejected_job_is_a_line_with_its_code_and_without_cost(runtime: Runtim
     assert "request_id" not in line
 
 
+def paths(line: dict[str, Any]) -> set[str]:
+    return {path for path, _ in flat(line)}
+
+
 def crash() -> Voice:
     raise RuntimeError("no engine")
-
-
-def flat(value: Any, path: str = "") -> Iterator[str]:
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            yield from flat(inner, f"{path}{name}.")
-        else:
-            yield f"{path}{name}"
 
 
 def possible_fields(logged: list[dict[str, Any]]) -> set[str]:
     """The paths in lines of a job and of errors, and the stages of all jobs."""
     stages = set(re.findall(r'stopwatch\.(?:stage|begin)\("(\w+)"\)', read_core()))
     return {
-        *(path for line in logged for path in flat(line)),
+        *(path for line in logged for path in paths(line)),
         *(f"stages.{stage}" for stage in stages),
     }
 
@@ -156,7 +153,7 @@ def test_every_indexed_field_is_in_lines_and_has_its_type(logged: list[dict[str,
     assert set(ours) <= possible_fields(logged), set(ours) - possible_fields(logged)
     (line,) = finished(logged)
     types = {"text": str, "long": int, "double": (int, float)}
-    for name in set(flat(line)) & set(ours):
+    for name in set(paths(line)) & set(ours):
         value: Any = line
         for part in name.split("."):
             value = value[part]
@@ -166,7 +163,7 @@ def test_every_indexed_field_is_in_lines_and_has_its_type(logged: list[dict[str,
 def test_every_number_of_the_line_and_every_stage_is_indexed(logged: list[dict[str, Any]]) -> None:
     (line,) = finished(logged)
     stages = {name for name in possible_fields(logged) if name.startswith("stages.")}
-    assert {f"message.{name}" for name in {*flat(line), *stages}} <= set(indexed_fields())
+    assert {f"message.{name}" for name in {*paths(line), *stages}} <= set(indexed_fields())
 
 
 def alert_queries() -> list[str]:
@@ -182,6 +179,64 @@ def test_every_field_of_a_query_is_indexed(query: str) -> None:
     named |= set(re.findall(r"\b(durationMs|isColdStart|hasFunctionError|memoryUsageMB)\b", sql))
     assert named
     assert named <= set(indexed_fields()), named - set(indexed_fields())
+
+
+CALL = {
+    "__topic__": "FCRequestMetrics:/voicedrop-worker",
+    "__time__": 1000,
+    "operation": "InvokeFunction",
+    "durationMs": 1500.5,
+    "isColdStart": "true",
+    "hasFunctionError": "false",
+    "memoryUsageMB": 700.0,
+}
+"""An entry of the platform, as its documentation shows them."""
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES))
+def test_every_query_runs_and_finds_something(name: str, logged: list[dict[str, Any]]) -> None:
+    entries = [entry(line, 1000.0) for line in logged]
+    (job,) = [e for e in entries if e["message.message"] == job_log.FINISHED]
+    entries += [job | {"message.status": "failed", "message.code": "RETRIES_EXHAUSTED"}, CALL]
+    query = QUERIES[name]
+    rows = run_query(query["query"], entries, set(indexed_fields()), 1000.0, 600.0)
+    assert rows
+    assert {*query["x"], *query["y"]} <= set(rows[0])
+    assert all(value is not None for row in rows for value in row.values()), rows
+    if name == "cost":
+        assert rows[0]["cost"] == pytest.approx(2 * job["message.cost"])
+    if name == "failed_jobs":
+        assert [row["code"] for row in rows] == ["RETRIES_EXHAUSTED"]
+    if name == "errors":
+        assert {row["code"] for row in rows} >= {"MANIFEST_GONE", "INTERNAL"}
+    if name == "calls":
+        assert (rows[0]["billed_s"], rows[0]["cold_starts"], rows[0]["errors"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("alert", "change", "count"),
+    [("cost", {"message.cost": 20.0}, 3), ("given_up", {"message.code": "RETRIES_EXHAUSTED"}, 1)],
+)
+def test_each_alarm_from_the_log_fires_and_clears(
+    logged: list[dict[str, Any]], alert: str, change: dict[str, Any], count: int
+) -> None:
+    rule = LOGS["alicloud_log_alert"][alert]
+    (query,) = rule["query_list"]
+    condition = rule["severity_configurations"][0]["eval_condition"]["condition"]
+    column, _, limit = condition.replace("${var.cost_a_day}", "50").partition(" > ")
+    window = {"-24h": 86400.0, "-15m": 900.0}[query["start"]]
+    (job,) = [entry(line, 0.0) for line in logged if line["message"] == job_log.FINISHED]
+    entries: list[dict[str, Any]] = []
+
+    def fires(now: float) -> bool:
+        rows = run_query(query["query"], entries, set(indexed_fields()), now, window)
+        return any((row[column] or 0) > float(limit) for row in rows)
+
+    for i in range(count):
+        assert not fires(60.0 * i)
+        entries.append(job | change | {"__time__": 60 * i})
+    assert fires(60.0 * (count - 1))
+    assert not fires(window + 60.0 * count)
 
 
 def test_the_queries_find_the_line_by_its_message() -> None:

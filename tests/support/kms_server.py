@@ -102,7 +102,8 @@ def is_authentic(
     scheme, _, rest = headers["authorization"].partition(" ")
     given = dict(part.split("=", 1) for part in rest.split(","))
     names = given["SignedHeaders"].split(";")
-    must = {"host", "content-type", "x-acs-action", "x-acs-date", "x-acs-signature-nonce"}
+    must = {"host", "x-acs-action", "x-acs-date", "x-acs-signature-nonce", "x-acs-version"}
+    must |= {"content-type"} if body else set()
     digest = hashlib.sha256(body).hexdigest()
     lines = (f"{name}:{headers[name]}" for name in names)
     canonical = [method, path, "&".join(sorted(query.split("&"))), *lines, ""]
