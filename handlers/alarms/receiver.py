@@ -56,7 +56,7 @@ class Receiver:
 
     def answer(self, request: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Answer a request of the HTTP trigger."""
-        given = str(request.get("queryParameters", {}).get("token", ""))
+        given = str((request.get("queryParameters") or {}).get("token", ""))
         if not self.token or not hmac.compare_digest(given.encode(), self.token.encode()):
             return _response(403, {"error": "The token is missing or wrong."})
         fields = _read_callback(request)
@@ -174,7 +174,7 @@ def _credentials(context: Any) -> Credentials:
 
 def _read_callback(request: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of the form in a request, whose body is base64 if the platform says so."""
-    body = str(request.get("body", ""))
+    body = str(request.get("body") or "")
     if request.get("isBase64Encoded"):
         body = base64.b64decode(body).decode(errors="replace")
     return {name: values[0] for name, values in parse_qs(body).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,19 @@ def test_places_go_to_whoever_waits_longest() -> None:
     for thread in threads:
         thread.join()
     assert order == ["long 0", "short", "long 1", "long 2"]
+
+
+def test_every_lane_has_the_context_of_its_caller() -> None:
+    """So that its lines in the log state the request."""
+    request: ContextVar[str] = ContextVar("request", default="none")
+    barrier, seen = threading.Barrier(3, timeout=10), []
+
+    def step() -> bool:
+        barrier.wait()
+        seen.append(request.get())
+        return False
+
+    token = request.set("r-1")
+    Lanes().repeat(step, 3)
+    request.reset(token)
+    assert seen == ["r-1"] * 3
