@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from core.errors import Misconfigured
 
+CacheStore = Literal["bucket", "redis"]
 ConsentPolicy = Literal["required", "optional", "verified"]
 Engine = Literal["kokoro", "gpt_sovits"]
 GuardKind = Literal["sound", "words"]
@@ -22,6 +23,7 @@ MarkPreset = Literal["balanced", "quiet", "robust"]
 Preparation = Literal["best", "article"]
 Producers = Literal["prefix", "principal"]
 SandboxPolicy = Literal["required", "best_effort"]
+SpeechCacheStore = Literal["off", "bucket", "redis"]
 Environ = Mapping[str, str]
 T = TypeVar("T")
 
@@ -250,9 +252,26 @@ class Settings:
     )
     redis: str = setting(
         "",
-        "`redis://[:password@]host:6379/0`, where instances count their notifications together "
-        "(extra `redis`). Empty: each process counts its own.",
+        "`redis://[:password@]host:6379/0` (`rediss://` for TLS), where instances count their "
+        "notifications together (extra `redis`). Empty: each process counts its own.",
         secret=True,
+    )
+    voice_cache: CacheStore = setting(
+        "bucket",
+        "Where voiceprints are kept: in the control bucket, or for `VOICEDROP_CACHE_HOURS` in "
+        "`VOICEDROP_REDIS`. They are sealed in both.",
+    )
+    speech_cache: SpeechCacheStore = setting(
+        "off",
+        "Where the speech of items is kept, sealed but not yet watermarked, so that the same words "
+        "in the same voice need not be spoken again: nowhere, in the control bucket or in "
+        "`VOICEDROP_REDIS` (docs/producers.md).",
+    )
+    cache_hours: float = setting(
+        24.0,
+        "Hours for which speech is kept, and everything in `VOICEDROP_REDIS`.",
+        low=0.01,
+        high=8760,
     )
     shard_items: int = setting(
         200, "Items per shard; a job with more items is split into shards.", low=1, high=10_000

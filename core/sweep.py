@@ -45,6 +45,7 @@ Kind = Literal[
     "unerased",  # files that exist although a tombstone says that they were erased
     "orphans",  # outputs that the result does not name
     "abandoned",  # outputs of a job whose manifest was deleted or replaced
+    "expired",  # spoken items that were kept, and whose lifetime is over
     "withdrawn",  # consent whose withdrawal was not noticed before
     "foreign",  # an object that voicedrop did not write, under a key that it reserves
 ]

@@ -17,12 +17,13 @@ from core import sweep
 from core.batch import plan, worker
 from core.consent import protection
 from core.errors import Misconfigured, Refused, Unavailable
-from core.job import commit, erasure, withdrawn
+from core.job import commit, erasure, speech_cache, withdrawn
 from core.job.runtime import Finished, Runtime, Waiting
 from core.result.document import Result
 from core.storage.object_keys import (
     MANIFESTS,
     SEALED_SUFFIX,
+    VOICES,
     WITHDRAWN,
     result_key,
     tombstones_prefix,
@@ -116,6 +117,7 @@ class _Sweeper:
         finding = SweepFinding(kind="withdrawn", keys=[WITHDRAWN])
         self._try(finding, self._notice_withdrawals, revoked)
         self._try(finding, self._complete_withdrawals)
+        self._try(SweepFinding(kind="expired", keys=[VOICES]), self._remove_expired)
         self._without_manifest = sweep.find_jobs_without_result(self._runtime, self._started)
         self._finish_manifests(self._finish_manifest)
         for job_id, infos in worker.list_cut_jobs(self._runtime):
@@ -278,6 +280,11 @@ class _Sweeper:
         for recording in consents.find_incomplete():
             finding = SweepFinding(kind="withdrawn", keys=[withdrawals_prefix(recording)])
             self._try(finding, consents.complete_withdrawal, recording)
+
+    def _remove_expired(self) -> None:
+        if count := speech_cache.remove_expired(self._runtime):
+            finding = SweepFinding(kind="expired", keys=[VOICES], detail="Speech that was kept.")
+            self._add(finding, action=f"{count} items removed")
 
     def _remove_mark(self, finding: SweepFinding) -> None:
         for key in finding.keys:

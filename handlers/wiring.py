@@ -20,7 +20,7 @@ from core.job.quota import Quota
 from core.job.rates import Rates
 from core.job.runtime import Runtime, Step
 from core.result.cost import parse_prices
-from core.settings import Settings
+from core.settings import SETTINGS, Settings
 from core.storage.local import LocalStore
 from core.storage.port import Store
 from core.text.spoken import FrontEnd
@@ -29,6 +29,7 @@ from core.voice import Voice
 if TYPE_CHECKING:
     from core.speech.recognise import Recogniser, Transcribe
     from core.storage.oss import Credentials
+    from core.storage.redis_cache import RedisCache
 
 log = logging.getLogger("voicedrop.steps")
 
@@ -74,6 +75,23 @@ def open_store(place: str, settings: Settings, credentials: Callable[[], Credent
     endpoint = settings.oss_endpoint or f"https://oss-{settings.oss_region}.aliyuncs.com"
     bucket = place.removeprefix("oss://").rstrip("/")
     return OssStore(bucket, endpoint, settings.oss_region, credentials)
+
+
+def open_redis_cache(settings: Settings) -> RedisCache | None:
+    """Return the Redis in which something of voices is kept; None if nothing is.
+
+    Raises Misconfigured SETTING_INVALID.
+    """
+    using = [name for name in ("voice_cache", "speech_cache") if getattr(settings, name) == "redis"]
+    if not using:
+        return None
+    if not settings.redis:
+        variable = SETTINGS[using[0]].variable
+        message = f"{variable}=redis needs the address of the Redis in VOICEDROP_REDIS."
+        raise Misconfigured("SETTING_INVALID", message)
+    from core.storage.redis_cache import RedisCache
+
+    return RedisCache(settings.redis, settings.control, settings.cache_hours * 3600)
 
 
 def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyring:
@@ -246,6 +264,10 @@ def create_runtime(
         trace_seconds=settings.trace_seconds,
         shard_items=settings.shard_items,
         lanes=settings.lanes,
+        redis=open_redis_cache(settings),
+        voice_cache=settings.voice_cache,
+        speech_cache=settings.speech_cache,
+        cache_seconds=settings.cache_hours * 3600,
         price=settings.price,
         prices=parse_prices(settings.prices),
         rates=Rates(settings.engine),

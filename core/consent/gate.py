@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,14 +16,12 @@ from core.crypto.keys import Keyring
 from core.crypto.voice_key import read_voice_key
 from core.errors import Notice, Refused
 from core.settings import ConsentPolicy
+from core.storage.cache import Cache
 from core.storage.object_keys import (
     REVOKED_SUFFIX,
     UNBOUND_VOICEPRINTS,
-    VOICES,
     WITHDRAWN,
     proof_key_of,
-    voice_key_key,
-    voice_prefix,
 )
 from core.storage.port import Info, Object, Store
 from core.text import spoken
@@ -98,6 +96,8 @@ class ConsentRegister:
     inbox: Store
     results: Store
     control: Store
+    caches: Sequence[Cache]
+    """Where something may be kept of voices; the one with their keys first."""
     keys: Keyring
     policy: ConsentPolicy
     front_end: FrontEnd
@@ -170,21 +170,20 @@ class ConsentRegister:
         return [note.recording for note in notes]
 
     def forget_if_withdrawn(self, recording: str) -> None:
-        """Destroy the key of a voice and its voiceprints if consent to the recording is withdrawn,
-        unless they were made under a record that is valid from a later date."""
-        kept = [info.key for info in self.control.list(voice_prefix(recording))]
-        notes = self.find_withdrawals(recording) if kept else []
+        """Destroy the key of a voice, its voiceprints and spoken items if consent to the recording
+        is withdrawn, unless they were made under a record that is valid from a later date."""
+        notes = self.find_withdrawals(recording)
         if not notes:
             return
         key = read_voice_key(recording, self.control, self.keys)
         if key and key.valid_from and withdrawal.is_new_consent(key.valid_from, notes):
             return
-        for name in sorted(kept, key=lambda name: name != voice_key_key(recording)):
-            self.control.delete(name)
+        for cache in self.caches:
+            cache.forget(recording)
 
     def list_kept(self) -> set[str]:
         """Return the SHA-256 of the recordings of which something is kept."""
-        return set(map(_recording_of, self.control.list(VOICES)))
+        return set().union(*(cache.voices() for cache in self.caches))
 
     def find_incomplete(self) -> list[str]:
         """Return the recordings whose withdrawal may be incomplete, because something is kept of
@@ -275,7 +274,7 @@ class ConsentRegister:
 
 
 def _recording_of(info: Info) -> str:
-    """Return the recording in a key under `withdrawn/` or `voices/`."""
+    """Return the recording in a key under `withdrawn/`."""
     return info.key.split("/")[1]
 
 

@@ -106,6 +106,20 @@ def open_sealed(body: bytes, envelope: Envelope, keys: KeyProvider) -> bytes:
     return sink.getvalue()
 
 
+def open_object(
+    body: bytes, metadata: Mapping[str, str], context: Context, keys: KeyProvider
+) -> bytes:
+    """Return the plaintext of a sealed object, whose envelope is in its metadata.
+
+    Raises Refused SEAL_INVALID, also if it was sealed with another context; what `keys.unwrap`
+    raises.
+    """
+    envelope = envelope_from_metadata(metadata)
+    if envelope.ctx != context:
+        raise Refused("SEAL_INVALID", "It was sealed as something else.")
+    return open_sealed(body, envelope, keys)
+
+
 def seal_stream(source: Source, sink: Sink, context: Context, keys: KeyProvider) -> Envelope:
     """`seal` from file to file in about 4 MiB of memory."""
     key = os.urandom(32)

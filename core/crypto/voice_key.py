@@ -1,17 +1,20 @@
 """The key of a voice: what is kept of a person's voice is sealed under it, and goes with it.
 
     control  voices/<recording>/key.json       the key, wrapped by the key-encryption key; signed
-             voices/<recording>/<name>.sealed  voiceprints, whose data keys it wraps
+             voices/<recording>/<name>.sealed  voiceprints and spoken items, whose data keys it
+                                               wraps; some may be in a Redis (core/storage/cache.py)
 
-`recording` is the SHA-256 of the recording. When key.json is deleted, none of these voiceprints can
-be opened any more, not even in a copy of the bucket that lacks key.json.
+`recording` is the SHA-256 of the recording. When key.json is deleted, none of these files can be
+opened any more, not even in a copy of the bucket that lacks key.json.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -44,8 +47,18 @@ class VoiceKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 @dataclass(frozen=True, slots=True)
 class OpenVoiceKey:
     document: VoiceKey
-    wrapping: KeyProvider
-    """Wraps the data keys of what is kept of the voice."""
+    secret: bytes = field(repr=False)
+    """32 bytes."""
+
+    @property
+    def wrapping(self) -> KeyProvider:
+        """Wraps the data keys of what is kept of the voice."""
+        return LocalKeys({secret_id(self.secret): self.secret})
+
+    def name(self, content: bytes) -> str:
+        """Return a digest with which nobody can confirm a guess at the content who lacks the key:
+        HMAC-SHA256, 64 hexadecimal digits."""
+        return hmac.digest(self.secret, b"voicedrop/name/1\0" + content, hashlib.sha256).hex()
 
 
 def open_voice_key(
@@ -73,7 +86,7 @@ def open_voice_key(
         if opened := find_voice_key(recording, control, keys):
             return opened  # another worker made it at the same time
         control.put(voice_key_key(recording), data)
-    return OpenVoiceKey(made, LocalKeys({secret_id(key): key}))
+    return OpenVoiceKey(made, key)
 
 
 def read_voice_key(recording: str, control: Store, keys: Keyring) -> VoiceKey | None:
@@ -93,7 +106,7 @@ def find_voice_key(recording: str, control: Store, keys: Keyring) -> OpenVoiceKe
         if stored:
             wrapped = WrappedKey(stored.kek, stored.kek_ver, base64url.decode(stored.wrapped))
             key = keys.wrapping.unwrap(wrapped, _context(recording))
-            return OpenVoiceKey(stored, LocalKeys({secret_id(key): key}))
+            return OpenVoiceKey(stored, key)
     return None
 
 

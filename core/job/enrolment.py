@@ -19,6 +19,7 @@ from core.job.admission import (
 )
 from core.job.kept_voice import KeptVoice
 from core.job.runtime import Run, Runtime, Stopwatch, Waiting
+from core.job.speech_cache import SpeechCache, open_speech_cache
 from core.manifest import fields
 from core.manifest.resolve import Job
 from core.result.document import Engine, Result
@@ -32,6 +33,8 @@ class Enrolled(Admitted):
     """A voice that is ready to speak."""
 
     voiceprint: Voiceprint
+    speech: SpeechCache | None = None
+    """What it has spoken before; None if that is not kept."""
 
 
 def wait_for_references(job: Job, manifest: str, run: Run) -> Waiting | None:
@@ -131,6 +134,8 @@ def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Sto
     voiceprint = voice.source
     if not isinstance(voiceprint, Voiceprint):
         voiceprint = _learn(voice, voiceprint, spec, runtime, stopwatch)
+    # Of several recordings each has a key, and consent to each may be withdrawn.
+    is_single = not voice.auxiliary
     return Enrolled(
         sha256=voice.sha256,
         gate=voice.gate,
@@ -140,6 +145,7 @@ def _enrol(voice: Admitted, spec: fields.Voice, runtime: Runtime, stopwatch: Sto
         examination=voice.examination,
         notices=voice.notices,
         voiceprint=voiceprint,
+        speech=open_speech_cache(voice.sha256, voiceprint, runtime) if is_single else None,
         auxiliary=voice.auxiliary,
     )
 

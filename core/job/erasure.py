@@ -30,6 +30,7 @@ from core.result.withdrawn_voices import WithdrawnSince, recordings_of
 from core.storage.object_keys import (
     OUTPUTS,
     SEALED_SUFFIX,
+    SPOKEN,
     chapter_name,
     job_id_of,
     job_prefix,
@@ -61,6 +62,7 @@ def erase_outputs(
     `items`: ids of items, or `chapters/<id>` of joined files; None: everything. An output that the
     job kept from an earlier job is erased there, with what that job joined from it. Returns the new
     tombstones, one for each of these jobs; none if everything was erased before. Safe to repeat.
+    What is kept of the speech of these voices (core/job/speech_cache.py) is deleted too.
     `skip_damaged`: leave out the items of parts that were changed or deleted.
 
     Raises Refused OBJECT_MISSING if the job has no result, VALUE_RANGE for an item without output,
@@ -92,6 +94,7 @@ def erase_outputs(
         )
         tombstones.append(_put_tombstone(about, runtime))
         complete_erasures(job_id, runtime)
+    _forget_spoken(job_id, [made[name] for name in names], runtime)
     for owner, ids in kept.items():
         tombstones += erase_outputs(
             owner,
@@ -102,6 +105,17 @@ def erase_outputs(
             skip_damaged=skip_damaged,
         )
     return tombstones
+
+
+def _forget_spoken(job_id: str, erased: Collection[ItemResult | Chapter], runtime: Runtime) -> None:
+    """Delete the spoken items that are kept of the voices: which of them are those of the erased
+    outputs cannot be told without their texts."""
+    result = commit.read_result(job_id, runtime)
+    used = result.voices if result else {}
+    names = {one.voice for one in erased if isinstance(one, ItemResult)}
+    for recording in {r for name in names & used.keys() for r in recordings_of(used[name])}:
+        for kept in runtime.caches:
+            kept.forget(recording, SPOKEN)
 
 
 def erase_withdrawn(record: bytes, runtime: Runtime) -> list[Tombstone]:

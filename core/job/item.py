@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import msgspec
 
@@ -107,7 +108,9 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         return stored
     fingerprint = fingerprint_of(item, recordings, engine)
     stopwatch = run.stopwatch(item.id)
-    spoken = _speak(item, voice, run, stopwatch)
+    seed = _seed(item, recordings)
+    cached = voice.speech.read(item, seed, stopwatch) if voice.speech else None
+    spoken = cached or _speak(item, voice, seed, run, stopwatch)
     with stopwatch.stage("consent"):
         _refuse_protected(spoken, item, voice, runtime)
     sentences = subtitles.sentence_times(item.text, spoken, SENTENCE_PAUSE)
@@ -128,12 +131,15 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         watermark=mark,
         label=label,
         voice=item.voice,
+        cached=cached is not None,
         redrawn=sum(len(sentence.retry_reasons) for sentence in spoken),
         timings=stopwatch.seconds,
         notices=waived,
         sentences=subtitles.shift_sentences(sentences, lead) if item.subtitle else [],
     )
-    with stopwatch.stage("consent"):
+    store = voice.speech if cached is None else None
+    keeping = store.keeping(item, seed, spoken, stopwatch) if store else nullcontext()
+    with keeping, stopwatch.stage("consent"):
         # It may have been withdrawn while the item was spoken.
         admission.admit_again([item], voice.claims, runtime)
     with stopwatch.stage("store"):
@@ -149,8 +155,9 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     return _from_record(stored_record, envelope, fingerprint, item, job)
 
 
-def _speak(item: Item, voice: Enrolled, run: Run, stopwatch: Stopwatch) -> list[SpeechChunk]:
-    seed = _seed(run.job_id, item) if item.seed is None else item.seed
+def _speak(
+    item: Item, voice: Enrolled, seed: int, run: Run, stopwatch: Stopwatch
+) -> list[SpeechChunk]:
     sentences: list[SpeechChunk] = []
     stopwatch.begin("speak")
     start = time.perf_counter()
@@ -267,9 +274,13 @@ def _watermark_key(runtime: Runtime) -> bytes:
     return next(iter(runtime.keys.watermark.values()))
 
 
-def _seed(job_id: str, item: Item) -> int:
-    """Derive the seed from job and item, so that a repeated job speaks the item in the same way."""
-    return int.from_bytes(hashlib.sha256(f"{job_id}/{item.id}".encode()).digest()[:4], "big")
+def _seed(item: Item, recordings: Sequence[str]) -> int:
+    """Return the seed of the manifest, or one that is drawn from the voice and the words, so that
+    the same words are spoken in the same way in every job."""
+    if item.seed is not None:
+        return item.seed
+    drawn_from = canonical.dump([recordings, item.text, item.language, item.speed])
+    return int.from_bytes(hashlib.sha256(drawn_from).digest()[:4], "big")
 
 
 def fingerprint_of(item: Item, recordings: Sequence[str], engine: str) -> str:

@@ -2,6 +2,8 @@
 
     control  voices/<recording>/<name>.sealed  msgpack: the fields of `Voiceprint`, `examination`
 
+With VOICEDROP_VOICE_CACHE=redis it is in Redis instead (core/storage/redis_cache.py).
+
 Learning a voice takes half a minute of processor time, preparing and examining its recording a
 quarter of a second. The file describes a person. It is sealed under the key of the voice
 (core/crypto/voice_key.py), which is destroyed when consent is withdrawn. The examination is signed,
@@ -26,11 +28,9 @@ from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Misconfigured, Refused
 from core.job.runtime import Runtime
-from core.storage.object_keys import REVOKED_SUFFIX, unbound_voiceprint_key, voiceprint_key
+from core.storage.cache import Entry, read_entry
+from core.storage.object_keys import REVOKED_SUFFIX, unbound_voiceprint_key
 from core.voice import Voiceprint
-
-LIMIT = 16 * 1024 * 1024
-"""Largest sealed file, in bytes."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,12 +108,13 @@ def read(context: Context, gate: Gate, runtime: Runtime) -> KeptVoice | None:
         revoked_key = key.document.consent + REVOKED_SUFFIX
         runtime.consents.withdraw_marked(revoked_key, used=[recording])
         _refuse_withdrawn(gate, runtime)
-    name = voiceprint_key(recording, context.item)
-    if key and (kept := _read(name, context, key.wrapping, runtime)):
+    entry = runtime.voiceprints.get(recording, context.item) if key else None
+    if key and (kept := _open(entry, context, key.wrapping, runtime)):
         return kept
     # Release 0.1.0 kept voiceprints without a key of their voice.
     former = unbound_voiceprint_key(context.item)
-    if kept := _read(former, context, runtime.keys.wrapping, runtime):
+    entry = read_entry(runtime.control, former)
+    if kept := _open(entry, context, runtime.keys.wrapping, runtime):
         keep(kept, context, gate, runtime)
         runtime.control.delete(former)
     return kept
@@ -135,8 +136,8 @@ def keep(voice: KeptVoice, context: Context, gate: Gate, runtime: Runtime) -> No
         )
     )
     sealed = sealing.seal(data, context, voice_key.wrapping)
-    key = voiceprint_key(gate.claim.reference_sha256, context.item)
-    runtime.control.put(key, sealed.body, metadata=sealing.envelope_metadata(sealed.envelope))
+    entry = Entry(sealed.body, sealing.envelope_metadata(sealed.envelope))
+    runtime.voiceprints.put(gate.claim.reference_sha256, context.item, entry)
     # Looked up after it was stored, because a withdrawal is noted before it deletes what is kept:
     # one of the two sees the other.
     _refuse_withdrawn(gate, runtime)
@@ -148,18 +149,19 @@ def _refuse_withdrawn(gate: Gate, runtime: Runtime) -> None:
         raise Refused("CONSENT_REVOKED", pointer=gate.claim.pointer)
 
 
-def _read(key: str, context: Context, keys: KeyProvider, runtime: Runtime) -> KeptVoice | None:
+def _open(
+    entry: Entry | None, context: Context, keys: KeyProvider, runtime: Runtime
+) -> KeptVoice | None:
+    if entry is None:
+        return None
     try:
-        stored = runtime.control.get(key, limit=LIMIT)
-        envelope = sealing.envelope_from_metadata(stored.info.metadata)
-        if envelope.ctx != context:
-            return None
-        file = msgspec.msgpack.decode(sealing.open_sealed(stored.data, envelope, keys), type=_File)
+        data = sealing.open_object(entry.body, entry.metadata, context, keys)
+        file = msgspec.msgpack.decode(data, type=_File)
         voiceprint = Voiceprint(fingerprint=file.fingerprint, data=file.data, match=file.match)
         examination = _verify(file.examination, context.item, voiceprint, runtime)
         return KeptVoice(voiceprint, examination)
     except (Refused, Misconfigured, msgspec.DecodeError):
-        # Missing, damaged, or sealed with a key that was destroyed: computed again and replaced.
+        # Damaged, or sealed with a key that was destroyed: computed again and replaced.
         return None
 
 

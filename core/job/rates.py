@@ -103,13 +103,13 @@ class Rates:
         An item's share of these seconds is that of its stages, so it does not matter whether items
         were made one after the other.
         """
-        items = {item.id: item for item in job.items}
+        items, listed = {item.id: item for item in job.items}, list(results)
         made = [
             (items[one.id], one.output.duration_s, one.timings)
-            for one in results
+            for one in listed
             if one.output and "speak" in one.timings  # neither kept nor taken from a cache
         ]
-        in_stages = sum(sum(timings.values()) for _, _, timings in made)
+        in_stages = sum(sum(one.timings.values()) for one in listed)
         cue_s = aigc.lead_seconds(job.label.cue) + aigc.trail_seconds(job.label.cue)
         with self._lock:
             for item, length_s, timings in made:

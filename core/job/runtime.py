@@ -23,8 +23,9 @@ from core.job.rates import Rates
 from core.result.cost import Cost, PriceTable
 from core.result.document import Result
 from core.result.item_result import ItemResult
-from core.settings import ConsentPolicy, MarkPreset, Preparation
+from core.settings import CacheStore, ConsentPolicy, MarkPreset, Preparation, SpeechCacheStore
 from core.speech.recognise import Transcribe
+from core.storage.cache import BucketCache, Cache
 from core.storage.port import Store
 from core.text.spoken import FrontEnd
 from core.tlog import sequencer
@@ -84,6 +85,14 @@ class Runtime:
     lanes: int = 0
     """Items of a job that are made at once; 0: as many as the engine can use (`Voice.callers`)."""
     concurrency: Concurrency = field(default_factory=Concurrency)
+    redis: Cache | None = None
+    """None: nothing is kept in a Redis."""
+    voice_cache: CacheStore = "bucket"
+    """Where voiceprints are kept."""
+    speech_cache: SpeechCacheStore = "off"
+    """Where spoken items are kept."""
+    cache_seconds: float = 86_400.0
+    """Lifetime of a spoken item that is kept."""
     price: float = 0.0
     """Price of a minute of speech; 0: estimates give none."""
     prices: PriceTable | None = None
@@ -111,11 +120,30 @@ class Runtime:
         return self.identify_voice() if self.identify_voice else self.voice.fingerprint
 
     @property
+    def caches(self) -> list[Cache]:
+        """Where something may be kept of voices."""
+        return [BucketCache(self.control), *([self.redis] if self.redis else [])]
+
+    @property
+    def voiceprints(self) -> Cache:
+        """Where voiceprints are kept."""
+        return self._find_cache(self.voice_cache)
+
+    @property
+    def spoken(self) -> Cache | None:
+        """Where spoken items are kept; None: nowhere."""
+        return None if self.speech_cache == "off" else self._find_cache(self.speech_cache)
+
+    def _find_cache(self, store: CacheStore) -> Cache:
+        return self.redis if self.redis and store == "redis" else BucketCache(self.control)
+
+    @property
     def consents(self) -> ConsentRegister:
         return ConsentRegister(
             inbox=self.inbox,
             results=self.results,
             control=self.control,
+            caches=self.caches,
             keys=self.keys,
             policy=self.consent,
             front_end=self.front_end,

@@ -143,6 +143,9 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     voice: str = ""
     kept_from: str = ""
     """Id of the earlier job that made the output and for which it is sealed, if it was kept."""
+    cached: bool = False
+    """The speech was not spoken for this item, but taken from the cache of spoken items. Watermark
+    and label are its own."""
     asked: str = ""
     """Keyed digest of the request: text, voice and settings. A job that names this one in
     `retry_of` keeps the output only if its digest is the same."""

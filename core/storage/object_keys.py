@@ -59,10 +59,13 @@ SHARDS = "work/"
 SHARD_SUFFIX = ".jsonl"
 LOG_QUEUE = "log/leaves/"
 VOICES = "voices/"
+SPOKEN = "speech/"
+"""Beginning of the names of spoken items (core/job/speech_cache.py)."""
 UNBOUND_VOICEPRINTS = "voiceprints/"
 LOG_REFUSED = "log/refused/"
 PROTECTED = "protected/"
 _OUTPUT = re.compile(rf"{OUTPUTS}([^/]+)/(.+)\.[^./]+{re.escape(SEALED_SUFFIX)}")
+_SPOKEN = re.compile(rf"{VOICES}[^/]+/{SPOKEN}")
 _SHARD = re.compile(r"work/([0-9a-f]{32})/([0-9]{5})\.jsonl")
 
 
@@ -228,8 +231,15 @@ def voice_key_key(recording: str) -> str:
     return f"{voice_prefix(recording)}key.json"
 
 
-def voiceprint_key(recording: str, name: str) -> str:
+def cached_key(recording: str, name: str) -> str:
+    """Return the key of a sealed file that is kept of a voice: a voiceprint, or a spoken item,
+    whose name begins with SPOKEN."""
     return f"{voice_prefix(recording)}{name}{SEALED_SUFFIX}"
+
+
+def is_spoken_key(key: str) -> bool:
+    """Return whether this is the key of a spoken item that is kept of a voice."""
+    return _SPOKEN.match(key) is not None
 
 
 def statement_check_key(recording: str, record: str, channel: str, window: str) -> str:

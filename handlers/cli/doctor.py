@@ -73,6 +73,7 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     for name in ("inbox", "results", "control"):
         place = str(getattr(settings, name))
         yield _attempt(name, partial(_check_bucket, place, name, settings, credentials))
+    yield _attempt("caches", lambda: _describe_caches(settings))
     yield _check_sandbox(settings)
     yield _attempt(f"voice {settings.engine}", lambda: _describe_voice(settings))
     yield _check_whisper(settings)
@@ -102,6 +103,17 @@ def _describe_prices(text: str) -> str:
         return "none"
     hour, call = (table.cost(seconds, calls) for seconds, calls in ((3600, 0), (0, 1)))
     return f"an hour {describe_cost(hour)}, a call {describe_cost(call)}"
+
+
+def _describe_caches(settings: Settings) -> str:
+    """Raises Misconfigured SETTING_INVALID if a Redis is missing or does not answer."""
+    if redis := wiring.open_redis_cache(settings):
+        redis.check()
+    hours = f"for {settings.cache_hours:g} hours"
+    voices = {"bucket": "in the control bucket", "redis": f"in Redis {hours}"}
+    speech = {"off": "not kept", "bucket": f"kept in the control bucket {hours}"}
+    kept = speech.get(settings.speech_cache, f"kept in Redis {hours}")
+    return f"voiceprints are {voices[settings.voice_cache]}; the speech of items is {kept}"
 
 
 def _describe_tokens(settings: Settings) -> str:

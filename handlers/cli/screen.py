@@ -25,6 +25,7 @@ STAGES = {
     "consent": "checking consent",
     "prepare": "preparing the reference",
     "enrol": "learning the voice (once per voice, about half a minute)",
+    "cache": "looking for speech that is kept",
     "speak": "speaking",
     "shape": "setting level and rate",
     "watermark": "embedding the watermark",
@@ -212,6 +213,9 @@ class Progress:
         elif name in self._spoken:
             self.print(f"{name}: {self._pace(name)} ({at})")
             del self._spoken[name]
+        elif item.cached and item.output:
+            seconds = item.output.duration_s
+            self.print(f"{name}: {seconds:.1f} s of speech that was kept ({at})")
         else:
             self.print(f"{name}: made before ({at})")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from core.errors import Misconfigured, missing_extra
+from core.storage.redis_cache import connect
 
 if TYPE_CHECKING:
     from core.settings import Settings
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("voicedrop.tokens")
 
 LEASE_SECONDS = 60.0
-TIMEOUT_SECONDS = 1.0
-"""Timeout of a request to Redis, during which a notification waits for its token."""
-
 ACQUIRE_SCRIPT = """
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1e6
@@ -83,7 +80,7 @@ class RedisTokens:
     """
 
     def __init__(self, url: str, limit: int, name: str, *, lease: float = LEASE_SECONDS) -> None:
-        self._redis, self._error = _connect(url)
+        self._redis, self._error = connect(url)
         self._acquire = self._redis.register_script(ACQUIRE_SCRIPT)
         self._renew = self._redis.register_script(RENEW_SCRIPT)
         self._name, self._limit, self._lease = name, limit, lease
@@ -135,29 +132,6 @@ class RedisTokens:
         except self._error as exc:
             # The lease expires by itself, or is renewed the next time.
             log.warning("redis does not answer", extra={"error": type(exc).__name__})
-
-
-def _connect(url: str) -> tuple[Any, type[Exception]]:
-    """Return a client without retries, and the class of its errors. No message may quote the URL,
-    because it contains a password."""
-    try:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-    except ImportError:
-        package = "The package redis, which VOICEDROP_REDIS needs,"
-        raise missing_extra(package, "redis", "SETTING_INVALID") from None
-    try:
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError:
-        message = "VOICEDROP_REDIS must be redis://[[user]:password@]host[:port][/database]."
-        raise Misconfigured("SETTING_INVALID", message) from None
-    return client, redis.RedisError
 
 
 def create_tokens(settings: Settings) -> Tokens:

@@ -106,7 +106,7 @@ def test_the_worker_can_keep_everything_in_the_control_bucket_but_protections() 
         *(keys.lease_key("a"), keys.reason_key("a"), keys.dead_letter_key("a")),
         *(keys.pending_key("refs/a.wav", "a"), keys.quota_key("2026-01-01"), keys.plan_key("a")),
         *(keys.shard_key("a", 1), keys.queue_key("a"), keys.LOG_REFUSED + "a"),
-        *(keys.voice_key_key(digest), keys.voiceprint_key(digest, "a")),
+        *(keys.voice_key_key(digest), keys.cached_key(digest, f"{keys.SPOKEN}a")),
         *(
             keys.statement_check_key(digest, digest, "mix", "best"),
             keys.unbound_voiceprint_key("a"),

@@ -22,6 +22,7 @@ def test_after_a_withdrawal_nothing_is_spoken_and_nothing_biometric_is_left() ->
     assert sum(one.removed for one in played) > HISTORIES / 10
     assert sum(one.split_jobs for one in played) > HISTORIES / 10
     assert sum(one.joined for one in played)
+    assert sum(one.cached for one in played)
 
 
 @pytest.mark.repeats

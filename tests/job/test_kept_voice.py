@@ -23,7 +23,7 @@ from core.job.kept_voice import Examination, KeptVoice
 from core.job.runtime import Runtime
 from core.result.document import Result
 from core.speech import reference
-from core.storage.object_keys import voiceprint_key
+from core.storage.object_keys import cached_key
 from tests.support.present import present
 from tests.support.recordings.cases import long_speech
 from tests.support.recordings.files import pack
@@ -69,7 +69,7 @@ class Place:
 
     @property
     def key(self) -> str:
-        return voiceprint_key(self.recording, self.name)
+        return cached_key(self.recording, self.name)
 
     @property
     def context(self) -> Context:

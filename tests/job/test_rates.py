@@ -129,6 +129,7 @@ def test_pauses_labels_and_speed_are_no_part_of_the_rate(tmp_path: Path) -> None
         {"id": "a", "text": "x" * 40, "speed": 2.0, "pause_ms": 500},
         {"id": "b", "text": "y" * 20},
         {"id": "kept", "text": "z" * 90},
+        {"id": "cached", "text": "z" * 90},
     ]
     job = job_of(items=items, label={"cue": cue, "profile": "cn"})
     extra = aigc.lead_seconds(cue) + aigc.trail_seconds(cue)
@@ -137,8 +138,9 @@ def test_pauses_labels_and_speed_are_no_part_of_the_rate(tmp_path: Path) -> None
         made("a", 1.0 + 0.5 + extra, speak=3.0, encode=1.0),
         made("b", 1.0 + extra, speak=2.0),
         made("kept", 9.0),
+        made("cached", 9.0, cache=0.5, encode=1.5),
     ]
-    rates.measure_items(job, results, work_s=3.0)  # on two lanes
+    rates.measure_items(job, results, work_s=4.0)  # on two lanes
     rates.store(runtime.control, runtime.keys)
     learned = rates.read(runtime.control, runtime.keys)
     assert learned.items == {"en": 2}

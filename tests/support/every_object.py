@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from core.job import attempt, commit, erasure, lease, object_record, waiting
 from core.job.attempt import DeadLetter
 from core.job.quota import Quota, _entries
 from core.job.rates import Learned, Rates
-from core.job.runtime import Runtime
+from core.job.runtime import Runtime, Stopwatch
+from core.job.speech_cache import open_speech_cache
 from core.job.statement_check import KeptCheck
 from core.manifest.fields import Subtitle
 from core.result import tombstone
@@ -41,7 +42,10 @@ from core.storage.port import Store
 from core.tlog import log, tiles
 from core.tlog.leaf import Leaf
 from core.trace import trace
+from core.voice import SpeechChunk, Voiceprint
 from handlers import jobs
+from tests.support.manifests import of_item
+from tests.support.present import present
 from tests.support.runtime import (
     REFERENCE,
     consent_record,
@@ -446,7 +450,32 @@ def _voices(runtime: Runtime) -> Iterable[Kind]:
         bucket="control",
         keys=(places[0], places[1]),
         read=_voiceprint_reader(runtime, places, recordings),
-        made_by=("voiceprint_key",),
+        made_by=("cached_key",),
+    )
+    voiceprint = Voiceprint(fingerprint="buzz/1", data=b"buzz")
+    caching = replace(runtime, speech_cache="bucket")
+    spoken = [present(open_speech_cache(one, voiceprint, caching)) for one in recordings]
+    item = of_item().items[0]
+    for index, cache in enumerate(spoken):
+        samples = np.full(9, index, np.float32)
+        with cache.keeping(item, 0, [SpeechChunk(samples, 9)], Stopwatch(runtime, "")):
+            pass
+
+    def read_spoken(runtime: Runtime, index: int) -> Any:
+        cache = open_speech_cache(
+            recordings[index], voiceprint, replace(runtime, speech_cache="bucket")
+        )
+        chunks = cache.read(item, 0, Stopwatch(runtime, "")) if cache else None
+        return chunks and [chunk.samples.tobytes() for chunk in chunks]
+
+    names = (i.key for r in recordings for i in runtime.control.list(keys.voice_prefix(r)))
+    spoken_keys = [key for key in names if keys.is_spoken_key(key)]
+    yield Kind(
+        name="spoken item",
+        bucket="control",
+        keys=(spoken_keys[0], spoken_keys[1]),
+        read=read_spoken,
+        made_by=("cached_key",),
     )
     former = []
     for name in ("a" * 64, "b" * 64):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shutil
 import socket
+import socketserver
+import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+
+from tests.support.kms_server import write_certificate
 
 PASSWORD = "redis-password-3f9a"
 
@@ -66,3 +71,34 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def over_tls(server: RedisServer, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the address of the server over TLS and the file of the certificate: a tunnel, because
+    the Valkey of the package has no TLS."""
+
+    class Tunnel(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", server.port)) as redis:
+                threading.Thread(target=_copy, args=(redis, self.request), daemon=True).start()
+                _copy(self.request, redis)
+
+    certificate = write_certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as tunnel:
+        tunnel.daemon_threads = True
+        tunnel.socket = context.wrap_socket(
+            tunnel.socket, server_side=True, do_handshake_on_connect=False
+        )
+        threading.Thread(target=tunnel.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"rediss://:{PASSWORD}@127.0.0.1:{tunnel.server_address[1]}/0", certificate
+        tunnel.shutdown()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)

@@ -29,6 +29,8 @@ def test_effective_settings_are_listed_without_secrets() -> None:
         VOICEDROP_MARK="quiet", VOICEDROP_REDIS=redis, FC_REGION="cn-hangzhou"
     )
     assert "VOICEDROP_MARK=quiet (environment)" in listed_lines
+    kept = "voiceprints are in the control bucket; the speech of items is not kept"
+    assert f"ok   caches: {kept}" in listed_lines
     assert "VOICEDROP_REDIS=set (environment)" in listed_lines
     assert "VOICEDROP_OSS_REGION=cn-hangzhou (environment)" in listed_lines
     assert "VOICEDROP_CONSENT=required (default)" in listed_lines
@@ -42,6 +44,19 @@ def test_the_prices_are_said_or_refused() -> None:
     assert "ok   prices: an hour 0.374 USD, a call 2e-05 USD" in said
     (wrong,) = (line for line in run_doctor(VOICEDROP_PRICES="cpu=4") if "prices:" in line)
     assert wrong.startswith("BAD  prices: SETTING_INVALID: VOICEDROP_PRICES: currency must be")
+
+
+def test_what_is_kept_where_is_said_or_refused() -> None:
+    said = run_doctor(VOICEDROP_SPEECH_CACHE="bucket", VOICEDROP_CACHE_HOURS="1.5")
+    (line,) = (line for line in said if "caches:" in line)
+    assert line.endswith("the speech of items is kept in the control bucket for 1.5 hours")
+    dead = "redis://127.0.0.1:1/0"
+    (line,) = (
+        line
+        for line in run_doctor(VOICEDROP_VOICE_CACHE="redis", VOICEDROP_REDIS=dead)
+        if "caches:" in line
+    )
+    assert line.startswith("BAD  caches: SETTING_INVALID: The Redis of VOICEDROP_REDIS does not")
 
 
 def test_the_common_folder_is_listed_for_each_bucket() -> None:

@@ -21,6 +21,7 @@ from core.errors import JobError
 from core.job import lanes, lease
 from core.job.quota import Quota
 from core.job.runtime import Runtime, Waiting
+from core.settings import SpeechCacheStore
 from core.voice import SpeechChunk, Voiceprint
 from core.voice.kokoro.text import KokoroFrontend
 from handlers import oss
@@ -101,6 +102,7 @@ class Simulation:
     max_attempts: int = 5
     shard_items: int = 200
     lanes: int = 1
+    speech_cache: SpeechCacheStore = "off"
     on_shard: Callable[[str], None] = lambda key: None
     """Called with the key of every new shard, as the trigger on the control bucket is."""
     quota: Quota = field(default=Quota())
@@ -146,6 +148,7 @@ class Simulation:
             max_attempts=self.max_attempts,
             shard_items=self.shard_items,
             lanes=self.lanes,
+            speech_cache=self.speech_cache,
             quota=self.quota,
         )
 

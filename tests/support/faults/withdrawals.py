@@ -22,6 +22,7 @@ from core.consent import gate, records, withdrawal
 from core.consent.gate import ConsentRegister
 from core.consent.withdrawal import WithdrawalNote, find_withdrawals
 from core.job import kept_voice, withdrawn
+from core.job.speech_cache import SpeechCache
 from core.manifest.resolve import job_id
 from core.result.document import Result
 from core.storage.object_keys import SEALED_SUFFIX, job_id_of, queue_key, voice_key_key
@@ -77,6 +78,8 @@ class WithdrawalHistory:
     """Outputs that were deleted and named."""
     orphans: int = 0
     """Outputs that a sweep deleted."""
+    cached: int = 0
+    """Items whose words were spoken before."""
     split_jobs: int = 0
     joined: int = 0
     faults: int = 0
@@ -105,6 +108,7 @@ class _Run:
         if self.rng.random() < 0.4:
             self.simulation.shard_items = self.rng.choice([1, 2])
         self.simulation.lanes = Random(f"{seed} lanes").choice([1, 2])
+        self.simulation.speech_cache = Random(f"{seed} cache").choice(["off", "bucket"])
         self.jobs: dict[str, str] = {}
         """Key of a manifest that uses the withdrawn voice -> key of its consent record."""
         self.ids: dict[str, str] = {}
@@ -348,6 +352,7 @@ class _Run:
             code = item.error.code if item.error else item.status
             if key in self.jobs:
                 self.history.outcomes.append(code)
+            self.history.cached += item.cached
             removed = [n.pointer for n in item.notices if n.code == "OUTPUT_REMOVED"]
             self.history.removed += len(removed)
             assert not removed or code == "CONSENT_REVOKED"
@@ -400,6 +405,7 @@ NOT_SWEPT = (ConsentRegister, "complete_withdrawal", None)
 BROKEN = {
     "not-read-before-signing": partial(_broken, (withdrawn, "find_withdrawn", {})),
     "kept-without-a-look": partial(_broken, (kept_voice, "_refuse_withdrawn", None), NOT_SWEPT),
+    "speech-kept-without-a-look": partial(_broken, NOT_SWEPT, (SpeechCache, "_forget", None)),
     "by-key-alone": partial(_broken, (ConsentRegister, "find_withdrawals", [])),
     "orphans-stay": partial(_broken, (withdrawn, "remove_unclaimed", [])),
     "replaced-is-forgotten": partial(_broken, (gate, "_is_noted", True)),
