@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -124,6 +126,20 @@ def test_the_job_ran_and_what_failed_was_logged(outcome: Outcome) -> None:
     assert "redis does not answer" in log
     assert log.count("***") > 20
     assert '"code":"INTERNAL"' in stored
+
+
+@pytest.mark.slow
+def test_every_line_of_a_request_states_its_id(outcome: Outcome) -> None:
+    request, found = "", []
+    for line in outcome.log.splitlines():
+        if begun := re.fullmatch("FC Invoke Start RequestId: (.+)", line):
+            request = begun[1]
+        elif line.startswith("FC Invoke End"):
+            request = ""
+        elif request and line.startswith("{"):
+            found.append(json.loads(line) | {"expected": request})
+    assert {"job finished", "speak", "request failed"} <= {line["message"] for line in found}
+    assert all(line["request_id"] == line["expected"] for line in found)
 
 
 @pytest.mark.slow
