@@ -34,6 +34,7 @@ EXTRAS = {
     "yue": "Cantonese",
     "asr": "whisper, which checks the spoken words",
     "redis": "limits shared by several instances",
+    "metrics": "Prometheus metrics",
     "bench": "libraries that benchmarks compare with",
     "fuzz": "guided fuzzing",
     "upgrade": "tools that update the lock",

@@ -30,7 +30,6 @@ LINE = {
 @pytest.fixture(scope="module")
 def page() -> Iterator[str]:
     """The page of metrics after two jobs, a refused task, a crash and a failed request."""
-    pytest.importorskip("prometheus_client")
     port = metrics.start("127.0.0.1:0")
     job_log.log.info(job_log.FINISHED, extra=LINE)
     job_log.log.info(job_log.FINISHED, extra=LINE | {"cost": None, "billed_s": None})
