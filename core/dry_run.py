@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from core.batch import parts
-from core.errors import JobError, Refused
+from core.errors import JobError, Notice, Refused
 from core.job import admission, enrolment
 from core.job.accept import AcceptedJob
 from core.job.admission import Admitted
@@ -26,6 +26,7 @@ from core.manifest.resolve import Item, Job
 from core.result import document
 from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
+from core.text.spoken import check_speakable
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
 """Approximate characters per second of finished speech at speed 1, by language; like the next three
@@ -52,7 +53,7 @@ def validate(
     """The result of a dry run. Items that an earlier job made cost nothing and need no voice."""
     job, to_make = accepted.job, accepted.to_make
     voices = admission.admit_voices(to_make, runtime, stopwatch)
-    errors = _errors_by_item(to_make, voices, runtime)
+    errors, left_out = _errors_by_item(to_make, voices, runtime)
     result = msgspec.structs.replace(
         result,
         voices=enrolment.describe_voices(job, voices),
@@ -61,7 +62,10 @@ def validate(
     )
     with _without_garbage_collection():
         items = [failed_item(bad.id, bad.index, bad.error) for bad in job.errors]
-        items += [_validated(item, errors.get(item.index)) for item in job.items]
+        items += [
+            _validated(item, errors.get(item.index), left_out.get(item.index, []))
+            for item in job.items
+        ]
         items.sort(key=lambda item: item.index)
         return _add_items(result, items, runtime)
 
@@ -79,7 +83,7 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _validated(item: Item, error: JobError | None) -> ItemResult:
+def _validated(item: Item, error: JobError | None, left_out: list[Notice]) -> ItemResult:
     if error:
         return failed_item(item.id, item.index, error, item)
     return ItemResult(
@@ -87,7 +91,7 @@ def _validated(item: Item, error: JobError | None) -> ItemResult:
         index=item.index,
         status="validated",
         voice=item.voice,
-        notices=list(item.notices),
+        notices=[*item.notices, *left_out],
         meta=item.meta,
     )
 
@@ -190,10 +194,11 @@ def _estimate_language(items: list[Item], job: Job, learned: Learned) -> Languag
 
 def _errors_by_item(
     job: Job, voices: Mapping[str, Admitted | JobError], runtime: Runtime
-) -> dict[int, JobError | None]:
-    """Index of an item -> why it cannot be spoken; None if it can."""
+) -> tuple[dict[int, JobError | None], dict[int, list[Notice]]]:
+    """Index of an item -> why it cannot be spoken, None if it can; and what is left out of it."""
     known: dict[_Use, JobError | None] = {}
     errors: dict[int, JobError | None] = {}
+    left_out: dict[int, list[Notice]] = {}
     for item in job.items:
         voice = voices[item.voice]
         if isinstance(voice, JobError):
@@ -204,7 +209,15 @@ def _errors_by_item(
         if use not in known:
             known[use] = _error(voice, use, runtime)
         errors[item.index] = known[use]
-    return errors
+        if known[use] is None:
+            try:
+                pointer = item.pointer + "/text"
+                notices = check_speakable(item.text, item.language, runtime.front_end, pointer)
+            except Refused as exc:
+                errors[item.index] = exc
+            else:
+                left_out |= {item.index: notices} if notices else {}
+    return errors, left_out
 
 
 def _error(voice: Admitted, use: _Use, runtime: Runtime) -> JobError | None:

@@ -29,6 +29,7 @@ from core.label import aigc
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, LabelUsed, Output, Watermark
 from core.storage.object_keys import output_key
+from core.text.spoken import check_speakable
 from core.trace import registry
 from core.version import VERSION
 from core.voice import SpeechChunk
@@ -108,6 +109,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         return stored
     fingerprint = fingerprint_of(item, recordings, engine)
     stopwatch = run.stopwatch(item.id)
+    left_out = check_speakable(item.text, item.language, runtime.front_end, item.pointer + "/text")
     seed = _seed(item, recordings)
     cached = voice.speech.read(item, seed, stopwatch) if voice.speech else None
     spoken = cached or _speak(item, voice, seed, run, stopwatch)
@@ -134,7 +136,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         cached=cached is not None,
         redrawn=sum(len(sentence.retry_reasons) for sentence in spoken),
         timings=stopwatch.seconds,
-        notices=waived,
+        notices=[*left_out, *waived],
         sentences=subtitles.shift_sentences(sentences, lead) if item.subtitle else [],
     )
     store = voice.speech if cached is None else None

@@ -60,7 +60,7 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
     _refuse_unsafe(text, kinds, pointer)
     notices = [Notice("TEXT_BIDI", pointer=pointer)] if "invisible" in kinds else []
     if dropped := [c for c in count if classify(c).kind == "picture"]:
-        notices.append(Notice("TEXT_DROPPED_CHARS", _name_dropped(dropped), pointer))
+        notices.append(Notice("TEXT_DROPPED_CHARS", name_dropped(dropped), pointer))
     if notices:
         text = "".join(c for c in text if classify(c).kind not in ("invisible", "picture"))
     if "word" not in kinds:
@@ -70,7 +70,7 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
     return unicodedata.normalize("NFC", text).strip(), notices
 
 
-def _name_dropped(characters: Sequence[str]) -> str:
+def name_dropped(characters: Sequence[str]) -> str:
     """Name the first five characters by themselves, if that shows anything, and by their code."""
     names = [
         f"{c} (U+{ord(c):04X})" if unicodedata.category(c)[0] == "S" else f"U+{ord(c):04X}"

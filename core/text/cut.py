@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from core.errors import Refused
+from core.text.en_abbreviations import ends_no_sentence
+from core.text.en_numbers import ADDRESS
 
 _SPLITS = "，。？！,.?!~:：—…"
 _MARKS = frozenset("!?…,.- ") | frozenset("，。？！~:：—、；;\n")
@@ -20,9 +22,7 @@ _RUN = re.compile(r"([!?…,.\-])[!?…,.\-]+")
 _END = re.compile(
     r"[。！？!?…]+[”’」』）】\"')\]]*\s*|(?<=[^\d\s.])\.+[\"')\]]*(?=\s|$)\s*|(?<=\d)\.(?=\s|$)\s*|\n+"
 )
-_ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|No|e\.g|i\.e|[ap]\.m|(?:[A-Z]\.)+[A-Z])\.\s*$"
-)
+_ADDRESS = re.compile(ADDRESS)
 _CLAUSE = re.compile(r"(?<=[，、；：])|(?<=[,;:])(?=\s)|(?<=[—])")
 
 
@@ -153,11 +153,15 @@ def _comma_for_dash(match: re.Match[str]) -> str:
 
 
 def split_sentences(text: str) -> Iterator[str]:
-    """Split after sentence punctuation and at line ends, but not after `Dr.` or an initial."""
+    """Split after sentence punctuation and at line ends, but not after an abbreviation (`Dr.`), an
+    initial, or within an address."""
     start = 0
+    inside = {at for match in _ADDRESS.finditer(text) for at in range(match.start(), match.end())}
     for end in _END.finditer(text):
         sentence = text[start : end.end()]
-        if "\n" not in end.group() and _ABBREVIATION.search(sentence):
+        if end.end() - 1 in inside or (
+            "\n" not in end.group() and ends_no_sentence(sentence, text[end.end() : end.end() + 9])
+        ):
             continue
         if sentence.strip():
             yield sentence.strip()

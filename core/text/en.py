@@ -5,9 +5,11 @@ from __future__ import annotations
 import lzma
 import re
 import unicodedata
+from collections.abc import Callable
 
 from core.inference import LoadedOnce
 from core.text import en_tags
+from core.text.en_capitals import EMPHASISED, lower_capitals
 from core.text.en_compound import split_compound
 from core.text.en_g2p import predict_arpabet
 from core.text.en_numbers import expand
@@ -49,7 +51,7 @@ def phonemise(text: str) -> Pronunciation:
     spoken = normalise(text)
     tokens = _TOKEN.findall(spoken)
     ambiguous = any(token.lower() in en_tags.homographs() for token in tokens)
-    tags = en_tags.tag_words(tokens) if ambiguous else [""] * len(tokens)
+    tags = en_tags.tag_sentence(tokens) if ambiguous else [""] * len(tokens)
     words = zip(tokens, tags, [*tokens, ""][1:], strict=True)
     sounds = [phone for word in words for phone in _phones_of_token(*word)]
     phones = ["-" if phone == "'" else phone for phone in sounds]
@@ -60,7 +62,7 @@ def phonemise(text: str) -> Pronunciation:
 def normalise(text: str) -> str:
     """Return letters, spaces and `'.,?!-`; everything else is written as words or dropped."""
     text = re.sub(r"(?<=\w)’(?=\w)", "'", text.translate(_WIDE)).replace("’", "")
-    text = expand(_lower_capitals(text))
+    text = expand(lower_capitals(text, lambda word: word in _dictionary()))
     decomposed = unicodedata.normalize("NFD", text)
     text = "".join(char for char in decomposed if not unicodedata.combining(char))
     text = re.sub(r"\s*:(?=\s|$)", ",", text)
@@ -71,14 +73,6 @@ def normalise(text: str) -> str:
     text = re.sub(r"(?<![A-Za-z])-|-(?![A-Za-z])", " ", text)
     text = re.sub(r"[A-Za-z']+", lambda word: _space_capitals(word[0]), text)
     return re.sub(r"\s+", " ", _RUN.sub(lambda run: run[1] + " ", text)).strip()
-
-
-def _lower_capitals(text: str) -> str:
-    """Lower-case a text all in capitals, unless most of its words are unknown abbreviations."""
-    words = re.findall(r"[A-Za-z]{2,}", text)
-    all_capitals = len(words) > 2 and not any(char.islower() for char in text)
-    known = sum(word.lower() in _dictionary() for word in words)
-    return text.lower() if all_capitals and 2 * known > len(words) else text
 
 
 def _expand_initials(match: re.Match[str]) -> str:
@@ -95,7 +89,7 @@ def _space_capitals(word: str) -> str:
     base = re.sub(r"'s$|s$", "", word)
     whole = word.startswith(_NAME_PREFIXES) or (base.isupper() and len(base) > 3)
     known = plain in _dictionary() or base.lower() in _dictionary()
-    if (whole and known) or base in _SAID_AS_WORDS:
+    if (whole and known) or base in _SAID_AS_WORDS or base in EMPHASISED:
         return word
     if base.isupper():
         return " ".join(base) + ("" if base == word else "'s")
@@ -120,7 +114,8 @@ def _phones_of_token(token: str, tag: str, following: str) -> Phones:
 
 
 def _phones_of_word(token: str) -> Phones:
-    """Read a word by the dictionary, as a name, by letters, by parts, or by the network."""
+    """Read a word by the dictionary, as a name, by letters, as an inflected form, by parts that are
+    words, or by the network."""
     word = token.lower()
     known = _dictionary().get(word) if len(word) > 1 else None
     if known or (token.istitle() and (known := _dictionary().get(token.capitalize()))):
@@ -129,20 +124,62 @@ def _phones_of_word(token: str) -> Phones:
         return _add_possessive(_phones_of_word(token[:-2]))
     if len(word) <= 3:
         return tuple(phone for letter in word for phone in _phones_of_letter(letter))
-    parts = word.split("-") if "-" in word else split_compound(word)
-    if len(parts) == 1:
-        return predict_arpabet(word)
-    return tuple(phone for part in parts if part for phone in _phones_of_word(part))
+    if "-" in word:
+        return tuple(phone for part in word.split("-") if part for phone in _phones_of_word(part))
+    return _phones_of_inflected(word) or _phones_of_compound(word) or predict_arpabet(word)
+
+
+def _phones_of_inflected(word: str) -> Phones:
+    """Return the phones of a known word with the ending -s, -ed, -ing, -er or -ly; else nothing."""
+    for ending, stems, add in _ENDINGS if len(word) <= _LONGEST_INFLECTED else ():
+        root = word.removesuffix(ending)
+        if root == word or len(root) < 3:
+            continue
+        if ending[0] in "ei" and root[-1] == root[-2]:
+            stems = (*stems, "<")  # stopping, stopped: without the doubled consonant
+        for stem in (root[:-1] if stem == "<" else root + stem for stem in stems):
+            if phones := _dictionary().get(stem) or _phones_of_inflected(stem):
+                return add(phones)
+    return ()
+
+
+def _phones_of_compound(word: str) -> Phones:
+    """Return the phones of a word that consists of known words; else nothing."""
+    parts = split_compound(word)
+    if not all(part in _dictionary() and (len(part) > 2 or part in _SHORT) for part in parts):
+        return ()
+    return tuple(phone for part in parts for phone in _dictionary()[part])
 
 
 def _phones_of_letter(letter: str) -> Phones:
     return ("EY1",) if letter == "a" else _dictionary().get(letter, (letter,))
 
 
+def _add_past(phones: Phones) -> Phones:
+    if phones[-1] in ("T", "D"):
+        return (*phones, "AH0", "D")
+    return (*phones, "T" if phones[-1] in _VOICELESS | _SIBILANTS - _VOICED else "D")
+
+
 def _add_possessive(phones: Phones) -> Phones:
     if phones[-1] in _VOICELESS:
         return (*phones, "S")
     return (*phones, "AH0", "Z") if phones[-1] in _SIBILANTS else (*phones, "Z")
+
+
+_LONGEST_INFLECTED = 30
+_VOICED = frozenset({"Z", "ZH", "JH"})
+_SHORT = frozenset("on in up at to of by my we he it is no so go do me or as an be".split())  # noqa: SIM905
+_ENDINGS: tuple[tuple[str, tuple[str, ...], Callable[[Phones], Phones]], ...] = (
+    ("ies", ("y",), _add_possessive),
+    ("es", ("", "e"), _add_possessive),
+    ("s", ("",), _add_possessive),
+    ("ed", ("", "e"), _add_past),
+    ("ing", ("", "e"), lambda phones: (*phones, "IH0", "NG")),
+    ("er", ("", "e"), lambda phones: (*phones, "ER0")),
+    ("ly", ("",), lambda phones: (*phones, "L", "IY0")),
+    ("ness", ("",), lambda phones: (*phones, "N", "AH0", "S")),
+)
 
 
 @LoadedOnce

@@ -77,3 +77,10 @@ def bare_number(digits: str) -> str:
     if re.fullmatch(r"0\d+", digits):
         return spell_digits(digits)
     return cardinal(digits)
+
+
+def code_number(digits: str) -> str:
+    """Read a number in a code: four digits in pairs, `3770` as `thirty-seven seventy`."""
+    if len(digits) == 4 and digits[0] != "0":
+        return year(digits)
+    return bare_number(digits)

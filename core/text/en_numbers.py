@@ -3,95 +3,98 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
-from core.text.digits import to_ascii_digits
-from core.text.en_cardinal import bare_number, cardinal, integer_words, ordinal, spell_digits, year
+from core.text import en_abbreviations
+from core.text.en_abbreviations import MONTHS, Match, Rule
+from core.text.en_cardinal import (
+    bare_number,
+    cardinal,
+    code_number,
+    integer_words,
+    ordinal,
+    spell_digits,
+    year,
+)
+from core.text.en_units import (
+    CURRENCY_CODES,
+    GREEK,
+    MONEY,
+    OPERATORS,
+    POWERS,
+    SCALES,
+    SYMBOLS,
+    TYPED_SIGNS,
+    UNITS,
+)
+from core.text.plain import roman_number, to_plain
 
-Match = re.Match[str]
-
-_MONTHS = (  # noqa: SIM905
-    "January February March April May June July August September October November December"
-).split()
-_UNITS = {
-    "km/h": ("kilometer per hour", "kilometers per hour"),
-    "mph": ("mile per hour", "miles per hour"),
-    "m/s": ("meter per second", "meters per second"), "kWh": ("kilowatt hour", "kilowatt hours"),
-    "m²": ("square meter", "square meters"), "km²": ("square kilometer", "square kilometers"),
-    "m³": ("cubic meter", "cubic meters"), "km": ("kilometer", "kilometers"),
-    "cm": ("centimeter", "centimeters"), "mm": ("millimeter", "millimeters"),
-    "kg": ("kilogram", "kilograms"), "mg": ("milligram", "milligrams"), "g": ("gram", "grams"),
-    "ml": ("milliliter", "milliliters"), "mL": ("milliliter", "milliliters"),
-    "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
-    "GHz": ("gigahertz", "gigahertz"), "Hz": ("hertz", "hertz"), "GB": ("gigabyte", "gigabytes"),
-    "MB": ("megabyte", "megabytes"), "KB": ("kilobyte", "kilobytes"),
-    "TB": ("terabyte", "terabytes"),
-    "Mbps": ("megabit per second", "megabits per second"), "kW": ("kilowatt", "kilowatts"),
-    "ms": ("millisecond", "milliseconds"), "min": ("minute", "minutes"), "hrs": ("hour", "hours"),
-    "hr": ("hour", "hours"), "°C": ("degree celsius", "degrees celsius"),
-    "℃": ("degree celsius", "degrees celsius"), "°F": ("degree fahrenheit", "degrees fahrenheit"),
-    "℉": ("degree fahrenheit", "degrees fahrenheit"), "°": ("degree", "degrees"),
-    "ft": ("foot", "feet"), "lbs": ("pound", "pounds"), "lb": ("pound", "pounds"),
-    "oz": ("ounce", "ounces"), "tbsp": ("tablespoon", "tablespoons"), "mi": ("mile", "miles"),
-    "tsp": ("teaspoon", "teaspoons"), "m": ("meter", "meters"), "L": ("liter", "liters"),
-    "h": ("hour", "hours"), "s": ("second", "seconds"), "dB": ("decibel", "decibels"),
-    "W": ("watt", "watts"), "V": ("volt", "volts"),
-}  # fmt: skip
-_MONEY = {
-    "US$": ("dollar", "dollars", "cent", "cents"), "$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"), "€": ("euro", "euros", "cent", "cents"),
-    "¥": ("yen", "yen", "sen", "sen"), "￥": ("yuan", "yuan", "fen", "fen"),
-    "₹": ("rupee", "rupees", "paisa", "paise"),
-}  # fmt: skip
-_ABBREVIATIONS = {
-    "Mr.": "Mister", "Mrs.": "Missus", "Ms.": "Miz", "Dr.": "Doctor", "Prof.": "Professor",
-    "Jr.": "Junior", "Sr.": "Senior", "St.": "Saint", "vs.": "versus", "approx.": "approximately",
-    "dept.": "department", "e.g.": "for example", "i.e.": "that is", "w/": "with", "Ave.": "Avenue",
-    "24/7": "twenty-four seven",
-}  # fmt: skip
+_CONTEXT = 40
+"""Characters before a number that can tell what it is."""
 _ADDRESS_MARKS = {
     "@": " at ", ".": " dot ", "/": " slash ", "-": " dash ", "_": " underscore ", ":": " colon ",
     "?": " question mark ", "=": " equals ", "&": " and ", "#": " hash ", "+": " plus ",
 }  # fmt: skip
-_OPERATORS = {
-    "+": " plus ", "-": " minus ", "−": " minus ", "×": " times ", "*": " times ",
-    "÷": " divided by ", "/": " divided by ", "=": " Equals ",
-}  # fmt: skip
-_SYMBOLS = {"%": " percent", "&": " and ", "+": " plus ", "=": " equals ", "@": " at ", "#": " "}
-_ROMANS = {
-    "II": 2, "III": 3, "IV": 4, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "XI": 11, "XII": 12,
-    "XIII": 13, "XIV": 14, "XV": 15, "XVI": 16, "XVII": 17, "XVIII": 18, "XIX": 19, "XX": 20,
-}  # fmt: skip
-_REGNAL = frozenset(
-    "Louis Henry George Edward Charles William James Richard Elizabeth Mary John Pius Benedict "  # noqa: SIM905
-    "Francis Paul Philip Ferdinand Napoleon Alexander Catherine Peter Nicholas Frederick".split()
+_HEADINGS = (
+    "Chapter|Part|Book|Volume|Act|Scene|Section|Article|Title|Appendix|Figure|Table|Type|Phase|"
+    "Stage|Level|Grade|Class|Unit|Lesson|Season|Episode|War|Bowl|Mark|Schedule|Canto|Category|Step|"
+    "Group|Region|Division|Tier|Round|Version|Psalm|Annex|Exhibit|Paragraph|Rule|Amendment|Factor"
 )
+_TITLES = "King|Queen|Pope|Emperor|Empress|Tsar|Czar|Prince|Princess|Duke|Sultan|Kaiser|Saint"
+_REGNAL = (
+    "Louis|Henry|George|Edward|Charles|William|James|Richard|Elizabeth|Mary|John|Pius|Benedict|"
+    "Francis|Paul|Philip|Ferdinand|Napoleon|Alexander|Catherine|Peter|Nicholas|Frederick|Leo|"
+    "Gregory|Innocent|Clement|Urban|Leopold|Wilhelm|Ivan|Rudolf|Otto|Gustav|Carl|Christian|"
+    "Ramses|Ptolemy|Darius|Xerxes|Alfonso|Isabella|Stephen|Robert|David|Albert|Victoria"
+)
+_SAID = (
+    r"\s(?:am|was|have|had|will|would|can|could|do|did|think|know|like|love|want|wrote|write|read|"
+    r"saw|see|made|make|mean|need|met|played|watched|said|say|found|got|just|never|also|really|"
+    r"always|use|used|feel|felt|went|took|bought|finished|started|enjoyed)\b"
+)
+"""After `I`, which is then no number: the chapter I read."""
+_COUNTED_IN_MILLIONS = (
+    "people|users|views|followers|subscribers|downloads|dollars|copies|units|customers|records|"
+    "words|tokens|parameters|params|residents|visitors|viewers|members|years|jobs|homes|barrels|"
+    "streams|listeners|players|fans|likes|euros|pounds|men|women|children"
+)
+_BEFORE_YEARS = re.compile(
+    r"\b(?:in|since|by|from|until|till|before|after|during|year|early|late|mid|of|and|to|or|the|"
+    r"spring|summer|autumn|fall|winter|circa|around|copyright|class|season)[\s,(-]+$", re.I
+)  # fmt: skip
+_AFTER_AMOUNTS = re.compile(
+    r"\s(?:[a-z]+\s)?(?:people|men|women|children|[a-z]{2,}(?<![sui'])s)\b"
+)  # fmt: skip
+_SCORED = re.compile(
+    r"\b(?:score[ds]?|scoring|won|win|wins|lost|lose|beat|beats|lead|leads|led|ratio|scale|odds|"
+    r"drew|defeated|victory|defeat|mix|mixed)\b[^.!?\d]{0,24}$", re.I
+)  # fmt: skip
+_SCALED = re.compile(r"\s?(?:scale|model|map|ratio|mix|odds|dilution|replica)\b", re.I)
 _HOST = r"[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*"
 ADDRESS = (
     r"(?:https?://|www\.)[!-~]*[A-Za-z0-9/]|[A-Za-z0-9.+_-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
     rf"|(?<![A-Za-z0-9.]){_HOST}\.(?:com|org|net|io|cn|edu|gov|dev|ai|co\.uk)(?![A-Za-z0-9])"
-    r"(?:/[A-Za-z0-9./_-]*[A-Za-z0-9])?"
+    r"(?:/[A-Za-z0-9./_?=&#%-]*[A-Za-z0-9])?"
 )
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 
 
 def expand(text: str) -> str:
     """Rewrite `$2 at 9:30 on Mar 2` as `two dollars at nine thirty on March second`."""
-    text = to_ascii_digits(text)
     for pattern, say in _rules():
         text = pattern.sub(say, text)
     return text
 
 
 def _money(match: Match) -> str:
-    one, many, cent, cents = _MONEY[match["sign"]]
+    sign = match["sign"]
+    one, many, cent, cents = MONEY[CURRENCY_CODES.get(sign, sign)]
     amount, scale = match["amount"].replace(",", ""), match["scale"]
     units, _, part = amount.partition(".")
     if scale or len(part) > 2:
-        large = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion"}
-        word = large.get((scale or "").lower(), scale or "")
-        return f"{cardinal(amount)} {word} {many}"
+        word = SCALES.get((scale or "").lower(), scale or "")
+        return " ".join(filter(None, (cardinal(amount), word, many)))
     parts = []
     if units.strip("0") or not int(part or 0):
         parts.append(f"{cardinal(units)} {one if units.lstrip('0') == '1' else many}")
@@ -103,6 +106,8 @@ def _money(match: Match) -> str:
 
 def _clock(match: Match) -> str:
     """Read a time as written: `a.m.` only if it is there, `p.m.` also for hours above twelve."""
+    if not (match["half"] or match["s"]) and _is_ratio(match):
+        return f"{cardinal(match['h'])} to {cardinal(match['m'])}"
     hour, minute = int(match["h"]), int(match["m"])
     half = re.sub(r"[^apm]", "", (match["half"] or "").lower())
     if hour > 12:
@@ -118,13 +123,19 @@ def _clock(match: Match) -> str:
     return spoken + (f" {half[0].upper()} M" if half else "") + ("." if ends_sentence else "")
 
 
+def _is_ratio(match: Match) -> bool:
+    """Return whether the words around `21:19` say that it is a score or a scale."""
+    before = match.string[max(0, match.start() - _CONTEXT) : match.start()]
+    return bool(_SCORED.search(before) or _SCALED.match(match.string, match.end()))
+
+
 def _date(day: str, month: int, written_year: str = "") -> str:
-    spoken = f"{_MONTHS[month - 1]} {ordinal(day)}"
+    spoken = f"{MONTHS[month - 1]} {ordinal(day)}"
     return f"{spoken}, {year(written_year)}" if written_year else spoken
 
 
 def _month(match: Match) -> int:
-    return [name[:3] for name in _MONTHS].index(match["month"][:3]) + 1
+    return [name[:3] for name in MONTHS].index(match["month"][:3]) + 1
 
 
 def _numeric_date(match: Match) -> str:
@@ -142,8 +153,22 @@ def _address(match: Match) -> str:
 
 
 def _unit(match: Match) -> str:
-    one, many = _UNITS[match["unit"]]
-    return f"{cardinal(match['amount'])} {one if match['amount'] == '1' else many}"
+    one, many = UNITS[match["unit"]]
+    spoken = f"{cardinal(match['amount'])} {one if match['amount'] == '1' else many}"
+    return spoken + (f" per {UNITS[match['per']][0]}" if match["per"] else "")
+
+
+def _power(match: Match) -> str:
+    """Read `2^10` and `10⁶` as powers, but a small raised number after a word as a footnote."""
+    raised = (match[1] or "".join(POWERS[char] for char in match[2] or "")).replace("−", "-")
+    number = raised.lstrip("-")
+    if match[2] and re.search("[a-z]{3}$", match.string[: match.start()][-3:]):
+        return ""
+    if not number.isdigit():
+        return f" to the {number} "
+    if raised in ("2", "3"):
+        return " squared " if raised == "2" else " cubed "
+    return f" to the {'negative ' if raised != number else ''}{ordinal(number)} "
 
 
 def _fraction(match: Match) -> str:
@@ -158,31 +183,65 @@ def _fraction(match: Match) -> str:
     return f"{cardinal(top)} {part}"
 
 
+def _mixed_fraction(match: Match) -> str:
+    whole, top, bottom = match.groups()
+    if not 0 < len(top) <= len(bottom) < 3 or int(top) >= int(bottom):
+        return match[0]
+    part = {"2": "half", "4": "quarter"}.get(bottom) or ordinal(bottom)
+    part = f"a {part}" if top == "1" else f"{cardinal(top)} {part}s"
+    return f"{cardinal(whole)} and {part}"
+
+
 def _decade(match: Match) -> str:
     spoken = year(match[1]) if len(match[1]) == 4 else cardinal(match[1])
     return spoken[:-1] + "ies" if spoken.endswith("y") else spoken + "s"
 
 
 def _roman(match: Match) -> str:
-    number = str(_ROMANS[match[2]])
-    return f"{match[1]} " + (f"the {ordinal(number)}" if match[1] in _REGNAL else cardinal(number))
+    """Read a Roman numeral: an ordinal after the name of a ruler, otherwise a cardinal."""
+    number = str(roman_number(match["roman"]))
+    if number == "0":
+        return match[0]
+    is_ruler = "ruler" in match.re.groupindex
+    return f"{match['kind']} " + (f"the {ordinal(number)}" if is_ruler else cardinal(number))
 
 
 def _telephone(match: Match) -> str:
     return ", ".join(spell_digits(group) for group in re.findall(r"\d+", match[0]))
 
 
+def _code(match: Match) -> str:
+    """Read a code with letters and hyphens, `i7-3770`: four digits in pairs."""
+    spoken = re.sub(r"\d+", lambda digits: f" {code_number(digits[0])} ", match[0])
+    return spoken.replace("-", " ")
+
+
 def _sum(match: Match) -> str:
-    return match[1] + _OPERATORS[match[2]]
+    return match[1] + OPERATORS[match[2]]
 
 
-Rule = tuple[str, Callable[[Match], str]]
+def _thousands(match: Match) -> str:
+    """Read `1k` as a thousand, but 4K, a resolution, as letters."""
+    if match[2] == "K" and match[1] in ("2", "4", "5", "8", "10"):
+        return f"{cardinal(match[1])} K"
+    return f"{cardinal(match[1])} {SCALES[match[2].lower()]}"
+
+
+def _number_in_context(match: Match) -> str:
+    digits, text = match[0], match.string
+    before = text[max(0, match.start() - _CONTEXT) : match.start()]
+    if len(digits) == 4 and before[-1:].isalpha():  # BA2490
+        return f" {code_number(digits)} "
+    if re.fullmatch(r"[12]\d{3}", digits) and before[-1:] not in tuple("-/.,"):
+        is_counted = _AFTER_AMOUNTS.match(text, match.end()) and not _BEFORE_YEARS.search(before)
+        if is_counted or not 1000 < int(digits) < 2100:
+            return f" {cardinal(digits)} "
+    return f" {bare_number(digits)} "
 
 
 def _codes() -> list[Rule]:
     """Return the rules for addresses, abbreviations, dates, times and telephone numbers."""
-    months = "|".join(f"{name[:3]}(?:{name[3:]})?" for name in _MONTHS) + "|Sept"
-    short = "|".join(map(re.escape, _ABBREVIATIONS))
+    months = "|".join(f"{name[:3]}(?:{name[3:]})?" for name in MONTHS) + "|Sept"
     month, date = r"(?:1[0-2]|0?[1-9])", r"(?:[12]\d|3[01]|0?[1-9])"
     day = r"(?P<d>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?"
 
@@ -190,13 +249,12 @@ def _codes() -> list[Rule]:
         return _date(match["d"], _month(match), match["y"] or "")
 
     def day_first(match: Match) -> str:
-        spoken = f"the {ordinal(match['d'])} of {_MONTHS[_month(match) - 1]}"
+        spoken = f"the {ordinal(match['d'])} of {MONTHS[_month(match) - 1]}"
         return f"{spoken}, {year(match['y'])}" if match["y"] else spoken
 
     return [
         (ADDRESS, _address),
-        (rf"(?<![\w/.])({short})(?![\w])", lambda m: _ABBREVIATIONS[m[1]]),
-        (r"\bNo\.\s?(?=\d)", lambda m: "number "),
+        *en_abbreviations.rules(),
         (r"(?<=:[0-5]\d)\s?[-–~]\s?(?=\d)", lambda m: " to "),
         (r"(?<=[ap]m)\s?[-–~]\s?(?=\d)", lambda m: " to "),
         (rf"\b(?P<month>{months})\.?\s{day}(?:,?\s(?P<y>[12]\d{{3}}))?\b(?![:.]\d)", named),
@@ -204,17 +262,28 @@ def _codes() -> list[Rule]:
             rf"\b(?:the )?{day}\s(?:of )?(?P<month>{months})\b\.?(?:,?\s(?P<y>[12]\d{{3}}))?\b",
             day_first,
         ),
-        (rf"\b(?P<y>[12]\d{{3}})-(?P<m>{month})-(?P<d>{date})\b", _numeric_date),
+        (rf"\b(?P<y>[12]\d{{3}})([-/])(?P<m>{month})\2(?P<d>{date})\b", _numeric_date),
+        (r"\b(?P<y>[12]\d{3})\.(?P<m>0\d|1[0-2])\.(?P<d>[012]\d|3[01])\b", _numeric_date),
         (rf"\b(?P<m>{month})/(?P<d>{date})/(?P<y>[12]\d{{3}})\b", _numeric_date),
         (rf"\b(?P<m>{date})/(?P<d>{month})/(?P<y>[12]\d{{3}})\b", _numeric_date),
+        (
+            rf"(?<=\b[Oo]n )(?P<m>{month})/(?P<d>{date})(?![\d/]|\.\d)",
+            lambda m: _date(m["d"], int(m["m"])),
+        ),
         (
             r"\b(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?P<half>\s?[AaPp]\.?[Mm]\b\.?)?(?!\d)",
             _clock,
         ),
-        (r"\b(?P<h>1[0-2]|[1-9])(?P<m>)\s?(?P<half>[ap]\.m\.|[ap]m\b)", _hour),
-        (r"(?<![\w.])(?:\+\d{1,3}[- ]?)?(?:\(\d{3}\)\s?|\d{3}[-.])\d{3}[-.]\d{4}\b", _telephone),
+        (r"\b(?P<h>1[0-2]|[1-9])(?P<m>)\s?(?P<half>[ap]\.m\.|[ap]m\b|[AP]M\b)", _hour),
+        (r"(?<![\w.])(?:\+\d{1,3}[- ]?)?(?:\(\d{3}\)\s?|\d{3}[-. ])\d{3}[-.]\d{4}\b", _telephone),
+        (
+            r"(?<=\b[Cc]all )\d{3}[- ]\d{4}\b|(?<=\b[Dd]ial )\d{3}[- ]\d{4}\b"
+            r"|(?<=\b[Pp]hone )\d{3}[- ]\d{4}\b|(?<=\b[Ff]ax )\d{3}[- ]\d{4}\b",
+            _telephone,
+        ),
         (r"(?<![\w-])\d+(?:-\d+){2,}(?![\w-])", _telephone),
         (r"(?<=\b[Cc]all )\d{3}\b|(?<=\b[Dd]ial )\d{3}\b", _telephone),
+        (r"(?<![\w-])[A-Za-z]{1,8}-?\d+[A-Za-z]?(?:-[A-Za-z]{0,3}\d+)+(?![\w-])", _code),
         (r"\b\d+(?:\.\d+){2,}\b", lambda m: " point ".join(map(cardinal, m[0].split(".")))),
     ]
 
@@ -224,41 +293,104 @@ def _hour(match: Match) -> str:
 
 
 def _amounts() -> list[Rule]:
-    units = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
-    signs = "|".join(map(re.escape, _MONEY))
-    scales = r"thousand|million|billion|trillion|[kKmMbB](?![A-Za-z])|bn(?![A-Za-z])"
+    units = _any_of(UNITS)
+    signs = _any_of(MONEY)
+    scales = r"thousand|million|billion|trillion|[kKmMbB](?![A-Za-z])|[bmt]n(?![A-Za-z])"
     operand = r"(?:\d+(?:\.\d+)?|[A-Za-z])"
     return [
         (rf"(?<![\w.])({operand})\s+([-+−×*÷=])\s+(?={operand}\b)", _sum),
+        (r"(?<=\d)\s?([-−–/])\s?(?=\d+(?:\.\d+)?\s?=)", lambda m: OPERATORS.get(m[1], " minus ")),
+        (r"(?<=\w)\*\*(?=\d)", lambda m: "^"),
+        (r"(?<=\d)()(\*)(?=\d)", _sum),
         (r"(?<=[\d%])\s?[-–~]\s?(?=[\d$£€])", lambda m: " to "),
         (r"(?<![\w)])[-−](?=[$£€]?\.?\d)", lambda m: "negative "),
+        (r"(?<![\w~])~\s?(?=[\d$£€])", lambda m: "about "),
         (r"\b(\d)'\s?(\d{1,2})(?:\"|''|\b)", lambda m: f"{m[1]} foot {m[2]}"),
         (r"(?<=\d)\s?[xX×]\s?(?=\d)(?!.*=)", lambda m: " by "),
         (rf"(?P<sign>{signs})\s?(?P<amount>{NUMBER})(?:\s?(?P<scale>{scales}))?", _money),
+        (
+            rf"\b(?P<sign>{_any_of(CURRENCY_CODES)})\s?(?P<amount>{NUMBER})(?:\s?(?P<scale>{scales}))?",
+            _money,
+        ),
         (rf"(?:(?<!\d)|(?=\d{{1,3}},))(?P<amount>{NUMBER})(?P<scale>)(?P<sign>[$£€])", _money),
+        (
+            rf"(?<![\w.])(?P<amount>{NUMBER})\s?(?P<scale>(?:{scales})\s)?(?P<sign>{_any_of(CURRENCY_CODES)})\b",
+            _money,
+        ),
         (r"(?:(?<=^)|(?<=\n))(\d{1,2})\. ", lambda m: f"{ordinal(m[1])}, "),
         (r"(\d)\s?([+×÷=])\s?(?=\d)", _sum),
         (r"\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: ordinal(m[1].replace(",", ""))),
         (r"(?<!\w)'?((?:1\d|20)\d0|[2-9]0)s\b", _decade),
-        (rf"(?<![\w.])(?P<amount>{NUMBER})[ -]?(?P<unit>{units})(?![A-Za-z'])", _unit),
+        (rf"(?<![\w.])({NUMBER})([kKM])\b(?!['’])", _thousands),
+        (rf"(?<![\w.])({NUMBER})\s?([mbB])(?=\s(?:{_COUNTED_IN_MILLIONS})\b)", _thousands),
+        (
+            rf"(?<![\w.])(?P<amount>{NUMBER})[ -]?(?P<unit>{units})(?:/(?P<per>{units}))?"
+            r"(?![A-Za-z0-9²³'])(?:\.(?=\s[a-z]))?",
+            _unit,
+        ),
+        (r"(?<=[\w)])(?:\^\(?([-−]?\d+|[a-z])\)?|([⁻⁰¹²³⁴⁵⁶⁷⁸⁹ⁿˣʸ]+))", _power),
+        (r"(?<![\w./])(\d+\.\d+)/(\d+)(?![\d/]|\.\d)", _out_of),
+        (
+            r"(?<=\bscored )(\d+)/(\d+)(?![\d/]|\.\d)|(?<=\brated )(\d+)/(\d+)(?![\d/]|\.\d)",
+            _out_of,
+        ),
+        (r"(?<![\w/.,])(\d+)\s(\d+)/(\d+)(?![\d/])", _mixed_fraction),
         (r"(?<![\d/])(\d+)/(\d+)(?![\d/])", _fraction),
         (r"\b\d+:\d+\b", lambda m: " to ".join(map(cardinal, m[0].split(":")))),
     ]
 
 
+def _out_of(match: Match) -> str:
+    top, bottom = filter(None, match.groups())
+    return f"{cardinal(top)} out of {cardinal(bottom)}"
+
+
 def _rest() -> list[Rule]:
-    romans = "|".join(_ROMANS)
+    roman = r"(?P<roman>[IVXLCDM]+)\b(?![’'.]\w)"
+    no_pronoun = rf"(?!(?<=\sI){_SAID})(?!(?<=\sI)’?'?(?:m|ve|d|ll)\b)"
+    small = "(?P<roman>[IVX]+)"
     return [
-        (rf"\b([A-Z][a-z]+)\s({romans})\b", _roman),
+        (rf"\b(?P<kind>{_HEADINGS})\s{roman}{no_pronoun}", _roman),
+        (
+            rf"\b(?P<ruler>(?P<kind>(?:{_TITLES})\s[A-Z][a-z]+|{_REGNAL})\s{small}\b{no_pronoun})",
+            _roman,
+        ),
+        (r"\b(?P<kind>[A-Z][a-z]+)\s(?P<roman>[IVX]{2,})\b", _roman),
+        (r"\b([A-Z]{1,4})&([A-Z]{1,4})\b", lambda m: f"{' '.join(m[1])} and {' '.join(m[2])}"),
+        (
+            r"\b(?P<upper>[A-Z]{2,3})(?=\d)",  # CO2
+            lambda m: " ".join(m[0]),
+        ),
+        (r"\b([CF])#(?!\w)", lambda m: f"{m[1]} sharp"),
+        (r"#(?=\d)", lambda m: "number "),
         (
             r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?:(?<!\d)|(?<=,\d{3}))\d+\.\d+",
             lambda m: f" {cardinal(m[0])} ",
         ),
         (r"(?<!\d)\.(\d+)", lambda m: f" point {spell_digits(m[1])}"),
-        (r"\d+", lambda m: f" {bare_number(m[0])} "),
+        (r"\d+", _number_in_context),
         (r"\s[-–]+\s", lambda m: ", "),
-        (f"[{re.escape(''.join(_SYMBOLS))}]", lambda m: _SYMBOLS[m[0]]),
+        (f"[{re.escape(''.join(_SIGNS))}]", lambda m: _SIGNS[m[0]]),
     ]
+
+
+_SIGNS = SYMBOLS | GREEK
+
+
+def _first_steps() -> list[Rule]:
+    """Return the rules for signs that consist of several characters, and for ½, which is read
+    otherwise than 1/2."""
+    typed = _any_of(TYPED_SIGNS)
+    return [
+        (r"(?<![\d.])½(?=\sof\b)", lambda m: "half"),
+        (r"(?<![\d.])½(?=\s[a-z])", lambda m: "half a"),
+        (r"(?s).+", lambda m: to_plain(m[0])),
+        (rf"(?<![-<>=!+/])(?:{typed})(?![-<>=!+/])", lambda m: TYPED_SIGNS[m[0]]),
+    ]
+
+
+def _any_of(words: Iterable[str]) -> str:
+    return "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
 
 
 # Patterns that begin with a number begin with (?<!\d). Without it a match is tried at every digit
@@ -267,4 +399,5 @@ def _rest() -> list[Rule]:
 # (1,2345.6).
 @cache
 def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
-    return [(re.compile(pattern), say) for pattern, say in [*_codes(), *_amounts(), *_rest()]]
+    rules = [*_first_steps(), *_codes(), *_amounts(), *_rest()]
+    return [(re.compile(pattern), say) for pattern, say in rules]

@@ -15,6 +15,22 @@ from typing import Any
 from core.inference import LoadedOnce
 from core.text.symbols import DATA
 
+_PAST = frozenset({"yesterday", "ago", "once", "already", "earlier", "previously", "before"})
+_DETERMINERS = frozenset(
+    "the a an this that these those my your his her its our their it them all".split()  # noqa: SIM905
+)
+_BEFORE_VERBS = frozenset(
+    "to will would can could may might must shall should don't doesn't didn't won't can't cannot "  # noqa: SIM905
+    "couldn't wouldn't shouldn't let's".split()
+)
+_PERFECT = frozenset("have has had having 've been".split())  # noqa: SIM905
+_ONE = frozenset("he she it everyone everybody nobody someone somebody".split())  # noqa: SIM905
+_TINY = frozenset(
+    "detail details amount amounts quantity quantities particle particles difference differences "  # noqa: SIM905
+    "change changes fraction fractions trace traces crack cracks piece pieces variation variations "
+    "dose doses organism organisms hole holes part parts speck specks insect insects".split()
+)
+"""Nouns before which minute is small, and no time."""
 _START, _END = ("-START-", "-START2-"), ("-END-", "-END2-")
 
 
@@ -35,6 +51,38 @@ def choose_arpabet(word: str, tag: str) -> str:
     """Return the ARPAbet of a homograph with a Penn Treebank tag."""
     first, second, pos = homographs()[word]
     return first if tag.startswith(pos) or pos.startswith(tag) else second
+
+
+def tag_sentence(words: Sequence[str]) -> list[str]:
+    """Return the Penn Treebank tags of the words of a sentence, with those corrected that the
+    tagger gets wrong where they decide how a word is read."""
+    tags = tag_words(words)
+    lower = [word.lower() for word in words]
+    for i, word in enumerate(lower):
+        before, following = lower[i - 1] if i else "", lower[i + 1] if i + 1 < len(lower) else ""
+        starts = not before[:1].isalpha() or before == "please"
+        if word == "read":
+            tags[i] = _tag_of_read(lower, i, tags[i])
+        elif word == "minute" and following in _TINY:
+            tags[i] = "JJ"
+        elif before in _BEFORE_VERBS and word in homographs() and tags[i][0] == "N":
+            tags[i] = "VB"
+        elif starts and following in _DETERMINERS and word in homographs():
+            tags[i] = "VB"  # a request: wind the clock
+    return tags
+
+
+def _tag_of_read(words: Sequence[str], i: int, tag: str) -> str:
+    """Return whether `read` is the present or the past, which are written alike."""
+    before = words[max(0, i - 3) : i]
+    if _PERFECT.intersection(before) or any(word.endswith(("'ve", "'d")) for word in before):
+        return "VBN"
+    if tag not in ("VBP", "VBD", "VB") or (tag == "VB" and before):
+        return tag
+    after = words[i + 1 :]
+    is_past = not _PAST.isdisjoint(after) or "last" in after
+    subject = before[-1] if before else ""
+    return "VBD" if is_past or subject in _ONE else tag
 
 
 def tag_words(words: Sequence[str]) -> list[str]:

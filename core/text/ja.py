@@ -13,10 +13,13 @@ from itertools import pairwise
 
 from core.text import openjtalk
 from core.text.ja_numbers import expand
+from core.text.ja_readings import write_in_kana
 from core.text.pronunciation import Pronunciation
 from core.text.symbols import MARKS, UNKNOWN, symbol_table
 
-_CHUNK = re.compile(r"(?:[A-Za-z\d々\u3040-\u30ff\u4e00-\u9fffｦ-ﾝ]|(?<=\d)\.(?=\d))+|.", re.S)
+_CHUNK = re.compile(
+    r"(?:[A-Za-zＡ-Ｚａ-ｚ\d々\u3040-\u30ff\u4e00-\u9fffｦ-ﾝ]|(?<=\d)\.(?=\d))+|.", re.S
+)
 _MARK_OF = {
     "：": ",", "；": ",", "，": ",", "。": ".", "！": "!", "？": "?", "\n": ".", "·": ",",
     "、": ",",
@@ -34,7 +37,7 @@ def phonemise(text: str) -> Pronunciation:
     """Return the phones of Japanese text; OpenJTalk reads the kanji, numbers and Latin letters."""
     spoken = _RUN.sub(r"\1", expand(text))
     phones: list[str] = []
-    for chunk in _CHUNK.findall(spoken.lower()):
+    for chunk in _CHUNK.findall(write_in_kana(spoken).lower()):
         if _has_words(chunk):
             phones += _phones_of_chunk(chunk)
         elif chunk != " ":
@@ -48,7 +51,7 @@ def without_silent(text: str) -> str:
     are written as words."""
     return " ".join(
         word["string"] if _READING.search(word["pron"]) else " "
-        for chunk in _CHUNK.findall(expand(text).lower())
+        for chunk in _CHUNK.findall(write_in_kana(expand(text)).lower())
         if _has_words(chunk)
         for words in openjtalk.split_words(chunk.lstrip(_SILENT))
         for word in words

@@ -1,4 +1,4 @@
-"""In which languages a text is spoken, and how much of it in each.
+"""In which languages a text is spoken, how much of it in each, and what is left out.
 
 The text front end of the engine decides: it splits a text into runs of one language and reads each
 run in that language. What is counted here is what it reads: the same runs, and in them what has a
@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
+
+from core.errors import Notice, Refused
+from core.manifest.clean_text import name_dropped
 
 Run = tuple[str, str]
 """A language, and the text that is read in it."""
@@ -42,7 +46,12 @@ class FrontEnd(Protocol):
         ...
 
     def split_by_language(self, text: str, language: str) -> Iterable[Run]:
-        """Return the runs in which it reads a text, in order. `language`: as stated."""
+        """Return the runs in which it reads a text, in order: the text itself if all of it is in
+        its language, otherwise as `read_runs` does. `language`: as stated."""
+        ...
+
+    def read_runs(self, text: str, language: str) -> Iterable[Run]:
+        """Return the runs in which it reads a text, with numbers, signs and units as words."""
         ...
 
     def without_silent(self, run: str, language: str) -> str:
@@ -51,6 +60,50 @@ class FrontEnd(Protocol):
         Raises Misconfigured MODEL_MISSING.
         """
         ...
+
+
+def check_speakable(
+    text: str, language: str, front_end: FrontEnd, pointer: str = ""
+) -> list[Notice]:
+    """Return a notice that names the letters, numbers and signs which the engine leaves out.
+
+    Raises Refused TEXT_UNSPEAKABLE if nothing is left to be spoken, Misconfigured MODEL_MISSING.
+    """
+    if language not in front_end.languages or (language == "en" and _EVERYDAY.fullmatch(text)):
+        return []
+    runs = list(front_end.split_by_language(text, language))
+    missing = list(_left_out(runs, front_end))
+    if missing:  # signs may have a reading beside a number, which costs more time to find out
+        runs = list(front_end.read_runs(text, language))
+        missing = list(_left_out(runs, front_end))
+    if not any(_count_units(run, name, front_end, is_foreign=False) for name, run in runs):
+        raise Refused("TEXT_UNSPEAKABLE", pointer=pointer)
+    if not missing:
+        return []
+    return [Notice("TEXT_DROPPED_CHARS", name_dropped(missing), pointer)]
+
+
+def _left_out(runs: Iterable[Run], front_end: FrontEnd) -> Iterable[str]:
+    """Return the letters, numbers and signs without a sound, each once, in order."""
+    found: dict[str, None] = {}
+    for language, run in runs:
+        spoken = Counter(_folded(front_end.without_silent(run, language)))
+        written = Counter(_folded(run))
+        for char, count in written.items():
+            is_sign = unicodedata.category(char)[0] in "LNS" and not char.isdecimal()
+            if is_sign and count > spoken[char] and char not in _WITHOUT_SOUND:
+                found[char] = None
+    return found
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+_EVERYDAY = re.compile(r"(?=.*[A-Za-z0-9])[\sA-Za-z0-9.,;:!?'\"()%&$+=@#/*\-‘’“”—–…]*", re.S)
+"""English without any character that could have no sound."""
+_WITHOUT_SOUND = frozenset("~〜^`´¨¸ー・々ゝゞヽヾ゛゜¥|_")
+"""Letters and signs that lengthen a sound, repeat one, ask for a pause, or only separate."""
 
 
 def spoken_languages(

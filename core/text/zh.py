@@ -8,6 +8,7 @@ from core.text import zh_words
 from core.text.pronunciation import Pronunciation
 from core.text.symbols import MARKS
 from core.text.zh_numbers import expand
+from core.text.zh_readings import read_words
 from core.text.zh_sandhi import Word, apply_erhua, apply_sandhi, merge_words
 
 _MARK_OF = {
@@ -27,10 +28,6 @@ _BARE = {
     "u": "w u", "uei": "w ei", "uen": "w en", "ê": "EE ei",
     "m": "m u", "n": "EE en", "ng": "EE en", "hm": "h en", "hng": "h eng",
 }  # fmt: skip
-_COUNTER = re.compile("(?<=[一二三四五六七八九十百千万两几每数这那])只(?![有是能要会好得不想在])")
-"""Where 只 is the measure word zhī and not zhǐ, "only"."""
-_NUMERALS = frozenset("零一二三四五六七八九十百千万两半负约")
-_MEASURED = frozenset("率度量额数价值径积高长宽重龄果比计距离速温")
 _BARE_ONSETS = {"i": "y", "u": "w", "a": "AA", "e": "EE", "o": "OO"}
 
 
@@ -57,39 +54,12 @@ def normalise_marks(text: str) -> str:
 
 def _phones_of_clause(clause: str) -> list[list[str]]:
     """Return the phones of each character of a clause. Polyphones are read in its context."""
-    in_context = zh_words.to_pinyin(clause)
-    counters = {match.start() for match in _COUNTER.finditer(clause)}
-    sounds: list[list[str]] = []
-    for word in merge_words(zh_words.tag_words(clause), zh_words.to_finals):
-        start, end = len(sounds), len(sounds) + len(word.text)
-        readings = _reading_by_grammar(word, clause[:start], clause[end:])
-        readings = readings or _reading_by_dictionary(word.text, in_context[start:end])
-        spoken = ["zhi1" if start + i in counters else each for i, each in enumerate(readings)]
-        sounds += _phones_of_word(word, spoken)
-    return sounds
-
-
-def _reading_by_grammar(word: Word, before: str, after: str) -> list[str]:
-    """Return readings that grammar decides and pypinyin gets wrong, or an empty list."""
-    text, pos = word
-    counted = after[:1] in _NUMERALS
-    if text == "地" and pos == "uv":  # 慢慢地
-        return ["de5"]
-    if text == "教" and pos == "v":
-        return ["jiao1"]
-    if text == "长" and counted:  # 长六十厘米
-        return ["chang2"]
-    if text == "为" and counted and before[-1:] in _MEASURED:  # 温度为二十度
-        return ["wei2"]
-    return []
-
-
-def _reading_by_dictionary(text: str, in_context: list[str]) -> list[str]:
-    """Return the reading of a word from the dictionary, else of each character in context."""
-    if whole := zh_words.dictionary_reading(text):
-        return whole
-    fixed = (zh_words.dictionary_reading(char) for char in text)
-    return [(own or [usual])[0] for own, usual in zip(fixed, in_context, strict=True)]
+    words = merge_words(zh_words.tag_words(clause), zh_words.to_finals)
+    return [
+        sounds
+        for word, readings in read_words(clause, words)
+        for sounds in _phones_of_word(word, readings)
+    ]
 
 
 def _phones_of_word(word: Word, readings: list[str]) -> list[list[str]]:
@@ -100,12 +70,12 @@ def _phones_of_word(word: Word, readings: list[str]) -> list[list[str]]:
     finals = apply_erhua(word, apply_sandhi(word, finals, zh_words.split_word))
     halves = zip(word.text, initials, finals, strict=True)
     return [
-        [char] if char in MARKS else _phones_of_syllable(initial, final)
+        [char] if char in MARKS else phones_of_syllable(initial, final)
         for char, initial, final in halves
     ]
 
 
-def _phones_of_syllable(initial: str, final: str) -> list[str]:
+def phones_of_syllable(initial: str, final: str) -> list[str]:
     """Return the two phones of a syllable; one without an initial gets a placeholder for it."""
     final, tone = final[:-1], final[-1:]
     if initial:

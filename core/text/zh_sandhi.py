@@ -64,7 +64,7 @@ def _join_yi(words: Sequence[Word]) -> list[Word]:
             skip = False
         elif word.text == "一" and before.pos == "v" and before.text == after:
             joined[-1] = Word(f"{after}一{after}", before.pos)
-            skip = words[i + 1].pos == "v"
+            skip = True
         elif before.text == "一":
             joined[-1] = Word("一" + word.text, before.pos)
         else:

@@ -354,18 +354,22 @@ def schema(
 def text(
     words: Annotated[str, typer.Argument(help="The text to read.")],
     language: Annotated[str, typer.Option(help="zh, en, ja, ko, yue, or auto.")] = "auto",
-    cut: Annotated[str, typer.Option(help="How to cut it: sentence, or cut0 to cut5.")] = (
+    cut: Annotated[str, typer.Option(help="GPT-SoVITS only: sentence, or cut0 to cut5.")] = (
         "sentence"
     ),
+    engine: Annotated[
+        str, typer.Option(help="kokoro or gpt_sovits; without it, the configured engine.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show how GPT-SoVITS will read a text.
+    """Show how the engine will read a text: as written, as spoken, and as phonemes.
 
-    Prints the normalised text, the phonemes and their ids, to find out why a word sounds wrong.
+    It tells why a word sounds wrong, and which characters are left out.
     """
-    from handlers.cli.text import show_reading
+    from handlers.cli.text import choose_engine, show_reading
 
-    screen.show(show_reading(words, language, cut), as_json=as_json)
+    chosen = choose_engine(engine or read_settings().engine)
+    screen.show(show_reading(words, language, cut, chosen), as_json=as_json)
 
 
 def main() -> None:

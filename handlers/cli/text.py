@@ -2,27 +2,93 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import cast, get_args
+
+from core.errors import Refused
+from core.settings import Engine
+from core.text.segment import LANGUAGES, split_by_language
+from core.text.spoken import check_speakable
 from core.text.symbols import symbol_table
 from core.voice.gpt_sovits.frontend import Frontend
-from core.voice.gpt_sovits.text_features import Phrase, Span
+from core.voice.gpt_sovits.text_features import Phrase, Span, original_text
+from core.voice.kokoro import text as kokoro
 from handlers.cli.screen import CommandOutput
 
 
-def show_reading(text: str, language: str, cut: str = "sentence") -> CommandOutput:
-    """Return the sentences with the language, normalised words, phonemes and ids of their spans.
+def choose_engine(name: str) -> Engine:
+    """Return the engine of a name. Raises Refused VALUE_RANGE."""
+    engines = get_args(Engine)
+    if name not in engines:
+        raise Refused(
+            "VALUE_RANGE", f"Unknown engine {name!r}: choose one of {', '.join(engines)}."
+        )
+    return cast(Engine, name)
+
+
+def show_reading(
+    text: str, language: str, cut: str = "sentence", engine: Engine = "gpt_sovits"
+) -> CommandOutput:
+    """Return the sentences as written, as spoken, and as phonemes, as the engine reads them.
 
     Raises Refused LANGUAGE_UNSUPPORTED or VALUE_RANGE, Misconfigured MODEL_MISSING.
     """
+    if engine == "kokoro":
+        language = _main_language(text) if language == "auto" else language
+        front_end: Frontend | kokoro.KokoroFrontend = kokoro.KokoroFrontend()
+        sentences, lines = _read_with_kokoro(text, language)
+    else:
+        front_end = Frontend(cut)
+        sentences, lines = _read_with_gpt_sovits(text, language, cut)
+    dropped = []
+    if lines and language in LANGUAGES:
+        dropped = [notice.message for notice in check_speakable(text, language, front_end)]
+    data = {"engine": engine, "language": language, "sentences": sentences, "dropped": dropped}
+    return CommandOutput(data, [*lines, *dropped] or ["nothing that can be spoken"])
+
+
+def _main_language(text: str) -> str:
+    """Return the language of most of a text, for an engine that has to be told."""
+    count: Counter[str] = Counter()
+    for language, run in split_by_language(text, "auto"):
+        count[language] += len(run)
+    return count.most_common(1)[0][0] if count else "en"
+
+
+def _read_with_kokoro(text: str, language: str) -> tuple[list[dict[str, object]], list[str]]:
+    if language not in kokoro.LANGUAGES:
+        supported = ", ".join(sorted(kokoro.LANGUAGES))
+        message = f"The embedded voice reads {supported}, not {language!r}: choose a language."
+        raise Refused("LANGUAGE_UNSUPPORTED", message)
+    sentences: list[dict[str, object]] = []
+    lines = []
+    for sentence in kokoro.read_sentences(text, language):
+        runs = [(name, phones) for name, phones in sentence.runs if phones]
+        if runs:
+            lines += [sentence.written, f"  spoken  {sentence.spoken}"]
+            lines += [f"  {name:<6}  {phones}" for name, phones in runs]
+            spans = [{"language": name, "phones": phones} for name, phones in runs]
+            spoken: dict[str, object] = {
+                "written": sentence.written,
+                "text": sentence.spoken,
+                "spans": spans,
+            }
+            sentences.append(spoken)
+    return sentences, lines
+
+
+def _read_with_gpt_sovits(
+    text: str, language: str, cut: str
+) -> tuple[list[dict[str, object]], list[str]]:
     phrases = Frontend(cut)(text, language)
     names = {number: symbol for symbol, number in symbol_table().items()}
     sentences = [_sentence(phrase, names) for phrase in phrases]
-    lines = [line for phrase in phrases for line in _lines(phrase, names)]
-    data = {"language": language, "sentences": sentences}
-    return CommandOutput(data, lines or ["nothing that can be spoken"])
+    return sentences, [line for phrase in phrases for line in _lines(phrase, names)]
 
 
 def _sentence(phrase: Phrase, names: dict[int, str]) -> dict[str, object]:
     return {
+        "written": original_text(phrase),
         "text": join_spans(phrase),
         "spans": [
             {
@@ -47,9 +113,9 @@ def join_spans(phrase: Phrase) -> str:
 
 
 def _lines(phrase: Phrase, names: dict[int, str]) -> list[str]:
-    lines = [join_spans(phrase)]
+    lines = [original_text(phrase), f"  spoken  {join_spans(phrase)}"]
     for span in phrase:
-        lines.append(f"  {span.language:<3} {_format_phones(span, names)}")
+        lines.append(f"  {span.language:<6}  {_format_phones(span, names)}")
     return lines
 
 

@@ -61,7 +61,6 @@ def test_text_is_normalised(text: str, spoken: str) -> None:
         ("He used to be used.", "HH IY1 Y UW1 S T T UW1 B IY1 Y UW1 Z D ."),
         ("He will lead the team.", "HH IY1 W IH1 L L IY1 D DH AH0 T IY1 M ."),
         ("Mike's fox's dog's", "M AY1 K S F AA1 K S AH0 Z D AO1 G Z"),
-        ("Blorptastic's", "B IY1 EH1 L AO1 R P IY1 T AE1 S T IH0 K S"),
         ("a vpn now", "AH0 V IY1 P IY1 EH1 N N AW1"),
         ("twenty-four", "T W EH1 N T IY0 F AO2 R"),
         ("smart-looking", "S M AA1 R T L UH1 K IH0 NG"),
@@ -73,8 +72,8 @@ def test_phones(text: str, sounds: str) -> None:
 
 @pytest.mark.slow
 def test_names_are_looked_up_only_if_capitalised() -> None:
-    assert phones("Aadil spoke") == "AA1 D AH0 L S P OW1 K"
-    assert phones("aadil spoke") != phones("Aadil spoke")
+    assert phones("Alireza spoke") == "AA0 L IH0 R EH1 Z AH0 S P OW1 K"
+    assert phones("alireza spoke") != phones("Alireza spoke")
 
 
 def test_very_short_texts_begin_with_a_pause() -> None:

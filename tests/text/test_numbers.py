@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.text import en_numbers, ja_numbers, ko_numbers, phonemise, zh_numbers
-from core.voice.kokoro.text import chinese_numbers
+from core.voice.kokoro.text import chinese
 
 DATA = Path(__file__).parents[1] / "data/text"
 
@@ -58,7 +58,7 @@ EXPAND = {
     "ko": ko_numbers.expand,
     "ja": ja_numbers.expand,
     "en": en_numbers.expand,
-    "zh of Kokoro": chinese_numbers.expand,
+    "zh of Kokoro": chinese.to_words,
 }
 
 

@@ -92,7 +92,7 @@ def test_units_are_words_numbers_and_characters() -> None:
         return count_in_rows(runs, language, KOKORO)
 
     assert rows("Don't e\u0301at 25 naïve Æ ½.", "en") == [("en", 5)]
-    assert rows("第25行 Æ Wi-Fi 很", "zh") == [("zh", 3), ("en", 2), ("zh", 1)]
+    assert rows("第25行 Æ Wi-Fi 很", "zh") == [("zh", 5), ("en", 2), ("zh", 1)]  # 第二十五行
     assert rows("internationalisation 好", "zh") == [("en", 2), ("zh", 1)]
     assert rows("好 Æ 好。\n好", "en") == [("zh", 3)]
     assert rows("㋌㋌㋌ ⓐⓑⓒ ＡＢＣ 𝐇𝐢", "en") == [("en", 4)]

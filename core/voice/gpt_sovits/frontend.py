@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from core.errors import Refused
 from core.text import add_leading_pause, cut, load_phonemiser
+from core.text.markup import without_markup
+from core.text.plain import to_plain
+from core.text.reading import write_as_spoken
 from core.text.segment import LANGUAGES, MODES, is_of_one_language, split_by_language
 from core.text.spoken import Run, keep_spoken
 from core.text.symbols import has_sound, symbol_ids
@@ -29,12 +32,16 @@ class Frontend:
         return frozenset(LANGUAGES)
 
     def split_by_language(self, text: str, language: str) -> Iterator[Run]:
-        """Yield the runs in which a text is read."""
-        if is_of_one_language(text, language):
+        """Yield the runs in which a text is read; the text itself if it is in its language."""
+        if is_of_one_language(to_plain(text), language):
             yield language, text
-            return
-        for piece in cut.split_text(text, language, self.method):
-            yield from split_by_language(piece, language)
+        else:
+            yield from self.read_runs(text, language)
+
+    def read_runs(self, text: str, language: str) -> Iterator[Run]:
+        """Yield the runs in which a text is read, with numbers, signs and units as words."""
+        for piece in cut.split_text(without_markup(text), language, self.method):
+            yield from split_by_language(write_as_spoken(piece, language), language)
 
     def without_silent(self, run: str, language: str) -> str:
         """Return a run of a language with spaces in place of what has no phonemes but pauses.
@@ -55,9 +62,8 @@ class Frontend:
         """
         if language not in MODES:
             raise Refused("LANGUAGE_UNSUPPORTED", f"{language!r} is not one of {', '.join(MODES)}")
-        return [
-            read_phrase(piece, language) for piece in cut.split_text(text, language, self.method)
-        ]
+        pieces = cut.split_text(without_markup(text), language, self.method)
+        return [read_phrase(piece, language) for piece in pieces]
 
 
 @lru_cache(maxsize=1 << 15)
@@ -67,10 +73,11 @@ def _is_spoken(language: str, char: str) -> bool:
 
 def read_phrase(piece: str, mode: str) -> Phrase:
     """Read a sentence, with a pause in front if it is very short."""
-    spans = _read_spans(piece, mode)
+    spoken = write_as_spoken(piece, mode)
+    spans = _read_spans(spoken, mode)
     if sum(len(span.phones) for span in spans) < _MIN_PHONEMES:
-        return _read_spans("。" + piece, mode)
-    return spans
+        spans = _read_spans("。" + spoken, mode)
+    return (replace(spans[0], sentence=piece), *spans[1:]) if spans else ()
 
 
 def _read_spans(piece: str, mode: str) -> Phrase:

@@ -27,7 +27,9 @@ class Span:
     word2ph: tuple[int, ...] = ()
     """Number of phonemes of each character of `text`; empty unless Chinese (BERT is Chinese)."""
     written: str = ""
-    """The original text; empty if it equals `text`."""
+    """The text that was read: the words as spoken before they were normalised."""
+    sentence: str = ""
+    """The sentence as written; only in its first span."""
 
 
 Phrase = tuple[Span, ...]
@@ -70,7 +72,7 @@ class TextFeatures:
 
 
 def original_text(phrase: Phrase) -> str:
-    return "".join(span.written or span.text for span in phrase)
+    return "".join(span.sentence for span in phrase) or "".join(span.text for span in phrase)
 
 
 def phoneme_ids(phrase: Phrase) -> NDArray[np.int64]:

@@ -230,9 +230,10 @@ def test_the_first_sentence_comes_within_a_second_and_a_half(language: str, text
 def test_the_command_shows_sounds_with_their_characters() -> None:
     report = show_reading("你好，这是GPT。", "zh")
     assert report.lines == [
-        "你好,这是G P T.",
-        "  zh  你 n i2  好 h ao3  ,  这 zh e4  是 sh ir4",
-        "  en  JH IY1 P IY1 T IY1 .",
+        "你好，这是GPT。",
+        "  spoken  你好,这是G P T.",
+        "  zh      你 n i2  好 h ao3  ,  这 zh e4  是 sh ir4",
+        "  en      JH IY1 P IY1 T IY1 .",
     ]
     span = report.data["sentences"][0]["spans"][0]
     assert span["phones"][:2] == ["n", "i2"]

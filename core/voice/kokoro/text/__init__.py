@@ -7,17 +7,23 @@ English) are read in their own language, so that nothing that can be spoken is d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from typing import Protocol
 
 from core.text.cut import split_sentences
+from core.text.markup import without_markup
+from core.text.plain import to_plain
+from core.text.reading import write_as_spoken
+from core.text.segment import LATIN_WORD, is_of_one_language
 from core.text.spoken import Run, keep_spoken
 from core.voice.kokoro import model
+from core.voice.kokoro.text.chinese import STYLE
 
 LANGUAGES = frozenset({"en", "ja", "zh"})
 
-_LATIN = r"[A-Za-zÀ-ÖØ-öø-ɏ]+(?:['’\-.&/:@_][A-Za-zÀ-ÖØ-öø-ɏ0-9]+)*"
+_LATIN = rf"(?:{LATIN_WORD})"
 _KANA = r"[ぁ-ゖァ-ヺー゛-ゟ々〆]+"
 _HAN = r"[㐀-鿿豈-﫿々〇]+"
 _FOREIGN = {
@@ -35,7 +41,7 @@ def split_utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]
     words. Sentences without speakable text (only punctuation or unknown scripts) are skipped.
     """
     ids = model.vocabulary()
-    for sentence in split_sentences(text):
+    for sentence in split_sentences(without_markup(text)):
         words = sentence
         for piece in _split_too_long(phonemise(sentence, language)):
             if _VOWEL_OR_TONE.search(piece):
@@ -43,11 +49,40 @@ def split_utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]
                 words = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadSentence:
+    """What becomes of a sentence."""
+
+    written: str
+    spoken: str
+    """The words as spoken."""
+    runs: list[tuple[str, str]]
+    """The language and the phonemes of each run."""
+
+
+def read_sentences(text: str, language: str) -> Iterator[ReadSentence]:
+    """Yield the sentences of a text with their words and phonemes, to show them to a person."""
+    for sentence in split_sentences(without_markup(text)):
+        words = []
+        runs = []
+        for spoken, run in _runs_of_sentence(sentence, language):
+            if run.strip():
+                words.append(_load_language(spoken).to_words(run))
+                runs.append((spoken, _join([_load_language(spoken).phonemise(run)])))
+        yield ReadSentence(sentence, re.sub(r"\s+", " ", " ".join(words)).strip(), runs)
+
+
 def phonemise(sentence: str, language: str) -> str:
     """Return the phonemes of a sentence whose main language is `language`."""
-    pieces = (
-        _load_phonemiser(spoken)(run) for spoken, run in _split_by_language(sentence, language)
-    )
+    runs = _runs_of_sentence(sentence, language)
+    return _join(_load_language(spoken).phonemise(run) for spoken, run in runs)
+
+
+def _runs_of_sentence(sentence: str, language: str) -> Iterator[Run]:
+    return _split_by_language(write_as_spoken(sentence, language, STYLE), language)
+
+
+def _join(pieces: Iterable[str]) -> str:
     known = _keep_known(" ".join(piece for piece in pieces if piece))
     known = re.sub(r"\s+(?=[,.!?;:…)”])", "", known)
     return re.sub(r"\s+", " ", known).strip()
@@ -60,8 +95,16 @@ class KokoroFrontend:
     languages: frozenset[str] = LANGUAGES
 
     def split_by_language(self, text: str, language: str) -> Iterator[Run]:
-        """Return the runs in which a text is read: no run of another language spans sentences."""
-        return _split_by_language(text, language)
+        """Yield the runs in which a text is read; the text itself if it is in its language."""
+        if is_of_one_language(to_plain(text), language):
+            yield language, text
+        else:
+            yield from self.read_runs(text, language)
+
+    def read_runs(self, text: str, language: str) -> Iterator[Run]:
+        """Yield the runs in which a text is read, with numbers, signs and units as words."""
+        for sentence in split_sentences(without_markup(text)):
+            yield from _runs_of_sentence(sentence, language)
 
     def without_silent(self, run: str, language: str) -> str:
         """Return a run of a language with spaces in place of what has no sound.
@@ -87,7 +130,7 @@ def _split_by_language(text: str, language: str) -> Iterator[Run]:
 
 @lru_cache(maxsize=1 << 15)
 def _is_spoken(language: str, char: str) -> bool:
-    return _has_sound(_load_phonemiser(language)(char))
+    return _has_sound(_load_language(language).phonemise(char))
 
 
 def _has_sound(spoken: str) -> bool:
@@ -98,16 +141,30 @@ def _keep_known(spoken: str) -> str:
     return "".join(symbol for symbol in spoken if symbol in model.vocabulary())
 
 
+class _Language(Protocol):
+    def to_words(self, text: str) -> str:
+        """Return a text with numbers, signs and units as words."""
+        ...
+
+    def phonemise(self, text: str) -> str:
+        """Return the phonemes of a text."""
+        ...
+
+
 @cache
-def _load_phonemiser(language: str) -> Callable[[str], str]:
-    """Import and return `phonemise` of a language; its dictionaries are slow to load."""
+def _load_language(language: str) -> _Language:
+    """Import and return the module of a language; its dictionaries are slow to load."""
     if language == "en":
-        from core.voice.kokoro.text.english import phonemise
-    elif language == "zh":
-        from core.voice.kokoro.text.chinese import phonemise
-    else:
-        from core.voice.kokoro.text.japanese import phonemise
-    return phonemise
+        from core.voice.kokoro.text import english
+
+        return english
+    if language == "zh":
+        from core.voice.kokoro.text import chinese
+
+        return chinese
+    from core.voice.kokoro.text import japanese
+
+    return japanese
 
 
 def _split_too_long(spoken: str, limit: int = 400) -> Iterator[str]:

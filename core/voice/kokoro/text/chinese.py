@@ -7,10 +7,13 @@ stefantaubert/pinyin-to-ipa (MIT): affricates are one symbol, tones are arrows a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 
-from core.voice.kokoro.text.chinese_numbers import expand
+from core.text.zh_numbers import ReadingStyle, numbers_to_words, simplify
 
+STYLE = ReadingStyle(celsius="摄氏度", one_in_address="幺")
+"""How this voice reads numbers where two readings are correct."""
 _INITIALS = {
     "b": "p", "c": "ʦʰ", "ch": "ꭧʰ", "d": "t", "f": "f", "g": "k", "h": "x", "j": "ʨ",
     "k": "kʰ", "l": "l", "m": "m", "n": "n", "p": "pʰ", "q": "ʨʰ", "r": "ɻ", "s": "s",
@@ -36,35 +39,35 @@ _MARKS = str.maketrans(
 _TOKEN = re.compile(r"[㐀-鿿豈-﫿〇]+|[^㐀-鿿豈-﫿〇]+")
 
 
+def to_words(text: str) -> str:
+    """Return Chinese text with numbers, signs and units as words, in simplified characters."""
+    return numbers_to_words(simplify(text), STYLE)
+
+
 def phonemise(text: str) -> str:
     """Return the phonemes of Chinese text with numbers; words are separated by spaces."""
     pieces = []
-    for run in _TOKEN.findall(expand(text)):
+    for run in _TOKEN.findall(to_words(text)):
         if re.match(r"[㐀-鿿豈-﫿〇]", run):
-            pieces.append(" ".join(map(_ipa_of_word, _split_words(run))))
+            pieces.append(" ".join(_ipa_of_words(run)))
         else:
             marks = re.sub(r"\w", "", run.translate(_MARKS))  # a letter is no phoneme
             pieces.append(re.sub(r"([,.!?:;”)])", r"\1 ", marks))
     return "".join(pieces)
 
 
-def _split_words(run: str) -> list[str]:
-    if len(run) == 1:
-        return [run]
-    from core.text.zh_words import split_words  # loads dictionaries
+def _ipa_of_words(run: str) -> Iterator[str]:
+    from core.text import zh_words  # loads dictionaries
+    from core.text.zh_readings import read_words
+    from core.text.zh_sandhi import Word
 
-    return split_words(run)
-
-
-def _ipa_of_word(word: str) -> str:
-    from pypinyin import Style, lazy_pinyin
-
-    syllables = lazy_pinyin(word, style=Style.TONE3, neutral_tone_with_five=True, errors="ignore")
-    return "".join(_ipa_of_syllable(syllable) for syllable in syllables)
+    words = zh_words.tag_words(run) if len(run) > 1 else [Word(run, "")]
+    for _, readings in read_words(run, words):
+        yield "".join(map(ipa_of_syllable, readings))
 
 
 @cache
-def _ipa_of_syllable(syllable: str) -> str:
+def ipa_of_syllable(syllable: str) -> str:
     """Return the IPA of a syllable: `zhong1` is `ꭧʊ→ŋ`; "" for syllables that Mandarin lacks."""
     from pypinyin.contrib.tone_convert import to_finals, to_initials
 

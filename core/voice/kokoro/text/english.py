@@ -1,8 +1,8 @@
 """American English: misaki's lexicon, its rules for function words and endings, and a
 grapheme-to-phoneme network for other words.
 
-Based on hexgrad/misaki's `en.py` (Apache-2.0), without its part-of-speech tagger: the few words
-whose pronunciation depends on it are decided by the word before them.
+Based on hexgrad/misaki's `en.py` (Apache-2.0). Homographs are decided by the part-of-speech tagger
+of `core.text.en_tags`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import unicodedata
 from pathlib import Path
 
 from core.inference import LoadedOnce
+from core.text import en_tags
+from core.text.en_capitals import EMPHASISED, lower_capitals
 from core.text.en_numbers import expand
 
 _VOWELS = frozenset("AIOQWYaiuæɑɒɔəɛɜɪʊʌᵻɐ")
@@ -21,15 +23,19 @@ _PAUSES = frozenset(";:,.!?—…")
 _FLAPPING = frozenset("AIOWYiuæɑəɛɪɹʊʌ")
 """Sounds after which an American t becomes a flap."""
 _TOKEN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?|[;:,.!?—…()“”\"]")
-_MARKS = str.maketrans("‘’–−[]{}，。！？：；、", "''—-()(),.!?:;,")
-_BEFORE_VERB = frozenset(
-    "to will would can could may might must shall should do does did don't doesn't didn't won't "  # noqa: SIM905
-    "can't cannot couldn't wouldn't shouldn't i you we they who let's please".split()
-)
-_BEFORE_NOUN = frozenset(
-    "the a an this that these those my your his her its our their no any some of each every in on "  # noqa: SIM905
-    "at with for by from".split()
-)
+_QUOTES = str.maketrans("‘’", "''")
+_MARKS = str.maketrans("–−[]{}，。！？：；、", "—-()(),.!?:;,")
+_BY_TAG = re.compile("(?:VERB|ADJ|ADV|VBD)=")
+"""A homograph that its part of speech decides."""
+_KINDS = {"V": "VERB", "N": "NOUN", "J": "ADJ", "R": "ADV"}
+_NEXT = {
+    "lead": ("pipe pipes paint poisoning pencil acid".split(), "lˈɛd"),  # noqa: SIM905
+    "wound": ("up down around through back".split(), "wˈWnd"),  # noqa: SIM905
+}
+"""Homographs that the next word decides: these words, and the sound before one of them."""
+_CAPITALS = re.compile("([A-Z]{2,})('?s)?")
+_PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z']+")
+_UNPRONOUNCEABLE = re.compile("[^AEIOUY]{3}|^[^AEIOUY]+$")
 
 _FUNCTION_WORDS: dict[str, tuple[str, ...]] = {
     "a": ("ˈA", "ɐ"),
@@ -46,17 +52,27 @@ _FUNCTION_WORDS: dict[str, tuple[str, ...]] = {
 for `a`: otherwise, and before a word."""
 
 
+def to_words(text: str) -> str:
+    """Return English text with numbers, signs and units as words."""
+    words = expand(lower_capitals(text.translate(_QUOTES), lambda word: word in _lexicon()))
+    return re.sub(r"[ \t]+", " ", words)
+
+
 def phonemise(text: str) -> str:
     """Return the phonemes of English text with numbers."""
-    plain = unicodedata.normalize("NFKD", text.translate(_MARKS))
+    plain = unicodedata.normalize("NFKD", to_words(text).translate(_MARKS))
     plain = "".join(char for char in plain if not unicodedata.combining(char))
-    tokens = _TOKEN.findall(re.sub(r"\.{2,}", "…", re.sub(r"-{2,}|\s-\s", "—", expand(plain))))
+    tokens = _TOKEN.findall(re.sub(r"\.{2,}", "…", re.sub(r"-{2,}|\s-\s", "—", plain)))
+    ambiguous = any(_BY_TAG.search(_lexicon().get(token.lower(), "")) for token in tokens)
+    tags = en_tags.tag_sentence(tokens) if ambiguous else [""] * len(tokens)
     spoken: list[str] = []
     after: bool | None = None  # whether a vowel follows; None for a pause
     for i in range(len(tokens) - 1, -1, -1):
-        before = tokens[i - 1].lower() if i else ""
-        following = tokens[i + 1].lower() if i + 1 < len(tokens) else ""
-        sound = _phonemes_of_word(tokens[i], before, following, after)
+        following = tokens[i + 1] if i + 1 < len(tokens) else ""
+        if tokens[i] == "A" and _is_letter(tokens[i - 1] if i else "", following):
+            sound = "ˈA"
+        else:
+            sound = _phonemes_of_word(tokens[i], tags[i], following.lower(), after)
         after = _starts_with_vowel(sound, after)
         spoken.append(sound)
     line = " ".join(reversed(spoken)).replace("ɾ", "T").replace("ʔ", "t")
@@ -73,22 +89,54 @@ def _starts_with_vowel(sound: str, after: bool | None) -> bool | None:
     return after
 
 
-def _phonemes_of_word(word: str, before: str, following: str, after: bool | None) -> str:
-    if not word[0].isalpha():
-        return word
-    weak = _function_word(word, following, after)
-    if weak:
-        return weak
-    stress = None if word == word.lower() else 2.0 if word == word.upper() else 0.5
-    phonemes = _look_up(word, before, after) or _look_up_inflected(word, before, after)
-    if not phonemes and word != word.lower():
-        phonemes = _look_up(word.lower(), before, after) or _look_up_inflected(
-            word.lower(), before, after
-        )
-    if phonemes:
-        return _set_stress(phonemes, stress)
-    if word.isupper() and len(word) <= 5:
-        return _spell_letters(word)
+def _is_letter(before: str, following: str) -> bool:
+    """Return whether a capital A is the letter and not the article, between these tokens."""
+    if len(following) < 2 or not following[0].isalpha() or following.isupper():
+        return True
+    starts = not before[-1:].isalpha()
+    in_title = before.istitle() and len(before) > 1 and following.istitle()
+    return not (starts or in_title)
+
+
+def _phonemes_of_word(word: str, tag: str, following: str, after: bool | None) -> str:
+    if not word[0].isalpha() or (weak := _function_word(word, following, after)):
+        return weak if word[0].isalpha() else word
+    next_words, sound = _NEXT.get(word.lower(), ((), ""))
+    if following in next_words:
+        return sound
+    if (capitals := _CAPITALS.fullmatch(word)) and word not in _FUNCTION_WORDS:
+        return _read_capitals(capitals[1], tag, after, is_plural=bool(capitals[2]))
+    if phonemes := _known_word(word, tag, after):
+        return _set_stress(phonemes, None if word == word.lower() else 0.5)
+    parts = _PARTS.findall(word)  # Chat and GPT
+    if len(parts) < 2:
+        return _predict(word)
+    return "".join(_phonemes_of_word(part, "", "", after) for part in parts)
+
+
+def _read_capitals(word: str, tag: str, after: bool | None, *, is_plural: bool) -> str:
+    """Read a word in capitals as an acronym of the lexicon, an emphasised word, or by letters."""
+    entry = _lexicon().get(word, "")
+    if entry and "=" not in entry:
+        sound = entry
+    elif word in EMPHASISED or (len(word) > 3 and _known_word(word.lower(), tag, after)):
+        sound = _set_stress(_known_word(word.lower(), tag, after), 2.0)
+    elif len(word) > 5 and not _UNPRONOUNCEABLE.search(word):
+        sound = _predict(word)
+    else:
+        sound = _spell_letters(word)
+    return _plural(sound) if is_plural else sound
+
+
+def _known_word(word: str, tag: str, after: bool | None) -> str:
+    """Return the phonemes of a word in the lexicon, of its lower-case or inflected form, or ""."""
+    for form in dict.fromkeys((word, word.lower())):
+        if sound := _look_up(form, tag, after) or _look_up_inflected(form, tag, after):
+            return sound
+    return ""
+
+
+def _predict(word: str) -> str:
     from core.voice.kokoro.text.english_g2p import predict_phonemes
 
     return predict_phonemes(word.replace("'", ""))
@@ -108,21 +156,19 @@ def _function_word(word: str, following: str, after: bool | None) -> str:
     return sounds[0 if after is None else 1 + after]
 
 
-def _look_up(word: str, before: str, after: bool | None) -> str:
+def _look_up(word: str, tag: str, after: bool | None) -> str:
     entry = _lexicon().get(word, "")
     if "=" not in entry:
         return entry
     readings = dict(reading.split("=", 1) for reading in entry.split(" "))
     if after is None and "None" in readings:
         kind = "None"
-    elif before in _BEFORE_VERB:
-        kind = "VERB"
     else:
-        kind = "NOUN" if before in _BEFORE_NOUN else "DEFAULT"
+        kind = tag if tag in ("VBD", "VBN") and tag in readings else _KINDS.get(tag[:1], "DEFAULT")
     return readings.get(kind) or readings["DEFAULT"]
 
 
-def _look_up_inflected(word: str, before: str, after: bool | None) -> str:
+def _look_up_inflected(word: str, tag: str, after: bool | None) -> str:
     """Return the phonemes of a known word with the ending -s, -'s, -ed or -ing, or ""."""
     for ending, stems, join in _ENDINGS:
         if word.endswith(ending) and len(word) > len(ending) + 1:
@@ -130,7 +176,7 @@ def _look_up_inflected(word: str, before: str, after: bool | None) -> str:
             if ending in {"ing", "ed"} and root[-1] == root[-2]:
                 stems = (*stems, "<")  # stopping, stopped: without the doubled consonant
             for stem in stems:
-                sound = _look_up(root[:-1] if stem == "<" else root + stem, before, after)
+                sound = _look_up(root[:-1] if stem == "<" else root + stem, tag, after)
                 if sound:
                     return join(sound)
     return ""

@@ -13,7 +13,8 @@ from itertools import chain
 from typing import Final
 
 from core.text import openjtalk
-from core.text.digits import to_ascii_digits
+from core.text.ja_numbers import expand
+from core.text.ja_readings import write_in_kana
 
 _VOWELS = {"あ": "a", "い": "i", "う": "ɯ", "え": "e", "お": "o"}
 _ROWS = {
@@ -62,6 +63,11 @@ _PARTICLES = {"助詞", "助動詞"}
 _NASAL = (("mpb", "m"), ("kɡ", "ŋ"), ("ɲʨʥ", "ɲ"), ("ntdɾz", "n"))
 
 
+def to_words(text: str) -> str:
+    """Return Japanese text with signs and units as words; OpenJTalk reads the numbers."""
+    return write_in_kana(expand(_ARABIC_FORMS.sub("", text)))
+
+
 def phonemise(text: str) -> str:
     """Return the phonemes of Japanese text; words are separated by spaces."""
     return re.sub(r"\s+", " ", "".join(sound for _, sound in read_words(text))).strip()
@@ -70,9 +76,7 @@ def phonemise(text: str) -> str:
 def read_words(text: str) -> Iterator[tuple[str, str]]:
     """Yield the words of Japanese text, in full width and with numbers as words, and the phonemes
     of each with a space before them; the marks of those that are not spoken."""
-    text = _ARABIC_FORMS.sub("", to_ascii_digits(text))
-    text = re.sub(r"[〜～](?=\d)", "から", text)
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", to_words(text))
     for word in chain.from_iterable(openjtalk.split_words(text)):
         is_mark = word["pos"] == "記号" and word["pos_group1"] != "アルファベット"
         if is_mark or not word["pron"].strip("*"):

@@ -1,0 +1,58 @@
+"""One reading for every engine: a sentence as written -> as spoken -> runs of one language.
+
+A text is freed of markup, cut into sentences (`core.text.cut`), and each sentence is written as it
+is spoken in its main language before it is split by language, so that `重2.5kg` is one Chinese run.
+Words, names and addresses in Latin letters keep their digits: `MP3` is read in English. The engine
+then turns each run into phonemes. A producer's lexicon belongs between these two steps: it replaces
+words as spoken, or gives their phonemes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from core.text import ja_numbers, ko_numbers, zh_numbers
+from core.text.plain import to_plain
+from core.text.segment import LATIN_WORD
+from core.text.zh_numbers import ReadingStyle
+
+PLAIN = ReadingStyle()
+_LATIN = re.compile(LATIN_WORD)
+_PLAIN_WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
+_LETTER_A = re.compile(
+    r"(?<![A-Za-z0-9'’.\-&/+_])(?<![A-Za-z]\s)a(?![A-Za-z0-9'’.\-&/+_]|\s[A-Za-z])"
+)
+_FIRST_PLACE = 0xF0000
+"""Characters for private use, which stand for words that numbers are not looked for in."""
+_PLACES = re.compile("[\U000f0000-\U000ffffd]")
+
+
+def write_as_spoken(sentence: str, mode: str, style: ReadingStyle = PLAIN) -> str:
+    """Return a sentence with the numbers, signs and units of its main language as words.
+
+    `mode`: a language, or one of `core.text.segment.MODES`. English is returned as it is, because
+    nothing in it depends on how it is split; so are the `auto` modes, which have no main language.
+    """
+    language = mode.removeprefix("all_")
+    if language not in ("zh", "yue", "ja", "ko"):
+        return sentence
+    kept: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        word = match[0]
+        before = match.string[max(0, match.start() - 3) : match.start()].rstrip().rstrip("μ")
+        follows_number = before[-1:].isdigit()
+        if _PLAIN_WORD.fullmatch(word) or (follows_number and "." not in word):
+            return word
+        kept.append(word)
+        return chr(_FIRST_PLACE + len(kept) - 1)
+
+    text = _LATIN.sub(keep, to_plain(_PLACES.sub("", sentence), keep_wide=language == "ja"))
+    if language == "ja":
+        text = ja_numbers.expand(text)
+    elif language == "ko":
+        text = ko_numbers.expand(text)
+    else:
+        text = zh_numbers.numbers_to_words(zh_numbers.simplify(text), style)
+    text = _LETTER_A.sub("A", text)
+    return _PLACES.sub(lambda place: kept[ord(place[0]) - _FIRST_PLACE], text)
