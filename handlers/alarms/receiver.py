@@ -64,16 +64,16 @@ class Receiver:
         if not name.startswith(PREFIX) or not state:
             return _response(400, {"error": "This is no callback of an alarm of voicedrop."})
         detail = f"{fields.get('metricName', '')} {fields.get('curValue', '')}".strip()
-        problems = self._tell(f"{name}: {state}", detail)
-        return self._result(now, problems)
+        return self._act(now, [(f"{name}: {state}", detail)])
 
     def check(self, now: datetime) -> dict[str, Any]:
         """Do what the timer does."""
-        return self._result(now, [])
+        return self._act(now, [])
 
-    def _result(self, now: datetime, problems: list[str]) -> dict[str, Any]:
-        """Act, and report it. With 500 CloudMonitor repeats the callback."""
+    def _act(self, now: datetime, messages: list[tuple[str, str]]) -> dict[str, Any]:
+        """Act, then tell these messages and what was done. With 500 CloudMonitor calls again."""
         done: list[str] = []
+        problems: list[str] = []
         try:
             firing = services.list_firing(self.monitor, PREFIX)
         except ServiceError as exc:
@@ -84,8 +84,8 @@ class Receiver:
                     done += filter(None, [act(firing, now)])
                 except ServiceError as exc:
                     problems.append(str(exc))
-        for line in done:
-            problems += self._tell(f"voicedrop alarm: {line}", line)
+        for title, text in (*messages, *((f"voicedrop alarm: {line}", line) for line in done)):
+            problems += self._tell(title, text)
         return _response(500 if problems else 200, {"done": done, "problems": problems})
 
     def _switch(self, firing: set[str], now: datetime) -> str:
