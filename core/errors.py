@@ -170,6 +170,8 @@ UNAVAILABLE: Mapping[str, str] = {
     "NO_SPACE": "The disk is full: make room on it.",
     "JOB_BUSY": "Another worker is running this job.",
     "LEASE_LOST": "Another worker took over this job.",
+    "FORMAT_NEWER": "A newer version of voicedrop wrote this, and its workers continue: upgrade "
+    "this one.",
     "OVERLOADED": "Too many jobs are in progress.",
 }
 

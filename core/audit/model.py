@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from core.errors import FAILED, MISCONFIGURED, REFUSED, Failed, Misconfigured, Refused
+from core.errors import FAILED, MISCONFIGURED, REFUSED, Failed, Misconfigured, Refused, Unavailable
 from core.result.tombstone import Tombstone
 
 Verdict = Literal["pass", "fail", "skip"]
@@ -160,6 +160,10 @@ def attempt(check: int, key: str = "") -> Iterator[Attempt]:
     except (Refused, Failed) as exc:
         message = explain(exc.code) if exc.message in exc.codes.values() else exc.message
         checking.outcome = failed(check, exc.code, message, exc.pointer or key)
+    except Unavailable as exc:
+        if exc.code != "FORMAT_NEWER":
+            raise
+        checking.outcome = failed(check, exc.code, exc.message, key)
     except Misconfigured as exc:
         if not exc.code.startswith("KEY_"):
             raise

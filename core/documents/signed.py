@@ -9,11 +9,16 @@ openssl alone.
 The member `schema` is part of what is signed and names the kind of document, so that a document of
 one kind is never taken for one of another (`read`). That it is read from its own place is for the
 reader to check: every kind states the job, item or key that it belongs to.
+
+A document that we signed, of a higher number in `schema` or with a member that is not known here,
+was written by a newer version. It is neither refused, which would have it replaced, nor believed:
+whoever meets it leaves it as it is and tries again later, when a newer worker may have gone on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -24,7 +29,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from core.documents import base64url, canonical
-from core.errors import Refused, raising
+from core.errors import Refused, Unavailable, raising
+from core.version import VERSION
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -64,14 +70,32 @@ def verify(document: bytes, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, A
 
 def read(document: bytes, type_: type[T], keys: Mapping[str, Ed25519PublicKey]) -> T:
     """Verify a document and parse it as `type_`, whose field `schema` has the only value that is
-    accepted as its default. Raises Refused SIGNATURE_INVALID, for a document of another kind too.
+    accepted as its default. Raises Refused SIGNATURE_INVALID, for a document of another kind too;
+    Unavailable FORMAT_NEWER for one of the same kind that a newer version wrote.
     """
-    stated = _signed_members(document, keys).get("schema")
-    error = Refused("SIGNATURE_INVALID", f"Not a document of the kind {_schema_of(type_)}.")
-    if stated != canonical.dump(_schema_of(type_)):
-        raise error
-    with raising(error, on=(msgspec.DecodeError, KeyError, RecursionError)):
+    schema = _schema_of(type_)
+    stated = _signed_members(document, keys).get("schema", b"")
+    error = Refused("SIGNATURE_INVALID", f"Not a document of the kind {schema}.")
+    if stated != canonical.dump(schema):
+        raise _written_later(schema) if _is_later(stated, schema) else error
+    try:
         return msgspec.json.decode(document, type=type_)
+    except (msgspec.DecodeError, KeyError, RecursionError) as exc:
+        raise _written_later(schema) if "unknown field" in str(exc) else error from exc
+
+
+def _is_later(stated: bytes, schema: str) -> bool:
+    kind, _, number = schema.rpartition("/")
+    found = re.fullmatch(rf'"{re.escape(kind)}/([0-9]{{1,9}})"', stated.decode())
+    return found is not None and int(found[1]) > int(number)
+
+
+def _written_later(schema: str) -> Unavailable:
+    return Unavailable(
+        "FORMAT_NEWER",
+        f"A newer version of voicedrop than {VERSION} wrote this {schema.split('/')[-2]}, which is "
+        "left as it is.",
+    )
 
 
 @cache

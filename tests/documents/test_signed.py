@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from core.crypto import keys
 from core.documents import signed as sign
-from core.errors import JobError, Refused
+from core.errors import JobError, Refused, Unavailable
 from tests.support import vectors
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -160,7 +160,9 @@ def test_a_document_is_read_only_as_the_kind_that_was_signed() -> None:
     for other in (
         sign.sign(Other(id="a"), KEY),
         sign.sign({"id": "a"}, KEY),
-        sign.sign({"schema": "one/1", "more": 1}, KEY),
+        sign.sign({"schema": "one/1", "id": 1}, KEY),
+        sign.sign({"schema": "one/0", "id": "a"}, KEY),
+        sign.sign({"schema": "one/02x", "id": "a"}, KEY),
         sign.sign({"schema": ["one/1"]}, KEY),
         data.replace(b"one/1", b"other/1"),
     ):
@@ -168,6 +170,17 @@ def test_a_document_is_read_only_as_the_kind_that_was_signed() -> None:
             sign.read(other, One, PUBLIC)
     with pytest.raises(Refused, match="SIGNATURE_INVALID"):
         sign.read(data, Other, PUBLIC)
+
+
+@pytest.mark.parametrize("change", [{"schema": "one/2"}, {"schema": "one/10"}, {"more": 1}])
+def test_a_document_of_a_newer_version_is_neither_believed_nor_refused(
+    change: dict[str, Any],
+) -> None:
+    document = {"schema": "one/1", "id": "a"} | change
+    with pytest.raises(Unavailable, match=r"FORMAT_NEWER: A newer version .* wrote this one"):
+        sign.read(sign.sign(document, KEY), One, PUBLIC)
+    with pytest.raises(Refused, match="SIGNATURE_INVALID"):
+        sign.read(sign.sign(document, Ed25519PrivateKey.generate()), One, PUBLIC)
 
 
 def test_a_duplicate_member_is_refused_in_any_order() -> None:

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.crypto.keys import Keyring, LocalKeys
+from core.documents import signed
 from core.documents.signed import key_id
 from core.errors import JobError, Misconfigured, Unavailable
 from core.job.lease import LOG_LIMIT, LONGEST, Lease, LeaseRecord, read_last_record
@@ -217,6 +218,22 @@ def test_a_record_that_is_forged_or_copied_neither_blocks_a_job_nor_gives_it_up(
     with acquire(control) as lease:
         assert lease.attempt == 1
     assert present(read_last_record(control, "job", KEYS.verifying)).worker == "a"
+
+
+@pytest.mark.parametrize("change", [{"schema": "voicedrop/lease/2"}, {"more": {"a": 1}}])
+def test_the_lease_of_a_newer_version_is_left_as_it_is(
+    control: LocalStore, change: dict[str, Any]
+) -> None:
+    """Even when it has expired: only workers of that version know what the record says."""
+    with acquire(control):
+        pass
+    before = control.get("lease/job", limit=10**6).data
+    fields = msgspec.to_builtins(records(control)[-1]) | {"position": len(before), "expires": 1.0}
+    line = signed.sign(fields | change, SIGNING) + b"\n"
+    assert control.append("lease/job", line, position=len(before))
+    with pytest.raises(Unavailable, match=r"FORMAT_NEWER: A newer version .* wrote this lease"):
+        acquire(control)
+    assert control.get("lease/job", limit=10**6).data == before + line
 
 
 OTHERS = (b"x", b"\n", b"{}\n", b'{"w":"b","e":9e9,"a":9,"d":0}'.ljust(63) + b"\n")
