@@ -96,8 +96,8 @@ def test_needed_packages_are_locked_and_installed_in_that_version(file: str) -> 
 
 @pytest.mark.parametrize("file", CUDA)
 def test_with_cuda_the_same_packages_are_locked(file: str) -> None:
-    """ONNX Runtime has the same dependencies with CUDA; the image adds those of buckets."""
-    expected = {*lock.read_pins("cpu"), *([] if file == "gpu" else lock.read_pins("oss"))}
+    """ONNX Runtime has the same dependencies with CUDA."""
+    expected = set(lock.read_pins("cpu" if file == "gpu" else "image-cpu"))
     assert set(lock.read_pins(file)) == expected - {"onnxruntime"} | {"onnxruntime-gpu"}
 
 
@@ -134,9 +134,10 @@ def test_no_file_has_a_second_onnx_runtime_or_torch(file: str) -> None:
     )
 
 
-def test_the_image_adds_no_packages() -> None:
-    text = (lock.FOLDER / "image.txt").read_text(encoding="utf-8")
-    assert lock.parse(text) == lock.Content(["gpu", "oss"], [])
+@pytest.mark.parametrize(("file", "device"), [("image", "gpu"), ("image-cpu", "cpu")])
+def test_the_image_has_all_that_settings_can_switch_on_and_no_more(file: str, device: str) -> None:
+    text = (lock.FOLDER / f"{file}.txt").read_text(encoding="utf-8")
+    assert lock.parse(text) == lock.Content(sorted(["asr", device, "oss", "redis"]), [])
 
 
 def test_markers_can_be_evaluated_for_other_platforms() -> None:
