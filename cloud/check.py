@@ -6,7 +6,6 @@ Prints one fault per line; the exit code is 1 if there are any.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +16,11 @@ from cloud import ram, template, terraform
 
 POLICIES = Path(__file__).parent / "policies"
 MONITORING = Path(__file__).parent / "monitoring"
-SECRET = re.compile(r"LTAI[0-9A-Za-z]{12,}|BEGIN [A-Z ]*PRIVATE KEY|[0-9A-Za-z+/]{43}=")
 
 
 def find_faults(path: Path, policies: Path = POLICIES) -> Iterator[str]:
     text = path.read_text(encoding="utf-8")
-    if SECRET.search(text):
+    if template.SECRET.search(text):
         yield f"{path}: contains something that looks like a secret"
     for fault in template.find_faults(yaml.safe_load(text), os.environ):
         yield f"{path}: {fault}"

@@ -15,21 +15,22 @@ from typing import Any
 
 import jsonschema
 
+from cloud.machines import CARDS, find_size_fault
+from core.settings import SETTINGS
+from handlers.secret_settings import is_reference
+from handlers.server.secrecy import NAMES
+
 HERE = Path(__file__).parent
 SCHEMAS = {
     name: json.loads((HERE / f"{name}.schema.json").read_text()) for name in ("fc3", "fc3-domain")
 }
 # Keys that the component reads but that are missing in its schema.
-KEYS_MISSING_IN_SCHEMA = {"disableOndemand", "idleTimeout", "disableInjectCredentials"}
-# GPU type -> (its memory in MB, allowed memorySize, allowed cpu); a function gets a whole card.
-# Source: FC FAQ, 2026.
-CARDS: Mapping[str, tuple[int, set[int], set[int]]] = {
-    "fc.gpu.tesla.1": (16384, set(range(128, 32769, 64)), set(range(1, 9))),
-    "fc.gpu.ada.1": (49152, {32768, 65536, 98304}, {4, 8, 16}),
-    "fc.gpu.ada.2": (24576, {32768, 65536}, {8, 16}),
-    "fc.gpu.ada.3": (49152, {65536, 98304}, {8, 16}),
-    "fc.gpu.hopper.1": (98304, {98304}, {16}),
+KEYS_MISSING_IN_SCHEMA = {"disableOndemand", "idleTimeout", "disableInjectCredentials"} | {
+    "provisionConfig/qualifier"
 }
+ALIAS = "prod"
+SECRET = re.compile(r"LTAI[0-9A-Za-z]{12,}|BEGIN [A-Z ]*PRIVATE KEY|[0-9A-Za-z+/]{43}=")
+"""Access keys of the cloud, private keys, and 32 bytes in base64."""
 CARD_KEYS = {"gpuConfig/gpuType", "gpuConfig/gpuMemorySize", "memorySize"}
 TRIGGER_SCHEMAS = {
     "oss": "IOssTriggerConfig",
@@ -57,15 +58,25 @@ def find_faults(template: Mapping[str, Any], environ: Mapping[str, str]) -> Iter
         if component not in SCHEMAS:
             yield f"{name}/component: must be one of {', '.join(SCHEMAS)}"
             continue
-        props = resolve(resource["props"], template.get("vars", {}), environ)
+        props = resolve_props(template, name, environ)
         yield from (f"{name}/{fault}" for fault in _check_props(component, props))
 
 
+def resolve_props(
+    template: Mapping[str, Any], name: str, environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the properties of a resource as they are deployed, with all variables filled in."""
+    props = template["resources"][name]["props"]
+    return dict(resolve(props, template.get("vars", {}), environ))
+
+
 def _check_props(component: str, props: Mapping[str, Any]) -> Iterator[str]:
+    if unfilled := list(_check_placeholders(props)):
+        yield from unfilled  # a placeholder may stand for a whole section
+        return
     malformed = list(_check_schema(component, props))
     yield from malformed
     yield from _check_keys(component, props)
-    yield from _check_placeholders(props)
     kind = component if component != "fc3" else str(props.get("runtime"))
     if kind not in RULES:
         yield "runtime: must be custom-container, or python3.12 for the receiver of alarms"
@@ -75,13 +86,17 @@ def _check_props(component: str, props: Mapping[str, Any]) -> Iterator[str]:
 
 
 def resolve(value: Any, variables: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
-    """Fill in ${vars.x} and ${env('X', 'default')} as the deployer does."""
+    """Fill in ${vars.x}, ${env('X', 'default')} and ${vars[env('X', 'default')].y} as the deployer
+    does."""
     if isinstance(value, dict):
         return {key: resolve(item, variables, environ) for key, item in value.items()}
     if isinstance(value, list):
         return [resolve(item, variables, environ) for item in value]
     if not isinstance(value, str):
         return value
+    chosen = re.fullmatch(r"\$\{vars\[env\('(\w+)', '(\w+)'\)\]\.(\w+)\}", value)
+    if chosen and environ.get(chosen[1], chosen[2]) in variables:
+        return resolve(variables[environ.get(chosen[1], chosen[2])][chosen[3]], variables, environ)
     env = r"\$\{env\('(\w+)'(?:,\s*'([^']*)')?\)\}"
     value = re.sub(env, lambda m: environ.get(m[1], m[2] or ""), value)
     named = r"\$\{vars\.(\w+)\}"
@@ -166,21 +181,19 @@ def _check_tls(props: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_machine(props: Mapping[str, Any]) -> Iterator[str]:
-    card = props.get("gpuConfig", {}).get("gpuType")
+    kind = props.get("gpuConfig", {}).get("gpuType")
     memory, cpu = props.get("memorySize", 0), props.get("cpu", 0)
-    if card is None:
+    if kind is None:
         if not cpu or not 1 <= memory / 1024 / cpu <= 4:
             yield "cpu: must have 1 to 4 GB of memory per core"
-    elif card not in CARDS:
+    elif kind not in CARDS:
         yield f"gpuConfig/gpuType: must be one of {', '.join(CARDS)}"
     else:
-        card_memory, memories, cpus = CARDS[card]
-        if props["gpuConfig"].get("gpuMemorySize") != card_memory:
-            yield f"gpuConfig/gpuMemorySize: must be {card_memory}, all of {card}"
-        if memory not in memories:
-            yield f"memorySize: not offered with {card}"
-        if cpu not in cpus:
-            yield f"cpu: not offered with {card}"
+        card = CARDS[kind]
+        if props["gpuConfig"].get("gpuMemorySize") != card.memory_gb * 1024:
+            yield f"gpuConfig/gpuMemorySize: must be {card.memory_gb * 1024}, all of {kind}"
+        if fault := find_size_fault(card, cpu, memory):
+            yield fault
 
 
 def _check_container(props: Mapping[str, Any]) -> Iterator[str]:
@@ -212,6 +225,44 @@ def _check_environment(props: Mapping[str, Any]) -> Iterator[str]:
     buckets = [variables.get(f"VOICEDROP_{n}") for n in ("INBOX", "RESULTS", "CONTROL")]
     if None in buckets or len(set(buckets)) < len(buckets):
         yield "environmentVariables: inbox, results and control must be three different buckets"
+
+
+def _check_secrets(props: Mapping[str, Any]) -> Iterator[str]:
+    """The deployer prints the properties and writes them into its log."""
+    secret = {row.variable for row in SETTINGS.values() if row.secret}
+    for name, value in props.get("environmentVariables", {}).items():
+        text = str(value)
+        if is_reference(text):
+            continue
+        if (name in secret or NAMES.search(name)) and not _is_open_redis(text):
+            yield f"environmentVariables/{name}: must be control:KEY or kms:BLOB, not the secret"
+        elif SECRET.search(text):
+            yield f"environmentVariables/{name}: contains something that looks like a secret"
+    others = {name: value for name, value in props.items() if name != "environmentVariables"}
+    if SECRET.search(json.dumps(others)):
+        yield "contains something that looks like a secret"
+
+
+def _is_open_redis(text: str) -> bool:
+    """Whether this is the address of a Redis without user and password."""
+    return re.fullmatch(r"rediss?://[^@,]+", text) is not None
+
+
+def _check_alias(props: Mapping[str, Any]) -> Iterator[str]:
+    """Without an alias, every deployment is live at once and cannot be taken back."""
+    places = {f"triggers/{one['triggerName']}": one for one in props.get("triggers", [])}
+    places |= {
+        name: props[name] for name in ("asyncInvokeConfig", "provisionConfig") if name in props
+    }
+    for name, place in places.items():
+        if place.get("qualifier") != ALIAS:
+            yield f"{name}/qualifier: must be {ALIAS}"
+
+
+def _check_routes(props: Mapping[str, Any]) -> Iterator[str]:
+    for route in props.get("routeConfig", {}).get("routes", []):
+        if route.get("qualifier") != ALIAS:
+            yield f"routeConfig/{route.get('path')}/qualifier: must be {ALIAS}"
 
 
 def _check_cost_limits(props: Mapping[str, Any]) -> Iterator[str]:
@@ -308,6 +359,8 @@ FUNCTION_RULES = [
     _check_container,
     _check_hooks,
     _check_environment,
+    _check_secrets,
+    _check_alias,
     _check_cost_limits,
     _check_retries,
     _check_triggers,
@@ -315,6 +368,6 @@ FUNCTION_RULES = [
 RULES: Mapping[str, Sequence[Callable[[Mapping[str, Any]], Iterator[str]]]] = {
     "custom-container": FUNCTION_RULES,
     "python3.12": [_check_machine, _check_cost_limits, _check_receiver],
-    "fc3-domain": [_check_tls],
+    "fc3-domain": [_check_tls, _check_routes],
 }
 """Runtime or component -> its rules."""

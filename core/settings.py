@@ -135,7 +135,8 @@ class Settings:
     kek: str = setting(
         "",
         "Key-encryption key: 32 bytes in base64, or several with commas between, the current one "
-        "first. Empty: from `VOICEDROP_KEYS`.",
+        "first. Empty: from `VOICEDROP_KEYS`. This and every other secret may instead say where it "
+        "is read at the start (docs/deploy.md): `control:KEY`, or encrypted by KMS, `kms:BLOB`.",
         secret=True,
     )
     signing_key: str = setting(
@@ -154,6 +155,9 @@ class Settings:
         "",
         "Key in Alibaba Cloud KMS (id, alias or ARN) that wraps the data keys. Empty: the "
         "key-encryption key does.",
+    )
+    kms_endpoint: str = setting(
+        "", "Host of KMS. Empty: the public one of the region, `kms.<region>.aliyuncs.com`."
     )
     mark: MarkPreset = setting(
         "balanced",
@@ -332,7 +336,11 @@ SETTINGS: Mapping[str, Setting] = {"bucket": BUCKET} | {
 """Name -> row, in the order in which they are shown. `bucket` alone is no field of `Settings`."""
 DEPLOYMENT = frozenset(
     f"VOICEDROP_{name}"
-    for name in ("IMAGE", "INBOX_BUCKET", "RESULTS_BUCKET", "CONTROL_BUCKET", "DOMAIN", "CERT_ID")
+    for name in (
+        *("IMAGE", "MACHINE", "DOMAIN", "CERT_ID"),
+        *("INBOX_BUCKET", "RESULTS_BUCKET", "CONTROL_BUCKET"),
+        *("KEK_SOURCE", "SIGNING_KEY_SOURCE", "WATERMARK_KEY_SOURCE", "REDIS_SOURCE"),
+    )
 )
 """Variables that s.yaml reads at deployment. They are not settings."""
 

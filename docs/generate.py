@@ -15,6 +15,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from cloud import prices  # noqa: E402
 from core import errors  # noqa: E402
 from core.settings import SETTINGS, Setting  # noqa: E402
 from handlers.cli.schema import SCHEMAS  # noqa: E402
@@ -60,7 +61,7 @@ READMES: Mapping[str, Mapping[str, Any]] = {
         "help": json.loads((HERE / "settings.zh-CN.json").read_text(encoding="utf-8")),
     },
 }
-MARKS = ("<!-- settings: made by docs/generate.py -->", "<!-- end of settings -->")
+MARKS = "<!-- {0}: made by docs/generate.py -->", "<!-- end of {0} -->"
 
 
 def pages() -> dict[Path, str]:
@@ -72,7 +73,13 @@ def pages() -> dict[Path, str]:
         made[HERE / "schemas" / f"{name}.json"] = _format_schema(schema)
     for name, words in READMES.items():
         path = HERE.parent / name
-        made[path] = _between_marks(path.read_text(encoding="utf-8"), settings_table(words))
+        page = path.read_text(encoding="utf-8")
+        made[path] = _between_marks(page, "settings", settings_table(words))
+    path = HERE / "deploy.md"
+    page = path.read_text(encoding="utf-8")
+    for name, lines in prices.SECTIONS.items():
+        page = _between_marks(page, name, "\n".join(lines()))
+    made[path] = page
     return made | {HERE / "errors.md": error_page()}
 
 
@@ -137,8 +144,8 @@ def _default(row: Setting) -> str:
     return "" if value in ("", None) else f"`{shown}`"
 
 
-def _between_marks(page: str, content: str) -> str:
-    start, end = MARKS
+def _between_marks(page: str, name: str, content: str) -> str:
+    start, end = (mark.format(name) for mark in MARKS)
     before, rest = page.split(start)
     return f"{before}{start}\n{content}\n{end}{rest.split(end)[1]}"
 

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from core.storage.local import LocalStore
 from core.storage.port import Store
 from core.text.spoken import FrontEnd
 from core.voice import Voice
+from handlers.secret_settings import SecretReader
 
 if TYPE_CHECKING:
     from core.speech.recognise import Recogniser, Transcribe
@@ -77,7 +78,7 @@ def open_store(place: str, settings: Settings, credentials: Callable[[], Credent
     return OssStore(bucket, endpoint, settings.oss_region, credentials)
 
 
-def open_redis_cache(settings: Settings) -> RedisCache | None:
+def open_redis_cache(settings: Settings, reader: SecretReader) -> RedisCache | None:
     """Return the Redis in which something of voices is kept; None if nothing is.
 
     Raises Misconfigured SETTING_INVALID.
@@ -91,17 +92,34 @@ def open_redis_cache(settings: Settings) -> RedisCache | None:
         raise Misconfigured("SETTING_INVALID", message)
     from core.storage.redis_cache import RedisCache
 
-    return RedisCache(settings.redis, settings.control, settings.cache_hours * 3600)
+    url = reader.reveal("VOICEDROP_REDIS", settings.redis)
+    return RedisCache(url, settings.control, settings.cache_hours * 3600)
 
 
-def load_keyring(settings: Settings, credentials: Callable[[], Credentials]) -> Keyring:
-    """Return the keys in the settings if there are any, or else those in the folder of keys."""
-    wrapping = _kms(settings, credentials) if settings.kms_key else None
+def secret_reader(
+    settings: Settings,
+    credentials: Callable[[], Credentials],
+    learn: Callable[[str], None] = lambda _: None,
+) -> SecretReader:
+    """Return what reads the secrets to which settings refer. `learn`: as in `SecretReader`."""
+    control = cache(partial(open_store, settings.control, settings, credentials))
+    return SecretReader(control, cache(partial(open_kms, settings, credentials)), learn)
+
+
+def load_keyring(
+    settings: Settings,
+    credentials: Callable[[], Credentials],
+    learn: Callable[[str], None] = lambda _: None,
+) -> Keyring:
+    """Return the keys in the settings if there are any, or else those in the folder of keys.
+    `learn`: gets each key that is read because a setting refers to it."""
+    wrapping = open_kms(settings, credentials) if settings.kms_key else None
     if _has_keys(settings):
+        reveal = secret_reader(settings, credentials, learn).reveal
         return keys.keyring_from_values(
-            kek=settings.kek,
-            signing=settings.signing_key,
-            watermark=settings.watermark_key,
+            kek="" if wrapping else reveal("VOICEDROP_KEK", settings.kek),
+            signing=reveal("VOICEDROP_SIGNING_KEY", settings.signing_key),
+            watermark=reveal("VOICEDROP_WATERMARK_KEY", settings.watermark_key),
             wrapping=wrapping,
         )
     try:
@@ -150,7 +168,7 @@ def load_reading_keys(settings: Settings, credentials: Callable[[], Credentials]
     if _has_keys(settings):
         ring = load_keyring(settings, credentials)
         return ReadingKeys(ring.verifying, ring.wrapping, ring.watermark)
-    wrapping = _kms(settings, credentials) if settings.kms_key else None
+    wrapping = open_kms(settings, credentials) if settings.kms_key else None
     return keys.load_reading_keys(settings.keys, wrapping=wrapping)
 
 
@@ -235,8 +253,10 @@ def create_runtime(
     settings: Settings,
     credentials: Callable[[], Credentials],
     observe: Callable[[Step], None] | None = None,
+    learn: Callable[[str], None] = lambda _: None,
 ) -> Runtime:
-    """Return the runtime for these settings. The voice engine is loaded when it is first used."""
+    """Return the runtime for these settings. The voice engine is loaded when it is first used.
+    `learn`: gets each key that is read because a setting refers to it."""
     settings.refuse_loops()
     require_sandbox(settings)
     return Runtime(
@@ -246,7 +266,7 @@ def create_runtime(
         load_voice=LoadedOnce(partial(load_voice, settings)),
         identify_voice=_identify_kokoro if settings.engine == "kokoro" else None,
         front_end=engine_front_end(settings),
-        keys=load_keyring(settings, credentials),
+        keys=load_keyring(settings, credentials, learn),
         worker=f"{os.getpid():x}-{secrets.token_hex(4)}"[-16:],
         mark=settings.mark,
         consent=settings.consent,
@@ -264,7 +284,7 @@ def create_runtime(
         trace_seconds=settings.trace_seconds,
         shard_items=settings.shard_items,
         lanes=settings.lanes,
-        redis=open_redis_cache(settings),
+        redis=open_redis_cache(settings, secret_reader(settings, credentials, learn)),
         voice_cache=settings.voice_cache,
         speech_cache=settings.speech_cache,
         cache_seconds=settings.cache_hours * 3600,
@@ -295,7 +315,13 @@ def _log_step(step: Step) -> None:
         log.info(step.stage, extra=fields)
 
 
-def _kms(settings: Settings, credentials: Callable[[], Credentials]) -> KeyProvider:
+def open_kms(settings: Settings, credentials: Callable[[], Credentials]) -> KeyProvider:
+    """Return KMS with the key of the settings, which decrypting does not need."""
     from core.crypto.kms import AliyunKms
 
-    return AliyunKms(settings.kms_key, region=settings.oss_region, credentials=credentials)
+    return AliyunKms(
+        settings.kms_key,
+        region=settings.oss_region,
+        credentials=credentials,
+        endpoint=settings.kms_endpoint,
+    )

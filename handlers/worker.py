@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import watermark
 from core.audio import sandbox
@@ -19,34 +19,43 @@ from handlers.wiring import CurrentCredentials
 class Worker:
     """Implements `handlers.server.instance.Worker`."""
 
-    def __init__(self, settings: Settings, credentials: CurrentCredentials) -> None:
-        self._settings, self._credentials = settings, credentials
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: CurrentCredentials,
+        learn: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`learn`: gets each key that is read because a setting refers to it."""
+        self._settings, self._credentials, self._learn = settings, credentials, learn
         self._runtime: Runtime | None = None
         self._is_checked = False
         self._lock = threading.Lock()
 
-    def warm(self) -> Runtime:
-        """Load keys and models.
-
-        Buckets are checked with the first notification, because the platform sends credentials
-        with notifications only.
-        """
+    def warm(self, credentials: Credentials | None = None) -> Runtime:
+        """Load keys and models. The buckets are checked with the first notification."""
         with self._lock:
             if self._runtime is None:
-                reference.start(behind=True)  # both become ready beside what follows
-                sandbox.start()
-                watermark.preload()
-                runtime = wiring.create_runtime(self._settings, self._credentials)
-                wiring.require_recogniser(self._settings)
-                runtime.load_voice()
-                self._runtime = runtime
+                self._credentials.replace(credentials)
+                try:
+                    self._runtime = self._load()
+                finally:
+                    self._credentials.replace(None)
             return self._runtime
+
+    def _load(self) -> Runtime:
+        reference.start(behind=True)  # both become ready beside what follows
+        sandbox.start()
+        watermark.preload()
+        runtime = wiring.create_runtime(self._settings, self._credentials, learn=self._learn)
+        wiring.require_recogniser(self._settings)
+        runtime.load_voice()
+        return runtime
 
     def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
         """Carry out one notification; return a JSON summary. Raises JobError."""
+        runtime = self._runtime or self.warm(credentials)
         self._credentials.replace(credentials)
         try:
-            runtime = self._runtime or self.warm()
             if not self._is_checked:
                 wiring.check_stores(runtime)
                 self._is_checked = True
@@ -61,8 +70,10 @@ class Worker:
             self._runtime = None
 
 
-def worker_from(environ: Mapping[str, str]) -> Worker:
-    """Return the worker for these settings. Raises Misconfigured."""
+def worker_from(
+    environ: Mapping[str, str], learn: Callable[[str], None] = lambda _: None
+) -> Worker:
+    """Return the worker for these settings; `learn` as in `Worker`. Raises Misconfigured."""
     settings = Settings.from_environ(environ)
     settings.refuse_loops()
-    return Worker(settings, CurrentCredentials(environ))
+    return Worker(settings, CurrentCredentials(environ), learn)

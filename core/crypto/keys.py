@@ -198,6 +198,27 @@ def keyring_from_values(
     return Keyring(keks, key, {key_id(one): one for one in public}, marks)
 
 
+def export_settings(folder: Path, *, announce: bool = False) -> dict[str, str]:
+    """Return the keys in a folder as values for `keyring_from_values`: its parameter -> the value.
+
+    `announce`: of each kind, the newest key comes second. A worker with these values knows it, but
+    does not use it yet. Raises as `load_keyring`.
+    """
+    private = _find_files(folder, "sign-???.pem")
+    current = private[min(announce, len(private) - 1)]
+    _read_signing_key(current)  # raises if it is none
+    others = sorted(folder.glob("sign-*.pub.pem"), reverse=True)
+    others = [path for path in others if path != current.with_suffix(".pub.pem")]
+    signing = [_read_private_file(current), *(path.read_bytes() for path in others)]
+    values = {"signing": ",".join(base64.b64encode(pem).decode() for pem in signing)}
+    for name, pattern in (("kek", "kek-*.key"), ("watermark", "watermark-*.key")):
+        newest_first = list(_read_secrets(folder, pattern).values())
+        if announce:
+            newest_first[:2] = reversed(newest_first[:2])
+        values[name] = ",".join(base64.b64encode(key).decode() for key in newest_first)
+    return values
+
+
 def _parse_secrets(texts: Iterable[str], where: str) -> dict[str, bytes]:
     keys = [_decode_base64(text, where) for text in texts]
     if any(len(key) != 32 for key in keys):

@@ -22,6 +22,7 @@ from handlers import wiring
 from handlers.cli import exit_codes, screen
 from handlers.cli.describe import describe_cost
 from handlers.cli.screen import CommandOutput
+from handlers.secret_settings import SecretReader, describe_sources
 from handlers.server.tokens import create_tokens
 
 PROBE_BYTES = 256 * 1024
@@ -66,14 +67,17 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
         return
     if settings.prices:
         yield _attempt("prices", partial(_describe_prices, settings.prices))
-    if settings.redis:
-        yield _attempt("redis", partial(_describe_tokens, settings))
     credentials = wiring.CurrentCredentials(environ)
-    yield _attempt("keys", lambda: _describe_keys(wiring.load_keyring(settings, credentials)))
+    reader = wiring.secret_reader(settings, credentials)
+    if settings.redis:
+        yield _attempt("redis", partial(_describe_tokens, settings, reader))
+    yield _attempt(
+        "keys", lambda: _describe_keys(wiring.load_keyring(settings, credentials), settings)
+    )
     for name in ("inbox", "results", "control"):
         place = str(getattr(settings, name))
         yield _attempt(name, partial(_check_bucket, place, name, settings, credentials))
-    yield _attempt("caches", lambda: _describe_caches(settings))
+    yield _attempt("caches", partial(_describe_caches, settings, reader))
     yield _check_sandbox(settings)
     yield _attempt(f"voice {settings.engine}", lambda: _describe_voice(settings))
     yield _check_whisper(settings)
@@ -91,11 +95,19 @@ def _describe_voice(settings: Settings) -> str:
     return ", ".join(filter(None, (voice.name, hardware, languages)))
 
 
-def _describe_keys(ring: Keyring) -> str:
-    local = ring.wrapping
-    keks = ", ".join(local.keys) if isinstance(local, LocalKeys) else "in KMS"
+def _describe_keys(ring: Keyring, settings: Settings) -> str:
+    def source(name: str) -> str:
+        text = str(getattr(settings, name))
+        return describe_sources(SETTINGS[name].variable, text) if text else str(settings.keys)
+
+    local, kek = ring.wrapping, f"in KMS ({settings.kms_key})"
+    if isinstance(local, LocalKeys):
+        kek = f"{', '.join(local.keys)} ({source('kek')})"
     signing, marks = key_id(ring.signing.public_key()), ", ".join(ring.watermark)
-    return f"signing key {signing}; watermark keys {marks}; key-encryption keys {keks}"
+    return (
+        f"signing key {signing} ({source('signing_key')}); watermark keys {marks} "
+        f"({source('watermark_key')}); key-encryption keys {kek}"
+    )
 
 
 def _describe_prices(text: str) -> str:
@@ -105,9 +117,9 @@ def _describe_prices(text: str) -> str:
     return f"an hour {describe_cost(hour)}, a call {describe_cost(call)}"
 
 
-def _describe_caches(settings: Settings) -> str:
+def _describe_caches(settings: Settings, reader: SecretReader) -> str:
     """Raises Misconfigured SETTING_INVALID if a Redis is missing or does not answer."""
-    if redis := wiring.open_redis_cache(settings):
+    if redis := wiring.open_redis_cache(settings, reader):
         redis.check()
     hours = f"for {settings.cache_hours:g} hours"
     voices = {"bucket": "in the control bucket", "redis": f"in Redis {hours}"}
@@ -116,9 +128,11 @@ def _describe_caches(settings: Settings) -> str:
     return f"voiceprints are {voices[settings.voice_cache]}; the speech of items is {kept}"
 
 
-def _describe_tokens(settings: Settings) -> str:
-    create_tokens(settings)
-    return "the address has the right form; the server connects to it"
+def _describe_tokens(settings: Settings, reader: SecretReader) -> str:
+    variable, given = SETTINGS["redis"].variable, settings.redis
+    create_tokens(settings, reader.reveal(variable, given))
+    source = describe_sources(variable, given)
+    return f"the address has the right form; the server connects to it ({source})"
 
 
 def _settings_in_force(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:

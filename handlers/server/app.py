@@ -83,13 +83,14 @@ class Endpoints:
                 return _failure(error, request_id, self._mask)
             return Response(summary, headers={"x-fc-status": "200"}, media_type="application/json")
 
-    def hook(self, phase: str, step: Callable[[], Awaitable[None]]) -> Endpoint:
+    def hook(self, phase: str, step: Callable[[Credentials | None], Awaitable[None]]) -> Endpoint:
         async def answer(request: Request) -> Response:
             request_id = _check_caller(request)
             with _request_log(phase, request_id):
-                self._mask.add(_credentials(request.headers))
+                credentials = _credentials(request.headers)
+                self._mask.add(credentials)
                 try:
-                    await step()
+                    await step(credentials)
                 except Exception as error:
                     return _failure(error, request_id, self._mask, final=404)
                 return JSONResponse({"ready": self._instance.ready}, headers={"x-fc-status": "200"})
@@ -125,8 +126,8 @@ def create_app(
         routes=[
             Route("/invoke", endpoints.invoke, methods=["POST"]),
             Route("/initialize", endpoints.hook("Initialize", instance.reopen), methods=["POST"]),
-            Route("/pre-stop", endpoints.hook("PreStop", instance.stop)),
-            Route("/pre-freeze", endpoints.hook("PreFreeze", instance.drain)),
+            Route("/pre-stop", endpoints.hook("PreStop", lambda _: instance.stop())),
+            Route("/pre-freeze", endpoints.hook("PreFreeze", lambda _: instance.drain())),
             Route("/healthz", endpoints.healthz),
             Route("/", endpoints.about),
         ],
@@ -248,12 +249,17 @@ def server_config(app: Starlette, port: int) -> uvicorn.Config:
     )
 
 
-def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[str, str]) -> int:
+WorkerFrom: TypeAlias = Callable[[Mapping[str, str], Callable[[str], None]], Worker]
+"""Creates the worker from the environment, and a function that gets secrets to be masked."""
+
+
+def serve(worker_from: WorkerFrom, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM; return 1 if the settings are wrong, which is logged."""
     import uvicorn
 
     from core.settings import SETTINGS, Settings
     from handlers import metrics
+    from handlers.wiring import CurrentCredentials, secret_reader
 
     disable_core_dumps()
     mask = Mask(find_secrets(environ, SETTINGS["keys"].read(environ)))
@@ -261,7 +267,9 @@ def serve(worker_from: Callable[[Mapping[str, str]], Worker], environ: Mapping[s
     try:
         port = _port(environ)
         settings = Settings.from_environ(environ)
-        worker, tokens = worker_from(environ), create_tokens(settings)
+        reader = secret_reader(settings, CurrentCredentials(environ), mask.add_secret)
+        tokens = create_tokens(settings, reader.reveal("VOICEDROP_REDIS", settings.redis))
+        worker = worker_from(environ, mask.add_secret)
         metrics.start(settings.metrics)
     except JobError as error:
         log.critical("cannot start", extra={"code": error.code, "error": error.message})

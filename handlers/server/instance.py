@@ -21,8 +21,9 @@ DRAIN_SECONDS = 25.0  # less than the pre-stop time-out in s.yaml
 class Worker(Protocol):
     """Carries out notifications. `handle` is called from a thread, one call at a time."""
 
-    def warm(self) -> object:
-        """Load models. Called again after `close` if the instance is resumed. Raises JobError."""
+    def warm(self, credentials: Credentials | None) -> object:
+        """Load keys and models. Called again after `close` if the instance is resumed. Raises
+        JobError."""
         ...
 
     def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
@@ -44,16 +45,16 @@ class Instance:
         self._lifecycle = anyio.Lock()
         self._slot = anyio.Semaphore(1)
 
-    async def warm(self) -> None:
+    async def warm(self, credentials: Credentials | None) -> None:
         async with self._lifecycle:
             if not self.ready:
-                await to_thread.run_sync(self._worker.warm)
+                await to_thread.run_sync(self._worker.warm, credentials)
                 self.ready, self._closed = True, False
 
-    async def reopen(self) -> None:
+    async def reopen(self, credentials: Credentials | None) -> None:
         """Accept work again, because the platform may resume an instance that it stopped."""
         self._stopping = False
-        await self.warm()
+        await self.warm(credentials)
 
     async def work(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
         async with self._token(), self._slot:
@@ -62,7 +63,7 @@ class Instance:
                     "JOB_BUSY",
                     "This instance is stopping; another one will do it.",
                 )
-            await self.warm()
+            await self.warm(credentials)
             return await to_thread.run_sync(
                 self._worker.handle, body, credentials, request_id, abandon_on_cancel=True
             )

@@ -50,6 +50,11 @@ class Mask:
             self._recent.append(encodings)
             self._pattern = _pattern(self._fixed.union(*self._recent))
 
+    def add_secret(self, secret: str) -> None:
+        """Mask a secret that was read after the start, too."""
+        self._fixed |= _encodings_of_all([secret])
+        self._pattern = _pattern(self._fixed.union(*self._recent))
+
     def __call__(self, text: str) -> str:
         return self._pattern.sub(MASK, text) if self._pattern else text
 

@@ -134,9 +134,9 @@ class RedisTokens:
             log.warning("redis does not answer", extra={"error": type(exc).__name__})
 
 
-def create_tokens(settings: Settings) -> Tokens:
-    """Raises Misconfigured SETTING_INVALID."""
-    if not settings.redis:
+def create_tokens(settings: Settings, redis: str) -> Tokens:
+    """`redis`: the URL to which the setting refers. Raises Misconfigured SETTING_INVALID."""
+    if not redis:
         return ProcessTokens(settings.tokens)
     # Instances with the same inbox share its tokens.
-    return RedisTokens(settings.redis, settings.tokens, f"voicedrop:tokens:{settings.inbox}")
+    return RedisTokens(redis, settings.tokens, f"voicedrop:tokens:{settings.inbox}")

@@ -63,9 +63,7 @@ def granted_permissions(role: str) -> set[tuple[str, str]]:
 
 def function_properties() -> dict[str, Any]:
     s_yaml = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
-    props = template.resolve(s_yaml["resources"]["worker"]["props"], s_yaml["vars"], {})
-    assert isinstance(props, dict)
-    return props
+    return template.resolve_props(s_yaml, "worker", {})
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from cloud import check, template
+from cloud import check, machines, ram, template
+from cloud.machines import Machine
+from core.result import cost
 from core.settings import DEPLOYMENT, SETTINGS, Settings
 from events import incoming
 from handlers.server.app import RETRY_PAUSE_SECONDS
 from handlers.server.instance import DRAIN_SECONDS
+from tests.cloud.test_ram import granted_permissions
+from tests.handlers.server.test_secrets import key_settings_of, leaks
 
 ROOT = Path(__file__).parents[2]
 S_YAML = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
-FUNCTION = S_YAML["resources"]["worker"]["props"]
+RESOURCES = S_YAML["resources"]
+FUNCTION = RESOURCES["worker"]["props"]
 
 
-def resolve_function() -> dict[str, Any]:
-    props = template.resolve(FUNCTION, S_YAML["vars"], {})
-    assert isinstance(props, dict)
-    return props
+def resolve_function(**environ: str) -> dict[str, Any]:
+    return template.resolve_props(S_YAML, "worker", environ)
 
 
 def faults_after(change: Callable[[Any], Any]) -> list[str]:
-    """Return the faults after `change` was applied to the resources."""
+    """Return the faults after `change` was applied to the resources and the variables."""
     broken = copy.deepcopy(S_YAML)
-    change(broken["resources"])
+    change({**broken["resources"], "vars": broken["vars"]})
     return list(template.find_faults(broken, {}))
 
 
@@ -51,8 +56,30 @@ def edit(path: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
-def test_the_template_has_no_fault() -> None:
-    assert list(template.find_faults(S_YAML, {})) == []
+@pytest.mark.parametrize("machine", machines.MACHINES.values(), ids=lambda one: one.name)
+def test_the_template_has_no_fault_and_describes_both_machines(machine: Machine) -> None:
+    environ = {"VOICEDROP_MACHINE": machine.name}
+    assert list(template.find_faults(S_YAML, environ)) == []
+    props = resolve_function(**environ)
+    assert (props["cpu"], props["memorySize"]) == (machine.cpu, machine.memory_gb * 1024)
+    assert props["diskSize"] == machine.disk_gb * 1024
+    card = machine.card.name if machine.card else None
+    assert props.get("gpuConfig", {}).get("gpuType") == card
+    # The platform checks the health of functions with a card and of web functions alone.
+    assert ("healthCheckConfig" in props["customContainerConfig"]) == (card is not None)
+
+
+def test_the_card_of_the_template_is_one_that_a_new_account_has() -> None:
+    assert machines.GPU.card
+    assert machines.GPU.card.on_request >= FUNCTION["concurrencyConfig"]["reservedConcurrency"]
+
+
+@pytest.mark.parametrize("machine", machines.MACHINES.values(), ids=lambda one: one.name)
+def test_the_price_table_of_a_machine_is_a_setting(machine: Machine) -> None:
+    table = cost.parse_prices(machine.prices)
+    assert table
+    assert table.cost(3600, 0).amount == pytest.approx(machine.active * 3600 * machines.USD)
+    assert table.cost(20.1, 1).amount == pytest.approx(machine.cost(20.1), abs=1e-9)
 
 
 P, A = "worker/props", "alarms/props"
@@ -89,17 +116,47 @@ FAULTS = [
     (f"{P}/triggers/5/triggerConfig/authType", "anonymous", "anonymous calls"),
     (f"{P}/triggers/4/triggerType", "log", "triggerType: must be one of oss, http"),
     # cards and machines
-    (f"{P}/gpuConfig/gpuType", "fc.gpu.ada.9", "fc.gpu.ada.9 violates"),
-    (f"{P}/gpuConfig/gpuType", "fc.gpu.ampere.1", "gpuConfig/gpuType: must be one of"),
+    (f"{P}/gpuConfig", {"gpuType": "fc.gpu.ada.9"}, "fc.gpu.ada.9 violates"),
+    (f"{P}/gpuConfig", {"gpuType": "fc.gpu.xpu.1"}, "fc.gpu.xpu.1 violates"),
     (f"{P}/gpuConfig", {"gpuType": "fc.gpu.ada.2"}, "must be 24576, all of fc.gpu.ada.2"),
-    (f"{P}/gpuConfig/gpuMemorySize", 8192, "must be 24576, all of fc.gpu.ada.2"),
-    (f"{P}/memorySize", 16384, "memorySize: not offered"),
-    (f"{P}/cpu", 4, "cpu: not offered"),
+    (
+        f"{P}/gpuConfig",
+        {"gpuType": "fc.gpu.tesla.1", "gpuMemorySize": 8192},
+        "must be 16384, all of fc.gpu.tesla.1",
+    ),
+    (f"{P}/memorySize", 36864, "8 vCPU must be 8192 to 32768, in steps of 4096"),
+    (f"{P}/memorySize", 17408, "in steps of 4096"),
+    (f"{P}/cpu", 4, "cpu: with fc.gpu.ampere.1 must be one of 8, 16"),
     (f"{P}/diskSize", 2048, "diskSize"),
+    # versions
+    (f"{P}/triggers/2/qualifier", "LATEST", "triggers/reference/qualifier: must be prod"),
+    (f"{P}/triggers/2/qualifier", None, "triggers/reference/qualifier: must be prod"),
+    (f"{P}/asyncInvokeConfig/qualifier", None, "asyncInvokeConfig/qualifier: must be prod"),
+    (f"{P}/provisionConfig/qualifier", "LATEST", "provisionConfig/qualifier: must be prod"),
+    ("domain/props/routeConfig/routes/0/qualifier", "LATEST", "/qualifier: must be prod"),
+    # secrets
+    (f"{P}/environmentVariables/VOICEDROP_KEK", "x", "must be control:KEY or kms:BLOB"),
+    (
+        f"{P}/environmentVariables/VOICEDROP_SIGNING_KEY",
+        "control:keys/sign-001.pem,LS0t",
+        "VOICEDROP_SIGNING_KEY: must be control:KEY or kms:BLOB",
+    ),
+    (
+        f"{P}/environmentVariables/VOICEDROP_REDIS",
+        "redis://:hunter2@host:1/0",
+        "VOICEDROP_REDIS: must be control:KEY or kms:BLOB",
+    ),
+    (f"{P}/environmentVariables/OSS_ACCESS_KEY_SECRET", "x", "OSS_ACCESS_KEY_SECRET: must be"),
+    (f"{P}/environmentVariables/X", "LTAI5tAbCdEfGhIjKl", "X: contains something that looks"),
+    (f"{P}/description", "-----BEGIN PRIVATE KEY-----", "contains something that looks like"),
     # the container
     (f"{P}/runtime", "python3.10", "runtime: must be custom-container"),
-    (f"{P}/customContainerConfig/image", "docker.io/x/y:1", "must be in ACR"),
-    (f"{P}/customContainerConfig/image", "a.cn-x.aliyuncs.com/x/y:latest", "other than latest"),
+    ("vars/gpu/customContainerConfig/image", "docker.io/x/y:1", "must be in ACR"),
+    (
+        "vars/gpu/customContainerConfig/image",
+        "a.cn-x.aliyuncs.com/x/y:latest",
+        "other than latest",
+    ),
     (f"{P}/instanceLifecycleConfig/initializer", None, "needs an initializer"),
     (f"{P}/instanceLifecycleConfig/preStop/timeout", None, "preStop/timeout: must be 4 to 300"),
     (f"{P}/instanceLifecycleConfig/preStop/command", ["x"], "either handler or command"),
@@ -160,11 +217,49 @@ def test_eleven_triggers_on_a_bucket_are_too_many() -> None:
     assert faults_after(crowd) == ["worker/triggers: a bucket can have at most ten"]
 
 
+def test_a_redis_without_a_password_is_no_secret() -> None:
+    redis = edit(f"{P}/environmentVariables/VOICEDROP_REDIS", "redis://10.0.0.1:6379/0")
+    assert faults_after(redis) == []
+
+
+@pytest.mark.parametrize("machine", machines.MACHINES)
+def test_no_secret_of_the_deployer_is_rendered(machine: str, tmp_path: Path) -> None:
+    """Whatever s.yaml renders is printed by `s deploy` and written into its log."""
+    secrets = {
+        **key_settings_of(tmp_path),
+        "VOICEDROP_REDIS": "redis://:redis-password-1@host:6379/0",
+        "OSS_ACCESS_KEY_SECRET": "access-key-secret-1",
+        "VOICEDROP_MACHINE": machine,
+    }
+    rendered = json.dumps([template.resolve_props(S_YAML, name, secrets) for name in RESOURCES])
+    values = [value for name, value in secrets.items() if name != "VOICEDROP_MACHINE"]
+    assert leaks(rendered, [*values, "redis-password-1"]) == []
+    assert leaks(rendered + values[0], values) != []
+
+
+def test_a_plain_secret_in_place_of_its_source_is_refused(tmp_path: Path) -> None:
+    for name, value in key_settings_of(tmp_path).items():
+        (fault,) = template.find_faults(S_YAML, {f"{name}_SOURCE": value})
+        assert fault.endswith(f"{name}: must be control:KEY or kms:BLOB, not the secret")
+        assert value not in fault
+
+
+def test_only_the_worker_can_read_the_keys_in_the_control_bucket() -> None:
+    key = "acs:oss:*:1234567890123456:voicedrop-control/keys/sign-001.pem"
+
+    def who_may(action: str) -> set[str]:
+        granted = {role: granted_permissions(role) for role in ram.PERMISSIONS}
+        return {role for role, lines in granted.items() for one, pattern in lines
+                if one == action and fnmatchcase(key, pattern)}  # fmt: skip
+
+    assert who_may("oss:GetObject") == {"worker"}
+    assert who_may("oss:PutObject") == who_may("oss:DeleteObject") == set()
+
+
 def test_without_a_card_the_ratio_of_memory_to_cores_is_checked() -> None:
     def plain(cpu: int) -> Callable[[Any], None]:
         def change(resources: Any) -> None:
-            del resources["worker"]["props"]["gpuConfig"]
-            resources["worker"]["props"] |= {"cpu": cpu, "memorySize": 8192}
+            resources["worker"]["props"] |= {"gpuConfig": {}, "cpu": cpu, "memorySize": 8192}
 
         return change
 
@@ -178,9 +273,14 @@ def test_the_edition_is_checked() -> None:
     ]
 
 
+def test_a_machine_that_does_not_exist_is_named() -> None:
+    faults = list(template.find_faults(S_YAML, {"VOICEDROP_MACHINE": "tpu"}))
+    assert any("VOICEDROP_MACHINE" in fault for fault in faults)
+
+
 def test_the_environment_fills_the_template() -> None:
     buckets = {"VOICEDROP_INBOX_BUCKET": "mine-in", "VOICEDROP_OSS_REGION": "cn-shanghai"}
-    props = template.resolve(FUNCTION, S_YAML["vars"], buckets)
+    props = resolve_function(**buckets)
     assert props["environmentVariables"]["VOICEDROP_INBOX"] == "oss://mine-in"
     assert props["triggers"][0]["sourceArn"] == "acs:oss:cn-shanghai:1234567890123456:mine-in"
     assert list(template.find_faults(S_YAML, buckets)) == []
@@ -197,7 +297,7 @@ def test_every_variable_is_a_setting_or_read_when_it_is_deployed() -> None:
     settings = {row.variable for row in SETTINGS.values()}
     assert set(FUNCTION["environmentVariables"]) <= settings
     source = (ROOT / "s.yaml").read_text(encoding="utf-8")
-    read = set(re.findall(r"\$\{env\('(VOICEDROP_\w+)'", source))
+    read = set(re.findall(r"\benv\('(VOICEDROP_\w+)'", source))
     assert read - settings == DEPLOYMENT
 
 
@@ -206,11 +306,6 @@ def test_every_variable_of_the_image_is_a_setting() -> None:
     named = set(re.findall(r"\b(VOICEDROP_\w+)=", source))
     assert named
     assert named <= {row.variable for row in SETTINGS.values()}
-
-
-def test_secrets_are_never_written_in_the_template() -> None:
-    for name in ("VOICEDROP_KEK", "VOICEDROP_SIGNING_KEY", "VOICEDROP_WATERMARK_KEY"):
-        assert FUNCTION["environmentVariables"][name] == f"${{env('{name}', '')}}"
 
 
 def test_pre_stop_is_longer_than_the_draining() -> None:
@@ -252,7 +347,7 @@ def test_the_command_names_the_file_and_fails(
     path = tmp_path / "s.yaml"
     path.write_text(
         text.replace("timeout: 3600", "timeout: 0").replace(
-            "${env('VOICEDROP_KEK', '')}", "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="
+            "${env('VOICEDROP_KMS_KEY', '')}", "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="
         )
     )
     assert check.main([str(path)]) == 1

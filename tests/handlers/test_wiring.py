@@ -212,7 +212,7 @@ def test_whoever_only_looks_at_jobs_needs_no_recogniser(
 @pytest.mark.parametrize(
     ("package", "make", "extra"),
     [
-        ("redis", lambda: create_tokens(Settings(redis="redis://localhost:1/0")), "redis"),
+        ("redis", lambda: create_tokens(Settings(), "redis://localhost:1/0"), "redis"),
         (
             "oss2",
             lambda: wiring.open_store(

@@ -15,7 +15,7 @@ from core.storage import cache
 from core.storage.cache import BucketCache, Cache, Entry
 from core.storage.local import LocalStore
 from core.storage.redis_cache import RedisCache
-from handlers.wiring import open_redis_cache
+from handlers.wiring import CurrentCredentials, open_redis_cache, secret_reader
 from tests.support.redis_server import (
     PASSWORD,
     RedisServer,
@@ -25,6 +25,7 @@ from tests.support.redis_server import (
 )
 
 ALICE, BOB = "a" * 64, "b" * 64
+PLAIN = secret_reader(Settings(), CurrentCredentials({}))
 ENTRY = Entry(b"\0sealed", {"vc-v": "1"})
 
 
@@ -118,5 +119,5 @@ def test_a_wrong_password_is_a_warning_and_found_by_a_check(
 @pytest.mark.parametrize("name", ["voice_cache", "speech_cache"])
 def test_a_redis_needs_an_address(name: str) -> None:
     with pytest.raises(Misconfigured, match=f"VOICEDROP_{name.upper()}=redis needs the address"):
-        open_redis_cache(Settings(**{name: "redis"}))  # type: ignore[arg-type]
-    assert open_redis_cache(Settings(redis="redis://localhost")) is None
+        open_redis_cache(Settings(**{name: "redis"}), PLAIN)  # type: ignore[arg-type]
+    assert open_redis_cache(Settings(redis="redis://localhost"), PLAIN) is None

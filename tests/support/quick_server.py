@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from core.job.runtime import Runtime
-from core.settings import Settings
+from core.settings import SETTINGS, Settings
 from core.voice import SpeechChunk, Voiceprint
 from handlers import wiring, worker
 from handlers.server.app import serve
@@ -59,22 +59,20 @@ class LeakyVoice(BuzzVoice):
 
 
 class QuickWorker(worker.Worker):
-    def warm(self) -> Runtime:
-        if self._runtime is None:
-            secrets = [v for k, v in os.environ.items() if k.startswith("TEST_SECRET_")]
-            keys = [getattr(self._settings, name) for name in ("kek", "signing_key", "redis")]
-            voice = LeakyVoice([*secrets, *filter(None, keys)], self._credentials)
-            runtime = wiring.create_runtime(self._settings, self._credentials)
-            self._runtime = replace(
-                runtime,
-                load_voice=lambda: voice,
-                identify_voice=None,
-            )
-        return self._runtime
+    def _load(self) -> Runtime:
+        secrets = [v for k, v in os.environ.items() if k.startswith("TEST_SECRET_")]
+        reader = wiring.secret_reader(self._settings, self._credentials)
+        given = {
+            name: reader.reveal(SETTINGS[name].variable, getattr(self._settings, name))
+            for name in ("kek", "signing_key", "redis")
+        }
+        voice = LeakyVoice([*secrets, *filter(None, given.values())], self._credentials)
+        runtime = wiring.create_runtime(self._settings, self._credentials, learn=self._learn)
+        return replace(runtime, load_voice=lambda: voice, identify_voice=None)
 
 
-def worker_from(environ: Mapping[str, str]) -> QuickWorker:
-    return QuickWorker(Settings.from_environ(environ), wiring.CurrentCredentials(environ))
+def worker_from(environ: Mapping[str, str], learn: Callable[[str], None]) -> QuickWorker:
+    return QuickWorker(Settings.from_environ(environ), wiring.CurrentCredentials(environ), learn)
 
 
 if __name__ == "__main__":

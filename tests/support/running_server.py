@@ -36,7 +36,7 @@ class ScriptedWorker:
         self.warm_seconds = 0.0
         self._lock = threading.Lock()
 
-    def warm(self) -> None:
+    def warm(self, credentials: Credentials | None) -> None:
         self.steps.append("warm")
         time.sleep(self.warm_seconds)
         if self.warm_error:

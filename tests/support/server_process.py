@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from core.errors import Misconfigured
 from handlers.server.app import serve
 from tests.support.running_server import ScriptedWorker
 
 
-def worker_from(environ: Mapping[str, str]) -> ScriptedWorker:
+def worker_from(environ: Mapping[str, str], _: Callable[[str], None]) -> ScriptedWorker:
     if environ.get("TEST_NO_KEYS"):
         raise Misconfigured("KEY_NOT_FOUND", "no keys in ./keys")
     return AnnouncingWorker()

@@ -79,7 +79,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     log = folder / "log"
     answers: list[str] = []
     with bucket_server() as server:
-        environ = server_environ(server, VOICEDROP_REDIS=redis, TEST_SECRET_A=NEVER, **key_settings)
+        for name in ("sign-001.pem", "watermark-001.key"):
+            server.place("control", f"keys/{name}", (folder / "keys" / name).read_bytes())
+        given = key_settings | {
+            "VOICEDROP_SIGNING_KEY": "control:keys/sign-001.pem",
+            "VOICEDROP_WATERMARK_KEY": "control:keys/watermark-001.key",
+        }
+        environ = server_environ(server, VOICEDROP_REDIS=redis, TEST_SECRET_A=NEVER, **given)
         with container(environ | {"FC_TOKEN": NEVER}, log) as client:
 
             def invoke(key: str, **headers: str) -> None:
@@ -102,6 +108,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
             key.encode() + data
             for bucket in ("results", "control")
             for key, data in server.objects(bucket).items()
+            if not key.startswith("keys/")
         ]
     stored = b"".join(objects).decode("latin-1")
     secrets = [

@@ -175,13 +175,13 @@ def test_two_servers_share_their_tokens_and_refuse_the_rest(
 @pytest.mark.parametrize("url", ["http://a", "redis-host:6379", "redis://h:port"])
 def test_an_invalid_address_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(Misconfigured, match="VOICEDROP_REDIS") as caught:
-        create_tokens(Settings(redis=url.replace("//", "//:hunter2@", 1)))
+        create_tokens(Settings(), url.replace("//", "//:hunter2@", 1))
     assert caught.value.code == "SETTING_INVALID"
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(Settings(redis="redis://:hunter2@h"))
 
 
 def test_without_the_setting_a_process_has_fifty_tokens_of_its_own() -> None:
-    pool = create_tokens(Settings.from_environ({}))
+    pool = create_tokens(Settings.from_environ({}), "")
     assert isinstance(pool, ProcessTokens)
     assert sum(pool.acquire() is not None for _ in range(60)) == 50
