@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -84,3 +88,15 @@ def test_steps_of_a_device_repeat_shapes_and_addresses(bundle: Bundle) -> None:
 )
 def test_the_rows_of_a_gpu_fit_into_its_memory(gigabytes: int, rows: int) -> None:
     assert rows_that_fit(gigabytes * 2**30, 2 * 24 * 512 * 2048 * 4) == rows
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_works_without_one(bundle: Bundle) -> None:
+    """`python -m bench.gpu --device cpu --quick` runs all its sections."""
+    command = [sys.executable, "-m", "bench.gpu", str(bundle.folder), "--quick"]
+    options = ["--device", "cpu", "--sections", "steps,batch"]
+    root = Path(__file__).parents[3]
+    ran = subprocess.run([*command, *options], capture_output=True, text=True, cwd=root)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    for figure in ("T2S step of 8 rows", "a batch of 6 items | ", "(6 made"):
+        assert figure in ran.stdout

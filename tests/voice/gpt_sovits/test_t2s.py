@@ -42,9 +42,8 @@ def decode_alone(bundle: Bundle, seed: int, **options: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", ["", "cpu"], ids=["shared memory", "device memory"])
-def test_rows_are_refilled_and_independent(bundle: Bundle, device: str) -> None:
-    decoder = Decoder(bundle, rows=3, device=device)
+def test_rows_are_refilled_and_independent(bundle: Bundle) -> None:
+    decoder = Decoder(bundle, rows=3)
     assert decode(decoder, [t2s_input(bundle, seed) for seed in range(7)]) == [
         decode_alone(bundle, seed) for seed in range(7)
     ]
