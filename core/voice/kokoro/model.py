@@ -56,16 +56,29 @@ class Model:
         return audio.ravel(), pitch.ravel()
 
 
-def load(cache: Path, path: Path | None, *, threads: int) -> Model:
+def load(
+    cache: Path,
+    path: Path | None,
+    *,
+    threads: int,
+    dequantised: bool | None = None,
+    cpu_only: bool = False,
+) -> Model:
     """Open the model at `path`, or the one that is installed in parts as Python packages.
 
     The edited copy is stored in the directory `cache`, which saves a second and 300 MB at the next
-    start. Raises Misconfigured MODEL_MISSING or MODEL_INVALID.
+    start. Without `dequantised`, the graph computes with 8 bits, for which only CPUs have kernels;
+    with it, on CUDA, or a CPU if there is none or `cpu_only`. The default is what is faster.
+    Raises Misconfigured MODEL_MISSING or MODEL_INVALID.
     """
     prepared = cache / f"kokoro-{SHA256[:16]}-{_GRAPH_VERSION}.onnx"
     source = prepared if path is None and prepared.exists() else _prepare(path, prepared)
-    # int8 operators exist only for the CPU; with a GPU, data would be copied back for each of them.
-    return Model(inference.open_session(source, threads=threads, cpu_only=True))
+    if not (inference.providers().has_cuda if dequantised is None else dequantised):
+        return Model(inference.open_session(source, threads=threads, cpu_only=True))
+    from core.voice.kokoro.dequantise import dequantise
+
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    return Model(inference.open_session(dequantise(data), threads=threads, cpu_only=cpu_only))
 
 
 def _prepare(path: Path | None, prepared: Path) -> Path | bytes:

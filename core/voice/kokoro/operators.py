@@ -121,15 +121,15 @@ def convert_convolutions(model: ModelProto) -> None:
     edit = Editor(model)
     for conv in model.graph.node:
         if conv.op_type == "ConvInteger" and int_attribute(conv, "strides") == [1]:
-            tail = _dequantisation(conv, edit)
+            tail = dequantisation(conv, edit)
             scale = other_input(tail[-1], than=tail[-2].output[0])
             last = tail[-1].output[0]
-            edit.replace_node(last, _to_matmul(conv, edit, scale, _float_bias(tail, edit), last))
+            edit.replace_node(last, _to_matmul(conv, edit, scale, float_bias(tail, edit), last))
             edit.remove_nodes(name for node in tail[:-1] for name in node.output)
     edit.apply()
 
 
-def _dequantisation(conv: NodeProto, edit: Editor) -> list[NodeProto]:
+def dequantisation(conv: NodeProto, edit: Editor) -> list[NodeProto]:
     """Return the convolution and the operators that dequantise it: [Add bias], Cast, Mul scale."""
     tail = [conv]
     while tail[-1].op_type != "Mul":
@@ -137,7 +137,7 @@ def _dequantisation(conv: NodeProto, edit: Editor) -> list[NodeProto]:
     return tail
 
 
-def _float_bias(tail: list[NodeProto], edit: Editor) -> str:
+def float_bias(tail: list[NodeProto], edit: Editor) -> str:
     """Return the float bias from which the quantised one is computed (Reshape, Cast, Floor, Div),
     or "" if there is none."""
     if tail[1].op_type != "Add":

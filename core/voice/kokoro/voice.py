@@ -36,6 +36,12 @@ class KokoroVoice:
     languages: frozenset[str] = front_end.LANGUAGES
     callers: int = 1
 
+    @property
+    def hardware(self) -> str:
+        """The device, for people."""
+        found = inference.providers()
+        return f"on {'cuda' if found.has_cuda else 'cpu'}: {found.reason}"
+
     @classmethod
     def load(cls, cache: Path, *, model: Path | None = None, threads: int = 1) -> KokoroVoice:
         """Open the installed model, or the file `model`; a prepared copy is stored in `cache`.
