@@ -36,7 +36,7 @@ SPEEDS = (
     Speed("kokoro", CPU, 0.20, "Xeon with AVX512-VNNI, one thread"),
     Speed("kokoro", CPU, 0.60, "Zen 3 without VNNI, one thread"),
     Speed("gpt_sovits", CPU, 0.32, "int8, Zen 4, two threads"),
-    Speed("kokoro", GPU, 0.20, "the same CPU as above; the card is not used"),
+    Speed("kokoro", GPU, 0.20, "assumed: the speed of that Xeon; a card has not been measured"),
     Speed("gpt_sovits", GPU, 0.14, "fp32 on an H100; this card has not been measured"),
 )
 """From docs/voice.md, docs/performance.md and docs/gpt-sovits.md, with their commands."""
