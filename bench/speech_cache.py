@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import socket
 import statistics
 import subprocess
@@ -46,8 +47,12 @@ def main() -> None:
     parser.add_argument("--playback", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, redis_at(options.redis, options.stores) as url:
+        template = Path(name) / "template"
+        run(open_runtime(template, "off", url, options), "learn", 1)
         for store in options.stores:
-            compare(open_runtime(Path(name) / store, store, url, options), store, options)
+            folder = Path(name) / store
+            shutil.copytree(template, folder)
+            compare(open_runtime(folder, store, url, options), store, options)
 
 
 def open_runtime(folder: Path, store: str, url: str, options: Any) -> Runtime:
@@ -61,7 +66,7 @@ def open_runtime(folder: Path, store: str, url: str, options: Any) -> Runtime:
 
 
 def compare(runtime: Runtime, store: str, options: Any) -> None:
-    run(runtime, "learn", 1)
+    run(runtime, "warm", 1)
     _, first_s, first_cpu_s = run(runtime, "first", options.items)
     runs = [run(runtime, f"again-{number}", options.items) for number in range(options.repeats)]
     if not all(item.cached for done, _, _ in runs for item in done.items):
@@ -77,8 +82,7 @@ def compare(runtime: Runtime, store: str, options: Any) -> None:
 
 def run(runtime: Runtime, name: str, items: int) -> tuple[Result, float, float]:
     """Make a batch; return its result, and the seconds of wall and processor time."""
-    first = 0 if name != "learn" else 10**6
-    texts = [TEXT.format(first + number) for number in range(items)]
+    texts = [TEXT.format(number if items > 1 else name) for number in range(items)]
     listed = [{"id": f"i{number}", "text": text} for number, text in enumerate(texts)]
     key = f"jobs/{name}.manifest.json"
     runtime.inbox.put(key, json.dumps(playback.manifest(items=listed, id=name)).encode())

@@ -30,11 +30,20 @@ def loudness(audio: Audio) -> float:
     return float(-0.691 + 10 * np.log10(gated.mean())) if gated.size else -np.inf
 
 
-def normalise_loudness(audio: Audio, lufs: float = -18.0, ceiling: float = 0.9) -> Audio:
-    """Scale to a loudness in LUFS, or to less if the peak would exceed the ceiling."""
+def find_gain(audio: Audio, lufs: float = -18.0, ceiling: float = 0.9) -> float:
+    """Return the factor that gives a loudness in LUFS, or less if the peak would exceed the
+    ceiling."""
     top = peak(audio.samples)
-    gain = min(10 ** ((lufs - loudness(audio)) / 20), ceiling / top) if top > 0 else 1.0
+    return float(min(10 ** ((lufs - loudness(audio)) / 20), ceiling / top)) if top > 0 else 1.0
+
+
+def scale(audio: Audio, gain: float) -> Audio:
     return Audio(audio.samples * np.float32(gain), audio.rate)
+
+
+def normalise_loudness(audio: Audio, lufs: float = -18.0, ceiling: float = 0.9) -> Audio:
+    """Scale by what `find_gain` returns."""
+    return scale(audio, find_gain(audio, lufs, ceiling))
 
 
 def _k_weighted(audio: Audio) -> NDArray[np.float64]:

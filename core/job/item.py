@@ -25,6 +25,7 @@ from core.job import admission, object_record, protected, reuse, subtitles
 from core.job.enrolment import Enrolled
 from core.job.object_record import ObjectRecord
 from core.job.runtime import Run, Runtime, Stopwatch
+from core.job.speech_cache import Spoken
 from core.label import aigc
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, LabelUsed, Output, Watermark
@@ -114,9 +115,9 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     cached = voice.speech.read(item, seed, stopwatch) if voice.speech else None
     spoken = cached or _speak(item, voice, seed, run, stopwatch)
     with stopwatch.stage("consent"):
-        _refuse_protected(spoken, item, voice, runtime)
-    sentences = subtitles.sentence_times(item.text, spoken, SENTENCE_PAUSE)
-    speech = _shape(waveform.join(spoken, SENTENCE_PAUSE), item, job, stopwatch)
+        _refuse_protected(spoken.chunks, item, voice, runtime)
+    sentences = subtitles.sentence_times(item.text, spoken.chunks, SENTENCE_PAUSE)
+    speech = _shape(spoken, item, job, stopwatch)
     payload = registry.register(runtime.results, runtime.keys, run.job_id, item.id)
     encoded, mark = _watermark(speech, payload, item, runtime, stopwatch)
     with stopwatch.stage("label"):
@@ -134,7 +135,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
         label=label,
         voice=item.voice,
         cached=cached is not None,
-        redrawn=sum(len(sentence.retry_reasons) for sentence in spoken),
+        redrawn=sum(len(sentence.retry_reasons) for sentence in spoken.chunks),
         timings=stopwatch.seconds,
         notices=[*left_out, *waived],
         sentences=subtitles.shift_sentences(sentences, lead) if item.subtitle else [],
@@ -157,9 +158,7 @@ def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     return _from_record(stored_record, envelope, fingerprint, item, job)
 
 
-def _speak(
-    item: Item, voice: Enrolled, seed: int, run: Run, stopwatch: Stopwatch
-) -> list[SpeechChunk]:
+def _speak(item: Item, voice: Enrolled, seed: int, run: Run, stopwatch: Stopwatch) -> Spoken:
     sentences: list[SpeechChunk] = []
     stopwatch.begin("speak")
     start = time.perf_counter()
@@ -173,7 +172,8 @@ def _speak(
         start = now
     if not sentences:
         raise Failed("OUTPUT_SILENT", pointer=item.pointer)
-    return sentences
+    with stopwatch.stage("shape"):
+        return Spoken(sentences, loudness.find_gain(waveform.join(sentences, SENTENCE_PAUSE)))
 
 
 def _refuse_protected(
@@ -188,11 +188,12 @@ def _refuse_protected(
         protected.withhold(spoken, compared, gate, item.pointer)
 
 
-def _shape(speech: Audio, item: Item, job: Job, stopwatch: Stopwatch) -> Audio:
+def _shape(spoken: Spoken, item: Item, job: Job, stopwatch: Stopwatch) -> Audio:
     """Set loudness and sample rate; add the pause after the item and the audible label, if any."""
     with stopwatch.stage("shape"):
+        speech = loudness.scale(waveform.join(spoken.chunks, SENTENCE_PAUSE), spoken.gain)
         rate = item.sample_rate or speech.rate
-        speech = waveform.resample(loudness.normalise_loudness(speech), rate)
+        speech = waveform.resample(speech, rate)
         if item.pause_ms:
             speech = waveform.join([speech, waveform.silence(item.pause_ms / 1000, rate)])
         return aigc.add_cue(speech, job.label.cue)

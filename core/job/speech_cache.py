@@ -2,10 +2,11 @@
 
     voices/<recording>/speech/<name>.sealed   msgpack: `_Speech`; in Redis under the same name
 
-What is kept is what the engine gave: without level, pause, watermark and label, which each item
-gets for its own job. Unmarked speech is a liability. So nothing is kept unless the operator asks
-for it, each file is sealed under the key of the voice (core/crypto/voice_key.py), which is
-destroyed when consent is withdrawn, and has a lifetime, which readers and sweeps enforce.
+What is kept is what the engine gave, and the gain that levels it: without pause, watermark and
+label, which each item gets for its own job. Unmarked speech is a liability. So nothing is kept
+unless the operator asks for it, each file is sealed under the key of the voice
+(core/crypto/voice_key.py), which is destroyed when consent is withdrawn, and has a lifetime, which
+readers and sweeps enforce.
 
 `name` is a digest of everything on which the samples depend, keyed with the key of the voice.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,7 +60,17 @@ class _Chunk(msgspec.Struct, frozen=True, array_like=True):
 class _Speech(msgspec.Struct, frozen=True):
     made: float
     """Unix seconds by the clock of the control bucket."""
+    gain: float
     chunks: list[_Chunk]
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The speech of an item, as the engine gave it."""
+
+    chunks: list[SpeechChunk]
+    gain: float
+    """Factor that normalises the loudness of the chunks together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,7 @@ class SpeechCache:
     cache: Cache
     key: OpenVoiceKey
 
-    def read(self, item: Item, seed: int, stopwatch: Stopwatch) -> list[SpeechChunk] | None:
+    def read(self, item: Item, seed: int, stopwatch: Stopwatch) -> Spoken | None:
         """Return the speech of an item; None if it is not kept, or cannot be believed."""
         name = self._name(item, seed)
         with stopwatch.stage("cache"):
@@ -86,7 +97,7 @@ class SpeechCache:
 
     @contextmanager
     def keeping(
-        self, item: Item, seed: int, spoken: Sequence[SpeechChunk], stopwatch: Stopwatch
+        self, item: Item, seed: int, spoken: Spoken, stopwatch: Stopwatch
     ) -> Iterator[None]:
         """Keep the speech of an item, unless the block refuses it.
 
@@ -105,9 +116,10 @@ class SpeechCache:
             self._forget(name)
             raise
 
-    def _put(self, name: str, spoken: Sequence[SpeechChunk]) -> None:
-        made = _Speech(made=self.runtime.control.now(), chunks=list(map(_Chunk.of, spoken)))
-        sealed = sealing.seal(msgspec.msgpack.encode(made), _context(name), self.key.wrapping)
+    def _put(self, name: str, spoken: Spoken) -> None:
+        chunks, now = list(map(_Chunk.of, spoken.chunks)), self.runtime.control.now()
+        data = msgspec.msgpack.encode(_Speech(made=now, gain=spoken.gain, chunks=chunks))
+        sealed = sealing.seal(data, _context(name), self.key.wrapping)
         if len(sealed.body) <= LIMIT:
             entry = Entry(sealed.body, sealing.envelope_metadata(sealed.envelope))
             self.cache.put(self.recording, name, entry)
@@ -115,14 +127,14 @@ class SpeechCache:
     def _forget(self, name: str) -> None:
         self.cache.forget(self.recording, name)
 
-    def _open(self, entry: Entry, name: str) -> list[SpeechChunk] | None:
+    def _open(self, entry: Entry, name: str) -> Spoken | None:
         """Raises Refused SEAL_INVALID, Misconfigured KEY_DESTROYED, DecodeError, ValueError."""
         keys = self.key.wrapping
         data = sealing.open_object(entry.body, entry.metadata, _context(name), keys)
         speech = msgspec.msgpack.decode(data, type=_Speech)
         if self.runtime.control.now() - speech.made >= self.runtime.cache_seconds:
             return None
-        return [chunk.speech() for chunk in speech.chunks]
+        return Spoken([chunk.speech() for chunk in speech.chunks], speech.gain)
 
     def _name(self, item: Item, seed: int) -> str:
         runtime = self.runtime

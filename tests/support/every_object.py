@@ -29,7 +29,7 @@ from core.job.attempt import DeadLetter
 from core.job.quota import Quota, _entries
 from core.job.rates import Learned, Rates
 from core.job.runtime import Runtime, Stopwatch
-from core.job.speech_cache import open_speech_cache
+from core.job.speech_cache import Spoken, open_speech_cache
 from core.job.statement_check import KeptCheck
 from core.manifest.fields import Subtitle
 from core.result import tombstone
@@ -458,15 +458,15 @@ def _voices(runtime: Runtime) -> Iterable[Kind]:
     item = of_item().items[0]
     for index, cache in enumerate(spoken):
         samples = np.full(9, index, np.float32)
-        with cache.keeping(item, 0, [SpeechChunk(samples, 9)], Stopwatch(runtime, "")):
+        with cache.keeping(item, 0, Spoken([SpeechChunk(samples, 9)], 1.0), Stopwatch(runtime, "")):
             pass
 
     def read_spoken(runtime: Runtime, index: int) -> Any:
         cache = open_speech_cache(
             recordings[index], voiceprint, replace(runtime, speech_cache="bucket")
         )
-        chunks = cache.read(item, 0, Stopwatch(runtime, "")) if cache else None
-        return chunks and [chunk.samples.tobytes() for chunk in chunks]
+        found = cache.read(item, 0, Stopwatch(runtime, "")) if cache else None
+        return found and [chunk.samples.tobytes() for chunk in found.chunks]
 
     names = (i.key for r in recordings for i in runtime.control.list(keys.voice_prefix(r)))
     spoken_keys = [key for key in names if keys.is_spoken_key(key)]

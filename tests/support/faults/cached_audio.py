@@ -25,7 +25,7 @@ PURE_FUNCTIONS: list[tuple[Any, str]] = [
     *((watermark, name) for name in ("embed", "detect", "detect_any", "verify")),
     (encoding, "encode"),
     (decoding, "decode_trusted"),
-    (loudness, "normalise_loudness"),
+    (loudness, "find_gain"),
     (reference, "prepare"),
     (speaker_change, "has_several_speakers"),
 ]
