@@ -35,6 +35,7 @@ _NAME_PREFIXES = ("Mc", "Mac", "De", "Di", "Du", "La", "Le", "O'", "Van", "Von",
 _SAID_AS_WORDS = frozenset({"RAM", "ROM", "PIN", "SIM", "GIF", "LAN", "COVID", "JPEG", "BIOS"})
 
 _BY_NEXT_WORD = {
+    "bass": ("guitar drum drums player line clef solo guitarist singer", "B EY1 S", ""),
     "lead": ("pipe pipes paint poisoning pencil acid", "L EH1 D", "L IY1 D"),
     "used": ("to", "Y UW1 S T", "Y UW1 Z D"),
     "wound": ("up down around through back", "W AW1 N D", "W UW1 N D"),

@@ -59,8 +59,9 @@ _COUNTED_IN_MILLIONS = (
     "words|tokens|parameters|params|residents|visitors|viewers|members|years|jobs|homes|barrels|"
     "streams|listeners|players|fans|likes|euros|pounds|men|women|children"
 )
+_PERIODS = "month|year|day|week|hour|minute|second|night|person|unit|item|mo|yr|hr"
 _BEFORE_YEARS = re.compile(
-    r"\b(?:in|since|by|from|until|till|before|after|during|year|early|late|mid|of|and|to|or|the|"
+    r"\b(?:in|since|by|from|until|till|before|after|during|year|early|late|mid|of|to|the|"
     r"spring|summer|autumn|fall|winter|circa|around|copyright|class|season)[\s,(-]+$", re.I
 )  # fmt: skip
 _AFTER_AMOUNTS = re.compile(
@@ -158,17 +159,24 @@ def _unit(match: Match) -> str:
     return spoken + (f" per {UNITS[match['per']][0]}" if match["per"] else "")
 
 
+def _raised(match: Match) -> str:
+    """Read small raised digits as a power, but after a word as a footnote, which is not read."""
+    is_footnote = re.search("[a-z]{3}$", match.string[max(0, match.start() - 3) : match.start()])
+    return "" if is_footnote else _to_the_power("".join(POWERS[char] for char in match[1]))
+
+
 def _power(match: Match) -> str:
-    """Read `2^10` and `10⁶` as powers, but a small raised number after a word as a footnote."""
-    raised = (match[1] or "".join(POWERS[char] for char in match[2] or "")).replace("−", "-")
-    number = raised.lstrip("-")
-    if match[2] and re.search("[a-z]{3}$", match.string[: match.start()][-3:]):
-        return ""
+    return _to_the_power(match[1].replace("−", "-"))
+
+
+def _to_the_power(power: str) -> str:
+    """Read `2^10` and `10⁶` as powers."""
+    number = power.lstrip("-")
     if not number.isdigit():
         return f" to the {number} "
-    if raised in ("2", "3"):
-        return " squared " if raised == "2" else " cubed "
-    return f" to the {'negative ' if raised != number else ''}{ordinal(number)} "
+    if power in ("2", "3"):
+        return " squared " if power == "2" else " cubed "
+    return f" to the {'negative ' if power != number else ''}{ordinal(number)} "
 
 
 def _fraction(match: Match) -> str:
@@ -303,6 +311,7 @@ def _amounts() -> list[Rule]:
         (r"(?<=\w)\*\*(?=\d)", lambda m: "^"),
         (r"(?<=\d)()(\*)(?=\d)", _sum),
         (r"(?<=[\d%])\s?[-–~]\s?(?=[\d$£€])", lambda m: " to "),
+        (r"(?<=[\w)])\^\(?([-−]?\d+|[a-z])\)?", _power),
         (r"(?<![\w)])[-−](?=[$£€]?\.?\d)", lambda m: "negative "),
         (r"(?<![\w~])~\s?(?=[\d$£€])", lambda m: "about "),
         (r"\b(\d)'\s?(\d{1,2})(?:\"|''|\b)", lambda m: f"{m[1]} foot {m[2]}"),
@@ -328,7 +337,7 @@ def _amounts() -> list[Rule]:
             r"(?![A-Za-z0-9²³'])(?:\.(?=\s[a-z]))?",
             _unit,
         ),
-        (r"(?<=[\w)])(?:\^\(?([-−]?\d+|[a-z])\)?|([⁻⁰¹²³⁴⁵⁶⁷⁸⁹ⁿˣʸ]+))", _power),
+        (r"(?<=[\w)])([⁻⁰¹²³⁴⁵⁶⁷⁸⁹ⁿˣʸ]+)", _raised),
         (r"(?<![\w./])(\d+\.\d+)/(\d+)(?![\d/]|\.\d)", _out_of),
         (
             r"(?<=\bscored )(\d+)/(\d+)(?![\d/]|\.\d)|(?<=\brated )(\d+)/(\d+)(?![\d/]|\.\d)",
@@ -336,6 +345,7 @@ def _amounts() -> list[Rule]:
         ),
         (r"(?<![\w/.,])(\d+)\s(\d+)/(\d+)(?![\d/])", _mixed_fraction),
         (r"(?<![\d/])(\d+)/(\d+)(?![\d/])", _fraction),
+        (rf"(?<=[a-z\d])/(?=(?:{_PERIODS})\b)", lambda m: " per "),
         (r"\b\d+:\d+\b", lambda m: " to ".join(map(cardinal, m[0].split(":")))),
     ]
 

@@ -19,6 +19,7 @@ _PAST = frozenset({"yesterday", "ago", "once", "already", "earlier", "previously
 _DETERMINERS = frozenset(
     "the a an this that these those my your his her its our their it them all".split()  # noqa: SIM905
 )
+_POSSESSIVES = frozenset("the a an my your his its our their".split())  # noqa: SIM905
 _BEFORE_VERBS = frozenset(
     "to will would can could may might must shall should don't doesn't didn't won't can't cannot "  # noqa: SIM905
     "couldn't wouldn't shouldn't let's".split()
@@ -67,7 +68,11 @@ def tag_sentence(words: Sequence[str]) -> list[str]:
             tags[i] = "JJ"
         elif before in _BEFORE_VERBS and word in homographs() and tags[i][0] == "N":
             tags[i] = "VB"
-        elif starts and following in _DETERMINERS and word in homographs():
+        elif word not in homographs():
+            continue
+        elif before in _POSSESSIVES and tags[i] in ("VB", "VBP", "VBD"):
+            tags[i] = "NN"
+        elif starts and (following in _DETERMINERS or (word, following) == ("wind", "down")):
             tags[i] = "VB"  # a request: wind the clock
     return tags
 

@@ -66,6 +66,6 @@ def _days(match: re.Match[str]) -> str:
     spoken = "".join(
         _DAYS.get(char, char) for char in match[0].removesuffix("曜日").removesuffix("曜")
     )
-    return spoken + (
-        "ようび" if match[0].endswith("曜日") else "よう" if match[0].endswith("曜") else ""
-    )
+    if match[0].endswith("曜日") or len(match[0]) == 1:  # (月) after a date
+        return spoken + "ようび"
+    return spoken + ("よう" if match[0].endswith("曜") else "")

@@ -154,15 +154,15 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
         r"(?<![\d:])([01]?\d|2[0-4]):([0-5]\d)(?![\d:])": _clock,
         rf"({signs})\s?({number})([만억천백조]*)": lambda m: cardinal(m[2]) + m[3] + _MONEY[m[1]],
         rf"(?<![\d.])({number})\s?({codes})(?![A-Za-z])": lambda m: cardinal(m[1]) + _MONEY[m[2]],
+        r"(?<=[\w)])(?:\^(\d+)|([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))": lambda m: (
+            "의 " + (m[1] or "".join(_POWERS[c] for c in m[2])).replace("-", "마이너스 ") + "제곱"
+        ),
         rf"(?<![\d.])({_TERM})\s?=\s?({_TERM})": _equation,
         rf"(?<![\d.])({number})\s?([<>≤≥])\s?({number})": _comparison,
         rf"(?<![\d.]){number}(?:\s?[+×÷]\s?{number})+": lambda m: _term(m[0]),
         rf"(?<=[\d%])\s?[-~〜～]\s?(?=[-−]?{number})": lambda m: "에서 ",
         rf"(?<!\d)({number})\s?[%％]": lambda m: cardinal(m[1]) + "퍼센트",
         rf"((?<![\w)])[-−])?(?<!\d)({number})\s?({units})((?:/(?:{per}))*)(?![A-Za-z])": _unit,
-        r"(?<=[\w)])(?:\^(\d+)|([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))": lambda m: (
-            "의 " + (m[1] or "".join(_POWERS[c] for c in m[2])).replace("-", "마이너스 ") + "제곱"
-        ),
         r"(?<!\d)(\d+)/(\d+)": lambda m: f"{cardinal(m[2])}분의 {cardinal(m[1])}",
         r"(?<!\d)(\d+)(?=월)": _month,
         r"(?<!\d)1번째": lambda m: "첫번째",

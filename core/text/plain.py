@@ -36,7 +36,7 @@ def to_plain(text: str, *, keep_wide: bool = False) -> str:
     """
     if text.isascii():
         return text
-    text = _MIXED_FRACTION.sub(" ", to_ascii_digits(text))
+    text = _MIXED_FRACTION.sub(" ", to_ascii_digits(text)).replace("ⁿᵈ", "nd")
     text = _NARROW.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
     kept = _WIDE_LETTERS if keep_wide else frozenset()
     return "".join(

@@ -41,8 +41,9 @@ def write_as_spoken(sentence: str, mode: str, style: ReadingStyle = PLAIN) -> st
     def keep(match: re.Match[str]) -> str:
         word = match[0]
         before = match.string[max(0, match.start() - 3) : match.start()].rstrip().rstrip("μ")
-        follows_number = before[-1:].isdigit()
-        if _PLAIN_WORD.fullmatch(word) or (follows_number and "." not in word):
+        follows_number = before[-1:].isdigit() or before[-1:] == "/"
+        is_unit = follows_number and "." not in word
+        if _PLAIN_WORD.fullmatch(word) or is_unit or word.startswith("No."):
             return word
         kept.append(word)
         return chr(_FIRST_PLACE + len(kept) - 1)

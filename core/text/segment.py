@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from core.text import en_numbers
+from core.text.plain import to_plain
 from core.text.spoken import Run
 
 LANGUAGES = ("en", "ja", "ko", "yue", "zh")
@@ -64,8 +65,10 @@ def split_by_language(text: str, mode: str) -> list[Run]:
 
 
 def is_of_one_language(text: str, mode: str) -> bool:
-    """Return whether all of a text is certainly in the language of its mode."""
-    return mode in _OTHER_LANGUAGE and not _OTHER_LANGUAGE[mode].search(text)
+    """Return whether all of a text is certainly in the language of its mode, as it is and in plain
+    characters."""
+    other = _OTHER_LANGUAGE.get(mode)
+    return other is not None and not other.search(text) and not other.search(to_plain(text))
 
 
 def _append_run(runs: list[Run], language: str, token: str) -> None:

@@ -317,11 +317,15 @@ def _codes(style: ReadingStyle) -> list[Rule]:
             rf"(?<![\d/])({century}\d\d)/({month})(?![\d/])",
             lambda m: f"{spell_digits(m[1])}年{cardinal(m[2])}月",
         ),
+        (
+            rf"(?<![\d/.])({month})/({day})(?=\s?(?:前|日|号|之前|截止|到期|以前|起|开始))",
+            lambda m: f"{cardinal(m[1])}月{cardinal(m[2])}日",
+        ),
         (r"(?<!\d)(?:19)?([2-9]0)s(?![A-Za-z])", lambda m: cardinal(m[1]) + "年代"),
         (r"(?<!\d)([12]\d\d0)s(?![A-Za-z])", lambda m: spell_digits(m[1]) + "年代"),
         (r"(血压[^\d。！？]{0,6})(\d{2,3})/(\d{2,3})(?![\d/])", _pressure),
         (
-            r"(?<![\d.])(\d{1,2})(?=年级|班(?!次)|环|线城市|连|叔|哥|姐|舅|婶|楼)",
+            r"(?<![\d.])(\d{1,2})(?=年级|单元|班(?!次)|环|线城市|连|叔|哥|姐|舅|婶|楼)",
             lambda m: cardinal(m[1]),
         ),
         (r"(?<!\d)(\d[05])(?=后)", lambda m: spell_digits(m[1])),
@@ -393,6 +397,7 @@ def _amounts(style: ReadingStyle) -> list[Rule]:
             rf"(?<=[一二三四五六七八九十百千万亿零两几])({units})((?:/(?:{per}))*)(?![A-Za-z])",
             lambda m: UNITS[m[1]] + _per(m[2]),
         ),
+        (rf"(?<=[一-龥])/({per})(?![A-Za-z])", lambda m: _per(m[0])),
     ]
 
 

@@ -69,8 +69,8 @@ _SURNAMES = {
 _IN_NAMES = frozenset("曾任仇单解朴翟华缪覃褚冼燕纪隗查俞谌逄瞿晁卜牟盛")
 """Surnames that are read so in every word that is the name of a person. The others are so common in
 other words and in foreign names that a title has to follow."""
-_FOREIGN_NAME = re.compile(
-    "查理|查尔|查士|查德|查克|华莱士|华盛顿|盖茨|单于|任何|任意|曾经|宁可|应该|纪念"
+_NO_NAME = re.compile(
+    "查[理尔士德克]|华[莱盛丽夏人]|任[何意]|曾[经孙]|朴[素实]|单[纯独车]|纪[念律]|盛[大开]|繁荣"
 )
 _TITLE = (
     "(?:先生|女士|小姐|太太|夫人|老师|教授|医生|大夫|护士|主任|同学|同志|经理|局长|校长|院长|部长|市长|县长|书记|"
@@ -125,7 +125,7 @@ def _decided_by_context(clause: str) -> dict[int, str]:
 def _is_name(word: Word) -> bool:
     text = word.text
     is_person = word.pos == "nr" and 2 <= len(text) <= 3 and text[0] in _IN_NAMES
-    return is_person and not _FOREIGN_NAME.match(text)
+    return is_person and not _NO_NAME.match(text)
 
 
 def _reading_by_grammar(word: Word, before: str, after: str) -> list[str]:

@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 from core.errors import Refused
 from core.text import add_leading_pause, cut, load_phonemiser
 from core.text.markup import without_markup
-from core.text.plain import to_plain
 from core.text.reading import write_as_spoken
 from core.text.segment import LANGUAGES, MODES, is_of_one_language, split_by_language
 from core.text.spoken import Run, keep_spoken
@@ -33,7 +32,7 @@ class Frontend:
 
     def split_by_language(self, text: str, language: str) -> Iterator[Run]:
         """Yield the runs in which a text is read; the text itself if it is in its language."""
-        if is_of_one_language(to_plain(text), language):
+        if is_of_one_language(text, language):
             yield language, text
         else:
             yield from self.read_runs(text, language)

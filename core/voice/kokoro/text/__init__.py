@@ -14,7 +14,6 @@ from typing import Protocol
 
 from core.text.cut import split_sentences
 from core.text.markup import without_markup
-from core.text.plain import to_plain
 from core.text.reading import write_as_spoken
 from core.text.segment import LATIN_WORD, is_of_one_language
 from core.text.spoken import Run, keep_spoken
@@ -96,7 +95,7 @@ class KokoroFrontend:
 
     def split_by_language(self, text: str, language: str) -> Iterator[Run]:
         """Yield the runs in which a text is read; the text itself if it is in its language."""
-        if is_of_one_language(to_plain(text), language):
+        if is_of_one_language(text, language):
             yield language, text
         else:
             yield from self.read_runs(text, language)

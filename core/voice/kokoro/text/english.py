@@ -29,6 +29,7 @@ _BY_TAG = re.compile("(?:VERB|ADJ|ADV|VBD)=")
 """A homograph that its part of speech decides."""
 _KINDS = {"V": "VERB", "N": "NOUN", "J": "ADJ", "R": "ADV"}
 _NEXT = {
+    "bass": ("guitar drum drums player line clef solo guitarist singer".split(), "bˈAs"),  # noqa: SIM905
     "lead": ("pipe pipes paint poisoning pencil acid".split(), "lˈɛd"),  # noqa: SIM905
     "wound": ("up down around through back".split(), "wˈWnd"),  # noqa: SIM905
 }

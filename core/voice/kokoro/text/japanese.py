@@ -70,7 +70,8 @@ def to_words(text: str) -> str:
 
 def phonemise(text: str) -> str:
     """Return the phonemes of Japanese text; words are separated by spaces."""
-    return re.sub(r"\s+", " ", "".join(sound for _, sound in read_words(text))).strip()
+    spoken = "".join(sound for _, sound in read_words(text))
+    return re.sub(r"\s+", " ", spoken.replace(" ː", "ː")).strip()
 
 
 def read_words(text: str) -> Iterator[tuple[str, str]]:
