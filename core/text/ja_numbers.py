@@ -139,7 +139,7 @@ def _rules() -> list[tuple[re.Pattern[str], Callable[[Match], str]]]:
         r"(?<![\d:])(\d+):(\d+)(?![\d:])": lambda m: f"{m[1]}対{m[2]}",
         rf"(?P<sign>{signs})\s?(?P<amount>{number})(?P<scale>[千万億兆]+)?": _money,
         rf"(?<![\d.])({number})\s?({codes})(?![A-Za-z])": lambda m: m[1] + _MONEY[m[2]],
-        rf"(?<!\d){number}(?:\s?[-+−×*÷/]\s?{number})*\s?[=≒≈≠<>≤≥≦≧]\s?-?{number}": _sum,
+        rf"(?<!\d){number}(?:\s?[-+−×*÷/]\s?{number}){{0,40}}\s?[=≒≈≠<>≤≥≦≧]\s?-?{number}": _sum,
         rf"(?<!\d){number}(?:\s?[+×÷]\s?{number})+": _sum,
         rf"(?<=[\d%年月日時分秒円度人個回℃C]){dash}(?=[-−]?[\d¥$])": lambda m: "から",
         r"(?<![\d/])(\d+)/(\d+)(?![\d/])": lambda m: f"{m[2]}ぶんの{m[1]}",

@@ -48,7 +48,7 @@ _SIGNS = {
 }  # fmt: skip
 _POWERS = dict(zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True))
 _NUMBER = r"\d+(?:\.\d+)?"
-_TERM = rf"{_NUMBER}(?:\s?[-+−×*÷/]\s?{_NUMBER})*"
+_TERM = rf"{_NUMBER}(?:\s?[-+−×*÷/]\s?{_NUMBER}){{0,40}}"
 
 
 def expand(text: str) -> str:

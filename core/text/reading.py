@@ -19,6 +19,7 @@ from core.text.zh_numbers import ReadingStyle
 PLAIN = ReadingStyle()
 _LATIN = re.compile(LATIN_WORD)
 _PLAIN_WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
+_CODE = re.compile("([A-Z]{1,3})([0-9]{3,})")
 _LETTER_A = re.compile(
     r"(?<![A-Za-z0-9'’.\-&/+_])(?<![A-Za-z]\s)a(?![A-Za-z0-9'’.\-&/+_]|\s[A-Za-z])"
 )
@@ -45,6 +46,8 @@ def write_as_spoken(sentence: str, mode: str, style: ReadingStyle = PLAIN) -> st
         is_unit = follows_number and "." not in word
         if _PLAIN_WORD.fullmatch(word) or is_unit or word.startswith("No."):
             return word
+        if language in ("zh", "yue") and (code := _CODE.fullmatch(word)):
+            word = " ".join(code[1]) + zh_numbers.spell_digits(code[2], "幺")  # G104
         kept.append(word)
         return chr(_FIRST_PLACE + len(kept) - 1)
 

@@ -141,7 +141,7 @@ def _date(match: Match) -> str:
 def _year(match: Match) -> str:
     """Read four digits as a year, two as a year only before a month, otherwise as an amount."""
     digits = match[1]
-    named = len(digits) == 4 and 1000 <= int(digits) < 2200
+    named = (len(digits) == 4 and 1000 <= int(digits) < 2200) or digits[0] == "0"
     return spell_digits(digits) if named or (len(digits) == 2 and match[2]) else quantity(digits)
 
 
@@ -289,6 +289,9 @@ def _signs() -> list[Rule]:
         (r"9[/·.]11(?=事件|恐|袭)", lambda m: "九一一"),
         (r"(?<![\w~～])[~～]\s?(?=\d)", lambda m: "约"),
         (r"±\s?", lambda m: "正负"),
+        (r"(?<=[\w)）])\s?([<>])\s?(?=[A-Za-z0-9√-])", _comparison),
+        (r"(?<=[A-Za-z0-9)）])\^\(?(-?\d+|[a-z])\)?", lambda m: _to_the_power(m[1])),
+        (r"(?<![\d.])(\d{1,2})[·•](\d{1,2})(?![\d.])", lambda m: spell_digits(m[1] + m[2])),
     ]
 
 
@@ -337,6 +340,8 @@ def _codes(style: ReadingStyle) -> list[Rule]:
         (r"(?<![\d.])(\d{1,4})(?=年(\d{1,2}月)?)(?!年代)", _year),
         (r"(?<!\d)([1-9]0)(?=年代)", lambda m: cardinal(m[1])),
         (r"(?<!\d)([12]\d{3})(?=年代)", lambda m: spell_digits(m[1])),
+        (r"(?<!\d)(20\d\d)(?=[级届])", lambda m: spell_digits(m[1])),
+        (r"(?<!\d)([1-9][1-9])(?=折)", lambda m: spell_digits(m[1])),
         (r"(?<![\d.])(\d{1,2})(?=月(?!球)|日|号)", lambda m: cardinal(m[1])),
         (rf"(?<![\d:]){clock}(?:\s*[-~～—至到]+\s*{clock})?(?![\d:])", _time),
         (r"(?<![\d:.])(\d+):(\d+)(?![\d:.])", lambda m: f"{cardinal(m[1])}比{cardinal(m[2])}"),
@@ -378,8 +383,8 @@ def _amounts(style: ReadingStyle) -> list[Rule]:
             lambda m: _percent(_tilde(m)),
         ),
         (
-            rf"(?<![\d.])-?{operand}(?:\s?[-+−×*÷/]\s?{operand})*\s?[=≈><≥≤]\s?-?{operand}"
-            rf"(?:\s?[-+−×*÷/=≈]\s?{operand})*|(?<![\d.]){operand}(?:\s?[+×÷]\s?{operand})+",
+            rf"(?<![\d.])-?{operand}(?:\s?[-+−×*÷/]\s?{operand}){{0,40}}\s?[=≈><≥≤]\s?-?{operand}"
+            rf"(?:\s?[-+−×*÷/=≈]\s?{operand}){{0,40}}|(?<![\d.]){operand}(?:\s?[+×÷]\s?{operand})+",
             _sum,
         ),
         (r"(?<![\d./])(\d+(?:\.\d+)?)/(\d+)(?![\d/])", _fraction),
@@ -417,10 +422,8 @@ def _rest() -> list[Rule]:
         (r"(?<!\d)(\d+)\+(?=[一-龥])", lambda m: quantity(m[1]) + "多"),
         (r"(?<![\d.])2(?=[层楼号级等两])", lambda m: "二"),
         (rf"(?<!\d)(?:[1-9]\d*|0)(?=\s?{_COUNTED})", lambda m: quantity(m[0])),
-        (r"(?<=[A-Za-z0-9)）])\^\(?(-?\d+|[a-z])\)?", lambda m: _to_the_power(m[1])),
         (r"\d+", _bare_number),
         (r"[⁻⁰¹²³⁴⁵⁶⁷⁸⁹ˣʸⁿ]+", lambda m: _to_the_power("".join(POWERS[c] for c in m[0]))),
-        (r"(?<=[\w)）])\s?([<>])\s?(?=[A-Za-z0-9零一二三四五六七八九十两])", _comparison),
         (r"(?<=[元米克升次块人斤吨里])/(?=[一-龥])", lambda m: "每"),
         (f"[{''.join(_SYMBOLS)}]", lambda m: _SYMBOLS[m[0]]),
         (r"[+×÷=]", lambda m: OPERATORS[m[0]]),
@@ -435,7 +438,7 @@ def _pressure(match: Match) -> str:
 def _comparison(match: Match) -> str:
     """Read a sign of comparison, but not the brackets around a title."""
     before, after = _around(match)
-    is_ascii = match.string[match.start() - 1].isascii() and after[:1].isascii()
+    is_ascii = before[-1:].isascii() and after[:1].isascii()
     is_bracket = ">" in after if match[1] == "<" else "<" in before
     return OPERATORS[match[1]] if is_ascii or not is_bracket else match[0]
 
