@@ -137,6 +137,26 @@ def test_a_stored_voiceprint_of_another_voice_is_not_used(runtime: Runtime) -> N
 # --- items
 
 
+def test_a_dry_run_names_what_is_left_out_as_the_run_does(runtime: Runtime) -> None:
+    items = [
+        {"id": "a", "text": "Привет means hello, as you can hear."},
+        {"id": "b", "text": "Привет, как дела?"},
+        {"id": "c", "text": "Add ½ cup; x ≤ 5."},
+    ]
+    found = []
+    for mode in ("validate", "run"):
+        done = run_job(put_job(runtime, name=mode, items=items, mode=mode), runtime)
+        found.append(
+            [
+                (item.error.code if item.error else "", [notice.code for notice in item.notices])
+                for item in done.items
+            ]
+        )
+    dropped, mismatch = "TEXT_DROPPED_CHARS", "LANGUAGE_MISMATCH"
+    assert found[0] == [("", [dropped]), ("TEXT_UNSPEAKABLE", [mismatch]), ("", [])]
+    assert found[1] == found[0]
+
+
 @pytest.mark.slow
 def test_a_bad_item_fails_alone_and_the_order_is_kept(runtime: Runtime) -> None:
     items = [
