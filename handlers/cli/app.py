@@ -364,9 +364,10 @@ def text(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show how the engine will read a text: as written, as spoken, and as phonemes.
+    """Show how the engine will read a text.
 
-    It tells why a word sounds wrong, and which characters are left out.
+    Prints each sentence as written, as spoken and as phonemes, and the characters that are left
+    out, to find out why a word sounds wrong.
     """
     from handlers.cli.text import choose_engine, show_reading
 

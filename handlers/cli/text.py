@@ -67,7 +67,7 @@ def _read_with_kokoro(text: str, language: str) -> tuple[list[dict[str, object]]
         if runs:
             lines += [sentence.written, f"  spoken  {sentence.spoken}"]
             lines += [f"  {name:<6}  {phones}" for name, phones in runs]
-            spans = [{"language": name, "phones": phones} for name, phones in runs]
+            spans = [{"language": name, "phones": list(phones)} for name, phones in runs]
             spoken: dict[str, object] = {
                 "written": sentence.written,
                 "text": sentence.spoken,

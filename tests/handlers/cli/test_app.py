@@ -83,7 +83,9 @@ def test_a_list_of_commands_cuts_no_sentence(group: str) -> None:
 
 
 def test_the_reading_of_a_text_is_shown() -> None:
-    ran = CliRunner().invoke(cli.app, ["text", "Words.", "--language", "en", "--json"])
-    assert ran.exit_code == 0, ran.output
-    (sentence,) = json.loads(ran.stdout)["sentences"]
-    assert sentence["spans"][0]["phones"][:3] == [".", "W", "ER1"]
+    for engine, phones in ((), ["w", "ˈ", "ɜ"]), (("--engine", "gpt_sovits"), [".", "W", "ER1"]):
+        command = ["text", "Words.", "--language", "en", "--json", *engine]
+        ran = CliRunner().invoke(cli.app, command)
+        assert ran.exit_code == 0, ran.output
+        (sentence,) = json.loads(ran.stdout)["sentences"]
+        assert sentence["spans"][0]["phones"][:3] == phones
