@@ -73,7 +73,7 @@ def clean(text: str, *, language: str, limit: int, pointer: str) -> tuple[str, l
 def name_dropped(characters: Sequence[str]) -> str:
     """Name the first five characters by themselves, if that shows anything, and by their code."""
     names = [
-        f"{c} (U+{ord(c):04X})" if unicodedata.category(c)[0] == "S" else f"U+{ord(c):04X}"
+        f"{c} (U+{ord(c):04X})" if unicodedata.category(c)[0] in "LNS" else f"U+{ord(c):04X}"
         for c in characters[:5]
     ]
     more = f" and {len(characters) - 5} more" if len(characters) > 5 else ""
