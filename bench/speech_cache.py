@@ -1,7 +1,7 @@
 """Measure how much faster a batch is whose words were spoken before.
 
-    OMP_NUM_THREADS=1 python -m bench.speech_cache [--items 200] [--lanes 1] [--repeats 3]
-        [--stores bucket redis] [--redis URL] [--playback]
+    OMP_NUM_THREADS=1 python -m bench.speech_cache [--items 200] [--sentences 1] [--lanes 2]
+        [--repeats 3] [--stores bucket redis] [--redis URL] [--playback]
 
 For each store, a batch is made by the embedded engine in a voice that is known, and then again by
 other jobs with the same items: in one process, with the engine loaded. Prints wall and processor
@@ -40,6 +40,7 @@ TEXT = "This is sentence number {} of a batch."
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--items", type=int, default=200)
+    parser.add_argument("--sentences", type=int, default=1, help="sentences of an item")
     parser.add_argument("--lanes", type=int, default=inference.usable_cpus())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--stores", nargs="+", default=["bucket", "redis"])
@@ -48,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, redis_at(options.redis, options.stores) as url:
         template = Path(name) / "template"
-        run(open_runtime(template, "off", url, options), "learn", 1)
+        run(open_runtime(template, "off", url, options), "learn", 1, 1)
         for store in options.stores:
             folder = Path(name) / store
             shutil.copytree(template, folder)
@@ -66,13 +67,15 @@ def open_runtime(folder: Path, store: str, url: str, options: Any) -> Runtime:
 
 
 def compare(runtime: Runtime, store: str, options: Any) -> None:
-    run(runtime, "warm", 1)
-    _, first_s, first_cpu_s = run(runtime, "first", options.items)
-    runs = [run(runtime, f"again-{number}", options.items) for number in range(options.repeats)]
+    size = options.items, options.sentences
+    run(runtime, "warm", 1, 1)
+    done, first_s, first_cpu_s = run(runtime, "first", *size)
+    runs = [run(runtime, f"again-{number}", *size) for number in range(options.repeats)]
     if not all(item.cached for done, _, _ in runs for item in done.items):
         raise SystemExit("an item was spoken again")
     wall_s, cpu_s = (statistics.median(column) for column in list(zip(*runs, strict=True))[1:])
-    print(f"{store}, {options.items} items, {options.lanes} lanes")
+    speech_s = done.totals.audio_s
+    print(f"{store}, {options.items} items, {speech_s:.0f} s of speech, {options.lanes} lanes")
     print(f"  first:    {first_s:.2f} s, {first_cpu_s:.2f} s of processor time")
     print(f"  repeated: {wall_s:.2f} s, {cpu_s:.2f} s of processor time")
     print(f"  {first_s / wall_s:.1f} times as fast, {first_cpu_s / cpu_s:.1f} by processor time")
@@ -80,9 +83,10 @@ def compare(runtime: Runtime, store: str, options: Any) -> None:
     print("  " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in stages))
 
 
-def run(runtime: Runtime, name: str, items: int) -> tuple[Result, float, float]:
+def run(runtime: Runtime, name: str, items: int, sentences: int) -> tuple[Result, float, float]:
     """Make a batch; return its result, and the seconds of wall and processor time."""
-    texts = [TEXT.format(number if items > 1 else name) for number in range(items)]
+    numbers = [range(sentences * at, sentences * (at + 1)) for at in range(items)]
+    texts = [" ".join(TEXT.format(n if items > 1 else name) for n in some) for some in numbers]
     listed = [{"id": f"i{number}", "text": text} for number, text in enumerate(texts)]
     key = f"jobs/{name}.manifest.json"
     runtime.inbox.put(key, json.dumps(playback.manifest(items=listed, id=name)).encode())
