@@ -17,6 +17,7 @@ from core import pipeline
 from core.audio.waveform import Audio
 from core.batch import worker
 from core.consent import records
+from core.crypto.voice_key import open_voice_key
 from core.job.runtime import Runtime, Waiting
 from core.result.document import Result
 from core.storage.local import LocalStore
@@ -110,12 +111,15 @@ def test_a_voice_is_learned_from_all_its_recordings(runtime: Runtime, voice: Sev
     assert done.status == "succeeded"
 
 
-def test_a_voiceprint_of_several_recordings_is_not_kept(
+def test_neither_voiceprint_nor_speech_of_several_recordings_is_kept(
     runtime: Runtime, voice: SeveralVoice
 ) -> None:
-    """It would outlast the withdrawal of all but one of them."""
+    """They would outlast the withdrawal of all but one of them."""
+    runtime = replace(runtime, speech_cache="bucket")
+    recording = hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
+    open_voice_key(recording, (None, ""), runtime.control, runtime.keys)
     run("one", runtime)
-    run("two", runtime)
+    assert [item.cached for item in run("two", runtime).items] == [False]
     assert len(voice.heard) == 2
     assert not [info for info in runtime.control.list("voices/") if info.key.endswith(".sealed")]
 

@@ -25,7 +25,7 @@ from core.job.runtime import Runtime
 from core.result.document import Result
 from core.speech import speaker
 from core.speech.speaker import Speaker
-from core.storage.object_keys import protection_key
+from core.storage.object_keys import is_spoken_key, protection_key
 from core.voice import SpeechChunk, Voiceprint
 from handlers import sweep
 from tests.support.faults import cached_audio
@@ -175,14 +175,19 @@ class Parrot(BuzzVoice):
 
 
 def test_speech_in_a_protected_voice_is_withheld_and_not_stored(runtime: Runtime) -> None:
-    """The reference is a stranger's, so that the output alone gives it away."""
-    done = run(with_voice(runtime, Parrot()), STRANGER)
+    """The reference is a stranger's, so that the output alone gives it away. What is kept of speech
+    that was admitted is withheld too (the second voice would say something else)."""
+    keeping = with_voice(runtime, Parrot(), speech_cache="bucket")
+    done = run(keeping, STRANGER)
     error = present(done.items[0].error)
     assert (done.status, codes(done)) == ("failed", [])
     assert (error.code, error.pointer, error.retryable) == ("VOICE_PROTECTED", "/items/0", False)
     assert all(key.startswith("voices/") for key in listed(runtime))
-    admitted = run(with_voice(runtime, Parrot()), STRANGER, "two", protection_owner=OWNER)
-    assert admitted.status == "succeeded"
+    assert not any(map(is_spoken_key, listed(runtime)))
+    admitted = run(keeping, STRANGER, "two", protection_owner=OWNER)
+    assert (admitted.status, admitted.items[0].cached) == ("succeeded", False)
+    kept = run(with_voice(keeping, BuzzVoice()), STRANGER, "three")
+    assert present(kept.items[0].error).code == "VOICE_PROTECTED"
 
 
 def test_a_record_that_names_the_owner_no_longer_admits_no_more_items(runtime: Runtime) -> None:
