@@ -123,6 +123,7 @@ def test_what_cannot_be_read_is_named(settings: Settings, text: str, message: st
         reader(settings).reveal("VOICEDROP_KEK", text)
 
 
+@pytest.mark.slow
 def test_the_command_seals_what_the_function_then_opens(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
