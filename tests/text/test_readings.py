@@ -166,16 +166,15 @@ def test_numbers_of_words_in_latin_letters_stay() -> None:
     assert write_as_spoken("3 apples", "auto") == "3 apples"
 
 
-@pytest.mark.parametrize(
-    "sign", ["< ", "*a ", "_", "&a", "[a](", "1/", "A. ", "=", "-1", "1+", "$1"]
-)
+@pytest.mark.parametrize("sign", ["< ", "*a ", "_", "[a](", "1/", "A. ", "-1", "1+"])
 def test_signs_take_linear_time(sign: str) -> None:
-    text = sign * (5000 // len(sign))
-    start = time.process_time()
+    text = sign * (2500 // len(sign))
     for language in ("zh", "ja", "ko"):
+        write_as_spoken("1", language)  # compiles the rules
+        start = time.process_time()
         write_as_spoken(without_markup(text), language)
-    list(split_sentences(text))
-    assert time.process_time() - start < 3  # a second for each of three languages
+        list(split_sentences(text))
+        assert time.process_time() - start < 1
 
 
 def test_the_command_takes_either_engine() -> None:
