@@ -27,35 +27,47 @@ class Lanes:
         if self._error:
             raise Stopped
 
-    def repeat(self, step: Callable[[], bool], count: int) -> None:
+    def repeat(
+        self, step: Callable[[], bool], count: int, on_wait: Callable[[], None] = lambda: None
+    ) -> None:
         """Call `step` in `count` threads, of which this is one, until it returns False in each.
 
         The first exception ends the other lanes at their next `check`. It is raised when all of
-        them have ended, so that none is still at work when the job is left.
+        them have ended, so that none is still at work when the job is left; `on_wait` is called
+        before that is waited for.
         """
-        helpers: list[threading.Thread] = []
+        ends: list[threading.Event] = []
+
+        def wait() -> None:
+            if self._error and not all(end.is_set() for end in ends):
+                on_wait()
+            # Not with Thread.join: before Python 3.13, when Ctrl-C interrupts it, it takes a thread
+            # for ended that is not (python/cpython#90882).
+            for end in ends:
+                end.wait()
+
         try:
             for number in range(1, count):
-                work = partial(copy_context().run, self._work, step)
-                helper = threading.Thread(target=work, name=f"lane {number}", daemon=True)
-                helper.start()
-                helpers.append(helper)
-            self._work(step)
-            for helper in helpers:
-                helper.join()
+                end = threading.Event()
+                work = partial(copy_context().run, self._work, step, end)
+                threading.Thread(target=work, name=f"lane {number}", daemon=True).start()
+                ends.append(end)
+            self._work(step, threading.Event())
+            wait()
         except BaseException as exc:  # Ctrl-C while this thread waits for the others
             self._stop(exc)
-            for helper in helpers:
-                helper.join()
+            wait()
         if self._error:
             raise self._error
 
-    def _work(self, step: Callable[[], bool]) -> None:
+    def _work(self, step: Callable[[], bool], end: threading.Event) -> None:
         try:
             while step():
                 self.check()
         except BaseException as exc:
             self._stop(exc)
+        finally:
+            end.set()
 
     def _stop(self, error: BaseException) -> None:
         self._error = self._error or error

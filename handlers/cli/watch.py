@@ -216,7 +216,10 @@ class Watch:
                 again.append(info)
             return True
 
-        jobs.repeat(carry_out_next, min(len(infos), at_once))
+        def say_stopping() -> None:
+            self._progress.print("Stopping after the steps in progress; Ctrl-C again: at once.")
+
+        jobs.repeat(carry_out_next, min(len(infos), at_once), say_stopping)
         return bool(again)
 
     def _carry_out(self, info: Info, runtime: Runtime) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -109,6 +110,22 @@ def test_ctrl_c_ends_every_lane_and_uses_up_no_attempt(tmp_path: Path) -> None:
     voice = Together()
     assert run_job(key, with_voice(runtime, voice)).status == "succeeded"
     assert voice.most == 3
+
+
+def test_ctrl_c_while_the_caller_waits_ends_after_the_other_lanes() -> None:
+    said: list[str] = []
+
+    def step() -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.1)  # until the main thread waits
+            signal.pthread_kill(present(threading.main_thread().ident), signal.SIGINT)
+            time.sleep(0.1)
+            said.append("lane ended")
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        Lanes().repeat(step, 2, lambda: said.append("waiting"))
+    assert said == ["waiting", "lane ended"]
 
 
 def test_a_withdrawn_voice_speaks_no_more_than_what_was_begun(tmp_path: Path) -> None:
