@@ -281,7 +281,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--retry-of", default="", help="id of an earlier job whose items are kept")
     parser.add_argument("--retries", type=int, default=1, help="automatic ones (default: 1)")
-    parser.add_argument("--seconds", type=float, default=3600, help="to wait for each result")
+    parser.add_argument("--seconds", type=float, default=3600, help="to wait for each result (default: 3600)")
     return parser.parse_args(arguments)
 
 
@@ -302,6 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         inbox.put(batch.key, batch.data)  # last: its arrival starts the job
         say(f"job {batch.job}: {batch.key}")
+        say(f"Waiting up to {options.seconds:g} s for its result, which a worker makes.")
         try:
             wait(results, result_key(batch.job), options.seconds)
         except TimeoutError as exc:

@@ -1,4 +1,4 @@
-"""100 random histories; `python -m tests.acceptance.faults` plays 20,000."""
+"""60 random histories; `python -m tests.acceptance.faults` plays 20,000."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.faults.broken_variants import VARIANTS, Variant
 from tests.support.faults.history import play_history
 
-HISTORIES = 100
+HISTORIES = 60
 FIRST_SEED = 1
 
 

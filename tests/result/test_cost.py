@@ -35,9 +35,10 @@ def test_the_cost_is_that_of_each_resource_and_of_calls() -> None:
 
 def test_the_tables_in_the_documentation_give_the_prices_there() -> None:
     page = (Path(__file__).parents[2] / "docs/deploy.md").read_text(encoding="utf-8")
-    hours = [float(row.split("|")[4]) for row in page.splitlines() if re.match(r"\|.* = \d", row)]
+    rows = [row.split("|") for row in page.splitlines() if re.match(r"\|.* = \d", row)]
+    hours = [float(row[5].strip(" *")) for row in rows]
     tables = re.findall(r'VOICEDROP_PRICES="(.*)"', page)
-    assert len(tables) == len(hours) == 3
+    assert len(tables) == len(hours) == 2
     assert [round(table(text).cost(3600, 0).amount, 2) for text in tables] == hours
 
 

@@ -189,7 +189,10 @@ class _Event:
     def set(self) -> None:
         self._set = True
 
-    def wait(self, timeout: float) -> bool:
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, timeout: float = float("inf")) -> bool:
         self._scheduler.pause(timeout, lambda: self._set)
         return self._set
 
