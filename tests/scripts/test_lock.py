@@ -137,7 +137,7 @@ def test_no_file_has_a_second_onnx_runtime_or_torch(file: str) -> None:
 @pytest.mark.parametrize(("file", "device"), [("image", "gpu"), ("image-cpu", "cpu")])
 def test_the_image_has_all_that_settings_can_switch_on_and_no_more(file: str, device: str) -> None:
     text = (lock.FOLDER / f"{file}.txt").read_text(encoding="utf-8")
-    assert lock.parse(text) == lock.Content(sorted(["asr", device, "oss", "redis"]), [])
+    assert lock.parse(text) == lock.Content(sorted(["asr", device, "metrics", "oss", "redis"]), [])
 
 
 def test_markers_can_be_evaluated_for_other_platforms() -> None:
