@@ -32,7 +32,7 @@ def run(bucket: Path, *arguments: str, code: int = 0) -> Any:
 
 def test_a_job_from_its_manifest_to_its_erasure(bucket: Path) -> None:
     runtime = local_runtime(bucket)
-    items = [{"id": "a", "text": "Words."}, {"id": "b", "text": "!bug"}]
+    items = [{"id": "a", "text": "These are a few words."}, {"id": "b", "text": "!bug"}]
     done = finish_job(put_job(runtime, items=items), runtime)
     job = done.job_id
 
