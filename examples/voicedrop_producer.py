@@ -281,7 +281,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--retry-of", default="", help="id of an earlier job whose items are kept")
     parser.add_argument("--retries", type=int, default=1, help="automatic ones (default: 1)")
-    parser.add_argument("--seconds", type=float, default=3600, help="to wait for each result (default: 3600)")
+    parser.add_argument(
+        "--seconds", type=float, default=3600, help="to wait for each result (default: 3600)"
+    )
     return parser.parse_args(arguments)
 
 
