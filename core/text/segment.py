@@ -34,12 +34,14 @@ _TOKEN = re.compile(
     r"|(?P<mark>.)",
     re.S,
 )
+_RAISED = "ⁿˣʸ"
+"""Letters of powers, whose names are English in every language."""
 _OTHER_LANGUAGE = {
     "en": re.compile(f"[{_KANA}{_HANGUL}{_HAN}]"),
-    "ja": re.compile(f"[{_LATIN}@{_HANGUL}]"),
-    "ko": re.compile(f"[{_LATIN}@{_KANA}{_HAN}]"),
-    "yue": re.compile(f"[{_LATIN}@{_KANA}{_HANGUL}]"),
-    "zh": re.compile(f"[{_LATIN}@{_KANA}{_HANGUL}]"),
+    "ja": re.compile(f"[{_LATIN}{_RAISED}@{_HANGUL}]"),
+    "ko": re.compile(f"[{_LATIN}{_RAISED}@{_KANA}{_HAN}]"),
+    "yue": re.compile(f"[{_LATIN}{_RAISED}@{_KANA}{_HANGUL}]"),
+    "zh": re.compile(f"[{_LATIN}{_RAISED}@{_KANA}{_HANGUL}]"),
 }
 """Mode -> characters without which the whole text is in its language; @ may be in an address."""
 
