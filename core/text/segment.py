@@ -36,12 +36,14 @@ _TOKEN = re.compile(
 )
 _RAISED = "ⁿˣʸ"
 """Letters of powers, whose names are English in every language."""
+_JAPANESE = "〆\u3040-\u30ff\u31f0-\u31ffｦ-ﾟ"
+"""All that any engine reads as kana."""
 _OTHER_LANGUAGE = {
-    "en": re.compile(f"[{_KANA}{_HANGUL}{_HAN}]"),
+    "en": re.compile(f"[{_JAPANESE}{_HANGUL}{_HAN}]"),
     "ja": re.compile(f"[{_LATIN}{_RAISED}@{_HANGUL}]"),
-    "ko": re.compile(f"[{_LATIN}{_RAISED}@{_KANA}{_HAN}]"),
-    "yue": re.compile(f"[{_LATIN}{_RAISED}@{_KANA}{_HANGUL}]"),
-    "zh": re.compile(f"[{_LATIN}{_RAISED}@{_KANA}{_HANGUL}]"),
+    "ko": re.compile(f"[{_LATIN}{_RAISED}@{_JAPANESE}{_HAN}]"),
+    "yue": re.compile(f"[{_LATIN}{_RAISED}@{_JAPANESE}{_HANGUL}]"),
+    "zh": re.compile(f"[{_LATIN}{_RAISED}@{_JAPANESE}{_HANGUL}]"),
 }
 """Mode -> characters without which the whole text is in its language; @ may be in an address."""
 

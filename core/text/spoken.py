@@ -46,8 +46,8 @@ class FrontEnd(Protocol):
         ...
 
     def split_by_language(self, text: str, language: str) -> Iterable[Run]:
-        """Return the runs in which it reads a text, in order: the text itself if all of it is in
-        its language, otherwise as `read_runs` does. `language`: as stated."""
+        """Return the runs in which it reads a text, in order: the text without markup if all of it
+        is in its language, otherwise as `read_runs` does. `language`: as stated."""
         ...
 
     def read_runs(self, text: str, language: str) -> Iterable[Run]:

@@ -37,6 +37,7 @@ FRONT_ENDS: dict[str, tuple[FrontEnd, str]] = {
 PIECES = (  # noqa: SIM905
     "a we park naïve Ærø ß ﬁ ＡＢ ｆ 𝐇𝐢 don't Wi-Fi U.S. é e\u0301 www.a.com/b?c=1 a@1.2 x123 qzxv "
     "今天 天气 東京 㐂 々 〇 十 二頻検不押洋 人々 の カタカナ きょう ー っ ・ ・きょう ゛ ｱｲ ゟゟ "
+    "&#20170;&#22825; &#x3042; &eacute; <b> <!--天--> "
     "안녕 ㅋㅋ ㄅㄆ я θ ə ɑ ไทย 1 25 3.5% -7 ٣ ½ ² Ⅷ ① $5 5kg km/h 3×4=12 + = & % @ # → "
     "。 ， . , ! … — - ' ’ “ ” ( 」 \n \n\n"
 ).split(" ")
@@ -50,7 +51,7 @@ def read(name: str, text: str) -> set[Run]:
         spoken = {(s.language, s.written) for s in spans if not PAUSES.issuperset(s.phones)}
     else:
         is_read = any(kokoro.split_utterances(text, language))
-        runs = front_end.split_by_language(text, language)
+        runs = front_end.read_runs(text, language)
         spoken = {run for run in runs if is_read and SOUND.search(READERS[run[0]](run[1]))}
     return _comparable(spoken)
 

@@ -56,6 +56,8 @@ def test_the_languages_that_count_are_those_in_which_a_text_is_read(name: str) -
         (EN.replace(" ", " ɑɕ "), "zh", "en", "en"),
         (JA, "en", "ja", "ja zh"),  # GPT-SoVITS reads kanji in English text as Mandarin
         (JA, "zh", "zh", "zh"),
+        ("".join(f"&#{ord(char)};" for char in ZH), "en", "zh", "zh"),
+        ("".join(f"&#x{ord(char):x};" for char in EN), "zh", "en", "en"),
         ("・" + JA, "en", "ja", "ja zh"),
         ("・きのうとうきょうのだいがくで", "zh", "ja", "ja"),
         ("人々 and nothing else", "en", "en", "en"),

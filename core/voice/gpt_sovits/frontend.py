@@ -31,9 +31,10 @@ class Frontend:
         return frozenset(LANGUAGES)
 
     def split_by_language(self, text: str, language: str) -> Iterator[Run]:
-        """Yield the runs in which a text is read; the text itself if it is in its language."""
-        if is_of_one_language(text, language):
-            yield language, text
+        """Yield the runs in which a text is read; all of it as one run if it is in its language."""
+        plain = without_markup(text)  # `&#20170;` is a Chinese character
+        if is_of_one_language(plain, language):
+            yield language, plain
         else:
             yield from self.read_runs(text, language)
 
