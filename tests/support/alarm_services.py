@@ -11,11 +11,10 @@ import base64
 import json
 import re
 import ssl
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -23,7 +22,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cryptography.hazmat.primitives import hashes, hmac
 
-from tests.support.kms_server import SECRET, Kms, is_authentic, write_certificate
+from tests.support.kms_server import SECRET, Kms, is_authentic, serving_tls, write_certificate
 
 ROOT = Path(__file__).parents[2]
 FUNCTION, REGION, ACCOUNT = "voicedrop-worker", "cn-hangzhou", "1234567890123456"
@@ -237,13 +236,6 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text.rstrip("Z")).replace(tzinfo=UTC)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # connections are kept
-
-    def handle_error(self, *_: object) -> None:
-        """Ignore clients that refuse the certificate: they are part of the tests."""
-
-
 class _Handler(BaseHTTPRequestHandler):
     services: AlarmServices
     protocol_version = "HTTP/1.1"
@@ -275,19 +267,9 @@ def running(folder: Path) -> Iterator[AlarmServices]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     handler: type[_Handler] = type("Handler", (_Handler,), {})
-    server = _Server(("127.0.0.1", 0), handler)
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    services = handler.services = AlarmServices(f"127.0.0.1:{server.server_port}", str(pem))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield services
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving_tls(handler, context) as port:
+        handler.services = AlarmServices(f"127.0.0.1:{port}", str(pem))
+        yield handler.services
 
 
 CREDENTIALS = {

@@ -169,6 +169,24 @@ def write_certificate(folder: Path) -> Path:
 
 
 @contextmanager
+def serving_tls(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext) -> Iterator[int]:
+    """Serve on a free port of this machine, which is yielded."""
+    server = _Server(("127.0.0.1", 0), handler)
+    # The handshake runs in the thread of its connection, or one bad client would block all.
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
 def running(
     folder: Path, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
 ) -> Iterator[Kms]:
@@ -179,17 +197,6 @@ def running(
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, newest
     handler: type[_Handler] = type("Handler", (_Handler,), {})
-    server = _Server(("127.0.0.1", 0), handler)
-    # The handshake runs in the thread of its connection, or one bad client would block all.
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    kms = handler.kms = Kms(f"127.0.0.1:{server.server_port}", str(pem))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield kms
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving_tls(handler, context) as port:
+        handler.kms = Kms(f"127.0.0.1:{port}", str(pem))
+        yield handler.kms
