@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 
-from tests.support.oss_server import attributes, buckets, multipart, objects
+from tests.support.oss_server import attributes, buckets, forms, lifecycle, multipart, objects
 from tests.support.oss_server.errors import OssError
 from tests.support.oss_server.messages import Reply, Request, error_reply, http_date
 from tests.support.oss_server.signing import authenticate
@@ -17,6 +17,10 @@ Operation = Callable[[State, Request], Reply]
 # Method and the query parameter that selects the operation; the first match applies.
 _BUCKET: list[tuple[str, str, Operation]] = [
     ("GET", "bucketInfo", buckets.bucket_info),
+    ("GET", "stat", buckets.bucket_stat),
+    ("GET", "lifecycle", lifecycle.get),
+    ("PUT", "lifecycle", lifecycle.put),
+    ("DELETE", "lifecycle", lifecycle.delete),
     ("GET", "location", buckets.location),
     ("GET", "versioning", buckets.get_versioning),
     ("PUT", "versioning", buckets.put_versioning),
@@ -50,7 +54,7 @@ _OBJECT: list[tuple[str, str, Operation]] = [
 ]
 # Parameters of operations that are not supported, so that they are not taken for others.
 _UNKNOWN = set(
-    "cors lifecycle website logging referer policy worm inventory replication encryption stat "  # noqa: SIM905
+    "cors website logging referer policy worm inventory replication encryption "  # noqa: SIM905
     "x-oss-process x-oss-async-process asyncFetch versions qos vod bucketArchiveDirectRead "
     "metaQuery style cname".split()
 )
@@ -74,6 +78,12 @@ def answer(state: State, request: Request) -> Reply:
 
 
 def _perform(state: State, request: Request) -> Reply:
+    if request.bucket in state.buckets:
+        lifecycle.expire(state, state.buckets[request.bucket])
+    if forms.is_form(request):
+        put, form = forms.as_put(state, request)
+        _authorize(state, put)
+        return forms.answer(put, form, objects.put_object(state, put))
     request.account = authenticate(request, state, state.now())
     _authorize(state, request)
     if not request.bucket:
@@ -112,7 +122,12 @@ def _action(request: Request) -> str:
     if request.key:
         named = {"GET": "GetObject", "HEAD": "GetObject", "DELETE": "DeleteObject"}
         return f"oss:{named.get(request.method, 'PutObject')}"
-    asked = {"bucketInfo": "GetBucketInfo", "versioning": "GetBucketVersioning"}
+    asked = {
+        "bucketInfo": "GetBucketInfo",
+        "versioning": "GetBucketVersioning",
+        "stat": "GetBucketStat",
+        "lifecycle": "GetBucketLifecycle",
+    }
     parameter = next((name for name in asked if name in request.query), "")
     return f"oss:{asked.get(parameter, 'ListObjects')}" if request.method == "GET" else "none"
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 _NOT_FOUND = {
     "NoSuchBucket": ("The specified bucket does not exist.", "0015-00000101"),
     "NoSuchKey": ("The specified key does not exist.", "0026-00000001"),
+    "NoSuchLifecycle": ("No Row found in Lifecycle Table.", "0023-00000001"),
     "NoSuchUpload": ("The specified upload does not exist.", "0042-00000002"),
 }
 _CONFLICT = {

@@ -1,7 +1,7 @@
-"""Signatures: V4 and V1, in the header or in a presigned URL.
+"""Signatures: V4 and V1, in the header, in a presigned URL or of the policy of a form.
 
 Sources: OSS documentation, "Include a V4 signature in the Authorization header", "Add a V4
-signature to a URL", "Include a V1 signature in the Authorization header".
+signature to a URL", "Include a V1 signature in the Authorization header", "PostObject".
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _v4_header(request: Request, state: State, now: float) -> str:
     if not request.header("x-oss-content-sha256"):
         raise OssError("InvalidArgument", "Missing x-oss-content-sha256 header.")
     moment = request.header("x-oss-date")
-    access = _access(request, state, credential.split("/", 1)[0], "x-oss-security-token", now)
+    access = _access(request, state, credential.split("/", 1)[0], now)
     _check_scope(credential, moment, state, "Invalid signing region in Authorization header.")
     _check_skew(_v4_time(moment), now)
     _check_v4(request, access, credential, moment, before or behind or "", signature)
@@ -69,7 +69,7 @@ def _v4_header(request: Request, state: State, now: float) -> str:
 def _v4_query(request: Request, state: State, now: float) -> str:
     query = request.query
     credential, moment = query.get("x-oss-credential", ""), query.get("x-oss-date", "")
-    access = _access(request, state, credential.split("/", 1)[0], "x-oss-security-token", now)
+    access = _access(request, state, credential.split("/", 1)[0], now)
     _check_scope(credential, moment, state, "The signing region in credential is invalid.")
     if now > _v4_time(moment) + int(query.get("x-oss-expires", "0")):
         raise OssError("AccessDenied", "Request has expired.", ec="0002-00000069")
@@ -93,12 +93,15 @@ def _check_v4(
     scope = credential.split("/", 1)[1]
     digest = hashlib.sha256(canonical).hexdigest()
     text = f"OSS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
+    if not hmac.compare_digest(_v4_signature(access, scope, text), signature):
+        raise _mismatch(access, signature, text, canonical)
+
+
+def _v4_signature(access: AccessKey, scope: str, text: str) -> str:
     key = f"aliyun_v4{access.secret}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
-    wanted = hmac.new(key, text.encode(), "sha256").hexdigest()
-    if not hmac.compare_digest(wanted, signature):
-        raise _mismatch(access, signature, text, canonical)
+    return hmac.new(key, text.encode(), "sha256").hexdigest()
 
 
 def _v4_canonical(request: Request, extra: list[str]) -> bytes:
@@ -123,7 +126,7 @@ def _v4_canonical(request: Request, extra: list[str]) -> bytes:
 
 def _v1_header(request: Request, state: State, now: float) -> str:
     name, _, signature = request.header("authorization")[4:].partition(":")
-    access = _access(request, state, name, "x-oss-security-token", now)
+    access = _access(request, state, name, now)
     date = request.header("x-oss-date") or request.header("date")
     try:
         _check_skew(parsedate_to_datetime(date).timestamp(), now)
@@ -135,7 +138,7 @@ def _v1_header(request: Request, state: State, now: float) -> str:
 
 def _v1_query(request: Request, state: State, now: float) -> str:
     query = request.query
-    access = _access(request, state, query.get("OSSAccessKeyId", ""), "security-token", now)
+    access = _access(request, state, query.get("OSSAccessKeyId", ""), now)
     expires = query.get("Expires", "")
     if not expires.isdigit() or now > int(expires):
         raise OssError("AccessDenied", "Request has expired.", ec="0002-00000069")
@@ -170,9 +173,34 @@ def _mismatch(access: AccessKey, signature: str, text: str, canonical: bytes) ->
     return OssError("SignatureDoesNotMatch", details=details)
 
 
-def _access(request: Request, state: State, name: str, token: str, now: float) -> AccessKey:
+def authenticate_form(put: Request, state: State, now: float) -> str:
+    """The access key id of a form whose policy is rightly signed, empty without one; else OssError.
+    The headers of `put` are the fields of the form."""
+    text = put.header("policy")
+    v4 = put.header("x-oss-signature-version") == "OSS4-HMAC-SHA256"
+    credential = put.header("x-oss-credential" if v4 else "ossaccesskeyid")
+    if not text and not credential:
+        return ""
+    access = _access(put, state, credential.split("/", 1)[0], now)
+    if v4:
+        moment, signature = put.header("x-oss-date"), put.header("x-oss-signature")
+        _check_scope(credential, moment, state, "The signing region in credential is invalid.")
+        wanted = _v4_signature(access, credential.split("/", 1)[1], text)
+    else:
+        signature = put.header("signature")
+        digest = hmac.digest(access.secret.encode(), text.encode(), "sha1")
+        wanted = base64.b64encode(digest).decode()
+    if not hmac.compare_digest(wanted, signature):
+        raise _mismatch(access, signature, text, b"")
+    return access.id
+
+
+def _access(request: Request, state: State, name: str, now: float) -> AccessKey:
     access = state.keys.get(name)
-    given = request.header(token) or request.query.get(token, "")
+    # V1 knows both names; the SDK V2 for Python sends the short one as a header.
+    names = ("x-oss-security-token", "security-token")
+    tokens = [request.header(n) or request.query.get(n, "") for n in names]
+    given = next(filter(None, tokens), "")
     if access is None or (access.token and not given):
         raise OssError("InvalidAccessKeyId", details={"OSSAccessKeyId": name})
     if given != access.token:

@@ -78,6 +78,8 @@ class Bucket:
     storage_class: str = "Standard"
     versioning: str = ""
     """Empty: never enabled. No versions are kept, but the state affects other requests."""
+    lifecycle: bytes = b""
+    """The rules as XML; empty for none."""
     objects: dict[str, Stored] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
 

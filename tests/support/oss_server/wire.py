@@ -9,7 +9,7 @@ import struct
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from tests.support.oss_server.dispatch import answer
 from tests.support.oss_server.errors import OssError
@@ -169,10 +169,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def parse(method: str, target: str, headers: dict[str, str], body: bytes) -> Request:
     """Parse a request. `target` may be absolute, as for a proxy. The bucket is a prefix of the host
-    name, or the first segment of the path if the host is an address."""
+    name, or the first segment of the path if the host is an address. A `+` in the path is a space,
+    as in OSS, so clients must write `%2B`."""
     url = urlsplit(target)
     host = url.netloc or headers.get("host", "")
-    path = unquote(target.split("?", 1)[0].removeprefix(f"http://{url.netloc}")[1:])
+    path = unquote_plus(target.split("?", 1)[0].removeprefix(f"http://{url.netloc}")[1:])
     query = dict(parse_qsl(url.query, keep_blank_values=True))
     named = _BUCKET_HOST.match(host)
     if named:
