@@ -7,7 +7,10 @@
     python -m bench.watermark quality                          PESQ, STOI, SNR, noise to mask
     OMP_NUM_THREADS=1 python -m bench.watermark speed          CPU seconds per second, one core
     python -m bench.watermark short                            payloads read from short clips
+    python -m bench.watermark cuts --seconds 3                 payloads read from cuts of streams
     python -m bench.watermark plot                             docs/watermark.svg from `robust`
+
+`robust`, `false`, `quality`, `speed` and `short` take --stream: the mark of streams.
 
 Each command prints a table and writes its figures to bench/results/watermark/. Speech comes from
 --audio, by default ../shared/speech (LibriSpeech, CC BY 4.0), which is not part of this repository.
@@ -17,6 +20,7 @@ Needs `av`, `pesq`, `pystoi` and `soundfile`.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -43,7 +47,7 @@ from watermark.receiver import NO_WARP, make_receiver
 
 RESULTS = Path(__file__).parent / "results" / "watermark"
 PLOT = Path(__file__).parents[1] / "docs" / "watermark.svg"
-KEY = bytes(range(32))
+KEY, OTHER_KEY = bytes(range(32)), bytes(range(32, 64))
 SUITES = {"common": ATTACKS, "harsh": HARSH}
 
 
@@ -69,13 +73,32 @@ def read_clips(options: argparse.Namespace, seconds: float, count: int) -> list[
     return out
 
 
+def embed(
+    options: argparse.Namespace,
+    host: Samples,
+    payload: int,
+    key: bytes = KEY,
+    *,
+    strength: float = 0.0,
+) -> Samples:
+    """Mark a host as a file, or as a stream if that is asked for, which comes in unequal pieces."""
+    strength = strength or options.strength
+    if not options.stream:
+        return watermark.embed(host, options.rate, payload, key, strength=strength)
+    nonce = hashlib.sha256(host.tobytes()).digest()[: watermark.NONCE_BYTES]
+    marker = watermark.StreamEmbedder(options.rate, payload, key, nonce, strength=strength)
+    cuts = np.cumsum(np.random.default_rng(payload).integers(1, options.rate, len(host) // 4000))
+    pieces = [marker.push(piece) for piece in np.split(host, cuts[cuts < len(host)])]
+    return np.concatenate([*pieces, marker.finish()])
+
+
 def robust(options: argparse.Namespace) -> dict[str, object]:
     """Count the payloads read under every attack."""
     read: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     suite = SUITES[options.suite]
     for number, host in enumerate(read_clips(options, options.seconds, options.clips)):
         payload = zlib.crc32(f"payload {number}".encode())
-        marked = watermark.embed(host, options.rate, payload, KEY, strength=options.strength)
+        marked = embed(options, host, payload)
         for name in options.only.split(",") if options.only else suite:
             attack = suite[name]
             found = watermark.detect(attack(marked, options.rate), options.rate, KEY).payload
@@ -92,7 +115,8 @@ def robust(options: argparse.Namespace) -> dict[str, object]:
 
 
 def false(options: argparse.Namespace) -> dict[str, object]:
-    """Score unmarked segments, clean and attacked, under several keys; measure the tail of z."""
+    """Score unmarked segments, clean and attacked, under several keys; measure the tail of z. With
+    --stream, the segments are streams that were marked under another key."""
     names = [
         "none",
         "mp3 48k",
@@ -107,7 +131,8 @@ def false(options: argparse.Namespace) -> dict[str, object]:
     for number in range(options.segments):
         round_number, at = divmod(number, len(hosts))
         attack = ATTACKS[names[(round_number + at) % len(names)]]
-        sound = attack(hosts[at], options.rate)
+        host = embed(options, hosts[at], number, OTHER_KEY) if options.stream else hosts[at]
+        sound = attack(host, options.rate)
         key = zlib.crc32(bytes([number % options.keys])).to_bytes(4, "big") * 8
         thorough = number % options.thorough_every == 0
         scores.append(watermark.detect(sound, options.rate, key, thorough=thorough).score)
@@ -189,8 +214,9 @@ def quality(options: argparse.Namespace) -> dict[str, object]:
     from pystoi import stoi
 
     hosts = read_clips(options, 6, options.clips)
-    treatments = {f"mark {db} dB": _marker(db) for db in (1.5, 1.8, 2.2, 2.6, 3.0)}
-    treatments |= {name: ATTACKS[name] for name in ("mp3 96k", "mp3 64k", "aac 64k", "opus 32k")}
+    treatments = {f"mark {db} dB": _marker(options, db) for db in (1.5, 1.8, 2.2, 2.6, 3.0)}
+    codecs = () if options.stream else ("mp3 96k", "mp3 64k", "aac 64k", "opus 32k")
+    treatments |= {name: ATTACKS[name] for name in codecs}
     out: dict[str, object] = {}
     for name, treat in treatments.items():
         rows = []
@@ -208,8 +234,8 @@ def quality(options: argparse.Namespace) -> dict[str, object]:
     return out
 
 
-def _marker(strength: float) -> Attack:
-    return lambda samples, rate: watermark.embed(samples, rate, 1, KEY, strength=strength)
+def _marker(options: argparse.Namespace, strength: float) -> Attack:
+    return lambda samples, rate: embed(options, samples, 1, strength=strength)
 
 
 def _aligned(changed: Samples, host: Samples) -> Samples:
@@ -229,7 +255,7 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
         options.rate = rate
         rows = []
         for host in read_clips(options, options.seconds, options.clips):
-            marked, embed_s = _timed(watermark.embed, host, rate, 1, KEY)
+            marked, embed_s = _timed(embed, options, host, 1)
             marked_s = _timed(watermark.detect, marked, rate, KEY)[1]
             fast_s = _timed(partial(watermark.detect, thorough=False), host, rate, KEY)[1]
             thorough_s = _timed(watermark.detect, host, rate, KEY)[1]
@@ -254,12 +280,33 @@ def short(options: argparse.Namespace) -> dict[str, object]:
         tally = np.zeros(3, int)
         for clip in read_clips(options, 6, options.clips):
             host = _loudest(clip, int(seconds * options.rate))
-            marked = watermark.embed(host, options.rate, 9, KEY, strength=options.strength)
+            marked = embed(options, host, 9)
             read = watermark.detect(marked, options.rate, KEY, thorough=False).payload == 9
             known = watermark.verify(marked, options.rate, 9, KEY, thorough=False).marked
             tally += [1, read, known]
         out[str(seconds)] = tally.tolist()
         print(f"| {seconds} s | {tally[0]} clips | read {tally[1]} | verified {tally[2]} |")
+    return out
+
+
+def cuts(options: argparse.Namespace) -> dict[str, object]:
+    """Count the payloads read from what was sent of streams that were cancelled, and from cuts out
+    of streams, at random places; the same places in files for comparison."""
+    out: dict[str, object] = {}
+    size = int(options.seconds * options.rate)
+    hosts = read_clips(options, 4 * options.seconds, options.clips)
+    for options.stream in (False, True):
+        random, tally = np.random.default_rng(22), np.zeros(3, int)
+        for number, host in enumerate(hosts):
+            payload = zlib.crc32(f"payload {number}".encode())
+            marked = embed(options, host, payload)
+            for start in (0, *random.integers(1, len(host) - size, options.cuts - 1).tolist()):
+                piece = marked[start : start + size]
+                found = watermark.detect(piece, options.rate, KEY, thorough=False).payload
+                tally += [1, found == payload, found not in (None, payload)]
+        kind = "streams" if options.stream else "files"
+        out[kind] = tally.tolist()
+        print(f"| {kind} | {tally[0]} cuts of {options.seconds} s | read {tally[1]} | {tally[2]} |")
     return out
 
 
@@ -280,12 +327,14 @@ def plot(options: argparse.Namespace) -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    commands = (robust, false, leak, quality, speed, short, plot)
+    commands = (robust, false, leak, quality, speed, short, cuts, plot)
     parser.add_argument("command", choices=[command.__name__ for command in commands])
     parser.add_argument("--audio", type=Path, default=Path("../shared/speech"))
     parser.add_argument("--rate", type=int, default=16_000)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--cuts", type=int, default=20, help="cuts: of each clip")
+    parser.add_argument("--stream", action="store_true", help="mark as a stream")
     parser.add_argument("--suite", choices=SUITES, default="common", help="robust: set of attacks")
     parser.add_argument("--only", default="", help="robust: names of attacks, comma separated")
     parser.add_argument("--strength", type=float, default=watermark.DEFAULT)
@@ -305,6 +354,7 @@ def main() -> int:
         options.results.mkdir(parents=True, exist_ok=True)
         suffix = f"-{options.seconds:g}s-{options.rate}" if options.command == "robust" else ""
         suffix += "" if options.suite == "common" else f"-{options.suite}"
+        suffix += "-stream" if options.stream and options.command != "cuts" else ""
         path = options.results / f"{options.command}{suffix}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
     return int(options.command == "robust" and not _robust_enough(result, options.at_least))

@@ -11,6 +11,7 @@ marked in bounded memory and equals the same audio marked at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,13 @@ def check_rate(rate: int) -> int:
     return rate
 
 
+def check_strength(strength: float) -> float:
+    """Return the strength in dB. Raises ValueError for one that is not supported."""
+    if not 0 <= strength <= 6:
+        raise ValueError(f"strength must be 0 to 6 dB, not {strength}")
+    return strength
+
+
 def check_samples(samples: Floats) -> Floats:
     """Return the samples as float32, (n,). Raises ValueError for other arrays."""
     array = np.asarray(samples)
@@ -74,11 +82,17 @@ def check_samples(samples: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class _FrameGrid:
+class FrameGrid:
     """The frames of the embedder: each is 4 hops wide, frame i centred at sample i * hop."""
 
     rate: int
     hop: int
+
+    @classmethod
+    def of(cls, rate: int) -> FrameGrid:
+        """The frames for a sample rate in Hz. Raises ValueError for one that is not supported."""
+        # A multiple of 8 keeps the Fourier transform fast at 22.05 and 44.1 kHz.
+        return cls(check_rate(rate), 8 * round(SLOT_S * rate / 32))
 
     @property
     def width(self) -> int:
@@ -88,23 +102,42 @@ class _FrameGrid:
         """Return a number of hops in slots."""
         return hops * self.hop / self.rate / SLOT_S
 
-    def block_edge(self, block: int) -> int:
-        """Return the first hop of a block."""
-        return round(block * BLOCK_SLOTS * SLOT_S * self.rate / self.hop)
+    def edge(self, slot: int) -> int:
+        """Return the first hop of a slot."""
+        return round(slot * SLOT_S * self.rate / self.hop)
+
+    def positions(self, first: int, count: int, first_slot: int) -> NDArray[np.float64]:
+        """Return where the frames are centred, in cells: 0 is the centre of `first_slot`."""
+        return (np.arange(count) + first) * self.hop / self.rate / SLOT_S - 0.5 - first_slot
+
+    def analyse(self, bins: NDArray[np.complex64]) -> tuple[Floats, Floats]:
+        """Return what the gain depends on: the band energies of frames, (frames, BANDS), and their
+        tonality, from 0 for noise to 1 for a tone, (frames,). bins: spectra of the frames."""
+        power = (bins.real**2 + bins.imag**2).astype(np.float32)
+        spectrogram = cells.Spectrogram(power, self.rate / self.width, self.hop / self.rate)
+        return cells.band_energies(spectrogram), _measure_tonality(power)
+
+    def frame_gains(self, decibels: Floats, first_slot: int, first: int, count: int) -> Floats:
+        """Return the gain of each bin of `count` frames, (count, bins), from frame `first` on.
+        decibels: level changes of cells from `first_slot` on, (BANDS, slots)."""
+        bin_changes = _spread_over_bins(decibels, self.width // 2 + 1, self.rate / self.width)
+        at = self.positions(first, count, first_slot)
+        low, share = _interpolation_weights(at, decibels.shape[1])
+        share = share[:, None]
+        decibels = bin_changes[low] * (1 - share) + bin_changes[low + 1] * share
+        gains: Floats = np.exp(decibels * np.float32(np.log(10) / 20))
+        return gains
 
 
 class Embedder:
     """Mark a stream: `push` audio and take the marked audio, then call `finish` once."""
 
     def __init__(self, rate: int, payload: int, key: bytes, *, strength: float = DEFAULT) -> None:
-        if not 0 <= strength <= 6:
-            raise ValueError(f"strength must be 0 to 6 dB, not {strength}")
         self._layout = derive_layout(key)
         self._signs = self._layout.spread(payload)
         self._payload = payload
-        self._strength = strength
-        # A multiple of 8 keeps the Fourier transform fast at 22.05 and 44.1 kHz.
-        self._grid = _FrameGrid(check_rate(rate), 8 * round(SLOT_S * rate / 32))
+        self._strength = check_strength(strength)
+        self._grid = FrameGrid.of(rate)
         self._halo = round(HALO_SLOTS * SLOT_S * rate / self._grid.hop)
         self._block = 0
         self._starts: list[int] = []
@@ -126,7 +159,7 @@ class Embedder:
         hop, halo = self._grid.hop, self._halo
         done = [np.zeros(0, np.float32)]
         while True:
-            hops = self._grid.block_edge(self._block + 1) - self._grid.block_edge(self._block)
+            hops = self._edge(self._block + 1) - self._edge(self._block)
             ready = len(self._buffer) // hop - 2 * halo
             if ready < hops and not (last and ready > 0):
                 return np.concatenate(done)
@@ -134,6 +167,9 @@ class Embedder:
             done.append(self._mark_block(self._buffer[: (hops + 2 * halo) * hop], hops))
             self._buffer = self._buffer[hops * hop :]
             self._block += 1
+
+    def _edge(self, block: int) -> int:
+        return self._grid.edge(block * BLOCK_SLOTS)
 
     def _mark_block(self, samples: Floats, hops: int) -> Floats:
         """Mark the `hops` hops between the halos at both ends of the samples."""
@@ -145,7 +181,7 @@ class Embedder:
         window = cells.hann(width)
         frames = np.lib.stride_tricks.sliding_window_view(padded, width)[::hop] * window
         bins = cells.rfft(frames, width)
-        first = self._grid.block_edge(self._block) - halo
+        first = self._edge(self._block) - halo
         gain = self._gain(bins, first)
         inner = slice(halo - 3, halo + hops + 4)
         marked = cells.irfft(bins[inner] * gain[inner], width) * window
@@ -164,25 +200,8 @@ class Embedder:
     def _gain(self, bins: NDArray[np.complex64], first: int) -> Floats:
         """Return the gain of each frame and bin, (frames, bins), from frame number `first` on."""
         grid = self._grid
-        power = bins.real**2 + bins.imag**2
-        spectrogram = cells.Spectrogram(
-            power.astype(np.float32), grid.rate / grid.width, grid.hop / grid.rate
-        )
-        first_slot = int(np.ceil(grid.slots(first)))
-        slot_hops = SLOT_S * grid.rate / grid.hop
-        offset = (first_slot - grid.slots(first)) * slot_hops
-        energies = cells.cell_energies(
-            cells.band_energies(spectrogram), slot_hops, np.array([offset])
-        )[0]
-        signs = self._signs_from(first_slot, energies.shape[1])
-        at = (np.arange(len(bins)) + first) * grid.hop / grid.rate / SLOT_S - 0.5 - first_slot
-        tolerance = _masking_tolerance(spectrogram.power, at, energies.shape[1])
-        change = self._strength * _informed_changes(signs, energies, tolerance)
-        bin_changes = _spread_over_bins(change, bins.shape[1], spectrogram.bin_width)
-        low, share = _interpolation_weights(at, energies.shape[1])
-        share = share[:, None]
-        decibels = bin_changes[low] * (1 - share) + bin_changes[low + 1] * share
-        return np.exp(decibels * np.float32(np.log(10) / 20))
+        changes, first_slot = find_changes(grid, *grid.analyse(bins), first, self._signs_from)
+        return grid.frame_gains(self._strength * changes, first_slot, first, len(bins))
 
     def _signs_from(self, first_slot: int, count: int) -> Floats:
         """Return the cell signs of `count` slots of the clip from first_slot on: (BANDS, count)."""
@@ -192,15 +211,44 @@ class Embedder:
         return self._signs[:, (starts + slots) % PERIOD]
 
 
-def _masking_tolerance(power: Floats, at: NDArray[np.float64], count: int) -> Floats:
+def find_changes(
+    grid: FrameGrid,
+    bands: Floats,
+    tonality: Floats,
+    first: int,
+    signs_from: Callable[[int, int], Floats],
+) -> tuple[Floats, int]:
+    """Return the level changes of the cells in some frames, root mean square 1: (BANDS, slots), and
+    the slot of the first.
+
+    bands, tonality: of the frames (`FrameGrid.analyse`), of which the first has the number `first`.
+    signs_from: returns the signs, (BANDS, count), of `count` slots from a slot on.
+    """
+    first_slot = int(np.ceil(grid.slots(first)))
+    slot_hops = SLOT_S * grid.rate / grid.hop
+    offset = (first_slot - grid.slots(first)) * slot_hops
+    energies = cells.cell_energies(bands, slot_hops, np.array([offset]))[0]
+    count = energies.shape[1]
+    tolerance = _masking_tolerance(tonality, grid.positions(first, len(bands), first_slot), count)
+    return _informed_changes(signs_from(first_slot, count), energies, tolerance), first_slot
+
+
+def _measure_tonality(power: Floats) -> Floats:
+    """Return 0 for a frame of noise to 1 for a tone, by its spectral flatness: (frames,). power:
+    (frames, bins)."""
+    power = power[:, 1:] + np.float32(1e-12)
+    flatness = 10 * (np.log10(power).mean(axis=1) - np.log10(power.mean(axis=1)))
+    tonality: Floats = np.clip(flatness / -60, 0, 1)
+    return tonality
+
+
+def _masking_tolerance(tonality: Floats, at: NDArray[np.float64], count: int) -> Floats:
     """Return the relative level change that each cell masks, about 1: (BANDS, slots).
 
     Noise masks more than tones, and tones mask least at high frequencies (Johnston, 1988); half of
-    that difference, in decibels, is applied. power: (frames, bins), frame i centred at slot at[i].
+    that difference, in decibels, is applied. tonality: of frames that are centred at slots `at`.
     """
-    power = power[:, 1:] + np.float32(1e-12)
-    flatness = 10 * (np.log10(power).mean(axis=1) - np.log10(power.mean(axis=1)))
-    tonal = np.interp(np.arange(count), at, np.clip(flatness / -60, 0, 1))
+    tonal = np.interp(np.arange(count), at, tonality)
     masking = tonal * (15 + _BARK[:, None]) + (1 - tonal) * 5.5
     tolerance: Floats = np.clip(10 ** ((12 - masking) / 40), 0.5, 1.6).astype(np.float32)
     return tolerance
