@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from core.errors import Refused
+from core.text.annotated import PLACE
 from core.text.en_abbreviations import ends_no_sentence
 from core.text.en_numbers import ADDRESS
 
@@ -22,6 +23,7 @@ _RUN = re.compile(r"([!?…,.\-])[!?…,.\-]+")
 _END = re.compile(
     r"[。！？!?…]+[”’」』）】\"')\]]*\s*|(?<=[^\d\s.])\.+[\"')\]]*(?=\s|$)\s*|(?<=\d)\.(?=\s|$)\s*|\n+"
 )
+_WORD = re.compile(rf"[\w{PLACE}]")
 _ADDRESS = re.compile(ADDRESS)
 _CLAUSE = re.compile(r"(?<=[，、；：])|(?<=[,;:])(?=\s)|(?<=[—])")
 
@@ -42,8 +44,8 @@ def split_text(text: str, language: str, method: str = "sentence") -> list[str]:
         if text and text[0] not in _SPLITS and len(head) < 4:
             text = stop + text
     lines = [line for line in _METHODS[method](text).split("\n") if line.strip()]
-    ended = (_end_with_mark(line, stop) for line in _merge_short(lines) if re.search(r"\w", line))
-    return [part for line in ended for part in _split_too_long(line) if re.search(r"\w", part)]
+    ended = (_end_with_mark(line, stop) for line in _merge_short(lines) if _WORD.search(line))
+    return [part for line in ended for part in _split_too_long(line) if _WORD.search(part)]
 
 
 def _end_with_mark(line: str, stop: str) -> str:

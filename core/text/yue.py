@@ -6,6 +6,7 @@ import re
 
 import ToJyutping  # type: ignore[import-untyped]
 
+from core.text.alphabets import halves_of_jyutping
 from core.text.pronunciation import Pronunciation
 from core.text.symbols import MARKS
 from core.text.zh_numbers import expand
@@ -16,11 +17,6 @@ _MARK_OF = {
 }  # fmt: skip
 _ANY_MARK = re.compile("|".join(map(re.escape, _MARK_OF)))
 _UNSPOKEN = re.compile(rf"[^\u4e00-\u9fa5{re.escape(MARKS)}]+")
-# The first match is taken even if a longer one follows, because the model was trained that way.
-_INITIALS = (  # noqa: SIM905
-    "aa aai aak aap aat aau ai au ap at ak a p b e ts t dz d kw k gw g f h l m ng n s y w c z j "
-    "ong on ou oi ok o uk ung"
-).split()
 
 
 def phonemise(text: str) -> Pronunciation:
@@ -34,19 +30,9 @@ def phonemise(text: str) -> Pronunciation:
         parts = zip(word, syllables, strict=True) if len(word) > 1 else [(word, jyutping)]
         for char, sounds in parts:
             halves = [
-                half for syllable in (sounds or "").split() for half in _split_syllable(syllable)
+                half for syllable in (sounds or "").split() for half in halves_of_jyutping(syllable)
             ]
             halves = halves or [char if char in MARKS else "UNK"]
             phones += halves
             word2ph.append(len(halves))
     return Pronunciation(spoken, tuple(phones), tuple(word2ph))
-
-
-def _split_syllable(syllable: str) -> tuple[str, str]:
-    """Split `hou2` into `Yh` and `You2`; a syllable without a final repeats its last letter."""
-    plain, tone = syllable[:-1], syllable[-1]
-    initial = next((start for start in _INITIALS if plain.startswith(start)), plain)
-    if plain.startswith("nga"):
-        initial = "ng"
-    final = plain[len(initial) :] or initial[-1]
-    return f"Y{initial}", f"Y{final}{tone}"

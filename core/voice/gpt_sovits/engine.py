@@ -168,7 +168,8 @@ class GptSovits:
         prompted = np.concatenate([prompt.phones, phones])
         if len(prompt.phones):
             bert = np.concatenate([prompt.bert, bert])
-        return Sentence(phones, prompted, bert, original_text(phrase), language)
+        is_fixed = any(span.is_fixed for span in phrase)
+        return Sentence(phones, prompted, bert, original_text(phrase), language, is_fixed)
 
     def _prompt(self, voiceprint: Voiceprint) -> Prompt:
         if voiceprint.fingerprint != self.fingerprint:

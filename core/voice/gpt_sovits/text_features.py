@@ -30,6 +30,8 @@ class Span:
     """The text that was read: the words as spoken before they were normalised."""
     sentence: str = ""
     """The sentence as written; only in its first span."""
+    is_fixed: bool = False
+    """Whether the phonemes, or some of them, are those of a lexicon or of SSML."""
 
 
 Phrase = tuple[Span, ...]

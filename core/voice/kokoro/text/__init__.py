@@ -7,11 +7,12 @@ English) are read in their own language, so that nothing that can be spoken is d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from typing import Protocol
 
+from core.text.annotated import AnnotatedText, Annotation, Piece, parse
 from core.text.cut import split_sentences
 from core.text.markup import without_markup
 from core.text.reading import write_as_spoken
@@ -21,6 +22,7 @@ from core.voice.kokoro import model
 from core.voice.kokoro.text.chinese import STYLE
 
 LANGUAGES = frozenset({"en", "ja", "zh"})
+NOT_ANNOTATED = AnnotatedText("")
 
 _LATIN = rf"(?:{LATIN_WORD})"
 _KANA = r"[ぁ-ゖァ-ヺー゛-ゟ々〆]+"
@@ -40,9 +42,10 @@ def split_utterances(text: str, language: str) -> Iterator[tuple[str, list[int]]
     words. Sentences without speakable text (only punctuation or unknown scripts) are skipped.
     """
     ids = model.vocabulary()
-    for sentence in split_sentences(without_markup(text)):
-        words = sentence
-        for piece in _split_too_long(phonemise(sentence, language)):
+    annotated = _parse(text)
+    for sentence in split_sentences(annotated.text):
+        words = annotated.to_written(sentence)
+        for piece in _split_too_long(phonemise(sentence, language, annotated)):
             if _VOWEL_OR_TONE.search(piece):
                 yield words, [ids[symbol] for symbol in piece]
                 words = ""
@@ -61,24 +64,70 @@ class ReadSentence:
 
 def read_sentences(text: str, language: str) -> Iterator[ReadSentence]:
     """Yield the sentences of a text with their words and phonemes, to show them to a person."""
-    for sentence in split_sentences(without_markup(text)):
+    annotated = _parse(text)
+    for sentence in split_sentences(annotated.text):
         words = []
         runs = []
-        for spoken, run in _runs_of_sentence(sentence, language):
+        pieces = list(_pieces_of_sentence(sentence, language, annotated))
+        for piece, sound in zip(pieces, _phonemes_of_pieces(pieces), strict=True):
+            spoken, run = (
+                (piece.language, piece.written) if isinstance(piece, Annotation) else piece
+            )
             if run.strip():
-                words.append(_load_language(spoken).to_words(run))
-                runs.append((spoken, _join([_load_language(spoken).phonemise(run)])))
-        yield ReadSentence(sentence, re.sub(r"\s+", " ", " ".join(words)).strip(), runs)
+                words.append(
+                    run if isinstance(piece, Annotation) else _load_language(spoken).to_words(run)
+                )
+                runs.append((spoken, _join([sound])))
+        written = annotated.to_written(sentence)
+        yield ReadSentence(written, re.sub(r"\s+", " ", " ".join(words)).strip(), runs)
 
 
-def phonemise(sentence: str, language: str) -> str:
-    """Return the phonemes of a sentence whose main language is `language`."""
-    runs = _runs_of_sentence(sentence, language)
-    return _join(_load_language(spoken).phonemise(run) for spoken, run in runs)
+def phonemise(sentence: str, language: str, text: AnnotatedText = NOT_ANNOTATED) -> str:
+    """Return the phonemes of a sentence of a text, whose main language is `language`."""
+    return _join(_phonemes_of_pieces(list(_pieces_of_sentence(sentence, language, text))))
 
 
-def _runs_of_sentence(sentence: str, language: str) -> Iterator[Run]:
-    return _split_by_language(write_as_spoken(sentence, language, STYLE), language)
+def _sound_of(annotation: Annotation) -> str:
+    """Return the phonemes of an annotation, which are English or Chinese, in Kokoro's alphabet."""
+    phonemes = annotation.phonemes.split()
+    if annotation.language == "zh":
+        from core.voice.kokoro.text.chinese import ipa_of_syllable
+
+        return "".join(map(ipa_of_syllable, phonemes))
+    from core.voice.kokoro.text.english_g2p import ipa_of_arpabet
+
+    return ipa_of_arpabet(phonemes)
+
+
+def _parse(text: str) -> AnnotatedText:
+    annotated = parse(text)
+    return replace(annotated, text=without_markup(annotated.text))
+
+
+def _pieces_of_sentence(sentence: str, language: str, text: AnnotatedText) -> Iterator[Piece]:
+    """Yield what this engine can speak of a sentence."""
+    spoken = text.to_spoken(sentence, language, _write)
+    for piece in text.split(spoken, language, _write, _split_by_language):
+        if (piece.language if isinstance(piece, Annotation) else piece[0]) in LANGUAGES:
+            yield piece
+
+
+def _write(sentence: str, language: str) -> str:
+    return write_as_spoken(sentence, language, STYLE)
+
+
+def _phonemes_of_pieces(pieces: Sequence[Piece]) -> list[str]:
+    """Return the phonemes of each piece; English words depend on the sound after them."""
+    following, sounds = "", []
+    for piece in reversed(pieces):
+        if isinstance(piece, Annotation):
+            following = _sound_of(piece)
+            sounds.append(following)
+        else:
+            spoken, run = piece
+            following, before = "", following
+            sounds.append(_load_language(spoken).phonemise(run, before))
+    return sounds[::-1]
 
 
 def _join(pieces: Iterable[str]) -> str:
@@ -95,16 +144,21 @@ class KokoroFrontend:
 
     def split_by_language(self, text: str, language: str) -> Iterator[Run]:
         """Yield the runs in which a text is read; all of it as one run if it is in its language."""
-        plain = without_markup(text)  # `&#20170;` is a Chinese character
-        if is_of_one_language(plain, language):
-            yield language, plain
+        annotated = _parse(text)  # `&#20170;` is a Chinese character
+        if not annotated.annotations and is_of_one_language(annotated.text, language):
+            yield language, annotated.text
         else:
             yield from self.read_runs(text, language)
 
     def read_runs(self, text: str, language: str) -> Iterator[Run]:
         """Yield the runs in which a text is read, with numbers, signs and units as words."""
-        for sentence in split_sentences(without_markup(text)):
-            yield from _runs_of_sentence(sentence, language)
+        annotated = _parse(text)
+        for sentence in split_sentences(annotated.text):
+            for piece in _pieces_of_sentence(sentence, language, annotated):
+                if isinstance(piece, Annotation):
+                    yield piece.language, piece.countable
+                else:
+                    yield piece
 
     def without_silent(self, run: str, language: str) -> str:
         """Return a run of a language with spaces in place of what has no sound.
@@ -146,8 +200,8 @@ class _Language(Protocol):
         """Return a text with numbers, signs and units as words."""
         ...
 
-    def phonemise(self, text: str) -> str:
-        """Return the phonemes of a text."""
+    def phonemise(self, text: str, following: str = "") -> str:
+        """Return the phonemes of a text. `following`: phonemes that are spoken after it."""
         ...
 
 

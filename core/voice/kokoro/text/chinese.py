@@ -44,8 +44,9 @@ def to_words(text: str) -> str:
     return numbers_to_words(simplify(text), STYLE)
 
 
-def phonemise(text: str) -> str:
+def phonemise(text: str, following: str = "") -> str:
     """Return the phonemes of Chinese text with numbers; words are separated by spaces."""
+    del following  # no word depends on the next one
     pieces = []
     for run in _TOKEN.findall(to_words(text)):
         if re.match(r"[㐀-鿿豈-﫿〇]", run):

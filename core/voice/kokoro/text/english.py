@@ -34,6 +34,8 @@ _NEXT = {
     "wound": ("up down around through back".split(), "wˈWnd"),  # noqa: SIM905
 }
 """Homographs that the next word decides: these words, and the sound before one of them."""
+_ANY_WORD = "word"
+"""In place of one whose phonemes are given."""
 _CAPITALS = re.compile("([A-Z]{2,})('?s)?")
 _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z']+")
 _UNPRONOUNCEABLE = re.compile("[^AEIOUY]{3}|^[^AEIOUY]+$")
@@ -59,21 +61,21 @@ def to_words(text: str) -> str:
     return re.sub(r"[ \t]+", " ", words)
 
 
-def phonemise(text: str) -> str:
-    """Return the phonemes of English text with numbers."""
+def phonemise(text: str, following: str = "") -> str:
+    """Return the phonemes of English text with numbers. `following`: those of a word after it."""
     plain = unicodedata.normalize("NFKD", to_words(text).translate(_MARKS))
     plain = "".join(char for char in plain if not unicodedata.combining(char))
     tokens = _TOKEN.findall(re.sub(r"\.{2,}", "…", re.sub(r"-{2,}|\s-\s", "—", plain)))
     ambiguous = any(_BY_TAG.search(_lexicon().get(token.lower(), "")) for token in tokens)
     tags = en_tags.tag_sentence(tokens) if ambiguous else [""] * len(tokens)
     spoken: list[str] = []
-    after: bool | None = None  # whether a vowel follows; None for a pause
+    after = _starts_with_vowel(following, None)  # whether a vowel follows; None for a pause
     for i in range(len(tokens) - 1, -1, -1):
-        following = tokens[i + 1] if i + 1 < len(tokens) else ""
-        if tokens[i] == "A" and _is_letter(tokens[i - 1] if i else "", following):
+        word_after = tokens[i + 1] if i + 1 < len(tokens) else _ANY_WORD if following else ""
+        if tokens[i] == "A" and _is_letter(tokens[i - 1] if i else "", word_after):
             sound = "ˈA"
         else:
-            sound = _phonemes_of_word(tokens[i], tags[i], following.lower(), after)
+            sound = _phonemes_of_word(tokens[i], tags[i], word_after.lower(), after)
         after = _starts_with_vowel(sound, after)
         spoken.append(sound)
     line = " ".join(reversed(spoken)).replace("ɾ", "T").replace("ʔ", "t")

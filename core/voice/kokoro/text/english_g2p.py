@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from core.text.en_g2p import predict_arpabet
 
 _IPA = {
@@ -16,7 +18,11 @@ _STRESS = {"0": "", "1": "ˈ", "2": "ˌ"}
 
 def predict_phonemes(word: str) -> str:
     """Return the phonemes of a word of the letters a-z, by the network in `core.text.en_g2p`."""
-    return "".join(_ipa(phone) for phone in predict_arpabet(word))
+    return ipa_of_arpabet(predict_arpabet(word))
+
+
+def ipa_of_arpabet(phones: Iterable[str]) -> str:
+    return "".join(map(_ipa, phones))
 
 
 def _ipa(phone: str) -> str:

@@ -68,8 +68,9 @@ def to_words(text: str) -> str:
     return write_in_kana(expand(_ARABIC_FORMS.sub("", text)))
 
 
-def phonemise(text: str) -> str:
+def phonemise(text: str, following: str = "") -> str:
     """Return the phonemes of Japanese text; words are separated by spaces."""
+    del following  # no word depends on the next one
     spoken = "".join(sound for _, sound in read_words(text))
     return re.sub(r"\s+", " ", spoken.replace(" ː", "ː")).strip()
 
