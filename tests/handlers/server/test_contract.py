@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,18 @@ def worker() -> ScriptedWorker:
     return ScriptedWorker()
 
 
+@pytest.fixture(scope="module")
+def closing() -> Iterator[ThreadPoolExecutor]:
+    """Threads in which servers end, which takes each a fifth of a second of waiting."""
+    with ThreadPoolExecutor() as threads:
+        yield threads
+
+
 @pytest.fixture
-def client(worker: ScriptedWorker) -> Iterator[Client]:
-    with running_server(worker) as client:
-        yield client
+def client(worker: ScriptedWorker, closing: ThreadPoolExecutor) -> Iterator[Client]:
+    server = running_server(worker)
+    yield server.__enter__()
+    closing.submit(server.__exit__, None, None, None)
 
 
 def test_the_worker_gets_the_body_byte_for_byte(worker: ScriptedWorker, client: Client) -> None:
