@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tests.support.recordings.files import (
     data_size,
+    eleven_minutes_of_opus,
     flac_announcing,
     id3,
     minutes_of_silence,
@@ -242,7 +243,7 @@ CASES = [
         "AUDIO_RATE_UNSUPPORTED",
     ),
     Case(45, "vorbis bomb", lambda: minutes_of_silence(11, "OGG", "VORBIS"), "AUDIO_TOO_LONG"),
-    Case(45, "opus bomb", lambda: minutes_of_silence(11, "OGG", "OPUS"), "AUDIO_TOO_LONG"),
+    Case(45, "opus bomb", eleven_minutes_of_opus, "AUDIO_TOO_LONG"),
     Case(45, "mp3 bomb", lambda: minutes_of_silence(11, "MP3"), "AUDIO_TOO_LONG"),
     Case(46, "lying flac", understated_flac, "AUDIO_DECODE_LIMIT"),
     Case(46, "lying mp3", understated_mp3, "AUDIO_DECODE_LIMIT"),
