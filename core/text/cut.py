@@ -21,7 +21,7 @@ _MAX_CHARACTERS = 510
 """BERT has 512 positions, two of which are the start and end tokens."""
 _RUN = re.compile(r"([!?…,.\-])[!?…,.\-]+")
 _END = re.compile(
-    r"[。！？!?…]+[”’」』）】\"')\]]*\s*|(?<=[^\d\s.])\.+[\"')\]]*(?=\s|$)\s*|(?<=\d)\.(?=\s|$)\s*|\n+"
+    r"(?:[。！？?…]|!(?!=))+[”’」』）】\"')\]]*\s*|(?<=[^\d\s.])\.+[\"')\]]*(?=\s|$)\s*|(?<=\d)\.(?=\s|$)\s*|\n+"
 )
 _WORD = re.compile(rf"[\w{PLACE}]")
 _ADDRESS = re.compile(ADDRESS)

@@ -15,7 +15,7 @@ MONTHS = (
     "October", "November", "December",
 )  # fmt: skip
 SHORT_MONTHS = {name[:3]: name for name in MONTHS} | {"Sept": "September"}
-_DAYS = {
+DAYS = {
     "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
     "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday",
 }  # fmt: skip
@@ -71,7 +71,7 @@ _MEASURED = r"\d{1,6}\s?(?:min|hrs?|secs?|ft|in|oz|lbs?|yrs?)"
 _NO_END = re.compile(
     rf"(?:^|[\s(“\"'])(?:(?P<always>{_any_of([*_TITLES, 'Jr', 'Sr', 'vs', 'etc', 'e.g', 'i.e'])}"
     rf"|[A-Za-z]|[ap]\.m|(?:[A-Z]\.)+[A-Z])|(?P<number>{_NUMBERED})"
-    rf"|(?P<date>{_any_of([*SHORT_MONTHS, *_DAYS])})"
+    rf"|(?P<date>{_any_of([*SHORT_MONTHS, *DAYS])})"
     rf"|(?P<other>{_any_of([*_STREETS, *_AFTER_NAMES])}|{_OTHERS}|{_MEASURED}))\.$"
 )
 _LONGEST = 24
@@ -112,7 +112,7 @@ def rules() -> list[Rule]:
             rf"{start}({_NUMBERED})\.\s?#?(?=\d|[IVX]+\b)",
             lambda m: _BEFORE_NUMBERS[m[1].lower()] + " ",
         ),
-        (rf"{start}({_any_of(_DAYS)})\.(?=,?\s)", lambda m: _DAYS[m[1]]),
+        (rf"{start}({_any_of(DAYS)})\.(?=,?\s)", lambda m: DAYS[m[1]]),
         (
             rf"(?<=[\w,] )({_any_of(_AFTER_NAMES)})\.",
             lambda m: _AFTER_NAMES[m[1]] + _stop_of_sentence(m),

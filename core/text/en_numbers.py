@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 
 from core.text import en_abbreviations
-from core.text.en_abbreviations import MONTHS, Match, Rule
+from core.text.en_abbreviations import DAYS, MONTHS, SHORT_MONTHS, Match, Rule
 from core.text.en_cardinal import (
     bare_number,
     cardinal,
@@ -30,6 +30,7 @@ from core.text.en_units import (
 )
 from core.text.plain import roman_number, to_plain
 
+_CALENDAR = "|".join([*MONTHS, *SHORT_MONTHS, *DAYS, *DAYS.values()])
 _CONTEXT = 40
 """Characters before a number that can tell what it is."""
 _ADDRESS_MARKS = {
@@ -59,6 +60,7 @@ _COUNTED_IN_MILLIONS = (
     "words|tokens|parameters|params|residents|visitors|viewers|members|years|jobs|homes|barrels|"
     "streams|listeners|players|fans|likes|euros|pounds|men|women|children"
 )
+_NOUN_NEXT = re.compile(r"\s(?!(?:of|in|at|or|and|to|is|was|for|from|on|with|per|by|as)\b)[a-z]")
 _PERIODS = "month|year|day|week|hour|minute|second|night|person|unit|item|mo|yr|hr"
 _BEFORE_YEARS = re.compile(
     r"\b(?:in|since|by|from|until|till|before|after|during|year|early|late|mid|of|to|the|"
@@ -71,7 +73,37 @@ _SCORED = re.compile(
     r"\b(?:score[ds]?|scoring|won|win|wins|lost|lose|beat|beats|lead|leads|led|ratio|scale|odds|"
     r"drew|defeated|victory|defeat|mix|mixed)\b[^.!?\d]{0,24}$", re.I
 )  # fmt: skip
+_RATED = re.compile(
+    r"\b(?:scor(?:e[ds]?|ing)|rat(?:e[ds]?|ings?)|got|gets?|gave|gives?|giving|given|earn(?:s|ed)|"
+    r"award(?:s|ed)|received|grades?|marks?|reviews?|solid)\b[^.!?\d/]{0,24}$", re.I
+)  # fmt: skip
+"""Before `8/10`, which is then a mark and no fraction."""
 _SCALED = re.compile(r"\s?(?:scale|model|map|ratio|mix|odds|dilution|replica)\b", re.I)
+_MODEL = (
+    r"(?<![\w-])(?!(?:From|Between|About|Around|Over|Under|Roughly|Nearly|Only|Some|In|At|On|Of|"
+    r"For|The|To|And|Or|Call|Dial|Phone|Fax|Page|Room|Line|Psalm)\b)"
+    r"([A-Z]+[a-z]*(?<!s))\s(\d{3})-(\d{2,4})(?![\w-]|\.\d)"
+)
+"""A name with the number of a model, Boeing 737-800, but not Rooms 101-105."""
+_SPELT = (
+    r"(?<![\w.,$-])(?:911|999|112)(?=\s(?:call|operator|dispatcher|emergency)s?\b)|(?:"
+    + "|".join(
+        rf"(?<=\b{word}{link})"
+        for word in (
+            "[Zz]ip",
+            "[Zz]ip code",
+            "ZIP code",
+            "ZIP",
+            "PIN",
+            "PIN code",
+            "[Pp]ostcode",
+            "[Pp]asscode",
+        )
+        for link in (" ", ": ", " is ")
+    )
+    + r")\d{3,10}(?![\d,.]\d|-\d)"
+)
+"""Numbers that are spelt digit by digit because of the word beside them."""
 _HOST = r"[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*"
 ADDRESS = (
     r"(?:https?://|www\.)[!-~]*[A-Za-z0-9/]|[A-Za-z0-9.+_-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
@@ -103,6 +135,11 @@ def _money(match: Match) -> str:
         pieces = int(part.ljust(2, "0"))
         parts.append(f"{integer_words(pieces)} {cent if pieces == 1 else cents}")
     return " and ".join(parts)
+
+
+def _priced(match: Match) -> str:
+    """Read the lower price of a range, $10-20, without its currency, which follows the higher."""
+    return f"{cardinal(match['low'])} to {match['sign']}{match['high']}"
 
 
 def _clock(match: Match) -> str:
@@ -155,8 +192,17 @@ def _address(match: Match) -> str:
 
 def _unit(match: Match) -> str:
     one, many = UNITS[match["unit"]]
-    spoken = f"{cardinal(match['amount'])} {one if match['amount'] == '1' else many}"
+    spoken = f"{cardinal(match['amount'])} {one if _is_singular(match) else many}"
     return spoken + (f" per {UNITS[match['per']][0]}" if match["per"] else "")
+
+
+def _is_singular(match: Match) -> bool:
+    """Return whether the unit is singular: after one, and before a noun, as in `a 5 kg bag`."""
+    text, end = match.string, match.end()
+    before = text[max(0, match.start() - 4) : match.start()]
+    is_noun_next = _NOUN_NEXT.match(text, end)
+    describes = match["hyphen"] == "-" or re.search(r"(?:^|\W)an? $", before, re.I)
+    return match["amount"] == "1" or bool(describes and is_noun_next)
 
 
 def _raised(match: Match) -> str:
@@ -181,6 +227,9 @@ def _to_the_power(power: str) -> str:
 
 def _fraction(match: Match) -> str:
     top, bottom = match[1], match[2]
+    before = match.string[max(0, match.start() - _CONTEXT) : match.start()]
+    if bottom in ("5", "10", "20", "100") and _RATED.search(before):
+        return f"{cardinal(top)} out of {cardinal(bottom)}"
     if top == bottom:  # 50/50
         return f"{cardinal(top)} {cardinal(bottom)}"
     if bottom == "1" or len(top) > 2 or len(bottom) > 3 or int(bottom) == 0:
@@ -201,8 +250,13 @@ def _mixed_fraction(match: Match) -> str:
 
 
 def _decade(match: Match) -> str:
-    spoken = year(match[1]) if len(match[1]) == 4 else cardinal(match[1])
-    return spoken[:-1] + "ies" if spoken.endswith("y") else spoken + "s"
+    return _plural(year(match[1]) if len(match[1]) == 4 else cardinal(match[1]))
+
+
+def _plural(number: str) -> str:
+    if number.endswith("x"):
+        return number + "es"
+    return number[:-1] + "ies" if number.endswith("y") else number + "s"
 
 
 def _roman(match: Match) -> str:
@@ -263,6 +317,10 @@ def _codes() -> list[Rule]:
     return [
         (ADDRESS, _address),
         *en_abbreviations.rules(),
+        (
+            rf"\b({_CALENDAR})\.?\s?[-–]\s?({_CALENDAR})\b(?:\.(?=\s[a-z]))?(?!\s?\d)",
+            _calendar_range,
+        ),
         (r"(?<=:[0-5]\d)\s?[-–~]\s?(?=\d)", lambda m: " to "),
         (r"(?<=[ap]m)\s?[-–~]\s?(?=\d)", lambda m: " to "),
         (rf"\b(?P<month>{months})\.?\s{day}(?:,?\s(?P<y>[12]\d{{3}}))?\b(?![:.]\d)", named),
@@ -289,11 +347,29 @@ def _codes() -> list[Rule]:
             r"|(?<=\b[Pp]hone )\d{3}[- ]\d{4}\b|(?<=\b[Ff]ax )\d{3}[- ]\d{4}\b",
             _telephone,
         ),
+        (_SPELT, lambda m: spell_digits(m[0])),
+        (
+            r"(?<![\w-])(\d{1,3})-\1(?![\w-])",
+            lambda m: f"{cardinal(m[1])} {cardinal(m[1])}",
+        ),  # 50-50
         (r"(?<![\w-])\d+(?:-\d+){2,}(?![\w-])", _telephone),
         (r"(?<=\b[Cc]all )\d{3}\b|(?<=\b[Dd]ial )\d{3}\b", _telephone),
         (r"(?<![\w-])[A-Za-z]{1,8}-?\d+[A-Za-z]?(?:-[A-Za-z]{0,3}\d+)+(?![\w-])", _code),
         (r"\b\d+(?:\.\d+){2,}\b", lambda m: " point ".join(map(cardinal, m[0].split(".")))),
     ]
+
+
+def _calendar_range(match: Match) -> str:
+    """Read the names and the dash of two months or two days, Mon-Fri."""
+    names = SHORT_MONTHS | DAYS
+    return " to ".join(names.get(name, name) for name in match.groups())
+
+
+def _model(match: Match) -> str:
+    """Read the number of a model, Boeing 737-800: seven thirty-seven eight hundred."""
+    tens = cardinal(match[2][1:]) if match[2][1] != "0" else f"oh {match[2][2]}"
+    number = code_number(match[2]) if match[2][1:] == "00" else f"{cardinal(match[2][0])} {tens}"
+    return f"{match[1]} {number} {code_number(match[3])}"
 
 
 def _hour(match: Match) -> str:
@@ -306,14 +382,24 @@ def _amounts() -> list[Rule]:
     scales = r"thousand|million|billion|trillion|[kKmMbB](?![A-Za-z])|[bmt]n(?![A-Za-z])"
     operand = r"(?:\d+(?:\.\d+)?|[A-Za-z])"
     return [
+        (r"(?<=\d)\s?[xX]\s?(?=\d[\d .xX]{0,40}=)", lambda m: " times "),
         (rf"(?<![\w.])({operand})\s+([-+−×*÷=])\s+(?={operand}\b)", _sum),
         (r"(?<=\d)\s?([-−–/])\s?(?=\d+(?:\.\d+)?\s?=)", lambda m: OPERATORS.get(m[1], " minus ")),
         (r"(?<=\w)\*\*(?=\d)", lambda m: "^"),
         (r"(?<=\d)()(\*)(?=\d)", _sum),
+        (_MODEL, _model),
+        (
+            rf"(?<![\w.])(?P<sign>{signs})(?P<low>\d+)\s?[-–~]\s?(?P<high>\d+)(?![\d%]|[.,]\d)",
+            _priced,
+        ),
         (r"(?<=[\d%])\s?[-–~]\s?(?=[\d$£€])", lambda m: " to "),
         (r"(?<=[\w)])\^\(?([-−]?\d+|[a-z])\)?", _power),
         (r"(?<![\w)])[-−](?=[$£€]?\.?\d)", lambda m: "negative "),
         (r"(?<![\w~])~\s?(?=[\d$£€])", lambda m: "about "),
+        (
+            r"(?<=\d)(\s?(?:ft|feet)\.?\s\d{1,2}\s?)in\b(?!\s(?!tall|high|long|wide|deep|and|or)[a-z])",
+            lambda m: f"{m[1]}inches",
+        ),
         (r"\b(\d)'\s?(\d{1,2})(?:\"|''|\b)", lambda m: f"{m[1]} foot {m[2]}"),
         (r"(?<=\d)\s?[xX×]\s?(?=\d)(?!.*=)", lambda m: " by "),
         (rf"(?P<sign>{signs})\s?(?P<amount>{NUMBER})(?:\s?(?P<scale>{scales}))?", _money),
@@ -333,16 +419,12 @@ def _amounts() -> list[Rule]:
         (rf"(?<![\w.])({NUMBER})([kKM])\b(?!['’])", _thousands),
         (rf"(?<![\w.])({NUMBER})\s?([mbB])(?=\s(?:{_COUNTED_IN_MILLIONS})\b)", _thousands),
         (
-            rf"(?<![\w.])(?P<amount>{NUMBER})[ -]?(?P<unit>{units})(?:/(?P<per>{units}))?"
-            r"(?![A-Za-z0-9²³'])(?:\.(?=\s[a-z]))?",
+            rf"(?<![\w.])(?P<amount>{NUMBER})(?P<hyphen>[ -]?)(?P<unit>{units})"
+            rf"(?:/(?P<per>{units}))?(?![A-Za-z0-9²³'])(?:\.(?=\s[a-z]))?",
             _unit,
         ),
         (r"(?<=[\w)])([⁻⁰¹²³⁴⁵⁶⁷⁸⁹ⁿˣʸ]+)", _raised),
         (r"(?<![\w./])(\d+\.\d+)/(\d+)(?![\d/]|\.\d)", _out_of),
-        (
-            r"(?<=\bscored )(\d+)/(\d+)(?![\d/]|\.\d)|(?<=\brated )(\d+)/(\d+)(?![\d/]|\.\d)",
-            _out_of,
-        ),
         (r"(?<![\w/.,])(\d+)\s(\d+)/(\d+)(?![\d/])", _mixed_fraction),
         (r"(?<![\d/])(\d+)/(\d+)(?![\d/])", _fraction),
         (rf"(?<=[a-z\d])/(?=(?:{_PERIODS})\b)", lambda m: " per "),
@@ -351,8 +433,7 @@ def _amounts() -> list[Rule]:
 
 
 def _out_of(match: Match) -> str:
-    top, bottom = filter(None, match.groups())
-    return f"{cardinal(top)} out of {cardinal(bottom)}"
+    return f"{cardinal(match[1])} out of {cardinal(match[2])}"
 
 
 def _rest() -> list[Rule]:
@@ -372,6 +453,7 @@ def _rest() -> list[Rule]:
             lambda m: " ".join(m[0]),
         ),
         (r"\b([CF])#(?!\w)", lambda m: f"{m[1]} sharp"),
+        (r"(?<=[A-Z])(\d{1,3})s\b", lambda m: f" {_plural(cardinal(m[1]))} "),  # MP3s
         (r"#(?=\d)", lambda m: "number "),
         (
             r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?:(?<!\d)|(?<=,\d{3}))\d+\.\d+",

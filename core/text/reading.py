@@ -2,9 +2,10 @@
 
 A text is freed of markup, cut into sentences (`core.text.cut`), and each sentence is written as it
 is spoken in its main language before it is split by language, so that `重2.5kg` is one Chinese run.
-Words, names and addresses in Latin letters keep their digits: `MP3` is read in English. The engine
-then turns each run into phonemes. A producer's lexicon belongs between these two steps: it replaces
-words as spoken, or gives their phonemes.
+Words, names and addresses in Latin letters keep their digits: `MP3` is English in Japanese.
+Only in Chinese are the digits at the end of a word read in the main language: `A4`, `PM2.5`. The
+engine then turns each run into phonemes. A producer's lexicon belongs between these two steps: it
+replaces words as spoken, or gives their phonemes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from core.text.zh_numbers import ReadingStyle
 PLAIN = ReadingStyle()
 _LATIN = re.compile(LATIN_WORD)
 _PLAIN_WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)?")
-_CODE = re.compile("([A-Z]{1,3})([0-9]{3,})")
+_CODE = re.compile(r"([A-Za-z]+)([0-9]+(?:\.[0-9]+)?)")
 _LETTER_A = re.compile(
     r"(?<![A-Za-z0-9'’.\-&/+_])(?<![A-Za-z]\s)a(?![A-Za-z0-9'’.\-&/+_]|\s[A-Za-z])"
 )
 _FIRST_PLACE = 0xF0000
 """Characters for private use, which stand for words that numbers are not looked for in."""
 _PLACES = re.compile("[\U000f0000-\U000ffffd]")
+
+
+def _read_code(letters: str, digits: str) -> str:
+    """Return a word that ends with a number as it is read in Chinese: G104, A4, PM2.5, iPhone15."""
+    is_long = len(digits) > 2 and digits.isdigit()
+    number = zh_numbers.spell_digits(digits, "幺") if is_long else zh_numbers.cardinal(digits)
+    is_initialism = letters.isupper() and len(letters) <= 3
+    return (" ".join(letters) if is_initialism else letters) + number
 
 
 def write_as_spoken(sentence: str, mode: str, style: ReadingStyle = PLAIN) -> str:
@@ -47,7 +56,7 @@ def write_as_spoken(sentence: str, mode: str, style: ReadingStyle = PLAIN) -> st
         if _PLAIN_WORD.fullmatch(word) or is_unit or word.startswith("No."):
             return word
         if language in ("zh", "yue") and (code := _CODE.fullmatch(word)):
-            word = " ".join(code[1]) + zh_numbers.spell_digits(code[2], "幺")  # G104
+            word = _read_code(code[1], code[2])
         kept.append(word)
         return chr(_FIRST_PLACE + len(kept) - 1)
 

@@ -161,7 +161,8 @@ def test_a_text_of_which_nothing_is_left_is_refused(engine: str) -> None:
 
 
 def test_numbers_of_words_in_latin_letters_stay() -> None:
-    assert write_as_spoken("MP3和2.5kg见a.com/b2?c=3", "zh") == "MP3和二点五千克见a.com/b2?c=3"
+    assert write_as_spoken("MP3と2.5kgはa.com/b2?c=3", "ja") == "MP3と2.5キログラムはa.com/b2?c=3"
+    assert write_as_spoken("H1N1和2.5kg见a.com/b2?c=3", "zh") == "H1N1和二点五千克见a.com/b2?c=3"
     assert write_as_spoken("I have 3", "en") == "I have 3"
     assert write_as_spoken("3 apples", "auto") == "3 apples"
 
