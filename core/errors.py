@@ -135,6 +135,7 @@ FAILED: Mapping[str, str] = {
     "CHAPTER_EMPTY": "All items of the chapter failed, so there is nothing to join.",
     "OUTPUT_SILENT": "The voice engine produced silence.",
     "SPEECH_UNSTABLE": "The voice engine dropped, repeated or stretched words at every attempt.",
+    "STREAM_CANCELLED": "The listener left too early for anything to be kept: ask again.",
     "RETRIES_EXHAUSTED": "The job failed at every attempt: correct what the last error names, "
     "then `voicedrop retry` the job.",
     "INTERNAL": "Internal error: please report it with the job id.",
@@ -201,6 +202,7 @@ NOTICES: Mapping[str, str] = {
     "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file has none.",
     "CHAPTERS_NOT_JOINED": "Items name chapters but were not joined: output.concatenate is none.",
     "OUTPUT_REMOVED": "Consent ended before the job was finished: the file was deleted.",
+    "STREAM_CANCELLED": "The listener left before the end: the file is what was sent until then.",
     "ENGINE_CHANGED": "Items of this job were made by different engine versions.",
 }
 

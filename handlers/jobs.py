@@ -13,8 +13,10 @@ from core.audio.decoding import BYTES_LIMIT
 from core.batch import worker
 from core.documents import signed
 from core.errors import Refused
+from core.job import streamed
 from core.job.lease import Lease
 from core.job.runtime import Finished, Outcome, Runtime
+from core.job.streamed import Listener
 from core.result.document import Result, format_timestamp
 from core.storage.object_keys import event_key, trace_key
 from core.storage.port import put_unless_genuine
@@ -39,6 +41,14 @@ def carry_out(key: str, runtime: Runtime) -> Outcome:
     if isinstance(outcome, Finished):
         announce(outcome.result, runtime)
     return outcome
+
+
+def carry_out_stream(key: str, manifest: bytes, listener: Listener, runtime: Runtime) -> Result:
+    """Speak a manifest of one item to a listener, then write its event; return the result. Raises
+    what `streamed.speak` raises."""
+    result = streamed.speak(key, manifest, listener, runtime)
+    announce(result, runtime)
+    return result
 
 
 def carry_out_shard(key: str, runtime: Runtime) -> Result | None:

@@ -34,6 +34,23 @@ def resample(audio: Audio, rate: int) -> Audio:
     return Audio(np.asarray(soxr.resample(audio.samples, audio.rate, rate), np.float32), rate)
 
 
+class StreamResampler:
+    """Convert the sample rate of a stream, as `resample` does of a whole."""
+
+    def __init__(self, rate: int, to: int) -> None:
+        self._stream = None
+        if rate != to:
+            import soxr
+
+            self._stream = soxr.ResampleStream(rate, to, 1, dtype="float32")
+
+    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+        """Add samples, (n,), and return those that are ready; with `last`, all that are left."""
+        if self._stream is None:
+            return samples
+        return np.asarray(self._stream.resample_chunk(samples, last=last), np.float32)
+
+
 def peak(samples: Samples) -> float:
     return float(np.abs(samples).max(initial=0.0))
 

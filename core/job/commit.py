@@ -158,10 +158,18 @@ def commit_failure(
     status: Literal["rejected", "failed"], manifest: ReceivedManifest, error: JobError, run: Run
 ) -> Result:
     """Commit a job of which nothing was made: refused as a whole, or given up."""
-    result = msgspec.structs.replace(
-        _empty_result(status, manifest, run.runtime), error=Problem.from_error(error)
-    )
-    return commit_run(result, run)
+    return commit_run(failed_result(status, manifest, error, run.runtime), run)
+
+
+def failed_result(
+    status: Literal["rejected", "failed"],
+    manifest: ReceivedManifest,
+    error: JobError,
+    runtime: Runtime,
+) -> Result:
+    """The result of a job of which nothing was made."""
+    empty = _empty_result(status, manifest, runtime)
+    return msgspec.structs.replace(empty, error=Problem.from_error(error))
 
 
 def part_reader(runtime: Runtime) -> Callable[[str], bytes]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import msgspec
 
@@ -27,8 +28,9 @@ from core.job.object_record import ObjectRecord
 from core.job.runtime import Run, Runtime, Stopwatch
 from core.job.speech_cache import Spoken
 from core.label import aigc
+from core.label.aigc import Aigc
 from core.manifest.resolve import Item, Job
-from core.result.item_result import ItemResult, LabelUsed, Output, Watermark
+from core.result.item_result import ItemResult, LabelUsed, Output, Streamed, Watermark
 from core.storage.object_keys import output_key
 from core.text.spoken import check_speakable
 from core.trace import registry
@@ -41,6 +43,20 @@ SENTENCE_PAUSE = 0.25
 TRIED_STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
 """Strengths of the watermark in dB, tried upwards from that of the preset (`VOICEDROP_MARK`); the
 last is for single words of half a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedSpeech:
+    """Speech of an item in a file, with a watermark that was read back from it."""
+
+    seconds: float
+    encoded: Encoded
+    watermark: Watermark
+    chunks: Sequence[SpeechChunk]
+    """As the engine gave them: of each sentence, or of a part of it."""
+    cached: bool = False
+    streamed: Streamed | None = None
+    notices: Sequence[Notice] = ()
 
 
 def make_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
@@ -58,7 +74,7 @@ def make_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
 
 def add_request(result: ItemResult, item: Item, job: Job, runtime: Runtime) -> ItemResult:
     """The result with the `meta` of the item and a digest of what the manifest asks for."""
-    digest = reuse.request_digest(item, job, _watermark_key(runtime))
+    digest = reuse.request_digest(item, job, watermark_key(runtime))
     return msgspec.structs.replace(result, meta=item.meta, asked=digest)
 
 
@@ -101,47 +117,74 @@ def _from_record(
 
 def _stored_item(item: Item, voice: Enrolled, job: Job, run: Run) -> ItemResult:
     runtime = run.runtime
-    key = output_key(run.job_id, item.id, item.format)
     recordings = [claim.reference_sha256 for claim in voice.claims]
     engine = runtime.voice.fingerprint
     # First, because the record may have been replaced since a worker stored the output.
     voice.gate.admit(*voice.gate.spoken_languages(item.text, item.language))
     if stored := adopt(item, recordings, engine, job, run.job_id, runtime):
         return stored
-    fingerprint = fingerprint_of(item, recordings, engine)
     stopwatch = run.stopwatch(item.id)
     left_out = check_speakable(item.text, item.language, runtime.front_end, item.pointer + "/text")
-    seed = _seed(item, recordings)
+    seed = choose_seed(item, recordings)
     cached = voice.speech.read(item, seed, stopwatch) if voice.speech else None
     spoken = cached or _speak(item, voice, seed, run, stopwatch)
     with stopwatch.stage("consent"):
-        _refuse_protected(spoken.chunks, item, voice, runtime)
-    sentences = subtitles.sentence_times(item.text, spoken.chunks, SENTENCE_PAUSE)
+        refuse_protected(spoken.chunks, item, voice, runtime)
     speech = _shape(spoken, item, job, stopwatch)
     payload = registry.register(runtime.results, runtime.keys, run.job_id, item.id)
     encoded, mark = _watermark(speech, payload, item, runtime, stopwatch)
+    made = MarkedSpeech(
+        seconds=speech.seconds,
+        encoded=encoded,
+        watermark=mark,
+        chunks=spoken.chunks,
+        cached=cached is not None,
+        notices=left_out,
+    )
+    store = voice.speech if cached is None else None
+    keeping = store.keeping(item, seed, spoken, stopwatch) if store else nullcontext()
+    return release(made, item, voice, job, run, stopwatch, keeping)
+
+
+def release(
+    made: MarkedSpeech,
+    item: Item,
+    voice: Enrolled,
+    job: Job,
+    run: Run,
+    stopwatch: Stopwatch,
+    keeping: AbstractContextManager[None],
+) -> ItemResult:
+    """Label, seal and store marked speech, if consent to the voice is still given; return the
+    result of the item, or that of the object which another worker stored first.
+
+    `keeping`: is entered while consent is read. Raises Refused and Failed as `make_item` does.
+    """
+    runtime, key = run.runtime, output_key(run.job_id, item.id, item.format)
+    recordings = [claim.reference_sha256 for claim in voice.claims]
+    fingerprint = fingerprint_of(item, recordings, runtime.voice.fingerprint)
+    sentences = subtitles.sentence_times(item.text, made.chunks, SENTENCE_PAUSE)
     with stopwatch.stage("label"):
-        plain, label, waived = _label(encoded, item, job, run)
+        plain, label, waived = _label(made.encoded, item, job, run)
     with stopwatch.stage("seal"):
-        context = Context(job=run.job_id, item=item.id, mt=encoded.media_type)
+        context = Context(job=run.job_id, item=item.id, mt=made.encoded.media_type)
         sealed = sealing.seal(plain, context, runtime.keys.wrapping)
     lead = aigc.lead_seconds(job.label.cue)
     result = ItemResult(
         id=item.id,
         index=item.index,
         status="succeeded",
-        output=_output(key, sealed.envelope, speech, encoded),
-        watermark=mark,
+        output=_output(key, sealed.envelope, made),
+        watermark=made.watermark,
         label=label,
         voice=item.voice,
-        cached=cached is not None,
-        redrawn=sum(len(sentence.retry_reasons) for sentence in spoken.chunks),
+        cached=made.cached,
+        streamed=made.streamed,
+        redrawn=sum(len(sentence.retry_reasons) for sentence in made.chunks),
         timings=stopwatch.seconds,
-        notices=[*left_out, *waived],
+        notices=[*made.notices, *waived],
         sentences=subtitles.shift_sentences(sentences, lead) if item.subtitle else [],
     )
-    store = voice.speech if cached is None else None
-    keeping = store.keeping(item, seed, spoken, stopwatch) if store else nullcontext()
     with keeping, stopwatch.stage("consent"):
         # It may have been withdrawn while the item was spoken.
         admission.admit_again([item], voice.claims, runtime)
@@ -176,7 +219,7 @@ def _speak(item: Item, voice: Enrolled, seed: int, run: Run, stopwatch: Stopwatc
         return Spoken(sentences, loudness.find_gain(waveform.join(sentences, SENTENCE_PAUSE)))
 
 
-def _refuse_protected(
+def refuse_protected(
     spoken: Sequence[SpeechChunk], item: Item, voice: Enrolled, runtime: Runtime
 ) -> None:
     """Raises Refused VOICE_PROTECTED if the recording or the speech is in a protected voice whose
@@ -211,25 +254,36 @@ def _watermark(
     for strength in TRIED_STRENGTHS[TRIED_STRENGTHS.index(first) :]:
         with stopwatch.stage("watermark"):
             marked = watermark.embed(
-                speech.samples, speech.rate, payload, _watermark_key(runtime), strength=strength
+                speech.samples, speech.rate, payload, watermark_key(runtime), strength=strength
             )
         with stopwatch.stage("encode"):
             encoded = encoding.encode(Audio(marked, speech.rate), item.format)
         with stopwatch.stage("verify"):
-            found = _read_back(encoded, payload, runtime, expected=strength > first)
+            found = read_back(encoded, payload, runtime, expected=strength > first)
         if found.payload == payload:
-            key_id, score = next(iter(runtime.keys.watermark)), round(found.score, 2)
-            return encoded, Watermark(
-                scheme=SCHEME, key_id=key_id, payload=f"{payload:08x}", score=score
-            )
+            return encoded, describe_mark(found, runtime)
+    raise unreadable_mark(found, speech.seconds, item)
+
+
+def describe_mark(found: watermark.Detection, runtime: Runtime) -> Watermark:
+    """What the result states about a mark that was read back."""
+    return Watermark(
+        scheme=SCHEME,
+        key_id=next(iter(runtime.keys.watermark)),
+        payload=f"{found.payload:08x}",
+        score=round(found.score, 2),
+    )
+
+
+def unreadable_mark(found: watermark.Detection, seconds: float, item: Item) -> Failed:
     message = (
         f"The watermark was read back with a score of only {found.score:.1f} "
-        f"from {speech.seconds:.1f} s of sound."
+        f"from {seconds:.1f} s of sound."
     )
-    raise Failed("WATERMARK_VERIFY_FAILED", message, pointer=item.pointer)
+    return Failed("WATERMARK_VERIFY_FAILED", message, pointer=item.pointer)
 
 
-def _read_back(
+def read_back(
     encoded: Encoded, payload: int, runtime: Runtime, *, expected: bool
 ) -> watermark.Detection:
     """Detect the watermark in the finished file without knowing its payload, as a finder would.
@@ -238,22 +292,22 @@ def _read_back(
     to expect; the bound on false positives is the same.
     """
     decoded = decoding.decode_trusted(encoded.data)
-    key = _watermark_key(runtime)
+    key = watermark_key(runtime)
     found = watermark.detect(decoded.samples, decoded.rate, key, thorough=False)
     if found.payload != payload and expected:
         found = watermark.verify(decoded.samples, decoded.rate, payload, key, thorough=False)
     return found
 
 
-def _output(key: str, envelope: Envelope, speech: Audio, encoded: Encoded) -> Output:
+def _output(key: str, envelope: Envelope, made: MarkedSpeech) -> Output:
     return Output(
         key=key,
         bytes=envelope.ct_len,
         sealed_sha256=envelope.ct_sha256,
         plain_sha256=envelope.pt_sha256,
-        media_type=encoded.media_type,
-        duration_s=round(speech.seconds, 3),
-        sample_rate=encoded.rate,
+        media_type=made.encoded.media_type,
+        duration_s=round(made.seconds, 3),
+        sample_rate=made.encoded.rate,
     )
 
 
@@ -262,22 +316,33 @@ def _label(
 ) -> tuple[bytes, LabelUsed, list[Notice]]:
     """Write the metadata label that the law requires; return what the result states about it."""
     asked = job.label
-    if asked.profile == "none":
-        used = LabelUsed(profile="none", cue=asked.cue)
-        return encoded.data, used, [Notice("LABEL_WAIVED")]
-    producer = run.runtime.producer if asked.producer is None else asked.producer
-    made, remarks = aigc.make_label(producer, f"{run.job_id}/{item.id}")
+    made, remarks = make_label(item, job, run)
+    if made is None:
+        return encoded.data, LabelUsed(profile="none", cue=asked.cue), remarks
     used = LabelUsed(
-        profile=asked.profile, cue=asked.cue, producer=producer, produce_id=made.produce_id
+        profile=asked.profile,
+        cue=asked.cue,
+        producer=made.content_producer,
+        produce_id=made.produce_id,
     )
     return aigc.add_label(encoded.data, made), used, remarks
 
 
-def _watermark_key(runtime: Runtime) -> bytes:
+def make_label(item: Item, job: Job, run: Run) -> tuple[Aigc | None, list[Notice]]:
+    """The label that the law requires for an item, None if it is waived, and remarks about it.
+    Raises Refused LABEL_CHARSET."""
+    if job.label.profile == "none":
+        return None, [Notice("LABEL_WAIVED")]
+    asked = job.label.producer
+    producer = run.runtime.producer if asked is None else asked
+    return aigc.make_label(producer, f"{run.job_id}/{item.id}")
+
+
+def watermark_key(runtime: Runtime) -> bytes:
     return next(iter(runtime.keys.watermark.values()))
 
 
-def _seed(item: Item, recordings: Sequence[str]) -> int:
+def choose_seed(item: Item, recordings: Sequence[str]) -> int:
     """Return the seed of the manifest, or one that is drawn from the voice and the words, so that
     the same words are spoken in the same way in every job."""
     if item.seed is not None:

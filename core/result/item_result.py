@@ -86,6 +86,17 @@ class Watermark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     score: float
 
 
+class Streamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an item was heard while it was made."""
+
+    nonce: str
+    """Where its watermark starts: 32 hexadecimal digits."""
+    seconds: float
+    """Of sound that were sent."""
+    complete: bool
+    """Whether the whole item was sent. If not, the output is what was sent."""
+
+
 class LabelUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     profile: Profile
     cue: Cue
@@ -146,6 +157,8 @@ class ItemResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cached: bool = False
     """The speech was not spoken for this item, but taken from the cache of spoken items. Watermark
     and label are its own."""
+    streamed: Streamed | None = None
+    """Null if it was not heard while it was made, and in results before this field."""
     asked: str = ""
     """Keyed digest of the request: text, voice and settings. A job that names this one in
     `retry_of` keeps the output only if its digest is the same."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +19,8 @@ class SpeechChunk(Audio):
     """The sentence as written; empty if this chunk continues the previous one."""
     retry_reasons: tuple[str, ...] = ()
     """Why each rejected attempt at this sentence was rejected."""
+    is_joined: bool = False
+    """It follows the previous chunk without a pause."""
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,3 +106,48 @@ class LearnsFromSeveral(Protocol):
     ) -> Voiceprint:
         """Learn a voice as `Voice.enrol` does. The transcript is that of the first recording."""
         ...
+
+
+@runtime_checkable
+class SpeaksInPieces(Protocol):
+    """A `Voice` that gives the beginning of a sentence before its end is made."""
+
+    def stream(
+        self,
+        text: str,
+        voiceprint: Voiceprint,
+        *,
+        language: str,
+        speed: float = 1.0,
+        seed: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> Iterator[SpeechChunk]:
+        """As `Voice.speak`, in pieces. What was given cannot be spoken again: raises Failed
+        SPEECH_UNSTABLE for the first bad sentence. `check` is called several times a second while
+        the engine works, and ends the speech by raising."""
+        ...
+
+
+def speak_in_pieces(
+    voice: Voice,
+    text: str,
+    voiceprint: Voiceprint,
+    *,
+    language: str,
+    speed: float = 1.0,
+    seed: int = 0,
+    check: Callable[[], None] = lambda: None,
+) -> Generator[SpeechChunk]:
+    """Yield speech as early as the engine gives it: in pieces, or else sentence by sentence.
+
+    `check` is called at least after each sentence. Raises what it raises, and what
+    `SpeaksInPieces.stream` or `Voice.speak` raises.
+    """
+    if isinstance(voice, SpeaksInPieces):
+        yield from voice.stream(
+            text, voiceprint, language=language, speed=speed, seed=seed, check=check
+        )
+        return
+    for chunk in voice.speak(text, voiceprint, language=language, speed=speed, seed=seed):
+        check()
+        yield chunk

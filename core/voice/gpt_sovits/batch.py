@@ -6,7 +6,7 @@ sounds the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Event, main_thread
@@ -22,6 +22,8 @@ from core.voice.gpt_sovits.sampling import Sampler, sample_all
 
 Ids = NDArray[np.int64]
 Float = NDArray[np.float32]
+CHECK_S = 0.05
+"""Seconds between two looks at whether somebody still waits for a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,16 @@ class Row:
     _awaited: tuple[int, Event] | None = None
     """The number of tokens that the caller waits for, and how it is told."""
 
-    def wait(self, count: int) -> list[int]:
-        """Return the first `count` tokens, or all if the row ends with fewer."""
+    def wait(self, count: int, check: Callable[[], None] = lambda: None) -> list[int]:
+        """Return the first `count` tokens, or all if the row ends with fewer. `check` is called
+        every CHECK_S seconds; what it raises ends the wait."""
         tokens, reached = self.sampler.tokens, Event()
         # The caller is woken once: it would compete with the steps if it woke at every token.
         self._awaited = count, reached
         self.ended.add_done_callback(lambda _: reached.set())
         if len(tokens) < count:
-            reached.wait()
+            while not reached.wait(CHECK_S):
+                check()
         if self.ended.done():
             self.ended.result()  # raises what failed
         return tokens[:count]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -131,18 +131,28 @@ class GptSovits:
             yield SpeechChunk(audio.samples, audio.rate, sentence.text, utterance.retry_reasons)
 
     def stream(
-        self, text: str, voiceprint: Voiceprint, *, language: str, speed: float = 1.0, seed: int = 0
-    ) -> Iterator[Audio]:
+        self,
+        text: str,
+        voiceprint: Voiceprint,
+        *,
+        language: str,
+        speed: float = 1.0,
+        seed: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> Iterator[SpeechChunk]:
         """Yield each sentence in pieces, the first as soon as about a second of it is generated.
 
         Audio that was yielded cannot be replaced, so there are no retries: raises Failed
-        SPEECH_UNSTABLE on the first bad sentence.
+        SPEECH_UNSTABLE on the first bad sentence. What `check` raises ends it at the next step.
         """
         prompt = self._prompt(voiceprint)
         speech_run = self._speech_run(prompt)
         for i, phrase in enumerate(self._phrases(text, language)):
             sentence = self._sentence(phrase, prompt, language)
-            yield from speech_run.stream(sentence, speed=speed, seed=(seed, i))
+            pieces = speech_run.stream(sentence, speed=speed, seed=(seed, i), check=check)
+            for number, audio in enumerate(pieces):
+                text = "" if number else sentence.text
+                yield SpeechChunk(audio.samples, audio.rate, text, is_joined=number > 0)
 
     def _speech_run(self, prompt: Prompt) -> SpeechRun:
         return SpeechRun(

@@ -101,8 +101,16 @@ class SpeechRun:
             finally:
                 text.cancel()
 
-    def stream(self, sentence: Sentence, *, speed: float, seed: tuple[int, ...]) -> Iterator[Audio]:
-        """Yield the audio of one sentence in pieces while its tokens are generated."""
+    def stream(
+        self,
+        sentence: Sentence,
+        *,
+        speed: float,
+        seed: tuple[int, ...],
+        check: Callable[[], None] = lambda: None,
+    ) -> Iterator[Audio]:
+        """Yield the audio of one sentence in pieces while its tokens are generated. What `check`
+        raises ends it."""
         noise = (*seed, _NOISE_SEED)
         stream = SentenceStream(
             self.bundle, sentence.phones, self.prompt.timbre, speed=speed, seed=noise
@@ -114,7 +122,7 @@ class SpeechRun:
             is_final = False
             while not is_final:
                 needed = stream.needed
-                tokens = row.wait(needed)
+                tokens = row.wait(needed, check)
                 is_final = len(tokens) < needed or needed == self.sampling.limit
                 if fault := self._fault_in_stream(row, tokens, sentence, is_final=is_final):
                     raise Failed("SPEECH_UNSTABLE", f"The generated sentence {fault}.")

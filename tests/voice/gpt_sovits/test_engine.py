@@ -339,6 +339,7 @@ def test_a_long_sentence_streams_in_pieces(
     )
     assert len(longest) > 1
     assert len(longest[0].samples) == 24.5 * 1280
+    assert [piece.is_joined for piece in longest] == [False] + [True] * (len(longest) - 1)
 
 
 def test_a_bad_sentence_in_a_stream_is_an_error(bundle: Bundle, voiceprint: Voiceprint) -> None:

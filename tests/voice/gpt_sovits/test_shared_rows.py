@@ -129,6 +129,22 @@ def test_a_row_is_held_until_it_is_resumed(bundle: Bundle) -> None:
         assert held.ended.result(TIMEOUT).tokens == decode_alone(bundle, 0)
 
 
+def test_who_leaves_waits_no_longer_and_gives_up_the_row(bundle: Bundle) -> None:
+    decoder = Decoder(bundle, rows=1)
+    with pytest.raises(ListenerLeft), decoder.caller(streams=True) as stream:  # noqa: PT012
+        held = stream.submit(t2s_input(bundle, 0), hold_at=5)
+        held.wait(6, leave)
+    assert decoder.decode([t2s_input(bundle, 2)])[0].tokens == decode_alone(bundle, 2)
+
+
+class ListenerLeft(Exception):
+    pass
+
+
+def leave() -> None:
+    raise ListenerLeft
+
+
 def test_steps_give_way_while_other_callers_wait_for_syntheses(bundle: Bundle) -> None:
     decoder, finish = Decoder(bundle, rows=2), threading.Event()
     with ThreadPoolExecutor(bundle.threads) as pool, decoder.caller() as text:
