@@ -222,7 +222,7 @@ def _errors_by_item(
 
 def _error(voice: Admitted, use: _Use, runtime: Runtime) -> JobError | None:
     try:
-        refuse_language(use.language, runtime)
+        refuse_language(use.language, runtime.languages)
         voice.gate.admit(*use.spoken)
     except Refused as exc:
         return exc

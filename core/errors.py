@@ -112,6 +112,17 @@ REFUSED: Mapping[str, str] = {
     # checkpoints
     "CHECKPOINT_INVALID": "Not a complete GPT-SoVITS v2, v2Pro or v2ProPlus file: fetch it again.",
     "CHECKPOINT_UNSAFE": "The file contains more than tensors and could run code: not loaded.",
+    "JOB_CANCELLED": "The job was cancelled: `voicedrop retry` the job to have the rest made.",
+    # the HTTP interface
+    "REQUEST_INVALID": "Correct the request as the message says; /openapi.json describes it.",
+    "CALLER_UNKNOWN": "Send the token that the operator gave you: `Authorization: Bearer TOKEN`.",
+    "SCOPE_MISSING": "Your token does not allow this: ask the operator for one that does.",
+    "ORIGIN_FORBIDDEN": "Call this server by its own address, and from no other web page.",
+    "IDEMPOTENCY_KEY_REUSED": "Choose a new Idempotency-Key: this one came with another request.",
+    "JOB_FINISHED": "The job is finished, so nothing is left to cancel: `voicedrop erase` deletes "
+    "outputs.",
+    "NOT_OPENED_HERE": "This server holds no keys: fetch the sealed file, and open it where the "
+    "keys are.",
     # quotas
     "QUOTA_EXCEEDED": "Daily quota exceeded: `voicedrop retry` the job after 00:00 UTC.",
     # events

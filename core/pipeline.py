@@ -32,11 +32,10 @@ def run(key: str, runtime: Runtime) -> Outcome:
     manifest = commit.read_manifest(key, runtime)
     if result := commit.read_result(manifest.job_id, runtime):
         return Finished(result)
-    with attempt.begin(manifest.job_id, manifest.job_id, runtime) as run:
+    with attempt.begin(manifest.job_id, manifest.job_id, runtime, manifest.ref.key) as run:
         if result := commit.read_result(manifest.job_id, runtime):
             return Finished(result)
-        if attempt.must_give_up(manifest.ref, run):
-            error = attempt.exhausted_error(run)
+        if error := attempt.find_reason_to_give_up(manifest.ref, run):
             return Finished(commit.commit_failure("failed", manifest, error, run))
         with attempt.recording_failure(manifest.ref, run):
             outcome = _carry_out(manifest, run)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from core.errors import Misconfigured
 
+ApiJwt = Literal["off", "platform"]
 CacheStore = Literal["bucket", "redis"]
 ConsentPolicy = Literal["required", "optional", "verified"]
 Engine = Literal["kokoro", "gpt_sovits"]
@@ -290,6 +291,17 @@ class Settings:
         "",
         "Price table of the instance, such as `currency=USD unit=0.000020 cpu=4*1 memory=8*0.15 "
         "call=0.0075`, with which results state what they cost (docs/deploy.md). Empty: none.",
+    )
+    api_tokens: str = setting(
+        "",
+        "Who may call the HTTP interface: `NAME:SCOPE+SCOPE:SHA256` of each token, with spaces "
+        "between; `voicedrop keys token` makes them (docs/http.md). Empty: whoever is on this "
+        "machine, if it listens on a loopback address.",
+    )
+    api_jwt: ApiJwt = setting(
+        "off",
+        "`platform`: callers of the HTTP interface send JSON Web Tokens that the platform has "
+        "verified before; `sub` names the producer. `off`: they send `VOICEDROP_API_TOKENS`.",
     )
     metrics: str = setting(
         "",

@@ -87,6 +87,7 @@ def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
         id=job.header.id or "",
         labels=job.header.labels,
         totals=gathered.totals,
+        error=commit.cancellation_error(code for ref in gathered.refs for code in ref.errors),
         voices=gathered.voices,
         parts=gathered.refs,
         attachments=attachments,
@@ -148,7 +149,7 @@ def _make_part(shard: Shard, runtime: Runtime) -> None:
     key = part_key(job_id, shard.number)
     if runtime.results.head(key):
         return
-    with attempt.begin(shard.name, job_id, runtime) as run:
+    with attempt.begin(shard.name, job_id, runtime, shard.plan.manifest.key) as run:
         if runtime.results.head(key):
             return
         is_exhausted = attempt.is_exhausted(run, lambda: _count_outputs(shard, runtime))

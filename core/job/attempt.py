@@ -19,6 +19,7 @@ import msgspec
 from core.documents import signed
 from core.documents.signed import Signature
 from core.errors import Failed, JobError, Misconfigured, Refused, Unavailable
+from core.job.cancellation import Cancellation
 from core.job.lanes import Stopped
 from core.job.lease import Lease
 from core.job.runtime import Run, Runtime
@@ -49,14 +50,17 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 @contextmanager
-def begin(name: str, job_id: str, runtime: Runtime) -> Iterator[Run]:
-    """Hold the lease of a job or shard while the block runs. Raises Unavailable JOB_BUSY."""
+def begin(name: str, job_id: str, runtime: Runtime, manifest: str = "") -> Iterator[Run]:
+    """Hold the lease of a job or shard while the block runs. Raises Unavailable JOB_BUSY.
+
+    manifest: its key in the inbox, beside which the job can be cancelled.
+    """
     seconds, keys = runtime.lease_seconds, runtime.keys
     with (
         runtime.meter.share() as share,
         Lease.acquire(runtime.control, name, runtime.worker, seconds, keys, share.seconds) as lease,
     ):
-        yield Run(name, job_id, lease, runtime)
+        yield Run(name, job_id, lease, runtime, Cancellation(runtime.inbox, manifest, job_id))
         runtime.rates.store(runtime.control, keys)
 
 
@@ -96,22 +100,27 @@ def is_exhausted(run: Run, count_outputs: Callable[[], int]) -> bool:
     return run.lease.attempt > run.runtime.max_attempts
 
 
-def must_give_up(manifest: ManifestRef, run: Run) -> bool:
-    """Whether to give the job up; once its attempts are used up, write the dead letter.
+def find_reason_to_give_up(manifest: ManifestRef, run: Run) -> JobError | None:
+    """Why to give the job up, if so: it was cancelled, or its attempts are used up; then write the
+    dead letter.
 
     If some outputs are stored, the job is not given up yet. It is carried out without speaking, so
-    that its result contains them, until that too has failed `max_attempts` times.
+    that its result contains them; one whose attempts are used up, until that too has failed
+    `max_attempts` times.
     """
 
     def count_outputs() -> int:
         listed = run.runtime.results.list(job_prefix(run.job_id))
         return sum(info.key.endswith(SEALED_SUFFIX) for info in listed)
 
+    if run.cancellation and count_outputs() == 0:
+        return Refused("JOB_CANCELLED")
     if not is_exhausted(run, count_outputs):
-        return False
+        return None
     write_dead_letter(manifest, run)
     run.lease.check()
-    return count_outputs() == 0 or run.lease.attempt > 2 * run.runtime.max_attempts
+    is_over = count_outputs() == 0 or run.lease.attempt > 2 * run.runtime.max_attempts
+    return exhausted_error(run) if is_over else None
 
 
 def exhausted_error(run: Run) -> Failed:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,11 +105,17 @@ def add_items(
         result,
         status=document.overall_status(totals, chapters),
         totals=totals,
+        error=cancellation_error(item.error.code for item in items if item.error),
         items=items,
         chapters=chapters,
         notices=[*result.notices, *notices],
         stages=document.stage_seconds(stopwatch.seconds, [*items, *chapters]),
     )
+
+
+def cancellation_error(codes: Iterable[str]) -> Problem | None:
+    """The error of a job of which items were cancelled. `codes`: those of its items."""
+    return Problem.from_error(Refused("JOB_CANCELLED")) if "JOB_CANCELLED" in codes else None
 
 
 def read_result(job_id: str, runtime: Runtime) -> Result | None:

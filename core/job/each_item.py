@@ -69,6 +69,7 @@ class _Items:
         for bad in job.errors:
             self._add(failed_item(bad.id, bad.index, bad.error))
         stored, missing = _in_order_of_attempt(job, earlier, run)
+        self._finished = {item.id for item in stored} | set(earlier)
         if run.lease.attempt > run.runtime.max_attempts:
             error = attempt.exhausted_error(run)
             for item in missing:
@@ -108,6 +109,8 @@ class _Items:
             self._run.lease.record_outputs(self._stored)
 
     def _make(self, item: Item) -> ItemResult:
+        if item.id not in self._finished:
+            self._run.cancellation.check(item.pointer)
         if item.id in self._earlier:
             return _keep(item, self._earlier[item.id])
         return _make_one(item, self._voices[item.voice], self._job, self._run)
@@ -137,10 +140,11 @@ def failed_item(item_id: str, index: int, error: JobError, item: Item | None = N
     )
 
 
-def refuse_language(language: str, runtime: Runtime, pointer: str = "") -> None:
-    """Raises Refused LANGUAGE_UNSUPPORTED if the engine does not speak the language."""
-    if language not in runtime.languages:
-        supported = ", ".join(sorted(runtime.languages))
+def refuse_language(language: str, spoken: Collection[str], pointer: str = "") -> None:
+    """Raises Refused LANGUAGE_UNSUPPORTED if the engine, which speaks these languages, does not
+    speak this one."""
+    if language not in spoken:
+        supported = ", ".join(sorted(spoken))
         message = f"The engine speaks {supported}, not {language}."
         raise Refused("LANGUAGE_UNSUPPORTED", message, pointer=pointer)
 
@@ -173,7 +177,7 @@ def _keep(item: Item, earlier: ItemResult) -> ItemResult:
 def _make_one(item: Item, voice: Enrolled | JobError, job: Job, run: Run) -> ItemResult:
     if isinstance(voice, JobError):
         raise voice
-    refuse_language(item.language, run.runtime, f"{item.pointer}/language")
+    refuse_language(item.language, run.runtime.languages, f"{item.pointer}/language")
     try:
         return make_item(item, voice, job, run)
     except (JobError, MemoryError):

@@ -27,6 +27,10 @@ class Lanes:
         if self._error:
             raise Stopped
 
+    def stop(self) -> None:
+        """Let the lanes end at their next `check`."""
+        self._stop(Stopped())
+
     def repeat(
         self, step: Callable[[], bool], count: int, on_wait: Callable[[], None] = lambda: None
     ) -> None:

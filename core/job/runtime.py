@@ -14,6 +14,7 @@ from core.consent.gate import ConsentRegister
 from core.consent.protection import ProtectedVoices
 from core.crypto.keys import Keyring
 from core.errors import Misconfigured
+from core.job.cancellation import Cancellation
 from core.job.label_policy import LabelPolicy
 from core.job.lanes import Concurrency, Lanes
 from core.job.lease import Lease
@@ -208,6 +209,7 @@ class Run:
     job_id: str
     lease: Lease
     runtime: Runtime
+    cancellation: Cancellation
     lanes: Lanes = field(default_factory=Lanes)
 
     def check(self) -> None:

@@ -153,7 +153,9 @@ def _make(
     if isinstance(voice, JobError):
         return each_item.failed_item(wanted.id, wanted.index, voice, wanted)
     try:
-        each_item.refuse_language(wanted.language, run.runtime, f"{wanted.pointer}/language")
+        each_item.refuse_language(
+            wanted.language, run.runtime.languages, f"{wanted.pointer}/language"
+        )
         result = _Stream(wanted, voice, job, listener, run, sent).speak()
         asked = item.add_request(result, wanted, job, run.runtime)
         # A job that repeats this one must not keep what is only the beginning.

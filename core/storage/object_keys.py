@@ -3,6 +3,8 @@
     inbox    jobs/<name>.manifest.json[l]      manifests
              audit/<name>                      clips to trace
              <record>.revoked                  withdraws a consent record
+             jobs/<name>.cancelled             cancels the job of a manifest
+             tickets/, voices/                 of the HTTP interface (handlers/api)
     results  out/<job_id>/                     the result of a job and everything that it names
              events/dt=<day>/<job_id>.json     events of jobs and traces
              audit/<trace_id>.json             reports of traces
@@ -30,6 +32,12 @@ MANIFEST_SUFFIXES = (".manifest.json", ".manifest.jsonl")
 CLIPS = "audit/"
 REVOKED_SUFFIX = ".revoked"
 """Ending of an object that withdraws the consent record after which it is named."""
+
+CANCELLED_SUFFIX = ".cancelled"
+"""Ending of an object that cancels the job of the manifest after which it is named."""
+TICKETS = "tickets/"
+NAMED_VOICES = "voices/"
+"""Voices in the inbox that callers of the HTTP interface keep under a name."""
 
 OUTPUTS = "out/"
 SEALED_SUFFIX = ".sealed"
@@ -82,6 +90,21 @@ def is_apple_double(key: str) -> bool:
 def is_manifest_key(key: str) -> bool:
     """Return whether the key is that of a manifest in the inbox."""
     return is_valid_key(key) and key.startswith(MANIFESTS) and key.endswith(MANIFEST_SUFFIXES)
+
+
+def cancellation_key(manifest: str) -> str:
+    """`manifest`: the key of a manifest in the inbox."""
+    return manifest + CANCELLED_SUFFIX
+
+
+def ticket_key(job_id: str) -> str:
+    """Return the key of the object that says where the manifest of a job is."""
+    return f"{TICKETS}{job_id}.json"
+
+
+def named_voice_key(folder: str, name: str) -> str:
+    """`folder`: that of the producer, with a slash at its end, or empty."""
+    return f"{NAMED_VOICES}{folder}{name}.json"
 
 
 def job_prefix(job_id: str) -> str:

@@ -104,6 +104,24 @@ def watch(
 
 
 @app.command()
+def serve(
+    bucket: Bucket = None,
+    host: Annotated[str, typer.Option(help="Address on which it listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+) -> None:
+    """Answer over HTTP, and carry out the jobs.
+
+    Makes folders and keys if there are none. What is copied into the inbox is carried out too. On
+    another address than 127.0.0.1, callers need tokens (docs/http.md).
+    """
+    from handlers.cli.serve import serve_until_stopped
+
+    with screen.Progress() as progress:
+        output = serve_until_stopped(read_settings(bucket), bucket, host, port, progress)
+    screen.show(output, as_json=False)
+
+
+@app.command()
 def submit(
     manifest: Annotated[Path, typer.Argument(help="A .manifest.json file.")],
     files: Annotated[

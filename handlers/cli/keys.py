@@ -1,8 +1,9 @@
-"""`voicedrop keys ...`: hand keys to a function without whoever deploys it seeing them."""
+"""`voicedrop keys ...`: keys for a function, unseen by whoever deploys it; tokens for callers."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import replace
 from typing import Annotated
 
@@ -12,11 +13,12 @@ from core.crypto import keys
 from core.errors import Misconfigured
 from core.settings import SETTINGS
 from handlers import wiring
+from handlers.api.callers import Tokens, hash_token
 from handlers.cli.options import AsJson, read_settings
 from handlers.cli.screen import CommandOutput, show
 from handlers.secret_settings import seal
 
-keys_app = typer.Typer(help="Hand keys to a function.", no_args_is_help=True)
+keys_app = typer.Typer(help="Hand keys to a function, and tokens to callers.", no_args_is_help=True)
 
 _PARAMETERS = {"kek": "kek", "signing_key": "signing", "watermark_key": "watermark"}
 """Setting -> parameter of `keyring_from_values`."""
@@ -24,6 +26,28 @@ _PARAMETERS = {"kek": "kek", "signing_key": "signing", "watermark_key": "waterma
 
 @keys_app.callback()
 def _group() -> None: ...
+
+
+@keys_app.command("token")
+def make_token(
+    name: Annotated[str, typer.Argument(help="The producer that will use it.")],
+    scope: Annotated[
+        list[str], typer.Option(help="What it allows; may be repeated (docs/http.md).")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a token for a caller of the HTTP interface.
+
+    It is printed this once; VOICEDROP_API_TOKENS holds its SHA-256 only.
+    """
+    token = f"vd_{secrets.token_urlsafe(32)}"
+    entry = f"{name}:{'+'.join(sorted(set(scope)))}:{hash_token(token)}"
+    Tokens(entry)  # raises if the name or a scope is wrong
+    lines = [
+        f"token, which only its caller needs: {token}",
+        f"entry of VOICEDROP_API_TOKENS: {entry}",
+    ]
+    show(CommandOutput({"token": token, "entry": entry}, lines), as_json=as_json)
 
 
 @keys_app.command("seal")

@@ -21,10 +21,10 @@ from handlers.cli.foresee import (
     CARRY_OUT,
     describe_unfinished,
     describe_waiting,
-    foresee_errors,
     missing_references,
 )
 from handlers.cli.screen import CommandOutput
+from handlers.foresee import foresee_errors
 
 
 def retry_job(settings: Settings, named: str) -> CommandOutput:

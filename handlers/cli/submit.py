@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from core.audio import ffmpeg
 from core.audio.decoding import BYTES_LIMIT
 from core.consent import records
-from core.consent.records import ConsentClaim, parse_covering, refuse_many
 from core.errors import Misconfigured, Refused
 from core.job import commit
 from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.manifest.parse import ParsedManifest
 from core.manifest.resolve import ItemError, Job
-from core.manifest.validate import join_pointer
 from core.result.document import Result
 from core.settings import Settings
 from handlers import wiring
@@ -25,9 +23,10 @@ from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals, join_names, limit_lines
 from handlers.cli.files import read_file
 from handlers.cli.find_job import FoundManifest, found_manifest, last_retry, manifest_key
-from handlers.cli.foresee import CARRY_OUT, foresee_errors, read_gates
+from handlers.cli.foresee import CARRY_OUT
 from handlers.cli.retry import next_command
 from handlers.cli.screen import CommandOutput
+from handlers.foresee import foresee_errors, read_gates, refuse_uncovered
 
 
 def submit_job(
@@ -46,11 +45,13 @@ def submit_job(
         parsed, job = _parse_manifest(manifest, data)
         keys = {path: _key_of(path, job) for path in files}
         beside = {key: path for path, key in keys.items()}
-        _refuse_uncovered(job, beside)
+        read_beside = lambda key: read_file(beside[key], limit=BYTES_LIMIT)  # noqa: E731
+        refuse_uncovered(job, beside.keys(), read_beside)
     except Refused:
         screen.print_line(screen.stderr(), f"{manifest} was not submitted:")
         raise
-    errors = [*job.errors, *foresee_errors(job, runtime, read_gates(job, runtime, beside))]
+    gates = read_gates(job, runtime, partial(_read_record, runtime, beside))
+    errors = [*job.errors, *foresee_errors(job, runtime, gates)]
     for line in _describe_errors(manifest, parsed, errors):
         screen.print_line(screen.stderr(), line)
     if errors and not as_is:
@@ -82,6 +83,12 @@ def submit_job(
     }
     is_good = result is None or result.status in SUCCESSFUL
     return CommandOutput(summary, lines, exit_codes.DONE if is_good else exit_codes.FAILED)
+
+
+def _read_record(runtime: Runtime, beside: Mapping[str, Path], key: str) -> bytes:
+    if key in beside:
+        return read_file(beside[key], limit=records.MAX_BYTES)
+    return runtime.inbox.get(key, limit=records.MAX_BYTES).data
 
 
 def _references(job: Job) -> set[str]:
@@ -175,22 +182,6 @@ def _refuse_items(manifest: Path, refused: list[Refused]) -> CommandOutput:
     screen.print_line(screen.stderr(), advice)
     errors = [screen.describe_error(error) for error in refused]
     return CommandOutput({"error": errors[0], "errors": errors}, [], exit_codes.FAILED)
-
-
-def _refuse_uncovered(job: Job, files: Mapping[str, Path]) -> None:
-    """Compare each consent record with the recordings of its voice, as far as `files` has them.
-
-    files: key in the inbox -> file.
-    """
-    for name in dict.fromkeys(item.voice for item in job.items):
-        voice = job.voices[name]
-        record = files.get(voice.consent or "")
-        for index, key in enumerate(voice.recordings):
-            if record and key in files:
-                digest = hashlib.sha256(read_file(files[key], limit=BYTES_LIMIT)).hexdigest()
-                claim = ConsentClaim.of(voice, index, digest, join_pointer("/voices", name))
-                consent = parse_covering(read_file(record, limit=BYTES_LIMIT), claim)
-                refuse_many(consent, claim.pointer)
 
 
 def _key_of(path: Path, job: Job) -> str:
