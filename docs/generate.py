@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 from cloud import prices  # noqa: E402
 from core import errors  # noqa: E402
 from core.settings import SETTINGS, Setting  # noqa: E402
+from handlers.api import openapi  # noqa: E402
 from handlers.cli.schema import SCHEMAS  # noqa: E402
 
 FAMILIES = (
@@ -71,6 +72,7 @@ def pages() -> dict[Path, str]:
         schema = make()
         name = "-".join(schema["title"].split("/")[1:])  # voicedrop/result/1 -> result-1
         made[HERE / "schemas" / f"{name}.json"] = _format_schema(schema)
+    made[HERE / "schemas" / "openapi.json"] = openapi.document().decode() + "\n"
     for name, words in READMES.items():
         path = HERE.parent / name
         page = path.read_text(encoding="utf-8")

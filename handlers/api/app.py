@@ -22,9 +22,9 @@ from starlette.routing import Route
 
 from core.crypto.keys import Keyring
 from core.errors import Failed, JobError, Refused, Unavailable
-from core.storage.object_keys import result_key
+from core.storage.object_keys import result_key, trace_key
 from core.version import VERSION
-from handlers.api import clone, intake, job_views
+from handlers.api import clone, intake, job_views, openapi, speech, traces, voices
 from handlers.api.bodies import BoundedBodies, arriving, release_body
 from handlers.api.callers import Authenticate, Caller, SameHost, Scope
 from handlers.api.clone import CloneRequest, Upload
@@ -32,6 +32,7 @@ from handlers.api.intake import Accepted, Desk, RefusedJob
 from handlers.api.job_views import JobView
 from handlers.api.opened import Opened, find_output, open_output
 from handlers.api.problems import answer_error, answer_status
+from handlers.api.traces import TraceView
 from handlers.server.tokens import Tokens
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -40,7 +41,7 @@ MAX_WAIT = 300.0
 """Seconds that a caller may wait for a result in one request (`Prefer: wait=N`)."""
 FIRST_LOOK, LAST_LOOK = 0.05, 0.5
 """Seconds between two looks for a result, at first and in the end."""
-_JOB_ID = re.compile(r"[0-9a-f]{32}")
+_ID = re.compile(r"[0-9a-f]{32}")
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -73,9 +74,51 @@ class Routes:
             accepted = await to_thread.run_sync(
                 self._store, wanted, files, caller, _idempotency_key(request)
             )
-        release_body(request)
-        self._service.begin(accepted.manifest)
+        self._begin(request, accepted.manifest)
         return await self._answer_job(request, accepted.job_id, caller)
+
+    async def speech(self, request: Request) -> Response:
+        caller = self._caller(request, "clone", "listen")
+        async with self._token():
+            _require_type(request, ("application/json",))
+            async with arriving():
+                wanted = speech.parse_speech(clone.load_json(await request.body()))
+            accepted = await to_thread.run_sync(self._store, wanted, {}, caller, "")
+        self._begin(request, accepted.manifest)
+        if not await self._wait(accepted.job_id, MAX_WAIT):
+            raise Unavailable("OVERLOADED", f"Job {accepted.job_id} is not finished yet.")
+        headers = {"X-Voicedrop-Job": accepted.job_id}
+        return await self._audio(accepted.job_id, "", caller, request, headers)
+
+    async def voices(self, request: Request) -> Response:
+        caller = self._caller(request, "read")
+        limit, after = _limit(request), request.query_params.get("after", "")
+        stores = self._inbox, self._results
+        page = await to_thread.run_sync(
+            partial(voices.list_voices, caller, *stores, limit=limit, after=after)
+        )
+        return _json(page)
+
+    async def trace(self, request: Request) -> Response:
+        caller = self._caller(request, "trace")
+        async with self._token():
+            clip = await read_clip(request)
+            trace_id, key = await to_thread.run_sync(traces.store_clip, clip, caller, self._inbox)
+        self._begin(request, key)
+        seconds = _preferred_wait(request)
+        await self._wait_for(trace_key(trace_id), seconds)
+        view = await self._trace_view(trace_id)
+        headers = {"Location": f"/traces/{trace_id}"}
+        return _json(view, 200 if view.report else 202, headers)
+
+    async def traced(self, request: Request) -> Response:
+        self._caller(request, "trace")
+        trace_id = _id_of(request, "trace")
+        await self._wait_for(trace_key(trace_id), _preferred_wait(request))
+        return _json(await self._trace_view(trace_id))
+
+    async def openapi(self, _: Request) -> Response:
+        return Response(await to_thread.run_sync(openapi.document), 200, {}, "application/json")
 
     async def jobs(self, request: Request) -> Response:
         caller = self._caller(request, "read")
@@ -136,10 +179,17 @@ class Routes:
         self, wanted: CloneRequest, files: dict[str, Upload], caller: Caller, idempotency: str
     ) -> Accepted:
         desk = self._service.desk
-        known = intake.read_voice(wanted.voice, caller, desk.inbox) if wanted.voice else None
+        known = voices.read_voice(wanted.voice, caller, desk.inbox) if wanted.voice else None
         new = clone.to_job(wanted, files, caller, known)
         job = intake.check_job(new, caller, desk)
         return intake.store_job(new, job, caller, desk, idempotency)
+
+    def _begin(self, request: Request, key: str) -> None:
+        release_body(request)
+        self._service.begin(key)
+
+    async def _trace_view(self, trace_id: str) -> TraceView:
+        return await to_thread.run_sync(traces.read_trace, trace_id, self._inbox, self._results)
 
     async def _view(self, job_id: str, caller: Caller) -> JobView:
         return await to_thread.run_sync(
@@ -178,9 +228,12 @@ class Routes:
 
     async def _wait(self, job_id: str, seconds: float) -> bool:
         """Wait for the result of a job; return whether it is there."""
+        return await self._wait_for(result_key(job_id), seconds)
+
+    async def _wait_for(self, key: str, seconds: float) -> bool:
         pause = FIRST_LOOK
         with anyio.move_on_after(seconds):
-            while await to_thread.run_sync(self._results.head, result_key(job_id)) is None:
+            while await to_thread.run_sync(self._results.head, key) is None:
                 await anyio.sleep(pause)
                 pause = min(pause * 1.5, LAST_LOOK)
             return True
@@ -200,6 +253,11 @@ def create_app(service: Service, *, same_host: str = "") -> Starlette:
             Route("/jobs/{job}", routes.cancel, methods=["DELETE"]),
             Route("/jobs/{job}/items/{name}", routes.output),
             Route("/jobs/{job}/chapters/{name}", routes.output),
+            Route("/voices", routes.voices),
+            Route("/trace", routes.trace, methods=["POST"]),
+            Route("/traces/{trace}", routes.traced),
+            Route("/v1/audio/speech", routes.speech, methods=["POST"]),
+            Route("/openapi.json", routes.openapi),
             Route("/healthz", routes.health),
         ],
         middleware=[*guards, Middleware(BoundedBodies)],
@@ -214,16 +272,36 @@ def create_app(service: Service, *, same_host: str = "") -> Starlette:
 
 async def read_clone(request: Request) -> tuple[CloneRequest, dict[str, Upload]]:
     """Return the request and its files. Raises Refused and HTTPException."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _require_type(request, ("application/json", *_FORMS))
     async with arriving():
         if kind == "application/json":
             value = clone.load_json(await request.body())
             wanted = clone.parse_request(value)
             return wanted, clone.decode_files(wanted)
-        if kind in _FORMS:
-            async with request.form(max_files=4, max_fields=32, max_part_size=MAX_FIELD) as form:
-                return await _read_form(form)
-    raise HTTPException(415, "Send application/json or multipart/form-data.")
+        async with request.form(max_files=4, max_fields=32, max_part_size=MAX_FIELD) as form:
+            return await _read_form(form)
+
+
+async def read_clip(request: Request) -> Upload:
+    """Return the clip of a form, or the body itself. Raises Refused and HTTPException."""
+    kind = _require_type(request, (_FORMS[0], "application/octet-stream", "audio/"))
+    async with arriving():
+        if kind != _FORMS[0]:
+            return Upload(await request.body())
+        async with request.form(max_files=1, max_fields=0) as form:
+            clip = form.get("clip")
+            if not isinstance(clip, UploadFile):
+                raise Refused("REQUEST_INVALID", "Send the file as `clip`.", pointer="/clip")
+            return await _read_upload(clip)
+
+
+def _require_type(request: Request, kinds: tuple[str, ...]) -> str:
+    """Return the media type of the body. Raises HTTPException 415 if it is none of these; one that
+    ends with a slash stands for all subtypes."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not any(kind == one or (one.endswith("/") and kind.startswith(one)) for one in kinds):
+        raise HTTPException(415, f"Send {' or '.join(kinds)}.")
+    return kind
 
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -258,10 +336,14 @@ def _json(view: Any, status: int = 200, headers: dict[str, str] | None = None) -
 
 
 def _job_id(request: Request) -> str:
-    job_id: str = request.path_params["job"]
-    if not _JOB_ID.fullmatch(job_id):
-        raise Refused("OBJECT_MISSING", "There is no such job.", pointer="/job", advice="")
-    return job_id
+    return _id_of(request, "job")
+
+
+def _id_of(request: Request, what: str) -> str:
+    found: str = request.path_params[what]
+    if not _ID.fullmatch(found):
+        raise Refused("OBJECT_MISSING", f"There is no such {what}.", pointer=f"/{what}", advice="")
+    return found
 
 
 def _is_chapter(request: Request) -> bool:

@@ -187,6 +187,9 @@ def to_job(
     if request.manifest is not None:
         return NewJob(_dump(_with_voice(request, voice)), stored)
     voice = {**(known or {}), **voice}
+    if request.voice and not voice:
+        message = f"No voice `{request.voice}` is kept: send its recording and consent record."
+        raise Refused("VOICE_UNKNOWN", message, pointer="/voice", advice="")
     voice |= {n: getattr(request, n) for n in ("language", "transcript") if getattr(request, n)}
     for needed, field in (("reference", "recording"), ("language", "language")):
         if needed not in voice:
@@ -236,7 +239,7 @@ def _place_files(
     voice: dict[str, Any] = {}
     if recording := files.get("recording"):
         digest = _sha256(recording.data, "/recording")
-        key = f"refs/{caller.folder}{digest}{_extension(recording.name)}"
+        key = f"refs/{caller.folder}{digest}{extension_of(recording.name)}"
         stored[key], voice = recording.data, {"reference": key, "sha256": digest}
     elif isinstance(request.recording, str):
         voice["reference"] = request.recording
@@ -278,7 +281,8 @@ def _sha256(data: bytes, pointer: str) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _extension(name: str) -> str:
+def extension_of(name: str) -> str:
+    """Return the extension of a file's name for the end of a key; empty if it is unusual."""
     found = _EXTENSION.search(name.lower())
     return found[0] if found else ""
 

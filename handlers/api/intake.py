@@ -16,7 +16,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -25,23 +25,21 @@ from core.consent import records
 from core.errors import JobError, Refused
 from core.job.label_policy import LabelPolicy
 from core.manifest import resolve
-from core.manifest.fields import Voice
 from core.manifest.resolve import Job
-from core.manifest.validate import convert, join_pointer
+from core.manifest.validate import join_pointer
 from core.storage.object_keys import (
     MANIFEST_SUFFIXES,
     MANIFESTS,
     REVOKED_SUFFIX,
-    named_voice_key,
 )
 from core.storage.port import Store
 from events.incoming import object_kind
+from handlers.api import voices
 from handlers.api.callers import Caller
 from handlers.api.clone import NewJob
 from handlers.api.tickets import Ticket, find_manifest, put_ticket
 from handlers.foresee import Rules, foresee_errors, read_gates, refuse_uncovered
 
-VOICE_LIMIT = 64 * 1024
 _FOLDERS = ("refs/", "consent/")
 """Where the files of callers are."""
 
@@ -98,24 +96,11 @@ def store_job(new: NewJob, job: Job, caller: Caller, desk: Desk, idempotency: st
     for name, data in new.files.items():
         _put_file(name, data, inbox)
     if new.voice is not None:
-        name = named_voice_key(caller.folder, new.voice_name)
-        inbox.put(name, msgspec.json.encode(new.voice))
+        voices.keep_voice(new.voice_name, new.voice, caller, inbox)
     put_ticket(job_id, Ticket(object=key, items=len(job.items)), inbox)
     if not inbox.put_once(key, new.manifest):
         return _same_job(_read(inbox, key) or b"", new, key, job_id)
     return Accepted(job_id, key, True)
-
-
-def read_voice(name: str, caller: Caller, inbox: Store) -> dict[str, Any] | None:
-    """Return a voice that the caller keeps, as a manifest writes it; None if there is none."""
-    stored = _read(inbox, named_voice_key(caller.folder, name))
-    if stored is None:
-        return None
-    with suppress(msgspec.DecodeError, Refused):
-        voice: dict[str, Any] = msgspec.json.decode(stored, type=dict[str, Any])
-        convert(voice, Voice, "")
-        return voice
-    return None
 
 
 def _manifest_key(caller: Caller, idempotency: str) -> str:

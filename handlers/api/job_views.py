@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -51,7 +52,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """Code of the error of the job as a whole."""
     result_key: str | None = None
     """Of its signed result in the results bucket."""
-    result: msgspec.Raw | None = None
+    result: Any = None
     """The signed result; null until it is there, and if it has more than 1 MiB."""
 
 

@@ -14,13 +14,25 @@ from starlette.testclient import TestClient
 from core.consent import records
 from core.job.runtime import Runtime
 from handlers.api.app import Service, create_app
-from handlers.api.callers import Authenticate, of_loopback
+from handlers.api.callers import Authenticate, Scope, of_loopback
 from handlers.api.local import LocalWorker
 from handlers.server.tokens import ProcessTokens
 from tests.support.runtime import REFERENCE, consent_record, local_runtime
 
 ADDRESS = "http://127.0.0.1:8000"
 RECORDING = REFERENCE.read_bytes()
+ROUTES: dict[tuple[str, str], tuple[Scope, ...]] = {
+    ("POST", "/clone"): ("clone",),
+    ("GET", "/jobs"): ("read",),
+    ("GET", "/jobs/JOB"): ("read",),
+    ("DELETE", "/jobs/JOB"): ("clone",),
+    ("GET", "/jobs/JOB/items/speech"): ("read",),
+    ("GET", "/voices"): ("read",),
+    ("POST", "/trace"): ("trace",),
+    ("GET", "/traces/TRACE"): ("trace",),
+    ("POST", "/v1/audio/speech"): ("clone", "listen"),
+}
+"""What each route needs; docs/http.md has the same table."""
 CONSENT = records.format_consent(consent_record(RECORDING))
 
 

@@ -19,16 +19,14 @@ from handlers.api import callers
 from handlers.api.app import create_app
 from handlers.api.callers import SameHost, Scope, Tokens, choose_authentication, hash_token
 from handlers.server.tokens import ProcessTokens
-from tests.support.http_service import CONSENT, RECORDING, Running, create_service, running_service
-
-ROUTES: dict[tuple[str, str], tuple[Scope, ...]] = {
-    ("POST", "/clone"): ("clone",),
-    ("GET", "/jobs"): ("read",),
-    ("GET", "/jobs/JOB"): ("read",),
-    ("DELETE", "/jobs/JOB"): ("clone",),
-    ("GET", "/jobs/JOB/items/speech"): ("read",),
-}
-"""What each route needs; docs/http.md has the same table."""
+from tests.support.http_service import (
+    CONSENT,
+    RECORDING,
+    ROUTES,
+    Running,
+    create_service,
+    running_service,
+)
 
 
 def one_token(name: str, *scopes: Scope) -> str:
@@ -75,7 +73,7 @@ ALL_OF_ACME: tuple[str, Scope, Scope, Scope, Scope] = ("acme", "clone", "read", 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_each_route_needs_its_scopes(api: Running, job: str, method: str, path: str) -> None:
-    place = path.replace("JOB", job)
+    place = path.replace("JOB", job).replace("TRACE", "0" * 32)
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}):
         answer = ask(api, method, place, headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "CALLER_UNKNOWN")

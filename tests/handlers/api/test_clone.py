@@ -7,18 +7,20 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from openai import BadRequestError, OpenAI, UnprocessableEntityError
 
 from core.documents import signed
 from core.job.runtime import Runtime
 from core.result.document import Result
 from core.storage.object_keys import event_key, result_key
-from tests.support.http_service import CONSENT, RECORDING, Running, running_service
+from tests.support.http_service import ADDRESS, CONSENT, RECORDING, Running, running_service
 from tests.support.runtime import finish_job
 
 WAIT = {"Prefer": "wait=60"}
+AUDIO = {"Accept": "audio/wav"}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,52 @@ def test_a_voice_is_kept_under_its_name(api: Running) -> None:
     assert api.clone(voice="alice").status_code == 202
     answer = api.client.post("/clone", json={"text": "Once more.", "voice": "alice"}, headers=WAIT)
     assert answer.json()["status"] == "succeeded"
+
+
+def test_the_official_client_of_openai_makes_it_speak(api: Running) -> None:
+    assert api.clone(voice="alice").status_code == 202
+    client = OpenAI(base_url=f"{ADDRESS}/v1", api_key="any", http_client=api.client, max_retries=0)
+    begins: dict[Literal["mp3", "wav", "flac", "opus"], bytes]
+    begins = {"mp3": b"ID3", "wav": b"RIFF", "flac": b"fLaC", "opus": b"OggS"}
+    for form, first in begins.items():
+        answer = client.audio.speech.create(
+            model="tts-1", voice="alice", input="Spoken for a client.", response_format=form
+        )
+        assert answer.content.startswith(first)
+    result = read_signed(api.runtime, answer.response.headers["x-voicedrop-job"])
+    assert result.items[0].watermark
+    with pytest.raises(BadRequestError) as refused:
+        client.audio.speech.create(model="tts-1", voice="alice", input="a", response_format="pcm")
+    assert "Use one of flac, mp3, opus, wav" in str(refused.value)
+    with pytest.raises(UnprocessableEntityError) as unknown:
+        client.audio.speech.create(model="tts-1", voice="nobody", input="Words.")
+    assert unknown.value.code == "VOICE_UNKNOWN"
+
+
+def test_a_clip_is_traced_to_its_job(api: Running) -> None:
+    made = api.clone("A sentence that is long enough to be traced, twice.", headers=AUDIO)
+    answer = api.client.post("/trace", files={"clip": ("leak.wav", made.content)}, headers=WAIT)
+    report = answer.json()["report"]
+    assert (answer.status_code, report["marked"]) == (200, True)
+    assert f"/jobs/{report['findings'][0]['job']}" == made.headers["location"]
+    assert api.client.get(answer.headers["location"]).json() == answer.json()
+    raw = api.client.post("/trace", content=made.content, headers={"Content-Type": "audio/wav"})
+    assert raw.json() == answer.json()
+    for body in ({"content": b"", "headers": {"Content-Type": "audio/wav"}}, {"data": {"x": "y"}}):
+        assert 400 <= api.client.post("/trace", **body).status_code < 500
+    assert api.client.get("/traces/" + "0" * 32).status_code == 404
+
+
+def test_voices_are_listed_with_their_withdrawal(idle: Running) -> None:
+    for name in ("anna", "bert", "carl"):
+        assert idle.clone(voice=name).status_code == 202
+    first = idle.client.get("/voices", params={"limit": 2}).json()
+    rest = idle.client.get("/voices", params={"after": first["next"]}).json()
+    voices = [*first["voices"], *rest["voices"]]
+    assert [voice["name"] for voice in voices] == ["anna", "bert", "carl"]
+    assert not any(voice["withdrawn"] for voice in voices)
+    idle.runtime.consents.withdraw(CONSENT, idle.runtime.results.now())
+    assert all(voice["withdrawn"] for voice in idle.client.get("/voices").json()["voices"])
 
 
 def test_an_idempotency_key_has_one_job(api: Running) -> None:
