@@ -14,6 +14,7 @@ import resource
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
@@ -36,9 +37,8 @@ class Mask:
     """Replaces secrets in every usual encoding by three stars."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._fixed = _encodings_of_all(secrets)
+        self._fixed = self._texts = _encodings_of_all(secrets)
         self._recent: deque[frozenset[str]] = deque(maxlen=MAX_CREDENTIALS)
-        self._pattern: re.Pattern[str] | None = _pattern(self._fixed)
 
     def add(self, credentials: Credentials | None) -> None:
         """Mask the credentials of the current call, too."""
@@ -48,15 +48,15 @@ class Mask:
         encodings = _encodings_of_all((*fields, credentials.security_token))
         if encodings not in self._recent:
             self._recent.append(encodings)
-            self._pattern = _pattern(self._fixed.union(*self._recent))
+            self._texts = self._fixed.union(*self._recent)
 
     def add_secret(self, secret: str) -> None:
         """Mask a secret that was read after the start, too."""
         self._fixed |= _encodings_of_all([secret])
-        self._pattern = _pattern(self._fixed.union(*self._recent))
+        self._texts = self._fixed.union(*self._recent)
 
     def __call__(self, text: str) -> str:
-        return self._pattern.sub(MASK, text) if self._pattern else text
+        return _pattern(self._texts).sub(MASK, text) if self._texts else text
 
 
 def find_secrets(environ: Mapping[str, str], keys: Path) -> list[str]:
@@ -117,6 +117,9 @@ def _encodings(secret: bytes) -> Iterator[str]:
         yield inside.replace("+", "-").replace("/", "_")
 
 
-def _pattern(texts: Iterable[str]) -> re.Pattern[str] | None:
+@lru_cache(maxsize=4)
+def _pattern(texts: frozenset[str]) -> re.Pattern[str]:
+    """Return what matches any of the texts. Compiling takes a tenth of a second when there are
+    many credentials, so it is done for the next message and not for each credential."""
     longest_first = sorted(texts, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    return re.compile("|".join(map(re.escape, longest_first)))

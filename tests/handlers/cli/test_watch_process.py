@@ -13,6 +13,7 @@ import pytest
 from core.job import commit
 from tests.support.command_line import ROOT
 from tests.support.runtime import local_runtime, put_job
+from tests.support.untraced import environ_without_coverage
 
 pytestmark = pytest.mark.slow
 ITEMS = [{"id": name, "text": f"The words of item {name}."} for name in "abc"]
@@ -25,6 +26,7 @@ def watch(folder: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.support.watcher", str(folder), *options],
         cwd=ROOT,
+        env=environ_without_coverage(),  # the one on a terminal is measured
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

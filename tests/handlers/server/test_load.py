@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.untraced import environ_without_coverage
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -19,6 +21,7 @@ def test_sixty_simultaneous_notifications_succeed_or_are_told_to_retry() -> None
     ran = subprocess.run(
         [sys.executable, "-m", "tests.acceptance.load", *size],
         cwd=ROOT,
+        env=environ_without_coverage(),
         capture_output=True,
         text=True,
         timeout=300,

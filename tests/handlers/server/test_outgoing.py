@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.container import ROOT, bucket_server
+from tests.support.untraced import environ_without_coverage
 
 
 def run_watched_job(folder: Path, *endpoint: str) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def run_watched_job(folder: Path, *endpoint: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.watched_job", str(folder), *endpoint],
         cwd=ROOT,
+        env=environ_without_coverage(),
         capture_output=True,
         text=True,
         timeout=60,
