@@ -1,4 +1,5 @@
-"""Tests of one file, and all of `e2e`, run in one process, because their fixtures are slow."""
+"""Tests of one file, and all of `e2e` and of `kokoro`, run in one process, because their fixtures
+are slow."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from coverage import Coverage
 from core.speech.encoders import CamPlus, Ge2e
 from core.speech.recognise import Recogniser
 
-SLOWEST = ("e2e", "kokoro/test_kokoro.py", "faults/test_histories.py", "job/test_killed.py")
+FOLDERS = ("e2e", "kokoro")
+SLOWEST = (*FOLDERS, "faults/test_histories.py", "faults/test_chaos.py", "job/test_killed.py")
 """Groups that start first, so that none of them runs alone at the end."""
 
 
@@ -24,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def group(item: pytest.Item) -> str:
     folder = item.path.parent.name
-    return folder if folder == "e2e" else f"{folder}/{item.path.name}"
+    return folder if folder in FOLDERS else f"{folder}/{item.path.name}"
 
 
 @pytest.hookimpl(wrapper=True)
