@@ -9,6 +9,7 @@ positive where a cell is louder than the surrounding speech predicts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,7 @@ def band_energies(spectrogram: Spectrogram, pitch: float = 1.0) -> Floats:
     return power @ _band_matrix(power.shape[1], bin_width, pitch)
 
 
+@lru_cache(maxsize=64)
 def _band_matrix(bins: int, bin_width: float, pitch: float) -> Floats:
     """Return the share of each bin that each band covers: (bins, BANDS). Bin i spans i +- 1/2."""
     edges = np.concatenate([LOW_EDGES, HIGH_EDGES[1:]]) * (pitch / bin_width) + 0.5

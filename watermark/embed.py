@@ -113,20 +113,28 @@ class FrameGrid:
     def analyse(self, bins: NDArray[np.complex64]) -> tuple[Floats, Floats]:
         """Return what the gain depends on: the band energies of frames, (frames, BANDS), and their
         tonality, from 0 for noise to 1 for a tone, (frames,). bins: spectra of the frames."""
-        power = (bins.real**2 + bins.imag**2).astype(np.float32)
+        power = bins.real**2 + bins.imag**2
         spectrogram = cells.Spectrogram(power, self.rate / self.width, self.hop / self.rate)
         return cells.band_energies(spectrogram), _measure_tonality(power)
 
-    def frame_gains(self, decibels: Floats, first_slot: int, first: int, count: int) -> Floats:
-        """Return the gain of each bin of `count` frames, (count, bins), from frame `first` on.
-        decibels: level changes of cells from `first_slot` on, (BANDS, slots)."""
-        bin_changes = _spread_over_bins(decibels, self.width // 2 + 1, self.rate / self.width)
-        at = self.positions(first, count, first_slot)
+    def apply_changes(
+        self, bins: NDArray[np.complex64], decibels: Floats, first_slot: int, first: int
+    ) -> None:
+        """Change the level of the cells of some frames.
+
+        bins: spectra of the frames from number `first` on, (frames, bins), which are changed.
+        decibels: level changes of cells from `first_slot` on, (BANDS, slots).
+        """
+        bin_changes = _spread_over_bins(decibels, bins.shape[1], self.rate / self.width)
+        at = self.positions(first, len(bins), first_slot)
         low, share = _interpolation_weights(at, decibels.shape[1])
         share = share[:, None]
-        decibels = bin_changes[low] * (1 - share) + bin_changes[low + 1] * share
-        gains: Floats = np.exp(decibels * np.float32(np.log(10) / 20))
-        return gains
+        gains, above = bin_changes[low], bin_changes[low + 1]
+        gains *= 1 - share
+        above *= share
+        gains += above
+        gains *= np.float32(np.log(10) / 20)
+        bins[:, : gains.shape[1]] *= np.exp(gains, out=gains)
 
 
 class Embedder:
@@ -182,10 +190,12 @@ class Embedder:
         frames = np.lib.stride_tricks.sliding_window_view(padded, width)[::hop] * window
         bins = cells.rfft(frames, width)
         first = self._edge(self._block) - halo
-        gain = self._gain(bins, first)
-        inner = slice(halo - 3, halo + hops + 4)
-        marked = cells.irfft(bins[inner] * gain[inner], width) * window
-        joined = _overlap_add(marked, hop)
+        changes, first_slot = find_changes(
+            self._grid, *self._grid.analyse(bins), first, self._signs_from
+        )
+        bins = bins[halo - 3 : halo + hops + 4]
+        self._grid.apply_changes(bins, self._strength * changes, first_slot, first + halo - 3)
+        joined = _overlap_add(cells.irfft(bins, width) * window, hop)
         # Squared Hann windows at four frames per width sum to 3/2; five hops of run-in are removed.
         return _limit_to_full_scale(host, joined[5 * hop : (5 + hops) * hop] / np.float32(1.5), hop)
 
@@ -196,12 +206,6 @@ class Embedder:
         while len(self._starts) < segments:
             segment = len(self._starts)
             self._starts.append(self._layout.derive_start(self._payload, segment, host.tobytes()))
-
-    def _gain(self, bins: NDArray[np.complex64], first: int) -> Floats:
-        """Return the gain of each frame and bin, (frames, bins), from frame number `first` on."""
-        grid = self._grid
-        changes, first_slot = find_changes(grid, *grid.analyse(bins), first, self._signs_from)
-        return grid.frame_gains(self._strength * changes, first_slot, first, len(bins))
 
     def _signs_from(self, first_slot: int, count: int) -> Floats:
         """Return the cell signs of `count` slots of the clip from first_slot on: (BANDS, count)."""
@@ -281,9 +285,10 @@ def _interpolation_weights(at: NDArray[np.float64], count: int) -> tuple[NDArray
 
 
 def _spread_over_bins(change: Floats, bins: int, bin_width: float) -> Floats:
-    """Interpolate level changes of bands over bins, tapering to 0 outside: (slots, bins)."""
-    frequency = np.arange(bins) * bin_width
-    out = np.zeros((change.shape[1], bins), np.float32)
+    """Interpolate level changes of bands over bins, tapering to 0 outside: (slots, bins), without
+    the bins above the last one that is changed."""
+    frequency = np.arange(min(bins, int(HIGH_EDGES[-1] / bin_width) + 8)) * bin_width
+    out = np.zeros((change.shape[1], len(frequency)), np.float32)
     for edges, group in ((LOW_EDGES, change[:LOW_BANDS]), (HIGH_EDGES, change[LOW_BANDS:BANDS])):
         padded = np.pad(group, ((2, 2), (0, 0))).T
         at = (frequency - edges[0]) / (edges[1] - edges[0]) - 0.5 + 2

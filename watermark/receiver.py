@@ -28,6 +28,9 @@ DETECTION_THRESHOLD = 6.0
 """Scores from here on count as a detection; the false-positive rate is one clip in a million."""
 MIN_EVIDENCE = 7.0
 """Alignments with less evidence, in nats, are not decoded, to save time."""
+MAX_LAG = 20.0
+"""Alignments whose log-likelihood ratio by the template is this much lower, in nats, than that of
+the best one are not despread, to save time."""
 PHASES = cells.HOPS_PER_SLOT
 """Time offsets within a slot at which clips are correlated."""
 TAIL_CONSTANT = 3.18
@@ -61,16 +64,19 @@ class Receiver:
     """Expected sign of each cell, 0 where unknown: (BANDS, PERIOD)."""
     template_power: Floats
     """Square of the template, which repeats every tile: (BANDS, TILE)."""
-    template_spectrum: NDArray[np.complex64]
-    """Fourier transform of the template over slots: (BANDS, PERIOD / 2 + 1)."""
     payload: int | None = None
     """The payload, if it is known."""
 
     def correlate(self, soft: Floats) -> tuple[Floats, Floats]:
         """Return the inner product with the template and its variance for every start in the chip
         sequence: (grids, PERIOD) each. soft: (grids, BANDS, slots), slots <= PERIOD."""
-        spectra = np.conj(cells.rfft(soft, PERIOD))
-        inner = cells.irfft((spectra * self.template_spectrum).sum(axis=1), PERIOD)
+        grids, _, slots = soft.shape
+        # Overlap-save: starts in blocks, so that the transforms are not much longer than the clip.
+        block = min(max(32, 1 << (slots - 1).bit_length()), PERIOD)
+        size = min(2 * block, PERIOD)
+        spectra = np.conj(cells.rfft(soft.transpose(2, 0, 1), size, axis=0))
+        products = spectra @ _block_spectra(self, block, size)
+        inner = cells.irfft(products, size, axis=0)[:block].transpose(1, 2, 0).reshape(grids, -1)
         squares = np.zeros((*soft.shape[:2], -(-soft.shape[2] // TILE) * TILE), np.float32)
         np.square(soft, out=squares[..., : soft.shape[2]])
         tile = cells.rfft(squares.reshape(*soft.shape[:2], -1, TILE).sum(axis=2), TILE)
@@ -129,7 +135,6 @@ class Receiver:
             self,
             template=template,
             template_power=np.square(codeword[self.bit_index[:, :TILE]]),
-            template_spectrum=cells.rfft(template, PERIOD),
         )
 
 
@@ -139,6 +144,15 @@ def _cut_slices(soft: Floats, width: int) -> tuple[Floats, tuple[int, int, int]]
     count = slots // width
     cut = soft[..., : count * width].reshape(grids, BANDS, count, width)
     return cut.transpose(2, 0, 3, 1).reshape(count * grids, width * BANDS), (count, grids, -1)
+
+
+@lru_cache(maxsize=8)
+def _block_spectra(receiver: Receiver, block: int, size: int) -> NDArray[np.complex64]:
+    """Return the Fourier transforms of `size` slots of the template from the start of each block
+    on: (size / 2 + 1, BANDS, PERIOD / block)."""
+    whole = np.concatenate([receiver.template, receiver.template[:, :block]], axis=1)
+    blocks = np.lib.stride_tricks.sliding_window_view(whole, size, axis=1)[:, :PERIOD:block]
+    return cells.rfft(blocks.transpose(2, 0, 1), size, axis=0)
 
 
 @lru_cache(maxsize=4)
@@ -163,7 +177,6 @@ def make_receiver(key: bytes) -> Receiver:
         bit_index=np.tile(bit_index, (1, PERIOD // TILE)),
         template=layout.sync,
         template_power=layout.sync_mask,
-        template_spectrum=cells.rfft(layout.sync, PERIOD),
     )
 
 
@@ -232,10 +245,18 @@ def evaluate_alignments(
 ) -> Hypothesis:
     """Return the best hypothesis at these alignments: about the template, or a decoded payload."""
     sync_cost = SYNC_COST if receiver.payload is None else 0.0
+    alignments = _drop_unlikely(alignments)
     tested = [Hypothesis(bound(a.z, a.cost + sync_cost), receiver.payload, a) for a in alignments]
     if receiver.payload is None and alignments:
         tested += _decode_best(receiver, alignments, max_decodes)
     return max(tested, key=rank, default=Hypothesis())
+
+
+def _drop_unlikely(alignments: list[Alignment]) -> list[Alignment]:
+    """Return the alignments that the template alone does not make hopeless beside the best one."""
+    ratios = [alignment.z**2 / 2 - alignment.cost for alignment in alignments]
+    least = max(ratios, default=0.0) - MAX_LAG
+    return [one for one, ratio in zip(alignments, ratios, strict=True) if ratio >= least]
 
 
 def _decode_best(

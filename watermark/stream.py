@@ -126,10 +126,10 @@ class StreamEmbedder:
         # The frames of the group lie in its slots, one before and one after them.
         begin, end = max(slot, group * GROUP - 2), (group + 1) * GROUP + 1
         decibels = self._strength * changes[:, begin - slot : end - slot]
-        gains = self._grid.frame_gains(decibels, begin, self._edge(group), len(bins))
+        self._grid.apply_changes(bins, decibels, begin, self._edge(group))
         # Squared Hann windows at four frames per width sum to 3/2.
         window = cells.hann(self._grid.width) / np.float32(1.5)
-        frames = cells.irfft(bins * gains, self._grid.width) * window
+        frames = cells.irfft(bins, self._grid.width) * window
         joined = np.zeros((len(frames) + 3) * hop, np.float32)
         joined[: len(self._overlap)] = self._overlap
         for quarter in range(4):
