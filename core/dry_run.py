@@ -26,6 +26,7 @@ from core.manifest.resolve import Item, Job
 from core.result import document
 from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
+from core.text.annotated import count_spoken
 from core.text.spoken import check_speakable
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
@@ -184,8 +185,10 @@ def _estimate_language(items: list[Item], job: Job, learned: Learned) -> Languag
     silent_s += (aigc.lead_seconds(job.label.cue) + aigc.trail_seconds(job.label.cue)) * len(items)
     return LanguageEstimate(
         items=len(items),
-        characters=sum(len(item.text) for item in items),
-        audio_s=round(sum(len(item.text) / item.speed for item in items) / rate + silent_s, 1),
+        characters=sum(count_spoken(item.text) for item in items),
+        audio_s=round(
+            sum(count_spoken(item.text) / item.speed for item in items) / rate + silent_s, 1
+        ),
         measured=learned.items.get(language, 0),
         characters_per_s=round(rate, 3),
         real_time_factor=round(REAL_TIME_FACTOR if factor is None else factor, 4),

@@ -47,6 +47,7 @@ MANIFEST: Mapping[str, str] = {
     "TEXT_CONTROL": "Remove control characters other than tab and newline.",
     "TEXT_SURROGATE": "The text contains a lone surrogate (half a character): encode it again.",
     "TEXT_COMBINING_LIMIT": "One letter has too many combining marks: remove some.",
+    "MARKUP_INVALID": "Correct the markup: docs/text.md lists the elements of SSML that are read.",
     # batches
     "JSONL_BLANK_LINE": "JSON Lines may not contain blank lines: remove it.",
     "JSONL_HEADER": 'The first line, and no other, must be the job header: an object with "schema" '
@@ -105,6 +106,10 @@ REFUSED: Mapping[str, str] = {
     "`voicedrop consent new` writes if the person consents again.",
     "VOICE_PROTECTED": "The voice is protected: only a consent record that names its owner admits "
     "it (`voicedrop consent new --protection-owner`).",
+    "LEXICON_MISSING": "The inbox has no lexicon of this name: submit it, or correct its name in "
+    "the manifest.",
+    "LEXICON_INVALID": "Correct the lexicon: docs/text.md says what an entry contains.",
+    "LEXICON_CHANGED": "The lexicon was replaced while the job ran: `voicedrop retry` the job.",
     "LABEL_CHARSET": "Label fields take printable ASCII without spaces, quotes or backslashes.",
     "LABEL_REQUIRED": "The operator requires more of a label than this manifest asks for.",
     "LABEL_PRODUCER_FORBIDDEN": "This provider code is not allowed here: remove `producer`, or ask "

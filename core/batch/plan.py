@@ -65,6 +65,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     voices: dict[str, VoiceUsed]
     """As checked when the plan was made."""
     notices: list[Notice]
+    lexicons: dict[str, str] = {}
+    """Key of each lexicon that the job uses -> its SHA-256. A shard that finds another one fails
+    the items that use it."""
     stages: dict[str, float]
     signature: Signature | None = None
 
@@ -117,6 +120,7 @@ def write_shards(result: Result, accepted: AcceptedJob, stopwatch: Stopwatch, ru
         engine=result.engine,
         voices=result.voices,
         notices=result.notices,
+        lexicons=result.lexicons,
         stages=stopwatch.seconds,
     )
     plan = put_plan(runtime.control, plan, runtime.keys)

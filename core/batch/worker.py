@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 
 import msgspec
@@ -30,6 +31,7 @@ from core.job import (
     reuse,
     subtitles,
     withdrawn,
+    wording,
 )
 from core.job.runtime import Run, Runtime
 from core.manifest.resolve import Item
@@ -50,6 +52,7 @@ from core.storage.object_keys import (
     shards_prefix,
 )
 from core.storage.port import Info
+from core.text.annotated import count_spoken
 from core.version import VERSION
 
 
@@ -63,8 +66,14 @@ def make_shard(key: str, runtime: Runtime) -> Result | None:
     if result := commit.read_result(job_id, runtime):
         return result
     shard = plan.read_shard(runtime.control, key, runtime.keys.verifying)
-    _make_part(shard, runtime)
+    _make_part(_annotate(shard, runtime), runtime)
     return commit_if_complete(shard.plan, runtime)
+
+
+def _annotate(shard: Shard, runtime: Runtime) -> Shard:
+    fetch = wording.fetch_from(runtime)
+    job = wording.annotate_job(shard.job, runtime.languages, fetch, pinned=shard.plan.lexicons)
+    return replace(shard, job=job)
 
 
 def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
@@ -92,6 +101,7 @@ def commit_if_complete(job: Plan, runtime: Runtime) -> Result | None:
         parts=gathered.refs,
         attachments=attachments,
         retry_of=job.header.retry_of or "",
+        lexicons=job.lexicons,
         stages=document.sum_stages(job.stages, gathered.stages),
         cost=_cost(job.job_id, gathered.costs, share.charged, runtime),
         notices=[*job.notices, *changed],
@@ -180,7 +190,7 @@ def _speak(shard: Shard, run: Run) -> Part:
 
 
 def _part(shard: Shard, items: list[ItemResult]) -> Part:
-    lengths = {item.id: len(item.text) for item in shard.job.items}
+    lengths = {item.id: count_spoken(item.text) for item in shard.job.items}
     return Part(
         job_id=shard.plan.job_id,
         number=shard.number,

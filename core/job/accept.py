@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from core.consent.records import ConsentClaim
 from core.errors import Refused, Unavailable
-from core.job import lease, reuse
+from core.job import lease, reuse, wording
 from core.job.commit import ReceivedManifest, part_reader, read_result
 from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.manifest.parse import ParsedManifest
 from core.manifest.resolve import Job
 from core.result.item_result import ItemResult
+from core.text.annotated import count_spoken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ def accept(manifest: ReceivedManifest, runtime: Runtime) -> AcceptedJob:
         raise manifest.refused
     parsed = resolve.parse_manifest(manifest.data, lines=manifest.ref.key.endswith(".jsonl"))
     job = resolve.resolve(parsed)
+    job = wording.annotate_job(job, runtime.languages, wording.fetch_from(runtime))
     runtime.labels.refuse(job.label, manifest.ref.key, runtime.producer)
     _refuse_long_joined_job(parsed, runtime)
     earlier, claims = _earlier_results(job, runtime)
@@ -78,7 +80,7 @@ def _earlier_results(
 
 def _count_against_quota(manifest: ReceivedManifest, to_make: Job, runtime: Runtime) -> None:
     """Raises Refused QUOTA_EXCEEDED."""
-    characters = sum(len(item.text) for item in to_make.items)
+    characters = sum(count_spoken(item.text) for item in to_make.items)
     runtime.quota.count_job(
         runtime.control,
         runtime.keys,

@@ -27,6 +27,7 @@ from core.result.document import ManifestRef, Result, Status
 from core.result.item_result import Chapter, ItemResult, Problem
 from core.storage.object_keys import pending_key, result_key
 from core.storage.port import put_once_or_read
+from core.text.annotated import count_spoken
 from core.tlog import log as tamper_log
 from core.tlog.leaf import Leaf
 from core.tlog.sequencer import enqueue
@@ -88,6 +89,7 @@ def new_result(manifest: ReceivedManifest, job: Job, runtime: Runtime) -> Result
         labels=job.labels,
         notices=job.notices,
         retry_of=job.retry_of,
+        lexicons=job.lexicons,
     )
 
 
@@ -100,7 +102,8 @@ def add_items(
     stopwatch: Stopwatch,
 ) -> Result:
     """The result with all items and joined files, and the status that follows from them."""
-    totals = document.count_totals(items, {item.id: len(item.text) for item in job.items})
+    lengths = {item.id: count_spoken(item.text) for item in job.items}
+    totals = document.count_totals(items, lengths)
     return msgspec.structs.replace(
         result,
         status=document.overall_status(totals, chapters),

@@ -32,6 +32,7 @@ from core.label.aigc import Aigc
 from core.manifest.resolve import Item, Job
 from core.result.item_result import ItemResult, LabelUsed, Output, Streamed, Watermark
 from core.storage.object_keys import output_key
+from core.text.annotated import to_written
 from core.text.spoken import check_speakable
 from core.trace import registry
 from core.version import VERSION
@@ -163,7 +164,7 @@ def release(
     runtime, key = run.runtime, output_key(run.job_id, item.id, item.format)
     recordings = [claim.reference_sha256 for claim in voice.claims]
     fingerprint = fingerprint_of(item, recordings, runtime.voice.fingerprint)
-    sentences = subtitles.sentence_times(item.text, made.chunks, SENTENCE_PAUSE)
+    sentences = subtitles.sentence_times(to_written(item.text), made.chunks, SENTENCE_PAUSE)
     with stopwatch.stage("label"):
         plain, label, waived = _label(made.encoded, item, job, run)
     with stopwatch.stage("seal"):

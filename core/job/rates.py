@@ -28,6 +28,7 @@ from core.result.item_result import ItemResult
 from core.settings import Engine
 from core.storage.object_keys import rates_key
 from core.storage.port import Store
+from core.text.annotated import count_spoken
 
 log = logging.getLogger("voicedrop.rates")
 T = TypeVar("T")
@@ -116,7 +117,7 @@ class Rates:
                 speech_s = (length_s - item.pause_ms / 1000 - cue_s) * item.speed
                 share_s = work_s * sum(timings.values()) / max(in_stages, 1e-4)
                 if speech_s > 0.01:  # less is no speech, and would be rounded to none
-                    self._add(item, Sample(1, len(item.text), speech_s, share_s))
+                    self._add(item, Sample(1, count_spoken(item.text), speech_s, share_s))
 
     def _add(self, item: Item, sample: Sample) -> None:
         language = item.language

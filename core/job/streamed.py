@@ -39,6 +39,7 @@ from core.manifest import resolve
 from core.manifest.resolve import Item, Job
 from core.result.document import Result
 from core.result.item_result import ItemResult, Streamed
+from core.text.annotated import count_spoken
 from core.text.spoken import check_speakable
 from core.trace import registry
 from core.voice import SpeechChunk, speak_in_pieces
@@ -229,7 +230,7 @@ class _Stream:
 
     def _speak_all(self, chunks: Iterator[SpeechChunk]) -> None:
         first: list[SpeechChunk] = []
-        is_short = len(self._item.text) < SHORT_TEXT * self._item.speed
+        is_short = count_spoken(self._item.text) < SHORT_TEXT * self._item.speed
         for chunk in chunks:
             first.append(chunk)
             if not is_short or _seconds(first) >= SURE_SECONDS:

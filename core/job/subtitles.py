@@ -25,6 +25,7 @@ from core.manifest.fields import Subtitle
 from core.manifest.resolve import Item
 from core.result.item_result import SUBTITLE_TYPES, ItemResult, Sentence, SubtitleFile
 from core.storage.object_keys import output_key
+from core.text.annotated import to_written
 from core.voice import SpeechChunk
 
 MAX_WIDTH = 42
@@ -214,7 +215,7 @@ def add_to_item(
     result: ItemResult, item: Item, job_id: str, recordings: Collection[str], runtime: Runtime
 ) -> ItemResult:
     """Store the subtitles of an item; return its result with them. `recordings`: see `store`."""
-    sentences = list(timed_sentences(item.text, result.sentences))
+    sentences = list(timed_sentences(to_written(item.text), result.sentences))
     files = store(sentences, item.subtitle, (job_id, item.id), recordings, runtime)
     return msgspec.structs.replace(result, subtitles=files)
 

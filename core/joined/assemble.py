@@ -45,6 +45,7 @@ from core.result.item_result import (
     TimeSpan,
 )
 from core.storage.object_keys import chapter_name, job_prefix, output_key
+from core.text.annotated import to_written
 
 LONGEST_WAV = (1 << 32) - (1 << 20)
 """Bytes of sound: a WAV file states its size in 32 bits."""
@@ -147,7 +148,7 @@ def _join_one(timeline: Timeline, job: Job, claims: withdrawn.Claims, run: Run) 
         line
         for piece in timeline.pieces
         for line in subtitles.timed_sentences(
-            piece.item.text, piece.result.sentences, piece.start - piece.skip
+            to_written(piece.item.text), piece.result.sentences, piece.start - piece.skip
         )
     ]
     return msgspec.structs.replace(

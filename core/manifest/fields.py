@@ -31,6 +31,7 @@ Profile = Literal["none", "cn"]
 Subtitle = Literal["srt", "vtt", "json"]
 Concatenate = Literal["none", "chapters", "book"]
 Mode = Literal["run", "validate"]
+Markup = Literal["ssml"]
 Channel = Literal["left", "right", "loudest", "mix"]
 Window = Literal["best", "first_30s"]
 
@@ -82,6 +83,10 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chapter: Id | None = None
     subtitle: Subtitles = []
     """Subtitle formats for each item, or for the joined files if items are joined."""
+    markup: Markup | None = None
+    """ssml: texts are SSML, see docs/text.md; null: they are plain."""
+    lexicon: Key | None = None
+    """Key of a lexicon in the inbox bucket, which says how words are read."""
 
 
 class Voice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,6 +155,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     chapter: Id | None = None
     """Id of the chapter that the item belongs to."""
     subtitle: Subtitles | None = None
+    markup: Markup | None = None
+    lexicon: Key | None = None
     meta: dict[str, Any] | None = None
     """Returned unchanged in the result; at most 4 KiB."""
 
@@ -183,7 +190,7 @@ UNSUPPORTED_FIELDS: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]]
         "rerun_nonce": (),
         "markup": (False,),
     },
-    Defaults: {"normalize_text": (True,), "lexicon": ()},
+    Defaults: {"normalize_text": (True,)},
     Voice: {},
     Label: {"visible_text": ()},
     Delivery: {"prefix": ()},
@@ -191,11 +198,11 @@ UNSUPPORTED_FIELDS: Mapping[type[msgspec.Struct], Mapping[str, tuple[Any, ...]]]
         "ssml": (False,),
         "markup": (False,),
         "normalize_text": (True,),
-        "lexicon": (),
     },
 }
 """Fields of the format that are not supported yet, and the values that change nothing and are
-therefore accepted. To support a field, move it from here to the Struct above."""
+therefore accepted. To support a field, move it from here to the Struct above; values that were
+accepted before stay here."""
 
 UNSUPPORTED_VALUES: Mapping[str, tuple[str, ...]] = {
     "profile": ("eu", "cn+eu"),

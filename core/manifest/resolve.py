@@ -7,7 +7,7 @@ pointers see core/manifest/parse.py.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from core.errors import Notice, Refused, raising
 from core.manifest import chapters, clean_text, parse, reference_key
 from core.manifest import fields as manifest
-from core.manifest.fields import Delivery, Format, Label, Manifest, Mode, Subtitle, Voice
+from core.manifest.fields import Delivery, Format, Label, Manifest, Markup, Mode, Subtitle, Voice
 from core.manifest.parse import Entry, Limits, ParsedManifest
 from core.manifest.validate import join_pointer, suggest
 
@@ -30,7 +30,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Index among all items of the manifest, from 0."""
     id: str
     text: str
-    """Cleaned, in NFC, not empty."""
+    """Cleaned, in NFC, not empty. `core.job.wording` reads its markup, and annotates it."""
     voice: str
     """A key of `Job.voices`."""
     language: str
@@ -50,6 +50,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     meta: dict[str, Any] | None
     pointer: str
     notices: tuple[Notice, ...] = ()
+    markup: Markup | None = None
+    lexicon: str = ""
+    """Key of the lexicon in the inbox; empty if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Job:
     mode: Mode = "run"
     retry_of: str = ""
     """Id of an earlier job, or empty."""
+    lexicons: dict[str, str] = field(default_factory=dict)
+    """Key of each lexicon that was used -> its SHA-256."""
 
 
 def job_id(bucket: str, key: str, data: bytes) -> str:
@@ -177,6 +182,11 @@ def _resolve_item(index: int, entry: Entry, chapter: str, head: Manifest, limits
     text, notices = clean_text.clean(
         spec.text, language=language, limit=limits.item_chars, pointer=f"{pointer}/text"
     )
+    lexicon, place = spec.lexicon, f"{pointer}/lexicon"
+    if lexicon is None:
+        lexicon, place = defaults.lexicon, "/defaults/lexicon"
+    if spec.markup or defaults.markup:
+        raise Refused("FIELD_UNSUPPORTED", pointer=f"{pointer}/markup")
     format_ = spec.format or defaults.format
     subtitle = defaults.subtitle if spec.subtitle is None else spec.subtitle
     return Item(
@@ -196,6 +206,7 @@ def _resolve_item(index: int, entry: Entry, chapter: str, head: Manifest, limits
         meta=_check_meta(spec.meta, limits, pointer) if spec.meta else spec.meta,
         pointer=pointer,
         notices=tuple(notices),
+        lexicon=reference_key.check(lexicon, place) if lexicon else "",
     )
 
 

@@ -34,7 +34,9 @@ def convert(value: Any, type_: type[S], pointer: str) -> S:
     SCHEMA_TYPE, FIELD_MISSING, UNKNOWN_FIELD, FIELD_UNSUPPORTED, VALUE_RANGE, ID_INVALID,
     LANGUAGE_UNSUPPORTED, LABEL_CHARSET, TEXT_SURROGATE.
     """
-    if isinstance(value, dict) and not value.keys() <= _FIELD_NAMES[type_]:
+    if isinstance(value, dict) and (
+        not value.keys() <= _FIELD_NAMES[type_] or value.get("markup") is False
+    ):
         value = _known_fields(value, type_, pointer)
     try:
         return msgspec.convert(value, type_, strict=True)
@@ -105,7 +107,8 @@ def _known_fields(
     kept = {}
     for name, field in value.items():
         if name in _FIELD_NAMES[type_]:
-            kept[name] = field
+            if not any(field is value for value in only.get(name, ())):
+                kept[name] = field
         elif name in only:
             _refuse_unless_accepted(name, field, only[name], join_pointer(pointer, name))
         elif not name.startswith("x-"):

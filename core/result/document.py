@@ -152,6 +152,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """In the order of the manifest; empty for a sharded job, whose items are in its parts."""
     chapters: list[Chapter] = []
     """Joined files, if the manifest asks for them."""
+    lexicons: dict[str, Digest] = {}
+    """Key of each lexicon that items use -> the SHA-256 of its bytes."""
     parts: list[PartRef] = []
     attachments: dict[str, Attachment] = {}
     """`items` and `errors` of a sharded job: items.csv and errors.jsonl."""

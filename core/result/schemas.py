@@ -37,7 +37,11 @@ def job_schema() -> dict[str, Any]:
     for type_, fields in UNSUPPORTED_FIELDS.items():
         thing = definitions[type_.__name__]
         thing["patternProperties"] = {"^x-": {}}
-        thing["properties"] |= {name: {"enum": list(only)} for name, only in fields.items() if only}
+        known = thing["properties"]
+        for name, only in fields.items():
+            if only:
+                accepted = {"enum": list(only)}
+                known[name] = {"anyOf": [known[name], accepted]} if name in known else accepted
     manifest = definitions["Manifest"]
     manifest["required"].append("items")
     properties = manifest["properties"]

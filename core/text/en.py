@@ -122,7 +122,7 @@ def _phones_of_word(token: str) -> Phones:
     if known or (token.istitle() and (known := _dictionary().get(token.capitalize()))):
         return known
     if len(word) > 2 and word.endswith("'s"):
-        return _add_possessive(_phones_of_word(token[:-2]))
+        return add_possessive(_phones_of_word(token[:-2]))
     if len(word) <= 3:
         return tuple(phone for letter in word for phone in _phones_of_letter(letter))
     if "-" in word:
@@ -162,7 +162,7 @@ def _add_past(phones: Phones) -> Phones:
     return (*phones, "T" if phones[-1] in _VOICELESS | _SIBILANTS - _VOICED else "D")
 
 
-def _add_possessive(phones: Phones) -> Phones:
+def add_possessive(phones: Phones) -> Phones:
     if phones[-1] in _VOICELESS:
         return (*phones, "S")
     return (*phones, "AH0", "Z") if phones[-1] in _SIBILANTS else (*phones, "Z")
@@ -172,9 +172,9 @@ _LONGEST_INFLECTED = 30
 _VOICED = frozenset({"Z", "ZH", "JH"})
 _SHORT = frozenset("on in up at to of by my we he it is no so go do me or as an be".split())  # noqa: SIM905
 _ENDINGS: tuple[tuple[str, tuple[str, ...], Callable[[Phones], Phones]], ...] = (
-    ("ies", ("y",), _add_possessive),
-    ("es", ("", "e"), _add_possessive),
-    ("s", ("",), _add_possessive),
+    ("ies", ("y",), add_possessive),
+    ("es", ("", "e"), add_possessive),
+    ("s", ("",), add_possessive),
     ("ed", ("", "e"), _add_past),
     ("ing", ("", "e"), lambda phones: (*phones, "IH0", "NG")),
     ("er", ("", "e"), lambda phones: (*phones, "ER0")),

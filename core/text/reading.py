@@ -4,8 +4,8 @@ A text is freed of markup, cut into sentences (`core.text.cut`), and each senten
 is spoken in its main language before it is split by language, so that `重2.5kg` is one Chinese run.
 Words, names and addresses in Latin letters keep their digits: `MP3` is English in Japanese.
 Only in Chinese are the digits at the end of a word read in the main language: `A4`, `PM2.5`. The
-engine then turns each run into phonemes. A producer's lexicon belongs between these two steps: it
-replaces words as spoken, or gives their phonemes.
+engine then turns each run into phonemes. What a producer's lexicon says about words is written into
+the text before (`core.text.annotated`), and the front ends keep it through these steps.
 """
 
 from __future__ import annotations

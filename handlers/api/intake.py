@@ -16,6 +16,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -23,6 +24,7 @@ import msgspec
 from core.audio.decoding import BYTES_LIMIT
 from core.consent import records
 from core.errors import JobError, Refused
+from core.job import wording
 from core.job.label_policy import LabelPolicy
 from core.manifest import resolve
 from core.manifest.resolve import Job
@@ -33,6 +35,7 @@ from core.storage.object_keys import (
     REVOKED_SUFFIX,
 )
 from core.storage.port import Store
+from core.text import lexicon
 from events.incoming import object_kind
 from handlers.api import voices
 from handlers.api.callers import Caller
@@ -40,7 +43,7 @@ from handlers.api.clone import NewJob
 from handlers.api.tickets import Ticket, find_manifest, put_ticket
 from handlers.foresee import Rules, foresee_errors, read_gates, refuse_uncovered
 
-_FOLDERS = ("refs/", "consent/")
+_FOLDERS = ("refs/", "consent/", "lexicons/")
 """Where the files of callers are."""
 
 
@@ -77,7 +80,9 @@ def check_job(new: NewJob, caller: Caller, desk: Desk) -> Job:
     desk.labels.refuse(job.label, f"{MANIFESTS}{caller.folder}x", desk.producer)
     _refuse_foreign(job, new.files, caller, desk)
     refuse_uncovered(job, new.files.keys(), new.files.__getitem__)
-    gates = read_gates(job, desk, lambda key: _read_record(key, new.files, desk.inbox))
+    read = partial(_read_named, new.files, desk.inbox)
+    job = wording.annotate_job(job, desk.front_end.languages, partial(read, lexicon.MAX_BYTES))
+    gates = read_gates(job, desk, partial(read, records.MAX_BYTES))
     foreseen = [bad.error for bad in foresee_errors(job, desk, gates)]
     errors: list[JobError] = [*(bad.error for bad in job.errors), *foreseen]
     errors += _missing_files(job, new.files, desk.inbox)
@@ -129,8 +134,8 @@ def _read(inbox: Store, key: str) -> bytes | None:
     return None
 
 
-def _read_record(key: str, files: Mapping[str, bytes], inbox: Store) -> bytes:
-    return files[key] if key in files else inbox.get(key, limit=records.MAX_BYTES).data
+def _read_named(files: Mapping[str, bytes], inbox: Store, limit: int, key: str) -> bytes:
+    return files[key] if key in files else inbox.get(key, limit=limit).data
 
 
 def _keys_of(job: Job) -> Iterator[tuple[str, str]]:
@@ -151,12 +156,13 @@ def _refuse_foreign(job: Job, files: Mapping[str, bytes], caller: Caller, desk: 
             raise Refused("REF_FORBIDDEN", f"{key} is no key for a file.", pointer=key)
     if caller.sees_all:
         return
-    named = [*_keys_of(job), *((key, key) for key in files)]
+    lexicons = {item.lexicon: f"{item.pointer}/lexicon" for item in job.items if item.lexicon}
+    named = [*_keys_of(job), *lexicons.items(), *((key, key) for key in files)]
     for key, pointer in named:
         if not key.startswith(tuple(folder + caller.folder for folder in _FOLDERS)):
             message = (
-                f"{key} is not a file of yours: those are in refs/{caller.folder} and "
-                f"consent/{caller.folder}."
+                f"{key} is not a file of yours: those are in refs/{caller.folder}, "
+                f"consent/{caller.folder} and lexicons/{caller.folder}."
             )
             raise Refused("REF_FORBIDDEN", message, pointer=pointer)
     if job.retry_of and not _is_own(job.retry_of, caller, desk):

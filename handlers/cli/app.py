@@ -380,6 +380,8 @@ def text(
     engine: Annotated[
         str, typer.Option(help="kokoro or gpt_sovits; without it, the configured engine.")
     ] = "",
+    lexicon: Annotated[Path | None, typer.Option(help="A lexicon that says how to read.")] = None,
+    voice: Annotated[str, typer.Option(help="The voice whose entries of it hold.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Show how the engine will read a text.
@@ -387,9 +389,11 @@ def text(
     Prints each sentence as written, as spoken and as phonemes, and the characters that are left
     out, to find out why a word sounds wrong.
     """
-    from handlers.cli.text import choose_engine, show_reading
+    from handlers.cli.text import annotate, choose_engine, show_reading
 
     chosen = choose_engine(engine or read_settings().engine)
+    if lexicon:
+        words = annotate(words, language, lexicon, voice, chosen)
     screen.show(show_reading(words, language, cut, chosen), as_json=as_json)
 
 

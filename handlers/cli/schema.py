@@ -12,6 +12,7 @@ from core.errors import Refused
 from core.result import schemas
 from core.result.document import Part
 from core.result.tombstone import Tombstone
+from core.text import lexicon
 from core.trace.registry import Index, SignedMark
 from core.trace.trace import Trace
 from events import outgoing
@@ -20,6 +21,7 @@ SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "job": schemas.job_schema,
     "job-line": schemas.job_line_schema,
     "consent": schemas.consent_schema,
+    "lexicon": lambda: schemas.struct_schema(lexicon.SCHEMA, lexicon.Document),
     "withdrawal": lambda: schemas.struct_schema("voicedrop/withdrawal/1", WithdrawalNote),
     "result": schemas.result_schema,
     "tombstone": lambda: schemas.struct_schema("voicedrop/tombstone/1", Tombstone),

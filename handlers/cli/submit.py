@@ -10,14 +10,15 @@ from pathlib import Path
 from core.audio import ffmpeg
 from core.audio.decoding import BYTES_LIMIT
 from core.consent import records
-from core.errors import Misconfigured, Refused
-from core.job import commit
+from core.errors import Misconfigured, Refused, raising
+from core.job import commit, wording
 from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.manifest.parse import ParsedManifest
 from core.manifest.resolve import ItemError, Job
 from core.result.document import Result
 from core.settings import Settings
+from core.text import lexicon
 from handlers import wiring
 from handlers.cli import exit_codes, screen
 from handlers.cli.describe import SHORT, SUCCESSFUL, describe_totals, join_names, limit_lines
@@ -43,21 +44,26 @@ def submit_job(
     runtime = wiring.create_local_runtime(settings)
     try:
         parsed, job = _parse_manifest(manifest, data)
+        named = _references(job)
         keys = {path: _key_of(path, job) for path in files}
         beside = {key: path for path, key in keys.items()}
         read_beside = lambda key: read_file(beside[key], limit=BYTES_LIMIT)  # noqa: E731
+        fetch = partial(_read_beside, runtime, beside, lexicon.MAX_BYTES)
+        job = wording.annotate_job(job, runtime.languages, fetch)
         refuse_uncovered(job, beside.keys(), read_beside)
     except Refused:
         screen.print_line(screen.stderr(), f"{manifest} was not submitted:")
         raise
-    gates = read_gates(job, runtime, partial(_read_record, runtime, beside))
-    errors = [*job.errors, *foresee_errors(job, runtime, gates)]
+    gates = read_gates(job, runtime, partial(_read_beside, runtime, beside, records.MAX_BYTES))
+    # A lexicon that is missing may still come.
+    errors = [bad for bad in job.errors if bad.error.code != "LEXICON_MISSING"]
+    errors += foresee_errors(job, runtime, gates)
     for line in _describe_errors(manifest, parsed, errors):
         screen.print_line(screen.stderr(), line)
     if errors and not as_is:
         return _refuse_items(manifest, [bad.error for bad in errors])
     lines = list(_store(keys, runtime))
-    missing = sorted(key for key in _references(job) if runtime.inbox.head(key) is None)
+    missing = sorted(key for key in named if runtime.inbox.head(key) is None)
     key = manifest_key(manifest)
     is_known = _is_stored(key, data, runtime)
     runtime.inbox.put(key, data)
@@ -85,16 +91,22 @@ def submit_job(
     return CommandOutput(summary, lines, exit_codes.DONE if is_good else exit_codes.FAILED)
 
 
-def _read_record(runtime: Runtime, beside: Mapping[str, Path], key: str) -> bytes:
+def _read_beside(runtime: Runtime, beside: Mapping[str, Path], limit: int, key: str) -> bytes:
+    """Return a file that is submitted, or stored in the inbox, under this key.
+
+    Raises Refused OBJECT_MISSING, also if a producer may not read the inbox.
+    """
     if key in beside:
-        return read_file(beside[key], limit=records.MAX_BYTES)
-    return runtime.inbox.get(key, limit=records.MAX_BYTES).data
+        return read_file(beside[key], limit=limit)
+    with raising(Refused("OBJECT_MISSING", pointer=key), on=Misconfigured):
+        return runtime.inbox.get(key, limit=limit).data
 
 
 def _references(job: Job) -> set[str]:
-    """Return the keys of the recordings and consent records that the manifest names."""
+    """Return the keys of the recordings, consent records and lexicons that the manifest names."""
     voices = job.voices.values()
-    return {key for voice in voices for key in (*voice.recordings, voice.consent) if key}
+    keys = {key for voice in voices for key in (*voice.recordings, voice.consent) if key}
+    return keys | {item.lexicon for item in job.items if item.lexicon}
 
 
 def _store(keys: Mapping[Path, str], runtime: Runtime) -> Iterator[str]:
@@ -117,6 +129,8 @@ def _describe_missing(key: str, job: Job) -> str:
     """Say what happens if a file that the manifest names does not arrive."""
     if any(key == voice.consent for voice in job.voices.values()):
         then = "without this consent record its voice is refused. Submit it before the job begins."
+    elif any(key == item.lexicon for item in job.items):
+        then = "without this lexicon its items fail. Submit it before the job begins."
     elif job.wait_s:
         then = f"the job waits for this recording, up to {job.wait_s} s."
     else:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import cast, get_args
 
 from core.errors import Refused
 from core.settings import Engine
+from core.text import lexicon
+from core.text.annotated import to_written
+from core.text.markup import without_markup
 from core.text.segment import LANGUAGES, split_by_language
 from core.text.spoken import check_speakable
 from core.text.symbols import symbol_table
 from core.voice.gpt_sovits.frontend import Frontend
 from core.voice.gpt_sovits.text_features import Phrase, Span, original_text
 from core.voice.kokoro import text as kokoro
+from handlers.cli.files import read_file
 from handlers.cli.screen import CommandOutput
 
 
@@ -26,15 +31,27 @@ def choose_engine(name: str) -> Engine:
     return cast(Engine, name)
 
 
+def annotate(text: str, language: str, file: Path, voice: str, engine: Engine) -> str:
+    """Return a text with the readings of a lexicon.
+
+    Raises Refused LEXICON_INVALID, OBJECT_MISSING, OBJECT_TOO_LARGE.
+    """
+    found = lexicon.parse(read_file(file, limit=lexicon.MAX_BYTES), str(file))
+    main = _main_language(text) if language.startswith("auto") else language.removeprefix("all_")
+    spoken = kokoro.LANGUAGES if engine == "kokoro" else frozenset(LANGUAGES)
+    return found.annotate(without_markup(text), main, voice, spoken)
+
+
 def show_reading(
     text: str, language: str, cut: str = "sentence", engine: Engine = "gpt_sovits"
 ) -> CommandOutput:
     """Return the sentences as written, as spoken, and as phonemes, as the engine reads them.
 
-    Raises Refused LANGUAGE_UNSUPPORTED or VALUE_RANGE, Misconfigured MODEL_MISSING.
+    `text`: it may be annotated. Raises Refused LANGUAGE_UNSUPPORTED or VALUE_RANGE, Misconfigured
+    MODEL_MISSING.
     """
     if engine == "kokoro":
-        language = _main_language(text) if language == "auto" else language
+        language = _main_language(to_written(text)) if language == "auto" else language
         front_end: Frontend | kokoro.KokoroFrontend = kokoro.KokoroFrontend()
         sentences, lines = _read_with_kokoro(text, language)
     else:

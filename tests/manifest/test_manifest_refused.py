@@ -237,7 +237,6 @@ UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "no events": ({"notify": {"events": False}}, "/notify"),
     "an output prefix": ({"output": {"prefix": "book/"}}, "/output/prefix"),
     "markup": ({"markup": True}, "/markup"),
-    "a lexicon": ({"defaults": {"lexicon": "lex/cn.json"}}, "/defaults/lexicon"),
     "unnormalised text": ({"defaults": {"normalize_text": False}}, "/defaults/normalize_text"),
     "visible text": ({"label": {"visible_text": None}}, "/label/visible_text"),
     "the European profile": ({"label": {"profile": "cn+eu"}}, "/label/profile"),

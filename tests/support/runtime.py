@@ -25,6 +25,7 @@ from core.job.runtime import Finished, Runtime, Sharded
 from core.result.document import Result
 from core.settings import Settings
 from core.storage.local import LocalStore
+from core.text.annotated import to_written
 from core.trace import registry
 from core.trace.registry import Mark
 from core.voice import Match, SpeechChunk, Voice, Voiceprint
@@ -73,7 +74,7 @@ class BuzzVoice:
         for sentence in filter(None, text.split(". ")):
             time.sleep(self.seconds_each)
             sound = synthetic_speech(len(sentence) / 12 / speed, self.rate, seed)
-            yield SpeechChunk(sound, self.rate, sentence)
+            yield SpeechChunk(sound, self.rate, to_written(sentence))
 
 
 def synthetic_speech(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from core.job.erasure import erase_withdrawn
+from core.text import lexicon
 from handlers.cli.audit import AuditRequest, audit_results
 from handlers.cli.open_result import open_results
 from handlers.cli.schema import SCHEMAS
@@ -70,7 +71,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Documents:
     root = tmp_path_factory.mktemp("written")
     runtime, settings = local_runtime(root, shard_items=2), local_settings(root)
     put_job(runtime, name="cut", items=ITEMS)
-    subtitles: dict[str, Any] = {"defaults": {"subtitle": ["srt", "vtt"]}}
+    subtitles: dict[str, Any] = {"defaults": {"subtitle": ["srt", "vtt"], "lexicon": "lex.json"}}
+    entry = lexicon.Entry(term="words", language="en", as_="syllables")
+    runtime.inbox.put("lex.json", lexicon.dump([entry]))
     put_job(runtime, name="joined", items=ITEMS[2:], output={"concatenate": "book"}, **subtitles)
     put_job(runtime, name="dry", items=ITEMS[:2], mode="validate")
     put_job(runtime, name="refused", retry_of="0" * 32)
