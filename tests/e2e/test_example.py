@@ -77,10 +77,12 @@ def test_all_stages_but_speaking_and_enrolment_are_fast(spoken: Workspace) -> No
 
 
 @pytest.mark.parametrize("item", list(TEXTS))
-def test_a_recogniser_transcribes_what_was_written(opened_files: Path, item: str) -> None:
+def test_a_recogniser_transcribes_what_was_written(
+    opened_files: Path, recogniser: Recogniser, item: str
+) -> None:
     speech = decode_trusted((opened_files / f"{item}.wav").read_bytes())
     language = TEXTS[item].get("language", "en")
-    text = Recogniser.load().transcribe(speech, language)
+    text = recogniser.transcribe(speech, language)
     wanted = TEXTS[item]["text"]
     said, written = (as_sound(t, language) for t in (wanted, text))
     assert error_rate(said, written, language) <= (0.05 if language == "en" else 0.2), text

@@ -20,6 +20,12 @@ PREPARING = "core.speech.numba_cache"
 """Part of the command line of the process that imports librosa."""
 
 
+@pytest.fixture(autouse=True)
+def _without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests measure the same commands."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 def run(workspace: Workspace, *arguments: str) -> tuple[int, set[str]]:
     """Run a command; return its exit code and which of its processes had librosa."""
     process = workspace.start(*arguments)
@@ -30,7 +36,7 @@ def run(workspace: Workspace, *arguments: str) -> tuple[int, set[str]]:
                 found.add("the process that prepares recordings")
             elif LIBROSA in read(f"/proc/{pid}/maps"):
                 found.add("another process")
-        time.sleep(0.01)
+        time.sleep(0.05)  # importing librosa takes far longer
     process.communicate()
     return process.returncode, found
 

@@ -131,7 +131,7 @@ def test_a_listing_is_complete_despite(server: OssServer, kind: Kind) -> None:
     for key in keys:
         server.place("results", key, b"")
     server.inject(_fault(kind, "GET", after=1))
-    assert [info.key for info in oss_store(server, patience=3.0).list("k")] == keys
+    assert [info.key for info in oss_store(server, patience=1.5).list("k")] == keys
 
 
 def test_head_and_delete_are_retried(server: OssServer) -> None:

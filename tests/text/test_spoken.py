@@ -28,12 +28,14 @@ NO_WORD = "二頻検不押洋"
 """OpenJTalk reads each of these characters, but not all of them together."""
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_a_character_counts_if_and_only_if_it_is_read(name: str) -> None:
     assert [char for char in SOME if count(name, char) != read(name, char)] == []
 
 
+@pytest.mark.repeats
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_the_languages_that_count_are_those_in_which_a_text_is_read(name: str) -> None:
@@ -103,6 +105,7 @@ def test_units_are_words_numbers_and_characters() -> None:
     assert rows("カー 25", "ja") == [("ja", 5)]  # 二十五
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_counting_takes_linear_time(name: str) -> None:
     front_end, language = FRONT_ENDS[name]

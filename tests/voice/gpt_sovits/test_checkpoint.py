@@ -240,6 +240,7 @@ OPCODES = (b"t", b"u", b"s", b"e", b"a", b"Q", b"R", b"\x81", b"b", b"q\x09", b"
 
 
 @pytest.mark.slow
+@pytest.mark.repeats
 def test_every_opcode_refuses_operands_of_other_types_or_takes_them_as_they_are() -> None:
     """No pair of operands raises another error, hangs or crashes, whatever is on the stack."""
     for below, above in itertools.product(OPERANDS.values(), repeat=2):
