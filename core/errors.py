@@ -184,6 +184,7 @@ UNAVAILABLE: Mapping[str, str] = {
     "STORAGE_UNAVAILABLE": "The object store did not answer correctly.",
     "CREDENTIALS_EXPIRED": "The credentials have expired.",
     "KMS_UNAVAILABLE": "The key service (KMS) did not answer.",
+    "WEBHOOK_FAILED": "The web server of VOICEDROP_WEBHOOK did not accept an event.",
     "NO_SPACE": "The disk is full: make room on it.",
     "JOB_BUSY": "Another worker is running this job.",
     "LEASE_LOST": "Another worker took over this job.",

@@ -303,6 +303,22 @@ class Settings:
         "`platform`: callers of the HTTP interface send JSON Web Tokens that the platform has "
         "verified before; `sub` names the producer. `off`: they send `VOICEDROP_API_TOKENS`.",
     )
+    webhook: str = setting(
+        "",
+        "Address (`https://`) of a web server that is told about every finished job and trace "
+        "(docs/events.md). Empty: none.",
+    )
+    webhook_secret: str = setting(
+        "",
+        "Secret with which it verifies that: `whsec_` and 24 to 64 bytes in base64. Several with "
+        "commas between all sign.",
+        secret=True,
+    )
+    webhook_networks: str = setting(
+        "",
+        "Networks such as `10.0.0.0/8`, with spaces between, where that server may be although "
+        "they are not part of the Internet.",
+    )
     metrics: str = setting(
         "",
         "Address and port, such as `127.0.0.1:9464`, where Prometheus metrics are served without a "

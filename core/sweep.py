@@ -40,6 +40,7 @@ Kind = Literal[
     "fresh",  # a new manifest, whose notification may still arrive
     "waiting",  # for a file, until its deadline
     "unannounced",  # a result without event
+    "undelivered",  # an event that the operator's web server has not accepted
     "stale-work",  # shards of a job that has a result or cannot get one
     "stale-pending",  # the mark of a waiting job that does not wait any more
     "unerased",  # files that exist although a tombstone says that they were erased

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import tempfile
 from contextlib import suppress
 from functools import partial
@@ -12,8 +13,8 @@ from core import pipeline
 from core.audio.decoding import BYTES_LIMIT
 from core.batch import worker
 from core.documents import signed
-from core.errors import Refused
-from core.job import streamed
+from core.errors import Refused, Unavailable
+from core.job import commit, streamed
 from core.job.lease import Lease
 from core.job.runtime import Finished, Outcome, Runtime
 from core.job.streamed import Listener
@@ -25,10 +26,12 @@ from core.tlog.sequencer import Integrated
 from core.trace import registry, trace
 from core.trace.trace import Trace
 from events import outgoing
-from handlers import job_log
+from handlers import job_log, webhook
 
 logger = logging.getLogger("voicedrop.jobs")
 
+_JOB, _TRACE = "job-", "trace-"
+"""Beginnings of the names of deliveries, before the id of the job or trace."""
 EVENT_LIMIT = 1 << 20
 """Largest event that is read, in bytes. Event buses accept 64 KiB."""
 CLIP_LIMIT = 1 << 30
@@ -68,7 +71,7 @@ def announce(result: Result, runtime: Runtime) -> bool:
     Returns whether the event is new. Raises Unavailable.
     """
     key, event = event_key(result.job_id, result.finished), outgoing.job_event(result)
-    is_new = _put_event(key, event, runtime)
+    is_new = _put_event(key, event, runtime, f"{_JOB}{result.job_id}")
     if is_new:
         job_log.report(result)
     if result.parts:
@@ -79,23 +82,45 @@ def announce(result: Result, runtime: Runtime) -> bool:
 def is_announced(result: Result, runtime: Runtime) -> bool:
     """Return whether the event of a finished job is stored, with the content that it should have:
     another object at its key would keep consumers from hearing of the result."""
-    try:
-        key = event_key(result.job_id, result.finished)
-        stored = runtime.results.get(key, limit=EVENT_LIMIT).data
-    except Refused:
-        return False
-    return outgoing.is_same_event(stored, outgoing.job_event(result))
+    key = event_key(result.job_id, result.finished)
+    return _is_stored(key, outgoing.job_event(result), runtime)
 
 
-def _put_event(key: str, event: bytes, runtime: Runtime) -> bool:
-    """Write an event unless it is stored; return whether it was not."""
-    if runtime.results.put_once(key, event):
-        return True
+def _put_event(key: str, event: bytes, runtime: Runtime, delivery: str) -> bool:
+    """Write an event unless it is stored; return whether it was not. If there is a web server to be
+    told about it, queue the delivery of this name first, and then try it."""
+    if runtime.tell and not _is_stored(key, event, runtime):
+        webhook.enqueue(runtime.control, delivery)
+    is_new = runtime.results.put_once(key, event)
+    if not is_new and not _is_stored(key, event, runtime):
+        runtime.results.put(key, event)
+        is_new = True
+    if is_new and runtime.tell:
+        extra = {"delivery": delivery}
+        try:
+            logger.info("webhook", extra=extra | {"outcome": runtime.tell(delivery, event)})
+        except Unavailable as exc:
+            logger.warning("webhook", extra=extra | {"outcome": exc.message})
+    return is_new
+
+
+def _is_stored(key: str, event: bytes, runtime: Runtime) -> bool:
     with suppress(Refused):
-        if outgoing.is_same_event(runtime.results.get(key, limit=EVENT_LIMIT).data, event):
-            return False
-    runtime.results.put(key, event)
-    return True
+        return outgoing.is_same_event(runtime.results.get(key, limit=EVENT_LIMIT).data, event)
+    return False
+
+
+def read_event(delivery: str, runtime: Runtime) -> bytes | None:
+    """Derive the event of a queued delivery from its signed document; None if there is no such
+    document. Raises Refused SIGNATURE_INVALID, and what `Store.get` raises."""
+    kind, _, name = delivery.partition("-")
+    if not re.fullmatch("[0-9a-f]{32}", name):
+        return None
+    if f"{kind}-" == _JOB:
+        result = commit.read_result(name, runtime)
+        return outgoing.job_event(result) if result else None
+    data = _stored_report(name, runtime)
+    return _trace_event(data, runtime)[1] if data else None
 
 
 def trace_clip(key: str, runtime: Runtime) -> Trace:
@@ -110,7 +135,14 @@ def trace_clip(key: str, runtime: Runtime) -> Trace:
     clip = runtime.inbox.get(key, limit=CLIP_LIMIT).data
     trace_id = trace.id_of_clip(hashlib.sha256(clip).hexdigest())
     data = _stored_report(trace_id, runtime) or _search_clip(key, clip, runtime)
-    report, report_key = signed.read(data, Trace, runtime.keys.verifying), trace_key(trace_id)
+    report, event = _trace_event(data, runtime)
+    _put_event(event_key(trace_id, report.finished), event, runtime, f"{_TRACE}{trace_id}")
+    return report
+
+
+def _trace_event(data: bytes, runtime: Runtime) -> tuple[Trace, bytes]:
+    """Return the report that these bytes are, and its event."""
+    report = signed.read(data, Trace, runtime.keys.verifying)
     event = outgoing.trace_event(
         data,
         bucket=runtime.inbox.name,
@@ -118,14 +150,13 @@ def trace_clip(key: str, runtime: Runtime) -> Trace:
         time=report.finished,
         data=outgoing.TraceData(
             trace_id=report.trace_id,
-            report_key=report_key,
+            report_key=trace_key(report.trace_id),
             marked=report.marked,
             complete=report.complete,
             jobs=sorted({finding.job for finding in report.findings if finding.job}),
         ),
     )
-    _put_event(event_key(report.trace_id, report.finished), event, runtime)
-    return report
+    return report, event
 
 
 def _stored_report(trace_id: str, runtime: Runtime) -> bytes:

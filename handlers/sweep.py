@@ -24,6 +24,7 @@ from core.storage.object_keys import (
     MANIFESTS,
     SEALED_SUFFIX,
     VOICES,
+    WEBHOOKS,
     WITHDRAWN,
     result_key,
     tombstones_prefix,
@@ -33,7 +34,8 @@ from core.storage.object_keys import (
 from core.storage.port import Info
 from core.sweep import SweepFinding
 from events.incoming import object_kind
-from handlers.jobs import announce, carry_out, carry_out_shard, is_announced
+from handlers import webhook
+from handlers.jobs import announce, carry_out, carry_out_shard, is_announced, read_event
 
 GRACE_SECONDS = 60.0
 """Seconds in which the notification of a new manifest may still arrive."""
@@ -128,6 +130,10 @@ class _Sweeper:
             self._try(finding, self._announce_result, job_id, infos)
         if self._misplaced:  # known only now, and rare: therefore manifests are read again
             self._finish_manifests(self._finish_misplaced)
+        if self._runtime.tell:
+            for delivery in webhook.list_queued(self._runtime.control):
+                finding = SweepFinding(kind="undelivered", keys=[f"{WEBHOOKS}{delivery}"])
+                self._try(finding, self._deliver, finding, delivery)
         for finding in sweep.find_stale_marks(self._runtime):
             self._try(finding, self._remove_mark, finding)
         self._report_protections()
@@ -256,6 +262,13 @@ class _Sweeper:
             detail="The result was stored, its event was not.",
         )
         self._add(finding, action="event written" if is_new else "another worker wrote the event")
+
+    def _deliver(self, finding: SweepFinding, delivery: str) -> None:
+        event = read_event(delivery, self._runtime)
+        if event is None or self._runtime.tell is None:
+            self._remove_mark(finding)
+        elif outcome := self._runtime.tell(delivery, event):
+            self._add(finding, action=outcome)
 
     def _notice_withdrawals(self, revoked: set[str]) -> None:
         """Withdraw what nobody has noticed. `revoked`: the keys of the objects that withdraw."""

@@ -294,7 +294,22 @@ def create_runtime(
         hear_statement=create_statement_transcriber(settings),
         transcribe=create_transcriber(settings),
         observe=observe or _log_step,
+        tell=_open_webhook(settings, credentials, learn),
     )
+
+
+def _open_webhook(
+    settings: Settings, credentials: Callable[[], Credentials], learn: Callable[[str], None]
+) -> Callable[[str, bytes], str] | None:
+    if not settings.webhook:
+        return None
+    from handlers import webhook
+
+    reader = secret_reader(settings, credentials, learn)
+    secrets = reader.reveal("VOICEDROP_WEBHOOK_SECRET", settings.webhook_secret)
+    receiver = webhook.open_webhook(settings.webhook, secrets, settings.webhook_networks)
+    control = open_store(settings.control, settings, credentials)
+    return partial(webhook.deliver, control, receiver)
 
 
 def require_sandbox(settings: Settings) -> None:

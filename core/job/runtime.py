@@ -105,6 +105,9 @@ class Runtime:
     transcribe: Transcribe | None = None
     """Speech recogniser that compares recordings with their transcripts; None: not compared."""
     observe: Observer = field(default=lambda step: None)
+    tell: Callable[[str, bytes], str] | None = None
+    """Try to tell the operator's web server about an event (`handlers.webhook.deliver`), given the
+    name of the queued delivery and the event; None: there is no such server."""
 
     @property
     def voice(self) -> Voice:

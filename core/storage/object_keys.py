@@ -14,6 +14,8 @@
     control  lease/, pending/, dead/, quota/, voices/, work/, log/leaves/, log/refused/
              rates/<engine>.json               how fast an engine works (core/job/rates.py)
              protected/<sha256>.json           protected voices (core/consent/protection.py)
+             webhooks/<name>                   events of which a web server is to be told
+                                               (handlers/webhook.py)
 
 Manifests may name any other key of the inbox (core/manifest/reference_key.py).
 """
@@ -72,6 +74,7 @@ SPOKEN = "speech/"
 UNBOUND_VOICEPRINTS = "voiceprints/"
 LOG_REFUSED = "log/refused/"
 PROTECTED = "protected/"
+WEBHOOKS = "webhooks/"
 _OUTPUT = re.compile(rf"{OUTPUTS}([^/]+)/(.+)\.[^./]+{re.escape(SEALED_SUFFIX)}")
 _SPOKEN = re.compile(rf"{VOICES}[^/]+/{SPOKEN}")
 _SHARD = re.compile(r"work/([0-9a-f]{32})/([0-9]{5})\.jsonl")

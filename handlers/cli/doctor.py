@@ -71,6 +71,8 @@ def _checks(environ: Mapping[str, str]) -> Iterator[DoctorCheck]:
     reader = wiring.secret_reader(settings, credentials)
     if settings.redis:
         yield _attempt("redis", partial(_describe_tokens, settings, reader))
+    if settings.webhook:
+        yield _attempt("webhook", partial(_describe_webhook, settings, reader))
     yield _attempt(
         "keys", lambda: _describe_keys(wiring.load_keyring(settings, credentials), settings)
     )
@@ -115,6 +117,18 @@ def _describe_prices(text: str) -> str:
         return "none"
     hour, call = (table.cost(seconds, calls) for seconds, calls in ((3600, 0), (0, 1)))
     return f"an hour {describe_cost(hour)}, a call {describe_cost(call)}"
+
+
+def _describe_webhook(settings: Settings, reader: SecretReader) -> str:
+    """Nothing is sent: the server would have to tell a trial from an event."""
+    from handlers import webhook
+
+    variable = "VOICEDROP_WEBHOOK_SECRET"
+    secrets = reader.reveal(variable, settings.webhook_secret)
+    receiver = webhook.open_webhook(settings.webhook, secrets, settings.webhook_networks)
+    address = receiver.find_address()
+    source = describe_sources(variable, settings.webhook_secret)
+    return f"{receiver.place} ({address}); secret: {source}"
 
 
 def _describe_caches(settings: Settings, reader: SecretReader) -> str:

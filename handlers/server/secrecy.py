@@ -28,7 +28,9 @@ MIN_LENGTH = 8
 """Shorter values are not masked, because they are part of many words."""
 MAX_CREDENTIALS = 64
 """Number of the latest credentials that are masked. The platform often issues new ones."""
-NAMES = re.compile(r"_(KEK|SIGNING_KEY|WATERMARK_KEY|REDIS|ACCESS_KEY_ID|ACCESS_KEY_SECRET|TOKEN)$")
+NAMES = re.compile(
+    r"_(KEK|SIGNING_KEY|WATERMARK_KEY|REDIS|WEBHOOK_SECRET|ACCESS_KEY_ID|ACCESS_KEY_SECRET|TOKEN)$"
+)
 """Names of variables whose values are secret."""
 PR_SET_DUMPABLE = 4
 
