@@ -219,7 +219,7 @@ NOTICES: Mapping[str, str] = {
     "LABEL_INCOMPLETE": "No provider code is configured, so the AIGC label in the file has none.",
     "CHAPTERS_NOT_JOINED": "Items name chapters but were not joined: output.concatenate is none.",
     "OUTPUT_REMOVED": "Consent ended before the job was finished: the file was deleted.",
-    "STREAM_CANCELLED": "The listener left before the end: the file is what was sent until then.",
+    "STREAM_SHORTENED": "The listener left before the end: the file is what was sent until then.",
     "ENGINE_CHANGED": "Items of this job were made by different engine versions.",
 }
 

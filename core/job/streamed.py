@@ -329,7 +329,7 @@ class _Stream:
             raise item.unreadable_mark(found, audio.seconds, wanted)
         if not self._sent.complete:
             wanted = msgspec.structs.replace(wanted, subtitle=())
-            left_out = [*left_out, Notice("STREAM_CANCELLED")]
+            left_out = [*left_out, Notice("STREAM_SHORTENED")]
         made = MarkedSpeech(
             seconds=audio.seconds,
             encoded=encoded,

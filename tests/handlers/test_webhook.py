@@ -23,8 +23,8 @@ from handlers import webhook
 from handlers.jobs import announce, carry_out, trace_clip
 from handlers.sweep import run_sweep
 from handlers.webhook import Webhook, open_webhook
-from tests.support.results import FULL, JOB
 from tests.support.kms_server import serving_tls, write_certificate
+from tests.support.results import FULL, JOB
 from tests.support.runtime import local_runtime
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -155,7 +155,7 @@ def test_what_was_sent_of_a_cancelled_stream_is_traced(tmp_path: Path) -> None:
     runtime, hearer = local_runtime(tmp_path), Hearer(leaves_after=3)
     result = speak(runtime, hearer)
     item, heard = result.items[0], present(hearer.heard)
-    assert [notice.code for notice in item.notices] == ["STREAM_CANCELLED"]
+    assert [notice.code for notice in item.notices] == ["STREAM_SHORTENED"]
     assert (item.status, present(item.streamed).complete, item.asked) == ("succeeded", False, "")
     assert 3 <= heard.seconds < 3.5
     assert f"{present(read(hearer, runtime)):08x}" == present(item.watermark).payload
