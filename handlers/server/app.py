@@ -41,6 +41,7 @@ from handlers.server.tokens import Tokens, create_tokens
 if TYPE_CHECKING:
     import uvicorn
 
+    from core.settings import Settings
     from core.storage.oss import Credentials
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -108,13 +109,13 @@ class Endpoints:
 
 def create_app(
     worker: Worker,
-    tokens: Tokens,
+    open_tokens: Callable[[Credentials | None], Tokens],
     mask: Mask,
     *,
     drain_seconds: float = DRAIN_SECONDS,
     retry_pause: float = 0.0,
 ) -> Starlette:
-    instance = Instance(worker, tokens, drain_seconds)
+    instance = Instance(worker, open_tokens, drain_seconds)
     endpoints = Endpoints(instance, mask, retry_pause)
 
     @asynccontextmanager
@@ -259,7 +260,6 @@ def serve(worker_from: WorkerFrom, environ: Mapping[str, str]) -> int:
 
     from core.settings import SETTINGS, Settings
     from handlers import metrics
-    from handlers.wiring import CurrentCredentials, secret_reader
 
     disable_core_dumps()
     mask = Mask(find_secrets(environ, SETTINGS["keys"].read(environ)))
@@ -267,16 +267,39 @@ def serve(worker_from: WorkerFrom, environ: Mapping[str, str]) -> int:
     try:
         port = _port(environ)
         settings = Settings.from_environ(environ)
-        reader = secret_reader(settings, CurrentCredentials(environ), mask.add_secret)
-        tokens = create_tokens(settings, reader.reveal("VOICEDROP_REDIS", settings.redis))
+        open_tokens = _token_opener(settings, environ, mask)
         worker = worker_from(environ, mask.add_secret)
         metrics.start(settings.metrics)
     except JobError as error:
         log.critical("cannot start", extra={"code": error.code, "error": error.message})
         return 1
-    app = create_app(worker, tokens, mask, retry_pause=RETRY_PAUSE_SECONDS)
+    app = create_app(worker, open_tokens, mask, retry_pause=RETRY_PAUSE_SECONDS)
     uvicorn.Server(server_config(app, port)).run()
     return 0
+
+
+def _token_opener(
+    settings: Settings, environ: Mapping[str, str], mask: Mask
+) -> Callable[[Credentials | None], Tokens]:
+    """Return what opens the tokens, with the credentials of the function's role if the setting only
+    says where the URL of the Redis is. Raises Misconfigured SETTING_INVALID for another setting."""
+    from handlers.secret_settings import is_reference
+    from handlers.wiring import CurrentCredentials, secret_reader
+
+    if not settings.redis or not is_reference(settings.redis):
+        tokens = create_tokens(settings, settings.redis)
+        return lambda _: tokens
+    current = CurrentCredentials(environ)
+    reader = secret_reader(settings, current, mask.add_secret)
+
+    def open_tokens(given: Credentials | None) -> Tokens:
+        current.replace(given)
+        try:
+            return create_tokens(settings, reader.reveal("VOICEDROP_REDIS", settings.redis))
+        finally:
+            current.replace(None)  # a frozen instance must not keep them
+
+    return open_tokens
 
 
 def _port(environ: Mapping[str, str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,17 +37,27 @@ class Worker(Protocol):
 
 class Instance:
     """A container that runs one job at a time and waits for it before it stops. A notification
-    without a token is refused, so that the platform delivers it elsewhere, or later."""
+    without a token is refused, so that the platform delivers it elsewhere, or later.
 
-    def __init__(self, worker: Worker, tokens: Tokens, drain_seconds: float) -> None:
+    `open_tokens` is called until it succeeds once, with the credentials of a call: where the tokens
+    are may be a secret that only the function's role can read."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        open_tokens: Callable[[Credentials | None], Tokens],
+        drain_seconds: float,
+    ) -> None:
         self.ready = self._stopping = self._closed = False
-        self._worker, self._tokens, self._drain_seconds = worker, tokens, drain_seconds
-        self._lifecycle = anyio.Lock()
+        self._worker, self._open_tokens, self._drain_seconds = worker, open_tokens, drain_seconds
+        self._tokens: Tokens | None = None
+        self._lifecycle, self._opening = anyio.Lock(), anyio.Lock()
         self._slot = anyio.Semaphore(1)
 
     async def warm(self, credentials: Credentials | None) -> None:
         async with self._lifecycle:
             if not self.ready:
+                await self._shared_tokens(credentials)
                 await to_thread.run_sync(self._worker.warm, credentials)
                 self.ready, self._closed = True, False
 
@@ -57,7 +67,7 @@ class Instance:
         await self.warm(credentials)
 
     async def work(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
-        async with self._token(), self._slot:
+        async with self._token(credentials), self._slot:
             if self._stopping:
                 raise Unavailable(
                     "JOB_BUSY",
@@ -68,17 +78,24 @@ class Instance:
                 self._worker.handle, body, credentials, request_id, abandon_on_cancel=True
             )
 
+    async def _shared_tokens(self, credentials: Credentials | None) -> Tokens:
+        async with self._opening:
+            if self._tokens is None:
+                self._tokens = await to_thread.run_sync(self._open_tokens, credentials)
+            return self._tokens
+
     @asynccontextmanager
-    async def _token(self) -> AsyncIterator[None]:
+    async def _token(self, credentials: Credentials | None) -> AsyncIterator[None]:
         """Hold a token. Raises Unavailable OVERLOADED if none is free."""
-        token = await to_thread.run_sync(self._tokens.acquire)
+        tokens = await self._shared_tokens(credentials)
+        token = await to_thread.run_sync(tokens.acquire)
         if token is None:
             raise Unavailable("OVERLOADED")
         try:
             yield
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self._tokens.release, token)
+                await to_thread.run_sync(tokens.release, token)
 
     async def drain(self) -> None:
         """Wait for the running job, for at most the drain time."""

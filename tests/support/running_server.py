@@ -111,9 +111,10 @@ def running_server(
     drain_seconds: float = 5.0,
     retry_pause: float = 0.0,
 ) -> Iterator[Client]:
+    counted = tokens or ProcessTokens(50)
     app = create_app(
         worker,
-        tokens or ProcessTokens(50),
+        lambda _: counted,
         Mask(),
         drain_seconds=drain_seconds,
         retry_pause=retry_pause,

@@ -463,7 +463,7 @@ def test_answers_carry_no_header_that_the_platform_forbids(client: Client, path:
 
 
 def test_connections_are_kept_for_fifteen_minutes() -> None:
-    config = server_config(create_app(ScriptedWorker(), ProcessTokens(50), Mask()), 9000)
+    config = server_config(create_app(ScriptedWorker(), lambda _: ProcessTokens(50), Mask()), 9000)
     assert config.timeout_keep_alive == 900
     assert (config.host, config.port) == ("0.0.0.0", 9000)  # noqa: S104
     assert config.workers == 1

@@ -83,11 +83,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     with bucket_server() as server:
         for name in ("sign-001.pem", "watermark-001.key"):
             server.place("control", f"keys/{name}", (folder / "keys" / name).read_bytes())
+        server.place("control", "keys/redis", redis.encode())
         given = key_settings | {
             "VOICEDROP_SIGNING_KEY": "control:keys/sign-001.pem",
             "VOICEDROP_WATERMARK_KEY": "control:keys/watermark-001.key",
         }
-        environ = server_environ(server, VOICEDROP_REDIS=redis, TEST_SECRET_A=NEVER, **given)
+        given["VOICEDROP_REDIS"] = "control:keys/redis"
+        environ = server_environ(server, TEST_SECRET_A=NEVER, **given)
         with container(environ | {"FC_TOKEN": NEVER}, log) as client:
 
             def invoke(key: str, **headers: str) -> None:
