@@ -50,11 +50,11 @@ COPY core source/core
 COPY events source/events
 COPY handlers source/handlers
 COPY watermark source/watermark
-# Install the command `voicedrop`. Put the default voice into the image; this fails if it is not the
+# Install the command `voicedrop`, and remove what installs. Put the default voice into the image; this fails if it is not the
 # pinned version. Put in what numba compiles for librosa, for any processor: it would take each new
 # instance eight seconds. The cache is readable only by its owner, but the server runs as another user.
 RUN pip install --no-index --no-deps --no-build-isolation ./source \
-    && pip uninstall --yes setuptools \
+    && pip uninstall --yes pip setuptools \
     && cp source/LICENSE source/NOTICE . \
     && python -c "from pathlib import Path; from core.voice.kokoro import KokoroVoice; KokoroVoice.load(Path('cache'))" \
     && python -c "from core.speech.preparation import warm_up; warm_up()" \
@@ -73,7 +73,7 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 # numba uses only a cache that it could write to.
 COPY --from=build --chown=10001:10001 /app/cache/numba /app/cache/numba
-# Nothing but that and /tmp is writable to this user.
+# Nothing else is writable to this user, but what is to everybody: /tmp, /var/tmp.
 ENV PATH=/opt/venv/bin:/opt/ffmpeg/bin:$PATH \
     NUMBA_CACHE_DIR=/app/cache/numba \
     NUMBA_CPU_NAME=generic \

@@ -1,5 +1,7 @@
 """Write the lock: `python -m scripts.lock [--upgrade]`, with the extra `upgrade` installed.
 
+`--wheels-for aarch64-manylinux_2_39` lists the packages that have no wheel for another machine.
+
 The lock is the folder `requirements/`: files in pip's format, with the hash of every file of every
 package, for Python 3.11 to 3.13 on any platform. `run.txt` has the packages that voicedrop always
 needs, `build.txt` those that build source packages (`build-X.txt`: those of extra X). Each extra of
@@ -178,6 +180,27 @@ def _megabytes(folder: Path) -> int:
     return math.ceil(sum(path.lstat().st_blocks for path in folder.rglob("*")) * 512 / 1e6)
 
 
+def list_without_wheel(platform: str, python: str) -> dict[str, list[str]]:
+    """Return file of the lock -> its own packages for which the package index has no wheel for
+    `platform`, a name that uv knows, such as aarch64-manylinux_2_39."""
+    tool = [f"{sysconfig.get_path('scripts')}/uv", "pip", "install", "--quiet", "--dry-run"]
+    tool += ["--no-deps", "--only-binary", ":all:", "--python-platform", platform]
+    machine = {"platform_machine": platform.partition("-")[0], "sys_platform": "linux"}
+    machine |= {"python_version": python, "python_full_version": f"{python}.0"}
+    missing: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        tool += ["--python-version", python, "--target", folder]
+        for path in sorted(FOLDER.glob("*.txt")):
+            pins = parse(path.read_text(encoding="utf-8")).pins
+            packages = [f"{pin.name}=={pin.version}" for pin in pins if pin.is_needed(machine)]
+            missing[path.stem] = [
+                package
+                for package in packages
+                if subprocess.run([*tool, package], capture_output=True).returncode
+            ]
+    return missing
+
+
 def describe_changes(before: Path, after: Path = FOLDER) -> str:
     """Return the packages whose version differs between two folders of a lock, one per line."""
     old, new = (
@@ -195,11 +218,18 @@ def main() -> int:
     )
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
     parser.add_argument("--changes-since", type=Path, metavar="FOLDER", help="only compare")
+    parser.add_argument(
+        "--wheels-for", metavar="PLATFORM", help="only list what has no wheel for PLATFORM"
+    )
     options = parser.parse_args()
     if options.changes_since:
         if not any(options.changes_since.glob("*.txt")):
             parser.error(f"{options.changes_since} is not a folder with a lock")
         sys.stdout.write(describe_changes(options.changes_since))
+        return 0
+    if options.wheels_for:
+        for name, missing in list_without_wheel(options.wheels_for, "3.12").items():
+            sys.stdout.write(f"{name}: {', '.join(missing) or 'complete'}\n")
         return 0
     FOLDER.mkdir(exist_ok=True)
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

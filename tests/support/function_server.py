@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -23,19 +24,32 @@ HEADERS = {
 }
 
 
-class FunctionServer:
-    """A running container."""
+COMMAND = ("python", "-m", "handlers.server")
 
-    def __init__(self, environ: dict[str, str], log: Path) -> None:
+
+class FunctionServer:
+    """A running container. `start` returns the command that runs another one in an environment;
+    by default, that of the image is run by this Python."""
+
+    def __init__(
+        self,
+        environ: dict[str, str],
+        log: Path,
+        start: Callable[[Mapping[str, str]], Sequence[str]] = lambda _: (
+            sys.executable,
+            *COMMAND[1:],
+        ),
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.folder = log.parent
         self._log = log.open("wb")
+        environ = environ | {"FC_SERVER_PORT": str(self.port)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "handlers.server"],
+            start(environ),
             cwd=ROOT,
-            env=environ | {"FC_SERVER_PORT": str(self.port), "PATH": os.environ["PATH"]},
+            env=environ | {"PATH": os.environ["PATH"]},
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
