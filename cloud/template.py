@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 
 from cloud.machines import CARDS, find_size_fault
-from core.settings import SETTINGS
+from core.settings import SETTINGS, Settings
 from handlers.secret_settings import is_reference
 from handlers.server.secrecy import NAMES
 
@@ -202,8 +202,9 @@ def _check_container(props: Mapping[str, Any]) -> Iterator[str]:
         yield "customContainerConfig/image: must be in ACR, with a tag other than latest"
     if container.get("healthCheckConfig") and "initializer" not in hooks:
         yield "healthCheckConfig: needs an initializer, or the first check fails"
-    if props.get("instanceConcurrency") != 1:
-        yield "instanceConcurrency: must be 1, the server runs one job at a time"
+    calls = str(props.get("environmentVariables", {}).get("VOICEDROP_CALLS") or Settings().calls)
+    if str(props.get("instanceConcurrency")) != calls:
+        yield f"instanceConcurrency: must be {calls}, as VOICEDROP_CALLS, or calls wait"
     if props.get("logConfig", {}).get("logBeginRule") != "None":
         yield "logConfig/logBeginRule: must be None, or JSON lines are joined into one entry"
 

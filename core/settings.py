@@ -252,6 +252,13 @@ class Settings:
         low=1,
         high=86_400,
     )
+    calls: int = setting(
+        4,
+        "Notifications that an instance of the function carries out at once; more wait. The same "
+        "number as `instanceConcurrency` in s.yaml. Their items share the lanes.",
+        low=1,
+        high=200,
+    )
     tokens: int = setting(
         50, "Notifications in progress at once, per process or per Redis.", low=1, high=10_000
     )

@@ -88,7 +88,8 @@ def _carry_out(task: Task, runtime: Runtime) -> dict[str, Any]:
         return {"withdrawal": key, "recordings": runtime.consents.withdraw_marked(key)}
     runtime = replace(runtime, quota=replace(runtime.quota, principal=task.principal))
     if task.kind == "clip":
-        return summarise_trace(jobs.trace_clip(key, runtime))
+        with runtime.concurrency.tracing:
+            return summarise_trace(jobs.trace_clip(key, runtime))
     return summarise_outcome(jobs.carry_out(key, runtime))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,19 +37,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("voicedrop.steps")
 
 
+_of_this_call: ContextVar[Credentials | None] = ContextVar("credentials", default=None)
+
+
 class CurrentCredentials:
-    """Returns the credentials of the current call, or else those of the environment."""
+    """Returns the credentials of the current call, or else those of the environment.
+
+    Those of a call belong to its context, which the threads that work for it get as a copy: calls
+    that are carried out at once do not see each other's, and nothing keeps them after the call.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._current: Credentials | None = None
 
-    def replace(self, credentials: Credentials | None) -> None:
-        self._current = credentials
+    @contextmanager
+    def of_call(self, credentials: Credentials | None) -> Iterator[None]:
+        """Use these credentials in the block. None: those of the environment."""
+        token = _of_this_call.set(credentials)
+        try:
+            yield
+        finally:
+            _of_this_call.reset(token)
 
     def __call__(self) -> Credentials:
         """Raises Misconfigured SETTING_INVALID if there are none."""
-        return self._current or self._from_environ()
+        return _of_this_call.get() or self._from_environ()
 
     def _from_environ(self) -> Credentials:
         from core.storage.oss import Credentials

@@ -1,4 +1,4 @@
-"""The worker of the container server: one voice engine for its life, new credentials each call."""
+"""The worker of the container server: one voice engine for its life, credentials for a call."""
 
 from __future__ import annotations
 
@@ -35,11 +35,8 @@ class Worker:
         """Load keys and models. The buckets are checked with the first notification."""
         with self._lock:
             if self._runtime is None:
-                self._credentials.replace(credentials)
-                try:
+                with self._credentials.of_call(credentials):
                     self._runtime = self._load()
-                finally:
-                    self._credentials.replace(None)
             return self._runtime
 
     def _load(self) -> Runtime:
@@ -54,15 +51,12 @@ class Worker:
     def handle(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
         """Carry out one notification; return a JSON summary. Raises JobError."""
         runtime = self._runtime or self.warm(credentials)
-        self._credentials.replace(credentials)
-        try:
+        # Between calls the platform freezes the instance: it must not keep credentials then.
+        with self._credentials.of_call(credentials):
             if not self._is_checked:
                 wiring.check_stores(runtime)
                 self._is_checked = True
             return json.dumps({"request": request_id, **oss.handle(body, runtime)}).encode()
-        finally:
-            # Between calls the platform freezes the instance: it must not keep credentials then.
-            self._credentials.replace(None)
 
     def close(self) -> None:
         """Drop the models. The lease of a job that is still running expires by itself."""

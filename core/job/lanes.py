@@ -113,6 +113,8 @@ class Concurrency:
     def __init__(self) -> None:
         self.jobs = Lanes()
         self.places = Places()
+        self.tracing = threading.Lock()
+        """Held while a clip is traced, because a long one takes much memory."""
         self._learning = threading.Lock()
 
     @contextmanager

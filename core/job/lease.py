@@ -20,6 +20,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Literal
 
@@ -86,7 +88,9 @@ class Lease:
         self._stop = threading.Event()
         self._lost: Unavailable | None = None
         name = f"lease {self._key}"
-        self._thread = threading.Thread(target=self._renew_until_stopped, name=name, daemon=True)
+        # With the context of the call, to which its credentials belong.
+        renew = partial(copy_context().run, self._renew_until_stopped)
+        self._thread = threading.Thread(target=renew, name=name, daemon=True)
 
     @property
     def attempt(self) -> int:

@@ -2,8 +2,8 @@
 
     POST /invoke      carry out a notification: 200 when done, 404 to have it delivered again
     POST /initialize  load the models; does nothing if they are loaded
-    GET  /pre-stop    accept no more work, wait for the running job, drop the models
-    GET  /pre-freeze  wait for the running job
+    GET  /pre-stop    accept no more work, wait for the calls in progress, drop the models
+    GET  /pre-freeze  wait for the calls in progress
     GET  /healthz     200 when ready for work, 503 when not
     GET  /            name and version; the HTTP trigger reaches only this and /healthz
 
@@ -114,8 +114,10 @@ def create_app(
     *,
     drain_seconds: float = DRAIN_SECONDS,
     retry_pause: float = 0.0,
+    at_once: int = 1,
 ) -> Starlette:
-    instance = Instance(worker, open_tokens, drain_seconds)
+    """`at_once`: how many calls are carried out at once; more wait."""
+    instance = Instance(worker, open_tokens, drain_seconds, at_once)
     endpoints = Endpoints(instance, mask, retry_pause)
 
     @asynccontextmanager
@@ -273,7 +275,8 @@ def serve(worker_from: WorkerFrom, environ: Mapping[str, str]) -> int:
     except JobError as error:
         log.critical("cannot start", extra={"code": error.code, "error": error.message})
         return 1
-    app = create_app(worker, open_tokens, mask, retry_pause=RETRY_PAUSE_SECONDS)
+    pause, at_once = RETRY_PAUSE_SECONDS, settings.calls
+    app = create_app(worker, open_tokens, mask, retry_pause=pause, at_once=at_once)
     uvicorn.Server(server_config(app, port)).run()
     return 0
 
@@ -293,11 +296,8 @@ def _token_opener(
     reader = secret_reader(settings, current, mask.add_secret)
 
     def open_tokens(given: Credentials | None) -> Tokens:
-        current.replace(given)
-        try:
+        with current.of_call(given):
             return create_tokens(settings, reader.reveal("VOICEDROP_REDIS", settings.redis))
-        finally:
-            current.replace(None)  # a frozen instance must not keep them
 
     return open_tokens
 

@@ -1,9 +1,9 @@
-"""The life of a container, independent of HTTP: load models, run jobs one at a time, stop."""
+"""The life of a container, independent of HTTP: load models, carry out calls, stop."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -19,7 +19,7 @@ DRAIN_SECONDS = 25.0  # less than the pre-stop time-out in s.yaml
 
 
 class Worker(Protocol):
-    """Carries out notifications. `handle` is called from a thread, one call at a time."""
+    """Carries out notifications. `handle` is called from threads, several at once."""
 
     def warm(self, credentials: Credentials | None) -> object:
         """Load keys and models. Called again after `close` if the instance is resumed. Raises
@@ -36,8 +36,8 @@ class Worker(Protocol):
 
 
 class Instance:
-    """A container that runs one job at a time and waits for it before it stops. A notification
-    without a token is refused, so that the platform delivers it elsewhere, or later.
+    """A container that carries out some calls at once and waits for them before it stops. A
+    notification without a token is refused, so that the platform delivers it elsewhere, or later.
 
     `open_tokens` is called until it succeeds once, with the credentials of a call: where the tokens
     are may be a secret that only the function's role can read."""
@@ -47,12 +47,13 @@ class Instance:
         worker: Worker,
         open_tokens: Callable[[Credentials | None], Tokens],
         drain_seconds: float,
+        at_once: int = 1,
     ) -> None:
         self.ready = self._stopping = self._closed = False
         self._worker, self._open_tokens, self._drain_seconds = worker, open_tokens, drain_seconds
         self._tokens: Tokens | None = None
-        self._lifecycle, self._opening = anyio.Lock(), anyio.Lock()
-        self._slot = anyio.Semaphore(1)
+        self._lifecycle, self._opening, self._draining = anyio.Lock(), anyio.Lock(), anyio.Lock()
+        self._slots, self._at_once = anyio.Semaphore(at_once), at_once
 
     async def warm(self, credentials: Credentials | None) -> None:
         async with self._lifecycle:
@@ -67,7 +68,7 @@ class Instance:
         await self.warm(credentials)
 
     async def work(self, body: bytes, credentials: Credentials | None, request_id: str) -> bytes:
-        async with self._token(credentials), self._slot:
+        async with self._token(credentials), self._slots:
             if self._stopping:
                 raise Unavailable(
                     "JOB_BUSY",
@@ -98,10 +99,11 @@ class Instance:
                 await to_thread.run_sync(tokens.release, token)
 
     async def drain(self) -> None:
-        """Wait for the running job, for at most the drain time."""
+        """Wait for the calls in progress, for at most the drain time."""
         with anyio.move_on_after(self._drain_seconds):
-            async with self._slot:
-                pass
+            async with self._draining, AsyncExitStack() as taken:
+                for _ in range(self._at_once):
+                    await taken.enter_async_context(self._slots)
 
     async def stop(self) -> None:
         self._stopping = True

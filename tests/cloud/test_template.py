@@ -160,7 +160,7 @@ FAULTS = [
     (f"{P}/instanceLifecycleConfig/initializer", None, "needs an initializer"),
     (f"{P}/instanceLifecycleConfig/preStop/timeout", None, "preStop/timeout: must be 4 to 300"),
     (f"{P}/instanceLifecycleConfig/preStop/command", ["x"], "either handler or command"),
-    (f"{P}/instanceConcurrency", 20, "instanceConcurrency: must be 1"),
+    (f"{P}/instanceConcurrency", 20, "instanceConcurrency: must be 4"),
     (f"{P}/logConfig/logBeginRule", "DefaultRegex", "logConfig/logBeginRule"),
     # the receiver of alarms
     (f"{A}/concurrencyConfig/reservedConcurrency", 2, "must be 1, or two actions overlap"),

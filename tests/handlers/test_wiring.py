@@ -32,9 +32,8 @@ from tests.support.runtime import local_runtime, local_settings, put_job
 def test_credentials_of_the_call_come_before_those_of_the_environment() -> None:
     credentials = CurrentCredentials({"OSS_ACCESS_KEY_ID": "a", "OSS_ACCESS_KEY_SECRET": "b"})
     assert credentials() == Credentials("a", "b", "")
-    credentials.replace(Credentials("c", "d", "e"))
-    assert credentials() == Credentials("c", "d", "e")
-    credentials.replace(None)
+    with credentials.of_call(Credentials("c", "d", "e")):
+        assert credentials() == Credentials("c", "d", "e")
     assert credentials().access_key_id == "a"
 
 

@@ -110,6 +110,7 @@ def running_server(
     *,
     drain_seconds: float = 5.0,
     retry_pause: float = 0.0,
+    at_once: int = 1,
 ) -> Iterator[Client]:
     counted = tokens or ProcessTokens(50)
     app = create_app(
@@ -118,6 +119,7 @@ def running_server(
         Mask(),
         drain_seconds=drain_seconds,
         retry_pause=retry_pause,
+        at_once=at_once,
     )
     server = uvicorn.Server(server_config(app, 0))
     thread = threading.Thread(target=server.run)

@@ -240,11 +240,22 @@ def test_a_permanent_error_at_start_fails_initialize(
 
 
 @pytest.mark.slow
-def test_one_job_runs_at_a_time_and_the_rest_wait(worker: ScriptedWorker, client: Client) -> None:
-    answers = invoke_in_parallel(client.port, [{"sleep": 0.02}] * 20)
-    assert {status_pair(response) for response, _ in answers} == {(200, "200")}
-    assert worker.max_running == 1
-    assert len(worker.calls) == 20
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_so_many_calls_run_at_once_and_the_rest_wait(worker: ScriptedWorker, at_once: int) -> None:
+    with running_server(worker, at_once=at_once) as client:
+        answers = invoke_in_parallel(client.port, [{"sleep": 0.02}] * 20)
+        assert {status_pair(response) for response, _ in answers} == {(200, "200")}
+        assert worker.max_running == at_once
+        assert len(worker.calls) == 20
+        waiting = threading.Thread(
+            target=invoke_in_parallel, args=(client.port, [{"sleep": 0.2}] * at_once)
+        )
+        waiting.start()
+        while worker.running < at_once:
+            time.sleep(0.005)
+        client.request("GET", "/pre-freeze")
+        assert worker.running == 0
+        waiting.join()
 
 
 @pytest.mark.slow
