@@ -101,7 +101,7 @@ def speak(key: str, manifest: bytes, listener: Listener, runtime: Runtime) -> Re
     `pipeline.run` does, after which the job is not finished.
     """
     job_id = resolve.job_id(runtime.inbox.name, key, manifest)
-    with attempt.begin(job_id, job_id, runtime) as run:
+    with attempt.begin(job_id, job_id, runtime, key) as run:
         runtime.inbox.put_once(key, manifest)
         received = commit.read_manifest(key, runtime)
         if received.job_id != job_id:
@@ -116,7 +116,7 @@ def _carry_out(received: commit.ReceivedManifest, listener: Listener, run: Run) 
     runtime, stopwatch = run.runtime, run.stopwatch()
     try:
         job = accept.accept(received, runtime).job
-        wanted = _only_item(job)
+        wanted = only_item(job)
     except Refused as exc:
         return commit.failed_result("rejected", received, exc, runtime)
     voices = enrolment.enrol_voices(job, runtime, stopwatch)
@@ -129,7 +129,7 @@ def _carry_out(received: commit.ReceivedManifest, listener: Listener, run: Run) 
     return commit.add_items(result, job, made, [], [], stopwatch)
 
 
-def _only_item(job: Job) -> Item:
+def only_item(job: Job) -> Item:
     """Return the item of a job that can be streamed. Raises Refused, also with the error of it."""
     if job.errors:
         raise job.errors[0].error
@@ -302,6 +302,8 @@ class _Stream:
                 if chunk is None:
                     return
                 with stopwatch.stage("consent"):
+                    if self._run.cancellation:
+                        raise ListenerLeft
                     if self._spoken:
                         admission.admit_again([wanted], self._voice.claims, runtime)
                     self._remember(chunk)

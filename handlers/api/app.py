@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from core.crypto.keys import Keyring
 from core.errors import Failed, JobError, Refused, Unavailable
@@ -32,6 +32,7 @@ from handlers.api.intake import Accepted, Desk, RefusedJob
 from handlers.api.job_views import JobView
 from handlers.api.opened import Opened, find_output, open_output
 from handlers.api.problems import answer_error, answer_status
+from handlers.api.stream import Speak, StreamRoute
 from handlers.api.traces import TraceView
 from handlers.server.tokens import Tokens
 
@@ -58,6 +59,8 @@ class Service:
     """None: nothing can be opened here."""
     begin: Callable[[str], None] = lambda key: None
     """Called with the key of a manifest or clip that was stored."""
+    speak: Speak | None = None
+    """Speaks to callers while they hear; None: no engine is here."""
     is_full: Callable[[], bool] = lambda: False
     """Whether too many jobs wait for the worker."""
 
@@ -69,7 +72,7 @@ class Routes:
 
     async def clone(self, request: Request) -> Response:
         caller = self._caller(request, "clone")
-        async with self._token():
+        async with self.token():
             wanted, files = await read_clone(request)
             accepted = await to_thread.run_sync(
                 self._store, wanted, files, caller, _idempotency_key(request)
@@ -79,7 +82,7 @@ class Routes:
 
     async def speech(self, request: Request) -> Response:
         caller = self._caller(request, "clone", "listen")
-        async with self._token():
+        async with self.token():
             _require_type(request, ("application/json",))
             async with arriving():
                 wanted = speech.parse_speech(clone.load_json(await request.body()))
@@ -101,7 +104,7 @@ class Routes:
 
     async def trace(self, request: Request) -> Response:
         caller = self._caller(request, "trace")
-        async with self._token():
+        async with self.token():
             clip = await read_clip(request)
             trace_id, key = await to_thread.run_sync(traces.store_clip, clip, caller, self._inbox)
         self._begin(request, key)
@@ -162,7 +165,7 @@ class Routes:
         return caller
 
     @asynccontextmanager
-    async def _token(self) -> AsyncIterator[None]:
+    async def token(self) -> AsyncIterator[None]:
         """Raises Unavailable OVERLOADED if no token is free, or too many jobs wait."""
         token = None
         if not self._service.is_full():
@@ -244,6 +247,7 @@ def create_app(service: Service, *, same_host: str = "") -> Starlette:
     """Return the application. `same_host`: the loopback address on which it listens, where requests
     of other sites are refused; empty if callers identify themselves."""
     routes = Routes(service)
+    stream = StreamRoute(service.desk, service.authenticate, routes.token, service.speak)
     guards = [Middleware(SameHost, host=same_host)] if same_host else []
     return Starlette(
         routes=[
@@ -258,6 +262,7 @@ def create_app(service: Service, *, same_host: str = "") -> Starlette:
             Route("/traces/{trace}", routes.traced),
             Route("/v1/audio/speech", routes.speech, methods=["POST"]),
             Route("/openapi.json", routes.openapi),
+            WebSocketRoute("/stream", stream.answer),
             Route("/healthz", routes.health),
         ],
         middleware=[*guards, Middleware(BoundedBodies)],

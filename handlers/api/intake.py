@@ -98,14 +98,28 @@ def store_job(new: NewJob, job: Job, caller: Caller, desk: Desk, idempotency: st
     job_id = resolve.job_id(inbox.name, key, new.manifest)
     if idempotency and (stored := _read(inbox, key)) is not None:
         return _same_job(stored, new, key, job_id)
+    _store_beside(new, job, caller, key, inbox)
+    if not inbox.put_once(key, new.manifest):
+        return _same_job(_read(inbox, key) or b"", new, key, job_id)
+    return Accepted(job_id, key, True)
+
+
+def store_all_but_manifest(new: NewJob, job: Job, caller: Caller, desk: Desk) -> str:
+    """Store the files of a job, and return the key at which its manifest is to be stored. Raises
+    Refused FILE_EXISTS."""
+    key = _manifest_key(caller, "")
+    _store_beside(new, job, caller, key, desk.inbox)
+    return key
+
+
+def _store_beside(new: NewJob, job: Job, caller: Caller, key: str, inbox: Store) -> None:
+    """Store what must be there before a manifest is. `key`: of the manifest."""
     for name, data in new.files.items():
         _put_file(name, data, inbox)
     if new.voice is not None:
         voices.keep_voice(new.voice_name, new.voice, caller, inbox)
+    job_id = resolve.job_id(inbox.name, key, new.manifest)
     put_ticket(job_id, Ticket(object=key, items=len(job.items)), inbox)
-    if not inbox.put_once(key, new.manifest):
-        return _same_job(_read(inbox, key) or b"", new, key, job_id)
-    return Accepted(job_id, key, True)
 
 
 def _manifest_key(caller: Caller, idempotency: str) -> str:

@@ -15,14 +15,15 @@ from dataclasses import replace
 
 from core import inference
 from core.batch import worker
-from core.errors import JobError, Refused
+from core.errors import JobError, Refused, Unavailable
 from core.job.lanes import Concurrency, Stopped
 from core.job.runtime import Finished, Runtime, Waiting
+from core.job.streamed import Listener
 from core.result.document import Result
 from core.storage.object_keys import CLIPS, MANIFESTS, is_shard_key
 from core.storage.port import Info
 from events.incoming import object_kind
-from handlers.jobs import carry_out, carry_out_shard, trace_clip
+from handlers.jobs import carry_out, carry_out_shard, carry_out_stream, trace_clip
 
 log = logging.getLogger("voicedrop.serve")
 
@@ -81,6 +82,24 @@ class LocalWorker:
         with self._changed:
             self._rests.pop(key, None)
             self._add(key, self._asked)
+
+    def speak(self, key: str, manifest: bytes, listener: Listener) -> Result:
+        """Speak a new manifest to a listener, in the thread of the caller, beside the other jobs.
+        Raises what `carry_out_stream` raises; Unavailable OVERLOADED if the process ends."""
+        with self._changed:
+            self._active.add(key)  # so that no other thread takes it
+        try:
+            result = carry_out_stream(key, manifest, listener, self._runtime)
+            if info := self._runtime.inbox.head(key):
+                self._done[key] = info.etag
+        except Stopped:
+            message = "The server is stopping; the job will be continued."
+            raise Unavailable("OVERLOADED", message) from None
+        finally:
+            with self._changed:
+                self._active.discard(key)
+        self._say_finished(result)
+        return result
 
     def is_full(self) -> bool:
         return len(self._asked) >= MAX_WAITING

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from core.errors import Misconfigured
 from core.settings import Settings
@@ -16,6 +17,7 @@ from handlers import metrics, wiring
 from handlers.api.app import Service, create_app
 from handlers.api.callers import choose_authentication, of_loopback
 from handlers.api.local import LocalWorker
+from handlers.api.stream import MAX_MESSAGE
 from handlers.cli import exit_codes
 from handlers.cli.init import create_folders_and_keys
 from handlers.cli.screen import CommandOutput, Progress
@@ -45,24 +47,11 @@ def serve_until_stopped(
         tokens=create_tokens(settings, reader.reveal("VOICEDROP_REDIS", settings.redis)),
         keys=runtime.keys,
         begin=worker.begin,
+        speak=worker.speak,
         is_full=worker.is_full,
     )
     app = create_app(service, same_host=host if authenticate is of_loopback else "")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
-    )
+    server = create_server(app, host, port)
     listening = _listen(host, port)
     worker.start()
     address = f"http://{host}:{listening.getsockname()[1]}"
@@ -75,6 +64,27 @@ def serve_until_stopped(
         worker.stop()
     line = "Stopped. The next `voicedrop serve` or `watch` continues what is not finished."
     return CommandOutput({}, [line], exit_codes.INTERRUPTED)
+
+
+def create_server(app: Starlette, host: str, port: int) -> uvicorn.Server:
+    """Return a server of the application, which is not running yet."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            loop="asyncio",
+            http="h11",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE,
+            ws_per_message_deflate=False,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+    )
 
 
 def _create_what_is_missing(settings: Settings, bucket: Path | None, progress: Progress) -> None:

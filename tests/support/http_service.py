@@ -68,12 +68,14 @@ def create_service(
 def running_service(
     root: Path, authenticate: Authenticate = of_loopback, *, works: bool = True, **changes: Any
 ) -> Iterator[Running]:
-    """`works`: a worker carries out what is stored; `changes`: of the runtime."""
+    """`works`: a worker carries out what is stored; `changes`: of the runtime. `tokens`: of the
+    service."""
+    tokens = {"tokens": changes.pop("tokens")} if "tokens" in changes else {}
     runtime = local_runtime(root, **changes)
     said: list[str] = []
     worker = LocalWorker(runtime, said.append)
     begin = worker.begin if works else lambda key: None
-    service = create_service(runtime, authenticate, begin=begin)
+    service = create_service(runtime, authenticate, begin=begin, speak=worker.speak, **tokens)
     same_host = "127.0.0.1" if authenticate is of_loopback else ""
     app = create_app(service, same_host=same_host)
     if works:
