@@ -26,7 +26,7 @@ from core.manifest.resolve import Item, Job
 from core.result import document
 from core.result.document import Estimate, LanguageEstimate, Part, Result
 from core.result.item_result import ItemResult
-from core.text.annotated import count_spoken
+from core.text.annotated import count_spoken, pause_seconds
 from core.text.spoken import check_speakable
 
 RATES = {"en": 14.0, "zh": 4.5, "yue": 4.5, "ja": 7.0, "ko": 6.5}
@@ -181,7 +181,7 @@ def _estimate_language(items: list[Item], job: Job, learned: Learned) -> Languag
     language = items[0].language
     rate = learned.characters_per_s(language) or RATES.get(language, OTHER_RATE)
     factor = learned.real_time_factor(language)
-    silent_s = sum(item.pause_ms for item in items) / 1000
+    silent_s = sum(item.pause_ms / 1000 + pause_seconds(item.text) for item in items)
     silent_s += (aigc.lead_seconds(job.label.cue) + aigc.trail_seconds(job.label.cue)) * len(items)
     return LanguageEstimate(
         items=len(items),

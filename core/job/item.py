@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -37,6 +37,7 @@ from core.text.spoken import check_speakable
 from core.trace import registry
 from core.version import VERSION
 from core.voice import SpeechChunk
+from core.voice.pauses import speak_with_pauses
 
 SCHEME = "voicedrop/mark/1"
 SENTENCE_PAUSE = 0.25
@@ -206,9 +207,17 @@ def _speak(item: Item, voice: Enrolled, seed: int, run: Run, stopwatch: Stopwatc
     sentences: list[SpeechChunk] = []
     stopwatch.begin("speak")
     start = time.perf_counter()
-    for sentence in run.runtime.voice.speak(
-        item.text, voice.voiceprint, language=item.language, speed=item.speed, seed=seed
-    ):
+
+    def speak(part: str, number: int) -> Iterator[SpeechChunk]:
+        return run.runtime.voice.speak(
+            part,
+            voice.voiceprint,
+            language=item.language,
+            speed=item.speed,
+            seed=(seed + number) % 2**32,
+        )
+
+    for sentence in speak_with_pauses(item.text, speak):
         run.check()
         now = time.perf_counter()
         stopwatch.add("speak", now - start, sentence.seconds)
@@ -217,7 +226,12 @@ def _speak(item: Item, voice: Enrolled, seed: int, run: Run, stopwatch: Stopwatc
     if not sentences:
         raise Failed("OUTPUT_SILENT", pointer=item.pointer)
     with stopwatch.stage("shape"):
-        return Spoken(sentences, loudness.find_gain(waveform.join(sentences, SENTENCE_PAUSE)))
+        return Spoken(sentences, loudness.find_gain(_join(sentences)))
+
+
+def _join(chunks: Sequence[SpeechChunk]) -> Audio:
+    pauses = [0.0 if chunk.is_joined else SENTENCE_PAUSE for chunk in chunks[1:]]
+    return waveform.join(chunks, pauses)
 
 
 def refuse_protected(
@@ -235,7 +249,7 @@ def refuse_protected(
 def _shape(spoken: Spoken, item: Item, job: Job, stopwatch: Stopwatch) -> Audio:
     """Set loudness and sample rate; add the pause after the item and the audible label, if any."""
     with stopwatch.stage("shape"):
-        speech = loudness.scale(waveform.join(spoken.chunks, SENTENCE_PAUSE), spoken.gain)
+        speech = loudness.scale(_join(spoken.chunks), spoken.gain)
         rate = item.sample_rate or speech.rate
         speech = waveform.resample(speech, rate)
         if item.pause_ms:

@@ -28,7 +28,7 @@ from core.result.item_result import ItemResult
 from core.settings import Engine
 from core.storage.object_keys import rates_key
 from core.storage.port import Store
-from core.text.annotated import count_spoken
+from core.text.annotated import count_spoken, pause_seconds
 
 log = logging.getLogger("voicedrop.rates")
 T = TypeVar("T")
@@ -114,7 +114,8 @@ class Rates:
         cue_s = aigc.lead_seconds(job.label.cue) + aigc.trail_seconds(job.label.cue)
         with self._lock:
             for item, length_s, timings in made:
-                speech_s = (length_s - item.pause_ms / 1000 - cue_s) * item.speed
+                silent_s = item.pause_ms / 1000 + pause_seconds(item.text) + cue_s
+                speech_s = (length_s - silent_s) * item.speed
                 share_s = work_s * sum(timings.values()) / max(in_stages, 1e-4)
                 if speech_s > 0.01:  # less is no speech, and would be rounded to none
                     self._add(item, Sample(1, count_spoken(item.text), speech_s, share_s))

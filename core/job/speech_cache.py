@@ -45,16 +45,17 @@ class _Chunk(msgspec.Struct, frozen=True, array_like=True):
     rate: int
     text: str
     retry_reasons: tuple[str, ...]
+    is_joined: bool = False
 
     @staticmethod
     def of(speech: SpeechChunk) -> _Chunk:
         samples = np.asarray(speech.samples, _SAMPLES).tobytes()
-        return _Chunk(samples, speech.rate, speech.text, speech.retry_reasons)
+        return _Chunk(samples, speech.rate, speech.text, speech.retry_reasons, speech.is_joined)
 
     def speech(self) -> SpeechChunk:
         """Raises ValueError if a sample is incomplete."""
         samples = np.frombuffer(self.samples, _SAMPLES).astype(np.float32, copy=False)
-        return SpeechChunk(samples, self.rate, self.text, self.retry_reasons)
+        return SpeechChunk(samples, self.rate, self.text, self.retry_reasons, self.is_joined)
 
 
 class _Speech(msgspec.Struct, frozen=True):

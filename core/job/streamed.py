@@ -43,6 +43,7 @@ from core.text.annotated import count_spoken
 from core.text.spoken import check_speakable
 from core.trace import registry
 from core.voice import SpeechChunk, speak_in_pieces
+from core.voice.pauses import speak_with_pauses
 
 log = logging.getLogger("voicedrop.streams")
 
@@ -285,15 +286,20 @@ class _Stream:
         wanted, runtime, stopwatch = self._item, self._runtime, self._stopwatch
         recordings = [claim.reference_sha256 for claim in self._voice.claims]
         places, count = runtime.concurrency.places, runtime.lanes or runtime.voice.callers
-        chunks = speak_in_pieces(
-            runtime.voice,
-            wanted.text,
-            self._voice.voiceprint,
-            language=wanted.language,
-            speed=wanted.speed,
-            seed=item.choose_seed(wanted, recordings),
-            check=self._check,
-        )
+        seed = item.choose_seed(wanted, recordings)
+
+        def speak(part: str, number: int) -> Generator[SpeechChunk]:
+            return speak_in_pieces(
+                runtime.voice,
+                part,
+                self._voice.voiceprint,
+                language=wanted.language,
+                speed=wanted.speed,
+                seed=(seed + number) % 2**32,
+                check=self._check,
+            )
+
+        chunks = speak_with_pauses(wanted.text, speak)
         with closing(chunks):
             while True:
                 self._check()
@@ -315,7 +321,7 @@ class _Stream:
         self._listener.check()
 
     def _remember(self, chunk: SpeechChunk) -> None:
-        if chunk.is_joined and self._spoken:
+        if chunk.is_joined and not chunk.text and self._spoken:
             last = self._spoken[-1]
             self._spoken[-1] = replace(last, samples=np.append(last.samples, chunk.samples))
         else:

@@ -50,10 +50,13 @@ def sentence_times(text: str, chunks: Sequence[SpeechChunk], pause: float) -> li
     """Return the time of each sentence in the chunks, joined with `pause` seconds between them."""
     sentences: list[Sentence] = []
     offset, chars = 0.0, 0
-    for chunk in chunks:
+    for number, chunk in enumerate(chunks):
+        offset += 0.0 if not number or chunk.is_joined else pause
         first, last = _sound_bounds(chunk)
         start, end = round((offset + first) * 1000), round((offset + last) * 1000)
-        offset += chunk.seconds + pause
+        offset += chunk.seconds
+        if sentences and not chunk.text and not chunk.samples.any():
+            continue  # a pause at the end
         if chunk.text or not sentences:
             chars = _find_end(text, chars, chunk.text)
             sentences.append(Sentence(chars, start, end))

@@ -1,4 +1,4 @@
-"""How the texts of a job are to be read: their lexicon is written into them as annotations.
+"""How the texts of a job are to be read: their markup and lexicon become annotations in them.
 
 An annotated text (core/text/annotated.py) takes the place of the item's text before anything else
 looks at it. So fingerprints, seeds, kept speech and the languages that consent has to cover follow
@@ -17,7 +17,7 @@ from core.errors import Refused
 from core.job.runtime import Runtime
 from core.manifest.parse import without_traceback
 from core.manifest.resolve import LIMITS, Item, ItemError, Job
-from core.text import annotated, lexicon
+from core.text import annotated, lexicon, ssml
 from core.text.lexicon import Lexicon
 from core.text.markup import without_markup
 
@@ -33,7 +33,7 @@ def annotate_job(
     `languages`: those that the engine speaks. `pinned`: the SHA-256 of each lexicon when the job
     was cut. Raises Refused TEXT_TOO_LONG, and what `fetch` raises beyond Refused.
     """
-    if not any(item.lexicon for item in job.items):
+    if not any(item.lexicon or item.markup for item in job.items):
         return job
     lexicons = {key: _read(key, fetch, pinned) for key in _keys(job)}
     items: list[Item] = []
@@ -83,12 +83,17 @@ def _annotate(
     used = lexicons.get(item.lexicon)
     if isinstance(used, Refused):
         raise used
-    if used is None:
-        return item
-    plain = without_markup(item.text)
-    text = used.annotate(plain, item.language, item.voice, languages)
-    if text == plain:
-        return item
+
+    def look_up(words: str, language: str) -> str:
+        return used.annotate(words, language, item.voice, languages) if used else words
+
+    if item.markup:
+        text = ssml.read(item.text, item.language, languages, look_up, f"{item.pointer}/text")
+    else:
+        plain = without_markup(item.text)
+        text = look_up(plain, item.language)
+        if text == plain:
+            return item
     if annotated.count_spoken(text) > LIMITS.item_chars:
         message = f"As spoken, the text has more than {LIMITS.item_chars} characters: split it."
         raise Refused("TEXT_TOO_LONG", message, pointer=f"{item.pointer}/text")

@@ -185,8 +185,6 @@ def _resolve_item(index: int, entry: Entry, chapter: str, head: Manifest, limits
     lexicon, place = spec.lexicon, f"{pointer}/lexicon"
     if lexicon is None:
         lexicon, place = defaults.lexicon, "/defaults/lexicon"
-    if spec.markup or defaults.markup:
-        raise Refused("FIELD_UNSUPPORTED", pointer=f"{pointer}/markup")
     format_ = spec.format or defaults.format
     subtitle = defaults.subtitle if spec.subtitle is None else spec.subtitle
     return Item(
@@ -206,6 +204,7 @@ def _resolve_item(index: int, entry: Entry, chapter: str, head: Manifest, limits
         meta=_check_meta(spec.meta, limits, pointer) if spec.meta else spec.meta,
         pointer=pointer,
         notices=tuple(notices),
+        markup=spec.markup or defaults.markup,
         lexicon=reference_key.check(lexicon, place) if lexicon else "",
     )
 

@@ -26,6 +26,14 @@ NATIVE: Mapping[str, str] = {
 }
 """Language -> the alphabet in which its phonemes are kept."""
 ALPHABETS = ("ipa", "x-sampa", *NATIVE.values())
+OTHER_NAMES: Mapping[str, str] = {
+    "cmu-arpabet": "arpabet", "x-arpabet": "arpabet", "x-cmu": "arpabet", "cmu": "arpabet",
+    "x-amazon-pinyin": "pinyin", "x-pinyin": "pinyin",
+    "x-amazon-jyutping": "jyutping", "x-jyutping": "jyutping",
+    "x-amazon-pron-kana": "kana", "x-amazon-yomigana": "kana", "yomigana": "kana", "x-kana": "kana",
+    "x-hangul": "hangul", "x-ipa": "ipa",
+}  # fmt: skip
+"""Names that other engines give to these alphabets."""
 MAX_PHONEMES = 200
 
 _VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")

@@ -148,6 +148,11 @@ def count_spoken(text: str) -> int:
     return len(_ANNOTATION.sub(lambda match: _annotation(match).countable, text))
 
 
+def pause_seconds(text: str) -> float:
+    """Return how long the pauses of an annotated text are together."""
+    return sum(one.pause_ms or 0 for one in find_annotations(text)) / 1000
+
+
 def find_annotations(text: str) -> list[Annotation]:
     return [_annotation(match) for match in _ANNOTATION.finditer(text)] if _BEGIN in text else []
 

@@ -381,7 +381,7 @@ def text(
         str, typer.Option(help="kokoro or gpt_sovits; without it, the configured engine.")
     ] = "",
     lexicon: Annotated[Path | None, typer.Option(help="A lexicon that says how to read.")] = None,
-    voice: Annotated[str, typer.Option(help="The voice whose entries of it hold.")] = "",
+    is_ssml: Annotated[bool, typer.Option("--ssml", help="The text is SSML.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show how the engine will read a text.
@@ -392,8 +392,8 @@ def text(
     from handlers.cli.text import annotate, choose_engine, show_reading
 
     chosen = choose_engine(engine or read_settings().engine)
-    if lexicon:
-        words = annotate(words, language, lexicon, voice, chosen)
+    if lexicon or is_ssml:
+        words = annotate(words, language, chosen, lexicon, is_ssml=is_ssml)
     screen.show(show_reading(words, language, cut, chosen), as_json=as_json)
 
 

@@ -8,8 +8,9 @@ from typing import cast, get_args
 
 from core.errors import Refused
 from core.settings import Engine
-from core.text import lexicon
-from core.text.annotated import to_written
+from core.text import lexicon, ssml
+from core.text.annotated import split_at_pauses, to_written
+from core.text.lexicon import Lexicon
 from core.text.markup import without_markup
 from core.text.segment import LANGUAGES, split_by_language
 from core.text.spoken import check_speakable
@@ -31,15 +32,23 @@ def choose_engine(name: str) -> Engine:
     return cast(Engine, name)
 
 
-def annotate(text: str, language: str, file: Path, voice: str, engine: Engine) -> str:
-    """Return a text with the readings of a lexicon.
+def annotate(text: str, language: str, engine: Engine, file: Path | None, *, is_ssml: bool) -> str:
+    """Return a text with the readings of a lexicon that hold for all voices, and of SSML.
 
-    Raises Refused LEXICON_INVALID, OBJECT_MISSING, OBJECT_TOO_LARGE.
+    Raises Refused LEXICON_INVALID, MARKUP_INVALID, LANGUAGE_UNSUPPORTED, OBJECT_MISSING,
+    OBJECT_TOO_LARGE.
     """
-    found = lexicon.parse(read_file(file, limit=lexicon.MAX_BYTES), str(file))
-    main = _main_language(text) if language.startswith("auto") else language.removeprefix("all_")
+    found = Lexicon()
+    if file:
+        found = lexicon.parse(read_file(file, limit=lexicon.MAX_BYTES), str(file))
+    plain = without_markup(text)
+    main = _main_language(plain) if language.startswith("auto") else language.removeprefix("all_")
     spoken = kokoro.LANGUAGES if engine == "kokoro" else frozenset(LANGUAGES)
-    return found.annotate(without_markup(text), main, voice, spoken)
+
+    def look_up(words: str, of: str) -> str:
+        return found.annotate(words, of, "", spoken)
+
+    return ssml.read(text, main, spoken, look_up) if is_ssml else look_up(plain, main)
 
 
 def show_reading(
@@ -53,10 +62,20 @@ def show_reading(
     if engine == "kokoro":
         language = _main_language(to_written(text)) if language == "auto" else language
         front_end: Frontend | kokoro.KokoroFrontend = kokoro.KokoroFrontend()
-        sentences, lines = _read_with_kokoro(text, language)
     else:
         front_end = Frontend(cut)
-        sentences, lines = _read_with_gpt_sovits(text, language, cut)
+    sentences: list[dict[str, object]] = []
+    lines: list[str] = []
+    for part, pause in split_at_pauses(text):
+        if engine == "kokoro":
+            read, shown = _read_with_kokoro(part, language)
+        else:
+            read, shown = _read_with_gpt_sovits(part, language, cut)
+        sentences += read
+        lines += shown
+        if pause is not None:
+            sentences.append({"pause_s": pause})
+            lines.append(f"  pause   {pause:g} s")
     dropped = []
     if lines and language in LANGUAGES:
         dropped = [notice.message for notice in check_speakable(text, language, front_end)]

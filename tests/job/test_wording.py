@@ -97,6 +97,29 @@ def test_a_lexicon_that_cannot_be_used_fails_the_items_that_name_it(runtime: Run
 
 
 @pytest.mark.slow
+def test_pauses_are_silence_of_the_stated_length(runtime: Runtime) -> None:
+    text = '<break time="400ms"/>One part. <break time="2s"/>Another <break time="1s"/>part.'
+    items: list[dict[str, Any]] = [
+        {"id": "a", "text": text + '<break time="0.5s"/>', "markup": "ssml", "subtitle": ["json"]},
+        {"id": "b", "text": "<b>One</b> part.", "subtitle": ["json"]},
+        {"id": "c", "text": "<b>One</b> part.", "markup": "ssml"},
+    ]
+    done = run_job(put_job(runtime, items=items, defaults={"format": "wav"}), runtime)
+    assert errors(done) == ["", "", "MARKUP_INVALID"]
+    made, one = (present(item.output).duration_s for item in done.items[:2])
+    sentences = done.items[0].sentences
+    assert [sentence.chars for sentence in sentences] == [11, 20, 27]
+    starts = [sentence.start_ms for sentence in sentences]
+    ends = [sentence.end_ms for sentence in sentences]
+    gaps = [start - end for start, end in zip(starts[1:], ends, strict=False)]
+    assert abs(starts[0] - 400) < 80
+    assert [abs(gap - asked) < 80 for gap, asked in zip(gaps, (2000, 1000), strict=True)]
+    assert abs(made * 1000 - ends[-1] - 500) < 80
+    assert made > one + 3.4
+    assert len(voice_of(runtime).spoken) == 4  # three parts, and the other item
+
+
+@pytest.mark.slow
 def test_all_shards_use_the_lexicon_with_which_the_job_was_cut(runtime: Runtime) -> None:
     digest = put_lexicon(runtime)
     items = [ITEMS[0] | {"id": f"i{n}"} for n in range(4)]
