@@ -24,6 +24,7 @@ _FOLDERS_OF_WORKERS = (
 """Everything in the control bucket except the protections of voices."""
 
 _FUNCTION, _ALARMS = "functions/${FUNCTION}", "functions/voicedrop-alarms"
+_FRONT = "functions/voicedrop-front"
 _GET_MINIMUM, _SET_MINIMUM = "fc:GetProvisionConfig", "fc:PutProvisionConfig"
 _DEPLOY = frozenset(
     f"fc:{action}"
@@ -64,6 +65,18 @@ PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "*": frozenset({"cms:DescribeMetricRuleList"}),
     },
     "alarms-kms": {"key/${KMS_KEY}": frozenset({"kms:Decrypt"})},
+    # Holds no key, and reads nothing for workers.
+    "front": {
+        "${INBOX}": frozenset({"oss:GetObject"}) | _LIST,
+        **{
+            f"${{INBOX}}/{folder}": frozenset({"oss:PutObject"})
+            for folder in ("jobs", "refs", "consent", "audit", "tickets", "voices")
+        },
+        "${RESULTS}": _LIST,
+        "${RESULTS}/out": frozenset({"oss:GetObject"}),
+        "${RESULTS}/audit": frozenset({"oss:GetObject"}),
+        f"{_LOGS}/logstore/worker": frozenset({"log:PostLogStoreLogs"}),
+    },
     # Neither invokes, deletes nor reads a bucket. Whoever changes the code of a function can do
     # what its role can.
     "deployer": {
@@ -79,6 +92,8 @@ PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
         f"{_FUNCTION}/triggers": _TRIGGERS,
         _ALARMS: _DEPLOY,
         f"{_ALARMS}/triggers": _TRIGGERS,
+        _FRONT: _DEPLOY,
+        f"{_FRONT}/triggers": _TRIGGERS,
         "custom-domains/${DOMAIN}": frozenset(
             f"fc:{action}CustomDomain" for action in ("Create", "Get", "Update")
         ),
@@ -86,7 +101,7 @@ PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "${CONTROL}": _NOTIFICATIONS,
         **{
             f"role/voicedrop-{role}": frozenset({"ram:PassRole"})
-            for role in ("worker", "oss-notification", "alarms")
+            for role in ("worker", "oss-notification", "alarms", "front")
         },
     },
     "operator": {
@@ -131,10 +146,11 @@ PERMISSIONS: Mapping[str, Mapping[str, frozenset[str]]] = {
 }
 TRUSTED_SERVICES = {
     "alarms.trust": "fc.aliyuncs.com",
+    "front.trust": "fc.aliyuncs.com",
     "oss-notification.trust": "oss.aliyuncs.com",
     "worker.trust": "fc.aliyuncs.com",
 }
-SERVICES = frozenset({"alarms", "alarms-kms", "oss-notification", "worker", "worker-kms"})
+SERVICES = frozenset({"alarms", "alarms-kms", "front", "oss-notification", "worker", "worker-kms"})
 """Policies of roles that services assume, whose addresses are those of the platform. All others
 are for people, who work from ${OFFICE}."""
 FROM_OFFICE = {"acs:SourceIp": ["${OFFICE}"]}

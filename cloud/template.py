@@ -78,6 +78,8 @@ def _check_props(component: str, props: Mapping[str, Any]) -> Iterator[str]:
     yield from malformed
     yield from _check_keys(component, props)
     kind = component if component != "fc3" else str(props.get("runtime"))
+    if props.get("customContainerConfig", {}).get("command") == FRONT_COMMAND:
+        kind = "front"
     if kind not in RULES:
         yield "runtime: must be custom-container, or python3.12 for the receiver of alarms"
     elif not malformed:  # the rules rely on keys that the schema requires
@@ -354,6 +356,30 @@ def _check_receiver(props: Mapping[str, Any]) -> Iterator[str]:
         yield "triggers: needs a timer, or an action lasts when a callback is lost"
 
 
+def _check_front(props: Mapping[str, Any]) -> Iterator[str]:
+    """The front function is reached by everybody, so it has nothing to lose."""
+    variables = props.get("environmentVariables", {})
+    for name in sorted(KEY_VARIABLES & set(variables)):
+        yield f"environmentVariables/{name}: the front function holds no keys"
+    if props.get("gpuConfig", {}).get("gpuType"):
+        yield "gpuConfig: the front function needs no card"
+    if not IMAGE.fullmatch(props["customContainerConfig"].get("image", "")):
+        yield "customContainerConfig/image: must be in ACR, with a tag other than latest"
+    if int(variables.get("VOICEDROP_TOKENS", 0)) > props.get("instanceConcurrency", 1):
+        yield "instanceConcurrency: must be at least VOICEDROP_TOKENS"
+    uses_jwt = variables.get("VOICEDROP_API_JWT") == "platform"
+    for trigger in props.get("triggers", []):
+        name, config = trigger["triggerName"], trigger["triggerConfig"]
+        if trigger["triggerType"] != "http" or not config.get("disableURLInternet"):
+            yield f"triggers/{name}: must be http, behind a domain with a certificate of yours"
+        if uses_jwt and config.get("authType") != "jwt":
+            yield f"triggers/{name}/authType: must be jwt, or everybody can name any producer"
+
+
+FRONT_COMMAND = ["python", "-m", "handlers.api"]
+KEY_VARIABLES = {
+    *("VOICEDROP_KEK", "VOICEDROP_SIGNING_KEY", "VOICEDROP_WATERMARK_KEY", "VOICEDROP_KMS_KEY"),
+}
 RECEIVER_SECRETS = {"RECEIVER_TOKEN", "RECEIVER_DINGTALK_URL", "RECEIVER_DINGTALK_SECRET"}
 FUNCTION_RULES = [
     _check_machine,
@@ -368,6 +394,13 @@ FUNCTION_RULES = [
 ]
 RULES: Mapping[str, Sequence[Callable[[Mapping[str, Any]], Iterator[str]]]] = {
     "custom-container": FUNCTION_RULES,
+    "front": [
+        _check_machine,
+        _check_environment,
+        _check_secrets,
+        _check_cost_limits,
+        _check_front,
+    ],
     "python3.12": [_check_machine, _check_cost_limits, _check_receiver],
     "fc3-domain": [_check_tls, _check_routes],
 }

@@ -286,7 +286,7 @@ def create_runtime(
         consent=settings.consent,
         prepare=settings.prepare,
         producer=settings.label_producer,
-        labels=LabelPolicy(least=settings.label_min, codes=frozenset(settings.label_codes.split())),
+        labels=label_policy(settings),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         quota=Quota(
@@ -324,6 +324,10 @@ def _open_webhook(
     receiver = webhook.open_webhook(settings.webhook, secrets, settings.webhook_networks)
     control = open_store(settings.control, settings, credentials)
     return partial(webhook.deliver, control, receiver)
+
+
+def label_policy(settings: Settings) -> LabelPolicy:
+    return LabelPolicy(least=settings.label_min, codes=frozenset(settings.label_codes.split()))
 
 
 def require_sandbox(settings: Settings) -> None:

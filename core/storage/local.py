@@ -114,6 +114,9 @@ class LocalStore:
                 if key.split("/", 1)[0] != _PRIVATE_FOLDER and is_valid_key(key):
                     yield _info(key, found, {})
 
+    def link(self, key: str, seconds: int) -> str:
+        return ""
+
     def delete(self, key: str) -> None:
         with local_files.translate_os_errors(self._root, key), self._lock():
             path = self._path(key)

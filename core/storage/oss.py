@@ -121,6 +121,13 @@ class OssStore:
                     yield Info(item.key, item.size, item.etag, float(item.last_modified))
             token, more = page.next_continuation_token, page.is_truncated
 
+    def link(self, key: str, seconds: int) -> str:
+        """See `Store.link`. Whoever gets the address is outside the region, so that it is that of
+        the public endpoint."""
+        check_key(key)
+        public = self._endpoint.replace("-internal.aliyuncs.com", ".aliyuncs.com")
+        return str(self._open_bucket(public).sign_url("GET", key, seconds, slash_safe=True))
+
     def delete(self, key: str) -> None:
         check_key(key)
         self._call(key, lambda: self._bucket.delete_object(key))
@@ -160,6 +167,9 @@ class OssStore:
 
     @cached_property
     def _bucket(self) -> Any:
+        return self._open_bucket(self._endpoint)
+
+    def _open_bucket(self, endpoint: str) -> Any:
         import oss2
 
         # oss2 logs requests with their security tokens: all at DEBUG, refused ones at INFO.
@@ -169,7 +179,7 @@ class OssStore:
         session.session.hooks["response"].append(self._update_clock)
         return oss2.Bucket(
             oss2.ProviderAuthV4(SimpleNamespace(get_credentials=self._credentials)),
-            self._endpoint,
+            endpoint,
             self._name,
             session=session,
             region=self._region,

@@ -80,6 +80,11 @@ class Store(Protocol):
         markers."""
         ...
 
+    def link(self, key: str, seconds: int) -> str:
+        """Return an address under which whoever knows it can read the object for so many seconds;
+        empty if the store has no such addresses. Sends no request."""
+        ...
+
     def delete(self, key: str) -> None:
         """Delete an object; a missing one is not an error."""
         ...

@@ -14,5 +14,10 @@ mark, seal, event and log entry holds. Nothing of the storage road imports this 
     job_views   how far jobs are, as their objects in the buckets tell
     opened      outputs of finished jobs, opened where the keys are
     problems    errors as problem+json (RFC 9457)
+    voices      voices that are kept under a name
+    traces      clips that are traced
+    speech      requests as the clients of OpenAI send them
+    openapi     the OpenAPI document
+    front       the function in the cloud that has neither engine nor keys
     local       carries out jobs in the process of `voicedrop serve`
 """

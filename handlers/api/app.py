@@ -116,9 +116,12 @@ class Routes:
 
     async def traced(self, request: Request) -> Response:
         self._caller(request, "trace")
-        trace_id = _id_of(request, "trace")
-        await self._wait_for(trace_key(trace_id), _preferred_wait(request))
-        return _json(await self._trace_view(trace_id))
+        view = await self._trace_view(_id_of(request, "trace"))
+        if not view.report and await self._wait_for(
+            trace_key(view.trace), _preferred_wait(request)
+        ):
+            view = await self._trace_view(view.trace)
+        return _json(view)
 
     async def openapi(self, _: Request) -> Response:
         return Response(await to_thread.run_sync(openapi.document), 200, {}, "application/json")
@@ -135,8 +138,10 @@ class Routes:
 
     async def job(self, request: Request) -> Response:
         caller = self._caller(request, "read")
-        await self._wait(_job_id(request), _preferred_wait(request))
-        return _json(await self._view(_job_id(request), caller))
+        view = await self._view(_job_id(request), caller)
+        if not view.finished and await self._wait(view.job, _preferred_wait(request)):
+            view = await self._view(view.job, caller)
+        return _json(view)
 
     async def cancel(self, request: Request) -> Response:
         caller = self._caller(request, "clone")

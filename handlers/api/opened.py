@@ -18,6 +18,7 @@ from core.storage.port import Store
 from handlers.api.tickets import read_result
 
 FAMILIES = (Refused, Failed, Misconfigured, Unavailable)
+LINK_SECONDS = 900
 SEALED_LIMIT = 256 << 20
 """Bytes of the largest file that is opened for an answer; `voicedrop open` opens larger ones."""
 
@@ -33,6 +34,9 @@ class OutputView(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     item: ItemResult | None = None
     chapter: Chapter | None = None
+    url: str | None = None
+    """Where the sealed file can be fetched for a quarter of an hour; null where files are in a
+    folder, and for an output that failed."""
 
 
 def find_output(job_id: str, name: str, is_chapter: bool, results: Store) -> OutputView:
@@ -41,9 +45,10 @@ def find_output(job_id: str, name: str, is_chapter: bool, results: Store) -> Out
     if found is None:
         raise Refused("OBJECT_MISSING", "The job is not finished.", pointer=job_id, advice="")
     made = _find(found[1], name, is_chapter, results)
+    url = (results.link(made.output.key, LINK_SECONDS) or None) if made.output else None
     if isinstance(made, Chapter):
-        return OutputView(job=job_id, chapter=made)
-    return OutputView(job=job_id, item=made)
+        return OutputView(job=job_id, chapter=made, url=url)
+    return OutputView(job=job_id, item=made, url=url)
 
 
 def open_output(job_id: str, name: str, is_chapter: bool, results: Store, keys: Keyring) -> Opened:

@@ -75,7 +75,7 @@ class Endpoints:
         with _request_log("Invoke", request_id):
             body = await _body(request)
             try:
-                credentials = _credentials(request.headers)
+                credentials = credentials_of(request.headers)
                 self._mask.add(credentials)
                 summary = await self._instance.work(body, credentials, request_id)
             except Exception as error:
@@ -88,7 +88,7 @@ class Endpoints:
         async def answer(request: Request) -> Response:
             request_id = _check_caller(request)
             with _request_log(phase, request_id):
-                credentials = _credentials(request.headers)
+                credentials = credentials_of(request.headers)
                 self._mask.add(credentials)
                 try:
                     await step(credentials)
@@ -186,7 +186,7 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _credentials(headers: Mapping[str, str]) -> Credentials | None:
+def credentials_of(headers: Mapping[str, str]) -> Credentials | None:
     """Return the credentials of the function's role, or None if the platform puts them into the
     environment."""
     key, secret = headers.get("x-fc-access-key-id"), headers.get("x-fc-access-key-secret")
@@ -267,7 +267,7 @@ def serve(worker_from: WorkerFrom, environ: Mapping[str, str]) -> int:
     mask = Mask(find_secrets(environ, SETTINGS["keys"].read(environ)))
     log_to(sys.stdout, mask)
     try:
-        port = _port(environ)
+        port = port_of(environ)
         settings = Settings.from_environ(environ)
         open_tokens = _token_opener(settings, environ, mask)
         worker = worker_from(environ, mask.add_secret)
@@ -302,7 +302,8 @@ def _token_opener(
     return open_tokens
 
 
-def _port(environ: Mapping[str, str]) -> int:
+def port_of(environ: Mapping[str, str]) -> int:
+    """Raises Misconfigured SETTING_INVALID."""
     names = ("FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT")
     name = next((name for name in names if environ.get(name)), names[0])
     text = environ.get(name) or "9000"

@@ -33,32 +33,10 @@ from tests.support.audited_bucket import (
     integrate_log,
 )
 from tests.support.oss_server import OssServer
+from tests.support.policies import NAMES, POLICIES, ROOT, PolicyCheck, granted_permissions
 from tests.support.runtime import REFERENCE, consent_record, create_keyring, local_runtime
 
-ROOT = Path(__file__).parents[2]
-POLICIES = {path.name: path.read_text() for path in (ROOT / "cloud" / "policies").glob("*.json")}
-NAMES = {
-    "ACCOUNT": "1234567890123456",
-    "REGION": "cn-hangzhou",
-    "INBOX": "voicedrop-inbox",
-    "RESULTS": "voicedrop-results",
-    "CONTROL": "voicedrop-control",
-    "FUNCTION": "voicedrop-worker",
-    "KMS_KEY": "key-1",
-    "DOMAIN": "voice.example.com",
-    "OFFICE": "198.51.100.0/24",
-}
 PEOPLE = sorted(set(ram.PERMISSIONS) - ram.SERVICES)
-
-
-def granted_permissions(role: str) -> set[tuple[str, str]]:
-    policy = json.loads(Template(POLICIES[f"{role}.json"]).substitute(NAMES))
-    return {
-        (action, resource)
-        for statement in policy["Statement"]
-        for action in statement["Action"]
-        for resource in statement["Resource"]
-    }
 
 
 def function_properties() -> dict[str, Any]:
@@ -135,39 +113,14 @@ def test_a_protector_can_protect_voices_and_nothing_else(
     assert (allowed.denied, allowed.idle) == (set(), set())
 
 
-def test_only_the_producer_can_write_the_inbox_and_nobody_can_delete_a_result() -> None:
+def test_only_producers_and_the_front_can_write_the_inbox_and_nobody_can_delete_a_result() -> None:
     for role in ram.PERMISSIONS:
         for action, resource in granted_permissions(role):
             if action == "oss:DeleteObject":
                 is_output = resource.endswith("voicedrop-results/out/*.sealed")
                 assert is_output or "voicedrop-control/" in resource
             if action == "oss:PutObject" and "voicedrop-inbox" in resource:
-                assert role == "producer"
-
-
-class PolicyCheck:
-    """The policy of a role for the OSS server. Records the statements used and the requests
-    denied."""
-
-    def __init__(self, role: str) -> None:
-        self._lines = [(action, arn.split(":", 4)[4]) for action, arn in granted_permissions(role)]
-        self.used: set[tuple[str, str]] = set()
-        self.denied: set[tuple[str, str]] = set()
-
-    @property
-    def idle(self) -> set[tuple[str, str]]:
-        return set(self._lines) - self.used
-
-    def __call__(self, action: str, resource: str) -> bool:
-        fitting = {
-            (allowed, pattern)
-            for allowed, pattern in self._lines
-            if allowed == action and re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), resource)
-        }
-        self.used |= fitting
-        if not fitting:
-            self.denied.add((action, resource))
-        return bool(fitting)
+                assert role in ("producer", "front")
 
 
 @pytest.fixture

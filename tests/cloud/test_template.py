@@ -20,8 +20,8 @@ from core.settings import DEPLOYMENT, SETTINGS, Settings
 from events import incoming
 from handlers.server.app import RETRY_PAUSE_SECONDS
 from handlers.server.instance import DRAIN_SECONDS
-from tests.cloud.test_ram import granted_permissions
 from tests.handlers.server.test_secrets import key_settings_of, leaks
+from tests.support.policies import granted_permissions
 
 ROOT = Path(__file__).parents[2]
 S_YAML = yaml.safe_load((ROOT / "s.yaml").read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ def test_the_price_table_of_a_machine_is_a_setting(machine: Machine) -> None:
     assert table.cost(20.1, 1).amount == pytest.approx(machine.cost(20.1), abs=1e-9)
 
 
-P, A = "worker/props", "alarms/props"
+P, A, F = "worker/props", "alarms/props", "front/props"
 OSS = f"{P}/triggers/0/triggerConfig"
 FAULTS = [
     # rules of the deployer's schema
@@ -162,6 +162,17 @@ FAULTS = [
     (f"{P}/instanceLifecycleConfig/preStop/command", ["x"], "either handler or command"),
     (f"{P}/instanceConcurrency", 20, "instanceConcurrency: must be 4"),
     (f"{P}/logConfig/logBeginRule", "DefaultRegex", "logConfig/logBeginRule"),
+    # the front function
+    (
+        f"{F}/environmentVariables/VOICEDROP_KEK",
+        "control:keys/k",
+        "the front function holds no keys",
+    ),
+    (f"{F}/gpuConfig", {"gpuType": "fc.gpu.ampere.1", "gpuMemorySize": 24576}, "needs no card"),
+    (f"{F}/customContainerConfig/image", "front:latest", "image: must be in ACR"),
+    (f"{F}/instanceConcurrency", 1, "must be at least VOICEDROP_TOKENS"),
+    (f"{F}/environmentVariables/VOICEDROP_API_JWT", "platform", "authType: must be jwt"),
+    (f"{F}/triggers/0/triggerConfig/disableURLInternet", False, "must be http, behind a domain"),
     # the receiver of alarms
     (f"{A}/concurrencyConfig/reservedConcurrency", 2, "must be 1, or two actions overlap"),
     (f"{A}/instanceConcurrency", 2, "instanceConcurrency: must be 1"),

@@ -257,5 +257,5 @@ def test_jobs_are_listed_by_page_the_latest_first(idle: Running) -> None:
             break
     assert seen == made[::-1]
     assert idle.client.get("/jobs", params={"limit": 101}).status_code == 400
-    assert idle.client.get("/jobs/" + "0" * 32).status_code == 404
+    assert idle.client.get("/jobs/" + "0" * 32, headers=WAIT).status_code == 404
     assert idle.client.get("/jobs/x").status_code == 404

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured
-from handlers.server.app import _port
+from handlers.server.app import port_of
 from handlers.server.jsonlog import JsonLines
 from handlers.server.secrecy import Mask
 from tests.support.running_server import Client
@@ -135,13 +135,13 @@ def test_the_real_server_names_the_setting_it_cannot_start_with() -> None:
     ids=["default", "first", "second", "empty"],
 )
 def test_the_platform_names_the_port(environ: dict[str, str], port: int) -> None:
-    assert _port(environ) == port
+    assert port_of(environ) == port
 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "8e3", "٣"])
 def test_an_invalid_port_is_refused_with_its_variable(text: str) -> None:
     with pytest.raises(Misconfigured) as caught:
-        _port({"FC_CUSTOM_LISTEN_PORT": text})
+        port_of({"FC_CUSTOM_LISTEN_PORT": text})
     assert caught.value.code == "SETTING_INVALID"
     assert "FC_CUSTOM_LISTEN_PORT" in caught.value.message
 

@@ -56,6 +56,9 @@ class MemoryStore:
         self.put(key, read_body(data), metadata=metadata)
         return True
 
+    def link(self, key: str, seconds: int) -> str:
+        return ""
+
     def append(self, key: str, data: bytes, *, position: int) -> bool:
         before = self.objects[key].data if check_key(key) in self.objects else b""
         if len(before) != position:
