@@ -23,6 +23,7 @@ RESOURCES = {
     "alicloud_log_alert": ("log", "alert", "AlertArgs"),
     "alicloud_log_dashboard": ("log", "dashboard", "DashboardArgs"),
     "alicloud_log_project": ("log", "project", "ProjectArgs"),
+    "alicloud_log_resource_record": ("log", "resource_record", "ResourceRecordArgs"),
     "alicloud_log_store": ("log", "store", "StoreArgs"),
     "alicloud_log_store_index": ("log", "store_index", "StoreIndexArgs"),
 }
