@@ -29,15 +29,20 @@ class Speed:
     engine: str
     machine: Machine
     factor: float
-    measured: str
+    source: str
 
 
 SPEEDS = (
-    Speed("kokoro", CPU, 0.20, "Xeon with AVX512-VNNI, one thread"),
-    Speed("kokoro", CPU, 0.60, "Zen 3 without VNNI, one thread"),
-    Speed("gpt_sovits", CPU, 0.32, "int8, Zen 4, two threads"),
-    Speed("kokoro", GPU, 0.20, "assumed: the speed of that Xeon; a card has not been measured"),
-    Speed("gpt_sovits", GPU, 0.14, "fp32 on an H100; this card has not been measured"),
+    Speed("kokoro", CPU, 0.20, "measured on a Xeon with AVX512-VNNI, one thread"),
+    Speed("kokoro", CPU, 0.60, "measured on a Zen 3 without VNNI, one thread"),
+    Speed("gpt_sovits", CPU, 0.32, "measured with int8 on a Zen 4, two threads"),
+    Speed("kokoro", GPU, 0.20, "**assumed**: as fast as that Xeon; no card was measured"),
+    Speed(
+        "gpt_sovits",
+        GPU,
+        0.14,
+        "**assumed**: as fast as an H100 with fp32; this card was not measured",
+    ),
 )
 """From docs/voice.md, docs/performance.md and docs/gpt-sovits.md, with their commands."""
 
@@ -76,7 +81,7 @@ def format_cards() -> Iterator[str]:
 def format_clips() -> Iterator[str]:
     yield (
         f"| engine on function | seconds for a clip of {CLIP_SECONDS:g} s | USD "
-        f"| within {GOAL:g} USD | measured |"
+        f"| within {GOAL:g} USD | speed |"
     )
     yield "|---|---|---|---|---|"
     for one in SPEEDS:
@@ -84,7 +89,7 @@ def format_clips() -> Iterator[str]:
         cost = one.machine.cost(seconds)
         yield (
             f"| `{one.engine}` on `{one.machine.name}` | {seconds:.1f} | {cost:.4f} "
-            f"| {'yes' if cost <= GOAL else '**no**'} | {one.measured} |"
+            f"| {'yes' if cost <= GOAL else '**no**'} | {one.source} |"
         )
     yield ""
     limits = (
