@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +30,7 @@ from cloud import template
 from tests.acceptance.clients import NodeClient
 from tests.support.command_line import EXAMPLE_INBOX, ROOT, Workspace
 from tests.support.function_server import COMMAND, SECRET, TOKEN, FunctionServer
-from tests.support.image_builder import ImageBuilder
+from tests.support.image_builder import USER, ImageBuilder
 from tests.support.oss_server import OssServer
 from tests.support.redis_server import redis_server
 
@@ -70,6 +71,7 @@ def main(folder: Path, sdks: Path, devices: list[str]) -> None:
             container = build(builder, device)
             if device == "cpu":
                 check_content(builder, container)
+                work_in_folders(builder, container)
                 with open_site(sdks) as site:
                     serve(builder, container, site)
                     serve_with_redis_and_words(builder, container, site)
@@ -108,6 +110,23 @@ def check_content(builder: ImageBuilder, container: str) -> None:
     writable = inside("python", "-c", LOOK).split()
     assert [path for path in writable if not path.startswith(WRITABLE)] == [], writable
     print("image: user 10001, `voicedrop` runs, no compiler, no pip, no cache of packages")
+
+
+def work_in_folders(builder: ImageBuilder, container: str) -> None:
+    """Carry out what examples/edge/compose.yaml says, in folders and once."""
+    composed = yaml.safe_load((ROOT / "examples/edge/compose.yaml").read_text(encoding="utf-8"))
+    worker = composed["services"]["worker"]
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copytree(EXAMPLE_INBOX, Path(name, "bucket/inbox"))
+        for path in (Path(name), *Path(name).rglob("*")):
+            os.chown(path, *map(int, USER.split(":")))
+        options = [f"--volume={name}:/data", f"--workingdir={worker['working_dir']}"]
+        for command in (["voicedrop", "init"], [*worker["command"], "--once", "--json"]):
+            started = builder.start(container, worker["environment"], *command, options=options)
+            done = subprocess.run(started, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done
+        assert len(list(Path(name, "bucket/results").rglob("*.sealed"))) >= 3
+    print("image: what the Compose file runs carried out a job in folders")
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """The recipes of docs/producers.md: `python -m tests.acceptance.recipes ENVIRONMENTS`.
 
-ENVIRONMENTS is a folder with the virtual environments `airflow` and `kubernetes`, which
+ENVIRONMENTS is a folder with the virtual environments `airflow`, `kubernetes` and `compose`, which
 `scripts/acceptance recipes` makes. A worker with the embedded voice (`voicedrop watch`) serves the
 buckets of an OSS test server; the script and the DAG, with the real Airflow and its OSS provider,
 have batches spoken there: with an item that fails, then corrected with `retry_of`. The manifests
-for Kubernetes are validated against every supported version that the package knows.
+for Kubernetes are validated against every supported version that the package knows, the file of
+docs/edge.md against the Compose specification.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ CORRECTED = FAILING.replace("p2,,", "p2,The second page.,")
 
 def main(environments: Path) -> None:
     check_kubernetes(environments / "kubernetes")
+    check_compose(environments / "compose")
     with tempfile.TemporaryDirectory() as folder, OssServer() as server:
         workspace = Workspace(Path(folder))
         place_files(workspace, server)
@@ -168,6 +170,16 @@ def check_kubernetes(environment: Path) -> None:
             words = ["--strict", "--quiet", "--kubernetes-version", version, *map(str, files)]
             subprocess.run([str(environment / "bin/kubernetes-validate"), *words], check=True)
     print(f"kubernetes: {len(files)} files are valid for {', '.join(versions)}")
+
+
+def check_compose(environment: Path) -> None:
+    program = (
+        "import sys; from compose_spec import PyCompose; "
+        "PyCompose.from_yaml(open(sys.argv[1]).read()).validate()"
+    )
+    command = [str(environment / "bin/python"), "-c", program]
+    subprocess.run([*command, str(EXAMPLES / "edge/compose.yaml")], check=True)
+    print("compose: edge/compose.yaml is valid")
 
 
 if __name__ == "__main__":

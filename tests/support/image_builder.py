@@ -64,9 +64,15 @@ class ImageBuilder:
         words += ["--layers", "--isolation=chroot", "--pull-never", "--quiet", f"--tag={image}"]
         subprocess.run(self.command("build", *words, str(ROOT)), check=True)
 
-    def start(self, container: str, environ: Mapping[str, str], *words: str) -> list[str]:
+    def start(
+        self,
+        container: str,
+        environ: Mapping[str, str],
+        *words: str,
+        options: Sequence[str] = (),
+    ) -> list[str]:
         """Return the command that runs `words` in a container as the user of the image."""
-        given = [f"--env={name}={value}" for name, value in environ.items()]
+        given = [*options, *(f"--env={name}={value}" for name, value in environ.items())]
         return self.command("run", "--isolation=chroot", *given, container, "--", *words)
 
     def inside(self, container: str, *words: str) -> str:
