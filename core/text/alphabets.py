@@ -35,6 +35,7 @@ OTHER_NAMES: Mapping[str, str] = {
 }  # fmt: skip
 """Names that other engines give to these alphabets."""
 MAX_PHONEMES = 200
+_TAGS = {"cmn": "zh", "zh-hk": "yue", "zh-yue": "yue", "zh-mo": "yue"}
 
 _VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 _CONSONANTS = frozenset(
@@ -102,6 +103,13 @@ def read_phonemes(written: str, phonemes: str, alphabet: str, language: str) -> 
     if native in ("kana", "hangul"):
         return Annotation(written, language, words=read)
     return Annotation(written, language, phonemes=read)
+
+
+def language_of_tag(tag: str) -> str | None:
+    """Return our code of a language tag (BCP 47), such as `zh-CN`; None for other languages."""
+    whole, main = tag.lower(), tag.partition("-")[0].lower()
+    name = _TAGS.get(whole) or _TAGS.get(main, main)
+    return name if name in NATIVE else None
 
 
 def to_symbols(phonemes: str, language: str) -> list[tuple[str, ...]]:

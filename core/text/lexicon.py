@@ -133,7 +133,7 @@ def check(data: bytes, name: str) -> tuple[list[_Reading], list[Refused]]:
     for index, row in enumerate(rows):
         pointer = f"{name}#/entries/{index}"
         try:
-            reading = _read_entry(row, pointer)
+            reading = read_entry(row, pointer)
         except Refused as exc:
             errors.append(exc)
             continue
@@ -166,8 +166,8 @@ def _rows(document: Any, name: str) -> list[Any]:
     return list(entries or ())
 
 
-def _read_entry(row: Any, pointer: str) -> _Reading:
-    """Raises Refused LEXICON_INVALID."""
+def read_entry(row: Any, pointer: str) -> _Reading:
+    """Return an entry as it is read from JSON. Raises Refused LEXICON_INVALID."""
     try:
         entry = msgspec.convert(row, Entry)
     except (ValueError, UnicodeEncodeError) as exc:
@@ -331,6 +331,18 @@ def _add_possessive(annotation: Annotation) -> Annotation:
 
     phones = add_possessive(tuple(annotation.phonemes.split()))
     return replace(annotation, phonemes=" ".join(phones))
+
+
+def drop_equal(entries: Sequence[Entry], problems: Sequence[str]) -> tuple[list[Entry], list[str]]:
+    """Return the entries without those whose term an earlier one has, and the problems with a line
+    for each of these that reads it otherwise."""
+    kept: dict[tuple[str, ...], Entry] = {}
+    others = list(problems)
+    for entry in entries:
+        first = kept.setdefault(_identity(entry), entry)
+        if (first.as_, first.phonemes) != (entry.as_, entry.phonemes):
+            others.append(f"{entry.term}: it has an entry already, which is kept")
+    return list(kept.values()), others
 
 
 def dump(entries: Iterator[Entry] | Sequence[Entry]) -> bytes:

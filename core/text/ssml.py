@@ -19,7 +19,6 @@ from core.text.annotated import Annotation
 from core.text.say_as import say_as
 from core.text.xml_tree import Element
 
-LANGUAGES = tuple(alphabets.NATIVE)
 MAX_WORDS = 200
 MAX_PAUSE_MS = 10_000
 MAX_PAUSES_S = 60
@@ -109,9 +108,8 @@ class _Reader:
         written = element.attributes.get("xml:lang")
         if written is None:
             return language
-        name = written.partition("-")[0].lower()
-        name = "yue" if written.lower() in ("zh-hk", "zh-yue") else "zh" if name == "cmn" else name
-        if name not in LANGUAGES or name not in self.spoken:
+        name = alphabets.language_of_tag(written)
+        if name is None or name not in self.spoken:
             supported = ", ".join(sorted(self.spoken))
             message = (
                 f"line {element.line - self.lines_before}, column {element.column}: "

@@ -28,6 +28,7 @@ from core.manifest.fields import (
     Id,
     Key,
     Language,
+    Markup,
     SampleRate,
     Seed,
     Speed,
@@ -82,13 +83,15 @@ class CloneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     speed: Speed = 1.0
     seed: Seed | None = None
     subtitle: Subtitles = []
+    markup: Markup | None = None
+    lexicon: Key | None = None
     manifest: dict[str, Any] | None = None
     """A whole manifest, `voicedrop/job/1`. Files replace the keys of its only voice."""
 
 
 FILES = ("recording", "consent", "statement_audio")
 _OF_VOICE = ("recording", "consent", "language", "transcript")
-_OF_ITEM = ("format", "sample_rate", "speed", "seed", "subtitle")
+_OF_ITEM = ("format", "sample_rate", "speed", "seed", "subtitle", "markup", "lexicon")
 
 
 def parse_request(value: Any) -> CloneRequest:

@@ -19,6 +19,7 @@ from core.version import VERSION
 from handlers.cli import exit_codes, screen
 from handlers.cli.consent import consent_app
 from handlers.cli.keys import keys_app
+from handlers.cli.lexicon import lexicon_app
 from handlers.cli.log import log_app
 from handlers.cli.models import models_app
 from handlers.cli.options import (
@@ -50,6 +51,7 @@ app = typer.Typer(
 app.add_typer(consent_app, name="consent")
 app.add_typer(protect_app, name="protect")
 app.add_typer(keys_app, name="keys")
+app.add_typer(lexicon_app, name="lexicon")
 app.add_typer(models_app, name="models")
 app.add_typer(log_app, name="log")
 
