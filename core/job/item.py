@@ -40,8 +40,8 @@ from core.voice import SpeechChunk
 from core.voice.pauses import speak_with_pauses
 
 SCHEME = "voicedrop/mark/1"
-SENTENCE_PAUSE = 0.25
-"""Seconds of silence between sentences."""
+_SENTENCE_PAUSE = 0.25
+"""Seconds of silence between sentences at speed 1."""
 TRIED_STRENGTHS = (watermark.QUIET, watermark.DEFAULT, watermark.ROBUST, 4.5)
 """Strengths of the watermark in dB, tried upwards from that of the preset (`VOICEDROP_MARK`); the
 last is for single words of half a second."""
@@ -165,7 +165,7 @@ def release(
     runtime, key = run.runtime, output_key(run.job_id, item.id, item.format)
     recordings = [claim.reference_sha256 for claim in voice.claims]
     fingerprint = fingerprint_of(item, recordings, runtime.voice.fingerprint)
-    sentences = subtitles.sentence_times(to_written(item.text), made.chunks, SENTENCE_PAUSE)
+    sentences = subtitles.sentence_times(to_written(item.text), made.chunks, sentence_pause(item))
     with stopwatch.stage("label"):
         plain, label, waived = _label(made.encoded, item, job, run)
     with stopwatch.stage("seal"):
@@ -226,11 +226,11 @@ def _speak(item: Item, voice: Enrolled, seed: int, run: Run, stopwatch: Stopwatc
     if not sentences:
         raise Failed("OUTPUT_SILENT", pointer=item.pointer)
     with stopwatch.stage("shape"):
-        return Spoken(sentences, loudness.find_gain(_join(sentences)))
+        return Spoken(sentences, loudness.find_gain(_join(sentences, item)))
 
 
-def _join(chunks: Sequence[SpeechChunk]) -> Audio:
-    pauses = [0.0 if chunk.is_joined else SENTENCE_PAUSE for chunk in chunks[1:]]
+def _join(chunks: Sequence[SpeechChunk], item: Item) -> Audio:
+    pauses = [0.0 if chunk.is_joined else sentence_pause(item) for chunk in chunks[1:]]
     return waveform.join(chunks, pauses)
 
 
@@ -249,7 +249,7 @@ def refuse_protected(
 def _shape(spoken: Spoken, item: Item, job: Job, stopwatch: Stopwatch) -> Audio:
     """Set loudness and sample rate; add the pause after the item and the audible label, if any."""
     with stopwatch.stage("shape"):
-        speech = loudness.scale(_join(spoken.chunks), spoken.gain)
+        speech = loudness.scale(_join(spoken.chunks, item), spoken.gain)
         rate = item.sample_rate or speech.rate
         speech = waveform.resample(speech, rate)
         if item.pause_ms:
@@ -364,6 +364,11 @@ def choose_seed(item: Item, recordings: Sequence[str]) -> int:
         return item.seed
     drawn_from = canonical.dump([recordings, item.text, item.language, item.speed])
     return int.from_bytes(hashlib.sha256(drawn_from).digest()[:4], "big")
+
+
+def sentence_pause(item: Item) -> float:
+    """Return the seconds of silence between sentences at the speed of the item."""
+    return _SENTENCE_PAUSE / item.speed
 
 
 def fingerprint_of(item: Item, recordings: Sequence[str], engine: str) -> str:

@@ -31,7 +31,7 @@ from core.audio.waveform import Audio, Samples
 from core.errors import Failed, JobError, Notice, Refused
 from core.job import accept, admission, attempt, commit, each_item, enrolment, item, withdrawn
 from core.job.enrolment import Enrolled
-from core.job.item import SENTENCE_PAUSE, TRIED_STRENGTHS, MarkedSpeech
+from core.job.item import TRIED_STRENGTHS, MarkedSpeech
 from core.job.runtime import Run, Runtime, Stopwatch
 from core.label import aigc
 from core.label.aigc import Aigc
@@ -372,11 +372,12 @@ class _Marker:
         self._resampler = waveform.StreamResampler(rate, wanted.sample_rate or rate)
         self._out_rate = wanted.sample_rate or rate
         self._pause_ms, self._cue = wanted.pause_ms, job.label.cue
+        self._pause_between = item.sentence_pause(wanted)
 
     def mark(self, chunks: Iterable[SpeechChunk]) -> Iterator[Samples]:
         """Yield the sound of an item, with pauses and cues, as soon as it is marked."""
         yield self._embedder.push(self._cue_if(aigc.lead_seconds(self._cue) > 0, "morse-start"))
-        pause = waveform.silence(SENTENCE_PAUSE, self._rate).samples
+        pause = waveform.silence(self._pause_between, self._rate).samples
         for number, chunk in enumerate(chunks):
             if number and not chunk.is_joined:
                 yield self._push(pause)

@@ -45,20 +45,18 @@ class Renderer:
 
     model: Model
 
-    def render(self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0) -> Audio:
+    def render(self, tokens: list[int], params: VoiceParams) -> Audio:
         """Return speech at model.RATE with short pauses at both ends (see `trim`)."""
-        audio, _ = self.render_with_pitch(tokens, params, speed=speed)
+        audio, _ = self.render_with_pitch(tokens, params)
         return audio
 
-    def render_with_pitch(
-        self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0
-    ) -> tuple[Audio, float]:
+    def render_with_pitch(self, tokens: list[int], params: VoiceParams) -> tuple[Audio, float]:
         """Return the speech and the geometric mean of its pitch in Hz over voiced frames."""
         style = styles.load().style(params.weights, len(tokens))
-        # Synthesis at another pitch and speed, then resampling to the requested pitch and speed,
+        # Synthesis at another pitch and speed, then resampling to the requested pitch and speed 1,
         # moves the formants.
         samples, pitch = self.model.run(
-            tokens, style, speed=speed / params.formants, f0=params.pitch / params.formants
+            tokens, style, speed=1 / params.formants, f0=params.pitch / params.formants
         )
         voiced = pitch[pitch > 50]
         hertz = float(np.exp(np.log(voiced).mean())) if len(voiced) else 100.0

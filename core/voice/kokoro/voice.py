@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from core import inference
+from core.audio.tempo import change_tempo
 from core.audio.waveform import Audio
 from core.errors import Failed, Refused
 from core.voice import SpeechChunk, Voiceprint
@@ -78,7 +79,8 @@ class KokoroVoice:
         silent = True
         for words, tokens in front_end.split_utterances(text, language):
             silent = False
-            audio = self.renderer.render(tokens, params, speed=speed)
+            # The network at another speed rounds short phonemes to none or to too much.
+            audio = change_tempo(self.renderer.render(tokens, params), speed)
             if not np.abs(audio.samples).max(initial=0.0) > 0.01:  # also true of NaN
                 raise Failed("OUTPUT_SILENT")
             yield SpeechChunk(audio.samples, audio.rate, words)

@@ -61,9 +61,7 @@ class Buzz(Renderer):
 
     calls: ClassVar = itertools.count()
 
-    def render_with_pitch(
-        self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0
-    ) -> tuple[Audio, float]:
+    def render_with_pitch(self, tokens: list[int], params: VoiceParams) -> tuple[Audio, float]:
         time.sleep(0.2 if next(self.calls) % 3 == 0 else 0)
         seconds = np.arange(24_000 + 100 * len(tokens)) / 24_000
         hertz = params.pitch * 100 * np.arange(1, 55)[:, None]
@@ -129,11 +127,21 @@ def test_each_sentence_is_a_chunk_and_synthesis_is_deterministic(
 
 
 def test_speed_changes_the_duration(voice: KokoroVoice, voiceprint: Voiceprint) -> None:
-    normal, fast = (
+    normal, slow, fast = (
         joined(voice.speak("We count to ten.", voiceprint, language="en", speed=speed)).seconds
-        for speed in (1.0, 1.5)
+        for speed in (1.0, 0.5, 2.0)
     )
-    assert fast < 0.8 * normal
+    assert slow == pytest.approx(2 * normal, abs=0.001)
+    assert fast == pytest.approx(normal / 2, abs=0.001)
+
+
+@pytest.mark.parametrize("speed", [0.5, 2.0])
+def test_every_word_is_heard_at_every_speed(
+    voice: KokoroVoice, voiceprint: Voiceprint, recogniser: Recogniser, speed: float
+) -> None:
+    text = "The weather is lovely today, so the children play in the park."
+    spoken = joined(voice.speak(text, voiceprint, language="en", speed=speed))
+    assert error_rate(text, recogniser.transcribe(spoken, "en"), "en") == 0
 
 
 def test_unknown_languages_are_refused_before_any_work(
@@ -161,7 +169,7 @@ def test_a_voiceprint_of_another_engine_is_rejected(
 class Mute(Renderer):
     """A renderer that returns silence."""
 
-    def render(self, tokens: list[int], params: VoiceParams, *, speed: float = 1.0) -> Audio:
+    def render(self, tokens: list[int], params: VoiceParams) -> Audio:
         return Audio(np.zeros(2400, np.float32), 24_000)
 
 
