@@ -217,9 +217,6 @@ class _Stream:
             wanted.text, wanted.language, runtime.front_end, wanted.pointer + "/text"
         )
         self._sent.rate = wanted.sample_rate or runtime.voice.rate
-        self._payload = registry.register(
-            runtime.results, runtime.keys, self._run.job_id, wanted.id
-        )
         with closing(self._speech()) as chunks:
             try:
                 self._speak_all(chunks)
@@ -238,6 +235,10 @@ class _Stream:
                 break
         if not first:
             raise Failed("OUTPUT_SILENT", pointer=self._item.pointer)
+        runtime = self._runtime
+        self._payload = registry.register(
+            runtime.results, runtime.keys, self._run.job_id, self._item.id
+        )
         gain = find_stream_gain(waveform.join(first))
         if _seconds(first) < SURE_SECONDS and is_short:
             self._send(iter([self._mark_short(first, gain)]))

@@ -21,6 +21,7 @@ from core.consent.records import Subject
 from core.crypto.keys import LocalKeys
 from core.documents import signed
 from core.errors import Misconfigured, Refused
+from core.job import streamed
 from core.job.runtime import Runtime
 from core.result.document import Result
 from core.speech import speaker
@@ -29,6 +30,7 @@ from core.storage.object_keys import is_spoken_key, protection_key
 from core.voice import SpeechChunk, Voiceprint
 from handlers import sweep
 from tests.support.faults import cached_audio
+from tests.support.listeners import Hearer, put_voice
 from tests.support.present import present
 from tests.support.runtime import (
     BuzzVoice,
@@ -188,6 +190,15 @@ def test_speech_in_a_protected_voice_is_withheld_and_not_stored(runtime: Runtime
     assert (admitted.status, admitted.items[0].cached) == ("succeeded", False)
     kept = run(with_voice(keeping, BuzzVoice()), STRANGER, "three")
     assert present(kept.items[0].error).code == "VOICE_PROTECTED"
+
+
+def test_speech_in_a_protected_voice_is_not_heard(runtime: Runtime) -> None:
+    speaking, hearer = with_voice(runtime, Parrot(rate=RATE)), Hearer()
+    manifest = put_voice(runtime, reference=STRANGER)
+    done = streamed.speak("jobs/live.manifest.json", manifest, hearer, speaking)
+    assert present(done.items[0].error).code == "VOICE_PROTECTED"
+    assert (hearer.start, done.items[0].streamed) == (None, None)
+    assert all(key.startswith("voices/") for key in listed(runtime))
 
 
 def test_a_record_that_names_the_owner_no_longer_admits_no_more_items(runtime: Runtime) -> None:
