@@ -137,7 +137,7 @@ def test_two_voices_from_several_threads_never_mix(
             assert np.array_equal(job.result(), want[i % 2])
 
 
-@pytest.mark.parametrize("speed", [0.75, 1.3])
+@pytest.mark.parametrize("speed", [0.5, 0.75, 1.3, 2.0])
 def test_speed_changes_the_length(engine: GptSovits, voiceprint: Voiceprint, speed: float) -> None:
     plain = samples(engine, voiceprint, "what a day")
     assert len(samples(engine, voiceprint, "what a day", speed=speed)) == pytest.approx(
