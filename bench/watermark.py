@@ -296,17 +296,21 @@ def cuts(options: argparse.Namespace) -> dict[str, object]:
     size = int(options.seconds * options.rate)
     hosts = read_clips(options, 4 * options.seconds, options.clips)
     for options.stream in (False, True):
-        random, tally = np.random.default_rng(22), np.zeros(3, int)
+        random, tally = np.random.default_rng(22), np.zeros(4, int)
         for number, host in enumerate(hosts):
             payload = zlib.crc32(f"payload {number}".encode())
             marked = embed(options, host, payload)
             for start in (0, *random.integers(1, len(host) - size, options.cuts - 1).tolist()):
                 piece = marked[start : start + size]
                 found = watermark.detect(piece, options.rate, KEY).payload
-                tally += [1, found == payload, found not in (None, payload)]
+                known = watermark.verify(piece, options.rate, payload, KEY, thorough=False)
+                tally += [1, found == payload, known.marked, found not in (None, payload)]
         kind = "streams" if options.stream else "files"
         out[kind] = tally.tolist()
-        print(f"| {kind} | {tally[0]} cuts of {options.seconds} s | read {tally[1]} | {tally[2]} |")
+        print(
+            f"| {kind} | {tally[0]} cuts of {options.seconds:g} s | read {tally[1]}"
+            f" | verified {tally[2]} | wrong {tally[3]} |"
+        )
     return out
 
 
