@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import EXAMPLE_INBOX, Workspace
+
+
+@pytest.fixture(scope="module")
+def without_coverage() -> Iterator[None]:
+    """Do not measure the coverage of commands and containers, which other tests measure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from tests.support.leak import leak_clip
 from tests.support.present import present
 from watermark.warps import tempo_step
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_coverage")]
 
 TEXTS = {
     item["id"]: item

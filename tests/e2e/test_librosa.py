@@ -11,19 +11,13 @@ import pytest
 
 from tests.support.command_line import EXAMPLE_INBOX, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_coverage")]
 
 HELLO = json.loads((EXAMPLE_INBOX / "jobs/hello.manifest.json").read_text())
 LIBROSA = "llvmlite"
 """The name of a library that is loaded with librosa and with nothing else."""
 PREPARING = "core.speech.numba_cache"
 """Part of the command line of the process that imports librosa."""
-
-
-@pytest.fixture(autouse=True)
-def _without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tests measure the same commands."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 def run(workspace: Workspace, *arguments: str) -> tuple[int, set[str]]:

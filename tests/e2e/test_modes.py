@@ -18,7 +18,7 @@ from tests.support.events import notification
 from tests.support.oss_server import OssServer
 from tests.support.present import present
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_coverage")]
 
 HELLO = json.loads((EXAMPLE_INBOX / "jobs/hello.manifest.json").read_text())
 NO_ENGINE = "/nowhere"

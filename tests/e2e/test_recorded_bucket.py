@@ -20,7 +20,7 @@ from handlers.worker import worker_from
 from tests.e2e.recorded import ARCHIVES, RecordedBucket, unpack
 from tests.support.events import notification
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_coverage")]
 
 TWO_JOBS = {"VOICEDROP_QUOTA_JOBS": "2"}
 """Jobs per day and producer. Of the recorded day, two are still open. Each new job has a folder,

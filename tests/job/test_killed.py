@@ -31,7 +31,7 @@ def run_killing(module: str, folder: Path, rounds: int) -> int:
 def test_a_worker_killed_at_random_moments_leaves_no_partial_job(tmp_path: Path) -> None:
     """Real processes get SIGKILL at random times; the next worker completes every job.
     `scripts/acceptance killed` kills three hundred."""
-    assert run_killing("killed_worker", tmp_path, 8) >= 3
+    assert run_killing("killed_worker", tmp_path, 5) >= 2
 
 
 @pytest.mark.slow
