@@ -3,13 +3,14 @@ are slow."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from coverage import Coverage
 
 from core.speech.encoders import CamPlus, Ge2e
 from core.speech.recognise import Recogniser
+from tests.support.faults import cached_audio
 
 FOLDERS = ("e2e", "kokoro")
 SLOWEST = (*FOLDERS, "faults/test_histories.py", "faults/test_chaos.py", "job/test_killed.py")
@@ -40,6 +41,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     finally:
         if measurement:
             measurement.start()
+
+
+@pytest.fixture(scope="module")
+def memoised_audio() -> Iterator[None]:
+    """Compute what is done to audio once for each distinct input, in tests of something else."""
+    with cached_audio.memoised():
+        yield
 
 
 @pytest.fixture(scope="session")

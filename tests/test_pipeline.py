@@ -43,6 +43,8 @@ from tests.support.runtime import (
 )
 from tests.support.stores import head
 
+pytestmark = pytest.mark.usefixtures("memoised_audio")
+
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Runtime:

@@ -46,7 +46,7 @@ from tests.support.runtime import (
 )
 from tests.support.shards import run_all_shards, shard_keys
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("memoised_audio")]
 
 OTHER = REFERENCE.with_name("ref_1688.flac")
 WORDS = "Some words of speech, this is number"

@@ -38,6 +38,8 @@ from tests.support.runtime import (
     voice_of,
 )
 
+pytestmark = pytest.mark.usefixtures("memoised_audio")
+
 ROOT = Path(__file__).parents[2]
 
 

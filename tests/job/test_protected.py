@@ -29,7 +29,6 @@ from core.speech.speaker import Speaker
 from core.storage.object_keys import is_spoken_key, protection_key
 from core.voice import SpeechChunk, Voiceprint
 from handlers import sweep
-from tests.support.faults import cached_audio
 from tests.support.listeners import Hearer, put_voice
 from tests.support.present import present
 from tests.support.runtime import (
@@ -43,18 +42,12 @@ from tests.support.runtime import (
 )
 from tests.support.speech import NAMES, RATE, cut_clip, load_clip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("memoised_audio")]
 
 PROTECTED, OTHER, STRANGER = cut_clip(0, 3.6), cut_clip(2.4, 6), cut_clip(0, 4, NAMES[1])
 ID = hashlib.sha256(PROTECTED).hexdigest()
 KEY = protection_key(ID)
 OWNER = "Alice's agency"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compute_audio_once() -> Iterator[None]:
-    with cached_audio.memoised():
-        yield
 
 
 @cache

@@ -26,7 +26,6 @@ from handlers import oss
 from handlers.jobs import integrate_log
 from handlers.sweep import SweepReport, run_sweep
 from tests.support.events import notification
-from tests.support.faults import cached_audio
 from tests.support.present import present
 from tests.support.redis_server import RedisServer, find_executable, redis_server
 from tests.support.runtime import (
@@ -40,17 +39,13 @@ from tests.support.runtime import (
     with_voice,
 )
 
+pytestmark = pytest.mark.usefixtures("memoised_audio")
+
 RECORDING = hashlib.sha256(REFERENCE.read_bytes()).hexdigest()
 RECORD = "consent/alice.json"
 WORDS = "The same words again. And some more."
 WAV: dict[str, Any] = {"id": "a", "text": WORDS}
 FLAC = WAV | {"id": "b", "format": "flac"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compute_audio_once() -> Iterator[None]:
-    with cached_audio.memoised():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,19 +26,14 @@ from core.consent.statement import LANGUAGES, Statement
 from core.job import statement_check
 from core.job.runtime import Runtime
 from core.result.document import Result
-from tests.support.faults import cached_audio
 from tests.support.present import present
 from tests.support.runtime import consent_record, local_runtime, put_job, run_job
 from tests.support.speech import NAMES, RATE, cut_clip, load_clip
 
+pytestmark = pytest.mark.usefixtures("memoised_audio")
+
 SAID = "I agree that my voice is used for books."
 KEY = "statements/alice.flac"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compute_audio_once() -> Iterator[None]:
-    with cached_audio.memoised():
-        yield
 
 
 @pytest.fixture
