@@ -69,7 +69,8 @@ class CloneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     text: str | None = None
     voice: Id | None = None
-    """A name for the voice, under which later requests can use it without its files."""
+    """A name for the voice, under which later requests can use it without its files; with a
+    manifest, the name of one of its voices."""
     recording: Key | File | None = None
     consent: Key | File | None = None
     statement_audio: File | None = None
@@ -188,7 +189,9 @@ def to_job(
         raise Refused("REQUEST_INVALID", "Give either `text` or `manifest`.", pointer="/text")
     stored, voice = _place_files(request, files, caller)
     if request.manifest is not None:
-        return NewJob(_dump(_with_voice(request, voice)), stored)
+        document = _with_voice(request, voice)
+        kept = _voice_of(document, request.voice) if request.voice else None
+        return NewJob(_dump(document), stored, kept, request.voice or "")
     voice = {**(known or {}), **voice}
     if request.voice and not voice:
         message = f"No voice `{request.voice}` is kept: send its recording and consent record."
@@ -214,7 +217,7 @@ def to_job(
 def _with_voice(request: CloneRequest, voice: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest of the request, with the files in its only voice."""
     document = dict(request.manifest or {})
-    others = [name for name in ("voice", "language", *_OF_ITEM) if _is_given(request, name)]
+    others = [name for name in ("language", *_OF_ITEM) if _is_given(request, name)]
     if others:
         message = f"`{others[0]}` belongs into the manifest."
         raise Refused("REQUEST_INVALID", message, pointer=f"/{others[0]}")
@@ -228,6 +231,15 @@ def _with_voice(request: CloneRequest, voice: Mapping[str, Any]) -> dict[str, An
     if isinstance(given, dict):
         document["voices"] = {name: {**given, **voice}}
     return document
+
+
+def _voice_of(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a voice of a manifest that is to be kept. Raises Refused VOICE_UNKNOWN."""
+    voices = document.get("voices")
+    voice = voices.get(name) if isinstance(voices, dict) else None
+    if not isinstance(voice, dict):
+        raise Refused("VOICE_UNKNOWN", f"The manifest has no voice `{name}`.", pointer="/voice")
+    return voice
 
 
 def _is_given(request: CloneRequest, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -56,6 +57,7 @@ def serve_until_stopped(
     worker.start()
     address = f"http://{host}:{listening.getsockname()[1]}"
     progress.print(f"Listening on {address} until Ctrl-C. Results go to {settings.results}.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):  # which the server raises again at its end
             server.run(sockets=[listening])

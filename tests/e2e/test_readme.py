@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ from tests.support.untraced import environ_without_coverage
 
 pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TWO_COMMANDS, FIRST_JOB, SECOND_JOB, GPT_SOVITS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+TWO_COMMANDS, FIRST_JOB, SECOND_JOB, HTTP, GPT_SOVITS = re.findall(
+    r"```sh\n(.*?)```", README, re.DOTALL
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,24 @@ def test_the_second_job_fails_in_part_is_repaired_and_opened_beside_the_first(
     assert opened == sorted([f"{retry}/hello.wav", f"{retry}/zh.wav", "hello.wav"])
     listed = [line.split()[1:3] for line in after.splitlines() if line.endswith(".manifest.json")]
     assert listed[-3:] == [["succeeded", "1/1"], ["partial", "1/2"], ["succeeded", "2/2"]]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_a_voice_speaks_and_is_traced_over_http(folder: Path, first_job: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    # Not as a function of the shell, whose process `kill` would meet.
+    serve = f'"{sys.executable}" -m handlers.cli serve --port {port} >log 2>&1 &'
+    lines = HTTP.replace("8000", port).replace("voicedrop serve &", serve)
+    first, *others = lines.replace("curl ", "curl -sS --retry 40 --retry-connrefused ").splitlines()
+    others = [f"{line.partition('  #')[0]}; echo" for line in others[:-1]]
+    end = "kill $!; wait $!; echo stopped $?"
+    said = paste(folder, f"trap '{end}' EXIT", first, *others)
+    _, job, traced, *stopped = said.splitlines()
+    assert json.loads(job)["status"] == "succeeded"
+    assert "item hello of job" in json.loads(traced)["report"]["meaning"]
+    assert stopped[-1] == "stopped 130"
+    assert (folder / "heard/http.wav").stat().st_size > 50_000
 
 
 def test_no_other_command_of_the_readme_is_left_untested() -> None:

@@ -81,9 +81,12 @@ def test_a_whole_manifest_gets_the_files_of_the_request(api: Running) -> None:
         "items": [{"id": "a", "text": "One sentence."}, {"id": "b", "text": "And another."}],
     }
     files = {"recording": ("a.flac", RECORDING), "consent": ("a.json", CONSENT)}
-    form = {"manifest": json.dumps(manifest)}
+    form = {"manifest": json.dumps(manifest), "voice": "her"}
     answer = api.client.post("/clone", data=form, files=files, headers=WAIT)
     assert (answer.status_code, answer.json()["done"]) == (200, 2)
+    assert api.client.post("/clone", data={"text": "More.", "voice": "her"}).status_code == 202
+    unknown = api.client.post("/clone", data=form | {"voice": "him"}, files=files)
+    assert unknown.json()["code"] == "VOICE_UNKNOWN"
 
 
 def test_audio_is_opened_for_whoever_asks_for_it(api: Running) -> None:
