@@ -19,10 +19,12 @@ import msgspec
 
 from core.documents import signed
 from core.errors import JobError, Notice, Refused
+from core.job.lease import read_helper
 from core.job.runtime import Run, Runtime, Stopwatch
 from core.manifest import resolve
 from core.manifest.resolve import Job
 from core.result import document
+from core.result.cost import Cost
 from core.result.document import ManifestRef, Result, Status
 from core.result.item_result import Chapter, ItemResult, Problem
 from core.storage.object_keys import pending_key, result_key
@@ -138,7 +140,18 @@ def commit_run(result: Result, run: Run) -> Result:
     Raises Unavailable LEASE_LOST.
     """
     run.lease.check()
-    return commit_result(msgspec.structs.replace(result, cost=run.cost()), run.runtime)
+    return commit_result(msgspec.structs.replace(result, cost=_cost(run)), run.runtime)
+
+
+def _cost(run: Run) -> Cost | None:
+    """What all attempts that are known have cost so far, those of a helper included; None without a
+    price table."""
+    prices, lease = run.runtime.prices, run.lease
+    if prices is None:
+        return None
+    helper = read_helper(run.runtime.control, run.job_id, run.runtime.keys)
+    seconds, calls = (helper.seconds, helper.calls) if helper else (0.0, 0)
+    return prices.cost(lease.seconds + seconds, lease.calls + calls)
 
 
 def commit_result(result: Result, runtime: Runtime) -> Result:

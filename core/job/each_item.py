@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import msgspec
 
 from core.errors import Failed, JobError, Refused
-from core.job import attempt
+from core.job import attempt, lease
 from core.job.enrolment import Enrolled
 from core.job.item import make_item
 from core.job.runtime import Run, Runtime, Step
@@ -38,9 +38,16 @@ def make_all(
     # attempt. So a repeated one makes one item at a time.
     lanes = min(items.count_left, items.places) if is_first else 1
     run.lanes.repeat(items.make_next, max(1, lanes))
-    if is_first:  # others adopt items that they have not made
-        run.runtime.rates.measure_items(job, items.results, run.lease.seconds - begun)
+    took_s = run.lease.seconds - begun
+    if is_first and not _was_helped(run, took_s):  # others adopt items that they have not made
+        run.runtime.rates.measure_items(job, items.results, took_s)
     return sorted(items.results, key=lambda result: result.index)
+
+
+def _was_helped(run: Run, took_s: float) -> bool:
+    if took_s < lease.LEAST_TO_HELP_S:
+        return False
+    return lease.read_helper(run.runtime.control, run.job_id, run.runtime.keys) is not None
 
 
 def _count_places(voices: Mapping[str, Enrolled | JobError], runtime: Runtime) -> int:
@@ -109,11 +116,16 @@ class _Items:
             self._run.lease.record_outputs(self._stored)
 
     def _make(self, item: Item) -> ItemResult:
-        if item.id not in self._finished:
-            self._run.cancellation.check(item.pointer)
+        if item.id not in self._finished and self._run.cancellation and not self._is_stored(item):
+            raise Refused("JOB_CANCELLED", pointer=item.pointer)
         if item.id in self._earlier:
             return _keep(item, self._earlier[item.id])
-        return _make_one(item, self._voices[item.voice], self._job, self._run)
+        return make_one(item, self._voices[item.voice], self._job, self._run)
+
+    def _is_stored(self, item: Item) -> bool:
+        """Whether another worker has stored the item, one that helps or one that lost the job."""
+        key = output_key(self._run.job_id, item.id, item.format)
+        return self._run.runtime.results.head(key) is not None
 
     def _add(self, result: ItemResult) -> None:
         self.results.append(result)
@@ -174,7 +186,9 @@ def _keep(item: Item, earlier: ItemResult) -> ItemResult:
     return msgspec.structs.replace(earlier, index=item.index, meta=item.meta, timings={})
 
 
-def _make_one(item: Item, voice: Enrolled | JobError, job: Job, run: Run) -> ItemResult:
+def make_one(item: Item, voice: Enrolled | JobError, job: Job, run: Run) -> ItemResult:
+    """Make one item. Raises Refused, Failed for an error of this item; Unavailable,
+    Misconfigured."""
     if isinstance(voice, JobError):
         raise voice
     refuse_language(item.language, run.runtime.languages, f"{item.pointer}/language")

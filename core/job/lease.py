@@ -36,6 +36,8 @@ from core.storage.object_keys import lease_key
 from core.storage.port import Store, read_log
 
 LOG_LIMIT = 64 * 1024 * 1024
+LEAST_TO_HELP_S = 30.0
+"""A waiting worker helps with a job whose rest takes one worker longer than this."""
 LONGEST = 7200.0
 """Most seconds until a lease expires: twice the most that `VOICEDROP_LEASE_SECONDS` may be, because
 clocks differ."""
@@ -205,6 +207,16 @@ class Lease:
                 self._record, self._position = record, self._position + len(line)
             else:
                 self._lost = Unavailable("LEASE_LOST")
+
+
+def helper_name(job_id: str) -> str:
+    """Return the name of the lease of a worker that helps with a job (core/job/helping.py)."""
+    return f"{job_id}.help"
+
+
+def read_helper(store: Store, job_id: str, keys: Keyring) -> LeaseRecord | None:
+    """Return the last record of a worker that helped with a job; None if none did."""
+    return read_last_record(store, helper_name(job_id), keys.verifying)
 
 
 def describe_holder(last: LeaseRecord, now: float) -> str:

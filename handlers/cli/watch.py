@@ -14,7 +14,8 @@ import msgspec
 
 from core import inference
 from core.batch import worker
-from core.errors import Refused, Unavailable
+from core.errors import JobError, Refused, Unavailable
+from core.job import helping
 from core.job.lanes import Concurrency
 from core.job.runtime import Finished, Outcome, Runtime, Sharded, Waiting
 from core.manifest import fields
@@ -126,6 +127,8 @@ class Watch:
         """Key -> ETag of the objects that were examined for misplaced manifests."""
         self._earlier: Counter[bool] = Counter()
         """Whether it succeeded -> number of jobs that had a result when this run began."""
+        self._taken: list[str] = []
+        """Keys of the manifests that other workers carry out, as this poll found."""
         self._polls = 0
         self._outcomes: Counter[str] = Counter()
         """Status -> number of jobs of this run."""
@@ -159,10 +162,12 @@ class Watch:
         at_once = self._runtime.lanes or max(JOBS_AT_ONCE, inference.usable_cpus())
         has_more = self._carry_out_all(manifests, at_once)
         has_more |= self._carry_out_all(clips, 1)  # a long clip takes much memory
+        has_more |= self._make_shards()
+        self._help()
         if self._polls == 0:
             self._report_earlier_jobs()
         self._polls += 1
-        return self._make_shards() or has_more
+        return has_more
 
     def closing_lines(self) -> list[str]:
         """Return what remains to be said at the end of `watch --once`."""
@@ -232,6 +237,8 @@ class Watch:
             outcome = do(info.key, runtime)
         except Unavailable as exc:
             with reporting:
+                if exc.code == "JOB_BUSY" and do is carry_out:
+                    self._taken.append(info.key)
                 return self._postpone(info.key, exc)
         except Refused as exc:
             with reporting:
@@ -259,6 +266,15 @@ class Watch:
             self._sharded[info.etag] = outcome
             self.jobs[info.key] = {"status": "shared", "shards": outcome.shards}
             self._progress.print(f"{info.key}: cut into {outcome.shards} shards")
+
+    def _help(self) -> None:
+        """Make items of jobs that other workers carry out, where that is worth it."""
+        taken, self._taken = self._taken, []
+        for key in taken:
+            # What goes wrong here, the worker of the job finds too; and it goes on without help.
+            with suppress(JobError):
+                if helping.help_with(key, self._runtime):
+                    self._progress.print(f"{key}: made items of it for another worker")
 
     def _make_shards(self) -> bool:
         """Make unfinished shards, beside other workers; return whether there is more to do."""

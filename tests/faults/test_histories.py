@@ -24,6 +24,7 @@ def test_random_histories_violate_no_invariant() -> None:
     assert sum(one.faults for one in played) > HISTORIES
     assert sum(one.is_calm for one in played) > HISTORIES / 10
     assert sum(one.split_jobs for one in played) > HISTORIES / 10
+    assert sum(one.helped for one in played) > 1
     assert max(one.sweep_rounds for one in played) > 2
 
 

@@ -66,6 +66,8 @@ class History:
     faults: int = 0
     steps: int = 0
     spoken: int = 0
+    helped: int = 0
+    """How often a worker helped another."""
     split_jobs: int = 0
     """Number of jobs that were split into shards."""
     sweep_rounds: int = 0
@@ -101,6 +103,10 @@ class _HistoryRun:
             self.simulation.shard_items = self.rng.choice([1, 1, 2])
         # Drawn by itself, so that the rest of a history does not depend on it.
         self.simulation.lanes = Random(f"{seed} lanes").choice([1, 1, 2, 3])
+        self.has_helpers = Random(f"{seed} helpers").random() < 0.3
+        if self.has_helpers:
+            self.simulation.shard_items = 200
+        self.simulation.has_helpers = self.has_helpers
         self.simulation.on_shard = self._announce
 
     def play(self) -> History:
@@ -126,6 +132,7 @@ class _HistoryRun:
             faults=self.plan.fault_count,
             steps=self.scheduler.steps,
             spoken=sum(len(voice.spoken) for voice in self.simulation.voices),
+            helped=self.simulation.helped,
             split_jobs=sum(bool(result.parts) for result in results.values()),
             sweep_rounds=rounds,
         )
@@ -136,7 +143,8 @@ class _HistoryRun:
         if self.has_reference:
             self._later(8, lambda: self._upload(REFERENCE_KEY, reference()))
         for key in self.jobs:
-            data = manifest(self.rng.randint(1, 3), wait_s=WAIT_S)
+            items = self.rng.randint(1, 3) * (4 if self.has_helpers else 1)
+            data = manifest(items, wait_s=WAIT_S)
             self._later(8, partial(self._upload, key, data))
         if self.rng.random() < 0.15:
             other = manifest(self.rng.randint(1, 3), variant=1, wait_s=WAIT_S)
@@ -153,7 +161,7 @@ class _HistoryRun:
     def _announce(self, key: str) -> None:
         """Deliver the notification of an object never, once or several times."""
         lost = not self.is_calm and self.rng.random() < 0.1
-        for _ in range(0 if lost else self.rng.choice([1, 1, 2, 3])):
+        for _ in range(0 if lost else self.rng.choice([1, 1, 2, 3]) + self.has_helpers):
             self._later(self.rng.choice([0.02, 0.2, 5]), lambda: self._deliver(key))
 
     def _deliver(self, key: str) -> None:
@@ -196,7 +204,7 @@ class _HistoryRun:
         raise AssertionError("the sweeper did not finish in 19 runs")
 
     def _manifests(self) -> list[str]:
-        return [key for key in self.simulation.buckets["inbox"].objects if key.startswith("jobs/")]
+        return self.simulation.manifests()
 
     def _check_result(self, key: str, result: Result) -> None:
         """Allow only failures that the injected faults explain."""

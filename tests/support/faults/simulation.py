@@ -18,7 +18,7 @@ from unittest import mock
 from core.consent import records as consent
 from core.crypto import keys
 from core.errors import JobError
-from core.job import lanes, lease
+from core.job import helping, lanes, lease
 from core.job.quota import Quota
 from core.job.runtime import Runtime, Waiting
 from core.settings import SpeechCacheStore
@@ -103,6 +103,10 @@ class Simulation:
     shard_items: int = 200
     lanes: int = 1
     speech_cache: SpeechCacheStore = "off"
+    has_helpers: bool = False
+    """Whether a worker that finds a job taken helps with it."""
+    helped: int = 0
+    """How often one made items of it."""
     on_shard: Callable[[str], None] = lambda key: None
     """Called with the key of every new shard, as the trigger on the control bucket is."""
     quota: Quota = field(default=Quota())
@@ -177,12 +181,34 @@ class Simulation:
             if attempts[-1].error is None:
                 break
             self.record_unexpected(attempts[-1].error)
+            if (
+                getattr(attempts[-1].error, "code", "") == "JOB_BUSY"
+                and keys_[0] in self.manifests()
+                and self.has_helpers
+            ):
+                self._help(keys_[0], worker)
             self.scheduler.pause(self.scheduler.rng.uniform(0, LEASE_SECONDS) * 2**number)
         return attempts
+
+    def _help(self, key: str, worker: dict[str, Any]) -> None:
+        """Have another worker ask several times whether the job of a manifest needs help."""
+        host = self.host("h", worker.get("skew", 0.0))
+        runtime = self.runtime(host, worker.get("engine", ENGINES[0]))
+        for _ in range(12):
+            task = self.scheduler.spawn(partial(helping.help_with, key, runtime, least_s=-1), host)
+            self.scheduler.pause(float("inf"), partial(getattr, task, "done"))
+            if task.error:
+                self.record_unexpected(task.error)
+                return
+            self.helped += task.result is True
+            self.scheduler.pause(self.scheduler.rng.uniform(0.1, 0.6))
 
     def record_unexpected(self, error: BaseException) -> None:
         if not isinstance(error, JobError | Waiting | Crash):
             self.scheduler.violations.append(repr(error))
+
+    def manifests(self) -> list[str]:
+        return [key for key in self.buckets["inbox"].objects if key.startswith("jobs/")]
 
     def put(self, key: str, data: bytes) -> None:
         self.buckets["inbox"].put(key, data)
