@@ -39,7 +39,7 @@ from tests.support.runtime import (
     with_voice,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("memoised_audio")]
 
 SECOND = pack(reading("ref_1688.flac").samples, container="FLAC")
 ALICE = {"reference": "refs/alice.flac", "language": "en", "consent": "consent/alice.json"}
