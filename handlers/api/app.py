@@ -28,7 +28,7 @@ from handlers.api import clone, intake, job_views, openapi, speech, traces, voic
 from handlers.api.bodies import BoundedBodies, arriving, release_body
 from handlers.api.callers import Authenticate, Caller, SameHost, Scope
 from handlers.api.clone import CloneRequest, Upload
-from handlers.api.intake import Accepted, Desk, RefusedJob
+from handlers.api.intake import Accepted, Count, Desk, RefusedJob, count_nothing
 from handlers.api.job_views import JobView
 from handlers.api.opened import Opened, find_output, open_output
 from handlers.api.problems import answer_error, answer_status
@@ -61,6 +61,8 @@ class Service:
     """Called with the key of a manifest or clip that was stored."""
     speak: Speak | None = None
     """Speaks to callers while they hear; None: no engine is here."""
+    count: Count = count_nothing
+    """Counts a new job against the quota of its producer."""
     is_full: Callable[[], bool] = lambda: False
     """Whether too many jobs wait for the worker."""
 
@@ -190,7 +192,7 @@ class Routes:
         known = voices.read_voice(wanted.voice, caller, desk.inbox) if wanted.voice else None
         new = clone.to_job(wanted, files, caller, known)
         job = intake.check_job(new, caller, desk)
-        return intake.store_job(new, job, caller, desk, idempotency)
+        return intake.store_job(new, job, caller, desk, idempotency, self._service.count)
 
     def _begin(self, request: Request, key: str) -> None:
         release_body(request)

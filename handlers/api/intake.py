@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -26,6 +26,7 @@ from core.consent import records
 from core.errors import JobError, Refused
 from core.job import wording
 from core.job.label_policy import LabelPolicy
+from core.job.runtime import Runtime
 from core.manifest import resolve
 from core.manifest.resolve import Job
 from core.manifest.validate import join_pointer
@@ -91,13 +92,44 @@ def check_job(new: NewJob, caller: Caller, desk: Desk) -> Job:
     return job
 
 
-def store_job(new: NewJob, job: Job, caller: Caller, desk: Desk, idempotency: str = "") -> Accepted:
-    """Store the files, last the manifest. Raises Refused IDEMPOTENCY_KEY_REUSED, FILE_EXISTS."""
+Count = Callable[[str, str, Job], None]
+"""Called with the id of a job, the key of its manifest and the job, before anything is stored."""
+
+
+def count_nothing(job_id: str, manifest: str, job: Job) -> None:
+    """Where no keys are, the worker alone counts jobs against the quota."""
+
+
+def count_against_quota(runtime: Runtime) -> Count:
+    """Return what counts a new job against its producer's quota, so that a caller is told at once
+    what its result would say. The worker finds the job counted. Of a job that keeps outputs of an
+    earlier one, the worker alone knows what is to be spoken."""
+
+    def count(job_id: str, manifest: str, job: Job) -> None:
+        if job.mode == "run" and not job.retry_of:
+            characters = sum(len(item.text) for item in job.items)
+            control, stored = runtime.control, runtime.inbox.now()
+            runtime.quota.count_job(control, runtime.keys, job_id, manifest, stored, characters)
+
+    return count
+
+
+def store_job(
+    new: NewJob,
+    job: Job,
+    caller: Caller,
+    desk: Desk,
+    idempotency: str = "",
+    count: Count = count_nothing,
+) -> Accepted:
+    """Store the files, last the manifest. Raises Refused IDEMPOTENCY_KEY_REUSED, FILE_EXISTS,
+    QUOTA_EXCEEDED."""
     key = _manifest_key(caller, idempotency)
     inbox = desk.inbox
     job_id = resolve.job_id(inbox.name, key, new.manifest)
     if idempotency and (stored := _read(inbox, key)) is not None:
         return _same_job(stored, new, key, job_id)
+    count(job_id, key, job)
     _store_beside(new, job, caller, key, inbox)
     if not inbox.put_once(key, new.manifest):
         return _same_job(_read(inbox, key) or b"", new, key, job_id)

@@ -65,7 +65,11 @@ OPERATIONS = (
         does="Submits a job.",
         scopes=("clone",),
         parameters=("prefer", "idempotency"),
-        body={_JSON: _ref("CloneRequest"), _FORM: _ref("CloneForm")},
+        body={
+            _JSON: _ref("CloneRequest"),
+            _FORM: _ref("CloneForm"),
+            "application/x-www-form-urlencoded": _ref("CloneForm"),
+        },
         answers={200: {**_json("JobView"), **_OPENED}, 202: _json("JobView")},
         problems=(400, 404, 406, 408, 409, 413, 415, 422, 429, 503),
     ),

@@ -17,6 +17,7 @@ from core.speech import reference
 from handlers import metrics, wiring
 from handlers.api.app import Service, create_app
 from handlers.api.callers import choose_authentication, of_loopback
+from handlers.api.intake import count_against_quota
 from handlers.api.local import LocalWorker
 from handlers.api.stream import MAX_MESSAGE
 from handlers.cli import exit_codes
@@ -49,6 +50,7 @@ def serve_until_stopped(
         keys=runtime.keys,
         begin=worker.begin,
         speak=worker.speak,
+        count=count_against_quota(runtime),
         is_full=worker.is_full,
     )
     app = create_app(service, same_host=host if authenticate is of_loopback else "")

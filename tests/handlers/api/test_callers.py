@@ -14,10 +14,12 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from core.errors import Misconfigured, Refused
+from core.job.quota import Quota
 from core.settings import Settings
 from handlers.api import callers
 from handlers.api.app import create_app
 from handlers.api.callers import SameHost, Scope, Tokens, choose_authentication, hash_token
+from handlers.api.intake import count_against_quota
 from handlers.server.tokens import ProcessTokens
 from tests.support.http_service import (
     CONSENT,
@@ -27,6 +29,7 @@ from tests.support.http_service import (
     create_service,
     running_service,
 )
+from tests.support.runtime import finish_job
 
 
 def one_token(name: str, *scopes: Scope) -> str:
@@ -212,6 +215,22 @@ def test_the_subject_of_a_token_of_the_platform_is_the_producer() -> None:
     two = Headers(raw=[(b"authorization", b"Bearer a.e30.b"), (b"authorization", b"Bearer c")])
     with pytest.raises(Refused, match="CALLER_UNKNOWN"):
         callers.of_platform_jwt(two)
+
+
+def test_a_used_up_quota_is_told_before_anything_is_stored(tmp_path: Path) -> None:
+    with running_service(tmp_path, works=False, quota=Quota(jobs=1)) as running:
+        service = create_service(running.runtime, count=count_against_quota(running.runtime))
+        running.client = TestClient(create_app(service), base_url="http://127.0.0.1:8000")
+        once = {"Idempotency-Key": "once"}
+        first = running.clone(headers=once)
+        assert (first.status_code, running.clone(headers=once).status_code) == (202, 202)
+        stored = len(list(running.runtime.inbox.list("")))
+        answer = running.clone("Other words.")
+        assert (answer.status_code, answer.json()["code"]) == (429, "QUOTA_EXCEEDED")
+        assert 0 < int(answer.headers["retry-after"]) <= 86_400
+        assert len(list(running.runtime.inbox.list(""))) == stored
+        result = finish_job(first.json()["manifest"], running.runtime)  # is not counted twice
+        assert result.status == "succeeded"
 
 
 def test_when_too_much_is_in_progress_the_caller_comes_again(tmp_path: Path) -> None:
