@@ -11,6 +11,7 @@ from core.errors import Refused
 from core.text import lexicon
 from core.text.annotated import find_annotations
 from core.text.lexicon import Lexicon
+from tests.acceptance.lexicon import TERMS, engines_of, is_said
 
 ALL = frozenset({"en", "ja", "ko", "yue", "zh"})
 
@@ -107,7 +108,7 @@ def test_readings_that_the_engine_does_not_speak_are_left_alone() -> None:
             "lex.json#/entries/1/phonemes",
             "QQ",
         ),
-        (b" " * (lexicon.MAX_BYTES + 1), "lex.json", "bytes"),
+        pytest.param(b" " * (lexicon.MAX_BYTES + 1), "lex.json", "bytes", id="too large"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_lexicon_is_named(data: bytes, pointer: str, named: str) -> None:
@@ -132,3 +133,11 @@ def test_many_entries_take_linear_time() -> None:
     many = lexicon.parse(document(*(say(f"term{n}", f"word {n}") for n in range(2000))), "lex.json")
     text = "term5 and term1999 " * 200
     assert len(find_annotations(many.annotate(text, "en", "", ALL))) == 400
+
+
+@pytest.mark.slow
+def test_forty_terms_in_five_languages_are_read_as_stated_by_both_engines() -> None:
+    assert [
+        (t.language, t.written) for t in TERMS for e in engines_of(t) if not is_said(t, e)
+    ] == []
+    assert len(TERMS) == 40

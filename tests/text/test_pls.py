@@ -104,7 +104,7 @@ def test_alphabets_of_other_tools(language: str, alphabet: str, phonemes: str, r
         (b'<!DOCTYPE lexicon SYSTEM "file:///etc/passwd"><lexicon/>', "LEXICON_INVALID", "type"),
         (lexemes("", "fr-FR"), "LANGUAGE_UNSUPPORTED", "fr-FR"),
         (b"<lexicon/>", "LANGUAGE_UNSUPPORTED", "does not state"),
-        (b" " * (pls.MAX_BYTES + 1), "OBJECT_TOO_LARGE", "bytes"),
+        pytest.param(b" " * (pls.MAX_BYTES + 1), "OBJECT_TOO_LARGE", "bytes", id="too large"),
     ],
 )
 def test_what_is_no_such_lexicon(data: bytes, code: str, named: str) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from core.audio.waveform import Audio
 from core.errors import Failed, JobError, Misconfigured, Refused
 from core.speech import reference
 from core.speech.recognise import Recogniser
+from core.text.alphabets import read_phonemes
 from core.voice import Voice, Voiceprint
 from core.voice.gpt_sovits.bundle import Bundle
 from core.voice.gpt_sovits.engine import GptSovits
+from core.voice.gpt_sovits.frontend import Frontend
 from core.voice.gpt_sovits.guard import Guard
 from core.voice.gpt_sovits.sampling import Sampling
 from core.voice.gpt_sovits.text_features import Span, TextFeatures
@@ -167,6 +170,21 @@ def test_auxiliary_references_change_the_timbre(
 def test_a_reference_has_3_to_10_seconds(engine: GptSovits, seconds: float, code: str) -> None:
     with pytest.raises(Refused, match=code):
         engine.enrol(Audio(np.zeros(int(seconds * 16000), np.float32), 16000), "text", "en")
+
+
+def test_phonemes_of_a_lexicon_are_spoken_and_not_compared_with_the_words(
+    bundle: Bundle, voiceprint: Voiceprint
+) -> None:
+    text = f"{read_phonemes('Nguyen', 'W IH1 N', 'arpabet', 'en')} has left."
+
+    def hear(audio: Audio, language: str) -> str:
+        raise AssertionError("a recogniser writes other words")
+
+    engine = GptSovits(bundle, Frontend(), guard=replace(LAX, transcribe=hear))
+    spoken = list(engine.speak(text, voiceprint, language="en"))
+    assert [chunk.text for chunk in spoken] == ["Nguyen has left."]
+    with pytest.raises(AssertionError, match="other words"):
+        list(engine.speak("Nguyen has left.", voiceprint, language="en"))
 
 
 def test_a_language_it_cannot_read_is_refused(engine: GptSovits, voiceprint: Voiceprint) -> None:
