@@ -26,7 +26,7 @@ from core.storage.object_keys import (
 )
 from core.storage.port import Info, Store
 from handlers.api.callers import Caller
-from handlers.api.tickets import Ticket, read_result, read_ticket
+from handlers.api.tickets import Ticket, put_ticket, read_result, read_ticket
 
 RESULT_IN_ANSWER = 1 << 20
 """Bytes of the largest result that an answer contains."""
@@ -44,6 +44,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     manifest: str
     """Its key in the inbox."""
     items: int
+    """0 until the result of a job that did not come over HTTP."""
     done: int
     """Items that are stored."""
     finished: str | None = None
@@ -126,7 +127,10 @@ def _views(infos: list[Info], inbox: Store, results: Store) -> Iterator[JobView]
             if found := read_result(job_id, results):
                 yield msgspec.structs.replace(_finished(*found), result=None)
                 continue
-            ticket = read_ticket(job_id, inbox) or Ticket(object=info.key)
+            ticket = read_ticket(job_id, inbox)
+            if ticket is None:  # it did not come over HTTP; now its id leads to it
+                ticket = Ticket(object=info.key)
+                put_ticket(job_id, ticket, inbox)
             yield _unfinished(job_id, ticket, inbox, results)
 
 

@@ -12,6 +12,7 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
+from typer.testing import CliRunner
 
 from core.errors import Misconfigured, Refused
 from core.job.quota import Quota
@@ -20,6 +21,7 @@ from handlers.api import callers
 from handlers.api.app import create_app
 from handlers.api.callers import SameHost, Scope, Tokens, choose_authentication, hash_token
 from handlers.api.intake import count_against_quota
+from handlers.cli.keys import keys_app
 from handlers.server.tokens import ProcessTokens
 from tests.support.http_service import (
     CONSENT,
@@ -196,6 +198,17 @@ def test_a_setting_that_is_wrong_is_refused_without_being_quoted(entry: str) -> 
         Tokens(f"{one_token('acme', 'read')} {entry}")
     assert "entry 2" in found.value.message
     assert entry not in found.value.message
+
+
+def test_a_token_that_the_command_makes_is_one_that_the_server_takes() -> None:
+    options = ["token", "acme", "--scope", "read", "--scope", "clone", "--json"]
+    made = json.loads(CliRunner().invoke(keys_app, options).stdout)
+    caller = Tokens(made["entry"])(Headers({"Authorization": f"Bearer {made['token']}"}))
+    assert caller.name == "acme"
+    assert caller.scopes == {"read", "clone"}
+    assert made["token"] not in made["entry"]
+    wrong = CliRunner().invoke(keys_app, ["token", "acme", "--scope", "everything"])
+    assert isinstance(wrong.exception, Misconfigured)
 
 
 def jwt(claims: Any) -> Headers:
