@@ -187,9 +187,10 @@ def main() -> int:
         streams = Streams(runtime, voice, options.seed, options.sentences)
         streams.speak_one()  # learns the voice
         streams.waits.clear()
-        for _ in range(options.streams):
+        for number in range(1, options.streams + 1):
             streams.speak_one()
-        report(streams, options.streams)
+            if number % 10 == 0 or number == options.streams:
+                report(streams, number)
         left = cancel(streams, options.cancelled, options.seed) if options.cancelled else []
     for failure in [*streams.failures[:20], *left]:
         print("FAILED:", failure)
