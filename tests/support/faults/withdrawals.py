@@ -109,6 +109,7 @@ class _Run:
             self.simulation.shard_items = self.rng.choice([1, 2])
         self.simulation.lanes = Random(f"{seed} lanes").choice([1, 2])
         self.simulation.speech_cache = Random(f"{seed} cache").choice(["off", "bucket"])
+        self.simulation.has_helpers = Random(f"{seed} helpers").random() < 0.15
         self.jobs: dict[str, str] = {}
         """Key of a manifest that uses the withdrawn voice -> key of its consent record."""
         self.ids: dict[str, str] = {}
@@ -181,7 +182,7 @@ class _Run:
         return records.format_consent(consent_record(reference(), **changes))
 
     def _put_job(self, key: str, consent: str, **fields: Any) -> str:
-        items = self.rng.randint(1, 3)
+        items = self.rng.randint(1, 3) * (3 if self.simulation.has_helpers else 1)
         voices = {"alice": {"reference": "refs/alice.flac", "language": "en", "consent": consent}}
         if self.rng.random() < 0.3 and "output" not in fields:
             fields["output"] = {"concatenate": "book"}
@@ -246,7 +247,7 @@ class _Run:
 
     def _announce(self, key: str) -> None:
         lost = self.rng.random() < 0.1
-        for _ in range(0 if lost else self.rng.choice([1, 1, 2])):
+        for _ in range(0 if lost else self.rng.choice([1, 1, 2]) + self.simulation.has_helpers):
             deliver = partial(self.simulation.deliver, key, times=4)
             self._later(self.rng.choice([0.02, 0.5, 5]), deliver)
 
@@ -317,7 +318,7 @@ class _Run:
 
     def _speak(self, host: Host) -> None:
         """A worker may finish the items that it has begun, no more."""
-        if all(map(self._is_over, self.jobs)) and host.name.startswith("w"):
+        if all(map(self._is_over, self.jobs)) and host.name[0] in "wh":
             count = self.speaking[host.name] = self.speaking.get(host.name, 0) + 1
             if count > self.simulation.lanes:
                 self.scheduler.report_violation(f"{host.name} went on after the withdrawal")
