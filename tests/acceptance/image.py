@@ -1,4 +1,4 @@
-"""Build the images of the Dockerfile, and have the one for the CPU serve jobs:
+"""Build the images of the Dockerfile, start both, and have the one for the CPU serve jobs:
 
     python -m tests.acceptance.image FOLDER SDKS [DEVICE ...]
 
@@ -69,12 +69,14 @@ def main(folder: Path, sdks: Path, devices: list[str]) -> None:
     try:
         for device in devices:
             container = build(builder, device)
-            if device == "cpu":
-                check_content(builder, container)
-                work_in_folders(builder, container)
-                with open_site(sdks) as site:
+            check_content(builder, container)
+            with open_site(sdks) as site:
+                if device == "cpu":
+                    work_in_folders(builder, container)
                     serve(builder, container, site)
                     serve_with_redis_and_words(builder, container, site)
+                else:
+                    initialise(builder, container, site)
             builder.run("rm", container)
     finally:
         builder.delete()
@@ -229,6 +231,12 @@ def speak(site: Site, server: FunctionServer, name: str, **voice: str) -> dict[s
     result: dict[str, Any] = json.loads(path.read_bytes())
     assert result["status"] == "succeeded", result
     return result
+
+
+def initialise(builder: ImageBuilder, container: str, site: Site) -> None:
+    """Load keys and models; without a card, on the CPU."""
+    with running(builder, container, site, settings(site)):
+        pass
 
 
 def list_notices(result: dict[str, Any]) -> list[str]:
