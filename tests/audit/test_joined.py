@@ -22,7 +22,7 @@ from core.result.document import Result, parse_result
 from tests.audit.conftest import open_runtime
 from tests.audit.test_findings import finding_codes, run_audit
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("memoised_audio")]
 
 CHANGED = {(2, "OBJECT_CHANGED"), (4, "SEAL_INVALID")}
 MISSING, UNCLAIMED = (2, "OBJECT_MISSING"), (10, "OBJECT_UNCLAIMED")

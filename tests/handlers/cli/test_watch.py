@@ -28,6 +28,8 @@ from handlers.cli.watch import SETTLING_SECONDS, Watch, watch_until_stopped
 from tests.support.runtime import REFERENCE, BuzzVoice, local_runtime, local_settings, put_job
 from tests.support.side_by_side import Together
 
+pytestmark = pytest.mark.usefixtures("memoised_audio")
+
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Runtime:
