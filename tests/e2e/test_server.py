@@ -89,6 +89,10 @@ def test_a_notification_posted_twenty_times_at_once_gives_one_result_and_one_eve
 
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(deliver, range(20)))
+    for number, (status, fc, _) in enumerate(answers):
+        assert (status, fc) in ((200, "200"), (404, "404"))
+        if status == 404:  # another call carried the job out: the platform delivers it again
+            answers[number] = deliver(number)
     assert {(status, fc) for status, fc, _ in answers} == {(200, "200")}
     results = bucket(cloud, "results")
     assert len({json.loads(body)["done"][0]["job"] for _, _, body in answers}) == 1

@@ -315,9 +315,10 @@ def test_a_single_item_has_subtitles_in_files_of_their_own(runtime: Runtime) -> 
 
 
 def test_joining_keeps_one_item_in_memory(runtime: Runtime) -> None:
-    """Four times as many items take hardly more memory."""
+    """Two and a half times as many items take hardly more memory. With fewer than six the search
+    for the mark takes less than its full size."""
     peaks = []
-    for count in (2, 8):
+    for count in (6, 15):
         items = [ITEMS[1] | {"id": f"{count}-{n}"} for n in range(count)]
         key = put_job(runtime, name=str(count), items=items, output={"concatenate": "chapters"})
         done = run_job(key, runtime)
@@ -329,4 +330,4 @@ def test_joining_keeps_one_item_in_memory(runtime: Runtime) -> None:
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert chapter.status == "succeeded"
-    assert peaks[1] < 1.5 * peaks[0]
+    assert peaks[1] < 1.3 * peaks[0]
