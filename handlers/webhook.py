@@ -115,7 +115,7 @@ class Webhook:
         port = self.url.port or (443 if self.url.scheme == "https" else 80)
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:  # UnicodeError: a label of more than 63 characters
             raise Unavailable("WEBHOOK_FAILED", f"The name {host} was not found.") from exc
         addresses = [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]
         for address in addresses:
@@ -139,7 +139,7 @@ def _is_public(address: Address) -> bool:
             return _is_public(within)
         if address.teredo:
             return False
-    return address.is_global and not address.is_multicast
+    return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
 def sign(secrets: tuple[bytes, ...], event_id: str, timestamp: int, body: bytes) -> str:
@@ -151,9 +151,13 @@ def sign(secrets: tuple[bytes, ...], event_id: str, timestamp: int, body: bytes)
 
 def open_webhook(url: str, secrets: str, networks: str) -> Webhook:
     """Return the webhook of these settings. Raises Misconfigured SETTING_INVALID, KEY_UNUSABLE."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username:
-        message = "VOICEDROP_WEBHOOK must be an https:// address without a user name"
+    message = "VOICEDROP_WEBHOOK must be an https:// address in ASCII, without a user name"
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
+    except ValueError:  # of the port
+        is_usable = False
+    if not is_usable or parts.username is not None or not url.isascii() or not url.isprintable():
         raise Misconfigured("SETTING_INVALID", message)
     try:
         listed = tuple(ipaddress.ip_network(text) for text in networks.split())

@@ -183,12 +183,13 @@ def test_a_trace_is_told_too(tmp_path: Path, receiver: Receiver) -> None:
     [
         "127.0.0.1", "localhost", "10.1.2.3", "169.254.169.254", "100.100.100.200", "[::1]",
         "[::ffff:127.0.0.1]", "[64:ff9b::a00:1]", "[2002:7f00:1::]", "[fe80::1]", "224.0.0.1",
-        "0.0.0.0", "2130706433",  # noqa: S104
+        "0.0.0.0", "2130706433", "[::7f00:1]", "a" * 64,  # noqa: S104
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_not_called(host: str) -> None:
-    with pytest.raises(Unavailable, match=r"Only public addresses|not found"):
+    with pytest.raises(Unavailable, match=r"Only public addresses|not found") as caught:
         open_webhook(f"https://{host}/", SECRET, "").send(outgoing.job_event(FULL), 0.0)
+    assert caught.value.code == "WEBHOOK_FAILED"
 
 
 def test_without_tls_only_listed_networks_are_called(receiver: Receiver) -> None:
@@ -210,6 +211,8 @@ def test_another_name_in_the_certificate_is_refused(receiver: Receiver) -> None:
     [
         ("ftp://a.example/", SECRET, "", "SETTING_INVALID"),
         ("https:///x", SECRET, "", "SETTING_INVALID"),
+        ("https://a.example:99999/", SECRET, "", "SETTING_INVALID"),
+        ("https://a.example/ü", SECRET, "", "SETTING_INVALID"),
         ("https://me:pw@a.example/", SECRET, "", "SETTING_INVALID"),
         ("https://a.example/", "", "", "KEY_UNUSABLE"),
         ("https://a.example/", "whsec_c2hvcnQ=", "", "KEY_UNUSABLE"),

@@ -135,8 +135,8 @@ def test_words_count_in_the_language_in_which_they_are_spoken(
 ) -> None:
     spoken = spoken_languages(f"{reading} hello", "en", front_end)
     assert spoken == {"en", reading.language}
-    home = Annotation("你好", "en", words="hello there my dear old friends")
-    assert spoken_languages(str(home), "zh", front_end) == {"en"}
+    chinese = Annotation("你好", "en", words="hello there my dear old friends")
+    assert spoken_languages(str(chinese), "zh", front_end) == {"en"}
     assert check_speakable(f"{reading}", "en", front_end) == []
 
 
